@@ -1,0 +1,58 @@
+# Needs Python 3.11 and make. Each target sets up what it lacks: uv into .tools, the locked packages into .venv.
+PYTHON ?= python3.11
+UV = uv==0.13.8
+ARGS ?=
+is_3_11 = import sys; print(sys.executable); sys.exit(sys.version_info[:2] != (3, 11))
+say = echo "$(1)" >&2
+
+define find_python
+case "$$(uname -s) $$(uname -m)" in "Linux x86_64") ;; *) \
+	$(call say,The lock file is for Linux on x86_64: use a container or such a machine.); exit 1 ;; esac; \
+for python in "$(PYTHON)" python3 none; do \
+	python=$$("$$python" -c "$(is_3_11)" 2>/dev/null) && break; \
+done || { $(call say,Python 3.11 was not found: install it or run make PYTHON=/path/to/python3.11.); exit 1; }
+endef
+
+# Debian leaves ensurepip out of Python: then pip, if it is there, installs into a folder without a venv.
+define find_uv
+uv=$$(command -v uv || ls .tools/bin/uv .tools/lib/bin/uv 2>/dev/null | head -n 1); \
+if [ -z "$$uv" ]; then \
+	$(call say,Installing $(UV) into .tools); \
+	if "$$python" -m venv --clear .tools >/dev/null 2>&1 && .tools/bin/python -m pip install --quiet $(UV); then \
+		uv=.tools/bin/uv; \
+	elif rm -rf .tools && "$$python" -m pip install --quiet --target .tools/lib $(UV); then \
+		uv=.tools/lib/bin/uv; \
+	else \
+		$(call say,No uv: check the network or install python3-venv or python3-pip or uv itself.); exit 1; \
+	fi; \
+fi
+endef
+
+.PHONY: setup demo test test-all lint clean
+
+setup: .venv/.synced
+
+demo: setup
+	@echo "Running both pipelines; the tour stays up afterwards"
+	@.venv/bin/showcase demo $(ARGS)
+
+test: setup
+	@echo "Running the tests, without the slow ones"
+	@.venv/bin/python -m pytest -q -m "not slow" $(ARGS)
+
+test-all: setup
+	@echo "Running all tests"
+	@.venv/bin/python -m pytest -q -m "" $(ARGS)
+
+lint: setup
+	@.venv/bin/ruff check .
+
+clean:
+	@echo "Removing .venv, .tools and caches; runs stay"
+	@rm -rf .venv .tools build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+.venv/.synced: pyproject.toml uv.lock
+	@$(find_python); $(find_uv); \
+	echo "Installing the locked packages into .venv (the first time takes minutes)"; \
+	UV_PROJECT_ENVIRONMENT=.venv "$$uv" sync --frozen --quiet --no-python-downloads --python "$$python"
+	@touch $@

@@ -1,0 +1,113 @@
+"""The check before a push: the export, loaded as TensorFlow Serving loads it, in a process that knows nothing of us."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
+from tfx.utils import path_utils
+
+from components.lite_exporter import LiteModel
+from models.errors import Refused
+from models.input import files
+
+REQUESTS = 32
+WARMUP = 8
+TOLERANCE = 1e-5
+SECONDS = 180
+
+
+@component
+def ServingCheck(
+    examples: InputArtifact[Examples],
+    model: InputArtifact[Model],
+    lite_model: InputArtifact[LiteModel],
+    blessing: OutputArtifact[InfraBlessing],
+):
+    """Sends requests made from real examples to every signature and compares; stamps warm-up requests into the export.
+
+    The blessing's folder holds the model to be pushed, with ``model.tflite`` beside the SavedModel and the requests in
+    ``assets.extra``.
+
+    Raises:
+        Refused: if the export does not load or an answer differs, saying which.
+    """
+    source = path_utils.serving_model_path(model.uri)
+    serialized = _examples(examples.uri)
+    requests = Path(blessing.uri, "requests.npz")
+    Path(blessing.uri).mkdir(parents=True, exist_ok=True)
+    expected = _ask(source, serialized, requests)
+    answers = _load_elsewhere(source, requests)
+    for name in sorted(expected):
+        if not np.allclose(expected[name], answers[name], atol=TOLERANCE):
+            worst = float(np.max(np.abs(expected[name] - answers[name])))
+            raise Refused(
+                "serving", f"{name} differs by {worst:.2g} when loaded as the server does; allowed is {TOLERANCE}."
+            )
+    _stamp(Path(source), Path(lite_model.uri), Path(path_utils.stamped_model_path(blessing.uri)), serialized)
+    blessing.set_int_custom_property("blessed", 1)
+    blessing.set_int_custom_property("has_model", 1)
+    Path(blessing.uri, "INFRA_BLESSED").touch()
+
+
+def _examples(uri: str) -> np.ndarray:
+    records = tf.data.TFRecordDataset(files(uri, "eval")).take(REQUESTS)
+    return np.array(list(records.as_numpy_iterator()), dtype=object)
+
+
+def _ask(source: str, serialized: np.ndarray, requests: Path) -> dict[str, np.ndarray]:
+    """Answers of the loaded model, ``signature/output`` to array; the inputs of each signature go to ``requests``."""
+    signatures = tf.saved_model.load(source).signatures
+    inputs = {"serving_default": {"examples": serialized}}
+    inputs["raw"] = _inputs(signatures["raw"], serialized)
+    expected = {}
+    for signature, values in inputs.items():
+        for output, value in signatures[signature](**{k: tf.constant(v) for k, v in values.items()}).items():
+            expected[f"{signature}/{output}"] = value.numpy()
+    flat = {f"{signature}/{name}": value for signature, values in inputs.items() for name, value in values.items()}
+    np.savez(requests, **flat)
+    return expected
+
+
+def _inputs(signature, serialized: np.ndarray) -> dict[str, np.ndarray]:
+    """The examples as a tensor a raw feature, in the shapes that the signature asks for."""
+    specs = signature.structured_input_signature[1]
+    defaults = {tf.string: "", tf.int64: 0, tf.float32: 0.0}
+    spec = {
+        name: tf.io.FixedLenFeature(s.shape[1:], s.dtype, [defaults[s.dtype]] * int(np.prod(s.shape[1:])))
+        for name, s in specs.items()
+    }
+    return {name: value.numpy() for name, value in tf.io.parse_example(serialized, spec).items()}
+
+
+def _load_elsewhere(source: str, requests: Path) -> dict[str, np.ndarray]:
+    answers = requests.with_name("answers.npz")
+    command = [sys.executable, "-m", "serving.session_load", source, str(requests), str(answers)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    if done.returncode:
+        raise Refused(
+            "serving", f"the export does not load as the server loads it: {done.stderr.strip().splitlines()[-1]}"
+        )
+    with np.load(answers, allow_pickle=True) as loaded:
+        return dict(loaded)
+
+
+def _stamp(source: Path, lite: Path, target: Path, serialized: np.ndarray) -> None:
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    extra = target / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    shutil.copy(lite / "model.tflite", target / "model.tflite")
+    shutil.copy(lite / "lite.json", extra / "lite.json")
+    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+        for size in (1, WARMUP):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.signature_name = "serving_default"
+            request.inputs["examples"].CopyFrom(tf.make_tensor_proto(serialized[:size], shape=[size]))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())

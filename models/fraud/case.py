@@ -1,0 +1,49 @@
+"""Card fraud: which purchases to stop, from the purchase and its past."""
+
+from models.use_case import UseCase
+
+CASE = UseCase(
+    name="fraud",
+    title="Card-fraud model over purchases and their point-in-time history",
+    package="models.fraud",
+    label="is_fraud",
+    key="transaction_id",
+    headline="pr_auc",
+    score="score",
+    settings={
+        "data": {
+            # The embedded data.
+            "rows": 120_000,
+            "days": 60,
+            "data_seed": 7,
+            # Days, from the window's end backwards: unripe labels, eval, a gap of the delay, valid, train, warm-up.
+            "label_delay_days": 7,
+            "warmup_days": 7,
+            "valid_days": 5,
+            "eval_days": 7,
+            "columns": "",
+        },
+        "training": {
+            "seed": 1,
+            "epochs": 12,
+            "patience": 3,
+            "batch_size": 1024,
+            "learning_rate": 0.002,
+            "width": 96,
+            "dropout": 0.2,
+            "positive_weight": 5.0,
+            # What an error costs: letting a fraud pass, and stopping an honest purchase.
+            "miss_cost": 120.0,
+            "review_cost": 12.0,
+        },
+        "gates": {
+            # Thresholds of the Evaluator, absolute and against the blessed model.
+            "min_pr_auc": 0.30,
+            "max_pr_auc_loss": 0.02,
+            # LiteExporter: the largest difference of score and loss of metric that a variant may have.
+            "lite_tolerance": 1e-4,
+            "lite_metric_loss": 0.01,
+        },
+    },
+    watch=("amount", "category", "channel", "device", "distance_km"),
+)

@@ -1,0 +1,62 @@
+"""What the Evaluator measures on the fraud case, on which slices, and what a candidate has to reach."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.metrics import confusion_matrix_metrics
+
+THRESHOLDS = 1000
+
+
+class CostPerPurchase(confusion_matrix_metrics.ConfusionMatrixMetric):
+    """Mean cost of the decisions taken: missed frauds and reviewed honest purchases, in units of currency a purchase."""
+
+    def __init__(
+        self, miss_cost: float, review_cost: float, thresholds: float = 0.5, name: str = "cost", **kwargs: Any
+    ):
+        super().__init__(thresholds=thresholds, name=name, miss_cost=miss_cost, review_cost=review_cost, **kwargs)
+
+    def result(self, tp: float, tn: float, fp: float, fn: float) -> float:
+        """The cost at the threshold from the counts of the confusion matrix."""
+        rows = tp + tn + fp + fn
+        return (fn * self.kwargs["miss_cost"] + fp * self.kwargs["review_cost"]) / rows if rows else float("nan")
+
+
+def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
+    """Metrics on the score and on the decision at the served threshold, overall and by slice, with the gate's bounds."""
+    score = [
+        tfma.metrics.ExampleCount(name="example_count"),
+        tfma.metrics.AUC(name="pr_auc", curve="PR", num_thresholds=THRESHOLDS),
+        tfma.metrics.AUC(name="roc_auc", curve="ROC", num_thresholds=THRESHOLDS),
+        tfma.metrics.Calibration(name="calibration"),
+        tfma.metrics.ConfusionMatrixPlot(name="confusion", num_thresholds=THRESHOLDS),
+    ]
+    decision = [
+        tfma.metrics.Precision(name="precision", thresholds=[0.5]),
+        tfma.metrics.Recall(name="recall", thresholds=[0.5]),
+        tfma.metrics.ConfusionMatrixAtThresholds(name="counts", thresholds=[0.5]),
+        CostPerPurchase(settings["miss_cost"], settings["review_cost"]),
+    ]
+    specs = tfma.metrics.specs_from_metrics(score, output_names=["score"])
+    specs += tfma.metrics.specs_from_metrics(decision, output_names=["decision"])
+    _bound(specs, "pr_auc", settings["min_pr_auc"], settings["max_pr_auc_loss"])
+    labels = {"score": "is_fraud", "decision": "is_fraud"}
+    return tfma.EvalConfig(
+        model_specs=[tfma.ModelSpec(signature_name="serving_default", label_keys=labels)],
+        slicing_specs=[
+            tfma.SlicingSpec(),
+            *(tfma.SlicingSpec(feature_keys=[name]) for name in ("channel", "category")),
+        ],
+        metrics_specs=specs,
+    )
+
+
+def _bound(specs: list[tfma.MetricsSpec], name: str, least: float, loss: float) -> None:
+    """At least ``least``, and not worse than the blessed model by more than ``loss``."""
+    for spec in specs:
+        for metric in spec.metrics:
+            if f'"name": "{name}"' in metric.config:
+                metric.threshold.value_threshold.lower_bound.value = least
+                metric.threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
+                metric.threshold.change_threshold.absolute.value = -loss

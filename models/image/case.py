@@ -1,0 +1,42 @@
+"""Image classification: which of the classes a picture shows."""
+
+from models.use_case import UseCase
+
+CASE = UseCase(
+    name="image",
+    title="Image classifier over pictures of any folder of classes",
+    package="models.image",
+    label="label_id",
+    key="key",
+    headline="accuracy",
+    score="probabilities",
+    settings={
+        "data": {
+            # 0 means: as the source has it.
+            "height": 0,
+            "width": 0,
+            "channels": 0,
+            "classes": "",
+            "valid_share": 0.1,
+            "eval_share": 0.2,
+        },
+        "training": {
+            "seed": 1,
+            "epochs": 30,
+            "patience": 6,
+            "batch_size": 64,
+            "learning_rate": 0.002,
+            "filters": 24,
+            "dropout": 0.3,
+        },
+        "gates": {
+            # Thresholds of the Evaluator, absolute and against the blessed model.
+            "min_accuracy": 0.90,
+            "max_accuracy_loss": 0.01,
+            # LiteExporter: the largest difference of probability and loss of metric that a variant may have.
+            "lite_tolerance": 1e-4,
+            "lite_metric_loss": 0.01,
+        },
+    },
+    watch=("brightness", "contrast"),
+)

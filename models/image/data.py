@@ -1,0 +1,88 @@
+"""From folders of pictures to examples, split as the source has it or by a hash of the row's name."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.errors import DataError
+from models.image import readers
+
+BUCKETS = 10_000
+
+
+def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
+    """The folder of pictures: a path, the name of a Keras data set, or the embedded digits, written on first use."""
+    if not data:
+        return readers.embedded(cache / "digits")
+    if data in readers.KERAS and not Path(data).exists():
+        return readers.keras_dataset(data, cache / data)
+    return Path(data)
+
+
+def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Looks at the spans before anything runs; returns the settings that the data decides.
+
+    Returns:
+        ``height``, ``width`` and ``channels`` where they are not set, and ``classes``, comma-separated and sorted.
+
+    Raises:
+        DataError: if no span is readable or there are fewer than two classes.
+    """
+    native = dict(zip(("height", "width", "channels"), readers.shape(next(iter(spans.values()))), strict=True))
+    classes = sorted({name for span in spans.values() for name in readers.classes(span)})
+    if len(classes) < 2:
+        raise DataError(f"The data has the classes {classes}, and a classifier needs at least two.")
+    return {"classes": ",".join(classes), **{name: settings[name] or size for name, size in native.items()}}
+
+
+def examples(pipeline: beam.Pipeline, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> beam.PCollection:
+    """Batches of examples, ``(split, pa.RecordBatch)``, one element a span to read."""
+    return (
+        pipeline
+        | "Spans" >> beam.Create([str(path) for path in spans.values()])
+        | "Read" >> beam.FlatMap(_read, dict(settings))
+    )
+
+
+def _read(span: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    classes = {name: number for number, name in enumerate(settings["classes"].split(","))}
+    for batch in readers.read(Path(span)):
+        place = _places(batch, settings)
+        for split in ("train", "valid", "eval"):
+            rows = pa.array(np.flatnonzero(place == split))
+            if len(rows):
+                yield split, _example(batch.take(rows), classes)
+
+
+def _places(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> np.ndarray:
+    """The split of each row: an official test part is eval; the rest goes by a hash of its key, so it never moves."""
+    share = np.array([_share(key) for key in batch["key"].to_pylist()])
+    part = batch["part"].to_numpy(zero_copy_only=False)
+    rest = np.where(part == "train", 0.0, settings["eval_share"])
+    split = np.where(share < rest, "eval", np.where(share < rest + settings["valid_share"], "valid", "train"))
+    return np.where(part == "test", "eval", split)
+
+
+def _share(key: str) -> float:
+    digest = hashlib.blake2b(key.encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") % BUCKETS / BUCKETS
+
+
+def _example(batch: pa.RecordBatch, classes: Mapping[str, int]) -> pa.RecordBatch:
+    numbers = pa.array([classes[name] for name in batch["label"].to_pylist()], pa.int64())
+    columns = {name: batch[name] for name in ("key", "image", "label", "brightness", "contrast")}
+    return pa.RecordBatch.from_pydict(
+        {name: _as_list(value) for name, value in {**columns, "label_id": numbers}.items()}
+    )
+
+
+def _as_list(column: pa.Array) -> pa.Array:
+    """Each value in a list of its own, strings as bytes: the shape of ``tf.Example``."""
+    values = pc.cast(column, pa.binary()) if pa.types.is_string(column.type) else column
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32)), values)

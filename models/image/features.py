@@ -1,0 +1,49 @@
+"""From picture bytes to the pixels that the network reads, as one TensorFlow graph that is exported with the model."""
+
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+COMPONENTS = 8
+
+Tensors = dict[str, tf.Tensor]
+
+
+def preprocessing_fn(inputs: Tensors, custom_config: dict[str, Any]) -> Tensors:
+    """Decodes, resizes and normalises pictures, and projects them.
+
+    Args:
+        inputs: ``image`` (PNG or JPEG bytes) and ``label_id``, each ``[batch, 1]``, and features for statistics only.
+        custom_config: ``settings`` with ``height``, ``width`` and ``channels``.
+
+    Returns:
+        ``pixels`` float32 ``[batch, height, width, channels]`` in 0..1, ``pca`` float32 ``[batch, COMPONENTS]`` and the
+        label ``label_id`` int64 ``[batch, 1]``, the index of the class in sorted order.
+    """
+    settings = custom_config["settings"]
+    shape = (settings["height"], settings["width"], settings["channels"])
+    pixels = decode(inputs["image"], shape)
+    return {
+        "pixels": pixels,
+        "pca": _pca(tf.reshape(pixels, [-1, shape[0] * shape[1] * shape[2]])),
+        "label_id": inputs["label_id"],
+    }
+
+
+def decode(images: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    """Picture bytes ``[batch, 1]`` to float32 ``[batch, height, width, channels]`` in 0..1."""
+    height, width, channels = shape
+
+    def one(data: tf.Tensor) -> tf.Tensor:
+        picture = tf.io.decode_image(data, channels=channels, expand_animations=False)
+        return tf.image.resize(tf.cast(picture, tf.float32), (height, width)) / 255.0
+
+    pixels = tf.map_fn(one, tf.reshape(images, [-1]), fn_output_signature=tf.TensorSpec(shape, tf.float32))
+    return tf.ensure_shape(pixels, (None, *shape))
+
+
+def _pca(flat: tf.Tensor) -> tf.Tensor:
+    """Projects pictures, ``[batch, pixels]``, on the train split's principal components; pixels share one scale."""
+    count = min(COMPONENTS, flat.shape[1])
+    return tf.matmul(flat, tft.pca(flat, output_dim=count, dtype=tf.float32, name="components"))

@@ -1,0 +1,188 @@
+"""One training loop for every use case."""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models import export
+from models.catalog import find
+from models.input import Transform, batches, files, load
+
+PREDICT_BATCH = 4096
+
+
+@dataclass
+class Fit:
+    """What training left behind.
+
+    Attributes:
+        model: The Keras model with the best weights.
+        rows: Examples of the train split.
+        batch_size: Examples of one global batch.
+        steps: Optimizer steps in all.
+        best: Epoch whose weights were kept, from 0.
+        curves: One dict an epoch: loss on train and valid, the monitored metric on valid, seconds.
+    """
+
+    model: keras.Model
+    rows: int
+    batch_size: int
+    steps: int = 0
+    best: int = 0
+    curves: list[dict[str, float]] = field(default_factory=list)
+
+
+def run_fn(fn_args: Any) -> None:
+    """Entry point of TFX's Trainer: trains on the train split, picks the operating point on valid, exports.
+
+    Leaves ``training.json`` (curves, counts, settings) in the model run folder.
+    """
+    config = fn_args.custom_config
+    network, settings = find(config["case"]).load("model"), config["settings"]
+    seed_everything(settings["seed"])
+    transform = Transform(fn_args.transform_graph_path)
+    keep = (*network.INPUTS, network.LABEL)
+    examples = str(Path(fn_args.train_files[0]).parent.parent)
+    valid = load(files(examples, "valid"), transform, keep)
+    rows, train = batches(files(examples, "train"), transform, keep, settings["batch_size"], settings["seed"])
+    fitted = fit(network, settings, transform.features, train, rows, valid)
+    logits = predict(fitted.model, valid)
+    point = network.operating_point(settings, valid[network.LABEL], logits)
+    export.save(fn_args.serving_model_dir, network, fitted.model, transform, point, settings)
+    _record(Path(fn_args.model_run_dir), fitted, settings, point, network.quality(valid[network.LABEL], logits))
+
+
+def seed_everything(seed: int) -> None:
+    """One seed for Python, NumPy, Keras and TensorFlow."""
+    random.seed(seed)
+    np.random.seed(seed)
+    keras.utils.set_random_seed(seed)
+
+
+def fit(
+    network: Any,
+    settings: Mapping[str, Any],
+    features: Mapping[str, tf.TensorSpec],
+    train: tf.data.Dataset,
+    rows: int,
+    valid: Mapping[str, np.ndarray],
+) -> Fit:
+    """Trains until the monitored metric on ``valid`` has not risen for ``patience`` epochs; keeps the best weights.
+
+    Args:
+        network: The case's model module.
+        settings: ``epochs``, ``patience``, ``batch_size``, ``learning_rate`` and what the model itself takes.
+        features: Shapes and types of the transformed features.
+        train: An endless stream of shuffled global batches.
+        rows: Examples of the train split; an epoch is that many, rounded down to whole batches.
+        valid: The validation split in memory.
+    """
+    strategy = tf.distribute.get_strategy()
+    batch_size = min(settings["batch_size"], rows)
+    per_epoch = rows // batch_size
+    with strategy.scope():
+        model = network.build(settings, features)
+        rate = keras.optimizers.schedules.CosineDecay(
+            settings["learning_rate"], per_epoch * settings["epochs"], alpha=0.02
+        )
+        optimizer = keras.optimizers.Adam(rate)
+        optimizer.build(model.trainable_variables)
+    train_step = step_function(strategy, model, optimizer, network.loss(settings), network.LABEL, batch_size)
+    fitted, stream = Fit(model, rows, batch_size), iter(train)
+    best, kept = -np.inf, model.get_weights()
+    for epoch in range(settings["epochs"]):
+        fitted.curves.append(_epoch(network, settings, fitted, train_step, stream, per_epoch, valid))
+        print(_line(epoch, settings["epochs"], fitted.curves[-1]), flush=True)
+        if fitted.curves[-1][network.MONITOR] > best:
+            best, fitted.best, kept = fitted.curves[-1][network.MONITOR], epoch, model.get_weights()
+        elif epoch - fitted.best >= settings["patience"]:
+            break
+    model.set_weights(kept)
+    return fitted
+
+
+def step_function(
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    loss_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    label: str,
+    batch_size: int,
+) -> Callable[[Iterator[Any]], tf.Tensor]:
+    """One optimizer step on the next global batch, compiled; returns the batch's mean loss.
+
+    A replica sums its losses and divides by the *global* batch size, so that the sum over replicas that the optimizer's
+    all-reduce takes is the gradient of the mean over the global batch, whatever the number of replicas.
+    """
+
+    def replica_step(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        inputs = {name: batch[name] for name in model.input}
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(loss_fn(batch[label], model(inputs, training=True))) / batch_size
+            total = loss + sum(model.losses) / strategy.num_replicas_in_sync
+        variables = model.trainable_variables
+        optimizer.apply(tape.gradient(total, variables), variables)
+        return loss
+
+    @tf.function
+    def train_step(stream: Iterator[Any]) -> tf.Tensor:
+        return strategy.reduce("SUM", strategy.run(replica_step, args=(next(stream),)), axis=None)
+
+    return train_step
+
+
+def predict(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Logits of all rows, ``[rows, outputs]``, in batches; inference mode."""
+    call = _inference(model)
+    rows = len(next(iter(features.values())))
+    parts = [
+        call({name: tf.constant(features[name][start : start + PREDICT_BATCH]) for name in model.input}).numpy()
+        for start in range(0, rows, PREDICT_BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def _inference(model: keras.Model) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
+    """The model as a compiled function that any batch size fits, kept with the model so that it is traced once."""
+    if not hasattr(model, "_compiled_inference"):
+        spec = {x.name: tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in model.inputs}
+        model._compiled_inference = tf.function(lambda inputs: model(inputs, training=False), input_signature=[spec])
+    return model._compiled_inference
+
+
+def _epoch(network, settings, fitted, train_step, stream, steps, valid) -> dict[str, float]:
+    started = time.perf_counter()
+    losses = [train_step(stream) for _ in range(steps)]
+    fitted.steps += steps
+    logits, truth = predict(fitted.model, valid), valid[network.LABEL]
+    valid_loss = float(tf.reduce_mean(network.loss(settings)(truth, logits)))
+    return {
+        "loss": float(tf.reduce_mean(tf.stack(losses))),
+        "valid_loss": valid_loss,
+        **network.quality(truth, logits),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _line(epoch: int, epochs: int, curve: Mapping[str, float]) -> str:
+    return f"epoch {epoch + 1}/{epochs} " + " ".join(f"{name}={value:.4f}" for name, value in curve.items())
+
+
+def _record(
+    folder: Path, fitted: Fit, settings: Mapping[str, Any], point: Mapping[str, float], quality: Mapping
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "rows": fitted.rows, "batch_size": fitted.batch_size, "steps": fitted.steps, "best_epoch": fitted.best,
+        "parameters": fitted.model.count_params(), "curves": fitted.curves, "settings": dict(settings),
+        "operating_point": dict(point), "valid": dict(quality),
+    }  # fmt: skip
+    (folder / "training.json").write_text(json.dumps(record, indent=1))

@@ -1,0 +1,85 @@
+"""The one noun that says what to learn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class UseCase:
+    """What to learn, as names and plain values: nothing is imported before a stage needs it.
+
+    Every use case is a package with the same file names, so knowing one is knowing all:
+
+    - ``data.py``: ``prepare(data, cache, columns) -> Path``, ``settings(spans) -> dict`` and
+      ``examples(pipeline, spans, settings) -> PCollection[(split, RecordBatch)]``;
+    - ``schema.pbtxt``: what the raw features have to be, read and kept by people;
+    - ``features.py``: ``preprocessing_fn(inputs, custom_config)`` for ``tft``;
+    - ``model.py``: ``build``, ``loss``, ``answers`` and ``operating_point``;
+    - ``evaluation.py``: ``eval_config(settings)`` with thresholds and slices.
+
+    Attributes:
+        name: The word on the command line.
+        title: One line for people.
+        package: Where the files above are.
+        label: The raw feature that is predicted.
+        key: The raw feature that names a row; kept out of statistics and of the model.
+        settings: Every default, overridden by ``--set NAME=VALUE``, in the groups ``data``, ``training`` and ``gates``: a
+            stage is told the groups it uses, so that a change reruns those stages only.
+        watch: Raw features whose drift matters.
+        score: Key of the answer that carries the prediction.
+        headline: The metric that a person asks for first, as the Evaluator names it.
+    """
+
+    name: str
+    title: str
+    package: str
+    label: str
+    key: str
+    headline: str
+    score: str
+    settings: Mapping[str, Mapping[str, Any]]
+    watch: tuple[str, ...] = ()
+
+    def module(self, part: str) -> str:
+        """Importable name of one of the package's files, such as ``module("model")``."""
+        return f"{self.package}.{part}"
+
+    def load(self, part: str) -> Any:
+        """The module itself; this is where a stage pays for the import."""
+        return import_module(self.module(part))
+
+    @property
+    def schema_path(self) -> Path:
+        """The curated schema in the package's folder."""
+        return Path(import_module(self.package).__file__).with_name("schema.pbtxt")
+
+    def configured(self, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        """Settings by group with ``changes`` applied, each read as the type of its default.
+
+        Raises:
+            ValueError: for an unknown name or a value of another type, naming what is possible.
+        """
+        known = {name for group in self.settings.values() for name in group}
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"{self.name} has no setting '{name}'; it has {', '.join(sorted(known))}.")
+        return {
+            group: {
+                name: _read(name, changes[name], value) if name in changes else value for name, value in values.items()
+            }
+            for group, values in self.settings.items()
+        }
+
+
+def _read(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"Setting '{name}' is true or false, not '{text}'.")
+        return text.lower() == "true"
+    try:
+        return type(default)(text)
+    except ValueError:
+        raise ValueError(f"Setting '{name}' takes a {type(default).__name__}, not '{text}'.") from None

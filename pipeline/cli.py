@@ -1,0 +1,77 @@
+"""The command line. TensorFlow and TFX are imported by the command that needs them, so that help answers at once."""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="A production ML system with its answers in it.")
+Home = Annotated[Path, typer.Option("--home", help="Folder of all state.", envvar="SHOWCASE_HOME")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Case = Annotated[str, typer.Argument(help="Use case, such as fraud or image.")]
+DEFAULT_HOME = Path("runs")
+
+
+@app.command()
+def run(
+    case: Case,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of spans, folder of data, or a Keras data set's name.")
+    ] = None,
+    spans: Annotated[str, typer.Option(help="Window of spans, FIRST:LAST, either may be left out.")] = ":",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting; can be repeated.")] = None,
+    columns: Annotated[str, typer.Option(help="Other column names, OURS=YOURS, comma-separated.")] = "",
+    schema: Annotated[Path | None, typer.Option(help="Schema to use in place of the case's own.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again, cached or not.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Runs the pipeline from raw spans to a pushed model, or goes on with a run that was stopped."""
+    from pipeline import command
+
+    changes = _pairs(set_ or []) | ({"columns": columns} if columns else {})
+    first, last = _window(spans)
+    ended = command.run(
+        case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh
+    )
+    raise typer.Exit(0 if ended.state == "pushed" else 1)
+
+
+@app.command()
+def status(case: Annotated[str | None, typer.Argument(help="Use case; all by default.")] = None,
+           home: Home = DEFAULT_HOME, as_json: Json = False) -> None:  # fmt: skip
+    """What is served, and why the last candidate was or was not pushed."""
+    from pipeline import command
+
+    command.status(case, home, as_json)
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    for word in words:
+        if "=" not in word:
+            raise ValueError(f"--set takes NAME=VALUE, not '{word}'.")
+    return dict(word.split("=", 1) for word in words)
+
+
+def _window(text: str) -> tuple[int, int]:
+    first, colon, last = text.partition(":")
+    if not colon or not all(part == "" or part.isdigit() for part in (first, last)):
+        raise ValueError(f"--spans takes FIRST:LAST with whole numbers, such as 0:59, not '{text}'.")
+    return int(first or -1), int(last or -1)
+
+
+def main() -> None:
+    """The console script: any error a person can mend is one sentence on standard error."""
+    warnings.filterwarnings("ignore")
+    try:
+        app(standalone_mode=True)
+    except (ValueError, OSError) as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+__all__ = ["app", "json", "main"]

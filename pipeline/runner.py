@@ -1,0 +1,204 @@
+"""Runs the compiled graph on this machine: a process a stage, independent stages side by side, every stage resumable."""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration import metadata, pipeline as tfx_pipeline
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.proto.orchestration import pipeline_pb2
+
+from models.errors import DataError, Refused
+from pipeline import code, store
+from pipeline.runtime import Runtime
+from pipeline.stages import Stage
+
+DIGEST = "code_digest"
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Progress:
+    """How a stage is doing.
+
+    Attributes:
+        state: waiting, running, done, cached, refused or failed.
+        seconds: Time so far, or in all.
+        message: What went wrong, for refused and failed.
+    """
+
+    state: str = "waiting"
+    seconds: float = 0.0
+    message: str = ""
+    started: float = field(default=0.0, repr=False)
+
+
+class LockedMetadata(metadata.Metadata):
+    """A metadata connection that waits for its turn: SQLite takes one writer, and stages run side by side."""
+
+    def __init__(self, path: Path):
+        super().__init__(metadata.sqlite_metadata_connection_config(str(path)))
+        self._path = path
+
+    def __enter__(self) -> "LockedMetadata":
+        self._turn = store.locked(self._path)
+        self._turn.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error) -> None:
+        super().__exit__(*error)
+        self._turn.__exit__(*error)
+
+
+def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt: str = "") -> pipeline_pb2.Pipeline:
+    """The graph as TFX's intermediate representation, run id filled in, code digests among the nodes' parameters.
+
+    Args:
+        salt: Mixed into every digest; a new one makes every stage run again.
+    """
+    pipeline = tfx_pipeline.Pipeline(
+        pipeline_name=case,
+        pipeline_root=runtime.artifacts(case),
+        components=[stage.node for stage in stages],
+        enable_cache=True,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(str(runtime.metadata)),
+        beam_pipeline_args=list(runtime.beam_args),
+    )
+    ir = compiler.Compiler().compile(pipeline)
+    runtime_parameter_utils.substitute_runtime_parameter(ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
+    digests = {stage.node.id: code.digest(*stage.modules) + salt for stage in stages}
+    for node in (one.pipeline_node for one in ir.nodes):
+        node.parameters.parameters[DIGEST].field_value.string_value = digests[node.node_info.id]
+    return ir
+
+
+def run(
+    ir: pipeline_pb2.Pipeline, runtime: Runtime, logs: Path, report: Callable[[dict[str, Progress]], None]
+) -> dict[str, Progress]:
+    """Runs all nodes whose upstream nodes are through; stops starting new ones after the first that fails.
+
+    Args:
+        ir: The compiled graph.
+        runtime: Where the metadata is and how many stages run side by side.
+        logs: Folder for a log file a stage.
+        report: Called several times a second with every stage's progress.
+    """
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
+    progress = {name: Progress() for name in nodes}
+    running: dict[int, tuple[str, Path]] = {}
+    logs.mkdir(parents=True, exist_ok=True)
+    try:
+        while True:
+            failed = any(one.state in ("failed", "refused") for one in progress.values())
+            ready = [] if failed else [name for name in nodes if _ready(nodes[name], progress)]
+            for name in ready[: runtime.workers - len(running)]:
+                running[_start(ir, name, runtime, logs)] = (name, logs / f"{name}.json")
+                progress[name] = Progress("running", started=time.monotonic())
+            if not running:
+                return progress
+            _collect(running, progress)
+            report(progress)
+            time.sleep(0.05)
+    finally:
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def launch(ir: pipeline_pb2.Pipeline, name: str, path: Path) -> str:
+    """Runs one node to its end in this process; returns done or cached.
+
+    Raises:
+        RuntimeError: if the launcher came back without a finished execution: it does so quietly when inputs are missing.
+    """
+    node = next(n.pipeline_node for n in ir.nodes if n.pipeline_node.node_info.id == name)
+    deployment = runner_utils.extract_local_deployment_config(ir)
+    _sweep(ir, name, path)
+    info = launcher.Launcher(
+        pipeline_node=node,
+        mlmd_connection=LockedMetadata(path),
+        pipeline_info=ir.pipeline_info,
+        pipeline_runtime_spec=ir.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, name),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
+    ).launch()
+    state = store.execution_state(path, info.execution_id) if info else "missing"
+    if state not in ("done", "cached"):
+        raise RuntimeError(f"{name} did not run: its inputs are missing.")
+    return state
+
+
+def _ready(node: pipeline_pb2.PipelineNode, progress: dict[str, Progress]) -> bool:
+    through = all(progress[name].state in ("done", "cached") for name in node.upstream_nodes)
+    return through and progress[node.node_info.id].state == "waiting"
+
+
+def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -> int:
+    """Forks: TensorFlow and TFX are imported already and not yet initialised, so a stage starts at once."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    result = {"state": "failed", "message": ""}
+    try:
+        # A stage does not outlive the run: what a killed run left would write beside its successor.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        descriptor = os.open(logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        result = {"state": launch(ir, name, runtime.metadata), "message": ""}
+    except BaseException as error:
+        traceback.print_exc()
+        result = _failure(error)
+    finally:
+        (logs / f"{name}.json").write_text(json.dumps(result))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _failure(error: BaseException) -> dict[str, str]:
+    """The cause of a failure as a state and one sentence; a refusal or a data error may lie under Beam's wrapping."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    for one in chain:
+        if isinstance(one, Refused | DataError):
+            state = "refused" if isinstance(one, Refused) else "failed"
+            return {"state": state, "message": str(one)}
+    lines = [line for line in str(chain[0]).splitlines() if line.strip()] or [type(chain[0]).__name__]
+    return {"state": "failed", "message": f"{type(chain[0]).__name__}: {lines[0]}"}
+
+
+def _collect(running: dict[int, tuple[str, Path]], progress: dict[str, Progress]) -> None:
+    for pid, (name, result) in list(running.items()):
+        progress[name].seconds = time.monotonic() - progress[name].started
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if not done:
+            continue
+        del running[pid]
+        if status or not result.exists():
+            progress[name].state, progress[name].message = "failed", f"the process ended with status {status}"
+        else:
+            outcome = json.loads(result.read_text())
+            progress[name].state, progress[name].message = outcome["state"], outcome["message"]
+
+
+def _sweep(ir: pipeline_pb2.Pipeline, name: str, path: Path) -> None:
+    """Removes what a killed attempt of this node in this run left: its shards would be read beside the new ones."""
+    run_id = ir.runtime_spec.pipeline_run_id.field_value.string_value
+    for execution_id in store.unfinished(path, run_id, name):
+        for folder in Path(ir.runtime_spec.pipeline_root.field_value.string_value, name).glob(f"*/{execution_id}"):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,194 @@
+"""From a command to a finished run: what is asked, whether it has been done before, and what came of it."""
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from models import spans
+from models.errors import DataError
+from models.use_case import UseCase
+from pipeline import code, store
+from pipeline.runtime import Runtime
+
+PACKAGES = ("tfx", "tensorflow", "keras", "apache-beam", "lightgbm")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked for.
+
+    Attributes:
+        case: The use case.
+        data: Path or name of the data; None for the embedded one.
+        first: First span; -1 for the first there is.
+        last: Last span; -1 for the last there is.
+        changes: Settings by name, as text.
+        schema: Path of a schema to use in place of the case's own.
+    """
+
+    case: UseCase
+    data: str | None = None
+    first: int = -1
+    last: int = -1
+    changes: Mapping[str, str] | None = None
+    schema: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request made definite: one run to be built.
+
+    Attributes:
+        case: The use case.
+        source: Folder of the raw spans.
+        first: First span of the window.
+        last: Last span of the window.
+        settings: The case's settings by group, with all changes and what the data decided.
+        schema_path: Where the curated schema was read.
+        schema: Its text.
+        versions: Folder that a model server watches.
+        data_version: Content digest of the window.
+    """
+
+    case: UseCase
+    source: str
+    first: int
+    last: int
+    settings: Mapping[str, Mapping[str, Any]]
+    schema_path: str
+    schema: str
+    versions: str
+    data_version: str
+
+    def config(self, *groups: str) -> dict[str, Any]:
+        """What a stage of ours is told: the settings of its groups and no others, so that only they invalidate it."""
+        settings = {name: value for group in groups for name, value in self.settings[group].items()}
+        return {"case": self.case.name, "settings": settings}
+
+    def fingerprint(self) -> str:
+        """A hash of all that decides the result: data, settings, schema, code, libraries."""
+        modules = [self.case.module(part) for part in ("data", "features", "model", "evaluation")]
+        parts = [
+            self.case.name, self.source, self.first, self.last, self.settings, self.schema, self.data_version,
+            code.digest("pipeline.graph", "models.training", *modules), [version(name) for name in PACKAGES],
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plan(request: Request, runtime: Runtime) -> Plan:
+    """Finds and checks the data, and settles every setting, before anything is started.
+
+    Raises:
+        DataError: if the data is not what the case needs.
+        ValueError: for an unknown setting.
+    """
+    settings = request.case.configured(request.changes or {})
+    data = request.case.load("data")
+    source = data.prepare(request.data, Path(runtime.root, "data"), settings["data"]).resolve()
+    window = spans.window(source, request.first, request.last)
+    settings["data"] |= data.check(window, settings["data"])
+    schema = request.schema or request.case.schema_path
+    if not schema.is_file():
+        raise DataError(f"There is no schema {schema}; --schema takes a file written by `showcase schema`.")
+    return Plan(
+        case=request.case,
+        source=str(source),
+        first=min(window),
+        last=max(window),
+        settings=settings,
+        schema_path=str(schema),
+        schema=schema.read_text(),
+        versions=runtime.versions(request.case.name),
+        data_version=spans.digest(window.values()),
+    )
+
+
+def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], None]) -> store.Run:
+    """Runs the plan, goes on with it, or finds it done.
+
+    A run of the same fingerprint that ended in a push, whose model is still the last one blessed, is the answer: it is
+    registered as a cached run without TensorFlow being imported. One that was killed is taken up under its own name, so
+    that its finished stages stand and its choice of blessed model stays.
+    """
+    past = store.runs(runtime.metadata, plan.case.name)
+    fingerprint = plan.fingerprint()
+    same = [run for run in past if run.fingerprint == fingerprint]
+    if not fresh and same and same[-1].state == "pushed" and _is_current(same[-1], past):
+        return _cached(plan, runtime, same[-1], report)
+    unfinished = same and same[-1].state in ("running", "interrupted", "failed") and past[-1].id == same[-1].id
+    if unfinished and not fresh:
+        run = replace(same[-1], state="running", reason="")
+    else:
+        run = store.Run(_name(plan.case.name), plan.case.name, "running", "", fingerprint, _facts(plan))
+    store.save(runtime.metadata, run)
+    return _run(plan, runtime, run, fresh, report)
+
+
+def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Callable[[dict], None]) -> store.Run:
+    from pipeline import graph, runner, verdict
+
+    ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
+    try:
+        progress = runner.run(ir, runtime, Path(runtime.root, plan.case.name, "logs", run.id), report)
+    except KeyboardInterrupt:
+        ended = replace(
+            run, state="interrupted", reason="Interrupted; the same command goes on from the last finished stage."
+        )
+        store.save(runtime.metadata, ended)
+        return ended
+    state, reason, facts = verdict.of(runtime, run.id, progress, plan)
+    ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.now()})
+    store.save(runtime.metadata, ended)
+    return ended
+
+
+def _cached(plan: Plan, runtime: Runtime, done: store.Run, report: Callable[[dict], None]) -> store.Run:
+    run_id = _name(plan.case.name)
+    stages = store.copy_as_cached(runtime.metadata, done.id, run_id)
+    facts = {**done.facts, "started": store.now(), "ended": store.now(), "same_as": done.facts.get("same_as", done.id)}
+    run = replace(done, id=run_id, facts=facts)
+    store.save(runtime.metadata, run)
+    report({name: "cached" for name in stages})
+    return run
+
+
+def _is_current(run: store.Run, past: list[store.Run]) -> bool:
+    """Whether the run's version is there and no later run pushed another: else the comparison has to be made anew."""
+    pushed = [one for one in past if one.state == "pushed"]
+    return pushed[-1].facts.get("pushed") == run.facts.get("pushed") and Path(run.facts["pushed"]).is_dir()
+
+
+def _name(case: str) -> str:
+    return f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}"[:-3]
+
+
+def _facts(plan: Plan) -> dict[str, str]:
+    return {
+        "started": store.now(),
+        "source": plan.source,
+        "spans": f"{plan.first}:{plan.last}",
+        "data_version": plan.data_version,
+        "settings": json.dumps(plan.settings, sort_keys=True),
+        "commit": _commit(),
+        "pid": str(os.getpid()),
+    }
+
+
+def _commit() -> str:
+    """The commit of the code, with + where files differ from it; empty outside a checkout."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

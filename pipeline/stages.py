@@ -1,0 +1,158 @@
+"""One function a stage: each builds one node of the graph from its upstream outputs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tfx.components.evaluator.component import Evaluator
+from tfx.components.example_validator.component import ExampleValidator
+from tfx.components.pusher.component import Pusher
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.components.trainer.component import Trainer
+from tfx.components.transform.component import Transform
+from tfx.dsl.components.base import base_node, executor_spec
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+from tfx.types import Channel, standard_artifacts
+
+from components import (
+    baseline,
+    curated_schema,
+    data_gate,
+    lite_exporter,
+    serving_check,
+    span_example_gen,
+    versioned_pusher,
+)
+from pipeline.session import Plan
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A node and the names of our modules whose code decides its result."""
+
+    node: base_node.BaseNode
+    modules: tuple[str, ...] = ()
+
+    def __getitem__(self, key: str) -> Channel:
+        return self.node.outputs[key]
+
+
+def example_gen(plan: Plan) -> Stage:
+    """Reads the window of spans and writes sharded examples, split."""
+    node = span_example_gen.component(plan.source, plan.first, plan.last, plan.config("data"))
+    return Stage(node, ("components.span_example_gen", plan.case.module("data")))
+
+
+def statistics_gen(plan: Plan, examples: Channel, schema: Channel) -> Stage:
+    """Describes every feature of every split."""
+    return Stage(StatisticsGen(examples=examples, schema=schema))
+
+
+def schema(plan: Plan) -> Stage:
+    """Brings the schema that people keep into the run."""
+    node = curated_schema.CuratedSchema(path=plan.schema_path, text=plan.schema)
+    return Stage(node, ("components.curated_schema",))
+
+
+def example_validator(plan: Plan, statistics: Channel, schema: Channel) -> Stage:
+    """Compares statistics with the schema and writes down what differs."""
+    return Stage(ExampleValidator(statistics=statistics, schema=schema))
+
+
+def gate(plan: Plan, anomalies: Channel) -> Stage:
+    """Stops the run if anything differs."""
+    return Stage(data_gate.DataGate(anomalies=anomalies), ("components.data_gate",))
+
+
+def transform(plan: Plan, examples: Channel, schema: Channel, gate: Stage) -> Stage:
+    """Learns scales, vocabularies, buckets and components from the train split, as a TensorFlow graph."""
+    node = Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn=f"{plan.case.module('features')}.preprocessing_fn",
+        splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=[]),
+        # The graph itself is applied wherever transformed data is needed: nothing has to be written twice.
+        materialize=False,
+        disable_analyzer_cache=True,
+        disable_statistics=True,
+        custom_config=plan.config("data"),
+    )
+    node.add_upstream_node(gate.node)
+    return Stage(node, (plan.case.module("features"),))
+
+
+def trainer(plan: Plan, examples: Channel, transform: Channel, schema: Channel) -> Stage:
+    """Fits the network and exports it with its transform graph."""
+    node = Trainer(
+        run_fn="models.training.run_fn",
+        examples=examples,
+        transform_graph=transform,
+        schema=schema,
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["valid"]),
+        custom_config=plan.config("data", "training"),
+    )
+    return Stage(node, ("models.training", plan.case.module("model")))
+
+
+def baselines(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
+    """Fits simple models on the same transformed features and scores all on the same split."""
+    node = baseline.Baseline(
+        examples=examples, transform_graph=transform, model=model, config=_text(plan.config("data"))
+    )
+    return Stage(node, ("components.baseline", plan.case.module("model")))
+
+
+def resolver(plan: Plan) -> Stage:
+    """Finds the model that was blessed last."""
+    node = Resolver(
+        strategy_class=LatestBlessedModelStrategy,
+        model=Channel(type=standard_artifacts.Model),
+        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id("Resolver")
+    return Stage(node)
+
+
+def evaluator(plan: Plan, examples: Channel, model: Channel, blessed: Channel, schema: Channel) -> Stage:
+    """Measures the candidate by slice, against absolute bounds and against the blessed model."""
+    node = Evaluator(
+        examples=examples,
+        model=model,
+        baseline_model=blessed,
+        schema=schema,
+        eval_config=plan.case.load("evaluation").eval_config(plan.config("training", "gates")["settings"]),
+        example_splits=["eval"],
+    )
+    return Stage(node, (plan.case.module("evaluation"),))
+
+
+def lite(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
+    """Converts the dense signature for the edge and lets a variant pass only if it answers as the model does."""
+    node = lite_exporter.LiteExporter(
+        examples=examples, transform_graph=transform, model=model, config=_text(plan.config("gates"))
+    )
+    return Stage(node, ("components.lite_exporter", plan.case.module("model")))
+
+
+def serving(plan: Plan, examples: Channel, model: Channel, lite_model: Channel) -> Stage:
+    """Loads the export as the server does, in a fresh process, and compares its answers."""
+    node = serving_check.ServingCheck(examples=examples, model=model, lite_model=lite_model)
+    return Stage(node, ("components.serving_check",))
+
+
+def pusher(plan: Plan, blessing: Channel, infra_blessing: Channel) -> Stage:
+    """Puts a blessed model where the server looks."""
+    node = Pusher(
+        model_blessing=blessing,
+        infra_blessing=infra_blessing,
+        push_destination=pusher_pb2.PushDestination(filesystem={"base_directory": plan.versions}),
+        custom_executor_spec=executor_spec.ExecutorClassSpec(versioned_pusher.Executor),
+    )
+    return Stage(node, ("components.versioned_pusher",))
+
+
+def _text(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True)
