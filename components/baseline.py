@@ -77,7 +77,7 @@ def _lightgbm(x: np.ndarray, y: np.ndarray, valid_x: np.ndarray, valid_y: np.nda
     classes = len(np.unique(y))
     model = lightgbm.LGBMClassifier(n_estimators=400, learning_rate=0.05, num_leaves=31 if classes == 2 else 15,
                                     min_child_samples=40 if classes == 2 else 10, subsample=0.8, subsample_freq=1,
-                                    colsample_bytree=0.7, random_state=SEED, n_jobs=2, verbose=-1)  # fmt: skip
+                                    colsample_bytree=0.7, random_state=SEED, n_jobs=1, verbose=-1)  # fmt: skip
     metric = "average_precision" if classes == 2 else "multi_logloss"
     stop = lightgbm.early_stopping(30, verbose=False)
     model.fit(x, y, eval_set=[(valid_x, valid_y)], eval_metric=metric, callbacks=[stop])

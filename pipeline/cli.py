@@ -1,6 +1,5 @@
 """The command line. TensorFlow and TFX are imported by the command that needs them, so that help answers at once."""
 
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -72,6 +71,3 @@ def main() -> None:
     except (ValueError, OSError) as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         sys.exit(2)
-
-
-__all__ = ["app", "json", "main"]

@@ -1,10 +1,8 @@
 """What the commands do and print."""
 
 import dataclasses
-import gc
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,15 +21,14 @@ COLOURS = {"done": "green", "cached": "cyan", "running": "yellow", "refused": "r
 
 def run(case: str, home: Path, as_json: bool, fresh: bool = False, **asked: Any) -> store.Run:
     """Plans and executes one run with a live table; prints what was pushed, or why not."""
-    console, started = Console(stderr=as_json), time.monotonic()
+    # A descriptor of its own: while stages run, standard error belongs to the log.
+    console, started = Console(file=os.fdopen(os.dup(2), "w")) if as_json else Console(), time.monotonic()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     runtime = runtimes.local(home)
     console.print(f"[bold]{find(case).title}[/bold]")
     plan = session.plan(session.Request(find(case), **asked), runtime)
     console.print(f"data {plan.source} spans {plan.first}:{plan.last} version {plan.data_version}", highlight=False)
     stages: dict[str, Any] = {}
-    # Imports make millions of objects that live on: collecting them over and over costs a tenth of the start.
-    gc.disable()
     with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
 
         def report(progress: dict[str, Any]) -> None:
@@ -87,6 +84,3 @@ def _table(progress: dict[str, Any]) -> Group:
         seconds = 0.0 if isinstance(one, str) else one.seconds
         table.add_row(name, Text(state, COLOURS[state]), f"{seconds:.1f}" if seconds else "")
     return Group(table)
-
-
-__all__ = ["run", "status", "sys"]

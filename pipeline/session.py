@@ -1,10 +1,12 @@
 """From a command to a finished run: what is asked, whether it has been done before, and what came of it."""
 
+import gc
 import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -132,21 +134,43 @@ def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], 
 
 
 def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Callable[[dict], None]) -> store.Run:
-    from pipeline import graph, runner, verdict
-
-    ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
+    logs = Path(runtime.root, plan.case.name, "logs", run.id)
     try:
-        progress = runner.run(ir, runtime, Path(runtime.root, plan.case.name, "logs", run.id), report)
+        with _stderr_to(logs / "run.log"):
+            graph, runner, verdict = _imported()
+            ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
+            progress = runner.run(ir, runtime, logs, report)
+            state, reason, facts = verdict.of(runtime, run.id, progress, plan)
     except KeyboardInterrupt:
-        ended = replace(
-            run, state="interrupted", reason="Interrupted; the same command goes on from the last finished stage."
-        )
-        store.save(runtime.metadata, ended)
-        return ended
-    state, reason, facts = verdict.of(runtime, run.id, progress, plan)
+        state, facts = "interrupted", {}
+        reason = "Interrupted; the same command goes on from the last finished stage."
     ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.now()})
     store.save(runtime.metadata, ended)
     return ended
+
+
+def _imported() -> tuple[Any, Any, Any]:
+    """The modules that need TFX. Imports make millions of objects that stay: to collect them costs a tenth of the start."""
+    gc.disable()
+    from pipeline import graph, runner, verdict
+
+    gc.freeze()
+    gc.enable()
+    return graph, runner, verdict
+
+
+@contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """Sends what libraries write to standard error to a log file; C++ code writes to the descriptor itself."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = os.dup(2)
+    with path.open("a") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _cached(plan: Plan, runtime: Runtime, done: store.Run, report: Callable[[dict], None]) -> store.Run:

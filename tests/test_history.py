@@ -95,7 +95,7 @@ def oracle(rows: list[dict], row: dict, delay: int) -> dict:
 
 
 def replay(table: pa.Table, delay: int = 7) -> dict[str, dict]:
-    """Online features in order of time, each label delivered when it is known, a label before a purchase of that moment."""
+    """Online features in order of time; labels come when they are known, before the purchases of that moment."""
     calls = [(r["event_time"], 1, r["transaction_id"], r) for r in table.to_pylist()]
     calls += [(r["label_time"], 0, r["transaction_id"], r) for r in table.to_pylist() if r["label_time"]]
     online, answers = OnlineHistory(delay), {}
@@ -150,6 +150,7 @@ def test_merge_is_associative_and_exact() -> None:
     assert left == right == MerchantDays.of(table) == functools.reduce(MerchantDays.merge, (b, a, c))
     assert pickle.loads(pickle.dumps(left)) == left != MerchantDays.merge(a, b)
     assert MerchantDays.merge(MerchantDays.of(table.slice(0, 0)), left) == left
+    assert MerchantDays.merge() == MerchantDays.of(table.slice(0, 0))
 
 
 def test_future_changes_nothing() -> None:

@@ -13,12 +13,12 @@ CASE = UseCase(
     settings={
         "data": {
             # The embedded data.
-            "rows": 120_000,
-            "days": 60,
+            "rows": 180_000,
+            "days": 90,
             "data_seed": 7,
             # Days, from the window's end backwards: unripe labels, eval, a gap of the delay, valid, train, warm-up.
             "label_delay_days": 7,
-            "warmup_days": 7,
+            "warmup_days": 30,
             "valid_days": 5,
             "eval_days": 7,
             "columns": "",

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -72,12 +71,14 @@ def splits(settings: Mapping[str, Any]) -> dict[str, range]:
     }
 
 
-def examples(pipeline: beam.Pipeline, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> beam.PCollection:
+def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> Any:
     """Batches of examples, ``(split, pa.RecordBatch)``.
 
     Purchases are grouped by customer, a shard of customers an element, so that a shard's history is computed in one go;
     what is known of merchants is a small table beside it.
     """
+    import apache_beam as beam  # here, since planning a run needs this module and not Beam
+
     days = pipeline | "Days" >> beam.Create([str(path) for path in spans.values()])
     tables = days | "Read" >> beam.Map(purchases.read, settings["columns"], settings["label_delay_days"])
     merchants = tables | "MerchantDays" >> beam.Map(MerchantDays.of) | beam.CombineGlobally(_merge)

@@ -61,11 +61,11 @@ class Drift:
         Raises:
             ValueError: naming what is allowed.
         """
-        found = re.fullmatch(r"([a-z-]+):([0-9.]+(?:e-?[0-9]+)?)@([0-9]+)", text.strip())
-        try:
-            return Drift(found[1], float(found[2]), int(found[3])) if found else _refuse(text)
-        except ValueError as error:
-            raise error if found and re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", found[2]) else _wrong(text) from None
+        found = re.fullmatch(r"([^:@]+):([0-9]*\.?[0-9]+)@([0-9]+)", text.strip())
+        if not found:
+            form = "KIND:SIZE@DAY, such as amount:1.05@30"
+            raise ValueError(f"'{text}' is no drift; write {form}, where KIND is one of {', '.join(KINDS)}.")
+        return Drift(found[1], float(found[2]), int(found[3]))
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.size:g}@{self.day}"
@@ -74,8 +74,8 @@ class Drift:
 def inject(drift: Drift, rows: Rows, world: World, days: int, seed: int) -> tuple[Rows, int]:
     """The rows with the drift in them, and how many were changed, added or removed.
 
-    Random numbers come from a stream of the drift's own, one a row id: the other rows, and those before the day, stay as
-    they are, and other drifts do not shift what this one does.
+    Random numbers come from a stream of the drift's own, one a row id: the other rows, and those before the day, stay
+    as they are, and other drifts do not shift what this one does.
     """
     if drift.kind == "prior":
         return _prior(drift, rows, world, days, seed)
@@ -135,8 +135,10 @@ def _prior(drift: Drift, rows: Rows, world: World, days: int, seed: int) -> tupl
     flipped = _flip(drift, scenario, after, rng)
     rows = rows | {"scenario": scenario}
     if drift.size < 1:
-        keep = (rng.random(rows["episode"].max() + 2) < drift.size)[rows["episode"]] | (rows["episode"] < 0) | ~after
-        return {name: column[keep] for name, column in rows.items()}, flipped + int((~keep).sum())
+        gone = np.zeros(len(after), bool)
+        for code in range(1, CHANCE):
+            gone |= _dropped(rows["episode"], after & (scenario == code), 1 - drift.size, rng)
+        return {name: column[~gone] for name, column in rows.items()}, flipped + int(gone.sum())
     parts = [rows]
     for code, kind in enumerate(SCENARIOS[:-1], 1):
         count = round((drift.size - 1) * (after & (scenario == code)).sum())
@@ -145,6 +147,15 @@ def _prior(drift: Drift, rows: Rows, world: World, days: int, seed: int) -> tupl
             parts.append(numbered(more, code, parts[-1], world))
     whole = {name: np.concatenate([part[name] for part in parts]) for name in rows}
     return whole, flipped + len(whole["id"]) - len(rows["id"])
+
+
+def _dropped(episode: np.ndarray, present: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Which of the rows ``present``, bool ``[n]``, lie in random episodes that hold about that share of them."""
+    found, count = np.unique(episode[present], return_counts=True)
+    order = rng.permutation(len(found))
+    ends = np.cumsum(count[order])
+    gone = found[order[ends - count[order] / 2 < share * count.sum()]]
+    return present & np.isin(episode, gone)
 
 
 def _flip(drift: Drift, scenario: np.ndarray, after: np.ndarray, rng: np.random.Generator) -> int:
@@ -165,7 +176,3 @@ def numbered(rows: Rows, code: int, before: Rows, world: World) -> Rows:
         "category": world.category[rows["merchant"]],
         "amount": np.maximum(np.round(rows["amount"], 2), 0.5),
     }
-
-
-def _wrong(text: str) -> ValueError:
-    return ValueError(f"'{text}' is no drift; write KIND:SIZE@DAY, such as amount:1.05@30. KIND is {', '.join(KINDS)}.")

@@ -1,5 +1,6 @@
 """What the Evaluator measures on the fraud case, on which slices, and what a candidate has to reach."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,18 +10,16 @@ from tensorflow_model_analysis.metrics import confusion_matrix_metrics
 THRESHOLDS = 1000
 
 
-class CostPerPurchase(confusion_matrix_metrics.ConfusionMatrixMetric):
+class CostPerPurchase(confusion_matrix_metrics.ConfusionMatrixMetricBase):
     """Mean cost of the decisions taken: missed frauds and reviewed honest purchases, in units of currency a purchase."""
 
-    def __init__(
-        self, miss_cost: float, review_cost: float, thresholds: float = 0.5, name: str = "cost", **kwargs: Any
-    ):
-        super().__init__(thresholds=thresholds, name=name, miss_cost=miss_cost, review_cost=review_cost, **kwargs)
+    def __init__(self, miss_cost: float, review_cost: float, thresholds: float = 0.5, name: str = "cost"):
+        super().__init__(thresholds=thresholds, name=name, miss_cost=miss_cost, review_cost=review_cost)
 
-    def result(self, tp: float, tn: float, fp: float, fn: float) -> float:
-        """The cost at the threshold from the counts of the confusion matrix."""
-        rows = tp + tn + fp + fn
-        return (fn * self.kwargs["miss_cost"] + fp * self.kwargs["review_cost"]) / rows if rows else float("nan")
+    def _metric_value(self, key: Any, matrices: Any, miss_cost: float, review_cost: float) -> float:
+        """The cost from the counts of the confusion matrix at the one threshold."""
+        rows = matrices.tp[0] + matrices.tn[0] + matrices.fp[0] + matrices.fn[0]
+        return float((matrices.fn[0] * miss_cost + matrices.fp[0] * review_cost) / rows) if rows else float("nan")
 
 
 def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
@@ -36,10 +35,15 @@ def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
         tfma.metrics.Precision(name="precision", thresholds=[0.5]),
         tfma.metrics.Recall(name="recall", thresholds=[0.5]),
         tfma.metrics.ConfusionMatrixAtThresholds(name="counts", thresholds=[0.5]),
-        CostPerPurchase(settings["miss_cost"], settings["review_cost"]),
     ]
+    cost = tfma.MetricConfig(
+        class_name="CostPerPurchase",
+        module=__name__,
+        config=json.dumps({name: settings[name] for name in ("miss_cost", "review_cost")}),
+    )
     specs = tfma.metrics.specs_from_metrics(score, output_names=["score"])
     specs += tfma.metrics.specs_from_metrics(decision, output_names=["decision"])
+    specs.append(tfma.MetricsSpec(output_names=["decision"], metrics=[cost]))
     _bound(specs, "pr_auc", settings["min_pr_auc"], settings["max_pr_auc_loss"])
     labels = {"score": "is_fraud", "decision": "is_fraud"}
     return tfma.EvalConfig(

@@ -26,8 +26,8 @@ def preprocessing_fn(inputs: Tensors, custom_config: dict[str, Any] | None = Non
     """Scales, buckets, looks up and projects; raw features arrive as ``[batch, 1]``, the past as ``[batch, PAST]``.
 
     Returns:
-        ``numeric`` float32 ``[batch, N]`` (z-scores), ``pca`` float32 ``[batch, COMPONENTS]``, ``codes`` int32
-        ``[batch, 4]``, ``merchant`` int32 ``[batch, 1]``, ``past`` float32 ``[batch, PAST, 3]``, ``past_merchant`` int32
+        ``numeric`` float32 ``[batch, N]`` (z-scores), ``pca`` float32 ``[batch, COMPONENTS]``, ``codes`` int64
+        ``[batch, 4]``, ``merchant`` int64 ``[batch, 1]``, ``past`` float32 ``[batch, PAST, 3]``, ``past_merchant`` int64
         ``[batch, PAST]`` and the label ``is_fraud`` float32 ``[batch, 1]``.
     """
     # One stacked tensor needs one analyzer instead of one a column; tracing time falls with their number.
@@ -66,14 +66,14 @@ def _codes(inputs: Tensors) -> tf.Tensor:
         for name in CATEGORIES
     ]
     codes.append(tft.bucketize(inputs["amount"], BUCKETS, name="amount_buckets"))
-    return tf.cast(tf.concat(codes, axis=1), tf.int32)
+    return tf.concat(codes, axis=1)
 
 
 def _merchants(inputs: Tensors) -> Tensors:
     """One vocabulary for the present merchant and the past ones, so that they share an embedding."""
     vocabulary = tft.vocabulary(inputs["merchant_id"], top_k=MERCHANTS, vocab_filename="merchant")
     return {
-        name: tf.cast(tft.apply_vocabulary(inputs[feature], vocabulary, num_oov_buckets=MERCHANT_OOV), tf.int32)
+        name: tft.apply_vocabulary(inputs[feature], vocabulary, num_oov_buckets=MERCHANT_OOV)
         for name, feature in (("merchant", "merchant_id"), ("past_merchant", "past_merchant"))
     }
 

@@ -78,7 +78,7 @@ def _testing(world: World, episodes: Episodes, rng: np.random.Generator) -> Rows
     """Tiny purchases online within minutes to see whether the card works, then a large one."""
     n, customer = len(episodes.of), episodes.victim[episodes.of]
     merchant, final = world.shops(rng.integers(0, TOWNS, n), rng), episodes.place == episodes.size - 1
-    large = world.amounts(customer, merchant, rng) * rng.uniform(1.5, 5, n)
+    large = world.amounts(customer, merchant, rng) * rng.uniform(2, 6, n)
     return {
         "customer": customer,
         "merchant": merchant,
@@ -97,12 +97,12 @@ def _compromise(world: World, episodes: Episodes, rng: np.random.Generator) -> R
     customer = world.residents(world.where[merchant], rng)
     length = rng.integers(12, 25, count)[episodes.of]
     channel, device = world.channels(customer, merchant, rng)
-    copied = rng.random(n) < 0.35
+    copied = rng.random(n) < 0.7
     return {
         "customer": customer,
         "merchant": merchant,
         "time": np.floor(rng.random(n) * length).astype(np.int64) * DAY + hours(rng, world.shift[customer]),
-        "amount": world.amounts(customer, merchant, rng) * rng.uniform(1.0, 2.6, n),
+        "amount": world.amounts(customer, merchant, rng) * rng.uniform(1.4, 3.8, n),
         "channel": np.where(copied, SWIPE, channel),
         "device": np.where(copied, TERMINAL, device),
     }
@@ -112,15 +112,15 @@ def _takeover(world: World, episodes: Episodes, rng: np.random.Generator) -> Row
     """Somebody else holds the account for days: another device, greater amounts, merchants anywhere."""
     n, customer = len(episodes.of), episodes.victim[episodes.of]
     merchant = world.shops(rng.integers(0, TOWNS, n), rng)
-    length = rng.integers(24, 96, len(episodes.victim)) * HOUR
+    length = rng.integers(8, 48, len(episodes.victim)) * HOUR
     other = np.array([0, BROWSER, PHONE, BROWSER, 0])[world.device]
     channel, _ = world.channels(customer, merchant, rng)
-    channel = np.where(rng.random(n) < 0.6, ONLINE, channel)
+    channel = np.where(rng.random(n) < 0.7, ONLINE, channel)
     return {
         "customer": customer,
         "merchant": merchant,
         "time": (rng.random(n) * length[episodes.of]).astype(np.int64),
-        "amount": world.amounts(customer, merchant, rng) * rng.uniform(1.2, 3.5, n),
+        "amount": world.amounts(customer, merchant, rng) * rng.uniform(2.5, 6.5, n),
         "channel": channel,
         "device": np.where(channel == ONLINE, other[customer], TERMINAL),
     }
@@ -136,19 +136,19 @@ def _velocity(world: World, episodes: Episodes, rng: np.random.Generator) -> Row
         "customer": customer,
         "merchant": merchant,
         "time": episodes.place * HOUR // 12 + rng.integers(0, 240, n) * SECOND,
-        "amount": world.amounts(customer, merchant, rng) * rng.uniform(0.8, 1.8, n),
-        "channel": rng.choice([CONTACTLESS, SWIPE], n, p=[0.8, 0.2]),
+        "amount": world.amounts(customer, merchant, rng) * rng.uniform(1.0, 2.2, n),
+        "channel": rng.choice([CONTACTLESS, SWIPE], n, p=[0.7, 0.3]),
         "device": np.full(n, TERMINAL),
     }
 
 
 # Frauds by chance are honest purchases with the label flipped; nothing can find them, so no metric reaches 1.
 SCENARIOS = (
-    Scenario("card-testing", 0.24, (4, 8), 0.1, _testing),
-    Scenario("merchant-compromise", 0.24, (12, 40), 25, _compromise),
-    Scenario("account-takeover", 0.22, (4, 9), 4, _takeover),
-    Scenario("velocity", 0.15, (5, 10), 0.05, _velocity),
-    Scenario("chance", 0.15, (1, 1), 0, None),
+    Scenario("card-testing", 0.25, (4, 8), 0.1, _testing),
+    Scenario("merchant-compromise", 0.22, (20, 60), 25, _compromise),
+    Scenario("account-takeover", 0.23, (5, 10), 4, _takeover),
+    Scenario("velocity", 0.20, (6, 12), 0.05, _velocity),
+    Scenario("chance", 0.10, (1, 1), 0, None),
 )
 CHANCE = len(SCENARIOS)  # its code; 0 is honest
 

@@ -1,21 +1,21 @@
 """What a purchase's past says, defined once: in batch over Arrow tables, and online one purchase at a time.
 
-Both ways share the same integers (microseconds, whole days, ten-thousandths of the currency unit) and round to float32 only
-at the end, so that a replayed stream gives the very floats of the batch; ``tests/test_history.py`` holds it to that. The
-online half is in ``online_history.py``.
+Both ways share the same integers (microseconds, whole days, ten-thousandths of the currency unit) and round to float32
+only at the end, so that a replayed stream gives the very floats of the batch; ``tests/test_history.py`` holds it to
+that. The online half is in ``online_history.py``.
 
 For a purchase at time t on UTC day D, "earlier" means strictly smaller in (event_time, transaction_id):
 
 - ``customer_count_{w}d``, ``customer_amount_{w}d``: number and sum of the customer's earlier purchases with
   event_time >= t - w days;
 - ``seconds_since_last``: seconds since the customer's latest earlier purchase, at most (and without one) 30 days;
-- ``past_amount``, ``past_age``, ``past_merchant``: the customer's last ``PAST`` earlier purchases, oldest first, padded on the
-  left with 0, 0 and ''; ages in seconds before t; ``past_length`` says how many there are;
+- ``past_amount``, ``past_age``, ``past_merchant``: the customer's last ``PAST`` earlier purchases, oldest first, padded
+  on the left with 0, 0 and ''; ages in seconds before t; ``past_length`` says how many there are;
 - ``merchant_count_{w}d``: all purchases at the merchant with event day in [D - delay - w, D - delay);
 - ``merchant_risk_{w}d``: those of them known as fraud before day D began, over that count plus ``RISK_PRIOR``.
 
-Merchants are counted in whole days that lie ``delay`` back, since a younger day's frauds are mostly not known yet and would
-make every merchant look honest.
+Merchants are counted in whole days that lie ``delay`` back, since a younger day's frauds are mostly not known yet and
+would make every merchant look honest.
 """
 
 from collections.abc import Iterable
@@ -37,6 +37,9 @@ DAY = 86_400 * SECOND
 LONGEST = max(WINDOWS) * DAY
 # Sums run over integers: cumulative float sums would cancel. No ISO currency has more than four decimals.
 UNIT = 10_000
+
+COUNTS = pa.schema({"merchant_id": pa.string(), "day": pa.int64(), "number": pa.int64()})
+FRAUDS = pa.schema({"merchant_id": pa.string(), "day": pa.int64(), "known": pa.int64(), "number": pa.int64()})
 
 Column = pa.Array | pa.ChunkedArray
 
@@ -108,7 +111,8 @@ class MerchantDays:
     @staticmethod
     def of(table: pa.Table) -> "MerchantDays":
         """Counts the raw purchases of ``table``; a label counts as fraud only if it has a time."""
-        days = pa.table({"merchant_id": table["merchant_id"], "day": microseconds(table["event_time"]) // DAY})
+        merchants = table["merchant_id"].cast(pa.string())
+        days = pa.table({"merchant_id": merchants, "day": microseconds(table["event_time"]) // DAY})
         days = days.append_column("number", pa.array(np.ones(len(days), np.int64)))
         fraud = pc.and_(pc.fill_null(pc.equal(table["is_fraud"], 1), False), pc.is_valid(table["label_time"]))
         known = pa.array(microseconds(pc.filter(table["label_time"], fraud)) // DAY)
@@ -116,15 +120,16 @@ class MerchantDays:
 
     @staticmethod
     def merge(*parts: "MerchantDays") -> "MerchantDays":
-        """One table of at least one part's counts; parts must not count the same purchase twice."""
-        counts, frauds = (pa.concat_tables(tables) for tables in ([p.counts for p in parts], [p.frauds for p in parts]))
+        """All parts' counts, none for no part; parts must not count the same purchase twice."""
+        counts = pa.concat_tables([COUNTS.empty_table(), *(part.counts for part in parts)])
+        frauds = pa.concat_tables([FRAUDS.empty_table(), *(part.frauds for part in parts)])
         return MerchantDays(_summed(counts), _summed(frauds))
 
     def risk(self, merchant_ids: Column, days: np.ndarray, delay: int = LABEL_DELAY_DAYS) -> dict[str, np.ndarray]:
         """``merchant_names()`` as float32 ``[n]`` for ``n`` merchants on ``n`` days (days since 1970).
 
-        A merchant's day counts on the later days (day + delay, day + delay + w], and as a known fraud only on those after
-        its label came. Both are intervals of days, so one sorted table of their ends answers all rows at once.
+        A merchant's day counts on the later days (day + delay, day + delay + w], and as a known fraud only on those
+        after its label came. Both are intervals of days, so one sorted table of their ends answers all rows at once.
         """
         merchants = pc.unique(self.counts["merchant_id"])
         at, back = _pairs(_places(merchant_ids, merchants), np.asarray(days, np.int64))
@@ -243,7 +248,7 @@ def _pairs(codes: np.ndarray, days: np.ndarray) -> tuple[tuple[np.ndarray, np.nd
 def _standing(
     merchants: Column, days: pa.Table, wait: int, width: int, at: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """For each (code, day) in ``at``, the numbers that stand then: from ``wait`` days after their day, for ``width`` days."""
+    """What stands on each (code, day) in ``at``: numbers do for ``width`` days, from ``wait`` days after theirs."""
     codes, asked = at
     if not len(asked):
         return np.zeros(0, np.int64)

@@ -27,10 +27,10 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec]) ->
     inputs = {
         name: keras.Input(features[name].shape[1:], dtype=features[name].dtype.name, name=name) for name in INPUTS
     }
-    merchants = keras.layers.Embedding(MERCHANTS + MERCHANT_OOV + 1, 8, name="merchants")
+    merchants = keras.layers.Embedding(MERCHANTS + MERCHANT_OOV + 1, 8, name="merchant_embedding")
     past = _past(inputs, merchants, settings)
-    codes = keras.layers.Embedding((len(CATEGORIES) + 1) * VOCABULARY, 6, name="codes")(
-        inputs["codes"] + np.arange(len(CATEGORIES) + 1, dtype="int32") * VOCABULARY
+    codes = keras.layers.Embedding((len(CATEGORIES) + 1) * VOCABULARY, 6, name="code_embedding")(
+        inputs["codes"] + np.arange(len(CATEGORIES) + 1, dtype="int64") * VOCABULARY
     )
     present = [inputs["numeric"], keras.layers.Flatten()(codes), keras.layers.Flatten()(merchants(inputs["merchant"]))]
     hidden = keras.layers.Concatenate()([*present, past])

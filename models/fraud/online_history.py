@@ -19,9 +19,9 @@ BATCH = 64
 class OnlineHistory:
     """What the gateway remembers, and the features that ``customer_features`` and ``merchant_features`` would give.
 
-    Kept are, per customer, the purchases of the last 30 days (at least the last ``PAST``) and, per merchant, counts for the
-    last 30 days + ``delay``. The order of ``add`` and ``label`` calls does not matter as long as nothing comes more than a
-    day late. One thread at a time.
+    Kept are, per customer, the purchases of the last 30 days (at least the last ``PAST``) and, per merchant, counts for
+    the last 30 days + ``delay``. The order of ``add`` and ``label`` calls does not matter as long as no purchase comes
+    more than a day late. One thread at a time.
 
     Args:
         delay: Days that a merchant's recent past is left out, as in training.
@@ -57,7 +57,7 @@ class OnlineHistory:
     def label(
         self, merchant_id: str, event_time: datetime | int, label_time: datetime | int, is_fraud: bool | int
     ) -> None:
-        """Takes a purchase's label, however late, once; it counts from the day after ``label_time`` on, never before."""
+        """Takes a purchase's label, once, however late; it counts from the day after ``label_time``, never before."""
         if is_fraud:
             self._merchants[merchant_id].frauds[moment(event_time) // DAY][moment(label_time) // DAY] += 1
 

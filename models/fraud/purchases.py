@@ -28,6 +28,8 @@ OPTIONAL = {
     "device": (pa.string(), "none"),
     "distance_km": (pa.float64(), 0.0),
 }
+# Columns that decide which rows are examples, or that another feature holds already.
+UNUSED = {"label_time", "past_length"}
 DAY_US = 86_400_000_000
 BATCH = 8192
 
@@ -69,7 +71,7 @@ def read(folder: str, mapping: str, label_delay_days: int) -> pa.Table:
 
 def to_examples(table: pa.Table) -> Iterator[pa.RecordBatch]:
     """Batches in the types of ``tf.Example``: every column a list, a null an empty one."""
-    columns = {name: _as_list(table[name].combine_chunks()) for name in table.column_names if name != "label_time"}
+    columns = {name: _as_list(table[name].combine_chunks()) for name in table.column_names if name not in UNUSED}
     yield from pa.table(columns).to_batches(max_chunksize=BATCH)
 
 

@@ -32,8 +32,8 @@ TERMINAL, PHONE, BROWSER, TABLET, WATCH = range(5)
 WEEK = np.array([0.95, 0.90, 0.95, 1.00, 1.20, 1.25, 0.75])  # Monday first
 HOURS = np.array([1.0, 0.6, 0.4, 0.3, 0.3, 0.6, 1.5, 3, 4.5, 5, 5.5, 6.5, 7.5, 7, 6, 5.8, 6.2, 7.5, 8, 7, 5.5, 4, 3, 2])
 
-# Columns by name, [n] each: id, customer, merchant, time (microseconds from the first day), amount, category, channel, device,
-# scenario (0 honest), episode (-1 none).
+# Columns by name, [n] each: id, customer, merchant, time (microseconds from the first day), amount, category, channel,
+# device, scenario (0 honest), episode (-1 none).
 Rows = dict[str, np.ndarray]
 
 
@@ -117,13 +117,10 @@ class World:
         self, customer: np.ndarray, merchant: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """How the customers usually pay there: channel and device codes, ``[n]`` each."""
-        online = np.array([row[3] for row in CATEGORY_TABLE.values()])[self.category[merchant]]
+        n, online = len(customer), np.array([row[3] for row in CATEGORY_TABLE.values()])[self.category[merchant]]
         leaning = np.where(online == 1, 1.0, np.minimum(online * self.online[customer], 0.95))
-        till = np.searchsorted([0.30, 0.96], rng.random(len(customer)))
-        channel = np.where(rng.random(len(customer)) < leaning, ONLINE, till)
-        own = np.where(
-            rng.random(len(customer)) < 0.9, self.device[customer], rng.choice([PHONE, BROWSER], len(customer))
-        )
+        channel = np.where(rng.random(n) < leaning, ONLINE, np.searchsorted([0.30, 0.97], rng.random(n)))
+        own = np.where(rng.random(n) < 0.9, self.device[customer], rng.choice([PHONE, BROWSER], n))
         device = np.where(channel == CONTACTLESS, self.wallet[customer], TERMINAL)
         return channel, np.where(channel == ONLINE, own, device)
 
@@ -148,7 +145,7 @@ def purchases(world: World, count: int, days: int, weekday: int, rng: np.random.
     customer = np.repeat(np.arange(len(world.rate)), rng.multinomial(count, world.rate))
     week = np.cumsum(WEEK[(weekday + np.arange(days)) % 7])
     time = np.searchsorted(week, rng.random(count) * week[-1], side="right") * DAY + hours(rng, world.shift[customer])
-    slot = np.floor(FAVOURITES ** rng.random(count)).astype(np.int64) - 1
+    slot = np.floor((FAVOURITES + 1) ** rng.random(count)).astype(np.int64) - 1
     merchant = world.favourites[customer, slot]
     elsewhere = rng.random(count) < 0.06
     merchant[elsewhere] = world.shops(rng.integers(0, TOWNS, elsewhere.sum()), rng)
@@ -156,7 +153,7 @@ def purchases(world: World, count: int, days: int, weekday: int, rng: np.random.
     tiny = _spree(customer, time, days, rng)
     merchant[tiny] = rng.choice(_digital(world), len(merchant))[tiny]
     amount = world.amounts(customer, merchant, rng)
-    large = rng.random(count) < 0.015
+    large = rng.random(count) < 0.01
     amount *= np.where(large, rng.uniform(2.5, 7, count), 1.0)
     amount = np.where(tiny, rng.uniform(0.5, 5, count), amount)
     channel, device = world.channels(customer, merchant, rng)
@@ -199,7 +196,9 @@ def _favourites(
     return np.take_along_axis(found, np.argsort(-liking, axis=1)[:, :FAVOURITES], axis=1)
 
 
-def _travel(world: World, merchant: np.ndarray, customer: np.ndarray, time: np.ndarray, days: int, rng) -> None:
+def _travel(
+    world: World, merchant: np.ndarray, customer: np.ndarray, time: np.ndarray, days: int, rng: np.random.Generator
+) -> None:
     """Sends customers to another town for some days, a trip in every 60 days; changes ``merchant`` in place."""
     people = len(world.rate)
     for _ in range(-(-days // 60)):
@@ -210,9 +209,9 @@ def _travel(world: World, merchant: np.ndarray, customer: np.ndarray, time: np.n
 
 
 def _spree(customer: np.ndarray, time: np.ndarray, days: int, rng: np.random.Generator) -> np.ndarray:
-    """Moves some purchases next to another of their customer, in place; returns which are of tiny runs, bool ``[n]``."""
-    first = np.flatnonzero(rng.random(len(time)) < 0.006)
-    size, tiny_run = rng.integers(3, 9, len(first)), rng.random(len(first)) < 0.5
+    """Moves some purchases next to another of their customer, in place; returns which are in tiny runs, ``[n]``."""
+    first = np.flatnonzero(rng.random(len(time)) < 0.004)
+    size, tiny_run = rng.integers(3, 9, len(first)), rng.random(len(first)) < 0.4
     tiny, last = np.zeros(len(time), bool), time[first].copy()
     tiny[first[tiny_run]] = True
     for step in range(1, 8):

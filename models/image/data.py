@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -41,8 +40,10 @@ def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, A
     return {"classes": ",".join(classes), **{name: settings[name] or size for name, size in native.items()}}
 
 
-def examples(pipeline: beam.Pipeline, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> beam.PCollection:
+def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> Any:
     """Batches of examples, ``(split, pa.RecordBatch)``, one element a span to read."""
+    import apache_beam as beam  # here, since planning a run needs this module and not Beam
+
     return (
         pipeline
         | "Spans" >> beam.Create([str(path) for path in spans.values()])

@@ -1,0 +1,110 @@
+"""A use case taken from raw data to an export, stage by stage, without TFX's metadata: what several tests look at."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pytest
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+import tfx  # noqa: F401  puts a stand-in where TFDV looks for a part of tfx-bsl that is gone
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx_bsl.public.tfxio import TFExampleRecord
+
+from components.span_example_gen import Write
+from models import export, spans, training
+from models.input import Transform, batches, files, load
+from models.use_case import UseCase
+from pipeline.runtime import local
+
+# Small data and short training, a case; a case that is not named here is small by itself.
+SMALL: dict[str, dict[str, str]] = {
+    "fraud": {"rows": "8000", "days": "32", "warmup_days": "3", "valid_days": "4", "eval_days": "4", "epochs": "1",
+              "width": "24", "batch_size": "256"},
+    "image": {"epochs": "1", "filters": "4", "batch_size": "256"},
+}  # fmt: skip
+_BUILT: dict[str, "Built"] = {}
+
+
+@dataclass
+class Built:
+    """What the stages left behind.
+
+    Attributes:
+        case: The use case.
+        settings: All its settings, flat, with what the data decided.
+        schema: The curated schema, parsed.
+        examples: Folder with ``Split-*`` folders, as the artifact has it.
+        graph: Folder of the transform graph.
+        export: The SavedModel.
+        fitted: What training returned.
+        rows: The eval split, transformed.
+        point: The operating point.
+    """
+
+    case: UseCase
+    settings: dict[str, Any]
+    schema: schema_pb2.Schema
+    examples: Path
+    graph: Path
+    export: Path
+    fitted: training.Fit
+    rows: dict[str, np.ndarray]
+    point: dict[str, float]
+
+
+def built(case: UseCase, factory: pytest.TempPathFactory) -> Built:
+    """The case, built once a test process."""
+    if case.name not in _BUILT:
+        _BUILT[case.name] = build(case, factory.mktemp(case.name))
+    return _BUILT[case.name]
+
+
+def build(case: UseCase, folder: Path) -> Built:
+    """Raw data to examples, transform graph, two or more training steps and an export."""
+    settings = case.configured(SMALL.get(case.name, {}))
+    data, network = case.load("data"), case.load("model")
+    window = spans.window(data.prepare(None, folder / "data", settings["data"]), -1, -1)
+    settings["data"] |= data.check(window, settings["data"])
+    flat = {name: value for group in settings.values() for name, value in group.items()}
+    schema = text_format.Parse(case.schema_path.read_text(), schema_pb2.Schema())
+    examples, graph, model = folder / "examples", folder / "graph", folder / "export"
+    with pipeline() as beam_pipeline:
+        _ = data.examples(beam_pipeline, window, settings["data"]) | beam.ParDo(Write(str(examples)))
+    analyze(case, settings["data"], schema, examples, graph)
+    training.seed_everything(1)
+    transform, keep = Transform(str(graph)), (*network.INPUTS, network.LABEL)
+    valid, rows = (load(files(str(examples), split), transform, keep) for split in ("valid", "eval"))
+    count, train = batches(files(str(examples), "train"), transform, keep, flat["batch_size"], 1)
+    fitted = training.fit(network, flat, transform.features, train, count, valid)
+    point = network.operating_point(flat, valid[network.LABEL], training.predict(fitted.model, valid))
+    export.save(str(model), network, fitted.model, transform, point, flat)
+    return Built(case, flat, schema, examples, graph, model, fitted, rows, point)
+
+
+def pipeline() -> beam.Pipeline:
+    """A Beam pipeline as the local runtime starts it."""
+    return beam.Pipeline(options=PipelineOptions(list(local(Path("/nowhere")).beam_args)))
+
+
+def analyze(
+    case: UseCase, settings: Mapping[str, Any], schema: schema_pb2.Schema, examples: Path, graph: Path
+) -> None:
+    """What the Transform component does: learns on the train split, writes graph and both metadata folders."""
+    config = {"case": case.name, "settings": dict(settings)}
+    source = TFExampleRecord(str(examples / "Split-train" / "*"), schema=schema)
+    metadata = tft.DatasetMetadata(schema)
+    preprocessing_fn = case.load("features").preprocessing_fn
+    with tempfile.TemporaryDirectory() as scratch, tft_beam.Context(scratch), pipeline() as beam_pipeline:
+        raw = (beam_pipeline | source.BeamSource(), source.TensorAdapterConfig())
+        function = raw | tft_beam.AnalyzeDataset(lambda inputs: preprocessing_fn(inputs, config))
+        _ = function | tft_beam.WriteTransformFn(str(graph))
+        _ = (metadata, beam_pipeline) | tft_beam.WriteMetadata(
+            str(graph / tft.TFTransformOutput.RAW_METADATA_DIR), beam_pipeline
+        )

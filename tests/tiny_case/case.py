@@ -1,0 +1,19 @@
+"""Points in the plane: whether they lie above the line x + y = 0."""
+
+from models.use_case import UseCase
+
+CASE = UseCase(
+    name="tiny",
+    title="Points above a line",
+    package="tiny_case",
+    label="above",
+    key="key",
+    headline="accuracy",
+    score="probabilities",
+    settings={
+        "data": {"rows": 600},
+        "training": {"seed": 1, "epochs": 1, "patience": 1, "batch_size": 64, "learning_rate": 0.01, "width": 64},
+        "gates": {"min_accuracy": 0.5, "lite_tolerance": 1e-5, "lite_metric_loss": 0.05},
+    },
+    watch=("x", "y"),
+)

@@ -1,0 +1,46 @@
+"""A NumPy file of points a span; every tenth row is eval, the next valid."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from models.errors import DataError
+
+
+def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
+    """The folder asked for, or drawn points."""
+    if data:
+        return Path(data)
+    folder = cache / f"tiny-{settings['rows']}"
+    (folder / "span-000").mkdir(parents=True, exist_ok=True)
+    points = np.random.default_rng(1).normal(size=(settings["rows"], 2)).astype(np.float32)
+    np.save(folder / "span-000" / "points.npy", points)
+    return folder
+
+
+def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Every span has to have its file."""
+    for span in spans.values():
+        if not (span / "points.npy").is_file():
+            raise DataError(f"{span} has no points.npy; write the points there.")
+    return {}
+
+
+def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> Any:
+    """Batches of examples, ``(split, pa.RecordBatch)``."""
+    import apache_beam as beam
+
+    return pipeline | beam.Create([str(path) for path in spans.values()]) | beam.FlatMap(_read)
+
+
+def _read(span: str) -> Iterator[tuple[str, pa.RecordBatch]]:
+    points = np.load(Path(span, "points.npy"))
+    place = np.arange(len(points)) % 10
+    for split, rows in (("train", place > 1), ("valid", place == 1), ("eval", place == 0)):
+        x, y = points[rows].T
+        keys = [f"{Path(span).name}/{row}".encode() for row in np.flatnonzero(rows)]
+        columns = {"key": keys, "x": x, "y": y, "above": (x + y > 0).astype(np.int64)}
+        yield split, pa.RecordBatch.from_pydict({name: pa.array([[v] for v in vs]) for name, vs in columns.items()})
