@@ -29,7 +29,10 @@ def DataGate(anomalies: InputArtifact[ExampleAnomalies]):
     Raises:
         Refused: naming split, feature, rule, what was observed and what to do.
     """
-    found = [line for folder in sorted(Path(anomalies.uri).glob("Split-*")) for line in _findings(folder)]
+    folders = sorted(Path(anomalies.uri).glob("Split-*"))
+    found = [line for folder in folders for line in _findings(folder)]
+    if not folders:
+        raise Refused("data", f"no split was validated: {anomalies.uri} is empty; run again with --fresh.")
     if found:
         raise Refused("data", f"{len(found)} finding(s): " + " | ".join(found))
 
@@ -37,16 +40,19 @@ def DataGate(anomalies: InputArtifact[ExampleAnomalies]):
 def _findings(folder: Path) -> list[str]:
     split = folder.name.removeprefix("Split-")
     proto = anomalies_pb2.Anomalies.FromString((folder / "SchemaDiff.pb").read_bytes())
-    lines = []
+    lines = [f"the split {split} has no example; {DEFAULT_REMEDY}"] if proto.data_missing else []
     for feature, info in sorted(proto.anomaly_info.items()):
-        for reason in info.reason:
-            kind = anomalies_pb2.AnomalyInfo.Type.Name(reason.type)
-            lines.append(
-                f"feature '{feature}' in {split} breaks {kind}: {reason.description.rstrip('.')}; "
-                f"{REMEDY.get(kind, DEFAULT_REMEDY)}"
-            )
+        lines += [f"feature '{feature}' in {split} {line}" for line in _reasons(info)]
     if proto.HasField("dataset_anomaly_info"):
-        lines += [
-            f"the split {split}: {reason.description}; {DEFAULT_REMEDY}" for reason in proto.dataset_anomaly_info.reason
-        ]
+        lines += [f"the split {split} {line}" for line in _reasons(proto.dataset_anomaly_info)]
     return lines
+
+
+def _reasons(info: anomalies_pb2.AnomalyInfo) -> list[str]:
+    """Rule, observation and remedy; a finding counts even where it gives no reason."""
+    reasons = info.reason or [info.Reason(description=info.description)]
+    kinds = [anomalies_pb2.AnomalyInfo.Type.Name(reason.type) for reason in reasons]
+    return [
+        f"breaks {kind}: {reason.description.rstrip('.')}; {REMEDY.get(kind, DEFAULT_REMEDY)}"
+        for kind, reason in zip(kinds, reasons, strict=True)
+    ]

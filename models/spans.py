@@ -7,20 +7,24 @@ from pathlib import Path
 
 from models.errors import DataError
 
-NAME = re.compile(r"span-(\d+)$")
+NAME = re.compile(r"span-(\d+)")
 
 
 def find(source: Path) -> dict[int, Path]:
     """The ``span-NNN`` folders of a source by number, or the folder itself as span 0 if it has none.
 
     Raises:
-        DataError: if the source is no folder or is empty.
+        DataError: if the source is no folder, is empty or has two folders for one number.
     """
     if not source.is_dir():
         raise DataError(
             f"There is no folder {source}; --data takes a folder of span-NNN folders or one folder of data."
         )
-    found = {int(match[1]): path for path in source.iterdir() if (match := NAME.search(path.name)) and path.is_dir()}
+    numbered = [(int(m[1]), p) for p in source.iterdir() if (m := NAME.fullmatch(p.name)) and p.is_dir()]
+    found = dict(numbered)
+    if len(found) < len(numbered):
+        twice = next(number for number, path in numbered if found[number] != path)
+        raise DataError(f"{source} has two folders for span {twice}; keep one of them.")
     if not found and not any(source.iterdir()):
         raise DataError(
             f"The folder {source} is empty; --data takes a folder of span-NNN folders or one folder of data."
@@ -39,9 +43,8 @@ def window(source: Path, first: int, last: int) -> dict[int, Path]:
     missing = [number for number in range(first, last + 1) if number not in spans]
     if missing or last < first:
         names = ", ".join(f"span-{number:03d}" for number in missing[:3])
-        raise DataError(
-            f"{source} has spans {min(spans)} to {max(spans)}, but the window {first}:{last} lacks {names}."
-        )
+        lack = f"lacks {names}" if names else "is empty"
+        raise DataError(f"{source} has spans {min(spans)} to {max(spans)}, but the window {first}:{last} {lack}.")
     return {number: spans[number] for number in range(first, last + 1)}
 
 

@@ -79,7 +79,7 @@ def fit(
 
     Args:
         network: The case's model module.
-        settings: ``epochs``, ``patience``, ``batch_size``, ``learning_rate`` and what the model itself takes.
+        settings: ``epochs``, ``patience``, ``batch_size``, ``learning_rate``, ``weight_decay`` and what the model itself takes.
         features: Shapes and types of the transformed features.
         train: An endless stream of shuffled global batches.
         rows: Examples of the train split; an epoch is that many, rounded down to whole batches.
@@ -93,7 +93,7 @@ def fit(
         rate = keras.optimizers.schedules.CosineDecay(
             settings["learning_rate"], per_epoch * settings["epochs"], alpha=0.02
         )
-        optimizer = keras.optimizers.Adam(rate)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"])
         optimizer.build(model.trainable_variables)
     train_step = step_function(strategy, model, optimizer, network.loss(settings), network.LABEL, batch_size)
     fitted, stream = Fit(model, rows, batch_size), iter(train)

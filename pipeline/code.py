@@ -5,6 +5,8 @@ import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
+# The catalog only names the cases; what it says of them reaches a stage as parameters.
+NAMES_ONLY = {"models.catalog"}
 OURS = {"components", "models", "pipeline", "serving"}
 
 
@@ -28,7 +30,7 @@ def closure(*modules: str) -> dict[str, Path]:
     while waiting:
         name = waiting.pop()
         path = _source(name) if name.split(".")[0] in ours else None
-        if path is None or name in seen:
+        if path is None or name in seen or name in NAMES_ONLY:
             continue
         seen[name] = path
         waiting += _imports(path)

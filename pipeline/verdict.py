@@ -26,8 +26,7 @@ def of(runtime: Runtime, run_id: str, progress: Mapping[str, Progress], plan: Pl
     if not pushed["pushed"].int_value:
         return "refused", "Evaluator: " + "; ".join(failures(evaluation)), facts
     facts |= {"pushed": pushed["pushed_destination"].string_value, "version": pushed["pushed_version"].string_value}
-    bounds = "; ".join(checks(evaluation, plan))
-    return "pushed", f"version {facts['version']} with {facts['headline']}" + (f" ({bounds})" if bounds else ""), facts
+    return "pushed", f"version {facts['version']} with {facts['headline']}, blessed within {kept(plan)}", facts
 
 
 def overall(evaluation: Path) -> dict[str, float]:
@@ -44,29 +43,31 @@ def overall(evaluation: Path) -> dict[str, float]:
 def failures(evaluation: Path) -> list[str]:
     """Every bound that was missed: metric, slice, value and threshold."""
     result = tfma.load_validation_result(str(evaluation))
-    lines = []
-    for one in result.metric_validations_per_slice:
-        place = "overall" if not one.slice_key.single_slice_keys else str(one.slice_key.single_slice_keys[0])
-        for failure in one.failures:
-            lines.append(
-                f"{failure.metric_key.name} {_value(failure)} {place} {_bound(failure, failure.metric_key.is_diff)}"
-            )
+    lines = [
+        f"{one.metric_key.name} of {_slice(by_slice.slice_key)} {_missed(one)}"
+        for by_slice in result.metric_validations_per_slice
+        for one in by_slice.failures
+    ]
     return lines or ["the evaluation has no result for a bound"]
 
 
-def checks(evaluation: Path, plan: Plan) -> list[str]:
-    """The bounds that were kept."""
-    gates = plan.settings["gates"]
-    return [f"bounds {', '.join(f'{k} {v}' for k, v in gates.items() if k.startswith(('min_', 'max_')))} kept"]
+def kept(plan: Plan) -> str:
+    """The bounds that a pushed model kept."""
+    bounds = {name: value for name, value in plan.settings["gates"].items() if name.startswith(("min_", "max_"))}
+    return ", ".join(f"{name} {value:g}" for name, value in bounds.items())
 
 
-def _value(failure: object) -> str:
-    value = failure.metric_value.double_value.value
-    return f"changed by {value:+.4f}" if failure.metric_key.is_diff else f"is {value:.4f}"
+def _slice(key: object) -> str:
+    parts = [
+        f"{one.column} {(one.bytes_value.decode() or one.float_value or one.int64_value)}"
+        for one in key.single_slice_keys
+    ]
+    return " and ".join(parts) or "the whole eval split"
 
 
-def _bound(failure: object, is_diff: bool) -> str:
-    threshold = failure.metric_threshold
-    if is_diff:
-        return f"against the blessed model, at most {-threshold.change_threshold.absolute.value:.4f} less is allowed"
-    return f"and has to be at least {threshold.value_threshold.lower_bound.value:.4f}"
+def _missed(failure: object) -> str:
+    value, threshold = failure.metric_value.double_value.value, failure.metric_threshold
+    if failure.metric_key.is_diff:
+        allowed = -threshold.change_threshold.absolute.value
+        return f"is {-value:.4f} below the blessed model's, and at most {allowed:g} is allowed"
+    return f"is {value:.4f}, and has to be at least {threshold.value_threshold.lower_bound.value:g}"

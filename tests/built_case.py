@@ -99,12 +99,10 @@ def analyze(
     """What the Transform component does: learns on the train split, writes graph and both metadata folders."""
     config = {"case": case.name, "settings": dict(settings)}
     source = TFExampleRecord(str(examples / "Split-train" / "*"), schema=schema)
-    metadata = tft.DatasetMetadata(schema)
     preprocessing_fn = case.load("features").preprocessing_fn
     with tempfile.TemporaryDirectory() as scratch, tft_beam.Context(scratch), pipeline() as beam_pipeline:
         raw = (beam_pipeline | source.BeamSource(), source.TensorAdapterConfig())
         function = raw | tft_beam.AnalyzeDataset(lambda inputs: preprocessing_fn(inputs, config))
         _ = function | tft_beam.WriteTransformFn(str(graph))
-        _ = (metadata, beam_pipeline) | tft_beam.WriteMetadata(
-            str(graph / tft.TFTransformOutput.RAW_METADATA_DIR), beam_pipeline
-        )
+        where = str(graph / tft.TFTransformOutput.RAW_METADATA_DIR)
+        _ = tft.DatasetMetadata(schema) | tft_beam.WriteMetadata(where, beam_pipeline)

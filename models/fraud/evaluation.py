@@ -57,10 +57,15 @@ def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
 
 
 def _bound(specs: list[tfma.MetricsSpec], name: str, least: float, loss: float) -> None:
-    """At least ``least``, and not worse than the blessed model by more than ``loss``."""
+    """Over the whole split: at least ``least``, and not worse than the blessed model by more than ``loss``."""
+    threshold = tfma.MetricThreshold(
+        value_threshold=tfma.GenericValueThreshold(lower_bound={"value": least}),
+        change_threshold=tfma.GenericChangeThreshold(
+            direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -loss}
+        ),
+    )
+    overall = tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
     for spec in specs:
         for metric in spec.metrics:
             if f'"name": "{name}"' in metric.config:
-                metric.threshold.value_threshold.lower_bound.value = least
-                metric.threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
-                metric.threshold.change_threshold.absolute.value = -loss
+                metric.per_slice_thresholds.append(overall)

@@ -13,8 +13,6 @@ RISKS = tuple(f"merchant_risk_{w}d" for w in WINDOWS)
 CATEGORIES = ("category", "channel", "device")
 VOCABULARY = 64
 BUCKETS = 10
-MERCHANTS = 4096
-MERCHANT_OOV = 16
 COMPONENTS = 6
 PAST = 8
 DAY = 86_400
@@ -27,8 +25,7 @@ def preprocessing_fn(inputs: Tensors, custom_config: dict[str, Any] | None = Non
 
     Returns:
         ``numeric`` float32 ``[batch, N]`` (z-scores), ``pca`` float32 ``[batch, COMPONENTS]``, ``codes`` int64
-        ``[batch, 4]``, ``merchant`` int64 ``[batch, 1]``, ``past`` float32 ``[batch, PAST, 3]``, ``past_merchant`` int64
-        ``[batch, PAST]`` and the label ``is_fraud`` float32 ``[batch, 1]``.
+        ``[batch, 4]``, ``past`` float32 ``[batch, PAST, 4]`` and the label ``is_fraud`` float32 ``[batch, 1]``.
     """
     # One stacked tensor needs one analyzer instead of one a column; tracing time falls with their number.
     numeric = tft.scale_to_z_score(_numeric(inputs), elementwise=True, name="numeric")
@@ -37,7 +34,6 @@ def preprocessing_fn(inputs: Tensors, custom_config: dict[str, Any] | None = Non
         "pca": _pca(numeric),
         "codes": _codes(inputs),
         "past": _past(inputs),
-        **_merchants(inputs),
         "is_fraud": tf.cast(inputs["is_fraud"], tf.float32),
     }
 
@@ -66,21 +62,15 @@ def _codes(inputs: Tensors) -> tf.Tensor:
         for name in CATEGORIES
     ]
     codes.append(tft.bucketize(inputs["amount"], BUCKETS, name="amount_buckets"))
-    return tf.concat(codes, axis=1)
-
-
-def _merchants(inputs: Tensors) -> Tensors:
-    """One vocabulary for the present merchant and the past ones, so that they share an embedding."""
-    vocabulary = tft.vocabulary(inputs["merchant_id"], top_k=MERCHANTS, vocab_filename="merchant")
-    return {
-        name: tft.apply_vocabulary(inputs[feature], vocabulary, num_oov_buckets=MERCHANT_OOV)
-        for name, feature in (("merchant", "merchant_id"), ("past_merchant", "past_merchant"))
-    }
+    # Each column counts from where the one before ends, so that all share one embedding table.
+    return tf.concat([code + column * VOCABULARY for column, code in enumerate(codes)], axis=1)
 
 
 def _past(inputs: Tensors) -> tf.Tensor:
-    """The last purchases, oldest first: log amount, log age in hours, and 1 where there was one."""
-    there = tf.cast(tf.greater(inputs["past_age"], 0.0), tf.float32)
+    """The last purchases, oldest first: log amount, log age in seconds, at this merchant, and 1 where there was one."""
+    there = tf.cast(tf.not_equal(inputs["past_merchant"], ""), tf.float32)
+    same = tf.cast(tf.equal(inputs["past_merchant"], inputs["merchant_id"]), tf.float32)
     amount = tf.math.log1p(tf.maximum(inputs["past_amount"], 0.0)) / 4.0
-    age = tf.math.log1p(tf.maximum(inputs["past_age"], 0.0) / 3600.0) / 4.0
-    return tf.stack([amount, age, there], axis=2)
+    # Bursts show in seconds and habits in weeks: the logarithm keeps both apart.
+    age = tf.math.log1p(tf.maximum(inputs["past_age"], 0.0)) / 8.0
+    return tf.stack([amount, age, same, there], axis=2)

@@ -9,9 +9,9 @@ import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from models.fraud.features import CATEGORIES, MERCHANT_OOV, MERCHANTS, VOCABULARY
+from models.fraud.features import CATEGORIES, PAST, VOCABULARY
 
-INPUTS = ("numeric", "codes", "merchant", "past", "past_merchant")
+INPUTS = ("numeric", "codes", "past")
 LABEL = "is_fraud"
 MONITOR = "pr_auc"
 SCORE = "score"
@@ -27,24 +27,26 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec]) ->
     inputs = {
         name: keras.Input(features[name].shape[1:], dtype=features[name].dtype.name, name=name) for name in INPUTS
     }
-    merchants = keras.layers.Embedding(MERCHANTS + MERCHANT_OOV + 1, 8, name="merchant_embedding")
-    past = _past(inputs, merchants, settings)
-    codes = keras.layers.Embedding((len(CATEGORIES) + 1) * VOCABULARY, 6, name="code_embedding")(
-        inputs["codes"] + np.arange(len(CATEGORIES) + 1, dtype="int64") * VOCABULARY
-    )
-    present = [inputs["numeric"], keras.layers.Flatten()(codes), keras.layers.Flatten()(merchants(inputs["merchant"]))]
-    hidden = keras.layers.Concatenate()([*present, past])
+    codes = keras.layers.Embedding((len(CATEGORIES) + 1) * VOCABULARY, 6, name="code_embedding")(inputs["codes"])
+    hidden = [inputs["numeric"], keras.layers.Flatten()(codes), _past(inputs, settings)]
+    hidden = keras.layers.Concatenate()(hidden)
     for width in (settings["width"], settings["width"] // 2):
         hidden = keras.layers.Dense(width, activation="relu")(hidden)
         hidden = keras.layers.Dropout(settings["dropout"])(hidden)
     return keras.Model(inputs, keras.layers.Dense(1, name="logit")(hidden), name="fraud")
 
 
-def _past(inputs: Mapping[str, Any], merchants: keras.layers.Layer, settings: Mapping[str, Any]) -> Any:
-    """The last purchases as one vector: a recurrent network reads them from the oldest, ``[batch, width / 3]``."""
-    steps = keras.layers.Concatenate()([inputs["past"], merchants(inputs["past_merchant"])])
-    # Unrolled, since TensorFlow Lite takes no while loop over tensor lists without its select ops.
-    return keras.layers.GRU(settings["width"] // 3, unroll=True, name="history")(steps)
+def _past(inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """The last purchases as one vector, ``[batch, PAST * width / 8]``: one small network reads each of them.
+
+    Each step sees the present amount too, so that what is unusual is a relation and not a level. On the default data this
+    was ahead of a GRU over the same steps, and it has no loop that the edge would have to run.
+    """
+    present = keras.layers.RepeatVector(PAST)(inputs["numeric"][:, :1])
+    steps = keras.layers.Concatenate()([inputs["past"], present])
+    for width in (settings["width"] // 4, settings["width"] // 8):
+        steps = keras.layers.Dense(width, activation="relu")(steps)
+    return keras.layers.Flatten()(steps)
 
 
 def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:

@@ -31,6 +31,8 @@ OPTIONAL = {
 # Columns that decide which rows are examples, or that another feature holds already.
 UNUSED = {"label_time", "past_length"}
 DAY_US = 86_400_000_000
+# A time of day that ends with a zone, as in 2026-01-05T12:30:00Z or 12:30+02:00.
+ZONE = r"\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 BATCH = 8192
 
 
@@ -53,6 +55,11 @@ def check(folder: Path, mapping: str) -> tuple[int, int]:
         time = _cast(path, "event_time", _load(path, [renames.get("event_time", "event_time")])[0], pa.timestamp("us"))
         if len(time) == 0:
             raise DataError(f"{path} has no rows; write the day's purchases there or leave the day out with --spans.")
+        if time.null_count:
+            raise DataError(
+                f"{path} has {time.null_count} purchase{'s' * (time.null_count > 1)} without event_time; "
+                "mend or drop those rows."
+            )
         low, high = pc.min_max(time).values()
         days += [bound.value // DAY_US for bound in (low, high)]
     return min(days), max(days)
@@ -151,6 +158,11 @@ def _conform(path: Path, mapping: str) -> pa.Table:
 
 def _cast(path: Path, name: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     try:
+        if pa.types.is_large_string(column.type):
+            column = column.cast(pa.string())
+        if kind == pa.timestamp("us") and pa.types.is_string(column.type):
+            zoned = pc.any(pc.match_substring_regex(column, ZONE)).as_py()
+            column = column.cast(pa.timestamp("us", "UTC" if zoned else None))
         if kind == pa.timestamp("us") and pa.types.is_timestamp(column.type) and column.type.tz:
             column = column.cast(pa.timestamp("us", column.type.tz))
         if kind == pa.int8() and pa.types.is_string(column.type):

@@ -26,12 +26,14 @@ CASE = UseCase(
             "patience": 6,
             "batch_size": 64,
             "learning_rate": 0.002,
+            "weight_decay": 0.0001,
             "filters": 24,
             "dropout": 0.3,
         },
         "gates": {
             # Thresholds of the Evaluator, absolute and against the blessed model.
             "min_accuracy": 0.90,
+            "min_class_accuracy": 0.70,
             "max_accuracy_loss": 0.01,
             # LiteExporter: the largest difference of probability and loss of metric that a variant may have.
             "lite_tolerance": 1e-4,

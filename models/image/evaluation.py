@@ -8,15 +8,23 @@ import tensorflow_model_analysis as tfma
 
 def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
     """Accuracy overall and by class, confusion between classes, with the gate's bounds."""
+    whole = tfma.MetricThreshold(
+        value_threshold=tfma.GenericValueThreshold(lower_bound={"value": settings["min_accuracy"]}),
+        change_threshold=tfma.GenericChangeThreshold(
+            direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -settings["max_accuracy_loss"]}
+        ),
+    )
+    of_class = tfma.MetricThreshold(
+        value_threshold=tfma.GenericValueThreshold(lower_bound={"value": settings["min_class_accuracy"]})
+    )
+    by_class = tfma.SlicingSpec(feature_keys=["label"])
     accuracy = tfma.MetricConfig(
         class_name="SparseCategoricalAccuracy",
         config='{"name": "accuracy"}',
-        threshold=tfma.MetricThreshold(
-            value_threshold=tfma.GenericValueThreshold(lower_bound={"value": settings["min_accuracy"]}),
-            change_threshold=tfma.GenericChangeThreshold(
-                direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -settings["max_accuracy_loss"]}
-            ),
-        ),
+        per_slice_thresholds=[
+            tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=whole),
+            tfma.PerSliceMetricThreshold(slicing_specs=[by_class], threshold=of_class),
+        ],
     )
     others = [
         tfma.MetricConfig(class_name="ExampleCount", config='{"name": "example_count"}'),
@@ -27,6 +35,6 @@ def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
         model_specs=[
             tfma.ModelSpec(signature_name="serving_default", label_key="label_id", prediction_key="probabilities")
         ],
-        slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=["label"])],
+        slicing_specs=[tfma.SlicingSpec(), by_class],
         metrics_specs=[tfma.MetricsSpec(metrics=[accuracy, *others])],
     )

@@ -1,0 +1,94 @@
+"""Spans: which folders count, which window is whole, and when the version of the data changes."""
+
+from pathlib import Path
+
+import pytest
+
+from models.errors import DataError
+from models.spans import digest, find, window
+
+
+def source(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "rows.csv").write_text(f"content of {name}")
+    return folder
+
+
+def test_spans_are_found_by_number_in_order(tmp_path: Path) -> None:
+    found = find(source(tmp_path, "span-010", "span-2", "span-001"))
+    assert list(found.items()) == [(n, tmp_path / name) for n, name in ((1, "span-001"), (2, "span-2"), (10, "span-010"))]
+
+
+def test_what_only_looks_like_a_span_is_none(tmp_path: Path) -> None:
+    source(tmp_path, "span-001", "old-span-002", ".span-003", "span-004-copy", "span-x", "span-")
+    (tmp_path / "span-005").write_text("a file")
+    assert list(find(tmp_path)) == [1]
+
+
+def test_two_folders_of_one_number_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="two folders for span 1"):
+        find(source(tmp_path, "span-1", "span-001"))
+
+
+def test_a_folder_without_spans_is_span_0_itself(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("x")
+    assert find(tmp_path) == {0: tmp_path} == window(tmp_path, -1, -1)
+
+
+def test_no_folder_a_file_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    for name, words in (("missing", "no folder"), ("file", "no folder"), ("empty", "is empty")):
+        with pytest.raises(DataError, match=f"{words}|{name} {words}") as caught:
+            find(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "numbers"),
+    [(-1, -1, [2, 3, 4, 5]), (3, -1, [3, 4, 5]), (-1, 3, [2, 3]), (3, 4, [3, 4]), (5, 5, [5])],
+)
+def test_the_window_takes_both_ends(tmp_path: Path, first: int, last: int, numbers: list[int]) -> None:
+    found = window(source(tmp_path, *(f"span-{n:03d}" for n in (2, 3, 4, 5))), first, last)
+    assert found == {n: tmp_path / f"span-{n:03d}" for n in numbers}
+
+
+def test_a_hole_is_refused_inside_the_window_only(tmp_path: Path) -> None:
+    source(tmp_path, "span-000", "span-001", "span-004", "span-005")
+    with pytest.raises(DataError, match=r"has spans 0 to 5, but the window 0:5 lacks span-002, span-003\."):
+        window(tmp_path, -1, -1)
+    assert list(window(tmp_path, 4, -1)) == [4, 5] and list(window(tmp_path, 0, 1)) == [0, 1]
+
+
+@pytest.mark.parametrize(("first", "last", "words"), [(0, 9, "lacks span-000"), (3, 7, "lacks span-006, span-007"),
+                                                      (9, -1, "is empty"), (4, 2, "is empty")])  # fmt: skip
+def test_a_window_outside_the_source_says_what_there_is(tmp_path: Path, first: int, last: int, words: str) -> None:
+    source(tmp_path, *(f"span-{n:03d}" for n in (2, 3, 4, 5)))
+    with pytest.raises(DataError, match=f"has spans 2 to 5, but the window {first}:.*{words}"):
+        window(tmp_path, first, last)
+
+
+def test_the_digest_is_of_content_and_names_and_of_nothing_else(tmp_path: Path) -> None:
+    one, two = source(tmp_path / "a", "span-000", "span-001"), source(tmp_path / "b", "span-001", "span-000")
+    before = digest(find(one).values())
+    assert before == digest(find(two).values())  # another place, other times, another order of writing
+    (one / "span-001" / "rows.csv").touch()
+    assert digest(find(one).values()) == before
+    (one / "span-001" / "rows.csv").write_text("content of span-002")
+    changed = digest(find(one).values())
+    (one / "span-001" / "rows.csv").rename(one / "span-001" / "other.csv")
+    renamed = digest(find(one).values())
+    (one / "span-001" / "deep").mkdir()
+    (one / "span-001" / "other.csv").rename(one / "span-001" / "deep" / "other.csv")
+    moved = digest(find(one).values())
+    (one / "span-000" / "new.csv").write_text("")
+    added = digest(find(one).values())
+    assert len({before, changed, renamed, moved, added}) == 5
+
+
+def test_the_digest_tells_windows_of_the_same_source_apart(tmp_path: Path) -> None:
+    source(tmp_path, *(f"span-{n:03d}" for n in range(3)))
+    seen = {digest(window(tmp_path, first, last).values()) for first in range(3) for last in range(first, 3)}
+    assert len(seen) == 6
+    assert all(len(one) == 16 and int(one, 16) >= 0 for one in seen)
