@@ -12,8 +12,8 @@ from google.protobuf import wrappers_pb2
 from tfx.components.example_gen import driver
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.dsl.components.base import base_beam_executor, executor_spec
-from tfx.orchestration.portable import data_types
 from tfx.orchestration import data_types_utils
+from tfx.orchestration.portable import data_types
 from tfx.proto import example_gen_pb2, range_config_pb2
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_component_specs

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import subprocess
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -124,9 +125,9 @@ def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], 
     same = [run for run in past if run.fingerprint == fingerprint]
     if not fresh and same and same[-1].state == "pushed" and _is_current(same[-1], past):
         return _cached(plan, runtime, same[-1], report)
-    unfinished = same and same[-1].state in ("running", "interrupted", "failed") and past[-1].id == same[-1].id
+    unfinished = same and same[-1].state in ("running", "stopped", "interrupted", "failed") and past[-1].id == same[-1].id
     if unfinished and not fresh:
-        run = replace(same[-1], state="running", reason="")
+        run = replace(same[-1], state="running", reason="", facts={**same[-1].facts, "pid": str(os.getpid())})
     else:
         run = store.Run(_name(plan.case.name), plan.case.name, "running", "", fingerprint, _facts(plan))
     store.save(runtime.metadata, run)
@@ -144,6 +145,11 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
     except KeyboardInterrupt:
         state, facts = "interrupted", {}
         reason = "Interrupted; the same command goes on from the last finished stage."
+    except Exception as error:
+        with (logs / "run.log").open("a") as log:
+            traceback.print_exception(error, file=log)
+        state, facts = "failed", {}
+        reason = f"{type(error).__name__}: {error} The whole story is in {logs / 'run.log'}."
     ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.now()})
     store.save(runtime.metadata, ended)
     return ended

@@ -4,7 +4,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ml_metadata import errors
@@ -22,7 +22,7 @@ class Run:
     Attributes:
         id: Name of the run, also its id in the pipeline.
         case: Use case.
-        state: running, pushed, refused, failed or interrupted.
+        state: running, pushed, refused, failed, interrupted, or stopped (its process is gone).
         reason: One sentence: what was pushed, or which gate refused what.
         fingerprint: Hash of everything that decides the result.
         facts: Further text by name: start, end, spans, version, commit.
@@ -134,7 +134,7 @@ def unfinished(path: Path, run_id: str, node: str) -> list[int]:
 
 def now() -> str:
     """The time, UTC, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _executions(store: MetadataStore, run_id: str) -> list[mlmd.Execution]:
@@ -149,6 +149,8 @@ def _node(execution: mlmd.Execution, types: dict[int, str]) -> str:
 def _run(context: mlmd.Context) -> Run:
     values = {name: context.properties[name].string_value for name in ("case", "state", "reason", "fingerprint")}
     facts = {name: value.string_value for name, value in context.custom_properties.items()}
+    if values["state"] == "running" and not Path("/proc", facts.get("pid", "none")).exists():
+        values |= {"state": "stopped", "reason": "Killed; the same command goes on from the last finished stage."}
     return Run(id=context.name, facts=facts, **values)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import confusion_matrix_metrics
+from tensorflow_model_analysis.proto import config_pb2
 
 THRESHOLDS = 1000
 
@@ -64,7 +65,7 @@ def _bound(specs: list[tfma.MetricsSpec], name: str, least: float, loss: float) 
             direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -loss}
         ),
     )
-    overall = tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
+    overall = config_pb2.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
     for spec in specs:
         for metric in spec.metrics:
             if f'"name": "{name}"' in metric.config:

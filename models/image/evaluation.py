@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 
 def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
@@ -22,8 +23,8 @@ def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
         class_name="SparseCategoricalAccuracy",
         config='{"name": "accuracy"}',
         per_slice_thresholds=[
-            tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=whole),
-            tfma.PerSliceMetricThreshold(slicing_specs=[by_class], threshold=of_class),
+            config_pb2.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=whole),
+            config_pb2.PerSliceMetricThreshold(slicing_specs=[by_class], threshold=of_class),
         ],
     )
     others = [
