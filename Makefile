@@ -33,7 +33,7 @@ endef
 setup: .venv/.synced
 
 demo: setup
-	@echo "Running both pipelines; the tour stays up afterwards"
+	@echo "Running both pipelines on the data that comes with them"
 	@.venv/bin/showcase demo $(ARGS)
 
 test: setup

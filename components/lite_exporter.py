@@ -41,7 +41,7 @@ def LiteExporter(
     """Converts, compares on the eval split, and chooses the smallest variant within the bounds.
 
     Raises:
-        Refused: if not even float32 answers as the SavedModel does, naming the difference.
+        Refused: if not even float32 answers as the SavedModel does, naming the difference, or no variant keeps the metric.
     """
     told = json.loads(config)
     network, gates = find(told["case"]).load("model"), told["settings"]
@@ -116,12 +116,16 @@ def _column(scores: np.ndarray) -> np.ndarray:
 
 def _choose(folder: Path, table: list[dict[str, Any]], gates: Mapping[str, Any]) -> None:
     exact = table[0]
-    if exact["difference"] > gates["lite_tolerance"]:
+    if not exact["difference"] <= gates["lite_tolerance"]:  # written so that NaN is refused
         raise Refused("lite", f"float32 TFLite differs from the SavedModel by {exact['difference']:.2g}, "
                               f"allowed is {gates['lite_tolerance']:.2g}.")  # fmt: skip
     for row in table:
         row["passed"] = row["metric_loss"] <= gates["lite_metric_loss"]
-    chosen = min((row for row in table if row["passed"]), key=lambda row: row["bytes"])
+    passed = [row for row in table if row["passed"]]
+    if not passed:
+        raise Refused("lite", f"no variant keeps the metric: float32 loses {exact['metric_loss']:.2g}, "
+                              f"allowed is {gates['lite_metric_loss']:.2g}.")  # fmt: skip
+    chosen = min(passed, key=lambda row: row["bytes"])
     (folder / "model.tflite").write_bytes((folder / f"{chosen['variant']}.tflite").read_bytes())
     (folder / "lite.json").write_text(json.dumps({"chosen": chosen["variant"], "variants": table}, indent=1))
 

@@ -1,5 +1,6 @@
 """The check before a push: the export, loaded as TensorFlow Serving loads it, in a process that knows nothing of us."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -89,13 +90,22 @@ def _inputs(signature, serialized: np.ndarray) -> dict[str, np.ndarray]:
 def _load_elsewhere(source: str, requests: Path) -> dict[str, np.ndarray]:
     answers = requests.with_name("answers.npz")
     command = [sys.executable, "-m", "serving.session_load", source, str(requests), str(answers)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    if done.returncode:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
         raise Refused(
-            "serving", f"the export does not load as the server loads it: {done.stderr.strip().splitlines()[-1]}"
-        )
+            "serving", f"the export, loaded as the server loads it, gave no answer within {SECONDS} s."
+        ) from None
+    if done.returncode:
+        raise Refused("serving", f"the export does not load as the server loads it: {_cause(done)}")
     with np.load(answers, allow_pickle=True) as loaded:
         return dict(loaded)
+
+
+def _cause(done: subprocess.CompletedProcess) -> str:
+    """The first error of a traceback: what the rest follows from."""
+    errors = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)", done.stderr, re.MULTILINE)
+    return errors[0] if errors else f"the process ended with status {done.returncode}"
 
 
 def _stamp(source: Path, lite: Path, target: Path, serialized: np.ndarray) -> None:

@@ -79,7 +79,8 @@ def fit(
 
     Args:
         network: The case's model module.
-        settings: ``epochs``, ``patience``, ``batch_size``, ``learning_rate``, ``weight_decay`` and what the model itself takes.
+        settings: ``epochs`` (fewer where they would take more than ``max_steps``), ``patience``, ``batch_size``,
+            ``learning_rate``, ``weight_decay`` and what the model itself takes.
         features: Shapes and types of the transformed features.
         train: An endless stream of shuffled global batches.
         rows: Examples of the train split; an epoch is that many, rounded down to whole batches.
@@ -88,19 +89,18 @@ def fit(
     strategy = tf.distribute.get_strategy()
     batch_size = min(settings["batch_size"], rows)
     per_epoch = rows // batch_size
+    epochs = min(settings["epochs"], -(-settings["max_steps"] // per_epoch))
     with strategy.scope():
         model = network.build(settings, features)
-        rate = keras.optimizers.schedules.CosineDecay(
-            settings["learning_rate"], per_epoch * settings["epochs"], alpha=0.02
-        )
+        rate = keras.optimizers.schedules.CosineDecay(settings["learning_rate"], per_epoch * epochs, alpha=0.02)
         optimizer = keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"])
         optimizer.build(model.trainable_variables)
     train_step = step_function(strategy, model, optimizer, network.loss(settings), network.LABEL, batch_size)
     fitted, stream = Fit(model, rows, batch_size), iter(train)
     best, kept = -np.inf, model.get_weights()
-    for epoch in range(settings["epochs"]):
+    for epoch in range(epochs):
         fitted.curves.append(_epoch(network, settings, fitted, train_step, stream, per_epoch, valid))
-        print(_line(epoch, settings["epochs"], fitted.curves[-1]), flush=True)
+        print(_line(epoch, epochs, fitted.curves[-1]), flush=True)
         if fitted.curves[-1][network.MONITOR] > best:
             best, fitted.best, kept = fitted.curves[-1][network.MONITOR], epoch, model.get_weights()
         elif epoch - fitted.best >= settings["patience"]:

@@ -49,6 +49,51 @@ def status(case: Annotated[str | None, typer.Argument(help="Use case; all by def
     command.status(case, home, as_json)
 
 
+@app.command()
+def demo(headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end.")] = False,
+         home: Home = DEFAULT_HOME) -> None:  # fmt: skip
+    """Runs every use case on its embedded data and says what was pushed and why."""
+    from pipeline import command
+
+    raise typer.Exit(command.demo(home, headless))
+
+
+@app.command()
+def generate(
+    case: Case,
+    out: Annotated[Path, typer.Option(help="Folder to write; has to be new or empty.")],
+    rows: Annotated[int, typer.Option(min=1, help="How many rows.")] = 180_000,
+    days: Annotated[int, typer.Option(min=1, help="Over how many days, a folder each.")] = 90,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
+    drift: Annotated[list[str] | None, typer.Option(help="KIND:SIZE@DAY; can be repeated.")] = None,
+) -> None:
+    """Writes raw spans and a manifest of what is true of them."""
+    from pipeline import command
+
+    command.generate(case, out, rows, days, seed, drift or [])
+
+
+@app.command()
+def schema(
+    case: Case,
+    data: Annotated[str | None, typer.Option(help="Folder of data; the embedded one by default.")] = None,
+    columns: Annotated[str, typer.Option(help="Other column names, OURS=YOURS, comma-separated.")] = "",
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Prints a first draft of a schema for new data, to be read, corrected and given to run --schema."""
+    from pipeline import command
+
+    command.draft_schema(case, data, columns, home)
+
+
+@app.command()
+def doctor(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """What this machine has, and what will and will not work here."""
+    from pipeline import command
+
+    raise typer.Exit(command.doctor(home, as_json))
+
+
 def _pairs(words: list[str]) -> dict[str, str]:
     for word in words:
         if "=" not in word:

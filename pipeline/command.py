@@ -4,19 +4,50 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
 from models.catalog import CASES, find
 from pipeline import runtime as runtimes
 from pipeline import session, store
+from pipeline.progress import Progress
 
 COLOURS = {"done": "green", "cached": "cyan", "running": "yellow", "refused": "red", "failed": "red", "waiting": "dim"}
+
+
+class Watch:
+    """Shows how stages are doing: a table that changes in place on a terminal, elsewhere a line as each one ends."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False)  # a refresh thread and fork do not go together
+        self._ended: set[str] = set()
+
+    def __enter__(self) -> "Watch":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def report(self, progress: Mapping[str, Progress]) -> None:
+        """Takes the state of every stage."""
+        if self._console.is_terminal:
+            self._live.update(_table(progress), refresh=True)
+            return
+        for name, one in progress.items():
+            if one.state not in ("waiting", "running") and name not in self._ended:
+                self._ended.add(name)
+                self._console.print(f"{name:17} {one.state:9}{one.seconds:6.1f} s", highlight=False)
 
 
 def run(case: str, home: Path, as_json: bool, fresh: bool = False, **asked: Any) -> store.Run:
@@ -28,17 +59,8 @@ def run(case: str, home: Path, as_json: bool, fresh: bool = False, **asked: Any)
     console.print(f"[bold]{find(case).title}[/bold]")
     plan = session.plan(session.Request(find(case), **asked), runtime)
     console.print(f"data {plan.source} spans {plan.first}:{plan.last} version {plan.data_version}", highlight=False)
-    stages: dict[str, Any] = {}
-    with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
-
-        def report(progress: dict[str, Any]) -> None:
-            stages.update(progress)
-            if console.is_terminal:
-                live.update(_table(progress), refresh=True)
-
-        ended = session.execute(plan, runtime, fresh, report)
-    if not console.is_terminal:
-        console.print(_table(stages))
+    with Watch(console) as watch:
+        ended = session.execute(plan, runtime, fresh, watch.report)
     seconds = time.monotonic() - started
     colour = "green" if ended.state == "pushed" else "red"
     console.print(f"[{colour}]{ended.state}[/{colour}] {ended.reason} [dim]({seconds:.1f} s, run {ended.id})[/dim]",
@@ -75,12 +97,53 @@ def status(case: str | None, home: Path, as_json: bool) -> None:
         )
 
 
-def _table(progress: dict[str, Any]) -> Group:
+def demo(home: Path, headless: bool) -> int:
+    """Runs every case on its embedded data; returns the exit code: 0 if all were pushed."""
+    ended = [run(name, home, headless) for name in CASES]
+    if not headless:
+        status(None, home, False)
+    return int(any(one.state != "pushed" for one in ended))
+
+
+def generate(case: str, out: Path, rows: int, days: int, seed: int, drift: list[str]) -> None:
+    """Writes generated spans with a progress bar."""
+    console = Console()
+    data = find(case).load("data")
+    with Bar(console=console, transient=True) as bar:
+        task = bar.add_task("writing", total=days)
+        line = data.generate(
+            out, rows, days, seed, drift, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def draft_schema(case: str, data: str | None, columns: str, home: Path) -> None:
+    """Prints the curated schema with the values that the data has in place of the listed ones."""
+    runtime = runtimes.local(home)
+    plan = session.plan(session.Request(find(case), data, changes={"columns": columns} if columns else {}), runtime)
+    with session.stderr_to(home / case / "logs" / "schema.log"):
+        from pipeline import draft
+
+        text = draft.schema(plan, runtime)
+    print(text)
+
+
+def doctor(home: Path, as_json: bool) -> int:
+    """Prints the checks; returns 1 if something that every run needs is missing."""
+    from pipeline import doctor as checks
+
+    found = checks.report(home)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(check) for check in found], indent=1))
+    else:
+        Console().print(checks.render(found))
+    return int(any(check.state == "missing" for check in found))
+
+
+def _table(progress: Mapping[str, Progress]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("stage", "state", "seconds"):
         table.add_column(name, justify="right" if name == "seconds" else "left")
     for name, one in progress.items():
-        state = one if isinstance(one, str) else one.state
-        seconds = 0.0 if isinstance(one, str) else one.seconds
-        table.add_row(name, Text(state, COLOURS[state]), f"{seconds:.1f}" if seconds else "")
-    return Group(table)
+        table.add_row(name, Text(one.state, COLOURS[one.state]), f"{one.seconds:.1f}" if one.seconds else "")
+    return table

@@ -21,5 +21,13 @@ def build(plan: Plan) -> list[Stage]:
     serving = stages.serving(plan, examples["examples"], trainer["model"], lite["lite_model"])
     pusher = stages.pusher(plan, evaluator["blessing"], serving["blessing"])
     return [
-        schema, examples, statistics, anomalies, gate, transform, trainer, blessed, evaluator, lite, baseline, serving, pusher
+        schema, examples, statistics, anomalies, gate, transform, trainer,
+        blessed, evaluator, lite, baseline, serving, pusher,
     ]  # fmt: skip
+
+
+def draft(plan: Plan) -> list[Stage]:
+    """The stages that help to write a schema for new data."""
+    examples = stages.example_gen(plan)
+    statistics = stages.statistics_gen(plan, examples["examples"])
+    return [examples, statistics, stages.schema_gen(plan, statistics["statistics"])]

@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfx.dsl.compiler import compiler, constants
@@ -21,27 +20,12 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from models.errors import DataError, Refused
 from pipeline import code, store
+from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 from pipeline.stages import Stage
 
 DIGEST = "code_digest"
 PR_SET_PDEATHSIG = 1
-
-
-@dataclass
-class Progress:
-    """How a stage is doing.
-
-    Attributes:
-        state: waiting, running, done, cached, refused or failed.
-        seconds: Time so far, or in all.
-        message: What went wrong, for refused and failed.
-    """
-
-    state: str = "waiting"
-    seconds: float = 0.0
-    message: str = ""
-    started: float = field(default=0.0, repr=False)
 
 
 class LockedMetadata(metadata.Metadata):

@@ -18,6 +18,7 @@ from models import spans
 from models.errors import DataError
 from models.use_case import UseCase
 from pipeline import code, store
+from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 
 PACKAGES = ("tfx", "tensorflow", "keras", "apache-beam", "lightgbm")
@@ -125,7 +126,9 @@ def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], 
     same = [run for run in past if run.fingerprint == fingerprint]
     if not fresh and same and same[-1].state == "pushed" and _is_current(same[-1], past):
         return _cached(plan, runtime, same[-1], report)
-    unfinished = same and same[-1].state in ("running", "stopped", "interrupted", "failed") and past[-1].id == same[-1].id
+    unfinished = (
+        same and same[-1].state in ("running", "stopped", "interrupted", "failed") and past[-1].id == same[-1].id
+    )
     if unfinished and not fresh:
         run = replace(same[-1], state="running", reason="", facts={**same[-1].facts, "pid": str(os.getpid())})
     else:
@@ -137,7 +140,7 @@ def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], 
 def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Callable[[dict], None]) -> store.Run:
     logs = Path(runtime.root, plan.case.name, "logs", run.id)
     try:
-        with _stderr_to(logs / "run.log"):
+        with stderr_to(logs / "run.log"):
             graph, runner, verdict = _imported()
             ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
             progress = runner.run(ir, runtime, logs, report)
@@ -166,7 +169,7 @@ def _imported() -> tuple[Any, Any, Any]:
 
 
 @contextmanager
-def _stderr_to(path: Path) -> Iterator[None]:
+def stderr_to(path: Path) -> Iterator[None]:
     """Sends what libraries write to standard error to a log file; C++ code writes to the descriptor itself."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = os.dup(2)
@@ -185,7 +188,7 @@ def _cached(plan: Plan, runtime: Runtime, done: store.Run, report: Callable[[dic
     facts = {**done.facts, "started": store.now(), "ended": store.now(), "same_as": done.facts.get("same_as", done.id)}
     run = replace(done, id=run_id, facts=facts)
     store.save(runtime.metadata, run)
-    report({name: "cached" for name in stages})
+    report({name: Progress("cached") for name in stages})
     return run
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.pusher.component import Pusher
+from tfx.components.schema_gen.component import SchemaGen
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
@@ -46,9 +47,14 @@ def example_gen(plan: Plan) -> Stage:
     return Stage(node, ("components.span_example_gen", plan.case.module("data")))
 
 
-def statistics_gen(plan: Plan, examples: Channel, schema: Channel) -> Stage:
+def statistics_gen(plan: Plan, examples: Channel, schema: Channel | None = None) -> Stage:
     """Describes every feature of every split."""
     return Stage(StatisticsGen(examples=examples, schema=schema))
+
+
+def schema_gen(plan: Plan, statistics: Channel) -> Stage:
+    """Infers a schema, as a draft for people; a run does not use it."""
+    return Stage(SchemaGen(statistics=statistics, exclude_splits=["valid", "eval"]))
 
 
 def schema(plan: Plan) -> Stage:

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow_model_analysis as tfma
 
 from pipeline import store
-from pipeline.runner import Progress
+from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 from pipeline.session import Plan
 

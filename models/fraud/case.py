@@ -26,6 +26,7 @@ CASE = UseCase(
         "training": {
             "seed": 1,
             "epochs": 10,
+            "max_steps": 20_000,
             "patience": 3,
             "batch_size": 512,
             "learning_rate": 0.005,

@@ -1,6 +1,6 @@
 """From folders of purchases to examples with their point-in-time history, split by time."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,24 @@ def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
     return folder
 
 
+def generate(
+    out: Path, rows: int, days: int, seed: int, drift: Sequence[str], progress: Callable[[int, int], None]
+) -> str:
+    """Writes generated purchases, a folder a day, and their truth manifest; returns a line on what was written.
+
+    Raises:
+        DataError: for a drift that cannot be read, or a folder that is not empty.
+    """
+    from models.fraud.drift import Drift
+    from models.fraud.generator import generate as write
+
+    try:
+        write(out, rows=rows, days=days, seed=seed, drift=[Drift.parse(one) for one in drift], progress=progress)
+    except FileExistsError as error:
+        raise DataError(f"{error} Give another --out.") from error
+    return f"{out}: {days} days, manifest in {out / 'truth.json'}"
+
+
 def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Looks at every file's columns and row count before anything runs; returns the settings that the data decides.
 
@@ -44,7 +62,7 @@ def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, A
 
 
 def splits(settings: Mapping[str, Any]) -> dict[str, range]:
-    """Days of each split, in days since the epoch; the label delay lies between valid and eval, and after eval up to the window's end.
+    """Days of each split, in days since the epoch, with the label delay between valid and eval and after eval.
 
     On the first day of eval only labels of purchases a label delay older were known: what comes later is not used
     for training. Labels of the last days are not ripe yet, so they are in no split.

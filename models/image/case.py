@@ -23,9 +23,10 @@ CASE = UseCase(
         "training": {
             "seed": 1,
             "epochs": 30,
+            "max_steps": 3_600,
             "patience": 6,
-            "batch_size": 64,
-            "learning_rate": 0.002,
+            "batch_size": 128,
+            "learning_rate": 0.004,
             "weight_decay": 0.0001,
             "filters": 24,
             "dropout": 0.3,

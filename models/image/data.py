@@ -1,7 +1,7 @@
 """From folders of pictures to examples, split as the source has it or by a hash of the row's name."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,17 @@ def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
     if data in readers.KERAS and not Path(data).exists():
         return readers.keras_dataset(data, cache / data)
     return Path(data)
+
+
+def generate(
+    out: Path, rows: int, days: int, seed: int, drift: Sequence[str], progress: Callable[[int, int], None]
+) -> str:
+    """Pictures are real ones here.
+
+    Raises:
+        DataError: always, saying what to use.
+    """
+    raise DataError("The image case has no generator: it comes with real digits, and takes any folder by --data.")
 
 
 def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, Any]:

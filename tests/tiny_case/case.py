@@ -12,7 +12,16 @@ CASE = UseCase(
     score="probabilities",
     settings={
         "data": {"rows": 600},
-        "training": {"seed": 1, "epochs": 1, "patience": 1, "batch_size": 64, "learning_rate": 0.01, "width": 64},
+        "training": {
+            "seed": 1,
+            "epochs": 1,
+            "max_steps": 1000,
+            "patience": 1,
+            "batch_size": 64,
+            "learning_rate": 0.01,
+            "weight_decay": 0.0,
+            "width": 64,
+        },
         "gates": {"min_accuracy": 0.5, "lite_tolerance": 1e-5, "lite_metric_loss": 0.05},
     },
     watch=("x", "y"),

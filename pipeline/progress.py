@@ -1,0 +1,19 @@
+"""How a stage is doing, for those who run it and those who show it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Progress:
+    """How a stage is doing.
+
+    Attributes:
+        state: waiting, running, done, cached, refused or failed.
+        seconds: Time so far, or in all.
+        message: What went wrong, for refused and failed.
+    """
+
+    state: str = "waiting"
+    seconds: float = 0.0
+    message: str = ""
+    started: float = field(default=0.0, repr=False)
