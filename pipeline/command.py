@@ -50,10 +50,16 @@ class Watch:
                 self._console.print(f"{name:17} {one.state:9}{one.seconds:6.1f} s", highlight=False)
 
 
-def run(case: str, home: Path, as_json: bool, fresh: bool = False, **asked: Any) -> store.Run:
-    """Plans and executes one run with a live table; prints what was pushed, or why not."""
+def run(case: str, home: Path, as_json: bool, fresh: bool = False, quiet: bool = False, **asked: Any) -> store.Run:
+    """Plans and executes one run with a live table; prints what was pushed, or why not.
+
+    Args:
+        as_json: Print the run as JSON on standard output, and all else on standard error.
+        quiet: All on standard error, and no JSON.
+        asked: The fields of a :class:`session.Request`.
+    """
     # A descriptor of its own: while stages run, standard error belongs to the log.
-    console, started = Console(file=os.fdopen(os.dup(2), "w")) if as_json else Console(), time.monotonic()
+    console, started = Console(file=os.fdopen(os.dup(2), "w")) if as_json or quiet else Console(), time.monotonic()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     runtime = runtimes.local(home)
     console.print(f"[bold]{find(case).title}[/bold]")
@@ -99,8 +105,12 @@ def status(case: str | None, home: Path, as_json: bool) -> None:
 
 def demo(home: Path, headless: bool) -> int:
     """Runs every case on its embedded data; returns the exit code: 0 if all were pushed."""
-    ended = [run(name, home, headless) for name in CASES]
-    if not headless:
+    started = time.monotonic()
+    ended = [run(name, home, as_json=False, quiet=headless) for name in CASES]
+    if headless:
+        runs = [dataclasses.asdict(one) for one in ended]
+        print(json.dumps({"seconds": round(time.monotonic() - started, 1), "runs": runs}, indent=1))
+    else:
         status(None, home, False)
     return int(any(one.state != "pushed" for one in ended))
 

@@ -10,10 +10,12 @@ class Progress:
     Attributes:
         state: waiting, running, done, cached, refused or failed.
         seconds: Time so far, or in all.
+        peak_mb: Largest resident memory of the stage's process, in MiB; what it shares with the run's own counts too.
         message: What went wrong, for refused and failed.
     """
 
     state: str = "waiting"
     seconds: float = 0.0
+    peak_mb: float = 0.0
     message: str = ""
     started: float = field(default=0.0, repr=False)

@@ -130,6 +130,7 @@ def _ready(node: pipeline_pb2.PipelineNode, progress: dict[str, Progress]) -> bo
 
 def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -> int:
     """Forks: TensorFlow and TFX are imported already and not yet initialised, so a stage starts at once."""
+    (logs / f"{name}.json").unlink(missing_ok=True)  # of an attempt before this one
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -170,10 +171,11 @@ def _failure(error: BaseException) -> dict[str, str]:
 def _collect(running: dict[int, tuple[str, Path]], progress: dict[str, Progress]) -> None:
     for pid, (name, result) in list(running.items()):
         progress[name].seconds = time.monotonic() - progress[name].started
-        done, status = os.waitpid(pid, os.WNOHANG)
+        done, status, usage = os.wait4(pid, os.WNOHANG)
         if not done:
             continue
         del running[pid]
+        progress[name].peak_mb = usage.ru_maxrss / 1024
         if status or not result.exists():
             progress[name].state, progress[name].message = "failed", f"the process ended with status {status}"
         else:

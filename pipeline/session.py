@@ -8,7 +8,7 @@ import subprocess
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -145,6 +145,7 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
             ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
             progress = runner.run(ir, runtime, logs, report)
             state, reason, facts = verdict.of(runtime, run.id, progress, plan)
+            facts["stages"] = json.dumps({name: asdict(one) for name, one in progress.items()})
     except KeyboardInterrupt:
         state, facts = "interrupted", {}
         reason = "Interrupted; the same command goes on from the last finished stage."

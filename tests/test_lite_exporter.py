@@ -69,8 +69,9 @@ def choose(folder: Path, rows: list[dict], tolerance: float = 1e-4, loss: float 
 def test_weights_of_fewer_bits_make_smaller_files(contents: dict[str, bytes]) -> None:
     sizes = {variant: len(content) for variant, content in contents.items()}
     weights = 2 * 64 + 64 * 64 + 64 * 2  # the kernels; biases and the graph come on top
-    assert sizes["float32"] > 4 * weights > sizes["float16"] > 2 * weights > sizes["dynamic"] > weights
-    assert weights < sizes["int8"] < 2 * weights
+    assert sizes["float32"] > 4 * weights > sizes["float16"] > 2 * weights
+    assert weights < sizes["dynamic"] < 2 * weights
+    assert weights < sizes["int8"] < sizes["float16"]  # its ranges and zero points take room as well
 
 
 def test_every_variant_answers_every_row_within_its_precision(tiny: Built, contents: dict[str, bytes]) -> None:
@@ -122,24 +123,23 @@ def test_float32_that_answers_otherwise_is_refused(
     assert not (tmp_path / "lite" / "model.tflite").exists() and not (tmp_path / "lite" / "lite.json").exists()
 
 
-def test_an_int8_that_loses_too_much_is_not_chosen(export: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All answers of the smallest variant are turned round; the next one is chosen, unless the bound allows it."""
-    smallest = set()
+def test_the_smallest_is_not_chosen_if_it_loses_too_much(
+    contents: dict[str, bytes], export: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_size = sorted(VARIANTS, key=lambda variant: len(contents[variant]))
+    measured = iter(VARIANTS)
 
     def spoilt(content: bytes, rows: dict) -> tuple[dict, float]:
         answers, latency = run(content, rows)
-        if lite_exporter_variants[len(smallest)] == "int8":
-            answers = {name: value[:, ::-1] for name, value in answers.items()}
-        smallest.add(content)
+        if next(measured) == by_size[0]:
+            answers = {name: value[:, ::-1] for name, value in answers.items()}  # always the wrong side
         return answers, latency
 
-    lite_exporter_variants = list(VARIANTS)
     monkeypatch.setattr(lite_exporter, "run", spoilt)
-    folder = export(lite_metric_loss=0.05)
-    record = json.loads((folder / "lite.json").read_text())
+    record = json.loads((export() / "lite.json").read_text())
     table = {one["variant"]: one for one in record["variants"]}
-    assert [v for v in VARIANTS if not table[v]["passed"]] == ["int8"] and table["int8"]["metric_loss"] > 0.05
-    assert record["chosen"] == min((v for v in VARIANTS if v != "int8"), key=lambda v: table[v]["bytes"])
+    assert [v for v in VARIANTS if not table[v]["passed"]] == by_size[:1]
+    assert table[by_size[0]]["metric_loss"] > 0.5 and record["chosen"] == by_size[1]
 
 
 def test_the_smallest_that_passes_is_chosen(tmp_path: Path) -> None:
