@@ -28,6 +28,14 @@ def DataGate(anomalies: InputArtifact[ExampleAnomalies]):
 
     Raises:
         Refused: naming split, feature, rule, what was observed and what to do.
+
+    Question: B17
+    Answer: ExampleGen, statistics, schema, validation, Transform, Trainer, Evaluator against the blessed model, a check
+        that the export loads as the server loads it, Pusher; each cached by its inputs and code. Every gate has to be
+        able to refuse. ExampleValidator only records anomalies, so this component stops the run: nothing is pushed, the
+        old version goes on being served, and the reason is kept.
+    Evidence: tour.evidence.overview.pipeline_of_run
+    Proof: tests/test_data_gate.py::test_one_finding_in_one_split_refuses
     """
     folders = sorted(Path(anomalies.uri).glob("Split-*"))
     found = [line for folder in folders for line in _findings(folder)]

@@ -73,10 +73,17 @@ class Write(beam.DoFn):
         serialized = example_coder.RecordBatchToExamplesEncoder().encode(batch)
         folder = Path(self._uri, f"Split-{split}")
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"examples-{hashlib.blake2b(serialized[0], digest_size=8).hexdigest()}"
+        name = f"examples-{_digest(serialized)}"
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
             for example in serialized:
                 writer.write(example)
+
+
+def _digest(serialized: list[bytes]) -> str:
+    total = hashlib.blake2b(digest_size=8)
+    for example in serialized:
+        total.update(example)
+    return total.hexdigest()
 
 
 class SpanExampleGen(FileBasedExampleGen):

@@ -1,4 +1,13 @@
-"""A trained model as a SavedModel that TensorFlow Serving loads, with three doors."""
+"""A trained model as a SavedModel that TensorFlow Serving loads, with three doors.
+
+Question: A5
+Answer: Tensors are values, operations compute them, variables hold state, and functions are graphs of operations that
+    tf.function traces from Python. A SavedModel holds them all and names its doors: signatures. Sessions ran graphs in
+    TensorFlow 1; in TensorFlow 2 functions are called directly, and sessions are left in tf.compat.v1 and inside the
+    C++ server.
+Evidence: tour.evidence.savedmodel.parts
+Proof: tests/test_evidence.py::test_parts_of_a_saved_model_are_counted_as_tensorflow_loads_them
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,6 +39,22 @@ def save(
 
     ``ExportArchive`` is used and not ``tf.saved_model.save(model)``: the session-style loader, TensorFlow Serving's, does
     not find a Keras 3 model's variables in the latter.
+
+    Question: A23
+    Answer: By Python's objects: a variable lives as long as something refers to it and is freed with the last
+        reference. Modules, layers and models are trackables: their attributes form an object graph, along whose edges
+        checkpoints and SavedModels find variables. A traced graph refers to its variables weakly, so their owner has to
+        be kept. In TensorFlow 1 the session kept them, found by scope and name.
+    Evidence: tour.evidence.savedmodel.lifetimes
+    Proof: tests/test_evidence.py::test_a_variable_lives_as_long_as_its_owner_and_the_export_names_the_owner
+
+    Question: A24
+    Answer: Operations are its nodes and tensors its edges. tf.function traces Python once for each input signature into
+        a concrete function. As the whole is known, Grappler can inline, fold constants, drop what nothing needs and
+        fuse: batch normalisation vanishes into convolutions. Branches and loops become If and While operations,
+        gradients are a graph too, XLA can compile it, and it runs without Python.
+    Evidence: tour.evidence.savedmodel.optimised
+    Proof: tests/test_evidence.py::test_grappler_leaves_fewer_operations_and_folds_batch_normalisation
     """
     raw = {name: spec for name, spec in transform.raw.items() if name != network.LABEL}
     archive = keras.export.ExportArchive()
@@ -56,6 +81,16 @@ def save(
 
 
 def _spec(name: str, shape: Sequence[int], dtype: tf.DType) -> tf.TensorSpec:
+    """Batches of any size of an input, ``[batch, *shape]``.
+
+    Question: A9
+    Answer: A tf.Variable is state: it keeps its value between calls, is trained and is saved. A placeholder was an
+        input that a session fed; it is left in tf.compat.v1 only, and raises in eager mode. Its job, naming shape and
+        type of what a caller brings, is done by function arguments and tf.TensorSpec, as here for the inputs of each
+        signature.
+    Evidence: tour.evidence.savedmodel.doors
+    Proof: tests/test_evidence.py::test_placeholders_fail_and_specs_take_their_place
+    """
     return tf.TensorSpec([None, *shape], dtype, name=name)
 
 

@@ -85,6 +85,14 @@ def fit(
         train: An endless stream of shuffled global batches.
         rows: Examples of the train split; an epoch is that many, rounded down to whole batches.
         valid: The validation split in memory.
+
+    Question: A18
+    Answer: One pass over the train split. With n examples and batches of b, an epoch here is n // b steps; the rest is
+        left out, and as every epoch is shuffled anew it is another rest each time. Training stops after `patience`
+        epochs without a better validation metric and keeps the best epoch's weights. An endless stream has no epochs:
+        steps take their place.
+    Evidence: tour.evidence.training.epochs_reconciled
+    Proof: tests/test_evidence.py::test_an_epoch_is_every_whole_batch_once
     """
     strategy = tf.distribute.get_strategy()
     batch_size = min(settings["batch_size"], rows)

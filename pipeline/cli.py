@@ -94,6 +94,20 @@ def doctor(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     raise typer.Exit(command.doctor(home, as_json))
 
 
+@app.command()
+def ask(
+    words: Annotated[list[str] | None, typer.Argument(help="A question's id, or words; all by default.")] = None,
+    prove: Annotated[bool, typer.Option("--prove", help="Compute the evidence now.")] = False,
+    case: Annotated[str | None, typer.Option(help="Whose run; the first that has the evidence by default.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Answers an interview question from the code, and proves it on the last pushed run."""
+    from tour import ask as tour
+
+    tour.ask(words or [], prove, case, home, as_json)
+
+
 def _pairs(words: list[str]) -> dict[str, str]:
     for word in words:
         if "=" not in word:

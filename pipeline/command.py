@@ -92,15 +92,19 @@ def status(case: str | None, home: Path, as_json: bool) -> None:
         if not runs:
             console.print(f"  no run yet; `showcase run {name}` makes the first")
             continue
-        served = next((run for run in reversed(runs) if run.state == "pushed"), None)
-        console.print(
-            f"  served    {served.facts['pushed'] + ' · ' + served.facts['headline'] if served else 'nothing'}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        console.print(
-            f"  last run  {runs[-1].id}: {runs[-1].state}: {runs[-1].reason}", highlight=False, soft_wrap=True
-        )
+        console.print(f"  served    {_served(home, name, runs)}", highlight=False, soft_wrap=True)
+        last = f"{runs[-1].id}: {runs[-1].state}: {runs[-1].reason}"
+        console.print(f"  last run  {last}", highlight=False, soft_wrap=True)
+
+
+def _served(home: Path, case: str, runs: list[store.Run]) -> str:
+    """The newest version folder, which is what a server takes, and the metric of the run that pushed it."""
+    folder = Path(runtimes.local(home).versions(case))
+    versions = sorted((p for p in folder.glob("[0-9]*") if p.name.isdigit()), key=lambda p: int(p.name))
+    if not versions:
+        return "nothing"
+    pushed = [run.facts["headline"] for run in runs if run.facts.get("pushed") == str(versions[-1])]
+    return f"{versions[-1]} · {pushed[-1] if pushed else 'by a run that was stopped before its end'}"
 
 
 def demo(home: Path, headless: bool) -> int:

@@ -6,7 +6,17 @@ from pipeline.stages import Stage
 
 
 def build(plan: Plan) -> list[Stage]:
-    """All stages of a run, upstream before downstream."""
+    """All stages of a run, upstream before downstream.
+
+    Question: A15
+    Answer: Spans become shards of tf.Example; their statistics are checked against the schema, and a gate stops bad
+        data. Transform learns its graph on the train split, the Trainer fits on batches of transformed tensors, the
+        Evaluator compares with the blessed model, the Pusher publishes. Stages hand over artifacts, and the metadata
+        store records which came from which. The transform graph ships with the model, so training and serving cannot
+        differ.
+    Evidence: tour.evidence.overview.lineage_of_served
+    Proof: tests/test_evidence.py::test_lineage_leads_from_the_pushed_model_to_its_spans_and_to_nothing_else
+    """
     schema = stages.schema(plan)
     examples = stages.example_gen(plan)
     statistics = stages.statistics_gen(plan, examples["examples"], schema["schema"])
@@ -18,7 +28,9 @@ def build(plan: Plan) -> list[Stage]:
     blessed = stages.resolver(plan)
     evaluator = stages.evaluator(plan, examples["examples"], trainer["model"], blessed["model"], schema["schema"])
     lite = stages.lite(plan, examples["examples"], transform["transform_graph"], trainer["model"])
-    serving = stages.serving(plan, examples["examples"], trainer["model"], lite["lite_model"])
+    serving = stages.serving(
+        plan, examples["examples"], transform["transform_graph"], trainer["model"], lite["lite_model"]
+    )
     pusher = stages.pusher(plan, evaluator["blessing"], serving["blessing"])
     return [
         schema, examples, statistics, anomalies, gate, transform, trainer,

@@ -1,4 +1,13 @@
-"""One function a stage: each builds one node of the graph from its upstream outputs."""
+"""One function a stage: each builds one node of the graph from its upstream outputs.
+
+Question: A1
+Answer: TensorFlow computes on tensors, with automatic differentiation, compiled graphs and distribution over devices.
+    In production it is an ecosystem: TFDV checks data, Transform learns preprocessing that ships with the model, Keras
+    builds and trains, TFMA evaluates, TFX orchestrates, TensorFlow Serving and LiteRT answer. Each node of this graph
+    names the libraries it stands on.
+Evidence: tour.evidence.overview.libraries_of_run
+Proof: tests/test_evidence.py::test_every_node_stands_on_a_library_and_is_joined
+"""
 
 import json
 from collections.abc import Mapping
@@ -143,9 +152,9 @@ def lite(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> S
     return Stage(node, ("components.lite_exporter", plan.case.module("model")))
 
 
-def serving(plan: Plan, examples: Channel, model: Channel, lite_model: Channel) -> Stage:
+def serving(plan: Plan, examples: Channel, transform: Channel, model: Channel, lite_model: Channel) -> Stage:
     """Loads the export as the server does, in a fresh process, and compares its answers."""
-    node = serving_check.ServingCheck(examples=examples, model=model, lite_model=lite_model)
+    node = serving_check.ServingCheck(examples=examples, transform_graph=transform, model=model, lite_model=lite_model)
     return Stage(node, ("components.serving_check",))
 
 

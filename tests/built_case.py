@@ -9,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 import tfx  # noqa: F401  puts a stand-in where TFDV looks for a part of tfx-bsl that is gone
@@ -25,8 +26,8 @@ from pipeline.runtime import local
 
 # Small data and short training, a case; a case that is not named here is small by itself.
 SMALL: dict[str, dict[str, str]] = {
-    "fraud": {"rows": "8000", "days": "32", "warmup_days": "3", "valid_days": "4", "eval_days": "4", "epochs": "1",
-              "width": "24", "batch_size": "256"},
+    "fraud": {"rows": "8000", "days": "32", "warmup_days": "3", "valid_days": "4", "eval_days": "4", "epochs": "6",
+              "width": "24", "batch_size": "128", "learning_rate": "0.01"},
     "image": {"epochs": "1", "filters": "4", "batch_size": "256"},
 }  # fmt: skip
 _BUILT: dict[str, "Built"] = {}
@@ -44,7 +45,8 @@ class Built:
         graph: Folder of the transform graph.
         export: The SavedModel.
         fitted: What training returned.
-        rows: The eval split, transformed.
+        held: The eval split, serialized.
+        rows: The eval split, transformed, in the same order.
         point: The operating point.
     """
 
@@ -55,6 +57,7 @@ class Built:
     graph: Path
     export: Path
     fitted: training.Fit
+    held: list[bytes]
     rows: dict[str, np.ndarray]
     point: dict[str, float]
 
@@ -80,12 +83,14 @@ def build(case: UseCase, folder: Path) -> Built:
     analyze(case, settings["data"], schema, examples, graph)
     training.seed_everything(1)
     transform, keep = Transform(str(graph)), (*network.INPUTS, network.LABEL)
-    valid, rows = (load(files(str(examples), split), transform, keep) for split in ("valid", "eval"))
+    valid = load(files(str(examples), "valid"), transform, keep)
+    held = list(tf.data.TFRecordDataset(files(str(examples), "eval")).as_numpy_iterator())
+    rows = {name: value.numpy() for name, value in transform.parse(tf.constant(held)).items() if name in keep}
     count, train = batches(files(str(examples), "train"), transform, keep, flat["batch_size"], 1)
     fitted = training.fit(network, flat, transform.features, train, count, valid)
     point = network.operating_point(flat, valid[network.LABEL], training.predict(fitted.model, valid))
     export.save(str(model), network, fitted.model, transform, point, flat)
-    return Built(case, flat, schema, examples, graph, model, fitted, rows, point)
+    return Built(case, flat, schema, examples, graph, model, fitted, held, rows, point)
 
 
 def pipeline() -> beam.Pipeline:
@@ -93,9 +98,7 @@ def pipeline() -> beam.Pipeline:
     return beam.Pipeline(options=PipelineOptions(list(local(Path("/nowhere")).beam_args)))
 
 
-def analyze(
-    case: UseCase, settings: Mapping[str, Any], schema: schema_pb2.Schema, examples: Path, graph: Path
-) -> None:
+def analyze(case: UseCase, settings: Mapping[str, Any], schema: schema_pb2.Schema, examples: Path, graph: Path) -> None:
     """What the Transform component does: learns on the train split, writes graph and both metadata folders."""
     config = {"case": case.name, "settings": dict(settings)}
     source = TFExampleRecord(str(examples / "Split-train" / "*"), schema=schema)

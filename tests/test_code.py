@@ -180,3 +180,12 @@ def test_every_stage_of_ours_names_code_and_every_name_is_a_file(stages: dict) -
 
 def test_what_a_stage_starts_as_a_program_of_its_own_counts_too(stages: dict, copy: Path) -> None:
     assert changed(copy, stages["image"], "serving/session_load.py") == {"ServingCheck"}
+
+
+def test_the_fingerprint_of_a_run_covers_the_code_of_every_stage(stages: dict) -> None:
+    """What ``Plan.fingerprint`` hashes, against what the stages hash."""
+    for case, nodes in stages.items():
+        parts = [f"models.{case}.{part}" for part in ("data", "features", "model", "evaluation")]
+        whole = set(code.closure("pipeline.graph", "models.training", *parts))
+        assert whole >= {name for modules in nodes.values() for name in code.closure(*modules)}
+        assert "serving.session_load" in whole

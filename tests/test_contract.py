@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
-from tfx_bsl.coders import example_coder
-
 from built_case import SMALL, Built, build, built, pipeline
+from tfx_bsl.coders import example_coder
+from tiny_case.case import CASE as TINY
+
 from components.lite_exporter import convert, run
 from components.span_example_gen import Write
 from models import spans
@@ -22,7 +23,6 @@ from models.catalog import CASES
 from models.errors import DataError
 from models.input import files
 from models.use_case import UseCase
-from tiny_case.case import CASE as TINY
 
 ALL = (*CASES.values(), TINY)
 PARTS = {"__init__.py", "case.py", "data.py", "schema.pbtxt", "features.py", "model.py", "evaluation.py"}
@@ -130,9 +130,15 @@ def test_examples_hold_what_the_schema_names_and_no_row_is_in_two_splits(done: B
 
 
 def test_two_batches_that_begin_alike_are_both_kept(tmp_path: Path) -> None:
-    rows = [pa.RecordBatch.from_pydict({"x": pa.array([[1.0], [value]], pa.list_(pa.float32()))}) for value in (2.0, 3.0)]
+    rows = [
+        pa.RecordBatch.from_pydict({"x": pa.array([[1.0], [value]], pa.list_(pa.float32()))}) for value in (2.0, 3.0)
+    ]
     with pipeline() as beam_pipeline:
-        _ = beam_pipeline | beam.Create([("train", rows[0]), ("train", rows[1]), ("train", rows[0])]) | beam.ParDo(Write(str(tmp_path)))
+        _ = (
+            beam_pipeline
+            | beam.Create([("train", rows[0]), ("train", rows[1]), ("train", rows[0])])
+            | beam.ParDo(Write(str(tmp_path)))
+        )
     found = [tf.train.Example.FromString(one).features.feature["x"].float_list.value[0]
              for one in tf.data.TFRecordDataset(files(str(tmp_path), "train")).as_numpy_iterator()]  # fmt: skip
     # The first batch came twice, as it does when a bundle is tried again, and counts once.
@@ -158,11 +164,24 @@ def test_the_metric_is_the_same_of_logits_and_of_served_scores(done: Built) -> N
     assert found[network.MONITOR] == pytest.approx(expected[network.MONITOR], abs=2e-3)
 
 
+def test_no_operating_point_turns_the_order_of_the_scores_round(done: Built) -> None:
+    """A validation split may be small and say the opposite by chance."""
+    network, width = done.case.load("model"), done.fitted.model.output_shape[1]
+    logits = np.random.default_rng(1).normal(size=(300, width)).astype(np.float32)
+    opposite = logits < 0 if width == 1 else logits.argmin(axis=1)[:, None]
+    point = network.operating_point(done.settings, opposite.astype(np.int64), logits)
+    scores = network.answers(tf.constant(logits), point, done.settings)[done.case.score].numpy().reshape(300, width)
+    if width == 1:
+        assert (np.diff(scores[np.argsort(logits[:, 0]), 0]) >= 0).all() and np.ptp(scores) > 0.1
+    else:
+        assert (scores.argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
 # The same answers through every door.
 
 
 def records(done: Built, split: str) -> list[bytes]:
-    """The split's serialized examples in the order in which they are read."""
+    """The split's serialized examples, shard by shard."""
     return list(tf.data.TFRecordDataset(files(str(done.examples), split)).as_numpy_iterator())
 
 
@@ -173,13 +192,18 @@ def _loaded(path: str) -> tf.Module:
 
 def requests(done: Built) -> dict[str, dict[str, np.ndarray]]:
     """The first rows of eval for each signature, parsed by hand: a missing value is the type's empty one."""
-    serialized = records(done, "eval")[:ROWS]
+    serialized = done.held[:ROWS]
     parsed = [tf.train.Example.FromString(one).features.feature for one in serialized]
     raw = {}
     for name, spec in _loaded(str(done.export)).signatures["raw"].structured_input_signature[1].items():
-        kind, width = ("bytes_list", "float_list", "int64_list")[(tf.string, tf.float32, tf.int64).index(spec.dtype)], spec.shape[1]
+        kind, width = (
+            ("bytes_list", "float_list", "int64_list")[(tf.string, tf.float32, tf.int64).index(spec.dtype)],
+            spec.shape[1],
+        )
         empty = [b"" if kind == "bytes_list" else 0] * width
-        raw[name] = np.array([list(getattr(one[name], kind).value) or empty for one in parsed], spec.dtype.as_numpy_dtype)
+        raw[name] = np.array(
+            [list(getattr(one[name], kind).value) or empty for one in parsed], spec.dtype.as_numpy_dtype
+        )
     inputs = done.case.load("model").INPUTS
     return {
         "serving_default": {"examples": np.array(serialized, object)},
@@ -214,7 +238,9 @@ def test_all_three_signatures_answer_as_the_trained_model_does(done: Built) -> N
 
 
 def test_a_fresh_process_loads_the_export_as_the_server_does_and_answers_equally(done: Built, tmp_path: Path) -> None:
-    asked = {f"{signature}/{name}": value for signature, inputs in requests(done).items() for name, value in inputs.items()}
+    asked = {
+        f"{signature}/{name}": value for signature, inputs in requests(done).items() for name, value in inputs.items()
+    }
     np.savez(tmp_path / "requests.npz", **asked)
     where = [str(done.export), str(tmp_path / "requests.npz"), str(tmp_path / "answers.npz")]
     process = subprocess.run([sys.executable, "-m", "serving.session_load", *where], capture_output=True, text=True)

@@ -168,7 +168,9 @@ def test_every_example_lies_in_its_split_once_with_one_label(found: dict[str, li
 def test_labels_unknown_at_the_windows_end_are_left_out_and_known_ones_are_not(
     spans: dict[int, Path], found: dict[str, list[dict]]
 ) -> None:
-    raw = {row["transaction_id"]: row for path in spans.values() for row in pq.read_table(path / "a.parquet").to_pylist()}
+    raw = {
+        row["transaction_id"]: row for path in spans.values() for row in pq.read_table(path / "a.parquet").to_pylist()
+    }
     end = START + timedelta(days=DAYS)
     eval_days = data.splits(WHOLE)["eval"]
     asked = {name for name, row in raw.items() if (row["event_time"] - datetime(1970, 1, 1)).days in eval_days}
@@ -200,5 +202,8 @@ def test_embedded_data_is_written_once_and_kept(tmp_path: Path, monkeypatch: pyt
 
 def test_other_settings_are_other_embedded_data(tmp_path: Path) -> None:
     settings = {**SETTINGS, "rows": 30, "days": 3, "data_seed": 5}
-    folders = {data.prepare(None, tmp_path, {**settings, **change}) for change in ({}, {"rows": 31}, {"days": 2}, {"data_seed": 6})}
+    folders = {
+        data.prepare(None, tmp_path, {**settings, **change})
+        for change in ({}, {"rows": 31}, {"days": 2}, {"data_seed": 6})
+    }
     assert len(folders) == 4

@@ -53,13 +53,18 @@ def test_nothing_validated_is_no_pass(tmp_path: Path) -> None:
 def test_one_finding_in_one_split_refuses(tmp_path: Path, split: str) -> None:
     splits = {name: Anomalies() for name in ("train", "valid", "eval")}
     splits[split] = finding("amount", "FLOAT_TYPE_SMALL_FLOAT")
-    assert refusal(tmp_path, **splits).startswith(f"1 finding(s): feature 'amount' in {split} breaks FLOAT_TYPE_SMALL_FLOAT")
+    assert refusal(tmp_path, **splits).startswith(
+        f"1 finding(s): feature 'amount' in {split} breaks FLOAT_TYPE_SMALL_FLOAT"
+    )
 
 
 @pytest.mark.parametrize("kind", [*REMEDY, "SCHEMA_TRAINING_SERVING_SKEW", "FLOAT_TYPE_NOT_FLOAT"])
 def test_each_kind_names_feature_split_rule_observation_and_remedy(tmp_path: Path, kind: str) -> None:
     said = refusal(tmp_path, eval=finding("channel", kind, "Seen: 3 rows."))
-    assert said == f"1 finding(s): feature 'channel' in eval breaks {kind}: Seen: 3 rows; {REMEDY.get(kind, DEFAULT_REMEDY)}"
+    assert (
+        said
+        == f"1 finding(s): feature 'channel' in eval breaks {kind}: Seen: 3 rows; {REMEDY.get(kind, DEFAULT_REMEDY)}"
+    )
 
 
 def test_every_remedy_is_for_a_rule_that_there_is() -> None:
@@ -136,7 +141,9 @@ def test_a_flood_of_unknown_categories_is_named(tmp_path: Path, schema: schema_p
 
 def test_a_few_unknown_categories_pass(tmp_path: Path, schema: schema_pb2.Schema) -> None:
     many = GOOD["channel"] * 49
-    gate(tmp_path, train=validated(schema, amount=GOOD["amount"] * 50, channel=[*many, "chip", "crypto", "chip", "chip"]))
+    gate(
+        tmp_path, train=validated(schema, amount=GOOD["amount"] * 50, channel=[*many, "chip", "crypto", "chip", "chip"])
+    )
 
 
 def test_a_missing_column_is_named(tmp_path: Path, schema: schema_pb2.Schema) -> None:

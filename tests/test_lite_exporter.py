@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfx.types import standard_artifacts
-
 from built_case import Built, built
+from tfx.types import standard_artifacts
+from tiny_case.case import CASE
+
 from components import lite_exporter
 from components.lite_exporter import VARIANTS, LiteExporter, LiteModel, convert, run
 from models import catalog
 from models.errors import Refused
-from tiny_case.case import CASE
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,15 @@ def export(tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     monkeypatch.setattr(lite_exporter, "TIMED", 2)
 
     def do(**gates: float) -> Path:
-        model, examples, graph = standard_artifacts.Model(), standard_artifacts.Examples(), standard_artifacts.TransformGraph()
+        model, examples, graph = (
+            standard_artifacts.Model(),
+            standard_artifacts.Examples(),
+            standard_artifacts.TransformGraph(),
+        )
         lite = LiteModel()
-        model.uri, examples.uri, graph.uri, lite.uri = map(str, (tmp_path, tiny.examples, tiny.graph, tmp_path / "lite"))
+        model.uri, examples.uri, graph.uri, lite.uri = map(
+            str, (tmp_path, tiny.examples, tiny.graph, tmp_path / "lite")
+        )
         (tmp_path / "Format-Serving").symlink_to(tiny.export)
         (tmp_path / "lite").mkdir()
         settings = {**CASE.settings["gates"], **gates}
@@ -95,7 +101,9 @@ def test_a_good_model_leaves_all_variants_the_smallest_as_the_model_and_a_table(
     record = json.loads((folder / "lite.json").read_text())
     table = {one["variant"]: one for one in record["variants"]}
     assert tuple(table) == VARIANTS and all(one["passed"] for one in table.values())
-    assert {v: one["bytes"] for v, one in table.items()} == {v: (folder / f"{v}.tflite").stat().st_size for v in VARIANTS}
+    assert {v: one["bytes"] for v, one in table.items()} == {
+        v: (folder / f"{v}.tflite").stat().st_size for v in VARIANTS
+    }
     assert record["chosen"] == min(VARIANTS, key=lambda v: (folder / f"{v}.tflite").stat().st_size)
     assert (folder / "model.tflite").read_bytes() == (folder / f"{record['chosen']}.tflite").read_bytes()
     truth = tiny.rows["above"][:, 0]
@@ -149,7 +157,9 @@ def test_the_smallest_that_passes_is_chosen(tmp_path: Path) -> None:
     assert [one["passed"] for one in record["variants"]] == [True, True, True, False]
 
 
-@pytest.mark.parametrize(("loss", "chosen"), [(0.01, "int8"), (0.0101, "float32"), (-0.3, "int8"), (float("nan"), "float32")])
+@pytest.mark.parametrize(
+    ("loss", "chosen"), [(0.01, "int8"), (0.0101, "float32"), (-0.3, "int8"), (float("nan"), "float32")]
+)
 def test_the_bound_on_the_metric_has_two_sides(tmp_path: Path, loss: float, chosen: str) -> None:
     assert choose(tmp_path, [row("float32", 100), row("int8", 28, metric_loss=loss)])["chosen"] == chosen
 

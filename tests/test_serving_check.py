@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import prediction_log_pb2
-from tfx.types import standard_artifacts
-from tfx.components.util import model_utils
-from tfx.utils import path_utils
-
 from built_case import Built, built
+from tensorflow_serving.apis import prediction_log_pb2
+from tfx.components.util import model_utils
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+from tiny_case.case import CASE
+
 from components import serving_check
 from components.lite_exporter import LiteModel
 from components.serving_check import WARMUP, ServingCheck
 from models.errors import Refused
 from models.input import files
-from tiny_case.case import CASE
 
 SPECS = {name: tf.TensorSpec([None, 1], kind, name=name) for name, kind in
          (("key", tf.string), ("x", tf.float32), ("y", tf.float32))}  # fmt: skip
@@ -122,9 +122,7 @@ def _dense(tiny: Built, held: list[bytes]) -> dict[str, np.ndarray]:
     return {"scaled": ((points(held) - train.mean(axis=0)) / train.std(axis=0)).astype(np.float32)}
 
 
-def test_an_export_that_only_python_can_load_is_refused(
-    tiny: Built, refused: Callable, tmp_path: Path
-) -> None:
+def test_an_export_that_only_python_can_load_is_refused(tiny: Built, refused: Callable, tmp_path: Path) -> None:
     """Keras 3 models saved by ``tf.saved_model.save``: found by no loader that goes by graph and session."""
     model = tiny.fitted.model
 
@@ -134,7 +132,9 @@ def test_an_export_that_only_python_can_load_is_refused(
     path = saved(tmp_path / "plain", model, score)
     assert set(tf.saved_model.load(str(path)).signatures) == {"serving_default", "raw"}  # Python loads it
     said = refused(path)
-    assert said.startswith("the export does not load as the server loads it: FailedPreconditionError: Could not find variable")
+    assert said.startswith(
+        "the export does not load as the server loads it: FailedPreconditionError: Could not find variable"
+    )
     assert "\n" not in said
 
 

@@ -17,7 +17,9 @@ def source(folder: Path, *names: str) -> Path:
 
 def test_spans_are_found_by_number_in_order(tmp_path: Path) -> None:
     found = find(source(tmp_path, "span-010", "span-2", "span-001"))
-    assert list(found.items()) == [(n, tmp_path / name) for n, name in ((1, "span-001"), (2, "span-2"), (10, "span-010"))]
+    assert list(found.items()) == [
+        (n, tmp_path / name) for n, name in ((1, "span-001"), (2, "span-2"), (10, "span-010"))
+    ]
 
 
 def test_what_only_looks_like_a_span_is_none(tmp_path: Path) -> None:

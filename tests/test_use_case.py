@@ -3,10 +3,10 @@
 import dataclasses
 
 import pytest
+from tiny_case.case import CASE as TINY
 
 from models.catalog import CASES, find
 from models.use_case import UseCase
-from tiny_case.case import CASE as TINY
 
 CASE = UseCase(
     name="probe",
@@ -55,7 +55,9 @@ def test_other_words_are_no_booleans(text: str) -> None:
         CASE.configured({"shuffle": text})
 
 
-@pytest.mark.parametrize(("name", "text", "kind"), [("rows", "3.5", "int"), ("rows", "", "int"), ("rate", "x", "float")])
+@pytest.mark.parametrize(
+    ("name", "text", "kind"), [("rows", "3.5", "int"), ("rows", "", "int"), ("rate", "x", "float")]
+)
 def test_a_value_of_another_type_names_setting_type_and_text(name: str, text: str, kind: str) -> None:
     with pytest.raises(ValueError, match=f"Setting '{name}' takes a {kind}, not '{text}'"):
         CASE.configured({name: text})

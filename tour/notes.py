@@ -140,7 +140,9 @@ def _blocks(doc: str, path: str, start: int) -> Iterator[tuple[int, dict[str, st
             block, last = {}, ""
         if field:
             if not block and field[1] != FIELDS[0]:
-                raise _error(path, start + offset, f"'{field[1]}:' stands outside a note; a note begins with 'Question:'")
+                raise _error(
+                    path, start + offset, f"'{field[1]}:' stands outside a note; a note begins with 'Question:'"
+                )
             if field[1] in block:
                 raise _error(path, start + offset, f"'{field[1]}:' is given twice")
             first, last = (first if block else offset), field[1]
@@ -161,7 +163,9 @@ def _note(fields: dict[str, str], path: str, line: int, name: str, node: Documen
     if len(answer.split()) > WORDS:
         raise _error(path, line, f"the answer to {id_} has {len(answer.split())} words, and {WORDS} is the most")
     if not EVIDENCE.match(evidence):
-        raise _error(path, line, f"the evidence for {id_} is not a name such as tour.evidence.data.example: '{evidence}'")
+        raise _error(
+            path, line, f"the evidence for {id_} is not a name such as tour.evidence.data.example: '{evidence}'"
+        )
     if not PROOF.match(proof):
         raise _error(path, line, f"the proof for {id_} is not a test such as tests/test_x.py::test_y: '{proof}'")
     begins = 1 if isinstance(node, ast.Module) else node.lineno

@@ -129,9 +129,11 @@ def _history(
     table = pa.concat_tables([purchases.unpack(part) for part in element[1]])
     table = merchant_features(customer_features(table), merchants, settings["label_delay_days"])
     day = pc.cast(table["event_time"], pa.int64()).to_numpy() // DAY_US
-    known = _known(table, (settings["last_day"] + 1) * DAY_US)
-    for split, days in splits(settings).items():
-        rows = known & (day >= days.start) & (day < days.stop)
+    parts = splits(settings)
+    for split, days in parts.items():
+        # What is trained on was known when eval began; a later label would tell the model of eval's time.
+        as_of = settings["last_day"] + 1 if split == "eval" else parts["eval"].start
+        rows = _known(table, as_of * DAY_US) & (day >= days.start) & (day < days.stop)
         yield from ((split, batch) for batch in purchases.to_examples(table.filter(pa.array(rows))))
 
 

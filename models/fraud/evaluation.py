@@ -12,7 +12,16 @@ THRESHOLDS = 1000
 
 
 class CostPerPurchase(confusion_matrix_metrics.ConfusionMatrixMetricBase):
-    """Mean cost of the decisions taken: missed frauds and reviewed honest purchases, in units of currency a purchase."""
+    """Mean cost of the decisions taken: missed frauds and reviewed honest purchases, in units of currency a purchase.
+
+    Question: A30
+    Answer: Type I is a false alarm: an honest purchase is stopped. Type II is a miss: a fraud passes. The threshold
+        trades one for the other. With calibrated scores the cheapest threshold is review cost / (review cost + miss
+        cost), whatever the model. So prices are settings, the threshold is versioned with the export, and the mean cost
+        at it is measured.
+    Evidence: tour.evidence.evaluation.errors
+    Proof: tests/test_evidence.py::test_the_cheapest_threshold_follows_from_the_prices_if_scores_are_calibrated
+    """
 
     def __init__(self, miss_cost: float, review_cost: float, thresholds: float = 0.5, name: str = "cost"):
         super().__init__(thresholds=thresholds, name=name, miss_cost=miss_cost, review_cost=review_cost)
@@ -24,7 +33,16 @@ class CostPerPurchase(confusion_matrix_metrics.ConfusionMatrixMetricBase):
 
 
 def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
-    """Metrics on the score and on the decision at the served threshold, overall and by slice, with the gate's bounds."""
+    """Metrics on the score and on the decision at the served threshold, overall and by slice, with the gate's bounds.
+
+    Question: A28
+    Answer: The true positive rate against the false positive rate as the threshold moves. The area is the chance that a
+        random positive scores above a random negative. It does not depend on the share of positives, and that is its
+        weakness: where frauds are rare, a small false positive rate is still many false alarms. So the gate here is on
+        the area under precision and recall.
+    Evidence: tour.evidence.evaluation.roc
+    Proof: tests/test_evidence.py::test_the_area_under_the_roc_is_scikit_learns
+    """
     score = [
         tfma.metrics.ExampleCount(name="example_count"),
         tfma.metrics.AUC(name="pr_auc", curve="PR", num_thresholds=THRESHOLDS),

@@ -51,7 +51,16 @@ def _numeric(inputs: Tensors) -> tf.Tensor:
 
 
 def _pca(numeric: tf.Tensor) -> tf.Tensor:
-    """Projects the z-scores, ``[batch, N]``, on the train split's principal components, ``[batch, COMPONENTS]``."""
+    """Projects the z-scores, ``[batch, N]``, on the train split's principal components, ``[batch, COMPONENTS]``.
+
+    Question: A20
+    Answer: PCA turns correlated columns into orthogonal directions of falling variance; the first few keep most of it.
+        Scale first, or the largest unit wins: here z-scores come in. tft.pca computes the covariance with Beam over the
+        train split only, and the matrix becomes a constant of the transform graph, so evaluation and serving project on
+        the same axes.
+    Evidence: tour.evidence.transform.components
+    Proof: tests/test_evidence.py::test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split
+    """
     return tf.matmul(numeric, tft.pca(numeric, output_dim=COMPONENTS, dtype=tf.float32, name="components"))
 
 

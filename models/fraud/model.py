@@ -68,8 +68,12 @@ def operating_point(settings: Mapping[str, Any], truth: np.ndarray, logits: np.n
     letting it pass exceeds the cost of a review.
     """
     platt = LogisticRegression(C=1e6).fit(logits, truth[:, 0])
+    slope, intercept = float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    if slope <= 0:
+        # Too few frauds to fit on: to turn the order of the scores round is never right. The weight alone is taken back.
+        slope, intercept = 1.0, -float(np.log(settings["positive_weight"]))
     threshold = settings["review_cost"] / (settings["review_cost"] + settings["miss_cost"])
-    return {"slope": float(platt.coef_[0, 0]), "intercept": float(platt.intercept_[0]), "threshold": threshold}
+    return {"slope": slope, "intercept": intercept, "threshold": threshold}
 
 
 def answers(logits: tf.Tensor, point: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str, tf.Tensor]:

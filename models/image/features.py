@@ -44,6 +44,15 @@ def decode(images: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
 
 
 def _pca(flat: tf.Tensor) -> tf.Tensor:
-    """Projects pictures, ``[batch, pixels]``, on the train split's principal components; pixels share one scale."""
+    """Projects pictures, ``[batch, pixels]``, on the train split's principal components; pixels share one scale.
+
+    Question: A19
+    Answer: Fewer columns that carry most of the information: training is faster, collinear columns and noise go, and
+        the data can be drawn. PCA, learned embeddings, autoencoders and feature selection are ways to it. It has a
+        price, since what varies little may still decide the class: measure the metric before and after. Here components
+        are for drawing and comparison; the networks read every column.
+    Evidence: tour.evidence.transform.reduction
+    Proof: tests/test_evidence.py::test_components_keep_the_signal_in_fewer_columns
+    """
     count = min(COMPONENTS, flat.shape[1])
     return tf.matmul(flat, tft.pca(flat, output_dim=count, dtype=tf.float32, name="components"))

@@ -19,6 +19,14 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec]) ->
     Args:
         settings: ``filters`` of the first block, ``dropout`` and the comma-separated ``classes``.
         features: Shapes and types of the transformed features, by name.
+
+    Question: B9
+    Answer: Look at the data; decode, resize and scale pictures in the graph that is exported; stack convolution, batch
+        normalisation and ReLU with pooling between, then global average pooling, dropout and one logit a class. Train
+        with cross-entropy on logits, keep the best epoch by validation accuracy, calibrate, read the confusion matrix
+        and look at wrong answers. With few pictures, start from a pretrained base.
+    Evidence: tour.evidence.image.whole_run
+    Proof: tests/test_evidence.py::test_the_image_network_learns_real_digits
     """
     pixels = keras.Input(features["pixels"].shape[1:], name="pixels")
     hidden = pixels

@@ -43,9 +43,15 @@ class Context:
         pushed = [run for run in store.runs(runtimes.local(home).metadata, use_case.name) if run.state == "pushed"]
         if not pushed:
             raise ValueError(
-                f"There is no pushed run of {use_case.name} under {home}; `showcase run {use_case.name} --home {home}` makes one."
+                f"There is no pushed run of {use_case.name} under {home}; "
+                f"`showcase run {use_case.name} --home {home}` makes one."
             )
         return cls(home, use_case, pushed[-1])
+
+    @classmethod
+    def has(cls, home: Path, case: str) -> bool:
+        """Whether a run of the case has been pushed."""
+        return any(run.state == "pushed" for run in store.runs(runtimes.local(home).metadata, case))
 
     @property
     def metadata(self) -> Path:

@@ -1,0 +1,311 @@
+"""Evidence: each claim on small data with an independent answer, and every function on the demo's run."""
+
+import json
+import math
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from built_case import Built, built
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from rich.console import Console
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
+
+from models import input as reading
+from models import training as fitting
+from models.catalog import CASES
+from models.fraud import model as fraud
+from models.image import model as image
+from pipeline import store
+from pipeline.session import Plan
+from tour import ask, notes
+from tour.evidence import data, evaluation, kinds, overview, render, savedmodel, training, transform
+from tour.evidence.context import Context
+
+SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return built(CASES["image"], tmp_path_factory)
+
+
+def cells(table: kinds.Table, column: int = 1) -> dict:
+    return {row[0]: row[column] for row in table.rows}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_node_stands_on_a_library_and_is_joined(name: str) -> None:
+    settings = CASES[name].configured({})
+    nodes, edges = overview.graph_of(Plan(CASES[name], "/raw", 0, 1, settings, "", "", "/versions", ""))
+    assert all("tfx" in used for used in nodes.values())
+    expected = {
+        "StatisticsGen": "tensorflow-data-validation", "Transform": "tensorflow-transform", "Trainer": "keras",
+        "Evaluator": "tensorflow-model-analysis", "LiteExporter": "ai-edge-litert", "SpanExampleGen": "apache-beam",
+    }  # fmt: skip
+    assert all(library in nodes[node] for node, library in expected.items())
+    assert {("DataGate", "Transform"), ("SpanExampleGen", "StatisticsGen"), ("Evaluator", "Pusher")} <= set(edges)
+
+
+def test_an_example_becomes_tensors_of_known_type_and_shape(done: Built) -> None:
+    rows = data.steps(tf.constant(done.held[0]), reading.Transform(str(done.graph)), image.INPUTS)
+    found = {(step, name): (dtype, shape, rank) for step, name, dtype, shape, rank, _ in rows}
+    assert found["tf.Example", "examples"] == ("string", "(1,)", 1)
+    assert found["parsed", "image"] == ("string", "(1, 1)", 2)
+    assert found["transformed", "pixels"] == ("float32", "(1, 8, 8, 1)", 4)
+    with pytest.raises(TypeError):
+        tf.constant([1.0])[0] = 2.0
+
+
+def test_parts_of_a_saved_model_are_counted_as_tensorflow_loads_them(done: Built) -> None:
+    parts, doors, _ = savedmodel.counted(done.export)
+    counts, loaded = cells(parts), tf.saved_model.load(str(done.export))
+    assert set(cells(doors)) == set(loaded.signatures) == {"serving_default", "raw", "dense"}
+    assert counts["signatures"] == 3 and counts["sessions"] == 0
+    assert counts["variables"] >= len(loaded.signatures["dense"].variables) > 0
+    assert counts["operations"] > counts["kinds of operation"] > 10 and counts["functions"] > 3
+
+
+def test_placeholders_fail_and_specs_take_their_place(done: Built) -> None:
+    assert savedmodel.placeholder().startswith("RuntimeError: ")
+    loaded = tf.saved_model.load(str(done.export))
+    assert ("dense", "pixels", "(None, 8, 8, 1)", "float32") in savedmodel.inputs(loaded).rows
+    names = cells(savedmodel.variables(done.export))
+    assert {variable.name.split(":")[0] for variable in loaded.signatures["dense"].variables} <= set(names)
+
+
+def test_lineage_leads_from_the_pushed_model_to_its_spans_and_to_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.sqlite"
+    with store.opened(path) as opened:
+        kinds_ = {n: opened.put_artifact_type(mlmd.ArtifactType(name=n)) for n in ("Examples", "Model", "PushedModel")}
+        runs = {n: opened.put_execution_type(mlmd.ExecutionType(name=n)) for n in ("Gen", "Trainer", "Pusher")}
+
+        def make(kind: str, by: str, *sources: int, **properties: int) -> int:
+            artifact = mlmd.Artifact(type_id=kinds_[kind], uri=f"/{kind}")
+            for name, value in properties.items():
+                artifact.custom_properties[name].int_value = value
+            (id_,) = opened.put_artifacts([artifact])
+            (execution,) = opened.put_executions([mlmd.Execution(type_id=runs[by])])
+            events = [mlmd.Event(artifact_id=one, execution_id=execution, type=mlmd.Event.INPUT) for one in sources]
+            opened.put_events([*events, mlmd.Event(artifact_id=id_, execution_id=execution, type=mlmd.Event.OUTPUT)])
+            return id_
+
+        examples, other = make("Examples", "Gen", span=7, first_span=3), make("Examples", "Gen", span=9)
+        pushed = make("PushedModel", "Pusher", make("Model", "Trainer", examples))
+        make("Model", "Trainer", other)
+    graph = overview.lineage(path, pushed)
+    names = [node.name.split()[0] for node in graph.nodes]
+    assert names == ["PushedModel", "Pusher", "Model", "Trainer", "Examples", "Gen"]
+    assert graph.nodes[4].state == "span 7, first_span 3" and len(graph.edges) == 5
+
+
+def test_an_epoch_is_every_whole_batch_once() -> None:
+    rows, x = 150, np.random.default_rng(1).normal(size=(150, 8, 8, 1)).astype(np.float32)
+    y = np.arange(rows, dtype=np.int64)[:, None] % 2
+    stream = tf.data.Dataset.from_tensor_slices({"pixels": x, "label_id": y}).batch(32, drop_remainder=True).repeat()
+    fitted = fitting.fit(
+        image, tiny(epochs=3), {"pixels": tf.TensorSpec([None, 8, 8, 1])}, stream, rows, {"pixels": x, "label_id": y}
+    )
+    told = {"rows": fitted.rows, "batch_size": fitted.batch_size, "steps": fitted.steps, "curves": fitted.curves}
+    table = training.reconciled(told, rows)
+    assert cells(table)["steps in all"] == 3 * (150 // 32) == 12
+    assert cells(table)["examples left out of every epoch"] == 150 - 4 * 32
+    assert all(cells(table, 3).values())
+    assert not all(cells(training.reconciled(told, rows + 32), 3).values())
+
+
+def tiny(**changes: float | str) -> dict[str, float | str]:
+    settings = {name: value for group in CASES["image"].settings.values() for name, value in group.items()}
+    return {**settings, "classes": "a,b", "filters": 4, "batch_size": 32, "patience": 99, **changes}
+
+
+def test_components_keep_the_signal_in_fewer_columns() -> None:
+    """A plane in forty dimensions: two components carry what a logistic model needs."""
+    made = np.random.default_rng(2)
+    hidden, mix = made.normal(size=(4000, 2)), made.normal(size=(2, 40))
+    x = (hidden @ mix + 0.05 * made.normal(size=(4000, 40))).astype(np.float32)
+    part = {"x": x, "pca": PCA(2).fit_transform(x[:3000]), "y": (hidden[:, :1] > hidden[:, 1:]).astype(np.int64)}
+    part["pca"] = PCA(2).fit(x[:3000]).transform(x)
+    train, held = ({name: value[rows] for name, value in part.items()} for rows in (slice(3000), slice(3000, None)))
+    views = {"all": lambda one: one["x"], "components": lambda one: one["pca"]}
+    full, reduced = transform.compared(views, train, held, "y", lambda y, s: float(roc_auc_score(y[:, 0], s[:, 0])))
+    assert (full[1], reduced[1]) == (40, 2)
+    assert reduced[2] > 0.98 and abs(full[2] - reduced[2]) < 0.01
+
+
+def test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split(done: Built) -> None:
+    graph = reading.Transform(str(done.graph))
+    train = reading.load(reading.files(str(done.examples), "train"), graph, ("pixels", "pca"))
+    flat = train["pixels"].reshape(len(train["pixels"]), -1)
+    oracle = PCA(train["pca"].shape[1]).fit(flat)
+    name, matrix = transform.projection(train, image.INPUTS)
+    assert name == "pixels"
+    assert np.allclose(np.abs(np.sum(matrix * oracle.components_.T, axis=0)), 1, atol=1e-3)
+    assert np.allclose(transform.explained(flat, train["pca"]), oracle.explained_variance_ratio_, atol=1e-4)
+    held = reading.load(reading.files(str(done.examples), "eval"), graph, ("pixels", "pca"))
+    assert np.allclose(held["pixels"].reshape(len(held["pca"]), -1) @ matrix, held["pca"], atol=1e-3)
+
+
+def test_a_variable_lives_as_long_as_its_owner_and_the_export_names_the_owner(done: Built) -> None:
+    assert savedmodel.released() == (("one of two references gone", "yes"), ("the last reference gone", "no"))
+    graph = savedmodel.owners(done.export)
+    kept = {node.name for node in graph.nodes if node.detail.startswith("variable ")}
+    assert len(kept) == cells(savedmodel.counted(done.export)[0])["variables"]
+    assert {target for _, target in graph.edges} == {node.name for node in graph.nodes} - {"model"}
+
+
+def test_grappler_leaves_fewer_operations_and_folds_batch_normalisation(done: Built) -> None:
+    loaded = tf.saved_model.load(str(done.export))
+    before, after = (make(loaded.signatures["dense"]) for make in (savedmodel.inlined, savedmodel.grappled))
+    table = savedmodel.histogram(before, after)
+    assert cells(table)["all"] > 2 * cells(table, 2)["all"]
+    assert cells(table)["Rsqrt"] == 5 and cells(table, 2)["Rsqrt"] == 0
+    assert cells(table)["Conv2D"] == cells(table, 2)["Conv2D"] == 5
+    pixels = np.random.default_rng(3).random((4, 8, 8, 1), np.float32)
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+        tf.import_graph_def(after, name="")
+        (source,) = (node.name for node in after.node if node.op == "Placeholder")
+        answer = session.run(f"{after.node[-1].name}:0", {f"{source}:0": pixels})
+        assert graph.get_operations()
+    expected = loaded.signatures["dense"](pixels=tf.constant(pixels))["probabilities"]
+    assert np.allclose(answer, expected, atol=1e-5)
+
+
+def counted(truth: np.ndarray, scores: np.ndarray) -> list[evaluation.Counts]:
+    found = []
+    for threshold in np.linspace(0, 1, 2001):
+        stopped = scores >= threshold
+        found.append(evaluation.Counts(
+            threshold, (stopped & (truth == 1)).sum(), (stopped & (truth == 0)).sum(),
+            (~stopped & (truth == 0)).sum(), (~stopped & (truth == 1)).sum(),
+        ))  # fmt: skip
+    return found
+
+
+def test_the_area_under_the_roc_is_scikit_learns() -> None:
+    made = np.random.default_rng(4)
+    truth = (made.random(4000) < 0.1).astype(int)
+    scores = 1 / (1 + np.exp(-(made.normal(size=4000) + 1.5 * truth)))
+    counts = counted(truth, scores)
+    assert math.isclose(
+        evaluation.area([evaluation.rates(c)[0] for c in counts]), roc_auc_score(truth, scores), abs_tol=1e-3
+    )
+    (fpr, tpr), (recall, precision) = evaluation.rates(evaluation.Counts(0.5, tp=8, fp=2, tn=88, fn=2))
+    assert (fpr, tpr, recall, precision) == (2 / 90, 0.8, 0.8, 0.8)
+
+
+def test_the_cheapest_threshold_follows_from_the_prices_if_scores_are_calibrated() -> None:
+    made = np.random.default_rng(5)
+    scores = made.beta(0.4, 2.0, 60_000)
+    counts = counted((made.random(60_000) < scores).astype(int), scores)
+    for miss, review in ((120.0, 12.0), (10.0, 10.0)):
+        logits = np.log(scores / (1 - scores))[:, None]
+        prices = {"miss_cost": miss, "review_cost": review}
+        served = fraud.operating_point(prices, (made.random((60_000, 1)) < scores[:, None]).astype(int), logits)[
+            "threshold"
+        ]
+        best = min(evaluation.cost(one, miss, review) for one in counts)
+        assert math.isclose(served, review / (review + miss))
+        assert evaluation.cost(evaluation.nearest(counts, served), miss, review) < 1.02 * best
+        assert evaluation.cost(evaluation.nearest(counts, 0.9), miss, review) > 1.1 * best
+
+
+def test_tensor_and_array_agree_in_number_and_differ_in_kind() -> None:
+    made = np.random.default_rng(6)
+    x, w = made.normal(size=(50, 9)).astype(np.float32), made.normal(size=(9, 3)).astype(np.float32)
+    table, products, gradients = transform.beside(x, w)
+    assert products.value < 1e-5 and gradients.value < 1e-5
+    tensor, array = cells(table, 1), cells(table, 2)
+    assert "CPU" in tensor["device"] or "GPU" in tensor["device"]
+    assert tensor["assign to [0, 0]"].startswith("TypeError") and array["assign to [0, 0]"] == "changed in place"
+
+
+def test_the_image_network_learns_real_digits() -> None:
+    digits = load_digits()
+    x, y = (digits.images[..., None] / 16).astype(np.float32), digits.target[:, None].astype(np.int64)
+    fitting.seed_everything(1)
+    train, held = ({"pixels": x[rows], "label_id": y[rows]} for rows in (slice(1400), slice(1400, None)))
+    stream = tf.data.Dataset.from_tensor_slices(train).shuffle(1400, seed=1).batch(64, drop_remainder=True).repeat()
+    settings = tiny(classes="0,1,2,3,4,5,6,7,8,9", filters=12, batch_size=64, epochs=6)
+    fitted = fitting.fit(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])}, stream, 1400, held)
+    assert image.quality(held["label_id"], fitting.predict(fitted.model, held))["accuracy"] > 0.9
+
+
+class Rows:
+    """Stands in for a transform: the record itself, wide."""
+
+    def parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"x": tf.reshape(tf.io.decode_raw(serialized, tf.float32), [-1, 1024])}
+
+
+def test_streaming_ten_times_the_data_takes_no_more_memory(tmp_path: Path) -> None:
+    record, rows = np.arange(1024, dtype=np.float32).tobytes(), 4096
+    paths = [str(tmp_path / f"shard-{n}") for n in range(4)]
+    for path in paths:
+        with tf.io.TFRecordWriter(path) as writer:
+            for _ in range(rows):
+                writer.write(record)
+    once, tenfold = (data.peak(lambda n=n: reading.dataset(paths * n, Rows(), ("x",))) for n in (1, 10))
+    assert (once[0], tenfold[0]) == (4 * rows, 40 * rows)
+    assert tenfold[1] == 40 * rows * 4096
+    assert tenfold[2] < tenfold[1] / 4
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        kinds.Number("n", 1.5, "s"), kinds.Table("t", ("a", "b"), ((1, "[x]"), (True, None))),
+        kinds.Series("s", "x", "y", {"a": ((0.0, 1.0), (1.0, 2.0))}, {"m": (0.0, 1.0)}),
+        kinds.Series("p", "x", "y", {"a": ((0.0, 1.0),), "b": ()}, joined=False), kinds.Series("e", "x", "y", {}),
+        kinds.Matrix("m", ("a",), ("b",), ((1,),)), kinds.NotHere("h", "Not now."),
+        kinds.Graph("g", (kinds.Node("a"), kinds.Node("b", "op", "done")), (("a", "b"),)),
+        kinds.Image("i", b""),
+    ],
+    ids=lambda result: result.title,
+)  # fmt: skip
+def test_every_kind_is_shown_on_a_terminal_and_as_json(result: kinds.Result) -> None:
+    from tour.evidence.image import png
+
+    result = kinds.Image("i", png(np.ones((4, 4, 1)))) if isinstance(result, kinds.Image) else result
+    console = Console(record=True, width=100, file=types.SimpleNamespace(write=len, flush=lambda: None))
+    console.print(render.to_rich(result))
+    assert result.title in console.export_text()
+    assert json.loads(json.dumps(render.to_json(result)))["kind"] == type(result).__name__
+
+
+def test_what_is_no_evidence_is_refused() -> None:
+    with pytest.raises(TypeError, match="str is no kind of evidence"):
+        render.to_rich("x")
+
+
+@pytest.mark.parametrize("id_", notes.read())
+def test_every_note_has_evidence_on_the_demos_run_in_time(demo_home: Path, id_: str) -> None:
+    note = notes.read()[id_]
+    _, results, seconds = ask.evidence(note, None, demo_home)
+    assert seconds < SECONDS
+    shown = [one for one in results if not isinstance(one, kinds.NotHere)]
+    assert shown
+    for one in shown:
+        json.dumps(render.to_json(one), allow_nan=False)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_evidence_agrees_with_the_run(demo_home: Path, case: str) -> None:
+    context = Context.of(demo_home, case)
+    assert all(cells(training.epochs_reconciled(context)[0], 3).values())
+    facts = cells(overview.lineage_of_served(context)[1])
+    assert facts["run"] == context.run.id and facts["data_version"] == context.run.facts["data_version"]
+    states = {node.state for node in overview.run_graph(context).nodes}
+    assert states <= {"done", "cached"}
+
+
+def test_the_roc_of_the_demos_run_has_the_evaluators_area(demo_home: Path) -> None:
+    context = Context.of(demo_home, "fraud")
+    areas = next(one for one in evaluation.roc(context) if one.title == "Areas under the curves")
+    metrics = json.loads(context.run.facts["metrics"])
+    assert math.isclose(areas.rows[0][1], metrics["roc_auc"], abs_tol=0.02)
+    assert math.isclose(areas.rows[0][2], metrics["pr_auc"], abs_tol=0.05)

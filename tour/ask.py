@@ -1,0 +1,152 @@
+"""The command that asks: a question, its answer, the code that it is about, and the evidence computed now."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib import import_module
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from tour import notes
+from tour.notes import ROOT, Note
+
+CODE_LINES = 40
+MATCHES = 8
+
+
+def ask(words: Sequence[str], prove: bool, case: str | None, home: Path, as_json: bool) -> None:
+    """Prints the list of questions, one of them, or those that fit the words.
+
+    Raises:
+        ValueError: for an unknown id, words that fit nothing, or evidence that cannot be had, saying what to do.
+    """
+    found = notes.read()
+    ids = _ids(" ".join(words), found)
+    if prove and len(ids) != 1:
+        raise ValueError("--prove takes one question; `showcase ask` lists their ids.")
+    if len(ids) != 1:
+        _list(ids, found, as_json)
+        return
+    note = found.get(ids[0])
+    if note is None:
+        raise ValueError(f"{ids[0]} ({notes.questions()[ids[0]].text}) has no answer in the code yet.")
+    if prove:
+        _proven(note, case, home, as_json)
+    else:
+        _show(note, as_json)
+
+
+def evidence(note: Note, case: str | None, home: Path) -> tuple[str, list[Any], float]:
+    """The case that had the evidence, the evidence itself, and the seconds it took, imports left out.
+
+    Without a case, every case that has a pushed run is asked until one has the evidence.
+
+    Raises:
+        ValueError: if there is no pushed run.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for logger in ("absl", "tensorflow"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    contexts = list(_contexts(case, home))
+    module, _, name = note.evidence.rpartition(".")
+    function = getattr(import_module(module), name)
+    for context in contexts:
+        started = time.perf_counter()
+        results = function(context)
+        seconds = time.perf_counter() - started
+        if any(type(one).__name__ != "NotHere" for one in results):
+            break
+    return context.case.name, results, seconds
+
+
+def _contexts(case: str | None, home: Path) -> Iterator[Any]:
+    """The case asked for, or all that have a pushed run."""
+    from models.catalog import CASES
+    from tour.evidence.context import Context
+
+    if case:
+        yield Context.of(home, case)
+        return
+    pushed = [name for name in CASES if Context.has(home, name)]
+    if not pushed:
+        raise ValueError(
+            f"Evidence comes from a run, and nothing has been pushed under {home}: `showcase demo --home {home}`."
+        )
+    yield from (Context.of(home, name) for name in pushed)
+
+
+def _ids(text: str, found: dict[str, Note]) -> list[str]:
+    """All ids for no text, the one that is named, or the best matches."""
+    if not text:
+        return list(notes.questions())
+    if text.upper() in notes.questions():
+        return [text.upper()]
+    matches = notes.search(text, found)[:MATCHES]
+    if not matches:
+        raise ValueError(f"There is no question '{text}'; `showcase ask` lists them all.")
+    return matches
+
+
+def _list(ids: Sequence[str], found: dict[str, Note], as_json: bool) -> None:
+    rows = [(id_, notes.questions()[id_].text, found.get(id_)) for id_ in ids]
+    if as_json:
+        print(json.dumps([{"id": id_, "question": text, "answered": bool(note)} for id_, text, note in rows], indent=1))
+        return
+    table = Table("id", "question", "answered in", box=None, pad_edge=False, header_style="dim")
+    for id_, text, note in rows:
+        table.add_row(id_, text, f"{note.path}:{note.line}" if note else "", style="" if note else "dim")
+    Console().print(table)
+
+
+def _show(note: Note, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(note), indent=1))
+        return
+    console = Console()
+    _head(console, note)
+    console.print(f"\n[dim]{note.path}:{note.line}[/dim]  {note.name}", highlight=False)
+    for code in _code(note):
+        console.print(code)
+    console.print(f"\n[dim]evidence[/dim]  {note.evidence}   [dim](add --prove)[/dim]", highlight=False, soft_wrap=True)
+    console.print(f"[dim]proof   [/dim]  {note.proof}", highlight=False, soft_wrap=True)
+
+
+def _head(console: Console, note: Note) -> None:
+    console.print(f"[bold]{note.id}  {note.question.text}[/bold]\n\n{note.answer}", highlight=False)
+    if note.question.follow_ups:
+        console.print(f"[dim]say also: {'; '.join(note.question.follow_ups)}[/dim]", highlight=False)
+
+
+def _code(note: Note) -> Iterator[Syntax]:
+    """The first lines of the code, in runs of lines that follow each other, with their numbers in the file."""
+    text = (ROOT / note.path).read_text()
+    numbers = [number for number, _ in note.source][:CODE_LINES]
+    for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        lines = [number for _, number in run]
+        yield Syntax(
+            text, "python", line_numbers=True, line_range=(lines[0], lines[-1]), theme="ansi_dark", word_wrap=True
+        )
+
+
+def _proven(note: Note, case: str | None, home: Path, as_json: bool) -> None:
+    name, results, seconds = evidence(note, case, home)
+    from tour.evidence import render
+
+    if as_json:
+        shown = [render.to_json(one) for one in results]
+        print(json.dumps({"id": note.id, "case": name, "seconds": seconds, "evidence": shown}, indent=1, default=str))
+        return
+    console = Console()
+    _head(console, note)
+    for one in results:
+        console.print()
+        console.print(render.to_rich(one))
+    console.print(f"\n[dim]{note.evidence} on the last pushed run of {name}: {seconds:.1f} s[/dim]", highlight=False)
