@@ -142,7 +142,7 @@ def everything(data: Path, out: Path, least: float, clock: Clock) -> dict[str, A
         variants = lite(out / "model", {name: values[:CHECKED] for name, values in features["eval"].items()}, settings)
     with clock.step("check", REQUESTS):
         names = raw["merchant_id"].unique().sort().to_list()
-        check_session(out / "model", serialized(splits["eval"].head(REQUESTS), names))
+        check_session(out / "model", serialized(splits["eval"].head(REQUESTS), names), features["eval"])
     pr_auc = metrics["overall"]["pr_auc"]
     with clock.step("push"):
         version = push(out / "model", out / "versions") if pr_auc >= least else None
@@ -216,17 +216,20 @@ def _standing(shape: tuple[int, int], code: np.ndarray, begin: np.ndarray, end: 
 
 
 def split(frame: pl.DataFrame, settings: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
-    """Rows of each split by time, of those whose label was known when the data ends."""
+    """Rows of each split by time, of those whose label was known in time: when eval begins, and for eval at the end."""
     day, delay = frame["event_time"] // DAY, settings["label_delay_days"]
     last, start = day.max() + 1, day.min() + settings["warmup_days"]
-    evaluation = last - delay - settings["eval_days"]
-    valid = evaluation - delay - settings["valid_days"]
+    held = last - delay - settings["eval_days"]
+    valid = held - delay - settings["valid_days"]
     if valid <= start:
-        raise ValueError(f"the window has {last - day.min()} days, too few for warm-up, splits and delays.")
-    known = frame[LABEL].is_not_null() & (frame["label_time"] <= last * DAY)
-    bounds = {"train": (start, valid), "valid": (valid, evaluation - delay), "eval": (evaluation, last - delay)}
+        raise ValueError(f"The window has {last - day.min()} days, too few for warm-up, splits and label delays.")
+    bounds = {"train": (start, valid, held), "valid": (valid, held - delay, held), "eval": (held, last - delay, last)}
+    known = {
+        name: frame[LABEL].is_not_null() & (frame["label_time"] <= as_of * DAY)
+        for name, (_, _, as_of) in bounds.items()
+    }
     frame = frame.with_columns(pl.col("event_time") // SECOND)
-    return {name: frame.filter(known & (day >= low) & (day < high)) for name, (low, high) in bounds.items()}
+    return {name: frame.filter(known[name] & (day >= low) & (day < high)) for name, (low, high, _) in bounds.items()}
 
 
 def describe(frame: pl.DataFrame) -> dict[str, dict[str, Any]]:
@@ -549,14 +552,16 @@ def ask(content: bytes, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, f
     return answers.reshape(len(answers)), float(np.median(times[1:]) * 1e6)
 
 
-def check_session(path: Path, examples: np.ndarray) -> None:
-    """Asks both raw signatures, loaded as TensorFlow Serving loads them, for what the eager loader answers.
+def check_session(path: Path, examples: np.ndarray, features: Arrays) -> None:
+    """Asks every signature, loaded as TensorFlow Serving loads them, for what the eager loader answers.
 
     Raises:
         ValueError: if an answer differs.
     """
     raw = {name: value.numpy() for name, value in tf.io.parse_example(examples, _parsing()).items()}
-    asked, eager = {"serving_default": {"examples": examples}, "raw": raw}, tf.saved_model.load(str(path)).signatures
+    dense = {name: features[name][: len(examples)] for name in network.INPUTS}
+    asked = {"serving_default": {"examples": examples}, "raw": raw, "dense": dense}
+    eager = tf.saved_model.load(str(path)).signatures
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         loaded = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(path)).signature_def
         answers = {name: _session_answers(session, loaded[name], values) for name, values in asked.items()}

@@ -137,7 +137,11 @@ def _code(note: Note) -> Iterator[Syntax]:
 
 
 def _proven(note: Note, case: str | None, home: Path, as_json: bool) -> None:
-    name, results, seconds = evidence(note, case, home)
+    from pipeline.session import stderr_to
+
+    # TensorFlow's C++ code talks on standard error before it can be told not to; what goes wrong comes as an exception.
+    with stderr_to(Path(os.devnull)):
+        name, results, seconds = evidence(note, case, home)
     from tour.evidence import render
 
     if as_json:

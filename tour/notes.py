@@ -95,23 +95,30 @@ def read(root: Path = ROOT) -> dict[str, Note]:
 
 
 def search(words: str, notes: Mapping[str, Note]) -> list[str]:
-    """Ids of the questions that have most of the words; one in the question counts twice one in the answer."""
-    wanted = set(re.findall(r"\w+", words.lower()))
-    scores = {id_: _score(wanted, one, notes.get(id_)) for id_, one in questions().items()}
+    """Ids of the questions that have the words, the best first.
+
+    A word counts the more, the fewer questions have it; in the question itself it counts twice what it does in the answer.
+    """
+    asked = {id_: _words(one.text) for id_, one in questions().items()}
+    told = {id_: _words(" ".join(one.follow_ups)) for id_, one in questions().items()}
+    for id_, note in notes.items():
+        told[id_] |= _words(f"{note.answer} {note.name}")
+    scores = dict.fromkeys(asked, 0.0)
+    for word in _words(words):
+        having = [id_ for id_ in asked if word in asked[id_] | told[id_]]
+        for id_ in having:
+            scores[id_] += (2 * (word in asked[id_]) + (word in told[id_])) / len(having)
     return sorted((id_ for id_ in scores if scores[id_]), key=lambda id_: -scores[id_])
 
 
-def _score(wanted: set[str], question: Question, note: Note | None) -> int:
-    asked = set(re.findall(r"\w+", question.text.lower()))
-    answer = f"{note.answer} {note.name}" if note else ""
-    told = set(re.findall(r"\w+", f"{' '.join(question.follow_ups)} {answer}".lower()))
-    return sum(2 * (word in asked) + (word in told) for word in wanted)
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def _notes(path: Path, shown: str) -> Iterator[Note]:
     text = path.read_text()
     # Parsing is what takes time, and most files have no note.
-    if f"{FIELDS[0]}:" not in text:
+    if not any(f"{field}:" in text for field in FIELDS):
         return
     lines = text.splitlines()
     for name, node in _documented(ast.parse(text), path.stem, ""):

@@ -32,7 +32,7 @@ class CostPerPurchase(confusion_matrix_metrics.ConfusionMatrixMetricBase):
         return float((matrices.fn[0] * miss_cost + matrices.fp[0] * review_cost) / rows) if rows else float("nan")
 
 
-def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
+def eval_config(settings: Mapping[str, Any]) -> config_pb2.EvalConfig:
     """Metrics on the score and on the decision at the served threshold, overall and by slice, with the gate's bounds.
 
     Question: A28
@@ -55,35 +55,35 @@ def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
         tfma.metrics.Recall(name="recall", thresholds=[0.5]),
         tfma.metrics.ConfusionMatrixAtThresholds(name="counts", thresholds=[0.5]),
     ]
-    cost = tfma.MetricConfig(
+    cost = config_pb2.MetricConfig(
         class_name="CostPerPurchase",
         module=__name__,
         config=json.dumps({name: settings[name] for name in ("miss_cost", "review_cost")}),
     )
     specs = tfma.metrics.specs_from_metrics(score, output_names=["score"])
     specs += tfma.metrics.specs_from_metrics(decision, output_names=["decision"])
-    specs.append(tfma.MetricsSpec(output_names=["decision"], metrics=[cost]))
+    specs.append(config_pb2.MetricsSpec(output_names=["decision"], metrics=[cost]))
     _bound(specs, "pr_auc", settings["min_pr_auc"], settings["max_pr_auc_loss"])
     labels = {"score": "is_fraud", "decision": "is_fraud"}
-    return tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec(signature_name="serving_default", label_keys=labels)],
+    return config_pb2.EvalConfig(
+        model_specs=[config_pb2.ModelSpec(signature_name="serving_default", label_keys=labels)],
         slicing_specs=[
-            tfma.SlicingSpec(),
-            *(tfma.SlicingSpec(feature_keys=[name]) for name in ("channel", "category")),
+            config_pb2.SlicingSpec(),
+            *(config_pb2.SlicingSpec(feature_keys=[name]) for name in ("channel", "category")),
         ],
         metrics_specs=specs,
     )
 
 
-def _bound(specs: list[tfma.MetricsSpec], name: str, least: float, loss: float) -> None:
+def _bound(specs: list[config_pb2.MetricsSpec], name: str, least: float, loss: float) -> None:
     """Over the whole split: at least ``least``, and not worse than the blessed model by more than ``loss``."""
-    threshold = tfma.MetricThreshold(
-        value_threshold=tfma.GenericValueThreshold(lower_bound={"value": least}),
-        change_threshold=tfma.GenericChangeThreshold(
-            direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -loss}
+    threshold = config_pb2.MetricThreshold(
+        value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": least}),
+        change_threshold=config_pb2.GenericChangeThreshold(
+            direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -loss}
         ),
     )
-    overall = config_pb2.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
+    overall = config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold)
     for spec in specs:
         for metric in spec.metrics:
             if f'"name": "{name}"' in metric.config:

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 
-def eval_config(settings: Mapping[str, Any]) -> tfma.EvalConfig:
+def eval_config(settings: Mapping[str, Any]) -> config_pb2.EvalConfig:
     """Accuracy with a lower bound."""
-    bound = tfma.GenericValueThreshold(lower_bound={"value": settings["min_accuracy"]})
-    accuracy = tfma.MetricConfig(
+    bound = config_pb2.GenericValueThreshold(lower_bound={"value": settings["min_accuracy"]})
+    accuracy = config_pb2.MetricConfig(
         class_name="SparseCategoricalAccuracy",
         config='{"name": "accuracy"}',
-        threshold=tfma.MetricThreshold(value_threshold=bound),
+        threshold=config_pb2.MetricThreshold(value_threshold=bound),
     )
-    return tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec(signature_name="serving_default", label_key="above")],
-        slicing_specs=[tfma.SlicingSpec()],
-        metrics_specs=[tfma.MetricsSpec(metrics=[accuracy])],
+    return config_pb2.EvalConfig(
+        model_specs=[config_pb2.ModelSpec(signature_name="serving_default", label_key="above")],
+        slicing_specs=[config_pb2.SlicingSpec()],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=[accuracy])],
     )

@@ -1,0 +1,315 @@
+"""How long the fraud pipeline takes, stage by stage, beside a plain script that does the same work.
+
+    python benchmarks/pipeline.py [--rows 20000 200000 1000000] [--days 120] [--out benchmarks/results/pipeline.json]
+
+For each size the data is generated once; then ``showcase run fraud`` goes from nothing, the same command goes again and
+finds itself done, and ``benchmarks/bare.py`` does the work on the same data. Three times are compared:
+
+- wall: the whole process, from start to exit;
+- work: without imports, start and end: for the pipeline from the first stage's start to the last one's end, for the
+  script the sum of its steps;
+- CPU: seconds of all processes, which a busy machine disturbs least.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("tfx", "tensorflow", "keras", "apache-beam", "lightgbm", "scikit-learn", "polars")
+SEED = 7
+# At the smallest size too few frauds are left for the usual bound, and a refused run has no push to time.
+LEAST_PR_AUC = 0.0
+# The script's steps that do a stage's work; its check of the statistics is part of the step that computes them.
+PEERS = {
+    "CuratedSchema": (),
+    "Resolver": (),
+    "SpanExampleGen": ("read", "history"),
+    "StatisticsGen": ("statistics",),
+    "ExampleValidator": (),
+    "DataGate": (),
+    "Transform": ("transform",),
+    "Trainer": ("train", "export"),
+    "Baseline": ("baselines",),
+    "Evaluator": ("evaluate",),
+    "LiteExporter": ("lite",),
+    "ServingCheck": ("check",),
+    "Pusher": ("push",),
+}
+# What the last three stages look at, whatever the size; as in components/.
+LITE_ROWS, CHECK_ROWS = 2048, 32
+
+
+class Failed(Exception):
+    """What was measured did not end well; the message is one sentence."""
+
+
+def main() -> None:
+    """Measures each size, prints its table and writes all that is known so far."""
+    # Written to a file, a table would be cut at 80 columns.
+    told, console = _arguments(), Console(width=None if sys.stdout.isatty() else 110)
+    report: dict[str, Any] = {"machine": machine(), "days": told.days, "sizes": []}
+    try:
+        _warm(console)
+        for rows in told.rows:
+            report["sizes"].append(measure(rows, told.days, told.work, console))
+            console.print(stage_table(report["sizes"][-1]))
+            told.out.parent.mkdir(parents=True, exist_ok=True)
+            told.out.write_text(json.dumps(report, indent=1) + "\n")
+    except KeyboardInterrupt:
+        console.print(f"Interrupted; {len(report['sizes'])} of {len(told.rows)} sizes were measured.")
+        sys.exit(130)
+    except (Failed, OSError) as error:
+        sys.exit(f"error: {error}")
+    console.print(total_table(report["sizes"]))
+    console.print(f"written to {told.out}", highlight=False, soft_wrap=True)
+
+
+def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any]:
+    """One size: the pipeline from nothing, again, and the script.
+
+    Raises:
+        Failed: if one of them does not end well.
+    """
+    console.rule(f"{rows:,} rows over {days} days")
+    data, home = generated(rows, days, work, console), work / f"home-{rows}"
+    for stale in (home, work / "bare"):
+        shutil.rmtree(stale, ignore_errors=True)
+    load = os.getloadavg()[0]
+    first = pipeline_run(data, home, console, "the pipeline from nothing")
+    again = pipeline_run(data, home, console, "the pipeline again")
+    bare = bare_run(data, work / "bare", console)
+    pipeline = {**first, **_stages(first, home, rows)}
+    return {
+        "rows": rows,
+        "load_before": load,
+        "pipeline": pipeline,
+        "cached": {name: again[name] for name in ("state", "wall", "cpu")},
+        "bare": bare,
+        "ratios": {name: pipeline[name] / bare[name] for name in ("wall", "work", "cpu", "peak_mb")},
+    }
+
+
+def generated(rows: int, days: int, work: Path, console: Console) -> Path:
+    """The data of that size, written on first use."""
+    folder = work / f"data-{rows}-{days}"
+    if not (folder / "truth.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        console.print(f"generating {folder}", highlight=False)
+        told = ["--rows", rows, "--days", days, "--seed", SEED, "--out", folder]
+        timed(["-m", "pipeline.cli", "generate", "fraud", *told], work / "generate.txt")
+    return folder
+
+
+def pipeline_run(data: Path, home: Path, console: Console, title: str) -> dict[str, Any]:
+    """``showcase run`` as a process: its times and what it says of itself; it shows its own progress."""
+    console.print(title)
+    told = ["--data", data, "--home", home, "--set", f"min_pr_auc={LEAST_PR_AUC}", "--json"]
+    spent, out = timed(["-m", "pipeline.cli", "run", "fraud", *told], home.with_suffix(".json"))
+    run = json.loads(out)
+    if run["state"] != "pushed":
+        raise Failed(f"the pipeline ended as {run['state']}: {run['reason']}")
+    return spent | {"state": run["state"], "id": run["id"], "facts": run["facts"]}
+
+
+def bare_run(data: Path, out: Path, console: Console) -> dict[str, Any]:
+    """``benchmarks/bare.py`` as a process: its times and its steps."""
+    console.print("the bare script")
+    told = ["--data", data, "--out", out, "--min-pr-auc", LEAST_PR_AUC]
+    spent, text = timed(["benchmarks/bare.py", *told], out.with_suffix(".json"), quiet=True)
+    said = json.loads(text)
+    imports = said["seconds"].pop("imports")
+    steps = {
+        name: {"seconds": seconds, "rows": said["rows"][name], "rows_per_second": _rate(said["rows"][name], seconds)}
+        for name, seconds in said["seconds"].items()
+    }
+    kept = {name: said[name] for name in ("splits", "epochs", "pr_auc", "baselines", "peak_mb")}
+    return spent | kept | {"imports": imports, "work": sum(said["seconds"].values()), "steps": steps}
+
+
+def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dict[str, float], str]:
+    """Runs Python at the root; returns wall and CPU seconds, and its standard output, which is kept in ``out``.
+
+    Args:
+        quiet: Of its standard error only progress is shown, not what libraries write.
+
+    Raises:
+        Failed: for an exit code above 1, or 1 without output: a run that was refused says so in its output.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    command, started = [sys.executable, *map(str, arguments)], time.perf_counter()
+    with out.open("w") as stdout:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE if quiet else None, text=True, errors="replace"
+        )
+        try:
+            last = _relay(process) if quiet else ""
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    wall, process.returncode, text = time.perf_counter() - started, os.waitstatus_to_exitcode(status), out.read_text()
+    if process.returncode not in (0, 1) or (process.returncode and not text):
+        raise Failed(last or f"{' '.join(command[1:4])} ended with status {process.returncode}.")
+    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime}, text
+
+
+def _relay(process: subprocess.Popen) -> str:
+    """Passes progress on as it comes; returns the error that was named, or the last line."""
+    last = error = ""
+    for line in process.stderr or ():
+        last = line.strip() or last
+        if line.startswith("error:"):
+            error = line.removeprefix("error:").strip()
+        if line.startswith("  epoch") or " done " in line:
+            print(line, end="", file=sys.stderr, flush=True)
+    return error or last
+
+
+def _stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
+    """Stages with rows and rows a second, and what is taken from them; leaves out of ``run`` what is not reported."""
+    facts, splits = run.pop("facts"), split_rows(home, run["id"])
+    told, epochs = json.loads(facts["stages"]), _epochs(home, run["id"])
+    rows = {
+        "SpanExampleGen": raw_rows, "StatisticsGen": sum(splits.values()), "Transform": splits["train"],
+        "Trainer": splits["train"] * epochs, "Baseline": splits["train"], "Evaluator": splits["eval"],
+        "LiteExporter": min(LITE_ROWS, splits["eval"]), "ServingCheck": CHECK_ROWS,
+    }  # fmt: skip
+    stages = {
+        name: {"seconds": one["seconds"], "peak_mb": one["peak_mb"], "rows": rows.get(name, 0),
+               "rows_per_second": _rate(rows.get(name, 0), one["seconds"])}
+        for name, one in told.items()
+    }  # fmt: skip
+    ends = [one["started"] + one["seconds"] for one in told.values()]
+    return {
+        "stages": stages, "splits": splits, "epochs": epochs, "pr_auc": json.loads(facts["metrics"])["pr_auc"],
+        "work": max(ends) - min(one["started"] for one in told.values()),
+        "peak_mb": max(one["peak_mb"] for one in told.values()),
+    }  # fmt: skip
+
+
+def split_rows(home: Path, run_id: str) -> dict[str, int]:
+    """Examples of each split, as StatisticsGen counted them."""
+    from tensorflow_metadata.proto.v0 import statistics_pb2
+
+    found = {}
+    for path in sorted(Path(_outputs(home, run_id)["StatisticsGen"]["statistics"].uri).glob("Split-*/FeatureStats.pb")):
+        statistics = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes())
+        found[path.parent.name.removeprefix("Split-")] = int(statistics.datasets[0].num_examples)
+    return found
+
+
+def _epochs(home: Path, run_id: str) -> int:
+    folder = Path(_outputs(home, run_id)["Trainer"]["model_run"].uri)
+    return len(json.loads((folder / "training.json").read_text())["curves"])
+
+
+def _outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
+    # This file has the package's name, and its folder comes first in the path of a script.
+    sys.path[0] = str(ROOT)
+    from pipeline import store
+
+    return store.outputs(home / "metadata.sqlite", run_id)
+
+
+def stage_table(size: Mapping[str, Any]) -> Table:
+    """Stages beside the script's steps; the ratio says how many times longer the stage takes."""
+    table = Table(title=f"{size['rows']:,} rows", title_justify="left", box=None, header_style="dim", pad_edge=False)
+    table.add_column("stage")
+    for name in ("seconds", "rows/s", "peak MB", "bare step", "seconds", "rows/s", "ratio"):
+        table.add_column(name, justify="left" if name == "bare step" else "right")
+    for name, stage in size["pipeline"]["stages"].items():
+        steps = [size["bare"]["steps"][step] for step in PEERS.get(name, ())]
+        table.add_row(name, *_cells(stage), f"{stage['peak_mb']:,.0f}", *_peer(name, stage, steps))
+    for name, label in (("work", "without imports"), ("wall", "whole process"), ("cpu", "CPU seconds")):
+        mine, bare = size["pipeline"][name], size["bare"][name]
+        table.add_row(label, f"{mine:.1f}", "", "", "", f"{bare:.1f}", "", f"{mine / bare:.1f}", style="bold")
+    return table
+
+
+def _peer(name: str, stage: Mapping[str, float], steps: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+    if not steps:
+        return ("", "", "", "")
+    seconds = sum(step["seconds"] for step in steps)
+    both = {"seconds": seconds, "rows_per_second": _rate(steps[0]["rows"], seconds)}
+    ratio = f"{stage['seconds'] / seconds:,.1f}" if seconds >= 0.05 else ""
+    return (" + ".join(PEERS[name]), *_cells(both), ratio)
+
+
+def _cells(one: Mapping[str, float]) -> tuple[str, str]:
+    rate = one["rows_per_second"]
+    return f"{one['seconds']:.1f}", f"{rate:,.0f}" if rate else ""
+
+
+def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
+    """A line a size: whole processes against whole processes."""
+    table = Table(title="Totals", title_justify="left", box=None, header_style="dim", pad_edge=False)
+    columns = ("rows", "pipeline s", "again s", "bare s", "ratio", "without imports", "CPU", "peak MB", "bare MB",
+               "PR-AUC", "bare PR-AUC")  # fmt: skip
+    for name in columns:
+        table.add_column(name, justify="right")
+    for size in sizes:
+        mine, bare, ratios = size["pipeline"], size["bare"], size["ratios"]
+        seconds = [f"{one['wall']:.1f}" for one in (mine, size["cached"], bare)]
+        times = [f"{ratios[name]:.1f}" for name in ("wall", "work", "cpu")]
+        memory = [f"{one['peak_mb']:,.0f}" for one in (mine, bare)]
+        table.add_row(f"{size['rows']:,}", *seconds, *times, *memory, *(f"{one['pr_auc']:.3f}" for one in (mine, bare)))
+    return table
+
+
+def machine() -> dict[str, Any]:
+    """What was measured where and when."""
+    memory = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": models[0].split(":", 1)[1].strip() if models else platform.machine(),
+        "memory_gb": round(int(memory["MemTotal"].split()[0]) / 2**20, 1),
+        "system": platform.platform(),
+        "commit": commit.stdout.strip(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def _warm(console: Console) -> None:
+    """Imports everything once: else the first run would pay for reading the libraries from disk."""
+    console.print("reading the libraries from disk once")
+    code = "import keras, lightgbm, polars, ai_edge_litert.interpreter; from pipeline import graph, runner, verdict"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(f"the libraries cannot be imported: {done.stderr.strip().splitlines()[-1]}")
+
+
+def _rate(rows: int, seconds: float) -> float:
+    return rows / seconds if seconds else 0.0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000, 1_000_000], help="Sizes of the data.")
+    parser.add_argument("--days", type=int, default=120, help="Days that the rows are spread over.")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/pipeline.json", help="JSON to write.")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs/benchmark", help="Folder for data and runs.")
+    told = parser.parse_args()
+    told.work, told.out = told.work.resolve(), told.out.resolve()
+    return told
+
+
+if __name__ == "__main__":
+    main()
