@@ -104,7 +104,9 @@ def main() -> None:
         try:
             report = everything(told.data, told.out or Path(scratch), told.min_pr_auc, clock)
         except (ValueError, OSError, pl.exceptions.PolarsError) as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {str(error).splitlines()[0]}")
+        except KeyboardInterrupt:
+            sys.exit(130)
     report |= {"seconds": clock.seconds, "rows": clock.rows, "total": _age(), "peak_mb": _peak_mb()}
     print(json.dumps(report, indent=1))
 
@@ -154,6 +156,8 @@ def everything(data: Path, out: Path, least: float, clock: Clock) -> dict[str, A
 
 def read(data: Path, delay: int) -> pl.DataFrame:
     """All purchases; a label without a time counts as known ``delay`` days after its purchase."""
+    if not any(data.glob("span-*/*.parquet")):
+        raise ValueError(f"{data} has no span-NNN folder with Parquet files.")
     frame = pl.read_parquet(data / "span-*" / "*.parquet")
     late = pl.col("event_time") + pl.duration(days=delay)
     known = pl.when(pl.col(LABEL).is_not_null()).then(pl.coalesce("label_time", late))
@@ -366,6 +370,7 @@ def fit(settings: Mapping[str, Any], train: Arrays, valid: Arrays) -> tuple[kera
     model, loss = network.build(settings, specs), network.loss(settings)
     rate = keras.optimizers.schedules.CosineDecay(settings["learning_rate"], steps * epochs, alpha=0.02)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"])
+    # Left to itself Keras compiles with XLA, and on two cores that took ten times as long.
     model.compile(optimizer, loss, jit_compile=False)
     # Whole batches only, as the pipeline has them, so that steps and schedule are the same.
     kept = np.random.default_rng(settings["seed"]).permutation(rows)[: steps * batch]
@@ -581,6 +586,7 @@ def push(model: Path, base: Path) -> Path:
     """Copies the model into the next version folder, which appears whole or not at all."""
     base.mkdir(parents=True, exist_ok=True)
     version = base / str(1 + max((int(one.name) for one in base.iterdir() if one.name.isdigit()), default=0))
+    shutil.rmtree(base / ".incoming", ignore_errors=True)
     shutil.copytree(model, base / ".incoming")
     return (base / ".incoming").rename(version)
 

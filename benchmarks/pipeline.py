@@ -164,7 +164,8 @@ def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dic
             raise
     wall, process.returncode, text = time.perf_counter() - started, os.waitstatus_to_exitcode(status), out.read_text()
     if process.returncode not in (0, 1) or (process.returncode and not text):
-        raise Failed(last or f"{' '.join(command[1:4])} ended with status {process.returncode}.")
+        name = " ".join(command[1:4]).removeprefix("-m ")
+        raise Failed(last or f"{name} ended with status {process.returncode}; what it said is above.")
     return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime}, text
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from models.fraud.costs import served_threshold
 from models.fraud.features import CATEGORIES, PAST, VOCABULARY
 
 INPUTS = ("numeric", "codes", "past")
@@ -72,7 +73,7 @@ def operating_point(settings: Mapping[str, Any], truth: np.ndarray, logits: np.n
     if slope <= 0:
         # Too few frauds to fit on: to turn the order of the scores round is never right. The weight alone is taken back.
         slope, intercept = 1.0, -float(np.log(settings["positive_weight"]))
-    threshold = settings["review_cost"] / (settings["review_cost"] + settings["miss_cost"])
+    threshold = served_threshold(settings)
     return {"slope": slope, "intercept": intercept, "threshold": threshold}
 
 
