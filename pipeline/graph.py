@@ -26,7 +26,9 @@ def build(plan: Plan) -> list[Stage]:
     trainer = stages.trainer(plan, examples["examples"], transform["transform_graph"], schema["schema"])
     baseline = stages.baselines(plan, examples["examples"], transform["transform_graph"], trainer["model"])
     blessed = stages.resolver(plan)
-    evaluator = stages.evaluator(plan, examples["examples"], trainer["model"], blessed["model"], schema["schema"])
+    evaluator = stages.evaluator(
+        plan, examples["examples"], trainer["model"], blessed["model"], schema["evaluation_schema"]
+    )
     lite = stages.lite(plan, examples["examples"], transform["transform_graph"], trainer["model"])
     serving = stages.serving(
         plan, examples["examples"], transform["transform_graph"], trainer["model"], lite["lite_model"]

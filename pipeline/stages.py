@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tensorflow_model_analysis.proto import config_pb2
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.pusher.component import Pusher
@@ -68,7 +69,10 @@ def schema_gen(plan: Plan, statistics: Channel) -> Stage:
 
 def schema(plan: Plan) -> Stage:
     """Brings the schema that people keep into the run."""
-    node = curated_schema.CuratedSchema(path=plan.schema_path, text=plan.schema)
+    slices = {key for spec in _eval_config(plan).slicing_specs for key in spec.feature_keys}
+    node = curated_schema.CuratedSchema(
+        path=plan.schema_path, text=plan.schema, evaluated=",".join(sorted({plan.case.label, *slices}))
+    )
     return Stage(node, ("components.curated_schema",))
 
 
@@ -138,7 +142,7 @@ def evaluator(plan: Plan, examples: Channel, model: Channel, blessed: Channel, s
         model=model,
         baseline_model=blessed,
         schema=schema,
-        eval_config=plan.case.load("evaluation").eval_config(plan.config("training", "gates")["settings"]),
+        eval_config=_eval_config(plan),
         example_splits=["eval"],
     )
     return Stage(node, (plan.case.module("evaluation"),))
@@ -167,6 +171,10 @@ def pusher(plan: Plan, blessing: Channel, infra_blessing: Channel) -> Stage:
         custom_executor_spec=executor_spec.ExecutorClassSpec(versioned_pusher.Executor),
     )
     return Stage(node, ("components.versioned_pusher",))
+
+
+def _eval_config(plan: Plan) -> config_pb2.EvalConfig:
+    return plan.case.load("evaluation").eval_config(plan.config("training", "gates")["settings"])
 
 
 def _text(config: Mapping[str, Any]) -> str:
