@@ -23,6 +23,7 @@ from models.input import files
 
 SPECS = {name: tf.TensorSpec([None, 1], kind, name=name) for name, kind in
          (("key", tf.string), ("x", tf.float32), ("y", tf.float32))}  # fmt: skip
+DOORS = ("serving_default", "raw", "dense")
 EXAMPLES = tf.TensorSpec([None], tf.string, name="examples")
 
 
@@ -45,7 +46,9 @@ def check(tiny: Built, tmp_path: Path) -> Callable[[Path], standard_artifacts.In
         Path(lite.uri).mkdir()
         Path(lite.uri, "model.tflite").write_text("lite")
         Path(lite.uri, "lite.json").write_text('{"chosen": "int8"}')
-        inputs = {"model": [model], "examples": [examples], "lite_model": [lite]}
+        graph = standard_artifacts.TransformGraph()
+        graph.uri = str(tiny.graph)
+        inputs = {"model": [model], "examples": [examples], "transform_graph": [graph], "lite_model": [lite]}
         ServingCheck.EXECUTOR_SPEC.executor_class().Do(inputs, {"blessing": [blessing]}, {})
         return blessing
 
@@ -67,8 +70,10 @@ def refused(check: Callable, tmp_path: Path) -> Callable[[Path], str]:
     return do
 
 
-def saved(folder: Path, module: tf.Module, score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Path:
-    """A SavedModel with the signatures that the check asks for, both answering ``score(x, y)``."""
+def saved(
+    folder: Path, module: tf.Module, score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], doors: tuple[str, ...] = DOORS
+) -> Path:
+    """A SavedModel with the signatures that the check asks for, all answering ``score(x, y)``."""
 
     @tf.function(input_signature=[SPECS])
     def raw(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -79,7 +84,12 @@ def saved(folder: Path, module: tf.Module, score: Callable[[tf.Tensor, tf.Tensor
         spec = {name: tf.io.FixedLenFeature([1], one.dtype) for name, one in SPECS.items()}
         return raw(tf.io.parse_example(examples, spec))
 
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": examples, "raw": raw})
+    @tf.function(input_signature=[{"scaled": tf.TensorSpec([None, 2], tf.float32, name="scaled")}])
+    def dense(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"probabilities": score(inputs["scaled"][:, :1], inputs["scaled"][:, 1:])}
+
+    signatures = {"serving_default": examples, "raw": raw, "dense": dense}
+    tf.saved_model.save(module, str(folder), signatures={name: signatures[name] for name in doors})
     return folder
 
 
@@ -122,6 +132,13 @@ def _dense(tiny: Built, held: list[bytes]) -> dict[str, np.ndarray]:
     return {"scaled": ((points(held) - train.mean(axis=0)) / train.std(axis=0)).astype(np.float32)}
 
 
+@pytest.mark.parametrize("absent", DOORS)
+def test_an_export_without_one_of_its_doors_is_refused(absent: str, refused: Callable, tmp_path: Path) -> None:
+    doors = tuple(door for door in DOORS if door != absent)
+    path = saved(tmp_path / "plain", tf.Module(), lambda x, y: x + y, doors)
+    assert refused(path) == f"the export has no signature '{absent}'."
+
+
 def test_an_export_that_only_python_can_load_is_refused(tiny: Built, refused: Callable, tmp_path: Path) -> None:
     """Keras 3 models saved by ``tf.saved_model.save``: found by no loader that goes by graph and session."""
     model = tiny.fitted.model
@@ -130,7 +147,7 @@ def test_an_export_that_only_python_can_load_is_refused(tiny: Built, refused: Ca
         return tf.nn.softmax(model({"scaled": tf.concat([x, y], axis=1)}, training=False))
 
     path = saved(tmp_path / "plain", model, score)
-    assert set(tf.saved_model.load(str(path)).signatures) == {"serving_default", "raw"}  # Python loads it
+    assert set(tf.saved_model.load(str(path)).signatures) == set(DOORS)  # Python loads it
     said = refused(path)
     assert said.startswith(
         "the export does not load as the server loads it: FailedPreconditionError: Could not find variable"
@@ -151,9 +168,11 @@ def test_the_tolerance_has_two_sides(
     def elsewhere(source: str, requests: Path) -> dict[str, np.ndarray]:
         signatures = tf.saved_model.load(source).signatures
         with np.load(requests, allow_pickle=True) as sent:
-            raw = {key.split("/")[1]: tf.constant(sent[key]) for key in sent if key.startswith("raw/")}
-            first = signatures["serving_default"](examples=tf.constant(sent["serving_default/examples"]))
-        answers = {"serving_default": first, "raw": signatures["raw"](**raw)}
+            asked: dict[str, dict[str, tf.Tensor]] = {door: {} for door in DOORS}
+            for key in sent:
+                door, name = key.split("/")
+                asked[door][name] = tf.constant(sent[key])
+        answers = {door: signatures[door](**values) for door, values in asked.items()}
         return {f"{name}/{key}": value.numpy() + (added if name == "raw" else 0)
                 for name, outputs in answers.items() for key, value in outputs.items()}  # fmt: skip
 
