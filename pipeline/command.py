@@ -67,6 +67,8 @@ def run(case: str, home: Path, as_json: bool, fresh: bool = False, quiet: bool =
     console.print(f"data {plan.source} spans {plan.first}:{plan.last} version {plan.data_version}", highlight=False)
     with Watch(console) as watch:
         ended = session.execute(plan, runtime, fresh, watch.report)
+    if "comparison" in ended.facts:
+        console.print(ended.facts["comparison"], highlight=False, soft_wrap=True)
     seconds = time.monotonic() - started
     colour = "green" if ended.state == "pushed" else "red"
     console.print(f"[{colour}]{ended.state}[/{colour}] {ended.reason} [dim]({seconds:.1f} s, run {ended.id})[/dim]",

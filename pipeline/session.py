@@ -120,7 +120,15 @@ def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], 
     A run of the same fingerprint that ended in a push, whose model is still the last one blessed, is the answer: it is
     registered as a cached run without TensorFlow being imported. One that was killed is taken up under its own name, so
     that its finished stages stand and its choice of blessed model stays.
+
+    Raises:
+        BusyError: if another run of the case is under way in this home.
     """
+    with store.alone(Path(runtime.root, plan.case.name, "run.lock"), f"run of {plan.case.name}"):
+        return _execute(plan, runtime, fresh, report)
+
+
+def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], None]) -> store.Run:
     past = store.runs(runtime.metadata, plan.case.name)
     fingerprint = plan.fingerprint()
     same = [run for run in past if run.fingerprint == fingerprint]

@@ -15,6 +15,10 @@ RUN = "showcase_run"
 STATES = {mlmd.Execution.COMPLETE: "done", mlmd.Execution.CACHED: "cached", mlmd.Execution.FAILED: "failed"}
 
 
+class BusyError(OSError):
+    """Something of which there may be one at a time is under way elsewhere."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of one case.
@@ -42,6 +46,22 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """Refuses to wait: for work of which there may be one at a time.
+
+    Raises:
+        BusyError: if another process is at it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"Another {what} is under way in this home; wait for it, or give another --home.") from None
         yield
 
 

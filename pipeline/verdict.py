@@ -22,6 +22,7 @@ def of(runtime: Runtime, run_id: str, progress: Mapping[str, Progress], plan: Pl
     evaluation = Path(outputs["Evaluator"]["evaluation"].uri)
     metrics = overall(evaluation)
     facts = {"metrics": json.dumps(metrics), "headline": f"{plan.case.headline} {metrics[plan.case.headline]:.4f}"}
+    facts["comparison"] = comparison(Path(outputs["Baseline"]["comparison"].uri, "comparison.json"))
     pushed = outputs["Pusher"]["pushed_model"].custom_properties
     if not pushed["pushed"].int_value:
         return "refused", "Evaluator: " + "; ".join(failures(evaluation)), facts
@@ -38,6 +39,16 @@ def overall(evaluation: Path) -> dict[str, float]:
             for metrics in by_class.values():
                 found |= {name: value["doubleValue"] for name, value in metrics.items() if "doubleValue" in value}
     return found
+
+
+def comparison(path: Path) -> str:
+    """The network beside the baselines on the same rows, the best first, in one line that names the winner."""
+    found = json.loads(path.read_text())
+    rows = sorted(found["rows"], key=lambda row: -row["metric"])
+    ahead = "is ahead" if rows[0]["model"] == "network" else f"is behind {rows[0]['model']}"
+    return (
+        f"{found['metric']}: " + ", ".join(f"{r['model']} {r['metric']:.4f}" for r in rows) + f"; the network {ahead}"
+    )
 
 
 def failures(evaluation: Path) -> list[str]:

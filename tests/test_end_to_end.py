@@ -81,6 +81,8 @@ def test_the_network_is_compared_with_baselines_on_the_same_rows(demo_home):
     metrics = json.loads(pushed(demo_home, "fraud").facts["metrics"])
     assert by_name["network"] == pytest.approx(metrics["pr_auc"], abs=0.02)
     assert by_name["network"] > by_name["logistic regression"]
+    said = pushed(demo_home, "fraud").facts["comparison"]
+    assert all(f"{name} {metric:.4f}" in said for name, metric in by_name.items())
 
 
 def test_a_second_run_of_the_same_input_is_cached_whole(copied):
