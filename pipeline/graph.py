@@ -22,8 +22,8 @@ def build(plan: Plan) -> list[Stage]:
     statistics = stages.statistics_gen(plan, examples["examples"], schema["schema"])
     anomalies = stages.example_validator(plan, statistics["statistics"], schema["schema"])
     gate = stages.gate(plan, anomalies["anomalies"])
-    transform = stages.transform(plan, examples["examples"], schema["schema"], gate)
-    trainer = stages.trainer(plan, examples["examples"], transform["transform_graph"], schema["schema"])
+    transform = stages.transform(plan, examples["examples"], schema["schema"])
+    trainer = stages.trainer(plan, examples["examples"], transform["transform_graph"], schema["schema"], gate)
     baseline = stages.baselines(plan, examples["examples"], transform["transform_graph"], trainer["model"])
     blessed = stages.resolver(plan)
     evaluator = stages.evaluator(
@@ -35,7 +35,7 @@ def build(plan: Plan) -> list[Stage]:
     )
     pusher = stages.pusher(plan, evaluator["blessing"], serving["blessing"])
     return [
-        schema, examples, statistics, anomalies, gate, transform, trainer,
+        schema, examples, statistics, transform, anomalies, gate, trainer,
         blessed, evaluator, lite, baseline, serving, pusher,
     ]  # fmt: skip
 

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from absl import flags
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
@@ -70,7 +71,7 @@ def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt
 def run(
     ir: pipeline_pb2.Pipeline, runtime: Runtime, logs: Path, report: Callable[[dict[str, Progress]], None]
 ) -> dict[str, Progress]:
-    """Runs all nodes whose upstream nodes are through; stops starting new ones after the first that fails.
+    """Runs all nodes whose upstream nodes are through; what depends on one that failed waits for good, the rest goes on.
 
     Args:
         ir: The compiled graph.
@@ -78,14 +79,15 @@ def run(
         logs: Folder for a log file a stage.
         report: Called several times a second with every stage's progress.
     """
+    # Batches of up to 20 MiB or 8,192 rows in place of at most 1,000: fewer crossings between Python and C++.
+    flags.FLAGS(["showcase", "--tfxio_use_byte_size_batching"])
     nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
     progress = {name: Progress() for name in nodes}
     running: dict[int, tuple[str, Path]] = {}
     logs.mkdir(parents=True, exist_ok=True)
     try:
         while True:
-            failed = any(one.state in ("failed", "refused") for one in progress.values())
-            ready = [] if failed else [name for name in nodes if _ready(nodes[name], progress)]
+            ready = [name for name in nodes if _ready(nodes[name], progress)]
             for name in ready[: runtime.workers - len(running)]:
                 running[_start(ir, name, runtime, logs)] = (name, logs / f"{name}.json")
                 progress[name] = Progress("running", started=time.monotonic())
