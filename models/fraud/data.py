@@ -126,7 +126,9 @@ def _shards(table: pa.Table) -> Iterator[tuple[int, bytes]]:
 def _history(
     element: tuple[int, Any], merchants: MerchantDays, settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
-    table = pa.concat_tables([purchases.unpack(part) for part in element[1]])
+    # Groups come in any order: sorted, the same data gives the same shards, and a run can be repeated.
+    order = [("event_time", "ascending"), ("transaction_id", "ascending")]
+    table = pa.concat_tables([purchases.unpack(part) for part in element[1]]).sort_by(order)
     table = merchant_features(customer_features(table), merchants, settings["label_delay_days"])
     day = pc.cast(table["event_time"], pa.int64()).to_numpy() // DAY_US
     parts = splits(settings)

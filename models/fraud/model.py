@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from models.fraud.costs import served_threshold
 from models.fraud.features import CATEGORIES, PAST, VOCABULARY
+from models.fraud.layers import Periodic
 
 INPUTS = ("numeric", "codes", "past")
 LABEL = "is_fraud"
@@ -29,7 +30,8 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec]) ->
         name: keras.Input(features[name].shape[1:], dtype=features[name].dtype.name, name=name) for name in INPUTS
     }
     codes = keras.layers.Embedding((len(CATEGORIES) + 1) * VOCABULARY, 6, name="code_embedding")(inputs["codes"])
-    hidden = [inputs["numeric"], keras.layers.Flatten()(codes), _past(inputs, settings)]
+    numeric = [inputs["numeric"], Periodic(name="periodic")(inputs["numeric"])]
+    hidden = [*numeric, keras.layers.Flatten()(codes), _past(inputs, settings)]
     hidden = keras.layers.Concatenate()(hidden)
     for width in (settings["width"], settings["width"] // 2):
         hidden = keras.layers.Dense(width, activation="relu")(hidden)
