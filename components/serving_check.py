@@ -11,15 +11,17 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, TransformGraph
+from tfx.types.standard_artifacts import Examples, ExampleStatistics, InfraBlessing, Model, TransformGraph
 from tfx.utils import path_utils
 
 from components.lite_exporter import LiteModel
 from models.errors import Refused
+from models.export import EXTRA
 from models.input import Transform, files
 from serving import session_load  # named by its module, so that the digest of this one's code covers it
 
 REQUESTS = 32
+PROFILE = "profile.pb"
 WARMUP = 8
 TOLERANCE = 1e-5
 SECONDS = 180
@@ -31,12 +33,13 @@ def ServingCheck(
     transform_graph: InputArtifact[TransformGraph],
     model: InputArtifact[Model],
     lite_model: InputArtifact[LiteModel],
+    statistics: InputArtifact[ExampleStatistics],
     blessing: OutputArtifact[InfraBlessing],
 ):
     """Sends requests made from real examples to every signature and compares; stamps warm-up requests into the export.
 
-    The blessing's folder holds the model to be pushed, with ``model.tflite`` beside the SavedModel and the requests in
-    ``assets.extra``.
+    The blessing's folder holds the model to be pushed, with ``model.tflite`` beside the SavedModel, and in
+    ``assets.extra`` the requests and ``profile.pb``: the statistics of the eval split, what this model calls normal.
 
     Raises:
         Refused: if the export does not load or an answer differs, saying which.
@@ -53,7 +56,9 @@ def ServingCheck(
             raise Refused(
                 "serving", f"{name} differs by {worst:.2g} when loaded as the server does; allowed is {TOLERANCE}."
             )
-    _stamp(Path(source), Path(lite_model.uri), Path(path_utils.stamped_model_path(blessing.uri)), serialized)
+    stamped = Path(path_utils.stamped_model_path(blessing.uri))
+    _stamp(Path(source), Path(lite_model.uri), stamped, serialized)
+    shutil.copy(Path(statistics.uri, "Split-eval", "FeatureStats.pb"), stamped / EXTRA / PROFILE)
     blessing.set_int_custom_property("blessed", 1)
     blessing.set_int_custom_property("has_model", 1)
     Path(blessing.uri, "INFRA_BLESSED").touch()
@@ -119,7 +124,7 @@ def _cause(done: subprocess.CompletedProcess) -> str:
 
 def _stamp(source: Path, lite: Path, target: Path, serialized: np.ndarray) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True)
-    extra = target / "assets.extra"
+    extra = target / EXTRA
     extra.mkdir(exist_ok=True)
     shutil.copy(lite / "model.tflite", target / "model.tflite")
     shutil.copy(lite / "lite.json", extra / "lite.json")

@@ -31,7 +31,12 @@ def build(plan: Plan) -> list[Stage]:
     )
     lite = stages.lite(plan, examples["examples"], transform["transform_graph"], trainer["model"])
     serving = stages.serving(
-        plan, examples["examples"], transform["transform_graph"], trainer["model"], lite["lite_model"]
+        plan,
+        examples["examples"],
+        transform["transform_graph"],
+        trainer["model"],
+        lite["lite_model"],
+        statistics["statistics"],
     )
     pusher = stages.pusher(plan, evaluator["blessing"], serving["blessing"])
     return [

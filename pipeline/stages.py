@@ -162,9 +162,13 @@ def lite(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> S
     return Stage(node, ("components.lite_exporter", plan.case.module("model")))
 
 
-def serving(plan: Plan, examples: Channel, transform: Channel, model: Channel, lite_model: Channel) -> Stage:
+def serving(
+    plan: Plan, examples: Channel, transform: Channel, model: Channel, lite_model: Channel, statistics: Channel
+) -> Stage:
     """Loads the export as the server does, in a fresh process, and compares its answers."""
-    node = serving_check.ServingCheck(examples=examples, transform_graph=transform, model=model, lite_model=lite_model)
+    node = serving_check.ServingCheck(
+        examples=examples, transform_graph=transform, model=model, lite_model=lite_model, statistics=statistics
+    )
     return Stage(node, ("components.serving_check",))
 
 

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT, showcase
 from sklearn.metrics import average_precision_score
+from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from models.catalog import CASES
 from pipeline import store
@@ -83,6 +84,18 @@ def test_the_network_is_compared_with_baselines_on_the_same_rows(demo_home):
     assert by_name["network"] > by_name["logistic regression"]
     said = pushed(demo_home, "fraud").facts["comparison"]
     assert all(f"{name} {metric:.4f}" in said for name, metric in by_name.items())
+
+
+def test_a_pushed_model_carries_what_it_calls_normal_and_its_edge_twin(demo_home):
+    version = demo_home / "fraud" / "versions" / "1"
+    profile = statistics_pb2.DatasetFeatureStatisticsList.FromString(
+        (version / "assets.extra" / "profile.pb").read_bytes()
+    )
+    assert profile.datasets[0].num_examples == len(eval_examples(demo_home, "fraud"))
+    assert "amount" in {feature.path.step[0] for feature in profile.datasets[0].features}
+    for name in ("model.json", "lite.json", "origin.json", "tf_serving_warmup_requests"):
+        assert (version / "assets.extra" / name).stat().st_size > 0
+    assert (version / "model.tflite").read_bytes()[4:8] == b"TFL3"
 
 
 def test_a_second_run_of_the_same_input_is_cached_whole(copied):

@@ -48,7 +48,12 @@ def check(tiny: Built, tmp_path: Path) -> Callable[[Path], standard_artifacts.In
         Path(lite.uri, "lite.json").write_text('{"chosen": "int8"}')
         graph = standard_artifacts.TransformGraph()
         graph.uri = str(tiny.graph)
+        statistics = standard_artifacts.ExampleStatistics()
+        statistics.uri = str(tmp_path / "statistics")
+        Path(statistics.uri, "Split-eval").mkdir(parents=True)
+        Path(statistics.uri, "Split-eval", "FeatureStats.pb").write_bytes(b"normal")
         inputs = {"model": [model], "examples": [examples], "transform_graph": [graph], "lite_model": [lite]}
+        inputs["statistics"] = [statistics]
         ServingCheck.EXECUTOR_SPEC.executor_class().Do(inputs, {"blessing": [blessing]}, {})
         return blessing
 
@@ -103,6 +108,7 @@ def test_a_good_export_is_blessed_with_the_model_that_will_be_pushed(
     for path in (path for path in tiny.export.rglob("*") if path.is_file()):
         assert (stamped / path.relative_to(tiny.export)).read_bytes() == path.read_bytes()
     assert (stamped / "model.tflite").read_text() == "lite"
+    assert (stamped / "assets.extra" / "profile.pb").read_bytes() == b"normal"
     assert json.loads((stamped / "assets.extra" / "lite.json").read_text()) == {"chosen": "int8"}
     # The warm-up requests: read as a server reads them, and answered.
     serving = tf.saved_model.load(str(stamped)).signatures["serving_default"]
@@ -195,7 +201,7 @@ def test_a_server_that_dies_or_hangs_is_a_refusal(
 
     monkeypatch.setattr(subprocess, "run", killed)
     assert "the process ended with status -9" in refused(tiny.export)
-    for name in ("model", "lite", "blessing"):
+    for name in ("model", "lite", "blessing", "statistics"):
         (tmp_path / name).rename(tmp_path / f"{name}-killed")
     monkeypatch.setattr(subprocess, "run", hung)
     assert f"no answer within {serving_check.SECONDS} s" in refused(tiny.export)
