@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import export
+from models import export, optimizers
 from models.catalog import find
 from models.input import Transform, batches, files, load
 
@@ -79,8 +79,7 @@ def fit(
 
     Args:
         network: The case's model module.
-        settings: ``epochs`` (fewer where they would take more than ``max_steps``), ``patience``, ``batch_size``,
-            ``learning_rate``, ``weight_decay`` and what the model itself takes.
+        settings: The training settings: ``epochs`` are fewer where they would take more than ``max_steps``.
         features: Shapes and types of the transformed features.
         train: An endless stream of shuffled global batches.
         rows: Examples of the train split; an epoch is that many, rounded down to whole batches.
@@ -100,8 +99,7 @@ def fit(
     epochs = min(settings["epochs"], -(-settings["max_steps"] // per_epoch))
     with strategy.scope():
         model = network.build(settings, features)
-        rate = keras.optimizers.schedules.CosineDecay(settings["learning_rate"], per_epoch * epochs, alpha=0.02)
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"])
+        optimizer = optimizers.create(settings, per_epoch * epochs)
         optimizer.build(model.trainable_variables)
     train_step = step_function(strategy, model, optimizer, network.loss(settings), network.LABEL, batch_size)
     fitted, stream = Fit(model, rows, batch_size), iter(train)

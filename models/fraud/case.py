@@ -1,5 +1,6 @@
 """Card fraud: which purchases to stop, from the purchase and its past."""
 
+from models.defaults import TRAINING
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -24,13 +25,9 @@ CASE = UseCase(
             "columns": "",
         },
         "training": {
-            "seed": 1,
-            "epochs": 10,
-            "max_steps": 20_000,
-            "patience": 3,
+            **TRAINING,
             "batch_size": 512,
             "learning_rate": 0.005,
-            "weight_decay": 0.0001,
             "width": 128,
             "dropout": 0.2,
             "positive_weight": 1.0,

@@ -19,12 +19,13 @@ MONITOR = "pr_auc"
 SCORE = "score"
 
 
-def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec]) -> keras.Model:
+def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pretrained: str = "") -> keras.Model:
     """A Keras model from transformed features to one logit, ``[batch, 1]``.
 
     Args:
         settings: ``width`` of the hidden layers and their ``dropout``.
         features: Shapes and types of the transformed features, by name.
+        pretrained: Folder of weights that a stage before learnt; empty for none.
     """
     inputs = {
         name: keras.Input(features[name].shape[1:], dtype=features[name].dtype.name, name=name) for name in INPUTS

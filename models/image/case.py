@@ -1,5 +1,6 @@
 """Image classification: which of the classes a picture shows."""
 
+from models.defaults import TRAINING
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -21,13 +22,11 @@ CASE = UseCase(
             "eval_share": 0.2,
         },
         "training": {
-            "seed": 1,
+            **TRAINING,
             "epochs": 30,
             "max_steps": 3_600,
             "patience": 6,
-            "batch_size": 128,
             "learning_rate": 0.004,
-            "weight_decay": 0.0001,
             "filters": 24,
             "dropout": 0.3,
         },

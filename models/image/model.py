@@ -13,12 +13,13 @@ MONITOR = "accuracy"
 SCORE = "probabilities"
 
 
-def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec]) -> keras.Model:
+def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pretrained: str = "") -> keras.Model:
     """A Keras model from pixels ``[batch, height, width, channels]`` to logits ``[batch, classes]``.
 
     Args:
         settings: ``filters`` of the first block, ``dropout`` and the comma-separated ``classes``.
         features: Shapes and types of the transformed features, by name.
+        pretrained: Folder of weights that a stage before learnt; empty for none.
 
     Question: B9
     Answer: Look at the data; decode, resize and scale pictures in the graph that is exported; stack convolution, batch

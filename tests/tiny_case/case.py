@@ -1,5 +1,6 @@
 """Points in the plane: whether they lie above the line x + y = 0."""
 
+from models.defaults import TRAINING
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -13,7 +14,7 @@ CASE = UseCase(
     settings={
         "data": {"rows": 600},
         "training": {
-            "seed": 1,
+            **TRAINING,
             "epochs": 1,
             "max_steps": 1000,
             "patience": 1,

@@ -13,7 +13,7 @@ MONITOR = "accuracy"
 SCORE = "probabilities"
 
 
-def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec]) -> keras.Model:
+def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pretrained: str = "") -> keras.Model:
     """From ``scaled`` to logits ``[batch, 2]``."""
     scaled = keras.Input(features["scaled"].shape[1:], name="scaled")
     hidden = scaled

@@ -1,0 +1,39 @@
+"""The optimizers that a case can name in its settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad")
+SCHEDULES = ("cosine", "plateau")
+FLOOR = 0.02  # of the first learning rate: where cosine ends
+
+
+def create(settings: Mapping[str, Any], steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer that ``settings`` name.
+
+    Args:
+        settings: ``optimizer``, ``learning_rate``, ``schedule`` and, for AdamW, the decoupled ``weight_decay``.
+        steps: Optimizer steps of the whole training, over which a cosine schedule falls (Loshchilov & Hutter 2017).
+
+    Raises:
+        ValueError: for a name that is not known, with those that are.
+    """
+    rate = settings["learning_rate"]
+    if settings["schedule"] == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, max(1, steps), alpha=FLOOR)
+    elif settings["schedule"] != "plateau":
+        raise ValueError(f"There is no schedule '{settings['schedule']}'; there are {', '.join(SCHEDULES)}.")
+    match settings["optimizer"]:
+        case "adamw":
+            return keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"])
+        case "adam":
+            return keras.optimizers.Adam(rate)
+        case "sgd":
+            return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+        case "rmsprop":
+            return keras.optimizers.RMSprop(rate)
+        case "adagrad":
+            return keras.optimizers.Adagrad(rate)
+    raise ValueError(f"There is no optimizer '{settings['optimizer']}'; there are {', '.join(OPTIMIZERS)}.")
