@@ -194,8 +194,8 @@ def step_function(
             outputs = model({name: batch[name] for name in model.input}, training=True)
             loss = tf.reduce_sum(loss_fn(batch[label], tf.cast(outputs, tf.float32))) / batch_size
             total = loss + sum(model.losses) / (replicas * settings["accumulate"])
-        found = tape.gradient(total, model.trainable_variables)
-        return loss, [tf.convert_to_tensor(one) if settings["accumulate"] > 1 else one for one in found]
+        # Rows of an embedding that several examples share come as several slices; Adam would square each by itself.
+        return loss, [tf.convert_to_tensor(one) for one in tape.gradient(total, model.trainable_variables)]
 
     compiled = tf.function(gradients, jit_compile=True) if settings["xla"] else gradients
 
@@ -217,12 +217,11 @@ def step_function(
     return train_step
 
 
-def _clipped(gradients: list[Any], norm: float, replicas: int) -> list[tf.Tensor]:
+def _clipped(gradients: list[tf.Tensor], norm: float, replicas: int) -> list[tf.Tensor]:
     """Gradients of the global batch, their common norm at most ``norm``; a share each, as the optimizer sums them."""
-    dense = [tf.convert_to_tensor(one) for one in gradients]
     if replicas > 1:
-        dense = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, dense)
-    return [one / replicas for one in tf.clip_by_global_norm(dense, norm)[0]]
+        gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    return [one / replicas for one in tf.clip_by_global_norm(gradients, norm)[0]]
 
 
 def predict(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -95,7 +95,7 @@ def create(settings: Mapping[str, Any], task: Task, distribute: Any = tf.distrib
         case "parameter-server":
             return distribute.ParameterServerStrategy(distribute.cluster_resolver.TFConfigClusterResolver())
         case "tpu":
-            return _tpu(distribute, tf.tpu, tf.config)
+            return tpu_strategy(distribute, tf.tpu, tf.config)
     raise ValueError(f"There is no strategy '{settings['strategy']}'.")
 
 
@@ -137,7 +137,7 @@ def _mirrored(workers: int) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
 
 
-def _tpu(distribute: Any, tpu: Any, config: Any) -> tf.distribute.Strategy:
+def tpu_strategy(distribute: Any, tpu: Any, config: Any) -> tf.distribute.Strategy:
     """Resolver, connect, initialise, strategy: in this order, and before any other operation of the process."""
     name = os.environ.get("TPU_NAME", "")
     try:

@@ -84,7 +84,7 @@ def run_fn(fn_args: Any) -> None:
     if job.settings["strategy"] == "none":
         train(job)
     else:
-        cluster.run(_prepared(job))
+        cluster.run(prepared(job))
     finish(job, Path(fn_args.serving_model_dir), Path(fn_args.model_run_dir))
 
 
@@ -143,7 +143,7 @@ def finish(job: Job, model_folder: Path, run_folder: Path) -> None:
         os.replace(logs, run_folder / "logs")
 
 
-def _prepared(job: Job) -> Job:
+def prepared(job: Job) -> Job:
     """The job with the train split transformed once and stored, so that each process only has to read it."""
     network, transform = find(job.case).load("model"), Transform(job.transform)
     paths = files(job.examples, "train")

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -151,7 +152,8 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
     logs = Path(runtime.root, plan.case.name, "logs", run.id)
     try:
         with stderr_to(logs / "run.log"):
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
             graph, runner, verdict = _imported()
             ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
             progress = runner.run(ir, runtime, logs, report)
