@@ -12,6 +12,7 @@ STATE = {
     "ModelCheckpoint": ("best",),
     "EarlyStopping": ("best", "wait", "stopped_epoch"),
     "ReduceLROnPlateau": ("best", "wait", "cooldown_counter"),
+    "Journal": ("best", "rate"),
 }
 PROFILED = (5, 10)  # batches of the first epoch that a profile covers
 
@@ -21,25 +22,29 @@ class Journal(keras.callbacks.Callback):
 
     Attributes:
         entries: A dict an event: ``epoch`` from 0, ``callback``, ``what``.
+        best: The best metric of the epochs so far.
+        rate: The learning rate at the end of the last epoch.
     """
 
     def __init__(self, watched: list[keras.callbacks.Callback]):
         super().__init__()
         self.entries: list[dict[str, Any]] = []
         self._watched = {type(one).__name__: one for one in watched}
-        self._rate = None
+        self.best: float | None = None
+        self.rate: float | None = None
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Compares each callback with how it was an epoch ago."""
         checkpoint, stopping = self._watched.get("ModelCheckpoint"), self._watched.get("EarlyStopping")
-        if checkpoint is not None and logs[checkpoint.monitor] == checkpoint.best:
-            self._note(epoch, "ModelCheckpoint", f"kept these weights: {checkpoint.monitor} {checkpoint.best:.4f}")
+        if checkpoint is not None and checkpoint.best != self.best:
+            self.best = float(checkpoint.best)
+            self._note(epoch, "ModelCheckpoint", f"kept these weights: {checkpoint.monitor} {self.best:.4f}")
         if stopping is not None and self.model.stop_training:
             self._note(epoch, "EarlyStopping", f"stopped: {stopping.wait} epochs without a better {stopping.monitor}")
         rate = float(self.model.optimizer.learning_rate.numpy())
-        if "ReduceLROnPlateau" in self._watched and self._rate is not None and rate < self._rate:
-            self._note(epoch, "ReduceLROnPlateau", f"learning rate from {self._rate:.3g} to {rate:.3g}")
-        self._rate = rate
+        if "ReduceLROnPlateau" in self._watched and self.rate is not None and rate < self.rate:
+            self._note(epoch, "ReduceLROnPlateau", f"learning rate from {self.rate:.3g} to {rate:.3g}")
+        self.rate = rate
 
     def _note(self, epoch: int, callback: str, what: str) -> None:
         self.entries.append({"epoch": epoch, "callback": callback, "what": what})

@@ -16,6 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from models import input as reading
+from models import loop
 from models import training as fitting
 from models.catalog import CASES
 from models.fraud import model as fraud
@@ -229,10 +230,10 @@ def test_the_image_network_learns_real_digits() -> None:
     x, y = (digits.images[..., None] / 16).astype(np.float32), digits.target[:, None].astype(np.int64)
     fitting.seed_everything({"seed": 1, "deterministic": False})
     train, held = ({"pixels": x[rows], "label_id": y[rows]} for rows in (slice(1400), slice(1400, None)))
-    stream = tf.data.Dataset.from_tensor_slices(train).shuffle(1400, seed=1).batch(64, drop_remainder=True).repeat()
+    rows, feed = reading.kept(train, 64, 1)
     settings = tiny(classes="0,1,2,3,4,5,6,7,8,9", filters=12, batch_size=64, epochs=6)
-    fitted = fitting.fit(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])}, stream, 1400, held)
-    assert image.quality(held["label_id"], fitting.predict(fitted.model, held))["accuracy"] > 0.9
+    fitted = loop.fit(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])}, feed, rows, held)
+    assert image.quality(held["label_id"], loop.predict(fitted.model, held))["accuracy"] > 0.9
 
 
 class Rows:

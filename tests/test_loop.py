@@ -1,0 +1,132 @@
+"""The loop against Keras' fit, and after a stop in the middle."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import callbacks as calls
+from models import loop
+from models.defaults import TRAINING
+from models.input import kept
+
+ROWS, BATCH = 640, 64
+
+
+class Line:
+    """A network for points on either side of a line."""
+
+    INPUTS, LABEL, MONITOR = ("x",), "y", "accuracy"
+
+    @staticmethod
+    def build(settings, features, pretrained=""):
+        x = keras.Input([4], name="x")
+        hidden = keras.layers.Dense(8, activation="relu")(x)
+        hidden = keras.layers.BatchNormalization()(hidden) if settings.get("normalised") else hidden
+        regularizer = keras.regularizers.L2(settings["l2"]) if settings["l2"] else None
+        return keras.Model({"x": x}, keras.layers.Dense(1, kernel_regularizer=regularizer)(hidden))
+
+    @staticmethod
+    def loss(settings):
+        return lambda truth, logits: tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(truth, tf.float32), logits)[:, 0]
+
+    @staticmethod
+    def quality(truth, logits):
+        return {"accuracy": float(np.mean((logits > 0) == (truth > 0.5)))}
+
+
+def data(rows=ROWS):
+    made = np.random.default_rng(3)
+    x = made.normal(size=(rows, 4)).astype(np.float32)
+    return {"x": x, "y": (x.sum(axis=1, keepdims=True) + made.normal(size=(rows, 1)) > 0).astype(np.float32)}
+
+
+def settings(**changes):
+    return {**TRAINING, "batch_size": BATCH, "epochs": 4, "tensorboard": False, "learning_rate": 0.01, **changes}
+
+
+def fit(changes, folder=None):
+    keras.utils.set_random_seed(1)
+    count, feed = kept(data(), BATCH, 1)
+    return loop.fit(Line, settings(**changes), {}, feed, count, data(200), folder)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_the_loop_ends_with_the_weights_of_keras_fit(normalised):
+    changes = {"patience": 0, "normalised": normalised, "l2": 0.01}
+    ours = fit(changes)
+    keras.utils.set_random_seed(1)
+    _, feed = kept(data(), BATCH, 1)
+    model = Line.build(settings(**changes), {})
+    optimizer = loop.optimizers.create(settings(**changes), 4 * ROWS // BATCH)
+    model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
+    stream = feed().map(lambda batch: ({"x": batch["x"]}, batch["y"]))
+    best, kept_weights = -1.0, None
+    for epoch in range(4):
+        model.fit(stream.skip(epoch * ROWS // BATCH), steps_per_epoch=ROWS // BATCH, verbose=0)
+        accuracy = Line.quality(data(200)["y"], loop.predict(model, data(200)))["accuracy"]
+        if accuracy > best:
+            best, kept_weights = accuracy, model.get_weights()
+    for one, other in zip(ours.model.get_weights(), kept_weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch():
+    ended = fit({"epochs": 12, "patience": 0, "learning_rate": 0.05})
+    scores = [curve["accuracy"] for curve in ended.curves]
+    assert ended.best == int(np.argmax(scores))
+    again = Line.quality(data(200)["y"], loop.predict(ended.model, data(200)))["accuracy"]
+    assert again == pytest.approx(max(scores))
+
+
+def test_patience_ends_what_no_longer_gains_and_none_trains_all_epochs():
+    assert len(fit({"epochs": 60, "patience": 2, "learning_rate": 0.1}).curves) < 60
+    assert len(fit({"epochs": 12, "patience": 0, "learning_rate": 0.1}).curves) == 12
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_a_stop_in_the_middle_changes_nothing(tmp_path, monkeypatch, schedule):
+    changes = {"epochs": 6, "patience": 4, "schedule": schedule, "checkpoint_steps": 7, "normalised": True}
+    whole = fit(changes, tmp_path / "whole")
+    saves, save = [], loop.Saver.save
+
+    def dying(self):
+        save(self)
+        saves.append(self.position.step)
+        if len(saves) == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Saver, "save", dying)
+        with pytest.raises(KeyboardInterrupt):
+            fit(changes, tmp_path / "hurt")
+    assert 0 < saves[-1] < whole.steps and saves[-1] % (ROWS // BATCH)  # inside an epoch
+    ended = fit(changes, tmp_path / "hurt")
+    assert ended.steps == whole.steps and ended.best == whole.best
+    assert [c["loss"] for c in ended.curves] == pytest.approx([c["loss"] for c in whole.curves], rel=1e-6)
+    for one, other in zip(ended.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert {"epoch": 2, "callback": "checkpoint", "what": f"went on at step {saves[-1]}"} in ended.journal
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path):
+    first = fit({}, tmp_path)
+    second = fit({}, tmp_path)
+    assert second.steps == first.steps and second.curves == first.curves
+
+
+def test_the_plateau_schedule_lowers_the_rate():
+    ended = fit({"epochs": 30, "patience": 8, "schedule": "plateau", "learning_rate": 0.1})
+    lowered = [entry for entry in ended.journal if entry["callback"] == "ReduceLROnPlateau"]
+    assert lowered and "learning rate from 0.1 to 0.03" in lowered[0]["what"]
+
+
+def test_an_optimizer_of_each_name_learns():
+    for name, rate in (("adamw", 0.01), ("adam", 0.01), ("sgd", 0.05), ("rmsprop", 0.01), ("adagrad", 0.1)):
+        assert fit({"optimizer": name, "learning_rate": rate, "epochs": 5}).curves[-1]["accuracy"] > 0.7, name
+
+
+def test_what_is_logged_names_the_best_epoch(tmp_path):
+    ended = fit({"epochs": 3}, tmp_path)
+    kept_at = [e["epoch"] for e in ended.journal if e["callback"] == "ModelCheckpoint"]
+    assert kept_at[-1] == ended.best and (tmp_path / calls.BEST).is_file()
