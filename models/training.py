@@ -53,7 +53,7 @@ def run_fn(fn_args: Any) -> None:
     examples = str(Path(fn_args.train_files[0]).parent.parent)
     valid = load(files(examples, "valid"), transform, keep)
     rows, train = batches(files(examples, "train"), transform, keep, settings["batch_size"], settings["seed"])
-    fitted = fit(network, settings, transform.features, train, rows, valid)
+    fitted = fit(network, settings, transform.features, train, rows, valid, config.get("pretrained", ""))
     logits = predict(fitted.model, valid)
     point = network.operating_point(settings, valid[network.LABEL], logits)
     export.save(fn_args.serving_model_dir, network, fitted.model, transform, point, settings)
@@ -74,6 +74,7 @@ def fit(
     train: tf.data.Dataset,
     rows: int,
     valid: Mapping[str, np.ndarray],
+    pretrained: str = "",
 ) -> Fit:
     """Trains until the monitored metric on ``valid`` has not risen for ``patience`` epochs; keeps the best weights.
 
@@ -84,6 +85,7 @@ def fit(
         train: An endless stream of shuffled global batches.
         rows: Examples of the train split; an epoch is that many, rounded down to whole batches.
         valid: The validation split in memory.
+        pretrained: Folder of what a stage before learnt; empty for none.
 
     Question: A18
     Answer: One pass over the train split. With n examples and batches of b, an epoch here is n // b steps; the rest is
@@ -98,7 +100,7 @@ def fit(
     per_epoch = rows // batch_size
     epochs = min(settings["epochs"], -(-settings["max_steps"] // per_epoch))
     with strategy.scope():
-        model = network.build(settings, features)
+        model = network.build(settings, features, pretrained)
         optimizer = optimizers.create(settings, per_epoch * epochs)
         optimizer.build(model.trainable_variables)
     train_step = step_function(strategy, model, optimizer, network.loss(settings), network.LABEL, batch_size)
