@@ -1,18 +1,20 @@
 """TFX's Trainer with one input more: what a stage before has learnt."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow_transform as tft
-from tfx.components.trainer import component as trainer
 from tfx.components.trainer.executor import GenericExecutor
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.components.base import executor_spec
-from tfx.types import BaseChannel, artifact_utils, standard_component_specs
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.types import BaseChannel, Channel, artifact_utils, standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter
+from tfx.utils import json_utils
 
-from components.skip_gram import Embedding
-from models import skip_gram
+from components import skip_gram
+from models.embedding import Embedding
 
 PRETRAINED = "pretrained"
 
@@ -20,7 +22,10 @@ PRETRAINED = "pretrained"
 class Spec(standard_component_specs.TrainerSpec):
     """The Trainer's inputs, and ``pretrained``, which may be left out."""
 
-    INPUTS = {**standard_component_specs.TrainerSpec.INPUTS, PRETRAINED: ChannelParameter(type=Embedding, optional=True)}
+    INPUTS = {
+        **standard_component_specs.TrainerSpec.INPUTS,
+        PRETRAINED: ChannelParameter(type=skip_gram.Embedding, optional=True),
+    }
 
 
 class Executor(GenericExecutor):
@@ -40,21 +45,34 @@ def aligned(source: str, transform_graph: str, folder: Path) -> Path:
 
     Two stages count words apart from each other; what joins them is the word itself.
     """
-    learnt = skip_gram.Embedding.load(source)
+    learnt = Embedding.load(source)
     words = tft.TFTransformOutput(transform_graph).vocabulary_by_name(learnt.facts["vocabulary"])
     learnt.aligned([word.decode() for word in words]).save(folder)
     return folder
 
 
-class Trainer(trainer.Trainer):
-    """TFX's Trainer under its own name; ``pretrained`` is the channel of an embedding, or None."""
+class Trainer(BaseComponent):
+    """TFX's Trainer with importable code, under its own name; its constructor would make a spec without the further input.
+
+    Args:
+        run_fn: Importable name of the function that trains.
+        custom_config: What it is told.
+        pretrained: Channel of an embedding; None for none.
+        inputs: The Trainer's other channels and ``train_args``, ``eval_args``, as it takes them.
+    """
 
     SPEC_CLASS = Spec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(self, pretrained: BaseChannel | None = None, **inputs: Any):
-        super().__init__(**inputs)
-        # The Trainer's constructor makes a spec of its own inputs; it is made again here with one more.
-        made = self.spec
-        values = {**made.exec_properties, **made.inputs, **made.outputs, PRETRAINED: pretrained}
-        self.spec = Spec(**{name: value for name, value in values.items() if value is not None})
+    def __init__(
+        self, run_fn: str, custom_config: Mapping[str, Any], pretrained: BaseChannel | None = None, **inputs: Any
+    ):
+        spec = Spec(
+            run_fn=run_fn,
+            custom_config=json_utils.dumps(dict(custom_config)),
+            pretrained=pretrained,
+            model=Channel(type=standard_artifacts.Model),
+            model_run=Channel(type=standard_artifacts.ModelRun),
+            **inputs,
+        )
+        super().__init__(spec=spec)

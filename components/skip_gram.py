@@ -24,8 +24,6 @@ def SkipGram(examples: InputArtifact[Examples], config: Parameter[str], embeddin
     told = json.loads(config)
     sentences = find(told["case"]).load("sentences")
     learnt = skip_gram.train(sentences.sentences(examples.uri, told["settings"]), told["settings"])
-    times = skip_gram.step_times(
-        len(learnt.words), told["settings"]["embedding_size"], told["settings"]["num_sampled"]
-    )
+    times = skip_gram.step_times(len(learnt.words), told["settings"]["embedding_size"], told["settings"]["num_sampled"])
     learnt.facts |= {"vocabulary": sentences.VOCABULARY, "step_us": times}
     learnt.save(Path(embedding.uri))

@@ -1,72 +1,24 @@
 """Word2vec's skip-gram with negative sampling (Mikolov et al. 2013) over any sequences of strings."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from models.embedding import Embedding
+
 BATCH = 2048
+# Noise words that a pair is set against; the batch shares those drawn, and their mean is taken so many times.
+NEGATIVES = 5
 TIMED = 30
+SETTINGS = (
+    "embedding_size", "max_vocabulary_size", "min_occurrence", "skip_window", "num_skips", "num_sampled",
+    "embedding_epochs", "embedding_rate",
+)  # fmt: skip
 Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-
-
-@dataclass
-class Embedding:
-    """Words and their vectors.
-
-    Attributes:
-        words: The vocabulary, the most frequent first.
-        matrix: A row a word, float32 ``[words, embedding_size]``.
-        facts: How it was trained: parameters, loss curve, seconds.
-    """
-
-    words: list[str]
-    matrix: np.ndarray
-    facts: dict[str, Any]
-
-    def save(self, folder: str | Path) -> None:
-        """Writes ``words.json``, ``matrix.npy`` and ``embedding.json``."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "words.json").write_text(json.dumps(self.words))
-        np.save(folder / "matrix.npy", self.matrix)
-        (folder / "embedding.json").write_text(json.dumps(self.facts, indent=1))
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "Embedding":
-        """What ``save`` wrote."""
-        folder = Path(folder)
-        words = json.loads((folder / "words.json").read_text())
-        return cls(words, np.load(folder / "matrix.npy"), json.loads((folder / "embedding.json").read_text()))
-
-    def neighbours(self, word: str, number: int) -> list[tuple[str, float]]:
-        """The words nearest by the cosine of their vectors, the nearest first, without the word itself.
-
-        Raises:
-            ValueError: for a word that is not in the vocabulary.
-        """
-        if word not in self.words:
-            raise ValueError(
-                f"'{word}' is not among the {len(self.words)} that have an embedding; it is unknown or came too seldom."
-            )
-        unit = self.matrix / np.maximum(np.linalg.norm(self.matrix, axis=1, keepdims=True), 1e-9)
-        at = self.words.index(word)
-        cosine = unit @ unit[at]
-        order = [row for row in np.argsort(-cosine, kind="stable") if row != at]
-        return [(self.words[row], float(cosine[row])) for row in order[:number]]
-
-    def aligned(self, words: Sequence[str], unknown: int = 1) -> "Embedding":
-        """The rows in the order of another vocabulary; the mean vector for words without one and ``unknown`` rows more."""
-        places = {word: row for row, word in enumerate(self.words)}
-        known = np.vstack([self.matrix, self.matrix.mean(axis=0)])
-        rows = [places.get(word, len(self.words)) for word in words] + [len(self.words)] * unknown
-        return Embedding([*words, *[""] * unknown], known[rows].astype(np.float32), self.facts)
 
 
 def vocabulary(sequences: Sequence[Sequence[str]], max_vocabulary_size: int, min_occurrence: int) -> list[str]:
@@ -116,9 +68,6 @@ def negative_sampling_loss(
     return true + wanted * tf.reduce_sum(false, axis=1) / tf.maximum(tf.reduce_sum(1.0 - hits, axis=1), 1.0)
 
 
-NEGATIVES = 5
-
-
 class Model(tf.Module):
     """Input vectors, which are kept, and output vectors, which are not; a step by negative sampling or full softmax.
 
@@ -149,7 +98,11 @@ class Model(tf.Module):
         )
         hits = tf.cast(contexts[:, None] == drawn[None, :], tf.float32)
         with tf.GradientTape() as tape:
-            vectors = [tf.gather(self.centres, centres), tf.gather(self.contexts, contexts), tf.gather(self.contexts, drawn)]
+            vectors = [
+                tf.gather(self.centres, centres),
+                tf.gather(self.contexts, contexts),
+                tf.gather(self.contexts, drawn),
+            ]
             loss = tf.reduce_mean(negative_sampling_loss(*vectors, hits, NEGATIVES))
         return self._apply(tape, loss, 2, tf.cast(len(centres), tf.float32))
 
@@ -183,7 +136,7 @@ def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Em
     Args:
         sequences: Words in order; a word's neighbours are its context.
         settings: ``embedding_size``, ``max_vocabulary_size``, ``min_occurrence``, ``skip_window``, ``num_skips`` and
-            ``num_sampled``; ``embedding_epochs``, ``embedding_rate`` and ``seed``.
+            ``num_sampled``; ``embedding_epochs``, ``embedding_rate`` and ``embedding_seed``.
 
     Raises:
         ValueError: if fewer than two words are left, or more contexts are asked for than the window holds.
@@ -200,11 +153,15 @@ def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Em
     numbers = {word: number for number, word in enumerate(words)}
     encoded = [[numbers[word] for word in sequence if word in numbers] for sequence in sequences]
     model = Model(
-        len(words), settings["embedding_size"], settings["num_sampled"], settings["embedding_rate"], settings["seed"]
+        len(words),
+        settings["embedding_size"],
+        settings["num_sampled"],
+        settings["embedding_rate"],
+        settings["embedding_seed"],
     )
     curve, seen = [], 0
     for epoch in range(settings["embedding_epochs"]):
-        losses, count = _epoch(model, encoded, settings, settings["seed"] + epoch)
+        losses, count = _epoch(model, encoded, settings, settings["embedding_seed"] + epoch)
         curve.append(float(np.mean(losses)))
         seen += count
     facts = {
@@ -213,12 +170,6 @@ def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Em
         "settings": {name: settings[name] for name in SETTINGS},
     }  # fmt: skip
     return Embedding(words, model.centres.numpy(), facts)
-
-
-SETTINGS = (
-    "embedding_size", "max_vocabulary_size", "min_occurrence", "skip_window", "num_skips", "num_sampled",
-    "embedding_epochs", "embedding_rate",
-)  # fmt: skip
 
 
 def _epoch(model: Model, encoded: list[list[int]], settings: Mapping[str, Any], seed: int) -> tuple[list[float], int]:
