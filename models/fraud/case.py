@@ -42,6 +42,7 @@ CASE = UseCase(
             "learning_rate": 0.005,
             "width": 64,
             "members": 8,
+            "frequencies": 8,
             # weighted or focal; what a fraud counts, and how much less counts what is easy.
             "loss": "weighted",
             "positive_weight": 1.0,

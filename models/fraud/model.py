@@ -29,7 +29,7 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
 
     Args:
         settings: ``width`` of the hidden layers, their ``dropout`` and ``l2``, ``members`` of the ensemble,
-            ``past_encoder``, and ``merchant_vectors``: ``frozen``, ``tuned`` or ``none``.
+            ``frequencies`` of a number's phases, ``past_encoder``, and ``merchant_vectors``: ``frozen``, ``tuned`` or ``none``.
         features: Shapes and types of the transformed features, by name.
         pretrained: Folder of the merchants' embedding, its rows in the order of the transform graph's vocabulary; empty
             for none.
@@ -43,7 +43,9 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
         name: keras.Input(features[name].shape[1:], dtype=features[name].dtype.name, name=name) for name in INPUTS
     }
     codes = keras.layers.Embedding((len(CATEGORIES) + 1) * VOCABULARY, 6, name="code_embedding")(inputs["codes"])
-    parts = [inputs["numeric"], Periodic(name="periodic")(inputs["numeric"]), keras.layers.Flatten()(codes)]
+    parts = [inputs["numeric"], keras.layers.Flatten()(codes)]
+    if settings["frequencies"]:
+        parts.append(Periodic(settings["frequencies"], name="periodic")(inputs["numeric"]))
     parts += _past(inputs, settings, _merchants(inputs, settings, pretrained))
     hidden = Views(settings["members"], name="views")(keras.layers.Concatenate()(parts))
     for width in (settings["width"], settings["width"] // 2):
