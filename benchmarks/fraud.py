@@ -3,7 +3,7 @@
 Everything about the network was chosen on the seeds of ``CHOICE``. On those of ``ACCEPTANCE`` nothing was chosen: their
 eval splits are looked at here only. Intervals are a bootstrap over customers, since frauds come in episodes of one card.
 
-    python benchmarks/fraud.py [--work FOLDER] [--only acceptance|choice]
+    python -m benchmarks.fraud [--work FOLDER] [--only acceptance|choice]
 """
 
 import argparse
@@ -11,7 +11,6 @@ import contextlib
 import io
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -75,26 +74,26 @@ def main() -> None:
     report = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
         work = told.work or Path(scratch)
-        for name, part in (("choice", choice), ("acceptance", acceptance)):
-            if told.only in (None, name):
-                report[name] = {"date": date.today().isoformat(), **part(work)}
-    RESULT.write_text(json.dumps(report, indent=1) + "\n")
+        for name, part in (("acceptance", acceptance), ("choice", choice)):
+            for found in part(work) if told.only in (None, name) else ():
+                # After every row: what takes an hour should not be lost at its end.
+                report[name] = {"date": date.today().isoformat(), **found}
+                RESULT.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def acceptance(work: Path) -> dict[str, Any]:
-    """All models on the eval split of each seed of ``ACCEPTANCE``, with intervals."""
+def acceptance(work: Path) -> Iterator[dict[str, Any]]:
+    """All models on the eval split of each seed of ``ACCEPTANCE``, with intervals; what is known after each seed."""
     rows = []
     for seed in ACCEPTANCE:
         found = prepared(seed, work)
         row = {"seed": seed, "frauds": int(found.splits["eval"][network.LABEL].sum()), **scored(found)}
         rows.append(row)
-        print(json.dumps(row), file=sys.stderr, flush=True)
-    print(_table(rows))
-    return {"split": "eval", "bins": BINS, "draws": DRAWS, "level": LEVEL, "rows": rows}
+        yield {"split": "eval", "bins": BINS, "draws": DRAWS, "level": LEVEL, "rows": rows}
+        print(_table([row]), flush=True)
 
 
-def choice(work: Path) -> dict[str, Any]:
-    """Every variant on valid, by which it is chosen, and on eval, of each seed of ``CHOICE``."""
+def choice(work: Path) -> Iterator[dict[str, Any]]:
+    """Every variant on valid, by which it is chosen, and on eval, of each seed of ``CHOICE``; what is known after each."""
     rows = []
     for name, changes in VARIANTS.items():
         runs = []
@@ -106,7 +105,7 @@ def choice(work: Path) -> dict[str, Any]:
         means = {key: float(np.mean([run[key] for run in runs])) for key in ("valid", "eval", "seconds")}
         rows.append({"variant": name, "changes": changes, **means, "parameters": runs[0]["parameters"], "runs": runs})
         print(f"{name:30} valid {means['valid']:.4f} eval {means['eval']:.4f} {means['seconds']:.1f} s", flush=True)
-    return {"seeds": list(CHOICE), "rows": rows}
+        yield {"seeds": list(CHOICE), "rows": rows}
 
 
 def scored(found: SimpleNamespace) -> dict[str, Any]:
