@@ -41,7 +41,19 @@ from models.fraud.history import DAY, LONGEST, RISK_PRIOR, SECOND, UNIT, WINDOWS
 sys.modules["tensorflow_transform"] = ModuleType("tensorflow_transform")
 
 from models.fraud import model as network  # noqa: E402
-from models.fraud.features import AMOUNTS, BUCKETS, CATEGORIES, COMPONENTS, COUNTS, PAST, RISKS, VOCABULARY  # noqa: E402
+from models.fraud.features import (  # noqa: E402
+    AMOUNTS,
+    BUCKETS,
+    CATEGORIES,
+    COMPONENTS,
+    COUNTS,
+    MERCHANTS,
+    PAST,
+    RISKS,
+    VOCABULARY,
+    numeric_columns,
+    past_steps,
+)
 
 LABEL = network.LABEL
 PREDICT_BATCH = 4096
@@ -127,7 +139,7 @@ def everything(data: Path, out: Path, least: float, clock: Clock) -> dict[str, A
     with clock.step("statistics", sum(sizes.values())):
         check_schema({name: describe(frame) for name, frame in splits.items()})
     with clock.step("transform", sizes["train"]):
-        preparation = Preparation(splits["train"])
+        preparation = Preparation(splits["train"], raw["merchant_id"].unique().sort().to_list())
         features = {name: preparation.arrays(frame) for name, frame in splits.items()}
     with clock.step("train"):
         model, epochs = fit(settings, features["train"], features["valid"])
@@ -283,64 +295,54 @@ def check_schema(statistics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> N
 class Preparation(tf.Module):
     """Raw features to what the network reads, in plain TensorFlow operations; its constants are learnt on train."""
 
-    def __init__(self, train: pl.DataFrame):
+    def __init__(self, train: pl.DataFrame, merchants: list[str]):
         super().__init__()
-        numeric = _numeric(_raw(train)).numpy().astype(float)
+        self.names = np.array([*merchants, ""], object)  # by number; -1 is none
+        numeric = numeric_columns(_raw(train, self.names)).numpy().astype(float)
         spread = numeric.std(axis=0)
         self.mean, self.std = numeric.mean(axis=0, dtype=float), np.where(spread == 0, 1.0, spread)
         order = np.linalg.eigh(np.cov((numeric - self.mean) / self.std, rowvar=False))[1][:, ::-1]
         self.components = order[:, :COMPONENTS].astype(np.float32)
         self.tables = [_vocabulary(train[name]) for name in CATEGORIES]
+        self.merchants = _vocabulary(train["merchant_id"], MERCHANTS + 1)
         self.edges = np.quantile(train["amount"].to_numpy(), np.linspace(0, 1, BUCKETS + 1)[1:-1]).astype(np.float32)
 
     def __call__(self, raw: Tensors) -> Tensors:
         """Features ``[batch, ...]`` as the network takes them, and the principal components."""
-        numeric = (_numeric(raw) - self.mean.astype(np.float32)) / self.std.astype(np.float32)
+        numeric = (numeric_columns(raw) - self.mean.astype(np.float32)) / self.std.astype(np.float32)
         codes = [table.lookup(raw[name]) for name, table in zip(CATEGORIES, self.tables, strict=True)]
         codes.append(tf.cast(tf.searchsorted(self.edges, raw["amount"][:, 0], side="right")[:, None], tf.int64))
         codes = tf.concat([code + column * VOCABULARY for column, code in enumerate(codes)], axis=1)
-        return {"numeric": numeric, "pca": tf.matmul(numeric, self.components), "codes": codes, "past": _past(raw)}
+        merchants = self.merchants.lookup(tf.concat([raw["merchant_id"], raw["past_merchant"]], axis=1))
+        return {
+            "numeric": numeric, "pca": tf.matmul(numeric, self.components), "codes": codes, "past": past_steps(raw),
+            "merchants": merchants,
+        }  # fmt: skip
 
     def arrays(self, frame: pl.DataFrame) -> Arrays:
         """A whole split in memory, with its label ``[rows, 1]``."""
-        features = {name: values.numpy() for name, values in self(_raw(frame)).items()}
+        features = {name: values.numpy() for name, values in self(_raw(frame, self.names)).items()}
         return features | {LABEL: frame[LABEL].to_numpy().astype(np.float32)[:, None]}
 
 
-def _raw(frame: pl.DataFrame) -> Tensors:
-    """The columns as tensors ``[rows, n]``; merchants stay numbers, since only whether they are equal matters."""
+def _raw(frame: pl.DataFrame, names: np.ndarray) -> Tensors:
+    """The columns as tensors ``[rows, n]``; past merchants get their names back."""
     floats = {name: frame[name].to_numpy().astype(np.float32) for name in (*AMOUNTS, *COUNTS, *RISKS)}
     words = {name: frame[name].fill_null("").to_numpy() for name in CATEGORIES}
     scalars = {
         **floats,
         **words,
         "event_time": frame["event_time"].to_numpy(),
-        "merchant_id": frame["merchant"].to_numpy(),
+        "merchant_id": frame["merchant_id"].to_numpy(),
     }
-    past = {name: tf.constant(frame[name].to_numpy()) for name in PASTS}
+    past = {name: tf.constant(frame[name].to_numpy()) for name in PASTS[:2]}
+    past["past_merchant"] = tf.constant(names[frame["past_merchant"].to_numpy()])
     return {name: tf.constant(values)[:, None] for name, values in scalars.items()} | past
 
 
-def _numeric(raw: Tensors) -> tf.Tensor:
-    usual = raw["customer_amount_30d"] / tf.maximum(raw["customer_count_30d"], 1.0)
-    day, week = (2 * math.pi * tf.cast(raw["event_time"] % n, tf.float32) / n for n in (86_400, 7 * 86_400))
-    columns = [tf.math.log1p(tf.maximum(raw[name], 0.0)) for name in AMOUNTS + COUNTS]
-    columns += [raw[name] for name in RISKS]
-    columns += [tf.math.log((tf.maximum(raw["amount"], 0.0) + 1.0) / (usual + 1.0))]
-    return tf.concat([*columns, tf.sin(day), tf.cos(day), tf.sin(week), tf.cos(week)], axis=1)
-
-
-def _past(raw: Tensors) -> tf.Tensor:
-    none = "" if raw["past_merchant"].dtype == tf.string else -1
-    there = tf.cast(tf.not_equal(raw["past_merchant"], none), tf.float32)
-    same = tf.cast(tf.equal(raw["past_merchant"], tf.cast(raw["merchant_id"], raw["past_merchant"].dtype)), tf.float32)
-    amount = tf.math.log1p(tf.maximum(raw["past_amount"], 0.0)) / 4.0
-    return tf.stack([amount, tf.math.log1p(tf.maximum(raw["past_age"], 0.0)) / 8.0, same, there], axis=2)
-
-
-def _vocabulary(column: pl.Series) -> tf.lookup.StaticHashTable:
+def _vocabulary(column: pl.Series, size: int = VOCABULARY) -> tf.lookup.StaticHashTable:
     """The most frequent values by number; the rest share the number after the last."""
-    top = column.drop_nulls().value_counts(sort=True).head(VOCABULARY - 1)[column.name].to_list()
+    top = column.drop_nulls().value_counts(sort=True).head(size - 1)[column.name].to_list()
     pairs = tf.lookup.KeyValueTensorInitializer(top, np.arange(len(top), dtype=np.int64))
     return tf.lookup.StaticHashTable(pairs, len(top))
 
@@ -383,7 +385,7 @@ def fit(settings: Mapping[str, Any], train: Arrays, valid: Arrays) -> tuple[kera
 
 
 def predict(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Logits, ``[rows, 1]``."""
+    """Logits and anomalies, ``[rows, 2]``."""
     return model.predict({name: features[name] for name in network.INPUTS}, batch_size=PREDICT_BATCH, verbose=0)
 
 

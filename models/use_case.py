@@ -18,7 +18,9 @@ class UseCase:
     - ``schema.pbtxt``: what the raw features have to be, read and kept by people;
     - ``features.py``: ``preprocessing_fn(inputs, custom_config)`` for ``tft``;
     - ``model.py``: ``build``, ``loss``, ``answers`` and ``operating_point``;
-    - ``evaluation.py``: ``eval_config(settings)`` with thresholds and slices.
+    - ``evaluation.py``: ``eval_config(settings)`` with thresholds and slices;
+    - ``sentences.py``, where rows form sequences: ``sentences(examples, settings)``, from which an embedding is learnt, its
+      settings in the group ``embedding``.
 
     Attributes:
         name: The word on the command line.
@@ -50,6 +52,10 @@ class UseCase:
     def load(self, part: str) -> Any:
         """The module itself; this is where a stage pays for the import."""
         return import_module(self.module(part))
+
+    def has(self, part: str) -> bool:
+        """Whether the package has that file; only the package itself is imported."""
+        return Path(import_module(self.package).__file__).with_name(f"{part}.py").is_file()
 
     @property
     def schema_path(self) -> Path:

@@ -91,6 +91,20 @@ def schema(
 
 
 @app.command()
+def neighbours(
+    case: Case,
+    value: Annotated[str, typer.Argument(help="A word of the embedding, such as a merchant's id.")],
+    number: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 5,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """What is most like a value, by the vectors that the last pushed run has learnt."""
+    from pipeline import command
+
+    command.neighbours(case, value, number, home, as_json)
+
+
+@app.command()
 def doctor(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """What this machine has, and what will and will not work here."""
     from pipeline import command

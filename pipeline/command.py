@@ -121,6 +121,29 @@ def demo(home: Path, headless: bool) -> int:
     return int(any(one.state != "pushed" for one in ended))
 
 
+def neighbours(case: str, value: str, number: int, home: Path, as_json: bool) -> None:
+    """Prints what is most like ``value`` by the embedding of the case's last pushed run.
+
+    Raises:
+        ValueError: for a case or a run without an embedding, or a value that has no vector.
+    """
+    from models.embedding import Embedding
+
+    if not find(case).has("sentences"):
+        raise ValueError(f"{case} learns no embedding: its package has no sentences.py.")
+    path = runtimes.local(home).metadata
+    pushed = [run for run in store.runs(path, case) if run.state == "pushed"]
+    found = store.outputs(path, pushed[-1].id).get("SkipGram", {}) if pushed else {}
+    if not found:
+        raise ValueError(f"No pushed run of {case} under {home} has an embedding; `showcase run {case}` makes one.")
+    near = Embedding.load(found["embedding"].uri).neighbours(value, number)
+    if as_json:
+        print(json.dumps([{"value": word, "cosine": cosine} for word, cosine in near], indent=1))
+        return
+    for word, cosine in near:
+        Console().print(f"{word}  {cosine:.3f}", highlight=False)
+
+
 def generate(case: str, out: Path, rows: int, days: int, seed: int, drift: list[str]) -> None:
     """Writes generated spans with a progress bar."""
     console = Console()

@@ -23,7 +23,10 @@ def build(plan: Plan) -> list[Stage]:
     anomalies = stages.example_validator(plan, statistics["statistics"], schema["schema"])
     gate = stages.gate(plan, anomalies["anomalies"])
     transform = stages.transform(plan, examples["examples"], schema["schema"])
-    trainer = stages.trainer(plan, examples["examples"], transform["transform_graph"], schema["schema"], gate)
+    embedding = stages.embedding(plan, examples["examples"])
+    trainer = stages.trainer(
+        plan, examples["examples"], transform["transform_graph"], schema["schema"], gate, embedding
+    )
     baseline = stages.baselines(plan, examples["examples"], transform["transform_graph"], trainer["model"])
     blessed = stages.resolver(plan)
     evaluator = stages.evaluator(
@@ -39,10 +42,11 @@ def build(plan: Plan) -> list[Stage]:
         statistics["statistics"],
     )
     pusher = stages.pusher(plan, evaluator["blessing"], serving["blessing"])
-    return [
-        schema, examples, statistics, transform, anomalies, gate, trainer,
+    built = [
+        schema, examples, statistics, transform, embedding, anomalies, gate, trainer,
         blessed, evaluator, lite, baseline, serving, pusher,
     ]  # fmt: skip
+    return [stage for stage in built if stage]  # not every case has every stage
 
 
 def draft(plan: Plan) -> list[Stage]:

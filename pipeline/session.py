@@ -80,7 +80,8 @@ class Plan:
 
     def fingerprint(self) -> str:
         """A hash of all that decides the result: data, settings, schema, code, libraries."""
-        modules = [self.case.module(part) for part in ("data", "features", "model", "evaluation")]
+        parts = ("data", "features", "model", "evaluation", "sentences")
+        modules = [self.case.module(part) for part in parts]
         parts = [
             self.case.name, self.source, self.first, self.last, self.settings, self.schema, self.data_version,
             code.digest("pipeline.graph", "models.training", *modules), [version(name) for name in PACKAGES],

@@ -20,7 +20,6 @@ from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.pusher.component import Pusher
 from tfx.components.schema_gen.component import SchemaGen
 from tfx.components.statistics_gen.component import StatisticsGen
-from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
 from tfx.dsl.components.base import base_node, executor_spec
 from tfx.dsl.components.common.resolver import Resolver
@@ -32,8 +31,10 @@ from components import (
     baseline,
     curated_schema,
     data_gate,
+    extended_trainer,
     lite_exporter,
     serving_check,
+    skip_gram,
     span_example_gen,
     versioned_pusher,
 )
@@ -107,9 +108,20 @@ def transform(plan: Plan, examples: Channel, schema: Channel) -> Stage:
     return Stage(node, (plan.case.module("features"),))
 
 
-def trainer(plan: Plan, examples: Channel, transform: Channel, schema: Channel, gate: Stage) -> Stage:
+def embedding(plan: Plan, examples: Channel) -> Stage | None:
+    """Learns vectors for the words of the case's sequences; None for a case that has no ``sentences.py``."""
+    if not plan.case.has("sentences"):
+        return None
+    node = skip_gram.SkipGram(examples=examples, config=_text(plan.config("embedding")))
+    return Stage(node, ("components.skip_gram", plan.case.module("sentences")))
+
+
+def trainer(
+    plan: Plan, examples: Channel, transform: Channel, schema: Channel, gate: Stage, embedding: Stage | None = None
+) -> Stage:
     """Fits the network and exports it with its transform graph."""
-    node = Trainer(
+    node = extended_trainer.Trainer(
+        pretrained=embedding and embedding["embedding"],
         run_fn="models.training.run_fn",
         examples=examples,
         transform_graph=transform,
@@ -120,7 +132,7 @@ def trainer(plan: Plan, examples: Channel, transform: Channel, schema: Channel, 
     )
     # Transform runs beside statistics and checks; what it learnt is used only once the gate is passed.
     node.add_upstream_node(gate.node)
-    return Stage(node, ("models.training", plan.case.module("model")))
+    return Stage(node, ("components.extended_trainer", "models.training", plan.case.module("model")))
 
 
 def baselines(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:

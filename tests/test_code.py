@@ -185,7 +185,7 @@ def test_what_a_stage_starts_as_a_program_of_its_own_counts_too(stages: dict, co
 def test_the_fingerprint_of_a_run_covers_the_code_of_every_stage(stages: dict) -> None:
     """What ``Plan.fingerprint`` hashes, against what the stages hash."""
     for case, nodes in stages.items():
-        parts = [f"models.{case}.{part}" for part in ("data", "features", "model", "evaluation")]
+        parts = [f"models.{case}.{part}" for part in ("data", "features", "model", "evaluation", "sentences")]
         whole = set(code.closure("pipeline.graph", "models.training", *parts))
         assert whole >= {name for modules in nodes.values() for name in code.closure(*modules)}
         assert "serving.session_load" in whole

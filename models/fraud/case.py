@@ -24,13 +24,32 @@ CASE = UseCase(
             "eval_days": 7,
             "columns": "",
         },
+        # Word2vec's parameters under their usual names: a word is a merchant, a sentence what a card visits.
+        "embedding": {
+            "embedding_size": 16,
+            "max_vocabulary_size": 20_000,
+            "min_occurrence": 5,
+            "skip_window": 3,
+            "num_skips": 4,
+            "num_sampled": 64,
+            "embedding_epochs": 4,
+            "embedding_rate": 0.2,
+            "embedding_seed": 1,
+        },
         "training": {
             **TRAINING,
             "batch_size": 512,
             "learning_rate": 0.005,
-            "width": 128,
-            "dropout": 0.2,
+            "width": 64,
+            "members": 8,
+            "frequencies": 8,
+            # weighted or focal; what a fraud counts, and how much less counts what is easy.
+            "loss": "weighted",
             "positive_weight": 1.0,
+            "focal_gamma": 2.0,
+            # dense, gru, attention or none; frozen, tuned or none.
+            "past_encoder": "dense",
+            "merchant_vectors": "frozen",
             # What an error costs: letting a fraud pass, and stopping an honest purchase.
             "miss_cost": 120.0,
             "review_cost": 12.0,

@@ -15,7 +15,12 @@ VOCABULARY = 64
 BUCKETS = 10
 COMPONENTS = 6
 PAST = 8
+MERCHANTS = 20_000
 DAY = 86_400
+# An episode of fraud lasts minutes or hours; habits show in what is older.
+BURSTS = (900.0, 3600.0, 21_600.0)
+HABIT = BURSTS[-1]
+TINY = math.log1p(6.0)
 
 Tensors = dict[str, tf.Tensor]
 
@@ -25,30 +30,88 @@ def preprocessing_fn(inputs: Tensors, custom_config: dict[str, Any] | None = Non
 
     Returns:
         ``numeric`` float32 ``[batch, N]`` (z-scores), ``pca`` float32 ``[batch, COMPONENTS]``, ``codes`` int64
-        ``[batch, 4]``, ``past`` float32 ``[batch, PAST, 4]`` and the label ``is_fraud`` float32 ``[batch, 1]``.
+        ``[batch, 4]``, ``past`` float32 ``[batch, PAST, 6]``, ``merchants`` int64 ``[batch, 1 + PAST]`` and the label
+        ``is_fraud`` float32 ``[batch, 1]``.
     """
     # One stacked tensor needs one analyzer instead of one a column; tracing time falls with their number.
-    raw = _numeric(inputs)
+    raw = numeric_columns(inputs)
     numeric = tft.scale_to_z_score(raw, elementwise=True, name="numeric")
     return {
         "numeric": numeric,
         "pca": _pca(raw, numeric),
         "codes": _codes(inputs),
-        "past": _past(inputs),
+        "past": past_steps(inputs),
+        "merchants": _merchants(inputs),
         "is_fraud": tf.cast(inputs["is_fraud"], tf.float32),
     }
 
 
-def _numeric(inputs: Tensors) -> tf.Tensor:
+def numeric_columns(inputs: Tensors) -> tf.Tensor:
     """Logarithms for what spreads over decades, angles for what repeats by day and week; ``[batch, N]``."""
-    usual = inputs["customer_amount_30d"] / tf.maximum(inputs["customer_count_30d"], 1.0)
     day = 2 * math.pi * tf.cast(inputs["event_time"] % DAY, tf.float32) / DAY
     week = 2 * math.pi * tf.cast(inputs["event_time"] % (7 * DAY), tf.float32) / (7 * DAY)
-    columns = [tf.math.log1p(tf.maximum(inputs[name], 0.0)) for name in AMOUNTS + COUNTS]
+    columns = [_log(inputs[name]) for name in AMOUNTS + COUNTS]
     columns += [inputs[name] for name in RISKS]
-    columns += [tf.math.log((tf.maximum(inputs["amount"], 0.0) + 1.0) / (usual + 1.0))]
+    columns += [_log(inputs["amount"]) - _log(_ticket(inputs, days)) for days in (30, 7)]
     columns += [tf.sin(day), tf.cos(day), tf.sin(week), tf.cos(week)]
-    return tf.concat(columns, axis=1)
+    return tf.concat([*columns, *_paces(inputs), *_amounts(inputs), *_rhythm(inputs)], axis=1)
+
+
+def _log(values: tf.Tensor) -> tf.Tensor:
+    return tf.math.log1p(tf.maximum(values, 0.0))
+
+
+def _ticket(inputs: Tensors, days: int) -> tf.Tensor:
+    """What the customer's purchases of the window cost in the mean."""
+    return inputs[f"customer_amount_{days}d"] / tf.maximum(inputs[f"customer_count_{days}d"], 1.0)
+
+
+def _paces(inputs: Tensors) -> list[tf.Tensor]:
+    """How the last day compares with a usual one: a ratio, which a network finds less easily than it is computed."""
+    names = ("customer_count", "customer_amount", "merchant_count")
+    return [_log(inputs[f"{name}_1d"]) - _log(inputs[f"{name}_30d"] / 30.0) for name in names]
+
+
+def _there(inputs: Tensors) -> tf.Tensor:
+    """1 where a step of the past holds a purchase, ``[batch, PAST]``."""
+    return tf.cast(tf.not_equal(inputs["past_merchant"], ""), tf.float32)
+
+
+def _amounts(inputs: Tensors) -> list[tf.Tensor]:
+    """The amount against those of the last purchases: their mean, spread, greatest and least; 0 without a past."""
+    there, past, amount = _there(inputs), _log(inputs["past_amount"]), _log(inputs["amount"])
+    some = tf.reduce_max(there, axis=1, keepdims=True)
+    mean = _mean(past, there)
+    spread = tf.sqrt(_mean(tf.square(past - mean), there))
+    greatest = tf.reduce_max(past * there, axis=1, keepdims=True)
+    least = tf.reduce_min(tf.where(there > 0, past, past + 99.0), axis=1, keepdims=True)
+    return [
+        some * (amount - mean),
+        some * (amount - mean) / (spread + 0.3),
+        amount - greatest,
+        some * (amount - least),
+    ]
+
+
+def _rhythm(inputs: Tensors) -> list[tf.Tensor]:
+    """How many of the last purchases are fresh, tiny and here, and whether the hour and the weekday are the usual ones.
+
+    Two times lie close on the clock where the cosine of the angle between them is near 1, and that angle is the age.
+    """
+    there, age = _there(inputs), inputs["past_age"]
+    fresh = [there * tf.cast(age < limit, tf.float32) for limit in BURSTS]
+    tiny = fresh[1] * tf.cast(_log(inputs["past_amount"]) < TINY, tf.float32)
+    here = tf.cast(tf.equal(inputs["past_merchant"], inputs["merchant_id"]), tf.float32)
+    old = there * tf.cast(age > HABIT, tf.float32)
+    counts = [tf.reduce_sum(one, axis=1, keepdims=True) for one in (*fresh, tiny, here)]
+    return counts + [_mean(tf.cos(2 * math.pi * age / period), old) for period in (DAY, 7 * DAY)]
+
+
+def _mean(values: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
+    """Of the values that are there, ``[batch, 1]``; 0 if none is."""
+    return tf.reduce_sum(values * there, axis=1, keepdims=True) / tf.maximum(
+        tf.reduce_sum(there, axis=1, keepdims=True), 1.0
+    )
 
 
 def _pca(raw: tf.Tensor, numeric: tf.Tensor) -> tf.Tensor:
@@ -82,11 +145,19 @@ def _codes(inputs: Tensors) -> tf.Tensor:
     return tf.concat([code + column * VOCABULARY for column, code in enumerate(codes)], axis=1)
 
 
-def _past(inputs: Tensors) -> tf.Tensor:
-    """The last purchases, oldest first: log amount, log age in seconds, at this merchant, and 1 where there was one."""
-    there = tf.cast(tf.not_equal(inputs["past_merchant"], ""), tf.float32)
+def _merchants(inputs: Tensors) -> tf.Tensor:
+    """Index of this merchant and of the last purchases' in one vocabulary; the unknown and the absent share the last."""
+    vocabulary = tft.vocabulary(inputs["merchant_id"], top_k=MERCHANTS, vocab_filename="merchant_id")
+    names = tf.concat([inputs["merchant_id"], inputs["past_merchant"]], axis=1)
+    return tft.apply_vocabulary(names, vocabulary, num_oov_buckets=1)
+
+
+def past_steps(inputs: Tensors) -> tf.Tensor:
+    """The last purchases, oldest first: log amount, log age in seconds, at this merchant, 1 where there was one, and how
+    far apart on the clock, as cosine and sine; ``[batch, PAST, 6]``."""
+    there, age = _there(inputs), inputs["past_age"]
     same = tf.cast(tf.equal(inputs["past_merchant"], inputs["merchant_id"]), tf.float32)
-    amount = tf.math.log1p(tf.maximum(inputs["past_amount"], 0.0)) / 4.0
     # Bursts show in seconds and habits in weeks: the logarithm keeps both apart.
-    age = tf.math.log1p(tf.maximum(inputs["past_age"], 0.0)) / 8.0
-    return tf.stack([amount, age, same, there], axis=2)
+    steps = [_log(inputs["past_amount"]) / 4.0, _log(age) / 8.0, same, there]
+    hour = 2 * math.pi * age / DAY
+    return tf.stack([*steps, there * tf.cos(hour), there * tf.sin(hour)], axis=2)

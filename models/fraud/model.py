@@ -1,4 +1,4 @@
-"""The fraud network: the purchase beside an encoding of the last purchases, one logit."""
+"""The fraud network: the purchase beside an encoding of the last purchases, one logit, and an anomaly beside it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,69 +9,161 @@ import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from models.embedding import Embedding
 from models.fraud.costs import served_threshold
 from models.fraud.features import CATEGORIES, PAST, VOCABULARY
-from models.fraud.layers import Periodic
+from models.fraud.layers import Anomaly, Heads, Likeness, Periodic, Views
 
-INPUTS = ("numeric", "codes", "past")
+INPUTS = ("numeric", "codes", "past", "merchants")
 LABEL = "is_fraud"
 MONITOR = "pr_auc"
 SCORE = "score"
+ENCODERS = ("dense", "gru", "attention", "none")
+LOSSES = ("weighted", "focal")
 
 
 def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pretrained: str = "") -> keras.Model:
-    """A Keras model from transformed features to one logit, ``[batch, 1]``.
+    """A Keras model from transformed features to a logit and the anomaly's squared error, ``[batch, 2]``.
+
+    In training it gives every member's logit and the error, ``[batch, members + 1]``.
 
     Args:
-        settings: ``width`` of the hidden layers and their ``dropout``.
+        settings: ``width`` of the hidden layers, their ``dropout`` and ``l2``, ``members`` of the ensemble,
+            ``frequencies`` of a number's phases, ``past_encoder``, and ``merchant_vectors``: ``frozen``, ``tuned`` or ``none``.
         features: Shapes and types of the transformed features, by name.
-        pretrained: Folder of weights that a stage before learnt; empty for none.
+        pretrained: Folder of the merchants' embedding, its rows in the order of the transform graph's vocabulary; empty
+            for none.
+
+    Raises:
+        ValueError: for an encoder or a loss that is not known.
     """
+    _known("past_encoder", settings["past_encoder"], ENCODERS)
+    _known("loss", settings["loss"], LOSSES)
     inputs = {
         name: keras.Input(features[name].shape[1:], dtype=features[name].dtype.name, name=name) for name in INPUTS
     }
     codes = keras.layers.Embedding((len(CATEGORIES) + 1) * VOCABULARY, 6, name="code_embedding")(inputs["codes"])
-    numeric = [inputs["numeric"], Periodic(name="periodic")(inputs["numeric"])]
-    hidden = [*numeric, keras.layers.Flatten()(codes), _past(inputs, settings)]
-    hidden = keras.layers.Concatenate()(hidden)
+    parts = [inputs["numeric"], keras.layers.Flatten()(codes)]
+    if settings["frequencies"]:
+        parts.append(Periodic(settings["frequencies"], name="periodic")(inputs["numeric"]))
+    parts += _past(inputs, settings, _merchants(inputs, settings, pretrained))
+    hidden = Views(settings["members"], name="views")(keras.layers.Concatenate()(parts))
     for width in (settings["width"], settings["width"] // 2):
-        hidden = keras.layers.Dense(width, activation="relu")(hidden)
-        hidden = keras.layers.Dropout(settings["dropout"])(hidden)
-    return keras.Model(inputs, keras.layers.Dense(1, name="logit")(hidden), name="fraud")
+        hidden = _dense(width, settings)(hidden)
+        # A rate of nothing still draws its random numbers, and they took half of a step.
+        hidden = keras.layers.Dropout(settings["dropout"])(hidden) if settings["dropout"] else hidden
+    logits = Heads(name="heads", dtype="float32")(hidden)
+    anomaly = Anomaly(name="anomaly", dtype="float32")(inputs["numeric"])
+    return keras.Model(inputs, keras.layers.Concatenate(dtype="float32")([logits, anomaly]), name="fraud")
 
 
-def _past(inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    """The last purchases as one vector, ``[batch, PAST * width / 8]``: one small network reads each of them.
+def _known(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"Setting '{name}' is one of {', '.join(choices)}, not '{value}'.")
 
-    Each step sees the present amount too, so that what is unusual is a relation and not a level. On one seed it was
-    ahead of a GRU over the same steps, and it has no loop that the edge would have to run.
+
+def _dense(width: int, settings: Mapping[str, Any], **more: Any) -> keras.layers.Dense:
+    l2 = keras.regularizers.L2(settings["l2"]) if settings["l2"] else None
+    return keras.layers.Dense(width, activation="relu", kernel_regularizer=l2, **more)
+
+
+def _merchants(inputs: Mapping[str, Any], settings: Mapping[str, Any], pretrained: str) -> Any:
+    """How like this merchant those of the last purchases are, ``[batch, PAST, 1]``; None without an embedding."""
+    if not pretrained or settings["merchant_vectors"] == "none":
+        return None
+    table = Embedding.load(pretrained).matrix
+    vectors = keras.layers.Embedding(
+        *table.shape,
+        embeddings_initializer=keras.initializers.Constant(table),
+        trainable=settings["merchant_vectors"] == "tuned",
+        name="merchant_embedding",
+    )(inputs["merchants"])
+    return Likeness(name="likeness")(vectors) * inputs["past"][:, :, 3:4]
+
+
+def _past(inputs: Mapping[str, Any], settings: Mapping[str, Any], likeness: Any) -> list[Any]:
+    """The last purchases as one vector, ``[batch, n]``; none for no encoder.
+
+    Each step sees the present amount too, so that what is unusual is a relation and not a level. ``dense`` reads every step
+    with the same small network and keeps them side by side; ``gru`` reads them one after the other; ``attention`` asks
+    them from the present purchase.
+
+    Question: A17
+    Answer: A CNN shares weights over space: a unit sees a neighbourhood, which layers widen; it is small and parallel.
+        An RNN shares weights over time and carries a state: any length, but one step after another, and gradients
+        fade, so LSTM and GRU gate them. Pictures: a CNN. Sequences: an RNN where order and length matter; attention,
+        parallel and without fading, has replaced many. Here both are measured against models without them.
+    Evidence: tour.evidence.losses.encoders
+    Proof: tests/test_fraud_evidence.py::test_the_receptive_field_is_what_a_gradient_reaches
     """
     present = keras.layers.RepeatVector(PAST)(inputs["numeric"][:, :1])
-    steps = keras.layers.Concatenate()([inputs["past"], present])
-    for width in (settings["width"] // 4, settings["width"] // 8):
-        steps = keras.layers.Dense(width, activation="relu")(steps)
-    return keras.layers.Flatten()(steps)
+    steps = keras.layers.Concatenate()([inputs["past"], present, *([] if likeness is None else [likeness])])
+    wide, narrow = 32, 16
+    match settings["past_encoder"]:
+        case "dense":
+            steps = _dense(narrow, settings)(_dense(wide, settings)(steps))
+            return [keras.layers.Flatten(name="past_vector")(steps)]
+        case "gru":
+            # Unrolled: PAST steps in a row without a loop, which the edge could not run.
+            return [keras.layers.GRU(wide, unroll=True, name="past_vector")(_dense(narrow, settings)(steps))]
+        case "attention":
+            query = keras.layers.Reshape((1, wide))(keras.layers.Dense(wide)(inputs["numeric"]))
+            answer = keras.layers.MultiHeadAttention(2, narrow)(query, _dense(wide, settings)(steps))
+            return [keras.layers.Flatten(name="past_vector")(answer)]
+    return []
 
 
 def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Cross-entropy of labels and logits, each ``[batch, 1]``, to ``[batch]``; a fraud counts ``positive_weight`` times."""
-    weight = settings["positive_weight"]
-    return lambda truth, logits: tf.nn.weighted_cross_entropy_with_logits(truth, logits, weight)[:, 0]
+    """Cross-entropy of labels ``[batch, 1]`` and logits, and the anomaly's squared error on honest purchases; ``[batch]``.
+
+    The outputs are ``[batch, members + 1]``, the error last: members' losses are averaged. A fraud counts
+    ``positive_weight`` times. ``focal`` multiplies by (1 - p) ** ``focal_gamma``, p being the probability of what is true
+    (Lin et al. 2017), so that what is easy counts less. The autoencoder shares no weight with the rest.
+
+    Question: A16
+    Answer: A loss says how wrong an output is, differentiably. Binary cross-entropy for yes or no, sparse categorical for
+        one of several classes, squared error for quantities, such as an autoencoder's reconstruction. Give logits, not
+        probabilities, or it can overflow. With few positives weight them or use a focal loss, and recalibrate after. A
+        loss is not the business metric: choose by the metric and the prices of errors.
+    Evidence: tour.evidence.losses.on_predictions
+    Proof: tests/test_fraud_model.py::test_the_focal_loss_is_its_formula
+    """
+    weight, gamma = settings["positive_weight"], settings["focal_gamma"] if settings["loss"] == "focal" else 0.0
+
+    def losses(truth: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        logits, error = outputs[:, :-1], outputs[:, -1]
+        truth = tf.cast(truth, logits.dtype)
+        entropy = tf.nn.weighted_cross_entropy_with_logits(tf.broadcast_to(truth, tf.shape(logits)), logits, weight)
+        if gamma:
+            entropy *= tf.sigmoid(logits * (1.0 - 2.0 * truth)) ** gamma
+        return tf.reduce_mean(entropy, axis=1) + (1.0 - truth[:, 0]) * error
+
+    return losses
 
 
-def quality(truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """``pr_auc``, the area under precision and recall (average precision), of labels and logits ``[rows, 1]``."""
-    return {"pr_auc": float(average_precision_score(truth[:, 0], logits[:, 0]))}
+def quality(truth: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
+    """``pr_auc``, the area under precision and recall (average precision), of labels ``[rows, 1]`` and logits or scores.
+
+    Args:
+        truth: Labels, ``[rows, 1]``.
+        outputs: Logits and the anomaly's errors, ``[rows, 2]``, or scores alone, ``[rows, 1]``; ``anomaly_pr_auc`` is what
+            the error, which has seen no fraud, is worth by itself.
+    """
+    names = ("pr_auc", "anomaly_pr_auc")
+    return {
+        name: float(average_precision_score(truth[:, 0], column))
+        for name, column in zip(names, outputs.T, strict=False)
+    }
 
 
-def operating_point(settings: Mapping[str, Any], truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """Calibration and threshold from the validation split, labels and logits ``[rows, 1]``.
+def operating_point(settings: Mapping[str, Any], truth: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
+    """Calibration and threshold from the validation split, labels ``[rows, 1]`` and outputs ``[rows, 2]``.
 
     The weighted loss overstates probabilities; Platt's scaling (Platt 1999) of the logit takes that back. With calibrated
     scores the cheapest threshold follows from the costs alone (Elkan 2001): stop a purchase where the expected loss of
     letting it pass exceeds the cost of a review.
     """
-    platt = LogisticRegression(C=1e6).fit(logits, truth[:, 0])
+    platt = LogisticRegression(C=1e6).fit(outputs[:, :1], truth[:, 0])
     slope, intercept = float(platt.coef_[0, 0]), float(platt.intercept_[0])
     if slope <= 0:
         # Too few frauds to fit on: to turn the order of the scores round is never right. The weight alone is taken back.
@@ -80,7 +172,11 @@ def operating_point(settings: Mapping[str, Any], truth: np.ndarray, logits: np.n
     return {"slope": slope, "intercept": intercept, "threshold": threshold}
 
 
-def answers(logits: tf.Tensor, point: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """What a client gets: ``score``, the probability of fraud, and ``decision``, 1 to stop; each float32 ``[batch]``."""
-    score = tf.sigmoid(logits[:, 0] * point["slope"] + point["intercept"])
-    return {"score": score, "decision": tf.cast(score >= point["threshold"], tf.float32)}
+def answers(outputs: tf.Tensor, point: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    """What a client gets, each float32 ``[batch]``.
+
+    ``score`` is the probability of fraud, ``decision`` 1 to stop, and ``anomaly`` the autoencoder's squared error: how
+    unlike honest purchases this one is, whether or not such a fraud has been seen before.
+    """
+    score = tf.sigmoid(outputs[:, 0] * point["slope"] + point["intercept"])
+    return {"score": score, "decision": tf.cast(score >= point["threshold"], tf.float32), "anomaly": outputs[:, 1]}

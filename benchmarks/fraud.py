@@ -1,0 +1,294 @@
+"""The fraud network against LightGBM and logistic regression over generator seeds, and what each of its parts brings.
+
+Everything about the network was chosen on the seeds of ``CHOICE``. On those of ``ACCEPTANCE`` nothing was chosen: their
+eval splits are looked at here only. Intervals are a bootstrap over customers, since frauds come in episodes of one card.
+
+    python -m benchmarks.fraud [--work FOLDER] [--only acceptance|choice]
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import apache_beam as beam
+import lightgbm
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+import tfx  # noqa: F401  puts a stand-in where TFDV looks for a part of tfx-bsl that is gone
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.protobuf import text_format
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx_bsl.public.tfxio import TFExampleRecord
+
+from components.extended_trainer import aligned
+from components.span_example_gen import Write
+from models import skip_gram, spans, training
+from models.calibration import BINS, expected_calibration_error
+from models.fraud import data, features, sentences
+from models.fraud import model as network
+from models.fraud.case import CASE
+from models.input import Transform, files
+from pipeline.runtime import local
+
+ACCEPTANCE = (7, 1, 2, 3)
+CHOICE = (101, 102, 103)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no sequence": {"past_encoder": "none"},
+    "GRU over the sequence": {"past_encoder": "gru"},
+    "attention over the sequence": {"past_encoder": "attention"},
+    "no merchant vectors": {"merchant_vectors": "none"},
+    "merchant vectors fine-tuned": {"merchant_vectors": "tuned"},
+    "one member": {"members": 1},
+    "no periodic features": {"frequencies": 0},
+    "focal loss": {"loss": "focal"},
+}
+DRAWS, LEVEL, CHUNK = 1000, 0.95, 100
+RESULT = Path(__file__).parent / "results" / "fraud.json"
+Arrays = dict[str, np.ndarray]
+
+
+def main() -> None:
+    """Runs both parts, prints their tables and writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, help="Folder for data, kept from run to run; a temporary one by default.")
+    parser.add_argument("--only", choices=("acceptance", "choice"), help="One part; the other stays as it was.")
+    told = parser.parse_args()
+    report = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        work = told.work or Path(scratch)
+        for name, part in (("acceptance", acceptance), ("choice", choice)):
+            for found in part(work) if told.only in (None, name) else ():
+                # After every row: what takes an hour should not be lost at its end.
+                report[name] = {"date": date.today().isoformat(), **found}
+                RESULT.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def acceptance(work: Path) -> Iterator[dict[str, Any]]:
+    """All models on the eval split of each seed of ``ACCEPTANCE``, with intervals; what is known after each seed."""
+    rows = []
+    for seed in ACCEPTANCE:
+        found = prepared(seed, work)
+        row = {"seed": seed, "frauds": int(found.splits["eval"][network.LABEL].sum()), **scored(found)}
+        rows.append(row)
+        yield {"split": "eval", "bins": BINS, "draws": DRAWS, "level": LEVEL, "rows": rows}
+        print(_table([row]), flush=True)
+
+
+def choice(work: Path) -> Iterator[dict[str, Any]]:
+    """Every variant on valid, by which it is chosen, and on eval, of each seed of ``CHOICE``; what is known after each."""
+    rows = []
+    for name, changes in VARIANTS.items():
+        runs = []
+        for seed in CHOICE:
+            found = prepared(seed, work)
+            scores, facts = network_scores(found, changes)
+            areas = {split: _area(found.splits[split], scores[split]) for split in ("valid", "eval")}
+            runs.append({"seed": seed, **areas, **facts})
+        means = {key: float(np.mean([run[key] for run in runs])) for key in ("valid", "eval", "seconds")}
+        rows.append({"variant": name, "changes": changes, **means, "parameters": runs[0]["parameters"], "runs": runs})
+        print(f"{name:30} valid {means['valid']:.4f} eval {means['eval']:.4f} {means['seconds']:.1f} s", flush=True)
+        yield {"seeds": list(CHOICE), "rows": rows}
+
+
+def scored(found: SimpleNamespace) -> dict[str, Any]:
+    """PR-AUC with its interval, calibration error and seconds of every model on eval, and the network's lead."""
+    held = found.splits["eval"]
+    truth, report = held[network.LABEL][:, 0], {}
+    scores, facts = network_scores(found, {})
+    answers = {"network": (scores["eval"], facts["seconds"])}
+    for name, (fit, columns) in BASELINES.items():
+        started = time.perf_counter()
+        score = fit(*(x for split in ("train", "valid") for x in (columns(found, split), _truth(found, split))))
+        seconds = time.perf_counter() - started
+        answers[name] = (score(columns(found, "eval")), seconds)
+    counts = list(_resampled(held["customer"], found.seed))
+    areas = {name: np.concatenate([weighted_area(truth, one, c) for c in counts]) for name, (one, _) in answers.items()}
+    for name, (one, seconds) in answers.items():
+        report[name] = {
+            "pr_auc": float(average_precision_score(truth, one)), "interval": _interval(areas[name]),
+            "calibration_error": expected_calibration_error(truth, one), "seconds": seconds,
+        }  # fmt: skip
+    leads = {name: _interval(areas["network"] - areas[name]) for name in BASELINES}
+    return {"models": report, "lead": leads, "parameters": facts["parameters"], "anomaly_pr_auc": facts["anomaly"]}
+
+
+def network_scores(found: SimpleNamespace, changes: Mapping[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+    """Served scores on valid and eval of the network, trained by the Trainer's own function and read from its export."""
+    settings = {**found.settings, **changes}
+    unknown = set(changes) - set(CASE.settings["training"])
+    if unknown:
+        raise ValueError(f"Fraud has no training setting '{unknown.pop()}'.")
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        told = SimpleNamespace(
+            train_files=[str(found.folder / "examples" / "Split-train" / "*")],
+            transform_graph_path=str(found.folder / "graph"),
+            serving_model_dir=f"{folder}/model",
+            model_run_dir=f"{folder}/run",
+            custom_config={"case": CASE.name, "settings": settings, "pretrained": str(found.folder / "aligned")},
+        )
+        training.run_fn(told)
+        record = json.loads(Path(folder, "run", "training.json").read_text())
+        signature = tf.saved_model.load(told.serving_model_dir).signatures["dense"]
+        answers = {
+            split: signature(**{name: tf.constant(found.splits[split][name]) for name in network.INPUTS})
+            for split in ("valid", "eval")
+        }
+    scores = {split: answer[network.SCORE].numpy() for split, answer in answers.items()}
+    facts = {
+        "seconds": sum(curve["seconds"] for curve in record["curves"]), "epochs": len(record["curves"]),
+        "parameters": record["parameters"], "anomaly": _area(found.splits["eval"], answers["eval"]["anomaly"].numpy()),
+    }  # fmt: skip
+    return scores, facts
+
+
+def prepared(seed: int, work: Path) -> SimpleNamespace:
+    """Examples, transform graph and embedding of a generator seed as the pipeline's own code makes them, kept in ``work``."""
+    if seed in _PREPARED:
+        return _PREPARED[seed]
+    groups = CASE.configured({"data_seed": str(seed)})
+    window = spans.window(data.prepare(None, work / "raw", groups["data"]), -1, -1)
+    groups["data"] |= data.check(window, groups["data"])
+    settings = {name: value for group in groups.values() for name, value in group.items()}
+    folder = work / f"prepared-{seed}"
+    if not (folder / "aligned" / "matrix.npy").exists():
+        with _pipeline() as pipeline:
+            _ = data.examples(pipeline, window, groups["data"]) | beam.ParDo(Write(str(folder / "examples")))
+        _analyze(folder / "examples", folder / "graph")
+        learnt = skip_gram.train(sentences.sentences(str(folder / "examples"), settings), settings)
+        learnt.facts["vocabulary"] = sentences.VOCABULARY
+        learnt.save(folder / "embedding")
+        aligned(str(folder / "embedding"), str(folder / "graph"), folder / "aligned")
+    transform = Transform(str(folder / "graph"))
+    splits = {split: _split(folder, split, transform) for split in ("train", "valid", "eval")}
+    matrix = np.load(folder / "aligned" / "matrix.npy")
+    _PREPARED[seed] = SimpleNamespace(seed=seed, folder=folder, settings=settings, splits=splits, matrix=matrix)
+    return _PREPARED[seed]
+
+
+_PREPARED: dict[int, SimpleNamespace] = {}
+
+
+def weighted_area(truth: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Average precision of each resample, ``[draws]``, from how often it holds each row, ``[draws, rows]``."""
+    order = np.argsort(-scores, kind="stable")
+    counts = counts[:, order].astype(np.float32)
+    hits = counts * truth[order].astype(np.float32)
+    precision = np.cumsum(hits, axis=1) / np.maximum(np.cumsum(counts, axis=1), 1.0)
+    return (hits * precision).sum(axis=1) / np.maximum(hits.sum(axis=1), 1.0)
+
+
+def _resampled(customers: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """How often each row is drawn, ``[CHUNK, rows]`` at a time: customers are drawn with all their rows."""
+    names, owner = np.unique(customers, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    for _ in range(DRAWS // CHUNK):
+        yield rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=CHUNK)[:, owner]
+
+
+def _interval(values: np.ndarray) -> list[float]:
+    return [float(one) for one in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
+
+
+def _columns(found: SimpleNamespace, split: str) -> np.ndarray:
+    """What the Baseline component gives its models: all inputs side by side."""
+    rows = found.splits[split]
+    return np.concatenate([rows[n].reshape(len(rows[n]), -1).astype(np.float32) for n in network.INPUTS], axis=1)
+
+
+def _likeness(found: SimpleNamespace, split: str) -> np.ndarray:
+    """In place of the merchants' numbers, of which trees can make little, what the network makes of them."""
+    rows = found.splits[split]
+    unit = found.matrix / np.maximum(np.linalg.norm(found.matrix, axis=1, keepdims=True), 1e-9)
+    here, past = rows["merchants"][:, 0], rows["merchants"][:, 1:]
+    cosine = np.einsum("rd,rpd->rp", unit[here], unit[past]) * rows["past"][:, :, 3]
+    inputs = [n for n in network.INPUTS if n != "merchants"]
+    flat = [rows[n].reshape(len(rows[n]), -1).astype(np.float32) for n in inputs]
+    return np.concatenate([*flat, cosine.astype(np.float32)], axis=1)
+
+
+def _logistic(x: np.ndarray, y: np.ndarray, _x: np.ndarray, _y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(x, y)
+    return lambda held: model.predict_proba(held)[:, 1]
+
+
+def _lightgbm(x: np.ndarray, y: np.ndarray, valid_x: np.ndarray, valid_y: np.ndarray) -> Callable:
+    model = lightgbm.LGBMClassifier(
+        n_estimators=400, learning_rate=0.05, num_leaves=31, min_child_samples=40, colsample_bytree=0.7,
+        subsample=0.8, subsample_freq=1, random_state=1, n_jobs=1, verbose=-1,
+    )  # fmt: skip
+    stop = lightgbm.early_stopping(30, verbose=False)
+    model.fit(x, y, eval_X=valid_x, eval_y=valid_y, eval_metric="average_precision", callbacks=[stop])
+    return lambda held: model.predict_proba(held)[:, 1]
+
+
+BASELINES = {
+    "LightGBM": (_lightgbm, _columns),
+    "LightGBM with likeness": (_lightgbm, _likeness),
+    "logistic regression": (_logistic, _columns),
+}
+
+
+def _split(folder: Path, split: str, transform: Transform) -> Arrays:
+    held = tf.constant(list(tf.data.TFRecordDataset(files(str(folder / "examples"), split)).as_numpy_iterator()))
+    rows = {name: value.numpy() for name, value in transform.parse(held).items()}
+    customer = tf.io.parse_example(held, {"customer_id": tf.io.FixedLenFeature([], tf.string)})["customer_id"]
+    return rows | {"customer": customer.numpy()}
+
+
+def _truth(found: SimpleNamespace, split: str) -> np.ndarray:
+    return found.splits[split][network.LABEL][:, 0]
+
+
+def _area(rows: Arrays, scores: np.ndarray) -> float:
+    return float(average_precision_score(rows[network.LABEL][:, 0], scores))
+
+
+def _pipeline() -> beam.Pipeline:
+    return beam.Pipeline(options=PipelineOptions(list(local(Path("/nowhere")).beam_args)))
+
+
+def _analyze(examples: Path, graph: Path) -> None:
+    """What the Transform component does: learns on the train split and writes the graph."""
+    schema = text_format.Parse(CASE.schema_path.read_text(), schema_pb2.Schema())
+    source = TFExampleRecord(str(examples / "Split-train" / "*"), schema=schema)
+    with tempfile.TemporaryDirectory() as scratch, tft_beam.Context(scratch), _pipeline() as pipeline:
+        raw = (pipeline | source.BeamSource(), source.TensorAdapterConfig())
+        _ = raw | tft_beam.AnalyzeDataset(features.preprocessing_fn) | tft_beam.WriteTransformFn(str(graph))
+        where = str(graph / tft.TFTransformOutput.RAW_METADATA_DIR)
+        _ = tft.DatasetMetadata(schema) | tft_beam.WriteMetadata(where, pipeline)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = ["seed  frauds  model                     PR-AUC  95%            ECE     seconds  network's lead, 95%"]
+    for row in rows:
+        for name, one in row["models"].items():
+            low, high = one["interval"]
+            lead = row["lead"].get(name)
+            tail = f"{lead[0]:+.3f} to {lead[1]:+.3f}" if lead else ""
+            lines.append(
+                f"{row['seed']:4}  {row['frauds']:6}  {name:24}  {one['pr_auc']:.4f}  {low:.3f} to {high:.3f}  "
+                f"{one['calibration_error']:.4f}  {one['seconds']:7.1f}  {tail}"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

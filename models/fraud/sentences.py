@@ -1,0 +1,32 @@
+"""The sentences of card purchases: the merchants that a card visits, one after the other."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from models.input import files
+
+VOCABULARY = "merchant_id"  # the transform graph's vocabulary of the same words
+BATCH = 8192
+FEATURES = {
+    "customer_id": tf.io.FixedLenFeature([], tf.string),
+    "merchant_id": tf.io.FixedLenFeature([], tf.string),
+    "event_time": tf.io.FixedLenFeature([], tf.int64),
+}
+
+
+def sentences(examples: str, settings: Mapping[str, Any]) -> list[list[str]]:
+    """Merchants of each customer's purchases in the train split, in order of time; no label is read.
+
+    Args:
+        examples: Folder of the examples, with ``Split-*`` folders.
+        settings: Not used here.
+    """
+    records = tf.data.TFRecordDataset(files(examples, "train")).batch(BATCH)
+    parts = [tf.io.parse_example(batch, FEATURES) for batch in records]
+    customer, merchant, time = (np.concatenate([part[name].numpy() for part in parts]) for name in FEATURES)
+    order = np.lexsort((merchant, time, customer))
+    ends = np.flatnonzero(customer[order][1:] != customer[order][:-1]) + 1
+    return [[word.decode() for word in sentence] for sentence in np.split(merchant[order], ends)]

@@ -1,0 +1,200 @@
+"""Word2vec's skip-gram with negative sampling (Mikolov et al. 2013) over any sequences of strings."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from models.embedding import Embedding
+
+BATCH = 2048
+# Noise words that a pair is set against; the batch shares those drawn, and their mean is taken so many times.
+NEGATIVES = 5
+TIMED = 30
+SETTINGS = (
+    "embedding_size", "max_vocabulary_size", "min_occurrence", "skip_window", "num_skips", "num_sampled",
+    "embedding_epochs", "embedding_rate",
+)  # fmt: skip
+Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def vocabulary(sequences: Sequence[Sequence[str]], max_vocabulary_size: int, min_occurrence: int) -> list[str]:
+    """The words that occur often enough, the most frequent first, equals by name."""
+    counts = Counter(word for sequence in sequences for word in sequence)
+    often = [word for word, count in counts.items() if count >= min_occurrence]
+    return sorted(often, key=lambda word: (-counts[word], word))[:max_vocabulary_size]
+
+
+def pairs(
+    sequences: Sequence[Sequence[int]], skip_window: int, num_skips: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centres and contexts, int64 ``[pairs]`` each, without a loop over words.
+
+    Of the at most ``2 * skip_window`` neighbours of each word in its sequence, ``num_skips`` are drawn, or all if there
+    are fewer.
+    """
+    words = np.concatenate([np.asarray(one, np.int64) for one in sequences] or [np.zeros(0, np.int64)])
+    owner = np.repeat(np.arange(len(sequences)), [len(one) for one in sequences])
+    offsets = np.array([step for step in range(-skip_window, skip_window + 1) if step])
+    places = np.arange(len(words))[:, None] + offsets
+    inside = (places >= 0) & (places < len(words))
+    places = np.where(inside, places, 0)
+    inside &= owner[places] == owner[:, None] if len(words) else inside
+    # Each neighbour draws a number, and the smallest are taken; those outside the sequence come last.
+    lot = np.where(inside, np.random.default_rng(seed).random(inside.shape), 2.0)
+    taken = np.argsort(lot, axis=1)[:, : min(num_skips, len(offsets))]
+    kept = np.take_along_axis(inside, taken, axis=1)
+    contexts = words[np.take_along_axis(places, taken, axis=1)]
+    return np.repeat(words, kept.sum(axis=1)), contexts[kept]
+
+
+def negative_sampling_loss(
+    centre: tf.Tensor, context: tf.Tensor, noise: tf.Tensor, hits: tf.Tensor, wanted: int
+) -> tf.Tensor:
+    """-log s(c.o) - sum over noise of log s(-c.n), ``[batch]``: is this word a neighbour, yes or no?
+
+    Args:
+        centre: Vectors of the centres, ``[batch, size]``.
+        context: Output vectors of their contexts, ``[batch, size]``.
+        noise: Output vectors of drawn words, ``[sampled, size]``, shared by the batch.
+        hits: 1 where a drawn word is the context itself, ``[batch, sampled]``; it does not count.
+        wanted: How many noise words a pair is set against: the mean over those drawn, times this.
+    """
+    true = tf.nn.softplus(-tf.reduce_sum(centre * context, axis=1))
+    false = tf.nn.softplus(tf.matmul(centre, noise, transpose_b=True)) * (1.0 - hits)
+    return true + wanted * tf.reduce_sum(false, axis=1) / tf.maximum(tf.reduce_sum(1.0 - hits, axis=1), 1.0)
+
+
+class Model(tf.Module):
+    """Input vectors, which are kept, and output vectors, which are not; a step by negative sampling or full softmax.
+
+    Question: A25
+    Answer: embedding_size is the length of a vector; max_vocabulary_size and min_occurrence decide which words get one;
+        skip_window is how far context reaches, num_skips how many contexts a word draws from it, num_sampled how many
+        noise words stand in for the whole vocabulary. Negative sampling asks "neighbour or noise?", so a step's cost
+        does not grow with the vocabulary, as a full softmax's does. Here a card's merchants are the sentence.
+    Evidence: tour.evidence.embedding.word2vec
+    Proof: tests/test_skip_gram.py::test_planted_groups_come_back_as_neighbours
+    """
+
+    def __init__(self, words: int, size: int, num_sampled: int, rate: float, seed: int):
+        super().__init__()
+        draw = tf.random.Generator.from_seed(seed)
+        self.centres = tf.Variable(draw.uniform([words, size], -0.5, 0.5) / size)
+        self.contexts = tf.Variable(tf.zeros([words, size]))
+        self.bias = tf.Variable(tf.zeros([words]))
+        self.squares = [tf.Variable(tf.fill(one.shape, 0.1)) for one in (self.centres, self.contexts, self.bias)]
+        self.words, self.rate, self.seed = words, rate, seed
+        self.sampled = min(num_sampled, words)
+
+    @tf.function
+    def sampled_step(self, centres: tf.Tensor, contexts: tf.Tensor) -> tf.Tensor:
+        """One step on pairs of word numbers, ``[batch]`` each; returns the mean loss. Frequent words are drawn more."""
+        drawn, _, _ = tf.random.log_uniform_candidate_sampler(
+            contexts[:, None], 1, self.sampled, unique=True, range_max=self.words, seed=self.seed
+        )
+        hits = tf.cast(contexts[:, None] == drawn[None, :], tf.float32)
+        with tf.GradientTape() as tape:
+            vectors = [
+                tf.gather(self.centres, centres),
+                tf.gather(self.contexts, contexts),
+                tf.gather(self.contexts, drawn),
+            ]
+            loss = tf.reduce_mean(negative_sampling_loss(*vectors, hits, NEGATIVES))
+        return self._apply(tape, loss, 2, tf.cast(len(centres), tf.float32))
+
+    @tf.function
+    def softmax_step(self, centres: tf.Tensor, contexts: tf.Tensor) -> tf.Tensor:
+        """The same step with cross-entropy over the whole vocabulary."""
+        with tf.GradientTape() as tape:
+            logits = tf.matmul(tf.gather(self.centres, centres), self.contexts, transpose_b=True) + self.bias
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(contexts, logits))
+        return self._apply(tape, loss, 3, tf.cast(len(centres), tf.float32))
+
+    def _apply(self, tape: tf.GradientTape, loss: tf.Tensor, number: int, batch: tf.Tensor) -> tf.Tensor:
+        """Adagrad (Duchi et al. 2011) on the sum over the batch, on the rows that were touched only."""
+        variables = (self.centres, self.contexts, self.bias)[:number]
+        for variable, square, gradient in zip(variables, self.squares, tape.gradient(loss, variables), strict=False):
+            if isinstance(gradient, tf.IndexedSlices):
+                rows, places = tf.unique(gradient.indices)
+                values = batch * tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+                square.scatter_add(tf.IndexedSlices(values * values, rows))
+                scale = tf.sqrt(tf.gather(square, rows))
+                variable.scatter_sub(tf.IndexedSlices(self.rate * values / scale, rows))
+            else:
+                values = batch * gradient
+                variable.assign_sub(self.rate * values * tf.math.rsqrt(square.assign_add(values * values)))
+        return loss
+
+
+def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Embedding:
+    """Learns a vector a word.
+
+    Args:
+        sequences: Words in order; a word's neighbours are its context.
+        settings: ``embedding_size``, ``max_vocabulary_size``, ``min_occurrence``, ``skip_window``, ``num_skips`` and
+            ``num_sampled``; ``embedding_epochs``, ``embedding_rate`` and ``embedding_seed``.
+
+    Raises:
+        ValueError: if fewer than two words are left, or more contexts are asked for than the window holds.
+    """
+    started = time.perf_counter()
+    if settings["num_skips"] > 2 * settings["skip_window"]:
+        raise ValueError(
+            f"num_skips is {settings['num_skips']}, and a skip_window of {settings['skip_window']} holds at most "
+            f"{2 * settings['skip_window']} contexts; lower the one or raise the other."
+        )
+    words = vocabulary(sequences, settings["max_vocabulary_size"], settings["min_occurrence"])
+    if len(words) < 2:
+        raise ValueError("Fewer than two words occur often enough for an embedding; lower min_occurrence.")
+    numbers = {word: number for number, word in enumerate(words)}
+    encoded = [[numbers[word] for word in sequence if word in numbers] for sequence in sequences]
+    model = Model(
+        len(words),
+        settings["embedding_size"],
+        settings["num_sampled"],
+        settings["embedding_rate"],
+        settings["embedding_seed"],
+    )
+    curve, seen = [], 0
+    for epoch in range(settings["embedding_epochs"]):
+        losses, count = _epoch(model, encoded, settings, settings["embedding_seed"] + epoch)
+        curve.append(float(np.mean(losses)))
+        seen += count
+    facts = {
+        "words": len(words), "sequences": len(sequences), "tokens": sum(map(len, encoded)), "pairs": seen,
+        "loss": curve, "seconds": time.perf_counter() - started,
+        "settings": {name: settings[name] for name in SETTINGS},
+    }  # fmt: skip
+    return Embedding(words, model.centres.numpy(), facts)
+
+
+def _epoch(model: Model, encoded: list[list[int]], settings: Mapping[str, Any], seed: int) -> tuple[list[float], int]:
+    """Draws contexts anew, shuffles and steps; returns the batches' losses and the number of pairs."""
+    centres, contexts = pairs(encoded, settings["skip_window"], settings["num_skips"], seed)
+    order = np.random.default_rng(seed).permutation(len(centres))
+    batch = min(BATCH, len(order))
+    starts = range(0, len(order) - batch + 1, batch) if batch else ()
+    data = [tf.constant(column[order]) for column in (centres, contexts)]
+    losses = [model.sampled_step(*(column[start : start + batch] for column in data)) for start in starts]
+    return [float(loss) for loss in losses], len(order)
+
+
+def step_times(words: int, size: int, num_sampled: int, batch: int = BATCH, times: int = TIMED) -> dict[str, float]:
+    """Median microseconds over ``times`` steps, by negative sampling and by full softmax, at a vocabulary of ``words``."""
+    model, rng = Model(words, size, num_sampled, 0.1, seed=1), np.random.default_rng(1)
+    centres, contexts = (tf.constant(rng.integers(0, words, batch)) for _ in range(2))
+    found = {}
+    for name, step in (("negative sampling", model.sampled_step), ("full softmax", model.softmax_step)):
+        step(centres, contexts)
+        found[name] = float(np.median([_timed(step, centres, contexts) for _ in range(times)])) * 1e6
+    return found
+
+
+def _timed(step: Step, centres: tf.Tensor, contexts: tf.Tensor) -> float:
+    started = time.perf_counter()
+    step(centres, contexts).numpy()
+    return time.perf_counter() - started
