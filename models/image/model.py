@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.image import layers
+
 INPUTS = ("pixels",)
 LABEL = "label_id"
 MONITOR = "accuracy"
@@ -17,7 +19,8 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     """A Keras model from pixels ``[batch, height, width, channels]`` to logits ``[batch, classes]``.
 
     Args:
-        settings: ``filters`` of the first block, ``dropout`` and the comma-separated ``classes``.
+        settings: ``filters`` of the first convolution, ``dropout``, ``l2``, ``batch_norm``, ``remat``, the augmentation
+            (``augment``, ``shift``, ``flip``, ``erase``) and the comma-separated ``classes``.
         features: Shapes and types of the transformed features, by name.
         pretrained: Folder of weights that a stage before learnt; empty for none.
 
@@ -30,18 +33,49 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     Proof: tests/test_evidence.py::test_the_image_network_learns_real_digits
     """
     pixels = keras.Input(features["pixels"].shape[1:], name="pixels")
-    hidden = pixels
-    for block, filters in enumerate((settings["filters"], 2 * settings["filters"], 4 * settings["filters"])):
-        for _ in range(2 if block < 2 else 1):
-            hidden = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(hidden)
-            hidden = keras.layers.BatchNormalization(momentum=0.9)(hidden)
-            hidden = keras.layers.ReLU()(hidden)
-        if block < 2:
-            hidden = keras.layers.MaxPooling2D(2)(hidden)
-    hidden = keras.layers.GlobalAveragePooling2D()(hidden)
-    hidden = keras.layers.Dropout(settings["dropout"])(hidden)
-    logits = keras.layers.Dense(len(settings["classes"].split(",")), name="logits")(hidden)
-    return keras.Model({"pixels": pixels}, logits, name="image")
+    hidden = body(augmented(pixels, settings), settings)
+    hidden = keras.layers.Dropout(settings["dropout"])(keras.layers.GlobalAveragePooling2D()(hidden))
+    logits = keras.layers.Dense(len(settings["classes"].split(",")), kernel_regularizer=_l2(settings), name="logits")
+    return keras.Model({"pixels": pixels}, logits(hidden), name="image")
+
+
+def augmented(pixels: Any, settings: Mapping[str, Any]) -> Any:
+    """Pictures moved, mirrored and partly hidden while training; outside it these layers hand on what they get."""
+    if not settings["augment"]:
+        return pixels
+    if settings["shift"]:
+        pixels = layers.Shift(settings["shift"], name="shift")(pixels)
+    if settings["flip"]:
+        pixels = keras.layers.RandomFlip("horizontal", name="flip")(pixels)
+    if settings["erase"]:
+        erase, area = (settings["erase"],) * 2, (0.05, 0.25)
+        pixels = keras.layers.RandomErasing(erase, area, fill_value=0.0, value_range=(0, 1), name="erase")(pixels)
+    return pixels
+
+
+def body(hidden: Any, settings: Mapping[str, Any]) -> Any:
+    """Pixels to ``4 * filters`` maps of a quarter of height and width."""
+    filters, together = settings["filters"], tf.distribute.get_strategy().num_replicas_in_sync > 1
+    switches = {"batch_norm": settings["batch_norm"], "synchronized": together, "l2": settings["l2"]}
+    hidden = _convolution(hidden, filters, settings, together)
+    for block, width in enumerate((2 * filters, 4 * filters), 1):
+        hidden = keras.layers.MaxPooling2D(2)(hidden)
+        hidden = _convolution(hidden, width, settings, together)
+        hidden = layers.Residual(**switches, remat=settings["remat"], name=f"residual_{block}")(hidden)
+    return hidden
+
+
+def _convolution(hidden: Any, filters: int, settings: Mapping[str, Any], synchronized: bool) -> Any:
+    plain = not settings["batch_norm"]
+    convolution = keras.layers.Conv2D(filters, 3, padding="same", use_bias=plain, kernel_regularizer=_l2(settings))
+    hidden = convolution(hidden)
+    if settings["batch_norm"]:
+        hidden = keras.layers.BatchNormalization(momentum=layers.MOMENTUM, synchronized=synchronized)(hidden)
+    return keras.layers.ReLU()(hidden)
+
+
+def _l2(settings: Mapping[str, Any]) -> keras.regularizers.Regularizer | None:
+    return keras.regularizers.L2(settings["l2"]) if settings["l2"] else None
 
 
 def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
