@@ -35,6 +35,8 @@ CASE = UseCase(
             "shift": 0.08,
             "flip": False,
             "erase": 0.5,
+            # A pretrained base under a new head: a file, a folder or a Keras application; empty for a network of ours.
+            "transfer": "",
         },
         "gates": {
             # Thresholds of the Evaluator, absolute and against the blessed model.

@@ -1,4 +1,13 @@
-"""The image network: a small convolutional network with batch normalisation, one logit a class."""
+"""The image network: convolutions with batch normalisation and residual blocks, one logit a class.
+
+Question: A8
+Answer: Keras is the high-level API: layers, models, optimizers, losses, metrics, fit. Keras 3 is a package of its own that
+    runs on TensorFlow, JAX or PyTorch; since TensorFlow 2.16 tf.keras is Keras 3. TensorFlow lies below: tensors,
+    gradients, graphs, devices, tf.data, SavedModel. A model can be written as a functional graph of layers, as here, or
+    as a subclass with a call of its own: the same weights give the same answers.
+Evidence: tour.evidence.networks.keras_on_tensorflow
+Proof: tests/test_networks.py::test_functional_and_subclassed_answer_equally_with_equal_weights
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.image import layers
+from models.image import layers, transfer
 
 INPUTS = ("pixels",)
 LABEL = "label_id"
@@ -20,9 +29,10 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
 
     Args:
         settings: ``filters`` of the first convolution, ``dropout``, ``l2``, ``batch_norm``, ``remat``, the augmentation
-            (``augment``, ``shift``, ``flip``, ``erase``) and the comma-separated ``classes``.
+            (``augment``, ``shift``, ``flip``, ``erase``), a pretrained base as ``transfer`` and the comma-separated
+            ``classes``.
         features: Shapes and types of the transformed features, by name.
-        pretrained: Folder of weights that a stage before learnt; empty for none.
+        pretrained: Folder with ``base.keras`` that a stage before learnt, which ``transfer`` then is not; empty for none.
 
     Question: B9
     Answer: Look at the data; decode, resize and scale pictures in the graph that is exported; stack convolution, batch
@@ -32,10 +42,14 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     Evidence: tour.evidence.image.whole_run
     Proof: tests/test_evidence.py::test_the_image_network_learns_real_digits
     """
-    pixels = keras.Input(features["pixels"].shape[1:], name="pixels")
+    shape, classes = tuple(features["pixels"].shape[1:]), len(settings["classes"].split(","))
+    if source := pretrained or settings["transfer"]:
+        base = transfer.base(source, shape)
+        return transfer.under_head(base, classes, settings["dropout"], lambda pixels: augmented(pixels, settings))
+    pixels = keras.Input(shape, name="pixels")
     hidden = body(augmented(pixels, settings), settings)
     hidden = keras.layers.Dropout(settings["dropout"])(keras.layers.GlobalAveragePooling2D()(hidden))
-    logits = keras.layers.Dense(len(settings["classes"].split(",")), kernel_regularizer=_l2(settings), name="logits")
+    logits = keras.layers.Dense(classes, kernel_regularizer=_l2(settings), name="logits")
     return keras.Model({"pixels": pixels}, logits(hidden), name="image")
 
 
@@ -54,7 +68,16 @@ def augmented(pixels: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def body(hidden: Any, settings: Mapping[str, Any]) -> Any:
-    """Pixels to ``4 * filters`` maps of a quarter of height and width."""
+    """Pixels to ``4 * filters`` maps of a quarter of height and width.
+
+    Question: A10
+    Answer: Say what comes in with Input, call layers on it, and make a Model of inputs and outputs: the functional API,
+        which checks shapes while building and takes several inputs and branches. Sequential is for one plain chain. Then
+        compile and fit with optimizer, loss and metrics, or train in a loop of your own; evaluate, predict, save. Logits
+        come out and softmax is left to loss and export.
+    Evidence: tour.evidence.networks.built
+    Proof: tests/test_networks.py::test_the_built_network_is_the_one_that_the_run_trained
+    """
     filters, together = settings["filters"], tf.distribute.get_strategy().num_replicas_in_sync > 1
     switches = {"batch_norm": settings["batch_norm"], "synchronized": together, "l2": settings["l2"]}
     hidden = _convolution(hidden, filters, settings, together)
@@ -79,7 +102,16 @@ def _l2(settings: Mapping[str, Any]) -> keras.regularizers.Regularizer | None:
 
 
 def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Cross-entropy of class indices ``[batch, 1]`` and logits ``[batch, classes]``, to ``[batch]``."""
+    """Cross-entropy of class indices ``[batch, 1]`` and logits ``[batch, classes]``, to ``[batch]``.
+
+    Question: B2
+    Answer: Keras by default: less code, fewer mistakes, saving and callbacks included. Low-level TensorFlow where Keras
+        does not reach. We left it twice: for the training step, since Keras 3's fit fails under multi-worker and
+        parameter-server strategies, which is why this loss is a plain function of one value an example; and for the
+        export, since one file has to hold the transform graph and three signatures. Layers stay Keras.
+    Evidence: tour.evidence.networks.where_keras_was_left
+    Proof: tests/test_networks.py::test_lines_are_those_that_python_would_run
+    """
     return lambda truth, logits: tf.nn.sparse_softmax_cross_entropy_with_logits(truth[:, 0], logits)
 
 
@@ -102,5 +134,14 @@ def operating_point(settings: Mapping[str, Any], truth: np.ndarray, logits: np.n
 
 
 def answers(logits: tf.Tensor, point: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """What a client gets: ``probabilities`` float32 ``[batch, classes]`` in the order of the class names."""
+    """What a client gets: ``probabilities`` float32 ``[batch, classes]`` in the order of the class names.
+
+    Question: A13
+    Answer: A nonlinear function of each unit; without one, stacked layers are one linear map. ReLU in hidden layers:
+        cheap and its gradient does not fade, but a unit that is never positive is dead. GELU and swish are smooth
+        cousins; tanh and sigmoid saturate. At the output sigmoid for yes or no, softmax for one of many. Losses take
+        logits: log and exponential fused overflow nowhere and the gradient is probability minus truth.
+    Evidence: tour.evidence.networks.activations
+    Proof: tests/test_networks.py::test_dead_units_are_those_that_never_answer
+    """
     return {"probabilities": tf.nn.softmax(logits / point["temperature"])}
