@@ -29,6 +29,14 @@ CASE = UseCase(
             "learning_rate": 0.004,
             "filters": 24,
             "dropout": 0.3,
+            "batch_norm": True,
+            # Pictures changed while training: moved by a share of their sides, mirrored, a part hidden with a probability.
+            "augment": True,
+            "shift": 0.08,
+            "flip": False,
+            "erase": 0.5,
+            # A pretrained base under a new head: a file, a folder or a Keras application; empty for a network of ours.
+            "transfer": "",
         },
         "gates": {
             # Thresholds of the Evaluator, absolute and against the blessed model.

@@ -1,4 +1,13 @@
-"""The image network: a small convolutional network with batch normalisation, one logit a class."""
+"""The image network: convolutions with batch normalisation and residual blocks, one logit a class.
+
+Question: A8
+Answer: Keras is the high-level API: layers, models, optimizers, losses, metrics, fit. Keras 3 is a package of its own that
+    runs on TensorFlow, JAX or PyTorch; since TensorFlow 2.16 tf.keras is Keras 3. TensorFlow lies below: tensors,
+    gradients, graphs, devices, tf.data, SavedModel. A model can be written as a functional graph of layers, as here, or
+    as a subclass with a call of its own: the same weights give the same answers.
+Evidence: tour.evidence.networks.keras_on_tensorflow
+Proof: tests/test_networks.py::test_functional_and_subclassed_answer_equally_with_equal_weights
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,6 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+
+from models.image import layers, transfer
 
 INPUTS = ("pixels",)
 LABEL = "label_id"
@@ -17,9 +28,11 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     """A Keras model from pixels ``[batch, height, width, channels]`` to logits ``[batch, classes]``.
 
     Args:
-        settings: ``filters`` of the first block, ``dropout`` and the comma-separated ``classes``.
+        settings: ``filters`` of the first convolution, ``dropout``, ``l2``, ``batch_norm``, ``remat``, the augmentation
+            (``augment``, ``shift``, ``flip``, ``erase``), a pretrained base as ``transfer`` and the comma-separated
+            ``classes``.
         features: Shapes and types of the transformed features, by name.
-        pretrained: Folder of weights that a stage before learnt; empty for none.
+        pretrained: Folder with ``base.keras`` that a stage before learnt, which ``transfer`` then is not; empty for none.
 
     Question: B9
     Answer: Look at the data; decode, resize and scale pictures in the graph that is exported; stack convolution, batch
@@ -29,23 +42,76 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     Evidence: tour.evidence.image.whole_run
     Proof: tests/test_evidence.py::test_the_image_network_learns_real_digits
     """
-    pixels = keras.Input(features["pixels"].shape[1:], name="pixels")
-    hidden = pixels
-    for block, filters in enumerate((settings["filters"], 2 * settings["filters"], 4 * settings["filters"])):
-        for _ in range(2 if block < 2 else 1):
-            hidden = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(hidden)
-            hidden = keras.layers.BatchNormalization(momentum=0.9)(hidden)
-            hidden = keras.layers.ReLU()(hidden)
-        if block < 2:
-            hidden = keras.layers.MaxPooling2D(2)(hidden)
-    hidden = keras.layers.GlobalAveragePooling2D()(hidden)
-    hidden = keras.layers.Dropout(settings["dropout"])(hidden)
-    logits = keras.layers.Dense(len(settings["classes"].split(",")), name="logits")(hidden)
-    return keras.Model({"pixels": pixels}, logits, name="image")
+    shape, classes = tuple(features["pixels"].shape[1:]), len(settings["classes"].split(","))
+    if source := pretrained or settings["transfer"]:
+        base = transfer.base(source, shape)
+        return transfer.under_head(base, classes, settings["dropout"], lambda pixels: augmented(pixels, settings))
+    pixels = keras.Input(shape, name="pixels")
+    hidden = body(augmented(pixels, settings), settings)
+    hidden = keras.layers.Dropout(settings["dropout"])(keras.layers.GlobalAveragePooling2D()(hidden))
+    logits = keras.layers.Dense(classes, kernel_regularizer=_l2(settings), name="logits")
+    return keras.Model({"pixels": pixels}, logits(hidden), name="image")
+
+
+def augmented(pixels: Any, settings: Mapping[str, Any]) -> Any:
+    """Pictures moved, mirrored and partly hidden while training; outside it these layers hand on what they get."""
+    if not settings["augment"]:
+        return pixels
+    if settings["shift"]:
+        pixels = layers.Shift(settings["shift"], name="shift")(pixels)
+    if settings["flip"]:
+        pixels = keras.layers.RandomFlip("horizontal", name="flip")(pixels)
+    if settings["erase"]:
+        erase, area = (settings["erase"],) * 2, (0.05, 0.25)
+        pixels = keras.layers.RandomErasing(erase, area, fill_value=0.0, value_range=(0, 1), name="erase")(pixels)
+    return pixels
+
+
+def body(hidden: Any, settings: Mapping[str, Any]) -> Any:
+    """Pixels to ``4 * filters`` maps of a quarter of height and width.
+
+    Question: A10
+    Answer: Say what comes in with Input, call layers on it, and make a Model of inputs and outputs: the functional API,
+        which checks shapes while building and takes several inputs and branches. Sequential is for one plain chain. Then
+        compile and fit with optimizer, loss and metrics, or train in a loop of your own; evaluate, predict, save. Logits
+        come out and softmax is left to loss and export.
+    Evidence: tour.evidence.networks.built
+    Proof: tests/test_networks.py::test_the_built_network_is_the_one_that_the_run_trained
+    """
+    filters, together = settings["filters"], tf.distribute.get_strategy().num_replicas_in_sync > 1
+    switches = {"batch_norm": settings["batch_norm"], "synchronized": together, "l2": settings["l2"]}
+    hidden = _convolution(hidden, filters, settings, together)
+    for block, width in enumerate((2 * filters, 4 * filters), 1):
+        hidden = keras.layers.MaxPooling2D(2)(hidden)
+        hidden = _convolution(hidden, width, settings, together)
+        hidden = layers.Residual(**switches, remat=settings["remat"], name=f"residual_{block}")(hidden)
+    return hidden
+
+
+def _convolution(hidden: Any, filters: int, settings: Mapping[str, Any], synchronized: bool) -> Any:
+    plain = not settings["batch_norm"]
+    convolution = keras.layers.Conv2D(filters, 3, padding="same", use_bias=plain, kernel_regularizer=_l2(settings))
+    hidden = convolution(hidden)
+    if settings["batch_norm"]:
+        hidden = keras.layers.BatchNormalization(momentum=layers.MOMENTUM, synchronized=synchronized)(hidden)
+    return keras.layers.ReLU()(hidden)
+
+
+def _l2(settings: Mapping[str, Any]) -> keras.regularizers.Regularizer | None:
+    return keras.regularizers.L2(settings["l2"]) if settings["l2"] else None
 
 
 def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Cross-entropy of class indices ``[batch, 1]`` and logits ``[batch, classes]``, to ``[batch]``."""
+    """Cross-entropy of class indices ``[batch, 1]`` and logits ``[batch, classes]``, to ``[batch]``.
+
+    Question: B2
+    Answer: Keras by default: less code, fewer mistakes, saving and callbacks included. Low-level TensorFlow where Keras
+        does not reach. We left it twice: for the training step, since Keras 3's fit fails under multi-worker and
+        parameter-server strategies, which is why this loss is a plain function of one value an example; and for the
+        export, since one file has to hold the transform graph and three signatures. Layers stay Keras.
+    Evidence: tour.evidence.networks.where_keras_was_left
+    Proof: tests/test_networks.py::test_lines_are_those_that_python_would_run
+    """
     return lambda truth, logits: tf.nn.sparse_softmax_cross_entropy_with_logits(truth[:, 0], logits)
 
 
@@ -68,5 +134,14 @@ def operating_point(settings: Mapping[str, Any], truth: np.ndarray, logits: np.n
 
 
 def answers(logits: tf.Tensor, point: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """What a client gets: ``probabilities`` float32 ``[batch, classes]`` in the order of the class names."""
+    """What a client gets: ``probabilities`` float32 ``[batch, classes]`` in the order of the class names.
+
+    Question: A13
+    Answer: A nonlinear function of each unit; without one, stacked layers are one linear map. ReLU in hidden layers:
+        cheap and its gradient does not fade, but a unit that is never positive is dead. GELU and swish are smooth
+        cousins; tanh and sigmoid saturate. At the output sigmoid for yes or no, softmax for one of many. Losses take
+        logits: log and exponential fused overflow nowhere and the gradient is probability minus truth.
+    Evidence: tour.evidence.networks.activations
+    Proof: tests/test_networks.py::test_dead_units_are_those_that_never_answer
+    """
     return {"probabilities": tf.nn.softmax(logits / point["temperature"])}
