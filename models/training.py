@@ -14,9 +14,11 @@ import tensorflow as tf
 
 from models import export, optimizers
 from models.catalog import find
-from models.input import Transform, batches, files, load
+from models.input import Transform, batches, dataset, files, load
+from models.rows import sample
 
 PREDICT_BATCH = 4096
+MEASURED = 20_000
 
 
 @dataclass
@@ -46,7 +48,7 @@ def run_fn(fn_args: Any) -> None:
     Leaves ``training.json`` (curves, counts, settings) in the model run folder.
     """
     config = fn_args.custom_config
-    network, settings = find(config["case"]).load("model"), config["settings"]
+    network, settings = find(config["case"]).load("model"), tuned(config["settings"], fn_args.hyperparameters)
     seed_everything(settings["seed"])
     transform = Transform(fn_args.transform_graph_path)
     keep = (*network.INPUTS, network.LABEL)
@@ -57,7 +59,45 @@ def run_fn(fn_args: Any) -> None:
     logits = predict(fitted.model, valid)
     point = network.operating_point(settings, valid[network.LABEL], logits)
     export.save(fn_args.serving_model_dir, network, fitted.model, transform, point, settings)
-    _record(Path(fn_args.model_run_dir), fitted, settings, point, network.quality(valid[network.LABEL], logits))
+    record = {"fit": measured(network, settings, fitted.model, examples, transform, valid)}
+    if settings["folds"]:
+        from models.folds import cross_validate  # which trains with this module
+
+        whole = load(files(examples, "train"), transform, keep)
+        record["folds"] = cross_validate(network, settings, transform.features, whole, valid)
+    quality = network.quality(valid[network.LABEL], logits)
+    _record(Path(fn_args.model_run_dir), fitted, settings, point, quality, record)
+
+
+def tuned(settings: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The settings with what the Tuner found over them; ``found`` is a KerasTuner configuration, None without a Tuner."""
+    return {**settings, **(found["values"] if found else {})}
+
+
+def measured(
+    network: Any,
+    settings: Mapping[str, Any],
+    model: keras.Model,
+    examples: str,
+    transform: Transform,
+    valid: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    """How the kept weights do on train and on valid, both in inference mode, so that the two can be compared.
+
+    The loss of an epoch is another thing: it is taken with dropout and augmentation on, while the weights change.
+
+    Returns:
+        The name of the monitored ``metric``; for ``train``, a sample of at most ``MEASURED`` rows, and for ``valid`` each
+        ``rows``, ``loss`` (without penalties) and the network's metrics.
+    """
+    keep = (*network.INPUTS, network.LABEL)
+    train = sample(dataset(files(examples, "train"), transform, keep).as_numpy_iterator(), MEASURED, settings["seed"])
+    found = {"metric": network.MONITOR}
+    for split, rows in (("train", train), ("valid", valid)):
+        logits, truth = predict(model, rows), rows[network.LABEL]
+        loss = float(tf.reduce_mean(network.loss(settings)(truth, logits)))
+        found[split] = {"rows": len(truth), "loss": loss, **network.quality(truth, logits)}
+    return found
 
 
 def seed_everything(seed: int) -> None:
@@ -109,7 +149,7 @@ def fit(
         print(_line(epoch, epochs, fitted.curves[-1]), flush=True)
         if fitted.curves[-1][network.MONITOR] > best:
             best, fitted.best, kept = fitted.curves[-1][network.MONITOR], epoch, model.get_weights()
-        elif epoch - fitted.best >= settings["patience"]:
+        elif settings["patience"] and epoch - fitted.best >= settings["patience"]:
             break
     model.set_weights(kept)
     return fitted
@@ -183,12 +223,17 @@ def _line(epoch: int, epochs: int, curve: Mapping[str, float]) -> str:
 
 
 def _record(
-    folder: Path, fitted: Fit, settings: Mapping[str, Any], point: Mapping[str, float], quality: Mapping
+    folder: Path,
+    fitted: Fit,
+    settings: Mapping[str, Any],
+    point: Mapping[str, float],
+    quality: Mapping[str, float],
+    more: Mapping[str, Any],
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "rows": fitted.rows, "batch_size": fitted.batch_size, "steps": fitted.steps, "best_epoch": fitted.best,
         "parameters": fitted.model.count_params(), "curves": fitted.curves, "settings": dict(settings),
-        "operating_point": dict(point), "valid": dict(quality),
+        "operating_point": dict(point), "valid": dict(quality), **more,
     }  # fmt: skip
     (folder / "training.json").write_text(json.dumps(record, indent=1))

@@ -26,6 +26,7 @@ def run(
     columns: Annotated[str, typer.Option(help="Other column names, OURS=YOURS, comma-separated.")] = "",
     schema: Annotated[Path | None, typer.Option(help="Schema to use in place of the case's own.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again, cached or not.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Search for better training settings first.")] = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +36,7 @@ def run(
     changes = _pairs(set_ or []) | ({"columns": columns} if columns else {})
     first, last = _window(spans)
     ended = command.run(
-        case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh
+        case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh, tune=tune
     )
     raise typer.Exit(0 if ended.state == "pushed" else 1)
 

@@ -23,11 +23,13 @@ def build(plan: Plan) -> list[Stage]:
     anomalies = stages.example_validator(plan, statistics["statistics"], schema["schema"])
     gate = stages.gate(plan, anomalies["anomalies"])
     transform = stages.transform(plan, examples["examples"], schema["schema"])
-    trainer = stages.trainer(plan, examples["examples"], transform["transform_graph"], schema["schema"], gate)
+    tuner = stages.tuner(plan, examples["examples"], transform["transform_graph"], schema["schema"], gate)
+    trainer = stages.trainer(plan, examples["examples"], transform["transform_graph"], schema["schema"], gate, tuner)
+    fit = stages.fit(plan, trainer["model_run"])
     baseline = stages.baselines(plan, examples["examples"], transform["transform_graph"], trainer["model"])
     blessed = stages.resolver(plan)
     evaluator = stages.evaluator(
-        plan, examples["examples"], trainer["model"], blessed["model"], schema["evaluation_schema"]
+        plan, examples["examples"], trainer["model"], blessed["model"], schema["evaluation_schema"], fit
     )
     lite = stages.lite(plan, examples["examples"], transform["transform_graph"], trainer["model"])
     serving = stages.serving(
@@ -39,10 +41,11 @@ def build(plan: Plan) -> list[Stage]:
         statistics["statistics"],
     )
     pusher = stages.pusher(plan, evaluator["blessing"], serving["blessing"])
-    return [
-        schema, examples, statistics, transform, anomalies, gate, trainer,
+    built = [
+        schema, examples, statistics, transform, anomalies, gate, tuner, trainer, fit,
         blessed, evaluator, lite, baseline, serving, pusher,
     ]  # fmt: skip
+    return [stage for stage in built if stage]
 
 
 def draft(plan: Plan) -> list[Stage]:

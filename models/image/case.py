@@ -1,6 +1,6 @@
 """Image classification: which of the classes a picture shows."""
 
-from models.defaults import TRAINING
+from models.defaults import SPACE, TRAINING
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -35,10 +35,13 @@ CASE = UseCase(
             "min_accuracy": 0.90,
             "min_class_accuracy": 0.70,
             "max_accuracy_loss": 0.01,
+            # FitGate: how much better the metric may be on train than on valid; 0 turns the gate off.
+            "max_gap": 0.08,
             # LiteExporter: the largest difference of probability and loss of metric that a variant may have.
             "lite_tolerance": 1e-4,
             "lite_metric_loss": 0.01,
         },
     },
     watch=("brightness", "contrast"),
+    space={**SPACE, "filters": (16, 24, 32)},
 )
