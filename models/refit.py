@@ -1,6 +1,7 @@
 """Training on rows in memory: what tuning, cross-validation and ablation do many times over."""
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 import tensorflow as tf
@@ -9,13 +10,29 @@ from models.rows import Rows
 from models.training import Fit, fit, seed_everything
 
 
+class LastEpoch:
+    """A network module that monitors the count of epochs: the last one is kept, as without early stopping."""
+
+    MONITOR = "epochs_so_far"
+
+    def __init__(self, network: Any):
+        self._network, self._epochs = network, count(1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def quality(self, truth: Any, logits: Any) -> dict[str, float]:
+        """The network's metrics and the count."""
+        return {**self._network.quality(truth, logits), self.MONITOR: float(next(self._epochs))}
+
+
 def fit_rows(
     network: Any, settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], train: Rows, valid: Rows
 ) -> Fit:
     """The Trainer's loop on arrays, ``[rows, ...]`` a feature, seeded anew, so that calls can be compared."""
     seed_everything(settings["seed"])
-    count, tensors = len(train[network.LABEL]), {name: tf.constant(values) for name, values in train.items()}
-    order = tf.data.Dataset.range(count).shuffle(count, seed=settings["seed"])
-    order = order.batch(min(settings["batch_size"], count), drop_remainder=True)
+    rows, tensors = len(train[network.LABEL]), {name: tf.constant(values) for name, values in train.items()}
+    order = tf.data.Dataset.range(rows).shuffle(rows, seed=settings["seed"])
+    order = order.batch(min(settings["batch_size"], rows), drop_remainder=True)
     stream = order.map(lambda index: {name: tf.gather(values, index) for name, values in tensors.items()})
-    return fit(network, settings, features, stream.repeat().prefetch(2), count, valid)
+    return fit(network, settings, features, stream.repeat().prefetch(2), rows, valid)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from models import export, optimizers
 from models.catalog import find
 from models.input import Transform, batches, dataset, files, load
-from models.rows import sample
+from models.rows import Rows, sample
 
 PREDICT_BATCH = 4096
 MEASURED = 20_000
@@ -59,7 +59,8 @@ def run_fn(fn_args: Any) -> None:
     logits = predict(fitted.model, valid)
     point = network.operating_point(settings, valid[network.LABEL], logits)
     export.save(fn_args.serving_model_dir, network, fitted.model, transform, point, settings)
-    record = {"fit": measured(network, settings, fitted.model, examples, transform, valid)}
+    seen = dataset(files(examples, "train"), transform, keep).as_numpy_iterator()
+    record = {"fit": measured(network, settings, fitted.model, sample(seen, MEASURED, settings["seed"]), valid)}
     if settings["folds"]:
         from models.folds import cross_validate  # which trains with this module
 
@@ -74,25 +75,16 @@ def tuned(settings: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[
     return {**settings, **(found["values"] if found else {})}
 
 
-def measured(
-    network: Any,
-    settings: Mapping[str, Any],
-    model: keras.Model,
-    examples: str,
-    transform: Transform,
-    valid: Mapping[str, np.ndarray],
-) -> dict[str, Any]:
-    """How the kept weights do on train and on valid, both in inference mode, so that the two can be compared.
+def measured(network: Any, settings: Mapping[str, Any], model: keras.Model, train: Rows, valid: Rows) -> dict[str, Any]:
+    """How the kept weights do on train (or a sample of it) and on valid, in inference mode, so that both can be compared.
 
     The loss of an epoch is another thing: it is taken with dropout and augmentation on, while the weights change.
 
     Returns:
-        The name of the monitored ``metric``; for ``train``, a sample of at most ``MEASURED`` rows, and for ``valid`` each
-        ``rows``, ``loss`` (without penalties) and the network's metrics.
+        The name of the monitored ``metric``, and for ``train`` and ``valid`` each ``rows``, ``loss`` (without penalties)
+        and the network's metrics.
     """
-    keep = (*network.INPUTS, network.LABEL)
-    train = sample(dataset(files(examples, "train"), transform, keep).as_numpy_iterator(), MEASURED, settings["seed"])
-    found = {"metric": network.MONITOR}
+    found: dict[str, Any] = {"metric": network.MONITOR}
     for split, rows in (("train", train), ("valid", valid)):
         logits, truth = predict(model, rows), rows[network.LABEL]
         loss = float(tf.reduce_mean(network.loss(settings)(truth, logits)))

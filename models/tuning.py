@@ -138,8 +138,8 @@ def planned(space: Mapping[str, Any], settings: Mapping[str, Any]) -> list[dict[
     optimizers = space.get("optimizer", [settings["optimizer"]])
     rates = [settings["learning_rate"]]
     if "learning_rate" in space:
-        rates = [float(rate) for rate in np.geomspace(*_bounds("learning_rate", space, settings), RATES)]
-        rates.sort(key=lambda rate: abs(math.log(rate / rates[RATES // 2])))
+        spread = np.geomspace(*_bounds("learning_rate", space, settings), RATES)
+        rates = [float(spread[index]) for index in sorted(range(RATES), key=lambda index: abs(index - RATES // 2))]
     usual = {name: settings[name] for name in space}
     trials = [{"learning_rate": rate, "optimizer": name} for rate, name in product(rates, optimizers)]
     return [usual | {name: value for name, value in one.items() if name in space} for one in trials]
