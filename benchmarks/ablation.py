@@ -47,8 +47,8 @@ def main() -> None:
     from models.catalog import CASES
 
     told, console = _arguments(), Console(width=None if sys.stdout.isatty() else 110)
-    report: dict[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "seeds": told.seeds, "cases": {}}
-    for case in CASES:
+    report: dict[str, Any] = json.loads(told.out.read_text()) if told.out.is_file() else {"cases": {}}
+    for case in told.cases or CASES:
         try:
             report["cases"][case] = measure(told.home, case, told.seeds, console)
         except ValueError as error:
@@ -69,8 +69,9 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
     network = context.case.load("model")
     keep = (*network.INPUTS, network.LABEL)
     whole = {split: context.rows(split, keep, sys.maxsize) for split in ("train", "valid", "eval")}
-    settings = {name: value for group in context.settings.values() for name, value in group.items()}
-    settings |= {"epochs": EPOCHS[case], "patience": 0}
+    groups = (*context.case.settings.values(), *context.settings.values())  # the run may be older than a setting
+    settings = {name: value for group in groups for name, value in group.items()}
+    settings |= {"epochs": EPOCHS[case], "patience": 0, "strategy": "none"}
     runs: dict[str, list[dict[str, float]]] = {}
     started = time.perf_counter()
     for name, seed, changed in trainings(network, settings, specs(whole["train"]), seeds):
@@ -85,6 +86,7 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
     folds = cross_validate(network, cross, specs(train), picked(train, slice(None)), whole["valid"])
     single = _trained(network, cross, "early stopping", train, whole)
     return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "seeds": seeds,
         "metric": network.MONITOR, "rows": ROWS[case], "epochs": EPOCHS[case], "methods": rows,
         "folds": {"folds": FOLDS, **summary(folds, network.MONITOR), "valid": single["valid"], "eval": single["eval"]},
         "seconds": round(time.perf_counter() - started, 1),
@@ -158,6 +160,7 @@ def table(case: str, found: Mapping[str, Any]) -> Table:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--home", type=Path, default=ROOT / "runs", help="Home with a pushed run of every case.")
+    parser.add_argument("--cases", nargs="+", help="All by default; what is known of the others stays.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "ablation.json")
     return parser.parse_args()

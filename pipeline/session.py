@@ -231,6 +231,7 @@ def _facts(plan: Plan) -> dict[str, str]:
         "spans": f"{plan.first}:{plan.last}",
         "data_version": plan.data_version,
         "settings": json.dumps(plan.settings, sort_keys=True),
+        "space": json.dumps(plan.space),
         "commit": _commit(),
         "pid": str(os.getpid()),
     }

@@ -40,7 +40,7 @@ CASE = UseCase(
             "min_pr_auc": 0.30,
             "max_pr_auc_loss": 0.02,
             # FitGate: how much better the metric may be on train than on valid; 0 turns the gate off.
-            "max_gap": 0.35,
+            "max_gap": 0.3,
             # LiteExporter: the largest difference of score and loss of metric that a variant may have.
             "lite_tolerance": 1e-4,
             "lite_metric_loss": 0.01,

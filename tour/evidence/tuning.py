@@ -87,7 +87,7 @@ def searched(report: Mapping[str, Any]) -> list[Tried]:
 def compared(network: Any, settings: Mapping[str, Any], train: Rows, rates: Sequence[float] = RATES) -> list[Tried]:
     """Every optimizer at every rate from the same weights over the same batches; all in a few seconds.
 
-    The gradient is compiled once and the update once an optimizer: compiling is what takes the time.
+    The gradient is traced once and the loop once an optimizer: tracing is what takes the time.
     """
     seed_everything(settings["seed"])
     model, loss_fn = network.build(settings, specs(train)), network.loss(settings)
@@ -103,34 +103,39 @@ def compared(network: Any, settings: Mapping[str, Any], train: Rows, rates: Sequ
 
     count = len(train[network.LABEL])
     order = np.random.default_rng(settings["seed"]).integers(0, count, (STEPS, min(BATCH, count)))
-    batches = [{name: tf.constant(values[index]) for name, values in train.items()} for index in order]
+    batches = {name: tf.constant(values[order]) for name, values in train.items()}
     found = []
     for name in ours.OPTIMIZERS:
-        told = {**settings, "optimizer": name, "schedule": "plateau"}
-        optimizer = ours.create(told, STEPS)
+        optimizer = ours.create({**settings, "optimizer": name, "schedule": "plateau"}, STEPS)
         optimizer.build(variables)
-        fresh = [variable.numpy() for variable in optimizer.variables]
-        update = tf.function(lambda found, optimizer=optimizer: optimizer.apply(found, variables))
+        fresh, run = [variable.numpy() for variable in optimizer.variables], _loop(optimizer, gradients, variables)
         for rate in rates:
             model.set_weights(start)
             for variable, value in zip(optimizer.variables, fresh, strict=True):
                 variable.assign(value)
             optimizer.learning_rate = rate
-            found.append(_trained(name, rate, gradients, update, batches))
-    keras.backend.clear_session()
+            found.append(_tried(name, rate, run(batches).numpy()))
     return found
 
 
-def _trained(name: str, rate: float, gradients: Any, update: Any, batches: list[dict[str, tf.Tensor]]) -> Tried:
-    losses = []
-    for batch in batches:
-        loss, found = gradients(batch)
-        update(found)
-        losses.append(float(loss))
-        if not math.isfinite(losses[-1]):
-            break
-    smooth = np.convolve(losses, np.ones(LAST) / LAST, "valid") if len(losses) > LAST else np.array(losses)
-    curve = tuple((float(step + 1), float(loss)) for step, loss in enumerate(smooth) if math.isfinite(loss))
-    # One that diverged has learnt nothing: it counts as the untrained model does.
-    outcome = min(float(np.mean(losses[-LAST:])), losses[0]) if math.isfinite(losses[-1]) else losses[0]
+def _loop(optimizer: keras.optimizers.Optimizer, gradients: Any, variables: list[Any]) -> Any:
+    """A compiled training over batches ``[steps, batch, ...]`` a feature, to the losses ``[steps]``."""
+
+    @tf.function
+    def run(batches: dict[str, tf.Tensor]) -> tf.Tensor:
+        losses = tf.TensorArray(tf.float32, STEPS)
+        for step in tf.range(STEPS):
+            loss, found = gradients({name: values[step] for name, values in batches.items()})
+            optimizer.apply(found, variables)
+            losses = losses.write(step, loss)
+        return losses.stack()
+
+    return run
+
+
+def _tried(name: str, rate: float, losses: np.ndarray) -> Tried:
+    """The outcome, and the losses as means of so many steps; what diverged has learnt no more than the untrained model."""
+    smooth = np.convolve(losses, np.ones(LAST) / LAST, "valid")
+    curve = tuple((float(step + LAST), float(loss)) for step, loss in enumerate(smooth) if math.isfinite(loss))
+    outcome = min(float(smooth[-1]), float(losses[0])) if math.isfinite(smooth[-1]) else float(losses[0])
     return Tried(name, rate, outcome, curve)
