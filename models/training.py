@@ -83,6 +83,15 @@ def measured(network: Any, settings: Mapping[str, Any], model: keras.Model, trai
     Returns:
         The name of the monitored ``metric``, and for ``train`` and ``valid`` each ``rows``, ``loss`` (without penalties)
         and the network's metrics.
+
+    Question: A14
+    Answer: First see it: both curves, and the kept weights measured in inference mode on train and on valid. More data
+        helps most. Then augmentation, fewer parameters, dropout, L2 or weight decay, batch normalisation, and stopping
+        when valid no longer improves. Measure each, since some cost more than they give; with a small split judge by
+        cross-validation. Every choice made by looking at valid wears it out, so eval stays untouched. Leakage looks
+        like success.
+    Evidence: tour.evidence.overfitting.methods
+    Proof: tests/test_overfitting.py::test_more_rows_narrow_the_gap
     """
     found: dict[str, Any] = {"metric": network.MONITOR}
     for split, rows in (("train", train), ("valid", valid)):

@@ -1,4 +1,13 @@
-"""Image classification: which of the classes a picture shows."""
+"""Image classification: which of the classes a picture shows.
+
+Question: B16
+Answer: Settings of the case, each a switch: augmentation as layers of the model that act in training alone, batch
+    normalisation, global average pooling in place of wide dense layers, dropout before the last layer, decoupled weight
+    decay. Training stops after some epochs without a better accuracy on valid and keeps the best weights; a gate compares
+    train with valid before a push. With few pictures start from a pretrained base. Then look at eval, which chose nothing.
+Evidence: tour.evidence.overfitting.practice
+Proof: tests/test_overfitting.py::test_what_is_done_in_practice_narrows_the_gap_on_real_digits
+"""
 
 from models.defaults import SPACE, TRAINING
 from models.use_case import UseCase
