@@ -77,7 +77,10 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
     for name, seed, changed in trainings(network, settings, specs(whole["train"]), seeds):
         train = sample([whole["train"]], ROWS[case], seed)
         runs.setdefault(name, []).append(_trained(network, changed, name, train, whole))
-        console.print(f"{case} {name} seed {seed}: gap {runs[name][-1]['gap']:.4f}", highlight=False)
+        gap = runs[name][-1]["gap"]
+        console.print(
+            f"{time.perf_counter() - started:6.0f} s  {case} {name}, seed {seed}: gap {gap:.4f}", highlight=False
+        )
     rows = {name: _over_seeds(found) for name, found in runs.items()}
     for row in rows.values():
         row["ratio"] = row["gap"]["mean"] / rows["none"]["gap"]["mean"]

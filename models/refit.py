@@ -1,6 +1,8 @@
 """Training on rows in memory: what tuning, cross-validation and ablation do many times over."""
 
 from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from itertools import count
 from typing import Any
 
@@ -35,4 +37,5 @@ def fit_rows(
     order = tf.data.Dataset.range(rows).shuffle(rows, seed=settings["seed"])
     order = order.batch(min(settings["batch_size"], rows), drop_remainder=True)
     stream = order.map(lambda index: {name: tf.gather(values, index) for name, values in tensors.items()})
-    return fit(network, settings, features, stream.repeat().prefetch(2), rows, valid)
+    with redirect_stdout(StringIO()):  # a line an epoch would hide the line that the caller has for the whole
+        return fit(network, settings, features, stream.repeat().prefetch(2), rows, valid)
