@@ -31,7 +31,11 @@ TRAINING: Mapping[str, Any] = {
     "patience": 3,
     "dropout": 0.0,
     "l2": 0.0,
+    # Further models for an estimate by cross-validation, trained on all folds but one each; 0 for none.
     "folds": 0,
+    # The Tuner, where a run asks for it: how many trainings, and the most steps of each.
+    "tune_trials": 20,
+    "tune_steps": 300,
     # Switches of a step.
     "mixed_precision": False,
     "xla": False,
@@ -40,6 +44,13 @@ TRAINING: Mapping[str, Any] = {
     "clip_norm": 0.0,
 }
 
+# What the Tuner tries for every use case, by the name of a training setting: choices, or a range searched by logarithm.
+SPACE: Mapping[str, Any] = {
+    "optimizer": OPTIMIZERS,
+    "learning_rate": {"low": 0.0003, "high": 0.1},
+    "dropout": (0.0, 0.1, 0.2, 0.3, 0.5),
+    "l2": (0.0, 0.00001, 0.0001, 0.001),
+}
 
 def check(settings: Mapping[str, Any]) -> None:
     """Refuses switches that do not go together, before anything is started.

@@ -15,11 +15,13 @@ import tensorflow as tf
 
 from models import callbacks, cluster, export, strategies
 from models.catalog import find
-from models.input import Transform, batches, files, fits, load, store, stored
+from models.input import Transform, batches, dataset, files, fits, load, store, stored
 from models.loop import Fit, build, fit, predict
+from models.rows import Rows, sample
 
 RESULT = "fit.json"
 STORED = "train"
+MEASURED = 20_000  # rows of the train split that the kept weights are measured on
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ class Job:
     def of(cls, fn_args: Any) -> "Job":
         """What TFX's Trainer tells. The same inputs get the same scratch folder, so a killed attempt is gone on with."""
         config = fn_args.custom_config
-        told = [config, fn_args.transform_graph_path, sorted(fn_args.train_files)]
+        # Where the embedding lies changes with every attempt, what it holds does not.
+        same = {name: value for name, value in config.items() if name != "pretrained"}
+        told = [same, fn_args.hyperparameters, fn_args.transform_graph_path, sorted(fn_args.train_files)]
         key = sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
         return cls(
             case=config["case"],
-            settings=config["settings"],
+            settings=tuned(config["settings"], fn_args.hyperparameters),
             examples=str(Path(fn_args.train_files[0]).parent.parent),
             transform=fn_args.transform_graph_path,
             folder=str(Path(fn_args.model_run_dir).parents[1] / "training" / key),
@@ -86,6 +90,11 @@ def run_fn(fn_args: Any) -> None:
     else:
         cluster.run(prepared(job))
     finish(job, Path(fn_args.serving_model_dir), Path(fn_args.model_run_dir))
+
+
+def tuned(settings: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The settings with what the Tuner found over them; ``found`` is a KerasTuner configuration, None without a Tuner."""
+    return {**settings, **(found["values"] if found else {})}
 
 
 def seed_everything(settings: Mapping[str, Any]) -> None:
@@ -131,16 +140,50 @@ def finish(job: Job, model_folder: Path, run_folder: Path) -> None:
     logits = predict(model, valid)
     point = network.operating_point(job.settings, valid[network.LABEL], logits)
     export.save(str(model_folder), network, model, transform, point, job.settings)
+    keep = (*network.INPUTS, network.LABEL)
+    seen = dataset(files(job.examples, "train"), transform, keep).as_numpy_iterator()
     record = {
         **json.loads(Path(job.folder, RESULT).read_text()), "parameters": model.count_params(),
         "settings": dict(job.settings), "operating_point": dict(point),
         "valid": network.quality(valid[network.LABEL], logits),
+        "fit": measured(network, job.settings, model, sample(seen, MEASURED, job.settings["seed"]), valid),
     }  # fmt: skip
+    if job.settings["folds"]:
+        from models.folds import cross_validate  # which trains with this module
+
+        whole = load(files(job.examples, "train"), transform, keep)
+        record["folds"] = cross_validate(network, job.settings, transform.features, whole, valid)
     run_folder.mkdir(parents=True, exist_ok=True)
     (run_folder / "training.json").write_text(json.dumps(record, indent=1))
     logs = Path(job.folder, "logs")
     if logs.is_dir():
         os.replace(logs, run_folder / "logs")
+
+
+def measured(network: Any, settings: Mapping[str, Any], model: keras.Model, train: Rows, valid: Rows) -> dict[str, Any]:
+    """How the kept weights do on train (or a sample of it) and on valid, in inference mode, so that both can be compared.
+
+    The loss of an epoch is another thing: it is taken with dropout and augmentation on, while the weights change.
+
+    Returns:
+        The name of the monitored ``metric``, and for ``train`` and ``valid`` each ``rows``, ``loss`` (without penalties)
+        and the network's metrics.
+
+    Question: A14
+    Answer: First see it: both curves, and the kept weights measured in inference mode on train and on valid. More data
+        helps most. Then augmentation, fewer parameters, dropout, L2 or weight decay, batch normalisation, and stopping
+        when valid no longer improves. Measure each, since some cost more than they give; with a small split judge by
+        cross-validation. Every choice made by looking at valid wears it out, so eval stays untouched. Leakage looks
+        like success.
+    Evidence: tour.evidence.overfitting.methods
+    Proof: tests/test_overfitting.py::test_more_rows_narrow_the_gap
+    """
+    found: dict[str, Any] = {"metric": network.MONITOR}
+    for split, rows in (("train", train), ("valid", valid)):
+        logits, truth = predict(model, rows), rows[network.LABEL]
+        loss = float(tf.reduce_mean(network.loss(settings)(truth, logits)))
+        found[split] = {"rows": len(truth), "loss": loss, **network.quality(truth, logits)}
+    return found
 
 
 def prepared(job: Job) -> Job:

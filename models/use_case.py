@@ -1,7 +1,7 @@
 """The one noun that says what to learn."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class UseCase:
         watch: Raw features whose drift matters.
         score: Key of the answer that carries the prediction.
         headline: The metric that a person asks for first, as the Evaluator names it.
+        space: What the Tuner may try, by the name of a training setting: choices, or ``{"low": ..., "high": ...}``.
     """
 
     name: str
@@ -44,6 +45,7 @@ class UseCase:
     score: str
     settings: Mapping[str, Mapping[str, Any]]
     watch: tuple[str, ...] = ()
+    space: Mapping[str, Any] = field(default_factory=dict)
 
     def module(self, part: str) -> str:
         """Importable name of one of the package's files, such as ``module("model")``."""

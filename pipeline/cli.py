@@ -29,6 +29,7 @@ def run(
     ] = None,
     schema: Annotated[Path | None, typer.Option(help="Schema to use in place of the case's own.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again, cached or not.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Search for better training settings first.")] = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +40,7 @@ def run(
     changes |= {"strategy": strategy} if strategy else {}
     first, last = _window(spans)
     ended = command.run(
-        case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh
+        case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh, tune=tune
     )
     raise typer.Exit(0 if ended.state == "pushed" else 1)
 

@@ -24,13 +24,15 @@ def build(plan: Plan) -> list[Stage]:
     gate = stages.gate(plan, anomalies["anomalies"])
     transform = stages.transform(plan, examples["examples"], schema["schema"])
     embedding = stages.embedding(plan, examples["examples"])
+    tuner = stages.tuner(plan, examples["examples"], transform["transform_graph"], schema["schema"], gate)
     trainer = stages.trainer(
-        plan, examples["examples"], transform["transform_graph"], schema["schema"], gate, embedding
+        plan, examples["examples"], transform["transform_graph"], schema["schema"], gate, embedding, tuner
     )
+    fit = stages.fit(plan, trainer["model_run"])
     baseline = stages.baselines(plan, examples["examples"], transform["transform_graph"], trainer["model"])
     blessed = stages.resolver(plan)
     evaluator = stages.evaluator(
-        plan, examples["examples"], trainer["model"], blessed["model"], schema["evaluation_schema"]
+        plan, examples["examples"], trainer["model"], blessed["model"], schema["evaluation_schema"], fit
     )
     lite = stages.lite(plan, examples["examples"], transform["transform_graph"], trainer["model"])
     serving = stages.serving(
@@ -43,10 +45,10 @@ def build(plan: Plan) -> list[Stage]:
     )
     pusher = stages.pusher(plan, evaluator["blessing"], serving["blessing"])
     built = [
-        schema, examples, statistics, transform, embedding, anomalies, gate, trainer,
+        schema, examples, statistics, transform, embedding, anomalies, gate, tuner, trainer, fit,
         blessed, evaluator, lite, baseline, serving, pusher,
     ]  # fmt: skip
-    return [stage for stage in built if stage]  # not every case has every stage
+    return [stage for stage in built if stage]  # not every case and run has every stage
 
 
 def draft(plan: Plan) -> list[Stage]:

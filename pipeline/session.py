@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipeline import code, store
 from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 
-PACKAGES = ("tfx", "tensorflow", "keras", "apache-beam", "lightgbm")
+PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "lightgbm")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Request:
         last: Last span; -1 for the last there is.
         changes: Settings by name, as text.
         schema: Path of a schema to use in place of the case's own.
+        tune: Whether the Tuner searches for better settings than those that were not changed.
     """
 
     case: UseCase
@@ -45,6 +46,7 @@ class Request:
     last: int = -1
     changes: Mapping[str, str] | None = None
     schema: Path | None = None
+    tune: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Plan:
         schema: Its text.
         versions: Folder that a model server watches.
         data_version: Content digest of the window.
+        space: What the Tuner may try, by the name of a training setting; empty for a run without it.
     """
 
     case: UseCase
@@ -72,6 +75,7 @@ class Plan:
     schema: str
     versions: str
     data_version: str
+    space: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self, *groups: str) -> dict[str, Any]:
         """What a stage of ours is told: the settings of its groups and no others, so that only they invalidate it."""
@@ -83,7 +87,7 @@ class Plan:
         parts = ("data", "features", "model", "evaluation", "sentences")
         modules = [self.case.module(part) for part in parts]
         parts = [
-            self.case.name, self.source, self.first, self.last, self.settings, self.schema, self.data_version,
+            self.case.name, self.source, self.first, self.last, self.settings, self.schema, self.data_version, self.space,
             code.digest("pipeline.graph", "models.training", *modules), [version(name) for name in PACKAGES],
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -115,7 +119,16 @@ def plan(request: Request, runtime: Runtime) -> Plan:
         schema=schema.read_text(),
         versions=runtime.versions(request.case.name),
         data_version=spans.digest(window.values()),
+        space=_space(request) if request.tune else {},
     )
+
+
+def _space(request: Request) -> dict[str, Any]:
+    """What the case lets the Tuner try, less what the person has set."""
+    space = {name: kind for name, kind in request.case.space.items() if name not in (request.changes or {})}
+    if not space:
+        raise ValueError(f"There is nothing to tune: {request.case.name} has no search space, or --set settles all of it.")
+    return space
 
 
 def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], None]) -> store.Run:
@@ -224,6 +237,7 @@ def _facts(plan: Plan) -> dict[str, str]:
         "spans": f"{plan.first}:{plan.last}",
         "data_version": plan.data_version,
         "settings": json.dumps(plan.settings, sort_keys=True),
+        "space": json.dumps(plan.space),
         "commit": _commit(),
         "pid": str(os.getpid()),
     }

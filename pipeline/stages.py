@@ -32,6 +32,7 @@ from components import (
     curated_schema,
     data_gate,
     extended_trainer,
+    fit_gate,
     lite_exporter,
     serving_check,
     skip_gram,
@@ -116,16 +117,42 @@ def embedding(plan: Plan, examples: Channel) -> Stage | None:
     return Stage(node, ("components.skip_gram", plan.case.module("sentences")))
 
 
+def tuner(plan: Plan, examples: Channel, transform: Channel, schema: Channel, gate: Stage) -> Stage | None:
+    """Searches for better training settings; None for a run that was not asked to."""
+    if not plan.space:
+        return None
+    from components.tuner import Tuner  # KerasTuner is imported where it is used only
+
+    node = Tuner(
+        tuner_fn="models.tuning.tuner_fn",
+        examples=examples,
+        transform_graph=transform,
+        schema=schema,
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["valid"]),
+        custom_config=plan.config("data", "training") | {"space": dict(plan.space)},
+    )
+    node.add_upstream_node(gate.node)
+    return Stage(node, ("components.tuner", "models.tuning", plan.case.module("model")))
+
+
 def trainer(
-    plan: Plan, examples: Channel, transform: Channel, schema: Channel, gate: Stage, embedding: Stage | None = None
+    plan: Plan,
+    examples: Channel,
+    transform: Channel,
+    schema: Channel,
+    gate: Stage,
+    embedding: Stage | None = None,
+    tuner: Stage | None = None,
 ) -> Stage:
-    """Fits the network and exports it with its transform graph."""
+    """Fits the network, with the settings that the Tuner found if there is one, and exports it with its transform."""
     node = extended_trainer.Trainer(
         pretrained=embedding and embedding["embedding"],
         run_fn="models.training.run_fn",
         examples=examples,
         transform_graph=transform,
         schema=schema,
+        hyperparameters=tuner["best_hyperparameters"] if tuner else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["valid"]),
         custom_config=plan.config("data", "training"),
@@ -133,6 +160,12 @@ def trainer(
     # Transform runs beside statistics and checks; what it learnt is used only once the gate is passed.
     node.add_upstream_node(gate.node)
     return Stage(node, ("components.extended_trainer", "models.training", plan.case.module("model")))
+
+
+def fit(plan: Plan, model_run: Channel) -> Stage:
+    """Stops the run if the model knows its training examples and little else."""
+    node = fit_gate.FitGate(model_run=model_run, config=_text(plan.config("gates")))
+    return Stage(node, ("components.fit_gate",))
 
 
 def baselines(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
@@ -153,7 +186,7 @@ def resolver(plan: Plan) -> Stage:
     return Stage(node)
 
 
-def evaluator(plan: Plan, examples: Channel, model: Channel, blessed: Channel, schema: Channel) -> Stage:
+def evaluator(plan: Plan, examples: Channel, model: Channel, blessed: Channel, schema: Channel, fit: Stage) -> Stage:
     """Measures the candidate by slice, against absolute bounds and against the blessed model."""
     node = Evaluator(
         examples=examples,
@@ -163,6 +196,8 @@ def evaluator(plan: Plan, examples: Channel, model: Channel, blessed: Channel, s
         eval_config=_eval_config(plan),
         example_splits=["eval"],
     )
+    # A model that the gate refuses may not be blessed: the next run would be compared with it.
+    node.add_upstream_node(fit.node)
     return Stage(node, (plan.case.module("evaluation"),))
 
 

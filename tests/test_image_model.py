@@ -192,7 +192,8 @@ def test_importing_registers_nothing_and_replicas_share_their_moments_and_draw_t
 
 MIRRORED = """
 import tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras, numpy as np
 before = dict(keras.saving.get_custom_objects())
 from models.catalog import CASES
@@ -225,7 +226,8 @@ import contextlib
 alone, optimizer = build({}, contextlib.nullcontext())
 for _ in range(3): step(alone, optimizer, x)
 both = run({}, 3)
-assert all(layer.synchronized for layer in both._flatten_layers() if isinstance(layer, (Residual, keras.layers.BatchNormalization)))
+norms = (Residual, keras.layers.BatchNormalization)
+assert all(layer.synchronized for layer in both._flatten_layers() if isinstance(layer, norms))
 print("synchronized")
 for one, other in zip(alone.weights, both.weights, strict=True):
     assert np.allclose(one.numpy(), other.numpy(), atol=1e-5), one.path

@@ -14,7 +14,7 @@ from pipeline import store
 
 STAGES = (
     "CuratedSchema", "SpanExampleGen", "StatisticsGen", "ExampleValidator", "DataGate", "Transform", "Trainer",
-    "Evaluator", "LiteExporter", "Baseline", "ServingCheck", "Pusher",
+    "FitGate", "Evaluator", "LiteExporter", "Baseline", "ServingCheck", "Pusher",
 )  # fmt: skip
 
 

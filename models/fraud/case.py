@@ -1,6 +1,6 @@
 """Card fraud: which purchases to stop, from the purchase and its past."""
 
-from models.defaults import TRAINING
+from models.defaults import SPACE, TRAINING
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -58,10 +58,13 @@ CASE = UseCase(
             # Thresholds of the Evaluator, absolute and against the blessed model.
             "min_pr_auc": 0.30,
             "max_pr_auc_loss": 0.02,
+            # FitGate: how much better the metric may be on train than on valid; 0 turns the gate off.
+            "max_gap": 0.3,
             # LiteExporter: the largest difference of score and loss of metric that a variant may have.
             "lite_tolerance": 1e-4,
             "lite_metric_loss": 0.01,
         },
     },
     watch=("amount", "category", "channel", "device", "distance_km"),
+    space={**SPACE, "width": (64, 128, 256)},
 )

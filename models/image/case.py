@@ -1,6 +1,15 @@
-"""Image classification: which of the classes a picture shows."""
+"""Image classification: which of the classes a picture shows.
 
-from models.defaults import TRAINING
+Question: B16
+Answer: Settings of the case, each a switch: augmentation as layers of the model that act in training alone, batch
+    normalisation, global average pooling in place of wide dense layers, dropout before the last layer, decoupled weight
+    decay. Training stops after some epochs without a better accuracy on valid and keeps the best weights; a gate compares
+    train with valid before a push. With few pictures start from a pretrained base. Then look at eval, which chose nothing.
+Evidence: tour.evidence.overfitting.practice
+Proof: tests/test_overfitting.py::test_what_is_done_in_practice_narrows_the_gap_on_real_digits
+"""
+
+from models.defaults import SPACE, TRAINING
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -43,10 +52,13 @@ CASE = UseCase(
             "min_accuracy": 0.90,
             "min_class_accuracy": 0.70,
             "max_accuracy_loss": 0.01,
+            # FitGate: how much better the metric may be on train than on valid; 0 turns the gate off.
+            "max_gap": 0.08,
             # LiteExporter: the largest difference of probability and loss of metric that a variant may have.
             "lite_tolerance": 1e-4,
             "lite_metric_loss": 0.01,
         },
     },
     watch=("brightness", "contrast"),
+    space={**SPACE, "filters": (16, 24, 32)},
 )

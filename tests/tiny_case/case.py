@@ -1,6 +1,6 @@
 """Points in the plane: whether they lie above the line x + y = 0."""
 
-from models.defaults import TRAINING
+from models.defaults import SPACE, TRAINING
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -23,7 +23,8 @@ CASE = UseCase(
             "weight_decay": 0.0,
             "width": 64,
         },
-        "gates": {"min_accuracy": 0.5, "lite_tolerance": 1e-5, "lite_metric_loss": 0.05},
+        "gates": {"min_accuracy": 0.5, "max_gap": 0.2, "lite_tolerance": 1e-5, "lite_metric_loss": 0.05},
     },
     watch=("x", "y"),
+    space={"optimizer": SPACE["optimizer"], "learning_rate": SPACE["learning_rate"], "width": (16, 64)},
 )

@@ -91,6 +91,7 @@ def plan_of(context: Context) -> Plan:
         case=context.case, source=run.facts["source"], first=int(first), last=int(last),
         settings=settings, schema_path=str(schema), schema=schema.read_text(),
         versions=str(context.served.parent), data_version=run.facts["data_version"],
+        space=json.loads(run.facts.get("space", "{}")),
     )  # fmt: skip
 
 

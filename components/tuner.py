@@ -1,0 +1,31 @@
+"""TFX's Tuner, which keeps the loss curves of its trials too."""
+
+from pathlib import Path
+from typing import Any
+
+from tfx import types
+from tfx.components.tuner import component, executor
+from tfx.dsl.components.base import executor_spec
+from tfx.types import artifact_utils, standard_component_specs
+
+
+class Executor(executor.Executor):
+    """Searches as TFX's does and lets the search write what else it knows beside the results."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs ``tuner_fn``'s search; writes the best values, a row a trial, and ``curves.json``."""
+        search = executor.search(input_dict, exec_properties, self._get_tmp_dir())
+        results = artifact_utils.get_single_uri(output_dict[standard_component_specs.TUNER_RESULTS_KEY])
+        search.save_report(Path(results))
+        executor.write_best_hyperparameters(search, output_dict)
+
+
+class Tuner(component.Tuner):
+    """The stock component with the executor above, as it takes no other one as an argument."""
+
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
