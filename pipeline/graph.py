@@ -24,7 +24,9 @@ def build(plan: Plan) -> list[Stage]:
     gate = stages.gate(plan, anomalies["anomalies"])
     transform = stages.transform(plan, examples["examples"], schema["schema"])
     trainer = stages.trainer(plan, examples["examples"], transform["transform_graph"], schema["schema"], gate)
-    baseline = stages.baselines(plan, examples["examples"], transform["transform_graph"], trainer["model"])
+    baseline = stages.baselines(
+        plan, examples["examples"], transform["transform_graph"], trainer["model"], trainer["model_run"]
+    )
     blessed = stages.resolver(plan)
     evaluator = stages.evaluator(
         plan, examples["examples"], trainer["model"], blessed["model"], schema["evaluation_schema"]

@@ -21,7 +21,7 @@ from pipeline import code, store
 from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 
-PACKAGES = ("tfx", "tensorflow", "keras", "apache-beam", "lightgbm")
+PACKAGES = ("tfx", "tensorflow", "keras", "apache-beam", "lightgbm", "ydf")
 
 
 @dataclass(frozen=True)
