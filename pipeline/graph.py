@@ -29,7 +29,9 @@ def build(plan: Plan) -> list[Stage]:
         plan, examples["examples"], transform["transform_graph"], schema["schema"], gate, embedding, tuner
     )
     fit = stages.fit(plan, trainer["model_run"])
-    baseline = stages.baselines(plan, examples["examples"], transform["transform_graph"], trainer["model"])
+    baseline = stages.baselines(
+        plan, examples["examples"], transform["transform_graph"], trainer["model"], trainer["model_run"]
+    )
     blessed = stages.resolver(plan)
     evaluator = stages.evaluator(
         plan, examples["examples"], trainer["model"], blessed["model"], schema["evaluation_schema"], fit

@@ -23,7 +23,7 @@ from pipeline import code, store
 from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 
-PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "lightgbm")
+PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "lightgbm", "ydf")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf import json_format
 from tensorflow_model_analysis.proto import config_pb2
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
@@ -168,10 +169,15 @@ def fit(plan: Plan, model_run: Channel) -> Stage:
     return Stage(node, ("components.fit_gate",))
 
 
-def baselines(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
-    """Fits simple models on the same transformed features and scores all on the same split."""
+def baselines(plan: Plan, examples: Channel, transform: Channel, model: Channel, model_run: Channel) -> Stage:
+    """Fits simple models on the same transformed features and scores all on the Evaluator's slices of the same split."""
+    specs = [json_format.MessageToDict(spec) for spec in _eval_config(plan).slicing_specs]
     node = baseline.Baseline(
-        examples=examples, transform_graph=transform, model=model, config=_text(plan.config("data"))
+        examples=examples,
+        transform_graph=transform,
+        model=model,
+        model_run=model_run,
+        config=_text({**plan.config("data"), "slices": specs}),
     )
     return Stage(node, ("components.baseline", plan.case.module("model")))
 

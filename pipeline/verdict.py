@@ -44,11 +44,17 @@ def overall(evaluation: Path) -> dict[str, float]:
 def comparison(path: Path) -> str:
     """The network beside the baselines on the same rows, the best first, in one line that names the winner."""
     found = json.loads(path.read_text())
-    rows = sorted(found["rows"], key=lambda row: -row["metric"])
-    ahead = "is ahead" if rows[0]["model"] == "network" else f"is behind {rows[0]['model']}"
+    rows, ahead = sorted(found["rows"], key=lambda row: -row["metric"]), found["ahead"]
+    low, high = ahead["interval"]
+    side = "ahead of" if ahead["value"] > 0 else "behind" if ahead["value"] < 0 else "level with"
+    if ahead["value"] < 0:
+        low, high = -high, -low
+    chance = ", within chance" if low <= 0 <= high else ""
     return (
-        f"{found['metric']}: " + ", ".join(f"{r['model']} {r['metric']:.4f}" for r in rows) + f"; the network {ahead}"
-    )
+        f"{found['metric']}: " + ", ".join(f"{r['model']} {r['metric']:.4f}" for r in rows)
+        + f"; the network is {side} {ahead['over']} by {abs(ahead['value']):.4f}{chance}"
+        + f" ({found['level']:.0%} interval {low:.4f} to {high:.4f})"
+    )  # fmt: skip
 
 
 def failures(evaluation: Path) -> list[str]:

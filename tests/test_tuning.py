@@ -19,7 +19,7 @@ from tiny_case.case import CASE as TINY
 from components.tuner import Executor
 from models import catalog, training, tuning
 from models.catalog import CASES
-from models.optimizers import OPTIMIZERS
+from models.defaults import OPTIMIZERS
 from models.rows import sample, specs
 from models.use_case import UseCase
 from pipeline import session
