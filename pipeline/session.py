@@ -17,7 +17,7 @@ from typing import Any
 from models import spans
 from models.errors import DataError
 from models.use_case import UseCase
-from pipeline import code, store
+from pipeline import code, store, tracking
 from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 
@@ -147,6 +147,7 @@ def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict],
 
 def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Callable[[dict], None]) -> store.Run:
     logs = Path(runtime.root, plan.case.name, "logs", run.id)
+    tracker = tracking.Tracker(runtime, logs / "tracking.log")
     try:
         with stderr_to(logs / "run.log"):
             graph, runner, verdict = _imported()
@@ -164,7 +165,17 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
         reason = f"{type(error).__name__}: {error} The whole story is in {logs / 'run.log'}."
     ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.now()})
     store.save(runtime.metadata, ended)
-    return ended
+    return _tracked(runtime, ended, tracker)
+
+
+def _tracked(runtime: Runtime, run: store.Run, tracker: tracking.Tracker) -> store.Run:
+    """The run, recorded if it is worth it; it has been saved as it is, so that nothing here can take it away."""
+    if not tracking.wanted(runtime, run):
+        tracker.drop()
+        return run
+    tracked = replace(run, facts={**run.facts, **tracker.record(tracking.record(runtime, run))})
+    store.save(runtime.metadata, tracked)
+    return tracked
 
 
 def _imported() -> tuple[Any, Any, Any]:
@@ -219,6 +230,8 @@ def _facts(plan: Plan) -> dict[str, str]:
         "data_version": plan.data_version,
         "settings": json.dumps(plan.settings, sort_keys=True),
         "commit": _commit(),
+        "lock": code.lock(),
+        "libraries": json.dumps({name: version(name) for name in PACKAGES}),
         "pid": str(os.getpid()),
     }
 
