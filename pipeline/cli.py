@@ -15,7 +15,9 @@ Case = Annotated[str, typer.Argument(help="Use case, such as fraud or image.")]
 Tracking = Annotated[
     str,
     typer.Option(
-        "--tracking", help="MLflow server's address; a file in the home by default, or none.", envvar="MLFLOW_TRACKING_URI"
+        "--tracking",
+        help="MLflow server's address; a file in the home by default, or none.",
+        envvar="MLFLOW_TRACKING_URI",
     ),
 ]
 DEFAULT_HOME = Path("runs")

@@ -165,15 +165,8 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
         reason = f"{type(error).__name__}: {error} The whole story is in {logs / 'run.log'}."
     ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.now()})
     store.save(runtime.metadata, ended)
-    return _tracked(runtime, ended, tracker)
-
-
-def _tracked(runtime: Runtime, run: store.Run, tracker: tracking.Tracker) -> store.Run:
-    """The run, recorded if it is worth it; it has been saved as it is, so that nothing here can take it away."""
-    if not tracking.wanted(runtime, run):
-        tracker.drop()
-        return run
-    tracked = replace(run, facts={**run.facts, **tracker.record(tracking.record(runtime, run))})
+    # Saved as it is first: nothing that happens to the tracker can take a run's end away.
+    tracked = replace(ended, facts={**ended.facts, **tracker.finish(ended)})
     store.save(runtime.metadata, tracked)
     return tracked
 

@@ -44,43 +44,55 @@ class Tracker:
     """
 
     def __init__(self, runtime: Runtime, log: Path):
-        self._address, self._log = address(runtime), log
-        self._process = None
-        if self._address == OFF:
-            return
-        log.parent.mkdir(parents=True, exist_ok=True)
-        root = str(Path(__file__).parent.parent)
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        with log.open("a") as stream:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.tracker", self._address, str(Path(runtime.root, "mlflow"))],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True, start_new_session=True,
-                env={**os.environ, **MANNERS, "PYTHONPATH": path},
-            )  # fmt: skip
+        self._runtime, self._log, self._process, self._error = runtime, log, None, ""
+        if runtime.tracking != OFF:
+            try:
+                self._process = _started(address(runtime), str(Path(runtime.root, "mlflow")), log)
+            except OSError as error:
+                self._error = str(error)
 
-    def record(self, record: Mapping[str, Any]) -> dict[str, str]:
-        """Hands the record over and waits; facts for the run: where it was recorded, or one sentence why it was not."""
-        if self._process is None:
-            return {}
+    def finish(self, run: store.Run) -> dict[str, str]:
+        """Records the run if it is worth it.
+
+        Returns:
+            Facts: MLflow's id, or one sentence why there is none; never an error.
+        """
         try:
-            said, _ = self._process.communicate(json.dumps(record), timeout=SECONDS)
-            answer = json.loads(said or "{}")
-            error = answer.get("error", "" if "id" in answer else "it ended without a word")
+            if self._runtime.tracking == OFF or not worthy(self._runtime, run):
+                return {}
+            said = self._handed(json.dumps(record(self._runtime, run))) if self._process else {"error": self._error}
         except subprocess.TimeoutExpired:
-            answer, error = {}, f"no answer within {SECONDS} s"
-        except (OSError, ValueError) as failure:
-            answer, error = {}, f"{type(failure).__name__}: {failure}"
+            said = {"error": f"no answer within {SECONDS} s"}
+        except Exception as error:
+            said = {"error": f"{type(error).__name__}: {error}"}
         finally:
-            self.drop()
-        if error:
-            return {"untracked": f"Not recorded in MLflow at {self._address}: {error} (more in {self._log})"}
-        return {"mlflow": answer["id"], "tracked_at": self._address, "untracked": ""}
+            self._end()
+        if "id" in said:
+            return {"mlflow": said["id"], "tracked_at": address(self._runtime), "untracked": ""}
+        return {"untracked": f"Not recorded in MLflow at {address(self._runtime)}: {said['error']}; see {self._log}."}
 
-    def drop(self) -> None:
-        """Ends the process; for a run that is not to be recorded."""
-        if self._process is not None:
+    def _handed(self, text: str) -> dict[str, str]:
+        answer, _ = self._process.communicate(text, timeout=SECONDS)
+        return json.loads(answer) if answer else {"error": "its process ended without a word"}
+
+    def _end(self) -> None:
+        if self._process:
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                pipe.close()
+
+
+def _started(address: str, artifacts: str, log: Path) -> subprocess.Popen:
+    """The process; in a session of its own, so that Ctrl-C is the run's to answer. It ends when its input does."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
+    with log.open("a") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline.tracker", address, artifacts],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True, start_new_session=True,
+            env={**os.environ, **MANNERS, "PYTHONPATH": path},
+        )  # fmt: skip
 
 
 def address(runtime: Runtime) -> str:
@@ -88,10 +100,11 @@ def address(runtime: Runtime) -> str:
     return runtime.tracking or f"sqlite:///{Path(runtime.root, 'mlflow.sqlite')}"
 
 
-def wanted(runtime: Runtime, run: store.Run) -> bool:
+def worthy(runtime: Runtime, run: store.Run) -> bool:
     """Whether a run is worth a record: it was pushed or refused, or it failed after it had trained."""
-    trained = run.state == "failed" and (_artifacts(runtime, run).get("model_run", Path()) / "training.json").is_file()
-    return run.state in ("pushed", "refused") or trained
+    if run.state != "failed":
+        return run.state in ("pushed", "refused")
+    return bool(_json(_artifacts(runtime, run), "model_run", "training.json"))
 
 
 def record(runtime: Runtime, run: store.Run) -> dict[str, Any]:
@@ -102,7 +115,10 @@ def record(runtime: Runtime, run: store.Run) -> dict[str, Any]:
         (a dict an epoch), ``tags`` and ``data`` (name, digest, source).
     """
     artifacts, facts = _artifacts(runtime, run), run.facts
-    trained, compared = _json(artifacts, "model_run", "training.json"), _json(artifacts, "comparison", "comparison.json")
+    trained, compared = (
+        _json(artifacts, "model_run", "training.json"),
+        _json(artifacts, "comparison", "comparison.json"),
+    )
     params = {n: v for group in json.loads(facts["settings"]).values() for n, v in group.items()}
     counts = {name: trained[name] for name in ("rows", "steps", "best_epoch", "parameters") if name in trained}
     metrics = counts | json.loads(facts.get("metrics", "{}"))
