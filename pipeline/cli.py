@@ -12,6 +12,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="A production
 Home = Annotated[Path, typer.Option("--home", help="Folder of all state.", envvar="SHOWCASE_HOME")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Case = Annotated[str, typer.Argument(help="Use case, such as fraud or image.")]
+Tracking = Annotated[
+    str,
+    typer.Option(
+        "--tracking",
+        help="MLflow server's address; a file in the home by default, or none.",
+        envvar="MLFLOW_TRACKING_URI",
+    ),
+]
 DEFAULT_HOME = Path("runs")
 
 
@@ -30,6 +38,7 @@ def run(
     schema: Annotated[Path | None, typer.Option(help="Schema to use in place of the case's own.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again, cached or not.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Search for better training settings first.")] = False,
+    tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -40,8 +49,9 @@ def run(
     changes |= {"strategy": strategy} if strategy else {}
     first, last = _window(spans)
     ended = command.run(
-        case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh, tune=tune
-    )
+        case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh,
+        tune=tune, tracking=tracking,
+    )  # fmt: skip
     raise typer.Exit(0 if ended.state == "pushed" else 1)
 
 
@@ -56,11 +66,11 @@ def status(case: Annotated[str | None, typer.Argument(help="Use case; all by def
 
 @app.command()
 def demo(headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end.")] = False,
-         home: Home = DEFAULT_HOME) -> None:  # fmt: skip
+         tracking: Tracking = "", home: Home = DEFAULT_HOME) -> None:  # fmt: skip
     """Runs every use case on its embedded data and says what was pushed and why."""
     from pipeline import command
 
-    raise typer.Exit(command.demo(home, headless))
+    raise typer.Exit(command.demo(home, headless, tracking))
 
 
 @app.command()

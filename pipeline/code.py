@@ -8,6 +8,7 @@ from pathlib import Path
 # The catalog only names the cases; what it says of them reaches a stage as parameters.
 NAMES_ONLY = {"models.catalog"}
 OURS = {"components", "models", "pipeline", "serving"}
+LOCK = Path(__file__).parent.parent / "uv.lock"
 
 
 def digest(*modules: str) -> str:
@@ -20,6 +21,11 @@ def digest(*modules: str) -> str:
     for name, path in sorted(closure(*modules).items()):
         total.update(name.encode() + b"\0" + path.read_bytes())
     return total.hexdigest()[:16]
+
+
+def lock(path: Path = LOCK) -> str:
+    """SHA-256 of the lock file, which names every package to its hash; empty where the code lies outside a checkout."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def closure(*modules: str) -> dict[str, Path]:

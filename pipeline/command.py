@@ -50,18 +50,27 @@ class Watch:
                 self._console.print(f"{name:17} {one.state:9}{one.seconds:6.1f} s", highlight=False)
 
 
-def run(case: str, home: Path, as_json: bool, fresh: bool = False, quiet: bool = False, **asked: Any) -> store.Run:
+def run(
+    case: str,
+    home: Path,
+    as_json: bool,
+    fresh: bool = False,
+    quiet: bool = False,
+    tracking: str = "",
+    **asked: Any,
+) -> store.Run:
     """Plans and executes one run with a live table; prints what was pushed, or why not.
 
     Args:
         as_json: Print the run as JSON on standard output, and all else on standard error.
         quiet: All on standard error, and no JSON.
+        tracking: Address of the experiment tracker; a file under the home if empty.
         asked: The fields of a :class:`session.Request`.
     """
     # A descriptor of its own: while stages run, standard error belongs to the log.
     console, started = Console(file=os.fdopen(os.dup(2), "w")) if as_json or quiet else Console(), time.monotonic()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    runtime = runtimes.local(home)
+    runtime = runtimes.local(home, tracking)
     console.print(f"[bold]{find(case).title}[/bold]")
     plan = session.plan(session.Request(find(case), **asked), runtime)
     console.print(f"data {plan.source} spans {plan.first}:{plan.last} version {plan.data_version}", highlight=False)
@@ -73,6 +82,8 @@ def run(case: str, home: Path, as_json: bool, fresh: bool = False, quiet: bool =
     colour = "green" if ended.state == "pushed" else "red"
     console.print(f"[{colour}]{ended.state}[/{colour}] {ended.reason} [dim]({seconds:.1f} s, run {ended.id})[/dim]",
                   highlight=False, soft_wrap=True)  # fmt: skip
+    if ended.facts.get("untracked"):
+        console.print(f"[yellow]warning:[/yellow] {ended.facts['untracked']}", highlight=False, soft_wrap=True)
     if as_json:
         print(json.dumps({**dataclasses.asdict(ended), "seconds": seconds}, indent=1))
     return ended
@@ -109,10 +120,10 @@ def _served(home: Path, case: str, runs: list[store.Run]) -> str:
     return f"{versions[-1]} · {pushed[-1] if pushed else 'by a run that was stopped before its end'}"
 
 
-def demo(home: Path, headless: bool) -> int:
+def demo(home: Path, headless: bool, tracking: str = "") -> int:
     """Runs every case on its embedded data; returns the exit code: 0 if all were pushed."""
     started = time.monotonic()
-    ended = [run(name, home, as_json=False, quiet=headless) for name in CASES]
+    ended = [run(name, home, as_json=False, quiet=headless, tracking=tracking) for name in CASES]
     if headless:
         runs = [dataclasses.asdict(one) for one in ended]
         print(json.dumps({"seconds": round(time.monotonic() - started, 1), "runs": runs}, indent=1))

@@ -12,11 +12,13 @@ class Runtime:
         root: Folder or URL under which everything lies.
         beam_args: Pipeline options for every Beam stage.
         workers: Stages that run side by side.
+        tracking: Address of the experiment tracker; empty for a SQLite file under the root, ``none`` for none.
     """
 
     root: str
     beam_args: tuple[str, ...]
     workers: int = 2
+    tracking: str = ""
 
     @property
     def metadata(self) -> Path:
@@ -32,7 +34,7 @@ class Runtime:
         return f"{self.root}/{case}/versions"
 
 
-def local(home: Path) -> Runtime:
+def local(home: Path, tracking: str = "") -> Runtime:
     """This machine, Beam in the stage's own process."""
     # The default DirectRunner tries to download Prism first; without a container image TFX builds a source distribution.
-    return Runtime(str(home.resolve()), ("--runner=FnApiRunner", "--sdk_container_image=none"))
+    return Runtime(str(home.resolve()), ("--runner=FnApiRunner", "--sdk_container_image=none"), tracking=tracking)

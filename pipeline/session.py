@@ -19,7 +19,7 @@ from typing import Any
 from models import defaults, spans
 from models.errors import DataError
 from models.use_case import UseCase
-from pipeline import code, store
+from pipeline import code, store, tracking
 from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 
@@ -164,6 +164,7 @@ def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict],
 
 def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Callable[[dict], None]) -> store.Run:
     logs = Path(runtime.root, plan.case.name, "logs", run.id)
+    tracker = tracking.Tracker(runtime, logs / "tracking.log")
     try:
         with stderr_to(logs / "run.log"):
             if threading.current_thread() is threading.main_thread():
@@ -183,7 +184,10 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
         reason = f"{type(error).__name__}: {error} The whole story is in {logs / 'run.log'}."
     ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.now()})
     store.save(runtime.metadata, ended)
-    return ended
+    # Saved as it is first: nothing that happens to the tracker can take a run's end away.
+    tracked = replace(ended, facts={**ended.facts, **tracker.finish(ended)})
+    store.save(runtime.metadata, tracked)
+    return tracked
 
 
 def _imported() -> tuple[Any, Any, Any]:
@@ -239,6 +243,8 @@ def _facts(plan: Plan) -> dict[str, str]:
         "settings": json.dumps(plan.settings, sort_keys=True),
         "space": json.dumps(plan.space),
         "commit": _commit(),
+        "lock": code.lock(),
+        "libraries": json.dumps({name: version(name) for name in PACKAGES}),
         "pid": str(os.getpid()),
     }
 

@@ -22,6 +22,7 @@ def of(runtime: Runtime, run_id: str, progress: Mapping[str, Progress], plan: Pl
     evaluation = Path(outputs["Evaluator"]["evaluation"].uri)
     metrics = overall(evaluation)
     facts = {"metrics": json.dumps(metrics), "headline": f"{plan.case.headline} {metrics[plan.case.headline]:.4f}"}
+    facts["slices"] = json.dumps(by_slice(evaluation, plan.case.headline))
     facts["comparison"] = comparison(Path(outputs["Baseline"]["comparison"].uri, "comparison.json"))
     pushed = outputs["Pusher"]["pushed_model"].custom_properties
     if not pushed["pushed"].int_value:
@@ -38,6 +39,16 @@ def overall(evaluation: Path) -> dict[str, float]:
         for by_class in by_output.values() if key == () else []:
             for metrics in by_class.values():
                 found |= {name: value["doubleValue"] for name, value in metrics.items() if "doubleValue" in value}
+    return found
+
+
+def by_slice(evaluation: Path, metric: str) -> dict[str, float]:
+    """One metric of the candidate over every slice but the whole, by the slice's name."""
+    found = {}
+    for key, by_output in tfma.load_eval_result(str(evaluation)).slicing_metrics:
+        for by_class in by_output.values() if key else []:
+            values = [one[metric]["doubleValue"] for one in by_class.values() if "doubleValue" in one.get(metric, {})]
+            found |= {"/".join(f"{column} {value}" for column, value in key): value for value in values[:1]}
     return found
 
 

@@ -1,0 +1,189 @@
+"""MLflow itself: one run written, or all read. Run as a module, it records the one run that it reads from its input."""
+
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import store, tracking
+
+NICE = 10
+TEXT = 5000  # characters of a value; MLflow takes 6,000
+BATCH = 100  # parameters or tags of one request, as MLflow has it
+NAME = re.compile(r"[^\w\-. /:]")
+
+
+def main() -> None:
+    """Gets ready, waits for a record on standard input, and answers with its id or with one sentence of error."""
+    os.nice(NICE)
+    address, artifacts = sys.argv[1:]
+    answer, said = {}, ""
+    try:
+        tracker = opened(address)
+        said = sys.stdin.read()
+        if said:
+            answer = {"id": write(tracker, json.loads(said), artifacts)}
+    except Exception as error:
+        said = said or sys.stdin.read()
+        answer = {"error": _sentence(error)}
+    print(json.dumps(answer), flush=True)
+
+
+def opened(address: str) -> Any:
+    """An MLflow client whose store is there and can be written.
+
+    Raises:
+        ImportError, OSError, ValueError: if not.
+    """
+    database = address.removeprefix("sqlite:///") if address.startswith("sqlite:") else ""
+    if not database:
+        return _client(address)
+    _check(address)
+    with store.locked(Path(database)):  # two processes that make the tables at once break each other's
+        client = _client(address)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def write(client: Any, record: Mapping[str, Any], artifacts: str) -> str:
+    """Records a run; an earlier record of the same run (it went on after a stop) is deleted once the new one stands.
+
+    Args:
+        record: As :func:`pipeline.tracking.record` makes it.
+        artifacts: Folder for files of an experiment in a local store; a server has its own.
+
+    Returns:
+        MLflow's id of it.
+    """
+    from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+
+    experiment = _experiment(client, record["experiment"], artifacts)
+    earlier = _named(client, experiment, record["run"])
+    made = client.create_run(experiment, start_time=record["started"], run_name=record["run"]).info.run_id
+    for part in _batches(record["tags"].items()):
+        client.log_batch(made, tags=[RunTag(key, str(value)[:TEXT]) for key, value in part])
+    for part in _batches(record["params"].items()):
+        client.log_batch(made, params=[Param(key, str(value)[:TEXT]) for key, value in part])
+    for part in _batches(_points(record)):
+        client.log_batch(made, metrics=[Metric(*point) for point in part])
+    data = record["data"]
+    source = Dataset(data["name"], data["digest"], "local", json.dumps({"uri": data["source"]}))
+    client.log_inputs(made, [DatasetInput(source)])
+    client.set_terminated(made, record["status"], record["ended"])
+    for one in earlier:
+        client.delete_run(one)
+    return made
+
+
+def recorded(address: str, case: str) -> list[dict[str, Any]]:
+    """All records of a case, the oldest first: ``id``, ``run``, ``status``, ``params``, ``metrics``, ``tags``, ``data``.
+
+    Raises:
+        OSError: if there is no such store.
+    """
+    file = Path(address.removeprefix("sqlite:///"))
+    if address.startswith("sqlite:///") and not file.is_file():
+        raise OSError(f"There is no tracking store {file}; a finished `showcase run` makes it.")
+    client = opened(address)
+    experiment = client.get_experiment_by_name(case)
+    if experiment is None:
+        return []
+    found, token = [], None
+    while token is not None or not found:
+        page = client.search_runs(
+            [experiment.experiment_id], order_by=["attributes.start_time ASC"], page_token=token or None
+        )
+        found += page
+        token = page.token
+        if not token:
+            break
+    return [_plain(one) for one in found if tracking.RUN in one.data.tags]
+
+
+def curve(address: str, run: str, name: str) -> list[tuple[int, float]]:
+    """A metric of one record by epoch."""
+    return [(one.step, one.value) for one in opened(address).get_metric_history(run, f"epoch/{name}")]
+
+
+def _client(address: str) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=address)
+
+
+def _check(address: str) -> None:
+    """Opens a SQLite store for writing: MLflow itself would try a broken one again for a minute and more."""
+    from sqlalchemy import create_engine, exc, text
+
+    engine = create_engine(address)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("BEGIN IMMEDIATE"))
+            connection.execute(text("SELECT count(*) FROM sqlite_master"))
+            connection.execute(text("PRAGMA user_version = 0"))
+            connection.rollback()
+    except exc.DatabaseError as error:
+        raise OSError(str(error.orig)) from None
+    finally:
+        engine.dispose()
+
+
+def _experiment(client: Any, name: str, artifacts: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found:
+        return found.experiment_id
+    local = client.tracking_uri.startswith("sqlite:")
+    return client.create_experiment(name, artifact_location=Path(artifacts, name).as_uri() if local else None)
+
+
+def _named(client: Any, experiment: str, run: str) -> list[str]:
+    """Ids of the records of a run."""
+    return [one.info.run_id for one in client.search_runs([experiment], f"attributes.run_name = '{run}'")]
+
+
+def _points(record: Mapping[str, Any]) -> Iterator[tuple[str, float, int, int]]:
+    """Name, value, time and step of every metric; an epoch's time follows from the seconds before it."""
+    for name, value in record["metrics"].items():
+        if _finite(value):
+            yield NAME.sub("_", name), float(value), record["ended"], 0
+    time = float(record["started"])
+    for epoch, values in enumerate(record["curves"], 1):
+        time += 1000 * values.get("seconds", 0.0)
+        for name, value in values.items():
+            if _finite(value):
+                yield NAME.sub("_", f"epoch/{name}"), float(value), int(time), epoch
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+    waiting = list(items)
+    for start in range(0, len(waiting), BATCH):
+        yield waiting[start : start + BATCH]
+
+
+def _plain(one: Any) -> dict[str, Any]:
+    inputs = one.inputs.dataset_inputs
+    return {
+        "id": one.info.run_id, "run": one.data.tags[tracking.RUN], "status": one.info.status,
+        "started": one.info.start_time, "ended": one.info.end_time, "params": dict(one.data.params),
+        "metrics": dict(one.data.metrics), "tags": dict(one.data.tags),
+        "data": {"name": inputs[0].dataset.name, "digest": inputs[0].dataset.digest} if inputs else {},
+    }  # fmt: skip
+
+
+def _sentence(error: Exception) -> str:
+    """The first line of an error; what an HTTP client says of a server in ten is cut."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) < 200 else text[:200] + "…"
+
+
+if __name__ == "__main__":
+    main()
