@@ -4,7 +4,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +23,37 @@ from tour.evidence.step import Step
 SAME = 3  # steps after which the weights are compared
 SMALL = 32
 SWEEP = 12
-LOAD = "import sys, tensorflow as tf; print(tf.saved_model.load(sys.argv[1]).f(tf.constant([1.0, 4.0])).numpy())"
+LOAD = """
+import sys
+import tensorflow as tf
+for path in sys.argv[1:]:
+    try:
+        print(tf.saved_model.load(path).f(tf.constant([1.0, 4.0])).numpy())
+    except tf.errors.OpError as error:
+        print(next(line for line in error.message.splitlines() if "Error: " in line))
+"""
 
 
 def eager_and_graph(context: Context) -> list[Result]:
     """A3: the Trainer's step run by Python and as a graph: same weights, and what each costs."""
-    rows = tuple(raced(context, size) for size in (SMALL, context.training["batch_size"]))
+    small, apart = raced(context, SMALL)
+    large, apart_too = raced(context, context.training["batch_size"])
     columns = ("batch", "eager, ms", "graph, ms", "eager / graph", "first call, ms", "steps that pay for tracing")
     return [
-        Table("The Trainer's step", columns, rows),
-        Number(f"Largest difference of a weight after {SAME} steps", apart(context)),
+        Table("The Trainer's step", columns, (small, large)),
+        Number(f"Largest difference of a weight after {SAME} steps", max(apart, apart_too)),
     ]
 
 
 def traced(context: Context) -> list[Result]:
     """B4: how often the network is traced by what it is called with, one graph, and what py_function does to an export."""
-    step = steps.of(context, SMALL)
-    outside, error = exported()
-    return [
-        Table("Traces after each call", ("called with", "no signature", "input_signature [None, …]"), traces(step)),
-        _drawn(context, step),
-        Table("An export loaded by another process", ("square root by", "what it answers"), (outside, error)),
-    ]
+    with exported() as process:
+        step = steps.of(context, SMALL)
+        columns = ("called with", "no signature", "input_signature [None, …]")
+        results = [Table("Traces after each call", columns, traces(step)), _drawn(context, step)]
+        answers = tuple(zip(("tf.sqrt", "tf.py_function"), answered(process), strict=True))
+    columns = ("square root by", "what it answers")
+    return [*results, Table("An export loaded by another process", columns, answers)]
 
 
 def misused(context: Context) -> list[Result]:
@@ -59,27 +70,25 @@ def misused(context: Context) -> list[Result]:
     ]
 
 
-def raced(context: Context, rows: int) -> tuple[int, float, float, float, float, float]:
-    """Batch, milliseconds of the step eagerly and as a graph, their ratio, of the first call, and when that is earned."""
-    step = steps.of(context, rows)
-    compiled, stream = step.compiled(), step.stream()
-    started = time.perf_counter()
-    compiled(stream)
-    first = 1000 * (time.perf_counter() - started)
-    eager, graph = interleaved([lambda: compiled.python_function(stream), lambda: compiled(stream)])
-    return rows, eager, graph, eager / graph, first, (first - graph) / (eager - graph)
+def raced(context: Context, rows: int) -> tuple[tuple[int, float, float, float, float, float], float]:
+    """The step by Python and as a graph, each from the served weights on the same batch, dropout included.
 
-
-def apart(context: Context) -> float:
-    """The largest difference of a weight between eager and compiled steps from the same start, dropout included."""
-    weights = []
-    for eager in (True, False):
-        step = steps.of(context)
-        compiled, stream = step.compiled(), step.stream()
-        for _ in range(SAME):
-            (compiled.python_function if eager else compiled)(stream)
-        weights.append([one.numpy() for one in step.model.trainable_variables])
-    return max(float(np.abs(a - b).max()) for a, b in zip(*weights, strict=True))
+    Returns:
+        Rows, milliseconds of the step eagerly and as a graph, their ratio, milliseconds of the graph's first call, and
+        after how many steps that is earned; and by how much a weight differs after the first ``SAME`` steps.
+    """
+    mine, graph = steps.of(context, rows), steps.of(context, rows)
+    eager, compiled = (partial(call, one.stream()) for call, one in ((mine.compiled().python_function, mine),
+                                                                     (graph.compiled(), graph)))  # fmt: skip
+    first = timed(compiled)
+    for _ in range(SAME - 1):
+        compiled()
+    for _ in range(SAME):
+        eager()
+    pairs = zip(mine.model.trainable_variables, graph.model.trainable_variables, strict=True)
+    apart = max(float(np.abs(a.numpy() - b.numpy()).max()) for a, b in pairs)
+    slow, quick = interleaved([eager, compiled])
+    return (rows, slow, quick, slow / quick, first, (first - quick) / (slow - quick)), apart
 
 
 def traces(step: Step) -> tuple[tuple[str, int, int], ...]:
@@ -96,17 +105,32 @@ def traces(step: Step) -> tuple[tuple[str, int, int], ...]:
     return tuple(rows)
 
 
-def exported() -> tuple[tuple[str, str], tuple[str, str]]:
-    """A square root by an operation and by ``tf.py_function``, saved here and loaded in another process."""
-    found = []
+@contextmanager
+def exported() -> Iterator[subprocess.Popen]:
+    """Another process that loads a square root by an operation and one by ``tf.py_function``, both saved here."""
     with tempfile.TemporaryDirectory() as folder:
-        for how, root in (("tf.sqrt", tf.sqrt), ("tf.py_function", _by_python)):
-            module, path = tf.Module(), str(Path(folder) / how)
+        paths = []
+        for name, root in (("operation", tf.sqrt), ("python", _by_python)):
+            module = tf.Module()
             module.f = tf.function(root, input_signature=[tf.TensorSpec([None])])
-            tf.saved_model.save(module, path)
-            found.append((how, subprocess.Popen([sys.executable, "-c", LOAD, path], text=True, stdout=subprocess.PIPE,
-                                                stderr=subprocess.PIPE)))  # fmt: skip
-        return tuple((how, _told(*process.communicate())) for how, process in found)
+            paths.append(str(Path(folder) / name))
+            tf.saved_model.save(module, paths[-1])
+        command = [sys.executable, "-c", LOAD, *paths]
+        with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def answered(process: subprocess.Popen) -> list[str]:
+    """What the process says of each export, a line each."""
+    return process.communicate()[0].strip().splitlines()
+
+
+def _by_python(x: tf.Tensor) -> tf.Tensor:
+    """A square root by NumPy: what the graph holds is a number by which this process finds the Python function."""
+    return tf.ensure_shape(tf.py_function(lambda one: np.sqrt(one.numpy()), [x], tf.float32), [None])
 
 
 def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, int, float, float], ...]:
@@ -138,7 +162,7 @@ def once(step: Step) -> tuple[tuple[str, float], ...]:
     """Milliseconds of one call eagerly and of the first and a second call of a function."""
     step.model(step.inputs, training=False)
     function = tf.function(lambda: step.model(step.inputs, training=False))
-    return tuple((how, _timed(call)) for how, call in (
+    return tuple((how, timed(call)) for how, call in (
         ("eager", lambda: step.model(step.inputs, training=False)),
         ("tf.function, first call: tracing", function),
         ("tf.function, second call", function),
@@ -153,20 +177,8 @@ def _drawn(context: Context, step: Step) -> Graph:
     return savedmodel.drawn(concrete.graph.as_graph_def(), "The traced function from logits to answers")
 
 
-def _by_python(x: tf.Tensor) -> tf.Tensor:
-    """Runs NumPy in this process: the graph holds a number that only this process can look up."""
-    return tf.ensure_shape(tf.py_function(lambda one: np.sqrt(one.numpy()), [x], tf.float32), [None])
-
-
-def _told(out: str, errors: str) -> str:
-    """What a process answered, or the error that ended it."""
-    if out.strip():
-        return out.strip()
-    lines: Sequence[str] = [line.strip() for line in errors.splitlines() if "Error" in line or "callback" in line]
-    return next((line for line in lines if "callback" in line), lines[-1] if lines else "nothing")
-
-
-def _timed(call: Callable[[], Any]) -> float:
+def timed(call: Callable[[], Any]) -> float:
+    """Milliseconds of one call."""
     started = time.perf_counter()
     call()
     return 1000 * (time.perf_counter() - started)
