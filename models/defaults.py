@@ -1,8 +1,11 @@
-"""What every use case trains with unless its own settings say otherwise."""
+"""What every use case trains with unless its own settings say otherwise, and what does not go together."""
 
 from collections.abc import Mapping
 from typing import Any
 
+STRATEGIES = ("none", "mirrored", "multiworker", "parameter-server", "tpu")
+OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad")
+SCHEDULES = ("cosine", "plateau")
 TRAINING: Mapping[str, Any] = {
     # One seed for Python, NumPy, TensorFlow and tf.data; deterministic operations are slower and give equal bits.
     "seed": 1,
@@ -21,6 +24,9 @@ TRAINING: Mapping[str, Any] = {
     "epochs": 10,
     "max_steps": 20_000,
     "checkpoint_steps": 500,
+    # Event files for TensorBoard; a profile of a few steps of the first epoch among them.
+    "tensorboard": True,
+    "profile": True,
     # Against overfitting. Patience counts epochs without a better metric on valid; 0 turns early stopping off.
     "patience": 3,
     "dropout": 0.0,
@@ -33,3 +39,31 @@ TRAINING: Mapping[str, Any] = {
     "remat": False,
     "clip_norm": 0.0,
 }
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Refuses switches that do not go together, before anything is started.
+
+    Raises:
+        ValueError: saying why, and what to change.
+    """
+    for what, known in (("strategy", STRATEGIES), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        if settings[what] not in known:
+            raise ValueError(f"There is no {what} '{settings[what]}'; there are {', '.join(known)}.")
+    name = settings["strategy"]
+    if name == "parameter-server" and settings["xla"]:
+        raise ValueError(
+            "xla does not go with parameter-server: a compiled step cannot reach variables that lie in another process. "
+            "Leave out one of the two."
+        )
+    if name == "parameter-server" and settings["deterministic"] and settings["workers"] > 1:
+        raise ValueError(
+            "deterministic does not go with several workers of a parameter server: their gradients are applied in the "
+            "order in which they come. Use workers=1 or another strategy."
+        )
+    replicas = settings["workers"] if name in ("mirrored", "multiworker") else 1
+    for what, parts in (("workers", replicas), ("accumulate", settings["accumulate"] * replicas)):
+        if parts < 1 or settings["batch_size"] % parts:
+            raise ValueError(
+                f"A batch of {settings['batch_size']} cannot be cut into {parts} equal parts; change batch_size or {what}."
+            )

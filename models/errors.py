@@ -15,3 +15,7 @@ class Refused(Exception):
     def __init__(self, gate: str, reason: str):
         super().__init__(reason)
         self.gate = gate
+
+
+class Preempted(Exception):
+    """Training was told to stop and has saved where it is."""

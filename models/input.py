@@ -1,6 +1,7 @@
 """Examples on disk to batches of transformed tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,25 @@ PARSE_BATCH = 2048
 IN_MEMORY = 4 << 30
 SHUFFLE = 50_000
 Tensors = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one input pipeline reads of every global batch.
+
+    Attributes:
+        replicas: Replicas among which a global batch is cut into equal slices.
+        first: The first of them that this pipeline feeds.
+        mine: How many it feeds; each element of the dataset is one replica's slice.
+    """
+
+    replicas: int = 1
+    first: int = 0
+    mine: int = 1
+
+
+# Makes the endless stream of batches from a step on, for a share of the replicas.
+Feed = Callable[[int, Share], tf.data.Dataset]
 
 
 class Transform:
@@ -85,13 +105,18 @@ def load(paths: Sequence[str], transform: Transform, keep: Sequence[str]) -> dic
     return {name: np.concatenate([batch[name] for batch in batches]) for name in keep}
 
 
+def fits(paths: Sequence[str]) -> bool:
+    """Whether a split is small enough, ``IN_MEMORY`` bytes on disk, to be transformed once and kept."""
+    return sum(Path(path).stat().st_size for path in paths) <= IN_MEMORY
+
+
 def batches(
     paths: Sequence[str], transform: Transform, keep: Sequence[str], batch_size: int, seed: int
-) -> tuple[int, tf.data.Dataset]:
-    """The number of examples and an endless stream of shuffled batches.
+) -> tuple[int, Feed]:
+    """The number of examples and a feed of shuffled batches.
 
-    A split of less than ``IN_MEMORY`` bytes on disk is transformed once and kept; its batches are gathered by shuffled
-    index, which is many times faster than moving rows one by one. A larger one streams through a shuffle buffer.
+    A split that fits is transformed once and kept; its batches are gathered by shuffled index, which is many times
+    faster than moving rows one by one. A larger one streams through a shuffle buffer.
 
     Question: B22
     Answer: Beam writes TFRecord shards; tf.data interleaves several, shuffles through a bounded buffer, parses whole
@@ -101,21 +126,92 @@ def batches(
     Evidence: tour.evidence.data.memory_of_streaming
     Proof: tests/test_evidence.py::test_streaming_ten_times_the_data_takes_no_more_memory
     """
-    if sum(Path(path).stat().st_size for path in paths) > IN_MEMORY:
-        return _streamed(paths, transform, keep, batch_size, seed)
-    rows = {name: tf.constant(values) for name, values in load(paths, transform, keep).items()}
-    count = int(next(iter(rows.values())).shape[0])
-    order = tf.data.Dataset.range(count).shuffle(count, seed=seed).batch(min(batch_size, count), drop_remainder=True)
-    picked = order.map(lambda index: {name: tf.gather(values, index) for name, values in rows.items()})
-    return count, picked.repeat().prefetch(2)
+    if not fits(paths):
+        return streamed(paths, transform, keep, batch_size, seed)
+    return kept(load(paths, transform, keep), batch_size, seed)
 
 
-def _streamed(
+def kept(rows: Mapping[str, np.ndarray], batch_size: int, seed: int) -> tuple[int, Feed]:
+    """As :func:`batches`, of arrays in memory."""
+    count = len(next(iter(rows.values())))
+    tensors = {name: tf.constant(values) for name, values in rows.items()}
+    return count, lambda first=0, share=Share(): _gathered(
+        tf.data.Dataset.from_tensors(tensors), count, batch_size, seed, first, share
+    )
+
+
+def stored(folder: Path, spec: Mapping[str, tuple], count: int, batch_size: int, seed: int) -> Feed:
+    """As :func:`kept`, of the files that :func:`store` wrote, read inside the TensorFlow graph.
+
+    So the pipeline can be built on a worker that runs graphs only, as those of a parameter server do.
+    """
+
+    def read(_: tf.Tensor) -> Tensors:
+        rows = {}
+        for name, (dtype, shape) in spec.items():
+            rows[name] = tf.io.decode_raw(tf.io.read_file(str(folder / name)), tf.as_dtype(dtype))
+            rows[name] = tf.reshape(rows[name], [count, *shape])
+        return rows
+
+    return lambda first=0, share=Share(): _gathered(
+        tf.data.Dataset.from_tensors(0).map(read), count, batch_size, seed, first, share
+    )
+
+
+def store(rows: Mapping[str, np.ndarray], folder: Path) -> dict[str, tuple]:
+    """Writes a file of raw bytes a feature; returns type and shape of a row by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in rows.items():
+        values.tofile(folder / name)
+    return {name: (values.dtype.name, list(values.shape[1:])) for name, values in rows.items()}
+
+
+def _gathered(
+    source: tf.data.Dataset, count: int, batch_size: int, seed: int, first: int, share: Share
+) -> tf.data.Dataset:
+    """Batches by index. Each epoch's order follows from seed and epoch alone, so a stream can begin at any step."""
+    size = min(batch_size, count)
+    steps = count // size
+    if size % share.replicas:
+        raise ValueError(f"A batch of {size} cannot be cut into {share.replicas} equal slices; change batch_size.")
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        key = tf.stack([tf.constant(seed, tf.int64), number])
+        order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), key)
+        slices = tf.reshape(order[: steps * size], [steps, share.replicas, size // share.replicas])
+        return tf.data.Dataset.from_tensor_slices(slices[:, share.first : share.first + share.mine])
+
+    def gathered(rows: Tensors) -> tf.data.Dataset:
+        order = tf.data.Dataset.counter(tf.constant(first // steps, tf.int64)).flat_map(epoch).skip(first % steps)
+        return order.unbatch().map(
+            lambda index: {name: tf.gather(values, index) for name, values in rows.items()},
+            num_parallel_calls=2,
+            deterministic=True,
+        )
+
+    return source.flat_map(gathered).prefetch(4)
+
+
+def streamed(
     paths: Sequence[str], transform: Transform, keep: Sequence[str], batch_size: int, seed: int
-) -> tuple[int, tf.data.Dataset]:
+) -> tuple[int, Feed]:
+    """As :func:`batches`, in memory that does not grow with the data: shards and a buffer of records are shuffled."""
     count = sum(int(batch.shape[0]) for batch in tf.data.TFRecordDataset(list(paths)).batch(PARSE_BATCH))
-    shuffled = tf.data.Dataset.from_tensor_slices(list(paths)).shuffle(len(paths), seed=seed)
-    records = shuffled.interleave(tf.data.TFRecordDataset, cycle_length=8, num_parallel_calls=2, deterministic=True)
-    records = records.shuffle(SHUFFLE, seed=seed).batch(batch_size, drop_remainder=True)
-    parsed = records.map(lambda one: {n: v for n, v in transform.parse(one).items() if n in keep}, num_parallel_calls=2)
-    return count, parsed.repeat().prefetch(2)
+
+    def feed(first: int = 0, share: Share = Share()) -> tf.data.Dataset:
+        shuffled = tf.data.Dataset.from_tensor_slices(list(paths)).shuffle(len(paths), seed=seed)
+        records = shuffled.interleave(tf.data.TFRecordDataset, cycle_length=8, num_parallel_calls=2, deterministic=True)
+        size = min(batch_size, count) // share.replicas
+        slices = records.shuffle(SHUFFLE, seed=seed).batch(size, drop_remainder=True).repeat()
+        if share.replicas > 1:
+            slices = slices.batch(share.replicas, drop_remainder=True)
+            slices = slices.map(lambda one: one[share.first : share.first + share.mine]).unbatch()
+        slices = slices.skip(first * share.mine)
+        parsed = slices.map(
+            lambda one: {name: value for name, value in transform.parse(one).items() if name in keep},
+            num_parallel_calls=2,
+            deterministic=True,
+        )
+        return parsed.prefetch(2)
+
+    return count, feed

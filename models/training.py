@@ -1,10 +1,11 @@
-"""One training loop for every use case."""
+"""From examples and a transform graph to an exported model: what the Trainer runs."""
 
 import json
+import os
 import random
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,183 +13,159 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import export, optimizers
+from models import callbacks, cluster, export, strategies
 from models.catalog import find
-from models.input import Transform, batches, files, load
+from models.input import Transform, batches, files, fits, load, store, stored
+from models.loop import Fit, build, fit, predict
 
-PREDICT_BATCH = 4096
+RESULT = "fit.json"
+STORED = "train"
 
 
-@dataclass
-class Fit:
-    """What training left behind.
+@dataclass(frozen=True)
+class Job:
+    """One training as plain values, so that another process can be told of it.
 
     Attributes:
-        model: The Keras model with the best weights.
-        rows: Examples of the train split.
-        batch_size: Examples of one global batch.
-        steps: Optimizer steps in all.
-        best: Epoch whose weights were kept, from 0.
-        curves: One dict an epoch: loss on train and valid, the monitored metric on valid, seconds.
+        case: Name of the use case.
+        settings: Its training and data settings.
+        examples: Folder of the examples, a folder a split in it.
+        transform: Folder of the transform graph.
+        folder: Scratch that outlives a killed attempt: checkpoints, best weights, event files.
+        pretrained: Folder of weights that a stage before learnt; empty for none.
+        spec: Type and shape of what was stored of the train split for other processes; empty where they read examples.
+        rows: Examples of the train split, where it was stored.
     """
 
-    model: keras.Model
-    rows: int
-    batch_size: int
-    steps: int = 0
-    best: int = 0
-    curves: list[dict[str, float]] = field(default_factory=list)
+    case: str
+    settings: Mapping[str, Any]
+    examples: str
+    transform: str
+    folder: str
+    pretrained: str = ""
+    spec: Mapping[str, Any] | None = None
+    rows: int = 0
+
+    @classmethod
+    def of(cls, fn_args: Any) -> "Job":
+        """What TFX's Trainer tells. The same inputs get the same scratch folder, so a killed attempt is gone on with."""
+        config = fn_args.custom_config
+        told = [config, fn_args.transform_graph_path, sorted(fn_args.train_files)]
+        key = sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        return cls(
+            case=config["case"],
+            settings=config["settings"],
+            examples=str(Path(fn_args.train_files[0]).parent.parent),
+            transform=fn_args.transform_graph_path,
+            folder=str(Path(fn_args.model_run_dir).parents[1] / "training" / key),
+            pretrained=config.get("pretrained", ""),
+        )
+
+    def save(self, path: Path) -> Path:
+        """Writes the job as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1))
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> "Job":
+        """The reverse of :meth:`save`."""
+        return cls(**json.loads(path.read_text()))
 
 
 def run_fn(fn_args: Any) -> None:
     """Entry point of TFX's Trainer: trains on the train split, picks the operating point on valid, exports.
 
-    Leaves ``training.json`` (curves, counts, settings) in the model run folder.
+    With a strategy the training itself happens in processes of its own: TensorFlow is initialised here already, and can
+    no longer be told of devices or peers. Leaves ``training.json`` (curves, counts, settings) in the model run folder.
     """
-    config = fn_args.custom_config
-    network, settings = find(config["case"]).load("model"), config["settings"]
-    seed_everything(settings["seed"])
-    transform = Transform(fn_args.transform_graph_path)
+    job = Job.of(fn_args)
+    Path(job.folder).mkdir(parents=True, exist_ok=True)
+    seed_everything(job.settings)
+    if job.settings["strategy"] == "none":
+        train(job)
+    else:
+        cluster.run(_prepared(job))
+    finish(job, Path(fn_args.serving_model_dir), Path(fn_args.model_run_dir))
+
+
+def seed_everything(settings: Mapping[str, Any]) -> None:
+    """One seed for Python, NumPy, Keras and TensorFlow; with ``deterministic`` equal bits too, at a price.
+
+    The switch cannot be taken back within a process.
+    """
+    random.seed(settings["seed"])
+    np.random.seed(settings["seed"])
+    keras.utils.set_random_seed(settings["seed"])
+    if settings["deterministic"]:
+        tf.config.experimental.enable_op_determinism()
+
+
+def train(job: Job) -> None:
+    """Trains as this process's task in the job's strategy; the chief leaves the best weights and what happened.
+
+    Raises:
+        Preempted: after SIGTERM, with a checkpoint written.
+        ValueError: if the switches do not go together.
+    """
+    task = strategies.Task.here() if job.settings["strategy"] not in ("none", "mirrored", "tpu") else strategies.Task()
+    strategy = strategies.create(job.settings, task)
+    seed_everything(job.settings)
+    network, transform = find(job.case).load("model"), Transform(job.transform)
     keep = (*network.INPUTS, network.LABEL)
-    examples = str(Path(fn_args.train_files[0]).parent.parent)
-    valid = load(files(examples, "valid"), transform, keep)
-    rows, train = batches(files(examples, "train"), transform, keep, settings["batch_size"], settings["seed"])
-    fitted = fit(network, settings, transform.features, train, rows, valid)
-    logits = predict(fitted.model, valid)
-    point = network.operating_point(settings, valid[network.LABEL], logits)
-    export.save(fn_args.serving_model_dir, network, fitted.model, transform, point, settings)
-    _record(Path(fn_args.model_run_dir), fitted, settings, point, network.quality(valid[network.LABEL], logits))
+    valid = load(files(job.examples, "valid"), transform, keep)
+    rows, feed = _feed(job, transform, keep)
+    fitted = fit(
+        network, job.settings, transform.features, feed, rows, valid, Path(job.folder), job.pretrained, strategy, task
+    )
+    if task.chief:
+        _leave(fitted, Path(job.folder))
 
 
-def seed_everything(seed: int) -> None:
-    """One seed for Python, NumPy, Keras and TensorFlow."""
-    random.seed(seed)
-    np.random.seed(seed)
-    keras.utils.set_random_seed(seed)
+def finish(job: Job, model_folder: Path, run_folder: Path) -> None:
+    """Exports the best weights from a plain float32 model, whatever they were trained under, and records the training."""
+    network, transform = find(job.case).load("model"), Transform(job.transform)
+    valid = load(files(job.examples, "valid"), transform, (*network.INPUTS, network.LABEL))
+    plain = {**job.settings, "mixed_precision": False}
+    model = build(network, plain, transform.features, job.pretrained)
+    model.load_weights(Path(job.folder, callbacks.BEST))
+    logits = predict(model, valid)
+    point = network.operating_point(job.settings, valid[network.LABEL], logits)
+    export.save(str(model_folder), network, model, transform, point, job.settings)
+    record = {
+        **json.loads(Path(job.folder, RESULT).read_text()), "parameters": model.count_params(),
+        "settings": dict(job.settings), "operating_point": dict(point),
+        "valid": network.quality(valid[network.LABEL], logits),
+    }  # fmt: skip
+    run_folder.mkdir(parents=True, exist_ok=True)
+    (run_folder / "training.json").write_text(json.dumps(record, indent=1))
+    logs = Path(job.folder, "logs")
+    if logs.is_dir():
+        os.replace(logs, run_folder / "logs")
 
 
-def fit(
-    network: Any,
-    settings: Mapping[str, Any],
-    features: Mapping[str, tf.TensorSpec],
-    train: tf.data.Dataset,
-    rows: int,
-    valid: Mapping[str, np.ndarray],
-) -> Fit:
-    """Trains until the monitored metric on ``valid`` has not risen for ``patience`` epochs; keeps the best weights.
-
-    Args:
-        network: The case's model module.
-        settings: The training settings: ``epochs`` are fewer where they would take more than ``max_steps``.
-        features: Shapes and types of the transformed features.
-        train: An endless stream of shuffled global batches.
-        rows: Examples of the train split; an epoch is that many, rounded down to whole batches.
-        valid: The validation split in memory.
-
-    Question: A18
-    Answer: One pass over the train split. With n examples and batches of b, an epoch here is n // b steps; the rest is
-        left out, and as every epoch is shuffled anew it is another rest each time. Training stops after `patience`
-        epochs without a better validation metric and keeps the best epoch's weights. An endless stream has no epochs:
-        steps take their place.
-    Evidence: tour.evidence.training.epochs_reconciled
-    Proof: tests/test_evidence.py::test_an_epoch_is_every_whole_batch_once
-    """
-    strategy = tf.distribute.get_strategy()
-    batch_size = min(settings["batch_size"], rows)
-    per_epoch = rows // batch_size
-    epochs = min(settings["epochs"], -(-settings["max_steps"] // per_epoch))
-    with strategy.scope():
-        model = network.build(settings, features)
-        optimizer = optimizers.create(settings, per_epoch * epochs)
-        optimizer.build(model.trainable_variables)
-    train_step = step_function(strategy, model, optimizer, network.loss(settings), network.LABEL, batch_size)
-    fitted, stream = Fit(model, rows, batch_size), iter(train)
-    best, kept = -np.inf, model.get_weights()
-    for epoch in range(epochs):
-        fitted.curves.append(_epoch(network, settings, fitted, train_step, stream, per_epoch, valid))
-        print(_line(epoch, epochs, fitted.curves[-1]), flush=True)
-        if fitted.curves[-1][network.MONITOR] > best:
-            best, fitted.best, kept = fitted.curves[-1][network.MONITOR], epoch, model.get_weights()
-        elif epoch - fitted.best >= settings["patience"]:
-            break
-    model.set_weights(kept)
-    return fitted
+def _prepared(job: Job) -> Job:
+    """The job with the train split transformed once and stored, so that each process only has to read it."""
+    network, transform = find(job.case).load("model"), Transform(job.transform)
+    paths = files(job.examples, "train")
+    if not fits(paths):
+        if job.settings["strategy"] == "parameter-server":
+            raise ValueError("parameter-server keeps the train split in memory, and this one is too large: use multiworker.")
+        return job
+    rows = load(paths, transform, (*network.INPUTS, network.LABEL))
+    spec = store(rows, Path(job.folder, STORED))
+    return Job(**{**asdict(job), "spec": spec, "rows": len(rows[network.LABEL])})
 
 
-def step_function(
-    strategy: tf.distribute.Strategy,
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    loss_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-    label: str,
-    batch_size: int,
-) -> Callable[[Iterator[Any]], tf.Tensor]:
-    """One optimizer step on the next global batch, compiled; returns the batch's mean loss.
-
-    A replica sums its losses and divides by the *global* batch size, so that the sum over replicas that the optimizer's
-    all-reduce takes is the gradient of the mean over the global batch, whatever the number of replicas.
-    """
-
-    def replica_step(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        inputs = {name: batch[name] for name in model.input}
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(loss_fn(batch[label], model(inputs, training=True))) / batch_size
-            total = loss + sum(model.losses) / strategy.num_replicas_in_sync
-        variables = model.trainable_variables
-        optimizer.apply(tape.gradient(total, variables), variables)
-        return loss
-
-    @tf.function
-    def train_step(stream: Iterator[Any]) -> tf.Tensor:
-        return strategy.reduce("SUM", strategy.run(replica_step, args=(next(stream),)), axis=None)
-
-    return train_step
+def _feed(job: Job, transform: Transform, keep: tuple[str, ...]) -> tuple[int, Any]:
+    size, seed = job.settings["batch_size"], job.settings["seed"]
+    if job.spec:
+        return job.rows, stored(Path(job.folder, STORED), job.spec, job.rows, size, seed)
+    return batches(files(job.examples, "train"), transform, keep, size, seed)
 
 
-def predict(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Logits of all rows, ``[rows, outputs]``, in batches; inference mode."""
-    call = _inference(model)
-    rows = len(next(iter(features.values())))
-    parts = [
-        call({name: tf.constant(features[name][start : start + PREDICT_BATCH]) for name in model.input}).numpy()
-        for start in range(0, rows, PREDICT_BATCH)
-    ]
-    return np.concatenate(parts)
-
-
-def _inference(model: keras.Model) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
-    """The model as a compiled function that any batch size fits, kept with the model so that it is traced once."""
-    if not hasattr(model, "_compiled_inference"):
-        spec = {x.name: tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in model.inputs}
-        model._compiled_inference = tf.function(lambda inputs: model(inputs, training=False), input_signature=[spec])
-    return model._compiled_inference
-
-
-def _epoch(network, settings, fitted, train_step, stream, steps, valid) -> dict[str, float]:
-    started = time.perf_counter()
-    losses = [train_step(stream) for _ in range(steps)]
-    fitted.steps += steps
-    logits, truth = predict(fitted.model, valid), valid[network.LABEL]
-    valid_loss = float(tf.reduce_mean(network.loss(settings)(truth, logits)))
-    return {
-        "loss": float(tf.reduce_mean(tf.stack(losses))),
-        "valid_loss": valid_loss,
-        **network.quality(truth, logits),
-        "seconds": time.perf_counter() - started,
-    }
-
-
-def _line(epoch: int, epochs: int, curve: Mapping[str, float]) -> str:
-    return f"epoch {epoch + 1}/{epochs} " + " ".join(f"{name}={value:.4f}" for name, value in curve.items())
-
-
-def _record(
-    folder: Path, fitted: Fit, settings: Mapping[str, Any], point: Mapping[str, float], quality: Mapping
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _leave(fitted: Fit, folder: Path) -> None:
     record = {
         "rows": fitted.rows, "batch_size": fitted.batch_size, "steps": fitted.steps, "best_epoch": fitted.best,
-        "parameters": fitted.model.count_params(), "curves": fitted.curves, "settings": dict(settings),
-        "operating_point": dict(point), "valid": dict(quality),
+        "replicas": fitted.replicas, "curves": fitted.curves, "journal": fitted.journal,
     }  # fmt: skip
-    (folder / "training.json").write_text(json.dumps(record, indent=1))
+    (folder / RESULT).write_text(json.dumps(record, indent=1))

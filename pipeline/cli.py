@@ -24,6 +24,9 @@ def run(
     spans: Annotated[str, typer.Option(help="Window of spans, FIRST:LAST, either may be left out.")] = ":",
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting; can be repeated.")] = None,
     columns: Annotated[str, typer.Option(help="Other column names, OURS=YOURS, comma-separated.")] = "",
+    strategy: Annotated[
+        str | None, typer.Option(help="How training is distributed: none, mirrored, multiworker, parameter-server or tpu.")
+    ] = None,
     schema: Annotated[Path | None, typer.Option(help="Schema to use in place of the case's own.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again, cached or not.")] = False,
     home: Home = DEFAULT_HOME,
@@ -33,6 +36,7 @@ def run(
     from pipeline import command
 
     changes = _pairs(set_ or []) | ({"columns": columns} if columns else {})
+    changes |= {"strategy": strategy} if strategy else {}
     first, last = _window(spans)
     ended = command.run(
         case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh

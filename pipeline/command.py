@@ -158,8 +158,9 @@ def doctor(home: Path, as_json: bool) -> int:
 
 def _table(progress: Mapping[str, Progress]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("stage", "state", "seconds"):
+    for name in ("stage", "state", "seconds", ""):
         table.add_column(name, justify="right" if name == "seconds" else "left")
     for name, one in progress.items():
-        table.add_row(name, Text(one.state, COLOURS[one.state]), f"{one.seconds:.1f}" if one.seconds else "")
+        table.add_row(name, Text(one.state, COLOURS[one.state]), f"{one.seconds:.1f}" if one.seconds else "",
+                      one.message if one.state == "running" else "")  # fmt: skip
     return table

@@ -11,7 +11,7 @@ class Progress:
         state: waiting, running, done, cached, refused or failed.
         seconds: Time so far, or in all.
         peak_mb: Largest resident memory of the stage's process, in MiB; what it shares with the run's own counts too.
-        message: What went wrong, for refused and failed.
+        message: What went wrong, for refused and failed; how far it is, for a running one that says so.
     """
 
     state: str = "waiting"

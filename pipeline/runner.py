@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from pipeline.stages import Stage
 
 DIGEST = "code_digest"
 PR_SET_PDEATHSIG = 1
+GRACE = 30.0  # seconds that stages get to save where they are when the run is stopped
 
 
 class LockedMetadata(metadata.Metadata):
@@ -97,9 +99,7 @@ def run(
             report(progress)
             time.sleep(0.05)
     finally:
-        for pid in running:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        _stop(running)
 
 
 def launch(ir: pipeline_pb2.Pipeline, name: str, path: Path) -> str:
@@ -125,6 +125,20 @@ def launch(ir: pipeline_pb2.Pipeline, name: str, path: Path) -> str:
     return state
 
 
+def _stop(running: dict[int, tuple[str, Path]]) -> None:
+    """Tells stages to end; training saves its position first. What is still there after the grace is killed."""
+    for pid in running:
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while running:
+        for pid in list(running):
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            if os.waitpid(pid, 0 if time.monotonic() > deadline else os.WNOHANG)[0]:
+                shutil.rmtree(_scratch(running.pop(pid)[1]), ignore_errors=True)
+        time.sleep(0.05)
+
+
 def _ready(node: pipeline_pb2.PipelineNode, progress: dict[str, Progress]) -> bool:
     through = all(progress[name].state in ("done", "cached") for name in node.upstream_nodes)
     return through and progress[node.node_info.id].state == "waiting"
@@ -142,9 +156,13 @@ def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -
         # A stage does not outlive the run: what a killed run left would write beside its successor.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         descriptor = os.open(logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        scratch = _scratch(logs / f"{name}.json")
+        scratch.mkdir(exist_ok=True)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
         result = {"state": launch(ir, name, runtime.metadata), "message": ""}
     except BaseException as error:
         traceback.print_exc()
@@ -175,14 +193,31 @@ def _collect(running: dict[int, tuple[str, Path]], progress: dict[str, Progress]
         progress[name].seconds = time.monotonic() - progress[name].started
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if not done:
+            progress[name].message = _said(result.with_suffix(".log"))
             continue
         del running[pid]
+        shutil.rmtree(_scratch(result), ignore_errors=True)
         progress[name].peak_mb = usage.ru_maxrss / 1024
         if status or not result.exists():
             progress[name].state, progress[name].message = "failed", f"the process ended with status {status}"
         else:
             outcome = json.loads(result.read_text())
             progress[name].state, progress[name].message = outcome["state"], outcome["message"]
+
+
+def _scratch(result: Path) -> Path:
+    """A stage's folder for temporary files: a process that ends without Python's farewell leaves its own behind."""
+    return result.with_suffix(".tmp")
+
+
+def _said(log: Path) -> str:
+    """The last line of a stage's log if it tells how far training is."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as lines:
+        lines.seek(max(0, log.stat().st_size - 400))
+        last = lines.read().decode(errors="replace").strip().rpartition("\n")[2]
+    return last if last.startswith("epoch ") else ""
 
 
 def _sweep(ir: pipeline_pb2.Pipeline, name: str, path: Path) -> None:

@@ -11,13 +11,11 @@ class Runtime:
     Attributes:
         root: Folder or URL under which everything lies.
         beam_args: Pipeline options for every Beam stage.
-        strategy: Name of the distribution strategy of the Trainer.
         workers: Stages that run side by side.
     """
 
     root: str
     beam_args: tuple[str, ...]
-    strategy: str = "none"
     workers: int = 2
 
     @property

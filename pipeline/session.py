@@ -4,6 +4,7 @@ import gc
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from models import spans
+from models import defaults, spans
 from models.errors import DataError
 from models.use_case import UseCase
 from pipeline import code, store
@@ -91,9 +92,10 @@ def plan(request: Request, runtime: Runtime) -> Plan:
 
     Raises:
         DataError: if the data is not what the case needs.
-        ValueError: for an unknown setting.
+        ValueError: for an unknown setting, or settings that do not go together.
     """
     settings = request.case.configured(request.changes or {})
+    defaults.check(settings["training"])
     data = request.case.load("data")
     source = data.prepare(request.data, Path(runtime.root, "data"), settings["data"]).resolve()
     window = spans.window(source, request.first, request.last)
@@ -149,6 +151,7 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
     logs = Path(runtime.root, plan.case.name, "logs", run.id)
     try:
         with stderr_to(logs / "run.log"):
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             graph, runner, verdict = _imported()
             ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
             progress = runner.run(ir, runtime, logs, report)

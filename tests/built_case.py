@@ -19,7 +19,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.public.tfxio import TFExampleRecord
 
 from components.span_example_gen import Write
-from models import export, spans, training
+from models import export, loop, spans, training
 from models.input import Transform, batches, files, load
 from models.use_case import UseCase
 from pipeline.runtime import local
@@ -56,7 +56,7 @@ class Built:
     examples: Path
     graph: Path
     export: Path
-    fitted: training.Fit
+    fitted: loop.Fit
     held: list[bytes]
     rows: dict[str, np.ndarray]
     point: dict[str, float]
@@ -81,14 +81,14 @@ def build(case: UseCase, folder: Path) -> Built:
     with pipeline() as beam_pipeline:
         _ = data.examples(beam_pipeline, window, settings["data"]) | beam.ParDo(Write(str(examples)))
     analyze(case, settings["data"], schema, examples, graph)
-    training.seed_everything(1)
+    training.seed_everything(flat)
     transform, keep = Transform(str(graph)), (*network.INPUTS, network.LABEL)
     valid = load(files(str(examples), "valid"), transform, keep)
     held = list(tf.data.TFRecordDataset(files(str(examples), "eval")).as_numpy_iterator())
     rows = {name: value.numpy() for name, value in transform.parse(tf.constant(held)).items() if name in keep}
     count, train = batches(files(str(examples), "train"), transform, keep, flat["batch_size"], 1)
-    fitted = training.fit(network, flat, transform.features, train, count, valid)
-    point = network.operating_point(flat, valid[network.LABEL], training.predict(fitted.model, valid))
+    fitted = loop.fit(network, flat, transform.features, train, count, valid)
+    point = network.operating_point(flat, valid[network.LABEL], loop.predict(fitted.model, valid))
     export.save(str(model), network, fitted.model, transform, point, flat)
     return Built(case, flat, schema, examples, graph, model, fitted, held, rows, point)
 
