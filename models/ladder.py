@@ -163,4 +163,4 @@ def _records(split: Split) -> tf.data.Dataset:
 def _feed(make: Callable[..., Any], split: Split) -> tf.data.Dataset:
     """One pass of what is endless."""
     rows, feed = make(split.paths, split.transform, split.keep, split.batch_size, split.seed)
-    return (feed() if callable(feed) else feed).take(max(1, rows // split.batch_size))
+    return feed().take(max(1, rows // split.batch_size))

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from models.export import EXTRA
 from models.input import Transform
+from models.loop import build
 
 
 def settings(path: str) -> dict[str, Any]:
@@ -23,12 +24,12 @@ def model(path: str, network: Any, transform: Transform, pretrained: str = "") -
         path: The SavedModel.
         network: The case's model module.
         transform: The transform graph that the network was trained with.
-        pretrained: As ``network.build`` takes it.
+        pretrained: Folder of weights that the network was built with.
 
     Raises:
         ValueError: if the export's variables are not those of the network that the code builds now.
     """
-    built = network.build(settings(path), transform.features, pretrained)
+    built = build(network, {**settings(path), "mixed_precision": False}, transform.features, pretrained)
     exported = tf.saved_model.load(path).variables
     if [tuple(one.shape) for one in built.variables] != [tuple(one.shape) for one in exported]:
         raise ValueError(f"The export holds other variables than {network.__name__} builds now: run the pipeline again.")

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from models import optimizers, restore, training
+from models import loop, optimizers, restore, training
 from tour.evidence.context import Context
 
 if TYPE_CHECKING:
     import keras
 
-# A rate at which a step changes what can be seen, and no schedule runs down.
+# Of the schedule, so that the first ones have the full rate.
 STEPS = 1000
+# Switches that change how a step is computed and not what is learnt.
+PLAIN = {"accumulate": 1, "xla": False, "clip_norm": 0.0}
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Step:
         batch: Features and label, ``[rows, ...]`` each.
         label: Which of them is the label.
         network: The case's model module.
+        settings: The run's training settings, its switches off.
     """
 
     model: "keras.Model"
@@ -36,6 +39,7 @@ class Step:
     batch: Mapping[str, tf.Tensor]
     label: str
     network: Any
+    settings: Mapping[str, Any]
 
     @property
     def inputs(self) -> dict[str, tf.Tensor]:
@@ -49,9 +53,8 @@ class Step:
 
     def compiled(self) -> Any:
         """The Trainer's own step, a ``tf.function`` of a stream of batches."""
-        return training.step_function(
-            tf.distribute.get_strategy(), self.model, self.optimizer, self.loss, self.label, len(self.batch[self.label])
-        )
+        strategy, rows = tf.distribute.get_strategy(), len(self.batch[self.label])
+        return loop.step_function(strategy, self.model, self.optimizer, self.loss, self.label, rows, self.settings)
 
     def stream(self) -> Any:
         """The same batch for ever."""
@@ -60,11 +63,11 @@ class Step:
 
 def of(context: Context, rows: int | None = None) -> Step:
     """The served network and the first rows of the train split, a batch of the run unless ``rows`` says another size."""
-    network, settings = context.case.load("model"), restore.settings(str(context.served))
-    training.seed_everything(settings["seed"])
+    network, settings = context.case.load("model"), {**restore.settings(str(context.served)), **PLAIN}
+    training.seed_everything(settings)
     model = restore.model(str(context.served), network, context.transform)
     optimizer = optimizers.create(settings, STEPS)
     optimizer.build(model.trainable_variables)
     found = context.rows("train", (*network.INPUTS, network.LABEL), rows or context.training["batch_size"])
     batch = {name: tf.constant(np.ascontiguousarray(values)) for name, values in found.items()}
-    return Step(model, optimizer, network.loss(settings), batch, network.LABEL, network)
+    return Step(model, optimizer, network.loss(settings), batch, network.LABEL, network, settings)
