@@ -1,6 +1,6 @@
 """How fast each way of reading is, how much memory it takes, and whether a training step waits for it.
 
-    python benchmarks/input.py [--home HOME] [--cases fraud image] [--seconds 1.0] [--rounds 3] [--out FILE]
+    python -m benchmarks.input [--home HOME] [--cases fraud image] [--seconds 1.0] [--rounds 3] [--out FILE]
 
 Looks at the last pushed run of each case under the home; without one it runs the pipeline into a temporary folder.
 
@@ -10,25 +10,14 @@ Looks at the last pushed run of each case under the home; without one it runs th
 - waiting: time of a step and of the wait before it; ``constant`` is the step on one batch that is always there.
 """
 
-import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-ROOT = Path(__file__).resolve().parents[1]
-# This folder has files with names of packages, and comes first in the path of a script.
-sys.path[0] = str(ROOT)
-PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "tfx")
+from benchmarks.runs import arguments, artifacts, home_of, median, show, write
+
 TIMES = (1, 10)
 STEPS = 60
 
@@ -146,94 +135,12 @@ def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], An
 
 def inside(step: Callable[[Any], Any], data: Any, batch_size: int) -> float:
     """Examples a second of training when the step takes its batch itself, inside the graph, as the Trainer's does."""
-    import time
-
     stream = iter(data)
     step(stream)
     started = time.perf_counter()
     for _ in range(STEPS):
         step(stream)
     return STEPS * batch_size / (time.perf_counter() - started)
-
-
-def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
-    """Folders of the last pushed run by output, and of the model that it pushed.
-
-    Raises:
-        SystemExit: if there is none.
-    """
-    from pipeline import runtime, store
-
-    metadata = runtime.local(home).metadata
-    pushed = [run for run in store.runs(metadata, case) if run.state == "pushed"]
-    if not pushed:
-        sys.exit(f"error: there is no pushed run of {case} under {home}; `showcase run {case} --home {home}` makes one.")
-    found = {key: Path(one.uri) for outputs in store.outputs(metadata, pushed[-1].id).values() for key, one in outputs.items()}
-    return found, Path(pushed[-1].facts["pushed"])
-
-
-@contextmanager
-def home_of(home: Path | None, cases: Sequence[str]) -> Iterator[Path]:
-    """The home, or a temporary one in which each case has been run."""
-    if home:
-        yield home.resolve()
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        for case in cases:
-            subprocess.run([sys.executable, "-m", "pipeline.cli", "run", case, "--home", folder], cwd=ROOT, check=True)
-        yield Path(folder)
-
-
-def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table on the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, header_style="dim", pad_edge=False)
-    for name, value in rows[0].items():
-        table.add_column(name, justify="left" if isinstance(value, str) else "right")
-    for row in rows:
-        table.add_row(*(f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-                        for value in row.values()))  # fmt: skip
-    # Written to a file, a table would be cut at 80 columns.
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-
-
-def write(path: Path, cases: Mapping[str, Any]) -> None:
-    """The report with what it was measured on; no path of this machine is in it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(), "cases": cases}, indent=1) + "\n")
-    print(f"written to {path.name}")
-
-
-def machine() -> dict[str, Any]:
-    """Date, cores, load and versions."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": round(os.getloadavg()[0], 1),
-        "cpu": models[0].split(":", 1)[1].strip() if models else platform.machine(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-    }
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle of the values."""
-    import statistics
-
-    return float(statistics.median(values))
-
-
-def arguments(doc: str, name: str) -> argparse.Namespace:
-    """What the command line says, the same for every benchmark that looks at a run."""
-    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--home", type=Path, help="Folder of runs; without it the pipeline is run into a temporary one.")
-    parser.add_argument("--cases", nargs="+", default=["fraud", "image"], help="Use cases to look at.")
-    parser.add_argument("--seconds", type=float, default=1.0, help="Time of one measurement.")
-    parser.add_argument("--rounds", type=int, default=3, help="Measurements of each, in turns.")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results" / name, help="JSON to write.")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def recorded(path: Path, case: str, part: str) -> list[Result]:
     report = json.loads(path.read_text()) if path.exists() else {"cases": {}}
     rows = report["cases"].get(case, {}).get(part)
     if not rows:
-        return [NotHere("Benchmark", f"{path.name} has no {part} of {case}: python benchmarks/{path.stem}.py writes it.")]
+        return [NotHere("Benchmark", f"{path.name} has no {part} of {case}: python -m benchmarks.{path.stem} writes it.")]
     title = f"Benchmark of {report['machine']['date'][:10]} on {report['machine']['cores']} cores: {part}"
     return [Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows))]
 
