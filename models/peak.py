@@ -117,7 +117,16 @@ def one(told: Mapping[str, Any], way: str, times: int) -> dict[str, Any]:
 
 
 def arrays(split: "Split") -> Iterator[dict[str, "np.ndarray"]]:
-    """Everything in NumPy first, then batches by shuffled index: what is easily written and ends with the memory."""
+    """Everything in NumPy first, then batches by shuffled index: what is easily written and ends with the memory.
+
+    Question: B24
+    Answer: Loading everything is fine while it fits, and small data is then even quicker, as it is parsed once. But memory
+        grows with the data, often several times over through copies, the first step waits for the last row, every worker
+        holds it all, and a tf.function that captures the array puts it in the graph. Shards and tf.data hold a few buffers,
+        whatever the size. Measure what fits, and stream beyond it.
+    Evidence: tour.evidence.inputs.arrays_and_streams
+    Proof: tests/test_inputs.py::test_arrays_grow_with_the_data_and_streams_do_not
+    """
     import numpy as np
 
     from models.input import load
