@@ -195,7 +195,16 @@ def _gathered(
 def streamed(
     paths: Sequence[str], transform: Transform, keep: Sequence[str], batch_size: int, seed: int
 ) -> tuple[int, Feed]:
-    """As :func:`batches`, in memory that does not grow with the data: shards and a buffer of records are shuffled."""
+    """As :func:`batches`, in memory that does not grow with the data: shards and a buffer of records are shuffled.
+
+    Question: A6
+    Answer: tf.data describes input as a pipeline of datasets, run by C++ threads beside the training step: it reads shards in
+        turn, shuffles, parses, batches and prefetches. It matters since an accelerator waits for whoever feeds it. First ask
+        whether the step waits at all: compare it with a constant batch. Here one record at a time starves it, and whole
+        batches parsed at once hardly let it wait.
+    Evidence: tour.evidence.inputs.speeds
+    Proof: tests/test_inputs.py::test_a_slow_input_is_seen_as_waiting
+    """
     count = sum(int(batch.shape[0]) for batch in tf.data.TFRecordDataset(list(paths)).batch(PARSE_BATCH))
 
     def feed(first: int = 0, share: Share = Share()) -> tf.data.Dataset:

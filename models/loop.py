@@ -186,10 +186,36 @@ def step_function(
     - ``accumulate``: the slice is cut into that many microbatches, whose gradients are summed before they are applied;
     - ``xla``: forward and backward pass are compiled; communication and update stay outside;
     - ``clip_norm``: gradients are summed over replicas first, as the norm of a part says nothing of the norm of the whole.
+
+    Question: A3
+    Answer: Eager code runs operation by operation as Python reaches it: easy to debug, right for a look at data or a call
+        made once. tf.function traces Python into a graph that TensorFlow optimises, runs in parallel and can export. The
+        small operations of a training step gain most, since Python's share falls away; large ones gain little. Tracing
+        costs seconds once, and again for each new signature, so it has to be earned by many steps.
+    Evidence: tour.evidence.functions.eager_and_graph
+    Proof: tests/test_functions.py::test_eager_and_graph_steps_give_the_same_weights
     """
     replicas = strategy.num_replicas_in_sync
 
     def gradients(batch: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, list[Any]]:
+        """The slice's part of the loss and the gradients of all trainable variables.
+
+        Question: A4
+        Answer: Exact derivatives of a program, not symbols and not differences: each operation knows its derivative, and
+            the chain rule joins them. Reverse mode goes once backwards from the loss and gives the gradient by all weights
+            for a few times the cost of the forward pass; differences would need two passes a weight. The price is memory:
+            what the forward pass computed is kept until then.
+        Evidence: tour.evidence.autodiff.gradients_checked
+        Proof: tests/test_autodiff.py::test_the_tape_agrees_with_central_differences_and_a_wrong_gradient_does_not
+
+        Question: A12
+        Answer: It records the operations on watched tensors, trainable variables by themselves, while its block runs;
+            gradient() goes back over the record once and frees it. A persistent tape answers several times until it is
+            deleted. A tape within a tape gives second derivatives. stop_gradient makes a value a constant for the tape:
+            nothing behind it gets a gradient, and gradient() says None.
+        Evidence: tour.evidence.autodiff.tape_shown
+        Proof: tests/test_autodiff.py::test_persistent_tapes_second_derivatives_and_stop_gradient
+        """
         with tf.GradientTape() as tape:
             outputs = model({name: batch[name] for name in model.input}, training=True)
             loss = tf.reduce_sum(loss_fn(batch[label], tf.cast(outputs, tf.float32))) / batch_size
@@ -200,6 +226,16 @@ def step_function(
     compiled = tf.function(gradients, jit_compile=True) if settings["xla"] else gradients
 
     def replica_step(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """One replica's part of a step: gradients of its slice, then the update.
+
+        Question: B12
+        Answer: Forward pass and loss inside the tape, layers' penalties added; gradients by the trainable variables outside
+            it; then clip if wanted and let the optimizer apply them. It is for what fit does not do: accumulation, several
+            losses, penalties on gradients, strategies that fit fails under. Keep the whole step in one tf.function, and
+            watch the norms by layer: zero or exploding ones show what is wrong.
+        Evidence: tour.evidence.autodiff.custom_step
+        Proof: tests/test_autodiff.py::test_a_step_written_out_equals_the_trainers
+        """
         parts = {name: tf.split(value, settings["accumulate"]) for name, value in batch.items()}
         loss, found = compiled({name: part[0] for name, part in parts.items()})
         for index in range(1, settings["accumulate"]):
@@ -225,7 +261,16 @@ def _clipped(gradients: list[tf.Tensor], norm: float, replicas: int) -> list[tf.
 
 
 def predict(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Logits of all rows, ``[rows, outputs]`` float32, in batches; inference mode."""
+    """Logits of all rows, ``[rows, outputs]`` float32, in batches; inference mode.
+
+    Question: B23
+    Answer: Use it for what is called often with few signatures: training steps, prediction, what is exported. It hurts where
+        each call brings a new Python number or shape and traces again, where the function is made anew in a loop, or for a
+        call made once. Python side effects, such as print and append, happen while tracing only. Pass tensors, give an
+        input_signature, count the traces.
+    Evidence: tour.evidence.functions.misused
+    Proof: tests/test_functions.py::test_python_numbers_trace_each_time_and_tensors_once
+    """
     call = _inference(model)
     rows = len(next(iter(features.values())))
     parts = [
@@ -236,7 +281,16 @@ def predict(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarra
 
 
 def _inference(model: keras.Model) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
-    """The model as a compiled function that any batch size fits, kept with the model so that it is traced once."""
+    """The model as a compiled function that any batch size fits, kept with the model so that it is traced once.
+
+    Question: B4
+    Answer: A graph has operations as nodes and tensors as edges, so it can be optimised, distributed and exported without
+        Python. tf.function runs the Python code once for each new input signature, records its operations and from then on
+        runs the graph. New shapes or Python values trace again; an input_signature with None for the batch stops that.
+        tf.py_function calls back into this process's Python: an export with it fails elsewhere.
+    Evidence: tour.evidence.functions.traced
+    Proof: tests/test_functions.py::test_an_export_with_python_in_it_fails_in_another_process
+    """
     if not hasattr(model, "_compiled_inference"):
         spec = {x.name: tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in model.inputs}
         model._compiled_inference = tf.function(

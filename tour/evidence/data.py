@@ -68,15 +68,16 @@ def peak(make: Callable[[], Iterable[Mapping[str, Any]]]) -> tuple[int, int, int
     # A first pass pays for tracing, buffers and thread pools, which do not grow with the data.
     for _, _batch in zip(range(WARM), make(), strict=False):
         pass
-    before, most, rows, held = _resident(), 0, 0, 0
+    before, most, rows, held = resident(), 0, 0, 0
     for batch in make():
         rows += len(next(iter(batch.values())))
         held += sum(int(np.prod(value.shape)) * value.dtype.size for value in batch.values())
-        most = max(most, _resident() - before)
+        most = max(most, resident() - before)
     return rows, held, max(most, 0)
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of this process in memory now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 

@@ -1,0 +1,204 @@
+"""How fast the served network answers, by way of running it, with its metric on the eval split beside.
+
+    python -m benchmarks.inference [--home HOME] [--cases fraud image] [--seconds 0.5] [--rounds 5] [--out FILE]
+
+Looks at the last pushed run of each case under the home; without one it runs the pipeline into a temporary folder. All ways
+start from the transformed features, so that what is compared is the network alone; LiteRT's are the run's own artifact.
+
+The limit is the network's floating-point operations at the rate of a large float32 matrix product on all cores: what a call
+without any overhead, whose every operation kept the cores as busy as that product does, would take.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runs import arguments, artifacts, home_of, median, show, write
+
+SIZES = (1, 64)
+LITE = ("float32", "dynamic", "float16", "int8")
+TRACED = 100
+SLOWEST = 5
+SIDE = 1024
+CHUNK = 4096
+Call = Callable[[Mapping[str, Any]], Any]
+
+
+def main() -> None:
+    """Measures each case, prints its tables and writes the JSON."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    told = arguments(__doc__, "inference.json")
+    with home_of(told.home, told.cases) as home:
+        cases = {name: measure(home, name, told.seconds, told.rounds) for name in told.cases}
+    write(told.out, cases)
+
+
+def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, Any]:
+    """One case: times by way and batch, metric by way, the slowest operations, TensorRT."""
+    from models import restore
+    from models.catalog import find
+    from models.input import Transform, files, load
+
+    outputs, served = artifacts(home, case)
+    network, transform = find(case).load("model"), Transform(str(outputs["transform_graph"]))
+    rows = load(files(str(outputs["examples"]), "eval"), transform, (*network.INPUTS, network.LABEL))
+    inputs, truth = {name: rows[name] for name in network.INPUTS}, rows[network.LABEL]
+    ways = made(network, restore.model(str(served), network, transform), served, outputs["lite_model"])
+    metrics = judged(ways, inputs, truth, network)
+    found = {
+        "latency": [one | metrics[one["way"]] for one in timed(ways, inputs, seconds, rounds)],
+        "slowest operations": slowest(ways["tf.function"], inputs),
+        "tensorrt": [{"outcome": tensorrt(served, inputs)}],
+    }
+    for name, table in found.items():
+        show(f"{case}: {name}", table)
+    return found
+
+
+def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
+    """Every way by name; each takes arrays, ``[rows, ...]`` a feature, and gives the answers by name."""
+    import json
+
+    import tensorflow as tf
+
+    from models import restore
+    from models.export import EXTRA
+
+    settings = restore.settings(str(served))
+    point = json.loads((served / EXTRA / "model.json").read_text())["operating_point"]
+
+    def answer(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return network.answers(model(inputs, training=False), point, settings)
+
+    spec = [{name: tf.TensorSpec([None, *one.shape[1:]], one.dtype, name=name) for name, one in model.input.items()}]
+    plain, xla = tf.function(answer, input_signature=spec), tf.function(answer, jit_compile=True)
+    loaded = tf.saved_model.load(str(served))
+    signature = loaded.signatures["dense"]
+    ways: dict[str, Call] = {
+        "eager Keras": lambda rows: answer(_tensors(rows)),
+        "tf.function": lambda rows: plain(_tensors(rows)),
+        "XLA": lambda rows: xla(_tensors(rows)),
+        # Bound with it, the loaded model lives as long as the call: a signature keeps no variable.
+        "SavedModel, dense": lambda rows, keep=loaded: signature(**_tensors(rows)),
+    }
+    return ways | {f"LiteRT {name}": _lite(lite / f"{name}.tflite") for name in LITE}
+
+
+def judged(ways: Mapping[str, Call], inputs: Mapping[str, Any], truth: Any, network: Any) -> dict[str, dict[str, float]]:
+    """The metric of each way on the whole split, and how far its scores are from the eager model's."""
+    import numpy as np
+
+    scores = {}
+    for name, way in ways.items():
+        parts = [np.asarray(way({key: value[start : start + CHUNK] for key, value in inputs.items()})[network.SCORE])
+                 for start in range(0, len(truth), CHUNK)]  # fmt: skip
+        # Both metrics depend on order only, so probabilities do as well as logits.
+        scores[name] = np.concatenate(parts).reshape(len(truth), -1)
+    exact = next(iter(scores.values()))
+    return {
+        name: {**network.quality(truth, one), "largest difference": float(np.abs(one - exact).max())}
+        for name, one in scores.items()
+    }
+
+
+def timed(ways: Mapping[str, Call], inputs: Mapping[str, Any], seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """A row a way and batch size: median latency, rows a second, against eager and against the limit."""
+    found = []
+    for size in SIZES:
+        batch = {name: value[:size] for name, value in inputs.items()}
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for way in ways.values():
+            way(batch), way(batch)  # traced, compiled, allocated
+        for _ in range(rounds):
+            for name, way in ways.items():
+                times[name].append(latency(lambda way=way, batch=batch: way(batch), seconds / rounds))
+        middle = {name: median(values) for name, values in times.items()}
+        floor = limit(ways["tf.function"], batch, rounds)
+        found += [
+            {"way": name, "batch": size, "ms": 1000 * one, "fastest round": 1000 * min(times[name]),
+             "slowest round": 1000 * max(times[name]), "rows/s": round(size / one),
+             "times eager": middle["eager Keras"] / one, "of the limit": floor / one}
+            for name, one in middle.items()
+        ]  # fmt: skip
+    return found
+
+
+def latency(call: Callable[[], Any], seconds: float) -> float:
+    """The median of one call in seconds, over at least that long."""
+    times, ends = [], time.perf_counter() + seconds
+    while not times or time.perf_counter() < ends:
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return median(times)
+
+
+def limit(way: Call, batch: Mapping[str, Any], rounds: int) -> float:
+    """Seconds that the batch's floating-point operations take at the rate of a large matrix product."""
+    import tensorflow as tf
+
+    square = tf.random.stateless_normal((SIDE, SIDE), (1, 2))
+    product = tf.function(lambda: tf.matmul(square, square))
+    product()
+    seconds = min(latency(lambda: product().numpy(), 0.2) for _ in range(rounds))
+    return operations(way, batch) / (2 * SIDE**3 / seconds)
+
+
+def operations(way: Call, batch: Mapping[str, Any]) -> int:
+    """Floating-point operations of one call, as TensorFlow's profiler counts them in a graph of that batch size."""
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants
+
+    specs = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in batch.items()}
+    function = tf.function(lambda inputs: way(inputs)).get_concrete_function(specs)
+    frozen = convert_to_constants.convert_variables_to_constants_v2(function)
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation() | {"output": "none"}
+    return tf.compat.v1.profiler.profile(frozen.graph, options=options).total_float_ops
+
+
+def slowest(way: Call, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The operations that took longest in a profiler trace of the compiled network at the larger batch."""
+    from models import profile
+
+    batch = {name: value[: SIZES[-1]] for name, value in inputs.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        found = profile.traced(lambda: way(batch), TRACED, Path(folder))
+    total = sum(one.milliseconds for one in found)
+    return [
+        {"operation": one.name.removeprefix("StatefulPartitionedCall/"), "kind": one.kind, "calls": one.calls,
+         "ms a call": one.milliseconds / one.calls, "share": one.milliseconds / total}
+        for one in found[:SLOWEST]
+    ]  # fmt: skip
+
+
+def tensorrt(served: Path, inputs: Mapping[str, Any]) -> str:
+    """That the export was converted, or the sentence that says why not."""
+    from models import tensorrt as converting
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            converting.convert(str(served), str(Path(folder) / "converted"), inputs)
+        except RuntimeError as error:
+            return str(error)
+    return "converted"
+
+
+def _lite(path: Path) -> Call:
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=str(path), num_threads=len(os.sched_getaffinity(0))).get_signature_runner("dense")
+    return lambda rows: runner(**rows)
+
+
+def _tensors(rows: Mapping[str, Any]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {name: tf.convert_to_tensor(value) for name, value in rows.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""How fast each way of reading is, how much memory it takes, and whether a training step waits for it.
+
+    python -m benchmarks.input [--home HOME] [--cases fraud image] [--seconds 1.0] [--rounds 3] [--out FILE]
+
+Looks at the last pushed run of each case under the home; without one it runs the pipeline into a temporary folder.
+
+- speeds: examples a second of each way, the rounds of all ways in turns, and the median; beside reading the shards' bytes
+  and their records without parsing;
+- memory: peak over reading one batch, at one and at ten times the shards, each in a process of its own;
+- waiting: time of a step and of the wait before it; ``constant`` is the step on one batch that is always there.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runs import arguments, artifacts, home_of, median, show, write
+
+TIMES = (1, 10)
+STEPS = 60
+
+
+def main() -> None:
+    """Measures each case, prints its tables and writes the JSON."""
+    told = arguments(__doc__, "input.json")
+    with home_of(told.home, told.cases) as home:
+        cases = {name: measure(home, name, told.seconds, told.rounds) for name in told.cases}
+    write(told.out, cases)
+
+
+def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """The three tables of one case."""
+    split, graph, run = split_of(home, case)
+    found = {
+        "speeds": speeds(split, seconds, rounds),
+        "memory": memory(split, graph),
+        "waiting": waiting(split, run, rounds),
+    }
+    for name, rows in found.items():
+        show(f"{case}: {name}", rows)
+    return found
+
+
+def split_of(home: Path, case: str) -> tuple[Any, str, dict[str, Any]]:
+    """The train split of the last pushed run, its transform graph, and what the Trainer wrote with the served model."""
+    from models import ladder, restore
+    from models.catalog import find
+    from models.input import Transform, files
+
+    outputs, served = artifacts(home, case)
+    told = json.loads((outputs["model_run"] / "training.json").read_text())
+    network = find(case).load("model")
+    graph = str(outputs["transform_graph"])
+    paths = files(str(outputs["examples"]), "train")
+    split = ladder.Split(paths, Transform(graph), (*network.INPUTS, network.LABEL), told["batch_size"])
+    return split, graph, {"served": str(served), "network": network, "settings": restore.settings(str(served))}
+
+
+def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """A row a way, its limit first: examples a second, median of the rounds, and its share of the limits."""
+    from models import ladder
+
+    made = {name: way(split) for name, way in ladder.WAYS.items()}
+    batches = sum(1 for _ in ladder.records(split)) + 2
+    kept = {"cached": batches, "shuffled": batches}
+    found: dict[str, list[float]] = {name: [] for name in ("bytes", "records", *made)}
+    size = sum(Path(path).stat().st_size for path in split.paths)
+    rows = sum(ladder.count(batch) for batch in ladder.records(split))
+    for turn in range(rounds):
+        found["bytes"].append(ladder.bytes_per_second(split.paths, 5) * rows / size)
+        found["records"].append(ladder.rate(ladder.records(split), seconds, 2))
+        for name, data in made.items():
+            found[name].append(ladder.rate(data, seconds, 2 if turn else kept.get(name, 2)))
+    middle = {name: median(rates) for name, rates in found.items()}
+    return [
+        {"way": name, "examples/s": round(rate), "lowest": round(min(found[name])), "highest": round(max(found[name])),
+         "times naive": rate / middle["naive"], "of records": rate / middle["records"], "of bytes": rate / middle["bytes"]}
+        for name, rate in middle.items()
+    ]  # fmt: skip
+
+
+def memory(split: Any, graph: str) -> list[dict[str, Any]]:
+    """A row a way and size: examples, seconds, peak in MiB."""
+    from models import peak
+
+    found = peak.measured(graph, split.paths, split.keep, split.batch_size, peak.WAYS, TIMES)
+    return [
+        {"way": one.way, "data": f"{one.times}×", "examples": one.rows, "first batch, s": round(one.first, 2),
+         "one pass, s": round(one.seconds, 2), "peak, MiB": round(one.bytes / 2**20, 1)}
+        for one in found
+    ]  # fmt: skip
+
+
+def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, Any]]:
+    """A row a way: milliseconds of waiting and of the step, and the step's own stream against a constant batch."""
+    import tensorflow as tf
+
+    from models import ladder
+
+    step, batch = trainer_step(split, run)
+    constant = tf.data.Dataset.from_tensors(batch).repeat()
+    streams: dict[str, Callable[[], Any]] = {"constant": lambda: constant}
+    streams |= {name: (lambda way=ladder.WAYS[name]: way(split).repeat()) for name in ("naive", "batched", "streamed", "full")}
+    still, rows = iter(constant), []
+    for name, make in streams.items():
+        pairs = [ladder.waiting(make(), lambda: step(still), STEPS) for _ in range(rounds)]
+        rates = [inside(step, make(), split.batch_size) for _ in range(rounds)]
+        wait, work = (median(values) for values in zip(*pairs, strict=True))
+        rows.append({"input": name, "waits, ms": wait, "works, ms": work, "share of waiting": wait / (wait + work),
+                     "trained examples/s": round(median(rates))})  # fmt: skip
+    for row in rows:
+        row["of constant"] = row["trained examples/s"] / rows[0]["trained examples/s"]
+    return rows
+
+
+def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], Any], dict[str, Any]]:
+    """The Trainer's compiled step on the served network, and one batch."""
+    import tensorflow as tf
+
+    from models import ladder, loop, optimizers, restore
+
+    network, settings = run["network"], run["settings"]
+    model = restore.model(run["served"], network, split.transform)
+    optimizer = optimizers.create(settings, 1_000_000)
+    optimizer.build(model.trainable_variables)
+    step = loop.step_function(
+        tf.distribute.get_strategy(), model, optimizer, network.loss(settings), network.LABEL, split.batch_size, settings
+    )
+    batch = next(iter(ladder.batched(split)))
+    step(iter(tf.data.Dataset.from_tensors(batch).repeat()))
+    return step, batch
+
+
+def inside(step: Callable[[Any], Any], data: Any, batch_size: int) -> float:
+    """Examples a second of training when the step takes its batch itself, inside the graph, as the Trainer's does."""
+    stream = iter(data)
+    step(stream)
+    started = time.perf_counter()
+    for _ in range(STEPS):
+        step(stream)
+    return STEPS * batch_size / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Reads what TensorFlow's profiler wrote, without the profiler's own web pages: which operations took the time."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+PICOSECONDS = 1e9  # of a millisecond
+HOST = "/host:CPU"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """All calls of one operation in a trace.
+
+    Attributes:
+        name: Its name in the graph.
+        kind: Its type, such as MatMul.
+        calls: How often it ran.
+        milliseconds: How long in all.
+    """
+
+    name: str
+    kind: str
+    calls: int
+    milliseconds: float
+
+
+def traced(call: Callable[[], Any], times: int, folder: Path) -> list[Operation]:
+    """Profiles a call that has been made before, ``times`` times, into the folder; the longest operation first."""
+    tf.profiler.experimental.start(str(folder))
+    try:
+        for _ in range(times):
+            call()
+    finally:
+        tf.profiler.experimental.stop()
+    return operations(folder)
+
+
+def operations(folder: Path) -> list[Operation]:
+    """Operations in the traces under a folder, the longest in all first.
+
+    Raises:
+        FileNotFoundError: if there is no trace.
+    """
+    paths = sorted(folder.rglob("*.xplane.pb"))
+    if not paths:
+        raise FileNotFoundError(f"There is no profiler trace under {folder}.")
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for path in paths:
+        for plane in xplane_pb2.XSpace.FromString(path.read_bytes()).planes:
+            for key, milliseconds in _events(plane):
+                found[key].append(milliseconds)
+    made = [Operation(name, kind, len(times), sum(times)) for (name, kind), times in found.items()]
+    return sorted(made, key=lambda one: -one.milliseconds)
+
+
+def _events(plane: Any) -> Any:
+    """Operations on the host: the profiler writes them as ``name:Type``, and everything else without a colon."""
+    if plane.name != HOST and not plane.name.startswith("/device:"):
+        return
+    names = {key: one.name for key, one in plane.event_metadata.items()}
+    for line in plane.lines:
+        for event in line.events:
+            name, _, kind = names[event.metadata_id].rpartition(":")
+            if name and kind.isidentifier() and ":" not in name:
+                yield (name, kind), event.duration_ps / PICOSECONDS

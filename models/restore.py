@@ -1,0 +1,38 @@
+"""A Keras model again, from a SavedModel of ours: what an export has no need of, and a measurement or a refresh has."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from models.export import EXTRA
+from models.input import Transform
+from models.loop import build
+
+
+def settings(path: str) -> dict[str, Any]:
+    """The settings that the exported model was trained with."""
+    return json.loads((Path(path) / EXTRA / "model.json").read_text())["settings"]
+
+
+def model(path: str, network: Any, transform: Transform, pretrained: str = "") -> keras.Model:
+    """The exported network as a Keras model with its weights, state of random generators included.
+
+    Args:
+        path: The SavedModel.
+        network: The case's model module.
+        transform: The transform graph that the network was trained with.
+        pretrained: Folder of weights that the network was built with.
+
+    Raises:
+        ValueError: if the export's variables are not those of the network that the code builds now.
+    """
+    built = build(network, {**settings(path), "mixed_precision": False}, transform.features, pretrained)
+    exported = tf.saved_model.load(path).variables
+    if [tuple(one.shape) for one in built.variables] != [tuple(one.shape) for one in exported]:
+        raise ValueError(f"The export holds other variables than {network.__name__} builds now: run the pipeline again.")
+    for mine, saved in zip(built.variables, exported, strict=True):
+        mine.assign(saved)
+    return built

@@ -1,0 +1,29 @@
+"""One training step of a small image network on made-up pixels: what tests of a step's evidence look at."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import tensorflow as tf
+
+from models import loop, optimizers, training
+from models.catalog import CASES
+from models.image import model as image
+from tour.evidence.step import PLAIN, Step
+
+SETTINGS = {name: value for group in CASES["image"].settings.values() for name, value in group.items()}
+SETTINGS |= {**PLAIN, "classes": "a,b,c", "filters": 4, "dropout": 0.0}
+CONTEXT = SimpleNamespace(point={"temperature": 1.3}, settings={"training": SETTINGS})
+
+
+def small_step(rows: int = 24) -> Step:
+    """The same step each time."""
+    training.seed_everything(SETTINGS)
+    model = loop.build(image, SETTINGS, {"pixels": tf.TensorSpec([None, 8, 8, 1])})
+    optimizer = optimizers.create(SETTINGS, 100)
+    optimizer.build(model.trainable_variables)
+    made = np.random.default_rng(1)
+    batch = {
+        "pixels": tf.constant(made.random((rows, 8, 8, 1), np.float32)),
+        "label_id": tf.constant(made.integers(0, 3, (rows, 1))),
+    }
+    return Step(model, optimizer, image.loss(SETTINGS), batch, "label_id", image, SETTINGS)

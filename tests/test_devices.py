@@ -1,0 +1,46 @@
+"""Devices: operations where they ran, and a setting that is put back."""
+
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from models.catalog import CASES
+from tour.evidence import devices
+from tour.evidence.context import Context
+
+
+def test_operations_are_found_on_the_device_they_ran_on() -> None:
+    @tf.function
+    def product(x: tf.Tensor) -> tf.Tensor:
+        with tf.device("/CPU:0"):
+            return tf.matmul(x, x) + 1.0
+
+    rows = {device: kinds for device, _, kinds in devices.placed(lambda: product(tf.ones((3, 3))))}
+    (kinds,) = (kinds for device, kinds in rows.items() if device.endswith("CPU:0"))
+    assert "MatMul" in kinds and "AddV2" in kinds
+    assert devices.placed(lambda: None) == ()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_asking_for_a_gpu_leaves_soft_placement_as_it_was(before: bool) -> None:
+    tf.config.set_soft_device_placement(before)
+    try:
+        (_, soft), (_, hard) = devices.asked()
+        assert tf.config.get_soft_device_placement() is before
+    finally:
+        tf.config.set_soft_device_placement(True)
+    if tf.config.list_physical_devices("GPU"):
+        assert "GPU:0" in soft and "GPU:0" in hard
+    else:
+        assert soft.endswith("CPU:0") and hard.startswith("InvalidArgumentError")
+        assert "no GPU here" in devices.verdict().value
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_operation_of_a_step_has_a_device(demo_home: Path, case: str) -> None:
+    seen, _, placed, *_ = devices.found_and_placed(Context.of(demo_home, case))
+    assert sum(row[1] for row in placed.rows) > 100
+    known = {device.name for device in tf.config.list_logical_devices()}
+    assert all(any(row[0].endswith(name.removeprefix("/device")) for name in known) for row in placed.rows)
+    assert len(seen.rows) == len(tf.config.list_physical_devices())

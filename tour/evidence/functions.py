@@ -1,0 +1,184 @@
+"""Eager code and traced functions: what each costs, when Python is run again, and what does not survive an export."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tour.evidence import savedmodel
+from tour.evidence import step as steps
+from tour.evidence.autodiff import interleaved
+from tour.evidence.context import Context
+from tour.evidence.kinds import Graph, Number, Result, Table
+from tour.evidence.step import Step
+
+SAME = 3  # steps after which the weights are compared
+SMALL = 32
+SWEEP = 12
+LOAD = """
+import sys
+import tensorflow as tf
+for path in sys.argv[1:]:
+    try:
+        print(tf.saved_model.load(path).f(tf.constant([1.0, 4.0])).numpy())
+    except tf.errors.OpError as error:
+        print(next(line for line in error.message.splitlines() if "Error: " in line))
+"""
+
+
+def eager_and_graph(context: Context) -> list[Result]:
+    """A3: the Trainer's step run by Python and as a graph: same weights, and what each costs."""
+    small, apart = raced(context, SMALL)
+    large, apart_too = raced(context, context.training["batch_size"])
+    columns = ("batch", "eager, ms", "graph, ms", "eager / graph", "first call, ms", "steps that pay for tracing")
+    return [
+        Table("The Trainer's step", columns, (small, large)),
+        Number(f"Largest difference of a weight after {SAME} steps", max(apart, apart_too)),
+    ]
+
+
+def traced(context: Context) -> list[Result]:
+    """B4: how often the network is traced by what it is called with, one graph, and what py_function does to an export."""
+    with exported() as process:
+        step = steps.of(context, SMALL)
+        columns = ("called with", "no signature", "input_signature [None, …]")
+        results = [Table("Traces after each call", columns, traces(step)), _drawn(context, step)]
+        answers = tuple(zip(("tf.sqrt", "tf.py_function"), answered(process), strict=True))
+    columns = ("square root by", "what it answers")
+    return [*results, Table("An export loaded by another process", columns, answers)]
+
+
+def misused(context: Context) -> list[Result]:
+    """B23: a sweep over thresholds with Python numbers and with tensors, and a function that is called once."""
+    step = steps.of(context)
+    logits = tf.constant(step.model(step.inputs, training=False))
+    return [
+        Table(
+            f"The answers for {SWEEP} values of '{next(iter(context.point))}', {len(logits)} rows",
+            ("how", "traces", "seconds", "times eager"),
+            swept(context, step, logits),
+        ),
+        Table("The network on one batch, once", ("how", "ms"), once(step)),
+    ]
+
+
+def raced(context: Context, rows: int) -> tuple[tuple[int, float, float, float, float, float], float]:
+    """The step by Python and as a graph, each from the served weights on the same batch, dropout included.
+
+    Returns:
+        Rows, milliseconds of the step eagerly and as a graph, their ratio, milliseconds of the graph's first call, and
+        after how many steps that is earned; and by how much a weight differs after the first ``SAME`` steps.
+    """
+    mine, graph = steps.of(context, rows), steps.of(context, rows)
+    eager, compiled = (partial(call, one.stream()) for call, one in ((mine.compiled().python_function, mine),
+                                                                     (graph.compiled(), graph)))  # fmt: skip
+    first = timed(compiled)
+    for _ in range(SAME - 1):
+        compiled()
+    for _ in range(SAME):
+        eager()
+    pairs = zip(mine.model.trainable_variables, graph.model.trainable_variables, strict=True)
+    apart = max(float(np.abs(a.numpy() - b.numpy()).max()) for a, b in pairs)
+    slow, quick = interleaved([eager, compiled])
+    return (rows, slow, quick, slow / quick, first, (first - quick) / (slow - quick)), apart
+
+
+def traces(step: Step) -> tuple[tuple[str, int, int], ...]:
+    """How often Python ran so far, call by call, without and with an input signature."""
+    spec = {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in step.inputs.items()}
+    free = tf.function(lambda inputs: step.model(inputs, training=False))
+    signed = tf.function(lambda inputs: step.model(inputs, training=False), input_signature=[spec])
+    rows = []
+    for count in (8, 8, 16, 24, 16):
+        inputs = {name: value[:count] for name, value in step.inputs.items()}
+        free(inputs)
+        signed(inputs)
+        rows.append((f"{count} rows", *(f.experimental_get_tracing_count() for f in (free, signed))))
+    return tuple(rows)
+
+
+@contextmanager
+def exported() -> Iterator[subprocess.Popen]:
+    """Another process that loads a square root by an operation and one by ``tf.py_function``, both saved here."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for name, root in (("operation", tf.sqrt), ("python", _by_python)):
+            module = tf.Module()
+            module.f = tf.function(root, input_signature=[tf.TensorSpec([None])])
+            paths.append(str(Path(folder) / name))
+            tf.saved_model.save(module, paths[-1])
+        command = [sys.executable, "-c", LOAD, *paths]
+        with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def answered(process: subprocess.Popen) -> list[str]:
+    """What the process says of each export, a line each."""
+    return process.communicate()[0].strip().splitlines()
+
+
+def _by_python(x: tf.Tensor) -> tf.Tensor:
+    """A square root by NumPy: what the graph holds is a number by which this process finds the Python function."""
+    return tf.ensure_shape(tf.py_function(lambda one: np.sqrt(one.numpy()), [x], tf.float32), [None])
+
+
+def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, int, float, float], ...]:
+    """Answers for several operating points: eagerly, as a function of Python numbers, as a function of tensors."""
+    name, settings = next(iter(context.point)), context.settings["training"]
+    values = [float(value) for value in context.point[name] * np.linspace(0.5, 1.5, SWEEP)]
+
+    def answer(value: Any) -> Any:
+        return step.network.answers(logits, {**context.point, name: value}, settings)
+
+    rows, sums = [], []
+    for how, function, make in (
+        ("eager", answer, float),
+        ("tf.function, Python numbers", tf.function(answer), float),
+        ("tf.function, tensors", tf.function(answer), tf.constant),
+    ):
+        started = time.perf_counter()
+        sums.append([float(tf.reduce_sum(tf.cast(next(iter(function(make(one)).values())), tf.float64)))
+                     for one in values])  # fmt: skip
+        seconds = time.perf_counter() - started
+        count = 0 if function is answer else function.experimental_get_tracing_count()
+        rows.append((how, count, seconds, seconds / (rows[0][2] if rows else seconds)))
+    if not np.allclose(sums[0], sums[1:], rtol=1e-4):
+        raise ArithmeticError("Eager and traced answers differ.")
+    return tuple(rows)
+
+
+def once(step: Step) -> tuple[tuple[str, float], ...]:
+    """Milliseconds of one call eagerly and of the first and a second call of a function."""
+    step.model(step.inputs, training=False)
+    function = tf.function(lambda: step.model(step.inputs, training=False))
+    return tuple((how, timed(call)) for how, call in (
+        ("eager", lambda: step.model(step.inputs, training=False)),
+        ("tf.function, first call: tracing", function),
+        ("tf.function, second call", function),
+    ))  # fmt: skip
+
+
+def _drawn(context: Context, step: Step) -> Graph:
+    """The graph of the function that turns logits into answers, as traced."""
+    outputs = step.model.output_shape[-1]
+    function = tf.function(lambda logits: step.network.answers(logits, context.point, context.settings["training"]))
+    concrete = function.get_concrete_function(tf.TensorSpec([None, outputs]))
+    return savedmodel.drawn(concrete.graph.as_graph_def(), "The traced function from logits to answers")
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Milliseconds of one call."""
+    started = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - started)

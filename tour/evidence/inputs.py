@@ -1,0 +1,144 @@
+"""Input: how fast each way of reading is, whether a step waits for it, and what it costs to load everything."""
+
+import ctypes
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.data.experimental.ops import iterator_model_ops
+
+from models import ladder, peak
+from tour.evidence import step as steps
+from tour.evidence.context import Context
+from tour.evidence.data import MIB, resident
+from tour.evidence.kinds import NotHere, Number, Result, Table
+from tour.notes import ROOT
+
+SECONDS = 0.25
+STEPS = 25
+TIMES = (1, 4)
+# All of them are in the benchmark: what can be told in a few seconds.
+SHOWN = ("naive", "interleaved", "batched", "prefetched", "cached", "streamed", "full")
+MEASURED = ROOT / "benchmarks/results/input.json"
+SETTINGS = ("parallelism", "buffer_size", "cycle_length")
+
+
+def speeds(context: Context) -> list[Result]:
+    """A6: examples a second from naive to what the Trainer does, beside the limit, and whether the step waits."""
+    split = split_of(context)
+    limit = ladder.rate(ladder.records(split), SECONDS)
+    found = {name: ladder.rate(ladder.WAYS[name](split), SECONDS, warm(split, name)) for name in SHOWN}
+    rows = tuple(
+        (name, told(ladder.WAYS[name]), rate, rate / found["naive"], rate / limit) for name, rate in found.items()
+    )
+    columns = ("way", "what it does", "examples/s", "times naive", "of the limit")
+    return [
+        Table("Train split, measured now", columns, (*rows, ("limit", told(ladder.records), limit, "", 1.0))),
+        waits(context, split, ("naive", "full")),
+        *recorded(MEASURED, context.case.name, "speeds"),
+    ]
+
+
+def tuned(context: Context) -> list[Result]:
+    """B10: the settings that AUTOTUNE chose, the time in each part, and waiting by way of reading."""
+    split = split_of(context)
+    iterator = iter(ladder.prefetched(split).repeat())
+    started = time.perf_counter()
+    while time.perf_counter() - started < 1:
+        next(iterator)
+    return [
+        Table("A pipeline with AUTOTUNE after a second, last part first",
+              ("part", "elements", "time in it, ms", "chosen"), chosen(iterator)),
+        waits(context, split, ("naive", "batched", "prefetched", "full")),
+        *recorded(MEASURED, context.case.name, "waiting"),
+    ]  # fmt: skip
+
+
+def arrays_and_streams(context: Context) -> list[Result]:
+    """B24: time and memory of loading everything in NumPy and of streaming, on the same data once and four times."""
+    rows = []
+    for name, way in (("streamed", ladder.streamed), ("numpy", peak.arrays)):
+        # The first pass pays for tracing, threads and buffers.
+        grown(lambda way=way: way(split_of(context, 1)))
+        for times in TIMES:
+            count, first, seconds, extra = grown(lambda way=way, times=times: way(split_of(context, times)))
+            rows.append((name, f"{times}×", count, first, seconds, extra / MIB))
+    columns = ("way", "train split", "examples", "first batch, s", "one pass, s", "memory, MiB")
+    return [
+        Table("Memory over what the process held before, sampled at each batch", columns, tuple(rows)),
+        Number("Growth with the data, NumPy", (rows[3][5] - rows[2][5]) / (TIMES[1] - TIMES[0]), "MiB a split"),
+        Number("Growth with the data, streamed", (rows[1][5] - rows[0][5]) / (TIMES[1] - TIMES[0]), "MiB a split"),
+        *recorded(MEASURED, context.case.name, "memory"),
+    ]
+
+
+def split_of(context: Context, times: int = 1) -> ladder.Split:
+    """The train split as the Trainer reads it, its shards several times if asked."""
+    network = context.case.load("model")
+    keep = (*network.INPUTS, network.LABEL)
+    return ladder.Split(context.shards("train") * times, context.transform, keep, context.training["batch_size"])
+
+
+def warm(split: ladder.Split, name: str) -> int:
+    """Batches before a way is at its speed: what is kept has to be read once."""
+    return _batches(split) + 2 if name == "cached" else 2
+
+
+def told(way: Callable[..., Any]) -> str:
+    """The first line of a way's docstring."""
+    return way.__doc__.strip().splitlines()[0]
+
+
+def waits(context: Context, split: ladder.Split, ways: Sequence[str]) -> Table:
+    """The share of its time that a training step waits for a batch, by way of reading."""
+    step = steps.of(context)
+    compiled, stream = step.compiled(), step.stream()
+    compiled(stream)
+    rows = []
+    for name in ways:
+        wait, work = ladder.waiting(ladder.WAYS[name](split), lambda: compiled(stream), STEPS)
+        rows.append((name, wait, work, wait / (wait + work)))
+    title = f"Waiting of a training step on {split.batch_size} rows, mean of {STEPS}"
+    return Table(title, ("input", "waits, ms", "works, ms", "share of waiting"), tuple(rows))
+
+
+def chosen(iterator: Any) -> tuple[tuple[str, int, float, str], ...]:
+    """Parts of a running input with their elements, time in them, and what AUTOTUNE set, from TensorFlow's own model."""
+    nodes = iterator_model_ops.get_model_proto(iterator).nodes
+    rows = []
+    for number in sorted(nodes):
+        node = nodes[number]
+        values = [f"{one.name} {one.value:g}" for one in node.parameters if one.tunable and one.name in SETTINGS]
+        if node.num_elements and node.name not in ("Root", "FlatMap", "TensorSlice"):
+            rows.append((node.name, node.num_elements, node.processing_time / 1e6, ", ".join(values)))
+    return tuple(rows)
+
+
+def grown(make: Callable[[], Iterable[Mapping[str, Any]]]) -> tuple[int, float, float, int]:
+    """Rows, seconds to the first batch and in all, and the bytes by which the process grew at its largest."""
+    # Freed memory stays with the process otherwise, and what is taken next would seem to cost nothing.
+    ctypes.CDLL(None).malloc_trim(0)
+    before, most, rows, first = resident(), 0, 0, 0.0
+    started = time.perf_counter()
+    for batch in make():
+        first = first or time.perf_counter() - started
+        rows += ladder.count(batch)
+        most = max(most, resident() - before)
+    return rows, first, time.perf_counter() - started, most
+
+
+def recorded(path: Path, case: str, part: str) -> list[Result]:
+    """A table of the benchmark, with its date, if it was run for that case."""
+    report = json.loads(path.read_text()) if path.exists() else {"cases": {}}
+    rows = report["cases"].get(case, {}).get(part)
+    if not rows:
+        return [NotHere("Benchmark", f"{path.name} has no {part} of {case}: python -m benchmarks.{path.stem} writes it.")]
+    title = f"Benchmark of {report['machine']['date'][:10]} on {report['machine']['cores']} cores: {part}"
+    return [Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows))]
+
+
+def _batches(split: ladder.Split) -> int:
+    return sum(1 for _ in tf.data.TFRecordDataset(list(split.paths)).batch(split.batch_size))
