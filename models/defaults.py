@@ -42,7 +42,12 @@ TRAINING: Mapping[str, Any] = {
     "accumulate": 1,
     "remat": False,
     "clip_norm": 0.0,
+    # Rank of the adapters that a refresh learns.
+    "lora_rank": 4,
 }
+
+# What a refresh trains with, unless it is told otherwise: short and slow, since it begins where training ended.
+REFRESH: Mapping[str, Any] = {"epochs": 4, "patience": 2, "learning_rate": 0.001}
 
 # What the Tuner tries for every use case, by the name of a training setting: choices, or a range searched by logarithm.
 SPACE: Mapping[str, Any] = {

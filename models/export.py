@@ -21,6 +21,7 @@ from models.input import Transform
 
 # Files of ours beside the model, in the folder that TensorFlow Serving reserves for them.
 EXTRA = "assets.extra"
+WEIGHTS = "model.weights.h5"
 
 
 def save(
@@ -77,7 +78,7 @@ def save(
     }
     archive.add_endpoint("dense", dense, [features])
     archive.write_out(path, verbose=False)
-    _write_extra(Path(path), point, settings)
+    _write_extra(Path(path), model, point, settings)
 
 
 def _spec(name: str, shape: Sequence[int], dtype: tf.DType) -> tf.TensorSpec:
@@ -94,9 +95,10 @@ def _spec(name: str, shape: Sequence[int], dtype: tf.DType) -> tf.TensorSpec:
     return tf.TensorSpec([None, *shape], dtype, name=name)
 
 
-def _write_extra(path: Path, point: Mapping[str, float], settings: Mapping[str, Any]) -> None:
+def _write_extra(path: Path, model: keras.Model, point: Mapping[str, float], settings: Mapping[str, Any]) -> None:
     folder = path / EXTRA
     folder.mkdir(exist_ok=True)
+    model.save_weights(folder / WEIGHTS)  # what a refresh begins from
     (folder / "model.json").write_text(
         json.dumps({"operating_point": dict(point), "settings": dict(settings)}, indent=1)
     )

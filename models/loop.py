@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models import adapters, optimizers, strategies
 from models import callbacks as calls
-from models import optimizers, strategies
 from models.errors import Preempted
 from models.input import Feed
 
@@ -35,6 +35,7 @@ class Fit:
         curves: One dict an epoch: loss on train and valid, the metrics on valid, seconds.
         journal: What each callback did, and each restart.
         replicas: Replicas that shared a global batch.
+        trainable: Weights that training changed, in number.
     """
 
     model: keras.Model
@@ -45,6 +46,7 @@ class Fit:
     curves: list[dict[str, float]] = field(default_factory=list)
     journal: list[dict[str, Any]] = field(default_factory=list)
     replicas: int = 1
+    trainable: int = 0
 
 
 class Position(tf.train.experimental.PythonState):
@@ -76,6 +78,7 @@ def fit(
     valid: Mapping[str, np.ndarray],
     folder: Path | None = None,
     pretrained: str = "",
+    base: str = "",
     strategy: tf.distribute.Strategy | None = None,
     task: strategies.Task = strategies.ALONE,
 ) -> Fit:
@@ -90,6 +93,7 @@ def fit(
         valid: The validation split in memory.
         folder: Where checkpoints, the best weights and event files go; what a killed attempt left there is gone on with.
         pretrained: Folder of weights that a stage before learnt.
+        base: File of weights to begin from; then only low-rank adapters beside them are trained.
         strategy: The distribution strategy; TensorFlow's default one if left out.
         task: What this process is in a cluster.
 
@@ -114,13 +118,16 @@ def fit(
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as scratch:
-            return fit(network, settings, features, feed, rows, valid, Path(scratch), pretrained, strategy, task)
+            return fit(network, settings, features, feed, rows, valid, Path(scratch), pretrained, base, strategy, task)
     strategy = strategy or tf.distribute.get_strategy()
     batch_size = min(settings["batch_size"], rows)
     per_epoch = rows // batch_size
     epochs = min(settings["epochs"], -(-settings["max_steps"] // per_epoch))
     with strategy.scope():
         model = build(network, settings, features, pretrained)
+        if base:
+            model.load_weights(base)
+            adapters.add(model, settings["lora_rank"])
         optimizer = optimizers.create(settings, per_epoch * epochs)
         optimizer.build(model.trainable_variables)
     strategies.check_model(model, settings, strategy.num_replicas_in_sync)
@@ -437,5 +444,6 @@ def _fitted(network, model, folder: Path, rows: int, batch_size: int, position: 
         model.load_weights(folder / calls.BEST)
     best = int(np.argmax([curve[network.MONITOR] for curve in position.curves]))
     return Fit(
-        model, rows, batch_size, position.step, best, position.curves, position.journal, strategy.num_replicas_in_sync
-    )
+        model, rows, batch_size, position.step, best, position.curves, position.journal, strategy.num_replicas_in_sync,
+        adapters.trainable(model),
+    )  # fmt: skip

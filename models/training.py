@@ -35,6 +35,7 @@ class Job:
         transform: Folder of the transform graph.
         folder: Scratch that outlives a killed attempt: checkpoints, best weights, event files.
         pretrained: Folder of weights that a stage before learnt; empty for none.
+        base: File of the weights of the served model, which is then refined; empty to train from scratch.
         spec: Type and shape of what was stored of the train split for other processes; empty where they read examples.
         rows: Examples of the train split, where it was stored.
     """
@@ -45,6 +46,7 @@ class Job:
     transform: str
     folder: str
     pretrained: str = ""
+    base: str = ""
     spec: Mapping[str, Any] | None = None
     rows: int = 0
 
@@ -63,6 +65,7 @@ class Job:
             transform=fn_args.transform_graph_path,
             folder=str(Path(fn_args.model_run_dir).parents[1] / "training" / key),
             pretrained=config.get("pretrained", ""),
+            base=config.get("base", ""),
         )
 
     def save(self, path: Path) -> Path:
@@ -124,8 +127,9 @@ def train(job: Job) -> None:
     valid = load(files(job.examples, "valid"), transform, keep)
     rows, feed = _feed(job, transform, keep)
     fitted = fit(
-        network, job.settings, transform.features, feed, rows, valid, Path(job.folder), job.pretrained, strategy, task
-    )
+        network, job.settings, transform.features, feed, rows, valid, Path(job.folder), job.pretrained, job.base, strategy,
+        task,
+    )  # fmt: skip
     if task.chief:
         _leave(fitted, Path(job.folder))
 
@@ -209,6 +213,6 @@ def _feed(job: Job, transform: Transform, keep: tuple[str, ...]) -> tuple[int, A
 def _leave(fitted: Fit, folder: Path) -> None:
     record = {
         "rows": fitted.rows, "batch_size": fitted.batch_size, "steps": fitted.steps, "best_epoch": fitted.best,
-        "replicas": fitted.replicas, "curves": fitted.curves, "journal": fitted.journal,
+        "replicas": fitted.replicas, "trainable": fitted.trainable, "curves": fitted.curves, "journal": fitted.journal,
     }  # fmt: skip
     (folder / RESULT).write_text(json.dumps(record, indent=1))

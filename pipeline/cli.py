@@ -56,6 +56,25 @@ def run(
 
 
 @app.command()
+def refresh(
+    case: Case,
+    data: Annotated[str | None, typer.Option(help="Folder with newer spans; the served model's own by default.")] = None,
+    spans: Annotated[str, typer.Option(help="Window of spans, FIRST:LAST; by default as long, up to the newest.")] = ":",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting; can be repeated.")] = None,
+    tracking: Tracking = "",
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Refines the served model on newer spans through low-rank adapters, by the same gates."""
+    from pipeline import command
+
+    first, last = _window(spans)
+    ended = command.run(case, home, as_json, data=data, first=first, last=last, changes=_pairs(set_ or []),
+                        tracking=tracking, refresh=True)  # fmt: skip
+    raise typer.Exit(0 if ended.state == "pushed" else 1)
+
+
+@app.command()
 def status(case: Annotated[str | None, typer.Argument(help="Use case; all by default.")] = None,
            home: Home = DEFAULT_HOME, as_json: Json = False) -> None:  # fmt: skip
     """What is served, and why the last candidate was or was not pushed."""

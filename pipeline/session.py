@@ -21,6 +21,7 @@ from models.errors import DataError
 from models.use_case import UseCase
 from pipeline import code, store, tracking
 from pipeline.progress import Progress
+from pipeline.refresh import Base
 from pipeline.runtime import Runtime
 
 PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "lightgbm", "ydf")
@@ -37,6 +38,7 @@ class Request:
         last: Last span; -1 for the last there is.
         changes: Settings by name, as text.
         schema: Path of a schema to use in place of the case's own.
+        refresh: Whether the served model is refined on newer spans, in place of training anew.
         tune: Whether the Tuner searches for better settings than those that were not changed.
     """
 
@@ -47,6 +49,7 @@ class Request:
     changes: Mapping[str, str] | None = None
     schema: Path | None = None
     tune: bool = False
+    refresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Plan:
         versions: Folder that a model server watches.
         data_version: Content digest of the window.
         space: What the Tuner may try, by the name of a training setting; empty for a run without it.
+        base: The served model that is refined; None to train from scratch.
     """
 
     case: UseCase
@@ -76,6 +80,7 @@ class Plan:
     versions: str
     data_version: str
     space: Mapping[str, Any] = field(default_factory=dict)
+    base: Base | None = None
 
     def config(self, *groups: str) -> dict[str, Any]:
         """What a stage of ours is told: the settings of its groups and no others, so that only they invalidate it."""
@@ -88,6 +93,7 @@ class Plan:
         modules = [self.case.module(part) for part in parts]
         parts = [
             self.case.name, self.source, self.first, self.last, self.settings, self.schema, self.data_version, self.space,
+            self.base and asdict(self.base),
             code.digest("pipeline.graph", "models.training", *modules), [version(name) for name in PACKAGES],
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -101,10 +107,16 @@ def plan(request: Request, runtime: Runtime) -> Plan:
         ValueError: for an unknown setting, or settings that do not go together.
     """
     settings = request.case.configured(request.changes or {})
+    base = Base.of(request.case, runtime) if request.refresh else None
+    if base:
+        chosen = {name: settings["training"][name] for name in request.changes or {} if name in settings["training"]}
+        settings["training"] |= {**base.settings, **defaults.REFRESH, **chosen}
     defaults.check(settings["training"])
     data = request.case.load("data")
     source = data.prepare(request.data, Path(runtime.root, "data"), settings["data"]).resolve()
     window = spans.window(source, request.first, request.last)
+    if base and (request.first, request.last) == (-1, -1):
+        window = spans.window(source, *base.window(request.case.name, str(source), max(window)))
     settings["data"] |= data.check(window, settings["data"])
     schema = request.schema or request.case.schema_path
     if not schema.is_file():
@@ -120,6 +132,7 @@ def plan(request: Request, runtime: Runtime) -> Plan:
         versions=runtime.versions(request.case.name),
         data_version=spans.digest(window.values()),
         space=_space(request) if request.tune else {},
+        base=base,
     )
 
 
@@ -242,6 +255,7 @@ def _facts(plan: Plan) -> dict[str, str]:
         "data_version": plan.data_version,
         "settings": json.dumps(plan.settings, sort_keys=True),
         "space": json.dumps(plan.space),
+        "base": plan.base.run if plan.base else "",
         "commit": _commit(),
         "lock": code.lock(),
         "libraries": json.dumps({name: version(name) for name in PACKAGES}),

@@ -23,6 +23,7 @@ from tfx.components.schema_gen.component import SchemaGen
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.transform.component import Transform
 from tfx.dsl.components.base import base_node, executor_spec
+from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
@@ -95,7 +96,12 @@ def gate(plan: Plan, anomalies: Channel) -> Stage:
 
 
 def transform(plan: Plan, examples: Channel, schema: Channel) -> Stage:
-    """Learns scales, vocabularies, buckets and components from the train split, as a TensorFlow graph."""
+    """Learns scales, vocabularies, buckets and components from the train split, as a TensorFlow graph.
+
+    A refresh brings the graph of the served model: its weights mean nothing under another.
+    """
+    if plan.base:
+        return _brought(plan, "Transform", standard_artifacts.TransformGraph, "transform_graph")
     node = Transform(
         examples=examples,
         schema=schema,
@@ -114,6 +120,8 @@ def embedding(plan: Plan, examples: Channel) -> Stage | None:
     """Learns vectors for the words of the case's sequences; None for a case that has no ``sentences.py``."""
     if not plan.case.has("sentences"):
         return None
+    if plan.base:
+        return _brought(plan, "SkipGram", skip_gram.Embedding, "embedding")
     node = skip_gram.SkipGram(examples=examples, config=_text(plan.config("embedding")))
     return Stage(node, ("components.skip_gram", plan.case.module("sentences")))
 
@@ -156,11 +164,15 @@ def trainer(
         hyperparameters=tuner["best_hyperparameters"] if tuner else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["valid"]),
-        custom_config=plan.config("data", "training"),
+        custom_config=plan.config("data", "training") | ({"base": plan.base.weights} if plan.base else {}),
     )
     # Transform runs beside statistics and checks; what it learnt is used only once the gate is passed.
     node.add_upstream_node(gate.node)
     return Stage(node, ("components.extended_trainer", "models.training", plan.case.module("model")))
+
+
+def _brought(plan: Plan, name: str, kind: type, key: str) -> Stage:
+    return Stage(Importer(plan.base.artifacts[key], kind, output_key=key).with_id(name))
 
 
 def fit(plan: Plan, model_run: Channel) -> Stage:
