@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import inference, runs
+from models.catalog import CASES
 
 RESULTS = runs.ROOT / "benchmarks/results"
 
@@ -68,7 +69,8 @@ def test_reports_name_no_folder_of_the_machine() -> None:
     for path in (RESULTS / "inference.json", RESULTS / "input.json"):
         text = path.read_text()
         told = json.loads(text)
-        assert told["machine"]["date"][:2] == "20" and told["machine"]["cores"] and set(told["cases"]) == {"fraud", "image"}
+        assert told["machine"]["date"][:2] == "20" and told["machine"]["cores"]
+        assert "fraud" in told["cases"] and set(told["cases"]) <= set(CASES)
         assert not [word for word in ("/tmp", "/home", "/work", "/root") if word in text]
 
 

@@ -14,11 +14,11 @@ def test_operations_are_found_on_the_device_they_ran_on() -> None:
     @tf.function
     def product(x: tf.Tensor) -> tf.Tensor:
         with tf.device("/CPU:0"):
-            return tf.matmul(x, x) + 1.0
+            return tf.matmul(x, x)
 
     rows = {device: kinds for device, _, kinds in devices.placed(lambda: product(tf.ones((3, 3))))}
     (kinds,) = (kinds for device, kinds in rows.items() if device.endswith("CPU:0"))
-    assert "MatMul" in kinds and "AddV2" in kinds
+    assert "MatMul" in kinds
     assert devices.placed(lambda: None) == ()
 
 

@@ -1,8 +1,12 @@
 """Traced functions: the same numbers as eagerly, counted traces, and what an export cannot take along."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
+from conftest import ROOT
 from small_step import CONTEXT, small_step
 
 from models.catalog import CASES
@@ -44,11 +48,30 @@ def test_a_sweep_that_changes_the_answers_is_noticed(monkeypatch: pytest.MonkeyP
         functions.swept(CONTEXT, step, step.model(step.inputs, training=False))
 
 
-def test_an_export_with_python_in_it_fails_in_another_process() -> None:
-    with functions.exported() as process:
-        operation, python = functions.answered(process)
+def test_an_export_with_python_in_it_fails_in_another_process(tmp_path: Path) -> None:
+    for name, root in (("operation", tf.sqrt), ("python", functions.by_python)):
+        functions.save(root, str(tmp_path / name))
+    code = (
+        "import sys\nimport tensorflow as tf\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        print(tf.saved_model.load(path).f(tf.constant([1.0, 4.0])).numpy())\n"
+        "    except tf.errors.OpError as error:\n"
+        "        print(error.message.replace(chr(10), ' '))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "operation"), str(tmp_path / "python")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=ROOT)
+    operation, python = done.stdout.splitlines()
     assert operation == "[1. 2.]"
     assert "Could not find callback" in python
+
+
+def test_an_empty_registry_is_like_another_process_and_is_put_back(tmp_path: Path) -> None:
+    functions.save(functions.by_python, str(tmp_path))
+    operations, told = functions.exported(functions.by_python)
+    assert "EagerPyFunc pyfunc_" in operations and "Could not find callback" in told
+    assert functions.exported(tf.sqrt) == ("Sqrt", "[1. 2.]")
+    assert functions.answer(tf.saved_model.load(str(tmp_path))) == "[1. 2.]"
 
 
 def test_the_graph_of_the_answers_is_drawn() -> None:

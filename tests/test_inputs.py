@@ -45,8 +45,8 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def rows_of(batches) -> Counter:
     found: Counter = Counter()
     for batch in batches:
-        values = {name: np.asarray(value) for name, value in batch.items()}
-        found.update((pixels.tobytes(), int(label)) for pixels, label in zip(values["pixels"], values["label_id"], strict=True))
+        values = {name: np.asarray(batch[name]) for name in ("pixels", "label_id")}
+        found.update((pixels.tobytes(), int(label[0])) for pixels, label in zip(*values.values(), strict=True))
     return found
 
 

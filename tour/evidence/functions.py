@@ -1,17 +1,15 @@
 """Eager code and traced functions: what each costs, when Python is run again, and what does not survive an export."""
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.ops import script_ops
 
 from tour.evidence import savedmodel
 from tour.evidence import step as steps
@@ -23,15 +21,7 @@ from tour.evidence.step import Step
 SAME = 3  # steps after which the weights are compared
 SMALL = 32
 SWEEP = 12
-LOAD = """
-import sys
-import tensorflow as tf
-for path in sys.argv[1:]:
-    try:
-        print(tf.saved_model.load(path).f(tf.constant([1.0, 4.0])).numpy())
-    except tf.errors.OpError as error:
-        print(next(line for line in error.message.splitlines() if "Error: " in line))
-"""
+PLUMBING = ("Placeholder", "Identity", "NoOp", "StatefulPartitionedCall", "PartitionedCall")
 
 
 def eager_and_graph(context: Context) -> list[Result]:
@@ -47,13 +37,15 @@ def eager_and_graph(context: Context) -> list[Result]:
 
 def traced(context: Context) -> list[Result]:
     """B4: how often the network is traced by what it is called with, one graph, and what py_function does to an export."""
-    with exported() as process:
-        step = steps.of(context, SMALL)
-        columns = ("called with", "no signature", "input_signature [None, …]")
-        results = [Table("Traces after each call", columns, traces(step)), _drawn(context, step)]
-        answers = tuple(zip(("tf.sqrt", "tf.py_function"), answered(process), strict=True))
-    columns = ("square root by", "what it answers")
-    return [*results, Table("An export loaded by another process", columns, answers)]
+    step = steps.of(context, SMALL)
+    answers = (("tf.sqrt", exported(tf.sqrt)), ("tf.py_function", exported(by_python)))
+    return [
+        Table("Traces after each call", ("called with", "no signature", "input_signature [None, …]"), traces(step)),
+        _drawn(context, step),
+        Table("An export loaded where the registry of Python functions is empty, as it is in another process",
+              ("square root by", "operations", "what it answers to 1 and 4"),
+              tuple((name, *cells) for name, cells in answers)),
+    ]  # fmt: skip
 
 
 def misused(context: Context) -> list[Result]:
@@ -105,31 +97,50 @@ def traces(step: Step) -> tuple[tuple[str, int, int], ...]:
     return tuple(rows)
 
 
-@contextmanager
-def exported() -> Iterator[subprocess.Popen]:
-    """Another process that loads a square root by an operation and one by ``tf.py_function``, both saved here."""
+def exported(root: Callable[[tf.Tensor], tf.Tensor]) -> tuple[str, str]:
+    """The operations of a saved function, and what it answers once loaded without this process's Python functions."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = []
-        for name, root in (("operation", tf.sqrt), ("python", _by_python)):
-            module = tf.Module()
-            module.f = tf.function(root, input_signature=[tf.TensorSpec([None])])
-            paths.append(str(Path(folder) / name))
-            tf.saved_model.save(module, paths[-1])
-        command = [sys.executable, "-c", LOAD, *paths]
-        with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+        save(root, folder)
+        with forgotten():
+            loaded = tf.saved_model.load(folder)
+            return operations(loaded.f), answer(loaded)
 
 
-def answered(process: subprocess.Popen) -> list[str]:
-    """What the process says of each export, a line each."""
-    return process.communicate()[0].strip().splitlines()
+def save(root: Callable[[tf.Tensor], tf.Tensor], folder: str) -> None:
+    """A SavedModel whose ``f`` is that function of a vector."""
+    module = tf.Module()
+    module.f = tf.function(root, input_signature=[tf.TensorSpec([None])])
+    tf.saved_model.save(module, folder)
 
 
-def _by_python(x: tf.Tensor) -> tf.Tensor:
-    """A square root by NumPy: what the graph holds is a number by which this process finds the Python function."""
+def answer(loaded: Any) -> str:
+    """What a loaded ``f`` answers to 1 and 4, or the error."""
+    try:
+        return str(loaded.f(tf.constant([1.0, 4.0])).numpy())
+    except tf.errors.OpError as error:
+        return next(line for line in error.message.splitlines() if "Error: " in line)
+
+
+def operations(function: Any) -> str:
+    """The kinds of operation in a loaded function, with the key by which Python is called."""
+    graph = function.concrete_functions[0].graph.as_graph_def()
+    nodes = [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
+    return ", ".join(f"{one.op} {one.attr['token'].s.decode()}".strip() for one in nodes if one.op not in PLUMBING)
+
+
+@contextmanager
+def forgotten() -> Iterator[None]:
+    """An empty registry of Python functions, such as a process has that did not make them; put back afterwards."""
+    held = script_ops._py_funcs._funcs
+    script_ops._py_funcs._funcs = type(held)()
+    try:
+        yield
+    finally:
+        script_ops._py_funcs._funcs = held
+
+
+def by_python(x: tf.Tensor) -> tf.Tensor:
+    """A square root by NumPy: what the graph holds is a key by which this process finds the Python function."""
     return tf.ensure_shape(tf.py_function(lambda one: np.sqrt(one.numpy()), [x], tf.float32), [None])
 
 
@@ -138,20 +149,20 @@ def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, i
     name, settings = next(iter(context.point)), context.settings["training"]
     values = [float(value) for value in context.point[name] * np.linspace(0.5, 1.5, SWEEP)]
 
-    def answer(value: Any) -> Any:
+    def answers(value: Any) -> Any:
         return step.network.answers(logits, {**context.point, name: value}, settings)
 
     rows, sums = [], []
     for how, function, make in (
-        ("eager", answer, float),
-        ("tf.function, Python numbers", tf.function(answer), float),
-        ("tf.function, tensors", tf.function(answer), tf.constant),
+        ("eager", answers, float),
+        ("tf.function, Python numbers", tf.function(answers), float),
+        ("tf.function, tensors", tf.function(answers), tf.constant),
     ):
         started = time.perf_counter()
         sums.append([float(tf.reduce_sum(tf.cast(next(iter(function(make(one)).values())), tf.float64)))
                      for one in values])  # fmt: skip
         seconds = time.perf_counter() - started
-        count = 0 if function is answer else function.experimental_get_tracing_count()
+        count = 0 if function is answers else function.experimental_get_tracing_count()
         rows.append((how, count, seconds, seconds / (rows[0][2] if rows else seconds)))
     if not np.allclose(sums[0], sums[1:], rtol=1e-4):
         raise ArithmeticError("Eager and traced answers differ.")
