@@ -140,9 +140,9 @@ def sequence(context: Context) -> Table:
 
 def measured() -> Result:
     """The benchmark's figures, with their date."""
-    if not BENCHMARK.exists():
+    told = json.loads(BENCHMARK.read_text()).get("choice") if BENCHMARK.exists() else None
+    if not told:
         return NotHere("Benchmark", "There is no result yet; python -m benchmarks.fraud writes one.")
-    told = json.loads(BENCHMARK.read_text())["choice"]
     rows = tuple((one["variant"], one["valid"], one["eval"], one["seconds"]) for one in told["rows"])
     title = f"Mean PR-AUC over {len(told['seeds'])} generator seeds, measured {told['date']}"
     return Table(title, ("variant", "valid", "eval", "seconds"), rows)
