@@ -16,6 +16,12 @@ BUCKETS = 10
 COMPONENTS = 6
 PAST = 8
 DAY = 86_400
+# What the columns of the transformed features are, for people; of ``past`` the last axis.
+COLUMNS = {
+    "numeric": (*AMOUNTS, *COUNTS, *RISKS, "amount_to_usual", "sin_day", "cos_day", "sin_week", "cos_week"),
+    "codes": (*CATEGORIES, "amount_bucket"),
+    "past": ("amount", "age", "same_merchant", "there"),
+}
 
 Tensors = dict[str, tf.Tensor]
 
