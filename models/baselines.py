@@ -125,6 +125,17 @@ def forest(train: Table, valid: Table) -> Fitted:
     return Fitted(lambda x: forest_scores(model, train.names, x), classes, lambda path: model.save(str(path)), settings)
 
 
+def opened(path: Path) -> Any:
+    """A saved forest; without the lines that YDF prints."""
+    import ydf
+
+    before = ydf.verbose(0)
+    try:
+        return ydf.load_model(str(path))
+    finally:
+        ydf.verbose(before)
+
+
 def forest_settings(rows: int, columns: int) -> dict[str, Any]:
     """What the forest is grown with, for a table of that size."""
     return {

@@ -58,7 +58,7 @@ def cut(specs: Sequence[Mapping[str, Any]], columns: Mapping[str, np.ndarray], r
     for spec in specs:
         if "sliceKeysSql" in spec:
             raise ValueError("Slices in SQL are the Evaluator's alone; name feature_keys or feature_values.")
-        fixed, by = spec.get("featureValues", {}), sorted({*spec.get("featureKeys", ()), *spec.get("featureValues", {})})
+        fixed, by = spec.get("featureValues", {}), names([spec])
         there = np.ones(rows, bool)
         for name in by:
             there &= columns[name] == fixed[name] if name in fixed else np.not_equal(columns[name], None).astype(bool)
@@ -99,6 +99,8 @@ def _one(values: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
 def _text(name: str, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     values, counts = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     if counts.max(initial=0) > 1:
-        raise ValueError(f"A row has {counts.max()} values of '{name}', and a feature that slices are cut by needs one.")
+        raise ValueError(
+            f"A row has {counts.max()} values of '{name}', and a feature that slices are cut by needs one."
+        )
     texts = [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
     return np.array([text if count else None for text, count in zip(texts, counts, strict=True)], object)

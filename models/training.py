@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import callbacks, cluster, export, strategies
+from models import callbacks, cluster, digests, export, strategies
 from models.catalog import find
 from models.input import Transform, batches, dataset, files, fits, load, store, stored
 from models.loop import Fit, build, fit, predict
@@ -148,6 +148,7 @@ def finish(job: Job, model_folder: Path, run_folder: Path) -> None:
     seen = dataset(files(job.examples, "train"), transform, keep).as_numpy_iterator()
     record = {
         **json.loads(Path(job.folder, RESULT).read_text()), "parameters": model.count_params(),
+        "weights": digests.weights_digest(model),
         "settings": dict(job.settings), "operating_point": dict(point),
         "valid": network.quality(valid[network.LABEL], logits),
         "fit": measured(network, job.settings, model, sample(seen, MEASURED, job.settings["seed"]), valid),

@@ -123,7 +123,11 @@ def _served(home: Path, case: str, runs: list[store.Run]) -> str:
 def demo(home: Path, headless: bool, tracking: str = "") -> int:
     """Runs every case on its embedded data; returns the exit code: 0 if all were pushed."""
     started = time.monotonic()
-    ended = [run(name, home, as_json=False, quiet=headless, tracking=tracking) for name in CASES]
+    ended = []
+    for name in CASES:
+        ended.append(run(name, home, as_json=False, quiet=headless, tracking=tracking))
+        if ended[-1].state == "interrupted":
+            break
     if headless:
         runs = [dataclasses.asdict(one) for one in ended]
         print(json.dumps({"seconds": round(time.monotonic() - started, 1), "runs": runs}, indent=1))

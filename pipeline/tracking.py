@@ -129,7 +129,7 @@ def record(runtime: Runtime, run: store.Run) -> dict[str, Any]:
     tags = {
         RUN: run.id, "state": run.state, "reason": run.reason, "fingerprint": run.fingerprint, "model": link,
         "data.source": facts["source"], "data.spans": facts["spans"], "data.version": facts["data_version"],
-        "strategy": str(params.get("strategy", runtime.strategy)), "weights": trained.get("weights", ""),
+        "strategy": str(params["strategy"]), "weights": trained.get("weights", ""),
         **{name: facts.get(name, "") for name in ("commit", "lock", "libraries", "headline", "comparison", "version")},
     }  # fmt: skip
     return {

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow_model_analysis as tfma
 
@@ -56,16 +57,18 @@ def comparison(path: Path) -> str:
     """The network beside the baselines on the same rows, the best first, in one line that names the winner."""
     found = json.loads(path.read_text())
     rows, ahead = sorted(found["rows"], key=lambda row: -row["metric"]), found["ahead"]
-    low, high = ahead["interval"]
-    side = "ahead of" if ahead["value"] > 0 else "behind" if ahead["value"] < 0 else "level with"
-    if ahead["value"] < 0:
+    values = ", ".join(f"{row['model']} {row['metric']:.4f}" for row in rows)
+    return f"{found['metric']}: {values}; the network is {_against(ahead, found['level'])}"
+
+
+def _against(ahead: Mapping[str, Any], level: float) -> str:
+    """Who leads by how much, and the interval of that, both counted towards the leader."""
+    (low, high), value = ahead["interval"], ahead["value"]
+    if value < 0:
         low, high = -high, -low
-    chance = ", within chance" if low <= 0 <= high else ""
-    return (
-        f"{found['metric']}: " + ", ".join(f"{r['model']} {r['metric']:.4f}" for r in rows)
-        + f"; the network is {side} {ahead['over']} by {abs(ahead['value']):.4f}{chance}"
-        + f" ({found['level']:.0%} interval {low:.4f} to {high:.4f})"
-    )  # fmt: skip
+    by = f"by {abs(value):.4f}{', within chance' if low <= 0 <= high else ''}"
+    side = f"ahead of {ahead['over']} {by}" if value > 0 else f"behind {ahead['over']} {by}"
+    return f"{side if value else 'level with ' + ahead['over']} ({level:.0%} interval {low:.4f} to {high:.4f})"
 
 
 def failures(evaluation: Path) -> list[str]:
