@@ -110,6 +110,7 @@ def curve(address: str, run: str, name: str) -> list[tuple[int, float]]:
 
 
 def _client(address: str) -> Any:
+    os.environ.update(tracking.MANNERS)  # MLflow reads them as it is imported and as it calls
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=address)
