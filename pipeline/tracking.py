@@ -28,7 +28,7 @@ from pipeline.runtime import Runtime
 
 RUN = "showcase.run"
 OFF = "none"
-SECONDS = 60
+SECONDS = 120
 # Two quick tries at a server, and no usage data sent to anyone.
 MANNERS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -90,9 +90,9 @@ def _started(address: str, artifacts: str, log: Path) -> subprocess.Popen:
     path = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
     with log.open("a") as stream:
         return subprocess.Popen(
-            [sys.executable, "-m", "pipeline.tracker", address, artifacts],
+            [sys.executable, "-m", "pipeline.tracker", artifacts],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "MLFLOW_TRACKING_URI": address},
         )  # fmt: skip
 
 
