@@ -22,6 +22,14 @@ def weights_digest(model: keras.Model) -> str:
 
     Weights come in the model's own order. Of its path only the last part counts: Keras numbers layers through a process
     (``dense_1``, ``dense_2``), so that the second of two equal models has other numbers.
+
+    Question: B21
+    Answer: Fix everything that decides the weights, and record it: one seed for Python, NumPy, TensorFlow and the
+        shuffles; deterministic operations; content digest of the data; git commit; lock file; hyperparameters. The
+        test is a second run with equal weight hashes. Determinism has a price: some operations fall back to slower
+        kernels and input is read in order. Other hardware or another number of replicas rounds otherwise.
+    Evidence: tour.evidence.tracking.reproducible
+    Proof: tests/test_runs.py::test_trained_again_with_the_same_seed_the_weights_are_equal_to_the_bit
     """
     return _digest((one.path, keras.ops.convert_to_numpy(one.value)) for one in model.weights)
 

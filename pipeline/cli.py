@@ -84,6 +84,37 @@ def status(case: Annotated[str | None, typer.Argument(help="Use case; all by def
 
 
 @app.command()
+def runs(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="[CASE] [RUN [RUN]]; the end of a run's id is enough.")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare the last two.")] = False,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Ask MLflow, and not this home's metadata.")] = False,
+    tracking: Tracking = "",
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Lists runs, or compares two: one named run with the one before it, or the two named."""
+    from pipeline import command
+
+    command.runs(words or [], home, tracking, compare, mlflow, as_json)
+
+
+@app.command()
+def dvc(
+    what: Annotated[str, typer.Argument(help="Folder of spans, or a case for the data of its last run.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare the folder with its file; needs no DVC.")
+    ] = False,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Has DVC, where it is installed, write the .dvc file of a folder, and compares the folder with it."""
+    from pipeline import command
+
+    command.dvc(what, home, check)
+
+
+@app.command()
 def demo(headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end.")] = False,
          tracking: Tracking = "", home: Home = DEFAULT_HOME) -> None:  # fmt: skip
     """Runs every use case on its embedded data and says what was pushed and why."""

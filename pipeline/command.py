@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from pipeline import session, store
 from pipeline.progress import Progress
 
 COLOURS = {"done": "green", "cached": "cyan", "running": "yellow", "refused": "red", "failed": "red", "waiting": "dim"}
+
+WIDTH = 200  # of a table for a file or another program
 
 
 class Watch:
@@ -202,3 +204,68 @@ def _table(progress: Mapping[str, Progress]) -> Table:
         table.add_row(name, Text(one.state, COLOURS[one.state]), f"{one.seconds:.1f}" if one.seconds else "",
                       one.message if one.state == "running" else "")  # fmt: skip
     return table
+
+
+def runs(words: Sequence[str], home: Path, tracking: str, two: bool, from_mlflow: bool, as_json: bool) -> None:
+    """Prints the list of runs, or two of them side by side."""
+    from pipeline import runs as found
+
+    case, *ids = words if words and words[0] in CASES else [None, *words]
+    runtime = runtimes.local(home, tracking)
+    rows = found.recorded(runtime, case) if from_mlflow else found.listed(runtime, case)
+    if ids or two:
+        compared = found.compare(runtime, found.pick(rows, ids), from_mlflow)
+        print(json.dumps(dataclasses.asdict(compared), indent=1)) if as_json else _print_comparison(compared)
+        return
+    if as_json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        return
+    names = ("id", "state", "headline", "strategy", "spans", "data", "commit", "time")
+    shown = [dataclasses.replace(row, state=f"{row.state} (cached)" if row.same_as else row.state) for row in rows]
+    _print(names, [[getattr(row, name) for name in names] for row in shown])
+    Console().print(found.where(runtime), style="dim", highlight=False, soft_wrap=True)
+
+
+def dvc(what: str, home: Path, check: bool) -> None:
+    """Writes the `.dvc` file of a folder or of a case's data, or says whether the folder is what its file says.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    from pipeline import dvc as files
+
+    folder = Path(what)
+    if what in CASES and not folder.is_dir():
+        past = store.runs(runtimes.local(home).metadata, what)
+        if not past:
+            raise ValueError(f"There is no run of {what} under {home} whose data it could be.")
+        folder = Path(past[-1].facts["source"])
+    file = folder.resolve().with_name(folder.resolve().name + ".dvc") if check else files.write(folder)
+    if differences := files.differences(file):
+        raise ValueError(f"{folder} is not what {file} says: {'; '.join(differences)}.")
+    told = files.read(file)
+    Console().print(f"{file}: {told.nfiles} files, {told.size} bytes, {told.md5}: the folder is as it says.",
+                    highlight=False, soft_wrap=True)  # fmt: skip
+
+
+def _print_comparison(compared: Any) -> None:
+    for title, names, rows in (
+        ("", (), compared.facts), ("parameters that differ", (), compared.params),
+        ("metrics", ("difference",), compared.metrics),
+    ):  # fmt: skip
+        shown = [[_short(value) for value in row] for row in rows] or [["none", "", ""]]
+        _print((title, compared.first, compared.second, *names), shown)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _print(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row))
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDTH)).print(table)

@@ -29,6 +29,7 @@ DOCKER_SECONDS = 0.1
 ELSEWHERE = "The lock file is for Linux on x86_64 with glibc; use a container or such a machine."
 TOOLS = {
     "g++": (("g++",), "the C++ edge program will not be built"),
+    "dvc": (("dvc",), "no .dvc files of data folders will be written; runs have their own data version"),
     "npm": (("npm",), "the browser edge page will not be built"),
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "the browser edge page will not be tested"),
 }
@@ -62,6 +63,7 @@ def report(home: Path = Path("runs")) -> list[Check]:
         gpus(),
         docker(),
         *tools(),
+        mlflow(),
     ]
 
 
@@ -150,6 +152,14 @@ def tools() -> Iterator[Check]:
     for name, (programs, without) in TOOLS.items():
         path = next(filter(None, map(shutil.which, programs)), None)
         yield _judge(name, path or "not on PATH", path, "warn", f"Without it {without}.")
+
+
+def mlflow() -> Check:
+    """What records the runs. The small package has all of MLflow but its pages."""
+    full, small = _version("mlflow"), _version("mlflow-skinny")
+    found = f"mlflow {full}" if full else f"mlflow-skinny {small}, without pages" if small else "not installed"
+    advice = "Runs are not recorded in MLflow; `showcase runs` compares them all the same."
+    return _judge("MLflow", found, full or small, "warn", advice)
 
 
 def _judge(name: str, found: str, good: object, otherwise: Literal["warn", "missing"], advice: str) -> Check:

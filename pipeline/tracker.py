@@ -14,13 +14,14 @@ from pipeline import store, tracking
 NICE = 10
 TEXT = 5000  # characters of a value; MLflow takes 6,000
 BATCH = 100  # parameters or tags of one request, as MLflow has it
+UNANSWERED = re.compile(r"^API request to .* failed with exception (\w+)")
 NAME = re.compile(r"[^\w\-. /:]")
 
 
 def main() -> None:
     """Gets ready, waits for a record on standard input, and answers with its id or with one sentence of error."""
     os.nice(NICE)
-    address, artifacts = sys.argv[1:]
+    address, artifacts = os.environ["MLFLOW_TRACKING_URI"], sys.argv[1]
     answer, said = {}, ""
     try:
         tracker = opened(address)
@@ -29,7 +30,7 @@ def main() -> None:
             answer = {"id": write(tracker, json.loads(said), artifacts)}
     except Exception as error:
         said = said or sys.stdin.read()
-        answer = {"error": _sentence(error)}
+        answer = {"error": _sentence(error).replace(address, tracking.shown(address))}
     print(json.dumps(answer), flush=True)
 
 
@@ -110,6 +111,7 @@ def curve(address: str, run: str, name: str) -> list[tuple[int, float]]:
 
 
 def _client(address: str) -> Any:
+    os.environ.update(tracking.MANNERS)  # MLflow reads them as it is imported and as it calls
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=address)
@@ -179,10 +181,11 @@ def _plain(one: Any) -> dict[str, Any]:
 
 
 def _sentence(error: Exception) -> str:
-    """The first line of an error; what an HTTP client says of a server in ten is cut."""
+    """What an error says in its first line, in short."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) < 200 else text[:200] + "…"
+    if lines and (failed := UNANSWERED.search(lines[0])):
+        return f"the server does not answer ({failed[1]})"
+    return lines[0][:200] if lines else type(error).__name__
 
 
 if __name__ == "__main__":

@@ -21,17 +21,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline import store
 from pipeline.runtime import Runtime
 
 RUN = "showcase.run"
 OFF = "none"
-SECONDS = 60
+SECONDS = 120
 # Two quick tries at a server, and no usage data sent to anyone.
 MANNERS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
-    "PYTHONWARNINGS": "ignore",
 }  # fmt: skip
 
 
@@ -67,9 +67,10 @@ class Tracker:
             said = {"error": f"{type(error).__name__}: {error}"}
         finally:
             self._end()
+        where = shown(address(self._runtime))
         if "id" in said:
-            return {"mlflow": said["id"], "tracked_at": address(self._runtime), "untracked": ""}
-        return {"untracked": f"Not recorded in MLflow at {address(self._runtime)}: {said['error']}; see {self._log}."}
+            return {"mlflow": said["id"], "tracked_at": where, "untracked": ""}
+        return {"untracked": f"The run is not recorded in MLflow at {where}: {said['error']} (see {self._log})"}
 
     def _handed(self, text: str) -> dict[str, str]:
         answer, _ = self._process.communicate(text, timeout=SECONDS)
@@ -89,15 +90,21 @@ def _started(address: str, artifacts: str, log: Path) -> subprocess.Popen:
     path = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
     with log.open("a") as stream:
         return subprocess.Popen(
-            [sys.executable, "-m", "pipeline.tracker", address, artifacts],
+            [sys.executable, "-m", "pipeline.tracker", artifacts],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True, start_new_session=True,
-            env={**os.environ, **MANNERS, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "MLFLOW_TRACKING_URI": address},
         )  # fmt: skip
 
 
 def address(runtime: Runtime) -> str:
     """Where runs are recorded: the server that was named, or a SQLite file beside the metadata."""
     return runtime.tracking or f"sqlite:///{Path(runtime.root, 'mlflow.sqlite')}"
+
+
+def shown(address: str) -> str:
+    """An address as it may be printed and kept: without the name and password that it may carry."""
+    parts = urlsplit(address)
+    return address.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1) if "@" in parts.netloc else address
 
 
 def worthy(runtime: Runtime, run: store.Run) -> bool:
@@ -134,8 +141,8 @@ def record(runtime: Runtime, run: store.Run) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "experiment": run.case, "run": run.id, "status": "FAILED" if run.state == "failed" else "FINISHED",
-        "started": _milliseconds(facts["started"]), "ended": _milliseconds(facts["ended"]), "params": params,
-        "metrics": metrics, "curves": trained.get("curves", []), "tags": tags,
+        "started": _milliseconds(facts["started"]), "ended": _milliseconds(facts.get("ended", facts["started"])),
+        "params": params, "metrics": metrics, "curves": trained.get("curves", []), "tags": tags,
         "data": {"name": f"{run.case} {facts['spans']}", "digest": facts["data_version"], "source": facts["source"]},
     }  # fmt: skip
 
