@@ -27,7 +27,8 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 ROWS = {"image": 150, "fraud": 6000}
-EPOCHS = {"image": 50, "fraud": 25}
+EPOCHS = {"image": 40, "fraud": 20}
+BATCH = {"image": 25, "fraud": 250}
 FOLDS = 5
 NONE = {"dropout": 0.0, "l2": 0.0, "weight_decay": 0.0, "augment": False, "batch_norm": False}
 METHODS: Mapping[str, Mapping[str, Any]] = {
@@ -37,7 +38,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "weight decay": {"weight_decay": 0.01},
     "augmentation": {"augment": True},
     "batch normalisation": {"batch_norm": True},
-    "early stopping": {"patience": 3},
+    "early stopping": {"patience": 5},
 }
 FIGURES = ("train", "valid", "eval", "gap", "loss_gap")
 
@@ -71,7 +72,7 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
     whole = {split: context.rows(split, keep, sys.maxsize) for split in ("train", "valid", "eval")}
     groups = (*context.case.settings.values(), *context.settings.values())  # the run may be older than a setting
     settings = {name: value for group in groups for name, value in group.items()}
-    settings |= {"epochs": EPOCHS[case], "patience": 0, "strategy": "none"}
+    settings |= {"epochs": EPOCHS[case], "batch_size": BATCH[case], "patience": 0, "strategy": "none"}
     runs: dict[str, list[dict[str, float]]] = {}
     started = time.perf_counter()
     for name, seed, changed in trainings(network, settings, specs(whole["train"]), seeds):
@@ -85,7 +86,7 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
     for row in rows.values():
         row["ratio"] = row["gap"]["mean"] / rows["none"]["gap"]["mean"]
     train = sample([whole["train"]], ROWS[case], 1)
-    cross = {**settings, "patience": 3, "folds": FOLDS, "seed": 1}
+    cross = {**settings, "patience": 5, "folds": FOLDS, "seed": 1}
     folds = cross_validate(network, cross, specs(train), picked(train, slice(None)), whole["valid"])
     single = _trained(network, cross, "early stopping", train, whole)
     return {
