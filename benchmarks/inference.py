@@ -47,7 +47,8 @@ def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, Any
     network, transform = find(case).load("model"), Transform(str(outputs["transform_graph"]))
     rows = load(files(str(outputs["examples"]), "eval"), transform, (*network.INPUTS, network.LABEL))
     inputs, truth = {name: rows[name] for name in network.INPUTS}, rows[network.LABEL]
-    ways = made(network, restore.model(str(served), network, transform), served, outputs["lite_model"])
+    model = restore.model(str(served), network, transform, restore.pretrained(outputs["model_run"]))
+    ways = made(network, model, served, outputs["lite_model"])
     metrics = judged(ways, inputs, truth, network)
     found = {
         "latency": [one | metrics[one["way"]] for one in timed(ways, inputs, seconds, rounds)],

@@ -55,7 +55,8 @@ def split_of(home: Path, case: str) -> tuple[Any, str, dict[str, Any]]:
     graph = str(outputs["transform_graph"])
     paths = files(str(outputs["examples"]), "train")
     split = ladder.Split(paths, Transform(graph), (*network.INPUTS, network.LABEL), told["batch_size"])
-    return split, graph, {"served": str(served), "network": network, "settings": restore.settings(str(served))}
+    run = {"served": str(served), "network": network, "settings": restore.settings(str(served))}
+    return split, graph, run | {"pretrained": restore.pretrained(outputs["model_run"])}
 
 
 def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
@@ -122,7 +123,7 @@ def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], An
     from models import ladder, loop, optimizers, restore
 
     network, settings = run["network"], run["settings"]
-    model = restore.model(run["served"], network, split.transform)
+    model = restore.model(run["served"], network, split.transform, run["pretrained"])
     optimizer = optimizers.create(settings, 1_000_000)
     optimizer.build(model.trainable_variables)
     step = loop.step_function(

@@ -131,6 +131,7 @@ def run(job: Any) -> None:
     with _forwarded() as told:
         for attempt in range(job.settings["restarts"] + 1):
             cluster = Cluster(path, job.settings["strategy"], addresses(job.settings), folder)
+            (folder / "cluster.json").write_text(json.dumps(cluster.config))
             try:
                 cluster.start()
                 failed = _watch(cluster, told, job.settings["restarts"])

@@ -152,7 +152,7 @@ def fit(
                 position.seconds = time.perf_counter() - started
                 if position.step % settings["checkpoint_steps"] == 0:
                     saver.save()
-            position.curves.append(_curve(network, settings, model, position, valid, started))
+            position.curves.append(_curve(network, settings, model, position, batch_size, valid, started))
             print(_line(epoch, epochs, position.curves[-1]), flush=True)
             driven.on_epoch_end(epoch, dict(position.curves[-1]))
             position.losses, position.seconds = [], 0.0
@@ -425,18 +425,19 @@ def _next_checkpoint(step: int, settings: Mapping[str, Any]) -> int:
     return (step // settings["checkpoint_steps"] + 1) * settings["checkpoint_steps"]
 
 
-def _curve(network, settings, model, position: Position, valid, started: float) -> dict[str, float]:
+def _curve(network, settings, model, position: Position, batch_size: int, valid, started: float) -> dict[str, float]:
     logits, truth = predict(model, valid), valid[network.LABEL]
     return {
         "loss": float(np.mean([float(loss) for loss in position.losses])),
         "valid_loss": float(tf.reduce_mean(network.loss(settings)(truth, logits))),
         **network.quality(truth, logits),
+        "examples_per_second": len(position.losses) * batch_size / position.seconds,
         "seconds": time.perf_counter() - started,
     }
 
 
 def _line(epoch: int, epochs: int, curve: Mapping[str, float]) -> str:
-    return f"epoch {epoch + 1}/{epochs} " + " ".join(f"{name}={value:.4f}" for name, value in curve.items())
+    return f"epoch {epoch + 1}/{epochs} " + " ".join(f"{name}={value:.4g}" for name, value in curve.items())
 
 
 def _fitted(network, model, folder: Path, rows: int, batch_size: int, position: Position, strategy, task) -> Fit:

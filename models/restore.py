@@ -12,6 +12,12 @@ from models.input import Transform
 from models.loop import build
 
 
+def pretrained(model_run: Path) -> str:
+    """Folder of what the network was built with, as the Trainer keeps it beside its record; empty if it had nothing."""
+    folder = model_run / "pretrained"
+    return str(folder) if folder.is_dir() else ""
+
+
 def settings(path: str) -> dict[str, Any]:
     """The settings that the exported model was trained with."""
     return json.loads((Path(path) / EXTRA / "model.json").read_text())["settings"]

@@ -73,7 +73,8 @@ def doubled(context: Context) -> tuple[Loss, list[Any]]:
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float64")
     try:
-        model = single.network.build(restore.settings(str(context.served)), context.transform.features)
+        told = restore.settings(str(context.served))
+        model = single.network.build(told, context.transform.features, context.pretrained)
     finally:
         keras.config.set_dtype_policy(policy)
     for wide, narrow in zip(model.variables, single.model.variables, strict=True):

@@ -88,6 +88,13 @@ class Context:
         """What the Trainer wrote of its run."""
         return json.loads((self.artifact("model_run") / "training.json").read_text())
 
+    @property
+    def pretrained(self) -> str:
+        """Folder of what the network was built with; empty for none."""
+        from models import restore
+
+        return restore.pretrained(self.artifact("model_run"))
+
     @cached_property
     def transform(self) -> "Transform":
         """The run's transform graph, loaded."""

@@ -83,7 +83,7 @@ def encoders(context: Context) -> list[Result]:
     network = context.case.load("model")
     if hasattr(network, "ENCODERS"):
         return [sequence(context), measured(), gain(context)]
-    model = network.build(context.settings["training"] | context.settings["data"], context.transform.features)
+    model = network.build(context.training["settings"], context.transform.features, context.pretrained)
     return [receptive(model), without_convolution(context, model.count_params())]
 
 

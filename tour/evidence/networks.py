@@ -100,7 +100,8 @@ def activations(context: Context) -> list[Result]:
 
 def network(context: Context) -> keras.Model:
     """The run's network, built anew; its weights are fresh."""
-    return context.case.load("model").build(context.training["settings"], context.transform.features)
+    settings = context.training["settings"]
+    return context.case.load("model").build(settings, context.transform.features, context.pretrained)
 
 
 def inputs(context: Context, most: int, split: str = "valid") -> dict[str, np.ndarray]:

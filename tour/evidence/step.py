@@ -65,7 +65,7 @@ def of(context: Context, rows: int | None = None) -> Step:
     """The served network and the first rows of the train split, a batch of the run unless ``rows`` says another size."""
     network, settings = context.case.load("model"), {**restore.settings(str(context.served)), **PLAIN}
     training.seed_everything(settings)
-    model = restore.model(str(context.served), network, context.transform)
+    model = restore.model(str(context.served), network, context.transform, context.pretrained)
     optimizer = optimizers.create(settings, STEPS)
     optimizer.build(model.trainable_variables)
     found = context.rows("train", (*network.INPUTS, network.LABEL), rows or context.training["batch_size"])

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tour.evidence.context import Context
-from tour.evidence.kinds import Number, Result, Series, Table
+from tour.evidence.kinds import NotHere, Number, Result, Series, Table
 
 RECORDS = 8192
 
@@ -52,3 +52,52 @@ def best(context: Context) -> Number:
     """The monitored metric of the kept epoch on the validation split."""
     name, value = next(iter(context.training["valid"].items()))
     return Number(f"{name} on the validation split", value, f"in epoch {context.training['best_epoch'] + 1}")
+
+
+def callbacks_of_run(context: Context) -> list[Result]:
+    """B15: what each callback did in this run, by epoch, and the settings that called it."""
+    told = context.training
+    acted = [(entry["epoch"] + 1, entry["callback"], entry["what"]) for entry in told["journal"]]
+    names = ("patience", "schedule", "checkpoint_steps", "tensorboard", "profile")
+    rates = tuple((name, told["settings"][name]) for name in names)
+    return [
+        Table("What the callbacks did", ("epoch", "callback", "what"), tuple(acted)),
+        Table("Settings", ("setting", "value"), rates),
+        curves(context),
+    ]
+
+
+def event_files(context: Context) -> list[Result]:
+    """A7: what TensorBoard would show, read from the run's event files, and the command that opens it."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logs = context.artifact("model_run") / "logs"
+    if not logs.is_dir():
+        return [NotHere("No event files", "The run was made with tensorboard=false; --set tensorboard=true writes them.")]
+    read = EventAccumulator(str(logs / "train"), size_guidance={"tensors": 0})
+    read.Reload()
+    tags = read.Tags()["tensors"]
+    scalars = sorted(tag for tag in tags if tag.startswith("epoch_"))
+    histograms = [tag for tag in tags if tag.endswith("/histogram")]
+    profiles = list(logs.rglob("*.xplane.pb"))
+    rows = (
+        ("scalars", len(scalars), ", ".join(tag.removeprefix("epoch_") for tag in scalars)),
+        ("histograms", len(histograms), f"weights after each of {len(told_epochs(context))} epochs"),
+        ("graph", int(read.Tags()["graph"]), f"{len(read.Graph().node)} nodes" if read.Tags()["graph"] else ""),
+        ("profiles", len(profiles), ", ".join(f"{one.stat().st_size:,} bytes" for one in profiles)),
+    )
+    points = tuple((event.step + 1, _scalar(event)) for event in read.Tensors("epoch_loss"))
+    return [
+        Table("In the event files", ("kind", "number", "what"), rows),
+        Series("Loss as TensorBoard has it", "epoch", "loss", {"loss": points}),
+        Number("To look at them", f"tensorboard --logdir {logs}"),
+    ]
+
+
+def told_epochs(context: Context) -> list[dict]:
+    """The run's curves, a dict an epoch."""
+    return context.training["curves"]
+
+
+def _scalar(event: object) -> float:
+    return float(tf.make_ndarray(event.tensor_proto))

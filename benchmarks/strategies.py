@@ -1,0 +1,127 @@
+"""Throughput of the training step under every strategy and with every switch, from fresh weights on a pushed run's data.
+
+    python -m benchmarks.strategies [--home H] [--cases fraud image] [--out benchmarks/results/strategies.json]
+
+Every strategy trains the same steps on the same global batches; the yardstick is ``none`` in the same table, and the
+largest difference of a weight from it shows that the same was computed. On a machine whose cores are all in use by one
+replica, more replicas cannot be faster: the ratio says what distribution costs there. Switches run alone, each in a process
+of its own, so that the peak of memory is its own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runs import ROOT, arguments, artifacts, home_of, median, show, write
+
+ROWS, EPOCHS = 16_384, 4
+STRATEGIES = (("none", 1), ("mirrored", 2), ("multiworker", 2), ("parameter-server", 1), ("parameter-server", 2))
+SWITCHES = {
+    "none": {},
+    "mixed_precision": {"mixed_precision": True},
+    "xla": {"xla": True},
+    "accumulate 4": {"accumulate": 4},
+    "remat": {"remat": True},
+    "clip_norm 1": {"clip_norm": 1.0},
+    "deterministic": {"deterministic": True},
+}
+# Large batches for the switches: what they save is activations.
+LARGE = {"fraud": 8192, "image": 1024}
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    told = arguments(__doc__, "strategies.json")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    cases = {}
+    with home_of(told.home, told.cases) as home, tempfile.TemporaryDirectory() as scratch:
+        for case in told.cases:
+            job = prepared(home, case, Path(scratch, case))
+            cases[case] = {"strategies": strategies(job), "switches": switches(job)}
+            for title, rows in cases[case].items():
+                show(f"{case}: {title}", rows)
+    write(told.out, cases)
+
+
+def prepared(home: Path, case: str, folder: Path) -> Any:
+    """A job on some rows of the train split, stored once for all; without what random masks would make differ."""
+    from models import restore, training
+    from models.catalog import find
+    from models.input import Transform, dataset, files
+    from models.rows import sample
+
+    outputs, served = artifacts(home, case)
+    network, transform = find(case).load("model"), Transform(str(outputs["transform_graph"]))
+    keep = (*network.INPUTS, network.LABEL)
+    rows = sample(dataset(files(str(outputs["examples"]), "train"), transform, keep).as_numpy_iterator(), ROWS, 1)
+    count = len(rows[network.LABEL])
+    plain = {"dropout": 0.0, "augment": False, "tensorboard": False, "patience": 0, "epochs": EPOCHS, "checkpoint_steps": 10**6}
+    settings = {**restore.settings(str(served)), **plain, "strategy": "none", "max_steps": 10**6}
+    return training.Job(
+        case, settings, str(outputs["examples"]), str(outputs["transform_graph"]), str(folder),
+        restore.pretrained(outputs["model_run"]), "", training.store(rows, folder / training.STORED), count,
+    )  # fmt: skip
+
+
+def strategies(job: Any) -> list[dict[str, Any]]:
+    """A row a strategy and number of workers."""
+    from tour.evidence.strategies import weights
+
+    found, alone = [], None
+    for name, workers in STRATEGIES:
+        record, _ = trained(job, f"{name}-{workers}", strategy=name, workers=workers)
+        speed = median([curve["examples_per_second"] for curve in record["curves"][1:]])
+        kept = weights(Path(job.folder, f"{name}-{workers}", "best.weights.h5"))
+        alone = alone or (speed, kept)
+        apart = max(float(abs(one - other).max()) for one, other in zip(kept, alone[1], strict=True))
+        found.append(
+            {"strategy": name, "workers": workers, "replicas": record["replicas"], "examples/s": round(speed),
+             "to none": speed / alone[0], "weights apart": apart, "loss": record["curves"][-1]["loss"]}
+        )  # fmt: skip
+    return found
+
+
+def switches(job: Any) -> list[dict[str, Any]]:
+    """A row a switch: speed, peak memory of its process, and the loss after the same number of epochs."""
+    large = replace(job, settings={**job.settings, "batch_size": min(LARGE.get(job.case, 1024), job.rows)})
+    found: list[dict[str, Any]] = []
+    for name, changes in SWITCHES.items():
+        record, peak = trained(large, f"switch-{name.replace(' ', '-')}", **changes)
+        speed = median([curve["examples_per_second"] for curve in record["curves"][1:]])
+        first = found[0] if found else {"examples/s": speed, "peak MB": peak}
+        found.append(
+            {"switch": name, "batch": large.settings["batch_size"], "examples/s": round(speed), "to none": speed / first["examples/s"],
+             "peak MB": round(peak), "peak to none": peak / first["peak MB"], "loss": record["curves"][-1]["loss"]}
+        )  # fmt: skip
+    return found
+
+
+def trained(job: Any, name: str, **changes: Any) -> tuple[Mapping[str, Any], float]:
+    """Trains as its strategy does; the record, and the peak MB of the process where there is one only."""
+    from models import cluster, training
+
+    folder = Path(job.folder, name)
+    folder.mkdir(exist_ok=True)
+    (folder / training.STORED).symlink_to(Path(job.folder, training.STORED))
+    told, peak = replace(job, folder=str(folder), settings={**job.settings, **changes}), float("nan")
+    print(f"{job.case}: {name}", flush=True)
+    if told.settings["strategy"] == "none":
+        path = told.save(folder / "job.json")
+        child = subprocess.Popen([sys.executable, "-m", "models.worker", str(path)], cwd=ROOT, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            sys.exit(f"error: {name} of {job.case} could not be trained.")
+        peak = usage.ru_maxrss / 1024
+    else:
+        cluster.run(told)
+    return json.loads((folder / training.RESULT).read_text()), peak
+
+
+if __name__ == "__main__":
+    main()

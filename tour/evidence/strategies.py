@@ -1,0 +1,112 @@
+"""Distribution: the strategy of the run, the same weights under others, and real processes of a cluster."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from datetime import datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from models import callbacks, cluster, training
+from tour.evidence.context import Context
+from tour.evidence.kinds import NotHere, Number, Result, Table
+
+ROWS, STEPS = 2048, 8
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "strategies.json"
+# What would make two strategies differ without either being wrong: random masks drawn a replica, and files a person reads.
+PLAIN = {
+    "dropout": 0.0, "augment": False, "tensorboard": False, "profile": False, "patience": 0, "epochs": 1,
+    "max_steps": STEPS, "checkpoint_steps": 10_000, "folds": 0, "restarts": 0, "workers": 2,
+}  # fmt: skip
+
+
+def strategies_agree(context: Context) -> list[Result]:
+    """A29: the run's strategy, one device against two replicas now, and the benchmark of all strategies."""
+    told = context.training
+    run = Table(
+        "This run",
+        ("strategy", "replicas", "global batch", "steps"),
+        ((told["settings"]["strategy"], told["replicas"], told["batch_size"], told["steps"]),),
+    )
+    with scratch() as folder:
+        alone, both = (trained(context, folder / name, strategy=name) for name in ("none", "mirrored"))
+    apart = max(float(np.abs(one - other).max()) for one, other in zip(alone[1], both[1], strict=True))
+    rows = tuple((name, one[0]["replicas"], one[0]["curves"][0]["loss"]) for name, one in zip(("none", "mirrored"), (alone, both)))
+    agree = Table(f"{STEPS} steps on the same global batches, now", ("strategy", "replicas", "mean loss"), rows)
+    return [run, agree, Number("Largest difference of a weight", apart), *measured()]
+
+
+def processes_of_a_cluster(context: Context) -> list[Result]:
+    """B13: two workers in processes of their own, what TF_CONFIG told each, and what they made together."""
+    said = StringIO()
+    with scratch() as folder:
+        record, _ = trained(context, folder / "job", said, strategy="multiworker")
+        places = json.loads((folder / "job" / "cluster.json").read_text())
+    pids = re.findall(r"^(\w+) (\d+) is process (\d+)$", said.getvalue(), re.MULTILINE)
+    rows = tuple(
+        (f"{kind} {index}", int(pid), json.dumps({"cluster": places, "task": {"type": kind, "index": int(index)}}))
+        for kind, index, pid in pids
+    )
+    return [
+        Table("Processes that trained just now", ("task", "process", "TF_CONFIG"), rows),
+        Table("Together", ("replicas", "steps", "mean loss"), ((record["replicas"], record["steps"], record["curves"][0]["loss"]),)),
+        Number("The same on Kubernetes", "an Indexed Job, TF_CONFIG from JOB_COMPLETION_INDEX: python -m models.worker JOB.json"),
+        *measured(),
+    ]  # fmt: skip
+
+
+def trained(context: Context, folder: Path, said: StringIO | None = None, **changes: Any) -> tuple[dict, list[np.ndarray]]:
+    """A few steps from fresh weights on rows of the run's train split: what was recorded, and the weights."""
+    network = context.case.load("model")
+    keep = (*network.INPUTS, network.LABEL)
+    rows = context.rows("train", keep, ROWS)
+    settings = {**context.training["settings"], **PLAIN, **changes, "batch_size": ROWS // STEPS}
+    job = training.Job(
+        context.case.name, settings, str(context.artifact("examples")), str(context.artifact("transform_graph")), str(folder),
+        context.pretrained, "", training.store(rows, folder / training.STORED), ROWS,
+    )  # fmt: skip
+    with redirect_stdout(said or StringIO()):
+        if settings["strategy"] == "none":
+            training.seed_everything(settings)
+            training.train(job)
+        else:
+            cluster.run(job)
+    return json.loads((folder / training.RESULT).read_text()), weights(folder / callbacks.BEST)
+
+
+def weights(path: Path) -> list[np.ndarray]:
+    """The arrays of a file of Keras weights, by path; without what random generators count."""
+    found: dict[str, np.ndarray] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, one: found.update({name: one[()]}) if hasattr(one, "shape") else None)
+    return [found[name] for name in sorted(found) if "seed" not in name]
+
+
+def measured() -> list[Result]:
+    """The benchmark's table with its date; why not, where it has not been run."""
+    if not RESULTS.is_file():
+        return [NotHere("Throughput by strategy", "Not measured yet: python -m benchmarks.strategies does.")]
+    told = json.loads(RESULTS.read_text())
+    when = datetime.fromisoformat(told["machine"]["date"]).date()
+    rows = tuple((case, *one.values()) for case, found in told["cases"].items() for one in found["strategies"])
+    columns = ("case", *next(iter(told["cases"].values()))["strategies"][0])
+    return [Table(f"Every strategy, measured {when} on {told['machine']['cores']} cores", columns, rows)]
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for jobs that is gone afterwards; nothing of a cluster around this process is inherited."""
+    told = os.environ.pop("TF_CONFIG", None)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    finally:
+        if told:
+            os.environ["TF_CONFIG"] = told
