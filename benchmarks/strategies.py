@@ -61,8 +61,8 @@ def prepared(home: Path, case: str, folder: Path) -> Any:
     keep = (*network.INPUTS, network.LABEL)
     rows = sample(dataset(files(str(outputs["examples"]), "train"), transform, keep).as_numpy_iterator(), ROWS, 1)
     count = len(rows[network.LABEL])
-    plain = {"dropout": 0.0, "augment": False, "tensorboard": False, "patience": 0, "epochs": EPOCHS, "checkpoint_steps": 10**6}
-    settings = {**restore.settings(str(served)), **plain, "strategy": "none", "max_steps": 10**6}
+    plain = {"dropout": 0.0, "augment": False, "tensorboard": False, "patience": 0, "strategy": "none"}
+    settings = {**restore.settings(str(served)), **plain, "epochs": EPOCHS, "max_steps": 10**6, "checkpoint_steps": 10**6}
     return training.Job(
         case, settings, str(outputs["examples"]), str(outputs["transform_graph"]), str(folder),
         restore.pretrained(outputs["model_run"]), "", training.store(rows, folder / training.STORED), count,
@@ -71,13 +71,13 @@ def prepared(home: Path, case: str, folder: Path) -> Any:
 
 def strategies(job: Any) -> list[dict[str, Any]]:
     """A row a strategy and number of workers."""
-    from tour.evidence.strategies import weights
+    from models import restore
 
     found, alone = [], None
     for name, workers in STRATEGIES:
         record, _ = trained(job, f"{name}-{workers}", strategy=name, workers=workers)
         speed = median([curve["examples_per_second"] for curve in record["curves"][1:]])
-        kept = weights(Path(job.folder, f"{name}-{workers}", "best.weights.h5"))
+        kept = list(restore.arrays(Path(job.folder, f"{name}-{workers}", "best.weights.h5")).values())
         alone = alone or (speed, kept)
         apart = max(float(abs(one - other).max()) for one, other in zip(kept, alone[1], strict=True))
         found.append(
@@ -96,8 +96,8 @@ def switches(job: Any) -> list[dict[str, Any]]:
         speed = median([curve["examples_per_second"] for curve in record["curves"][1:]])
         first = found[0] if found else {"examples/s": speed, "peak MB": peak}
         found.append(
-            {"switch": name, "batch": large.settings["batch_size"], "examples/s": round(speed), "to none": speed / first["examples/s"],
-             "peak MB": round(peak), "peak to none": peak / first["peak MB"], "loss": record["curves"][-1]["loss"]}
+            {"switch": name, "batch": large.settings["batch_size"], "examples/s": round(speed),
+             "to none": speed / first["examples/s"], "peak MB": round(peak), "peak to none": peak / first["peak MB"], "loss": record["curves"][-1]["loss"]}
         )  # fmt: skip
     return found
 

@@ -22,7 +22,7 @@ def add(model: keras.Model, rank: int) -> int:
         bfloat16 activations, gradient checkpointing (recompute in the backward pass), gradient accumulation (small
         microbatches), 8-bit optimizer states or a quantised base. On small models the framework itself is most of the
         memory.
-    Evidence: tour.evidence.refresh.adapters
+    Evidence: tour.evidence.refresh.adapters_measured
     Proof: tests/test_adapters.py::test_adapters_leave_the_answers_until_they_learn_and_merge_when_saved
     """
     for layer in model._flatten_layers(include_self=False, recursive=True):

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
+import numpy as np
 import tensorflow as tf
 
 from models.export import EXTRA
@@ -42,3 +44,11 @@ def model(path: str, network: Any, transform: Transform, pretrained: str = "") -
     for mine, saved in zip(built.variables, exported, strict=True):
         mine.assign(saved)
     return built
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file of Keras weights by path, sorted; without what random generators count."""
+    found: dict[str, np.ndarray] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, one: found.update({name: one[()]}) if hasattr(one, "shape") else None)
+    return {name: found[name] for name in sorted(found) if "seed" not in name}

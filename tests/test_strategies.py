@@ -5,13 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
-import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 from built_case import built
 
-from models import cluster, defaults, strategies, training
+from models import cluster, defaults, restore, strategies, training
 from models.callbacks import BEST
 from models.catalog import find
 
@@ -35,11 +34,8 @@ def jobs(tmp_path_factory):
 
 
 def weights(job: training.Job) -> dict[str, np.ndarray]:
-    """The best weights by path, without the state of random generators."""
-    found = {}
-    with h5py.File(Path(job.folder, BEST)) as file:
-        file.visititems(lambda name, one: found.update({name: one[()]}) if hasattr(one, "shape") else None)
-    return {name: value for name, value in found.items() if "seed" not in name}
+    """The best weights by path."""
+    return restore.arrays(Path(job.folder, BEST))
 
 
 def trained(job: training.Job) -> dict:

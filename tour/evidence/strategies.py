@@ -11,10 +11,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from models import callbacks, cluster, training
+from models import callbacks, cluster, restore, training
 from tour.evidence.context import Context
 from tour.evidence.kinds import NotHere, Number, Result, Table
 
@@ -38,7 +37,7 @@ def strategies_agree(context: Context) -> list[Result]:
     with scratch() as folder:
         alone, both = (trained(context, folder / name, strategy=name) for name in ("none", "mirrored"))
     apart = max(float(np.abs(one - other).max()) for one, other in zip(alone[1], both[1], strict=True))
-    rows = tuple((name, one[0]["replicas"], one[0]["curves"][0]["loss"]) for name, one in zip(("none", "mirrored"), (alone, both)))
+    rows = tuple((name, one["replicas"], one["curves"][0]["loss"]) for name, (one, _) in (("none", alone), ("mirrored", both)))
     agree = Table(f"{STEPS} steps on the same global batches, now", ("strategy", "replicas", "mean loss"), rows)
     return [run, agree, Number("Largest difference of a weight", apart), *measured()]
 
@@ -54,10 +53,11 @@ def processes_of_a_cluster(context: Context) -> list[Result]:
         (f"{kind} {index}", int(pid), json.dumps({"cluster": places, "task": {"type": kind, "index": int(index)}}))
         for kind, index, pid in pids
     )
+    together = (record["replicas"], record["steps"], record["curves"][0]["loss"])
     return [
         Table("Processes that trained just now", ("task", "process", "TF_CONFIG"), rows),
-        Table("Together", ("replicas", "steps", "mean loss"), ((record["replicas"], record["steps"], record["curves"][0]["loss"]),)),
-        Number("The same on Kubernetes", "an Indexed Job, TF_CONFIG from JOB_COMPLETION_INDEX: python -m models.worker JOB.json"),
+        Table("Together", ("replicas", "steps", "mean loss"), (together,)),
+        Number("The same on several machines", "python -m models.worker JOB.json on each, TF_CONFIG set by the cluster"),
         *measured(),
     ]  # fmt: skip
 
@@ -78,15 +78,7 @@ def trained(context: Context, folder: Path, said: StringIO | None = None, **chan
             training.train(job)
         else:
             cluster.run(job)
-    return json.loads((folder / training.RESULT).read_text()), weights(folder / callbacks.BEST)
-
-
-def weights(path: Path) -> list[np.ndarray]:
-    """The arrays of a file of Keras weights, by path; without what random generators count."""
-    found: dict[str, np.ndarray] = {}
-    with h5py.File(path) as file:
-        file.visititems(lambda name, one: found.update({name: one[()]}) if hasattr(one, "shape") else None)
-    return [found[name] for name in sorted(found) if "seed" not in name]
+    return json.loads((folder / training.RESULT).read_text()), list(restore.arrays(folder / callbacks.BEST).values())
 
 
 def measured() -> list[Result]:

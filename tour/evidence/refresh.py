@@ -1,0 +1,69 @@
+"""Refining with little memory: adapters on the served network, and what the benchmark of refreshes measured."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from models import adapters, loop, optimizers, restore, training
+from models.adapters import trainable
+from tour.evidence.context import Context
+from tour.evidence.kinds import NotHere, Result, Table
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+STEPS, BATCH = 30, 256
+FLOAT = 4  # bytes
+
+
+def adapters_measured(context: Context) -> list[Result]:
+    """B20: weights and optimizer state with and without adapters, a few steps of each now, and the benchmarks."""
+    ranks = {"all weights": 0, **{f"adapters of rank {rank}": rank for rank in (1, 4, 8)}}
+    rows = tuple((name, *_few_steps(context, rank)) for name, rank in ranks.items())
+    columns = ("trained", "weights to train", "of all", "gradients and optimizer, bytes", "loss before", "loss after")
+    title = f"{STEPS} steps of {BATCH} rows on the served network, now"
+    return [Table(title, columns, rows), *measured("refresh.json", "refresh"), *measured("strategies.json", "switches")]
+
+
+def measured(name: str, table: str) -> list[Result]:
+    """A table of a benchmark with its date; why not, where it has not been run."""
+    path = RESULTS / name
+    if not path.is_file():
+        return [NotHere(f"The benchmark of {table}", f"Not measured yet: python -m benchmarks.{path.stem} does.")]
+    told = json.loads(path.read_text())
+    when = datetime.fromisoformat(told["machine"]["date"]).date()
+    return [
+        Table(f"{case}: {table}, measured {when}", tuple(found[table][0]), tuple(tuple(one.values()) for one in found[table]))
+        for case, found in told["cases"].items()
+    ]
+
+
+def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:
+    """Weights to train, their share, bytes that training adds to them, and the loss before and after."""
+    network = context.case.load("model")
+    settings = {**restore.settings(str(context.served)), "accumulate": 1, "xla": False, "schedule": "plateau"}
+    settings["learning_rate"] = 0.1 * settings["learning_rate"]
+    training.seed_everything({**settings, "deterministic": False})
+    model = restore.model(str(context.served), network, context.transform, context.pretrained)
+    whole = trainable(model)
+    count = adapters.add(model, rank) if rank else whole
+    optimizer = optimizers.create(settings, STEPS)
+    optimizer.build(model.trainable_variables)
+    state = sum(int(np.prod(one.shape)) for one in optimizer.variables) + count
+    rows = context.rows("valid", (*network.INPUTS, network.LABEL), BATCH)
+    loss = _loss(network, settings, model, rows)
+    step = loop.step_function(
+        tf.distribute.get_strategy(), model, optimizer, network.loss(settings), network.LABEL, len(rows[network.LABEL]), settings
+    )
+    before, stream = loss(), iter(tf.data.Dataset.from_tensors(rows).repeat())
+    for _ in range(STEPS):
+        step(stream)
+    return count, round(count / whole, 4), state * FLOAT, before, loss()
+
+
+def _loss(network: Any, settings: dict, model: Any, rows: dict[str, np.ndarray]) -> Callable[[], float]:
+    truth = rows[network.LABEL]
+    return lambda: float(tf.reduce_mean(network.loss(settings)(truth, loop.predict(model, rows))))
