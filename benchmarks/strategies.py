@@ -97,7 +97,8 @@ def switches(job: Any) -> list[dict[str, Any]]:
         first = found[0] if found else {"examples/s": speed, "peak MB": peak}
         found.append(
             {"switch": name, "batch": large.settings["batch_size"], "examples/s": round(speed),
-             "to none": speed / first["examples/s"], "peak MB": round(peak), "peak to none": peak / first["peak MB"], "loss": record["curves"][-1]["loss"]}
+             "to none": speed / first["examples/s"], "peak MB": round(peak), "peak to none": peak / first["peak MB"],
+             "loss": record["curves"][-1]["loss"]}
         )  # fmt: skip
     return found
 
