@@ -17,8 +17,8 @@ from tour.evidence.kinds import NotHere, Number, Result, Series, Table
 REPORT = Path(__file__).parents[2] / "benchmarks" / "results" / "ablation.json"
 POOL, VALID, FEW, STEPS = 8192, 4096, 100, 120
 # Against overfitting nothing at all, and a little of everything that the network knows.
-NOTHING = {"dropout": 0.0, "l2": 0.0, "weight_decay": 0.0, "augment": False, "patience": 0}
-SOMETHING = {"dropout": 0.3, "l2": 0.001, "weight_decay": 0.01, "augment": True, "patience": 3}
+NOTHING = {"dropout": 0.0, "l2": 0.0, "weight_decay": 0.0, "augment": False, "batch_norm": False, "patience": 0}
+SOMETHING = {"dropout": 0.3, "l2": 0.001, "weight_decay": 0.01, "augment": True, "batch_norm": True, "patience": 5}
 
 
 def methods(context: Context) -> list[Result]:
