@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ def main() -> None:
     address, artifacts = os.environ["MLFLOW_TRACKING_URI"], sys.argv[1]
     answer, said = {}, ""
     try:
-        tracker = opened(address)
-        said = sys.stdin.read()
-        if said:
-            answer = {"id": write(tracker, json.loads(said), artifacts)}
+        with redirect_stdout(sys.stderr):  # with a server, MLflow prints the links of a run
+            tracker = opened(address)
+            said = sys.stdin.read()
+            if said:
+                answer = {"id": write(tracker, json.loads(said), artifacts)}
     except Exception as error:
         said = said or sys.stdin.read()
         answer = {"error": _sentence(error).replace(address, tracking.shown(address))}

@@ -148,10 +148,10 @@ def test_docker_needs_an_engine_that_answers(monkeypatch):
 @pytest.mark.parametrize(("present", "state"), [(True, "ok"), (False, "warn")])
 def test_optional_programs(monkeypatch, tmp_path, present, state):
     if present:
-        for name in ("g++", "npm", "google-chrome"):
+        for name in ("g++", "dvc", "npm", "google-chrome"):
             program(tmp_path, name)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert {check.name: check.state for check in doctor.tools()} == dict.fromkeys(("g++", "npm", "chromium"), state)
+    assert {check.name: check.state for check in doctor.tools()} == dict.fromkeys(("g++", "dvc", "npm", "chromium"), state)
 
 
 def test_the_table_shows_every_check_and_takes_text_literally():
@@ -160,3 +160,17 @@ def test_the_table_shows_every_check_and_takes_text_literally():
     console.print(doctor.render(checks))
     text = console.export_text()
     assert all(word in text for word in ("[1.0]", "missing", "Do [this]."))
+
+
+@pytest.mark.parametrize(
+    ("installed", "state", "found"),
+    [
+        ({"mlflow": "3.17.2", "mlflow-skinny": "3.17.2"}, "ok", "mlflow 3.17.2"),
+        ({"mlflow-skinny": "3.17.2"}, "ok", "mlflow-skinny 3.17.2, without pages"),
+        ({}, "warn", "not installed"),
+    ],
+)
+def test_mlflow(monkeypatch, installed, state, found):
+    monkeypatch.setattr(doctor, "_version", installed.get)
+    check = doctor.mlflow()
+    assert (check.state, check.found) == (state, found)

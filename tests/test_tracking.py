@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,18 @@ def test_a_server_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypat
         said = one.finish(run(tmp_path))["untracked"]
     assert "no answer within 1 s" in said and time.monotonic() - started < 10
     assert one._process.returncode == -signal.SIGKILL
+
+
+def test_what_mlflow_prints_of_a_server_is_not_taken_for_the_answer(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(tracker.os, "nice", lambda by: None)
+    monkeypatch.setattr(tracker, "opened", lambda address: print("View run at http://host"))
+    monkeypatch.setattr(tracker, "write", lambda *_: print("View experiment") or "id-1")
+    monkeypatch.setattr(sys, "argv", ["tracker", str(tmp_path)])
+    monkeypatch.setattr(sys, "stdin", StringIO('{"run": "fraud-1"}'))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
+    tracker.main()
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"id": "id-1"} and "View run" in said.err
 
 
 def test_a_run_that_cannot_be_described_or_a_process_that_cannot_start_is_a_sentence_too(tmp_path, monkeypatch) -> None:
