@@ -37,7 +37,8 @@ def optimizers(context: Context) -> list[Result]:
         return shown(searched(report), f"1 - {report['metric']} in the Tuner's trials")
     network = context.case.load("model")
     train = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
-    return shown(compared(network, context.training["settings"], train), f"mean loss of the last {LAST} of {STEPS} steps, trained now")
+    tried = compared(network, context.training["settings"], train)
+    return shown(tried, f"mean loss of the last {LAST} of {STEPS} steps, trained now")
 
 
 def shown(tried: Sequence[Tried], what: str) -> list[Result]:
