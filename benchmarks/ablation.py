@@ -86,7 +86,7 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
     for row in rows.values():
         row["ratio"] = row["gap"]["mean"] / rows["none"]["gap"]["mean"]
     train = sample([whole["train"]], ROWS[case], 1)
-    cross = {**settings, "patience": 5, "folds": FOLDS, "seed": 1}
+    cross = {**settings, "folds": FOLDS, "seed": 1}
     folds = cross_validate(network, cross, specs(train), picked(train, slice(None)), whole["valid"])
     single = _trained(network, cross, "early stopping", train, whole)
     return {

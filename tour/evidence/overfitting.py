@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from components.fit_gate import overfitted
 from models.refit import LastEpoch, fit_rows
 from models.rows import Rows, sample, specs
@@ -15,7 +17,7 @@ from tour.evidence.context import Context
 from tour.evidence.kinds import NotHere, Number, Result, Series, Table
 
 REPORT = Path(__file__).parents[2] / "benchmarks" / "results" / "ablation.json"
-POOL, VALID, FEW, STEPS = 8192, 4096, 100, 120
+POOL, VALID, RAREST, STEPS = 8192, 4096, 8, 120
 # Against overfitting nothing at all, and a little of everything that the network knows.
 NOTHING = {"dropout": 0.0, "l2": 0.0, "weight_decay": 0.0, "augment": False, "batch_norm": False, "patience": 0}
 SOMETHING = {"dropout": 0.3, "l2": 0.001, "weight_decay": 0.01, "augment": True, "batch_norm": True, "patience": 5}
@@ -24,10 +26,9 @@ SOMETHING = {"dropout": 0.3, "l2": 0.001, "weight_decay": 0.01, "augment": True,
 def methods(context: Context) -> list[Result]:
     """A14: the run's curves and gap, each method's measured effect, and now: more rows against few."""
     train, valid = _rows(context)
-    seed = context.training["settings"]["seed"]
     rows = [
-        ("few rows", *_live(context, NOTHING, sample([train], FEW, seed), valid)),
-        ("eight times the rows", *_live(context, NOTHING, sample([train], 8 * FEW, seed), valid)),
+        ("few rows", *_live(context, NOTHING, _few(context, train, 1), valid)),
+        ("eight times the rows, or all there are", *_live(context, NOTHING, _few(context, train, 8), valid)),
     ]
     return [training.curves(context), gap(context), *ablation(context), _made_now(context, rows)]
 
@@ -37,7 +38,7 @@ def practice(context: Context) -> list[Result]:
     if not any(context.transform.features[name].shape.rank == 4 for name in context.case.load("model").INPUTS):
         return [NotHere("No pictures", f"{context.case.name} has no pictures; ask with --case image.")]
     train, valid = _rows(context)
-    few = sample([train], 2 * FEW, context.training["settings"]["seed"])
+    few = _few(context, train, 1)
     rows = [(name, *_live(context, changes, few, valid)) for name, changes in
             (("nothing against it", NOTHING), ("all methods", SOMETHING))]  # fmt: skip
     return [training.curves(context), gap(context), *ablation(context), _made_now(context, rows)]
@@ -46,7 +47,7 @@ def practice(context: Context) -> list[Result]:
 def caught(context: Context) -> list[Result]:
     """B26: the gate on this run, and on a network that is overfitted to few rows now."""
     train, valid = _rows(context)
-    few = sample([train], FEW, context.training["settings"]["seed"])
+    few = _few(context, train, 1)
     fit, curves = trained(context, NOTHING, few, valid)
     limit = context.settings["gates"]["max_gap"]
     lines = {
@@ -55,7 +56,9 @@ def caught(context: Context) -> list[Result]:
     return [
         gap(context),
         Number("The gate on this run", overfitted(context.training["fit"], limit) or "passes"),
-        Series(f"Loss on {FEW} rows, trained now with nothing against overfitting", "epoch", "loss", lines),
+        Series(
+            f"Loss on {fit['train']['rows']} rows, trained now with nothing against overfitting", "epoch", "loss", lines
+        ),
         Number("The gate on that network", overfitted(fit, limit) or "passes"),
     ]
 
@@ -124,6 +127,13 @@ def _live(context: Context, changes: Mapping[str, Any], train: Rows, valid: Rows
 def _made_now(context: Context, rows: list[tuple]) -> Table:
     metric = context.case.load("model").MONITOR
     return Table(f"{metric} of networks trained now, {STEPS} steps", ("", "rows", "train", "valid", "gap"), tuple(rows))
+
+
+def _few(context: Context, train: Rows, times: int) -> Rows:
+    """So few rows that the rarest class has about ``RAREST``, or a multiple of them."""
+    label = train[context.case.load("model").LABEL]
+    share = np.unique(label, return_counts=True)[1].min() / len(label)
+    return sample([train], math.ceil(times * RAREST / share), context.training["settings"]["seed"])
 
 
 def _rows(context: Context) -> tuple[Rows, Rows]:

@@ -17,7 +17,7 @@ from models.training import seed_everything
 from tour.evidence.context import Context
 from tour.evidence.kinds import Number, Result, Series, Table
 
-ROWS, STEPS, BATCH, LAST = 4096, 60, 128, 15
+ROWS, STEPS, BATCH, LAST = 4096, 40, 64, 10
 RATES = (0.0003, 0.003, 0.03)
 
 
@@ -38,8 +38,8 @@ def optimizers(context: Context) -> list[Result]:
         return shown(searched(report), f"1 - {report['metric']} in the Tuner's trials")
     network = context.case.load("model")
     train = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
-    settings = {name: value for group in context.settings.values() for name, value in group.items()}
-    return shown(compared(network, settings, train), f"mean loss of the last {LAST} of {STEPS} steps, trained now")
+    tried = compared(network, context.training["settings"], train)
+    return shown(tried, f"mean loss of the last {LAST} of {STEPS} steps, trained now")
 
 
 def shown(tried: Sequence[Tried], what: str) -> list[Result]:
