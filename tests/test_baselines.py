@@ -56,12 +56,16 @@ def test_maximum_nodes_count_under_best_first_growth_alone() -> None:
 
     train = table(2000)
     data = {**dict(zip(train.names, train.x.T.copy(), strict=True)), "y": train.y}
-    sizes = {}
-    for strategy in ("BEST_FIRST_GLOBAL", "LOCAL"):
-        learner = ydf.RandomForestLearner(label="y", num_trees=3, growing_strategy=strategy, max_num_nodes=21)
-        sizes[strategy] = max(len(depths(tree.root)) for tree in learner.train(data, verbose=0).iter_trees())
-    # YDF counts leaves: 21 of them are 41 nodes of a binary tree.
-    assert sizes["BEST_FIRST_GLOBAL"] <= 41 < 100 < sizes["LOCAL"]
+
+    def largest(**settings: int | str) -> int:
+        model = ydf.RandomForestLearner(label="y", num_trees=3, **settings).train(data, verbose=0)
+        return max(len(depths(tree.root)) for tree in model.iter_trees())
+
+    # YDF counts leaves: 21 of them make a binary tree of 41 nodes.
+    assert largest(growing_strategy="BEST_FIRST_GLOBAL", max_num_nodes=21) == 41 < 100 < largest()
+    assert largest(max_depth=4) <= 2**4 - 1
+    with pytest.raises(ValueError, match="only available with"):
+        largest(max_num_nodes=21)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
