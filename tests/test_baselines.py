@@ -16,7 +16,9 @@ def table(rows: int, columns: int = 8, classes: int = 2, seed: int = 1) -> Table
     made = np.random.default_rng(seed)
     x = made.normal(size=(rows, columns)).astype(np.float32)
     angle = np.arctan2(x[:, 0] * x[:, 1], x[:, 2] + 0.3 * made.normal(size=rows))
-    return Table(tuple(f"x.{n}" for n in range(columns)), x, ((angle + np.pi) / (2 * np.pi) * classes).astype(int) % classes)
+    return Table(
+        tuple(f"x.{n}" for n in range(columns)), x, ((angle + np.pi) / (2 * np.pi) * classes).astype(int) % classes
+    )
 
 
 def depths(node: object, depth: int = 1) -> list[int]:
@@ -122,6 +124,8 @@ def test_large_and_wide_tables_stay_bounded() -> None:
     assert usual["bootstrap_size_ratio"] == 1 and usual["num_candidate_attributes_ratio"] == baselines.COLUMNS
     assert large["bootstrap_size_ratio"] * 600_000 == pytest.approx(baselines.TREE_ROWS)
     assert "num_candidate_attributes_ratio" not in wide
+    assert wide["num_trees"] < usual["num_trees"]
+    assert wide["bootstrap_size_ratio"] * 60_000 == pytest.approx(baselines.SMALL_ROWS)
 
 
 def test_a_table_names_its_columns_by_input() -> None:
