@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 SEED = 1
-WIDE = 20_000_000  # cells of a table from which a fit gets fewer iterations or columns
+WIDE = 20_000_000  # cells of a table from which logistic regression gets fewer iterations
 TREE_ROWS = 60_000  # rows that one tree of the forest is grown on, at most
 TREES = 50
-COLUMNS = 0.3  # share of the columns that a node looks at, where the table is not wide
+COLUMNS = 0.3  # share of the columns that a node looks at
+# Of a picture's many columns every node sorts through hundreds: there fewer and smaller trees, and their square root.
+MANY_COLUMNS, SMALL_TREES, SMALL_ROWS = 256, 15, 10_000
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,12 @@ def opened(path: Path) -> Any:
 
 def forest_settings(rows: int, columns: int) -> dict[str, Any]:
     """What the forest is grown with, for a table of that size."""
+    many = columns > MANY_COLUMNS
     return {
-        "num_trees": TREES,
+        "num_trees": SMALL_TREES if many else TREES,
         # The usual square root of their number looks at too few where many columns say little.
-        **({} if rows * columns > WIDE else {"num_candidate_attributes_ratio": COLUMNS}),
-        "bootstrap_size_ratio": min(1.0, TREE_ROWS / rows),
+        **({} if many else {"num_candidate_attributes_ratio": COLUMNS}),
+        "bootstrap_size_ratio": min(1.0, (SMALL_ROWS if many else TREE_ROWS) / rows),
         "max_depth": 16,
         "min_examples": 5,
         "winner_take_all": False,  # trees give shares and not votes: scores are finer

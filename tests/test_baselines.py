@@ -16,7 +16,9 @@ def table(rows: int, columns: int = 8, classes: int = 2, seed: int = 1) -> Table
     made = np.random.default_rng(seed)
     x = made.normal(size=(rows, columns)).astype(np.float32)
     angle = np.arctan2(x[:, 0] * x[:, 1], x[:, 2] + 0.3 * made.normal(size=rows))
-    return Table(tuple(f"x.{n}" for n in range(columns)), x, ((angle + np.pi) / (2 * np.pi) * classes).astype(int) % classes)
+    return Table(
+        tuple(f"x.{n}" for n in range(columns)), x, ((angle + np.pi) / (2 * np.pi) * classes).astype(int) % classes
+    )
 
 
 def depths(node: object, depth: int = 1) -> list[int]:
@@ -56,12 +58,16 @@ def test_maximum_nodes_count_under_best_first_growth_alone() -> None:
 
     train = table(2000)
     data = {**dict(zip(train.names, train.x.T.copy(), strict=True)), "y": train.y}
-    sizes = {}
-    for strategy in ("BEST_FIRST_GLOBAL", "LOCAL"):
-        learner = ydf.RandomForestLearner(label="y", num_trees=3, growing_strategy=strategy, max_num_nodes=21)
-        sizes[strategy] = max(len(depths(tree.root)) for tree in learner.train(data, verbose=0).iter_trees())
-    # YDF counts leaves: 21 of them are 41 nodes of a binary tree.
-    assert sizes["BEST_FIRST_GLOBAL"] <= 41 < 100 < sizes["LOCAL"]
+
+    def largest(**settings: int | str) -> int:
+        model = ydf.RandomForestLearner(label="y", num_trees=3, **settings).train(data, verbose=0)
+        return max(len(depths(tree.root)) for tree in model.iter_trees())
+
+    # YDF counts leaves: 21 of them make a binary tree of 41 nodes.
+    assert largest(growing_strategy="BEST_FIRST_GLOBAL", max_num_nodes=21) == 41 < 100 < largest()
+    assert largest(max_depth=4) <= 2**4 - 1
+    with pytest.raises(ValueError, match="only available with"):
+        largest(max_num_nodes=21)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -118,6 +124,8 @@ def test_large_and_wide_tables_stay_bounded() -> None:
     assert usual["bootstrap_size_ratio"] == 1 and usual["num_candidate_attributes_ratio"] == baselines.COLUMNS
     assert large["bootstrap_size_ratio"] * 600_000 == pytest.approx(baselines.TREE_ROWS)
     assert "num_candidate_attributes_ratio" not in wide
+    assert wide["num_trees"] < usual["num_trees"]
+    assert wide["bootstrap_size_ratio"] * 60_000 == pytest.approx(baselines.SMALL_ROWS)
 
 
 def test_a_table_names_its_columns_by_input() -> None:
