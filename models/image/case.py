@@ -33,9 +33,10 @@ CASE = UseCase(
         "training": {
             **TRAINING,
             "epochs": 30,
-            "max_steps": 3_600,
+            "max_steps": 10_000,
             "patience": 6,
             "learning_rate": 0.004,
+            "weight_decay": 0.05,
             "filters": 24,
             "dropout": 0.3,
             "batch_norm": True,
