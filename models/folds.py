@@ -18,6 +18,7 @@ def cross_validate(
     features: Mapping[str, tf.TensorSpec],
     train: Rows,
     valid: Rows,
+    pretrained: str = "",
 ) -> list[dict[str, float]]:
     """Trains ``folds`` models, each on the train split without one fold; measures each on the fold it never saw.
 
@@ -34,7 +35,7 @@ def cross_validate(
     """
     found = []
     for number, (rest, fold) in enumerate(splits(train[network.LABEL], settings["folds"], settings["seed"])):
-        fitted = fit_rows(network, settings, features, picked(train, rest), valid)
+        fitted = fit_rows(network, settings, features, picked(train, rest), valid, pretrained)
         held = picked(train, fold)
         on_fold = network.quality(held[network.LABEL], predict(fitted.model, held))
         on_valid = network.quality(valid[network.LABEL], predict(fitted.model, valid))

@@ -31,7 +31,12 @@ class LastEpoch:
 
 
 def fit_rows(
-    network: Any, settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], train: Rows, valid: Rows
+    network: Any,
+    settings: Mapping[str, Any],
+    features: Mapping[str, tf.TensorSpec],
+    train: Rows,
+    valid: Rows,
+    pretrained: str = "",
 ) -> Fit:
     """The Trainer's loop on arrays, ``[rows, ...]`` a feature, seeded anew, so that calls can be compared."""
     seed_everything(settings)
@@ -39,4 +44,4 @@ def fit_rows(
     # Many short trainings in a row: none has a history to look at.
     plain = {**settings, "tensorboard": False}
     with redirect_stdout(StringIO()):  # a line an epoch would hide the line that the caller has for the whole
-        return fit(network, plain, features, feed, rows, valid)
+        return fit(network, plain, features, feed, rows, valid, None, pretrained)

@@ -157,7 +157,7 @@ def finish(job: Job, model_folder: Path, run_folder: Path) -> None:
         from models.folds import cross_validate  # which trains with this module
 
         whole = load(files(job.examples, "train"), transform, keep)
-        record["folds"] = cross_validate(network, job.settings, transform.features, whole, valid)
+        record["folds"] = cross_validate(network, job.settings, transform.features, whole, valid, job.pretrained)
     run_folder.mkdir(parents=True, exist_ok=True)
     (run_folder / "training.json").write_text(json.dumps(record, indent=1))
     logs = Path(job.folder, "logs")

@@ -67,10 +67,11 @@ def trained(context: Context, folder: Path, said: StringIO | None = None, **chan
     network = context.case.load("model")
     keep = (*network.INPUTS, network.LABEL)
     rows = context.rows("train", keep, ROWS)
-    settings = {**context.training["settings"], **PLAIN, **changes, "batch_size": ROWS // STEPS}
+    count = len(rows[network.LABEL])
+    settings = {**context.training["settings"], **PLAIN, **changes, "batch_size": 2 * (count // (2 * STEPS))}
     job = training.Job(
         context.case.name, settings, str(context.artifact("examples")), str(context.artifact("transform_graph")), str(folder),
-        context.pretrained, "", training.store(rows, folder / training.STORED), ROWS,
+        context.pretrained, "", training.store(rows, folder / training.STORED), count,
     )  # fmt: skip
     with redirect_stdout(said or StringIO()):
         if settings["strategy"] == "none":

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.baseline import table
+from models import baselines
 from tour.evidence.context import Context
 from tour.evidence.kinds import NotHere, Number, Result, Series, Table
 
@@ -45,7 +45,8 @@ def reduction(context: Context) -> list[Result]:
     keep = (*network.INPUTS, network.LABEL, REDUCED)
     train, held = context.rows("train", keep, TRAIN), context.rows("eval", keep, HELD)
     source, _ = projection(train, network.INPUTS)
-    views = {"all columns": lambda part: table(network, part), "components": lambda part: part[REDUCED]}
+    whole = lambda part: baselines.Table.of(network.INPUTS, network.LABEL, part).x  # noqa: E731
+    views = {"all columns": whole, "components": lambda part: part[REDUCED]}
     if source is not None:
         views[f"'{source}' alone"] = lambda part: part[source].reshape(len(part[source]), -1)
     rows = compared(views, train, held, network.LABEL, lambda y, s: network.quality(y, s)[network.MONITOR])
