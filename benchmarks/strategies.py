@@ -61,7 +61,8 @@ def prepared(home: Path, case: str, folder: Path) -> Any:
     keep = (*network.INPUTS, network.LABEL)
     rows = sample(dataset(files(str(outputs["examples"]), "train"), transform, keep).as_numpy_iterator(), ROWS, 1)
     count = len(rows[network.LABEL])
-    plain = {"dropout": 0.0, "augment": False, "tensorboard": False, "patience": 0, "strategy": "none"}
+    plain = {"dropout": 0.0, "augment": False, "tensorboard": False, "patience": 0, "strategy": "none",
+             "optimizer": "sgd", "learning_rate": 0.01}  # fmt: skip
     settings = {**restore.settings(str(served)), **plain, "epochs": EPOCHS, "max_steps": 10**6, "checkpoint_steps": 10**6}
     return training.Job(
         case, settings, str(outputs["examples"]), str(outputs["transform_graph"]), str(folder),
