@@ -191,7 +191,7 @@ def round_trip(model: keras.Model, classes: Mapping[str, type], x: Mapping[str, 
         path = Path(folder) / "model.keras"
         model.save(path)
         again = keras.models.load_model(path, custom_objects=dict(classes))
-        difference = float(np.max(np.abs(model(dict(x)) - again(dict(x)))))
+        difference = float(np.max(np.abs(model(dict(x), training=False) - again(dict(x), training=False))))
         try:
             keras.models.load_model(path)
             return difference, "works"
