@@ -68,14 +68,22 @@ def test_dead_units_are_those_that_never_answer(tmp_path: Path) -> None:
 
 
 def test_lines_are_those_that_python_would_run(tmp_path: Path) -> None:
-    text = '"""Doc\n\nof it."""\n\n# a comment\nimport os  # why\n\n\ndef f(\n    a,\n):\n    """Doc."""\n    return (\n        a\n    )\n'
+    text = '"""Doc\n\nof it."""\n\n# a comment\nimport os  # why\n\n'
+    text += 'def f(\n    a,\n):\n    """Doc."""\n    return (\n        a\n    )\n'
     (tmp_path / "m.py").write_text(text)
     assert networks.lines(tmp_path / "m.py") == 7
     table = {row[0]: row[3:] for row in [(*row[:3], *networks._home(row[3])) for row in networks.LEFT]}
     for path, count in table.values():
         source = (ROOT / path).read_text()
         tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-        skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+        skipped = (
+            tokenize.COMMENT,
+            tokenize.NL,
+            tokenize.NEWLINE,
+            tokenize.INDENT,
+            tokenize.DEDENT,
+            tokenize.ENDMARKER,
+        )
         touched, start = set(), True
         for token in tokens:
             docstring = start and token.type == tokenize.STRING

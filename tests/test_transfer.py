@@ -137,7 +137,9 @@ def test_a_frozen_base_learns_new_classes_from_few_pictures() -> None:
     assert set(found) == {"scratch", "frozen", "thawed"}
     assert max(found["frozen"], found["thawed"]) > found["scratch"] + 0.03
     assert found["frozen"] > 0.4  # five classes: chance is .2
-    assert any(not np.array_equal(one, other.numpy()) for one, other in zip(kept, body.trainable_variables, strict=True))
+    assert any(
+        not np.array_equal(one, other.numpy()) for one, other in zip(kept, body.trainable_variables, strict=True)
+    )
 
 
 def test_the_benchmark_writes_what_the_evidence_shows(tmp_path: Path) -> None:
@@ -150,6 +152,9 @@ def test_the_benchmark_writes_what_the_evidence_shows(tmp_path: Path) -> None:
             assert row[way]["mean"] == pytest.approx(np.mean([one[way] for one in mine]))
             assert row[way]["deviation"] == pytest.approx(np.std([one[way] for one in mine], ddof=1))
     done = subprocess.run(
-        [sys.executable, "benchmarks/transfer.py", "--data", str(tmp_path / "none")], capture_output=True, text=True, cwd=root
+        [sys.executable, "benchmarks/transfer.py", "--data", str(tmp_path / "none")],
+        capture_output=True,
+        text=True,
+        cwd=root,
     )
     assert done.returncode != 0

@@ -34,13 +34,17 @@ def base(source: str, shape: Shape, load: Callable[[str, Shape], keras.Model] | 
     """
     try:
         found = _found(Path(source), shape) or (load or application)(source, shape)
-    except Exception as error:  # a download or a file fails in many ways, which urllib, Keras and h5py raise as their own
+    except (
+        Exception
+    ) as error:  # a download or a file fails in many ways, which urllib, Keras and h5py raise as their own
         raise DataError(
             f"The pretrained base '{source}' cannot be had ({error}). Give a .keras file, the folder of a SavedModel or, "
             "where the network allows the download, the name of a Keras application such as MobileNetV2."
         ) from error
     if found.input_shape[1:] != tuple(shape):
-        raise DataError(f"The pretrained base '{source}' reads pictures of {found.input_shape[1:]}, and these are {shape}.")
+        raise DataError(
+            f"The pretrained base '{source}' reads pictures of {found.input_shape[1:]}, and these are {shape}."
+        )
     return found
 
 
