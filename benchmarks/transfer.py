@@ -75,7 +75,9 @@ def measure(train: tuple, held: tuple, settings: Mapping[str, Any], told: argpar
             base = transfer.without_head(learnt)
             kept = base.get_weights()
         base.set_weights(kept)
-        ways = transfer.compared(base, make, parts, told.steps, RATE, lambda pixels: network.augmented(pixels, settings))
+        ways = transfer.compared(
+            base, make, parts, told.steps, RATE, lambda pixels: network.augmented(pixels, settings)
+        )
         found.append({"seed": seed, "shots": shots, "known": score, **ways})
         print(json.dumps(found[-1]), flush=True)
     return found

@@ -162,10 +162,15 @@ def test_nothing_of_the_augmentation_is_left_in_the_export_or_on_the_edge(tmp_pa
     paths = {on: exported(made(augment=on, flip=on), tmp_path / str(on)) for on in (True, False)}
     loaded = {on: tf.saved_model.load(str(path)) for on, path in paths.items()}
     # As the server runs it: Grappler takes away what no answer needs, such as the batch's size that Keras' layers ask for.
-    ops = {on: sorted(node.op for node in savedmodel.grappled(one.signatures["dense"]).node) for on, one in loaded.items()}
+    ops = {
+        on: sorted(node.op for node in savedmodel.grappled(one.signatures["dense"]).node) for on, one in loaded.items()
+    }
     assert ops[True] == ops[False] and ops[True].count("Conv2D") == 7
     content = tf.lite.TFLiteConverter.from_saved_model(str(paths[True]), signature_keys=["dense"]).convert()
-    codes = {code.builtinCode for code in lite_schema.ModelT.InitFromObj(lite_schema.Model.GetRootAs(content, 0)).operatorCodes}
+    codes = {
+        code.builtinCode
+        for code in lite_schema.ModelT.InitFromObj(lite_schema.Model.GetRootAs(content, 0)).operatorCodes
+    }
     known = lite_schema.BuiltinOperator
     assert codes <= {known.CONV_2D, known.MAX_POOL_2D, known.MEAN, known.FULLY_CONNECTED, known.ADD}
 
@@ -184,7 +189,9 @@ def test_xla_compiles_a_step_with_augmentation() -> None:
 
 def test_importing_registers_nothing_and_replicas_share_their_moments_and_draw_their_own_augmentation() -> None:
     """In a process of its own, as logical devices have to be made before anything else."""
-    done = subprocess.run([sys.executable, "-c", MIRRORED], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", MIRRORED], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split()[-3:] == ["synchronized", "equal", "drawn"]
     assert done.stdout.split()[0] == "unregistered"
@@ -192,8 +199,8 @@ def test_importing_registers_nothing_and_replicas_share_their_moments_and_draw_t
 
 MIRRORED = """
 import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+cpu, two = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
 import keras, numpy as np
 before = dict(keras.saving.get_custom_objects())
 from models.catalog import CASES
@@ -226,8 +233,8 @@ import contextlib
 alone, optimizer = build({}, contextlib.nullcontext())
 for _ in range(3): step(alone, optimizer, x)
 both = run({}, 3)
-norms = (Residual, keras.layers.BatchNormalization)
-assert all(layer.synchronized for layer in both._flatten_layers() if isinstance(layer, norms))
+kinds = (Residual, keras.layers.BatchNormalization)
+assert all(layer.synchronized for layer in both._flatten_layers() if isinstance(layer, kinds))
 print("synchronized")
 for one, other in zip(alone.weights, both.weights, strict=True):
     assert np.allclose(one.numpy(), other.numpy(), atol=1e-5), one.path

@@ -34,7 +34,7 @@ CASE = UseCase(
             **TRAINING,
             "epochs": 30,
             "max_steps": 10_000,
-            "patience": 6,
+            "patience": 12,
             "learning_rate": 0.004,
             "weight_decay": 0.05,
             "filters": 24,

@@ -15,7 +15,7 @@ from models.errors import DataError
 from models.image.layers import LAYERS, MOMENTUM
 
 LARGEST_MAP = 7  # maps with a longer side are halved before a head reads every place of them
-SMALLEST = 32  # the side below which most Keras applications refuse a picture
+SMALLEST = 96  # every Keras application takes this side, and MobileNet has weights for it
 DOWNLOAD_SECONDS = 10.0
 Shape = tuple[int, int, int]
 
@@ -34,13 +34,17 @@ def base(source: str, shape: Shape, load: Callable[[str, Shape], keras.Model] | 
     """
     try:
         found = _found(Path(source), shape) or (load or application)(source, shape)
-    except Exception as error:  # a download or a file fails in many ways, which urllib, Keras and h5py raise as their own
+    except (
+        Exception
+    ) as error:  # a download or a file fails in many ways, which urllib, Keras and h5py raise as their own
         raise DataError(
             f"The pretrained base '{source}' cannot be had ({error}). Give a .keras file, the folder of a SavedModel or, "
             "where the network allows the download, the name of a Keras application such as MobileNetV2."
         ) from error
     if found.input_shape[1:] != tuple(shape):
-        raise DataError(f"The pretrained base '{source}' reads pictures of {found.input_shape[1:]}, and these are {shape}.")
+        raise DataError(
+            f"The pretrained base '{source}' reads pictures of {found.input_shape[1:]}, and these are {shape}."
+        )
     return found
 
 
@@ -188,7 +192,7 @@ def trained(model: keras.Model, data: tuple[np.ndarray, np.ndarray], steps: int,
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps)), loss)
     stream = tf.data.Dataset.from_tensor_slices(({"pixels": data[0]}, data[1])).shuffle(len(data[1])).repeat()
-    model.fit(stream.batch(min(128, len(data[1]))), epochs=1, steps_per_epoch=steps, verbose=0)
+    model.fit(stream.batch(min(128, len(data[1]))), epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
     return model
 
 

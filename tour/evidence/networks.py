@@ -73,7 +73,9 @@ def custom_layer(context: Context) -> list[Result]:
         return [NotHere("No layer of ours", f"The network of {context.case.name} is made of Keras' layers only.")]
     own = {name: {k: v for k, v in one.get_config().items() if k not in _common()} for name, one in ours.items()}
     configs = tuple((name, key, str(value)) for name, config in own.items() for key, value in config.items())
-    before = [(name, len(type(one).from_config(one.get_config()).weights), len(one.weights)) for name, one in ours.items()]
+    before = [
+        (name, len(type(one).from_config(one.get_config()).weights), len(one.weights)) for name, one in ours.items()
+    ]
     difference, refused = round_trip(model, {name: type(one) for name, one in ours.items()}, inputs(context, 16))
     return [
         Table("What get_config returns and __init__ takes", ("layer", "argument", "value"), configs),
@@ -192,7 +194,7 @@ def round_trip(model: keras.Model, classes: Mapping[str, type], x: Mapping[str, 
         path = Path(folder) / "model.keras"
         model.save(path)
         again = keras.models.load_model(path, custom_objects=dict(classes))
-        difference = float(np.max(np.abs(model(dict(x)) - again(dict(x)))))
+        difference = float(np.max(np.abs(model(dict(x), training=False) - again(dict(x), training=False))))
         try:
             keras.models.load_model(path)
             return difference, "works"
@@ -223,7 +225,9 @@ def dead(loaded: Any, rows: Mapping[str, tf.Tensor]) -> list[tuple[str, int, int
     """
     from tensorflow.python.framework import convert_to_constants
 
-    frozen = convert_to_constants.convert_variables_to_constants_v2(loaded.signatures["dense"], lower_control_flow=False)
+    frozen = convert_to_constants.convert_variables_to_constants_v2(
+        loaded.signatures["dense"], lower_control_flow=False
+    )
     relus = [op for op in frozen.graph.get_operations() if op.type == "Relu"]
     fed = [tensor for tensor in frozen.inputs if tensor.dtype != tf.resource]
     run = frozen.prune(fed, [op.outputs[0] for op in relus])

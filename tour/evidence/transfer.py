@@ -57,9 +57,12 @@ def benchmark() -> list[Result]:
     seeds, date = len(told["seeds"]), told["machine"]["date"][:10]
     columns = ("pictures a class", *(f"{way} (± sd)" for way in WAYS))
     rows = tuple(
-        (row["shots"], *(f"{row[way]['mean']:.3f} ± {row[way]['deviation']:.3f}" for way in WAYS)) for row in told["rows"]
+        (row["shots"], *(f"{row[way]['mean']:.3f} ± {row[way]['deviation']:.3f}" for way in WAYS))
+        for row in told["rows"]
     )
     return [
-        Series(f"{told['data']}, mean of {seeds} seeds, {date}", "pictures a class", "accuracy on the new classes", lines),
+        Series(
+            f"{told['data']}, mean of {seeds} seeds, {date}", "pictures a class", "accuracy on the new classes", lines
+        ),
         Table(f"benchmarks/transfer.py, {seeds} seeds, {date}", columns, rows),
     ]
