@@ -43,11 +43,12 @@ def built(context: Context) -> list[Result]:
 
 def keras_on_tensorflow(context: Context) -> list[Result]:
     """A8: whose version is whose, the networks of all runs, and one network written in two ways."""
+    held = type(network(context).weights[0].value).__name__
     rows = (
         ("Keras", keras.__version__), ("its backend", keras.backend.backend()), ("TensorFlow", tf.__version__),
         ("TF_USE_LEGACY_KERAS, which TFX's libraries set", os.environ.get("TF_USE_LEGACY_KERAS", "not set")),
         ("tf.keras in this process", tf.keras.__version__),
-        ("a layer's weight is held by", type(network(context).weights[0].value).__name__),
+        ("a layer's weight is held by", held),
     )  # fmt: skip
     shown = [network(Context.of(context.home, name)) for name in CASES if Context.has(context.home, name)]
     return [Table("Keras and TensorFlow here", ("", ""), rows), *map(summary, shown), twins()]
