@@ -47,7 +47,7 @@ def keras_on_tensorflow(context: Context) -> list[Result]:
     rows = (
         ("Keras", keras.__version__), ("its backend", keras.backend.backend()), ("TensorFlow", tf.__version__),
         ("TF_USE_LEGACY_KERAS, which TFX's libraries set", os.environ.get("TF_USE_LEGACY_KERAS", "not set")),
-        ("tf.keras in this process", tf.keras.__version__),
+        ("tf.keras.layers.Dense in this process", tf.keras.layers.Dense.__module__),
         ("a layer's weight is held by", held),
     )  # fmt: skip
     shown = [network(Context.of(context.home, name)) for name in CASES if Context.has(context.home, name)]
