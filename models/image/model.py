@@ -2,9 +2,10 @@
 
 Question: A8
 Answer: Keras is the high-level API: layers, models, optimizers, losses, metrics, fit. Keras 3 is a package of its own that
-    runs on TensorFlow, JAX or PyTorch; since TensorFlow 2.16 tf.keras is Keras 3. TensorFlow lies below: tensors,
-    gradients, graphs, devices, tf.data, SavedModel. A model can be written as a functional graph of layers, as here, or
-    as a subclass with a call of its own: the same weights give the same answers.
+    runs on TensorFlow, JAX or PyTorch; since TensorFlow 2.16 tf.keras is Keras 3, unless TF_USE_LEGACY_KERAS asks for
+    the old one. TensorFlow lies below: tensors, gradients, graphs, devices, tf.data, SavedModel. A model can be written
+    as a functional graph of layers, as here, or as a subclass with a call of its own: the same weights give the same
+    answers.
 Evidence: tour.evidence.networks.keras_on_tensorflow
 Proof: tests/test_networks.py::test_functional_and_subclassed_answer_equally_with_equal_weights
 """

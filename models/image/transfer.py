@@ -103,8 +103,8 @@ def under_head(
     Question: B7
     Answer: Reuse what a network learnt on much data where data is few: load a base without its head, freeze it with
         trainable=False, add a new head and train that; then thaw the base and go on with a rate many times smaller. Call
-        the base with training=False, so that batch normalisation keeps its moments. Here a base that knows some classes
-        learns the others from few pictures.
+        the base with training=False, so that batch normalisation keeps its moments. Whether it pays is measured
+        here against training from scratch on the same pictures: the base has to know what the new classes need.
     Evidence: tour.evidence.transfer.few_pictures
     Proof: tests/test_transfer.py::test_a_frozen_base_learns_new_classes_from_few_pictures
     """

@@ -1,6 +1,7 @@
 """Networks: how they are built, what Keras is to TensorFlow, a layer of ours, activations, and where Keras was left."""
 
 import ast
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -42,11 +43,12 @@ def built(context: Context) -> list[Result]:
 
 def keras_on_tensorflow(context: Context) -> list[Result]:
     """A8: whose version is whose, the networks of all runs, and one network written in two ways."""
-    same = tf.keras.layers.Dense is keras.layers.Dense
+    held = type(network(context).weights[0].value).__name__
     rows = (
         ("Keras", keras.__version__), ("its backend", keras.backend.backend()), ("TensorFlow", tf.__version__),
-        ("tf.keras.layers.Dense is keras.layers.Dense", str(same)),
-        ("a layer's weight is held by", type(network(context).weights[0].value).__name__),
+        ("TF_USE_LEGACY_KERAS, which TFX's libraries set", os.environ.get("TF_USE_LEGACY_KERAS", "not set")),
+        ("tf.keras.layers.Dense in this process", tf.keras.layers.Dense.__module__),
+        ("a layer's weight is held by", held),
     )  # fmt: skip
     shown = [network(Context.of(context.home, name)) for name in CASES if Context.has(context.home, name)]
     return [Table("Keras and TensorFlow here", ("", ""), rows), *map(summary, shown), twins()]
@@ -199,7 +201,8 @@ def round_trip(model: keras.Model, classes: Mapping[str, type], x: Mapping[str, 
             keras.models.load_model(path)
             return difference, "works"
         except Exception as error:  # Keras raises several kinds here
-            return difference, f"{type(error).__name__}: {str(error).split('.')[0]}"
+            why = str(error).partition("Could not locate class")
+            return difference, f"{type(error).__name__}: {''.join(why[1:])[:40] or why[0][:80]}"
 
 
 def curves() -> tuple[dict[str, tuple], dict[str, tuple]]:
