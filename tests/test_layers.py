@@ -2,8 +2,9 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from models.fraud.layers import Periodic
+from models.fraud.layers import Periodic, Recomputed
 
 
 def test_it_is_its_formula():
@@ -28,3 +29,20 @@ def test_it_comes_back_from_its_config_and_from_disk(tmp_path):
     x = np.ones((2, 4), "float32")
     assert np.array_equal(model(x), again(x))
     assert again.get_layer("periodic").get_config() == model.get_layer("periodic").get_config()
+
+
+def test_what_is_computed_again_has_the_same_answers_and_gradients(tmp_path):
+    x, dense = tf.random.stateless_normal((16, 4), (1, 2)), keras.layers.Dense(8, "relu")
+    again = Recomputed(dense)
+    gradients = []
+    for layer in (dense, again):
+        with tf.GradientTape() as tape:
+            answer = layer(x, training=True) if layer is again else layer(x)
+            loss = tf.reduce_sum(answer**2)
+        gradients.append(tape.gradient(loss, [weight.value for weight in dense.trainable_weights]))
+    assert all(np.allclose(one, other) and np.abs(one).max() > 0 for one, other in zip(*gradients, strict=True))
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, again(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", custom_objects={"Recomputed": Recomputed})
+    assert np.allclose(model(x), loaded(x))

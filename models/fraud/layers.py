@@ -83,6 +83,35 @@ class Heads(keras.layers.Layer):
         return logits if training else keras.ops.mean(logits, axis=1, keepdims=True)
 
 
+class Recomputed(keras.layers.Layer):
+    """A layer whose output is not kept for the backward pass but computed again there: less memory, more time.
+
+    Args:
+        layer: The layer, without state that its call changes.
+    """
+
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """The layer's own weights."""
+        self.layer.build(shape)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """The layer's output."""
+        return keras.remat(self.layer)(inputs) if training else self.layer(inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        """What the constructor takes."""
+        return {**super().get_config(), "layer": keras.layers.serialize(self.layer)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Recomputed":
+        """The reverse of ``get_config``."""
+        return cls(**{**config, "layer": keras.layers.deserialize(config["layer"])})
+
+
 class Likeness(keras.layers.Layer):
     """Cosine of the first vector with each of the others: ``[batch, 1 + n, size]`` to ``[batch, n, 1]``."""
 

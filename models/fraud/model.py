@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from models.embedding import Embedding
 from models.fraud.costs import served_threshold
 from models.fraud.features import CATEGORIES, PAST, VOCABULARY
-from models.fraud.layers import Anomaly, Heads, Likeness, Periodic, Views
+from models.fraud.layers import Anomaly, Heads, Likeness, Periodic, Recomputed, Views
 
 INPUTS = ("numeric", "codes", "past", "merchants")
 LABEL = "is_fraud"
@@ -28,7 +28,7 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     In training it gives every member's logit and the error, ``[batch, members + 1]``.
 
     Args:
-        settings: ``width`` of the hidden layers, their ``dropout`` and ``l2``, ``members`` of the ensemble,
+        settings: ``width`` of the hidden layers, their ``dropout``, ``l2`` and ``remat``, ``members`` of the ensemble,
             ``frequencies`` of a number's phases, ``past_encoder``, and ``merchant_vectors``: ``frozen``, ``tuned`` or ``none``.
         features: Shapes and types of the transformed features, by name.
         pretrained: Folder of the merchants' embedding, its rows in the order of the transform graph's vocabulary; empty
@@ -49,7 +49,8 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     parts += _past(inputs, settings, _merchants(inputs, settings, pretrained))
     hidden = Views(settings["members"], name="views")(keras.layers.Concatenate()(parts))
     for width in (settings["width"], settings["width"] // 2):
-        hidden = _dense(width, settings)(hidden)
+        dense = _dense(width, settings)
+        hidden = (Recomputed(dense) if settings["remat"] else dense)(hidden)
         # A rate of nothing still draws its random numbers, and they took half of a step.
         hidden = keras.layers.Dropout(settings["dropout"])(hidden) if settings["dropout"] else hidden
     logits = Heads(name="heads", dtype="float32")(hidden)

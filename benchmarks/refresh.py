@@ -1,0 +1,114 @@
+"""What a refresh costs and brings on drifted data, beside doing nothing and beside training anew.
+
+    python -m benchmarks.refresh [--rows 180000] [--out benchmarks/results/refresh.json]
+
+A fraud model is trained on the first 90 of 120 generated days. From day 85 on, which its train split does not reach, the
+data drifts. Then the window moves to the last 90 days, and three answers to it are compared on the same eval split, a week
+near its end: the old model as it is, a refresh through low-rank adapters (``showcase refresh``), and a training from nothing
+(``showcase run``).
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runs import ROOT, artifacts, show, write
+
+CASE, DAYS, WINDOW = "fraud", 120, 90
+DRIFT = ("amount:1.3@85", "concept:0.5@85")
+# What is compared must not be stopped by a gate.
+OPEN = ("--set", "min_pr_auc=0", "--set", "max_pr_auc_loss=1", "--set", "max_gap=0", "--tracking", "none", "--json")
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    told = _arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        raw, base = Path(folder, "raw"), Path(folder, "base")
+        drift = [word for one in told.drift for word in ("--drift", one)]
+        showcase("generate", CASE, "--rows", told.rows, "--days", DAYS, "--seed", told.seed, *drift, "--out", raw)
+        showcase("run", CASE, "--home", base, "--data", raw, "--spans", f"0:{WINDOW - 1}", *OPEN)
+        rows = [unchanged(base)]
+        newest = f"{DAYS - WINDOW}:{DAYS - 1}"
+        for name, words in (("refresh", ("refresh", CASE)), ("training anew", ("run", CASE, "--spans", newest))):
+            home = Path(folder, name.replace(" ", "-"))
+            shutil.copytree(base, home)
+            ended = json.loads(showcase(*words, "--home", home, "--data", raw, *OPEN))
+            rows.append(measured(name, home, ended))
+        # The old model on the split that the others were measured on.
+        rows[0]["pr_auc"] = judged(base, Path(folder, "refresh"))
+    for row in rows:
+        row["to doing nothing"] = row["pr_auc"] - rows[0]["pr_auc"]
+    show(f"{CASE}: after {', '.join(told.drift)}", rows)
+    write(told.out, {CASE: {"drift": told.drift, "rows": told.rows, "refresh": rows}})
+
+
+def showcase(*words: object) -> str:
+    """The command line; its standard output.
+
+    Raises:
+        SystemExit: if it failed.
+    """
+    done = subprocess.run([sys.executable, "-m", "pipeline.cli", *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: showcase {words[0]} did not end well: {done.stderr.strip().splitlines()[-1]}")
+    return done.stdout
+
+
+def unchanged(home: Path) -> dict[str, Any]:
+    """The old model costs nothing."""
+    parameters = trained(home)["parameters"]
+    return {"answer": "nothing", "weights trained": 0, "of": parameters, "trainer s": 0.0, "run s": 0.0, "trainer peak MB": 0.0,
+            "optimizer bytes": 0, "pr_auc": 0.0}  # fmt: skip
+
+
+def measured(name: str, home: Path, ended: dict[str, Any]) -> dict[str, Any]:
+    """What a run took, and the Evaluator's figure."""
+    told, stage = trained(home), json.loads(ended["facts"]["stages"])["Trainer"]
+    return {
+        "answer": name, "weights trained": told["trainable"], "of": told["parameters"], "trainer s": stage["seconds"],
+        "run s": ended["seconds"], "trainer peak MB": stage["peak_mb"],
+        "optimizer bytes": 3 * 4 * told["trainable"],  # gradient and two moments, float32
+        "pr_auc": json.loads(ended["facts"]["metrics"])["pr_auc"],
+    }  # fmt: skip
+
+
+def trained(home: Path) -> dict[str, Any]:
+    """What the last pushed run's Trainer wrote."""
+    return json.loads((artifacts(home, CASE)[0]["model_run"] / "training.json").read_text())
+
+
+def judged(old: Path, new: Path) -> float:
+    """The old model's metric on the new run's eval split, as the Evaluator computes it."""
+    import tensorflow as tf
+
+    from models.catalog import find
+    from models.input import files
+
+    _, served = artifacts(old, CASE)
+    examples = files(str(artifacts(new, CASE)[0]["examples"]), "eval")
+    answer = tf.saved_model.load(str(served)).signatures["serving_default"]
+    metric, label = tf.keras.metrics.AUC(curve="PR", num_thresholds=1000), find(CASE).label
+    for batch in tf.data.TFRecordDataset(examples).batch(2048):
+        truth = tf.io.parse_example(batch, {label: tf.io.FixedLenFeature([1], tf.int64)})[label]
+        metric.update_state(truth[:, 0], answer(examples=batch)["score"])
+    return float(metric.result())
+
+
+def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=180_000)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--drift", nargs="+", default=list(DRIFT))
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/refresh.json")
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    main()
