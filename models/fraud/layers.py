@@ -96,7 +96,8 @@ class Recomputed(keras.layers.Layer):
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         """The layer's own weights."""
-        self.layer.build(shape)
+        if not self.layer.built:
+            self.layer.build(shape)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The layer's output."""
