@@ -282,7 +282,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "cpu": models[0].split(":", 1)[1].strip() if models else platform.machine(),
         "memory_gb": round(int(memory["MemTotal"].split()[0]) / 2**20, 1),
-        "system": platform.platform(),
+        "system": platform.machine(),
         "commit": commit.stdout.strip(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }

@@ -129,7 +129,7 @@ def machine() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
-        "system": platform.platform(),
+        "system": platform.machine(),
         "versions": {name: version(name) for name in ("tensorflow", "keras")},
     }
 
