@@ -37,6 +37,7 @@ def run(
     ] = None,
     schema: Annotated[Path | None, typer.Option(help="Schema to use in place of the case's own.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again, cached or not.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training; with --set deterministic=true equal bits.")] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Search for better training settings first.")] = False,
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
@@ -47,6 +48,7 @@ def run(
 
     changes = _pairs(set_ or []) | ({"columns": columns} if columns else {})
     changes |= {"strategy": strategy} if strategy else {}
+    changes |= {"seed": str(seed)} if seed is not None else {}
     first, last = _window(spans)
     ended = command.run(
         case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh,

@@ -11,7 +11,7 @@ from models.image import model as image
 from tour.evidence.step import PLAIN, Step
 
 SETTINGS = {name: value for group in CASES["image"].settings.values() for name, value in group.items()}
-SETTINGS |= {**PLAIN, "classes": "a,b,c", "filters": 4, "dropout": 0.0}
+SETTINGS |= {**PLAIN, "classes": "a,b,c", "filters": 4, "dropout": 0.0, "augment": False}
 CONTEXT = SimpleNamespace(point={"temperature": 1.3}, settings={"training": SETTINGS})
 
 

@@ -138,7 +138,8 @@ class Anomaly(keras.layers.Layer):
     def build(self, shape: tuple[int | None, int]) -> None:
         """Encoder and decoder for ``shape[1]`` columns."""
         widths, shapes = (self.hidden, self.code, self.hidden, shape[1]), ("relu", None, "relu", None)
-        self.layers = [keras.layers.Dense(width, kind) for width, kind in zip(widths, shapes, strict=True)]
+        policy = self.dtype_policy
+        self.layers = [keras.layers.Dense(width, kind, dtype=policy) for width, kind in zip(widths, shapes, strict=True)]
         for layer, width in zip(self.layers, (shape[1], *widths), strict=False):
             layer.build((None, width))
 

@@ -53,9 +53,11 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
         hidden = (Recomputed(dense) if settings["remat"] else dense)(hidden)
         # A rate of nothing still draws its random numbers, and they took half of a step.
         hidden = keras.layers.Dropout(settings["dropout"])(hidden) if settings["dropout"] else hidden
-    logits = Heads(name="heads", dtype="float32")(hidden)
-    anomaly = Anomaly(name="anomaly", dtype="float32")(inputs["numeric"])
-    return keras.Model(inputs, keras.layers.Concatenate(dtype="float32")([logits, anomaly]), name="fraud")
+    # What is compared and summed comes out in the precision of the weights, also where layers compute in bfloat16.
+    full = keras.config.dtype_policy().variable_dtype
+    logits = Heads(name="heads", dtype=full)(hidden)
+    anomaly = Anomaly(name="anomaly", dtype=full)(inputs["numeric"])
+    return keras.Model(inputs, keras.layers.Concatenate(dtype=full)([logits, anomaly]), name="fraud")
 
 
 def _known(name: str, value: str, choices: tuple[str, ...]) -> None:

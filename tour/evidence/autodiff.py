@@ -55,7 +55,7 @@ def custom_step(context: Context) -> list[Result]:
     told = float(theirs.compiled()(theirs.stream()))
     with tf.GradientTape() as tape:
         loss = mine.mean_loss(learning=True)
-    gradients = tape.gradient(loss, mine.model.trainable_variables)
+    gradients = dense(tape.gradient(loss, mine.model.trainable_variables))
     mine.optimizer.apply(gradients, mine.model.trainable_variables)
     return [
         Table(
