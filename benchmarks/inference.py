@@ -67,7 +67,7 @@ def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
     import tensorflow as tf
 
     from models import restore
-    from models.export import EXTRA
+    from models.layout import EXTRA
 
     settings = restore.settings(str(served))
     point = json.loads((served / EXTRA / "model.json").read_text())["operating_point"]

@@ -16,8 +16,8 @@ from tfx.utils import path_utils
 
 from components.lite_exporter import LiteModel
 from models.errors import Refused
-from models.export import EXTRA
 from models.input import Transform, files
+from models.layout import EXTRA
 from serving import session_load  # named by its module, so that the digest of this one's code covers it
 
 REQUESTS = 32

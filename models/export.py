@@ -18,10 +18,7 @@ import keras
 import tensorflow as tf
 
 from models.input import Transform
-
-# Files of ours beside the model, in the folder that TensorFlow Serving reserves for them.
-EXTRA = "assets.extra"
-WEIGHTS = "model.weights.h5"
+from models.layout import EXTRA, WEIGHTS
 
 
 def save(

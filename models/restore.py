@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.export import EXTRA
 from models.input import Transform
+from models.layout import EXTRA
 from models.loop import build
 
 

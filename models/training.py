@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -52,18 +53,20 @@ class Job:
 
     @classmethod
     def of(cls, fn_args: Any) -> "Job":
-        """What TFX's Trainer tells. The same inputs get the same scratch folder, so a killed attempt is gone on with."""
+        """What TFX's Trainer tells. The same inputs and code get the same scratch folder: a killed attempt is gone on with."""
         config = fn_args.custom_config
         # Where the embedding lies changes with every attempt, what it holds does not.
         same = {name: value for name, value in config.items() if name != "pretrained"}
         told = [same, fn_args.hyperparameters, fn_args.transform_graph_path, sorted(fn_args.train_files)]
-        key = sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        key = sha256(json.dumps(told, sort_keys=True).encode())
+        for source in sorted(Path(__file__).parent.rglob("*.py")):
+            key.update(source.read_bytes())
         return cls(
             case=config["case"],
             settings=tuned(config["settings"], fn_args.hyperparameters),
             examples=str(Path(fn_args.train_files[0]).parent.parent),
             transform=fn_args.transform_graph_path,
-            folder=str(Path(fn_args.model_run_dir).parents[1] / "training" / key),
+            folder=str(Path(fn_args.model_run_dir).parents[1] / "training" / key.hexdigest()[:16]),
             pretrained=config.get("pretrained", ""),
             base=config.get("base", ""),
         )
@@ -160,9 +163,10 @@ def finish(job: Job, model_folder: Path, run_folder: Path) -> None:
         record["folds"] = cross_validate(network, job.settings, transform.features, whole, valid, job.pretrained)
     run_folder.mkdir(parents=True, exist_ok=True)
     (run_folder / "training.json").write_text(json.dumps(record, indent=1))
-    logs = Path(job.folder, "logs")
-    if logs.is_dir():
-        os.replace(logs, run_folder / "logs")
+    for kept in (Path(job.folder, "logs"), *Path(job.folder).glob("*.log")):
+        if kept.exists():
+            os.replace(kept, run_folder / kept.name)
+    shutil.rmtree(job.folder)  # a later run of the same inputs trains anew
 
 
 def measured(network: Any, settings: Mapping[str, Any], model: keras.Model, train: Rows, valid: Rows) -> dict[str, Any]:

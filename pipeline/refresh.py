@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.export import EXTRA, WEIGHTS
+from models.layout import EXTRA, WEIGHTS
 from models.use_case import UseCase
 from pipeline import store
 from pipeline.runtime import Runtime
