@@ -172,7 +172,7 @@ def test_nothing_of_the_augmentation_is_left_in_the_export_or_on_the_edge(tmp_pa
         for code in lite_schema.ModelT.InitFromObj(lite_schema.Model.GetRootAs(content, 0)).operatorCodes
     }
     known = lite_schema.BuiltinOperator
-    assert codes <= {known.CONV_2D, known.MAX_POOL_2D, known.MEAN, known.FULLY_CONNECTED, known.ADD}
+    assert codes <= {known.CONV_2D, known.MAX_POOL_2D, known.MEAN, known.FULLY_CONNECTED, known.ADD, known.MUL}
 
 
 def test_xla_compiles_a_step_with_augmentation() -> None:
