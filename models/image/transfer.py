@@ -86,8 +86,7 @@ def application(name: str, shape: Shape, weights: str | None = "imagenet") -> ke
 def without_head(model: keras.Model, layer: str = "residual_1") -> keras.Model:
     """The lower part of a trained network of ours, from its pixels to the maps of ``layer``.
 
-    What lies above knows the old classes too well: over two draws of classes of the digits and of Fashion-MNIST a linear
-    classifier that read the last features was behind one that read these maps, in seven of eight comparisons.
+    What lies above knows the old classes too well to be of use for others.
     """
     return keras.Model(model.inputs[0], model.get_layer(layer).output, name="base")
 

@@ -100,6 +100,7 @@ def recorded() -> Iterator[Callable[[], Any]]:
     # There is no public way to the graphs as partitioned in TensorFlow 2.
     collector = eager.context()
     collector.enable_run_metadata()
+    collector.export_run_metadata()  # what a profile collected before is not ours
     try:
         yield collector.export_run_metadata
     finally:
