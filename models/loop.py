@@ -138,9 +138,12 @@ def fit(
     driven = keras.callbacks.CallbackList(made, model=model)
     saver = Saver(model, optimizer, position, made, folder, task)
     driven.on_train_begin()
-    saver.restore()
-    made[-1].entries = position.journal
+    taken_up = saver.restore()
     run = _runner(strategy, saver, train_step, feed, task, position, driven)
+    # TensorFlow's handler of preemption has restored once more: what is noted before it would be lost.
+    if taken_up:
+        saver.note()
+    made[-1].entries = position.journal
     with saver:
         for epoch in range(len(position.curves), epochs):
             if model.stop_training:
@@ -333,15 +336,17 @@ class Saver:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
-    def restore(self) -> None:
-        """Goes back to the last checkpoint, if there is one."""
-        if self.reader.restore_or_initialize():
-            calls.restore(self.callbacks, self.position.callbacks)
-            epoch = len(self.position.curves)
-            self.position.journal.append(
-                {"epoch": epoch, "callback": "checkpoint", "what": f"went on at step {self.position.step}"}
-            )
-            print(f"went on at step {self.position.step}, epoch {epoch + 1}", flush=True)
+    def restore(self) -> bool:
+        """Goes back to the last checkpoint; whether there was one."""
+        found = self.reader.restore_or_initialize()
+        calls.restore(self.callbacks, self.position.callbacks)
+        return bool(found)
+
+    def note(self) -> None:
+        """Writes down, and says, where training goes on."""
+        step, epoch = self.position.step, len(self.position.curves)
+        self.position.journal.append({"epoch": epoch, "callback": "checkpoint", "what": f"went on at step {step}"})
+        print(f"went on at step {step}, epoch {epoch + 1}", flush=True)
 
     def save(self) -> None:
         """Writes a checkpoint; under several workers all of them call it."""

@@ -73,12 +73,13 @@ def test_a_refresh_refines_what_is_served_on_newer_spans_by_the_same_gates(tmp_p
     first = showcase("run", "fraud", "--home", home, "--data", raw, "--spans", "0:59", *small, "--json")
     assert first.returncode == 0, first.stderr
     second = showcase("run", "fraud", "--home", home, "--data", raw, "--spans", "0:59", *small, "--json")
-    assert json.loads(second.stdout)["facts"]["version"] == "1"
+    served = json.loads(second.stdout)
+    assert served["facts"]["version"] == "1" and served["facts"]["same_as"] == json.loads(first.stdout)["id"]
     done = showcase("refresh", "fraud", "--home", home, "--data", raw, "--json", *small[2:])
     assert done.returncode == 0, done.stderr + done.stdout
     ended = json.loads(done.stdout)
     assert ended["facts"]["version"] == "2" and ended["facts"]["spans"] == "20:79"
-    assert ended["facts"]["base"] == json.loads(first.stdout)["id"]
+    assert ended["facts"]["base"] == served["id"]
     weights = [restore.arrays(home / f"fraud/versions/{n}/assets.extra/model.weights.h5") for n in (1, 2)]
     assert weights[0].keys() == weights[1].keys()
     assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
