@@ -168,6 +168,8 @@ def _watch(cluster: Cluster, told: list[int], restarts: int) -> Process | None:
             code = process.child.returncode
             if code == PREEMPTED:
                 raise Preempted(_last_line(process.log))
+            if deadline and code == -signal.SIGTERM:
+                raise Preempted("Training was told to stop before it had begun; the same command starts it.")
             if code == WRONG:
                 raise ValueError(_last_line(process.log))
             if cluster.strategy == "parameter-server" and process.kind == "worker" and restarts > 0 and code != UNBOUND:
