@@ -120,13 +120,14 @@ def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], An
     """The Trainer's compiled step on the served network, and one batch."""
     import tensorflow as tf
 
-    from models import ladder, loop, optimizers, restore
+    from models import ladder, optimizers, restore
+    from models.step import step_function
 
     network, settings = run["network"], run["settings"]
     model = restore.model(run["served"], network, split.transform, run["pretrained"])
     optimizer = optimizers.create(settings, 1_000_000)
     optimizer.build(model.trainable_variables)
-    step = loop.step_function(
+    step = step_function(
         tf.distribute.get_strategy(), model, optimizer, network.loss(settings), network.LABEL, split.batch_size, settings
     )
     batch = next(iter(ladder.batched(split)))

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.model_selection import StratifiedKFold
 
-from models.loop import predict
+from models.network import predict
 from models.refit import fit_rows
 from models.rows import Rows, picked
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from models.input import Transform
 from models.layout import EXTRA
-from models.loop import build
+from models.network import build
 
 
 def pretrained(model_run: Path) -> str:

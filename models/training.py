@@ -17,7 +17,8 @@ import tensorflow as tf
 from models import callbacks, cluster, digests, export, strategies
 from models.catalog import find
 from models.input import Transform, batches, dataset, files, fits, load, store, stored
-from models.loop import Fit, build, fit, predict
+from models.loop import Fit, fit
+from models.network import build, predict
 from models.rows import Rows, sample
 
 RESULT = "fit.json"

@@ -21,6 +21,7 @@ from tfx_bsl.public.tfxio import TFExampleRecord
 from components.span_example_gen import Write
 from models import export, loop, spans, training
 from models.input import Transform, batches, files, load
+from models.network import predict
 from models.use_case import UseCase
 from pipeline.runtime import local
 
@@ -88,7 +89,7 @@ def build(case: UseCase, folder: Path) -> Built:
     rows = {name: value.numpy() for name, value in transform.parse(tf.constant(held)).items() if name in keep}
     count, train = batches(files(str(examples), "train"), transform, keep, flat["batch_size"], 1)
     fitted = loop.fit(network, flat, transform.features, train, count, valid)
-    point = network.operating_point(flat, valid[network.LABEL], loop.predict(fitted.model, valid))
+    point = network.operating_point(flat, valid[network.LABEL], predict(fitted.model, valid))
     export.save(str(model), network, fitted.model, transform, point, flat)
     return Built(case, flat, schema, examples, graph, model, fitted, held, rows, point)
 

@@ -21,6 +21,7 @@ from models import training as fitting
 from models.catalog import CASES
 from models.fraud import model as fraud
 from models.image import model as image
+from models.network import predict
 from pipeline import store
 from pipeline.session import Plan
 from tour import ask, notes
@@ -232,7 +233,7 @@ def test_the_image_network_learns_real_digits() -> None:
     rows, feed = reading.kept(train, 64, 1)
     settings = tiny(classes="0,1,2,3,4,5,6,7,8,9", filters=12, batch_size=64, epochs=6)
     fitted = loop.fit(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])}, feed, rows, held)
-    assert image.quality(held["label_id"], loop.predict(fitted.model, held))["accuracy"] > 0.9
+    assert image.quality(held["label_id"], predict(fitted.model, held))["accuracy"] > 0.9
 
 
 class Rows:

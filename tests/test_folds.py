@@ -11,7 +11,8 @@ from test_tuning import points
 from tiny_case import model as tiny
 from tiny_case.case import CASE as TINY
 
-from models import catalog, folds, loop, training
+from models import catalog, folds, training
+from models.network import predict
 from models.rows import specs
 
 SETTINGS = {**TINY.settings["training"], "epochs": 6, "width": 16, "patience": 2, "folds": 4}
@@ -51,7 +52,7 @@ def test_the_mean_over_folds_is_near_the_truth(found: list[dict[str, float]]) ->
     assert summary["sd"] == pytest.approx(np.std(values, ddof=1))
     unseen = points(4000, 9)
     fitted = training_on(points(400, 1))
-    true = tiny.quality(unseen["above"], loop.predict(fitted, unseen))["accuracy"]
+    true = tiny.quality(unseen["above"], predict(fitted, unseen))["accuracy"]
     assert abs(summary["mean"] - true) < 0.06
 
 

@@ -7,32 +7,34 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.catalog import CASES
 from models.embedding import Embedding
+from models.image import layers
 from models.image import model as image
 from tour.evidence import embedding, losses
+
+SETTINGS = {**CASES["image"].settings["data"], **CASES["image"].settings["training"]}
 
 
 def test_the_receptive_field_is_what_a_gradient_reaches() -> None:
     """From one number of the last map back to the pixels: those with a gradient are the field."""
-    settings = {"filters": 3, "dropout": 0.0, "classes": "a,b"}
+    settings = {**SETTINGS, "filters": 3, "dropout": 0.0, "classes": "a,b"}
     model = image.build(settings, {"pixels": tf.TensorSpec([None, 64, 64, 1], tf.float32)})
-    last = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][-1]
+    last = [layer for layer in model.layers if isinstance(layer, layers.Residual)][-1]
     # Positive weights and no activation in the way: whatever can reach does reach.
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            layer.set_weights([np.ones_like(weight) * 0.1 for weight in layer.get_weights()])
+    convolutions = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Conv2D)]
+    for layer in convolutions:
+        layer.set_weights([np.ones_like(weight) * 0.1 for weight in layer.get_weights()])
     pixels = tf.Variable(tf.random.uniform([1, 64, 64, 1], 0.1, 1.0, seed=1))
     cut = keras.Model(model.inputs, last.output)
     with tf.GradientTape() as tape:
-        middle = cut({"pixels": pixels})[0, 8, 8, 0]
+        middle = cut({"pixels": pixels}, training=False)[0, 8, 8, 0]
     reached = np.flatnonzero(np.abs(tape.gradient(middle, pixels).numpy()[0, :, :, 0]).sum(axis=0) > 0)
     table = losses.receptive(model)
     seen = int(table.rows[-1][2].split()[0])
     # A maximum passes its gradient to one pixel in two: what is reached is at most the field, and less by that only.
     assert seen - 4 <= reached[-1] - reached[0] + 1 <= seen
-    assert sum(row[1] for row in table.rows) == sum(
-        layer.count_params() for layer in model.layers if isinstance(layer, keras.layers.Conv2D)
-    )
+    assert sum(row[1] for row in table.rows) == sum(layer.count_params() for layer in convolutions)
 
 
 def test_losses_of_decisions_are_their_formulas() -> None:

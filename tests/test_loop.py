@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 
 from models import callbacks as calls
-from models import loop
+from models import checkpoint, loop, optimizers
 from models.defaults import TRAINING
 from models.input import kept
+from models.network import predict
 
 ROWS, BATCH = 640, 64
 
@@ -58,13 +59,13 @@ def test_the_loop_ends_with_the_weights_of_keras_fit(normalised):
     keras.utils.set_random_seed(1)
     _, feed = kept(data(), BATCH, 1)
     model = Line.build(settings(**changes), {})
-    optimizer = loop.optimizers.create(settings(**changes), 4 * ROWS // BATCH)
+    optimizer = optimizers.create(settings(**changes), 4 * ROWS // BATCH)
     model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
     stream = feed().map(lambda batch: ({"x": batch["x"]}, batch["y"]))
     best, kept_weights = -1.0, None
     for epoch in range(4):
         model.fit(stream.skip(epoch * ROWS // BATCH), steps_per_epoch=ROWS // BATCH, verbose=0)
-        accuracy = Line.quality(data(200)["y"], loop.predict(model, data(200)))["accuracy"]
+        accuracy = Line.quality(data(200)["y"], predict(model, data(200)))["accuracy"]
         if accuracy > best:
             best, kept_weights = accuracy, model.get_weights()
     for one, other in zip(ours.model.get_weights(), kept_weights, strict=True):
@@ -75,7 +76,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch():
     ended = fit({"epochs": 12, "patience": 0, "learning_rate": 0.05})
     scores = [curve["accuracy"] for curve in ended.curves]
     assert ended.best == int(np.argmax(scores))
-    again = Line.quality(data(200)["y"], loop.predict(ended.model, data(200)))["accuracy"]
+    again = Line.quality(data(200)["y"], predict(ended.model, data(200)))["accuracy"]
     assert again == pytest.approx(max(scores))
 
 
@@ -88,7 +89,7 @@ def test_patience_ends_what_no_longer_gains_and_none_trains_all_epochs():
 def test_a_stop_in_the_middle_changes_nothing(tmp_path, monkeypatch, schedule):
     changes = {"epochs": 6, "patience": 4, "schedule": schedule, "checkpoint_steps": 7, "normalised": True}
     whole = fit(changes, tmp_path / "whole")
-    saves, save = [], loop.Saver.save
+    saves, save = [], checkpoint.Saver.save
 
     def dying(self):
         save(self)
@@ -97,7 +98,7 @@ def test_a_stop_in_the_middle_changes_nothing(tmp_path, monkeypatch, schedule):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop.Saver, "save", dying)
+        patched.setattr(checkpoint.Saver, "save", dying)
         with pytest.raises(KeyboardInterrupt):
             fit(changes, tmp_path / "hurt")
     assert 0 < saves[-1] < whole.steps and saves[-1] % (ROWS // BATCH)  # inside an epoch

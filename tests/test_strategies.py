@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 from built_case import built
 
-from models import cluster, defaults, loop, restore, strategies, training
+from models import cluster, defaults, restore, strategies, training
 from models.callbacks import BEST
 from models.catalog import find
 from models.input import Transform
+from models.network import build
 
 STEPS = 24
 # Float32 sums in another order: what was seen is 1.4e-7 on weights of order 1 after these steps.
@@ -52,7 +53,7 @@ def trained(job: training.Job) -> dict:
 def model_weights(job: training.Job) -> list[np.ndarray]:
     """The best weights in the model's own order."""
     network, transform = find(job.case).load("model"), Transform(job.transform)
-    model = loop.build(network, job.settings, transform.features, job.pretrained)
+    model = build(network, job.settings, transform.features, job.pretrained)
     model.load_weights(Path(job.folder, BEST))
     return [variable.numpy() for variable in model.trainable_variables]
 

@@ -1,15 +1,15 @@
 """Our loop beside Keras' fit: the same steps of both on the same batches, now."""
 
 import time
-from contextlib import redirect_stdout
-from io import StringIO
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from models import loop, optimizers, training
+from models import optimizers, training
 from models.input import kept
+from models.network import build
+from models.refit import LastEpoch, fit_rows
 from tour.evidence.context import Context
 from tour.evidence.kinds import Number, Result, Table
 
@@ -29,11 +29,8 @@ def loop_equals_fit(context: Context) -> list[Result]:
     settings = {**context.training["settings"], **PLAIN}
     rows = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
     count, feed = kept(rows, BATCH, settings["seed"])
-    last = Last(network)
-    training.seed_everything(settings)
     started = time.perf_counter()
-    with redirect_stdout(StringIO()):
-        ours = loop.fit(last, settings, context.transform.features, feed, count, rows, None, context.pretrained)
+    ours = fit_rows(LastEpoch(network), settings, context.transform.features, rows, rows, context.pretrained)
     between = time.perf_counter()
     theirs, losses = _fit(network, settings, context, feed, count)
     ended = time.perf_counter()
@@ -49,26 +46,9 @@ def loop_equals_fit(context: Context) -> list[Result]:
     ]
 
 
-class Last:
-    """The network, the last epoch always its best, so that both end with their last weights."""
-
-    MONITOR = "epochs_so_far"
-
-    def __init__(self, network: object):
-        self._network, self._epochs = network, 0
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._network, name)
-
-    def quality(self, truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-        """The number of the epoch."""
-        self._epochs += 1
-        return {self.MONITOR: float(self._epochs)}
-
-
 def _fit(network, settings, context: Context, feed, count: int) -> tuple[keras.Model, list[float]]:
     training.seed_everything(settings)
-    model = loop.build(network, settings, context.transform.features, context.pretrained)
+    model = build(network, settings, context.transform.features, context.pretrained)
     loss, kind = network.loss(settings), context.transform.features[network.LABEL].dtype
     model.compile(optimizers.create(settings, EPOCHS * (count // BATCH)), lambda y, z: loss(tf.cast(y, kind), z))
     stream = feed().map(lambda batch: ({name: batch[name] for name in network.INPUTS}, batch[network.LABEL]))

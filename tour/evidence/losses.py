@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +90,21 @@ def encoders(context: Context) -> list[Result]:
 def receptive(model: keras.Model) -> Table:
     """What one number of each layer's output sees of the picture: grows by (kernel - 1) times the strides before it."""
     seen, stride, rows = 1, 1, []
-    for layer in model.layers:
-        kernel = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
-        if kernel is None:
-            continue
+    for layer in _windows(model.layers):
+        kernel = getattr(layer, "kernel_size", None) or layer.pool_size
         seen += (kernel[0] - 1) * stride
         stride *= layer.strides[0]
         rows.append((layer.name, layer.count_params(), f"{seen} x {seen}"))
     return Table("Receptive field", ("layer", "parameters", "pixels seen"), tuple(rows))
+
+
+def _windows(layers: Iterable[keras.layers.Layer]) -> Iterator[keras.layers.Layer]:
+    """The convolutions and poolings in the order of the data, those inside blocks and inside a pretrained base too."""
+    for layer in layers:
+        if hasattr(layer, "kernel_size") or hasattr(layer, "pool_size"):
+            yield layer
+        else:
+            yield from _windows(getattr(layer, "convolutions", ()) or getattr(layer, "layers", ()))
 
 
 def without_convolution(context: Context, parameters: int) -> Table:

@@ -21,7 +21,8 @@ ROWS = 2048
 CURVE = np.linspace(-4, 4, 81).astype(np.float32)
 # What lies outside Keras, why, what stands there in Keras' own way, and the function by which its file is found.
 LEFT = (
-    ("training step and loop", "fit fails under multi-worker and parameter-server strategies", "compile, fit", "step_function"),
+    ("training step", "train_step fails under multi-worker and parameter-server strategies", "compile", "step_function"),
+    ("training loop", "fit calls that step, and does not go on in the middle of an epoch", "fit", "fit"),
     ("export", "the transform graph and three signatures, which a session has to load", "model.export", "save"),
 )  # fmt: skip
 

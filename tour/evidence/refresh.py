@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models import adapters, loop, optimizers, restore, training
+from models import adapters, optimizers, restore, training
 from models.adapters import trainable
+from models.network import predict
+from models.step import step_function
 from tour.evidence.context import Context
 from tour.evidence.kinds import NotHere, Result, Table
 
@@ -55,7 +57,7 @@ def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:
     state = sum(int(np.prod(one.shape)) for one in optimizer.variables) + count
     rows = context.rows("valid", (*network.INPUTS, network.LABEL), BATCH)
     loss = _loss(network, settings, model, rows)
-    step = loop.step_function(
+    step = step_function(
         tf.distribute.get_strategy(), model, optimizer, network.loss(settings), network.LABEL, len(rows[network.LABEL]),
         settings,
     )  # fmt: skip
@@ -67,4 +69,4 @@ def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:
 
 def _loss(network: Any, settings: dict, model: Any, rows: dict[str, np.ndarray]) -> Callable[[], float]:
     truth = rows[network.LABEL]
-    return lambda: float(tf.reduce_mean(network.loss(settings)(truth, loop.predict(model, rows))))
+    return lambda: float(tf.reduce_mean(network.loss(settings)(truth, predict(model, rows))))

@@ -3,6 +3,8 @@
 import base64
 import dataclasses
 import io
+import math
+from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any
 
@@ -21,11 +23,20 @@ SHADES = " ░▒▓█"
 
 
 def to_json(result: Result) -> dict[str, Any]:
-    """Plain values with the ``kind`` beside them; pictures in base64."""
+    """Plain values with the ``kind`` beside them; pictures in base64, what is not finite as text."""
     values = dataclasses.asdict(result)
     if isinstance(result, Image):
         values["png"] = base64.b64encode(result.png).decode()
-    return {"kind": type(result).__name__, **values}
+    return {"kind": type(result).__name__, **_sayable(values)}
+
+
+def _sayable(value: Any) -> Any:
+    """Infinities and not-a-number in words: JSON has no numbers for them."""
+    if isinstance(value, Mapping):
+        return {name: _sayable(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sayable(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @singledispatch

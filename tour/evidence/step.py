@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from models import loop, optimizers, restore, training
+from models import optimizers, restore, training
+from models.step import step_function
 from tour.evidence.context import Context
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Step:
     def compiled(self) -> Any:
         """The Trainer's own step, a ``tf.function`` of a stream of batches."""
         strategy, rows = tf.distribute.get_strategy(), len(self.batch[self.label])
-        return loop.step_function(strategy, self.model, self.optimizer, self.loss, self.label, rows, self.settings)
+        return step_function(strategy, self.model, self.optimizer, self.loss, self.label, rows, self.settings)
 
     def stream(self) -> Any:
         """The same batch for ever."""
