@@ -24,7 +24,7 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "strategies.jso
 # steps of the rounding that is all there is to the gradient of some weights before a batch normalisation.
 PLAIN = {
     "dropout": 0.0, "augment": False, "tensorboard": False, "profile": False, "patience": 0, "epochs": 1,
-    "max_steps": STEPS, "optimizer": "sgd", "learning_rate": 0.01, "checkpoint_steps": 10_000,
+    "max_steps": STEPS, "optimizer": "sgd", "learning_rate": 0.001, "checkpoint_steps": 10_000,
     "folds": 0, "restarts": 0, "workers": 2,
 }  # fmt: skip
 
