@@ -13,7 +13,7 @@ from built_case import Built, built
 from models import input as reading
 from models import ladder, peak
 from models.catalog import CASES
-from tour.evidence import inputs, kinds
+from tour.evidence import inputs, kinds, reports
 
 SHARDS, ROWS, WIDE = 4, 2048, 1024
 
@@ -141,10 +141,10 @@ def test_what_autotune_chose_is_read_from_the_running_input(split: ladder.Split)
 
 def test_a_benchmark_is_shown_with_its_date_and_its_absence_is_said(tmp_path: Path) -> None:
     path = tmp_path / "input.json"
-    (missing,) = inputs.recorded(path, "fraud", "speeds")
+    (missing,) = reports.tables("input", "speeds", "fraud", tmp_path)
     assert isinstance(missing, kinds.NotHere) and "benchmarks.input" in missing.reason
     machine = {"date": "2026-11-21T10:00:00+00:00", "cores": 2}
     path.write_text(json.dumps({"machine": machine, "cases": {"fraud": {"speeds": [{"way": "naive", "rate": 7}]}}}))
-    (table,) = inputs.recorded(path, "fraud", "speeds")
+    (table,) = reports.tables("input", "speeds", "fraud", tmp_path)
     assert "2026-11-21 on 2 cores" in table.title and table.rows == (("naive", 7),)
-    assert isinstance(inputs.recorded(path, "image", "speeds")[0], kinds.NotHere)
+    assert isinstance(reports.tables("input", "speeds", "image", tmp_path)[0], kinds.NotHere)

@@ -1,10 +1,8 @@
 """Input: how fast each way of reading is, whether a step waits for it, and what it costs to load everything."""
 
 import ctypes
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -14,15 +12,14 @@ from models import ladder, peak
 from tour.evidence import step as steps
 from tour.evidence.context import Context
 from tour.evidence.data import MIB, resident
-from tour.evidence.kinds import NotHere, Number, Result, Table
-from tour.notes import ROOT
+from tour.evidence.kinds import Number, Result, Table
+from tour.evidence.reports import tables
 
 SECONDS = 0.25
 STEPS = 25
 TIMES = (1, 4)
 # All of them are in the benchmark: what can be told in a few seconds.
 SHOWN = ("naive", "interleaved", "batched", "prefetched", "cached", "streamed", "full")
-MEASURED = ROOT / "benchmarks/results/input.json"
 SETTINGS = ("parallelism", "buffer_size", "cycle_length")
 
 
@@ -38,7 +35,7 @@ def speeds(context: Context) -> list[Result]:
     return [
         Table("Train split, measured now", columns, (*rows, ("limit", told(ladder.records), limit, "", 1.0))),
         waits(context, split, ("naive", "full")),
-        *recorded(MEASURED, context.case.name, "speeds"),
+        *tables("input", "speeds", context.case.name),
     ]
 
 
@@ -53,7 +50,7 @@ def tuned(context: Context) -> list[Result]:
         Table("A pipeline with AUTOTUNE after a second, last part first",
               ("part", "elements", "time in it, ms", "chosen"), chosen(iterator)),
         waits(context, split, ("naive", "batched", "prefetched", "full")),
-        *recorded(MEASURED, context.case.name, "waiting"),
+        *tables("input", "waiting", context.case.name),
     ]  # fmt: skip
 
 
@@ -71,7 +68,7 @@ def arrays_and_streams(context: Context) -> list[Result]:
         Table("Memory over what the process held before, sampled at each batch", columns, tuple(rows)),
         Number("Growth with the data, NumPy", (rows[3][5] - rows[2][5]) / (TIMES[1] - TIMES[0]), "MiB a split"),
         Number("Growth with the data, streamed", (rows[1][5] - rows[0][5]) / (TIMES[1] - TIMES[0]), "MiB a split"),
-        *recorded(MEASURED, context.case.name, "memory"),
+        *tables("input", "memory", context.case.name),
     ]
 
 
@@ -128,16 +125,6 @@ def grown(make: Callable[[], Iterable[Mapping[str, Any]]]) -> tuple[int, float, 
         rows += ladder.count(batch)
         most = max(most, resident() - before)
     return rows, first, time.perf_counter() - started, most
-
-
-def recorded(path: Path, case: str, part: str) -> list[Result]:
-    """A table of the benchmark, with its date, if it was run for that case."""
-    report = json.loads(path.read_text()) if path.exists() else {"cases": {}}
-    rows = report["cases"].get(case, {}).get(part)
-    if not rows:
-        return [NotHere("Benchmark", f"{path.name} has no {part} of {case}: python -m benchmarks.{path.stem} writes it.")]
-    title = f"Benchmark of {report['machine']['date'][:10]} on {report['machine']['cores']} cores: {part}"
-    return [Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows))]
 
 
 def _batches(split: ladder.Split) -> int:

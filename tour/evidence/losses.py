@@ -1,9 +1,7 @@
 """Losses on the served model's own predictions, and what an encoder of sequences or of pictures brings."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from models.fraud import model as fraud
+from tour.evidence import reports
 from tour.evidence.context import Context
-from tour.evidence.kinds import NotHere, Number, Result, Table
+from tour.evidence.kinds import Number, Result, Table
 
 ROWS, TRAIN, HELD, BATCH, EPOCHS, PLAIN_EPOCHS = 8192, 20_000, 10_000, 512, 3, 10
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "results" / "fraud.json"
 GAMMAS = (0.0, 1.0, 2.0)
 WEIGHTS = (1.0, 10.0)
 SEQUENCE = {"default": "dense", "no sequence": "none", "GRU over the sequence": "gru"}
@@ -147,9 +145,9 @@ def sequence(context: Context) -> Table:
 
 def measured() -> Result:
     """The benchmark's figures, with their date."""
-    told = json.loads(BENCHMARK.read_text()).get("choice") if BENCHMARK.exists() else None
+    told = reports.read("fraud").get("choice")
     if not told:
-        return NotHere("Benchmark", "There is no result yet; python -m benchmarks.fraud writes one.")
+        return reports.missing("fraud", "Benchmark of variants")
     rows = tuple((one["variant"], one["valid"], one["eval"], one["seconds"]) for one in told["rows"])
     title = f"Mean PR-AUC over {len(told['seeds'])} generator seeds, measured {told['date']}"
     return Table(title, ("variant", "valid", "eval", "seconds"), rows)

@@ -1,9 +1,7 @@
 """Overfitting: the run's curves and gap, measured effects of what is done against it, and small trainings made now."""
 
-import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +10,10 @@ from components.fit_gate import overfitted
 from models.refit import LastEpoch, fit_rows
 from models.rows import Rows, sample, specs
 from models.training import measured
-from tour.evidence import training
+from tour.evidence import reports, training
 from tour.evidence.context import Context
 from tour.evidence.kinds import NotHere, Number, Result, Series, Table
 
-REPORT = Path(__file__).parents[2] / "benchmarks" / "results" / "ablation.json"
 POOL, VALID, RAREST, STEPS = 8192, 4096, 8, 120
 # Against overfitting nothing at all, and a little of everything that the network knows.
 NOTHING = {"dropout": 0.0, "l2": 0.0, "weight_decay": 0.0, "augment": False, "batch_norm": False, "patience": 0}
@@ -76,10 +73,9 @@ def gap(context: Context) -> Table:
 def ablation(context: Context) -> list[Result]:
     """What the benchmark measured of every method for this case, with its date; and its cross-validation."""
     title = "Each method alone"
-    found = json.loads(REPORT.read_text()) if REPORT.is_file() else {"cases": {}}
-    if context.case.name not in found["cases"]:
-        return [NotHere(title, "Not measured yet: `python benchmarks/ablation.py` does, in some minutes.")]
-    case = found["cases"][context.case.name]
+    case = reports.read("ablation").get("cases", {}).get(context.case.name)
+    if not case:
+        return [reports.missing("ablation", title)]
     what = f"{title}: {case['metric']}, {case['rows']} rows, {case['seeds']} seeds, {case['date'][:10]}"
     figures = ("train", "valid", "eval", "gap")
     rows = tuple((name, *(row[figure]["mean"] for figure in figures), row["gap"]["sd"], row["ratio"])

@@ -1,9 +1,6 @@
 """Refining with little memory: adapters on the served network, and what the benchmark of refreshes measured."""
 
-import json
 from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +11,9 @@ from models.adapters import trainable
 from models.network import predict
 from models.step import step_function
 from tour.evidence.context import Context
-from tour.evidence.kinds import NotHere, Result, Table
+from tour.evidence.kinds import Result, Table
+from tour.evidence.reports import tables
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 STEPS, BATCH = 30, 256
 FLOAT = 4  # bytes
 
@@ -27,20 +24,7 @@ def adapters_measured(context: Context) -> list[Result]:
     rows = tuple((name, *_few_steps(context, rank)) for name, rank in ranks.items())
     columns = ("trained", "weights to train", "of all", "gradients and optimizer, bytes", "loss before", "loss after")
     title = f"{STEPS} steps of {BATCH} rows on the served network, now"
-    return [Table(title, columns, rows), *measured("refresh.json", "refresh"), *measured("strategies.json", "switches")]
-
-
-def measured(name: str, table: str) -> list[Result]:
-    """A table of a benchmark with its date; why not, where it has not been run."""
-    path = RESULTS / name
-    if not path.is_file():
-        return [NotHere(f"The benchmark of {table}", f"Not measured yet: python -m benchmarks.{path.stem} does.")]
-    told = json.loads(path.read_text())
-    when = datetime.fromisoformat(told["machine"]["date"]).date()
-    return [
-        Table(f"{case}: {table}, measured {when}", tuple(found[table][0]), tuple(tuple(one.values()) for one in found[table]))
-        for case, found in told["cases"].items()
-    ]
+    return [Table(title, columns, rows), *tables("refresh", "refresh"), *tables("strategies", "switches")]
 
 
 def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:

@@ -6,7 +6,6 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from datetime import datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ import numpy as np
 
 from models import callbacks, cluster, restore, training
 from tour.evidence.context import Context
-from tour.evidence.kinds import NotHere, Number, Result, Table
+from tour.evidence.kinds import Number, Result, Table
+from tour.evidence.reports import tables
 
 # Few steps: sooner or later rounding puts one value on the other side of a ReLU, and that is no rounding any more.
 ROWS, STEPS = 1024, 4
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "strategies.json"
 # What would make two strategies differ without either being wrong: random masks drawn a replica, and Adam, which makes full
 # steps of the rounding that is all there is to the gradient of some weights before a batch normalisation.
 PLAIN = {
@@ -42,7 +41,7 @@ def strategies_agree(context: Context) -> list[Result]:
     apart = max(float(np.abs(one - other).max()) for one, other in zip(alone[1], both[1], strict=True))
     rows = tuple((name, one["replicas"], one["curves"][0]["loss"]) for name, (one, _) in (("none", alone), ("mirrored", both)))
     agree = Table(f"{STEPS} steps on the same global batches, now", ("strategy", "replicas", "mean loss"), rows)
-    return [run, agree, Number("Largest difference of a weight", apart), *measured()]
+    return [run, agree, Number("Largest difference of a weight", apart), *tables("strategies", "strategies")]
 
 
 def processes_of_a_cluster(context: Context) -> list[Result]:
@@ -61,7 +60,7 @@ def processes_of_a_cluster(context: Context) -> list[Result]:
         Table("Processes that trained just now", ("task", "process", "TF_CONFIG"), rows),
         Table("Together", ("replicas", "steps", "mean loss"), (together,)),
         Number("The same on several machines", "python -m models.worker JOB.json on each, TF_CONFIG set by the cluster"),
-        *measured(),
+        *tables("strategies", "strategies"),
     ]  # fmt: skip
 
 
@@ -83,17 +82,6 @@ def trained(context: Context, folder: Path, said: StringIO | None = None, **chan
         else:
             cluster.run(job)
     return json.loads((folder / training.RESULT).read_text()), list(restore.arrays(folder / callbacks.BEST).values())
-
-
-def measured() -> list[Result]:
-    """The benchmark's table with its date; why not, where it has not been run."""
-    if not RESULTS.is_file():
-        return [NotHere("Throughput by strategy", "Not measured yet: python -m benchmarks.strategies does.")]
-    told = json.loads(RESULTS.read_text())
-    when = datetime.fromisoformat(told["machine"]["date"]).date()
-    rows = tuple((case, *one.values()) for case, found in told["cases"].items() for one in found["strategies"])
-    columns = ("case", *next(iter(told["cases"].values()))["strategies"][0])
-    return [Table(f"Every strategy, measured {when} on {told['machine']['cores']} cores", columns, rows)]
 
 
 @contextmanager

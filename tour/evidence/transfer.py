@@ -1,16 +1,13 @@
 """Transfer learning: what the benchmark measured, and the same on the run's own pictures, now."""
 
-import json
-
 import keras
 import numpy as np
 
 from models.image import transfer
+from tour.evidence import reports
 from tour.evidence.context import Context
 from tour.evidence.kinds import NotHere, Result, Series, Table
-from tour.notes import ROOT
 
-RESULTS = ROOT / "benchmarks" / "results" / "transfer.json"
 WAYS = ("scratch", "frozen", "thawed")
 # Live: so small that it takes seconds.
 ROWS, SHOTS, STEPS, BASE_STEPS, FILTERS, SEED, RATE = 3000, 5, 60, 250, 12, 1, 0.003
@@ -48,9 +45,9 @@ def live(network: object, settings: dict, parts: transfer.Split, names: list[str
 
 def benchmark() -> list[Result]:
     """Mean accuracy by pictures a class, from the benchmark's file, with its date."""
-    if not RESULTS.is_file():
-        return [NotHere("No benchmark", "`python benchmarks/transfer.py` writes it.")]
-    told = json.loads(RESULTS.read_text())
+    told = reports.read("transfer")
+    if not told:
+        return [reports.missing("transfer", "Benchmark of transfer")]
     lines = {
         way: tuple((row["shots"], row[way]["mean"]) for row in told["rows"]) for way in WAYS if way in told["rows"][0]
     }
