@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.errors import DataError
-from models.image import readers
+from models.image import readers, sources
 
 BUCKETS = 10_000
 
@@ -18,9 +18,9 @@ BUCKETS = 10_000
 def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
     """The folder of pictures: a path, the name of a Keras data set, or the embedded digits, written on first use."""
     if not data:
-        return readers.embedded(cache / "digits")
-    if data in readers.KERAS and not Path(data).exists():
-        return readers.keras_dataset(data, cache / data)
+        return sources.embedded(cache / "digits")
+    if data in sources.KERAS and not Path(data).exists():
+        return sources.keras_dataset(data, cache / data)
     return Path(data)
 
 

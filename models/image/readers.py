@@ -1,20 +1,16 @@
 """Raw images, whatever their storage, as Arrow batches: NumPy archives, IDX files and folders of classes."""
 
-import gzip
-import math
-import os
 import re
-import struct
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from models.errors import DataError
+from models.image.arrays import ARCHIVE, Group, archive, groups
+from models.image.png import pngs
 
 COLUMNS = pa.schema(
     {
@@ -32,44 +28,11 @@ BATCH_BYTES = 64 << 20
 LARGEST = 64
 SAMPLE = 16
 EXPECTED = "span-NNN folders, images.npz, IDX files (train-images-idx3-ubyte.gz, …), or one folder of images per class"
-KERAS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 PASSED = ("PNG", "JPEG", "MPO")  # MPO is what cameras write: a JPEG with a second image after it.
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 PARTS = {"train": "train", "test": "test", "eval": "test", "val": "test"}
 IDX = {"train": "train", "t10k": "test"}
 DOWNLOAD_SECONDS = 10.0
-
-
-class Group(NamedTuple):
-    """Rows of one part: images uint8 [N,H,W,C], labels str [N]."""
-
-    part: str
-    images: np.ndarray
-    labels: np.ndarray
-
-
-def embedded(folder: Path) -> Path:
-    """Stores scikit-learn's 1,797 handwritten digits, uint8 [N,8,8,1], as ``span-000`` of ``folder``, once."""
-
-    def digits() -> dict[str, np.ndarray]:
-        from sklearn.datasets import load_digits
-
-        data = load_digits()
-        images = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., None]
-        return {"images": images, "labels": data.target.astype(str)}
-
-    return _store("digits", folder, digits)
-
-
-def keras_dataset(name: str, folder: Path) -> Path:
-    """Stores one of ``KERAS`` with its official split as ``span-000`` of ``folder``, once.
-
-    Raises:
-        DataError: for an unknown name, or when the download fails; nothing is left in ``folder`` then.
-    """
-    if name not in KERAS:
-        raise DataError(f"There is no image data set '{name}'; give a path or one of {', '.join(KERAS)}.")
-    return _store(name, folder, lambda: _download(name))
 
 
 def spans(source: Path) -> dict[int, Path]:
@@ -101,7 +64,7 @@ def read(span: Path) -> Iterator[pa.RecordBatch]:
     if _kind(span) == "folders":
         yield from _file_batches(span)
         return
-    for group in _groups(span):
+    for group in groups(span):
         step = min(ROWS, max(1, BATCH_BYTES // group.images[0].nbytes))
         for start in range(0, len(group.images), step):
             yield _array_batch(group, start, start + step)
@@ -113,7 +76,7 @@ def shape(span: Path) -> tuple[int, int, int]:
     Class folders have the first image's size, at most ``LARGEST`` each way, and one channel if a sample is all grey.
     """
     if _kind(span) != "folders":
-        return tuple(int(size) for size in _groups(span)[0].images.shape[1:])
+        return tuple(int(size) for size in groups(span)[0].images.shape[1:])
     files = [path for path, _, _ in _files(span)]
     sample = [_open(path) for path in files[:: max(1, len(files) // SAMPLE)][:SAMPLE]]
     width, height = sample[0].size
@@ -124,75 +87,10 @@ def classes(span: Path) -> list[str]:
     """Every label of a span, sorted as text; an archive's own list of classes counts too."""
     if _kind(span) == "folders":
         return sorted({label for _, label, _ in _files(span)})
-    found = [np.unique(group.labels) for group in _groups(span)]
+    found = [np.unique(group.labels) for group in groups(span)]
     if _kind(span) == "archive":
-        found.append(_archive(span / "images.npz", "classes").get("classes", np.empty(0)).astype(str))
+        found.append(archive(span / ARCHIVE, "classes").get("classes", np.empty(0)).astype(str))
     return sorted({str(label) for labels in found for label in labels})
-
-
-def pngs(images: np.ndarray) -> list[bytes]:
-    """Each of uint8 [N,H,W,C], with C of 1 or 3, as the bytes of a PNG file.
-
-    By hand, because Pillow's set-up per file costs more than a tiny image does. The small window and the run-length
-    strategy make zlib's own set-up cheap; on 28×28 images the result is no larger than level 6 with defaults.
-    """
-    count, height, width, channels = images.shape
-    rows = np.zeros((count, height, 1 + width * channels), np.uint8)  # Each line starts with its filter: 0, none.
-    rows[:, :, 1:] = images.reshape(count, height, -1)
-    window = min(15, max(9, (rows[0].nbytes - 1).bit_length()))
-    header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
-    head, tail = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
-    files = []
-    for row in rows:
-        packer = zlib.compressobj(1, zlib.DEFLATED, window, 4, zlib.Z_RLE)
-        files.append(head + _chunk(b"IDAT", packer.compress(row) + packer.flush()) + tail)
-    return files
-
-
-def _chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
-
-
-def _store(name: str, folder: Path, load: Callable[[], dict[str, np.ndarray]]) -> Path:
-    path = folder / "span-000" / "images.npz"
-    if path.exists():
-        if str(_archive(path, "name").get("name", "")) != name:
-            raise DataError(f"{path} holds other data than '{name}'; choose another folder.")
-        return folder
-    arrays = load()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, name=name, classes=np.unique(arrays["labels"]), **arrays)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return folder
-
-
-def _download(name: str) -> dict[str, np.ndarray]:
-    """Train and test part of a Keras data set, one after the other. Keras deletes a half download itself."""
-    import socket
-    from importlib import import_module
-
-    patience = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_SECONDS)
-    try:
-        both = import_module(f"keras.datasets.{name}").load_data()
-    except Exception as error:  # Keras wraps URLError in a bare Exception.
-        raise DataError(
-            f"The data set '{name}' could not be downloaded ({error}); "
-            "give the path of a folder that holds images, or use the embedded digits."
-        ) from error
-    finally:
-        socket.setdefaulttimeout(patience)
-    images = np.concatenate([part[0] for part in both])
-    return {
-        "images": images if images.ndim == 4 else images[..., None],
-        "labels": np.concatenate([part[1].ravel() for part in both]).astype(str),
-        "part": np.repeat(["train", "test"], [len(part[0]) for part in both]),
-    }
 
 
 def _children(path: Path) -> list[Path]:
@@ -209,81 +107,13 @@ def _folders(path: Path) -> list[Path]:
 
 def _kind(span: Path) -> str:
     folders = _folders(span)
-    if (span / "images.npz").exists():
+    if (span / ARCHIVE).exists():
         return "archive"
     if any(span.glob("*-idx3-ubyte*")):
         return "idx"
     if folders and next(_files(span), None):
         return "folders"
     raise DataError(f"{span} holds no images; expected {EXPECTED}.")
-
-
-def _groups(span: Path) -> list[Group]:
-    groups = _archive_groups(span / "images.npz") if _kind(span) == "archive" else _idx_groups(span)
-    if len({group.images.shape[1:] for group in groups}) > 1:
-        raise DataError(f"The images in {span} differ in size between train and test; make them equal.")
-    return groups
-
-
-def _archive(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """The named arrays that are there; only these are read."""
-    try:
-        # Opened here, because NumPy leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names if name in arrays}
-    except Exception as error:  # zipfile, zlib, struct and NumPy each have their own.
-        raise DataError(f"{path} is damaged ({error}); replace it.") from error
-
-
-def _archive_groups(path: Path) -> list[Group]:
-    arrays = _archive(path, "images", "labels", "part")
-    images, labels = (arrays.get(name, np.empty(0)) for name in ("images", "labels"))
-    images = images[..., None] if images.ndim == 3 else images
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3) or not images.size:
-        raise DataError(f"{path} needs an array 'images', uint8 [N,H,W] or [N,H,W,C] of 1 or 3 channels, not empty.")
-    parts = arrays.get("part", np.full(len(images), ""))
-    if not labels.shape == parts.shape == images.shape[:1]:
-        raise DataError(f"{path} has {len(images)} images, {labels.size} labels, {parts.size} parts; make them equal.")
-    if unknown := set(parts.tolist()) - {"train", "test", ""}:
-        raise DataError(f"{path} has a part '{unknown.pop()}'; a part is 'train', 'test' or ''.")
-    picks = [(part, parts == part) for part in ("train", "test", "") if part in parts]
-    return [Group(part, images[pick], labels[pick].astype(str)) for part, pick in picks]
-
-
-def _idx_groups(span: Path) -> list[Group]:
-    groups = []
-    for prefix, part in IDX.items():
-        pictures, marks = (_either(span / f"{prefix}-{rest}") for rest in ("images-idx3-ubyte", "labels-idx1-ubyte"))
-        if not pictures.exists() and not marks.exists():
-            continue
-        images, labels = _idx(pictures, 3), _idx(marks, 1)
-        if len(images) != len(labels):
-            raise DataError(f"{marks} has {len(labels)} labels, {pictures} {len(images)} images; fetch both again.")
-        groups.append(Group(part, images[..., None], labels.astype(str)))
-    if not groups:
-        raise DataError(f"{span} has IDX files under other names; expected train-images-idx3-ubyte or t10k-…, or .gz.")
-    return groups
-
-
-def _either(path: Path) -> Path:
-    packed = path.with_name(path.name + ".gz")
-    return packed if packed.exists() and not path.exists() else path
-
-
-def _idx(path: Path, dimensions: int) -> np.ndarray:
-    """A whole IDX file of unsigned bytes: magic 0x08 and the number of dimensions, big-endian sizes, data."""
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        magic, *sizes = struct.unpack_from(f">{1 + dimensions}I", data)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} is missing or damaged ({reason}); fetch it again.") from error
-    if magic != 0x800 + dimensions:
-        raise DataError(f"{path} starts with {magic:#010x}, not {0x800 + dimensions:#010x}; fetch it again.")
-    body, announced = np.frombuffer(data, np.uint8, offset=4 * (1 + dimensions)), math.prod(sizes)
-    if not announced or body.size != announced:
-        raise DataError(f"{path} announces {announced} bytes and holds {body.size}; fetch it again.")
-    return body.reshape(sizes)
 
 
 def _array_batch(group: Group, start: int, stop: int) -> pa.RecordBatch:

@@ -1,0 +1,47 @@
+"""Pictures that tests write, and what readers give of them."""
+
+import gzip
+import struct
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from models.image import readers
+
+
+def decoded(content: bytes) -> np.ndarray:
+    with Image.open(BytesIO(content)) as image:
+        image.load()
+        return np.asarray(image)
+
+
+def rows(span: Path) -> list[dict]:
+    return [row for batch in readers.read(span) for row in batch.to_pylist()]
+
+
+def random_images(*size: int) -> np.ndarray:
+    return np.random.default_rng(7).integers(0, 256, size, np.uint8)
+
+
+def idx(images: np.ndarray, dimensions: int, announced: int | None = None) -> bytes:
+    sizes = (len(images) if announced is None else announced, *images.shape[1:])
+    return struct.pack(f">{1 + dimensions}I", 0x800 + dimensions, *sizes) + images.tobytes()
+
+
+def write_idx(span: Path, prefix: str, images: np.ndarray, labels: np.ndarray, packed: bool = False) -> None:
+    for name, content in (("images-idx3", idx(images, 3)), ("labels-idx1", idx(labels, 1))):
+        path = span / f"{prefix}-{name}-ubyte{'.gz' if packed else ''}"
+        path.write_bytes(gzip.compress(content) if packed else content)
+
+
+def write_image(path: Path, array: np.ndarray) -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+    return array
+
+
+def damage(span: Path, name: str, change) -> None:
+    path = span / name
+    path.write_bytes(change(path.read_bytes()))
