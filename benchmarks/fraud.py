@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,6 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import apache_beam as beam
-import lightgbm
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -30,21 +29,20 @@ import tensorflow_transform.beam as tft_beam
 import tfx  # noqa: F401  puts a stand-in where TFDV looks for a part of tfx-bsl that is gone
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import text_format
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.public.tfxio import TFExampleRecord
 
 from components.extended_trainer import aligned
 from components.span_example_gen import Write
 from models import skip_gram, spans, training
+from models.baselines import Table, boosted, logistic
 from models.calibration import BINS, expected_calibration_error
 from models.fraud import data, features, sentences
 from models.fraud import model as network
 from models.fraud.case import CASE
 from models.input import Transform, files
+from models.intervals import LEVEL, average_precision, interval
 from pipeline.runtime import local
 
 ACCEPTANCE = (7, 1, 2, 3)
@@ -60,7 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no periodic features": {"frequencies": 0},
     "focal loss": {"loss": "focal"},
 }
-DRAWS, LEVEL, CHUNK = 1000, 0.95, 100
+DRAWS, CHUNK = 1000, 100
 RESULT = Path(__file__).parent / "results" / "fraud.json"
 Arrays = dict[str, np.ndarray]
 
@@ -89,7 +87,7 @@ def acceptance(work: Path) -> Iterator[dict[str, Any]]:
         row = {"seed": seed, "frauds": int(found.splits["eval"][network.LABEL].sum()), **scored(found)}
         rows.append(row)
         yield {"split": "eval", "bins": BINS, "draws": DRAWS, "level": LEVEL, "rows": rows}
-        print(_table([row]), flush=True)
+        print(_printed([row]), flush=True)
 
 
 def choice(work: Path) -> Iterator[dict[str, Any]]:
@@ -114,19 +112,20 @@ def scored(found: SimpleNamespace) -> dict[str, Any]:
     truth, report = held[network.LABEL][:, 0], {}
     scores, facts = network_scores(found, {})
     answers = {"network": (scores["eval"], facts["seconds"])}
-    for name, (fit, columns) in BASELINES.items():
+    for name, (fit, table) in BASELINES.items():
         started = time.perf_counter()
-        score = fit(*(x for split in ("train", "valid") for x in (columns(found, split), _truth(found, split))))
+        fitted = fit(table(found, "train"), table(found, "valid"))
         seconds = time.perf_counter() - started
-        answers[name] = (score(columns(found, "eval")), seconds)
+        answers[name] = (fitted.scores(table(found, "eval").x, 1)[:, 0], seconds)
     counts = list(_resampled(held["customer"], found.seed))
-    areas = {name: np.concatenate([weighted_area(truth, one, c) for c in counts]) for name, (one, _) in answers.items()}
+    measures = {name: average_precision(truth[:, None], one[:, None]) for name, (one, _) in answers.items()}
+    areas = {name: np.concatenate([measure(drawn) for drawn in counts]) for name, measure in measures.items()}
     for name, (one, seconds) in answers.items():
         report[name] = {
-            "pr_auc": float(average_precision_score(truth, one)), "interval": _interval(areas[name]),
+            "pr_auc": float(average_precision_score(truth, one)), "interval": interval(areas[name]),
             "calibration_error": expected_calibration_error(truth, one), "seconds": seconds,
         }  # fmt: skip
-    leads = {name: _interval(areas["network"] - areas[name]) for name in BASELINES}
+    leads = {name: interval(areas["network"] - areas[name]) for name in BASELINES}
     return {"models": report, "lead": leads, "parameters": facts["parameters"], "anomaly_pr_auc": facts["anomaly"]}
 
 
@@ -186,15 +185,6 @@ def prepared(seed: int, work: Path) -> SimpleNamespace:
 _PREPARED: dict[int, SimpleNamespace] = {}
 
 
-def weighted_area(truth: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Average precision of each resample, ``[draws]``, from how often it holds each row, ``[draws, rows]``."""
-    order = np.argsort(-scores, kind="stable")
-    counts = counts[:, order].astype(np.float32)
-    hits = counts * truth[order].astype(np.float32)
-    precision = np.cumsum(hits, axis=1) / np.maximum(np.cumsum(counts, axis=1), 1.0)
-    return (hits * precision).sum(axis=1) / np.maximum(hits.sum(axis=1), 1.0)
-
-
 def _resampled(customers: np.ndarray, seed: int) -> Iterator[np.ndarray]:
     """How often each row is drawn, ``[CHUNK, rows]`` at a time: customers are drawn with all their rows."""
     names, owner = np.unique(customers, return_inverse=True)
@@ -203,46 +193,25 @@ def _resampled(customers: np.ndarray, seed: int) -> Iterator[np.ndarray]:
         yield rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=CHUNK)[:, owner]
 
 
-def _interval(values: np.ndarray) -> list[float]:
-    return [float(one) for one in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
-
-
-def _columns(found: SimpleNamespace, split: str) -> np.ndarray:
+def _table(found: SimpleNamespace, split: str) -> Table:
     """What the Baseline component gives its models: all inputs side by side."""
-    rows = found.splits[split]
-    return np.concatenate([rows[n].reshape(len(rows[n]), -1).astype(np.float32) for n in network.INPUTS], axis=1)
+    return Table.of(network.INPUTS, network.LABEL, found.splits[split])
 
 
-def _likeness(found: SimpleNamespace, split: str) -> np.ndarray:
+def _likeness(found: SimpleNamespace, split: str) -> Table:
     """In place of the merchants' numbers, of which trees can make little, what the network makes of them."""
     rows = found.splits[split]
     unit = found.matrix / np.maximum(np.linalg.norm(found.matrix, axis=1, keepdims=True), 1e-9)
     here, past = rows["merchants"][:, 0], rows["merchants"][:, 1:]
     cosine = np.einsum("rd,rpd->rp", unit[here], unit[past]) * rows["past"][:, :, 3]
-    inputs = [n for n in network.INPUTS if n != "merchants"]
-    flat = [rows[n].reshape(len(rows[n]), -1).astype(np.float32) for n in inputs]
-    return np.concatenate([*flat, cosine.astype(np.float32)], axis=1)
-
-
-def _logistic(x: np.ndarray, y: np.ndarray, _x: np.ndarray, _y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(x, y)
-    return lambda held: model.predict_proba(held)[:, 1]
-
-
-def _lightgbm(x: np.ndarray, y: np.ndarray, valid_x: np.ndarray, valid_y: np.ndarray) -> Callable:
-    model = lightgbm.LGBMClassifier(
-        n_estimators=400, learning_rate=0.05, num_leaves=31, min_child_samples=40, colsample_bytree=0.7,
-        subsample=0.8, subsample_freq=1, random_state=1, n_jobs=1, verbose=-1,
-    )  # fmt: skip
-    stop = lightgbm.early_stopping(30, verbose=False)
-    model.fit(x, y, eval_X=valid_x, eval_y=valid_y, eval_metric="average_precision", callbacks=[stop])
-    return lambda held: model.predict_proba(held)[:, 1]
+    inputs = [name for name in network.INPUTS if name != "merchants"]
+    return Table.of([*inputs, "likeness"], network.LABEL, {**rows, "likeness": cosine})
 
 
 BASELINES = {
-    "LightGBM": (_lightgbm, _columns),
-    "LightGBM with likeness": (_lightgbm, _likeness),
-    "logistic regression": (_logistic, _columns),
+    "LightGBM": (boosted, _table),
+    "LightGBM with likeness": (boosted, _likeness),
+    "logistic regression": (logistic, _table),
 }
 
 
@@ -251,10 +220,6 @@ def _split(folder: Path, split: str, transform: Transform) -> Arrays:
     rows = {name: value.numpy() for name, value in transform.parse(held).items()}
     customer = tf.io.parse_example(held, {"customer_id": tf.io.FixedLenFeature([], tf.string)})["customer_id"]
     return rows | {"customer": customer.numpy()}
-
-
-def _truth(found: SimpleNamespace, split: str) -> np.ndarray:
-    return found.splits[split][network.LABEL][:, 0]
 
 
 def _area(rows: Arrays, scores: np.ndarray) -> float:
@@ -276,7 +241,7 @@ def _analyze(examples: Path, graph: Path) -> None:
         _ = tft.DatasetMetadata(schema) | tft_beam.WriteMetadata(where, pipeline)
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _printed(rows: list[dict[str, Any]]) -> str:
     lines = ["seed  frauds  model                     PR-AUC  95%            ECE     seconds  network's lead, 95%"]
     for row in rows:
         for name, one in row["models"].items():
