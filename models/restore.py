@@ -7,10 +7,9 @@ from typing import Any
 import h5py
 import keras
 import numpy as np
-import tensorflow as tf
 
 from models.input import Transform
-from models.layout import EXTRA
+from models.layout import EXTRA, WEIGHTS
 from models.network import build
 
 
@@ -38,11 +37,12 @@ def model(path: str, network: Any, transform: Transform, pretrained: str = "") -
         ValueError: if the export's variables are not those of the network that the code builds now.
     """
     built = build(network, {**settings(path), "mixed_precision": False}, transform.features, pretrained)
-    exported = tf.saved_model.load(path).variables
-    if [tuple(one.shape) for one in built.variables] != [tuple(one.shape) for one in exported]:
-        raise ValueError(f"The export holds other variables than {network.__name__} builds now: run the pipeline again.")
-    for mine, saved in zip(built.variables, exported, strict=True):
-        mine.assign(saved)
+    try:
+        built.load_weights(Path(path) / EXTRA / WEIGHTS)
+    except ValueError as error:
+        raise ValueError(
+            f"The export holds other variables than {network.__name__} builds now: run the pipeline again."
+        ) from error
     return built
 
 

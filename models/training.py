@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,30 @@ class Job:
         return cls(**json.loads(path.read_text()))
 
 
+@dataclass(frozen=True)
+class Data:
+    """What a job's training, its export and its record look at.
+
+    Attributes:
+        network: The case's model module.
+        transform: The transform graph.
+        keep: Names of the features that the network takes, and of the label.
+        valid: The valid split in memory.
+    """
+
+    network: Any
+    transform: Transform
+    keep: tuple[str, ...]
+    valid: Rows
+
+    @classmethod
+    def of(cls, job: Job) -> "Data":
+        """Reads the transform graph and the valid split."""
+        network, transform = find(job.case).load("model"), Transform(job.transform)
+        keep = (*network.INPUTS, network.LABEL)
+        return cls(network, transform, keep, load(files(job.examples, "valid"), transform, keep))
+
+
 def run_fn(fn_args: Any) -> None:
     """Entry point of TFX's Trainer: trains on the train split, picks the operating point on valid, exports.
 
@@ -91,12 +115,12 @@ def run_fn(fn_args: Any) -> None:
     """
     job = Job.of(fn_args)
     Path(job.folder).mkdir(parents=True, exist_ok=True)
-    seed_everything(job.settings)
+    data = Data.of(job)
     if job.settings["strategy"] == "none":
-        train(job)
+        train(job, data)
     else:
-        cluster.run(prepared(job))
-    finish(job, Path(fn_args.serving_model_dir), Path(fn_args.model_run_dir))
+        cluster.run(prepared(job, data))
+    finish(job, data, Path(fn_args.serving_model_dir), Path(fn_args.model_run_dir))
 
 
 def tuned(settings: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -116,8 +140,12 @@ def seed_everything(settings: Mapping[str, Any]) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def train(job: Job) -> None:
+def train(job: Job, data: Data | None = None) -> None:
     """Trains as this process's task in the job's strategy; the chief leaves the best weights and what happened.
+
+    Args:
+        job: What to train.
+        data: What was read of it already; a process of a cluster reads it itself, once its devices are set up.
 
     Raises:
         Preempted: after SIGTERM, with a checkpoint written.
@@ -126,30 +154,26 @@ def train(job: Job) -> None:
     task = strategies.Task.here() if job.settings["strategy"] not in ("none", "mirrored", "tpu") else strategies.Task()
     strategy = strategies.create(job.settings, task)
     seed_everything(job.settings)
-    network, transform = find(job.case).load("model"), Transform(job.transform)
-    keep = (*network.INPUTS, network.LABEL)
-    valid = load(files(job.examples, "valid"), transform, keep)
-    rows, feed = _feed(job, transform, keep)
+    data = data or Data.of(job)
+    rows, feed = _feed(job, data)
     fitted = fit(
-        network, job.settings, transform.features, feed, rows, valid, Path(job.folder), job.pretrained, job.base, strategy,
-        task,
+        data.network, job.settings, data.transform.features, feed, rows, data.valid, Path(job.folder), job.pretrained,
+        job.base, strategy, task,
     )  # fmt: skip
     if task.chief:
         _leave(fitted, Path(job.folder))
 
 
-def finish(job: Job, model_folder: Path, run_folder: Path) -> None:
+def finish(job: Job, data: Data, model_folder: Path, run_folder: Path) -> None:
     """Exports the best weights from a plain float32 model, whatever they were trained under, and records the training."""
-    network, transform = find(job.case).load("model"), Transform(job.transform)
-    valid = load(files(job.examples, "valid"), transform, (*network.INPUTS, network.LABEL))
+    network, transform, valid = data.network, data.transform, data.valid
     plain = {**job.settings, "mixed_precision": False}
     model = build(network, plain, transform.features, job.pretrained)
     model.load_weights(Path(job.folder, callbacks.BEST))
     logits = predict(model, valid)
     point = network.operating_point(job.settings, valid[network.LABEL], logits)
     export.save(str(model_folder), network, model, transform, point, job.settings)
-    keep = (*network.INPUTS, network.LABEL)
-    seen = dataset(files(job.examples, "train"), transform, keep).as_numpy_iterator()
+    seen = dataset(files(job.examples, "train"), transform, data.keep).as_numpy_iterator()
     record = {
         **json.loads(Path(job.folder, RESULT).read_text()), "parameters": model.count_params(),
         "weights": digests.weights_digest(model),
@@ -160,7 +184,7 @@ def finish(job: Job, model_folder: Path, run_folder: Path) -> None:
     if job.settings["folds"]:
         from models.folds import cross_validate  # which trains with this module
 
-        whole = load(files(job.examples, "train"), transform, keep)
+        whole = load(files(job.examples, "train"), transform, data.keep)
         record["folds"] = cross_validate(network, job.settings, transform.features, whole, valid, job.pretrained)
     run_folder.mkdir(parents=True, exist_ok=True)
     (run_folder / "training.json").write_text(json.dumps(record, indent=1))
@@ -196,24 +220,23 @@ def measured(network: Any, settings: Mapping[str, Any], model: keras.Model, trai
     return found
 
 
-def prepared(job: Job) -> Job:
+def prepared(job: Job, data: Data) -> Job:
     """The job with the train split transformed once and stored, so that each process only has to read it."""
-    network, transform = find(job.case).load("model"), Transform(job.transform)
     paths = files(job.examples, "train")
     if not fits(paths):
         if job.settings["strategy"] == "parameter-server":
             raise ValueError("parameter-server keeps the train split in memory, and this one is too large: use multiworker.")
         return job
-    rows = load(paths, transform, (*network.INPUTS, network.LABEL))
+    rows = load(paths, data.transform, data.keep)
     spec = store(rows, Path(job.folder, STORED))
-    return Job(**{**asdict(job), "spec": spec, "rows": len(rows[network.LABEL])})
+    return replace(job, spec=spec, rows=len(rows[data.network.LABEL]))
 
 
-def _feed(job: Job, transform: Transform, keep: tuple[str, ...]) -> tuple[int, Any]:
+def _feed(job: Job, data: Data) -> tuple[int, Any]:
     size, seed = job.settings["batch_size"], job.settings["seed"]
     if job.spec:
         return job.rows, stored(Path(job.folder, STORED), job.spec, job.rows, size, seed)
-    return batches(files(job.examples, "train"), transform, keep, size, seed)
+    return batches(files(job.examples, "train"), data.transform, data.keep, size, seed)
 
 
 def _leave(fitted: Fit, folder: Path) -> None:

@@ -34,7 +34,7 @@ class Launched:
     """A launcher in a process of its own, its output watched."""
 
     def __init__(self, job: training.Job):
-        path = training.prepared(job).save(Path(job.folder, "told.json"))
+        path = training.prepared(job, training.Data.of(job)).save(Path(job.folder, "told.json"))
         self.log = Path(job.folder, f"launcher-{time.monotonic_ns()}.log")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "2"}
         with self.log.open("w") as output:
@@ -42,7 +42,7 @@ class Launched:
                 [sys.executable, "-c", LAUNCH, str(path)], env=environment, stdout=output, stderr=subprocess.STDOUT
             )
 
-    def until(self, pattern: str, seconds: float = 120) -> re.Match:
+    def until(self, pattern: str, seconds: float = 300) -> re.Match:
         """Waits for a line of the output."""
         deadline = time.monotonic() + seconds
         while not (found := re.search(pattern, self.log.read_text())):
@@ -55,7 +55,7 @@ class Launched:
         said = re.findall(r"^(\w+ \d+) is process (\d+)$", self.log.read_text(), re.MULTILINE)
         return {name: int(pid) for name, pid in said}
 
-    def end(self, seconds: float = 150) -> int:
+    def end(self, seconds: float = 300) -> int:
         """Waits for the end; no process may be left."""
         code = self.child.wait(seconds)
         deadline = time.monotonic() + 10
@@ -109,7 +109,7 @@ def test_two_workers_are_told_their_places_and_end_with_one_result(jobs, launch,
 @pytest.mark.slow
 def test_a_killed_worker_makes_the_cluster_go_on_from_its_checkpoint(jobs, launch, tmp_path):  # noqa: F811
     whole, hurt = (jobs(tmp_path / name, strategy="multiworker", **LONG) for name in ("whole", "hurt"))
-    cluster.run(training.prepared(whole))
+    cluster.run(training.prepared(whole, training.Data.of(whole)))
     launched = launch(hurt)
     launched.until(r"epoch 3/")
     os.kill(launched.pids()["worker 1"], signal.SIGKILL)

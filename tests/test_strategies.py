@@ -46,7 +46,7 @@ def trained(job: training.Job) -> dict:
         training.seed_everything(job.settings)
         training.train(job)
     else:
-        cluster.run(training.prepared(job))
+        cluster.run(training.prepared(job, training.Data.of(job)))
     return json.loads(Path(job.folder, training.RESULT).read_text())
 
 
