@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 UV = uv==0.13.8
 ARGS ?=
+JOBS ?= 2
 is_3_11 = import sys; print(sys.executable); sys.exit(sys.version_info[:2] != (3, 11))
 say = echo "$(1)" >&2
 
@@ -38,11 +39,11 @@ demo: setup
 
 test: setup
 	@echo "Running the tests, without the slow ones"
-	@.venv/bin/python -m pytest -q -m "not slow" $(ARGS)
+	@.venv/bin/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow" $(ARGS)
 
 test-all: setup
 	@echo "Running all tests"
-	@.venv/bin/python -m pytest -q -m "" $(ARGS)
+	@.venv/bin/python -m pytest -q -n $(JOBS) --dist loadfile -m "" $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff check .
