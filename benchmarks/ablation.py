@@ -1,6 +1,6 @@
 """What each method against overfitting does to the gap between train and valid, on few rows, with several seeds.
 
-    python benchmarks/ablation.py [--home runs] [--seeds 3] [--out benchmarks/results/ablation.json]
+    python -m benchmarks.ablation [--home runs] [--seeds 3] [--out benchmarks/results/ablation.json]
 
 Takes the transformed examples of the last pushed run of each case (`showcase demo` makes both), draws few rows of the train
 split and trains the case's network again and again: with no method, with one, and with all. "None" keeps the weights of
@@ -22,8 +22,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks.runs import ROOT, write
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 ROWS = {"image": 150, "fraud": 6000}
@@ -48,16 +48,14 @@ def main() -> None:
     from models.catalog import CASES
 
     told, console = _arguments(), Console(width=None if sys.stdout.isatty() else 110)
-    report: dict[str, Any] = json.loads(told.out.read_text()) if told.out.is_file() else {"cases": {}}
+    cases: dict[str, Any] = json.loads(told.out.read_text())["cases"] if told.out.is_file() else {}
     for case in told.cases or CASES:
         try:
-            report["cases"][case] = measure(told.home, case, told.seeds, console)
+            cases[case] = measure(told.home, case, told.seeds, console)
         except ValueError as error:
             sys.exit(f"error: {error}")
-        console.print(table(case, report["cases"][case]))
-        told.out.parent.mkdir(parents=True, exist_ok=True)
-        told.out.write_text(json.dumps(report, indent=1) + "\n")
-    console.print(f"written to {told.out}", highlight=False, soft_wrap=True)
+        console.print(table(case, cases[case]))
+        write(told.out, cases=cases)
 
 
 def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, Any]:

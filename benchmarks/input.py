@@ -27,7 +27,7 @@ def main() -> None:
     told = arguments(__doc__, "input.json")
     with home_of(told.home, told.cases) as home:
         cases = {name: measure(home, name, told.seconds, told.rounds) for name in told.cases}
-    write(told.out, cases)
+    write(told.out, cases=cases)
 
 
 def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, list[dict[str, Any]]]:

@@ -1,6 +1,6 @@
 """How long the fraud pipeline takes, stage by stage, beside a plain script that does the same work.
 
-    python benchmarks/pipeline.py [--rows 20000 200000 1000000] [--days 120] [--out benchmarks/results/pipeline.json]
+    python -m benchmarks.pipeline [--rows 20000 200000 1000000] [--days 120] [--out benchmarks/results/pipeline.json]
 
 For each size the data is generated once; then ``showcase run fraud`` goes from nothing, the same command goes again and
 finds itself done, and ``benchmarks/bare.py`` does the work on the same data. Three times are compared:
@@ -14,22 +14,19 @@ finds itself done, and ``benchmarks/bare.py`` does the work on the same data. Th
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("tfx", "tensorflow", "keras", "apache-beam", "lightgbm", "scikit-learn", "polars")
+from benchmarks.runs import ROOT, write
+
 SEED = 7
 # At the smallest size too few frauds are left for the usual bound, and a refused run has no push to time.
 LEAST_PR_AUC = 0.0
@@ -61,21 +58,19 @@ def main() -> None:
     """Measures each size, prints its table and writes all that is known so far."""
     # Written to a file, a table would be cut at 80 columns.
     told, console = _arguments(), Console(width=None if sys.stdout.isatty() else 110)
-    report: dict[str, Any] = {"machine": machine(), "days": told.days, "sizes": []}
+    report: dict[str, Any] = {"days": told.days, "sizes": []}
     try:
         _warm(console)
         for rows in told.rows:
             report["sizes"].append(measure(rows, told.days, told.work, console))
             console.print(stage_table(report["sizes"][-1]))
-            told.out.parent.mkdir(parents=True, exist_ok=True)
-            told.out.write_text(json.dumps(report, indent=1) + "\n")
+            write(told.out, **report)
     except KeyboardInterrupt:
         console.print(f"Interrupted; {len(report['sizes'])} of {len(told.rows)} sizes were measured.")
         sys.exit(130)
     except (Failed, OSError) as error:
         sys.exit(f"error: {error}")
     console.print(total_table(report["sizes"]))
-    console.print(f"written to {told.out}", highlight=False, soft_wrap=True)
 
 
 def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any]:
@@ -270,22 +265,6 @@ def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
         memory = [f"{one['peak_mb']:,.0f}" for one in (mine, bare)]
         table.add_row(f"{size['rows']:,}", *seconds, *times, *memory, *(f"{one['pr_auc']:.3f}" for one in (mine, bare)))
     return table
-
-
-def machine() -> dict[str, Any]:
-    """What was measured where and when."""
-    memory = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu": models[0].split(":", 1)[1].strip() if models else platform.machine(),
-        "memory_gb": round(int(memory["MemTotal"].split()[0]) / 2**20, 1),
-        "system": platform.machine(),
-        "commit": commit.stdout.strip(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-    }
 
 
 def _warm(console: Console) -> None:

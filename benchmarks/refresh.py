@@ -46,7 +46,7 @@ def main() -> None:
     for row in rows:
         row["to doing nothing"] = row["pr_auc"] - rows[0]["pr_auc"]
     show(f"{CASE}: after {', '.join(told.drift)}", rows)
-    write(told.out, {CASE: {"drift": told.drift, "rows": told.rows, "refresh": rows}})
+    write(told.out, cases={CASE: {"drift": told.drift, "rows": told.rows, "refresh": rows}})
 
 
 def showcase(*words: object) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "tfx")
+PACKAGES = ("tfx", "tensorflow", "keras", "ai-edge-litert", "apache-beam", "numpy", "lightgbm", "scikit-learn", "polars")
 
 
 def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
@@ -62,21 +62,25 @@ def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def write(path: Path, cases: Mapping[str, Any]) -> None:
+def write(path: Path, **parts: Any) -> None:
     """The report with what it was measured on; no path of this machine is in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(), "cases": cases}, indent=1) + "\n")
-    print(f"written to {path.name}")
+    path.write_text(json.dumps({"machine": machine(), **parts}, indent=1) + "\n")
+    print(f"written to {path.name}", flush=True)
 
 
 def machine() -> dict[str, Any]:
-    """Date, cores, load and versions."""
+    """Date, cores, load, memory, commit and versions."""
+    memory = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),
         "cpu": models[0].split(":", 1)[1].strip() if models else platform.machine(),
+        "memory_gb": round(int(memory["MemTotal"].split()[0]) / 2**20, 1),
+        "commit": commit.stdout.strip(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 

@@ -46,7 +46,7 @@ def main() -> None:
             cases[case] = {"strategies": strategies(job), "switches": switches(job)}
             for title, rows in cases[case].items():
                 show(f"{case}: {title}", rows)
-    write(told.out, cases)
+    write(told.out, cases=cases)
 
 
 def prepared(home: Path, case: str, folder: Path) -> Any:

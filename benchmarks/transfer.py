@@ -1,6 +1,6 @@
 """Accuracy from few pictures of new classes: from scratch, on a frozen base, and with the base thawed.
 
-    python benchmarks/transfer.py [--data PATH] [--seeds 1 2 3] [--shots 1 2 5 10 20] [--out benchmarks/results/transfer.json]
+    python -m benchmarks.transfer [--data PATH] [--seeds 1 2 3] [--shots 1 2 5 10 20] [--out benchmarks/results/transfer.json]
 
 For each seed half of the classes are drawn as known; the case's network learns them from all their pictures. Then it
 learns the other half from a few pictures each, in the three ways of ``models/image/transfer.py``, and is measured on
@@ -9,14 +9,9 @@ pictures of those classes that nobody learnt from.
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +20,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from models.catalog import CASES  # noqa: E402
-from models.image import model as network  # noqa: E402
-from models.image import readers, transfer  # noqa: E402
+from benchmarks.runs import ROOT, write
+from models.catalog import CASES
+from models.image import model as network
+from models.image import readers, sources, transfer
 
 WAYS = ("scratch", "frozen", "thawed")
 HELD = 0.3
@@ -40,7 +33,7 @@ RATE = 0.003
 def main() -> None:
     """Measures, prints the table and writes the file."""
     told = _arguments()
-    folder = told.data or readers.embedded(told.work / "digits")
+    folder = told.data or sources.embedded(told.work / "digits")
     train, held = pictures(folder)
     changes = {"dropout": 0.0, "filters": told.filters}
     settings = {**CASES["image"].settings["training"], **changes}
@@ -49,16 +42,14 @@ def main() -> None:
         outcomes += measure(train, held, settings, told, seed)
     rows = [row(shots, [one for one in outcomes if one["shots"] == shots]) for shots in told.shots]
     report = {
-        "machine": machine(), "data": folder.name if told.data else "digits of scikit-learn", "pictures": len(train[1]),
+        "data": folder.name if told.data else "digits of scikit-learn", "pictures": len(train[1]),
         "held": len(held[1]), "seeds": told.seeds, "steps": told.steps, "base_steps": told.base_steps,
         "filters": told.filters, "rate": RATE, "cpu_seconds": time.process_time() - started,
         "known_accuracy": statistics.mean({one["seed"]: one["known"] for one in outcomes}.values()),
         "rows": rows, "outcomes": outcomes,
     }  # fmt: skip
-    told.out.parent.mkdir(parents=True, exist_ok=True)
-    told.out.write_text(json.dumps(report, indent=1) + "\n")
     Console().print(table(report))
-    print(f"written to {told.out}")
+    write(told.out, **report)
 
 
 def measure(train: tuple, held: tuple, settings: Mapping[str, Any], told: argparse.Namespace, seed: int) -> list[dict]:
@@ -122,16 +113,6 @@ def table(report: Mapping[str, Any]) -> Table:
         cells = (f"{one[way]['mean']:.3f} ± {one[way]['deviation']:.3f}" for way in (*WAYS, "gain"))
         shown.add_row(str(one["shots"]), *cells)
     return shown
-
-
-def machine() -> dict[str, Any]:
-    """Where and when it was measured."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "system": platform.machine(),
-        "versions": {name: version(name) for name in ("tensorflow", "keras")},
-    }
 
 
 def _arguments() -> argparse.Namespace:

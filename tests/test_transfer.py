@@ -152,7 +152,7 @@ def test_the_benchmark_writes_what_the_evidence_shows(tmp_path: Path) -> None:
             assert row[way]["mean"] == pytest.approx(np.mean([one[way] for one in mine]))
             assert row[way]["deviation"] == pytest.approx(np.std([one[way] for one in mine], ddof=1))
     done = subprocess.run(
-        [sys.executable, "benchmarks/transfer.py", "--data", str(tmp_path / "none")],
+        [sys.executable, "-m", "benchmarks.transfer", "--data", str(tmp_path / "none")],
         capture_output=True,
         text=True,
         cwd=root,

@@ -61,5 +61,5 @@ def benchmark() -> list[Result]:
         Series(
             f"{told['data']}, mean of {seeds} seeds, {date}", "pictures a class", "accuracy on the new classes", lines
         ),
-        Table(f"benchmarks/transfer.py, {seeds} seeds, {date}", columns, rows),
+        Table(f"benchmarks.transfer, {seeds} seeds, {date}", columns, rows),
     ]
