@@ -85,7 +85,7 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
         row["ratio"] = row["gap"]["mean"] / rows["none"]["gap"]["mean"]
     train = sample([whole["train"]], ROWS[case], 1)
     cross = {**settings, "folds": FOLDS, "seed": 1}
-    folds = cross_validate(network, cross, specs(train), picked(train, slice(None)), whole["valid"])
+    folds = cross_validate(network, cross, picked(train, slice(None)), whole["valid"])
     single = _trained(network, cross, "early stopping", train, whole)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "seeds": seeds,
@@ -122,11 +122,10 @@ def _knows(network: Any, none: Mapping[str, Any], change: Mapping[str, Any], fea
 
 def _trained(network: Any, settings: Mapping[str, Any], name: str, train: Any, whole: Any) -> dict[str, float]:
     from models.refit import LastEpoch, fit_rows
-    from models.rows import specs
     from models.training import measured
 
     keeps_best = name in ("early stopping", "all")
-    fitted = fit_rows(network if keeps_best else LastEpoch(network), settings, specs(train), train, whole["valid"])
+    fitted = fit_rows(network if keeps_best else LastEpoch(network), settings, train, whole["valid"])
     found = {split: measured(network, settings, fitted.model, train, whole[split]) for split in ("valid", "eval")}
     train_, valid = found["valid"]["train"], found["valid"]["valid"]
     metric = network.MONITOR

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from sklearn.model_selection import StratifiedKFold
 
 from models.network import predict
@@ -13,12 +12,7 @@ from models.rows import Rows, picked
 
 
 def cross_validate(
-    network: Any,
-    settings: Mapping[str, Any],
-    features: Mapping[str, tf.TensorSpec],
-    train: Rows,
-    valid: Rows,
-    pretrained: str = "",
+    network: Any, settings: Mapping[str, Any], train: Rows, valid: Rows, pretrained: str = ""
 ) -> list[dict[str, float]]:
     """Trains ``folds`` models, each on the train split without one fold; measures each on the fold it never saw.
 
@@ -35,7 +29,7 @@ def cross_validate(
     """
     found = []
     for number, (rest, fold) in enumerate(splits(train[network.LABEL], settings["folds"], settings["seed"])):
-        fitted = fit_rows(network, settings, features, picked(train, rest), valid, pretrained)
+        fitted = fit_rows(network, settings, picked(train, rest), valid, pretrained)
         held = picked(train, fold)
         on_fold = network.quality(held[network.LABEL], predict(fitted.model, held))
         on_valid = network.quality(valid[network.LABEL], predict(fitted.model, valid))

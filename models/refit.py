@@ -6,11 +6,9 @@ from io import StringIO
 from itertools import count
 from typing import Any
 
-import tensorflow as tf
-
 from models.input import kept
 from models.loop import Fit, fit
-from models.rows import Rows
+from models.rows import Rows, specs
 from models.training import seed_everything
 
 
@@ -30,18 +28,11 @@ class LastEpoch:
         return {**self._network.quality(truth, logits), self.MONITOR: float(next(self._epochs))}
 
 
-def fit_rows(
-    network: Any,
-    settings: Mapping[str, Any],
-    features: Mapping[str, tf.TensorSpec],
-    train: Rows,
-    valid: Rows,
-    pretrained: str = "",
-) -> Fit:
+def fit_rows(network: Any, settings: Mapping[str, Any], train: Rows, valid: Rows, pretrained: str = "") -> Fit:
     """The Trainer's loop on arrays, ``[rows, ...]`` a feature, seeded anew, so that calls can be compared."""
     seed_everything(settings)
     rows, feed = kept(train, settings["batch_size"], settings["seed"])
     # Many short trainings in a row: none has a history to look at.
     plain = {**settings, "tensorboard": False}
     with redirect_stdout(StringIO()):  # a line an epoch would hide the line that the caller has for the whole
-        return fit(network, plain, features, feed, rows, valid, None, pretrained)
+        return fit(network, plain, specs(train), feed, rows, valid, None, pretrained)

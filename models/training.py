@@ -185,7 +185,7 @@ def finish(job: Job, data: Data, model_folder: Path, run_folder: Path) -> None:
         from models.folds import cross_validate  # which trains with this module
 
         whole = load(files(job.examples, "train"), transform, data.keep)
-        record["folds"] = cross_validate(network, job.settings, transform.features, whole, valid, job.pretrained)
+        record["folds"] = cross_validate(network, job.settings, whole, valid, job.pretrained)
     run_folder.mkdir(parents=True, exist_ok=True)
     (run_folder / "training.json").write_text(json.dumps(record, indent=1))
     for kept in (Path(job.folder, "logs"), *Path(job.folder).glob("*.log")):

@@ -44,8 +44,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
     streamed = dataset(files(examples, "train"), transform, keep).as_numpy_iterator()
     train = sample(streamed, ROWS, settings["seed"])
     tuner = Search(network, settings, space, fn_args.working_dir)
-    return TunerFnResult(tuner, {"train": train, "valid": load(files(examples, "valid"), transform, keep),
-                                 "features": transform.features})  # fmt: skip
+    return TunerFnResult(tuner, {"train": train, "valid": load(files(examples, "valid"), transform, keep)})
 
 
 class Search(base_tuner.BaseTuner):
@@ -69,9 +68,7 @@ class Search(base_tuner.BaseTuner):
         oracle.verbose = 0
         super().__init__(oracle, directory=folder, project_name="search", overwrite=True)
 
-    def run_trial(
-        self, trial: Any, train: Rows, valid: Rows, features: Mapping[str, Any]
-    ) -> dict[str, float]:  # fmt: skip
+    def run_trial(self, trial: Any, train: Rows, valid: Rows) -> dict[str, float]:
         """Trains once with the trial's values; the score is the monitored metric of the epoch that would be kept.
 
         A trial that breaks or whose loss is no longer a number scores ``WORST``: its settings do not work, which is what
@@ -82,7 +79,7 @@ class Search(base_tuner.BaseTuner):
         settings["max_steps"] = min(settings["max_steps"], settings["tune_steps"])
         curves, error = [], ""
         try:
-            curves = fit_rows(self.network, settings, features, train, valid).curves
+            curves = fit_rows(self.network, settings, train, valid).curves
             if not all(math.isfinite(value) for curve in curves for value in curve.values()):
                 error = "the loss is no longer a number"
         except Exception as broken:  # whatever it is, the next trial has other settings

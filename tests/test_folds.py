@@ -13,7 +13,6 @@ from tiny_case.case import CASE as TINY
 
 from models import catalog, folds, training
 from models.network import predict
-from models.rows import specs
 
 SETTINGS = {**TINY.settings["training"], "epochs": 6, "width": 16, "patience": 2, "folds": 4}
 
@@ -41,7 +40,7 @@ def test_impossible_folds_are_refused_with_what_is_possible(number: int) -> None
 @pytest.fixture(scope="module")
 def found() -> list[dict[str, float]]:
     train = points(400, 1)
-    return folds.cross_validate(tiny, SETTINGS, specs(train), train, points(200, 2))
+    return folds.cross_validate(tiny, SETTINGS, train, points(200, 2))
 
 
 def test_the_mean_over_folds_is_near_the_truth(found: list[dict[str, float]]) -> None:
@@ -59,7 +58,7 @@ def test_the_mean_over_folds_is_near_the_truth(found: list[dict[str, float]]) ->
 def training_on(train: dict[str, np.ndarray]):
     from models.refit import fit_rows
 
-    return fit_rows(tiny, SETTINGS, specs(train), train, points(200, 2)).model
+    return fit_rows(tiny, SETTINGS, train, points(200, 2)).model
 
 
 def test_labels_of_chance_are_not_forecast() -> None:
@@ -69,7 +68,7 @@ def test_labels_of_chance_are_not_forecast() -> None:
         {**points(rows, seed), "above": made.integers(0, 2, (rows, 1))} for rows, seed in ((400, 4), (100, 5))
     )
     settings = {**SETTINGS, "width": 64, "epochs": 20, "patience": 0}
-    scores = [one["accuracy"] for one in folds.cross_validate(tiny, settings, specs(train), train, valid)]
+    scores = [one["accuracy"] for one in folds.cross_validate(tiny, settings, train, valid)]
     assert abs(np.mean(scores) - 0.5) < 0.1
 
 

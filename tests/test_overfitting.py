@@ -32,7 +32,7 @@ def noisy(rows: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def fit(network: Any, settings: dict[str, Any], train: dict, valid: dict, last: bool = False) -> dict[str, Any]:
-    fitted = refit.fit_rows(refit.LastEpoch(network) if last else network, settings, specs(train), train, valid)
+    fitted = refit.fit_rows(refit.LastEpoch(network) if last else network, settings, train, valid)
     return measured(network, settings, fitted.model, train, valid)
 
 
@@ -63,8 +63,8 @@ def test_more_rows_narrow_the_gap() -> None:
 def test_the_last_epoch_is_kept_or_the_best() -> None:
     train, valid = noisy(80, 1), noisy(300, 9)
     settings = {**HEART, "epochs": 12, "schedule": "cosine"}  # a plateau is one of the monitored metric, which differs
-    last = refit.fit_rows(refit.LastEpoch(tiny), settings, specs(train), train, valid)
-    best = refit.fit_rows(tiny, settings, specs(train), train, valid)
+    last = refit.fit_rows(refit.LastEpoch(tiny), settings, train, valid)
+    best = refit.fit_rows(tiny, settings, train, valid)
     assert last.best == len(last.curves) - 1 == 11
     assert [one["accuracy"] for one in last.curves] == pytest.approx([one["accuracy"] for one in best.curves])
     assert best.best == int(np.argmax([one["accuracy"] for one in best.curves]))
@@ -75,7 +75,7 @@ def test_the_fit_is_measured_without_dropout() -> None:
     rows = {"pixels": (digits.images[:200, ..., None] / 16).astype(np.float32),
             "label_id": digits.target[:200, None].astype(np.int64)}  # fmt: skip
     settings = pictures(dropout=0.9, epochs=3)
-    fitted = refit.fit_rows(image, settings, specs(rows), rows, rows)
+    fitted = refit.fit_rows(image, settings, rows, rows)
     told = measured(image, settings, fitted.model, rows, rows)
     logits = fitted.model({"pixels": rows["pixels"]}, training=False).numpy()
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -109,7 +109,7 @@ def test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many() -> N
 def test_the_ablation_changes_one_thing_at_a_time() -> None:
     settings = pictures()
     rows = {"pixels": np.zeros((4, 8, 8, 1), np.float32)}
-    made = list(ablation.trainings(image, settings, specs(rows), 2))
+    made = list(ablation.trainings(image, settings, 2))
     by_name = {name: told for name, seed, told in made if seed == 1}
     assert len(made) == 2 * len(by_name) and {"none", "dropout", "early stopping", "all"} <= set(by_name)
     for name, told in by_name.items():

@@ -20,7 +20,7 @@ from components.tuner import Executor
 from models import catalog, training, tuning
 from models.catalog import CASES
 from models.defaults import OPTIMIZERS
-from models.rows import sample, specs
+from models.rows import sample
 from models.use_case import UseCase
 from pipeline import session
 from pipeline.session import Plan
@@ -39,7 +39,7 @@ def points(rows: int, seed: int) -> dict[str, np.ndarray]:
 
 def searched(folder: Path, space: dict = SPACE, **changes: Any) -> tuning.Search:
     search = tuning.Search(tiny, {**SETTINGS, "learning_rate": BAD, **changes}, space, str(folder))
-    search.search(train=points(400, 1), valid=points(200, 2), features=specs(points(1, 1)))
+    search.search(train=points(400, 1), valid=points(200, 2))
     return search
 
 

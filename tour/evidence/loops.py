@@ -30,7 +30,7 @@ def loop_equals_fit(context: Context) -> list[Result]:
     rows = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
     count, feed = kept(rows, BATCH, settings["seed"])
     started = time.perf_counter()
-    ours = fit_rows(LastEpoch(network), settings, context.transform.features, rows, rows, context.pretrained)
+    ours = fit_rows(LastEpoch(network), settings, rows, rows, context.pretrained)
     between = time.perf_counter()
     theirs, losses = _fit(network, settings, context, feed, count)
     ended = time.perf_counter()

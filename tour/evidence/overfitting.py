@@ -8,7 +8,7 @@ import numpy as np
 
 from components.fit_gate import overfitted
 from models.refit import LastEpoch, fit_rows
-from models.rows import Rows, sample, specs
+from models.rows import Rows, sample
 from models.training import measured
 from tour.evidence import reports, training
 from tour.evidence.context import Context
@@ -103,7 +103,7 @@ def trained(
     settings = short(
         {**told, **{name: value for name, value in changes.items() if name in told}}, len(train[network.LABEL])
     )
-    fitted = fit_rows(network if settings["patience"] else LastEpoch(network), settings, specs(train), train, valid)
+    fitted = fit_rows(network if settings["patience"] else LastEpoch(network), settings, train, valid)
     return measured(network, settings, fitted.model, train, valid), fitted.curves
 
 
