@@ -68,22 +68,18 @@ class Write(beam.DoFn):
         self._uri = uri
 
     def process(self, element: tuple[str, pa.RecordBatch]) -> None:
-        """Writes the batch; the shard's name is a hash of its content, so a retried bundle writes the same file."""
+        """Writes the batch; the shard's name is a hash of its rows, so a retried bundle writes the same file.
+
+        Of the rows as Arrow has them: the order of the features in a serialized example is another one in every process,
+        and shards are read in the order of their names.
+        """
         split, batch = element
-        serialized = example_coder.RecordBatchToExamplesEncoder().encode(batch)
         folder = Path(self._uri, f"Split-{split}")
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"examples-{_digest(serialized)}"
+        name = f"examples-{hashlib.blake2b(batch.serialize(), digest_size=8).hexdigest()}"
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
-            for example in serialized:
+            for example in example_coder.RecordBatchToExamplesEncoder().encode(batch):
                 writer.write(example)
-
-
-def _digest(serialized: list[bytes]) -> str:
-    total = hashlib.blake2b(digest_size=8)
-    for example in serialized:
-        total.update(example)
-    return total.hexdigest()
 
 
 class SpanExampleGen(FileBasedExampleGen):

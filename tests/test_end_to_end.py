@@ -152,3 +152,15 @@ def test_wrong_words_get_one_sentence_and_no_traceback(tmp_path):
         done = showcase(*words, "--home", tmp_path)
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert sentence in done.stderr and "Traceback" not in done.stderr, (words, done.stderr)
+
+
+@pytest.mark.slow
+def test_two_runs_of_one_seed_on_fresh_stores_end_with_the_same_weights(tmp_path):
+    small = ("--set", "rows=60000", "--set", "epochs=2", "--set", "min_pr_auc=0", "--set", "deterministic=true")
+    found = []
+    for name in ("one", "two"):
+        done = showcase("run", "fraud", "--seed", 1, *small, "--home", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        record = artifact(tmp_path / name, "fraud", "Trainer", "model_run") / "training.json"
+        found.append(json.loads(record.read_text())["weights"])
+    assert found[0] == found[1]
