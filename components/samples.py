@@ -30,7 +30,7 @@ def write(
         inputs: The same rows, transformed.
         answers: What the SavedModel said of them.
     """
-    rows = telling(scores.reshape(len(scores), -1)[:, -1])
+    rows = telling(scores.reshape(len(scores), -1))
     features = {name: _texts(value) for name, value in tf.io.parse_example(tf.gather(serialized, rows), raw).items()}
     parts = {"raw": features, "input": inputs, "answer": answers}
     np.savez_compressed(path, **{
@@ -40,9 +40,14 @@ def write(
 
 
 def telling(scores: np.ndarray) -> np.ndarray:
-    """Rows from the highest score ``[rows]`` to the lowest, close together at the top: where a rare class is."""
+    """Which of the rows to take, by scores ``[rows, 1]`` or ``[rows, classes]``.
+
+    One score: from the highest to the lowest, close together at the top, where a rare class is. Several: all along.
+    """
+    if scores.shape[1] > 1:
+        return np.unique(np.linspace(0, len(scores) - 1, COUNT).astype(int))
     ranks = np.unique(np.geomspace(1, len(scores), COUNT).astype(int)) - 1
-    return np.argsort(-scores, kind="stable")[ranks]
+    return np.argsort(-scores[:, 0], kind="stable")[ranks]
 
 
 def _texts(values: tf.Tensor | tf.sparse.SparseTensor) -> np.ndarray | None:
