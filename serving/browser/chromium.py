@@ -9,8 +9,8 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -80,6 +80,13 @@ class Chromium:
             raise PageError(details.get("exception", {}).get("description") or details["text"])
         return told["result"].get("value")
 
+    def drag(self, points: Sequence[tuple[float, float]]) -> None:
+        """Presses the mouse at the first point of the page, moves over the others and lets go at the last."""
+        kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
+            held = {"button": "left", "buttons": int(kind != "mouseReleased"), "clickCount": 1}
+            self._call("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **held})
+
     def screenshot(self) -> bytes:
         """The page as it looks, a PNG."""
         return base64.b64decode(self._call("Page.captureScreenshot", {"captureBeyondViewport": True})["data"])
@@ -88,10 +95,8 @@ class Chromium:
         """Ends the browser with all its processes."""
         for descriptor in (self._write, self._read):
             os.close(descriptor)
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGKILL)  # it leads a group of its own
-        except ProcessLookupError:
-            pass
         os.waitpid(self._pid, 0)
         self._profile.cleanup()
 
@@ -164,9 +169,3 @@ def _moved(descriptor: int) -> int:
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, ABOVE)
     os.close(descriptor)
     return moved
-
-
-def picture(url: str, path: Path) -> None:
-    """Writes a screenshot of a page."""
-    with Chromium(url) as page:
-        path.write_bytes(page.screenshot())

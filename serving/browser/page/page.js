@@ -4,14 +4,18 @@ import { load, run } from "/model.js";
 
 const at = (id) => document.getElementById(id);
 const element = (tag, text = "", props = {}) => Object.assign(document.createElement(tag), { textContent: text }, props);
-const digits = (value) => (typeof value === "number" ? String(Number(value.toPrecision(6))) : String(value));
+const digits = (value) => {
+  if (typeof value !== "number") return String(value);
+  return value && Math.abs(value) < 1e-4 ? value.toExponential(2) : String(Number(value.toPrecision(6)));
+};
+const TIMED = 50; // rows whose mean time is shown
 const json = async (path) => {
   const response = await fetch(path);
   if (!response.ok) throw new Error(`${path}: ${response.status}`);
   return response.json();
 };
 
-let cases = [], chosen, frame, shown = 0;
+let cases = [], chosen, frame, shown = 0; // frame: name and shape of the picture that the case takes, if it takes one
 const board = new Board(at("drawing"), () => drawn());
 
 async function choose(one) {
@@ -58,13 +62,15 @@ async function drawn() {
 
 async function answer(inputs, sample) {
   const turn = ++shown;
-  const { outputs, microseconds } = await run(chosen.name, inputs);
+  const { outputs } = await run(chosen.name, inputs);
+  const many = Object.entries(inputs).map(([name, values]) => [name, Array(TIMED).fill(values).flat()]);
+  const { microseconds } = await run(chosen.name, Object.fromEntries(many));
   if (turn !== shown) return; // a later one has been asked for
   const rows = Object.entries(outputs).flatMap(([name, values]) => values.map((value, index) => [label(name, index, values), value, sample?.answer[name]?.[index]]));
   at("verdict").textContent = verdict(outputs);
-  at("outputs").replaceChildren(line("th", "output", "here", "", sample ? "server" : ""), ...rows.map(([name, here, there]) => line("td", name, digits(here), meter(name, here), there === undefined ? "" : digits(there))));
+  at("outputs").replaceChildren(line("th", "output", "here", "", sample ? "SavedModel" : ""), ...rows.map(([name, here, there]) => line("td", name, digits(here), meter(name, here), there === undefined ? "" : digits(there))));
   const worst = Math.max(...rows.map(([, here, there]) => Math.abs(here - there)));
-  at("compared").textContent = `${microseconds.toFixed(0)} µs here` + (sample ? `; largest difference from the server's answer ${worst.toExponential(1)}` : "");
+  at("compared").textContent = `${microseconds.toFixed(0)} µs a row here` + (sample ? `; largest difference from the SavedModel's answer ${worst.toExponential(1)}` : "");
   at("raw").replaceChildren(...(sample ? scalars(sample).map(([name, value]) => line("td", name, digits(value))) : []));
 }
 
