@@ -24,14 +24,14 @@ VARIANTS = ("float32", "dynamic", "float16", "int8")
 REPRESENTATIVE = 256
 CHECKED = 2048
 TIMED = 200
-BROWSER = "browser.tflite"
+ONE_ROW = "one_row.tflite"
 SAMPLES = "samples.npz"
 
 
 class LiteModel(Artifact):
     """A folder with ``<variant>.tflite`` a variant, the chosen one as ``model.tflite``, and the table ``lite.json``.
 
-    ``browser.tflite`` is the float32 variant for runtimes that take one row and no 64-bit integer; ``samples.npz`` are
+    ``one_row.tflite`` is the float32 variant for runtimes that take one row and no 64-bit integer; ``samples.npz`` are
     examples to try a model on, see :mod:`components.samples`.
     """
 
@@ -72,7 +72,7 @@ def LiteExporter(
         (folder / f"{variant}.tflite").write_bytes(content)
         table.append(measured(variant, content, network, rows, expected))
     _choose(folder, table, gates)
-    _add_browser(folder, source, inputs, expected[network.SCORE], network.SCORE, gates)
+    _add_one_row(folder, source, inputs, expected[network.SCORE], network.SCORE, gates)
     samples.write(folder / SAMPLES, serialized, transform.raw, inputs, expected, expected[network.SCORE])
 
 
@@ -178,7 +178,7 @@ def _choose(folder: Path, table: list[dict[str, Any]], gates: Mapping[str, Any])
     _write(folder, {"chosen": chosen, "variants": table})
 
 
-def _add_browser(
+def _add_one_row(
     folder: Path, source: str, inputs: Mapping[str, np.ndarray], expected: np.ndarray, score: str, gates: Mapping[str, Any]
 ) -> None:
     """Float32 for one row, held to the tolerance, so that a page says what the server says."""
@@ -187,10 +187,10 @@ def _add_browser(
         content = convert(scratch, "float32", inputs)
     given, latency = run(content, inputs)
     difference = float(np.max(np.abs(given[score] - expected)))
-    _exact(difference, "the browser's model", gates)
-    (folder / BROWSER).write_bytes(content)
+    _exact(difference, "float32 for one row", gates)
+    (folder / ONE_ROW).write_bytes(content)
     told = {"bytes": len(content), "latency_us": latency, "difference": difference}
-    _write(folder, json.loads((folder / "lite.json").read_text()) | {"browser": told})
+    _write(folder, json.loads((folder / "lite.json").read_text()) | {"one_row": told})
 
 
 def _write(folder: Path, record: Mapping[str, Any]) -> None:

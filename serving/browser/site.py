@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ import numpy as np
 HERE = Path(__file__).parent
 PACKAGES = HERE / "node_modules" / "@litertjs"
 EXTRA = "assets.extra"  # the folder of a pushed version that TensorFlow Serving leaves alone
-MODEL, SAMPLES = "browser.tflite", "samples.npz"
+MODEL, SAMPLES = "one_row.tflite", "samples.npz"
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -119,6 +120,19 @@ def server(site: Site, port: int = 0) -> ThreadingHTTPServer:
     made = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, site))
     made.daemon_threads = True
     return made
+
+
+def serve(versions: Mapping[str, Path], port: int) -> None:
+    """Serves the page for these versions, by case, until it is interrupted.
+
+    Raises:
+        FileNotFoundError: if LiteRT.js or a model is missing, naming the command that brings it.
+        OSError: if the port is taken.
+    """
+    with server(Site(versions), port) as serving:
+        print(f"http://127.0.0.1:{serving.server_port}/ (Ctrl-C ends it)", flush=True)
+        with suppress(KeyboardInterrupt):
+            serving.serve_forever()
 
 
 def _page() -> dict[str, Path]:

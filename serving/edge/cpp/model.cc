@@ -95,13 +95,13 @@ void Model::add(LiteRtSignature signature, size_t index, bool input) {
   check((input ? LiteRtGetSignatureInputName : LiteRtGetSignatureOutputName)(signature, index, &name), "name a tensor");
   check((input ? LiteRtGetSignatureInputTensor : LiteRtGetSignatureOutputTensor)(signature, name, &tensor), "find a tensor");
   auto type = one_row(tensor, name);
+  (input ? inputs_ : outputs_).push_back(described(name, type));
   LiteRtTensorBufferRequirements needs;
   auto ask = input ? LiteRtGetCompiledModelInputBufferRequirements : LiteRtGetCompiledModelOutputBufferRequirements;
   check(ask(compiled_.get(), signature_, index, &needs), "tell what memory a tensor needs");
   LiteRtTensorBuffer buffer;
   check(LiteRtCreateManagedTensorBufferFromRequirements(environment_.get(), &type, needs, &buffer), "make a buffer");
   (input ? input_ : output_).emplace_back(buffer);
-  (input ? inputs_ : outputs_).push_back(described(name, type));
 }
 
 void Model::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs) {
