@@ -189,7 +189,9 @@ def test_a_program_says_what_is_wrong_with_inputs(program: native.Program, model
     assert subprocess.run([*program.command], capture_output=True).returncode == 2
 
 
-def test_it_is_built_once_and_again_when_a_source_changes(built_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_built_once_and_again_when_a_source_changes(
+    built_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     edge_models.needs("g++")
     first = native.cpp(built_in)
     monkeypatch.setattr(native, "HERE", tmp_path)

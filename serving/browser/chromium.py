@@ -74,6 +74,7 @@ class Chromium:
             TimeoutError: if there is no value in time.
         """
         asked = {"expression": expression, "awaitPromise": True, "returnByValue": True}
+        asked["allowUnsafeEvalBlockedByCSP"] = False  # the page's policy holds for what is asked of it too
         told = self._call("Runtime.evaluate", asked, seconds)
         if "exceptionDetails" in told:
             details = told["exceptionDetails"]

@@ -33,6 +33,14 @@ SAMPLE = re.compile(r"/cases/([\w-]+)/samples/(\d{1,6})\.json$")
 class Site:
     """Everything that is served, by its path; no other file can be asked for.
 
+    Question: B27
+    Answer: A model that only runs in a notebook is not deployed. One export has three ways out: TensorFlow Serving loads
+        the SavedModel, LiteRT runs the `.tflite` on devices, LiteRT.js runs it in a page, without a server and offline.
+        Keep one preprocessing for all, fix shapes and types to what each runtime has (in browsers one row, 32-bit
+        integers), and compare answers on the same inputs before a push and in each runtime.
+    Evidence: tour.evidence.edge.equal_everywhere
+    Proof: tests/test_browser.py::test_the_page_answers_as_numpy_does
+
     Args:
         versions: A pushed version's folder by the name of the case.
         models: Another ``.tflite`` of one row by the name of a case, in place of the version's own.

@@ -5,10 +5,16 @@ const runtime = loadLiteRt("/litert/wasm/");
 const compiled = new Map();
 
 export function load(name) {
-  if (!compiled.has(name)) {
-    compiled.set(name, runtime.then(() => loadAndCompile(`/cases/${name}/model.tflite`, { accelerator: "wasm" })));
-  }
+  if (!compiled.has(name)) compiled.set(name, fetched(name));
   return compiled.get(name);
+}
+
+async function fetched(name) {
+  const response = await fetch(`/cases/${name}/model.tflite`);
+  if (!response.ok) throw new RangeError(`There is no case ${name} (${response.status}).`);
+  const content = new Uint8Array(await response.arrayBuffer());
+  await runtime;
+  return loadAndCompile(content, { accelerator: "wasm" });
 }
 
 const size = (shape) => shape.reduce((product, side) => product * side, 1);
