@@ -240,7 +240,8 @@ def test_the_page_agrees_on_a_thousand_inputs(demo_home: Path, case: str, tmp_pa
     chosen = json.loads((context.artifact("lite_model") / "lite.json").read_text())["chosen"]
     one_row.save(str(context.served), str(tmp_path / "narrow"))
     model = tmp_path / "chosen.tflite"
-    model.write_bytes(lite_exporter.convert(str(tmp_path / "narrow"), chosen, rows))
+    narrow = {name: values.astype(np.int32) if values.dtype == np.int64 else values for name, values in rows.items()}
+    model.write_bytes(lite_exporter.convert(str(tmp_path / "narrow"), chosen, narrow))
     python, _ = lite_exporter.run(model.read_bytes(), rows)
     there = edge.page(context, rows, model)[score].reshape(python[score].shape)
     print(case, chosen, "for one row in the browser against Python", float(np.abs(there - python[score]).max()),

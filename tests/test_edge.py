@@ -15,6 +15,7 @@ from models.catalog import CASES
 from serving.edge import native
 from serving.edge.interpreter import Interpreter
 from serving.edge.tensors import Tensor, fitted
+from tour.evidence import edge
 from tour.evidence.context import Context
 
 SAME = 1e-6  # between runtimes, which share their kernels
@@ -233,3 +234,14 @@ def test_all_agree_on_a_thousand_inputs(demo_home: Path, program: native.Program
         allowed = 1.5 * told[record["chosen"] if variant == "model" else variant] if variant in (*told, "model") else 0.0
         print(case, variant, difference)
         assert difference <= max(gates["lite_tolerance"], allowed), variant
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_the_evidence_shows_variants_that_pass_and_one_that_is_refused(demo_home: Path, case: str) -> None:
+    context = Context.of(demo_home, case)
+    table, chosen, _, told = edge.conversions(context)
+    verdicts = {row[0]: row[-1] for row in table.rows}
+    assert verdicts.pop("int8, ranges from zeros") == "refused"
+    assert tuple(verdicts) == lite_exporter.VARIANTS and verdicts[chosen.value] == "passes"
+    assert "float32 TFLite differs from the SavedModel" in told.value

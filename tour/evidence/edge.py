@@ -60,11 +60,13 @@ def variants(context: Context) -> list[Result]:
     inputs = {name: rows[name] for name in network.INPUTS}
     signature = tf.saved_model.load(str(context.served)).signatures["dense"]
     expected = {name: value.numpy() for name, value in _ask(signature, inputs).items()}
-    table = [_shown(one, network) for one in _measured(context, rows, expected)]
+    names = ("variant", "bytes", "latency_us", "metric", "metric_loss", "difference")
+    table = [tuple(one[name] for name in names) for one in _measured(context, rows, expected)]
     one = {name: values[:1] for name, values in inputs.items()}
     spent = [_seconds(lambda: _ask(signature, one)) for _ in range(CALLS)]
     metric = network.quality(rows[network.LABEL], _column(expected[network.SCORE]))[network.MONITOR]
-    table.append(("SavedModel, one signature", _size(context.served), float(np.median(spent)) * 1e6, metric, 0.0, 0.0))
+    graph = _size(context.served / "variables") + (context.served / "saved_model.pb").stat().st_size
+    table.append(("SavedModel, all signatures", graph, float(np.median(spent)) * 1e6, metric, 0.0, 0.0))
     columns = ("variant", "bytes", "µs a row", network.MONITOR, "loss", "largest difference")
     return [
         Table(f"On {len(rows[network.LABEL])} held-out rows, one thread", columns, tuple(table)),
@@ -114,7 +116,7 @@ def equal_everywhere(context: Context) -> list[Result]:
         except FileNotFoundError as error:
             missing.append((name, str(error)))
     server = found["server: SavedModel in a session"]
-    one = [(name, *(str(np.round(values[0], 6).tolist()) for _, values in sorted(outputs.items())))
+    one = [(name, *(", ".join(f"{value:.6g}" for value in values[0].ravel()) for _, values in sorted(outputs.items())))
            for name, outputs in found.items()]  # fmt: skip
     all_ = [(name, max(float(np.abs(outputs[key] - server[key]).max()) for key in server)) for name, outputs in found.items()]
     results = [
@@ -164,10 +166,6 @@ def _measured(context: Context, rows: Answers, expected: Answers) -> list[dict[s
     folder, network = context.artifact("lite_model"), context.case.load("model")
     return [lite_exporter.measured(name, (folder / f"{name}.tflite").read_bytes(), network, rows, expected)
             for name in lite_exporter.VARIANTS]  # fmt: skip
-
-
-def _shown(one: Mapping[str, Any], network: Any) -> tuple:
-    return tuple(one[name] for name in ("variant", "bytes", "latency_us", "metric", "metric_loss", "difference"))
 
 
 def _verdict(one: Mapping[str, Any], gates: Mapping[str, Any]) -> str:
