@@ -29,9 +29,14 @@ if [ -z "$$uv" ]; then \
 fi
 endef
 
-.PHONY: setup demo test test-all lint clean
+# LiteRT.js, which the browser page needs; npm says where its packages come from.
+LITERT_JS = serving/browser/node_modules/.package-lock.json
+
+.PHONY: setup browser demo test test-all lint clean
 
 setup: .venv/.synced
+
+browser: $(LITERT_JS)
 
 demo: setup
 	@echo "Running both pipelines on the data that comes with them"
@@ -39,10 +44,12 @@ demo: setup
 
 test: setup
 	@echo "Running the tests, without the slow ones"
+	@$(MAKE) -s browser || $(call say,The tests of the browser page will be skipped.)
 	@.venv/bin/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow" $(ARGS)
 
 test-all: setup
 	@echo "Running all tests"
+	@$(MAKE) -s browser || $(call say,The tests of the browser page will be skipped.)
 	@.venv/bin/python -m pytest -q -n $(JOBS) --dist loadfile -m "" $(ARGS)
 
 lint: setup
@@ -50,10 +57,16 @@ lint: setup
 
 clean:
 	@echo "Removing .venv, .tools and caches; runs stay"
-	@rm -rf .venv .tools build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .tools serving/browser/node_modules build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 .venv/.synced: pyproject.toml uv.lock
 	@$(find_python); $(find_uv); \
 	echo "Installing the locked packages into .venv (the first time takes minutes)"; \
 	UV_PROJECT_ENVIRONMENT=.venv "$$uv" sync --frozen --quiet --no-python-downloads --python "$$python"
+	@touch $@
+
+$(LITERT_JS): serving/browser/package-lock.json
+	@command -v npm >/dev/null || { $(call say,npm was not found: install it with apt-get install npm.); exit 1; }
+	@echo "Installing LiteRT.js into serving/browser/node_modules"
+	@npm ci --prefix serving/browser --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -14,7 +14,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, ExampleStatistics, InfraBlessing, Model, TransformGraph
 from tfx.utils import path_utils
 
-from components.lite_exporter import LiteModel
+from components.lite_exporter import ONE_ROW, SAMPLES, LiteModel
 from models.errors import Refused
 from models.input import Transform, files
 from models.layout import EXTRA
@@ -39,7 +39,8 @@ def ServingCheck(
     """Sends requests made from real examples to every signature and compares; stamps warm-up requests into the export.
 
     The blessing's folder holds the model to be pushed, with ``model.tflite`` beside the SavedModel, and in
-    ``assets.extra`` the requests and ``profile.pb``: the statistics of the eval split, what this model calls normal.
+    ``assets.extra`` the requests, ``profile.pb``: the statistics of the eval split, what this model calls normal, and
+    what the edge page needs: ``one_row.tflite`` and ``samples.npz``.
 
     Raises:
         Refused: if the export does not load or an answer differs, saying which.
@@ -127,7 +128,8 @@ def _stamp(source: Path, lite: Path, target: Path, serialized: np.ndarray) -> No
     extra = target / EXTRA
     extra.mkdir(exist_ok=True)
     shutil.copy(lite / "model.tflite", target / "model.tflite")
-    shutil.copy(lite / "lite.json", extra / "lite.json")
+    for name in ("lite.json", ONE_ROW, SAMPLES):
+        shutil.copy(lite / name, extra / name)
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
         for size in (1, WARMUP):
             request = predict_pb2.PredictRequest()

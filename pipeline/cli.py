@@ -168,6 +168,18 @@ def neighbours(
 
 
 @app.command()
+def browser(
+    cases: Annotated[list[str] | None, typer.Argument(help="Use cases; by default all that are served.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8700,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Serves a page, on this machine only, that runs the served models in the browser."""
+    from pipeline import command
+
+    command.browser(cases or [], port, home)
+
+
+@app.command()
 def doctor(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """What this machine has, and what will and will not work here."""
     from pipeline import command

@@ -113,13 +113,36 @@ def status(case: str | None, home: Path, as_json: bool) -> None:
 
 
 def _served(home: Path, case: str, runs: list[store.Run]) -> str:
-    """The newest version folder, which is what a server takes, and the metric of the run that pushed it."""
-    folder = Path(runtimes.local(home).versions(case))
-    versions = sorted((p for p in folder.glob("[0-9]*") if p.name.isdigit()), key=lambda p: int(p.name))
-    if not versions:
+    """The newest version folder and the metric of the run that pushed it."""
+    version = _newest(home, case)
+    if version is None:
         return "nothing"
-    pushed = [run.facts["headline"] for run in runs if run.facts.get("pushed") == str(versions[-1])]
-    return f"{versions[-1]} · {pushed[-1] if pushed else 'by a run that was stopped before its end'}"
+    pushed = [run.facts["headline"] for run in runs if run.facts.get("pushed") == str(version)]
+    return f"{version} · {pushed[-1] if pushed else 'by a run that was stopped before its end'}"
+
+
+def _newest(home: Path, case: str) -> Path | None:
+    """The newest version folder, which is what a server takes."""
+    folder = Path(runtimes.local(home).versions(case))
+    versions = [path for path in folder.glob("[0-9]*") if path.name.isdigit()]
+    return max(versions, key=lambda path: int(path.name), default=None)
+
+
+def browser(cases: Sequence[str], port: int, home: Path) -> None:
+    """Serves the page that runs the newest versions in the browser, until it is interrupted.
+
+    Raises:
+        ValueError: if a case, or every case, has no pushed version.
+        FileNotFoundError: if LiteRT.js is not installed.
+    """
+    from serving.browser import site
+
+    names = [find(case).name for case in cases] or list(CASES)
+    versions = {name: version for name in names if (version := _newest(home, name))}
+    missing = [name for name in names if name not in versions]
+    if missing and (cases or not versions):
+        raise ValueError(f"Nothing of {missing[0]} is pushed under {home}; `showcase run {missing[0]} --home {home}` does it.")
+    site.serve(versions, port)
 
 
 def demo(home: Path, headless: bool, tracking: str = "") -> int:

@@ -28,10 +28,11 @@ DOCKER_SOCKET = "unix:///var/run/docker.sock"
 DOCKER_SECONDS = 0.1
 ELSEWHERE = "The lock file is for Linux on x86_64 with glibc; use a container or such a machine."
 TOOLS = {
-    "g++": (("g++",), "the C++ edge program will not be built"),
+    "g++": (("g++",), "the C++ and Java edge programs will not be built"),
+    "javac": (("javac",), "the Java edge program will not be built"),
     "dvc": (("dvc",), "no .dvc files of data folders will be written; runs have their own data version"),
-    "npm": (("npm",), "the browser edge page will not be built"),
-    "chromium": (("chromium", "chromium-browser", "google-chrome"), "the browser edge page will not be tested"),
+    "npm": (("npm",), "LiteRT.js cannot be installed, and the browser page will not start"),
+    "chromium": (("chromium", "chromium-browser", "google-chrome"), "the browser page will not be tested"),
 }
 COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
 

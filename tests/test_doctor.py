@@ -148,10 +148,12 @@ def test_docker_needs_an_engine_that_answers(monkeypatch):
 @pytest.mark.parametrize(("present", "state"), [(True, "ok"), (False, "warn")])
 def test_optional_programs(monkeypatch, tmp_path, present, state):
     if present:
-        for name in ("g++", "dvc", "npm", "google-chrome"):
+        for name in ("g++", "javac", "dvc", "npm", "google-chrome"):
             program(tmp_path, name)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert {check.name: check.state for check in doctor.tools()} == dict.fromkeys(("g++", "dvc", "npm", "chromium"), state)
+    assert {check.name: check.state for check in doctor.tools()} == dict.fromkeys(
+            ("g++", "javac", "dvc", "npm", "chromium"), state
+        )
 
 
 def test_the_table_shows_every_check_and_takes_text_literally():

@@ -15,6 +15,7 @@ from components import lite_exporter
 from components.lite_exporter import VARIANTS, LiteExporter, LiteModel, convert, run
 from models import catalog
 from models.errors import Refused
+from serving.edge.interpreter import Interpreter
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,30 @@ def test_a_good_model_leaves_all_variants_the_smallest_as_the_model_and_a_table(
     assert (folder / "model.tflite").read_bytes() == (folder / f"{record['chosen']}.tflite").read_bytes()
     truth = tiny.rows["above"][:, 0]
     answers, _ = run((folder / "model.tflite").read_bytes(), inputs(tiny))
+    assert record["one_row"]["bytes"] == (folder / "one_row.tflite").stat().st_size
     assert table[record["chosen"]]["metric"] == np.mean(answers["probabilities"].argmax(axis=1) == truth) > 0.5
+
+
+def test_what_is_written_for_one_row_answers_as_the_saved_model_does(tiny: Built, export: Callable) -> None:
+    folder = export()
+    one = Interpreter((folder / "one_row.tflite").read_bytes())
+    assert one.fixed == 1
+    found, expected = one.answer(inputs(tiny)), lite_exporter.answers(str(tiny.export), inputs(tiny))
+    difference = np.abs(found["probabilities"] - expected["probabilities"]).max()
+    assert difference < 1e-5 and np.isclose(
+        json.loads((folder / "lite.json").read_text())["one_row"]["difference"], difference, atol=1e-7
+    )
+
+
+def test_one_row_that_answers_otherwise_is_refused(export: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def altered(content: bytes, rows: dict) -> tuple[dict, float]:
+        answers, latency = run(content, rows)
+        shift = 0.001 * (Interpreter(content).fixed == 1)
+        return {name: value + shift for name, value in answers.items()}, latency
+
+    monkeypatch.setattr(lite_exporter, "run", altered)
+    with pytest.raises(Refused, match=r"float32 for one row differs from the SavedModel by 0\.001, allowed is 1e-05"):
+        export()
 
 
 def test_float32_that_answers_otherwise_is_refused(
@@ -139,7 +163,7 @@ def test_the_smallest_is_not_chosen_if_it_loses_too_much(
 
     def spoilt(content: bytes, rows: dict) -> tuple[dict, float]:
         answers, latency = run(content, rows)
-        if next(measured) == by_size[0]:
+        if next(measured, "one row") == by_size[0]:
             answers = {name: value[:, ::-1] for name, value in answers.items()}  # always the wrong side
         return answers, latency
 

@@ -46,6 +46,8 @@ def check(tiny: Built, tmp_path: Path) -> Callable[[Path], standard_artifacts.In
         Path(lite.uri).mkdir()
         Path(lite.uri, "model.tflite").write_text("lite")
         Path(lite.uri, "lite.json").write_text('{"chosen": "int8"}')
+        Path(lite.uri, "one_row.tflite").write_text("one row")
+        Path(lite.uri, "samples.npz").write_text("samples")
         graph = standard_artifacts.TransformGraph()
         graph.uri = str(tiny.graph)
         statistics = standard_artifacts.ExampleStatistics()
@@ -110,6 +112,8 @@ def test_a_good_export_is_blessed_with_the_model_that_will_be_pushed(
     assert (stamped / "model.tflite").read_text() == "lite"
     assert (stamped / "assets.extra" / "profile.pb").read_bytes() == b"normal"
     assert json.loads((stamped / "assets.extra" / "lite.json").read_text()) == {"chosen": "int8"}
+    assert (stamped / "assets.extra" / "one_row.tflite").read_text() == "one row"
+    assert (stamped / "assets.extra" / "samples.npz").read_text() == "samples"
     # The warm-up requests: read as a server reads them, and answered.
     serving = tf.saved_model.load(str(stamped)).signatures["serving_default"]
     records = tf.data.TFRecordDataset(str(stamped / "assets.extra" / "tf_serving_warmup_requests"))
