@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from serving.wire import decode, entry, example
 from serving.log_files import Place, find
 from serving.online_store import JOURNAL, Conflict, journal
 from serving.prediction_log import UnwrittenError
 from serving.scoring import Refused, Scorer
+from serving.wire import decode, entry, example
 
 IDENTITY = re.compile(r"([a-z0-9_-]+)\.([0-9a-f]{1,8})\.([0-9a-f]{1,12})\.[0-9a-f]{8}")
 

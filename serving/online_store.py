@@ -18,9 +18,9 @@ from typing import Any
 
 import orjson
 
-from serving.wire import entry, first
 from serving.log_files import Place, after, read, synced
 from serving.online import Online
+from serving.wire import entry, first
 
 JOURNAL = "served/journal"
 CHECKPOINT = "checkpoint.json"

@@ -34,6 +34,12 @@ class Rollout:
         """The versions that have to be loaded; none for the newest."""
         return tuple(sorted({one for one in (self.stable, self.canary, self.shadow) if one is not None}))
 
+    @property
+    def labels(self) -> dict[str, int]:
+        """Versions by label."""
+        named = {STABLE: self.stable, CANARY: self.canary, SHADOW: self.shadow}
+        return {label: version for label, version in named.items() if version is not None}
+
     def arm(self, key: str) -> tuple[str, int | None]:
         """Label and version that answer a request."""
         if self.canary is not None and place(key) < self.share:
@@ -137,6 +143,5 @@ def _config(name: str, folder: Path) -> str:
     if rollout.wanted:
         each = " ".join(f"versions: {one}" for one in rollout.wanted)
         lines.append(f"model_version_policy {{ specific {{ {each} }} }}")
-        labels = {STABLE: rollout.stable, CANARY: rollout.canary, SHADOW: rollout.shadow}
-        lines += [f'version_labels {{ key: "{key}" value: {one} }}' for key, one in labels.items() if one is not None]
+        lines += [f'version_labels {{ key: "{key}" value: {one} }}' for key, one in rollout.labels.items()]
     return "  config {\n" + "".join(f"    {line}\n" for line in lines) + "  }\n"

@@ -18,7 +18,6 @@ from serving import rollout
 from serving.backend import Answered, Backend
 from serving.breaker import Breaker, Patience, TokenBucket
 from serving.errors import ServingError
-from serving.wire import Encoder, Value, entry, example
 from serving.gateway_metrics import STATES, Metrics
 from serving.http import Request, Response
 from serving.online import Online, Row
@@ -26,6 +25,7 @@ from serving.online_store import LABELS, PREDICTIONS, OnlineStore, journal
 from serving.prediction_log import Limits, PredictionLog, UnwrittenError
 from serving.reasons import reasons, variations
 from serving.served import Served, served
+from serving.wire import Encoder, Value, entry, example
 
 SHADOWS = 64  # shadow requests at a time; more are left out, so that a slow shadow costs the answers nothing
 FAILURES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED", "CANCELLED")
@@ -102,6 +102,7 @@ class Scorer:
             log.open()
         self.store.restore()
         self.refresh()
+        self._beside(rollout.stable(self.versions, self.rollout) or 0)  # read before anybody waits for it
 
     def refresh(self) -> None:
         """Reads the rollout again."""
@@ -251,13 +252,8 @@ class Scorer:
         self.metrics.waiting.labels(self.name).set(self.log.lag)
         for counter, now in ((self.metrics.records, self.log.records), (self.metrics.groups, self.log.groups)):
             counter.labels(self.name).inc(now - counter.labels(self.name)._value.get())
-        arms = {
-            rollout.STABLE: self.rollout.stable,
-            rollout.CANARY: self.rollout.canary,
-            rollout.SHADOW: self.rollout.shadow,
-        }
-        for arm, version in arms.items():
-            self.metrics.live.labels(self.name, arm).set(-1 if version is None else version)
+        for arm in (rollout.STABLE, rollout.CANARY, rollout.SHADOW):
+            self.metrics.live.labels(self.name, arm).set(self.rollout.labels.get(arm, -1))
 
 
 def scored(identity: str, key: str, answered: Answered, arm: str, told: Mapping[str, Any], trace: str) -> bytes:
