@@ -14,6 +14,7 @@ from serving.config import Model
 from serving.errors import ServingError
 from serving.gateway import Gateway
 from serving.gateway_metrics import Metrics
+from serving.log_files import Place as LogPlace
 from serving.online import Online
 from serving.rollout import Rollout
 from serving.scoring import Options, Scorer
@@ -104,6 +105,7 @@ class Stack:
         for name, scorer in scorers.items():
             if scorer.store.is_new:
                 count = await asyncio.to_thread(settings.seed, name, scorer)
+                scorer.store.checkpoint(LogPlace(), LogPlace())  # what was put in is in no log
                 log.info("%s begins with a history of %d rows", name, count)
         self.gateway = Gateway(scorers, metrics).open()
         most = max(scorer.online.most_bytes for scorer in scorers.values()) + (64 << 10)
