@@ -19,7 +19,7 @@ class Online(Protocol):
         Request: What a client sends.
         Answer: The case's own part of the answer: a score, a decision and whatever else a client of the case wants.
         most_bytes: The largest body of a request.
-        floats: Features that are one float in every row.
+        floats: How many floats those features have that have them in every row, by name.
         hints: Features that a reason may name; none for a case that gives no reasons.
         remembers: Whether a row's features depend on earlier rows.
     """
@@ -27,7 +27,7 @@ class Online(Protocol):
     Request: type[BaseModel]
     Answer: type[BaseModel]
     most_bytes: int
-    floats: Sequence[str]
+    floats: Mapping[str, int]
     hints: Sequence[str]
     remembers: bool
 

@@ -20,7 +20,7 @@ import orjson
 
 from serving.log_files import Place, after, read, synced
 from serving.online import Online
-from serving.wire import entry, first
+from serving.wire import first, text
 
 JOURNAL = "served/journal"
 CHECKPOINT = "checkpoint.json"
@@ -140,7 +140,7 @@ class OnlineStore:
 
 def journal(values: Any) -> bytes:
     """The entry with which a record ends."""
-    return entry(JOURNAL, orjson.dumps(values))
+    return text(JOURNAL, orjson.dumps(values))
 
 
 def last(record: bytes) -> bytes:

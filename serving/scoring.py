@@ -10,7 +10,6 @@ from pathlib import Path
 from random import getrandbits
 from typing import Any
 
-import numpy as np
 import orjson
 from pydantic import ValidationError
 
@@ -25,7 +24,7 @@ from serving.online_store import LABELS, PREDICTIONS, OnlineStore, journal
 from serving.prediction_log import Limits, PredictionLog, UnwrittenError
 from serving.reasons import reasons, variations
 from serving.served import Served, served
-from serving.wire import Encoder, Value, entry, example
+from serving.wire import Encoder, Value, entry, example, text
 
 SHADOWS = 64  # shadow requests at a time; more are left out, so that a slow shadow costs the answers nothing
 FAILURES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED", "CANCELLED")
@@ -256,20 +255,25 @@ class Scorer:
             self.metrics.live.labels(self.name, arm).set(self.rollout.labels.get(arm, -1))
 
 
+# Few values, again and again.
+_common = lru_cache(1024)(entry)
+
+
 def scored(identity: str, key: str, answered: Answered, arm: str, told: Mapping[str, Any], trace: str) -> bytes:
     """Entries of a record beside the features: who answered what, when, and what a late label joins by."""
-    outputs = b"".join(entry(f"output/{name}", np.ravel(rows[0]).tolist()) for name, rows in answered.outputs.items())
-    return b"".join((
-        entry("served/id", identity),
-        entry("served/key", key),
+    parts = [
+        text("served/id", identity.encode()),
+        text("served/key", key.encode()),
         entry("served/time", time.time_ns() // 1000),
-        entry("served/version", answered.version),
-        entry("served/arm", arm),
+        _common("served/version", answered.version),
+        _common("served/arm", arm),
         entry("served/score", told["score"]),
-        entry("served/decision", told["decision"]),
-        entry("served/trace", trace or None),
-        outputs,
-    ))  # fmt: skip
+        _common("served/decision", told["decision"]),
+        text("served/trace", trace.encode()) if trace else b"",
+    ]
+    for name, rows in answered.outputs.items():
+        parts.append(entry(f"output/{name}", rows[0].tolist()))
+    return b"".join(parts)
 
 
 def invalid(error: ValidationError) -> Refused:

@@ -6,6 +6,7 @@ a model was asked with, and the whole is again one Example.
 
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 Value = bytes | str | int | float | Sequence[bytes | str] | Sequence[int] | Sequence[float] | None
 
@@ -20,6 +21,7 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
+SHORT = 128  # texts of fewer bytes are worth remembering
 SMALL = [_varint(number) for number in range(1 << 14)]
 
 
@@ -29,6 +31,16 @@ def _length(number: int) -> bytes:
 
 def _block(tag: bytes, data: bytes) -> bytes:
     return tag + _length(len(data)) + data
+
+
+@lru_cache(1 << 14)
+def _item(one: bytes | str) -> bytes:
+    """A text in a list of texts; the same merchants come again and again."""
+    return _block(b"\x0a", _bytes(one))
+
+
+def _bytes(one: bytes | str) -> bytes:
+    return one.encode() if isinstance(one, str) else one
 
 
 def entry(name: str, value: Value) -> bytes:
@@ -49,8 +61,7 @@ def entry(name: str, value: Value) -> bytes:
     elif isinstance(first, int):
         kind, held = b"\x1a", _block(b"\x0a", b"".join(map(_varint, values)))
     else:
-        texts = (one.encode() if isinstance(one, str) else one for one in values)
-        kind, held = b"\x0a", b"".join(_block(b"\x0a", one) for one in texts)
+        kind, held = b"\x0a", b"".join([_item(one) if len(one) < SHORT else _block(b"\x0a", _bytes(one)) for one in values])
     return _block(b"\x0a", _block(b"\x0a", name.encode()) + _block(b"\x12", _block(kind, held)))
 
 
@@ -59,21 +70,46 @@ def example(*entries: bytes) -> bytes:
     return _block(b"\x0a", b"".join(entries))
 
 
-class Floats:
-    """Entries of a fixed list of scalar floats, all packed by one call: most of a purchase's features are such."""
+_HEADS: dict[tuple[str, int], bytes] = {}
 
-    def __init__(self, names: Sequence[str]) -> None:
-        empty = [entry(name, 0.0) for name in names]
-        # A float's entry ends with its four bytes, all before it never changes.
-        self._heads = [one[:-4] for one in empty]
-        self._struct = struct.Struct("<" + "".join(f"{len(head)}sf" for head in self._heads))
-        self._names = names
+
+def text(name: str, value: bytes) -> bytes:
+    """The entry of one text; what is before a short text depends on its length only, and is made once."""
+    size = len(value)
+    if size >= SHORT:
+        return entry(name, value)
+    head = _HEADS.get((name, size))
+    if head is None:
+        whole = entry(name, value)
+        head = _HEADS[name, size] = whole[: len(whole) - size]
+    return head + value
+
+
+class Floats:
+    """Entries of a fixed list of floats, all packed by one call: most of a purchase's features are such.
+
+    Args:
+        sizes: How many floats each feature has, by name.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        # An entry of floats ends with four bytes each; all before them never changes.
+        self._heads = {name: entry(name, [0.0] * size)[: -4 * size] for name, size in sizes.items()}
+        self._lists = frozenset(name for name, size in sizes.items() if size > 1)
+        self._struct = struct.Struct("<" + "".join(f"{len(self._heads[name])}s{size}f" for name, size in sizes.items()))
 
     def __call__(self, features: Mapping[str, Value]) -> bytes:
-        """The entries of the names; all have to be there."""
+        """The entries of the names; all have to be there.
+
+        Raises:
+            OverflowError: for a float beyond float32's range.
+        """
         flat: list[bytes | float] = []
-        for head, name in zip(self._heads, self._names, strict=True):
-            flat += (head, features[name])
+        for name, head in self._heads.items():
+            if name in self._lists:
+                flat += (head, *features[name])
+            else:
+                flat += (head, features[name])
         return self._struct.pack(*flat)
 
 
@@ -81,16 +117,20 @@ class Encoder:
     """Features to entries.
 
     Args:
-        floats: Names of scalar floats that every row has, encoded together.
+        floats: How many floats those features have that are the same in every row, which are encoded together.
     """
 
-    def __init__(self, floats: Sequence[str] = ()) -> None:
+    def __init__(self, floats: Mapping[str, int]) -> None:
         self._floats, self._packed = frozenset(floats), Floats(floats)
 
     def __call__(self, features: Mapping[str, Value]) -> bytes:
         """The entries of all features; those that are None are left out."""
-        rest = [entry(name, value) for name, value in features.items() if name not in self._floats]
-        return self._packed(features) + b"".join(rest)
+        packed = self._floats
+        parts = [self._packed(features)]
+        for name, value in features.items():
+            if name not in packed:
+                parts.append(text(name, value.encode()) if type(value) is str else entry(name, value))
+        return b"".join(parts)
 
 
 def decode(data: bytes) -> dict[str, list]:

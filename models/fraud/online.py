@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.fraud.history import LABEL_DELAY_DAYS, LONGEST, customer_names, merchant_names, moment
+from models.fraud.history import LABEL_DELAY_DAYS, LONGEST, PAST, customer_names, merchant_names, moment
 from models.fraud.online_history import LATE, OnlineHistory
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -51,7 +51,10 @@ class Purchases:
 
     Request, Answer = Purchase, Verdict
     most_bytes = 16 << 10
-    floats = ("amount", "distance_km", *customer_names(), *merchant_names())
+    floats = {
+        **dict.fromkeys(("amount", "distance_km", *customer_names(), *merchant_names()), 1),
+        **dict.fromkeys(("past_amount", "past_age"), PAST),
+    }
     hints = ("amount", "category", "channel", "device", "distance_km", *customer_names(), *merchant_names())
     remembers = True
 

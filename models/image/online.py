@@ -63,7 +63,7 @@ class Pictures:
 
     Request, Answer = Picture, Classified
     most_bytes = MOST_BYTES + (64 << 10)
-    floats = ("brightness", "contrast")
+    floats = {"brightness": 1, "contrast": 1}
     hints = ()
     remembers = False
 
