@@ -15,6 +15,7 @@ from serving import http
 from serving.app import App, Options
 
 v1 = tf.compat.v1
+WHOLE_LINE, LINE_NUMBER = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
 POLL = 0.05
 
 
@@ -32,7 +33,7 @@ def half_plus(path: Path, add: float = 2.0) -> Path:
         half, more = v1.get_variable("half", initializer=0.5), v1.get_variable("more", initializer=float(add))
         y, y3 = half * x + more, half * x + 3.0
         table = tf.lookup.StaticVocabularyTable(
-            tf.lookup.TextFileInitializer(asset_path, tf.string, 0, tf.int64, 1, delimiter="\t"), 1
+            tf.lookup.TextFileInitializer(asset_path, tf.string, WHOLE_LINE, tf.int64, LINE_NUMBER), 1
         )
         session.run([v1.global_variables_initializer(), v1.tables_initializer()])
         info = v1.saved_model.build_tensor_info
