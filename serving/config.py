@@ -55,7 +55,7 @@ class Batching:
         most: Rows of a batch.
         sizes: Sizes to pad to; empty for powers of two.
         enqueued: Full batches that may wait; more is refused as unavailable.
-        threads: Batches that run side by side; 0 for one a core.
+        threads: Batches that run side by side; 0 for one a core, and one core left to the event loop.
     """
 
     enabled: bool = True

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,12 +57,13 @@ class Engine:
         self.manager = Manager(self._make, self.metrics, poll_seconds, retries, retry_seconds, free_labels)
         self._prefer_lite, self._threads, self._warmup = prefer_lite, threads, warmup
         self._workers: Workers | None = None
+        self._freezing = threading.Lock()
 
     async def start(self, models: Sequence[Model]) -> None:
         """Loads what there is, and goes on looking for more. Models that do not load have a state that says why."""
         # On a few rows oneDNN's own set-up costs more than it saves; it is read when TensorFlow is imported.
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-        self._workers = Workers(self.batching.threads or len(os.sched_getaffinity(0)))
+        self._workers = Workers(self.batching.threads or max(1, len(os.sched_getaffinity(0)) - 1))
         await self.manager.start(models)
 
     async def reload(self, models: Sequence[Model]) -> None:
@@ -156,9 +158,12 @@ class Engine:
             servable.leave()
 
     def _make(self, *arguments: Any) -> Servable:
-        """Loads a version, in a thread; then the collector never looks at it again."""
-        servable = Servable(*arguments, self._threads, self._prefer_lite, self.batching if self._warmup else None)
-        gc.collect()
-        # A full collection over a graph's objects takes longer than a hundred answers.
-        gc.freeze()
-        return servable
+        """Loads a version, in a thread."""
+        with self._freezing:
+            if not gc.get_freeze_count():
+                import tensorflow  # noqa: F401 (what it brings stays for good)
+
+                gc.collect()
+                # A full collection over TensorFlow's objects takes longer than a hundred answers; a model has few.
+                gc.freeze()
+        return Servable(*arguments, self._threads, self._prefer_lite, self.batching if self._warmup else None)

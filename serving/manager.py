@@ -51,15 +51,15 @@ class Manager:
         """Loads what there is, and begins to look for more."""
         self._kept = {model.name: Kept(model) for model in models}
         if self._poll_seconds >= 0:
-            await self.poll(settle=0.0 if self._poll_seconds == 0 else versions.SETTLE)
+            await self.poll()
         if self._poll_seconds > 0:
             self._spawn(self._poll_forever())
 
-    async def poll(self, settle: float = versions.SETTLE) -> None:
+    async def poll(self) -> None:
         """Looks once, and loads and lets go of what the policies say."""
         async with self._lock:
             for kept in list(self._kept.values()):
-                await self._poll_model(kept, settle)
+                await self._poll_model(kept)
 
     async def reload(self, models: Sequence[Model]) -> None:
         """Changes what is served.
@@ -77,7 +77,7 @@ class Manager:
                 kept = self._kept.setdefault(model.name, Kept(model))
                 kept.model = model
                 kept.failed.clear()
-                await self._poll_model(kept, versions.SETTLE)
+                await self._poll_model(kept)
             for model in models:
                 self._check_loaded(self._kept[model.name])
 
@@ -160,8 +160,9 @@ class Manager:
             except Exception:
                 log.exception("looking for versions failed; it is tried again")
 
-    async def _poll_model(self, kept: Kept, settle: float) -> None:
-        found = await asyncio.to_thread(versions.complete, Path(kept.model.base_path), settle)
+    async def _poll_model(self, kept: Kept) -> None:
+        # Without another look to come there is nothing to wait for.
+        found = await asyncio.to_thread(versions.complete, Path(kept.model.base_path), max(self._poll_seconds, 0.0))
         wanted = kept.model.wanted(list(found))
         for version in wanted:
             if version not in kept.loaded and not self._closing:

@@ -14,6 +14,7 @@ from serving.signature import Call, Signature, Spec
 TAG = "serve"
 INIT = "__saved_model_init_op"
 INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
+ASSETS = "saved_model_assets"
 CALLER_RUNS = -1
 log = logging.getLogger(__name__)
 
@@ -64,15 +65,22 @@ class SavedModel:
         self.session.close()
 
     def _restore(self, path: Path) -> None:
-        from tensorflow.core.protobuf import saved_object_graph_pb2  # noqa: F401 (registers messages of the meta graph)
-
         saver = self.meta.saver_def
         variables = path / "variables" / "variables"
         if saver.restore_op_name and variables.with_suffix(".index").exists():
             self.session.run(saver.restore_op_name, {saver.filename_tensor_name: str(variables)})
-        assets = {one.tensor_info.name: str(path / "assets" / one.filename) for one in self.meta.asset_file_def}
+        assets = {one.tensor_info.name: str(path / "assets" / one.filename) for one in self._assets()}
         for operation in self._initialisers():
             self.session.run(operation, assets)
+
+    def _assets(self) -> Iterator[Any]:
+        from tensorflow.core.protobuf import meta_graph_pb2
+
+        yield from self.meta.asset_file_def
+        for packed in self.meta.collection_def[ASSETS].any_list.value if ASSETS in self.meta.collection_def else ():
+            asset = meta_graph_pb2.AssetFileDef()
+            packed.Unpack(asset)
+            yield asset
 
     def _initialisers(self) -> Iterator[str]:
         if INIT in self.meta.signature_def:
@@ -163,5 +171,7 @@ def _status(error: Any) -> str:
 
 
 def _first(error: Exception) -> str:
-    lines = str(getattr(error, "message", "") or error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """The line that says what is wrong, of a message that also tells where each operation was made."""
+    text = str(getattr(error, "message", "") or error)
+    lines = [line.strip() for line in text.rpartition("\nNode: ")[2].splitlines() if line.strip()]
+    return (lines[1] if "\nNode: " in text and len(lines) > 1 else lines[0]) if lines else type(error).__name__

@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-SETTLE = 1.0
 GRAPHS = ("saved_model.pb",)
 STATES = {"START": 10, "LOADING": 20, "AVAILABLE": 30, "UNLOADING": 40, "END": 50}
 
@@ -27,7 +26,7 @@ class State:
     message: str = ""
 
 
-def complete(base: Path, settle: float = SETTLE) -> dict[int, Path]:
+def complete(base: Path, settle: float) -> dict[int, Path]:
     """Folders of the versions that are whole: they hold a model, and nothing in them has changed for ``settle`` seconds.
 
     A copy under way changes all the time, whichever name it has, so it is never read half-written.
@@ -40,7 +39,7 @@ def complete(base: Path, settle: float = SETTLE) -> dict[int, Path]:
     for name in names:
         path = base / name
         changed = last_change(path)
-        if changed is not None and not time.time() - settle < changed <= time.time():
+        if changed is not None and not (settle and time.time() - settle < changed <= time.time()):
             found[int(name)] = path
     return found
 
