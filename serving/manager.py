@@ -52,6 +52,9 @@ class Manager:
         self._kept = {model.name: Kept(model) for model in models}
         if self._poll_seconds >= 0:
             await self.poll()
+            if self._poll_seconds > 0 and not all(kept.loaded or kept.states for kept in self._kept.values()):
+                await asyncio.sleep(self._poll_seconds)  # a version that was pushed a moment ago is whole by then
+                await self.poll()
         if self._poll_seconds > 0:
             self._spawn(self._poll_forever())
 
