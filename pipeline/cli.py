@@ -168,6 +168,21 @@ def neighbours(
 
 
 @app.command()
+def serve(
+    rest_port: Annotated[int, typer.Option(help="Port of REST; 0 for any.")] = 8501,
+    grpc_port: Annotated[int, typer.Option(help="Port of gRPC; 0 for any.")] = 8500,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    lite: Annotated[bool, typer.Option("--prefer-tflite", help="Let LiteRT answer the signatures it has.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Serves every pushed model by TensorFlow Serving's REST and gRPC interfaces, and what is pushed meanwhile."""
+    from pipeline import serve as serving
+
+    serving.serve(home, host, rest_port, grpc_port, lite, as_json)
+
+
+@app.command()
 def doctor(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """What this machine has, and what will and will not work here."""
     from pipeline import command

@@ -127,6 +127,10 @@ class Manager:
         """Whether a model of that name is to be served."""
         return name in self._kept
 
+    def loaded(self, name: str) -> list[int]:
+        """Versions that answer."""
+        return sorted(self._kept[name].loaded) if name in self._kept else []
+
     @property
     def ready(self) -> bool:
         """Whether there is something that answers, and nothing that should and does not."""

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -86,6 +88,7 @@ def test_a_swap_under_load_loses_nothing_and_frees_the_old(made, tmp_path):
         threads = [threading.Thread(target=load, args=(app,)) for _ in range(3)]
         for thread in threads:
             thread.start()
+        until(lambda: len(seen) > 20)
         for version in (2, 3):
             before = len(seen)
             push(made, tmp_path, version)
@@ -286,7 +289,7 @@ def test_the_batching_file(tmp_path):
                     "max_enqueued_batches { value: 7 }\nnum_batch_threads { value: 3 }\n"
                     "allowed_batch_sizes: 8\nallowed_batch_sizes: 24")  # fmt: skip
     found = config.batching(path)
-    assert found == Batching(True, 24, (8, 24), 7, 3)
+    assert found == Batching(most=24, sizes=(8, 24), enqueued=7, threads=3)
     assert [found.padded(n) for n in (1, 8, 9, 24, 25)] == [8, 8, 24, 24, 25]
     assert config.ignored(path) == ["batch_timeout_micros"]
     path.write_text("max_batch_size: { value: 6 }")
@@ -373,37 +376,41 @@ def port_of(process: subprocess.Popen) -> int:
     raise AssertionError("it ended")
 
 
-def test_sigterm_answers_what_is_under_way_and_kill_loses_nothing_that_a_restart_needs(made, tmp_path):
-    doors(tmp_path / "d" / "1")
-    push(made, tmp_path / "m", 2)
-    listed = " ".join(f'config {{ name: "{name}" base_path: "{tmp_path}/{name}" }}' for name in ("m", "d"))
-    (tmp_path / "config").write_text(f"model_config_list {{ {listed} }}")
-    words = ["--port=0", f"--rest_api_port={free_port()}", "--host=127.0.0.1", f"--model_config_file={tmp_path}/config"]
-    process = program(*words)
+@contextmanager
+def running(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen, int]]:
+    process = program(f"--rest_api_port={free_port()}", "--port=0", "--host=127.0.0.1", *words)
     try:
-        port = port_of(process)
-        until(lambda: httpx.get(f"http://127.0.0.1:{port}/v1/models/m").status_code == 200)
-        assert ask(port) == 3.0
+        yield process, port_of(process)
+    finally:
         process.kill()
         process.wait()
-        process = program(*words)
-        port = port_of(process)
-        assert ask(port) == 3.0
+
+
+def test_sigterm_answers_what_is_under_way(tmp_path):
+    doors(tmp_path / "1")
+    with running(tmp_path, "--model_name=m", f"--model_base_path={tmp_path}") as (process, port):
         answers = []
         body = {"signature_name": "slow", "instances": [1000]}
-        url = f"http://127.0.0.1:{port}/v1/models/d:predict"
+        url = f"http://127.0.0.1:{port}/v1/models/m:predict"
         asking = threading.Thread(target=lambda: answers.append(httpx.post(url, json=body, timeout=60)))
         asking.start()
-        time.sleep(0.3)
+        time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
         asking.join()
         assert answers[0].status_code == 200 and answers[0].json() == {"predictions": [1000.0]}
         assert process.wait(60) == 0
         with pytest.raises(httpx.ConnectError):
             ask(port)
-    finally:
-        process.kill()
-        process.wait()
+
+
+@pytest.mark.slow
+def test_killed_under_load_it_starts_again_with_the_same_version(made, tmp_path):
+    for version in (1, 2):
+        push(made, tmp_path, version)
+    for _ in range(2):
+        with running(tmp_path, "--model_name=m", f"--model_base_path={tmp_path}") as (process, port):
+            assert [ask(port) for _ in range(50)] == [3.0] * 50
+            process.kill()
 
 
 def free_port() -> int:
