@@ -89,14 +89,16 @@ def serve(
     ] = "",
     rate: Annotated[float, typer.Option(min=0, help="Requests a second that the gateway lets in; 0 for all.")] = 0.0,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that the model has for an answer.")] = 2.0,
+    lite: Annotated[bool, typer.Option("--prefer-tflite", help="Let LiteRT answer the signatures it has.")] = False,
     home: Home = DEFAULT_HOME,
+    as_json: Json = False,
 ) -> None:
-    """Serves the pushed models by TensorFlow Serving's API, and raw rows by the gateway, until stopped."""
+    """Serves pushed models by TensorFlow Serving's interfaces, and raw rows by the gateway; follows what is pushed."""
     from pipeline.serve import Asked
     from pipeline.serve import serve as start
 
-    ports = [None if one < 0 else one for one in (rest_port, grpc_port)]
-    start(Asked(cases or [], home, host, port if gateway else None, *ports, backend, rate, timeout))
+    ports = [port if gateway else None, *(None if one < 0 else one for one in (rest_port, grpc_port))]
+    start(Asked(cases or [], home, host, *ports, backend, rate, timeout, lite), as_json)
 
 
 @app.command()

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,10 @@ class Asked:
     backend: str
     rate: float
     timeout: float
+    lite: bool
 
 
-def serve(asked: Asked) -> None:
+def serve(asked: Asked, as_json: bool) -> None:
     """Serves until it is told to stop.
 
     Raises:
@@ -45,25 +45,22 @@ def serve(asked: Asked) -> None:
     """
     from serving import http
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    http.run(_serve(asked))
+    http.run(_serve(asked, as_json))
 
 
-async def _serve(asked: Asked) -> None:
+async def _serve(asked: Asked, as_json: bool) -> None:
     from serving.app import Options as ServerOptions
     from serving.scoring import Options
     from serving.stack import Place, Settings, Stack
 
-    runtime, names = runtimes.local(asked.home), _servable(asked)
-    folders = {name: Path(runtime.versions(name)) for name in names}
-    cases = {
-        name: Place(find(name).load("online").online(), folders[name], folders[name].parent / "online") for name in names
-    }
+    folders = {name: _versions(asked, name) for name in _servable(asked)}
+    cases = {name: Place(_online(asked, name), path, path.parent / "online") for name, path in folders.items()}
     write_config(asked.home)
     settings = Settings(
         cases,
-        ServerOptions(host=asked.host, rest_port=asked.rest_port, grpc_port=asked.grpc_port),
+        ServerOptions(host=asked.host, rest_port=asked.rest_port, grpc_port=asked.grpc_port, prefer_lite=asked.lite),
         asked.host,
         asked.port,
         asked.backend,
@@ -77,8 +74,9 @@ async def _serve(asked: Asked) -> None:
         running = asked.home / RUNNING
         try:
             await stack.start()
-            running.write_text(json.dumps(_told(asked, stack), indent=1))
-            _announce(json.loads(running.read_text()))
+            told = _told(asked, stack)
+            running.write_text(json.dumps(told, indent=1))
+            _announce(told, stack, as_json)
             await stopped.wait()
         finally:
             running.unlink(missing_ok=True)
@@ -86,14 +84,23 @@ async def _serve(asked: Asked) -> None:
 
 
 def _servable(asked: Asked) -> list[str]:
-    runtime = runtimes.local(asked.home)
-    names = [find(name).name for name in asked.cases] or list(CASES)
-    there = [name for name in names if rollout.versions(Path(runtime.versions(name))) and find(name).has("online")]
-    if missing := [name for name in asked.cases if name not in there]:
-        raise ValueError(f"There is no pushed {missing[0]} under {asked.home}; `showcase run {missing[0]}` makes one.")
+    """The cases asked for, or all: one that is pushed for the first time later is served then."""
+    there = [name for name in CASES if rollout.versions(_versions(asked, name))]
+    if missing := [find(name).name for name in asked.cases if name not in there]:
+        raise ValueError(f"No {missing[0]} has been pushed under {asked.home}; `showcase run {missing[0]}` makes one.")
     if not there:
-        raise ValueError(f"There is no pushed model under {asked.home}; `showcase demo` makes them.")
-    return there
+        raise ValueError(f"Nothing has been pushed under {asked.home}; `showcase demo --home {asked.home}` makes models.")
+    return list(asked.cases) or list(CASES)
+
+
+def _versions(asked: Asked, name: str) -> Path:
+    return Path(runtimes.local(asked.home).versions(name))
+
+
+def _online(asked: Asked, name: str) -> Any:
+    """The case's part of the gateway; None where it has none, or nothing to answer with."""
+    there = find(name).has("online") and rollout.versions(_versions(asked, name))
+    return find(name).load("online").online() if there else None
 
 
 def _told(asked: Asked, stack: Any) -> dict[str, Any]:
@@ -103,12 +110,20 @@ def _told(asked: Asked, stack: Any) -> dict[str, Any]:
                    "grpc": stack.app.grpc_port or None if stack.app else None}  # fmt: skip
 
 
-def _announce(told: dict[str, Any]) -> None:
-    console = Console(stderr=True)
-    for name in ("gateway", "rest", "grpc"):
-        if told[name]:
-            scheme = "" if name == "grpc" else "http://"
-            console.print(f"{name:8} {scheme}{told['host']}:{told[name]}", highlight=False)
+def _announce(told: dict[str, Any], stack: Any, as_json: bool) -> None:
+    """Says where things are, on standard output, once all of it answers."""
+    address = {name: f"{told['host']}:{told[name]}" for name in ("gateway", "rest", "grpc") if told[name]}
+    urls = {name: at if name == "grpc" else f"http://{at}" for name, at in address.items()}
+    versions = stack.loaded()
+    if as_json:
+        print(json.dumps({**urls, "models": versions}), flush=True)
+        return
+    console = Console(highlight=False)
+    for name, version in versions.items():
+        console.print(f"{name} version {version}", soft_wrap=True)
+    for name, url in urls.items():
+        console.print(f"{name:8} {url}", soft_wrap=True)
+    console.print("Ctrl-C drains and ends", soft_wrap=True)
 
 
 def seed(home: Path, case: str, online: Any) -> int:

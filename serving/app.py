@@ -32,7 +32,7 @@ class Options:
         batching: How requests are run together.
         poll: Seconds between looks at the models' folders.
         prefer_lite: Whether LiteRT answers the signatures it has.
-        threads: Threads inside an operation; 0 for TensorFlow's choice.
+        threads: Threads inside an operation; 0 for one a core.
         retries: How often a version that did not load is tried again.
         retry_seconds: How long between.
         free_labels: Whether labels may name what is not loaded.
@@ -55,7 +55,7 @@ class Options:
     batching: Batching = field(default_factory=Batching)
     poll: float = 1.0
     prefer_lite: bool = False
-    threads: int = 0
+    threads: int = 1
     retries: int = 5
     retry_seconds: float = 60.0
     free_labels: bool = False

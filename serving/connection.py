@@ -75,6 +75,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.over:
             return
+        headers = self.headers if self.in_head else None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -83,14 +84,14 @@ class Connection(asyncio.Protocol):
             if not self.over:
                 self._refuse(self.refusal or Refused(400, f"Malformed HTTP: {error}"))
         else:
-            self._watch(len(data))
+            if self.in_head and self.headers is headers:
+                self.head_bytes += len(data)
+            self._watch()
 
-    def _watch(self, size: int) -> None:
+    def _watch(self) -> None:
         """Bounds a header that does not end, of which the parser tells nothing, and requests that wait."""
-        if self.in_head:
-            self.head_bytes += size
-            if self.head_bytes > 2 * MAX_HEAD:
-                self._refuse(Refused(431, f"Headers are larger than {MAX_HEAD} bytes."))
+        if self.in_head and self.head_bytes > 2 * MAX_HEAD:
+            self._refuse(Refused(431, f"Headers are larger than {MAX_HEAD} bytes."))
         if len(self.queue) >= PIPELINED and not self.held:
             self.held = True
             self.transport.pause_reading()

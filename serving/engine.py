@@ -32,7 +32,7 @@ class Engine:
         batching: Batching | None = None,
         poll_seconds: float = 1.0,
         prefer_lite: bool = False,
-        threads: int = 0,
+        threads: int = 1,
         retries: int = 5,
         retry_seconds: float = 60.0,
         free_labels: bool = False,
@@ -45,7 +45,7 @@ class Engine:
             batching: How requests are run together.
             poll_seconds: How often folders are looked at; 0 for at the start only, negative for never.
             prefer_lite: Whether ``model.tflite`` answers the signatures it has.
-            threads: Threads inside an operation; 0 for TensorFlow's own choice.
+            threads: Threads inside an operation; 0 for one a core. Batches run side by side, and idle threads spin.
             retries: How often a version that did not load is tried again.
             retry_seconds: How long between.
             free_labels: Whether a label may name a version that is not loaded.

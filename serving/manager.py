@@ -52,6 +52,9 @@ class Manager:
         self._kept = {model.name: Kept(model) for model in models}
         if self._poll_seconds >= 0:
             await self.poll()
+            if self._poll_seconds > 0 and not all(kept.loaded or kept.states for kept in self._kept.values()):
+                await asyncio.sleep(self._poll_seconds)  # a version that was pushed a moment ago is whole by then
+                await self.poll()
         if self._poll_seconds > 0:
             self._spawn(self._poll_forever())
 
@@ -123,6 +126,10 @@ class Manager:
     def knows(self, name: str) -> bool:
         """Whether a model of that name is to be served."""
         return name in self._kept
+
+    def loaded(self, name: str) -> list[int]:
+        """Versions that answer."""
+        return sorted(self._kept[name].loaded) if name in self._kept else []
 
     @property
     def ready(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from serving.errors import ServingError
+from serving.inlining import inline
 from serving.signature import Call, Signature, Spec
 
 TAG = "serve"
@@ -30,8 +31,8 @@ class SavedModel:
         signatures: By name.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        """Loads.
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        """Loads; ``threads`` is how many may share one operation.
 
         Raises:
             ServingError: if it cannot be loaded, saying why.
@@ -42,12 +43,10 @@ class SavedModel:
         graph = tf.Graph()
         with graph.as_default():
             try:
-                tf.import_graph_def(self.meta.graph_def, name="")
+                tf.import_graph_def(inline(self.meta), name="")
             except ValueError as error:
                 raise ServingError("INVALID_ARGUMENT", f"The graph of {path} cannot be read: {_first(error)}") from None
-            config = tf.compat.v1.ConfigProto(
-                inter_op_parallelism_threads=max(threads, 1) + 1, intra_op_parallelism_threads=threads
-            )
+            config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=2, intra_op_parallelism_threads=threads)
             self.session = tf.compat.v1.Session(graph=graph, config=config)
             try:
                 self._restore(path)

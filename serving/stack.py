@@ -27,12 +27,12 @@ class Place:
     """Where a case lies.
 
     Attributes:
-        online: Its part of the gateway.
+        online: Its part of the gateway; None where only the model server knows it.
         versions: Its folder of versions.
         folder: Its logs and its memory.
     """
 
-    online: Online
+    online: Online | None
     versions: Path
     folder: Path
 
@@ -101,6 +101,7 @@ class Stack:
         scorers = {
             name: Scorer(name, at.online, self._backend, at.versions, at.folder, settings.options, metrics)
             for name, at in settings.cases.items()
+            if at.online is not None
         }
         for name, scorer in scorers.items():
             if scorer.store.is_new:
@@ -111,6 +112,11 @@ class Stack:
         most = max(scorer.online.most_bytes for scorer in scorers.values()) + (64 << 10)
         self._listening = await http.serve(self.gateway, settings.host, settings.port, max_body=most)
         self.port = self._listening.port
+
+    def loaded(self) -> dict[str, int]:
+        """The newest version that the model server answers with, by case; empty where the backend is elsewhere."""
+        names = [name for name in self.settings.cases if self.app and self.app.engine.manager.loaded(name)]
+        return {name: self.app.engine.servable(name).version for name in names}
 
     async def close(self) -> None:
         """Answers what is under way, then lets go of everything, the memory last."""

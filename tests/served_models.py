@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,14 @@ def predict(model: str, inputs: Mapping[str, Any], signature: str = "", version:
     for name, value in inputs.items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
     return request
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    """Waits for something to become true."""
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends, "it did not come true"
+        time.sleep(0.01)
 
 
 @contextmanager

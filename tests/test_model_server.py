@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from prometheus_client.parser import text_string_to_metric_families
-from served_models import POLL, doors, half_plus, predict, serving, warm
+from served_models import POLL, doors, half_plus, predict, serving, until, warm
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -495,6 +495,7 @@ def test_warm_up_requests_run_before_a_version_serves_and_a_bad_one_keeps_it_out
     warm(half_plus(tmp_path / "m" / "2"), 4.0, column="wrong")
     model = Model("m", str(tmp_path / "m"), "all")
     with serving(Options([model], grpc_port=None, rest_port=0, poll=POLL)) as app:
+        until(lambda: len(app.engine.states("m")) == 2 and app.engine.states("m")[0].state == "END")
         assert app.engine.servable("m").version == 1 and app.engine.servable("m").warmed == 1
         states = {one.version: (one.state, one.code) for one in app.engine.states("m")}
         assert states == {1: ("AVAILABLE", "OK"), 2: ("END", "INVALID_ARGUMENT")}
