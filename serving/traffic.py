@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,7 +133,7 @@ class Sender:
             seconds: How long; 0 for to the end of the bodies.
         """
         began, stream = time.perf_counter(), iter(bodies)
-        self._due = deque([began])
+        self._due = began
         clients = (self._client(stream, rate, began, seconds) for _ in range(connections))
         await asyncio.gather(*clients)
         self.report.seconds = time.perf_counter() - began
@@ -141,24 +141,31 @@ class Sender:
 
     async def _client(self, stream: Iterable[bytes], rate: float, began: float, seconds: float) -> None:
         connection = await self._connected()
-        for body in stream:
-            due = time.perf_counter()
-            if rate:
-                due = self._due[0]
-                self._due[0] += 1 / rate
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            if seconds and due - began >= seconds:
-                break
-            self.report.sent += 1
-            try:
-                if connection.transport.is_closing():
-                    connection = await self._connected()
-                status, answer = await connection.ask(self._head, body)
-                self._take(body, status, answer, time.perf_counter() - due)
-            except OSError as error:
-                self._refused(0, str(error))
-                await asyncio.sleep(0.05)
-        connection.transport.close()
+        try:
+            for body in stream:
+                due = time.perf_counter()
+                if rate:
+                    due = self._due
+                    self._due += 1 / rate
+                    await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                if seconds and due - began >= seconds:
+                    break
+                connection = await self._ask(connection, body, due)
+        finally:
+            connection.transport.close()
+
+    async def _ask(self, connection: Connection, body: bytes, due: float) -> Connection:
+        """Sends one body; the connection for the next."""
+        self.report.sent += 1
+        try:
+            if connection.transport.is_closing():
+                connection = await self._connected()
+            status, answer = await connection.ask(self._head, body)
+            self._take(body, status, answer, time.perf_counter() - due)
+        except OSError as error:
+            self._refused(0, str(error))
+            await asyncio.sleep(0.05)
+        return connection
 
     async def _connected(self) -> Connection:
         return (await asyncio.get_running_loop().create_connection(Connection, self.host, self.port))[1]
