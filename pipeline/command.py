@@ -108,8 +108,22 @@ def status(case: str | None, home: Path, as_json: bool) -> None:
             console.print(f"  no run yet; `showcase run {name}` makes the first")
             continue
         console.print(f"  served    {_served(home, name, runs)}", highlight=False, soft_wrap=True)
+        console.print(f"  answers   {_answering(home, name)}", highlight=False, soft_wrap=True)
         last = f"{runs[-1].id}: {runs[-1].state}: {runs[-1].reason}"
         console.print(f"  last run  {last}", highlight=False, soft_wrap=True)
+
+
+def _answering(home: Path, case: str) -> str:
+    """The versions that the rollout names, and where they are served."""
+    from pipeline import rollouts
+    from serving import rollout
+
+    folder = Path(runtimes.local(home).versions(case))
+    if not rollout.versions(folder):
+        return "nothing"
+    there = rollouts.running(home)
+    where = f"at {there['host']}:{there['gateway'] or there['rest'] or there['grpc']}" if there else "no server is running"
+    return f"{rollouts.told(folder, rollout.read(folder))}; {where}"
 
 
 def _served(home: Path, case: str, runs: list[store.Run]) -> str:

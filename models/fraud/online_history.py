@@ -1,19 +1,36 @@
 """The definitions of ``history.py`` for one purchase at a time, from bounded state in memory."""
 
+import math
+import struct
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
-from models.fraud.history import DAY, LABEL_DELAY_DAYS, LONGEST, PAST, RISK_PRIOR, SECOND, UNIT, WINDOWS, moment, units
+from models.fraud.history import (
+    DAY,
+    LABEL_DELAY_DAYS,
+    LONGEST,
+    PAST,
+    RISK_PRIOR,
+    SECOND,
+    UNIT,
+    WINDOWS,
+    customer_names,
+    merchant_names,
+    moment,
+)
 
 # A purchase may come this much after a younger one of its customer or merchant and still see its whole past.
 LATE = DAY
 # Forgetting a row costs a shift of the whole list, so it waits until there are this many.
 BATCH = 64
+CUSTOMER = customer_names()[:-1]
+MERCHANT = merchant_names()
+FORMS = [struct.Struct(f"<{count}f") for count in range(2 + 2 * len(WINDOWS) + PAST)]
 
 
 class OnlineHistory:
@@ -59,45 +76,68 @@ class OnlineHistory:
     ) -> None:
         """Takes a purchase's label, once, however late; it counts from the day after ``label_time``, never before."""
         if is_fraud:
-            self._merchants[merchant_id].frauds[moment(event_time) // DAY][moment(label_time) // DAY] += 1
+            self._merchants[merchant_id].label(moment(event_time) // DAY, moment(label_time) // DAY)
+
+    def state(self) -> dict[str, Any]:
+        """Everything remembered, as values that JSON keeps exactly."""
+        return {
+            "customers": {name: [one.keys, one.purchases] for name, one in self._customers.items()},
+            "merchants": {name: one.state() for name, one in self._merchants.items()},
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes what :meth:`state` gave, in place of what is remembered of the same customers and merchants."""
+        for name, (keys, purchases) in state["customers"].items():
+            self._customers[name] = _Customer.of(keys, purchases)
+        for name, (counts, frauds) in state["merchants"].items():
+            self._merchants[name] = _Merchant.of(counts, frauds)
 
 
 class _Customer:
-    """Purchases sorted by (time, id); ``totals[i]`` is the sum of units before purchase i, from an arbitrary origin."""
+    """Purchases sorted by (time, id), as (amount, merchant, units); ``totals[i]`` is the sum of units before purchase i,
+    from an arbitrary origin."""
 
     def __init__(self) -> None:
         self.keys: list[tuple[int, str]] = []
-        self.purchases: list[tuple[float, str]] = []
+        self.purchases: list[tuple[float, str, int]] = []
         self.totals: list[int] = [0]
+
+    @staticmethod
+    def of(keys: Iterable[tuple[int, str]], purchases: Iterable[tuple[float, str, int]]) -> "_Customer":
+        one = _Customer()
+        one.keys, one.purchases = [(time, name) for time, name in keys], [tuple(purchase) for purchase in purchases]
+        for purchase in one.purchases:
+            one.totals.append(one.totals[-1] + purchase[2])
+        return one
 
     def features(self, key: tuple[int, str]) -> dict[str, Any]:
         time, end = key[0], bisect_left(self.keys, key)
-        columns: dict[str, Any] = {}
-        for w in WINDOWS:
-            start = bisect_left(self.keys, (time - w * DAY, ""))
-            columns[f"customer_count_{w}d"] = float(end - start)
-            columns[f"customer_amount_{w}d"] = _float32((self.totals[end] - self.totals[start]) / UNIT)
+        start = max(end - PAST, 0)
         gap = time - self.keys[end - 1][0] if end else LONGEST
-        columns["seconds_since_last"] = _float32(min(gap, LONGEST) / SECOND)
-        return columns | self._past(time, max(end - PAST, 0), end)
-
-    def _past(self, time: int, start: int, end: int) -> dict[str, Any]:
-        there, pad = self.purchases[start:end], PAST - (end - start)
+        numbers = [min(gap, LONGEST) / SECOND]
+        for w in WINDOWS:
+            first = bisect_left(self.keys, (time - w * DAY, ""))
+            numbers += (end - first, (self.totals[end] - self.totals[first]) / UNIT)
+        numbers += [(time - past) / SECOND for past, _ in self.keys[start:end]]
+        since, *rest = _float32(numbers)
+        count, there, pad = 2 * len(WINDOWS), self.purchases[start:end], PAST - (end - start)
         return {
-            "past_amount": [0.0] * pad + [amount for amount, _ in there],
-            "past_age": [0.0] * pad + [_float32((time - past) / SECOND) for past, _ in self.keys[start:end]],
-            "past_merchant": [""] * pad + [merchant for _, merchant in there],
+            **dict(zip(CUSTOMER, rest, strict=False)),
+            "seconds_since_last": since,
+            "past_amount": [0.0] * pad + [purchase[0] for purchase in there],
+            "past_age": [0.0] * pad + rest[count:],
+            "past_merchant": [""] * pad + [purchase[1] for purchase in there],
             "past_length": end - start,
         }
 
     def add(self, key: tuple[int, str], amount: float | None, merchant: str) -> bool:
-        amount = float("nan") if amount is None else amount
+        amount = amount if amount is not None and math.isfinite(amount) else 0.0
         place = bisect_left(self.keys, key)
         if self.keys[place : place + 1] == [key]:
             return False
+        number = round(amount * UNIT)
         self.keys.insert(place, key)
-        self.purchases.insert(place, (_float32(np.nan_to_num(amount, posinf=0.0, neginf=0.0)), merchant))
-        number = int(units(amount))
+        self.purchases.insert(place, (*_float32([amount]), merchant, number))
         self.totals[place + 1 :] = [
             self.totals[place] + number,
             *(total + number for total in self.totals[place + 1 :]),
@@ -107,6 +147,8 @@ class _Customer:
 
     def _forget(self) -> None:
         latest = self.keys[-1][0] - LATE
+        if len(self.keys) < BATCH + PAST or self.keys[BATCH - 1][0] >= latest - LONGEST:
+            return
         old = min(bisect_left(self.keys, (latest - LONGEST, "")), bisect_left(self.keys, (latest, "")) - PAST)
         if old >= BATCH:
             del self.keys[:old], self.purchases[:old], self.totals[:old]
@@ -118,20 +160,47 @@ class _Merchant:
     def __init__(self) -> None:
         self.counts: Counter[int] = Counter()
         self.frauds: defaultdict[int, Counter[int]] = defaultdict(Counter)
+        # All purchases of a day ask for the same: the day asked last, and its answer until one of its days changes.
+        self._asked, self._answer = (0, 0), {}
+
+    def state(self) -> list[list]:
+        frauds = [[day, label, count] for day, labels in self.frauds.items() for label, count in labels.items()]
+        return [[[day, count] for day, count in self.counts.items()], frauds]
+
+    @staticmethod
+    def of(counts: Iterable[tuple[int, int]], frauds: Iterable[tuple[int, int, int]]) -> "_Merchant":
+        one = _Merchant()
+        one.counts.update(dict(counts))
+        for day, label, count in frauds:
+            one.frauds[day][label] = count
+        return one
 
     def features(self, day: int, delay: int) -> dict[str, float]:
-        columns, last = {}, day - delay
+        if self._asked != (day, delay) or not self._answer:
+            self._asked, self._answer = (day, delay), self._features(day, delay)
+        return self._answer
+
+    def _features(self, day: int, delay: int) -> dict[str, float]:
+        numbers, last = [], day - delay
         for w in WINDOWS:
             days = range(last - w, last)
             count = sum(self.counts[d] for d in days if d in self.counts)
             frauds = (self.frauds[d].items() for d in days if d in self.frauds)
             known = sum(number for labels in frauds for label, number in labels if label < day)
-            columns[f"merchant_count_{w}d"] = _float32(count)
-            columns[f"merchant_risk_{w}d"] = _float32(known / (count + RISK_PRIOR))
-        return columns
+            numbers += (count, known / (count + RISK_PRIOR))
+        return dict(zip(MERCHANT, _float32(numbers), strict=True))
+
+    def _changed(self, day: int) -> None:
+        if day < self._asked[0] - self._asked[1]:
+            self._answer = {}
+
+    def label(self, day: int, known: int) -> None:
+        self.frauds[day][known] += 1
+        self._changed(day)
 
     def add(self, day: int, delay: int) -> None:
         self.counts[day] += 1
+        self._changed(day)
         kept = (LONGEST + LATE) // DAY + delay
         if len(self.counts) >= kept + BATCH:
             newest = max(self.counts)
@@ -140,5 +209,10 @@ class _Merchant:
                     del days[old]
 
 
-def _float32(number: float) -> float:
-    return float(np.float32(number))
+def _float32(numbers: list[float]) -> tuple[float, ...] | list[float]:
+    """Rounded to float32, all at once: NumPy takes as long for each."""
+    form = FORMS[len(numbers)]
+    try:
+        return form.unpack(form.pack(*numbers))
+    except OverflowError:
+        return [float(number) for number in np.array(numbers, np.float32)]

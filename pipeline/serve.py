@@ -1,0 +1,141 @@
+"""The command that serves: model server and gateway in one process, until told to stop."""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from models import spans
+from models.catalog import CASES, find
+from pipeline import runtime as runtimes
+from pipeline import store
+from pipeline.rollouts import RUNNING, write_config
+from serving import rollout
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What ``showcase serve`` was asked for; ports of 0 are any free ones, None for none."""
+
+    cases: Sequence[str]
+    home: Path
+    host: str
+    port: int | None
+    rest_port: int | None
+    grpc_port: int | None
+    backend: str
+    rate: float
+    timeout: float
+    lite: bool
+
+
+def serve(asked: Asked, as_json: bool) -> None:
+    """Serves until it is told to stop.
+
+    Raises:
+        ValueError: if there is nothing to serve.
+        OSError: if a port or a folder cannot be had.
+    """
+    from serving import http
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    http.run(_serve(asked, as_json))
+
+
+async def _serve(asked: Asked, as_json: bool) -> None:
+    from serving.app import Options as ServerOptions
+    from serving.scoring import Options
+    from serving.stack import Place, Settings, Stack
+
+    folders = {name: _versions(asked, name) for name in _servable(asked)}
+    cases = {name: Place(_online(asked, name), path, path.parent / "online") for name, path in folders.items()}
+    write_config(asked.home)
+    settings = Settings(
+        cases,
+        ServerOptions(host=asked.host, rest_port=asked.rest_port, grpc_port=asked.grpc_port, prefer_lite=asked.lite),
+        asked.host,
+        asked.port,
+        asked.backend,
+        Options(timeout=asked.timeout, rate=asked.rate),
+        lambda name, scorer: seed(asked.home, name, scorer.online),
+    )
+    with store.alone(asked.home / "serve.lock", "server"):
+        stack, stopped = Stack(settings), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        running = asked.home / RUNNING
+        try:
+            await stack.start()
+            told = _told(asked, stack)
+            running.write_text(json.dumps(told, indent=1))
+            _announce(told, stack, as_json)
+            await stopped.wait()
+        finally:
+            running.unlink(missing_ok=True)
+            await stack.close()
+
+
+def _servable(asked: Asked) -> list[str]:
+    """The cases asked for, or all: one that is pushed for the first time later is served then."""
+    there = [name for name in CASES if rollout.versions(_versions(asked, name))]
+    if missing := [find(name).name for name in asked.cases if name not in there]:
+        raise ValueError(f"No {missing[0]} has been pushed under {asked.home}; `showcase run {missing[0]}` makes one.")
+    if not there:
+        raise ValueError(f"Nothing has been pushed under {asked.home}; `showcase demo --home {asked.home}` makes models.")
+    return list(asked.cases) or list(CASES)
+
+
+def _versions(asked: Asked, name: str) -> Path:
+    return Path(runtimes.local(asked.home).versions(name))
+
+
+def _online(asked: Asked, name: str) -> Any:
+    """The case's part of the gateway; None where it has none, or nothing to answer with."""
+    there = find(name).has("online") and rollout.versions(_versions(asked, name))
+    return find(name).load("online").online() if there else None
+
+
+def _told(asked: Asked, stack: Any) -> dict[str, Any]:
+    host = "127.0.0.1" if asked.host in ("0.0.0.0", "::") else asked.host
+    told = {"pid": os.getpid(), "host": host, "gateway": stack.port if stack.gateway else None}
+    return told | {"rest": stack.app.rest_port or None if stack.app else None,
+                   "grpc": stack.app.grpc_port or None if stack.app else None}  # fmt: skip
+
+
+def _announce(told: dict[str, Any], stack: Any, as_json: bool) -> None:
+    """Says where things are, on standard output, once all of it answers."""
+    address = {name: f"{told['host']}:{told[name]}" for name in ("gateway", "rest", "grpc") if told[name]}
+    urls = {name: at if name == "grpc" else f"http://{at}" for name, at in address.items()}
+    versions = stack.loaded()
+    if as_json:
+        print(json.dumps({**urls, "models": versions}), flush=True)
+        return
+    console = Console(highlight=False)
+    for name, version in versions.items():
+        console.print(f"{name} version {version}", soft_wrap=True)
+    for name, url in urls.items():
+        console.print(f"{name:8} {url}", soft_wrap=True)
+    console.print("Ctrl-C drains and ends", soft_wrap=True)
+
+
+def seed(home: Path, case: str, online: Any) -> int:
+    """Puts the raw spans of the case's last pushed run into a memory; returns the number of rows."""
+    pushed = [run for run in store.runs(runtimes.local(home).metadata, case) if run.state == "pushed"]
+    if not pushed or not online.remembers:
+        return 0
+    facts = pushed[-1].facts
+    found = spans.window(Path(facts["source"]), *_window(facts["spans"]))
+    return online.seed(map(str, found.values()), json.loads(facts["settings"])["data"])
+
+
+def _window(text: str) -> tuple[int, int]:
+    first, last = text.split(":")
+    return int(first), int(last)

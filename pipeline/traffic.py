@@ -1,0 +1,132 @@
+"""The command that sends traffic to a gateway and says what came of it."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from models.catalog import find
+from pipeline import rollouts, store
+from pipeline import runtime as runtimes
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """What ``showcase traffic`` was asked for."""
+
+    case: str
+    home: Path
+    data: str | None
+    first: int
+    last: int
+    drift: Sequence[str]
+    rate: float
+    seconds: float
+    connections: int
+    address: str
+    labels: bool
+
+
+def traffic(asked: Replay, as_json: bool) -> int:
+    """Sends the case's rows to the gateway; returns 1 if any request had no right answer.
+
+    Raises:
+        ValueError: if there is no gateway or no data.
+    """
+    from serving import http
+
+    case = find(asked.case)
+    if not case.has("traffic"):
+        raise ValueError(f"{asked.case} has no traffic: its package has no traffic.py.")
+    host, port = _address(asked)
+    report, labelled = http.run(_send(asked, case.load("traffic"), host, port))
+    plain = report.plain() | {"labels": labelled}
+    if as_json:
+        print(json.dumps(plain, indent=1))
+    else:
+        _print(plain)
+    return int(report.failed > 0 or not report.sent)
+
+
+def _address(asked: Replay) -> tuple[str, int]:
+    if asked.address:
+        host, _, port = asked.address.removeprefix("http://").rpartition(":")
+        if not port.isdigit():
+            raise ValueError(f"--gateway takes HOST:PORT, not '{asked.address}'.")
+        return host, int(port)
+    there = rollouts.running(asked.home)
+    if not there or not there["gateway"]:
+        raise ValueError(f"No gateway of {asked.home} is running; `showcase serve --home {asked.home}` starts one.")
+    return there["host"], there["gateway"]
+
+
+async def _send(asked: Replay, module: Any, host: str, port: int) -> tuple[Any, int]:
+    from serving.traffic import Sender
+
+    rows, waiting, answered = await asyncio.to_thread(_begun, _rows(asked, module)), {}, []
+    ids: set[str] = set()
+
+    def check(answer: dict[str, Any]) -> str | None:
+        again = answer["prediction_id"] in ids
+        ids.add(answer["prediction_id"])
+        return "a prediction id that was there before" if again else module.check(answer)
+
+    def bodies() -> Iterator[bytes]:
+        for body, label in rows:
+            data = orjson.dumps(body)
+            if asked.labels and label is not None:
+                waiting[data] = label
+            yield data
+
+    def seen(data: bytes, answer: dict[str, Any]) -> None:
+        if data in waiting:
+            answered.append(orjson.dumps({"prediction_id": answer["prediction_id"], **waiting.pop(data)}))
+
+    sender = Sender(host, port, f"/v1/{asked.case}/score", check, seen)
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("sending", total=asked.seconds or None)
+        work = asyncio.ensure_future(sender.run(bodies(), asked.rate, asked.connections, asked.seconds))
+        while not work.done():
+            await asyncio.wait({work}, timeout=0.5)
+            done = sender.report
+            bad = sum(done.wrong.values()) + done.statuses.total() - done.statuses[200]
+            bar.update(task, completed=done.sent / (asked.rate or 1), description=f"{done.sent} sent, {bad} failed")
+        report = work.result()
+    labels = await Sender(host, port, "/labels", lambda answer: None).run(answered, 0, asked.connections)
+    return report, labels.statuses[200]
+
+
+def _begun(rows: Iterator[Any]) -> Iterator[Any]:
+    """The rows, the first of them there: to make data takes long, and the clock of the requests must not run yet."""
+    first = next(rows, None)
+    return rows if first is None else chain([first], rows)
+
+
+def _rows(asked: Replay, module: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    pushed = [run for run in store.runs(runtimes.local(asked.home).metadata, asked.case) if run.state == "pushed"]
+    settings = find(asked.case).configured({})["data"]
+    if pushed:
+        settings = settings | json.loads(pushed[-1].facts["settings"])["data"]
+    source = pushed[-1].facts["source"] if pushed else ""
+    cache = asked.home / "data"
+    return module.requests(asked.data, source, cache, asked.first, asked.last, asked.drift, settings)
+
+
+def _print(plain: dict[str, Any]) -> None:
+    console = Console()
+    times = ", ".join(f"{name} {value:.2f}" for name, value in plain["milliseconds"].items())
+    console.print(f"{plain['sent']} requests in {plain['seconds']:.1f} s, {plain['rate']:.0f}/s, {plain['failed']} failed",
+                  highlight=False)  # fmt: skip
+    console.print(f"milliseconds: {times or 'none'}", highlight=False)
+    for name in ("statuses", "versions", "decisions", "wrong", "refusals"):
+        if plain[name]:
+            parts = ", ".join(f"{key}: {value}" for key, value in plain[name].items())
+            console.print(f"{name}: {parts}", highlight=False, soft_wrap=True)
+    console.print(f"{plain['labels']} labels kept", highlight=False)

@@ -1,0 +1,74 @@
+"""What an HTTP handler takes and gives, whoever carries it; and an answer's bytes."""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cache
+from http import HTTPStatus
+
+BODILESS = (204, 304)
+PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, whole. ``path`` is decoded, ``query`` is not; names of ``headers`` are lower-case."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Response:
+    """One answer; length, date and connection headers are added on the way out."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def failure(status: int, message: str) -> Response:
+    """An error as JSON: ``{"error": message}``."""
+    return Response(status, json.dumps({"error": message}).encode())
+
+
+async def answered(handler: Handler, request: Request) -> Response:
+    """The handler's answer, or a 500 that tells the client nothing of the exception, which is logged."""
+    try:
+        response = await handler(request)
+        for name, value in (("", response.content_type), *response.headers):
+            if not (name + value).isprintable() or not (name + value).isascii():
+                raise ValueError(f"the header {name or 'content-type'!r} cannot be sent")
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return failure(500, "The server failed to answer; its log says why.")
+    return response
+
+
+@cache
+def _line(status: int, content_type: str) -> bytes:
+    return f"HTTP/1.1 {status} {PHRASES.get(status, 'Unknown')}\r\ncontent-type: {content_type}".encode("latin-1")
+
+
+def encoded(request: Request | None, response: Response, keep: bool, date: bytes) -> bytes:
+    """An answer's bytes; ``request`` is None for one that could not be read."""
+    head, body = _line(response.status, response.content_type) + date, response.body
+    if response.headers:
+        head += "".join(f"\r\n{name}: {value}" for name, value in response.headers).encode("latin-1")
+    if not keep:
+        head += b"\r\nconnection: close"
+    elif "connection" in request.headers:
+        head += b"\r\nconnection: keep-alive"  # clients of HTTP/1.0 need to be told
+    if response.status in BODILESS:
+        return head + b"\r\n\r\n"
+    head += b"\r\ncontent-length: %d\r\n\r\n" % len(body)
+    return head if request is not None and request.method == "HEAD" else head + body

@@ -1,0 +1,155 @@
+"""What the gateway remembers between requests, and how it is there again after a crash.
+
+The memory itself is the case's (``serving.online.Online``). The prediction log is its journal: a row is remembered when its
+record is handed to the log, and the answer waits until the log is on disk. So one write and one fsync make both the answer
+and the memory durable, and what is remembered after ``kill -9`` is what was acknowledged, in order. A second store beside
+(SQLite, say) would be a second fsync a request, and could disagree with the log.
+
+A checkpoint keeps restarts short: the memory as JSON, with the places in the logs up to which it holds.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from serving.log_files import Place, after, read, synced
+from serving.online import Online
+from serving.wire import first, text
+
+JOURNAL = "served/journal"
+CHECKPOINT = "checkpoint.json"
+PREDICTIONS, LABELS = "predictions", "labels"
+# Replaying so many rows takes about a second; a start that took longer leaves a checkpoint.
+ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a start found.
+
+    Attributes:
+        rows, labels: How many were replayed from the logs.
+        seconds: How long it took, checkpoint included.
+    """
+
+    rows: int
+    labels: int
+    seconds: float
+
+
+class Conflict(ValueError):
+    """A row has another label already."""
+
+
+class OnlineStore:
+    """The memory of one case.
+
+    Args:
+        online: The case.
+        folder: Holds the folders of both logs and the checkpoint.
+    """
+
+    def __init__(self, online: Online, folder: Path) -> None:
+        self.online, self.folder = online, folder
+        self.at, self.labels_at = Place(), Place()
+        self.labelled: dict[int, int | str] = {}
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever remembered here."""
+        return not (self.folder / CHECKPOINT).exists() and not any(self.folder.glob(f"{PREDICTIONS}/*.*"))
+
+    def restore(self, progress: Callable[[int], None] = lambda rows: None) -> Restored:
+        """Loads the checkpoint and replays what came after it.
+
+        Raises:
+            CorruptError: if a log file is damaged.
+            ValueError: if the checkpoint is.
+        """
+        began, rows, labels = time.monotonic(), 0, 0
+        self._load()
+        for place, record in read(self.folder / PREDICTIONS, self.at):
+            if self.online.remembers:
+                self.online.remember(orjson.loads(last(record)))
+            rows, self.at = rows + 1, after(place, record)
+            if rows % ROWS == 0:
+                progress(rows)
+        for place, record in read(self.folder / LABELS, self.labels_at):
+            self.learn(*orjson.loads(last(record)))
+            labels, self.labels_at = labels + 1, after(place, record)
+        return Restored(rows, labels, time.monotonic() - began)
+
+    def learn(self, key: str, label: int | str, known: int, journal: list[Any]) -> bool:
+        """Takes a label once; False where the row has it already.
+
+        Raises:
+            Conflict: if the row has another.
+        """
+        if not self.takes(key, label):
+            return False
+        self.labelled[_hash(key)] = label
+        self.online.learn(journal, label, known)
+        return True
+
+    def takes(self, key: str, label: int | str) -> bool:
+        """Whether the label is new.
+
+        Raises:
+            Conflict: if the row has another.
+        """
+        known = self.labelled.get(_hash(key))
+        if known is not None and known != label:
+            raise Conflict(f"'{key}' is labelled {known} already.")
+        return known is None
+
+    def checkpoint(self, at: Place, labels_at: Place) -> None:
+        """Writes the memory, which holds everything before the two places; whole or not at all."""
+        told = {
+            "at": [at.file, at.offset],
+            "labels_at": [labels_at.file, labels_at.offset],
+            "labelled": list(self.labelled.items()),
+            "state": self.online.state(),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        beside = self.folder / f".{CHECKPOINT}.{os.getpid()}"
+        with beside.open("wb") as stream:
+            stream.write(orjson.dumps(told))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, self.folder / CHECKPOINT)
+        synced(self.folder)
+
+    def _load(self) -> None:
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return
+        try:
+            told = orjson.loads(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}); remove it to replay the whole log.") from None
+        self.at, self.labels_at = Place(*told["at"]), Place(*told["labels_at"])
+        self.labelled = dict(told["labelled"])
+        self.online.load(told["state"])
+
+
+def journal(values: Any) -> bytes:
+    """The entry with which a record ends."""
+    return text(JOURNAL, orjson.dumps(values))
+
+
+def last(record: bytes) -> bytes:
+    """The journal of a record, found without reading the rest: JSON holds no control character, so nothing looks like it."""
+    return first(record, record.rindex(MARK) + len(MARK))
+
+
+MARK = journal(None)[2 : 2 + 2 + len(JOURNAL)]
+
+
+def _hash(key: str) -> int:
+    return int.from_bytes(blake2b(key.encode(), digest_size=7).digest(), "big")

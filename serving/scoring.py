@@ -1,0 +1,286 @@
+"""One case at the gateway: from a request's bytes to an answer that is on disk."""
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from random import getrandbits
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from serving import rollout
+from serving.backend import Answered, Backend
+from serving.breaker import Breaker, Patience, TokenBucket
+from serving.errors import ServingError
+from serving.gateway_metrics import STATES, Metrics
+from serving.http import Request, Response
+from serving.online import Online, Row
+from serving.online_store import LABELS, PREDICTIONS, OnlineStore, journal
+from serving.prediction_log import Limits, PredictionLog, UnwrittenError
+from serving.reasons import reasons, variations
+from serving.served import Served, served
+from serving.wire import Encoder, Value, entry, example, text
+
+SHADOWS = 64  # shadow requests at a time; more are left out, so that a slow shadow costs the answers nothing
+FAILURES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED", "CANCELLED")
+TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Refused(Exception):
+    """A request that gets no score: the HTTP status, one sentence, and where it may come again, after how many seconds."""
+
+    def __init__(self, status: int, message: str, after: float | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.after = status, message, after
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a case is served.
+
+    Attributes:
+        timeout: Seconds that the backend has for an answer.
+        rate: Requests a second that are let in; 0 for no limit.
+        burst: Requests that may come at once under a rate.
+        waiting: Requests under way at a time; more are refused.
+        patience: When the breaker opens.
+        limits: Files of the prediction log.
+    """
+
+    timeout: float = 2.0
+    rate: float = 0.0
+    burst: float = 100.0
+    waiting: int = 1024
+    patience: Patience = Patience()
+    limits: Limits = Limits()
+
+
+class Scorer:
+    """Scores requests of one case. Open it before use and close it after.
+
+    Args:
+        name: What the case is called in addresses and in the backend.
+        online: The case's own part.
+        backend: Who computes scores.
+        versions: The case's folder of versions, with its rollout.
+        folder: Where the logs and the checkpoint lie.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        online: Online,
+        backend: Backend,
+        versions: Path,
+        folder: Path,
+        options: Options,
+        metrics: Metrics,
+    ) -> None:
+        self.name, self.online, self.backend, self.versions, self.options = name, online, backend, versions, options
+        self.metrics, self.store = metrics, OnlineStore(online, folder)
+        self.log = PredictionLog(folder / PREDICTIONS, options.limits)
+        self.labels = PredictionLog(folder / LABELS, Limits(keep_seconds=0))
+        self.shadow_log = PredictionLog(folder / "shadow", options.limits)
+        self.breaker = Breaker(options.patience, time.monotonic)
+        self.bucket = TokenBucket(options.rate, options.burst, time.monotonic)
+        self.labelling = asyncio.Lock()
+        self.rollout, self.version, self.under_way = rollout.Rollout(), 0, 0
+        self._encode, self._shadows = Encoder(online.floats), set()
+        self._seconds = metrics.seconds.labels(name)
+        self._decided = lru_cache(256)(lambda *labels: metrics.decisions.labels(name, *labels))
+        metrics.before(self._gauges)
+
+    def open(self) -> None:
+        """Takes the folder, restores the memory and reads the rollout."""
+        for log in (self.log, self.labels, self.shadow_log):
+            log.open()
+        self.store.restore()
+        self.refresh()
+        self._beside(rollout.stable(self.versions, self.rollout) or 0)  # read before anybody waits for it
+
+    def refresh(self) -> None:
+        """Reads the rollout again."""
+        self.rollout = rollout.read(self.versions)
+
+    async def close(self) -> None:
+        """Writes what waits, and a checkpoint."""
+        for task in list(self._shadows):
+            task.cancel()
+        for log in (self.log, self.labels, self.shadow_log):
+            await log.close()
+        self.store.checkpoint(self.log.place, self.labels.place)
+
+    async def score(self, request: Request, explain: bool) -> Response:
+        """The answer to one request; with ``explain`` it says which features raise the score.
+
+        Raises:
+            Refused: if there is none.
+        """
+        began = time.perf_counter()
+        self._admit(request)
+        self.under_way += 1
+        try:
+            row, features = self._understood(request.body)
+            arm, version = self.rollout.arm(self.online.key(row))
+            varied = self._variations(features, version) if explain else []
+            entries = self._encode(features)
+            answered = await self._ask([example(entries), *(example(self._encode(one)) for _, one in varied)], version)
+            told, *others = self._told(answered)
+            trace = request.headers.get("traceparent", "")
+            trace = trace if TRACE.fullmatch(trace) else ""
+            identity, kept = self._keep(row, entries, answered, arm, told, trace)
+            body = {"prediction_id": identity, "case": self.name, "version": answered.version, "arm": arm, **told}
+            if explain:
+                body["reasons"] = reasons(features, varied, told["score"], [one["score"] for one in others])
+            await kept
+        except UnwrittenError as error:
+            raise Refused(503, str(error), 1.0) from None
+        finally:
+            self.under_way -= 1
+        self._decided(str(answered.version), arm, told["decision"]).inc()
+        self._seconds.observe(time.perf_counter() - began)
+        return Response(200, orjson.dumps(body), headers=(("traceparent", trace),) if trace else ())
+
+    def state(self) -> str:
+        """``ready``, or why not."""
+        return "ready" if self.breaker.state == "closed" else f"breaker {self.breaker.state}"
+
+    def _admit(self, request: Request) -> None:
+        if after := self.bucket.wait():
+            raise Refused(429, f"More than {self.options.rate:g} requests a second; try again later.", after)
+        if self.under_way >= self.options.waiting:
+            raise Refused(503, f"{self.options.waiting} requests are under way already; try again later.", 1.0)
+        if len(request.body) > self.online.most_bytes:
+            raise Refused(413, f"The body is larger than {self.online.most_bytes} bytes.")
+
+    def _understood(self, body: bytes) -> tuple[Row, dict[str, Value]]:
+        """The request as a row, and the row's features."""
+        try:
+            row = self.online.row(self.online.Request.model_validate_json(body))
+            return row, self.online.features(row)
+        except ValidationError as error:
+            raise invalid(error) from None
+        except ValueError as error:
+            raise Refused(422, str(error)) from None
+
+    async def _ask(self, examples: Sequence[bytes], version: int | None) -> Answered:
+        if after := self.breaker.wait():
+            raise Refused(503, "The model has failed several times in a row; try again later.", after)
+        try:
+            try:
+                answered = await self.backend.predict(self.name, examples, version, self.options.timeout)
+            except ServingError as error:
+                if error.status != "NOT_FOUND" or version is None:
+                    raise
+                # The version was just taken out of service: whatever is served now answers.
+                answered = await self.backend.predict(self.name, examples, None, self.options.timeout)
+        except ServingError as error:
+            self.breaker.failed() if error.status in FAILURES else self.breaker.succeeded()
+            raise Refused(error.http, error.message, 1.0 if error.http in (429, 503) else None) from None
+        except Exception:
+            self.breaker.failed()
+            raise
+        self.breaker.succeeded()
+        self.version = answered.version
+        return answered
+
+    def _told(self, answered: Answered) -> list[dict[str, Any]]:
+        """The case's answer for every row of the outputs."""
+        beside = self._beside(answered.version)
+        count = len(next(iter(answered.outputs.values())))
+        rows = ({name: values[n] for name, values in answered.outputs.items()} for n in range(count))
+        return [self.online.answer(row, beside.point, beside.settings) for row in rows]
+
+    def _beside(self, version: int) -> Served:
+        return served(self.versions, version)
+
+    def _variations(self, features: dict[str, Value], version: int | None) -> list[tuple[str, dict[str, Value]]]:
+        if not self.online.hints:
+            raise Refused(422, f"{self.name} gives no reasons; ask without them.")
+        if version is None:
+            version = self.version or rollout.stable(self.versions, self.rollout) or 0
+        return variations(features, self.online.hints, self._beside(version).typical)
+
+    def _keep(
+        self, row: Row, entries: bytes, answered: Answered, arm: str, told: dict[str, Any], trace: str
+    ) -> tuple[str, "asyncio.Future[None]"]:
+        """Hands the record to the log and the row to the memory; returns the prediction's id and what to wait for."""
+        place = self.log.place
+        identity = f"{self.name}.{place.file:x}.{place.offset:x}.{getrandbits(32):08x}"
+        record = example(
+            entries,
+            scored(identity, self.online.key(row), answered, arm, told, trace),
+            journal(self.online.journal(row)),
+        )
+        kept = self.log.append(record)
+        self.online.remember(self.online.journal(row))
+        if self.rollout.shadow is not None:
+            self._shadow(identity, entries, told["score"])
+        return identity, kept
+
+    def _shadow(self, identity: str, entries: bytes, score: float) -> None:
+        """Asks the shadow beside; nobody waits for it."""
+        if len(self._shadows) >= SHADOWS:
+            self.metrics.shadows.labels(self.name, "left out").inc()
+            return
+        task = asyncio.get_running_loop().create_task(self._shadowed(identity, entries, score, self.rollout.shadow))
+        self._shadows.add(task)
+        task.add_done_callback(self._shadows.discard)
+
+    async def _shadowed(self, identity: str, entries: bytes, score: float, version: int) -> None:
+        outcome = "failed"
+        try:
+            answered = await self.backend.predict(self.name, [example(entries)], version, self.options.timeout)
+            (told,) = self._told(answered)
+            self.metrics.difference.labels(self.name).observe(abs(told["score"] - score))
+            record = example(entries, scored(identity, "", answered, rollout.SHADOW, told, ""))
+            await self.shadow_log.append(record)
+            outcome = "answered"
+        except (ServingError, UnwrittenError):
+            pass  # noqa: SIM105 (counted below)
+        finally:
+            self.metrics.shadows.labels(self.name, outcome).inc()
+
+    def _gauges(self) -> None:
+        self.metrics.breaker.labels(self.name).set(STATES[self.breaker.state])
+        self.metrics.waiting.labels(self.name).set(self.log.lag)
+        for counter, now in ((self.metrics.records, self.log.records), (self.metrics.groups, self.log.groups)):
+            counter.labels(self.name).inc(now - counter.labels(self.name)._value.get())
+        for arm in (rollout.STABLE, rollout.CANARY, rollout.SHADOW):
+            self.metrics.live.labels(self.name, arm).set(self.rollout.labels.get(arm, -1))
+
+
+# Few values, again and again.
+_common = lru_cache(1024)(entry)
+
+
+def scored(identity: str, key: str, answered: Answered, arm: str, told: Mapping[str, Any], trace: str) -> bytes:
+    """Entries of a record beside the features: who answered what, when, and what a late label joins by."""
+    parts = [
+        text("served/id", identity.encode()),
+        text("served/key", key.encode()),
+        entry("served/time", time.time_ns() // 1000),
+        _common("served/version", answered.version),
+        _common("served/arm", arm),
+        entry("served/score", told["score"]),
+        _common("served/decision", told["decision"]),
+        text("served/trace", trace.encode()) if trace else b"",
+    ]
+    for name, rows in answered.outputs.items():
+        parts.append(entry(f"output/{name}", rows[0].tolist()))
+    return b"".join(parts)
+
+
+def invalid(error: ValidationError) -> Refused:
+    """What is wrong with a body, as one sentence: 400 where it is no JSON, else 422."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if found["type"] == "json_invalid":
+        return Refused(400, f"The body is not JSON: {found['msg']}.")
+    where = ".".join(map(str, found["loc"])) or "body"
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return Refused(422, f"{where}: {found['msg']}{more}.")

@@ -1,0 +1,168 @@
+"""Model server and gateway in one process: the gateway asks the engine without a wire between, and both follow the rollouts."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from serving import http, rollout
+from serving.app import App
+from serving.app import Options as ServerOptions
+from serving.backend import Backend, InProcess, Remote
+from serving.config import Model
+from serving.errors import ServingError
+from serving.gateway import Gateway
+from serving.gateway_metrics import Metrics
+from serving.log_files import Place as LogPlace
+from serving.online import Online
+from serving.rollout import Rollout
+from serving.scoring import Options, Scorer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a case lies.
+
+    Attributes:
+        online: Its part of the gateway; None where only the model server knows it.
+        versions: Its folder of versions.
+        folder: Its logs and its memory.
+    """
+
+    online: Online | None
+    versions: Path
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is started.
+
+    Attributes:
+        cases: By name.
+        server: The model server's options, but for its models.
+        host: Where the gateway listens.
+        port: 0 for any free port, None for no gateway.
+        backend: ``host:port`` of a TensorFlow Serving in place of the engine; then no model server is started.
+        options: How cases are served.
+        seed: Called with a scorer that has never remembered anything; returns how many rows it has put in.
+    """
+
+    cases: Mapping[str, Place]
+    server: ServerOptions = field(default_factory=ServerOptions)
+    host: str = "127.0.0.1"
+    port: int | None = 8080
+    backend: str = ""
+    options: Options = field(default_factory=Options)
+    seed: Callable[[str, Scorer], int] = lambda name, scorer: 0
+
+
+class Stack:
+    """Both, from start to drained.
+
+    Attributes:
+        app: The model server; None where the backend is elsewhere.
+        gateway: None where none was asked for.
+        port: The gateway's, once started.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.port = settings, 0
+        self.app = None if settings.backend else App(replace(settings.server, models=models(settings.cases)))
+        self.gateway: Gateway | None = None
+        self._backend: Backend | None = None
+        self._listening: http.Server | None = None
+        self._follow: asyncio.Task[None] | None = None
+        self._rollouts: dict[str, Rollout] = {}
+
+    async def start(self) -> "Stack":
+        """Loads models, restores memories, then listens.
+
+        Raises:
+            OSError: if a port or a folder cannot be had.
+            ValueError: if what lies on disk is damaged.
+        """
+        if self.app:
+            await self.app.start()
+        self._rollouts = rollouts(self.settings.cases)
+        if self.settings.port is not None:
+            await self._start_gateway()
+        if self.app:
+            await self._assign(self._rollouts)
+            self._follow = asyncio.create_task(self._poll())
+        return self
+
+    async def _start_gateway(self) -> None:
+        settings, metrics = self.settings, Metrics()
+        self._backend = InProcess(self.app.engine) if self.app else Remote(settings.backend)
+        scorers = {
+            name: Scorer(name, at.online, self._backend, at.versions, at.folder, settings.options, metrics)
+            for name, at in settings.cases.items()
+            if at.online is not None
+        }
+        for name, scorer in scorers.items():
+            if scorer.store.is_new:
+                count = await asyncio.to_thread(settings.seed, name, scorer)
+                scorer.store.checkpoint(LogPlace(), LogPlace())  # what was put in is in no log
+                log.info("%s begins with a history of %d rows", name, count)
+        self.gateway = Gateway(scorers, metrics).open()
+        most = max(scorer.online.most_bytes for scorer in scorers.values()) + (64 << 10)
+        self._listening = await http.serve(self.gateway, settings.host, settings.port, max_body=most)
+        self.port = self._listening.port
+
+    def loaded(self) -> dict[str, int]:
+        """The newest version that the model server answers with, by case; empty where the backend is elsewhere."""
+        names = [name for name in self.settings.cases if self.app and self.app.engine.manager.loaded(name)]
+        return {name: self.app.engine.servable(name).version for name in names}
+
+    async def close(self) -> None:
+        """Answers what is under way, then lets go of everything, the memory last."""
+        if self._follow:
+            self._follow.cancel()
+        if self.gateway:
+            self.gateway.draining = True
+            await self._listening.close(self.settings.server.drain_seconds)
+            await self.gateway.close()
+            await self._backend.close()
+        if self.app:
+            await self.app.close()
+
+    async def _poll(self) -> None:
+        """Has the engine load what the rollouts say; the gateway reads them by itself and bears either order."""
+        while True:
+            await asyncio.sleep(self.settings.server.poll)
+            try:
+                found = rollouts(self.settings.cases)
+                if found != self._rollouts:
+                    await self.app.engine.reload(models(self.settings.cases))
+                    await self._assign(found)
+                    self._rollouts = found
+            except (OSError, ValueError, ServingError) as error:  # what was served goes on being served
+                log.error("the rollout is not followed: %s", error)
+
+    async def _assign(self, found: Mapping[str, Rollout]) -> None:
+        """Labels name loaded versions only, so they come after these."""
+        if any(one.wanted for one in found.values()):
+            await self.app.engine.reload(models(self.settings.cases, labels=True))
+
+
+def rollouts(cases: Mapping[str, Place]) -> dict[str, Rollout]:
+    """What is to be served of each case.
+
+    Raises:
+        ValueError: if a file is damaged.
+    """
+    return {name: rollout.read(at.versions) for name, at in cases.items()}
+
+
+def models(cases: Mapping[str, Place], labels: bool = False) -> list[Model]:
+    """The rollouts as the engine has them: the newest version, or those that are wanted."""
+    found = []
+    for name, at in cases.items():
+        wanted = rollout.read(at.versions)
+        policy = {"policy": "specific", "specific": wanted.wanted} if wanted.wanted else {}
+        found.append(Model(name, str(at.versions), **policy, labels=wanted.labels if labels else {}))
+    return found

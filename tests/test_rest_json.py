@@ -1,0 +1,143 @@
+"""The JSON of predict requests under anything that may be sent, directly and through both servers' handlers."""
+
+import asyncio
+import json
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving import http, json_tensors
+from serving.config import Batching
+from serving.engine import Engine
+from serving.errors import ServingError
+from serving.metrics import Metrics
+from serving.rest import Rest
+from serving.rows import Rows
+from serving.signature import PREDICT, Signature, Spec
+
+FLOAT, INT, TEXT = ((np.dtype(kind), n) for kind, n in ((np.float32, 1), (np.int64, 9), (object, 7)))
+
+
+def spec(kind, *shape) -> Spec:
+    return Spec("t:0", *kind, shape)
+
+
+def echo(inputs: dict[str, Spec]) -> Signature:
+    return Signature("serving_default", PREDICT, inputs, inputs, lambda arrays: arrays)
+
+
+SIGNATURES = [echo({"x": spec(FLOAT, None)}), echo({"x": spec(FLOAT, None, 2)}), echo({"x": spec(TEXT, None)}),
+              echo({"a": spec(INT, None, 1), "b": spec(TEXT, None, 2), "c": spec(FLOAT, None)}), echo({"x": spec(INT)}),
+              echo({"x": Spec("t:0", *FLOAT, None)})]  # fmt: skip
+LEAF = st.one_of(st.none(), st.booleans(), st.integers(), st.integers(-5, 5), st.floats(), st.text(max_size=3),
+                 st.fixed_dictionaries({"b64": st.sampled_from(["AA==", "AA", "!", ""])}))  # fmt: skip
+VALUE = st.recursive(
+    LEAF, lambda one: st.lists(one, max_size=3) | st.dictionaries(st.sampled_from("abcx"), one, max_size=3), max_leaves=12
+)
+DOCUMENT = st.dictionaries(st.sampled_from(["instances", "inputs", "signature_name", "other"]), VALUE, max_size=3)
+
+
+class Served:
+    """An engine with one signature, and no TensorFlow."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature, self.version, self.name = signature, 1, "m"
+
+    def servable(self, *arguments) -> "Served":
+        return self
+
+    def door(self, servable, name: str) -> Signature:
+        return Engine.door(self, _Signatures(self.signature), name)
+
+    def knows(self, name: str) -> bool:
+        return True
+
+    async def run(self, servable, door: Signature, rows: Rows, timeout: float) -> list[np.ndarray]:
+        from serving.batcher import Batcher
+
+        batcher = Batcher(door, Batching(), _NoWorkers(), lambda count: None)
+        return batcher._outputs(rows)
+
+
+class _Signatures:
+    def __init__(self, signature: Signature) -> None:
+        self.signatures = {signature.name: signature}
+
+
+class _NoWorkers:
+    threads = ()
+
+
+def handlers(signature: Signature):
+    rest = Rest(Served(signature), Metrics(), None, 5, 1 << 20)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(http.asgi(rest)), base_url="http://m"), rest
+
+
+async def post(signature: Signature, body: bytes) -> tuple[int, bytes]:
+    client, rest = handlers(signature)
+    async with client:
+        found = await client.post("/v1/models/m:predict", content=body)
+    direct = await rest(http.Request("POST", "/v1/models/m:predict", "", {}, body))
+    assert (direct.status, direct.body) == (found.status_code, found.content)
+    return found.status_code, found.content
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(SIGNATURES), DOCUMENT)
+def test_any_document_is_answered_or_refused(signature, document):
+    status, content = asyncio.run(post(signature, json.dumps(document).encode()))
+    found = json.loads(content)
+    assert status in (200, 400)
+    assert set(found) <= ({"predictions", "outputs"} if status == 200 else {"error"})
+
+
+PIECES = ['{"instances":', '"inputs":', "[", "]", "{", "}", "1", "NaN", "-Infinity", ",", '"x"', "1e999", "1" * 5000,
+          '"\\ud800"', "null"]  # fmt: skip
+TEXT_OF_PIECES = st.lists(st.sampled_from(PIECES), max_size=15).map("".join).map(str.encode)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(st.binary(max_size=60), st.text(max_size=40).map(str.encode), TEXT_OF_PIECES))
+def test_any_bytes_are_answered_or_refused(body):
+    for signature in SIGNATURES[:4]:
+        assert asyncio.run(post(signature, body))[0] in (200, 400)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(width=32), min_size=1, max_size=20), st.booleans())
+def test_every_float32_comes_back_to_the_bit(values, by_row):
+    body = json.dumps({"instances" if by_row else "inputs": values}).encode()
+    status, content = asyncio.run(post(SIGNATURES[0], body))
+    assert status == 200
+    (found,) = json.loads(content).values()
+    np.testing.assert_array_equal(np.array(found, np.float32), np.array(values, np.float32))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=10))
+def test_every_text_comes_back(values):
+    status, content = asyncio.run(post(SIGNATURES[2], json.dumps({"instances": values}).encode()))
+    assert status == 200 and json.loads(content) == {"predictions": values}
+
+
+@given(st.integers())
+def test_integers_are_exact_or_refused(value):
+    try:
+        found = json_tensors.array("x", [value], spec(INT, None))
+    except ServingError:
+        assert not -(2**63) <= value < 2**63
+    else:
+        assert int(found[0]) == value
+
+
+@pytest.mark.parametrize("orjson", [True, False], ids=["orjson", "json"])
+def test_without_orjson_it_is_the_same(monkeypatch, orjson):
+    if not orjson:
+        monkeypatch.setattr(json_tensors, "orjson", None)
+    for body in (b'{"instances": [0.1, 2]}', b'{"instances": [NaN, 0.1]}', b'{"inputs": [1e-9]}'):
+        found = json.loads(asyncio.run(post(SIGNATURES[0], body))[1])
+        (values,) = found.values()
+        np.testing.assert_array_equal(values, [float(str(np.float32(one))) for one in (*json.loads(body).values(),)[0]])
