@@ -141,8 +141,10 @@ class Days:
 
     def profiles(self, rows: Rows, days: Iterable[int]) -> list[tuple[str, Profile]]:
         """Kind and profile of each day."""
-        frame = self.frame(rows)
-        bounds = [np.searchsorted(rows["time"], [one * DAY, (one + 1) * DAY]) for one in days]
+        return self._cut(self.frame(rows), rows["time"], days)
+
+    def _cut(self, frame: pl.DataFrame, time: np.ndarray, days: Iterable[int]) -> list[tuple[str, Profile]]:
+        bounds = [np.searchsorted(time, [one * DAY, (one + 1) * DAY]) for one in days]
         parts = [Profile.of(self.layout, frame[int(low) : int(high)]) for low, high in bounds]
         return [(self.kind(one), part) for one, part in zip(days, parts, strict=True)]
 
@@ -154,13 +156,17 @@ class Days:
     @cached_property
     def layout(self) -> layout.Layout:
         """Bins from the reference."""
-        return layout.fit(self.frame(self.between(WARM + FIT, self.first)))
+        return layout.fit(self._reference)
+
+    @cached_property
+    def _reference(self) -> pl.DataFrame:
+        return self.frame(self.between(WARM + FIT, self.first))
 
     @cached_property
     def baseline(self) -> Baseline:
         """From the reference days."""
         days = range(WARM + FIT, self.first)
-        return Baseline.of_days(self.profiles(self.between(days[0], self.first), days))
+        return Baseline.of_days(self._cut(self._reference, self.between(days[0], self.first)["time"], days))
 
     def clean(self) -> list[tuple[str, Profile]]:
         """The judged days."""
@@ -186,14 +192,11 @@ class Days:
 
 
 def reports(rows: Rows, days: range, today: int) -> tuple[list[int], list[int]]:
-    """Rows of the days that are 1, 2, ... ``AGES`` days old, and customers of each with a fraud known by today's start."""
+    """Rows of the days, and customers of each with a fraud known by the start of the day ``today``."""
     day = rows["time"] // DAY
-    counted, found = [], []
-    for one in days:
-        there = day == one
-        counted.append(int(there.sum()))
-        found.append(len(np.unique(rows["customer"][there & (rows["known"] < today)])))
-    return counted, found
+    near = _take({name: rows[name] for name in ("customer", "known")} | {"day": day}, (day >= min(days)) & (day <= max(days)))
+    there = [near["day"] == one for one in days]
+    return [int(one.sum()) for one in there], [len(np.unique(near["customer"][one & (near["known"] < today)])) for one in there]
 
 
 def _frame(rows: Rows) -> pl.DataFrame:

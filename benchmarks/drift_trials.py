@@ -73,7 +73,7 @@ def fraud_rate(days: Days, size: float, every: int) -> dict[str, list[float]]:
     """p-values of the fraud-rate test on the first day with ripe labels, with the drift and without it."""
     from models.fraud.drift import Drift, inject
 
-    usual = days.labels(days.rows)
+    usual = days.labels(days.between(days.first - REFERENCE, days.total))
     settled = range(days.first - REFERENCE, days.first - AGES)
     known = np.array([reports_of(usual, day) for day in settled])
     past = labels.Reports.of_days(known[:, 0], known[:, 1:])
@@ -151,7 +151,7 @@ def images(pixels: np.ndarray, truth: np.ndarray, trials: int, seed: int = 0) ->
         return pictures.columns(shown, model.predict_proba(shown.reshape(len(shown), -1)), names)
 
     def shifted(at: np.ndarray) -> np.ndarray:
-        weights = np.where(truth[at] == model.classes_[3], 1.7, 1.0)
+        weights = np.where(truth[at] == model.classes_[3], 2.0, 1.0)
         return rng.choice(at, 500, replace=False, p=weights / weights.sum())
 
     changes = {

@@ -1,6 +1,6 @@
 """Whether a window is worth an alarm: more than chance, and more than nothing."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -78,7 +78,9 @@ def judge(baseline: Baseline, windows: Sequence[tuple[str, Profile]], rule: Rule
         if (outcome := baseline.test(part, windows[-span:]))
     ]
     p = np.array([outcome.p for *_, outcome in tests])
-    weights = np.array([weight for _, _, weight, _ in tests])
+    # Every column has the same part of alpha, however many components it is seen by.
+    seen = Counter((part.column, span) for part, span, _, _ in tests)
+    weights = np.array([weight / seen[part.column, span] for part, span, weight, _ in tests])
     if rule.correction == "holm":
         adjusted = statistics.holm(p, weights)
     else:
