@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import optimize
+from scipy import optimize, special
 
 from serving.drift import statistics
 from serving.drift.layout import RANKS, SIGN, Category, Number
@@ -22,6 +22,8 @@ SURE = 1e-6
 FACTORS = (100.0, 0.01, 1000.0, 0.001)
 # How much better a mixture with another unit has to explain the window: twice the log-likelihood, over the noise of days.
 BETTER = 60.0
+# The part of all that is unusual about a window which the wrong unit has to account for: prices that halve are none.
+EXPLAINS = 0.7
 CENTS_WHOLE = 0.5
 
 
@@ -136,13 +138,14 @@ def _units(column: Number, usual: Counts, now: Counts) -> Fault | None:
     base = usual.bins + 0.5
     base = base / base.sum()
     best = (0.0, 1.0, 0.0)
+    unusual = 2 * float(special.rel_entr(now.bins, now.rows * base).sum()) - column.size
     for factor in FACTORS:
         moved = _scaled(column, base, usual, factor)
         share, gain = _mixture(now.bins, base, moved)
         whole = now.whole / now.rows - usual.whole / usual.rows
         # Cents are whole numbers, so a share of them shows in the share of whole numbers too, unless all were whole before.
         cents = factor < 1 or usual.whole / usual.rows > CENTS_WHOLE or whole > share * CENTS_WHOLE
-        if cents and share >= LEAST and gain > max(best[0], BETTER):
+        if cents and share >= LEAST and gain > max(best[0], BETTER, EXPLAINS * unusual):
             best = (gain, factor, share)
     if not best[0]:
         return None
