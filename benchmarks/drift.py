@@ -1,0 +1,182 @@
+"""The drift monitor against the generator's truth: false alarms, power, delay, speed and memory, beside other rules.
+
+``python -m benchmarks.drift --work FOLDER`` keeps what each world gave, so that a stopped benchmark goes on.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.runs import ROOT, show, write
+
+COLUMNS, NAMES = 15, 4
+BATCH = 1 << 16
+MIB = 1 << 20
+
+
+def world(seed: int, judged: int) -> dict[str, Any]:
+    """All trials of a world."""
+    from benchmarks import drift_trials as trials
+    from benchmarks.drift_days import Days
+
+    days, began = Days(seed, judged), time.monotonic()
+    windows = days.clean()
+    found = {
+        "clean": trials.clean(days, windows),
+        "alerts": trials.incidents(days, windows),
+        "amount 1.05": trials.delay(days, windows, "amount", 1.05, 4, 1),
+        "amount 1.03": trials.delay(days, windows, "amount", 1.03, 10, 6),
+        "amount-ramp 1.10": trials.delay(days, windows, "amount-ramp", 1.10, 50, 14),
+        "online 0.05": trials.delay(days, windows, "online", 0.05, 20, 4),
+        "faults": trials.faults(days, 10),
+        "fraud rate 1.5": trials.fraud_rate(days, 1.5, 3),
+        "concept 0.5": trials.concept(days, 0.5, 20),
+        "estimates": trials.estimated(days),
+    }
+    return json.loads(json.dumps(found, default=float)) | {"seconds": time.monotonic() - began}
+
+
+def worlds(seeds: Sequence[int], judged: int, jobs: int, work: Path | None) -> list[dict[str, Any]]:
+    """Each seed's trials, from ``work`` where they are there already."""
+    kept = {seed: work / f"world-{seed}-{judged}.json" if work else None for seed in seeds}
+    todo = [seed for seed, path in kept.items() if not (path and path.exists())]
+    done = {seed: json.loads(path.read_text()) for seed, path in kept.items() if seed not in todo}
+    with ProcessPoolExecutor(jobs) as pool:
+        for seed, found in zip(todo, pool.map(world, todo, [judged] * len(todo)), strict=True):
+            done[seed] = found
+            if kept[seed]:
+                kept[seed].parent.mkdir(parents=True, exist_ok=True)
+                kept[seed].write_text(json.dumps(found))
+    return [done[seed] for seed in seeds]
+
+
+def table_of(rows: int, seed: int = 0) -> "pl.DataFrame":  # noqa: F821
+    """Random rows of 15 columns: numbers, and names of a dozen values."""
+    import polars as pl
+
+    rng, names = np.random.default_rng(seed), pl.Series([f"value {i}" for i in range(12)])
+    numbers = {f"x{i}": rng.lognormal(3, 1, rows).round(2) for i in range(COLUMNS - NAMES)}
+    return pl.DataFrame(numbers | {f"c{i}": names.gather(rng.integers(0, 12, rows)) for i in range(NAMES)})
+
+
+def streamed(rows: int) -> dict[str, float]:
+    """Rows a CPU second of profiling a stream of so many rows, and the process' peak memory in MiB."""
+    import resource
+
+    from serving.drift import layout
+    from serving.drift.profile import Profile
+
+    parts = [table_of(BATCH, seed) for seed in range(4)]
+    counted = layout.fit(parts[0])
+    began = time.process_time()
+    whole = Profile.stream(counted, (parts[at % 4] for at in range(rows // BATCH)))
+    spent = time.process_time() - began
+    most = max(len(json.dumps(one)) for one in json.loads(whole.to_bytes())["columns"])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"rows": whole.rows, "rows_per_s": whole.rows / spent, "peak_mib": peak, "bytes_a_column": most}
+
+
+def alone(call: str) -> Any:
+    """A call of this module in a process of its own with one thread, so that its memory is its own."""
+    code = f"import json; from benchmarks import drift; print(json.dumps(drift.{call}))"
+    threads = {name: "1" for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    import os
+
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | threads, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: {call} failed: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def lines(found: Sequence[dict[str, Any]], pictures: dict[str, float], speed: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
+    """Figure, target and what was measured."""
+
+    def all_of(name: str, part: str | None = None) -> np.ndarray:
+        return np.concatenate([one[name][part] if part else one[name] for one in found])
+
+    clean, rates = all_of("clean", "ours"), all_of("fraud rate 1.5", "drifted")
+    by_fault = {kind: all_of("faults", kind) for kind in found[0]["faults"]}
+    misses = [abs(one["estimate"] - one["realised"]) for world in found for one in world["estimates"]]
+    worst = {m: max(abs(e["estimate"] - e["realised"]) for w in found for e in w["estimates"] if e["metric"] == m)
+             for m in ("pr_auc", "roc_auc")}  # fmt: skip
+    table = [
+        ("false alarms, clean windows", "0.4% to 1.8%", clean.mean(), len(clean), 0.004 <= clean.mean() <= 0.018),
+        ("amount x1.05, alarm on day 1", ">= 95%", (all_of("amount 1.05") == 1).mean(), len(all_of("amount 1.05")), None),
+        ("amount x1.03, median windows", "<= 3", np.median(all_of("amount 1.03")), len(all_of("amount 1.03")), None),
+        ("amount ramp to x1.10, median windows", "", np.median(all_of("amount-ramp 1.10")), len(all_of("amount-ramp 1.10")), None),
+        ("5% move online, alarm on day 1", "", (all_of("online 0.05") == 1).mean(), len(all_of("online 0.05")), None),
+        ("fraud rate x1.5, first ripe day", ">= 85%", (rates <= 0.01).mean(), len(rates), None),
+        ("fraud rate, false alarms", "<= 1%", (all_of("fraud rate 1.5", "clean") <= 0.01).mean(), len(all_of("fraud rate 1.5", "clean")), None),
+        *((f"fault '{kind}' in its first window", "100%", hit.mean(), len(hit), None) for kind, hit in by_fault.items()),
+        ("concept drift, most windows", "<= 9", all_of("concept 0.5", "delay").max(), len(all_of("concept 0.5", "delay")), None),
+        ("concept, false alarms", "<= 1%", (all_of("concept 0.5", "clean") < 1e-3).mean(), len(all_of("concept 0.5", "clean")), None),
+        ("pictures, clean", "<= 1%", pictures["clean"], pictures["trials"], None),
+        ("pictures, subtle noise", ">= 0.6", pictures["subtle noise"], pictures["trials"], None),
+        ("pictures, brightness", ">= 0.95", pictures["brightness"], pictures["trials"], None),
+        ("pictures, prior shift", ">= 0.5", pictures["prior shift"], pictures["trials"], None),
+        *((f"estimated {metric}, largest error", "<= 0.02", miss, len(misses) // 2, None) for metric, miss in worst.items()),
+        *((f"profile rows/s, {one['rows']:,} rows", ">= 1,000,000", one["rows_per_s"], 1, None) for one in speed),
+        *((f"peak MiB, {one['rows']:,} rows", "<= 300", one["peak_mib"], 1, None) for one in speed),
+        ("bytes a column", "<= 65,536", speed[0]["bytes_a_column"], 1, None),
+    ]  # fmt: skip
+    return [
+        {"figure": name, "target": target, "measured": float(value), "trials": int(count),
+         "reached": "" if not target else "yes" if (met if met is not None else _met(target, float(value))) else "NO"}
+        for name, target, value, count, met in table
+    ]  # fmt: skip
+
+
+def _met(target: str, value: float) -> bool:
+    sign, bound = ("==", target) if target.startswith("100%") else target.split(" ", 1)
+    number = float(bound.rstrip("%").replace(",", "")) / (100 if bound.endswith("%") else 1)
+    return value >= number if sign in (">=", "==") else value <= number
+
+
+def rules(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Simple rules beside ours on the same windows: false alarms on clean ones, power at amount x1.05."""
+    naive = np.concatenate([one["clean"]["rows as independent"] for one in found])
+    ours = np.concatenate([one["clean"]["ours"] for one in found])
+    power = np.concatenate([np.array(one["amount 1.05"]) == 1 for one in found])
+    return [
+        {"rule": "ours", "false alarms": float(ours.mean()), "power x1.05": float(power.mean())},
+        {"rule": "same tests, rows as independent", "false alarms": float(naive.mean()), "power x1.05": "not measured"},
+        {"rule": "always alarm", "false alarms": 1.0, "power x1.05": 1.0},
+        {"rule": "never alarm", "false alarms": 0.0, "power x1.05": 0.0},
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
+    parser.add_argument("--days", type=int, default=168, help="Judged days a seed.")
+    parser.add_argument("--jobs", type=int, default=1, help="Worlds at a time; each takes about 2 GB.")
+    parser.add_argument("--trials", type=int, default=300, help="Splits of the pictures.")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 100_000_000], help="Rows to stream.")
+    parser.add_argument("--work", type=Path, help="Folder that keeps each world's results.")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/drift.json")
+    told = parser.parse_args()
+    from sklearn.datasets import load_digits
+
+    from benchmarks import drift_peers, drift_trials
+
+    speed = [alone(f"streamed({rows})") for rows in told.rows]
+    digits = load_digits()
+    pictures = drift_trials.images(digits.images[..., None] / 16, digits.target, told.trials)
+    found = worlds(told.seeds, told.days, told.jobs, told.work)
+    table, beside, peers = lines(found, pictures | {"trials": told.trials}, speed), rules(found), drift_peers.measured()
+    show("Figures", table)
+    show("Rules on the same windows", beside)
+    show("Others on the same table", peers)
+    write(told.out, {"figures": table, "rules": beside, "peers": peers, "speed": speed, "worlds": found})
+
+
+if __name__ == "__main__":
+    main()

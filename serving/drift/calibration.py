@@ -1,0 +1,252 @@
+"""What undrifted days differ by: the yardstick for a new one.
+
+Rows of a day are not independent (a customer comes again, a fraud is a burst), so tests that take them for independent
+alarm on clean days. Here a day is one observation. Each column is seen through a few components, which are linear in
+its shares; of each, the deviations of reference days from others of their kind give the variance to judge by.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+
+import numpy as np
+from scipy import special, stats
+
+from serving.drift.layout import Column, Number
+from serving.drift.profile import CANONICAL, Profile
+
+RARE = 0.005  # categories below this share count together
+COARSE = 16  # groups of bins that a shape is judged by
+LEAST_DAYS = 10
+ANY = "any"
+
+
+def kind_of_day(day: date, holidays: frozenset[date] = frozenset()) -> str:
+    """Days that are alike: working days, Saturdays, Sundays, holidays."""
+    if day in holidays:
+        return "holiday"
+    return {5: "saturday", 6: "sunday"}.get(day.weekday(), "workday")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One way of looking at a column: ``shares @ weights`` is what is compared.
+
+    Attributes:
+        column, name: Of which column; ``location``, ``spread`` or ``shape``.
+        weights: ``[bins, q]``; q is 1 but for a shape.
+    """
+
+    column: str
+    name: str
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How a component varies without drift: sum of variances a row, and degrees of freedom above and below."""
+
+    trace: float
+    above: float
+    below: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A component of a window against the reference.
+
+    Attributes:
+        statistic: Squared distance over what is usual; around 1 without drift.
+        p: How likely that or more is without drift.
+        effect: Location and spread in standard deviations of the reference; of a shape the largest change of a share.
+    """
+
+    statistic: float
+    p: float
+    effect: float
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The reference: a profile a kind of day, and the noise a component.
+
+    Attributes:
+        groups: Merged profiles of the reference's days of a kind.
+        noise: By (column, component).
+        most_rows: Of a reference's day: a larger window is not trusted to be less noisy, as days have moods of their own.
+    """
+
+    groups: Mapping[str, Profile]
+    noise: Mapping[tuple[str, str], Noise]
+    most_rows: int
+
+    @staticmethod
+    def of_days(days: Sequence[tuple[str, Profile]]) -> "Baseline":
+        """From reference days that the model has not been fitted on, each with its kind.
+
+        Raises:
+            ValueError: for fewer than ``LEAST_DAYS`` days beyond one a kind.
+        """
+        kinds = sorted({kind for kind, _ in days})
+        below = len(days) - len(kinds)
+        if below < LEAST_DAYS:
+            raise ValueError(
+                f"{len(days)} reference days of {len(kinds)} kinds are too few to know what is usual; give at least "
+                f"{LEAST_DAYS + len(kinds)}, or judge rows as independent with Baseline.of_rows."
+            )
+        groups = {kind: _merged(profile for one, profile in days if one == kind) for kind in kinds}
+        found = Baseline(groups, {}, max(profile.rows for _, profile in days))
+        noise = {}
+        for part in found.components:
+            residuals = np.stack([
+                (_seen(part, profile) - _seen(part, groups[kind])) * np.sqrt(max(profile[part.column].rows, 1))
+                for kind, profile in days
+            ])  # fmt: skip
+            noise[part.column, part.name] = _noise(residuals, below)
+        return Baseline(groups, noise, found.most_rows)
+
+    @staticmethod
+    def of_rows(reference: Profile, overdispersion: float = 1.0) -> "Baseline":
+        """From one sample whose rows are independent, as pictures are; ``overdispersion`` widens what is usual."""
+        found = Baseline({ANY: reference}, {}, reference.rows)
+        noise = {}
+        for part in found.components:
+            r = reference[part.column].bins / max(reference[part.column].rows, 1)
+            covariance = part.weights.T @ (np.diag(r) - np.outer(r, r)) @ part.weights
+            trace, square = float(np.trace(covariance)), float((covariance**2).sum())
+            noise[part.column, part.name] = Noise(overdispersion * trace, trace**2 / square if square else 1.0, np.inf)
+        return Baseline({ANY: reference}, noise, found.most_rows)
+
+    @cached_property
+    def pooled(self) -> Profile:
+        """The whole reference."""
+        return _merged(self.groups.values())
+
+    @cached_property
+    def components(self) -> tuple[Component, ...]:
+        """What every column is seen by; those that do not vary in the reference are left out."""
+        found = [one for column in self.pooled.layout for one in _components(column, self.pooled[column.name].bins)]
+        return tuple(one for one in found if one.weights.size)
+
+    def knows(self, kind: str) -> bool:
+        """Whether days of the kind were in the reference; without days, every window is of one kind."""
+        return kind in self.groups or ANY in self.groups
+
+    def test(self, part: Component, windows: Sequence[tuple[str, Profile]]) -> Outcome | None:
+        """Windows taken together against what days of their kinds hold; None where there is nothing to compare."""
+        rows: dict[str, int] = {}
+        sums = np.zeros(part.weights.shape[0])
+        for kind, profile in windows:
+            kind = kind if kind in self.groups else ANY
+            rows[kind] = rows.get(kind, 0) + profile[part.column].rows
+            sums += profile[part.column].bins
+        total, noise = sum(rows.values()), self.noise[part.column, part.name]
+        if not total or noise.trace <= 0:
+            return None
+        usual = sum(count / total * self._shares(kind, part.column) for kind, count in rows.items())
+        difference = (sums / total - usual) @ part.weights
+        # The windows' own noise, and that of the reference's means, which all windows share.
+        own = 1 / min(total, self.most_rows * len(windows))
+        shared = sum((count / total) ** 2 / max(self.groups[kind][part.column].rows, 1) for kind, count in rows.items())
+        statistic = float(difference @ difference) / (noise.trace * (own + shared))
+        return Outcome(statistic, _tail(statistic, noise), _effect(part, difference, sums / total - usual))
+
+    def _shares(self, kind: str, column: str) -> np.ndarray:
+        counts = self.groups[kind][column]
+        return counts.bins / max(counts.rows, 1)
+
+    def to_bytes(self) -> bytes:
+        """Canonical, for the model's ``assets.extra``."""
+        held = {
+            "groups": {kind: json.loads(profile.to_bytes()) for kind, profile in self.groups.items()},
+            "noise": [[*key, one.trace, one.above, str(one.below)] for key, one in sorted(self.noise.items())],
+            "most_rows": self.most_rows,
+        }
+        return json.dumps(held, **CANONICAL).encode()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "Baseline":
+        """What :meth:`to_bytes` wrote."""
+        held = json.loads(data)
+        groups = {kind: Profile.from_bytes(json.dumps(one).encode()) for kind, one in held["groups"].items()}
+        noise = {(column, name): Noise(trace, above, float(below)) for column, name, trace, above, below in held["noise"]}
+        return Baseline(groups, noise, held["most_rows"])
+
+
+def _merged(profiles: Iterable[Profile]) -> Profile:
+    first, *rest = profiles
+    for one in rest:
+        first = first.merge(one)
+    return first
+
+
+def _seen(part: Component, profile: Profile) -> np.ndarray:
+    counts = profile[part.column]
+    return counts.bins @ part.weights / max(counts.rows, 1)
+
+
+def _noise(residuals: np.ndarray, below: int) -> Noise:
+    """From residuals ``[days, q]``: the trace of their covariance, and how many directions it really has.
+
+    Trace squared over the trace of the square, after Satterthwaite, both freed of the bias of few days (Bai, Saranadasa).
+    """
+    covariance = residuals.T @ residuals / below
+    trace, raw = float(np.trace(covariance)), float((covariance**2).sum())
+    square = below**2 / ((below - 1) * (below + 2)) * max(raw - trace**2 / below, 0.0)
+    above = (trace**2 - 2 * square / below) / square if square else len(covariance)
+    return Noise(trace, float(np.clip(above, 1.0, len(covariance))), float(below))
+
+
+def _tail(statistic: float, noise: Noise) -> float:
+    if np.isinf(noise.below):
+        return float(stats.chi2.sf(statistic * noise.above, noise.above))
+    return float(stats.f.sf(statistic, noise.above, noise.above * noise.below))
+
+
+def _effect(part: Component, difference: np.ndarray, moved: np.ndarray) -> float:
+    if part.name == "shape":
+        return float(np.abs(moved @ (part.weights > 0)).max())
+    return float(abs(difference[0]))
+
+
+def _components(column: Column, bins: np.ndarray) -> list[Component]:
+    shares = bins / max(bins.sum(), 1)
+    if (shares > 0).sum() < 2:
+        return []
+    if isinstance(column, Number):
+        return [*_scores(column.name, shares), Component(column.name, "shape", _grouped(shares, _runs(shares)))]
+    groups = np.where(shares >= RARE, np.arange(len(shares)), len(shares) - 1)
+    return [Component(column.name, "shape", _grouped(shares, np.unique(groups, return_inverse=True)[1]))]
+
+
+def _scores(name: str, shares: np.ndarray) -> list[Component]:
+    """Location and spread: normal scores of the reference's ranks, and their squares, with mean 0 and deviation 1.
+
+    Ranks, so that one outlier moves nothing; bins that the reference left empty lie at the ends.
+    """
+    middle = np.cumsum(shares) - shares / 2
+    location = _standard(special.ndtri(np.clip(middle, 1e-4, 1 - 1e-4)), shares)
+    spread = location**2
+    spread = _standard(spread - location * (shares @ (location * spread)), shares)
+    return [Component(name, what, one[:, None]) for what, one in (("location", location), ("spread", spread)) if one.any()]
+
+
+def _standard(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    centred = values - shares @ values
+    deviation = np.sqrt(shares @ centred**2)
+    return centred / deviation if deviation > 1e-9 else np.zeros(len(values))
+
+
+def _runs(shares: np.ndarray) -> np.ndarray:
+    """Neighbouring bins joined to about ``COARSE`` groups of equal shares, ``[bins]``."""
+    group = np.minimum((np.cumsum(shares) - shares / 2) * COARSE, COARSE - 1).astype(np.int64)
+    return np.unique(group, return_inverse=True)[1]
+
+
+def _grouped(shares: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Weights ``[bins, groups]`` whose squared differences add up to Pearson's statistic over the groups."""
+    member = np.eye(int(groups.max()) + 1)[groups]
+    held = shares @ member
+    return member[:, held > 0] / np.sqrt(held[held > 0])

@@ -1,0 +1,125 @@
+"""Metrics without labels, metrics with late labels, and rates of positives, against truths that are known."""
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+from sklearn import metrics
+
+from serving.drift import estimate, labels
+from serving.drift.estimate import Estimator
+from serving.drift.expected import Expected
+
+
+def drawn(seed: int, n: int = 20_000, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores that overstate the odds, and labels of the true chance; ``shift`` moves the inputs alone."""
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(-3.5 + shift, 1.8, n)
+    chance = 1 / (1 + np.exp(-logit))
+    return 1 / (1 + np.exp(-logit - 1.0)), rng.random(n) < chance
+
+
+def test_metrics_are_scikit_learns_with_ties() -> None:
+    scores, truth = drawn(1, 3000)
+    scores = scores.round(2)
+    assert estimate.pr_auc(scores, truth) == pytest.approx(metrics.average_precision_score(truth, scores))
+    assert estimate.roc_auc(scores, truth) == pytest.approx(metrics.roc_auc_score(truth, scores))
+    assert np.isnan(estimate.pr_auc(scores, truth & False)) and np.isnan(estimate.roc_auc(scores, truth | True))
+
+
+@pytest.mark.parametrize("metric", ["pr_auc", "roc_auc"])
+@pytest.mark.parametrize("shift", [-0.5, 0.0, 0.7])
+def test_under_covariate_shift_the_estimate_is_within_its_error_of_the_truth(metric: str, shift: float) -> None:
+    fitted = Estimator.fit(metric, *drawn(1))
+    scores, truth = drawn(2, shift=shift)
+    guess, real = fitted.estimate(scores), estimate.METRICS[metric](scores, truth)
+    assert abs(guess.value - real) < 3 * guess.error and guess.error < 0.03
+
+
+def test_the_error_covers_what_it_says_over_many_windows() -> None:
+    fitted, off = Estimator.fit("roc_auc", *drawn(1, 40_000)), []
+    for seed in range(3, 33):
+        scores, truth = drawn(seed, 4000)
+        guess = fitted.estimate(scores)
+        off.append((guess.value - estimate.roc_auc(scores, truth)) / guess.error)
+    assert 0.5 < np.std(off) < 1.6 and abs(np.mean(off)) < 0.8
+
+
+def test_scores_are_calibrated_and_accuracy_takes_the_confidence() -> None:
+    scores, truth = drawn(4, 50_000)
+    fitted = Estimator.fit("pr_auc", scores, truth)
+    assert fitted.probability(scores).mean() == pytest.approx(truth.mean(), rel=0.02)
+    assert scores.mean() > 1.3 * truth.mean()
+    rng = np.random.default_rng(5)
+    confidence = rng.uniform(0.5, 1, 8000)
+    right = rng.random(8000) < confidence - 0.1
+    fitted = Estimator.fit("accuracy", confidence, right)
+    low = confidence[confidence < 0.8]
+    assert fitted.estimate(low).value == pytest.approx(low.mean() - 0.1, abs=0.02)
+
+
+def test_when_the_meaning_changed_only_labels_tell() -> None:
+    fitted = Estimator.fit("roc_auc", *drawn(1))
+    scores, truth = drawn(6)
+    truth = np.random.default_rng(7).permutation(truth)
+    real = estimate.realised("roc_auc", scores, truth)
+    assert fitted.estimate(scores).value > 0.8 and abs(real.value - 0.5) < 4 * real.error
+
+
+def test_one_class_cannot_calibrate() -> None:
+    with pytest.raises(ValueError, match="both classes"):
+        Estimator.fit("pr_auc", np.linspace(0, 1, 50), np.zeros(50))
+
+
+def test_late_labels_join_once_and_contradictions_are_refused() -> None:
+    predictions = pl.DataFrame({"id": ["a", "b", "c"], "score": [0.1, 0.9, 0.5]})
+    late = pl.DataFrame({"id": ["c", "a", "a", "b", "z"], "label": [1, 0, 0, None, 1]})
+    assert labels.joined(predictions, late, "id").rows() == [("a", 0.1, 0), ("c", 0.5, 1)]
+    with pytest.raises(ValueError, match="'a' has two labels"):
+        labels.joined(predictions, pl.DataFrame({"id": ["a", "a"], "label": [0, 1]}), "id")
+
+
+SHARES = np.array([0.3, 0.7, 1.0])
+
+
+def bursts(rng: np.random.Generator, rate: float) -> list[int]:
+    """Frauds of a day in bursts of four, and how many are known after one, two and three days."""
+    found = 4 * rng.poisson(rate / 4)
+    return [int(one) for one in np.minimum(np.cumsum(rng.multinomial(found, np.diff(SHARES, prepend=0))), found)]
+
+
+def test_an_unchanged_rate_is_left_alone_and_half_as_much_again_is_found() -> None:
+    rng = np.random.default_rng(8)
+    past = labels.Reports.of_days([9000] * 70, np.array([bursts(rng, 120) for _ in range(70)]))
+    assert past.clumping > 2 and past.known == pytest.approx(SHARES, abs=0.03)
+
+    def p(rate: float) -> float:
+        days = [bursts(rng, rate) for _ in range(6)]
+        return past.test([9000] * 6, [day[min(age, 2)] for age, day in enumerate(days)])[0]
+
+    clean = [p(120) for _ in range(300)]
+    assert np.mean(np.array(clean) <= 0.01) <= 0.03
+    assert stats.kstest(clean, "uniform", alternative="greater").pvalue > 0.01
+    assert np.mean(np.array([p(180) for _ in range(60)]) <= 0.01) > 0.9
+
+
+def test_a_usual_rate_takes_weeks_of_ripe_days() -> None:
+    with pytest.raises(ValueError, match="21 ripe days"):
+        labels.Reports.of_days([100] * 20, np.ones((20, 3)))
+    past = labels.Reports.of_days([100] * 21, np.ones((21, 3)))
+    assert past.test([], []) [0] == 1.0
+
+
+def test_what_is_left_of_a_column_is_the_regressions_residual() -> None:
+    rng = np.random.default_rng(9)
+    usual, kind = rng.lognormal(3, 1, 5000), rng.choice(["a", "b"], 5000)
+    amount = np.exp(0.8 * np.log1p(usual) + (kind == "b") + rng.normal(0, 0.2, 5000))
+    rows = pl.DataFrame({"amount": amount, "usual": usual, "kind": kind})
+    fitted = Expected.fit(rows, "amount", ["usual", "kind"])
+    design = np.column_stack([np.ones(5000), np.log1p(usual), kind == "b"])
+    weights = np.linalg.lstsq(design, np.log(amount), rcond=None)[0]
+    np.testing.assert_allclose(fitted.left(rows), np.log(amount) - design @ weights, atol=1e-4)
+    odd = pl.DataFrame({"amount": [0.0, None, 5.0], "usual": [1.0, 2.0, None], "kind": ["a", None, "z"]})
+    assert np.isnan(fitted.left(odd)[:2]).all() and np.isfinite(fitted.left(odd)[2])
+    with pytest.raises(ValueError, match="no positive value"):
+        Expected.fit(rows.with_columns(amount=-pl.col("amount")), "amount", ["usual"])

@@ -1,0 +1,77 @@
+"""Each statistic against SciPy, scikit-learn or its formula."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import spatial, stats
+
+from serving.drift import statistics
+
+COUNTS = st.lists(st.integers(0, 500), min_size=3, max_size=12)
+NOW, THEN = np.array([30, 50, 20, 0]), np.array([40, 40, 15, 5])
+
+
+def test_divergences_are_scipys_on_the_same_shares() -> None:
+    p, q = (NOW + 0.5) / (NOW + 0.5).sum(), (THEN + 0.5) / (THEN + 0.5).sum()
+    assert statistics.kullback_leibler(NOW, THEN) == pytest.approx(stats.entropy(p, q))
+    assert statistics.jensen_shannon(NOW, THEN) == pytest.approx(spatial.distance.jensenshannon(p, q) ** 2)
+    assert statistics.population_stability(NOW, THEN) == pytest.approx(stats.entropy(p, q) + stats.entropy(q, p))
+    assert statistics.linf(NOW, THEN) == pytest.approx(0.1)
+
+
+def test_kolmogorov_smirnov_is_scipys_on_the_rows() -> None:
+    rng = np.random.default_rng(0)
+    one, two = rng.integers(0, 9, 200), rng.integers(1, 10, 300)
+    counts = [np.bincount(rows, minlength=10) for rows in (one, two)]
+    assert statistics.kolmogorov_smirnov(*counts) == pytest.approx(stats.ks_2samp(one, two).statistic)
+
+
+def test_tests_on_tables_are_scipys_without_empty_bins() -> None:
+    table = np.stack([NOW, THEN])
+    found = stats.chi2_contingency(table, correction=False)
+    assert statistics.chi_squared(NOW, THEN) == pytest.approx((found.statistic, found.pvalue))
+    found = stats.chi2_contingency(table, correction=False, lambda_="log-likelihood")
+    assert statistics.g_test(np.append(NOW, 0), np.append(THEN, 0)) == pytest.approx((found.statistic, found.pvalue))
+
+
+def test_exact_rates_add_up_the_binomial_and_hypergeometric_terms() -> None:
+    terms = stats.binom.pmf(np.arange(21), 20, 0.1)
+    assert statistics.binomial(5, 20, 0.1) == pytest.approx(terms[terms <= terms[5] * (1 + 1e-9)].sum())
+    table = stats.hypergeom.pmf(np.arange(16), 120, 15, 20)
+    assert statistics.same_rate(6, 20, 9, 100) == pytest.approx(table[table <= table[6] * (1 + 1e-9)].sum())
+    low, high = statistics.interval(5, 20)
+    assert stats.binom.sf(4, 20, low) == pytest.approx(0.025) and stats.binom.cdf(5, 20, high) == pytest.approx(0.025)
+
+
+@given(COUNTS, COUNTS)
+def test_distances_are_zero_to_oneself_and_within_their_bounds(one, two) -> None:
+    size = min(len(one), len(two))
+    p, q = np.array(one[:size]) + 1, np.array(two[:size]) + 1
+    for distance in (statistics.kullback_leibler, statistics.jensen_shannon, statistics.population_stability):
+        assert distance(p, p) == pytest.approx(0, abs=1e-12) and distance(p, q) >= -1e-12
+    assert statistics.jensen_shannon(p, q) == pytest.approx(statistics.jensen_shannon(q, p))
+    assert statistics.jensen_shannon(p, q) <= np.log(2)
+    assert statistics.linf(p, q) <= 1 and statistics.kolmogorov_smirnov(p, q) <= 1
+
+
+def test_corrections_are_scipys_and_holms_definition() -> None:
+    p = np.random.default_rng(3).random(17) ** 3
+    np.testing.assert_allclose(statistics.benjamini_hochberg(p), stats.false_discovery_control(p))
+    order = np.argsort(p)
+    expected = [min(1, max((17 - j) * p[order[j]] for j in range(i + 1))) for i in range(17)]
+    np.testing.assert_allclose(statistics.holm(p)[order], expected)
+
+
+def test_weights_give_a_test_its_part_of_alpha() -> None:
+    p, weights = np.array([0.006, 0.006, 0.5]), np.array([8.0, 1.0, 1.0])
+    adjusted = statistics.holm(p, weights)
+    assert adjusted[0] == pytest.approx(0.006 * 10 / 8) and adjusted[1] == pytest.approx(0.006 * 2 / 1)
+    np.testing.assert_allclose(statistics.holm(p, weights * 7), adjusted)
+
+
+def test_nothing_to_compare_is_said() -> None:
+    with pytest.raises(ValueError, match="rows on both sides"):
+        statistics.chi_squared(np.zeros(3), THEN[:3])
+    with pytest.raises(ValueError, match="Shares of no rows"):
+        statistics.linf(np.zeros(3), THEN[:3])
