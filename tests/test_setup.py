@@ -59,8 +59,8 @@ def test_every_target_parses(target):
     ("target", "command"),
     [
         ("demo", ".venv/bin/showcase demo --headless"),
-        ("test", '.venv/bin/python -m pytest -q -m "not slow" --headless'),
-        ("test-all", '.venv/bin/python -m pytest -q -m "" --headless'),
+        ("test", '.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow" --headless'),
+        ("test-all", '.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "" --headless'),
     ],
 )
 def test_arguments_pass_through(target, command):
