@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=300, help="Splits of the pictures.")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 100_000_000], help="Rows to stream.")
     parser.add_argument("--work", type=Path, help="Folder that keeps each world's results.")
+    parser.add_argument("--peers", default=sys.executable, help="Python that has evidently and nannyml, where there is one.")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/drift.json")
     told = parser.parse_args()
     from sklearn.datasets import load_digits
@@ -180,7 +181,8 @@ def main() -> None:
     digits = load_digits()
     pictures = drift_trials.images(digits.images[..., None] / 16, digits.target, told.trials)
     found = worlds(told.seeds, told.days, told.jobs, told.work)
-    table, beside, peers = lines(found, pictures | {"trials": told.trials}, speed), rules(found), drift_peers.measured()
+    table, beside = lines(found, pictures | {"trials": told.trials}, speed), rules(found)
+    peers = drift_peers.measured(told.peers)
     show("Figures", table)
     show("Rules on the same windows", beside)
     show("Others on the same table", peers)
