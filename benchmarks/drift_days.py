@@ -31,7 +31,6 @@ EVERY = 23  # days from one holiday to the next, so that they fall on all weekda
 OPEN = {"grocery": 0.3, "pharmacy": 0.4, "home": 0.4, "clothing": 0.5, "transport": 0.6, "electronics": 0.5}
 WINDOWS = (1, 7, 30)
 SUMS = tuple(f"customer_{what}_{w}d" for w in WINDOWS for what in ("count", "amount"))
-EXPLAINED_BY = ("category", "channel", "customer_amount_30d", "customer_count_30d")
 AGES = 8
 
 
@@ -110,7 +109,7 @@ class Days:
     @cached_property
     def expected(self) -> Expected:
         """What an amount would be, fitted before the reference."""
-        return Expected.fit(_frame(self.between(WARM, WARM + FIT)), "amount", EXPLAINED_BY)
+        return Expected.fit(_frame(self.between(WARM, WARM + FIT)), "amount", CASE.explained["amount"])
 
     @cached_property
     def model(self):

@@ -16,6 +16,7 @@ SPAN = 8
 FAULTS = {"units": 0.02, "nulls": 0.02, "unseen": 0.02, "encoding": 0.02}
 COVARIATE = (("online", 0.3), ("amount", 1.2))
 FORTNIGHT = 14
+SURE = 1e-3
 Windows = list[tuple[str, Profile]]
 
 
@@ -110,7 +111,8 @@ def concept(days: Days, size: float, every: int) -> dict[str, list[float]]:
             rows = days.labels(rows)
             stopped = days.frame(rows)["decision"].to_numpy() == "stop"
             p = [statistics.same_rate(*_caught(rows, stopped, start + age), past_hits, past) for age in range(1, AGES + 4)]
-            found[name].append(next((age for age, one in enumerate(p, 1) if one < 1e-3), AGES + 4) if name == "delay" else min(p))
+            wait = next((age for age, one in enumerate(p, 1) if one < SURE), AGES + 4)
+            found[name].append(wait if name == "delay" else min(p))
     return found
 
 

@@ -31,6 +31,8 @@ class UseCase:
         settings: Every default, overridden by ``--set NAME=VALUE``, in the groups ``data``, ``training`` and ``gates``: a
             stage is told the groups it uses, so that a change reruns those stages only.
         watch: Raw features whose drift matters.
+        explained: By watched feature, raw features that say what it would be: what is left of it varies less from day to
+            day, so that a smaller drift shows.
         score: Key of the answer that carries the prediction.
         headline: The metric that a person asks for first, as the Evaluator names it.
         space: What the Tuner may try, by the name of a training setting: choices, or ``{"low": ..., "high": ...}``.
@@ -45,6 +47,7 @@ class UseCase:
     score: str
     settings: Mapping[str, Mapping[str, Any]]
     watch: tuple[str, ...] = ()
+    explained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     space: Mapping[str, Any] = field(default_factory=dict)
 
     def module(self, part: str) -> str:

@@ -66,5 +66,6 @@ CASE = UseCase(
         },
     },
     watch=("amount", "category", "channel", "device", "distance_km"),
+    explained={"amount": ("category", "channel", "customer_amount_30d", "customer_count_30d")},
     space={**SPACE, "width": (64, 128, 256)},
 )
