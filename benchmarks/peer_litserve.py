@@ -1,4 +1,4 @@
-"""The signature under LitServe, a worker and no batching, as it is by itself: ``python -m benchmarks.peer_litserve PORT MODEL``.
+"""The signature under LitServe, a worker and no batching: ``python -m benchmarks.peer_litserve PORT MODEL``.
 
 A module of its own, because LitServe starts its worker by importing this one anew.
 """
