@@ -35,7 +35,7 @@ class Client:
 
     def __init__(self, app) -> None:
         self.app = app
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{app.rest_port}", timeout=30)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{app.rest_port}", timeout=120)
         self.channel = grpc.insecure_channel(f"127.0.0.1:{app.grpc_port}")
         self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
@@ -308,7 +308,7 @@ def test_rest_deadlines_are_504(folder):
     options = Options(
         [Model("doors", str(folder / "doors"))], grpc_port=None, rest_port=0, poll=POLL, rest_timeout=0.05
     )
-    with serving(options) as app, httpx.Client(base_url=f"http://127.0.0.1:{app.rest_port}", timeout=30) as client:
+    with serving(options) as app, httpx.Client(base_url=f"http://127.0.0.1:{app.rest_port}", timeout=120) as client:
         found = client.post("/v1/models/doors:predict", json={"signature_name": "slow", "instances": [2000]})
         assert found.status_code == 504 and found.json() == {"error": "Deadline Exceeded"}
 

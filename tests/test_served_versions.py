@@ -49,7 +49,7 @@ def options(base: Path, **changes) -> Options:
 
 
 def ask(port: int, value: float = 2.0) -> float:
-    found = httpx.post(f"http://127.0.0.1:{port}/v1/models/m:predict", json={"instances": [[value]]}, timeout=30)
+    found = httpx.post(f"http://127.0.0.1:{port}/v1/models/m:predict", json={"instances": [[value]]}, timeout=120)
     assert found.status_code == 200, found.text
     return found.json()["predictions"][0][0]
 
@@ -77,7 +77,7 @@ def test_a_swap_under_load_loses_nothing_and_frees_the_old(made, tmp_path):
     def load(app) -> None:
         client = Client(app)
         while not over.is_set():
-            answer = client.stub.Predict(predict("m", {"x": [[2.0]]}), timeout=30)
+            answer = client.stub.Predict(predict("m", {"x": [[2.0]]}), timeout=120)
             seen.append((answer.model_spec.version.value, answer.outputs["y"].float_val[0]))
             found = client.post("m:predict", {"instances": [[2.0]]})
             assert found.status_code == 200
@@ -90,9 +90,10 @@ def test_a_swap_under_load_loses_nothing_and_frees_the_old(made, tmp_path):
             thread.start()
         until(lambda: len(seen) > 20)
         for version in (2, 3):
-            before = len(seen)
             push(made, tmp_path, version)
             until(lambda version=version: versions(app) == {version})
+            until(lambda version=version: [one for one, _ in seen].count(version) > 10)
+            before = len(seen)
             until(lambda before=before: len(seen) > before + 20)
         over.set()
         for thread in threads:
@@ -392,7 +393,7 @@ def test_sigterm_answers_what_is_under_way(tmp_path):
         answers = []
         body = {"signature_name": "slow", "instances": [1000]}
         url = f"http://127.0.0.1:{port}/v1/models/m:predict"
-        asking = threading.Thread(target=lambda: answers.append(httpx.post(url, json=body, timeout=60)))
+        asking = threading.Thread(target=lambda: answers.append(httpx.post(url, json=body, timeout=120)))
         asking.start()
         time.sleep(0.2)
         process.send_signal(signal.SIGTERM)

@@ -1,0 +1,135 @@
+"""What the model server is measured against, each a program: ``python -m benchmarks.served KIND PORT [MODEL]``.
+
+- ``floor``: our HTTP layer with a fixed answer and no model;
+- ``fastapi``: FastAPI under uvicorn, which calls the SavedModel's signature, as it is often done;
+- ``grpc-floor``: grpcio with a fixed answer to Predict;
+- ``grpc-floor-sync``: the same with grpcio's threads in place of asyncio.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ANSWER = b'{"predictions":[{"anomaly":0.1270317,"decision":0.0,"score":0.0025823812}]}'
+SIGNATURE = "raw"
+
+
+def main() -> None:
+    """The program."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kind, port, *model = sys.argv[1:]
+    KINDS[kind](int(port), *map(Path, model))
+
+
+def floor(port: int) -> None:
+    """Reads the request, answers without looking at it."""
+    from serving import http
+
+    async def answer(request: http.Request) -> http.Response:
+        return http.Response(200, ANSWER)
+
+    async def forever() -> None:
+        await http.serve(answer, "127.0.0.1", port)
+        await asyncio.Event().wait()
+
+    http.run(forever())
+
+
+def fastapi(port: int, model: Path) -> None:
+    """One call of the signature a request, in FastAPI's own threads."""
+    import uvicorn
+    from fastapi import FastAPI
+
+    predict = caller(model)
+    app = FastAPI()
+
+    @app.post("/predict")
+    def answer(document: dict[str, Any]) -> dict[str, Any]:
+        return predict(document)
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
+
+
+def caller(model: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """From a request's rows to its answer by the signature, as TensorFlow's guide does it."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(model))
+    signature = loaded.signatures[SIGNATURE]
+    specs = signature.structured_input_signature[1]
+
+    def predict(document: dict[str, Any], keep: Any = loaded) -> dict[str, Any]:
+        rows = document["instances"]
+        found = signature(**{name: tf.constant([row[name] for row in rows], one.dtype) for name, one in specs.items()})
+        plain = {name: value.numpy().tolist() for name, value in found.items()}
+        return {"predictions": [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]}
+
+    return predict
+
+
+def _fixed() -> Any:
+    from tensorflow_serving.apis import predict_pb2
+
+    from serving import tensors
+
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name = "fraud"
+    import numpy as np
+
+    for name in ("anomaly", "decision", "score"):
+        tensors.to_proto(response.outputs[name], np.zeros(1, np.float32))
+    return response
+
+
+def grpc_floor(port: int) -> None:
+    """grpcio on asyncio, messages parsed and written, no model."""
+    import grpc
+    from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+    fixed = _fixed()
+
+    class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+        async def Predict(self, request: Any, context: Any) -> Any:
+            return fixed
+
+    async def forever() -> None:
+        server = grpc.aio.server()
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
+        server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        await server.wait_for_termination()
+
+    from serving import http
+
+    http.run(forever())
+
+
+def grpc_floor_sync(port: int) -> None:
+    """grpcio on threads, messages parsed and written, no model."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+    from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+    fixed = _fixed()
+
+    class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def Predict(self, request: Any, context: Any) -> Any:
+            return fixed
+
+    server = grpc.server(ThreadPoolExecutor(8))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    server.wait_for_termination()
+
+
+KINDS: dict[str, Callable[..., None]] = {
+    "floor": floor, "fastapi": fastapi, "grpc-floor": grpc_floor, "grpc-floor-sync": grpc_floor_sync,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    main()
