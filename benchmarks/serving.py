@@ -92,13 +92,34 @@ def compared(rows: Mapping[tuple[str, int], Mapping[str, float]]) -> Iterator[di
     yield from ratio("gateway, 8 connections, share of the server", "gateway", "server", 8, ">= 0.4")
 
 
+# What a client of the gateway sends; the gateway finds the other twenty features itself.
+PURCHASE = {
+    "transaction_id": "9f86d08188",
+    "event_time": "2026-04-06T12:00:00Z",
+    "customer_id": "c000012",
+    "merchant_id": "m00012",
+    "amount": 27.84,
+    "category": "grocery",
+    "channel": "contactless",
+    "device": "phone",
+    "distance_km": 3.2,
+}
+
+
 def _targets(home: Path, stack: ExitStack) -> Iterator[Target]:
     """Starts every server, and says what to send it."""
     served, fraud = home, _latest(home, "fraud")
     row, image, dense, request = _requests(home)
-    rest, grpc, lite_rest, lite_grpc = _ports(4)
-    command = ["pipeline.cli", "serve", "--home", str(served)]
+    rest, grpc, lite_rest, lite_grpc, gateway = _ports(5)
+    command = ["pipeline.cli", "serve", "--no-gateway", "--home", str(served)]
     stack.enter_context(_program(*command, "--rest-port", rest, "--grpc-port", grpc))
+    # The gateway writes a log, which is not the home's: its own home has the versions by a link.
+    apart = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    (apart / "fraud").mkdir()
+    (apart / "fraud" / "versions").symlink_to(fraud.parent.resolve())
+    words = ["--home", apart, "--port", gateway, "--rest-port", -1, "--grpc-port", -1]
+    stack.enter_context(_program("pipeline.cli", "serve", "fraud", *words))
+    yield Target("gateway", gateway, _post("/v1/fraud/score", json.dumps(PURCHASE).encode()))
     stack.enter_context(_program(*command, "--rest-port", lite_rest, "--grpc-port", lite_grpc, "--prefer-tflite"))
     yield Target("server", rest, _post("/v1/models/fraud:predict", row))
     yield Target("server dense", rest, _post("/v1/models/fraud:predict", dense))

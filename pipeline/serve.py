@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +68,26 @@ async def _serve(asked: Asked, as_json: bool) -> None:
         Options(timeout=asked.timeout, rate=asked.rate),
         lambda name, scorer: seed(asked.home, name, scorer.online),
     )
-    with store.alone(asked.home / "serve.lock", "server"):
-        stack, stopped = Stack(settings), asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        running = asked.home / RUNNING
-        try:
-            await stack.start()
-            told = _told(asked, stack)
+    # Two gateways of one home would have two memories; model servers may be as many as there are ports.
+    with store.alone(asked.home / "serve.lock", "gateway") if asked.port is not None else nullcontext():
+        await _until_told(asked, Stack(settings), as_json)
+
+
+async def _until_told(asked: Asked, stack: Any, as_json: bool) -> None:
+    stopped, running = asyncio.Event(), asked.home / RUNNING
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    try:
+        await stack.start()
+        told = _told(asked, stack)
+        if stack.gateway:
             running.write_text(json.dumps(told, indent=1))
-            _announce(told, stack, as_json)
-            await stopped.wait()
-        finally:
+        _announce(told, stack, as_json)
+        await stopped.wait()
+    finally:
+        if stack.gateway:
             running.unlink(missing_ok=True)
-            await stack.close()
+        await stack.close()
 
 
 def _servable(asked: Asked) -> list[str]:

@@ -89,6 +89,15 @@ def promote(folder: Path, version: int | None, share: float | None = None, shado
 
     Raises:
         ValueError: if the version is not there, or a share is none.
+
+    Question: A21
+    Answer: Export a SavedModel with its preprocessing inside. Gate it: data, metric against the served one, loading as
+        the server loads. Push it as an immutable numbered version; the server loads the new before it drains the old.
+        Let a canary answer a share, or a shadow none; compare, promote, or roll back, which takes seconds since the old
+        version is still there. Deadlines, rate limit, breaker. Log every answer, watch latency, errors and drift, scale
+        replicas by load.
+    Evidence: tour.evidence.rollout.live
+    Proof: tests/test_rollout.py::test_swaps_a_canary_and_a_rollback_under_load_lose_nothing
     """
     there, now = versions(folder), read(folder)
     if version is not None and version not in there:

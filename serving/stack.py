@@ -124,7 +124,8 @@ class Stack:
             self._follow.cancel()
         if self.gateway:
             self.gateway.draining = True
-            await self._listening.close(self.settings.server.drain_seconds)
+            if self._listening:
+                await self._listening.close(self.settings.server.drain_seconds)
             await self.gateway.close()
             await self._backend.close()
         if self.app:

@@ -18,7 +18,7 @@ Answer: One thing,
 Evidence: tour.evidence.training.strategies_agree
 Proof: tests/test_strategies.py::test_equal
 """
-WRITTEN = {"A1", "A2", "A5", "A9", "A15", "A18", "A19", "A20", "A23", "A24", "A28", "A30", "B5", "B9", "B17", "B22",
+WRITTEN = {"A1", "A2", "A5", "A9", "A15", "A18", "A19", "A20", "A21", "A23", "A24", "A28", "A30", "B5", "B9", "B17", "B22",
            "A3", "A4", "A6", "A7", "A8", "A10", "A11", "A12", "A13", "A14", "A16", "A17", "A25", "A26", "A27", "A29",
            "B2", "B4", "B6", "B7", "B8", "B10", "B11", "B12", "B13", "B15", "B16", "B20", "B21", "B23", "B24", "B26", "B28",
            "A22", "B3", "B14", "B18", "B19", "B27"}

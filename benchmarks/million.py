@@ -1,0 +1,178 @@
+"""One million requests through the gateway with ten version swaps and one rollback: nothing may fail or be lost.
+
+``python -m benchmarks.million --home RUNS [--requests N] [--out FILE]`` copies a home's pushed fraud model, starts ``showcase
+serve`` on it in a process of its own and sends without pause. Every version is the same network with another calibration,
+so that an answer shows which version it is from. At the end the log is read: each acknowledged prediction has to be in it
+once, with the version that was answered.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from models.catalog import find
+from serving import http, rollout
+from serving.log_files import read
+from serving.online_store import PREDICTIONS
+from serving.traffic import Sender
+from serving.wire import decode
+
+CASE = "fraud"
+SWAPS = 10
+SETTLED = 90.0
+
+
+class Watch:
+    """Which versions may answer at the moment, and what was answered by which."""
+
+    def __init__(self) -> None:
+        self.answered: dict[str, int] = {}
+        self.allowed: set[int] = set()
+        self.not_live = 0
+
+    def seen(self, body: bytes, answer: dict[str, Any]) -> None:
+        """Takes an answer, and checks its version against those that may answer now."""
+        self.answered[answer["prediction_id"]] = answer["version"]
+        self.not_live += answer["version"] not in self.allowed
+
+
+def rows(home: Path, count: int) -> Iterator[bytes]:
+    """Purchases without end: those of the days after training, each time under new ids."""
+    case = find(CASE)
+    settings = case.configured({})["data"]
+    sent = [body for body, _ in case.load("traffic").requests(None, "", home / "data", -1, -1, [], settings)]
+    for number in range(count):
+        body = sent[number % len(sent)]
+        yield orjson.dumps(body | {"transaction_id": f"{body['transaction_id']}-{number // len(sent)}"})
+
+
+async def swaps(home: Path, folder: Path, sender: Sender, watch: Watch, total: int) -> list[dict[str, Any]]:
+    """Pushes a version after each eleventh part of the requests, and rolls back after the last; what was done and when."""
+    done = []
+    for number in range(2, SWAPS + 3):
+        await _until(lambda number=number: sender.report.sent >= total * (number - 1) // (SWAPS + 2))
+        back = number == SWAPS + 2
+        version = SWAPS if back else number
+        watch.allowed.add(version)
+        if back:
+            rollout.write(folder, rollout.Rollout(stable=version))
+        else:
+            os.rename(home / "copies" / str(version), folder / str(version))
+        before, began = sender.report.versions[version], time.perf_counter()
+        await _until(lambda version=version, before=before: sender.report.versions[version] > before + 100)
+        took = time.perf_counter() - began
+        await asyncio.sleep(2.0)  # requests under way with the old version have ended by now
+        watch.allowed = {version}
+        done.append(
+            {"step": "rollback" if back else "push", "version": version, "at": sender.report.sent, "seconds": took}
+        )
+    return done
+
+
+async def _until(true: Any) -> None:
+    while not true():
+        await asyncio.sleep(0.05)
+
+
+def copies(source: Path, home: Path) -> Path:
+    """Version 1 in place and the others beside, each with a threshold of its own."""
+    folder = home / CASE / "versions"
+    folder.mkdir(parents=True)
+    for version in range(1, SWAPS + 2):
+        target = (folder if version == 1 else home / "copies") / str(version)
+        shutil.copytree(source, target)
+        path = target / "assets.extra" / "model.json"
+        told = json.loads(path.read_text())
+        told["operating_point"]["threshold"] = version / 100
+        path.write_text(json.dumps(told))
+    return folder
+
+
+def check(answer: dict[str, Any]) -> str | None:
+    """The threshold says which version's files an answer was made with."""
+    if answer["threshold"] != answer["version"] / 100:
+        return "a threshold of another version"
+    return find(CASE).load("traffic").check(answer)
+
+
+async def measured(home: Path, folder: Path, port: int, total: int, connections: int) -> dict[str, Any]:
+    """The whole run."""
+    watch = Watch()
+    watch.allowed = {1}
+    sender = Sender("127.0.0.1", port, f"/v1/{CASE}/score", check, watch.seen)
+    steps = asyncio.ensure_future(swaps(home, folder, sender, watch, total))
+    report = await sender.run(rows(home, total), 0, connections)
+    done = await asyncio.wait_for(steps, SETTLED)
+    return report.plain() | {"steps": done, "not_live": watch.not_live, "answered": watch.answered}
+
+
+def lost(home: Path, answered: dict[str, int]) -> dict[str, int]:
+    """What the log lacks, has twice, or has with another version."""
+    found: dict[str, int] = {}
+    records = twice = 0
+    for _, data in read(home / CASE / "online" / PREDICTIONS):
+        record = decode(data)
+        name = record["served/id"][0].decode()
+        records, twice = records + 1, twice + (name in found)
+        found[name] = record["served/version"][0]
+    return {
+        "records": records,
+        "twice": twice,
+        "missing": sum(name not in found for name in answered),
+        "other_version": sum(found.get(name, version) != version for name, version in answered.items()),
+    }
+
+
+def main() -> int:
+    """The program; 1 if anything failed, was lost or came from a version that was not live."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--requests", type=int, default=1_000_000)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "million.json")
+    asked = parser.parse_args()
+    source = asked.home / CASE / "versions" / "1"
+    with tempfile.TemporaryDirectory(prefix="million-") as name:
+        home = Path(name)
+        folder = copies(source, home)
+        words = ["serve", CASE, "--home", str(home), "--port", "0", "--rest-port", "-1", "--grpc-port", "-1", "--json"]
+        server = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *words], stdout=subprocess.PIPE)
+        try:
+            port = int(json.loads(server.stdout.readline())["gateway"].rpartition(":")[2])
+            found = http.run(measured(home, folder, port, asked.requests, asked.connections))
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(60)
+        found |= {"log": lost(home, found.pop("answered"))}
+    machine = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+    asked.out.parent.mkdir(exist_ok=True)
+    asked.out.write_text(json.dumps({"machine": machine, **found}, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+    bad = (
+        found["failed"]
+        or found["not_live"]
+        or any(found["log"][name] for name in ("twice", "missing", "other_version"))
+    )
+    return int(bool(bad) or found["log"]["records"] != found["statuses"]["200"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
