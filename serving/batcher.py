@@ -143,7 +143,7 @@ class Batcher:
         found = []
         for (name, spec), column in zip(self.signature.inputs.items(), columns, strict=True):
             value = array(name, column, spec)
-            if not spec.fits(value.shape):
+            if not (value.shape and value.shape[1:] == spec.row) and not spec.fits(value.shape):
                 raise misshapen(name, spec, value.shape)
             found.append(value)
         return found

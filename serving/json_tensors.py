@@ -56,13 +56,15 @@ def rows(document: Mapping[str, Any], signature: Signature) -> tuple[Rows, bool]
         raise _invalid(what)
     by_row = "instances" in document
     columns = _by_row(document["instances"], signature) if by_row else _by_column(document["inputs"], signature)
-    if signature.batched and all(isinstance(one, list) for one in columns):
-        count = len(columns[0])
-        if all(len(one) == count for one in columns):
-            return Rows(count, columns=columns), by_row
+    if signature.batched and (by_row or _even(columns)):
+        return Rows(len(columns[0]), columns=columns), by_row
     named = zip(signature.inputs.items(), columns, strict=True)
     arrays = signature.arrays({name: array(name, column, spec) for (name, spec), column in named})
     return Rows(len(arrays[0]) if signature.batched else 1, arrays), by_row
+
+
+def _even(columns: Sequence[Any]) -> bool:
+    return all(isinstance(one, list) for one in columns) and len({len(one) for one in columns}) == 1
 
 
 def _by_row(instances: Any, signature: Signature) -> list[list[Any]]:
@@ -74,7 +76,7 @@ def _by_row(instances: Any, signature: Signature) -> list[list[Any]]:
     if len(names) == 1 and not any(_named(one, names[0]) for one in instances):
         return [instances]
     try:
-        if all(len(one) == len(names) for one in instances):
+        if {len(one) for one in instances} == {len(names)}:
             return [[one[name] for one in instances] for name in names]
     except (KeyError, TypeError, IndexError):
         pass

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,13 @@ class Spec:
     enum: int
     shape: tuple[int | None, ...] | None
 
+    @cached_property
+    def row(self) -> tuple[int, ...] | None:
+        """Shape of a row where the rows' number alone is free; None for any other."""
+        if self.shape is None or self.shape[:1] != (None,) or None in self.shape[1:]:
+            return None
+        return self.shape[1:]
+
     def fits(self, shape: Sequence[int]) -> bool:
         """Whether an array of that shape can be fed."""
         if self.shape is None:
@@ -53,7 +61,7 @@ class Signature:
     outputs: Mapping[str, Spec]
     call: Call
 
-    @property
+    @cached_property
     def batched(self) -> bool:
         """Whether the first axis of every input and output is free, so that rows of several requests can be run as one."""
         specs = (*self.inputs.values(), *self.outputs.values())
@@ -72,7 +80,8 @@ class Signature:
             value = np.asarray(inputs[name])
             if value.dtype != spec.dtype:
                 value = cast(name, value, spec.dtype)
-            if not spec.fits(value.shape):
+            # By far most are of fully known rows: one comparison of tuples.
+            if not (value.shape and value.shape[1:] == spec.row) and not spec.fits(value.shape):
                 raise misshapen(name, spec, value.shape)
             found.append(value)
         if self.batched and len({len(value) for value in found}) > 1:

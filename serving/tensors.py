@@ -33,8 +33,9 @@ def from_proto(name: str, tensor: Any) -> np.ndarray:
     Raises:
         ServingError: INVALID_ARGUMENT, if the message contradicts itself or holds no dense tensor of a known type.
     """
-    shape = [dim.size for dim in tensor.tensor_shape.dim]
-    if tensor.tensor_shape.unknown_rank or min(shape, default=0) < 0:
+    form = tensor.tensor_shape
+    shape = [dim.size for dim in form.dim]
+    if form.unknown_rank or (shape and min(shape) < 0):
         raise ServingError("INVALID_ARGUMENT", f"The shape of tensor {name} is not fully known")
     kind = KINDS.get(tensor.dtype)
     if kind is None:

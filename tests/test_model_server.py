@@ -258,6 +258,8 @@ def test_contradicting_tensors_are_refused(client):
 
 def test_a_wrong_type_or_shape_is_refused_before_the_model(client):
     assert error(client.stub.Predict, predict("half", {"x": [["a"]]}))[0] == "INVALID_ARGUMENT"
+    assert error(client.stub.Predict, predict("doors", {"x": 1.0}, "same"))[0] == "INVALID_ARGUMENT"
+    assert client.post("doors:predict", {"signature_name": "same", "inputs": 1.0}).status_code == 400
     code, text = error(client.stub.Predict, predict("half", {"x": [[1.0, 2.0]]}))
     assert code == "INVALID_ARGUMENT" and "expected is [?,1]" in text
 

@@ -45,8 +45,11 @@ def answering(served: Path, model: Any, rows: Mapping[str, "np.ndarray"]) -> dic
     feeds = {name: one.tensor for name, one in door.inputs.items()}
     fetches = [one.tensor for one in door.outputs.values()]
 
-    def called(call: Callable, keep: Any = loaded) -> Callable[[Mapping], Sequence]:
-        return lambda batch: _ordered(call({name: tf.constant(value) for name, value in batch.items()}), door.outputs)
+    def called(call: Callable) -> Callable[[Mapping], Sequence]:
+        # Bound with it, the loaded model lives as long as the call: a signature keeps no variable.
+        return lambda batch, keep=loaded: _ordered(
+            call({name: tf.constant(value) for name, value in batch.items()}), door.outputs
+        )
 
     ways = {
         "signature": called(lambda inputs: function(**inputs)),
