@@ -44,10 +44,10 @@ def serve(asked: Asked, as_json: bool) -> None:
         ValueError: if there is nothing to serve.
         OSError: if a port or a folder cannot be had.
     """
-    from serving import http
+    from serving import app, http
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "2"} | app.ENVIRONMENT | os.environ)
     http.run(_serve(asked, as_json))
 
 

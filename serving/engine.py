@@ -70,8 +70,6 @@ class Engine:
 
     async def start(self, models: Sequence[Model]) -> None:
         """Loads what there is, and goes on looking for more. Models that do not load have a state that says why."""
-        # On a few rows oneDNN's own set-up costs more than it saves; it is read when TensorFlow is imported.
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         self._workers = Workers(self.batching.threads or max(1, len(os.sched_getaffinity(0)) - 1))
         await self.manager.start(models)
 

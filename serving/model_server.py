@@ -1,6 +1,7 @@
 """The model server as a program: ``python -m serving.model_server`` with the flags of ``tensorflow_model_server``."""
 
 import logging
+import os
 import sys
 
 from serving import app, flags, http
@@ -13,6 +14,7 @@ def main() -> None:
         print(flags.usage() if "--version" not in words else "showcase model server")
         sys.exit(0 if words else 2)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    os.environ.update(app.ENVIRONMENT | os.environ)
     try:
         options, warnings = flags.parse(words)
         for warning in warnings:

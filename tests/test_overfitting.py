@@ -109,7 +109,7 @@ def test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many() -> N
 def test_the_ablation_changes_one_thing_at_a_time() -> None:
     settings = pictures()
     rows = {"pixels": np.zeros((4, 8, 8, 1), np.float32)}
-    made = list(ablation.trainings(image, settings, 2))
+    made = list(ablation.trainings(image, settings, specs(rows), 2))
     by_name = {name: told for name, seed, told in made if seed == 1}
     assert len(made) == 2 * len(by_name) and {"none", "dropout", "early stopping", "all"} <= set(by_name)
     for name, told in by_name.items():

@@ -5,6 +5,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from built_case import Built, built
 from conftest import showcase
@@ -116,7 +117,8 @@ def test_the_evidence_of_the_demo_is_of_its_runs(demo_home: Path) -> None:
     assert sorted(row[0] for row in records.rows) == sorted(own)
     assert any(isinstance(one, kinds.Table) and one.title == "Two runs compared" for one in found)
     told = [(epoch, curve["loss"]) for epoch, curve in enumerate(context.training["curves"], 1)]
-    assert list(next(one for one in found if isinstance(one, kinds.Series)).lines["loss"]) == pytest.approx(told)
+    drawn = next(one for one in found if isinstance(one, kinds.Series)).lines["loss"]
+    assert np.array(drawn) == pytest.approx(np.array(told))
     facts, hashes, trials, cost = evidence.reproducible(context)
     assert ("data version (content digest)", context.run.facts["data_version"]) in facts.rows
     assert hashes.rows[1][1] == saved_weights_digest(context.served)

@@ -13,7 +13,7 @@ from gateway_case import PURCHASE, Simple, opened
 from models.errors import DataError
 from models.fraud import traffic as purchases
 from models.image import traffic as pictures
-from models.image.readers import embedded
+from models.image.sources import embedded
 from serving import http
 from serving.errors import ServingError
 from serving.traffic import Report, Sender
