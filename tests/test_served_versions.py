@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -119,13 +120,13 @@ def test_a_request_under_way_is_answered_by_the_version_that_took_it(tmp_path):
 
 def test_a_half_written_version_is_not_touched(made, tmp_path):
     push(made, tmp_path, 1)
-    with serving(options(tmp_path, poll=0.3)) as app:
+    with serving(options(tmp_path, poll=2.0)) as app:
         port = app.rest_port
         whole = (made / "2" / "saved_model.pb").read_bytes()
         (tmp_path / "2").mkdir()
-        for end in range(0, 1 + len(whole), -(-len(whole) // 8)):  # a slow copy, always within one look
+        for end in range(0, 1 + len(whole), -(-len(whole) // 20)):  # a slow copy that goes on over two looks
             (tmp_path / "2" / "saved_model.pb").write_bytes(whole[:end])
-            time.sleep(0.1)
+            time.sleep(0.2)
             assert {one.version for one in app.engine.states("m")} == {1}
             assert ask(port) == 2.0
         shutil.copytree(made / "2", tmp_path / "2", dirs_exist_ok=True)
@@ -390,15 +391,17 @@ def running(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen, int]]
 def test_sigterm_answers_what_is_under_way(tmp_path):
     doors(tmp_path / "1")
     with running(tmp_path, "--model_name=m", f"--model_base_path={tmp_path}") as (process, port):
-        answers = []
-        body = {"signature_name": "slow", "instances": [1000]}
-        url = f"http://127.0.0.1:{port}/v1/models/m:predict"
-        asking = threading.Thread(target=lambda: answers.append(httpx.post(url, json=body, timeout=120)))
-        asking.start()
-        time.sleep(0.2)
-        process.send_signal(signal.SIGTERM)
-        asking.join()
-        assert answers[0].status_code == 200 and answers[0].json() == {"predictions": [1000.0]}
+        body = b'{"signature_name": "slow", "instances": [1500]}'
+        head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), 120) as client:
+            client.sendall(head.encode() + body)
+            # Read after it, and answered at once: by now the first is under way.
+            assert httpx.get(f"http://127.0.0.1:{port}/v1/models/m", timeout=120).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            found = b""
+            while data := client.recv(1000):
+                found += data
+        assert found.startswith(b"HTTP/1.1 200 OK") and found.endswith(b'{"predictions":[1500.0]}')
         assert process.wait(60) == 0
         with pytest.raises(httpx.ConnectError):
             ask(port)
@@ -415,8 +418,6 @@ def test_killed_under_load_it_starts_again_with_the_same_version(made, tmp_path)
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
