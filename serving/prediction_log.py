@@ -1,7 +1,8 @@
 """What was answered, on disk before the answer goes out: TFRecord files, a group of records a write and an fsync.
 
-There is no timer. While one group is being written the next one gathers; a record therefore waits for at most the group
-before it and its own, two writes and fsyncs of the disk, however many clients there are.
+While one group is being written the next one gathers. It is written when every request under way has its record in it, or
+after ``GATHER`` seconds: a record waits for at most the group before it, that time, and its own write and fsync, however
+many clients there are. Clients that are answered together also come again together, and then the model runs them as one.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from serving import records
 from serving.log_files import DONE, OPEN, Place, number, recovered, synced
 
 log = logging.getLogger(__name__)
+
+GATHER = 0.002
 
 
 class UnwrittenError(OSError):
@@ -50,6 +53,7 @@ class PredictionLog:
         limits: See there.
         removable: Asked for every file that is about to be removed; False keeps it.
         write: Writes bytes to a descriptor and makes them durable.
+        expected: How many records are under way, those that wait here among them.
     """
 
     def __init__(
@@ -58,9 +62,11 @@ class PredictionLog:
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         removable: Callable[[int], bool] = lambda number: True,
         write: Callable[[int, bytes], None] | None = None,
+        expected: Callable[[], int] = lambda: 0,
     ) -> None:
         self.folder, self.limits, self.removable = folder, limits, removable
-        self._write = write or written
+        self._write, self._expected = write or written, expected
+        self._timer: asyncio.TimerHandle | None = None
         self.records = self.groups = self.torn_bytes = 0
         self._buffer: list[bytes] = []
         self._group: asyncio.Future[None] | None = None
@@ -108,15 +114,25 @@ class PredictionLog:
         """Takes a record; what it returns is done when the record is on disk, and fails with UnwrittenError if not."""
         if self._group is None:
             self._group = asyncio.get_running_loop().create_future()
-            if not self._busy:
-                asyncio.get_running_loop().call_soon(self._flush)
         record = records.framed(data)
         self._buffer.append(record)
         self.size += len(record)
+        if not self._busy:
+            self._schedule()
         return self._group
+
+    def _schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        if len(self._buffer) >= self._expected():
+            loop.call_soon(self._flush)
+        elif self._timer is None:
+            self._timer = loop.call_later(GATHER, self._flush)
 
     def _flush(self) -> None:
         """Hands the group to the thread, unless one is under way: then its end calls here again."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
         if self._busy or self._group is None:
             return
         group, data, count, file = self._group, b"".join(self._buffer), len(self._buffer), self.number
@@ -166,7 +182,8 @@ class PredictionLog:
                 group.set_result(None)
         else:
             self._failed(group, error)
-        self._flush()
+        if self._group is not None:
+            self._schedule()
 
     def _failed(self, group: "asyncio.Future[None]", error: OSError) -> None:
         """Nobody whose place came after the failure is told that it is kept; the next record goes to a new file.

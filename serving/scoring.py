@@ -83,7 +83,7 @@ class Scorer:
     ) -> None:
         self.name, self.online, self.backend, self.versions, self.options = name, online, backend, versions, options
         self.metrics, self.store = metrics, OnlineStore(online, folder)
-        self.log = PredictionLog(folder / PREDICTIONS, options.limits)
+        self.log = PredictionLog(folder / PREDICTIONS, options.limits, expected=lambda: self.under_way)
         self.labels = PredictionLog(folder / LABELS, Limits(keep_seconds=0))
         self.shadow_log = PredictionLog(folder / "shadow", options.limits)
         self.breaker = Breaker(options.patience, time.monotonic)

@@ -122,6 +122,26 @@ def test_a_group_is_one_write_and_what_is_done_is_on_disk(tmp_path):
     assert len(calls) == 2
 
 
+def test_a_group_waits_for_those_under_way_and_not_for_ever(tmp_path):
+    async def work():
+        under_way = 3
+        log = PredictionLog(tmp_path, expected=lambda: under_way).open()
+        one = log.append(b"one")
+        await asyncio.sleep(0)
+        two = log.append(b"two")
+        assert one is two is log.append(b"three")  # the third makes it whole
+        await one
+        assert (log.records, log.groups) == (3, 1)
+        await log.append(b"alone")  # two others are under way and never come
+        assert (log.records, log.groups) == (4, 2)
+        under_way = 1
+        await log.append(b"last")
+        await log.close()
+
+    run(work())
+    assert everything(tmp_path) == [b"one", b"two", b"three", b"alone", b"last"]
+
+
 def test_a_record_is_found_by_its_place_while_the_file_is_open_and_after(tmp_path):
     async def work():
         log = PredictionLog(tmp_path, Limits(file_bytes=100)).open()
