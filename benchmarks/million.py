@@ -150,6 +150,7 @@ def main() -> int:
         home = Path(name)
         folder = copies(source, home)
         words = ["serve", CASE, "--home", str(home), "--port", "0", "--rest-port", "-1", "--grpc-port", "-1", "--json"]
+        words += ["--timeout", "30"]  # so that what fails has failed, and was not only slow on a busy machine
         server = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *words], stdout=subprocess.PIPE)
         try:
             port = int(json.loads(server.stdout.readline())["gateway"].rpartition(":")[2])
