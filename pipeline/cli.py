@@ -150,9 +150,9 @@ def rollback(case: Case, home: Home = DEFAULT_HOME, as_json: Json = False) -> No
 def status(case: Annotated[str | None, typer.Argument(help="Use case; all by default.")] = None,
            home: Home = DEFAULT_HOME, as_json: Json = False) -> None:  # fmt: skip
     """What is served, and why the last candidate was or was not pushed."""
-    from pipeline import command
+    from pipeline import status as served
 
-    command.status(case, home, as_json)
+    served.show(case, home, as_json)
 
 
 @app.command()
@@ -167,9 +167,9 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """Lists runs, or compares two: one named run with the one before it, or the two named."""
-    from pipeline import command
+    from pipeline import listing
 
-    command.runs(words or [], home, tracking, compare, mlflow, as_json)
+    listing.show(words or [], home, tracking, compare, mlflow, as_json)
 
 
 @app.command()

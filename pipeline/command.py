@@ -4,52 +4,17 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.progress import Progress as Bar
-from rich.table import Table
-from rich.text import Text
 
 from models.catalog import CASES, find
 from pipeline import runtime as runtimes
-from pipeline import session, store
-from pipeline.progress import Progress
-
-COLOURS = {"done": "green", "cached": "cyan", "running": "yellow", "refused": "red", "failed": "red", "waiting": "dim"}
-
-WIDTH = 200  # of a table for a file or another program
-
-
-class Watch:
-    """Shows how stages are doing: a table that changes in place on a terminal, elsewhere a line as each one ends."""
-
-    def __init__(self, console: Console):
-        self._console = console
-        self._live = Live(console=console, auto_refresh=False)  # a refresh thread and fork do not go together
-        self._ended: set[str] = set()
-
-    def __enter__(self) -> "Watch":
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
-
-    def report(self, progress: Mapping[str, Progress]) -> None:
-        """Takes the state of every stage."""
-        if self._console.is_terminal:
-            self._live.update(_table(progress), refresh=True)
-            return
-        for name, one in progress.items():
-            if one.state not in ("waiting", "running") and name not in self._ended:
-                self._ended.add(name)
-                self._console.print(f"{name:17} {one.state:9}{one.seconds:6.1f} s", highlight=False)
+from pipeline import session, status, store
+from pipeline.watch import Watch
 
 
 def run(
@@ -91,57 +56,6 @@ def run(
     return ended
 
 
-def status(case: str | None, home: Path, as_json: bool) -> None:
-    """Prints, for each case, the served version and what came of the last run."""
-    names = [find(case).name] if case else list(CASES)
-    path = runtimes.local(home).metadata
-    found = {name: store.runs(path, name) for name in names}
-    if as_json:
-        print(
-            json.dumps({name: [dataclasses.asdict(run) for run in runs[-5:]] for name, runs in found.items()}, indent=1)
-        )
-        return
-    console = Console()
-    for name, runs in found.items():
-        console.print(f"[bold]{name}[/bold]")
-        if not runs:
-            console.print(f"  no run yet; `showcase run {name}` makes the first")
-            continue
-        console.print(f"  served    {_served(home, name, runs)}", highlight=False, soft_wrap=True)
-        console.print(f"  answers   {_answering(home, name)}", highlight=False, soft_wrap=True)
-        last = f"{runs[-1].id}: {runs[-1].state}: {runs[-1].reason}"
-        console.print(f"  last run  {last}", highlight=False, soft_wrap=True)
-
-
-def _answering(home: Path, case: str) -> str:
-    """The versions that the rollout names, and where they are served."""
-    from pipeline import rollouts
-    from serving import rollout
-
-    folder = Path(runtimes.local(home).versions(case))
-    if not rollout.versions(folder):
-        return "nothing"
-    there = rollouts.running(home)
-    where = f"at {there['host']}:{there['gateway'] or there['rest'] or there['grpc']}" if there else "no server is running"
-    return f"{rollouts.told(folder, rollout.read(folder))}; {where}"
-
-
-def _served(home: Path, case: str, runs: list[store.Run]) -> str:
-    """The newest version folder and the metric of the run that pushed it."""
-    version = _newest(home, case)
-    if version is None:
-        return "nothing"
-    pushed = [run.facts["headline"] for run in runs if run.facts.get("pushed") == str(version)]
-    return f"{version} · {pushed[-1] if pushed else 'by a run that was stopped before its end'}"
-
-
-def _newest(home: Path, case: str) -> Path | None:
-    """The newest version folder, which is what a server takes."""
-    folder = Path(runtimes.local(home).versions(case))
-    versions = [path for path in folder.glob("[0-9]*") if path.name.isdigit()]
-    return max(versions, key=lambda path: int(path.name), default=None)
-
-
 def browser(cases: Sequence[str], port: int, home: Path) -> None:
     """Serves the page that runs the newest versions in the browser, until it is interrupted.
 
@@ -152,7 +66,7 @@ def browser(cases: Sequence[str], port: int, home: Path) -> None:
     from serving.browser import site
 
     names = [find(case).name for case in cases] or list(CASES)
-    versions = {name: version for name in names if (version := _newest(home, name))}
+    versions = {name: version for name in names if (version := status.newest(home, name))}
     missing = [name for name in names if name not in versions]
     if missing and (cases or not versions):
         raise ValueError(f"Nothing of {missing[0]} is pushed under {home}; `showcase run {missing[0]} --home {home}` does it.")
@@ -171,7 +85,7 @@ def demo(home: Path, headless: bool, tracking: str = "") -> int:
         runs = [dataclasses.asdict(one) for one in ended]
         print(json.dumps({"seconds": round(time.monotonic() - started, 1), "runs": runs}, indent=1))
     else:
-        status(None, home, False)
+        status.show(None, home, False)
     return int(any(one.state != "pushed" for one in ended))
 
 
@@ -233,36 +147,6 @@ def doctor(home: Path, as_json: bool) -> int:
     return int(any(check.state == "missing" for check in found))
 
 
-def _table(progress: Mapping[str, Progress]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("stage", "state", "seconds", ""):
-        table.add_column(name, justify="right" if name == "seconds" else "left")
-    for name, one in progress.items():
-        table.add_row(name, Text(one.state, COLOURS[one.state]), f"{one.seconds:.1f}" if one.seconds else "",
-                      one.message if one.state == "running" else "")  # fmt: skip
-    return table
-
-
-def runs(words: Sequence[str], home: Path, tracking: str, two: bool, from_mlflow: bool, as_json: bool) -> None:
-    """Prints the list of runs, or two of them side by side."""
-    from pipeline import runs as found
-
-    case, *ids = words if words and words[0] in CASES else [None, *words]
-    runtime = runtimes.local(home, tracking)
-    rows = found.recorded(runtime, case) if from_mlflow else found.listed(runtime, case)
-    if ids or two:
-        compared = found.compare(runtime, found.pick(rows, ids), from_mlflow)
-        print(json.dumps(dataclasses.asdict(compared), indent=1)) if as_json else _print_comparison(compared)
-        return
-    if as_json:
-        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
-        return
-    names = ("id", "state", "headline", "strategy", "spans", "data", "commit", "time")
-    shown = [dataclasses.replace(row, state=f"{row.state} (cached)" if row.same_as else row.state) for row in rows]
-    _print(names, [[getattr(row, name) for name in names] for row in shown])
-    Console().print(found.where(runtime), style="dim", highlight=False, soft_wrap=True)
-
-
 def dvc(what: str, home: Path, check: bool) -> None:
     """Writes the `.dvc` file of a folder or of a case's data, or says whether the folder is what its file says.
 
@@ -283,26 +167,3 @@ def dvc(what: str, home: Path, check: bool) -> None:
     told = files.read(file)
     Console().print(f"{file}: {told.nfiles} files, {told.size} bytes, {told.md5}: the folder is as it says.",
                     highlight=False, soft_wrap=True)  # fmt: skip
-
-
-def _print_comparison(compared: Any) -> None:
-    for title, names, rows in (
-        ("", (), compared.facts), ("parameters that differ", (), compared.params),
-        ("metrics", ("difference",), compared.metrics),
-    ):  # fmt: skip
-        shown = [[_short(value) for value in row] for row in rows] or [["none", "", ""]]
-        _print((title, compared.first, compared.second, *names), shown)
-
-
-def _short(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def _print(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(value)) for value in row))
-    console = Console()
-    (console if console.is_terminal else Console(width=WIDTH)).print(table)

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -35,3 +37,54 @@ def demo(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[Path
 def demo_home(demo: tuple[Path, dict]) -> Path:
     """Home of the demo's run, with every case pushed. To be read only."""
     return demo[0]
+
+
+@pytest.fixture(scope="module")
+def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small models: ``half`` in three versions, and one with every kind of signature."""
+    from served_models import doors, half_plus
+
+    base = tmp_path_factory.mktemp("models")
+    for version, add in ((1, 1.0), (2, 2.0), (3, 3.0)):
+        half_plus(base / "half" / str(version), add)
+    doors(base / "doors" / "1")
+    return base
+
+
+@pytest.fixture(scope="module")
+def client(served_folder: Path) -> Iterator[Any]:
+    """A client of a model server with both."""
+    from served_client import MAX_BODY, Client
+    from served_models import POLL, serving
+
+    from serving.app import Options
+    from serving.config import Model
+
+    models = [
+        Model("half", str(served_folder / "half"), "specific", specific=(1, 2), labels={"stable": 1, "canary": 2}),
+        Model("doors", str(served_folder / "doors")),
+    ]
+    with serving(Options(models, grpc_port=0, rest_port=0, poll=POLL, max_body=MAX_BODY)) as app:
+        client = Client(app)
+        yield client
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions to be copied: number n adds n."""
+    from served_models import half_plus
+
+    base = tmp_path_factory.mktemp("made")
+    for version in (1, 2, 3):
+        half_plus(base / str(version), float(version))
+    return base
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    """The HTTP layer over a handler that tells what arrived."""
+    from http_server import listening
+
+    with listening() as running:
+        yield running

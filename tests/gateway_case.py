@@ -17,10 +17,12 @@ from serving.errors import ServingError
 from serving.gateway import Gateway
 from serving.gateway_metrics import Metrics
 from serving.http import Request, Response
+from serving.log_files import read
 from serving.scoring import Options, Scorer
 from serving.wire import decode
 
 THRESHOLD = 0.5
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 PURCHASE = {
     "transaction_id": "t1",
     "event_time": "2026-01-05T12:00:00Z",
@@ -107,3 +109,11 @@ async def post(gateway: Gateway, path: str, body: Any, query: str = "", **header
 async def score(gateway: Gateway, query: str = "", **changes: Any) -> tuple[Response, Any]:
     """A purchase scored."""
     return await post(gateway, "/v1/fraud/score", PURCHASE | changes, query)
+
+
+def run(work):
+    return asyncio.run(work)
+
+
+def logged(home, case="fraud", folder="predictions"):
+    return [decode(data) for _, data in read(home / case / "online" / folder)]

@@ -1,6 +1,8 @@
 """Tiny SavedModels of every kind that a server meets, and a server in a thread of the test's own process."""
 
 import asyncio
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -8,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -184,3 +187,17 @@ def serving(options: Options) -> Iterator[App]:
         thread.join()
         if failures:
             raise failures[0]
+
+
+def push(made: Path, base: Path, version: int) -> None:
+    """As the Pusher does: copied elsewhere, then renamed."""
+    base.mkdir(exist_ok=True)
+    shutil.copytree(made / str(version), base / f".incoming-{version}")
+    os.rename(base / f".incoming-{version}", base / str(version))
+
+
+def ask(port: int, value: float = 2.0) -> float:
+    """What ``m`` of a server says of a number."""
+    found = httpx.post(f"http://127.0.0.1:{port}/v1/models/m:predict", json={"instances": [[value]]}, timeout=120)
+    assert found.status_code == 200, found.text
+    return found.json()["predictions"][0][0]

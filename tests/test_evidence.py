@@ -1,8 +1,6 @@
 """Evidence: each claim on small data with an independent answer, and every function on the demo's run."""
 
 import json
-import math
-import types
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,6 @@ import pytest
 import tensorflow as tf
 from built_case import Built, built
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from rich.console import Console
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
@@ -19,13 +16,12 @@ from models import input as reading
 from models import loop
 from models import training as fitting
 from models.catalog import CASES
-from models.fraud import model as fraud
 from models.image import model as image
 from models.network import predict
 from pipeline import store
 from pipeline.session import Plan
 from tour import ask, notes
-from tour.evidence import data, evaluation, kinds, overview, render, savedmodel, training, transform
+from tour.evidence import data, kinds, overview, render, training, transform
 from tour.evidence.context import Context
 
 SECONDS = 120  # far above what any takes: a guard against one that hangs, on a machine that may be busy
@@ -61,23 +57,6 @@ def test_an_example_becomes_tensors_of_known_type_and_shape(done: Built) -> None
     assert found["transformed", "pixels"] == ("float32", "(1, 8, 8, 1)", 4)
     with pytest.raises(TypeError):
         tf.constant([1.0])[0] = 2.0
-
-
-def test_parts_of_a_saved_model_are_counted_as_tensorflow_loads_them(done: Built) -> None:
-    parts, doors, _ = savedmodel.counted(done.export)
-    counts, loaded = cells(parts), tf.saved_model.load(str(done.export))
-    assert set(cells(doors)) == set(loaded.signatures) == {"serving_default", "raw", "dense"}
-    assert counts["signatures"] == 3 and counts["sessions"] == 0
-    assert counts["variables"] >= len(loaded.signatures["dense"].variables) > 0
-    assert counts["operations"] > counts["kinds of operation"] > 10 and counts["functions"] > 3
-
-
-def test_placeholders_fail_and_specs_take_their_place(done: Built) -> None:
-    assert savedmodel.placeholder().startswith("RuntimeError: ")
-    loaded = tf.saved_model.load(str(done.export))
-    assert ("dense", "pixels", "(None, 8, 8, 1)", "float32") in savedmodel.inputs(loaded).rows
-    names = cells(savedmodel.variables(done.export))
-    assert {variable.name.split(":")[0] for variable in loaded.signatures["dense"].variables} <= set(names)
 
 
 def test_lineage_leads_from_the_pushed_model_to_its_spans_and_to_nothing_else(tmp_path: Path) -> None:
@@ -151,70 +130,6 @@ def test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split(done
     assert np.allclose(held["pixels"].reshape(len(held["pca"]), -1) @ matrix, held["pca"], atol=1e-3)
 
 
-def test_a_variable_lives_as_long_as_its_owner_and_the_export_names_the_owner(done: Built) -> None:
-    assert savedmodel.released() == (("one of two references gone", "yes"), ("the last reference gone", "no"))
-    graph = savedmodel.owners(done.export)
-    kept = {node.name for node in graph.nodes if node.detail.startswith("variable ")}
-    assert len(kept) == cells(savedmodel.counted(done.export)[0])["variables"]
-    assert {target for _, target in graph.edges} == {node.name for node in graph.nodes} - {"model"}
-
-
-def test_grappler_leaves_fewer_operations_and_folds_batch_normalisation(done: Built) -> None:
-    loaded = tf.saved_model.load(str(done.export))
-    before, after = (make(loaded.signatures["dense"]) for make in (savedmodel.inlined, savedmodel.grappled))
-    table = savedmodel.histogram(before, after)
-    assert cells(table)["all"] > 2 * cells(table, 2)["all"]
-    assert cells(table)["Rsqrt"] == 7 and cells(table, 2)["Rsqrt"] == 0
-    assert cells(table)["Conv2D"] == cells(table, 2)["Conv2D"] == 7
-    pixels = np.random.default_rng(3).random((4, 8, 8, 1), np.float32)
-    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
-        tf.import_graph_def(after, name="")
-        (source,) = (node.name for node in after.node if node.op == "Placeholder")
-        answer = session.run(f"{after.node[-1].name}:0", {f"{source}:0": pixels})
-        assert graph.get_operations()
-    expected = loaded.signatures["dense"](pixels=tf.constant(pixels))["probabilities"]
-    assert np.allclose(answer, expected, atol=1e-5)
-
-
-def counted(truth: np.ndarray, scores: np.ndarray) -> list[evaluation.Counts]:
-    found = []
-    for threshold in np.linspace(0, 1, 2001):
-        stopped = scores >= threshold
-        found.append(evaluation.Counts(
-            threshold, (stopped & (truth == 1)).sum(), (stopped & (truth == 0)).sum(),
-            (~stopped & (truth == 0)).sum(), (~stopped & (truth == 1)).sum(),
-        ))  # fmt: skip
-    return found
-
-
-def test_the_area_under_the_roc_is_scikit_learns() -> None:
-    made = np.random.default_rng(4)
-    truth = (made.random(4000) < 0.1).astype(int)
-    scores = 1 / (1 + np.exp(-(made.normal(size=4000) + 1.5 * truth)))
-    counts = counted(truth, scores)
-    assert math.isclose(
-        evaluation.area([evaluation.rates(c)[0] for c in counts]), roc_auc_score(truth, scores), abs_tol=1e-3
-    )
-    (fpr, tpr), (recall, precision) = evaluation.rates(evaluation.Counts(0.5, tp=8, fp=2, tn=88, fn=2))
-    assert (fpr, tpr, recall, precision) == (2 / 90, 0.8, 0.8, 0.8)
-
-
-def test_the_cheapest_threshold_follows_from_the_prices_if_scores_are_calibrated() -> None:
-    made = np.random.default_rng(5)
-    scores = made.beta(0.4, 2.0, 60_000)
-    counts = counted((made.random(60_000) < scores).astype(int), scores)
-    for miss, review in ((120.0, 12.0), (10.0, 10.0)):
-        logits = np.log(scores / (1 - scores))[:, None]
-        prices = {"miss_cost": miss, "review_cost": review}
-        served = fraud.operating_point(prices, (made.random((60_000, 1)) < scores[:, None]).astype(int), logits)[
-            "threshold"
-        ]
-        best = min(evaluation.cost(one, miss, review) for one in counts)
-        assert math.isclose(served, review / (review + miss))
-        assert evaluation.cost(evaluation.nearest(counts, served), miss, review) < 1.02 * best
-        assert evaluation.cost(evaluation.nearest(counts, 0.9), miss, review) > 1.1 * best
-
-
 def test_tensor_and_array_agree_in_number_and_differ_in_kind() -> None:
     made = np.random.default_rng(6)
     x, w = made.normal(size=(50, 9)).astype(np.float32), made.normal(size=(9, 3)).astype(np.float32)
@@ -256,33 +171,6 @@ def test_streaming_ten_times_the_data_takes_no_more_memory(tmp_path: Path) -> No
     assert tenfold[2] < tenfold[1] / 4
 
 
-@pytest.mark.parametrize(
-    "result",
-    [
-        kinds.Number("n", 1.5, "s"), kinds.Table("t", ("a", "b"), ((1, "[x]"), (True, None))),
-        kinds.Series("s", "x", "y", {"a": ((0.0, 1.0), (1.0, 2.0))}, {"m": (0.0, 1.0)}),
-        kinds.Series("p", "x", "y", {"a": ((0.0, 1.0),), "b": ()}, joined=False), kinds.Series("e", "x", "y", {}),
-        kinds.Matrix("m", ("a",), ("b",), ((1,),)), kinds.NotHere("h", "Not now."),
-        kinds.Graph("g", (kinds.Node("a"), kinds.Node("b", "op", "done")), (("a", "b"),)),
-        kinds.Image("i", b""),
-    ],
-    ids=lambda result: result.title,
-)  # fmt: skip
-def test_every_kind_is_shown_on_a_terminal_and_as_json(result: kinds.Result) -> None:
-    from tour.evidence.image import png
-
-    result = kinds.Image("i", png(np.ones((4, 4, 1)))) if isinstance(result, kinds.Image) else result
-    console = Console(record=True, width=100, file=types.SimpleNamespace(write=len, flush=lambda: None))
-    console.print(render.to_rich(result))
-    assert result.title in console.export_text()
-    assert json.loads(json.dumps(render.to_json(result)))["kind"] == type(result).__name__
-
-
-def test_what_is_no_evidence_is_refused() -> None:
-    with pytest.raises(TypeError, match="str is no kind of evidence"):
-        render.to_rich("x")
-
-
 @pytest.mark.parametrize("id_", notes.read())
 def test_every_note_has_evidence_on_the_demos_run_in_time(demo_home: Path, id_: str) -> None:
     note = notes.read()[id_]
@@ -302,11 +190,3 @@ def test_evidence_agrees_with_the_run(demo_home: Path, case: str) -> None:
     assert facts["run"] == context.run.id and facts["data_version"] == context.run.facts["data_version"]
     states = {node.state for node in overview.run_graph(context).nodes}
     assert states <= {"done", "cached"}
-
-
-def test_the_roc_of_the_demos_run_has_the_evaluators_area(demo_home: Path) -> None:
-    context = Context.of(demo_home, "fraud")
-    areas = next(one for one in evaluation.roc(context) if one.title == "Areas under the curves")
-    metrics = json.loads(context.run.facts["metrics"])
-    assert math.isclose(areas.rows[0][1], metrics["roc_auc"], abs_tol=0.02)
-    assert math.isclose(areas.rows[0][2], metrics["pr_auc"], abs_tol=0.05)

@@ -1,101 +1,19 @@
-"""The HTTP layer against raw bytes, well-formed and not, and the same handler under ASGI."""
+"""The HTTP layer: requests, limits, slow clients, closing; and the same handler under ASGI."""
 
-import asyncio
 import json
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import httpx
 import pytest
 import uvicorn
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from http_server import GET, MAX_BODY, ONE_READ, exchange, listening, statuses, told
 
 from serving import http
-from serving.http import Request, Response
-
-MAX_BODY = 1000
-ONE_READ = (256 << 10) // 37 + 1  # requests that fit what the event loop reads at once
-GET = b"GET /a%20b?x=%20 HTTP/1.1\r\nHost: h\r\n\r\n"
-
-
-async def told(request: Request) -> Response:
-    """What arrived, or trouble on demand."""
-    if request.path == "/boom":
-        raise RuntimeError("secret")
-    if request.path == "/split":
-        return Response(headers=(("x-name", "a\r\nset-cookie: b"),))
-    if request.path == "/large":
-        return Response(body=b"x" * 5_000_000)
-    if request.path == "/slow":
-        await asyncio.sleep(0.3)
-    if request.path == "/none":
-        return Response(204)
-    seen = [request.method, request.path, request.query, request.body.decode("latin-1"), request.headers.get("x-a", "")]
-    return Response(body=json.dumps(seen).encode(), headers=(("x-served", "yes"),))
-
-
-@dataclass
-class Running:
-    port: int
-    server: http.Server
-    loop: asyncio.AbstractEventLoop
-
-    def call(self, work: Callable) -> None:
-        asyncio.run_coroutine_threadsafe(work(), self.loop).result(20)
-
-
-@contextmanager
-def listening(**limits) -> Iterator[Running]:
-    ready: list[Running] = []
-    up, over = threading.Event(), asyncio.Event()
-
-    async def main() -> None:
-        server = await http.serve(told, "127.0.0.1", 0, **({"max_body": MAX_BODY} | limits))
-        ready.append(Running(server.port, server, asyncio.get_running_loop()))
-        up.set()
-        await over.wait()
-        await server.close()
-
-    thread = threading.Thread(target=lambda: http.run(main()))
-    thread.start()
-    up.wait()
-    try:
-        yield ready[0]
-    finally:
-        ready[0].loop.call_soon_threadsafe(over.set)
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with listening() as running:
-        yield running
-
-
-def exchange(port: int, *parts: bytes, close: bool = True, wait: float = 10) -> bytes:
-    """Sends the parts, and reads until the server closes; ``close`` ends our side, to which a server answers by closing."""
-    with socket.create_connection(("127.0.0.1", port), wait) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for part in parts:
-            client.sendall(part)
-            if len(parts) > 1:
-                time.sleep(0.001)
-        if close:
-            client.shutdown(socket.SHUT_WR)
-        found = b""
-        while data := client.recv(1 << 20):
-            found += data
-        return found
-
-
-def statuses(answer: bytes) -> list[int]:
-    return [int(one) for one in re.findall(rb"HTTP/1\.1 (\d+) ", answer)]
 
 
 def test_a_request_and_its_answer(server):
@@ -275,39 +193,6 @@ def test_closing_answers_what_is_under_way_and_refuses_what_is_new():
         idle.close()
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", running.port), 1)
-
-
-WORDS = [b"GET", b"POST", b" ", b"/", b"*", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r", b":", b"Host: h",
-         b"Content-Length: 5", b"Content-Length: 0", b"Transfer-Encoding: chunked", b"Expect: 100-continue",
-         b"Connection: close", b"5\r\nabcde\r\n", b"0\r\n\r\n", b"\x00", b"\xff", b"%", b"?", b"http://h/", b"Upgrade: x",
-         b"Connection: upgrade"]  # fmt: skip
-WELL = b"POST /p?q HTTP/1.1\r\nHost: h\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n" + GET
-
-
-CHANGE = st.tuples(st.integers(0, len(WELL)), st.binary(max_size=5))
-CHANGED = CHANGE.map(lambda change: WELL[: change[0]] + change[1] + WELL[change[0] + 1 :])
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.one_of(st.binary(max_size=300), st.lists(st.sampled_from(WORDS), max_size=40).map(b"".join), CHANGED))
-def test_no_bytes_crash_or_hang_it(server, sent):
-    """Whatever comes, the answers are whole and of few kinds, the connection ends, and the next client is served."""
-    answer = exchange(server.port, sent)
-    assert set(statuses(answer)) <= {100, 200, 400, 413, 414, 417, 431}
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
-    assert statuses(exchange(server.port, GET)) == [200]
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, len(WELL) - 1), max_size=6))
-def test_where_the_bytes_are_cut_makes_no_difference(server, cuts):
-    ends = [0, *sorted(set(cuts)), len(WELL)]
-    parts = [WELL[a:b] for a, b in zip(ends, ends[1:], strict=False)]
-    answers = [re.sub(rb"date: [^\r]*", b"", exchange(server.port, *some)) for some in (parts, [WELL])]
-    assert answers[0] == answers[1] and statuses(answers[0]) == [200, 200]
-
-
-# The same handler under ASGI.
 
 
 @contextmanager

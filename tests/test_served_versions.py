@@ -1,58 +1,26 @@
-"""Versions that come and go while requests are answered, and the server as a program: files, flags, signals."""
+"""Versions that come and go while requests are answered."""
 
-import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
-from served_models import POLL, Doors, doors, half_plus, predict, serving, until
-from test_model_server import Client
+from served_client import Client
+from served_models import POLL, Doors, ask, doors, half_plus, predict, push, serving, until, warm
 
-from serving import config, flags
 from serving.app import Options
 from serving.config import Batching, Model
 from serving.errors import ServingError
 from serving.versions import State
 
-ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    """Versions to be copied: number n adds n."""
-    base = tmp_path_factory.mktemp("made")
-    for version in (1, 2, 3):
-        half_plus(base / str(version), float(version))
-    return base
-
-
-def push(made: Path, base: Path, version: int) -> None:
-    """As the Pusher does: copied elsewhere, then renamed."""
-    base.mkdir(exist_ok=True)
-    shutil.copytree(made / str(version), base / f".incoming-{version}")
-    os.rename(base / f".incoming-{version}", base / str(version))
-
 
 def options(base: Path, **changes) -> Options:
     return Options([Model("m", str(base))], **({"grpc_port": 0, "rest_port": 0, "poll": POLL} | changes))
-
-
-def ask(port: int, value: float = 2.0) -> float:
-    found = httpx.post(f"http://127.0.0.1:{port}/v1/models/m:predict", json={"instances": [[value]]}, timeout=120)
-    assert found.status_code == 200, found.text
-    return found.json()["predictions"][0][0]
 
 
 def states(app) -> list[State]:
@@ -242,7 +210,16 @@ def test_rows_of_concurrent_requests_run_together(tmp_path):
         client.close()
 
 
-# Files.
+def test_warm_up_requests_run_before_a_version_serves_and_a_bad_one_keeps_it_out(tmp_path):
+    warm(half_plus(tmp_path / "m" / "1"), 4.0)
+    warm(half_plus(tmp_path / "m" / "2"), 4.0, column="wrong")
+    model = Model("m", str(tmp_path / "m"), "all")
+    with serving(Options([model], grpc_port=None, rest_port=0, poll=POLL)) as app:
+        until(lambda: len(app.engine.states("m")) == 2 and app.engine.states("m")[0].state == "END")
+        assert app.engine.servable("m").version == 1 and app.engine.servable("m").warmed == 1
+        states = {one.version: (one.state, one.code) for one in app.engine.states("m")}
+        assert states == {1: ("AVAILABLE", "OK"), 2: ("END", "INVALID_ARGUMENT")}
+
 
 CONFIG = """model_config_list {{ config {{ name: "m" base_path: "{0}" model_platform: "tensorflow"
   model_version_policy {{ specific {{ versions: {1} }} }} version_labels {{ key: "stable" value: {1} }} }} }}"""
@@ -263,171 +240,3 @@ def test_the_model_config_file_is_followed(made, tmp_path):
         assert versions(app) == {1}  # its label names what is not loaded
         path.write_text(CONFIG.format(made, 2).split("version_labels")[0] + "} }")
         until(lambda: versions(app) == {2})
-        with pytest.raises(ServingError, match="Unrecognized servable version label: stable"):
-            app.engine.servable("m", label="stable")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("nonsense", "is not a ModelServerConfig"),
-        ('model_config_list { config { name: "m" } }', "a name and a base_path"),
-        ('model_config_list { config { name: "m" base_path: "gs://b" } }', "not a local folder"),
-        ('model_config_list { config { name: "m" base_path: "/m" model_platform: "torch" } }', "'torch' of m is not supported"),
-        ('model_config_list { config { name: "m" base_path: "/m" } config { name: "m" base_path: "/n" } }', "multiple times"),
-        ('model_config_list { config { name: "m" base_path: "/m" model_version_policy { specific {} } } }', "names no version"),
-        ("custom_model_config {}", "custom_model_config is not supported"),
-    ],
-)  # fmt: skip
-def test_model_config_files_that_are_refused(tmp_path, text, message):
-    (tmp_path / "models.config").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        config.models(tmp_path / "models.config")
-
-
-def test_the_batching_file(tmp_path):
-    path = tmp_path / "batching.config"
-    path.write_text("max_batch_size { value: 24 }  # rows\nbatch_timeout_micros { value: 0 }\n"
-                    "max_enqueued_batches { value: 7 }\nnum_batch_threads { value: 3 }\n"
-                    "allowed_batch_sizes: 8\nallowed_batch_sizes: 24")  # fmt: skip
-    found = config.batching(path)
-    assert found == Batching(most=24, sizes=(8, 24), enqueued=7, threads=3)
-    assert [found.padded(n) for n in (1, 8, 9, 24, 25)] == [8, 8, 24, 24, 25]
-    assert config.ignored(path) == ["batch_timeout_micros"]
-    path.write_text("max_batch_size: { value: 6 }")
-    assert [config.batching(path).padded(n) for n in (1, 2, 3, 5, 6)] == [1, 2, 4, 6, 6]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("max_batch_size { value: ", "line 1"),
-     ("pad_variable_length_inputs: true", "pad_variable_length_inputs is not supported"),
-     ("max_batch_size { value: 8 } allowed_batch_sizes: 4", "have to rise up to max_batch_size"),
-     ("max_batch_size { value: 0 }", "have to rise"), ("max_batch_size", "line 1: ':' or '{' is expected"), ("%", "line 1")],
-)  # fmt: skip
-def test_batching_files_that_are_refused(tmp_path, text, message):
-    (tmp_path / "batching.config").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        config.batching(tmp_path / "batching.config")
-
-
-def test_the_monitoring_file(tmp_path):
-    path = tmp_path / "monitoring.config"
-    path.write_text('prometheus_config { enable: true, path: "/mine" }')
-    assert config.monitoring(path) == "/mine"
-    path.write_text("prometheus_config: { enable: true }")
-    assert config.monitoring(path) == "/monitoring/prometheus/metrics"
-    path.write_text("prometheus_config { enable: false }")
-    assert config.monitoring(path) is None
-    path.write_text("prometheus_config { enabled: true }")
-    with pytest.raises(ValueError, match="enable and path"):
-        config.monitoring(path)
-
-
-# Flags.
-
-
-def test_flags_of_tensorflow_model_server():
-    words = ["--port=1", "--rest_api_port=2", "--model_name=m", "--model_base_path=/m", "--enable_batching=false",
-             "--prefer_tflite_model", "--rest_api_timeout_in_ms", "500", "--load_retry_interval_micros=2000000",
-             "--grpc_channel_arguments=grpc.max_concurrent_streams=5,a=b", "--file_system_poll_wait_seconds=0"]  # fmt: skip
-    found, warnings = flags.parse(words)
-    assert (found.grpc_port, found.rest_port, found.models) == (1, 2, (Model("m", "/m"),))
-    assert found.prefer_lite and not found.batching.enabled and found.rest_timeout == 0.5 and found.retry_seconds == 2.0
-    assert found.grpc_options == (("grpc.max_concurrent_streams", 5), ("a", "b")) and found.poll == 0 and not warnings
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([], "--model_base_path or --model_config_file is needed"),
-        (["--modelname=m"], "Unknown flag --modelname"),
-        (["--ssl_config_file=x", "--model_base_path=/m"], "--ssl_config_file is not supported"),
-        (["--port=many", "--model_base_path=/m"], "--port takes a whole number, not 'many'"),
-        (["--prefer_tflite_model=perhaps", "--model_base_path=/m"], "takes true or false"),
-        (["--saved_model_tags=gpu", "--model_base_path=/m"], "only 'serve'"),
-        (["--model_base_path=s3://m"], "not a local folder"),
-        (["--model_base_path=/m", "--batching_parameters_file=/nowhere"], "cannot be read: No such file"),
-    ],
-)
-def test_flags_that_are_refused_by_name(words, message):
-    with pytest.raises(ValueError, match=message):
-        flags.parse(words)
-
-
-def test_flags_without_effect_are_warned_of_by_name():
-    _, warnings = flags.parse(["--model_base_path=/m", "--num_load_threads=4", "--flush_filesystem_caches"])
-    assert [one.split()[0] for one in warnings] == ["--num_load_threads", "--flush_filesystem_caches"]
-    assert all(f"--{name}" in flags.usage() for name in (*flags.FOLLOWED, *flags.IGNORED, *flags.REFUSED))
-
-
-# The program.
-
-
-def program(*words: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "serving.model_server", *words]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-
-
-def port_of(process: subprocess.Popen) -> int:
-    """Reads its log until it answers, and goes on reading, as a full pipe would stop it."""
-    for line in process.stderr:
-        if "HTTP/REST API at" in line:
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            return int(line.split(":")[-1].split()[0])
-    raise AssertionError("it ended")
-
-
-@contextmanager
-def running(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen, int]]:
-    process = program(f"--rest_api_port={free_port()}", "--port=0", "--host=127.0.0.1", *words)
-    try:
-        yield process, port_of(process)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_sigterm_answers_what_is_under_way(tmp_path):
-    doors(tmp_path / "1")
-    with running(tmp_path, "--model_name=m", f"--model_base_path={tmp_path}") as (process, port):
-        body = b'{"signature_name": "slow", "instances": [1500]}'
-        head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", port), 120) as client:
-            client.sendall(head.encode() + body)
-            # Read after it, and answered at once: by now the first is under way.
-            assert httpx.get(f"http://127.0.0.1:{port}/v1/models/m", timeout=120).status_code == 200
-            process.send_signal(signal.SIGTERM)
-            found = b""
-            while data := client.recv(1000):
-                found += data
-        assert found.startswith(b"HTTP/1.1 200 OK") and found.endswith(b'{"predictions":[1500.0]}')
-        assert process.wait(60) == 0
-        with pytest.raises(httpx.ConnectError):
-            ask(port)
-
-
-@pytest.mark.slow
-def test_killed_under_load_it_starts_again_with_the_same_version(made, tmp_path):
-    for version in (1, 2):
-        push(made, tmp_path, version)
-    for _ in range(2):
-        with running(tmp_path, "--model_name=m", f"--model_base_path={tmp_path}") as (process, port):
-            assert [ask(port) for _ in range(50)] == [3.0] * 50
-            process.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def test_the_program_says_in_one_sentence_what_is_wrong(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "serving.model_server", "--ssl_config_file=x"], cwd=ROOT, text=True,
-                          capture_output=True)  # fmt: skip
-    assert (
-        done.returncode == 2
-        and done.stderr == "error: --ssl_config_file is not supported: put a proxy in front for TLS.\n"
-    )
-    assert json.dumps(done.stdout) == '""'

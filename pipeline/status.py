@@ -1,0 +1,62 @@
+"""What is served, and what came of the last run."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from models.catalog import CASES, find
+from pipeline import runtime as runtimes
+from pipeline import store
+
+
+def show(case: str | None, home: Path, as_json: bool) -> None:
+    """Prints, for each case, the served version and what came of the last run."""
+    names = [find(case).name] if case else list(CASES)
+    path = runtimes.local(home).metadata
+    found = {name: store.runs(path, name) for name in names}
+    if as_json:
+        print(
+            json.dumps({name: [dataclasses.asdict(run) for run in runs[-5:]] for name, runs in found.items()}, indent=1)
+        )
+        return
+    console = Console()
+    for name, runs in found.items():
+        console.print(f"[bold]{name}[/bold]")
+        if not runs:
+            console.print(f"  no run yet; `showcase run {name}` makes the first")
+            continue
+        console.print(f"  served    {_served(home, name, runs)}", highlight=False, soft_wrap=True)
+        console.print(f"  answers   {_answering(home, name)}", highlight=False, soft_wrap=True)
+        last = f"{runs[-1].id}: {runs[-1].state}: {runs[-1].reason}"
+        console.print(f"  last run  {last}", highlight=False, soft_wrap=True)
+
+
+def _answering(home: Path, case: str) -> str:
+    """The versions that the rollout names, and where they are served."""
+    from pipeline import rollouts
+    from serving import rollout
+
+    folder = Path(runtimes.local(home).versions(case))
+    if not rollout.versions(folder):
+        return "nothing"
+    there = rollouts.running(home)
+    where = f"at {there['host']}:{there['gateway'] or there['rest'] or there['grpc']}" if there else "no server is running"
+    return f"{rollouts.told(folder, rollout.read(folder))}; {where}"
+
+
+def _served(home: Path, case: str, runs: list[store.Run]) -> str:
+    """The newest version folder and the metric of the run that pushed it."""
+    version = newest(home, case)
+    if version is None:
+        return "nothing"
+    pushed = [run.facts["headline"] for run in runs if run.facts.get("pushed") == str(version)]
+    return f"{version} · {pushed[-1] if pushed else 'by a run that was stopped before its end'}"
+
+
+def newest(home: Path, case: str) -> Path | None:
+    """The newest version folder, which is what a server takes."""
+    folder = Path(runtimes.local(home).versions(case))
+    versions = [path for path in folder.glob("[0-9]*") if path.name.isdigit()]
+    return max(versions, key=lambda path: int(path.name), default=None)

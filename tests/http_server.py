@@ -1,0 +1,86 @@
+"""A server of the HTTP layer that answers what it was told, and bytes sent to it."""
+
+import asyncio
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from serving import http
+from serving.http import Request, Response
+
+MAX_BODY = 1000
+ONE_READ = (256 << 10) // 37 + 1  # requests that fit what the event loop reads at once
+GET = b"GET /a%20b?x=%20 HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+async def told(request: Request) -> Response:
+    """What arrived, or trouble on demand."""
+    if request.path == "/boom":
+        raise RuntimeError("secret")
+    if request.path == "/split":
+        return Response(headers=(("x-name", "a\r\nset-cookie: b"),))
+    if request.path == "/large":
+        return Response(body=b"x" * 5_000_000)
+    if request.path == "/slow":
+        await asyncio.sleep(0.3)
+    if request.path == "/none":
+        return Response(204)
+    seen = [request.method, request.path, request.query, request.body.decode("latin-1"), request.headers.get("x-a", "")]
+    return Response(body=json.dumps(seen).encode(), headers=(("x-served", "yes"),))
+
+
+@dataclass
+class Running:
+    port: int
+    server: http.Server
+    loop: asyncio.AbstractEventLoop
+
+    def call(self, work: Callable) -> None:
+        asyncio.run_coroutine_threadsafe(work(), self.loop).result(20)
+
+
+@contextmanager
+def listening(**limits) -> Iterator[Running]:
+    ready: list[Running] = []
+    up, over = threading.Event(), asyncio.Event()
+
+    async def main() -> None:
+        server = await http.serve(told, "127.0.0.1", 0, **({"max_body": MAX_BODY} | limits))
+        ready.append(Running(server.port, server, asyncio.get_running_loop()))
+        up.set()
+        await over.wait()
+        await server.close()
+
+    thread = threading.Thread(target=lambda: http.run(main()))
+    thread.start()
+    up.wait()
+    try:
+        yield ready[0]
+    finally:
+        ready[0].loop.call_soon_threadsafe(over.set)
+        thread.join()
+
+
+def exchange(port: int, *parts: bytes, close: bool = True, wait: float = 10) -> bytes:
+    """Sends the parts, and reads until the server closes; ``close`` ends our side, to which a server answers by closing."""
+    with socket.create_connection(("127.0.0.1", port), wait) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts:
+            client.sendall(part)
+            if len(parts) > 1:
+                time.sleep(0.001)
+        if close:
+            client.shutdown(socket.SHUT_WR)
+        found = b""
+        while data := client.recv(1 << 20):
+            found += data
+        return found
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(one) for one in re.findall(rb"HTTP/1\.1 (\d+) ", answer)]

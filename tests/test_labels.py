@@ -1,0 +1,31 @@
+"""Late labels: joined once, and refused where they contradict."""
+
+import asyncio
+
+from gateway_case import logged, opened, post, run, score
+
+
+def test_a_late_label_joins_its_prediction_once(tmp_path):
+    async def work():
+        async with opened(tmp_path) as (gateway, _):
+            _, told = await score(gateway)
+            label = {"prediction_id": told["prediction_id"], "label": 1, "label_time": "2026-01-06T00:00:00Z"}
+            found = await asyncio.gather(*(post(gateway, "/labels", label) for _ in range(5)))
+            assert sorted(answer["outcome"] for _, answer in found) == ["kept", "known", "known", "known", "known"]
+            assert (await post(gateway, "/labels", label | {"label": 0}))[0].status == 409
+            for wrong, status in (
+                ({"label": 2}, 422), ({"label": "fraud"}, 422), ({"label_time": "1960-01-01T00:00:00Z"}, 422),
+                ({"prediction_id": "fraud.1.0.00000000"}, 404), ({"prediction_id": "nobody.1.0.00000000"}, 404),
+                ({"prediction_id": "../../etc/passwd"}, 404), ({"prediction_id": "fraud.99.5.00000000"}, 404),
+            ):  # fmt: skip
+                response, answer = await post(gateway, "/labels", label | wrong)
+                assert response.status == status and answer["error"], wrong
+            history = gateway.scorers["fraud"].online.history
+            assert history.state()["merchants"]["m1"][1] == [[20458, 20459, 1]]
+        async with opened(tmp_path) as (gateway, _):  # and after a restart it is known still
+            _, answer = await post(gateway, "/labels", label)
+            assert answer["outcome"] == "known"
+            assert gateway.scorers["fraud"].online.history.state()["merchants"]["m1"][1] == [[20458, 20459, 1]]
+
+    run(work())
+    assert [one["label/value"] for one in logged(tmp_path, folder="labels")] == [[1]]
