@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import metadata as stores
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -13,17 +15,19 @@ class Runtime:
         beam_args: Pipeline options for every Beam stage.
         workers: Stages that run side by side.
         tracking: Address of the experiment tracker; empty for a SQLite file under the root, ``none`` for none.
+        database: Address of the metadata store, see :func:`pipeline.metadata.connection`; empty for a SQLite file.
     """
 
     root: str
     beam_args: tuple[str, ...]
     workers: int = 2
     tracking: str = ""
+    database: str = ""
 
     @property
-    def metadata(self) -> Path:
-        """The SQLite file of the metadata store."""
-        return Path(self.root, "metadata.sqlite")
+    def metadata(self) -> stores.Address:
+        """The metadata store: a server's address, or the SQLite file under the root."""
+        return self.database or Path(self.root, "metadata.sqlite")
 
     def artifacts(self, case: str) -> str:
         """Root of a case's pipeline artifacts."""
@@ -34,7 +38,21 @@ class Runtime:
         return f"{self.root}/{case}/versions"
 
 
+# The default DirectRunner tries to download Prism first; without a container image TFX builds a source distribution.
+IN_PROCESS = ("--runner=FnApiRunner", "--sdk_container_image=none")
+
+
 def local(home: Path, tracking: str = "") -> Runtime:
     """This machine, Beam in the stage's own process."""
-    # The default DirectRunner tries to download Prism first; without a container image TFX builds a source distribution.
-    return Runtime(str(home.resolve()), ("--runner=FnApiRunner", "--sdk_container_image=none"), tracking=tracking)
+    return Runtime(str(home.resolve()), IN_PROCESS, tracking=tracking, database=stores.noted(home))
+
+
+def kubeflow(root: str, database: str, tracking: str = "") -> Runtime:
+    """A pod a stage: all see one volume, and one metadata server keeps them apart.
+
+    Raises:
+        ValueError: for a root that is no folder: our components read and write files.
+    """
+    if "://" in root:
+        raise ValueError(f"The root is a folder that every pod mounts, not '{root}'; mount a bucket as a volume.")
+    return Runtime(root, IN_PROCESS, tracking=tracking or "none", database=database)
