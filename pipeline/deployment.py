@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT = Path(__file__).parent.parent / "kubernetes" / "pipeline.toml"
+WORDS = {str: "text", int: "a whole number", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _of(kind: type, told: Mapping[str, Any], where: str) -> Any:
         if name not in known:
             raise ValueError(f"{where}: there is no '{name}'; there are {', '.join(known)}.")
         wanted = known[name].type if isinstance(known[name].type, type) else None
-        if wanted in (str, int, bool) and type(value) is not wanted:
+        if wanted in WORDS and type(value) is not wanted:
             raise ValueError(f"{where}: '{name}' takes a {wanted.__name__}, not {value!r}.")
     try:
         return kind(**told)

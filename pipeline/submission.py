@@ -71,16 +71,25 @@ def submit(path: Path, name: str, target: Target, every: str = "") -> dict[str, 
 
 
 def _client(target: Target) -> Any:
-    import kfp
+    """A client of a server that is known to answer: the library's own look at it would take half a minute to give up.
 
+    Raises:
+        ValueError: if the server has several users, and none is named.
+    """
+    import kfp
+    import kfp_server_api as api
+
+    token = os.environ.get(TOKEN) or None
+    config = api.Configuration(host=target.host.rstrip("/"))
+    if token:
+        config.api_key, config.api_key_prefix = {"authorization": token}, {"authorization": "Bearer"}
+    health = _tried(target, api.HealthzServiceApi(api.ApiClient(config)).healthz_service_get_healthz)
+    if health.multi_user and not target.namespace:
+        raise ValueError(f"{target.host} has several users: --namespace says whose run it is.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on versions of the server that are years old
-        return _tried(target, lambda: _connected(kfp, target))
-
-
-def _connected(kfp: Any, target: Target) -> Any:
-    # The namespace named, the client does not ask the server for one, with pauses of its own.
-    return kfp.Client(host=target.host, namespace=target.namespace or "default", existing_token=os.environ.get(TOKEN) or None)
+        named = {"namespace": target.namespace} if target.namespace else {}
+        return kfp.Client(host=target.host, existing_token=token, **named)
 
 
 def _named(client: Any, kind: str, experiment: str, target: Target, name: str) -> Any:

@@ -36,7 +36,7 @@ def test_addresses_become_connections(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (mysql.mysql.database, mysql.mysql.password) == ("mlmd", "word")
 
 
-@pytest.mark.parametrize("address", ["metadata:8080", "grpc://metadata", "http://m:8080", "mysql://db/mlmd", "mysql://me@db", ""])
+@pytest.mark.parametrize("address", ["m:8080", "grpc://m", "http://m:8080", "mysql://db/mlmd", "mysql://me@db", ""])
 def test_an_address_that_lacks_a_part_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match=r"grpc://HOST:PORT or mysql://"):
         metadata.connection(address)
