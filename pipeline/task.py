@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.catalog import find
-from pipeline import metadata, session, store, tracking
+from pipeline import metadata, rollouts, session, store, tracking
 from pipeline.progress import Progress
 from pipeline.refresh import Base
 from pipeline.runtime import Runtime, kubeflow
@@ -101,6 +101,7 @@ class Task:
         print(f"{state} {reason}", flush=True)
         if state != "pushed":
             sys.exit(1)
+        rollouts.write_config(Path(self.root))  # which a TensorFlow Serving polls
 
     def _run(self) -> store.Run:
         return next(run for run in store.runs(self.runtime.metadata) if run.id == self.run)
