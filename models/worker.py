@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         0 when done, ``PREEMPTED`` after SIGTERM with a checkpoint written, ``UNBOUND`` if the address of the task is
         taken, ``WRONG`` if the switches do not go together; other errors are raised.
     """
-    told = _parsed(arguments)
+    told = parser().parse_args(arguments)
     if told.finish:
         return _finish(told.job, told.finish)
     from models import cluster  # which knows this module
@@ -56,12 +56,13 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parsed(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m models.worker")
-    parser.add_argument("job", type=Path, help="file of a training job")
-    parser.add_argument("--export", type=Path, help="folder in which the chief leaves the model and its record")
-    parser.add_argument("--finish", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+def parser() -> argparse.ArgumentParser:
+    """The program's words."""
+    words = argparse.ArgumentParser(prog="python -m models.worker")
+    words.add_argument("job", type=Path, help="file of a training job")
+    words.add_argument("--export", type=Path, help="folder in which the chief leaves the model and its record")
+    words.add_argument("--finish", type=Path, help=argparse.SUPPRESS)
+    return words
 
 
 def _finish(path: Path, folder: Path) -> int:

@@ -48,16 +48,21 @@ def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict
     }  # fmt: skip
 
 
+def parser() -> argparse.ArgumentParser:
+    """The program's words."""
+    words = argparse.ArgumentParser(prog="python -m pipeline.job", description=__doc__.partition("\n")[0])
+    words.add_argument("case")
+    words.add_argument("--home", type=Path, default=Path("runs"), help="folder of all state")
+    words.add_argument("--out", type=Path, required=True, help="file to write")
+    words.add_argument("--name", default="cluster", help="name of the folder for checkpoints")
+    words.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
+    words.add_argument("--store", action="store_true", help="store the train split beside, as parameter servers need it")
+    return words
+
+
 def main(words: list[str]) -> int:
     """The program."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.job", description=__doc__.partition("\n")[0])
-    parser.add_argument("case")
-    parser.add_argument("--home", type=Path, default=Path("runs"), help="folder of all state")
-    parser.add_argument("--out", type=Path, required=True, help="file to write")
-    parser.add_argument("--name", default="cluster", help="name of the folder for checkpoints")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
-    parser.add_argument("--store", action="store_true", help="store the train split beside, as parameter servers need it")
-    told = parser.parse_args(words)
+    told = parser().parse_args(words)
     try:
         found = fields(told.case, told.home, pairs(told.set), told.name)
         Path(found["folder"]).mkdir(parents=True, exist_ok=True)

@@ -73,16 +73,21 @@ def serve(address: Path | str, port: int, host: str = "0.0.0.0") -> tuple[grpc.S
     return server, bound
 
 
+def parser() -> argparse.ArgumentParser:
+    """The program's words."""
+    words = argparse.ArgumentParser(prog="python -m pipeline.metadata_server", description=__doc__.partition("\n")[0])
+    words.add_argument("--home", type=Path, default=Path("runs"), help="folder with metadata.sqlite")
+    words.add_argument("--database", default="", help="mysql://USER@HOST:PORT/DATABASE in place of SQLite")
+    words.add_argument("--host", default="0.0.0.0", help="address to listen on")
+    words.add_argument("--port", type=int, default=8080, help="port to listen on; 0 for any free one")
+    return words
+
+
 def main(words: list[str]) -> int:
     """The program; runs until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.metadata_server", description=__doc__)
-    parser.add_argument("--home", type=Path, default=Path("runs"), help="folder with metadata.sqlite")
-    parser.add_argument("--database", default="", help="mysql://USER@HOST:PORT/DATABASE in place of SQLite")
-    parser.add_argument("--host", default="0.0.0.0", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on; 0 for any free one")
-    told = parser.parse_args(words)
+    told = parser().parse_args(words)
     if told.database.startswith("grpc://"):
-        parser.error("--database names a MySQL server: another metadata server needs none before it")
+        parser().error("--database names a MySQL server: another metadata server needs none before it")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
