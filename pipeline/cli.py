@@ -31,6 +31,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again, cached or not.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the training; with --set deterministic=true equal bits.")] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Search for better training settings first.")] = False,
+    runner: Annotated[str, typer.Option(help="Who carries the Beam work: direct, or multiprocess for all cores.")] = "direct",
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
@@ -44,7 +45,7 @@ def run(
     first, last = window(spans)
     ended = command.run(
         case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh,
-        tune=tune, tracking=tracking,
+        tune=tune, tracking=tracking, runner=runner,
     )  # fmt: skip
     raise typer.Exit(0 if ended.state == "pushed" else 1)
 

@@ -27,12 +27,12 @@ def compile_to(path: Path, request: Request, deployment: Deployment) -> list[str
     """
     if path.suffix not in (".yaml", ".yml"):
         raise ValueError(f"A pipeline spec is a YAML file; '{path.name}' has to end in .yaml.")
-    nodes = upstream(request)
-    _known(deployment, nodes)
-    from kfp import compiler
-
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # on calls of protobuf that are old, in TFX and in Kubeflow's SDK
+        nodes = upstream(request)
+        _known(deployment, nodes)
+        from kfp import compiler
+
         compiler.Compiler().compile(_pipeline(request, nodes, deployment), str(path))
     accepted.check(path)
     return [FIRST, *nodes, LAST]

@@ -2,17 +2,18 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from ml_metadata.proto import metadata_store_pb2 as mlmd
+if TYPE_CHECKING:
+    from ml_metadata.proto import metadata_store_pb2 as protos
 
 PASSWORD = "METADATA_PASSWORD"
 NOTED = "metadata.address"
 Address = Path | str
-Connection = mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig
 
 
-def connection(address: Address) -> Connection:
+def connection(address: Address) -> "protos.ConnectionConfig | protos.MetadataStoreClientConfig":
     """How ML Metadata connects: a path is a SQLite file, a text is ``grpc://HOST:PORT`` or ``mysql://USER@HOST:PORT/DATABASE``.
 
     MySQL's password comes from the environment, where a Kubernetes secret puts it, so that no address holds one.
@@ -20,6 +21,8 @@ def connection(address: Address) -> Connection:
     Raises:
         ValueError: for another address, or one that lacks a part.
     """
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
     if isinstance(address, Path):
         address.parent.mkdir(parents=True, exist_ok=True)
         return mlmd.ConnectionConfig(

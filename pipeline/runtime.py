@@ -1,5 +1,7 @@
 """Where a graph runs."""
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +41,33 @@ class Runtime:
 
 
 # The default DirectRunner tries to download Prism first; without a container image TFX builds a source distribution.
-IN_PROCESS = ("--runner=FnApiRunner", "--sdk_container_image=none")
+NO_IMAGE = "--sdk_container_image=none"
+IN_PROCESS = ("--runner=FnApiRunner", NO_IMAGE)
 
 
-def local(home: Path, tracking: str = "") -> Runtime:
-    """This machine, Beam in the stage's own process."""
-    return Runtime(str(home.resolve()), IN_PROCESS, tracking=tracking, database=stores.noted(home))
+def direct() -> tuple[str, ...]:
+    """Beam in the stage's own process."""
+    return IN_PROCESS
+
+
+def multiprocess() -> tuple[str, ...]:
+    """Beam in as many processes as there are cores. Each imports TFX first: it puts a stand-in where TFDV needs one."""
+    workers = len(os.sched_getaffinity(0))
+    return (*IN_PROCESS, "--direct_running_mode=multi_processing", f"--direct_num_workers={workers}", "--beam_plugins=tfx")
+
+
+RUNNERS: dict[str, Callable[[], tuple[str, ...]]] = {"direct": direct, "multiprocess": multiprocess}
+
+
+def local(home: Path, tracking: str = "", runner: str = "direct") -> Runtime:
+    """This machine; Beam by one of ``RUNNERS``.
+
+    Raises:
+        ValueError: for another runner.
+    """
+    if runner not in RUNNERS:
+        raise ValueError(f"There is no runner '{runner}'; there are {', '.join(RUNNERS)}.")
+    return Runtime(str(home.resolve()), RUNNERS[runner](), tracking=tracking, database=stores.noted(home))
 
 
 def kubeflow(root: str, database: str, tracking: str = "") -> Runtime:
