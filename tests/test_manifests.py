@@ -30,8 +30,9 @@ def tool(name: str) -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def kubectl() -> None:
-    tool("kubectl")
+def kustomize() -> None:
+    if not (ROOT / ".tools" / "bin" / "kustomize").is_file():
+        tool("kubectl")
 
 
 def valid(document: Document) -> None:
