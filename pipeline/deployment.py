@@ -105,7 +105,7 @@ def _of(kind: type, told: Mapping[str, Any], where: str) -> Any:
             raise ValueError(f"{where}: there is no '{name}'; there are {', '.join(known)}.")
         wanted = known[name].type if isinstance(known[name].type, type) else None
         if wanted in WORDS and type(value) is not wanted:
-            raise ValueError(f"{where}: '{name}' takes a {wanted.__name__}, not {value!r}.")
+            raise ValueError(f"{where}: '{name}' takes {WORDS[wanted]}, not {value!r}.")
     try:
         return kind(**told)
     except TypeError as error:

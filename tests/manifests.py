@@ -1,6 +1,5 @@
 """The manifests as a cluster would get them, and what their commands would be told."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -19,8 +18,9 @@ Document = dict[str, Any]
 
 @cache
 def _rendered(target: str) -> str:
-    # .ci/run installs kustomize where there is no kubectl: Debian's own is too old for these files.
-    command = ["kubectl", "kustomize"] if shutil.which("kubectl") else [str(FOLDER.parent / ".tools/bin/kustomize"), "build"]
+    # .ci/run installs kustomize where kubectl is Debian's own, which is too old for these files.
+    own = FOLDER.parent / ".tools" / "bin" / "kustomize"
+    command = [str(own), "build"] if own.is_file() else ["kubectl", "kustomize"]
     return subprocess.run([*command, str(FOLDER / target)], check=True, capture_output=True, text=True).stdout
 
 

@@ -30,9 +30,8 @@ def tool(name: str) -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def kustomize() -> None:
-    if not (ROOT / ".tools" / "bin" / "kustomize").is_file():
-        tool("kubectl")
+def kubectl() -> None:
+    tool("kubectl")
 
 
 def valid(document: Document) -> None:
