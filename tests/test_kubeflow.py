@@ -69,7 +69,7 @@ def test_every_task_has_its_image_resources_retries_and_no_cache(compiled: dict[
     assert not [one for one in executors.values() if "pip install" in json.dumps(one)]
     gpu, plain = (executors[f"exec-{name}"]["container"]["resources"] for name in ("trainer", "evaluator"))
     assert gpu["resourceCpuLimit"] == gpu["resourceCpuRequest"] == "4" and gpu["resourceMemoryLimit"] == "8Gi"
-    assert gpu["accelerator"] == {"resourceCount": "1", "resourceType": "nvidia.com/gpu"}
+    assert (gpu["accelerator"]["resourceCount"], gpu["accelerator"]["resourceType"]) == ("1", "nvidia.com/gpu")
     assert plain["resourceCpuLimit"] == "1" and "accelerator" not in plain
     tasks = spec["root"]["dag"]["tasks"]
     assert {name: one["retryPolicy"].get("maxRetryCount", 0) for name, one in tasks.items()} == {
