@@ -3,14 +3,6 @@
 TFX's runner for Kubeflow writes specs for Vertex AI, whose resolvers and schema version the open-source backend refuses. A task
 of ours needs nothing of that: it builds the same graph and has the launcher run one node, so that spans, the blessed model and
 the cache are resolved by the code that resolves them on one machine.
-
-Question: B25
-Answer: TensorFlow computes; a product needs more. Beam carries data, TFDV checks them, Transform ships preprocessing, Keras
-    builds, TFMA evaluates, TFX orders all that, ML Metadata remembers, Kubeflow runs it in pods, TensorFlow Serving and
-    LiteRT answer. Beside it stand scikit-learn and LightGBM, often better on tables, PyTorch in research, JAX on
-    accelerators. Name the part, what it replaces, and where you would not take it.
-Evidence: tour.evidence.surface.ecosystem
-Proof: tests/test_surface.py::test_every_library_that_a_node_can_stand_on_has_its_place
 """
 
 import logging

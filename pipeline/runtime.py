@@ -18,15 +18,6 @@ class Runtime:
         workers: Stages that run side by side.
         tracking: Address of the experiment tracker; empty for a SQLite file under the root, ``none`` for none.
         database: Address of the metadata store, see :func:`pipeline.metadata.connection`; empty for a SQLite file.
-
-    Question: B1
-    Answer: Take TensorFlow where the model is the smaller part: data validated, preprocessing exported inside the model,
-        evaluation by slice, a server with versions and batching, one file for phones and browsers, TPUs, pipelines from
-        a laptop to Kubeflow. Take PyTorch where research leads: new architectures, most published weights, simpler
-        debugging, and today's large language models. Keras 3 runs on both, so models need not decide it; what surrounds
-        them, and what your team knows, should.
-    Evidence: tour.evidence.surface.production_surface
-    Proof: tests/test_surface.py::test_the_surface_is_counted_in_what_lies_there
     """
 
     root: str
