@@ -24,7 +24,7 @@ def read(
         ValueError: if a row has several values of a raw feature.
     """
     records = tf.data.TFRecordDataset(list(paths))
-    raw = {name: tf.io.RaggedFeature(kind) for name, kind in _types(records, names).items()}
+    raw = {name: tf.io.RaggedFeature(kind) for name, kind in types(records, names).items()}
 
     def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         features = transform.parse(serialized)
@@ -79,7 +79,7 @@ def _groups(by: Sequence[str], columns: Mapping[str, np.ndarray], rows: np.ndarr
     return groups
 
 
-def _types(records: tf.data.Dataset, wanted: Sequence[str]) -> dict[str, tf.DType]:
+def types(records: tf.data.Dataset, wanted: Sequence[str]) -> dict[str, tf.DType]:
     """Types of raw features, from the first records that have them; what no record has is left out."""
     found: dict[str, tf.DType] = {}
     for record in records if wanted else ():

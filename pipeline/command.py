@@ -59,7 +59,7 @@ def run(
 
 
 def browser(cases: Sequence[str], port: int, home: Path) -> None:
-    """Serves the page that runs the newest versions in the browser, until it is interrupted.
+    """Serves the page that runs the served versions in the browser, until it is interrupted.
 
     Raises:
         ValueError: if a case, or every case, has no pushed version.
@@ -68,7 +68,7 @@ def browser(cases: Sequence[str], port: int, home: Path) -> None:
     from serving.browser import site
 
     names = [find(case).name for case in cases] or list(CASES)
-    versions = {name: version for name in names if (version := status.newest(home, name))}
+    versions = {name: version for name in names if (version := status.served(home, name))}
     missing = [name for name in names if name not in versions]
     if missing and (cases or not versions):
         raise ValueError(f"Nothing of {missing[0]} is pushed under {home}; `showcase run {missing[0]} --home {home}` does it.")

@@ -95,7 +95,16 @@ def libc() -> Check:
 
 
 def packages() -> Iterator[Check]:
-    """Installed against locked versions. The lock's overrides are in them: a newer build may not load here."""
+    """Installed against locked versions. The lock's overrides are in them: a newer build may not load here.
+
+    Question: B25
+    Answer: TensorFlow is one part among many: Beam moves the data, TFDV, Transform and TFMA check, prepare and judge,
+        Keras models, TFX orders the steps, here or on Kubeflow, ML Metadata remembers, TensorFlow Serving and LiteRT
+        answer. Beside it stand PyTorch and JAX for research, and scikit-learn and boosted trees, often better on tables.
+        Say which part does which job, which need TensorFlow at all, and what could take its place.
+    Evidence: tour.evidence.ecosystem.placed
+    Proof: tests/test_ecosystem.py::test_what_needs_tensorflow_is_what_reaches_it
+    """
     locked = _locked()
     for name in PACKAGES:
         installed, wanted = _version(name), locked.get(name)

@@ -1,4 +1,13 @@
-"""The one graph, as plain wiring."""
+"""The one graph, as plain wiring.
+
+Question: B1
+Answer: When the way to production counts more than the newest research: TFX checks data and ships preprocessing inside the
+    model, TensorFlow Serving and LiteRT run it on servers, phones and in browsers, tf.distribute trains it on many
+    machines and TPUs. PyTorch leads research, has most new models, and its own ways to serve and export have grown up.
+    Keras 3 runs on TensorFlow, JAX and PyTorch, so the network need not decide; the pipeline around it does.
+Evidence: tour.evidence.ecosystem.surface
+Proof: tests/test_ecosystem.py::test_another_backend_gives_the_served_networks_answers
+"""
 
 from pipeline import stages
 from pipeline.session import Plan

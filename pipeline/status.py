@@ -47,16 +47,18 @@ def _answering(home: Path, case: str) -> str:
 
 
 def _served(home: Path, case: str, runs: list[store.Run]) -> str:
-    """The newest version folder and the metric of the run that pushed it."""
-    version = newest(home, case)
+    """The stable version's folder and the metric of the run that pushed it."""
+    version = served(home, case)
     if version is None:
         return "nothing"
     pushed = [run.facts["headline"] for run in runs if run.facts.get("pushed") == str(version)]
     return f"{version} · {pushed[-1] if pushed else 'by a run that was stopped before its end'}"
 
 
-def newest(home: Path, case: str) -> Path | None:
-    """The newest version folder, which is what a server takes."""
+def served(home: Path, case: str) -> Path | None:
+    """The folder of the version that answers: the one that was promoted or gone back to, else the newest."""
+    from serving import rollout
+
     folder = Path(runtimes.local(home).versions(case))
-    versions = [path for path in folder.glob("[0-9]*") if path.name.isdigit()]
-    return max(versions, key=lambda path: int(path.name), default=None)
+    version = rollout.stable(folder, rollout.read(folder))
+    return None if version is None else folder / str(version)

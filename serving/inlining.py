@@ -3,7 +3,9 @@
 import logging
 from typing import Any
 
-PASSES = ("function", "pruning", "constfold", "arithmetic", "dependency", "remap", "dependency")
+PASSES = (
+    "function", "pruning", "constfold", "common_subgraph_elimination", "arithmetic", "dependency", "remap", "dependency",
+)  # fmt: skip
 SHAPES = "_output_shapes"
 KEEP = "train_op"
 log = logging.getLogger(__name__)

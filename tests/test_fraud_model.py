@@ -235,20 +235,18 @@ def raw(amounts: list[float], ages: list[float], merchants: list[str]) -> dict[s
 
 
 def test_amounts_are_compared_with_the_last_purchases() -> None:
-    found = [float(one[0, 0]) for one in features._amounts(raw([10.0, 90.0], [9e5, 100.0], ["m2", "m1"]))]
+    found = features._amounts(raw([10.0, 90.0], [9e5, 100.0], ["m2", "m1"])).numpy()[0]
     logs, here = [math.log(11), math.log(91)], math.log(51)
     mean, spread = np.mean(logs), np.std(logs)
     expected = [here - mean, (here - mean) / (spread + 0.3), here - logs[1], here - logs[0]]
     assert found == pytest.approx(expected, rel=1e-4)
-    assert [float(one[0, 0]) for one in features._amounts(raw([], [], []))] == pytest.approx([0, 0, here, 0], rel=1e-5)
+    assert features._amounts(raw([], [], [])).numpy()[0] == pytest.approx([0, 0, here, 0], rel=1e-5)
 
 
 def test_rhythm_counts_what_is_fresh_and_compares_the_hours_of_what_is_old() -> None:
     day, hours = 86_400.0, [3 * 86_400.0 + 21_600, 2 * 86_400.0, 1800.0, 60.0]
-    found = [
-        float(one[0, 0]) for one in features._rhythm(raw([20.0, 20.0, 3.0, 20.0], hours, ["m2", "m1", "m3", "m1"]))
-    ]
+    found = features._rhythm(raw([20.0, 20.0, 3.0, 20.0], hours, ["m2", "m1", "m3", "m1"])).numpy()[0]
     week = [math.cos(2 * math.pi * age / (7 * day)) for age in hours[:2]]
     # Within a quarter, an hour and six; tiny ones within the hour; here; cosine of a quarter of a day, and of none.
     assert found == pytest.approx([1, 2, 2, 1, 2, (0 + 1) / 2, np.mean(week)], abs=1e-3)
-    assert [float(one[0, 0]) for one in features._rhythm(raw([], [], []))] == [0] * 7
+    assert features._rhythm(raw([], [], [])).numpy()[0].tolist() == [0] * 7

@@ -47,7 +47,7 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     if settings["frequencies"]:
         parts.append(Periodic(settings["frequencies"], name="periodic")(inputs["numeric"]))
     parts += _past(inputs, settings, _merchants(inputs, settings, pretrained))
-    hidden = Views(settings["members"], name="views")(keras.layers.Concatenate()(parts))
+    hidden = _rows(Views(settings["members"], name="views")(keras.layers.Concatenate()(parts)))
     for width in (settings["width"], settings["width"] // 2):
         dense = _dense(width, settings)
         hidden = (Recomputed(dense) if settings["remat"] else dense)(hidden)
@@ -55,7 +55,7 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
         hidden = keras.layers.Dropout(settings["dropout"])(hidden) if settings["dropout"] else hidden
     # What is compared and summed comes out in the precision of the weights, also where layers compute in bfloat16.
     full = keras.config.dtype_policy().variable_dtype
-    logits = Heads(name="heads", dtype=full)(hidden)
+    logits = Heads(name="heads", dtype=full)(keras.ops.reshape(hidden, (-1, settings["members"], hidden.shape[-1])))
     anomaly = Anomaly(name="anomaly", dtype=full)(inputs["numeric"])
     return keras.Model(inputs, keras.layers.Concatenate(dtype=full)([logits, anomaly]), name="fraud")
 
@@ -68,6 +68,12 @@ def _known(name: str, value: str, choices: tuple[str, ...]) -> None:
 def _dense(width: int, settings: Mapping[str, Any], **more: Any) -> keras.layers.Dense:
     l2 = keras.regularizers.L2(settings["l2"]) if settings["l2"] else None
     return keras.layers.Dense(width, activation="relu", kernel_regularizer=l2, **more)
+
+
+def _rows(values: Any) -> Any:
+    """``[batch, n, columns]`` as ``[batch * n, columns]``: a dense layer of three axes asks for their sizes at every call,
+    which costs more than its product where rows are few."""
+    return keras.ops.reshape(values, (-1, values.shape[-1]))
 
 
 def _merchants(inputs: Mapping[str, Any], settings: Mapping[str, Any], pretrained: str) -> Any:
@@ -104,8 +110,8 @@ def _past(inputs: Mapping[str, Any], settings: Mapping[str, Any], likeness: Any)
     wide, narrow = 32, 16
     match settings["past_encoder"]:
         case "dense":
-            steps = _dense(narrow, settings)(_dense(wide, settings)(steps))
-            return [keras.layers.Flatten(name="past_vector")(steps)]
+            steps = _dense(narrow, settings)(_dense(wide, settings)(_rows(steps)))
+            return [keras.ops.reshape(steps, (-1, PAST * narrow))]
         case "gru":
             # Unrolled: PAST steps in a row without a loop, which the edge could not run.
             return [keras.layers.GRU(wide, unroll=True, name="past_vector")(_dense(narrow, settings)(steps))]

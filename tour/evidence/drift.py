@@ -48,8 +48,10 @@ def watched(context: Context) -> pl.DataFrame:
     """The eval split's watched raw features, and the scores that the pushed model gave."""
     import tensorflow as tf
 
+    from models import slices
+
     records = tf.data.TFRecordDataset(context.shards("eval"))
-    raw = {name: tf.io.RaggedFeature(kind) for name, kind in _types(records, context.case.watch).items()}
+    raw = {name: tf.io.RaggedFeature(kind) for name, kind in slices.types(records, context.case.watch).items()}
     batches = list(records.batch(4096).map(lambda one: tf.io.parse_example(one, raw)))
     columns = {name: _column([batch[name] for batch in batches]) for name in raw}
     with np.load(context.artifact("comparison") / "scores.npz") as held:
@@ -94,22 +96,6 @@ def _row(column: str, reference: Profile, window: Profile, findings: list[Findin
     )
     p = min((one.adjusted for one in own), default=1.0)
     return column, *(distance(now, then) for distance in distances), p, "yes" if any(one.moved for one in own) else "no"
-
-
-def _types(records: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Types of raw features, from the first record that has each."""
-    import tensorflow as tf
-
-    from models.slices import TYPES
-
-    found: dict[str, Any] = {}
-    for record in records:
-        features = tf.train.Example.FromString(record.numpy()).features.feature
-        kinds = {name: features[name].WhichOneof("kind") for name in names if name in features}
-        found |= {name: TYPES[kind] for name, kind in kinds.items() if kind}
-        if len(found) == len(names):
-            break
-    return found
 
 
 def _column(batches: list[Any]) -> pl.Series:

@@ -1,0 +1,61 @@
+"""B1 and B25: what is counted is this run's, and what needs what is what the packages say."""
+
+from importlib.metadata import requires
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tour.evidence import ecosystem
+from tour.evidence.context import Context
+from tour.evidence.kinds import Node
+
+
+@pytest.mark.parametrize("case", ("fraud", "image"))
+def test_another_backend_gives_the_served_networks_answers(demo_home: Path, tmp_path: Path, case: str) -> None:
+    context = Context.of(demo_home, case)
+    rows = context.rows("eval", context.case.load("model").INPUTS, 8)
+    np.savez(tmp_path / "rows.npz", **rows)
+    # JAX and PyTorch are optional: the process that would run on them runs on TensorFlow.
+    found = ecosystem.answered(context, ecosystem.TENSORFLOW, tmp_path / "rows.npz")
+    from models import restore
+
+    network = context.case.load("model")
+    model = restore.model(str(context.served), network, context.transform, context.pretrained)
+    np.testing.assert_allclose(found, model(rows, training=False), rtol=1e-4, atol=1e-5)
+
+
+def test_a_backend_that_is_not_there_is_named(demo_home: Path, tmp_path: Path) -> None:
+    context = Context.of(demo_home, "fraud")
+    with pytest.raises(RuntimeError, match="backend nothing"):
+        ecosystem.answered(context, "nothing", tmp_path / "rows.npz")
+
+
+def test_the_surface_is_counted_in_the_run(demo_home: Path) -> None:
+    context = Context.of(demo_home, "fraud")
+    table, _ = ecosystem.surface(context)
+    counted = {job: number for job, _, number, _ in table.rows}
+    assert counted["on phones and in browsers"] == len((context.served / "model.tflite").read_bytes())
+    assert counted["gates passed before the push"] == len(ecosystem.GATES)
+    assert counted["answers by one file"] == 3
+    assert counted["values checked before training"] >= len(context.transform.raw)
+    assert counted["preparation that ships in the model"] > 100
+
+
+def test_what_needs_tensorflow_is_what_reaches_it() -> None:
+    edges = (("tfx", "tensorflow-transform"), ("tensorflow-transform", "tensorflow"), ("tfx", "apache-beam"))
+    assert ecosystem.reaching("tensorflow", edges) == {"tfx", "tensorflow-transform"}
+    assert ecosystem.reaching("keras", edges) == set()
+
+
+def test_needs_are_those_of_the_installed_packages() -> None:
+    names = ("tensorflow", "keras", "ml-metadata", "tensorflow-transform", "apache-beam")
+    edges = set(ecosystem.needs(names))
+    assert {("tensorflow", "keras"), ("tensorflow-transform", "apache-beam")} <= edges
+    assert not any(one == "ml-metadata" for one, _ in edges)
+    assert all(any(text.lower().startswith(other) for text in requires(one)) for one, other in edges)
+
+
+def test_libraries_know_the_nodes_that_stand_on_them() -> None:
+    nodes = [Node("A", "keras, tensorflow"), Node("B", "tensorflow"), Node("C", "")]
+    assert ecosystem.jobs_of(nodes) == {"keras": ["A"], "tensorflow": ["A", "B"]}
