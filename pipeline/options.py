@@ -22,15 +22,15 @@ Tracking = Annotated[
 DEFAULT_HOME = Path("runs")
 
 
-def pairs(words: list[str]) -> dict[str, str]:
-    """Settings by name from words such as NAME=VALUE.
+def pairs(words: list[str], option: str = "--set") -> dict[str, str]:
+    """Settings by name from words such as NAME=VALUE, given by an option.
 
     Raises:
         ValueError: for a word without an equals sign.
     """
     for word in words:
         if "=" not in word:
-            raise ValueError(f"--set takes NAME=VALUE, not '{word}'.")
+            raise ValueError(f"{option} takes NAME=VALUE, not '{word}'.")
     return dict(word.split("=", 1) for word in words)
 
 
