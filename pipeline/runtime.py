@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from pipeline import metadata as stores
@@ -51,9 +52,16 @@ def direct() -> tuple[str, ...]:
 
 
 def multiprocess() -> tuple[str, ...]:
-    """Beam in as many processes as there are cores. Each imports TFX first: it puts a stand-in where TFDV needs one."""
+    """Beam in as many processes as there are cores.
+
+    Each of them has to import TFX first, which puts a stand-in where TFDV needs one; only the DirectRunner tells them so. With
+    a version to be compatible with, here its own, it does not look for Prism.
+    """
     workers = len(os.sched_getaffinity(0))
-    return (*IN_PROCESS, "--direct_running_mode=multi_processing", f"--direct_num_workers={workers}", "--beam_plugins=tfx")
+    return (
+        "--runner=DirectRunner", f"--update_compatibility_version={version('apache-beam')}", "--beam_plugins=tfx",
+        "--direct_running_mode=multi_processing", f"--direct_num_workers={workers}", NO_IMAGE,
+    )  # fmt: skip
 
 
 RUNNERS: dict[str, Callable[[], tuple[str, ...]]] = {"direct": direct, "multiprocess": multiprocess}
