@@ -1,9 +1,13 @@
 """One process of a training cluster: ``python -m models.worker JOB.json``, its place told by ``TF_CONFIG``.
 
-This machine's launcher starts it several times; on a cluster each pod starts it once.
+This machine's launcher starts it several times; on a cluster each pod starts it once, with ``--export FOLDER``, since there no
+launcher exports what the chief has learnt.
 """
 
+import argparse
+import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,23 +26,52 @@ def main(arguments: list[str]) -> int:
         0 when done, ``PREEMPTED`` after SIGTERM with a checkpoint written, ``UNBOUND`` if the address of the task is
         taken, ``WRONG`` if the switches do not go together; other errors are raised.
     """
+    told = parser().parse_args(arguments)
+    if told.finish:
+        return _finish(told.job, told.finish)
+    from models import cluster  # which knows this module
+
+    os.environ.update(cluster.indexed(os.environ))
     task = Task.here()
     if task.cluster and not _free(task.cluster[task.kind][task.index]):
         print(f"{task.kind} {task.index} cannot listen on {task.cluster[task.kind][task.index]}: it is taken.", flush=True)
         return UNBOUND
-    job = Path(arguments[0])
     if task.kind == "ps" or (task.kind == "worker" and task.count("ps")):
         _serve(task)
     from models import training
 
     try:
-        training.train(training.Job.read(job))
+        training.train(training.Job.read(told.job))
     except Preempted as stopped:
         print(stopped, flush=True)
         return PREEMPTED
     except ValueError as error:
         print(error, flush=True)
         return WRONG
+    if told.export and task.chief:
+        # In a fresh process: this one's TensorFlow belongs to a cluster whose other members are leaving.
+        alone = {name: value for name, value in os.environ.items() if name not in ("TF_CONFIG", cluster.INDEX)}
+        command = [sys.executable, "-m", "models.worker", str(told.job), "--finish", str(told.export)]
+        return subprocess.run(command, env=alone, check=False).returncode
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The program's words."""
+    words = argparse.ArgumentParser(prog="python -m models.worker")
+    words.add_argument("job", type=Path, help="file of a training job")
+    words.add_argument("--export", type=Path, help="folder in which the chief leaves the model and its record")
+    words.add_argument("--finish", type=Path, help=argparse.SUPPRESS)
+    return words
+
+
+def _finish(path: Path, folder: Path) -> int:
+    """Exports what a cluster has learnt: ``model`` and ``run`` in the folder."""
+    from models import training
+
+    job = training.Job.read(path)
+    training.finish(job, training.Data.of(job), folder / "model", folder / "run")
+    print(f"exported to {folder / 'model'}", flush=True)
     return 0
 
 

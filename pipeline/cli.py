@@ -8,19 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pipeline import cluster_cli
+from pipeline.options import DEFAULT_HOME, Case, Home, Json, Tracking, pairs, window
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A production ML system with its answers in it.")
-Home = Annotated[Path, typer.Option("--home", help="Folder of all state.", envvar="SHOWCASE_HOME")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-Case = Annotated[str, typer.Argument(help="Use case, such as fraud or image.")]
-Tracking = Annotated[
-    str,
-    typer.Option(
-        "--tracking",
-        help="MLflow server's address; a file in the home by default, or none.",
-        envvar="MLFLOW_TRACKING_URI",
-    ),
-]
-DEFAULT_HOME = Path("runs")
+app.add_typer(cluster_cli.app)
 
 
 @app.command()
@@ -39,6 +31,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again, cached or not.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the training; with --set deterministic=true equal bits.")] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Search for better training settings first.")] = False,
+    runner: Annotated[str, typer.Option(help="Who carries the Beam work: direct, or multiprocess for all cores.")] = "direct",
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
@@ -46,13 +39,13 @@ def run(
     """Runs the pipeline from raw spans to a pushed model, or goes on with a run that was stopped."""
     from pipeline import command
 
-    changes = _pairs(set_ or []) | ({"columns": columns} if columns else {})
+    changes = pairs(set_ or []) | ({"columns": columns} if columns else {})
     changes |= {"strategy": strategy} if strategy else {}
     changes |= {"seed": str(seed)} if seed is not None else {}
-    first, last = _window(spans)
+    first, last = window(spans)
     ended = command.run(
         case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh,
-        tune=tune, tracking=tracking,
+        tune=tune, tracking=tracking, runner=runner,
     )  # fmt: skip
     raise typer.Exit(0 if ended.state == "pushed" else 1)
 
@@ -70,8 +63,8 @@ def refresh(
     """Refines the served model on newer spans through low-rank adapters, by the same gates."""
     from pipeline import command
 
-    first, last = _window(spans)
-    ended = command.run(case, home, as_json, data=data, first=first, last=last, changes=_pairs(set_ or []),
+    first, last = window(spans)
+    ended = command.run(case, home, as_json, data=data, first=first, last=last, changes=pairs(set_ or []),
                         tracking=tracking, refresh=True)  # fmt: skip
     raise typer.Exit(0 if ended.state == "pushed" else 1)
 
@@ -119,7 +112,7 @@ def traffic(
     from pipeline.traffic import Replay
     from pipeline.traffic import traffic as send
 
-    asked = Replay(case, home, data, *_window(spans), drift or [], rate, seconds, connections, gateway, labels)
+    asked = Replay(case, home, data, *window(spans), drift or [], rate, seconds, connections, gateway, labels)
     raise typer.Exit(send(asked, as_json))
 
 
@@ -269,20 +262,6 @@ def ask(
     from tour import ask as tour
 
     tour.ask(words or [], prove, case, home, as_json)
-
-
-def _pairs(words: list[str]) -> dict[str, str]:
-    for word in words:
-        if "=" not in word:
-            raise ValueError(f"--set takes NAME=VALUE, not '{word}'.")
-    return dict(word.split("=", 1) for word in words)
-
-
-def _window(text: str) -> tuple[int, int]:
-    first, colon, last = text.partition(":")
-    if not colon or not all(part == "" or part.isdigit() for part in (first, last)):
-        raise ValueError(f"--spans takes FIRST:LAST with whole numbers, such as 0:59, not '{text}'.")
-    return int(first or -1), int(last or -1)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ def run(
     fresh: bool = False,
     quiet: bool = False,
     tracking: str = "",
+    runner: str = "direct",
     **asked: Any,
 ) -> store.Run:
     """Plans and executes one run with a live table; prints what was pushed, or why not.
@@ -32,12 +33,13 @@ def run(
         as_json: Print the run as JSON on standard output, and all else on standard error.
         quiet: All on standard error, and no JSON.
         tracking: Address of the experiment tracker; a file under the home if empty.
+        runner: Who carries the Beam work.
         asked: The fields of a :class:`session.Request`.
     """
     # A descriptor of its own: while stages run, standard error belongs to the log.
     console, started = Console(file=os.fdopen(os.dup(2), "w")) if as_json or quiet else Console(), time.monotonic()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    runtime = runtimes.local(home, tracking)
+    runtime = runtimes.local(home, tracking, runner)
     console.print(f"[bold]{find(case).title}[/bold]")
     plan = session.plan(session.Request(find(case), **asked), runtime)
     console.print(f"data {plan.source} spans {plan.first}:{plan.last} version {plan.data_version}", highlight=False)

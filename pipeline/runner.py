@@ -22,6 +22,7 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from models.errors import DataError, Refused
 from pipeline import code, store
+from pipeline.metadata import Address, connection
 from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 from pipeline.stages import Stage
@@ -34,8 +35,8 @@ GRACE = 30.0  # seconds that stages get to save where they are when the run is s
 class LockedMetadata(metadata.Metadata):
     """A metadata connection that waits for its turn: SQLite takes one writer, and stages run side by side."""
 
-    def __init__(self, path: Path):
-        super().__init__(metadata.sqlite_metadata_connection_config(str(path)))
+    def __init__(self, path: Address):
+        super().__init__(connection(path))
         self._path = path
 
     def __enter__(self) -> "LockedMetadata":
@@ -59,7 +60,7 @@ def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt
         pipeline_root=runtime.artifacts(case),
         components=[stage.node for stage in stages],
         enable_cache=True,
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(str(runtime.metadata)),
+        metadata_connection_config=connection(runtime.metadata),
         beam_pipeline_args=list(runtime.beam_args),
     )
     ir = compiler.Compiler().compile(pipeline)
@@ -81,8 +82,6 @@ def run(
         logs: Folder for a log file a stage.
         report: Called several times a second with every stage's progress.
     """
-    # Batches of up to 20 MiB or 8,192 rows in place of at most 1,000: fewer crossings between Python and C++.
-    flags.FLAGS(["showcase", "--tfxio_use_byte_size_batching"])
     nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
     progress = {name: Progress() for name in nodes}
     running: dict[int, tuple[str, Path]] = {}
@@ -102,13 +101,15 @@ def run(
         _stop(running)
 
 
-def launch(ir: pipeline_pb2.Pipeline, name: str, path: Path) -> str:
+def launch(ir: pipeline_pb2.Pipeline, name: str, path: Address) -> str:
     """Runs one node to its end in this process; returns done or cached.
 
     Raises:
         RuntimeError: if the launcher came back without a finished execution: it does so quietly when inputs are missing.
     """
     node = next(n.pipeline_node for n in ir.nodes if n.pipeline_node.node_info.id == name)
+    # Batches of up to 20 MiB or 8,192 rows in place of at most 1,000: fewer crossings between Python and C++.
+    flags.FLAGS(["showcase", "--tfxio_use_byte_size_batching"])
     deployment = runner_utils.extract_local_deployment_config(ir)
     _sweep(ir, name, path)
     info = launcher.Launcher(
@@ -166,7 +167,7 @@ def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -
         result = {"state": launch(ir, name, runtime.metadata), "message": ""}
     except BaseException as error:
         traceback.print_exc()
-        result = _failure(error)
+        result = failure(error)
     finally:
         (logs / f"{name}.json").write_text(json.dumps(result))
         sys.stdout.flush()
@@ -174,7 +175,7 @@ def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -
         os._exit(0)
 
 
-def _failure(error: BaseException) -> dict[str, str]:
+def failure(error: BaseException) -> dict[str, str]:
     """The cause of a failure as a state and one sentence; a refusal or a data error may lie under Beam's wrapping."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
@@ -220,7 +221,7 @@ def _said(log: Path) -> str:
     return last if last.startswith("epoch ") else ""
 
 
-def _sweep(ir: pipeline_pb2.Pipeline, name: str, path: Path) -> None:
+def _sweep(ir: pipeline_pb2.Pipeline, name: str, path: Address) -> None:
     """Removes what a killed attempt of this node in this run left: its shards would be read beside the new ones."""
     run_id = ir.runtime_spec.pipeline_run_id.field_value.string_value
     for execution_id in store.unfinished(path, run_id, name):

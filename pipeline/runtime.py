@@ -1,7 +1,12 @@
 """Where a graph runs."""
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+
+from pipeline import metadata as stores
 
 
 @dataclass(frozen=True)
@@ -13,17 +18,19 @@ class Runtime:
         beam_args: Pipeline options for every Beam stage.
         workers: Stages that run side by side.
         tracking: Address of the experiment tracker; empty for a SQLite file under the root, ``none`` for none.
+        database: Address of the metadata store, see :func:`pipeline.metadata.connection`; empty for a SQLite file.
     """
 
     root: str
     beam_args: tuple[str, ...]
     workers: int = 2
     tracking: str = ""
+    database: str = ""
 
     @property
-    def metadata(self) -> Path:
-        """The SQLite file of the metadata store."""
-        return Path(self.root, "metadata.sqlite")
+    def metadata(self) -> stores.Address:
+        """The metadata store: a server's address, or the SQLite file under the root."""
+        return self.database or Path(self.root, "metadata.sqlite")
 
     def artifacts(self, case: str) -> str:
         """Root of a case's pipeline artifacts."""
@@ -34,7 +41,49 @@ class Runtime:
         return f"{self.root}/{case}/versions"
 
 
-def local(home: Path, tracking: str = "") -> Runtime:
-    """This machine, Beam in the stage's own process."""
-    # The default DirectRunner tries to download Prism first; without a container image TFX builds a source distribution.
-    return Runtime(str(home.resolve()), ("--runner=FnApiRunner", "--sdk_container_image=none"), tracking=tracking)
+# The default DirectRunner tries to download Prism first; without a container image TFX builds a source distribution.
+NO_IMAGE = "--sdk_container_image=none"
+IN_PROCESS = ("--runner=FnApiRunner", NO_IMAGE)
+
+
+def direct() -> tuple[str, ...]:
+    """Beam in the stage's own process."""
+    return IN_PROCESS
+
+
+def multiprocess() -> tuple[str, ...]:
+    """Beam in as many processes as there are cores.
+
+    Each of them has to import TFX first, which puts a stand-in where TFDV needs one; only the DirectRunner tells them so. With
+    a version to be compatible with, here its own, it does not look for Prism.
+    """
+    workers = len(os.sched_getaffinity(0))
+    return (
+        "--runner=DirectRunner", f"--update_compatibility_version={version('apache-beam')}", "--beam_plugins=tfx",
+        "--direct_running_mode=multi_processing", f"--direct_num_workers={workers}", NO_IMAGE,
+    )  # fmt: skip
+
+
+RUNNERS: dict[str, Callable[[], tuple[str, ...]]] = {"direct": direct, "multiprocess": multiprocess}
+
+
+def local(home: Path, tracking: str = "", runner: str = "direct") -> Runtime:
+    """This machine; Beam by one of ``RUNNERS``.
+
+    Raises:
+        ValueError: for another runner.
+    """
+    if runner not in RUNNERS:
+        raise ValueError(f"There is no runner '{runner}'; there are {', '.join(RUNNERS)}.")
+    return Runtime(str(home.resolve()), RUNNERS[runner](), tracking=tracking, database=stores.noted(home))
+
+
+def kubeflow(root: str, database: str, tracking: str = "") -> Runtime:
+    """A pod a stage: all see one volume, and one metadata server keeps them apart.
+
+    Raises:
+        ValueError: for a root that is no folder: our components read and write files.
+    """
+    if "://" in root:
+        raise ValueError(f"The root is a folder that every pod mounts, not '{root}'; mount a bucket as a volume.")
+    return Runtime(root, IN_PROCESS, tracking=tracking or "none", database=database)

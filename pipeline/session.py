@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +19,10 @@ from models import defaults, spans
 from models.errors import DataError
 from models.use_case import UseCase
 from pipeline import code, store, tracking
+from pipeline import facts as known
 from pipeline.progress import Progress
 from pipeline.refresh import Base
 from pipeline.runtime import Runtime
-
-PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "lightgbm", "ydf")
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class Plan:
         parts = [
             self.case.name, self.source, self.first, self.last, self.settings, self.schema, self.data_version, self.space,
             self.base and asdict(self.base),
-            code.digest("pipeline.graph", "models.training", *modules), [version(name) for name in PACKAGES],
+            code.digest("pipeline.graph", "models.training", *modules), [version(name) for name in known.PACKAGES],
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -131,12 +129,12 @@ def plan(request: Request, runtime: Runtime) -> Plan:
         schema=schema.read_text(),
         versions=runtime.versions(request.case.name),
         data_version=spans.digest(window.values()),
-        space=_space(request) if request.tune else {},
+        space=space(request) if request.tune else {},
         base=base,
     )
 
 
-def _space(request: Request) -> dict[str, Any]:
+def space(request: Request) -> dict[str, Any]:
     """What the case lets the Tuner try, less what the person has set."""
     space = {name: kind for name, kind in request.case.space.items() if name not in (request.changes or {})}
     if not space:
@@ -159,20 +157,49 @@ def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], 
 
 
 def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], None]) -> store.Run:
+    run = begin(plan, runtime, fresh)
+    if run.state == "pushed":
+        report({name: Progress("cached") for name in store.stage_states(runtime.metadata, run.id)})
+        return run
+    return _run(plan, runtime, run, fresh, report)
+
+
+def begin(plan: Plan, runtime: Runtime, fresh: bool = False, name: str = "") -> store.Run:
+    """Registers a run: found done, then it is pushed already; or to be gone on with; or new.
+
+    Args:
+        name: Given by who runs the stages elsewhere; then no other run is taken up, since nobody here knows if it is dead.
+    """
     past = store.runs(runtime.metadata, plan.case.name)
     fingerprint = plan.fingerprint()
     same = [run for run in past if run.fingerprint == fingerprint]
+    if name and same and same[-1].id == name:  # the task that begins the run is tried again
+        return same[-1]
     if not fresh and same and same[-1].state == "pushed" and _is_current(same[-1], past):
-        return _cached(plan, runtime, same[-1], report)
+        return _cached(plan, runtime, same[-1], name)
     unfinished = (
         same and same[-1].state in ("running", "stopped", "interrupted", "failed") and past[-1].id == same[-1].id
     )
-    if unfinished and not fresh:
-        run = replace(same[-1], state="running", reason="", facts={**same[-1].facts, "pid": str(os.getpid())})
+    mine = {} if name else {"pid": str(os.getpid())}
+    if unfinished and not fresh and not name:
+        run = replace(same[-1], state="running", reason="", facts={**same[-1].facts, **mine})
     else:
-        run = store.Run(_name(plan.case.name), plan.case.name, "running", "", fingerprint, _facts(plan))
+        name = name or _name(plan.case.name)
+        run = store.Run(name, plan.case.name, "running", "", fingerprint, known.of(plan) | mine)
     store.save(runtime.metadata, run)
-    return _run(plan, runtime, run, fresh, report)
+    return run
+
+
+def end(
+    runtime: Runtime, run: store.Run, state: str, reason: str, facts: Mapping[str, str], tracker: tracking.Tracker
+) -> store.Run:
+    """Writes down what came of a run, then has it tracked."""
+    ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.now()})
+    store.save(runtime.metadata, ended)
+    # Saved as it is first: nothing that happens to the tracker can take a run's end away.
+    tracked = replace(ended, facts={**ended.facts, **tracker.finish(ended)})
+    store.save(runtime.metadata, tracked)
+    return tracked
 
 
 def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Callable[[dict], None]) -> store.Run:
@@ -195,12 +222,7 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
             traceback.print_exception(error, file=log)
         state, facts = "failed", {}
         reason = f"{type(error).__name__}: {error} The whole story is in {logs / 'run.log'}."
-    ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.now()})
-    store.save(runtime.metadata, ended)
-    # Saved as it is first: nothing that happens to the tracker can take a run's end away.
-    tracked = replace(ended, facts={**ended.facts, **tracker.finish(ended)})
-    store.save(runtime.metadata, tracked)
-    return tracked
+    return end(runtime, run, state, reason, facts, tracker)
 
 
 def _imported() -> tuple[Any, Any, Any]:
@@ -227,13 +249,12 @@ def stderr_to(path: Path) -> Iterator[None]:
         os.close(kept)
 
 
-def _cached(plan: Plan, runtime: Runtime, done: store.Run, report: Callable[[dict], None]) -> store.Run:
-    run_id = _name(plan.case.name)
-    stages = store.copy_as_cached(runtime.metadata, done.id, run_id)
+def _cached(plan: Plan, runtime: Runtime, done: store.Run, name: str) -> store.Run:
+    run_id = name or _name(plan.case.name)
+    store.copy_as_cached(runtime.metadata, done.id, run_id)
     facts = {**done.facts, "started": store.now(), "ended": store.now(), "same_as": done.facts.get("same_as", done.id)}
     run = replace(done, id=run_id, facts=facts)
     store.save(runtime.metadata, run)
-    report({name: Progress("cached") for name in stages})
     return run
 
 
@@ -245,32 +266,3 @@ def _is_current(run: store.Run, past: list[store.Run]) -> bool:
 
 def _name(case: str) -> str:
     return f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}"[:-3]
-
-
-def _facts(plan: Plan) -> dict[str, str]:
-    return {
-        "started": store.now(),
-        "source": plan.source,
-        "spans": f"{plan.first}:{plan.last}",
-        "data_version": plan.data_version,
-        "settings": json.dumps(plan.settings, sort_keys=True),
-        "space": json.dumps(plan.space),
-        "base": plan.base.run if plan.base else "",
-        "commit": _commit(),
-        "lock": code.lock(),
-        "libraries": json.dumps({name: version(name) for name in PACKAGES}),
-        "pid": str(os.getpid()),
-    }
-
-
-def _commit() -> str:
-    """The commit of the code, with + where files differ from it; empty outside a checkout."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""

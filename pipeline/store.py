@@ -11,6 +11,8 @@ from ml_metadata import errors
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from pipeline.metadata import Address, connection
+
 RUN = "showcase_run"
 STATES = {mlmd.Execution.COMPLETE: "done", mlmd.Execution.CACHED: "cached", mlmd.Execution.FAILED: "failed"}
 
@@ -41,8 +43,11 @@ class Run:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One writer at a time over all processes; the kernel frees the lock of a killed one."""
+def locked(path: Address) -> Iterator[None]:
+    """One writer at a time over all processes; the kernel frees the lock of a killed one. A server keeps order itself."""
+    if not isinstance(path, Path):
+        yield
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -66,17 +71,15 @@ def alone(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[MetadataStore]:
+def opened(path: Address) -> Iterator[MetadataStore]:
     """The store, under its lock."""
-    config = mlmd.ConnectionConfig()
-    config.sqlite.filename_uri = str(path)
     with locked(path):
-        yield MetadataStore(config)
+        yield MetadataStore(connection(path))
 
 
-def runs(path: Path, case: str | None = None) -> list[Run]:
+def runs(path: Address, case: str | None = None) -> list[Run]:
     """All runs, the oldest first."""
-    if not path.exists():
+    if isinstance(path, Path) and not path.exists():
         return []
     with opened(path) as store:
         try:
@@ -87,7 +90,7 @@ def runs(path: Path, case: str | None = None) -> list[Run]:
     return [run for run in found if case in (None, run.case)]
 
 
-def save(path: Path, run: Run) -> None:
+def save(path: Address, run: Run) -> None:
     """Writes the run's record, anew or over the one of the same id."""
     with opened(path) as store:
         kind = mlmd.ContextType(name=RUN)
@@ -104,7 +107,7 @@ def save(path: Path, run: Run) -> None:
         store.put_contexts([context])
 
 
-def stage_states(path: Path, run_id: str) -> dict[str, str]:
+def stage_states(path: Address, run_id: str) -> dict[str, str]:
     """State of every stage of a run that has one: done, cached, failed or running."""
     with opened(path) as store:
         executions = _executions(store, run_id)
@@ -112,7 +115,7 @@ def stage_states(path: Path, run_id: str) -> dict[str, str]:
     return {_node(execution, types): STATES.get(execution.last_known_state, "running") for execution in executions}
 
 
-def copy_as_cached(path: Path, source: str, run_id: str) -> list[str]:
+def copy_as_cached(path: Address, source: str, run_id: str) -> list[str]:
     """Registers a run whose every stage is the source run's, cached: same inputs and outputs, a context of its own."""
     with opened(path) as store:
         types = {kind.id: kind.name for kind in store.get_execution_types()}
@@ -138,13 +141,13 @@ def _put(store: MetadataStore, execution: mlmd.Execution, events: list[mlmd.Even
     store.put_execution(execution, pairs, [store.get_contexts_by_id([one])[0] for one in contexts])
 
 
-def execution_state(path: Path, execution_id: int) -> str:
+def execution_state(path: Address, execution_id: int) -> str:
     """State of one execution."""
     with opened(path) as store:
         return STATES.get(store.get_executions_by_id([execution_id])[0].last_known_state, "running")
 
 
-def unfinished(path: Path, run_id: str, node: str) -> list[int]:
+def unfinished(path: Address, run_id: str, node: str) -> list[int]:
     """Executions of a node in a run that began and never ended well."""
     with opened(path) as store:
         types = {kind.id: kind.name for kind in store.get_execution_types()}
@@ -169,12 +172,13 @@ def _node(execution: mlmd.Execution, types: dict[int, str]) -> str:
 def _run(context: mlmd.Context) -> Run:
     values = {name: context.properties[name].string_value for name in ("case", "state", "reason", "fingerprint")}
     facts = {name: value.string_value for name, value in context.custom_properties.items()}
-    if values["state"] == "running" and not Path("/proc", facts.get("pid", "none")).exists():
+    # A run whose stages are pods has no process of its own that could be gone.
+    if values["state"] == "running" and "pid" in facts and not Path("/proc", facts["pid"]).exists():
         values |= {"state": "stopped", "reason": "Killed; the same command goes on from the last finished stage."}
     return Run(id=context.name, facts=facts, **values)
 
 
-def outputs(path: Path, run_id: str) -> dict[str, dict[str, mlmd.Artifact]]:
+def outputs(path: Address, run_id: str) -> dict[str, dict[str, mlmd.Artifact]]:
     """The last artifact of every output of every stage of a run."""
     found: dict[str, dict[str, mlmd.Artifact]] = {}
     with opened(path) as store:

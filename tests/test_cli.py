@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT, showcase
 
-from pipeline.cli import _pairs, _window
+from pipeline.options import pairs, window
 
 
 def test_help_names_every_command_and_imports_nothing_heavy():
@@ -17,7 +17,7 @@ def test_help_names_every_command_and_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
     for command in ("run", "refresh", "runs", "neighbours", "dvc", "status", "demo", "generate", "schema", "doctor", "ask",
-                    "serve", "traffic", "promote", "rollback"):  # fmt: skip
+                    "serve", "traffic", "promote", "rollback", "compile", "rehearse", "submit"):  # fmt: skip
         assert f" {command} " in done.stdout
 
 
@@ -25,19 +25,19 @@ def test_help_names_every_command_and_imports_nothing_heavy():
     ("text", "bounds"), [(":", (-1, -1)), ("3:", (3, -1)), (":9", (-1, 9)), ("3:9", (3, 9)), ("0:0", (0, 0))]
 )
 def test_a_window_reads_as_first_and_last(text, bounds):
-    assert _window(text) == bounds
+    assert window(text) == bounds
 
 
 @pytest.mark.parametrize("text", ["", "3", "a:b", "3:-1", "1:2:3"])
 def test_a_window_that_cannot_be_read_says_how_one_looks(text):
     with pytest.raises(ValueError, match="FIRST:LAST"):
-        _window(text)
+        window(text)
 
 
-def test_settings_are_pairs():
-    assert _pairs(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
+def test_settings_arepairs():
+    assert pairs(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
     with pytest.raises(ValueError, match="NAME=VALUE"):
-        _pairs(["a"])
+        pairs(["a"])
 
 
 def test_status_of_an_empty_home_says_how_to_begin_and_makes_no_store(tmp_path):

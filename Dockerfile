@@ -1,0 +1,31 @@
+# syntax=docker/dockerfile:1
+# One image for all roles: pipeline tasks, training, metadata server, gateway, commands. Built from the lock file alone.
+FROM python:3.11-slim-trixie AS build
+ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1
+RUN pip install uv==0.13.8
+WORKDIR /app
+# The packages first: they change less often than the code, and this layer is the large one.
+COPY pyproject.toml uv.lock README.md ./
+RUN uv sync --frozen --no-default-groups --group kubeflow --no-install-project --no-python-downloads
+COPY pipeline pipeline
+COPY components components
+COPY models models
+COPY serving serving
+COPY tour tour
+COPY kubernetes kubernetes
+RUN uv sync --frozen --no-default-groups --group kubeflow --no-python-downloads
+
+FROM python:3.11-slim-trixie
+# LightGBM's wheel leaves OpenMP to the system.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin showcase
+COPY --from=build /app /app
+ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp SHOWCASE_HOME=/showcase
+WORKDIR /app
+# By number, so that Kubernetes can see that it is not root.
+USER 10001:10001
+ENTRYPOINT []
+CMD ["showcase", "--help"]

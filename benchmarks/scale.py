@@ -1,0 +1,97 @@
+"""How the stages grow with the rows, by who carries the Beam work; and on paper what so many rows a day would take.
+
+``python -m benchmarks.scale``: the whole pipeline on generated purchases of each size, once with each runner. A stage's seconds
+are fitted as a start that does not depend on the rows and a time a row, so that the slope can be carried on.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.runs import ROOT, show, write
+
+ROWS = (100_000, 1_000_000, 5_000_000)
+DAY = 10_000_000_000  # rows
+SECONDS = 86_400
+
+
+def measured(rows: int, runner: str, folder: Path) -> dict[str, Any]:
+    """Runs the pipeline from nothing; returns each stage's seconds and the largest resident memory.
+
+    Raises:
+        SystemExit: if the run did not end in a push.
+    """
+    command = [sys.executable, "-m", "pipeline.cli", "run", "fraud", "--runner", runner, "--home", str(folder), "--json"]
+    command += ["--tracking", "none", "--set", f"rows={rows}"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"error: the run of {rows} rows by {runner} failed: {done.stdout[-400:]}")
+    stages = json.loads(json.loads(done.stdout)["facts"]["stages"])
+    return {
+        "rows": rows, "runner": runner, "seconds": {name: one["seconds"] for name, one in stages.items()},
+        "peak_mb": max(one["peak_mb"] for one in stages.values()),
+    }  # fmt: skip
+
+
+def slopes(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Start and rows a second of each stage by runner, by least squares over the sizes; a stage that does not grow has none."""
+    found = []
+    for runner in dict.fromkeys(run["runner"] for run in runs):
+        mine = [run for run in runs if run["runner"] == runner]
+        for stage in mine[0]["seconds"]:
+            rows = np.array([run["rows"] for run in mine], float)
+            seconds = np.array([run["seconds"][stage] for run in mine])
+            slope, start = np.polyfit(rows, seconds, 1) if len(mine) > 1 else (0.0, float(seconds[0]))
+            grows = bool(slope > 0 and slope * rows.max() > 0.1 * seconds.max())
+            found.append({"runner": runner, "stage": stage, "start_s": float(start), "rows_per_s": 1 / slope if grows else 0.0})
+    return found
+
+
+def paper(found: Sequence[Mapping[str, Any]], cores: int, rows: int = DAY) -> list[dict[str, Any]]:
+    """Cores that each growing stage would need to be done with a day's rows within a day, if the slope held.
+
+    It is a lower bound: shuffles over a network and stragglers cost more than a slope of one machine knows.
+
+    Args:
+        cores: Of the machine that was measured; the direct runner uses one of them.
+    """
+    return [
+        {"runner": one["runner"], "stage": one["stage"], "hours": rows / one["rows_per_s"] / 3600,
+         "cores": int(np.ceil(round((1 if one["runner"] == "direct" else cores) * rows / one["rows_per_s"] / SECONDS, 6)))}
+        for one in found if one["rows_per_s"]
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", nargs="+", type=int, default=list(ROWS), help="Sizes.")
+    parser.add_argument("--runners", nargs="+", default=["direct", "multiprocess"], help="Who carries the Beam work.")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/scale.json", help="JSON to write.")
+    told = parser.parse_args()
+    from benchmarks.runs import machine
+
+    runs = []
+    for rows in told.rows:
+        for runner in told.runners:
+            with tempfile.TemporaryDirectory() as folder:
+                runs.append(measured(rows, runner, Path(folder)))
+            total = sum(runs[-1]["seconds"].values())
+            print(f"{rows:,} rows by {runner}: {total:,.0f} s in all stages, {runs[-1]['peak_mb']:,.0f} MB", flush=True)
+    found = slopes(runs)
+    needed = paper(found, machine()["cores"])
+    show("Each stage: what it starts with, and rows a second after that (0: it does not grow)", found)
+    if needed:
+        show(f"On paper: {DAY:,} rows a day, one machine's hours, and cores for a day", needed)
+    write(told.out, runs=runs, slopes=found, paper=needed)
+
+
+if __name__ == "__main__":
+    main()

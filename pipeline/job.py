@@ -1,0 +1,83 @@
+"""A training job for several machines, from what a run has left: ``python -m pipeline.job CASE --home H --out FILE``.
+
+A run's Trainer starts its processes on one machine. Where that is too small, this writes the same training as a file, and
+``python -m models.worker`` trains it in as many pods as there are (kubernetes/training).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from models import defaults
+from models.catalog import find
+from pipeline import runtime as runtimes
+from pipeline import store
+from pipeline.options import pairs
+
+
+def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict:
+    """The fields of a :class:`models.training.Job` on the examples and the transform graph of the case's last run.
+
+    Args:
+        changes: Settings by name, as text.
+        name: Of the folder for checkpoints, which all machines have to see; the same name goes on where it stopped.
+
+    Raises:
+        ValueError: if no run has come as far as the transform graph, or for settings that cannot be.
+    """
+    use_case, metadata = find(case), runtimes.local(home).metadata
+    typed = use_case.configured(changes)
+    for run in reversed(store.runs(metadata, case)):
+        made = {key: one.uri for outputs in store.outputs(metadata, run.id).values() for key, one in outputs.items()}
+        if {"examples", "transform_graph"} <= set(made):
+            break
+    else:
+        raise ValueError(f"No run of {case} under {home} has examples and a transform graph; `showcase run {case}` makes them.")
+    known = json.loads(run.facts["settings"])
+    settings = {**known["data"], **known["training"]}
+    settings |= {name: typed["training"][name] for name in changes if name in typed["training"]}
+    if strangers := sorted(set(changes) - set(typed["training"])):
+        raise ValueError(f"'{strangers[0]}' is no setting of the training: the examples are made already.")
+    defaults.check(settings)
+    folder = home.resolve() / case / "training" / name
+    return {
+        "case": case, "settings": settings, "examples": made["examples"], "transform": made["transform_graph"],
+        "folder": str(folder), "pretrained": made.get("embedding", ""),
+    }  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """The program's words."""
+    words = argparse.ArgumentParser(prog="python -m pipeline.job", description=__doc__.partition("\n")[0])
+    words.add_argument("case")
+    words.add_argument("--home", type=Path, default=Path("runs"), help="folder of all state")
+    words.add_argument("--out", type=Path, required=True, help="file to write")
+    words.add_argument("--name", default="cluster", help="name of the folder for checkpoints")
+    words.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
+    words.add_argument("--store", action="store_true", help="store the train split beside, as parameter servers need it")
+    return words
+
+
+def main(words: list[str]) -> int:
+    """The program."""
+    told = parser().parse_args(words)
+    try:
+        found = fields(told.case, told.home, pairs(told.set), told.name)
+        Path(found["folder"]).mkdir(parents=True, exist_ok=True)
+        from models import training
+
+        job = training.Job(**found)
+        if told.store:
+            job = training.prepared(job, training.Data.of(job))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    told.out.parent.mkdir(parents=True, exist_ok=True)
+    job.save(told.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,46 @@
+"""Arguments and options that several commands take, and how their words are read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Home = Annotated[Path, typer.Option("--home", help="Folder of all state.", envvar="SHOWCASE_HOME")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Case = Annotated[str, typer.Argument(help="Use case, such as fraud or image.")]
+Data = Annotated[str | None, typer.Option(help="Folder of spans, folder of data, or a Keras data set's name.")]
+Spans = Annotated[str, typer.Option(help="Window of spans, FIRST:LAST, either may be left out.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting; can be repeated.")]
+Tracking = Annotated[
+    str,
+    typer.Option(
+        "--tracking",
+        help="MLflow server's address; a file in the home by default, or none.",
+        envvar="MLFLOW_TRACKING_URI",
+    ),
+]
+DEFAULT_HOME = Path("runs")
+
+
+def pairs(words: list[str], option: str = "--set") -> dict[str, str]:
+    """Settings by name from words such as NAME=VALUE, given by an option.
+
+    Raises:
+        ValueError: for a word without an equals sign.
+    """
+    for word in words:
+        if "=" not in word:
+            raise ValueError(f"{option} takes NAME=VALUE, not '{word}'.")
+    return dict(word.split("=", 1) for word in words)
+
+
+def window(text: str) -> tuple[int, int]:
+    """First and last span of FIRST:LAST; -1 for one that was left out.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    first, colon, last = text.partition(":")
+    if not colon or not all(part == "" or part.isdigit() for part in (first, last)):
+        raise ValueError(f"--spans takes FIRST:LAST with whole numbers, such as 0:59, not '{text}'.")
+    return int(first or -1), int(last or -1)

@@ -1,0 +1,153 @@
+"""What a task of Kubeflow Pipelines does in its pod: begin the run, run one node of the graph, or end the run.
+
+The same plan, graph, launcher and verdict as on one machine; only who starts the nodes differs. Data are looked at once, when
+the run begins, so that spans that arrive meanwhile do not divide the nodes; all nodes read the plan that was made then.
+"""
+
+import json
+import sys
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from models.catalog import find
+from pipeline import metadata, rollouts, session, store, tracking
+from pipeline.progress import Progress
+from pipeline.refresh import Base
+from pipeline.runtime import Runtime, kubeflow
+from pipeline.session import Plan, Request
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task's place.
+
+    Attributes:
+        run: The run's name, which Kubeflow gives.
+        root: Folder that all pods mount.
+        database: Address of the metadata store; empty for a SQLite file, where all tasks run on one machine.
+        tracking: Address of the experiment tracker; empty for none.
+    """
+
+    run: str
+    root: str
+    database: str = ""
+    tracking: str = ""
+
+    @property
+    def runtime(self) -> Runtime:
+        """Where the graph runs."""
+        return kubeflow(self.root, self.database, self.tracking)
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.root, "kubeflow", f"{self.run}.json")
+
+    def begin(self, request: str) -> None:
+        """Settles the plan and registers the run; one that was done before is registered as cached.
+
+        Args:
+            request: JSON of :func:`told`.
+        """
+        if self.database:
+            metadata.note(Path(self.root), self.database)
+        plan = session.plan(asked(request), self.runtime)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(written(plan))
+        run = session.begin(plan, self.runtime, name=self.run)
+        print(f"run {run.id}: data {plan.source} spans {plan.first}:{plan.last}, {run.state} {run.reason}", flush=True)
+
+    def node(self, name: str) -> None:
+        """Runs one node by TFX's launcher, unless the run has it already.
+
+        Raises:
+            SystemExit: if it failed or a gate refused; the run's record says why, too.
+        """
+        plan, runtime = self._plan(), self.runtime
+        state = store.stage_states(runtime.metadata, self.run).get(name)
+        if state not in ("done", "cached"):
+            from pipeline import graph, runner
+
+            ir = runner.compiled(graph.build(plan), plan.case.name, runtime, self.run)
+            try:
+                state = runner.launch(ir, name, runtime.metadata)
+            except Exception as error:
+                traceback.print_exc()
+                told = runner.failure(error)
+                self._end(told["state"], f"{name}: {told['message']}")
+        print(f"{name} {state}", flush=True)
+
+    def end(self) -> None:
+        """Says what came of the run, in its record and by the exit code.
+
+        Raises:
+            SystemExit: if nothing was pushed.
+        """
+        run = self._run()
+        if run.state == "pushed":
+            print(f"pushed {run.reason}", flush=True)
+            return
+        from pipeline import verdict
+
+        progress = {name: Progress(state) for name, state in store.stage_states(self.runtime.metadata, self.run).items()}
+        state, reason, facts = verdict.of(self.runtime, self.run, progress, self._plan())
+        facts["stages"] = json.dumps({name: asdict(one) for name, one in progress.items()})
+        self._end(state, reason, facts)
+
+    def _end(self, state: str, reason: str, facts: dict[str, str] | None = None) -> None:
+        tracker = tracking.Tracker(self.runtime, self._path.with_suffix(".log"))
+        session.end(self.runtime, self._run(), state, reason, facts or {}, tracker)
+        print(f"{state} {reason}", flush=True)
+        if state != "pushed":
+            sys.exit(1)
+        rollouts.write_config(Path(self.root))  # which a TensorFlow Serving polls
+
+    def _run(self) -> store.Run:
+        return next(run for run in store.runs(self.runtime.metadata) if run.id == self.run)
+
+    def _plan(self) -> Plan:
+        return read(self._path.read_text())
+
+
+def told(request: Request) -> str:
+    """A request as JSON, for the spec to carry."""
+    return json.dumps({**_fields(request), "case": request.case.name, "schema": str(request.schema or "")})
+
+
+def asked(text: str) -> Request:
+    """The reverse of :func:`told`.
+
+    Raises:
+        ValueError: if the text is none, or names what there is not.
+    """
+    try:
+        fields = json.loads(text)
+        case, schema = find(fields.pop("case")), fields.pop("schema")
+        return Request(case, schema=Path(schema) if schema else None, **fields)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"The request is not one that `showcase compile` writes: {error!r}.") from None
+
+
+def written(plan: Plan) -> str:
+    """A plan as JSON."""
+    base = asdict(plan.base) if plan.base else None
+    return json.dumps({**_fields(plan), "case": plan.case.name, "base": base}, indent=1)
+
+
+def read(text: str) -> Plan:
+    """The reverse of :func:`written`."""
+    fields = json.loads(text)
+    base = fields.pop("base")
+    return Plan(case=find(fields.pop("case")), base=Base(**base) if base else None, **fields)
+
+
+def outline(request: Request) -> Plan:
+    """A plan without data: enough to know which nodes there are and in which order, where the data cannot be seen."""
+    settings = request.case.configured(request.changes or {})
+    space = session.space(request) if request.tune else {}
+    return Plan(request.case, "", 0, 0, settings, "", "", "versions", "", space=space)
+
+
+def _fields(noun: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(noun).items() if name not in ("case", "base")}

@@ -1,0 +1,81 @@
+"""Who carries the Beam work: the same statistics, transform and blessing by all cores as in one process."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import showcase
+from test_rehearsal import FEW
+
+from pipeline import runtime, store
+from pipeline.runtime import RUNNERS, local
+
+
+def test_runners_differ_by_their_arguments_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: {0, 1, 2})
+    found = {name: local(tmp_path, runner=name) for name in RUNNERS}
+    assert "--direct_num_workers=3" in found["multiprocess"].beam_args
+    assert "--beam_plugins=tfx" in found["multiprocess"].beam_args
+    assert found["direct"] == local(tmp_path)
+    assert {(one.root, one.workers, one.metadata) for one in found.values()} == {
+        (str(tmp_path), found["direct"].workers, tmp_path / "metadata.sqlite")
+    }
+
+
+def test_a_runner_that_there_is_not_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no runner 'flnk'; there are direct, multiprocess"):
+        local(tmp_path, runner="flnk")
+    done = showcase("run", "fraud", "--runner", "flnk", "--home", tmp_path)
+    assert done.returncode == 2 and "no runner 'flnk'" in done.stderr and "Traceback" not in done.stderr
+
+
+def described(home: Path, run: str) -> dict[str, dict[str, float]]:
+    """Of every feature of every split what the statistics say: counts, means, deviations, distinct words."""
+    from tensorflow_metadata.proto.v0 import statistics_pb2
+
+    folder = Path(store.outputs(home / "metadata.sqlite", run)["StatisticsGen"]["statistics"].uri)
+    found = {}
+    for path in sorted(folder.glob("Split-*/FeatureStats.pb")):
+        (data,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes()).datasets
+        for one in data.features:
+            common = one.num_stats.common_stats if one.HasField("num_stats") else one.string_stats.common_stats
+            numbers = {"rows": data.num_examples, "present": common.num_non_missing, "values": common.tot_num_values}
+            if one.HasField("num_stats"):
+                numbers |= {name: getattr(one.num_stats, name) for name in ("mean", "std_dev", "min", "max", "num_zeros")}
+            found[f"{path.parent.name}/{'.'.join(one.path.step)}"] = numbers
+    return found
+
+
+def transformed(home: Path, run: str) -> dict[str, np.ndarray]:
+    """The eval split through the run's transform graph, each column sorted: the order of rows is nobody's promise."""
+    from models.input import Transform, files, load
+
+    made = store.outputs(home / "metadata.sqlite", run)
+    transform = Transform(made["Transform"]["transform_graph"].uri)
+    rows = load(files(made["SpanExampleGen"]["examples"].uri, "eval"), transform, tuple(transform.features))
+    return {name: np.sort(np.reshape(one, (len(one), -1)), axis=0) for name, one in rows.items()}
+
+
+def equal(one: Path, other: Path, runs: tuple[str, str]) -> None:
+    """Raises an error unless two homes' runs have the same statistics and the same transform."""
+    left, right = described(one, runs[0]), described(other, runs[1])
+    assert set(left) == set(right) and len(left) > 10
+    for name, numbers in left.items():
+        assert right[name] == pytest.approx(numbers, rel=1e-6, abs=1e-9), name
+    left, right = transformed(one, runs[0]), transformed(other, runs[1])
+    assert set(left) == set(right)
+    for name, values in left.items():
+        np.testing.assert_allclose(right[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_all_cores_make_what_one_process_makes(tmp_path: Path) -> None:
+    words = [word for name, value in FEW["fraud"].items() for word in ("--set", f"{name}={value}")]
+    runs = []
+    for name in RUNNERS:
+        done = showcase("run", "fraud", "--runner", name, "--home", tmp_path / name, "--json", "--tracking", "none", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        runs.append(json.loads(done.stdout))
+    assert [run["state"] for run in runs] == ["pushed", "pushed"]
+    equal(*(tmp_path / name for name in RUNNERS), tuple(run["id"] for run in runs))
