@@ -264,6 +264,19 @@ def ask(
     tour.ask(words or [], prove, case, home, as_json)
 
 
+@app.command()
+def evidence(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html, evidence.json and figures.")],
+    case: Annotated[str | None, typer.Option(help="Whose run; the first that has the evidence by default.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Computes the evidence of all questions now, as a page, as JSON and as figures."""
+    from tour import bundle as tour
+
+    raise typer.Exit(1 if tour.bundle(out, case, home, as_json) else 0)
+
+
 def main() -> None:
     """The console script: any error a person can mend is one sentence on standard error."""
     warnings.filterwarnings("ignore")
