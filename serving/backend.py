@@ -54,14 +54,14 @@ class InProcess:
 
 
 class Remote:
-    """A TensorFlow Serving, or what speaks like one, at ``host:port``."""
+    """A TensorFlow Serving, or what speaks like one, at ``host:port``; a name of several is asked in turns."""
 
     def __init__(self, target: str) -> None:
         import grpc.aio
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
         self._grpc, self._request = grpc, predict_pb2.PredictRequest
-        self._channel = grpc.aio.insecure_channel(target)
+        self._channel = grpc.aio.insecure_channel(target, options=[("grpc.lb_policy_name", "round_robin")])
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     async def predict(self, model: str, examples: Sequence[bytes], version: int | None, timeout: float) -> Answered:

@@ -58,3 +58,33 @@ def test_a_remote_tensorflow_serving_is_asked_by_grpc_with_a_deadline():
         await backend.close()
 
     run(work())
+
+
+def test_a_name_of_several_servers_is_asked_in_turns():
+    """As a headless Service of Kubernetes is: without it, one connection would keep all requests."""
+    import grpc.aio
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    class Server(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def __init__(self, version):
+            self.version = version
+
+        async def Predict(self, request, context):
+            reply = predict_pb2.PredictResponse()
+            reply.model_spec.version.value = self.version
+            return reply
+
+    async def work():
+        servers, ports = [grpc.aio.server() for _ in range(2)], []
+        for version, server in enumerate(servers, start=1):
+            prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Server(version), server)
+            ports.append(server.add_insecure_port("127.0.0.1:0"))
+            await server.start()
+        backend = Remote(f"ipv4:127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}")
+        seen = {(await backend.predict("fraud", [b"a"], None, 20.0)).version for _ in range(50)}
+        assert seen == {1, 2}
+        await backend.close()
+        for server in servers:
+            await server.stop(0)
+
+    run(work())

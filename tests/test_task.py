@@ -1,11 +1,14 @@
 """What a task hands to the next: requests and plans as text, and a run that each task finds as the last one left it."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import pipeline
 from models.catalog import CASES
 from pipeline import metadata, session, store, task
 from pipeline.refresh import Base
@@ -68,3 +71,45 @@ def test_an_outline_needs_no_data_and_knows_the_settings() -> None:
     assert found.settings["training"]["epochs"] == 3 and found.space
     with pytest.raises(ValueError, match="no setting 'epoch'"):
         task.outline(Request(FRAUD, changes={"epoch": "3"}))
+
+
+def verdict(monkeypatch: pytest.MonkeyPatch, state: str, reason: str) -> list[dict]:
+    """Has the verdict be that, TFMA unasked; returns what it was asked for."""
+    asked: list[dict] = []
+
+    def of(runtime, run_id, progress, plan):
+        asked.append({name: one.state for name, one in progress.items()})
+        return state, reason, {"headline": "pr_auc 0.5"}
+
+    fake = SimpleNamespace(of=of)
+    monkeypatch.setitem(sys.modules, "pipeline.verdict", fake)
+    monkeypatch.setattr(pipeline, "verdict", fake, raising=False)
+    monkeypatch.setattr(store, "stage_states", lambda *_: {"Trainer": "done", "Pusher": "done"})
+    return asked
+
+
+def test_the_end_of_a_pushed_run_is_recorded_and_the_server_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Task("run-1", str(tmp_path))
+    one.begin(task.told(request_of("fraud")))
+    (tmp_path / "fraud" / "versions" / "1").mkdir(parents=True)
+    assert (asked := verdict(monkeypatch, "pushed", "version 1")) == []
+    one.end()
+    (run,) = store.runs(tmp_path / "metadata.sqlite")
+    assert (run.state, run.reason, run.facts["headline"]) == ("pushed", "version 1", "pr_auc 0.5") and run.facts["ended"]
+    assert asked == [{"Trainer": "done", "Pusher": "done"}]
+    assert f'base_path: "{tmp_path}/fraud/versions"' in (tmp_path / "models.config").read_text()
+    one.end()  # again, as a retried task: nothing is judged anew
+    assert len(asked) == 1
+
+
+def test_the_end_of_a_refused_run_fails_its_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    one = Task("run-1", str(tmp_path))
+    one.begin(task.told(request_of("fraud")))
+    verdict(monkeypatch, "refused", "Evaluator: pr_auc is 0.1")
+    with pytest.raises(SystemExit) as ended:
+        one.end()
+    assert ended.value.code == 1 and "refused Evaluator: pr_auc is 0.1" in capsys.readouterr().out
+    assert [run.state for run in store.runs(tmp_path / "metadata.sqlite")] == ["refused"]
+    assert not (tmp_path / "models.config").exists()
