@@ -35,6 +35,7 @@ class Asked:
     rate: float
     timeout: float
     lite: bool
+    store: str = ""
 
 
 def serve(asked: Asked, as_json: bool) -> None:
@@ -66,7 +67,8 @@ async def _serve(asked: Asked, as_json: bool) -> None:
         asked.port,
         asked.backend,
         Options(timeout=asked.timeout, rate=asked.rate),
-        lambda name, scorer: seed(asked.home, name, scorer.online),
+        lambda name, online: seed(asked.home, name, online),
+        asked.store,
     )
     # Two gateways of one home would have two memories; model servers may be as many as there are ports.
     with store.alone(asked.home / "serve.lock", "gateway") if asked.port is not None else nullcontext():

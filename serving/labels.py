@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.log_files import Place, find
+from serving.memory import UnreachedError
 from serving.online_store import JOURNAL, Conflict, journal
 from serving.prediction_log import UnwrittenError
 from serving.scoring import Refused, Scorer
@@ -55,6 +56,8 @@ async def take(scorers: Mapping[str, Scorer], told: Label) -> Labelled:
         raise Refused(422, str(error)) from None
     except UnwrittenError as error:
         raise Refused(503, str(error), 1.0) from None
+    except UnreachedError as error:
+        raise Refused(503, str(error), error.after) from None
     scorer.metrics.labels.labels(scorer.name, outcome).inc()
     return Labelled(prediction_id=told.prediction_id, outcome=outcome)
 
@@ -62,12 +65,12 @@ async def take(scorers: Mapping[str, Scorer], told: Label) -> Labelled:
 async def _kept(scorer: Scorer, identity: str, key: str, label: int | str, known: int, row: list) -> bool:
     """Whether the label was new. Two that come at once wait for each other."""
     async with scorer.labelling:
-        if not scorer.store.takes(key, label):
+        if not await scorer.memory.takes(key, label):
             return False
         entries = (entry("label/id", identity), entry("label/key", key), entry("label/value", label))
         record = example(*entries, entry("label/time", known), journal([key, label, known, row]))
         await scorer.labels.append(record)
-        return scorer.store.learn(key, label, known, row)
+        return await scorer.memory.learn(key, label, known, row)
 
 
 def _record(scorers: Mapping[str, Scorer], identity: str) -> tuple[Scorer, dict[str, list]]:

@@ -93,7 +93,7 @@ class OnlineStore:
         """
         if not self.takes(key, label):
             return False
-        self.labelled[_hash(key)] = label
+        self.labelled[hashed(key)] = label
         self.online.learn(journal, label, known)
         return True
 
@@ -103,7 +103,7 @@ class OnlineStore:
         Raises:
             Conflict: if the row has another.
         """
-        known = self.labelled.get(_hash(key))
+        known = self.labelled.get(hashed(key))
         if known is not None and known != label:
             raise Conflict(f"'{key}' is labelled {known} already.")
         return known is None
@@ -151,5 +151,6 @@ def last(record: bytes) -> bytes:
 MARK = journal(None)[2 : 2 + 2 + len(JOURNAL)]
 
 
-def _hash(key: str) -> int:
+def hashed(key: str) -> int:
+    """A number for a key; two keys have the same once in a long time."""
     return int.from_bytes(blake2b(key.encode(), digest_size=7).digest(), "big")

@@ -15,12 +15,13 @@ from pydantic import ValidationError
 
 from serving import rollout
 from serving.backend import Answered, Backend
-from serving.breaker import Breaker, Patience, TokenBucket
+from serving.breaker import CLOSED, Breaker, Patience, TokenBucket
 from serving.errors import ServingError
 from serving.gateway_metrics import STATES, Metrics
 from serving.http import Request, Response
-from serving.online import Online, Row
-from serving.online_store import LABELS, PREDICTIONS, OnlineStore, journal
+from serving.memory import Embedded, Memory, UnreachedError
+from serving.online import Change, Online, Row
+from serving.online_store import LABELS, PREDICTIONS, journal
 from serving.prediction_log import Limits, PredictionLog, UnwrittenError
 from serving.reasons import reasons, variations
 from serving.served import Served, served
@@ -69,6 +70,7 @@ class Scorer:
         backend: Who computes scores.
         versions: The case's folder of versions, with its rollout.
         folder: Where the logs and the checkpoint lie.
+        memory: What is remembered, and where; by default in this process.
     """
 
     def __init__(
@@ -80,9 +82,10 @@ class Scorer:
         folder: Path,
         options: Options,
         metrics: Metrics,
+        memory: Memory | None = None,
     ) -> None:
         self.name, self.online, self.backend, self.versions, self.options = name, online, backend, versions, options
-        self.metrics, self.store = metrics, OnlineStore(online, folder)
+        self.metrics, self.memory = metrics, memory or Embedded(online, folder)
         self.log = PredictionLog(folder / PREDICTIONS, options.limits, expected=lambda: self.under_way)
         self.labels = PredictionLog(folder / LABELS, Limits(keep_seconds=0))
         self.shadow_log = PredictionLog(folder / "shadow", options.limits)
@@ -99,7 +102,7 @@ class Scorer:
         """Takes the folder, restores the memory and reads the rollout."""
         for log in (self.log, self.labels, self.shadow_log):
             log.open()
-        self.store.restore()
+        self.memory.open()
         self.refresh()
         self._beside(rollout.stable(self.versions, self.rollout) or 0)  # read before anybody waits for it
 
@@ -113,7 +116,7 @@ class Scorer:
             task.cancel()
         for log in (self.log, self.labels, self.shadow_log):
             await log.close()
-        self.store.checkpoint(self.log.place, self.labels.place)
+        await self.memory.close(self.log.place, self.labels.place)
 
     async def score(self, request: Request, explain: bool) -> Response:
         """The answer to one request; with ``explain`` it says which features raise the score.
@@ -125,7 +128,7 @@ class Scorer:
         self._admit(request)
         self.under_way += 1
         try:
-            row, features = self._understood(request.body)
+            row, features, change = await self._understood(request.body)
             arm, version = self.rollout.arm(self.online.key(row))
             varied = self._variations(features, version) if explain else []
             entries = self._encode(features)
@@ -133,13 +136,15 @@ class Scorer:
             told, *others = self._told(answered)
             trace = request.headers.get("traceparent", "")
             trace = trace if TRACE.fullmatch(trace) else ""
-            identity, kept = self._keep(row, entries, answered, arm, told, trace)
+            identity, kept = await self._keep(row, change, entries, answered, arm, told, trace)
             body = {"prediction_id": identity, "case": self.name, "version": answered.version, "arm": arm, **told}
             if explain:
                 body["reasons"] = reasons(features, varied, told["score"], [one["score"] for one in others])
             await kept
         except UnwrittenError as error:
             raise Refused(503, str(error), 1.0) from None
+        except UnreachedError as error:
+            raise Refused(503, str(error), error.after) from None
         finally:
             self.under_way -= 1
         self._decided(str(answered.version), arm, told["decision"]).inc()
@@ -148,7 +153,10 @@ class Scorer:
 
     def state(self) -> str:
         """``ready``, or why not."""
-        return "ready" if self.breaker.state == "closed" else f"breaker {self.breaker.state}"
+        if self.breaker.state != CLOSED:
+            return f"breaker {self.breaker.state}"
+        history = self.memory.state()
+        return "ready" if history == CLOSED else f"history's breaker {history}"
 
     def _admit(self, request: Request) -> None:
         if after := self.bucket.wait():
@@ -158,11 +166,11 @@ class Scorer:
         if len(request.body) > self.online.most_bytes:
             raise Refused(413, f"The body is larger than {self.online.most_bytes} bytes.")
 
-    def _understood(self, body: bytes) -> tuple[Row, dict[str, Value]]:
-        """The request as a row, and the row's features."""
+    async def _understood(self, body: bytes) -> tuple[Row, dict[str, Value], Change | None]:
+        """The request as a row, the row's features, and what makes it part of the past."""
         try:
             row = self.online.row(self.online.Request.model_validate_json(body))
-            return row, self.online.features(row)
+            return row, *await self.memory.recall(row)
         except ValidationError as error:
             raise invalid(error) from None
         except ValueError as error:
@@ -206,19 +214,16 @@ class Scorer:
             version = self.version or rollout.stable(self.versions, self.rollout) or 0
         return variations(features, self.online.hints, self._beside(version).typical)
 
-    def _keep(
-        self, row: Row, entries: bytes, answered: Answered, arm: str, told: dict[str, Any], trace: str
+    async def _keep(
+        self, row: Row, change: Change | None, entries: bytes, answered: Answered, arm: str, told: dict[str, Any], trace: str
     ) -> tuple[str, "asyncio.Future[None]"]:
         """Hands the record to the log and the row to the memory; returns the prediction's id and what to wait for."""
         place = self.log.place
         identity = f"{self.name}.{place.file:x}.{place.offset:x}.{getrandbits(32):08x}"
-        record = example(
-            entries,
-            scored(identity, self.online.key(row), answered, arm, told, trace),
-            journal(self.online.journal(row)),
-        )
-        kept = self.log.append(record)
-        self.online.remember(self.online.journal(row))
+        past = self.online.journal(row)
+        beside = scored(identity, self.online.key(row), answered, arm, told, trace)
+        kept = self.log.append(example(entries, beside, journal(past)))
+        await self.memory.remember(past, change)
         if self.rollout.shadow is not None:
             self._shadow(identity, entries, told["score"])
         return identity, kept
@@ -248,6 +253,7 @@ class Scorer:
 
     def _gauges(self) -> None:
         self.metrics.breaker.labels(self.name).set(STATES[self.breaker.state])
+        self.metrics.history.labels(self.name).set(STATES[self.memory.state()])
         self.metrics.waiting.labels(self.name).set(self.log.lag)
         for counter, now in ((self.metrics.records, self.log.records), (self.metrics.groups, self.log.groups)):
             counter.labels(self.name).inc(now - counter.labels(self.name)._value.get())

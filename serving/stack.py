@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 from serving import http, rollout
@@ -14,7 +15,7 @@ from serving.config import Model
 from serving.errors import ServingError
 from serving.gateway import Gateway
 from serving.gateway_metrics import Metrics
-from serving.log_files import Place as LogPlace
+from serving.memory import Embedded, Memory
 from serving.online import Online
 from serving.rollout import Rollout
 from serving.scoring import Options, Scorer
@@ -48,7 +49,8 @@ class Settings:
         port: 0 for any free port, None for no gateway.
         backend: ``host:port`` of a TensorFlow Serving in place of the engine; then no model server is started.
         options: How cases are served.
-        seed: Called with a scorer that has never remembered anything; returns how many rows it has put in.
+        seed: Called with a case that has never remembered anything; returns how many rows it has put in.
+        store: Address of a Redis where the memory of cases that have one lies; empty for this process.
     """
 
     cases: Mapping[str, Place]
@@ -57,7 +59,8 @@ class Settings:
     port: int | None = 8080
     backend: str = ""
     options: Options = field(default_factory=Options)
-    seed: Callable[[str, Scorer], int] = lambda name, scorer: 0
+    seed: Callable[[str, Online], int] = lambda name, online: 0
+    store: str = ""
 
 
 class Stack:
@@ -99,19 +102,33 @@ class Stack:
         settings, metrics = self.settings, Metrics()
         self._backend = InProcess(self.app.engine) if self.app else Remote(settings.backend)
         scorers = {
-            name: Scorer(name, at.online, self._backend, at.versions, at.folder, settings.options, metrics)
-            for name, at in settings.cases.items()
-            if at.online is not None
+            name: await self._scorer(name, at, metrics) for name, at in settings.cases.items() if at.online is not None
         }
-        for name, scorer in scorers.items():
-            if scorer.store.is_new:
-                count = await asyncio.to_thread(settings.seed, name, scorer)
-                scorer.store.checkpoint(LogPlace(), LogPlace())  # what was put in is in no log
-                log.info("%s begins with a history of %d rows", name, count)
         self.gateway = Gateway(scorers, metrics).open()
         most = max(scorer.online.most_bytes for scorer in scorers.values()) + (64 << 10)
         self._listening = await http.serve(self.gateway, settings.host, settings.port, max_body=most)
         self.port = self._listening.port
+
+    async def _scorer(self, name: str, at: Place, metrics: Metrics) -> Scorer:
+        """A case's scorer, its memory filled."""
+        settings, memory = self.settings, self._memory(name, at, metrics)
+        scorer = Scorer(name, at.online, self._backend, at.versions, at.folder, settings.options, metrics, memory)
+        if count := await memory.fill(partial(settings.seed, name)):
+            log.info("%s begins with a history of %d rows", name, count)
+        return scorer
+
+    def _memory(self, name: str, at: Place, metrics: Metrics) -> Memory:
+        """In Redis only what is remembered: a case without a memory has nothing to share."""
+        if not (self.settings.store and at.online.remembers):
+            return Embedded(at.online, at.folder)
+        from serving.redis_memory import RedisMemory  # here: who has no Redis does not wait for its client
+
+        options = self.settings.options
+        count = lru_cache(lambda outcome: metrics.histories.labels(name, outcome))
+        return RedisMemory(
+            name, at.online, at.folder, self.settings.store, options.timeout, options.patience,
+            lambda outcome: count(outcome).inc(),
+        )  # fmt: skip
 
     def loaded(self) -> dict[str, int]:
         """The newest version that the model server answers with, by case; empty where the backend is elsewhere."""
