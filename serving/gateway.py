@@ -51,6 +51,7 @@ class Gateway:
         """Restores every case's memory and begins to follow the rollouts; call it from the event loop."""
         for scorer in self.scorers.values():
             scorer.open()
+            scorer.memory.begin()
         self._poll = asyncio.get_running_loop().create_task(self._follow())
         return self
 

@@ -1,14 +1,10 @@
-"""Where the gateway's memory lies: in this process, or in a store that several gateways share."""
+"""What the gateway asks of its memory, be it in this process or in a store that several gateways share."""
 
-import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
-from serving.breaker import CLOSED
-from serving.log_files import Place
 from serving.online import Change, Online, Row
-from serving.online_store import OnlineStore
+from serving.prediction_log import PredictionLog
 from serving.wire import Value
 
 Seed = Callable[[Online], int]
@@ -36,8 +32,19 @@ class Memory(Protocol):
             OSError: if the memory cannot be had.
         """
 
-    def open(self) -> None:
-        """Gets ready; call it once, after :meth:`fill` where there is a seed."""
+    def open(self, predictions: PredictionLog, labels: PredictionLog) -> None:
+        """Gets ready; call it once, after :meth:`fill` where there is a seed.
+
+        Args:
+            predictions: The log that rows are written to before they are remembered; open already.
+            labels: The same for labels.
+        """
+
+    def begin(self) -> None:
+        """Begins what it does by itself; call it from the event loop."""
+
+    def spares(self, file: int) -> bool:
+        """Whether a file of the predictions' log is not needed any more to restore the memory."""
 
     async def recall(self, row: Row) -> tuple[dict[str, Value], Change | None]:
         """The row's features, and what :meth:`remember` has to be given.
@@ -72,55 +79,5 @@ class Memory(Protocol):
     def state(self) -> str:
         """The state of the breaker before it."""
 
-    async def close(self, at: Place, labels_at: Place) -> None:
-        """Lets go of it, with everything before these places of the logs in it."""
-
-
-class Embedded:
-    """The memory in this process, there again from checkpoint and logs.
-
-    No call waits for anything: between a record's place in the log and the memory of it nothing else can happen.
-
-    Args:
-        online: The case.
-        folder: Holds the logs and the checkpoint.
-    """
-
-    def __init__(self, online: Online, folder: Path) -> None:
-        self.online, self.store = online, OnlineStore(online, folder)
-
-    async def fill(self, seed: Seed) -> int:
-        """See :class:`Memory`."""
-        if not self.store.is_new:
-            return 0
-        count = await asyncio.to_thread(seed, self.online)
-        self.store.checkpoint(Place(), Place())  # what was put in is in no log
-        return count
-
-    def open(self) -> None:
-        """Loads the checkpoint and replays the logs."""
-        self.store.restore()
-
-    async def recall(self, row: Row) -> tuple[dict[str, Value], None]:
-        """See :class:`Memory`."""
-        return self.online.features(row), None
-
-    async def remember(self, journal: list[Any], change: None) -> None:
-        """See :class:`Memory`."""
-        self.online.remember(journal)
-
-    async def takes(self, key: str, label: int | str) -> bool:
-        """See :class:`Memory`."""
-        return self.store.takes(key, label)
-
-    async def learn(self, key: str, label: int | str, known: int, journal: list[Any]) -> bool:
-        """See :class:`Memory`."""
-        return self.store.learn(key, label, known, journal)
-
-    def state(self) -> str:
-        """Nothing lies between."""
-        return CLOSED
-
-    async def close(self, at: Place, labels_at: Place) -> None:
-        """Writes a checkpoint."""
-        self.store.checkpoint(at, labels_at)
+    async def close(self) -> None:
+        """Lets go of it; the logs are closed already."""

@@ -96,7 +96,13 @@ class Online(Protocol):
         """Everything remembered, as values that JSON keeps exactly."""
 
     def load(self, state: Any) -> None:
-        """Takes what :meth:`state` gave."""
+        """Takes what :meth:`state` gave, or a part of a :meth:`snapshot`."""
+
+    def snapshot(self) -> Iterator[Any]:
+        """What :meth:`state` gives now, in parts that are short to make; between two parts rows may be remembered.
+
+        One at a time: a second one ends the first.
+        """
 
 
 class Shareable(Online, Protocol):

@@ -18,9 +18,10 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from serving import checkpoint
 from serving.memory import Seed, UnreachedError
 from serving.online import Fields, Shareable
-from serving.online_store import CHECKPOINT, OnlineStore
+from serving.online_store import OnlineStore
 
 LOCK_MS = 30_000
 POLL_SECONDS = 0.2
@@ -102,7 +103,7 @@ class Filling:
     def _history(self, seed: Seed) -> tuple[int, Any, Iterator[tuple[str, Fields]]]:
         """What the raw spans and this gateway's own logs hold; made beside, since the case itself remembers nothing."""
         store = OnlineStore(copy.deepcopy(self.online), self.folder)
-        count = 0 if (self.folder / CHECKPOINT).exists() else seed(store.online)
+        count = 0 if (self.folder / checkpoint.FILE).exists() else seed(store.online)
         store.restore()
         rest, records = store.online.records()
         return count, rest, chain(records, _labels(store.labelled))

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from redis.exceptions import RedisError
 
 from serving.breaker import Breaker, Patience
-from serving.log_files import Place
 from serving.memory import Seed, UnreachedError
 from serving.online import Change, Row, Shareable
 from serving.online_store import Conflict, hashed
+from serving.prediction_log import PredictionLog
 from serving.redis_client import client, said
 from serving.redis_fill import LABEL, Filling, label_name
 from serving.wire import Value
@@ -86,8 +86,15 @@ class RedisMemory:
             message = f"The history's store at {self.where} does not answer: {said(error)}. Start it, or leave --store out."
             raise UnreachedError(message) from None
 
-    def open(self) -> None:
-        """Nothing: connections are made when they are needed."""
+    def open(self, predictions: PredictionLog, labels: PredictionLog) -> None:
+        """Nothing: connections are made when they are needed, and the logs are not its journal."""
+
+    def begin(self) -> None:
+        """Nothing."""
+
+    def spares(self, file: int) -> bool:
+        """Any."""
+        return True
 
     async def recall(self, row: Row) -> tuple[dict[str, Value], Change]:
         """Reads the row's records, in one round trip."""
@@ -129,7 +136,7 @@ class RedisMemory:
         """The breaker's."""
         return self.breaker.state
 
-    async def close(self, at: Place, labels_at: Place) -> None:
+    async def close(self) -> None:
         """Closes the connections."""
         await self.redis.aclose()
         await self.redis.connection_pool.disconnect()

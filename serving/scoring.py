@@ -16,10 +16,11 @@ from pydantic import ValidationError
 from serving import rollout
 from serving.backend import Answered, Backend
 from serving.breaker import CLOSED, Breaker, Patience, TokenBucket
+from serving.embedded import Embedded, Pace
 from serving.errors import ServingError
 from serving.gateway_metrics import STATES, Metrics
 from serving.http import Request, Response
-from serving.memory import Embedded, Memory, UnreachedError
+from serving.memory import Memory, UnreachedError
 from serving.online import Change, Online, Row
 from serving.online_store import LABELS, PREDICTIONS, journal
 from serving.prediction_log import Limits, PredictionLog, UnwrittenError
@@ -51,6 +52,7 @@ class Options:
         waiting: Requests under way at a time; more are refused.
         patience: When the breaker opens.
         limits: Files of the prediction log.
+        pace: When a memory in this process writes checkpoints.
     """
 
     timeout: float = 2.0
@@ -59,6 +61,7 @@ class Options:
     waiting: int = 1024
     patience: Patience = Patience()
     limits: Limits = Limits()
+    pace: Pace = Pace()
 
 
 class Scorer:
@@ -85,8 +88,10 @@ class Scorer:
         memory: Memory | None = None,
     ) -> None:
         self.name, self.online, self.backend, self.versions, self.options = name, online, backend, versions, options
-        self.metrics, self.memory = metrics, memory or Embedded(online, folder)
-        self.log = PredictionLog(folder / PREDICTIONS, options.limits, expected=lambda: self.under_way)
+        self.metrics, self.memory = metrics, memory or Embedded(online, folder, options.pace)
+        self.log = PredictionLog(
+            folder / PREDICTIONS, options.limits, self.memory.spares, expected=lambda: self.under_way
+        )
         self.labels = PredictionLog(folder / LABELS, Limits(keep_seconds=0))
         self.shadow_log = PredictionLog(folder / "shadow", options.limits)
         self.breaker = Breaker(options.patience, time.monotonic)
@@ -102,7 +107,7 @@ class Scorer:
         """Takes the folder, restores the memory and reads the rollout."""
         for log in (self.log, self.labels, self.shadow_log):
             log.open()
-        self.memory.open()
+        self.memory.open(self.log, self.labels)
         self.refresh()
         self._beside(rollout.stable(self.versions, self.rollout) or 0)  # read before anybody waits for it
 
@@ -116,7 +121,7 @@ class Scorer:
             task.cancel()
         for log in (self.log, self.labels, self.shadow_log):
             await log.close()
-        await self.memory.close(self.log.place, self.labels.place)
+        await self.memory.close()
 
     async def score(self, request: Request, explain: bool) -> Response:
         """The answer to one request; with ``explain`` it says which features raise the score.

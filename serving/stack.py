@@ -12,10 +12,11 @@ from serving.app import App
 from serving.app import Options as ServerOptions
 from serving.backend import Backend, InProcess, Remote
 from serving.config import Model
+from serving.embedded import Embedded
 from serving.errors import ServingError
 from serving.gateway import Gateway
 from serving.gateway_metrics import Metrics
-from serving.memory import Embedded, Memory
+from serving.memory import Memory
 from serving.online import Online
 from serving.rollout import Rollout
 from serving.scoring import Options, Scorer
@@ -120,7 +121,7 @@ class Stack:
     def _memory(self, name: str, at: Place, metrics: Metrics) -> Memory:
         """In Redis only what is remembered: a case without a memory has nothing to share."""
         if not (self.settings.store and at.online.remembers):
-            return Embedded(at.online, at.folder)
+            return Embedded(at.online, at.folder, self.settings.options.pace)
         from serving.redis_memory import RedisMemory  # here: who has no Redis does not wait for its client
 
         options = self.settings.options

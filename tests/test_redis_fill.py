@@ -34,9 +34,14 @@ def seed(online: Purchases, rows: int = 500) -> int:
     return rows
 
 
-def filling(server: Server, folder) -> tuple[Filling, Purchases]:
-    online = Purchases()
-    return Filling(client(server.url)[0], PREFIX, online, folder), online
+async def filled(server: Server, folder, how=seed) -> int:
+    """What a gateway of its own fills."""
+    redis, _ = client(server.url)
+    try:
+        return await Filling(redis, PREFIX, Purchases(), folder).run(how)
+    finally:
+        await redis.aclose()
+        await redis.connection_pool.disconnect()
 
 
 def test_one_of_many_fills_and_all_know_how_far_it_reaches(tmp_path, server: Server) -> None:
@@ -64,27 +69,22 @@ def test_the_lock_of_one_that_died_ends_and_the_next_fills(tmp_path, server: Ser
     server.redis.set(LOCK, "dead", px=300)
     server.redis.hset(MERCHANT, mapping={"0": "7", "3": "9"})  # half of what it meant to write
     monkeypatch.setattr(redis_fill, "POLL_SECONDS", 0.02)
-    assert run(filling(server, tmp_path)[0].run(seed)) == 500
+    assert run(filled(server, tmp_path)) == 500
     assert server.redis.hgetall(MERCHANT) == {"0": "500", "0:0": "1"}
 
 
 def test_one_that_was_held_up_writes_over_nothing(tmp_path, server: Server) -> None:
     """Its lock has ended, another has filled, and a gateway has counted since."""
-    slow, _ = filling(server, tmp_path / "slow")
-    other, _ = filling(server, tmp_path / "other")
 
-    async def work():
-        def held_up(online: Purchases) -> int:
-            server.redis.delete(LOCK)
-            asyncio.run(filling(server, tmp_path / "other")[0].run(lambda one: seed(one, 3)))
-            server.redis.hincrby(MERCHANT, "0", 1)
-            return seed(online)
+    def held_up(online: Purchases) -> int:
+        server.redis.delete(LOCK)
+        run(filled(server, tmp_path / "other", lambda one: seed(one, 3)))
+        server.redis.hincrby(MERCHANT, "0", 1)
+        return seed(online)
 
-        with pytest.raises(UnreachedError, match="another gateway has begun anew"):
-            await slow.run(held_up)
-        assert await other.run(seed) == 0
-
-    run(work())
+    with pytest.raises(UnreachedError, match="another gateway has begun anew"):
+        run(filled(server, tmp_path / "slow", held_up))
+    assert run(filled(server, tmp_path / "late")) == 0
     assert server.redis.hget(MERCHANT, "0") == "4" and len(server.redis.keys(f"{PREFIX}customer/*")) == 3
 
 
@@ -92,10 +92,6 @@ def test_one_that_fails_leaves_the_place_to_the_next(tmp_path, server: Server) -
     def fails(online: Purchases) -> int:
         raise ValueError("no spans")
 
-    async def work():
-        one, other = filling(server, tmp_path)[0], filling(server, tmp_path)[0]
-        with pytest.raises(ValueError, match="no spans"):
-            await one.run(fails)
-        assert await asyncio.wait_for(other.run(seed), redis_fill.LOCK_MS / 2000) == 500
-
-    run(work())
+    with pytest.raises(ValueError, match="no spans"):
+        run(filled(server, tmp_path, fails))
+    assert run(asyncio.wait_for(filled(server, tmp_path), redis_fill.LOCK_MS / 2000)) == 500

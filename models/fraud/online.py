@@ -128,6 +128,11 @@ class Purchases:
         """The history and how far the loaded part of it reaches."""
         return {"seeded": self._seeded, **self.history.state()}
 
+    def snapshot(self) -> Iterator[dict[str, Any]]:
+        """The state at this moment, some customers or merchants at a time."""
+        seeded, parts = self._seeded, self.history.snapshot()
+        return ({"seeded": seeded, **part} for part in parts)
+
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes the history back."""
         self._seeded = state["seeded"]
