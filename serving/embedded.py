@@ -56,7 +56,10 @@ class Embedded:
         """See ``Memory``."""
         if not self.store.is_new:
             return 0
-        count = await asyncio.to_thread(seed, self.online)
+        return await asyncio.to_thread(self._seeded, seed)
+
+    def _seeded(self, seed: Seed) -> int:
+        count = seed(self.online)
         self.store.checkpoint(Place(), Place())  # what was put in is in no log
         return count
 

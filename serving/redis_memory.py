@@ -81,8 +81,10 @@ class RedisMemory:
         try:
             return await self._filling.run(seed)
         except UnreachedError:
+            await self.close()
             raise
         except (RedisError, OSError) as error:
+            await self.close()
             message = f"The history's store at {self.where} does not answer: {said(error)}. Start it, or leave --store out."
             raise UnreachedError(message) from None
 

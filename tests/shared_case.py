@@ -30,8 +30,8 @@ class Gateways(Stack):
         self._backend = Simple()
 
     async def gateway_alone(self) -> Gateway:
-        metrics = Metrics()
-        return Gateway({n: await self._scorer(n, at, metrics) for n, at in self.settings.cases.items()}, metrics).open()
+        self._metrics = Metrics()
+        return Gateway({n: await self._scorer(n, at) for n, at in self.settings.cases.items()}, self._metrics).open()
 
 
 QUICK = Options(timeout=0.5, patience=Patience(failures=3, seconds=0.1))
