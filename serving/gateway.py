@@ -14,7 +14,8 @@ from serving import labels
 from serving.gateway_metrics import Metrics
 from serving.http import Request, Response
 from serving.openapi import document
-from serving.scoring import Refused, Scorer, invalid
+from serving.refused import Refused, invalid
+from serving.scoring import Scorer
 
 MOST_LABEL = 16 << 10
 POLL_SECONDS = 1.0

@@ -13,7 +13,8 @@ from serving.log_files import Place, find
 from serving.memory import UnreachedError
 from serving.online_store import JOURNAL, Conflict, journal
 from serving.prediction_log import UnwrittenError
-from serving.scoring import Refused, Scorer
+from serving.refused import Refused
+from serving.scoring import Scorer
 from serving.wire import decode, entry, example
 
 IDENTITY = re.compile(r"([a-z0-9_-]+)\.([0-9a-f]{1,8})\.([0-9a-f]{1,12})\.[0-9a-f]{8}")

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,20 +25,14 @@ from serving.online import Change, Online, Row
 from serving.online_store import LABELS, PREDICTIONS, journal
 from serving.prediction_log import Limits, PredictionLog, UnwrittenError
 from serving.reasons import reasons, variations
+from serving.refused import Refused, invalid
+from serving.scored import scored
 from serving.served import Served, served
-from serving.wire import Encoder, Value, entry, example, text
+from serving.shadow import Shadow
+from serving.wire import Encoder, Value, example
 
-SHADOWS = 64  # shadow requests at a time; more are left out, so that a slow shadow costs the answers nothing
 FAILURES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED", "CANCELLED")
 TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-class Refused(Exception):
-    """A request that gets no score: the HTTP status, one sentence, and where it may come again, after how many seconds."""
-
-    def __init__(self, status: int, message: str, after: float | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.after = status, message, after
 
 
 @dataclass(frozen=True)
@@ -93,20 +87,20 @@ class Scorer:
             folder / PREDICTIONS, options.limits, self.memory.spares, expected=lambda: self.under_way
         )
         self.labels = PredictionLog(folder / LABELS, Limits(keep_seconds=0))
-        self.shadow_log = PredictionLog(folder / "shadow", options.limits)
+        self.shadow = Shadow(name, backend, self._told, folder / "shadow", options.limits, options.timeout, metrics)
         self.breaker = Breaker(options.patience, time.monotonic)
         self.bucket = TokenBucket(options.rate, options.burst, time.monotonic)
         self.labelling = asyncio.Lock()
         self.rollout, self.version, self.under_way = rollout.Rollout(), 0, 0
-        self._encode, self._shadows = Encoder(online.floats), set()
+        self._encode = Encoder(online.floats)
         self._seconds = metrics.seconds.labels(name)
         self._decided = lru_cache(256)(lambda *labels: metrics.decisions.labels(name, *labels))
         metrics.before(self._gauges)
 
     def open(self) -> None:
         """Takes the folder, restores the memory and reads the rollout."""
-        for log in (self.log, self.labels, self.shadow_log):
-            log.open()
+        for one in (self.log, self.labels, self.shadow):
+            one.open()
         self.memory.open(self.log, self.labels)
         self.refresh()
         self._beside(rollout.stable(self.versions, self.rollout) or 0)  # read before anybody waits for it
@@ -117,10 +111,8 @@ class Scorer:
 
     async def close(self) -> None:
         """Writes what waits, and a checkpoint."""
-        for task in list(self._shadows):
-            task.cancel()
-        for log in (self.log, self.labels, self.shadow_log):
-            await log.close()
+        for one in (self.shadow, self.log, self.labels):
+            await one.close()
         await self.memory.close()
 
     async def score(self, request: Request, explain: bool) -> Response:
@@ -230,31 +222,8 @@ class Scorer:
         kept = self.log.append(example(entries, beside, journal(past)))
         await self.memory.remember(past, change)
         if self.rollout.shadow is not None:
-            self._shadow(identity, entries, told["score"])
+            self.shadow.ask(identity, entries, told["score"], self.rollout.shadow)
         return identity, kept
-
-    def _shadow(self, identity: str, entries: bytes, score: float) -> None:
-        """Asks the shadow beside; nobody waits for it."""
-        if len(self._shadows) >= SHADOWS:
-            self.metrics.shadows.labels(self.name, "left out").inc()
-            return
-        task = asyncio.get_running_loop().create_task(self._shadowed(identity, entries, score, self.rollout.shadow))
-        self._shadows.add(task)
-        task.add_done_callback(self._shadows.discard)
-
-    async def _shadowed(self, identity: str, entries: bytes, score: float, version: int) -> None:
-        outcome = "failed"
-        try:
-            answered = await self.backend.predict(self.name, [example(entries)], version, self.options.timeout)
-            (told,) = self._told(answered)
-            self.metrics.difference.labels(self.name).observe(abs(told["score"] - score))
-            record = example(entries, scored(identity, "", answered, rollout.SHADOW, told, ""))
-            await self.shadow_log.append(record)
-            outcome = "answered"
-        except (ServingError, UnwrittenError):
-            pass  # noqa: SIM105 (counted below)
-        finally:
-            self.metrics.shadows.labels(self.name, outcome).inc()
 
     def _gauges(self) -> None:
         self.metrics.breaker.labels(self.name).set(STATES[self.breaker.state])
@@ -264,34 +233,3 @@ class Scorer:
             counter.labels(self.name).inc(now - counter.labels(self.name)._value.get())
         for arm in (rollout.STABLE, rollout.CANARY, rollout.SHADOW):
             self.metrics.live.labels(self.name, arm).set(self.rollout.labels.get(arm, -1))
-
-
-# Few values, again and again.
-_common = lru_cache(1024)(entry)
-
-
-def scored(identity: str, key: str, answered: Answered, arm: str, told: Mapping[str, Any], trace: str) -> bytes:
-    """Entries of a record beside the features: who answered what, when, and what a late label joins by."""
-    parts = [
-        text("served/id", identity.encode()),
-        text("served/key", key.encode()),
-        entry("served/time", time.time_ns() // 1000),
-        _common("served/version", answered.version),
-        _common("served/arm", arm),
-        entry("served/score", told["score"]),
-        _common("served/decision", told["decision"]),
-        text("served/trace", trace.encode()) if trace else b"",
-    ]
-    for name, rows in answered.outputs.items():
-        parts.append(entry(f"output/{name}", rows[0].tolist()))
-    return b"".join(parts)
-
-
-def invalid(error: ValidationError) -> Refused:
-    """What is wrong with a body, as one sentence: 400 where it is no JSON, else 422."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if found["type"] == "json_invalid":
-        return Refused(400, f"The body is not JSON: {found['msg']}.")
-    where = ".".join(map(str, found["loc"])) or "body"
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return Refused(422, f"{where}: {found['msg']}{more}.")
