@@ -79,11 +79,11 @@ def _record(scorers: Mapping[str, Scorer], identity: str) -> tuple[Scorer, dict[
     parts = IDENTITY.fullmatch(identity)
     scorer = scorers.get(parts[1]) if parts else None
     if scorer is None:
-        raise Refused(404, "prediction_id: there is no such prediction.")
+        raise Refused(404, "prediction_id: this gateway has made no such prediction.")
     data = find(scorer.log.folder, Place(int(parts[2], 16), int(parts[3], 16)))
     record = decode(data) if data else {}
     if record.get("served/id") != [identity.encode()]:
-        raise Refused(404, "prediction_id: there is no such prediction, or it is not kept any more.")
+        raise Refused(404, "prediction_id: this gateway has made no such prediction, or does not keep it any more.")
     return scorer, record
 
 

@@ -89,11 +89,13 @@ class Filling:
             count, rest, records = await asyncio.to_thread(self._history, seed)
             while batch := await asyncio.to_thread(lambda: list(islice(records, BATCH))):
                 await self._put(token, batch)
-            if not await self._end([self._lock, self.filled], [token, orjson.dumps(rest)]):
-                raise UnreachedError(LATE)
+            async with within(LOCK_MS / 1000):
+                if not await self._end([self._lock, self.filled], [token, orjson.dumps(rest)]):
+                    raise UnreachedError(LATE)
         except Exception:
             with suppress(RedisError, OSError):
-                await self._hold([self._lock], [token, 1])  # whoever comes next need not wait for the lock's end
+                async with within(1.0):
+                    await self._hold([self._lock], [token, 1])  # whoever comes next need not wait for the lock's end
             raise
         finally:
             holding.cancel()

@@ -173,4 +173,6 @@ def test_an_address_that_is_none_is_one_sentence_without_its_password() -> None:
     with pytest.raises(ValueError, match="is 'embedded' or an address like") as error:
         client("http://me:secret@here:1")
     assert "secret" not in str(error.value)
+    # How long a call may take is said by the caller alone.
+    assert client("redis://here:1")[0].connection_pool.connection_kwargs["socket_timeout"] is None
     assert client("redis://:secret@here:7000/1")[1] == "here:7000" and client("redis:///2")[1] == "localhost:6379"
