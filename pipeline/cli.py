@@ -83,6 +83,9 @@ def serve(
     rate: Annotated[float, typer.Option(min=0, help="Requests a second that the gateway lets in; 0 for all.")] = 0.0,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that the model has for an answer.")] = 2.0,
     lite: Annotated[bool, typer.Option("--prefer-tflite", help="Let LiteRT answer the signatures it has.")] = False,
+    store: Annotated[
+        str, typer.Option(help="Where the history lies: embedded, or redis://HOST:PORT/DB for several gateways.")
+    ] = "embedded",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -91,7 +94,8 @@ def serve(
     from pipeline.serve import serve as start
 
     ports = [port if gateway else None, *(None if one < 0 else one for one in (rest_port, grpc_port))]
-    start(Asked(cases or [], home, host, *ports, backend, rate, timeout, lite), as_json)
+    shared = "" if store == "embedded" else store
+    start(Asked(cases or [], home, host, *ports, backend, rate, timeout, lite, shared), as_json)
 
 
 @app.command()
