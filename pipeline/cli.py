@@ -90,6 +90,8 @@ def serve(
     rate: Annotated[float, typer.Option(min=0, help="Requests a second that the gateway lets in; 0 for all.")] = 0.0,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that the model has for an answer.")] = 2.0,
     lite: Annotated[bool, typer.Option("--prefer-tflite", help="Let LiteRT answer the signatures it has.")] = False,
+    monitor: Annotated[bool, typer.Option("--monitor/--no-monitor", help="Whether drift is watched beside.")] = True,
+    webhook: Annotated[str, typer.Option(help="Address that alerts are posted to, as JSON.")] = "",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -98,7 +100,7 @@ def serve(
     from pipeline.serve import serve as start
 
     ports = [port if gateway else None, *(None if one < 0 else one for one in (rest_port, grpc_port))]
-    start(Asked(cases or [], home, host, *ports, backend, rate, timeout, lite), as_json)
+    start(Asked(cases or [], home, host, *ports, backend, rate, timeout, lite, monitor, webhook), as_json)
 
 
 @app.command()
@@ -121,6 +123,23 @@ def traffic(
 
     asked = Replay(case, home, data, *_window(spans), drift or [], rate, seconds, connections, gateway, labels)
     raise typer.Exit(send(asked, as_json))
+
+
+@app.command()
+def monitor(
+    case: Case,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until interrupted.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 10.0,
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", help="NAME=VALUE of the case's policy; can be repeated.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Judges new windows of served rows, decides, and trains again if the policy says so."""
+    from pipeline import watching
+
+    raise typer.Exit(watching.watch(case, home, _pairs(policy or [], "--policy"), watch, every, as_json))
 
 
 @app.command()
@@ -271,10 +290,10 @@ def ask(
     tour.ask(words or [], prove, case, home, as_json)
 
 
-def _pairs(words: list[str]) -> dict[str, str]:
+def _pairs(words: list[str], option: str = "--set") -> dict[str, str]:
     for word in words:
         if "=" not in word:
-            raise ValueError(f"--set takes NAME=VALUE, not '{word}'.")
+            raise ValueError(f"{option} takes NAME=VALUE, not '{word}'.")
     return dict(word.split("=", 1) for word in words)
 
 

@@ -40,6 +40,7 @@ class Request:
         schema: Path of a schema to use in place of the case's own.
         refresh: Whether the served model is refined on newer spans, in place of training anew.
         tune: Whether the Tuner searches for better settings than those that were not changed.
+        decision: Name of the decision that this follows from; empty where a person asked.
     """
 
     case: UseCase
@@ -50,6 +51,7 @@ class Request:
     schema: Path | None = None
     tune: bool = False
     refresh: bool = False
+    decision: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Plan:
         data_version: Content digest of the window.
         space: What the Tuner may try, by the name of a training setting; empty for a run without it.
         base: The served model that is refined; None to train from scratch.
+        decision: Name of the decision that this follows from; it decides nothing of the result.
     """
 
     case: UseCase
@@ -81,6 +84,7 @@ class Plan:
     data_version: str
     space: Mapping[str, Any] = field(default_factory=dict)
     base: Base | None = None
+    decision: str = ""
 
     def config(self, *groups: str) -> dict[str, Any]:
         """What a stage of ours is told: the settings of its groups and no others, so that only they invalidate it."""
@@ -93,7 +97,7 @@ class Plan:
         modules = [self.case.module(part) for part in parts]
         parts = [
             self.case.name, self.source, self.first, self.last, self.settings, self.schema, self.data_version, self.space,
-            self.base and asdict(self.base),
+            self.base and asdict(self.base), self.case.watching,
             code.digest("pipeline.graph", "models.training", *modules), [version(name) for name in PACKAGES],
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -133,6 +137,7 @@ def plan(request: Request, runtime: Runtime) -> Plan:
         data_version=spans.digest(window.values()),
         space=_space(request) if request.tune else {},
         base=base,
+        decision=request.decision,
     )
 
 
@@ -170,7 +175,7 @@ def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict],
     if unfinished and not fresh:
         run = replace(same[-1], state="running", reason="", facts={**same[-1].facts, "pid": str(os.getpid())})
     else:
-        run = store.Run(_name(plan.case.name), plan.case.name, "running", "", fingerprint, _facts(plan))
+        run = store.Run(name(plan.case.name), plan.case.name, "running", "", fingerprint, _facts(plan))
     store.save(runtime.metadata, run)
     return _run(plan, runtime, run, fresh, report)
 
@@ -182,7 +187,7 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
         with stderr_to(logs / "run.log"):
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
-            graph, runner, verdict = _imported()
+            graph, runner, verdict = imported()
             ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
             progress = runner.run(ir, runtime, logs, report)
             state, reason, facts = verdict.of(runtime, run.id, progress, plan)
@@ -203,7 +208,7 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
     return tracked
 
 
-def _imported() -> tuple[Any, Any, Any]:
+def imported() -> tuple[Any, Any, Any]:
     """The modules that need TFX. Imports make millions of objects that stay: to collect them costs a tenth of the start."""
     gc.disable()
     from pipeline import graph, runner, verdict
@@ -228,9 +233,10 @@ def stderr_to(path: Path) -> Iterator[None]:
 
 
 def _cached(plan: Plan, runtime: Runtime, done: store.Run, report: Callable[[dict], None]) -> store.Run:
-    run_id = _name(plan.case.name)
+    run_id = name(plan.case.name)
     stages = store.copy_as_cached(runtime.metadata, done.id, run_id)
     facts = {**done.facts, "started": store.now(), "ended": store.now(), "same_as": done.facts.get("same_as", done.id)}
+    facts |= {"decision": plan.decision}
     run = replace(done, id=run_id, facts=facts)
     store.save(runtime.metadata, run)
     report({name: Progress("cached") for name in stages})
@@ -243,7 +249,7 @@ def _is_current(run: store.Run, past: list[store.Run]) -> bool:
     return pushed[-1].facts.get("pushed") == run.facts.get("pushed") and Path(run.facts["pushed"]).is_dir()
 
 
-def _name(case: str) -> str:
+def name(case: str) -> str:
     return f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}"[:-3]
 
 
@@ -256,6 +262,7 @@ def _facts(plan: Plan) -> dict[str, str]:
         "settings": json.dumps(plan.settings, sort_keys=True),
         "space": json.dumps(plan.space),
         "base": plan.base.run if plan.base else "",
+        "decision": plan.decision,
         "commit": _commit(),
         "lock": code.lock(),
         "libraries": json.dumps({name: version(name) for name in PACKAGES}),

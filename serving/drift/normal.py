@@ -18,7 +18,7 @@ from serving.drift.expected import Expected
 from serving.drift.layout import Layout
 from serving.drift.profile import Profile
 from serving.drift.watched import Watched
-from serving.drift.windows import DAY
+from serving.served import EXTRA
 
 FACTS, BASELINE = "normal.json", "baseline.json"
 # Of rows with a time but too few days to know how days differ: purchases of a customer come together, so that shares vary
@@ -110,7 +110,7 @@ def of_version(versions: Path, version: int) -> Normal:
     Raises:
         ValueError: if it does not say so.
     """
-    return Normal.load(versions / str(version) / "assets.extra" / "normal", version)
+    return Normal.load(versions / str(version) / EXTRA / "normal", version)
 
 
 def fit(

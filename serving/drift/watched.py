@@ -44,6 +44,19 @@ class Watched:
         more = (one for one in (self.time, self.picture) if one)
         return tuple(dict.fromkeys((*self.features, *self.explaining, *more)))
 
+    def scores(self, records: Sequence[bytes]) -> np.ndarray:
+        """The scores of records of the prediction log, ``[n, outputs]``."""
+        name = OUTPUT + self.score
+        return np.array([decode(one, (name,))[name] for one in records], np.float64).reshape(len(records), -1)
+
+    def right(self, scores: np.ndarray, labels: Sequence[Any]) -> list[float]:
+        """What came, 0 or 1 a row: the label, or where there are classes whether the predicted one is the label's name."""
+        if scores.shape[1] == 1:
+            return [float(one) for one in labels]
+        predicted = self.answers(scores)["predicted"]
+        texts = (one.decode() if isinstance(one, bytes) else str(one) for one in labels)
+        return [float(one == text) for one, text in zip(predicted, texts, strict=True)]
+
     def records(self, records: Sequence[bytes]) -> tuple[pl.DataFrame, np.ndarray]:
         """Columns of records of the prediction log, and their scores ``[n, outputs]``."""
         wanted = frozenset((*self.raw, OUTPUT + self.score))
