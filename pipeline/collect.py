@@ -55,7 +55,8 @@ def collect(case: UseCase, runtime: Runtime, decided: Decided, base: store.Run) 
     count = {window: _written(case, beside / f"span-{numbers[window]:03d}", rows[window], settings) for window in rows}
     if not sum(count.values()):
         raise DataError(f"The log of {case.name} holds no labelled row to learn from that the served model does not know.")
-    (beside / COLLECTED).write_text(json.dumps({"windows": numbers, "covered": covered, "rows": count, "base": base.id}, indent=1))
+    told = {"windows": numbers, "covered": covered, "rows": count, "base": base.id}
+    (beside / COLLECTED).write_text(json.dumps(told, indent=1))
     os.replace(beside, out)
     return out
 
