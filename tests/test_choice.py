@@ -20,10 +20,8 @@ NONE = pl.DataFrame(schema={"window": pl.Int64, "version": pl.Int64, "confidence
 
 def windows(count: int, value: float = 0.80, moved: int = 99, version: int = 1, error: float = 0.01) -> list[Judged]:
     """Verdicts of windows 0 to ``count`` - 1, drifted from ``moved`` on, each with an estimate."""
-    return [
-        Judged(n, 1000, version, "", (), ("amount",) if n >= moved else (), (), asdict(Estimate(value, error, 1000)), asdict(USUAL))
-        for n in range(count)
-    ]
+    told = {"estimate": asdict(Estimate(value, error, 1000)), "usual": asdict(USUAL)}
+    return [Judged(n, 1000, version, moved=("amount",) if n >= moved else (), **told) for n in range(count)]
 
 
 def incident(opened: int, last: int, kind: str = "drift", state: str = "open") -> dict[str, Any]:

@@ -11,7 +11,9 @@ def test_numbers_are_read_as_what_they_are() -> None:
     assert (found.loss, found.learn, found.settings) == (0.1, 2, {"a": "1"})
 
 
-@pytest.mark.parametrize(("changes", "says"), [({"speed": "1"}, "no 'speed'"), ({"learn": "x"}, "int"), ({"settings": "x"}, "no")])
+@pytest.mark.parametrize(
+    ("changes", "says"), [({"speed": "1"}, "no 'speed'"), ({"learn": "x"}, "int"), ({"settings": "x"}, "no 'settings'")]
+)
 def test_what_is_no_number_of_a_policy_is_named(changes: dict[str, str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Policy().changed(changes)

@@ -23,7 +23,9 @@ def test_records_of_the_log_give_the_columns_of_the_table() -> None:
 
 def test_what_a_row_lacks_is_null_and_bytes_are_text() -> None:
     watched = Watched(("a", "b"), (), "score")
-    frame, _ = watched.records([example(entry("a", 1.0), entry("output/score", 0.7)), example(entry("b", "x"), entry("output/score", 0.2))])
+    one = example(entry("a", 1.0), entry("output/score", 0.7))
+    other = example(entry("b", "x"), entry("output/score", 0.2))
+    frame, _ = watched.records([one, other])
     assert frame["a"].to_list() == [1.0, None] and frame["b"].to_list() == [None, "x"]
     assert frame["predicted"].to_list() == ["positive", "negative"]
 
