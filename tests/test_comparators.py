@@ -44,4 +44,5 @@ def test_numbers_move_more_the_further_they_are_shifted(statistics) -> None:
 
 
 def test_without_a_window_before_there_is_skew_alone(statistics) -> None:
-    assert {one["comparator"] for one in comparators.measures(statistics(1, 9), statistics(1, 9), None, ("channel",))} == {"skew"}
+    seen = comparators.measures(statistics(1, 9), statistics(1, 9), None, ("channel",))
+    assert {one["comparator"] for one in seen} == {"skew"}
