@@ -15,9 +15,10 @@ from tfx.types.standard_artifacts import Examples, ExampleStatistics, InfraBless
 from tfx.utils import path_utils
 
 from components.lite_exporter import ONE_ROW, SAMPLES, LiteModel
+from components.normal import NormalFiles
 from models.errors import Refused
 from models.input import Transform, files
-from models.layout import EXTRA
+from models.layout import EXTRA, NORMAL
 from serving import session_load  # named by its module, so that the digest of this one's code covers it
 
 REQUESTS = 32
@@ -34,13 +35,14 @@ def ServingCheck(
     model: InputArtifact[Model],
     lite_model: InputArtifact[LiteModel],
     statistics: InputArtifact[ExampleStatistics],
+    normal: InputArtifact[NormalFiles],
     blessing: OutputArtifact[InfraBlessing],
 ):
     """Sends requests made from real examples to every signature and compares; stamps warm-up requests into the export.
 
     The blessing's folder holds the model to be pushed, with ``model.tflite`` beside the SavedModel, and in
-    ``assets.extra`` the requests, ``profile.pb``: the statistics of the eval split, what this model calls normal, and
-    what the edge page needs: ``one_row.tflite`` and ``samples.npz``.
+    ``assets.extra`` the requests, ``profile.pb``, the statistics of the eval split, ``normal``, what drift is measured
+    against, and what the edge page needs: ``one_row.tflite`` and ``samples.npz``.
 
     Raises:
         Refused: if the export does not load or an answer differs, saying which.
@@ -60,6 +62,7 @@ def ServingCheck(
     stamped = Path(path_utils.stamped_model_path(blessing.uri))
     _stamp(Path(source), Path(lite_model.uri), stamped, serialized)
     shutil.copy(Path(statistics.uri, "Split-eval", "FeatureStats.pb"), stamped / EXTRA / PROFILE)
+    shutil.copytree(normal.uri, stamped / EXTRA / NORMAL, dirs_exist_ok=True)
     blessing.set_int_custom_property("blessed", 1)
     blessing.set_int_custom_property("has_model", 1)
     Path(blessing.uri, "INFRA_BLESSED").touch()

@@ -3,3 +3,4 @@
 # The folder that TensorFlow Serving reserves for such files.
 EXTRA = "assets.extra"
 WEIGHTS = "model.weights.h5"
+NORMAL = "normal"

@@ -6,6 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from models.policy import Policy
+
 
 @dataclass(frozen=True)
 class UseCase:
@@ -14,11 +16,15 @@ class UseCase:
     Every use case is a package with the same file names, so knowing one is knowing all:
 
     - ``data.py``: ``prepare(data, cache, columns) -> Path``, ``settings(spans) -> dict`` and
-      ``examples(pipeline, spans, settings) -> PCollection[(split, RecordBatch)]``;
+      ``examples(pipeline, spans, settings) -> PCollection[(split, RecordBatch)]``; beside train, valid and eval it may give
+      ``normal``, rows with or without a label that say what is usual; where a case has a policy also
+      ``unseen(settings) -> int``, the last spans of a window that training does not look at;
     - ``schema.pbtxt``: what the raw features have to be, read and kept by people;
     - ``features.py``: ``preprocessing_fn(inputs, custom_config)`` for ``tft``;
     - ``model.py``: ``build``, ``loss``, ``answers`` and ``operating_point``;
     - ``evaluation.py``: ``eval_config(settings)`` with thresholds and slices;
+    - ``collected.py``, where there is a policy: ``write(folder, rows, labels, settings) -> int`` makes a raw span of rows
+      that were served;
     - ``sentences.py``, where rows form sequences: ``sentences(examples, settings)``, from which an embedding is learnt, its
       settings in the group ``embedding``.
 
@@ -33,6 +39,10 @@ class UseCase:
         watch: Raw features whose drift matters.
         explained: By watched feature, raw features that say what it would be: what is left of it varies less from day to
             day, so that a smaller drift shows.
+        time: The raw feature with a row's time in seconds since 1970, by whose days drift is watched; empty for none.
+        window_rows: Rows that drift is watched by, where they have no time.
+        picture: The raw feature that holds a picture's file, whose pixels are watched too; empty where there is none.
+        policy: When the model is trained again; None for never.
         score: Key of the answer that carries the prediction.
         headline: The metric that a person asks for first, as the Evaluator names it.
         space: What the Tuner may try, by the name of a training setting: choices, or ``{"low": ..., "high": ...}``.
@@ -48,7 +58,16 @@ class UseCase:
     settings: Mapping[str, Mapping[str, Any]]
     watch: tuple[str, ...] = ()
     explained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    time: str = ""
+    window_rows: int = 500
+    picture: str = ""
+    policy: Policy | None = None
     space: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def watching(self) -> dict[str, Any]:
+        """What is watched of a row, for the key of a stage that watches."""
+        return {name: getattr(self, name) for name in ("watch", "explained", "time", "picture")}
 
     def module(self, part: str) -> str:
         """Importable name of one of the package's files, such as ``module("model")``."""

@@ -86,6 +86,8 @@ def serve(
     store: Annotated[
         str, typer.Option(help="Where the history lies: embedded, or redis://HOST:PORT/DB for several gateways.")
     ] = "embedded",
+    monitor: Annotated[bool, typer.Option("--monitor/--no-monitor", help="Whether drift is watched beside.")] = True,
+    webhook: Annotated[str, typer.Option(help="Address that alerts are posted to, as JSON.")] = "",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -95,7 +97,7 @@ def serve(
 
     ports = [port if gateway else None, *(None if one < 0 else one for one in (rest_port, grpc_port))]
     shared = "" if store == "embedded" else store
-    start(Asked(cases or [], home, host, *ports, backend, rate, timeout, lite, shared), as_json)
+    start(Asked(cases or [], home, host, *ports, backend, rate, timeout, lite, shared, monitor, webhook), as_json)
 
 
 @app.command()
@@ -118,6 +120,23 @@ def traffic(
 
     asked = Replay(case, home, data, *window(spans), drift or [], rate, seconds, connections, gateway, labels)
     raise typer.Exit(send(asked, as_json))
+
+
+@app.command()
+def monitor(
+    case: Case,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until interrupted.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 10.0,
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", help="NAME=VALUE of the case's policy; can be repeated.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Judges new windows of served rows, decides, and trains again if the policy says so."""
+    from pipeline import watching
+
+    raise typer.Exit(watching.watch(case, home, pairs(policy or [], "--policy"), watch, every, as_json))
 
 
 @app.command()

@@ -24,6 +24,7 @@ def of(plan: "Plan") -> dict[str, str]:
         "settings": json.dumps(plan.settings, sort_keys=True),
         "space": json.dumps(plan.space),
         "base": plan.base.run if plan.base else "",
+        "decision": plan.decision,
         "commit": _commit(),
         "lock": code.lock(),
         "libraries": json.dumps({name: version(name) for name in PACKAGES}),

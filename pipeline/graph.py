@@ -46,6 +46,7 @@ def build(plan: Plan) -> list[Stage]:
         plan, examples["examples"], trainer["model"], blessed["model"], schema["evaluation_schema"], fit
     )
     lite = stages.lite(plan, examples["examples"], transform["transform_graph"], trainer["model"])
+    normal = stages.normality(plan, examples["examples"], transform["transform_graph"], trainer["model"])
     serving = stages.serving(
         plan,
         examples["examples"],
@@ -53,11 +54,12 @@ def build(plan: Plan) -> list[Stage]:
         trainer["model"],
         lite["lite_model"],
         statistics["statistics"],
+        normal["normal"],
     )
     pusher = stages.pusher(plan, evaluator["blessing"], serving["blessing"])
     built = [
         schema, examples, statistics, transform, embedding, anomalies, gate, tuner, trainer, fit,
-        blessed, evaluator, lite, baseline, serving, pusher,
+        blessed, evaluator, lite, baseline, normal, serving, pusher,
     ]  # fmt: skip
     return [stage for stage in built if stage]  # not every case and run has every stage
 

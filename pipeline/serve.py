@@ -15,8 +15,8 @@ from rich.console import Console
 
 from models import spans
 from models.catalog import CASES, find
+from pipeline import live, store
 from pipeline import runtime as runtimes
-from pipeline import store
 from pipeline.rollouts import RUNNING, write_config
 from serving import rollout
 
@@ -36,6 +36,8 @@ class Asked:
     timeout: float
     lite: bool
     store: str = ""
+    monitor: bool = True
+    webhook: str = ""
 
 
 def serve(asked: Asked, as_json: bool) -> None:
@@ -75,12 +77,23 @@ async def _serve(asked: Asked, as_json: bool) -> None:
         lambda name, online: seed(asked.home, name, online),
         asked.store,
     )
+    beside = _beside(asked, [name for name, at in cases.items() if at.online is not None])
     # Two gateways of one home would have two memories; model servers may be as many as there are ports.
     with store.alone(asked.home / "serve.lock", "gateway") if asked.port is not None else nullcontext():
-        await _until_told(asked, Stack(settings), as_json)
+        await _until_told(asked, Stack(settings), beside, as_json)
 
 
-async def _until_told(asked: Asked, stack: Any, as_json: bool) -> None:
+def _beside(asked: Asked, names: list[str]) -> live.Beside | None:
+    """The monitor's process; None without a gateway, or where none is wanted."""
+    if asked.webhook:
+        from serving.drift.sinks import Webhook
+
+        Webhook(asked.webhook)  # a wrong address is told before anything starts
+    wanted = asked.monitor and asked.port is not None and names
+    return live.Beside(asked.home, names, asked.webhook) if wanted else None
+
+
+async def _until_told(asked: Asked, stack: Any, beside: live.Beside | None, as_json: bool) -> None:
     stopped, running = asyncio.Event(), asked.home / RUNNING
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -89,11 +102,16 @@ async def _until_told(asked: Asked, stack: Any, as_json: bool) -> None:
         told = _told(asked, stack)
         if stack.gateway:
             running.write_text(json.dumps(told, indent=1))
+        if beside:
+            live.gauges(stack.gateway.metrics, asked.home, list(stack.gateway.scorers))
+            beside.start()
         _announce(told, stack, as_json)
         await stopped.wait()
     finally:
         if stack.gateway:
             running.unlink(missing_ok=True)
+        if beside:
+            await beside.close()
         await stack.close()
 
 

@@ -38,6 +38,7 @@ class Request:
         schema: Path of a schema to use in place of the case's own.
         refresh: Whether the served model is refined on newer spans, in place of training anew.
         tune: Whether the Tuner searches for better settings than those that were not changed.
+        decision: Name of the decision that this follows from; empty where a person asked.
     """
 
     case: UseCase
@@ -48,6 +49,7 @@ class Request:
     schema: Path | None = None
     tune: bool = False
     refresh: bool = False
+    decision: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Plan:
         data_version: Content digest of the window.
         space: What the Tuner may try, by the name of a training setting; empty for a run without it.
         base: The served model that is refined; None to train from scratch.
+        decision: Name of the decision that this follows from; it decides nothing of the result.
     """
 
     case: UseCase
@@ -79,6 +82,7 @@ class Plan:
     data_version: str
     space: Mapping[str, Any] = field(default_factory=dict)
     base: Base | None = None
+    decision: str = ""
 
     def config(self, *groups: str) -> dict[str, Any]:
         """What a stage of ours is told: the settings of its groups and no others, so that only they invalidate it."""
@@ -91,7 +95,7 @@ class Plan:
         modules = [self.case.module(part) for part in parts]
         parts = [
             self.case.name, self.source, self.first, self.last, self.settings, self.schema, self.data_version, self.space,
-            self.base and asdict(self.base),
+            self.base and asdict(self.base), self.case.watching,
             code.digest("pipeline.graph", "models.training", *modules), [version(name) for name in known.PACKAGES],
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -131,6 +135,7 @@ def plan(request: Request, runtime: Runtime) -> Plan:
         data_version=spans.digest(window.values()),
         space=space(request) if request.tune else {},
         base=base,
+        decision=request.decision,
     )
 
 
@@ -164,28 +169,28 @@ def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict],
     return _run(plan, runtime, run, fresh, report)
 
 
-def begin(plan: Plan, runtime: Runtime, fresh: bool = False, name: str = "") -> store.Run:
+def begin(plan: Plan, runtime: Runtime, fresh: bool = False, given: str = "") -> store.Run:
     """Registers a run: found done, then it is pushed already; or to be gone on with; or new.
 
     Args:
-        name: Given by who runs the stages elsewhere; then no other run is taken up, since nobody here knows if it is dead.
+        given: The run's name, by who runs the stages elsewhere; then no other run is taken up, since nobody here knows if it is dead.
     """
     past = store.runs(runtime.metadata, plan.case.name)
     fingerprint = plan.fingerprint()
     same = [run for run in past if run.fingerprint == fingerprint]
-    if name and same and same[-1].id == name:  # the task that begins the run is tried again
+    if given and same and same[-1].id == given:  # the task that begins the run is tried again
         return same[-1]
     if not fresh and same and same[-1].state == "pushed" and _is_current(same[-1], past):
-        return _cached(plan, runtime, same[-1], name)
+        return _cached(plan, runtime, same[-1], given)
     unfinished = (
         same and same[-1].state in ("running", "stopped", "interrupted", "failed") and past[-1].id == same[-1].id
     )
-    mine = {} if name else {"pid": str(os.getpid())}
-    if unfinished and not fresh and not name:
+    mine = {} if given else {"pid": str(os.getpid())}
+    if unfinished and not fresh and not given:
         run = replace(same[-1], state="running", reason="", facts={**same[-1].facts, **mine})
     else:
-        name = name or _name(plan.case.name)
-        run = store.Run(name, plan.case.name, "running", "", fingerprint, known.of(plan) | mine)
+        run_id = given or name(plan.case.name)
+        run = store.Run(run_id, plan.case.name, "running", "", fingerprint, known.of(plan) | mine)
     store.save(runtime.metadata, run)
     return run
 
@@ -209,7 +214,7 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
         with stderr_to(logs / "run.log"):
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
-            graph, runner, verdict = _imported()
+            graph, runner, verdict = imported()
             ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
             progress = runner.run(ir, runtime, logs, report)
             state, reason, facts = verdict.of(runtime, run.id, progress, plan)
@@ -225,7 +230,7 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
     return end(runtime, run, state, reason, facts, tracker)
 
 
-def _imported() -> tuple[Any, Any, Any]:
+def imported() -> tuple[Any, Any, Any]:
     """The modules that need TFX. Imports make millions of objects that stay: to collect them costs a tenth of the start."""
     gc.disable()
     from pipeline import graph, runner, verdict
@@ -249,10 +254,11 @@ def stderr_to(path: Path) -> Iterator[None]:
         os.close(kept)
 
 
-def _cached(plan: Plan, runtime: Runtime, done: store.Run, name: str) -> store.Run:
-    run_id = name or _name(plan.case.name)
+def _cached(plan: Plan, runtime: Runtime, done: store.Run, given: str) -> store.Run:
+    run_id = given or name(plan.case.name)
     store.copy_as_cached(runtime.metadata, done.id, run_id)
     facts = {**done.facts, "started": store.now(), "ended": store.now(), "same_as": done.facts.get("same_as", done.id)}
+    facts |= {"decision": plan.decision}
     run = replace(done, id=run_id, facts=facts)
     store.save(runtime.metadata, run)
     return run
@@ -264,5 +270,5 @@ def _is_current(run: store.Run, past: list[store.Run]) -> bool:
     return pushed[-1].facts.get("pushed") == run.facts.get("pushed") and Path(run.facts["pushed"]).is_dir()
 
 
-def _name(case: str) -> str:
+def name(case: str) -> str:
     return f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}"[:-3]

@@ -36,6 +36,7 @@ from components import (
     extended_trainer,
     fit_gate,
     lite_exporter,
+    normal,
     serving_check,
     skip_gram,
     span_example_gen,
@@ -227,12 +228,30 @@ def lite(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> S
     return Stage(node, ("components.lite_exporter", plan.case.module("model")))
 
 
+def normality(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
+    """Counts what the model calls normal: what drift of served rows is measured against."""
+    config = plan.config("data") | plan.case.watching  # the stage finds them itself; here they are for its key
+    node = normal.Normal(examples=examples, transform_graph=transform, model=model, config=_text(config))
+    return Stage(node, ("components.normal",))
+
+
 def serving(
-    plan: Plan, examples: Channel, transform: Channel, model: Channel, lite_model: Channel, statistics: Channel
+    plan: Plan,
+    examples: Channel,
+    transform: Channel,
+    model: Channel,
+    lite_model: Channel,
+    statistics: Channel,
+    usual: Channel,
 ) -> Stage:
     """Loads the export as the server does, in a fresh process, and compares its answers."""
     node = serving_check.ServingCheck(
-        examples=examples, transform_graph=transform, model=model, lite_model=lite_model, statistics=statistics
+        examples=examples,
+        transform_graph=transform,
+        model=model,
+        lite_model=lite_model,
+        statistics=statistics,
+        normal=usual,
     )
     return Stage(node, ("components.serving_check",))
 

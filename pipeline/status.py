@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from models.catalog import CASES, find
+from pipeline import decisions, store
 from pipeline import runtime as runtimes
-from pipeline import store
 
 
 def show(case: str | None, home: Path, as_json: bool) -> None:
@@ -29,6 +29,9 @@ def show(case: str | None, home: Path, as_json: bool) -> None:
             continue
         console.print(f"  served    {_served(home, name, runs)}", highlight=False, soft_wrap=True)
         console.print(f"  answers   {_answering(home, name)}", highlight=False, soft_wrap=True)
+        for word, line in (("drift", _watched(home, name)), ("decided", decisions.line(runtimes.local(home), name))):
+            if line:
+                console.print(f"  {word:9} {line}", highlight=False, markup=False, soft_wrap=True)
         last = f"{runs[-1].id}: {runs[-1].state}: {runs[-1].reason}"
         console.print(f"  last run  {last}", highlight=False, soft_wrap=True)
 
@@ -44,6 +47,20 @@ def _answering(home: Path, case: str) -> str:
     there = rollouts.running(home)
     where = f"at {there['host']}:{there['gateway'] or there['rest'] or there['grpc']}" if there else "no server is running"
     return f"{rollouts.told(folder, rollout.read(folder))}; {where}"
+
+
+def _watched(home: Path, case: str) -> str:
+    """What the monitor beside the gateway saw last; empty where none has seen a window."""
+    try:
+        told = json.loads((home / case / "online" / "monitor.json").read_text())
+    except (OSError, ValueError):
+        return ""
+    last = told["windows"][-1]
+    found = [*last["moved"], *(f"{one['column']}: {one['kind']}" for one in last["faults"])]
+    seen = [one for one in told["judge"]["incidents"]["seen"] if one["state"] == "open"]
+    since = "; ".join(f"{one['kind']} incident {one['id']} open since window {one['opened']}" for one in seen)
+    said = last["skipped"] or ", ".join(found) or "nothing moved"
+    return f"window {last['window']}, {last['rows']} rows: {said}; {since or 'no incident is open'}"
 
 
 def _served(home: Path, case: str, runs: list[store.Run]) -> str:

@@ -55,7 +55,7 @@ class Task:
         plan = session.plan(asked(request), self.runtime)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(written(plan))
-        run = session.begin(plan, self.runtime, name=self.run)
+        run = session.begin(plan, self.runtime, given=self.run)
         print(f"run {run.id}: data {plan.source} spans {plan.first}:{plan.last}, {run.state} {run.reason}", flush=True)
 
     def node(self, name: str) -> None:

@@ -1,6 +1,7 @@
 """What the gateway counts, in Prometheus' format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -31,6 +32,12 @@ class Metrics:
         self.difference = self._make(
             Histogram, "gateway_shadow_difference", "Shadow's score against the answer.", "case", buckets=DIFFERENCES
         )
+        self.incidents = self._make(Gauge, "drift_incidents", "Incidents that are open.", "case", "kind")
+        self.windows = self._make(Gauge, "drift_window", "The last window that is over.", "case")
+        self.moved = self._make(Gauge, "drift_moved", "Largest effect in that window of columns that moved.", "case", "column")
+        self.faults = self._make(Gauge, "drift_fault", "Share of rows with a fault.", "case", "column", "kind")
+        self.metric = self._make(Gauge, "drift_metric", "The metric: usual, or estimated without labels.", "case", "what")
+        self.late = self._make(Gauge, "drift_late_rows", "Rows that came after their window was over.", "case")
         self._before: list[Callable[[], None]] = []
 
     def _make(self, kind: type, name: str, text: str, *labels: str, **more: object) -> object:
@@ -39,6 +46,25 @@ class Metrics:
     def before(self, refresh: Callable[[], None]) -> None:
         """Has ``refresh`` called before every exposition, to set gauges."""
         self._before.append(refresh)
+
+    def drifted(self, case: str, state: Mapping[str, Any]) -> None:
+        """Sets the gauges of drift from the state that a case's monitor has written."""
+        last, incidents = state["windows"][-1], state["judge"]["incidents"]["seen"]
+        self.windows.labels(case).set(last["window"])
+        self.late.labels(case).set(state["late"])
+        for kind in ("drift", "quality"):
+            self.incidents.labels(case, kind).set(sum(one["kind"] == kind and one["state"] == "open" for one in incidents))
+        for gauge in (self.moved, self.faults):  # what has gone is not shown as if it were there
+            for labels in [one for one in gauge._metrics if one[0] == case]:
+                gauge.remove(*labels)
+        for column in last["moved"]:
+            largest = max(one["effect"] for one in last["findings"] if one["column"] == column)
+            self.moved.labels(case, column).set(largest)
+        for fault in last["faults"]:
+            self.faults.labels(case, fault["column"], fault["kind"]).set(fault["share"])
+        for what in ("usual", "estimate"):
+            if last[what]:
+                self.metric.labels(case, what).set(last[what]["value"])
 
     def text(self) -> bytes:
         """The exposition."""

@@ -65,9 +65,17 @@ def read(folder: Path, since: Place = Place()) -> Iterator[tuple[Place, bytes]]:
         path = files[file]
         if path.suffix == OPEN and not path.exists():
             path = path.with_suffix(DONE)
-        found = records.whole(path.read_bytes(), start) if path.suffix == OPEN else records.read(path, start)
+        found = _growing(path, start) if path.suffix == OPEN else records.read(path, start)
         for offset, data in found:
             yield Place(file, offset), data
+
+
+def _growing(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
+    """Whole records of a file that is being written, from a byte on; what lies before is not read again."""
+    with path.open("rb") as stream:
+        stream.seek(start)
+        for offset, data in records.whole(stream.read()):
+            yield start + offset, data
 
 
 def find(folder: Path, place: Place) -> bytes | None:

@@ -5,7 +5,7 @@ a model was asked with, and the whole is again one Example.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 
 Value = bytes | str | int | float | Sequence[bytes | str] | Sequence[int] | Sequence[float] | None
@@ -133,8 +133,8 @@ class Encoder:
         return b"".join(parts)
 
 
-def decode(data: bytes) -> dict[str, list]:
-    """The features of a serialized Example: bytes, floats or whole numbers by name.
+def decode(data: bytes, wanted: Container[str] | None = None) -> dict[str, list]:
+    """The features of a serialized Example: bytes, floats or whole numbers by name; only the wanted ones, or all.
 
     Raises:
         ValueError: if it is none.
@@ -144,6 +144,8 @@ def decode(data: bytes) -> dict[str, list]:
         for features in _fields(data, 1):
             for pair in _fields(features, 1):
                 name = b"".join(_fields(pair, 1)).decode()
+                if wanted is not None and name not in wanted:
+                    continue
                 found[name] = [one for value in _fields(pair, 2) for one in _values(value)]
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise ValueError("This is no serialized tf.Example.") from error

@@ -106,7 +106,7 @@ def test_a_second_run_of_the_same_input_is_cached_whole(copied):
     run = json.loads(again.stdout)
     assert run["state"] == "pushed" and run["facts"]["same_as"] == home.id
     states = store.stage_states(copied / "metadata.sqlite", run["id"])
-    assert set(states.values()) == {"cached"} and len(states) == 14
+    assert set(states.values()) == {"cached"} and len(states) == 15
 
 
 def test_a_cached_run_does_not_import_tensorflow(copied):

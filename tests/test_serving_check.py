@@ -17,6 +17,7 @@ from tiny_case.case import CASE
 
 from components import serving_check
 from components.lite_exporter import LiteModel
+from components.normal import NormalFiles
 from components.serving_check import WARMUP, ServingCheck
 from models.errors import Refused
 from models.input import files
@@ -56,6 +57,11 @@ def check(tiny: Built, tmp_path: Path) -> Callable[[Path], standard_artifacts.In
         Path(statistics.uri, "Split-eval", "FeatureStats.pb").write_bytes(b"normal")
         inputs = {"model": [model], "examples": [examples], "transform_graph": [graph], "lite_model": [lite]}
         inputs["statistics"] = [statistics]
+        normal = NormalFiles()
+        normal.uri = str(tmp_path / "normal")
+        Path(normal.uri).mkdir()
+        Path(normal.uri, "normal.json").write_text("what is usual")
+        inputs["normal"] = [normal]
         ServingCheck.EXECUTOR_SPEC.executor_class().Do(inputs, {"blessing": [blessing]}, {})
         return blessing
 
@@ -111,6 +117,7 @@ def test_a_good_export_is_blessed_with_the_model_that_will_be_pushed(
         assert (stamped / path.relative_to(tiny.export)).read_bytes() == path.read_bytes()
     assert (stamped / "model.tflite").read_text() == "lite"
     assert (stamped / "assets.extra" / "profile.pb").read_bytes() == b"normal"
+    assert (stamped / "assets.extra" / "normal" / "normal.json").read_text() == "what is usual"
     assert json.loads((stamped / "assets.extra" / "lite.json").read_text()) == {"chosen": "int8"}
     assert (stamped / "assets.extra" / "one_row.tflite").read_text() == "one row"
     assert (stamped / "assets.extra" / "samples.npz").read_text() == "samples"

@@ -1,6 +1,7 @@
 """Card fraud: which purchases to stop, from the purchase and its past."""
 
 from models.defaults import SPACE, TRAINING
+from models.policy import Policy
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -67,5 +68,8 @@ CASE = UseCase(
     },
     watch=("amount", "category", "channel", "device", "distance_km"),
     explained={"amount": ("category", "channel", "customer_amount_30d", "customer_count_30d")},
+    time="event_time",
+    # A third of a frauds' pattern costs more than this; below full, adapters do. Labels come late, so eval is kept short.
+    policy=Policy(loss=0.05, insist=10, full=0.15, settings={"eval_days": "4", "valid_days": "3"}),
     space={**SPACE, "width": (64, 128, 256)},
 )

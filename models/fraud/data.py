@@ -89,6 +89,11 @@ def splits(settings: Mapping[str, Any]) -> dict[str, range]:
     }
 
 
+def unseen(settings: Mapping[str, Any]) -> int:
+    """How many of a window's last days training does not look at: valid, eval and the delays of their labels."""
+    return settings["last_day"] + 1 - splits(settings)["train"].stop
+
+
 def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> Any:
     """Batches of examples, ``(split, pa.RecordBatch)``.
 
@@ -137,6 +142,9 @@ def _history(
         as_of = settings["last_day"] + 1 if split == "eval" else parts["eval"].start
         rows = _known(table, as_of * DAY_US) & (day >= days.start) & (day < days.stop)
         yield from ((split, batch) for batch in purchases.to_examples(table.filter(pa.array(rows))))
+    # What is usual needs days that training has not looked at, and no labels: so those count whose labels are not ripe.
+    rows = pa.array(day >= parts["valid"].stop)
+    yield from (("normal", batch) for batch in purchases.to_examples(table.filter(rows)))
 
 
 def _known(table: pa.Table, as_of: int) -> np.ndarray:

@@ -10,6 +10,7 @@ Proof: tests/test_overfitting.py::test_few_digits_are_learnt_by_heart_and_the_ga
 """
 
 from models.defaults import SPACE, TRAINING
+from models.policy import Policy
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -61,5 +62,7 @@ CASE = UseCase(
         },
     },
     watch=("brightness", "contrast"),
+    picture="image",
+    policy=Policy(loss=0.03, insist=4, full=0.1, learn=2),
     space={**SPACE, "filters": (16, 24, 32)},
 )

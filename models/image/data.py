@@ -51,6 +51,11 @@ def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, A
     return {"classes": ",".join(classes), **{name: settings[name] or size for name, size in native.items()}}
 
 
+def unseen(settings: Mapping[str, Any]) -> int:
+    """None: every span has rows of every split."""
+    return 0
+
+
 def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> Any:
     """Batches of examples, ``(split, pa.RecordBatch)``, one element a span to read."""
     import apache_beam as beam  # here, since planning a run needs this module and not Beam

@@ -19,14 +19,18 @@ def columns(pixels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str
     Returns:
         ``brightness``, ``contrast``, ``roughness``, ``confidence``, ``entropy`` and ``predicted``, ``[n]`` each.
     """
+    return statistics(pixels).hstack(answers(probabilities, classes))
+
+
+def answers(probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
+    """``confidence``, ``entropy`` and ``predicted`` of softmax outputs ``[n, classes]``."""
     held = np.asarray(probabilities, np.float64)
-    entropy = -(held * np.log(np.maximum(held, TINY))).sum(axis=1)
     names = np.array(list(classes), dtype=object)[held.argmax(axis=1)]
-    return statistics(pixels).with_columns(
-        pl.Series("confidence", held.max(axis=1)),
-        pl.Series("entropy", entropy),
-        pl.Series("predicted", [str(name) for name in names], dtype=pl.String),
-    )
+    return pl.DataFrame({
+        "confidence": held.max(axis=1),
+        "entropy": -(held * np.log(np.maximum(held, TINY))).sum(axis=1),
+        "predicted": pl.Series([str(name) for name in names], dtype=pl.String),
+    })
 
 
 def statistics(pixels: np.ndarray) -> pl.DataFrame:

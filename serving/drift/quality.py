@@ -155,7 +155,7 @@ def _units(column: Number, usual: Counts, now: Counts) -> Fault | None:
 
 def _scaled(column: Number, base: np.ndarray, usual: Counts, factor: float) -> np.ndarray:
     """Shares a bin of the reference's values times a factor: each bin as points spread over its width, ``[bins]``."""
-    edges = np.concatenate([[usual.least], _values(column), [usual.most]])
+    edges = np.concatenate([[usual.least], least_values(column), [usual.most]])
     edges = np.clip(edges, usual.least, usual.most)
     inside = (np.arange(16) + 0.5) / 16
     points = edges[:-1, None] + np.diff(edges)[:, None] * inside
@@ -164,7 +164,7 @@ def _scaled(column: Number, base: np.ndarray, usual: Counts, factor: float) -> n
     return found / found.sum()
 
 
-def _values(column: Number) -> np.ndarray:
+def least_values(column: Number) -> np.ndarray:
     """The least value of each edge's rank, ``[edges]``."""
     ranks = np.array(column.edges)
     halves = np.where(ranks >= SIGN, ranks - SIGN, RANKS - 1 - ranks).astype(np.uint32)

@@ -1,0 +1,126 @@
+"""The whole loop without a hand: served traffic drifts, that is seen, decided, trained and served, under traffic throughout."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, showcase
+
+from pipeline import decisions, store
+from pipeline import runtime as runtimes
+from serving.drift.estimate import pr_auc
+from serving.log_files import read
+from serving.wire import decode
+
+pytestmark = pytest.mark.slow
+ROWS, BEGINS, DAYS = 1000, 93, 130
+SMALL = ("--set", "eval_days=4", "--set", "valid_days=3", "--set", "epochs=6", "--set", "min_pr_auc=0.2", "--tracking", "none")
+COMMAND = [sys.executable, "-m", "pipeline.cli"]
+
+
+def generated(out: Path, day: int) -> Path:
+    """Purchases whose frauds take up a new pattern on a day, and whose amounts rise."""
+    words = ("generate", "fraud", "--rows", ROWS * DAYS, "--days", DAYS, "--drift", f"concept:0.8@{day}")
+    done = showcase(*words, "--drift", f"amount:1.3@{day}", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[str]:
+    """The gateway of a home; its address."""
+    words = [*COMMAND, "serve", "fraud", "--home", str(home), "--port", "0", "--rest-port", "-1", "--grpc-port", "-1", "--json"]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        yield json.loads(process.stdout.readline())["gateway"]
+    finally:
+        process.terminate()
+        assert process.wait(120) == 0
+
+
+def sent(home: Path, data: Path, first: int, last: int, rate: float = 0) -> dict:
+    """What became of some days of traffic."""
+    words = ("traffic", "fraud", "--home", home, "--data", data, "--spans", f"{first}:{last}", "--rate", rate, "--json")
+    done = showcase(*words, timeout=3600)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    return json.loads(done.stdout)
+
+
+def killed(home: Path, stage: str) -> None:
+    """Starts the monitor and kills it, all its stages with it, while one stage runs."""
+    process = subprocess.Popen([*COMMAND, "monitor", "fraud", "--home", str(home)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    logs, deadline = home / "fraud" / "logs", time.monotonic() + 1800
+    known = set(logs.glob(f"*/{stage}.log"))
+    while not set(logs.glob(f"*/{stage}.log")) - known:
+        assert process.poll() is None and time.monotonic() < deadline, f"{stage} was not reached"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def labelled(home: Path, first: int) -> tuple[list[bytes], np.ndarray, np.ndarray, np.ndarray]:
+    """Served rows from a day of the traffic on that have a label: records, scores, labels, versions."""
+    folder = home / "fraud" / "online"
+    truth = {told["label/key"][0]: told["label/value"][0] for told in (decode(one) for _, one in read(folder / "labels"))}
+    rows = [(one, decode(one)) for _, one in read(folder / "predictions")]
+    start = min(told["event_time"][0] for _, told in rows) // 86_400 + first - 90
+    kept = [(one, told) for one, told in rows if told["event_time"][0] // 86_400 >= start and told["served/key"][0] in truth]
+    columns = [[told["output/score"][0], truth[told["served/key"][0]], told["served/version"][0]] for _, told in kept]
+    return [one for one, _ in kept], *np.array(columns).T
+
+
+def test_from_drift_to_the_new_model_without_a_hand(tmp_path: Path) -> None:
+    home, data = tmp_path / "home", generated(tmp_path / "data", BEGINS)
+    runtime = runtimes.local(home)
+    assert showcase("run", "fraud", "--home", home, "--data", data, "--spans", "0:89", *SMALL, timeout=3600).returncode == 0
+    with serving(home) as address:
+        # The clean twin: nothing is triggered.
+        sent(home, data, 90, 92)
+        done = showcase("monitor", "fraud", "--home", home, "--json", timeout=3600)
+        clean = json.loads(done.stdout)["decision"]
+        assert clean["action"] == "none" and not json.loads(Path(clean["report"], "report.json").read_text())["incidents"]
+        sent(home, data, BEGINS, 119)
+        until = time.monotonic() + 300
+        while "drift_incidents" not in (said := httpx.get(f"{address}/metrics").text) or "kind=\"drift\"} 1.0" not in said:
+            assert time.monotonic() < until, said[-3000:]
+            time.sleep(1)
+        words = [*COMMAND, "traffic", "fraud", "--home", str(home), "--data", str(data), "--spans", "120:129", "--rate", "10"]
+        constant = subprocess.Popen([*words, "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        killed(home, "DriftMonitor")
+        killed(home, "Trainer")
+        done = showcase("monitor", "fraud", "--home", home, "--json", timeout=3600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        told = json.loads(done.stdout)
+        assert told["run"]["state"] == "pushed" and told["run"]["facts"]["version"] == "2"
+        report = json.loads(constant.communicate(timeout=3600)[0])
+        assert report["failed"] == 0 and not report["wrong"] and set(report["versions"]) == {"1", "2"}
+    past = decisions.all_of(runtime, "fraud")
+    assert len({one.id for one in past}) == len(past)
+    (asked,) = [one for one in past if one.record["action"] in decisions.ACTS]
+    assert asked.record["loss"]["how"] == "realised" and (asked.folder / decisions.PAGE).stat().st_size < 500_000
+    (run,) = [one for one in store.runs(runtime.metadata, "fraud") if one.facts.get("decision") == asked.id]
+    assert run.id == told["run"]["id"]
+    records, scores, labels, versions = labelled(home, 120)
+    assert len(records) == sum(report["statuses"].values()) and set(versions) == {1, 2}
+    # Restored: against a model that has never known anything but the drift, on rows that neither was trained on.
+    other = tmp_path / "other"
+    drifted, first = generated(tmp_path / "drifted", 0), int(run.facts["spans"].split(":")[0])
+    done = showcase("run", "fraud", "--home", other, "--data", drifted, "--spans", f"{first}:119", *SMALL, timeout=3600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {}
+    models = {"old": home / "fraud/versions/1", "new": home / "fraud/versions/2", "always": other / "fraud/versions/1"}
+    for name, folder in models.items():
+        serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
+        found[name] = pr_auc(serve(examples=tf.constant(records))["score"].numpy()[:, 0], labels)
+    print(found, os.linesep, asked.record["reasons"])
+    assert found["new"] > found["old"] and found["new"] >= found["always"] - 0.02
