@@ -173,7 +173,8 @@ def begin(plan: Plan, runtime: Runtime, fresh: bool = False, given: str = "") ->
     """Registers a run: found done, then it is pushed already; or to be gone on with; or new.
 
     Args:
-        given: The run's name, by who runs the stages elsewhere; then no other run is taken up, since nobody here knows if it is dead.
+        given: The run's name, by who runs the stages elsewhere; then no other run is taken up, since nobody here knows if
+            it is dead.
     """
     past = store.runs(runtime.metadata, plan.case.name)
     fingerprint = plan.fingerprint()
