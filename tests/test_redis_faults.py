@@ -1,10 +1,13 @@
 """What a gateway says while the Redis with its history is gone, slow, empty or damaged, and that it comes back by itself."""
 
 import asyncio
+import subprocess
+import sys
 
 import orjson
 import pytest
-from gateway_case import PICTURE, post, run, score
+from conftest import ROOT
+from gateway_case import PICTURE, PURCHASE, post, run, score
 from redis_server import Server
 from shared_case import QUICK, shared
 
@@ -146,3 +149,46 @@ def test_a_label_waits_for_the_store_too_and_is_kept_when_it_comes_again(tmp_pat
 
     run(work())
     assert server.redis.hget("showcase:fraud:merchant/m1", "20458:20459") == "1"
+
+
+SCRIPT = """
+import asyncio, sys
+from pathlib import Path
+from gateway_case import score
+from shared_case import shared
+
+async def work():
+    async with shared(Path(sys.argv[1]), sys.argv[2]) as gateway:
+        for n in range(10**6):
+            each = [score(gateway, transaction_id=f"{n}-{k}") for k in range(8)]
+            assert all(response.status == 200 for response, _ in await asyncio.gather(*each))
+            print(*(f"{n}-{k}" for k in range(8)), flush=True)
+asyncio.run(work())
+"""
+
+
+def test_after_kill_9_of_a_gateway_another_knows_all_that_was_acknowledged(tmp_path, server: Server) -> None:
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['tests', '.']{SCRIPT}", tmp_path / "a", server.url]
+    process, acknowledged = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT), []
+    try:
+        while len(acknowledged) < 80:
+            acknowledged += process.stdout.readline().split()
+            assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    acknowledged += process.stdout.read().rpartition("\n")[0].split()
+
+    async def work() -> int:
+        async with shared(tmp_path / "b", server.url) as other:
+            for name in acknowledged[-8:]:  # a client that is not sure sends again, elsewhere
+                assert (await score(other, transaction_id=name))[0].status == 200
+            memory = other.scorers["fraud"].memory
+            body = orjson.dumps(PURCHASE | {"transaction_id": "z", "event_time": "2026-01-05T12:00:10Z"})
+            features, _ = await memory.recall(memory.online.row(memory.online.Request.model_validate_json(body)))
+            return features["customer_count_1d"]
+
+    known = run(work())
+    names = {field.partition(":")[2] for field in server.redis.hgetall(CUSTOMER)}
+    assert names >= set(acknowledged) and known == len(names)
+    assert server.redis.hgetall("showcase:fraud:merchant/m1") == {"20458": str(len(names))}
