@@ -43,6 +43,7 @@ PEERS = {
     "Baseline": ("baselines",),
     "Evaluator": ("evaluate",),
     "LiteExporter": ("lite",),
+    "Normal": (),
     "ServingCheck": ("check",),
     "Pusher": ("push",),
 }

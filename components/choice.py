@@ -67,7 +67,8 @@ class Evidence:
     """What a decision is made from.
 
     Attributes:
-        windows: Verdicts, the oldest first; the last is decided on.
+        windows: Verdicts, the oldest first.
+        served: The version that is served now: what another did is no reason to train again.
         incidents: All so far, as plain values.
         labels: Labelled predictions: window, version, confidence, right.
         metric: Of the case.
@@ -77,6 +78,7 @@ class Evidence:
     """
 
     windows: Sequence[Judged]
+    served: int
     incidents: Sequence[Mapping[str, Any]]
     labels: pl.DataFrame
     metric: Metric
@@ -91,7 +93,9 @@ def choose(policy: Policy, seen: Evidence) -> Choice:
     if fault := opened.get("quality"):
         says = f"The data are broken ({', '.join(fault['causes'])}): mend their source; a model would learn the fault."
         return Choice("none", (says,), fault["opened"])
-    mine = [one for one in seen.windows if one.version == seen.windows[-1].version and not one.skipped]
+    mine = [one for one in seen.windows if one.version == seen.served and not one.skipped]
+    if not mine:
+        return Choice("none", (f"No window of version {seen.served}, which is served now, has been judged yet.",))
     incident = _current(opened.get("drift"), mine)
     since = max(incident["opened"], mine[0].window) if incident else -1
     loss = lost(seen, mine, since if incident else seen.since)
@@ -105,7 +109,7 @@ def choose(policy: Policy, seen: Evidence) -> Choice:
 
 def _current(incident: Mapping[str, Any] | None, mine: Sequence[Judged]) -> Mapping[str, Any] | None:
     """The open incident of drift, if it was seen in this version's time."""
-    return incident if incident and mine and incident["last"] >= mine[0].window else None
+    return incident if incident and incident["last"] >= mine[0].window else None
 
 
 def _told(incident: Mapping[str, Any] | None) -> str:

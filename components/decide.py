@@ -39,7 +39,7 @@ def Decide(
     Args:
         report: What was seen.
         model: What is served.
-        config: As JSON: ``policy``, ``unseen``, ``versions``, and ``reading``, how far the log is read.
+        config: As JSON: ``policy``, ``unseen``, ``versions``, ``served``, its number, and ``reading``, how far the log is read.
         decision: What is written.
         previous: The decision before, which knows of earlier retrainings.
     """
@@ -48,17 +48,19 @@ def Decide(
     before = json.loads(Path(previous.uri, DECISION).read_text()) if previous else {"retrained": []}
     windows = [Judged.read(one) for one in found["windows"]]
     last, policy = windows[-1], Policy(**told["policy"])
-    normal = normals.of_version(Path(told["versions"]), last.version) if last.version else None
-    metric = normal.estimator.metric if normal else "accuracy"
+    versions, served = Path(told["versions"]), told["served"]
+    normal = normals.of_version(versions, last.version) if last.version else None
+    metric = normals.of_version(versions, served).estimator.metric
     labels = pl.read_parquet(folder / LABELLED)
-    since = before["since"] if before.get("version") == last.version and before["action"] in GOING_ON else -1
-    seen = Evidence(windows, found["incidents"], labels, metric, before["retrained"], told["unseen"], since)
+    since = before["since"] if before.get("served") == served and before["action"] in GOING_ON else -1
+    seen = Evidence(windows, served, found["incidents"], labels, metric, before["retrained"], told["unseen"], since)
     choice = choose(policy, seen)
     name = f"{found['case']}-{last.window}"
     retrained = [*before["retrained"], *([last.window] if choice.action in ACTS else [])]
     record = choice.plain() | {
-        "id": name, "case": found["case"], "window": last.window, "version": last.version, "policy": told["policy"],
-        "retrained": retrained, "reading": told["reading"], "report": report.uri, "model": model.uri, "metric": metric,
+        "id": name, "case": found["case"], "window": last.window, "version": last.version, "served": served,
+        "policy": told["policy"], "retrained": retrained, "reading": told["reading"], "report": report.uri,
+        "model": model.uri, "metric": metric,
     }  # fmt: skip
     (out / DECISION).write_text(json.dumps(record, indent=1))
     (out / PAGE).write_text(drift_page.drawn(record, found, normal, folder / "parts"))

@@ -101,7 +101,8 @@ def _look(
 
         look = monitoring.Pass(
             case, str(Path(runtime.root, case.name, "online")), stretch, cut(case), runtime.versions(case.name),
-            store.outputs(runtime.metadata, base.id)["Pusher"]["pushed_model"].uri, asdict(policy), unseen(case, policy, base),
+            store.outputs(runtime.metadata, base.id)["Pusher"]["pushed_model"].uri, int(base.facts["version"]),
+            asdict(policy), unseen(case, policy, base),
             past[-1].record["report"] if past else "", str(past[-1].folder) if past else "",
         )  # fmt: skip
         ir = runner.compiled(monitoring.build(look), f"{case.name}/monitor", runtime, run_id)
@@ -135,7 +136,7 @@ def trained(case: UseCase, runtime: Runtime, due: decisions.Decided, base: store
 
 def _before(case: UseCase, runtime: Runtime, due: decisions.Decided, base: store.Run) -> store.Run:
     """The run that had pushed what was served when it was decided, whatever has been pushed since."""
-    version = str(due.record["version"])
+    version = str(due.record["served"])
     mine = [one for one in store.runs(runtime.metadata, case.name) if one.state == "pushed" and one.facts["version"] == version]
     return mine[-1] if mine else base
 

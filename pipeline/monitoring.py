@@ -27,6 +27,7 @@ class Pass:
         cut: How it is cut into windows.
         versions: The case's pushed versions.
         model: Folder of the version that is served.
+        served: Its number.
         policy: Of the case, as plain values.
         unseen: Last spans of a training window that training does not look at.
         report: Folder of the report before; empty for none.
@@ -39,6 +40,7 @@ class Pass:
     cut: Cut
     versions: str
     model: str
+    served: int
     policy: Mapping[str, Any]
     unseen: int
     report: str = ""
@@ -90,7 +92,8 @@ def drift(look: Pass, examples: Stage, statistics: Stage, model: Stage, report: 
 
 def decide(look: Pass, monitor: Stage, model: Stage, decision: Stage | None) -> Stage:
     """Decides what follows."""
-    told = {"policy": look.policy, "unseen": look.unseen, "versions": look.versions, "reading": look.stretch}
+    told = {"policy": look.policy, "unseen": look.unseen, "served": look.served}
+    told |= {"versions": look.versions, "reading": look.stretch}
     node = decisions.Decide(
         report=monitor["report"],
         model=model["model"],

@@ -36,8 +36,8 @@ def labels(*numbers: int, value: float) -> pl.DataFrame:
 
 
 def decided(seen: list[Judged], incidents: list[dict[str, Any]], policy: Policy = POLICY, **more: Any) -> Choice:
-    told = {"labels": NONE, "metric": "accuracy", "retrained": [], "unseen": 2} | more
-    return choose(policy, Evidence(seen, incidents, **told))
+    told = {"served": seen[-1].version, "labels": NONE, "metric": "accuracy", "retrained": [], "unseen": 2} | more
+    return choose(policy, Evidence(seen, incidents=incidents, **told))
 
 
 def test_nothing_moved_nothing_done() -> None:
@@ -103,6 +103,10 @@ def test_a_loss_that_only_labels_show_is_answered_too_and_remembers_when_it_bega
 def test_a_new_version_is_not_blamed_for_what_came_before_it() -> None:
     seen = [*windows(9, value=0.6, moved=2), *(replace(one, window=9 + n, version=2) for n, one in enumerate(windows(3)))]
     assert decided(seen, [incident(2, 8)]).action == "none"
+    # Nor is a version that has been put in its place since: nothing of it is known.
+    assert decided(seen[:9], [incident(2, 8)]).action == "retrain"
+    found = decided(seen[:9], [incident(2, 8)], served=2)
+    assert found.action == "none" and "No window of version 2" in found.reasons[0]
     moved = [*seen[:9], *(replace(one, moved=("amount",)) for one in seen[9:])]
     found = decided(moved, [incident(2, 11)])
     assert found.action == "watch" and found.since == 9

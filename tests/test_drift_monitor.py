@@ -1,6 +1,7 @@
 """The monitoring pipeline's judge: the same verdicts as the gateway's monitor, whatever the passes; labels joined late."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import polars as pl
 import pytest
 from drift_case import CUT, FIRST, ROWS, append, day, pushed, record, served, usual
 from sklearn.metrics import average_precision_score
-from tfx.components.base import base_beam_executor
+from tfx.dsl.components.base import base_beam_executor
 from tfx.types import Artifact, standard_artifacts
 
 from components import drift_monitor
@@ -29,8 +30,9 @@ def known() -> Normal:
 
 
 @pytest.fixture
-def home(tmp_path: Path, known: Normal) -> Path:
+def home(tmp_path: Path, known: Normal, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a version, and TFDV's statistics of its eval split."""
+    monkeypatch.setattr(sys, "argv", ["showcase"])  # TFX reads flags from it
     pushed(tmp_path / "versions", known)
     (tmp_path / "versions/1/assets.extra/profile.pb").write_bytes(statistics(day(-1)))
     return tmp_path

@@ -59,7 +59,7 @@ def check(tiny: Built, tmp_path: Path) -> Callable[[Path], standard_artifacts.In
         inputs["statistics"] = [statistics]
         normal = NormalFiles()
         normal.uri = str(tmp_path / "normal")
-        Path(normal.uri).mkdir()
+        Path(normal.uri).mkdir(exist_ok=True)
         Path(normal.uri, "normal.json").write_text("what is usual")
         inputs["normal"] = [normal]
         ServingCheck.EXECUTOR_SPEC.executor_class().Do(inputs, {"blessing": [blessing]}, {})

@@ -69,7 +69,8 @@ CASE = UseCase(
     watch=("amount", "category", "channel", "device", "distance_km"),
     explained={"amount": ("category", "channel", "customer_amount_30d", "customer_count_30d")},
     time="event_time",
-    # A third of a frauds' pattern costs more than this; below full, adapters do. Labels come late, so eval is kept short.
-    policy=Policy(loss=0.05, insist=10, full=0.15, settings={"eval_days": "4", "valid_days": "3"}),
+    # Five days of a new pattern, among two months of the old, brought back a third of what it had cost: more are waited for.
+    # Labels come late, so valid and eval are kept short.
+    policy=Policy(loss=0.05, insist=30, learn=20, full=0.15, settings={"eval_days": "4", "valid_days": "3"}),
     space={**SPACE, "width": (64, 128, 256)},
 )

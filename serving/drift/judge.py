@@ -27,7 +27,7 @@ class Part:
 
     def __add__(self, other: "Part") -> "Part":
         both = np.sort(np.concatenate([self.scores, other.scores]))
-        # Of very many every n-th in order of size: the same rows in any order leave the same sample.
+        # Of very many every n-th in order of size, which keeps their distribution.
         return Part(self.profile.merge(other.profile), both[:: -(-len(both) // SAMPLE)] if len(both) else both)
 
 
