@@ -26,10 +26,10 @@ import orjson
 
 from models.catalog import find
 from serving import http, rollout
-from serving.log_files import read
-from serving.online_store import PREDICTIONS
+from serving.gateway.log_files import read
+from serving.gateway.online_store import PREDICTIONS
+from serving.gateway.wire import decode
 from serving.traffic import Sender
-from serving.wire import decode
 
 CASE = "fraud"
 SWAPS = 10

@@ -73,7 +73,7 @@ def caller(model: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
 def _fixed() -> Any:
     from tensorflow_serving.apis import predict_pb2
 
-    from serving import tensors
+    from serving.server import tensors
 
     response = predict_pb2.PredictResponse()
     response.model_spec.name = "fraud"

@@ -146,7 +146,7 @@ def _requests(home: Path) -> tuple[bytes, bytes, bytes, bytes]:
     import numpy as np
     from tensorflow_serving.apis import predict_pb2
 
-    from serving import tensors
+    from serving.server import tensors
 
     def sent(case: str) -> dict[str, Any]:
         found = sorted(

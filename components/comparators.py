@@ -9,7 +9,7 @@ from tfx.types.artifact import Artifact
 
 from serving.drift import normal as normals
 from serving.drift.judge import Judged
-from serving.served import EXTRA
+from serving.gateway.served import EXTRA
 
 # What TFDV alarms at here; our own alarm needs none of these.
 LEAST = 0.02

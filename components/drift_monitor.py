@@ -18,14 +18,14 @@ from tfx.types.standard_artifacts import Examples, ExampleStatistics, PushedMode
 
 from components.comparators import compared
 from components.log_example_gen import LABELS, PLACES
-from serving import records
 from serving.drift import normal as normals
 from serving.drift.estimate import realised
 from serving.drift.judge import Judge, Judged, Part
 from serving.drift.live import BATCH, counted
 from serving.drift.watched import IDENTITY, VERSION, Watched
 from serving.drift.windows import DAY, Cut
-from serving.wire import decode
+from serving.gateway import records
+from serving.gateway.wire import decode
 
 REPORT, STATE, LABELLED = "report.json", "state.json", "labelled.parquet"
 KEPT = 60  # windows whose labels and verdicts are kept

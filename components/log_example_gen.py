@@ -10,10 +10,10 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
 
-from serving import records
 from serving.drift.windows import Cut, Cutter
-from serving.log_files import Place, find, read
-from serving.wire import decode
+from serving.gateway import records
+from serving.gateway.log_files import Place, find, read
+from serving.gateway.wire import decode
 
 SHARD = 8192  # records of a file
 LABELS = "labels"

@@ -17,9 +17,9 @@ from pipeline.decisions import Decided
 from pipeline.live import cut
 from pipeline.runtime import Runtime
 from serving.drift.windows import Cutter
-from serving.log_files import read
-from serving.online_store import LABELS, PREDICTIONS, last
-from serving.wire import decode
+from serving.gateway.log_files import read
+from serving.gateway.online_store import LABELS, PREDICTIONS, last
+from serving.gateway.wire import decode
 
 COLLECTED = "collected.json"
 

@@ -13,9 +13,9 @@ from pipeline.live import cut
 from pipeline.runtime import Runtime
 from serving import rollout
 from serving.drift.windows import Cut, Cutter
-from serving.log_files import Place, after, read
-from serving.online_store import LABELS, PREDICTIONS
-from serving.wire import decode
+from serving.gateway.log_files import Place, after, read
+from serving.gateway.online_store import LABELS, PREDICTIONS
+from serving.gateway.wire import decode
 
 BEGIN = {"next": [0, 0], "labels_to": [0, 0], "last": -1}
 Report = Callable[[dict], None]

@@ -47,7 +47,8 @@ def serve(asked: Asked, as_json: bool) -> None:
         ValueError: if there is nothing to serve.
         OSError: if a port or a folder cannot be had.
     """
-    from serving import app, http
+    from serving import http
+    from serving.server import app
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "2"} | app.ENVIRONMENT | os.environ)
@@ -55,12 +56,12 @@ def serve(asked: Asked, as_json: bool) -> None:
 
 
 async def _serve(asked: Asked, as_json: bool) -> None:
-    from serving.app import Options as ServerOptions
-    from serving.scoring import Options
-    from serving.stack import Place, Settings, Stack
+    from serving.gateway.scoring import Options
+    from serving.gateway.stack import Place, Settings, Stack
+    from serving.server.app import Options as ServerOptions
 
     if asked.store:
-        from serving.redis_client import client
+        from serving.gateway.redis_client import client
 
         client(asked.store)  # an address that is none is refused before anything is loaded
     folders = {name: _versions(asked, name) for name in _servable(asked)}

@@ -57,8 +57,8 @@ def client(served_folder: Path) -> Iterator[Any]:
     from served_client import MAX_BODY, Client
     from served_models import POLL, serving
 
-    from serving.app import Options
-    from serving.config import Model
+    from serving.server.app import Options
+    from serving.server.config import Model
 
     models = [
         Model("half", str(served_folder / "half"), "specific", specific=(1, 2), labels={"stable": 1, "canary": 2}),

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from serving import records
 from serving.drift import normal
 from serving.drift.normal import EPOCH, Normal
 from serving.drift.watched import Watched
 from serving.drift.windows import Cut
-from serving.online_store import journal
-from serving.wire import decode, entry, example
+from serving.gateway import records
+from serving.gateway.online_store import journal
+from serving.gateway.wire import decode, entry, example
 
 FIRST = (date(2026, 1, 5) - EPOCH).days  # a Monday
 WATCHED = Watched(("amount", "channel"), ("usual",), "score", time="event_time")

@@ -12,14 +12,14 @@ import orjson
 
 from models.fraud.online import Purchases
 from models.image.online import Pictures
-from serving.backend import Answered
 from serving.errors import ServingError
-from serving.gateway import Gateway
-from serving.gateway_metrics import Metrics
+from serving.gateway.backend import Answered
+from serving.gateway.gateway import Gateway
+from serving.gateway.gateway_metrics import Metrics
+from serving.gateway.log_files import read
+from serving.gateway.scoring import Options, Scorer
+from serving.gateway.wire import decode
 from serving.http import Request, Response
-from serving.log_files import read
-from serving.scoring import Options, Scorer
-from serving.wire import decode
 
 THRESHOLD = 0.5
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -63,7 +63,7 @@ def check_words(line: Sequence[str]) -> None:
     """
     program, *rest = line
     if program in ("tensorflow_model_server", "showcase-model-server"):
-        from serving import flags
+        from serving.server import flags
 
         flags._split(rest)
     elif program == "showcase":

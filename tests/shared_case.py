@@ -9,11 +9,11 @@ from gateway_case import Simple, versions
 
 from models.fraud.online import Purchases
 from models.image.online import Pictures
-from serving.breaker import Patience
-from serving.gateway import Gateway
-from serving.gateway_metrics import Metrics
-from serving.scoring import Options
-from serving.stack import Place, Settings, Stack
+from serving.gateway.breaker import Patience
+from serving.gateway.gateway import Gateway
+from serving.gateway.gateway_metrics import Metrics
+from serving.gateway.scoring import Options
+from serving.gateway.stack import Place, Settings, Stack
 
 
 class Gateways(Stack):

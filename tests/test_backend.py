@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gateway_case import run
 
-from serving.backend import Remote
 from serving.errors import ServingError
+from serving.gateway.backend import Remote
 
 
 def test_a_remote_tensorflow_serving_is_asked_by_grpc_with_a_deadline():

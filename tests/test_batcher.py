@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.batcher import SHORT, Batcher, Workers
-from serving.config import Batching
 from serving.errors import ServingError
-from serving.rows import Rows
-from serving.signature import PREDICT, Signature, Spec
+from serving.server.batcher import SHORT, Batcher, Workers
+from serving.server.config import Batching
+from serving.server.rows import Rows
+from serving.server.signature import PREDICT, Signature, Spec
 
 FLOAT = Spec("x:0", np.dtype(np.float32), 1, (None, 2))
 

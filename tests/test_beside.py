@@ -17,7 +17,7 @@ from drift_case import CUT, pushed, served, usual
 from models.catalog import CASES
 from pipeline import live
 from serving.drift.live import STATE, Live
-from serving.gateway_metrics import Metrics
+from serving.gateway.gateway_metrics import Metrics
 
 
 def alive(pid: int) -> bool:

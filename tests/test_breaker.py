@@ -2,7 +2,7 @@
 
 
 
-from serving.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, Patience, TokenBucket
+from serving.gateway.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, Patience, TokenBucket
 
 
 def test_a_breaker_by_its_clock():

@@ -7,8 +7,8 @@ import pytest
 from gateway_case import logged, opened, run, score, versions
 
 from serving import rollout
-from serving.breaker import CLOSED
 from serving.errors import ServingError
+from serving.gateway.breaker import CLOSED
 from serving.http import Request
 
 

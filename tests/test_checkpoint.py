@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from models.fraud import snapshot
 from models.fraud.online import Purchases
-from serving import checkpoint
-from serving.embedded import Pace
-from serving.log_files import DONE, Place, number, read
-from serving.online_store import PREDICTIONS, OnlineStore, last
-from serving.prediction_log import Limits, UnwrittenError
-from serving.scoring import Options
+from serving.gateway import checkpoint
+from serving.gateway.embedded import Pace
+from serving.gateway.log_files import DONE, Place, number, read
+from serving.gateway.online_store import PREDICTIONS, OnlineStore, last
+from serving.gateway.prediction_log import Limits, UnwrittenError
+from serving.gateway.scoring import Options
 
 OFTEN = Options(pace=Pace(rows=20, seconds=1e9))
 LABEL_TIME = "2026-01-06T00:00:00Z"

@@ -18,8 +18,8 @@ from conftest import ROOT, showcase
 from pipeline import decisions, store
 from pipeline import runtime as runtimes
 from serving.drift.estimate import pr_auc
-from serving.log_files import read
-from serving.wire import decode
+from serving.gateway.log_files import read
+from serving.gateway.wire import decode
 
 pytestmark = pytest.mark.slow
 ROWS, BEGINS, DAYS = 1000, 93, 130

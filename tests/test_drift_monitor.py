@@ -20,8 +20,8 @@ from pipeline import monitor, runtime
 from serving.drift.judge import Part
 from serving.drift.live import Live, counted
 from serving.drift.normal import Normal
-from serving.log_files import Place, read
-from serving.wire import decode, entry, example
+from serving.gateway.log_files import Place, read
+from serving.gateway.wire import decode, entry, example
 
 
 @pytest.fixture(scope="module")

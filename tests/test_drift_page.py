@@ -11,7 +11,7 @@ from drift_case import CUT, FIRST, pushed, served, usual
 from components import drift_page
 from serving.drift.live import Live, counted
 from serving.drift.normal import Normal
-from serving.log_files import read
+from serving.gateway.log_files import read
 
 EVIL = '<script>alert("x")</script>'
 

@@ -6,11 +6,11 @@ import orjson
 import pytest
 from gateway_case import PICTURE, PURCHASE, logged, opened, post, run, score
 
-from serving.breaker import Patience
 from serving.errors import ServingError
+from serving.gateway.breaker import Patience
+from serving.gateway.prediction_log import UnwrittenError
+from serving.gateway.scoring import Options
 from serving.http import Request
-from serving.prediction_log import UnwrittenError
-from serving.scoring import Options
 
 
 @pytest.mark.parametrize(

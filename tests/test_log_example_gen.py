@@ -11,8 +11,8 @@ from tfx.types import artifact_utils, standard_artifacts
 from components import log_example_gen
 from components.log_example_gen import LogExampleGen
 from pipeline import monitor
-from serving.log_files import Place
-from serving.wire import decode, entry, example
+from serving.gateway.log_files import Place
+from serving.gateway.wire import decode, entry, example
 
 
 def made(folder: Path, log: Path, stretch: dict) -> standard_artifacts.Examples:

@@ -8,9 +8,9 @@ import pytest
 from conftest import ROOT
 from logged import everything, kept, run
 
-from serving import records
-from serving.log_files import DONE, OPEN, TORN, Place, read, recovered
-from serving.prediction_log import PredictionLog
+from serving.gateway import records
+from serving.gateway.log_files import DONE, OPEN, TORN, Place, read, recovered
+from serving.gateway.prediction_log import PredictionLog
 
 
 @pytest.mark.parametrize("cut", [1, 4, 11, 12, 20, 35])
@@ -54,7 +54,7 @@ def test_a_flipped_bit_in_a_closed_file_is_found(tmp_path, at):
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from serving.prediction_log import PredictionLog, Limits
+from serving.gateway.prediction_log import PredictionLog, Limits
 async def client(log, name):
     n = 0
     while True:

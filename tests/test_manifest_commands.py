@@ -25,7 +25,7 @@ from manifests import Document, containers, rendered, words
 PROGRAMS = {
     "showcase": [sys.executable, "-m", "pipeline.cli"],
     # TensorFlow Serving's binary is in an image only: our own server takes the same words.
-    "tensorflow_model_server": [sys.executable, "-m", "serving.model_server"],
+    "tensorflow_model_server": [sys.executable, "-m", "serving.server.model_server"],
     "python": [sys.executable],
 }
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")

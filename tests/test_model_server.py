@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def program(*words: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "serving.model_server", *words]
+    command = [sys.executable, "-m", "serving.server.model_server", *words]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
@@ -77,7 +77,7 @@ def free_port() -> int:
 
 
 def test_the_program_says_in_one_sentence_what_is_wrong(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "serving.model_server", "--ssl_config_file=x"], cwd=ROOT, text=True,
+    done = subprocess.run([sys.executable, "-m", "serving.server.model_server", "--ssl_config_file=x"], cwd=ROOT, text=True,
                           capture_output=True)  # fmt: skip
     assert (
         done.returncode == 2

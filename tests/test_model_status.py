@@ -11,8 +11,8 @@ from tensorflow_serving.apis import (
     model_management_pb2,
 )
 
-from serving.app import Options
-from serving.config import Model
+from serving.server.app import Options
+from serving.server.config import Model
 
 
 def test_versions_and_labels_by_both(client):

@@ -11,7 +11,8 @@ import yaml
 from manifests import FOLDER
 from test_manifests import tool
 
-from serving import gateway_metrics, metrics
+from serving.gateway import gateway_metrics
+from serving.server import metrics
 
 MONITORING = FOLDER / "base" / "monitoring"
 RULES = yaml.safe_load((MONITORING / "rules.yml").read_text())

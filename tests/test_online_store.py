@@ -13,10 +13,10 @@ from models.fraud import generator
 from models.fraud.history import MerchantDays, customer_features, customer_names, merchant_features, merchant_names
 from models.fraud.online import Purchases
 from models.fraud.purchases import read
-from serving.log_files import Place
-from serving.online_store import LABELS, PREDICTIONS, Conflict, OnlineStore, journal, last
-from serving.prediction_log import PredictionLog
-from serving.wire import entry, example
+from serving.gateway.log_files import Place
+from serving.gateway.online_store import LABELS, PREDICTIONS, Conflict, OnlineStore, journal, last
+from serving.gateway.prediction_log import PredictionLog
+from serving.gateway.wire import entry, example
 
 NAMES = (*customer_names(), *merchant_names(), "past_amount", "past_age", "past_merchant")
 DAYS = 45

@@ -90,7 +90,7 @@ def test_output_filter_chooses_and_refuses(client):
     ("dtype", "value"), [(np.float32, 1.5), (np.int64, -7), (object, b"\xff\x00")], ids=["float", "int", "string"]
 )
 def test_tensors_in_one_value_stand_for_all_and_in_bytes_for_themselves(client, dtype, value):
-    from serving import tensors
+    from serving.server import tensors
 
     whole = np.full((2, 3), value, dtype)
     np.testing.assert_array_equal(tensors.from_proto("x", tf.make_tensor_proto(whole)), whole)

@@ -8,8 +8,8 @@ import time
 import pytest
 from logged import everything, kept, run
 
-from serving.log_files import DONE, Place, after, find, read
-from serving.prediction_log import Limits, PredictionLog, UnwrittenError, written
+from serving.gateway.log_files import DONE, Place, after, find, read
+from serving.gateway.prediction_log import Limits, PredictionLog, UnwrittenError, written
 
 
 def test_a_group_is_one_write_and_what_is_done_is_on_disk(tmp_path):

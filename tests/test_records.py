@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logged import everything, kept, run
 
-from serving import records
-from serving.log_files import DONE
-from serving.prediction_log import PredictionLog
-from serving.wire import Encoder, decode, entry, example, first
+from serving.gateway import records
+from serving.gateway.log_files import DONE
+from serving.gateway.prediction_log import PredictionLog
+from serving.gateway.wire import Encoder, decode, entry, example, first
 
 FLOATS = st.floats(width=32, allow_nan=False)
 WHOLE = st.integers(-(2**63), 2**63 - 1)

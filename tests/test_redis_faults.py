@@ -11,8 +11,8 @@ from gateway_case import PICTURE, PURCHASE, post, run, score
 from redis_server import Server
 from shared_case import QUICK, shared
 
+from serving.gateway.memory import UnreachedError
 from serving.http import Request
-from serving.memory import UnreachedError
 
 CUSTOMER = "showcase:fraud:customer/c1"
 

@@ -8,10 +8,10 @@ from redis_server import Server
 from shared_case import shared
 
 from models.fraud.online import Purchases
-from serving import redis_fill
-from serving.memory import UnreachedError
-from serving.redis_client import client
-from serving.redis_fill import Filling
+from serving.gateway import redis_fill
+from serving.gateway.memory import UnreachedError
+from serving.gateway.redis_client import client
+from serving.gateway.redis_fill import Filling
 
 PREFIX = "showcase:fraud:"
 MERCHANT, LOCK = f"{PREFIX}merchant/m", f"{PREFIX}filling"

@@ -13,8 +13,8 @@ from test_online_store import NAMES, _micro, bodies, table
 from models.fraud import generator
 from models.fraud.history import MerchantDays, customer_features, merchant_features
 from models.fraud.online import Purchases
-from serving.redis_client import client
-from serving.wire import decode
+from serving.gateway.redis_client import client
+from serving.gateway.wire import decode
 
 CUSTOMER, MERCHANT = "showcase:fraud:customer/c1", "showcase:fraud:merchant/m1"
 

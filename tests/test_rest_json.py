@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving import http, json_tensors
-from serving.config import Batching
-from serving.engine import Engine
+from serving import http
 from serving.errors import ServingError
-from serving.metrics import Metrics
-from serving.rest import Rest
-from serving.rows import Rows
-from serving.signature import PREDICT, Signature, Spec
+from serving.server import json_tensors
+from serving.server.config import Batching
+from serving.server.engine import Engine
+from serving.server.metrics import Metrics
+from serving.server.rest import Rest
+from serving.server.rows import Rows
+from serving.server.signature import PREDICT, Signature, Spec
 
 FLOAT, INT, TEXT = ((np.dtype(kind), n) for kind, n in ((np.float32, 1), (np.int64, 9), (object, 7)))
 
@@ -56,7 +57,7 @@ class Served:
         return True
 
     async def run(self, servable, door: Signature, rows: Rows, timeout: float) -> list[np.ndarray]:
-        from serving.batcher import Batcher
+        from serving.server.batcher import Batcher
 
         batcher = Batcher(door, Batching(), _NoWorkers(), lambda count: None)
         return batcher._outputs(rows)

@@ -18,11 +18,12 @@ from conftest import ROOT, showcase
 from gateway_case import PURCHASE, THRESHOLD, versions
 
 from models.fraud.online import Purchases
-from serving import config, rollout
-from serving.log_files import read
+from serving import rollout
+from serving.gateway.log_files import read
+from serving.gateway.wire import decode
 from serving.rollout import Rollout
+from serving.server import config
 from serving.traffic import Sender
-from serving.wire import decode
 
 LOAD = """
 import sys
@@ -55,9 +56,9 @@ def model(folder: Path, version: int) -> Path:
 
 def stack(home: Path):
     """Model server without ports, gateway on a free one."""
-    from serving.app import Options as Server
-    from serving.scoring import Options
-    from serving.stack import Place, Settings, Stack
+    from serving.gateway.scoring import Options
+    from serving.gateway.stack import Place, Settings, Stack
+    from serving.server.app import Options as Server
 
     place, server = Place(Purchases(), home / "versions", home / "online"), Server(rest_port=None, grpc_port=None, poll=0.2)
     # A deadline that no busy machine misses: these tests are of what is lost, not of speed.

@@ -13,10 +13,10 @@ import tensorflow as tf
 from served_client import Client
 from served_models import POLL, Doors, ask, doors, half_plus, predict, push, serving, until, warm
 
-from serving.app import Options
-from serving.config import Batching, Model
 from serving.errors import ServingError
-from serving.versions import State
+from serving.server.app import Options
+from serving.server.config import Batching, Model
+from serving.server.versions import State
 
 
 def options(base: Path, **changes) -> Options:

@@ -3,8 +3,8 @@
 
 import pytest
 
-from serving import config, flags
-from serving.config import Batching, Model
+from serving.server import config, flags
+from serving.server.config import Batching, Model
 
 
 def test_the_batching_file(tmp_path):

@@ -8,9 +8,9 @@ import pytest
 from served_client import MAX_BODY, error
 from served_models import POLL, predict, serving
 
-from serving.app import Options
-from serving.config import Model
 from serving.errors import HTTP, ServingError
+from serving.server.app import Options
+from serving.server.config import Model
 
 
 def test_unknown_models_and_versions_have_tensorflow_servings_words(client):

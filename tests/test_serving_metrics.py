@@ -6,8 +6,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from served_client import Client, error
 from served_models import POLL, predict, serving
 
-from serving.app import Options
-from serving.config import Batching, Model
+from serving.server.app import Options
+from serving.server.config import Batching, Model
 
 
 def test_prometheus_metrics_have_tensorflow_servings_names(client):

@@ -14,10 +14,10 @@ from redis_server import Server
 
 from models.fraud.online import Purchases
 from models.image.online import Pictures
-from serving import checkpoint, stack
-from serving.app import Options as Serving
-from serving.scoring import Options
-from serving.stack import Place, Settings, Stack
+from serving.gateway import checkpoint, stack
+from serving.gateway.scoring import Options
+from serving.gateway.stack import Place, Settings, Stack
+from serving.server.app import Options as Serving
 
 BODIES = {"fraud": PURCHASE, "image": PICTURE}
 

@@ -9,7 +9,7 @@ from drift_case import WATCHED, day, record
 from PIL import Image
 
 from serving.drift.watched import Watched
-from serving.wire import entry, example
+from serving.gateway.wire import entry, example
 
 
 def test_records_of_the_log_give_the_columns_of_the_table() -> None:

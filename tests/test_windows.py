@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serving.drift.windows import DAY, Cut, Cutter
-from serving.log_files import Place
+from serving.gateway.log_files import Place
 
 
 def cut(cutter: Cutter, times: list[int | None], first: int = 0) -> list[tuple[list[int | None], list[int]]]:

@@ -44,7 +44,7 @@ class Verdict(BaseModel):
 
 
 class Purchases:
-    """The gateway's view of card fraud; see ``serving.online.Shareable``.
+    """The gateway's view of card fraud; see ``serving.gateway.online.Shareable``.
 
     A purchase may be at most a day ahead of the clock, or, where the history that was loaded lies ahead of the clock
     itself, a window ahead of that: one purchase in the far future would make its customer's whole past forgotten.

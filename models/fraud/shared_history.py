@@ -18,7 +18,7 @@ Fields = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Change:
-    """What remembers one purchase; see ``serving.online.Change``."""
+    """What remembers one purchase; see ``serving.gateway.online.Change``."""
 
     record: str
     field: str

@@ -18,8 +18,8 @@ from serving.drift.judge import MOST, Judge, Judged, Part
 from serving.drift.sinks import Sink, delivered
 from serving.drift.watched import VERSION
 from serving.drift.windows import Cut, Cutter
-from serving.log_files import Place, after, read, synced
-from serving.wire import decode
+from serving.gateway.log_files import Place, after, read, synced
+from serving.gateway.wire import decode
 
 STATE = "monitor.json"
 BATCH = 1024  # rows that are counted together

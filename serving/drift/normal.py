@@ -18,7 +18,7 @@ from serving.drift.expected import Expected
 from serving.drift.layout import Layout
 from serving.drift.profile import Profile
 from serving.drift.watched import Watched
-from serving.served import EXTRA
+from serving.gateway.served import EXTRA
 
 FACTS, BASELINE = "normal.json", "baseline.json"
 # Of rows with a time but too few days to know how days differ: purchases of a customer come together, so that shares vary

@@ -10,7 +10,7 @@ import polars as pl
 from PIL import Image
 
 from serving.drift import layout, pictures
-from serving.wire import decode
+from serving.gateway.wire import decode
 
 OUTPUT = "output/"
 VERSION, IDENTITY = "served/version", "served/id"

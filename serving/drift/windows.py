@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from serving.log_files import Place
+from serving.gateway.log_files import Place
 
 DAY = 86_400
 

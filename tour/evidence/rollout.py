@@ -15,8 +15,8 @@ import orjson
 
 from pipeline import rollouts
 from serving import http, rollout
-from serving.app import Options
-from serving.stack import Place, Settings, Stack
+from serving.gateway.stack import Place, Settings, Stack
+from serving.server.app import Options
 from serving.traffic import Report, Sender
 from tour.evidence.context import Context
 from tour.evidence.kinds import Result, Table

@@ -21,7 +21,7 @@ SLOWEST = 8
 
 def optimised(context: Context) -> list[Result]:
     """B19: the served model by way of answering and size of a batch, and the operations that take longest."""
-    from serving.savedmodel import SavedModel
+    from serving.server.savedmodel import SavedModel
 
     rows = context.rows("eval", context.case.load("model").INPUTS, max(SIZES))
     model = SavedModel(context.served)
@@ -36,7 +36,7 @@ def answering(served: Path, model: Any, rows: Mapping[str, "np.ndarray"]) -> dic
     """Ways to answer a batch by name, from what a script would do to what the engine does; outputs are in one order."""
     import tensorflow as tf
 
-    from serving import lite
+    from serving.server import lite
 
     loaded = tf.saved_model.load(str(served))
     function = loaded.signatures[SIGNATURE]

@@ -1,0 +1,1 @@
+"""The gateway: raw rows in, scores and decisions out, history and log beside."""

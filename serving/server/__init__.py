@@ -1,0 +1,1 @@
+"""The model server: TensorFlow Serving's interfaces over one engine."""

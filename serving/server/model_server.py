@@ -1,0 +1,38 @@
+"""The model server as a program: ``python -m serving.server.model_server`` with the flags of ``tensorflow_model_server``."""
+
+import logging
+import os
+import sys
+
+from serving import http
+from serving.server import app, flags
+
+
+def main() -> None:
+    """The program; a mistake in flags or files is one sentence on standard error."""
+    words = sys.argv[1:]
+    if "--help" in words or "--version" in words or not words:
+        print(flags.usage() if "--version" not in words else "showcase model server")
+        sys.exit(0 if words else 2)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    os.environ.update(app.ENVIRONMENT | os.environ)
+    try:
+        options, warnings = flags.parse(words)
+        for warning in warnings:
+            logging.warning(warning)
+        http.run(app.run(options, announce))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def announce(running: app.App) -> None:
+    """Says where the server listens, in TensorFlow Serving's words."""
+    if running.options.grpc_port is not None:
+        logging.info("Running gRPC ModelServer at %s:%d ...", running.options.host, running.grpc_port)
+    if running.options.rest_port is not None:
+        logging.info("Exporting HTTP/REST API at:%s:%d ...", running.options.host, running.rest_port)
+
+
+if __name__ == "__main__":
+    main()
