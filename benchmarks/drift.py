@@ -186,7 +186,7 @@ def main() -> None:
     show("Figures", table)
     show("Rules on the same windows", beside)
     show("Others on the same table", peers)
-    write(told.out, {"figures": table, "rules": beside, "peers": peers, "speed": speed, "worlds": found})
+    write(told.out, figures=table, rules=beside, peers=peers, speed=speed, worlds=found)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ Action = Literal["none", "watch", "wait", "hold", "refresh", "retrain"]
 ACTS: tuple[Action, ...] = ("refresh", "retrain")
 RECENT = 7  # labelled windows that a loss without drift of the inputs is looked for in
 LEAST = 2  # of them have to be there
+OUTCOMES = 30  # of each kind: where frauds are fewer, the bootstrap of a low metric looks surer than it is
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,22 @@ def lost(seen: Evidence, mine: Sequence[Judged], since: int) -> Loss | None:
         return None
     usual = Estimate(**windows[-1].usual)
     known = seen.labels.filter(pl.col("window").is_in([one.window for one in windows]), version=windows[-1].version)
-    there = sorted(set(known["window"].to_list()))[-RECENT:]
-    rows = known.filter(pl.col("window").is_in(there))
-    if len(there) >= LEAST and rows["right"].n_unique() > 1:
+    if (rows := _enough(known)) is not None:
         now = realised(seen.metric, rows["confidence"].to_numpy(), rows["right"].to_numpy())
-        return _loss("realised", there[0], now, usual)
+        return _loss("realised", rows["window"].min(), now, usual)
     estimates = [Estimate(**one.estimate) for one in windows if one.estimate and np.isfinite(one.estimate["value"])]
     return _loss("estimated", since, _pooled(estimates), usual) if since >= 0 and estimates else None
+
+
+def _enough(known: pl.DataFrame) -> pl.DataFrame | None:
+    """Labelled rows of the last windows, as many windows as it takes to tell a metric; None where all are too few."""
+    there = sorted(set(known["window"].to_list()))
+    for count in range(min(RECENT, len(there)), len(there) + 1):
+        rows = known.filter(pl.col("window").is_in(there[-count:]))
+        right = int(rows["right"].sum())
+        if count >= LEAST and min(right, len(rows) - right) >= OUTCOMES:
+            return rows
+    return None
 
 
 def _pooled(estimates: Sequence[Estimate]) -> Estimate:

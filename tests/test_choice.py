@@ -91,6 +91,15 @@ def test_labels_come_before_estimates() -> None:
     assert decided(seen, drift, labels=labels(3, value=0.6)).loss.how == "estimated"
 
 
+def test_few_outcomes_of_a_kind_say_nothing_and_more_windows_make_them_enough() -> None:
+    few = pl.concat([labels(n, value=0.5)[:5].vstack(labels(n, value=0.0)[:90]) for n in range(9)])
+    assert few.filter(pl.col("window") > 1)["right"].sum() == 35  # in the last seven windows
+    assert decided(windows(9), [], labels=few).loss.since == 2
+    assert decided(windows(9), [], labels=few.filter(pl.col("window") > 3)).loss is None
+    rare = pl.concat([labels(n, value=0.5)[:4].vstack(labels(n, value=0.0)[:90]) for n in range(9)])
+    assert decided(windows(9), [], labels=rare).loss.since == 1  # seven windows have 28 of them, eight have 32
+
+
 def test_a_loss_that_only_labels_show_is_answered_too_and_remembers_when_it_began() -> None:
     seen = windows(9)
     found = decided(seen, [], labels=labels(6, 7, 8, value=0.6))

@@ -103,7 +103,7 @@ def test_labels_join_when_they_come_and_the_metric_is_scikit_learns(home: Path) 
     assert told["realised"] == {}  # half of a window's labels is not its metric
     held = pl.read_parquet(home / "one" / "report" / drift_monitor.LABELLED)
     assert held["window"].unique().to_list() == [FIRST] and held["right"].to_list() == list(rows["label"][: ROWS // 2])
-    append(home / "labels", labels[ROWS // 2 :], file=9)
+    append(home / "labels", labels[ROWS // 2 :], file=5)
     served(folder, 3)
     _, told = look(home, "two", first | {"labels_to": [2, 0]}, home / "one" / "report")
     expected = average_precision_score(rows["label"], rows["score"])
