@@ -61,7 +61,7 @@ def main() -> None:
     show("requests a second, medians", rows)
     ratios = list(compared({(row["target"], row["connections"]): row for row in rows}))
     show("against the bars", ratios)
-    write(told.out, {"requests": rows, "bars": ratios})
+    write(told.out, requests=rows, bars=ratios)
 
 
 def measure(targets: Sequence[Target], connections: Sequence[int], seconds: float, rounds: int

@@ -83,6 +83,9 @@ def serve(
     rate: Annotated[float, typer.Option(min=0, help="Requests a second that the gateway lets in; 0 for all.")] = 0.0,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that the model has for an answer.")] = 2.0,
     lite: Annotated[bool, typer.Option("--prefer-tflite", help="Let LiteRT answer the signatures it has.")] = False,
+    store: Annotated[
+        str, typer.Option(help="Where the history lies: embedded, or redis://HOST:PORT/DB for several gateways.")
+    ] = "embedded",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -91,7 +94,8 @@ def serve(
     from pipeline.serve import serve as start
 
     ports = [port if gateway else None, *(None if one < 0 else one for one in (rest_port, grpc_port))]
-    start(Asked(cases or [], home, host, *ports, backend, rate, timeout, lite), as_json)
+    shared = "" if store == "embedded" else store
+    start(Asked(cases or [], home, host, *ports, backend, rate, timeout, lite, shared), as_json)
 
 
 @app.command()
@@ -262,6 +266,19 @@ def ask(
     from tour import ask as tour
 
     tour.ask(words or [], prove, case, home, as_json)
+
+
+@app.command()
+def evidence(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html, evidence.json and figures.")],
+    case: Annotated[str | None, typer.Option(help="Whose run; the first that has the evidence by default.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Computes the evidence of all questions now, as a page, as JSON and as figures."""
+    from tour import bundle as tour
+
+    raise typer.Exit(1 if tour.bundle(out, case, home, as_json) else 0)
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ class Asked:
     rate: float
     timeout: float
     lite: bool
+    store: str = ""
 
 
 def serve(asked: Asked, as_json: bool) -> None:
@@ -56,8 +57,12 @@ async def _serve(asked: Asked, as_json: bool) -> None:
     from serving.scoring import Options
     from serving.stack import Place, Settings, Stack
 
+    if asked.store:
+        from serving.redis_client import client
+
+        client(asked.store)  # an address that is none is refused before anything is loaded
     folders = {name: _versions(asked, name) for name in _servable(asked)}
-    cases = {name: Place(_online(asked, name), path, path.parent / "online") for name, path in folders.items()}
+    cases = {name: Place(_online(name), path, path.parent / "online") for name, path in folders.items()}
     write_config(asked.home)
     settings = Settings(
         cases,
@@ -66,7 +71,9 @@ async def _serve(asked: Asked, as_json: bool) -> None:
         asked.port,
         asked.backend,
         Options(timeout=asked.timeout, rate=asked.rate),
-        lambda name, scorer: seed(asked.home, name, scorer.online),
+        lambda name: arrived(asked.home, name),
+        lambda name, online: seed(asked.home, name, online),
+        asked.store,
     )
     # Two gateways of one home would have two memories; model servers may be as many as there are ports.
     with store.alone(asked.home / "serve.lock", "gateway") if asked.port is not None else nullcontext():
@@ -104,10 +111,9 @@ def _versions(asked: Asked, name: str) -> Path:
     return Path(runtimes.local(asked.home).versions(name))
 
 
-def _online(asked: Asked, name: str) -> Any:
-    """The case's part of the gateway; None where it has none, or nothing to answer with."""
-    there = find(name).has("online") and rollout.versions(_versions(asked, name))
-    return find(name).load("online").online() if there else None
+def _online(name: str) -> Any:
+    """The case's part of the gateway; None where it has none."""
+    return find(name).load("online").online() if find(name).has("online") else None
 
 
 def _told(asked: Asked, stack: Any) -> dict[str, Any]:
@@ -131,6 +137,12 @@ def _announce(told: dict[str, Any], stack: Any, as_json: bool) -> None:
     for name, url in urls.items():
         console.print(f"{name:8} {url}", soft_wrap=True)
     console.print("Ctrl-C drains and ends", soft_wrap=True)
+
+
+def arrived(home: Path, case: str) -> bool:
+    """Whether it is known which spans the case's model has learnt from: a first push comes before its run's end."""
+    states = {run.state for run in store.runs(runtimes.local(home).metadata, case)}
+    return "pushed" in states or "running" not in states
 
 
 def seed(home: Path, case: str, online: Any) -> int:

@@ -2,11 +2,15 @@
 
 What has arrived while the event loop turned, or while earlier batches ran, is the next batch: under load batches grow by
 themselves, and a single request is never held back by a timer.
+
+A batch that is known to be short runs in the event loop itself: handing it to a thread and back, and two threads taking
+turns at Python's lock, cost more than it does. What takes longer, or nobody has timed yet, runs in a thread.
 """
 
 import asyncio
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +22,9 @@ from serving.errors import ServingError
 from serving.json_tensors import array
 from serving.rows import Rows
 from serving.signature import Signature, misshapen
+
+SHORT = 0.002  # seconds that all other requests may be held up by a batch in the event loop
+SLOWER = 1.1  # what a batch may take longer than thought; so one that was interrupted is not thought long
 
 
 class Workers:
@@ -56,6 +63,7 @@ class Batcher:
         self.waiting: deque[Rows] = deque()
         self.running = self.rows = 0
         self.scheduled = False
+        self.seconds: dict[int, float] = {}  # that a batch takes, by its size
         self.loop = asyncio.get_running_loop()
 
     def submit(self, rows: Rows, timeout: float | None) -> "asyncio.Future[list[np.ndarray]]":
@@ -82,8 +90,12 @@ class Batcher:
             batch = self._take()
             if batch:
                 self.running += 1
-                self.observe(sum(rows.count for rows in batch))
-                self.workers.put(lambda batch=batch: self._run(batch))
+                count = sum(rows.count for rows in batch)
+                self.observe(count)
+                if self.seconds.get(self.batching.padded(count), SHORT) < SHORT and not self.batching.threads:
+                    self._finish(self._done(batch), again=False)
+                else:
+                    self.workers.put(lambda batch=batch: self._run(batch))
 
     def _take(self) -> list[Rows]:
         batch, count = [], 0
@@ -95,15 +107,20 @@ class Batcher:
                 count += rows.count
         return batch
 
-    # In a thread of the workers.
+    # In a thread of the workers, or in the event loop.
 
     def _run(self, batch: list[Rows]) -> None:
-        done: list[tuple[Rows, Any]]
+        self.loop.call_soon_threadsafe(self._finish, self._done(batch))
+
+    def _done(self, batch: list[Rows]) -> list[tuple[Rows, Any]]:
+        began = time.perf_counter()
         try:
-            done = self._answers(batch)
+            return self._answers(batch)
         except Exception as error:  # whatever it is, those who wait have to hear of it
-            done = [(rows, error) for rows in batch]
-        self.loop.call_soon_threadsafe(self._finish, done)
+            return [(rows, error) for rows in batch]
+        finally:
+            took, size = time.perf_counter() - began, self.batching.padded(sum(rows.count for rows in batch))
+            self.seconds[size] = min(took, SLOWER * self.seconds.get(size, took))
 
     def _answers(self, batch: list[Rows]) -> list[tuple[Rows, Any]]:
         if len(batch) == 1:
@@ -139,6 +156,7 @@ class Batcher:
         arrays = [rows.arrays if rows.columns is None else self._converted(rows.columns) for rows in batch]
         return [np.concatenate(parts) for parts in zip(*arrays, strict=True)]
 
+    @np.errstate(over="ignore")
     def _converted(self, columns: list[list[Any]]) -> list[np.ndarray]:
         found = []
         for (name, spec), column in zip(self.signature.inputs.items(), columns, strict=True):
@@ -162,7 +180,7 @@ class Batcher:
 
     # In the event loop again.
 
-    def _finish(self, done: list[tuple[Rows, Any]]) -> None:
+    def _finish(self, done: list[tuple[Rows, Any]], again: bool = True) -> None:
         self.running -= 1
         for rows, result in done:
             if rows.timer:
@@ -173,7 +191,8 @@ class Batcher:
                 rows.future.set_exception(result)
             else:
                 rows.future.set_result(result)
-        self._flush()
+        if again:
+            self._flush()
 
 
 def _expire(future: asyncio.Future) -> None:

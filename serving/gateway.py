@@ -14,7 +14,8 @@ from serving import labels
 from serving.gateway_metrics import Metrics
 from serving.http import Request, Response
 from serving.openapi import document
-from serving.scoring import Refused, Scorer, invalid
+from serving.refused import Refused, invalid
+from serving.scoring import Scorer
 
 MOST_LABEL = 16 << 10
 POLL_SECONDS = 1.0
@@ -32,8 +33,7 @@ class Gateway:
     """
 
     def __init__(self, scorers: Mapping[str, Scorer], metrics: Metrics) -> None:
-        self.scorers, self.metrics = scorers, metrics
-        self.document = orjson.dumps(document({name: one.online for name, one in scorers.items()}))
+        self.scorers, self.metrics = dict(scorers), metrics
         self._routes: dict[str, dict[str, tuple[str, Route]]] = {
             "/labels": {"POST": ("", self._label)},
             "/healthz": {"GET": ("", self._health)},
@@ -43,6 +43,7 @@ class Gateway:
         }
         for name, scorer in scorers.items():
             self._routes[f"/v1/{name}/score"] = {"POST": (name, _score(scorer))}
+        self.document = self._described()
         self._counted: dict[tuple[str, int], Callable[[], None]] = {}
         self._poll: asyncio.Task[None] | None = None
         self.draining = False
@@ -51,8 +52,25 @@ class Gateway:
         """Restores every case's memory and begins to follow the rollouts; call it from the event loop."""
         for scorer in self.scorers.values():
             scorer.open()
+            scorer.memory.begin()
         self._poll = asyncio.get_running_loop().create_task(self._follow())
         return self
+
+    async def add(self, scorer: Scorer) -> None:
+        """Answers for one more case from now on; the others do not wait while its memory is restored.
+
+        Raises:
+            OSError: if its folder cannot be had.
+            ValueError: if what lies there is damaged.
+        """
+        await asyncio.to_thread(scorer.open)
+        scorer.memory.begin()
+        self.scorers[scorer.name] = scorer
+        self._routes[f"/v1/{scorer.name}/score"] = {"POST": (scorer.name, _score(scorer))}
+        self.document = self._described()
+
+    def _described(self) -> bytes:
+        return orjson.dumps(document({name: one.online for name, one in self.scorers.items()}))
 
     async def close(self) -> None:
         """Writes what waits, and checkpoints."""

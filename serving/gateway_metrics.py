@@ -24,6 +24,8 @@ class Metrics:
         self.records = self._make(Counter, "gateway_log_records", "Records on disk.", "case")
         self.groups = self._make(Counter, "gateway_log_groups", "Writes and fsyncs that put them there.", "case")
         self.breaker = self._make(Gauge, "gateway_breaker", "0 closed, 1 half-open, 2 open.", "case")
+        self.history = self._make(Gauge, "gateway_history_breaker", "As gateway_breaker, of the history's store.", "case")
+        self.histories = self._make(Counter, "gateway_history", "Calls of the history's store by outcome.", "case", "outcome")
         self.live = self._make(Gauge, "gateway_version", "Version by arm; -1 for the newest.", "case", "arm")
         self.shadows = self._make(Counter, "gateway_shadow", "Shadow requests by outcome.", "case", "outcome")
         self.difference = self._make(

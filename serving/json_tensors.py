@@ -59,7 +59,8 @@ def rows(document: Mapping[str, Any], signature: Signature) -> tuple[Rows, bool]
     if signature.batched and (by_row or _even(columns)):
         return Rows(len(columns[0]), columns=columns), by_row
     named = zip(signature.inputs.items(), columns, strict=True)
-    arrays = signature.arrays({name: array(name, column, spec) for (name, spec), column in named})
+    with np.errstate(over="ignore"):
+        arrays = signature.arrays({name: array(name, column, spec) for (name, spec), column in named})
     return Rows(len(arrays[0]) if signature.batched else 1, arrays), by_row
 
 

@@ -10,9 +10,11 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.log_files import Place, find
+from serving.memory import UnreachedError
 from serving.online_store import JOURNAL, Conflict, journal
 from serving.prediction_log import UnwrittenError
-from serving.scoring import Refused, Scorer
+from serving.refused import Refused
+from serving.scoring import Scorer
 from serving.wire import decode, entry, example
 
 IDENTITY = re.compile(r"([a-z0-9_-]+)\.([0-9a-f]{1,8})\.([0-9a-f]{1,12})\.[0-9a-f]{8}")
@@ -55,6 +57,8 @@ async def take(scorers: Mapping[str, Scorer], told: Label) -> Labelled:
         raise Refused(422, str(error)) from None
     except UnwrittenError as error:
         raise Refused(503, str(error), 1.0) from None
+    except UnreachedError as error:
+        raise Refused(503, str(error), error.after) from None
     scorer.metrics.labels.labels(scorer.name, outcome).inc()
     return Labelled(prediction_id=told.prediction_id, outcome=outcome)
 
@@ -62,12 +66,12 @@ async def take(scorers: Mapping[str, Scorer], told: Label) -> Labelled:
 async def _kept(scorer: Scorer, identity: str, key: str, label: int | str, known: int, row: list) -> bool:
     """Whether the label was new. Two that come at once wait for each other."""
     async with scorer.labelling:
-        if not scorer.store.takes(key, label):
+        if not await scorer.memory.takes(key, label):
             return False
         entries = (entry("label/id", identity), entry("label/key", key), entry("label/value", label))
         record = example(*entries, entry("label/time", known), journal([key, label, known, row]))
         await scorer.labels.append(record)
-        return scorer.store.learn(key, label, known, row)
+        return await scorer.memory.learn(key, label, known, row)
 
 
 def _record(scorers: Mapping[str, Scorer], identity: str) -> tuple[Scorer, dict[str, list]]:
@@ -75,11 +79,11 @@ def _record(scorers: Mapping[str, Scorer], identity: str) -> tuple[Scorer, dict[
     parts = IDENTITY.fullmatch(identity)
     scorer = scorers.get(parts[1]) if parts else None
     if scorer is None:
-        raise Refused(404, "prediction_id: there is no such prediction.")
+        raise Refused(404, "prediction_id: this gateway has made no such prediction.")
     data = find(scorer.log.folder, Place(int(parts[2], 16), int(parts[3], 16)))
     record = decode(data) if data else {}
     if record.get("served/id") != [identity.encode()]:
-        raise Refused(404, "prediction_id: there is no such prediction, or it is not kept any more.")
+        raise Refused(404, "prediction_id: this gateway has made no such prediction, or does not keep it any more.")
     return scorer, record
 
 

@@ -1,6 +1,6 @@
 """What the gateway asks of a use case; the case's own module ``online`` answers with an object of this shape."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +10,28 @@ from serving.wire import Value
 
 Row = Mapping[str, Any]
 Outputs = Mapping[str, np.ndarray]
+Fields = Mapping[str, str]
+
+
+class Change(Protocol):
+    """What a row or a label changes in records that several gateways share; done twice it counts once.
+
+    Attributes:
+        record: Takes the field with its value. Where it has the field already, nothing is changed at all.
+        field, value: What it takes.
+        counts: The record in which a number grows by one.
+        counted: Its field; empty where nothing is counted.
+        drop: Fields of ``record`` that no later row needs.
+        drop_counts: The same of ``counts``.
+    """
+
+    record: str
+    field: str
+    value: str
+    counts: str
+    counted: str
+    drop: Sequence[str]
+    drop_counts: Sequence[str]
 
 
 class Online(Protocol):
@@ -74,4 +96,32 @@ class Online(Protocol):
         """Everything remembered, as values that JSON keeps exactly."""
 
     def load(self, state: Any) -> None:
-        """Takes what :meth:`state` gave."""
+        """Takes what :meth:`state` gave, or a part of a :meth:`snapshot`."""
+
+    def snapshot(self) -> Iterator[Any]:
+        """What :meth:`state` gives now, in parts that are short to make; between two parts rows may be remembered.
+
+        One at a time: a second one ends the first.
+        """
+
+
+class Shareable(Online, Protocol):
+    """A use case that remembers, and whose memory may also lie outside, as records of fields by name.
+
+    Attributes:
+        keeps: Seconds after its last change in which a record may still matter.
+    """
+
+    keeps: float
+
+    def names(self, row: Row) -> Sequence[str]:
+        """The records that the row's features come from."""
+
+    def recalled(self, row: Row, records: Sequence[Fields]) -> tuple[dict[str, Value], Change]:
+        """Features as :meth:`features` has them, from those records; and what remembers the row in them."""
+
+    def learned(self, journal: list[Any], label: int | str, known: int) -> tuple[str, str]:
+        """Record and field in which a label counts; the field is empty for one that does not."""
+
+    def records(self) -> tuple[Any, Iterator[tuple[str, Fields]]]:
+        """The memory in parts: what every gateway needs, for :meth:`load`, and all records."""

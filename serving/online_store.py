@@ -8,9 +8,8 @@ and the memory durable, and what is remembered after ``kill -9`` is what was ack
 A checkpoint keeps restarts short: the memory as JSON, with the places in the logs up to which it holds.
 """
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -18,14 +17,15 @@ from typing import Any
 
 import orjson
 
-from serving.log_files import Place, after, read, synced
+from serving import checkpoint
+from serving.checkpoint import Checkpoint
+from serving.log_files import Place, after, read
 from serving.online import Online
 from serving.wire import first, text
 
 JOURNAL = "served/journal"
-CHECKPOINT = "checkpoint.json"
 PREDICTIONS, LABELS = "predictions", "labels"
-# Replaying so many rows takes about a second; a start that took longer leaves a checkpoint.
+# Replaying so many rows takes about a second.
 ROWS = 50_000
 
 
@@ -53,17 +53,21 @@ class OnlineStore:
     Args:
         online: The case.
         folder: Holds the folders of both logs and the checkpoint.
+
+    Attributes:
+        kept: The place in the prediction log from which the checkpoint on disk needs it.
     """
 
     def __init__(self, online: Online, folder: Path) -> None:
         self.online, self.folder = online, folder
         self.at, self.labels_at = Place(), Place()
         self.labelled: dict[int, int | str] = {}
+        self.kept = Place()
 
     @property
     def is_new(self) -> bool:
         """Whether nothing was ever remembered here."""
-        return not (self.folder / CHECKPOINT).exists() and not any(self.folder.glob(f"{PREDICTIONS}/*.*"))
+        return not (self.folder / checkpoint.FILE).exists() and not any(self.folder.glob(f"{PREDICTIONS}/*.*"))
 
     def restore(self, progress: Callable[[int], None] = lambda rows: None) -> Restored:
         """Loads the checkpoint and replays what came after it.
@@ -93,7 +97,7 @@ class OnlineStore:
         """
         if not self.takes(key, label):
             return False
-        self.labelled[_hash(key)] = label
+        self.labelled[hashed(key)] = label
         self.online.learn(journal, label, known)
         return True
 
@@ -103,39 +107,26 @@ class OnlineStore:
         Raises:
             Conflict: if the row has another.
         """
-        known = self.labelled.get(_hash(key))
+        known = self.labelled.get(hashed(key))
         if known is not None and known != label:
             raise Conflict(f"'{key}' is labelled {known} already.")
         return known is None
 
     def checkpoint(self, at: Place, labels_at: Place) -> None:
         """Writes the memory, which holds everything before the two places; whole or not at all."""
-        told = {
-            "at": [at.file, at.offset],
-            "labels_at": [labels_at.file, labels_at.offset],
-            "labelled": list(self.labelled.items()),
-            "state": self.online.state(),
-        }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        beside = self.folder / f".{CHECKPOINT}.{os.getpid()}"
-        with beside.open("wb") as stream:
-            stream.write(orjson.dumps(told))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, self.folder / CHECKPOINT)
-        synced(self.folder)
+        checkpoint.save(self.folder, self.pieces(at, labels_at))
+        self.kept = at
+
+    def pieces(self, at: Place, labels_at: Place) -> Iterator[bytes]:
+        """The checkpoint's text, of the memory at this moment, while rows and labels may come between two pieces."""
+        return checkpoint.pieces(Checkpoint(at, labels_at, self.labelled, self.online.snapshot()))
 
     def _load(self) -> None:
-        path = self.folder / CHECKPOINT
-        if not path.exists():
-            return
-        try:
-            told = orjson.loads(path.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}); remove it to replay the whole log.") from None
-        self.at, self.labels_at = Place(*told["at"]), Place(*told["labels_at"])
-        self.labelled = dict(told["labelled"])
-        self.online.load(told["state"])
+        if told := checkpoint.load(self.folder):
+            self.at, self.labels_at, self.labelled = told.at, told.labels_at, dict(told.labelled)
+            for state in told.states:
+                self.online.load(state)
+            self.kept = told.at
 
 
 def journal(values: Any) -> bytes:
@@ -151,5 +142,6 @@ def last(record: bytes) -> bytes:
 MARK = journal(None)[2 : 2 + 2 + len(JOURNAL)]
 
 
-def _hash(key: str) -> int:
+def hashed(key: str) -> int:
+    """A number for a key; two keys have the same once in a long time."""
     return int.from_bytes(blake2b(key.encode(), digest_size=7).digest(), "big")

@@ -70,6 +70,7 @@ class PredictionLog:
         self.records = self.groups = self.torn_bytes = 0
         self._buffer: list[bytes] = []
         self._group: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[None] | None = None
         self._busy = self._closed = False
         self._thread = ThreadPoolExecutor(1, "log")
         self.sealed: Callable[[int], None] = lambda number: None
@@ -121,6 +122,14 @@ class PredictionLog:
             self._schedule()
         return self._group
 
+    def settled(self) -> "asyncio.Future[None]":
+        """Done when everything that was taken before the call is on disk; fails with UnwrittenError if it is not."""
+        last = self._group or self._writing
+        if last is None:
+            last = asyncio.get_running_loop().create_future()
+            last.set_result(None)
+        return asyncio.shield(last)  # others wait for it too
+
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
         if len(self._buffer) >= self._expected():
@@ -136,7 +145,7 @@ class PredictionLog:
         if self._busy or self._group is None:
             return
         group, data, count, file = self._group, b"".join(self._buffer), len(self._buffer), self.number
-        self._group, self._buffer, self._busy = None, [], True
+        self._group, self._writing, self._buffer, self._busy = None, group, [], True
         full = self.size >= self.limits.file_bytes or time.monotonic() - self._born >= self.limits.file_seconds
         if full:  # what is appended from now on goes to the next file, which the thread makes
             self.number, self.size = file + 1, 0
@@ -175,7 +184,7 @@ class PredictionLog:
         self.sealed(int(self._path.stem))
 
     def _ended(self, group: "asyncio.Future[None]", count: int, error: OSError | None) -> None:
-        self._busy = False
+        self._busy, self._writing = False, None
         if error is None:
             self.records, self.groups = self.records + count, self.groups + 1
             if not group.done():

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,28 +15,24 @@ from pydantic import ValidationError
 
 from serving import rollout
 from serving.backend import Answered, Backend
-from serving.breaker import Breaker, Patience, TokenBucket
+from serving.breaker import CLOSED, Breaker, Patience, TokenBucket
+from serving.embedded import Embedded, Pace
 from serving.errors import ServingError
 from serving.gateway_metrics import STATES, Metrics
 from serving.http import Request, Response
-from serving.online import Online, Row
-from serving.online_store import LABELS, PREDICTIONS, OnlineStore, journal
+from serving.memory import Memory, UnreachedError
+from serving.online import Change, Online, Row
+from serving.online_store import LABELS, PREDICTIONS, journal
 from serving.prediction_log import Limits, PredictionLog, UnwrittenError
 from serving.reasons import reasons, variations
+from serving.refused import Refused, invalid
+from serving.scored import scored
 from serving.served import Served, served
-from serving.wire import Encoder, Value, entry, example, text
+from serving.shadow import Shadow
+from serving.wire import Encoder, Value, example
 
-SHADOWS = 64  # shadow requests at a time; more are left out, so that a slow shadow costs the answers nothing
 FAILURES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED", "CANCELLED")
 TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-class Refused(Exception):
-    """A request that gets no score: the HTTP status, one sentence, and where it may come again, after how many seconds."""
-
-    def __init__(self, status: int, message: str, after: float | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.after = status, message, after
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,7 @@ class Options:
         waiting: Requests under way at a time; more are refused.
         patience: When the breaker opens.
         limits: Files of the prediction log.
+        pace: When a memory in this process writes checkpoints.
     """
 
     timeout: float = 2.0
@@ -58,6 +55,7 @@ class Options:
     waiting: int = 1024
     patience: Patience = Patience()
     limits: Limits = Limits()
+    pace: Pace = Pace()
 
 
 class Scorer:
@@ -69,6 +67,7 @@ class Scorer:
         backend: Who computes scores.
         versions: The case's folder of versions, with its rollout.
         folder: Where the logs and the checkpoint lie.
+        memory: What is remembered, and where; by default in this process.
     """
 
     def __init__(
@@ -80,26 +79,29 @@ class Scorer:
         folder: Path,
         options: Options,
         metrics: Metrics,
+        memory: Memory | None = None,
     ) -> None:
         self.name, self.online, self.backend, self.versions, self.options = name, online, backend, versions, options
-        self.metrics, self.store = metrics, OnlineStore(online, folder)
-        self.log = PredictionLog(folder / PREDICTIONS, options.limits, expected=lambda: self.under_way)
+        self.metrics, self.memory = metrics, memory or Embedded(online, folder, options.pace)
+        self.log = PredictionLog(
+            folder / PREDICTIONS, options.limits, self.memory.spares, expected=lambda: self.under_way
+        )
         self.labels = PredictionLog(folder / LABELS, Limits(keep_seconds=0))
-        self.shadow_log = PredictionLog(folder / "shadow", options.limits)
+        self.shadow = Shadow(name, backend, self._told, folder / "shadow", options.limits, options.timeout, metrics)
         self.breaker = Breaker(options.patience, time.monotonic)
         self.bucket = TokenBucket(options.rate, options.burst, time.monotonic)
         self.labelling = asyncio.Lock()
         self.rollout, self.version, self.under_way = rollout.Rollout(), 0, 0
-        self._encode, self._shadows = Encoder(online.floats), set()
+        self._encode = Encoder(online.floats)
         self._seconds = metrics.seconds.labels(name)
         self._decided = lru_cache(256)(lambda *labels: metrics.decisions.labels(name, *labels))
         metrics.before(self._gauges)
 
     def open(self) -> None:
         """Takes the folder, restores the memory and reads the rollout."""
-        for log in (self.log, self.labels, self.shadow_log):
-            log.open()
-        self.store.restore()
+        for one in (self.log, self.labels, self.shadow):
+            one.open()
+        self.memory.open(self.log, self.labels)
         self.refresh()
         self._beside(rollout.stable(self.versions, self.rollout) or 0)  # read before anybody waits for it
 
@@ -109,11 +111,9 @@ class Scorer:
 
     async def close(self) -> None:
         """Writes what waits, and a checkpoint."""
-        for task in list(self._shadows):
-            task.cancel()
-        for log in (self.log, self.labels, self.shadow_log):
-            await log.close()
-        self.store.checkpoint(self.log.place, self.labels.place)
+        for one in (self.shadow, self.log, self.labels):
+            await one.close()
+        await self.memory.close()
 
     async def score(self, request: Request, explain: bool) -> Response:
         """The answer to one request; with ``explain`` it says which features raise the score.
@@ -125,7 +125,7 @@ class Scorer:
         self._admit(request)
         self.under_way += 1
         try:
-            row, features = self._understood(request.body)
+            row, features, change = await self._understood(request.body)
             arm, version = self.rollout.arm(self.online.key(row))
             varied = self._variations(features, version) if explain else []
             entries = self._encode(features)
@@ -133,13 +133,15 @@ class Scorer:
             told, *others = self._told(answered)
             trace = request.headers.get("traceparent", "")
             trace = trace if TRACE.fullmatch(trace) else ""
-            identity, kept = self._keep(row, entries, answered, arm, told, trace)
+            identity, kept = await self._keep(row, change, entries, answered, arm, told, trace)
             body = {"prediction_id": identity, "case": self.name, "version": answered.version, "arm": arm, **told}
             if explain:
                 body["reasons"] = reasons(features, varied, told["score"], [one["score"] for one in others])
             await kept
         except UnwrittenError as error:
             raise Refused(503, str(error), 1.0) from None
+        except UnreachedError as error:
+            raise Refused(503, str(error), error.after) from None
         finally:
             self.under_way -= 1
         self._decided(str(answered.version), arm, told["decision"]).inc()
@@ -148,7 +150,10 @@ class Scorer:
 
     def state(self) -> str:
         """``ready``, or why not."""
-        return "ready" if self.breaker.state == "closed" else f"breaker {self.breaker.state}"
+        if self.breaker.state != CLOSED:
+            return f"breaker {self.breaker.state}"
+        history = self.memory.state()
+        return "ready" if history == CLOSED else f"history's breaker {history}"
 
     def _admit(self, request: Request) -> None:
         if after := self.bucket.wait():
@@ -158,11 +163,11 @@ class Scorer:
         if len(request.body) > self.online.most_bytes:
             raise Refused(413, f"The body is larger than {self.online.most_bytes} bytes.")
 
-    def _understood(self, body: bytes) -> tuple[Row, dict[str, Value]]:
-        """The request as a row, and the row's features."""
+    async def _understood(self, body: bytes) -> tuple[Row, dict[str, Value], Change | None]:
+        """The request as a row, the row's features, and what makes it part of the past."""
         try:
             row = self.online.row(self.online.Request.model_validate_json(body))
-            return row, self.online.features(row)
+            return row, *await self.memory.recall(row)
         except ValidationError as error:
             raise invalid(error) from None
         except ValueError as error:
@@ -206,81 +211,25 @@ class Scorer:
             version = self.version or rollout.stable(self.versions, self.rollout) or 0
         return variations(features, self.online.hints, self._beside(version).typical)
 
-    def _keep(
-        self, row: Row, entries: bytes, answered: Answered, arm: str, told: dict[str, Any], trace: str
+    async def _keep(
+        self, row: Row, change: Change | None, entries: bytes, answered: Answered, arm: str, told: dict[str, Any], trace: str
     ) -> tuple[str, "asyncio.Future[None]"]:
         """Hands the record to the log and the row to the memory; returns the prediction's id and what to wait for."""
         place = self.log.place
         identity = f"{self.name}.{place.file:x}.{place.offset:x}.{getrandbits(32):08x}"
-        record = example(
-            entries,
-            scored(identity, self.online.key(row), answered, arm, told, trace),
-            journal(self.online.journal(row)),
-        )
-        kept = self.log.append(record)
-        self.online.remember(self.online.journal(row))
+        past = self.online.journal(row)
+        beside = scored(identity, self.online.key(row), answered, arm, told, trace)
+        kept = self.log.append(example(entries, beside, journal(past)))
+        await self.memory.remember(past, change)
         if self.rollout.shadow is not None:
-            self._shadow(identity, entries, told["score"])
+            self.shadow.ask(identity, entries, told["score"], self.rollout.shadow)
         return identity, kept
-
-    def _shadow(self, identity: str, entries: bytes, score: float) -> None:
-        """Asks the shadow beside; nobody waits for it."""
-        if len(self._shadows) >= SHADOWS:
-            self.metrics.shadows.labels(self.name, "left out").inc()
-            return
-        task = asyncio.get_running_loop().create_task(self._shadowed(identity, entries, score, self.rollout.shadow))
-        self._shadows.add(task)
-        task.add_done_callback(self._shadows.discard)
-
-    async def _shadowed(self, identity: str, entries: bytes, score: float, version: int) -> None:
-        outcome = "failed"
-        try:
-            answered = await self.backend.predict(self.name, [example(entries)], version, self.options.timeout)
-            (told,) = self._told(answered)
-            self.metrics.difference.labels(self.name).observe(abs(told["score"] - score))
-            record = example(entries, scored(identity, "", answered, rollout.SHADOW, told, ""))
-            await self.shadow_log.append(record)
-            outcome = "answered"
-        except (ServingError, UnwrittenError):
-            pass  # noqa: SIM105 (counted below)
-        finally:
-            self.metrics.shadows.labels(self.name, outcome).inc()
 
     def _gauges(self) -> None:
         self.metrics.breaker.labels(self.name).set(STATES[self.breaker.state])
+        self.metrics.history.labels(self.name).set(STATES[self.memory.state()])
         self.metrics.waiting.labels(self.name).set(self.log.lag)
         for counter, now in ((self.metrics.records, self.log.records), (self.metrics.groups, self.log.groups)):
             counter.labels(self.name).inc(now - counter.labels(self.name)._value.get())
         for arm in (rollout.STABLE, rollout.CANARY, rollout.SHADOW):
             self.metrics.live.labels(self.name, arm).set(self.rollout.labels.get(arm, -1))
-
-
-# Few values, again and again.
-_common = lru_cache(1024)(entry)
-
-
-def scored(identity: str, key: str, answered: Answered, arm: str, told: Mapping[str, Any], trace: str) -> bytes:
-    """Entries of a record beside the features: who answered what, when, and what a late label joins by."""
-    parts = [
-        text("served/id", identity.encode()),
-        text("served/key", key.encode()),
-        entry("served/time", time.time_ns() // 1000),
-        _common("served/version", answered.version),
-        _common("served/arm", arm),
-        entry("served/score", told["score"]),
-        _common("served/decision", told["decision"]),
-        text("served/trace", trace.encode()) if trace else b"",
-    ]
-    for name, rows in answered.outputs.items():
-        parts.append(entry(f"output/{name}", rows[0].tolist()))
-    return b"".join(parts)
-
-
-def invalid(error: ValidationError) -> Refused:
-    """What is wrong with a body, as one sentence: 400 where it is no JSON, else 422."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if found["type"] == "json_invalid":
-        return Refused(400, f"The body is not JSON: {found['msg']}.")
-    where = ".".join(map(str, found["loc"])) or "body"
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return Refused(422, f"{where}: {found['msg']}{more}.")

@@ -79,7 +79,8 @@ class Signature:
         for name, spec in self.inputs.items():
             value = np.asarray(inputs[name])
             if value.dtype != spec.dtype:
-                value = cast(name, value, spec.dtype)
+                with np.errstate(over="ignore"):
+                    value = cast(name, value, spec.dtype)
             # By far most are of fully known rows: one comparison of tuples.
             if not (value.shape and value.shape[1:] == spec.row) and not spec.fits(value.shape):
                 raise misshapen(name, spec, value.shape)
@@ -116,7 +117,8 @@ class Signature:
 
 
 def cast(name: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """An array as another type, where nothing is lost but the precision of a real number.
+    """An array as another type, where nothing is lost but the precision of a real number; beyond its range lies infinity,
+    of which NumPy warns unless the caller's ``errstate`` says otherwise.
 
     Raises:
         ServingError: INVALID_ARGUMENT, if it does not fit.
@@ -132,8 +134,7 @@ def cast(name: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
         if int(value.min()) < low or int(value.max()) > high:
             raise ServingError("INVALID_ARGUMENT", f"Input {name} is out of the range of {dtype.name}")
-    with np.errstate(over="ignore"):
-        return value.astype(dtype)
+    return value.astype(dtype)
 
 
 def misshapen(name: str, spec: Spec, shape: Sequence[int]) -> ServingError:

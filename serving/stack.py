@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 from serving import http, rollout
@@ -11,10 +12,11 @@ from serving.app import App
 from serving.app import Options as ServerOptions
 from serving.backend import Backend, InProcess, Remote
 from serving.config import Model
+from serving.embedded import Embedded
 from serving.errors import ServingError
 from serving.gateway import Gateway
 from serving.gateway_metrics import Metrics
-from serving.log_files import Place as LogPlace
+from serving.memory import Memory, UnreachedError
 from serving.online import Online
 from serving.rollout import Rollout
 from serving.scoring import Options, Scorer
@@ -27,7 +29,7 @@ class Place:
     """Where a case lies.
 
     Attributes:
-        online: Its part of the gateway; None where only the model server knows it.
+        online: Its part of the gateway, asked once a version is there; None where only the model server knows it.
         versions: Its folder of versions.
         folder: Its logs and its memory.
     """
@@ -48,7 +50,9 @@ class Settings:
         port: 0 for any free port, None for no gateway.
         backend: ``host:port`` of a TensorFlow Serving in place of the engine; then no model server is started.
         options: How cases are served.
-        seed: Called with a scorer that has never remembered anything; returns how many rows it has put in.
+        arrived: Whether a case that has versions may be answered for: whatever ``seed`` asks for is there.
+        seed: Called with a case that has never remembered anything; returns how many rows it has put in.
+        store: Address of a Redis where the memory of cases that have one lies; empty for this process.
     """
 
     cases: Mapping[str, Place]
@@ -57,7 +61,9 @@ class Settings:
     port: int | None = 8080
     backend: str = ""
     options: Options = field(default_factory=Options)
-    seed: Callable[[str, Scorer], int] = lambda name, scorer: 0
+    arrived: Callable[[str], bool] = lambda name: True
+    seed: Callable[[str, Online], int] = lambda name, online: 0
+    store: str = ""
 
 
 class Stack:
@@ -75,7 +81,8 @@ class Stack:
         self.gateway: Gateway | None = None
         self._backend: Backend | None = None
         self._listening: http.Server | None = None
-        self._follow: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hopeless: set[str] = set()
         self._rollouts: dict[str, Rollout] = {}
 
     async def start(self) -> "Stack":
@@ -90,28 +97,67 @@ class Stack:
         self._rollouts = rollouts(self.settings.cases)
         if self.settings.port is not None:
             await self._start_gateway()
+            self._tasks.append(asyncio.create_task(self._welcome()))
         if self.app:
             await self._assign(self._rollouts)
-            self._follow = asyncio.create_task(self._poll())
+            self._tasks.append(asyncio.create_task(self._follow()))
         return self
 
     async def _start_gateway(self) -> None:
-        settings, metrics = self.settings, Metrics()
+        settings, self._metrics = self.settings, Metrics()
         self._backend = InProcess(self.app.engine) if self.app else Remote(settings.backend)
-        scorers = {
-            name: Scorer(name, at.online, self._backend, at.versions, at.folder, settings.options, metrics)
-            for name, at in settings.cases.items()
-            if at.online is not None
-        }
-        for name, scorer in scorers.items():
-            if scorer.store.is_new:
-                count = await asyncio.to_thread(settings.seed, name, scorer)
-                scorer.store.checkpoint(LogPlace(), LogPlace())  # what was put in is in no log
-                log.info("%s begins with a history of %d rows", name, count)
-        self.gateway = Gateway(scorers, metrics).open()
-        most = max(scorer.online.most_bytes for scorer in scorers.values()) + (64 << 10)
+        scorers = {name: await self._scorer(name, at) for name, at in settings.cases.items() if await self._is_due(name, at)}
+        self.gateway = Gateway(scorers, self._metrics).open()
+        most = max((at.online.most_bytes for at in settings.cases.values() if at.online), default=0) + (64 << 10)
         self._listening = await http.serve(self.gateway, settings.host, settings.port, max_body=most)
         self.port = self._listening.port
+
+    async def _is_due(self, name: str, at: Place) -> bool:
+        """Whether the gateway can answer for a case: it has a version, which is loaded, and what it begins with is there."""
+        if at.online is None or not rollout.versions(at.versions):
+            return False
+        loaded = self.app is None or self.app.engine.manager.loaded(name)
+        return bool(loaded) and await asyncio.to_thread(self.settings.arrived, name)
+
+    async def _welcome(self) -> None:
+        """Has the gateway answer for cases that are pushed for the first time while it runs."""
+        while True:
+            await asyncio.sleep(self.settings.server.poll)
+            for name in self.settings.cases.keys() - self.gateway.scorers.keys() - self._hopeless:
+                try:
+                    if await self._is_due(name, self.settings.cases[name]):
+                        await self._admit(name, self.settings.cases[name])
+                except Exception as error:  # it may be mended, and then the next look finds it
+                    log.error("%s is not answered for yet: %s", name, error)
+
+    async def _admit(self, name: str, at: Place) -> None:
+        try:
+            await self.gateway.add(await self._scorer(name, at))
+        except UnreachedError:
+            raise
+        except (OSError, ValueError) as error:
+            self._hopeless.add(name)
+            log.error("%s is not answered for; mend this and start again: %s", name, error)
+
+    async def _scorer(self, name: str, at: Place) -> Scorer:
+        """A case's scorer, its memory filled."""
+        settings, memory = self.settings, self._memory(name, at)
+        if count := await memory.fill(partial(settings.seed, name)):
+            log.info("%s begins with a history of %d rows", name, count)
+        return Scorer(name, at.online, self._backend, at.versions, at.folder, settings.options, self._metrics, memory)
+
+    def _memory(self, name: str, at: Place) -> Memory:
+        """In Redis only what is remembered: a case without a memory has nothing to share."""
+        if not (self.settings.store and at.online.remembers):
+            return Embedded(at.online, at.folder, self.settings.options.pace)
+        from serving.redis_memory import RedisMemory  # here: who has no Redis does not wait for its client
+
+        options = self.settings.options
+        count = lru_cache(lambda outcome: self._metrics.histories.labels(name, outcome))
+        return RedisMemory(
+            name, at.online, at.folder, self.settings.store, options.timeout, options.patience,
+            lambda outcome: count(outcome).inc(),
+        )  # fmt: skip
 
     def loaded(self) -> dict[str, int]:
         """The newest version that the model server answers with, by case; empty where the backend is elsewhere."""
@@ -120,8 +166,8 @@ class Stack:
 
     async def close(self) -> None:
         """Answers what is under way, then lets go of everything, the memory last."""
-        if self._follow:
-            self._follow.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self.gateway:
             self.gateway.draining = True
             if self._listening:
@@ -131,7 +177,7 @@ class Stack:
         if self.app:
             await self.app.close()
 
-    async def _poll(self) -> None:
+    async def _follow(self) -> None:
         """Has the engine load what the rollouts say; the gateway reads them by itself and bears either order."""
         while True:
             await asyncio.sleep(self.settings.server.poll)

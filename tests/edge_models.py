@@ -2,12 +2,12 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from programs import needs as needs
 
 from components import one_row
 from serving.browser import site
@@ -81,12 +81,6 @@ def version(module: tf.Module, folder: Path, rows: tuple, classes: tuple[str, ..
     told = {"operating_point": {"threshold": 0.5}, "settings": {"classes": ",".join(classes)}}
     (extra / "model.json").write_text(json.dumps(told))
     return folder / "1"
-
-
-def needs(*programs: str) -> None:
-    """Skips where none of the programs is on this machine, and fails where that may not be: in continuous integration."""
-    if not any(map(shutil.which, programs)):
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"This machine has no {' or '.join(programs)}.")
 
 
 def needs_litert_js() -> None:

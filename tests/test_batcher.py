@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.batcher import Batcher, Workers
+from serving.batcher import SHORT, Batcher, Workers
 from serving.config import Batching
 from serving.errors import ServingError
 from serving.rows import Rows
@@ -77,6 +78,44 @@ def test_what_arrives_while_a_batch_runs_is_the_next_batch():
 
     run(call, Batching(), work, batches.append)
     assert batches == [1, 5]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "batching", "inside"),
+    [(0.0, Batching(), True), (2 * SHORT, Batching(), False), (0.0, Batching(threads=1), False)],
+    ids=["short", "long", "threads are asked for"],
+)
+def test_what_is_short_runs_in_the_event_loop_and_what_is_long_does_not_hold_it_up(seconds, batching, inside):
+    where = []
+
+    def call(arrays):
+        where.append(threading.current_thread())
+        time.sleep(seconds)
+        return summed(arrays)
+
+    async def work(batcher):
+        for _ in range(12):
+            (answer,) = await batcher.submit(Rows(1, [np.ones((1, 2), np.float32)]), None)
+            assert answer.tolist() == [2.0]
+
+    run(call, batching, work)
+    assert where[0] is not threading.main_thread()  # nobody has timed it yet
+    assert (where[-1] is threading.main_thread()) == inside
+
+
+def test_a_size_that_nobody_has_timed_runs_in_a_thread():
+    where = {}
+
+    def call(arrays):
+        where[len(arrays[0])] = threading.current_thread()
+        return summed(arrays)
+
+    async def work(batcher):
+        for rows in (1, 1, 64, 1):
+            await batcher.submit(Rows(rows, [np.ones((rows, 2), np.float32)]), None)
+
+    run(call, Batching(), work)
+    assert where[1] is threading.main_thread() and where[64] is not threading.main_thread()
 
 
 def test_a_bad_request_fails_alone():

@@ -1,6 +1,7 @@
 """`showcase serve` on what the demo has pushed: REST, gRPC and the check before the push give equal answers."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,25 @@ COMMAND = [sys.executable, "-m", "pipeline.cli", "serve"]
 def test_a_home_with_nothing_pushed_is_one_sentence(tmp_path):
     done = subprocess.run([*COMMAND, "--home", tmp_path], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2 and "Nothing has been pushed under" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_store_that_is_none_is_one_sentence(tmp_path):
+    done = subprocess.run([*COMMAND, "--home", tmp_path, "--store", "nonsense"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and "is 'embedded' or an address like" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("states", "arrived"),
+    [([], True), (["running"], False), (["refused", "running"], False), (["pushed", "running"], True), (["failed"], True)],
+)
+def test_a_first_push_has_arrived_when_its_run_has_ended(tmp_path, states, arrived):
+    from pipeline import runtime, serve, store
+
+    metadata = runtime.local(tmp_path).metadata
+    metadata.parent.mkdir(parents=True, exist_ok=True)
+    for n, state in enumerate(states):
+        store.save(metadata, store.Run(f"run{n}", "fraud", state, "why", "print", {"pid": str(os.getpid())}))
+    assert serve.arrived(tmp_path, "fraud") is arrived and serve.arrived(tmp_path, "image")
 
 
 def test_serve_is_listed_without_importing_tensorflow():

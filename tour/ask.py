@@ -128,12 +128,16 @@ def _head(console: Console, note: Note) -> None:
 def _code(note: Note) -> Iterator[Syntax]:
     """The first lines of the code, in runs of lines that follow each other, with their numbers in the file."""
     text = (ROOT / note.path).read_text()
-    numbers = [number for number, _ in note.source][:CODE_LINES]
-    for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
-        lines = [number for _, number in run]
+    for lines in runs_of_lines(note.source[:CODE_LINES]):
         yield Syntax(
-            text, "python", line_numbers=True, line_range=(lines[0], lines[-1]), theme="ansi_dark", word_wrap=True
+            text, "python", line_numbers=True, line_range=(lines[0][0], lines[-1][0]), theme="ansi_dark", word_wrap=True
         )
+
+
+def runs_of_lines(source: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Numbered lines in runs that follow each other: a docstring that was left out parts them."""
+    for _, run in groupby(enumerate(source), key=lambda pair: pair[1][0] - pair[0]):
+        yield [line for _, line in run]
 
 
 def _proven(note: Note, case: str | None, home: Path, as_json: bool) -> None:

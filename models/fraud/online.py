@@ -1,20 +1,21 @@
 """A purchase at the gateway: what a client sends, what is known of its past, and what is answered."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.fraud.history import LABEL_DELAY_DAYS, LONGEST, PAST, customer_names, merchant_names, moment
+from models.fraud import shared_history
+from models.fraud.history import DAY, LABEL_DELAY_DAYS, LONGEST, PAST, SECOND, customer_names, merchant_names, moment
 from models.fraud.online_history import LATE, OnlineHistory
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Word = Annotated[str, Field(max_length=64)]
 LARGEST_AMOUNT, FARTHEST_KM = 1e6, 25_000.0  # as the curated schema has them
-SECOND = 1_000_000
+JOURNAL = ("transaction_id", "event_time", "customer_id", "merchant_id", "amount")
 
 
 class Purchase(BaseModel):
@@ -43,7 +44,7 @@ class Verdict(BaseModel):
 
 
 class Purchases:
-    """The gateway's view of card fraud; see ``serving.online.Online``.
+    """The gateway's view of card fraud; see ``serving.online.Shareable``.
 
     A purchase may be at most a day ahead of the clock, or, where the history that was loaded lies ahead of the clock
     itself, a window ahead of that: one purchase in the far future would make its customer's whole past forgotten.
@@ -77,19 +78,15 @@ class Purchases:
 
     def features(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Raw features as the training examples have them: times in seconds, the past beside the purchase."""
-        features = {**row, **self.history.features(row)}
-        features["event_time"] = row["event_time"] // SECOND
-        del features["past_length"]
-        return features
+        return _features(row, self.history)
 
     def journal(self, row: Mapping[str, Any]) -> list[Any]:
         """Id, time, customer, merchant and amount."""
-        return [row["transaction_id"], row["event_time"], row["customer_id"], row["merchant_id"], row["amount"]]
+        return [row[name] for name in JOURNAL]
 
     def remember(self, journal: list[Any]) -> None:
         """Adds the purchase to its customer's and merchant's past."""
-        names = ("transaction_id", "event_time", "customer_id", "merchant_id", "amount")
-        self.history.add(dict(zip(names, journal, strict=True)))
+        self.history.add(dict(zip(JOURNAL, journal, strict=True)))
 
     def label(self, told: int | str) -> int:
         """1 for fraud, 0 for none."""
@@ -131,13 +128,50 @@ class Purchases:
         """The history and how far the loaded part of it reaches."""
         return {"seeded": self._seeded, **self.history.state()}
 
+    def snapshot(self) -> Iterator[dict[str, Any]]:
+        """The state at this moment, some customers or merchants at a time."""
+        seeded, parts = self._seeded, self.history.snapshot()
+        return ({"seeded": seeded, **part} for part in parts)
+
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes the history back."""
         self._seeded = state["seeded"]
         self.history.load(state)
 
+    @property
+    def keeps(self) -> float:
+        """The longest window, the delay before merchants are counted, and the day that a purchase may be late."""
+        return (LONGEST + LATE + self.history.delay * DAY) / SECOND
 
-SEEDS = ["transaction_id", "event_time", "customer_id", "merchant_id", "amount", "is_fraud", "label_time"]
+    def names(self, row: Mapping[str, Any]) -> Sequence[str]:
+        """The customer's record and the merchant's."""
+        return shared_history.names(row)
+
+    def recalled(
+        self, row: Mapping[str, Any], records: Sequence[shared_history.Fields]
+    ) -> tuple[dict[str, Any], shared_history.Change]:
+        """Features from a history of these two records alone, by the same module."""
+        history = shared_history.history(row, records, self.history.delay)
+        return _features(row, history), shared_history.change(row, records, history)
+
+    def learned(self, journal: list[Any], label: int, known: int) -> tuple[str, str]:
+        """A known fraud counts for its merchant."""
+        return shared_history.learned(journal[3], journal[1], known, label)
+
+    def records(self) -> tuple[dict[str, Any], Iterator[tuple[str, shared_history.Fields]]]:
+        """How far the loaded history reaches, and a record a customer and a merchant."""
+        nobody = OnlineHistory(self.history.delay).state()
+        return {"seeded": self._seeded, **nobody}, shared_history.records(self.history.state())
+
+
+SEEDS = [*JOURNAL, "is_fraud", "label_time"]
+
+
+def _features(row: Mapping[str, Any], history: OnlineHistory) -> dict[str, Any]:
+    features = {**row, **history.features(row)}
+    features["event_time"] = row["event_time"] // SECOND
+    del features["past_length"]
+    return features
 
 
 def online() -> Purchases:

@@ -4,7 +4,7 @@ import math
 import struct
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -23,11 +23,13 @@ from models.fraud.history import (
     merchant_names,
     moment,
 )
+from models.fraud.snapshot import Snapshot
 
 # A purchase may come this much after a younger one of its customer or merchant and still see its whole past.
 LATE = DAY
 # Forgetting a row costs a shift of the whole list, so it waits until there are this many.
 BATCH = 64
+CUSTOMERS, MERCHANTS = "customers", "merchants"
 CUSTOMER = customer_names()[:-1]
 MERCHANT = merchant_names()
 FORMS = [struct.Struct(f"<{count}f") for count in range(2 + 2 * len(WINDOWS) + PAST)]
@@ -48,6 +50,7 @@ class OnlineHistory:
         self.delay = delay
         self._customers: defaultdict[str, _Customer] = defaultdict(_Customer)
         self._merchants: defaultdict[str, _Merchant] = defaultdict(_Merchant)
+        self._snapshot: Snapshot | None = None
 
     def features(self, transaction: Mapping[str, Any]) -> dict[str, float | int | list[float] | list[str]]:
         """The purchase's features by the names of ``history.py``; floats are rounded to float32, lists hold ``PAST``.
@@ -67,6 +70,8 @@ class OnlineHistory:
     def add(self, transaction: Mapping[str, Any]) -> None:
         """Remembers a purchase with its ``amount``; a repeated call for the same purchase changes nothing."""
         time = moment(transaction["event_time"])
+        self._changes(CUSTOMERS, transaction["customer_id"])
+        self._changes(MERCHANTS, transaction["merchant_id"])
         customer = self._customers[transaction["customer_id"]]
         if customer.add((time, transaction["transaction_id"]), transaction["amount"], transaction["merchant_id"]):
             self._merchants[transaction["merchant_id"]].add(time // DAY, self.delay)
@@ -76,20 +81,30 @@ class OnlineHistory:
     ) -> None:
         """Takes a purchase's label, once, however late; it counts from the day after ``label_time``, never before."""
         if is_fraud:
+            self._changes(MERCHANTS, merchant_id)
             self._merchants[merchant_id].label(moment(event_time) // DAY, moment(label_time) // DAY)
 
     def state(self) -> dict[str, Any]:
         """Everything remembered, as values that JSON keeps exactly."""
         return {
-            "customers": {name: [one.keys, one.purchases] for name, one in self._customers.items()},
-            "merchants": {name: one.state() for name, one in self._merchants.items()},
+            CUSTOMERS: {name: one.state() for name, one in self._customers.items()},
+            MERCHANTS: {name: one.state() for name, one in self._merchants.items()},
         }
+
+    def snapshot(self) -> Iterator[dict[str, Any]]:
+        """What :meth:`state` gives now, in parts for :meth:`load`; between two parts purchases and labels may come."""
+        self._snapshot = Snapshot({CUSTOMERS: self._customers, MERCHANTS: self._merchants})
+        return self._snapshot.parts()
+
+    def _changes(self, kind: str, name: str) -> None:
+        if self._snapshot:
+            self._snapshot.before(kind, name)
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes what :meth:`state` gave, in place of what is remembered of the same customers and merchants."""
-        for name, (keys, purchases) in state["customers"].items():
+        for name, (keys, purchases) in state[CUSTOMERS].items():
             self._customers[name] = _Customer.of(keys, purchases)
-        for name, (counts, frauds) in state["merchants"].items():
+        for name, (counts, frauds) in state[MERCHANTS].items():
             self._merchants[name] = _Merchant.of(counts, frauds)
 
 
@@ -109,6 +124,9 @@ class _Customer:
         for purchase in one.purchases:
             one.totals.append(one.totals[-1] + purchase[2])
         return one
+
+    def state(self) -> list[list]:
+        return [self.keys, self.purchases]
 
     def features(self, key: tuple[int, str]) -> dict[str, Any]:
         time, end = key[0], bisect_left(self.keys, key)

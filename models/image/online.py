@@ -4,7 +4,7 @@ import base64
 import binascii
 import io
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -117,6 +117,10 @@ class Pictures:
 
     def load(self, state: None) -> None:
         """Nothing."""
+
+    def snapshot(self) -> Iterator[None]:
+        """Nothing."""
+        return iter(())
 
 
 def _file(text: str) -> bytes:
