@@ -6,6 +6,7 @@ launcher exports what the chief has learnt.
 
 import argparse
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +34,8 @@ def main(arguments: list[str]) -> int:
 
     os.environ.update(cluster.indexed(os.environ))
     task = Task.here()
+    if told.export:
+        return _exported(told, task.chief)
     if task.cluster and not _free(task.cluster[task.kind][task.index]):
         print(f"{task.kind} {task.index} cannot listen on {task.cluster[task.kind][task.index]}: it is taken.", flush=True)
         return UNBOUND
@@ -48,11 +51,6 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(error, flush=True)
         return WRONG
-    if told.export and task.chief:
-        # In a fresh process: this one's TensorFlow belongs to a cluster whose other members are leaving.
-        alone = {name: value for name, value in os.environ.items() if name not in ("TF_CONFIG", cluster.INDEX)}
-        command = [sys.executable, "-m", "models.worker", str(told.job), "--finish", str(told.export)]
-        return subprocess.run(command, env=alone, check=False).returncode
     return 0
 
 
@@ -63,6 +61,18 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--export", type=Path, help="folder in which the chief leaves the model and its record")
     words.add_argument("--finish", type=Path, help=argparse.SUPPRESS)
     return words
+
+
+def _exported(told: argparse.Namespace, chief: bool) -> int:
+    """Trains in a process of its own, then has the chief export in another: who stays when others leave is aborted."""
+    command = [sys.executable, "-m", "models.worker", str(told.job)]
+    with subprocess.Popen(command) as child:
+        signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        code = child.wait()
+    if code or not chief:
+        return code
+    alone = {name: value for name, value in os.environ.items() if name not in ("TF_CONFIG", "JOB_COMPLETION_INDEX")}
+    return subprocess.run([*command, "--finish", str(told.export)], env=alone, check=False).returncode
 
 
 def _finish(path: Path, folder: Path) -> int:

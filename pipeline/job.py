@@ -18,23 +18,25 @@ from pipeline.options import pairs
 
 
 def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict:
-    """The fields of a :class:`models.training.Job` on the examples and the transform graph of the case's last run.
+    """The fields of a :class:`models.training.Job` on what the case's last run that trained was trained on.
 
     Args:
         changes: Settings by name, as text.
         name: Of the folder for checkpoints, which all machines have to see; the same name goes on where it stopped.
 
     Raises:
-        ValueError: if no run has come as far as the transform graph, or for settings that cannot be.
+        ValueError: if no run has come as far as a trained model, or for settings that cannot be.
     """
+    from models import restore  # with TensorFlow
+
     use_case, metadata = find(case), runtimes.local(home).metadata
     typed = use_case.configured(changes)
     for run in reversed(store.runs(metadata, case)):
         made = {key: one.uri for outputs in store.outputs(metadata, run.id).values() for key, one in outputs.items()}
-        if {"examples", "transform_graph"} <= set(made):
+        if {"examples", "transform_graph", "model_run"} <= set(made):
             break
     else:
-        raise ValueError(f"No run of {case} under {home} has examples and a transform graph; `showcase run {case}` makes them.")
+        raise ValueError(f"No run of {case} under {home} has trained a model; `showcase run {case}` does.")
     known = json.loads(run.facts["settings"])
     settings = {**known["data"], **known["training"]}
     settings |= {name: typed["training"][name] for name in changes if name in typed["training"]}
@@ -44,7 +46,7 @@ def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict
     folder = home.resolve() / case / "training" / name
     return {
         "case": case, "settings": settings, "examples": made["examples"], "transform": made["transform_graph"],
-        "folder": str(folder), "pretrained": made.get("embedding", ""),
+        "folder": str(folder), "pretrained": restore.pretrained(Path(made["model_run"])),
     }  # fmt: skip
 
 
