@@ -37,7 +37,8 @@ class Past:
             held.put_artifacts([artifact])
 
     def run(self, state: str, decision: str, number: int = 1) -> None:
-        store.save(self.runtime.metadata, store.Run(f"fraud-{number}", "fraud", state, "", "f", {"decision": decision}))
+        facts = {"decision": decision, "pid": "0"}  # which no process has
+        store.save(self.runtime.metadata, store.Run(f"fraud-{number}", "fraud", state, "", "f", facts))
 
 
 @pytest.fixture

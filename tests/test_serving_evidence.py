@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.savedmodel import SavedModel
+from serving.server.savedmodel import SavedModel
 from tour.evidence import serving
 
 WEIGHTS = np.random.default_rng(3).normal(size=(16, 4)).astype(np.float32)

@@ -187,10 +187,10 @@ def test_the_graph_has_a_tuner_only_where_it_is_asked_for() -> None:
 
 def test_what_a_person_has_set_is_not_tuned() -> None:
     request = session.Request(CASES["image"], changes={"learning_rate": "0.1", "epochs": "1"}, tune=True)
-    assert set(session._space(request)) == set(CASES["image"].space) - {"learning_rate"}
+    assert set(session.space(request)) == set(CASES["image"].space) - {"learning_rate"}
     everything = session.Request(CASES["image"], changes=dict.fromkeys(CASES["image"].space, "1"), tune=True)
     with pytest.raises(ValueError, match="nothing to tune"):
-        session._space(everything)
+        session.space(everything)
 
 
 @pytest.mark.slow
