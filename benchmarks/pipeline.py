@@ -3,7 +3,7 @@
     python -m benchmarks.pipeline [--rows 20000 200000 1000000] [--days 120] [--out benchmarks/results/pipeline.json]
 
 For each size the data is generated once; then ``showcase run fraud`` goes from nothing, the same command goes again and
-finds itself done, and ``benchmarks/bare.py`` does the work on the same data. Three times are compared:
+finds itself done, and ``benchmarks/bare`` does the work on the same data. Three times are compared:
 
 - wall: the whole process, from start to exit;
 - work: without imports, start and end: for the pipeline from the first stage's start to the last one's end, for the
@@ -122,10 +122,10 @@ def pipeline_run(data: Path, home: Path, console: Console, title: str) -> dict[s
 
 
 def bare_run(data: Path, out: Path, console: Console) -> dict[str, Any]:
-    """``benchmarks/bare.py`` as a process: its times and its steps."""
+    """``benchmarks/bare`` as a process: its times and its steps."""
     console.print("the bare script")
     told = ["--data", data, "--out", out, "--min-pr-auc", LEAST_PR_AUC]
-    spent, text = timed(["benchmarks/bare.py", *told], out.with_suffix(".json"), quiet=True)
+    spent, text = timed(["-m", "benchmarks.bare", *told], out.with_suffix(".json"), quiet=True)
     said = json.loads(text)
     imports = said["seconds"].pop("imports")
     steps = {

@@ -1,7 +1,10 @@
-"""Programs that tests start and that not every machine has."""
+"""Programs that tests start, kill, and that not every machine has."""
 
 import os
 import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -12,3 +15,16 @@ def needs(*programs: str) -> str:
     if not found:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"This machine has no {' or '.join(programs)}.")
     return found
+
+
+def told_before_kill_9(command: Sequence[str | Path], root: Path, enough: Callable[[list[str]], bool]) -> list[str]:
+    """The words that a program has printed, in whole lines, once they are enough and it was killed."""
+    process, told = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root), []
+    try:
+        while not enough(told):
+            told += process.stdout.readline().split()
+            assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    return told + process.stdout.read().rpartition("\n")[0].split()

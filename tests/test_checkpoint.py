@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from conftest import ROOT
 from gateway_case import Simple, made, opened, post, run, score
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import told_before_kill_9
 
 from models.fraud import snapshot
 from models.fraud.online import Purchases
@@ -112,15 +112,7 @@ asyncio.run(work())
 def test_after_kill_9_only_the_tail_is_replayed_and_nothing_acknowledged_is_missing(tmp_path: Path) -> None:
     folder = tmp_path / "fraud" / "online"
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['tests', '.']{SCRIPT}", str(tmp_path)]
-    process, acknowledged = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT), []
-    try:
-        while len(acknowledged) < 80 or not (folder / checkpoint.FILE).exists():
-            acknowledged += process.stdout.readline().split()
-            assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
-    acknowledged += process.stdout.read().rpartition("\n")[0].split()
+    acknowledged = told_before_kill_9(command, ROOT, lambda told: len(told) >= 80 and (folder / checkpoint.FILE).exists())
     log = [orjson.loads(last(record)) for _, record in read(folder / PREDICTIONS)]
     assert {row[0] for row in log} >= set(acknowledged)
     store = OnlineStore(Purchases(), folder)

@@ -1,13 +1,13 @@
 """What a gateway says while the Redis with its history is gone, slow, empty or damaged, and that it comes back by itself."""
 
 import asyncio
-import subprocess
 import sys
 
 import orjson
 import pytest
 from conftest import ROOT
 from gateway_case import PICTURE, PURCHASE, post, run, score
+from programs import told_before_kill_9
 from redis_server import Server
 from shared_case import QUICK, shared
 
@@ -169,15 +169,7 @@ asyncio.run(work())
 
 def test_after_kill_9_of_a_gateway_another_knows_all_that_was_acknowledged(tmp_path, server: Server) -> None:
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['tests', '.']{SCRIPT}", tmp_path / "a", server.url]
-    process, acknowledged = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT), []
-    try:
-        while len(acknowledged) < 80:
-            acknowledged += process.stdout.readline().split()
-            assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
-    acknowledged += process.stdout.read().rpartition("\n")[0].split()
+    acknowledged = told_before_kill_9(command, ROOT, lambda told: len(told) >= 80)
 
     async def work() -> int:
         async with shared(tmp_path / "b", server.url) as other:

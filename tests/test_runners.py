@@ -66,9 +66,7 @@ def equal(one: Path, other: Path, runs: tuple[str, str]) -> None:
     left, right = transformed(one, runs[0]), transformed(other, runs[1])
     assert set(left) == set(right)
     for name, values in left.items():
-        # Covariances are summed in float32 in another order, which turns the principal axes a little.
-        most = 1e-3 if name == "pca" else 1e-4
-        np.testing.assert_allclose(right[name], values, rtol=1e-4, atol=most, err_msg=name)
+        np.testing.assert_allclose(right[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.slow

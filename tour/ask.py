@@ -55,10 +55,10 @@ def evidence(note: Note, case: str | None, home: Path) -> tuple[str, list[Any], 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for logger in ("absl", "tensorflow"):
         logging.getLogger(logger).setLevel(logging.ERROR)
-    contexts = list(_contexts(case, home))
+    asked = list(contexts(case, home))
     module, _, name = note.evidence.rpartition(".")
     function = getattr(import_module(module), name)
-    for context in contexts:
+    for context in asked:
         started = time.perf_counter()
         results = function(context)
         seconds = time.perf_counter() - started
@@ -67,8 +67,12 @@ def evidence(note: Note, case: str | None, home: Path) -> tuple[str, list[Any], 
     return context.case.name, results, seconds
 
 
-def _contexts(case: str | None, home: Path) -> Iterator[Any]:
-    """The case asked for, or all that have a pushed run."""
+def contexts(case: str | None, home: Path) -> Iterator[Any]:
+    """The last pushed run of the case asked for, or of all that have one.
+
+    Raises:
+        ValueError: if there is none.
+    """
     from models.catalog import CASES
     from tour.evidence.context import Context
 

@@ -12,7 +12,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from models.catalog import CASES
 from tour import ask, notes
 from tour.notes import Note
 
@@ -27,6 +26,7 @@ def bundle(out: Path, case: str | None, home: Path, as_json: bool) -> list[str]:
     """
     from pipeline.session import stderr_to
 
+    runs = {context.case.name: context.run.id for context in ask.contexts(case, home)}
     _folder(out)
     found = notes.read()
     order = [found[id_] for id_ in notes.questions() if id_ in found]
@@ -34,7 +34,7 @@ def bundle(out: Path, case: str | None, home: Path, as_json: bool) -> list[str]:
     with stderr_to(Path(os.devnull)):
         shown = order if as_json else track(order, "Evidence", console=Console())
         answered = [computed(note, case, home) for note in shown]
-    told = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "runs": runs(home), "questions": answered}
+    told = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "runs": runs, "questions": answered}
     (out / "evidence.json").write_text(json.dumps(told, indent=1, default=str))
     for name, content in figures(answered):
         (out / "figures" / name).write_bytes(content)
@@ -53,8 +53,6 @@ def computed(note: Note, case: str | None, home: Path) -> dict[str, Any]:
     plain |= {"question": note.question.text, "follow_ups": note.question.follow_ups}
     try:
         name, results, seconds = ask.evidence(note, case, home)
-    except ValueError:
-        raise  # nothing has been pushed, which is true of all
     except Exception as error:  # one that fails must not take the others with it
         return plain | {"error": f"{type(error).__name__}: {error}", "results": []}
     shown = [render.to_json(one) | {"svg": svg(one)} for one in results]
@@ -82,13 +80,6 @@ def page(told: Mapping[str, Any]) -> str:
     environment.filters["code"] = lambda one: Markup(highlight(one))
     environment.filters["drawing"] = Markup  # by matplotlib, which escapes the names in it
     return environment.get_template("bundle.html").render(**told, styles=Markup(styles))
-
-
-def runs(home: Path) -> dict[str, str]:
-    """Id of the last pushed run by case."""
-    from tour.evidence.context import Context
-
-    return {case: Context.of(home, case).run.id for case in CASES if Context.has(home, case)}
 
 
 def _highlighter() -> tuple[Callable[[Mapping[str, Any]], str], str]:

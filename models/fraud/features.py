@@ -161,10 +161,11 @@ def _pca(raw: tf.Tensor, numeric: tf.Tensor) -> tf.Tensor:
     Evidence: tour.evidence.transform.components
     Proof: tests/test_evidence.py::test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split
     """
-    covariance = tft.covariance(raw, dtype=tf.float32, name="covariance")
+    # A difference of large sums: in float32 its last digits would follow from the order in which Beam adds them up.
+    covariance = tft.covariance(tf.cast(raw, tf.float64), dtype=tf.float64, name="covariance")
     deviation = tf.maximum(tf.sqrt(tf.linalg.diag_part(covariance)), 1e-6)
     _, vectors = tf.linalg.eigh(covariance / (deviation[:, None] * deviation[None, :]))
-    return tf.matmul(numeric, tf.reverse(vectors, axis=[1])[:, :COMPONENTS])
+    return tf.matmul(numeric, tf.cast(tf.reverse(vectors, axis=[1])[:, :COMPONENTS], tf.float32))
 
 
 def _codes(inputs: Tensors) -> tf.Tensor:

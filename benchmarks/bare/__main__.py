@@ -1,0 +1,89 @@
+"""All steps in a row; prints a JSON of what they took."""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from benchmarks.bare.clock import Clock, age, peak_mb
+from benchmarks.bare.columns import LABEL
+from benchmarks.bare.export import REQUESTS, check_session, export, push, serialized
+from benchmarks.bare.lite import CHECKED, lite
+from benchmarks.bare.preparation import Preparation
+from benchmarks.bare.purchases import read, split, with_history
+from benchmarks.bare.schema import check_schema, describe
+from benchmarks.bare.training import BASELINES, baseline, evaluate, fit, predict
+from models.fraud import model as network
+from models.fraud.case import CASE
+
+
+def main() -> None:
+    """Does all steps and prints a JSON of what they took."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bare")
+    parser.add_argument("--data", type=Path, required=True, help="Folder of span-NNN folders with Parquet files.")
+    parser.add_argument("--out", type=Path, help="Folder for the model and its versions; a temporary one by default.")
+    parser.add_argument(
+        "--min-pr-auc", type=float, default=CASE.settings["gates"]["min_pr_auc"], help="Least to be pushed."
+    )
+    told = parser.parse_args()
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            report = everything(told.data, told.out or Path(scratch), told.min_pr_auc, clock)
+        except (ValueError, OSError, pl.exceptions.PolarsError) as error:
+            sys.exit(f"error: {str(error).splitlines()[0]}")
+        except KeyboardInterrupt:
+            sys.exit(130)
+    report |= {"seconds": clock.seconds, "rows": clock.rows, "total": age(), "peak_mb": peak_mb()}
+    print(json.dumps(report, indent=1))
+
+
+def everything(data: Path, out: Path, least: float, clock: Clock) -> dict[str, Any]:
+    """From spans to a version folder, if PR-AUC is ``least`` or more; returns what came of it.
+
+    Raises:
+        ValueError: naming the gate and what it refused.
+    """
+    settings = {name: value for group in CASE.settings.values() for name, value in group.items()}
+    with clock.step("read"):
+        raw = read(data, settings["label_delay_days"])
+    clock.rows["read"] = raw.height
+    with clock.step("history", raw.height):
+        splits = split(with_history(raw, settings["label_delay_days"]), settings)
+    sizes = {name: frame.height for name, frame in splits.items()}
+    with clock.step("statistics", sum(sizes.values())):
+        check_schema({name: describe(frame) for name, frame in splits.items()})
+    with clock.step("transform", sizes["train"]):
+        preparation = Preparation(splits["train"], raw["merchant_id"].unique().sort().to_list())
+        features = {name: preparation.arrays(frame) for name, frame in splits.items()}
+    with clock.step("train"):
+        model, epochs = fit(settings, features["train"], features["valid"])
+        valid = features["valid"]
+        point = network.operating_point(settings, valid[LABEL], predict(model, valid))
+    clock.rows["train"] = sizes["train"] * epochs
+    with clock.step("baselines", sizes["train"]):
+        baselines = {name: baseline(make, features) for name, make in BASELINES.items()}
+    with clock.step("evaluate", sizes["eval"]):
+        metrics = evaluate(model, point, settings, splits["eval"], features["eval"])
+    with clock.step("export", sizes["eval"]):
+        export(out / "model", model, preparation, point, settings)
+    with clock.step("lite", min(CHECKED, sizes["eval"])):
+        variants = lite(out / "model", {name: values[:CHECKED] for name, values in features["eval"].items()}, settings)
+    with clock.step("check", REQUESTS):
+        names = raw["merchant_id"].unique().sort().to_list()
+        check_session(out / "model", serialized(splits["eval"].head(REQUESTS), names), features["eval"])
+    pr_auc = metrics["overall"]["pr_auc"]
+    with clock.step("push"):
+        version = push(out / "model", out / "versions") if pr_auc >= least else None
+    return {
+        "splits": sizes, "epochs": epochs, "pr_auc": pr_auc, "metrics": metrics,
+        "baselines": baselines, "lite": variants, "version": version and version.name,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

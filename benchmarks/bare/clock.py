@@ -1,0 +1,36 @@
+"""How long each step takes."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Clock:
+    """Seconds and rows of each step; a step is named on standard error as it ends."""
+
+    def __init__(self) -> None:
+        self.seconds = {"imports": age()}
+        self.rows: dict[str, int] = {}
+
+    @contextmanager
+    def step(self, name: str, rows: int = 0) -> Iterator[None]:
+        """Times what is inside."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name], self.rows[name] = time.perf_counter() - started, rows
+        print(f"{name:17} done     {self.seconds[name]:6.1f} s", file=sys.stderr, flush=True)
+
+
+def age() -> float:
+    """Seconds since this process began, its imports included."""
+    began = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process, in MiB."""
+    line = next(one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
