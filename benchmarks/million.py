@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -18,12 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from benchmarks.runs import ROOT, write
 from models.catalog import find
 from serving import http, rollout
 from serving.gateway.log_files import read
@@ -143,7 +142,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "million.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/million.json")
     asked = parser.parse_args()
     source = asked.home / CASE / "versions" / "1"
     with tempfile.TemporaryDirectory(prefix="million-") as name:
@@ -159,13 +158,7 @@ def main() -> int:
             server.send_signal(signal.SIGTERM)
             server.wait(60)
         found |= {"log": lost(home, found.pop("answered"))}
-    machine = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-    asked.out.parent.mkdir(exist_ok=True)
-    asked.out.write_text(json.dumps({"machine": machine, **found}, indent=1) + "\n")
+    write(asked.out, **found)
     print(json.dumps(found, indent=1))
     bad = (
         found["failed"]
