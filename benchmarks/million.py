@@ -144,6 +144,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/million.json")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended, too
     source = asked.home / CASE / "versions" / "1"
     with tempfile.TemporaryDirectory(prefix="million-") as name:
         home = Path(name)

@@ -52,6 +52,7 @@ class Target:
 def main() -> None:
     """Measures all, prints the tables and writes the JSON."""
     told = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended, too
     with home_of(told.home, ("fraud", "image")) as home, ExitStack() as stack:
         targets = list(_targets(home, stack)) + [_also(one) for one in told.also]
         for target in targets:
