@@ -25,6 +25,10 @@ class FailedError(OSError):
     """A stage of the monitoring pipeline did not end well."""
 
 
+class NothingServedError(ValueError):
+    """No version has been pushed that could be watched."""
+
+
 def once(case: UseCase, policy: Policy, runtime: Runtime, report: Report) -> tuple[decisions.Decided | None, store.Run | None]:
     """Looks at windows that are new, decides, and trains if that was decided; goes on where a killed one has stopped.
 
@@ -34,7 +38,7 @@ def once(case: UseCase, policy: Policy, runtime: Runtime, report: Report) -> tup
     Raises:
         BusyError: if another monitor or run of the case is under way in this home.
         FailedError: naming the stage that failed.
-        ValueError: if nothing has been pushed.
+        NothingServedError: if nothing has been pushed.
     """
     with store.alone(Path(runtime.root, case.name, "monitor.lock"), f"monitor of {case.name}"):
         base = served(case, runtime)
@@ -52,14 +56,14 @@ def served(case: UseCase, runtime: Runtime) -> store.Run:
     """The run that pushed what is served.
 
     Raises:
-        ValueError: if there is none.
+        NothingServedError: if there is none.
     """
     pushed = [run for run in store.runs(runtime.metadata, case.name) if run.state == "pushed"]
     folder = Path(runtime.versions(case.name))
     stable = rollout.stable(folder, rollout.read(folder))
     mine = [run for run in pushed if run.facts.get("version") == str(stable)]
     if not mine:
-        raise ValueError(f"Nothing of {case.name} is pushed under {runtime.root}; `showcase run {case.name}` does it.")
+        raise NothingServedError(f"Nothing of {case.name} is pushed under {runtime.root}; `showcase run {case.name}` does it.")
     return mine[-1]
 
 

@@ -70,13 +70,16 @@ def monitor(
     policy: Annotated[
         list[str] | None, typer.Option("--policy", help="NAME=VALUE of the case's policy; can be repeated.")
     ] = None,
+    host: Annotated[str, typer.Option(help="Where --port listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="For /healthz and /metrics while it watches; -1 for none.")] = -1,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Judges new windows of served rows, decides, and trains again if the policy says so."""
     from pipeline import watching
 
-    raise typer.Exit(watching.watch(case, home, pairs(policy or [], "--policy"), watch, every, as_json))
+    listen = (host, port) if watch and port >= 0 else None
+    raise typer.Exit(watching.watch(case, home, pairs(policy or [], "--policy"), watch, every, as_json, listen))
 
 
 @app.command()

@@ -15,10 +15,13 @@ from models.policy import Policy
 from models.use_case import UseCase
 from pipeline import decisions, monitor, store
 from pipeline import runtime as runtimes
+from pipeline.heartbeat import Heartbeat
+from pipeline.progress import Progress
 from pipeline.watch import Watch
 
 
-def watch(case: str, home: Path, changes: Mapping[str, str], forever: bool, every: float, as_json: bool) -> int:
+def watch(case: str, home: Path, changes: Mapping[str, str], forever: bool, every: float, as_json: bool,
+          listen: tuple[str, int] | None = None) -> int:  # fmt: skip
     """Looks once, or again and again; returns 1 if a retraining was due and did not end in a push.
 
     Args:
@@ -28,9 +31,10 @@ def watch(case: str, home: Path, changes: Mapping[str, str], forever: bool, ever
         forever: Until it is interrupted.
         every: Seconds between two looks.
         as_json: A line of JSON a look at which something was found, in place of sentences.
+        listen: Host and port for probes and metrics, if they are wanted.
 
     Raises:
-        ValueError: for a case without a policy, or nothing to watch.
+        ValueError: for a case without a policy, nothing to watch, or a port that is taken.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     use_case = find(case)
@@ -39,20 +43,37 @@ def watch(case: str, home: Path, changes: Mapping[str, str], forever: bool, ever
     policy = use_case.policy.changed(changes)
     # A descriptor of its own: while stages run, standard error belongs to the log.
     console = Console(file=os.fdopen(os.dup(2), "w")) if as_json else Console()
-    code = _once(use_case, policy, home, console, as_json, forever)
-    while forever:
-        time.sleep(every)
+    heart = Heartbeat(case)
+    if listen:
+        heart.serve(*listen)
+    code = said = None
+    while True:
         try:
-            code = _once(use_case, policy, home, console, as_json, forever)
-        except (store.BusyError, monitor.FailedError) as error:
-            console.print(f"[yellow]{error}[/yellow]", highlight=False, soft_wrap=True)
-    return code
+            code, said = _once(use_case, policy, home, console, as_json, forever, heart), None
+        except (store.BusyError, monitor.FailedError, monitor.NothingServedError) as error:
+            if not forever:
+                raise
+            if said != str(error):  # once, however long it lasts
+                said = str(error)
+                console.print(f"[yellow]{said}[/yellow]", highlight=False, soft_wrap=True)
+            heart.beat()
+        if not forever:
+            return code
+        time.sleep(every)
 
 
-def _once(case: UseCase, policy: Policy, home: Path, console: Console, as_json: bool, quiet: bool) -> int:
+def _once(
+    case: UseCase, policy: Policy, home: Path, console: Console, as_json: bool, quiet: bool, heart: Heartbeat
+) -> int:  # fmt: skip
     runtime = runtimes.local(home)
     with Watch(console) as stages:
-        decided, run = monitor.once(case, policy, runtime, stages.report)
+
+        def report(progress: Mapping[str, Progress]) -> None:
+            heart.beat()
+            stages.report(progress)
+
+        decided, run = monitor.once(case, policy, runtime, report)
+    heart.looked(decided.record["action"] if decided else "", run.state if run else "")
     if as_json and (decided or run or not quiet):
         print(json.dumps(_plain(decided, run)), flush=True)
     elif decided or run:

@@ -22,6 +22,8 @@ from conftest import ROOT
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from manifests import Document, containers, rendered, words
 
+from models.catalog import CASES
+
 PROGRAMS = {
     "showcase": [sys.executable, "-m", "pipeline.cli"],
     # TensorFlow Serving's binary is in an image only: our own server takes the same words.
@@ -128,6 +130,17 @@ def test_the_model_server_and_the_gateway_answer_every_probe_and_score(volume: P
             for port, path in ((gate, "/metrics"), (rest, "/monitoring/prometheus/metrics")):
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as said:
                     assert b"fraud" in said.read()
+
+
+@pytest.mark.parametrize("case", [case for case, one in CASES.items() if one.policy])
+def test_the_monitor_of_every_case_answers_its_probes_also_before_anything_is_pushed(case: str, tmp_path: Path) -> None:
+    one, (port,) = container("base", f"monitor-{case}"), free(1)
+    places = {"/showcase": tmp_path / "empty", "8080": port, "0.0.0.0": "127.0.0.1"}
+    with started(here(words(one), places), tmp_path / "log") as child:
+        until(one, {"http": port}, child, tmp_path / "log")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as said:
+            assert b"showcase_monitor" in said.read()
+    assert f"Nothing of {case} is pushed" in " ".join((tmp_path / "log").read_text().split())
 
 
 def test_the_annotations_name_where_metrics_are(config: Path) -> None:

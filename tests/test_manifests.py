@@ -126,7 +126,8 @@ def test_everything_is_denied_and_each_conversation_has_both_its_ends() -> None:
 
     assert {("model-server", 8500), ("metadata", 8080)} == side("gateway", "egress", "to")
     assert ("gateway", 8500) in side("model-server", "ingress", "from")
-    assert ("gateway", 8080) in side("metadata", "ingress", "from")
+    assert {("gateway", 8080), ("monitor", 8080)} <= side("metadata", "ingress", "from")
+    assert {("metadata", 8080)} == side("monitor", "egress", "to")
 
 
 def test_secrets_are_referred_to_and_no_object_holds_one() -> None:
@@ -143,7 +144,7 @@ def test_secrets_are_referred_to_and_no_object_holds_one() -> None:
 
 def served(documents: list[Document]) -> Document:
     """The model server's container."""
-    (deployment,) = [one for one in documents if one["kind"] == "Deployment"]
+    (deployment,) = [one for one in documents if one["kind"] == "Deployment" and one["metadata"]["name"] == "model-server"]
     return deployment["spec"]["template"]["spec"]["containers"][0]
 
 
