@@ -1,0 +1,75 @@
+"""The tour as a web application: server-rendered pages over one home, with nothing from outside.
+
+A page is a module here with a ``router``. Its functions find what they share in ``request.app.state``:
+
+- ``home``: folder of all state; ``token``: what a change has to show, empty where none is needed;
+- ``gateway()``: HOST:PORT of the gateway that serves this home now, empty where nothing is served;
+- ``watch``: what is known of the home, see :mod:`tour.web.watch`; ``prover``: computes evidence, see
+  :mod:`tour.web.prover`; ``page(request, "stage.html", active="Stages", ...)``: a template rendered as an answer.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from pipeline import rollouts
+from tour.web import presenter, question, rendering, system
+from tour.web.guard import Guard
+
+HERE = Path(__file__).parent
+
+
+def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...] = ()) -> FastAPI:
+    """The application.
+
+    Args:
+        home: Folder of all state.
+        gateway: HOST:PORT of a gateway; empty for the one that serves the home, whenever there is one.
+        token: What a request that changes something has to show; empty for none.
+        hosts: Names, beside localhost, under which a browser may ask for the pages.
+    """
+    app = FastAPI(title="Showcase tour", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
+    app.state.home, app.state.token = home, token
+    app.state.gateway = (lambda: gateway) if gateway else partial(_gateway, home)
+    routers = _pages()
+    app.state.page = rendering.pages(NAV if find_spec("tour.web.breakit") else NAV[:4] + NAV[5:])
+    for module in routers:
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.add_middleware(Guard, token=token, hosts=hosts)
+    return app
+
+
+NAV = (
+    ("System", "/"),
+    ("Stages", "/stages"),
+    ("Questions", "/questions"),
+    ("Try it", "/try"),
+    ("Break it live", "/break"),
+    ("Presenter", "/presenter"),
+    ("Lineage", "/lineage"),
+)
+
+
+def _pages() -> list[ModuleType]:
+    from importlib import import_module
+
+    names = [name for name in ("stage", "lineage", "tryit", "breakit") if find_spec(f"tour.web.{name}")]
+    return [system, question, presenter, *(import_module(f"tour.web.{name}") for name in names)]
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+def _gateway(home: Path) -> str:
+    """Where the gateway of this home listens; empty if none does."""
+    told = rollouts.running(home)
+    return f"{told['host']}:{told['gateway']}" if told and told["gateway"] else ""

@@ -1,0 +1,43 @@
+"""Templates, and how values become HTML: all that comes from data is escaped."""
+
+import base64
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+HERE = Path(__file__).parent
+
+
+def environment(nav: Sequence[tuple[str, str]]) -> Environment:
+    """The templates of the tour, and of what it shares with the bundle of evidence."""
+    made = Environment(
+        loader=FileSystemLoader([HERE / "templates", HERE.parent]), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )  # fmt: skip
+    made.globals["nav"] = nav
+    made.filters["drawing"] = drawing
+    return made
+
+
+def pages(nav: Sequence[tuple[str, str]]) -> Callable[..., HTMLResponse]:
+    """A function that renders a template as an answer: ``page(request, name, active=..., **values)``."""
+    templates = environment(nav)
+
+    def page(request: Request, name: str, active: str = "", status: int = 200, **values: Any) -> HTMLResponse:
+        text = templates.get_template(name).render(request=request, active=active, **values)
+        return HTMLResponse(text, status)
+
+    page.templates = templates
+    return page
+
+
+def drawing(svg: str) -> Markup:
+    """An SVG as a picture: its own styles hold inside it, and the page's policy allows none in the page."""
+    return Markup('<img class="drawing" alt="" src="data:image/svg+xml;base64,{}">').format(
+        base64.b64encode(svg.encode()).decode()
+    )
