@@ -10,6 +10,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tour import highlight
+
 HERE = Path(__file__).parent
 
 
@@ -21,6 +23,7 @@ def environment(nav: Sequence[tuple[str, str]]) -> Environment:
     )  # fmt: skip
     made.globals["nav"] = nav
     made.filters["drawing"] = drawing
+    made.filters["code"] = highlight.code
     return made
 
 
