@@ -21,6 +21,7 @@ from fastapi.staticfiles import StaticFiles
 from pipeline import rollouts
 from tour.web import presenter, question, rendering, system
 from tour.web.guard import Guard
+from tour.web.watch import Watch
 
 HERE = Path(__file__).parent
 
@@ -37,6 +38,7 @@ def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...
     app = FastAPI(title="Showcase tour", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
     app.state.home, app.state.token = home, token
     app.state.gateway = (lambda: gateway) if gateway else partial(_gateway, home)
+    app.state.watch = Watch(home, app.state.gateway)
     routers = _pages()
     app.state.page = rendering.pages(NAV if find_spec("tour.web.breakit") else NAV[:4] + NAV[5:])
     for module in routers:
@@ -66,7 +68,10 @@ def _pages() -> list[ModuleType]:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await app.state.watch.look()  # so that the first page need not wait
+    app.state.watch.start()
     yield
+    await app.state.watch.close()
 
 
 def _gateway(home: Path) -> str:
