@@ -101,5 +101,5 @@ def _bend(start: tuple[int, float], end: tuple[int, float]) -> str:
     """A path from a column to the next: through the gap between them, then straight on to the next gap."""
     x, y = start[0] * ACROSS + WIDE + 2, start[1] * DOWN + HIGH / 2 + 2
     to, down = end[0] * ACROSS + 2, end[1] * DOWN + HIGH / 2 + 2
-    middle = (x + to) / 2
-    return f"M{x - WIDE / 2:.0f} {y:.0f}H{x}C{middle:.0f} {y:.0f} {middle:.0f} {down:.0f} {to:.0f} {down:.0f}H{to + WIDE / 2:.0f}"
+    middle, half = (x + to) / 2, WIDE / 2
+    return f"M{x - half:.0f} {y:.0f}H{x}C{middle:.0f} {y:.0f} {middle:.0f} {down:.0f} {to} {down:.0f}H{to + half:.0f}"

@@ -35,3 +35,72 @@ for (const place of document.querySelectorAll("[data-events]")) {
   });
   addEventListener("pagehide", () => source.close());
 }
+
+// Evidence: a form that stays on the page, and the stream that tells how far it is.
+const follow = (url) => {
+  const source = new EventSource(url);
+  source.addEventListener("parts", (event) => { for (const [id, html] of Object.entries(JSON.parse(event.data))) replace(id, html); });
+  source.addEventListener("end", () => source.close());
+  source.onerror = () => source.close();
+  addEventListener("pagehide", () => source.close());
+};
+for (const place of document.querySelectorAll("[data-job]")) follow(place.dataset.job);
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (form.dataset.quiet === undefined) return;
+  event.preventDefault();
+  for (const button of form.querySelectorAll("button")) button.disabled = true;
+  const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), redirect: "manual", headers: { accept: "application/json" } })
+    .catch(() => null);
+  if (answer && (answer.ok || answer.type === "opaqueredirect")) {
+    if (form.dataset.quiet) follow(form.dataset.quiet);
+    return;
+  }
+  const said = document.createElement("p");
+  said.className = "notice bad"; said.setAttribute("role", "alert");
+  said.textContent = answer ? await answer.text().then((text) => { try { return JSON.parse(text).error; } catch { return text; } }) : "The tour does not answer.";
+  form.querySelector(".notice")?.remove(); form.append(said);
+  for (const button of form.querySelectorAll("button")) button.disabled = false;
+});
+
+// Search: the list follows what is typed; the button asks the server, which ranks.
+const typed = byId("q"), listed = byId("questions");
+if (typed && listed) typed.addEventListener("input", () => {
+  const words = typed.value.toLowerCase().split(/\s+/).filter(Boolean);
+  let count = 0;
+  for (const one of listed.children) { one.hidden = !words.every((word) => one.dataset.words.includes(word)); count += !one.hidden; }
+  byId("found").textContent = `${count} ${count === 1 ? "question" : "questions"}`;
+});
+
+// Keys are for pages, not for fields and not with a modifier.
+const keys = (handlers) => addEventListener("keydown", (event) => {
+  const busy = event.target.closest("input, textarea, select, button, a, summary");
+  if (event.ctrlKey || event.metaKey || event.altKey || (busy && (event.key === " " || event.key === "Enter" || busy.matches("input, textarea, select")))) return;
+  if (handlers[event.key]) { event.preventDefault(); handlers[event.key](); }
+});
+
+// Rehearsal: those not known come three times as often; the score lies in this browser.
+const card = byId("card");
+if (card) {
+  const ids = card.dataset.ids.split(" ");
+  let marks = kept("tour-marks", {}), now = "";
+  const paint = () => {
+    const known = ids.filter((id) => marks[id] === 1).length, drawn = ids.filter((id) => id in marks).length;
+    byId("score").textContent = `${known} known of ${drawn} drawn, ${ids.length} in all`;
+    for (const one of byId("marks").children) one.className = marks[one.dataset.id] === 1 ? "knew" : one.dataset.id in marks ? "missed" : "";
+  };
+  const draw = async () => {
+    const bag = ids.filter((id) => id !== now).flatMap((id) => Array(marks[id] === 1 ? 1 : 3).fill(id));
+    now = bag[Math.floor(Math.random() * bag.length)];
+    const answer = await fetch(`/questions/${now}/card`).catch(() => null);
+    if (answer?.ok) card.innerHTML = await answer.text(); else card.textContent = "The tour does not answer.";
+  };
+  const mark = (value) => { marks[now] = value; keep("tour-marks", marks); paint(); draw(); };
+  const show = () => { const answer = byId("answer"); if (answer) answer.open = !answer.open; };
+  byId("show").onclick = show;
+  byId("knew").onclick = () => mark(1);
+  byId("missed").onclick = () => mark(0);
+  byId("forget").onclick = () => { marks = {}; keep("tour-marks", marks); paint(); };
+  keys({ " ": show, k: () => mark(1), n: () => mark(0) });
+  paint(); draw();
+}
