@@ -18,7 +18,6 @@ from types import ModuleType
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-
 from starlette.exceptions import HTTPException
 
 from pipeline import rollouts

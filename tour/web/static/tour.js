@@ -104,3 +104,37 @@ if (card) {
   keys({ " ": show, k: () => mark(1), n: () => mark(0) });
   paint(); draw();
 }
+
+// Presenter: the clock goes on over a reload, since it is kept as moments and not as ticks.
+const clock = byId("clock");
+if (clock) {
+  const steps = [...byId("route").children], total = Number(clock.dataset.total);
+  const fresh = { step: 0, since: 0, spent: 0 };
+  let state = kept("tour-presenter", fresh);
+  if (!(state.step < steps.length)) state = fresh;
+  const spent = () => state.spent + (state.since ? (Date.now() - state.since) / 1000 : 0);
+  const words = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+  const paint = () => {
+    const now = spent(), left = Number(steps[state.step].dataset.begins) + Number(steps[state.step].dataset.seconds) - now;
+    byId("spent").textContent = words(now);
+    byId("gone").setAttribute("width", Math.min(now, total));
+    clock.classList.toggle("late", left < 0);
+    byId("pace").textContent = !state.since && !now ? "Not started" : left < 0 ? `${words(-left)} behind: go on to the next step` : `${words(left)} left for step ${state.step + 1}`;
+    byId("go").firstChild.textContent = state.since ? "Pause " : now ? "Go on " : "Start ";
+  };
+  const settle = (move) => {
+    keep("tour-presenter", state);
+    steps.forEach((one, at) => { one.classList.toggle("now", at === state.step); one.classList.toggle("past", at < state.step); if (at === state.step) one.setAttribute("aria-current", "step"); else one.removeAttribute("aria-current"); });
+    if (move) steps[state.step].scrollIntoView({ block: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    paint();
+  };
+  const go = () => { state = state.since ? { ...state, spent: spent(), since: 0 } : { ...state, since: Date.now() }; settle(false); };
+  const to = (step) => { state = { ...state, step: Math.max(0, Math.min(steps.length - 1, step)) }; settle(true); };
+  const reset = () => { state = { ...fresh }; settle(true); };
+  const open = () => window.open(steps[state.step].dataset.page, "audience");
+  byId("go").onclick = go; byId("back").onclick = () => to(state.step - 1); byId("next").onclick = () => to(state.step + 1);
+  byId("open").onclick = open; byId("reset").onclick = reset;
+  keys({ " ": go, ArrowRight: () => to(state.step + 1), ArrowDown: () => to(state.step + 1), ArrowLeft: () => to(state.step - 1), ArrowUp: () => to(state.step - 1), r: reset, o: open });
+  settle(false);
+  setInterval(paint, 250);
+}
