@@ -38,7 +38,8 @@ def learnt(folder: Path) -> Iterator[Result]:
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     counts = Counter(node.op for node in nodes if node.op not in ("Const", "Identity", "NoOp", "Placeholder"))
     told = tuple(counts.most_common(MOST))
-    yield Table(f"The {MOST} most frequent of {len(counts)} operations, {len(nodes):,} nodes in all", ("operation", "times"), told)
+    title = f"The {MOST} most frequent of {len(counts)} operations, {len(nodes):,} nodes in all"
+    yield Table(title, ("operation", "times"), told)
 
 
 def _short(name: str) -> str:
