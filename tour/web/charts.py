@@ -1,6 +1,6 @@
 """Small drawings as SVG in the page: their colours are the page's, and their text is text.
 
-Every drawing is ``WIDTH`` by a height in its own units and grows with its place. The page's policy allows no style in the
+A drawing has units of its own and grows with its place. The page's policy allows no style in the
 page, so a drawing has classes; ``s0`` to ``s5`` are the colours of its series.
 """
 
@@ -22,17 +22,18 @@ class Frame:
     Attributes:
         x: Least and greatest of the horizontal axis.
         y: Least and greatest of the vertical axis.
-        height: Of the drawing.
+        height, width: Of the drawing.
     """
 
     x: tuple[float, float]
     y: tuple[float, float]
     height: float = HEIGHT
+    width: float = WIDTH
 
     def across(self, value: float) -> float:
         """Where a horizontal value lies."""
         low, high = self.x
-        return LEFT + (value - low) / ((high - low) or 1.0) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (value - low) / ((high - low) or 1.0) * (self.width - LEFT - RIGHT)
 
     def down(self, value: float) -> float:
         """Where a vertical value lies."""
@@ -68,13 +69,13 @@ def lines(
     for name, (at, value) in (marks or {}).items():
         parts.append(mark(frame, at, value, name))
     key = legend(list(kept)) if len(kept) > 1 else ""
-    return Markup("{}{}").format(key, svg(title, frame.height, *parts, Markup(inside)))
+    return Markup("{}{}").format(key, svg(title, frame, *parts, Markup(inside)))
 
 
 def mark(frame: Frame, x: float, y: float, name: str) -> Markup:
     """A point with its name beside it, on the side where there is room."""
     at, down = frame.across(x), frame.down(y)
-    side = ("end", -9) if at > WIDTH * 0.62 else ("start", 9)
+    side = ("end", -9) if at > frame.width * 0.62 else ("start", 9)
     point = Markup('<circle class="mark" cx="{:.1f}" cy="{:.1f}" r="4.5"/>').format(at, down)
     return point + text("name", at + side[1], max(down - 8, 12), side[0], name)
 
@@ -101,10 +102,11 @@ def bars(title: str, series: Mapping[str, Sequence[float]], labels: Sequence[str
     return Markup(whole).format(height, title, Markup("").join(parts))
 
 
-def svg(title: str, height: float, *parts: Markup) -> Markup:
+def svg(title: str, frame: Frame, *parts: Markup) -> Markup:
     """The parts as one drawing."""
-    whole = '<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>'
-    return Markup(whole).format(WIDTH, height, title, Markup("").join(parts))
+    whole = '<svg class="chart{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>'
+    kind = " narrow" if frame.width < WIDTH else ""
+    return Markup(whole).format(kind, frame.width, frame.height, title, Markup("").join(parts))
 
 
 def legend(names: Sequence[str]) -> Markup:
@@ -118,9 +120,10 @@ def axes(frame: Frame, x: str, y: str) -> Markup:
     floor, parts = frame.height - BOTTOM, []
     for value in ticks(*frame.y):
         line, at = Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'), frame.down(value)
-        parts += [line.format(LEFT, WIDTH - RIGHT, at, at), text("tick", LEFT - 7, at + 4, "end", said(value))]
-    parts += [text("tick", frame.across(value), floor + 16, "middle", said(value)) for value in ticks(*frame.x, 6)]
-    parts.append(text("label", (LEFT + WIDTH - RIGHT) / 2, frame.height - 5, "middle", x))
+        parts += [line.format(LEFT, frame.width - RIGHT, at, at), text("tick", LEFT - 7, at + 4, "end", said(value))]
+    count = 6 if frame.width == WIDTH else 4
+    parts += [text("tick", frame.across(value), floor + 16, "middle", said(value)) for value in ticks(*frame.x, count)]
+    parts.append(text("label", (LEFT + frame.width - RIGHT) / 2, frame.height - 5, "middle", x))
     turned = '<text class="label" transform="translate(12 {:.0f}) rotate(-90)" text-anchor="middle">{}</text>'
     parts.append(Markup(turned).format((TOP + floor) / 2, y))
     return Markup("").join(parts)

@@ -80,7 +80,7 @@ def evaluation(one: Artifact, sight: Sight) -> Iterator[Part]:
     if "comparison" in sight.outputs:
         yield from scored(sight)
     if metrics:
-        yield Table("The candidate over the whole eval split", ("metric", "value"), tuple(metrics.items()))
+        yield Table("The candidate over the whole eval split", ("metric", "value"), tuple(map(_whole, metrics.items())))
     if "comparison" in sight.outputs and (path := sight.outputs["comparison"].folder / "comparison.json").is_file():
         yield slices(loaded(path))
     bounds = [(name, value) for name, value in sight.settings.get("gates", {}).items() if name.startswith(("min_", "max_"))]
@@ -105,7 +105,7 @@ def scored(sight: Sight) -> Iterator[Part]:
     prices = {"miss": float(training.get("miss_cost", 1.0)), "review": float(training.get("review_cost", 1.0))}
     served = curves.rates(told, told["served"])
     every = [curves.rates(told, at) for at in range(len(told["threshold"]))]
-    unit = charts.Frame((0.0, 1.0), (0.0, 1.0), charts.HEIGHT + 60)
+    unit = charts.Frame((0.0, 1.0), (0.0, 1.0), 320.0, 380.0)
     roc = _curve("ROC", every, unit, "fpr", "recall", "false positive rate")
     pr = _curve("Precision and recall", [one for one in every if one["tp"] + one["fp"]], unit, "recall", "precision", "recall")
     yield Threshold("Move the threshold", told, prices, served, _movable(roc, unit, served, "fpr", "recall"),
@@ -132,3 +132,9 @@ def _point(sight: Sight) -> dict[str, float]:
             for path in sight.outputs[key].folder.glob("*/assets.extra/model.json"):
                 return loaded(path)["operating_point"]
     return {}
+
+
+def _whole(pair: tuple[str, float]) -> tuple[str, float | int]:
+    """A count without its decimals."""
+    name, value = pair
+    return name, int(value) if float(value).is_integer() and abs(value) > 1 else value

@@ -1,7 +1,9 @@
 """Readers of what decides on serving: blessings, the edge's variants, pushes; and of what watches it: reports, decisions."""
 
 from collections.abc import Iterator
+from datetime import date, timedelta
 
+from models.catalog import CASES
 from tour.evidence.kinds import Number, Table
 from tour.trace import Artifact
 from tour.web import charts
@@ -75,19 +77,27 @@ def report(one: Artifact, sight: Sight) -> Iterator[Part]:
     }
     title = f"{metric} by window"
     yield Chart(title, charts.lines(title, series, "window (a day since 1970, or a number)", metric))
-    rows = tuple((row["window"], row["rows"], row["version"], row["skipped"] or ", ".join(row["moved"]) or "nothing moved")
-                 for row in reversed(windows))  # fmt: skip
+    days = bool(CASES[sight.case].time)
+    rows = tuple(
+        (named(row["window"], days), row["rows"], row["version"], row["skipped"] or ", ".join(row["moved"]) or "nothing moved")
+        for row in reversed(windows)
+    )
     yield Table("Windows, the newest first", ("window", "rows", "version", "what moved"), rows)
-    names = ("id", "kind", "opened", "last", "state")
-    seen = tuple((*(row[name] for name in names), ", ".join(row["causes"])) for row in told["incidents"])
-    yield Table("Incidents", (*names, "causes"), seen)
+    seen = tuple((row["id"], row["kind"], named(row["opened"], days), named(row["last"], days), row["state"],
+                  ", ".join(row["causes"])) for row in told["incidents"])  # fmt: skip
+    yield Table("Incidents", ("id", "kind", "opened", "last seen", "state", "causes"), seen)
 
 
 def decision(one: Artifact, sight: Sight) -> Iterator[Part]:
     told = loaded(one.folder / "decision.json")
-    yield Number("Decision", told["action"], f"after window {told['window']}")
+    yield Number("Decision", told["action"], f"after {named(told['window'], bool(CASES[sight.case].time))}")
     yield Table("Because", ("reason",), tuple((reason,) for reason in told["reasons"]))
     loss = told.get("loss") or {}
     if loss:
         yield Table("The loss that it saw", ("fact", "value"), tuple(loss.items()))
     yield Table("The policy", ("rule", "value"), tuple((name, str(value)) for name, value in told["policy"].items()))
+
+
+def named(window: int, days: bool) -> str:
+    """A window for people: its date where windows are days since 1970, else its number."""
+    return (date(1970, 1, 1) + timedelta(window)).isoformat() if days else f"window {window}"

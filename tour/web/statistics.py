@@ -1,6 +1,7 @@
 """What TFDV wrote, read with its messages alone: histograms and top values by split, anomalies, the schema."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 
 from tour.web import charts
 
-BARS = 16
+BARS, EQUAL = 16, 10  # buckets of a logarithmic scale, and of one that TFDV has cut already
+SECONDS = (1e9, 4e9)  # what lies between is a time, in seconds since 1970
 TOP = 8
 STANDARD, QUANTILES = statistics_pb2.Histogram.STANDARD, statistics_pb2.Histogram.QUANTILES
 # A scale is logarithmic where the greatest value is at least this many times the median of the deciles, and at least this.
@@ -93,10 +95,15 @@ def _numbers(found: Mapping[str, Feature]) -> tuple[dict[str, list[float]], list
     wide = low >= 0 and high > max(SKEWED * float(np.median(places)), WIDE)
     spread = {split: _buckets(one, QUANTILES if wide else STANDARD) for split, one in held.items()}
     scale, back = (np.log1p, np.expm1) if wide else (np.asarray, np.asarray)
-    edges = np.linspace(scale(low), scale(high), BARS + 1) if high > low else np.array([low - 0.5, low + 0.5])
-    ends = [charts.said(float(f"{one:.3g}")) for one in back(edges)]
+    bars = BARS if wide else EQUAL
+    edges = np.linspace(scale(low), scale(high), bars + 1) if high > low else np.array([low - 0.5, low + 0.5])
+    ends = [_said(float(one), SECONDS[0] < low < high < SECONDS[1]) for one in back(edges)]
     labels = [f"{a} to {b}" for a, b in zip(ends, ends[1:], strict=False)]
     return {split: _shares(buckets, edges, scale) for split, buckets in spread.items()}, labels
+
+
+def _said(value: float, time: bool) -> str:
+    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d") if time else charts.said(float(f"{value:.3g}"))
 
 
 def _shares(buckets: Sequence[Any], edges: np.ndarray, scale: Callable[[float], float]) -> list[float]:
