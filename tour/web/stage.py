@@ -38,6 +38,7 @@ async def stages(request: Request) -> HTMLResponse:
 
 
 @router.get("/stage/{case}/{node}", response_class=HTMLResponse)
+@router.get("/stages/{case}/{node}", response_class=HTMLResponse)
 async def stage(request: Request, case: str, node: str, run: str = "") -> HTMLResponse:
     """One stage of one run, by default of the last run that has it."""
     values = await asyncio.to_thread(_stage, request.app.state.home, case, node, run)
