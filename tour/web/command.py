@@ -39,7 +39,7 @@ def tour(home: Path, host: str, port: int, token: str, gateway: str, opens: bool
             )
         if opens:
             webbrowser.open(address)
-        os.nice(NICE)
+        os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
         uvicorn.Server(config).run(sockets=[bound])
 
 

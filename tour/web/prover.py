@@ -6,14 +6,14 @@ import json
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 BUDGET = 20.0  # seconds that a piece of evidence may take by this project's own rule
-LIMIT = 180.0  # seconds after which it is given up, the start of the process included
+LIMIT = 300.0  # seconds after which it is given up, the start of the process included
 WAITING = 4  # pieces that may wait for their turn
 TOLD = 64  # results that are kept
 LINE = 64 << 20
@@ -64,13 +64,20 @@ class Job:
 
 
 class Prover:
-    """Takes questions, and keeps the last result of each."""
+    """Takes questions, and keeps the last result of each.
 
-    def __init__(self, home: Path, limit: float = LIMIT) -> None:
-        self._home, self._limit = home, limit
+    Attributes:
+        limit: Seconds after which one is given up.
+        command: What computes: a line in for a question, a line out for what came of it.
+        process: The process that does, while there is one.
+    """
+
+    def __init__(self, home: Path, limit: float = LIMIT, command: Sequence[str] = ()) -> None:
+        self.limit = limit
+        self.command = command or (sys.executable, "-m", "tour.web.worker", str(home.resolve()))
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._turn = asyncio.Lock()
-        self._process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def job(self, id_: str) -> Job | None:
@@ -113,13 +120,13 @@ class Prover:
 
     async def _prove(self, job: Job) -> None:
         async with self._turn:
-            job.state, job.began, job.warm = "running", time.monotonic(), self._process is not None
+            job.state, job.began, job.warm = "running", time.monotonic(), self.process is not None
             try:
-                told = await asyncio.wait_for(self._computed(job), self._limit)
+                told = await asyncio.wait_for(self._computed(job), self.limit)
                 job.end("failed" if "error" in told else "done", told)
             except TimeoutError:
                 await self._end()
-                job.end("failed", {"error": f"It was not done after {self._limit:.0f} s and was ended.", "results": []})
+                job.end("failed", {"error": f"It was not done after {self.limit:.0f} s and was ended.", "results": []})
             except (OSError, ValueError) as error:
                 await self._end()
                 job.end("failed", {"error": str(error), "results": []})
@@ -128,19 +135,19 @@ class Prover:
                 raise
 
     async def _computed(self, job: Job) -> Mapping[str, Any]:
-        if self._process is None or self._process.returncode is not None:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tour.web.worker", str(self._home.resolve()), cwd=Path(__file__).parents[2], limit=LINE,
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
-        self._process.stdin.write(json.dumps({"id": job.id, "case": job.case}).encode() + b"\n")
-        line = await self._process.stdout.readline()
+        if self.process is None or self.process.returncode is not None:
+            pipe, root = asyncio.subprocess.PIPE, Path(__file__).parents[2]
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command, cwd=root, limit=LINE, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
+            )
+        self.process.stdin.write(json.dumps({"id": job.id, "case": job.case}).encode() + b"\n")
+        line = await self.process.stdout.readline()
         if not line:
-            raise ValueError(f"The process that computes ended with status {await self._process.wait()}.")
+            raise ValueError(f"The process that computes ended with status {await self.process.wait()}.")
         return json.loads(line)
 
     async def _end(self) -> None:
-        process, self._process = self._process, None
+        process, self.process = self.process, None
         if process and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

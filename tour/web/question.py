@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
@@ -14,7 +13,7 @@ from tour.notes import Note
 from tour.web.prover import BUDGET, BusyError, Job
 from tour.web.system import message
 
-TICK = 0.4  # seconds between two words on how far evidence is
+TICK = 0.2  # seconds between two looks at how far evidence is
 router = APIRouter()
 
 
@@ -91,12 +90,11 @@ async def events(request: Request, id_: str) -> StreamingResponse:
 
 async def _events(request: Request, id_: str) -> AsyncIterator[str]:
     """Ends with the job: the page asks again when it has another one computed."""
-    sent, job = "", request.app.state.prover.job(id_)
+    sent, job = None, request.app.state.prover.job(id_)
     while job and not await request.is_disconnected():
-        shown = await asyncio.to_thread(partial(_shown, request, id_))
-        if shown != sent:
-            yield message("parts", {"evidence": shown})
-            sent = shown
+        if sent != (job.state, job.warm):  # the page counts the seconds by itself
+            sent = job.state, job.warm
+            yield message("parts", {"evidence": await asyncio.to_thread(_shown, request, id_)})
         if job.over:
             break
         await asyncio.sleep(TICK)

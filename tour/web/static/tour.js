@@ -19,10 +19,21 @@ byId("theme")?.addEventListener("click", () => {
 function replace(id, html) {
   const part = byId(id);
   if (!part || part.innerHTML === html) return;
-  const inside = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const held = part.contains(document.activeElement) ? document.activeElement : null, place = held?.getAttribute("href");
   part.innerHTML = html;
-  if (inside) part.querySelector(`[href="${CSS.escape(inside)}"]`)?.focus();
+  for (const one of part.querySelectorAll("[data-since]")) one.began = performance.now() - 1000 * Number(one.dataset.since);
+  if (held) part.querySelector(place ? `[href="${CSS.escape(place)}"]` : "button")?.focus();
 }
+
+// Seconds that go on between two words of the server.
+setInterval(() => {
+  for (const one of document.querySelectorAll("[data-since]")) {
+    one.began ??= performance.now() - 1000 * Number(one.dataset.since);
+    const seconds = (performance.now() - one.began) / 1000, bar = one.closest("section")?.querySelector("progress[value]");
+    one.textContent = seconds.toFixed(1);
+    if (bar) bar.value = seconds;
+  }
+}, 100);
 
 for (const place of document.querySelectorAll("[data-events]")) {
   const told = byId("live"), source = new EventSource(place.dataset.events);
