@@ -69,14 +69,15 @@ def forward(home: Path, case: str, source: Source, span: int, counts: Mapping[in
     runtime = runtimes.local(home)
     every = store.runs(runtime.metadata, case)
     runs = [run for run in every if run.facts.get("source") == source.folder and span in stations.window(run)]
-    begin = Step("span", f"Span {span}", stations.of_span(source, span), stations.gone(source, span))
+    begin = Step(f"span {span}", f"Span {span}", stations.of_span(source, span), stations.gone(source, span))
     if not runs:
         return Trail((begin, Step("runs", "Runs", missing="No run in the store has learnt from this span.")))
-    steps, edges, links = [begin], set(), {"span": "#span"}
+    steps, edges, links = [begin], set(), {begin.name: f"#span-{span}"}
     for run in runs:
-        steps.append(stations.run(run, run.id))
-        edges.add(("span", run.id))
-        links[run.id] = f"#{run.id}"
+        own = f"run {run.id.removeprefix(case + '-')}"
+        steps.append(stations.run(run, own))
+        edges.add((begin.name, own))
+        links[own] = "#" + own.replace(" ", "-")
         number = int(run.facts["version"]) if run.facts.get("version", "").isdigit() else None
         if number is None or run.state != "pushed" or pushed_by(every, number) is not run:
             continue
@@ -84,7 +85,7 @@ def forward(home: Path, case: str, source: Source, span: int, counts: Mapping[in
         answered = counts.get(number, 0)
         facts, missing = stations.version(runtime, case, number)
         steps.append(Step(name, f"Version {number}", (*facts, ("logged predictions", f"{answered:,}", "")), missing))
-        edges |= {(run.id, name), (name, f"{answered:,} predictions")} if answered else {(run.id, name)}
+        edges |= {(own, name), (name, f"{answered:,} predictions")} if answered else {(own, name)}
         links |= {name: "#" + name.replace(" ", "-")}
     return Trail(tuple(steps), frozenset(edges), links)
 

@@ -121,7 +121,7 @@ def _movable(drawn: Markup, frame: charts.Frame, served: Mapping[str, float], x:
     point = Markup('<circle class="{}" r="{}" cx="{:.1f}" cy="{:.1f}" data-x="{}" data-y="{}" data-frame="{}"/>')
     ends = " ".join(f"{one:.2f}" for one in (frame.across(0), frame.across(1), frame.down(0), frame.down(1)))
     places = [point.format(kind, size, frame.across(served[x]), frame.down(served[y]), x, y, ends)
-              for kind, size in (("served", 5), ("moved", 7))]  # fmt: skip
+              for kind, size in (("served", 9), ("moved", 5.5))]  # fmt: skip
     return Markup(str(drawn).replace("</svg>", f"{''.join(places)}</svg>"))
 
 
