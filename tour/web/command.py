@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -28,9 +29,7 @@ def tour(home: Path, host: str, port: int, token: str, gateway: str, opens: bool
     token = token or ("" if here else secrets.token_urlsafe(16))
     with listening(host, port) as bound:
         app = create(home, gateway, token, (host, socket.gethostname()))
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE, lifespan="on"
-        )
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, lifespan="on")
         address = url(host, bound.getsockname()[1], token)
         print(f"{address} (Ctrl-C ends it)", flush=True)
         if not here:
@@ -40,7 +39,8 @@ def tour(home: Path, host: str, port: int, token: str, gateway: str, opens: bool
         if opens:
             webbrowser.open(address)
         os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
-        uvicorn.Server(config).run(sockets=[bound])
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[bound])
 
 
 def is_loopback(host: str) -> bool:
