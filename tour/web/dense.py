@@ -26,7 +26,9 @@ def main() -> None:
     # What libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    loaded = lru_cache(4)(_loaded)
+    from models.input import Transform
+
+    loaded = lru_cache(4)(Transform)
     for line in sys.stdin:
         asked = json.loads(line)
         try:
@@ -50,12 +52,6 @@ def _names(record: bytes) -> set[str]:
     from serving.gateway.wire import decode
 
     return set(decode(record))
-
-
-def _loaded(path: str) -> Any:
-    from models.input import Transform
-
-    return Transform(path)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,8 @@ async def page(request: Request, case: str) -> HTMLResponse:
     values |= {"frame": json.dumps(shape) if shape else "", "gateway": request.app.state.gateway()}
     values |= {"browser": found is not None, "map": _import_map()}
     answer = request.app.state.page(request, "try.html", active="Try it", **values)
+    if values["gateway"] and not begin.problem:
+        await _beside(request.app).warm()
     if found:  # WebAssembly, and the one import map that the page has in it
         answer.headers["content-security-policy"] = found.policy
     return answer

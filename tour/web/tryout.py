@@ -79,12 +79,21 @@ def _start(rows: list[tuple[dict[str, Any], dict[str, Any] | None]], online: Any
     usual = by_label[ranked[-1]]
     return Start(
         usual=tuple(usual[:: max(1, len(usual) // KEPT)][:KEPT]),
-        odd=tuple(by_label[ranked[0]][:KEPT]) if len(ranked) > 1 else (),
+        odd=tuple(_strangest(by_label[ranked[0]], usual)[:KEPT]) if len(ranked) > 1 else (),
         every={label: by_label[label][0] for label in sorted(by_label)} if len(ranked) > 2 else None,
         key=online.key({name: name for name in first}),
         choices={name: tuple(found) for name, found in values.items() if 1 < len(found) <= 24},
         span=span,
     )
+
+
+def _strangest(rows: list[dict[str, Any]], usual: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows whose numbers lie farthest from those of usual rows first, in units of the usual spread."""
+    names = [name for name, value in usual[0].items() if isinstance(value, int | float)]
+    table = np.array([[row[name] or 0.0 for name in names] for row in usual], float)
+    middle = np.median(table, axis=0)
+    spread = np.median(np.abs(table - middle), axis=0) + 1e-9
+    return sorted(rows, key=lambda row: -np.sum(np.abs(np.array([row[name] or 0.0 for name in names]) - middle) / spread))
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,11 @@ class Beside:
         features = await asyncio.wait_for(self._dense(graph, one.record), SECONDS)
         return await asyncio.to_thread(_answered, one, features, model, told, tolerance)
 
+    async def warm(self) -> None:
+        """Starts the process, so that TensorFlow is there when somebody asks."""
+        async with self._turn:
+            await self._started()
+
     async def close(self) -> None:
         """Ends the process."""
         process, self._process = self._process, None
@@ -164,14 +178,18 @@ class Beside:
             raise ValueError(f"The transform graph cannot be applied: {told['error']}")
         return told["inputs"]
 
-    async def _asked(self, asked: Mapping[str, str]) -> dict[str, Any]:
+    async def _started(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tour.web.dense", cwd=ROOT, limit=LINE, stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
-        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
-        line = await self._process.stdout.readline()
+        return self._process
+
+    async def _asked(self, asked: Mapping[str, str]) -> dict[str, Any]:
+        process = await self._started()
+        process.stdin.write(json.dumps(asked).encode() + b"\n")
+        line = await process.stdout.readline()
         if not line:
             raise ValueError("The process that applies transform graphs has ended.")
         return json.loads(line)
