@@ -147,7 +147,9 @@ def test_elsewhere_it_has_a_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     served: list[str] = []
-    monkeypatch.setattr(command.uvicorn.Server, "run", lambda self, sockets: served.append(self.config.app.state.token))
+    monkeypatch.setattr(
+        command.Server, "run", lambda self, sockets: (served.append(self.config.app.state.token), self._ready())
+    )
     monkeypatch.setattr(command.os, "setpriority", lambda *words: None)
     command.tour(tmp_path, "0.0.0.0", 0, "", "", False)
     said = capsys.readouterr().out

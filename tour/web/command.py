@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import webbrowser
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,16 +32,30 @@ def tour(home: Path, host: str, port: int, token: str, gateway: str, opens: bool
         app = create(home, gateway, token, (host, socket.gethostname()))
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, lifespan="on")
         address = url(host, bound.getsockname()[1], token)
-        print(f"{address} (Ctrl-C ends it)", flush=True)
-        if not here:
-            print(
-                "Everybody who can reach this machine can look; only who has the token can press buttons.", flush=True
-            )
-        if opens:
-            webbrowser.open(address)
+
+        def ready() -> None:
+            print(f"{address} (Ctrl-C ends it)", flush=True)
+            if not here:
+                print("Who can reach this machine can look; only who has the token can press buttons.", flush=True)
+            if opens:
+                webbrowser.open(address)
+
         os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[bound])
+            Server(config, ready).run(sockets=[bound])
+
+
+class Server(uvicorn.Server):
+    """A server that says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts, then says so."""
+        await super().startup(sockets)
+        self._ready()
 
 
 def is_loopback(host: str) -> bool:

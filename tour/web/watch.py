@@ -18,7 +18,7 @@ from serving import rollout
 from tour.web import cases as stores
 from tour.web.cases import Case
 from tour.web.events import Event, happened
-from tour.web.traffic import Scrapes, Traffic, fetch
+from tour.web.traffic import PATIENCE, Scrapes, Traffic, fetch
 
 EVERY, SELDOM = 0.5, 5.0  # seconds between two looks, while somebody looks on and while nobody does
 LATELY = 15.0  # seconds for which somebody who looked still counts as looking on
@@ -114,13 +114,17 @@ class Watch:
 
     async def _asked(self) -> tuple[str, tuple[tuple[str, Traffic], ...]]:
         """Where the gateway is, and what goes through it; empty where none answers."""
-        address = self._gateway()
-        found = await fetch(address) if address else None
-        if found is None:
-            self._scrapes.clear()
-            return "", ()
-        self._scrapes.add(found, time.monotonic())
-        return address, tuple((name, self._scrapes.of(name)) for name in CASES)
+        try:
+            if address := self._gateway():
+                self._scrapes.add(await fetch(address), time.monotonic())
+                return address, tuple((name, self._scrapes.of(name)) for name in CASES)
+        except TimeoutError:
+            if time.monotonic() - self._scrapes.at < PATIENCE:
+                return self.state.gateway, self.state.traffic
+        except OSError:
+            pass
+        self._scrapes.clear()
+        return "", ()
 
     async def _keep(self) -> None:
         while True:
