@@ -54,7 +54,7 @@ def test_an_empty_home_says_how_to_begin(tmp_path: Path) -> None:
 
 def test_a_change_of_the_store_is_an_event_and_a_change_of_its_parts_alone(client: TestClient, home: Path) -> None:
     before = look(client)
-    run = store.Run("fraud-2", "fraud", "running", "", "f", {"pid": "1", "spans": "0:10"})
+    run = store.Run("fraud-2", "fraud", "running", "", "f", {"pid": "1"})
     store.save(runtime.local(home).metadata, run)
     with store.opened(runtime.local(home).metadata) as held:
         stages(held, "fraud-2", {"SpanExampleGen": COMPLETE, "StatisticsGen": RUNNING})
