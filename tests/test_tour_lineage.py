@@ -144,7 +144,8 @@ def test_pages_lead_from_the_list_to_the_prediction_to_the_artifact(client: Test
     "place",
     ["/lineage/prediction/fraud.1.0.00000000", "/lineage/prediction/nobody.1.0.00000000", "/lineage/prediction/x",
      "/lineage/prediction/..%2f..%2fetc%2fpasswd", "/lineage/find?id=../../etc/passwd", "/lineage/find",
-     "/lineage/span/fraud/9/1", "/lineage/span/fraud/-1/1", "/lineage/span/nobody/0/1", "/lineage/artifact/9999", "/lineage/span/fraud/x/1"],
+     "/lineage/span/fraud/9/1", "/lineage/span/fraud/-1/1",
+     "/lineage/span/nobody/0/1", "/lineage/artifact/9999", "/lineage/span/fraud/x/1"],
 )  # fmt: skip
 def test_nothing_else_can_be_asked_for(client: TestClient, place: str) -> None:
     answer = client.get(place, headers={"accept": "text/html"})

@@ -24,6 +24,7 @@ from tour.notes import ROOT
 
 READ, KEPT = 4000, 12  # rows of the span that are looked at, and how many of each kind are offered
 EXTRA, ONE_ROW = "assets.extra", "one_row.tflite"
+CHOICES = 24  # values of a field that a person may choose from, at most
 CALLS = 50
 LINE, SECONDS = 32 << 20, 240.0
 
@@ -76,13 +77,14 @@ def _start(rows: list[tuple[dict[str, Any], dict[str, Any] | None]], online: Any
         return Start(problem="The newest span is empty.")
     first = rows[0][0]
     values = {name: sorted({body[name] for body, _ in rows if isinstance(body[name], str)}) for name in first}
-    usual = by_label[ranked[-1]]
+    usual, key = by_label[ranked[-1]], online.key({name: name for name in first})
+    few = min(CHOICES, len(rows) // 2)  # values that hardly come again are no choice
     return Start(
         usual=tuple(usual[:: max(1, len(usual) // KEPT)][:KEPT]),
         odd=tuple(_strangest(by_label[ranked[0]], usual)[:KEPT]) if len(ranked) > 1 else (),
         every={label: by_label[label][0] for label in sorted(by_label)} if len(ranked) > 2 else None,
-        key=online.key({name: name for name in first}),
-        choices={name: tuple(found) for name, found in values.items() if 1 < len(found) <= 24},
+        key=key,
+        choices={name: tuple(found) for name, found in values.items() if 1 < len(found) <= few and name != key},
         span=span,
     )
 
@@ -120,9 +122,14 @@ class Answered:
 
 
 class Beside:
-    """Answers logged requests with LiteRT; keeps one process that has the transform graphs loaded."""
+    """Answers logged requests with LiteRT; keeps one process that has the transform graphs loaded.
+
+    Attributes:
+        command: What that process is.
+    """
 
     def __init__(self, home: Path) -> None:
+        self.command = [sys.executable, "-m", "tour.web.dense"]
         self._home, self._turn = home, asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
 
@@ -181,8 +188,8 @@ class Beside:
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tour.web.dense", cwd=ROOT, limit=LINE, stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+                *self.command, cwd=ROOT, limit=LINE, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         return self._process
 
