@@ -119,6 +119,8 @@ def test_the_lines_shown_are_those_of_the_file() -> None:
 def test_a_stage_answers_the_questions_of_its_code(client: TestClient) -> None:
     text = client.get("/stage/fraud/Evaluator").text
     assert 'href="/questions/A28"' in text and 'href="/questions/A30"' in text
+    found = {node: {one.id for one in sources.questions(sources.stage(node, "fraud"), notes.current())} for node in NODES}
+    assert "A17" in found["Trainer"] and "A17" not in found["LiteExporter"] and "B14" in found["LiteExporter"]
 
 
 def test_every_node_of_the_graph_has_its_sentence() -> None:

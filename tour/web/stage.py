@@ -74,7 +74,7 @@ async def _learn(home: Path, case: str, run: str, path: Path) -> None:
     """Has another process look at the graph, and keeps what it says."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tour.web.learnt", str(home.resolve()), case, run, cwd=notes.ROOT,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, preexec_fn=lambda: os.nice(10),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
         out, _ = await asyncio.wait_for(process.communicate(), LEARNT_SECONDS)
