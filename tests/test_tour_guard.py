@@ -130,8 +130,10 @@ def test_the_command_says_where_it_is_imports_no_tensorflow_and_ends_when_told(t
         with urllib.request.urlopen(address, timeout=60) as page:
             assert page.status == 200
         maps = Path(f"/proc/{started.pid}/maps").read_text()
-        started.send_signal(signal.SIGINT)
-        assert started.wait(60) == 0, started.stderr.read()
+        with urllib.request.urlopen(f"{address}events", timeout=60) as stream:
+            assert stream.readline() == b"event: parts\n"
+            started.send_signal(signal.SIGINT)
+            assert started.wait(60) == 0 and started.stderr.read() == ""
     assert "tensorflow" not in maps and "pandas" not in maps
 
 

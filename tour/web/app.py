@@ -8,6 +8,7 @@ A page is a module here with a ``router``. Its functions find what they share in
   :mod:`tour.web.prover`; ``page(request, "stage.html", active="Stages", ...)``: a template rendered as an answer.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,6 +23,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from pipeline import rollouts
+from tour import notes
 from tour.web import lineage, presenter, question, rendering, stage, system, tryit
 from tour.web.guard import Guard
 from tour.web.prover import Prover
@@ -81,9 +83,12 @@ async def _refused(request: Request, error: HTTPException) -> Response:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    await app.state.watch.look()  # so that the first page need not wait
+    # So that the first page need not wait for a look, nor the first question for all the code to be read.
+    await app.state.watch.look()
     app.state.watch.start()
+    reading = asyncio.create_task(asyncio.to_thread(notes.current))
     yield
+    reading.cancel()
     await app.state.watch.close()
     await app.state.prover.close()
 

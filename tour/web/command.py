@@ -1,6 +1,7 @@
 """The command that shows the tour: a web server of its own process, which serving never waits for."""
 
 import ipaddress
+import logging
 import os
 import secrets
 import socket
@@ -56,6 +57,13 @@ class Server(uvicorn.Server):
         """Starts, then says so."""
         await super().startup(sockets)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Lets the streams of open pages end, then ends; a stream that is cut off after all is no error to tell of."""
+        logging.getLogger("uvicorn.error").disabled = True
+        await self.config.app.state.watch.close()
+        await self.config.app.state.prover.close()
+        await super().shutdown(sockets)
 
 
 def is_loopback(host: str) -> bool:
