@@ -1,6 +1,8 @@
 """Stage pages: what an artifact is shown as, the threshold against scikit-learn, and what data may not do to a page."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from test_bundle import Tags
 from test_tour_pages import until
 from tour_server import touring
 
+from models.catalog import CASES
+from pipeline import runtime, store
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour import notes, trace
@@ -222,3 +226,31 @@ def test_the_slider_moves_the_matrix_the_points_and_the_cost(home: Path) -> None
         page.evaluate("document.querySelector('[data-to=served]').click()")
         assert page.evaluate(SAID)["tp"] == str(curves.rates(told, told["served"])["tp"])
         assert page.complaints == [] and all(url.startswith((address, "data:")) for url in page.requests)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_every_stage_of_the_demos_run_is_shown(demo_home: Path, case: str) -> None:
+    every_stage_is_shown(demo_home, case)
+
+
+def every_stage_is_shown(home: Path, case: str) -> None:
+    """Every stage of the last run of a real home, whole."""
+    run = store.runs(runtime.local(home).metadata, case)[-1]
+    ran = trace.executions(runtime.local(home).metadata, run.id)
+    assert len(ran) >= 15
+    with TestClient(create(home), "http://localhost") as client:
+        for one in ran:
+            text = client.get(f"/stages/{case}/{one.node}").text
+            assert "cannot be read" not in text and "not there any more" not in text, one.node
+            assert sources.stage(one.node, case), one.node
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_the_demos_transform_graph_is_told(demo_home: Path, case: str) -> None:
+    run = store.runs(runtime.local(demo_home).metadata, case)[-1]
+    command = [sys.executable, "-m", "tour.web.learnt", str(demo_home), case, run.id]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=notes.ROOT, timeout=600)
+    told = {one["title"]: one for one in json.loads(done.stdout)}
+    assert told["Learnt numbers"]["rows"] and told["PCA spectrum"]["svg"].startswith("<svg")

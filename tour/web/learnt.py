@@ -15,7 +15,7 @@ import numpy as np
 
 from tour.evidence.kinds import NotHere, Result, Series, Table
 
-SHOWN, MOST, NICE = 6, 14, 10
+SHOWN, MOST, NICE = 6, 14, 5
 
 
 def learnt(folder: Path) -> Iterator[Result]:
