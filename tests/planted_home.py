@@ -26,7 +26,13 @@ def planted(
     path = runtime.local(home).metadata
     with store.opened(path) as held:
         stages(held, run_id, dict.fromkeys(STEPS, COMPLETE))
-    facts = {"started": "2026-01-02T03:04:05+00:00", "spans": "0:9", "commit": "abc", "headline": "pr_auc 0.5"}
+    facts = {
+        "started": "2026-01-02T03:04:05+00:00",
+        "spans": "0:9",
+        "commit": "abc",
+        "headline": "pr_auc 0.5",
+        "pushed": "/versions/1",
+    }
     facts["stages"] = json.dumps({name: {"state": "done", "seconds": 1.5, "message": ""} for name in STEPS})
     run = store.Run(run_id, case, state, reason, "f", facts)
     store.save(path, run)

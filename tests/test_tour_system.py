@@ -12,7 +12,7 @@ from planted_home import COMPLETE, RUNNING, planted, stages
 
 from pipeline import runtime, store
 from serving import rollout
-from tour.web import dag, system, traffic, watch
+from tour.web import cases, dag, system, traffic, watch
 from tour.web.app import create
 from tour.web.dag import Stage
 from tour.web.traffic import Counted, Scrapes
@@ -125,6 +125,29 @@ def test_a_refused_stage_says_why(home: Path) -> None:
     run = replace(run, facts={**run.facts, "stages": json.dumps(told)})
     found = dag.of(runtime.local(home).metadata, run, home)
     assert (found.stage("DataGate").state, found.stage("DataGate").message) == ("refused", "amount has nulls")
+
+
+def test_a_verdict_marks_the_stage_that_refused_and_what_it_held_back(home: Path) -> None:
+    run = planted(home, run_id="fraud-4", state="refused", reason="Trainer: pr_auc is 0.1; recall is 0.2")
+    found = dag.of(runtime.local(home).metadata, run, home)
+    assert {one.name: one.state for one in found.stages if one.state != "done"} == {
+        "Trainer": "refused",
+        "Pusher": "held",
+    }
+    with TestClient(create(home), base_url=BASE) as client:
+        page = client.get("/").text
+    assert (
+        "<strong>Trainer: pr_auc is 0.1</strong>" in page and "<li>recall is 0.2</li>" in page and "held back" in page
+    )
+
+
+def test_the_metric_beside_a_version_is_that_of_the_run_that_pushed_it(home: Path) -> None:
+    run = planted(home, run_id="fraud-5")
+    pushed = replace(run, facts={**run.facts, "pushed": "/elsewhere/versions/1", "headline": "pr_auc 0.75"})
+    refused = replace(run, id="fraud-6", state="refused", facts={"headline": "pr_auc 0.1"})
+    for one in (pushed, refused):
+        store.save(runtime.local(home).metadata, one)
+    assert [one.headline for one in cases.read(home) if one.name == "fraud"] == ["pr_auc 0.75"]
 
 
 def test_edges_lead_to_the_right_and_what_follows_from_others_is_left_out(home: Path) -> None:

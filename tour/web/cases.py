@@ -49,7 +49,11 @@ def _case(home: Path, runtime: runtimes.Runtime, name: str, runs: list[store.Run
         return Case(**known)
     earlier = [run for run in runs[:-1] if run.state != "running"]
     graph = graph_of(runtime.metadata, runs[-1], home / name / "logs" / runs[-1].id, earlier[-1] if earlier else None)
-    headline = next((run.facts["headline"] for run in reversed(runs) if run.facts.get("headline")), "")
+    # By number and not by folder: a home may have been moved.
+    served = str(rollout.stable(folder, now))
+    headline = next(
+        (run.facts["headline"] for run in reversed(runs) if Path(run.facts.get("pushed", "")).name == served), ""
+    )
     return Case(**known, run=runs[-1], graph=graph, decided=decisions.line(runtime, name), headline=headline)
 
 

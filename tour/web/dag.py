@@ -1,7 +1,7 @@
 """The graph of a run as the metadata store has it at this moment, and where each stage stands in a drawing of it."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,8 @@ class Stage:
 
     Attributes:
         name: Its id in the graph.
-        state: waiting, running, done, cached, refused, failed, or "not reached" in a run that is over.
+        state: waiting, running, done, cached, refused, failed, held (it ran and held back what an earlier stage refused), or
+            "not reached" in a run that is over.
         seconds: From its first to its last word in the store; 0 for one that has not begun.
         message: What went wrong, or how far it is.
         artifacts: What it made, by type.
@@ -94,8 +95,20 @@ def of(path: Address, run: store.Run, logs: Path, before: store.Run | None = Non
             message = _epoch(logs / f"{name}.log")
         spent = told.get(name, {}).get("seconds", seconds.get(name, 0.0))
         found.append(Stage(name, state, spent, message, tuple(artifacts.get(name, ()))))
-    waits = {pair for pair in WAITS if pair[0] in names and pair[1] in names}
-    return placed(found, edges | waits)
+    edges |= {pair for pair in WAITS if pair[0] in names and pair[1] in names}
+    return placed(_judged(found, edges, run), edges)
+
+
+def _judged(stages: Iterable[Stage], edges: Iterable[tuple[str, str]], run: store.Run) -> Iterator[Stage]:
+    """The stages with what the run's verdict says: a stage may end well by finding that the model is not good enough."""
+    name, colon, message = run.reason.partition(": ")
+    refused = name if run.state == "refused" and colon else ""
+    held = {b for a, b in edges if a == refused}
+    for one in stages:
+        if one.name == refused:
+            yield replace(one, state="refused", message=message)
+        else:
+            yield replace(one, state="held") if one.name in held and one.state in ("done", "cached") else one
 
 
 def placed(stages: Iterable[Stage], edges: Iterable[tuple[str, str]]) -> Dag:
