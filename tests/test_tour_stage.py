@@ -22,7 +22,7 @@ from pipeline import runtime, store
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour import notes, trace
-from tour.web import charts, curves, sources, statistics
+from tour.web import charts, curves, learnt, sources, statistics
 from tour.web.app import create
 
 NODES = [*(node for node, _, _ in STAGES), "DriftMonitor", "Decide"]
@@ -226,6 +226,18 @@ def test_the_slider_moves_the_matrix_the_points_and_the_cost(home: Path) -> None
         page.evaluate("document.querySelector('[data-to=served]').click()")
         assert page.evaluate(SAID)["tp"] == str(curves.rates(told, told["served"])["tp"])
         assert page.complaints == [] and all(url.startswith((address, "data:")) for url in page.requests)
+
+
+def test_constants_of_a_transform_graph_are_told_by_their_numbers() -> None:
+    draw = np.random.default_rng(1)
+    rows = draw.normal(3.0, 2.0, (500, 4))
+    covariance = np.cov(rows.T)
+    axes = np.linalg.eigh(covariance)[1][:, :2]
+    held = [covariance, axes, rows.var(axis=0, ddof=1), rows.mean(axis=0), np.array([[1.0, 2.0, 5.0]]), np.array([3.0, 1.0])]
+    assert [learnt.meaning(one, held) for one in held] == [
+        "covariance of the columns", "principal axes, one a column", "variances of the columns", "means of the columns",
+        "boundaries of buckets", "numbers of the train split",
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,17 @@ def learnt(folder: Path) -> Iterator[Result]:
     Args:
         folder: Of the TransformGraph artifact.
     """
-    import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
+    from tensorflow.python.framework import tensor_util
 
-    kept = tf.train.load_checkpoint(str(folder / "transform_fn" / "variables" / "variables"))
-    shapes = {name: shape for name, shape in kept.get_variable_to_shape_map().items() if "OBJECT_GRAPH" not in name and shape}
-    rows = [(_short(name), str(shape), ", ".join(f"{x:.4g}" for x in kept.get_tensor(name).ravel()[:SHOWN]))
-            for name, shape in sorted(shapes.items())]  # fmt: skip
-    if rows:
-        yield Table("Learnt numbers", ("what", "shape", "the first of them"), tuple(rows))
     saved = saved_model_pb2.SavedModel.FromString((folder / "transform_fn" / "saved_model.pb").read_bytes())
     graph = saved.meta_graphs[0].graph_def
+    # What analyzers found is captured by the graph's function, hence a constant outside of it.
+    held = [tensor_util.MakeNdarray(node.attr["value"].tensor) for node in graph.node if node.op == "Const"]
+    found = [values for values in held if values.dtype.kind == "f" and values.size > 1]
+    rows = [(meaning(one, found), str(list(one.shape)), ", ".join(f"{x:.4g}" for x in one.ravel()[:SHOWN])) for one in found]
+    if rows:
+        yield Table("Learnt numbers", ("what", "shape", "the first of them"), tuple(rows))
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     counts = Counter(node.op for node in nodes if node.op not in ("Const", "Identity", "NoOp", "Placeholder"))
     told = tuple(counts.most_common(MOST))
@@ -42,9 +42,24 @@ def learnt(folder: Path) -> Iterator[Result]:
     yield Table(title, ("operation", "times"), told)
 
 
-def _short(name: str) -> str:
-    """A checkpoint's name for a variable, without what all of them have."""
-    return name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+def meaning(values: np.ndarray, others: Sequence[np.ndarray]) -> str:
+    """What a constant is, by its own numbers; the graph keeps no names of them.
+
+    Args:
+        values: The constant.
+        others: All constants, among which a covariance says which are its variances.
+    """
+    shape = values.shape
+    if len(shape) == 2 and shape[0] == shape[1] and np.allclose(values, values.T, rtol=1e-4):
+        return "covariance of the columns"
+    if len(shape) == 2 and shape[0] > shape[1] and np.allclose(values.T @ values, np.eye(shape[1]), atol=1e-3):
+        return "principal axes, one a column"
+    if len(shape) == 2 and shape[0] == 1 and np.all(np.diff(values[0]) > 0):
+        return "boundaries of buckets"
+    squares = [np.diag(one) for one in others if one.ndim == 2 and one.shape == (values.size, values.size)]
+    if any(np.allclose(one, values.ravel(), rtol=1e-3) for one in squares):
+        return "variances of the columns"
+    return "means of the columns" if squares else "numbers of the train split"
 
 
 def spectrum(context: Any) -> Iterator[Result]:
