@@ -208,6 +208,21 @@ def evidence(
     raise typer.Exit(1 if tour.bundle(out, case, home, as_json) else 0)
 
 
+@app.command()
+def tour(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8600,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    token: Annotated[str, typer.Option(help="What buttons need elsewhere than on this machine; by default a new one.")] = "",
+    gateway: Annotated[str, typer.Option(help="HOST:PORT; this home's by default.")] = "",
+    opens: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Shows the system as it runs, every stage and every question, as pages on this machine."""
+    from tour.web import command
+
+    command.tour(home, host, port, token, gateway, opens)
+
+
 def main() -> None:
     """The console script: any error a person can mend is one sentence on standard error."""
     warnings.filterwarnings("ignore")

@@ -1,0 +1,99 @@
+"""The tour as a web application: server-rendered pages over one home, with nothing from outside.
+
+A page is a module here with a ``router``. Its functions find what they share in ``request.app.state``:
+
+- ``home``: folder of all state; ``token``: what a change has to show, empty where none is needed;
+- ``gateway()``: HOST:PORT of the gateway that serves this home now, empty where nothing is served;
+- ``watch``: what is known of the home, see :mod:`tour.web.watch`; ``prover``: computes evidence, see
+  :mod:`tour.web.prover`; ``page(request, "stage.html", active="Stages", ...)``: a template rendered as an answer.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from pipeline import rollouts
+from tour import notes
+from tour.web import lineage, presenter, question, rendering, stage, system, tryit
+from tour.web.guard import Guard
+from tour.web.prover import Prover
+from tour.web.watch import Watch
+
+HERE = Path(__file__).parent
+
+
+def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...] = ()) -> FastAPI:
+    """The application.
+
+    Args:
+        home: Folder of all state.
+        gateway: HOST:PORT of a gateway; empty for the one that serves the home, whenever there is one.
+        token: What a request that changes something has to show; empty for none.
+        hosts: Names, beside localhost, under which a browser may ask for the pages.
+    """
+    app = FastAPI(title="Showcase tour", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
+    app.state.home, app.state.token = home, token
+    app.state.gateway = (lambda: gateway) if gateway else partial(_gateway, home)
+    app.state.watch, app.state.prover = Watch(home, app.state.gateway), Prover(home)
+    pages = _pages()
+    places = {route.path for module in pages for route in module.router.routes}
+    app.state.page = rendering.pages([one for one in NAV if one[1] in places])
+    for module in pages:
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.add_middleware(Guard, token=token, hosts=hosts)
+    app.add_exception_handler(HTTPException, _refused)
+    return app
+
+
+NAV = (
+    ("System", "/"),
+    ("Stages", "/stages"),
+    ("Questions", "/questions"),
+    ("Try it", "/try"),
+    ("Break it live", "/break"),
+    ("Presenter", "/presenter"),
+    ("Lineage", "/lineage"),
+)
+
+
+def _pages() -> list[ModuleType]:
+    """The modules with pages; the one that breaks things has its place where it is installed."""
+    found = [system, stage, question, tryit, presenter, lineage]
+    return [*found, import_module("tour.web.breakit")] if find_spec("tour.web.breakit") else found
+
+
+async def _refused(request: Request, error: HTTPException) -> Response:
+    """A page for people, JSON for a script."""
+    if "text/html" not in request.headers.get("accept", "*/*"):
+        return JSONResponse({"error": error.detail}, error.status_code)
+    said = f"There is nothing at {request.url.path}." if error.detail == "Not Found" else error.detail
+    return request.app.state.page(request, "error.html", status=error.status_code, code=error.status_code, said=said)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    # So that the first page need not wait for a look, nor the first question for all the code to be read.
+    await app.state.watch.look()
+    app.state.watch.start()
+    reading = asyncio.create_task(asyncio.to_thread(notes.current))
+    yield
+    reading.cancel()
+    await app.state.watch.close()
+    await app.state.prover.close()
+
+
+def _gateway(home: Path) -> str:
+    """Where the gateway of this home listens; empty if none does."""
+    told = rollouts.running(home)
+    return f"{told['host']}:{told['gateway']}" if told and told["gateway"] else ""
