@@ -212,7 +212,10 @@ def evidence(
 def tour(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8600,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    token: Annotated[str, typer.Option(help="What buttons need elsewhere than on this machine; by default a new one.")] = "",
+    token: Annotated[
+        str,
+        typer.Option(envvar="SHOWCASE_TOUR_TOKEN", help="What buttons need where others can look, too; a new one by default."),
+    ] = "",
     gateway: Annotated[str, typer.Option(help="HOST:PORT; this home's by default.")] = "",
     opens: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
     home: Home = DEFAULT_HOME,

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -141,6 +142,18 @@ def test_the_monitor_of_every_case_answers_its_probes_also_before_anything_is_pu
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as said:
             assert b"showcase_monitor" in said.read()
     assert f"Nothing of {case} is pushed" in " ".join((tmp_path / "log").read_text().split())
+
+
+def test_the_tour_answers_its_probes_and_takes_its_token_from_the_environment(tmp_path: Path) -> None:
+    one, (port,) = container("base", "tour"), free(1)
+    (variable,) = one["env"]
+    places = {"/showcase": tmp_path, "8600": port, "0.0.0.0": "127.0.0.1"}
+    with started(here(words(one), places), tmp_path / "log", {variable["name"]: "secret-1"}) as child:
+        until(one, {"http": port}, child, tmp_path / "log")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/evidence", b"{}"), timeout=5)
+        assert refused.value.code == 403
+    assert "token=secret-1" in (tmp_path / "log").read_text()
 
 
 def test_the_annotations_name_where_metrics_are(config: Path) -> None:

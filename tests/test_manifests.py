@@ -126,8 +126,10 @@ def test_everything_is_denied_and_each_conversation_has_both_its_ends() -> None:
 
     assert {("model-server", 8500), ("metadata", 8080)} == side("gateway", "egress", "to")
     assert ("gateway", 8500) in side("model-server", "ingress", "from")
-    assert {("gateway", 8080), ("monitor", 8080)} <= side("metadata", "ingress", "from")
+    assert {("gateway", 8080), ("monitor", 8080), ("tour", 8080)} <= side("metadata", "ingress", "from")
     assert {("metadata", 8080)} == side("monitor", "egress", "to")
+    assert {("gateway", 8080), ("metadata", 8080)} == side("tour", "egress", "to")
+    assert ("tour", 8080) in side("gateway", "ingress", "from")
 
 
 def test_secrets_are_referred_to_and_no_object_holds_one() -> None:

@@ -50,6 +50,7 @@ def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...
     app.state.page = rendering.pages([one for one in NAV if one[1] in places])
     for module in pages:
         app.include_router(module.router)
+    app.add_api_route("/healthz", _healthy)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_middleware(Guard, token=token, hosts=hosts)
     app.add_exception_handler(HTTPException, _refused)
@@ -71,6 +72,11 @@ def _pages() -> list[ModuleType]:
     """The modules with pages; the one that breaks things has its place where it is installed."""
     found = [system, stage, question, tryit, presenter, lineage]
     return [*found, import_module("tour.web.breakit")] if find_spec("tour.web.breakit") else found
+
+
+async def _healthy() -> Response:
+    """For probes: no look at anything."""
+    return Response("ok\n", media_type="text/plain")
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
