@@ -140,11 +140,12 @@ def network_scores(found: SimpleNamespace, changes: Mapping[str, Any]) -> tuple[
             train_files=[str(found.folder / "examples" / "Split-train" / "*")],
             transform_graph_path=str(found.folder / "graph"),
             serving_model_dir=f"{folder}/model",
-            model_run_dir=f"{folder}/run",
+            model_run_dir=f"{folder}/model_run/1",
+            hyperparameters=None,
             custom_config={"case": CASE.name, "settings": settings, "pretrained": str(found.folder / "aligned")},
         )
         training.run_fn(told)
-        record = json.loads(Path(folder, "run", "training.json").read_text())
+        record = json.loads(Path(folder, "model_run", "1", "training.json").read_text())
         signature = tf.saved_model.load(told.serving_model_dir).signatures["dense"]
         answers = {
             split: signature(**{name: tf.constant(found.splits[split][name]) for name in network.INPUTS})
