@@ -113,10 +113,16 @@ def dvc(
 @app.command()
 def demo(headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end.")] = False,
          tracking: Tracking = "", home: Home = DEFAULT_HOME) -> None:  # fmt: skip
-    """Runs every use case on its embedded data and says what was pushed and why."""
-    from pipeline import command
+    """The whole story by itself: trained, served, drifted, noticed, trained again and swapped; then the tour stays up."""
+    from pipeline import demo as story
 
-    raise typer.Exit(command.demo(home, headless, tracking))
+    raise typer.Exit(story.demo(home, headless, tracking, _stay))
+
+
+def _stay(home: Path, place: dict) -> None:
+    """What the demonstration ends with, until Ctrl-C."""
+    Console().print(f"`showcase tour --home {home}` walks through it, `showcase serve --home {home}` serves it again",
+                    highlight=False, soft_wrap=True)  # fmt: skip
 
 
 @app.command()
