@@ -13,14 +13,14 @@ PR_SET_PDEATHSIG = 1
 GRACE = 60.0  # seconds in which requests under way are answered
 
 
-def start(words: Sequence[object], log: Path) -> subprocess.Popen[str]:
-    """Starts ``showcase WORDS``: its output is a pipe, what it says beside goes to a log.
+def start(words: Sequence[object], log: Path, module: str = "pipeline.cli") -> subprocess.Popen[str]:
+    """Starts ``showcase WORDS``, or another module's program: its output is a pipe, what it says beside goes to a log.
 
     It has a session of its own, so that Ctrl-C reaches the command alone, which then ends it in order; if the command is
     killed, the kernel ends it. That follows the thread that starts it, which has to live as long.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, words)]
+    command = [sys.executable, "-m", module, *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with log.open("a") as said:
         return subprocess.Popen(

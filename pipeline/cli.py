@@ -214,6 +214,19 @@ def evidence(
     raise typer.Exit(1 if tour.bundle(out, case, home, as_json) else 0)
 
 
+@app.command("break")
+def break_(
+    name: Annotated[str | None, typer.Argument(help="An incident; without one they are listed.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take it back.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Breaks something on purpose and tells how the system answers."""
+    from tour import break_cli as tour
+
+    tour.broken(name, undo, home, as_json)
+
+
 def main() -> None:
     """The console script: any error a person can mend is one sentence on standard error."""
     warnings.filterwarnings("ignore")

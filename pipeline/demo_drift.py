@@ -36,7 +36,7 @@ def drift(story: "Story", case: UseCase, place: Mapping[str, Any]) -> bool:
         story.say(told["line"])
         return True
     with story.part(f"{case.name}: traffic with {' and '.join(what.drift)}"):
-        if not demo_traffic.days(story, case, place, what.folder, what.drifted):
+        if not demo_traffic.days(story, case, place, what, what.drifted):
             return False
     with story.part(f"{case.name}: noticed by the monitor beside the gateway"):
         told["incidents"] = noticed(story.home, case)

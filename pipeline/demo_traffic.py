@@ -33,15 +33,15 @@ def usual(story: "Story", case: UseCase, place: Mapping[str, Any]) -> bool:
         if not case.has("demo"):
             return counted(story, case, replay(story, case, place))
         what = shown(story.home, case)
-        return days(story, case, place, what.folder, what.usual)
+        return days(story, case, place, what, what.usual)
 
 
-def days(story: "Story", case: UseCase, place: Mapping[str, Any], folder: Path, which: Iterable[int]) -> bool:
-    """Sends days that were not sent before, each with the labels that have come by its end."""
+def days(story: "Story", case: UseCase, place: Mapping[str, Any], what: Any, which: Iterable[int]) -> bool:
+    """Sends days that were not sent before, and the labels of those whose labels have come when all are over."""
     last, parts = sent(story.home, case.name), []
     for day in which:
         if day > last:
-            parts.append(replay(story, case, place, folder, day))
+            parts.append(replay(story, case, place, what.folder, day, day in what.labelled))
             _note(story.home, case.name, day)
     if not parts:
         story.say("sent before")
@@ -50,12 +50,12 @@ def days(story: "Story", case: UseCase, place: Mapping[str, Any], folder: Path, 
 
 
 def replay(
-    story: "Story", case: UseCase, place: Mapping[str, Any], folder: Path | None = None, day: int = -1
+    story: "Story", case: UseCase, place: Mapping[str, Any], folder: Path | None = None, day: int = -1, labels: bool = True
 ) -> dict[str, Any]:
     """Sends a day, or all that a case has; what came of it."""
     at = f"{place['host']}:{place['gateway']}"
     data = None if folder is None else str(folder)
-    return traffic.replayed(traffic.Replay(case.name, story.home, data, day, day, [], 0.0, 0.0, CONNECTIONS, at, True))
+    return traffic.replayed(traffic.Replay(case.name, story.home, data, day, day, [], 0.0, 0.0, CONNECTIONS, at, labels))
 
 
 def counted(story: "Story", case: UseCase, *parts: Mapping[str, Any]) -> bool:
@@ -80,7 +80,7 @@ def constant(story: "Story", case: UseCase, what: Any) -> Iterator[subprocess.Po
     first = max(sent(story.home, case.name) + 1, what.later.start)
     words = ["traffic", case.name, "--home", story.home, "--data", what.folder, "--spans", f"{first}:{what.later.stop - 1}"]
     _note(story.home, case.name, first)  # another attempt goes on with the day after
-    child = children.start([*words, "--rate", RATE, "--json"], story.home / "traffic.log")
+    child = children.start([*words, "--rate", RATE, "--no-labels", "--json"], story.home / "traffic.log")
     try:
         yield child
     finally:

@@ -20,7 +20,7 @@ from pipeline import children, decisions, demo, demo_drift, demo_refusal, demo_t
 from pipeline import runtime as runtimes
 from serving.drift.live import STATE
 
-DATA = {"rows": 200, "days": 10, "data_seed": 3}
+DATA = {"rows": 200, "days": 10, "data_seed": 3, "label_delay_days": 7}
 METRICS = {"pr_auc": 0.6, "pr_auc_diff": 0.25, "example_count": 800.0}
 CONSTANT = """
 import json, signal, sys

@@ -20,6 +20,7 @@ class Shown(NamedTuple):
         usual: Days as those that were learnt from.
         drifted: Days after the drift has begun, as many as a retraining by ``POLICY`` waits for, and one that is not over.
         later: Further such days, for traffic while that goes on.
+        labelled: Days whose labels have come when the drifted days are over.
         drift: What was put in, and when.
     """
 
@@ -27,6 +28,7 @@ class Shown(NamedTuple):
     usual: range
     drifted: range
     later: range
+    labelled: range
     drift: tuple[str, ...]
 
 
@@ -35,4 +37,5 @@ def shown(cache: Path, settings: Mapping[str, Any]) -> Shown:
     begins = settings["days"] + USUAL
     ends, drift = begins + DRIFTED, tuple(f"{one}@{begins}" for one in DRIFT)
     folder = generated(cache, ends + LATER, drift, settings)
-    return Shown(folder, range(settings["days"], begins), range(begins, ends), range(ends, ends + LATER), drift)
+    labelled = range(settings["days"], ends - settings["label_delay_days"])
+    return Shown(folder, range(settings["days"], begins), range(begins, ends), range(ends, ends + LATER), labelled, drift)
