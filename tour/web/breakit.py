@@ -21,9 +21,8 @@ ALIVE = 10.0  # seconds without news after which a blank line keeps the connecti
 @router.get("/break", response_class=HTMLResponse)
 def page(request: Request) -> HTMLResponse:
     """All incidents."""
-    return request.app.state.page(
-        request, "break.html", active="Break it live", incidents=_incidents(request).values(), served=request.app.state.gateway()
-    )
+    shown = {"incidents": _incidents(request).values(), "served": request.app.state.gateway()}
+    return request.app.state.page(request, "break.html", active="Break it live", **shown)
 
 
 @router.post("/break/{name}")
