@@ -111,12 +111,18 @@ def dvc(
 
 
 @app.command()
-def demo(headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end.")] = False,
-         tracking: Tracking = "", home: Home = DEFAULT_HOME) -> None:  # fmt: skip
+def demo(
+    headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end, and end.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting of the cases that have it; can be repeated.")
+    ] = None,
+    tracking: Tracking = "",
+    home: Home = DEFAULT_HOME,
+) -> None:
     """The whole story by itself: trained, served, drifted, noticed, trained again and swapped; then the tour stays up."""
     from pipeline import demo as story
 
-    raise typer.Exit(story.demo(home, headless, tracking, _stay))
+    raise typer.Exit(story.demo(home, headless, tracking, _stay, pairs(set_ or [])))
 
 
 def _stay(home: Path, place: dict) -> None:

@@ -33,6 +33,7 @@ class Story:
         tracking: Address of the experiment tracker.
         headless: Whether standard output is kept for the summary.
         console: Where progress is told.
+        changes: Settings for the first trainings.
         seconds: Of each part.
         told: What each part found.
     """
@@ -41,6 +42,7 @@ class Story:
     tracking: str
     headless: bool
     console: Console
+    changes: Mapping[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     told: dict[str, Any] = field(default_factory=lambda: {"runs": [], "traffic": {}, "drift": {}, "failed": 0})
 
@@ -54,12 +56,26 @@ class Story:
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 1)
 
+    def run(self, name: str, **changes: str) -> store.Run:
+        """Runs a case's pipeline.
+
+        Raises:
+            KeyboardInterrupt: if it was interrupted.
+        """
+        mine = {key: value for key, value in self.changes.items() if key in settings(name)} | changes
+        last = command.run(
+            name, self.home, as_json=False, quiet=self.headless, tracking=self.tracking, changes=mine
+        )
+        if last.state == "interrupted":
+            raise KeyboardInterrupt
+        return last
+
     def say(self, text: str) -> None:
         """A line for people."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def demo(home: Path, headless: bool, tracking: str, stay: Stay) -> int:
+def demo(home: Path, headless: bool, tracking: str, stay: Stay, changes: Mapping[str, str] | None = None) -> int:
     """Plays all of it; the exit code is 0 only if every part ended as it should.
 
     Args:
@@ -67,10 +83,16 @@ def demo(home: Path, headless: bool, tracking: str, stay: Stay) -> int:
         headless: Print a JSON summary at the end, and do not stay.
         tracking: Address of the experiment tracker.
         stay: What is done at the end while the models are served, told the home and where the server listens.
+        changes: Settings by name, for the first trainings of the cases that have them.
+
+    Raises:
+        ValueError: for a setting that no case has.
     """
     # A descriptor of its own: while stages run, standard error belongs to the log.
     console = Console(file=os.fdopen(os.dup(2), "w")) if headless else Console()
-    story, began = Story(home, tracking, headless, console), time.monotonic()
+    story, began = Story(home, tracking, headless, console, changes or {}), time.monotonic()
+    if unknown := set(story.changes) - set().union(*map(settings, CASES)):
+        raise ValueError(f"No case has a setting '{sorted(unknown)[0]}'.")
     try:
         ok = _played(story, began, stay)
     except KeyboardInterrupt:
@@ -105,11 +127,14 @@ def _trained(story: Story, name: str) -> bool:
         last = [run for run in store.runs(runtime.metadata, name) if run.state == "pushed"][-1]
         story.say(f"{name}: in service as version {last.facts['version']}; it is not trained on the first data again.")
     else:
-        last = command.run(name, story.home, as_json=False, quiet=story.headless, tracking=story.tracking)
-    if last.state == "interrupted":
-        raise KeyboardInterrupt
+        last = story.run(name)
     story.told["runs"].append(asdict(last))
     return last.state == "pushed"
+
+
+def settings(name: str) -> set[str]:
+    """Names of a case's settings."""
+    return {key for group in CASES[name].settings.values() for key in group}
 
 
 def _summary(story: Story, ok: bool, seconds: float) -> None:

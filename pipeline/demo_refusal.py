@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from models.catalog import CASES
-from pipeline import command, store
+from pipeline import store
 from pipeline import runtime as runtimes
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ def refusal(story: "Story") -> bool:
             last = refused[-1]
             story.say(f"refused before: {last.reason}")
         else:
-            last = command.run(
-                name, story.home, as_json=False, quiet=story.headless, tracking=story.tracking, changes=UNTRAINED
-            )
-    if last.state == "interrupted":
-        raise KeyboardInterrupt
+            last = story.run(name, **UNTRAINED)
     story.told["refused"] = asdict(last)
     return last.state == "refused"

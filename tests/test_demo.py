@@ -130,6 +130,20 @@ def test_it_ends_in_a_swap_and_says_what_was_gained(world: World, capsys: pytest
     assert world.child.returncode == 0
 
 
+def test_settings_go_to_the_cases_that_have_them(world: World, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    given = {}
+
+    def run(name: str, home: Path, **more: Any) -> store.Run:
+        given[name] = more["changes"]
+        return world.saved(name, "failed")
+
+    monkeypatch.setattr(demo.command, "run", run)
+    demo.demo(world.home, True, "none", print, {"rows": "500", "filters": "4", "epochs": "1"})
+    assert given == {"fraud": {"rows": "500", "epochs": "1"}, "image": {"filters": "4", "epochs": "1"}}
+    with pytest.raises(ValueError, match="No case has a setting 'speed'"):
+        demo.demo(world.home, True, "none", print, {"speed": "1"})
+
+
 def test_a_refused_retraining_is_an_honest_end(world: World, capsys: pytest.CaptureFixture) -> None:
     world.end = "refused"
     code, told = world.play(capsys)
