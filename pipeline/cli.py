@@ -122,13 +122,7 @@ def demo(
     """The whole story by itself: trained, served, drifted, noticed, trained again and swapped; then the tour stays up."""
     from pipeline import demo as story
 
-    raise typer.Exit(story.demo(home, headless, tracking, _stay, pairs(set_ or [])))
-
-
-def _stay(home: Path, place: dict) -> None:
-    """What the demonstration ends with, until Ctrl-C."""
-    Console().print(f"`showcase tour --home {home}` walks through it, `showcase serve --home {home}` serves it again",
-                    highlight=False, soft_wrap=True)  # fmt: skip
+    raise typer.Exit(story.demo(home, headless, tracking, pairs(set_ or [])))
 
 
 @app.command()
@@ -231,6 +225,21 @@ def break_(
     from tour import break_cli as tour
 
     tour.broken(name, undo, home, as_json)
+
+
+@app.command()
+def tour(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8600,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    token: Annotated[str, typer.Option(help="What buttons need elsewhere than on this machine; by default a new one.")] = "",
+    gateway: Annotated[str, typer.Option(help="HOST:PORT; this home's by default.")] = "",
+    opens: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Shows the system as it runs, every stage and every question, as pages on this machine."""
+    from tour.web import command
+
+    command.tour(home, host, port, token, gateway, opens)
 
 
 def main() -> None:

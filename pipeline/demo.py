@@ -7,7 +7,7 @@ and a second one repeats neither a training nor an answer to a drift.
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,10 +18,9 @@ from rich.console import Console
 from models.catalog import CASES
 from pipeline import command, decisions, demo_drift, demo_refusal, demo_traffic, store
 from pipeline import runtime as runtimes
-from pipeline.demo_serving import served
+from pipeline.demo_serving import served, toured
 
 INTERRUPTED = 130
-Stay = Callable[[Path, Mapping[str, Any]], None]
 
 
 @dataclass
@@ -75,14 +74,13 @@ class Story:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def demo(home: Path, headless: bool, tracking: str, stay: Stay, changes: Mapping[str, str] | None = None) -> int:
+def demo(home: Path, headless: bool, tracking: str, changes: Mapping[str, str]) -> int:
     """Plays all of it; the exit code is 0 only if every part ended as it should.
 
     Args:
         home: Folder of all state.
-        headless: Print a JSON summary at the end, and do not stay.
+        headless: Print a JSON summary at the end, and do not show the tour.
         tracking: Address of the experiment tracker.
-        stay: What is done at the end while the models are served, told the home and where the server listens.
         changes: Settings by name, for the first trainings of the cases that have them.
 
     Raises:
@@ -90,11 +88,11 @@ def demo(home: Path, headless: bool, tracking: str, stay: Stay, changes: Mapping
     """
     # A descriptor of its own: while stages run, standard error belongs to the log.
     console = Console(file=os.fdopen(os.dup(2), "w")) if headless else Console()
-    story, began = Story(home, tracking, headless, console, changes or {}), time.monotonic()
+    story, began = Story(home, tracking, headless, console, changes), time.monotonic()
     if unknown := set(story.changes) - set().union(*map(settings, CASES)):
         raise ValueError(f"No case has a setting '{sorted(unknown)[0]}'.")
     try:
-        ok = _played(story, began, stay)
+        ok = _played(story, began)
     except KeyboardInterrupt:
         story.say(f"Interrupted; `showcase demo --home {home}` goes on from here, and what is done is not done again.")
         return INTERRUPTED
@@ -104,7 +102,7 @@ def demo(home: Path, headless: bool, tracking: str, stay: Stay, changes: Mapping
     return int(not ok)
 
 
-def _played(story: Story, began: float, stay: Stay) -> bool:
+def _played(story: Story, began: float) -> bool:
     with story.part("Both pipelines, from raw spans to a pushed model"):
         trained = all([_trained(story, name) for name in CASES])
     if not trained:
@@ -116,7 +114,7 @@ def _played(story: Story, began: float, stay: Stay) -> bool:
         ok = demo_refusal.refusal(story) and ok
         _summary(story, ok, time.monotonic() - began)
         if not story.headless:
-            stay(story.home, place)
+            toured(story)
     return ok
 
 

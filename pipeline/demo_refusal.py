@@ -4,8 +4,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from models.catalog import CASES
-from pipeline import store
 from pipeline import runtime as runtimes
+from pipeline import store
 
 if TYPE_CHECKING:
     from pipeline.demo import Story

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.demo import Story
 
 PORTS = {"--port": 8080, "--rest-port": 8501, "--grpc-port": 8500}
+TOUR = 8600
 PATIENT = 30  # seconds for an answer, so that what fails has failed, and was not only slow beside a training
 
 
@@ -52,6 +53,26 @@ def ready(child: Any, log: Path) -> dict[str, Any]:
     if not line:
         raise OSError(f"The server has ended with status {child.wait()}; {log} has the whole story.")
     return json.loads(line)
+
+
+def toured(story: "Story") -> None:
+    """Shows the tour of what is served, in a process of its own, until Ctrl-C.
+
+    Raises:
+        OSError: if it does not start.
+    """
+    log = story.home / "tour.log"
+    child = children.start(["tour", "--home", story.home, "--port", TOUR if free(TOUR) else 0], log)
+    try:
+        line = child.stdout.readline()
+        if not line:
+            raise OSError(f"The tour has ended with status {child.wait()}; {log} has the whole story.")
+        story.say(f"\nThe tour, over what is served now: {line.strip()}")
+        child.wait()
+    except KeyboardInterrupt:
+        story.say(f"`showcase serve --home {story.home}` serves it again, `showcase tour --home {story.home}` shows it.")
+    finally:
+        children.end(child)
 
 
 def ended(home: Path, seconds: float = children.GRACE) -> None:

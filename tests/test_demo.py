@@ -43,6 +43,7 @@ class World:
         patch = monkeypatch.setattr
         patch(demo.command, "run", self.run)
         patch(demo, "served", self.served)
+        patch(demo, "toured", lambda story: self.did.append("tour"))
         patch(demo_traffic.traffic, "replayed", self.replayed)
         patch(children, "start", self.started)
         patch(demo_drift.monitor, "once", self.once)
@@ -105,7 +106,7 @@ class World:
         return self.decided[0], run
 
     def play(self, capsys: pytest.CaptureFixture, headless: bool = True) -> tuple[int, dict[str, Any]]:
-        code = demo.demo(self.home, headless, "none", lambda home, place: self.did.append("stay"))
+        code = demo.demo(self.home, headless, "none", {})
         text = capsys.readouterr().out
         return code, json.loads(text) if headless and code != demo.INTERRUPTED else {"text": text}
 
@@ -138,10 +139,10 @@ def test_settings_go_to_the_cases_that_have_them(world: World, capsys: pytest.Ca
         return world.saved(name, "failed")
 
     monkeypatch.setattr(demo.command, "run", run)
-    demo.demo(world.home, True, "none", print, {"rows": "500", "filters": "4", "epochs": "1"})
+    demo.demo(world.home, True, "none", {"rows": "500", "filters": "4", "epochs": "1"})
     assert given == {"fraud": {"rows": "500", "epochs": "1"}, "image": {"filters": "4", "epochs": "1"}}
     with pytest.raises(ValueError, match="No case has a setting 'speed'"):
-        demo.demo(world.home, True, "none", print, {"speed": "1"})
+        demo.demo(world.home, True, "none", {"speed": "1"})
 
 
 def test_a_refused_retraining_is_an_honest_end(world: World, capsys: pytest.CaptureFixture) -> None:
@@ -184,7 +185,7 @@ def test_interrupted_anywhere_it_ends_its_processes_and_goes_on(world: World, ca
 
 def test_a_person_is_told_all_of_it_and_it_stays(world: World, capsys: pytest.CaptureFixture) -> None:
     code, told = world.play(capsys, headless=False)
-    assert code == 0 and world.did[-2:] == ["stay", "ended"]
+    assert code == 0 and world.did[-2:] == ["tour", "ended"]
     for words in ("incident 1: drift since window 12: amount", "It lost much.", "0.3500 before, 0.6000 now",
                   "meets the gates", "failed requests: 0"):  # fmt: skip
         assert words in told["text"], told["text"]

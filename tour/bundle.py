@@ -3,7 +3,7 @@
 import base64
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +13,8 @@ from rich.console import Console
 from rich.progress import track
 
 from models.catalog import CASES
-from tour import ask, notes
+from tour import ask, highlight, notes
 from tour.notes import Note
-
-CODE_LINES = 40
 
 
 def bundle(out: Path, case: str | None, home: Path, as_json: bool) -> list[str]:
@@ -78,10 +76,10 @@ def page(told: Mapping[str, Any]) -> str:
 
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    highlight, styles = _highlighter()
-    environment.filters["code"] = lambda one: Markup(highlight(one))
+    environment.filters["code"] = highlight.code
     environment.filters["drawing"] = Markup  # by matplotlib, which escapes the names in it
-    return environment.get_template("bundle.html").render(**told, styles=Markup(styles))
+    template = environment.get_template("bundle.html")
+    return template.render(**told, notes=notes.read(), styles=Markup(highlight.styles()))
 
 
 def runs(home: Path) -> dict[str, str]:
@@ -89,24 +87,6 @@ def runs(home: Path) -> dict[str, str]:
     from tour.evidence.context import Context
 
     return {case: Context.of(home, case).run.id for case in CASES if Context.has(home, case)}
-
-
-def _highlighter() -> tuple[Callable[[Mapping[str, Any]], str], str]:
-    """What shows a question's code as HTML, and the styles that it needs."""
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import PythonLexer
-
-    found = notes.read()
-
-    def code(one: Mapping[str, Any]) -> str:
-        parts = ask.runs_of_lines(found[one["id"]].source[:CODE_LINES])
-        shown = [(HtmlFormatter(linenos="inline", linenostart=lines[0][0]), lines) for lines in parts]
-        return "".join(
-            highlight("\n".join(text for _, text in lines), PythonLexer(stripnl=False), how) for how, lines in shown
-        )
-
-    return code, HtmlFormatter().get_style_defs(".highlight")
 
 
 def _folder(out: Path) -> None:

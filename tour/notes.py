@@ -15,7 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -92,6 +92,17 @@ def read(root: Path = ROOT) -> dict[str, Note]:
                     raise _error(note.path, note.line, f"{note.id} has a note already, in {other.path}:{other.line}")
                 found[note.id] = note
     return {id_: found[id_] for id_ in questions() if id_ in found}
+
+
+def current() -> dict[str, Note]:
+    """All notes as the code has them now, read again only when a file has changed."""
+    stamps = (path.stat().st_mtime_ns for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+    return _read_at(tuple(stamps))
+
+
+@lru_cache(maxsize=1)
+def _read_at(stamps: tuple[int, ...]) -> dict[str, Note]:
+    return read()
 
 
 def search(words: str, notes: Mapping[str, Note]) -> list[str]:

@@ -15,12 +15,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
 from pipeline import rollouts
 from tour.web import presenter, question, rendering, system
 from tour.web.guard import Guard
+from tour.web.prover import Prover
+from tour.web.watch import Watch
 
 HERE = Path(__file__).parent
 
@@ -37,12 +41,14 @@ def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...
     app = FastAPI(title="Showcase tour", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
     app.state.home, app.state.token = home, token
     app.state.gateway = (lambda: gateway) if gateway else partial(_gateway, home)
+    app.state.watch, app.state.prover = Watch(home, app.state.gateway), Prover(home)
     routers = _pages()
     app.state.page = rendering.pages(NAV if find_spec("tour.web.breakit") else NAV[:4] + NAV[5:])
     for module in routers:
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_middleware(Guard, token=token, hosts=hosts)
+    app.add_exception_handler(HTTPException, _refused)
     return app
 
 
@@ -64,9 +70,21 @@ def _pages() -> list[ModuleType]:
     return [system, question, presenter, *(import_module(f"tour.web.{name}") for name in names)]
 
 
+async def _refused(request: Request, error: HTTPException) -> Response:
+    """A page for people, JSON for a script."""
+    if "text/html" not in request.headers.get("accept", "*/*"):
+        return JSONResponse({"error": error.detail}, error.status_code)
+    said = f"There is nothing at {request.url.path}." if error.detail == "Not Found" else error.detail
+    return request.app.state.page(request, "error.html", status=error.status_code, code=error.status_code, said=said)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await app.state.watch.look()  # so that the first page need not wait
+    app.state.watch.start()
     yield
+    await app.state.watch.close()
+    await app.state.prover.close()
 
 
 def _gateway(home: Path) -> str:

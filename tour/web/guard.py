@@ -67,7 +67,9 @@ class Guard:
         if scope["method"] in SAFE:
             return None
         origin = headers.get("origin")
-        if (origin is not None and urlsplit(origin).netloc != host) or headers.get("sec-fetch-site", "same-origin") not in (
+        if (origin is not None and urlsplit(origin).netloc != host) or headers.get(
+            "sec-fetch-site", "same-origin"
+        ) not in (
             "same-origin",
             "none",
         ):

@@ -10,6 +10,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tour import highlight
+
 HERE = Path(__file__).parent
 
 
@@ -21,6 +23,8 @@ def environment(nav: Sequence[tuple[str, str]]) -> Environment:
     )  # fmt: skip
     made.globals["nav"] = nav
     made.filters["drawing"] = drawing
+    made.filters["code"] = highlight.code
+    made.filters["ticks"] = ticks
     return made
 
 
@@ -41,3 +45,9 @@ def drawing(svg: str) -> Markup:
     return Markup('<img class="drawing" alt="" src="data:image/svg+xml;base64,{}">').format(
         base64.b64encode(svg.encode()).decode()
     )
+
+
+def ticks(text: str) -> Markup:
+    """Text with what stands between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))

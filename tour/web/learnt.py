@@ -1,0 +1,84 @@
+"""What a transform graph has learnt and computes, told by TensorFlow in a process of its own.
+
+``python -m tour.web.learnt HOME CASE RUN`` prints evidence as JSON: the tour's own process never loads TensorFlow.
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tour.evidence.kinds import NotHere, Result, Series, Table
+
+SHOWN, MOST = 6, 14
+
+
+def learnt(folder: Path) -> Iterator[Result]:
+    """Constants that the train split has left in a transform graph, and its operations by kind.
+
+    Args:
+        folder: Of the TransformGraph artifact.
+    """
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    kept = tf.train.load_checkpoint(str(folder / "transform_fn" / "variables" / "variables"))
+    shapes = {name: shape for name, shape in kept.get_variable_to_shape_map().items() if "OBJECT_GRAPH" not in name and shape}
+    rows = [(_short(name), str(shape), ", ".join(f"{x:.4g}" for x in kept.get_tensor(name).ravel()[:SHOWN]))
+            for name, shape in sorted(shapes.items())]  # fmt: skip
+    if rows:
+        yield Table("Learnt numbers", ("what", "shape", "the first of them"), tuple(rows))
+    saved = saved_model_pb2.SavedModel.FromString((folder / "transform_fn" / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    counts = Counter(node.op for node in nodes if node.op not in ("Const", "Identity", "NoOp", "Placeholder"))
+    told = tuple(counts.most_common(MOST))
+    title = f"The {MOST} most frequent of {len(counts)} operations, {len(nodes):,} nodes in all"
+    yield Table(title, ("operation", "times"), told)
+
+
+def _short(name: str) -> str:
+    """A checkpoint's name for a variable, without what all of them have."""
+    return name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+
+
+def spectrum(context: Any) -> Iterator[Result]:
+    """The variance that each principal component keeps, as a curve, and what the evidence on them says."""
+    from tour.evidence import transform
+
+    for result in transform.components(context):
+        if isinstance(result, Table) and result.rows:
+            points = tuple((float(n), float(share)) for n, share, *_ in result.rows)
+            yield Series("PCA spectrum", "component", "share of variance", {"share of variance": points})
+        yield result
+
+
+def main() -> None:
+    """The process."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    out, sys.stdout = sys.stdout, sys.stderr  # libraries print; the answer alone goes out
+    from models.catalog import find
+    from pipeline import runtime as runtimes
+    from pipeline import store
+    from tour.evidence import render
+    from tour.evidence.context import Context
+    from tour.figures import svg
+
+    home, case, run_id = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    run = next(one for one in store.runs(runtimes.local(home).metadata, case) if one.id == run_id)
+    context = Context(home, find(case), run)
+    results = list(learnt(context.artifact("transform_graph")))
+    try:
+        results += spectrum(context)
+    except (OSError, ValueError, LookupError, np.linalg.LinAlgError) as error:
+        results.append(NotHere("PCA spectrum", f"It cannot be computed ({type(error).__name__}: {error})."))
+    json.dump([render.to_json(one) | {"svg": svg(one)} for one in results], out, default=str)
+
+
+if __name__ == "__main__":
+    main()
