@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from tour.incidents import scratch
 from tour.incidents.kinds import Event, FailedError, Live, MissingError
 
 SMALL = {
-    "strategy": "multiworker", "workers": 2, "epochs": 12, "patience": 0, "checkpoint_steps": 5, "augment": False,
-    "tensorboard": False, "profile": False, "folds": 0,
+    "strategy": "multiworker", "workers": 2, "epochs": 8, "patience": 0, "checkpoint_steps": 5, "augment": False,
+    "tensorboard": False, "profile": False, "folds": 0, "filters": 8,
 }  # fmt: skip
 VICTIM = "worker 1"
 
@@ -78,6 +79,8 @@ def _watched(log: Path, process: Any) -> Iterator[Event]:
             yield Event(line, "bad")
         elif line.startswith("went on "):
             yield Event(line, "good", {"step": int(re.search(r"\d+", line)[0])})
+    if not killed:
+        raise FailedError(f"The training has ended before a worker could be killed: {log.read_text()[-300:]}")
 
 
 def main(path: Path) -> None:
@@ -87,7 +90,8 @@ def main(path: Path) -> None:
     told = json.loads(path.read_text())
     Path(told["folder"]).mkdir()
     job = training.Job(**told)
-    cluster.run(training.prepared(job, training.Data.of(job)))
+    with redirect_stdout(sys.stderr):  # which goes to the log that is read
+        cluster.run(training.prepared(job, training.Data.of(job)))
     record = json.loads(Path(job.folder, training.RESULT).read_text())
     path.with_name("result.json").write_text(json.dumps({name: record[name] for name in ("steps", "replicas", "rows")}))
 

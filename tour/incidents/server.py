@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tour.incidents.kinds import Event, FailedError, Live, MissingError, until
 from tour.incidents.requests import Requests, bodies
 
 RATE, CONNECTIONS = 40.0, 4
-BEFORE, PATIENCE, AFTER = 2.0, 180.0, 40
+BEFORE, PATIENCE, AFTER = 40, 180.0, 40
 ID = "served/id"
 
 
@@ -35,20 +35,21 @@ def run(live: Live) -> Iterator[Event]:
     rows = bodies(case, scratch.last_pushed(live.home, case))
     requests = Requests(f"{there['host']}:{there['gateway']}", case)
     yield Event(f"Version {version} of {case.name} answers {RATE:.0f} requests a second on {live.gateway}.")
-    traffic = threading.Thread(target=http.run, args=(requests.sending(rows, RATE, CONNECTIONS, BEFORE + 1.0),), daemon=True)
+    stopped = threading.Event()
+    until_stopped = takewhile(lambda row: not stopped.is_set(), rows)
+    traffic = threading.Thread(target=http.run, args=(requests.sending(until_stopped, RATE, CONNECTIONS),), daemon=True)
     traffic.start()
-    time.sleep(BEFORE)
-    kept = False
     try:
+        until(lambda: len(requests.acknowledged) >= BEFORE, PATIENCE, "The server has not answered so many requests")
         os.kill(there["pid"], signal.SIGKILL)
         killed = time.monotonic()
-        yield Event(f"kill -9 {there['pid']}: the server is gone.", "bad", {"pid": there["pid"]})
-        traffic.join()
-        kept = True
+        try:
+            yield Event(f"kill -9 {there['pid']}: the server is gone.", "bad", {"pid": there["pid"]})
+        finally:
+            started = start(live, words, folder, there)
     finally:
-        started = start(live, words, folder, there)
-        if not kept:
-            traffic.join()
+        stopped.set()
+        traffic.join()
     acknowledged = dict(requests.acknowledged)
     count = len(acknowledged)
     yield Event(f"{count} predictions were acknowledged, then requests failed.", "bad", {"count": count})
