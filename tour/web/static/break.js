@@ -44,7 +44,7 @@
   }
 
   async function pressed(button) {
-    const card = button.closest(".incident"), state = card.querySelector(".state"), clock = card.querySelector(".clock");
+    const card = button.closest(".incident"), state = card.querySelector(".state"), clock = card.querySelector(".seconds");
     const list = card.querySelector(".events"), undo = button.dataset.undo === "true", since = performance.now();
     const show = (kind, text) => { state.hidden = false; state.className = `state ${kind}`; state.textContent = text; };
     buttons.forEach((one) => { one.disabled = true; });
