@@ -8,8 +8,9 @@ from models.fraud.traffic import generated
 
 DRIFT = ("concept:0.8", "amount:1.3")  # frauds take up a new pattern while amounts rise: inputs move and the metric falls
 USUAL, DRIFTED, LATER = 2, 27, 8
-# Fewer days of the new pattern than the case waits for: they bring back less, and a demonstration cannot wait for more.
-POLICY = {"learn": "5"}
+# Fewer days of the new pattern than the case waits for. Among two months of the old they would teach hardly anything, and the
+# FitGate would refuse that, so that less of the old is looked at.
+POLICY = {"learn": "5", "spans": "70"}
 
 
 class Shown(NamedTuple):

@@ -19,7 +19,7 @@ from tour.incidents import scratch
 from tour.incidents.kinds import Event, FailedError, Live, MissingError
 
 SMALL = {
-    "strategy": "multiworker", "workers": 2, "epochs": 8, "patience": 0, "checkpoint_steps": 5, "augment": False,
+    "strategy": "multiworker", "workers": 2, "epochs": 4, "patience": 0, "checkpoint_steps": 5, "augment": False,
     "tensorboard": False, "profile": False, "folds": 0, "filters": 8,
 }  # fmt: skip
 VICTIM = "worker 1"
