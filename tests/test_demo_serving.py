@@ -1,4 +1,4 @@
-"""The processes beside the demonstration, with stand-ins: that they listen, that they end, and what is said if they do not start."""
+"""The processes beside the demonstration, with stand-ins: they listen, they end, and it is said if they do not start."""
 
 import json
 import os
