@@ -12,7 +12,7 @@ from planted_home import COMPLETE, RUNNING, planted, stages
 
 from pipeline import runtime, store
 from serving import rollout
-from tour.web import dag, system, traffic
+from tour.web import dag, system, traffic, watch
 from tour.web.app import create
 from tour.web.dag import Stage
 from tour.web.traffic import Counted, Scrapes
@@ -34,9 +34,9 @@ def client(home: Path) -> Iterator[TestClient]:
 
 def look(client: TestClient) -> dict[str, str]:
     """The page's parts after a look at the stores."""
-    watch, page = client.app.state.watch, client.app.state.page
-    client.portal.call(watch.look)
-    return system.parts(page.templates, watch.state)
+    shared, page = client.app.state.watch, client.app.state.page
+    client.portal.call(shared.look)
+    return system.parts(page.templates, shared.state)
 
 
 def test_the_page_shows_the_last_run_what_is_pushed_and_that_nothing_is_served(client: TestClient) -> None:
@@ -54,7 +54,7 @@ def test_an_empty_home_says_how_to_begin(tmp_path: Path) -> None:
 
 def test_a_change_of_the_store_is_an_event_and_a_change_of_its_parts_alone(client: TestClient, home: Path) -> None:
     before = look(client)
-    run = store.Run("fraud-2", "fraud", "running", "", "f", {"pid": "1", "spans": "0:10"})
+    run = store.Run("fraud-2", "fraud", "running", "", "f", {"pid": "1"})
     store.save(runtime.local(home).metadata, run)
     with store.opened(runtime.local(home).metadata) as held:
         stages(held, "fraud-2", {"SpanExampleGen": COMPLETE, "StatisticsGen": RUNNING})
@@ -75,7 +75,7 @@ def test_a_rollout_and_an_incident_are_told(client: TestClient, home: Path) -> N
     told = {"windows": [seen], "judge": {"incidents": {"seen": [incident]}}}
     (home / "fraud" / "online" / "monitor.json").write_text(json.dumps(told))
     parts = look(client)
-    assert "canary 1 for 25%" in parts["tiles-fraud"] and "since window 93: amount" in parts["tiles-fraud"]
+    assert "canary 1 for 25%" in parts["tiles-fraud"] and "since 1970-04-04: amount" in parts["tiles-fraud"]
     assert "drift incident 1 is open: amount" in parts["happened"] and "Versions: " in parts["happened"]
 
 
@@ -89,13 +89,13 @@ def test_a_stream_sends_all_and_then_what_changed(home: Path) -> None:
 
     async def streamed() -> list[dict[str, str]]:
         app = create(home)
-        watch = app.state.watch
+        shared = app.state.watch
         stream = system._events(Request(app))
         first = await anext(stream)
         store.save(runtime.local(home).metadata, replace(planted(home), reason="version 7"))
-        watch.start()
+        shared.start()
         second = await asyncio.wait_for(anext(stream), 30)
-        await watch.close()
+        await shared.close()
         return [json.loads(one.partition("data: ")[2]) for one in (first, second)]
 
     first, second = asyncio.run(streamed())
@@ -171,25 +171,72 @@ def test_a_gateway_that_began_anew_is_counted_from_its_beginning() -> None:
     assert scrapes.of("fraud").rate == 2 and min(scrapes.of("fraud").history) >= 0
 
 
-def test_a_gateway_that_does_not_answer_is_none_and_holds_nothing_up(home: Path) -> None:
+def test_a_gateway_that_does_not_answer_holds_nothing_up() -> None:
     async def hanging(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)
         writer.close()
 
-    async def asked() -> object:
+    async def asked() -> None:
         server = await asyncio.start_server(hanging, "127.0.0.1", 0)
         async with server:
-            return await traffic.fetch(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            with pytest.raises(TimeoutError):
+                await traffic.fetch(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for address in ("127.0.0.1:1", "nonsense"):
+            with pytest.raises(OSError):
+                await traffic.fetch(address)
 
-    assert asyncio.run(asked()) is None
-    assert asyncio.run(traffic.fetch("127.0.0.1:1")) is None
-    assert asyncio.run(traffic.fetch("nonsense")) is None
+    asyncio.run(asked())
+
+
+def test_a_gateway_that_is_late_once_is_still_there_and_one_that_is_gone_is_not(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[object] = [{"fraud": Counted({"200": 5})}, TimeoutError(), OSError()]
+
+    async def fetch(address: str) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def looked() -> list[str]:
+        found, one = [], watch.Watch(home, lambda: "127.0.0.1:8080")
+        while answers:
+            await one.look()
+            found.append(one.state.gateway)
+        return found
+
+    monkeypatch.setattr(watch, "fetch", fetch)
+    assert asyncio.run(looked()) == ["127.0.0.1:8080", "127.0.0.1:8080", ""]
 
 
 def test_those_who_look_share_one_rendering(client: TestClient) -> None:
     calls: list[object] = []
-    watch = client.app.state.watch
-    client.portal.call(watch.look)
+    shared = client.app.state.watch
+    client.portal.call(shared.look)
     for _ in range(5):
-        watch.rendered(lambda state: calls.append(state) or {})
+        shared.rendered(lambda state: calls.append(state) or {})
     assert len(calls) <= 1
+
+
+def test_who_waits_for_whom_without_an_artifact_is_as_the_graph_is_wired() -> None:
+    from models.catalog import CASES
+    from pipeline.session import Plan
+    from tour.evidence import overview
+
+    case = CASES["fraud"]
+    plan = Plan(
+        case,
+        "/raw",
+        0,
+        1,
+        case.configured({}),
+        "",
+        "",
+        "/versions",
+        "",
+        space={"learning_rate": {"low": 0.1, "high": 1}},
+    )
+    _, edges = overview.graph_of(plan)
+    known = {(b if b != "latest_blessed_model" else "Resolver", a) for b, a in edges}
+    assert {(a, b) for a, b in dag.WAITS if a != "Resolver"} <= known

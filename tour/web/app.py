@@ -8,9 +8,11 @@ A page is a module here with a ``router``. Its functions find what they share in
   :mod:`tour.web.prover`; ``page(request, "stage.html", active="Stages", ...)``: a template rendered as an answer.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +23,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from pipeline import rollouts
-from tour.web import presenter, question, rendering, system
+from tour import notes
+from tour.web import lineage, presenter, question, rendering, stage, system, tryit
 from tour.web.guard import Guard
 from tour.web.prover import Prover
 from tour.web.watch import Watch
@@ -42,9 +45,10 @@ def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...
     app.state.home, app.state.token = home, token
     app.state.gateway = (lambda: gateway) if gateway else partial(_gateway, home)
     app.state.watch, app.state.prover = Watch(home, app.state.gateway), Prover(home)
-    routers = _pages()
-    app.state.page = rendering.pages(NAV if find_spec("tour.web.breakit") else NAV[:4] + NAV[5:])
-    for module in routers:
+    pages = _pages()
+    places = {route.path for module in pages for route in module.router.routes}
+    app.state.page = rendering.pages([one for one in NAV if one[1] in places])
+    for module in pages:
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_middleware(Guard, token=token, hosts=hosts)
@@ -64,10 +68,9 @@ NAV = (
 
 
 def _pages() -> list[ModuleType]:
-    from importlib import import_module
-
-    names = [name for name in ("stage", "lineage", "tryit", "breakit") if find_spec(f"tour.web.{name}")]
-    return [system, question, presenter, *(import_module(f"tour.web.{name}") for name in names)]
+    """The modules with pages; the one that breaks things has its place where it is installed."""
+    found = [system, stage, question, tryit, presenter, lineage]
+    return [*found, import_module("tour.web.breakit")] if find_spec("tour.web.breakit") else found
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
@@ -80,9 +83,12 @@ async def _refused(request: Request, error: HTTPException) -> Response:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    await app.state.watch.look()  # so that the first page need not wait
+    # So that the first page need not wait for a look, nor the first question for all the code to be read.
+    await app.state.watch.look()
     app.state.watch.start()
+    reading = asyncio.create_task(asyncio.to_thread(notes.current))
     yield
+    reading.cancel()
     await app.state.watch.close()
     await app.state.prover.close()
 

@@ -15,7 +15,7 @@ from tour.web.dag import of as graph_of
 
 @dataclass(frozen=True)
 class Case:
-    """What is known of one case; ``run`` is its last run, None before the first."""
+    """What is known of one case; ``run`` is its last run, None before the first; ``daily`` if its windows are days."""
 
     name: str
     title: str
@@ -27,6 +27,7 @@ class Case:
     incidents: tuple[dict[str, Any], ...] = ()
     decided: str = ""
     headline: str = ""
+    daily: bool = False
 
 
 def read(home: Path) -> tuple[Case, ...]:
@@ -37,7 +38,7 @@ def read(home: Path) -> tuple[Case, ...]:
 
 
 def _case(home: Path, runtime: runtimes.Runtime, name: str, runs: list[store.Run]) -> Case:
-    known = {"name": name, "title": CASES[name].title}
+    known = {"name": name, "title": CASES[name].title, "daily": bool(CASES[name].time)}
     folder = Path(runtime.versions(name))
     now = rollout.read(folder)
     if there := rollout.versions(folder):

@@ -1,10 +1,13 @@
 """The command that shows the tour: a web server of its own process, which serving never waits for."""
 
 import ipaddress
+import logging
 import os
 import secrets
 import socket
 import webbrowser
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -28,19 +31,39 @@ def tour(home: Path, host: str, port: int, token: str, gateway: str, opens: bool
     token = token or ("" if here else secrets.token_urlsafe(16))
     with listening(host, port) as bound:
         app = create(home, gateway, token, (host, socket.gethostname()))
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE, lifespan="on"
-        )
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, lifespan="on")
         address = url(host, bound.getsockname()[1], token)
-        print(f"{address} (Ctrl-C ends it)", flush=True)
-        if not here:
-            print(
-                "Everybody who can reach this machine can look; only who has the token can press buttons.", flush=True
-            )
-        if opens:
-            webbrowser.open(address)
+
+        def ready() -> None:
+            print(f"{address} (Ctrl-C ends it)", flush=True)
+            if not here:
+                print("Who can reach this machine can look; only who has the token can press buttons.", flush=True)
+            if opens:
+                webbrowser.open(address)
+
         os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
-        uvicorn.Server(config).run(sockets=[bound])
+        with suppress(KeyboardInterrupt):
+            Server(config, ready).run(sockets=[bound])
+
+
+class Server(uvicorn.Server):
+    """A server that says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts, then says so."""
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Lets the streams of open pages end, then ends; a stream that is cut off after all is no error to tell of."""
+        logging.getLogger("uvicorn.error").disabled = True
+        await self.config.app.state.watch.close()
+        await self.config.app.state.prover.close()
+        await super().shutdown(sockets)
 
 
 def is_loopback(host: str) -> bool:

@@ -47,7 +47,7 @@ async def question(request: Request, id_: str) -> HTMLResponse:
     related = [
         one for one in notes.search(f"{note.question.text} {note.answer}", found) if one != note.id and one in found
     ][:4]
-    values: dict[str, Any] = {"note": note, **near, "related": [found[one] for one in related], "cases": list(CASES)}
+    values: dict[str, Any] = {"note": note, **near, "related": [found[one] for one in related]}
     shown = _shown(request, note.id)
     return request.app.state.page(request, "question.html", active="Questions", evidence=shown, **values)
 
@@ -105,7 +105,7 @@ def _shown(request: Request, id_: str) -> str:
     """The evidence as HTML: nothing yet, how far it is, what came of it."""
     job: Job | None = request.app.state.prover.job(id_)
     macros = request.app.state.page.templates.get_template("evidence.html").module
-    return macros.evidence(id_, job, BUDGET, list(CASES))
+    return macros.evidence(id_, job, BUDGET)
 
 
 def _note(found: dict[str, Note], id_: str) -> Note:

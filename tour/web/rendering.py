@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def environment(nav: Sequence[tuple[str, str]]) -> Environment:
     made.globals["nav"] = nav
     made.filters["drawing"] = drawing
     made.filters["code"] = highlight.code
-    made.filters["ticks"] = ticks
+    made.filters.update(ticks=ticks, short=short, window=window)
     return made
 
 
@@ -51,3 +52,19 @@ def ticks(text: str) -> Markup:
     """Text with what stands between backticks as code."""
     parts = text.split("`")
     return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
+
+
+def short(value: float) -> str:
+    """A number in as many digits as say something, and without an exponent."""
+    return (
+        f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 0.001 or not value else f"{value:.1e}"
+    )
+
+
+def window(number: int, daily: bool) -> str:
+    """A window of served rows by its day, where windows are days."""
+    return (
+        (date(1970, 1, 1) + timedelta(days=number)).isoformat()
+        if daily and 0 <= number < 100_000
+        else f"window {number}"
+    )

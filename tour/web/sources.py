@@ -11,6 +11,7 @@ from tour.notes import ROOT, Note
 GRAPHS = ("pipeline/stages.py", "pipeline/monitoring.py")
 # What to show of a module in which no object is called as the stage is, the first of these that it has.
 MAIN = ("run_fn", "preprocessing_fn", "eval_config", "tuner_fn", "sentences", "read", "build")
+LEARNING = ("models/training.py", "models/tuning.py")
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -49,6 +50,8 @@ def questions(pieces: list[Piece], notes: Mapping[str, Note]) -> list[Note]:
     if not pieces:
         return []
     own, behind = pieces[0], {piece.path for piece in pieces[1:]}
+    if not behind & set(LEARNING):  # many stages look at the network; its questions belong to those that learn it
+        behind = {path for path in behind if not path.endswith("/model.py")}
     return [one for one in notes.values() if one.path in behind or (one.path, one.name) == (own.path, own.name)]
 
 

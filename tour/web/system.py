@@ -18,7 +18,7 @@ from tour.web.traffic import Traffic
 from tour.web.watch import State
 
 BREATH = 10.0  # seconds after which a silent stream says that it is alive
-ACROSS, DOWN, WIDE, HIGH = 172, 64, 146, 48  # of the drawing: steps between stages, and a stage's box
+ACROSS, DOWN, WIDE, HIGH = 176, 64, 150, 48  # of the drawing: steps between stages, and a stage's box
 router = APIRouter()
 
 

@@ -3,12 +3,12 @@
 import asyncio
 import math
 import re
-import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 SECONDS = 0.5  # that the gateway has for an answer
+PATIENCE = 5.0  # seconds for which one that is late still counts as there
 RECENT = 5.0  # seconds over which a rate is taken
 WINDOW = 60.0  # seconds over which latencies and errors are taken, and of the small drawing
 MOST = 4 << 20
@@ -64,6 +64,11 @@ class Scrapes:
         while self._kept[-1][0] - self._kept[0][0] > WINDOW:
             self._kept.popleft()
 
+    @property
+    def at(self) -> float:
+        """When the newest came; 0 without any."""
+        return self._kept[-1][0] if self._kept else 0.0
+
     def clear(self) -> None:
         """Forgets all: the gateway is gone."""
         self._kept.clear()
@@ -117,12 +122,17 @@ def quantile(buckets: Mapping[float, float], share: float) -> float | None:
     return None
 
 
-async def fetch(address: str) -> dict[str, Counted] | None:
-    """What the gateway at HOST:PORT counts; None where none answers in time."""
+async def fetch(address: str) -> dict[str, Counted]:
+    """What the gateway at HOST:PORT counts.
+
+    Raises:
+        TimeoutError: if it takes too long, as on a machine that has much to do.
+        OSError: if none is there, or what is there is no gateway.
+    """
     try:
         return parsed(await asyncio.wait_for(_get(address), SECONDS))
-    except (OSError, ValueError, TimeoutError):
-        return None
+    except ValueError as error:
+        raise OSError(f"{address} is no gateway's address: {error}") from None
 
 
 async def _get(address: str) -> str:
@@ -134,11 +144,6 @@ async def _get(address: str) -> str:
         return (await reader.read(-1)).partition(b"\r\n\r\n")[2].decode()
     finally:
         writer.close()
-
-
-def now() -> float:
-    """Seconds on a clock that only goes forward."""
-    return time.monotonic()
 
 
 def _rate(first: tuple[float, Counted], last: tuple[float, Counted]) -> float:

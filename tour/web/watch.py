@@ -18,7 +18,7 @@ from serving import rollout
 from tour.web import cases as stores
 from tour.web.cases import Case
 from tour.web.events import Event, happened
-from tour.web.traffic import Scrapes, Traffic, fetch
+from tour.web.traffic import PATIENCE, Scrapes, Traffic, fetch
 
 EVERY, SELDOM = 0.5, 5.0  # seconds between two looks, while somebody looks on and while nobody does
 LATELY = 15.0  # seconds for which somebody who looked still counts as looking on
@@ -52,7 +52,7 @@ class Watch:
         self._stamp: object = None
         self._scrapes, self._events = Scrapes(), deque[Event](maxlen=KEPT)
         self._task: asyncio.Task[None] | None = None
-        self._looking, self._seen = asyncio.Lock(), 0.0
+        self._looking, self._wanted, self._seen = asyncio.Lock(), asyncio.Event(), 0.0
         self._rendered: tuple[int, dict[str, str]] = (0, {})
 
     def start(self) -> None:
@@ -70,7 +70,7 @@ class Watch:
 
     async def now(self) -> State:
         """The state; looked up first where nobody has looked yet."""
-        self._seen = time.monotonic()
+        self._look_on()
         if not self.number:
             await self.look()
         return self.state
@@ -83,8 +83,8 @@ class Watch:
 
     async def after(self, number: int, seconds: float) -> bool:
         """Waits for a state newer than the one of that number, at most so long; False once it is over."""
-        self._seen = time.monotonic()
-        until = self._seen + seconds
+        self._look_on()
+        until = time.monotonic() + seconds
         while self.number <= number and not self._closed and (left := until - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), left)
@@ -112,20 +112,33 @@ class Watch:
                 self._news.set()
                 self._news = asyncio.Event()
 
+    def _look_on(self) -> None:
+        """Somebody is interested: looks are frequent from now on."""
+        self._seen = time.monotonic()
+        self._wanted.set()
+
     async def _asked(self) -> tuple[str, tuple[tuple[str, Traffic], ...]]:
         """Where the gateway is, and what goes through it; empty where none answers."""
-        address = self._gateway()
-        found = await fetch(address) if address else None
-        if found is None:
-            self._scrapes.clear()
-            return "", ()
-        self._scrapes.add(found, time.monotonic())
-        return address, tuple((name, self._scrapes.of(name)) for name in CASES)
+        try:
+            if address := self._gateway():
+                self._scrapes.add(await fetch(address), time.monotonic())
+                return address, tuple((name, self._scrapes.of(name)) for name in CASES)
+        except TimeoutError:
+            if time.monotonic() - self._scrapes.at < PATIENCE:
+                return self.state.gateway, self.state.traffic
+        except OSError:
+            pass
+        self._scrapes.clear()
+        return "", ()
 
     async def _keep(self) -> None:
         while True:
             await self.look()
-            await asyncio.sleep(EVERY if time.monotonic() - self._seen < LATELY else SELDOM)
+            await asyncio.sleep(EVERY)
+            if time.monotonic() - self._seen > LATELY:
+                self._wanted.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), SELDOM)
 
 
 def _stamp(home: Path, lively: bool) -> tuple:

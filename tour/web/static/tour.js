@@ -15,6 +15,10 @@ byId("theme")?.addEventListener("click", () => {
   keep("tour-theme", root.dataset.theme);
 });
 
+// On a phone the pages' names are a strip: the current one is in sight.
+const current = document.querySelector(".top [aria-current]");
+if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.offsetLeft - 24;
+
 // A part is replaced when the server has a new one; focus stays where it was.
 function replace(id, html) {
   const part = byId(id);

@@ -1,0 +1,25 @@
+"""The tour in a thread of the test's own process, for a browser to look at."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from tour.web.command import listening
+
+
+@contextmanager
+def touring(app: Any) -> Iterator[str]:
+    """Serves an application; gives its address."""
+    with listening("127.0.0.1", 0) as bound:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="on"))
+        thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(30)
