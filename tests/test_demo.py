@@ -97,7 +97,7 @@ class World:
 
     def once(self, case: Any, policy: Any, runtime: Any, report: Callable) -> tuple[Any, store.Run]:
         self.reached("monitor")
-        assert policy.learn == 5 and self.child.poll() is None
+        assert (policy.learn, policy.spans) == (10, 70) and self.child.poll() is None
         told = {"id": "fraud-39", "action": "retrain", "window": 39, "reasons": ["It lost much."]}
         self.decided = [decisions.Decided(self.home, told)]
         run = self.saved("fraud", self.end, version="2", decision="fraud-39", metrics=json.dumps(METRICS))
@@ -119,14 +119,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_it_ends_in_a_swap_and_says_what_was_gained(world: World, capsys: pytest.CaptureFixture) -> None:
     code, told = world.play(capsys)
     assert code == 0 and told["ok"] and told["failed"] == 0
-    days = [f"fraud {n}" for n in range(10, 12 + 27)]
+    days = [f"fraud {n}" for n in range(10, 12 + 32)]
     assert world.did == ["run fraud", "run image", "serve", *days[:2], "image -1", *days[2:], "constant", "monitor",
                          "bad image", "ended"]  # fmt: skip
     drift = told["drift"]["fraud"]
     assert drift["injected"] == ["concept:0.8@12", "amount:1.3@12"] and drift["incidents"][0]["kind"] == "drift"
     assert drift["metric"] == {"name": "pr_auc", "before": 0.35, "after": 0.6, "rows": 800}
     assert drift["decision"]["action"] == "retrain" and drift["run"]["state"] == "pushed" and drift["swap_seconds"] >= 0
-    assert told["traffic"]["fraud"]["versions"] == {"1": 29 * 7, "2": 7} and told["refused"]["state"] == "refused"
+    assert told["traffic"]["fraud"]["versions"] == {"1": 34 * 7, "2": 7} and told["refused"]["state"] == "refused"
     assert [run["case"] for run in told["runs"]] == list(CASES) and len(told["parts"]) == 7
     assert world.child.returncode == 0
 

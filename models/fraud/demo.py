@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from models.fraud.traffic import generated
 
 DRIFT = ("concept:0.8", "amount:1.3")  # frauds take up a new pattern while amounts rise: inputs move and the metric falls
-USUAL, DRIFTED, LATER = 2, 27, 8
+USUAL, DRIFTED, LATER = 2, 32, 8
 # Fewer days of the new pattern than the case waits for. Among two months of the old they would teach hardly anything, and the
 # FitGate would refuse that, so that less of the old is looked at.
-POLICY = {"learn": "5", "spans": "70"}
+POLICY = {"learn": "10", "spans": "70"}
 
 
 class Shown(NamedTuple):
