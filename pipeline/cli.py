@@ -111,12 +111,18 @@ def dvc(
 
 
 @app.command()
-def demo(headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end.")] = False,
-         tracking: Tracking = "", home: Home = DEFAULT_HOME) -> None:  # fmt: skip
-    """Runs every use case on its embedded data and says what was pushed and why."""
-    from pipeline import command
+def demo(
+    headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end, and end.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting of the cases that have it; can be repeated.")
+    ] = None,
+    tracking: Tracking = "",
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """The whole story by itself: trained, served, drifted, noticed, trained again and swapped; then the tour stays up."""
+    from pipeline import demo as story
 
-    raise typer.Exit(command.demo(home, headless, tracking))
+    raise typer.Exit(story.demo(home, headless, tracking, pairs(set_ or [])))
 
 
 @app.command()
@@ -206,6 +212,19 @@ def evidence(
     from tour import bundle as tour
 
     raise typer.Exit(1 if tour.bundle(out, case, home, as_json) else 0)
+
+
+@app.command("break")
+def break_(
+    name: Annotated[str | None, typer.Argument(help="An incident; without one they are listed.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take it back.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Breaks something on purpose and tells how the system answers."""
+    from tour import break_cli as tour
+
+    tour.broken(name, undo, home, as_json)
 
 
 @app.command()

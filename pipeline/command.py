@@ -75,22 +75,6 @@ def browser(cases: Sequence[str], port: int, home: Path) -> None:
     site.serve(versions, port)
 
 
-def demo(home: Path, headless: bool, tracking: str = "") -> int:
-    """Runs every case on its embedded data; returns the exit code: 0 if all were pushed."""
-    started = time.monotonic()
-    ended = []
-    for name in CASES:
-        ended.append(run(name, home, as_json=False, quiet=headless, tracking=tracking))
-        if ended[-1].state == "interrupted":
-            break
-    if headless:
-        runs = [dataclasses.asdict(one) for one in ended]
-        print(json.dumps({"seconds": round(time.monotonic() - started, 1), "runs": runs}, indent=1))
-    else:
-        status.show(None, home, False)
-    return int(any(one.state != "pushed" for one in ended))
-
-
 def neighbours(case: str, value: str, number: int, home: Path, as_json: bool) -> None:
     """Prints what is most like ``value`` by the embedding of the case's last pushed run.
 

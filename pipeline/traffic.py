@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import json
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -40,6 +42,20 @@ def traffic(asked: Replay, as_json: bool) -> int:
     Raises:
         ValueError: if there is no gateway or no data.
     """
+    plain = replayed(asked)
+    if as_json:
+        print(json.dumps(plain, indent=1))
+    else:
+        _print(plain)
+    return int(plain["failed"] > 0 or not plain["sent"])
+
+
+def replayed(asked: Replay) -> dict[str, Any]:
+    """Sends the case's rows to the gateway; what came of them, as plain values.
+
+    Raises:
+        ValueError: if there is no gateway or no data.
+    """
     from serving import http
 
     case = find(asked.case)
@@ -47,12 +63,7 @@ def traffic(asked: Replay, as_json: bool) -> int:
         raise ValueError(f"{asked.case} has no traffic: its package has no traffic.py.")
     host, port = _address(asked)
     report, labelled = http.run(_send(asked, case.load("traffic"), host, port))
-    plain = report.plain() | {"labels": labelled}
-    if as_json:
-        print(json.dumps(plain, indent=1))
-    else:
-        _print(plain)
-    return int(report.failed > 0 or not report.sent)
+    return report.plain() | {"labels": labelled}
 
 
 def _address(asked: Replay) -> tuple[str, int]:
@@ -72,6 +83,9 @@ async def _send(asked: Replay, module: Any, host: str, port: int) -> tuple[Any, 
 
     rows, waiting, answered = await asyncio.to_thread(_begun, _rows(asked, module)), {}, []
     ids: set[str] = set()
+    stopped = asyncio.Event()
+    if threading.current_thread() is threading.main_thread():  # a thread gets no signals
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
 
     def check(answer: dict[str, Any]) -> str | None:
         again = answer["prediction_id"] in ids
@@ -80,6 +94,8 @@ async def _send(asked: Replay, module: Any, host: str, port: int) -> tuple[Any, 
 
     def bodies() -> Iterator[bytes]:
         for body, label in rows:
+            if stopped.is_set():  # what is under way is answered, and labelled
+                return
             data = orjson.dumps(body)
             if asked.labels and label is not None:
                 waiting[data] = label

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from models.catalog import CASES
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -21,15 +23,15 @@ def showcase(*words: object, timeout: float = 1200) -> subprocess.CompletedProce
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[Path, dict]:
-    """Home and summary of one `showcase demo --headless`, everything from nothing; one for all processes of the tests."""
+    """Home and runs of every case's pipeline, as the demo begins with, from nothing; one for all processes of the tests."""
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
     home, summary = shared / "demo", shared / "demo.json"
     with FileLock(shared / "demo.lock"):
         if not summary.exists():
-            done = showcase("demo", "--headless", "--home", home)
-            assert done.returncode == 0, done.stdout + done.stderr
-            summary.write_text(done.stdout)
+            runs = [showcase("run", case, "--home", home, "--json") for case in CASES]
+            assert not any(done.returncode for done in runs), "".join(done.stdout + done.stderr for done in runs)
+            summary.write_text(json.dumps({"runs": [json.loads(done.stdout) for done in runs]}))
     return home, json.loads(summary.read_text())
 
 

@@ -36,7 +36,7 @@ def requests(
     if not data:
         first = settings["days"] if first < 0 else first
         last = first + DAYS - 1 if last < 0 else last
-        data = str(_generated(cache, last + 1, drift, settings))
+        data = str(generated(cache, last + 1, drift, settings))
     for folder in spans.window(Path(data), first, last).values():
         table = purchases.read(str(folder), settings["columns"], settings["label_delay_days"])
         for row in table.sort_by([("event_time", "ascending"), ("transaction_id", "ascending")]).to_pylist():
@@ -55,7 +55,7 @@ def check(answer: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _generated(cache: Path, days: int, drift: Sequence[str], settings: Mapping[str, Any]) -> Path:
+def generated(cache: Path, days: int, drift: Sequence[str], settings: Mapping[str, Any]) -> Path:
     """Spans 0 to ``days`` - 1, as many rows a day as were learnt from: so that the world is the same."""
     try:
         wanted = [Drift.parse(one) for one in drift]

@@ -1,0 +1,44 @@
+"""Processes that a command starts beside itself: none outlives it, however it ends."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+GRACE = 60.0  # seconds in which requests under way are answered
+
+
+def start(words: Sequence[object], log: Path, module: str = "pipeline.cli") -> subprocess.Popen[str]:
+    """Starts ``showcase WORDS``, or another module's program: its output is a pipe, what it says beside goes to a log.
+
+    It has a session of its own, so that Ctrl-C reaches the command alone, which then ends it in order; if the command is
+    killed, the kernel ends it. That follows the thread that starts it, which has to live as long.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", module, *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with log.open("a") as said:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, text=True, env=environment,
+            preexec_fn=_ends_with_parent, start_new_session=True,
+        )  # fmt: skip
+
+
+def end(child: subprocess.Popen[str]) -> int:
+    """Tells it to finish what is under way, and waits; its exit status."""
+    with suppress(ProcessLookupError):
+        child.send_signal(signal.SIGTERM)
+    try:
+        return child.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
+
+
+def _ends_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,100 @@
+"""A killed worker: two processes train together, one gets SIGKILL, and the cluster goes on from its checkpoint.
+
+``python -m tour.incidents.cluster JOB.json`` is the launcher, in a process of its own as the pipeline's stage is.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from pipeline import runtime as runtimes
+from pipeline import store
+from tour.incidents import scratch
+from tour.incidents.kinds import Event, FailedError, Live, MissingError
+
+SMALL = {
+    "strategy": "multiworker", "workers": 2, "epochs": 4, "patience": 0, "checkpoint_steps": 5, "augment": False,
+    "tensorboard": False, "profile": False, "folds": 0, "filters": 8,
+}  # fmt: skip
+VICTIM = "worker 1"
+
+
+def run(live: Live) -> Iterator[Event]:
+    """Trains the cheapest case on the examples of its last run, in a scratch folder."""
+    case = scratch.cheapest(live.home)
+    last = scratch.last_pushed(live.home, case)
+    with scratch.empty(live) as folder:
+        job = written(live, last, folder)
+        yield Event(f"Two workers train {case.name} together, told of each other by TF_CONFIG.", "info", {"case": case.name})
+        log = folder / "launcher.log"
+        with scratch.child([job], log, "tour.incidents.cluster") as process:
+            yield from _watched(log, process)
+        result = folder / "result.json"
+        if process.returncode or not result.exists():
+            raise FailedError(f"The training has not ended: {log.read_text()[-300:]}")
+        told = json.loads(result.read_text())
+        yield Event(f"All {told['steps']} steps are done by {told['replicas']} replicas.", "good", told)
+
+
+def written(live: Live, last: store.Run, folder: Path) -> Path:
+    """The job as a file.
+
+    Raises:
+        MissingError: if the run's examples are gone.
+    """
+    outputs = store.outputs(runtimes.local(live.home).metadata, last.id)
+    examples, transform = outputs["SpanExampleGen"]["examples"].uri, outputs["Transform"]["transform_graph"].uri
+    if not Path(examples).is_dir() or not Path(transform).is_dir():
+        raise MissingError(f"The examples of {last.id} are gone; `showcase run {last.case} --fresh` makes them again.")
+    settings = {name: value for group in json.loads(last.facts["settings"]).values() for name, value in group.items()}
+    skip = outputs.get("SkipGram", {}).get("embedding")
+    told = {"case": last.case, "settings": settings | SMALL, "examples": examples, "transform": transform,
+            "folder": str(folder / "job"), "pretrained": skip.uri if skip else ""}  # fmt: skip
+    path = folder / "told.json"
+    path.write_text(json.dumps(told))
+    return path
+
+
+def _watched(log: Path, process: Any) -> Iterator[Event]:
+    """Tells what the launcher says; kills a worker once there is something to go on from."""
+    pids: dict[str, int] = {}
+    killed = False
+    for line in scratch.lines(log, process):
+        if started := re.fullmatch(r"(\w+ \d+) is process (\d+)", line):
+            pids[started[1]] = int(started[2])
+            yield Event(line, "good" if killed else "info", {"pid": pids[started[1]]})
+        elif epoch := re.match(r"epoch (\d+)/(\d+)", line):
+            yield Event(line, "info", {"epoch": int(epoch[1])})
+            if not killed and int(epoch[1]) >= 2:
+                killed = True
+                os.kill(pids[VICTIM], signal.SIGKILL)
+                yield Event(f"kill -9 {pids[VICTIM]}: {VICTIM} is gone.", "bad", {"pid": pids[VICTIM]})
+        elif "restarts are left" in line:
+            yield Event(line, "bad")
+        elif line.startswith("went on "):
+            yield Event(line, "good", {"step": int(re.search(r"\d+", line)[0])})
+    if not killed:
+        raise FailedError(f"The training has ended before a worker could be killed: {log.read_text()[-300:]}")
+
+
+def main(path: Path) -> None:
+    """The launcher."""
+    from models import cluster, training
+
+    told = json.loads(path.read_text())
+    Path(told["folder"]).mkdir()
+    job = training.Job(**told)
+    with redirect_stdout(sys.stderr):  # which goes to the log that is read
+        cluster.run(training.prepared(job, training.Data.of(job)))
+    record = json.loads(Path(job.folder, training.RESULT).read_text())
+    path.with_name("result.json").write_text(json.dumps({name: record[name] for name in ("steps", "replicas", "rows")}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,50 @@
+"""Rows to send to a gateway in an incident, and what came of them."""
+
+import json
+from collections.abc import Iterable, Iterator
+
+import orjson
+
+from models.use_case import UseCase
+from pipeline import store
+from serving import http
+from serving.traffic import Report, Sender
+
+
+def bodies(case: UseCase, last: store.Run) -> Iterator[bytes]:
+    """The rows of the last span that the served model was made from, again and again."""
+    span, source = int(last.facts["spans"].split(":")[1]), last.facts["source"]
+    settings, module = json.loads(last.facts["settings"])["data"], case.load("traffic")
+    while True:
+        for body, _ in module.requests(source, source, None, span, span, [], settings):
+            yield orjson.dumps(body)
+
+
+class Requests:
+    """Requests to a case at a gateway.
+
+    Attributes:
+        acknowledged: Version by prediction id of every right answer.
+        report: What came of them.
+    """
+
+    def __init__(self, gateway: str, case: UseCase) -> None:
+        host, _, port = gateway.rpartition(":")
+        self.acknowledged: dict[str, int] = {}
+        self._sender = Sender(host, int(port), f"/v1/{case.name}/score", case.load("traffic").check, self._seen)
+
+    @property
+    def report(self) -> Report:
+        """So far."""
+        return self._sender.report
+
+    async def sending(self, rows: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> Report:
+        """Sends until the rows or the seconds are over."""
+        return await self._sender.run(rows, rate, connections, seconds)
+
+    def send(self, rows: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> Report:
+        """The same, from outside an event loop."""
+        return http.run(self.sending(rows, rate, connections, seconds))
+
+    def _seen(self, body: bytes, answer: dict) -> None:
+        self.acknowledged[answer["prediction_id"]] = answer["version"]
