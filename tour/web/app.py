@@ -12,10 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -24,7 +21,7 @@ from starlette.exceptions import HTTPException
 
 from pipeline import rollouts
 from tour import notes
-from tour.web import lineage, presenter, question, rendering, stage, system, tryit
+from tour.web import breakit, lineage, presenter, question, rendering, stage, system, tryit
 from tour.web.guard import Guard
 from tour.web.prover import Prover
 from tour.web.watch import Watch
@@ -45,10 +42,8 @@ def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...
     app.state.home, app.state.token = home, token
     app.state.gateway = (lambda: gateway) if gateway else partial(_gateway, home)
     app.state.watch, app.state.prover = Watch(home, app.state.gateway), Prover(home)
-    pages = _pages()
-    places = {route.path for module in pages for route in module.router.routes}
-    app.state.page = rendering.pages([one for one in NAV if one[1] in places])
-    for module in pages:
+    app.state.page = rendering.pages(NAV)
+    for module in (system, stage, question, tryit, breakit, presenter, lineage):
         app.include_router(module.router)
     app.add_api_route("/healthz", _healthy)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
@@ -66,12 +61,6 @@ NAV = (
     ("Presenter", "/presenter"),
     ("Lineage", "/lineage"),
 )
-
-
-def _pages() -> list[ModuleType]:
-    """The modules with pages; the one that breaks things has its place where it is installed."""
-    found = [system, stage, question, tryit, presenter, lineage]
-    return [*found, import_module("tour.web.breakit")] if find_spec("tour.web.breakit") else found
 
 
 async def _healthy() -> Response:
