@@ -108,6 +108,11 @@ def test_from_drift_to_the_new_model_without_a_hand(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         told = json.loads(done.stdout)
         assert told["run"]["state"] == "pushed" and told["run"]["facts"]["version"] == "2"
+        until = time.monotonic() + 300
+        while 2 not in answered(home, KNOWN):
+            assert time.monotonic() < until and constant.poll() is None
+            time.sleep(2)
+        constant.terminate()  # it reports what it has sent
         report = json.loads(constant.communicate(timeout=3600)[0])
         assert report["failed"] == 0 and not report["wrong"] and set(report["versions"]) == {"1", "2"}
     past = decisions.all_of(runtime, "fraud")

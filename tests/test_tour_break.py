@@ -153,7 +153,8 @@ def test_each_button_in_a_browser(address: str) -> None:
         ):  # fmt: skip
             pressed = f"document.querySelector('#{name} button{undo or ':not([data-undo])'}').click();"
             # In one go: an incident of no time at all may be over before the next question.
-            waiting = page.evaluate(f"{pressed} [...document.querySelectorAll('button[data-incident]')].every(one => one.disabled)")
+            still = "[...document.querySelectorAll('button[data-incident]')].every(one => one.disabled)"
+            waiting = page.evaluate(f"{pressed} {still}")
             until(lambda: not page.evaluate("document.querySelector('button[data-incident]').disabled"))
             card = f"document.querySelector('#{name}')"
             assert waiting and page.evaluate(f"{card}.querySelector('.state').textContent") == shown
