@@ -25,6 +25,11 @@ class Heartbeat:
     Args:
         case: Whose monitor it is.
         clock: Seconds that never go back.
+
+    Attributes:
+        looks: When new windows were last looked for.
+        decisions: Counted by action.
+        retrainings: Counted by how they ended.
     """
 
     def __init__(self, case: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,11 +37,11 @@ class Heartbeat:
 
         registry = CollectorRegistry()
         self._clock, self._last, self._case = clock, clock(), case
-        self._looked = Gauge("showcase_monitor_last_look_timestamp_seconds", "When new windows were last looked for.",
-                             ["case"], registry=registry)  # fmt: skip
-        self._decided = Counter("showcase_monitor_decisions", "Decisions by action.", ["case", "action"], registry=registry)
-        self._trained = Counter("showcase_monitor_retrainings", "Retrainings by how they ended.", ["case", "state"],
-                                registry=registry)  # fmt: skip
+        self.looks = Gauge("showcase_monitor_last_look_timestamp_seconds", "When new windows were last looked for.",
+                           ["case"], registry=registry)  # fmt: skip
+        self.decisions = Counter("showcase_monitor_decisions", "Decisions by action.", ["case", "action"], registry=registry)
+        self.retrainings = Counter("showcase_monitor_retrainings", "Retrainings by how they ended.", ["case", "state"],
+                                   registry=registry)  # fmt: skip
         self._metrics = make_wsgi_app(registry)
 
     def beat(self) -> None:
@@ -46,11 +51,11 @@ class Heartbeat:
     def looked(self, action: str = "", state: str = "") -> None:
         """A look has ended, with a decision or a retraining or neither."""
         self.beat()
-        self._looked.labels(self._case).set_to_current_time()
+        self.looks.labels(self._case).set_to_current_time()
         if action:
-            self._decided.labels(self._case, action).inc()
+            self.decisions.labels(self._case, action).inc()
         if state:
-            self._trained.labels(self._case, state).inc()
+            self.retrainings.labels(self._case, state).inc()
 
     def serve(self, host: str, port: int) -> int:
         """Answers from a thread of its own until the process ends; the port that was taken.

@@ -123,6 +123,7 @@ def test_a_server_is_started_again_by_its_own_words_on_its_own_ports(tmp_path: P
     process = subprocess.Popen(["sleep", "600"])
     try:
         there = {"pid": process.pid, "gateway": 38080, "rest": None, "grpc": 38500}
+        until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes(), 30, "its words are not there yet")
         words = server.command(there)
         assert words == ["sleep", "600", "--port", "38080", "--rest-port", "-1", "--grpc-port", "38500"]
         assert scratch.alive(process.pid)

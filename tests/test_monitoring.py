@@ -11,6 +11,7 @@ import yaml
 from manifests import FOLDER
 from test_manifests import tool
 
+from pipeline.heartbeat import Heartbeat
 from serving.gateway import gateway_metrics
 from serving.server import metrics
 
@@ -26,9 +27,9 @@ GROUPED = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 
 
 def exported() -> dict[str, set[str]]:
-    """Every metric of the gateway and the model server by name, with its labels, from the code that exports them."""
+    """Every metric of gateway, monitor and model server by name, with its labels, from the code that exports them."""
     found = {}
-    for one in vars(gateway_metrics.Metrics()).values():
+    for one in (*vars(gateway_metrics.Metrics()).values(), *vars(Heartbeat("fraud")).values()):
         if hasattr(one, "_labelnames"):
             for suffix in SUFFIXES[one._type]:
                 labels = set(one._labelnames) | ({"le"} if suffix == "_bucket" else set())

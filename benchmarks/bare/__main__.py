@@ -1,24 +1,37 @@
-"""All steps in a row; prints a JSON of what they took."""
+"""The bare peer: what ``showcase run fraud`` does, as plain Python without TFX, Beam or any of their libraries.
+
+It reads the same spans, derives the same features in its own way, fits the same network and baselines, evaluates, exports,
+checks and copies, all in memory and in one process. What it leaves out is what the pipeline is for: artifacts, a cache,
+lineage, resuming, splits that fit no memory. ``benchmarks/pipeline.py`` times the two side by side.
+
+    python -m benchmarks.bare --data FOLDER [--out FOLDER]
+"""
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import polars as pl
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The module of the features' formulas imports TFT for a function that is not called here: an empty one spares its seconds.
+sys.modules["tensorflow_transform"] = ModuleType("tensorflow_transform")
 
-from benchmarks.bare.clock import Clock, age, peak_mb
-from benchmarks.bare.columns import LABEL
-from benchmarks.bare.export import REQUESTS, check_session, export, push, serialized
-from benchmarks.bare.lite import CHECKED, lite
-from benchmarks.bare.preparation import Preparation
-from benchmarks.bare.purchases import read, split, with_history
-from benchmarks.bare.schema import check_schema, describe
-from benchmarks.bare.training import BASELINES, baseline, evaluate, fit, predict
-from models.fraud import model as network
-from models.fraud.case import CASE
+import polars as pl  # noqa: E402
+
+from benchmarks.bare.clock import Clock, age, peak_mb  # noqa: E402
+from benchmarks.bare.columns import LABEL  # noqa: E402
+from benchmarks.bare.export import REQUESTS, check_session, export, push, serialized  # noqa: E402
+from benchmarks.bare.lite import CHECKED, lite  # noqa: E402
+from benchmarks.bare.preparation import Preparation  # noqa: E402
+from benchmarks.bare.purchases import read, split, with_history  # noqa: E402
+from benchmarks.bare.schema import check_schema, describe  # noqa: E402
+from benchmarks.bare.training import BASELINES, baseline, evaluate, fit, predict  # noqa: E402
+from models.fraud import model as network  # noqa: E402
+from models.fraud.case import CASE  # noqa: E402
 
 
 def main() -> None:
