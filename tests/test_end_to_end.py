@@ -117,6 +117,7 @@ def test_a_cached_run_does_not_import_tensorflow(copied):
     assert done.stdout.splitlines()[-1] == "left with 0 []", done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_worse_candidate_is_refused_and_status_says_why(copied):
     source = pushed(copied, "fraud").facts["source"]
     done = showcase("run", "fraud", "--home", copied, "--data", source, "--set", "learning_rate=0.0000001")

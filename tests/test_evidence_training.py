@@ -15,6 +15,7 @@ def number(results, title):
     return next(one.value for one in results if isinstance(one, kinds.Number) and one.title.startswith(title))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_one_device_and_two_replicas_agree_on_the_demos_run(demo_home, case):
     results = strategies.strategies_agree(Context.of(demo_home, case))
@@ -24,6 +25,7 @@ def test_one_device_and_two_replicas_agree_on_the_demos_run(demo_home, case):
     assert number(results, "Largest difference") < 2e-4
 
 
+@pytest.mark.slow
 def test_two_processes_are_shown_with_what_they_were_told(demo_home):
     results = strategies.processes_of_a_cluster(Context.of(demo_home, "fraud"))
     rows = table(results, "Processes").rows

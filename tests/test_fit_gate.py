@@ -80,6 +80,7 @@ OVERFIT = {"valid_share": "0.3", "eval_share": "0.68", "dropout": "0", "weight_d
            "patience": "0", "epochs": "60", "batch_size": "16"}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_overfitted_run_is_refused_and_nothing_is_pushed(tmp_path: Path) -> None:
     known = {setting for group in CASES["image"].settings.values() for setting in group}
     words = [word for name, value in OVERFIT.items() if name in known for word in ("--set", f"{name}={value}")]

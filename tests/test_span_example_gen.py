@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import tensorflow as tf
 from conftest import ROOT
 
@@ -24,6 +25,7 @@ def written(folder: Path, number: int) -> Path:
     return shard
 
 
+@pytest.mark.slow
 def test_a_shard_is_named_by_its_rows_in_every_process(tmp_path: Path) -> None:
     # The order of the features in a serialized example differs from process to process, and must not matter.
     one, again, other = (written(tmp_path / name, number) for name, number in (("a", 1), ("b", 1), ("c", 7)))

@@ -68,6 +68,7 @@ def test_other_settings_have_another_scratch_folder(told, tmp_path):
     assert jobs[0].folder == jobs[1].folder != jobs[2].folder
 
 
+@pytest.mark.slow
 def test_two_processes_with_one_seed_end_with_the_same_bits(told, tmp_path):
     digests = []
     for name, seed in (("one", 1), ("two", 1), ("other", 2)):
