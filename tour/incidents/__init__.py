@@ -22,7 +22,7 @@ INCIDENTS: Mapping[str, Incident] = {
         Incident(
             "drift", "Let the traffic drift",
             "Purchases at the till move online, and the monitor beside the live gateway opens an incident.",
-            "Purchases as usual are sent until the monitor closes the incident.", drift.run, drift.undo,
+            "Purchases as usual are sent; the monitor closes the incident once its windows are quiet.", drift.run, drift.undo,
         ),
         Incident(
             "model", "Push a bad model",

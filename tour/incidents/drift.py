@@ -24,6 +24,7 @@ from tour.incidents.requests import Requests
 CASE, MOVED = "fraud", "online:0.7"
 THIN = 4  # one purchase in so many is sent: enough to judge a day by
 DRIFTED, QUIET, PATIENCE = 2, 5, 120.0
+SETTLED = 60.0  # seconds for the monitor to close the incident, if the days sent are enough for that
 CONNECTIONS = 8
 TIME = "event_time"
 
@@ -44,13 +45,18 @@ def run(live: Live) -> Iterator[Event]:
 
 
 def undo(live: Live) -> Iterator[Event]:
-    """Sends days as usual until the monitor closes the incident."""
+    """Sends days as usual, and says whether the monitor has closed the incident."""
     server.running(live)
     first = following(live)
     yield Event(f"From day {first} on purchases are as they were before.", "info", {"day": first})
     yield from _sent(live, first, QUIET, "")
-    until(lambda: not incidents(live), PATIENCE, "The monitor beside the gateway has not closed the incident")
-    yield Event("No drift incident is open.", "good")
+    try:
+        until(lambda: not incidents(live), SETTLED, "The monitor beside the gateway has not closed the incident")
+        yield Event("No drift incident is open.", "good")
+    except FailedError:
+        # It judges up to eight windows together, and against what the served version calls normal.
+        (one, *_) = incidents(live)
+        yield Event(f"Purchases are as before. Incident {one['id']} stays open until the monitor has seen quiet windows.")
 
 
 def incidents(live: Live) -> list[dict[str, Any]]:
