@@ -22,7 +22,8 @@ from pipeline import runtime, store
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour import notes, trace
-from tour.web import charts, curves, learnt, sources, statistics
+from tour.artifacts import charts, curves, statistics, transform
+from tour.web import sources
 from tour.web.app import create
 
 NODES = [*(node for node, _, _ in STAGES), "DriftMonitor", "Decide"]
@@ -234,7 +235,7 @@ def test_constants_of_a_transform_graph_are_told_by_their_numbers() -> None:
     covariance = np.cov(rows.T)
     axes = np.linalg.eigh(covariance)[1][:, :2]
     held = [covariance, axes, rows.var(axis=0, ddof=1), rows.mean(axis=0), np.array([[1.0, 2.0, 5.0]]), np.array([3.0, 1.0])]
-    assert [learnt.meaning(one, held) for one in held] == [
+    assert [transform.meaning(one, held) for one in held] == [
         "covariance of the columns", "principal axes, one a column", "variances of the columns", "means of the columns",
         "boundaries of buckets", "numbers of the train split",
     ]  # fmt: skip
@@ -262,7 +263,7 @@ def every_stage_is_shown(home: Path, case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_the_demos_transform_graph_is_told(demo_home: Path, case: str) -> None:
     run = store.runs(runtime.local(demo_home).metadata, case)[-1]
-    command = [sys.executable, "-m", "tour.web.learnt", str(demo_home), case, run.id]
+    command = [sys.executable, "-m", "tour.artifacts.transform", str(demo_home), case, run.id]
     done = subprocess.run(command, capture_output=True, text=True, cwd=notes.ROOT, timeout=600)
     told = {one["title"]: one for one in json.loads(done.stdout)}
     assert told["Learnt numbers"]["rows"] and told["PCA spectrum"]["svg"].startswith("<svg")

@@ -12,9 +12,10 @@ from planted_home import COMPLETE, RUNNING, planted, stages
 
 from pipeline import runtime, store
 from serving import rollout
-from tour.web import cases, dag, system
+from tour.live import cases, dag
+from tour.live.dag import Stage
+from tour.web import system
 from tour.web.app import create
-from tour.web.dag import Stage
 
 BASE = "http://127.0.0.1"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tour.web import traffic, watch
-from tour.web.traffic import Counted, Scrapes
+from tour.live import traffic, watch
+from tour.live.traffic import Counted, Scrapes
 
 
 def exposition(ok: int, failed: int) -> str:

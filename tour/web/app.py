@@ -4,7 +4,7 @@ A page is a module here with a ``router``. Its functions find what they share in
 
 - ``home``: folder of all state; ``token``: what a change has to show, empty where none is needed;
 - ``gateway()``: HOST:PORT of the gateway that serves this home now, empty where nothing is served;
-- ``watch``: what is known of the home, see :mod:`tour.web.watch`; ``prover``: computes evidence, see
+- ``watch``: what is known of the home, see :mod:`tour.live.watch`; ``prover``: computes evidence, see
   :mod:`tour.web.prover`; ``page(request, "stage.html", active="Stages", ...)``: a template rendered as an answer.
 """
 
@@ -21,10 +21,10 @@ from starlette.exceptions import HTTPException
 
 from pipeline import rollouts
 from tour import notes
+from tour.live.watch import Watch
 from tour.web import breakit, lineage, presenter, question, rendering, stage, system, tryit
 from tour.web.guard import Guard
 from tour.web.prover import Prover
-from tour.web.watch import Watch
 
 HERE = Path(__file__).parent
 

@@ -16,8 +16,8 @@ from serving import rollout
 from tour import lineage, logbook, stations, trace
 from tour.evidence.kinds import Graph
 from tour.lineage import Trail
+from tour.live import dag
 from tour.logbook import Book
-from tour.web import dag
 from tour.web.system import Drawn, drawn
 
 router = APIRouter()

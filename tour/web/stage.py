@@ -15,12 +15,13 @@ from models.catalog import CASES
 from pipeline import runtime as runtimes
 from pipeline import store
 from tour import highlight, notes, trace
+from tour.artifacts import curves
+from tour.artifacts.parts import Part, Sight, Threshold
+from tour.artifacts.readers import parts
 from tour.evidence import render
 from tour.evidence.kinds import Table
 from tour.trace import Artifact, Execution
-from tour.web import curves, sources
-from tour.web.artifacts import parts
-from tour.web.parts import Part, Sight, Threshold
+from tour.web import sources
 
 router = APIRouter()
 CODE_LINES, RUNS = 300, 6
@@ -73,7 +74,7 @@ async def report(request: Request, case: str, artifact: int) -> Response:
 async def _learn(home: Path, case: str, run: str, path: Path) -> None:
     """Has another process look at the graph, and keeps what it says."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tour.web.learnt", str(home.resolve()), case, run, cwd=notes.ROOT,
+        sys.executable, "-m", "tour.artifacts.transform", str(home.resolve()), case, run, cwd=notes.ROOT,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -82,7 +83,7 @@ async def _learn(home: Path, case: str, run: str, path: Path) -> None:
         process.kill()
         raise HTTPException(504, f"TensorFlow did not read the graph within {LEARNT_SECONDS:.0f} s.") from None
     if process.returncode:
-        raise HTTPException(500, "TensorFlow could not read the graph; `python -m tour.web.learnt` says why.")
+        raise HTTPException(500, "TensorFlow could not read the graph; `python -m tour.artifacts.transform` says why.")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{process.pid}")
     beside.write_bytes(out)

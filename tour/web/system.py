@@ -12,10 +12,10 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from jinja2 import Environment
 from markupsafe import Markup
 
-from tour.web import traffic
-from tour.web.dag import Dag, Stage
-from tour.web.traffic import Traffic
-from tour.web.watch import State
+from tour.live import traffic
+from tour.live.dag import Dag, Stage
+from tour.live.traffic import Traffic
+from tour.live.watch import State
 
 BREATH = 10.0  # seconds after which a silent stream says that it is alive
 ACROSS, DOWN, WIDE, HIGH = 176, 64, 150, 48  # of the drawing: steps between stages, and a stage's box

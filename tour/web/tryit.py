@@ -18,8 +18,8 @@ from models.catalog import CASES
 from pipeline import status
 from serving.browser import site
 from tour import logbook
-from tour.web import tryout
-from tour.web.tryout import Beside
+from tour.web import trial
+from tour.web.trial import Beside
 
 MOST = 256 << 10  # bytes of a request that is passed on
 SECONDS = 10.0
@@ -47,7 +47,7 @@ async def page(request: Request, case: str) -> HTMLResponse:
     """One case: where to begin, and what is missing."""
     _known(case)
     home = request.app.state.home
-    begin, shape = await asyncio.gather(asyncio.to_thread(tryout.start, home, case), asyncio.to_thread(_shape, request, case))
+    begin, shape = await asyncio.gather(asyncio.to_thread(trial.start, home, case), asyncio.to_thread(_shape, request, case))
     found = await asyncio.to_thread(_site)
     values: dict[str, Any] = {"case": case, "cases": list(CASES.items()), "begin": begin, "shape": shape, "home": home}
     values |= {"rows": json.dumps({"usual": begin.usual, "odd": begin.odd, "every": begin.every, "key": begin.key})}
@@ -97,7 +97,7 @@ async def lite(request: Request, case: str) -> JSONResponse:
     except LookupError as error:
         raise HTTPException(404, str(error.args[0])) from None
     except TimeoutError:
-        raise HTTPException(504, f"TensorFlow did not answer within {tryout.SECONDS:.0f} s.") from None
+        raise HTTPException(504, f"TensorFlow did not answer within {trial.SECONDS:.0f} s.") from None
     except (ValueError, OSError) as error:
         raise HTTPException(500, str(error)) from None
 
@@ -109,7 +109,7 @@ async def model(request: Request, name: str) -> Response:
     if not parts or parts[1] not in CASES:
         raise HTTPException(404, "There is no such model.")
     try:
-        path = await asyncio.to_thread(tryout.version_file, request.app.state.home, parts[1], int(parts[2]), tryout.ONE_ROW)
+        path = await asyncio.to_thread(trial.version_file, request.app.state.home, parts[1], int(parts[2]), trial.ONE_ROW)
     except LookupError as error:
         raise HTTPException(404, str(error.args[0])) from None
     return Response(await asyncio.to_thread(path.read_bytes), media_type="application/octet-stream")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from tour.web.cases import Case
+from tour.live.cases import Case
 
 
 @dataclass(frozen=True)

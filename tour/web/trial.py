@@ -129,7 +129,7 @@ class Beside:
     """
 
     def __init__(self, home: Path) -> None:
-        self.command = [sys.executable, "-m", "tour.web.dense"]
+        self.command = [sys.executable, "-m", "tour.web.tensors"]
         self._home, self._turn = home, asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
 

@@ -1,6 +1,6 @@
 """What a transform graph has learnt and computes, told by TensorFlow in a process of its own.
 
-``python -m tour.web.learnt HOME CASE RUN`` prints evidence as JSON: the tour's own process never loads TensorFlow.
+``python -m tour.artifacts.transform HOME CASE RUN`` prints evidence as JSON: the tour's own process never loads TensorFlow.
 """
 
 import json

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 from models.catalog import CASES
+from tour.artifacts import charts
+from tour.artifacts.parts import Chart, Part, Sight, loaded
 from tour.evidence.kinds import Number, Table
 from tour.trace import Artifact
-from tour.web import charts
-from tour.web.parts import Chart, Part, Sight, loaded
 
 SHOWN_FILES = 12
 

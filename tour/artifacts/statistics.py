@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from tour.web import charts
+from tour.artifacts import charts
 
 BARS, EQUAL = 16, 10  # buckets of a logarithmic scale, and of one that TFDV has cut already
 SECONDS = (1e9, 4e9)  # what lies between is a time, in seconds since 1970

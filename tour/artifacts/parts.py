@@ -24,7 +24,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Features:
-    """Features by split; see ``tour.web.statistics.features``."""
+    """Features by split; see ``tour.artifacts.statistics.features``."""
 
     title: str
     splits: Sequence[str]
@@ -33,7 +33,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Two classes: counts by threshold, which a person can move along; see ``tour.web.curves.table``."""
+    """Two classes: counts by threshold, which a person can move along; see ``tour.artifacts.curves.table``."""
 
     title: str
     told: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Classes:
-    """Several classes: rows answered by confidence, and the matrix; see ``tour.web.curves.confidence``."""
+    """Several classes: rows answered by confidence, and the matrix; see ``tour.artifacts.curves.confidence``."""
 
     title: str
     names: Sequence[str]

@@ -15,10 +15,10 @@ from pathlib import Path
 from models.catalog import CASES
 from pipeline import runtime as runtimes
 from serving import rollout
-from tour.web import cases as stores
-from tour.web.cases import Case
-from tour.web.events import Event, happened
-from tour.web.traffic import PATIENCE, Scrapes, Traffic, fetch
+from tour.live import cases as stores
+from tour.live.cases import Case
+from tour.live.events import Event, happened
+from tour.live.traffic import PATIENCE, Scrapes, Traffic, fetch
 
 EVERY, SELDOM = 0.5, 5.0  # seconds between two looks, while somebody looks on and while nobody does
 LATELY = 15.0  # seconds for which somebody who looked still counts as looking on

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from tour.artifacts import charts, statistics
+from tour.artifacts.parts import Chart, Features, Later, Part, Sight
 from tour.evidence.kinds import Number, Table
 from tour.trace import Artifact
-from tour.web import charts, statistics
-from tour.web.parts import Chart, Features, Later, Part, Sight
 
 SHOWN_WORDS = 6
 

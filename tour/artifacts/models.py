@@ -6,10 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tour.artifacts import charts, curves
+from tour.artifacts.parts import Chart, Classes, Part, Sight, Threshold, loaded
 from tour.evidence.kinds import NotHere, Table
 from tour.trace import Artifact
-from tour.web import charts, curves
-from tour.web.parts import Chart, Classes, Part, Sight, Threshold, loaded
 
 FACTS = ("rows", "batch_size", "steps", "parameters", "trainable", "replicas")
 

@@ -9,8 +9,8 @@ from models.catalog import CASES
 from pipeline import decisions, rollouts, store
 from pipeline import runtime as runtimes
 from serving import rollout
-from tour.web.dag import Dag
-from tour.web.dag import of as graph_of
+from tour.live.dag import Dag
+from tour.live.dag import of as graph_of
 
 
 @dataclass(frozen=True)
