@@ -57,6 +57,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one member": {"members": 1},
     "no periodic features": {"frequencies": 0},
     "focal loss": {"loss": "focal"},
+    "16 members": {"members": 16},
+    "twice as wide": {"width": 128},
+    "dropout": {"dropout": 0.1},
+    "twice as long": {"epochs": 20},
 }
 DRAWS, CHUNK = 1000, 100
 RESULT = Path(__file__).parent / "results" / "fraud.json"
