@@ -32,11 +32,16 @@ endef
 # LiteRT.js, which the browser page needs; npm says where its packages come from.
 LITERT_JS = serving/browser/node_modules/.package-lock.json
 
-.PHONY: setup browser demo test test-all lint clean
+# Flink and Beam's runner on it; pipeline/flink/pom.xml says where they come from.
+FLINK = .tools/flink/.fetched
+
+.PHONY: setup browser flink demo test test-all lint clean
 
 setup: .venv/.synced
 
 browser: $(LITERT_JS)
+
+flink: $(FLINK)
 
 demo: setup
 	@echo "Running both pipelines on the data that comes with them"
@@ -69,4 +74,11 @@ $(LITERT_JS): serving/browser/package-lock.json
 	@command -v npm >/dev/null || { $(call say,npm was not found: install it with apt-get install npm.); exit 1; }
 	@echo "Installing LiteRT.js into serving/browser/node_modules"
 	@npm ci --prefix serving/browser --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(FLINK): pipeline/flink/pom.xml
+	@command -v mvn >/dev/null || { $(call say,mvn was not found: install it with apt-get install maven.); exit 1; }
+	@echo "Fetching Flink and Beam's runner on it into .tools/flink (160 MB)"
+	@rm -rf .tools/flink
+	@mvn --quiet --batch-mode --file pipeline/flink/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.tools/flink"
 	@touch $@

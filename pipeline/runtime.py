@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline import metadata as stores
+from pipeline.flink import cluster
 
 
 def nothing(logs: Path) -> AbstractContextManager[None]:
@@ -96,9 +97,7 @@ def flink() -> Beam:
     Raises:
         ValueError: if this machine has no Java or no jars of Flink.
     """
-    from pipeline.flink.cluster import Flink
-
-    one = Flink.chosen()
+    one = cluster.Flink.chosen()
     return Beam((*one.args, NO_IMAGE), one.running, one.address)
 
 
@@ -116,12 +115,16 @@ def local(home: Path, tracking: str = "", runner: str = "direct") -> Runtime:
     return Runtime(str(home.resolve()), RUNNERS[runner](), tracking=tracking, database=stores.noted(home))
 
 
-def kubeflow(root: str, database: str, tracking: str = "") -> Runtime:
+def kubeflow(root: str, database: str, tracking: str = "", flink: str = "") -> Runtime:
     """A pod a stage: all see one volume, and one metadata server keeps them apart.
+
+    Args:
+        flink: HOST:PORT of Beam's job server; empty for Beam in the stage's own pod.
 
     Raises:
         ValueError: for a root that is no folder: our components read and write files.
     """
     if "://" in root:
         raise ValueError(f"The root is a folder that every pod mounts, not '{root}'; mount a bucket as a volume.")
-    return Runtime(root, IN_PROCESS, tracking=tracking or "none", database=database)
+    beam = Beam((*cluster.beam_args(flink), NO_IMAGE)) if flink else IN_PROCESS
+    return Runtime(root, beam, tracking=tracking or "none", database=database)

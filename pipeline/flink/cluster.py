@@ -21,7 +21,7 @@ from pipeline.flink import worker_pool
 
 # What `make flink` fetches. A job server from elsewhere, with all in one jar, does as well if it lies there alone.
 JARS = Path(__file__).parent.parent.parent / ".tools" / "flink"
-HOST = "127.0.0.1"
+HOST = worker_pool.HOST
 # Flink's and Beam's own defaults; where one is taken, another is. Stages are cached by Beam's options too, so that a run that
 # was stopped goes on where it was only if it finds the same ports.
 PORTS = {"page": 8081, "rpc": 6123, "jobs": 8099, "pool": worker_pool.PORT}
@@ -64,7 +64,7 @@ io.tmp.dirs: {scratch}
 """
 
 
-def beam_args(job_server: str, pool: str) -> tuple[str, ...]:
+def beam_args(job_server: str, pool: str = f"{worker_pool.HOST}:{worker_pool.PORT}") -> tuple[str, ...]:
     """Pipeline options for Beam's stages on Flink.
 
     Args:
@@ -126,7 +126,7 @@ class Flink:
         scratch.mkdir(parents=True, exist_ok=True)
         self._configure(scratch)
         jobs = [f"--flink-master={HOST}:{self.page}", f"--flink-conf-dir={scratch}", f"--job-host={HOST}"]
-        jobs += [f"--job-port={self.jobs}", "--artifact-port=0", "--expansion-port=0", f"--artifacts-dir={scratch}/artifacts"]
+        jobs += [f"--job-port={self.jobs}", "--artifact-port=0", "--expansion-port=-1", f"--artifacts-dir={scratch}/artifacts"]
         commands = {
             "worker-pool": [sys.executable, "-m", worker_pool.__name__, "--host", HOST, "--port", self.pool],
             "job-manager": _java(scratch, *QUICK, JOB_MANAGER, "--configDir", scratch),
