@@ -32,11 +32,21 @@ endef
 # LiteRT.js, which the browser page needs; npm says where its packages come from.
 LITERT_JS = serving/browser/node_modules/.package-lock.json
 
-.PHONY: setup browser demo test test-all lint clean
+# Flink and Beam's runner on it; pipeline/flink/pom.xml says where they come from.
+FLINK = .tools/flink/.fetched
+
+# Kubernetes' API server, for the tests that ask it; tests/kube-apiserver/go.mod says which.
+API_SERVER = .tools/bin/kube-apiserver
+
+.PHONY: setup browser flink apiserver demo test test-all lint clean
 
 setup: .venv/.synced
 
 browser: $(LITERT_JS)
+
+flink: $(FLINK)
+
+apiserver: $(API_SERVER)
 
 demo: setup
 	@echo "Running both pipelines on the data that comes with them"
@@ -70,3 +80,18 @@ $(LITERT_JS): serving/browser/package-lock.json
 	@echo "Installing LiteRT.js into serving/browser/node_modules"
 	@npm ci --prefix serving/browser --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
+
+$(FLINK): pipeline/flink/pom.xml
+	@command -v mvn >/dev/null || { $(call say,mvn was not found: install it with apt-get install maven.); exit 1; }
+	@echo "Fetching Flink and Beam's runner on it into .tools/flink (160 MB)"
+	@rm -rf .tools/flink
+	@mvn --quiet --batch-mode --file pipeline/flink/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.tools/flink"
+	@touch $@
+
+$(API_SERVER): tests/kube-apiserver/go.mod tests/kube-apiserver/go.sum
+	@command -v go >/dev/null || { $(call say,go was not found: install Go 1.24 or newer.); exit 1; }
+	@command -v etcd >/dev/null || $(call say,etcd was not found; the tests need it too: apt-get install etcd-server.)
+	@echo "Building Kubernetes' API server into .tools/bin (eight minutes of processor time)"
+	@cd tests/kube-apiserver && version=$$(sed -n 's|^require k8s.io/kubernetes ||p' go.mod) && \
+	go build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o "$(CURDIR)/$@" \
+	k8s.io/kubernetes/cmd/kube-apiserver

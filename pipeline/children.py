@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,13 +19,21 @@ def start(words: Sequence[object], log: Path, module: str = "pipeline.cli") -> s
     It has a session of its own, so that Ctrl-C reaches the command alone, which then ends it in order; if the command is
     killed, the kernel ends it. That follows the thread that starts it, which has to live as long.
     """
+    return _popen([sys.executable, "-m", module, *words], log, subprocess.PIPE)
+
+
+def launch(command: Sequence[object], log: Path) -> subprocess.Popen[str]:
+    """Starts any program likewise; all that it says goes to the log."""
+    return _popen(command, log, None)
+
+
+def _popen(command: Sequence[object], log: Path, output: int | None) -> subprocess.Popen[str]:
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", module, *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with log.open("a") as said:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, text=True, env=environment,
-            preexec_fn=_ends_with_parent, start_new_session=True,
+            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=output or said, stderr=said, text=True,
+            env=environment, preexec_fn=_ends_with_parent, start_new_session=True,
         )  # fmt: skip
 
 
@@ -38,6 +46,15 @@ def end(child: subprocess.Popen[str]) -> int:
     except subprocess.TimeoutExpired:
         child.kill()
         return child.wait()
+
+
+def end_all(children: Iterable[subprocess.Popen[str]]) -> None:
+    """Tells all to finish at once, then waits for each."""
+    for child in (told := list(children)):
+        with suppress(ProcessLookupError):
+            child.send_signal(signal.SIGTERM)
+    for child in told:
+        end(child)
 
 
 def _ends_with_parent() -> None:

@@ -32,7 +32,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again, cached or not.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the training; with --set deterministic=true equal bits.")] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Search for better training settings first.")] = False,
-    runner: Annotated[str, typer.Option(help="Who carries the Beam work: direct, or multiprocess for all cores.")] = "direct",
+    runner: Annotated[str, typer.Option(help="Who carries the Beam work: direct, multiprocess, or flink.")] = "direct",
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,

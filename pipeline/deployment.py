@@ -50,6 +50,7 @@ class Deployment:
         volume: Claim that is mounted there; empty where the image has it by itself.
         metadata: Address of the metadata store.
         tracking: Address of the experiment tracker; empty for none.
+        flink: HOST:PORT of Beam's job server; empty for Beam in each task's own pod.
         retries: How often a task is tried again, with growing pauses.
         user: Number of the user that tasks run as.
         environment: Plain environment variables.
@@ -63,6 +64,7 @@ class Deployment:
     volume: str = ""
     metadata: str = ""
     tracking: str = ""
+    flink: str = ""
     retries: int = 2
     user: int = 10001
     environment: Mapping[str, str] = field(default_factory=dict)

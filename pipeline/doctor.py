@@ -31,6 +31,7 @@ TOOLS = {
     "g++": (("g++",), "the C++ and Java edge programs will not be built"),
     "javac": (("javac",), "the Java edge program will not be built"),
     "dvc": (("dvc",), "no .dvc files of data folders will be written; runs have their own data version"),
+    "mvn": (("mvn",), "make flink cannot fetch Flink's jars"),
     "npm": (("npm",), "LiteRT.js cannot be installed, and the browser page will not start"),
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "the browser page will not be tested"),
 }
@@ -61,6 +62,7 @@ def report(home: Path = Path("runs")) -> list[Check]:
         *packages(),
         *resources(home),
         java(),
+        flink(),
         gpus(),
         docker(),
         *tools(),
@@ -137,6 +139,15 @@ def java() -> Check:
         lines = [line for line in release.read_text().splitlines() if line.startswith("JAVA_VERSION=")]
         found = lines[0].partition("=")[2].strip('"') if lines else found
     return _judge("Java", found, path, "warn", "Beam on Flink will not work; it needs Java 11 or 17.")
+
+
+def flink() -> Check:
+    """The jars of Flink and of Beam's runner on it, which come from Maven Central."""
+    from pipeline.flink.cluster import JARS
+
+    jars = len(list(JARS.glob("*.jar")))
+    advice = "`--runner flink` will not work; `make flink` has Maven fetch them from Maven Central."
+    return _judge("Flink", f"{jars} jars" if jars else f"no jars in {JARS}", jars, "warn", advice)
 
 
 def gpus() -> Check:

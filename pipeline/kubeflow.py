@@ -64,11 +64,11 @@ def begin(request: str, run: str, root: str, metadata: str, tracking: str):
     Task(run, root, metadata, tracking).begin(request)
 
 
-def node(name: str, run: str, root: str, metadata: str, tracking: str):
+def node(name: str, run: str, root: str, metadata: str, tracking: str, flink: str):
     """Task: one node of the graph."""
     from pipeline.task import Task
 
-    Task(run, root, metadata, tracking).node(name)
+    Task(run, root, metadata, tracking, flink).node(name)
 
 
 def end(run: str, root: str, metadata: str, tracking: str):
@@ -89,11 +89,13 @@ def _pipeline(request: Request, nodes: Mapping[str, Sequence[str]], deployment: 
         root: str = deployment.root,
         metadata: str = deployment.metadata,
         tracking: str = deployment.tracking,
+        flink: str = deployment.flink,
     ):
         place = {"root": root, "metadata": metadata, "tracking": tracking, "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
         made = {FIRST: _task(begin, FIRST, deployment, request=request, **place)}
         for name, before in nodes.items():
-            made[name] = _task(node, name, deployment, name=name, **place).after(*(made[one] for one in before or [FIRST]))
+            one = _task(node, name, deployment, name=name, flink=flink, **place)
+            made[name] = one.after(*(made[other] for other in before or [FIRST]))
         ends = set(nodes) - {one for before in nodes.values() for one in before}
         _task(end, LAST, deployment, **place).after(*(made[one] for one in sorted(ends)))
 

@@ -36,7 +36,9 @@ def rehearse(path: Path, case: str, home: Path, tracking: str = "") -> store.Run
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=scratch, raise_on_error=True)
         logging.getLogger().setLevel(logging.INFO)
         try:
-            components.load_component_from_file(str(path))(root=runtime.root, metadata=runtime.database, tracking=tracking)
+            components.load_component_from_file(str(path))(
+                root=runtime.root, metadata=runtime.database, tracking=tracking, flink=""
+            )  # fmt: skip
         except RuntimeError as error:
             broken = str(error)
     new = [run for run in store.runs(runtime.metadata, case) if run.id not in before]

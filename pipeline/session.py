@@ -217,7 +217,8 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Call
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
             graph, runner, verdict = imported()
             ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
-            progress = runner.run(ir, runtime, logs, report)
+            with runtime.beam.beside(logs):
+                progress = runner.run(ir, runtime, logs, report)
             state, reason, facts = verdict.of(runtime, run.id, progress, plan)
             facts["stages"] = json.dumps({name: asdict(one) for name, one in progress.items()})
     except KeyboardInterrupt:

@@ -28,17 +28,19 @@ class Task:
         root: Folder that all pods mount.
         database: Address of the metadata store; empty for a SQLite file, where all tasks run on one machine.
         tracking: Address of the experiment tracker; empty for none.
+        flink: HOST:PORT of Beam's job server; empty for Beam in the task's own process.
     """
 
     run: str
     root: str
     database: str = ""
     tracking: str = ""
+    flink: str = ""
 
     @property
     def runtime(self) -> Runtime:
         """Where the graph runs."""
-        return kubeflow(self.root, self.database, self.tracking)
+        return kubeflow(self.root, self.database, self.tracking, self.flink)
 
     @property
     def _path(self) -> Path:

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -11,8 +12,10 @@ import yaml
 
 FOLDER = Path(__file__).parent.parent / "kubernetes"
 # Every folder that is applied by itself.
-TARGETS = ("base", "overlays/laptop", "overlays/production", "training/multiworker", "training/parameter-server", "kserve")
-CRDS = ("TFJob", "InferenceService")
+TARGETS = (
+    "base", "overlays/laptop", "overlays/production", "training/multiworker", "training/parameter-server", "kserve", "flink",
+)  # fmt: skip
+CRDS = ("TFJob", "InferenceService", "FlinkDeployment")
 Document = dict[str, Any]
 
 
@@ -40,6 +43,21 @@ def templates(documents: Sequence[Document]) -> Iterator[tuple[str, Document]]:
         elif one["kind"] == "TFJob":
             for role, replica in one["spec"]["tfReplicaSpecs"].items():
                 yield f"{name}/{role}", replica["template"]
+        elif one["kind"] == "FlinkDeployment":
+            for role in ("jobManager", "taskManager"):
+                yield f"{name}/{role}", _flink_pod(one["spec"], role)
+
+
+def _flink_pod(spec: Document, role: str) -> Document:
+    """The pod that Flink's operator makes of the common template, the role's own, the image and the role's resources."""
+    common, own = deepcopy(spec["podTemplate"]), deepcopy(spec[role].get("podTemplate", {"spec": {}}))
+    (main,) = common["spec"]["containers"]
+    size = {name: str(value).replace("m", "M") for name, value in spec[role]["resource"].items()}
+    main |= {"image": spec["image"], "resources": {"requests": size, "limits": size}}
+    common["spec"]["containers"] += own["spec"].get("containers", [])
+    common["spec"]["volumes"] += own["spec"].get("volumes", [])
+    common["spec"]["serviceAccountName"] = spec["serviceAccount"]
+    return common
 
 
 def containers(documents: Sequence[Document]) -> Iterator[tuple[str, Document, Document]]:
@@ -51,8 +69,8 @@ def containers(documents: Sequence[Document]) -> Iterator[tuple[str, Document, D
 
 
 def words(container: Document) -> list[str]:
-    """The whole command line."""
-    return [*container["command"], *container.get("args", ())]
+    """The whole command line; where the image brings its command, only what that is told."""
+    return [*container.get("command", ()), *container.get("args", ())]
 
 
 def check_words(line: Sequence[str]) -> None:

@@ -120,6 +120,14 @@ def test_java_says_its_version_without_being_started(monkeypatch, tmp_path):
     assert doctor.java().state == "warn"
 
 
+def test_flink_is_there_if_its_jars_are(monkeypatch, tmp_path):
+    monkeypatch.setattr("pipeline.flink.cluster.JARS", tmp_path)
+    found = doctor.flink()
+    assert found.state == "warn" and str(tmp_path) in found.found and "make flink" in found.advice
+    (tmp_path / "one.jar").touch()
+    assert doctor.flink() == doctor.Check("Flink", "ok", "1 jars")
+
+
 @pytest.mark.parametrize(
     ("devices", "driver", "state", "text"),
     [
@@ -148,11 +156,11 @@ def test_docker_needs_an_engine_that_answers(monkeypatch):
 @pytest.mark.parametrize(("present", "state"), [(True, "ok"), (False, "warn")])
 def test_optional_programs(monkeypatch, tmp_path, present, state):
     if present:
-        for name in ("g++", "javac", "dvc", "npm", "google-chrome"):
+        for name in ("g++", "javac", "dvc", "mvn", "npm", "google-chrome"):
             program(tmp_path, name)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert {check.name: check.state for check in doctor.tools()} == dict.fromkeys(
-            ("g++", "javac", "dvc", "npm", "chromium"), state
+            ("g++", "javac", "dvc", "mvn", "npm", "chromium"), state
         )
 
 

@@ -99,7 +99,7 @@ def test_the_spec_carries_the_request_and_where_things_lie_as_parameters(tmp_pat
     spec, _ = read(path)
     defaults = {name: one["defaultValue"] for name, one in spec["root"]["inputDefinitions"]["parameters"].items()}
     assert task.asked(defaults.pop("request")) == asked
-    assert defaults == {"root": "/there", "metadata": "grpc://metadata:8080", "tracking": ""}
+    assert defaults == {"root": "/there", "metadata": "grpc://metadata:8080", "tracking": "", "flink": ""}
 
 
 def test_the_repositorys_own_deployment_compiles_for_every_case(tmp_path: Path) -> None:

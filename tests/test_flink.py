@@ -1,0 +1,166 @@
+"""Beam on Flink: what it needs is asked for by name, nothing of it outlives a run, and it makes what one process makes."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, showcase
+from manifests import containers, rendered, words
+from test_rehearsal import FEW
+from test_runners import equal
+
+from pipeline import runtime
+from pipeline.flink import cluster, worker_pool
+from pipeline.flink.cluster import Flink
+
+PORTS = {"page": 0, "rpc": 0, "jobs": 0, "pool": 0}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with a java of our own that is told to end or to stay, and one jar; the folder of its programs."""
+    (tmp_path / "jars").mkdir()
+    (tmp_path / "jars" / "one.jar").touch()
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setattr(cluster, "JARS", tmp_path / "jars")
+    monkeypatch.setattr(cluster, "START", 3.0)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return tmp_path / "bin"
+
+
+def java(folder: Path, does: str) -> None:
+    """Puts a program there that is named java."""
+    (folder / "java").write_text(f"#!/bin/sh\n{does}\n")
+    (folder / "java").chmod(0o755)
+
+
+def jars() -> Path:
+    """Flink's jars, which `make flink` fetches; elsewhere its tests are skipped, under CI they fail."""
+    if not cluster.JARS.is_dir():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("There are no jars of Flink: run make flink.")
+    return cluster.JARS
+
+
+def left(folder: Path) -> list[str]:
+    """Command lines of living processes that name a folder."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = one.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        found += [line] if str(folder) in line else []
+    return found
+
+
+def test_what_flink_needs_and_is_not_there_is_said_in_one_sentence(
+    machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java(machine, "true")
+    (tmp_path / "jars" / "one.jar").unlink()
+    with pytest.raises(ValueError, match="needs its jars in .*jars, and there are none: run make flink"):
+        runtime.local(tmp_path, runner="flink")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="needs Java 11 or 17, and there is no java on PATH"):
+        runtime.local(tmp_path, runner="flink")
+
+
+def test_without_java_the_command_ends_before_it_begins(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline.cli", "run", "fraud", "--runner", "flink", "--home", str(tmp_path / "home")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PATH": str(tmp_path)})
+    assert done.returncode == 2 and "no java on PATH" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_usual_ports_unless_they_are_taken(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    java(machine, "true")
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
+        ports = {**PORTS, "page": taken.getsockname()[1], "jobs": free.getsockname()[1]}
+        free.close()
+        monkeypatch.setattr(cluster, "PORTS", ports)
+        one = Flink.chosen()
+    assert one.page != ports["page"] and one.jobs == ports["jobs"]
+    assert f"--job_endpoint=127.0.0.1:{one.jobs}" in one.args and f"--environment_config=127.0.0.1:{one.pool}" in one.args
+    assert one.address.endswith(f":{one.page}")
+
+
+@pytest.mark.parametrize(("does", "said"), [
+    ("echo no heap; exit 3", "its job-manager ended; .*flink-job-manager.log says why"),
+    ("exec sleep 600 $*", "did not start within 3 s"),
+])  # fmt: skip
+def test_what_does_not_start_is_named_and_all_of_it_is_ended(
+    machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, said: str
+) -> None:
+    java(machine, does.replace("$*", "&& : $*"))
+    monkeypatch.setattr(cluster, "PORTS", dict(zip(PORTS, cluster._free(4), strict=True)))
+    with pytest.raises(RuntimeError, match=said), Flink.chosen().running(tmp_path / "logs"):
+        pytest.fail("it ran")
+    assert left(tmp_path) == [] and not (tmp_path / "logs" / "flink.tmp").exists()
+
+
+def test_the_manifests_agree_with_what_one_machine_starts() -> None:
+    """The pool beside each task manager listens where stages tell Flink that it is; each service is asked where it listens."""
+    found = {one["name"]: one for _, _, one in containers(rendered("flink"))}
+    told = worker_pool.parser().parse_args(words(found["worker-pool"])[3:])
+    args = runtime.kubeflow("/showcase", "grpc://metadata:8080", flink="job-server:8099").beam_args
+    assert f"--environment_config={told.host}:{told.port}" in args and "--job_endpoint=job-server:8099" in args
+    assert runtime.kubeflow("/showcase", "grpc://metadata:8080").beam_args == runtime.IN_PROCESS.args
+    assert "--job-port=8099" in found["job-server"]["args"] and "--job-host=job-server" in found["job-server"]["args"]
+
+
+def test_the_job_server_takes_the_words_of_the_manifest() -> None:
+    (server,) = [one for _, _, one in containers(rendered("flink")) if one["name"] == "job-server"]
+    command = ["java", "-cp", f"{jars()}/*", cluster.JOB_SERVER, "--no-such-word"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    known = set(re.findall(r"^ (--[\w-]+)", said.stdout + said.stderr, re.MULTILINE))
+    assert {word.partition("=")[0] for word in server["args"]} <= known
+    assert "--no-such-word" not in known
+
+
+@pytest.fixture(scope="module")
+def words_of_a_run() -> list[str]:
+    return [word for name, value in FEW["fraud"].items() for word in ("--set", f"{name}={value}")]
+
+
+@pytest.mark.slow
+def test_flink_makes_what_one_process_makes_and_shows_its_jobs_meanwhile(tmp_path: Path, words_of_a_run: list[str]) -> None:
+    jars()
+    done = showcase("run", "fraud", "--home", tmp_path / "direct", "--json", "--tracking", "none", *words_of_a_run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    command = [sys.executable, "-m", "pipeline.cli", "run", "fraud", "--runner", "flink", "--home", str(tmp_path / "flink")]
+    command += ["--json", "--tracking", "none", *words_of_a_run]
+    with (tmp_path / "said").open("w+") as said:
+        run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True)
+        try:
+            states = set(watched(run, tmp_path / "said"))
+            told = run.communicate()[0]
+        finally:
+            run.send_signal(signal.SIGINT)
+            run.wait(120)
+    assert run.returncode == 0, (tmp_path / "said").read_text()
+    assert {"RUNNING", "FINISHED"} <= states and "FAILED" not in states
+    runs = json.loads(done.stdout), json.loads(told)
+    assert [one["state"] for one in runs] == ["pushed", "pushed"]
+    equal(tmp_path / "direct", tmp_path / "flink", (runs[0]["id"], runs[1]["id"]))
+    assert left(tmp_path / "flink") == []
+
+
+def watched(run: subprocess.Popen, said: Path) -> Iterator[str]:
+    """The states in which Flink's REST API shows jobs of Beam while a run goes on."""
+    while run.poll() is None:
+        time.sleep(0.3)
+        if found := re.search(r"http://[\d.:]+", said.read_text()):
+            try:
+                with urllib.request.urlopen(f"{found[0]}/jobs/overview", timeout=10) as answer:
+                    yield from (job["state"] for job in json.load(answer)["jobs"] if job["name"].startswith("BeamApp"))
+            except OSError:
+                continue
