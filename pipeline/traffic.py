@@ -18,6 +18,8 @@ from models.catalog import find
 from pipeline import rollouts, store
 from pipeline import runtime as runtimes
 
+LABELS = 500  # of a request
+
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
@@ -103,7 +105,7 @@ async def _send(asked: Replay, module: Any, host: str, port: int) -> tuple[Any, 
 
     def seen(data: bytes, answer: dict[str, Any]) -> None:
         if data in waiting:
-            answered.append(orjson.dumps({"prediction_id": answer["prediction_id"], **waiting.pop(data)}))
+            answered.append({"prediction_id": answer["prediction_id"], **waiting.pop(data)})
 
     sender = Sender(host, port, f"/v1/{asked.case}/score", check, seen)
     with Bar(console=Console(stderr=True), transient=True) as bar:
@@ -115,8 +117,22 @@ async def _send(asked: Replay, module: Any, host: str, port: int) -> tuple[Any, 
             bad = sum(done.wrong.values()) + done.statuses.total() - done.statuses[200]
             bar.update(task, completed=done.sent / (asked.rate or 1), description=f"{done.sent} sent, {bad} failed")
         report = work.result()
-    labels = await Sender(host, port, "/labels", lambda answer: None).run(answered, 0, asked.connections)
-    return report, labels.statuses[200]
+    return report, await _labelled(host, port, answered)
+
+
+async def _labelled(host: str, port: int, told: Sequence[dict[str, Any]]) -> int:
+    """Sends labels, many a request; how many are kept."""
+    from serving.traffic import Sender
+
+    kept = 0
+
+    def count(body: bytes, answer: dict[str, Any]) -> None:
+        nonlocal kept
+        kept += len(answer["labels"])
+
+    bodies = (orjson.dumps({"labels": told[at : at + LABELS]}) for at in range(0, len(told), LABELS))
+    await Sender(host, port, "/labels/batch", lambda answer: None, count).run(bodies, 0, 1)
+    return kept
 
 
 def _begun(rows: Iterator[Any]) -> Iterator[Any]:

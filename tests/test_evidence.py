@@ -1,6 +1,5 @@
-"""Evidence: each claim on small data with an independent answer, and every function on the demo's run."""
+"""Evidence: each claim on small data with an independent answer, and what it says of the demo's run."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,8 @@ from models.image import model as image
 from models.network import predict
 from pipeline import store
 from pipeline.session import Plan
-from tour import ask, notes
-from tour.evidence import data, kinds, overview, render, training, transform
+from tour.evidence import data, kinds, overview, training, transform
 from tour.evidence.context import Context
-
-SECONDS = 120  # far above what any takes: a guard against one that hangs, on a machine that may be busy
 
 
 @pytest.fixture(scope="module")
@@ -169,17 +165,6 @@ def test_streaming_ten_times_the_data_takes_no_more_memory(tmp_path: Path) -> No
     assert (once[0], tenfold[0]) == (4 * rows, 40 * rows)
     assert tenfold[1] == 40 * rows * 4096
     assert tenfold[2] < tenfold[1] / 4
-
-
-@pytest.mark.parametrize("id_", notes.read())
-def test_every_note_has_evidence_on_the_demos_run_in_time(demo_home: Path, id_: str) -> None:
-    note = notes.read()[id_]
-    _, results, seconds = ask.evidence(note, None, demo_home)
-    assert seconds < SECONDS
-    shown = [one for one in results if not isinstance(one, kinds.NotHere)]
-    assert shown
-    for one in shown:
-        json.dumps(render.to_json(one), allow_nan=False)
 
 
 @pytest.mark.parametrize("case", CASES)

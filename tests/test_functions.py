@@ -16,14 +16,15 @@ from tour.evidence.context import Context
 
 @pytest.mark.parametrize("case", CASES)
 def test_eager_and_graph_steps_give_the_same_weights(demo_home: Path, case: str) -> None:
-    (rows, eager, graph, ratio, first, earned), apart = functions.raced(Context.of(demo_home, case), 16)
-    assert rows == 16 and apart < 1e-4
+    (rows, loss, eager, graph, ratio, first, earned), apart = functions.raced(Context.of(demo_home, case), 16)
+    assert rows == 16 and apart < 1e-4 and loss > 0
     assert ratio == eager / graph > 1 and first > graph and earned > 0
 
 
 def test_a_new_shape_traces_again_unless_a_signature_says_any() -> None:
-    counts = [row[1:] for row in functions.traces(small_step())]
-    assert counts == [(1, 1), (1, 1), (2, 1), (3, 1), (3, 1)]
+    found = functions.traces(small_step())
+    assert [row[1:3] for row in found] == [(1, 1), (1, 1), (2, 1), (3, 1), (3, 1)]
+    assert found[0][3] == found[1][3] != found[2][3] == found[4][3]
 
 
 def test_python_numbers_trace_each_time_and_tensors_once() -> None:
@@ -31,6 +32,7 @@ def test_python_numbers_trace_each_time_and_tensors_once() -> None:
     logits = step.model(step.inputs, training=False)
     eager, numbers, tensors = functions.swept(CONTEXT, step, logits)
     assert (eager[1], numbers[1], tensors[1]) == (0, functions.SWEEP, 1)
+    assert eager[4] > 0 and numbers[4] == pytest.approx(eager[4], rel=1e-4) == tensors[4]
     assert numbers[2] > tensors[2] and numbers[2] > eager[2]
     first, again = (cells[1] for cells in functions.once(step)[1:])
     assert first > again

@@ -27,6 +27,7 @@ from serving.http import Request
         ("GET", "/v1/fraud/score", b"", 405), ("DELETE", "/labels", b"", 405), ("POST", "/healthz", b"", 405),
         ("POST", "/v1/nothing/score", b"{}", 404), ("GET", "/", b"", 404), ("POST", "/labels", b"x", 400),
         ("POST", "/labels", b" " * (16 << 10) + b"{}", 413), ("POST", "/labels", b"{}", 422),
+        ("POST", "/labels/batch", b" " * (1 << 20) + b"{}", 413), ("POST", "/labels/batch", b'{"labels": []}', 422),
     ],
 )  # fmt: skip
 def test_a_bad_request_is_told_in_one_sentence(tmp_path, method, path, body, status):

@@ -41,7 +41,9 @@ def document(tmp_path_factory):
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
-@pytest.mark.parametrize("path", ["/v1/fraud/score", "/v1/image/score", "/labels", "/healthz", "/readyz", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/v1/fraud/score", "/v1/image/score", "/labels", "/labels/batch", "/healthz", "/readyz", "/metrics"]
+)
 def test_whatever_the_document_allows_or_forbids_is_answered_as_it_says(document, path, mode):
     operation = next(iter(document[path].values()))
 

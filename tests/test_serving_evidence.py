@@ -36,7 +36,7 @@ def test_every_way_gives_the_signatures_answers_and_one_row_is_dearest_alone(ser
     for way in ways.values():
         (found,) = way(rows)
         np.testing.assert_allclose(found, np.maximum(rows["x"] @ WEIGHTS, 0), rtol=1e-4, atol=1e-5)
-    told = {row[0]: row[1] for row in serving.agreement(ways, rows).rows}
+    told = {row[0]: row[2] for row in serving.agreement(ways, rows).rows}
     assert set(told) == set(ways) and max(told.values()) < 1e-4
     table = serving.latencies(ways, rows)
     for name, one, _, large, per_row, gain in table.rows:
@@ -51,7 +51,8 @@ def test_every_way_gives_the_signatures_answers_and_one_row_is_dearest_alone(ser
 def test_a_difference_is_seen(served):
     rows = {"x": np.ones((64, 16), np.float32)}
     ways = {"exact": lambda batch: [batch["x"]], "off": lambda batch: [batch["x"] + 0.5]}
-    assert serving.agreement(ways, rows).rows == (("exact", 0.0), ("off", 0.5))
+    assert [(name, off) for name, _, off in serving.agreement(ways, rows).rows] == [("exact", 0.0), ("off", 0.5)]
+    assert [first.split(", ")[0] for _, first, _ in serving.agreement(ways, rows).rows] == ["1", "1.5"]
 
 
 def test_tensorrt_says_why_it_is_not_here_or_is(served):

@@ -5,10 +5,11 @@ import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 from urllib.parse import parse_qs
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from serving.gateway import labels
 from serving.gateway.gateway_metrics import Metrics
@@ -17,11 +18,12 @@ from serving.gateway.refused import Refused, invalid
 from serving.gateway.scoring import Scorer
 from serving.http import Request, Response
 
-MOST_LABEL = 16 << 10
+MOST_LABEL, MOST_LABELS = 16 << 10, 1 << 20  # bytes of a request
 POLL_SECONDS = 1.0
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 log = logging.getLogger(__name__)
 Route = Callable[[Request], Awaitable[Response]]
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class Gateway:
@@ -36,6 +38,7 @@ class Gateway:
         self.scorers, self.metrics = dict(scorers), metrics
         self._routes: dict[str, dict[str, tuple[str, Route]]] = {
             "/labels": {"POST": ("", self._label)},
+            "/labels/batch": {"POST": ("", self._labels)},
             "/healthz": {"GET": ("", self._health)},
             "/readyz": {"GET": ("", self._ready)},
             "/metrics": {"GET": ("", self._metrics)},
@@ -118,14 +121,12 @@ class Gateway:
         count()
 
     async def _label(self, request: Request) -> Response:
-        if len(request.body) > MOST_LABEL:
-            raise Refused(413, f"The body is larger than {MOST_LABEL} bytes.")
-        try:
-            told = labels.Label.model_validate_json(request.body)
-        except ValidationError as error:
-            raise invalid(error) from None
-        kept = await labels.take(self.scorers, told)
+        (kept,) = await labels.take(self.scorers, [_read(labels.Label, request.body, MOST_LABEL)])
         return Response(200, kept.model_dump_json().encode())
+
+    async def _labels(self, request: Request) -> Response:
+        kept = await labels.take(self.scorers, _read(labels.Labels, request.body, MOST_LABELS).labels)
+        return Response(200, labels.AllLabelled(labels=kept).model_dump_json().encode())
 
     async def _health(self, request: Request) -> Response:
         return Response(200, b'{"status":"alive"}')
@@ -147,6 +148,15 @@ class _Method(Exception):
     def __init__(self, allowed: str, method: str) -> None:
         super().__init__(f"{method} is not possible here; {allowed} is.")
         self.allowed = allowed
+
+
+def _read(model: type[Body], body: bytes, most: int) -> Body:
+    if len(body) > most:
+        raise Refused(413, f"The body is larger than {most} bytes.")
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 def _score(scorer: Scorer) -> Route:

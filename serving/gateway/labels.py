@@ -1,8 +1,10 @@
 """Late labels: what a prediction turned out to be, joined to its record, counted once."""
 
+import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -17,6 +19,7 @@ from serving.gateway.refused import Refused
 from serving.gateway.scoring import Scorer
 from serving.gateway.wire import decode, entry, example
 
+MOST, PAUSE = 1000, 20  # labels of a request; after so many of them others have their turn
 IDENTITY = re.compile(r"([a-z0-9_-]+)\.([0-9a-f]{1,8})\.([0-9a-f]{1,12})\.[0-9a-f]{8}")
 
 
@@ -39,18 +42,54 @@ class Labelled(BaseModel):
     outcome: Annotated[Literal["kept", "known"], Field(description="known where the same label was there already.")]
 
 
-async def take(scorers: Mapping[str, Scorer], told: Label) -> Labelled:
-    """Keeps a label; on disk when this returns.
+class Labels(BaseModel):
+    """What became of several predictions of one case."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", title="Labels")
+
+    labels: Annotated[list[Label], Field(min_length=1, max_length=MOST)]
+
+
+class AllLabelled(BaseModel):
+    """Labels that are kept, in the order in which they came."""
+
+    labels: list[Labelled]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A label with what the prediction's record says: everything that its own record needs."""
+
+    identity: str
+    key: str
+    label: int | str
+    known: int
+    row: list
+
+    def record(self) -> bytes:
+        """As the log of labels has it."""
+        entries = (entry("label/id", self.identity), entry("label/key", self.key), entry("label/value", self.label))
+        return example(*entries, entry("label/time", self.known), journal([self.key, self.label, self.known, self.row]))
+
+
+async def take(scorers: Mapping[str, Scorer], told: Sequence[Label]) -> list[Labelled]:
+    """Keeps labels of one case; on disk, in one group, when this returns. None of them is kept where one is refused.
 
     Raises:
-        Refused: for a prediction that is not kept, a label that the case does not have, or another than was given before.
+        Refused: for a prediction that is not kept, a label that the case does not have, another than was given before, or
+            predictions of several cases.
     """
-    scorer, record = _record(scorers, told.prediction_id)
+    found = []
+    for one in told:
+        found.append(_record(scorers, one.prediction_id))
+        if not len(found) % PAUSE:
+            await asyncio.sleep(0)  # each is read from a file, and others wait for answers
+    scorer = found[0][0]
+    if any(other is not scorer for other, _ in found):
+        raise Refused(422, "labels: those of one request belong to one case.")
     try:
-        label = scorer.online.label(told.label)
-        known = _microseconds(told.label_time)
-        key, row = record["served/key"][0].decode(), orjson.loads(record[JOURNAL][0])
-        outcome = "kept" if await _kept(scorer, told.prediction_id, key, label, known, row) else "known"
+        known = [_told(scorer, one, record) for one, (_, record) in zip(told, found, strict=True)]
+        new = await _kept(scorer, known)
     except Conflict as error:
         raise Refused(409, str(error)) from None
     except ValueError as error:
@@ -59,19 +98,28 @@ async def take(scorers: Mapping[str, Scorer], told: Label) -> Labelled:
         raise Refused(503, str(error), 1.0) from None
     except UnreachedError as error:
         raise Refused(503, str(error), error.after) from None
-    scorer.metrics.labels.labels(scorer.name, outcome).inc()
-    return Labelled(prediction_id=told.prediction_id, outcome=outcome)
+    outcomes = ["kept" if one else "known" for one in new]
+    for outcome in outcomes:
+        scorer.metrics.labels.labels(scorer.name, outcome).inc()
+    return [Labelled(prediction_id=one.identity, outcome=outcome) for one, outcome in zip(known, outcomes, strict=True)]
 
 
-async def _kept(scorer: Scorer, identity: str, key: str, label: int | str, known: int, row: list) -> bool:
-    """Whether the label was new. Two that come at once wait for each other."""
+def _told(scorer: Scorer, told: Label, record: Mapping[str, list]) -> Told:
+    key, row = record["served/key"][0].decode(), orjson.loads(record[JOURNAL][0])
+    return Told(told.prediction_id, key, scorer.online.label(told.label), _microseconds(told.label_time), row)
+
+
+async def _kept(scorer: Scorer, told: Sequence[Told]) -> list[bool]:
+    """Which labels were new. Two requests that come at once wait for each other."""
     async with scorer.labelling:
-        if not await scorer.memory.takes(key, label):
-            return False
-        entries = (entry("label/id", identity), entry("label/key", key), entry("label/value", label))
-        record = example(*entries, entry("label/time", known), journal([key, label, known, row]))
-        await scorer.labels.append(record)
-        return await scorer.memory.learn(key, label, known, row)
+        first: dict[str, Told] = {}
+        for one in told:
+            if first.setdefault(one.key, one).label != one.label:
+                raise Conflict(f"'{one.key}' is labelled {first[one.key].label} and {one.label} in one request.")
+        fresh = [one for one in first.values() if await scorer.memory.takes(one.key, one.label)]
+        await asyncio.gather(*(scorer.labels.append(one.record()) for one in fresh))
+        learnt = {one.key for one in fresh if await scorer.memory.learn(one.key, one.label, one.known, one.row)}
+    return [one.key in learnt and first[one.key] is one for one in told]
 
 
 def _record(scorers: Mapping[str, Scorer], identity: str) -> tuple[Scorer, dict[str, list]]:

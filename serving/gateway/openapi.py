@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, Field, create_model
 from pydantic.json_schema import models_json_schema
 
-from serving.gateway.labels import Label, Labelled
+from serving.gateway.labels import AllLabelled, Label, Labelled, Labels
 from serving.gateway.online import Online
 
 REF = "#/components/schemas/{model}"
@@ -59,8 +59,8 @@ def answer_model(name: str, online: Online) -> type[BaseModel]:
 def document(cases: Mapping[str, Online]) -> dict[str, Any]:
     """OpenAPI 3.1 for the cases."""
     answers = {name: answer_model(name, online) for name, online in cases.items()}
-    received = [(online.Request, "validation") for online in cases.values()] + [(Label, "validation")]
-    sent = [(model, "serialization") for model in (*answers.values(), Labelled, Error)]
+    received = [(online.Request, "validation") for online in cases.values()] + [(one, "validation") for one in (Label, Labels)]
+    sent = [(model, "serialization") for model in (*answers.values(), Labelled, AllLabelled, Error)]
     _, schemas = models_json_schema([*received, *sent], ref_template=REF)
     paths: dict[str, Any] = {}
     for name, online in cases.items():
@@ -73,6 +73,10 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
     paths["/labels"] = {
         "post": _operation("label", "Says what became of a prediction; again changes nothing.", Label, Labelled,
                            (400, 404, 409, 413, 422, 503), [])
+    }  # fmt: skip
+    paths["/labels/batch"] = {
+        "post": _operation("labels", "Says what became of predictions of one case; none is kept where one is refused.", Labels,
+                           AllLabelled, (400, 404, 409, 413, 422, 503), [])
     }  # fmt: skip
     for path, text, kind in (
         ("/healthz", "Whether the process lives.", "application/json"),

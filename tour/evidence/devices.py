@@ -21,15 +21,17 @@ BUILT = ("is_cuda_build", "cuda_version", "cudnn_version")
 def found_and_placed(context: Context) -> list[Result]:
     """B8: the devices that TensorFlow sees, where each operation of the Trainer's step ran, and what moves them."""
     step = steps.of(context)
-    compiled, stream = step.compiled(), step.stream()
+    compiled, stream, losses = step.compiled(), step.stream(), []
+    where = placed(lambda: losses.append(float(compiled(stream))))
     return [
         seen(),
         verdict(),
         Table(
             "Where the operations of one training step ran",
             ("device", "operations", "most frequent"),
-            placed(lambda: compiled(stream)),
+            where,
         ),
+        Number("Loss of that step", losses[0], f"on {len(step.batch[step.label])} rows of the train split"),
         Table(f"A matrix product under tf.device('{GPU}')", ("soft placement", "outcome"), asked()),
         Table("What decides", ("setting", "now", "what it does"), flags()),
     ]

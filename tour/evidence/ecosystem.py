@@ -40,7 +40,7 @@ with np.load(held) as rows:
 def surface(context: Context) -> list[Result]:
     """B1: what production took beside a trained network, counted in this run; the network under another backend."""
     jobs = (
-        ("values checked before training", "TFDV", _features(context), "features"),
+        ("values checked before training", "TFDV", _values(context), "values"),
         ("preparation that ships in the model", "Transform", _operations(context), "operations"),
         ("gates passed before the push", "TFMA and ours", _gates(context), "gates"),
         ("answers by one file", "TensorFlow Serving", len(_signatures(context.served)), "signatures"),
@@ -58,17 +58,24 @@ def surface(context: Context) -> list[Result]:
 
 def placed(context: Context) -> list[Result]:
     """B25: the libraries of the run with what they need of each other, and which of them stand without TensorFlow."""
-    jobs = jobs_of(overview.run_graph(context).nodes)
+    jobs, sizes = overview.jobs_of(overview.run_graph(context).nodes), overview.written(context)
     edges = needs(jobs)
     reached = reaching(TENSORFLOW, edges)
     said = {name: "yes" if name in reached else "no" for name in jobs} | {TENSORFLOW: "is it"}
-    rows = tuple((name, version(name), said[name], ", ".join(jobs[name])) for name in sorted(jobs))
+    rows = tuple(
+        (name, version(name), said[name], sum(sizes.get(node, 0) for node in jobs[name]), ", ".join(jobs[name]))
+        for name in sorted(jobs)
+    )
     apart = sum(name not in reached and name != TENSORFLOW for name in jobs)
     return [
         Graph(
             "What needs what, as the installed packages say", tuple(Node(name, version(name)) for name in jobs), edges
         ),
-        Table("Libraries of this run", ("library", "version", "needs TensorFlow", "nodes"), rows),
+        Table(
+            "Libraries of this run",
+            ("library", "version", "needs TensorFlow", "bytes that its nodes wrote", "nodes"),
+            rows,
+        ),
         Number("Libraries that stand without TensorFlow", apart, f"of {len(jobs)}"),
     ]
 
@@ -107,15 +114,6 @@ def answered(context: Context, backend: str, held: Path) -> Any:
     return np.load(out)
 
 
-def jobs_of(nodes: Iterable[Node]) -> dict[str, list[str]]:
-    """Names of nodes by the libraries that they stand on."""
-    found: dict[str, list[str]] = {}
-    for node in nodes:
-        for name in filter(None, node.detail.split(", ")):
-            found.setdefault(name, []).append(node.name)
-    return found
-
-
 def needs(names: Collection[str]) -> tuple[tuple[str, str], ...]:
     """Pairs of these packages of which the first asks for the second, optional extras left out."""
     pairs = set()
@@ -135,12 +133,16 @@ def reaching(target: str, edges: Iterable[tuple[str, str]]) -> set[str]:
     return found - {target}
 
 
-def _features(context: Context) -> int:
-    from google.protobuf import text_format
-    from tensorflow_metadata.proto.v0 import schema_pb2
+def _values(context: Context) -> int:
+    """Values that the statistics of all splits have counted."""
+    from tensorflow_metadata.proto.v0 import statistics_pb2
 
-    text = (context.artifact("schema") / "schema.pbtxt").read_text()
-    return len(text_format.Parse(text, schema_pb2.Schema()).feature)
+    found = 0
+    for path in context.artifact("statistics").glob("Split-*/FeatureStats.pb"):
+        for split in statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes()).datasets:
+            kinds = ((one, one.WhichOneof("stats")) for one in split.features)
+            found += sum(getattr(one, kind).common_stats.tot_num_values for one, kind in kinds if kind)
+    return found
 
 
 def _saved(path: Path) -> Any:

@@ -28,7 +28,7 @@ def eager_and_graph(context: Context) -> list[Result]:
     """A3: the Trainer's step run by Python and as a graph: same weights, and what each costs."""
     small, apart = raced(context, SMALL)
     large, apart_too = raced(context, context.training["batch_size"])
-    columns = ("batch", "eager, ms", "graph, ms", "eager / graph", "first call, ms", "steps that pay for tracing")
+    columns = ("batch", "loss", "eager, ms", "graph, ms", "eager / graph", "first call, ms", "steps that pay for tracing")
     return [
         Table("The Trainer's step", columns, (small, large)),
         Number(f"Largest difference of a weight after {SAME} steps", max(apart, apart_too)),
@@ -40,7 +40,8 @@ def traced(context: Context) -> list[Result]:
     step = steps.of(context, SMALL)
     answers = (("tf.sqrt", exported(tf.sqrt)), ("tf.py_function", exported(by_python)))
     return [
-        Table("Traces after each call", ("called with", "no signature", "input_signature [None, …]"), traces(step)),
+        Table("Traces after each call",
+              ("called with", "no signature", "input_signature [None, …]", "mean of the answers"), traces(step)),
         _drawn(context, step),
         Table("An export loaded where the registry of Python functions is empty, as it is in another process",
               ("square root by", "operations", "what it answers to 1 and 4"),
@@ -55,19 +56,19 @@ def misused(context: Context) -> list[Result]:
     return [
         Table(
             f"The answers for {SWEEP} values of '{next(iter(context.point))}', {len(logits)} rows",
-            ("how", "traces", "seconds", "times eager"),
+            ("how", "traces", "seconds", "times eager", "sum of the answers"),
             swept(context, step, logits),
         ),
         Table("The network on one batch, once", ("how", "ms"), once(step)),
     ]
 
 
-def raced(context: Context, rows: int) -> tuple[tuple[int, float, float, float, float, float], float]:
+def raced(context: Context, rows: int) -> tuple[tuple[int, float, float, float, float, float, float], float]:
     """The step by Python and as a graph, each from the served weights on the same batch, dropout included.
 
     Returns:
-        Rows, milliseconds of the step eagerly and as a graph, their ratio, milliseconds of the graph's first call, and
-        after how many steps that is earned; and by how much a weight differs after the first ``SAME`` steps.
+        Rows, the loss after ``SAME`` steps, milliseconds of the step eagerly and as a graph, their ratio, milliseconds of
+        the graph's first call, and after how many steps that is earned; and by how much a weight differs after them.
     """
     mine, graph = steps.of(context, rows), steps.of(context, rows)
     eager, compiled = (partial(call, one.stream()) for call, one in ((mine.compiled().python_function, mine),
@@ -79,12 +80,13 @@ def raced(context: Context, rows: int) -> tuple[tuple[int, float, float, float, 
         eager()
     pairs = zip(mine.model.trainable_variables, graph.model.trainable_variables, strict=True)
     apart = max(float(np.abs(a.numpy() - b.numpy()).max()) for a, b in pairs)
+    loss = float(graph.mean_loss())
     slow, quick = interleaved([eager, compiled])
-    return (rows, slow, quick, slow / quick, first, (first - quick) / (slow - quick)), apart
+    return (rows, loss, slow, quick, slow / quick, first, (first - quick) / (slow - quick)), apart
 
 
-def traces(step: Step) -> tuple[tuple[str, int, int], ...]:
-    """How often Python ran so far, call by call, without and with an input signature."""
+def traces(step: Step) -> tuple[tuple[str, int, int, float], ...]:
+    """How often Python ran so far, call by call, without and with an input signature, and what the network answered."""
     spec = {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in step.inputs.items()}
     free = tf.function(lambda inputs: step.model(inputs, training=False))
     signed = tf.function(lambda inputs: step.model(inputs, training=False), input_signature=[spec])
@@ -92,8 +94,8 @@ def traces(step: Step) -> tuple[tuple[str, int, int], ...]:
     for count in (8, 8, 16, 24, 16):
         inputs = {name: value[:count] for name, value in step.inputs.items()}
         free(inputs)
-        signed(inputs)
-        rows.append((f"{count} rows", *(f.experimental_get_tracing_count() for f in (free, signed))))
+        mean = float(tf.reduce_mean(signed(inputs)))
+        rows.append((f"{count} rows", *(f.experimental_get_tracing_count() for f in (free, signed)), mean))
     return tuple(rows)
 
 
@@ -144,7 +146,7 @@ def by_python(x: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(tf.py_function(lambda one: np.sqrt(one.numpy()), [x], tf.float32), [None])
 
 
-def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, int, float, float], ...]:
+def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, int, float, float, float], ...]:
     """Answers for several operating points: eagerly, as a function of Python numbers, as a function of tensors."""
     name, settings = next(iter(context.point)), context.settings["training"]
     values = [float(value) for value in context.point[name] * np.linspace(0.5, 1.5, SWEEP)]
@@ -163,7 +165,7 @@ def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, i
                      for one in values])  # fmt: skip
         seconds = time.perf_counter() - started
         count = 0 if function is answers else function.experimental_get_tracing_count()
-        rows.append((how, count, seconds, seconds / (rows[0][2] if rows else seconds)))
+        rows.append((how, count, seconds, seconds / (rows[0][2] if rows else seconds), sum(sums[-1])))
     if not np.allclose(sums[0], sums[1:], rtol=1e-4):
         raise ArithmeticError("Eager and traced answers differ.")
     return tuple(rows)

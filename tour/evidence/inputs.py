@@ -3,6 +3,7 @@
 import ctypes
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -33,6 +34,7 @@ def speeds(context: Context) -> list[Result]:
     )
     columns = ("way", "what it does", "examples/s", "times naive", "of the limit")
     return [
+        size(context),
         Table("Train split, measured now", columns, (*rows, ("limit", told(ladder.records), limit, "", 1.0))),
         waits(context, split, ("naive", "full")),
         *tables("input", "speeds", context.case.name),
@@ -47,6 +49,7 @@ def tuned(context: Context) -> list[Result]:
     while time.perf_counter() - started < 1:
         next(iterator)
     return [
+        size(context),
         Table("A pipeline with AUTOTUNE after a second, last part first",
               ("part", "elements", "time in it, ms", "chosen"), chosen(iterator)),
         waits(context, split, ("naive", "batched", "prefetched", "full")),
@@ -70,6 +73,13 @@ def arrays_and_streams(context: Context) -> list[Result]:
         Number("Growth with the data, streamed", (rows[1][5] - rows[0][5]) / (TIMES[1] - TIMES[0]), "MiB a split"),
         *tables("input", "memory", context.case.name),
     ]
+
+
+def size(context: Context) -> Table:
+    """What is read: the train split as its files have it, and as the Trainer counted it."""
+    shards, told = context.shards("train"), context.training
+    row = (told["rows"], len(shards), sum(Path(path).stat().st_size for path in shards), told["batch_size"])
+    return Table("The train split", ("examples", "shards", "bytes on disk", "examples a batch"), (row,))
 
 
 def split_of(context: Context, times: int = 1) -> ladder.Split:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models import restore
 from models.catalog import CASES
 from tour.evidence.context import Context
 from tour.evidence.kinds import Graph, Node, NotHere, Number, Result, Series, Table
@@ -28,8 +29,8 @@ LEFT = (
 
 
 def built(context: Context) -> list[Result]:
-    """A10: the network's layers as they are built from the run's settings, and how they hang together."""
-    model = network(context)
+    """A10: the network's layers as built from the run's settings, what they have learnt, and how they hang together."""
+    model = served(context)
     names = {layer.name for layer in model.layers}
     edges = tuple(
         (source.name, layer.name)
@@ -43,46 +44,48 @@ def built(context: Context) -> list[Result]:
 
 
 def keras_on_tensorflow(context: Context) -> list[Result]:
-    """A8: whose version is whose, the networks of all runs, and one network written in two ways."""
-    held = type(network(context).weights[0].value).__name__
+    """A8: whose version is whose, the networks that are served, and one network written in two ways."""
+    shown = [served(Context.of(context.home, name)) for name in CASES if Context.has(context.home, name)]
+    held = type(shown[0].weights[0].value).__name__
     rows = (
         ("Keras", keras.__version__), ("its backend", keras.backend.backend()), ("TensorFlow", tf.__version__),
         ("TF_USE_LEGACY_KERAS, which TFX's libraries set", os.environ.get("TF_USE_LEGACY_KERAS", "not set")),
         ("tf.keras.layers.Dense in this process", tf.keras.layers.Dense.__module__),
         ("a layer's weight is held by", held),
     )  # fmt: skip
-    shown = [network(Context.of(context.home, name)) for name in CASES if Context.has(context.home, name)]
     return [Table("Keras and TensorFlow here", ("", ""), rows), *map(summary, shown), twins()]
 
 
 def where_keras_was_left(context: Context) -> list[Result]:
-    """B2: the two places without Keras, their reasons, and their lines of code counted now; the model's beside them."""
-    rows = [(place, why, instead, *_home(function)) for place, why, instead, function in LEFT]
+    """B2: the places without Keras, their reasons, lines of code counted now and work in this run; the model's beside them."""
+    told, kept = context.training, [(path, lines(ROOT / path)) for path in ("models/image/model.py", "models/image/layers.py")]
+    size = sum(path.stat().st_size for path in context.served.rglob("*") if path.is_file())
+    did = (f"{told['steps']:,} steps", f"{len(told['curves'])} epochs, the best {told['best_epoch'] + 1}", f"{size:,} bytes")
+    rows = [(*left[:3], *_home(left[3]), work) for left, work in zip(LEFT, did, strict=True)]
     title = "Where Keras was left (lines without blank ones, comments and docstrings)"
-    kept = [(path, lines(ROOT / path)) for path in ("models/image/model.py", "models/image/layers.py")]
     doors = len(tf.saved_model.load(str(context.served)).signatures)
     return [
-        Table(title, ("place", "reason", "Keras' own way", "file", "lines"), tuple(rows)),
+        Table(title, ("place", "reason", "Keras' own way", "file", "lines", "in this run"), tuple(rows)),
         Table("Where Keras stayed", ("file", "lines"), tuple(kept)),
         Number("Signatures of the served model", doors, "where model.export writes one"),
     ]
 
 
 def custom_layer(context: Context) -> list[Result]:
-    """B11: the network's own layers: what their config holds, and the network saved, loaded and asked again, now."""
-    model = network(context)
+    """B11: the network's own layers: what their config holds, and the served network saved, loaded and asked again, now."""
+    model = served(context)
     ours = {type(one).__name__: one for one in model.layers if type(one).__module__.startswith("models.")}
     if not ours:
         return [NotHere("No layer of ours", f"The network of {context.case.name} is made of Keras' layers only.")]
     own = {name: {k: v for k, v in one.get_config().items() if k not in _common()} for name, one in ours.items()}
     configs = tuple((name, key, str(value)) for name, config in own.items() for key, value in config.items())
     before = [
-        (name, len(type(one).from_config(one.get_config()).weights), len(one.weights)) for name, one in ours.items()
+        (name, len(type(one).from_config(one.get_config()).weights), len(one.weights), norm(one)) for name, one in ours.items()
     ]
     difference, refused = round_trip(model, {name: type(one) for name, one in ours.items()}, inputs(context, 16))
     return [
         Table("What get_config returns and __init__ takes", ("layer", "argument", "value"), configs),
-        Table("Weights", ("layer", "after __init__", "after build"), tuple(before)),
+        Table("Weights", ("layer", "after __init__", "after build", "their norm as served"), tuple(before)),
         Number("Largest difference of logits after save and load", difference),
         Number("Loaded without custom_objects", refused),
     ]
@@ -103,6 +106,11 @@ def activations(context: Context) -> list[Result]:
     ]
 
 
+def served(context: Context) -> keras.Model:
+    """The run's network with the weights that are served."""
+    return restore.model(str(context.served), context.case.load("model"), context.transform, context.pretrained)
+
+
 def network(context: Context) -> keras.Model:
     """The run's network, built anew; its weights are fresh."""
     settings = context.training["settings"]
@@ -116,18 +124,26 @@ def inputs(context: Context, most: int, split: str = "valid") -> dict[str, np.nd
 
 def layers(model: keras.Model) -> Table:
     """A row a layer."""
-    rows = tuple((one.name, type(one).__name__, _shape(one), one.count_params()) for one in model.layers)
-    return Table(f"Network of {model.count_params():,} parameters", ("layer", "kind", "output", "parameters"), rows)
+    rows = tuple((one.name, type(one).__name__, _shape(one), one.count_params(), norm(one)) for one in model.layers)
+    columns = ("layer", "kind", "output", "parameters", "norm of weights")
+    return Table(f"Network of {model.count_params():,} parameters", columns, rows)
+
+
+def norm(layer: keras.layers.Layer) -> float:
+    """Of all that a layer has learnt; 0 for one that learns nothing."""
+    return float(np.sqrt(sum(np.square(one.numpy(), dtype=np.float64).sum() for one in layer.trainable_variables)))
 
 
 def summary(model: keras.Model) -> Table:
     """Kinds of layers and their parameters; what is inside a layer of ours counts as that layer's."""
     kinds = Counter(type(one).__name__ for one in model.layers)
-    weight = Counter()
+    weight, learnt = Counter(), Counter()
     for one in model.layers:
         weight[type(one).__name__] += one.count_params()
-    rows = tuple((kind, count, weight[kind]) for kind, count in kinds.most_common())
-    return Table(f"{model.name}: {model.count_params():,} parameters", ("kind", "layers", "parameters"), rows)
+        learnt[type(one).__name__] += norm(one) ** 2
+    rows = tuple((kind, count, weight[kind], float(np.sqrt(learnt[kind]))) for kind, count in kinds.most_common())
+    columns = ("kind", "layers", "parameters", "norm as served")
+    return Table(f"{model.name}: {model.count_params():,} parameters", columns, rows)
 
 
 def functional(classes: int = 10) -> keras.Model:

@@ -37,12 +37,11 @@ LIBRARIES = {
 def libraries_of_run(context: Context) -> list[Result]:
     """A1: the graph of the last run, and the versions of what its nodes stand on."""
     graph = run_graph(context)
-    used = {name for node in graph.nodes for name in node.detail.split(", ") if name}
+    jobs, sizes = jobs_of(graph.nodes), written(context)
     rows = tuple(
-        (name, version(name), ", ".join(node.name for node in graph.nodes if name in node.detail.split(", ")))
-        for name in sorted(used)
+        (name, version(name), sum(sizes.get(node, 0) for node in jobs[name]), ", ".join(jobs[name])) for name in sorted(jobs)
     )
-    return [graph, Table("Libraries in use", ("library", "version", "nodes"), rows)]
+    return [graph, Table("Libraries in use", ("library", "version", "bytes that its nodes wrote", "nodes"), rows)]
 
 
 def pipeline_of_run(context: Context) -> list[Result]:
@@ -135,6 +134,23 @@ def lineage(metadata: Path, artifact_id: int) -> Graph:
                         edges.add((f"{kinds[source.type_id]} {source.id}", maker))
                         waiting.append(source.id)
     return Graph("Lineage of the served model", tuple(nodes.values()), tuple(sorted(edges)))
+
+
+def jobs_of(nodes: Iterable[Node]) -> dict[str, list[str]]:
+    """Names of nodes by the libraries that they stand on."""
+    found: dict[str, list[str]] = {}
+    for node in nodes:
+        for name in filter(None, node.detail.split(", ")):
+            found.setdefault(name, []).append(node.name)
+    return found
+
+
+def written(context: Context) -> dict[str, int]:
+    """Bytes of the artifacts that each node of the run gave out."""
+    return {
+        node: sum(path.stat().st_size for one in outputs.values() for path in Path(one.uri).rglob("*") if path.is_file())
+        for node, outputs in context.outputs.items()
+    }
 
 
 def stage_times(metadata: Path, run_id: str) -> list[tuple[str, str, float]]:

@@ -3,9 +3,10 @@
 import gc
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2, saved_object_graph_pb2
 from tensorflow.python.grappler import tf_optimizer
@@ -16,11 +17,15 @@ from tour.evidence.kinds import Graph, Node, Number, Result, Table
 
 MOST = 80
 OPS = 20
+ROWS = 64
 
 
 def parts(context: Context) -> list[Result]:
-    """A5: ops, variables, functions and signatures of the model being served, counted in its files."""
-    return counted(context.served)
+    """A5: ops, variables, functions and signatures of the model being served, counted in its files, and what it has learnt."""
+    held = {name: one for name, one in values(context.served).values() if np.issubdtype(one.dtype, np.floating)}
+    norm = float(np.sqrt(sum(np.square(one, dtype=np.float64).sum() for one in held.values())))
+    numbers = sum(one.size for one in held.values())
+    return [*counted(context.served), Number(f"Norm of the {numbers:,} numbers that its variables hold", norm)]
 
 
 def doors(context: Context) -> list[Result]:
@@ -44,7 +49,13 @@ def optimised(context: Context) -> list[Result]:
     loaded = tf.saved_model.load(str(context.served))
     function = loaded.signatures["dense"]
     before, after = inlined(function), grappled(function)
-    return [histogram(before, after), drawn(after, "The dense signature after Grappler")]
+    rows = context.rows("eval", context.case.load("model").INPUTS, ROWS)
+    return [
+        histogram(before, after),
+        Table(f"Its answers to {ROWS} rows of eval", ("output", "first row", "largest difference after Grappler"),
+              tuple(compared(function, after, rows))),
+        drawn(after, "The dense signature after Grappler"),
+    ]  # fmt: skip
 
 
 def counted(path: Path) -> list[Result]:
@@ -72,13 +83,26 @@ def counted(path: Path) -> list[Result]:
 
 
 def variables(path: Path) -> Table:
-    """Name, shape and type of every variable in the object graph."""
-    found = [node.variable for node in _meta(path).object_graph_def.nodes if node.WhichOneof("kind") == "variable"]
+    """Name, shape, type and content of every variable in the object graph."""
+    nodes, held = _meta(path).object_graph_def.nodes, values(path)
     rows = tuple(
-        (one.name, str(tuple(d.size for d in one.shape.dim)), tf.as_dtype(one.dtype).name, one.trainable)
-        for one in found
-    )
-    return Table("Variables: state that stays", ("name", "shape", "dtype", "trainable"), rows)
+        (
+            node.variable.name, str(tuple(d.size for d in node.variable.shape.dim)), tf.as_dtype(node.variable.dtype).name,
+            node.variable.trainable, _norm(held[number][1]),
+        )
+        for number, node in enumerate(nodes) if node.WhichOneof("kind") == "variable"
+    )  # fmt: skip
+    return Table("Variables: state that stays", ("name", "shape", "dtype", "trainable", "norm as served"), rows)
+
+
+def values(path: Path) -> dict[int, tuple[str, np.ndarray]]:
+    """What the variables hold, read from their file: key and array by number of the object that is the variable."""
+    read = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+    nodes, found = _meta(path).object_graph_def.nodes, {}
+    for trail in _trails(nodes):
+        key = "/".join([*(name for name, _ in trail), ".ATTRIBUTES", "VARIABLE_VALUE"])
+        found[trail[-1][1]] = key, np.asarray(read.get_tensor(key))
+    return found
 
 
 def inputs(loaded: object) -> Table:
@@ -102,12 +126,14 @@ def placeholder() -> str:
 
 def owners(path: Path) -> Graph:
     """The part of the object graph that leads from the root to variables: who holds whom, by which attribute."""
-    nodes = _meta(path).object_graph_def.nodes
+    nodes, held = _meta(path).object_graph_def.nodes, values(path)
     found: dict[str, Node] = {"model": Node("model", _what(nodes[0]))}
     edges: set[tuple[str, str]] = set()
     for trail in _trails(nodes):
         names = [".".join(["model", *(name for name, _ in trail[: n + 1])]) for n in range(len(trail))]
         found |= {name: Node(name, _what(nodes[number])) for name, (_, number) in zip(names, trail, strict=True)}
+        last = found[names[-1]]
+        found[last.name] = Node(last.name, last.detail, f"norm {_norm(held[trail[-1][1]][1]):.4g}")
         edges |= set(zip(["model", *names], names, strict=False))
     return Graph("Who keeps which variable", tuple(found.values()), tuple(sorted(edges)))
 
@@ -137,6 +163,20 @@ def grappled(function: tf.types.experimental.ConcreteFunction) -> tf.compat.v1.G
 
     frozen = convert_to_constants.convert_variables_to_constants_v2(function, lower_control_flow=False)
     return _grappler(frozen, ["function", "pruning", "constfold", "arithmetic", "dependency", "remap", "constfold"])
+
+
+def compared(
+    function: tf.types.experimental.ConcreteFunction, graph: tf.compat.v1.GraphDef, rows: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, str, float]]:
+    """By output: the answer to the first row, and the largest difference of an optimised graph's answers from it."""
+    fed = {node.name: tf.constant(rows[node.name]) for node in graph.node if node.op == "Placeholder"}
+    imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    # Grappler keeps the names of what is fetched.
+    run = imported.prune([f"{name}:0" for name in fed], [tensor.name for tensor in function.outputs])
+    exact = function(**{name: tf.constant(value) for name, value in rows.items()})
+    for name, found in zip(sorted(function.structured_outputs), run(*fed.values()), strict=True):
+        first = ", ".join(f"{value:.4g}" for value in np.ravel(exact[name][0].numpy()))
+        yield name, first, float(np.abs(exact[name].numpy().astype(np.float64) - found.numpy()).max())
 
 
 def histogram(before: tf.compat.v1.GraphDef, after: tf.compat.v1.GraphDef) -> Table:
@@ -195,6 +235,10 @@ def _what(node: saved_object_graph_pb2.SavedObject) -> str:
     if kind == "variable":
         return f"variable {node.variable.name} {tuple(d.size for d in node.variable.shape.dim)}"
     return node.user_object.identifier.strip("_") if kind == "user_object" else str(kind)
+
+
+def _norm(value: np.ndarray) -> float:
+    return float(np.sqrt(np.square(value.astype(np.float64)).sum())) if value.dtype.kind in "fiu" else 0.0
 
 
 def _yes(value: bool) -> str:

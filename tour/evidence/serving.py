@@ -77,13 +77,15 @@ def latencies(ways: Mapping[str, Callable], rows: Mapping[str, "np.ndarray"]) ->
 
 
 def agreement(ways: Mapping[str, Callable], rows: Mapping[str, "np.ndarray"]) -> Table:
-    """How far each way's answers are from the signature's."""
+    """What each way answers to the first row, and how far its answers are from the signature's."""
     import numpy as np
 
-    exact = next(iter(ways.values()))(rows)
-    found = [(name, max(float(np.abs(a - b).max()) for a, b in zip(way(rows), exact, strict=True)))
-             for name, way in ways.items()]  # fmt: skip
-    return Table("Largest difference from the signature", ("way", "difference"), tuple(found))
+    answers = {name: way(rows) for name, way in ways.items()}
+    exact, found = next(iter(answers.values())), []
+    for name, outputs in answers.items():
+        first = ", ".join(f"{value:.4g}" for one in outputs for value in np.ravel(one[0]))
+        found.append((name, first, max(float(np.abs(a - b).max()) for a, b in zip(outputs, exact, strict=True))))
+    return Table("Answers by each way", ("way", "the first row", "largest difference from the signature"), tuple(found))
 
 
 def slowest(model: Any, rows: Mapping[str, "np.ndarray"]) -> Table:

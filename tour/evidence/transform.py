@@ -116,6 +116,7 @@ def beside(source: np.ndarray, matrix: np.ndarray) -> list[Result]:
     rows = (
         ("dtype", product.dtype.name, str(array.dtype)),
         ("shape", str(tuple(product.shape)), str(array.shape)),
+        ("mean square", f"{float(tf.reduce_mean(product**2)):.6g}", f"{float(np.mean(array**2)):.6g}"),
         ("device", product.device, "host memory"),
         ("assign to [0, 0]", _assigned(product), _assigned(array.copy())),
         ("gradient of mean square", f"tape, {tuple(gradient.shape)}", "derived by hand"),

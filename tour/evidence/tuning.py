@@ -32,14 +32,23 @@ class Tried:
 
 
 def optimizers(context: Context) -> list[Result]:
-    """A11: loss curves of five optimizers at their best rates, and the spread over rates beside that over optimizers."""
+    """A11: five optimizers at their best rates, the spread over rates beside that over optimizers, and the run's own choice."""
     if "Tuner" in context.outputs:
         report = json.loads((context.artifact("tuner_results") / "curves.json").read_text())
-        return shown(searched(report), f"1 - {report['metric']} in the Tuner's trials")
+        return [*shown(searched(report), f"1 - {report['metric']} in the Tuner's trials"), chosen(context)]
     network = context.case.load("model")
     train = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
     tried = compared(network, context.training["settings"], train)
-    return shown(tried, f"mean loss of the last {LAST} of {STEPS} steps, trained now")
+    return [*shown(tried, f"mean loss of the last {LAST} of {STEPS} steps, trained now"), chosen(context)]
+
+
+def chosen(context: Context) -> Table:
+    """What the run trained with, and what it reached on valid."""
+    told, settings = context.training, context.training["settings"]
+    metric, reached = next(iter(told["valid"].items()))
+    names = ("optimizer", "schedule", "learning_rate", "weight_decay")
+    row = (*(settings[name] for name in names), told["steps"], reached)
+    return Table("The run itself", (*names, "steps", f"{metric} on valid"), (row,))
 
 
 def shown(tried: Sequence[Tried], what: str) -> list[Result]:

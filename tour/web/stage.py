@@ -164,6 +164,8 @@ def _facts(told: Mapping[str, Any], facts: Mapping[str, str]) -> list[tuple[str,
     found = []
     if "seconds" in told:
         found.append(("Time", f"{told['seconds']:.1f} s"))
+    if told.get("cpu_seconds"):
+        found.append(("Of the processors", f"{told['cpu_seconds']:.1f} s"))
     if told.get("peak_mb"):
         found.append(("Memory at most", f"{told['peak_mb']:.0f} MB"))
     for name, key in (("Spans", "spans"), ("Code", "commit"), ("Run started", "started")):
