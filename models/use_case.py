@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,9 @@ class UseCase:
         known = {name for group in self.settings.values() for name in group}
         for name in changes:
             if name not in known:
-                raise ValueError(f"{self.name} has no setting '{name}'; it has {', '.join(sorted(known))}.")
+                near = get_close_matches(name, known, 1)
+                meant = f" Did you mean {near[0]}?" if near else ""
+                raise ValueError(f"{self.name} has no setting '{name}'; it has {', '.join(sorted(known))}.{meant}")
         return {
             group: {
                 name: _read(name, changes[name], value) if name in changes else value for name, value in values.items()

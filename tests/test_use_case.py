@@ -68,6 +68,7 @@ def test_an_unknown_name_is_refused_with_all_that_are_known(name: str) -> None:
     with pytest.raises(ValueError, match="probe has no setting") as caught:
         CASE.configured({"rows": "3", name: "1"})
     assert f"'{name}'; it has columns, least, quiet, rate, rows, shuffle." in str(caught.value)
+    assert str(caught.value).endswith("Did you mean rows?") == (name == "row")
 
 
 def test_one_wrong_change_among_right_ones_is_not_passed_over() -> None:
