@@ -47,20 +47,19 @@ from pipeline.runtime import local
 
 ACCEPTANCE = (7, 1, 2, 3)
 CHOICE = (101, 102, 103)
+# What the choice began with; the encoder that did best on valid is the case's default since.
+START = {"past_encoder": "dense"}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
+    "dense layers over the sequence": {},
     "no sequence": {"past_encoder": "none"},
     "GRU over the sequence": {"past_encoder": "gru"},
     "attention over the sequence": {"past_encoder": "attention"},
     "no merchant vectors": {"merchant_vectors": "none"},
     "merchant vectors fine-tuned": {"merchant_vectors": "tuned"},
     "one member": {"members": 1},
+    "16 members": {"members": 16},
     "no periodic features": {"frequencies": 0},
     "focal loss": {"loss": "focal"},
-    "16 members": {"members": 16},
-    "twice as wide": {"width": 128},
-    "dropout": {"dropout": 0.1},
-    "twice as long": {"epochs": 20},
 }
 DRAWS, CHUNK = 1000, 100
 RESULT = Path(__file__).parent / "results" / "fraud.json"
@@ -97,8 +96,8 @@ def acceptance(work: Path) -> Iterator[dict[str, Any]]:
 def choice(work: Path) -> Iterator[dict[str, Any]]:
     """Every variant on valid, by which it is chosen, and on eval, of each seed of ``CHOICE``; what is known after each."""
     rows = []
-    for name, changes in VARIANTS.items():
-        runs = []
+    for name, change in VARIANTS.items():
+        changes, runs = {**START, **change}, []
         for seed in CHOICE:
             found = prepared(seed, work)
             scores, facts = network_scores(found, changes)

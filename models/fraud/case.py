@@ -48,8 +48,8 @@ CASE = UseCase(
             "loss": "weighted",
             "positive_weight": 1.0,
             "focal_gamma": 2.0,
-            # dense, gru, attention or none; frozen, tuned or none.
-            "past_encoder": "dense",
+            # gru, dense, attention or none; frozen, tuned or none.
+            "past_encoder": "gru",
             "merchant_vectors": "frozen",
             # What an error costs: letting a fraud pass, and stopping an honest purchase.
             "miss_cost": 120.0,

@@ -16,7 +16,7 @@ from tour.evidence.kinds import Number, Result, Table
 ROWS, TRAIN, HELD, BATCH, EPOCHS, PLAIN_EPOCHS = 8192, 20_000, 10_000, 512, 3, 10
 GAMMAS = (0.0, 1.0, 2.0)
 WEIGHTS = (1.0, 10.0)
-SEQUENCE = {"default": "dense", "no sequence": "none", "GRU over the sequence": "gru"}
+SEQUENCE = {"GRU over the sequence": "gru", "dense layers over the sequence": "dense", "no sequence": "none"}
 
 
 def on_predictions(context: Context) -> list[Result]:
