@@ -19,13 +19,13 @@ from pathlib import Path
 from pipeline import children
 from pipeline.flink import worker_pool
 
-# What `make flink` fetches. A job server from elsewhere, with all in one jar, does as well if it lies there alone.
+# What `make flink` fetches.
 JARS = Path(__file__).parent.parent.parent / ".tools" / "flink"
 HOST = worker_pool.HOST
 # Flink's and Beam's own defaults; where one is taken, another is. Stages are cached by Beam's options too, so that a run that
 # was stopped goes on where it was only if it finds the same ports.
 PORTS = {"page": 8081, "rpc": 6123, "jobs": 8099, "pool": worker_pool.PORT}
-START = 180.0  # seconds until all has to answer; 20 on a quiet machine
+START = 180.0  # seconds until all has to answer
 JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 JOB_SERVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
@@ -60,7 +60,7 @@ taskmanager.memory.jvm-overhead.max: 192m
 parallelism.default: {cores}
 # All has the same jars, so that no job brings classes of its own.
 classloader.resolve-order: parent-first
-io.tmp.dirs: {scratch}
+io.tmp.dirs: '{scratch}'
 """
 
 
@@ -130,7 +130,7 @@ class Flink:
         commands = {
             "worker-pool": [sys.executable, "-m", worker_pool.__name__, "--host", HOST, "--port", self.pool],
             "job-manager": _java(scratch, *QUICK, JOB_MANAGER, "--configDir", scratch),
-            "task-manager": _java(scratch, TASK_MANAGER, "--configDir", scratch),
+            "task-manager": _java(scratch, *QUICK, TASK_MANAGER, "--configDir", scratch),
             "job-server": _java(scratch, *QUICK, JOB_SERVER, *jobs),
         }
         started: dict[str, subprocess.Popen[str]] = {}

@@ -26,14 +26,14 @@ def parser() -> argparse.ArgumentParser:
 def main(words: list[str]) -> int:
     """Answers until it is told to end."""
     told = parser().parse_args(words)
-    stopped = threading.Event()
-    for one in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(one, lambda *_: stopped.set())
     import grpc
     import tfx  # noqa: F401
     from apache_beam.portability.api import beam_fn_api_pb2_grpc
     from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 
+    stopped = threading.Event()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, lambda *_: stopped.set())
     server = grpc.server(futures.ThreadPoolExecutor(CALLS))
     if not _bound(server, f"{told.host}:{told.port}"):
         print(f"error: {told.host}:{told.port} cannot be listened on; --port takes another.", file=sys.stderr)
