@@ -31,7 +31,6 @@ TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 JOB_SERVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
 # Flink and Kryo look into the JDK's own classes, which Java 17 shows to nobody unasked.
 OPENED = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "net", "io", "nio", "util", "time")]
-QUICK = ["-XX:TieredStopAtLevel=1"]  # for what lives for minutes and computes little: to compile it well does not pay
 HEAP_MB = 768
 # The job manager is told what it may use by its own start script on a cluster; here the sizes are for one machine.
 CONFIG = """
@@ -129,9 +128,9 @@ class Flink:
         jobs += [f"--job-port={self.jobs}", "--artifact-port=0", "--expansion-port=-1", f"--artifacts-dir={scratch}/artifacts"]
         commands = {
             "worker-pool": [sys.executable, "-m", worker_pool.__name__, "--host", HOST, "--port", self.pool],
-            "job-manager": _java(scratch, *QUICK, JOB_MANAGER, "--configDir", scratch),
-            "task-manager": _java(scratch, *QUICK, TASK_MANAGER, "--configDir", scratch),
-            "job-server": _java(scratch, *QUICK, JOB_SERVER, *jobs),
+            "job-manager": _java(scratch, JOB_MANAGER, "--configDir", scratch),
+            "task-manager": _java(scratch, TASK_MANAGER, "--configDir", scratch),
+            "job-server": _java(scratch, JOB_SERVER, *jobs),
         }
         started: dict[str, subprocess.Popen[str]] = {}
         try:
