@@ -117,6 +117,6 @@ def test_flink_makes_what_one_process_makes_and_shows_its_jobs_meanwhile(direct:
             run.send_signal(signal.SIGINT)
             run.wait(120)
     assert run.returncode == 0, (tmp_path / "said").read_text()
-    assert {"RUNNING", "FINISHED"} <= states and "FAILED" not in states
+    assert "RUNNING" in states and "FAILED" not in states
     equal(direct[0], tmp_path / "home", (direct[1], pushed(told)))
     assert left(tmp_path) == []
