@@ -198,6 +198,7 @@ def _collect(running: dict[int, tuple[str, Path]], progress: dict[str, Progress]
             continue
         del running[pid]
         shutil.rmtree(_scratch(result), ignore_errors=True)
+        progress[name].cpu = usage.ru_utime + usage.ru_stime
         progress[name].peak_mb = usage.ru_maxrss / 1024
         if status or not result.exists():
             progress[name].state, progress[name].message = "failed", f"the process ended with status {status}"

@@ -115,6 +115,9 @@ def test_the_manifests_agree_with_what_one_machine_starts() -> None:
     args = runtime.kubeflow("/showcase", "grpc://metadata:8080", flink="job-server:8099").beam_args
     assert f"--environment_config={told.host}:{told.port}" in args and "--job_endpoint=job-server:8099" in args
     assert runtime.kubeflow("/showcase", "grpc://metadata:8080").beam_args == runtime.IN_PROCESS.args
+    (flink,) = [one for one in rendered("flink") if one["kind"] == "FlinkDeployment"]
+    buffers = "taskmanager.network.sort-shuffle.min-buffers"
+    assert f"{buffers}: {flink['spec']['flinkConfiguration'][buffers]}\n" in cluster.CONFIG
     assert "--job-port=8099" in found["job-server"]["args"] and "--job-host=job-server" in found["job-server"]["args"]
 
 
