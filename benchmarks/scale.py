@@ -91,12 +91,12 @@ def main() -> None:
                 runs.append(measured(rows, runner, Path(folder)))
             total = sum(runs[-1]["seconds"].values())
             print(f"{rows:,} rows by {runner}: {total:,.0f} s in all stages, {runs[-1]['peak_mb']:,.0f} MB", flush=True)
-    found = slopes(runs)
-    needed = paper(found)
+            found = slopes(runs)
+            needed = paper(found)
+            write(told.out, runs=runs, slopes=found, paper=needed)  # the next run may take an hour
     show("Each stage: what it starts with, and rows a second after that (0: it does not grow)", found)
     if needed:
         show(f"On paper: {DAY:,} rows a day, core hours, and cores for a day", needed)
-    write(told.out, runs=runs, slopes=found, paper=needed)
 
 
 if __name__ == "__main__":
