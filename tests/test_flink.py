@@ -84,6 +84,14 @@ def test_what_does_not_start_is_named_and_all_of_it_is_ended(
     assert left(tmp_path) == [] and not (tmp_path / "logs" / "flink.tmp").exists()
 
 
+def test_the_worker_pool_says_that_its_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", worker_pool.__name__, "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "cannot be listened on; --port takes another" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_run_that_is_killed_takes_all_of_it_along(machine: Path, tmp_path: Path) -> None:
     java(machine, "exec sleep 600")
     program = f"""
