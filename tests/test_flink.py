@@ -17,6 +17,7 @@ from manifests import containers, rendered, words
 from pipeline import runtime
 from pipeline.flink import cluster, worker_pool
 from pipeline.flink.cluster import Flink
+from pipeline.task import Task
 
 PORTS = {"page": 0, "jobs": 0, "pool": 0}
 
@@ -123,6 +124,7 @@ def test_the_manifests_agree_with_what_one_machine_starts() -> None:
     args = runtime.kubeflow("/showcase", "grpc://metadata:8080", flink="job-server:8099").beam_args
     assert f"--environment_config={told.host}:{told.port}" in args and "--job_endpoint=job-server:8099" in args
     assert runtime.kubeflow("/showcase", "grpc://metadata:8080").beam_args == runtime.IN_PROCESS.args
+    assert Task("run", "/showcase", "grpc://metadata:8080", flink="job-server:8099").runtime.beam_args == args
     (flink,) = [one for one in rendered("flink") if one["kind"] == "FlinkDeployment"]
     buffers = "taskmanager.network.sort-shuffle.min-buffers"
     assert f"{buffers}: {flink['spec']['flinkConfiguration'][buffers]}\n" in cluster.CONFIG
