@@ -81,14 +81,15 @@ $(LITERT_JS): serving/browser/package-lock.json
 	@npm ci --prefix serving/browser --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-$(FLINK): pipeline/flink/pom.xml
+# After the setup, which may empty .tools.
+$(FLINK): pipeline/flink/pom.xml | .venv/.synced
 	@command -v mvn >/dev/null || { $(call say,mvn was not found: install it with apt-get install maven.); exit 1; }
 	@echo "Fetching Flink and Beam's runner on it into .tools/flink (160 MB)"
 	@rm -rf .tools/flink
 	@mvn --quiet --batch-mode --file pipeline/flink/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.tools/flink"
 	@touch $@
 
-$(API_SERVER): tests/kube-apiserver/go.mod tests/kube-apiserver/go.sum
+$(API_SERVER): tests/kube-apiserver/go.mod tests/kube-apiserver/go.sum | .venv/.synced
 	@command -v go >/dev/null || { $(call say,go was not found: install Go 1.24 or newer.); exit 1; }
 	@command -v etcd >/dev/null || $(call say,etcd was not found; the tests need it too: apt-get install etcd-server.)
 	@echo "Building Kubernetes' API server into .tools/bin (eight minutes of processor time)"

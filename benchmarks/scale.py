@@ -1,7 +1,8 @@
 """How the stages grow with the rows, by who carries the Beam work; and on paper what so many rows a day would take.
 
 ``python -m benchmarks.scale``: the whole pipeline on generated purchases of each size, once with each runner. A stage's seconds
-are fitted as a start that does not depend on the rows and a time a row, so that the slope can be carried on.
+are fitted as a start that does not depend on the rows and a time a row, so that the slope can be carried on. What is carried on
+is processor seconds, which other work on the machine hardly changes; wall seconds are told beside them.
 """
 
 import argparse
@@ -23,7 +24,7 @@ SECONDS = 86_400
 
 
 def measured(rows: int, runner: str, folder: Path) -> dict[str, Any]:
-    """Runs the pipeline from nothing; returns each stage's seconds and the largest resident memory.
+    """Runs the pipeline from nothing; returns each stage's seconds, wall and processor's, and the largest resident memory.
 
     Raises:
         SystemExit: if the run did not end in a push.
@@ -36,36 +37,43 @@ def measured(rows: int, runner: str, folder: Path) -> dict[str, Any]:
     stages = json.loads(json.loads(done.stdout)["facts"]["stages"])
     return {
         "rows": rows, "runner": runner, "seconds": {name: one["seconds"] for name, one in stages.items()},
+        "cpu": {name: one["cpu_seconds"] for name, one in stages.items()},
         "peak_mb": max(one["peak_mb"] for one in stages.values()),
     }  # fmt: skip
 
 
 def slopes(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Start and rows a second of each stage by runner, by least squares over the sizes; a stage that does not grow has none."""
+    """Start and rows a second of each stage by runner, by least squares over the sizes; a stage that does not grow has none.
+
+    Of wall seconds, and of processor seconds (``cpu_``).
+    """
     found = []
     for runner in dict.fromkeys(run["runner"] for run in runs):
         mine = [run for run in runs if run["runner"] == runner]
+        rows = [run["rows"] for run in mine]
         for stage in mine[0]["seconds"]:
-            rows = np.array([run["rows"] for run in mine], float)
-            seconds = np.array([run["seconds"][stage] for run in mine])
-            slope, start = np.polyfit(rows, seconds, 1) if len(mine) > 1 else (0.0, float(seconds[0]))
-            grows = bool(slope > 0 and slope * rows.max() > 0.1 * seconds.max())
-            found.append({"runner": runner, "stage": stage, "start_s": float(start), "rows_per_s": 1 / slope if grows else 0.0})
+            wall, cpu = (_fitted(rows, [run[kind][stage] for run in mine]) for kind in ("seconds", "cpu"))
+            found.append({"runner": runner, "stage": stage, "start_s": wall[0], "rows_per_s": wall[1],
+                          "cpu_start_s": cpu[0], "rows_per_cpu_s": cpu[1]})  # fmt: skip
     return found
 
 
-def paper(found: Sequence[Mapping[str, Any]], cores: int, rows: int = DAY) -> list[dict[str, Any]]:
+def _fitted(rows: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
+    """Start, and rows a second after it: 0 if the largest size takes hardly longer than the start alone."""
+    slope, start = np.polyfit(np.array(rows, float), seconds, 1) if len(rows) > 1 else (0.0, seconds[0])
+    grows = slope > 0 and slope * max(rows) > 0.1 * max(seconds)
+    return float(start), float(1 / slope) if grows else 0.0
+
+
+def paper(found: Sequence[Mapping[str, Any]], rows: int = DAY) -> list[dict[str, Any]]:
     """Cores that each growing stage would need to be done with a day's rows within a day, if the slope held.
 
     It is a lower bound: shuffles over a network and stragglers cost more than a slope of one machine knows.
-
-    Args:
-        cores: Of the machine that was measured; the direct runner uses one of them.
     """
     return [
-        {"runner": one["runner"], "stage": one["stage"], "hours": rows / one["rows_per_s"] / 3600,
-         "cores": int(np.ceil(round((1 if one["runner"] == "direct" else cores) * rows / one["rows_per_s"] / SECONDS, 6)))}
-        for one in found if one["rows_per_s"]
+        {"runner": one["runner"], "stage": one["stage"], "core_hours": rows / one["rows_per_cpu_s"] / 3600,
+         "cores": int(np.ceil(round(rows / one["rows_per_cpu_s"] / SECONDS, 6)))}
+        for one in found if one["rows_per_cpu_s"]
     ]  # fmt: skip
 
 
@@ -76,8 +84,6 @@ def main() -> None:
     parser.add_argument("--runners", nargs="+", default=["direct", "multiprocess"], help="Who carries the Beam work.")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/scale.json", help="JSON to write.")
     told = parser.parse_args()
-    from benchmarks.runs import machine
-
     runs = []
     for rows in told.rows:
         for runner in told.runners:
@@ -85,12 +91,12 @@ def main() -> None:
                 runs.append(measured(rows, runner, Path(folder)))
             total = sum(runs[-1]["seconds"].values())
             print(f"{rows:,} rows by {runner}: {total:,.0f} s in all stages, {runs[-1]['peak_mb']:,.0f} MB", flush=True)
-    found = slopes(runs)
-    needed = paper(found, machine()["cores"])
+            found = slopes(runs)
+            needed = paper(found)
+            write(told.out, runs=runs, slopes=found, paper=needed)  # the next run may take an hour
     show("Each stage: what it starts with, and rows a second after that (0: it does not grow)", found)
     if needed:
-        show(f"On paper: {DAY:,} rows a day, one machine's hours, and cores for a day", needed)
-    write(told.out, runs=runs, slopes=found, paper=needed)
+        show(f"On paper: {DAY:,} rows a day, core hours, and cores for a day", needed)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def run(
     plan = session.plan(session.Request(find(case), **asked), runtime)
     console.print(f"data {plan.source} spans {plan.first}:{plan.last} version {plan.data_version}", highlight=False)
     if runtime.beam.page:
-        console.print(f"Beam's work can be watched at {runtime.beam.page} meanwhile", highlight=False, soft_wrap=True)
+        console.print(f"A job of Beam's can be watched at {runtime.beam.page} while it runs", highlight=False, soft_wrap=True)
     with Watch(console) as watch:
         ended = session.execute(plan, runtime, fresh, watch.report)
     if "comparison" in ended.facts:

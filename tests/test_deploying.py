@@ -12,7 +12,7 @@ PAGE = FOLDER.parent / "docs" / "deploying.md"
 BLOCK = re.compile(r"^( *)```\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 COMMANDS = [line.strip() for _, text in BLOCK.findall(PAGE.read_text()) for line in text.splitlines() if line.strip()]
 NAMED = {"service", "statefulset", "deployment", "job"}
-ELSEWHERE = {"service/ml-pipeline-ui"}  # Kubeflow's own
+ELSEWHERE = {"service/ml-pipeline-ui", "service/flink-rest"}  # Kubeflow's own, and what Flink's operator makes
 
 
 def check(line: str) -> None:
@@ -52,7 +52,7 @@ def _kubectl(rest: list[str]) -> None:
 
 
 def _all() -> list[dict]:
-    return [one for target in ("base", "training/multiworker") for one in rendered(target)]
+    return [one for target in ("base", "training/multiworker", "flink") for one in rendered(target)]
 
 
 @pytest.mark.parametrize("line", COMMANDS)

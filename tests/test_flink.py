@@ -1,28 +1,25 @@
-"""Beam on Flink: what it needs is asked for by name, nothing of it outlives a run, and it makes what one process makes."""
+"""Beam on Flink: what it needs is asked for by name, and nothing of it outlives a run. What it makes: test_runners.py."""
 
-import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, showcase
+from conftest import ROOT
+from flink_here import jars, left
 from manifests import containers, rendered, words
-from test_rehearsal import FEW
-from test_runners import equal
 
 from pipeline import runtime
 from pipeline.flink import cluster, worker_pool
 from pipeline.flink.cluster import Flink
+from pipeline.task import Task
 
-PORTS = {"page": 0, "rpc": 0, "jobs": 0, "pool": 0}
+PORTS = {"page": 0, "jobs": 0, "pool": 0}
 
 
 @pytest.fixture
@@ -41,25 +38,6 @@ def java(folder: Path, does: str) -> None:
     """Puts a program there that is named java."""
     (folder / "java").write_text(f"#!/bin/sh\n{does}\n")
     (folder / "java").chmod(0o755)
-
-
-def jars() -> Path:
-    """Flink's jars, which `make flink` fetches; elsewhere its tests are skipped, under CI they fail."""
-    if not cluster.JARS.is_dir():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("There are no jars of Flink: run make flink.")
-    return cluster.JARS
-
-
-def left(folder: Path) -> list[str]:
-    """Command lines of living processes that name a folder."""
-    found = []
-    for one in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = one.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        found += [line] if str(folder) in line else []
-    return found
 
 
 def test_what_flink_needs_and_is_not_there_is_said_in_one_sentence(
@@ -94,17 +72,49 @@ def test_the_usual_ports_unless_they_are_taken(machine: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("does", "said"), [
-    ("echo no heap; exit 3", "its job-manager ended; .*flink-job-manager.log says why"),
-    ("exec sleep 600 $*", "did not start within 3 s"),
+    ("echo no heap; exit 3", "its job-server ended; .*flink-job-server.log says why"),
+    ("exec sleep 600", "did not start within 3 s"),
 ])  # fmt: skip
 def test_what_does_not_start_is_named_and_all_of_it_is_ended(
     machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, said: str
 ) -> None:
-    java(machine, does.replace("$*", "&& : $*"))
-    monkeypatch.setattr(cluster, "PORTS", dict(zip(PORTS, cluster._free(4), strict=True)))
+    java(machine, does)
+    monkeypatch.setattr(cluster, "PORTS", dict(zip(PORTS, cluster._free(3), strict=True)))
     with pytest.raises(RuntimeError, match=said), Flink.chosen().running(tmp_path / "logs"):
         pytest.fail("it ran")
     assert left(tmp_path) == [] and not (tmp_path / "logs" / "flink.tmp").exists()
+
+
+def test_the_worker_pool_says_that_its_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", worker_pool.__name__, "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "cannot be listened on; --port takes another" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_is_killed_takes_all_of_it_along(machine: Path, tmp_path: Path) -> None:
+    java(machine, "exec sleep 600")
+    program = f"""
+from pathlib import Path
+from pipeline.flink import cluster
+cluster.JARS = Path({str(tmp_path / "jars")!r})
+with cluster.Flink.chosen().running(Path({str(tmp_path / "logs")!r})):
+    pass
+"""
+    run = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    until(lambda: len(left(tmp_path / "logs")) == 3)  # both, and itself
+    run.kill()
+    run.wait()
+    until(lambda: not left(tmp_path / "logs"))
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Waits, and raises an error if it takes too long."""
+    ends = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
 
 
 def test_the_manifests_agree_with_what_one_machine_starts() -> None:
@@ -114,6 +124,10 @@ def test_the_manifests_agree_with_what_one_machine_starts() -> None:
     args = runtime.kubeflow("/showcase", "grpc://metadata:8080", flink="job-server:8099").beam_args
     assert f"--environment_config={told.host}:{told.port}" in args and "--job_endpoint=job-server:8099" in args
     assert runtime.kubeflow("/showcase", "grpc://metadata:8080").beam_args == runtime.IN_PROCESS.args
+    assert Task("run", "/showcase", "grpc://metadata:8080", flink="job-server:8099").runtime.beam_args == args
+    (flink,) = [one for one in rendered("flink") if one["kind"] == "FlinkDeployment"]
+    buffers = "taskmanager.network.sort-shuffle.min-buffers"
+    assert f"{buffers}: {flink['spec']['flinkConfiguration'][buffers]}\n" in cluster.CONFIG
     assert "--job-port=8099" in found["job-server"]["args"] and "--job-host=job-server" in found["job-server"]["args"]
 
 
@@ -124,43 +138,3 @@ def test_the_job_server_takes_the_words_of_the_manifest() -> None:
     known = set(re.findall(r"^ (--[\w-]+)", said.stdout + said.stderr, re.MULTILINE))
     assert {word.partition("=")[0] for word in server["args"]} <= known
     assert "--no-such-word" not in known
-
-
-@pytest.fixture(scope="module")
-def words_of_a_run() -> list[str]:
-    return [word for name, value in FEW["fraud"].items() for word in ("--set", f"{name}={value}")]
-
-
-@pytest.mark.slow
-def test_flink_makes_what_one_process_makes_and_shows_its_jobs_meanwhile(tmp_path: Path, words_of_a_run: list[str]) -> None:
-    jars()
-    done = showcase("run", "fraud", "--home", tmp_path / "direct", "--json", "--tracking", "none", *words_of_a_run)
-    assert done.returncode == 0, done.stdout + done.stderr
-    command = [sys.executable, "-m", "pipeline.cli", "run", "fraud", "--runner", "flink", "--home", str(tmp_path / "flink")]
-    command += ["--json", "--tracking", "none", *words_of_a_run]
-    with (tmp_path / "said").open("w+") as said:
-        run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True)
-        try:
-            states = set(watched(run, tmp_path / "said"))
-            told = run.communicate()[0]
-        finally:
-            run.send_signal(signal.SIGINT)
-            run.wait(120)
-    assert run.returncode == 0, (tmp_path / "said").read_text()
-    assert {"RUNNING", "FINISHED"} <= states and "FAILED" not in states
-    runs = json.loads(done.stdout), json.loads(told)
-    assert [one["state"] for one in runs] == ["pushed", "pushed"]
-    equal(tmp_path / "direct", tmp_path / "flink", (runs[0]["id"], runs[1]["id"]))
-    assert left(tmp_path / "flink") == []
-
-
-def watched(run: subprocess.Popen, said: Path) -> Iterator[str]:
-    """The states in which Flink's REST API shows jobs of Beam while a run goes on."""
-    while run.poll() is None:
-        time.sleep(0.3)
-        if found := re.search(r"http://[\d.:]+", said.read_text()):
-            try:
-                with urllib.request.urlopen(f"{found[0]}/jobs/overview", timeout=10) as answer:
-                    yield from (job["state"] for job in json.load(answer)["jobs"] if job["name"].startswith("BeamApp"))
-            except OSError:
-                continue

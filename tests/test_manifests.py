@@ -16,6 +16,7 @@ from manifests import CRDS, FOLDER, TARGETS, Document, check_words, containers, 
 
 ROOT = FOLDER.parent
 VERSION = "1.30"
+FLINK_MODELS = "@kubernetes-models/flink@1.0.1"
 CHECKOV = "checkov==3.3.30"
 THEIRS = ("flink-main-container", "job-server")  # commands that their images bring; see test_flink.py
 MOUNTED = re.compile(r"(?:^|=)(/[\w./-]+)")
@@ -264,6 +265,29 @@ def test_the_image_and_the_pipeline_agree_on_name_user_and_volume() -> None:
     assert told.metadata == "grpc://metadata:8080" and ("Service", "metadata") in {
         (one["kind"], one["metadata"]["name"]) for one in rendered("base")
     }
+
+
+@pytest.mark.slow
+def test_the_schema_of_flinks_operator_takes_the_deployment_and_not_a_wrong_type(tmp_path: Path) -> None:
+    """The definition itself is in no package of ours; a package for Node has made a check of it."""
+    command = [tool("npm"), "install", "--prefix", tmp_path, "--ignore-scripts", "--no-audit", "--no-fund", FLINK_MODELS]
+    subprocess.run(command, check=True, capture_output=True)
+    module = tmp_path / "node_modules" / "@kubernetes-models/flink/flink.apache.org/v1beta1/FlinkDeployment.js"
+    program = f"""
+import {{ readFileSync }} from "fs";
+import {{ FlinkDeployment }} from "{module.as_uri()}";
+try {{ new FlinkDeployment(JSON.parse(readFileSync(0))).validate(); console.log("valid"); }}
+catch (error) {{ console.log(error.message); }}
+"""
+
+    def judged(document: Document) -> str:
+        words = [tool("node"), "--input-type=module", "--eval", program]
+        return subprocess.run(words, input=json.dumps(document), check=True, capture_output=True, text=True).stdout
+
+    (flink,) = [one for one in rendered("flink") if one["kind"] == "FlinkDeployment"]
+    assert judged(flink) == "valid\n"
+    flink["spec"]["mode"], flink["spec"]["taskManager"]["replicas"] = "alone", "two"
+    assert "data/spec/mode must be equal" in judged(flink) and "replicas must be integer" in judged(flink)
 
 
 @pytest.mark.slow

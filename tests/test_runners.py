@@ -1,11 +1,15 @@
-"""Who carries the Beam work: the same statistics, transform and blessing by all cores as in one process."""
+"""Who carries the Beam work: the same statistics, transform and blessing by all cores and by Flink as in one process."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import showcase
+from conftest import ROOT, showcase
+from flink_here import jars, left, watched
 from test_rehearsal import FEW
 
 from pipeline import runtime, store
@@ -69,13 +73,50 @@ def equal(one: Path, other: Path, runs: tuple[str, str]) -> None:
         np.testing.assert_allclose(right[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
+WORDS = [word for name, value in FEW["fraud"].items() for word in ("--set", f"{name}={value}")]
+
+
+def command(runner: str, home: Path) -> list[object]:
+    """A run on few rows, all the same but for who carries the Beam work."""
+    return ["run", "fraud", "--runner", runner, "--home", home, "--json", "--tracking", "none", *WORDS]
+
+
+@pytest.fixture(scope="module")
+def direct(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Home and id of the run by one process."""
+    home = tmp_path_factory.mktemp("direct")
+    done = showcase(*command("direct", home))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home, pushed(done.stdout)
+
+
+def pushed(told: str) -> str:
+    """A run's id, if its model was blessed and pushed."""
+    run = json.loads(told)
+    assert run["state"] == "pushed"
+    return run["id"]
+
+
 @pytest.mark.slow
-def test_all_cores_make_what_one_process_makes(tmp_path: Path) -> None:
-    words = [word for name, value in FEW["fraud"].items() for word in ("--set", f"{name}={value}")]
-    runs = []
-    for name in ("direct", "multiprocess"):
-        done = showcase("run", "fraud", "--runner", name, "--home", tmp_path / name, "--json", "--tracking", "none", *words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        runs.append(json.loads(done.stdout))
-    assert [run["state"] for run in runs] == ["pushed", "pushed"]
-    equal(tmp_path / "direct", tmp_path / "multiprocess", (runs[0]["id"], runs[1]["id"]))
+def test_all_cores_make_what_one_process_makes(direct: tuple[Path, str], tmp_path: Path) -> None:
+    done = showcase(*command("multiprocess", tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    equal(direct[0], tmp_path, (direct[1], pushed(done.stdout)))
+
+
+@pytest.mark.slow
+def test_flink_makes_what_one_process_makes_and_shows_its_jobs_meanwhile(direct: tuple[Path, str], tmp_path: Path) -> None:
+    jars()
+    line = [sys.executable, "-m", "pipeline.cli", *map(str, command("flink", tmp_path / "home"))]
+    with (tmp_path / "said").open("w") as said:
+        run = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True)
+        try:
+            states = set(watched(run, tmp_path / "said"))
+            told = run.communicate()[0]
+        finally:
+            run.send_signal(signal.SIGINT)
+            run.wait(120)
+    assert run.returncode == 0, (tmp_path / "said").read_text()
+    assert "RUNNING" in states and "FAILED" not in states
+    equal(direct[0], tmp_path / "home", (direct[1], pushed(told)))
+    assert left(tmp_path) == []

@@ -1,66 +1,50 @@
-"""Flink on this machine, for as long as a run: a job manager, a task manager, Beam's job server and a pool of Python workers.
+"""Flink on this machine, for as long as a run: Beam's job server with Flink in it, and a pool of Python workers beside.
 
-Each is a process of its own, as on a cluster (kubernetes/flink), where there are many task managers; here is one of each.
+Each job gets a job manager and task managers of its own, within the job server's process, which end with it. To a cluster that
+stays, Beam sends all its jars with every job, which takes longer here than most jobs do; on many machines (kubernetes/flink)
+there is no other way.
 """
 
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import children
 from pipeline.flink import worker_pool
 
-# What `make flink` fetches. A job server from elsewhere, with all in one jar, does as well if it lies there alone.
+# What `make flink` fetches.
 JARS = Path(__file__).parent.parent.parent / ".tools" / "flink"
 HOST = worker_pool.HOST
 # Flink's and Beam's own defaults; where one is taken, another is. Stages are cached by Beam's options too, so that a run that
 # was stopped goes on where it was only if it finds the same ports.
-PORTS = {"page": 8081, "rpc": 6123, "jobs": 8099, "pool": worker_pool.PORT}
-START = 180.0  # seconds until all has to answer; 20 on a quiet machine
-JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
-TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+PORTS = {"page": 8081, "jobs": 8099, "pool": worker_pool.PORT}
+PAGES = 10  # ports from the first on, since two stages may run side by side
+START = 180.0  # seconds until all has to answer
 JOB_SERVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
 # Flink and Kryo look into the JDK's own classes, which Java 17 shows to nobody unasked.
 OPENED = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "net", "io", "nio", "util", "time")]
-QUICK = ["-XX:TieredStopAtLevel=1"]  # for what lives for minutes and computes little: to compile it well does not pay
-HEAP_MB = 768
-# The job manager is told what it may use by its own start script on a cluster; here the sizes are for one machine.
+HEAP = "2g"
 CONFIG = """
-jobmanager.rpc.address: {host}
-jobmanager.bind-host: {host}
-jobmanager.rpc.port: {rpc}
 rest.address: {host}
 rest.bind-address: {host}
-rest.port: {page}
+rest.bind-port: {first}-{last}
+jobmanager.bind-host: {host}
 taskmanager.host: {host}
 taskmanager.bind-host: {host}
-taskmanager.numberOfTaskSlots: {slots}
-taskmanager.cpu.cores: {cores}
-taskmanager.memory.framework.heap.size: 128m
-taskmanager.memory.framework.off-heap.size: 128m
-taskmanager.memory.task.heap.size: {heap}m
-taskmanager.memory.task.off-heap.size: 128m
-taskmanager.memory.managed.size: 256m
+taskmanager.numberOfTaskSlots: {cores}
+parallelism.default: {cores}
 taskmanager.memory.network.min: 256m
 taskmanager.memory.network.max: 256m
 # A graph of TFDV or TFMA has hundreds of edges; the usual 512 buffers for each would be gigabytes.
 taskmanager.network.sort-shuffle.min-buffers: 16
-taskmanager.memory.jvm-metaspace.size: 256m
-taskmanager.memory.jvm-overhead.min: 192m
-taskmanager.memory.jvm-overhead.max: 192m
-parallelism.default: {cores}
-# All has the same jars, so that no job brings classes of its own.
-classloader.resolve-order: parent-first
-io.tmp.dirs: {scratch}
+io.tmp.dirs: '{scratch}'
 """
 
 
@@ -79,10 +63,9 @@ def beam_args(job_server: str, pool: str = f"{worker_pool.HOST}:{worker_pool.POR
 
 @dataclass(frozen=True)
 class Flink:
-    """One of each on ports of this machine; nothing runs before :meth:`running`."""
+    """Both on ports of this machine; nothing runs before :meth:`running`."""
 
     page: int
-    rpc: int
     jobs: int
     pool: int
 
@@ -104,7 +87,7 @@ class Flink:
 
     @property
     def address(self) -> str:
-        """Where Flink's pages and its REST API are."""
+        """Where a job's pages and Flink's REST API are while it runs."""
         return f"http://{HOST}:{self.page}"
 
     @property
@@ -114,7 +97,7 @@ class Flink:
 
     @contextmanager
     def running(self, logs: Path) -> Iterator[None]:
-        """Starts all four and ends them; none outlives this process.
+        """Starts both and ends them; none outlives this process.
 
         Args:
             logs: Folder for a log a process, and for what Flink keeps meanwhile.
@@ -124,15 +107,19 @@ class Flink:
         """
         scratch = logs / "flink.tmp"
         scratch.mkdir(parents=True, exist_ok=True)
-        self._configure(scratch)
-        jobs = [f"--flink-master={HOST}:{self.page}", f"--flink-conf-dir={scratch}", f"--job-host={HOST}"]
-        jobs += [f"--job-port={self.jobs}", "--artifact-port=0", "--expansion-port=-1", f"--artifacts-dir={scratch}/artifacts"]
+        told = {"first": self.page, "last": self.page + PAGES - 1, "cores": len(os.sched_getaffinity(0)), "scratch": scratch}
+        (scratch / "config.yaml").write_text(CONFIG.format(host=HOST, **told))
         commands = {
             "worker-pool": [sys.executable, "-m", worker_pool.__name__, "--host", HOST, "--port", self.pool],
-            "job-manager": _java(scratch, *QUICK, JOB_MANAGER, "--configDir", scratch),
-            "task-manager": _java(scratch, TASK_MANAGER, "--configDir", scratch),
-            "job-server": _java(scratch, *QUICK, JOB_SERVER, *jobs),
-        }
+            # The class path lists a folder, as Java itself can.
+            "job-server": [
+                "java", f"-Xmx{HEAP}", "-XX:+UseSerialGC", f"-Djava.io.tmpdir={scratch}", *OPENED,
+                "-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+                "-cp", f"{JARS}/*", JOB_SERVER, "--flink-master=[local]", f"--flink-conf-dir={scratch}",
+                f"--job-host={HOST}", f"--job-port={self.jobs}", "--artifact-port=0", "--expansion-port=-1",
+                f"--artifacts-dir={scratch}/artifacts",
+            ],
+        }  # fmt: skip
         started: dict[str, subprocess.Popen[str]] = {}
         try:
             for name, command in commands.items():
@@ -143,33 +130,15 @@ class Flink:
             children.end_all(started.values())
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _configure(self, scratch: Path) -> None:
-        cores = len(os.sched_getaffinity(0))
-        told = {"host": HOST, "rpc": self.rpc, "page": self.page, "cores": cores, "heap": HEAP_MB, "scratch": scratch}
-        # Two stages may run side by side, each with as many tasks of a kind as there are cores.
-        (scratch / "config.yaml").write_text(CONFIG.format(slots=2 * cores, **told))
-
     def _wait(self, started: dict[str, subprocess.Popen[str]], logs: Path) -> None:
         deadline = time.monotonic() + START
-        while not (_listens(self.pool) and _listens(self.jobs) and self._has_task_manager()):
+        while not (_listens(self.pool) and _listens(self.jobs)):
             for name, child in started.items():
                 if child.poll() is not None:
                     raise RuntimeError(f"Flink did not start: its {name} ended; {logs / f'flink-{name}.log'} says why.")
             if time.monotonic() > deadline:
                 raise RuntimeError(f"Flink did not start within {START:.0f} s; {logs}/flink-*.log say how far it came.")
             time.sleep(0.2)
-
-    def _has_task_manager(self) -> bool:
-        with suppress(OSError, ValueError), urllib.request.urlopen(f"{self.address}/overview", timeout=5) as answer:
-            return json.load(answer)["taskmanagers"] > 0
-        return False
-
-
-def _java(scratch: Path, *words: object) -> list[object]:
-    """A Java process with Flink's classes; the class path lists a folder, as Java itself can."""
-    command = ["java", f"-Xmx{HEAP_MB + 128}m", "-XX:+UseSerialGC", f"-Djava.io.tmpdir={scratch}", *OPENED]
-    command += ["-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS"]
-    return [*command, "-cp", f"{JARS}/*", *words]
 
 
 def _free(count: int) -> list[int]:

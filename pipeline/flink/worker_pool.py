@@ -26,31 +26,28 @@ def parser() -> argparse.ArgumentParser:
 def main(words: list[str]) -> int:
     """Answers until it is told to end."""
     told = parser().parse_args(words)
-    stopped = threading.Event()
-    for one in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(one, lambda *_: stopped.set())
     import grpc
+
+    # Alone on its port: by default gRPC would share it with the pool of another run.
+    server = grpc.server(futures.ThreadPoolExecutor(CALLS), options=[("grpc.so_reuseport", 0)])
+    try:
+        server.add_insecure_port(f"{told.host}:{told.port}")
+    except RuntimeError:
+        print(f"error: {told.host}:{told.port} cannot be listened on; --port takes another.", file=sys.stderr)
+        return 2
     import tfx  # noqa: F401
     from apache_beam.portability.api import beam_fn_api_pb2_grpc
     from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 
-    server = grpc.server(futures.ThreadPoolExecutor(CALLS))
-    if not _bound(server, f"{told.host}:{told.port}"):
-        print(f"error: {told.host}:{told.port} cannot be listened on; --port takes another.", file=sys.stderr)
-        return 2
+    stopped = threading.Event()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, lambda *_: stopped.set())
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(BeamFnExternalWorkerPoolServicer(), server)
     server.start()
     print(f"workers start at {told.host}:{told.port}", flush=True)
     stopped.wait()
     server.stop(0)
     return 0
-
-
-def _bound(server: "grpc.Server", address: str) -> bool:  # noqa: F821
-    try:
-        return bool(server.add_insecure_port(address))
-    except RuntimeError:
-        return False
 
 
 if __name__ == "__main__":
