@@ -21,7 +21,10 @@ from tour.evidence import autodiff, inputs, render, serving
 from tour.evidence.kinds import Graph, Image, Matrix, Node, NotHere, Number, Result, Series, Table
 
 # Evidence that trains, measures or starts processes for seconds: with the slow tests, so that `make test` stays short.
-LONG = ["A1", "A3", "A4", "A6", "A11", "A14", "A17", "A21", "A22", "A25", "A26", "A27", "A29", "B4", "B8", "B10", "B12", "B13", "B14", "B16", "B19", "B20", "B21", "B22", "B24", "B26", "B28"]
+LONG = {
+    "A1", "A3", "A4", "A6", "A11", "A14", "A17", "A21", "A22", "A25", "A26", "A27", "A29", "B4", "B8", "B10", "B12", "B13", "B14",
+    "B16", "B19", "B20", "B21", "B22", "B24", "B26", "B28",
+}  # fmt: skip
 SECONDS = 120  # far above what any takes: a guard against one that hangs, on a machine that may be busy
 PURCHASES = {
     "rows": 12_000, "days": 40, "data_seed": 11, "warmup_days": 8, "valid_days": 5, "eval_days": 6, "epochs": 2,
