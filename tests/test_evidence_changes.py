@@ -22,8 +22,8 @@ from tour.evidence.kinds import Graph, Image, Matrix, Node, NotHere, Number, Res
 
 # Evidence that trains, measures or starts processes for seconds: with the slow tests, so that `make test` stays short.
 LONG = {
-    "A1", "A3", "A4", "A6", "A11", "A14", "A17", "A21", "A22", "A25", "A26", "A27", "A29", "B4", "B8", "B10", "B12", "B13", "B14",
-    "B16", "B19", "B20", "B21", "B22", "B24", "B26", "B28",
+    "A1", "A3", "A4", "A6", "A11", "A14", "A17", "A21", "A22", "A25", "A26", "A27", "A29", "B4", "B8", "B10", "B12", "B13",
+    "B14", "B16", "B19", "B20", "B21", "B22", "B24", "B26", "B28",
 }  # fmt: skip
 SECONDS = 120  # far above what any takes: a guard against one that hangs, on a machine that may be busy
 PURCHASES = {
