@@ -6,7 +6,7 @@ measured of time or memory differs by itself, as names of files and runs do, and
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import showcase
 from sklearn.datasets import load_digits
+from test_evidence_training import agree, told_apart
 
 from tour import ask, notes
 from tour.evidence import autodiff, inputs, render, serving
@@ -71,6 +72,14 @@ def test_every_note_has_evidence_on_the_demos_run_in_time(demo_home: Path, said:
     assert shown
     for one in shown:
         json.dumps(render.to_json(one), allow_nan=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("id_", "looked_at"), [("A29", agree), ("B13", told_apart)])
+def test_several_replicas_agree_and_were_told_their_places(
+    demo_home: Path, said: dict[str, list[Result]], id_: str, looked_at: Callable[[list[Result]], None]
+) -> None:
+    looked_at(said.get(id_) or ask.evidence(notes.read()[id_], None, demo_home)[1])
 
 
 @pytest.mark.slow
