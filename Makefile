@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 UV = uv==0.13.8
 ARGS ?=
 JOBS ?= 2
+# A file to a process, the files in the order that tests/conftest.py gives them: the longest first.
+SPREAD = --dist loadfile --no-loadscope-reorder
 is_3_11 = import sys; print(sys.executable); sys.exit(sys.version_info[:2] != (3, 11))
 say = echo "$(1)" >&2
 
@@ -55,12 +57,12 @@ demo: setup
 test: setup
 	@echo "Running the tests, without the slow ones"
 	@$(MAKE) -s browser || $(call say,The tests of the browser page will be skipped.)
-	@.venv/bin/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow" $(ARGS)
+	@.venv/bin/python -m pytest -q -n $(JOBS) $(SPREAD) -m "not slow" $(ARGS)
 
 test-all: setup
 	@echo "Running all tests"
 	@$(MAKE) -s browser || $(call say,The tests of the browser page will be skipped.)
-	@.venv/bin/python -m pytest -q -n $(JOBS) --dist loadfile -m "" $(ARGS)
+	@.venv/bin/python -m pytest -q -n $(JOBS) $(SPREAD) -m "" $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff check .

@@ -91,7 +91,7 @@ def convert(path: str, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes:
         Optimize.DEFAULT alone stores weights in 8 bits, activations stay float; supported_types float16 halves weights;
         a representative dataset of real rows lets activations be int8 too, which integer hardware needs. Each changes
         answers, so each variant is compared with the SavedModel on held-out rows, and one that loses too much of the
-        metric is not eligible. Quantisation-aware training if none passes.
+        metric is not eligible. If none passes: quantisation-aware training, whose toolkit takes no Keras 3 model.
     Evidence: tour.evidence.edge.conversions
     Proof: tests/test_lite_exporter.py::test_the_smallest_is_not_chosen_if_it_loses_too_much
     """

@@ -62,7 +62,8 @@ class Transform:
         Question: A2
         Answer: An immutable array of one type with a shape; its rank is the number of axes. Here a vector of serialized
             examples becomes typed features, then the dense batches that the network reads; the first axis is the batch.
-            Sparse and ragged tensors hold rows of different length. What has to change is a tf.Variable.
+            Ragged tensors hold rows of different length, sparse ones only what is there. What has to change is a
+            tf.Variable.
         Evidence: tour.evidence.data.example_followed
         Proof: tests/test_evidence.py::test_an_example_becomes_tensors_of_known_type_and_shape
         """

@@ -128,10 +128,11 @@ def _mirrored(workers: int) -> tf.distribute.Strategy:
     """All GPUs of this machine, or logical devices of its CPU.
 
     Question: B8
-    Answer: At start TensorFlow looks for the driver and the CUDA libraries it was built with; list_physical_devices shows
-        what it found. An operation with a GPU kernel goes to GPU:0 by itself, another to the CPU; tf.device asks for one,
-        soft placement allows a fallback, CUDA_VISIBLE_DEVICES hides. Set memory growth before the first operation, since
-        all memory is taken otherwise. Then use mixed precision, and make sure that input keeps up.
+    Answer: At start TensorFlow looks for the driver and for the CUDA libraries it was built with, which the extra
+        `tensorflow[and-cuda]` installs; list_physical_devices shows what it found. An operation with a GPU kernel goes to
+        GPU:0 by itself, another to the CPU; tf.device asks for one, soft placement allows a fallback, CUDA_VISIBLE_DEVICES
+        hides. Set memory growth before the first operation, since all memory is taken otherwise. Then use mixed precision,
+        and make sure that input keeps up.
     Evidence: tour.evidence.devices.found_and_placed
     Proof: tests/test_devices.py::test_operations_are_found_on_the_device_they_ran_on
     """

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.dsl.components.common.importer import Importer
 from tfx.types import standard_artifacts
 
 from components import decide as decisions
 from components import drift_monitor, log_example_gen
+from components import window_statistics as counting
 from models.use_case import UseCase
 from pipeline.stages import Stage
 from serving.drift.windows import Cut
@@ -53,7 +53,7 @@ def build(look: Pass) -> list[Stage]:
     report = imported("LastReport", look.report, drift_monitor.DriftReport, "report") if look.report else None
     decision = imported("LastDecision", look.decision, decisions.Decision, "decision") if look.decision else None
     examples = log_examples(look)
-    statistics = window_statistics(examples)
+    statistics = window_statistics(look, examples)
     monitor = drift(look, examples, statistics, model, report)
     built = (model, report, decision, examples, statistics, monitor, decide(look, monitor, model, decision))
     return [stage for stage in built if stage]
@@ -70,12 +70,10 @@ def log_examples(look: Pass) -> Stage:
     return Stage(log_example_gen.LogExampleGen(log=look.log, stretch=stretch, cut=cut), ("components.log_example_gen",))
 
 
-def window_statistics(examples: Stage) -> Stage:
-    """Describes every feature of every window; quantiles as fine as drift is looked for."""
-    from tensorflow_data_validation import StatsOptions  # after TFX: it needs a stand-in that TFX puts in place
-
-    options = StatsOptions(experimental_use_sketch_based_topk_uniques=True, num_quantiles_histogram_buckets=50)
-    return Stage(StatisticsGen(examples=examples["examples"], stats_options=options))
+def window_statistics(look: Pass, examples: Stage) -> Stage:
+    """Describes every watched feature of every window."""
+    node = counting.WindowStatistics(examples=examples["examples"], features=json.dumps(look.case.watch))
+    return Stage(node, ("components.window_statistics",))
 
 
 def drift(look: Pass, examples: Stage, statistics: Stage, model: Stage, report: Stage | None) -> Stage:

@@ -13,6 +13,17 @@ from filelock import FileLock
 from models.catalog import CASES
 
 ROOT = Path(__file__).parent.parent
+# Files that take minutes, so that none of them begins when the other processes are through. The first one needs no run of the
+# demo, which the second meanwhile makes for all.
+FIRST = (
+    "test_drift_loop", "test_demo", "test_evidence_changes", "test_rehearsal", "test_incidents", "test_resume", "test_runners",
+    "test_end_to_end", "test_cluster", "test_edge", "test_browser", "test_tuning", "test_adapters", "test_manifest_commands",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first; tests of a file stay together, in their order."""
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
 
 
 def showcase(*words: object, timeout: float = 1200) -> subprocess.CompletedProcess:

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import FIRST
 
 REPOSITORY = Path(__file__).parent.parent
 TARGETS = ("setup", "demo", "test", "test-all", "lint", "clean")
@@ -59,12 +60,16 @@ def test_every_target_parses(target):
     ("target", "command"),
     [
         ("demo", ".venv/bin/showcase demo --headless"),
-        ("test", '.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow" --headless'),
-        ("test-all", '.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "" --headless'),
+        ("test", '.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --headless'),
+        ("test-all", '.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "" --headless'),
     ],
 )
 def test_arguments_pass_through(target, command):
     assert command in make(REPOSITORY, "-n", target, "ARGS=--headless").stdout
+
+
+def test_the_files_that_are_run_first_are_there():
+    assert all((REPOSITORY / "tests" / f"{name}.py").is_file() for name in FIRST)
 
 
 def test_uv_on_the_path_syncs_once_and_again_when_the_lock_changes(machine):

@@ -110,9 +110,9 @@ def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Ten
 
     Question: B2
     Answer: Keras by default: less code, fewer mistakes, saving and callbacks included. Low-level TensorFlow where Keras
-        does not reach. We left it twice: for the training step, since Keras 3's fit fails under multi-worker and
-        parameter-server strategies, which is why this loss is a plain function of one value an example; and for the
-        export, since one file has to hold the transform graph and three signatures. Layers stay Keras.
+        does not reach. We left it twice: for the training step and the loop around it, since Keras 3's fit fails under
+        multi-worker and parameter-server strategies, which is why this loss is a plain function of one value an example;
+        and for the export, since one file has to hold the transform graph and three signatures. Layers stay Keras.
     Evidence: tour.evidence.networks.where_keras_was_left
     Proof: tests/test_networks.py::test_lines_are_those_that_python_would_run
     """

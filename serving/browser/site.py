@@ -35,9 +35,9 @@ class Site:
 
     Question: B27
     Answer: A model that only runs in a notebook is not deployed. One export has three ways out: TensorFlow Serving loads
-        the SavedModel, LiteRT runs the `.tflite` on devices, LiteRT.js runs it in a page, without a server and offline.
-        Keep one preprocessing for all, fix shapes and types to what each runtime has (in browsers one row, 32-bit
-        integers), and compare answers on the same inputs before a push and in each runtime.
+        the SavedModel, LiteRT runs the `.tflite` on devices, LiteRT.js runs it in a page, offline; TensorFlow.js wants a
+        conversion of its own. Keep one preprocessing for all, fix shapes and types to what each runtime has (in browsers
+        one row, 32-bit integers), and compare answers on the same inputs before a push and in each runtime.
     Evidence: tour.evidence.edge.equal_everywhere
     Proof: tests/test_browser.py::test_the_page_answers_as_numpy_does
 

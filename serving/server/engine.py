@@ -4,7 +4,7 @@ Question: B19
 Answer: Measure first. Then remove overhead around the model: a prepared call in place of Session.run, functions inlined at
     load, one thread an operation, garbage collection frozen. Then share work: rows that arrive together run as one batch,
     without a timer, padded to few sizes. Then make the model cheaper: quantise it, gated by its metric; compile it with
-    XLA or TensorRT where that gains. A profiler trace names the slowest operation.
+    XLA where that gains, or TensorRT, which TensorFlow's wheels no longer hold. A profiler trace names the slowest operation.
 Evidence: tour.evidence.serving.optimised
 Proof: tests/test_serving_evidence.py::test_every_way_gives_the_signatures_answers_and_one_row_is_dearest_alone
 """

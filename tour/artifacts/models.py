@@ -19,15 +19,18 @@ def training(one: Artifact, sight: Sight) -> Iterator[Part]:
     epochs = told["curves"]
     names = [name for name in epochs[0] if name not in ("seconds", "examples_per_second")]
     losses = [name for name in names if name.endswith("loss")]
-    heights = {name: [(n, epoch[name]) for n, epoch in enumerate(epochs) if name in epoch] for name in names}
+    # People count epochs from one.
+    heights = {name: [(n, epoch[name]) for n, epoch in enumerate(epochs, 1) if name in epoch] for name in names}
     best = told.get("best_epoch", 0)
-    journal = [{"epoch": row["epoch"], "callback": row["callback"], "what": row["what"]} for row in told.get("journal", [])]
+    journal = [{**row, "epoch": row["epoch"] + 1} for row in told.get("journal", [])]
+    note = "a tick at the bottom: a callback acted" if journal else ""
     for title, group in (("Loss by epoch", losses), *((f"{name} by epoch", [name]) for name in names if name not in losses)):
         series = {name: heights[name] for name in group}
         frame = charts.framed([point for points in series.values() for point in points])
         top = group[-1]
-        marks = {f"kept: epoch {best}": (best, epochs[best][top])} if top in epochs[best] else {}
-        yield Chart(title, charts.lines(title, series, "epoch", title.partition(" ")[0], marks, frame, _ticked(journal, frame)))
+        marks = {f"kept: epoch {best + 1}": (best + 1, epochs[best][top])} if top in epochs[best] else {}
+        drawn = charts.lines(title, series, "epoch", title.partition(" ")[0], marks, frame, _ticked(journal, frame))
+        yield Chart(title, drawn, note)
     rows = tuple((row["epoch"], row["callback"], row["what"]) for row in journal)
     yield Table("What callbacks did", ("epoch", "callback", "what"), rows)
     facts = [(name, told[name]) for name in FACTS if name in told]

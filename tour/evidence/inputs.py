@@ -68,6 +68,7 @@ def arrays_and_streams(context: Context) -> list[Result]:
             rows.append((name, f"{times}×", count, first, seconds, extra / MIB))
     columns = ("way", "train split", "examples", "first batch, s", "one pass, s", "memory, MiB")
     return [
+        size(context),
         Table("Memory over what the process held before, sampled at each batch", columns, tuple(rows)),
         Number("Growth with the data, NumPy", (rows[3][5] - rows[2][5]) / (TIMES[1] - TIMES[0]), "MiB a split"),
         Number("Growth with the data, streamed", (rows[1][5] - rows[0][5]) / (TIMES[1] - TIMES[0]), "MiB a split"),

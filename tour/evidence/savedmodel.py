@@ -63,7 +63,8 @@ def counted(path: Path) -> list[Result]:
     meta = _meta(path)
     nodes = [*meta.graph_def.node, *(node for f in meta.graph_def.library.function for node in f.node_def)]
     kinds = Counter(node.op for node in nodes)
-    signatures = {name: one for name, one in meta.signature_def.items() if not name.startswith("__")}
+    # A map of the proto has no order of its own.
+    signatures = {name: one for name, one in sorted(meta.signature_def.items()) if not name.startswith("__")}
     rows = (
         ("operations", len(nodes)),
         ("kinds of operation", len(kinds)),

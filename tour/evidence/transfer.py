@@ -17,14 +17,13 @@ def few_pictures(context: Context) -> list[Result]:
     """B7: accuracy from few pictures of new classes, from scratch and on a base that knows the others."""
     network = context.case.load("model")
     pictures = next((name for name in network.INPUTS if context.transform.features[name].shape.rank == 4), None)
-    measured = benchmark()
     if pictures is None:
-        return [*measured, NotHere("No pictures", f"{context.case.name} has no pictures; ask with --case image.")]
+        return [NotHere("No pictures", f"{context.case.name} has no pictures; ask with --case image.")]
     keep = (pictures, network.LABEL)
     train, held = (context.rows(split, keep, ROWS) for split in ("train", "eval"))
     parts = transfer.split(*((one[pictures], one[network.LABEL][:, 0]) for one in (train, held)), SHOTS, SEED)
     settings = {**context.training["settings"], "filters": FILTERS, "dropout": 0.0, "transfer": ""}
-    return [*measured, live(network, settings, parts, context.settings["data"]["classes"].split(","))]
+    return [*benchmark(), live(network, settings, parts, context.settings["data"]["classes"].split(","))]
 
 
 def live(network: object, settings: dict, parts: transfer.Split, names: list[str]) -> Table:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,15 +23,23 @@ from tour.web import trial
 from tour.web.trial import Beside
 
 MOST = 256 << 10  # bytes of a request that is passed on
-SECONDS = 10.0
+SECONDS, QUIET = 10.0, 3.0
 MODEL = re.compile(r"([a-z0-9_-]{1,40})@(\d{1,9})")
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    begun = asyncio.create_task(_begun(app.state.home))
     yield
+    begun.cancel()
     if hasattr(app.state, "beside"):
         await app.state.beside.close()
+
+
+async def _begun(home: Path) -> None:
+    """Looks at the first case's rows once, a little after the start: what reads them takes a second to import."""
+    await asyncio.sleep(QUIET)
+    await asyncio.to_thread(trial.start, home, next(iter(CASES)))
 
 
 router = APIRouter(lifespan=_lifespan)
