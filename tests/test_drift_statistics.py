@@ -75,3 +75,9 @@ def test_nothing_to_compare_is_said() -> None:
         statistics.chi_squared(np.zeros(3), THEN[:3])
     with pytest.raises(ValueError, match="Shares of no rows"):
         statistics.linf(np.zeros(3), THEN[:3])
+
+
+def test_lower_values_are_told_from_equal_and_higher_ones() -> None:
+    past = np.arange(100.0)
+    assert statistics.lower(past - 30, past) < 1e-6 < 0.4 < statistics.lower(past, past)
+    assert statistics.lower(past + 30, past) > 0.999 and statistics.lower(np.empty(0), past) == 1.0

@@ -84,6 +84,11 @@ def same_rate(hits: int, trials: int, past_hits: int, past_trials: int) -> float
     return float(stats.fisher_exact(table).pvalue)
 
 
+def lower(now: np.ndarray, past: np.ndarray) -> float:
+    """One-sided p-value that the values ``[n]`` are not lower than the past's: Mann and Whitney's test; 1 without values."""
+    return float(stats.mannwhitneyu(now, past, alternative="less").pvalue) if len(now) and len(past) else 1.0
+
+
 def interval(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """Clopper and Pearson's exact bounds of a rate."""
     found = stats.binomtest(hits, trials).proportion_ci(level, "exact")
