@@ -145,9 +145,9 @@ class Days:
         """The watched columns."""
         scores = self.scores(rows)
         point = served_threshold({name: value for group in CASE.settings.values() for name, value in group.items()})
-        decided = pl.Series("decision", np.where(scores >= point, "stop", "pass"))
+        decided = pl.Series("predicted", np.where(scores >= point, "positive", "negative"))
         frame = self.expected.added(_frame(rows)).with_columns(pl.Series("score", scores), decided)
-        return frame.select(*CASE.watch, self.expected.column, "score", "decision")
+        return frame.select(*CASE.watch, self.expected.column, "score", "predicted")
 
     def profiles(self, rows: Rows, days: Iterable[int]) -> list[tuple[str, Profile]]:
         """Kind and profile of each day."""

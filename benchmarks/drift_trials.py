@@ -14,7 +14,7 @@ from serving.drift.profile import Profile
 
 SPAN = 8
 FAULTS = {"units": 0.02, "nulls": 0.02, "unseen": 0.02, "encoding": 0.02}
-WEEKS = 28  # days that a metric is measured on: of fewer it would itself be known to .02 only
+WEEKS = 56  # days that a metric is measured on: of fewer it would itself be known to .02 only
 SURE = 1e-3
 LOOKS = AGES + 3
 Windows = list[tuple[str, Profile]]
@@ -91,24 +91,26 @@ def concept(days: Days, size: float, every: int) -> dict[str, list[float]]:
             ("clean", days.between(start, start + LOOKS)),
         ):
             rows = days.labels(rows)
-            p = [statistics.lower(_scored(rows, days, start + age), usual) for age in range(1, LOOKS + 1)]
+            looks = [_scored(rows, days, start + age) for age in range(1, LOOKS + 1)]
+            p = [statistics.lower(scores, usual[0], parts, usual[1]) for scores, parts in looks]
             wait = next((age for age, one in enumerate(p, 1) if one < SURE), LOOKS + 1)
             found[name].append(wait if name == "delay" else min(p))
     return found
 
 
-def _scored(rows: dict[str, np.ndarray], days: Days, today: int) -> np.ndarray:
-    """The mean score of each customer's frauds that are known by today's start, ``[customers]``."""
+def _scored(rows: dict[str, np.ndarray], days: Days, today: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each customer's mean score of the frauds that are known by today's start, and its part of a source, ``[customers]``."""
     known = {name: column[rows["known"] < today] for name, column in rows.items()}
     if not len(known["id"]):
-        return np.empty(0)
+        return np.empty(0), np.empty(0)
     _, customer = np.unique(known["customer"], return_inverse=True)
-    return np.bincount(customer, days.scores(known)) / np.bincount(customer)
+    scores = np.bincount(customer, days.scores(known)) / np.bincount(customer)
+    return scores, labels.sources(known["customer"], known["merchant"])
 
 
 def estimated(days: Days) -> list[dict[str, Any]]:
     """Metrics estimated without labels and then measured, on weeks whose inputs have drifted and on usual ones."""
-    held, weeks = days.between(days.first - WEEKS, days.first), days.between(days.first, days.first + WEEKS)
+    held, weeks = days.between(days.first - REFERENCE, days.first), days.between(days.first, days.first + WEEKS)
     windows = {kind: selected(weeks, kind, days.seed) for kind in ("online", "large")} | {"usual": weeks}
     scored = {kind: (days.scores(rows), rows["scenario"] > 0) for kind, rows in windows.items()}
     found = []

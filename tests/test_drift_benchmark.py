@@ -1,4 +1,4 @@
-"""The drift benchmark: its lines say what worlds hold and which targets are missed, and its windows are what they claim to be."""
+"""The drift benchmark: its lines say what worlds hold and which targets are missed, and its windows are as they claim to be."""
 
 import copy
 

@@ -10,7 +10,6 @@ import numpy as np
 from serving.drift import quality, statistics
 from serving.drift.calibration import Baseline
 from serving.drift.incidents import Incident, Incidents, News
-from serving.drift.pictures import FAMILIES
 from serving.drift.profile import Profile
 from serving.drift.quality import Fault
 
@@ -30,7 +29,7 @@ class Rule:
     alpha: float = 0.01
     correction: Literal["holm", "benjamini-hochberg"] = "holm"
     spans: tuple[int, ...] = (1, 2, 4, 8)
-    parts: tuple[float, ...] = (0.7, 0.1, 0.1, 0.1)
+    parts: tuple[float, ...] = (0.85, 0.05, 0.05, 0.05)
     location: float = 0.015
     spread: float = 0.03
     shape: float = 0.003
@@ -80,9 +79,9 @@ def judge(baseline: Baseline, windows: Sequence[tuple[str, Profile]], rule: Rule
         if (outcome := baseline.test(part, windows[-span:]))
     ]
     p = np.array([outcome.p for *_, outcome in tests])
-    # Every column has the same part of alpha, however many components it is seen by, and so has every family of a
-    # picture's columns. The half of a number's part is its location's: that is what moves first.
-    parts = [(FAMILIES.get(part.column, part.column), 2 if part.kind == "location" else 1) for part, *_ in tests]
+    # Every family of columns has the same part of alpha, however many components it is seen by. Half of a number's part
+    # is its location's: that is what moves first.
+    parts = [(part.family, 2 if part.kind == "location" else 1) for part, *_ in tests]
     seen: Counter[tuple[str, int]] = Counter()
     for (family, size), (_, span, *_) in zip(parts, tests, strict=True):
         seen[family, span] += size

@@ -149,22 +149,34 @@ class Baseline:
             return None
         if part.kind == "shape" and len(windows) > 1 and np.isfinite(noise.below):
             return None  # a shape has directions in which moods last for weeks, and few days do not tell which
-        usual = sum(count / total * self._shares(kind, part.column) for kind, count in rows.items())
-        difference = (sums / total - usual) @ part.weights
+        kinds = [(count / total, *self._usual(part, kind, noise)) for kind, count in rows.items()]
+        moved = sums / total - sum(share * usual for share, usual, _ in kinds)
+        difference = moved @ part.weights
         # The windows' own noise, and that of the reference's means, which all windows share.
         own = 1 / min(total, self.most_rows * len(windows))
-        shared = sum((count / total) ** 2 / max(self.groups[kind][part.column].rows, 1) for kind, count in rows.items())
+        shared = sum(share**2 * variance for share, _, variance in kinds)
         trace = noise.trace
         if np.isinf(noise.below):  # independent rows: both sides together know best what they vary by, as in a test of rates
             counts = self.groups[ANY][part.column].bins
             trace *= _trace(part.weights, counts + sums) / _trace(part.weights, counts)
         lasting = own * noise.lasting(len(windows)) + shared * noise.lasting(LAGS + 1)
         statistic = float(difference @ difference) / (trace * lasting)
-        return Outcome(statistic, _tail(statistic, noise), _effect(part, difference, sums / total - usual))
+        return Outcome(statistic, _tail(statistic, noise), _effect(part, difference, moved))
 
-    def _shares(self, kind: str, column: str) -> np.ndarray:
-        counts = self.groups[kind][column]
-        return counts.bins / max(counts.rows, 1)
+    def _usual(self, part: Component, kind: str, noise: Noise) -> tuple[np.ndarray, float]:
+        """Shares ``[bins]`` on days of a kind, and the variance of their components in units of a row's.
+
+        Holidays are few, so that their own mean is known badly. As far as a kind is no further from other days than noise
+        brings it, those say what is usual of it (James and Stein's estimate).
+        """
+        mine, every = self.groups[kind][part.column], self.pooled[part.column]
+        own, others = max(mine.rows, 1), every.rows - mine.rows
+        if not others:
+            return mine.bins / own, 1 / own
+        gap = (mine.bins / own - (every.bins - mine.bins) / others) @ part.weights
+        by_noise = noise.trace * (1 / own + 1 / others)
+        kept = max(0.0, 1 - by_noise / max(float(gap @ gap), by_noise))
+        return kept * mine.bins / own + (1 - kept) * every.bins / every.rows, kept / own + (1 - kept) / every.rows
 
     def to_bytes(self) -> bytes:
         """Canonical, for the model's ``assets.extra``."""

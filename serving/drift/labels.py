@@ -13,6 +13,7 @@ import polars as pl
 from serving.drift import statistics
 
 RELIABLE = 20
+MEET = 2  # customers with a positive at one place, by chance
 
 
 def joined(predictions: pl.DataFrame, labels: pl.DataFrame, key: str) -> pl.DataFrame:
@@ -32,7 +33,7 @@ def sources(customers: np.ndarray, places: np.ndarray) -> np.ndarray:
     """What each customer with a positive adds to the number of sources, ``[customers]``: a part of 1.
 
     Positives come in bursts. One customer's are one; of a place that many customers have in common, such as a shop whose
-    cards were copied, each is a small part, so that the burst counts as one as well.
+    cards were copied, each is a small part, so that the burst counts as two, which may meet by chance.
 
     Args:
         customers, places: Of each positive row, as integers ``[n]``.
@@ -40,7 +41,7 @@ def sources(customers: np.ndarray, places: np.ndarray) -> np.ndarray:
     pairs = np.unique(np.stack([customers, places]), axis=1)
     _, place, victims = np.unique(pairs[1], return_inverse=True, return_counts=True)
     _, customer, rows = np.unique(pairs[0], return_inverse=True, return_counts=True)
-    return np.bincount(customer, 1 / victims[place]) / rows
+    return np.bincount(customer, np.minimum(MEET / victims[place], 1.0)) / rows
 
 
 @dataclass(frozen=True)

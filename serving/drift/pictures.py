@@ -6,14 +6,7 @@ import numpy as np
 import polars as pl
 
 TINY = 1e-12
-# Pixels and softmax outputs are seen by several columns each: a family of them has the part of alpha that others' columns have.
-FAMILIES = {
-    "brightness": "pixels",
-    "contrast": "pixels",
-    "roughness": "pixels",
-    "confidence": "softmax",
-    "entropy": "softmax",
-}
+
 
 
 def columns(pixels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:

@@ -9,6 +9,15 @@ from serving.drift.layout import Column, Number
 
 RARE = 0.005  # categories below this share count together
 COARSE = 16  # groups of bins that a shape is judged by
+# Columns that say one thing are a family: pixels, softmax outputs, and a score with the decision that follows from it.
+FAMILIES = {
+    "brightness": "pixels",
+    "contrast": "pixels",
+    "roughness": "pixels",
+    "confidence": "softmax",
+    "entropy": "softmax",
+    "score": "predicted",
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,11 @@ class Component:
     column: str
     name: str
     weights: np.ndarray
+
+    @property
+    def family(self) -> str:
+        """The column, or what several columns say together."""
+        return FAMILIES.get(self.column, self.column)
 
     @property
     def kind(self) -> str:
