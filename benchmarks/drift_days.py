@@ -17,10 +17,11 @@ from models.fraud import generator, history
 from models.fraud.case import CASE
 from models.fraud.costs import served_threshold
 from models.fraud.drift import CATEGORY_NAMES, Drift, inject
-from models.fraud.world import CATEGORIES, CHANNELS, DAY, DEVICES, Rows, World
+from models.fraud.world import CATEGORIES, CHANNELS, DAY, DEVICES, ONLINE, Rows, World
 from serving.drift import layout
 from serving.drift.calibration import Baseline, kind_of_day
 from serving.drift.expected import Expected
+from serving.drift.labels import sources
 from serving.drift.profile import Profile
 
 ROWS = 9_600
@@ -57,6 +58,11 @@ class Days:
         return WARM + FIT + REFERENCE
 
     @property
+    def settled(self) -> range:
+        """Days by whose start the windows of ``AGES`` days end that lie in the reference."""
+        return range(self.first - REFERENCE + AGES, self.first + 1)
+
+    @property
     def total(self) -> int:
         """Days in all."""
         return self.first + self.judged + TAIL
@@ -67,16 +73,21 @@ class Days:
         return World.of(self.seed, customers=ROWS, merchants=ROWS // 4)
 
     @cached_property
-    def rows(self) -> Rows:
-        """All purchases, holidays thinned, each with its history."""
+    def purchases(self) -> Rows:
+        """All purchases, holidays thinned: what the generator knows of each."""
         rows, _ = generator.drifted(self.world, ROWS * self.total, self.total, self.seed, START.weekday(), [])
         rng = np.random.default_rng(self.seed)
         kept = np.array([OPEN.get(name, 1.0) for name in CATEGORIES])[rows["category"]]
         free = np.array([is_holiday(day) for day in range(self.total)])[rows["time"] // DAY]
         rows = _take(rows, ~free | (rng.random(len(free)) < kept))
-        rows = _take(rows, np.argsort(rows["time"], kind="stable"))
-        rows["distance_km"] = self.world.distance_km(rows["customer"], rows["merchant"])
-        return rows | self._history(rows)
+        return _take(rows, np.argsort(rows["time"], kind="stable"))
+
+    @cached_property
+    def rows(self) -> Rows:
+        """All purchases, each with its history."""
+        rows = self.purchases
+        distance = self.world.distance_km(rows["customer"], rows["merchant"])
+        return rows | {"distance_km": distance} | self._history(rows)
 
     def _history(self, rows: Rows) -> Rows:
         table = pa.table({
@@ -134,9 +145,9 @@ class Days:
         """The watched columns."""
         scores = self.scores(rows)
         point = served_threshold({name: value for group in CASE.settings.values() for name, value in group.items()})
-        decided = pl.Series("decision", np.where(scores >= point, "stop", "pass"))
+        decided = pl.Series("predicted", np.where(scores >= point, "positive", "negative"))
         frame = self.expected.added(_frame(rows)).with_columns(pl.Series("score", scores), decided)
-        return frame.select(*CASE.watch, self.expected.column, "score", "decision")
+        return frame.select(*CASE.watch, self.expected.column, "score", "predicted")
 
     def profiles(self, rows: Rows, days: Iterable[int]) -> list[tuple[str, Profile]]:
         """Kind and profile of each day."""
@@ -190,12 +201,21 @@ class Days:
         return rows
 
 
-def reports(rows: Rows, days: range, today: int) -> tuple[list[int], list[int]]:
-    """Rows of the days, and customers of each with a fraud known by the start of the day ``today``."""
-    day = rows["time"] // DAY
-    near = _take({name: rows[name] for name in ("customer", "known")} | {"day": day}, (day >= min(days)) & (day <= max(days)))
-    there = [near["day"] == one for one in days]
-    return [int(one.sum()) for one in there], [len(np.unique(near["customer"][one & (near["known"] < today)])) for one in there]
+def selected(rows: Rows, kind: str, seed: int) -> Rows:
+    """Rows of which some kinds come half as often as before: their inputs drift, and what inputs mean stays.
+
+    Args:
+        kind: ``online``, fewer purchases elsewhere, or ``large``, fewer below the middle amount.
+    """
+    seldom = rows["channel"] != ONLINE if kind == "online" else rows["amount"] < np.median(rows["amount"])
+    return _take(rows, ~seldom | (np.random.default_rng(seed).random(len(seldom)) < 0.5))
+
+
+def reports(rows: Rows, today: int) -> tuple[int, np.ndarray]:
+    """Rows of the ``AGES`` days before today, and the sources of the frauds among them that are known by today's start."""
+    there = (rows["time"] >= (today - AGES) * DAY) & (rows["time"] < today * DAY)
+    known = there & (rows["known"] < today)
+    return int(there.sum()), sources(rows["customer"][known], rows["merchant"][known])
 
 
 def _frame(rows: Rows) -> pl.DataFrame:

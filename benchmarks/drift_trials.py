@@ -4,9 +4,9 @@ from collections import deque
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from benchmarks.drift_days import AGES, DAY, REFERENCE, Days, reports
+from benchmarks.drift_days import AGES, REFERENCE, Days, reports, selected
+from models.fraud.drift import Drift, inject
 from serving.drift import estimate, labels, quality, statistics
 from serving.drift.alarm import Monitor, Rule, judge
 from serving.drift.calibration import Baseline
@@ -14,30 +14,25 @@ from serving.drift.profile import Profile
 
 SPAN = 8
 FAULTS = {"units": 0.02, "nulls": 0.02, "unseen": 0.02, "encoding": 0.02}
-COVARIATE = (("online", 0.3), ("amount", 1.2))
-FORTNIGHT = 14
+WEEKS = 56  # days that a metric is measured on: of fewer it would itself be known to .02 only
 SURE = 1e-3
+LOOKS = AGES + 3
 Windows = list[tuple[str, Profile]]
 
 
 def clean(days: Days, windows: Windows) -> dict[str, list[bool]]:
-    """Whether each undrifted window alarms: by our rule, and by the same tests if rows counted as independent."""
-    rows = Baseline.of_rows(days.baseline.pooled)
-    monitor, naive = Monitor(days.baseline), Monitor(rows)
-    return {
-        name: [one.observe(place, kind, profile).alarm for place, (kind, profile) in enumerate(windows)]
-        for name, one in (("ours", monitor), ("rows as independent", naive))
-    }
+    """Whether each undrifted window alarms, by our rule and by the same tests if rows counted as independent; and alerts.
 
-
-def incidents(days: Days, windows: Windows) -> int:
-    """Alerts that people would have heard over the undrifted windows."""
-    monitor = Monitor(days.baseline)
-    return sum(
-        news == "alert"
-        for place, (kind, profile) in enumerate(windows)
-        for news, _ in monitor.observe(place, kind, profile).news
-    )
+    ``alerts`` are what people hear of our rule: one an incident.
+    """
+    monitor, naive = Monitor(days.baseline), Monitor(Baseline.of_rows(days.baseline.pooled))
+    found: dict[str, list[bool]] = {"ours": [], "alerts": [], "rows as independent": []}
+    for place, (kind, profile) in enumerate(windows):
+        verdict = monitor.observe(place, kind, profile)
+        found["ours"].append(verdict.alarm)
+        found["alerts"].append(any(news == "alert" for news, _ in verdict.news))
+        found["rows as independent"].append(naive.observe(place, kind, profile).alarm)
+    return found
 
 
 def delay(days: Days, windows: Windows, kind: str, size: float, every: int, length: int) -> list[int]:
@@ -72,104 +67,56 @@ def faults(days: Days, every: int) -> dict[str, list[bool]]:
 
 def fraud_rate(days: Days, size: float, every: int) -> dict[str, list[float]]:
     """p-values of the fraud-rate test on the first day with ripe labels, with the drift and without it."""
-    from models.fraud.drift import Drift, inject
-
-    usual = days.labels(days.between(days.first - REFERENCE, days.total))
-    settled = range(days.first - REFERENCE, days.first - AGES)
-    known = np.array([reports_of(usual, day) for day in settled])
-    past = labels.Reports.of_days(known[:, 0], known[:, 1:])
+    usual = days.labels(days.purchases)
+    past = labels.Reports.of_windows(*zip(*(reports(usual, day) for day in days.settled), strict=True), overlap=AGES)
     found: dict[str, list[float]] = {"drifted": [], "clean": []}
     for place in range(0, days.judged - AGES, every):
         start, today = days.first + place, days.first + place + AGES
-        span = range(today - 1, today - 1 - AGES, -1)
-        found["clean"].append(past.test(*reports(usual, span, today))[0])
+        found["clean"].append(past.test(*reports(usual, today))[0])
         if place % (4 * every) == 0:
-            rows, _ = inject(Drift("prior", size, start), days.rows, days.world, days.total, days.seed)
-            found["drifted"].append(past.test(*reports(days.labels(rows), span, today))[0])
+            rows, _ = inject(Drift("prior", size, start), days.purchases, days.world, days.total, days.seed)
+            found["drifted"].append(past.test(*reports(days.labels(rows), today))[0])
     return found
 
 
-def reports_of(rows: dict[str, np.ndarray], day: int) -> list[int]:
-    """Rows of a day, then customers with a fraud known at age 1 to ``AGES``."""
-    there = rows["time"] // DAY == day
-    customer, known = rows["customer"][there], rows["known"][there]
-    return [int(there.sum()), *(len(np.unique(customer[known < day + age])) for age in range(1, AGES + 1))]
-
-
 def concept(days: Days, size: float, every: int) -> dict[str, list[float]]:
-    """Days from the start until the share of known frauds that the model stops has fallen, and clean p-values."""
-    usual = days.labels(days.between(days.first - REFERENCE, days.first))
-    caught = days.frame(usual)["decision"].to_numpy() == "stop"
-    past_hits, past = _caught(usual, caught, days.first)
+    """Days from the start until known frauds have lower scores than before, and the least p-value of clean days."""
+    past = days.first - REFERENCE, days.first
+    usual = _scored(days.labels(days.between(*past)), days, past[1])
     found: dict[str, list[float]] = {"delay": [], "clean": []}
-    for place in range(0, days.judged - AGES - 3, every):
+    for place in range(0, days.judged - LOOKS, every):
         start = days.first + place
         for name, rows in (
-            ("delay", days.drifted_rows("concept", size, start, AGES + 3)),
-            ("clean", days.between(start, start + AGES + 3)),
+            ("delay", days.drifted_rows("concept", size, start, LOOKS)),
+            ("clean", days.between(start, start + LOOKS)),
         ):
             rows = days.labels(rows)
-            stopped = days.frame(rows)["decision"].to_numpy() == "stop"
-            p = [statistics.same_rate(*_caught(rows, stopped, start + age), past_hits, past) for age in range(1, AGES + 4)]
-            wait = next((age for age, one in enumerate(p, 1) if one < SURE), AGES + 4)
+            looks = [_scored(rows, days, start + age) for age in range(1, LOOKS + 1)]
+            p = [statistics.lower(scores, usual[0], parts, usual[1]) for scores, parts in looks]
+            wait = next((age for age, one in enumerate(p, 1) if one < SURE), LOOKS + 1)
             found[name].append(wait if name == "delay" else min(p))
     return found
 
 
-def _caught(rows: dict[str, np.ndarray], stopped: np.ndarray, today: int) -> tuple[int, int]:
-    """Of the customers with a fraud known by today's start, how many had one stopped, and how many there are."""
-    known = rows["known"] < today
-    return len(np.unique(rows["customer"][known & stopped])), len(np.unique(rows["customer"][known]))
+def _scored(rows: dict[str, np.ndarray], days: Days, today: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each customer's mean score of the frauds that are known by today's start, and its part of a source, ``[customers]``."""
+    known = {name: column[rows["known"] < today] for name, column in rows.items()}
+    if not len(known["id"]):
+        return np.empty(0), np.empty(0)
+    _, customer = np.unique(known["customer"], return_inverse=True)
+    scores = np.bincount(customer, days.scores(known)) / np.bincount(customer)
+    return scores, labels.sources(known["customer"], known["merchant"])
 
 
 def estimated(days: Days) -> list[dict[str, Any]]:
-    """Metrics estimated without labels and then measured, on drifted fortnights."""
-    held = days.labels(days.between(days.first - FORTNIGHT, days.first))
+    """Metrics estimated without labels and then measured, on weeks whose inputs have drifted and on usual ones."""
+    held, weeks = days.between(days.first - REFERENCE, days.first), days.between(days.first, days.first + WEEKS)
+    windows = {kind: selected(weeks, kind, days.seed) for kind in ("online", "large")} | {"usual": weeks}
+    scored = {kind: (days.scores(rows), rows["scenario"] > 0) for kind, rows in windows.items()}
     found = []
     for metric in ("pr_auc", "roc_auc"):
         fitted = estimate.Estimator.fit(metric, days.scores(held), held["scenario"] > 0)
-        for kind, size in COVARIATE:
-            rows = days.drifted_rows(kind, size, days.first, FORTNIGHT)
-            scores, truth = days.scores(rows), rows["scenario"] > 0
-            guess = fitted.estimate(scores)
-            real = estimate.METRICS[metric](scores, truth)
+        for kind, (scores, truth) in scored.items():
+            guess, real = fitted.estimate(scores), estimate.METRICS[metric](scores, truth)
             found.append({"metric": metric, "kind": kind, "estimate": guess.value, "error": guess.error, "realised": real})
     return found
-
-
-def images(pixels: np.ndarray, truth: np.ndarray, trials: int, seed: int = 0) -> dict[str, float]:
-    """Share of windows of 500 pictures that alarm, clean and changed; each trial splits the held-out pictures anew."""
-    from sklearn.linear_model import LogisticRegression
-
-    from serving.drift import layout, pictures
-
-    rng, n = np.random.default_rng(seed), len(pixels)
-    train = rng.permutation(n)[: n // 3]
-    held = np.setdiff1d(np.arange(n), train)
-    model = LogisticRegression(max_iter=300).fit(pixels[train].reshape(len(train), -1), truth[train])
-    names = [str(one) for one in model.classes_]
-
-    def columns(shown: np.ndarray) -> pl.DataFrame:
-        return pictures.columns(shown, model.predict_proba(shown.reshape(len(shown), -1)), names)
-
-    def shifted(at: np.ndarray) -> np.ndarray:
-        weights = np.where(truth[at] == model.classes_[3], 2.0, 1.0)
-        return rng.choice(at, 500, replace=False, p=weights / weights.sum())
-
-    changes = {
-        "clean": lambda at: pixels[at[:500]],
-        "subtle noise": lambda at: np.clip(pixels[at[:500]] + rng.normal(0, 0.04, pixels[at[:500]].shape), 0, 1),
-        "brightness": lambda at: np.clip(pixels[at[:500]] * 1.1, 0, 1),
-        "prior shift": lambda at: pixels[shifted(at)],
-    }
-    alarms = dict.fromkeys(changes, 0)
-    for _ in range(trials):
-        held = rng.permutation(held)
-        rest, window = held[: len(held) - 640], held[-640:]
-        past = columns(pixels[rest])
-        counted = layout.fit(past, bins=32)
-        baseline = Baseline.of_rows(Profile.of(counted, past))
-        for name, change in changes.items():
-            now = Profile.of(counted, columns(change(window)))
-            alarms[name] += any(one.moved for one in judge(baseline, [("any", now)]))
-    return {name: count / trials for name, count in alarms.items()}

@@ -8,7 +8,7 @@ import pytest
 
 from serving.drift import layout, pictures
 from serving.drift.alarm import Monitor, Rule, judge
-from serving.drift.calibration import Baseline, kind_of_day
+from serving.drift.calibration import Baseline, Noise, kind_of_day
 from serving.drift.expected import Expected
 from serving.drift.incidents import Incidents
 from serving.drift.profile import Profile
@@ -108,7 +108,7 @@ def test_what_is_large_but_not_significant_is_held_back(counted, baseline, expla
 
 
 def test_a_slow_ramp_is_found_by_several_days_where_single_days_find_nothing(baseline, window) -> None:
-    days = [window(day, factor=1.028) for day in range(REFERENCE, REFERENCE + 8)]
+    days = [window(day, factor=1.022) for day in range(REFERENCE, REFERENCE + 8)]
     single = Rule(spans=(1,), parts=(1.0,))
     assert sum(bool(moved(baseline, [day], single)) for day in days) <= 3
     found = [one for one in judge(baseline, days) if one.moved]
@@ -144,6 +144,59 @@ def test_one_alert_an_incident_through_open_resolved_and_again(baseline, window)
     assert [(news, number) for _, news, number in told] == [("alert", 1), ("resolved", 1), ("alert", 2)]
     assert told[0][0] == 1 and told[2][0] == 26
     assert monitor.incidents.seen[0].causes[0] in ("amount", "amount_unexplained")
+
+
+def test_after_a_drift_that_was_taken_back_usual_windows_are_quiet_at_once(baseline, window) -> None:
+    monitor, alarms, told = Monitor(baseline), [], []
+    for place, factor in enumerate([1.3] * 8 + [1] * 8):
+        verdict = monitor.observe(place, *window(REFERENCE + place, factor=factor))
+        alarms.append(verdict.alarm)
+        told += [(place, news) for news, _ in verdict.news]
+    assert alarms == [True] * 8 + [False] * 8
+    assert told == [(0, "alert"), (7 + monitor.incidents.quiet, "resolved")]
+
+
+def test_of_many_values_one_that_moves_is_found_by_its_own_share_before_all_together() -> None:
+    rng = np.random.default_rng(11)
+
+    def seen(n: int, first: float) -> pl.DataFrame:
+        rest = np.full(9, (1 - first) / 9)
+        return pl.DataFrame({"class": rng.choice([f"c{i}" for i in range(10)], n, p=[first, *rest])})
+
+    reference = seen(2000, 0.1)
+    counted = layout.fit(reference)
+    baseline = Baseline.of_rows(Profile.of(counted, reference))
+    days = [judge(baseline, [("any", Profile.of(counted, seen(500, 0.17)))]) for _ in range(60)]
+    hit = {name: [any(x.moved and x.component == name for x in day) for day in days] for name in ("share of c0", "shape")}
+    assert sum(hit["share of c0"]) > 40 and sum(hit["share of c0"]) > sum(hit["shape"]) + 5
+
+
+def test_windows_as_large_as_their_reference_alarm_no_more_often_than_alpha() -> None:
+    rng, alarms = np.random.default_rng(12), 0
+    for _ in range(300):
+        both = pl.DataFrame({"x": rng.lognormal(0, 1, 1000), "y": 1 - rng.beta(1, 40, 1000)})
+        counted = layout.fit(both[:500], bins=32)
+        baseline = Baseline.of_rows(Profile.of(counted, both[:500]))
+        alarms += bool(moved(baseline, [("any", Profile.of(counted, both[500:]))]))
+    assert alarms <= 9  # 3 are expected, more than 9 come once in a thousand times
+
+
+def test_moods_that_last_for_days_widen_what_several_days_may_differ_by() -> None:
+    rng = np.random.default_rng(13)
+
+    def noise(share: float) -> Noise:
+        """Of 60 days on which so much of the day before goes on."""
+        mood, days = 0.0, []
+        for _ in range(60):
+            mood = share * mood + rng.normal(0, 0.2 * np.sqrt(1 - share**2))
+            days.append(("workday", pl.DataFrame({"x": rng.normal(mood, 1, 1000)})))
+        counted = layout.fit(pl.concat([one for _, one in days]))
+        found = Baseline.of_days([(kind, Profile.of(counted, one)) for kind, one in days])
+        assert Baseline.from_bytes(found.to_bytes()).noise == found.noise
+        return found.noise["x", "location"]
+
+    assert noise(0.8).lasting(8) > 1.8 and noise(0.0).lasting(8) < 1.6
+    assert noise(0.8).lasting(1) == 1.0
 
 
 def test_broken_data_are_not_called_drift(baseline, window, counted, explained) -> None:
@@ -187,3 +240,6 @@ def test_pictures_are_watched_by_pixels_confidence_and_classes() -> None:
     assert "roughness" in found(noise=0.01)
     assert "brightness" in found(light=1.1)
     assert found(prior=0.65) == {"predicted"}
+    # Pixels, softmax outputs and predicted classes have a third of alpha each, however many columns they are seen by.
+    first = judge(baseline, [("any", Profile.of(counted, seen(500, prior=0.65)))])[0]
+    assert first.column == "predicted" and first.adjusted == pytest.approx(3 * first.p)

@@ -3,7 +3,6 @@
 import numpy as np
 import polars as pl
 import pytest
-from scipy import stats
 from sklearn import metrics
 
 from serving.drift import estimate, labels
@@ -79,35 +78,41 @@ def test_late_labels_join_once_and_contradictions_are_refused() -> None:
         labels.joined(predictions, pl.DataFrame({"id": ["a", "a"], "label": [0, 1]}), "id")
 
 
-SHARES = np.array([0.3, 0.7, 1.0])
+def customers(rng: np.random.Generator, rate: float, shop: int) -> np.ndarray:
+    """Sources of a window: customers with frauds anywhere, and as many victims of a copied card as chance wants."""
+    alone = rng.poisson(rate)
+    victims = rng.integers(0, 80) if rng.random() < 0.5 else 0
+    who = np.concatenate([np.repeat(np.arange(alone), 4), 10_000 + np.arange(victims)])
+    where = np.concatenate([rng.integers(0, 100_000, 4 * alone), np.full(victims, 200_000 + shop)])
+    return labels.sources(who, where)
 
 
-def bursts(rng: np.random.Generator, rate: float) -> list[int]:
-    """Frauds of a day in bursts of four, and how many are known after one, two and three days."""
-    found = 4 * rng.poisson(rate / 4)
-    return [int(one) for one in np.minimum(np.cumsum(rng.multinomial(found, np.diff(SHARES, prepend=0))), found)]
+def test_frauds_that_come_together_are_few_sources() -> None:
+    assert labels.sources(np.array([1, 1, 1]), np.array([7, 8, 9])).tolist() == [1.0]  # a card used up in three shops
+    assert labels.sources(np.arange(5), np.full(5, 3)).sum() == pytest.approx(2)  # a shop whose cards were copied
+    assert labels.sources(np.array([1, 2, 2]), np.array([5, 5, 6])).tolist() == [1.0, 1.0]  # two meet by chance
+    assert labels.sources(np.array([1, 2, 3, 4, 4]), np.array([5, 5, 5, 5, 6])).tolist() == [0.5, 0.5, 0.5, 0.75]
+    assert labels.sources(np.array([], int), np.array([], int)).sum() == 0
 
 
 def test_an_unchanged_rate_is_left_alone_and_half_as_much_again_is_found() -> None:
     rng = np.random.default_rng(8)
-    past = labels.Reports.of_days([9000] * 70, np.array([bursts(rng, 120) for _ in range(70)]))
-    assert past.clumping > 2 and past.known == pytest.approx(SHARES, abs=0.03)
+    past = labels.Reports.of_windows([70_000] * 48, [customers(rng, 120, shop) for shop in range(48)])
+    assert past.rate == pytest.approx(121 / 70_000, rel=0.05) and past.clumping < 2
 
     def p(rate: float) -> float:
-        days = [bursts(rng, rate) for _ in range(6)]
-        return past.test([9000] * 6, [day[min(age, 2)] for age, day in enumerate(days)])[0]
+        return past.test(70_000, customers(rng, rate, 1))[0]
 
     clean = [p(120) for _ in range(300)]
     assert np.mean(np.array(clean) <= 0.01) <= 0.03
-    assert stats.kstest(clean, "uniform", alternative="greater").pvalue > 0.01
     assert np.mean(np.array([p(180) for _ in range(60)]) <= 0.01) > 0.9
 
 
 def test_a_usual_rate_takes_weeks_of_ripe_days() -> None:
-    with pytest.raises(ValueError, match="21 ripe days"):
-        labels.Reports.of_days([100] * 20, np.ones((20, 3)))
-    past = labels.Reports.of_days([100] * 21, np.ones((21, 3)))
-    assert past.test([], []) [0] == 1.0
+    with pytest.raises(ValueError, match="20 windows"):
+        labels.Reports.of_windows([100] * 19, [np.ones(3)] * 19)
+    past = labels.Reports.of_windows([100] * 20, [np.ones(3)] * 20, overlap=2)
+    assert past.rows == 1000 and past.test(0, np.empty(0))[0] == 1.0
 
 
 def test_what_is_left_of_a_column_is_the_regressions_residual() -> None:
@@ -118,7 +123,9 @@ def test_what_is_left_of_a_column_is_the_regressions_residual() -> None:
     fitted = Expected.fit(rows, "amount", ["usual", "kind"])
     design = np.column_stack([np.ones(5000), np.log1p(usual), kind == "b"])
     weights = np.linalg.lstsq(design, np.log(amount), rcond=None)[0]
-    np.testing.assert_allclose(fitted.left(rows), np.log(amount) - design @ weights, atol=1e-4)
+    residual = np.log(amount) - design @ weights
+    usual_size = design @ np.linalg.lstsq(design, np.abs(residual), rcond=None)[0]
+    np.testing.assert_allclose(fitted.left(rows), residual / usual_size, atol=1e-3)
     odd = pl.DataFrame({"amount": [0.0, None, 5.0], "usual": [1.0, 2.0, None], "kind": ["a", None, "z"]})
     assert np.isnan(fitted.left(odd)[:2]).all() and np.isfinite(fitted.left(odd)[2])
     with pytest.raises(ValueError, match="no positive value"):

@@ -1,6 +1,8 @@
-"""The whole loop without a hand: served traffic drifts, that is seen, decided, trained and served, under traffic throughout."""
+"""The whole loop without a hand: what is served drifts, that is seen, decided, trained and served, for both cases."""
 
+import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, showcase
+from PIL import Image, ImageOps
 
 from pipeline import decisions, store
 from pipeline import runtime as runtimes
@@ -22,7 +25,7 @@ from serving.gateway.log_files import read
 from serving.gateway.wire import decode
 
 pytestmark = pytest.mark.slow
-ROWS, BEGINS, KNOWN, DAYS = 2000, 93, 136, 150
+ROWS, BEGINS, KNOWN, DAYS = 1500, 93, 136, 150
 COMMAND = [sys.executable, "-m", "pipeline.cli"]
 
 
@@ -35,9 +38,9 @@ def generated(out: Path, day: int) -> Path:
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[str]:
+def serving(home: Path, case: str = "fraud") -> Iterator[str]:
     """The gateway of a home; its address."""
-    words = [*COMMAND, "serve", "fraud", "--home", str(home), "--port", "0", "--rest-port", "-1", "--grpc-port", "-1", "--json"]
+    words = [*COMMAND, "serve", case, "--home", str(home), "--port", "0", "--rest-port", "-1", "--grpc-port", "-1", "--json"]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         yield json.loads(process.stdout.readline())["gateway"]
@@ -46,9 +49,9 @@ def serving(home: Path) -> Iterator[str]:
         assert process.wait(120) == 0
 
 
-def sent(home: Path, data: Path, first: int, last: int, rate: float = 0) -> dict:
-    """What became of some days of traffic."""
-    words = ("traffic", "fraud", "--home", home, "--data", data, "--spans", f"{first}:{last}", "--rate", rate, "--json")
+def sent(home: Path, data: Path, first: int, last: int, rate: float = 0, case: str = "fraud") -> dict:
+    """What became of some spans of traffic."""
+    words = ("traffic", case, "--home", home, "--data", data, "--spans", f"{first}:{last}", "--rate", rate, "--json")
     done = showcase(*words, timeout=3600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     return json.loads(done.stdout)
@@ -130,3 +133,72 @@ def test_from_drift_to_the_new_model_without_a_hand(tmp_path: Path) -> None:
         serve = tf.saved_model.load(str(home / "fraud/versions" / name)).signatures["serving_default"]
         found[name] = pr_auc(serve(examples=tf.constant(records))["score"].numpy().reshape(-1), labels)
     assert found["2"] > found["1"], (found, asked.record["reasons"])
+
+
+def split(home: Path, name: str) -> list[tuple[Image.Image, str]]:
+    """Pictures of a split of the image case's only run, with their classes."""
+    runtime = runtimes.local(home)
+    (run,) = store.runs(runtime.metadata, "image")
+    shards = Path(store.outputs(runtime.metadata, run.id)["SpanExampleGen"]["examples"].uri, f"Split-{name}").iterdir()
+    rows = [decode(one.numpy()) for one in tf.data.TFRecordDataset([str(path) for path in sorted(shards)])]
+    return [(Image.open(io.BytesIO(row["image"][0])).convert("L"), row["label"][0].decode()) for row in rows]
+
+
+def written(folder: Path, pictures: list[tuple[Image.Image, str]]) -> None:
+    """A span: a folder a class."""
+    for number, (picture, label) in enumerate(pictures):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        picture.save(folder / label / f"{folder.name}-{number:04d}.png")
+
+
+def accuracy(model: Path, pictures: list[tuple[Image.Image, str]]) -> float:
+    """Share of the digits that a pushed version names rightly."""
+    texts = [picture_file(picture) for picture, _ in pictures]
+    empty = {name: tf.zeros((len(texts), 1), kind) for name, kind in (("brightness", tf.float32), ("contrast", tf.float32))}
+    empty |= {name: tf.fill((len(texts), 1), "") for name in ("key", "label")}
+    served = tf.saved_model.load(str(model)).signatures["raw"](image=tf.constant(texts)[:, None], **empty)
+    return float(np.mean(served["probabilities"].numpy().argmax(axis=1) == [int(label) for _, label in pictures]))
+
+
+def picture_file(picture: Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    picture.save(held := io.BytesIO(), "PNG")
+    return held.getvalue()
+
+
+def test_pictures_that_turn_dark_on_light_are_seen_decided_on_and_learnt(demo_home: Path, tmp_path: Path) -> None:
+    home, data = tmp_path / "home", tmp_path / "data"
+    shutil.copytree(demo_home, home, symlinks=True, ignore=lambda folder, names: {"fraud", "online"} & set(names))
+    runtime, random = runtimes.local(home), np.random.default_rng(7)
+    # Usual are pictures that training has not looked at, since on others the model is surer of itself.
+    usual = [*split(home, "eval"), *split(home, "valid")]
+    turned = [(ImageOps.invert(picture), label) for picture, label in split(home, "train")]
+    for part in (usual, turned):
+        random.shuffle(part)
+    for number, part in enumerate((usual[:500], turned[:1000], turned[1000:1200])):
+        written(data / f"span-{number:03d}", part)
+
+    def looked() -> dict:
+        done = showcase("monitor", "image", "--home", home, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    with serving(home, "image"):
+        sent(home, data, 0, 0, case="image")
+        clean = looked()["decision"]
+        assert clean["action"] == "none" and not json.loads(Path(clean["report"], "report.json").read_text())["incidents"]
+        sent(home, data, 1, 1, case="image")
+        told = looked()
+        assert told["decision"]["action"] == "retrain" and told["decision"]["loss"]["how"] == "realised", told
+        report = json.loads(Path(told["decision"]["report"], "report.json").read_text())
+        assert [one["rows"] for one in report["windows"]] == [500, 500, 500]
+        moved = {one["column"] for one in report["windows"][1]["findings"] if one["moved"]}
+        assert {"brightness", "confidence"} <= moved  # pixels and softmax outputs alike
+        assert told["run"]["state"] == "pushed" and told["run"]["facts"]["version"] == "2", told["run"]
+        until = time.monotonic() + 60
+        while sent(home, data, 2, 2, case="image")["versions"].keys() != {"2"}:
+            assert time.monotonic() < until
+    assert [one.record["action"] for one in decisions.all_of(runtime, "image")] == ["none", "retrain"]
+    # On pictures that neither was trained on.
+    right = [accuracy(Path(runtime.versions("image"), version), turned[1000:1200]) for version in ("1", "2")]
+    assert right[0] < 0.6 < 0.9 < right[1], right

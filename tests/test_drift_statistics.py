@@ -75,3 +75,16 @@ def test_nothing_to_compare_is_said() -> None:
         statistics.chi_squared(np.zeros(3), THEN[:3])
     with pytest.raises(ValueError, match="Shares of no rows"):
         statistics.linf(np.zeros(3), THEN[:3])
+
+
+def test_lower_values_are_told_from_equal_and_higher_ones_as_by_mann_and_whitney() -> None:
+    rng = np.random.default_rng(3)
+    past, now = rng.normal(0, 1, 400).round(1), rng.normal(-0.3, 1, 50).round(1)
+    ones = np.ones(50), np.ones(400)
+    oracle = stats.mannwhitneyu(now, past, alternative="less", method="asymptotic", use_continuity=False).pvalue
+    assert statistics.lower(now, past, *ones) == pytest.approx(oracle, rel=0.05)
+    assert statistics.lower(now + 1, past, *ones) > 0.99 and statistics.lower(now[:0], past, *ones) == 1.0
+    # What weighs nothing has no say.
+    first = (np.arange(50) < 1).astype(float)
+    alone = statistics.lower(now[:1], past, np.ones(1), ones[1])
+    assert statistics.lower(now, past, first, ones[1]) == pytest.approx(alone)

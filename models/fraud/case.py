@@ -72,7 +72,7 @@ CASE = UseCase(
     # Five days of a new pattern, among two months of the old, brought back a third of what it had cost: more are waited for.
     # Labels come late, so valid and eval are kept short.
     policy=Policy(
-        loss=0.05, insist=30, learn=20, full=0.15,
+        loss=0.05, insist=30, learn=20, full=0.15, spans=80,
         # Valid holds the latest days alone: after a drift they part from most of train without any overfitting.
         settings={"eval_days": "4", "valid_days": "3", "max_gap": "0.5"},
     ),  # fmt: skip

@@ -23,16 +23,17 @@ class Rule:
         correction: ``holm`` holds that chance; ``benjamini-hochberg`` the share of false findings.
         spans: How many of the last windows are judged together: one for what comes at once, more for slow ramps.
         parts: Each span's part of alpha, adding up to 1.
-        location, spread, shape: The least effect that matters: standard deviations, and change of a share.
+        location, spread, shape, share: The least effect that matters: standard deviations, and change of a share.
     """
 
     alpha: float = 0.01
     correction: Literal["holm", "benjamini-hochberg"] = "holm"
     spans: tuple[int, ...] = (1, 2, 4, 8)
-    parts: tuple[float, ...] = (0.7, 0.1, 0.1, 0.1)
+    parts: tuple[float, ...] = (0.85, 0.05, 0.05, 0.05)
     location: float = 0.015
     spread: float = 0.03
     shape: float = 0.003
+    share: float = 0.003
 
 
 @dataclass(frozen=True)
@@ -78,16 +79,20 @@ def judge(baseline: Baseline, windows: Sequence[tuple[str, Profile]], rule: Rule
         if (outcome := baseline.test(part, windows[-span:]))
     ]
     p = np.array([outcome.p for *_, outcome in tests])
-    # Every column has the same part of alpha, however many components it is seen by.
-    seen = Counter((part.column, span) for part, span, _, _ in tests)
-    weights = np.array([weight / seen[part.column, span] for part, span, weight, _ in tests])
+    # Every family of columns has the same part of alpha, however many components it is seen by. Half of a number's part
+    # is its location's: that is what moves first.
+    parts = [(part.family, 2 if part.kind == "location" else 1) for part, *_ in tests]
+    seen: Counter[tuple[str, int]] = Counter()
+    for (family, size), (_, span, *_) in zip(parts, tests, strict=True):
+        seen[family, span] += size
+    weights = np.array([w * size / seen[f, span] for (f, size), (_, span, w, _) in zip(parts, tests, strict=True)])
     if rule.correction == "holm":
         adjusted = statistics.holm(p, weights)
     else:
         adjusted = statistics.benjamini_hochberg(np.minimum(p * weights.sum() / weights / max(len(weights), 1), 1.0))
     found = []
     for (part, span, _, outcome), value in zip(tests, adjusted, strict=True):
-        floor = getattr(rule, part.name)
+        floor = getattr(rule, part.kind)
         moved = bool(value <= rule.alpha and outcome.effect >= floor)
         found.append(Finding(part.column, part.name, span, outcome.p, float(value), outcome.effect, floor, moved))
     return sorted(found, key=lambda one: (one.p, one.column, one.component, one.span))
@@ -127,7 +132,8 @@ class Monitor:
     """Looks at one window after the other against a baseline.
 
     Where data are broken, nothing is said about drift: what follows from a fault would look like one. Such windows stay
-    out of the spans as well.
+    out of the spans as well. So do windows that alarm by themselves: spans are for what single windows do not show, and
+    after a drift that was taken back they would go on alarming over windows that are long past.
     """
 
     baseline: Baseline
@@ -145,6 +151,8 @@ class Monitor:
             while len(self.past) > max(self.rule.spans):
                 self.past.popleft()
             findings = judge(self.baseline, list(self.past), self.rule)
+            if any(one.moved and one.span == 1 for one in findings):
+                self.past.pop()
         moved = list(dict.fromkeys(one.column for one in findings if one.moved))
         causes = {"quality": [f"{one.column}: {one.kind}" for one in faults], "drift": moved}
         self.incidents, news = self.incidents.update(window, causes)

@@ -1,25 +1,26 @@
 """What undrifted days differ by: the yardstick for a new one.
 
 Rows of a day are not independent (a customer comes again, a fraud is a burst), so tests that take them for independent
-alarm on clean days. Here a day is one observation. Each column is seen through a few components, which are linear in
-its shares; of each, the deviations of reference days from others of their kind give the variance to judge by.
+alarm on clean days. Here a day is one observation. Each column is seen through a few components (:mod:`serving.drift.views`);
+of each, the deviations of reference days from others of their kind give the variance to judge by.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 
 import numpy as np
-from scipy import special, stats
+from scipy import stats
 
-from serving.drift.layout import Column, Number
+from serving.drift import views
 from serving.drift.profile import CANONICAL, Profile
+from serving.drift.views import Component
 
-RARE = 0.005  # categories below this share count together
-COARSE = 16  # groups of bins that a shape is judged by
 LEAST_DAYS = 10
+LAGS = 7  # days over which moods are followed
 ANY = "any"
 
 
@@ -31,26 +32,23 @@ def kind_of_day(day: date, holidays: frozenset[date] = frozenset()) -> str:
 
 
 @dataclass(frozen=True)
-class Component:
-    """One way of looking at a column: ``shares @ weights`` is what is compared.
+class Noise:
+    """How a component varies without drift.
 
     Attributes:
-        column, name: Of which column; ``location``, ``spread`` or ``shape``.
-        weights: ``[bins, q]``; q is 1 but for a shape.
+        trace: Sum of variances a row.
+        above, below: Degrees of freedom.
+        lags: Correlation of its column's days that are 1, 2, ... days apart: who travels does so for days.
     """
-
-    column: str
-    name: str
-    weights: np.ndarray
-
-
-@dataclass(frozen=True)
-class Noise:
-    """How a component varies without drift: sum of variances a row, and degrees of freedom above and below."""
 
     trace: float
     above: float
     below: float
+    lags: tuple[float, ...] = ()
+
+    def lasting(self, days: int) -> float:
+        """How much more the mean of so many days in a row varies than if days were independent, at least 1."""
+        return max(1.0, 1 + 2 * sum((1 - lag / days) * one for lag, one in enumerate(self.lags[: days - 1], 1)))
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Outcome:
     Attributes:
         statistic: Squared distance over what is usual; around 1 without drift.
         p: How likely that or more is without drift.
-        effect: Location and spread in standard deviations of the reference; of a shape the largest change of a share.
+        effect: Location and spread in standard deviations of the reference; else the largest change of a share.
     """
 
     statistic: float
@@ -98,13 +96,16 @@ class Baseline:
             )
         groups = {kind: _merged(profile for one, profile in days if one == kind) for kind in kinds}
         found = Baseline(groups, {}, max(profile.rows for _, profile in days))
-        noise = {}
-        for part in found.components:
-            residuals = np.stack([
+        residuals = {
+            (part.column, part.name): np.stack([
                 (_seen(part, profile) - _seen(part, groups[kind])) * np.sqrt(max(profile[part.column].rows, 1))
                 for kind, profile in days
-            ])  # fmt: skip
-            noise[part.column, part.name] = _noise(residuals, below)
+            ])
+            for part in found.components
+        }  # fmt: skip
+        order = [kind for kind, _ in days]
+        lags = {one: _lags([r for (column, _), r in residuals.items() if column == one], order) for one, _ in residuals}
+        noise = {key: replace(_noise(one, below), lags=lags[key[0]]) for key, one in residuals.items()}
         return Baseline(groups, noise, found.most_rows)
 
     @staticmethod
@@ -127,7 +128,7 @@ class Baseline:
     @cached_property
     def components(self) -> tuple[Component, ...]:
         """What every column is seen by; those that do not vary in the reference are left out."""
-        found = [one for column in self.pooled.layout for one in _components(column, self.pooled[column.name].bins)]
+        found = [one for column in self.pooled.layout for one in views.of(column, self.pooled[column.name].bins)]
         return tuple(one for one in found if one.weights.size)
 
     def knows(self, kind: str) -> bool:
@@ -142,26 +143,46 @@ class Baseline:
             kind = kind if kind in self.groups else ANY
             rows[kind] = rows.get(kind, 0) + profile[part.column].rows
             sums += profile[part.column].bins
-        total, noise = sum(rows.values()), self.noise[part.column, part.name]
-        if not total or noise.trace <= 0:
+        # A version that was pushed before a component was thought of has no noise for it.
+        total, noise = sum(rows.values()), self.noise.get((part.column, part.name))
+        if noise is None or not total or noise.trace <= 0:
             return None
-        usual = sum(count / total * self._shares(kind, part.column) for kind, count in rows.items())
-        difference = (sums / total - usual) @ part.weights
+        if part.kind == "shape" and len(windows) > 1 and np.isfinite(noise.below):
+            return None  # a shape has directions in which moods last for weeks, and few days do not tell which
+        kinds = [(count / total, *self._usual(part, kind, noise)) for kind, count in rows.items()]
+        moved = sums / total - sum(share * usual for share, usual, _ in kinds)
+        difference = moved @ part.weights
         # The windows' own noise, and that of the reference's means, which all windows share.
         own = 1 / min(total, self.most_rows * len(windows))
-        shared = sum((count / total) ** 2 / max(self.groups[kind][part.column].rows, 1) for kind, count in rows.items())
-        statistic = float(difference @ difference) / (noise.trace * (own + shared))
-        return Outcome(statistic, _tail(statistic, noise), _effect(part, difference, sums / total - usual))
+        shared = sum(share**2 * variance for share, _, variance in kinds)
+        trace = noise.trace
+        if np.isinf(noise.below):  # independent rows: both sides together know best what they vary by, as in a test of rates
+            counts = self.groups[ANY][part.column].bins
+            trace *= _trace(part.weights, counts + sums) / _trace(part.weights, counts)
+        lasting = own * noise.lasting(len(windows)) + shared * noise.lasting(LAGS + 1)
+        statistic = float(difference @ difference) / (trace * lasting)
+        return Outcome(statistic, _tail(statistic, noise), _effect(part, difference, moved))
 
-    def _shares(self, kind: str, column: str) -> np.ndarray:
-        counts = self.groups[kind][column]
-        return counts.bins / max(counts.rows, 1)
+    def _usual(self, part: Component, kind: str, noise: Noise) -> tuple[np.ndarray, float]:
+        """Shares ``[bins]`` on days of a kind, and the variance of their components in units of a row's.
+
+        Holidays are few, so that their own mean is known badly. As far as a kind is no further from other days than noise
+        brings it, those say what is usual of it (James and Stein's estimate).
+        """
+        mine, every = self.groups[kind][part.column], self.pooled[part.column]
+        own, others = max(mine.rows, 1), every.rows - mine.rows
+        if not others:
+            return mine.bins / own, 1 / own
+        gap = (mine.bins / own - (every.bins - mine.bins) / others) @ part.weights
+        by_noise = noise.trace * (1 / own + 1 / others)
+        kept = max(0.0, 1 - by_noise / max(float(gap @ gap), by_noise))
+        return kept * mine.bins / own + (1 - kept) * every.bins / every.rows, kept / own + (1 - kept) / every.rows
 
     def to_bytes(self) -> bytes:
         """Canonical, for the model's ``assets.extra``."""
         held = {
             "groups": {kind: json.loads(profile.to_bytes()) for kind, profile in self.groups.items()},
-            "noise": [[*key, one.trace, one.above, str(one.below)] for key, one in sorted(self.noise.items())],
+            "noise": [[*key, one.trace, one.above, str(one.below), one.lags] for key, one in sorted(self.noise.items())],
             "most_rows": self.most_rows,
         }
         return json.dumps(held, **CANONICAL).encode()
@@ -171,7 +192,10 @@ class Baseline:
         """What :meth:`to_bytes` wrote."""
         held = json.loads(data)
         groups = {kind: Profile.from_bytes(json.dumps(one).encode()) for kind, one in held["groups"].items()}
-        noise = {(column, name): Noise(trace, above, float(below)) for column, name, trace, above, below in held["noise"]}
+        noise = {
+            (column, name): Noise(trace, above, float(below), *map(tuple, lags))
+            for column, name, trace, above, below, *lags in held["noise"]
+        }
         return Baseline(groups, noise, held["most_rows"])
 
 
@@ -187,6 +211,12 @@ def _seen(part: Component, profile: Profile) -> np.ndarray:
     return counts.bins @ part.weights / max(counts.rows, 1)
 
 
+def _trace(weights: np.ndarray, counts: np.ndarray) -> float:
+    """Sum of the variances a row of ``shares @ weights`` for independent rows with these counts."""
+    shares = counts / counts.sum()
+    return float((shares @ weights**2 - (shares @ weights) ** 2).sum())
+
+
 def _noise(residuals: np.ndarray, below: int) -> Noise:
     """From residuals ``[days, q]``: the trace of their covariance, and how many directions it really has.
 
@@ -199,6 +229,19 @@ def _noise(residuals: np.ndarray, below: int) -> Noise:
     return Noise(trace, float(np.clip(above, 1.0, len(covariance))), float(below))
 
 
+def _lags(residuals: Sequence[np.ndarray], kinds: Sequence[str]) -> tuple[float, ...]:
+    """Correlations ``[LAGS]`` of days, by all of a column's residuals ``[days, q]``; of few days one says little.
+
+    Days of a kind lie around their own mean, which makes independent ones look opposed: that is put back.
+    """
+    days, found = Counter(kinds), []
+    for lag in range(1, min(LAGS, len(kinds) - 1) + 1):
+        opposed = np.mean([(one == two) / days[one] for one, two in zip(kinds, kinds[lag:], strict=False)])
+        pairs = [(r[lag:] * r[:-lag]).sum(axis=1).mean() / (r**2).sum(axis=1).mean() for r in residuals if r.any()]
+        found.append(float(np.mean(pairs) * (1 - len(days) / len(kinds)) + opposed) if pairs else 0.0)
+    return tuple(found)
+
+
 def _tail(statistic: float, noise: Noise) -> float:
     if np.isinf(noise.below):
         return float(stats.chi2.sf(statistic * noise.above, noise.above))
@@ -206,47 +249,6 @@ def _tail(statistic: float, noise: Noise) -> float:
 
 
 def _effect(part: Component, difference: np.ndarray, moved: np.ndarray) -> float:
-    if part.name == "shape":
-        return float(np.abs(moved @ (part.weights > 0)).max())
-    return float(abs(difference[0]))
-
-
-def _components(column: Column, bins: np.ndarray) -> list[Component]:
-    shares = bins / max(bins.sum(), 1)
-    if (shares > 0).sum() < 2:
-        return []
-    if isinstance(column, Number):
-        return [*_scores(column.name, shares), Component(column.name, "shape", _grouped(shares, _runs(shares)))]
-    groups = np.where(shares >= RARE, np.arange(len(shares)), len(shares) - 1)
-    return [Component(column.name, "shape", _grouped(shares, np.unique(groups, return_inverse=True)[1]))]
-
-
-def _scores(name: str, shares: np.ndarray) -> list[Component]:
-    """Location and spread: normal scores of the reference's ranks, and their squares, with mean 0 and deviation 1.
-
-    Ranks, so that one outlier moves nothing; bins that the reference left empty lie at the ends.
-    """
-    middle = np.cumsum(shares) - shares / 2
-    location = _standard(special.ndtri(np.clip(middle, 1e-4, 1 - 1e-4)), shares)
-    spread = location**2
-    spread = _standard(spread - location * (shares @ (location * spread)), shares)
-    return [Component(name, what, one[:, None]) for what, one in (("location", location), ("spread", spread)) if one.any()]
-
-
-def _standard(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    centred = values - shares @ values
-    deviation = np.sqrt(shares @ centred**2)
-    return centred / deviation if deviation > 1e-9 else np.zeros(len(values))
-
-
-def _runs(shares: np.ndarray) -> np.ndarray:
-    """Neighbouring bins joined to about ``COARSE`` groups of equal shares, ``[bins]``."""
-    group = np.minimum((np.cumsum(shares) - shares / 2) * COARSE, COARSE - 1).astype(np.int64)
-    return np.unique(group, return_inverse=True)[1]
-
-
-def _grouped(shares: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Weights ``[bins, groups]`` whose squared differences add up to Pearson's statistic over the groups."""
-    member = np.eye(int(groups.max()) + 1)[groups]
-    held = shares @ member
-    return member[:, held > 0] / np.sqrt(held[held > 0])
+    if part.kind in ("location", "spread"):
+        return float(abs(difference[0]))
+    return float(np.abs(moved @ (part.weights > 0)).max())

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 SLIGHT = 1e-6
+SMALLEST = 0.05  # of what is left in the mean, for rows unlike all that were fitted
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Expected:
         numbers: Columns that explain it, by their ``log1p``.
         levels: Known values of the categories that explain it.
         weights: A constant, then a weight a number, then one a level.
+        spreads: The same of what is left without its sign: rows that are hard to foresee have less of a say.
     """
 
     name: str
     numbers: tuple[str, ...]
     levels: Mapping[str, tuple[str, ...]]
     weights: tuple[float, ...]
+    spreads: tuple[float, ...] = ()
 
     @staticmethod
     def fit(rows: pl.DataFrame, name: str, by: Sequence[str]) -> "Expected":
@@ -48,14 +51,22 @@ class Expected:
         table = empty._table(rows.filter(pl.Series(there)))
         # A little ridge: one level of each category follows from the others.
         square = table.T @ table + SLIGHT * len(table) * np.eye(table.shape[1])
-        weights = np.linalg.solve(square, table.T @ np.log(values[there]))
-        return Expected(name, numbers, levels, tuple(float(one) for one in weights))
+        logs = np.log(values[there])
+        weights = np.linalg.solve(square, table.T @ logs)
+        spreads = np.linalg.solve(square, table.T @ np.abs(logs - table @ weights))
+        return Expected(name, numbers, levels, tuple(weights.tolist()), tuple(spreads.tolist()))
 
     def left(self, rows: pl.DataFrame) -> np.ndarray:
-        """Logarithm of the value over the expected one, ``[n]``; not a number where there is no positive value."""
+        """Logarithm of the value over the expected one, in what it usually is off by for such a row, ``[n]``.
+
+        Not a number where there is no positive value.
+        """
         values = rows[self.name].cast(pl.Float64).to_numpy()
         there = np.isfinite(values) & (values > 0)
-        return np.where(there, np.log(np.where(there, values, 1.0)) - self._table(rows) @ np.array(self.weights), np.nan)
+        table = self._table(rows)
+        off = np.log(np.where(there, values, 1.0)) - table @ np.array(self.weights)
+        usual = np.maximum(table @ np.array(self.spreads), SMALLEST) if self.spreads else 1.0
+        return np.where(there, off / usual, np.nan)
 
     def added(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows with what is left as one more column."""

@@ -1,7 +1,7 @@
 """Labels that come late: joined to the predictions they belong to, and their rate judged as soon as they are ripe.
 
-Frauds are reported within days and honest purchases are never reported, so a day's rate is known only when it is ripe.
-What has been reported of younger days tells something too: the reference says which share is known at which age.
+Frauds are reported within days and honest purchases are never reported. So what is known of the last days by their end is
+held against what was known of as many days before, by the end of those.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ import polars as pl
 
 from serving.drift import statistics
 
-RELIABLE = 3
+RELIABLE = 20
+MEET = 2  # customers with a positive at one place, by chance
 
 
 def joined(predictions: pl.DataFrame, labels: pl.DataFrame, key: str) -> pl.DataFrame:
@@ -28,63 +29,65 @@ def joined(predictions: pl.DataFrame, labels: pl.DataFrame, key: str) -> pl.Data
     return predictions.join(once, on=key, how="inner", maintain_order="left")
 
 
+def sources(customers: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """What each customer with a positive adds to the number of sources, ``[customers]``: a part of 1.
+
+    Positives come in bursts. One customer's are one; of a place that many customers have in common, such as a shop whose
+    cards were copied, each is a small part, so that the burst counts as two, which may meet by chance.
+
+    Args:
+        customers, places: Of each positive row, as integers ``[n]``.
+    """
+    pairs = np.unique(np.stack([customers, places]), axis=1)
+    _, place, victims = np.unique(pairs[1], return_inverse=True, return_counts=True)
+    _, customer, rows = np.unique(pairs[0], return_inverse=True, return_counts=True)
+    return np.bincount(customer, np.minimum(MEET / victims[place], 1.0)) / rows
+
+
 @dataclass(frozen=True)
 class Reports:
-    """How many positives a day has, and how fast they become known.
+    """How many sources of positives a window has, known by its end.
 
     Attributes:
-        known: Share of a day's positives that is known when it is so many days old, ascending to 1.
-        rate: Positives a row, all known.
+        rate: Sources a row.
         rows: Of the reference.
-        clumping: How much more the days' counts vary than independent rows would: positives come in bursts.
+        parts: Sum over sum of squares of what customers add: of so many independent ones a source seems to consist.
+        clumping: How much more windows vary than independent customers would make them.
     """
 
-    known: tuple[float, ...]
     rate: float
     rows: int
+    parts: float
     clumping: float
 
     @staticmethod
-    def of_days(rows: Sequence[int], counts: np.ndarray, block: int = 7) -> "Reports":
-        """From ripe reference days.
+    def of_windows(rows: Sequence[int], found: Sequence[np.ndarray], overlap: int = 1) -> "Reports":
+        """From reference windows.
 
         Args:
-            rows: Of each day.
-            counts: Positives of a day known at age 1, 2, ... days, ``[days, ages]``; the last age counts as ripe.
-            block: Consecutive days over which clumping is measured, since a burst can last for days.
+            rows: Of each window.
+            found: Of each window what :func:`sources` gives for the positives known by its end.
+            overlap: Windows that hold a day, where they overlap.
 
         Raises:
-            ValueError: for fewer than ``RELIABLE`` blocks, or without a positive.
+            ValueError: for fewer than ``RELIABLE`` windows, or without a positive.
         """
-        rows, counts = np.asarray(rows, np.float64), np.asarray(counts, np.float64)
-        blocks = len(rows) // block
-        if blocks < RELIABLE or not counts[:, -1].any():
-            raise ValueError(f"A usual rate takes {RELIABLE * block} ripe days with positives; wait for more labels.")
-        rate = counts[:, -1].sum() / rows.sum()
-        sums = [one[: blocks * block].reshape(blocks, block).sum(axis=1) for one in (rows, counts[:, -1])]
-        expected = sums[0] * rate
-        within = ((counts[:, -1] - rows * rate) ** 2 / (rows * rate)).sum() / (len(rows) - 1)
-        between = ((sums[1] - expected) ** 2 / expected).sum() / (blocks - 1)
-        return Reports(
-            tuple(counts.sum(axis=0) / counts[:, -1].sum()), float(rate), int(rows.sum()), float(max(within, between, 1.0))
-        )
+        count, square = (np.array([(one**power).sum() for one in found]) for power in (1, 2))
+        if len(rows) < RELIABLE or not count.any():
+            raise ValueError(f"A usual rate takes {RELIABLE} windows with positives; wait for more labels.")
+        rate = count.sum() / np.sum(rows)
+        clumping = float(((count - rate * np.asarray(rows)) ** 2).sum() / square.sum())
+        return Reports(float(rate), int(np.sum(rows) / overlap), float(count.sum() / square.sum()), max(clumping, 1.0))
 
-    def test(self, rows: Sequence[int], counts: Sequence[int]) -> tuple[float, float]:
-        """Whether the last days have another rate of positives.
-
-        Args:
-            rows: Of the days that are 1, 2, ... days old; beyond the last age all count as ripe.
-            counts: Positives of each that are known by now.
+    def test(self, rows: int, found: np.ndarray) -> tuple[float, float]:
+        """Whether a window has another rate of sources.
 
         Returns:
-            An exact p-value, of counts divided by the clumping, and the rate over the usual one.
+            An exact p-value, of counts as of independent customers, and the rate over the usual one.
         """
-        ages = np.minimum(np.arange(len(rows)), len(self.known) - 1)
-        seen = float((np.asarray(rows) * np.array(self.known)[ages]).sum())
-        hits, clump = float(np.sum(counts)), self.clumping
-        if not seen:
+        if not rows:
             return 1.0, float("nan")
-        p = statistics.same_rate(
-            round(hits / clump), round(seen / clump), round(self.rate * self.rows / clump), round(self.rows / clump)
-        )
-        return p, hits / seen / self.rate
+        scale, count = self.parts / self.clumping, float(found.sum())
+        past = self.rate * self.rows, self.rows
+        p = statistics.same_rate(*(round(one * scale) for one in (count, rows, *past)))
+        return p, count / rows / self.rate

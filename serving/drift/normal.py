@@ -168,4 +168,5 @@ def _tuple(value: Any) -> Any:
 
 def _expected(held: Mapping[str, Any]) -> Expected:
     levels = {name: tuple(known) for name, known in held["levels"].items()}
-    return Expected(held["name"], tuple(held["numbers"]), levels, tuple(held["weights"]))
+    spreads = tuple(held.get("spreads", ()))  # versions pushed before have none
+    return Expected(held["name"], tuple(held["numbers"]), levels, tuple(held["weights"]), spreads)

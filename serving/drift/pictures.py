@@ -8,6 +8,7 @@ import polars as pl
 TINY = 1e-12
 
 
+
 def columns(pixels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
     """Pixel statistics, softmax outputs and predicted classes; each finds what the others do not.
 

@@ -84,6 +84,20 @@ def same_rate(hits: int, trials: int, past_hits: int, past_trials: int) -> float
     return float(stats.fisher_exact(table).pvalue)
 
 
+def lower(now: np.ndarray, past: np.ndarray, weights: np.ndarray, past_weights: np.ndarray) -> float:
+    """One-sided p-value that values ``[n]`` are not lower than the past's ``[m]``; 1 without values.
+
+    Mann and Whitney's test where values count by weights, since some come in bursts: each value's place among the past's.
+    """
+    if not len(now) or not len(past):
+        return 1.0
+    order = np.argsort(past)
+    below = np.concatenate([[0.0], np.cumsum(past_weights[order])]) / past_weights.sum()
+    place = (below[np.searchsorted(past[order], now)] + below[np.searchsorted(past[order], now, side="right")]) / 2
+    variance = sum((one**2).sum() / one.sum() ** 2 for one in (weights, past_weights)) / 12
+    return float(stats.norm.cdf((weights @ place / weights.sum() - 0.5) / np.sqrt(variance)))
+
+
 def interval(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """Clopper and Pearson's exact bounds of a rate."""
     found = stats.binomtest(hits, trials).proportion_ci(level, "exact")

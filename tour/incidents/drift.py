@@ -54,7 +54,7 @@ def undo(live: Live) -> Iterator[Event]:
         until(lambda: not incidents(live), SETTLED, "The monitor beside the gateway has not closed the incident")
         yield Event("No drift incident is open.", "good")
     except FailedError:
-        # It judges up to eight windows together, and against what the served version calls normal.
+        # A version that was trained on other days than these may call something else normal.
         (one, *_) = incidents(live)
         yield Event(f"Purchases are as before. Incident {one['id']} stays open until the monitor has seen quiet windows.")
 

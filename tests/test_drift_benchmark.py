@@ -1,0 +1,78 @@
+"""The drift benchmark: its lines say what worlds hold and which targets are missed, and its windows are as they claim to be."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from benchmarks import drift, drift_pictures
+from benchmarks.drift_days import selected
+
+WORLD = {
+    "clean": {"ours": [False] * 99 + [True], "alerts": [False] * 100, "rows as independent": [True] * 100},
+    "amount 1.05": [1] * 19 + [2],
+    "amount 1.03": [1, 2, 3],
+    "amount-ramp 1.10": [4],
+    "online 0.05": [1],
+    "faults": {"nulls": [True, True]},
+    "fraud rate 1.5": {"drifted": [0.001] * 9 + [0.5], "clean": [0.5] * 100},
+    "concept 0.5": {"delay": [5, 9], "clean": [0.4, 0.2]},
+    "estimates": [
+        {"metric": name, "kind": "online", "estimate": 0.61, "error": 0.01, "realised": 0.60} for name in drift.METRICS
+    ],
+}
+PICTURES = {"clean": 0.0, "subtle noise": 1.0, "brightness": 1.0, "prior shift": 0.5, "trials": 200}
+SPEED = [{"rows": 1_000_000, "rows_per_s": 2e6, "peak_mib": 250.0, "bytes_a_column": 1000}]
+
+
+def reached(world: dict, pictures: dict = PICTURES, speed: list = SPEED) -> dict[tuple[str, str], str]:
+    return {(line["figure"], line["target"]): line["reached"] for line in drift.lines([world], pictures, speed)}
+
+
+def test_a_world_at_its_targets_reaches_all_of_them() -> None:
+    assert set(reached(WORLD).values()) == {"yes", ""}
+
+
+@pytest.mark.parametrize(("path", "value", "figure"), [
+    (("clean", "ours"), [False] * 90 + [True] * 10, "false alarms, clean windows"),
+    (("clean", "ours"), [False] * 1000, "false alarms, clean windows"),
+    (("amount 1.05",), [1] * 18 + [2] * 2, "amount x1.05, alarm on day 1"),
+    (("amount 1.03",), [4, 4, 1], "amount x1.03, median windows"),
+    (("faults", "nulls"), [True, False], "fault 'nulls' in its first window"),
+    (("fraud rate 1.5", "drifted"), [0.001] * 8 + [0.5] * 2, "fraud rate x1.5, first ripe day"),
+    (("concept 0.5", "delay"), [10], "concept drift, most windows"),
+])  # fmt: skip
+def test_a_world_that_misses_a_target_says_so(path: tuple[str, ...], value: list, figure: str) -> None:
+    world = copy.deepcopy(WORLD)
+    place = world
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    assert {name for (name, _), said in reached(world).items() if said == "NO"} == {figure}
+
+
+def test_pictures_memory_and_estimates_miss_too() -> None:
+    found = reached(WORLD, PICTURES | {"prior shift": 0.4})
+    assert [name for (name, _), said in found.items() if said == "NO"] == ["pictures, prior shift"]
+    found = reached(WORLD, speed=[SPEED[0] | {"peak_mib": 301.0}])
+    assert [name for (name, _), said in found.items() if said == "NO"] == ["peak MiB, 1,000,000 rows"]
+    world = WORLD | {"estimates": [WORLD["estimates"][0], WORLD["estimates"][1] | {"estimate": 0.63}]}
+    assert [name for (name, _), said in reached(world).items() if said == "NO"] == ["estimated roc_auc, largest error"]
+
+
+def test_a_prior_shift_is_as_large_as_it_is_said_to_be_and_shows_no_picture_twice() -> None:
+    digits, rng = drift_pictures.Digits(0), np.random.default_rng(1)
+    shares = []
+    for _ in range(50):
+        window = digits.shifted(rng.permutation(len(digits.truth))[: drift_pictures.POOL], rng)
+        assert len(np.unique(window)) == len(window) >= 0.95 * drift_pictures.WINDOW
+        shares.append((digits.truth[window] == drift_pictures.CLASS).mean())
+    assert np.mean(shares) == pytest.approx(2 / 11, abs=0.01)
+
+
+def test_selected_rows_are_fewer_of_a_kind_and_no_other_is_touched() -> None:
+    rows = {"amount": np.arange(1000.0), "channel": np.arange(1000) % 4}
+    fewer = selected(rows, "large", 1)["amount"]
+    assert 200 < (fewer < 499.5).sum() < 300 and (fewer > 499.5).sum() == 500
+    online = selected(rows, "online", 1)["channel"]
+    assert (online == 3).sum() == 250 and 320 < (online != 3).sum() < 430
