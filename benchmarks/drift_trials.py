@@ -15,7 +15,7 @@ from serving.drift.profile import Profile
 SPAN = 8
 FAULTS = {"units": 0.02, "nulls": 0.02, "unseen": 0.02, "encoding": 0.02}
 WEEKS = 56  # days that a metric is measured on: of fewer it would itself be known to .02 only
-SURE = 5e-3  # of eleven looks in a row, which are much alike
+SURE = 0.01  # of a look; eleven in a row are much alike
 LOOKS = AGES + 3
 LATE = LOOKS + 1  # stands for a drift that was not seen
 Windows = list[tuple[str, Profile]]
