@@ -16,7 +16,7 @@ WORLD = {
     "online 0.05": [1],
     "faults": {"nulls": [True, True]},
     "fraud rate 1.5": {"drifted": [0.001] * 9 + [0.5], "clean": [0.5] * 100},
-    "concept 0.5": {"delay": [5, 9], "clean": [0.4, 0.2]},
+    "concept 0.5": {"drifted": [[0.5] * 8 + [0.001] * 3, [0.001] * 11], "clean": [[0.5] * 11] * 2},
     "estimates": [
         {"metric": name, "kind": "online", "estimate": 0.61, "error": 0.01, "realised": 0.60} for name in drift.METRICS
     ],
@@ -40,7 +40,8 @@ def test_a_world_at_its_targets_reaches_all_of_them() -> None:
     (("amount 1.03",), [4, 4, 1], "amount x1.03, median windows"),
     (("faults", "nulls"), [True, False], "fault 'nulls' in its first window"),
     (("fraud rate 1.5", "drifted"), [0.001] * 8 + [0.5] * 2, "fraud rate x1.5, first ripe day"),
-    (("concept 0.5", "delay"), [10], "concept drift, most windows"),
+    (("concept 0.5", "drifted"), [[0.5] * 9 + [0.001] * 2], "concept drift, most windows"),
+    (("concept 0.5", "clean"), [[0.5] * 10 + [0.001]], "concept, false alarms"),
 ])  # fmt: skip
 def test_a_world_that_misses_a_target_says_so(path: tuple[str, ...], value: list, figure: str) -> None:
     world = copy.deepcopy(WORLD)

@@ -25,7 +25,7 @@ from serving.gateway.log_files import read
 from serving.gateway.wire import decode
 
 pytestmark = pytest.mark.slow
-ROWS, BEGINS, KNOWN, DAYS = 1500, 93, 136, 150
+ROWS, BEGINS, KNOWN, DAYS = 1500, 93, 136, 170
 COMMAND = [sys.executable, "-m", "pipeline.cli"]
 
 

@@ -129,3 +129,11 @@ def test_a_home_without_a_model_is_one_sentence(tmp_path: Path) -> None:
     for words, says in ((["fraud"], "showcase run fraud"), (["spam"], "no use case"), (["fraud", "--policy", "x=1"], "no 'x'")):
         done = showcase("monitor", *words, "--home", tmp_path)
         assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_the_fraud_policy_trains_on_the_days_since_the_drift_alone() -> None:
+    settings = FRAUD.configured(FRAUD.policy.settings)["data"]
+    since, policy = 93, FRAUD.policy
+    last = since + policy.learn + FRAUD.load("data").unseen(settings | {"first_day": 0, "last_day": 89}) - 1
+    window = settings | {"first_day": last + 1 - policy.spans, "last_day": last}
+    assert FRAUD.load("data").splits(window)["train"] == range(since, since + policy.learn)
