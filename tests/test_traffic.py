@@ -12,7 +12,9 @@ from gateway_case import PURCHASE, Simple, opened
 
 from models.errors import DataError
 from models.fraud import traffic as purchases
+from models.image import readers
 from models.image import traffic as pictures
+from models.image.data import _share
 from models.image.sources import embedded
 from serving import http
 from serving.errors import ServingError
@@ -133,10 +135,14 @@ def test_what_cannot_be_sent_is_said_in_one_sentence(tmp_path):
         list(pictures.requests(None, "", tmp_path, -1, -1, ["amount:2@1"], {}))
 
 
-def test_pictures_are_those_of_the_source(tmp_path):
-    source = embedded(tmp_path / "digits")
-    found = list(pictures.requests(None, str(source), tmp_path, -1, -1, [], {}))
-    assert len(found) == 1797 and {label["label"] for _, label in found} == set("0123456789")
+def test_pictures_are_those_of_the_source_that_were_not_learnt_or_all_of_a_folder(tmp_path):
+    source, shares = embedded(tmp_path / "digits"), {"eval_share": 0.2, "valid_share": 0.1}
+    found = list(pictures.requests(None, str(source), tmp_path, -1, -1, [], shares))
+    assert 480 < len(found) < 600 and {label["label"] for _, label in found} == set("0123456789")
+    learnt = {row["key"] for batch in readers.read(source / "span-000") for row in batch.to_pylist()
+              if _share(row["key"]) >= 0.3}  # fmt: skip
+    assert not learnt & {body["key"] for body, _ in found} and len(learnt) + len(found) == 1797
+    assert len(list(pictures.requests(str(source), "", tmp_path, -1, -1, [], shares))) == 1797
 
 
 @pytest.mark.parametrize(

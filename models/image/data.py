@@ -70,14 +70,14 @@ def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, An
 def _read(span: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, pa.RecordBatch]]:
     classes = {name: number for number, name in enumerate(settings["classes"].split(","))}
     for batch in readers.read(Path(span)):
-        place = _places(batch, settings)
+        place = places(batch, settings)
         for split in ("train", "valid", "eval"):
             rows = pa.array(np.flatnonzero(place == split))
             if len(rows):
                 yield split, _example(batch.take(rows), classes)
 
 
-def _places(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> np.ndarray:
+def places(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> np.ndarray:
     """The split of each row: an official test part is eval; the rest goes by a hash of its key, so it never moves."""
     share = np.array([_share(key) for key in batch["key"].to_pylist()])
     part = batch["part"].to_numpy(zero_copy_only=False)

@@ -130,8 +130,8 @@ def layers(model: keras.Model) -> Table:
 
 
 def norm(layer: keras.layers.Layer) -> float:
-    """Of all that a layer has learnt; 0 for one that learns nothing."""
-    return float(np.sqrt(sum(np.square(one.numpy(), dtype=np.float64).sum() for one in layer.trainable_variables)))
+    """Of all that a layer holds, what was learnt elsewhere too; 0 for one that holds nothing."""
+    return float(np.sqrt(sum(np.square(one.numpy(), dtype=np.float64).sum() for one in layer.weights)))
 
 
 def summary(model: keras.Model) -> Table:

@@ -10,7 +10,7 @@ from pipeline import store
 from tour.incidents import cluster, data, drift, flood, model, server
 from tour.incidents.kinds import Event, FailedError, Incident, Live, MissingError, untouched
 
-GONE = "Nothing has to be: it is done to a scratch copy, which goes with it."
+GONE = "There is nothing to undo: it is done to a scratch copy, which goes with it."
 INCIDENTS: Mapping[str, Incident] = {
     one.name: one
     for one in (
@@ -22,12 +22,12 @@ INCIDENTS: Mapping[str, Incident] = {
         Incident(
             "drift", "Let the traffic drift",
             "Purchases at the till move online, and the monitor beside the live gateway opens an incident.",
-            "Purchases as usual are sent; the monitor closes the incident once its windows are quiet.", drift.run, drift.undo,
+            "Undone by purchases as usual; the monitor closes the incident once its windows are quiet.", drift.run, drift.undo,
         ),
         Incident(
             "model", "Push a bad model",
             "The gates refuse a candidate trained for one step, and a garbage version beside the live one is not served.",
-            "The garbage is taken away, also where the incident was stopped.", model.run, model.undo,
+            "Undone by taking the garbage away, also where the incident was stopped.", model.run, model.undo,
         ),
         Incident(
             "worker", "Kill a worker",
@@ -37,7 +37,7 @@ INCIDENTS: Mapping[str, Incident] = {
         Incident(
             "server", "Kill the server",
             "The live server gets SIGKILL and is started again: the same version, and no acknowledged prediction is lost.",
-            "Nothing has to be: the server runs again, with the same words and ports.", server.run, server.undo,
+            "There is nothing to undo: the server runs again, with the same words and ports.", server.run, server.undo,
         ),
         Incident(
             "flood", "Flood it with requests",

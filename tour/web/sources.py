@@ -56,7 +56,7 @@ def questions(pieces: list[Piece], notes: Mapping[str, Note]) -> list[Note]:
 
 
 def _watching(node: str) -> bool:
-    return node in ("DriftMonitor", "Decide", "LogExampleGen", "Importer")
+    return node in ("DriftMonitor", "Decide", "LogExampleGen", "WindowStatistics", "Importer")
 
 
 def _mentioned(function: ast.FunctionDef) -> set[str]:
