@@ -15,6 +15,9 @@ from serving.drift import statistics
 from serving.drift.layout import RANKS, SIGN, Category, Number
 from serving.drift.profile import Counts, Profile
 
+# What is computed of a row, by the model or of a picture's pixels, and sent by nobody: beyond its usual range
+# that is drift.
+DERIVED = frozenset(("score", "confidence", "entropy", "brightness", "contrast", "roughness"))
 Kind = Literal["nulls", "infinite", "unseen", "encoding", "range", "units", "empty"]
 
 LEAST = 0.004  # share of rows that a fault has to touch
@@ -116,7 +119,7 @@ def _plain(name: str) -> str:
 
 
 def _numbers(column: Number, usual: Counts, now: Counts) -> list[Fault]:
-    if not now.rows or not usual.rows:
+    if column.name in DERIVED or not now.rows or not usual.rows:
         return []
     if wrong := _units(column, usual, now):
         return [wrong]
