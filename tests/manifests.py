@@ -1,5 +1,7 @@
 """The manifests as a cluster would get them, and what their commands would be told."""
 
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -8,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
+import pytest
 import yaml
 
 FOLDER = Path(__file__).parent.parent / "kubernetes"
@@ -15,6 +19,7 @@ FOLDER = Path(__file__).parent.parent / "kubernetes"
 TARGETS = (
     "base", "overlays/laptop", "overlays/production", "training/multiworker", "training/parameter-server", "kserve", "flink",
 )  # fmt: skip
+VERSION = "1.30"
 CRDS = ("TFJob", "InferenceService", "FlinkDeployment")
 Document = dict[str, Any]
 
@@ -30,6 +35,20 @@ def _rendered(target: str) -> str:
 def rendered(target: str) -> list[Document]:
     """The objects that ``kubectl apply -k`` would send; made anew at each call, so that a test may change them."""
     return [one for one in yaml.safe_load_all(_rendered(target)) if one]
+
+
+def tool(name: str) -> str:
+    """A program that `.ci/run` installs; elsewhere its tests are skipped."""
+    found = shutil.which(name) or shutil.which(name, path=str(FOLDER.parent / ".venv" / "bin"))
+    if not found and not os.environ.get("CI"):
+        pytest.skip(f"{name} is not installed")
+    assert found, f"{name} is not installed"
+    return found
+
+
+def valid(document: Document) -> None:
+    """Raises an error if the API server would not take it, or it has a field that nobody knows."""
+    kubernetes_validate.validate(document, VERSION, strict=True)
 
 
 def templates(documents: Sequence[Document]) -> Iterator[tuple[str, Document]]:

@@ -5,8 +5,7 @@ import shlex
 import subprocess
 
 import pytest
-from manifests import FOLDER, check_words, rendered
-from test_manifests import tool
+from manifests import FOLDER, check_words, rendered, tool
 
 PAGE = FOLDER.parent / "docs" / "deploying.md"
 BLOCK = re.compile(r"^( *)```\n(.*?)^\1```", re.MULTILINE | re.DOTALL)

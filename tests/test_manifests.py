@@ -1,44 +1,38 @@
-"""The manifests: what the API server would take, what every pod has, and that what they name is there. Faults are planted."""
+"""The manifests: what the API server would take, what every pod has, and that what they name is there."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
-from manifests import CRDS, FOLDER, TARGETS, Document, check_words, containers, faults, rendered, templates, words
+from manifests import (
+    CRDS,
+    FOLDER,
+    TARGETS,
+    Document,
+    check_words,
+    containers,
+    faults,
+    rendered,
+    templates,
+    tool,
+    valid,
+    words,
+)
 
 ROOT = FOLDER.parent
-VERSION = "1.30"
 FLINK_MODELS = "@kubernetes-models/flink@1.0.1"
 CHECKOV = "checkov==3.3.30"
 THEIRS = ("flink-main-container", "job-server")  # commands that their images bring; see test_flink.py
 MOUNTED = re.compile(r"(?:^|=)(/[\w./-]+)")
 
 
-def tool(name: str) -> str:
-    """A program that `.ci/run` installs; elsewhere its tests are skipped."""
-    found = shutil.which(name) or shutil.which(name, path=str(ROOT / ".venv" / "bin"))
-    if not found and not os.environ.get("CI"):
-        pytest.skip(f"{name} is not installed")
-    assert found, f"{name} is not installed"
-    return found
-
-
 @pytest.fixture(scope="module", autouse=True)
 def kubectl() -> None:
     tool("kubectl")
-
-
-def valid(document: Document) -> None:
-    """Raises an error if the API server would not take it, or it has a field that nobody knows."""
-    kubernetes_validate.validate(document, VERSION, strict=True)
 
 
 def test_every_folder_that_is_applied_is_tested() -> None:
@@ -143,128 +137,6 @@ def test_secrets_are_referred_to_and_no_object_holds_one() -> None:
             for variable in one.get("env", ()):
                 if re.search("PASSWORD|TOKEN|SECRET|KEY", variable["name"]):
                     assert "value" not in variable and variable["valueFrom"]["secretKeyRef"], name
-
-
-# Faults, each of which has to be found.
-
-
-def served(documents: list[Document]) -> Document:
-    """The model server's container."""
-    (deployment,) = [one for one in documents if one["kind"] == "Deployment" and one["metadata"]["name"] == "model-server"]
-    return deployment["spec"]["template"]["spec"]["containers"][0]
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param(lambda one: one.update(readinesProbe=one.pop("readinessProbe")), id="typo"),
-        pytest.param(lambda one: one["ports"][0].update(containerPort="8500"), id="wrong type"),
-        pytest.param(lambda one: one["livenessProbe"].update(periodSeconds="often"), id="no number"),
-        pytest.param(lambda one: one.pop("name"), id="missing field"),
-    ],
-)
-def test_a_typo_and_a_wrong_type_are_refused(fault: Callable[[Document], Any]) -> None:
-    documents = rendered("base")
-    fault(served(documents))
-    with pytest.raises(kubernetes_validate.ValidationError):
-        for one in documents:
-            valid(one)
-
-
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        (lambda one: one.pop("readinessProbe"), "no readinessProbe"),
-        (lambda one: one["resources"]["limits"].pop("memory"), "no limits of memory"),
-        (lambda one: one.update(image="tensorflow/serving:latest"), "is not pinned"),
-        (lambda one: one.update(image="registry.example.com:5000/serving"), "is not pinned"),
-        (lambda one: one["securityContext"].update(readOnlyRootFilesystem=False), "readOnlyRootFilesystem is not True"),
-        (lambda one: one["securityContext"]["capabilities"].update(drop=["NET_RAW"]), "capabilities"),
-        (lambda one: one["volumeMounts"].append({"name": "there", "mountPath": "/there"}), "no volume there"),
-    ],
-)
-def test_what_a_pod_lacks_is_found(fault: Callable[[Document], Any], said: str) -> None:
-    documents = rendered("base")
-    fault(served(documents))
-    (found,) = faults(documents)
-    assert said in found
-
-
-def test_a_pod_that_may_run_as_root_is_found() -> None:
-    documents = rendered("base")
-    next(templates(documents))[1]["spec"]["securityContext"].pop("runAsNonRoot")
-    assert [one for one in faults(documents) if "may run as root" in one]
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        (["tensorflow_model_server", "--rest_api_prot=8501"], "--rest_api_prot"),
-        (["tensorflow_model_server", "--port=many"], "--port takes a whole number"),
-        (["tensorflow_model_server", "--ssl_config_file=/x"], "not supported"),
-        (["showcase", "serve", "--rst-port", "8501"], "--rst-port"),
-        (["showcase", "serve", "--port", "many"], "--port"),
-        (["showcase", "sreve"], "no command 'sreve'"),
-        (["python", "-m", "models.worker", "/job.json", "--exprt=/x"], "--exprt"),
-        (["python", "-m", "pipeline.job", "fraud"], "--out"),
-        (["python", "-m", "models.wroker"], "models.wroker"),
-        (["serve"], "no program 'serve'"),
-    ],
-)
-def test_an_unknown_flag_command_or_module_is_found(line: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)):
-        check_words(line)
-
-
-# The image and the tools that look at files.
-
-
-def test_hadolint_has_nothing_to_say_and_finds_what_is_wrong(tmp_path: Path) -> None:
-    hadolint = tool("hadolint")
-    done = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    broken = tmp_path / "Dockerfile"
-    broken.write_text("FROM python:latest\nRUN cd /tmp\n")
-    assert subprocess.run([hadolint, str(broken)], capture_output=True).returncode == 1
-
-
-def instructions() -> Iterator[tuple[str, str]]:
-    text = re.sub(r"\\\n\s*", " ", (ROOT / "Dockerfile").read_text())
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            yield tuple(line.split(maxsplit=1))
-
-
-def test_the_image_is_locked_in_two_stages_and_not_root() -> None:
-    found = list(instructions())
-    images = [text.split()[0] for name, text in found if name == "FROM"]
-    assert len(images) == 2 and all(re.search(r":3\.11-\w+", one) for one in images)
-    syncs = [text for name, text in found if name == "RUN" and "uv sync" in text]
-    assert syncs and all("--frozen" in one and "--group kubeflow" in one for one in syncs)
-    assert [text for name, text in found if name == "USER"] == ["10001:10001"]
-    assert {spec["securityContext"]["runAsUser"] for _, spec, _ in containers(rendered("base"))} == {10001}
-
-
-def test_all_that_the_image_copies_is_there_and_all_our_packages_are_copied() -> None:
-    sources = [one for name, text in instructions() if name == "COPY" and "--from" not in text for one in text.split()[:-1]]
-    assert all((ROOT / one).exists() for one in sources)
-    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert set(sources) <= sent
-    tops = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
-    assert tops <= set(sources)
-
-
-def test_the_image_and_the_pipeline_agree_on_name_user_and_volume() -> None:
-    from pipeline import deployment
-
-    told = deployment.read()
-    images = {one["image"] for _, _, one in containers(rendered("base"))}
-    claims = {v["persistentVolumeClaim"]["claimName"] for _, t in templates(rendered("base")) for v in t["spec"]["volumes"]
-              if "persistentVolumeClaim" in v}  # fmt: skip
-    assert told.image in images and claims == {told.volume} and told.user == 10001
-    assert told.metadata == "grpc://metadata:8080" and ("Service", "metadata") in {
-        (one["kind"], one["metadata"]["name"]) for one in rendered("base")
-    }
 
 
 @pytest.mark.slow

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from manifests import FOLDER
-from test_manifests import tool
+from manifests import FOLDER, tool
 
 from pipeline.heartbeat import Heartbeat
 from serving.gateway import gateway_metrics
