@@ -53,6 +53,23 @@ def demo_home(demo: tuple[Path, dict]) -> Path:
 
 
 @pytest.fixture(scope="module")
+def tried_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the Try page looks at: a home with small models of both cases."""
+    from tried_home import tried
+
+    return tried(tmp_path_factory.mktemp("tried"))
+
+
+@pytest.fixture(scope="module")
+def tried_gateway(tried_home: Path) -> Iterator[str]:
+    """Address of a gateway that serves it."""
+    from tried_home import answering
+
+    with answering(tried_home) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
 def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small models: ``half`` in three versions, and one with every kind of signature."""
     from served_models import doors, half_plus

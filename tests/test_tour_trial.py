@@ -6,33 +6,28 @@ from pathlib import Path
 
 import edge_models
 import pytest
-from tried_home import beside, flat, tried
+from tried_home import beside, flat
 
 from serving.gateway.wire import entry, example
 from tour.web import tensors, trial
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tried(tmp_path_factory.mktemp("tried"))
-
-
-def test_the_form_begins_with_rows_of_the_newest_span_the_oddest_first(home: Path) -> None:
-    begin = trial.start(home, "fraud")
+def test_the_form_begins_with_rows_of_the_newest_span_the_oddest_first(tried_home: Path) -> None:
+    begin = trial.start(tried_home, "fraud")
     assert (begin.span, begin.key, begin.problem) == (1, "transaction_id", "")
     assert [row["amount"] for row in begin.odd] == [5000.0, 10.07] and len(begin.usual) == 5
     assert begin.choices == {}  # one value is no choice, and one that never comes again is none either
-    pictures = trial.start(home, "image")
+    pictures = trial.start(tried_home, "image")
     assert set(pictures.every) == {"flat", "upright", "third"} and pictures.key == "key"
 
 
-def test_a_process_that_ends_is_told_and_the_next_request_has_a_new_one(home: Path) -> None:
+def test_a_process_that_ends_is_told_and_the_next_request_has_a_new_one(tried_home: Path) -> None:
     async def work() -> None:
-        made = beside(home, edge_models.mixed(3)[0], "import sys; sys.exit(3)")
+        made = beside(tried_home, edge_models.mixed(3)[0], "import sys; sys.exit(3)")
         for _ in range(2):
             with pytest.raises((ValueError, ConnectionError)):
                 await made._dense(Path("transform_graph"), b"x")
-        made.command = beside(home, edge_models.mixed(3)[0]).command
+        made.command = beside(tried_home, edge_models.mixed(3)[0]).command
         assert await made._dense(Path("transform_graph"), b"x") == flat(edge_models.mixed(3)[0])
         made.command = [sys.executable, "-c", "print('{\"error\": \"no graph\"}')"]
         await made.close()

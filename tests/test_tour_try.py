@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from gateway_case import PURCHASE
 from shown_home import HOSTILE
 from test_bundle import Tags
-from tried_home import answering, beside, flat, tried
+from tried_home import beside, flat
 
 from serving.browser import site
 from tour.web import trial, tryit
@@ -18,20 +18,9 @@ from tour.web.app import create
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tried(tmp_path_factory.mktemp("tried"))
-
-
-@pytest.fixture(scope="module")
-def gateway(home: Path) -> Iterator[str]:
-    with answering(home) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(home: Path, gateway: str) -> Iterator[TestClient]:
-    app = create(home, gateway)
-    app.state.beside = beside(home, edge_models.mixed(3)[0])
+def client(tried_home: Path, tried_gateway: str) -> Iterator[TestClient]:
+    app = create(tried_home, tried_gateway)
+    app.state.beside = beside(tried_home, edge_models.mixed(3)[0])
     with TestClient(app, "http://localhost") as made:
         yield made
 
@@ -84,10 +73,10 @@ def test_the_pages_own_policy_lets_webassembly_run_and_nothing_from_elsewhere(cl
 
 
 def test_what_is_missing_is_said_with_the_command_that_brings_it(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tried_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(site, "PACKAGES", tmp_path)
-    with TestClient(create(home), "http://localhost") as client:
+    with TestClient(create(tried_home), "http://localhost") as client:
         text = client.get("/try").text
         assert "showcase serve --home" in text and "make browser" in text and 'type="importmap"' not in text
         answer = client.post("/try/fraud/score", json=PURCHASE)
@@ -97,11 +86,11 @@ def test_what_is_missing_is_said_with_the_command_that_brings_it(
         assert client.post("/try/fraud/score", json=PURCHASE).status_code == 502
 
 
-def test_nothing_from_data_becomes_markup(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_from_data_becomes_markup(tried_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"transaction_id": HOSTILE, "amount": 1.0, "category": HOSTILE, HOSTILE: "x"}
     begin = trial.Start((row,), (row,), None, "transaction_id", {"category": (HOSTILE, '"><script>')}, 1)
     monkeypatch.setattr(tryit.trial, "start", lambda home, case: begin)
-    with TestClient(create(home), "http://localhost") as client:
+    with TestClient(create(tried_home), "http://localhost") as client:
         text = client.get("/try/fraud").text
     tags = Tags(text).found
     assert HOSTILE not in text

@@ -8,7 +8,7 @@ import pytest
 from programs import needs
 from test_tour_pages import until
 from tour_server import touring
-from tried_home import answering, beside, flat, tried
+from tried_home import beside, flat
 
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
@@ -16,19 +16,8 @@ from tour.web import trial
 from tour.web.app import create
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tried(tmp_path_factory.mktemp("tried"))
-
-
-@pytest.fixture(scope="module")
-def gateway(home: Path) -> Iterator[str]:
-    with answering(home) as address:
-        yield address
-
-
 @pytest.fixture
-def browser(home: Path, gateway: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def browser(tried_home: Path, tried_gateway: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The tour's address, with a gateway, over small models; the server's outputs are NumPy's of the same tensors."""
     needs(*chromium.PROGRAMS)
     edge_models.needs_litert_js()
@@ -40,8 +29,8 @@ def browser(home: Path, gateway: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
         return trial.Answered(2, flat(given), flat(expected), flat(expected), 7.0, 1e-4, names)
 
     monkeypatch.setattr(trial.Beside, "answer", answer)
-    app = create(home, gateway)
-    app.state.beside = beside(home, known["fraud"][0])
+    app = create(tried_home, tried_gateway)
+    app.state.beside = beside(tried_home, known["fraud"][0])
     with touring(app) as address:
         yield address
 
