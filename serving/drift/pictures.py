@@ -6,7 +6,9 @@ import numpy as np
 import polars as pl
 
 TINY = 1e-12
-
+# What is computed of a row, here or as its only score, and sent by nobody: beyond its usual range it tells of drift, not of a
+# fault of the data.
+DERIVED = frozenset(("score", "confidence", "entropy", "brightness", "contrast", "roughness"))
 
 
 def columns(pixels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:

@@ -13,11 +13,9 @@ from scipy import optimize, special
 
 from serving.drift import statistics
 from serving.drift.layout import RANKS, SIGN, Category, Number
+from serving.drift.pictures import DERIVED
 from serving.drift.profile import Counts, Profile
 
-# What is computed of a row, by the model or of a picture's pixels, and sent by nobody: beyond its usual range
-# that is drift.
-DERIVED = frozenset(("score", "confidence", "entropy", "brightness", "contrast", "roughness"))
 Kind = Literal["nulls", "infinite", "unseen", "encoding", "range", "units", "empty"]
 
 LEAST = 0.004  # share of rows that a fault has to touch
