@@ -42,7 +42,8 @@ def run(
     runtime = runtimes.local(home, tracking, runner)
     console.print(f"[bold]{find(case).title}[/bold]")
     plan = session.plan(session.Request(find(case), **asked), runtime)
-    console.print(f"data {plan.source} spans {plan.first}:{plan.last} version {plan.data_version}", highlight=False)
+    told = f"data {plan.source}, spans {plan.first}:{plan.last}, version {plan.data_version}"
+    console.print(told, highlight=False, soft_wrap=True)
     if runtime.beam.page:
         console.print(f"A job of Beam's can be watched at {runtime.beam.page} while it runs", highlight=False, soft_wrap=True)
     with Watch(console) as watch:
