@@ -105,7 +105,7 @@ def generate(case: str, out: Path, rows: int, days: int, seed: int, drift: list[
     """Writes generated spans with a progress bar."""
     console = Console()
     data = find(case).load("data")
-    with Bar(console=console, transient=True) as bar:
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("writing", total=days)
         line = data.generate(
             out, rows, days, seed, drift, lambda done, total: bar.update(task, completed=done, total=total)

@@ -108,7 +108,8 @@ async def _send(asked: Replay, module: Any, host: str, port: int) -> tuple[Any, 
             answered.append({"prediction_id": answer["prediction_id"], **waiting.pop(data)})
 
     sender = Sender(host, port, f"/v1/{asked.case}/score", check, seen)
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:  # elsewhere it would leave empty lines
         task = bar.add_task("sending", total=asked.seconds or None)
         work = asyncio.ensure_future(sender.run(bodies(), asked.rate, asked.connections, asked.seconds))
         while not work.done():
