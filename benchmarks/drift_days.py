@@ -224,7 +224,8 @@ def _frame(rows: Rows) -> pl.DataFrame:
         name: pl.Series([*values, None], dtype=pl.String).gather(np.where(rows[name] < 0, len(values), rows[name]))
         for name, values in texts.items()
     }
-    return pl.DataFrame({name: rows[name] for name in ("amount", "distance_km", *SUMS)} | named)
+    merchant = {"merchant_id": pl.Series(rows["merchant"]).cast(pl.String)}
+    return pl.DataFrame({name: rows[name] for name in ("amount", "distance_km", *SUMS)} | named | merchant)
 
 
 def _take(rows: Rows, chosen: np.ndarray) -> Rows:

@@ -67,7 +67,7 @@ CASE = UseCase(
         },
     },
     watch=("amount", "category", "channel", "device", "distance_km"),
-    explained={"amount": ("category", "channel", "customer_amount_30d", "customer_count_30d")},
+    explained={"amount": ("category", "channel", "customer_amount_30d", "customer_count_30d", "merchant_id")},
     time="event_time",
     # Old days hold back what new ones teach. So 20 drifted days are waited for, and the window is as long as it takes for
     # training to see them alone: warm-up, 20 days, and what training leaves out. Labels come late: valid and eval are short.

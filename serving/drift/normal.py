@@ -140,7 +140,7 @@ def fit(
         raise ValueError("There is no row to say what is normal by: the split is empty.")
     expected = tuple(Expected.fit(rows, name, by) for name, by in explained.items())
     for one in expected:
-        rows = one.added(rows)
+        rows = one.added(rows, fitted=True)
     rows = rows.select(name for name in rows.columns if name not in watched.explaining)
     counted = layouts.fit(rows)
     baseline, number = _baseline(counted, rows, days)
@@ -168,5 +168,7 @@ def _tuple(value: Any) -> Any:
 
 def _expected(held: Mapping[str, Any]) -> Expected:
     levels = {name: tuple(known) for name, known in held["levels"].items()}
-    spreads = tuple(held.get("spreads", ()))  # versions pushed before have none
-    return Expected(held["name"], tuple(held["numbers"]), levels, tuple(held["weights"]), spreads)
+    # Versions pushed before have no spreads or effects.
+    spreads, effects = tuple(held.get("spreads", ())), held.get("effects", {})
+    told = {name: (drawn, {one: tuple(both) for one, both in known.items()}) for name, (drawn, known) in effects.items()}
+    return Expected(held["name"], tuple(held["numbers"]), levels, tuple(held["weights"]), spreads, told)

@@ -6,9 +6,11 @@ import numpy as np
 import polars as pl
 
 TINY = 1e-12
-# What is computed of a row, here or as its only score, and sent by nobody: beyond its usual range it tells of drift, not of a
-# fault of the data.
-DERIVED = frozenset(("score", "confidence", "entropy", "brightness", "contrast", "roughness"))
+# What is computed of a row, here or as its only score, and sent by nobody, with the greatest value that it can have; the least
+# is 0. Beyond its usual range it tells of drift; only beyond the possible one of a fault of the data, such as pixels in 0..255.
+DERIVED = {
+    "score": 1.0, "confidence": 1.0, "entropy": np.inf, "brightness": 1.0, "contrast": 0.5, "roughness": np.inf,
+}  # fmt: skip
 
 
 def columns(pixels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
