@@ -130,3 +130,45 @@ def test_what_is_left_of_a_column_is_the_regressions_residual() -> None:
     assert np.isnan(fitted.left(odd)[:2]).all() and np.isfinite(fitted.left(odd)[2])
     with pytest.raises(ValueError, match="no positive value"):
         Expected.fit(rows.with_columns(amount=-pl.col("amount")), "amount", ["usual"])
+
+
+def test_effects_of_many_values_are_the_best_linear_predictions() -> None:
+    rng = np.random.default_rng(3)
+    shop = rng.integers(0, 300, 6000) ** 2 // 300  # some with many rows, some with few
+    effect = rng.normal(0, 0.5, 300)
+    logs = 2.0 + effect[shop] + rng.normal(0, 0.8, 6000)
+    rows = pl.DataFrame({"amount": np.exp(logs), "shop": [f"s{one}" for one in shop], "none": np.zeros(6000)})
+    fitted = Expected.fit(rows, "amount", ["none", "shop"])
+    drawn, known = fitted.effects["shop"]
+    assert drawn == pytest.approx(0.8**2 / 0.5**2, rel=0.2)
+    n, mean = np.bincount(shop, minlength=300), np.bincount(shop, logs - logs.mean(), minlength=300)
+    for one in np.flatnonzero(n > 1):
+        count, total = known[f"s{one}"]
+        assert count == n[one] and total / (count + drawn) == pytest.approx(mean[one] / (n[one] + drawn), abs=1e-3)
+    rmse = np.sqrt(np.mean([(total / (count + drawn) - effect[int(one[1:])]) ** 2 for one, (count, total) in known.items()]))
+    assert rmse < 0.6 * effect.std()
+
+
+def test_rows_that_were_fitted_on_are_told_by_the_others_of_their_value() -> None:
+    rng = np.random.default_rng(4)
+    shop, effect = rng.integers(0, 1000, 8000), rng.normal(0, 0.3, 1000)
+
+    def drawn() -> pl.DataFrame:
+        amount = np.exp(effect[shop] + rng.normal(0, 0.6, 8000))
+        return pl.DataFrame({"amount": amount, "shop": shop.astype(str), "none": np.zeros(8000)})
+
+    rows, new = drawn(), drawn()
+    fitted = Expected.fit(rows, "amount", ["none", "shop"])
+    own, apart, later = (one.std() for one in (fitted.left(rows), fitted.left(rows, fitted=True), fitted.left(new)))
+    assert apart == pytest.approx(later, rel=0.025) and own < 0.97 * later
+
+
+def test_values_that_do_not_differ_have_no_effect_and_unknown_ones_none() -> None:
+    rng = np.random.default_rng(5)
+    rows = pl.DataFrame({"amount": np.exp(rng.normal(0, 1, 5000)), "shop": rng.integers(0, 400, 5000).astype(str)})
+    plain = Expected.fit(rows, "amount", []).left(rows)
+    assert np.abs(Expected.fit(rows, "amount", ["shop"]).left(rows) - plain).max() < 0.5
+    differing = rows.with_columns(amount=pl.col("amount") * (1 + pl.col("shop").cast(pl.Int64) % 5))
+    fitted = Expected.fit(differing, "amount", ["shop"])
+    odd = differing.with_columns(shop=pl.Series(["never seen", None] * 2500))
+    assert np.isfinite(fitted.left(odd)).all() and fitted.left(odd).mean() == pytest.approx(fitted.left(differing).mean(), abs=0.05)

@@ -9,6 +9,7 @@ from serving.drift.layout import Column, Number
 
 RARE = 0.005  # categories below this share count together
 COARSE = 16  # groups of bins that a shape is judged by
+BOUND = 1.5  # normal scores beyond it move a location no further (Huber): a run of odd values is no shift of all
 # Columns that say one thing are a family: pixels, softmax outputs, and a score with the decision that follows from it.
 FAMILIES = {
     "brightness": "pixels",
@@ -60,16 +61,17 @@ def of(column: Column, bins: np.ndarray) -> list[Component]:
 
 
 def _scores(name: str, shares: np.ndarray) -> list[Component]:
-    """Location and spread: normal scores of the reference's ranks, and their squares, with mean 0 and deviation 1.
+    """Location and spread: normal scores of the reference's ranks, bounded, and their squares, with mean 0 and deviation 1.
 
     Ranks, so that one outlier moves nothing. Bins that the reference left empty lie at the ends and count as its outermost
     ones: a small reference does not hold what rows of the same kind reach now and then.
     """
     middle, held = np.cumsum(shares) - shares / 2, shares > 0
     scores = special.ndtri(np.clip(middle, 1e-4, 1 - 1e-4))
-    location = _standard(np.clip(scores, scores[held].min(), scores[held].max()), shares)
-    spread = location**2
-    spread = _standard(spread - location * (shares @ (location * spread)), shares)
+    scores = _standard(np.clip(scores, scores[held].min(), scores[held].max()), shares)
+    spread = scores**2
+    spread = _standard(spread - scores * (shares @ (scores * spread)), shares)
+    location = _standard(np.clip(scores, -BOUND, BOUND), shares)
     return [Component(name, what, one[:, None]) for what, one in (("location", location), ("spread", spread)) if one.any()]
 
 
