@@ -62,7 +62,7 @@ test: setup
 test-all: setup
 	@echo "Running all tests"
 	@$(MAKE) -s browser || $(call say,The tests of the browser page will be skipped.)
-	@.venv/bin/python -m pytest -q -n $(JOBS) $(SPREAD) -m "" $(ARGS)
+	@.venv/bin/python -m pytest -q -n $(JOBS) $(SPREAD) -m "" --durations 25 $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff check .
