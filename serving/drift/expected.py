@@ -108,17 +108,17 @@ def _effects(names: pl.Series, left: np.ndarray) -> tuple[float, dict[str, tuple
 
     That number of rows is the variance within values over that between them (analysis of variance, unequal groups).
     """
-    rows = pl.DataFrame({"name": names.cast(pl.String), "left": left}).drop_nulls()
-    groups = rows.group_by("name").agg(n=pl.len(), sum=pl.col("left").sum(), square=(pl.col("left") ** 2).sum()).sort("name")
-    n, total = groups["n"].to_numpy().astype(float), groups["sum"].to_numpy()
-    within = (groups["square"].to_numpy() - total**2 / n).sum() / max(n.sum() - len(n), 1)
+    there = names.is_not_null().to_numpy()
+    known, at = np.unique(names.drop_nulls().cast(pl.String).to_list(), return_inverse=True)
+    n, total, square = (np.bincount(at, one[there]) for one in (np.ones(len(left)), left, left**2))
+    within = (square - total**2 / n).sum() / max(n.sum() - len(n), 1)
     between = ((total**2 / n).sum() - total.sum() ** 2 / n.sum()) / max(len(n) - 1, 1)
     size = (n.sum() - (n**2).sum() / n.sum()) / max(len(n) - 1, 1)
     differ = (between - within) / size if size else 0.0
     if differ <= 0:
         return 0.0, {}
-    held = groups.filter(pl.col("n") > 1)
-    return within / differ, dict(zip(held["name"], zip(held["n"], held["sum"], strict=True), strict=True))
+    held = {str(name): (int(rows), float(one)) for name, rows, one in zip(known, n, total, strict=True) if rows > 1}
+    return float(within / differ), held
 
 
 def _effect(
