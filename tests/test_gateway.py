@@ -73,6 +73,7 @@ def test_a_picture_is_scored_as_a_file_or_as_pixels(tmp_path):
     [
         ({}, "either image or pixels"),
         (PICTURE | {"image": png()}, "either image or pixels"),
+        (PICTURE | {"image": None}, "valid string"),
         ({"image": "???"}, "not base64"),
         ({"image": base64.b64encode(b"GIF89a").decode()}, "no PNG or JPEG"),
         ({"image": png()[:40]}, "no PNG or JPEG"),

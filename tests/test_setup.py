@@ -61,7 +61,10 @@ def test_every_target_parses(target):
     [
         ("demo", ".venv/bin/showcase demo --headless"),
         ("test", '.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --headless'),
-        ("test-all", '.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "" --headless'),
+        (
+            "test-all",
+            '.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "" --durations 25 --headless',
+        ),
     ],
 )
 def test_arguments_pass_through(target, command):

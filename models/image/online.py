@@ -35,17 +35,17 @@ class Picture(BaseModel):
     key: Annotated[
         str, Field(max_length=256, description="The client's name for it; by default one of its content.")
     ] = ""
-    image: Annotated[str | None, Field(max_length=MOST_BYTES, description="A PNG or JPEG file in base64.")] = None
+    image: Annotated[str, Field(max_length=MOST_BYTES, description="A PNG or JPEG file in base64.")] = ""
     pixels: Annotated[
-        list[Line] | None,
+        list[Line],
         Field(
             min_length=1, max_length=LONGEST_SIDE, description="Rows of grey values or of [red, green, blue], 0 to 255."
         ),
-    ] = None
+    ] = []
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Picture":
-        if (self.image is None) == (self.pixels is None):
+        if len(self.model_fields_set & {"image", "pixels"}) != 1:
             raise ValueError("give either image or pixels")
         return self
 
@@ -69,7 +69,7 @@ class Pictures:
 
     def row(self, asked: Picture) -> dict[str, Any]:
         """The picture's file and what the schema watches of it; the file is one that decodes, whole."""
-        data = _file(asked.image) if asked.image is not None else _encoded(asked.pixels)
+        data = _file(asked.image) if "image" in asked.model_fields_set else _encoded(asked.pixels)
         pixels = _pixels(data).astype(np.float32) / 255
         key = asked.key or f"{zlib.crc32(data):08x}"
         return {"key": key, "image": data, "brightness": float(pixels.mean()), "contrast": float(pixels.std())}
