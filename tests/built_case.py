@@ -70,9 +70,9 @@ def built(case: UseCase, factory: pytest.TempPathFactory) -> Built:
     return _BUILT[case.name]
 
 
-def build(case: UseCase, folder: Path) -> Built:
+def build(case: UseCase, folder: Path, **changes: str) -> Built:
     """Raw data to examples, transform graph, two or more training steps and an export."""
-    settings = case.configured(SMALL.get(case.name, {}))
+    settings = case.configured(SMALL.get(case.name, {}) | changes)
     data, network = case.load("data"), case.load("model")
     window = spans.window(data.prepare(None, folder / "data", settings["data"]), -1, -1)
     settings["data"] |= data.check(window, settings["data"])

@@ -139,7 +139,7 @@ def test_effects_of_many_values_are_the_best_linear_predictions() -> None:
     logs = 2.0 + effect[shop] + rng.normal(0, 0.8, 6000)
     rows = pl.DataFrame({"amount": np.exp(logs), "shop": [f"s{one}" for one in shop], "none": np.zeros(6000)})
     fitted = Expected.fit(rows, "amount", ["none", "shop"])
-    drawn, known = fitted.effects["shop"]
+    drawn, known = fitted.effects["shop"].drawn, fitted.effects["shop"].known
     assert drawn == pytest.approx(0.8**2 / 0.5**2, rel=0.2)
     n, mean = np.bincount(shop, minlength=300), np.bincount(shop, logs - logs.mean(), minlength=300)
     for one in np.flatnonzero(n > 1):

@@ -1,6 +1,7 @@
 """What a model calls normal: days where there are enough, written and read back, refused where it is not there."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from drift_case import FIRST, WATCHED, day, pushed, usual
 
 from serving.drift import normal
 from serving.drift.calibration import ANY
+from serving.drift.expected import Expected
 from serving.drift.normal import Normal
 from serving.drift.profile import Profile
 
@@ -44,6 +46,16 @@ def test_written_and_read_back_it_counts_and_estimates_the_same(known: Normal, t
     assert again.estimator.estimate(scores[:, 0]) == known.estimator.estimate(scores[:, 0])
     assert again.baseline.to_bytes() == known.baseline.to_bytes() and again.version == 4
     assert (again.watched, again.expected, again.usual) == (known.watched, known.expected, known.usual)
+
+
+def test_effects_of_many_values_are_read_back_too(known: Normal, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    shop = rng.integers(0, 200, 2000)
+    rows = pl.DataFrame({"amount": np.exp(shop % 7 + rng.normal(0, 1, 2000)), "shop": [f"shop {one}" for one in shop]})
+    expected = (Expected.fit(rows, "amount", ["shop"]),)
+    assert len(expected[0].effects["shop"].known) > 150
+    again = normal.of_version(pushed(tmp_path, replace(known, expected=expected), 5), 5)
+    assert again.expected == expected and (again.expected[0].left(rows) == expected[0].left(rows)).all()
 
 
 def test_the_reference_is_the_sum_of_its_days(known: Normal) -> None:

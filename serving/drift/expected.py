@@ -16,11 +16,50 @@ MANY = 50  # values from which on a category's are too many for a weight each
 
 
 @dataclass(frozen=True)
-class Expected:
-    """A least-squares fit of a column's logarithm, and what each value of categories with many values adds to it.
+class Effects:
+    """What each value of a category with many values adds: the best linear prediction of random effects (Henderson).
 
     Many values have few rows each, so their means are drawn towards none, the more the fewer rows they have and the less
-    values differ (the best linear prediction of random effects, Henderson).
+    values differ.
+
+    Attributes:
+        drawn: Rows that each mean is drawn by: the variance within values over that between them.
+        known: Of each value that came more than once, its rows and the sum of what was left of them.
+    """
+
+    drawn: float
+    known: Mapping[str, tuple[int, float]]
+
+    @staticmethod
+    def fit(names: pl.Series, left: np.ndarray) -> "Effects":
+        """From rows ``[n]``, the variances by analysis of variance with unequal groups."""
+        there = names.is_not_null().to_numpy()
+        known, at = np.unique(names.drop_nulls().cast(pl.String).to_list(), return_inverse=True)
+        n, total, square = (np.bincount(at, one[there]) for one in (np.ones(len(left)), left, left**2))
+        within = (square - total**2 / n).sum() / max(n.sum() - len(n), 1)
+        between = ((total**2 / n).sum() - total.sum() ** 2 / n.sum()) / max(len(n) - 1, 1)
+        size = (n.sum() - (n**2).sum() / n.sum()) / max(len(n) - 1, 1)
+        differ = (between - within) / size if size else 0.0
+        if differ <= 0:
+            return Effects(0.0, {})
+        groups = zip(known, n, total, strict=True)
+        return Effects(float(within / differ), {str(name): (int(rows), float(one)) for name, rows, one in groups if rows > 1})
+
+    def of(self, names: pl.Series, left: np.ndarray | None = None) -> np.ndarray:
+        """Each row's effect ``[n]``, 0 for values not known; where its own ``left`` is given, by the others of its value."""
+        held = ((name, *both) for name, both in self.known.items())
+        table = pl.DataFrame(list(held), {"name": pl.String, "n": pl.Float64, "sum": pl.Float64}, orient="row")
+        asked = pl.DataFrame({"name": names.cast(pl.String)}).join(table, on="name", how="left", maintain_order="left")
+        n, total = (asked[one].fill_null(0.0).to_numpy() for one in ("n", "sum"))
+        if left is not None:
+            own = (n > 0) & np.isfinite(left)
+            n, total = n - own, total - np.where(own, left, 0.0)
+        return total / np.maximum(n + self.drawn, SLIGHT)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A least-squares fit of a column's logarithm, and what categories with many values add to it.
 
     Attributes:
         name: The column explained; what is left is ``name_unexplained``.
@@ -28,8 +67,7 @@ class Expected:
         levels: Known values of the categories that explain it.
         weights: A constant, then a weight a number, then one a level.
         spreads: The same of what is left without its sign: rows that are hard to foresee have less of a say.
-        effects: By category with many values: how many rows each value's effect is drawn towards none by, and of each
-            value that came more than once the rows and the sum of what was left of them.
+        effects: By category with many values.
     """
 
     name: str
@@ -37,7 +75,7 @@ class Expected:
     levels: Mapping[str, tuple[str, ...]]
     weights: tuple[float, ...]
     spreads: tuple[float, ...] = ()
-    effects: Mapping[str, tuple[float, Mapping[str, tuple[int, float]]]] = field(default_factory=dict)
+    effects: Mapping[str, Effects] = field(default_factory=dict)
 
     @staticmethod
     def fit(rows: pl.DataFrame, name: str, by: Sequence[str]) -> "Expected":
@@ -60,8 +98,8 @@ class Expected:
         weights = np.linalg.solve(square, table.T @ logs)
         left, effects = logs - table @ weights, {}
         for one in (one for one in values if one not in levels):
-            effects[one] = _effects(rows[one], left)
-            left = left - _effect(effects[one], rows[one], left)
+            effects[one] = Effects.fit(rows[one], left)
+            left = left - effects[one].of(rows[one], left)
         spreads = np.linalg.solve(square, table.T @ np.abs(left))
         return Expected(name, numbers, levels, tuple(weights.tolist()), tuple(spreads.tolist()), effects)
 
@@ -74,7 +112,7 @@ class Expected:
         logs, table = _logs(rows[self.name]), self._table(rows)
         off = logs - table @ np.array(self.weights)
         for one, effect in self.effects.items():
-            off = off - _effect(effect, rows[one], off if fitted else None)
+            off = off - effect.of(rows[one], off if fitted else None)
         return off / (np.maximum(table @ np.array(self.spreads), SMALLEST) if self.spreads else 1.0)
 
     def added(self, rows: pl.DataFrame, fitted: bool = False) -> pl.DataFrame:
@@ -101,38 +139,3 @@ def _logs(values: pl.Series) -> np.ndarray:
     held = values.cast(pl.Float64).to_numpy()
     there = np.isfinite(held) & (held > 0)
     return np.where(there, np.log(np.where(there, held, 1.0)), np.nan)
-
-
-def _effects(names: pl.Series, left: np.ndarray) -> tuple[float, dict[str, tuple[int, float]]]:
-    """Rows by which effects are drawn towards none, and each value's rows and sum, from rows ``[n]``.
-
-    That number of rows is the variance within values over that between them (analysis of variance, unequal groups).
-    """
-    there = names.is_not_null().to_numpy()
-    known, at = np.unique(names.drop_nulls().cast(pl.String).to_list(), return_inverse=True)
-    n, total, square = (np.bincount(at, one[there]) for one in (np.ones(len(left)), left, left**2))
-    within = (square - total**2 / n).sum() / max(n.sum() - len(n), 1)
-    between = ((total**2 / n).sum() - total.sum() ** 2 / n.sum()) / max(len(n) - 1, 1)
-    size = (n.sum() - (n**2).sum() / n.sum()) / max(len(n) - 1, 1)
-    differ = (between - within) / size if size else 0.0
-    if differ <= 0:
-        return 0.0, {}
-    held = {str(name): (int(rows), float(one)) for name, rows, one in zip(known, n, total, strict=True) if rows > 1}
-    return float(within / differ), held
-
-
-def _effect(
-    effect: tuple[float, Mapping[str, tuple[int, float]]], names: pl.Series, left: np.ndarray | None
-) -> np.ndarray:
-    """Each row's effect ``[n]``, 0 for values that are not known; without the rows' own ``left`` where it is given."""
-    drawn, known = effect
-    table = pl.DataFrame(
-        {"name": list(known), "n": [one for one, _ in known.values()], "sum": [one for _, one in known.values()]},
-        schema={"name": pl.String, "n": pl.Float64, "sum": pl.Float64},
-    )
-    asked = pl.DataFrame({"name": names.cast(pl.String)}).join(table, on="name", how="left", maintain_order="left")
-    n, total = asked["n"].fill_null(0.0).to_numpy(), asked["sum"].fill_null(0.0).to_numpy()
-    if left is not None:
-        own = (n > 0) & np.isfinite(left)
-        n, total = n - own, total - np.where(own, left, 0.0)
-    return total / np.maximum(n + drawn, SLIGHT)

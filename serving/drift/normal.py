@@ -14,7 +14,7 @@ import polars as pl
 from serving.drift import layout as layouts
 from serving.drift.calibration import ANY, LEAST_DAYS, Baseline, kind_of_day
 from serving.drift.estimate import Estimate, Estimator, realised
-from serving.drift.expected import Expected
+from serving.drift.expected import Effects, Expected
 from serving.drift.layout import Layout
 from serving.drift.profile import Profile
 from serving.drift.watched import Watched
@@ -170,5 +170,8 @@ def _expected(held: Mapping[str, Any]) -> Expected:
     levels = {name: tuple(known) for name, known in held["levels"].items()}
     # Versions pushed before have no spreads or effects.
     spreads, effects = tuple(held.get("spreads", ())), held.get("effects", {})
-    told = {name: (drawn, {one: tuple(both) for one, both in known.items()}) for name, (drawn, known) in effects.items()}
+    told = {
+        name: Effects(one["drawn"], {value: tuple(both) for value, both in one["known"].items()})
+        for name, one in effects.items()
+    }
     return Expected(held["name"], tuple(held["numbers"]), levels, tuple(held["weights"]), spreads, told)
