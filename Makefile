@@ -71,10 +71,11 @@ clean:
 	@echo "Removing .venv, .tools and caches; runs stay"
 	@rm -rf .venv .tools serving/browser/node_modules build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 
+# Compiled once here, as a run starts many processes, and where Python may not write bytecode each would compile TensorFlow.
 .venv/.synced: pyproject.toml uv.lock
 	@$(find_python); $(find_uv); \
 	echo "Installing the locked packages into .venv (the first time takes minutes)"; \
-	UV_PROJECT_ENVIRONMENT=.venv "$$uv" sync --frozen --quiet --no-python-downloads --python "$$python"
+	UV_PROJECT_ENVIRONMENT=.venv "$$uv" sync --frozen --quiet --no-python-downloads --compile-bytecode --python "$$python"
 	@touch $@
 
 $(LITERT_JS): serving/browser/package-lock.json

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models import callbacks as calls
 from models.errors import Preempted
-from models.strategies import Task
+from models.job import Task
 
 
 class Position(tf.train.experimental.PythonState):

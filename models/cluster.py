@@ -120,7 +120,7 @@ def run(job: Any) -> None:
       the cluster with it.
 
     Args:
-        job: A :class:`models.training.Job`.
+        job: A :class:`models.job.Job`.
 
     Raises:
         Preempted: after SIGTERM, all processes having saved.

@@ -15,6 +15,7 @@ from models import adapters, optimizers, strategies
 from models import callbacks as calls
 from models.checkpoint import Position, Saver
 from models.input import Feed
+from models.job import ALONE, Task
 from models.network import build, predict
 from models.step import runner, step_function
 
@@ -57,7 +58,7 @@ def fit(
     pretrained: str = "",
     base: str = "",
     strategy: tf.distribute.Strategy | None = None,
-    task: strategies.Task = strategies.ALONE,
+    task: Task = ALONE,
 ) -> Fit:
     """Trains until the monitored metric on ``valid`` has not risen for ``patience`` epochs; keeps the best weights.
 

@@ -1,55 +1,14 @@
 """The distribution strategies that a run can name, and what this process is in one."""
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from models.input import Share
-
-
-@dataclass(frozen=True)
-class Task:
-    """This process's part in a cluster, as ``TF_CONFIG`` tells it; alone without one.
-
-    Attributes:
-        kind: ``chief``, ``worker`` or ``ps``.
-        index: Its number among those of its kind.
-        cluster: Addresses by kind.
-    """
-
-    kind: str = "chief"
-    index: int = 0
-    cluster: Mapping[str, list[str]] | None = None
-
-    @classmethod
-    def here(cls) -> "Task":
-        """Read from the environment.
-
-        Raises:
-            ValueError: if ``TF_CONFIG`` is set and not what TensorFlow takes.
-        """
-        try:
-            config = json.loads(os.environ.get("TF_CONFIG") or "{}")
-            return cls(config["task"]["type"], int(config["task"]["index"]), config["cluster"]) if config else cls()
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"TF_CONFIG needs 'cluster' and 'task' with 'type' and 'index': {error!r}.") from None
-
-    @property
-    def chief(self) -> bool:
-        """Whether this process writes checkpoints and the result: the chief, or worker 0 where there is none."""
-        return self.kind == "chief" or (self.kind == "worker" and self.index == 0 and "chief" not in (self.cluster or {}))
-
-    def count(self, kind: str) -> int:
-        """Processes of a kind."""
-        return len((self.cluster or {}).get(kind, []))
-
-
-ALONE = Task()
+from models.job import Task
 
 
 def create(settings: Mapping[str, Any], task: Task, distribute: Any = tf.distribute) -> tf.distribute.Strategy:

@@ -5,8 +5,7 @@ import os
 import random
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import tensorflow as tf
 from models import callbacks, cluster, digests, export, strategies
 from models.catalog import find
 from models.input import Transform, batches, dataset, files, fits, load, store, stored
+from models.job import Job, Task
 from models.loop import Fit, fit
 from models.network import build, predict
 from models.rows import Rows, sample
@@ -24,63 +24,6 @@ from models.rows import Rows, sample
 RESULT = "fit.json"
 STORED = "train"
 MEASURED = 20_000  # rows of the train split that the kept weights are measured on
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training as plain values, so that another process can be told of it.
-
-    Attributes:
-        case: Name of the use case.
-        settings: Its training and data settings.
-        examples: Folder of the examples, a folder a split in it.
-        transform: Folder of the transform graph.
-        folder: Scratch that outlives a killed attempt: checkpoints, best weights, event files.
-        pretrained: Folder of weights that a stage before learnt; empty for none.
-        base: File of the weights of the served model, which is then refined; empty to train from scratch.
-        spec: Type and shape of what was stored of the train split for other processes; empty where they read examples.
-        rows: Examples of the train split, where it was stored.
-    """
-
-    case: str
-    settings: Mapping[str, Any]
-    examples: str
-    transform: str
-    folder: str
-    pretrained: str = ""
-    base: str = ""
-    spec: Mapping[str, Any] | None = None
-    rows: int = 0
-
-    @classmethod
-    def of(cls, fn_args: Any) -> "Job":
-        """What TFX's Trainer tells. The same inputs and code get the same scratch folder: a killed attempt is gone on with."""
-        config = fn_args.custom_config
-        # Where the embedding lies changes with every attempt, what it holds does not.
-        same = {name: value for name, value in config.items() if name != "pretrained"}
-        told = [same, fn_args.hyperparameters, fn_args.transform_graph_path, sorted(fn_args.train_files)]
-        key = sha256(json.dumps(told, sort_keys=True).encode())
-        for source in sorted(Path(__file__).parent.rglob("*.py")):
-            key.update(source.read_bytes())
-        return cls(
-            case=config["case"],
-            settings=tuned(config["settings"], fn_args.hyperparameters),
-            examples=str(Path(fn_args.train_files[0]).parent.parent),
-            transform=fn_args.transform_graph_path,
-            folder=str(Path(fn_args.model_run_dir).parents[1] / "training" / key.hexdigest()[:16]),
-            pretrained=config.get("pretrained", ""),
-            base=config.get("base", ""),
-        )
-
-    def save(self, path: Path) -> Path:
-        """Writes the job as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1))
-        return path
-
-    @classmethod
-    def read(cls, path: Path) -> "Job":
-        """The reverse of :meth:`save`."""
-        return cls(**json.loads(path.read_text()))
 
 
 @dataclass(frozen=True)
@@ -123,11 +66,6 @@ def run_fn(fn_args: Any) -> None:
     finish(job, data, Path(fn_args.serving_model_dir), Path(fn_args.model_run_dir))
 
 
-def tuned(settings: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The settings with what the Tuner found over them; ``found`` is a KerasTuner configuration, None without a Tuner."""
-    return {**settings, **(found["values"] if found else {})}
-
-
 def seed_everything(settings: Mapping[str, Any]) -> None:
     """One seed for Python, NumPy, Keras and TensorFlow; with ``deterministic`` equal bits too, at a price.
 
@@ -151,7 +89,7 @@ def train(job: Job, data: Data | None = None) -> None:
         Preempted: after SIGTERM, with a checkpoint written.
         ValueError: if the switches do not go together.
     """
-    task = strategies.Task.here() if job.settings["strategy"] not in ("none", "mirrored", "tpu") else strategies.Task()
+    task = Task.here() if job.settings["strategy"] not in ("none", "mirrored", "tpu") else Task()
     strategy = strategies.create(job.settings, task)
     seed_everything(job.settings)
     data = data or Data.of(job)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from models.errors import Preempted
-from models.strategies import Task
+from models.job import Job, Task
 
 PREEMPTED = 42
 UNBOUND = 43
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     from models import training
 
     try:
-        training.train(training.Job.read(told.job))
+        training.train(Job.read(told.job))
     except Preempted as stopped:
         print(stopped, flush=True)
         return PREEMPTED
@@ -79,7 +79,7 @@ def _finish(path: Path, folder: Path) -> int:
     """Exports what a cluster has learnt: ``model`` and ``run`` in the folder."""
     from models import training
 
-    job = training.Job.read(path)
+    job = Job.read(path)
     training.finish(job, training.Data.of(job), folder / "model", folder / "run")
     print(f"exported to {folder / 'model'}", flush=True)
     return 0

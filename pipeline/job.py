@@ -18,7 +18,7 @@ from pipeline.options import pairs
 
 
 def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict:
-    """The fields of a :class:`models.training.Job` on what the case's last run that trained was trained on.
+    """The fields of a :class:`models.job.Job` on what the case's last run that trained was trained on.
 
     Args:
         changes: Settings by name, as text.

@@ -16,14 +16,15 @@ from test_strategies import alone, furthest, jobs, weights  # noqa: F401  fixtur
 from models import cluster, training, worker
 from models.errors import Preempted
 
-LONG = {"epochs": 40, "max_steps": 10_000, "batch_size": 512, "checkpoint_steps": 4, "tensorboard": False}
+LONG = {"epochs": 20, "max_steps": 10_000, "batch_size": 512, "checkpoint_steps": 4, "tensorboard": False}
 LAUNCH = """
 import sys
 from pathlib import Path
-from models import cluster, training
+from models import cluster
 from models.errors import Preempted
+from models.job import Job
 try:
-    cluster.run(training.Job.read(Path(sys.argv[1])))
+    cluster.run(Job.read(Path(sys.argv[1])))
 except Preempted as stopped:
     print(stopped, flush=True)
     sys.exit(42)
@@ -116,7 +117,7 @@ def test_a_killed_worker_makes_the_cluster_go_on_from_its_checkpoint(jobs, launc
     assert launched.end() == 0, launched.log.read_text()
     said = launched.log.read_text()
     assert re.search(r"worker [01] (was killed by signal 9|ended with code)", said) and "went on at step" in said
-    assert record(hurt)["steps"] == record(whole)["steps"] == 40 * (record(whole)["rows"] // 512)
+    assert record(hurt)["steps"] == record(whole)["steps"] == 20 * (record(whole)["rows"] // 512)
     assert furthest(weights(hurt), weights(whole)) < 1e-5
     assert any(entry["callback"] == "checkpoint" for entry in record(hurt)["journal"])
 
@@ -142,7 +143,7 @@ def test_sigterm_saves_and_the_restart_goes_on_at_the_next_step(jobs, launch, tm
 
 @pytest.mark.slow
 def test_a_killed_worker_of_a_parameter_server_is_replaced_while_training_goes_on(jobs, launch, tmp_path):  # noqa: F811
-    job = jobs(tmp_path / "job", strategy="parameter-server", workers=2, **{**LONG, "epochs": 80})
+    job = jobs(tmp_path / "job", strategy="parameter-server", workers=2, **{**LONG, "epochs": 60})
     launched = launch(job)
     launched.until(r"epoch 3/")
     coordinator = launched.pids()["chief 0"]
@@ -150,7 +151,7 @@ def test_a_killed_worker_of_a_parameter_server_is_replaced_while_training_goes_o
     launched.until(r"worker 1 was killed by signal 9.* Training goes on")
     assert launched.end() == 0, launched.log.read_text()
     assert launched.pids()["chief 0"] == coordinator
-    assert record(job)["steps"] == 80 * (record(job)["rows"] // 512)
+    assert record(job)["steps"] == 60 * (record(job)["rows"] // 512)
 
 
 @pytest.mark.slow
@@ -162,7 +163,7 @@ def test_a_killed_coordinator_or_parameter_server_restarts_the_cluster(jobs, lau
     os.kill(launched.pids()[victim], signal.SIGKILL)
     assert launched.end() == 0, launched.log.read_text()
     assert re.search(r"went on at step [1-9]", launched.log.read_text())
-    assert record(job)["steps"] == 40 * (record(job)["rows"] // 512)
+    assert record(job)["steps"] == 20 * (record(job)["rows"] // 512)
 
 
 @pytest.mark.slow

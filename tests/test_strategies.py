@@ -14,6 +14,7 @@ from models import cluster, defaults, restore, strategies, training
 from models.callbacks import BEST
 from models.catalog import find
 from models.input import Transform
+from models.job import ALONE, Task
 from models.network import build
 
 STEPS = 24
@@ -145,7 +146,7 @@ def test_xla_over_moments_that_are_summed_over_replicas_is_refused():
 def test_no_tpu_is_said_in_one_sentence(monkeypatch):
     monkeypatch.delenv("TPU_NAME", raising=False)
     with pytest.raises(ValueError, match="No TPU was found .* set TPU_NAME on a TPU host"):
-        strategies.create({"strategy": "tpu"}, strategies.Task())
+        strategies.create({"strategy": "tpu"}, Task())
 
 
 def test_a_tpu_is_resolved_connected_initialised_and_used_in_this_order(monkeypatch):
@@ -174,15 +175,15 @@ def test_a_tpu_is_resolved_connected_initialised_and_used_in_this_order(monkeypa
 def test_a_wrong_tf_config_is_said(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ValueError, match="TF_CONFIG needs"):
-        strategies.Task.here()
+        Task.here()
 
 
 def test_tf_config_tells_the_place(monkeypatch):
     peers = {"worker": ["a:1", "b:1"]}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": peers, "task": {"type": "worker", "index": 1}}))
-    task = strategies.Task.here()
+    task = Task.here()
     assert (task.kind, task.index, task.chief, task.count("worker")) == ("worker", 1, False, 2)
-    assert strategies.Task("worker", 0, peers).chief and strategies.ALONE.chief
+    assert Task("worker", 0, peers).chief and ALONE.chief
     assert strategies.share(SimpleNamespace(num_replicas_in_sync=4), task) == strategies.Share(4, 2, 2)
 
 

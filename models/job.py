@@ -1,0 +1,114 @@
+"""What a process of a training is told: the job, and its place in the cluster.
+
+Without TensorFlow, so that what starts processes, and waits for them, is there at once and stays small.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training as plain values, so that another process can be told of it.
+
+    Attributes:
+        case: Name of the use case.
+        settings: Its training and data settings.
+        examples: Folder of the examples, a folder a split in it.
+        transform: Folder of the transform graph.
+        folder: Scratch that outlives a killed attempt: checkpoints, best weights, event files.
+        pretrained: Folder of weights that a stage before learnt; empty for none.
+        base: File of the weights of the served model, which is then refined; empty to train from scratch.
+        spec: Type and shape of what was stored of the train split for other processes; empty where they read examples.
+        rows: Examples of the train split, where it was stored.
+    """
+
+    case: str
+    settings: Mapping[str, Any]
+    examples: str
+    transform: str
+    folder: str
+    pretrained: str = ""
+    base: str = ""
+    spec: Mapping[str, Any] | None = None
+    rows: int = 0
+
+    @classmethod
+    def of(cls, fn_args: Any) -> "Job":
+        """What TFX's Trainer tells. The same inputs and code get the same scratch folder: a killed attempt is gone on with."""
+        config = fn_args.custom_config
+        # Where the embedding lies changes with every attempt, what it holds does not.
+        same = {name: value for name, value in config.items() if name != "pretrained"}
+        told = [same, fn_args.hyperparameters, fn_args.transform_graph_path, sorted(fn_args.train_files)]
+        key = sha256(json.dumps(told, sort_keys=True).encode())
+        for source in sorted(Path(__file__).parent.rglob("*.py")):
+            key.update(source.read_bytes())
+        return cls(
+            case=config["case"],
+            settings=tuned(config["settings"], fn_args.hyperparameters),
+            examples=str(Path(fn_args.train_files[0]).parent.parent),
+            transform=fn_args.transform_graph_path,
+            folder=str(Path(fn_args.model_run_dir).parents[1] / "training" / key.hexdigest()[:16]),
+            pretrained=config.get("pretrained", ""),
+            base=config.get("base", ""),
+        )
+
+    def save(self, path: Path) -> Path:
+        """Writes the job as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1))
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> "Job":
+        """The reverse of :meth:`save`."""
+        return cls(**json.loads(path.read_text()))
+
+
+def tuned(settings: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The settings with what the Tuner found over them; ``found`` is a KerasTuner configuration, None without a Tuner."""
+    return {**settings, **(found["values"] if found else {})}
+
+
+@dataclass(frozen=True)
+class Task:
+    """This process's part in a cluster, as ``TF_CONFIG`` tells it; alone without one.
+
+    Attributes:
+        kind: ``chief``, ``worker`` or ``ps``.
+        index: Its number among those of its kind.
+        cluster: Addresses by kind.
+    """
+
+    kind: str = "chief"
+    index: int = 0
+    cluster: Mapping[str, list[str]] | None = None
+
+    @classmethod
+    def here(cls) -> "Task":
+        """Read from the environment.
+
+        Raises:
+            ValueError: if ``TF_CONFIG`` is set and not what TensorFlow takes.
+        """
+        try:
+            config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+            return cls(config["task"]["type"], int(config["task"]["index"]), config["cluster"]) if config else cls()
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"TF_CONFIG needs 'cluster' and 'task' with 'type' and 'index': {error!r}.") from None
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process writes checkpoints and the result: the chief, or worker 0 where there is none."""
+        return self.kind == "chief" or (self.kind == "worker" and self.index == 0 and "chief" not in (self.cluster or {}))
+
+    def count(self, kind: str) -> int:
+        """Processes of a kind."""
+        return len((self.cluster or {}).get(kind, []))
+
+
+ALONE = Task()
