@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 UV = uv==0.13.8
 ARGS ?=
 JOBS ?= 2
-# A file to a process, the files in the order that tests/conftest.py gives them: the longest first.
+# A file to a process, the files in the order that tests/support/order.py gives them: the longest first.
 SPREAD = --dist loadfile --no-loadscope-reorder
 is_3_11 = import sys; print(sys.executable); sys.exit(sys.version_info[:2] != (3, 11))
 say = echo "$(1)" >&2

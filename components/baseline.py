@@ -53,7 +53,7 @@ def Baseline(
         regression. Deep learning pays where features must be learnt: pictures, text, sequences, many categories, or when
         pretrained weights exist. So every run fits all of them on the same rows and says which one wins.
     Evidence: tour.evidence.baseline.deep_or_classic
-    Proof: tests/test_baseline.py::test_the_run_says_so_where_a_baseline_wins
+    Proof: tests/components/test_baseline.py::test_the_run_says_so_where_a_baseline_wins
     """
     told = json.loads(config)
     network, out = find(told["case"]).load("model"), Path(comparison.uri)

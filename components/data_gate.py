@@ -35,7 +35,7 @@ def DataGate(anomalies: InputArtifact[ExampleAnomalies]):
         able to refuse. ExampleValidator only records anomalies, so this component stops the run: nothing is pushed, the
         old version goes on being served, and the reason is kept.
     Evidence: tour.evidence.overview.pipeline_of_run
-    Proof: tests/test_data_gate.py::test_one_finding_in_one_split_refuses
+    Proof: tests/components/test_data_gate.py::test_one_finding_in_one_split_refuses
     """
     folders = sorted(Path(anomalies.uri).glob("Split-*"))
     found = [line for folder in folders for line in _findings(folder)]

@@ -30,7 +30,7 @@ def FitGate(model_run: InputArtifact[ModelRun], config: Parameter[str]):
         flatters or slanders. Write both curves down, set a limit for the gap, and let a gate stop the run before
         anything is pushed. A gap of nothing at all is suspicious too: look for leakage.
     Evidence: tour.evidence.overfitting.caught
-    Proof: tests/test_fit_gate.py::test_an_overfitted_run_is_refused_and_nothing_is_pushed
+    Proof: tests/components/test_fit_gate.py::test_an_overfitted_run_is_refused_and_nothing_is_pushed
     """
     fit = json.loads(Path(model_run.uri, "training.json").read_text())["fit"]
     reason = overfitted(fit, json.loads(config)["settings"]["max_gap"])

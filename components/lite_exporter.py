@@ -54,7 +54,7 @@ def LiteExporter(
         needed offline, within milliseconds, on battery, or where data has to stay: phones, microcontrollers, browsers.
         Keep the server where models are large, change daily or need data that only the server has.
     Evidence: tour.evidence.edge.variants
-    Proof: tests/test_lite_exporter.py::test_weights_of_fewer_bits_make_smaller_files
+    Proof: tests/components/test_lite_exporter.py::test_weights_of_fewer_bits_make_smaller_files
 
     Raises:
         Refused: if not even float32 answers as the SavedModel does, naming the difference, or no variant keeps the metric.
@@ -93,7 +93,7 @@ def convert(path: str, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes:
         answers, so each variant is compared with the SavedModel on held-out rows, and one that loses too much of the
         metric is not eligible. If none passes: quantisation-aware training, whose toolkit takes no Keras 3 model.
     Evidence: tour.evidence.edge.conversions
-    Proof: tests/test_lite_exporter.py::test_the_smallest_is_not_chosen_if_it_loses_too_much
+    Proof: tests/components/test_lite_exporter.py::test_the_smallest_is_not_chosen_if_it_loses_too_much
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(path, signature_keys=["dense"])
     if variant != "float32":

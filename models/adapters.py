@@ -23,7 +23,7 @@ def add(model: keras.Model, rank: int) -> int:
         microbatches), 8-bit optimizer states or a quantised base. On small models the framework itself is most of the
         memory.
     Evidence: tour.evidence.refresh.adapters_measured
-    Proof: tests/test_adapters.py::test_adapters_leave_the_answers_until_they_learn_and_merge_when_saved
+    Proof: tests/models/test_adapters.py::test_adapters_leave_the_answers_until_they_learn_and_merge_when_saved
     """
     for layer in model._flatten_layers(include_self=False, recursive=True):
         if list(layer._flatten_layers(include_self=False, recursive=False)):

@@ -116,7 +116,7 @@ def forest(train: Table, valid: Table) -> Fitted:
         memory; trees num_trees; max_num_nodes counts under best-first growth, else max_depth and min_examples bound.
         Forests are hard to beat on tables.
     Evidence: tour.evidence.baseline.forest
-    Proof: tests/test_baselines.py::test_the_forests_parameters_decide_the_saved_forest
+    Proof: tests/models/test_baselines.py::test_the_forests_parameters_decide_the_saved_forest
     """
     import ydf
 

@@ -66,14 +66,14 @@ def create(settings: Mapping[str, Any], monitor: str, folder: Path, chief: bool)
         checkpoint of weights, optimizer, position and callbacks, lets a killed run go on at the next step. Monitor a
         validation metric, and let the chief alone write.
     Evidence: tour.evidence.training.callbacks_of_run
-    Proof: tests/test_callbacks.py::test_each_callback_is_recorded_when_it_acts
+    Proof: tests/models/test_callbacks.py::test_each_callback_is_recorded_when_it_acts
 
     Question: A7
     Answer: It shows what training writes down: scalars such as loss by epoch, histograms of weights, the graph of the step,
         and a profile of where its time goes; several runs side by side. Event files are written by a callback or
         tf.summary, and `tensorboard --logdir` serves them. It is a package of its own now; the profile tab is xprof.
     Evidence: tour.evidence.training.event_files
-    Proof: tests/test_callbacks.py::test_event_files_hold_scalars_histograms_graph_and_profile
+    Proof: tests/models/test_callbacks.py::test_event_files_hold_scalars_histograms_graph_and_profile
     """
     made: list[keras.callbacks.Callback] = []
     if chief:

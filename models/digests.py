@@ -29,7 +29,7 @@ def weights_digest(model: keras.Model) -> str:
         test is a second run with equal weight hashes. Determinism has a price: some operations fall back to slower
         kernels and input is read in order. Other hardware or another number of replicas rounds otherwise.
     Evidence: tour.evidence.tracking.reproducible
-    Proof: tests/test_runs.py::test_trained_again_with_the_same_seed_the_weights_are_equal_to_the_bit
+    Proof: tests/pipeline/test_runs.py::test_trained_again_with_the_same_seed_the_weights_are_equal_to_the_bit
     """
     return _digest((one.path, keras.ops.convert_to_numpy(one.value)) for one in model.weights)
 

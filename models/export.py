@@ -6,7 +6,7 @@ Answer: Tensors are values, operations compute them, variables hold state, and f
     TensorFlow 1; in TensorFlow 2 functions are called directly, and sessions are left in tf.compat.v1 and inside the
     C++ server.
 Evidence: tour.evidence.savedmodel.parts
-Proof: tests/test_savedmodel_evidence.py::test_parts_of_a_saved_model_are_counted_as_tensorflow_loads_them
+Proof: tests/tour/evidence/test_savedmodel.py::test_parts_of_a_saved_model_are_counted_as_tensorflow_loads_them
 """
 
 import json
@@ -44,7 +44,7 @@ def save(
         checkpoints and SavedModels find variables. A traced graph refers to its variables weakly, so their owner has to
         be kept. In TensorFlow 1 the session kept them, found by scope and name.
     Evidence: tour.evidence.savedmodel.lifetimes
-    Proof: tests/test_savedmodel_evidence.py::test_a_variable_lives_as_long_as_its_owner_and_the_export_names_the_owner
+    Proof: tests/tour/evidence/test_savedmodel.py::test_a_variable_lives_as_long_as_its_owner_and_the_export_names_the_owner
 
     Question: A24
     Answer: Operations are its nodes and tensors its edges. tf.function traces Python once for each input signature into
@@ -52,7 +52,7 @@ def save(
         fuse: batch normalisation vanishes into convolutions. Branches and loops become If and While operations,
         gradients are a graph too, XLA can compile it, and it runs without Python.
     Evidence: tour.evidence.savedmodel.optimised
-    Proof: tests/test_savedmodel_evidence.py::test_grappler_leaves_fewer_operations_and_folds_batch_normalisation
+    Proof: tests/tour/evidence/test_savedmodel.py::test_grappler_leaves_fewer_operations_and_folds_batch_normalisation
     """
     raw = {name: spec for name, spec in transform.raw.items() if name != network.LABEL}
     archive = keras.export.ExportArchive()
@@ -87,7 +87,7 @@ def _spec(name: str, shape: Sequence[int], dtype: tf.DType) -> tf.TensorSpec:
         type of what a caller brings, is done by function arguments and tf.TensorSpec, as here for the inputs of each
         signature.
     Evidence: tour.evidence.savedmodel.doors
-    Proof: tests/test_savedmodel_evidence.py::test_placeholders_fail_and_specs_take_their_place
+    Proof: tests/tour/evidence/test_savedmodel.py::test_placeholders_fail_and_specs_take_their_place
     """
     return tf.TensorSpec([None, *shape], dtype, name=name)
 

@@ -65,7 +65,7 @@ class Transform:
             Ragged tensors hold rows of different length, sparse ones only what is there. What has to change is a
             tf.Variable.
         Evidence: tour.evidence.data.example_followed
-        Proof: tests/test_evidence.py::test_an_example_becomes_tensors_of_known_type_and_shape
+        Proof: tests/tour/evidence/test_claims.py::test_an_example_becomes_tensors_of_known_type_and_shape
         """
         return self.apply(tf.io.parse_example(serialized, self.raw))
 
@@ -100,7 +100,7 @@ def load(paths: Sequence[str], transform: Transform, keep: Sequence[str]) -> dic
         the CPU a conversion can share memory; from a GPU it copies. NumPy inside a tf.function runs once, while
         tracing, and leaves constants.
     Evidence: tour.evidence.transform.tensors_and_arrays
-    Proof: tests/test_evidence.py::test_tensor_and_array_agree_in_number_and_differ_in_kind
+    Proof: tests/tour/evidence/test_claims.py::test_tensor_and_array_agree_in_number_and_differ_in_kind
     """
     batches = list(dataset(paths, transform, keep).as_numpy_iterator())
     return {name: np.concatenate([batch[name] for batch in batches]) for name in keep}
@@ -125,7 +125,7 @@ def batches(
         too, since the buffer sees a window only. Here a split that fits is kept, since gathering from memory is many
         times faster; a larger one streams.
     Evidence: tour.evidence.data.memory_of_streaming
-    Proof: tests/test_evidence.py::test_streaming_ten_times_the_data_takes_no_more_memory
+    Proof: tests/tour/evidence/test_claims.py::test_streaming_ten_times_the_data_takes_no_more_memory
     """
     if not fits(paths):
         return streamed(paths, transform, keep, batch_size, seed)
@@ -204,7 +204,7 @@ def streamed(
         whether the step waits at all: compare it with a constant batch. Here one record at a time starves it, and whole
         batches parsed at once hardly let it wait.
     Evidence: tour.evidence.inputs.speeds
-    Proof: tests/test_inputs.py::test_a_slow_input_is_seen_as_waiting
+    Proof: tests/tour/evidence/test_inputs.py::test_a_slow_input_is_seen_as_waiting
     """
     count = sum(int(batch.shape[0]) for batch in tf.data.TFRecordDataset(list(paths)).batch(PARSE_BATCH))
 

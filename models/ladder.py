@@ -6,7 +6,7 @@ Answer: tf.data describes input as a graph of datasets that runs in C++ beside t
     parallel with AUTOTUNE; prefetch last, so that the next batch is made while the step runs. Then measure: only an
     input that the step waits for is worth more work.
 Evidence: tour.evidence.inputs.tuned
-Proof: tests/test_inputs.py::test_every_way_gives_the_same_rows
+Proof: tests/tour/evidence/test_inputs.py::test_every_way_gives_the_same_rows
 """
 
 import time

@@ -84,7 +84,7 @@ def fit(
         epochs without a better validation metric and keeps the best epoch's weights. An endless stream has no epochs:
         steps take their place.
     Evidence: tour.evidence.training.epochs_reconciled
-    Proof: tests/test_evidence.py::test_an_epoch_is_every_whole_batch_once
+    Proof: tests/tour/evidence/test_claims.py::test_an_epoch_is_every_whole_batch_once
 
     Question: A27
     Answer: Build model and optimizer in the strategy's scope; in a tf.function take a batch, run the forward pass under
@@ -92,7 +92,7 @@ def fit(
         what is averaged, validate, drive the callbacks, save checkpoints. Write one where fit does not go: Keras 3's
         fit fails under multi-worker and parameter servers.
     Evidence: tour.evidence.loops.loop_equals_fit
-    Proof: tests/test_loop.py::test_the_loop_ends_with_the_weights_of_keras_fit
+    Proof: tests/models/test_loop.py::test_the_loop_ends_with_the_weights_of_keras_fit
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as scratch:

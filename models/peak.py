@@ -125,7 +125,7 @@ def arrays(split: "Split") -> Iterator[dict[str, "np.ndarray"]]:
         holds it all, and a tf.function that captures the array puts it in the graph. Shards and tf.data hold a few buffers,
         whatever the size. Measure what fits, and stream beyond it.
     Evidence: tour.evidence.inputs.arrays_and_streams
-    Proof: tests/test_inputs.py::test_arrays_grow_with_the_data_and_streams_do_not
+    Proof: tests/tour/evidence/test_inputs.py::test_arrays_grow_with_the_data_and_streams_do_not
     """
     import numpy as np
 

@@ -77,7 +77,7 @@ class Model(tf.Module):
         noise words stand in for the whole vocabulary. Negative sampling asks "neighbour or noise?", so a step's cost
         does not grow with the vocabulary, as a full softmax's does. Here a card's merchants are the sentence.
     Evidence: tour.evidence.embedding.word2vec
-    Proof: tests/test_skip_gram.py::test_planted_groups_come_back_as_neighbours
+    Proof: tests/models/test_skip_gram.py::test_planted_groups_come_back_as_neighbours
     """
 
     def __init__(self, words: int, size: int, num_sampled: int, rate: float, seed: int):

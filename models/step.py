@@ -37,7 +37,7 @@ def step_function(
         small operations of a training step gain most, since Python's share falls away; large ones gain little. Tracing
         costs seconds once, and again for each new signature, so it has to be earned by many steps.
     Evidence: tour.evidence.functions.eager_and_graph
-    Proof: tests/test_functions.py::test_eager_and_graph_steps_give_the_same_weights
+    Proof: tests/tour/evidence/test_functions.py::test_eager_and_graph_steps_give_the_same_weights
     """
     replicas = strategy.num_replicas_in_sync
 
@@ -50,7 +50,7 @@ def step_function(
             for a few times the cost of the forward pass; differences would need two passes a weight. The price is memory:
             what the forward pass computed is kept until then.
         Evidence: tour.evidence.autodiff.gradients_checked
-        Proof: tests/test_autodiff.py::test_the_tape_agrees_with_central_differences_and_a_wrong_gradient_does_not
+        Proof: tests/tour/evidence/test_autodiff.py::test_the_tape_agrees_with_central_differences_and_a_wrong_gradient_does_not
 
         Question: A12
         Answer: It records the operations on watched tensors, trainable variables by themselves, while its block runs;
@@ -58,7 +58,7 @@ def step_function(
             deleted. A tape within a tape gives second derivatives. stop_gradient makes a value a constant for the tape:
             nothing behind it gets a gradient, and gradient() says None.
         Evidence: tour.evidence.autodiff.tape_shown
-        Proof: tests/test_autodiff.py::test_persistent_tapes_second_derivatives_and_stop_gradient
+        Proof: tests/tour/evidence/test_autodiff.py::test_persistent_tapes_second_derivatives_and_stop_gradient
         """
         with tf.GradientTape() as tape:
             outputs = model({name: batch[name] for name in model.input}, training=True)
@@ -78,7 +78,7 @@ def step_function(
             losses, penalties on gradients, strategies that fit fails under. Keep the whole step in one tf.function, and
             watch the norms by layer: zero or exploding ones show what is wrong.
         Evidence: tour.evidence.autodiff.custom_step
-        Proof: tests/test_autodiff.py::test_a_step_written_out_equals_the_trainers
+        Proof: tests/tour/evidence/test_autodiff.py::test_a_step_written_out_equals_the_trainers
         """
         parts = {name: tf.split(value, settings["accumulate"]) for name, value in batch.items()}
         loss, found = compiled({name: part[0] for name, part in parts.items()})

@@ -31,7 +31,7 @@ def create(settings: Mapping[str, Any], task: Task, distribute: Any = tf.distrib
         gradients get stale. A larger global batch wants another learning rate. Workers die: checkpoints and restarts
         belong to it.
     Evidence: tour.evidence.strategies.strategies_agree
-    Proof: tests/test_strategies.py::test_the_same_weights_under_every_strategy
+    Proof: tests/models/test_strategies.py::test_the_same_weights_under_every_strategy
 
     Question: B13
     Answer: Several GPUs of one machine: MirroredStrategy. Several machines: MultiWorkerMirroredStrategy, one process
@@ -39,7 +39,7 @@ def create(settings: Mapping[str, Any], task: Task, distribute: Any = tf.distrib
         creates variables: model, optimizer, metrics, checkpoint. Datasets are cut by input pipeline, losses divided by
         the global batch, files written by the chief. On Kubernetes an Indexed Job sets TF_CONFIG from its index.
     Evidence: tour.evidence.strategies.processes_of_a_cluster
-    Proof: tests/test_cluster.py::test_two_workers_are_told_their_places_and_end_with_one_result
+    Proof: tests/models/test_cluster.py::test_two_workers_are_told_their_places_and_end_with_one_result
     """
     match settings["strategy"]:
         case "none":
@@ -93,7 +93,7 @@ def _mirrored(workers: int) -> tf.distribute.Strategy:
         hides. Set memory growth before the first operation, since all memory is taken otherwise. Then use mixed precision,
         and make sure that input keeps up.
     Evidence: tour.evidence.devices.found_and_placed
-    Proof: tests/test_devices.py::test_operations_are_found_on_the_device_they_ran_on
+    Proof: tests/tour/evidence/test_devices.py::test_operations_are_found_on_the_device_they_ran_on
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:

@@ -148,7 +148,7 @@ def measured(network: Any, settings: Mapping[str, Any], model: keras.Model, trai
         cross-validation. Every choice made by looking at valid wears it out, so eval stays untouched. Leakage looks
         like success.
     Evidence: tour.evidence.overfitting.methods
-    Proof: tests/test_overfitting.py::test_more_rows_narrow_the_gap
+    Proof: tests/tour/evidence/test_overfitting.py::test_more_rows_narrow_the_gap
     """
     found: dict[str, Any] = {"metric": network.MONITOR}
     for split, rows in (("train", train), ("valid", valid)):

@@ -35,7 +35,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
         them only after tuning it. On this model the rate decides more than the optimizer does. Start with AdamW,
         warm-up or cosine decay, and let a search over the validation split choose.
     Evidence: tour.evidence.tuning.optimizers
-    Proof: tests/test_tuning.py::test_the_rate_matters_more_than_the_optimizer
+    Proof: tests/models/test_tuning.py::test_the_rate_matters_more_than_the_optimizer
     """
     config = fn_args.custom_config
     network, settings, space = find(config["case"]).load("model"), config["settings"], config["space"]

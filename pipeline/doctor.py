@@ -105,7 +105,7 @@ def packages() -> Iterator[Check]:
         answer. Beside it stand PyTorch and JAX for research, and scikit-learn and boosted trees, often better on tables.
         Say which part does which job, which need TensorFlow at all, and what could take its place.
     Evidence: tour.evidence.ecosystem.placed
-    Proof: tests/test_ecosystem.py::test_what_needs_tensorflow_is_what_reaches_it
+    Proof: tests/tour/evidence/test_ecosystem.py::test_what_needs_tensorflow_is_what_reaches_it
     """
     locked = _locked()
     for name in PACKAGES:

@@ -6,7 +6,7 @@ Answer: When the way to production counts more than the newest research: TFX che
     machines and TPUs. PyTorch leads research, has most new models, and its own ways to serve and export have grown up.
     Keras 3 runs on TensorFlow, JAX and PyTorch, so the network need not decide; the pipeline around it does.
 Evidence: tour.evidence.ecosystem.surface
-Proof: tests/test_ecosystem.py::test_another_backend_gives_the_served_networks_answers
+Proof: tests/tour/evidence/test_ecosystem.py::test_another_backend_gives_the_served_networks_answers
 """
 
 from pipeline import stages
@@ -24,7 +24,7 @@ def build(plan: Plan) -> list[Stage]:
         store records which came from which. The transform graph ships with the model, so training and serving cannot
         differ.
     Evidence: tour.evidence.overview.lineage_of_served
-    Proof: tests/test_evidence.py::test_lineage_leads_from_the_pushed_model_to_its_spans_and_to_nothing_else
+    Proof: tests/tour/evidence/test_claims.py::test_lineage_leads_from_the_pushed_model_to_its_spans_and_to_nothing_else
     """
     schema = stages.schema(plan)
     examples = stages.example_gen(plan)

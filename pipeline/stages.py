@@ -6,7 +6,7 @@ Answer: TensorFlow computes on tensors, with automatic differentiation, compiled
     builds and trains, TFMA evaluates, TFX orchestrates, TensorFlow Serving and LiteRT answer. Each node of this graph
     names the libraries it stands on.
 Evidence: tour.evidence.overview.libraries_of_run
-Proof: tests/test_evidence.py::test_every_node_stands_on_a_library_and_is_joined
+Proof: tests/tour/evidence/test_claims.py::test_every_node_stands_on_a_library_and_is_joined
 """
 
 import json

@@ -10,7 +10,7 @@ Answer: Without a log nobody can say which settings, data and code made the good
     lock, strategy and a link to the model; TFX's metadata keeps the lineage. So runs are compared, not remembered.
     Tracking may be late or missing, but must never fail a run.
 Evidence: tour.evidence.tracking.runs_compared
-Proof: tests/test_tracking.py::test_a_run_comes_back_with_all_that_was_recorded
+Proof: tests/pipeline/test_tracking.py::test_a_run_comes_back_with_all_that_was_recorded
 """
 
 import json

@@ -97,7 +97,7 @@ def promote(folder: Path, version: int | None, share: float | None = None, shado
         version is still there. Deadlines, rate limit, breaker. Log every answer, watch latency, errors and drift, scale
         replicas by load.
     Evidence: tour.evidence.rollout.live
-    Proof: tests/test_rollout.py::test_swaps_a_canary_and_a_rollback_under_load_lose_nothing
+    Proof: tests/serving/test_rollout.py::test_swaps_a_canary_and_a_rollback_under_load_lose_nothing
     """
     there, now = versions(folder), read(folder)
     if version is not None and version not in there:

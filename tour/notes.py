@@ -6,7 +6,7 @@ A note is a block of fields in the docstring of the code that answers the questi
     Answer: Each replica computes gradients on its slice of the batch, and
         an all-reduce sums them.
     Evidence: tour.evidence.training.strategies_agree
-    Proof: tests/test_strategies.py::test_replicas_match_one_device
+    Proof: tests/models/test_strategies.py::test_replicas_match_one_device
 """
 
 import ast

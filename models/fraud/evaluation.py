@@ -21,7 +21,7 @@ class CostPerPurchase(confusion_matrix_metrics.ConfusionMatrixMetricBase):
         cost), whatever the model. So prices are settings, the threshold is versioned with the export, and the mean cost
         at it is measured.
     Evidence: tour.evidence.evaluation.errors
-    Proof: tests/test_evaluation_evidence.py::test_the_cheapest_threshold_follows_from_the_prices_if_scores_are_calibrated
+    Proof: tests/tour/evidence/test_evaluation.py::test_the_cheapest_threshold_follows_from_the_prices_if_scores_are_calibrated
     """
 
     def __init__(self, miss_cost: float, review_cost: float, thresholds: float = 0.5, name: str = "cost"):
@@ -42,7 +42,7 @@ def eval_config(settings: Mapping[str, Any]) -> config_pb2.EvalConfig:
         weakness: where frauds are rare, a small false positive rate is still many false alarms. So the gate here is on
         the area under precision and recall.
     Evidence: tour.evidence.evaluation.roc
-    Proof: tests/test_evaluation_evidence.py::test_the_area_under_the_roc_is_scikit_learns
+    Proof: tests/tour/evidence/test_evaluation.py::test_the_area_under_the_roc_is_scikit_learns
     """
     threshold = served_threshold(settings)
     cost = {name: settings[name] for name in ("miss_cost", "review_cost")} | {"thresholds": threshold}

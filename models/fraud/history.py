@@ -1,8 +1,8 @@
 """What a purchase's past says, defined once: in batch over Arrow tables, and online one purchase at a time.
 
 Both ways share the same integers (microseconds, whole days, ten-thousandths of the currency unit) and round to float32
-only at the end, so that a replayed stream gives the very floats of the batch; ``tests/test_history.py`` holds it to
-that. The online half is in ``online_history.py``.
+only at the end, so that a replayed stream gives the very floats of the batch, which ``tests/models/fraud/test_history.py``
+checks. The online half is in ``online_history.py``.
 
 For a purchase at time t on UTC day D, "earlier" means strictly smaller in (event_time, transaction_id):
 

@@ -103,7 +103,7 @@ def _past(inputs: Mapping[str, Any], settings: Mapping[str, Any], likeness: Any)
         fade, so LSTM and GRU gate them. Pictures: a CNN. Sequences: an RNN where order and length matter; attention,
         parallel and without fading, has replaced many. Here both are measured against models without them.
     Evidence: tour.evidence.losses.encoders
-    Proof: tests/test_fraud_evidence.py::test_the_receptive_field_is_what_a_gradient_reaches
+    Proof: tests/tour/evidence/test_losses_and_embeddings.py::test_the_receptive_field_is_what_a_gradient_reaches
     """
     present = keras.layers.RepeatVector(PAST)(inputs["numeric"][:, :1])
     steps = keras.layers.Concatenate()([inputs["past"], present, *([] if likeness is None else [likeness])])
@@ -135,7 +135,7 @@ def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Ten
         probabilities, or it can overflow. With few positives weight them or use a focal loss, and recalibrate after. A
         loss is not the business metric: choose by the metric and the prices of errors.
     Evidence: tour.evidence.losses.on_predictions
-    Proof: tests/test_fraud_model.py::test_the_focal_loss_is_its_formula
+    Proof: tests/models/fraud/test_model.py::test_the_focal_loss_is_its_formula
     """
     weight, gamma = settings["positive_weight"], settings["focal_gamma"] if settings["loss"] == "focal" else 0.0
 

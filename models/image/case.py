@@ -6,7 +6,7 @@ Answer: Settings of the case, each a switch: augmentation as layers of the model
     decay. Training stops after some epochs without a better accuracy on valid and keeps the best weights; a gate compares
     train with valid before a push. With few pictures start from a pretrained base. Then look at eval, which chose nothing.
 Evidence: tour.evidence.overfitting.practice
-Proof: tests/test_overfitting.py::test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many
+Proof: tests/tour/evidence/test_overfitting.py::test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many
 """
 
 from models.defaults import SPACE, TRAINING

@@ -52,7 +52,7 @@ def _pca(flat: tf.Tensor) -> tf.Tensor:
         price, since what varies little may still decide the class: measure the metric before and after. Here components
         are for drawing and comparison; the networks read every column.
     Evidence: tour.evidence.transform.reduction
-    Proof: tests/test_evidence.py::test_components_keep_the_signal_in_fewer_columns
+    Proof: tests/tour/evidence/test_claims.py::test_components_keep_the_signal_in_fewer_columns
     """
     count = min(COMPONENTS, flat.shape[1])
     return tf.matmul(flat, tft.pca(flat, output_dim=count, dtype=tf.float32, name="components"))

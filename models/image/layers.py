@@ -23,7 +23,7 @@ class Residual(keras.layers.Layer):
         again; its class is registered or passed as custom_objects. This block earns its place: keras.remat needs a
         function to call again, which a chain of layers does not offer.
     Evidence: tour.evidence.networks.custom_layer
-    Proof: tests/test_image_model.py::test_the_block_comes_back_from_disk_and_answers_equally
+    Proof: tests/models/image/test_model.py::test_the_block_comes_back_from_disk_and_answers_equally
     """
 
     def __init__(

@@ -7,7 +7,7 @@ Answer: Keras is the high-level API: layers, models, optimizers, losses, metrics
     as a functional graph of layers, as here, or as a subclass with a call of its own: the same weights give the same
     answers.
 Evidence: tour.evidence.networks.keras_on_tensorflow
-Proof: tests/test_networks.py::test_functional_and_subclassed_answer_equally_with_equal_weights
+Proof: tests/tour/evidence/test_networks.py::test_functional_and_subclassed_answer_equally_with_equal_weights
 """
 
 from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
         with cross-entropy on logits, keep the best epoch by validation accuracy, calibrate, read the confusion matrix
         and look at wrong answers. With few pictures, start from a pretrained base.
     Evidence: tour.evidence.image.whole_run
-    Proof: tests/test_evidence.py::test_the_image_network_learns_real_digits
+    Proof: tests/tour/evidence/test_claims.py::test_the_image_network_learns_real_digits
     """
     shape, classes = tuple(features["pixels"].shape[1:]), len(settings["classes"].split(","))
     if source := pretrained or settings["transfer"]:
@@ -77,7 +77,7 @@ def body(hidden: Any, settings: Mapping[str, Any]) -> Any:
         compile and fit with optimizer, loss and metrics, or train in a loop of your own; evaluate, predict, save. Logits
         come out and softmax is left to loss and export.
     Evidence: tour.evidence.networks.built
-    Proof: tests/test_networks.py::test_the_built_network_is_the_one_that_the_run_trained
+    Proof: tests/tour/evidence/test_networks.py::test_the_built_network_is_the_one_that_the_run_trained
     """
     filters, together = settings["filters"], tf.distribute.get_strategy().num_replicas_in_sync > 1
     switches = {"batch_norm": settings["batch_norm"], "synchronized": together, "l2": settings["l2"]}
@@ -114,7 +114,7 @@ def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Ten
         multi-worker and parameter-server strategies, which is why this loss is a plain function of one value an example;
         and for the export, since one file has to hold the transform graph and three signatures. Layers stay Keras.
     Evidence: tour.evidence.networks.where_keras_was_left
-    Proof: tests/test_networks.py::test_lines_are_those_that_python_would_run
+    Proof: tests/tour/evidence/test_networks.py::test_lines_are_those_that_python_would_run
     """
     return lambda truth, logits: tf.nn.sparse_softmax_cross_entropy_with_logits(truth[:, 0], logits)
 
@@ -146,6 +146,6 @@ def answers(logits: tf.Tensor, point: Mapping[str, float], settings: Mapping[str
         cousins; tanh and sigmoid saturate. At the output sigmoid for yes or no, softmax for one of many. Losses take
         logits: log and exponential fused overflow nowhere and the gradient is probability minus truth.
     Evidence: tour.evidence.networks.activations
-    Proof: tests/test_networks.py::test_dead_units_are_those_that_never_answer
+    Proof: tests/tour/evidence/test_networks.py::test_dead_units_are_those_that_never_answer
     """
     return {"probabilities": tf.nn.softmax(logits / point["temperature"])}

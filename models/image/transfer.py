@@ -105,7 +105,7 @@ def under_head(
         the base with training=False, so that batch normalisation keeps its moments. Whether it pays is measured
         here against training from scratch on the same pictures: the base has to know what the new classes need.
     Evidence: tour.evidence.transfer.few_pictures
-    Proof: tests/test_transfer.py::test_a_frozen_base_learns_new_classes_from_few_pictures
+    Proof: tests/models/image/test_transfer.py::test_a_frozen_base_learns_new_classes_from_few_pictures
     """
     body.trainable = False
     pixels = keras.Input(body.input_shape[1:], name="pixels")

@@ -69,7 +69,7 @@ class Profile:
         how much; whether it is more than chance is judged by what undrifted days differ by, corrected for many columns.
         Tell broken data from drift. Drift is not damage: estimate the metric, confirm with late labels, then retrain.
     Evidence: tour.evidence.drift.detected
-    Proof: tests/test_drift_alarm.py::test_a_shifted_column_alarms_on_its_first_day_and_a_clean_one_does_not
+    Proof: tests/serving/drift/test_alarm.py::test_a_shifted_column_alarms_on_its_first_day_and_a_clean_one_does_not
     """
 
     layout: Layout

@@ -6,7 +6,7 @@ Answer: Measure first. Then remove overhead around the model: a prepared call in
     without a timer, padded to few sizes. Then make the model cheaper: quantise it, gated by its metric; compile it with
     XLA where that gains, or TensorRT, which TensorFlow's wheels no longer hold. A profiler trace names the slowest operation.
 Evidence: tour.evidence.serving.optimised
-Proof: tests/test_serving_evidence.py::test_every_way_gives_the_signatures_answers_and_one_row_is_dearest_alone
+Proof: tests/tour/evidence/test_serving.py::test_every_way_gives_the_signatures_answers_and_one_row_is_dearest_alone
 """
 
 import asyncio

@@ -1,5 +1,5 @@
 // The few declarations of LiteRT's C API that this program needs. The wheel `ai-edge-litert` brings the library and no
-// header; what is declared here has to fit the version in the lock file, which tests/test_edge.py holds by running it.
+// header; what is declared here has to fit the version in the lock file, which tests/serving/edge/test_edge.py holds by running it.
 #pragma once
 
 #include <cstddef>

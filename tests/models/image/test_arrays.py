@@ -1,0 +1,121 @@
+"""NumPy archives and IDX files, against files that the tests write themselves."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from support.pictures import damage, decoded, idx, random_images, rows, write_idx
+
+from models.errors import DataError
+from models.image import readers, sources
+
+REPOSITORY = Path(__file__).parents[3]
+FASHION = REPOSITORY.parent / "shared" / "data" / "fashion_mnist"
+
+
+def test_batches_hold_at_most_4096_rows_and_every_column(tmp_path):
+    images = random_images(4100, 4, 4, 1)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(4100) % 3)
+    batches = list(readers.read(tmp_path))
+    assert [batch.num_rows for batch in batches] == [4096, 4]
+    table = pa.Table.from_batches(batches)
+    assert table.schema == readers.COLUMNS
+    flat = images.reshape(4100, -1) / 255.0
+    np.testing.assert_allclose(table["brightness"], flat.mean(1), atol=1e-6)
+    np.testing.assert_allclose(table["contrast"], flat.std(1), atol=1e-6)
+    assert len(set(table["key"].to_pylist())) == 4100
+
+
+def test_an_archive_lists_classes_that_a_span_lacks(tmp_path):
+    np.savez(tmp_path / "images.npz", images=random_images(2, 4, 4), labels=["b", "a"], classes=["a", "b", "c"])
+    assert readers.classes(tmp_path) == ["a", "b", "c"]
+    assert readers.shape(tmp_path) == (4, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": random_images(3, 4, 4), "labels": ["a", "b"]}, "3 images, 2 labels"),
+        ({"images": random_images(3, 4, 4)}, "0 labels"),
+        ({"labels": ["a"]}, "needs an array 'images'"),
+        ({"images": np.zeros((2, 4, 4)), "labels": ["a", "b"]}, "uint8"),
+        ({"images": random_images(1, 4, 4), "labels": ["a"], "part": ["dev"]}, "part 'dev'"),
+    ],
+)
+def test_an_archive_of_another_form_is_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "images.npz", **arrays)
+    with pytest.raises(DataError, match=f"images.npz.*{message}"):
+        rows(tmp_path)
+
+
+def test_a_cut_archive_is_refused(tmp_path):
+    path = sources.embedded(tmp_path) / "span-000" / "images.npz"
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(DataError, match="images.npz is damaged"):
+        rows(path.parent)
+
+
+# IDX
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_files_give_both_parts(tmp_path, packed):
+    images, labels = random_images(5, 6, 7), np.array([3, 1, 2, 0, 1], np.uint8)
+    write_idx(tmp_path, "train", images[:3], labels[:3], packed)
+    write_idx(tmp_path, "t10k", images[3:], labels[3:], packed)
+    found = rows(tmp_path)
+    np.testing.assert_array_equal(np.stack([decoded(row["image"]) for row in found]), images)
+    assert [row["label"] for row in found] == ["3", "1", "2", "0", "1"]
+    assert [row["part"] for row in found] == ["train"] * 3 + ["test"] * 2
+    assert [row["key"] for row in found][2:4] == ["train/00002", "test/00000"]
+    assert readers.shape(tmp_path) == (6, 7, 1)
+    assert readers.classes(tmp_path) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("packed", "name", "change", "message"),
+    [
+        (False, "train-images-idx3-ubyte", lambda data: b"\1" + data[1:], "starts with 0x01000803"),
+        (False, "train-images-idx3-ubyte", lambda data: data[:-1], "announces 126 bytes and holds 125"),
+        (False, "train-images-idx3-ubyte", lambda data: data + b"\0", "holds 127"),
+        (False, "train-images-idx3-ubyte", lambda data: data[:6], "damaged"),
+        (True, "train-images-idx3-ubyte.gz", lambda data: data[:-9], "damaged"),
+        (True, "train-images-idx3-ubyte.gz", lambda data: b"no gzip" + data, "damaged"),
+        (True, "train-labels-idx1-ubyte.gz", lambda data: data[:-9], "damaged"),
+        (False, "train-labels-idx1-ubyte", lambda _: idx(np.zeros(2, np.uint8), 1), "2 labels"),
+    ],
+)
+def test_a_damaged_idx_file_is_named(tmp_path, packed, name, change, message):
+    write_idx(tmp_path, "train", random_images(3, 6, 7), np.zeros(3, np.uint8), packed)
+    damage(tmp_path, name, change)
+    with pytest.raises(DataError, match=f"{name}.*{message}"):
+        rows(tmp_path)
+
+
+def test_images_without_their_labels_are_refused(tmp_path):
+    write_idx(tmp_path, "train", random_images(3, 6, 7), np.zeros(3, np.uint8))
+    (tmp_path / "train-labels-idx1-ubyte").unlink()
+    with pytest.raises(DataError, match="train-labels-idx1-ubyte is missing"):
+        rows(tmp_path)
+
+
+def test_parts_of_different_sizes_are_refused(tmp_path):
+    write_idx(tmp_path, "train", random_images(3, 6, 7), np.zeros(3, np.uint8))
+    write_idx(tmp_path, "t10k", random_images(3, 7, 6), np.zeros(3, np.uint8))
+    with pytest.raises(DataError, match="differ in size"):
+        rows(tmp_path)
+
+
+def test_fashion_mnist_reads_as_published(tmp_path):
+    if not FASHION.exists():
+        pytest.skip("Fashion-MNIST is not beside this checkout")
+    for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        (tmp_path / name).symlink_to(FASHION / name)
+    first = next(readers.read(tmp_path))
+    raw = np.frombuffer(gzip.decompress((FASHION / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
+    np.testing.assert_array_equal(decoded(first["image"][4095].as_py()), raw.reshape(-1, 28, 28)[4095])
+    assert first["label"][:5].to_pylist() == ["9", "2", "1", "1", "6"]
+    assert readers.shape(tmp_path) == (28, 28, 1)
+    assert len(readers.classes(tmp_path)) == 10

@@ -1,0 +1,92 @@
+"""The loop against Keras' fit, and after a stop in the middle."""
+
+import keras
+import numpy as np
+import pytest
+from support.line_network import BATCH, ROWS, Line, data, fit, settings
+
+from models import callbacks as calls
+from models import checkpoint, optimizers
+from models.input import kept
+from models.network import predict
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_the_loop_ends_with_the_weights_of_keras_fit(normalised):
+    changes = {"patience": 0, "normalised": normalised, "l2": 0.01}
+    ours = fit(changes)
+    keras.utils.set_random_seed(1)
+    _, feed = kept(data(), BATCH, 1)
+    model = Line.build(settings(**changes), {})
+    optimizer = optimizers.create(settings(**changes), 4 * ROWS // BATCH)
+    model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
+    stream = feed().map(lambda batch: ({"x": batch["x"]}, batch["y"]))
+    best, kept_weights = -1.0, None
+    for epoch in range(4):
+        model.fit(stream.skip(epoch * ROWS // BATCH), steps_per_epoch=ROWS // BATCH, verbose=0)
+        accuracy = Line.quality(data(200)["y"], predict(model, data(200)))["accuracy"]
+        if accuracy > best:
+            best, kept_weights = accuracy, model.get_weights()
+    for one, other in zip(ours.model.get_weights(), kept_weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch():
+    ended = fit({"epochs": 12, "patience": 0, "learning_rate": 0.05})
+    scores = [curve["accuracy"] for curve in ended.curves]
+    assert ended.best == int(np.argmax(scores))
+    again = Line.quality(data(200)["y"], predict(ended.model, data(200)))["accuracy"]
+    assert again == pytest.approx(max(scores))
+
+
+def test_patience_ends_what_no_longer_gains_and_none_trains_all_epochs():
+    assert len(fit({"epochs": 60, "patience": 2, "learning_rate": 0.1}).curves) < 60
+    assert len(fit({"epochs": 12, "patience": 0, "learning_rate": 0.1}).curves) == 12
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_a_stop_in_the_middle_changes_nothing(tmp_path, monkeypatch, schedule):
+    changes = {"epochs": 6, "patience": 4, "schedule": schedule, "checkpoint_steps": 7, "normalised": True}
+    whole = fit(changes, tmp_path / "whole")
+    saves, save = [], checkpoint.Saver.save
+
+    def dying(self):
+        save(self)
+        saves.append(self.position.step)
+        if len(saves) == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint.Saver, "save", dying)
+        with pytest.raises(KeyboardInterrupt):
+            fit(changes, tmp_path / "hurt")
+    assert 0 < saves[-1] < whole.steps and saves[-1] % (ROWS // BATCH)  # inside an epoch
+    ended = fit(changes, tmp_path / "hurt")
+    assert ended.steps == whole.steps and ended.best == whole.best
+    assert [c["loss"] for c in ended.curves] == pytest.approx([c["loss"] for c in whole.curves], rel=1e-6)
+    for one, other in zip(ended.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert {"epoch": 2, "callback": "checkpoint", "what": f"went on at step {saves[-1]}"} in ended.journal
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path):
+    first = fit({}, tmp_path)
+    second = fit({}, tmp_path)
+    assert second.steps == first.steps and second.curves == first.curves
+
+
+def test_the_plateau_schedule_lowers_the_rate():
+    ended = fit({"epochs": 30, "patience": 8, "schedule": "plateau", "learning_rate": 0.1})
+    lowered = [entry for entry in ended.journal if entry["callback"] == "ReduceLROnPlateau"]
+    assert lowered and "learning rate from 0.1 to 0.03" in lowered[0]["what"]
+
+
+def test_an_optimizer_of_each_name_learns():
+    for name, rate in (("adamw", 0.01), ("adam", 0.01), ("sgd", 0.05), ("rmsprop", 0.01), ("adagrad", 0.1)):
+        assert fit({"optimizer": name, "learning_rate": rate, "epochs": 5}).curves[-1]["accuracy"] > 0.7, name
+
+
+def test_what_is_logged_names_the_best_epoch(tmp_path):
+    ended = fit({"epochs": 3}, tmp_path)
+    kept_at = [e["epoch"] for e in ended.journal if e["callback"] == "ModelCheckpoint"]
+    assert kept_at[-1] == ended.best and (tmp_path / calls.BEST).is_file()

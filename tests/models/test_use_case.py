@@ -1,0 +1,103 @@
+"""A use case's settings: read as their defaults are, refused with what is possible, kept in their groups."""
+
+import dataclasses
+
+import pytest
+from support.tiny_case.case import CASE as TINY
+
+from models.catalog import CASES, find
+from models.use_case import UseCase
+
+CASE = UseCase(
+    name="probe",
+    title="",
+    package="support.tiny_case",
+    label="l",
+    key="k",
+    headline="h",
+    score="s",
+    settings={
+        "data": {"rows": 10, "columns": ""},
+        "training": {"rate": 0.5, "shuffle": True, "quiet": False},
+        "gates": {"least": 0.9},
+    },
+)
+
+
+def test_without_changes_the_defaults_come_back_in_their_groups() -> None:
+    assert CASE.configured({}) == CASE.settings
+
+
+def test_a_change_is_read_as_the_type_of_its_default_and_stays_in_its_group() -> None:
+    found = CASE.configured({"rows": "-3", "columns": "a=b,c=d", "rate": "1e-3", "least": "1"})
+    assert found == {
+        "data": {"rows": -3, "columns": "a=b,c=d"},
+        "training": {"rate": 0.001, "shuffle": True, "quiet": False},
+        "gates": {"least": 1.0},
+    }
+    assert isinstance(found["gates"]["least"], float) and type(found["data"]["rows"]) is int
+
+
+def test_configuring_leaves_the_case_as_it_is() -> None:
+    CASE.configured({"rows": "3"})["data"]["rows"] = 99
+    assert CASE.configured({})["data"]["rows"] == CASE.settings["data"]["rows"] == 10
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("True", True), ("false", False), ("FALSE", False)])
+@pytest.mark.parametrize("name", ["shuffle", "quiet"])
+def test_booleans_are_words(name: str, text: str, value: bool) -> None:
+    assert CASE.configured({name: text})["training"][name] is value
+
+
+@pytest.mark.parametrize("text", ["1", "0", "yes", "", "truee"])
+def test_other_words_are_no_booleans(text: str) -> None:
+    with pytest.raises(ValueError, match="'shuffle' is true or false, not"):
+        CASE.configured({"shuffle": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"), [("rows", "3.5", "int"), ("rows", "", "int"), ("rate", "x", "float")]
+)
+def test_a_value_of_another_type_names_setting_type_and_text(name: str, text: str, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"Setting '{name}' takes a {kind}, not '{text}'"):
+        CASE.configured({name: text})
+
+
+@pytest.mark.parametrize("name", ["row", "data", "", "ROWS"])
+def test_an_unknown_name_is_refused_with_all_that_are_known(name: str) -> None:
+    with pytest.raises(ValueError, match="probe has no setting") as caught:
+        CASE.configured({"rows": "3", name: "1"})
+    assert f"'{name}'; it has columns, least, quiet, rate, rows, shuffle." in str(caught.value)
+    assert str(caught.value).endswith("Did you mean rows?") == (name == "row")
+
+
+def test_one_wrong_change_among_right_ones_is_not_passed_over() -> None:
+    with pytest.raises(ValueError, match="'rate'"):
+        CASE.configured({"rows": "3", "rate": "fast", "least": "0.5"})
+
+
+def test_modules_and_schema_come_from_the_package() -> None:
+    assert CASE.module("model") == "support.tiny_case.model"
+    assert CASE.load("case").CASE is TINY
+    assert CASE.schema_path.name == "schema.pbtxt" and CASE.schema_path.is_file()
+
+
+def test_a_case_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CASE.name = "other"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_catalog_finds_a_case_by_its_own_name(name: str) -> None:
+    assert find(name).name == name
+
+
+def test_the_catalog_names_what_there_is() -> None:
+    with pytest.raises(ValueError, match="no use case 'frauds'; there are fraud, image"):
+        find("frauds")
+
+
+@pytest.mark.parametrize("case", [*CASES.values(), TINY], ids=lambda case: case.name)
+def test_every_default_survives_being_written_and_read(case: UseCase) -> None:
+    written = {name: str(value) for group in case.settings.values() for name, value in group.items()}
+    assert case.configured(written) == case.settings

@@ -1,0 +1,40 @@
+"""Served rows as raw spans again: readable as the source is, with labels where they have come."""
+
+import io
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.served_rows import DAY, purchase
+
+from models.fraud import collected as purchases_collected
+from models.fraud import purchases
+from models.image import collected as pictures_collected
+from models.image import readers
+
+
+@pytest.mark.parametrize("columns", ["", "amount=AMT,customer_id=CARD"])
+def test_purchases_are_read_as_the_source_is(tmp_path: Path, columns: str) -> None:
+    lacking = purchase(2, label=None, known=None)
+    lacking["features"] = {name: value for name, value in lacking["features"].items() if name != "category"}
+    assert purchases_collected.write(tmp_path / "span-090", [purchase(1, label=1), lacking], {"columns": columns}) == 2
+    first, second = purchases.read(str(tmp_path / "span-090"), columns, 7).to_pylist()
+    assert (first["transaction_id"], first["amount"], first["is_fraud"], first["category"]) == ("t1", 10.07, 1, "travel")
+    assert first["event_time"] == datetime(2026, 3, 23, 0, 0, 0, 1) and first["label_time"].microsecond == 9
+    assert second["is_fraud"] is None and second["label_time"] is None and second["category"] is None
+    assert purchases.check(tmp_path / "span-090", columns) == (DAY // 86_400_000_000,) * 2
+
+
+def test_pictures_go_to_a_folder_a_class_and_unnamed_ones_nowhere(tmp_path: Path) -> None:
+    def row(key: str, label: str | None, grey: int) -> dict:
+        stream = io.BytesIO()
+        Image.fromarray(np.full((4, 4), grey, np.uint8)).save(stream, "PNG")
+        return {"key": key, "features": {"image": [stream.getvalue()]}, "label": label}
+
+    rows = [row("one", "a", 10), row("../two", "b", 200), row("three", None, 5), row("four", "zebra", 5)]
+    assert pictures_collected.write(tmp_path / "span-001", rows, {"classes": "a,b"}) == 2
+    found = [one for batch in readers.read(tmp_path / "span-001") for one in batch.to_pylist()]
+    assert {one["label"]: round(one["brightness"] * 255) for one in found} == {"a": 10, "b": 200}
+    assert len({one["key"] for one in found}) == 2

@@ -1,0 +1,168 @@
+"""Both pipelines for real: what is pushed, what is served, what is refused, what is cached."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from sklearn.metrics import average_precision_score
+from support.command import ROOT, showcase
+from tensorflow_metadata.proto.v0 import statistics_pb2
+
+from models.catalog import CASES
+from pipeline import store
+
+
+def pushed(home: Path, case: str) -> store.Run:
+    return [run for run in store.runs(home / "metadata.sqlite", case) if run.state == "pushed"][0]
+
+
+def artifact(home: Path, case: str, node: str, output: str) -> Path:
+    return Path(store.outputs(home / "metadata.sqlite", pushed(home, case).id)[node][output].uri)
+
+
+def eval_examples(home: Path, case: str) -> list[bytes]:
+    shards = sorted(artifact(home, case, "SpanExampleGen", "examples").glob("Split-eval/*"))
+    return [bytes(record) for record in tf.data.TFRecordDataset([str(s) for s in shards]).as_numpy_iterator()]
+
+
+def answers(version: Path, examples: list[bytes]) -> dict[str, np.ndarray]:
+    signature = tf.saved_model.load(str(version)).signatures["serving_default"]
+    return {name: value.numpy() for name, value in signature(examples=tf.constant(examples)).items()}
+
+
+@pytest.fixture
+def copied(demo_home: Path, tmp_path: Path) -> Path:
+    """The demo's home, to be changed: artifacts are found under their old paths, the store is the copy's own."""
+    shutil.copy(demo_home / "metadata.sqlite", tmp_path / "metadata.sqlite")
+    for case in CASES:
+        shutil.copytree(demo_home / case / "versions", tmp_path / case / "versions")
+    return tmp_path
+
+
+def test_every_case_is_pushed_with_its_reason(demo):
+    _, summary = demo
+    assert [run["case"] for run in summary["runs"]] == list(CASES)
+    for run in summary["runs"]:
+        assert run["state"] == "pushed" and "blessed within" in run["reason"], run
+
+
+def test_the_fraud_models_metric_is_what_scikit_learn_says_of_its_served_answers(demo_home):
+    examples = eval_examples(demo_home, "fraud")
+    truth = [tf.train.Example.FromString(e).features.feature["is_fraud"].int64_list.value[0] for e in examples]
+    served = answers(demo_home / "fraud" / "versions" / "1", examples)
+    metrics = json.loads(pushed(demo_home, "fraud").facts["metrics"])
+    assert average_precision_score(truth, served["score"]) == pytest.approx(metrics["pr_auc"], abs=0.02)
+    assert metrics["pr_auc"] > 0.45
+    gates = CASES["fraud"].settings["training"]
+    wrong = np.array(truth) != served["decision"]
+    cost = np.where(np.array(truth) == 1, gates["miss_cost"], gates["review_cost"])[wrong].sum() / len(truth)
+    assert cost == pytest.approx(metrics["cost"], rel=1e-4)
+    assert served["decision"].sum() > 0
+
+
+def test_the_image_models_metric_is_the_share_of_right_served_answers(demo_home):
+    examples = eval_examples(demo_home, "image")
+    truth = [tf.train.Example.FromString(e).features.feature["label_id"].int64_list.value[0] for e in examples]
+    served = answers(demo_home / "image" / "versions" / "1", examples)["probabilities"]
+    accuracy = np.mean(served.argmax(axis=1) == np.array(truth))
+    assert accuracy == pytest.approx(json.loads(pushed(demo_home, "image").facts["metrics"])["accuracy"], abs=1e-6)
+    assert accuracy > 0.93
+    assert served.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_network_is_compared_with_baselines_on_the_same_rows(demo_home):
+    comparison = json.loads((artifact(demo_home, "fraud", "Baseline", "comparison") / "comparison.json").read_text())
+    by_name = {row["model"]: row["metric"] for row in comparison["rows"]}
+    metrics = json.loads(pushed(demo_home, "fraud").facts["metrics"])
+    assert by_name["network"] == pytest.approx(metrics["pr_auc"], abs=0.02)
+    assert by_name["network"] > by_name["logistic regression"]
+    said = pushed(demo_home, "fraud").facts["comparison"]
+    assert all(f"{name} {metric:.4f}" in said for name, metric in by_name.items())
+
+
+def test_a_pushed_model_carries_what_it_calls_normal_and_its_edge_twin(demo_home):
+    version = demo_home / "fraud" / "versions" / "1"
+    profile = statistics_pb2.DatasetFeatureStatisticsList.FromString(
+        (version / "assets.extra" / "profile.pb").read_bytes()
+    )
+    assert profile.datasets[0].num_examples == len(eval_examples(demo_home, "fraud"))
+    assert "amount" in {feature.path.step[0] for feature in profile.datasets[0].features}
+    for name in ("model.json", "lite.json", "one_row.tflite", "samples.npz", "origin.json",
+                 "tf_serving_warmup_requests"):  # fmt: skip
+        assert (version / "assets.extra" / name).stat().st_size > 0
+    assert (version / "model.tflite").read_bytes()[4:8] == b"TFL3"
+
+
+def test_a_second_run_of_the_same_input_is_cached_whole(copied):
+    home = pushed(copied, "image")
+    again = showcase("run", "image", "--home", copied, "--json", "--data", home.facts["source"])
+    assert again.returncode == 0, again.stderr
+    run = json.loads(again.stdout)
+    assert run["state"] == "pushed" and run["facts"]["same_as"] == home.id
+    states = store.stage_states(copied / "metadata.sqlite", run["id"])
+    assert set(states.values()) == {"cached"} and len(states) == 15
+
+
+def test_a_cached_run_does_not_import_tensorflow(copied):
+    words = ["showcase", "run", "image", "--home", str(copied), "--data", pushed(copied, "image").facts["source"]]
+    probe = f"import sys; sys.argv = {words!r}\nfrom pipeline.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n"
+    probe += "    print('left with', end.code, sorted({'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "left with 0 []", done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_worse_candidate_is_refused_and_status_says_why(copied):
+    source = pushed(copied, "fraud").facts["source"]
+    done = showcase("run", "fraud", "--home", copied, "--data", source, "--set", "learning_rate=0.0000001")
+    assert done.returncode == 1
+    said = showcase("status", "fraud", "--home", copied).stdout
+    assert "refused" in said and "pr_auc of the whole eval split is" in said and "below the blessed model's" in said
+    assert "versions/1" in said
+    assert [p.name for p in (copied / "fraud" / "versions").iterdir()] == ["1"]
+
+
+def test_an_unknown_category_flood_is_refused_by_name_and_nothing_is_served_anew(copied, tmp_path):
+    source, flooded = Path(pushed(copied, "fraud").facts["source"]), tmp_path / "flooded"
+    shutil.copytree(source, flooded)
+    for span in sorted(flooded.glob("span-*"))[40:60]:
+        path = span / "transactions.parquet"
+        table = pq.read_table(path).to_pandas()
+        table.loc[table.index % 2 == 0, "category"] = "crypto"
+        table.to_parquet(path)
+    done = showcase("run", "fraud", "--home", copied, "--data", flooded)
+    assert done.returncode == 1
+    assert "refused" in done.stdout and "feature 'category'" in done.stdout and "crypto" in done.stdout
+    assert [p.name for p in (copied / "fraud" / "versions").iterdir()] == ["1"]
+
+
+def test_wrong_words_get_one_sentence_and_no_traceback(tmp_path):
+    for words, sentence in (
+        (["run", "spam"], "no use case 'spam'"),
+        (["run", "fraud", "--set", "speed=1"], "no setting 'speed'"),
+        (["run", "fraud", "--set", "epochs=many"], "takes a int"),
+        (["run", "fraud", "--data", "nowhere"], "no folder"),
+        (["run", "fraud", "--spans", "9"], "FIRST:LAST"),
+        (["run", "image", "--data", "mnist"], "mnist"),
+    ):
+        done = showcase(*words, "--home", tmp_path)
+        assert done.returncode == 2, (words, done.stdout, done.stderr)
+        assert sentence in done.stderr and "Traceback" not in done.stderr, (words, done.stderr)
+
+
+@pytest.mark.slow
+def test_two_runs_of_one_seed_on_fresh_stores_end_with_the_same_weights(tmp_path):
+    small = ("--set", "rows=60000", "--set", "epochs=2", "--set", "min_pr_auc=0", "--set", "deterministic=true")
+    found = []
+    for name in ("one", "two"):
+        done = showcase("run", "fraud", "--seed", 1, *small, "--home", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        record = artifact(tmp_path / name, "fraud", "Trainer", "model_run") / "training.json"
+        found.append(json.loads(record.read_text())["weights"])
+    assert found[0] == found[1]

@@ -1,0 +1,235 @@
+"""Records of runs: all of it comes back, once, and nothing that is wrong with the tracker reaches the run."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from support.command import ROOT
+
+from pipeline import code, store, tracker, tracking
+from pipeline.runtime import Runtime, local
+
+CURVES = [{"loss": 1.0, "valid_loss": 1.5, "seconds": 2.0}, {"loss": 0.5, "valid_loss": float("nan"), "seconds": 2.0}]
+FACTS = {
+    "started": "2026-01-02T03:04:05+00:00", "ended": "2026-01-02T03:05:05+00:00", "source": "/raw", "spans": "0:9",
+    "data_version": "b2ecbe802a412ab3", "commit": "abc1234+", "lock": "f00d", "libraries": '{"keras": "3"}',
+    "settings": json.dumps({"data": {"rows": 9}, "training": {"seed": 1, "strategy": "mirrored", "schedule": "cosine"}}),
+    "metrics": '{"pr_auc": 0.75}', "slices": '{"country DE": 0.5}', "headline": "pr_auc 0.7500",
+    "stages": '{"Trainer": {"seconds": 12.5}}', "pushed": "/versions/3", "version": "3",
+}  # fmt: skip
+
+
+def run(home: Path, state: str = "pushed", trained: bool = True, id_: str = "fraud-1") -> store.Run:
+    """A run as it ends: its record, and a Trainer's execution with what that left behind."""
+    found = store.Run(id_, "fraud", state, "for a reason", "f1", dict(FACTS))
+    store.save(local(home).metadata, found)
+    folder = home / id_
+    folder.mkdir(exist_ok=True)
+    if trained:
+        told = {"rows": 900, "steps": 20, "best_epoch": 1, "parameters": 77, "curves": CURVES, "weights": "0a1b"}
+        (folder / "training.json").write_text(json.dumps(told))
+    compared = {"rows": [{"model": "LightGBM", "metric": 0.5}]}
+    (folder / "comparison.json").write_text(json.dumps(compared))
+    with store.opened(local(home).metadata) as opened:
+        context = mlmd.Context(type_id=opened.put_context_type(mlmd.ContextType(name="pipeline_run")), name=id_)
+        execution = mlmd.Execution(type_id=opened.put_execution_type(mlmd.ExecutionType(name="Trainer")))
+        pairs = []
+        for key in ("model_run", "comparison", "model"):
+            kind = opened.put_artifact_type(mlmd.ArtifactType(name=key))
+            event = mlmd.Event(type=mlmd.Event.OUTPUT)
+            event.path.steps.add().key = key
+            pairs.append((mlmd.Artifact(type_id=kind, uri=str(folder)), event))
+        opened.put_execution(execution, pairs, [context])
+    return found
+
+
+def finished(home: Path, ended: store.Run, address: str = "") -> dict[str, str]:
+    runtime = local(home, address)
+    return tracking.Tracker(runtime, home / "tracking.log").finish(ended)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A home with one run recorded, and the facts that this gave."""
+    home = tmp_path_factory.mktemp("kept")
+    return home, finished(home, run(home))
+
+
+def test_a_run_comes_back_with_all_that_was_recorded(kept: tuple[Path, dict[str, str]]) -> None:
+    home, facts = kept
+    address = f"sqlite:///{home}/mlflow.sqlite"
+    assert facts == {"mlflow": facts["mlflow"], "tracked_at": address, "untracked": ""}
+    (found,) = tracker.recorded(address, "fraud")
+    assert (found["id"], found["run"], found["status"]) == (facts["mlflow"], "fraud-1", "FINISHED")
+    assert found["ended"] - found["started"] == 60_000
+    assert found["params"] == {"rows": "9", "seed": "1", "strategy": "mirrored", "schedule": "cosine"}
+    expected = {
+        "pr_auc": 0.75, "slice/country DE": 0.5, "comparison/LightGBM": 0.5, "seconds/Trainer": 12.5, "rows": 900,
+        "steps": 20, "best_epoch": 1, "parameters": 77,
+        "epoch/loss": 0.5, "epoch/valid_loss": 1.5, "epoch/seconds": 2.0,
+    }  # fmt: skip
+    assert found["metrics"] == expected
+    tags = {"state": "pushed", "reason": "for a reason", "model": "/versions/3", "data.version": "b2ecbe802a412ab3",
+            "data.spans": "0:9", "commit": "abc1234+", "lock": "f00d", "strategy": "mirrored", "weights": "0a1b"}  # fmt: skip
+    assert found["tags"].items() >= tags.items()
+    assert found["data"] == {"name": "fraud 0:9", "digest": "b2ecbe802a412ab3"}
+    assert tracker.curve(address, found["id"], "loss") == [(1, 1.0), (2, 0.5)]
+    assert tracker.curve(address, found["id"], "valid_loss") == [(1, 1.5)]  # what is no number is left out
+
+
+def test_a_run_that_goes_on_after_a_stop_has_one_record_and_it_is_the_last(tmp_path: Path) -> None:
+    address, failed = f"sqlite:///{tmp_path}/mlflow.sqlite", run(tmp_path, "failed")
+    client = tracker.opened(address)
+    for ended in (failed, replace(failed, state="refused")):
+        made = tracker.write(client, tracking.record(local(tmp_path), ended), str(tmp_path / "mlflow"))
+    (found,) = tracker.recorded(address, "fraud")
+    assert found["id"] == made and found["status"] == "FINISHED" and found["tags"]["state"] == "refused"
+    assert tracker.recorded(address, "image") == []
+
+
+def test_only_runs_that_trained_or_were_refused_or_pushed_are_worth_a_record(tmp_path: Path) -> None:
+    def worthy(state: str, trained: bool) -> bool:
+        home = tmp_path / f"{state}{trained}"
+        home.mkdir()
+        return tracking.worthy(local(home), run(home, state, trained))
+
+    assert worthy("pushed", True) and worthy("refused", False) and worthy("failed", True)
+    assert not worthy("failed", False) and not worthy("interrupted", True)
+
+
+def test_what_was_not_pushed_links_to_the_trained_model(tmp_path: Path) -> None:
+    ended = run(tmp_path, "refused")
+    ended.facts.pop("pushed")
+    assert tracking.record(local(tmp_path), ended)["tags"]["model"] == str(tmp_path / "fraud-1")
+
+
+def test_tracking_that_is_off_starts_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    ended = run(tmp_path)
+    before = set(tmp_path.iterdir())
+    assert finished(tmp_path, ended, tracking.OFF) == {}
+    assert set(tmp_path.iterdir()) == before
+
+
+def broken(tmp_path: Path, how: str) -> str:
+    """The address of a store with a fault."""
+    path = tmp_path / "broken.sqlite"
+    if how == "corrupt":
+        path.write_bytes(b"no database at all " * 500)
+    elif how == "folder":
+        path.mkdir()
+    elif how == "read-only":
+        with sqlite3.connect(path) as made:
+            made.execute("CREATE TABLE one (two)")
+        return f"sqlite:///file:{path}?mode=ro&uri=true"
+    return f"sqlite:///{path}"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("corrupt", "file is not a database"),
+        ("folder", "unable to open database file"),
+        ("read-only", "attempt to write a readonly database"),
+    ],
+)
+def test_a_broken_store_is_one_sentence_and_soon(tmp_path: Path, how: str, said: str) -> None:
+    address = broken(tmp_path, how)
+    facts = finished(tmp_path, run(tmp_path), address)
+    assert list(facts) == ["untracked"]
+    assert facts["untracked"].startswith(f"The run is not recorded in MLflow at {address}: {said}")
+
+
+def test_a_server_that_is_not_there_is_one_sentence_without_its_password(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    said = finished(tmp_path, run(tmp_path), f"http://user:secret@127.0.0.1:{port}")["untracked"]
+    assert f"in MLflow at http://127.0.0.1:{port}: the server does not answer" in said and "secret" not in said
+
+
+def test_a_server_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tracking, "SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        one = tracking.Tracker(local(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"), tmp_path / "log")
+        started = time.monotonic()
+        said = one.finish(run(tmp_path))["untracked"]
+    assert "no answer within 1 s" in said and time.monotonic() - started < 10
+    assert one._process.returncode == -signal.SIGKILL
+
+
+def test_what_mlflow_prints_of_a_server_is_not_taken_for_the_answer(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(tracker.os, "nice", lambda by: None)
+    monkeypatch.setattr(tracker, "opened", lambda address: print("View run at http://host"))
+    monkeypatch.setattr(tracker, "write", lambda *_: print("View experiment") or "id-1")
+    monkeypatch.setattr(sys, "argv", ["tracker", str(tmp_path)])
+    monkeypatch.setattr(sys, "stdin", StringIO('{"run": "fraud-1"}'))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
+    tracker.main()
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"id": "id-1"} and "View run" in said.err
+
+
+def test_a_run_that_cannot_be_described_or_a_process_that_cannot_start_is_a_sentence_too(tmp_path, monkeypatch) -> None:
+    ended = run(tmp_path)
+    assert "JSONDecodeError" in finished(tmp_path, replace(ended, facts={**FACTS, "settings": "{"}))["untracked"]
+    monkeypatch.setattr(tracking.sys, "executable", str(tmp_path / "nothing"))
+    assert "No such file" in finished(tmp_path, ended)["untracked"]
+
+
+def test_the_process_ends_with_the_run_even_if_that_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from pipeline import tracking; from pipeline.runtime import local\n"
+        f"one = tracking.Tracker(local(Path({str(tmp_path)!r})), Path({str(tmp_path)!r}, 'log'))\n"
+        "print(one._process.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and _alive(child):
+        time.sleep(0.1)
+    assert not _alive(child)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def test_the_lock_is_known_by_its_content_and_only_where_there_is_one(tmp_path: Path) -> None:
+    lock = tmp_path / "uv.lock"
+    assert code.lock(lock) == ""
+    lock.write_bytes(b"abc")
+    assert code.lock(lock) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://u:p@host:5000/a@b", "http://host:5000/a@b"),
+        ("http://host:5000", "http://host:5000"),
+        ("sqlite:////home/a@b/mlflow.sqlite", "sqlite:////home/a@b/mlflow.sqlite"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(address: str, shown: str) -> None:
+    assert tracking.shown(address) == shown
+
+
+def test_without_an_address_the_store_is_in_the_home() -> None:
+    assert tracking.address(Runtime("/home/x", ())) == "sqlite:////home/x/mlflow.sqlite"
+    assert tracking.address(Runtime("/home/x", (), tracking="http://host")) == "http://host"

@@ -1,0 +1,90 @@
+"""A backend that is a TensorFlow Serving elsewhere."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from support.gateway_case import run
+
+from serving.errors import ServingError
+from serving.gateway.backend import Remote
+
+
+def test_a_remote_tensorflow_serving_is_asked_by_grpc_with_a_deadline():
+    """Against a server of the stock stubs that answers as one would."""
+    import grpc.aio
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    class Server(prediction_service_pb2_grpc.PredictionServiceServicer):
+        async def Predict(self, request, context):
+            rows = tf.make_ndarray(request.inputs["examples"])
+            if rows[0] == b"slow":
+                await asyncio.sleep(5)
+            if rows[0] == b"bad":
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "cannot parse")
+            reply = predict_pb2.PredictResponse()
+            reply.model_spec.version.value = request.model_spec.version.value or 7
+            lengths = np.array([len(row) for row in rows], np.float32)
+            # Both ways in which a server may send numbers.
+            reply.outputs["score"].CopyFrom(tf.make_tensor_proto(lengths))
+            reply.outputs["wide"].CopyFrom(tf.make_tensor_proto(np.stack([lengths, lengths], 1)))
+            reply.outputs["same"].CopyFrom(tf.make_tensor_proto(2.0, shape=[len(rows)]))
+            listed = reply.outputs["listed"]
+            listed.dtype = 1
+            listed.float_val.extend(lengths.tolist())
+            listed.tensor_shape.dim.add(size=len(rows))
+            return reply
+
+    async def work():
+        server = grpc.aio.server()
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Server(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        backend = Remote(f"127.0.0.1:{port}")
+        answered = await backend.predict("fraud", [b"a", b"bcd"], None, 5.0)
+        assert answered.version == 7 and answered.outputs["wide"].tolist() == [[1, 1], [3, 3]]
+        assert answered.outputs["score"].tolist() == answered.outputs["listed"].tolist() == [1, 3]
+        assert answered.outputs["same"].tolist() == [2, 2]
+        assert (await backend.predict("fraud", [b"a"], 3, 5.0)).version == 3
+        for row, status in ((b"slow", "DEADLINE_EXCEEDED"), (b"bad", "INVALID_ARGUMENT")):
+            with pytest.raises(ServingError) as caught:
+                await backend.predict("fraud", [row], None, 0.2)
+            assert caught.value.status == status
+        await server.stop(0)
+        with pytest.raises(ServingError) as caught:
+            await backend.predict("fraud", [b"a"], None, 1.0)
+        assert caught.value.status in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+        await backend.close()
+
+    run(work())
+
+
+def test_a_name_of_several_servers_is_asked_in_turns():
+    """As a headless Service of Kubernetes is: without it, one connection would keep all requests."""
+    import grpc.aio
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    class Server(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def __init__(self, version):
+            self.version = version
+
+        async def Predict(self, request, context):
+            reply = predict_pb2.PredictResponse()
+            reply.model_spec.version.value = self.version
+            return reply
+
+    async def work():
+        servers, ports = [grpc.aio.server() for _ in range(2)], []
+        for version, server in enumerate(servers, start=1):
+            prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Server(version), server)
+            ports.append(server.add_insecure_port("127.0.0.1:0"))
+            await server.start()
+        backend = Remote(f"ipv4:127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}")
+        seen = {(await backend.predict("fraud", [b"a"], None, 20.0)).version for _ in range(50)}
+        assert seen == {1, 2}
+        await backend.close()
+        for server in servers:
+            await server.stop(0)
+
+    run(work())

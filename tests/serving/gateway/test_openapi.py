@@ -1,0 +1,59 @@
+"""What the gateway says of itself: its metrics, and a document that a fuzzer holds it to."""
+
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+from support.gateway_case import Simple, made, opened, run, score
+
+from serving import http
+from serving.http import Request
+
+
+def test_metrics_count_what_happened(tmp_path):
+    async def work():
+        async with opened(tmp_path) as (gateway, _):
+            for amount in (10.0, 20.0, 900.0, -1.0):
+                await score(gateway, amount=amount)
+            return (await gateway(Request("GET", "/metrics", "", {}, b""))).body.decode()
+
+    text = run(work())
+    for line in (
+        'gateway_requests_total{case="fraud",status="200"} 3.0', 'gateway_requests_total{case="fraud",status="422"} 1.0',
+        'gateway_decisions_total{arm="stable",case="fraud",decision="pass",version="2"} 2.0',
+        'gateway_decisions_total{arm="stable",case="fraud",decision="stop",version="2"} 1.0',
+        'gateway_request_seconds_count{case="fraud"} 3.0', 'gateway_log_records_total{case="fraud"} 3.0',
+        'gateway_breaker{case="fraud"} 0.0', 'gateway_log_waiting{case="fraud"} 0.0',
+        'gateway_version{arm="stable",case="fraud"} -1.0',
+    ):  # fmt: skip
+        assert line in text, line
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory):
+    gateway = made(tmp_path_factory.mktemp("fuzz"), Simple())
+    for scorer in gateway.scorers.values():
+        scorer.open()
+    return schemathesis.openapi.from_asgi("/openapi.json", http.asgi(gateway))
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+@pytest.mark.parametrize(
+    "path", ["/v1/fraud/score", "/v1/image/score", "/labels", "/labels/batch", "/healthz", "/readyz", "/metrics"]
+)
+def test_whatever_the_document_allows_or_forbids_is_answered_as_it_says(document, path, mode):
+    operation = next(iter(document[path].values()))
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(operation.as_strategy(generation_mode=mode))
+    def each(case):
+        # Some rules say more than types can, such as that a picture decodes: then 422 is right.
+        case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+    try:
+        each()
+    except Unsatisfiable as error:
+        assert mode == GenerationMode.NEGATIVE and path in ("/healthz", "/readyz", "/metrics"), error

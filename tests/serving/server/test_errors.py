@@ -1,0 +1,158 @@
+"""TensorFlow Serving's contract: status and words of what goes wrong, limits and deadlines."""
+
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from support.served_client import MAX_BODY, error
+from support.served_models import POLL, predict, serving
+
+from serving.errors import HTTP, ServingError
+from serving.server.app import Options
+from serving.server.config import Model
+
+
+def test_unknown_models_and_versions_have_tensorflow_servings_words(client):
+    assert error(client.stub.Predict, predict("nope", {"x": 1.0})) == (
+        "NOT_FOUND", "Servable not found for request: Latest(nope)")  # fmt: skip
+    assert error(client.stub.Predict, predict("half", {"x": 1.0}, version=9)) == (
+        "NOT_FOUND", "Servable not found for request: Specific(half, 9)")  # fmt: skip
+    found = client.post("nope:predict", {"instances": [1]})
+    assert (found.status_code, found.json()) == (404, {"error": "Servable not found for request: Latest(nope)"})
+    found = client.post("half/versions/9:predict", {"instances": [1]})
+    assert (found.status_code, found.json()) == (404, {"error": "Servable not found for request: Specific(half, 9)"})
+
+
+def test_unknown_signatures_inputs_and_labels(client):
+    code, text = error(client.stub.Predict, predict("half", {"x": [[1.0]]}, "no"))
+    assert (code, text) == ("FAILED_PRECONDITION", 'Serving signature key "no" not found.')
+    assert client.post("half:predict", {"signature_name": "no", "instances": [[1]]}).status_code == 400
+    code, text = error(client.stub.Predict, predict("half", {"z": [[1.0]]}))
+    assert code == "INVALID_ARGUMENT" and "Sent extra: {z}. Missing but required: {x}." in text
+    code, text = error(client.stub.Predict, predict("half", {"x": [[1.0]]}, label="odd"))
+    assert (code, text) == ("INVALID_ARGUMENT", "Unrecognized servable version label: odd")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"[]", b"nul", b'{"instances": []}', b'{"instances": 1}', b"{}", b'{"instances": [[1]], "inputs": [[1]]}',
+        b'{"instances": [[1], [1, 2]]}', b'{"instances": [["a"]]}', b'{"instances": [[null]]}', b'{"instances": [{"z": 1}]}',
+        b'{"instances": [[true]]}', b'{"instances": [1]}', b'{"instances": [{"b64": "AA=="}]}', b'{"inputs": {"x": {}}}',
+        b'{"signature_name": 5, "instances": [[1]]}', b"[" * 100_000, b'{"instances": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"instances": [NaN,' + b"[" * 5000, b"\xff\xfe", b'{"inputs": {"x": [[1]], "q": 2}}',
+    ],
+)  # fmt: skip
+def test_json_that_is_no_request_is_a_400_that_says_so(client, body):
+    found = client.post("half:predict", body)
+    assert found.status_code == 400 and found.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[{"a": 1.5, "b": [1, 2]}], [{"a": 2**63, "b": [1, 2]}], [{"a": 1}], [{"a": 1, "b": [1, 2], "c": 3}], [1], [{}],
+     [{"a": "1", "b": [1, 2]}], [{"a": 1, "b": [1, 2]}, {"a": 1, "b": [1]}], [{"a": True, "b": [1, 2]}]],
+)  # fmt: skip
+def test_rows_of_several_inputs_are_checked(client, rows):
+    assert client.post("doors:predict", {"instances": rows}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "value", ["text", {"b64": "!"}, {"b64": "AA", "more": 1}, {"b64": 5}, 3, None, ["a", ["b"]]], ids=str
+)
+def test_strings_are_checked(client, value):
+    found = client.post("doors:predict", {"signature_name": "echo", "instances": [value, value]})
+    assert found.status_code == (200 if value == "text" else 400)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "half:predict"), ("POST", "half"), ("POST", "half:explain"), ("GET", ""), ("GET", "half/versions/x"),
+     ("DELETE", "half"), ("GET", "half/versions/1/labels/stable"), ("POST", "half/metadata")],
+)  # fmt: skip
+def test_paths_that_are_not_in_the_interface(client, method, path):
+    found = client.http.request(method, f"/v1/models/{path}")
+    assert found.status_code == 400 and found.json()["error"].startswith(f"Malformed request: {method} /v1/models/")
+    assert client.http.get("/elsewhere").status_code == 404
+
+
+def test_the_status_map(client):
+    expected = {"NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429, "DEADLINE_EXCEEDED": 504, "UNAVAILABLE": 503, "UNIMPLEMENTED": 501,
+                "INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "OUT_OF_RANGE": 400}  # fmt: skip
+    assert {name: ServingError(name, "").http for name in expected} == expected
+    assert set(HTTP) == {code.name for code in grpc.StatusCode} - {"OK"}
+
+
+def test_contradicting_tensors_are_refused(client):
+    for change in (
+        lambda t: t.tensor_shape.dim[0].__setattr__("size", 5_000_000_000),
+        lambda t: t.tensor_shape.dim[0].__setattr__("size", -1),
+        lambda t: t.__setattr__("dtype", 20),
+        lambda t: t.__setattr__("tensor_content", b"abc"),
+        lambda t: t.ClearField("float_val"),
+    ):
+        request = predict("half", {"x": [[1.0], [2.0]]})
+        tensor = request.inputs["x"]
+        tensor.tensor_content, tensor.float_val[:] = b"", [1.0, 2.0]
+        change(tensor)
+        assert error(client.stub.Predict, request)[0] == "INVALID_ARGUMENT"
+
+
+def test_a_wrong_type_or_shape_is_refused_before_the_model(client):
+    assert error(client.stub.Predict, predict("half", {"x": [["a"]]}))[0] == "INVALID_ARGUMENT"
+    assert error(client.stub.Predict, predict("doors", {"x": 1.0}, "same"))[0] == "INVALID_ARGUMENT"
+    assert client.post("doors:predict", {"signature_name": "same", "inputs": 1.0}).status_code == 400
+    code, text = error(client.stub.Predict, predict("half", {"x": [[1.0, 2.0]]}))
+    assert code == "INVALID_ARGUMENT" and "expected is [?,1]" in text
+
+
+def test_an_error_in_the_model_reaches_the_client_and_nobody_else(client):
+    import threading
+
+    results: dict[float, int] = {}
+
+    def ask(value: float) -> None:
+        body = {"signature_name": "positive", "instances": [value]}
+        results[value] = client.post("doors:predict", body).status_code
+
+    threads = [threading.Thread(target=ask, args=(value,)) for value in [*map(float, range(12)), -1.0]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results.pop(-1.0) == 400 and set(results.values()) == {200}
+
+
+def test_large_requests_are_refused_by_both(client):
+    assert client.post("half:predict", b" " * (MAX_BODY + 1)).status_code == 413
+    code, _ = error(client.stub.Predict, predict("half", {"x": np.zeros((MAX_BODY // 4, 1), np.float32)}))
+    assert code == "RESOURCE_EXHAUSTED"
+
+
+def test_gzip_bodies_are_read_up_to_the_limit(client):
+    import gzip
+
+    def send(content: bytes) -> int:
+        return client.http.post(
+            "/v1/models/half:predict", content=content, headers={"content-encoding": "gzip"}
+        ).status_code
+
+    assert send(gzip.compress(b'{"instances": [[1]]}')) == 200
+    assert send(gzip.compress(b" " * (MAX_BODY + 1))) == 400
+    assert send(b"no gzip") == 400
+
+
+def test_deadlines_end_requests_and_not_the_server(client):
+    slow = predict("doors", {"turns": np.array([2000], np.int32)}, "slow")
+    assert error(client.stub.Predict, slow, timeout=0.05)[0] == "DEADLINE_EXCEEDED"
+    assert client.post("half:predict", {"instances": [[2.0]]}).status_code == 200
+
+
+def test_rest_deadlines_are_504(served_folder):
+    options = Options(
+        [Model("doors", str(served_folder / "doors"))], grpc_port=None, rest_port=0, poll=POLL, rest_timeout=0.05
+    )
+    with serving(options) as app, httpx.Client(base_url=f"http://127.0.0.1:{app.rest_port}", timeout=120) as client:
+        found = client.post("/v1/models/doors:predict", json={"signature_name": "slow", "instances": [2000]})
+        assert found.status_code == 504 and found.json() == {"error": "Deadline Exceeded"}

@@ -1,0 +1,57 @@
+"""TensorFlow Serving's contract: metrics under its names, health, and both switched off."""
+
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+from support.served_client import Client, error
+from support.served_models import POLL, predict, serving
+
+from serving.server.app import Options
+from serving.server.config import Batching, Model
+
+
+def test_prometheus_metrics_have_tensorflow_servings_names(client):
+    client.stub.Predict(predict("half", {"x": [[1.0]]}), timeout=20)
+    for kind in ("classify", "regress"):
+        client.post(f"half:{kind}", {"signature_name": f"{kind}_x_to_y", "examples": [{"x": 1.0}]})
+    client.post("half:predict", {"instances": [[1]]})
+    client.post("half:predict", {"instances": [["a"]]})
+    client.post("nobody-has-this:predict", {})
+    text = client.http.get("/monitoring/prometheus/metrics").text
+    assert "nobody-has-this" not in text
+    families = {one.name: one for one in text_string_to_metric_families(text)}
+    counts = {(one.labels["model_name"], one.labels["status"]): one.value
+              for one in families[":tensorflow:serving:request_count"].samples}  # fmt: skip
+    assert counts["half", "OK"] >= 1 and counts["half", "INVALID_ARGUMENT"] >= 1
+    latency = [
+        one for one in families[":tensorflow:serving:request_latency"].samples if one.labels.get("model_name") == "half"
+    ]
+    assert {one.labels["entrypoint"] for one in latency} == {"REST", "GRPC"}
+    assert {one.labels["API"] for one in latency} >= {"Predict", "Classify", "Regress"}
+    by_name = {one.name.rsplit("_", 1)[1] for one in latency}
+    assert by_name == {"bucket", "sum", "count"}
+
+
+def test_health_tells_both_services(client):
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    stub = health_pb2_grpc.HealthStub(client.channel)
+    for name in ("", "tensorflow.serving.PredictionService"):
+        assert stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=20).status == 1
+    assert error(stub.Check, health_pb2.HealthCheckRequest(service="other"))[0] == "NOT_FOUND"
+
+
+def test_what_is_switched_off_is_not_there(served_folder):
+    models = [Model("doors", str(served_folder / "doors"))]
+    options = Options(models, grpc_port=0, rest_port=0, poll=POLL, health=False, metrics_path=None, packed=True,
+                      batching=Batching(enabled=False))  # fmt: skip
+    with serving(options) as app:
+        client = Client(app)
+        from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+        check = health_pb2_grpc.HealthStub(client.channel).Check
+        assert error(check, health_pb2.HealthCheckRequest())[0] == "UNIMPLEMENTED"
+        assert client.http.get("/monitoring/prometheus/metrics").status_code == 404
+        tensor = client.stub.Predict(predict("doors", {"x": [1.5]}, "same"), timeout=20).outputs["y"]
+        assert tensor.tensor_content == np.float32(1.5).tobytes() and not tensor.float_val
+        client.close()

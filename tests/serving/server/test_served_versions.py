@@ -1,0 +1,242 @@
+"""Versions that come and go while requests are answered."""
+
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.served_client import Client
+from support.served_models import POLL, Doors, ask, doors, half_plus, predict, push, serving, until, warm
+
+from serving.errors import ServingError
+from serving.server.app import Options
+from serving.server.config import Batching, Model
+from serving.server.versions import State
+
+
+def options(base: Path, **changes) -> Options:
+    return Options([Model("m", str(base))], **({"grpc_port": 0, "rest_port": 0, "poll": POLL} | changes))
+
+
+def states(app) -> list[State]:
+    try:
+        return app.engine.states("m")
+    except ServingError:
+        return []
+
+
+def versions(app) -> set[int]:
+    return {one.version for one in states(app) if one.state == "AVAILABLE"}
+
+
+def ended(app) -> bool:
+    return bool(states(app)) and states(app)[0].state == "END"
+
+
+def test_a_swap_under_load_loses_nothing_and_frees_the_old(made, tmp_path):
+    push(made, tmp_path, 1)
+    seen: list[tuple[int, float]] = []
+    over = threading.Event()
+
+    def load(app) -> None:
+        client = Client(app)
+        while not over.is_set():
+            answer = client.stub.Predict(predict("m", {"x": [[2.0]]}), timeout=120)
+            seen.append((answer.model_spec.version.value, answer.outputs["y"].float_val[0]))
+            found = client.post("m:predict", {"instances": [[2.0]]})
+            assert found.status_code == 200
+            seen.append((0, found.json()["predictions"][0][0]))
+        client.close()
+
+    with serving(options(tmp_path)) as app:
+        threads = [threading.Thread(target=load, args=(app,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(seen) > 20)
+        for version in (2, 3):
+            push(made, tmp_path, version)
+            until(lambda version=version: versions(app) == {version})
+            until(lambda version=version: [one for one, _ in seen].count(version) > 10)
+            before = len(seen)
+            until(lambda before=before: len(seen) > before + 20)
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert {version for version, _ in seen} == {0, 1, 2, 3}
+        assert all(value == 1.0 + version for version, value in seen if version)
+        assert {value for _, value in seen} == {2.0, 3.0, 4.0}
+        until(lambda: {one.version: one.state for one in states(app)} == {1: "END", 2: "END", 3: "AVAILABLE"})
+
+
+def test_a_request_under_way_is_answered_by_the_version_that_took_it(tmp_path):
+    doors(tmp_path / "1")
+    with serving(options(tmp_path)) as app:
+        client = Client(app)
+        slow = client.stub.Predict.future(predict("m", {"turns": np.array([1500], np.int32)}, "slow"), timeout=60)
+        until(lambda: app.engine.servable("m").using)
+        doors(tmp_path / ".2")
+        os.rename(tmp_path / ".2", tmp_path / "2")
+        assert slow.result().model_spec.version.value == 1
+        until(lambda: versions(app) == {2})
+        client.close()
+
+
+def test_a_half_written_version_is_not_touched(made, tmp_path):
+    push(made, tmp_path, 1)
+    with serving(options(tmp_path, poll=2.0)) as app:
+        port = app.rest_port
+        whole = (made / "2" / "saved_model.pb").read_bytes()
+        (tmp_path / "2").mkdir()
+        for end in range(0, 1 + len(whole), -(-len(whole) // 20)):  # a slow copy that goes on over two looks
+            (tmp_path / "2" / "saved_model.pb").write_bytes(whole[:end])
+            time.sleep(0.2)
+            assert {one.version for one in app.engine.states("m")} == {1}
+            assert ask(port) == 2.0
+        shutil.copytree(made / "2", tmp_path / "2", dirs_exist_ok=True)
+        until(lambda: versions(app) == {2})
+        assert ask(port) == 3.0
+
+
+@pytest.mark.parametrize("torn", ["graph", "variables", "asset", "nothing in it"])
+def test_a_version_that_does_not_load_leaves_the_old_one_answering_and_a_better_one_replaces_both(made, tmp_path, torn):
+    push(made, tmp_path, 1)
+    with serving(options(tmp_path)) as app:
+        shutil.copytree(made / "2", tmp_path / "incoming")
+        if torn == "graph":
+            (tmp_path / "incoming" / "saved_model.pb").write_bytes(b"\xff" * 100)
+        elif torn == "variables":
+            data = next((tmp_path / "incoming" / "variables").glob("*.data-*"))
+            data.write_bytes(data.read_bytes()[:-5])
+        elif torn == "asset":
+            shutil.rmtree(tmp_path / "incoming" / "assets")
+        else:
+            (tmp_path / "incoming" / "saved_model.pb").write_bytes(b"")
+        os.rename(tmp_path / "incoming", tmp_path / "2")
+        until(lambda: ended(app))
+        (bad, good) = app.engine.states("m")
+        assert (bad.version, good.version, good.state) == (2, 1, "AVAILABLE") and bad.code != "OK" and bad.message
+        assert ask(app.rest_port) == 2.0
+        told = httpx.get(f"http://127.0.0.1:{app.rest_port}/v1/models/m").json()["model_version_status"][0]
+        assert told["state"] == "END" and told["status"]["error_message"] == bad.message
+        push(made, tmp_path, 3)
+        until(lambda: versions(app) == {3})
+        assert ask(app.rest_port) == 4.0
+
+
+def test_a_version_that_is_mended_in_place_is_tried_again(made, tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"\xff")
+    with serving(options(tmp_path, poll=0.1)) as app:
+        until(lambda: bool(app.engine.manager._kept["m"].failed))
+        assert not app.engine.ready
+        shutil.copytree(made / "1", tmp_path / "1", dirs_exist_ok=True)
+        until(lambda: versions(app) == {1})
+        assert app.engine.ready and ask(app.rest_port) == 2.0
+
+
+def test_the_newest_gone_the_one_before_answers_again(made, tmp_path):
+    push(made, tmp_path, 1)
+    push(made, tmp_path, 2)
+    with serving(options(tmp_path)) as app:
+        until(lambda: versions(app) == {2})
+        shutil.rmtree(tmp_path / "2")
+        until(lambda: versions(app) == {1})
+        assert ask(app.rest_port) == 2.0
+        shutil.rmtree(tmp_path / "1")
+        time.sleep(5 * POLL)
+        assert ask(app.rest_port) == 2.0  # nothing is no replacement
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ({}, {3}),
+        ({"latest": 2}, {2, 3}),
+        ({"policy": "all"}, {1, 2, 3}),
+        ({"policy": "specific", "specific": (1, 3)}, {1, 3}),
+    ],
+    ids=["latest", "latest two", "all", "specific"],
+)
+def test_policies(made, policy, expected):
+    with serving(Options([Model("m", str(made), **policy)], grpc_port=None, rest_port=0, poll=POLL)) as app:
+        until(lambda: versions(app) == expected)
+
+
+def test_litert_answers_the_signatures_that_it_has(tmp_path):
+    doors(tmp_path / "m" / "1")
+    other = Doors()
+    other.scale.assign(5.0)  # told apart from the SavedModel's by what it answers
+    tf.saved_model.save(other, str(tmp_path / "other"), signatures={"serving_default": other.add})
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "other"), signature_keys=["serving_default"])
+    (tmp_path / "m" / "1" / "model.tflite").write_bytes(converter.convert())
+    for prefer, expected in ((False, [6.0, 8.0, 10.0]), (True, [15.0, 20.0, 25.0])):
+        with serving(options(tmp_path / "m", prefer_lite=prefer)) as app:
+            until(lambda: versions(app) == {1})
+            client = Client(app)
+            for rows in (3, 1, 2):
+                inputs = {"a": np.array([1, 2, 3], np.int64)[:rows], "b": np.ones((rows, 2), np.float32)}
+                answer = client.stub.Predict(predict("m", inputs), timeout=20)
+                assert list(answer.outputs["sum"].float_val) == expected[:rows]
+            same = client.stub.Predict(predict("m", {"x": [1.0]}, "same"), timeout=20)
+            assert list(same.outputs["y"].float_val) == [1.0]
+            client.close()
+
+
+def test_a_torn_tflite_keeps_the_version_out(tmp_path):
+    doors(tmp_path / "1")
+    (tmp_path / "1" / "model.tflite").write_bytes(b"TFL3")
+    with serving(options(tmp_path, prefer_lite=True)) as app:
+        until(lambda: ended(app))
+        assert app.engine.states("m")[0].code == "DATA_LOSS"
+
+
+def test_rows_of_concurrent_requests_run_together(tmp_path):
+    doors(tmp_path / "1")
+    with serving(options(tmp_path, batching=Batching(threads=1))) as app:
+        until(lambda: versions(app) == {1})
+        client = Client(app)
+        first = client.stub.Predict.future(predict("m", {"turns": np.array([300], np.int32)}, "slow"), timeout=60)
+        others = [client.stub.Predict.future(predict("m", {"x": np.full(2, n, np.float32)}, "same"), timeout=60)
+                  for n in range(10)]  # fmt: skip
+        assert [list(one.result().outputs["y"].float_val) for one in others] == [[n, n] for n in range(10)]
+        assert first.result().outputs["done"].float_val[0] == 300.0
+        found = app.metrics.batches["m"]
+        assert found.sum == 21 and sum(found.counts) < 11
+        client.close()
+
+
+def test_warm_up_requests_run_before_a_version_serves_and_a_bad_one_keeps_it_out(tmp_path):
+    warm(half_plus(tmp_path / "m" / "1"), 4.0)
+    warm(half_plus(tmp_path / "m" / "2"), 4.0, column="wrong")
+    model = Model("m", str(tmp_path / "m"), "all")
+    with serving(Options([model], grpc_port=None, rest_port=0, poll=POLL)) as app:
+        until(lambda: len(app.engine.states("m")) == 2 and app.engine.states("m")[0].state == "END")
+        assert app.engine.servable("m").version == 1 and app.engine.servable("m").warmed == 1
+        states = {one.version: (one.state, one.code) for one in app.engine.states("m")}
+        assert states == {1: ("AVAILABLE", "OK"), 2: ("END", "INVALID_ARGUMENT")}
+
+
+CONFIG = """model_config_list {{ config {{ name: "m" base_path: "{0}" model_platform: "tensorflow"
+  model_version_policy {{ specific {{ versions: {1} }} }} version_labels {{ key: "stable" value: {1} }} }} }}"""
+
+
+def test_the_model_config_file_is_followed(made, tmp_path):
+    path = tmp_path / "models.config"
+    path.write_text(CONFIG.format(made, 1))
+    changes = {"config_file": path, "config_poll": POLL, "grpc_port": None, "rest_port": 0, "poll": POLL}
+    with serving(Options(**changes)) as app:
+        until(lambda: versions(app) == {1})
+        assert app.engine.servable("m", label="stable").version == 1
+        path.write_text("model_config_list {")
+        time.sleep(5 * POLL)
+        assert versions(app) == {1}  # a torn file changes nothing
+        path.write_text(CONFIG.format(made, 2).replace("stable", "other"))
+        time.sleep(5 * POLL)
+        assert versions(app) == {1}  # its label names what is not loaded
+        path.write_text(CONFIG.format(made, 2).split("version_labels")[0] + "} }")
+        until(lambda: versions(app) == {2})

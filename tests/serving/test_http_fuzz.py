@@ -1,0 +1,36 @@
+"""The HTTP layer under any bytes: it neither crashes nor hangs, and it matters not where they are cut."""
+
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.http_server import GET, exchange, statuses
+
+WORDS = [b"GET", b"POST", b" ", b"/", b"*", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r", b":", b"Host: h",
+         b"Content-Length: 5", b"Content-Length: 0", b"Transfer-Encoding: chunked", b"Expect: 100-continue",
+         b"Connection: close", b"5\r\nabcde\r\n", b"0\r\n\r\n", b"\x00", b"\xff", b"%", b"?", b"http://h/", b"Upgrade: x",
+         b"Connection: upgrade"]  # fmt: skip
+WELL = b"POST /p?q HTTP/1.1\r\nHost: h\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n" + GET
+
+
+CHANGE = st.tuples(st.integers(0, len(WELL)), st.binary(max_size=5))
+CHANGED = CHANGE.map(lambda change: WELL[: change[0]] + change[1] + WELL[change[0] + 1 :])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.binary(max_size=300), st.lists(st.sampled_from(WORDS), max_size=40).map(b"".join), CHANGED))
+def test_no_bytes_crash_or_hang_it(server, sent):
+    """Whatever comes, the answers are whole and of few kinds, the connection ends, and the next client is served."""
+    answer = exchange(server.port, sent)
+    assert set(statuses(answer)) <= {100, 200, 400, 413, 414, 417, 431}
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
+    assert statuses(exchange(server.port, GET)) == [200]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, len(WELL) - 1), max_size=6))
+def test_where_the_bytes_are_cut_makes_no_difference(server, cuts):
+    ends = [0, *sorted(set(cuts)), len(WELL)]
+    parts = [WELL[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    answers = [re.sub(rb"date: [^\r]*", b"", exchange(server.port, *some)) for some in (parts, [WELL])]
+    assert answers[0] == answers[1] and statuses(answers[0]) == [200, 200]

@@ -1,0 +1,234 @@
+"""Which version answers: the file, the commands, and swaps under load with the real engine."""
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import orjson
+import pytest
+from support.amount_model import model, stack
+from support.command import ROOT, showcase
+from support.gateway_case import PURCHASE, versions
+
+from serving import rollout
+from serving.gateway.log_files import read
+from serving.gateway.wire import decode
+from serving.rollout import Rollout
+from serving.server import config
+from serving.traffic import Sender
+
+LOAD = """
+import sys
+from pathlib import Path
+from support.amount_model import serve_forever
+serve_forever(Path(sys.argv[1]))
+"""
+
+
+
+
+
+
+
+
+
+
+def test_nothing_said_means_the_newest(tmp_path):
+    folder = versions(tmp_path, 1, 2, 10)
+    assert rollout.read(folder) == Rollout() and rollout.versions(folder) == [1, 2, 10]
+    assert rollout.stable(folder, Rollout()) == 10 and rollout.stable(tmp_path / "none", Rollout()) is None
+    assert Rollout().arm("any") == ("stable", None) and Rollout().wanted == ()
+
+
+def test_promote_and_roll_back(tmp_path):
+    folder = versions(tmp_path, 1, 2, 3)
+    assert rollout.promote(folder, 2) == Rollout(stable=2, previous=3) == rollout.read(folder)
+    assert rollout.promote(folder, 3) == Rollout(stable=3, previous=2)
+    assert rollout.rollback(folder) == Rollout(stable=2)
+    assert rollout.rollback(folder) == Rollout(stable=1)
+    with pytest.raises(ValueError, match="no version to go back to"):
+        rollout.rollback(folder)
+    assert rollout.read(folder) == Rollout(stable=1)
+    assert rollout.promote(folder, None) == Rollout(stable=None, previous=1)
+    assert rollout.rollback(folder) == Rollout(stable=1)
+
+
+def test_a_canary_stands_beside_the_stable_one_until_it_is_promoted_or_ended(tmp_path):
+    folder = versions(tmp_path, 1, 2, 3)
+    rollout.promote(folder, 2)
+    assert rollout.promote(folder, 3, share=0.2) == Rollout(stable=2, previous=3, canary=3, share=0.2)
+    assert rollout.promote(folder, 1, shadow=True).wanted == (1, 2, 3)
+    assert rollout.read(folder).labels == {"stable": 2, "canary": 3, "shadow": 1}
+    assert rollout.rollback(folder) == Rollout(stable=2, previous=3)  # ends both, and changes nothing else
+    rollout.promote(folder, 3, share=0.2)
+    assert rollout.promote(folder, 3) == Rollout(stable=3, previous=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [((9,), "no version 9; it has 1, 2"), ((2, 0.5), "stable one already"), ((1, 0.0), "between 0 and 1"),
+     ((1, 1.0), "between 0 and 1"), ((2, None, True), "stable one already")],
+)  # fmt: skip
+def test_what_cannot_be_promoted_is_refused_and_changes_nothing(tmp_path, words, says):
+    folder = versions(tmp_path, 1, 2)
+    with pytest.raises(ValueError, match=says):
+        rollout.promote(folder, *words)
+    assert not (folder / rollout.FILE).exists()
+
+
+def test_a_damaged_file_says_what_to_do(tmp_path):
+    (tmp_path / rollout.FILE).write_text('{"stable": 1')
+    with pytest.raises(ValueError, match="remove it to serve the newest"):
+        rollout.read(tmp_path)
+    (tmp_path / rollout.FILE).write_text('{"colour": 1}')
+    with pytest.raises(ValueError, match="is damaged"):
+        rollout.read(tmp_path)
+
+
+def test_tensorflow_servings_config_file_says_the_same(tmp_path):
+    one, two = versions(tmp_path / "one", 1, 2, 3), versions(tmp_path / "two", 5)
+    rollout.promote(one, 2)
+    rollout.promote(one, 3, share=0.1)
+    path = tmp_path / "models.config"
+    path.write_text(rollout.model_config({"one": one, "two": two}))
+    first, second = config.models(path)
+    assert (first.policy, first.specific, dict(first.labels)) == ("specific", (2, 3), {"stable": 2, "canary": 3})
+    assert (second.name, second.base_path, second.policy, dict(second.labels)) == ("two", str(two), "latest", {})
+
+
+def test_the_commands_change_the_file_and_refuse_in_one_sentence(tmp_path):
+    folder = versions(tmp_path / "fraud" / "versions", 1, 2)
+    assert showcase("promote", "fraud", 1, "--home", tmp_path).returncode == 0
+    assert rollout.read(folder) == Rollout(stable=1, previous=2)
+    done = showcase("promote", "fraud", 2, "--canary", 0.25, "--home", tmp_path, "--json")
+    assert json.loads(done.stdout) == {"stable": 1, "previous": 2, "canary": 2, "share": 0.25, "shadow": None}
+    assert "canary" in (tmp_path / "models.config").read_text()
+    assert showcase("rollback", "fraud", "--home", tmp_path).returncode == 0
+    assert rollout.read(folder) == Rollout(stable=1, previous=2)
+    for words in (("promote", "fraud", 7), ("promote", "fraud", "x"), ("rollback", "fraud")):
+        done = showcase(*words, "--home", tmp_path)
+        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+# Under load.
+
+
+def bodies(hour: int = 0):
+    """Purchases of fifty customers without end, all at one hour."""
+    for number in itertools.count():
+        named = {"transaction_id": f"h{hour}-{number}", "customer_id": f"c{number % 50}"}
+        yield orjson.dumps(PURCHASE | named | {"event_time": f"2026-01-05T{hour:02d}:00:00Z"})
+
+
+def check(answer):
+    expected = 0.1 + answer["version"] / 100
+    return None if abs(answer["score"] - expected) < 1e-6 else "a score of another version"
+
+
+async def until(true, seconds: float = 300.0) -> None:
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends, "it did not come true"
+        await asyncio.sleep(0.02)
+
+
+def test_swaps_a_canary_and_a_rollback_under_load_lose_nothing(tmp_path):
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    for version in (1, 2):
+        model(folder, version)
+    shutil.move(folder / "2", tmp_path / "2")
+    answered: dict[str, int] = {}
+
+    async def work() -> Counter[int]:
+        running = await stack(tmp_path).start()
+        sender = Sender("127.0.0.1", running.port, "/v1/fraud/score", check,
+                        lambda body, answer: answered.update({answer["prediction_id"]: answer["version"]}))  # fmt: skip
+        load = asyncio.ensure_future(sender.run(bodies(), 300, 8))
+        seen = sender.report.versions
+
+        async def grows(version: int) -> None:
+            before = seen[version]
+            await until(lambda: seen[version] > before + 20)
+
+        await grows(1)
+        os.rename(tmp_path / "2", folder / "2")  # a push
+        await grows(2)
+        rollout.promote(folder, 1)
+        await grows(1)
+        rollout.promote(folder, 2, share=0.3)
+        await grows(2)
+        await grows(1)
+        rollout.promote(folder, 2)
+        await until(lambda: running.gateway.scorers["fraud"].rollout.canary is None)
+        await grows(2)
+        rollout.rollback(folder)
+        await until(lambda: running.gateway.scorers["fraud"].rollout.stable == 1)
+        await asyncio.sleep(0.5)
+        two = seen[2]
+        await grows(1)
+        assert seen[2] == two  # nobody is answered by what was rolled back
+        load.cancel()
+        await asyncio.gather(load, return_exceptions=True)
+        await running.close()
+        report = sender.report
+        assert not report.wrong and set(report.statuses) == {200}, (report.wrong, report.statuses, report.refusals)
+        return seen
+
+    seen = asyncio.run(work())
+    assert set(seen) == {1, 2}
+    found = {one["served/id"][0].decode(): one["served/version"][0] for one in
+             (decode(data) for _, data in read(tmp_path / "online" / "predictions"))}  # fmt: skip
+    assert answered.items() <= found.items() and len(found) - len(answered) <= 8
+
+
+@pytest.mark.slow
+def test_kill_9_under_load_keeps_the_version_and_every_acknowledged_prediction(tmp_path):
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    for version in (1, 2):
+        model(folder, version)
+    rollout.promote(folder, 1)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    answered: dict[str, bytes] = {}
+
+    def start() -> tuple[subprocess.Popen, int]:
+        process = subprocess.Popen([sys.executable, "-c", LOAD, tmp_path], stdout=subprocess.PIPE, env=environment, cwd=ROOT)
+        return process, int(process.stdout.readline())
+
+    async def load(port: int, hour: int, process: subprocess.Popen | None) -> Sender:
+        sender = Sender("127.0.0.1", port, "/v1/fraud/score", check,
+                        lambda body, answer: answered.update({answer["prediction_id"]: body}))  # fmt: skip
+        work = asyncio.ensure_future(sender.run(bodies(hour), 0, 8))
+        await until(lambda: sender.report.statuses[200] > 300)
+        if process:
+            process.send_signal(signal.SIGKILL)
+        await asyncio.sleep(0.3)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        return sender
+
+    for hour in range(3):
+        process, port = start()
+        before = Counter(orjson.loads(body)["customer_id"] for body in answered.values())
+        try:
+            sender = asyncio.run(load(port, hour, process if hour < 2 else None))
+        finally:
+            process.kill()
+            process.communicate()
+        assert set(sender.report.versions) == {1} and not sender.report.wrong
+    assert set(sender.report.statuses) == {200}
+    records = [decode(data) for _, data in read(tmp_path / "online" / "predictions")]
+    found = {one["served/id"][0].decode(): one for one in records}
+    assert len(found) == len(records) and set(answered) <= set(found)
+    last = [one for one in records if one["transaction_id"][0].startswith(b"h2-")]
+    # Memory outlived both kills: each purchase of the last hour knows of all that were answered in the hours before.
+    assert len(before) == 50 and len(last) >= 300
+    assert all(one["customer_count_1d"][0] >= before[one["customer_id"][0].decode()] > 0 for one in last)

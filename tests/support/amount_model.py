@@ -1,0 +1,54 @@
+"""A SavedModel that scores amounts."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+from models.fraud.online import Purchases
+from support.gateway_case import THRESHOLD
+
+
+def model(folder: Path, version: int) -> Path:
+    """A SavedModel whose score is the amount over a thousand and a hundredth of its version, put there in one go."""
+    import tensorflow as tf
+
+    bias = tf.constant(version / 100, tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def door(examples):
+        amount = tf.io.parse_example(examples, {"amount": tf.io.FixedLenFeature([1], tf.float32)})["amount"][:, 0]
+        score = tf.minimum(amount / 1000, 0.8) + bias
+        return {"score": score, "decision": tf.cast(score >= THRESHOLD, tf.float32), "anomaly": tf.zeros_like(score)}
+
+    incoming = folder / f".incoming-{version}"
+    tf.saved_model.save(tf.Module(), str(incoming), signatures={"serving_default": door})
+    (incoming / "assets.extra").mkdir(exist_ok=True)
+    told = {"operating_point": {"threshold": THRESHOLD}, "settings": {}}
+    (incoming / "assets.extra" / "model.json").write_text(json.dumps(told))
+    os.rename(incoming, folder / str(version))
+    return folder / str(version)
+
+
+def stack(home: Path):
+    """Model server without ports, gateway on a free one."""
+    from serving.gateway.scoring import Options
+    from serving.gateway.stack import Place, Settings, Stack
+    from serving.server.app import Options as Server
+
+    place, server = Place(Purchases(), home / "versions", home / "online"), Server(rest_port=None, grpc_port=None, poll=0.2)
+    # A deadline that no busy machine misses: these tests are of what is lost, not of speed.
+    return Stack(Settings({"fraud": place}, server, port=0, options=Options(timeout=120.0)))
+
+
+def serve_forever(home: Path) -> None:
+    """What the killed process runs: serves, and tells its port."""
+    from serving import http
+
+    async def work() -> None:
+        running = await stack(home).start()
+        print(running.port, flush=True)
+        await asyncio.Event().wait()
+
+    http.run(work())
+

@@ -1,0 +1,121 @@
+"""A gateway over a backend that computes something simple from the very bytes it gets; no TensorFlow."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from models.fraud.online import Purchases
+from models.image.online import Pictures
+from serving.errors import ServingError
+from serving.gateway.backend import Answered
+from serving.gateway.gateway import Gateway
+from serving.gateway.gateway_metrics import Metrics
+from serving.gateway.log_files import read
+from serving.gateway.scoring import Options, Scorer
+from serving.gateway.wire import decode
+from serving.http import Request, Response
+
+THRESHOLD = 0.5
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+PURCHASE = {
+    "transaction_id": "t1",
+    "event_time": "2026-01-05T12:00:00Z",
+    "customer_id": "c1",
+    "merchant_id": "m1",
+    "amount": 100.0,
+}
+PICTURE = {"pixels": [[0, 255], [255, 0]]}
+Fault = Callable[[str, int | None], None]
+
+
+class Simple:
+    """Versions 1 and 2 are there; a purchase's score is its amount over a thousand, and a hundredth more in version 2."""
+
+    def __init__(self) -> None:
+        self.live, self.asked, self.delay = {1, 2}, [], 0.0
+        self.fault: Fault = lambda model, version: None
+
+    async def predict(self, model: str, examples: Sequence[bytes], version: int | None, timeout: float) -> Answered:
+        self.asked.append((model, version, len(examples)))
+        self.fault(model, version)
+        if self.delay:
+            if self.delay > timeout:
+                await asyncio.sleep(timeout)
+                raise ServingError("DEADLINE_EXCEEDED", "Deadline Exceeded")
+            await asyncio.sleep(self.delay)
+        if version is not None and version not in self.live:
+            raise ServingError("NOT_FOUND", f"Servable not found for request: Specific({model}, {version})")
+        found = max(self.live) if version is None else version
+        rows = [decode(one) for one in examples]
+        if model == "image":
+            share = np.array([one["brightness"][0] for one in rows], np.float32)
+            return Answered(found, {"probabilities": np.stack([share, 1 - share], axis=1)})
+        score = np.array([min(one["amount"][0] / 1000, 0.9) for one in rows], np.float32) + np.float32(
+            0.01 * (found - 1)
+        )
+        decision = (score >= THRESHOLD).astype(np.float32)
+        return Answered(found, {"score": score, "decision": decision, "anomaly": np.zeros(len(rows), np.float32)})
+
+    async def close(self) -> None:
+        pass
+
+
+def versions(folder: Path, *numbers: int) -> Path:
+    """A folder of versions with an operating point each."""
+    for number in numbers or (1, 2):
+        extra = folder / str(number) / "assets.extra"
+        extra.mkdir(parents=True)
+        (folder / str(number) / "saved_model.pb").write_bytes(b"")
+        told = {"operating_point": {"threshold": THRESHOLD}, "settings": {"classes": "a,b"}}
+        (extra / "model.json").write_text(json.dumps(told))
+    return folder
+
+
+def made(home: Path, backend: Any, options: Options | None = None) -> Gateway:
+    """A gateway for both cases; not opened."""
+    metrics, options = Metrics(), options or Options()
+    cases = {"fraud": Purchases(), "image": Pictures()}
+    scorers = {}
+    for name, online in cases.items():
+        folder = home / name / "versions"
+        if not folder.exists():
+            versions(folder)
+        scorers[name] = Scorer(name, online, backend, folder, home / name / "online", options, metrics)
+    return Gateway(scorers, metrics)
+
+
+@asynccontextmanager
+async def opened(home: Path, backend: Any = None, options: Options | None = None):
+    """The gateway, open, and its backend."""
+    backend = backend or Simple()
+    gateway = made(home, backend, options).open()
+    try:
+        yield gateway, backend
+    finally:
+        await gateway.close()
+
+
+async def post(gateway: Gateway, path: str, body: Any, query: str = "", **headers: str) -> tuple[Response, Any]:
+    """The response, and what its JSON says."""
+    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    response = await gateway(Request("POST", path, query, headers, data))
+    return response, orjson.loads(response.body)
+
+
+async def score(gateway: Gateway, query: str = "", **changes: Any) -> tuple[Response, Any]:
+    """A purchase scored."""
+    return await post(gateway, "/v1/fraud/score", PURCHASE | changes, query)
+
+
+def run(work):
+    return asyncio.run(work)
+
+
+def logged(home, case="fraud", folder="predictions"):
+    return [decode(data) for _, data in read(home / case / "online" / folder)]

@@ -1,0 +1,49 @@
+"""A network of one layer, fitted by the loop."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models import loop
+from models.defaults import TRAINING
+from models.input import kept
+
+ROWS, BATCH = 640, 64
+
+
+class Line:
+    """A network for points on either side of a line."""
+
+    INPUTS, LABEL, MONITOR = ("x",), "y", "accuracy"
+
+    @staticmethod
+    def build(settings, features, pretrained=""):
+        x = keras.Input([4], name="x")
+        hidden = keras.layers.Dense(8, activation="relu")(x)
+        hidden = keras.layers.BatchNormalization()(hidden) if settings.get("normalised") else hidden
+        regularizer = keras.regularizers.L2(settings["l2"]) if settings["l2"] else None
+        return keras.Model({"x": x}, keras.layers.Dense(1, kernel_regularizer=regularizer)(hidden))
+
+    @staticmethod
+    def loss(settings):
+        return lambda truth, logits: tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(truth, tf.float32), logits)[:, 0]
+
+    @staticmethod
+    def quality(truth, logits):
+        return {"accuracy": float(np.mean((logits > 0) == (truth > 0.5)))}
+
+
+def data(rows=ROWS):
+    made = np.random.default_rng(3)
+    x = made.normal(size=(rows, 4)).astype(np.float32)
+    return {"x": x, "y": (x.sum(axis=1, keepdims=True) + made.normal(size=(rows, 1)) > 0).astype(np.float32)}
+
+
+def settings(**changes):
+    return {**TRAINING, "batch_size": BATCH, "epochs": 4, "tensorboard": False, "learning_rate": 0.01, **changes}
+
+
+def fit(changes, folder=None):
+    keras.utils.set_random_seed(1)
+    count, feed = kept(data(), BATCH, 1)
+    return loop.fit(Line, settings(**changes), {}, feed, count, data(200), folder)

@@ -1,0 +1,29 @@
+"""A stream of purchases as clients send it."""
+
+from operator import itemgetter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from models.fraud.history import customer_names, merchant_names
+from models.fraud.purchases import read
+
+NAMES = (*customer_names(), *merchant_names(), "past_amount", "past_age", "past_merchant")
+
+
+def table(spans: Path):
+    import pyarrow as pa
+
+    return pa.concat_tables([read(str(path), "", 7) for path in sorted(spans.glob("span-*"))])
+
+
+def bodies(spans: Path) -> list[tuple[dict, dict]]:
+    """Every purchase as a client sends it, and its raw row, in order of time."""
+    rows = [row for path in sorted(spans.glob("span-*/*.parquet")) for row in pq.read_table(path).to_pylist()]
+    names = ("transaction_id", "customer_id", "merchant_id", "amount", "category", "channel", "device", "distance_km")
+    rows.sort(key=itemgetter("event_time", "transaction_id"))
+    return [({**{name: row[name] for name in names}, "event_time": row["event_time"].isoformat()}, row) for row in rows]
+
+
+def _micro(time) -> int:
+    return int((time - type(time)(1970, 1, 1)).total_seconds() * 1e6)

@@ -1,0 +1,30 @@
+"""Points in the plane: whether they lie above the line x + y = 0."""
+
+from models.defaults import SPACE, TRAINING
+from models.use_case import UseCase
+
+CASE = UseCase(
+    name="tiny",
+    title="Points above a line",
+    package="support.tiny_case",
+    label="above",
+    key="key",
+    headline="accuracy",
+    score="probabilities",
+    settings={
+        "data": {"rows": 600},
+        "training": {
+            **TRAINING,
+            "epochs": 1,
+            "max_steps": 1000,
+            "patience": 1,
+            "batch_size": 64,
+            "learning_rate": 0.01,
+            "weight_decay": 0.0,
+            "width": 64,
+        },
+        "gates": {"min_accuracy": 0.5, "max_gap": 0.2, "lite_tolerance": 1e-5, "lite_metric_loss": 0.05},
+    },
+    watch=("x", "y"),
+    space={"optimizer": SPACE["optimizer"], "learning_rate": SPACE["learning_rate"], "width": (16, 64)},
+)

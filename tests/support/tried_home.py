@@ -1,0 +1,105 @@
+"""A home to try requests in: small models of which NumPy knows every answer, rows to send, and a gateway over it."""
+
+import asyncio
+import io
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from models.fraud import collected
+from pipeline import runtime, store
+from serving import http
+from support import edge_models
+from support.gateway_case import opened
+from support.served_rows import purchase
+from support.shown_home import RUN, shown
+from tour.web import trial
+
+# In place of TensorFlow: the inputs of the first row that the small models know.
+WORKER = """
+import json, sys
+inputs = json.loads(sys.argv[1])
+for line in sys.stdin:
+    asked = json.loads(line)
+    assert asked["graph"].endswith("transform_graph") and asked["record"]
+    print(json.dumps({"inputs": inputs}), flush=True)
+"""
+
+
+def flat(arrays: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    return {name: values[0].ravel().tolist() for name, values in arrays.items()}
+
+
+def small(home: Path, case: str, module: Any, rows: tuple, classes: tuple[str, ...] = ()) -> None:
+    """Version 2 of a case is a small model of which NumPy knows every answer."""
+    version = edge_models.version(module, home / "made" / case, rows, classes)
+    target = Path(runtime.local(home).versions(case), "2")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    version.rename(target)
+    settings = {"classes": ",".join(classes), "height": 8, "width": 8, "channels": 1}
+    told = {"operating_point": {"threshold": 0.5}, "settings": settings}
+    (target / "assets.extra" / "model.json").write_text(json.dumps(told))
+
+
+def tried(place: Path) -> Path:
+    """The home, with both cases pushed as version 2."""
+    folder = shown(place)
+    path = runtime.local(folder).metadata
+    run = store.runs(path, "fraud")[0]
+    settings = json.dumps({"data": {"columns": "", "label_delay_days": 7}, "gates": {"lite_tolerance": 1e-4}})
+    source = folder / "purchases"
+    odd = purchase(9, label=1)
+    odd["journal"] = [*odd["journal"][:4], 5000.0]
+    rows = [*(purchase(n) for n in range(5)), purchase(8, label=1), odd]
+    collected.write(source / "span-001", rows, {"columns": ""})
+    facts = run.facts | {"source": str(source), "spans": "1:1", "settings": settings}
+    store.save(path, store.Run(RUN, "fraud", "pushed", "", "f", facts))
+    for label, grey in (("flat", 90), ("upright", 200), ("third", 20)):
+        (folder / "digits" / "span-000" / label).mkdir(parents=True)
+        stream = io.BytesIO()
+        Image.fromarray(np.full((8, 8), grey, np.uint8)).save(stream, "PNG")
+        (folder / "digits" / "span-000" / label / "one.png").write_bytes(stream.getvalue())
+    facts |= {"source": str(folder / "digits"), "spans": "0:0"}
+    store.save(path, store.Run("image-1", "image", "pushed", "", "f", facts))
+    small(folder, "fraud", edge_models.Mixed(), edge_models.mixed(3))
+    small(folder, "image", edge_models.Lines(), edge_models.lines(3), edge_models.CLASSES)
+    return folder
+
+
+@contextmanager
+def answering(home: Path) -> Iterator[str]:
+    """A gateway over HTTP; gives its address."""
+    up, over, found = threading.Event(), [], []
+
+    async def main() -> None:
+        async with opened(home) as (gateway, _):
+            server = await http.serve(gateway, "127.0.0.1", 0)
+            found.append(f"127.0.0.1:{server.port}")
+            over.append((asyncio.get_running_loop(), asyncio.Event()))
+            up.set()
+            await over[0][1].wait()
+            await server.close()
+
+    thread = threading.Thread(target=lambda: http.run(main()))
+    thread.start()
+    try:
+        assert up.wait(30)
+        yield found[0]
+    finally:
+        loop, event = over[0]
+        loop.call_soon_threadsafe(event.set)
+        thread.join(30)
+
+
+def beside(home: Path, given: dict[str, np.ndarray], worker: str = WORKER) -> trial.Beside:
+    """The process that makes tensors, with a stand-in for TensorFlow."""
+    made = trial.Beside(home)
+    made.command = [sys.executable, "-c", worker, json.dumps(flat(given))]
+    return made

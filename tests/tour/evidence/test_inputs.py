@@ -1,0 +1,150 @@
+"""Ways of reading: the same rows by each, waiting seen where it is, memory that grows where it has to."""
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.built_case import Built, built
+
+from models import input as reading
+from models import ladder, peak
+from models.catalog import CASES
+from tour.evidence import inputs, kinds, reports
+
+SHARDS, ROWS, WIDE = 4, 2048, 1024
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> ladder.Split:
+    done: Built = built(CASES["image"], tmp_path_factory)
+    paths = reading.files(str(done.examples), "train")
+    return ladder.Split(paths, reading.Transform(str(done.graph)), ("pixels", "label_id"), 64)
+
+
+class Rows:
+    """Stands in for a transform: the record itself, wide."""
+
+    def parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"x": tf.reshape(tf.io.decode_raw(serialized, tf.float32), [-1, WIDE])}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder, record = tmp_path_factory.mktemp("wide"), np.arange(WIDE, dtype=np.float32).tobytes()
+    for number in range(SHARDS):
+        with tf.io.TFRecordWriter(str(folder / f"shard-{number}")) as writer:
+            for _ in range(ROWS):
+                writer.write(record)
+    return sorted(map(str, folder.iterdir()))
+
+
+def rows_of(batches) -> Counter:
+    found: Counter = Counter()
+    for batch in batches:
+        values = {name: np.asarray(batch[name]) for name in ("pixels", "label_id")}
+        found.update((pixels.tobytes(), int(label[0])) for pixels, label in zip(*values.values(), strict=True))
+    return found
+
+
+@pytest.mark.parametrize("name", ladder.WAYS)
+def test_every_way_gives_the_same_rows(split: ladder.Split, name: str) -> None:
+    expected = rows_of([reading.load(split.paths, split.transform, split.keep)])
+    found = rows_of(ladder.WAYS[name](split))
+    if name in ("streamed", "full"):  # the rest of an epoch that fills no batch is left out
+        assert found.total() == expected.total() // split.batch_size * split.batch_size
+        assert found <= expected
+    else:
+        assert found == expected
+
+
+def test_arrays_are_the_same_rows_shuffled(split: ladder.Split) -> None:
+    expected = rows_of([reading.load(split.paths, split.transform, split.keep)])
+    found = rows_of(peak.arrays(split))
+    assert found <= expected and found.total() == expected.total() // 64 * 64
+
+
+def test_a_slow_input_is_seen_as_waiting() -> None:
+    def step() -> None:
+        time.sleep(0.002)
+
+    def late(x: np.ndarray) -> np.ndarray:
+        time.sleep(0.01)
+        return x
+
+    constant = tf.data.Dataset.from_tensors({"x": tf.zeros((8, 2))}).repeat()
+    slow = constant.map(lambda batch: {"x": tf.ensure_shape(tf.numpy_function(late, [batch["x"]], tf.float32), (8, 2))})
+    shares = [wait / (wait + work) for wait, work in (ladder.waiting(data, step, 10) for data in (constant, slow))]
+    assert shares[0] < 0.5 < shares[1]
+
+
+def test_a_rate_is_rows_by_time() -> None:
+    def late(x: np.ndarray) -> np.ndarray:
+        time.sleep(0.02)
+        return x
+
+    data = tf.data.Dataset.from_tensors({"x": tf.zeros((100, 1))}).repeat(3)
+    data = data.map(lambda batch: {"x": tf.ensure_shape(tf.numpy_function(late, [batch["x"]], tf.float32), (100, 1))})
+    assert 500 < ladder.rate(data, 0.3) <= 5000
+
+
+def test_bytes_are_counted(wide: list[str]) -> None:
+    assert ladder.bytes_per_second(wide) > 1 << 20
+    read = sum(ladder.count(batch) for batch in ladder.records(ladder.Split(wide, Rows(), ("x",), 500)))
+    assert read == SHARDS * ROWS
+
+
+def test_arrays_grow_with_the_data_and_streams_do_not(wide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SHUFFLE", 256)
+    grown = {}
+    for name, way in (("streamed", ladder.streamed), ("numpy", peak.arrays)):
+        inputs.grown(lambda way=way: way(ladder.Split(wide, Rows(), ("x",), 256)))
+        for times in (1, 4):
+            split = ladder.Split(wide * times, Rows(), ("x",), 256)
+            rows, first, seconds, grown[name, times] = inputs.grown(lambda way=way, split=split: way(split))
+            assert rows == times * SHARDS * ROWS and 0 < first <= seconds
+    more = 3 * SHARDS * ROWS * WIDE * 4
+    assert grown["numpy", 4] - grown["numpy", 1] > 0.7 * more
+    assert grown["streamed", 4] - grown["streamed", 1] < 0.3 * more
+
+
+def test_a_fork_answers_or_its_failure_is_told() -> None:
+    assert peak.forked(lambda: {"rows": 3}) == {"rows": 3}
+    with pytest.raises(RuntimeError, match="status 1"):
+        peak.forked(lambda: {}["missing"])
+
+
+def test_what_cannot_be_read_is_named(split: ladder.Split, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="Memory could not be measured"):
+        peak.measured(str(tmp_path), split.paths, split.keep, 64, ["numpy"], [1])
+
+
+@pytest.mark.slow
+def test_peaks_come_from_processes_of_their_own(tmp_path_factory: pytest.TempPathFactory, split: ladder.Split) -> None:
+    graph = str(built(CASES["image"], tmp_path_factory).graph)
+    found = peak.measured(graph, split.paths, split.keep, 64, peak.WAYS, (1, 2))
+    rows = ladder.count(reading.load(split.paths, split.transform, split.keep))
+    assert [(one.way, one.times) for one in found] == [(way, times) for way in peak.WAYS for times in (1, 2)]
+    assert all(one.rows == one.times * rows // 64 * 64 and one.bytes >= 0 and 0 < one.first <= one.seconds for one in found)
+
+
+def test_what_autotune_chose_is_read_from_the_running_input(split: ladder.Split) -> None:
+    iterator = iter(ladder.prefetched(split).repeat())
+    for _ in range(30):
+        next(iterator)
+    parts = {name: settings for name, _, _, settings in inputs.chosen(iterator)}
+    assert "buffer_size" in parts["Prefetch"] and "parallelism" in parts["ParallelMapV2"]
+
+
+def test_a_benchmark_is_shown_with_its_date_and_its_absence_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "input.json"
+    (missing,) = reports.tables("input", "speeds", "fraud", tmp_path)
+    assert isinstance(missing, kinds.NotHere) and "benchmarks.input" in missing.reason
+    machine = {"date": "2026-11-21T10:00:00+00:00", "cores": 2}
+    path.write_text(json.dumps({"machine": machine, "cases": {"fraud": {"speeds": [{"way": "naive", "rate": 7}]}}}))
+    (table,) = reports.tables("input", "speeds", "fraud", tmp_path)
+    assert "2026-11-21 on 2 cores" in table.title and table.rows == (("naive", 7),)
+    assert isinstance(reports.tables("input", "speeds", "image", tmp_path)[0], kinds.NotHere)
