@@ -88,11 +88,15 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
     folds = cross_validate(network, cross, picked(train, slice(None)), whole["valid"])
     single = _trained(network, cross, "early stopping", train, whole)
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "seeds": seeds,
-        "metric": network.MONITOR, "rows": ROWS[case], "epochs": EPOCHS[case], "methods": rows,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seeds": seeds,
+        "metric": network.MONITOR,
+        "rows": ROWS[case],
+        "epochs": EPOCHS[case],
+        "methods": rows,
         "folds": {"folds": FOLDS, **summary(folds, network.MONITOR), "valid": single["valid"], "eval": single["eval"]},
         "seconds": round(time.perf_counter() - started, 1),
-    }  # fmt: skip
+    }
 
 
 def trainings(
@@ -130,9 +134,12 @@ def _trained(network: Any, settings: Mapping[str, Any], name: str, train: Any, w
     train_, valid = found["valid"]["train"], found["valid"]["valid"]
     metric = network.MONITOR
     return {
-        "train": train_[metric], "valid": valid[metric], "eval": found["eval"]["valid"][metric],
-        "gap": train_[metric] - valid[metric], "loss_gap": valid["loss"] - train_["loss"],
-    }  # fmt: skip
+        "train": train_[metric],
+        "valid": valid[metric],
+        "eval": found["eval"]["valid"][metric],
+        "gap": train_[metric] - valid[metric],
+        "loss_gap": valid["loss"] - train_["loss"],
+    }
 
 
 def _over_seeds(found: list[dict[str, float]]) -> dict[str, dict[str, float]]:

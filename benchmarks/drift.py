@@ -100,7 +100,9 @@ def alone(call: str) -> Any:
     """A call of this module in a process of its own with one thread, so that its memory is its own."""
     code = f"import json; from benchmarks import drift; print(json.dumps(drift.{call}))"
     threads = {name: "1" for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | threads, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | threads, cwd=ROOT, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"error: {call} failed: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -137,7 +139,10 @@ def lines(found: Sequence[dict[str, Any]], pictures: dict[str, float], speed: Se
         ("5% move online, alarm on day 1", "", *rate(all_of("online 0.05") == 1)),
         ("fraud rate x1.5, first ripe day", ">= 85%", *first_ripe),
         ("fraud rate, false alarms", "<= 1%", *ripe_clean),
-        *((f"fault '{kind}' in its first window", ">= 100%", *rate(all_of("faults", kind))) for kind in found[0]["faults"]),
+        *(
+            (f"fault '{kind}' in its first window", ">= 100%", *rate(all_of("faults", kind)))
+            for kind in found[0]["faults"]
+        ),
         ("concept drift, most windows", "<= 9", float(concept.max()), len(concept)),
         ("concept, false alarms", "<= 1%", *rate(all_of("concept 0.5", "clean").min(axis=1) < SURE)),
         *((f"pictures, {name}", target, pictures[name], pictures["trials"]) for name, target in PICTURES.items()),
@@ -182,7 +187,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=300, help="Splits of the pictures.")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 100_000_000], help="Rows to stream.")
     parser.add_argument("--work", type=Path, help="Folder that keeps what was measured.")
-    parser.add_argument("--peers", default=sys.executable, help="Python that has evidently and nannyml, where there is one.")
+    parser.add_argument(
+        "--peers", default=sys.executable, help="Python that has evidently and nannyml, where there is one."
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/drift.json")
     told = parser.parse_args()
     from benchmarks import drift_peers, drift_pictures

@@ -90,11 +90,15 @@ class Days:
         return rows | {"distance_km": distance} | self._history(rows)
 
     def _history(self, rows: Rows) -> Rows:
-        table = pa.table({
-            "transaction_id": rows["id"], "event_time": rows["time"], "amount": rows["amount"],
-            "customer_id": generator._named([f"c{i}" for i in range(len(self.world.rate))], rows["customer"]),
-            "merchant_id": generator._named([f"m{i}" for i in range(len(self.world.where))], rows["merchant"]),
-        })  # fmt: skip
+        table = pa.table(
+            {
+                "transaction_id": rows["id"],
+                "event_time": rows["time"],
+                "amount": rows["amount"],
+                "customer_id": generator._named([f"c{i}" for i in range(len(self.world.rate))], rows["customer"]),
+                "merchant_id": generator._named([f"m{i}" for i in range(len(self.world.where))], rows["merchant"]),
+            }
+        )
         found: Rows = {name: np.empty(len(rows["id"]), np.float32) for name in (*SUMS, "seconds_since_last")}
         # Customer by customer in a few parts: the whole would need several times the memory.
         for part in range(4):
@@ -180,7 +184,9 @@ class Days:
 
     def clean(self) -> list[tuple[str, Profile]]:
         """The judged days."""
-        return self.profiles(self.between(self.first, self.first + self.judged), range(self.first, self.first + self.judged))
+        return self.profiles(
+            self.between(self.first, self.first + self.judged), range(self.first, self.first + self.judged)
+        )
 
     def drifted(self, kind: str, size: float, start: int, length: int) -> list[tuple[str, Profile]]:
         """Days from ``start`` on with a drift that begins there."""
@@ -191,7 +197,9 @@ class Days:
 
         Amounts also enter the histories that follow: sums over w days grow in proportion to the days since the start.
         """
-        rows, _ = inject(Drift(kind, size, start), self.between(start, start + length), self.world, self.total, self.seed)
+        rows, _ = inject(
+            Drift(kind, size, start), self.between(start, start + length), self.world, self.total, self.seed
+        )
         if kind.startswith("amount"):
             since = rows["time"] / DAY - start
             reached = np.clip(since / 14, 0, 1) / 2 if kind == "amount-ramp" else 1.0

@@ -117,5 +117,7 @@ def estimated(days: Days) -> list[dict[str, Any]]:
         fitted = estimate.Estimator.fit(metric, days.scores(held), held["scenario"] > 0)
         for kind, (scores, truth) in scored.items():
             guess, real = fitted.estimate(scores), estimate.METRICS[metric](scores, truth)
-            found.append({"metric": metric, "kind": kind, "estimate": guess.value, "error": guess.error, "realised": real})
+            found.append(
+                {"metric": metric, "kind": kind, "estimate": guess.value, "error": guess.error, "realised": real}
+            )
     return found

@@ -125,9 +125,11 @@ def scored(found: SimpleNamespace) -> dict[str, Any]:
     areas = {name: np.concatenate([measure(drawn) for drawn in counts]) for name, measure in measures.items()}
     for name, (one, seconds) in answers.items():
         report[name] = {
-            "pr_auc": float(average_precision_score(truth, one)), "interval": interval(areas[name]),
-            "calibration_error": expected_calibration_error(truth, one), "seconds": seconds,
-        }  # fmt: skip
+            "pr_auc": float(average_precision_score(truth, one)),
+            "interval": interval(areas[name]),
+            "calibration_error": expected_calibration_error(truth, one),
+            "seconds": seconds,
+        }
     leads = {name: interval(areas["network"] - areas[name]) for name in BASELINES}
     return {"models": report, "lead": leads, "parameters": facts["parameters"], "anomaly_pr_auc": facts["anomaly"]}
 
@@ -156,9 +158,11 @@ def network_scores(found: SimpleNamespace, changes: Mapping[str, Any]) -> tuple[
         }
     scores = {split: answer[network.SCORE].numpy() for split, answer in answers.items()}
     facts = {
-        "seconds": sum(curve["seconds"] for curve in record["curves"]), "epochs": len(record["curves"]),
-        "parameters": record["parameters"], "anomaly": _area(found.splits["eval"], answers["eval"]["anomaly"].numpy()),
-    }  # fmt: skip
+        "seconds": sum(curve["seconds"] for curve in record["curves"]),
+        "epochs": len(record["curves"]),
+        "parameters": record["parameters"],
+        "anomaly": _area(found.splits["eval"], answers["eval"]["anomaly"].numpy()),
+    }
     return scores, facts
 
 

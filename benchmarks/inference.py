@@ -89,14 +89,18 @@ def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
     return ways | {f"LiteRT {name}": _lite(lite / f"{name}.tflite") for name in LITE}
 
 
-def judged(ways: Mapping[str, Call], inputs: Mapping[str, Any], truth: Any, network: Any) -> dict[str, dict[str, float]]:
+def judged(
+    ways: Mapping[str, Call], inputs: Mapping[str, Any], truth: Any, network: Any
+) -> dict[str, dict[str, float]]:
     """The metric of each way on the whole split, and how far its scores are from the eager model's."""
     import numpy as np
 
     scores = {}
     for name, way in ways.items():
-        parts = [np.asarray(way({key: value[start : start + CHUNK] for key, value in inputs.items()})[network.SCORE])
-                 for start in range(0, len(truth), CHUNK)]  # fmt: skip
+        parts = [
+            np.asarray(way({key: value[start : start + CHUNK] for key, value in inputs.items()})[network.SCORE])
+            for start in range(0, len(truth), CHUNK)
+        ]
         # Both metrics depend on order only, so probabilities do as well as logits.
         scores[name] = np.concatenate(parts).reshape(len(truth), -1)
     exact = next(iter(scores.values()))
@@ -120,11 +124,18 @@ def timed(ways: Mapping[str, Call], inputs: Mapping[str, Any], seconds: float, r
         middle = {name: median(values) for name, values in times.items()}
         floor = limit(ways["tf.function"], batch, rounds)
         found += [
-            {"way": name, "batch": size, "ms": 1000 * one, "fastest round": 1000 * min(times[name]),
-             "slowest round": 1000 * max(times[name]), "rows/s": round(size / one),
-             "times eager": middle["eager Keras"] / one, "of the limit": floor / one}
+            {
+                "way": name,
+                "batch": size,
+                "ms": 1000 * one,
+                "fastest round": 1000 * min(times[name]),
+                "slowest round": 1000 * max(times[name]),
+                "rows/s": round(size / one),
+                "times eager": middle["eager Keras"] / one,
+                "of the limit": floor / one,
+            }
             for name, one in middle.items()
-        ]  # fmt: skip
+        ]
     return found
 
 
@@ -170,10 +181,15 @@ def slowest(way: Call, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
         found = profile.traced(lambda: way(batch), TRACED, Path(folder))
     total = sum(one.milliseconds for one in found)
     return [
-        {"operation": one.name.removeprefix("StatefulPartitionedCall/"), "kind": one.kind, "calls": one.calls,
-         "ms a call": one.milliseconds / one.calls, "share": one.milliseconds / total}
+        {
+            "operation": one.name.removeprefix("StatefulPartitionedCall/"),
+            "kind": one.kind,
+            "calls": one.calls,
+            "ms a call": one.milliseconds / one.calls,
+            "share": one.milliseconds / total,
+        }
         for one in found[:SLOWEST]
-    ]  # fmt: skip
+    ]
 
 
 def tensorrt(served: Path, inputs: Mapping[str, Any]) -> str:

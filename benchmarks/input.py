@@ -76,10 +76,17 @@ def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
             found[name].append(ladder.rate(data, seconds, 2 if turn else kept.get(name, 2)))
     middle = {name: median(rates) for name, rates in found.items()}
     return [
-        {"way": name, "examples/s": round(rate), "lowest": round(min(found[name])), "highest": round(max(found[name])),
-         "times naive": rate / middle["naive"], "of records": rate / middle["records"], "of bytes": rate / middle["bytes"]}
+        {
+            "way": name,
+            "examples/s": round(rate),
+            "lowest": round(min(found[name])),
+            "highest": round(max(found[name])),
+            "times naive": rate / middle["naive"],
+            "of records": rate / middle["records"],
+            "of bytes": rate / middle["bytes"],
+        }
         for name, rate in middle.items()
-    ]  # fmt: skip
+    ]
 
 
 def memory(split: Any, graph: str) -> list[dict[str, Any]]:
@@ -88,10 +95,16 @@ def memory(split: Any, graph: str) -> list[dict[str, Any]]:
 
     found = peak.measured(graph, split.paths, split.keep, split.batch_size, peak.WAYS, TIMES)
     return [
-        {"way": one.way, "data": f"{one.times}×", "examples": one.rows, "first batch, s": round(one.first, 2),
-         "one pass, s": round(one.seconds, 2), "peak, MiB": round(one.bytes / 2**20, 1)}
+        {
+            "way": one.way,
+            "data": f"{one.times}×",
+            "examples": one.rows,
+            "first batch, s": round(one.first, 2),
+            "one pass, s": round(one.seconds, 2),
+            "peak, MiB": round(one.bytes / 2**20, 1),
+        }
         for one in found
-    ]  # fmt: skip
+    ]
 
 
 def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, Any]]:
@@ -103,14 +116,23 @@ def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, A
     step, batch = trainer_step(split, run)
     constant = tf.data.Dataset.from_tensors(batch).repeat()
     streams: dict[str, Callable[[], Any]] = {"constant": lambda: constant}
-    streams |= {name: (lambda way=ladder.WAYS[name]: way(split).repeat()) for name in ("naive", "batched", "streamed", "full")}
+    streams |= {
+        name: (lambda way=ladder.WAYS[name]: way(split).repeat()) for name in ("naive", "batched", "streamed", "full")
+    }
     still, rows = iter(constant), []
     for name, make in streams.items():
         pairs = [ladder.waiting(make(), lambda: step(still), STEPS) for _ in range(rounds)]
         rates = [inside(step, make(), split.batch_size) for _ in range(rounds)]
         wait, work = (median(values) for values in zip(*pairs, strict=True))
-        rows.append({"input": name, "waits, ms": wait, "works, ms": work, "share of waiting": wait / (wait + work),
-                     "trained examples/s": round(median(rates))})  # fmt: skip
+        rows.append(
+            {
+                "input": name,
+                "waits, ms": wait,
+                "works, ms": work,
+                "share of waiting": wait / (wait + work),
+                "trained examples/s": round(median(rates)),
+            }
+        )
     for row in rows:
         row["of constant"] = row["trained examples/s"] / rows[0]["trained examples/s"]
     return rows
@@ -128,7 +150,13 @@ def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], An
     optimizer = optimizers.create(settings, 1_000_000)
     optimizer.build(model.trainable_variables)
     step = step_function(
-        tf.distribute.get_strategy(), model, optimizer, network.loss(settings), network.LABEL, split.batch_size, settings
+        tf.distribute.get_strategy(),
+        model,
+        optimizer,
+        network.loss(settings),
+        network.LABEL,
+        split.batch_size,
+        settings,
     )
     batch = next(iter(ladder.batched(split)))
     step(iter(tf.data.Dataset.from_tensors(batch).repeat()))

@@ -182,21 +182,33 @@ def _stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
     facts, splits = run.pop("facts"), split_rows(home, run["id"])
     told, epochs = json.loads(facts["stages"]), _epochs(home, run["id"])
     rows = {
-        "SpanExampleGen": raw_rows, "StatisticsGen": sum(splits.values()), "Transform": splits["train"],
-        "Trainer": splits["train"] * epochs, "Baseline": splits["train"], "Evaluator": splits["eval"],
-        "LiteExporter": min(LITE_ROWS, splits["eval"]), "ServingCheck": CHECK_ROWS,
-    }  # fmt: skip
+        "SpanExampleGen": raw_rows,
+        "StatisticsGen": sum(splits.values()),
+        "Transform": splits["train"],
+        "Trainer": splits["train"] * epochs,
+        "Baseline": splits["train"],
+        "Evaluator": splits["eval"],
+        "LiteExporter": min(LITE_ROWS, splits["eval"]),
+        "ServingCheck": CHECK_ROWS,
+    }
     stages = {
-        name: {"seconds": one["seconds"], "peak_mb": one["peak_mb"], "rows": rows.get(name, 0),
-               "rows_per_second": _rate(rows.get(name, 0), one["seconds"])}
+        name: {
+            "seconds": one["seconds"],
+            "peak_mb": one["peak_mb"],
+            "rows": rows.get(name, 0),
+            "rows_per_second": _rate(rows.get(name, 0), one["seconds"]),
+        }
         for name, one in told.items()
-    }  # fmt: skip
+    }
     ends = [one["started"] + one["seconds"] for one in told.values()]
     return {
-        "stages": stages, "splits": splits, "epochs": epochs, "pr_auc": json.loads(facts["metrics"])["pr_auc"],
+        "stages": stages,
+        "splits": splits,
+        "epochs": epochs,
+        "pr_auc": json.loads(facts["metrics"])["pr_auc"],
         "work": max(ends) - min(one["started"] for one in told.values()),
         "peak_mb": max(one["peak_mb"] for one in told.values()),
-    }  # fmt: skip
+    }
 
 
 def split_rows(home: Path, run_id: str) -> dict[str, int]:
@@ -255,8 +267,19 @@ def _cells(one: Mapping[str, float]) -> tuple[str, str]:
 def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
     """A line a size: whole processes against whole processes."""
     table = Table(title="Totals", title_justify="left", box=None, header_style="dim", pad_edge=False)
-    columns = ("rows", "pipeline s", "again s", "bare s", "ratio", "without imports", "CPU", "peak MB", "bare MB",
-               "PR-AUC", "bare PR-AUC")  # fmt: skip
+    columns = (
+        "rows",
+        "pipeline s",
+        "again s",
+        "bare s",
+        "ratio",
+        "without imports",
+        "CPU",
+        "peak MB",
+        "bare MB",
+        "PR-AUC",
+        "bare PR-AUC",
+    )
     for name in columns:
         table.add_column(name, justify="right")
     for size in sizes:

@@ -55,7 +55,9 @@ def showcase(*words: object) -> str:
     Raises:
         SystemExit: if it failed.
     """
-    done = subprocess.run([sys.executable, "-m", "pipeline.cli", *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *map(str, words)], cwd=ROOT, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"error: showcase {words[0]} did not end well: {done.stderr.strip().splitlines()[-1]}")
     return done.stdout
@@ -64,19 +66,31 @@ def showcase(*words: object) -> str:
 def unchanged(home: Path) -> dict[str, Any]:
     """The old model costs nothing."""
     parameters = trained(home)["parameters"]
-    return {"answer": "nothing", "weights trained": 0, "of": parameters, "trainer s": 0.0, "run s": 0.0, "trainer peak MB": 0.0,
-            "optimizer bytes": 0, "pr_auc": 0.0}  # fmt: skip
+    return {
+        "answer": "nothing",
+        "weights trained": 0,
+        "of": parameters,
+        "trainer s": 0.0,
+        "run s": 0.0,
+        "trainer peak MB": 0.0,
+        "optimizer bytes": 0,
+        "pr_auc": 0.0,
+    }
 
 
 def measured(name: str, home: Path, ended: dict[str, Any]) -> dict[str, Any]:
     """What a run took, and the Evaluator's figure."""
     told, stage = trained(home), json.loads(ended["facts"]["stages"])["Trainer"]
     return {
-        "answer": name, "weights trained": told["trainable"], "of": told["parameters"], "trainer s": stage["seconds"],
-        "run s": ended["seconds"], "trainer peak MB": stage["peak_mb"],
+        "answer": name,
+        "weights trained": told["trainable"],
+        "of": told["parameters"],
+        "trainer s": stage["seconds"],
+        "run s": ended["seconds"],
+        "trainer peak MB": stage["peak_mb"],
         "optimizer bytes": 3 * 4 * told["trainable"],  # gradient and two moments, float32
         "pr_auc": json.loads(ended["facts"]["metrics"])["pr_auc"],
-    }  # fmt: skip
+    }
 
 
 def trained(home: Path) -> dict[str, Any]:

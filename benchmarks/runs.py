@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("tfx", "tensorflow", "keras", "ai-edge-litert", "apache-beam", "numpy", "lightgbm", "scikit-learn", "polars")
+PACKAGES = (
+    "tfx",
+    "tensorflow",
+    "keras",
+    "ai-edge-litert",
+    "apache-beam",
+    "numpy",
+    "lightgbm",
+    "scikit-learn",
+    "polars",
+)
 
 
 def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
@@ -30,8 +40,14 @@ def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
     metadata = runtime.local(home).metadata
     pushed = [run for run in store.runs(metadata, case) if run.state == "pushed"]
     if not pushed:
-        sys.exit(f"error: there is no pushed run of {case} under {home}; `showcase run {case} --home {home}` makes one.")
-    found = {key: Path(one.uri) for outputs in store.outputs(metadata, pushed[-1].id).values() for key, one in outputs.items()}
+        sys.exit(
+            f"error: there is no pushed run of {case} under {home}; `showcase run {case} --home {home}` makes one."
+        )
+    found = {
+        key: Path(one.uri)
+        for outputs in store.outputs(metadata, pushed[-1].id).values()
+        for key, one in outputs.items()
+    }
     return found, Path(pushed[-1].facts["pushed"])
 
 
@@ -56,8 +72,12 @@ def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     for name, value in rows[0].items():
         table.add_column(name, justify="left" if isinstance(value, str) else "right")
     for row in rows:
-        table.add_row(*(f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-                        for value in row.values()))  # fmt: skip
+        table.add_row(
+            *(
+                f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+                for value in row.values()
+            )
+        )
     # Written to a file, a table would be cut at 80 columns.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
@@ -93,7 +113,9 @@ def median(values: Sequence[float]) -> float:
 def arguments(doc: str, name: str) -> argparse.Namespace:
     """What the command line says, the same for every benchmark that looks at a run."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--home", type=Path, help="Folder of runs; without it the pipeline is run into a temporary one.")
+    parser.add_argument(
+        "--home", type=Path, help="Folder of runs; without it the pipeline is run into a temporary one."
+    )
     parser.add_argument("--cases", nargs="+", default=["fraud", "image"], help="Use cases to look at.")
     parser.add_argument("--seconds", type=float, default=1.0, help="Time of one measurement.")
     parser.add_argument("--rounds", type=int, default=3, help="Measurements of each, in turns.")

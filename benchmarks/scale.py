@@ -29,17 +29,30 @@ def measured(rows: int, runner: str, folder: Path) -> dict[str, Any]:
     Raises:
         SystemExit: if the run did not end in a push.
     """
-    command = [sys.executable, "-m", "pipeline.cli", "run", "fraud", "--runner", runner, "--home", str(folder), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        "run",
+        "fraud",
+        "--runner",
+        runner,
+        "--home",
+        str(folder),
+        "--json",
+    ]
     command += ["--tracking", "none", "--set", f"rows={rows}"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"error: the run of {rows} rows by {runner} failed: {done.stdout[-400:]}")
     stages = json.loads(json.loads(done.stdout)["facts"]["stages"])
     return {
-        "rows": rows, "runner": runner, "seconds": {name: one["seconds"] for name, one in stages.items()},
+        "rows": rows,
+        "runner": runner,
+        "seconds": {name: one["seconds"] for name, one in stages.items()},
         "cpu": {name: one["cpu_seconds"] for name, one in stages.items()},
         "peak_mb": max(one["peak_mb"] for one in stages.values()),
-    }  # fmt: skip
+    }
 
 
 def slopes(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -53,8 +66,16 @@ def slopes(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         rows = [run["rows"] for run in mine]
         for stage in mine[0]["seconds"]:
             wall, cpu = (_fitted(rows, [run[kind][stage] for run in mine]) for kind in ("seconds", "cpu"))
-            found.append({"runner": runner, "stage": stage, "start_s": wall[0], "rows_per_s": wall[1],
-                          "cpu_start_s": cpu[0], "rows_per_cpu_s": cpu[1]})  # fmt: skip
+            found.append(
+                {
+                    "runner": runner,
+                    "stage": stage,
+                    "start_s": wall[0],
+                    "rows_per_s": wall[1],
+                    "cpu_start_s": cpu[0],
+                    "rows_per_cpu_s": cpu[1],
+                }
+            )
     return found
 
 
@@ -71,10 +92,15 @@ def paper(found: Sequence[Mapping[str, Any]], rows: int = DAY) -> list[dict[str,
     It is a lower bound: shuffles over a network and stragglers cost more than a slope of one machine knows.
     """
     return [
-        {"runner": one["runner"], "stage": one["stage"], "core_hours": rows / one["rows_per_cpu_s"] / 3600,
-         "cores": int(np.ceil(round(rows / one["rows_per_cpu_s"] / SECONDS, 6)))}
-        for one in found if one["rows_per_cpu_s"]
-    ]  # fmt: skip
+        {
+            "runner": one["runner"],
+            "stage": one["stage"],
+            "core_hours": rows / one["rows_per_cpu_s"] / 3600,
+            "cores": int(np.ceil(round(rows / one["rows_per_cpu_s"] / SECONDS, 6))),
+        }
+        for one in found
+        if one["rows_per_cpu_s"]
+    ]
 
 
 def main() -> None:

@@ -128,8 +128,11 @@ def grpc_floor_sync(port: int) -> None:
 
 
 KINDS: dict[str, Callable[..., None]] = {
-    "floor": floor, "fastapi": fastapi, "grpc-floor": grpc_floor, "grpc-floor-sync": grpc_floor_sync,
-}  # fmt: skip
+    "floor": floor,
+    "fastapi": fastapi,
+    "grpc-floor": grpc_floor,
+    "grpc-floor-sync": grpc_floor_sync,
+}
 
 if __name__ == "__main__":
     main()

@@ -65,8 +65,9 @@ def main() -> None:
     write(told.out, requests=rows, bars=ratios)
 
 
-def measure(targets: Sequence[Target], connections: Sequence[int], seconds: float, rounds: int
-            ) -> dict[tuple[str, int], list[dict[str, float]]]:  # fmt: skip
+def measure(
+    targets: Sequence[Target], connections: Sequence[int], seconds: float, rounds: int
+) -> dict[tuple[str, int], list[dict[str, float]]]:
     """Results by target and connections, a round after the other, so that what else the machine does hits all alike."""
     found: dict[tuple[str, int], list[dict[str, float]]] = {(t.name, at): [] for t in targets for at in connections}
     for _ in range(rounds):
@@ -211,8 +212,14 @@ def _program(*words: Any) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         # Killed TensorFlow processes leave files behind.
         environment = os.environ | {"TMPDIR": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        process = subprocess.Popen([sys.executable, "-m", *map(str, words)], cwd=ROOT, env=environment,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", *map(str, words)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         try:
             yield
         finally:

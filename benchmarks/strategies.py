@@ -61,13 +61,33 @@ def prepared(home: Path, case: str, folder: Path) -> Any:
     keep = (*network.INPUTS, network.LABEL)
     rows = sample(dataset(files(str(outputs["examples"]), "train"), transform, keep).as_numpy_iterator(), ROWS, 1)
     count = len(rows[network.LABEL])
-    plain = {"dropout": 0.0, "augment": False, "tensorboard": False, "patience": 0, "strategy": "none",
-             "optimizer": "sgd", "learning_rate": 0.01}  # fmt: skip
-    settings = {**restore.settings(str(served)), **plain, "epochs": EPOCHS, "max_steps": 10**6, "checkpoint_steps": 10**6}
+    plain = {
+        "dropout": 0.0,
+        "augment": False,
+        "tensorboard": False,
+        "patience": 0,
+        "strategy": "none",
+        "optimizer": "sgd",
+        "learning_rate": 0.01,
+    }
+    settings = {
+        **restore.settings(str(served)),
+        **plain,
+        "epochs": EPOCHS,
+        "max_steps": 10**6,
+        "checkpoint_steps": 10**6,
+    }
     return training.Job(
-        case, settings, str(outputs["examples"]), str(outputs["transform_graph"]), str(folder),
-        restore.pretrained(outputs["model_run"]), "", training.store(rows, folder / training.STORED), count,
-    )  # fmt: skip
+        case,
+        settings,
+        str(outputs["examples"]),
+        str(outputs["transform_graph"]),
+        str(folder),
+        restore.pretrained(outputs["model_run"]),
+        "",
+        training.store(rows, folder / training.STORED),
+        count,
+    )
 
 
 def strategies(job: Any) -> list[dict[str, Any]]:
@@ -82,9 +102,16 @@ def strategies(job: Any) -> list[dict[str, Any]]:
         alone = alone or (speed, kept)
         apart = max(float(abs(one - other).max()) for one, other in zip(kept, alone[1], strict=True))
         found.append(
-            {"strategy": name, "workers": workers, "replicas": record["replicas"], "examples/s": round(speed),
-             "to none": speed / alone[0], "weights apart": apart, "loss": record["curves"][-1]["loss"]}
-        )  # fmt: skip
+            {
+                "strategy": name,
+                "workers": workers,
+                "replicas": record["replicas"],
+                "examples/s": round(speed),
+                "to none": speed / alone[0],
+                "weights apart": apart,
+                "loss": record["curves"][-1]["loss"],
+            }
+        )
     return found
 
 
@@ -97,10 +124,16 @@ def switches(job: Any) -> list[dict[str, Any]]:
         speed = median([curve["examples_per_second"] for curve in record["curves"][1:]])
         first = found[0] if found else {"examples/s": speed, "peak MB": peak}
         found.append(
-            {"switch": name, "batch": large.settings["batch_size"], "examples/s": round(speed),
-             "to none": speed / first["examples/s"], "peak MB": round(peak), "peak to none": peak / first["peak MB"],
-             "loss": record["curves"][-1]["loss"]}
-        )  # fmt: skip
+            {
+                "switch": name,
+                "batch": large.settings["batch_size"],
+                "examples/s": round(speed),
+                "to none": speed / first["examples/s"],
+                "peak MB": round(peak),
+                "peak to none": peak / first["peak MB"],
+                "loss": record["curves"][-1]["loss"],
+            }
+        )
     return found
 
 
@@ -115,7 +148,9 @@ def trained(job: Any, name: str, **changes: Any) -> tuple[Mapping[str, Any], flo
     print(f"{job.case}: {name}", flush=True)
     if told.settings["strategy"] == "none":
         path = told.save(folder / "job.json")
-        child = subprocess.Popen([sys.executable, "-m", "models.worker", str(path)], cwd=ROOT, stdout=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "models.worker", str(path)], cwd=ROOT, stdout=subprocess.DEVNULL
+        )
         _, status, usage = os.wait4(child.pid, 0)
         if status:
             sys.exit(f"error: {name} of {job.case} could not be trained.")

@@ -42,12 +42,19 @@ def main() -> None:
         outcomes += measure(train, held, settings, told, seed)
     rows = [row(shots, [one for one in outcomes if one["shots"] == shots]) for shots in told.shots]
     report = {
-        "data": folder.name if told.data else "digits of scikit-learn", "pictures": len(train[1]),
-        "held": len(held[1]), "seeds": told.seeds, "steps": told.steps, "base_steps": told.base_steps,
-        "filters": told.filters, "rate": RATE, "cpu_seconds": time.process_time() - started,
+        "data": folder.name if told.data else "digits of scikit-learn",
+        "pictures": len(train[1]),
+        "held": len(held[1]),
+        "seeds": told.seeds,
+        "steps": told.steps,
+        "base_steps": told.base_steps,
+        "filters": told.filters,
+        "rate": RATE,
+        "cpu_seconds": time.process_time() - started,
         "known_accuracy": statistics.mean({one["seed"]: one["known"] for one in outcomes}.values()),
-        "rows": rows, "outcomes": outcomes,
-    }  # fmt: skip
+        "rows": rows,
+        "outcomes": outcomes,
+    }
     Console().print(table(report))
     write(told.out, **report)
 

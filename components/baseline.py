@@ -116,11 +116,13 @@ def compared(
             "metric": network.quality(truth, values)[network.MONITOR],
             "interval": intervals.interval(drawn[name]),
             **facts[name],
-            "slices": [{"slice": key, "rows": len(at), "metric": _quality(network, truth[at], values[at])}
-                       for key, at in parts.items()],
+            "slices": [
+                {"slice": key, "rows": len(at), "metric": _quality(network, truth[at], values[at])}
+                for key, at in parts.items()
+            ],
         }
         for name, values in scores.items()
-    ]  # fmt: skip
+    ]
     by_name = {row["model"]: row["metric"] for row in rows}
     best = max((name for name in by_name if name != NETWORK), key=by_name.__getitem__)
     ahead = {
@@ -128,8 +130,14 @@ def compared(
         "value": by_name[NETWORK] - by_name[best],
         "interval": intervals.interval(drawn[NETWORK] - drawn[best]),
     }
-    return {"metric": network.MONITOR, "evaluated": len(truth), "level": intervals.LEVEL,
-            "resamples": intervals.RESAMPLES, "rows": rows, "ahead": ahead}  # fmt: skip
+    return {
+        "metric": network.MONITOR,
+        "evaluated": len(truth),
+        "level": intervals.LEVEL,
+        "resamples": intervals.RESAMPLES,
+        "rows": rows,
+        "ahead": ahead,
+    }
 
 
 def properties(found: Mapping[str, Any]) -> dict[str, str | float]:

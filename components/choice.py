@@ -168,7 +168,9 @@ def _enough(known: pl.DataFrame) -> pl.DataFrame | None:
 def _pooled(estimates: Sequence[Estimate]) -> Estimate:
     """Their mean by rows; errors of calibration are the same in all, so that they do not average out."""
     rows = np.array([one.rows for one in estimates], np.float64)
-    value, error = (float(np.average([getattr(one, name) for one in estimates], weights=rows)) for name in ("value", "error"))
+    value, error = (
+        float(np.average([getattr(one, name) for one in estimates], weights=rows)) for name in ("value", "error")
+    )
     return Estimate(value, error, int(rows.sum()))
 
 
@@ -188,7 +190,10 @@ def _held(policy: Policy, seen: Evidence, window: int, since: int) -> tuple[Acti
         return "wait", f"{needed} windows since it began are needed, {parts}; {there} are there."
     last = seen.retrained[-1] if seen.retrained else None
     if last is not None and window - last < policy.cooldown:
-        return "wait", f"The last retraining was decided after window {last}; the cooldown is {policy.cooldown} windows."
+        return (
+            "wait",
+            f"The last retraining was decided after window {last}; the cooldown is {policy.cooldown} windows.",
+        )
     spent = sum(window - one < policy.per for one in seen.retrained)
     if spent >= policy.budget:
         return "hold", f"{spent} retrainings in {policy.per} windows are the whole budget; people have to decide."

@@ -37,13 +37,18 @@ def measures(usual: Any, now: Any, before: Any | None, features: Sequence[str]) 
     skew = tfdv.validate_statistics(usual, schema, serving_statistics=now)
     drift = tfdv.validate_statistics(now, schema, previous_statistics=before) if before else None
     return [
-        {"feature": ".".join(info.path.step), "comparator": name, "measure": measure.Type.Name(measure.type).lower(),
-         "value": measure.value, "above": measure.value > LEAST}
+        {
+            "feature": ".".join(info.path.step),
+            "comparator": name,
+            "measure": measure.Type.Name(measure.type).lower(),
+            "value": measure.value,
+            "above": measure.value > LEAST,
+        }
         for name, anomalies in (("skew", skew), ("drift", drift))
         if anomalies is not None
         for info in anomalies.drift_skew_info
         for measure in getattr(info, f"{name}_measurements")
-    ]  # fmt: skip
+    ]
 
 
 def _schema(now: Any, features: Sequence[str]) -> schema_pb2.Schema:

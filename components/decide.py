@@ -58,10 +58,18 @@ def Decide(
     name = f"{found['case']}-{last.window}"
     retrained = [*before["retrained"], *([last.window] if choice.action in ACTS else [])]
     record = choice.plain() | {
-        "id": name, "case": found["case"], "window": last.window, "version": last.version, "served": served,
-        "policy": told["policy"], "retrained": retrained, "reading": told["reading"], "report": report.uri,
-        "model": model.uri, "metric": metric,
-    }  # fmt: skip
+        "id": name,
+        "case": found["case"],
+        "window": last.window,
+        "version": last.version,
+        "served": served,
+        "policy": told["policy"],
+        "retrained": retrained,
+        "reading": told["reading"],
+        "report": report.uri,
+        "model": model.uri,
+        "metric": metric,
+    }
     (out / DECISION).write_text(json.dumps(record, indent=1))
     (out / PAGE).write_text(drift_page.drawn(record, found, normal, folder / "parts"))
     for key in ("id", "case", "action"):

@@ -97,9 +97,13 @@ def DriftMonitor(
     state = {"judge": judge.state(), "windows": [asdict(one) for one in seen], "places": places}
     (out / STATE).write_text(json.dumps(state))
     found = {
-        "case": told["case"], "new": windows, "windows": state["windows"], "incidents": judge.incidents.to_json()["seen"],
-        "realised": metrics(labels, seen, judge), "tfdv": compared(statistics, new, versions),
-    }  # fmt: skip
+        "case": told["case"],
+        "new": windows,
+        "windows": state["windows"],
+        "incidents": judge.incidents.to_json()["seen"],
+        "realised": metrics(labels, seen, judge),
+        "tfdv": compared(statistics, new, versions),
+    }
     (out / REPORT).write_text(json.dumps(found, indent=1))
     report.set_string_custom_property("case", told["case"])
     report.set_int_custom_property("window", windows[-1])
@@ -111,7 +115,9 @@ def profiles(
 ) -> dict[int, dict[int, Part]]:
     """What each version answered in each window, by window and version."""
     scratch.mkdir(parents=True, exist_ok=True)
-    shards = [(window, str(path)) for window in windows for path in sorted((folder / f"Split-window-{window}").iterdir())]
+    shards = [
+        (window, str(path)) for window in windows for path in sorted((folder / f"Split-window-{window}").iterdir())
+    ]
     with pipeline as running:
         _ = (
             running
@@ -172,7 +178,12 @@ def _outcomes(version: int, watched: Watched, held: list[bytes], cut: Cut, place
     scores = watched.scores(held)
     windows = [_window(one, cut, places) for one in told]
     right = watched.right(scores, [one["label/value"][0] for one in told])
-    columns = {"window": windows, "version": [version] * len(held), "confidence": watched.confidence(scores), "right": right}
+    columns = {
+        "window": windows,
+        "version": [version] * len(held),
+        "confidence": watched.confidence(scores),
+        "right": right,
+    }
     return pl.DataFrame(columns, schema=EMPTY)
 
 

@@ -27,14 +27,21 @@ def drawn(record: Mapping[str, Any], found: Mapping[str, Any], normal: Normal | 
         normal: What the version calls normal; None where it does not say so.
         parts: Folder with the windows' profiles.
     """
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     last = found["windows"][-1]
     return environment.from_string(TEMPLATE.read_text()).render(
-        record=record, last=last, incidents=found["incidents"], tfdv=found["tfdv"].get(str(last["window"]), []),
+        record=record,
+        last=last,
+        incidents=found["incidents"],
+        tfdv=found["tfdv"].get(str(last["window"]), []),
         name=lambda window: named(window, bool(normal and normal.watched.time)),
         shapes=shapes(normal, parts / f"{last['window']}-{last['version']}.json", last["moved"]),
-        line=line(found["windows"], found["realised"]), width=WIDTH, height=HEIGHT,
-    )  # fmt: skip
+        line=line(found["windows"], found["realised"]),
+        width=WIDTH,
+        height=HEIGHT,
+    )
 
 
 def named(window: int, days: bool) -> str:
@@ -49,7 +56,8 @@ def shapes(normal: Normal | None, path: Path, moved: Sequence[str]) -> list[dict
     now, usual = Profile.from_bytes(path.read_bytes()), normal.baseline.pooled
     order = sorted(usual.layout, key=lambda one: (moved.index(one.name) if one.name in moved else len(moved), one.name))
     return [
-        {"name": column.name, "moved": column.name in moved, "bars": _bars(column, usual, now)} for column in order[:COLUMNS]
+        {"name": column.name, "moved": column.name in moved, "bars": _bars(column, usual, now)}
+        for column in order[:COLUMNS]
     ]
 
 
@@ -68,7 +76,13 @@ def _bars(column: Any, usual: Profile, now: Profile) -> list[dict[str, Any]]:
     sums = [np.bincount(np.unique(groups, return_inverse=True)[1], one) for one in both]
     top = max(float(max(one.max() for one in sums)), 1e-9)
     return [
-        {"label": label[:40], "usual": float(u), "now": float(n), "usual_height": float(u / top), "now_height": float(n / top)}
+        {
+            "label": label[:40],
+            "usual": float(u),
+            "now": float(n),
+            "usual_height": float(u / top),
+            "now_height": float(n / top),
+        }
         for label, u, n in zip(labels, *sums, strict=True)
     ]
 
@@ -77,7 +91,9 @@ def line(windows: Sequence[Mapping[str, Any]], realised: Mapping[str, Mapping[st
     """Points of the metric over windows: estimated with its error, realised, and usual, as places in a drawing."""
     told = [one for one in windows if one["estimate"]]
     known = {int(window): value for window, value in realised.items()}
-    values = [one[which]["value"] for one in told for which in ("estimate", "usual")] + [one["value"] for one in known.values()]
+    values = [one[which]["value"] for one in told for which in ("estimate", "usual")] + [
+        one["value"] for one in known.values()
+    ]
     values = [value for value in values if value == value]
     if not values:
         return {}
@@ -88,12 +104,16 @@ def line(windows: Sequence[Mapping[str, Any]], realised: Mapping[str, Mapping[st
         return (window - first) / (last - first) * (WIDTH - 60) + 50, (high - value) / (high - low) * (HEIGHT - 20) + 10
 
     points = [
-        {"window": one["window"], "estimate": at(one["window"], one["estimate"]["value"]), "text": one["estimate"],
-         "error": one["estimate"]["error"] / (high - low) * (HEIGHT - 20), "usual": at(one["window"], one["usual"]["value"]),
-         "realised": at(one["window"], known[one["window"]]["value"]) if one["window"] in known else None,
-         "known": known.get(one["window"])}
-        for one in told if one["estimate"]["value"] == one["estimate"]["value"]
-    ]  # fmt: skip
+        {
+            "window": one["window"],
+            "estimate": at(one["window"], one["estimate"]["value"]),
+            "text": one["estimate"],
+            "error": one["estimate"]["error"] / (high - low) * (HEIGHT - 20),
+            "usual": at(one["window"], one["usual"]["value"]),
+            "realised": at(one["window"], known[one["window"]]["value"]) if one["window"] in known else None,
+            "known": known.get(one["window"]),
+        }
+        for one in told
+        if one["estimate"]["value"] == one["estimate"]["value"]
+    ]
     return {"points": points, "low": low, "high": high}
-
-

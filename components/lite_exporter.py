@@ -161,15 +161,19 @@ def judge(table: list[dict[str, Any]], gates: Mapping[str, Any]) -> str:
         row["passed"] = row["metric_loss"] <= gates["lite_metric_loss"]
     passed = [row for row in table if row["passed"]]
     if not passed:
-        raise Refused("lite", f"no variant keeps the metric: float32 loses {exact['metric_loss']:.2g}, "
-                              f"allowed is {gates['lite_metric_loss']:.2g}.")  # fmt: skip
+        raise Refused(
+            "lite",
+            f"no variant keeps the metric: float32 loses {exact['metric_loss']:.2g}, "
+            f"allowed is {gates['lite_metric_loss']:.2g}.",
+        )
     return min(passed, key=lambda row: row["bytes"])["variant"]
 
 
 def _exact(difference: float, what: str, gates: Mapping[str, Any]) -> None:
     if not difference <= gates["lite_tolerance"]:  # written so that NaN is refused
-        raise Refused("lite", f"{what} differs from the SavedModel by {difference:.2g}, "
-                              f"allowed is {gates['lite_tolerance']:.2g}.")  # fmt: skip
+        raise Refused(
+            "lite", f"{what} differs from the SavedModel by {difference:.2g}, allowed is {gates['lite_tolerance']:.2g}."
+        )
 
 
 def _choose(folder: Path, table: list[dict[str, Any]], gates: Mapping[str, Any]) -> None:
@@ -179,7 +183,12 @@ def _choose(folder: Path, table: list[dict[str, Any]], gates: Mapping[str, Any])
 
 
 def _add_one_row(
-    folder: Path, source: str, inputs: Mapping[str, np.ndarray], expected: np.ndarray, score: str, gates: Mapping[str, Any]
+    folder: Path,
+    source: str,
+    inputs: Mapping[str, np.ndarray],
+    expected: np.ndarray,
+    score: str,
+    gates: Mapping[str, Any],
 ) -> None:
     """Float32 for one row, held to the tolerance, so that a page says what the server says."""
     with tempfile.TemporaryDirectory() as scratch:

@@ -33,10 +33,15 @@ def write(
     rows = telling(scores.reshape(len(scores), -1))
     features = {name: _texts(value) for name, value in tf.io.parse_example(tf.gather(serialized, rows), raw).items()}
     parts = {"raw": features, "input": inputs, "answer": answers}
-    np.savez_compressed(path, **{
-        f"{part}/{name}": values if part == "raw" else values[rows]
-        for part, arrays in parts.items() for name, values in arrays.items() if values is not None
-    })  # fmt: skip
+    np.savez_compressed(
+        path,
+        **{
+            f"{part}/{name}": values if part == "raw" else values[rows]
+            for part, arrays in parts.items()
+            for name, values in arrays.items()
+            if values is not None
+        },
+    )
 
 
 def telling(scores: np.ndarray) -> np.ndarray:

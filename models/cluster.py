@@ -77,9 +77,13 @@ class Cluster:
             before = output.tell()
             child = subprocess.Popen(
                 [sys.executable, "-m", "models.worker", str(self.job)],
-                env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent, start_new_session=True,
-            )  # fmt: skip
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_parent,
+                start_new_session=True,
+            )
         print(f"{kind} {index} is process {child.pid}", flush=True)
         return Process(kind, index, child, log, before)
 

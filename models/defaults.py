@@ -57,6 +57,7 @@ SPACE: Mapping[str, Any] = {
     "l2": (0.0, 0.00001, 0.0001, 0.001),
 }
 
+
 def check(settings: Mapping[str, Any]) -> None:
     """Refuses switches that do not go together, before anything is started.
 

@@ -104,7 +104,9 @@ class Task:
     @property
     def chief(self) -> bool:
         """Whether this process writes checkpoints and the result: the chief, or worker 0 where there is none."""
-        return self.kind == "chief" or (self.kind == "worker" and self.index == 0 and "chief" not in (self.cluster or {}))
+        return self.kind == "chief" or (
+            self.kind == "worker" and self.index == 0 and "chief" not in (self.cluster or {})
+        )
 
     def count(self, kind: str) -> int:
         """Processes of a kind."""

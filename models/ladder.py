@@ -100,8 +100,7 @@ def full(split: Split) -> tf.data.Dataset:
 
 
 WAYS: Mapping[str, Callable[[Split], tf.data.Dataset]] = {
-    way.__name__: way
-    for way in (naive, interleaved, parallel, batched, prefetched, cached, shuffled, streamed, full)
+    way.__name__: way for way in (naive, interleaved, parallel, batched, prefetched, cached, shuffled, streamed, full)
 }
 
 

@@ -166,6 +166,13 @@ def _fitted(network, model, folder: Path, rows: int, batch_size: int, position: 
         model.load_weights(folder / calls.BEST)
     best = int(np.argmax([curve[network.MONITOR] for curve in position.curves]))
     return Fit(
-        model, rows, batch_size, position.step, best, position.curves, position.journal, strategy.num_replicas_in_sync,
+        model,
+        rows,
+        batch_size,
+        position.step,
+        best,
+        position.curves,
+        position.journal,
+        strategy.num_replicas_in_sync,
         adapters.trainable(model),
-    )  # fmt: skip
+    )

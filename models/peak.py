@@ -55,11 +55,24 @@ def measured(
     Raises:
         RuntimeError: if a way failed, with the last line of what it wrote.
     """
-    told = {"graph": graph, "paths": list(paths), "keep": list(keep), "batch_size": batch_size,
-            "ways": list(ways), "times": list(times)}  # fmt: skip
+    told = {
+        "graph": graph,
+        "paths": list(paths),
+        "keep": list(keep),
+        "batch_size": batch_size,
+        "ways": list(ways),
+        "times": list(times),
+    }
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run([sys.executable, "-m", "models.peak"], input=json.dumps(told), capture_output=True, text=True,
-                          cwd=ROOT, env=environment, timeout=TIMEOUT)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "models.peak"],
+        input=json.dumps(told),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        timeout=TIMEOUT,
+    )
     if done.returncode:
         raise RuntimeError(f"Memory could not be measured: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
     return [Peak(**one) for one in json.loads(done.stdout.splitlines()[-1])]
@@ -112,8 +125,13 @@ def one(told: Mapping[str, Any], way: str, times: int) -> dict[str, Any]:
         rows += ladder.count(batch)
     seconds = time.perf_counter() - started
     return {
-        "way": way, "times": times, "rows": rows, "first": first, "seconds": seconds, "bytes": _most() - before,
-    }  # fmt: skip
+        "way": way,
+        "times": times,
+        "rows": rows,
+        "first": first,
+        "seconds": seconds,
+        "bytes": _most() - before,
+    }
 
 
 def arrays(split: "Split") -> Iterator[dict[str, "np.ndarray"]]:

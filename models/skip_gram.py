@@ -15,9 +15,15 @@ BATCH = 2048
 NEGATIVES = 5
 TIMED = 30
 SETTINGS = (
-    "embedding_size", "max_vocabulary_size", "min_occurrence", "skip_window", "num_skips", "num_sampled",
-    "embedding_epochs", "embedding_rate",
-)  # fmt: skip
+    "embedding_size",
+    "max_vocabulary_size",
+    "min_occurrence",
+    "skip_window",
+    "num_skips",
+    "num_sampled",
+    "embedding_epochs",
+    "embedding_rate",
+)
 Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
@@ -165,10 +171,14 @@ def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Em
         curve.append(float(np.mean(losses)))
         seen += count
     facts = {
-        "words": len(words), "sequences": len(sequences), "tokens": sum(map(len, encoded)), "pairs": seen,
-        "loss": curve, "seconds": time.perf_counter() - started,
+        "words": len(words),
+        "sequences": len(sequences),
+        "tokens": sum(map(len, encoded)),
+        "pairs": seen,
+        "loss": curve,
+        "seconds": time.perf_counter() - started,
         "settings": {name: settings[name] for name in SETTINGS},
-    }  # fmt: skip
+    }
     return Embedding(words, model.centres.numpy(), facts)
 
 

@@ -49,7 +49,9 @@ def convert(
             f"TensorRT cannot be used here: {str(error).rstrip('.')}. "
             "Convert in an image whose TensorFlow was built with TensorRT, on the GPU that serves."
         ) from None
-    calibration = {"calibration_input_fn": lambda: _batches(inputs, batch_size, CALIBRATED)} if precision == "INT8" else {}
+    calibration = (
+        {"calibration_input_fn": lambda: _batches(inputs, batch_size, CALIBRATED)} if precision == "INT8" else {}
+    )
     made.convert(**calibration)
     made.build(lambda: _batches(inputs, batch_size, batch_size))
     made.save(out)

@@ -95,9 +95,18 @@ def train(job: Job, data: Data | None = None) -> None:
     data = data or Data.of(job)
     rows, feed = _feed(job, data)
     fitted = fit(
-        data.network, job.settings, data.transform.features, feed, rows, data.valid, Path(job.folder), job.pretrained,
-        job.base, strategy, task,
-    )  # fmt: skip
+        data.network,
+        job.settings,
+        data.transform.features,
+        feed,
+        rows,
+        data.valid,
+        Path(job.folder),
+        job.pretrained,
+        job.base,
+        strategy,
+        task,
+    )
     if task.chief:
         _leave(fitted, Path(job.folder))
 
@@ -113,12 +122,14 @@ def finish(job: Job, data: Data, model_folder: Path, run_folder: Path) -> None:
     export.save(str(model_folder), network, model, transform, point, job.settings)
     seen = dataset(files(job.examples, "train"), transform, data.keep).as_numpy_iterator()
     record = {
-        **json.loads(Path(job.folder, RESULT).read_text()), "parameters": model.count_params(),
+        **json.loads(Path(job.folder, RESULT).read_text()),
+        "parameters": model.count_params(),
         "weights": digests.weights_digest(model),
-        "settings": dict(job.settings), "operating_point": dict(point),
+        "settings": dict(job.settings),
+        "operating_point": dict(point),
         "valid": network.quality(valid[network.LABEL], logits),
         "fit": measured(network, job.settings, model, sample(seen, MEASURED, job.settings["seed"]), valid),
-    }  # fmt: skip
+    }
     if job.settings["folds"]:
         from models.folds import cross_validate  # which trains with this module
 
@@ -163,7 +174,9 @@ def prepared(job: Job, data: Data) -> Job:
     paths = files(job.examples, "train")
     if not fits(paths):
         if job.settings["strategy"] == "parameter-server":
-            raise ValueError("parameter-server keeps the train split in memory, and this one is too large: use multiworker.")
+            raise ValueError(
+                "parameter-server keeps the train split in memory, and this one is too large: use multiworker."
+            )
         return job
     rows = load(paths, data.transform, data.keep)
     spec = store(rows, Path(job.folder, STORED))
@@ -179,7 +192,13 @@ def _feed(job: Job, data: Data) -> tuple[int, Any]:
 
 def _leave(fitted: Fit, folder: Path) -> None:
     record = {
-        "rows": fitted.rows, "batch_size": fitted.batch_size, "steps": fitted.steps, "best_epoch": fitted.best,
-        "replicas": fitted.replicas, "trainable": fitted.trainable, "curves": fitted.curves, "journal": fitted.journal,
-    }  # fmt: skip
+        "rows": fitted.rows,
+        "batch_size": fitted.batch_size,
+        "steps": fitted.steps,
+        "best_epoch": fitted.best,
+        "replicas": fitted.replicas,
+        "trainable": fitted.trainable,
+        "curves": fitted.curves,
+        "journal": fitted.journal,
+    }
     (folder / RESULT).write_text(json.dumps(record, indent=1))

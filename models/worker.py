@@ -37,7 +37,9 @@ def main(arguments: list[str]) -> int:
     if told.export:
         return _exported(told, task.chief)
     if task.cluster and not _free(task.cluster[task.kind][task.index]):
-        print(f"{task.kind} {task.index} cannot listen on {task.cluster[task.kind][task.index]}: it is taken.", flush=True)
+        print(
+            f"{task.kind} {task.index} cannot listen on {task.cluster[task.kind][task.index]}: it is taken.", flush=True
+        )
         return UNBOUND
     if task.kind == "ps" or (task.kind == "worker" and task.count("ps")):
         _serve(task)
@@ -91,7 +93,11 @@ def _serve(task: Task) -> None:
 
     config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=max(4, task.count("worker") + 2))
     tf.distribute.Server(
-        tf.train.ClusterSpec(dict(task.cluster)), job_name=task.kind, task_index=task.index, protocol="grpc", config=config
+        tf.train.ClusterSpec(dict(task.cluster)),
+        job_name=task.kind,
+        task_index=task.index,
+        protocol="grpc",
+        config=config,
     ).join()
 
 

@@ -77,7 +77,9 @@ def _walk(spec: "PipelineSpec", name: str, component: "ComponentSpec", executors
         return
     _hold(component.HasField("dag"), f"component '{name}' has neither an executor nor tasks")
     for key, one in component.dag.tasks.items():
-        _hold(bool(LABEL.fullmatch(key)), f"'{key}' is no name of a task: at most 63 lower case letters, digits and '-'")
+        _hold(
+            bool(LABEL.fullmatch(key)), f"'{key}' is no name of a task: at most 63 lower case letters, digits and '-'"
+        )
         below = one.component_ref.name
         _hold(below in spec.components, f"task '{key}' is of component '{below}', which there is not")
         for before in one.dependent_tasks:

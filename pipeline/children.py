@@ -32,9 +32,15 @@ def _popen(command: Sequence[object], log: Path, output: int | None) -> subproce
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with log.open("a") as said:
         return subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=output or said, stderr=said, text=True,
-            env=environment, preexec_fn=_ends_with_parent, start_new_session=True,
-        )  # fmt: skip
+            list(map(str, command)),
+            stdin=subprocess.DEVNULL,
+            stdout=output or said,
+            stderr=said,
+            text=True,
+            env=environment,
+            preexec_fn=_ends_with_parent,
+            start_new_session=True,
+        )
 
 
 def end(child: subprocess.Popen[str]) -> int:

@@ -26,11 +26,14 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting; can be repeated.")] = None,
     columns: Annotated[str, typer.Option(help="Other column names, OURS=YOURS, comma-separated.")] = "",
     strategy: Annotated[
-        str | None, typer.Option(help="How training is distributed: none, mirrored, multiworker, parameter-server or tpu.")
+        str | None,
+        typer.Option(help="How training is distributed: none, mirrored, multiworker, parameter-server or tpu."),
     ] = None,
     schema: Annotated[Path | None, typer.Option(help="Schema to use in place of the case's own.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again, cached or not.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Seed of the training; with --set deterministic=true equal bits.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the training; with --set deterministic=true equal bits.")
+    ] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Search for better training settings first.")] = False,
     runner: Annotated[str, typer.Option(help="Who carries the Beam work: direct, multiprocess, or flink.")] = "direct",
     tracking: Tracking = "",
@@ -45,17 +48,31 @@ def run(
     changes |= {"seed": str(seed)} if seed is not None else {}
     first, last = window(spans)
     ended = command.run(
-        case, home, as_json, data=data, first=first, last=last, changes=changes, schema=schema, fresh=fresh,
-        tune=tune, tracking=tracking, runner=runner,
-    )  # fmt: skip
+        case,
+        home,
+        as_json,
+        data=data,
+        first=first,
+        last=last,
+        changes=changes,
+        schema=schema,
+        fresh=fresh,
+        tune=tune,
+        tracking=tracking,
+        runner=runner,
+    )
     raise typer.Exit(0 if ended.state == "pushed" else 1)
 
 
 @app.command()
 def refresh(
     case: Case,
-    data: Annotated[str | None, typer.Option(help="Folder with newer spans; the served model's own by default.")] = None,
-    spans: Annotated[str, typer.Option(help="Window of spans, FIRST:LAST; by default as long, up to the newest.")] = ":",
+    data: Annotated[
+        str | None, typer.Option(help="Folder with newer spans; the served model's own by default.")
+    ] = None,
+    spans: Annotated[
+        str, typer.Option(help="Window of spans, FIRST:LAST; by default as long, up to the newest.")
+    ] = ":",
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting; can be repeated.")] = None,
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
@@ -65,14 +82,26 @@ def refresh(
     from pipeline import command
 
     first, last = window(spans)
-    ended = command.run(case, home, as_json, data=data, first=first, last=last, changes=pairs(set_ or []),
-                        tracking=tracking, refresh=True)  # fmt: skip
+    ended = command.run(
+        case,
+        home,
+        as_json,
+        data=data,
+        first=first,
+        last=last,
+        changes=pairs(set_ or []),
+        tracking=tracking,
+        refresh=True,
+    )
     raise typer.Exit(0 if ended.state == "pushed" else 1)
 
 
 @app.command()
-def status(case: Annotated[str | None, typer.Argument(help="Use case; all by default.")] = None,
-           home: Home = DEFAULT_HOME, as_json: Json = False) -> None:  # fmt: skip
+def status(
+    case: Annotated[str | None, typer.Argument(help="Use case; all by default.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
     """What is served, and why the last candidate was or was not pushed."""
     from pipeline import status as served
 
@@ -114,7 +143,8 @@ def dvc(
 def demo(
     headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end, and end.")] = False,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting of the cases that have it; can be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE of a setting of the cases that have it; can be repeated."),
     ] = None,
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
@@ -233,7 +263,9 @@ def tour(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     token: Annotated[
         str,
-        typer.Option(envvar="SHOWCASE_TOUR_TOKEN", help="What buttons need where others can look, too; a new one by default."),
+        typer.Option(
+            envvar="SHOWCASE_TOUR_TOKEN", help="What buttons need where others can look, too; a new one by default."
+        ),
     ] = "",
     gateway: Annotated[str, typer.Option(help="HOST:PORT; this home's by default.")] = "",
     opens: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,

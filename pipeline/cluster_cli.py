@@ -8,7 +8,9 @@ import typer
 from pipeline.options import DEFAULT_HOME, Case, Data, Home, Json, Set, Spans, Tracking, pairs, window
 
 app = typer.Typer()
-Cluster = Annotated[Path | None, typer.Option(help="TOML file on image, volume and resources; kubernetes/pipeline.toml.")]
+Cluster = Annotated[
+    Path | None, typer.Option(help="TOML file on image, volume and resources; kubernetes/pipeline.toml.")
+]
 Tune = Annotated[bool, typer.Option("--tune", help="Search for better training settings first.")]
 
 

@@ -44,7 +44,9 @@ def collect(case: UseCase, runtime: Runtime, decided: Decided, base: store.Run) 
     if (source / COLLECTED).is_file():
         known = json.loads((source / COLLECTED).read_text())
     numbers, covered = {int(window): number for window, number in known["windows"].items()}, known["covered"]
-    rows = {window: held for window, held in served(case, runtime, decided.record["window"]).items() if window > covered}
+    rows = {
+        window: held for window, held in served(case, runtime, decided.record["window"]).items() if window > covered
+    }
     first, end = map(int, base.facts["spans"].split(":"))
     end = max(end, *numbers.values()) if numbers else end
     for window in sorted(set(rows) - set(numbers)):
@@ -54,7 +56,9 @@ def collect(case: UseCase, runtime: Runtime, decided: Decided, base: store.Run) 
         _linked(beside / f"span-{number:03d}", folder)
     count = {window: _written(case, beside / f"span-{numbers[window]:03d}", rows[window], settings) for window in rows}
     if not sum(count.values()):
-        raise DataError(f"The log of {case.name} holds no labelled row to learn from that the served model does not know.")
+        raise DataError(
+            f"The log of {case.name} holds no labelled row to learn from that the served model does not know."
+        )
     told = {"windows": numbers, "covered": covered, "rows": count, "base": base.id}
     (beside / COLLECTED).write_text(json.dumps(told, indent=1))
     os.replace(beside, out)

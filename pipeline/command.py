@@ -45,15 +45,20 @@ def run(
     told = f"data {plan.source}, spans {plan.first}:{plan.last}, version {plan.data_version}"
     console.print(told, highlight=False, soft_wrap=True)
     if runtime.beam.page:
-        console.print(f"A job of Beam's can be watched at {runtime.beam.page} while it runs", highlight=False, soft_wrap=True)
+        console.print(
+            f"A job of Beam's can be watched at {runtime.beam.page} while it runs", highlight=False, soft_wrap=True
+        )
     with Watch(console) as watch:
         ended = session.execute(plan, runtime, fresh, watch.report)
     if "comparison" in ended.facts:
         console.print(ended.facts["comparison"], highlight=False, soft_wrap=True)
     seconds = time.monotonic() - started
     colour = "green" if ended.state == "pushed" else "red"
-    console.print(f"[{colour}]{ended.state}[/{colour}] {ended.reason} [dim]({seconds:.1f} s, run {ended.id})[/dim]",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(
+        f"[{colour}]{ended.state}[/{colour}] {ended.reason} [dim]({seconds:.1f} s, run {ended.id})[/dim]",
+        highlight=False,
+        soft_wrap=True,
+    )
     if ended.facts.get("untracked"):
         console.print(f"[yellow]warning:[/yellow] {ended.facts['untracked']}", highlight=False, soft_wrap=True)
     if as_json:
@@ -74,7 +79,9 @@ def browser(cases: Sequence[str], port: int, home: Path) -> None:
     versions = {name: version for name in names if (version := status.served(home, name))}
     missing = [name for name in names if name not in versions]
     if missing and (cases or not versions):
-        raise ValueError(f"Nothing of {missing[0]} is pushed under {home}; `showcase run {missing[0]} --home {home}` does it.")
+        raise ValueError(
+            f"Nothing of {missing[0]} is pushed under {home}; `showcase run {missing[0]} --home {home}` does it."
+        )
     site.serve(versions, port)
 
 
@@ -154,5 +161,8 @@ def dvc(what: str, home: Path, check: bool) -> None:
     if differences := files.differences(file):
         raise ValueError(f"{folder} is not what {file} says: {'; '.join(differences)}.")
     told = files.read(file)
-    Console().print(f"{file}: {told.nfiles} files, {told.size} bytes, {told.md5}: the folder is as it says.",
-                    highlight=False, soft_wrap=True)  # fmt: skip
+    Console().print(
+        f"{file}: {told.nfiles} files, {told.size} bytes, {told.md5}: the folder is as it says.",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -44,8 +44,12 @@ def all_of(runtime: Runtime, case: str) -> list[Decided]:
             found = held.get_artifacts_by_type(TYPE)
         except errors.NotFoundError:
             return []
-    mine = [one for one in found if one.state == mlmd.Artifact.LIVE and one.custom_properties["case"].string_value == case]
-    folders = [Path(one.uri) for one in sorted(mine, key=lambda one: (one.custom_properties["window"].int_value, one.id))]
+    mine = [
+        one for one in found if one.state == mlmd.Artifact.LIVE and one.custom_properties["case"].string_value == case
+    ]
+    folders = [
+        Path(one.uri) for one in sorted(mine, key=lambda one: (one.custom_properties["window"].int_value, one.id))
+    ]
     return [Decided(folder, json.loads((folder / FILE).read_text())) for folder in folders]
 
 
@@ -54,7 +58,9 @@ def undone(runtime: Runtime, case: str) -> Decided | None:
     last = next(reversed(all_of(runtime, case)), None)
     if last is None or last.record["action"] not in ACTS:
         return None
-    ended = [run for run in store.runs(runtime.metadata, case) if run.facts.get("decision") == last.id and run.state in ENDED]
+    ended = [
+        run for run in store.runs(runtime.metadata, case) if run.facts.get("decision") == last.id and run.state in ENDED
+    ]
     return None if ended else last
 
 

@@ -62,9 +62,7 @@ class Story:
             KeyboardInterrupt: if it was interrupted.
         """
         mine = {key: value for key, value in self.changes.items() if key in settings(name)} | changes
-        last = command.run(
-            name, self.home, as_json=False, quiet=self.headless, tracking=self.tracking, changes=mine
-        )
+        last = command.run(name, self.home, as_json=False, quiet=self.headless, tracking=self.tracking, changes=mine)
         if last.state == "interrupted":
             raise KeyboardInterrupt
         return last

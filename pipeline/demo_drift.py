@@ -125,7 +125,10 @@ def _swapped(story: "Story", case: UseCase, run: store.Run) -> float | None:
 def _outcome(case: UseCase, decision: decisions.Decided, run: store.Run) -> dict[str, Any]:
     """Decision, run, and the metric of the new and the old model on the same days after the drift."""
     metrics, name = json.loads(run.facts.get("metrics", "{}")), case.headline
-    found: dict[str, Any] = {"decision": {**decision.record, "page": str(decision.folder / decisions.PAGE)}, "run": asdict(run)}
+    found: dict[str, Any] = {
+        "decision": {**decision.record, "page": str(decision.folder / decisions.PAGE)},
+        "run": asdict(run),
+    }
     line = f"{decision.record['action']} decided after window {decision.record['window']}, {run.state}: {run.reason}"
     if name in metrics and f"{name}_diff" in metrics:
         now, before = metrics[name], metrics[name] - metrics[f"{name}_diff"]

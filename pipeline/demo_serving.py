@@ -32,7 +32,9 @@ def served(story: "Story") -> Iterator[Mapping[str, Any]]:
         yield there
         return
     words = [word for name, port in PORTS.items() for word in (name, port if free(port) else 0)]
-    child = children.start(["serve", "--home", story.home, *words, "--timeout", PATIENT, "--json"], story.home / "serve.log")
+    child = children.start(
+        ["serve", "--home", story.home, *words, "--timeout", PATIENT, "--json"], story.home / "serve.log"
+    )
     try:
         with story.part("Model server and gateway, in a process of their own"):
             told = ready(child, story.home / "serve.log")
@@ -70,7 +72,9 @@ def toured(story: "Story") -> None:
         story.say(f"\nThe tour, over what is served now: {line.strip()}")
         child.wait()
     except KeyboardInterrupt:
-        story.say(f"`showcase serve --home {story.home}` serves it again, `showcase tour --home {story.home}` shows it.")
+        story.say(
+            f"`showcase serve --home {story.home}` serves it again, `showcase tour --home {story.home}` shows it."
+        )
     finally:
         children.end(child)
 

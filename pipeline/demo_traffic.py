@@ -50,12 +50,19 @@ def days(story: "Story", case: UseCase, place: Mapping[str, Any], what: Any, whi
 
 
 def replay(
-    story: "Story", case: UseCase, place: Mapping[str, Any], folder: Path | None = None, day: int = -1, labels: bool = True
+    story: "Story",
+    case: UseCase,
+    place: Mapping[str, Any],
+    folder: Path | None = None,
+    day: int = -1,
+    labels: bool = True,
 ) -> dict[str, Any]:
     """Sends a day, or all that a case has; what came of it."""
     at = f"{place['host']}:{place['gateway']}"
     data = None if folder is None else str(folder)
-    return traffic.replayed(traffic.Replay(case.name, story.home, data, day, day, [], 0.0, 0.0, CONNECTIONS, at, labels))
+    return traffic.replayed(
+        traffic.Replay(case.name, story.home, data, day, day, [], 0.0, 0.0, CONNECTIONS, at, labels)
+    )
 
 
 def counted(story: "Story", case: UseCase, *parts: Mapping[str, Any]) -> bool:
@@ -78,7 +85,16 @@ def counted(story: "Story", case: UseCase, *parts: Mapping[str, Any]) -> bool:
 def constant(story: "Story", case: UseCase, what: Any) -> Iterator[subprocess.Popen[str]]:
     """Keeps requests coming from a process of its own until the end of the block."""
     first = max(sent(story.home, case.name) + 1, what.later.start)
-    words = ["traffic", case.name, "--home", story.home, "--data", what.folder, "--spans", f"{first}:{what.later.stop - 1}"]
+    words = [
+        "traffic",
+        case.name,
+        "--home",
+        story.home,
+        "--data",
+        what.folder,
+        "--spans",
+        f"{first}:{what.later.stop - 1}",
+    ]
     _note(story.home, case.name, first)  # another attempt goes on with the day after
     child = children.start([*words, "--rate", RATE, "--no-labels", "--json"], story.home / "traffic.log")
     try:
@@ -92,7 +108,9 @@ def closed(story: "Story", case: UseCase, child: subprocess.Popen[str]) -> bool:
     children.end(child)
     text = child.stdout.read()
     if not text:
-        story.say(f"The traffic has ended with status {child.returncode}; {story.home / 'traffic.log'} has the whole story.")
+        story.say(
+            f"The traffic has ended with status {child.returncode}; {story.home / 'traffic.log'} has the whole story."
+        )
         return False
     report = json.loads(text)
     return counted(story, case, report)

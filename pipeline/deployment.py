@@ -94,7 +94,9 @@ def read(path: Path = DEFAULT) -> Deployment:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is no TOML: {error}.") from None
     default = told.pop("default", {})
-    nodes = {name: _of(Resources, {**default, **own}, f"{path}, nodes.{name}") for name, own in told.pop("nodes", {}).items()}
+    nodes = {
+        name: _of(Resources, {**default, **own}, f"{path}, nodes.{name}") for name, own in told.pop("nodes", {}).items()
+    }
     secrets = {name: _of(Secret, one, f"{path}, secrets.{name}") for name, one in told.pop("secrets", {}).items()}
     parts = {"default": _of(Resources, default, f"{path}, default"), "nodes": nodes, "secrets": secrets}
     return _of(Deployment, {**told, **parts}, str(path))

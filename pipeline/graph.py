@@ -58,9 +58,24 @@ def build(plan: Plan) -> list[Stage]:
     )
     pusher = stages.pusher(plan, evaluator["blessing"], serving["blessing"])
     built = [
-        schema, examples, statistics, transform, embedding, anomalies, gate, tuner, trainer, fit,
-        blessed, evaluator, lite, baseline, normal, serving, pusher,
-    ]  # fmt: skip
+        schema,
+        examples,
+        statistics,
+        transform,
+        embedding,
+        anomalies,
+        gate,
+        tuner,
+        trainer,
+        fit,
+        blessed,
+        evaluator,
+        lite,
+        baseline,
+        normal,
+        serving,
+        pusher,
+    ]
     return [stage for stage in built if stage]  # not every case and run has every stage
 
 

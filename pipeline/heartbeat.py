@@ -37,11 +37,18 @@ class Heartbeat:
 
         registry = CollectorRegistry()
         self._clock, self._last, self._case = clock, clock(), case
-        self.looks = Gauge("showcase_monitor_last_look_timestamp_seconds", "When new windows were last looked for.",
-                           ["case"], registry=registry)  # fmt: skip
-        self.decisions = Counter("showcase_monitor_decisions", "Decisions by action.", ["case", "action"], registry=registry)
-        self.retrainings = Counter("showcase_monitor_retrainings", "Retrainings by how they ended.", ["case", "state"],
-                                   registry=registry)  # fmt: skip
+        self.looks = Gauge(
+            "showcase_monitor_last_look_timestamp_seconds",
+            "When new windows were last looked for.",
+            ["case"],
+            registry=registry,
+        )
+        self.decisions = Counter(
+            "showcase_monitor_decisions", "Decisions by action.", ["case", "action"], registry=registry
+        )
+        self.retrainings = Counter(
+            "showcase_monitor_retrainings", "Retrainings by how they ended.", ["case", "state"], registry=registry
+        )
         self._metrics = make_wsgi_app(registry)
 
     def beat(self) -> None:
@@ -66,7 +73,9 @@ class Heartbeat:
         try:
             server = make_server(host, port, self._answer, _Server, _Silent)
         except OSError as error:
-            raise ValueError(f"The monitor cannot listen on {host}:{port}: {error.strerror}; choose another --port.") from None
+            raise ValueError(
+                f"The monitor cannot listen on {host}:{port}: {error.strerror}; choose another --port."
+            ) from None
         threading.Thread(target=server.serve_forever, daemon=True, name="heartbeat").start()
         return server.server_port
 

@@ -45,9 +45,13 @@ def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict
     defaults.check(settings)
     folder = home.resolve() / case / "training" / name
     return {
-        "case": case, "settings": settings, "examples": made["examples"], "transform": made["transform_graph"],
-        "folder": str(folder), "pretrained": restore.pretrained(Path(made["model_run"])),
-    }  # fmt: skip
+        "case": case,
+        "settings": settings,
+        "examples": made["examples"],
+        "transform": made["transform_graph"],
+        "folder": str(folder),
+        "pretrained": restore.pretrained(Path(made["model_run"])),
+    }
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,7 +62,9 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--out", type=Path, required=True, help="file to write")
     words.add_argument("--name", default="cluster", help="name of the folder for checkpoints")
     words.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
-    words.add_argument("--store", action="store_true", help="store the train split beside, as parameter servers need it")
+    words.add_argument(
+        "--store", action="store_true", help="store the train split beside, as parameter servers need it"
+    )
     return words
 
 

@@ -44,7 +44,9 @@ def upstream(request: Request) -> dict[str, list[str]]:
     from pipeline import graph, runner, runtime
 
     plan = task.outline(request)
-    ir = runner.compiled(graph.build(plan), plan.case.name, runtime.kubeflow("/root", "grpc://metadata:8080"), "outline")
+    ir = runner.compiled(
+        graph.build(plan), plan.case.name, runtime.kubeflow("/root", "grpc://metadata:8080"), "outline"
+    )
     return {one.pipeline_node.node_info.id: sorted(one.pipeline_node.upstream_nodes) for one in ir.nodes}
 
 

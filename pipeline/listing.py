@@ -38,9 +38,10 @@ def show(words: Sequence[str], home: Path, tracking: str, two: bool, from_mlflow
 
 def _print_comparison(compared: Any) -> None:
     for title, names, rows in (
-        ("", (), compared.facts), ("parameters that differ", (), compared.params),
+        ("", (), compared.facts),
+        ("parameters that differ", (), compared.params),
         ("metrics", ("difference",), compared.metrics),
-    ):  # fmt: skip
+    ):
         shown = [[_short(value) for value in row] for row in rows] or [["none", "", ""]]
         _print((title, compared.first, compared.second, *names), shown)
 

@@ -81,7 +81,9 @@ class Beside:
                 self._process = await asyncio.create_subprocess_exec(*self._command)
                 log.info("the monitor is process %d", self._process.pid)
                 status = await self._process.wait()
-                log.warning("the monitor ended with status %d and is started again; nothing it has to know is lost", status)
+                log.warning(
+                    "the monitor ended with status %d and is started again; nothing it has to know is lost", status
+                )
             await asyncio.sleep(PATIENCE)
 
     async def close(self) -> None:

@@ -38,10 +38,13 @@ def connection(address: Address) -> "protos.ConnectionConfig | protos.MetadataSt
             raise ValueError(f"An address holds no password: leave it out and set {PASSWORD}.")
         return mlmd.ConnectionConfig(
             mysql=mlmd.MySQLDatabaseConfig(
-                host=parts.hostname, port=parts.port or 3306, user=unquote(parts.username),
-                database=parts.path.strip("/"), password=os.environ.get(PASSWORD, ""),
+                host=parts.hostname,
+                port=parts.port or 3306,
+                user=unquote(parts.username),
+                database=parts.path.strip("/"),
+                password=os.environ.get(PASSWORD, ""),
             )
-        )  # fmt: skip
+        )
     raise ValueError(f"Metadata lie at grpc://HOST:PORT or mysql://USER@HOST:PORT/DATABASE, not at '{address}'.")
 
 

@@ -40,7 +40,9 @@ class Service(grpc.GenericRpcHandler):
         if service != SERVICE.full_name or name not in SERVICE.methods_by_name:
             return None
         method = getattr(extension, name, None)
-        return method and grpc.unary_unary_rpc_method_handler(lambda request, context: self._answer(method, request, context))
+        return method and grpc.unary_unary_rpc_method_handler(
+            lambda request, context: self._answer(method, request, context)
+        )
 
     def _answer(self, method: Any, request: bytes, context: grpc.ServicerContext) -> bytes:
         with self._lock:

@@ -29,7 +29,9 @@ class NothingServedError(ValueError):
     """No version has been pushed that could be watched."""
 
 
-def once(case: UseCase, policy: Policy, runtime: Runtime, report: Report) -> tuple[decisions.Decided | None, store.Run | None]:
+def once(
+    case: UseCase, policy: Policy, runtime: Runtime, report: Report
+) -> tuple[decisions.Decided | None, store.Run | None]:
     """Looks at windows that are new, decides, and trains if that was decided; goes on where a killed one has stopped.
 
     Returns:
@@ -63,7 +65,9 @@ def served(case: UseCase, runtime: Runtime) -> store.Run:
     stable = rollout.stable(folder, rollout.read(folder))
     mine = [run for run in pushed if run.facts.get("version") == str(stable)]
     if not mine:
-        raise NothingServedError(f"Nothing of {case.name} is pushed under {runtime.root}; `showcase run {case.name}` does it.")
+        raise NothingServedError(
+            f"Nothing of {case.name} is pushed under {runtime.root}; `showcase run {case.name}` does it."
+        )
     return mine[-1]
 
 
@@ -104,14 +108,23 @@ def _look(
         from pipeline import monitoring
 
         look = monitoring.Pass(
-            case, str(Path(runtime.root, case.name, "online")), stretch, cut(case), runtime.versions(case.name),
-            store.outputs(runtime.metadata, base.id)["Pusher"]["pushed_model"].uri, int(base.facts["version"]),
-            asdict(policy), unseen(case, policy, base),
-            past[-1].record["report"] if past else "", str(past[-1].folder) if past else "",
-        )  # fmt: skip
+            case,
+            str(Path(runtime.root, case.name, "online")),
+            stretch,
+            cut(case),
+            runtime.versions(case.name),
+            store.outputs(runtime.metadata, base.id)["Pusher"]["pushed_model"].uri,
+            int(base.facts["version"]),
+            asdict(policy),
+            unseen(case, policy, base),
+            past[-1].record["report"] if past else "",
+            str(past[-1].folder) if past else "",
+        )
         ir = runner.compiled(monitoring.build(look), f"{case.name}/monitor", runtime, run_id)
         progress = runner.run(ir, runtime, logs, report)
-    wrong = [f"{name}: {one.message}" for name, one in progress.items() if one.state not in ("done", "cached", "waiting")]
+    wrong = [
+        f"{name}: {one.message}" for name, one in progress.items() if one.state not in ("done", "cached", "waiting")
+    ]
     if wrong or any(one.state == "waiting" for one in progress.values()):
         raise FailedError(f"The monitor of {case.name} failed, {'; '.join(wrong)}; {logs} has the whole story.")
 
@@ -133,7 +146,9 @@ def trained(case: UseCase, runtime: Runtime, due: decisions.Decided, base: store
     source = collect.collect(case, runtime, due, base)
     first, last = spans_of(case, due.record["policy"]["spans"], source, base)
     refresh = due.record["action"] == "refresh"
-    changes = changed(case, base, ("data", "gates") if refresh else tuple(case.settings)) | due.record["policy"]["settings"]
+    changes = (
+        changed(case, base, ("data", "gates") if refresh else tuple(case.settings)) | due.record["policy"]["settings"]
+    )
     request = session.Request(case, str(source), first, last, changes, refresh=refresh, decision=due.id)
     return session.execute(session.plan(request, runtime), runtime, False, report)
 
@@ -141,7 +156,11 @@ def trained(case: UseCase, runtime: Runtime, due: decisions.Decided, base: store
 def _before(case: UseCase, runtime: Runtime, due: decisions.Decided, base: store.Run) -> store.Run:
     """The run that had pushed what was served when it was decided, whatever has been pushed since."""
     version = str(due.record["served"])
-    mine = [one for one in store.runs(runtime.metadata, case.name) if one.state == "pushed" and one.facts["version"] == version]
+    mine = [
+        one
+        for one in store.runs(runtime.metadata, case.name)
+        if one.state == "pushed" and one.facts["version"] == version
+    ]
     return mine[-1] if mine else base
 
 

@@ -43,11 +43,15 @@ class Base:
         """
         pushed = [run for run in store.runs(runtime.metadata, case.name) if run.state == "pushed"]
         if not pushed or not Path(pushed[-1].facts["pushed"]).is_dir():
-            raise ValueError(f"Nothing is served that could be refreshed; `showcase run {case.name}` makes the first model.")
+            raise ValueError(
+                f"Nothing is served that could be refreshed; `showcase run {case.name}` makes the first model."
+            )
         run = pushed[-1]
         extra = Path(run.facts["pushed"], EXTRA)
         if not (extra / WEIGHTS).is_file():
-            raise ValueError(f"Version {run.facts['version']} of {case.name} has no {WEIGHTS} in it: push a new one first.")
+            raise ValueError(
+                f"Version {run.facts['version']} of {case.name} has no {WEIGHTS} in it: push a new one first."
+            )
         kept = {
             key: artifact.uri
             for outputs in store.outputs(runtime.metadata, run.id).values()
@@ -57,9 +61,7 @@ class Base:
         first, _, last = run.facts["spans"].partition(":")
         told = json.loads((extra / "model.json").read_text())["settings"]
         training = {name: value for name, value in told.items() if name in case.settings["training"]}
-        return cls(
-            run.id, int(first), int(last), run.facts["source"], str((extra / WEIGHTS).resolve()), training, kept
-        )
+        return cls(run.id, int(first), int(last), run.facts["source"], str((extra / WEIGHTS).resolve()), training, kept)
 
     def window(self, case: str, source: str, newest: int) -> tuple[int, int]:
         """As many spans as the model was trained on, up to the newest.

@@ -38,7 +38,7 @@ def rehearse(path: Path, case: str, home: Path, tracking: str = "") -> store.Run
         try:
             components.load_component_from_file(str(path))(
                 root=runtime.root, metadata=runtime.database, tracking=tracking, flink=""
-            )  # fmt: skip
+            )
         except RuntimeError as error:
             broken = str(error)
     new = [run for run in store.runs(runtime.metadata, case) if run.id not in before]

@@ -120,11 +120,12 @@ def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
     # The last point of a curve is no result: the kept epoch's is, and that is among the metrics.
     metrics = [{n: v for n, v in one["metrics"].items() if not n.startswith("epoch/")} for one in (a, b)]
     return Comparison(
-        first=a["run"], second=b["run"],
+        first=a["run"],
+        second=b["run"],
         facts=tuple((name, a["tags"].get(name, ""), b["tags"].get(name, "")) for name in FACTS),
         params=tuple(row for row in rows if row[1] != row[2]),
         metrics=tuple(_metric(name, *metrics) for name in sorted(metrics[0].keys() | metrics[1].keys())),
-    )  # fmt: skip
+    )
 
 
 def where(runtime: Runtime) -> str:
@@ -153,21 +154,33 @@ def _row(run: store.Run) -> Row:
     facts = run.facts
     training = json.loads(facts.get("settings", "{}")).get("training", {})
     return Row(
-        id=run.id, case=run.case, state=run.state, headline=facts.get("headline", ""),
-        strategy=training.get("strategy", ""), spans=facts.get("spans", ""), data=facts.get("data_version", ""),
-        commit=facts.get("commit", ""), time=facts.get("ended", facts.get("started", "")),
+        id=run.id,
+        case=run.case,
+        state=run.state,
+        headline=facts.get("headline", ""),
+        strategy=training.get("strategy", ""),
+        spans=facts.get("spans", ""),
+        data=facts.get("data_version", ""),
+        commit=facts.get("commit", ""),
+        time=facts.get("ended", facts.get("started", "")),
         same_as=facts.get("same_as", ""),
-    )  # fmt: skip
+    )
 
 
 def _of_record(record: Mapping[str, Any], case: str) -> Row:
     tags = record["tags"]
     ended = datetime.fromtimestamp((record["ended"] or record["started"]) / 1000, UTC)
     return Row(
-        id=record["run"], case=case, state=tags.get("state", ""), headline=tags.get("headline", ""),
-        strategy=tags.get("strategy", ""), spans=tags.get("data.spans", ""), data=tags.get("data.version", ""),
-        commit=tags.get("commit", ""), time=ended.isoformat(timespec="seconds"),
-    )  # fmt: skip
+        id=record["run"],
+        case=case,
+        state=tags.get("state", ""),
+        headline=tags.get("headline", ""),
+        strategy=tags.get("strategy", ""),
+        spans=tags.get("data.spans", ""),
+        data=tags.get("data.version", ""),
+        commit=tags.get("commit", ""),
+        time=ended.isoformat(timespec="seconds"),
+    )
 
 
 def _records(runtime: Runtime, case: str) -> list[dict[str, Any]]:

@@ -85,10 +85,16 @@ def multiprocess() -> Beam:
     a version to be compatible with, here its own, it does not look for Prism.
     """
     workers = len(os.sched_getaffinity(0))
-    return Beam((
-        "--runner=DirectRunner", f"--update_compatibility_version={version('apache-beam')}", "--beam_plugins=tfx",
-        "--direct_running_mode=multi_processing", f"--direct_num_workers={workers}", NO_IMAGE,
-    ))  # fmt: skip
+    return Beam(
+        (
+            "--runner=DirectRunner",
+            f"--update_compatibility_version={version('apache-beam')}",
+            "--beam_plugins=tfx",
+            "--direct_running_mode=multi_processing",
+            f"--direct_num_workers={workers}",
+            NO_IMAGE,
+        )
+    )
 
 
 def flink() -> Beam:

@@ -122,7 +122,9 @@ def _servable(asked: Asked) -> list[str]:
     if missing := [find(name).name for name in asked.cases if name not in there]:
         raise ValueError(f"No {missing[0]} has been pushed under {asked.home}; `showcase run {missing[0]}` makes one.")
     if not there:
-        raise ValueError(f"Nothing has been pushed under {asked.home}; `showcase demo --home {asked.home}` makes models.")
+        raise ValueError(
+            f"Nothing has been pushed under {asked.home}; `showcase demo --home {asked.home}` makes models."
+        )
     return list(asked.cases) or list(CASES)
 
 
@@ -138,8 +140,10 @@ def _online(name: str) -> Any:
 def _told(asked: Asked, stack: Any) -> dict[str, Any]:
     host = "127.0.0.1" if asked.host in ("0.0.0.0", "::") else asked.host
     told = {"pid": os.getpid(), "host": host, "gateway": stack.port if stack.gateway else None}
-    return told | {"rest": stack.app.rest_port or None if stack.app else None,
-                   "grpc": stack.app.grpc_port or None if stack.app else None}  # fmt: skip
+    return told | {
+        "rest": stack.app.rest_port or None if stack.app else None,
+        "grpc": stack.app.grpc_port or None if stack.app else None,
+    }
 
 
 def _announce(told: dict[str, Any], stack: Any, as_json: bool) -> None:

@@ -94,10 +94,19 @@ class Plan:
         parts = ("data", "features", "model", "evaluation", "sentences")
         modules = [self.case.module(part) for part in parts]
         parts = [
-            self.case.name, self.source, self.first, self.last, self.settings, self.schema, self.data_version, self.space,
-            self.base and asdict(self.base), self.case.watching,
-            code.digest("pipeline.graph", "models.training", *modules), [version(name) for name in known.PACKAGES],
-        ]  # fmt: skip
+            self.case.name,
+            self.source,
+            self.first,
+            self.last,
+            self.settings,
+            self.schema,
+            self.data_version,
+            self.space,
+            self.base and asdict(self.base),
+            self.case.watching,
+            code.digest("pipeline.graph", "models.training", *modules),
+            [version(name) for name in known.PACKAGES],
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -143,7 +152,9 @@ def space(request: Request) -> dict[str, Any]:
     """What the case lets the Tuner try, less what the person has set."""
     space = {name: kind for name, kind in request.case.space.items() if name not in (request.changes or {})}
     if not space:
-        raise ValueError(f"There is nothing to tune: {request.case.name} has no search space, or --set settles all of it.")
+        raise ValueError(
+            f"There is nothing to tune: {request.case.name} has no search space, or --set settles all of it."
+        )
     return space
 
 

@@ -26,7 +26,9 @@ def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, asked: d
     if as_json:
         print(json.dumps({"file": str(out), "tasks": tasks}, indent=1))
         return
-    Console().print(f"{out}: {len(tasks)} tasks on image {settled.image}: {', '.join(tasks)}", highlight=False, soft_wrap=True)
+    Console().print(
+        f"{out}: {len(tasks)} tasks on image {settled.image}: {', '.join(tasks)}", highlight=False, soft_wrap=True
+    )
 
 
 def rehearse(case: str, home: Path, tracking: str, cluster: Path | None, as_json: bool, asked: dict[str, Any]) -> int:
@@ -40,8 +42,11 @@ def rehearse(case: str, home: Path, tracking: str, cluster: Path | None, as_json
     else:
         colour = "green" if ended.state == "pushed" else "red"
         cached = " (cached)" if "same_as" in ended.facts else ""
-        Console().print(f"[{colour}]{ended.state}[/{colour}]{cached} {ended.reason} [dim](run {ended.id})[/dim]",
-                        highlight=False, soft_wrap=True)  # fmt: skip
+        Console().print(
+            f"[{colour}]{ended.state}[/{colour}]{cached} {ended.reason} [dim](run {ended.id})[/dim]",
+            highlight=False,
+            soft_wrap=True,
+        )
     return 0 if ended.state == "pushed" else 1
 
 

@@ -45,7 +45,9 @@ def _answering(home: Path, case: str) -> str:
     if not rollout.versions(folder):
         return "nothing"
     there = rollouts.running(home)
-    where = f"at {there['host']}:{there['gateway'] or there['rest'] or there['grpc']}" if there else "no server is running"
+    where = (
+        f"at {there['host']}:{there['gateway'] or there['rest'] or there['grpc']}" if there else "no server is running"
+    )
     return f"{rollouts.told(folder, rollout.read(folder))}; {where}"
 
 

@@ -61,7 +61,9 @@ def submit(path: Path, name: str, target: Target, every: str = "") -> dict[str, 
         return client.run_pipeline(experiment, **common)
 
     def often() -> Any:
-        return client.create_recurring_run(experiment, cron_expression=every, max_concurrency=1, no_catchup=True, **common)
+        return client.create_recurring_run(
+            experiment, cron_expression=every, max_concurrency=1, no_catchup=True, **common
+        )
 
     kind = "recurring_run" if every else "run"
     made = _tried(target, often if every else once, lambda: _named(client, kind, experiment, target, name))

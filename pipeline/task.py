@@ -92,7 +92,9 @@ class Task:
             return
         from pipeline import verdict
 
-        progress = {name: Progress(state) for name, state in store.stage_states(self.runtime.metadata, self.run).items()}
+        progress = {
+            name: Progress(state) for name, state in store.stage_states(self.runtime.metadata, self.run).items()
+        }
         state, reason, facts = verdict.of(self.runtime, self.run, progress, self._plan())
         facts["stages"] = json.dumps({name: asdict(one) for name, one in progress.items()})
         self._end(state, reason, facts)

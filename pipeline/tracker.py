@@ -175,11 +175,16 @@ def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
 def _plain(one: Any) -> dict[str, Any]:
     inputs = one.inputs.dataset_inputs
     return {
-        "id": one.info.run_id, "run": one.data.tags[tracking.RUN], "status": one.info.status,
-        "started": one.info.start_time, "ended": one.info.end_time, "params": dict(one.data.params),
-        "metrics": dict(one.data.metrics), "tags": dict(one.data.tags),
+        "id": one.info.run_id,
+        "run": one.data.tags[tracking.RUN],
+        "status": one.info.status,
+        "started": one.info.start_time,
+        "ended": one.info.end_time,
+        "params": dict(one.data.params),
+        "metrics": dict(one.data.metrics),
+        "tags": dict(one.data.tags),
         "data": {"name": inputs[0].dataset.name, "digest": inputs[0].dataset.digest} if inputs else {},
-    }  # fmt: skip
+    }
 
 
 def _sentence(error: Exception) -> str:

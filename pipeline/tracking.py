@@ -31,8 +31,10 @@ OFF = "none"
 SECONDS = 120
 # Two quick tries at a server, and no usage data sent to anyone.
 MANNERS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
-}  # fmt: skip
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
 class Tracker:
@@ -91,9 +93,13 @@ def _started(address: str, artifacts: str, log: Path) -> subprocess.Popen:
     with log.open("a") as stream:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.tracker", artifacts],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True, start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+            start_new_session=True,
             env={**os.environ, "PYTHONPATH": path, "MLFLOW_TRACKING_URI": address},
-        )  # fmt: skip
+        )
 
 
 def address(runtime: Runtime) -> str:
@@ -134,17 +140,30 @@ def record(runtime: Runtime, run: store.Run) -> dict[str, Any]:
     metrics |= {f"seconds/{n}": one["seconds"] for n, one in json.loads(facts.get("stages", "{}")).items()}
     link = facts.get("pushed") or str(artifacts.get("model", ""))
     tags = {
-        RUN: run.id, "state": run.state, "reason": run.reason, "fingerprint": run.fingerprint, "model": link,
-        "data.source": facts["source"], "data.spans": facts["spans"], "data.version": facts["data_version"],
-        "strategy": str(params["strategy"]), "weights": trained.get("weights", ""),
+        RUN: run.id,
+        "state": run.state,
+        "reason": run.reason,
+        "fingerprint": run.fingerprint,
+        "model": link,
+        "data.source": facts["source"],
+        "data.spans": facts["spans"],
+        "data.version": facts["data_version"],
+        "strategy": str(params["strategy"]),
+        "weights": trained.get("weights", ""),
         **{name: facts.get(name, "") for name in ("commit", "lock", "libraries", "headline", "comparison", "version")},
-    }  # fmt: skip
+    }
     return {
-        "experiment": run.case, "run": run.id, "status": "FAILED" if run.state == "failed" else "FINISHED",
-        "started": _milliseconds(facts["started"]), "ended": _milliseconds(facts.get("ended", facts["started"])),
-        "params": params, "metrics": metrics, "curves": trained.get("curves", []), "tags": tags,
+        "experiment": run.case,
+        "run": run.id,
+        "status": "FAILED" if run.state == "failed" else "FINISHED",
+        "started": _milliseconds(facts["started"]),
+        "ended": _milliseconds(facts.get("ended", facts["started"])),
+        "params": params,
+        "metrics": metrics,
+        "curves": trained.get("curves", []),
+        "tags": tags,
         "data": {"name": f"{run.case} {facts['spans']}", "digest": facts["data_version"], "source": facts["source"]},
-    }  # fmt: skip
+    }
 
 
 def _artifacts(runtime: Runtime, run: store.Run) -> dict[str, Path]:

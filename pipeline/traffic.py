@@ -109,7 +109,9 @@ async def _send(asked: Replay, module: Any, host: str, port: int) -> tuple[Any, 
 
     sender = Sender(host, port, f"/v1/{asked.case}/score", check, seen)
     console = Console(stderr=True)
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:  # elsewhere it would leave empty lines
+    with Bar(
+        console=console, transient=True, disable=not console.is_terminal
+    ) as bar:  # elsewhere it would leave empty lines
         task = bar.add_task("sending", total=asked.seconds or None)
         work = asyncio.ensure_future(sender.run(bodies(), asked.rate, asked.connections, asked.seconds))
         while not work.done():
@@ -155,8 +157,10 @@ def _rows(asked: Replay, module: Any) -> Iterator[tuple[dict[str, Any], dict[str
 def _print(plain: dict[str, Any]) -> None:
     console = Console()
     times = ", ".join(f"{name} {value:.2f}" for name, value in plain["milliseconds"].items())
-    console.print(f"{plain['sent']} requests in {plain['seconds']:.1f} s, {plain['rate']:.0f}/s, {plain['failed']} failed",
-                  highlight=False)  # fmt: skip
+    console.print(
+        f"{plain['sent']} requests in {plain['seconds']:.1f} s, {plain['rate']:.0f}/s, {plain['failed']} failed",
+        highlight=False,
+    )
     console.print(f"milliseconds: {times or 'none'}", highlight=False)
     for name in ("statuses", "versions", "decisions", "wrong", "refusals"):
         if plain[name]:

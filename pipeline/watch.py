@@ -45,6 +45,10 @@ def _table(progress: Mapping[str, Progress]) -> Table:
     for name in ("stage", "state", "seconds", ""):
         table.add_column(name, justify="right" if name == "seconds" else "left")
     for name, one in progress.items():
-        table.add_row(name, Text(one.state, COLOURS[one.state]), f"{one.seconds:.1f}" if one.seconds else "",
-                      one.message if one.state == "running" else "")  # fmt: skip
+        table.add_row(
+            name,
+            Text(one.state, COLOURS[one.state]),
+            f"{one.seconds:.1f}" if one.seconds else "",
+            one.message if one.state == "running" else "",
+        )
     return table

@@ -20,8 +20,15 @@ from pipeline.progress import Progress
 from pipeline.watch import Watch
 
 
-def watch(case: str, home: Path, changes: Mapping[str, str], forever: bool, every: float, as_json: bool,
-          listen: tuple[str, int] | None = None) -> int:  # fmt: skip
+def watch(
+    case: str,
+    home: Path,
+    changes: Mapping[str, str],
+    forever: bool,
+    every: float,
+    as_json: bool,
+    listen: tuple[str, int] | None = None,
+) -> int:
     """Looks once, or again and again; returns 1 if a retraining was due and did not end in a push.
 
     Args:
@@ -39,7 +46,9 @@ def watch(case: str, home: Path, changes: Mapping[str, str], forever: bool, ever
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     use_case = find(case)
     if use_case.policy is None:
-        raise ValueError(f"{case} has no policy, so nothing would follow from its drift; its case.py says when to train again.")
+        raise ValueError(
+            f"{case} has no policy, so nothing would follow from its drift; its case.py says when to train again."
+        )
     policy = use_case.policy.changed(changes)
     # A descriptor of its own: while stages run, standard error belongs to the log.
     console = Console(file=os.fdopen(os.dup(2), "w")) if as_json else Console()
@@ -64,7 +73,7 @@ def watch(case: str, home: Path, changes: Mapping[str, str], forever: bool, ever
 
 def _once(
     case: UseCase, policy: Policy, home: Path, console: Console, as_json: bool, quiet: bool, heart: Heartbeat
-) -> int:  # fmt: skip
+) -> int:
     runtime = runtimes.local(home)
     with Watch(console) as stages:
 
@@ -93,7 +102,9 @@ def _print(console: Console, decided: decisions.Decided | None, run: store.Run |
     if decided:
         record = decided.record
         colour = {"none": "green", "watch": "yellow", "wait": "yellow"}.get(record["action"], "red")
-        console.print(f"[{colour}]{record['action']}[/{colour}] after window {record['window']} of version {record['version']}")
+        console.print(
+            f"[{colour}]{record['action']}[/{colour}] after window {record['window']} of version {record['version']}"
+        )
         for reason in record["reasons"]:
             console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"  {decided.folder / decisions.PAGE}", highlight=False, markup=False, soft_wrap=True)

@@ -58,9 +58,11 @@ class Report:
             "seconds": self.seconds,
             "rate": self.sent / self.seconds if self.seconds else 0.0,
             "milliseconds": self.percentiles(),
-            **{name: {str(k): v for k, v in getattr(self, name).items()} for name in
-               ("statuses", "wrong", "versions", "decisions", "refusals")},
-        }  # fmt: skip
+            **{
+                name: {str(k): v for k, v in getattr(self, name).items()}
+                for name in ("statuses", "wrong", "versions", "decisions", "refusals")
+            },
+        }
 
 
 class Connection(asyncio.Protocol):
@@ -115,7 +117,12 @@ class Sender:
     """
 
     def __init__(
-        self, host: str, port: int, path: str, check: Check, seen: Callable[[bytes, dict], None] = lambda body, answer: None
+        self,
+        host: str,
+        port: int,
+        path: str,
+        check: Check,
+        seen: Callable[[bytes, dict], None] = lambda body, answer: None,
     ) -> None:
         self.host, self.port, self.check, self.seen = host, port, check, seen
         self.report = Report()

@@ -10,8 +10,16 @@ from matplotlib.figure import Figure
 
 from tour.evidence.kinds import Graph, Matrix, Result, Series
 
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "showcase", "font.family": "sans-serif", "axes.spines.top": False,
-         "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "figure.constrained_layout.use": True}  # fmt: skip
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "showcase",
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "figure.constrained_layout.use": True,
+}
 WIDTH, HEIGHT = 7.0, 3.2
 CELLS = 12  # rows or columns of a matrix up to which its numbers are written into it
 STATES = {"done": "#d7ecdf", "cached": "#dbe8f5", "ran": "#d7ecdf"}

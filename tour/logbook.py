@@ -120,7 +120,9 @@ def _logged(data: bytes) -> Logged | None:
     except (ValueError, LookupError):
         return None
     when = datetime.fromtimestamp(told["time"] / 1e6, UTC).isoformat(sep=" ", timespec="seconds")[:19]
-    return Logged(**{**told, "time": when, "version": int(told["version"]), "decision": str(told["decision"])}, record=data)
+    return Logged(
+        **{**told, "time": when, "version": int(told["version"]), "decision": str(told["decision"])}, record=data
+    )
 
 
 def _readable(value: Any) -> Any:

@@ -58,8 +58,15 @@ def label(home: Path, case: str, one: Logged) -> str:
 
 def prediction(one: Logged, told: str) -> Facts:
     """What the log says of it."""
-    facts = (("id", one.id), ("answered", f"{one.time} UTC"), ("the client's key", one.key), ("score", f"{one.score:.6g}"),
-             ("decision", one.decision), ("arm", one.arm), ("what it turned out to be", told))  # fmt: skip
+    facts = (
+        ("id", one.id),
+        ("answered", f"{one.time} UTC"),
+        ("the client's key", one.key),
+        ("score", f"{one.score:.6g}"),
+        ("decision", one.decision),
+        ("arm", one.arm),
+        ("what it turned out to be", told),
+    )
     return tuple((name, value, "") for name, value in facts)
 
 
@@ -77,8 +84,11 @@ def version(runtime: Any, case: str, number: int) -> tuple[Facts, str]:
 def run(run: store.Run, name: str = "run") -> Step:
     """A run by its record."""
     facts = [("run", run.id, f"/stages/{run.case}/Trainer?run={run.id}"), ("came to", f"{run.state}: {run.reason}", "")]
-    facts += [(name_, run.facts[key], "") for name_, key in (("started", "started"), ("ended", "ended"), ("metric", "headline"))
-              if run.facts.get(key)]  # fmt: skip
+    facts += [
+        (name_, run.facts[key], "")
+        for name_, key in (("started", "started"), ("ended", "ended"), ("metric", "headline"))
+        if run.facts.get(key)
+    ]
     if run.facts.get("same_as"):
         facts.append(("found done", f"the result of {run.facts['same_as']}", ""))
     return Step(name, "The run" if name == "run" else "A run that learnt from it", tuple(facts))
@@ -92,7 +102,9 @@ def code(run: store.Run) -> Step:
     changed = " with files that differed from it" if commit.endswith("+") else ""
     libraries = json.loads(run.facts.get("libraries") or "{}")
     facts = [("commit", commit.rstrip("+") + changed, ""), ("lock file", run.facts.get("lock", "")[:16], "")]
-    facts += [("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items()), "")] if libraries else []
+    facts += (
+        [("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items()), "")] if libraries else []
+    )
     return Step("code", "The code", tuple(facts))
 
 
@@ -104,8 +116,11 @@ def data(run: store.Run) -> Step:
         missing = f"{gone} of {len(seen)} spans are not there any more." if gone else ""
     except (DataError, OSError, ValueError):
         missing = f"The data at {source} are not there any more."
-    facts = [("folder", source, ""), ("spans", f"{seen.start} to {seen.stop - 1}", ""),
-             ("digest of what was read", run.facts.get("data_version", ""), "")]  # fmt: skip
+    facts = [
+        ("folder", source, ""),
+        ("spans", f"{seen.start} to {seen.stop - 1}", ""),
+        ("digest of what was read", run.facts.get("data_version", ""), ""),
+    ]
     return Step("spans", "The data", tuple(facts), missing)
 
 
@@ -113,7 +128,9 @@ def decided(runtime: Any, case: str, identity: str) -> Step:
     """Why the run was asked for."""
     found = [one for one in decisions.all_of(runtime, case) if one.id == identity]
     if not found:
-        return Step("decision", "The decision that asked for the run", missing=f"{identity} is not in the store any more.")
+        return Step(
+            "decision", "The decision that asked for the run", missing=f"{identity} is not in the store any more."
+        )
     record = found[-1].record
     facts = (("decision", identity, ""), ("action", record["action"], ""), ("because", " ".join(record["reasons"]), ""))
     return Step("decision", "The decision that asked for the run", facts)
@@ -121,8 +138,11 @@ def decided(runtime: Any, case: str, identity: str) -> Step:
 
 def artifact(one: Artifact) -> tuple[str, str, str]:
     """An artifact in one line, and where all that it comes from is shown."""
-    known = [f"{name} {one.facts[name]}" for name in ("first_span", "span", "input_fingerprint", "blessed", "pushed_version")
-             if one.facts.get(name)]  # fmt: skip
+    known = [
+        f"{name} {one.facts[name]}"
+        for name in ("first_span", "span", "input_fingerprint", "blessed", "pushed_version")
+        if one.facts.get(name)
+    ]
     gone = "" if one.folder.exists() else "; its folder is not there any more"
     return named(one), ", ".join([f"made {one.made} UTC", *known]) + gone, f"/lineage/artifact/{one.id}"
 
@@ -132,7 +152,11 @@ def of_span(source: Source, span: int) -> Facts:
     folder = _folder(source, span)
     files: Sequence[Path] = sorted(folder.iterdir()) if folder and folder.is_dir() else ()
     facts = [("of", source.folder, "")]
-    facts += [("files", ", ".join(f"{file.name} ({file.stat().st_size:,} bytes)" for file in files[:4]), "")] if files else []
+    facts += (
+        [("files", ", ".join(f"{file.name} ({file.stat().st_size:,} bytes)" for file in files[:4]), "")]
+        if files
+        else []
+    )
     if any(file.name == "served.parquet" for file in files):
         facts.append(("collected", "from the prediction log, with the labels that had come", ""))
     return tuple(facts)

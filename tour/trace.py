@@ -70,7 +70,11 @@ def maker(path: Address, artifact_id: int) -> tuple[str, Execution] | None:
         if not events:
             return None
         first = min(one.execution_id for one in events)
-        run = [one for one in held.get_contexts_by_execution(first) if one.type_id == held.get_context_type("pipeline_run").id]
+        run = [
+            one
+            for one in held.get_contexts_by_execution(first)
+            if one.type_id == held.get_context_type("pipeline_run").id
+        ]
         made = list(_read(held, held.get_executions_by_id([first])))
         return (run[0].name if run else "", made[0])
 

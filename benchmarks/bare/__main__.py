@@ -93,9 +93,14 @@ def everything(data: Path, out: Path, least: float, clock: Clock) -> dict[str, A
     with clock.step("push"):
         version = push(out / "model", out / "versions") if pr_auc >= least else None
     return {
-        "splits": sizes, "epochs": epochs, "pr_auc": pr_auc, "metrics": metrics,
-        "baselines": baselines, "lite": variants, "version": version and version.name,
-    }  # fmt: skip
+        "splits": sizes,
+        "epochs": epochs,
+        "pr_auc": pr_auc,
+        "metrics": metrics,
+        "baselines": baselines,
+        "lite": variants,
+        "version": version and version.name,
+    }
 
 
 if __name__ == "__main__":

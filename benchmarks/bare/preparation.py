@@ -42,9 +42,12 @@ class Preparation(tf.Module):
         codes = tf.concat([code + column * VOCABULARY for column, code in enumerate(codes)], axis=1)
         merchants = self.merchants.lookup(tf.concat([raw["merchant_id"], raw["past_merchant"]], axis=1))
         return {
-            "numeric": numeric, "pca": tf.matmul(numeric, self.components), "codes": codes, "past": past_steps(raw),
+            "numeric": numeric,
+            "pca": tf.matmul(numeric, self.components),
+            "codes": codes,
+            "past": past_steps(raw),
             "merchants": merchants,
-        }  # fmt: skip
+        }
 
     def arrays(self, frame: pl.DataFrame) -> Arrays:
         """A whole split in memory, with its label ``[rows, 1]``."""

@@ -13,16 +13,33 @@ from models.fraud.history import LONGEST, SECOND
 
 # The curated schema: bounds, domains, the least share present, and the least share of values inside the domain.
 BOUNDS = {
-    "event_time": (0, math.inf), "amount": (0, 1e6), LABEL: (0, 1), "distance_km": (0, 25_000),
-    "seconds_since_last": (0, LONGEST / SECOND), **dict.fromkeys((*COUNTS, *AMOUNTS[1:4]), (0, math.inf)),
+    "event_time": (0, math.inf),
+    "amount": (0, 1e6),
+    LABEL: (0, 1),
+    "distance_km": (0, 25_000),
+    "seconds_since_last": (0, LONGEST / SECOND),
+    **dict.fromkeys((*COUNTS, *AMOUNTS[1:4]), (0, math.inf)),
     **dict.fromkeys(RISKS, (0, 1)),
-}  # fmt: skip
+}
 DOMAINS = {
-    "category": ["grocery", "restaurant", "fuel", "clothing", "pharmacy", "transport", "home", "entertainment",
-                 "electronics", "digital", "travel", "sport", "none"],
+    "category": [
+        "grocery",
+        "restaurant",
+        "fuel",
+        "clothing",
+        "pharmacy",
+        "transport",
+        "home",
+        "entertainment",
+        "electronics",
+        "digital",
+        "travel",
+        "sport",
+        "none",
+    ],
     "channel": ["chip", "contactless", "swipe", "online", "none"],
     "device": ["terminal", "phone", "browser", "tablet", "watch", "none"],
-}  # fmt: skip
+}
 PRESENT, IN_DOMAIN = 0.95, 0.98
 QUANTILES = np.linspace(0, 1, 11)
 TOP = 20
@@ -46,9 +63,12 @@ def _words(column: pl.Series) -> dict[str, Any]:
 
 def _numbers(values: np.ndarray) -> dict[str, Any]:
     return {
-        "mean": values.mean(dtype=float), "std": values.std(dtype=float), "zeros": int((values == 0).sum()),
-        "quantiles": np.quantile(values, QUANTILES).tolist(), "histogram": np.histogram(values, bins=10)[0].tolist(),
-    }  # fmt: skip
+        "mean": values.mean(dtype=float),
+        "std": values.std(dtype=float),
+        "zeros": int((values == 0).sum()),
+        "quantiles": np.quantile(values, QUANTILES).tolist(),
+        "histogram": np.histogram(values, bins=10)[0].tolist(),
+    }
 
 
 def check_schema(statistics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:

@@ -81,9 +81,18 @@ def _logistic(x: np.ndarray, y: np.ndarray, _x: np.ndarray, _y: np.ndarray) -> A
 
 
 def _lightgbm(x: np.ndarray, y: np.ndarray, valid_x: np.ndarray, valid_y: np.ndarray) -> Any:
-    model = lightgbm.LGBMClassifier(n_estimators=400, learning_rate=0.05, num_leaves=31, min_child_samples=40,
-                                    subsample=0.8, subsample_freq=1, colsample_bytree=0.7, random_state=1, n_jobs=1,
-                                    verbose=-1)  # fmt: skip
+    model = lightgbm.LGBMClassifier(
+        n_estimators=400,
+        learning_rate=0.05,
+        num_leaves=31,
+        min_child_samples=40,
+        subsample=0.8,
+        subsample_freq=1,
+        colsample_bytree=0.7,
+        random_state=1,
+        n_jobs=1,
+        verbose=-1,
+    )
     stop = lightgbm.early_stopping(30, verbose=False)
     return model.fit(x, y, eval_X=valid_x, eval_y=valid_y, eval_metric="average_precision", callbacks=[stop])
 

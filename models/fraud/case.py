@@ -72,9 +72,13 @@ CASE = UseCase(
     # Old days hold back what new ones teach. So 20 drifted days are waited for, and the window is as long as it takes for
     # training to see them alone: warm-up, 20 days, and what training leaves out. Labels come late: valid and eval are short.
     policy=Policy(
-        loss=0.05, insist=30, learn=20, full=0.15, spans=71,
+        loss=0.05,
+        insist=30,
+        learn=20,
+        full=0.15,
+        spans=71,
         # Valid holds the latest days alone: after a drift they part from most of train without any overfitting.
         settings={"eval_days": "4", "valid_days": "3", "max_gap": "0.5"},
-    ),  # fmt: skip
+    ),
     space={**SPACE, "width": (64, 128, 256)},
 )

@@ -33,7 +33,9 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str
     table = pa.table({name: _array(values, kinds[name]) for name, values in columns.items()})
     renames = dict(pair.split("=", 1) for pair in settings["columns"].split(",") if pair)
     folder.mkdir(parents=True)
-    pq.write_table(table.rename_columns([renames.get(name, name) for name in table.column_names]), folder / "served.parquet")
+    pq.write_table(
+        table.rename_columns([renames.get(name, name) for name in table.column_names]), folder / "served.parquet"
+    )
     return len(rows)
 
 

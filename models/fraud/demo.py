@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 
 from models.fraud.traffic import generated
 
-DRIFT = ("concept:0.8", "amount:1.3")  # frauds take up a new pattern while amounts rise: inputs move and the metric falls
+DRIFT = (
+    "concept:0.8",
+    "amount:1.3",
+)  # frauds take up a new pattern while amounts rise: inputs move and the metric falls
 USUAL, DRIFTED, LATER = 2, 32, 8
 # Fewer days of the new pattern than the case waits for. Among two months of the old they would teach hardly anything, and the
 # FitGate would refuse that, so that less of the old is looked at.
@@ -39,4 +42,6 @@ def shown(cache: Path, settings: Mapping[str, Any]) -> Shown:
     ends, drift = begins + DRIFTED, tuple(f"{one}@{begins}" for one in DRIFT)
     folder = generated(cache, ends + LATER, drift, settings)
     labelled = range(settings["days"], ends - settings["label_delay_days"])
-    return Shown(folder, range(settings["days"], begins), range(begins, ends), range(ends, ends + LATER), labelled, drift)
+    return Shown(
+        folder, range(settings["days"], begins), range(begins, ends), range(ends, ends + LATER), labelled, drift
+    )

@@ -26,15 +26,34 @@ TURNS = (2 * math.pi / DAY, 2 * math.pi / (7 * DAY))  # radians a second, of a d
 # What the columns of the transformed features are, for people; of ``past`` the last axis.
 COLUMNS = {
     "numeric": (
-        *AMOUNTS, *COUNTS, *RISKS, "amount_to_ticket_30d", "amount_to_ticket_7d", "sin_day", "sin_week", "cos_day", "cos_week",
-        "customer_count_pace", "customer_amount_pace", "merchant_count_pace",
-        "amount_to_mean", "amount_to_spread", "amount_to_greatest", "amount_to_least",
-        "past_15min", "past_1h", "past_6h", "past_tiny_1h", "past_here", "usual_hour", "usual_weekday",
+        *AMOUNTS,
+        *COUNTS,
+        *RISKS,
+        "amount_to_ticket_30d",
+        "amount_to_ticket_7d",
+        "sin_day",
+        "sin_week",
+        "cos_day",
+        "cos_week",
+        "customer_count_pace",
+        "customer_amount_pace",
+        "merchant_count_pace",
+        "amount_to_mean",
+        "amount_to_spread",
+        "amount_to_greatest",
+        "amount_to_least",
+        "past_15min",
+        "past_1h",
+        "past_6h",
+        "past_tiny_1h",
+        "past_here",
+        "usual_hour",
+        "usual_weekday",
     ),
     "codes": (*CATEGORIES, "amount_bucket"),
     "past": ("amount", "age", "same_merchant", "there", "cos_hours_apart", "sin_hours_apart"),
     "merchants": ("merchant", *(f"past_merchant_{step}" for step in range(PAST))),
-}  # fmt: skip
+}
 
 Tensors = dict[str, tf.Tensor]
 

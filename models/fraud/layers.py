@@ -139,7 +139,9 @@ class Anomaly(keras.layers.Layer):
         """Encoder and decoder for ``shape[1]`` columns."""
         widths, shapes = (self.hidden, self.code, self.hidden, shape[1]), ("relu", None, "relu", None)
         policy = self.dtype_policy
-        self.layers = [keras.layers.Dense(width, kind, dtype=policy) for width, kind in zip(widths, shapes, strict=True)]
+        self.layers = [
+            keras.layers.Dense(width, kind, dtype=policy) for width, kind in zip(widths, shapes, strict=True)
+        ]
         for layer, width in zip(self.layers, (shape[1], *widths), strict=False):
             layer.build((None, width))
 

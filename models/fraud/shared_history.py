@@ -56,7 +56,9 @@ def change(row: Mapping[str, Any], before: Sequence[Fields], history: OnlineHist
     history.add(row)
     kept = dict(records(history.state()))
     customer, merchant = names(row)
-    drop = [[one for one in old if one not in kept[name]] for name, old in zip((customer, merchant), before, strict=True)]
+    drop = [
+        [one for one in old if one not in kept[name]] for name, old in zip((customer, merchant), before, strict=True)
+    ]
     return Change(customer, field, value, merchant, counted, *drop)
 
 
@@ -68,7 +70,9 @@ def learned(merchant_id: str, event_time: int, known: int, label: int) -> tuple[
 def records(state: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
     """Name and fields of every record of an ``OnlineHistory``'s state."""
     for name, (keys, purchases) in state["customers"].items():
-        fields = {f"{time}:{one}": orjson.dumps(what).decode() for (time, one), what in zip(keys, purchases, strict=True)}
+        fields = {
+            f"{time}:{one}": orjson.dumps(what).decode() for (time, one), what in zip(keys, purchases, strict=True)
+        }
         yield _customer_name(name), fields
     for name, (counts, frauds) in state["merchants"].items():
         fields = {str(day): str(count) for day, count in counts}

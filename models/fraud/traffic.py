@@ -11,7 +11,17 @@ from models.fraud.drift import Drift
 from models.fraud.generator import generate
 
 DAYS = 3
-SENT = ("transaction_id", "event_time", "customer_id", "merchant_id", "amount", "category", "channel", "device", "distance_km")
+SENT = (
+    "transaction_id",
+    "event_time",
+    "customer_id",
+    "merchant_id",
+    "amount",
+    "category",
+    "channel",
+    "device",
+    "distance_km",
+)
 
 
 def requests(

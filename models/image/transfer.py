@@ -150,9 +150,11 @@ def split(train: Sequence[np.ndarray], held: Sequence[np.ndarray], shots: int, s
     parts = [
         (pictures[rows], np.searchsorted(which, labels[rows]))
         for (pictures, labels), which, rows in (
-            (train, known, np.isin(train[1], known)), (train, new, chosen), (held, new, np.isin(held[1], new)),
+            (train, known, np.isin(train[1], known)),
+            (train, new, chosen),
+            (held, new, np.isin(held[1], new)),
         )
-    ]  # fmt: skip
+    ]
     return Split(*parts, tuple(int(one) for one in new))
 
 

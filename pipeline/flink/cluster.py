@@ -56,9 +56,11 @@ def beam_args(job_server: str, pool: str = f"{worker_pool.HOST}:{worker_pool.POR
         pool: HOST:PORT of the worker pool, as a task manager sees it.
     """
     return (
-        "--runner=PortableRunner", f"--job_endpoint={job_server}",
-        "--environment_type=EXTERNAL", f"--environment_config={pool}",
-    )  # fmt: skip
+        "--runner=PortableRunner",
+        f"--job_endpoint={job_server}",
+        "--environment_type=EXTERNAL",
+        f"--environment_config={pool}",
+    )
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,12 @@ class Flink:
             raise ValueError("Beam on Flink needs Java 11 or 17, and there is no java on PATH.")
         if not list(JARS.glob("*.jar")):
             raise ValueError(f"Beam on Flink needs its jars in {JARS}, and there are none: run make flink.")
-        return cls(**{
-            name: usual if _is_free(usual) else other
-            for (name, usual), other in zip(PORTS.items(), _free(len(PORTS)), strict=True)
-        })  # fmt: skip
+        return cls(
+            **{
+                name: usual if _is_free(usual) else other
+                for (name, usual), other in zip(PORTS.items(), _free(len(PORTS)), strict=True)
+            }
+        )
 
     @property
     def address(self) -> str:
@@ -107,19 +111,36 @@ class Flink:
         """
         scratch = logs / "flink.tmp"
         scratch.mkdir(parents=True, exist_ok=True)
-        told = {"first": self.page, "last": self.page + PAGES - 1, "cores": len(os.sched_getaffinity(0)), "scratch": scratch}
+        told = {
+            "first": self.page,
+            "last": self.page + PAGES - 1,
+            "cores": len(os.sched_getaffinity(0)),
+            "scratch": scratch,
+        }
         (scratch / "config.yaml").write_text(CONFIG.format(host=HOST, **told))
         commands = {
             "worker-pool": [sys.executable, "-m", worker_pool.__name__, "--host", HOST, "--port", self.pool],
             # The class path lists a folder, as Java itself can.
             "job-server": [
-                "java", f"-Xmx{HEAP}", "-XX:+UseSerialGC", f"-Djava.io.tmpdir={scratch}", *OPENED,
-                "-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-                "-cp", f"{JARS}/*", JOB_SERVER, "--flink-master=[local]", f"--flink-conf-dir={scratch}",
-                f"--job-host={HOST}", f"--job-port={self.jobs}", "--artifact-port=0", "--expansion-port=-1",
+                "java",
+                f"-Xmx{HEAP}",
+                "-XX:+UseSerialGC",
+                f"-Djava.io.tmpdir={scratch}",
+                *OPENED,
+                "-Dorg.slf4j.simpleLogger.showDateTime=true",
+                "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+                "-cp",
+                f"{JARS}/*",
+                JOB_SERVER,
+                "--flink-master=[local]",
+                f"--flink-conf-dir={scratch}",
+                f"--job-host={HOST}",
+                f"--job-port={self.jobs}",
+                "--artifact-port=0",
+                "--expansion-port=-1",
                 f"--artifacts-dir={scratch}/artifacts",
             ],
-        }  # fmt: skip
+        }
         started: dict[str, subprocess.Popen[str]] = {}
         try:
             for name, command in commands.items():

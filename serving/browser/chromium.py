@@ -19,9 +19,16 @@ ABOVE = 10  # descriptors from here on, so that none is one of the two that Chro
 # Names are resolved by nobody, so that a page that wants something from outside fails.
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 FLAGS = (
-    "--headless", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--no-proxy-server", OFFLINE,
-)  # fmt: skip
+    "--headless",
+    "--remote-debugging-pipe",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-proxy-server",
+    OFFLINE,
+)
 
 
 class PageError(RuntimeError):
@@ -158,7 +165,9 @@ def _start(path: str, profile: str, size: tuple[int, int]) -> tuple[int, int, in
     quiet = os.open(os.devnull, os.O_RDWR)
     flags = [*FLAGS, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}"]
     flags += ["--no-sandbox"] if os.geteuid() == 0 else []  # its sandbox refuses root
-    actions = [(os.POSIX_SPAWN_DUP2, one, number) for number, one in enumerate((quiet, quiet, quiet, its_read, its_write))]
+    actions = [
+        (os.POSIX_SPAWN_DUP2, one, number) for number, one in enumerate((quiet, quiet, quiet, its_read, its_write))
+    ]
     environment = {**os.environ, "HOME": profile}
     pid = os.posix_spawn(path, [path, *flags, "about:blank"], environment, file_actions=actions, setpgroup=0)
     for descriptor in (its_read, its_write, quiet):

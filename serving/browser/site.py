@@ -56,7 +56,9 @@ class Site:
         for name, version in versions.items():
             model = (models or {}).get(name, version / EXTRA / MODEL)
             if not model.is_file() or not (version / EXTRA / SAMPLES).is_file():
-                raise FileNotFoundError(f"{version} has no {MODEL} with samples: `showcase run {name}` pushes one that has.")
+                raise FileNotFoundError(
+                    f"{version} has no {MODEL} with samples: `showcase run {name}` pushes one that has."
+                )
             self._files[f"/cases/{name}/model.tflite"] = model
             with np.load(version / EXTRA / SAMPLES) as arrays:
                 self._samples[name] = dict(arrays)
@@ -77,8 +79,14 @@ class Site:
         told = json.loads((version / EXTRA / "model.json").read_text())
         classes = told["settings"].get("classes", "")
         count = len(next(iter(self._samples[name].values())))
-        return {"name": name, "version": version.name, "bytes": model.stat().st_size, "samples": count,
-                "point": told["operating_point"], "classes": classes.split(",") if classes else []}  # fmt: skip
+        return {
+            "name": name,
+            "version": version.name,
+            "bytes": model.stat().st_size,
+            "samples": count,
+            "point": told["operating_point"],
+            "classes": classes.split(",") if classes else [],
+        }
 
     def _sample(self, name: str, row: int) -> tuple[str, bytes] | None:
         arrays = self._samples.get(name, {})
@@ -108,10 +116,13 @@ class Handler(BaseHTTPRequestHandler):
         kind, content = found or ("text/plain; charset=utf-8", b"There is nothing here.\n")
         self.send_response(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND)
         for name, value in (
-            ("Content-Type", kind), ("Content-Length", str(len(content))), ("Cache-Control", "no-cache"),
-            ("Content-Security-Policy", self._site.policy), ("X-Content-Type-Options", "nosniff"),
+            ("Content-Type", kind),
+            ("Content-Length", str(len(content))),
+            ("Cache-Control", "no-cache"),
+            ("Content-Security-Policy", self._site.policy),
+            ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "no-referrer"),
-        ):  # fmt: skip
+        ):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
@@ -148,8 +159,10 @@ def _page() -> dict[str, Path]:
 
 
 def _packages() -> dict[str, Path]:
-    files = {"/litert/core.js": PACKAGES / "core" / "dist" / "index.js",
-             "/litert/wasm-utils.js": PACKAGES / "wasm-utils" / "dist" / "index.js"}  # fmt: skip
+    files = {
+        "/litert/core.js": PACKAGES / "core" / "dist" / "index.js",
+        "/litert/wasm-utils.js": PACKAGES / "wasm-utils" / "dist" / "index.js",
+    }
     if missing := [path for path in files.values() if not path.is_file()]:
         raise FileNotFoundError(f"{missing[0].parent.parent.name} of LiteRT.js is not installed: `make browser`.")
     wasm = (path for path in (PACKAGES / "core" / "wasm").iterdir() if path.suffix in TYPES)

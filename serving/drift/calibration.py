@@ -97,12 +97,14 @@ class Baseline:
         groups = {kind: _merged(profile for one, profile in days if one == kind) for kind in kinds}
         found = Baseline(groups, {}, max(profile.rows for _, profile in days))
         residuals = {
-            (part.column, part.name): np.stack([
-                (_seen(part, profile) - _seen(part, groups[kind])) * np.sqrt(max(profile[part.column].rows, 1))
-                for kind, profile in days
-            ])
+            (part.column, part.name): np.stack(
+                [
+                    (_seen(part, profile) - _seen(part, groups[kind])) * np.sqrt(max(profile[part.column].rows, 1))
+                    for kind, profile in days
+                ]
+            )
             for part in found.components
-        }  # fmt: skip
+        }
         order = [kind for kind, _ in days]
         lags = {one: _lags([r for (column, _), r in residuals.items() if column == one], order) for one, _ in residuals}
         noise = {key: replace(_noise(one, below), lags=lags[key[0]]) for key, one in residuals.items()}
@@ -156,7 +158,9 @@ class Baseline:
         own = 1 / min(total, self.most_rows * len(windows))
         shared = sum(share**2 * variance for share, _, variance in kinds)
         trace = noise.trace
-        if np.isinf(noise.below):  # independent rows: both sides together know best what they vary by, as in a test of rates
+        if np.isinf(
+            noise.below
+        ):  # independent rows: both sides together know best what they vary by, as in a test of rates
             counts = self.groups[ANY][part.column].bins
             trace *= _trace(part.weights, counts + sums) / _trace(part.weights, counts)
         lasting = own * noise.lasting(len(windows)) + shared * noise.lasting(LAGS + 1)
@@ -182,7 +186,9 @@ class Baseline:
         """Canonical, for the model's ``assets.extra``."""
         held = {
             "groups": {kind: json.loads(profile.to_bytes()) for kind, profile in self.groups.items()},
-            "noise": [[*key, one.trace, one.above, str(one.below), one.lags] for key, one in sorted(self.noise.items())],
+            "noise": [
+                [*key, one.trace, one.above, str(one.below), one.lags] for key, one in sorted(self.noise.items())
+            ],
             "most_rows": self.most_rows,
         }
         return json.dumps(held, **CANONICAL).encode()

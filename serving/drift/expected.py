@@ -43,7 +43,9 @@ class Effects:
         if differ <= 0:
             return Effects(0.0, {})
         groups = zip(known, n, total, strict=True)
-        return Effects(float(within / differ), {str(name): (int(rows), float(one)) for name, rows, one in groups if rows > 1})
+        return Effects(
+            float(within / differ), {str(name): (int(rows), float(one)) for name, rows, one in groups if rows > 1}
+        )
 
     def of(self, names: pl.Series, left: np.ndarray | None = None) -> np.ndarray:
         """Each row's effect ``[n]``, 0 for values not known; where its own ``left`` is given, by the others of its value."""
@@ -90,7 +92,9 @@ class Expected:
         logs = _logs(rows[name])
         there = np.isfinite(logs)
         if not there.any():
-            raise ValueError(f"The reference's column '{name}' has no positive value; it cannot be explained by others.")
+            raise ValueError(
+                f"The reference's column '{name}' has no positive value; it cannot be explained by others."
+            )
         rows, logs = rows.filter(pl.Series(there)), logs[there]
         table = Expected(name, numbers, levels, ())._table(rows)
         # A little ridge: one level of each category follows from the others.

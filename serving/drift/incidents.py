@@ -42,7 +42,9 @@ class Incidents:
     cooldown: int = 7
     seen: tuple[Incident, ...] = ()
 
-    def update(self, window: int, causes: Mapping[str, Sequence[str]]) -> tuple["Incidents", list[tuple[News, Incident]]]:
+    def update(
+        self, window: int, causes: Mapping[str, Sequence[str]]
+    ) -> tuple["Incidents", list[tuple[News, Incident]]]:
         """Takes a window's alarms.
 
         Args:

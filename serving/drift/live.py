@@ -85,8 +85,15 @@ class Live:
         judged = self.judge.observe(window, parts) if parts else _unjudged(window)
         self.windows = [*self.windows, judged][-MOST:]
         for what, incident in judged.news:
-            self.pending.append({"case": self.case, "version": judged.version, "window": window, "what": what,
-                                 "incident": dict(incident)})  # fmt: skip
+            self.pending.append(
+                {
+                    "case": self.case,
+                    "version": judged.version,
+                    "window": window,
+                    "what": what,
+                    "incident": dict(incident),
+                }
+            )
         return judged
 
     def _count(self, window: int, version: int) -> None:
@@ -106,9 +113,13 @@ class Live:
     def _save(self) -> None:
         since = self.cutter.since(self.place)
         told = {
-            "place": [since.file, since.offset], "closed": self.cutter.closed, "late": self.cutter.late,
-            "judge": self.judge.state(), "windows": [asdict(one) for one in self.windows], "pending": self.pending,
-        }  # fmt: skip
+            "place": [since.file, since.offset],
+            "closed": self.cutter.closed,
+            "late": self.cutter.late,
+            "judge": self.judge.state(),
+            "windows": [asdict(one) for one in self.windows],
+            "pending": self.pending,
+        }
         beside = self.folder / f".{STATE}.{os.getpid()}"
         with beside.open("w") as stream:
             json.dump(told, stream)

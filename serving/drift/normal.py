@@ -100,7 +100,9 @@ class Normal:
                 version,
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{folder} does not say what is normal for the model ({error}); push a new version.") from None
+            raise ValueError(
+                f"{folder} does not say what is normal for the model ({error}); push a new version."
+            ) from None
 
 
 @lru_cache(8)

@@ -9,8 +9,13 @@ TINY = 1e-12
 # What is computed of a row, here or as its only score, and sent by nobody, with the greatest value that it can have; the least
 # is 0. Beyond its usual range it tells of drift; only beyond the possible one of a fault of the data, such as pixels in 0..255.
 DERIVED = {
-    "score": 1.0, "confidence": 1.0, "entropy": np.inf, "brightness": 1.0, "contrast": 0.5, "roughness": np.inf,
-}  # fmt: skip
+    "score": 1.0,
+    "confidence": 1.0,
+    "entropy": np.inf,
+    "brightness": 1.0,
+    "contrast": 0.5,
+    "roughness": np.inf,
+}
 
 
 def columns(pixels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
@@ -31,11 +36,13 @@ def answers(probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
     """``confidence``, ``entropy`` and ``predicted`` of softmax outputs ``[n, classes]``."""
     held = np.asarray(probabilities, np.float64)
     names = np.array(list(classes), dtype=object)[held.argmax(axis=1)]
-    return pl.DataFrame({
-        "confidence": held.max(axis=1),
-        "entropy": -(held * np.log(np.maximum(held, TINY))).sum(axis=1),
-        "predicted": pl.Series([str(name) for name in names], dtype=pl.String),
-    })
+    return pl.DataFrame(
+        {
+            "confidence": held.max(axis=1),
+            "entropy": -(held * np.log(np.maximum(held, TINY))).sum(axis=1),
+            "predicted": pl.Series([str(name) for name in names], dtype=pl.String),
+        }
+    )
 
 
 def statistics(pixels: np.ndarray) -> pl.DataFrame:

@@ -50,7 +50,9 @@ class Counts:
         return int(self.bins.sum())
 
     def __add__(self, other: "Counts") -> "Counts":
-        both = {name: getattr(self, name) + getattr(other, name) for name in ("bins", "nulls", "infinite", "whole", "total")}
+        both = {
+            name: getattr(self, name) + getattr(other, name) for name in ("bins", "nulls", "infinite", "whole", "total")
+        }
         return Counts(
             **both,
             least=_extreme(min, self.least, other.least),

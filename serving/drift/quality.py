@@ -120,7 +120,9 @@ def _plain(name: str) -> str:
 def _numbers(column: Number, usual: Counts, now: Counts) -> list[Fault]:
     if not now.rows or not usual.rows:
         return []
-    computed = column.name in DERIVED  # only the extremes tell the impossible from the unusual: no bin lies between them
+    computed = (
+        column.name in DERIVED
+    )  # only the extremes tell the impossible from the unusual: no bin lies between them
     if computed and now.least >= -ROUNDED and now.most <= DERIVED[column.name] + ROUNDED:
         return []
     if not computed and (wrong := _units(column, usual, now)):

@@ -55,7 +55,11 @@ def delivered(pending: Sequence[Mapping[str, Any]], sinks: Sequence[Sink]) -> li
     """
     waiting = []
     for news in pending:
-        left = [place for place in news.get("left", range(len(sinks))) if place < len(sinks) and not _told(sinks[place], news)]
+        left = [
+            place
+            for place in news.get("left", range(len(sinks)))
+            if place < len(sinks) and not _told(sinks[place], news)
+        ]
         if left:
             waiting.append({**news, "left": left})
     return waiting

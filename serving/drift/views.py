@@ -54,7 +54,9 @@ def of(column: Column, bins: np.ndarray) -> list[Component]:
         return [*_scores(column.name, shares), Component(column.name, "shape", _grouped(shares, _runs(shares)))]
     kept, groups = np.unique(np.where(shares >= RARE, np.arange(len(shares)), len(shares) - 1), return_inverse=True)
     whole = _grouped(shares, groups)
-    values = [(*column.values, "others")[at] for at, held in zip(kept, np.bincount(groups, shares), strict=True) if held]
+    values = [
+        (*column.values, "others")[at] for at, held in zip(kept, np.bincount(groups, shares), strict=True) if held
+    ]
     alone = [Component(column.name, f"share of {name}", whole[:, [at]]) for at, name in enumerate(values)]
     # Of two values one share says it all. Where one of many moves, its own share shows it sooner than all together.
     return alone[:1] if len(alone) < 3 else [Component(column.name, "shape", whole), *alone]
@@ -72,7 +74,9 @@ def _scores(name: str, shares: np.ndarray) -> list[Component]:
     spread = scores**2
     spread = _standard(spread - scores * (shares @ (scores * spread)), shares)
     location = _standard(np.clip(scores, -BOUND, BOUND), shares)
-    return [Component(name, what, one[:, None]) for what, one in (("location", location), ("spread", spread)) if one.any()]
+    return [
+        Component(name, what, one[:, None]) for what, one in (("location", location), ("spread", spread)) if one.any()
+    ]
 
 
 def _standard(values: np.ndarray, shares: np.ndarray) -> np.ndarray:

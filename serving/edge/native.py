@@ -41,8 +41,10 @@ class Program:
             ValueError: with the program's own words, if it cannot read the model.
         """
         told = json.loads(_run([*self.command, str(model)]))
-        return tuple({name: Tensor(one["dtype"], tuple(one["shape"])) for name, one in told[side].items()}
-                     for side in ("inputs", "outputs"))  # fmt: skip
+        return tuple(
+            {name: Tensor(one["dtype"], tuple(one["shape"])) for name, one in told[side].items()}
+            for side in ("inputs", "outputs")
+        )
 
     def answer(self, model: Path, rows: Mapping[str, np.ndarray]) -> Answers:
         """Outputs for inputs ``[rows, ...]``, which go and come as files of raw bytes.
@@ -56,8 +58,10 @@ class Program:
                 values.tofile(Path(folder, f"{name}.bin"))
             Path(folder, "out").mkdir()
             told = json.loads(_run([*self.command, str(model), folder, f"{folder}/out"]))
-            found = {name: np.fromfile(Path(folder, "out", f"{name}.bin"), one.dtype).reshape(-1, *one.shape)
-                     for name, one in outputs.items()}  # fmt: skip
+            found = {
+                name: np.fromfile(Path(folder, "out", f"{name}.bin"), one.dtype).reshape(-1, *one.shape)
+                for name, one in outputs.items()
+            }
         return Answers(found, told["latency_us"])
 
 
@@ -86,8 +90,16 @@ def java(folder: Path) -> Program:
     classes, home = _place(folder, sources) / "classes", _jdk()
     library = classes / "libedge.so"
     if not library.exists():
-        _run([str(home / "bin" / "javac"), "-Xlint:all", "-Werror", "-d", str(classes),
-              *map(str, sorted((HERE / "java").glob("*.java")))])  # fmt: skip
+        _run(
+            [
+                str(home / "bin" / "javac"),
+                "-Xlint:all",
+                "-Werror",
+                "-d",
+                str(classes),
+                *map(str, sorted((HERE / "java").glob("*.java"))),
+            ]
+        )
         headers = [f"-I{home / 'include'}", f"-I{home / 'include' / 'linux'}", f"-I{HERE / 'cpp'}"]
         _compile(("../java/jni.cc", "model.cc"), library, ("-shared", "-fPIC", *headers))
     return Program((str(home / "bin" / "java"), f"-Djava.library.path={classes}", "-cp", str(classes), "Edge"))

@@ -66,7 +66,11 @@ class Embedded:
     def open(self, predictions: PredictionLog, labels: PredictionLog) -> None:
         """Loads the checkpoint and replays the logs."""
         restored = self.store.restore()
-        self._new, self._logs, self.store.labels_at = restored.rows + restored.labels, (predictions, labels), labels.place
+        self._new, self._logs, self.store.labels_at = (
+            restored.rows + restored.labels,
+            (predictions, labels),
+            labels.place,
+        )
 
     def begin(self) -> None:
         """Begins to write checkpoints."""

@@ -25,8 +25,12 @@ class Metrics:
         self.records = self._make(Counter, "gateway_log_records", "Records on disk.", "case")
         self.groups = self._make(Counter, "gateway_log_groups", "Writes and fsyncs that put them there.", "case")
         self.breaker = self._make(Gauge, "gateway_breaker", "0 closed, 1 half-open, 2 open.", "case")
-        self.history = self._make(Gauge, "gateway_history_breaker", "As gateway_breaker, of the history's store.", "case")
-        self.histories = self._make(Counter, "gateway_history", "Calls of the history's store by outcome.", "case", "outcome")
+        self.history = self._make(
+            Gauge, "gateway_history_breaker", "As gateway_breaker, of the history's store.", "case"
+        )
+        self.histories = self._make(
+            Counter, "gateway_history", "Calls of the history's store by outcome.", "case", "outcome"
+        )
         self.live = self._make(Gauge, "gateway_version", "Version by arm; -1 for the newest.", "case", "arm")
         self.shadows = self._make(Counter, "gateway_shadow", "Shadow requests by outcome.", "case", "outcome")
         self.difference = self._make(
@@ -34,9 +38,13 @@ class Metrics:
         )
         self.incidents = self._make(Gauge, "drift_incidents", "Incidents that are open.", "case", "kind")
         self.windows = self._make(Gauge, "drift_window", "The last window that is over.", "case")
-        self.moved = self._make(Gauge, "drift_moved", "Largest effect in that window of columns that moved.", "case", "column")
+        self.moved = self._make(
+            Gauge, "drift_moved", "Largest effect in that window of columns that moved.", "case", "column"
+        )
         self.faults = self._make(Gauge, "drift_fault", "Share of rows with a fault.", "case", "column", "kind")
-        self.metric = self._make(Gauge, "drift_metric", "The metric: usual, or estimated without labels.", "case", "what")
+        self.metric = self._make(
+            Gauge, "drift_metric", "The metric: usual, or estimated without labels.", "case", "what"
+        )
         self.late = self._make(Gauge, "drift_late_rows", "Rows that came after their window was over.", "case")
         self._before: list[Callable[[], None]] = []
 
@@ -53,7 +61,9 @@ class Metrics:
         self.windows.labels(case).set(last["window"])
         self.late.labels(case).set(state["late"])
         for kind in ("drift", "quality"):
-            self.incidents.labels(case, kind).set(sum(one["kind"] == kind and one["state"] == "open" for one in incidents))
+            self.incidents.labels(case, kind).set(
+                sum(one["kind"] == kind and one["state"] == "open" for one in incidents)
+            )
         for gauge in (self.moved, self.faults):  # what has gone is not shown as if it were there
             for labels in [one for one in gauge._metrics if one[0] == case]:
                 gauge.remove(*labels)

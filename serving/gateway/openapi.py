@@ -59,7 +59,9 @@ def answer_model(name: str, online: Online) -> type[BaseModel]:
 def document(cases: Mapping[str, Online]) -> dict[str, Any]:
     """OpenAPI 3.1 for the cases."""
     answers = {name: answer_model(name, online) for name, online in cases.items()}
-    received = [(online.Request, "validation") for online in cases.values()] + [(one, "validation") for one in (Label, Labels)]
+    received = [(online.Request, "validation") for online in cases.values()] + [
+        (one, "validation") for one in (Label, Labels)
+    ]
     sent = [(model, "serialization") for model in (*answers.values(), Labelled, AllLabelled, Error)]
     _, schemas = models_json_schema([*received, *sent], ref_template=REF)
     paths: dict[str, Any] = {}
@@ -67,17 +69,35 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
         parameters = [TRACEPARENT, *([EXPLAIN] if online.hints else [])]
         statuses = (400, 413, 422, 429, 500, 503, 504)
         paths[f"/v1/{name}/score"] = {
-            "post": _operation(f"score_{name}", f"Scores one {_name(online.Request).lower()}.", online.Request, answers[name],
-                               statuses, parameters)
-        }  # fmt: skip
+            "post": _operation(
+                f"score_{name}",
+                f"Scores one {_name(online.Request).lower()}.",
+                online.Request,
+                answers[name],
+                statuses,
+                parameters,
+            )
+        }
     paths["/labels"] = {
-        "post": _operation("label", "Says what became of a prediction; again changes nothing.", Label, Labelled,
-                           (400, 404, 409, 413, 422, 503), [])
-    }  # fmt: skip
+        "post": _operation(
+            "label",
+            "Says what became of a prediction; again changes nothing.",
+            Label,
+            Labelled,
+            (400, 404, 409, 413, 422, 503),
+            [],
+        )
+    }
     paths["/labels/batch"] = {
-        "post": _operation("labels", "Says what became of predictions of one case; none is kept where one is refused.", Labels,
-                           AllLabelled, (400, 404, 409, 413, 422, 503), [])
-    }  # fmt: skip
+        "post": _operation(
+            "labels",
+            "Says what became of predictions of one case; none is kept where one is refused.",
+            Labels,
+            AllLabelled,
+            (400, 404, 409, 413, 422, 503),
+            [],
+        )
+    }
     for path, text, kind in (
         ("/healthz", "Whether the process lives.", "application/json"),
         ("/readyz", "Whether requests would be answered.", "application/json"),

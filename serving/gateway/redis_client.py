@@ -19,9 +19,13 @@ def client(url: str) -> tuple[Redis, str]:
         # counts once. All else waits for nothing: the caller says how long a call may take.
         retry = Retry(NoBackoff(), 1, (Disconnected,))
         pool = BlockingConnectionPool.from_url(
-            url, max_connections=CONNECTIONS, decode_responses=True, retry=retry, socket_timeout=None,
+            url,
+            max_connections=CONNECTIONS,
+            decode_responses=True,
+            retry=retry,
+            socket_timeout=None,
             socket_connect_timeout=None,
-        )  # fmt: skip
+        )
     except ValueError:
         shown = url.rsplit("@", 1)[-1]
         raise ValueError(f"The store is 'embedded' or an address like redis://HOST:PORT/DB, not '{shown}'.") from None

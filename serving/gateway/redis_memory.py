@@ -85,7 +85,9 @@ class RedisMemory:
             raise
         except (RedisError, OSError) as error:
             await self.close()
-            message = f"The history's store at {self.where} does not answer: {said(error)}. Start it, or leave --store out."
+            message = (
+                f"The history's store at {self.where} does not answer: {said(error)}. Start it, or leave --store out."
+            )
             raise UnreachedError(message) from None
 
     def open(self, predictions: PredictionLog, labels: PredictionLog) -> None:
@@ -116,12 +118,22 @@ class RedisMemory:
             return self.online.recalled(row, records)
         except (ValueError, TypeError) as error:
             keys = " or ".join(self.prefix + name for name in names)
-            raise UnreachedError(f"The history's store holds something else under {keys} ({error}); remove it.") from None
+            raise UnreachedError(
+                f"The history's store holds something else under {keys} ({error}); remove it."
+            ) from None
 
     async def remember(self, journal: list[Any], change: Change) -> None:
         """Adds the row to its records, unless it is there."""
-        await self._changed(change.record, change.field, change.value, change.counts, change.counted,
-                            len(change.drop), *change.drop, *change.drop_counts)  # fmt: skip
+        await self._changed(
+            change.record,
+            change.field,
+            change.value,
+            change.counts,
+            change.counted,
+            len(change.drop),
+            *change.drop,
+            *change.drop_counts,
+        )
 
     async def takes(self, key: str, label: int | str) -> bool:
         """Whether the label is new."""

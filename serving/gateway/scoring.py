@@ -212,7 +212,14 @@ class Scorer:
         return variations(features, self.online.hints, self._beside(version).typical)
 
     async def _keep(
-        self, row: Row, change: Change | None, entries: bytes, answered: Answered, arm: str, told: dict[str, Any], trace: str
+        self,
+        row: Row,
+        change: Change | None,
+        entries: bytes,
+        answered: Answered,
+        arm: str,
+        told: dict[str, Any],
+        trace: str,
     ) -> tuple[str, "asyncio.Future[None]"]:
         """Hands the record to the log and the row to the memory; returns the prediction's id and what to wait for."""
         place = self.log.place

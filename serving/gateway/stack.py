@@ -106,7 +106,9 @@ class Stack:
     async def _start_gateway(self) -> None:
         settings, self._metrics = self.settings, Metrics()
         self._backend = InProcess(self.app.engine) if self.app else Remote(settings.backend)
-        scorers = {name: await self._scorer(name, at) for name, at in settings.cases.items() if await self._is_due(name, at)}
+        scorers = {
+            name: await self._scorer(name, at) for name, at in settings.cases.items() if await self._is_due(name, at)
+        }
         self.gateway = Gateway(scorers, self._metrics).open()
         most = max((at.online.most_bytes for at in settings.cases.values() if at.online), default=0) + (64 << 10)
         self._listening = await http.serve(self.gateway, settings.host, settings.port, max_body=most)
@@ -155,9 +157,14 @@ class Stack:
         options = self.settings.options
         count = lru_cache(lambda outcome: self._metrics.histories.labels(name, outcome))
         return RedisMemory(
-            name, at.online, at.folder, self.settings.store, options.timeout, options.patience,
+            name,
+            at.online,
+            at.folder,
+            self.settings.store,
+            options.timeout,
+            options.patience,
             lambda outcome: count(outcome).inc(),
-        )  # fmt: skip
+        )
 
     def loaded(self) -> dict[str, int]:
         """The newest version that the model server answers with, by case; empty where the backend is elsewhere."""

@@ -61,7 +61,10 @@ def entry(name: str, value: Value) -> bytes:
     elif isinstance(first, int):
         kind, held = b"\x1a", _block(b"\x0a", b"".join(map(_varint, values)))
     else:
-        kind, held = b"\x0a", b"".join([_item(one) if len(one) < SHORT else _block(b"\x0a", _bytes(one)) for one in values])
+        kind, held = (
+            b"\x0a",
+            b"".join([_item(one) if len(one) < SHORT else _block(b"\x0a", _bytes(one)) for one in values]),
+        )
     return _block(b"\x0a", _block(b"\x0a", name.encode()) + _block(b"\x12", _block(kind, held)))
 
 

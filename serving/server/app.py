@@ -84,10 +84,16 @@ class App:
     def __init__(self, options: Options) -> None:
         self.options, self.metrics = options, Metrics()
         self.engine = Engine(
-            batching=options.batching, poll_seconds=options.poll, prefer_lite=options.prefer_lite, threads=options.threads,
-            retries=options.retries, retry_seconds=options.retry_seconds, free_labels=options.free_labels,
-            warmup=options.warmup, metrics=self.metrics,
-        )  # fmt: skip
+            batching=options.batching,
+            poll_seconds=options.poll,
+            prefer_lite=options.prefer_lite,
+            threads=options.threads,
+            retries=options.retries,
+            retry_seconds=options.retry_seconds,
+            free_labels=options.free_labels,
+            warmup=options.warmup,
+            metrics=self.metrics,
+        )
         self.rest_port = self.grpc_port = 0
         self._http: http.Server | None = None
         self._grpc: Any = None
@@ -136,9 +142,14 @@ class App:
         size = [("grpc.max_receive_message_length", self.options.max_body), ("grpc.max_send_message_length", -1)]
         address = self.options.host if ":" not in self.options.host else f"[{self.options.host}]"
         self._grpc, self.grpc_port = grpc_api.server(
-            self.engine, self.metrics, self.engine.reload, f"{address}:{self.options.grpc_port}",
-            [*size, *self.options.grpc_options], self._health, self.options.packed,
-        )  # fmt: skip
+            self.engine,
+            self.metrics,
+            self.engine.reload,
+            f"{address}:{self.options.grpc_port}",
+            [*size, *self.options.grpc_options],
+            self._health,
+            self.options.packed,
+        )
         await self._grpc.start()
 
     async def _tell_health(self) -> None:

@@ -174,8 +174,11 @@ class Batcher:
         outputs = self.signature.call(arrays)
         for output in outputs:
             if output.shape[:1] != (count + more,):
-                raise ServingError("INTERNAL", "Batched output tensor's 0th dimension does not equal the sum of the "
-                                               "0th dimension sizes of the input tensors")  # fmt: skip
+                raise ServingError(
+                    "INTERNAL",
+                    "Batched output tensor's 0th dimension does not equal the sum of the "
+                    "0th dimension sizes of the input tensors",
+                )
         return [output[:count] for output in outputs] if more else outputs
 
     # In the event loop again.

@@ -80,9 +80,14 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         inputs = {name: tensors.from_proto(name, tensor) for name, tensor in request.inputs.items()}
         version, label = chosen(spec)
         answered, outputs = await self.engine.predict(
-            spec.name, inputs, spec.signature_name, version=version, label=label,
-            outputs=request.output_filter, timeout=timeout,
-        )  # fmt: skip
+            spec.name,
+            inputs,
+            spec.signature_name,
+            version=version,
+            label=label,
+            outputs=request.output_filter,
+            timeout=timeout,
+        )
         response = predict_pb2.PredictResponse()
         _fill(response.model_spec, spec, answered)
         for name, value in outputs.items():

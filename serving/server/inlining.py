@@ -4,8 +4,15 @@ import logging
 from typing import Any
 
 PASSES = (
-    "function", "pruning", "constfold", "common_subgraph_elimination", "arithmetic", "dependency", "remap", "dependency",
-)  # fmt: skip
+    "function",
+    "pruning",
+    "constfold",
+    "common_subgraph_elimination",
+    "arithmetic",
+    "dependency",
+    "remap",
+    "dependency",
+)
 SHAPES = "_output_shapes"
 KEEP = "train_op"
 log = logging.getLogger(__name__)

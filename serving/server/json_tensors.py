@@ -51,8 +51,11 @@ def rows(document: Mapping[str, Any], signature: Signature) -> tuple[Rows, bool]
         ServingError: INVALID_ARGUMENT, if they are not the signature's.
     """
     if ("instances" in document) == ("inputs" in document):
-        what = "Missing 'inputs' or 'instances' key" if "inputs" not in document else (
-            "Not formatted correctly expecting only one of 'instances' or 'inputs' keys to exist")  # fmt: skip
+        what = (
+            "Missing 'inputs' or 'instances' key"
+            if "inputs" not in document
+            else ("Not formatted correctly expecting only one of 'instances' or 'inputs' keys to exist")
+        )
         raise _invalid(what)
     by_row = "instances" in document
     columns = _by_row(document["instances"], signature) if by_row else _by_column(document["inputs"], signature)
@@ -92,8 +95,10 @@ def _odd(instances: Sequence[Any], names: Sequence[str]) -> ServingError:
             )
         if set(one) != set(names):
             extra, missing = sorted(set(one) - set(names)), sorted(set(names) - set(one))
-            return _invalid(f"Failed to process element: {at} of 'instances' list. Error: "
-                            f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}.")  # fmt: skip
+            return _invalid(
+                f"Failed to process element: {at} of 'instances' list. Error: "
+                f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
+            )
     return _invalid("Failed to process 'instances' list")
 
 

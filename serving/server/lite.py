@@ -27,9 +27,13 @@ def preferred(path: Path, signatures: dict[str, Signature]) -> dict[str, Signatu
         names = _interpreter(content).get_signature_list()
     except (ValueError, RuntimeError) as error:
         raise ServingError("DATA_LOSS", f"{path / FILE} cannot be read: {error}") from None
-    both = {name: replace(one, call=_call(content, one)) for name, one in signatures.items()
-            if name in names and set(names[name]["inputs"]) == set(one.inputs)
-            and set(names[name]["outputs"]) == set(one.outputs)}  # fmt: skip
+    both = {
+        name: replace(one, call=_call(content, one))
+        for name, one in signatures.items()
+        if name in names
+        and set(names[name]["inputs"]) == set(one.inputs)
+        and set(names[name]["outputs"]) == set(one.outputs)
+    }
     return signatures | both
 
 

@@ -38,8 +38,9 @@ class Kept:
 class Manager:
     """Every model of the server."""
 
-    def __init__(self, make: Make, metrics: Metrics, poll_seconds: float, retries: int, retry_seconds: float,
-                 free_labels: bool) -> None:  # fmt: skip
+    def __init__(
+        self, make: Make, metrics: Metrics, poll_seconds: float, retries: int, retry_seconds: float, free_labels: bool
+    ) -> None:
         self._metrics, self._make, self._poll_seconds, self._free_labels = metrics, make, poll_seconds, free_labels
         self._retries, self._retry_seconds = retries, retry_seconds
         self._kept: dict[str, Kept] = {}

@@ -50,8 +50,10 @@ class Rest:
         self.engine, self.metrics, self.metrics_path = engine, metrics, metrics_path
         self.timeout, self.max_body = timeout, max_body
         self._verbs: dict[str, Callable[[Request, Target], Awaitable[bytes]]] = {
-            "predict": self._predict, "classify": self._classify, "regress": self._regress,
-        }  # fmt: skip
+            "predict": self._predict,
+            "classify": self._classify,
+            "regress": self._regress,
+        }
 
     async def __call__(self, request: Request) -> Response:
         """One answer."""
@@ -115,10 +117,18 @@ class Rest:
         if target.verb == "metadata":
             return metadata(self.engine.servable(target.model, target.version, target.label))
         states = self.engine.states(target.model, target.version, target.label)
-        return json.dumps({"model_version_status": [
-            {"version": str(one.version), "state": one.state,
-             "status": {"error_code": one.code, "error_message": one.message}} for one in states
-        ]}).encode()  # fmt: skip
+        return json.dumps(
+            {
+                "model_version_status": [
+                    {
+                        "version": str(one.version),
+                        "state": one.state,
+                        "status": {"error_code": one.code, "error_message": one.message},
+                    }
+                    for one in states
+                ]
+            }
+        ).encode()
 
     def _body(self, request: Request) -> bytes:
         coding = request.headers.get("content-encoding", "identity").lower()

@@ -51,8 +51,11 @@ class SavedModel:
             try:
                 self._restore(path)
                 # The protocol's names of the signature's tensors are all that is needed from here on.
-                self.signatures = {name: self._signature(name, one) for name, one in self.meta.signature_def.items()
-                                   if not name.startswith("__saved_model")}  # fmt: skip
+                self.signatures = {
+                    name: self._signature(name, one)
+                    for name, one in self.meta.signature_def.items()
+                    if not name.startswith("__saved_model")
+                }
             except (tf.errors.OpError, ValueError, KeyError) as error:
                 self.session.close()
                 raise ServingError("INTERNAL", f"{path} cannot be loaded: {_first(error)}") from None

@@ -33,16 +33,19 @@ def test_a_world_at_its_targets_reaches_all_of_them() -> None:
     assert set(reached(WORLD).values()) == {"yes", ""}
 
 
-@pytest.mark.parametrize(("path", "value", "figure"), [
-    (("clean", "ours"), [False] * 90 + [True] * 10, "false alarms, clean windows"),
-    (("clean", "ours"), [False] * 1000, "false alarms, clean windows"),
-    (("amount 1.05",), [1] * 18 + [2] * 2, "amount x1.05, alarm on day 1"),
-    (("amount 1.03",), [4, 4, 1], "amount x1.03, median windows"),
-    (("faults", "nulls"), [True, False], "fault 'nulls' in its first window"),
-    (("fraud rate 1.5", "drifted"), [0.001] * 8 + [0.5] * 2, "fraud rate x1.5, first ripe day"),
-    (("concept 0.5", "drifted"), [[0.5] * 9 + [0.001] * 2], "concept drift, most windows"),
-    (("concept 0.5", "clean"), [[0.5] * 10 + [0.001]], "concept, false alarms"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "value", "figure"),
+    [
+        (("clean", "ours"), [False] * 90 + [True] * 10, "false alarms, clean windows"),
+        (("clean", "ours"), [False] * 1000, "false alarms, clean windows"),
+        (("amount 1.05",), [1] * 18 + [2] * 2, "amount x1.05, alarm on day 1"),
+        (("amount 1.03",), [4, 4, 1], "amount x1.03, median windows"),
+        (("faults", "nulls"), [True, False], "fault 'nulls' in its first window"),
+        (("fraud rate 1.5", "drifted"), [0.001] * 8 + [0.5] * 2, "fraud rate x1.5, first ripe day"),
+        (("concept 0.5", "drifted"), [[0.5] * 9 + [0.001] * 2], "concept drift, most windows"),
+        (("concept 0.5", "clean"), [[0.5] * 10 + [0.001]], "concept, false alarms"),
+    ],
+)
 def test_a_world_that_misses_a_target_says_so(path: tuple[str, ...], value: list, figure: str) -> None:
     world = copy.deepcopy(WORLD)
     place = world

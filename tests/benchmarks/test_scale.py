@@ -8,10 +8,15 @@ from benchmarks import scale
 def runs() -> list[dict]:
     """A stage of 2 s and 10,000 rows/s, twice that with all cores, for the same work; and one that does not grow."""
     return [
-        {"rows": rows, "runner": runner, "seconds": {"Grows": 2 + rows / speed, "Stays": 5.0},
-         "cpu": {"Grows": 1 + rows / 8_000, "Stays": 4.0}}
-        for runner, speed in (("direct", 10_000), ("multiprocess", 20_000)) for rows in (100_000, 1_000_000, 5_000_000)
-    ]  # fmt: skip
+        {
+            "rows": rows,
+            "runner": runner,
+            "seconds": {"Grows": 2 + rows / speed, "Stays": 5.0},
+            "cpu": {"Grows": 1 + rows / 8_000, "Stays": 4.0},
+        }
+        for runner, speed in (("direct", 10_000), ("multiprocess", 20_000))
+        for rows in (100_000, 1_000_000, 5_000_000)
+    ]
 
 
 def test_a_stage_that_grows_has_its_start_and_its_speed_and_one_that_stays_has_none() -> None:

@@ -34,8 +34,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def recorded(tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comparison:
     """What the component's executor records of the tiny case: a line parts its classes."""
     monkeypatch.setitem(catalog.CASES, TINY.name, TINY)
-    kinds = {"model": standard_artifacts.Model, "examples": standard_artifacts.Examples,
-             "transform_graph": standard_artifacts.TransformGraph, "model_run": standard_artifacts.ModelRun}  # fmt: skip
+    kinds = {
+        "model": standard_artifacts.Model,
+        "examples": standard_artifacts.Examples,
+        "transform_graph": standard_artifacts.TransformGraph,
+        "model_run": standard_artifacts.ModelRun,
+    }
     given, made = {name: kind() for name, kind in kinds.items()}, Comparison()
     given["model"].uri, given["model_run"].uri, made.uri = (str(tmp_path / name) for name in ("model", "run", "made"))
     given["examples"].uri, given["transform_graph"].uri = str(tiny.examples), str(tiny.graph)
@@ -110,18 +114,27 @@ def said(tmp_path: Path, network: float, other: float, low: float, high: float) 
 @pytest.mark.parametrize(
     ("numbers", "sentence"),
     [
-        ((0.7, 0.6, 0.05, 0.15),
-         "pr_auc: network 0.7000, LightGBM 0.6000; the network is ahead of LightGBM by 0.1000 (95% interval 0.0500 to 0.1500)"),
-        ((0.6, 0.7, -0.15, -0.05),
-         "pr_auc: LightGBM 0.7000, network 0.6000; the network is behind LightGBM by 0.1000 (95% interval 0.0500 to 0.1500)"),
-        ((0.6, 0.61, -0.05, 0.03),
-         "pr_auc: LightGBM 0.6100, network 0.6000; "
-         "the network is behind LightGBM by 0.0100, within chance (95% interval -0.0300 to 0.0500)"),
-        ((0.6, 0.6, -0.02, 0.03),
-         "pr_auc: network 0.6000, LightGBM 0.6000; "
-         "the network is level with LightGBM (95% interval -0.0200 to 0.0300)"),
+        (
+            (0.7, 0.6, 0.05, 0.15),
+            "pr_auc: network 0.7000, LightGBM 0.6000; "
+            "the network is ahead of LightGBM by 0.1000 (95% interval 0.0500 to 0.1500)",
+        ),
+        (
+            (0.6, 0.7, -0.15, -0.05),
+            "pr_auc: LightGBM 0.7000, network 0.6000; the network is behind LightGBM by 0.1000 (95% interval 0.0500 to 0.1500)",
+        ),
+        (
+            (0.6, 0.61, -0.05, 0.03),
+            "pr_auc: LightGBM 0.6100, network 0.6000; "
+            "the network is behind LightGBM by 0.0100, within chance (95% interval -0.0300 to 0.0500)",
+        ),
+        (
+            (0.6, 0.6, -0.02, 0.03),
+            "pr_auc: network 0.6000, LightGBM 0.6000; "
+            "the network is level with LightGBM (95% interval -0.0200 to 0.0300)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_line_names_the_winner_and_how_sure_it_is(tmp_path: Path, numbers: tuple, sentence: str) -> None:
     assert said(tmp_path, *numbers) == sentence
 
@@ -193,9 +206,12 @@ def test_the_store_can_be_asked_which_runs_a_baseline_won(demo_home: Path) -> No
     context = Context.of(demo_home, "fraud")
     row = max(read(context.artifact("comparison"))["rows"], key=lambda one: one["metric"])
     with store.opened(context.metadata) as opened:
+
         def won(name: str, least: float) -> list[str]:
-            query = (f"type = 'Comparison' AND custom_properties.best.string_value = '{name}' "
-                     f"AND custom_properties.{baseline.slug(name)}.double_value >= {least}")  # fmt: skip
+            query = (
+                f"type = 'Comparison' AND custom_properties.best.string_value = '{name}' "
+                f"AND custom_properties.{baseline.slug(name)}.double_value >= {least}"
+            )
             return [one.uri for one in opened.get_artifacts(list_options=ListOptions(filter_query=query))]
 
         # The store keeps six digits.

@@ -31,7 +31,10 @@ def incident(opened: int, last: int, kind: str = "drift", state: str = "open") -
 def labels(*numbers: int, value: float) -> pl.DataFrame:
     """Labelled rows of windows whose accuracy is ``value``."""
     right = (np.arange(1000) < 1000 * value).astype(float)
-    parts = [pl.DataFrame({"window": [n] * 1000, "version": [1] * 1000, "confidence": right, "right": right}) for n in numbers]
+    parts = [
+        pl.DataFrame({"window": [n] * 1000, "version": [1] * 1000, "confidence": right, "right": right})
+        for n in numbers
+    ]
     return pl.concat(parts)
 
 
@@ -110,7 +113,10 @@ def test_a_loss_that_only_labels_show_is_answered_too_and_remembers_when_it_bega
 
 
 def test_a_new_version_is_not_blamed_for_what_came_before_it() -> None:
-    seen = [*windows(9, value=0.6, moved=2), *(replace(one, window=9 + n, version=2) for n, one in enumerate(windows(3)))]
+    seen = [
+        *windows(9, value=0.6, moved=2),
+        *(replace(one, window=9 + n, version=2) for n, one in enumerate(windows(3))),
+    ]
     assert decided(seen, [incident(2, 8)]).action == "none"
     # Nor is a version that has been put in its place since: nothing of it is known.
     assert decided(seen[:9], [incident(2, 8)]).action == "retrain"

@@ -53,8 +53,11 @@ def at(kind: type, folder: Path) -> Artifact:
 
 def look(home: Path, name: str, reading: dict, previous: Path | None = None) -> tuple[dict, dict]:
     """One pass over what is new in the log: what was read, and the report."""
-    told = {**monitor.scanned(home / "predictions", CUT, Place(*reading["next"]), reading["last"]),
-            "labels_from": reading["labels_to"], "labels_to": [9, 0]}  # fmt: skip
+    told = {
+        **monitor.scanned(home / "predictions", CUT, Place(*reading["next"]), reading["last"]),
+        "labels_from": reading["labels_to"],
+        "labels_to": [9, 0],
+    }
     examples = at(standard_artifacts.Examples, home / name / "examples")
     config = {"log": str(home), "stretch": json.dumps(told), "cut": json.dumps(asdict(CUT))}
     LogExampleGen.EXECUTOR_SPEC.executor_class().Do({}, {"examples": [examples]}, config)
@@ -65,7 +68,11 @@ def look(home: Path, name: str, reading: dict, previous: Path | None = None) -> 
         (place / "FeatureStats.pb").write_bytes(statistics(day(int(folder.name.rpartition("-")[2]) - FIRST)))
     report = at(DriftReport, home / name / "report")
     Path(report.uri).mkdir()
-    inputs = {"examples": [examples], "statistics": [found], "model": [at(standard_artifacts.PushedModel, home / "versions/1")]}
+    inputs = {
+        "examples": [examples],
+        "statistics": [found],
+        "model": [at(standard_artifacts.PushedModel, home / "versions/1")],
+    }
     inputs |= {"previous": [at(DriftReport, previous)]} if previous else {}
     context = base_beam_executor.BaseBeamExecutor.Context(list(runtime.local(home).beam_args), str(home / "tmp"), "1")
     config = {"config": json.dumps({"case": "tiny", "cut": asdict(CUT), "versions": str(home / "versions")})}

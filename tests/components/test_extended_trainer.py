@@ -63,9 +63,10 @@ def told(tmp_path: Path, inputs: dict) -> SimpleNamespace:
     examples.uri, examples.split_names = str(tmp_path), '["train", "valid"]'
     inputs = {"examples": [examples], **inputs}
     properties = {
-        "train_args": '{"splits": ["train"]}', "eval_args": '{"splits": ["valid"]}',
+        "train_args": '{"splits": ["train"]}',
+        "eval_args": '{"splits": ["valid"]}',
         "custom_config": json.dumps({"case": "tiny", "settings": {"a": 1}}),
-    }  # fmt: skip
+    }
     return extended_trainer.Executor()._GetFnArgs(inputs, outputs, properties)
 
 

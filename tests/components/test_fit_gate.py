@@ -16,8 +16,11 @@ from tour.evidence import overview
 
 
 def fit(train: float, valid: float) -> dict:
-    return {"metric": "skill", "train": {"rows": 300, "loss": 0.1, "skill": train},
-            "valid": {"rows": 40, "loss": 0.9, "skill": valid}}  # fmt: skip
+    return {
+        "metric": "skill",
+        "train": {"rows": 300, "loss": 0.1, "skill": train},
+        "valid": {"rows": 40, "loss": 0.9, "skill": valid},
+    }
 
 
 def gate(folder: Path, told: dict, limit: float) -> None:
@@ -42,8 +45,15 @@ def test_beyond_the_limit_it_is_refused_in_one_sentence_with_what_to_do(tmp_path
         gate(tmp_path, fit(0.99, 0.7), 0.2)
     said = str(caught.value)
     assert caught.value.gate == "FitGate" and "\n" not in said
-    for part in ("skill is 0.9900 on 300 examples of train", "0.7000 on 40 of valid", "a gap of 0.2900", "at most 0.2",
-                 "max_gap", "dropout", "more data"):  # fmt: skip
+    for part in (
+        "skill is 0.9900 on 300 examples of train",
+        "0.7000 on 40 of valid",
+        "a gap of 0.2900",
+        "at most 0.2",
+        "max_gap",
+        "dropout",
+        "more data",
+    ):
         assert part in said
 
 
@@ -76,8 +86,16 @@ def test_the_demos_runs_pass_with_room(demo_home: Path, name: str) -> None:
 
 
 # Some thirty pictures to learn from, no method against overfitting, and enough epochs to know them by heart.
-OVERFIT = {"valid_share": "0.3", "eval_share": "0.68", "dropout": "0", "weight_decay": "0", "augment": "false",
-           "patience": "0", "epochs": "60", "batch_size": "16"}  # fmt: skip
+OVERFIT = {
+    "valid_share": "0.3",
+    "eval_share": "0.68",
+    "dropout": "0",
+    "weight_decay": "0",
+    "augment": "false",
+    "patience": "0",
+    "epochs": "60",
+    "batch_size": "16",
+}
 
 
 @pytest.mark.slow

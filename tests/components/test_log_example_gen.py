@@ -72,8 +72,10 @@ def test_a_label_lies_behind_its_prediction(tmp_path: Path) -> None:
     log, place = tmp_path / "log", 0
     kept = [example(entry("served/id", f"tiny.1.{place:x}.00000000"), entry("amount", 5.0))]
     append(log / "predictions", kept)
-    label = [example(entry("label/id", one), entry("label/value", 1), entry("label/time", 7))
-             for one in (f"tiny.1.{place:x}.00000000", "tiny.7.0.00000000")]  # fmt: skip
+    label = [
+        example(entry("label/id", one), entry("label/value", 1), entry("label/time", 7))
+        for one in (f"tiny.1.{place:x}.00000000", "tiny.7.0.00000000")
+    ]
     append(log / "labels", label)
     told = {"labels_from": [0, 0], "labels_to": [2, 0]}
     (found,) = log_example_gen.labelled(log, told)  # the other prediction's file is not kept any more

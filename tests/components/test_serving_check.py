@@ -22,8 +22,10 @@ from components.serving_check import WARMUP, ServingCheck
 from models.errors import Refused
 from models.input import files
 
-SPECS = {name: tf.TensorSpec([None, 1], kind, name=name) for name, kind in
-         (("key", tf.string), ("x", tf.float32), ("y", tf.float32))}  # fmt: skip
+SPECS = {
+    name: tf.TensorSpec([None, 1], kind, name=name)
+    for name, kind in (("key", tf.string), ("x", tf.float32), ("y", tf.float32))
+}
 DOORS = ("serving_default", "raw", "dense")
 EXAMPLES = tf.TensorSpec([None], tf.string, name="examples")
 
@@ -190,8 +192,11 @@ def test_the_tolerance_has_two_sides(
                 door, name = key.split("/")
                 asked[door][name] = tf.constant(sent[key])
         answers = {door: signatures[door](**values) for door, values in asked.items()}
-        return {f"{name}/{key}": value.numpy() + (added if name == "raw" else 0)
-                for name, outputs in answers.items() for key, value in outputs.items()}  # fmt: skip
+        return {
+            f"{name}/{key}": value.numpy() + (added if name == "raw" else 0)
+            for name, outputs in answers.items()
+            for key, value in outputs.items()
+        }
 
     monkeypatch.setattr(serving_check, "_load_elsewhere", elsewhere)
     if accepted:

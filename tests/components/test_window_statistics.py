@@ -20,7 +20,9 @@ def written(folder: Path, window: int, shards: int) -> pd.DataFrame:
     amounts = np.exp(rng.normal(3 + window, 0.5, 3000)).astype(np.float32)
     channels = rng.choice(["online", "till", None], 3000, p=[0.5, 0.3, 0.2])
     rows = [
-        example(entry("amount", [float(amount)]), entry("other", [1]), *([entry("channel", [channel])] if channel else []))
+        example(
+            entry("amount", [float(amount)]), entry("other", [1]), *([entry("channel", [channel])] if channel else [])
+        )
         for amount, channel in zip(amounts, channels, strict=True)
     ]
     (folder / f"Split-window-{window}").mkdir(parents=True)
@@ -39,14 +41,20 @@ def test_each_window_has_the_statistics_of_its_own_rows(tmp_path: Path) -> None:
     for name, frame in frames.items():
         read = (tmp_path / "out" / f"Split-{name}" / window_statistics.FILE).read_bytes()
         (found,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(read).datasets
-        (told,) = tfdv.generate_statistics_from_dataframe(frame, tfdv.StatsOptions(num_quantiles_histogram_buckets=50)).datasets
+        (told,) = tfdv.generate_statistics_from_dataframe(
+            frame, tfdv.StatsOptions(num_quantiles_histogram_buckets=50)
+        ).datasets
         assert (found.name, found.num_examples) == ("", told.num_examples) == ("", 3000)
         amount, channel = ({one.path.step[0]: one for one in kind.features} for kind in (found, told))
         assert set(amount) == {"amount", "channel"}
         for part in ("mean", "std_dev", "min", "median", "max"):
-            assert np.isclose(getattr(amount["amount"].num_stats, part), getattr(channel["amount"].num_stats, part), rtol=0.02)
-        shares = [{bucket.label: bucket.sample_count for bucket in one["channel"].string_stats.rank_histogram.buckets}
-                  for one in (amount, channel)]  # fmt: skip
+            assert np.isclose(
+                getattr(amount["amount"].num_stats, part), getattr(channel["amount"].num_stats, part), rtol=0.02
+            )
+        shares = [
+            {bucket.label: bucket.sample_count for bucket in one["channel"].string_stats.rank_histogram.buckets}
+            for one in (amount, channel)
+        ]
         assert shares[0] == shares[1] == frame["channel"].value_counts().to_dict()
         quantiles = [one for one in amount["amount"].num_stats.histograms if one.type == one.QUANTILES]
         assert [len(one.buckets) for one in quantiles] == [window_statistics.BUCKETS]

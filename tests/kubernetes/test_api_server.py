@@ -52,7 +52,9 @@ def pods(target: str) -> list[Document]:
         held = {one["name"] for one in pod["spec"]["volumes"]}
         for mount in (mount for one in pod["spec"]["containers"] for mount in one["volumeMounts"]):
             if mount["name"] not in held and name.startswith("StatefulSet"):
-                pod["spec"]["volumes"].append({"name": mount["name"], "persistentVolumeClaim": {"claimName": mount["name"]}})
+                pod["spec"]["volumes"].append(
+                    {"name": mount["name"], "persistentVolumeClaim": {"claimName": mount["name"]}}
+                )
         found.append(pod)
     return found
 
@@ -69,17 +71,29 @@ def test_every_pod_would_be_taken_where_anything_unrestricted_is_warned_of(serve
     ("fault", "said"),
     [
         pytest.param(lambda pod: pod["spec"]["containers"][0].update(imag="x"), "unknown field", id="typo"),
-        pytest.param(lambda pod: pod["spec"]["containers"][0]["ports"][0].update(containerPort=99999),
-                     "must be between 1 and 65535", id="no port"),
-        pytest.param(lambda pod: pod["spec"]["containers"][0]["volumeMounts"][0].update(name="none"), 'Not found: "none"',
-                     id="no volume"),
-        pytest.param(lambda pod: pod["spec"]["containers"][0]["resources"]["requests"].update(cpu="100"),
-                     "must be less than or equal to cpu limit", id="more than the limit"),
-        pytest.param(lambda pod: pod["spec"]["securityContext"].pop("seccompProfile"), "would violate PodSecurity",
-                     id="without seccomp"),
+        pytest.param(
+            lambda pod: pod["spec"]["containers"][0]["ports"][0].update(containerPort=99999),
+            "must be between 1 and 65535",
+            id="no port",
+        ),
+        pytest.param(
+            lambda pod: pod["spec"]["containers"][0]["volumeMounts"][0].update(name="none"),
+            'Not found: "none"',
+            id="no volume",
+        ),
+        pytest.param(
+            lambda pod: pod["spec"]["containers"][0]["resources"]["requests"].update(cpu="100"),
+            "must be less than or equal to cpu limit",
+            id="more than the limit",
+        ),
+        pytest.param(
+            lambda pod: pod["spec"]["securityContext"].pop("seccompProfile"),
+            "would violate PodSecurity",
+            id="without seccomp",
+        ),
         pytest.param(lambda pod: pod["spec"].update(hostNetwork=True), "violates PodSecurity", id="the host's network"),
     ],
-)  # fmt: skip
+)
 def test_faults_are_refused_by_it(server: Server, fault: Callable[[Document], object], said: str) -> None:
     pod = pods("base")[0]
     fault(pod)

@@ -37,7 +37,9 @@ def test_the_image_is_locked_in_two_stages_and_not_root() -> None:
 
 
 def test_all_that_the_image_copies_is_there_and_all_our_packages_are_copied() -> None:
-    sources = [one for name, text in instructions() if name == "COPY" and "--from" not in text for one in text.split()[:-1]]
+    sources = [
+        one for name, text in instructions() if name == "COPY" and "--from" not in text for one in text.split()[:-1]
+    ]
     assert all((ROOT / one).exists() for one in sources)
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert set(sources) <= sent
@@ -50,8 +52,12 @@ def test_the_image_and_the_pipeline_agree_on_name_user_and_volume() -> None:
 
     told = deployment.read()
     images = {one["image"] for _, _, one in containers(rendered("base"))}
-    claims = {v["persistentVolumeClaim"]["claimName"] for _, t in templates(rendered("base")) for v in t["spec"]["volumes"]
-              if "persistentVolumeClaim" in v}  # fmt: skip
+    claims = {
+        v["persistentVolumeClaim"]["claimName"]
+        for _, t in templates(rendered("base"))
+        for v in t["spec"]["volumes"]
+        if "persistentVolumeClaim" in v
+    }
     assert told.image in images and claims == {told.volume} and told.user == 10001
     assert told.metadata == "grpc://metadata:8080" and ("Service", "metadata") in {
         (one["kind"], one["metadata"]["name"]) for one in rendered("base")

@@ -114,7 +114,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_model_server_and_the_gateway_answer_every_probe_and_score(volume: Path, config: Path, tmp_path: Path) -> None:
+def test_the_model_server_and_the_gateway_answer_every_probe_and_score(
+    volume: Path, config: Path, tmp_path: Path
+) -> None:
     rpc, rest, gate = free(3)
     model, gateway = container("base", "model-server"), container("base", "gateway")
     places = {"/showcase": volume, "/config": config, "=8500": f"={rpc}", "=8501": f"={rest}"}
@@ -123,8 +125,15 @@ def test_the_model_server_and_the_gateway_answer_every_probe_and_score(volume: P
         places = {"/showcase": volume, "model-server:8500": f"127.0.0.1:{rpc}", "8080": gate, "0.0.0.0": "127.0.0.1"}
         with started(here(words(gateway), places), tmp_path / "gateway.log") as other:
             until(gateway, {"http": gate}, other, tmp_path / "gateway.log")
-            row = {"transaction_id": "t1", "event_time": "2026-04-06T12:00:00Z", "customer_id": "c000012",
-                   "merchant_id": "m00012", "amount": 95.0, "category": "electronics", "channel": "online"}  # fmt: skip
+            row = {
+                "transaction_id": "t1",
+                "event_time": "2026-04-06T12:00:00Z",
+                "customer_id": "c000012",
+                "merchant_id": "m00012",
+                "amount": 95.0,
+                "category": "electronics",
+                "channel": "online",
+            }
             url = f"http://127.0.0.1:{gate}/v1/fraud/score"
             with urllib.request.urlopen(urllib.request.Request(url, json.dumps(row).encode()), timeout=20) as said:
                 assert 0 <= json.loads(said.read())["score"] <= 1
@@ -190,11 +199,14 @@ def test_two_workers_of_the_indexed_job_end_with_one_exported_model(demo_home: P
         logs = [tmp_path / f"worker-{index}.log" for index in range(2)]
         children = [
             stack.enter_context(
-                started(here(words(worker), places), logs[index],
-                        {"WORKERS": ",".join(addresses), "JOB_COMPLETION_INDEX": str(index), "TF_CPP_MIN_LOG_LEVEL": "2"})
+                started(
+                    here(words(worker), places),
+                    logs[index],
+                    {"WORKERS": ",".join(addresses), "JOB_COMPLETION_INDEX": str(index), "TF_CPP_MIN_LOG_LEVEL": "2"},
+                )
             )
             for index in range(2)
-        ]  # fmt: skip
+        ]
         codes = [child.wait(1200) for child in children]
     assert codes == [0, 0], [log.read_text()[-2000:] for log in logs]
     (model,) = tmp_path.rglob("saved_model.pb")
@@ -223,7 +235,9 @@ def test_the_index_of_a_pod_is_its_place(environment: dict[str, str], found: dic
     assert (json.loads(told["TF_CONFIG"]) if told else {}) == found
 
 
-@pytest.mark.parametrize("environment", [{"JOB_COMPLETION_INDEX": "2", "WORKERS": "a:1,b:2"}, {"JOB_COMPLETION_INDEX": "0"}])
+@pytest.mark.parametrize(
+    "environment", [{"JOB_COMPLETION_INDEX": "2", "WORKERS": "a:1,b:2"}, {"JOB_COMPLETION_INDEX": "0"}]
+)
 def test_an_index_without_an_address_is_refused(environment: dict[str, str]) -> None:
     from models import cluster
 

@@ -16,7 +16,9 @@ def kubectl() -> None:
 
 def served(documents: list[Document]) -> Document:
     """The model server's container."""
-    (deployment,) = [one for one in documents if one["kind"] == "Deployment" and one["metadata"]["name"] == "model-server"]
+    (deployment,) = [
+        one for one in documents if one["kind"] == "Deployment" and one["metadata"]["name"] == "model-server"
+    ]
     return deployment["spec"]["template"]["spec"]["containers"][0]
 
 

@@ -85,8 +85,12 @@ def test_what_is_referred_to_is_there(target: str) -> None:
     """Accounts, claims, services and ports; what another folder brings is looked for in the base."""
     documents = [*rendered(target), *(rendered("base") if not target.startswith(("base", "overlays")) else [])]
     names = {(one["kind"], one["metadata"]["name"]) for one in documents}
-    names |= {("PersistentVolumeClaim", c["metadata"]["name"]) for one in documents if one["kind"] == "StatefulSet"
-              for c in one["spec"].get("volumeClaimTemplates", ())}  # fmt: skip
+    names |= {
+        ("PersistentVolumeClaim", c["metadata"]["name"])
+        for one in documents
+        if one["kind"] == "StatefulSet"
+        for c in one["spec"].get("volumeClaimTemplates", ())
+    }
     for name, template in templates(documents):
         spec = template["spec"]
         assert ("ServiceAccount", spec["serviceAccountName"]) in names, name
@@ -117,10 +121,18 @@ def test_everything_is_denied_and_each_conversation_has_both_its_ends() -> None:
 
     def side(role: str, key: str, peer: str) -> set[tuple[str, int]]:
         """Who a role may talk to, or be talked to by, and on which port."""
-        rules = [rule for one in policies if one["podSelector"].get("matchLabels") == {"app.kubernetes.io/name": role}
-                 for rule in one.get(key, ())]  # fmt: skip
-        return {(p.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/name", ""), port["port"])
-                for rule in rules for p in rule[peer] for port in rule["ports"]}  # fmt: skip
+        rules = [
+            rule
+            for one in policies
+            if one["podSelector"].get("matchLabels") == {"app.kubernetes.io/name": role}
+            for rule in one.get(key, ())
+        ]
+        return {
+            (p.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/name", ""), port["port"])
+            for rule in rules
+            for p in rule[peer]
+            for port in rule["ports"]
+        }
 
     assert {("model-server", 8500), ("metadata", 8080)} == side("gateway", "egress", "to")
     assert ("gateway", 8500) in side("model-server", "ingress", "from")
@@ -142,7 +154,16 @@ def test_secrets_are_referred_to_and_no_object_holds_one() -> None:
 @pytest.mark.slow
 def test_the_schema_of_flinks_operator_takes_the_deployment_and_not_a_wrong_type(tmp_path: Path) -> None:
     """The definition itself is in no package of ours; a package for Node has made a check of it."""
-    command = [tool("npm"), "install", "--prefix", tmp_path, "--ignore-scripts", "--no-audit", "--no-fund", FLINK_MODELS]
+    command = [
+        tool("npm"),
+        "install",
+        "--prefix",
+        tmp_path,
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        FLINK_MODELS,
+    ]
     subprocess.run(command, check=True, capture_output=True)
     module = tmp_path / "node_modules" / "@kubernetes-models/flink/flink.apache.org/v1beta1/FlinkDeployment.js"
     program = f"""
@@ -171,7 +192,15 @@ def test_checkov_finds_nothing_that_is_not_explained(tmp_path: Path) -> None:
     (tmp_path / "planted.yaml").write_text(yaml.safe_dump(planted()))
     shutil.copy(ROOT / "Dockerfile", tmp_path)
     command = [uv, "tool", "run", "--from", CHECKOV, "checkov", "--skip-download", "--quiet", "--compact", "-o", "json"]
-    command += ["--config-file", str(FOLDER / "checkov.yaml"), "--framework", "kubernetes", "dockerfile", "-d", str(tmp_path)]
+    command += [
+        "--config-file",
+        str(FOLDER / "checkov.yaml"),
+        "--framework",
+        "kubernetes",
+        "dockerfile",
+        "-d",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     found = json.loads(done.stdout)
     failures = [one for kind in found for one in kind["results"]["failed_checks"]]

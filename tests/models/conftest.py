@@ -23,9 +23,9 @@ def jobs(tmp_path_factory):
 
     return make
 
+
 @pytest.fixture(scope="session")
 def alone(jobs, tmp_path_factory):
     """One device on whole batches: the oracle."""
     job = jobs(tmp_path_factory.mktemp("alone"))
     return trained(job), weights(job), job
-

@@ -83,6 +83,8 @@ def test_a_refresh_refines_what_is_served_on_newer_spans_by_the_same_gates(tmp_p
     weights = [restore.arrays(home / f"fraud/versions/{n}/assets.extra/model.weights.h5") for n in (1, 2)]
     assert weights[0].keys() == weights[1].keys()
     assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
-    trained = [json.loads(path.read_text()) for path in Path(home).glob("fraud/artifacts/Trainer/model_run/*/training.json")]
+    trained = [
+        json.loads(path.read_text()) for path in Path(home).glob("fraud/artifacts/Trainer/model_run/*/training.json")
+    ]
     counts = sorted(one["trainable"] for one in trained)
     assert counts[0] < counts[1] / 2

@@ -13,7 +13,9 @@ def test_each_callback_is_recorded_when_it_acts():
     ended = fit({"epochs": 60, "patience": 3, "schedule": "plateau", "learning_rate": 0.1})
     scores = [curve["accuracy"] for curve in ended.curves]
     improved = [n for n, score in enumerate(scores) if score > max(scores[:n], default=-1)]
-    acted = {name: [e["epoch"] for e in ended.journal if e["callback"] == name] for name in calls.STATE if name != "Journal"}
+    acted = {
+        name: [e["epoch"] for e in ended.journal if e["callback"] == name] for name in calls.STATE if name != "Journal"
+    }
     assert acted["ModelCheckpoint"] == improved
     assert acted["EarlyStopping"] == [len(scores) - 1] == [ended.best + 3]
     assert acted["ReduceLROnPlateau"] and all(epoch > 0 for epoch in acted["ReduceLROnPlateau"])

@@ -125,7 +125,12 @@ def test_a_killed_worker_makes_the_cluster_go_on_from_its_checkpoint(jobs, launc
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["none", "multiworker", "parameter-server"])
 def test_sigterm_saves_and_the_restart_goes_on_at_the_next_step(jobs, launch, tmp_path, strategy):  # noqa: F811
-    changes = {**LONG, "strategy": strategy, "workers": 2 if strategy == "multiworker" else 1, "checkpoint_steps": 10_000}
+    changes = {
+        **LONG,
+        "strategy": strategy,
+        "workers": 2 if strategy == "multiworker" else 1,
+        "checkpoint_steps": 10_000,
+    }
     job, whole = jobs(tmp_path / "job", **changes), jobs(tmp_path / "whole", **{**changes, "strategy": "none"})
     training.seed_everything(whole.settings)
     training.train(whole)

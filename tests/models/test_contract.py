@@ -68,9 +68,12 @@ def test_modules_agree_with_the_case_and_say_what_they_take(case: UseCase) -> No
     network = case.load("model")
     assert (case.label, case.score) == (network.LABEL, network.SCORE)
     assert case.label not in network.INPUTS and case.key not in network.INPUTS
-    for part, names in {"data": ("prepare", "check", "examples"), "features": ("preprocessing_fn",),
-                        "model": ("build", "loss", "quality", "operating_point", "answers"),
-                        "evaluation": ("eval_config",)}.items():  # fmt: skip
+    for part, names in {
+        "data": ("prepare", "check", "examples"),
+        "features": ("preprocessing_fn",),
+        "model": ("build", "loss", "quality", "operating_point", "answers"),
+        "evaluation": ("eval_config",),
+    }.items():
         for name in names:
             assert callable(getattr(case.load(part), name)) and getattr(case.load(part), name).__doc__
 
@@ -141,8 +144,10 @@ def test_two_batches_that_begin_alike_are_both_kept(tmp_path: Path) -> None:
             | beam.Create([("train", rows[0]), ("train", rows[1]), ("train", rows[0])])
             | beam.ParDo(Write(str(tmp_path)))
         )
-    found = [tf.train.Example.FromString(one).features.feature["x"].float_list.value[0]
-             for one in tf.data.TFRecordDataset(files(str(tmp_path), "train")).as_numpy_iterator()]  # fmt: skip
+    found = [
+        tf.train.Example.FromString(one).features.feature["x"].float_list.value[0]
+        for one in tf.data.TFRecordDataset(files(str(tmp_path), "train")).as_numpy_iterator()
+    ]
     # The first batch came twice, as it does when a bundle is tried again, and counts once.
     assert sorted(found) == [1.0, 1.0, 2.0, 3.0]
 
@@ -221,9 +226,12 @@ def answers(done: Built, whole: bool = True) -> dict[str, dict[str, np.ndarray]]
     if whole:
         asked = {"dense": {name: done.rows[name] for name in asked["dense"]}}
     return {
-        name: {key: value.numpy() for key, value in signatures[name](**{k: tf.constant(v) for k, v in inputs.items()}).items()}
+        name: {
+            key: value.numpy()
+            for key, value in signatures[name](**{k: tf.constant(v) for k, v in inputs.items()}).items()
+        }
         for name, inputs in asked.items()
-    }  # fmt: skip
+    }
 
 
 def test_all_three_signatures_answer_as_the_trained_model_does(done: Built) -> None:

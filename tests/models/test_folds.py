@@ -78,11 +78,16 @@ def test_the_trainer_records_folds_where_they_are_asked_for(
 ) -> None:
     done = built(TINY, tmp_path_factory)
     monkeypatch.setitem(catalog.CASES, TINY.name, TINY)
-    training.run_fn(types.SimpleNamespace(
-        custom_config={"case": TINY.name, "settings": {**done.settings, "folds": number}}, hyperparameters=None,
-        transform_graph_path=str(done.graph), train_files=[str(done.examples / "Split-train" / "*")],
-        serving_model_dir=str(tmp_path / "model"), model_run_dir=str(tmp_path / "run"),
-    ))  # fmt: skip
+    training.run_fn(
+        types.SimpleNamespace(
+            custom_config={"case": TINY.name, "settings": {**done.settings, "folds": number}},
+            hyperparameters=None,
+            transform_graph_path=str(done.graph),
+            train_files=[str(done.examples / "Split-train" / "*")],
+            serving_model_dir=str(tmp_path / "model"),
+            model_run_dir=str(tmp_path / "run"),
+        )
+    )
     told = json.loads((tmp_path / "run" / "training.json").read_text())
     assert len(told.get("folds", [])) == number
     assert sum(one["rows"] for one in told.get("folds", [])) == (told["rows"] if number else 0)

@@ -74,9 +74,14 @@ def test_the_interval_of_average_precision_is_near_scipys_over_rows() -> None:
     truth, scores = drawn(800, share=0.2)
     found = intervals.interval(intervals.resampled("pr_auc", pr_auc, truth, {"m": scores}, resamples=1000)["m"])
     oracle = stats.bootstrap(
-        (truth[:, 0], scores[:, 0]), average_precision_score, n_resamples=400, method="percentile", paired=True,
-        vectorized=False, rng=np.random.default_rng(5),
-    ).confidence_interval  # fmt: skip
+        (truth[:, 0], scores[:, 0]),
+        average_precision_score,
+        n_resamples=400,
+        method="percentile",
+        paired=True,
+        vectorized=False,
+        rng=np.random.default_rng(5),
+    ).confidence_interval
     assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), abs=0.03)
     assert found.low < pr_auc(truth, scores)["pr_auc"] < found.high
 

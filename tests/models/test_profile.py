@@ -19,8 +19,9 @@ def test_durations_are_summed_by_operation(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "host.xplane.pb").write_bytes(space.SerializeToString())
     assert profile.operations(tmp_path) == [
-        profile.Operation("net/a", "MatMul", 2, 5.0), profile.Operation("net/b", "Relu", 1, 1.0),
-    ]  # fmt: skip
+        profile.Operation("net/a", "MatMul", 2, 5.0),
+        profile.Operation("net/b", "Relu", 1, 1.0),
+    ]
 
 
 def test_no_trace_is_said(tmp_path: Path) -> None:

@@ -8,9 +8,16 @@ from models import skip_gram
 from models.embedding import Embedding
 
 SETTINGS = {
-    "embedding_size": 8, "max_vocabulary_size": 1000, "min_occurrence": 2, "skip_window": 2, "num_skips": 3,
-    "num_sampled": 8, "embedding_epochs": 12, "embedding_rate": 0.2, "embedding_seed": 3,
-}  # fmt: skip
+    "embedding_size": 8,
+    "max_vocabulary_size": 1000,
+    "min_occurrence": 2,
+    "skip_window": 2,
+    "num_skips": 3,
+    "num_sampled": 8,
+    "embedding_epochs": 12,
+    "embedding_rate": 0.2,
+    "embedding_seed": 3,
+}
 SENTENCES = [[0, 1, 2, 3, 1], [4], [], [2, 2, 0], [5, 6]]
 
 

@@ -63,8 +63,10 @@ def test_a_hole_is_refused_inside_the_window_only(tmp_path: Path) -> None:
     assert list(window(tmp_path, 4, -1)) == [4, 5] and list(window(tmp_path, 0, 1)) == [0, 1]
 
 
-@pytest.mark.parametrize(("first", "last", "words"), [(0, 9, "lacks span-000"), (3, 7, "lacks span-006, span-007"),
-                                                      (9, -1, "is empty"), (4, 2, "is empty")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [(0, 9, "lacks span-000"), (3, 7, "lacks span-006, span-007"), (9, -1, "is empty"), (4, 2, "is empty")],
+)
 def test_a_window_outside_the_source_says_what_there_is(tmp_path: Path, first: int, last: int, words: str) -> None:
     source(tmp_path, *(f"span-{n:03d}" for n in (2, 3, 4, 5)))
     with pytest.raises(DataError, match=f"has spans 2 to 5, but the window {first}:.*{words}"):

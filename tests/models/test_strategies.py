@@ -21,22 +21,12 @@ from models.network import build
 TOLERANCE = 2e-6
 
 
-
-
-
-
-
-
 def model_weights(job: training.Job) -> list[np.ndarray]:
     """The best weights in the model's own order."""
     network, transform = find(job.case).load("model"), Transform(job.transform)
     model = build(network, job.settings, transform.features, job.pretrained)
     model.load_weights(Path(job.folder, BEST))
     return [variable.numpy() for variable in model.trainable_variables]
-
-
-
-
 
 
 @pytest.mark.parametrize(
@@ -134,8 +124,11 @@ def test_a_tpu_is_resolved_connected_initialised_and_used_in_this_order(monkeypa
     config = SimpleNamespace(experimental_connect_to_cluster=lambda resolved: did.append(("connected", resolved)))
     assert strategies.tpu_strategy(distribute, tpu, config) == "strategy"
     assert did == [
-        ("resolver", "pod-7"), ("connected", "resolved"), ("initialised", "resolved"), ("strategy", "resolved")
-    ]  # fmt: skip
+        ("resolver", "pod-7"),
+        ("connected", "resolved"),
+        ("initialised", "resolved"),
+        ("strategy", "resolved"),
+    ]
 
 
 @pytest.mark.parametrize("text", ["{", '{"cluster": {}}', '{"cluster": {}, "task": {"type": "worker"}}', "[1]"])

@@ -35,9 +35,11 @@ def test_the_dense_signature_is_converted_and_built_for_real_rows(precision: str
     tensorrt.convert("/model", "/out", INPUTS, precision, converter=Converter)
     made = Converter.last
     assert made.told == {
-        "input_saved_model_dir": "/model", "input_saved_model_signature_key": "dense",
-        "precision_mode": precision, "use_calibration": precision == "INT8",
-    }  # fmt: skip
+        "input_saved_model_dir": "/model",
+        "input_saved_model_signature_key": "dense",
+        "precision_mode": precision,
+        "use_calibration": precision == "INT8",
+    }
     assert made.calibrated == calibrated and made.saved == "/out"
     (batch,) = made.batches
     assert np.array_equal(batch, INPUTS["x"][:64])

@@ -29,10 +29,12 @@ def told(tmp_path_factory):
     def make(folder: Path, **changes) -> dict:
         return {
             "custom_config": {"case": "fraud", "settings": {**case.settings, "epochs": 3, "profile": False, **changes}},
-            "hyperparameters": None, "transform_graph_path": str(case.graph),
+            "hyperparameters": None,
+            "transform_graph_path": str(case.graph),
             "train_files": [str(case.examples / "Split-train" / "*")],
-            "serving_model_dir": str(folder / "model/1/Format-Serving"), "model_run_dir": str(folder / "Trainer/model_run/1"),
-        }  # fmt: skip
+            "serving_model_dir": str(folder / "model/1/Format-Serving"),
+            "model_run_dir": str(folder / "Trainer/model_run/1"),
+        }
 
     return make
 

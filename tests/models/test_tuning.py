@@ -33,8 +33,6 @@ BAD = 1e-6
 SPACE = {"optimizer": ("adam", "sgd"), "learning_rate": {"low": BAD, "high": 0.1}}
 
 
-
-
 def searched(folder: Path, space: dict = SPACE, **changes: Any) -> tuning.Search:
     search = tuning.Search(tiny, {**SETTINGS, "learning_rate": BAD, **changes}, space, str(folder))
     search.search(train=points(400, 1), valid=points(200, 2))
@@ -54,8 +52,10 @@ def test_the_search_finds_a_better_rate_than_a_bad_default(done: tuning.Search) 
 
 
 def test_every_optimizer_is_tried_at_every_planned_rate_and_the_rest_is_chosen(done: tuning.Search) -> None:
-    pairs = [(one["settings"]["optimizer"], round(float(np.log10(one["settings"]["learning_rate"])), 2))
-             for one in done.trials]  # fmt: skip
+    pairs = [
+        (one["settings"]["optimizer"], round(float(np.log10(one["settings"]["learning_rate"])), 2))
+        for one in done.trials
+    ]
     assert len(pairs) == SETTINGS["tune_trials"] == 7
     assert pairs[:2] == [("adam", -3.5), ("sgd", -3.5)]
     assert set(pairs[:6]) == {(name, rate) for name in ("adam", "sgd") for rate in (-6.0, -3.5, -1.0)}
@@ -139,8 +139,15 @@ def test_the_trainer_trains_with_what_the_tuner_found(
     done = built(TINY, tmp_path_factory)
     monkeypatch.setitem(catalog.CASES, TINY.name, TINY)
     settings = {**done.settings, "learning_rate": BAD, "tune_trials": 3, "tune_steps": 20, "epochs": 3}
-    artifacts = [one() for one in (standard_artifacts.Examples, standard_artifacts.TransformGraph,
-                                   standard_artifacts.HyperParameters, standard_artifacts.TunerResults)]  # fmt: skip
+    artifacts = [
+        one()
+        for one in (
+            standard_artifacts.Examples,
+            standard_artifacts.TransformGraph,
+            standard_artifacts.HyperParameters,
+            standard_artifacts.TunerResults,
+        )
+    ]
     places = (done.examples, done.graph, tmp_path / "best", tmp_path / "results")
     for artifact, place in zip(artifacts, places, strict=True):
         place.mkdir(exist_ok=True)
@@ -161,10 +168,13 @@ def test_the_trainer_trains_with_what_the_tuner_found(
     hyperparameters = json.loads(found.read_text())
     assert hyperparameters["values"] == report["best"] and len(report["trials"]) == 3
     trainer = types.SimpleNamespace(
-        custom_config={"case": TINY.name, "settings": settings}, hyperparameters=hyperparameters,
-        transform_graph_path=str(done.graph), train_files=[str(done.examples / "Split-train" / "*")],
-        serving_model_dir=str(tmp_path / "model"), model_run_dir=str(tmp_path / "run"),
-    )  # fmt: skip
+        custom_config={"case": TINY.name, "settings": settings},
+        hyperparameters=hyperparameters,
+        transform_graph_path=str(done.graph),
+        train_files=[str(done.examples / "Split-train" / "*")],
+        serving_model_dir=str(tmp_path / "model"),
+        model_run_dir=str(tmp_path / "run"),
+    )
     training.run_fn(trainer)
     used = json.loads((tmp_path / "run" / "training.json").read_text())["settings"]
     assert used == {**settings, **report["best"]} and used["learning_rate"] > BAD
@@ -225,8 +235,13 @@ def test_optimizers_step_as_their_papers_say() -> None:
         optimizer.build([weight])
         optimizer.apply([tf.constant([1.0])], [weight])
         moved[name] = 1.0 - float(weight.numpy()[0])
-    expected = {"sgd": 0.1 * 1.9, "adam": 0.1, "adamw": 0.1 + 0.1 * 0.5, "rmsprop": 0.1 / np.sqrt(0.1),
-                "adagrad": 0.1 / np.sqrt(0.1 + 1)}  # fmt: skip
+    expected = {
+        "sgd": 0.1 * 1.9,
+        "adam": 0.1,
+        "adamw": 0.1 + 0.1 * 0.5,
+        "rmsprop": 0.1 / np.sqrt(0.1),
+        "adagrad": 0.1 / np.sqrt(0.1 + 1),
+    }
     assert moved == pytest.approx(expected, rel=1e-3)
 
 

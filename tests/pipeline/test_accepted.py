@@ -55,8 +55,14 @@ def test_a_good_spec_passes_with_and_without_its_platform(tmp_path: Path) -> Non
         (lambda s: s["components"].update({"comp-two": {}}), "neither an executor nor tasks"),
         (lambda s: s["components"].update({"comp-two": {"dag": s["root"]["dag"]}}), "'comp-two' contains itself"),
         (lambda s: s["root"]["dag"]["tasks"]["two"].update(dependentTasks=["zero"]), "after 'zero'"),
-        (lambda s: s["root"]["dag"]["tasks"].update({"Three": {"componentRef": {"name": "comp-one"}}}), "'Three' is no name"),
-        (lambda s: s["root"]["dag"]["tasks"].update({"t" * 64: {"componentRef": {"name": "comp-one"}}}), "no name of a task"),
+        (
+            lambda s: s["root"]["dag"]["tasks"].update({"Three": {"componentRef": {"name": "comp-one"}}}),
+            "'Three' is no name",
+        ),
+        (
+            lambda s: s["root"]["dag"]["tasks"].update({"t" * 64: {"componentRef": {"name": "comp-one"}}}),
+            "no name of a task",
+        ),
         (lambda s: s.update(schemaVerson="2.1.0"), "schemaVerson"),
     ],
 )

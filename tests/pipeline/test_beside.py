@@ -25,7 +25,9 @@ async def until(done) -> None:
         await asyncio.sleep(0.02)
 
 
-def test_a_killed_monitor_is_started_again_and_ends_with_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_monitor_is_started_again_and_ends_with_the_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live, "PATIENCE", 0.05)
 
     async def work() -> tuple[int, int]:
@@ -71,7 +73,9 @@ def test_the_metrics_show_what_is_open_and_forget_what_is_over(tmp_path: Path) -
     served(folder / "predictions", 0, 1, factor=1.4)
     Live("fraud", folder, tmp_path / "versions", CUT, []).step()
     said = metrics.text().decode()
-    assert 'drift_incidents{case="fraud",kind="drift"} 1.0' in said and 'drift_moved{case="fraud",column="amount"}' in said
+    assert (
+        'drift_incidents{case="fraud",kind="drift"} 1.0' in said and 'drift_moved{case="fraud",column="amount"}' in said
+    )
     assert 'drift_metric{case="fraud",what="estimate"} 0.' in said
     state = json.loads((folder / STATE).read_text())
     state["windows"][-1]["moved"] = []

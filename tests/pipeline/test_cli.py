@@ -16,8 +16,26 @@ def test_help_names_every_command_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
-    for command in ("run", "refresh", "runs", "neighbours", "dvc", "status", "demo", "generate", "schema", "doctor", "ask",
-                    "serve", "traffic", "promote", "rollback", "compile", "rehearse", "submit"):  # fmt: skip
+    for command in (
+        "run",
+        "refresh",
+        "runs",
+        "neighbours",
+        "dvc",
+        "status",
+        "demo",
+        "generate",
+        "schema",
+        "doctor",
+        "ask",
+        "serve",
+        "traffic",
+        "promote",
+        "rollback",
+        "compile",
+        "rehearse",
+        "submit",
+    ):
         assert f" {command} " in done.stdout
 
 

@@ -21,7 +21,12 @@ def test_purchases_are_read_as_the_source_is(tmp_path: Path, columns: str) -> No
     lacking["features"] = {name: value for name, value in lacking["features"].items() if name != "category"}
     assert purchases_collected.write(tmp_path / "span-090", [purchase(1, label=1), lacking], {"columns": columns}) == 2
     first, second = purchases.read(str(tmp_path / "span-090"), columns, 7).to_pylist()
-    assert (first["transaction_id"], first["amount"], first["is_fraud"], first["category"]) == ("t1", 10.07, 1, "travel")
+    assert (first["transaction_id"], first["amount"], first["is_fraud"], first["category"]) == (
+        "t1",
+        10.07,
+        1,
+        "travel",
+    )
     assert first["event_time"] == datetime(2026, 3, 23, 0, 0, 0, 1) and first["label_time"].microsecond == 9
     assert second["is_fraud"] is None and second["label_time"] is None and second["category"] is None
     assert purchases.check(tmp_path / "span-090", columns) == (DAY // 86_400_000_000,) * 2

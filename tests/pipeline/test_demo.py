@@ -31,7 +31,13 @@ signal.pause()
 
 
 def report(count: int = 7, failed: int = 0, version: int = 1) -> dict[str, Any]:
-    return {"sent": count, "failed": failed, "labels": count, "versions": {str(version): count}, "milliseconds": {"p99": 3.0}}
+    return {
+        "sent": count,
+        "failed": failed,
+        "labels": count,
+        "versions": {str(version): count},
+        "milliseconds": {"p99": 3.0},
+    }
 
 
 class World:
@@ -89,7 +95,11 @@ class World:
         self.reached("constant")
         code = CONSTANT.replace("{report}", repr(report(version=2)))
         child = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         child.stderr.readline()
         self.child = child
@@ -120,8 +130,18 @@ def test_it_ends_in_a_swap_and_says_what_was_gained(world: World, capsys: pytest
     code, told = world.play(capsys)
     assert code == 0 and told["ok"] and told["failed"] == 0
     days = [f"fraud {n}" for n in range(10, 12 + 32)]
-    assert world.did == ["run fraud", "run image", "serve", *days[:2], "image -1", *days[2:], "constant", "monitor",
-                         "bad image", "ended"]  # fmt: skip
+    assert world.did == [
+        "run fraud",
+        "run image",
+        "serve",
+        *days[:2],
+        "image -1",
+        *days[2:],
+        "constant",
+        "monitor",
+        "bad image",
+        "ended",
+    ]
     drift = told["drift"]["fraud"]
     assert drift["injected"] == ["concept:0.8@12", "amount:1.3@12"] and drift["incidents"][0]["kind"] == "drift"
     assert drift["metric"] == {"name": "pr_auc", "before": 0.35, "after": 0.6, "rows": 800}
@@ -148,7 +168,11 @@ def test_settings_go_to_the_cases_that_have_them(world: World, capsys: pytest.Ca
 def test_a_refused_retraining_is_an_honest_end(world: World, capsys: pytest.CaptureFixture) -> None:
     world.end = "refused"
     code, told = world.play(capsys)
-    assert code == 0 and told["drift"]["fraud"]["run"]["state"] == "refused" and "swap_seconds" not in told["drift"]["fraud"]
+    assert (
+        code == 0
+        and told["drift"]["fraud"]["run"]["state"] == "refused"
+        and "swap_seconds" not in told["drift"]["fraud"]
+    )
 
 
 @pytest.mark.parametrize("what", ["run", "request", "swap"])
@@ -171,8 +195,12 @@ def test_a_second_one_repeats_nothing_and_says_so(world: World, capsys: pytest.C
     assert told["drift"]["fraud"]["before"] and told["drift"]["fraud"]["metric"]["after"] == 0.6
 
 
-@pytest.mark.parametrize("stop", ["run image", "serve", "fraud 11", "image -1", "fraud 20", "constant", "monitor", "bad image"])
-def test_interrupted_anywhere_it_ends_its_processes_and_goes_on(world: World, capsys: pytest.CaptureFixture, stop: str) -> None:
+@pytest.mark.parametrize(
+    "stop", ["run image", "serve", "fraud 11", "image -1", "fraud 20", "constant", "monitor", "bad image"]
+)
+def test_interrupted_anywhere_it_ends_its_processes_and_goes_on(
+    world: World, capsys: pytest.CaptureFixture, stop: str
+) -> None:
     world.stop = stop
     code, told = world.play(capsys)
     assert code == demo.INTERRUPTED
@@ -186,8 +214,13 @@ def test_interrupted_anywhere_it_ends_its_processes_and_goes_on(world: World, ca
 def test_a_person_is_told_all_of_it_and_it_stays(world: World, capsys: pytest.CaptureFixture) -> None:
     code, told = world.play(capsys, headless=False)
     assert code == 0 and world.did[-2:] == ["tour", "ended"]
-    for words in ("incident 1: drift since window 12: amount", "It lost much.", "0.3500 before, 0.6000 now",
-                  "meets the gates", "failed requests: 0"):  # fmt: skip
+    for words in (
+        "incident 1: drift since window 12: amount",
+        "It lost much.",
+        "0.3500 before, 0.6000 now",
+        "meets the gates",
+        "failed requests: 0",
+    ):
         assert words in told["text"], told["text"]
 
 
@@ -216,7 +249,9 @@ def test_the_whole_of_it_from_pushed_models(demo_home: Path, tmp_path: Path) -> 
     for case in CASES:
         shutil.copytree(demo_home / case / "versions", tmp_path / case / "versions")
     (tmp_path / "data").mkdir()
-    for source in (demo_home / "data").iterdir():  # the same data by the same path, so that the pipelines are found done
+    for source in (
+        demo_home / "data"
+    ).iterdir():  # the same data by the same path, so that the pipelines are found done
         (tmp_path / "data" / source.name).symlink_to(source)
     done = showcase("demo", "--headless", "--home", tmp_path, "--tracking", "none", timeout=3600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

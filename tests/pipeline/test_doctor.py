@@ -160,8 +160,8 @@ def test_optional_programs(monkeypatch, tmp_path, present, state):
             program(tmp_path, name)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert {check.name: check.state for check in doctor.tools()} == dict.fromkeys(
-            ("g++", "javac", "dvc", "mvn", "npm", "chromium"), state
-        )
+        ("g++", "javac", "dvc", "mvn", "npm", "chromium"), state
+    )
 
 
 def test_the_table_shows_every_check_and_takes_text_literally():

@@ -40,7 +40,20 @@ def generated(out: Path, day: int) -> Path:
 @contextmanager
 def serving(home: Path, case: str = "fraud") -> Iterator[str]:
     """The gateway of a home; its address."""
-    words = [*COMMAND, "serve", case, "--home", str(home), "--port", "0", "--rest-port", "-1", "--grpc-port", "-1", "--json"]
+    words = [
+        *COMMAND,
+        "serve",
+        case,
+        "--home",
+        str(home),
+        "--port",
+        "0",
+        "--rest-port",
+        "-1",
+        "--grpc-port",
+        "-1",
+        "--json",
+    ]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         yield json.loads(process.stdout.readline())["gateway"]
@@ -72,10 +85,14 @@ def killed(home: Path, stage: str) -> None:
 def labelled(home: Path, first: int) -> tuple[list[bytes], np.ndarray, np.ndarray, np.ndarray]:
     """Served rows from a day of the traffic on that have a label: records, scores, labels, versions."""
     folder = home / "fraud" / "online"
-    truth = {told["label/key"][0]: told["label/value"][0] for told in (decode(one) for _, one in read(folder / "labels"))}
+    truth = {
+        told["label/key"][0]: told["label/value"][0] for told in (decode(one) for _, one in read(folder / "labels"))
+    }
     rows = [(one, decode(one)) for _, one in read(folder / "predictions")]
     start = min(told["event_time"][0] for _, told in rows) // 86_400 + first - 90
-    kept = [(one, told) for one, told in rows if told["event_time"][0] // 86_400 >= start and told["served/key"][0] in truth]
+    kept = [
+        (one, told) for one, told in rows if told["event_time"][0] // 86_400 >= start and told["served/key"][0] in truth
+    ]
     columns = [[told["output/score"][0], truth[told["served/key"][0]], told["served/version"][0]] for _, told in kept]
     return [one for one, _ in kept], *np.array(columns).T
 
@@ -90,20 +107,36 @@ def answered(home: Path, first: int) -> list[int]:
 def test_from_drift_to_the_new_model_without_a_hand(tmp_path: Path) -> None:
     home, data = tmp_path / "home", generated(tmp_path / "data", BEGINS)
     runtime = runtimes.local(home)
-    done = showcase("run", "fraud", "--home", home, "--data", data, "--spans", "0:89", "--tracking", "none", timeout=3600)
+    done = showcase(
+        "run", "fraud", "--home", home, "--data", data, "--spans", "0:89", "--tracking", "none", timeout=3600
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     with serving(home) as address:
         # The clean twin: nothing is triggered.
         sent(home, data, 90, 92)
         done = showcase("monitor", "fraud", "--home", home, "--json", timeout=3600)
         clean = json.loads(done.stdout)["decision"]
-        assert clean["action"] == "none" and not json.loads(Path(clean["report"], "report.json").read_text())["incidents"]
+        assert (
+            clean["action"] == "none" and not json.loads(Path(clean["report"], "report.json").read_text())["incidents"]
+        )
         sent(home, data, BEGINS, KNOWN - 1)
         until = time.monotonic() + 300
-        while "drift_incidents" not in (said := httpx.get(f"{address}/metrics").text) or "kind=\"drift\"} 1.0" not in said:
+        while (
+            "drift_incidents" not in (said := httpx.get(f"{address}/metrics").text) or 'kind="drift"} 1.0' not in said
+        ):
             assert time.monotonic() < until, said[-3000:]
             time.sleep(1)
-        words = [*COMMAND, "traffic", "fraud", "--home", str(home), "--data", str(data), "--spans", f"{KNOWN}:{DAYS - 1}"]
+        words = [
+            *COMMAND,
+            "traffic",
+            "fraud",
+            "--home",
+            str(home),
+            "--data",
+            str(data),
+            "--spans",
+            f"{KNOWN}:{DAYS - 1}",
+        ]
         constant = subprocess.Popen([*words, "--rate", "25", "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         killed(home, "DriftMonitor")
         killed(home, "Trainer")
@@ -154,7 +187,9 @@ def written(folder: Path, pictures: list[tuple[Image.Image, str]]) -> None:
 def accuracy(model: Path, pictures: list[tuple[Image.Image, str]]) -> float:
     """Share of the digits that a pushed version names rightly."""
     texts = [picture_file(picture) for picture, _ in pictures]
-    empty = {name: tf.zeros((len(texts), 1), kind) for name, kind in (("brightness", tf.float32), ("contrast", tf.float32))}
+    empty = {
+        name: tf.zeros((len(texts), 1), kind) for name, kind in (("brightness", tf.float32), ("contrast", tf.float32))
+    }
     empty |= {name: tf.fill((len(texts), 1), "") for name in ("key", "label")}
     served = tf.saved_model.load(str(model)).signatures["raw"](image=tf.constant(texts)[:, None], **empty)
     return float(np.mean(served["probabilities"].numpy().argmax(axis=1) == [int(label) for _, label in pictures]))
@@ -186,7 +221,9 @@ def test_pictures_that_come_turned_and_darker_are_seen_decided_on_and_learnt(dem
     with serving(home, "image"):
         sent(home, data, 0, 0, case="image")
         clean = looked()["decision"]
-        assert clean["action"] == "none" and not json.loads(Path(clean["report"], "report.json").read_text())["incidents"]
+        assert (
+            clean["action"] == "none" and not json.loads(Path(clean["report"], "report.json").read_text())["incidents"]
+        )
         sent(home, data, 1, 1, case="image")
         told = looked()
         assert told["decision"]["action"] == "retrain" and told["decision"]["loss"]["how"] == "realised", told

@@ -93,8 +93,14 @@ def test_a_pushed_model_carries_what_it_calls_normal_and_its_edge_twin(demo_home
     )
     assert profile.datasets[0].num_examples == len(eval_examples(demo_home, "fraud"))
     assert "amount" in {feature.path.step[0] for feature in profile.datasets[0].features}
-    for name in ("model.json", "lite.json", "one_row.tflite", "samples.npz", "origin.json",
-                 "tf_serving_warmup_requests"):  # fmt: skip
+    for name in (
+        "model.json",
+        "lite.json",
+        "one_row.tflite",
+        "samples.npz",
+        "origin.json",
+        "tf_serving_warmup_requests",
+    ):
         assert (version / "assets.extra" / name).stat().st_size > 0
     assert (version / "model.tflite").read_bytes()[4:8] == b"TFL3"
 

@@ -53,7 +53,17 @@ def test_what_flink_needs_and_is_not_there_is_said_in_one_sentence(
 
 
 def test_without_java_the_command_ends_before_it_begins(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.cli", "run", "fraud", "--runner", "flink", "--home", str(tmp_path / "home")]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        "run",
+        "fraud",
+        "--runner",
+        "flink",
+        "--home",
+        str(tmp_path / "home"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PATH": str(tmp_path)})
     assert done.returncode == 2 and "no java on PATH" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "home").exists()
@@ -67,14 +77,19 @@ def test_the_usual_ports_unless_they_are_taken(machine: Path, monkeypatch: pytes
         monkeypatch.setattr(cluster, "PORTS", ports)
         one = Flink.chosen()
     assert one.page != ports["page"] and one.jobs == ports["jobs"]
-    assert f"--job_endpoint=127.0.0.1:{one.jobs}" in one.args and f"--environment_config=127.0.0.1:{one.pool}" in one.args
+    assert (
+        f"--job_endpoint=127.0.0.1:{one.jobs}" in one.args and f"--environment_config=127.0.0.1:{one.pool}" in one.args
+    )
     assert one.address.endswith(f":{one.page}")
 
 
-@pytest.mark.parametrize(("does", "said"), [
-    ("echo no heap; exit 3", "its job-server ended; .*flink-job-server.log says why"),
-    ("exec sleep 600", "did not start within 3 s"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("echo no heap; exit 3", "its job-server ended; .*flink-job-server.log says why"),
+        ("exec sleep 600", "did not start within 3 s"),
+    ],
+)
 def test_what_does_not_start_is_named_and_all_of_it_is_ended(
     machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, said: str
 ) -> None:

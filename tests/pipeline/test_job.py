@@ -23,7 +23,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     trained = MADE | {"Trainer": {"model_run": SimpleNamespace(uri=str(tmp_path / "run"))}}
     settings = CASES["fraud"].configured({"epochs": "7", "rows": "3000"})
     for name in ("run-1", "run-2"):
-        store.save(local(tmp_path).metadata, store.Run(name, "fraud", "pushed", "", "x", {"settings": json.dumps(settings)}))
+        store.save(
+            local(tmp_path).metadata, store.Run(name, "fraud", "pushed", "", "x", {"settings": json.dumps(settings)})
+        )
     monkeypatch.setattr(store, "outputs", lambda _, run: trained if run == "run-1" else MADE)
     return tmp_path
 

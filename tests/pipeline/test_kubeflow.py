@@ -23,11 +23,17 @@ from pipeline.session import Request
 from pipeline.task import Task
 
 CLUSTER = Deployment(
-    image="showcase:7", root="/there", volume="claim", metadata="grpc://metadata:8080", retries=3, user=10001,
-    environment={"HOME": "/tmp"}, secrets={"METADATA_PASSWORD": Secret("metadata-mysql", "password", optional=True)},
+    image="showcase:7",
+    root="/there",
+    volume="claim",
+    metadata="grpc://metadata:8080",
+    retries=3,
+    user=10001,
+    environment={"HOME": "/tmp"},
+    secrets={"METADATA_PASSWORD": Secret("metadata-mysql", "password", optional=True)},
     default=Resources("1", "2Gi"),
     nodes={"Trainer": Resources("4", "8Gi", "nvidia.com/gpu", 1, {"gpu": "yes"}, retries=0)},
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +51,9 @@ def read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_there_is_a_task_a_node_with_the_edges_of_the_graph(compiled: dict[str, Path], case: str, tmp_path: Path) -> None:
+def test_there_is_a_task_a_node_with_the_edges_of_the_graph(
+    compiled: dict[str, Path], case: str, tmp_path: Path
+) -> None:
     spec, _ = read(compiled[case])
     tasks = spec["root"]["dag"]["tasks"]
     with warnings.catch_warnings():

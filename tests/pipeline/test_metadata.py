@@ -78,7 +78,17 @@ def test_the_librarys_client_gets_answers_errors_and_health(server: str) -> None
 
 
 def test_the_program_announces_itself_and_ends_on_sigterm(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.metadata_server", "--home", str(tmp_path), "--host", "127.0.0.1", "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.metadata_server",
+        "--home",
+        str(tmp_path),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as running:
         address = running.stdout.readline().split()[-1]
         assert store.runs(address) == []
@@ -95,7 +105,11 @@ def test_a_taken_port_and_a_wrong_database_are_one_sentence(server: str, tmp_pat
         (["--database", "mysql://db"], "mysql://USER@"),
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.metadata_server", *words], capture_output=True, text=True, cwd=ROOT, timeout=60
+            [sys.executable, "-m", "pipeline.metadata_server", *words],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=60,
         )
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 

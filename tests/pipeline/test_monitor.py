@@ -68,7 +68,9 @@ def test_a_decision_is_due_until_a_run_has_ended_for_it(past: Past, state: str |
         past.run(state, "fraud-9", 3)
     assert (decisions.undone(past.runtime, "fraud") is not None) == due
     said = decisions.line(past.runtime, "fraud")
-    assert said.startswith("refresh after window 9: because") and (state is None or said.endswith(f"fraud-3: {_seen(state)}"))
+    assert said.startswith("refresh after window 9: because") and (
+        state is None or said.endswith(f"fraud-3: {_seen(state)}")
+    )
 
 
 def _seen(state: str) -> str:
@@ -126,7 +128,11 @@ def test_a_collection_that_is_there_is_not_made_again(past: Past) -> None:
 
 
 def test_a_home_without_a_model_is_one_sentence(tmp_path: Path) -> None:
-    for words, says in ((["fraud"], "showcase run fraud"), (["spam"], "no use case"), (["fraud", "--policy", "x=1"], "no 'x'")):
+    for words, says in (
+        (["fraud"], "showcase run fraud"),
+        (["spam"], "no use case"),
+        (["fraud", "--policy", "x=1"], "no 'x'"),
+    ):
         done = showcase("monitor", *words, "--home", tmp_path)
         assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr, done.stderr
 

@@ -13,9 +13,20 @@ from support.command import ROOT, showcase
 from pipeline import store
 
 STAGES = (
-    "CuratedSchema", "SpanExampleGen", "StatisticsGen", "ExampleValidator", "DataGate", "Transform", "Trainer",
-    "FitGate", "Evaluator", "LiteExporter", "Baseline", "ServingCheck", "Pusher",
-)  # fmt: skip
+    "CuratedSchema",
+    "SpanExampleGen",
+    "StatisticsGen",
+    "ExampleValidator",
+    "DataGate",
+    "Transform",
+    "Trainer",
+    "FitGate",
+    "Evaluator",
+    "LiteExporter",
+    "Baseline",
+    "ServingCheck",
+    "Pusher",
+)
 
 
 def killed_in(stage: str, home: Path) -> bool:
@@ -45,8 +56,11 @@ def test_killed_in_each_stage_in_turn_a_run_goes_on_and_ends_with_the_same_metri
         assert len(runs) == 1 and runs[0].state == "stopped"
         versions = tmp_path / "image" / "versions"
         assert not versions.exists() or all((v / "saved_model.pb").exists() for v in versions.glob("[0-9]*"))
-        finished = {name for name, state in store.stage_states(tmp_path / "metadata.sqlite", runs[0].id).items()
-                    if state in ("done", "cached")}  # fmt: skip
+        finished = {
+            name
+            for name, state in store.stage_states(tmp_path / "metadata.sqlite", runs[0].id).items()
+            if state in ("done", "cached")
+        }
         assert done <= finished, f"{done - finished} ran again"
         done = finished
     ended = showcase("run", "image", "--home", tmp_path, "--json")

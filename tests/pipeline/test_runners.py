@@ -46,7 +46,9 @@ def described(home: Path, run: str) -> dict[str, dict[str, float]]:
             common = one.num_stats.common_stats if one.HasField("num_stats") else one.string_stats.common_stats
             numbers = {"rows": data.num_examples, "present": common.num_non_missing, "values": common.tot_num_values}
             if one.HasField("num_stats"):
-                numbers |= {name: getattr(one.num_stats, name) for name in ("mean", "std_dev", "min", "max", "num_zeros")}
+                numbers |= {
+                    name: getattr(one.num_stats, name) for name in ("mean", "std_dev", "min", "max", "num_zeros")
+                }
             found[f"{path.parent.name}/{'.'.join(one.path.step)}"] = numbers
     return found
 
@@ -105,7 +107,9 @@ def test_all_cores_make_what_one_process_makes(direct: tuple[Path, str], tmp_pat
 
 
 @pytest.mark.slow
-def test_flink_makes_what_one_process_makes_and_shows_its_jobs_meanwhile(direct: tuple[Path, str], tmp_path: Path) -> None:
+def test_flink_makes_what_one_process_makes_and_shows_its_jobs_meanwhile(
+    direct: tuple[Path, str], tmp_path: Path
+) -> None:
     jars()
     line = [sys.executable, "-m", "pipeline.cli", *map(str, command("flink", tmp_path / "home"))]
     with (tmp_path / "said").open("w") as said:

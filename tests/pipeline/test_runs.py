@@ -23,8 +23,16 @@ SETTINGS = {"data": {}, "training": {"seed": 1, "strategy": "none"}}
 
 def saved(home: Path, id_: str, case: str = "fraud", state: str = "pushed", **facts: str) -> store.Run:
     settings = json.dumps({**SETTINGS, "training": {**SETTINGS["training"], "seed": len(id_)}})
-    base = {"started": "2026-01-02T03:04:05+00:00", "source": "/raw", "spans": "0:9", "data_version": "d1",
-            "settings": settings, "commit": "abc", "metrics": '{"pr_auc": 0.5}', "headline": "pr_auc 0.5"}  # fmt: skip
+    base = {
+        "started": "2026-01-02T03:04:05+00:00",
+        "source": "/raw",
+        "spans": "0:9",
+        "data_version": "d1",
+        "settings": settings,
+        "commit": "abc",
+        "metrics": '{"pr_auc": 0.5}',
+        "headline": "pr_auc 0.5",
+    }
     run = store.Run(id_, case, state, "for a reason", "f", base | facts)
     store.save(local(home).metadata, run)
     return run

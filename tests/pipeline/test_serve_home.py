@@ -24,13 +24,21 @@ def test_a_home_with_nothing_pushed_is_one_sentence(tmp_path):
 
 
 def test_a_store_that_is_none_is_one_sentence(tmp_path):
-    done = subprocess.run([*COMMAND, "--home", tmp_path, "--store", "nonsense"], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [*COMMAND, "--home", tmp_path, "--store", "nonsense"], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.returncode == 2 and "is 'embedded' or an address like" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("states", "arrived"),
-    [([], True), (["running"], False), (["refused", "running"], False), (["pushed", "running"], True), (["failed"], True)],
+    [
+        ([], True),
+        (["running"], False),
+        (["refused", "running"], False),
+        (["pushed", "running"], True),
+        (["failed"], True),
+    ],
 )
 def test_a_first_push_has_arrived_when_its_run_has_ended(tmp_path, states, arrived):
     from pipeline import runtime, serve, store
@@ -77,8 +85,10 @@ def checked(home: Path, case: str, signature: str) -> tuple[dict, dict]:
     """Requests and answers of the check before the push."""
     (folder,) = (home / case / "artifacts" / "ServingCheck" / "blessing").iterdir()
     with np.load(folder / "requests.npz", allow_pickle=True) as asked, np.load(folder / "answers.npz") as answers:
-        split = [{name.split("/")[1]: one[name] for name in one.files if name.startswith(f"{signature}/")}
-                 for one in (asked, answers)]  # fmt: skip
+        split = [
+            {name.split("/")[1]: one[name] for name in one.files if name.startswith(f"{signature}/")}
+            for one in (asked, answers)
+        ]
     return split[0], split[1]
 
 

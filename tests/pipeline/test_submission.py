@@ -11,11 +11,13 @@ from pipeline import submission
 from pipeline.submission import Target, submit
 
 SPEC = {
-    "pipelineInfo": {"name": "tiny"}, "schemaVersion": "2.1.0", "sdkVersion": "kfp-2.16.1",
+    "pipelineInfo": {"name": "tiny"},
+    "schemaVersion": "2.1.0",
+    "sdkVersion": "kfp-2.16.1",
     "root": {"dag": {"tasks": {"one": {"componentRef": {"name": "comp-one"}, "taskInfo": {"name": "One"}}}}},
     "components": {"comp-one": {"executorLabel": "exec-one"}},
     "deploymentSpec": {"executors": {"exec-one": {"container": {"image": "showcase:0.1.0"}}}},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -99,7 +101,9 @@ def test_nobody_there_is_one_sentence(api: Api, spec: Path) -> None:
 def test_the_token_is_sent_and_never_shown(api: Api, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(submission.TOKEN, "a-secret")
     told = submit(spec, "tiny-1", Target(api.url, "tiny"))
-    sent = [{name.lower(): value for name, value in headers.items()}.get("authorization") for _, _, headers in api.requests]
+    sent = [
+        {name.lower(): value for name, value in headers.items()}.get("authorization") for _, _, headers in api.requests
+    ]
     assert set(sent) == {"Bearer a-secret"} and "a-secret" not in str(told)
 
 
@@ -111,7 +115,9 @@ def test_where_there_are_several_users_one_has_to_be_named(api: Api, spec: Path)
     assert api.made["experiments"][0]["namespace"] == "me"
 
 
-@pytest.mark.parametrize(("host", "every", "word"), [("localhost:8080", "", "--host"), ("http://x", "0 3 * * *", "--every")])
+@pytest.mark.parametrize(
+    ("host", "every", "word"), [("localhost:8080", "", "--host"), ("http://x", "0 3 * * *", "--every")]
+)
 def test_words_that_cannot_be_right_are_refused_before_anything_is_sent(
     api: Api, spec: Path, host: str, every: str, word: str
 ) -> None:

@@ -88,14 +88,18 @@ def verdict(monkeypatch: pytest.MonkeyPatch, state: str, reason: str) -> list[di
     return asked
 
 
-def test_the_end_of_a_pushed_run_is_recorded_and_the_server_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_pushed_run_is_recorded_and_the_server_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = Task("run-1", str(tmp_path))
     one.begin(task.told(request_of("fraud")))
     (tmp_path / "fraud" / "versions" / "1").mkdir(parents=True)
     assert (asked := verdict(monkeypatch, "pushed", "version 1")) == []
     one.end()
     (run,) = store.runs(tmp_path / "metadata.sqlite")
-    assert (run.state, run.reason, run.facts["headline"]) == ("pushed", "version 1", "pr_auc 0.5") and run.facts["ended"]
+    assert (run.state, run.reason, run.facts["headline"]) == ("pushed", "version 1", "pr_auc 0.5") and run.facts[
+        "ended"
+    ]
     assert asked == [{"Trainer": "done", "Pusher": "done"}]
     assert f'base_path: "{tmp_path}/fraud/versions"' in (tmp_path / "models.config").read_text()
     one.end()  # again, as a retried task: nothing is judged anew

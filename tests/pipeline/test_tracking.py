@@ -21,12 +21,24 @@ from pipeline.runtime import Runtime, local
 
 CURVES = [{"loss": 1.0, "valid_loss": 1.5, "seconds": 2.0}, {"loss": 0.5, "valid_loss": float("nan"), "seconds": 2.0}]
 FACTS = {
-    "started": "2026-01-02T03:04:05+00:00", "ended": "2026-01-02T03:05:05+00:00", "source": "/raw", "spans": "0:9",
-    "data_version": "b2ecbe802a412ab3", "commit": "abc1234+", "lock": "f00d", "libraries": '{"keras": "3"}',
-    "settings": json.dumps({"data": {"rows": 9}, "training": {"seed": 1, "strategy": "mirrored", "schedule": "cosine"}}),
-    "metrics": '{"pr_auc": 0.75}', "slices": '{"country DE": 0.5}', "headline": "pr_auc 0.7500",
-    "stages": '{"Trainer": {"seconds": 12.5}}', "pushed": "/versions/3", "version": "3",
-}  # fmt: skip
+    "started": "2026-01-02T03:04:05+00:00",
+    "ended": "2026-01-02T03:05:05+00:00",
+    "source": "/raw",
+    "spans": "0:9",
+    "data_version": "b2ecbe802a412ab3",
+    "commit": "abc1234+",
+    "lock": "f00d",
+    "libraries": '{"keras": "3"}',
+    "settings": json.dumps(
+        {"data": {"rows": 9}, "training": {"seed": 1, "strategy": "mirrored", "schedule": "cosine"}}
+    ),
+    "metrics": '{"pr_auc": 0.75}',
+    "slices": '{"country DE": 0.5}',
+    "headline": "pr_auc 0.7500",
+    "stages": '{"Trainer": {"seconds": 12.5}}',
+    "pushed": "/versions/3",
+    "version": "3",
+}
 
 
 def run(home: Path, state: str = "pushed", trained: bool = True, id_: str = "fraud-1") -> store.Run:
@@ -74,13 +86,30 @@ def test_a_run_comes_back_with_all_that_was_recorded(kept: tuple[Path, dict[str,
     assert found["ended"] - found["started"] == 60_000
     assert found["params"] == {"rows": "9", "seed": "1", "strategy": "mirrored", "schedule": "cosine"}
     expected = {
-        "pr_auc": 0.75, "slice/country DE": 0.5, "comparison/LightGBM": 0.5, "seconds/Trainer": 12.5, "rows": 900,
-        "steps": 20, "best_epoch": 1, "parameters": 77,
-        "epoch/loss": 0.5, "epoch/valid_loss": 1.5, "epoch/seconds": 2.0,
-    }  # fmt: skip
+        "pr_auc": 0.75,
+        "slice/country DE": 0.5,
+        "comparison/LightGBM": 0.5,
+        "seconds/Trainer": 12.5,
+        "rows": 900,
+        "steps": 20,
+        "best_epoch": 1,
+        "parameters": 77,
+        "epoch/loss": 0.5,
+        "epoch/valid_loss": 1.5,
+        "epoch/seconds": 2.0,
+    }
     assert found["metrics"] == expected
-    tags = {"state": "pushed", "reason": "for a reason", "model": "/versions/3", "data.version": "b2ecbe802a412ab3",
-            "data.spans": "0:9", "commit": "abc1234+", "lock": "f00d", "strategy": "mirrored", "weights": "0a1b"}  # fmt: skip
+    tags = {
+        "state": "pushed",
+        "reason": "for a reason",
+        "model": "/versions/3",
+        "data.version": "b2ecbe802a412ab3",
+        "data.spans": "0:9",
+        "commit": "abc1234+",
+        "lock": "f00d",
+        "strategy": "mirrored",
+        "weights": "0a1b",
+    }
     assert found["tags"].items() >= tags.items()
     assert found["data"] == {"name": "fraud 0:9", "digest": "b2ecbe802a412ab3"}
     assert tracker.curve(address, found["id"], "loss") == [(1, 1.0), (2, 0.5)]

@@ -135,8 +135,18 @@ def get(address: str, path: str, method: str = "GET") -> tuple[int, http.client.
     return answer.status, answer.headers, answer.read()
 
 
-@pytest.mark.parametrize("path", ["/", "/page.js", "/litert/core.js", "/cases.json", "/cases/mixed/model.tflite",
-                                  "/cases/lines/samples/2.json", "/page.js?x=1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/page.js",
+        "/litert/core.js",
+        "/cases.json",
+        "/cases/mixed/model.tflite",
+        "/cases/lines/samples/2.json",
+        "/page.js?x=1",
+    ],
+)
 def test_what_is_there_is_sent_under_the_policy(address: str, path: str) -> None:
     status, headers, content = get(address, path)
     assert status == 200 and len(content) == int(headers["Content-Length"]) > 0
@@ -148,11 +158,20 @@ def test_what_is_there_is_sent_under_the_policy(address: str, path: str) -> None
 @pytest.mark.parametrize(
     "path",
     [
-        "/../package.json", "/%2e%2e/package.json", "/package.json", "//etc/passwd", "/page.js/", "*", "/%00",
-        "/cases/none/model.tflite", "/cases/mixed/../lines/model.tflite", "/cases/mixed/samples/3.json",
-        "/cases/mixed/samples/-1.json", "/cases/mixed/samples/9999999.json",
+        "/../package.json",
+        "/%2e%2e/package.json",
+        "/package.json",
+        "//etc/passwd",
+        "/page.js/",
+        "*",
+        "/%00",
+        "/cases/none/model.tflite",
+        "/cases/mixed/../lines/model.tflite",
+        "/cases/mixed/samples/3.json",
+        "/cases/mixed/samples/-1.json",
+        "/cases/mixed/samples/9999999.json",
     ],
-)  # fmt: skip
+)
 def test_nothing_else_can_be_asked_for(address: str, path: str) -> None:
     assert get(address, path)[0] == 404
 
@@ -231,8 +250,11 @@ def test_the_page_agrees_on_a_thousand_inputs(demo_home: Path, case: str, tmp_pa
     expected = lite_exporter.answers(str(context.served), rows)
     started = time.monotonic()
     found = edge.page(context, rows)
-    difference = max(float(np.abs(found[name].reshape(values.shape) - values).max())
-                     for name, values in expected.items() if name != "decision")  # fmt: skip
+    difference = max(
+        float(np.abs(found[name].reshape(values.shape) - values).max())
+        for name, values in expected.items()
+        if name != "decision"
+    )
     print(case, "one_row.tflite in the browser against the SavedModel", difference, time.monotonic() - started)
     assert difference <= context.settings["gates"]["lite_tolerance"]
     # The chosen variant, for one row: within what quantisation itself costs.
@@ -243,7 +265,14 @@ def test_the_page_agrees_on_a_thousand_inputs(demo_home: Path, case: str, tmp_pa
     model.write_bytes(lite_exporter.convert(str(tmp_path / "narrow"), chosen, narrow))
     python, _ = lite_exporter.run(model.read_bytes(), rows)
     there = edge.page(context, rows, model)[score].reshape(python[score].shape)
-    print(case, chosen, "for one row in the browser against Python", float(np.abs(there - python[score]).max()),
-          "against the SavedModel", float(np.abs(there - expected[score]).max()),
-          "Python against the SavedModel", float(np.abs(python[score] - expected[score]).max()))  # fmt: skip
+    print(
+        case,
+        chosen,
+        "for one row in the browser against Python",
+        float(np.abs(there - python[score]).max()),
+        "against the SavedModel",
+        float(np.abs(there - expected[score]).max()),
+        "Python against the SavedModel",
+        float(np.abs(python[score] - expected[score]).max()),
+    )
     assert np.abs(there - expected[score]).max() <= 1.5 * np.abs(python[score] - expected[score]).max() + 1e-4

@@ -46,9 +46,13 @@ def test_connections_are_kept(server):
 
 @pytest.mark.parametrize(
     ("extra", "version", "kept"),
-    [("", "1.1", True), ("Connection: close\r\n", "1.1", False), ("", "1.0", False),
-     ("Connection: keep-alive\r\n", "1.0", True)],
-)  # fmt: skip
+    [
+        ("", "1.1", True),
+        ("Connection: close\r\n", "1.1", False),
+        ("", "1.0", False),
+        ("Connection: keep-alive\r\n", "1.0", True),
+    ],
+)
 def test_who_wants_to_go_on(server, extra, version, kept):
     request = f"GET /x HTTP/{version}\r\nHost: h\r\n{extra}\r\n".encode()
     answer = exchange(server.port, request + request)
@@ -115,8 +119,15 @@ HOST = b"Host: h\r\n"
         (b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
         (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1001\r\n\r\n", 413),
         (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999999999999999\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nff\r\n" + b"a" * 255 + b"\r\n3e8\r\n" + b"b" * 900,
-         413),
+        (
+            b"POST / HTTP/1.1\r\n"
+            + HOST
+            + b"Transfer-Encoding: chunked\r\n\r\nff\r\n"
+            + b"a" * 255
+            + b"\r\n3e8\r\n"
+            + b"b" * 900,
+            413,
+        ),
         (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
         (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 70_000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 300_000, 431),
@@ -126,7 +137,7 @@ HOST = b"Host: h\r\n"
         (b"CONNECT h:1 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     ],
     ids=range(20),
-)  # fmt: skip
+)
 def test_what_a_client_does_wrong_has_a_status_of_its_own_and_ends_the_connection(server, request_, status):
     """The answer arrives, after that of the request before, though much of what was sent is never read."""
     answer = exchange(server.port, GET + request_, close=False)

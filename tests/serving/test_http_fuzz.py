@@ -6,10 +6,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.http_server import GET, exchange, statuses
 
-WORDS = [b"GET", b"POST", b" ", b"/", b"*", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r", b":", b"Host: h",
-         b"Content-Length: 5", b"Content-Length: 0", b"Transfer-Encoding: chunked", b"Expect: 100-continue",
-         b"Connection: close", b"5\r\nabcde\r\n", b"0\r\n\r\n", b"\x00", b"\xff", b"%", b"?", b"http://h/", b"Upgrade: x",
-         b"Connection: upgrade"]  # fmt: skip
+WORDS = [
+    b"GET",
+    b"POST",
+    b" ",
+    b"/",
+    b"*",
+    b"HTTP/1.1",
+    b"HTTP/1.0",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b":",
+    b"Host: h",
+    b"Content-Length: 5",
+    b"Content-Length: 0",
+    b"Transfer-Encoding: chunked",
+    b"Expect: 100-continue",
+    b"Connection: close",
+    b"5\r\nabcde\r\n",
+    b"0\r\n\r\n",
+    b"\x00",
+    b"\xff",
+    b"%",
+    b"?",
+    b"http://h/",
+    b"Upgrade: x",
+    b"Connection: upgrade",
+]
 WELL = b"POST /p?q HTTP/1.1\r\nHost: h\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n" + GET
 
 

@@ -32,14 +32,6 @@ serve_forever(Path(sys.argv[1]))
 """
 
 
-
-
-
-
-
-
-
-
 def test_nothing_said_means_the_newest(tmp_path):
     folder = versions(tmp_path, 1, 2, 10)
     assert rollout.read(folder) == Rollout() and rollout.versions(folder) == [1, 2, 10]
@@ -73,9 +65,14 @@ def test_a_canary_stands_beside_the_stable_one_until_it_is_promoted_or_ended(tmp
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [((9,), "no version 9; it has 1, 2"), ((2, 0.5), "stable one already"), ((1, 0.0), "between 0 and 1"),
-     ((1, 1.0), "between 0 and 1"), ((2, None, True), "stable one already")],
-)  # fmt: skip
+    [
+        ((9,), "no version 9; it has 1, 2"),
+        ((2, 0.5), "stable one already"),
+        ((1, 0.0), "between 0 and 1"),
+        ((1, 1.0), "between 0 and 1"),
+        ((2, None, True), "stable one already"),
+    ],
+)
 def test_what_cannot_be_promoted_is_refused_and_changes_nothing(tmp_path, words, says):
     folder = versions(tmp_path, 1, 2)
     with pytest.raises(ValueError, match=says):
@@ -149,8 +146,13 @@ def test_swaps_a_canary_and_a_rollback_under_load_lose_nothing(tmp_path):
 
     async def work() -> Counter[int]:
         running = await stack(tmp_path).start()
-        sender = Sender("127.0.0.1", running.port, "/v1/fraud/score", check,
-                        lambda body, answer: answered.update({answer["prediction_id"]: answer["version"]}))  # fmt: skip
+        sender = Sender(
+            "127.0.0.1",
+            running.port,
+            "/v1/fraud/score",
+            check,
+            lambda body, answer: answered.update({answer["prediction_id"]: answer["version"]}),
+        )
         load = asyncio.ensure_future(sender.run(bodies(), 300, 8))
         seen = sender.report.versions
 
@@ -184,8 +186,10 @@ def test_swaps_a_canary_and_a_rollback_under_load_lose_nothing(tmp_path):
 
     seen = asyncio.run(work())
     assert set(seen) == {1, 2}
-    found = {one["served/id"][0].decode(): one["served/version"][0] for one in
-             (decode(data) for _, data in read(tmp_path / "online" / "predictions"))}  # fmt: skip
+    found = {
+        one["served/id"][0].decode(): one["served/version"][0]
+        for one in (decode(data) for _, data in read(tmp_path / "online" / "predictions"))
+    }
     assert answered.items() <= found.items() and len(found) - len(answered) <= 8
 
 
@@ -200,12 +204,19 @@ def test_kill_9_under_load_keeps_the_version_and_every_acknowledged_prediction(t
     answered: dict[str, bytes] = {}
 
     def start() -> tuple[subprocess.Popen, int]:
-        process = subprocess.Popen([sys.executable, "-c", LOAD, tmp_path], stdout=subprocess.PIPE, env=environment, cwd=ROOT)
+        process = subprocess.Popen(
+            [sys.executable, "-c", LOAD, tmp_path], stdout=subprocess.PIPE, env=environment, cwd=ROOT
+        )
         return process, int(process.stdout.readline())
 
     async def load(port: int, hour: int, process: subprocess.Popen | None) -> Sender:
-        sender = Sender("127.0.0.1", port, "/v1/fraud/score", check,
-                        lambda body, answer: answered.update({answer["prediction_id"]: body}))  # fmt: skip
+        sender = Sender(
+            "127.0.0.1",
+            port,
+            "/v1/fraud/score",
+            check,
+            lambda body, answer: answered.update({answer["prediction_id"]: body}),
+        )
         work = asyncio.ensure_future(sender.run(bodies(hour), 0, 8))
         await until(lambda: sender.report.statuses[200] > 300)
         if process:

@@ -47,7 +47,9 @@ def sender(port, check=lambda answer: None, **more):
 
 def test_every_body_is_sent_once_and_what_came_back_is_counted(tmp_path):
     seen = []
-    report = sent(tmp_path, lambda port: sender(port, seen=lambda body, answer: seen.append(body)).run(bodies(200), 0, 8))
+    report = sent(
+        tmp_path, lambda port: sender(port, seen=lambda body, answer: seen.append(body)).run(bodies(200), 0, 8)
+    )
     assert (report.sent, report.failed, report.statuses, report.versions) == (200, 0, {200: 200}, {2: 200})
     assert sorted(seen) == sorted(bodies(200)) and len(report.latencies) == 200
     assert report.decisions == {"pass": 200} and json.dumps(report.plain())
@@ -110,7 +112,11 @@ def test_percentiles_are_those_of_the_sorted_list():
 def test_purchases_go_on_where_training_ended_in_order_of_time(tmp_path):
     found = list(purchases.requests(None, "", tmp_path, -1, -1, [], SETTINGS))
     times = [datetime.fromisoformat(body["event_time"]) for body, _ in found]
-    assert times == sorted(times) and {time.date().isoformat() for time in times} == {"2026-01-15", "2026-01-16", "2026-01-17"}
+    assert times == sorted(times) and {time.date().isoformat() for time in times} == {
+        "2026-01-15",
+        "2026-01-16",
+        "2026-01-17",
+    }
     assert 400 < len(found) < 800 and set(found[0][0]) == set(purchases.SENT)
     labels = [label for _, label in found if label]
     assert {label["label"] for label in labels} == {0, 1} and all("T" in label["label_time"] for label in labels)
@@ -139,17 +145,26 @@ def test_pictures_are_those_of_the_source_that_were_not_learnt_or_all_of_a_folde
     source, shares = embedded(tmp_path / "digits"), {"eval_share": 0.2, "valid_share": 0.1}
     found = list(pictures.requests(None, str(source), tmp_path, -1, -1, [], shares))
     assert 480 < len(found) < 600 and {label["label"] for _, label in found} == set("0123456789")
-    learnt = {row["key"] for batch in readers.read(source / "span-000") for row in batch.to_pylist()
-              if _share(row["key"]) >= 0.3}  # fmt: skip
+    learnt = {
+        row["key"]
+        for batch in readers.read(source / "span-000")
+        for row in batch.to_pylist()
+        if _share(row["key"]) >= 0.3
+    }
     assert not learnt & {body["key"] for body, _ in found} and len(learnt) + len(found) == 1797
     assert len(list(pictures.requests(str(source), "", tmp_path, -1, -1, [], shares))) == 1797
 
 
 @pytest.mark.parametrize(
     ("answer", "wrong"),
-    [((0.4, "pass"), None), ((0.5, "stop"), None), ((0.5, "pass"), "does not follow"), ((1.1, "stop"), "outside"),
-     ((0.4, "stop"), "does not follow")],
-)  # fmt: skip
+    [
+        ((0.4, "pass"), None),
+        ((0.5, "stop"), None),
+        ((0.5, "pass"), "does not follow"),
+        ((1.1, "stop"), "outside"),
+        ((0.4, "stop"), "does not follow"),
+    ],
+)
 def test_a_purchases_answer_is_checked(answer, wrong):
     answer = {"score": answer[0], "decision": answer[1], "threshold": 0.5}
     assert (purchases.check(answer) is None) if wrong is None else (wrong in purchases.check(answer))

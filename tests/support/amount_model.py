@@ -36,7 +36,10 @@ def stack(home: Path):
     from serving.gateway.stack import Place, Settings, Stack
     from serving.server.app import Options as Server
 
-    place, server = Place(Purchases(), home / "versions", home / "online"), Server(rest_port=None, grpc_port=None, poll=0.2)
+    place, server = (
+        Place(Purchases(), home / "versions", home / "online"),
+        Server(rest_port=None, grpc_port=None, poll=0.2),
+    )
     # A deadline that no busy machine misses: these tests are of what is lost, not of speed.
     return Stack(Settings({"fraud": place}, server, port=0, options=Options(timeout=120.0)))
 
@@ -51,4 +54,3 @@ def serve_forever(home: Path) -> None:
         await asyncio.Event().wait()
 
     http.run(work())
-

@@ -58,18 +58,47 @@ def running(folder: Path) -> Iterator[Server]:
     store, among = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
     commands = {
         "etcd": [
-            etcd, "--data-dir", folder / "etcd", "--listen-client-urls", store, "--advertise-client-urls", store,
-            "--listen-peer-urls", among, "--initial-advertise-peer-urls", among, "--initial-cluster", f"default={among}",
+            etcd,
+            "--data-dir",
+            folder / "etcd",
+            "--listen-client-urls",
+            store,
+            "--advertise-client-urls",
+            store,
+            "--listen-peer-urls",
+            among,
+            "--initial-advertise-peer-urls",
+            among,
+            "--initial-cluster",
+            f"default={among}",
         ],
         "kube-apiserver": [
-            PROGRAM, "--etcd-servers", store, "--cert-dir", folder / "certificates", "--bind-address", "127.0.0.1",
-            "--secure-port", port, "--service-cluster-ip-range", "10.0.0.0/24", "--token-auth-file", folder / "tokens.csv",
-            "--authorization-mode", "RBAC", "--service-account-issuer", "https://kubernetes.default.svc",
-            "--service-account-key-file", key, "--service-account-signing-key-file", key,
+            PROGRAM,
+            "--etcd-servers",
+            store,
+            "--cert-dir",
+            folder / "certificates",
+            "--bind-address",
+            "127.0.0.1",
+            "--secure-port",
+            port,
+            "--service-cluster-ip-range",
+            "10.0.0.0/24",
+            "--token-auth-file",
+            folder / "tokens.csv",
+            "--authorization-mode",
+            "RBAC",
+            "--service-account-issuer",
+            "https://kubernetes.default.svc",
+            "--service-account-key-file",
+            key,
+            "--service-account-signing-key-file",
+            key,
             # Nobody here makes the accounts that a namespace begins with.
-            "--disable-admission-plugins", "ServiceAccount",
+            "--disable-admission-plugins",
+            "ServiceAccount",
         ],
-    }  # fmt: skip
+    }
     processes: list[subprocess.Popen] = []
     try:
         for name, command in commands.items():

@@ -27,10 +27,19 @@ from pipeline.runtime import local
 
 # Small data and short training, a case; a case that is not named here is small by itself.
 SMALL: dict[str, dict[str, str]] = {
-    "fraud": {"rows": "8000", "days": "32", "warmup_days": "3", "valid_days": "4", "eval_days": "4", "epochs": "6",
-              "width": "24", "batch_size": "128", "learning_rate": "0.01"},
+    "fraud": {
+        "rows": "8000",
+        "days": "32",
+        "warmup_days": "3",
+        "valid_days": "4",
+        "eval_days": "4",
+        "epochs": "6",
+        "width": "24",
+        "batch_size": "128",
+        "learning_rate": "0.01",
+    },
     "image": {"epochs": "1", "filters": "4", "batch_size": "256"},
-}  # fmt: skip
+}
 _BUILT: dict[str, "Built"] = {}
 
 

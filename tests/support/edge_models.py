@@ -22,8 +22,12 @@ class Mixed(tf.Module):
     def __init__(self) -> None:
         self.table = tf.Variable(TABLE)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.int64, name="ids"),
-                                  tf.TensorSpec([None, 2, 4], tf.float32, name="past")])  # fmt: skip
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, 3], tf.int64, name="ids"),
+            tf.TensorSpec([None, 2, 4], tf.float32, name="past"),
+        ]
+    )
     def dense(self, ids: tf.Tensor, past: tf.Tensor) -> dict[str, tf.Tensor]:
         total = tf.reduce_sum(tf.gather(self.table, ids), axis=1) + tf.reduce_sum(past, axis=1)
         score = tf.sigmoid(tf.reduce_sum(total, axis=1))
@@ -73,8 +77,11 @@ def version(module: tf.Module, folder: Path, rows: tuple, classes: tuple[str, ..
     extra.mkdir(parents=True)
     one_row.save(str(exported(module, folder / "export")), str(folder / "narrow"))
     (extra / site.MODEL).write_bytes(lite(folder / "narrow"))
-    arrays = {f"{part}/{name}": values for part, side in zip(("input", "answer"), rows, strict=True)
-              for name, values in side.items()}  # fmt: skip
+    arrays = {
+        f"{part}/{name}": values
+        for part, side in zip(("input", "answer"), rows, strict=True)
+        for name, values in side.items()
+    }
     arrays["raw/amount"] = np.arange(len(next(iter(arrays.values())))).reshape(-1, 1) + 0.25
     arrays["raw/name"] = np.array([["first"], ["second"], ["third"]])
     np.savez(extra / site.SAMPLES, **arrays)

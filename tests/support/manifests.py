@@ -17,8 +17,14 @@ import yaml
 FOLDER = Path(__file__).parents[2] / "kubernetes"
 # Every folder that is applied by itself.
 TARGETS = (
-    "base", "overlays/laptop", "overlays/production", "training/multiworker", "training/parameter-server", "kserve", "flink",
-)  # fmt: skip
+    "base",
+    "overlays/laptop",
+    "overlays/production",
+    "training/multiworker",
+    "training/parameter-server",
+    "kserve",
+    "flink",
+)
 VERSION = "1.30"
 CRDS = ("TFJob", "InferenceService", "FlinkDeployment")
 Document = dict[str, Any]
@@ -152,8 +158,10 @@ def faults(documents: Sequence[Document]) -> list[str]:
         limits = one.get("resources", {})
         found += [
             f"{name}: no {kind} of {what}"
-            for kind in ("requests", "limits") for what in ("cpu", "memory") if what not in limits.get(kind, {})
-        ]  # fmt: skip
+            for kind in ("requests", "limits")
+            for what in ("cpu", "memory")
+            if what not in limits.get(kind, {})
+        ]
         tag = one["image"].rpartition("/")[2].partition(":")[2]
         found += [f"{name}: image {one['image']} is not pinned"] if tag in ("", "latest") else []
         held, pod = one.get("securityContext", {}), spec.get("securityContext", {})

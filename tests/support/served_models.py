@@ -46,12 +46,17 @@ def half_plus(path: Path, add: float = 2.0) -> Path:
         known = table.lookup(tf.fill(tf.shape(y), "half"))
 
         def door(inputs: Mapping, outputs: Mapping, method: str) -> Any:
-            return define({k: info(v) for k, v in inputs.items()}, {k: info(v) for k, v in outputs.items()},
-                          f"tensorflow/serving/{method}")  # fmt: skip
+            return define(
+                {k: info(v) for k, v in inputs.items()},
+                {k: info(v) for k, v in outputs.items()},
+                f"tensorflow/serving/{method}",
+            )
 
         builder = v1.saved_model.Builder(str(path))
         builder.add_meta_graph_and_variables(
-            session, ["serve"], assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+            session,
+            ["serve"],
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
             main_op=v1.tables_initializer(),
             signature_def_map={
                 "serving_default": door({"x": x}, {"y": y}, "predict"),
@@ -61,7 +66,7 @@ def half_plus(path: Path, add: float = 2.0) -> Path:
                 "regress_x_to_y3": door({"inputs": examples}, {"outputs": y3}, "regress"),
                 "classify_x_to_y": door({"inputs": examples}, {"classes": classes, "scores": y}, "classify"),
             },
-        )  # fmt: skip
+        )
         builder.save()
     asset.unlink()
     return path
@@ -97,8 +102,9 @@ class Doors(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, "turns")])
     def slow(self, turns):
         """Multiplies matrices that often."""
-        value = tf.while_loop(lambda n, m: n < tf.reduce_max(turns), lambda n, m: (n + 1, tf.matmul(m, m)),
-                              [tf.constant(0), tf.eye(256)])[1]  # fmt: skip
+        value = tf.while_loop(
+            lambda n, m: n < tf.reduce_max(turns), lambda n, m: (n + 1, tf.matmul(m, m)), [tf.constant(0), tf.eye(256)]
+        )[1]
         return {"done": tf.cast(turns, tf.float32) * value[0, 0]}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
@@ -127,8 +133,14 @@ def warm(path: Path, value: float, signature: str = "", column: str = "x") -> No
         writer.write(log.SerializeToString())
 
 
-def predict(model: str, inputs: Mapping[str, Any], signature: str = "", version: int | None = None, label: str = "",
-            only: tuple[str, ...] = ()) -> predict_pb2.PredictRequest:  # fmt: skip
+def predict(
+    model: str,
+    inputs: Mapping[str, Any],
+    signature: str = "",
+    version: int | None = None,
+    label: str = "",
+    only: tuple[str, ...] = (),
+) -> predict_pb2.PredictRequest:
     """A request as TensorFlow's own client code makes it."""
     request = predict_pb2.PredictRequest(output_filter=only)
     request.model_spec.name, request.model_spec.signature_name = model, signature

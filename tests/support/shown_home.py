@@ -52,11 +52,24 @@ def shown(home: Path, run_id: str = RUN, hostile: bool = False) -> Path:
     for span in (0, 1):
         (source / f"span-{span:03d}").mkdir(parents=True, exist_ok=True)
         (source / f"span-{span:03d}" / "rows.csv").write_text("a,b\n")
-    facts = {"source": str(source), "spans": "0:1", "commit": "abc1234", "lock": "f" * 64, "data_version": "d1", "version": "2",
-             "headline": "pr_auc 0.5", "metrics": json.dumps({"pr_auc": 0.5, "example_count": 900.0}),
-             "settings": json.dumps({"data": {}, "gates": {"min_pr_auc": 0.2, "lite_tolerance": 1e-4},
-                                     "training": {"miss_cost": 120.0, "review_cost": 12.0}}),
-             "stages": json.dumps({"Trainer": {"state": "done", "seconds": 1.5, "peak_mb": 10.0, "message": ""}})}  # fmt: skip
+    facts = {
+        "source": str(source),
+        "spans": "0:1",
+        "commit": "abc1234",
+        "lock": "f" * 64,
+        "data_version": "d1",
+        "version": "2",
+        "headline": "pr_auc 0.5",
+        "metrics": json.dumps({"pr_auc": 0.5, "example_count": 900.0}),
+        "settings": json.dumps(
+            {
+                "data": {},
+                "gates": {"min_pr_auc": 0.2, "lite_tolerance": 1e-4},
+                "training": {"miss_cost": 120.0, "review_cost": 12.0},
+            }
+        ),
+        "stages": json.dumps({"Trainer": {"state": "done", "seconds": 1.5, "peak_mb": 10.0, "message": ""}}),
+    }
     store.save(runtime.local(home).metadata, store.Run(run_id, "fraud", "pushed", f"version 2, {word}", "f", facts))
     return home
 
@@ -124,8 +137,14 @@ def _files(folder: Path, word: str) -> None:
     truth, scores = truth_and_scores()
     (folder / "comparison").mkdir(parents=True, exist_ok=True)
     np.savez(folder / "comparison" / "scores.npz", truth=truth[:, None], network=scores[:, None])
-    row = {"model": word, "metric": 0.5, "interval": [0.4, 0.6], "seconds": 1.0, "bytes": 9,
-           "slices": [{"slice": [["channel", word]], "rows": 7, "metric": 0.5}]}  # fmt: skip
+    row = {
+        "model": word,
+        "metric": 0.5,
+        "interval": [0.4, 0.6],
+        "seconds": 1.0,
+        "bytes": 9,
+        "slices": [{"slice": [["channel", word]], "rows": 7, "metric": 0.5}],
+    }
     _write(
         folder / "comparison" / "comparison.json", {"metric": "pr_auc", "evaluated": 900, "level": 0.95, "rows": [row]}
     )

@@ -8,10 +8,14 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 KINDS = [
-    Number("count", 12345, "rows"), NotHere("TPU", HOSTILE), Table("rows", ("name", "value"), ((HOSTILE, 0.25), ("b", True))),
-    Series("curve", "x", "y", {HOSTILE: ((0, 1.0), (1, 2.0))}), Matrix("confusion", ("a",), ("b",), ((3.0,),)),
-    Image("picture", b"\x89PNG"), Graph("dag", (Node("one"), Node("two")), (("one", "two"),)),
-]  # fmt: skip
+    Number("count", 12345, "rows"),
+    NotHere("TPU", HOSTILE),
+    Table("rows", ("name", "value"), ((HOSTILE, 0.25), ("b", True))),
+    Series("curve", "x", "y", {HOSTILE: ((0, 1.0), (1, 2.0))}),
+    Matrix("confusion", ("a",), ("b",), ((3.0,),)),
+    Image("picture", b"\x89PNG"),
+    Graph("dag", (Node("one"), Node("two")), (("one", "two"),)),
+]
 
 
 class Tags(HTMLParser):

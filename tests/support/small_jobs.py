@@ -11,9 +11,6 @@ from models.callbacks import BEST
 STEPS = 24
 
 
-
-
-
 def weights(job: training.Job) -> dict[str, np.ndarray]:
     """The best weights by path."""
     return restore.arrays(Path(job.folder, BEST))
@@ -33,5 +30,3 @@ def furthest(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
     """The largest difference of a weight."""
     assert one.keys() == other.keys() and one
     return max(float(np.abs(one[name] - other[name]).max()) for name in one)
-
-

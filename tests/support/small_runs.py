@@ -5,7 +5,19 @@ SMALL = {"rows": "3000", "days": "40", "warmup_days": "3", "valid_days": "3", "e
 
 # Few rows: what is tested is the way, and the gates' bounds are other tests' business.
 FEW = {
-    "fraud": {"rows": 8000, "days": 40, "warmup_days": 3, "valid_days": 4, "eval_days": 4, "epochs": 4, "width": 24,
-              "batch_size": 128, "learning_rate": 0.01, "min_pr_auc": 0.02, "max_gap": 0, "embedding_epochs": 1},
+    "fraud": {
+        "rows": 8000,
+        "days": 40,
+        "warmup_days": 3,
+        "valid_days": 4,
+        "eval_days": 4,
+        "epochs": 4,
+        "width": 24,
+        "batch_size": 128,
+        "learning_rate": 0.01,
+        "min_pr_auc": 0.02,
+        "max_gap": 0,
+        "embedding_epochs": 1,
+    },
     "image": {"epochs": 8, "min_accuracy": 0.3, "min_class_accuracy": 0, "max_gap": 0},
-}  # fmt: skip
+}

@@ -35,8 +35,11 @@ def test_the_folder_has_a_page_the_same_as_json_and_figures(some, tmp_path: Path
     assert (first["id"], second["id"]) == ("A1", "B1") and first["seconds"] == 0.12
     assert [one["kind"] for one in first["results"]] == [type(one).__name__ for one in KINDS]
     assert sorted(path.name for path in (tmp_path / "out" / "figures").iterdir()) == [
-        "A1-4.svg", "A1-5.svg", "A1-6.png", "A1-7.svg",
-    ]  # fmt: skip
+        "A1-4.svg",
+        "A1-5.svg",
+        "A1-6.png",
+        "A1-7.svg",
+    ]
     assert failed == said["failed"] == ["B1"] and second["error"] == "ValueError: this run has no such artifact"
     page = (tmp_path / "out" / "index.html").read_text()
     assert "12,345" in page and "no such artifact" in page and first["answer"][:30] in page
@@ -45,7 +48,9 @@ def test_the_folder_has_a_page_the_same_as_json_and_figures(some, tmp_path: Path
 def test_nothing_from_data_becomes_markup_and_nothing_comes_from_elsewhere(some, tmp_path: Path) -> None:
     bundle.bundle(tmp_path, None, tmp_path, as_json=True)
     tags = Tags((tmp_path / "index.html").read_text()).found
-    assert not any(name in ("script", "link", "iframe") or any(key.startswith("on") for key in held) for name, held in tags)
+    assert not any(
+        name in ("script", "link", "iframe") or any(key.startswith("on") for key in held) for name, held in tags
+    )
     places = [held[key] for _, held in tags for key in ("src", "href") if key in held]
     assert places and all(place.startswith(("data:", "#")) for place in places)
 

@@ -15,7 +15,9 @@ def texts(drawing: str) -> str:
 
 
 def test_a_series_names_its_lines_axes_and_marks() -> None:
-    drawing = svg(Series("t", "epoch", "loss", {"train": ((0, 1.0), (1, 0.5)), "valid": ((0, 1.1),)}, {"best": (1, 0.5)}))
+    drawing = svg(
+        Series("t", "epoch", "loss", {"train": ((0, 1.0), (1, 0.5)), "valid": ((0, 1.1),)}, {"best": (1, 0.5)})
+    )
     assert all(name in texts(drawing) for name in ("epoch", "loss", "train", "valid", "best"))
 
 

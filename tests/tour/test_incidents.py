@@ -91,7 +91,9 @@ def test_lines_come_as_they_are_written_and_to_the_last(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([sys.executable, "-c", code], stdout=log)
     found = list(scratch.lines(tmp_path / "log", process))
-    assert [line for line in found if line] == ["one", "two", "three"] and "" in found[found.index("one") : found.index("two")]
+    assert [line for line in found if line] == ["one", "two", "three"] and "" in found[
+        found.index("one") : found.index("two")
+    ]
 
 
 def test_garbage_beside_the_live_version_is_not_served_and_goes_again(tmp_path: Path) -> None:
@@ -156,7 +158,20 @@ def served_home(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     shutil.copy(demo_home / "metadata.sqlite", home / "metadata.sqlite")
     for case in CASES:
         shutil.copytree(demo_home / case / "versions", home / case / "versions")
-    words = ["serve", "--home", str(home), "--port", "0", "--rest-port", "0", "--grpc-port", "-1", "--timeout", "30", "--json"]
+    words = [
+        "serve",
+        "--home",
+        str(home),
+        "--port",
+        "0",
+        "--rest-port",
+        "0",
+        "--grpc-port",
+        "-1",
+        "--timeout",
+        "30",
+        "--json",
+    ]
     with (home / "serve.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.cli", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
@@ -178,8 +193,14 @@ def test_each_for_real(served_home: Path, name: str) -> None:
     told = [json.loads(line) for line in done.stdout.splitlines()]
     kinds = [one["kind"] for one in told]
     assert "bad" in kinds and kinds[-1] != "bad" and "good" in kinds[kinds.index("bad") :]
-    words = {"schema": "feature 'category'", "drift": "drift since window", "model": "accuracy", "worker": "went on at step",
-             "server": "acknowledged predictions are in the log", "flood": "refused with 429"}  # fmt: skip
+    words = {
+        "schema": "feature 'category'",
+        "drift": "drift since window",
+        "model": "accuracy",
+        "worker": "went on at step",
+        "server": "acknowledged predictions are in the log",
+        "flood": "refused with 429",
+    }
     assert any(words[name] in one["text"] for one in told)
     assert not list(served_home.glob(".break-*"))
     undone = showcase("break", name, "--undo", "--home", served_home, timeout=3600)

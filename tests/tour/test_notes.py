@@ -79,10 +79,13 @@ def test_an_indented_example_is_no_note(tmp_path: Path) -> None:
         (GOOD.replace("Question: A29\n", ""), "'Answer:' stands outside a note"),
         (GOOD.replace("tour.evidence.training.", ""), "not a name such as"),
         (GOOD.replace("::test_equal", ""), "not a test such as"),
-        *((GOOD.replace(f"{name}:", f"{name}:\n    \n#", 1).split("#")[0], f"lacks '{name}:'") for name in notes.FIELDS[1:]),
+        *(
+            (GOOD.replace(f"{name}:", f"{name}:\n    \n#", 1).split("#")[0], f"lacks '{name}:'")
+            for name in notes.FIELDS[1:]
+        ),
         ("Question:\n" + GOOD.partition("\n")[2], "lacks 'Question:'"),
     ],
-)  # fmt: skip
+)
 def test_malformed_notes_are_refused_with_file_and_line(tmp_path: Path, doc: str, message: str) -> None:
     with pytest.raises(ValueError, match=r"^models/m0\.py:\d+: ") as caught:
         notes.read(written(tmp_path, doc))

@@ -42,13 +42,20 @@ class Frame:
 
     def path(self, points: Points) -> str:
         """A line through the points."""
-        return " ".join(f"{'L' if n else 'M'}{self.across(x):.1f} {self.down(y):.1f}" for n, (x, y) in enumerate(points))
+        return " ".join(
+            f"{'L' if n else 'M'}{self.across(x):.1f} {self.down(y):.1f}" for n, (x, y) in enumerate(points)
+        )
 
 
 def lines(
-    title: str, series: Mapping[str, Points], x: str, y: str, marks: Mapping[str, tuple[float, float]] | None = None,
-    frame: Frame | None = None, inside: str = "",
-) -> Markup:  # fmt: skip
+    title: str,
+    series: Mapping[str, Points],
+    x: str,
+    y: str,
+    marks: Mapping[str, tuple[float, float]] | None = None,
+    frame: Frame | None = None,
+    inside: str = "",
+) -> Markup:
     """Named lines over two axes, with points worth naming.
 
     Args:
@@ -112,7 +119,9 @@ def svg(title: str, frame: Frame, *parts: Markup) -> Markup:
 def legend(names: Sequence[str]) -> Markup:
     """Which colour is which."""
     drawn = Markup('<span><i class="s{}"></i>{}</span>')
-    return Markup('<p class="legend">{}</p>').format(Markup("").join(drawn.format(n % 6, name) for n, name in enumerate(names)))
+    return Markup('<p class="legend">{}</p>').format(
+        Markup("").join(drawn.format(n % 6, name) for n, name in enumerate(names))
+    )
 
 
 def axes(frame: Frame, x: str, y: str) -> Markup:

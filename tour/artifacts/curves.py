@@ -39,9 +39,14 @@ def table(truth: np.ndarray, scores: np.ndarray, served: float) -> dict[str, Any
     told = [np.insert(values.astype(float), at, one).tolist() for values, one in zip(rows, exact, strict=True)]
     positives, negatives = int(right.sum()), int((~right).sum())
     return {
-        "threshold": told[0], "tp": [int(one) for one in told[1]], "fp": [int(one) for one in told[2]],
-        "positives": positives, "negatives": negatives, "served": at, **areas(tp, fp, positives, negatives),
-    }  # fmt: skip
+        "threshold": told[0],
+        "tp": [int(one) for one in told[1]],
+        "fp": [int(one) for one in told[2]],
+        "positives": positives,
+        "negatives": negatives,
+        "served": at,
+        **areas(tp, fp, positives, negatives),
+    }
 
 
 def areas(tp: np.ndarray, fp: np.ndarray, positives: int, negatives: int) -> dict[str, float]:
@@ -86,9 +91,15 @@ def rates(told: Mapping[str, Any], at: int) -> dict[str, float]:
     fn, tn = told["positives"] - tp, told["negatives"] - fp
     share = lambda part, whole: part / whole if whole else float("nan")  # noqa: E731
     return {
-        "threshold": told["threshold"][at], "tp": tp, "fp": fp, "fn": fn, "tn": tn,
-        "recall": share(tp, told["positives"]), "fpr": share(fp, told["negatives"]), "precision": share(tp, tp + fp),
-    }  # fmt: skip
+        "threshold": told["threshold"][at],
+        "tp": tp,
+        "fp": fp,
+        "fn": fn,
+        "tn": tn,
+        "recall": share(tp, told["positives"]),
+        "fpr": share(fp, told["negatives"]),
+        "precision": share(tp, tp + fp),
+    }
 
 
 def kept_scores(folder: Path) -> dict[str, np.ndarray]:

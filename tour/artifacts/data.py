@@ -20,7 +20,9 @@ def examples(one: Artifact, sight: Sight) -> Iterator[Part]:
     yield Table("Splits", ("split", "rows", "shards", "bytes"), tuple(rows))
     if drawn := {split: one.num_examples for split, one in held.items()}:
         names = list(drawn)
-        yield Chart("Rows by split", charts.bars("Rows by split", {"rows": list(drawn.values())}, names), ", ".join(names))
+        yield Chart(
+            "Rows by split", charts.bars("Rows by split", {"rows": list(drawn.values())}, names), ", ".join(names)
+        )
 
 
 def described(one: Artifact, sight: Sight) -> Iterator[Part]:
@@ -47,8 +49,10 @@ def curated(one: Artifact, sight: Sight) -> Iterator[Part]:
 
 
 def transform(one: Artifact, sight: Sight) -> Iterator[Part]:
-    rows = tuple((row["name"], row["type"], row["shape"], row["values"]) for row in
-                 statistics.schema(one.folder / "transformed_metadata" / "schema.pbtxt"))  # fmt: skip
+    rows = tuple(
+        (row["name"], row["type"], row["shape"], row["values"])
+        for row in statistics.schema(one.folder / "transformed_metadata" / "schema.pbtxt")
+    )
     yield Table("What comes out", ("tensor", "type", "shape of a row", "values"), rows)
     words = []
     for path in sorted((one.folder / "transform_fn" / "assets").glob("*")):

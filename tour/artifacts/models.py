@@ -24,7 +24,10 @@ def training(one: Artifact, sight: Sight) -> Iterator[Part]:
     best = told.get("best_epoch", 0)
     journal = [{**row, "epoch": row["epoch"] + 1} for row in told.get("journal", [])]
     note = "a tick at the bottom: a callback acted" if journal else ""
-    for title, group in (("Loss by epoch", losses), *((f"{name} by epoch", [name]) for name in names if name not in losses)):
+    for title, group in (
+        ("Loss by epoch", losses),
+        *((f"{name} by epoch", [name]) for name in names if name not in losses),
+    ):
         series = {name: heights[name] for name in group}
         frame = charts.framed([point for points in series.values() for point in points])
         top = group[-1]
@@ -61,7 +64,9 @@ def comparison(one: Artifact, sight: Sight) -> Iterator[Part]:
     title = f"{metric} on {told['evaluated']:,} rows of eval"
     yield Table(title, ("model", metric, f"{told['level']:.0%} from", "to", "seconds to fit", "bytes"), rows)
     names = [row["model"] for row in ranked]
-    yield Chart("Beside each other", charts.bars(title, {metric: [row["metric"] for row in ranked]}, names), ", ".join(names))
+    yield Chart(
+        "Beside each other", charts.bars(title, {metric: [row["metric"] for row in ranked]}, names), ", ".join(names)
+    )
     yield slices(told)
 
 
@@ -86,7 +91,9 @@ def evaluation(one: Artifact, sight: Sight) -> Iterator[Part]:
         yield Table("The candidate over the whole eval split", ("metric", "value"), tuple(map(_whole, metrics.items())))
     if "comparison" in sight.outputs and (path := sight.outputs["comparison"].folder / "comparison.json").is_file():
         yield slices(loaded(path))
-    bounds = [(name, value) for name, value in sight.settings.get("gates", {}).items() if name.startswith(("min_", "max_"))]
+    bounds = [
+        (name, value) for name, value in sight.settings.get("gates", {}).items() if name.startswith(("min_", "max_"))
+    ]
     if bounds:
         yield Table("Bounds that decide on the blessing", ("bound", "value"), tuple(bounds))
 
@@ -110,9 +117,17 @@ def scored(sight: Sight) -> Iterator[Part]:
     every = [curves.rates(told, at) for at in range(len(told["threshold"]))]
     unit = charts.Frame((0.0, 1.0), (0.0, 1.0), 320.0, 380.0)
     roc = _curve("ROC", every, unit, "fpr", "recall", "false positive rate")
-    pr = _curve("Precision and recall", [one for one in every if one["tp"] + one["fp"]], unit, "recall", "precision", "recall")
-    yield Threshold("Move the threshold", told, prices, served, _movable(roc, unit, served, "fpr", "recall"),
-                    _movable(pr, unit, served, "recall", "precision"))  # fmt: skip
+    pr = _curve(
+        "Precision and recall", [one for one in every if one["tp"] + one["fp"]], unit, "recall", "precision", "recall"
+    )
+    yield Threshold(
+        "Move the threshold",
+        told,
+        prices,
+        served,
+        _movable(roc, unit, served, "fpr", "recall"),
+        _movable(pr, unit, served, "recall", "precision"),
+    )
 
 
 def _curve(title: str, every: Sequence[Mapping[str, float]], frame: charts.Frame, x: str, y: str, label: str) -> Markup:
@@ -123,8 +138,10 @@ def _movable(drawn: Markup, frame: charts.Frame, served: Mapping[str, float], x:
     """The drawing with the served point, and one that the page's script moves; its frame is told in attributes."""
     point = Markup('<circle class="{}" r="{}" cx="{:.1f}" cy="{:.1f}" data-x="{}" data-y="{}" data-frame="{}"/>')
     ends = " ".join(f"{one:.2f}" for one in (frame.across(0), frame.across(1), frame.down(0), frame.down(1)))
-    places = [point.format(kind, size, frame.across(served[x]), frame.down(served[y]), x, y, ends)
-              for kind, size in (("served", 9), ("moved", 5.5))]  # fmt: skip
+    places = [
+        point.format(kind, size, frame.across(served[x]), frame.down(served[y]), x, y, ends)
+        for kind, size in (("served", 9), ("moved", 5.5))
+    ]
     return Markup(str(drawn).replace("</svg>", f"{''.join(places)}</svg>"))
 
 

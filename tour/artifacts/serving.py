@@ -36,14 +36,18 @@ def lite(one: Artifact, sight: Sight) -> Iterator[Part]:
     yield Number("Chosen: the smallest that passed", told["chosen"], "")
     yield Table("Variants against the SavedModel on held-out rows", shown, rows)
     made = [row["variant"] for row in variants]
-    yield Chart("Size", charts.bars("Bytes by variant", {"bytes": [row["bytes"] for row in variants]}, made), ", ".join(made))
+    yield Chart(
+        "Size", charts.bars("Bytes by variant", {"bytes": [row["bytes"] for row in variants]}, made), ", ".join(made)
+    )
     gates = [(name, value) for name, value in sight.settings.get("gates", {}).items() if name.startswith("lite_")]
     if gates:
         yield Table("Bounds", ("bound", "value"), tuple(gates))
 
 
 def pushed(one: Artifact, sight: Sight) -> Iterator[Part]:
-    facts = [(name, one.facts[name]) for name in ("pushed", "pushed_version", "pushed_destination") if name in one.facts]
+    facts = [
+        (name, one.facts[name]) for name in ("pushed", "pushed_version", "pushed_destination") if name in one.facts
+    ]
     yield Table("What was pushed", ("fact", "value"), tuple(facts))
 
 
@@ -79,12 +83,26 @@ def report(one: Artifact, sight: Sight) -> Iterator[Part]:
     yield Chart(title, charts.lines(title, series, "window (a day since 1970, or a number)", metric))
     days = bool(CASES[sight.case].time)
     rows = tuple(
-        (named(row["window"], days), row["rows"], row["version"], row["skipped"] or ", ".join(row["moved"]) or "nothing moved")
+        (
+            named(row["window"], days),
+            row["rows"],
+            row["version"],
+            row["skipped"] or ", ".join(row["moved"]) or "nothing moved",
+        )
         for row in reversed(windows)
     )
     yield Table("Windows, the newest first", ("window", "rows", "version", "what moved"), rows)
-    seen = tuple((row["id"], row["kind"], named(row["opened"], days), named(row["last"], days), row["state"],
-                  ", ".join(row["causes"])) for row in told["incidents"])  # fmt: skip
+    seen = tuple(
+        (
+            row["id"],
+            row["kind"],
+            named(row["opened"], days),
+            named(row["last"], days),
+            row["state"],
+            ", ".join(row["causes"]),
+        )
+        for row in told["incidents"]
+    )
     yield Table("Incidents", ("id", "kind", "opened", "last seen", "state", "causes"), seen)
 
 

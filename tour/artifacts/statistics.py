@@ -63,12 +63,19 @@ def anomalies(folder: Path) -> list[dict[str, str]]:
 def schema(path: Path) -> list[dict[str, str]]:
     """A schema's features with what may be in them, in words."""
     told = text_format.Parse(path.read_text(), schema_pb2.Schema())
-    domains = {one.name: ", ".join(one.value[:12]) + (" …" if len(one.value) > 12 else "") for one in told.string_domain}
+    domains = {
+        one.name: ", ".join(one.value[:12]) + (" …" if len(one.value) > 12 else "") for one in told.string_domain
+    }
     return [
-        {"name": one.name, "type": schema_pb2.FeatureType.Name(one.type).lower(), "shape": _shape(one),
-         "values": _values(one, domains), "presence": f"{one.presence.min_fraction:.0%}" if one.HasField("presence") else ""}
+        {
+            "name": one.name,
+            "type": schema_pb2.FeatureType.Name(one.type).lower(),
+            "shape": _shape(one),
+            "values": _values(one, domains),
+            "presence": f"{one.presence.min_fraction:.0%}" if one.HasField("presence") else "",
+        }
         for one in told.feature
-    ]  # fmt: skip
+    ]
 
 
 def _feature(name: str, found: Mapping[str, Feature]) -> dict[str, Any]:
@@ -82,7 +89,15 @@ def _feature(name: str, found: Mapping[str, Feature]) -> dict[str, Any]:
     kind = TYPES.get(first.type, "")
     ends = (labels[0].partition(" to ")[0], labels[-1].rpartition(" to ")[2]) if numeric and labels else ("", "")
     drawn = charts.bars(f"{name}: share of rows by value and split", series, labels) if labels else ""
-    return {"name": name, "type": kind, "numeric": numeric, "chart": drawn, "ends": ends, "rows": rows, "tops": labels[:4]}
+    return {
+        "name": name,
+        "type": kind,
+        "numeric": numeric,
+        "chart": drawn,
+        "ends": ends,
+        "rows": rows,
+        "tops": labels[:4],
+    }
 
 
 def _numbers(found: Mapping[str, Feature]) -> tuple[dict[str, list[float]], list[str]]:
@@ -130,7 +145,10 @@ def _places(held: Iterable[Sequence[Any]]) -> list[float]:
 
 
 def _words(found: Mapping[str, Feature]) -> tuple[dict[str, list[float]], list[str]]:
-    ranks = {split: {b.label: b.sample_count for b in one.string_stats.rank_histogram.buckets} for split, one in found.items()}
+    ranks = {
+        split: {b.label: b.sample_count for b in one.string_stats.rank_histogram.buckets}
+        for split, one in found.items()
+    }
     totals: dict[str, float] = {}
     for one in ranks.values():
         for label, count in one.items():
@@ -142,8 +160,13 @@ def _words(found: Mapping[str, Feature]) -> tuple[dict[str, list[float]], list[s
 
 def _num(one: Feature) -> dict[str, float]:
     held = one.num_stats
-    return {"mean": held.mean, "deviation": held.std_dev, "least": held.min, "greatest": held.max,
-            "zeros": held.num_zeros / max(held.common_stats.num_non_missing, 1)}  # fmt: skip
+    return {
+        "mean": held.mean,
+        "deviation": held.std_dev,
+        "least": held.min,
+        "greatest": held.max,
+        "zeros": held.num_zeros / max(held.common_stats.num_non_missing, 1),
+    }
 
 
 def _missing(one: Feature) -> float:

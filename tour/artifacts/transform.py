@@ -32,7 +32,9 @@ def learnt(folder: Path) -> Iterator[Result]:
     # What analyzers found is captured by the graph's function, hence a constant outside of it.
     held = [tensor_util.MakeNdarray(node.attr["value"].tensor) for node in graph.node if node.op == "Const"]
     found = [values for values in held if values.dtype.kind == "f" and values.size > 1]
-    rows = [(meaning(one, found), str(list(one.shape)), ", ".join(f"{x:.4g}" for x in one.ravel()[:SHOWN])) for one in found]
+    rows = [
+        (meaning(one, found), str(list(one.shape)), ", ".join(f"{x:.4g}" for x in one.ravel()[:SHOWN])) for one in found
+    ]
     if rows:
         yield Table("Learnt numbers", ("what", "shape", "the first of them"), tuple(rows))
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]

@@ -27,13 +27,19 @@ def forest(context: Context) -> list[Result]:
     return [
         parameters(model, row["settings"], context.training["rows"]),
         Table("The forest, read from its files", ("", "value"), tuple(shape(model).items())),
-        Table(f"{found['metric']} on {found['evaluated']} rows of eval, {found['level']:.0%} interval", COLUMNS[:4],
-              tuple(one[:4] for one in _lines(found))),
+        Table(
+            f"{found['metric']} on {found['evaluated']} rows of eval, {found['level']:.0%} interval",
+            COLUMNS[:4],
+            tuple(one[:4] for one in _lines(found)),
+        ),
         Number("Who is ahead", context.run.facts["comparison"]),
-        Table("The saved forest, asked now", ("", "value"), (
-            (f"{found['metric']} recorded by the run", row["metric"]), (f"{found['metric']} computed now", now))),
+        Table(
+            "The saved forest, asked now",
+            ("", "value"),
+            ((f"{found['metric']} recorded by the run", row["metric"]), (f"{found['metric']} computed now", now)),
+        ),
         importances(context, model),
-    ]  # fmt: skip
+    ]
 
 
 def deep_or_classic(context: Context) -> list[Result]:
@@ -54,20 +60,30 @@ def parameters(model: Any, settings: Mapping[str, Any], rows: int) -> Table:
     tried = settings.get("num_candidate_attributes_ratio")
     sample = settings["bootstrap_size_ratio"]
     return Table(
-        "The six parameters", ("asked for", "where it lives in YDF", "in this forest"),
+        "The six parameters",
+        ("asked for", "where it lives in YDF", "in this forest"),
         (
             ("inputs", "the columns of the data set, or features=", columns),
-            ("features per node", "num_candidate_attributes, or its _ratio",
-             f"{tried:g} of {columns}" if tried else f"square root of {columns}, the default"),
-            ("batch or sample", "bootstrap_size_ratio; no batches, the data is in memory",
-             f"{round(sample * rows)} of {rows} rows a tree, with replacement"),
+            (
+                "features per node",
+                "num_candidate_attributes, or its _ratio",
+                f"{tried:g} of {columns}" if tried else f"square root of {columns}, the default",
+            ),
+            (
+                "batch or sample",
+                "bootstrap_size_ratio; no batches, the data is in memory",
+                f"{round(sample * rows)} of {rows} rows a tree, with replacement",
+            ),
             ("steps", "none: a tree is grown once; maximum_training_duration_seconds can end it", "no limit of time"),
             ("trees", "num_trees", model.num_trees()),
-            ("maximum nodes", "max_num_nodes with growing_strategy=BEST_FIRST_GLOBAL; else max_depth, min_examples",
-             f"depth {settings['max_depth']}, from {settings['min_examples']} rows; "
-             f"the largest tree has {tallest['nodes of the largest tree']}"),
+            (
+                "maximum nodes",
+                "max_num_nodes with growing_strategy=BEST_FIRST_GLOBAL; else max_depth, min_examples",
+                f"depth {settings['max_depth']}, from {settings['min_examples']} rows; "
+                f"the largest tree has {tallest['nodes of the largest tree']}",
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def shape(model: Any) -> dict[str, int]:
@@ -124,9 +140,10 @@ def refitted(context: Context) -> Table:
     now = _metric(context, held, model.scores(held.x, _outputs(context)))
     kept = ((row["model"], context.training["rows"], row["seconds"], row["metric"]) for row in found["rows"])
     return Table(
-        "Logistic regression, fitted now", ("model", "rows", "training s", found["metric"]),
+        "Logistic regression, fitted now",
+        ("model", "rows", "training s", found["metric"]),
         (("logistic regression, now", len(train.y), seconds, now), *kept),
-    )  # fmt: skip
+    )
 
 
 def _comparison(context: Context) -> dict[str, Any]:

@@ -92,7 +92,11 @@ def flags() -> tuple[tuple[str, str, str], ...]:
         ("set_soft_device_placement", str(tf.config.get_soft_device_placement()), "falls back where it cannot be had"),
         ("set_visible_devices", visible, "hides devices; before the first operation"),
         ("set_memory_growth", growth, "takes GPU memory as needed and not all at once"),
-        ("set_log_device_placement", str(tf.debugging.get_log_device_placement()), "logs the device of every operation"),
+        (
+            "set_log_device_placement",
+            str(tf.debugging.get_log_device_placement()),
+            "logs the device of every operation",
+        ),
     )
 
 

@@ -85,10 +85,20 @@ def conversions(context: Context) -> list[Result]:
     blind = {name: np.zeros_like(values) for name, values in inputs.items()}
     content = lite_exporter.convert(str(context.served), "int8", blind)
     spoilt = lite_exporter.measured("int8, ranges from zeros", content, network, rows, expected)
-    shown = [(one["variant"], OPTIONS[one["variant"]], _types(context, one["variant"]), one["difference"],
-              one["metric_loss"], _verdict(one, gates)) for one in table]  # fmt: skip
-    shown.append((spoilt["variant"], OPTIONS["int8"], "", spoilt["difference"], spoilt["metric_loss"],
-                  _verdict(spoilt, gates)))  # fmt: skip
+    shown = [
+        (
+            one["variant"],
+            OPTIONS[one["variant"]],
+            _types(context, one["variant"]),
+            one["difference"],
+            one["metric_loss"],
+            _verdict(one, gates),
+        )
+        for one in table
+    ]
+    shown.append(
+        (spoilt["variant"], OPTIONS["int8"], "", spoilt["difference"], spoilt["metric_loss"], _verdict(spoilt, gates))
+    )
     columns = ("variant", "converter options", "weights", "largest difference", f"loss of {network.MONITOR}", "gate")
     return [
         Table(f"On {len(rows[network.LABEL])} held-out rows against the SavedModel", columns, tuple(shown)),
@@ -116,9 +126,14 @@ def equal_everywhere(context: Context) -> list[Result]:
         except FileNotFoundError as error:
             missing.append((name, str(error)))
     server = found["server: SavedModel in a session"]
-    one = [(name, *(", ".join(f"{value:.6g}" for value in values[0].ravel()) for _, values in sorted(outputs.items())))
-           for name, outputs in found.items()]  # fmt: skip
-    all_ = [(name, max(float(np.abs(outputs[key] - server[key]).max()) for key in server)) for name, outputs in found.items()]
+    one = [
+        (name, *(", ".join(f"{value:.6g}" for value in values[0].ravel()) for _, values in sorted(outputs.items())))
+        for name, outputs in found.items()
+    ]
+    all_ = [
+        (name, max(float(np.abs(outputs[key] - server[key]).max()) for key in server))
+        for name, outputs in found.items()
+    ]
     results = [
         Table("The first sample", ("answered by", *sorted(server)), tuple(one)),
         Table(f"All {len(_any(rows))} samples", ("answered by", "largest difference from the server"), tuple(all_)),
@@ -164,8 +179,10 @@ def _rows(context: Context, label: bool = False) -> Answers:
 
 def _measured(context: Context, rows: Answers, expected: Answers) -> list[dict[str, Any]]:
     folder, network = context.artifact("lite_model"), context.case.load("model")
-    return [lite_exporter.measured(name, (folder / f"{name}.tflite").read_bytes(), network, rows, expected)
-            for name in lite_exporter.VARIANTS]  # fmt: skip
+    return [
+        lite_exporter.measured(name, (folder / f"{name}.tflite").read_bytes(), network, rows, expected)
+        for name in lite_exporter.VARIANTS
+    ]
 
 
 def _verdict(one: Mapping[str, Any], gates: Mapping[str, Any]) -> str:

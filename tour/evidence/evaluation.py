@@ -58,12 +58,18 @@ def errors(context: Context) -> list[Result]:
     }
     return [
         Matrix(
-            f"At the served threshold {served.threshold:.4f}", ("negative", "positive"), ("passed", "stopped"),
-            tuple((int(a), int(b)) for a, b in ((served.tn, served.fp), (served.fn, served.tp))), "truth", "decision",
+            f"At the served threshold {served.threshold:.4f}",
+            ("negative", "positive"),
+            ("passed", "stopped"),
+            tuple((int(a), int(b)) for a, b in ((served.tn, served.fp), (served.fn, served.tp))),
+            "truth",
+            "decision",
         ),
         Table("At others", ("threshold", "type I (false alarm)", "type II (miss)", "cost a row"), rows),
-        Series(f"Cost at {prices[0]:g} a miss and {prices[1]:g} a review", "threshold", "cost a row", {"cost": line}, marks),
-    ]  # fmt: skip
+        Series(
+            f"Cost at {prices[0]:g} a miss and {prices[1]:g} a review", "threshold", "cost a row", {"cost": line}, marks
+        ),
+    ]
 
 
 def rates(one: Counts) -> tuple[tuple[float, float], tuple[float, float]]:

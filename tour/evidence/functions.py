@@ -28,7 +28,15 @@ def eager_and_graph(context: Context) -> list[Result]:
     """A3: the Trainer's step run by Python and as a graph: same weights, and what each costs."""
     small, apart = raced(context, SMALL)
     large, apart_too = raced(context, context.training["batch_size"])
-    columns = ("batch", "loss", "eager, ms", "graph, ms", "eager / graph", "first call, ms", "steps that pay for tracing")
+    columns = (
+        "batch",
+        "loss",
+        "eager, ms",
+        "graph, ms",
+        "eager / graph",
+        "first call, ms",
+        "steps that pay for tracing",
+    )
     return [
         Table("The Trainer's step", columns, (small, large)),
         Number(f"Largest difference of a weight after {SAME} steps", max(apart, apart_too)),
@@ -40,13 +48,18 @@ def traced(context: Context) -> list[Result]:
     step = steps.of(context, SMALL)
     answers = (("tf.sqrt", exported(tf.sqrt)), ("tf.py_function", exported(by_python)))
     return [
-        Table("Traces after each call",
-              ("called with", "no signature", "input_signature [None, …]", "mean of the answers"), traces(step)),
+        Table(
+            "Traces after each call",
+            ("called with", "no signature", "input_signature [None, …]", "mean of the answers"),
+            traces(step),
+        ),
         _drawn(context, step),
-        Table("An export loaded where the registry of Python functions is empty, as it is in another process",
-              ("square root by", "operations", "what it answers to 1 and 4"),
-              tuple((name, *cells) for name, cells in answers)),
-    ]  # fmt: skip
+        Table(
+            "An export loaded where the registry of Python functions is empty, as it is in another process",
+            ("square root by", "operations", "what it answers to 1 and 4"),
+            tuple((name, *cells) for name, cells in answers),
+        ),
+    ]
 
 
 def misused(context: Context) -> list[Result]:
@@ -71,8 +84,10 @@ def raced(context: Context, rows: int) -> tuple[tuple[int, float, float, float, 
         the graph's first call, and after how many steps that is earned; and by how much a weight differs after them.
     """
     mine, graph = steps.of(context, rows), steps.of(context, rows)
-    eager, compiled = (partial(call, one.stream()) for call, one in ((mine.compiled().python_function, mine),
-                                                                     (graph.compiled(), graph)))  # fmt: skip
+    eager, compiled = (
+        partial(call, one.stream())
+        for call, one in ((mine.compiled().python_function, mine), (graph.compiled(), graph))
+    )
     first = timed(compiled)
     for _ in range(SAME - 1):
         compiled()
@@ -161,8 +176,9 @@ def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, i
         ("tf.function, tensors", tf.function(answers), tf.constant),
     ):
         started = time.perf_counter()
-        sums.append([float(tf.reduce_sum(tf.cast(next(iter(function(make(one)).values())), tf.float64)))
-                     for one in values])  # fmt: skip
+        sums.append(
+            [float(tf.reduce_sum(tf.cast(next(iter(function(make(one)).values())), tf.float64))) for one in values]
+        )
         seconds = time.perf_counter() - started
         count = 0 if function is answers else function.experimental_get_tracing_count()
         rows.append((how, count, seconds, seconds / (rows[0][2] if rows else seconds), sum(sums[-1])))
@@ -175,11 +191,14 @@ def once(step: Step) -> tuple[tuple[str, float], ...]:
     """Milliseconds of one call eagerly and of the first and a second call of a function."""
     step.model(step.inputs, training=False)
     function = tf.function(lambda: step.model(step.inputs, training=False))
-    return tuple((how, timed(call)) for how, call in (
-        ("eager", lambda: step.model(step.inputs, training=False)),
-        ("tf.function, first call: tracing", function),
-        ("tf.function, second call", function),
-    ))  # fmt: skip
+    return tuple(
+        (how, timed(call))
+        for how, call in (
+            ("eager", lambda: step.model(step.inputs, training=False)),
+            ("tf.function, first call: tracing", function),
+            ("tf.function, second call", function),
+        )
+    )
 
 
 def _drawn(context: Context, step: Step) -> Graph:

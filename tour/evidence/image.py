@@ -40,7 +40,9 @@ def _data(context: Context) -> Table:
 
 def _layers(context: Context) -> Table:
     """The network as it is built from the run's settings."""
-    model = context.case.load("model").build(context.training["settings"], context.transform.features, context.pretrained)
+    model = context.case.load("model").build(
+        context.training["settings"], context.transform.features, context.pretrained
+    )
     rows = tuple((one.name, type(one).__name__, str(one.output.shape), one.count_params()) for one in model.layers)
     return Table(f"Network of {model.count_params():,} parameters", ("layer", "kind", "output", "parameters"), rows)
 

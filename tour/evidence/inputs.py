@@ -50,11 +50,14 @@ def tuned(context: Context) -> list[Result]:
         next(iterator)
     return [
         size(context),
-        Table("A pipeline with AUTOTUNE after a second, last part first",
-              ("part", "elements", "time in it, ms", "chosen"), chosen(iterator)),
+        Table(
+            "A pipeline with AUTOTUNE after a second, last part first",
+            ("part", "elements", "time in it, ms", "chosen"),
+            chosen(iterator),
+        ),
         waits(context, split, ("naive", "batched", "prefetched", "full")),
         *tables("input", "waiting", context.case.name),
-    ]  # fmt: skip
+    ]
 
 
 def arrays_and_streams(context: Context) -> list[Result]:

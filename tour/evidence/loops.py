@@ -17,10 +17,21 @@ ROWS, BATCH, EPOCHS = 2048, 128, 2
 # Random masks are drawn by every call, and files are for people to read; neither belongs to what is compared. SGD, since
 # under Adam fit squares the gradients of an embedding's rows one by one where several examples share a row; ours sums first.
 PLAIN = {
-    "dropout": 0.0, "augment": False, "tensorboard": False, "patience": 0, "epochs": EPOCHS, "batch_size": BATCH,
-    "max_steps": 10**6, "optimizer": "sgd", "learning_rate": 0.01,
-    "accumulate": 1, "xla": False, "clip_norm": 0.0, "mixed_precision": False, "deterministic": False,
-}  # fmt: skip
+    "dropout": 0.0,
+    "augment": False,
+    "tensorboard": False,
+    "patience": 0,
+    "epochs": EPOCHS,
+    "batch_size": BATCH,
+    "max_steps": 10**6,
+    "optimizer": "sgd",
+    "learning_rate": 0.01,
+    "accumulate": 1,
+    "xla": False,
+    "clip_norm": 0.0,
+    "mixed_precision": False,
+    "deterministic": False,
+}
 
 
 def loop_equals_fit(context: Context) -> list[Result]:

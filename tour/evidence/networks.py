@@ -22,10 +22,15 @@ ROWS = 2048
 CURVE = np.linspace(-4, 4, 81).astype(np.float32)
 # What lies outside Keras, why, what stands there in Keras' own way, and the function by which its file is found.
 LEFT = (
-    ("training step", "train_step fails under multi-worker and parameter-server strategies", "compile", "step_function"),
+    (
+        "training step",
+        "train_step fails under multi-worker and parameter-server strategies",
+        "compile",
+        "step_function",
+    ),
     ("training loop", "fit calls that step, and does not go on in the middle of an epoch", "fit", "fit"),
     ("export", "the transform graph and three signatures, which a session has to load", "model.export", "save"),
-)  # fmt: skip
+)
 
 
 def built(context: Context) -> list[Result]:
@@ -48,19 +53,28 @@ def keras_on_tensorflow(context: Context) -> list[Result]:
     shown = [served(Context.of(context.home, name)) for name in CASES if Context.has(context.home, name)]
     held = type(shown[0].weights[0].value).__name__
     rows = (
-        ("Keras", keras.__version__), ("its backend", keras.backend.backend()), ("TensorFlow", tf.__version__),
+        ("Keras", keras.__version__),
+        ("its backend", keras.backend.backend()),
+        ("TensorFlow", tf.__version__),
         ("TF_USE_LEGACY_KERAS, which TFX's libraries set", os.environ.get("TF_USE_LEGACY_KERAS", "not set")),
         ("tf.keras.layers.Dense in this process", tf.keras.layers.Dense.__module__),
         ("a layer's weight is held by", held),
-    )  # fmt: skip
+    )
     return [Table("Keras and TensorFlow here", ("", ""), rows), *map(summary, shown), twins()]
 
 
 def where_keras_was_left(context: Context) -> list[Result]:
     """B2: the places without Keras, their reasons, lines of code counted now and work in this run; the model's beside them."""
-    told, kept = context.training, [(path, lines(ROOT / path)) for path in ("models/image/model.py", "models/image/layers.py")]
+    told, kept = (
+        context.training,
+        [(path, lines(ROOT / path)) for path in ("models/image/model.py", "models/image/layers.py")],
+    )
     size = sum(path.stat().st_size for path in context.served.rglob("*") if path.is_file())
-    did = (f"{told['steps']:,} steps", f"{len(told['curves'])} epochs, the best {told['best_epoch'] + 1}", f"{size:,} bytes")
+    did = (
+        f"{told['steps']:,} steps",
+        f"{len(told['curves'])} epochs, the best {told['best_epoch'] + 1}",
+        f"{size:,} bytes",
+    )
     rows = [(*left[:3], *_home(left[3]), work) for left, work in zip(LEFT, did, strict=True)]
     title = "Where Keras was left (lines without blank ones, comments and docstrings)"
     doors = len(tf.saved_model.load(str(context.served)).signatures)
@@ -80,7 +94,8 @@ def custom_layer(context: Context) -> list[Result]:
     own = {name: {k: v for k, v in one.get_config().items() if k not in _common()} for name, one in ours.items()}
     configs = tuple((name, key, str(value)) for name, config in own.items() for key, value in config.items())
     before = [
-        (name, len(type(one).from_config(one.get_config()).weights), len(one.weights), norm(one)) for name, one in ours.items()
+        (name, len(type(one).from_config(one.get_config()).weights), len(one.weights), norm(one))
+        for name, one in ours.items()
     ]
     difference, refused = round_trip(model, {name: type(one) for name, one in ours.items()}, inputs(context, 16))
     return [

@@ -36,8 +36,10 @@ def practice(context: Context) -> list[Result]:
         return [NotHere("No pictures", f"{context.case.name} has no pictures; ask with --case image.")]
     train, valid = _rows(context)
     few = _few(context, train, 1)
-    rows = [(name, *_live(context, changes, few, valid)) for name, changes in
-            (("nothing against it", NOTHING), ("all methods", SOMETHING))]  # fmt: skip
+    rows = [
+        (name, *_live(context, changes, few, valid))
+        for name, changes in (("nothing against it", NOTHING), ("all methods", SOMETHING))
+    ]
     return [training.curves(context), gap(context), *ablation(context), _made_now(context, rows)]
 
 
@@ -78,8 +80,10 @@ def ablation(context: Context) -> list[Result]:
         return [reports.missing("ablation", title)]
     what = f"{title}: {case['metric']}, {case['rows']} rows, {case['seeds']} seeds, {case['date'][:10]}"
     figures = ("train", "valid", "eval", "gap")
-    rows = tuple((name, *(row[figure]["mean"] for figure in figures), row["gap"]["sd"], row["ratio"])
-                 for name, row in case["methods"].items())  # fmt: skip
+    rows = tuple(
+        (name, *(row[figure]["mean"] for figure in figures), row["gap"]["sd"], row["ratio"])
+        for name, row in case["methods"].items()
+    )
     folds = case["folds"]
     estimates = (
         (f"{folds['folds']} folds", folds["mean"], folds["sd"]),

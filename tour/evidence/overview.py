@@ -39,7 +39,8 @@ def libraries_of_run(context: Context) -> list[Result]:
     graph = run_graph(context)
     jobs, sizes = jobs_of(graph.nodes), written(context)
     rows = tuple(
-        (name, version(name), sum(sizes.get(node, 0) for node in jobs[name]), ", ".join(jobs[name])) for name in sorted(jobs)
+        (name, version(name), sum(sizes.get(node, 0) for node in jobs[name]), ", ".join(jobs[name]))
+        for name in sorted(jobs)
     )
     return [graph, Table("Libraries in use", ("library", "version", "bytes that its nodes wrote", "nodes"), rows)]
 
@@ -87,11 +88,17 @@ def plan_of(context: Context) -> Plan:
     settings = {group: {**values, **kept.get(group, {})} for group, values in context.case.settings.items()}
     schema = context.artifact("schema") / "schema.pbtxt"
     return Plan(
-        case=context.case, source=run.facts["source"], first=int(first), last=int(last),
-        settings=settings, schema_path=str(schema), schema=schema.read_text(),
-        versions=str(context.served.parent), data_version=run.facts["data_version"],
+        case=context.case,
+        source=run.facts["source"],
+        first=int(first),
+        last=int(last),
+        settings=settings,
+        schema_path=str(schema),
+        schema=schema.read_text(),
+        versions=str(context.served.parent),
+        data_version=run.facts["data_version"],
         space=json.loads(run.facts.get("space", "{}")),
-    )  # fmt: skip
+    )
 
 
 def graph_of(plan: Plan) -> tuple[dict[str, list[str]], tuple[tuple[str, str], ...]]:
@@ -148,7 +155,9 @@ def jobs_of(nodes: Iterable[Node]) -> dict[str, list[str]]:
 def written(context: Context) -> dict[str, int]:
     """Bytes of the artifacts that each node of the run gave out."""
     return {
-        node: sum(path.stat().st_size for one in outputs.values() for path in Path(one.uri).rglob("*") if path.is_file())
+        node: sum(
+            path.stat().st_size for one in outputs.values() for path in Path(one.uri).rglob("*") if path.is_file()
+        )
         for node, outputs in context.outputs.items()
     }
 

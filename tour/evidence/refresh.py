@@ -42,9 +42,14 @@ def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:
     rows = context.rows("valid", (*network.INPUTS, network.LABEL), BATCH)
     loss = _loss(network, settings, model, rows)
     step = step_function(
-        tf.distribute.get_strategy(), model, optimizer, network.loss(settings), network.LABEL, len(rows[network.LABEL]),
+        tf.distribute.get_strategy(),
+        model,
+        optimizer,
+        network.loss(settings),
+        network.LABEL,
+        len(rows[network.LABEL]),
         settings,
-    )  # fmt: skip
+    )
     before, stream = loss(), iter(tf.data.Dataset.from_tensors(rows).repeat())
     for _ in range(STEPS):
         step(stream)

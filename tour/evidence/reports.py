@@ -26,7 +26,10 @@ def tables(benchmark: str, part: str, case: str = "", folder: Path = FOLDER) -> 
     told = read(benchmark, folder)
     found = {name: one[part] for name, one in told.get("cases", {}).items() if case in ("", name) and one.get(part)}
     return [
-        Table(f"{name}: {part}, measured {told['machine']['date'][:10]} on {told['machine']['cores']} cores",
-              tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
+        Table(
+            f"{name}: {part}, measured {told['machine']['date'][:10]} on {told['machine']['cores']} cores",
+            tuple(rows[0]),
+            tuple(tuple(row.values()) for row in rows),
+        )
         for name, rows in found.items()
-    ] or [missing(benchmark, f"Benchmark of {part}")]  # fmt: skip
+    ] or [missing(benchmark, f"Benchmark of {part}")]

@@ -52,10 +52,13 @@ def optimised(context: Context) -> list[Result]:
     rows = context.rows("eval", context.case.load("model").INPUTS, ROWS)
     return [
         histogram(before, after),
-        Table(f"Its answers to {ROWS} rows of eval", ("output", "first row", "largest difference after Grappler"),
-              tuple(compared(function, after, rows))),
+        Table(
+            f"Its answers to {ROWS} rows of eval",
+            ("output", "first row", "largest difference after Grappler"),
+            tuple(compared(function, after, rows)),
+        ),
         drawn(after, "The dense signature after Grappler"),
-    ]  # fmt: skip
+    ]
 
 
 def counted(path: Path) -> list[Result]:
@@ -88,11 +91,15 @@ def variables(path: Path) -> Table:
     nodes, held = _meta(path).object_graph_def.nodes, values(path)
     rows = tuple(
         (
-            node.variable.name, str(tuple(d.size for d in node.variable.shape.dim)), tf.as_dtype(node.variable.dtype).name,
-            node.variable.trainable, _norm(held[number][1]),
+            node.variable.name,
+            str(tuple(d.size for d in node.variable.shape.dim)),
+            tf.as_dtype(node.variable.dtype).name,
+            node.variable.trainable,
+            _norm(held[number][1]),
         )
-        for number, node in enumerate(nodes) if node.WhichOneof("kind") == "variable"
-    )  # fmt: skip
+        for number, node in enumerate(nodes)
+        if node.WhichOneof("kind") == "variable"
+    )
     return Table("Variables: state that stays", ("name", "shape", "dtype", "trainable", "norm as served"), rows)
 
 

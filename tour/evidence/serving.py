@@ -70,8 +70,14 @@ def latencies(ways: Mapping[str, Callable], rows: Mapping[str, "np.ndarray"]) ->
         times = [
             median(lambda way=way, size=size: way({key: value[:size] for key, value in rows.items()})) for size in SIZES
         ]
-        found.append((name, *(round(1e6 * one) for one in times), round(1e6 * times[-1] / SIZES[-1], 1),
-                      round(times[0] * SIZES[-1] / times[-1], 1)))  # fmt: skip
+        found.append(
+            (
+                name,
+                *(round(1e6 * one) for one in times),
+                round(1e6 * times[-1] / SIZES[-1], 1),
+                round(times[0] * SIZES[-1] / times[-1], 1),
+            )
+        )
     columns = ("way", *(f"batch of {size}, us" for size in SIZES), f"us a row at {SIZES[-1]}", "gain by batching")
     return Table("Latency of the served network on this machine", columns, tuple(found))
 

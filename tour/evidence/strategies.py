@@ -22,10 +22,20 @@ ROWS, STEPS = 1024, 4
 # What would make two strategies differ without either being wrong: random masks drawn a replica, and Adam, which makes full
 # steps of the rounding that is all there is to the gradient of some weights before a batch normalisation.
 PLAIN = {
-    "dropout": 0.0, "augment": False, "tensorboard": False, "profile": False, "patience": 0, "epochs": 1,
-    "max_steps": STEPS, "optimizer": "sgd", "learning_rate": 0.001, "checkpoint_steps": 10_000,
-    "folds": 0, "restarts": 0, "workers": 2,
-}  # fmt: skip
+    "dropout": 0.0,
+    "augment": False,
+    "tensorboard": False,
+    "profile": False,
+    "patience": 0,
+    "epochs": 1,
+    "max_steps": STEPS,
+    "optimizer": "sgd",
+    "learning_rate": 0.001,
+    "checkpoint_steps": 10_000,
+    "folds": 0,
+    "restarts": 0,
+    "workers": 2,
+}
 
 
 def strategies_agree(context: Context) -> list[Result]:
@@ -39,7 +49,9 @@ def strategies_agree(context: Context) -> list[Result]:
     with scratch() as folder:
         alone, both = (trained(context, folder / name, strategy=name) for name in ("none", "mirrored"))
     apart = max(float(np.abs(one - other).max()) for one, other in zip(alone[1], both[1], strict=True))
-    rows = tuple((name, one["replicas"], one["curves"][0]["loss"]) for name, (one, _) in (("none", alone), ("mirrored", both)))
+    rows = tuple(
+        (name, one["replicas"], one["curves"][0]["loss"]) for name, (one, _) in (("none", alone), ("mirrored", both))
+    )
     agree = Table(f"{STEPS} steps on the same global batches, now", ("strategy", "replicas", "mean loss"), rows)
     return [run, agree, Number("Largest difference of a weight", apart), *tables("strategies", "strategies")]
 
@@ -59,12 +71,16 @@ def processes_of_a_cluster(context: Context) -> list[Result]:
     return [
         Table("Processes that trained just now", ("task", "process", "TF_CONFIG"), rows),
         Table("Together", ("replicas", "steps", "mean loss"), (together,)),
-        Number("The same on several machines", "python -m models.worker JOB.json on each, TF_CONFIG set by the cluster"),
+        Number(
+            "The same on several machines", "python -m models.worker JOB.json on each, TF_CONFIG set by the cluster"
+        ),
         *tables("strategies", "strategies"),
-    ]  # fmt: skip
+    ]
 
 
-def trained(context: Context, folder: Path, said: StringIO | None = None, **changes: Any) -> tuple[dict, list[np.ndarray]]:
+def trained(
+    context: Context, folder: Path, said: StringIO | None = None, **changes: Any
+) -> tuple[dict, list[np.ndarray]]:
     """A few steps from fresh weights on rows of the run's train split: what was recorded, and the weights."""
     network = context.case.load("model")
     keep = (*network.INPUTS, network.LABEL)
@@ -72,9 +88,16 @@ def trained(context: Context, folder: Path, said: StringIO | None = None, **chan
     count = len(rows[network.LABEL])
     settings = {**context.training["settings"], **PLAIN, **changes, "batch_size": 2 * (count // (2 * STEPS))}
     job = training.Job(
-        context.case.name, settings, str(context.artifact("examples")), str(context.artifact("transform_graph")), str(folder),
-        context.pretrained, "", training.store(rows, folder / training.STORED), count,
-    )  # fmt: skip
+        context.case.name,
+        settings,
+        str(context.artifact("examples")),
+        str(context.artifact("transform_graph")),
+        str(folder),
+        context.pretrained,
+        "",
+        training.store(rows, folder / training.STORED),
+        count,
+    )
     with redirect_stdout(said or StringIO()):
         if settings["strategy"] == "none":
             training.seed_everything(settings)

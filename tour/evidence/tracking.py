@@ -51,10 +51,18 @@ def runs_compared(context: Context) -> list[Result]:
 def table_of(records: list[Mapping[str, Any]]) -> Table:
     """A row a record: what it was, on which data and code, where the model is."""
     rows = tuple(
-        (one["run"], one["tags"]["state"], one["tags"]["headline"], len(one["params"]), len(one["metrics"]),
-         one["data"].get("digest", ""), one["tags"]["commit"], one["tags"]["model"])
+        (
+            one["run"],
+            one["tags"]["state"],
+            one["tags"]["headline"],
+            len(one["params"]),
+            len(one["metrics"]),
+            one["data"].get("digest", ""),
+            one["tags"]["commit"],
+            one["tags"]["model"],
+        )
         for one in records
-    )  # fmt: skip
+    )
     names = ("run", "state", "headline", "parameters", "metrics", "data version", "commit", "model")
     return Table("Runs recorded in MLflow", names, rows)
 

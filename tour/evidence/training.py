@@ -73,7 +73,9 @@ def event_files(context: Context) -> list[Result]:
 
     logs = context.artifact("model_run") / "logs"
     if not logs.is_dir():
-        return [NotHere("No event files", "The run was made with tensorboard=false; --set tensorboard=true writes them.")]
+        return [
+            NotHere("No event files", "The run was made with tensorboard=false; --set tensorboard=true writes them.")
+        ]
     read = EventAccumulator(str(logs / "train"), size_guidance={"tensors": 0})
     read.Reload()
     tags = read.Tags()["tensors"]

@@ -81,7 +81,7 @@ def searched(report: Mapping[str, Any]) -> list[Tried]:
     """The Tuner's first trials, which differ in optimizer and rate alone; one that failed learnt nothing, outcome 1."""
 
     def rest(trial: Mapping[str, Any]) -> dict[str, Any]:
-        return {n: v for n, v in trial["settings"].items() if n not in ("optimizer", "learning_rate")}  # fmt: skip
+        return {n: v for n, v in trial["settings"].items() if n not in ("optimizer", "learning_rate")}
 
     first = report["trials"][0]
     found = []

@@ -15,37 +15,55 @@ INCIDENTS: Mapping[str, Incident] = {
     one.name: one
     for one in (
         Incident(
-            "schema", "Break the schema",
+            "schema",
+            "Break the schema",
             "Purchases with an unknown category go through the pipeline, whose DataGate names the feature and stops the run.",
-            GONE, data.run, untouched,
+            GONE,
+            data.run,
+            untouched,
         ),
         Incident(
-            "drift", "Let the traffic drift",
+            "drift",
+            "Let the traffic drift",
             "Purchases at the till move online, and the monitor beside the live gateway opens an incident.",
-            "Undone by purchases as usual; the monitor closes the incident once its windows are quiet.", drift.run, drift.undo,
+            "Undone by purchases as usual; the monitor closes the incident once its windows are quiet.",
+            drift.run,
+            drift.undo,
         ),
         Incident(
-            "model", "Push a bad model",
+            "model",
+            "Push a bad model",
             "The gates refuse a candidate trained for one step, and a garbage version beside the live one is not served.",
-            "Undone by taking the garbage away, also where the incident was stopped.", model.run, model.undo,
+            "Undone by taking the garbage away, also where the incident was stopped.",
+            model.run,
+            model.undo,
         ),
         Incident(
-            "worker", "Kill a worker",
+            "worker",
+            "Kill a worker",
             "Two processes train together, one gets SIGKILL, and the cluster starts again at its last checkpoint.",
-            GONE, cluster.run, untouched,
+            GONE,
+            cluster.run,
+            untouched,
         ),
         Incident(
-            "server", "Kill the server",
+            "server",
+            "Kill the server",
             "The live server gets SIGKILL and is started again: the same version, and no acknowledged prediction is lost.",
-            "There is nothing to undo: the server runs again, with the same words and ports.", server.run, server.undo,
+            "There is nothing to undo: the server runs again, with the same words and ports.",
+            server.run,
+            server.undo,
         ),
         Incident(
-            "flood", "Flood it with requests",
+            "flood",
+            "Flood it with requests",
             "A gateway gets many times what it lets in: it refuses the rest with 429, and afterwards answers as before.",
-            GONE, flood.run, untouched,
+            GONE,
+            flood.run,
+            untouched,
         ),
     )
-}  # fmt: skip
+}
 
 
 def play(name: str, live: Live, undo: bool = False, incidents: Mapping[str, Incident] = INCIDENTS) -> Iterator[Event]:

@@ -19,9 +19,17 @@ from tour.incidents import scratch
 from tour.incidents.kinds import Event, FailedError, Live, MissingError
 
 SMALL = {
-    "strategy": "multiworker", "workers": 2, "epochs": 4, "patience": 0, "checkpoint_steps": 5, "augment": False,
-    "tensorboard": False, "profile": False, "folds": 0, "filters": 8,
-}  # fmt: skip
+    "strategy": "multiworker",
+    "workers": 2,
+    "epochs": 4,
+    "patience": 0,
+    "checkpoint_steps": 5,
+    "augment": False,
+    "tensorboard": False,
+    "profile": False,
+    "folds": 0,
+    "filters": 8,
+}
 VICTIM = "worker 1"
 
 
@@ -31,7 +39,9 @@ def run(live: Live) -> Iterator[Event]:
     last = scratch.last_pushed(live.home, case)
     with scratch.empty(live) as folder:
         job = written(live, last, folder)
-        yield Event(f"Two workers train {case.name} together, told of each other by TF_CONFIG.", "info", {"case": case.name})
+        yield Event(
+            f"Two workers train {case.name} together, told of each other by TF_CONFIG.", "info", {"case": case.name}
+        )
         log = folder / "launcher.log"
         with scratch.child([job], log, "tour.incidents.cluster") as process:
             yield from _watched(log, process)
@@ -54,8 +64,14 @@ def written(live: Live, last: store.Run, folder: Path) -> Path:
         raise MissingError(f"The examples of {last.id} are gone; `showcase run {last.case} --fresh` makes them again.")
     settings = {name: value for group in json.loads(last.facts["settings"]).values() for name, value in group.items()}
     skip = outputs.get("SkipGram", {}).get("embedding")
-    told = {"case": last.case, "settings": settings | SMALL, "examples": examples, "transform": transform,
-            "folder": str(folder / "job"), "pretrained": skip.uri if skip else ""}  # fmt: skip
+    told = {
+        "case": last.case,
+        "settings": settings | SMALL,
+        "examples": examples,
+        "transform": transform,
+        "folder": str(folder / "job"),
+        "pretrained": skip.uri if skip else "",
+    }
     path = folder / "told.json"
     path.write_text(json.dumps(told))
     return path

@@ -16,17 +16,25 @@ SETTINGS = ("warmup_days=5", "embedding_epochs=1", "batch_size=64")
 def run(live: Live) -> Iterator[Event]:
     """Sends spans, broken from a day on, through the pipeline of a scratch home, to the gate that stops the run."""
     with scratch.empty(live) as home:
-        yield Event(f"From day {BROKEN} of {DAYS} on, half of the purchases name a {FEATURE} that is not in the schema.", "bad")
-        find(CASE).load("data").generate(home / "spans", ROWS, DAYS, 7, [f"unseen:0.5@{BROKEN}"], lambda done, total: None)
+        yield Event(
+            f"From day {BROKEN} of {DAYS} on, half of the purchases name a {FEATURE} that is not in the schema.", "bad"
+        )
+        find(CASE).load("data").generate(
+            home / "spans", ROWS, DAYS, 7, [f"unseen:0.5@{BROKEN}"], lambda done, total: None
+        )
         words = ["run", CASE, "--home", home, "--data", home / "spans", "--tracking", "none", "--json"]
-        with scratch.child([*words, *(word for one in SETTINGS for word in ("--set", one))], home / "run.log") as process:
+        with scratch.child(
+            [*words, *(word for one in SETTINGS for word in ("--set", one))], home / "run.log"
+        ) as process:
             yield from stages(home / "run.log", process)
             told = json.loads(process.stdout.read() or "{}")
         if told.get("state") != "refused" or FEATURE not in told["reason"]:
             raise FailedError(f"The run was not refused for '{FEATURE}': {told.get('state')}: {told.get('reason')}")
         yield Event(f"Refused. {told['reason']}", "good", {"stage": told["reason"].partition(":")[0]})
         pushed = list(Path(home, CASE, "versions").glob("*"))
-        yield Event(f"{len(pushed)} versions were pushed: what is served goes on answering.", "good", {"pushed": len(pushed)})
+        yield Event(
+            f"{len(pushed)} versions were pushed: what is served goes on answering.", "good", {"pushed": len(pushed)}
+        )
 
 
 def stages(log: Path, process: object) -> Iterator[Event]:

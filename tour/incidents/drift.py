@@ -56,7 +56,9 @@ def undo(live: Live) -> Iterator[Event]:
     except FailedError:
         # A version that was trained on other days than these may call something else normal.
         (one, *_) = incidents(live)
-        yield Event(f"Purchases are as before. Incident {one['id']} stays open until the monitor has seen quiet windows.")
+        yield Event(
+            f"Purchases are as before. Incident {one['id']} stays open until the monitor has seen quiet windows."
+        )
 
 
 def incidents(live: Live) -> list[dict[str, Any]]:
@@ -85,7 +87,9 @@ def _begin(live: Live) -> int:
     first = first_run(live)
     truth = Path(first.facts["source"], "truth.json")
     if not truth.is_file():
-        raise MissingError("The model was not trained on generated purchases, so none can be generated that go on from them.")
+        raise MissingError(
+            "The model was not trained on generated purchases, so none can be generated that go on from them."
+        )
     return (date.fromisoformat(json.loads(truth.read_text())["start"]) - date(1970, 1, 1)).days
 
 
@@ -120,7 +124,9 @@ def _sent(live: Live, first: int, days: int, drift: str) -> Iterator[Event]:
             if report.failed:
                 raise FailedError(f"{report.failed} of {report.sent} requests failed: {dict(report.statuses)}.")
             if day < first + days:
-                yield Event(f"Day {day}: {report.sent} purchases were scored, none failed.", "info", {"sent": report.sent})
+                yield Event(
+                    f"Day {day}: {report.sent} purchases were scored, none failed.", "info", {"sent": report.sent}
+                )
         shutil.rmtree(folder)
 
 

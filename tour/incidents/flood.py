@@ -19,13 +19,17 @@ def run(live: Live) -> Iterator[Event]:
     rows = bodies(case, scratch.last_pushed(live.home, case))
     with scratch.copied(live, case) as home, scratch.served(home, case, "--rate", RATE, "--timeout", 30) as gateway:
         steady = lambda: Requests(gateway, case).send(rows, STEADY, 2, SECONDS)  # noqa: E731
-        yield Event(f"A gateway of its own on {gateway} lets in {RATE} requests a second.", "info", {"gateway": gateway})
+        yield Event(
+            f"A gateway of its own on {gateway} lets in {RATE} requests a second.", "info", {"gateway": gateway}
+        )
         yield from _told("Before", before := steady())
         yield Event(f"{CONNECTIONS} connections send as fast as they can for {SECONDS:.0f} s.", "bad")
         flood = Requests(gateway, case).send(rows, 0, CONNECTIONS, SECONDS)
         refused, answered = flood.statuses[429], flood.statuses[200]
         numbers = {"sent": flood.sent, "answered": answered, "refused": refused}
-        yield Event(f"{flood.sent} came, {answered} were answered, {refused} refused with 429: {_text(flood)}", "good", numbers)
+        yield Event(
+            f"{flood.sent} came, {answered} were answered, {refused} refused with 429: {_text(flood)}", "good", numbers
+        )
         if refused + answered != flood.sent or not refused:
             raise FailedError(f"The flood should get answers or 429, and it got {dict(flood.statuses)}.")
         http.run(asyncio.sleep(2.0))  # the bucket of the rate fills again
@@ -37,7 +41,9 @@ def run(live: Live) -> Iterator[Event]:
 
 def _told(when: str, report: Report) -> Iterator[Event]:
     p99 = report.percentiles().get("p99", 0.0)
-    text = f"{when} the flood: {report.sent} requests at {STEADY:.0f} a second, {report.failed} failed, p99 {p99:.1f} ms."
+    text = (
+        f"{when} the flood: {report.sent} requests at {STEADY:.0f} a second, {report.failed} failed, p99 {p99:.1f} ms."
+    )
     yield Event(text, "info", {"p99": p99, "failed": report.failed})
 
 

@@ -36,7 +36,9 @@ def candidate(live: Live) -> Iterator[Event]:
     with scratch.copied(live, case) as home:
         yield Event(f"A candidate of {case.name} is trained for a single step.", "bad", {"case": case.name})
         words = ["run", case.name, "--home", home, "--data", last.facts["source"], "--spans", last.facts["spans"]]
-        with scratch.child([*words, "--set", "max_steps=1", "--tracking", "none", "--json"], home / "run.log") as process:
+        with scratch.child(
+            [*words, "--set", "max_steps=1", "--tracking", "none", "--json"], home / "run.log"
+        ) as process:
             yield from stages(home / "run.log", process)
             told = json.loads(process.stdout.read() or "{}")
         if told.get("state") != "refused":
@@ -57,7 +59,9 @@ def broken(live: Live, server: str) -> Iterator[Event]:
         (beside / "saved_model.pb").write_bytes(GARBAGE)
         beside.rename(folder / str(number))
         yield Event(f"Version {number} of {case.name} appears beside version {before}: its graph is garbage.", "bad")
-        state = until(lambda: _failed(server, case.name, number), LOADED, "The server has not said what it thinks of it")
+        state = until(
+            lambda: _failed(server, case.name, number), LOADED, "The server has not said what it thinks of it"
+        )
         yield Event(f"The server refuses it: {state}", "good", {"version": number, "error": state})
         answering = _available(server, case.name)
         if answering != [before]:
@@ -71,7 +75,9 @@ def broken(live: Live, server: str) -> Iterator[Event]:
 def undo(live: Live) -> Iterator[Event]:
     """Takes away what a stopped incident may have left."""
     removed = [one for case in folders(live) for one in cleared(case)]
-    yield Event(f"Broken versions that were left: {len(removed)}. The candidate was in a scratch copy, which is gone.", "good")
+    yield Event(
+        f"Broken versions that were left: {len(removed)}. The candidate was in a scratch copy, which is gone.", "good"
+    )
 
 
 def folders(live: Live) -> list[Path]:

@@ -35,7 +35,9 @@ def last_pushed(home: Path, case: UseCase) -> store.Run:
     """
     runs = [run for run in store.runs(runtimes.local(home).metadata, case.name) if run.state == "pushed"]
     if not runs:
-        raise MissingError(f"No run of {case.name} under {home} has ended in a push; `showcase run {case.name}` makes one.")
+        raise MissingError(
+            f"No run of {case.name} under {home} has ended in a push; `showcase run {case.name}` makes one."
+        )
     return runs[-1]
 
 
@@ -52,7 +54,9 @@ def copied(live: Live, case: UseCase) -> Iterator[Path]:
     """A home with the case's served version and what the metadata store knows: finished stages are found done in it."""
     version = status.served(live.home, case.name)
     if version is None:
-        raise MissingError(f"Nothing of {case.name} has been pushed; `showcase run {case.name} --home {live.home}` does it.")
+        raise MissingError(
+            f"Nothing of {case.name} has been pushed; `showcase run {case.name} --home {live.home}` does it."
+        )
     with empty(live) as home:
         database = runtimes.local(live.home).metadata
         with store.locked(database):

@@ -59,13 +59,17 @@ def run(live: Live) -> Iterator[Event]:
 
 def _again(live: Live, case: UseCase, started: subprocess.Popen, killed: float) -> Iterator[Event]:
     yield Event(f"It is started again by the same words, as process {started.pid}.", "info", {"pid": started.pid})
-    until(lambda: started.poll() is not None or _ready(live, started.pid), PATIENCE, "The server has not answered again")
+    until(
+        lambda: started.poll() is not None or _ready(live, started.pid), PATIENCE, "The server has not answered again"
+    )
     if started.poll() is not None:
         raise FailedError(f"The server does not start again; {live.home / 'serve.log'} has the whole story.")
     yield Event(f"It answers again {time.monotonic() - killed:.1f} s after the kill.", "good")
 
 
-def _proven(live: Live, case: UseCase, acknowledged: dict[str, int], version: int, rows: Iterator[bytes]) -> Iterator[Event]:
+def _proven(
+    live: Live, case: UseCase, acknowledged: dict[str, int], version: int, rows: Iterator[bytes]
+) -> Iterator[Event]:
     logged = {decode(one, (ID,))[ID][0].decode() for _, one in read(live.home / case.name / "online" / PREDICTIONS)}
     missing = len(set(acknowledged) - logged)
     if missing:
@@ -75,8 +79,12 @@ def _proven(live: Live, case: UseCase, acknowledged: dict[str, int], version: in
     again = Requests(f"{there['host']}:{there['gateway']}", case)
     report = again.send(islice(rows, AFTER), RATE, CONNECTIONS)
     if report.failed or set(report.versions) != {version}:
-        raise FailedError(f"{report.failed} of {report.sent} requests failed, answered by versions {dict(report.versions)}.")
-    yield Event(f"{report.sent} new requests: none failed, all answered by version {version}.", "good", {"version": version})
+        raise FailedError(
+            f"{report.failed} of {report.sent} requests failed, answered by versions {dict(report.versions)}."
+        )
+    yield Event(
+        f"{report.sent} new requests: none failed, all answered by version {version}.", "good", {"version": version}
+    )
 
 
 def undo(live: Live) -> Iterator[Event]:

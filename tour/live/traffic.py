@@ -85,13 +85,14 @@ class Scrapes:
         asked = sum(answers.values())
         return Traffic(
             rate=_rate(since, kept[-1]),
-            p50=quantile(buckets, 0.5), p99=quantile(buckets, 0.99),
+            p50=quantile(buckets, 0.5),
+            p99=quantile(buckets, 0.99),
             errors=sum(count for status, count in answers.items() if status >= "500") / asked if asked else None,
             refused=round(sum(count for status, count in answers.items() if "400" <= status < "500")),
             total=round(sum(last.answers.values())),
             breaker=last.breaker,
             history=tuple(_rate(a, b) for a, b in zip(kept, kept[1:], strict=False)),
-        )  # fmt: skip
+        )
 
 
 def parsed(text: str) -> dict[str, Counted]:

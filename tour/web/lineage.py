@@ -67,8 +67,10 @@ async def artifact(request: Request, artifact: int) -> HTMLResponse:
 
 
 def _begin(home: Path) -> list[dict[str, Any]]:
-    return [{"case": name, "title": case.title, **_latest(home, name), "sources": lineage.sources(home, name)}
-            for name, case in CASES.items()]  # fmt: skip
+    return [
+        {"case": name, "title": case.title, **_latest(home, name), "sources": lineage.sources(home, name)}
+        for name, case in CASES.items()
+    ]
 
 
 def _latest(home: Path, case: str) -> dict[str, Any]:
@@ -112,8 +114,16 @@ def _forward(home: Path, case: str, source: int, span: int) -> dict[str, Any]:
 
 def _values(title: str, lead: str, case: str, trail: Trail, features: list[tuple[str, Any]]) -> dict[str, Any]:
     missing = [one for one in trail.steps if one.missing]
-    return {"title": title, "lead": lead, "case": case, "trail": trail, "features": features, "missing": missing,
-            "graph": graph(trail.edges, {one.name for one in missing}), "links": trail.links}  # fmt: skip
+    return {
+        "title": title,
+        "lead": lead,
+        "case": case,
+        "trail": trail,
+        "features": features,
+        "missing": missing,
+        "graph": graph(trail.edges, {one.name for one in missing}),
+        "links": trail.links,
+    }
 
 
 def graph(edges: frozenset[tuple[str, str]] | tuple[tuple[str, str], ...], missing: set[str]) -> Drawn | None:
@@ -137,13 +147,28 @@ def _artifact(home: Path, artifact: int) -> dict[str, Any]:
     case = next((name for name in CASES if run.startswith(f"{name}-")), "")
     whole: Graph = evidence.lineage(metadata, artifact)
     known = {other.id: other for other in store.runs(metadata)}
-    return {"one": one, "run": run, "node": execution.node, "case": case, "state": known[run].state if run in known else "",
-            "title": stations.named(one), "rows": _rows(whole), "graph": graph(artifacts_only(whole), set())}  # fmt: skip
+    return {
+        "one": one,
+        "run": run,
+        "node": execution.node,
+        "case": case,
+        "state": known[run].state if run in known else "",
+        "title": stations.named(one),
+        "rows": _rows(whole),
+        "graph": graph(artifacts_only(whole), set()),
+    }
 
 
 def _rows(whole: Graph) -> list[dict[str, Any]]:
-    return [{"name": node.name, "detail": node.detail, "state": node.state,
-             "sources": [source for source, target in whole.edges if target == node.name]} for node in whole.nodes]  # fmt: skip
+    return [
+        {
+            "name": node.name,
+            "detail": node.detail,
+            "state": node.state,
+            "sources": [source for source, target in whole.edges if target == node.name],
+        }
+        for node in whole.nodes
+    ]
 
 
 def artifacts_only(whole: Graph) -> frozenset[tuple[str, str]]:

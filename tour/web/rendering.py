@@ -19,9 +19,12 @@ HERE = Path(__file__).parent
 def environment(nav: Sequence[tuple[str, str]]) -> Environment:
     """The templates of the tour, and of what it shares with the bundle of evidence."""
     made = Environment(
-        loader=FileSystemLoader([HERE / "templates", HERE.parent]), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader([HERE / "templates", HERE.parent]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
         undefined=StrictUndefined,
-    )  # fmt: skip
+    )
     made.globals["nav"] = nav
     made.filters["drawing"] = drawing
     made.filters["code"] = highlight.code

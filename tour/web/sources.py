@@ -77,7 +77,9 @@ def _mentioned(function: ast.FunctionDef) -> set[str]:
 def _modules(function: ast.FunctionDef, case: str) -> Iterator[str]:
     """The modules named where the function makes its ``Stage``."""
     for made in ast.walk(function):
-        if not (isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id == "Stage" and made.args[1:]):
+        if not (
+            isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id == "Stage" and made.args[1:]
+        ):
             continue
         for one in getattr(made.args[1], "elts", []):
             if isinstance(one, ast.Constant):

@@ -74,9 +74,16 @@ async def report(request: Request, case: str, artifact: int) -> Response:
 async def _learn(home: Path, case: str, run: str, path: Path) -> None:
     """Has another process look at the graph, and keeps what it says."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tour.artifacts.transform", str(home.resolve()), case, run, cwd=notes.ROOT,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "tour.artifacts.transform",
+        str(home.resolve()),
+        case,
+        run,
+        cwd=notes.ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
     try:
         out, _ = await asyncio.wait_for(process.communicate(), LEARNT_SECONDS)
     except TimeoutError:
@@ -96,11 +103,27 @@ def _groups(home: Path) -> list[dict[str, Any]]:
         runs = store.runs(metadata, case)
         last = runs[-1].id if runs else ""
         empty = f"There is no run of {case} yet; `showcase run {case} --home {home}` makes one."
-        found.append({"title": use_case.title, "case": case, "run": last, "query": False, "empty": empty,
-                      "stages": _listed(metadata, case, last)})  # fmt: skip
+        found.append(
+            {
+                "title": use_case.title,
+                "case": case,
+                "run": last,
+                "query": False,
+                "empty": empty,
+                "stages": _listed(metadata, case, last),
+            }
+        )
         if looks := _looks(home, case):
-            found.append({"title": f"{use_case.title}: {WATCHING.lower()}", "case": case, "run": looks[-1], "query": True,
-                          "empty": "", "stages": _listed(metadata, case, looks[-1])})  # fmt: skip
+            found.append(
+                {
+                    "title": f"{use_case.title}: {WATCHING.lower()}",
+                    "case": case,
+                    "run": looks[-1],
+                    "query": True,
+                    "empty": "",
+                    "stages": _listed(metadata, case, looks[-1]),
+                }
+            )
     return found
 
 
@@ -143,14 +166,24 @@ def _stage(home: Path, case: str, node: str, asked: str) -> dict[str, Any]:
     sight = _sight(case, name, run, executions)
     told = json.loads(sight.facts.get("stages") or "{}").get(node, {})
     return {
-        "case": case, "node": node, "run": name, "state": told.get("state", one.state),
-        "sentence": pieces[0].sentence if pieces else "", "message": told.get("message", ""),
-        "facts": _facts(told, sight.facts), "strip": executions, "judged": not one.outputs,
+        "case": case,
+        "node": node,
+        "run": name,
+        "state": told.get("state", one.state),
+        "sentence": pieces[0].sentence if pieces else "",
+        "message": told.get("message", ""),
+        "facts": _facts(told, sight.facts),
+        "strip": executions,
+        "judged": not one.outputs,
         "runs": [other for other in runs if ("-monitor-" in other) == ("-monitor-" in name)][:RUNS],
         "artifacts": [_shown(metadata, case, artifact, sight) for artifact in one.outputs or one.inputs],
-        "questions": sources.questions(pieces, notes.current()), "pieces": pieces, "lines": _lines,
-        "plain": _plain, "counts": _counts, "confident": lambda part: json.dumps(part.told),
-    }  # fmt: skip
+        "questions": sources.questions(pieces, notes.current()),
+        "pieces": pieces,
+        "lines": _lines,
+        "plain": _plain,
+        "counts": _counts,
+        "confident": lambda part: json.dumps(part.told),
+    }
 
 
 def _sight(case: str, name: str, run: store.Run | None, executions: list[Execution]) -> Sight:
@@ -176,8 +209,13 @@ def _facts(told: Mapping[str, Any], facts: Mapping[str, str]) -> list[tuple[str,
 def _shown(metadata: Any, case: str, artifact: Artifact, sight: Sight) -> dict[str, Any]:
     found = trace.maker(metadata, artifact.id)
     page = f"/report/{case}/{artifact.id}" if artifact.type == "Decision" else ""
-    return {"artifact": artifact, "parts": parts(artifact, sight), "maker": found[0] if found else "", "page": page,
-            "sources": found[1].inputs if found else ()}  # fmt: skip
+    return {
+        "artifact": artifact,
+        "parts": parts(artifact, sight),
+        "maker": found[0] if found else "",
+        "page": page,
+        "sources": found[1].inputs if found else (),
+    }
 
 
 def _found(home: Path, case: str, run: str, kind: str) -> Artifact:

@@ -95,7 +95,9 @@ def _strangest(rows: list[dict[str, Any]], usual: list[dict[str, Any]]) -> list[
     table = np.array([[row[name] or 0.0 for name in names] for row in usual], float)
     middle = np.median(table, axis=0)
     spread = np.median(np.abs(table - middle), axis=0) + 1e-9
-    return sorted(rows, key=lambda row: -np.sum(np.abs(np.array([row[name] or 0.0 for name in names]) - middle) / spread))
+    return sorted(
+        rows, key=lambda row: -np.sum(np.abs(np.array([row[name] or 0.0 for name in names]) - middle) / spread)
+    )
 
 
 @dataclass(frozen=True)
@@ -188,9 +190,13 @@ class Beside:
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
-                *self.command, cwd=ROOT, limit=LINE, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                *self.command,
+                cwd=ROOT,
+                limit=LINE,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
+            )
         return self._process
 
     async def _asked(self, asked: Mapping[str, str]) -> dict[str, Any]:

@@ -56,7 +56,9 @@ async def page(request: Request, case: str) -> HTMLResponse:
     """One case: where to begin, and what is missing."""
     _known(case)
     home = request.app.state.home
-    begin, shape = await asyncio.gather(asyncio.to_thread(trial.start, home, case), asyncio.to_thread(_shape, request, case))
+    begin, shape = await asyncio.gather(
+        asyncio.to_thread(trial.start, home, case), asyncio.to_thread(_shape, request, case)
+    )
     found = await asyncio.to_thread(_site)
     values: dict[str, Any] = {"case": case, "cases": list(CASES.items()), "begin": begin, "shape": shape, "home": home}
     values |= {"rows": json.dumps({"usual": begin.usual, "odd": begin.odd, "every": begin.every, "key": begin.key})}
@@ -118,7 +120,9 @@ async def model(request: Request, name: str) -> Response:
     if not parts or parts[1] not in CASES:
         raise HTTPException(404, "There is no such model.")
     try:
-        path = await asyncio.to_thread(trial.version_file, request.app.state.home, parts[1], int(parts[2]), trial.ONE_ROW)
+        path = await asyncio.to_thread(
+            trial.version_file, request.app.state.home, parts[1], int(parts[2]), trial.ONE_ROW
+        )
     except LookupError as error:
         raise HTTPException(404, str(error.args[0])) from None
     return Response(await asyncio.to_thread(path.read_bytes), media_type="application/octet-stream")

@@ -46,11 +46,13 @@ def written(folder: Path, seed: int = 0, customers: int = 12) -> dict[int, Path]
                 "amount": np.round(rng.lognormal(3, 1, rows), 2),
                 "is_fraud": pa.array((rng.random(rows) < 0.2).astype(np.int8), mask=never),
                 "label_time": pa.array(
-                    [t + timedelta(hours=int(h)) for t, h in zip(times, late, strict=True)], pa.timestamp("us"), mask=never
+                    [t + timedelta(hours=int(h)) for t, h in zip(times, late, strict=True)],
+                    pa.timestamp("us"),
+                    mask=never,
                 ),
                 "category": pa.array([None if rng.random() < 0.1 else "fuel" for _ in range(rows)], pa.string()),
             }
-        )  # fmt: skip
+        )
         span = folder / f"span-{day:03d}"
         span.mkdir(parents=True)
         pq.write_table(table, span / "a.parquet")

@@ -15,9 +15,11 @@ from models.fraud.layers import Anomaly, Heads, Likeness, Views
 
 SETTINGS = {**CASE.settings["training"], "width": 8, "members": 3}
 SPECS = {
-    "numeric": tf.TensorSpec([None, 5], tf.float32), "codes": tf.TensorSpec([None, 4], tf.int64),
-    "past": tf.TensorSpec([None, 8, 6], tf.float32), "merchants": tf.TensorSpec([None, 9], tf.int64),
-}  # fmt: skip
+    "numeric": tf.TensorSpec([None, 5], tf.float32),
+    "codes": tf.TensorSpec([None, 4], tf.int64),
+    "past": tf.TensorSpec([None, 8, 6], tf.float32),
+    "merchants": tf.TensorSpec([None, 9], tf.int64),
+}
 
 
 def rows(number: int = 6, seed: int = 1) -> dict[str, np.ndarray]:

@@ -98,8 +98,9 @@ def test_csv_with_labels_as_words_or_digits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["2026-01-05T12:30:15.25", "2026-01-05 12:30:15.250000", "2026-01-05T12:30:15.25Z", "2026-01-05 14:30:15.25+02:00"]
-)  # fmt: skip
+    "text",
+    ["2026-01-05T12:30:15.25", "2026-01-05 12:30:15.250000", "2026-01-05T12:30:15.25Z", "2026-01-05 14:30:15.25+02:00"],
+)
 def test_csv_with_times_as_people_write_them(tmp_path: Path, text: str) -> None:
     csv(tmp_path, f"{','.join(SIX)}\nt,{text},c,m,1,0\n")
     assert check(tmp_path, "") == (DAY, DAY)

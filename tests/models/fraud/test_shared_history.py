@@ -43,7 +43,9 @@ def replay(table: Any, delay: int, times: int = 1) -> tuple[dict[str, dict], Rec
     for _, kind, name, row in sorted(calls, key=itemgetter(0, 1, 2)):
         at = moment(row["event_time"])
         if kind == 0:
-            records.count(*shared_history.learned(row["merchant_id"], at, moment(row["label_time"]), row["is_fraud"] or 0))
+            records.count(
+                *shared_history.learned(row["merchant_id"], at, moment(row["label_time"]), row["is_fraud"] or 0)
+            )
             beside.label(row["merchant_id"], at, row["label_time"], row["is_fraud"])
             continue
         for _ in range(times):
@@ -57,7 +59,9 @@ def replay(table: Any, delay: int, times: int = 1) -> tuple[dict[str, dict], Rec
 
 @given(st.integers(0, 10**6), st.integers(1, 120), st.integers(0, 10), st.integers(1, 4), st.integers(1, 2))
 @settings(max_examples=25, deadline=None)
-def test_features_from_records_are_those_of_the_batch(seed: int, rows: int, delay: int, customers: int, times: int) -> None:
+def test_features_from_records_are_those_of_the_batch(
+    seed: int, rows: int, delay: int, customers: int, times: int
+) -> None:
     table = purchases(seed, rows, customers=customers)
     answers, records, beside = replay(table, delay, times)
     assert {name: {one: found[one] for one in NAMES} for name, found in answers.items()} == batch(table, delay)

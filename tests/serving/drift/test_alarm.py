@@ -74,7 +74,10 @@ def test_rows_that_repeat_customers_fool_a_test_that_takes_them_for_independent(
     assert sum(bool(moved(naive, [day])) for day in days) > 10 > sum(bool(moved(baseline, [day])) for day in days)
     key = ("amount", "location")
     assert baseline.noise[key].trace > 2 * naive.noise[key].trace
-    assert baseline.noise["amount_unexplained", "location"].trace < 1.6 * naive.noise["amount_unexplained", "location"].trace
+    assert (
+        baseline.noise["amount_unexplained", "location"].trace
+        < 1.6 * naive.noise["amount_unexplained", "location"].trace
+    )
 
 
 def test_p_values_of_clean_days_are_uniform(baseline, window) -> None:
@@ -167,7 +170,9 @@ def test_of_many_values_one_that_moves_is_found_by_its_own_share_before_all_toge
     counted = layout.fit(reference)
     baseline = Baseline.of_rows(Profile.of(counted, reference))
     days = [judge(baseline, [("any", Profile.of(counted, seen(500, 0.17)))]) for _ in range(60)]
-    hit = {name: [any(x.moved and x.component == name for x in day) for day in days] for name in ("share of c0", "shape")}
+    hit = {
+        name: [any(x.moved and x.component == name for x in day) for day in days] for name in ("share of c0", "shape")
+    }
     assert sum(hit["share of c0"]) > 40 and sum(hit["share of c0"]) > sum(hit["shape"]) + 5
 
 
@@ -225,7 +230,9 @@ def test_pictures_are_watched_by_pixels_confidence_and_classes() -> None:
     base = np.linspace(0.2, 0.6, 64).reshape(1, 8, 8, 1)
 
     def seen(n: int, noise: float = 0.0, light: float = 1.0, prior: float = 0.5) -> pl.DataFrame:
-        pixels = np.clip(base * rng.uniform(0.8, 1.2, (n, 1, 1, 1)) * light + rng.normal(0, 0.02 + noise, (n, 8, 8, 1)), 0, 1)
+        pixels = np.clip(
+            base * rng.uniform(0.8, 1.2, (n, 1, 1, 1)) * light + rng.normal(0, 0.02 + noise, (n, 8, 8, 1)), 0, 1
+        )
         first = np.clip(np.where(rng.random(n) < prior, 0.9, 0.1) + rng.normal(0, 0.03, n), 0, 1)
         return pictures.columns(pixels, np.column_stack([first, 1 - first]), ["cat", "dog"])
 

@@ -145,7 +145,9 @@ def test_effects_of_many_values_are_the_best_linear_predictions() -> None:
     for one in np.flatnonzero(n > 1):
         count, total = known[f"s{one}"]
         assert count == n[one] and total / (count + drawn) == pytest.approx(mean[one] / (n[one] + drawn), abs=1e-3)
-    rmse = np.sqrt(np.mean([(total / (count + drawn) - effect[int(one[1:])]) ** 2 for one, (count, total) in known.items()]))
+    rmse = np.sqrt(
+        np.mean([(total / (count + drawn) - effect[int(one[1:])]) ** 2 for one, (count, total) in known.items()])
+    )
     assert rmse < 0.6 * effect.std()
 
 

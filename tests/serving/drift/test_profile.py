@@ -25,7 +25,9 @@ ROWS = st.lists(
 
 def frame(rows: list[tuple]) -> pl.DataFrame:
     texts = [None if c is None else c.encode("utf-8", "ignore").decode() for _, c in rows]
-    return pl.DataFrame({"x": pl.Series([x for x, _ in rows], dtype=pl.Float64), "c": pl.Series(texts, dtype=pl.String)})
+    return pl.DataFrame(
+        {"x": pl.Series([x for x, _ in rows], dtype=pl.Float64), "c": pl.Series(texts, dtype=pl.String)}
+    )
 
 
 def profile(rows: list[tuple]) -> Profile:
@@ -100,7 +102,9 @@ def test_a_column_never_takes_more_than_its_limit() -> None:
     names = ["".join(map(chr, rng.choice([1, 34, 92, 233, 0x4E2D, 65], 80))) for _ in range(3000)]
     counted = layout.fit({"c": names, "x": rng.normal(size=3000)})
     column = next(one for one in counted if one.name == "c")
-    whole = Profile.of(counted, {"c": [f"{name[:40]}{i}" for i, name in enumerate(names)], "x": rng.normal(size=3000) * 1e30})
+    whole = Profile.of(
+        counted, {"c": [f"{name[:40]}{i}" for i, name in enumerate(names)], "x": rng.normal(size=3000) * 1e30}
+    )
     assert 20 < len(column.values) <= KNOWN and all(len(value.encode()) <= LONGEST for value in column.values)
     assert len(whole["c"].unseen) == SAMPLE
     for held in json.loads(whole.to_bytes())["columns"]:

@@ -15,9 +15,14 @@ def rows(seed: int, factor: float = 1.0) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
     amount = np.round(rng.lognormal(3.3, 1.1, N) * factor, 2)
     pieces = rng.poisson(4, N).astype(float)
-    return pl.DataFrame({
-        "amount": amount, "change": rng.normal(0, 5, N), "pieces": pieces, "kind": np.array(NAMES)[rng.integers(0, 4, N)],
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "amount": amount,
+            "change": rng.normal(0, 5, N),
+            "pieces": pieces,
+            "kind": np.array(NAMES)[rng.integers(0, 4, N)],
+        }
+    )
 
 
 REFERENCE = pl.concat([rows(seed) for seed in range(5)])

@@ -9,8 +9,13 @@ import pytest
 
 from serving.drift.sinks import Webhook, delivered, sentence, to_log
 
-NEWS = {"case": "tiny", "version": 3, "window": 12, "what": "alert",
-        "incident": {"id": 2, "kind": "drift", "causes": ["amount", "score"]}}  # fmt: skip
+NEWS = {
+    "case": "tiny",
+    "version": 3,
+    "window": 12,
+    "what": "alert",
+    "incident": {"id": 2, "kind": "drift", "causes": ["amount", "score"]},
+}
 
 
 @pytest.fixture

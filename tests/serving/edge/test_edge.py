@@ -77,7 +77,9 @@ def test_any_number_of_rows_has_as_many_answers(program: native.Program, models:
             }, form
 
 
-def test_a_program_sees_the_signature_that_the_interpreter_sees(program: native.Program, models: dict[str, Path]) -> None:
+def test_a_program_sees_the_signature_that_the_interpreter_sees(
+    program: native.Program, models: dict[str, Path]
+) -> None:
     for path in models.values():
         python = Interpreter(path.read_bytes())
         assert program.signature(path) == (python.inputs, python.outputs)
@@ -162,14 +164,18 @@ def test_a_program_says_what_is_wrong_with_a_file(program: native.Program, tmp_p
     with pytest.raises(ValueError, match="x has an open axis beside the rows'"):
         program.signature(path)
     tf.saved_model.save(Pair(), str(tmp_path / "other"), signatures={"other": Pair().dense})
-    path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "other"), signature_keys=["other"]).convert())
+    path.write_bytes(
+        tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "other"), signature_keys=["other"]).convert()
+    )
     with pytest.raises(ValueError, match="has no signature 'dense'"):
         program.signature(path)
     with pytest.raises(ValueError, match="has no signature 'dense'"):
         Interpreter(path.read_bytes())
 
 
-def test_a_program_says_what_is_wrong_with_inputs(program: native.Program, models: dict[str, Path], tmp_path: Path) -> None:
+def test_a_program_says_what_is_wrong_with_inputs(
+    program: native.Program, models: dict[str, Path], tmp_path: Path
+) -> None:
     def run(**files: bytes) -> subprocess.CompletedProcess:
         for name in ("ids", "past"):
             (tmp_path / f"{name}.bin").unlink(missing_ok=True)
@@ -231,7 +237,9 @@ def test_all_agree_on_a_thousand_inputs(demo_home: Path, program: native.Program
         difference = float(np.abs(found[network.SCORE] - expected[network.SCORE]).max())
         # What is quantised is held to the metric by the gate, and differs as it says there; half as much again here.
         told = {one["variant"]: one["difference"] for one in record["variants"]}
-        allowed = 1.5 * told[record["chosen"] if variant == "model" else variant] if variant in (*told, "model") else 0.0
+        allowed = (
+            1.5 * told[record["chosen"] if variant == "model" else variant] if variant in (*told, "model") else 0.0
+        )
         print(case, variant, difference)
         assert difference <= max(gates["lite_tolerance"], allowed), variant
 

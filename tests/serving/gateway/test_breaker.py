@@ -1,7 +1,5 @@
 """Breaker and token bucket, by a clock that the test turns."""
 
-
-
 from serving.gateway.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, Patience, TokenBucket
 
 

@@ -113,7 +113,9 @@ asyncio.run(work())
 def test_after_kill_9_only_the_tail_is_replayed_and_nothing_acknowledged_is_missing(tmp_path: Path) -> None:
     folder = tmp_path / "fraud" / "online"
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['tests', '.']{SCRIPT}", str(tmp_path)]
-    acknowledged = told_before_kill_9(command, ROOT, lambda told: len(told) >= 80 and (folder / checkpoint.FILE).exists())
+    acknowledged = told_before_kill_9(
+        command, ROOT, lambda told: len(told) >= 80 and (folder / checkpoint.FILE).exists()
+    )
     log = [orjson.loads(last(record)) for _, record in read(folder / PREDICTIONS)]
     assert {row[0] for row in log} >= set(acknowledged)
     store = OnlineStore(Purchases(), folder)

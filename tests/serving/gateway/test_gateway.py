@@ -18,9 +18,11 @@ def test_a_purchase_is_scored_decided_and_logged_with_what_the_model_saw(tmp_pat
             assert (first["decision"], first["threshold"]) == ("stop", 0.5) and first["score"] == pytest.approx(0.509)
             headers = {"traceparent": TRACE}
             response, second = await post(
-                gateway, "/v1/fraud/score",
-                PURCHASE | {"transaction_id": "t2", "event_time": "2026-01-05T12:00:10Z", "merchant_id": "m2"}, **headers,
-            )  # fmt: skip
+                gateway,
+                "/v1/fraud/score",
+                PURCHASE | {"transaction_id": "t2", "event_time": "2026-01-05T12:00:10Z", "merchant_id": "m2"},
+                **headers,
+            )
             assert dict(response.headers) == headers and second["decision"] == "pass"
             return first, second
 
@@ -36,7 +38,9 @@ def test_a_purchase_is_scored_decided_and_logged_with_what_the_model_saw(tmp_pat
     assert second["prediction_id"] != first["prediction_id"] and "category" not in one
 
 
-@pytest.mark.parametrize("trace", ["", "00-" + "0" * 32 + "-00f067aa0ba902b7-01", "x" * 5000, TRACE + "\r\nset-cookie: a"])
+@pytest.mark.parametrize(
+    "trace", ["", "00-" + "0" * 32 + "-00f067aa0ba902b7-01", "x" * 5000, TRACE + "\r\nset-cookie: a"]
+)
 def test_what_is_no_trace_goes_nowhere(tmp_path, trace):
     async def work():
         async with opened(tmp_path) as (gateway, _):
@@ -57,9 +61,11 @@ def test_a_picture_is_scored_as_a_file_or_as_pixels(tmp_path):
     async def work():
         async with opened(tmp_path) as (gateway, _):
             for body, expected in (
-                (PICTURE, 0.5), ({"image": png()}, 1.0), ({"pixels": [[[255, 0, 0], [0, 0, 0]]]}, 1 / 6),
+                (PICTURE, 0.5),
+                ({"image": png()}, 1.0),
+                ({"pixels": [[[255, 0, 0], [0, 0, 0]]]}, 1 / 6),
                 ({"image": png(mode="RGB", kind="JPEG")}, 1 / 3),
-            ):  # fmt: skip
+            ):
                 response, told = await post(gateway, "/v1/image/score", body)
                 assert response.status == 200 and told["probabilities"]["a"] == pytest.approx(expected, abs=0.01)
                 assert told["decision"] == ("a" if expected >= 0.5 else "b")

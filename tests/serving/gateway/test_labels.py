@@ -14,10 +14,14 @@ def test_a_late_label_joins_its_prediction_once(tmp_path):
             assert sorted(answer["outcome"] for _, answer in found) == ["kept", "known", "known", "known", "known"]
             assert (await post(gateway, "/labels", label | {"label": 0}))[0].status == 409
             for wrong, status in (
-                ({"label": 2}, 422), ({"label": "fraud"}, 422), ({"label_time": "1960-01-01T00:00:00Z"}, 422),
-                ({"prediction_id": "fraud.1.0.00000000"}, 404), ({"prediction_id": "nobody.1.0.00000000"}, 404),
-                ({"prediction_id": "../../etc/passwd"}, 404), ({"prediction_id": "fraud.99.5.00000000"}, 404),
-            ):  # fmt: skip
+                ({"label": 2}, 422),
+                ({"label": "fraud"}, 422),
+                ({"label_time": "1960-01-01T00:00:00Z"}, 422),
+                ({"prediction_id": "fraud.1.0.00000000"}, 404),
+                ({"prediction_id": "nobody.1.0.00000000"}, 404),
+                ({"prediction_id": "../../etc/passwd"}, 404),
+                ({"prediction_id": "fraud.99.5.00000000"}, 404),
+            ):
                 response, answer = await post(gateway, "/labels", label | wrong)
                 assert response.status == status and answer["error"], wrong
             history = gateway.scorers["fraud"].online.history
@@ -39,14 +43,19 @@ def test_a_batch_is_kept_whole_or_not_at_all(tmp_path):
             when = {"label_time": "2026-01-06T00:00:00Z"}
             labels = [{"prediction_id": one, "label": n % 2, **when} for n, one in enumerate(told)]
             refused = (
-                (labels[:5] + [labels[0] | {"label": 1}], 409), (labels[:5] + [labels[0] | {"label": 2}], 422),
-                (labels[:5] + [labels[0] | {"prediction_id": "fraud.1.0.00000000"}], 404), ([], 422), (labels * 20, 422),
+                (labels[:5] + [labels[0] | {"label": 1}], 409),
+                (labels[:5] + [labels[0] | {"label": 2}], 422),
+                (labels[:5] + [labels[0] | {"prediction_id": "fraud.1.0.00000000"}], 404),
+                ([], 422),
+                (labels * 20, 422),
                 (labels[:5] + [{"prediction_id": picture, "label": "a"}], 422),
-            )  # fmt: skip
+            )
             for some, status in refused:
                 response, answer = await post(gateway, "/labels/batch", {"labels": some})
                 assert response.status == status and answer["error"]
-            assert not list((tmp_path / "fraud/online/labels").glob("*.tfrecord")) and not logged(tmp_path, folder="labels")
+            assert not list((tmp_path / "fraud/online/labels").glob("*.tfrecord")) and not logged(
+                tmp_path, folder="labels"
+            )
             assert (await post(gateway, "/labels", labels[0]))[1]["outcome"] == "kept"
             groups = gateway.scorers["fraud"].labels.groups
             _, answer = await post(gateway, "/labels/batch", {"labels": [*labels, labels[3]]})

@@ -16,20 +16,29 @@ from serving.http import Request
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
-        ("POST", "/v1/fraud/score", b"", 400), ("POST", "/v1/fraud/score", b"{", 400),
-        ("POST", "/v1/fraud/score", b"\xff\xfe", 400), ("POST", "/v1/fraud/score", b"[" * 10_000, 400),
-        ("POST", "/v1/fraud/score", b"[]", 422), ("POST", "/v1/fraud/score", b"null", 422),
+        ("POST", "/v1/fraud/score", b"", 400),
+        ("POST", "/v1/fraud/score", b"{", 400),
+        ("POST", "/v1/fraud/score", b"\xff\xfe", 400),
+        ("POST", "/v1/fraud/score", b"[" * 10_000, 400),
+        ("POST", "/v1/fraud/score", b"[]", 422),
+        ("POST", "/v1/fraud/score", b"null", 422),
         ("POST", "/v1/fraud/score", orjson.dumps({k: v for k, v in PURCHASE.items() if k != "amount"}), 422),
         ("POST", "/v1/fraud/score", orjson.dumps(PURCHASE | {"amount": True}), 422),
         ("POST", "/v1/fraud/score", orjson.dumps(PURCHASE)[:-1] + b',"amount":NaN}', 422),
         ("POST", "/v1/fraud/score", orjson.dumps(PURCHASE).replace(b'"t1"', b'"\\ud800"'), 400),
         ("POST", "/v1/fraud/score", b" " * (16 << 10) + b"{}", 413),
-        ("GET", "/v1/fraud/score", b"", 405), ("DELETE", "/labels", b"", 405), ("POST", "/healthz", b"", 405),
-        ("POST", "/v1/nothing/score", b"{}", 404), ("GET", "/", b"", 404), ("POST", "/labels", b"x", 400),
-        ("POST", "/labels", b" " * (16 << 10) + b"{}", 413), ("POST", "/labels", b"{}", 422),
-        ("POST", "/labels/batch", b" " * (1 << 20) + b"{}", 413), ("POST", "/labels/batch", b'{"labels": []}', 422),
+        ("GET", "/v1/fraud/score", b"", 405),
+        ("DELETE", "/labels", b"", 405),
+        ("POST", "/healthz", b"", 405),
+        ("POST", "/v1/nothing/score", b"{}", 404),
+        ("GET", "/", b"", 404),
+        ("POST", "/labels", b"x", 400),
+        ("POST", "/labels", b" " * (16 << 10) + b"{}", 413),
+        ("POST", "/labels", b"{}", 422),
+        ("POST", "/labels/batch", b" " * (1 << 20) + b"{}", 413),
+        ("POST", "/labels/batch", b'{"labels": []}', 422),
     ],
-)  # fmt: skip
+)
 def test_a_bad_request_is_told_in_one_sentence(tmp_path, method, path, body, status):
     async def work():
         async with opened(tmp_path) as (gateway, backend):
@@ -124,7 +133,9 @@ def test_a_log_that_cannot_be_written_is_503_and_nothing_is_lost_that_was_answer
         async with opened(tmp_path) as (gateway, _):
             log = gateway.scorers["fraud"].log
             assert (await score(gateway, transaction_id="kept"))[0].status == 200
-            monkeypatch.setattr(log, "_write", lambda file, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            monkeypatch.setattr(
+                log, "_write", lambda file, data: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+            )
             response, told = await score(gateway, transaction_id="refused")
             assert response.status == 503 and "No space left" in told["error"] and dict(response.headers)["retry-after"]
             monkeypatch.undo()

@@ -27,10 +27,6 @@ def spans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-
-
-
-
 def row(online: Purchases, body: dict) -> dict:
     return online.row(online.Request.model_validate_json(orjson.dumps(body)))
 
@@ -68,10 +64,10 @@ def test_seeding_is_the_same_as_having_seen_it(spans: Path) -> None:
     assert _same(seeded, seen, sent[count:])
 
 
-
-
 def record(online: Purchases, now: dict) -> bytes:
-    return example(entry("amount", now["amount"]), entry("served/id", now["transaction_id"]), journal(online.journal(now)))
+    return example(
+        entry("amount", now["amount"]), entry("served/id", now["transaction_id"]), journal(online.journal(now))
+    )
 
 
 def test_the_journal_of_a_record_is_found_whatever_the_record_holds() -> None:
@@ -154,9 +150,20 @@ def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
 )
 def test_a_purchase_out_of_bounds_is_refused(change: dict, says: str) -> None:
     online = Purchases()
-    body = {"transaction_id": "t", "event_time": "2026-01-05T12:00:00Z", "customer_id": "c", "merchant_id": "m", "amount": 5}
+    body = {
+        "transaction_id": "t",
+        "event_time": "2026-01-05T12:00:00Z",
+        "customer_id": "c",
+        "merchant_id": "m",
+        "amount": 5,
+    }
     assert row(online, body)["event_time"] == 1_767_614_400_000_000
-    for edge in ({"amount": 0}, {"amount": 1_000_000}, {"customer_id": "x" * 64}, {"event_time": "1970-01-01T00:00:00"}):
+    for edge in (
+        {"amount": 0},
+        {"amount": 1_000_000},
+        {"customer_id": "x" * 64},
+        {"event_time": "1970-01-01T00:00:00"},
+    ):
         assert row(online, body | edge)
     with pytest.raises(ValueError, match=says):
         row(online, body | change)

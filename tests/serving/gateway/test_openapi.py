@@ -1,6 +1,5 @@
 """What the gateway says of itself: its metrics, and a document that a fuzzer holds it to."""
 
-
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -22,13 +21,16 @@ def test_metrics_count_what_happened(tmp_path):
 
     text = run(work())
     for line in (
-        'gateway_requests_total{case="fraud",status="200"} 3.0', 'gateway_requests_total{case="fraud",status="422"} 1.0',
+        'gateway_requests_total{case="fraud",status="200"} 3.0',
+        'gateway_requests_total{case="fraud",status="422"} 1.0',
         'gateway_decisions_total{arm="stable",case="fraud",decision="pass",version="2"} 2.0',
         'gateway_decisions_total{arm="stable",case="fraud",decision="stop",version="2"} 1.0',
-        'gateway_request_seconds_count{case="fraud"} 3.0', 'gateway_log_records_total{case="fraud"} 3.0',
-        'gateway_breaker{case="fraud"} 0.0', 'gateway_log_waiting{case="fraud"} 0.0',
+        'gateway_request_seconds_count{case="fraud"} 3.0',
+        'gateway_log_records_total{case="fraud"} 3.0',
+        'gateway_breaker{case="fraud"} 0.0',
+        'gateway_log_waiting{case="fraud"} 0.0',
         'gateway_version{arm="stable",case="fraud"} -1.0',
-    ):  # fmt: skip
+    ):
         assert line in text, line
 
 

@@ -15,9 +15,14 @@ from serving.gateway.wire import Encoder, decode, entry, example, first
 FLOATS = st.floats(width=32, allow_nan=False)
 WHOLE = st.integers(-(2**63), 2**63 - 1)
 VALUES = st.one_of(
-    st.binary(max_size=40), st.text(max_size=40), WHOLE, FLOATS, st.lists(st.binary(max_size=300), min_size=1, max_size=9),
-    st.lists(FLOATS, min_size=1, max_size=9), st.lists(WHOLE, min_size=1, max_size=9),
-)  # fmt: skip
+    st.binary(max_size=40),
+    st.text(max_size=40),
+    WHOLE,
+    FLOATS,
+    st.lists(st.binary(max_size=300), min_size=1, max_size=9),
+    st.lists(FLOATS, min_size=1, max_size=9),
+    st.lists(WHOLE, min_size=1, max_size=9),
+)
 
 
 @settings(deadline=None)  # the first call imports TensorFlow

@@ -45,7 +45,9 @@ async def until_answered(gateway, **changes) -> dict:
 @pytest.mark.parametrize(
     ("fault", "mend", "says"), [("kill", "start", "does not answer"), ("stall", "go_on", "no answer within")]
 )
-def test_gone_or_slow_is_503_and_seen_and_mends_by_itself(tmp_path, server: Server, fault: str, mend: str, says: str) -> None:
+def test_gone_or_slow_is_503_and_seen_and_mends_by_itself(
+    tmp_path, server: Server, fault: str, mend: str, says: str
+) -> None:
     async def work():
         async with shared(tmp_path / "home", server.url, QUICK) as gateway:
             assert (await score(gateway))[0].status == 200
@@ -83,15 +85,24 @@ def test_answers_after_a_slow_one_belong_to_their_own_questions(tmp_path, server
                 await score(gateway, transaction_id=f"t{n}", customer_id=f"c{n}", amount=n + 1.0)
             for _ in range(3):
                 server.stall()
-                await asyncio.gather(*(score(gateway, transaction_id=f"slow{n}", customer_id=f"c{n}") for n in range(5)))
+                await asyncio.gather(
+                    *(score(gateway, transaction_id=f"slow{n}", customer_id=f"c{n}") for n in range(5))
+                )
                 server.go_on()
                 await until_answered(gateway, transaction_id="probe", customer_id="probe")
                 memory = gateway.scorers["fraud"].memory
                 for n in range(5):
                     online = memory.online
-                    body = {"transaction_id": "ask", "event_time": "2026-01-05T12:00:01Z", "customer_id": f"c{n}",
-                            "merchant_id": "none", "amount": 1.0}  # fmt: skip
-                    features, _ = await memory.recall(online.row(online.Request.model_validate_json(orjson.dumps(body))))
+                    body = {
+                        "transaction_id": "ask",
+                        "event_time": "2026-01-05T12:00:01Z",
+                        "customer_id": f"c{n}",
+                        "merchant_id": "none",
+                        "amount": 1.0,
+                    }
+                    features, _ = await memory.recall(
+                        online.row(online.Request.model_validate_json(orjson.dumps(body)))
+                    )
                     assert set(features["past_amount"]) - {0.0, 100.0} == {n + 1.0}
 
     run(work())
@@ -131,7 +142,9 @@ def test_without_a_redis_the_start_is_one_sentence(tmp_path, server: Server) -> 
         async with shared(tmp_path / "a", server.url, QUICK):
             pass
 
-    with pytest.raises(UnreachedError, match=rf"127.0.0.1:{server.port} does not answer: .*Start it, or leave --store out"):
+    with pytest.raises(
+        UnreachedError, match=rf"127.0.0.1:{server.port} does not answer: .*Start it, or leave --store out"
+    ):
         run(work())
 
 

@@ -114,15 +114,21 @@ def test_a_label_at_one_gateway_is_risk_at_the_other_and_counts_once(tmp_path: P
             _, again = await score(two)  # the same purchase, scored elsewhere too
             outcome = (await post(two, "/labels", label | {"prediction_id": again["prediction_id"]}))[1]["outcome"]
             assert outcome == "known"
-            assert (await post(two, "/labels", label))[0].status == 404  # the record lies with the gateway that answered
-            assert (await score(remembering(two), transaction_id="t9", event_time="2026-01-13T12:00:00Z"))[0].status == 200
+            assert (await post(two, "/labels", label))[
+                0
+            ].status == 404  # the record lies with the gateway that answered
+            assert (await score(remembering(two), transaction_id="t9", event_time="2026-01-13T12:00:00Z"))[
+                0
+            ].status == 200
             assert seen(two)[b"t9"]["merchant_risk_1d"] == [pytest.approx(1 / 11)]
 
     run(work())
     assert server.redis.hgetall(MERCHANT) == {"20458": "1", "20458:20459": "1", "20466": "1"}
 
 
-def test_a_request_reads_its_own_two_records_and_changes_them_with_one_script(tmp_path: Path, url: str, server: Server) -> None:
+def test_a_request_reads_its_own_two_records_and_changes_them_with_one_script(
+    tmp_path: Path, url: str, server: Server
+) -> None:
     async def work():
         async with shared(tmp_path, url) as gateway:
             await score(gateway)

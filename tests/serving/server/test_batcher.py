@@ -51,8 +51,10 @@ def test_every_request_gets_its_own_rows_and_sizes_are_few(sizes, most):
     values = [np.random.default_rng(n).normal(size=(rows, 2)).astype(np.float32) for n, (rows, _) in enumerate(sizes)]
 
     async def work(batcher):
-        asked = [Rows(len(value), columns=[value.tolist()]) if as_list else Rows(len(value), [value])
-                 for value, (_, as_list) in zip(values, sizes, strict=True)]  # fmt: skip
+        asked = [
+            Rows(len(value), columns=[value.tolist()]) if as_list else Rows(len(value), [value])
+            for value, (_, as_list) in zip(values, sizes, strict=True)
+        ]
         return await asyncio.gather(*(batcher.submit(one, None) for one in asked))
 
     found = run(call, Batching(most=most, enqueued=1000), work)

@@ -1,6 +1,5 @@
 """TensorFlow Serving's contract: classify, regress, and several at once."""
 
-
 import numpy as np
 from support.served_client import error
 from tensorflow_serving.apis import (

@@ -1,6 +1,5 @@
 """The files and flags of a model server: those of ``tensorflow_model_server``, and what is refused."""
 
-
 import pytest
 
 from serving.server import config, flags
@@ -9,9 +8,11 @@ from serving.server.config import Batching, Model
 
 def test_the_batching_file(tmp_path):
     path = tmp_path / "batching.config"
-    path.write_text("max_batch_size { value: 24 }  # rows\nbatch_timeout_micros { value: 0 }\n"
-                    "max_enqueued_batches { value: 7 }\nnum_batch_threads { value: 3 }\n"
-                    "allowed_batch_sizes: 8\nallowed_batch_sizes: 24")  # fmt: skip
+    path.write_text(
+        "max_batch_size { value: 24 }  # rows\nbatch_timeout_micros { value: 0 }\n"
+        "max_enqueued_batches { value: 7 }\nnum_batch_threads { value: 3 }\n"
+        "allowed_batch_sizes: 8\nallowed_batch_sizes: 24"
+    )
     found = config.batching(path)
     assert found == Batching(most=24, sizes=(8, 24), enqueued=7, threads=3)
     assert [found.padded(n) for n in (1, 8, 9, 24, 25)] == [8, 8, 24, 24, 25]
@@ -25,9 +26,18 @@ REFUSED = {
         ("nonsense", "is not a ModelServerConfig"),
         ('model_config_list { config { name: "m" } }', "a name and a base_path"),
         ('model_config_list { config { name: "m" base_path: "gs://b" } }', "not a local folder"),
-        ('model_config_list { config { name: "m" base_path: "/m" model_platform: "torch" } }', "'torch' of m is not supported"),
-        ('model_config_list { config { name: "m" base_path: "/m" } config { name: "m" base_path: "/n" } }', "multiple times"),
-        ('model_config_list { config { name: "m" base_path: "/m" model_version_policy { specific {} } } }', "names no version"),
+        (
+            'model_config_list { config { name: "m" base_path: "/m" model_platform: "torch" } }',
+            "'torch' of m is not supported",
+        ),
+        (
+            'model_config_list { config { name: "m" base_path: "/m" } config { name: "m" base_path: "/n" } }',
+            "multiple times",
+        ),
+        (
+            'model_config_list { config { name: "m" base_path: "/m" model_version_policy { specific {} } } }',
+            "names no version",
+        ),
         ("custom_model_config {}", "custom_model_config is not supported"),
     ],
     config.batching: [
@@ -41,7 +51,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("read", "text", "message"), [(read, *one) for read, texts in REFUSED.items() for one in texts])
+@pytest.mark.parametrize(
+    ("read", "text", "message"), [(read, *one) for read, texts in REFUSED.items() for one in texts]
+)
 def test_files_that_are_refused(tmp_path, read, text, message):
     (tmp_path / "one.config").write_text(text)
     with pytest.raises(ValueError, match=message):
@@ -62,9 +74,19 @@ def test_the_monitoring_file(tmp_path):
 
 
 def test_flags_of_tensorflow_model_server():
-    words = ["--port=1", "--rest_api_port=2", "--model_name=m", "--model_base_path=/m", "--enable_batching=false",
-             "--prefer_tflite_model", "--rest_api_timeout_in_ms", "500", "--load_retry_interval_micros=2000000",
-             "--grpc_channel_arguments=grpc.max_concurrent_streams=5,a=b", "--file_system_poll_wait_seconds=0"]  # fmt: skip
+    words = [
+        "--port=1",
+        "--rest_api_port=2",
+        "--model_name=m",
+        "--model_base_path=/m",
+        "--enable_batching=false",
+        "--prefer_tflite_model",
+        "--rest_api_timeout_in_ms",
+        "500",
+        "--load_retry_interval_micros=2000000",
+        "--grpc_channel_arguments=grpc.max_concurrent_streams=5,a=b",
+        "--file_system_poll_wait_seconds=0",
+    ]
     found, warnings = flags.parse(words)
     assert (found.grpc_port, found.rest_port, found.models) == (1, 2, (Model("m", "/m"),))
     assert found.prefer_lite and not found.batching.enabled and found.rest_timeout == 0.5 and found.retry_seconds == 2.0

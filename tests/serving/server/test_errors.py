@@ -1,6 +1,5 @@
 """TensorFlow Serving's contract: status and words of what goes wrong, limits and deadlines."""
 
-
 import grpc
 import httpx
 import numpy as np
@@ -15,9 +14,13 @@ from serving.server.config import Model
 
 def test_unknown_models_and_versions_have_tensorflow_servings_words(client):
     assert error(client.stub.Predict, predict("nope", {"x": 1.0})) == (
-        "NOT_FOUND", "Servable not found for request: Latest(nope)")  # fmt: skip
+        "NOT_FOUND",
+        "Servable not found for request: Latest(nope)",
+    )
     assert error(client.stub.Predict, predict("half", {"x": 1.0}, version=9)) == (
-        "NOT_FOUND", "Servable not found for request: Specific(half, 9)")  # fmt: skip
+        "NOT_FOUND",
+        "Servable not found for request: Specific(half, 9)",
+    )
     found = client.post("nope:predict", {"instances": [1]})
     assert (found.status_code, found.json()) == (404, {"error": "Servable not found for request: Latest(nope)"})
     found = client.post("half/versions/9:predict", {"instances": [1]})
@@ -37,13 +40,30 @@ def test_unknown_signatures_inputs_and_labels(client):
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"[]", b"nul", b'{"instances": []}', b'{"instances": 1}', b"{}", b'{"instances": [[1]], "inputs": [[1]]}',
-        b'{"instances": [[1], [1, 2]]}', b'{"instances": [["a"]]}', b'{"instances": [[null]]}', b'{"instances": [{"z": 1}]}',
-        b'{"instances": [[true]]}', b'{"instances": [1]}', b'{"instances": [{"b64": "AA=="}]}', b'{"inputs": {"x": {}}}',
-        b'{"signature_name": 5, "instances": [[1]]}', b"[" * 100_000, b'{"instances": ' + b"[" * 5000 + b"]" * 5000 + b"}",
-        b'{"instances": [NaN,' + b"[" * 5000, b"\xff\xfe", b'{"inputs": {"x": [[1]], "q": 2}}',
+        b"",
+        b"{",
+        b"[]",
+        b"nul",
+        b'{"instances": []}',
+        b'{"instances": 1}',
+        b"{}",
+        b'{"instances": [[1]], "inputs": [[1]]}',
+        b'{"instances": [[1], [1, 2]]}',
+        b'{"instances": [["a"]]}',
+        b'{"instances": [[null]]}',
+        b'{"instances": [{"z": 1}]}',
+        b'{"instances": [[true]]}',
+        b'{"instances": [1]}',
+        b'{"instances": [{"b64": "AA=="}]}',
+        b'{"inputs": {"x": {}}}',
+        b'{"signature_name": 5, "instances": [[1]]}',
+        b"[" * 100_000,
+        b'{"instances": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"instances": [NaN,' + b"[" * 5000,
+        b"\xff\xfe",
+        b'{"inputs": {"x": [[1]], "q": 2}}',
     ],
-)  # fmt: skip
+)
 def test_json_that_is_no_request_is_a_400_that_says_so(client, body):
     found = client.post("half:predict", body)
     assert found.status_code == 400 and found.json()["error"]
@@ -51,9 +71,18 @@ def test_json_that_is_no_request_is_a_400_that_says_so(client, body):
 
 @pytest.mark.parametrize(
     "rows",
-    [[{"a": 1.5, "b": [1, 2]}], [{"a": 2**63, "b": [1, 2]}], [{"a": 1}], [{"a": 1, "b": [1, 2], "c": 3}], [1], [{}],
-     [{"a": "1", "b": [1, 2]}], [{"a": 1, "b": [1, 2]}, {"a": 1, "b": [1]}], [{"a": True, "b": [1, 2]}]],
-)  # fmt: skip
+    [
+        [{"a": 1.5, "b": [1, 2]}],
+        [{"a": 2**63, "b": [1, 2]}],
+        [{"a": 1}],
+        [{"a": 1, "b": [1, 2], "c": 3}],
+        [1],
+        [{}],
+        [{"a": "1", "b": [1, 2]}],
+        [{"a": 1, "b": [1, 2]}, {"a": 1, "b": [1]}],
+        [{"a": True, "b": [1, 2]}],
+    ],
+)
 def test_rows_of_several_inputs_are_checked(client, rows):
     assert client.post("doors:predict", {"instances": rows}).status_code == 400
 
@@ -68,9 +97,17 @@ def test_strings_are_checked(client, value):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "half:predict"), ("POST", "half"), ("POST", "half:explain"), ("GET", ""), ("GET", "half/versions/x"),
-     ("DELETE", "half"), ("GET", "half/versions/1/labels/stable"), ("POST", "half/metadata")],
-)  # fmt: skip
+    [
+        ("GET", "half:predict"),
+        ("POST", "half"),
+        ("POST", "half:explain"),
+        ("GET", ""),
+        ("GET", "half/versions/x"),
+        ("DELETE", "half"),
+        ("GET", "half/versions/1/labels/stable"),
+        ("POST", "half/metadata"),
+    ],
+)
 def test_paths_that_are_not_in_the_interface(client, method, path):
     found = client.http.request(method, f"/v1/models/{path}")
     assert found.status_code == 400 and found.json()["error"].startswith(f"Malformed request: {method} /v1/models/")
@@ -78,8 +115,16 @@ def test_paths_that_are_not_in_the_interface(client, method, path):
 
 
 def test_the_status_map(client):
-    expected = {"NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429, "DEADLINE_EXCEEDED": 504, "UNAVAILABLE": 503, "UNIMPLEMENTED": 501,
-                "INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "OUT_OF_RANGE": 400}  # fmt: skip
+    expected = {
+        "NOT_FOUND": 404,
+        "RESOURCE_EXHAUSTED": 429,
+        "DEADLINE_EXCEEDED": 504,
+        "UNAVAILABLE": 503,
+        "UNIMPLEMENTED": 501,
+        "INVALID_ARGUMENT": 400,
+        "FAILED_PRECONDITION": 400,
+        "OUT_OF_RANGE": 400,
+    }
     assert {name: ServingError(name, "").http for name in expected} == expected
     assert set(HTTP) == {code.name for code in grpc.StatusCode} - {"OK"}
 

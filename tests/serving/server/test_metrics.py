@@ -1,6 +1,5 @@
 """TensorFlow Serving's contract: metrics under its names, health, and both switched off."""
 
-
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 from support.served_client import Client, error
@@ -20,8 +19,10 @@ def test_prometheus_metrics_have_tensorflow_servings_names(client):
     text = client.http.get("/monitoring/prometheus/metrics").text
     assert "nobody-has-this" not in text
     families = {one.name: one for one in text_string_to_metric_families(text)}
-    counts = {(one.labels["model_name"], one.labels["status"]): one.value
-              for one in families[":tensorflow:serving:request_count"].samples}  # fmt: skip
+    counts = {
+        (one.labels["model_name"], one.labels["status"]): one.value
+        for one in families[":tensorflow:serving:request_count"].samples
+    }
     assert counts["half", "OK"] >= 1 and counts["half", "INVALID_ARGUMENT"] >= 1
     latency = [
         one for one in families[":tensorflow:serving:request_latency"].samples if one.labels.get("model_name") == "half"
@@ -43,8 +44,16 @@ def test_health_tells_both_services(client):
 
 def test_what_is_switched_off_is_not_there(served_folder):
     models = [Model("doors", str(served_folder / "doors"))]
-    options = Options(models, grpc_port=0, rest_port=0, poll=POLL, health=False, metrics_path=None, packed=True,
-                      batching=Batching(enabled=False))  # fmt: skip
+    options = Options(
+        models,
+        grpc_port=0,
+        rest_port=0,
+        poll=POLL,
+        health=False,
+        metrics_path=None,
+        packed=True,
+        batching=Batching(enabled=False),
+    )
     with serving(options) as app:
         client = Client(app)
         from grpc_health.v1 import health_pb2, health_pb2_grpc

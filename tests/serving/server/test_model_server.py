@@ -76,8 +76,12 @@ def free_port() -> int:
 
 
 def test_the_program_says_in_one_sentence_what_is_wrong(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "serving.server.model_server", "--ssl_config_file=x"], cwd=ROOT, text=True,
-                          capture_output=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.server.model_server", "--ssl_config_file=x"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+    )
     assert (
         done.returncode == 2
         and done.stderr == "error: --ssl_config_file is not supported: put a proxy in front for TLS.\n"

@@ -1,6 +1,5 @@
 """TensorFlow Serving's contract: versions, labels, status, metadata and the reload of a config."""
 
-
 import pytest
 import tensorflow as tf
 from support.served_client import Client, error

@@ -30,13 +30,27 @@ def echo(inputs: dict[str, Spec]) -> Signature:
     return Signature("serving_default", PREDICT, inputs, inputs, lambda arrays: arrays)
 
 
-SIGNATURES = [echo({"x": spec(FLOAT, None)}), echo({"x": spec(FLOAT, None, 2)}), echo({"x": spec(TEXT, None)}),
-              echo({"a": spec(INT, None, 1), "b": spec(TEXT, None, 2), "c": spec(FLOAT, None)}), echo({"x": spec(INT)}),
-              echo({"x": Spec("t:0", *FLOAT, None)})]  # fmt: skip
-LEAF = st.one_of(st.none(), st.booleans(), st.integers(), st.integers(-5, 5), st.floats(), st.text(max_size=3),
-                 st.fixed_dictionaries({"b64": st.sampled_from(["AA==", "AA", "!", ""])}))  # fmt: skip
+SIGNATURES = [
+    echo({"x": spec(FLOAT, None)}),
+    echo({"x": spec(FLOAT, None, 2)}),
+    echo({"x": spec(TEXT, None)}),
+    echo({"a": spec(INT, None, 1), "b": spec(TEXT, None, 2), "c": spec(FLOAT, None)}),
+    echo({"x": spec(INT)}),
+    echo({"x": Spec("t:0", *FLOAT, None)}),
+]
+LEAF = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-5, 5),
+    st.floats(),
+    st.text(max_size=3),
+    st.fixed_dictionaries({"b64": st.sampled_from(["AA==", "AA", "!", ""])}),
+)
 VALUE = st.recursive(
-    LEAF, lambda one: st.lists(one, max_size=3) | st.dictionaries(st.sampled_from("abcx"), one, max_size=3), max_leaves=12
+    LEAF,
+    lambda one: st.lists(one, max_size=3) | st.dictionaries(st.sampled_from("abcx"), one, max_size=3),
+    max_leaves=12,
 )
 DOCUMENT = st.dictionaries(st.sampled_from(["instances", "inputs", "signature_name", "other"]), VALUE, max_size=3)
 
@@ -95,8 +109,23 @@ def test_any_document_is_answered_or_refused(signature, document):
     assert set(found) <= ({"predictions", "outputs"} if status == 200 else {"error"})
 
 
-PIECES = ['{"instances":', '"inputs":', "[", "]", "{", "}", "1", "NaN", "-Infinity", ",", '"x"', "1e999", "1" * 5000,
-          '"\\ud800"', "null"]  # fmt: skip
+PIECES = [
+    '{"instances":',
+    '"inputs":',
+    "[",
+    "]",
+    "{",
+    "}",
+    "1",
+    "NaN",
+    "-Infinity",
+    ",",
+    '"x"',
+    "1e999",
+    "1" * 5000,
+    '"\\ud800"',
+    "null",
+]
 TEXT_OF_PIECES = st.lists(st.sampled_from(PIECES), max_size=15).map("".join).map(str.encode)
 
 

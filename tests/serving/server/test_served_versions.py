@@ -201,8 +201,10 @@ def test_rows_of_concurrent_requests_run_together(tmp_path):
         until(lambda: versions(app) == {1})
         client = Client(app)
         first = client.stub.Predict.future(predict("m", {"turns": np.array([300], np.int32)}, "slow"), timeout=60)
-        others = [client.stub.Predict.future(predict("m", {"x": np.full(2, n, np.float32)}, "same"), timeout=60)
-                  for n in range(10)]  # fmt: skip
+        others = [
+            client.stub.Predict.future(predict("m", {"x": np.full(2, n, np.float32)}, "same"), timeout=60)
+            for n in range(10)
+        ]
         assert [list(one.result().outputs["y"].float_val) for one in others] == [[n, n] for n in range(10)]
         assert first.result().outputs["done"].float_val[0] == 300.0
         found = app.metrics.batches["m"]

@@ -45,7 +45,11 @@ def test_persistent_tapes_second_derivatives_and_stop_gradient() -> None:
     assert plain[1] == persistent[1]
     assert plain[2].startswith("RuntimeError: A non-persistent") and persistent[2].startswith("norm ")
     made = np.random.default_rng(2)
-    truth, logits, direction = made.integers(0, 2, (9, 1)).astype(float), made.normal(size=(9, 1)), made.normal(size=(9, 1))
+    truth, logits, direction = (
+        made.integers(0, 2, (9, 1)).astype(float),
+        made.normal(size=(9, 1)),
+        made.normal(size=(9, 1)),
+    )
     curved, near = autodiff.curvature(
         lambda y, z: tf.nn.sigmoid_cross_entropy_with_logits(y, z), truth, tf.constant(logits), tf.constant(direction)
     )

@@ -23,14 +23,46 @@ from tour.evidence.kinds import Graph, Image, Matrix, Node, NotHere, Number, Res
 
 # Evidence that trains, measures or starts processes for seconds: with the slow tests, so that `make test` stays short.
 LONG = {
-    "A1", "A3", "A4", "A6", "A11", "A14", "A17", "A21", "A22", "A25", "A26", "A27", "A29", "B4", "B8", "B10", "B12", "B13",
-    "B14", "B16", "B19", "B20", "B21", "B22", "B24", "B26", "B28",
-}  # fmt: skip
+    "A1",
+    "A3",
+    "A4",
+    "A6",
+    "A11",
+    "A14",
+    "A17",
+    "A21",
+    "A22",
+    "A25",
+    "A26",
+    "A27",
+    "A29",
+    "B4",
+    "B8",
+    "B10",
+    "B12",
+    "B13",
+    "B14",
+    "B16",
+    "B19",
+    "B20",
+    "B21",
+    "B22",
+    "B24",
+    "B26",
+    "B28",
+}
 SECONDS = 120  # far above what any takes: a guard against one that hangs, on a machine that may be busy
 PURCHASES = {
-    "rows": 12_000, "days": 40, "data_seed": 11, "warmup_days": 8, "valid_days": 5, "eval_days": 6, "epochs": 2,
-    "min_pr_auc": 0, "max_gap": 0,
-}  # fmt: skip
+    "rows": 12_000,
+    "days": 40,
+    "data_seed": 11,
+    "warmup_days": 8,
+    "valid_days": 5,
+    "eval_days": 6,
+    "epochs": 2,
+    "min_pr_auc": 0,
+    "max_gap": 0,
+}
 PICTURES = {"epochs": 3, "min_accuracy": 0, "min_class_accuracy": 0, "max_gap": 0}
 # Titles, columns and units of measurements, of their ratios, and of what is sorted by them.
 MEASURED = re.compile(
@@ -65,7 +97,9 @@ def other_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "id_", [pytest.param(id_, marks=[pytest.mark.slow] if id_ in LONG else []) for id_ in notes.read()]
 )
-def test_every_note_has_evidence_on_the_demos_run_in_time(demo_home: Path, said: dict[str, list[Result]], id_: str) -> None:
+def test_every_note_has_evidence_on_the_demos_run_in_time(
+    demo_home: Path, said: dict[str, list[Result]], id_: str
+) -> None:
     _, said[id_], seconds = ask.evidence(notes.read()[id_], None, demo_home)
     assert seconds < SECONDS
     shown = [one for one in said[id_] if not isinstance(one, NotHere)]
@@ -92,18 +126,25 @@ def test_another_run_has_other_evidence(
     for module in (autodiff, inputs, serving):  # how long a call's time is measured, which is not compared
         monkeypatch.setattr(module, "SECONDS", 0.01)
     _, second, _ = ask.evidence(note, None, other_home)
-    assert changed(first, second), f"The evidence of {id_}, {note.evidence}, says the same of two runs: it is a constant."
+    assert changed(first, second), (
+        f"The evidence of {id_}, {note.evidence}, says the same of two runs: it is a constant."
+    )
 
 
 def test_a_constant_is_seen_whatever_was_measured_and_however_things_are_called() -> None:
     def constant(home: str, seconds: float) -> list[Result]:
         return [
-            Number("Steps", 40), Number("It took", seconds, "s"), Number("Growth", seconds, "MiB a split"),
+            Number("Steps", 40),
+            Number("It took", seconds, "s"),
+            Number("Growth", seconds, "MiB a split"),
             Table("Ways", ("way", "rows", "ms", "times naive"), (("one", 3, seconds, 2 * seconds),)),
-            Series("Speed", "batch", "examples/s", {"here": ((1.0, seconds),)}), Matrix("m", ("a",), ("b",), ((1.0,),)),
+            Series("Speed", "batch", "examples/s", {"here": ((1.0, seconds),)}),
+            Matrix("m", ("a",), ("b",), ((1.0,),)),
             Graph(f"Run fraud-20261127-2033{home}-381", (Node("Trainer", f"/tmp/{home}/fraud", "done"),), ()),
-            Image("picture", b"png"), Number("Difference", seconds * 1e-9), NotHere("GPU", f"none in {home}"),
-        ]  # fmt: skip
+            Image("picture", b"png"),
+            Number("Difference", seconds * 1e-9),
+            NotHere("GPU", f"none in {home}"),
+        ]
 
     assert not changed(constant("19", 0.25), constant("20", 0.5))
 
@@ -111,13 +152,18 @@ def test_a_constant_is_seen_whatever_was_measured_and_however_things_are_called(
 @pytest.mark.parametrize(
     "one",
     [
-        lambda n: Number("Steps", 40 + n), lambda n: Number("Gate", f"passes {n}"), lambda n: Number("Steps", 1, f"of {n}"),
-        lambda n: Table(f"{n} rows", (), ()), lambda n: Table("", ("way", "ms", "rows"), (("one", 0.1, n),)),
-        lambda n: Series("Loss", "epoch", "loss", {"train": ((1.0, 0.5 + n),)}), lambda n: Matrix("", ("a",), ("b",), ((n,),)),
-        lambda n: Series("Loss", "epoch", "loss", {}, {"kept": (float(n), 0.5)}), lambda n: Image("digit", bytes([n])),
+        lambda n: Number("Steps", 40 + n),
+        lambda n: Number("Gate", f"passes {n}"),
+        lambda n: Number("Steps", 1, f"of {n}"),
+        lambda n: Table(f"{n} rows", (), ()),
+        lambda n: Table("", ("way", "ms", "rows"), (("one", 0.1, n),)),
+        lambda n: Series("Loss", "epoch", "loss", {"train": ((1.0, 0.5 + n),)}),
+        lambda n: Matrix("", ("a",), ("b",), ((n,),)),
+        lambda n: Series("Loss", "epoch", "loss", {}, {"kept": (float(n), 0.5)}),
+        lambda n: Image("digit", bytes([n])),
         lambda n: Graph("", (Node("a", "", f"span {n}"),), ()),
     ],
-)  # fmt: skip
+)
 def test_what_a_run_decides_is_seen_wherever_it_stands(one: Any) -> None:
     assert changed([one(1)], [one(2)]) and not changed([one(1)], [one(1)])
 

@@ -38,9 +38,13 @@ def test_every_node_stands_on_a_library_and_is_joined(name: str) -> None:
     nodes, edges = overview.graph_of(Plan(CASES[name], "/raw", 0, 1, settings, "", "", "/versions", ""))
     assert all("tfx" in used for used in nodes.values())
     expected = {
-        "StatisticsGen": "tensorflow-data-validation", "Transform": "tensorflow-transform", "Trainer": "keras",
-        "Evaluator": "tensorflow-model-analysis", "LiteExporter": "ai-edge-litert", "SpanExampleGen": "apache-beam",
-    }  # fmt: skip
+        "StatisticsGen": "tensorflow-data-validation",
+        "Transform": "tensorflow-transform",
+        "Trainer": "keras",
+        "Evaluator": "tensorflow-model-analysis",
+        "LiteExporter": "ai-edge-litert",
+        "SpanExampleGen": "apache-beam",
+    }
     assert all(library in nodes[node] for node, library in expected.items())
     assert {("DataGate", "Trainer"), ("Transform", "Trainer"), ("Evaluator", "Pusher")} <= set(edges)
 

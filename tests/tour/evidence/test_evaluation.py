@@ -16,10 +16,15 @@ def counted(truth: np.ndarray, scores: np.ndarray) -> list[evaluation.Counts]:
     found = []
     for threshold in np.linspace(0, 1, 2001):
         stopped = scores >= threshold
-        found.append(evaluation.Counts(
-            threshold, (stopped & (truth == 1)).sum(), (stopped & (truth == 0)).sum(),
-            (~stopped & (truth == 0)).sum(), (~stopped & (truth == 1)).sum(),
-        ))  # fmt: skip
+        found.append(
+            evaluation.Counts(
+                threshold,
+                (stopped & (truth == 1)).sum(),
+                (stopped & (truth == 0)).sum(),
+                (~stopped & (truth == 0)).sum(),
+                (~stopped & (truth == 1)).sum(),
+            )
+        )
     return found
 
 

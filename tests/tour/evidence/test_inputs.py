@@ -128,7 +128,9 @@ def test_peaks_come_from_processes_of_their_own(tmp_path_factory: pytest.TempPat
     found = peak.measured(graph, split.paths, split.keep, 64, peak.WAYS, (1, 2))
     rows = ladder.count(reading.load(split.paths, split.transform, split.keep))
     assert [(one.way, one.times) for one in found] == [(way, times) for way in peak.WAYS for times in (1, 2)]
-    assert all(one.rows == one.times * rows // 64 * 64 and one.bytes >= 0 and 0 < one.first <= one.seconds for one in found)
+    assert all(
+        one.rows == one.times * rows // 64 * 64 and one.bytes >= 0 and 0 < one.first <= one.seconds for one in found
+    )
 
 
 def test_what_autotune_chose_is_read_from_the_running_input(split: ladder.Split) -> None:

@@ -72,8 +72,10 @@ def test_the_last_epoch_is_kept_or_the_best() -> None:
 
 def test_the_fit_is_measured_without_dropout() -> None:
     digits = load_digits()
-    rows = {"pixels": (digits.images[:200, ..., None] / 16).astype(np.float32),
-            "label_id": digits.target[:200, None].astype(np.int64)}  # fmt: skip
+    rows = {
+        "pixels": (digits.images[:200, ..., None] / 16).astype(np.float32),
+        "label_id": digits.target[:200, None].astype(np.int64),
+    }
     settings = pictures(dropout=0.9, epochs=3)
     fitted = refit.fit_rows(image, settings, rows, rows)
     told = measured(image, settings, fitted.model, rows, rows)
@@ -92,8 +94,10 @@ def pictures(**changes: Any) -> dict[str, Any]:
 
 def test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many() -> None:
     digits = load_digits()
-    rows = {"pixels": (digits.images[..., None] / 16).astype(np.float32),
-            "label_id": digits.target[:, None].astype(np.int64)}  # fmt: skip
+    rows = {
+        "pixels": (digits.images[..., None] / 16).astype(np.float32),
+        "label_id": digits.target[:, None].astype(np.int64),
+    }
     valid, limit = picked(rows, np.arange(1200, 1797)), CASES["image"].settings["gates"]["max_gap"]
     known = pictures(epochs=60, max_steps=240)
     nothing = {**known, **{name: value for name, value in evidence.NOTHING.items() if name in known}}
@@ -122,8 +126,13 @@ def test_the_ablation_changes_one_thing_at_a_time() -> None:
 
 def test_the_ablations_table_has_every_method() -> None:
     figures = {name: {"mean": 0.5, "sd": 0.1} for name in ablation.FIGURES}
-    found = {"metric": "skill", "rows": 10, "epochs": 2, "methods": {n: {**figures, "ratio": 1.0} for n in ("none", "all")},
-             "folds": {"folds": 5, "mean": 0.5, "sd": 0.1, "valid": 0.4, "eval": 0.3}}  # fmt: skip
+    found = {
+        "metric": "skill",
+        "rows": 10,
+        "epochs": 2,
+        "methods": {n: {**figures, "ratio": 1.0} for n in ("none", "all")},
+        "folds": {"folds": 5, "mean": 0.5, "sd": 0.1, "valid": 0.4, "eval": 0.3},
+    }
     console = Console(record=True, width=140)
     console.print(ablation.table("image", found))
     said = console.export_text()

@@ -13,15 +13,18 @@ from tour.evidence import kinds, render
 @pytest.mark.parametrize(
     "result",
     [
-        kinds.Number("n", 1.5, "s"), kinds.Table("t", ("a", "b"), ((1, "[x]"), (True, None))),
+        kinds.Number("n", 1.5, "s"),
+        kinds.Table("t", ("a", "b"), ((1, "[x]"), (True, None))),
         kinds.Series("s", "x", "y", {"a": ((0.0, 1.0), (1.0, 2.0))}, {"m": (0.0, 1.0)}),
-        kinds.Series("p", "x", "y", {"a": ((0.0, 1.0),), "b": ()}, joined=False), kinds.Series("e", "x", "y", {}),
-        kinds.Matrix("m", ("a",), ("b",), ((1,),)), kinds.NotHere("h", "Not now."),
+        kinds.Series("p", "x", "y", {"a": ((0.0, 1.0),), "b": ()}, joined=False),
+        kinds.Series("e", "x", "y", {}),
+        kinds.Matrix("m", ("a",), ("b",), ((1,),)),
+        kinds.NotHere("h", "Not now."),
         kinds.Graph("g", (kinds.Node("a"), kinds.Node("b", "op", "done")), (("a", "b"),)),
         kinds.Image("i", b""),
     ],
     ids=lambda result: result.title,
-)  # fmt: skip
+)
 def test_every_kind_is_shown_on_a_terminal_and_as_json(result: kinds.Result) -> None:
     from tour.evidence.image import png
 

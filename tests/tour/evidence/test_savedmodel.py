@@ -1,6 +1,5 @@
 """Evidence on the export: its parts, doors, lifetimes and what the optimiser leaves of it."""
 
-
 import numpy as np
 import pytest
 import tensorflow as tf

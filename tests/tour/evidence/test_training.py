@@ -13,10 +13,6 @@ def test_one_device_and_two_replicas_agree_on_pictures(demo_home):
     agree(strategies.strategies_agree(Context.of(demo_home, "image")))
 
 
-
-
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_callbacks_and_event_files_are_those_of_the_run(demo_home, case):
     context = Context.of(demo_home, case)
@@ -37,7 +33,10 @@ def test_the_loop_and_fit_end_with_the_same_weights_on_the_demos_run(demo_home, 
 
 @pytest.mark.parametrize("case", CASES)
 def test_adapters_train_few_weights_and_still_lower_the_loss(demo_home, case):
-    rows = {row[0]: row for row in table(refresh.adapters_measured(Context.of(demo_home, case)), f"{refresh.STEPS} steps").rows}
+    rows = {
+        row[0]: row
+        for row in table(refresh.adapters_measured(Context.of(demo_home, case)), f"{refresh.STEPS} steps").rows
+    }
     whole, few = rows["all weights"], rows["adapters of rank 4"]
     assert few[1] < whole[1] and few[3] < whole[3]
     for row in rows.values():

@@ -76,7 +76,9 @@ def test_the_real_incidents_are_all_there(tmp_path: Path) -> None:
 def test_events_come_as_lines_and_the_last_says_how_it_ended(app: Any) -> None:
     client = TestClient(app, base_url="http://localhost")
     told = events(client.post("/break/quick").text)
-    assert [one["kind"] for one in told] == ["bad", "good", "end"] and told[0]["data"] == {"number": 7} and told[-1]["ok"]
+    assert (
+        [one["kind"] for one in told] == ["bad", "good", "end"] and told[0]["data"] == {"number": 7} and told[-1]["ok"]
+    )
     told = events(client.post("/break/fails").text)
     assert told[1] == {"text": "The system did not answer.", "kind": "bad", "data": {}} and told[-1]["ok"] is False
     assert events(client.post("/break/fails?undo=true").text)[0]["text"] == "Nothing is served."
@@ -147,10 +149,11 @@ def test_each_button_in_a_browser(address: str) -> None:
     needs(*chromium.PROGRAMS)
     with Chromium(f"http://{address}/break", height=1200) as page:
         for name, undo, shown, last in (
-            ("quick", "", "answered", "It is mended."), ("quick", '[data-undo="true"]', "undone", "It is mended."),
+            ("quick", "", "answered", "It is mended."),
+            ("quick", '[data-undo="true"]', "undone", "It is mended."),
             ("fails", "", "not done", "The system did not answer."),
             ("fails", '[data-undo="true"]', "not done", "Nothing is served."),
-        ):  # fmt: skip
+        ):
             pressed = f"document.querySelector('#{name} button{undo or ':not([data-undo])'}').click();"
             # In one go: an incident of no time at all may be over before the next question.
             still = "[...document.querySelectorAll('button[data-incident]')].every(one => one.disabled)"

@@ -61,9 +61,15 @@ def test_an_address_localhost_and_names_that_were_given_are_known(client: TestCl
 
 @pytest.mark.parametrize(
     "headers",
-    [{"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://127.0.0.1:8601"},
-     {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, {"origin": BASE, "sec-fetch-site": "cross-site"}],
-)  # fmt: skip
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:8601"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": BASE, "sec-fetch-site": "cross-site"},
+    ],
+)
 def test_another_site_changes_nothing(client: TestClient, headers: dict[str, str]) -> None:
     assert client.post(PLACE, headers=headers, follow_redirects=False).status_code == 403
     assert client.get("/", headers=headers).status_code == 200
@@ -101,9 +107,18 @@ def test_the_address_that_is_gone_to_is_never_elsewhere(guarded: TestClient) -> 
 
 @pytest.mark.parametrize(
     "path",
-    ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd", "/static/%2fetc%2fpasswd",
-     "/app.py", "/static/%00", "/static/", "/%2e%2e/%2e%2e/etc/passwd"],
-)  # fmt: skip
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2fapp.py",
+        "/static//etc/passwd",
+        "/static/%2fetc%2fpasswd",
+        "/app.py",
+        "/static/%00",
+        "/static/",
+        "/%2e%2e/%2e%2e/etc/passwd",
+    ],
+)
 def test_no_other_file_can_be_asked_for(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code in (400, 404) and "import" not in answer.text and "root:" not in answer.text
@@ -122,8 +137,11 @@ def test_only_this_machines_addresses_are_its_own() -> None:
 def test_the_command_says_where_it_is_imports_no_tensorflow_and_ends_when_told(tmp_path: Path) -> None:
     started = subprocess.Popen(
         [sys.executable, "-m", "pipeline.cli", "tour", "--port", "0", "--home", str(tmp_path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
     with started:
         address = started.stdout.readline().split()[0]
         with urllib.request.urlopen(address, timeout=60) as page:

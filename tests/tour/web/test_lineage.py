@@ -53,8 +53,13 @@ def test_a_prediction_is_followed_back_to_run_code_and_spans(home: Path, ids: li
     assert facts(trail, "prediction")["what it turned out to be"] == "not known yet"
     ran = trace.executions(home / "metadata.sqlite", RUN)
     made = {out.key: f"{out.type} {out.id}" for execution in ran for out in execution.outputs}
-    for pair in (("spans", made["examples"]), (made["examples"], made["model"]), (made["pushed_model"], "version 2"),
-                 ("version 2", "prediction"), ("code", made["model"])):  # fmt: skip
+    for pair in (
+        ("spans", made["examples"]),
+        (made["examples"], made["model"]),
+        (made["pushed_model"], "version 2"),
+        ("version 2", "prediction"),
+        ("code", made["model"]),
+    ):
         assert pair in trail.edges
     assert made["lite_model"] not in {name for pair in trail.edges for name in pair}  # the push did not take it
 
@@ -67,8 +72,10 @@ def test_a_span_is_followed_forward_to_the_number_of_predictions(home: Path, ids
     assert facts(trail, "version 2")["logged predictions"] == "5"
     assert ("version 2", "5 predictions") in trail.edges
     none = lineage.forward(home, "fraud", source, 7, counts)
-    assert [step.missing for step in none.steps] == ["The span's folder is not there any more.",
-                                                     "No run in the store has learnt from this span."]  # fmt: skip
+    assert [step.missing for step in none.steps] == [
+        "The span's folder is not there any more.",
+        "No run in the store has learnt from this span.",
+    ]
 
 
 def test_a_second_look_reads_only_what_is_new(home: Path, ids: list[str]) -> None:
@@ -128,7 +135,9 @@ def test_a_later_run_that_found_an_artifact_done_did_not_make_it(tmp_path: Path)
     assert trace.maker(path, 999) is None and trace.executions(path, "nothing") == []
 
 
-def test_pages_lead_from_the_list_to_the_prediction_to_the_artifact(client: TestClient, home: Path, ids: list[str]) -> None:
+def test_pages_lead_from_the_list_to_the_prediction_to_the_artifact(
+    client: TestClient, home: Path, ids: list[str]
+) -> None:
     begin = client.get("/lineage").text
     assert f"/lineage/prediction/{ids[0]}" in begin and "/lineage/span/fraud/0/1" in begin
     text = client.get(f"/lineage/prediction/{ids[0]}").text
@@ -142,11 +151,20 @@ def test_pages_lead_from_the_list_to_the_prediction_to_the_artifact(client: Test
 
 @pytest.mark.parametrize(
     "place",
-    ["/lineage/prediction/fraud.1.0.00000000", "/lineage/prediction/nobody.1.0.00000000", "/lineage/prediction/x",
-     "/lineage/prediction/..%2f..%2fetc%2fpasswd", "/lineage/find?id=../../etc/passwd", "/lineage/find",
-     "/lineage/span/fraud/9/1", "/lineage/span/fraud/-1/1",
-     "/lineage/span/nobody/0/1", "/lineage/artifact/9999", "/lineage/span/fraud/x/1"],
-)  # fmt: skip
+    [
+        "/lineage/prediction/fraud.1.0.00000000",
+        "/lineage/prediction/nobody.1.0.00000000",
+        "/lineage/prediction/x",
+        "/lineage/prediction/..%2f..%2fetc%2fpasswd",
+        "/lineage/find?id=../../etc/passwd",
+        "/lineage/find",
+        "/lineage/span/fraud/9/1",
+        "/lineage/span/fraud/-1/1",
+        "/lineage/span/nobody/0/1",
+        "/lineage/artifact/9999",
+        "/lineage/span/fraud/x/1",
+    ],
+)
 def test_nothing_else_can_be_asked_for(client: TestClient, place: str) -> None:
     answer = client.get(place, headers={"accept": "text/html"})
     assert answer.status_code in (404, 422) and "Traceback" not in answer.text

@@ -50,8 +50,6 @@ def go(page: Chromium, address: str, path: str) -> None:
     until(page, f"location.pathname === '{path.partition('?')[0]}' && document.readyState === 'complete'")
 
 
-
-
 def text(page: Chromium, selector: str) -> str:
     return page.evaluate(f"document.querySelector('{selector}').textContent")
 

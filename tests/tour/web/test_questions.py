@@ -27,10 +27,6 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
         yield opened
 
 
-
-
-
-
 def test_every_question_is_listed_and_has_a_page(client: TestClient) -> None:
     listed = client.get("/questions").text
     for id_ in notes.questions():
@@ -74,8 +70,12 @@ def test_what_is_no_question_is_not_found(client: TestClient, path: str) -> None
 
 
 def test_evidence_of_every_kind_is_shown_and_nothing_in_it_becomes_markup(client: TestClient) -> None:
-    job = prover.Job("A1", None, "done", told={"case": "fraud", "seconds": 0.5, "results": [
-        render.to_json(one) | {"svg": svg(one)} for one in KINDS]})  # fmt: skip
+    job = prover.Job(
+        "A1",
+        None,
+        "done",
+        told={"case": "fraud", "seconds": 0.5, "results": [render.to_json(one) | {"svg": svg(one)} for one in KINDS]},
+    )
     client.app.state.prover._jobs["A1"] = job
     page = client.get("/questions/A1").text
     assert "12,345" in page and HOSTILE not in page and page.count("data:image/svg+xml;base64,") == 3

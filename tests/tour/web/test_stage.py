@@ -124,7 +124,9 @@ def test_the_lines_shown_are_those_of_the_file() -> None:
 def test_a_stage_answers_the_questions_of_its_code(client: TestClient) -> None:
     text = client.get("/stage/fraud/Evaluator").text
     assert 'href="/questions/A28"' in text and 'href="/questions/A30"' in text
-    found = {node: {one.id for one in sources.questions(sources.stage(node, "fraud"), notes.current())} for node in NODES}
+    found = {
+        node: {one.id for one in sources.questions(sources.stage(node, "fraud"), notes.current())} for node in NODES
+    }
     assert "A17" in found["Trainer"] and "A17" not in found["LiteExporter"] and "B14" in found["LiteExporter"]
 
 
@@ -132,12 +134,18 @@ def test_every_node_of_the_graph_has_its_sentence() -> None:
     for path in sources.GRAPHS:
         assert (notes.ROOT / path).is_file()
     names = [node for node, _, _ in STAGES]
-    assert all(sources.stage(name, "fraud")[0].sentence.endswith(".") for name in [*names, "Resolver", "Tuner", "FitGate"])
+    assert all(
+        sources.stage(name, "fraud")[0].sentence.endswith(".") for name in [*names, "Resolver", "Tuner", "FitGate"]
+    )
 
 
 def test_the_index_lists_runs_and_looks(client: TestClient) -> None:
     text = client.get("/stages").text
-    assert f"/stage/fraud/DriftMonitor?run={LOOK}" in text and "/stage/fraud/Trainer" in text and "showcase run image" in text
+    assert (
+        f"/stage/fraud/DriftMonitor?run={LOOK}" in text
+        and "/stage/fraud/Trainer" in text
+        and "showcase run image" in text
+    )
 
 
 def test_without_a_script_the_served_threshold_is_shown(client: TestClient) -> None:
@@ -162,10 +170,19 @@ def test_what_is_missing_or_damaged_is_told_and_the_rest_stays(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "place",
-    ["/stage/nobody/Trainer", "/stage/fraud/Nothing", "/stage/fraud/Trainer?run=nothing", "/stage/fraud/..%2f..%2fetc",
-     "/figure/fraud/nothing/learnt", "/figure/fraud/..%2f../learnt", "/report/fraud/99", "/report/fraud/1", "/report/fraud/x",
-     f"/figure/image/{RUN}/learnt"],
-)  # fmt: skip
+    [
+        "/stage/nobody/Trainer",
+        "/stage/fraud/Nothing",
+        "/stage/fraud/Trainer?run=nothing",
+        "/stage/fraud/..%2f..%2fetc",
+        "/figure/fraud/nothing/learnt",
+        "/figure/fraud/..%2f../learnt",
+        "/report/fraud/99",
+        "/report/fraud/1",
+        "/report/fraud/x",
+        f"/figure/image/{RUN}/learnt",
+    ],
+)
 def test_nothing_else_can_be_asked_for(client: TestClient, place: str) -> None:
     assert client.get(place).status_code in (404, 422)
 
@@ -215,9 +232,13 @@ def test_the_slider_moves_the_matrix_the_points_and_the_cost(home: Path) -> None
         put(page, SLIDER, 3)
         one = curves.rates(told, 3)
         assert page.evaluate(SAID) == {
-            "tp": str(one["tp"]), "fp": str(one["fp"]), "fn": str(one["fn"]), "recall": f"{one['recall']:.1%}",
-            "precision": f"{one['precision']:.1%}", "cost": f"{costs[3] / len(truth):.4f}",
-        }  # fmt: skip
+            "tp": str(one["tp"]),
+            "fp": str(one["fp"]),
+            "fn": str(one["fn"]),
+            "recall": f"{one['recall']:.1%}",
+            "precision": f"{one['precision']:.1%}",
+            "cost": f"{costs[3] / len(truth):.4f}",
+        }
         assert page.evaluate("document.querySelector('.moved').getAttribute('cx')") != before
         page.evaluate("document.querySelector('[data-to=cheapest]').click()")
         assert page.evaluate(SAID)["cost"] == f"{min(costs) / len(truth):.4f}"
@@ -234,11 +255,22 @@ def test_constants_of_a_transform_graph_are_told_by_their_numbers() -> None:
     rows = draw.normal(3.0, 2.0, (500, 4))
     covariance = np.cov(rows.T)
     axes = np.linalg.eigh(covariance)[1][:, :2]
-    held = [covariance, axes, rows.var(axis=0, ddof=1), rows.mean(axis=0), np.array([[1.0, 2.0, 5.0]]), np.array([3.0, 1.0])]
+    held = [
+        covariance,
+        axes,
+        rows.var(axis=0, ddof=1),
+        rows.mean(axis=0),
+        np.array([[1.0, 2.0, 5.0]]),
+        np.array([3.0, 1.0]),
+    ]
     assert [transform.meaning(one, held) for one in held] == [
-        "covariance of the columns", "principal axes, one a column", "variances of the columns", "means of the columns",
-        "boundaries of buckets", "numbers of the train split",
-    ]  # fmt: skip
+        "covariance of the columns",
+        "principal axes, one a column",
+        "variances of the columns",
+        "means of the columns",
+        "boundaries of buckets",
+        "numbers of the train split",
+    ]
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def test_a_process_that_ends_is_told_and_the_next_request_has_a_new_one(tried_ho
                 await made._dense(Path("transform_graph"), b"x")
         made.command = beside(tried_home, edge_models.mixed(3)[0]).command
         assert await made._dense(Path("transform_graph"), b"x") == flat(edge_models.mixed(3)[0])
-        made.command = [sys.executable, "-c", "print('{\"error\": \"no graph\"}')"]
+        made.command = [sys.executable, "-c", 'print(\'{"error": "no graph"}\')']
         await made.close()
         with pytest.raises(ValueError, match="cannot be applied: no graph"):
             await made._dense(Path("transform_graph"), b"x")

@@ -38,13 +38,17 @@ def test_a_purchase_is_scored_and_answered_by_litert_in_python(client: TestClien
 @pytest.mark.parametrize(
     ("place", "body", "status"),
     [
-        ("/try/nobody/score", {}, 404), ("/try/fraud/score", {"amount": -1}, 422),
+        ("/try/nobody/score", {}, 404),
+        ("/try/fraud/score", {"amount": -1}, 422),
         ("/try/fraud/score", {"x": "y" * 300_000}, 413),
-        ("/try/fraud/lite", {}, 422), ("/try/fraud/lite", [], 422), ("/try/fraud/lite", {"prediction_id": "../../x"}, 404),
-        ("/try/fraud/lite", {"prediction_id": "image.1.0.00000000"}, 404), ("/try/nobody/lite", {}, 404),
+        ("/try/fraud/lite", {}, 422),
+        ("/try/fraud/lite", [], 422),
+        ("/try/fraud/lite", {"prediction_id": "../../x"}, 404),
+        ("/try/fraud/lite", {"prediction_id": "image.1.0.00000000"}, 404),
+        ("/try/nobody/lite", {}, 404),
         ("/try/fraud/lite", {"prediction_id": "fraud.7.0.00000000"}, 404),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused_with_a_sentence(client: TestClient, place: str, body: Any, status: int) -> None:
     answer = client.post(place, json=body, headers={"accept": "application/json"})
     assert answer.status_code == status and answer.json()["error"]
@@ -52,10 +56,18 @@ def test_what_does_not_fit_is_refused_with_a_sentence(client: TestClient, place:
 
 @pytest.mark.parametrize(
     "place",
-    ["/try/nobody", "/litert/../package.json", "/litert/%2e%2e/%2e%2e/package.json", "/litert/nothing.js",
-     "/cases/fraud/model.tflite", "/cases/fraud@9/model.tflite", "/cases/..%2ffraud@2/model.tflite",
-     "/cases/fraud@2/model.json", "/cases/nobody@2/model.tflite"],
-)  # fmt: skip
+    [
+        "/try/nobody",
+        "/litert/../package.json",
+        "/litert/%2e%2e/%2e%2e/package.json",
+        "/litert/nothing.js",
+        "/cases/fraud/model.tflite",
+        "/cases/fraud@9/model.tflite",
+        "/cases/..%2ffraud@2/model.tflite",
+        "/cases/fraud@2/model.json",
+        "/cases/nobody@2/model.tflite",
+    ],
+)
 def test_nothing_else_can_be_asked_for(client: TestClient, place: str) -> None:
     assert client.get(place).status_code == 404
 
