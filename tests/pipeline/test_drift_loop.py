@@ -201,9 +201,9 @@ def picture_file(picture: Image.Image) -> bytes:
     return held.getvalue()
 
 
-def test_pictures_that_come_turned_and_darker_are_seen_decided_on_and_learnt(demo_home: Path, tmp_path: Path) -> None:
+def test_pictures_that_come_turned_and_darker_are_seen_decided_on_and_learnt(pushed_home: Path, tmp_path: Path) -> None:
     home, data = tmp_path / "home", tmp_path / "data"
-    shutil.copytree(demo_home, home, symlinks=True, ignore=lambda folder, names: {"fraud", "online"} & set(names))
+    shutil.copytree(pushed_home, home, symlinks=True, ignore=lambda folder, names: {"fraud", "online"} & set(names))
     runtime, random = runtimes.local(home), np.random.default_rng(7)
     # Usual are pictures that training has not looked at, since on others the model is surer of itself.
     usual = [*split(home, "eval"), *split(home, "valid")]

@@ -58,8 +58,8 @@ def test_serve_is_listed_without_importing_tensorflow():
 
 
 @pytest.mark.slow
-def test_all_signatures_of_both_models_answer_equally_by_rest_and_grpc(demo_home):
-    words = ["--home", demo_home, "--rest-port=0", "--grpc-port=0", "--no-gateway", "--json"]
+def test_all_signatures_of_both_models_answer_equally_by_rest_and_grpc(pushed_home):
+    words = ["--home", pushed_home, "--rest-port=0", "--grpc-port=0", "--no-gateway", "--json"]
     process = subprocess.Popen([*COMMAND, *words], text=True, stdout=subprocess.PIPE, cwd=ROOT)
     try:
         told = json.loads(process.stdout.readline())
@@ -67,7 +67,7 @@ def test_all_signatures_of_both_models_answer_equally_by_rest_and_grpc(demo_home
         stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(told["grpc"]))
         for case in told["models"]:
             for signature in ("serving_default", "raw", "dense"):
-                inputs, expected = checked(demo_home, case, signature)
+                inputs, expected = checked(pushed_home, case, signature)
                 outputs = stub.Predict(predict(case, inputs, signature), timeout=60).outputs
                 body = {"signature_name": signature, "inputs": {name: plain(value) for name, value in inputs.items()}}
                 found = httpx.post(f"{told['rest']}/v1/models/{case}:predict", json=body, timeout=60).json()["outputs"]

@@ -242,10 +242,10 @@ def test_the_command_says_what_to_do_where_nothing_is_pushed(tmp_path: Path, wor
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_the_page_agrees_on_a_thousand_inputs(demo_home: Path, case: str, tmp_path: Path) -> None:
+def test_the_page_agrees_on_a_thousand_inputs(pushed_home: Path, case: str, tmp_path: Path) -> None:
     edge_models.needs_litert_js()
     edge_models.needs(*chromium.PROGRAMS)
-    context = Context.of(demo_home, case)
+    context = Context.of(pushed_home, case)
     rows, score = edge_models.thousand(context), context.case.load("model").SCORE
     expected = lite_exporter.answers(str(context.served), rows)
     started = time.monotonic()

@@ -152,12 +152,12 @@ def test_waiting_too_long_is_a_failure_in_words() -> None:
 
 
 @pytest.fixture(scope="module")
-def served_home(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def served_home(pushed_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the demo's home, with its server."""
     home = tmp_path_factory.mktemp("served")
-    shutil.copy(demo_home / "metadata.sqlite", home / "metadata.sqlite")
+    shutil.copy(pushed_home / "metadata.sqlite", home / "metadata.sqlite")
     for case in CASES:
-        shutil.copytree(demo_home / case / "versions", home / case / "versions")
+        shutil.copytree(pushed_home / case / "versions", home / case / "versions")
     words = [
         "serve",
         "--home",
