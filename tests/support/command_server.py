@@ -7,8 +7,8 @@ takes the arguments, the working directory, the environment and the standard str
 ``python -m`` does. It has its own process id, session and exit code, and nothing that it changes is seen by another.
 
 A test has to start a process of its own (``[sys.executable, "-m", "pipeline.cli", ...]``) if it looks at what differs: which
-modules are imported and how long that takes, the command line of the process in ``/proc``, and the seed of the hashes of
-strings, which all children take from the server.
+modules are imported and how long that takes, filters of warnings that libraries add when they are imported, the command
+line of the process in ``/proc``, and the seed of the hashes of strings, which all children take from the server.
 
 The server's program is ``fork_program.py``. There is one for each process of the tests, see :mod:`support.command`.
 """

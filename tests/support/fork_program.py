@@ -21,7 +21,6 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -49,15 +48,11 @@ def main() -> None:
 
 def import_modules(names: list[str]) -> None:
     """Imports the modules and checks that nothing has been started that does not survive a fork."""
-    filters = warnings.filters[:]
     gc.disable()  # imports make millions of objects that stay
     for name in names:
         import_module(name)
     gc.freeze()
     gc.enable()
-    # Libraries add filters when they are imported. The command line sets its own before it imports them.
-    warnings.filters[:] = filters
-    warnings._filters_mutated()
     eager = sys.modules.get("tensorflow.python.eager.context")
     if eager and eager._context is not None and eager._context._context_handle is not None:
         raise RuntimeError("An import has initialised TensorFlow, whose threads do not survive a fork.")
