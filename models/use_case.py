@@ -80,12 +80,16 @@ class UseCase:
 
     def has(self, part: str) -> bool:
         """Whether the package has that file; only the package itself is imported."""
-        return Path(import_module(self.package).__file__).with_name(f"{part}.py").is_file()
+        return (self._folder / f"{part}.py").is_file()
 
     @property
     def schema_path(self) -> Path:
         """The curated schema in the package's folder."""
-        return Path(import_module(self.package).__file__).with_name("schema.pbtxt")
+        return self._folder / "schema.pbtxt"
+
+    @property
+    def _folder(self) -> Path:
+        return Path(import_module(self.package).__path__[0])
 
     def configured(self, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """Settings by group with ``changes`` applied, each read as the type of its default.
