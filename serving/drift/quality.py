@@ -120,10 +120,8 @@ def _plain(name: str) -> str:
 def _numbers(column: Number, usual: Counts, now: Counts) -> list[Fault]:
     if not now.rows or not usual.rows:
         return []
-    computed = (
-        column.name in DERIVED
-    )  # only the extremes tell the impossible from the unusual: no bin lies between them
-    if computed and now.least >= -ROUNDED and now.most <= DERIVED[column.name] + ROUNDED:
+    computed = column.name in DERIVED
+    if computed and _is_possible(column.name, now):
         return []
     if not computed and (wrong := _units(column, usual, now)):
         return [wrong]
@@ -132,6 +130,16 @@ def _numbers(column: Number, usual: Counts, now: Counts) -> list[Fault]:
         return []
     what = f"values lie outside what {'is possible' if computed else 'the reference held'}"
     return [_fault(column.name, "range", out(now) / now.rows, out(usual) / usual.rows, what)]
+
+
+def _is_possible(name: str, now: Counts) -> bool:
+    """Whether a computed column can have such values.
+
+    Only the extremes tell the impossible from the unusual, since no bin lies between them; infinite values have none.
+    """
+    if now.least is None or now.most is None:
+        return False
+    return now.least >= -ROUNDED and now.most <= DERIVED[name] + ROUNDED
 
 
 def _units(column: Number, usual: Counts, now: Counts) -> Fault | None:
