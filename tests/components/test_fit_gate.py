@@ -70,7 +70,7 @@ def test_a_training_that_measured_nothing_does_not_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_blessed_or_pushed_before_the_gate(name: str) -> None:
     case = CASES[name]
-    _, edges = overview.graph_of(Plan(case, "/raw", 0, 1, case.configured({}), "", "", "/versions", ""))
+    _, edges = overview.graph_of(Plan(case, "/raw", 0, 1, case.configured({}), "", "/versions", ""))
     assert {("Trainer", "FitGate"), ("FitGate", "Evaluator"), ("Evaluator", "Pusher")} <= set(edges)
 
 

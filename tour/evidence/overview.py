@@ -93,7 +93,6 @@ def plan_of(context: Context) -> Plan:
         first=int(first),
         last=int(last),
         settings=settings,
-        schema_path=str(schema),
         schema=schema.read_text(),
         versions=str(context.served.parent),
         data_version=run.facts["data_version"],

@@ -35,7 +35,7 @@ def cells(table: kinds.Table, column: int = 1) -> dict:
 @pytest.mark.parametrize("name", CASES)
 def test_every_node_stands_on_a_library_and_is_joined(name: str) -> None:
     settings = CASES[name].configured({})
-    nodes, edges = overview.graph_of(Plan(CASES[name], "/raw", 0, 1, settings, "", "", "/versions", ""))
+    nodes, edges = overview.graph_of(Plan(CASES[name], "/raw", 0, 1, settings, "", "/versions", ""))
     assert all("tfx" in used for used in nodes.values())
     expected = {
         "StatisticsGen": "tensorflow-data-validation",
