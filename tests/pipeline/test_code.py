@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from support.command import ROOT
+from support.wording import reword
 
 from models.catalog import CASES
 from models.job import Job
@@ -168,16 +169,6 @@ def changed(case: str, stages: dict[str, dict[str, tuple[str, ...]]], edit: Call
     edit()
     after = keys(case, stages)
     return {name for name in before if before[name] != after[name]}
-
-
-def reword(path: Path) -> None:
-    """Change every docstring of a module, add comments and blank lines, and format it otherwise."""
-    module = ast.parse(path.read_text())
-    for node in ast.walk(module):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = [ast.Expr(ast.Constant("Other words."))]
-            node.body = text + (node.body[1:] if ast.get_docstring(node) else node.body)
-    path.write_text("# A comment.\n\n\n" + ast.unparse(ast.fix_missing_locations(module)) + "\n\n\n# Another.\n")
 
 
 @pytest.mark.parametrize("case", CASES)
