@@ -150,7 +150,7 @@ def demo(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """The whole story by itself: trained, served, drifted, noticed, trained again and swapped; then the tour stays up."""
-    from pipeline import demo as story
+    from tour.demo import story
 
     raise typer.Exit(story.demo(home, headless, tracking, pairs(set_ or [])))
 

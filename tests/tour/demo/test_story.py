@@ -16,9 +16,10 @@ from support.drift_case import append, day, record
 from support.process import alive
 
 from models.catalog import CASES, find
-from pipeline import children, decisions, demo, demo_drift, demo_refusal, demo_traffic, store
+from pipeline import children, decisions, store
 from pipeline import runtime as runtimes
 from serving.drift.live import STATE
+from tour.demo import drift, refusal, story, traffic
 
 DATA = {"rows": 200, "days": 10, "data_seed": 3, "label_delay_days": 7}
 METRICS = {"pr_auc": 0.6, "pr_auc_diff": 0.25, "example_count": 800.0}
@@ -47,16 +48,16 @@ class World:
         self.home, self.did, self.end, self.stop, self.failed = home, [], "pushed", "", 0
         self.decided: list[decisions.Decided] = []
         patch = monkeypatch.setattr
-        patch(demo.command, "run", self.run)
-        patch(demo, "served", self.served)
-        patch(demo, "toured", lambda story: self.did.append("tour"))
-        patch(demo_traffic.traffic, "replayed", self.replayed)
+        patch(story.command, "run", self.run)
+        patch(story, "served", self.served)
+        patch(story, "toured", lambda story: self.did.append("tour"))
+        patch(traffic.traffic, "replayed", self.replayed)
         patch(children, "start", self.started)
-        patch(demo_drift.monitor, "once", self.once)
+        patch(drift.monitor, "once", self.once)
         patch(decisions, "all_of", lambda runtime, case: self.decided if case == "fraud" else [])
-        patch(demo_drift, "SETTLED", 0.0)
-        patch(demo_drift, "SWAPPED", 0.5)
-        patch(demo_drift, "NOTICED", 0.5)
+        patch(drift, "SETTLED", 0.0)
+        patch(drift, "SWAPPED", 0.5)
+        patch(drift, "NOTICED", 0.5)
 
     def reached(self, part: str) -> None:
         self.did.append(part)
@@ -71,12 +72,12 @@ class World:
         return run
 
     def run(self, name: str, home: Path, **more: Any) -> store.Run:
-        bad = more.get("changes") == demo_refusal.UNTRAINED
+        bad = more.get("changes") == refusal.UNTRAINED
         self.reached(f"{'bad' if bad else 'run'} {name}")
         return self.saved(name, "refused" if bad else "pushed")
 
     @contextmanager
-    def served(self, story: demo.Story) -> Any:
+    def served(self, story: story.Story) -> Any:
         self.reached("serve")
         try:
             yield {"host": "127.0.0.1", "gateway": 1}
@@ -116,9 +117,9 @@ class World:
         return self.decided[0], run
 
     def play(self, capsys: pytest.CaptureFixture, headless: bool = True) -> tuple[int, dict[str, Any]]:
-        code = demo.demo(self.home, headless, "none", {})
+        code = story.demo(self.home, headless, "none", {})
         text = capsys.readouterr().out
-        return code, json.loads(text) if headless and code != demo.INTERRUPTED else {"text": text}
+        return code, json.loads(text) if headless and code != story.INTERRUPTED else {"text": text}
 
 
 @pytest.fixture
@@ -158,11 +159,11 @@ def test_settings_go_to_the_cases_that_have_them(world: World, capsys: pytest.Ca
         given[name] = more["changes"]
         return world.saved(name, "failed")
 
-    monkeypatch.setattr(demo.command, "run", run)
-    demo.demo(world.home, True, "none", {"rows": "500", "filters": "4", "epochs": "1"})
+    monkeypatch.setattr(story.command, "run", run)
+    story.demo(world.home, True, "none", {"rows": "500", "filters": "4", "epochs": "1"})
     assert given == {"fraud": {"rows": "500", "epochs": "1"}, "image": {"filters": "4", "epochs": "1"}}
     with pytest.raises(ValueError, match="No case has a setting 'speed'"):
-        demo.demo(world.home, True, "none", {"speed": "1"})
+        story.demo(world.home, True, "none", {"speed": "1"})
 
 
 def test_a_refused_retraining_is_an_honest_end(world: World, capsys: pytest.CaptureFixture) -> None:
@@ -178,7 +179,7 @@ def test_a_refused_retraining_is_an_honest_end(world: World, capsys: pytest.Capt
 @pytest.mark.parametrize("what", ["run", "request", "swap"])
 def test_what_goes_wrong_is_no_success(world: World, capsys: pytest.CaptureFixture, monkeypatch, what: str) -> None:
     if what == "run":
-        monkeypatch.setattr(demo.command, "run", lambda name, home, **more: world.saved(name, "failed"))
+        monkeypatch.setattr(story.command, "run", lambda name, home, **more: world.saved(name, "failed"))
     elif what == "request":
         world.failed = 1
     else:
@@ -203,7 +204,7 @@ def test_interrupted_anywhere_it_ends_its_processes_and_goes_on(
 ) -> None:
     world.stop = stop
     code, told = world.play(capsys)
-    assert code == demo.INTERRUPTED
+    assert code == story.INTERRUPTED
     assert not hasattr(world, "child") or world.child.poll() is not None
     sent = [one for one in world.did if one.startswith("fraud ") and one != stop]
     world.stop, before = "", len(world.did)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.use_case import UseCase
-from pipeline import decisions, demo_traffic, monitor, store
+from pipeline import decisions, monitor, store
 from pipeline import runtime as runtimes
 from pipeline.watch import Watch
 from serving.drift.live import STATE
@@ -17,9 +17,10 @@ from serving.drift.watched import VERSION
 from serving.gateway.log_files import Place, after, read
 from serving.gateway.online_store import PREDICTIONS
 from serving.gateway.wire import decode
+from tour.demo import traffic
 
 if TYPE_CHECKING:
-    from pipeline.demo import Story
+    from tour.demo.story import Story
 
 NOTICED = 300.0  # seconds that the monitor beside the gateway has, behind everything else on a busy machine
 SWAPPED = 120.0
@@ -28,7 +29,7 @@ SETTLED = 2.0  # seconds of traffic after the swap
 
 def drift(story: "Story", case: UseCase, place: Mapping[str, Any]) -> bool:
     """Plays the drift to its end, a swap or a refusal; whether it came to one, with no request failed on the way."""
-    what = demo_traffic.shown(story.home, case)
+    what = traffic.shown(story.home, case)
     told = story.told["drift"][case.name] = {"injected": list(what.drift)}
     if done := answered(story.home, case):
         story.say(f"{case.name}: the drift was answered before and is not put in again.")
@@ -36,7 +37,7 @@ def drift(story: "Story", case: UseCase, place: Mapping[str, Any]) -> bool:
         story.say(told["line"])
         return True
     with story.part(f"{case.name}: traffic with {' and '.join(what.drift)}"):
-        if not demo_traffic.days(story, case, place, what, what.drifted):
+        if not traffic.days(story, case, place, what, what.drifted):
             return False
     with story.part(f"{case.name}: noticed by the monitor beside the gateway"):
         told["incidents"] = noticed(story.home, case)
@@ -47,11 +48,11 @@ def drift(story: "Story", case: UseCase, place: Mapping[str, Any]) -> bool:
 
 def _answered(story: "Story", case: UseCase, what: Any, told: dict[str, Any]) -> bool:
     part = story.part(f"{case.name}: judged, decided and trained again, with traffic all the while")
-    with part, demo_traffic.constant(story, case, what) as child:
+    with part, traffic.constant(story, case, what) as child:
         decision, run = looked(story, case)
         if run is not None and run.state == "pushed":
             told["swap_seconds"] = _swapped(story, case, run)
-        right = demo_traffic.closed(story, case, child)
+        right = traffic.closed(story, case, child)
     if run is None:
         told["line"] = "no retraining: " + (" ".join(decision.record["reasons"]) if decision else "no window was over")
         story.say(told["line"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import children, rollouts
 
 if TYPE_CHECKING:
-    from pipeline.demo import Story
+    from tour.demo.story import Story
 
 PORTS = {"--port": 8080, "--rest-port": 8501, "--grpc-port": 8500}
 TOUR = 8600

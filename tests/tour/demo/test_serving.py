@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 from support.process import alive
 
-from pipeline import children, demo_serving, rollouts
-from pipeline.demo import Story
+from pipeline import children, rollouts
+from tour.demo import serving
+from tour.demo.story import Story
 
 SERVER = """
 import json, os, signal, sys
@@ -51,7 +52,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[list]]:
 
 def test_it_serves_until_the_block_ends(story: Story, start: Callable) -> None:
     asked = start(SERVER.format(path=str(story.home / rollouts.RUNNING)))
-    with demo_serving.served(story) as place:
+    with serving.served(story) as place:
         assert place["gateway"] == 7 and alive(place["pid"])
     assert not alive(place["pid"]) and rollouts.running(story.home) is None
     assert asked[0][:3] == ["serve", "--home", story.home] and "--timeout" in asked[0]
@@ -60,7 +61,7 @@ def test_it_serves_until_the_block_ends(story: Story, start: Callable) -> None:
 def test_a_server_that_was_there_is_used_and_stays(story: Story, start: Callable) -> None:
     asked = start("raise SystemExit('never')")
     (story.home / rollouts.RUNNING).write_text(json.dumps({"pid": os.getpid(), "host": "127.0.0.1", "gateway": 9}))
-    with demo_serving.served(story) as place:
+    with serving.served(story) as place:
         assert place["gateway"] == 9
     assert not asked and (story.home / rollouts.RUNNING).exists()
 
@@ -68,7 +69,7 @@ def test_a_server_that_was_there_is_used_and_stays(story: Story, start: Callable
 def test_one_that_took_its_place_ends_too(story: Story, start: Callable) -> None:
     code = SERVER.format(path=str(story.home / rollouts.RUNNING))
     start(code)
-    with demo_serving.served(story) as place:
+    with serving.served(story) as place:
         os.kill(place["pid"], 9)
         other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         other.stdout.readline()
@@ -77,20 +78,20 @@ def test_one_that_took_its_place_ends_too(story: Story, start: Callable) -> None
 
 def test_what_does_not_start_is_said_with_its_log(story: Story, start: Callable) -> None:
     start("raise SystemExit(3)")
-    with pytest.raises(OSError, match="server has ended with status 3; .*serve.log"), demo_serving.served(story):
+    with pytest.raises(OSError, match="server has ended with status 3; .*serve.log"), serving.served(story):
         pass
     with pytest.raises(OSError, match="tour has ended with status 3; .*tour.log"):
-        demo_serving.toured(story)
+        serving.toured(story)
 
 
 def test_the_tour_is_shown_until_it_ends(story: Story, start: Callable, capsys: pytest.CaptureFixture) -> None:
     asked = start("print('http://127.0.0.1:8600/ (Ctrl-C ends it)', flush=True)")
     story.console = Console()
-    demo_serving.toured(story)
+    serving.toured(story)
     assert "http://127.0.0.1:8600/" in capsys.readouterr().out and asked[0][:3] == ["tour", "--home", story.home]
 
 
 def test_a_port_that_is_taken_is_not_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert not demo_serving.free(taken.getsockname()[1])
-    assert demo_serving.free(0)
+        assert not serving.free(taken.getsockname()[1])
+    assert serving.free(0)

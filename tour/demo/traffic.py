@@ -13,7 +13,7 @@ from pipeline import children, store, traffic
 from pipeline import runtime as runtimes
 
 if TYPE_CHECKING:
-    from pipeline.demo import Story
+    from tour.demo.story import Story
 
 CONNECTIONS = 16
 RATE = 15.0  # of the traffic that goes on while a model is trained

@@ -16,9 +16,10 @@ from typing import Any
 from rich.console import Console
 
 from models.catalog import CASES
-from pipeline import command, decisions, demo_drift, demo_refusal, demo_traffic, store
+from pipeline import command, decisions, store
 from pipeline import runtime as runtimes
-from pipeline.demo_serving import served, toured
+from tour.demo import drift, refusal, traffic
+from tour.demo.serving import served, toured
 
 INTERRUPTED = 130
 
@@ -107,9 +108,9 @@ def _played(story: Story, began: float) -> bool:
         story.say("Not every case was pushed, so nothing is served; `showcase status` says why.")
         return False
     with served(story) as place:
-        ok = all([demo_traffic.usual(story, case, place) for case in CASES.values()])
-        ok = all([demo_drift.drift(story, case, place) for case in CASES.values() if case.has("demo")]) and ok
-        ok = demo_refusal.refusal(story) and ok
+        ok = all([traffic.usual(story, case, place) for case in CASES.values()])
+        ok = all([drift.drift(story, case, place) for case in CASES.values() if case.has("demo")]) and ok
+        ok = refusal.refusal(story) and ok
         _summary(story, ok, time.monotonic() - began)
         if not story.headless:
             toured(story)

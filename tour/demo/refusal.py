@@ -8,7 +8,7 @@ from pipeline import runtime as runtimes
 from pipeline import store
 
 if TYPE_CHECKING:
-    from pipeline.demo import Story
+    from tour.demo.story import Story
 
 UNTRAINED = {"max_steps": "1"}
 

@@ -1,0 +1,1 @@
+"""The demonstration: `story` says in which order its parts are played."""
