@@ -1,4 +1,4 @@
-"""The drift of the demonstration: put into the traffic, noticed beside the gateway, decided on, trained for and swapped in."""
+"""The drift of the demonstration: injected into the traffic, noticed by the monitor, answered by a retraining, swapped in."""
 
 import json
 import os
@@ -6,11 +6,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models.use_case import UseCase
-from pipeline import decisions, monitor, store
-from pipeline import runtime as runtimes
+from pipeline import decisions, store
 from pipeline.watch import Watch
 from serving.drift.live import STATE
 from serving.drift.watched import VERSION
@@ -18,122 +17,134 @@ from serving.gateway.log_files import Place, after, read
 from serving.gateway.online_store import PREDICTIONS
 from serving.gateway.wire import decode
 from tour.demo import traffic
-
-if TYPE_CHECKING:
-    from tour.demo.story import Story
-
-NOTICED = 300.0  # seconds that the monitor beside the gateway has, behind everything else on a busy machine
-SWAPPED = 120.0
-SETTLED = 2.0  # seconds of traffic after the swap
+from tour.demo.playthrough import Playthrough
 
 
-def drift(story: "Story", case: UseCase, place: Mapping[str, Any]) -> bool:
-    """Plays the drift to its end, a swap or a refusal; whether it came to one, with no request failed on the way."""
-    what = traffic.shown(story.home, case)
-    told = story.told["drift"][case.name] = {"injected": list(what.drift)}
-    if done := answered(story.home, case):
-        story.say(f"{case.name}: the drift was answered before and is not put in again.")
-        told |= _outcome(case, *done) | {"before": True}
-        story.say(told["line"])
+def play_drift(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> bool:
+    """Play the drift to its end: a swap, or a refused retraining.
+
+    Returns:
+        Whether it came to such an end without a failed request.
+    """
+    scenario = traffic.load_scenario(play, case)
+    result = play.report.summary["drift"][case.name] = {"injected": list(scenario.drift)}
+    if answer := find_answer(play, case):
+        play.report.print_line(f"{case.name}: the drift was answered before and is not injected again.")
+        result |= describe_outcome(case, *answer) | {"before": True}
+        play.report.print_line(result["line"])
         return True
-    with story.part(f"{case.name}: traffic with {' and '.join(what.drift)}"):
-        if not traffic.days(story, case, place, what, what.drifted):
+    with play.report.time_part(f"{case.name}: traffic with {' and '.join(scenario.drift)}"):
+        if not traffic.send_days(play, case, gateway, scenario, scenario.drifted):
             return False
-    with story.part(f"{case.name}: noticed by the monitor beside the gateway"):
-        told["incidents"] = noticed(story.home, case)
-        for one in told["incidents"]:
-            story.say(f"incident {one['id']}: {one['kind']} since window {one['opened']}: {', '.join(one['causes'])}")
-    return bool(told["incidents"]) and _answered(story, case, what, told)
+    with play.report.time_part(f"{case.name}: noticed by the monitor beside the gateway"):
+        result["incidents"] = wait_for_incidents(play.home, case, play.collaborators.notice_timeout)
+        for incident in result["incidents"]:
+            causes = ", ".join(incident["causes"])
+            play.report.print_line(
+                f"incident {incident['id']}: {incident['kind']} since window {incident['opened']}: {causes}"
+            )
+    return bool(result["incidents"]) and _retrain_under_traffic(play, case, scenario, result)
 
 
-def _answered(story: "Story", case: UseCase, what: Any, told: dict[str, Any]) -> bool:
-    part = story.part(f"{case.name}: judged, decided and trained again, with traffic all the while")
-    with part, traffic.constant(story, case, what) as child:
-        decision, run = looked(story, case)
+def _retrain_under_traffic(play: Playthrough, case: UseCase, scenario: Any, result: dict[str, Any]) -> bool:
+    """Judge, decide and retrain while requests keep coming; add the outcome to the result."""
+    part = play.report.time_part(f"{case.name}: judged, decided and trained again, with traffic all the while")
+    with part, traffic.keep_sending(play, case, scenario) as child:
+        decision, run = monitor_and_retrain(play, case)
         if run is not None and run.state == "pushed":
-            told["swap_seconds"] = _swapped(story, case, run)
-        right = traffic.closed(story, case, child)
-    if run is None:
-        told["line"] = "no retraining: " + (" ".join(decision.record["reasons"]) if decision else "no window was over")
-        story.say(told["line"])
-        return False
-    told |= _outcome(case, decision, run)
-    story.say(told["line"])
-    swapped = run.state == "refused" or told["swap_seconds"] is not None
-    return right and swapped and run.state in ("pushed", "refused")
+            result["swap_seconds"] = wait_for_swap(play, case, run)
+        answered_rightly = traffic.finish_sending(play, case, child)
+    if decision is None or run is None:
+        reasons = " ".join(decision.record["reasons"]) if decision else "no window was over"
+        result["line"] = f"no retraining: {reasons}"
+    else:
+        result |= describe_outcome(case, decision, run)
+    play.report.print_line(result["line"])
+    ended = run is not None and (run.state == "refused" or result.get("swap_seconds") is not None)
+    return answered_rightly and ended
 
 
-def looked(story: "Story", case: UseCase) -> tuple[decisions.Decided | None, store.Run | None]:
-    """The monitoring pipeline, and the retraining if one is due.
+def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.Decided | None, store.Run | None]:
+    """Run the monitoring pipeline once, and the retraining if one is due; return the last decision and the run.
 
     Raises:
         KeyboardInterrupt: if the retraining was interrupted.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    runtime = runtimes.local(story.home, story.tracking)
     policy = case.policy.changed(case.load("demo").POLICY)
-    with Watch(story.console) as stages:
-        decided, run = monitor.once(case, policy, runtime, stages.report)
+    with Watch(play.report.console) as stages:
+        decision, run = play.collaborators.monitor_once(case, policy, play.runtime, stages.report)
     if run is not None and run.state == "interrupted":
         raise KeyboardInterrupt
-    past = decisions.all_of(runtime, case.name)
-    decided = decided or (past[-1] if past else None)
-    for reason in decided.record["reasons"] if decided else ():
-        story.say(f"  {reason}")
+    if decision is None:  # no new window was over; a retraining that is due was decided by an interrupted attempt
+        decision = next(reversed(play.collaborators.read_decisions(play.runtime, case.name)), None)
+    for reason in decision.record["reasons"] if decision else ():
+        play.report.print_line(f"  {reason}")
     if run is not None:
-        story.say(f"{run.state}: {run.reason}")
-    return decided, run
+        play.report.print_line(f"{run.state}: {run.reason}")
+    return decision, run
 
 
-def answered(home: Path, case: UseCase) -> tuple[decisions.Decided, store.Run] | None:
-    """The last decision to train and the run that has ended for it, if there is such a pair."""
-    runtime = runtimes.local(home)
-    acts = {one.id: one for one in decisions.all_of(runtime, case.name) if one.record["action"] in decisions.ACTS}
-    ended = [run for run in store.runs(runtime.metadata, case.name) if run.state in ("pushed", "refused")]
-    mine = [run for run in ended if run.facts.get("decision") in acts]
-    return (acts[mine[-1].facts["decision"]], mine[-1]) if mine else None
-
-
-def noticed(home: Path, case: UseCase, seconds: float = NOTICED) -> list[dict[str, Any]]:
-    """Incidents of drift that the monitor beside the gateway has opened, once there is one; none if none comes in time."""
-    path, until = home / case.name / "online" / STATE, time.monotonic() + seconds
-    while time.monotonic() < until:
-        if path.exists():
-            seen = json.loads(path.read_text())["judge"]["incidents"]["seen"]
-            if found := [one for one in seen if one["kind"] == "drift"]:
-                return found
-        time.sleep(0.2)
-    return []
-
-
-def _swapped(story: "Story", case: UseCase, run: store.Run) -> float | None:
-    """Seconds until the traffic is answered by the pushed version; None if it is not."""
-    began, place, version = time.monotonic(), Place(0, 0), int(run.facts["version"])
-    while time.monotonic() - began < SWAPPED:
-        record = None
-        for at, record in read(story.home / case.name / "online" / PREDICTIONS, place):
-            place = after(at, record)
-        if record is not None and decode(record, (VERSION,))[VERSION][0] == version:
-            took = time.monotonic() - began
-            story.say(f"version {version} answers {took:.1f} s after its run has ended")
-            time.sleep(SETTLED)
-            return round(took, 1)
-        time.sleep(0.1)
-    story.say(f"version {version} does not answer {SWAPPED:.0f} s after its push")
-    return None
-
-
-def _outcome(case: UseCase, decision: decisions.Decided, run: store.Run) -> dict[str, Any]:
-    """Decision, run, and the metric of the new and the old model on the same days after the drift."""
-    metrics, name = json.loads(run.facts.get("metrics", "{}")), case.headline
-    found: dict[str, Any] = {
-        "decision": {**decision.record, "page": str(decision.folder / decisions.PAGE)},
-        "run": asdict(run),
+def find_answer(play: Playthrough, case: UseCase) -> tuple[decisions.Decided, store.Run] | None:
+    """Return the last retraining that was decided and ended, with its decision; None if there is none."""
+    by_id = {
+        decision.id: decision
+        for decision in play.collaborators.read_decisions(play.runtime, case.name)
+        if decision.record["action"] in decisions.ACTS
     }
-    line = f"{decision.record['action']} decided after window {decision.record['window']}, {run.state}: {run.reason}"
-    if name in metrics and f"{name}_diff" in metrics:
-        now, before = metrics[name], metrics[name] - metrics[f"{name}_diff"]
+    runs = [run for run in play.read_runs(case, "pushed", "refused") if run.facts.get("decision") in by_id]
+    return (by_id[runs[-1].facts["decision"]], runs[-1]) if runs else None
+
+
+def wait_for_incidents(home: Path, case: UseCase, timeout: float) -> list[dict[str, Any]]:
+    """Return the drift incidents that the monitor beside the gateway has opened; none if it opens none in time."""
+    deadline = time.monotonic() + timeout
+    while not (incidents := _read_drift_incidents(home, case)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return incidents
+
+
+def _read_drift_incidents(home: Path, case: UseCase) -> list[dict[str, Any]]:
+    try:
+        state = json.loads((home / case.name / "online" / STATE).read_text())
+    except FileNotFoundError:
+        return []
+    return [incident for incident in state["judge"]["incidents"]["seen"] if incident["kind"] == "drift"]
+
+
+def wait_for_swap(play: Playthrough, case: UseCase, run: store.Run) -> float | None:
+    """Wait until the gateway answers with the pushed version; return the seconds that took, None if it does not.
+
+    Read from the prediction log: its newest record names the version that answered.
+    """
+    started, position, version = time.monotonic(), Place(0, 0), int(run.facts["version"])
+    timeout, log = play.collaborators.swap_timeout, play.home / case.name / "online" / PREDICTIONS
+    while True:
+        newest = None
+        for place, record in read(log, position):
+            position, newest = after(place, record), record
+        seconds = time.monotonic() - started
+        if newest is not None and decode(newest, (VERSION,))[VERSION][0] == version:
+            play.report.print_line(f"version {version} answers {seconds:.1f} s after the end of its run")
+            time.sleep(play.collaborators.settle_seconds)
+            return round(seconds, 1)
+        if seconds >= timeout:
+            play.report.print_line(f"version {version} does not answer {timeout:.0f} s after its push")
+            return None
+        time.sleep(0.1)
+
+
+def describe_outcome(case: UseCase, decision: decisions.Decided, run: store.Run) -> dict[str, Any]:
+    """Return decision, run, one line for people, and the metric of the new and the old model on the same rows."""
+    record, metrics, metric = decision.record, json.loads(run.facts.get("metrics", "{}")), case.headline
+    outcome: dict[str, Any] = {
+        "decision": {**record, "page": str(decision.folder / decisions.PAGE)},
+        "run": asdict(run),
+        "line": f"{record['action']} decided after window {record['window']}, {run.state}: {run.reason}",
+    }
+    if metric in metrics and f"{metric}_diff" in metrics:
+        now, before = metrics[metric], metrics[metric] - metrics[f"{metric}_diff"]
         rows = int(metrics["example_count"])
-        found["metric"] = {"name": name, "before": round(before, 4), "after": round(now, 4), "rows": rows}
-        line += f"; {name} on {rows} rows after the drift: {before:.4f} before, {now:.4f} now"
-    return found | {"line": line}
+        outcome["metric"] = {"name": metric, "before": round(before, 4), "after": round(now, 4), "rows": rows}
+        outcome["line"] += f"; {metric} on {rows} rows after the drift: {before:.4f} before, {now:.4f} now"
+    return outcome

@@ -1,29 +1,29 @@
-"""A candidate that is no good, so that a gate is seen refusing: the cheapest case's network after one step of training."""
+"""A candidate that a gate refuses: the network of the cheapest use case after one training step."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from models.catalog import CASES
-from pipeline import runtime as runtimes
-from pipeline import store
-
-if TYPE_CHECKING:
-    from tour.demo.story import Story
+from models.use_case import UseCase
+from tour.demo.playthrough import Playthrough
 
 UNTRAINED = {"max_steps": "1"}
 
 
-def refusal(story: "Story") -> bool:
-    """Trains it, unless that was done before; whether it was refused."""
-    runtime = runtimes.local(story.home)
-    name = next((case.name for case in CASES.values() if not case.has("demo")), next(iter(CASES)))
-    with story.part(f"{name}: a candidate after one step of training meets the gates"):
-        past = store.runs(runtime.metadata, name)
-        refused = [one for one in past if one.state == "refused" and not one.facts.get("decision")]
+def play_refusal(play: Playthrough) -> bool:
+    """Train the candidate, unless that was done before; return whether it was refused."""
+    case = choose_case()
+    with play.report.time_part(f"{case.name}: a candidate after one step of training meets the gates"):
+        refused = [run for run in play.read_runs(case, "refused") if not run.facts.get("decision")]
         if refused:
-            last = refused[-1]
-            story.say(f"refused before: {last.reason}")
+            run = refused[-1]
+            play.report.print_line(f"refused before: {run.reason}")
         else:
-            last = story.run(name, **UNTRAINED)
-    story.told["refused"] = asdict(last)
-    return last.state == "refused"
+            run = play.run_pipeline(case, **UNTRAINED)
+    play.report.summary["refused"] = asdict(run)
+    return run.state == "refused"
+
+
+def choose_case() -> UseCase:
+    """Return the first use case without a drift to play, which is the cheapest to train; else the first of all."""
+    cases = list(CASES.values())
+    return next((case for case in cases if not case.has("demo")), cases[0])

@@ -1,96 +1,110 @@
-"""The servers of the demonstration: model server and gateway in a process beside it."""
+"""The processes beside the demonstration: model server and gateway, and the tour at its end."""
 
 import json
 import os
 import signal
 import socket
+import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import children, rollouts
-
-if TYPE_CHECKING:
-    from tour.demo.story import Story
+from tour.demo.report import DemoReport
 
 PORTS = {"--port": 8080, "--rest-port": 8501, "--grpc-port": 8500}
-TOUR = 8600
-PATIENT = 30  # seconds for an answer, so that what fails has failed, and was not only slow beside a training
+TOUR_PORT = 8600
+REQUEST_TIMEOUT = 30  # seconds; generous, so that no request fails only because a training slows the server down
+
+StartProcess = Callable[..., subprocess.Popen[str]]
 
 
 @contextmanager
-def served(story: "Story") -> Iterator[Mapping[str, Any]]:
-    """Serves the home's models; where a server of the home runs already, that one does it, and stays.
+def serve_models(
+    home: Path, report: DemoReport, start_process: StartProcess = children.start
+) -> Iterator[Mapping[str, Any]]:
+    """Serve the home's models for as long as the block runs.
+
+    A server of this home that is running already is used instead, and keeps running after the block.
+
+    Args:
+        home: Folder of all state.
+        report: Where the addresses are printed.
+        start_process: Starts ``showcase WORDS`` as a child process; see :func:`pipeline.children.start`.
 
     Yields:
-        Where it listens: ``host``, ``gateway``, ``rest`` and ``grpc``.
+        Where the server listens: ``host``, ``gateway``, ``rest`` and ``grpc``.
     """
-    if there := rollouts.running(story.home):
-        story.say(f"The gateway that runs already is used: http://{there['host']}:{there['gateway']}")
-        yield there
+    if server := rollouts.running(home):
+        report.print_line(f"The running gateway is used: http://{server['host']}:{server['gateway']}")
+        yield server
         return
-    words = [word for name, port in PORTS.items() for word in (name, port if free(port) else 0)]
-    child = children.start(
-        ["serve", "--home", story.home, *words, "--timeout", PATIENT, "--json"], story.home / "serve.log"
-    )
+    log = home / "serve.log"
+    ports = [word for option, port in PORTS.items() for word in (option, choose_port(port))]
+    child = start_process(["serve", "--home", home, *ports, "--timeout", REQUEST_TIMEOUT, "--json"], log)
     try:
-        with story.part("Model server and gateway, in a process of their own"):
-            told = ready(child, story.home / "serve.log")
-            story.say("\n".join(f"{name:8} {where}" for name, where in told.items() if name != "models"))
-        yield rollouts.running(story.home) or {}
+        with report.time_part("Model server and gateway, in a process of their own"):
+            addresses = read_addresses(child, log)
+            report.print_line("\n".join(f"{name:8} {url}" for name, url in addresses.items() if name != "models"))
+        yield rollouts.running(home) or {}
     finally:
         children.end(child)
-        ended(story.home)  # one that has taken the child's place
+        stop_server(home)  # another process may serve in the place of the child by now
 
 
-def ready(child: Any, log: Path) -> dict[str, Any]:
-    """What a server says once it answers.
+def read_addresses(child: subprocess.Popen[str], log: Path) -> dict[str, Any]:
+    """Wait until a server answers and return the addresses that it prints.
 
     Raises:
-        OSError: if it ends before.
+        OSError: if the server ends before.
     """
     line = child.stdout.readline()
     if not line:
-        raise OSError(f"The server has ended with status {child.wait()}; {log} has the whole story.")
+        raise OSError(f"The server ended with exit code {child.wait()}; see {log}.")
     return json.loads(line)
 
 
-def toured(story: "Story") -> None:
-    """Shows the tour of what is served, in a process of its own, until Ctrl-C.
+def stop_server(home: Path, timeout: float = children.GRACE) -> None:
+    """Send SIGTERM to the server of a home, if one is running, and wait for its end for at most ``timeout`` seconds."""
+    server, deadline = rollouts.running(home), time.monotonic() + timeout
+    if server:
+        with suppress(ProcessLookupError):
+            os.kill(server["pid"], signal.SIGTERM)
+    while server and rollouts.running(home) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def show_tour(home: Path, report: DemoReport, start_process: StartProcess = children.start) -> None:
+    """Show the tour of the served models in a child process until Ctrl-C.
 
     Raises:
-        OSError: if it does not start.
+        OSError: if the tour does not start.
     """
-    log = story.home / "tour.log"
-    child = children.start(["tour", "--home", story.home, "--port", TOUR if free(TOUR) else 0], log)
+    log = home / "tour.log"
+    child = start_process(["tour", "--home", home, "--port", choose_port(TOUR_PORT)], log)
     try:
         line = child.stdout.readline()
         if not line:
-            raise OSError(f"The tour has ended with status {child.wait()}; {log} has the whole story.")
-        story.say(f"\nThe tour, over what is served now: {line.strip()}")
+            raise OSError(f"The tour ended with exit code {child.wait()}; see {log}.")
+        report.print_line(f"\nThe tour of what is served now (Ctrl-C ends it):\n{line.split()[0]}")
         child.wait()
     except KeyboardInterrupt:
-        story.say(
-            f"`showcase serve --home {story.home}` serves it again, `showcase tour --home {story.home}` shows it."
+        report.print_line(
+            f"`showcase serve --home {home}` serves the models again, `showcase tour --home {home}` shows the tour."
         )
     finally:
         children.end(child)
 
 
-def ended(home: Path, seconds: float = children.GRACE) -> None:
-    """Has the server of a home end, if there is one, and waits for it."""
-    there, until = rollouts.running(home), time.monotonic() + seconds
-    with suppress(ProcessLookupError):
-        if there:
-            os.kill(there["pid"], signal.SIGTERM)
-    while there and rollouts.running(home) and time.monotonic() < until:
-        time.sleep(0.1)
+def choose_port(preferred: int) -> int:
+    """Return the preferred port if it is free, else 0, which has the operating system choose one."""
+    return preferred if is_port_free(preferred) else 0
 
 
-def free(port: int) -> bool:
-    """Whether a port of this machine can be had."""
+def is_port_free(port: int) -> bool:
+    """Return whether a server could listen on this port of the loopback address."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,148 +1,102 @@
-"""The demonstration: trained, served, drifted, noticed, decided, trained again and swapped under traffic, without a hand.
+"""The demonstration: train, serve, drift, notice, decide, retrain and swap under traffic, with nobody at the keyboard.
 
-Each part leaves what it did in the home, and is passed over where it finds it done: so an interrupted demonstration goes on,
-and a second one repeats neither a training nor an answer to a drift.
+Each part leaves its result in the home and is skipped where it finds that result. So an interrupted demonstration goes on
+where it stopped, and a second one repeats neither a training nor the answer to a drift.
 """
 
 import json
 import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from models.catalog import CASES
-from pipeline import command, decisions, store
-from pipeline import runtime as runtimes
-from tour.demo import drift, refusal, traffic
-from tour.demo.serving import served, toured
+from models.use_case import UseCase
+from pipeline import status
+from tour.demo.collaborators import REAL, Collaborators
+from tour.demo.drift import play_drift
+from tour.demo.playthrough import Playthrough, list_settings
+from tour.demo.refusal import play_refusal
+from tour.demo.report import DemoReport
+from tour.demo.traffic import send_usual_traffic
 
-INTERRUPTED = 130
-
-
-@dataclass
-class Story:
-    """What has come of it so far.
-
-    Attributes:
-        home: Folder of all state.
-        tracking: Address of the experiment tracker.
-        headless: Whether standard output is kept for the summary.
-        console: Where progress is told.
-        changes: Settings for the first trainings.
-        seconds: Of each part.
-        told: What each part found.
-    """
-
-    home: Path
-    tracking: str
-    headless: bool
-    console: Console
-    changes: Mapping[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    told: dict[str, Any] = field(default_factory=lambda: {"runs": [], "traffic": {}, "drift": {}, "failed": 0})
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Tells that a part begins, and keeps how long it took."""
-        self.console.print(f"\n[bold]{name}[/bold]")
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 1)
-
-    def run(self, name: str, **changes: str) -> store.Run:
-        """Runs a case's pipeline.
-
-        Raises:
-            KeyboardInterrupt: if it was interrupted.
-        """
-        mine = {key: value for key, value in self.changes.items() if key in settings(name)} | changes
-        last = command.run(name, self.home, as_json=False, quiet=self.headless, tracking=self.tracking, changes=mine)
-        if last.state == "interrupted":
-            raise KeyboardInterrupt
-        return last
-
-    def say(self, text: str) -> None:
-        """A line for people."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+INTERRUPTED = 130  # exit code after Ctrl-C: 128 and the number of SIGINT
 
 
-def demo(home: Path, headless: bool, tracking: str, changes: Mapping[str, str]) -> int:
-    """Plays all of it; the exit code is 0 only if every part ended as it should.
+def play_demo(
+    home: Path, headless: bool, tracking: str, changes: Mapping[str, str], collaborators: Collaborators = REAL
+) -> int:
+    """Play every part of the demonstration.
 
     Args:
         home: Folder of all state.
         headless: Print a JSON summary at the end, and do not show the tour.
         tracking: Address of the experiment tracker.
-        changes: Settings by name, for the first trainings of the cases that have them.
+        changes: Settings by name, for the first trainings of the use cases that have them.
+        collaborators: What the parts call; tests pass their own.
+
+    Returns:
+        The exit code: 0 if every part ended as it should, 1 if one did not, ``INTERRUPTED`` after Ctrl-C.
 
     Raises:
-        ValueError: for a setting that no case has.
+        ValueError: for a setting that no use case has.
     """
-    # A descriptor of its own: while stages run, standard error belongs to the log.
-    console = Console(file=os.fdopen(os.dup(2), "w")) if headless else Console()
-    story, began = Story(home, tracking, headless, console, changes), time.monotonic()
-    if unknown := set(story.changes) - set().union(*map(settings, CASES)):
+    if unknown := set(changes) - set().union(*map(list_settings, CASES.values())):
         raise ValueError(f"No case has a setting '{sorted(unknown)[0]}'.")
+    # A duplicate of standard error, since stages redirect descriptor 2 to the log of their run.
+    console = Console(file=os.fdopen(os.dup(2), "w")) if headless else Console()
+    report = DemoReport(console)
+    play = Playthrough(home, report, tracking, headless, changes, collaborators)
     try:
-        ok = _played(story, began)
+        succeeded = _play_parts(play)
     except KeyboardInterrupt:
-        story.say(f"Interrupted; `showcase demo --home {home}` goes on from here, and what is done is not done again.")
+        report.print_line(f"Interrupted; `showcase demo --home {home}` goes on from here and repeats nothing.")
         return INTERRUPTED
     if headless:
-        told = {"ok": ok, "seconds": round(time.monotonic() - began, 1), "parts": story.seconds, **story.told}
-        print(json.dumps(told, indent=1))
-    return int(not ok)
+        summary = {"ok": succeeded, "seconds": round(report.elapsed, 1), "parts": report.seconds, **report.summary}
+        print(json.dumps(summary, indent=1))
+    return int(not succeeded)
 
 
-def _played(story: Story, began: float) -> bool:
-    with story.part("Both pipelines, from raw spans to a pushed model"):
-        trained = all([_trained(story, name) for name in CASES])
+def _play_parts(play: Playthrough) -> bool:
+    """Play the parts in their order; return whether each ended as it should. A part that fails does not stop the rest."""
+    report, cases = play.report, CASES.values()
+    with report.time_part("Pipelines of all use cases, from raw spans to a pushed model"):
+        trained = all([_train_first_model(play, case) for case in cases])
     if not trained:
-        story.say("Not every case was pushed, so nothing is served; `showcase status` says why.")
+        report.print_line("Not every use case was pushed, so nothing is served; `showcase status` says why.")
         return False
-    with served(story) as place:
-        ok = all([traffic.usual(story, case, place) for case in CASES.values()])
-        ok = all([drift.drift(story, case, place) for case in CASES.values() if case.has("demo")]) and ok
-        ok = refusal.refusal(story) and ok
-        _summary(story, ok, time.monotonic() - began)
-        if not story.headless:
-            toured(story)
-    return ok
+    with play.collaborators.serve_models(play.home, report) as gateway:
+        results = [send_usual_traffic(play, case, gateway) for case in cases]
+        results += [play_drift(play, case, gateway) for case in cases if case.has("demo")]
+        results.append(play_refusal(play))
+        report.summary["served"] = _read_served_versions(play.home)
+        report.print_summary(all(results))
+        if not play.headless:
+            play.collaborators.show_tour(play.home, report)
+    return all(results)
 
 
-def _trained(story: Story, name: str) -> bool:
-    """Runs a case's pipeline, unless its model has been judged in service since: newer data decide from then on."""
-    runtime = runtimes.local(story.home)
-    if decisions.all_of(runtime, name):
-        last = [run for run in store.runs(runtime.metadata, name) if run.state == "pushed"][-1]
-        story.say(f"{name}: in service as version {last.facts['version']}; it is not trained on the first data again.")
+def _train_first_model(play: Playthrough, case: UseCase) -> bool:
+    """Run the pipeline on the data that comes with the use case; return whether a model was pushed.
+
+    Skipped once a decision was made about the model in service, because newer data decide what is trained from then on.
+    """
+    if play.collaborators.read_decisions(play.runtime, case.name):
+        run = play.read_runs(case, "pushed")[-1]
+        version = run.facts["version"]
+        play.report.print_line(
+            f"{case.name}: version {version} is in service and is not trained on the first data again."
+        )
     else:
-        last = story.run(name)
-    story.told["runs"].append(asdict(last))
-    return last.state == "pushed"
+        run = play.run_pipeline(case)
+    play.report.summary["runs"].append(asdict(run))
+    return run.state == "pushed"
 
 
-def settings(name: str) -> set[str]:
-    """Names of a case's settings."""
-    return {key for group in CASES[name].settings.values() for key in group}
-
-
-def _summary(story: Story, ok: bool, seconds: float) -> None:
-    from pipeline import status
-
-    story.told["served"] = {name: int(folder.name) for name in CASES if (folder := status.served(story.home, name))}
-    story.console.print(f"\n[bold]{'All of it worked' if ok else 'Not all of it worked'}[/bold] in {seconds:.0f} s")
-    for name, version in story.told["served"].items():
-        story.say(f"  {name}: version {version} is served")
-    for name, one in story.told["drift"].items():
-        story.say(f"  {name}: {one.get('line', '')}")
-    story.say(f"  failed requests: {story.told['failed']}")
-    for name, took in story.seconds.items():
-        story.say(f"  {took:6.1f} s  {name}")
+def _read_served_versions(home: Path) -> dict[str, int]:
+    """Return the version that each use case is served with, by the name of the use case."""
+    folders = {name: status.served(home, name) for name in CASES}
+    return {name: int(folder.name) for name, folder in folders.items() if folder}

@@ -1,4 +1,4 @@
-"""The traffic of the demonstration, a day at a time, so that one that was stopped goes on with the next."""
+"""The traffic of the demonstration, sent day by day, so that an interrupted demonstration goes on with the next day."""
 
 import json
 import os
@@ -6,126 +6,137 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models.use_case import UseCase
-from pipeline import children, store, traffic
-from pipeline import runtime as runtimes
-
-if TYPE_CHECKING:
-    from tour.demo.story import Story
+from pipeline import children
+from pipeline.traffic import Replay
+from tour.demo.playthrough import Playthrough
 
 CONNECTIONS = 16
-RATE = 15.0  # of the traffic that goes on while a model is trained
-SENT = "demo.json"
+BACKGROUND_RATE = 15.0  # requests per second while a model is trained
+SENT_DAYS = "demo.json"
 
 
-def shown(home: Path, case: UseCase) -> Any:
-    """What the case's package has to show, for the data that its first model has learnt from."""
-    pushed = [run for run in store.runs(runtimes.local(home).metadata, case.name) if run.state == "pushed"]
-    settings = case.configured({})["data"] | json.loads(pushed[0].facts["settings"])["data"]
-    return case.load("demo").shown(home / "data", settings)
+def load_scenario(play: Playthrough, case: UseCase) -> Any:
+    """Return the traffic that the use case's package shows, made to follow the data of its first pushed model."""
+    first_push = play.read_runs(case, "pushed")[0]
+    settings = case.configured({})["data"] | json.loads(first_push.facts["settings"])["data"]
+    return case.load("demo").shown(play.home / "data", settings)
 
 
-def usual(story: "Story", case: UseCase, place: Mapping[str, Any]) -> bool:
-    """Sends rows like those that were learnt from, and says what was answered; whether all answers were right."""
-    with story.part(f"{case.name}: traffic as usual, every answer checked"):
+def send_usual_traffic(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> bool:
+    """Send rows like those of the training data and check every answer; return whether all were right."""
+    with play.report.time_part(f"{case.name}: traffic as usual, every answer checked"):
         if not case.has("demo"):
-            return counted(story, case, replay(story, case, place))
-        what = shown(story.home, case)
-        return days(story, case, place, what, what.usual)
+            return record_replies(play, case, replay(play, case, gateway))
+        scenario = load_scenario(play, case)
+        return send_days(play, case, gateway, scenario, scenario.usual)
 
 
-def days(story: "Story", case: UseCase, place: Mapping[str, Any], what: Any, which: Iterable[int]) -> bool:
-    """Sends days that were not sent before, and the labels of those whose labels have come when all are over."""
-    last, parts = sent(story.home, case.name), []
-    for day in which:
-        if day > last:
-            parts.append(replay(story, case, place, what.folder, day, day in what.labelled))
-            _note(story.home, case.name, day)
-    if not parts:
-        story.say("sent before")
+def send_days(play: Playthrough, case: UseCase, gateway: Mapping[str, Any], scenario: Any, days: Iterable[int]) -> bool:
+    """Send the days that were not sent before, with their labels where those are known by the end of the scenario.
+
+    Returns:
+        Whether every request had a right answer.
+    """
+    last_day, replies = read_last_day(play.home, case), []
+    for day in days:
+        if day > last_day:
+            replies.append(replay(play, case, gateway, scenario.folder, day, day in scenario.labelled))
+            write_last_day(play.home, case, day)
+    if not replies:
+        play.report.print_line("These days were sent before.")
         return True
-    return counted(story, case, *parts)
+    return record_replies(play, case, *replies)
 
 
 def replay(
-    story: "Story",
+    play: Playthrough,
     case: UseCase,
-    place: Mapping[str, Any],
+    gateway: Mapping[str, Any],
     folder: Path | None = None,
     day: int = -1,
     labels: bool = True,
 ) -> dict[str, Any]:
-    """Sends a day, or all that a case has; what came of it."""
-    at = f"{place['host']}:{place['gateway']}"
-    data = None if folder is None else str(folder)
-    return traffic.replayed(
-        traffic.Replay(case.name, story.home, data, day, day, [], 0.0, 0.0, CONNECTIONS, at, labels)
+    """Send one day of a folder of spans, or without a folder all rows that the use case has; return what came of them."""
+    request = Replay(
+        case=case.name,
+        home=play.home,
+        data=None if folder is None else str(folder),
+        first=day,
+        last=day,
+        drift=[],
+        rate=0.0,
+        seconds=0.0,
+        connections=CONNECTIONS,
+        address=f"{gateway['host']}:{gateway['gateway']}",
+        labels=labels,
     )
+    return play.collaborators.replay_traffic(request)
 
 
-def counted(story: "Story", case: UseCase, *parts: Mapping[str, Any]) -> bool:
-    """Tells what came of requests and adds it up; whether each had a right answer."""
-    told = story.told["traffic"].setdefault(case.name, {"sent": 0, "failed": 0, "labels": 0, "versions": {}})
-    for part in parts:
+def record_replies(play: Playthrough, case: UseCase, *replies: Mapping[str, Any]) -> bool:
+    """Add what came of requests to the summary and print it; return whether each request had a right answer."""
+    summary = play.report.summary
+    totals = summary["traffic"].setdefault(case.name, {"sent": 0, "failed": 0, "labels": 0, "versions": {}})
+    for reply in replies:
         for name in ("sent", "failed", "labels"):
-            told[name] += part[name]
-        for version, count in part["versions"].items():
-            told["versions"][version] = told["versions"].get(version, 0) + count
-    count, failed = (sum(part[name] for part in parts) for name in ("sent", "failed"))
-    story.told["failed"] += failed
-    slow = max((part["milliseconds"].get("p99", 0.0) for part in parts), default=0.0)
-    versions = ", ".join(sorted({version for part in parts for version in part["versions"]}, key=int))
-    story.say(f"{count} requests to version {versions or 'none'}, {failed} failed, p99 at most {slow:.0f} ms")
-    return failed == 0 and count > 0
+            totals[name] += reply[name]
+        for version, count in reply["versions"].items():
+            totals["versions"][version] = totals["versions"].get(version, 0) + count
+    sent, failed = (sum(reply[name] for reply in replies) for name in ("sent", "failed"))
+    summary["failed"] += failed
+    slowest = max((reply["milliseconds"].get("p99", 0.0) for reply in replies), default=0.0)
+    versions = ", ".join(sorted({version for reply in replies for version in reply["versions"]}, key=int))
+    play.report.print_line(
+        f"{sent} requests to version {versions or 'none'}, {failed} failed, p99 at most {slowest:.0f} ms"
+    )
+    return failed == 0 and sent > 0
 
 
 @contextmanager
-def constant(story: "Story", case: UseCase, what: Any) -> Iterator[subprocess.Popen[str]]:
-    """Keeps requests coming from a process of its own until the end of the block."""
-    first = max(sent(story.home, case.name) + 1, what.later.start)
-    words = [
-        "traffic",
-        case.name,
-        "--home",
-        story.home,
-        "--data",
-        what.folder,
-        "--spans",
-        f"{first}:{what.later.stop - 1}",
-    ]
-    _note(story.home, case.name, first)  # another attempt goes on with the day after
-    child = children.start([*words, "--rate", RATE, "--no-labels", "--json"], story.home / "traffic.log")
+def keep_sending(play: Playthrough, case: UseCase, scenario: Any) -> Iterator[subprocess.Popen[str]]:
+    """Send requests from a child process until the end of the block; yields the process."""
+    first_day = max(read_last_day(play.home, case) + 1, scenario.later.start)
+    days = f"{first_day}:{scenario.later.stop - 1}"
+    write_last_day(play.home, case, first_day)  # another attempt goes on with the day after
+    words = ["traffic", case.name, "--home", play.home, "--data", scenario.folder, "--spans", days]
+    options = ["--rate", BACKGROUND_RATE, "--no-labels", "--json"]
+    child = play.collaborators.start_process([*words, *options], play.home / "traffic.log")
     try:
         yield child
     finally:
         children.end(child)
 
 
-def closed(story: "Story", case: UseCase, child: subprocess.Popen[str]) -> bool:
-    """Ends constant traffic and tells what came of it."""
-    children.end(child)
+def finish_sending(play: Playthrough, case: UseCase, child: subprocess.Popen[str]) -> bool:
+    """End the child process of ``keep_sending`` and record what came of its requests; return whether all were right."""
+    exit_code = children.end(child)
     text = child.stdout.read()
     if not text:
-        story.say(
-            f"The traffic has ended with status {child.returncode}; {story.home / 'traffic.log'} has the whole story."
+        play.report.print_line(
+            f"The traffic ended with exit code {exit_code} and no report; see {play.home / 'traffic.log'}."
         )
         return False
-    report = json.loads(text)
-    return counted(story, case, report)
+    return record_replies(play, case, json.loads(text))
 
 
-def sent(home: Path, case: str) -> int:
-    """The last day that was sent; -1 for none."""
+def read_last_day(home: Path, case: UseCase) -> int:
+    """Return the last day that was sent; -1 for none."""
+    return _read_sent_days(home).get(case.name, -1)
+
+
+def write_last_day(home: Path, case: UseCase, day: int) -> None:
+    """Record the last day that was sent, atomically."""
+    days = _read_sent_days(home) | {case.name: day}
+    temporary = home / f".{SENT_DAYS}.{os.getpid()}"
+    temporary.write_text(json.dumps(days))
+    os.replace(temporary, home / SENT_DAYS)
+
+
+def _read_sent_days(home: Path) -> dict[str, int]:
     try:
-        return json.loads((home / SENT).read_text()).get(case, -1)
+        return json.loads((home / SENT_DAYS).read_text())
     except FileNotFoundError:
-        return -1
-
-
-def _note(home: Path, case: str, day: int) -> None:
-    known = json.loads((home / SENT).read_text()) if (home / SENT).exists() else {}
-    beside = home / f".{SENT}.{os.getpid()}"
-    beside.write_text(json.dumps(known | {case: day}))
-    os.replace(beside, home / SENT)
+        return {}
