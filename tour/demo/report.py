@@ -53,6 +53,7 @@ class DemoReport:
             highlight=False,
         )
         self.console.print(_tabulate_cases(self.summary))
+        self.console.print()
         self.console.print(_tabulate_parts(self.seconds))
 
 
