@@ -10,8 +10,9 @@ from pathlib import Path
 
 from models.catalog import CASES
 from models.use_case import UseCase
-from pipeline import children, demo_serving, status, store
+from pipeline import children, status, store
 from pipeline import runtime as runtimes
+from tour.demo import serving
 from tour.incidents.kinds import Live, MissingError
 
 
@@ -81,7 +82,7 @@ def served(home: Path, case: UseCase, *options: object) -> Iterator[str]:
     ports = ("--port", 0, "--rest-port", -1, "--grpc-port", -1)
     words = ("serve", case.name, "--home", home, *ports, "--no-monitor", "--json", *options)
     with child(words, home / "serve.log") as process:
-        yield demo_serving.ready(process, home / "serve.log")["gateway"].removeprefix("http://")
+        yield serving.read_addresses(process, home / "serve.log")["gateway"].removeprefix("http://")
 
 
 def lines(log: Path, process: subprocess.Popen[str]) -> Iterator[str]:
