@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+from support.command import showcase
 from support.stored_home import RUN, Homes, done, homes
 from support.tried_home import answering
 
@@ -21,7 +22,7 @@ from models.catalog import CASES
 from pipeline import cli, metadata, monitor, serve, store, watching
 from pipeline import runtime as runtimes
 from pipeline.metadata import FILE, MetadataAddress
-from tour import notes
+from tour import notes, trace
 from tour.incidents import scratch
 from tour.incidents.kinds import Live
 
@@ -245,3 +246,15 @@ def test_an_incident_has_a_copy_of_the_run_that_pushed(planted: Homes, name: str
         assert {stage: {key: one.uri for key, one in found.items()} for stage, found in made.items()} == {
             stage: {key: one.uri for key, one in found.items()} for stage, found in known.items()
         }
+
+
+def test_stages_of_this_machine_write_to_the_server(planted: Homes, tmp_path: Path) -> None:
+    """Stages are forked from a process that has asked the server before."""
+    where, home = MetadataAddress.of(planted.grpc), tmp_path / "home"
+    metadata.note(home, where.server)
+    done = showcase("schema", "image", "--data", planted.grpc / "digits", "--home", home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(f'value: "{name}"' in done.stdout for name in ("flat", "third", "upright"))
+    (run_id,) = trace.run_ids(where, "schema-")
+    assert {stage: state for stage, state in store.stage_states(where, run_id).items() if state != "done"} == {}
+    assert not (home / FILE).exists()

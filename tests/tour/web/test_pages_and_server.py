@@ -1,4 +1,4 @@
-"""Every page of the tour over a home whose metadata are behind a server: the same page as over a file, and a sentence without it."""
+"""Every page of the tour over a home whose metadata are behind a server: as over a file, and a sentence without it."""
 
 import json
 import re
