@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 import typer
 from support.command import showcase
-from support.stored_home import RUN, Homes, done, homes
+from support.shown_home import RUN
+from support.stored_home import Homes, homes, put_finished_run
 from support.tried_home import answering
 
+from benchmarks import runs as benchmarks
 from models.catalog import CASES
 from pipeline import cli, metadata, monitor, serve, store, watching
 from pipeline import runtime as runtimes
@@ -82,7 +84,7 @@ Ask = Callable[..., Answer]
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
     with homes(tmp_path_factory.mktemp("homes")) as made:
         for home in (made.file, made.grpc):
-            done(home)
+            put_finished_run(home)
         yield made
 
 
@@ -246,6 +248,14 @@ def test_an_incident_has_a_copy_of_the_run_that_pushed(planted: Homes, name: str
         assert {stage: {key: one.uri for key, one in found.items()} for stage, found in made.items()} == {
             stage: {key: one.uri for key, one in found.items()} for stage, found in known.items()
         }
+
+
+def test_a_benchmark_finds_the_pushed_run_and_says_if_it_cannot(planted: Homes) -> None:
+    found = [benchmarks.artifacts(home, "image") for home in (planted.file, planted.grpc)]
+    plain_paths = [{key: planted.plain(str(path)) for key, path in outputs.items()} for outputs, _ in found]
+    assert plain_paths[0] == plain_paths[1] and plain_paths[0]["model"] == "HOME/artifacts/model"
+    with pytest.raises(SystemExit, match="error: The metadata store at grpc://.* does not answer"):
+        benchmarks.artifacts(planted.gone, "image")
 
 
 def test_stages_of_this_machine_write_to_the_server(planted: Homes, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def plant(home: Path) -> list[str]:
     return answered(home)
 
 
-def done(home: Path) -> None:
+def put_finished_run(home: Path) -> None:
     """A run of the image case that the same command would find done."""
     plan = session.plan(session.Request(CASES["image"], str(home / "digits"), changes={}), runtimes.local(home))
     put(home, "image-2", STAGES, home / "artifacts")
