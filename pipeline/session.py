@@ -113,9 +113,11 @@ def plan(request: Request, runtime: Runtime) -> Plan:
 
     Raises:
         DataError: if the data is not what the case needs.
+        MetadataUnavailableError: if the metadata store's server does not answer.
         ValueError: for an unknown setting, or settings that do not go together.
     """
     settings = request.case.configured(request.changes or {})
+    runtime.metadata.exists()  # a server that does not answer is told of before data are prepared
     base = Base.of(request.case, runtime) if request.refresh else None
     if base:
         chosen = {name: settings["training"][name] for name in request.changes or {} if name in settings["training"]}

@@ -12,6 +12,7 @@ from support.wording import reword
 
 from models.catalog import CASES
 from pipeline import code, store
+from pipeline.metadata import MetadataAddress
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def test_run_after_a_change_of_wording_is_cached_whole(
 ) -> None:
     shutil.copy(demo_home / "metadata.sqlite", tmp_path / "metadata.sqlite")
     shutil.copytree(demo_home / case / "versions", tmp_path / case / "versions")
-    before = next(run for run in store.runs(tmp_path / "metadata.sqlite", case) if run.state == "pushed")
+    before = next(run for run in store.runs(MetadataAddress.of(tmp_path), case) if run.state == "pushed")
     settings = {
         name: value
         for group in json.loads(before.facts["settings"]).values()
@@ -44,4 +45,4 @@ def test_run_after_a_change_of_wording_is_cached_whole(
     assert done.returncode == 0, done.stderr
     run = json.loads(done.stdout)
     assert run["state"] == "pushed" and run["facts"]["same_as"] == before.id
-    assert set(store.stage_states(tmp_path / "metadata.sqlite", run["id"]).values()) == {"cached"}
+    assert set(store.stage_states(MetadataAddress.of(tmp_path), run["id"]).values()) == {"cached"}

@@ -18,6 +18,7 @@ from models.catalog import CASES
 from models.image import model as image
 from models.network import predict
 from pipeline import store
+from pipeline.metadata import MetadataAddress
 from pipeline.session import Plan
 from tour.evidence import data, kinds, overview, training, transform
 from tour.evidence.context import Context
@@ -60,7 +61,7 @@ def test_an_example_becomes_tensors_of_known_type_and_shape(done: Built) -> None
 
 
 def test_lineage_leads_from_the_pushed_model_to_its_spans_and_to_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "metadata.sqlite"
+    path = MetadataAddress.of(tmp_path)
     with store.opened(path) as opened:
         kinds_ = {n: opened.put_artifact_type(mlmd.ArtifactType(name=n)) for n in ("Examples", "Model", "PushedModel")}
         runs = {n: opened.put_execution_type(mlmd.ExecutionType(name=n)) for n in ("Gen", "Trainer", "Pusher")}
