@@ -46,13 +46,14 @@ FIGURES = ("train", "valid", "eval", "gap", "loss_gap")
 def main() -> None:
     """Measures both cases, prints their tables and writes the report."""
     from models.catalog import CASES
+    from pipeline.metadata import MetadataUnavailableError
 
     told, console = _arguments(), Console(width=None if sys.stdout.isatty() else 110)
     cases: dict[str, Any] = json.loads(told.out.read_text())["cases"] if told.out.is_file() else {}
     for case in told.cases or CASES:
         try:
             cases[case] = measure(told.home, case, told.seeds, console)
-        except ValueError as error:
+        except (ValueError, MetadataUnavailableError) as error:
             sys.exit(f"error: {error}")
         console.print(table(case, cases[case]))
         write(told.out, cases=cases)

@@ -231,8 +231,9 @@ def _outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
     # This file has the package's name, and its folder comes first in the path of a script.
     sys.path[0] = str(ROOT)
     from pipeline import store
+    from pipeline.metadata import MetadataAddress
 
-    return store.outputs(home / "metadata.sqlite", run_id)
+    return store.outputs(MetadataAddress.of(home), run_id)
 
 
 def stage_table(size: Mapping[str, Any]) -> Table:

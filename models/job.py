@@ -40,14 +40,16 @@ class Job:
 
     @classmethod
     def of(cls, fn_args: Any) -> "Job":
-        """What TFX's Trainer tells. The same inputs and code get the same scratch folder: a killed attempt is gone on with."""
+        """The job that TFX's Trainer asks for.
+
+        The same inputs, settings and code (``custom_config["code"]``, a digest of it) get the same scratch folder, so that
+        training resumes from the checkpoint of a killed attempt.
+        """
         config = fn_args.custom_config
         # Where the embedding lies changes with every attempt, what it holds does not.
         same = {name: value for name, value in config.items() if name != "pretrained"}
         told = [same, fn_args.hyperparameters, fn_args.transform_graph_path, sorted(fn_args.train_files)]
         key = sha256(json.dumps(told, sort_keys=True).encode())
-        for source in sorted(Path(__file__).parent.rglob("*.py")):
-            key.update(source.read_bytes())
         return cls(
             case=config["case"],
             settings=tuned(config["settings"], fn_args.hyperparameters),

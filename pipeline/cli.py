@@ -150,9 +150,9 @@ def demo(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """The whole story by itself: trained, served, drifted, noticed, trained again and swapped; then the tour stays up."""
-    from pipeline import demo as story
+    from tour.demo import story
 
-    raise typer.Exit(story.demo(home, headless, tracking, pairs(set_ or [])))
+    raise typer.Exit(story.play_demo(home, headless, tracking, pairs(set_ or [])))
 
 
 @app.command()

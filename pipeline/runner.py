@@ -22,7 +22,7 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from models.errors import DataError, Refused
 from pipeline import code, store
-from pipeline.metadata import Address, connection
+from pipeline.metadata import MetadataAddress
 from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 from pipeline.stages import Stage
@@ -35,12 +35,12 @@ GRACE = 30.0  # seconds that stages get to save where they are when the run is s
 class LockedMetadata(metadata.Metadata):
     """A metadata connection that waits for its turn: SQLite takes one writer, and stages run side by side."""
 
-    def __init__(self, path: Address):
-        super().__init__(connection(path))
-        self._path = path
+    def __init__(self, address: MetadataAddress):
+        super().__init__(address.connection())
+        self._address = address
 
     def __enter__(self) -> "LockedMetadata":
-        self._turn = store.locked(self._path)
+        self._turn = store.locked(self._address.file)
         self._turn.__enter__()
         return super().__enter__()
 
@@ -60,7 +60,7 @@ def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt
         pipeline_root=runtime.artifacts(case),
         components=[stage.node for stage in stages],
         enable_cache=True,
-        metadata_connection_config=connection(runtime.metadata),
+        metadata_connection_config=runtime.metadata.connection(),
         beam_pipeline_args=list(runtime.beam_args),
     )
     ir = compiler.Compiler().compile(pipeline)
@@ -101,7 +101,7 @@ def run(
         _stop(running)
 
 
-def launch(ir: pipeline_pb2.Pipeline, name: str, path: Address) -> str:
+def launch(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> str:
     """Runs one node to its end in this process; returns done or cached.
 
     Raises:
@@ -111,16 +111,16 @@ def launch(ir: pipeline_pb2.Pipeline, name: str, path: Address) -> str:
     # Batches of up to 20 MiB or 8,192 rows in place of at most 1,000: fewer crossings between Python and C++.
     flags.FLAGS(["showcase", "--tfxio_use_byte_size_batching"])
     deployment = runner_utils.extract_local_deployment_config(ir)
-    _sweep(ir, name, path)
+    _sweep(ir, name, address)
     info = launcher.Launcher(
         pipeline_node=node,
-        mlmd_connection=LockedMetadata(path),
+        mlmd_connection=LockedMetadata(address),
         pipeline_info=ir.pipeline_info,
         pipeline_runtime_spec=ir.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, name),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
     ).launch()
-    state = store.execution_state(path, info.execution_id) if info else "missing"
+    state = store.execution_state(address, info.execution_id) if info else "missing"
     if state not in ("done", "cached"):
         raise RuntimeError(f"{name} did not run: its inputs are missing.")
     return state
@@ -222,9 +222,9 @@ def _said(log: Path) -> str:
     return last if last.startswith("epoch ") else ""
 
 
-def _sweep(ir: pipeline_pb2.Pipeline, name: str, path: Address) -> None:
+def _sweep(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> None:
     """Removes what a killed attempt of this node in this run left: its shards would be read beside the new ones."""
     run_id = ir.runtime_spec.pipeline_run_id.field_value.string_value
-    for execution_id in store.unfinished(path, run_id, name):
+    for execution_id in store.unfinished(address, run_id, name):
         for folder in Path(ir.runtime_spec.pipeline_root.field_value.string_value, name).glob(f"*/{execution_id}"):
             shutil.rmtree(folder, ignore_errors=True)

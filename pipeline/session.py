@@ -62,8 +62,7 @@ class Plan:
         first: First span of the window.
         last: Last span of the window.
         settings: The case's settings by group, with all changes and what the data decided.
-        schema_path: Where the curated schema was read.
-        schema: Its text.
+        schema: The curated schema as text, without comments.
         versions: Folder that a model server watches.
         data_version: Content digest of the window.
         space: What the Tuner may try, by the name of a training setting; empty for a run without it.
@@ -76,7 +75,6 @@ class Plan:
     first: int
     last: int
     settings: Mapping[str, Mapping[str, Any]]
-    schema_path: str
     schema: str
     versions: str
     data_version: str
@@ -115,9 +113,11 @@ def plan(request: Request, runtime: Runtime) -> Plan:
 
     Raises:
         DataError: if the data is not what the case needs.
+        MetadataUnavailableError: if the metadata store's server does not answer.
         ValueError: for an unknown setting, or settings that do not go together.
     """
     settings = request.case.configured(request.changes or {})
+    runtime.metadata.exists()  # a server that does not answer is told of before data are prepared
     base = Base.of(request.case, runtime) if request.refresh else None
     if base:
         chosen = {name: settings["training"][name] for name in request.changes or {} if name in settings["training"]}
@@ -138,14 +138,29 @@ def plan(request: Request, runtime: Runtime) -> Plan:
         first=min(window),
         last=max(window),
         settings=settings,
-        schema_path=str(schema),
-        schema=schema.read_text(),
+        schema=read_schema(schema),
         versions=runtime.versions(request.case.name),
         data_version=spans.digest(window.values()),
         space=space(request) if request.tune else {},
         base=base,
         decision=request.decision,
     )
+
+
+def read_schema(path: Path) -> str:
+    """Read a schema as text in its canonical form, so that comments and blank lines in the file change no cache key.
+
+    Raises:
+        DataError: if the file is not a schema, with the line.
+    """
+    # Not needed by commands that plan nothing.
+    from google.protobuf import text_format
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    try:
+        return text_format.MessageToString(text_format.Parse(path.read_text(), schema_pb2.Schema()))
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a schema: {error}. Write a draft with `showcase schema`.") from error
 
 
 def space(request: Request) -> dict[str, Any]:

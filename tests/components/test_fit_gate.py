@@ -11,6 +11,7 @@ from components.fit_gate import FitGate, overfitted
 from models.catalog import CASES
 from models.errors import Refused
 from pipeline import store
+from pipeline.metadata import MetadataAddress
 from pipeline.session import Plan
 from tour.evidence import overview
 
@@ -70,14 +71,14 @@ def test_a_training_that_measured_nothing_does_not_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_blessed_or_pushed_before_the_gate(name: str) -> None:
     case = CASES[name]
-    _, edges = overview.graph_of(Plan(case, "/raw", 0, 1, case.configured({}), "", "", "/versions", ""))
+    _, edges = overview.graph_of(Plan(case, "/raw", 0, 1, case.configured({}), "", "/versions", ""))
     assert {("Trainer", "FitGate"), ("FitGate", "Evaluator"), ("Evaluator", "Pusher")} <= set(edges)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_demos_runs_pass_with_room(demo_home: Path, name: str) -> None:
-    run = [one for one in store.runs(demo_home / "metadata.sqlite", name) if one.state == "pushed"][0]
-    outputs = store.outputs(demo_home / "metadata.sqlite", run.id)
+    run = [one for one in store.runs(MetadataAddress.of(demo_home), name) if one.state == "pushed"][0]
+    outputs = store.outputs(MetadataAddress.of(demo_home), run.id)
     told = json.loads(Path(outputs["Trainer"]["model_run"].uri, "training.json").read_text())
     limit = CASES[name].settings["gates"]["max_gap"]
     assert 0 < limit < 0.5 and not overfitted(told["fit"], 0.75 * limit)
@@ -107,6 +108,6 @@ def test_an_overfitted_run_is_refused_and_nothing_is_pushed(tmp_path: Path) -> N
     run = json.loads(done.stdout)
     assert run["state"] == "refused" and run["reason"].startswith("FitGate: accuracy is ")
     assert "max_gap" in run["reason"] and "get more data" in run["reason"]
-    states = store.stage_states(tmp_path / "metadata.sqlite", run["id"])
+    states = store.stage_states(MetadataAddress.of(tmp_path), run["id"])
     assert states["FitGate"] == "failed" and not {"Evaluator", "Pusher"} & set(states)
     assert not list(tmp_path.glob("image/versions/*"))

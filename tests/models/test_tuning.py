@@ -182,7 +182,7 @@ def test_the_trainer_trains_with_what_the_tuner_found(
 
 def plan(**changes: Any) -> Plan:
     case = CASES["image"]
-    return Plan(case, "/raw", 0, 1, case.configured({}), "", "", "/versions", "", **changes)
+    return Plan(case, "/raw", 0, 1, case.configured({}), "", "/versions", "", **changes)
 
 
 def test_the_graph_has_a_tuner_only_where_it_is_asked_for() -> None:

@@ -16,14 +16,15 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from models.catalog import CASES
 from pipeline import store
+from pipeline.metadata import MetadataAddress
 
 
 def pushed(home: Path, case: str) -> store.Run:
-    return [run for run in store.runs(home / "metadata.sqlite", case) if run.state == "pushed"][0]
+    return [run for run in store.runs(MetadataAddress.of(home), case) if run.state == "pushed"][0]
 
 
 def artifact(home: Path, case: str, node: str, output: str) -> Path:
-    return Path(store.outputs(home / "metadata.sqlite", pushed(home, case).id)[node][output].uri)
+    return Path(store.outputs(MetadataAddress.of(home), pushed(home, case).id)[node][output].uri)
 
 
 def eval_examples(home: Path, case: str) -> list[bytes]:
@@ -111,7 +112,7 @@ def test_a_second_run_of_the_same_input_is_cached_whole(copied):
     assert again.returncode == 0, again.stderr
     run = json.loads(again.stdout)
     assert run["state"] == "pushed" and run["facts"]["same_as"] == home.id
-    states = store.stage_states(copied / "metadata.sqlite", run["id"])
+    states = store.stage_states(MetadataAddress.of(copied), run["id"])
     assert set(states.values()) == {"cached"} and len(states) == 15
 
 

@@ -18,6 +18,7 @@ from models.catalog import CASES
 from pipeline import accepted, deployment, kubeflow, session, store, task
 from pipeline.deployment import Deployment, Resources, Secret
 from pipeline.kubeflow import FIRST, LAST, compile_to, dashed
+from pipeline.metadata import MetadataAddress
 from pipeline.runtime import local
 from pipeline.session import Request
 from pipeline.task import Task
@@ -129,7 +130,7 @@ def test_a_broken_node_exits_and_the_runs_record_says_why(tmp_path: Path) -> Non
     program = f"from pipeline.task import Task; Task('run-1', {str(tmp_path)!r}).node('DataGate')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1 and "failed DataGate" in done.stdout, done.stderr
-    (run,) = store.runs(tmp_path / "metadata.sqlite")
+    (run,) = store.runs(MetadataAddress.of(tmp_path))
     assert run.state == "failed" and run.reason.startswith("DataGate: ") and "inputs are missing" in run.reason
 
 

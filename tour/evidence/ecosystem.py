@@ -173,5 +173,5 @@ def _versions(context: Context) -> list[int]:
 
 
 def _artifacts(context: Context) -> int:
-    with store.opened(context.metadata) as opened:
+    with store.open_for_reading(context.metadata) as opened:
         return len(opened.get_artifacts())

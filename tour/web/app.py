@@ -20,6 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from pipeline import rollouts
+from pipeline.metadata import MetadataAddressError, MetadataUnavailableError
 from tour import notes
 from tour.live.watch import Watch
 from tour.web import breakit, lineage, presenter, question, rendering, stage, system, tryit
@@ -49,6 +50,8 @@ def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_middleware(Guard, token=token, hosts=hosts)
     app.add_exception_handler(HTTPException, _refused)
+    for kind in (MetadataUnavailableError, MetadataAddressError):
+        app.add_exception_handler(kind, _without_metadata)
     return app
 
 
@@ -74,6 +77,11 @@ async def _refused(request: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code)
     said = f"There is nothing at {request.url.path}." if error.detail == "Not Found" else error.detail
     return request.app.state.page(request, "error.html", status=error.status_code, code=error.status_code, said=said)
+
+
+async def _without_metadata(request: Request, error: Exception) -> Response:
+    """Says that the metadata store cannot be asked; the next request asks it again."""
+    return await _refused(request, HTTPException(503, str(error)))
 
 
 @asynccontextmanager
