@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from models.policy import Policy
+
+# The metrics that can also be estimated without labels.
+Headline = Literal["pr_auc", "roc_auc", "accuracy"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class UseCase:
     package: str
     label: str
     key: str
-    headline: str
+    headline: Headline
     score: str
     settings: Mapping[str, Mapping[str, Any]]
     watch: tuple[str, ...] = ()
