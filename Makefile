@@ -60,7 +60,7 @@ lint: setup ## Check rules, format, types and the direction of imports
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
-	@.venv/bin/lint-imports
+	@.venv/bin/lint-imports --no-logo
 
 test: setup ## Run all tests but the slow ones
 	@echo "Running the tests, without the slow ones"
