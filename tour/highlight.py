@@ -1,7 +1,7 @@
 """A note's code as HTML: the lines as they lie in the file now, with their numbers."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from markupsafe import Markup
 
@@ -33,5 +33,4 @@ def styles() -> str:
     """What the classes look like on a page that has no style sheet of its own."""
     from pygments.formatters import HtmlFormatter
 
-    formatter: Any = HtmlFormatter()  # a part of its methods have no types
-    return formatter.get_style_defs(".highlight")
+    return HtmlFormatter().get_style_defs(".highlight")
