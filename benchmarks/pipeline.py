@@ -165,7 +165,7 @@ def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dic
     return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime}, text
 
 
-def _relay(process: subprocess.Popen) -> str:
+def _relay(process: subprocess.Popen[str]) -> str:
     """Passes progress on as it comes; returns the error that was named, or the last line."""
     last = error = ""
     for line in process.stderr or ():
@@ -301,7 +301,7 @@ def _warm(console: Console) -> None:
         raise Failed(f"the libraries cannot be imported: {done.stderr.strip().splitlines()[-1]}")
 
 
-def _rate(rows: int, seconds: float) -> float:
+def _rate(rows: float, seconds: float) -> float:
     return rows / seconds if seconds else 0.0
 
 

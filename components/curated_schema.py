@@ -16,7 +16,7 @@ def CuratedSchema(
     evaluated: Parameter[str],
     schema: OutputArtifact[Schema],
     evaluation_schema: OutputArtifact[Schema],
-):
+) -> None:
     """Write the curated schema, and the part of it that the Evaluator reads: label and slices, comma-separated.
 
     The text is a parameter, so that the cache sees an edit. The Evaluator takes rows apart feature by feature; the

@@ -33,7 +33,7 @@ class Process:
 
     kind: str
     index: int
-    child: subprocess.Popen
+    child: subprocess.Popen[bytes]
     log: Path
     read: int = 0
 
@@ -134,7 +134,8 @@ def run(job: Any) -> None:
     folder = Path(job.folder)
     path = job.save(folder / "job.json")
     with _forwarded() as told:
-        for attempt in range(job.settings["restarts"] + 1):
+        left = job.settings["restarts"]
+        while True:
             cluster = Cluster(path, job.settings["strategy"], addresses(job.settings), folder)
             (folder / "cluster.json").write_text(json.dumps(cluster.config))
             try:
@@ -144,8 +145,10 @@ def run(job: Any) -> None:
                 cluster.kill()
             if failed is None:
                 return
-            left = job.settings["restarts"] - attempt
             print(f"{_story(failed)} {left} restarts are left.", flush=True)
+            if left <= 0:
+                break
+            left -= 1
     raise RuntimeError(f"{_story(failed)} It was restarted {job.settings['restarts']} times; its log is {failed.log}.")
 
 

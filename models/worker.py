@@ -93,7 +93,7 @@ def _serve(task: Task) -> None:
 
     config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=max(4, task.count("worker") + 2))
     tf.distribute.Server(
-        tf.train.ClusterSpec(dict(task.cluster)),
+        tf.train.ClusterSpec(dict(task.cluster or {})),
         job_name=task.kind,
         task_index=task.index,
         protocol="grpc",

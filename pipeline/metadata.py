@@ -96,16 +96,17 @@ class MetadataAddress:
                 )
             )
         parts = self._parts()
+        host = parts.hostname or ""
         if parts.scheme == "grpc":
             return mlmd.MetadataStoreClientConfig(
-                host=f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname,
+                host=f"[{host}]" if ":" in host else host,
                 port=parts.port,
                 client_timeout_sec=CALL_SECONDS,
                 channel_arguments=mlmd.GrpcChannelArguments(max_receive_message_length=MOST_BYTES),
             )
         return mlmd.ConnectionConfig(
             mysql=mlmd.MySQLDatabaseConfig(
-                host=parts.hostname,
+                host=host,
                 port=parts.port or MYSQL_PORT,
                 user=unquote(parts.username or ""),
                 database=parts.path.strip("/"),
@@ -135,7 +136,7 @@ class MetadataAddress:
                 "mysql": (parts.hostname, parts.username, parts.path.strip("/")),
             }.get(parts.scheme, (None,))
         except ValueError:  # a port that is no number
-            needed = (None,)
+            parts, needed = urlsplit(""), (None,)
         if not all(needed):
             raise MetadataAddressError(
                 f"Metadata lie at grpc://HOST:PORT or mysql://USER@HOST:PORT/DATABASE, not at '{self.server}'."

@@ -9,8 +9,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 from absl import flags
 from tfx.dsl.compiler import compiler, constants
@@ -23,7 +23,7 @@ from tfx.proto.orchestration import pipeline_pb2
 from models.errors import DataError, Refused
 from pipeline import code, store
 from pipeline.metadata import MetadataAddress
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Report
 from pipeline.runtime import Runtime
 from pipeline.stages import Stage
 
@@ -44,9 +44,11 @@ class LockedMetadata(metadata.Metadata):
         self._turn.__enter__()
         return super().__enter__()
 
-    def __exit__(self, *error) -> None:
-        super().__exit__(*error)
-        self._turn.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._turn.__exit__(kind, error, trace)
 
 
 def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt: str = "") -> pipeline_pb2.Pipeline:
@@ -71,9 +73,7 @@ def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt
     return ir
 
 
-def run(
-    ir: pipeline_pb2.Pipeline, runtime: Runtime, logs: Path, report: Callable[[dict[str, Progress]], None]
-) -> dict[str, Progress]:
+def run(ir: pipeline_pb2.Pipeline, runtime: Runtime, logs: Path, report: Report) -> dict[str, Progress]:
     """Runs all nodes whose upstream nodes are through; what depends on one that failed waits for good, the rest goes on.
 
     Args:
@@ -178,9 +178,10 @@ def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -
 def failure(error: BaseException) -> dict[str, str]:
     """The cause of a failure as a state and one sentence; a refusal or a data error may lie under Beam's wrapping."""
     chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
     for one in chain:
         if isinstance(one, Refused | DataError):
             state = "refused" if isinstance(one, Refused) else "failed"

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -20,7 +20,7 @@ from models.errors import DataError
 from models.use_case import UseCase
 from pipeline import code, store, tracking
 from pipeline import facts as known
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Report
 from pipeline.refresh import Base
 from pipeline.runtime import Runtime
 
@@ -89,8 +89,8 @@ class Plan:
 
     def fingerprint(self) -> str:
         """A hash of all that decides the result: data, settings, schema, code, libraries."""
-        parts = ("data", "features", "model", "evaluation", "sentences")
-        modules = [self.case.module(part) for part in parts]
+        names = ("data", "features", "model", "evaluation", "sentences")
+        modules = [self.case.module(name) for name in names]
         parts = [
             self.case.name,
             self.source,
@@ -173,7 +173,7 @@ def space(request: Request) -> dict[str, Any]:
     return space
 
 
-def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], None]) -> store.Run:
+def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store.Run:
     """Runs the plan, goes on with it, or finds it done.
 
     A run of the same fingerprint that ended in a push, whose model is still the last one blessed, is the answer: it is
@@ -187,7 +187,7 @@ def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], 
         return _execute(plan, runtime, fresh, report)
 
 
-def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], None]) -> store.Run:
+def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store.Run:
     run = begin(plan, runtime, fresh)
     if run.state == "pushed":
         report({name: Progress("cached") for name in store.stage_states(runtime.metadata, run.id)})
@@ -234,7 +234,7 @@ def end(
     return tracked
 
 
-def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Callable[[dict], None]) -> store.Run:
+def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Report) -> store.Run:
     logs = Path(runtime.root, plan.case.name, "logs", run.id)
     tracker = tracking.Tracker(runtime, logs / "tracking.log")
     try:

@@ -43,6 +43,7 @@ from components import (
     versioned_pusher,
 )
 from pipeline import code
+from pipeline.refresh import Base
 from pipeline.session import Plan
 
 
@@ -101,7 +102,7 @@ def transform(plan: Plan, examples: Channel, schema: Channel) -> Stage:
     A refresh brings the graph of the served model: its weights mean nothing under another.
     """
     if plan.base:
-        return _brought(plan, "Transform", standard_artifacts.TransformGraph, "transform_graph")
+        return _brought(plan.base, "Transform", standard_artifacts.TransformGraph, "transform_graph")
     node = Transform(
         examples=examples,
         schema=schema,
@@ -121,7 +122,7 @@ def embedding(plan: Plan, examples: Channel) -> Stage | None:
     if not plan.case.has("sentences"):
         return None
     if plan.base:
-        return _brought(plan, "SkipGram", skip_gram.Embedding, "embedding")
+        return _brought(plan.base, "SkipGram", skip_gram.Embedding, "embedding")
     node = skip_gram.SkipGram(examples=examples, config=_text(plan.config("embedding")))
     return Stage(node, ("components.skip_gram", plan.case.module("sentences")))
 
@@ -173,8 +174,8 @@ def trainer(
     return Stage(node, modules)
 
 
-def _brought(plan: Plan, name: str, kind: type, key: str) -> Stage:
-    return Stage(Importer(plan.base.artifacts[key], kind, output_key=key).with_id(name))
+def _brought(base: Base, name: str, kind: type, key: str) -> Stage:
+    return Stage(Importer(base.artifacts[key], kind, output_key=key).with_id(name))
 
 
 def fit(plan: Plan, model_run: Channel) -> Stage:

@@ -59,10 +59,13 @@ def watch(
     heart = Heartbeat(case)
     if listen:
         heart.serve(*listen)
-    code = said = None
+    said: str | None = None
     while True:
         try:
-            code, said = _once(use_case, policy, home, console, as_json, forever, heart), None
+            code = _once(use_case, policy, home, console, as_json, forever, heart)
+            if not forever:
+                return code
+            said = None
         except PASSING as error:
             if not forever:
                 raise
@@ -70,8 +73,6 @@ def watch(
                 said = str(error)
                 console.print(f"[yellow]{said}[/yellow]", highlight=False, soft_wrap=True)
             heart.beat()
-        if not forever:
-            return code
         time.sleep(every)
 
 

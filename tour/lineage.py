@@ -103,7 +103,8 @@ def pushed_by(runs: Iterable[store.Run], version: int) -> store.Run | None:
     """The run whose record says that it pushed the version; the last one, should there be several."""
     mine = [run for run in runs if run.state == "pushed" and run.facts.get("version") == str(version)]
     own = [run for run in mine if not run.facts.get("same_as")]
-    return (own or mine or [None])[-1]
+    best = own or mine
+    return best[-1] if best else None
 
 
 def ancestors(

@@ -9,6 +9,7 @@ from typing import Any
 from models.policy import Policy
 from models.use_case import UseCase
 from pipeline import children, command, decisions, monitor, store, traffic
+from pipeline.progress import Report
 from pipeline.runtime import Runtime
 from tour.demo import serving
 from tour.demo.report import DemoReport
@@ -37,9 +38,9 @@ class Collaborators:
     show_tour: Callable[[Path, DemoReport], None] = serving.show_tour
     replay_traffic: Callable[[traffic.Replay], dict[str, Any]] = traffic.replayed
     start_process: serving.StartProcess = children.start
-    monitor_once: Callable[
-        [UseCase, Policy, Runtime, monitor.Report], tuple[decisions.Decided | None, store.Run | None]
-    ] = monitor.once
+    monitor_once: Callable[[UseCase, Policy, Runtime, Report], tuple[decisions.Decided | None, store.Run | None]] = (
+        monitor.once
+    )
     read_decisions: Callable[[Runtime, str], list[decisions.Decided]] = decisions.all_of
     notice_timeout: float = 300.0
     swap_timeout: float = 120.0

@@ -27,7 +27,8 @@ def play_drift(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> 
         Whether it came to such an end without a failed request.
     """
     scenario = traffic.load_scenario(play, case)
-    result = play.report.summary["drift"][case.name] = {"injected": list(scenario.drift)}
+    result: dict[str, Any] = {"injected": list(scenario.drift)}
+    play.report.summary["drift"][case.name] = result
     if answer := find_answer(play, case):
         play.report.print_line(f"{case.name}: the drift was answered before and is not injected again.")
         result |= describe_outcome(case, *answer) | {"before": True}
@@ -71,6 +72,7 @@ def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.Dec
         KeyboardInterrupt: if the retraining was interrupted.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    assert case.policy is not None, "only cases with a policy are played"
     policy = case.policy.changed(case.load("demo").POLICY)
     with Watch(play.report.console) as stages:
         decision, run = play.collaborators.monitor_once(case, policy, play.runtime, stages.report)

@@ -60,7 +60,7 @@ def read_addresses(child: subprocess.Popen[str], log: Path) -> dict[str, Any]:
     Raises:
         OSError: if the server ends before.
     """
-    line = child.stdout.readline()
+    line = children.output(child).readline()
     if not line:
         raise OSError(f"The server ended with exit code {child.wait()}; see {log}.")
     return json.loads(line)
@@ -85,7 +85,7 @@ def show_tour(home: Path, report: DemoReport, start_process: StartProcess = chil
     log = home / "tour.log"
     child = start_process(["tour", "--home", home, "--port", choose_port(TOUR_PORT)], log)
     try:
-        line = child.stdout.readline()
+        line = children.output(child).readline()
         if not line:
             raise OSError(f"The tour ended with exit code {child.wait()}; see {log}.")
         report.print_line(f"\nThe tour of what is served now (Ctrl-C ends it):\n{line.split()[0]}")

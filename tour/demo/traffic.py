@@ -113,7 +113,7 @@ def keep_sending(play: Playthrough, case: UseCase, scenario: Any) -> Iterator[su
 def finish_sending(play: Playthrough, case: UseCase, child: subprocess.Popen[str]) -> bool:
     """End the child process of ``keep_sending`` and record what came of its requests; return whether all were right."""
     exit_code = children.end(child)
-    text = child.stdout.read()
+    text = children.output(child).read()
     if not text:
         play.report.print_line(
             f"The traffic ended with exit code {exit_code} and no report; see {play.home / 'traffic.log'}."

@@ -138,7 +138,8 @@ def reduced(edges: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         after.setdefault(a, set()).add(b)
 
     def reached(start: str) -> set[str]:
-        found, waiting = set(), [start]
+        found: set[str] = set()
+        waiting = [start]
         while waiting:
             fresh = after.get(waiting.pop(), set()) - found
             found |= fresh

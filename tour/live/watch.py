@@ -144,7 +144,7 @@ class Watch:
                     await asyncio.wait_for(self._wanted.wait(), SELDOM)
 
 
-def _stamp(home: Path, lively: bool) -> tuple:
+def _stamp(home: Path, lively: bool) -> tuple[object, ...]:
     """What changes when something has happened; the time too where a process may end, or a server change, unseen."""
     runtime = runtimes.local(home)
     file = runtime.metadata.file

@@ -43,7 +43,7 @@ def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...
     app.state.home, app.state.token = home, token
     app.state.gateway = (lambda: gateway) if gateway else partial(_gateway, home)
     app.state.watch, app.state.prover = Watch(home, app.state.gateway), Prover(home)
-    app.state.page = rendering.pages(NAV)
+    app.state.page = rendering.Pages(NAV)
     for module in (system, stage, question, tryit, breakit, presenter, lineage):
         app.include_router(module.router)
     app.add_api_route("/healthz", _healthy)
@@ -71,8 +71,9 @@ async def _healthy() -> Response:
     return Response("ok\n", media_type="text/plain")
 
 
-async def _refused(request: Request, error: HTTPException) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     """A page for people, JSON for a script."""
+    assert isinstance(error, HTTPException), "the only kind that it is told of"
     if "text/html" not in request.headers.get("accept", "*/*"):
         return JSONResponse({"error": error.detail}, error.status_code)
     said = f"There is nothing at {request.url.path}." if error.detail == "Not Found" else error.detail
