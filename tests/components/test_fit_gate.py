@@ -75,15 +75,24 @@ def test_nothing_is_blessed_or_pushed_before_the_gate(name: str) -> None:
     assert {("Trainer", "FitGate"), ("FitGate", "Evaluator"), ("Evaluator", "Pusher")} <= set(edges)
 
 
+def training_record(home: Path, case: str) -> dict:
+    run = [one for one in store.runs(MetadataAddress.of(home), case) if one.state == "pushed"][0]
+    outputs = store.outputs(MetadataAddress.of(home), run.id)
+    return json.loads(Path(outputs["Trainer"]["model_run"].uri, "training.json").read_text())
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_the_demos_runs_pass_with_room(demo_home: Path, name: str) -> None:
-    run = [one for one in store.runs(MetadataAddress.of(demo_home), name) if one.state == "pushed"][0]
-    outputs = store.outputs(MetadataAddress.of(demo_home), run.id)
-    told = json.loads(Path(outputs["Trainer"]["model_run"].uri, "training.json").read_text())
-    limit = CASES[name].settings["gates"]["max_gap"]
-    assert 0 < limit < 0.5 and not overfitted(told["fit"], 0.75 * limit)
+def test_the_gate_reads_the_metrics_of_the_trained_model(pushed_home: Path, name: str) -> None:
+    told = training_record(pushed_home, name)
     assert told["fit"]["valid"][told["fit"]["metric"]] == pytest.approx(told["valid"][told["fit"]["metric"]], abs=1e-6)
     assert told["fit"]["train"]["rows"] == min(told["rows"], 20_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_default_runs_pass_with_room(default_home: Path, name: str) -> None:
+    limit = CASES[name].settings["gates"]["max_gap"]
+    assert 0 < limit < 0.5 and not overfitted(training_record(default_home, name)["fit"], 0.75 * limit)
 
 
 # Some thirty pictures to learn from, no method against overfitting, and enough epochs to know them by heart.

@@ -93,13 +93,13 @@ def until(one: Document, ports: Mapping[Any, int], child: subprocess.Popen, log:
 
 
 @pytest.fixture(scope="module")
-def volume(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def volume(pushed_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pods would see as /showcase: the demo's versions, and the config that the pipeline writes."""
     from pipeline import rollouts
 
     home = tmp_path_factory.mktemp("volume")
-    for versions in demo_home.glob("*/versions"):
-        shutil.copytree(versions, home / versions.relative_to(demo_home))
+    for versions in pushed_home.glob("*/versions"):
+        shutil.copytree(versions, home / versions.relative_to(pushed_home))
     rollouts.write_config(home)
     return home
 
@@ -182,11 +182,11 @@ def test_the_metadata_server_answers_every_probe(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_of_the_indexed_job_end_with_one_exported_model(demo_home: Path, tmp_path: Path) -> None:
+def test_two_workers_of_the_indexed_job_end_with_one_exported_model(pushed_home: Path, tmp_path: Path) -> None:
     import tensorflow as tf
 
     # The record of the demo's run; what it made stays where it is and is read there.
-    shutil.copy(demo_home / "metadata.sqlite", tmp_path)
+    shutil.copy(pushed_home / "metadata.sqlite", tmp_path)
     first, worker = container("training/multiworker", "job"), container("training/multiworker", "worker")
     places = {"/showcase": tmp_path, "/tmp/job.json": tmp_path / "job.json"}
     brief = ["--set", "epochs=1", "--set", "max_steps=40"]

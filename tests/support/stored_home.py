@@ -15,8 +15,9 @@ from models.embedding import Embedding
 from pipeline import dvc, metadata, metadata_server, session, store
 from pipeline import runtime as runtimes
 from pipeline.metadata import MetadataAddress
-from support.shown_home import LOOK, RUN, STAGES, answered, put, watched
-from support.tried_home import tried
+from support.gateway_case import versions
+from support.shown_home import LOOK, RUN, STAGES, answered, put, shown, watched
+from support.tried_home import put_rows
 
 REFUSED = "fraud-20260104-030405-006"
 SKIP_GRAM = (("SkipGram", (), (("embedding", "Embedding"),)),)
@@ -84,7 +85,11 @@ def refusing() -> Iterator[int]:
 
 def plant(home: Path) -> list[str]:
     """A pushed run of either case, a decision, a run that followed from it, and a log; returns ids of predictions."""
-    watched(tried(home))
+    watched(shown(home))
+    put_rows(home)
+    for case in CASES:
+        versions(home / case / "versions", 2)
+        (home / case / "versions" / "2" / "assets.extra" / "one_row.tflite").write_bytes(b"a model")
     where = runtimes.local(home).metadata
     put(home, RUN, SKIP_GRAM, home / "artifacts")
     Embedding(["m1", "m2", "m3"], np.eye(3, 2, dtype=np.float32), {}).save(home / "artifacts" / "embedding")

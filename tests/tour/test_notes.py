@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from support.command import showcase
 
 from tour import notes
 from tour.notes import ROOT, Note
@@ -196,15 +197,10 @@ def test_reading_is_quick() -> None:
     assert time.process_time() - started < 0.3
 
 
-def showcase(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "pipeline.cli", *words], capture_output=True, text=True, cwd=ROOT
-    )
-
-
 @pytest.mark.parametrize("words", [(), ("A28",), ("roc", "curve"), ("a9", "--json")])
 def test_asking_imports_no_library_of_training(words: tuple[str, ...]) -> None:
-    done = showcase("ask", *words)
+    command = [sys.executable, "-X", "importtime", "-m", "pipeline.cli", "ask", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert not imported & {"tensorflow", "tfx", "numpy", "ml_metadata", "keras"}
@@ -227,8 +223,6 @@ def test_asking_shows_answer_place_evidence_and_proof() -> None:
     ],
 )
 def test_what_cannot_be_answered_is_one_sentence_and_an_error(words: tuple[str, ...], sentence: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "ask", *words], capture_output=True, text=True, cwd=ROOT
-    )
+    done = showcase("ask", *words)
     assert done.returncode == 2
     assert sentence in done.stderr and "Traceback" not in done.stderr

@@ -276,8 +276,8 @@ def test_constants_of_a_transform_graph_are_told_by_their_numbers() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_every_stage_of_the_demos_run_is_shown(demo_home: Path, case: str) -> None:
-    every_stage_is_shown(demo_home, case)
+def test_every_stage_of_the_demos_run_is_shown(pushed_home: Path, case: str) -> None:
+    every_stage_is_shown(pushed_home, case)
 
 
 def every_stage_is_shown(home: Path, case: str) -> None:
@@ -294,9 +294,9 @@ def every_stage_is_shown(home: Path, case: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_the_demos_transform_graph_is_told(demo_home: Path, case: str) -> None:
-    run = store.runs(runtime.local(demo_home).metadata, case)[-1]
-    command = [sys.executable, "-m", "tour.artifacts.transform", str(demo_home), case, run.id]
+def test_the_demos_transform_graph_is_told(pushed_home: Path, case: str) -> None:
+    run = store.runs(runtime.local(pushed_home).metadata, case)[-1]
+    command = [sys.executable, "-m", "tour.artifacts.transform", str(pushed_home), case, run.id]
     done = subprocess.run(command, capture_output=True, text=True, cwd=notes.ROOT, timeout=600)
     told = {one["title"]: one for one in json.loads(done.stdout)}
     assert told["Learnt numbers"]["rows"] and told["PCA spectrum"]["svg"].startswith("<svg")
