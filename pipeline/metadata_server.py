@@ -37,7 +37,7 @@ class Service(grpc.GenericRpcHandler):
         except RuntimeError as error:
             raise address.unavailable(error) from error
 
-    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+    def service(self, handler_call_details: Any) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
         """The method of that path; None for a path of another service."""
         service, _, name = handler_call_details.method.strip("/").partition("/")
         if service != SERVICE.full_name or name not in SERVICE.methods_by_name:

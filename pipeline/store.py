@@ -209,7 +209,8 @@ def _node(execution: mlmd.Execution, types: dict[int, str]) -> str:
 
 def _run(context: mlmd.Context) -> Run:
     values = {name: context.properties[name].string_value for name in ("case", "state", "reason", "fingerprint")}
-    facts = {name: value.string_value for name, value in context.custom_properties.items()}
+    # By name: the store gives them in another order each time.
+    facts = {name: value.string_value for name, value in sorted(context.custom_properties.items())}
     # A run whose stages are pods has no process of its own that could be gone.
     if values["state"] == "running" and "pid" in facts and not Path("/proc", facts["pid"]).exists():
         values |= {"state": "stopped", "reason": "Killed; the same command goes on from the last finished stage."}

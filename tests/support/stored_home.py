@@ -87,15 +87,18 @@ def plant(home: Path) -> list[str]:
     """A pushed run of either case, a decision, a run that followed from it, and a log; returns ids of predictions."""
     watched(shown(home))
     put_rows(home)
+    settings = {"classes": "flat,third,upright", "height": 8, "width": 8, "channels": 1}
     for case in CASES:
-        versions(home / case / "versions", 2)
-        (home / case / "versions" / "2" / "assets.extra" / "one_row.tflite").write_bytes(b"a model")
+        extra = versions(home / case / "versions", 1, 2) / "2" / "assets.extra"
+        (extra / "one_row.tflite").write_bytes(b"a model")
+        (extra / "model.json").write_text(json.dumps({"operating_point": {"threshold": 0.5}, "settings": settings}))
     where = runtimes.local(home).metadata
     put(home, RUN, SKIP_GRAM, home / "artifacts")
     Embedding(["m1", "m2", "m3"], np.eye(3, 2, dtype=np.float32), {}).save(home / "artifacts" / "embedding")
     settings = {group: dict(values) for group, values in CASES["fraud"].settings.items()}
     pushed = next(run for run in store.runs(where, "fraud") if run.id == RUN)
     facts = pushed.facts | {"started": "2026-01-02T03:04:05+00:00", "settings": json.dumps(settings)}
+    facts["pushed"] = str(home / "fraud" / "versions" / "2")
     pushed = replace(pushed, facts=facts)
     store.save(where, pushed)
     put(home, REFUSED, STAGES, home / "artifacts")
