@@ -144,7 +144,7 @@ def demo(
     headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end, and end.")] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=VALUE of a setting of the cases that have it; can be repeated."),
+        typer.Option("--set", help="NAME=VALUE for the cases that have it, or CASE.NAME=VALUE; can be repeated."),
     ] = None,
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,

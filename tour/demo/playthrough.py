@@ -1,6 +1,6 @@
 """One playing of the demonstration, as every part of it sees it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class Playthrough:
         report: What is printed and summarised.
         tracking: Address of the experiment tracker.
         headless: Whether standard output is kept for the JSON summary.
-        changes: Settings by name for the first trainings; each use case takes those that it has.
+        changes: Settings for the first trainings; see :func:`select_settings`.
         collaborators: What the parts call.
     """
 
@@ -47,14 +47,13 @@ class Playthrough:
         Raises:
             KeyboardInterrupt: if the run was interrupted.
         """
-        inherited = {name: value for name, value in self.changes.items() if name in list_settings(case)}
         run = self.collaborators.run_pipeline(
             case.name,
             self.home,
             as_json=False,
             quiet=self.headless,
             tracking=self.tracking,
-            changes=inherited | changes,
+            changes=select_settings(case, self.changes) | changes,
         )
         if run.state == "interrupted":
             raise KeyboardInterrupt
@@ -64,3 +63,20 @@ class Playthrough:
 def list_settings(case: UseCase) -> set[str]:
     """Return the names of the use case's settings."""
     return {name for group in case.settings.values() for name in group}
+
+
+def select_settings(case: UseCase, changes: Mapping[str, str]) -> dict[str, str]:
+    """Return the changes that apply to a use case: ``NAME`` to each that has such a setting, ``CASE.NAME`` to one alone.
+
+    Cases may use one name for different things: ``width`` is a number of units here and of pixels there.
+    """
+    names = list_settings(case)
+    shared = {name: value for name, value in changes.items() if name in names}
+    own = {name: changes[f"{case.name}.{name}"] for name in names if f"{case.name}.{name}" in changes}
+    return shared | own
+
+
+def find_unknown_settings(changes: Mapping[str, str], cases: Iterable[UseCase]) -> list[str]:
+    """Return the names in changes that apply to no use case, sorted."""
+    known = {prefix + name for case in cases for name in list_settings(case) for prefix in ("", f"{case.name}.")}
+    return sorted(set(changes) - known)

@@ -17,7 +17,7 @@ from models.use_case import UseCase
 from pipeline import status
 from tour.demo.collaborators import REAL, Collaborators
 from tour.demo.drift import play_drift
-from tour.demo.playthrough import Playthrough, list_settings
+from tour.demo.playthrough import Playthrough, find_unknown_settings
 from tour.demo.refusal import play_refusal
 from tour.demo.report import DemoReport
 from tour.demo.traffic import send_usual_traffic
@@ -34,7 +34,7 @@ def play_demo(
         home: Folder of all state.
         headless: Print a JSON summary at the end, and do not show the tour.
         tracking: Address of the experiment tracker.
-        changes: Settings by name, for the first trainings of the use cases that have them.
+        changes: Settings for the first trainings, by ``NAME`` or ``CASE.NAME``.
         collaborators: What the parts call; tests pass their own.
 
     Returns:
@@ -43,8 +43,8 @@ def play_demo(
     Raises:
         ValueError: for a setting that no use case has.
     """
-    if unknown := set(changes) - set().union(*map(list_settings, CASES.values())):
-        raise ValueError(f"No case has a setting '{sorted(unknown)[0]}'.")
+    if unknown := find_unknown_settings(changes, CASES.values()):
+        raise ValueError(f"No case has a setting '{unknown[0]}'.")
     # A duplicate of standard error, since stages redirect descriptor 2 to the log of their run.
     console = Console(file=os.fdopen(os.dup(2), "w")) if headless else Console()
     report = DemoReport(console)

@@ -1,7 +1,9 @@
 """The order of the demonstration's parts, its ends and exit codes, and that it goes on where it was interrupted."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ def system(tmp_path: Path) -> ScriptedSystem:
     return ScriptedSystem(tmp_path)
 
 
-def play(system: ScriptedSystem, headless: bool = True, **changes: str) -> int:
+def play(system: ScriptedSystem, headless: bool = True, changes: Mapping[str, str] = MappingProxyType({})) -> int:
     return story.play_demo(system.home, headless, "none", changes, system.collaborators())
 
 
@@ -51,13 +53,15 @@ def test_the_summary_says_what_the_retraining_gained(system: ScriptedSystem, cap
 
 def test_each_use_case_gets_the_settings_that_it_has(system: ScriptedSystem) -> None:
     system.first_run = "failed"
-    play(system, rows="500", filters="4", epochs="1")
-    assert system.changes == {"fraud": {"rows": "500", "epochs": "1"}, "image": {"filters": "4", "epochs": "1"}}
+    play(system, changes={"rows": "500", "filters": "4", "epochs": "2", "image.epochs": "3", "fraud.width": "24"})
+    fraud = {"rows": "500", "epochs": "2", "width": "24"}
+    assert system.changes == {"fraud": fraud, "image": {"filters": "4", "epochs": "3"}}
 
 
-def test_an_unknown_setting_is_refused(system: ScriptedSystem) -> None:
-    with pytest.raises(ValueError, match="No case has a setting 'speed'"):
-        play(system, speed="1")
+@pytest.mark.parametrize("name", ["speed", "fraud.speed", "image.rows", "other.epochs"])
+def test_an_unknown_setting_is_refused(system: ScriptedSystem, name: str) -> None:
+    with pytest.raises(ValueError, match=f"No case has a setting '{name}'"):
+        play(system, changes={name: "1"})
     assert not system.calls
 
 
