@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.command import ROOT
+from support.in_process import run_in_process
 from support.served_models import predict
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
@@ -19,15 +20,15 @@ COMMAND = [sys.executable, "-m", "pipeline.cli", "serve"]
 
 
 def test_a_home_with_nothing_pushed_is_one_sentence(tmp_path):
-    done = subprocess.run([*COMMAND, "--home", tmp_path], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 2 and "Nothing has been pushed under" in done.stderr and "Traceback" not in done.stderr
+    done = run_in_process("serve", "--home", tmp_path)
+    assert done.returncode == 2 and "Nothing has been pushed under" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_store_that_is_none_is_one_sentence(tmp_path):
-    done = subprocess.run(
-        [*COMMAND, "--home", tmp_path, "--store", "nonsense"], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 2 and "is 'embedded' or an address like" in done.stderr and "Traceback" not in done.stderr
+    done = run_in_process("serve", "--home", tmp_path, "--store", "nonsense")
+    assert done.returncode == 2 and "is 'embedded' or an address like" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

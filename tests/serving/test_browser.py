@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from support import edge_models
 from support.command import ROOT
+from support.in_process import run_in_process
 
 from components import lite_exporter, one_row
 from models.catalog import CASES
@@ -38,17 +39,26 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def address(versions: dict[str, Path]) -> Iterator[str]:
     edge_models.needs_litert_js()
     with site.server(site.Site(versions)) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
         yield f"127.0.0.1:{serving.server_port}"
         serving.shutdown()
 
 
-@pytest.fixture
-def page(address: str) -> Iterator[Chromium]:
+@pytest.fixture(scope="module")
+def shared(address: str) -> Iterator[Chromium]:
+    """A page for tests that change nothing of it."""
     edge_models.needs(*chromium.PROGRAMS)
     with Chromium(f"http://{address}/") as opened:
         assert opened.evaluate("window.ready") == ["mixed", "lines"]
         yield opened
+
+
+@pytest.fixture
+def page(shared: Chromium, address: str) -> Chromium:
+    """A page of the test's own in the same browser."""
+    shared.reopen(f"http://{address}/")
+    assert shared.evaluate("window.ready") == ["mixed", "lines"]
+    return shared
 
 
 def run(page: Chromium, name: str, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -66,10 +76,10 @@ def until(page: Chromium, condition: str) -> None:
     page.evaluate(waited, 30)
 
 
-def test_the_page_answers_as_numpy_does(page: Chromium) -> None:
+def test_the_page_answers_as_numpy_does(shared: Chromium) -> None:
     for name, rows in (("mixed", edge_models.mixed), ("lines", edge_models.lines)):
         given, expected = rows(60)
-        found = run(page, name, given)
+        found = run(shared, name, given)
         assert found.keys() == expected.keys()
         for key, values in expected.items():
             assert np.abs(found[key].reshape(values.shape) - values).max() < 1e-5, key
@@ -100,9 +110,9 @@ def test_the_policy_keeps_the_page_from_asking_elsewhere(page: Chromium) -> None
         ("other", {}, "404"),
     ],
 )
-def test_inputs_that_do_not_fit_are_refused(page: Chromium, name: str, rows: dict, sentence: str) -> None:
+def test_inputs_that_do_not_fit_are_refused(shared: Chromium, name: str, rows: dict, sentence: str) -> None:
     with pytest.raises(PageError, match=sentence):
-        page.evaluate(f"window.run('{name}', {json.dumps(rows)})")
+        shared.evaluate(f"window.run('{name}', {json.dumps(rows)})")
 
 
 def test_a_sample_is_picked_and_compared_with_the_saved_models_answer(page: Chromium) -> None:
@@ -213,9 +223,17 @@ def test_a_browser_that_dies_is_told_of(address: str) -> None:
             opened.evaluate("1")
 
 
-def test_an_answer_that_does_not_come_is_waited_for_no_longer(page: Chromium) -> None:
+def test_an_answer_that_does_not_come_is_waited_for_no_longer(shared: Chromium) -> None:
     with pytest.raises(TimeoutError):
-        page.evaluate("new Promise(() => 0)", 0.2)
+        shared.evaluate("new Promise(() => 0)", 0.2)
+    assert shared.evaluate("2 + 2") == 4
+
+
+def test_a_page_opened_anew_sees_nothing_of_the_one_before(page: Chromium, address: str) -> None:
+    page.evaluate("localStorage.setItem('seen', 'yes'); console.error('a fault')")
+    page.reopen(f"http://{address}/")
+    assert page.evaluate("localStorage.getItem('seen')") is None
+    assert page.complaints == [] and page.requests[0] == f"http://{address}/"
 
 
 def test_the_command_serves_the_newest_version_until_interrupted(versions: dict[str, Path], tmp_path: Path) -> None:
@@ -235,9 +253,9 @@ def test_the_command_serves_the_newest_version_until_interrupted(versions: dict[
 
 @pytest.mark.parametrize("words", [(), ("fraud",)])
 def test_the_command_says_what_to_do_where_nothing_is_pushed(tmp_path: Path, words: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "pipeline.cli", "browser", *words, "--port", "0", "--home", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert done.returncode == 2 and "Nothing of fraud is pushed" in done.stderr and "Traceback" not in done.stderr
+    done = run_in_process("browser", *words, "--port", 0, "--home", tmp_path)
+    assert done.returncode == 2 and "Nothing of fraud is pushed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
