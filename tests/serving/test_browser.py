@@ -205,14 +205,20 @@ def test_what_is_missing_is_named_with_the_command_that_brings_it(
         Chromium("http://127.0.0.1:1/")
 
 
+def browsers() -> set[str]:
+    """Processes of browsers that this one has started."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return {pid for pid in children if "chrom" in Path(f"/proc/{pid}/comm").read_text()}
+
+
 def test_a_page_that_is_not_there_leaves_no_browser_behind() -> None:
     edge_models.needs(*chromium.PROGRAMS)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
+    before = browsers()
     with pytest.raises(PageError, match="ERR_CONNECTION_REFUSED"):
         Chromium(f"http://127.0.0.1:{port}/")
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    assert not [pid for pid in children if "chrom" in Path(f"/proc/{pid}/comm").read_text()]
+    assert browsers() == before
 
 
 def test_a_browser_that_dies_is_told_of(address: str) -> None:
