@@ -39,15 +39,15 @@ def compile_to(path: Path, request: Request, deployment: Deployment) -> list[str
 
 
 def upstream(request: Request) -> dict[str, list[str]]:
-    """The names of the graph's nodes, each with those before it, as TFX's compiler orders them."""
+    """The names of the graph's nodes, each with those before it, as TFX orders them."""
     logging.getLogger("absl").setLevel(logging.ERROR)
-    from pipeline import graph, runner, runtime
+    from tfx.orchestration import pipeline as tfx_pipeline
 
-    plan = task.outline(request)
-    ir = runner.compiled(
-        graph.build(plan), plan.case.name, runtime.kubeflow("/root", "grpc://metadata:8080"), "outline"
-    )
-    return {one.pipeline_node.node_info.id: sorted(one.pipeline_node.upstream_nodes) for one in ir.nodes}
+    from pipeline import graph
+
+    components = [stage.node for stage in graph.build(task.outline(request))]
+    ordered = tfx_pipeline.Pipeline(request.case.name, "/root", components=components).components
+    return {node.id: sorted(one.id for one in node.upstream_nodes) for node in ordered}
 
 
 def _known(deployment: Deployment, nodes: Mapping[str, Sequence[str]]) -> None:
