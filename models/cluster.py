@@ -20,6 +20,7 @@ from models.worker import PREEMPTED, UNBOUND, WRONG
 GRACE = 30.0  # seconds that processes get to save before they are killed
 PR_SET_PDEATHSIG = 1
 PROGRESS = ("epoch ", "went on ")
+WORKER = ("-m", "models.worker")  # what Python runs as a task
 INDEX, WORKERS = "JOB_COMPLETION_INDEX", "WORKERS"
 
 
@@ -76,7 +77,7 @@ class Cluster:
         with log.open("a") as output:
             before = output.tell()
             child = subprocess.Popen(
-                [sys.executable, "-m", "models.worker", str(self.job)],
+                [sys.executable, *WORKER, str(self.job)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -177,6 +177,11 @@ def store(rows: Mapping[str, np.ndarray], folder: Path) -> dict[str, RowSpec]:
     return {name: (values.dtype.name, list(values.shape[1:])) for name, values in rows.items()}
 
 
+def fetch(folder: Path, spec: Mapping[str, tuple], count: int) -> dict[str, np.ndarray]:
+    """The reverse of :func:`store`."""
+    return {name: np.fromfile(folder / name, dtype).reshape(count, *shape) for name, (dtype, shape) in spec.items()}
+
+
 def _gathered(
     source: tf.data.Dataset, count: int, batch_size: int, seed: int, first: int, share: Share
 ) -> tf.data.Dataset:

@@ -24,8 +24,10 @@ class Job:
         folder: Scratch that outlives a killed attempt: checkpoints, best weights, event files.
         pretrained: Folder of weights that a stage before learnt; empty for none.
         base: File of the weights of the served model, which is then refined; empty to train from scratch.
-        spec: Type and shape of what was stored of the train split for other processes; empty where they read examples.
+        spec: Type and shape of the transformed features that were stored for other processes; empty where they read
+            examples.
         rows: Examples of the train split, where it was stored.
+        valid_rows: Examples of the valid split, where it was stored.
     """
 
     case: str
@@ -37,6 +39,7 @@ class Job:
     base: str = ""
     spec: Mapping[str, Any] | None = None
     rows: int = 0
+    valid_rows: int = 0
 
     @classmethod
     def of(cls, fn_args: Any) -> "Job":

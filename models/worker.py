@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from models import defaults
 from models.errors import Preempted
 from models.job import Job, Task
 
@@ -43,10 +44,12 @@ def main(arguments: list[str]) -> int:
         return UNBOUND
     if task.kind == "ps" or (task.kind == "worker" and task.count("ps")):
         _serve(task)
-    from models import training
-
     try:
-        training.train(Job.read(told.job))
+        job = Job.read(told.job)
+        defaults.check(job.settings)
+        from models import training  # which takes seconds: what is wrong with the job is said before
+
+        training.train(job)
     except Preempted as stopped:
         print(stopped, flush=True)
         return PREEMPTED
