@@ -177,7 +177,7 @@ def store(rows: Mapping[str, np.ndarray], folder: Path) -> dict[str, RowSpec]:
     return {name: (values.dtype.name, list(values.shape[1:])) for name, values in rows.items()}
 
 
-def fetch(folder: Path, spec: Mapping[str, tuple], count: int) -> dict[str, np.ndarray]:
+def fetch(folder: Path, spec: Mapping[str, tuple[Any, ...]], count: int) -> dict[str, np.ndarray]:
     """The reverse of :func:`store`."""
     return {name: np.fromfile(folder / name, dtype).reshape(count, *shape) for name, (dtype, shape) in spec.items()}
 

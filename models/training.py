@@ -35,14 +35,25 @@ class Data:
         keep: Names of the features that the network takes, and of the label.
         features: Shapes and types of the transformed features.
         valid: The valid split in memory.
-        transform: The transform graph; None where the rows were stored transformed.
+        graph: The transform graph; None where the rows were stored transformed.
     """
 
     network: Any
     keep: tuple[str, ...]
     features: Mapping[str, tf.TensorSpec]
     valid: Rows
-    transform: Transform | None = None
+    graph: Transform | None = None
+
+    @property
+    def transform(self) -> Transform:
+        """The transform graph, for those who read examples.
+
+        Raises:
+            ValueError: if the rows were stored transformed.
+        """
+        if self.graph is None:
+            raise ValueError("These rows were stored transformed: there is no transform graph to read examples with.")
+        return self.graph
 
     @classmethod
     def of(cls, job: Job) -> "Data":
@@ -55,7 +66,7 @@ class Data:
     def stored(cls, job: Job) -> "Data":
         """Reads what :func:`prepared` has stored: a process of a cluster needs no transform graph."""
         network = find(job.case).load("model")
-        valid = fetch(Path(job.folder, STORED_VALID), job.spec, job.valid_rows)
+        valid = fetch(Path(job.folder, STORED_VALID), job.spec or {}, job.valid_rows)
         return cls(network, (*network.INPUTS, network.LABEL), specs(valid), valid)
 
 
