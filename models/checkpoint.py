@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from models import callbacks as calls
@@ -30,7 +31,7 @@ class Position(tf.train.experimental.PythonState):
 
     def deserialize(self, string_value: str) -> None:
         """The reverse."""
-        vars(self).update(json.loads(string_value))
+        self.__dict__.update(json.loads(string_value))
 
 
 class Saver:
@@ -40,7 +41,15 @@ class Saver:
     own handler is used, since all have to stop at the same step.
     """
 
-    def __init__(self, model, optimizer, position: Position, callbacks, folder: Path, task: Task):
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        position: Position,
+        callbacks: list[keras.callbacks.Callback],
+        folder: Path,
+        task: Task,
+    ) -> None:
         self.position, self.callbacks, self.terminated = position, callbacks, threading.Event()
         self.watches = True
         checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, position=position)

@@ -30,10 +30,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return built(TINY, tmp_path_factory)
 
 
-@pytest.fixture
-def recorded(tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comparison:
-    """What the component's executor records of the tiny case: a line parts its classes."""
-    monkeypatch.setitem(catalog.CASES, TINY.name, TINY)
+@pytest.fixture(scope="module")
+def recorded(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """What the component's executor records of the tiny case: a line parts its classes. To be read only."""
+    tmp_path = tmp_path_factory.mktemp("recorded")
     kinds = {
         "model": standard_artifacts.Model,
         "examples": standard_artifacts.Examples,
@@ -48,7 +48,9 @@ def recorded(tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Co
     (tmp_path / "model" / "Format-Serving").symlink_to(tiny.export)
     (tmp_path / "run" / "training.json").write_text(json.dumps({"curves": tiny.fitted.curves}))
     told = {"config": json.dumps({"case": TINY.name, "slices": [{}, {"featureKeys": ["above"]}]})}
-    Baseline.EXECUTOR_SPEC.executor_class().Do({n: [one] for n, one in given.items()}, {"comparison": [made]}, told)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(catalog.CASES, TINY.name, TINY)
+        Baseline.EXECUTOR_SPEC.executor_class().Do({n: [one] for n, one in given.items()}, {"comparison": [made]}, told)
     return made
 
 

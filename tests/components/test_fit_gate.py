@@ -11,6 +11,7 @@ from components.fit_gate import FitGate, overfitted
 from models.catalog import CASES
 from models.errors import Refused
 from pipeline import store
+from pipeline.metadata import MetadataAddress
 from pipeline.session import Plan
 from tour.evidence import overview
 
@@ -70,13 +71,13 @@ def test_a_training_that_measured_nothing_does_not_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_blessed_or_pushed_before_the_gate(name: str) -> None:
     case = CASES[name]
-    _, edges = overview.graph_of(Plan(case, "/raw", 0, 1, case.configured({}), "", "", "/versions", ""))
+    _, edges = overview.graph_of(Plan(case, "/raw", 0, 1, case.configured({}), "", "/versions", ""))
     assert {("Trainer", "FitGate"), ("FitGate", "Evaluator"), ("Evaluator", "Pusher")} <= set(edges)
 
 
 def training_record(home: Path, case: str) -> dict:
-    run = [one for one in store.runs(home / "metadata.sqlite", case) if one.state == "pushed"][0]
-    outputs = store.outputs(home / "metadata.sqlite", run.id)
+    run = [one for one in store.runs(MetadataAddress.of(home), case) if one.state == "pushed"][0]
+    outputs = store.outputs(MetadataAddress.of(home), run.id)
     return json.loads(Path(outputs["Trainer"]["model_run"].uri, "training.json").read_text())
 
 
@@ -116,6 +117,6 @@ def test_an_overfitted_run_is_refused_and_nothing_is_pushed(tmp_path: Path) -> N
     run = json.loads(done.stdout)
     assert run["state"] == "refused" and run["reason"].startswith("FitGate: accuracy is ")
     assert "max_gap" in run["reason"] and "get more data" in run["reason"]
-    states = store.stage_states(tmp_path / "metadata.sqlite", run["id"])
+    states = store.stage_states(MetadataAddress.of(tmp_path), run["id"])
     assert states["FitGate"] == "failed" and not {"Evaluator", "Pusher"} & set(states)
     assert not list(tmp_path.glob("image/versions/*"))

@@ -1,7 +1,10 @@
 """B1 and B25: what is counted is this run's, and what needs what is what the packages say."""
 
+import subprocess
+import sys
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +14,20 @@ from tour.evidence.context import Context
 from tour.evidence.kinds import Node
 
 
-@pytest.mark.parametrize("case", ("fraud", "image"))
-def test_another_backend_gives_the_served_networks_answers(demo_home: Path, tmp_path: Path, case: str) -> None:
+def in_this_process(command: list[str], **_: Any) -> subprocess.CompletedProcess:
+    """What the process would do, without the seconds of its imports."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["-c", *command[3:]])
+        exec(command[2], {"__name__": "__main__"})
+    return subprocess.CompletedProcess(command, 0, "", "")
+
+
+@pytest.mark.parametrize(("case", "process"), [("fraud", True), ("image", False)])
+def test_another_backend_gives_the_served_networks_answers(
+    demo_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, process: bool
+) -> None:
+    if not process:
+        monkeypatch.setattr(ecosystem.subprocess, "run", in_this_process)
     context = Context.of(demo_home, case)
     rows = context.rows("eval", context.case.load("model").INPUTS, 8)
     np.savez(tmp_path / "rows.npz", **rows)

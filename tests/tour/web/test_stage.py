@@ -19,6 +19,7 @@ from support.tour_server import touring
 
 from models.catalog import CASES
 from pipeline import runtime, store
+from pipeline.metadata import MetadataAddress
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour import notes, trace
@@ -188,7 +189,7 @@ def test_nothing_else_can_be_asked_for(client: TestClient, place: str) -> None:
 
 
 def test_a_report_is_shown_under_a_policy_that_lets_it_run_nothing(client: TestClient, home: Path) -> None:
-    decided = trace.executions(home / "metadata.sqlite", LOOK)[-1].outputs[0]
+    decided = trace.executions(MetadataAddress.of(home), LOOK)[-1].outputs[0]
     answer = client.get(f"/report/fraud/{decided.id}")
     assert answer.text == "<p>drift</p>" and "script" not in answer.headers["content-security-policy"]
 
