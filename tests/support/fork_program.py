@@ -117,6 +117,7 @@ def close_all(running: Running) -> None:
 
 def prepare_process(request: Request) -> None:
     """Gives the child the arguments, working directory and environment of the request, as a new process has them."""
+    # SIGINT interrupts it also where the tests run in the background and a process of its own would ignore the signal.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["cwd"])
     os.environ.clear()
