@@ -52,7 +52,10 @@ class Saver:
     ) -> None:
         self.position, self.callbacks, self.terminated = position, callbacks, threading.Event()
         self.watches = True
-        checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, position=position)
+        # By themselves, not as the model: from that TensorFlow does not find the states of random generators (dropout,
+        # augmentation), nor what a layer of ours keeps in a list, such as the moments of a residual block.
+        variables = [one.value for one in model.variables]
+        checkpoint = tf.train.Checkpoint(variables=variables, optimizer=optimizer, position=position)
         place = folder / "checkpoints"
         # All workers have to take part in saving; what the others write is not needed.
         own = place if task.chief else folder / f"scratch-{task.kind}-{task.index}"

@@ -7,13 +7,17 @@ from functools import cache
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from support.line_network import BATCH, ROWS, Line, data, fit, settings
 
 from models import callbacks as calls
 from models import checkpoint, optimizers
+from models.catalog import find
 from models.errors import Preempted
+from models.image import model as image
 from models.input import kept
-from models.network import predict
+from models.job import ALONE
+from models.network import build, predict
 
 
 @pytest.mark.parametrize("normalised", [False, True])
@@ -103,6 +107,27 @@ def test_sigterm_saves_and_the_next_attempt_goes_on_at_the_next_step(tmp_path, m
     ended = fit(changes, tmp_path)
     same(ended, whole(**changes))
     assert {"epoch": 1, "callback": "checkpoint", "what": f"went on at step {stop_at}"} in ended.journal
+
+
+def test_a_checkpoint_brings_back_every_variable_of_the_image_network(tmp_path):
+    """States of random generators too, and moments within a layer of ours: TensorFlow finds neither in a model."""
+    settings = {name: value for group in find("image").settings.values() for name, value in group.items()}
+    settings |= {"classes": "a,b,c", "filters": 4}
+
+    def create():
+        model = build(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])})
+        optimizer = optimizers.create(settings, 100)
+        optimizer.build(model.trainable_variables)
+        return model, checkpoint.Saver(model, optimizer, checkpoint.Position(), [], tmp_path, ALONE)
+
+    model, saver = create()
+    for number, variable in enumerate(model.variables):
+        variable.assign(np.full(variable.shape, 100 + number, variable.dtype))
+    saver.save()
+    other, saver = create()
+    assert saver.restore()
+    for variable, again in zip(model.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(again, variable, err_msg=variable.path)
 
 
 def test_a_finished_training_names_its_best_epoch_and_is_not_trained_again(tmp_path):
