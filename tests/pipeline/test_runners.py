@@ -1,16 +1,15 @@
-"""Who carries the Beam work: the same statistics, transform and blessing by all cores and by Flink as in one process."""
+"""Who carries the Beam work: the same statistics, transform and evaluation by all cores and by Flink as in one process."""
 
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.command import ROOT, showcase
+from support.command import ROOT, command_server, showcase
 from support.flink_here import jars, left, watched
-from support.small_runs import FEW
+from support.repeated_run import repeat
 
 from pipeline import runtime, store
 from pipeline.metadata import MetadataAddress
@@ -64,64 +63,74 @@ def transformed(home: Path, run: str) -> dict[str, np.ndarray]:
     return {name: np.sort(np.reshape(one, (len(one), -1)), axis=0) for name, one in rows.items()}
 
 
-def equal(one: Path, other: Path, runs: tuple[str, str]) -> None:
-    """Raises an error unless two homes' runs have the same statistics and the same transform."""
-    left, right = described(one, runs[0]), described(other, runs[1])
+def judged(home: Path, run: str) -> tuple[int, dict[str, float]]:
+    """Whether the Evaluator blessed the model, and every metric of every slice."""
+    import tensorflow_model_analysis as tfma
+
+    made = store.outputs(MetadataAddress.of(home), run)["Evaluator"]
+    found = {
+        f"{key}/{name}": value["doubleValue"]
+        for key, by_output in tfma.load_eval_result(made["evaluation"].uri).slicing_metrics
+        for by_class in by_output.values()
+        for metrics in by_class.values()
+        for name, value in metrics.items()
+        if "doubleValue" in value
+    }
+    return made["blessing"].custom_properties["blessed"].int_value, found
+
+
+def compare(run: tuple[Path, str], other: tuple[Path, str]) -> None:
+    """Raises an error unless two runs have the same statistics, the same transform and the same evaluation."""
+    left, right = described(*run), described(*other)
     assert set(left) == set(right) and len(left) > 10
     for name, numbers in left.items():
         assert right[name] == pytest.approx(numbers, rel=1e-6, abs=1e-9), name
-    left, right = transformed(one, runs[0]), transformed(other, runs[1])
+    left, right = transformed(*run), transformed(*other)
     assert set(left) == set(right)
     for name, values in left.items():
         np.testing.assert_allclose(right[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
+    (blessed, left), (again, right) = judged(*run), judged(*other)
+    assert blessed == again == 1 and len(left) > 10 and right == pytest.approx(left, rel=1e-6, abs=1e-9, nan_ok=True)
 
 
-WORDS = [word for name, value in FEW["fraud"].items() for word in ("--set", f"{name}={value}")]
+@pytest.fixture
+def direct(pushed_home: Path) -> store.Run:
+    """The run of the fraud case by one process."""
+    (run,) = store.runs(MetadataAddress.of(pushed_home), "fraud")
+    return run
 
 
-def command(runner: str, home: Path) -> list[object]:
-    """A run on few rows, all the same but for who carries the Beam work."""
-    return ["run", "fraud", "--runner", runner, "--home", home, "--json", "--tracking", "none", *WORDS]
-
-
-@pytest.fixture(scope="module")
-def direct(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Home and id of the run by one process."""
-    home = tmp_path_factory.mktemp("direct")
-    done = showcase(*command("direct", home))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return home, pushed(done.stdout)
-
-
-def pushed(told: str) -> str:
-    """A run's id, if its model was blessed and pushed."""
-    run = json.loads(told)
-    assert run["state"] == "pushed"
-    return run["id"]
+@pytest.fixture
+def part(pushed_home: Path, direct: store.Run) -> list[object]:
+    """Program and words that run the stages that Beam carries as that run did, with the model that it trained."""
+    model = store.outputs(MetadataAddress.of(pushed_home), direct.id)["Trainer"]["model"].uri
+    return ["tests.support.part_of_graph", f"beam:{model}", *repeat(direct), "--json"]
 
 
 @pytest.mark.slow
-def test_all_cores_make_what_one_process_makes(direct: tuple[Path, str], tmp_path: Path) -> None:
-    done = showcase(*command("multiprocess", tmp_path))
+def test_all_cores_make_what_one_process_makes(
+    pushed_home: Path, direct: store.Run, part: list[object], tmp_path: Path
+) -> None:
+    done = command_server().run(*part, "--runner", "multiprocess", "--home", tmp_path, cwd=ROOT, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
-    equal(direct[0], tmp_path, (direct[1], pushed(done.stdout)))
+    compare((pushed_home, direct.id), (tmp_path, json.loads(done.stdout)["id"]))
 
 
 @pytest.mark.slow
 def test_flink_makes_what_one_process_makes_and_shows_its_jobs_meanwhile(
-    direct: tuple[Path, str], tmp_path: Path
+    pushed_home: Path, direct: store.Run, part: list[object], tmp_path: Path
 ) -> None:
     jars()
-    line = [sys.executable, "-m", "pipeline.cli", *map(str, command("flink", tmp_path / "home"))]
+    words = (*part, "--runner", "flink", "--home", tmp_path / "home")
     with (tmp_path / "said").open("w") as said:
-        run = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True)
+        run = command_server().start(*words, cwd=ROOT, stdout=subprocess.PIPE, stderr=said)
         try:
             states = set(watched(run, tmp_path / "said"))
-            told = run.communicate()[0]
+            told = run.stdout.read()
         finally:
             run.send_signal(signal.SIGINT)
             run.wait(120)
     assert run.returncode == 0, (tmp_path / "said").read_text()
     assert "RUNNING" in states and "FAILED" not in states
-    equal(direct[0], tmp_path / "home", (direct[1], pushed(told)))
+    compare((pushed_home, direct.id), (tmp_path / "home", json.loads(told)["id"]))
     assert left(tmp_path) == []

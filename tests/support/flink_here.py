@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.flink import cluster
+from support.command_server import ForkedCommand
 
 
 def jars() -> Path:
@@ -34,8 +34,8 @@ def left(folder: Path) -> list[str]:
     return found
 
 
-def watched(run: subprocess.Popen, said: Path) -> Iterator[str]:
-    """The states in which Flink's REST API shows jobs of Beam while a run goes on."""
+def watched(run: ForkedCommand, said: Path) -> Iterator[str]:
+    """The states in which Flink's REST API shows jobs of Beam while a run goes on, whose output names its address."""
     while run.poll() is None:
         time.sleep(0.3)
         if found := re.search(r"http://[\d.:]+", said.read_text()):

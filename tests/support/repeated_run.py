@@ -1,0 +1,13 @@
+"""A run made again from its record."""
+
+from models.catalog import CASES
+from pipeline import store
+from pipeline.monitor import changed
+
+
+def repeat(run: store.Run) -> list[str]:
+    """Words of the command line that ask for the same run: its data, spans and the settings that were given."""
+    case = CASES[run.case]
+    words = ["run", run.case, "--data", run.facts["source"], "--spans", run.facts["spans"], "--tracking", "none"]
+    changes = changed(case, run, tuple(case.settings))
+    return [*words, *(word for name, value in changes.items() for word in ("--set", f"{name}={value}"))]
