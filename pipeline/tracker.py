@@ -126,7 +126,8 @@ def recorded(address: str, case: str) -> list[dict[str, Any]]:
     experiment = client.get_experiment_by_name(case)
     if experiment is None:
         return []
-    found, token = [], None
+    found: list[Any] = []
+    token: str | None = None
     while token is not None or not found:
         page = client.search_runs(
             [experiment.experiment_id], order_by=["attributes.start_time ASC"], page_token=token or None

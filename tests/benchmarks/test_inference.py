@@ -87,8 +87,8 @@ def test_reports_name_no_folder_of_the_machine() -> None:
 
 
 @pytest.mark.slow
-def test_every_way_answers_as_the_eager_model(demo_home: Path) -> None:
-    found = inference.measure(demo_home, "image", 0.1, 3)
+def test_every_way_answers_as_the_eager_model(pushed_home: Path) -> None:
+    found = inference.measure(pushed_home, "image", 0.1, 3)
     rows = {(one["way"], one["batch"]): one for one in found["latency"]}
     assert len(rows) == 16
     for way in ("tf.function", "XLA", "SavedModel, dense", "LiteRT float32"):

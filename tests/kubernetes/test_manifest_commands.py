@@ -184,11 +184,11 @@ def test_the_metadata_server_answers_every_probe(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_of_the_indexed_job_end_with_one_exported_model(demo_home: Path, tmp_path: Path) -> None:
+def test_two_workers_of_the_indexed_job_end_with_one_exported_model(pushed_home: Path, tmp_path: Path) -> None:
     import tensorflow as tf
 
     # The record of the demo's run; what it made stays where it is and is read there.
-    shutil.copy(demo_home / "metadata.sqlite", tmp_path)
+    shutil.copy(pushed_home / "metadata.sqlite", tmp_path)
     first, worker = container("training/multiworker", "job"), container("training/multiworker", "worker")
     places = {"/showcase": tmp_path, "/tmp/job.json": tmp_path / "job.json"}
     brief = ["--set", "epochs=1", "--set", "max_steps=40"]

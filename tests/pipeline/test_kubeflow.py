@@ -17,6 +17,7 @@ from models.catalog import CASES
 from pipeline import accepted, deployment, session, store, task
 from pipeline.deployment import Deployment, Resources, Secret
 from pipeline.kubeflow import FIRST, LAST, compile_to, dashed
+from pipeline.metadata import MetadataAddress
 from pipeline.runtime import local
 from pipeline.session import Request
 from pipeline.task import Task
@@ -147,7 +148,7 @@ def test_a_broken_node_exits_and_the_runs_record_says_why(tmp_path: Path, capsys
     with pytest.raises(SystemExit) as end, flagsaver.flagsaver():
         Task("run-1", str(tmp_path)).node("DataGate")
     assert end.value.code == 1 and "failed DataGate" in capsys.readouterr().out
-    (run,) = store.runs(tmp_path / "metadata.sqlite")
+    (run,) = store.runs(MetadataAddress.of(tmp_path))
     assert run.state == "failed" and run.reason.startswith("DataGate: ") and "inputs are missing" in run.reason
 
 

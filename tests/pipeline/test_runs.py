@@ -117,8 +117,8 @@ def _spec(values) -> "evidence.tf.TensorSpec":
     return evidence.tf.TensorSpec([None, *values.shape[1:]], values.dtype)
 
 
-def test_the_evidence_of_the_demo_is_of_its_runs(demo_home: Path) -> None:
-    context = Context.of(demo_home, "image")
+def test_the_evidence_of_the_demo_is_of_its_runs(pushed_home: Path) -> None:
+    context = Context.of(pushed_home, "image")
     found = evidence.runs_compared(context)
     records = next(one for one in found if isinstance(one, kinds.Table) and one.title == "Runs recorded in MLflow")
     own = [run.id for case in CASES for run in store.runs(context.metadata, case) if "same_as" not in run.facts]

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import edge_models
-from support.command import ROOT
+from support.command import start_showcase
 from support.in_process import run_in_process
 
 from components import lite_exporter, one_row
@@ -248,8 +247,8 @@ def test_the_command_serves_the_newest_version_until_interrupted(versions: dict[
     (tmp_path / "fraud" / "versions").mkdir()
     for number in ("2", "10"):
         (tmp_path / "fraud" / "versions" / number).symlink_to(versions["mixed"])
-    command = [sys.executable, "-m", "pipeline.cli", "browser", "--port", "0", "--home", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as started:
+    words = ("browser", "--port", "0", "--home", tmp_path)
+    with start_showcase(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
         url = started.stdout.readline().split()[0]
         cases = json.loads(get(url.removeprefix("http://").rstrip("/"), "/cases.json")[2])
         started.send_signal(signal.SIGINT)
@@ -266,10 +265,10 @@ def test_the_command_says_what_to_do_where_nothing_is_pushed(tmp_path: Path, wor
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_the_page_agrees_on_a_thousand_inputs(demo_home: Path, case: str, tmp_path: Path) -> None:
+def test_the_page_agrees_on_a_thousand_inputs(pushed_home: Path, case: str, tmp_path: Path) -> None:
     edge_models.needs_litert_js()
     edge_models.needs(*chromium.PROGRAMS)
-    context = Context.of(demo_home, case)
+    context = Context.of(pushed_home, case)
     rows, score = edge_models.thousand(context), context.case.load("model").SCORE
     expected = lite_exporter.answers(str(context.served), rows)
     started = time.monotonic()
