@@ -46,7 +46,8 @@ def documents(path: Path) -> tuple["PipelineSpec", dict[str, Any]]:
     from kfp.pipeline_spec import pipeline_spec_pb2 as protos
 
     try:
-        found = [one for one in yaml.safe_load_all(path.read_text()) if one]
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: ten times as fast
+        found = [one for one in yaml.load_all(path.read_text(), loader) if one]
         specs = [one for one in found if "pipelineInfo" in one]
         platforms = [one for one in found if "kubernetes" in one.get("platforms", {})]
         _hold(len(specs) == 1, f"it has {len(specs)} pipeline specs, and one is needed")
