@@ -24,7 +24,7 @@ FIELDS = ("Question", "Answer", "Evidence", "Proof")
 WORDS = 80
 FIELD = re.compile(rf"({'|'.join(FIELDS)}):(?:\s+(.*))?$")
 EVIDENCE = re.compile(r"tour\.evidence(\.\w+)+\.\w+$")
-PROOF = re.compile(r"tests/test_\w+\.py::test_\w+$")
+PROOF = re.compile(r"tests/(\w+/)*test_\w+\.py::test_\w+$")
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
