@@ -20,20 +20,18 @@ def found(checks, name: str) -> doctor.Check:
     return next(check for check in checks if check.name == name)
 
 
-def test_it_is_quick_and_imports_nothing_heavy():
+def test_the_report_imports_no_heavy_library():
     program = """
-import json, sys, time
-start = time.process_time()
+import json, sys
 from pipeline import doctor
 checks = doctor.report()
-heavy = {"tensorflow", "tfx", "keras", "apache_beam"} & set(sys.modules)
-print(json.dumps([time.process_time() - start, len(checks), sorted(heavy)]))
+heavy = {"tensorflow", "tfx", "keras", "apache_beam", "numpy", "ml_metadata", "mlflow"} & set(sys.modules)
+print(json.dumps([len(checks), sorted(heavy)]))
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY, capture_output=True, text=True)
-    seconds, count, heavy = json.loads(done.stdout)
+    count, heavy = json.loads(done.stdout)
     assert heavy == []
     assert count > 10
-    assert seconds < 0.5
 
 
 def test_every_finding_that_is_not_ok_has_advice(tmp_path):

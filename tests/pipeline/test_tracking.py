@@ -190,9 +190,8 @@ def test_a_server_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypat
     monkeypatch.setattr(tracking, "SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         one = tracking.Tracker(local(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"), tmp_path / "log")
-        started = time.monotonic()
         said = one.finish(run(tmp_path))["untracked"]
-    assert "no answer within 1 s" in said and time.monotonic() - started < 10
+    assert "no answer within 1 s" in said
     assert one._process.returncode == -signal.SIGKILL
 
 

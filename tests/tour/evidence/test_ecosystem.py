@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.proofs import Proofs
 
 from tour.evidence import ecosystem, overview
 from tour.evidence.context import Context
 from tour.evidence.kinds import Node
 
 
-@pytest.mark.parametrize("case", ("fraud", "image"))
-def test_another_backend_gives_the_served_networks_answers(demo_home: Path, tmp_path: Path, case: str) -> None:
-    context = Context.of(demo_home, case)
+def test_another_backend_gives_the_served_networks_answers(demo_home: Path, tmp_path: Path) -> None:
+    context = Context.of(demo_home, "fraud")
     rows = context.rows("eval", context.case.load("model").INPUTS, 8)
     np.savez(tmp_path / "rows.npz", **rows)
     # JAX and PyTorch are optional: the process that would run on them runs on TensorFlow.
@@ -31,9 +31,9 @@ def test_a_backend_that_is_not_there_is_named(demo_home: Path, tmp_path: Path) -
         ecosystem.answered(context, "nothing", tmp_path / "rows.npz")
 
 
-def test_the_surface_is_counted_in_the_run(demo_home: Path) -> None:
-    context = Context.of(demo_home, "fraud")
-    table, _ = ecosystem.surface(context)
+def test_the_surface_is_counted_in_the_run(proofs: Proofs) -> None:
+    context = Context.of(proofs.home, "fraud")
+    table, _ = proofs.prove("B1")
     counted = {job: number for job, _, number, _ in table.rows}
     assert counted["on phones and in browsers"] == len((context.served / "model.tflite").read_bytes())
     assert counted["gates passed before the push"] == len(ecosystem.GATES)
