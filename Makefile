@@ -1,4 +1,5 @@
 # Needs Python 3.11 and make. Each target sets up what it lacks: uv into .tools, the locked packages into .venv.
+# `make help` lists the targets: each says what it does behind the two number signs.
 PYTHON ?= python3.11
 UV = uv==0.13.8
 ARGS ?=
@@ -40,36 +41,46 @@ FLINK = .tools/flink/.fetched
 # Kubernetes' API server, for the tests that ask it; tests/kube-apiserver/go.mod says which.
 API_SERVER = .tools/bin/kube-apiserver
 
-.PHONY: setup browser flink apiserver demo test test-all lint clean
+.PHONY: setup help demo check lint test test-all browser flink apiserver clean
 
-setup: .venv/.synced
+setup: .venv/.synced ## Install the locked packages into .venv
 
-browser: $(LITERT_JS)
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-flink: $(FLINK)
-
-apiserver: $(API_SERVER)
-
-demo: setup
+demo: setup ## Run both pipelines, serve the models, let the traffic drift, and show the tour
 	@echo "Running both pipelines on the data that comes with them"
 	@.venv/bin/showcase demo $(ARGS)
 
-test: setup
+check: lint ## Lint, then run the tests that start no pipeline, server or process
+	@echo "Running the tests that start no pipeline, server or process"
+	@.venv/bin/python -m pytest -q -n $(JOBS) $(SPREAD) -m "not slow and not system" $(ARGS)
+
+lint: setup ## Check rules, format, types and the direction of imports
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+
+test: setup ## Run all tests but the slow ones
 	@echo "Running the tests, without the slow ones"
 	@$(MAKE) -s browser || $(call say,The tests of the browser page will be skipped.)
 	@.venv/bin/python -m pytest -q -n $(JOBS) $(SPREAD) -m "not slow" $(ARGS)
 
-test-all: setup
+test-all: setup ## Run all tests
 	@echo "Running all tests"
 	@$(MAKE) -s browser || $(call say,The tests of the browser page will be skipped.)
 	@.venv/bin/python -m pytest -q -n $(JOBS) $(SPREAD) -m "" --durations 25 $(ARGS)
 
-lint: setup
-	@.venv/bin/ruff check .
+browser: $(LITERT_JS) ## Install LiteRT.js for the page that runs a model in the browser; needs npm
 
-clean:
+flink: $(FLINK) ## Fetch Flink and Beam's runner on it (160 MB); needs Maven
+
+apiserver: $(API_SERVER) ## Build the Kubernetes API server that judges the manifests; needs Go
+
+clean: ## Remove .venv, .tools and caches; runs stay
 	@echo "Removing .venv, .tools and caches; runs stay"
-	@rm -rf .venv .tools serving/browser/node_modules build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .tools serving/browser/node_modules build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 
 # Compiled once here, as a run starts many processes, and where Python may not write bytecode each would compile TensorFlow.
 .venv/.synced: pyproject.toml uv.lock

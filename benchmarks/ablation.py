@@ -46,13 +46,14 @@ FIGURES = ("train", "valid", "eval", "gap", "loss_gap")
 def main() -> None:
     """Measures both cases, prints their tables and writes the report."""
     from models.catalog import CASES
+    from pipeline.metadata import MetadataUnavailableError
 
     told, console = _arguments(), Console(width=None if sys.stdout.isatty() else 110)
     cases: dict[str, Any] = json.loads(told.out.read_text())["cases"] if told.out.is_file() else {}
     for case in told.cases or CASES:
         try:
             cases[case] = measure(told.home, case, told.seeds, console)
-        except ValueError as error:
+        except (ValueError, MetadataUnavailableError) as error:
             sys.exit(f"error: {error}")
         console.print(table(case, cases[case]))
         write(told.out, cases=cases)
@@ -61,7 +62,7 @@ def main() -> None:
 def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, Any]:
     """All methods with all seeds, and the folds, of one case."""
     from models.folds import cross_validate, summary
-    from models.rows import picked, sample, specs
+    from models.rows import sample, specs
     from tour.evidence.context import Context
 
     context = Context.of(home, case)
@@ -80,12 +81,12 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
         console.print(
             f"{time.perf_counter() - started:6.0f} s  {case} {name}, seed {seed}: gap {gap:.4f}", highlight=False
         )
-    rows = {name: _over_seeds(found) for name, found in runs.items()}
+    rows: dict[str, dict[str, Any]] = {name: dict(_over_seeds(found)) for name, found in runs.items()}
     for row in rows.values():
         row["ratio"] = row["gap"]["mean"] / rows["none"]["gap"]["mean"]
     train = sample([whole["train"]], ROWS[case], 1)
     cross = {**settings, "folds": FOLDS, "seed": 1}
-    folds = cross_validate(network, cross, picked(train, slice(None)), whole["valid"])
+    folds = cross_validate(network, cross, train, whole["valid"])
     single = _trained(network, cross, "early stopping", train, whole)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -16,11 +16,14 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.runs import ROOT, show, write
+
+if TYPE_CHECKING:
+    import polars as pl
 
 COLUMNS, NAMES = 15, 4
 BATCH = 1 << 16
@@ -70,7 +73,7 @@ def worlds(seeds: Sequence[int], judged: int, jobs: int, work: Path | None) -> l
         return list(threads.map(kept, [work] * len(seeds), there, wait))
 
 
-def table_of(rows: int, seed: int = 0) -> "pl.DataFrame":  # noqa: F821
+def table_of(rows: int, seed: int = 0) -> "pl.DataFrame":
     """Random rows of 15 columns: numbers, and names of a dozen values."""
     import polars as pl
 
@@ -108,7 +111,9 @@ def alone(call: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def lines(found: Sequence[dict[str, Any]], pictures: dict[str, float], speed: Sequence[dict[str, float]]) -> list[dict]:
+def lines(
+    found: Sequence[dict[str, Any]], pictures: dict[str, float], speed: Sequence[dict[str, float]]
+) -> list[dict[str, Any]]:
     """Figure, target and what was measured."""
     from benchmarks.drift_trials import LATE, SURE
 

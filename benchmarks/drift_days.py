@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -127,7 +128,7 @@ class Days:
         return Expected.fit(_frame(self.between(WARM, WARM + FIT)), "amount", CASE.explained["amount"])
 
     @cached_property
-    def model(self):
+    def model(self) -> Any:
         """A small forest on what the fraud model gets, fitted before the reference."""
         import lightgbm
 

@@ -69,7 +69,8 @@ def faults(days: Days, every: int) -> dict[str, list[bool]]:
 def fraud_rate(days: Days, size: float, every: int) -> dict[str, list[float]]:
     """p-values of the fraud-rate test on the first day with ripe labels, with the drift and without it."""
     usual = days.labels(days.purchases)
-    past = labels.Reports.of_windows(*zip(*(reports(usual, day) for day in days.settled), strict=True), overlap=AGES)
+    counts, found_ = zip(*(reports(usual, day) for day in days.settled), strict=True)
+    past = labels.Reports.of_windows(counts, found_, overlap=AGES)
     found: dict[str, list[float]] = {"drifted": [], "clean": []}
     for place in range(0, days.judged - AGES, every):
         start, today = days.first + place, days.first + place + AGES

@@ -10,10 +10,10 @@ without any overhead, whose every operation kept the cores as busy as that produ
 """
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,16 @@ def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
     plain, xla = tf.function(answer, input_signature=spec), tf.function(answer, jit_compile=True)
     loaded = tf.saved_model.load(str(served))
     signature = loaded.signatures["dense"]
+
+    def dense(rows: Mapping[str, Any], model: Any = loaded) -> Any:
+        # Bound with it, the loaded model lives as long as the call: a signature keeps no variable.
+        return signature(**_tensors(rows))
+
     ways: dict[str, Call] = {
         "eager Keras": lambda rows: answer(_tensors(rows)),
         "tf.function": lambda rows: plain(_tensors(rows)),
         "XLA": lambda rows: xla(_tensors(rows)),
-        # Bound with it, the loaded model lives as long as the call: a signature keeps no variable.
-        "SavedModel, dense": lambda rows, keep=loaded: signature(**_tensors(rows)),
+        "SavedModel, dense": dense,
     }
     return ways | {f"LiteRT {name}": _lite(lite / f"{name}.tflite") for name in LITE}
 
@@ -120,7 +124,7 @@ def timed(ways: Mapping[str, Call], inputs: Mapping[str, Any], seconds: float, r
             way(batch), way(batch)  # traced, compiled, allocated
         for _ in range(rounds):
             for name, way in ways.items():
-                times[name].append(latency(lambda way=way, batch=batch: way(batch), seconds / rounds))
+                times[name].append(latency(partial(way, batch), seconds / rounds))
         middle = {name: median(values) for name, values in times.items()}
         floor = limit(ways["tf.function"], batch, rounds)
         found += [
@@ -141,7 +145,8 @@ def timed(ways: Mapping[str, Call], inputs: Mapping[str, Any], seconds: float, r
 
 def latency(call: Callable[[], Any], seconds: float) -> float:
     """The median of one call in seconds, over at least that long."""
-    times, ends = [], time.perf_counter() + seconds
+    times: list[float] = []
+    ends = time.perf_counter() + seconds
     while not times or time.perf_counter() < ends:
         started = time.perf_counter()
         call()
@@ -218,4 +223,4 @@ def _tensors(rows: Mapping[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -13,6 +13,7 @@ Looks at the last pushed run of each case under the home; without one it runs th
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,13 @@ def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, A
     step, batch = trainer_step(split, run)
     constant = tf.data.Dataset.from_tensors(batch).repeat()
     streams: dict[str, Callable[[], Any]] = {"constant": lambda: constant}
-    streams |= {
-        name: (lambda way=ladder.WAYS[name]: way(split).repeat()) for name in ("naive", "batched", "streamed", "full")
-    }
-    still, rows = iter(constant), []
+
+    def repeated(name: str) -> Any:
+        return ladder.WAYS[name](split).repeat()
+
+    streams |= {name: partial(repeated, name) for name in ("naive", "batched", "streamed", "full")}
+    still = iter(constant)
+    rows: list[dict[str, Any]] = []
     for name, make in streams.items():
         pairs = [ladder.waiting(make(), lambda: step(still), STEPS) for _ in range(rounds)]
         rates = [inside(step, make(), split.batch_size) for _ in range(rounds)]

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import time
+from typing import cast
 
 import uvloop
 
@@ -51,10 +52,11 @@ class Client(asyncio.Protocol):
     """One connection."""
 
     def __init__(self, request: bytes) -> None:
-        self.request, self.times, self.wrong, self.missing, self.got = request, [], 0, 0, b""
+        self.request, self.wrong, self.missing, self.got = request, 0, 0, b""
+        self.times: list[float] = []
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        self.transport = transport
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
 
     def send(self) -> None:
         """Sends the request."""

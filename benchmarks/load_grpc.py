@@ -26,7 +26,7 @@ async def load(port: int, at_once: int, seconds: float, request: bytes) -> dict[
     started = time.perf_counter()
     counted, ends = started + seconds / 5, started + seconds
 
-    async def client(call: grpc.aio.UnaryUnaryMultiCallable) -> None:
+    async def client(call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]) -> None:
         nonlocal wrong
         while (began := time.perf_counter()) < ends:
             try:
@@ -37,7 +37,9 @@ async def load(port: int, at_once: int, seconds: float, request: bytes) -> dict[
                 times.append(time.perf_counter() - began)
 
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = channel.unary_unary(METHOD)  # without serializers bytes pass as they are
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            METHOD
+        )  # without serializers bytes pass as they are
         await asyncio.gather(*(client(call) for _ in range(at_once)))
     times.sort()
     if not times:

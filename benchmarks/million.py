@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def copies(source: Path, home: Path) -> Path:
     return folder
 
 
-def check(answer: dict[str, Any]) -> str | None:
+def check(answer: Mapping[str, Any]) -> str | None:
     """The threshold says which version's files an answer was made with."""
     if answer["threshold"] != answer["version"] / 100:
         return "a threshold of another version"
@@ -153,6 +153,7 @@ def main() -> int:
         words += ["--timeout", "30"]  # so that what fails has failed, and was not only slow on a busy machine
         server = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *words], stdout=subprocess.PIPE)
         try:
+            assert server.stdout is not None, "a pipe"
             port = int(json.loads(server.stdout.readline())["gateway"].rpartition(":")[2])
             found = http.run(measured(home, folder, port, asked.requests, asked.connections))
         finally:

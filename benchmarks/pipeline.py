@@ -165,7 +165,7 @@ def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dic
     return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime}, text
 
 
-def _relay(process: subprocess.Popen) -> str:
+def _relay(process: subprocess.Popen[str]) -> str:
     """Passes progress on as it comes; returns the error that was named, or the last line."""
     last = error = ""
     for line in process.stderr or ():
@@ -231,8 +231,9 @@ def _outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
     # This file has the package's name, and its folder comes first in the path of a script.
     sys.path[0] = str(ROOT)
     from pipeline import store
+    from pipeline.metadata import MetadataAddress
 
-    return store.outputs(home / "metadata.sqlite", run_id)
+    return store.outputs(MetadataAddress.of(home), run_id)
 
 
 def stage_table(size: Mapping[str, Any]) -> Table:
@@ -300,7 +301,7 @@ def _warm(console: Console) -> None:
         raise Failed(f"the libraries cannot be imported: {done.stderr.strip().splitlines()[-1]}")
 
 
-def _rate(rows: int, seconds: float) -> float:
+def _rate(rows: float, seconds: float) -> float:
     return rows / seconds if seconds else 0.0
 
 

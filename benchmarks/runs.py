@@ -33,12 +33,16 @@ def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
     """Folders of the last pushed run by output, and of the model that it pushed.
 
     Raises:
-        SystemExit: if there is none.
+        SystemExit: if there is none, or the home's metadata store does not answer.
     """
     from pipeline import runtime, store
+    from pipeline.metadata import MetadataUnavailableError
 
     metadata = runtime.local(home).metadata
-    pushed = [run for run in store.runs(metadata, case) if run.state == "pushed"]
+    try:
+        pushed = [run for run in store.runs(metadata, case) if run.state == "pushed"]
+    except MetadataUnavailableError as error:
+        sys.exit(f"error: {error}")
     if not pushed:
         sys.exit(
             f"error: there is no pushed run of {case} under {home}; `showcase run {case} --home {home}` makes one."

@@ -110,7 +110,9 @@ def main() -> None:
     parser.add_argument("--runners", nargs="+", default=["direct", "multiprocess"], help="Who carries the Beam work.")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/scale.json", help="JSON to write.")
     told = parser.parse_args()
-    runs = []
+    runs: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    needed: list[dict[str, Any]] = []
     for rows in told.rows:
         for runner in told.runners:
             with tempfile.TemporaryDirectory() as folder:

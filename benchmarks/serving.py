@@ -58,9 +58,10 @@ def main() -> None:
         for target in targets:
             _wait(target)
         found = measure(targets, told.connections, told.seconds, told.rounds)
-    rows = [{"target": name, "connections": at, **_middle(runs)} for (name, at), runs in found.items()]
+    middles = {key: _middle(runs) for key, runs in found.items()}
+    rows = [{"target": name, "connections": at, **middle} for (name, at), middle in middles.items()]
     show("requests a second, medians", rows)
-    ratios = list(compared({(row["target"], row["connections"]): row for row in rows}))
+    ratios = list(compared(middles))
     show("against the bars", ratios)
     write(told.out, requests=rows, bars=ratios)
 
@@ -265,4 +266,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -22,7 +22,7 @@ from benchmarks.runs import ROOT, arguments, artifacts, home_of, median, show, w
 
 ROWS, EPOCHS = 16_384, 4
 STRATEGIES = (("none", 1), ("mirrored", 2), ("multiworker", 2), ("parameter-server", 1), ("parameter-server", 2))
-SWITCHES = {
+SWITCHES: dict[str, dict[str, Any]] = {
     "none": {},
     "mixed_precision": {"mixed_precision": True},
     "xla": {"xla": True},
@@ -51,9 +51,11 @@ def main() -> None:
 
 def prepared(home: Path, case: str, folder: Path) -> Any:
     """A job on some rows of the train split, stored once for all; without what random masks would make differ."""
+    from models import input as reading
     from models import restore, training
     from models.catalog import find
     from models.input import Transform, dataset, files
+    from models.job import Job
     from models.rows import sample
 
     outputs, served = artifacts(home, case)
@@ -77,7 +79,7 @@ def prepared(home: Path, case: str, folder: Path) -> Any:
         "max_steps": 10**6,
         "checkpoint_steps": 10**6,
     }
-    return training.Job(
+    return Job(
         case,
         settings,
         str(outputs["examples"]),
@@ -85,7 +87,7 @@ def prepared(home: Path, case: str, folder: Path) -> Any:
         str(folder),
         restore.pretrained(outputs["model_run"]),
         "",
-        training.store(rows, folder / training.STORED),
+        reading.store(rows, folder / training.STORED),
         count,
     )
 

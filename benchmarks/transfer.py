@@ -59,20 +59,28 @@ def main() -> None:
     write(told.out, **report)
 
 
-def measure(train: tuple, held: tuple, settings: Mapping[str, Any], told: argparse.Namespace, seed: int) -> list[dict]:
+def measure(
+    train: tuple[np.ndarray, np.ndarray],
+    held: tuple[np.ndarray, np.ndarray],
+    settings: Mapping[str, Any],
+    told: argparse.Namespace,
+    seed: int,
+) -> list[dict[str, Any]]:
     """One base, and the three ways at each number of pictures."""
     keras.utils.set_random_seed(seed)
-    make, found, base = transfer.maker(network, settings, train[0].shape[1:]), [], None
+    make = transfer.maker(network, settings, train[0].shape[1:])
+    found: list[dict[str, Any]] = []
+    # Which classes are new, and so what is known, does not depend on the shots.
+    parts = transfer.split(train, held, told.shots[0], seed)
+    learnt = transfer.trained(make(len(np.unique(parts.known[1]))), parts.known, told.base_steps, RATE)
+    known = np.setdiff1d(np.unique(held[1]), parts.names)
+    rows = np.isin(held[1], known)
+    score = transfer.accuracy(learnt, (held[0][rows], np.searchsorted(known, held[1][rows])))
+    base = transfer.without_head(learnt)
+    weights = base.get_weights()
     for shots in told.shots:
         parts = transfer.split(train, held, shots, seed)
-        if base is None:
-            learnt = transfer.trained(make(len(np.unique(parts.known[1]))), parts.known, told.base_steps, RATE)
-            known = np.setdiff1d(np.unique(held[1]), parts.names)
-            rows = np.isin(held[1], known)
-            score = transfer.accuracy(learnt, (held[0][rows], np.searchsorted(known, held[1][rows])))
-            base = transfer.without_head(learnt)
-            kept = base.get_weights()
-        base.set_weights(kept)
+        base.set_weights(weights)
         ways = transfer.compared(
             base, make, parts, told.steps, RATE, lambda pixels: network.augmented(pixels, settings)
         )

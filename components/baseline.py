@@ -44,7 +44,7 @@ def Baseline(
     model_run: InputArtifact[ModelRun],
     config: Parameter[str],
     comparison: OutputArtifact[Comparison],
-):
+) -> None:
     """Trains the simple models on the train split and scores them and the network on eval, overall and by slice.
 
     Question: B6
@@ -67,7 +67,7 @@ def Baseline(
     scores = {NETWORK: answers(network, path, held)}
     fits, fit_facts = fitted(network, train, valid, held, scores[NETWORK].shape[1], out)
     found = compared(network, scores | fits, facts | fit_facts, held[network.LABEL], told["slices"], columns)
-    np.savez_compressed(out / "scores.npz", truth=held[network.LABEL], **scores, **fits)
+    np.savez_compressed(out / "scores.npz", allow_pickle=True, truth=held[network.LABEL], **scores, **fits)
     (out / "comparison.json").write_text(json.dumps(found, indent=1))
     for name, value in properties(found).items():
         kind = comparison.set_string_custom_property if isinstance(value, str) else comparison.set_float_custom_property
@@ -75,7 +75,7 @@ def Baseline(
 
 
 def fitted(
-    network: Any, train: Mapping, valid: Mapping, held: Mapping, outputs: int, out: Path
+    network: Any, train: Mapping[str, Any], valid: Mapping[str, Any], held: Mapping[str, Any], outputs: int, out: Path
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
     """Every baseline, fitted and saved under ``out``: its scores of ``held``, ``[rows, outputs]``, and what it took."""
     tables = [Table.of(network.INPUTS, network.LABEL, part) for part in (train, valid, held)]

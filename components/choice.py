@@ -100,9 +100,9 @@ def choose(policy: Policy, seen: Evidence) -> Choice:
     incident = _current(opened.get("drift"), mine)
     since = max(incident["opened"], mine[0].window) if incident else -1
     loss = lost(seen, mine, since if incident else seen.since)
-    if not incident and not (loss and _matters(policy, loss)):
-        return Choice("none", ("Nothing has moved, and no loss is known, since this version serves.",), loss=loss)
     if not incident:
+        if not (loss and _matters(policy, loss)):
+            return Choice("none", ("Nothing has moved, and no loss is known, since this version serves.",), loss=loss)
         since = seen.since if seen.since >= 0 else loss.since
     reasons = [_told(incident), f"{seen.metric}: {loss}." if loss else f"No {seen.metric} can be told yet."]
     return _weighed(policy, seen, mine, Choice("watch", tuple(reasons), since, loss))
@@ -122,7 +122,8 @@ def _told(incident: Mapping[str, Any] | None) -> str:
 def _weighed(policy: Policy, seen: Evidence, mine: Sequence[Judged], found: Choice) -> Choice:
     """What a drift is worth: watching, or a retraining unless something forbids it now."""
     drifting = sum(bool(one.moved) and one.window >= found.since for one in mine)
-    loss, action = found.loss, "watch"
+    loss = found.loss
+    action: Action = "watch"
     if loss and _matters(policy, loss):
         says = f"That is at least {policy.loss:g} and at least {policy.errors:g} standard errors."
         action = "retrain"
@@ -145,11 +146,12 @@ def lost(seen: Evidence, mine: Sequence[Judged], since: int) -> Loss | None:
     windows = [one for one in mine if one.window >= since]
     if not windows:
         return None
+    assert windows[-1].usual is not None, "every window that was judged has it"
     usual = Estimate(**windows[-1].usual)
     known = seen.labels.filter(pl.col("window").is_in([one.window for one in windows]), version=windows[-1].version)
     if (rows := _enough(known)) is not None:
         now = realised(seen.metric, rows["confidence"].to_numpy(), rows["right"].to_numpy())
-        return _loss("realised", rows["window"].min(), now, usual)
+        return _loss("realised", min(rows["window"].to_list()), now, usual)
     estimates = [Estimate(**one.estimate) for one in windows if one.estimate and np.isfinite(one.estimate["value"])]
     return _loss("estimated", since, _pooled(estimates), usual) if since >= 0 and estimates else None
 

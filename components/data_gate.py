@@ -23,7 +23,7 @@ DEFAULT_REMEDY = "mend the data, or change the schema if the data is right"
 
 
 @component
-def DataGate(anomalies: InputArtifact[ExampleAnomalies]):
+def DataGate(anomalies: InputArtifact[ExampleAnomalies]) -> None:
     """Lets the run pass if no split has an anomaly.
 
     Raises:

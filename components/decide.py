@@ -33,7 +33,7 @@ def Decide(
     config: Parameter[str],
     decision: OutputArtifact[Decision],
     previous: InputArtifact[Decision] = None,
-):
+) -> None:
     """Applies the case's policy to the report.
 
     Args:

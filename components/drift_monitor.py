@@ -67,7 +67,7 @@ def DriftMonitor(
     report: OutputArtifact[DriftReport],
     previous: InputArtifact[DriftReport] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
-):
+) -> None:
     """Counts the windows' profiles in Beam, judges them in order, joins late labels, and lets TFDV compare beside.
 
     Args:
@@ -170,7 +170,7 @@ def labelled(before: Path | None, folder: Path, versions: Path, cut: Cut, places
             continue
         parts.append(_outcomes(version, watched, held, cut, places))
     table = pl.concat([pl.DataFrame(schema=EMPTY), *parts])
-    return table.filter(pl.col("window") > table["window"].max() - KEPT) if len(table) else table
+    return table.filter(pl.col("window") > pl.col("window").max() - KEPT) if len(table) else table
 
 
 def _outcomes(version: int, watched: Watched, held: list[bytes], cut: Cut, places: Mapping[str, Any]) -> pl.DataFrame:
@@ -187,7 +187,7 @@ def _outcomes(version: int, watched: Watched, held: list[bytes], cut: Cut, place
     return pl.DataFrame(columns, schema=EMPTY)
 
 
-def _window(told: Mapping[str, list], cut: Cut, places: Mapping[str, Any]) -> int:
+def _window(told: Mapping[str, list[Any]], cut: Cut, places: Mapping[str, Any]) -> int:
     """A record's window: its day, or the last one that begins at or before its place in the log."""
     if cut.time:
         return told[cut.time][0] // DAY

@@ -9,7 +9,7 @@ from tfx.components.trainer.executor import GenericExecutor
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_component import BaseComponent
-from tfx.types import BaseChannel, Channel, artifact_utils, standard_artifacts, standard_component_specs
+from tfx.types import Artifact, BaseChannel, Channel, artifact_utils, standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter
 from tfx.utils import json_utils
 
@@ -31,7 +31,12 @@ class Spec(standard_component_specs.TrainerSpec):
 class Executor(GenericExecutor):
     """Tells ``run_fn`` where the embedding is, its rows in the order of the transform graph's vocabulary."""
 
-    def _GetFnArgs(self, input_dict: dict, output_dict: dict, exec_properties: dict[str, Any]) -> FnArgs:
+    def _GetFnArgs(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> FnArgs:
         told = super()._GetFnArgs(input_dict, output_dict, exec_properties)
         if input_dict.get(PRETRAINED):
             source = artifact_utils.get_single_uri(input_dict[PRETRAINED])

@@ -18,7 +18,7 @@ REMEDY = (
 
 
 @component
-def FitGate(model_run: InputArtifact[ModelRun], config: Parameter[str]):
+def FitGate(model_run: InputArtifact[ModelRun], config: Parameter[str]) -> None:
     """Lets the run pass if the kept weights do about as well on valid as on train.
 
     Raises:

@@ -45,7 +45,7 @@ def LiteExporter(
     model: InputArtifact[Model],
     config: Parameter[str],
     lite_model: OutputArtifact[LiteModel],
-):
+) -> None:
     """Converts, compares on the eval split, and chooses the smallest variant within the bounds.
 
     Question: B3
@@ -133,7 +133,9 @@ def _representative(inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.n
         yield {name: values[row : row + 1] for name, values in inputs.items()}
 
 
-def _compare(network: Any, rows: Mapping, answers: Mapping, expected: Mapping) -> dict[str, float]:
+def _compare(
+    network: Any, rows: Mapping[str, Any], answers: Mapping[str, Any], expected: Mapping[str, Any]
+) -> dict[str, float]:
     score = network.SCORE
     truth = rows[network.LABEL]
     return {

@@ -24,7 +24,7 @@ PARTS = ("label/id", "label/value", "label/time")
 @component
 def LogExampleGen(
     log: Parameter[str], stretch: Parameter[str], cut: Parameter[str], examples: OutputArtifact[Examples]
-):
+) -> None:
     """Copies the records of windows that are over into splits ``window-N``; they are serialized examples as they are.
 
     Beside them, not among the listed splits since it has no statistics: ``labels``, the records of labelled predictions,

@@ -39,7 +39,7 @@ def Normal(
     model: InputArtifact[Model],
     config: Parameter[str],
     normal: OutputArtifact[NormalFiles],
-):
+) -> None:
     """Profiles inputs, scores, predicted classes and pixels of rows that training has not looked at, a day at a time.
 
     They are the rows of ``normal`` where the case has them, else of ``eval``. The purchases of a week are too few to know
@@ -87,7 +87,8 @@ def read(
     """Raw features ``[n]`` by name, None where a row has none, and the exported model's scores ``[n, ...]``."""
     serve = tf.saved_model.load(path).signatures["serving_default"]
     ragged = {name: tf.io.RaggedFeature(spec[name]) for name in names}
-    parts, scores = {name: [] for name in names}, []
+    parts: dict[str, list[Any]] = {name: [] for name in names}
+    scores: list[np.ndarray] = []
     for batch in tf.data.TFRecordDataset(shards).batch(BATCH):
         scores.append(serve(examples=batch)[case.score].numpy())
         for name, value in tf.io.parse_example(batch, ragged).items():

@@ -35,6 +35,7 @@ def write(
     parts = {"raw": features, "input": inputs, "answer": answers}
     np.savez_compressed(
         path,
+        allow_pickle=True,
         **{
             f"{part}/{name}": values if part == "raw" else values[rows]
             for part, arrays in parts.items()

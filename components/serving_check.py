@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -37,7 +38,7 @@ def ServingCheck(
     statistics: InputArtifact[ExampleStatistics],
     normal: InputArtifact[NormalFiles],
     blessing: OutputArtifact[InfraBlessing],
-):
+) -> None:
     """Sends requests made from real examples to every signature and compares; stamps warm-up requests into the export.
 
     The blessing's folder holds the model to be pushed, with ``model.tflite`` beside the SavedModel, and in
@@ -94,7 +95,7 @@ def _ask(source: str, transform: Transform, serialized: np.ndarray, requests: Pa
     return expected
 
 
-def _inputs(signature, serialized: np.ndarray) -> dict[str, np.ndarray]:
+def _inputs(signature: Any, serialized: np.ndarray) -> dict[str, np.ndarray]:
     """The examples as a tensor a raw feature, in the shapes that the signature asks for."""
     specs = signature.structured_input_signature[1]
     defaults = {tf.string: "", tf.int64: 0, tf.float32: 0.0}
@@ -120,7 +121,7 @@ def _load_elsewhere(source: str, requests: Path) -> dict[str, np.ndarray]:
         return dict(loaded)
 
 
-def _cause(done: subprocess.CompletedProcess) -> str:
+def _cause(done: subprocess.CompletedProcess[str]) -> str:
     """The first error of a traceback: what the rest follows from."""
     errors = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)", done.stderr, re.MULTILINE)
     return errors[0] if errors else f"the process ended with status {done.returncode}"

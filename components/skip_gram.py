@@ -19,7 +19,7 @@ class Embedding(Artifact):
 
 
 @component
-def SkipGram(examples: InputArtifact[Examples], config: Parameter[str], embedding: OutputArtifact[Embedding]):
+def SkipGram(examples: InputArtifact[Examples], config: Parameter[str], embedding: OutputArtifact[Embedding]) -> None:
     """Trains on the sequences that the case's ``sentences.py`` reads from the train split, and times a step both ways."""
     told = json.loads(config)
     sentences = find(told["case"]).load("sentences")

@@ -16,7 +16,7 @@ from tfx.orchestration import data_types_utils
 from tfx.orchestration.portable import data_types
 from tfx.proto import example_gen_pb2, range_config_pb2
 from tfx.proto.orchestration import driver_output_pb2
-from tfx.types import artifact_utils, standard_component_specs
+from tfx.types import Artifact, artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 from tfx_bsl.coders import example_coder
 
@@ -47,7 +47,12 @@ class Driver(driver.FileBasedDriver):
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Writes the case's examples as sharded TFRecords, a folder a split."""
 
-    def Do(self, input_dict: dict, output_dict: dict, exec_properties: dict[str, Any]) -> None:
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         """Runs the case's Beam pipeline over the window; raises if a split came out empty."""
         self._log_startup(input_dict, output_dict, exec_properties)
         config = _config(exec_properties)

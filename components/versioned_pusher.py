@@ -4,10 +4,11 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from tfx.components.pusher import executor
 from tfx.proto import pusher_pb2
-from tfx.types import artifact_utils
+from tfx.types import Artifact, artifact_utils
 from tfx.utils import proto_utils
 
 ORIGIN = "origin.json"
@@ -20,7 +21,12 @@ class Executor(executor.Executor):
     origin written in it, and does not push twice.
     """
 
-    def Do(self, input_dict: dict, output_dict: dict, exec_properties: dict) -> None:
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         """Pushes the model if it is blessed; else marks it not pushed."""
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])

@@ -24,7 +24,7 @@ def WindowStatistics(
     features: Parameter[str],
     statistics: OutputArtifact[ExampleStatistics],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
-):
+) -> None:
     """Describes each window's watched features, as StatisticsGen would.
 
     That one makes a graph of its own for every split, which takes about a second: longer than counting a day's rows. Here the

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from models import callbacks as calls
@@ -30,7 +31,7 @@ class Position(tf.train.experimental.PythonState):
 
     def deserialize(self, string_value: str) -> None:
         """The reverse."""
-        vars(self).update(json.loads(string_value))
+        self.__dict__.update(json.loads(string_value))
 
 
 class Saver:
@@ -40,10 +41,21 @@ class Saver:
     own handler is used, since all have to stop at the same step.
     """
 
-    def __init__(self, model, optimizer, position: Position, callbacks, folder: Path, task: Task):
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        position: Position,
+        callbacks: list[keras.callbacks.Callback],
+        folder: Path,
+        task: Task,
+    ) -> None:
         self.position, self.callbacks, self.terminated = position, callbacks, threading.Event()
         self.watches = True
-        checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, position=position)
+        # By themselves, not as the model: from that TensorFlow does not find the states of random generators (dropout,
+        # augmentation), nor what a layer of ours keeps in a list, such as the moments of a residual block.
+        variables = [one.value for one in model.variables]
+        checkpoint = tf.train.Checkpoint(variables=variables, optimizer=optimizer, position=position)
         place = folder / "checkpoints"
         # All workers have to take part in saving; what the others write is not needed.
         own = place if task.chief else folder / f"scratch-{task.kind}-{task.index}"

@@ -20,6 +20,7 @@ from models.worker import PREEMPTED, UNBOUND, WRONG
 GRACE = 30.0  # seconds that processes get to save before they are killed
 PR_SET_PDEATHSIG = 1
 PROGRESS = ("epoch ", "went on ")
+WORKER = ("-m", "models.worker")  # what Python runs as a task
 INDEX, WORKERS = "JOB_COMPLETION_INDEX", "WORKERS"
 
 
@@ -33,7 +34,7 @@ class Process:
 
     kind: str
     index: int
-    child: subprocess.Popen
+    child: subprocess.Popen[bytes]
     log: Path
     read: int = 0
 
@@ -76,7 +77,7 @@ class Cluster:
         with log.open("a") as output:
             before = output.tell()
             child = subprocess.Popen(
-                [sys.executable, "-m", "models.worker", str(self.job)],
+                [sys.executable, *WORKER, str(self.job)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -134,7 +135,8 @@ def run(job: Any) -> None:
     folder = Path(job.folder)
     path = job.save(folder / "job.json")
     with _forwarded() as told:
-        for attempt in range(job.settings["restarts"] + 1):
+        left = job.settings["restarts"]
+        while True:
             cluster = Cluster(path, job.settings["strategy"], addresses(job.settings), folder)
             (folder / "cluster.json").write_text(json.dumps(cluster.config))
             try:
@@ -144,8 +146,10 @@ def run(job: Any) -> None:
                 cluster.kill()
             if failed is None:
                 return
-            left = job.settings["restarts"] - attempt
             print(f"{_story(failed)} {left} restarts are left.", flush=True)
+            if left <= 0:
+                break
+            left -= 1
     raise RuntimeError(f"{_story(failed)} It was restarted {job.settings['restarts']} times; its log is {failed.log}.")
 
 

@@ -1,9 +1,9 @@
 """Examples on disk to batches of transformed tensors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +14,8 @@ PARSE_BATCH = 2048
 IN_MEMORY = 4 << 30
 SHUFFLE = 50_000
 Tensors = dict[str, tf.Tensor]
+# Type and shape of a row of one feature.
+RowSpec = tuple[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,13 @@ class Share:
     mine: int = 1
 
 
-# Makes the endless stream of batches from a step on, for a share of the replicas.
-Feed = Callable[[int, Share], tf.data.Dataset]
+WHOLE = Share()
+
+
+class Feed(Protocol):
+    """Makes the endless stream of batches from step ``first`` on, for a share of the replicas."""
+
+    def __call__(self, first: int = 0, share: Share = WHOLE) -> tf.data.Dataset: ...
 
 
 class Transform:
@@ -136,12 +143,14 @@ def kept(rows: Mapping[str, np.ndarray], batch_size: int, seed: int) -> tuple[in
     """As :func:`batches`, of arrays in memory."""
     count = len(next(iter(rows.values())))
     tensors = {name: tf.constant(values) for name, values in rows.items()}
-    return count, lambda first=0, share=Share(): _gathered(
-        tf.data.Dataset.from_tensors(tensors), count, batch_size, seed, first, share
-    )
+
+    def feed(first: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
+        return _gathered(tf.data.Dataset.from_tensors(tensors), count, batch_size, seed, first, share)
+
+    return count, feed
 
 
-def stored(folder: Path, spec: Mapping[str, tuple], count: int, batch_size: int, seed: int) -> Feed:
+def stored(folder: Path, spec: Mapping[str, RowSpec], count: int, batch_size: int, seed: int) -> Feed:
     """As :func:`kept`, of the files that :func:`store` wrote, read inside the TensorFlow graph.
 
     So the pipeline can be built on a worker that runs graphs only, as those of a parameter server do.
@@ -154,17 +163,23 @@ def stored(folder: Path, spec: Mapping[str, tuple], count: int, batch_size: int,
             rows[name] = tf.reshape(rows[name], [count, *shape])
         return rows
 
-    return lambda first=0, share=Share(): _gathered(
-        tf.data.Dataset.from_tensors(0).map(read), count, batch_size, seed, first, share
-    )
+    def feed(first: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
+        return _gathered(tf.data.Dataset.from_tensors(0).map(read), count, batch_size, seed, first, share)
+
+    return feed
 
 
-def store(rows: Mapping[str, np.ndarray], folder: Path) -> dict[str, tuple]:
+def store(rows: Mapping[str, np.ndarray], folder: Path) -> dict[str, RowSpec]:
     """Writes a file of raw bytes a feature; returns type and shape of a row by name."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, values in rows.items():
         values.tofile(folder / name)
     return {name: (values.dtype.name, list(values.shape[1:])) for name, values in rows.items()}
+
+
+def fetch(folder: Path, spec: Mapping[str, tuple[Any, ...]], count: int) -> dict[str, np.ndarray]:
+    """The reverse of :func:`store`."""
+    return {name: np.fromfile(folder / name, dtype).reshape(count, *shape) for name, (dtype, shape) in spec.items()}
 
 
 def _gathered(
@@ -208,7 +223,7 @@ def streamed(
     """
     count = sum(int(batch.shape[0]) for batch in tf.data.TFRecordDataset(list(paths)).batch(PARSE_BATCH))
 
-    def feed(first: int = 0, share: Share = Share()) -> tf.data.Dataset:
+    def feed(first: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
         shuffled = tf.data.Dataset.from_tensor_slices(list(paths)).shuffle(len(paths), seed=seed)
         records = shuffled.interleave(tf.data.TFRecordDataset, cycle_length=8, num_parallel_calls=2, deterministic=True)
         size = min(batch_size, count) // share.replicas

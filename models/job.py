@@ -24,8 +24,10 @@ class Job:
         folder: Scratch that outlives a killed attempt: checkpoints, best weights, event files.
         pretrained: Folder of weights that a stage before learnt; empty for none.
         base: File of the weights of the served model, which is then refined; empty to train from scratch.
-        spec: Type and shape of what was stored of the train split for other processes; empty where they read examples.
+        spec: Type and shape of the transformed features that were stored for other processes; empty where they read
+            examples.
         rows: Examples of the train split, where it was stored.
+        valid_rows: Examples of the valid split, where it was stored.
     """
 
     case: str
@@ -37,17 +39,20 @@ class Job:
     base: str = ""
     spec: Mapping[str, Any] | None = None
     rows: int = 0
+    valid_rows: int = 0
 
     @classmethod
     def of(cls, fn_args: Any) -> "Job":
-        """What TFX's Trainer tells. The same inputs and code get the same scratch folder: a killed attempt is gone on with."""
+        """The job that TFX's Trainer asks for.
+
+        The same inputs, settings and code (``custom_config["code"]``, a digest of it) get the same scratch folder, so that
+        training resumes from the checkpoint of a killed attempt.
+        """
         config = fn_args.custom_config
         # Where the embedding lies changes with every attempt, what it holds does not.
         same = {name: value for name, value in config.items() if name != "pretrained"}
         told = [same, fn_args.hyperparameters, fn_args.transform_graph_path, sorted(fn_args.train_files)]
         key = sha256(json.dumps(told, sort_keys=True).encode())
-        for source in sorted(Path(__file__).parent.rglob("*.py")):
-            key.update(source.read_bytes())
         return cls(
             case=config["case"],
             settings=tuned(config["settings"], fn_args.hyperparameters),

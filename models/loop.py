@@ -146,7 +146,15 @@ def _next_checkpoint(step: int, settings: Mapping[str, Any]) -> int:
     return (step // settings["checkpoint_steps"] + 1) * settings["checkpoint_steps"]
 
 
-def _curve(network, settings, model, position: Position, batch_size: int, valid, started: float) -> dict[str, float]:
+def _curve(
+    network: Any,
+    settings: Mapping[str, Any],
+    model: keras.Model,
+    position: Position,
+    batch_size: int,
+    valid: Mapping[str, np.ndarray],
+    started: float,
+) -> dict[str, float]:
     logits, truth = predict(model, valid), valid[network.LABEL]
     return {
         "loss": float(np.mean([float(loss) for loss in position.losses])),
@@ -161,7 +169,16 @@ def _line(epoch: int, epochs: int, curve: Mapping[str, float]) -> str:
     return f"epoch {epoch + 1}/{epochs} " + " ".join(f"{name}={value:.4g}" for name, value in curve.items())
 
 
-def _fitted(network, model, folder: Path, rows: int, batch_size: int, position: Position, strategy, task) -> Fit:
+def _fitted(
+    network: Any,
+    model: keras.Model,
+    folder: Path,
+    rows: int,
+    batch_size: int,
+    position: Position,
+    strategy: tf.distribute.Strategy,
+    task: Task,
+) -> Fit:
     if task.chief:
         model.load_weights(folder / calls.BEST)
     best = int(np.argmax([curve[network.MONITOR] for curve in position.curves]))

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def main() -> None:
     # Imported before the forks: each of them then has it for nothing.
     from models import ladder  # noqa: F401
 
-    peaks = [forked(lambda w=way, n=times: one(told, w, n)) for way in told["ways"] for times in told["times"]]
+    peaks = [forked(partial(one, told, way, times)) for way in told["ways"] for times in told["times"]]
     print(json.dumps(peaks))
 
 

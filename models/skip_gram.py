@@ -104,12 +104,9 @@ class Model(tf.Module):
         )
         hits = tf.cast(contexts[:, None] == drawn[None, :], tf.float32)
         with tf.GradientTape() as tape:
-            vectors = [
-                tf.gather(self.centres, centres),
-                tf.gather(self.contexts, contexts),
-                tf.gather(self.contexts, drawn),
-            ]
-            loss = tf.reduce_mean(negative_sampling_loss(*vectors, hits, NEGATIVES))
+            centre, context = tf.gather(self.centres, centres), tf.gather(self.contexts, contexts)
+            negative = tf.gather(self.contexts, drawn)
+            loss = tf.reduce_mean(negative_sampling_loss(centre, context, negative, hits, NEGATIVES))
         return self._apply(tape, loss, 2, tf.cast(len(centres), tf.float32))
 
     @tf.function

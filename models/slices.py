@@ -61,15 +61,14 @@ def cut(specs: Sequence[Mapping[str, Any]], columns: Mapping[str, np.ndarray], r
         fixed, by = spec.get("featureValues", {}), names([spec])
         there = np.ones(rows, bool)
         for name in by:
-            there &= columns[name] == fixed[name] if name in fixed else np.not_equal(columns[name], None).astype(bool)
+            values = columns[name]
+            there &= values == fixed[name] if name in fixed else np.array([one is not None for one in values], bool)
         found |= _groups(by, columns, np.flatnonzero(there))
     return found
 
 
 def _groups(by: Sequence[str], columns: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[Key, np.ndarray]:
-    if not by:
-        return {(): rows}
-    groups = {(): rows}
+    groups: dict[Key, np.ndarray] = {(): rows}
     for name in by:
         groups = {
             (*key, (name, value)): one[columns[name][one] == value]

@@ -9,6 +9,7 @@ import tensorflow as tf
 from models import strategies
 from models.checkpoint import Position, Saver
 from models.input import Feed
+from models.job import Task
 
 SCHEDULED = 50  # steps that a coordinator hands out before it waits for them
 
@@ -104,7 +105,15 @@ def _clipped(gradients: list[tf.Tensor], norm: float, replicas: int) -> list[tf.
     return [one / replicas for one in tf.clip_by_global_norm(gradients, norm)[0]]
 
 
-def runner(strategy, saver: Saver, train_step, feed: Feed, task, position: Position, driven) -> Callable[[int], None]:
+def runner(
+    strategy: tf.distribute.Strategy,
+    saver: Saver,
+    train_step: Callable[[Any], Any],
+    feed: Feed,
+    task: Task,
+    position: Position,
+    driven: keras.callbacks.CallbackList,
+) -> Callable[[int], None]:
     """What runs a number of steps under the strategy and notes their losses."""
     mine = strategies.share(strategy, task)
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
@@ -139,7 +148,14 @@ def _handler(saver: Saver) -> Any:
     )
 
 
-def _scheduled(strategy, saver: Saver, train_step, feed: Feed, position: Position, driven) -> Callable[[int], None]:
+def _scheduled(
+    strategy: tf.distribute.Strategy,
+    saver: Saver,
+    train_step: Callable[[Any], Any],
+    feed: Feed,
+    position: Position,
+    driven: keras.callbacks.CallbackList,
+) -> Callable[[int], None]:
     """Steps handed to whichever worker is free; a worker that dies gets no more and its step is done by another."""
     coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
     workers = strategy._extended._num_workers

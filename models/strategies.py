@@ -39,7 +39,7 @@ def create(settings: Mapping[str, Any], task: Task, distribute: Any = tf.distrib
         creates variables: model, optimizer, metrics, checkpoint. Datasets are cut by input pipeline, losses divided by
         the global batch, files written by the chief. On Kubernetes an Indexed Job sets TF_CONFIG from its index.
     Evidence: tour.evidence.strategies.processes_of_a_cluster
-    Proof: tests/models/test_cluster.py::test_two_workers_are_told_their_places_and_end_with_one_result
+    Proof: tests/models/test_strategies.py::test_two_workers_are_told_their_places_and_end_with_one_result
     """
     match settings["strategy"]:
         case "none":

@@ -15,14 +15,14 @@ import tensorflow as tf
 
 from models import callbacks, cluster, digests, export, strategies
 from models.catalog import find
-from models.input import Transform, batches, dataset, files, fits, load, store, stored
+from models.input import Transform, batches, dataset, fetch, files, fits, load, store, stored
 from models.job import Job, Task
 from models.loop import Fit, fit
 from models.network import build, predict
-from models.rows import Rows, sample
+from models.rows import Rows, sample, specs
 
 RESULT = "fit.json"
-STORED = "train"
+STORED, STORED_VALID = "train", "valid"
 MEASURED = 20_000  # rows of the train split that the kept weights are measured on
 
 
@@ -32,22 +32,42 @@ class Data:
 
     Attributes:
         network: The case's model module.
-        transform: The transform graph.
         keep: Names of the features that the network takes, and of the label.
+        features: Shapes and types of the transformed features.
         valid: The valid split in memory.
+        graph: The transform graph; None where the rows were stored transformed.
     """
 
     network: Any
-    transform: Transform
     keep: tuple[str, ...]
+    features: Mapping[str, tf.TensorSpec]
     valid: Rows
+    graph: Transform | None = None
+
+    @property
+    def transform(self) -> Transform:
+        """The transform graph, for those who read examples.
+
+        Raises:
+            ValueError: if the rows were stored transformed.
+        """
+        if self.graph is None:
+            raise ValueError("These rows were stored transformed: there is no transform graph to read examples with.")
+        return self.graph
 
     @classmethod
     def of(cls, job: Job) -> "Data":
         """Reads the transform graph and the valid split."""
         network, transform = find(job.case).load("model"), Transform(job.transform)
         keep = (*network.INPUTS, network.LABEL)
-        return cls(network, transform, keep, load(files(job.examples, "valid"), transform, keep))
+        return cls(network, keep, transform.features, load(files(job.examples, "valid"), transform, keep), transform)
+
+    @classmethod
+    def stored(cls, job: Job) -> "Data":
+        """Reads what :func:`prepared` has stored: a process of a cluster needs no transform graph."""
+        network = find(job.case).load("model")
+        valid = fetch(Path(job.folder, STORED_VALID), job.spec or {}, job.valid_rows)
+        return cls(network, (*network.INPUTS, network.LABEL), specs(valid), valid)
 
 
 def run_fn(fn_args: Any) -> None:
@@ -92,12 +112,12 @@ def train(job: Job, data: Data | None = None) -> None:
     task = Task.here() if job.settings["strategy"] not in ("none", "mirrored", "tpu") else Task()
     strategy = strategies.create(job.settings, task)
     seed_everything(job.settings)
-    data = data or Data.of(job)
+    data = data or (Data.stored(job) if job.valid_rows else Data.of(job))
     rows, feed = _feed(job, data)
     fitted = fit(
         data.network,
         job.settings,
-        data.transform.features,
+        data.features,
         feed,
         rows,
         data.valid,
@@ -170,7 +190,7 @@ def measured(network: Any, settings: Mapping[str, Any], model: keras.Model, trai
 
 
 def prepared(job: Job, data: Data) -> Job:
-    """The job with the train split transformed once and stored, so that each process only has to read it."""
+    """The job with both splits transformed once and stored, so that each process only has to read them."""
     paths = files(job.examples, "train")
     if not fits(paths):
         if job.settings["strategy"] == "parameter-server":
@@ -180,7 +200,9 @@ def prepared(job: Job, data: Data) -> Job:
         return job
     rows = load(paths, data.transform, data.keep)
     spec = store(rows, Path(job.folder, STORED))
-    return replace(job, spec=spec, rows=len(rows[data.network.LABEL]))
+    store(data.valid, Path(job.folder, STORED_VALID))
+    label = data.network.LABEL
+    return replace(job, spec=spec, rows=len(rows[label]), valid_rows=len(data.valid[label]))
 
 
 def _feed(job: Job, data: Data) -> tuple[int, Any]:

@@ -55,7 +55,8 @@ class Search(base_tuner.BaseTuner):
     """
 
     def __init__(self, network: Any, settings: Mapping[str, Any], space: Mapping[str, Any], folder: str):
-        self.network, self.settings, self.trials = network, settings, []
+        self.network, self.settings = network, settings
+        self.trials: list[dict[str, Any]] = []
         oracle = Oracle(
             planned=planned(space, settings),
             objective=keras_tuner.Objective(network.MONITOR, "max"),

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from models.policy import Policy
+
+# The metrics that can also be estimated without labels.
+Headline = Literal["pr_auc", "roc_auc", "accuracy"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class UseCase:
     package: str
     label: str
     key: str
-    headline: str
+    headline: Headline
     score: str
     settings: Mapping[str, Mapping[str, Any]]
     watch: tuple[str, ...] = ()
@@ -80,12 +83,16 @@ class UseCase:
 
     def has(self, part: str) -> bool:
         """Whether the package has that file; only the package itself is imported."""
-        return Path(import_module(self.package).__file__).with_name(f"{part}.py").is_file()
+        return (self._folder / f"{part}.py").is_file()
 
     @property
     def schema_path(self) -> Path:
         """The curated schema in the package's folder."""
-        return Path(import_module(self.package).__file__).with_name("schema.pbtxt")
+        return self._folder / "schema.pbtxt"
+
+    @property
+    def _folder(self) -> Path:
+        return Path(import_module(self.package).__path__[0])
 
     def configured(self, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """Settings by group with ``changes`` applied, each read as the type of its default.

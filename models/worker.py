@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from models import defaults
 from models.errors import Preempted
 from models.job import Job, Task
 
@@ -43,10 +44,12 @@ def main(arguments: list[str]) -> int:
         return UNBOUND
     if task.kind == "ps" or (task.kind == "worker" and task.count("ps")):
         _serve(task)
-    from models import training
-
     try:
-        training.train(Job.read(told.job))
+        job = Job.read(told.job)
+        defaults.check(job.settings)
+        from models import training  # which takes seconds: what is wrong with the job is said before
+
+        training.train(job)
     except Preempted as stopped:
         print(stopped, flush=True)
         return PREEMPTED
@@ -93,7 +96,7 @@ def _serve(task: Task) -> None:
 
     config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=max(4, task.count("worker") + 2))
     tf.distribute.Server(
-        tf.train.ClusterSpec(dict(task.cluster)),
+        tf.train.ClusterSpec(dict(task.cluster or {})),
         job_name=task.kind,
         task_index=task.index,
         protocol="grpc",

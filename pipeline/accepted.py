@@ -65,14 +65,17 @@ def _executors(spec: "PipelineSpec") -> dict[str, Any]:
     return json_format.MessageToDict(spec.deployment_spec).get("executors", {})
 
 
-def _walk(spec: "PipelineSpec", name: str, component: "ComponentSpec", executors: dict, above: tuple[str, ...]) -> None:
+def _walk(
+    spec: "PipelineSpec", name: str, component: "ComponentSpec", executors: dict[str, Any], above: tuple[str, ...]
+) -> None:
     """Visits a component and those below it."""
     _hold(name not in above, f"component '{name}' contains itself")
     if component.executor_label:
-        executor = executors.get(component.executor_label)
-        _hold(executor is not None, f"component '{name}' has no executor '{component.executor_label}'")
+        label = component.executor_label
+        _hold(label in executors, f"component '{name}' has no executor '{label}'")
+        executor = executors[label]
         kinds = "container" in executor or "importer" in executor
-        _hold(kinds, f"executor '{component.executor_label}' is neither a container nor an importer")
+        _hold(kinds, f"executor '{label}' is neither a container nor an importer")
         _hold("importer" in executor or bool(executor["container"].get("image")), f"component '{name}' has no image")
         return
     _hold(component.HasField("dag"), f"component '{name}' has neither an executor nor tasks")

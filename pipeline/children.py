@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 PR_SET_PDEATHSIG = 1
 GRACE = 60.0  # seconds in which requests under way are answered
@@ -41,6 +42,12 @@ def _popen(command: Sequence[object], log: Path, output: int | None) -> subproce
             preexec_fn=_ends_with_parent,
             start_new_session=True,
         )
+
+
+def output(child: subprocess.Popen[str]) -> IO[str]:
+    """What a process that :func:`start` has started writes to its standard output."""
+    assert child.stdout is not None, "start() makes a pipe of it"
+    return child.stdout
 
 
 def end(child: subprocess.Popen[str]) -> int:

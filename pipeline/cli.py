@@ -144,15 +144,15 @@ def demo(
     headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end, and end.")] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=VALUE of a setting of the cases that have it; can be repeated."),
+        typer.Option("--set", help="NAME=VALUE for the cases that have it, or CASE.NAME=VALUE; can be repeated."),
     ] = None,
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
 ) -> None:
     """The whole story by itself: trained, served, drifted, noticed, trained again and swapped; then the tour stays up."""
-    from pipeline import demo as story
+    from tour.demo import story
 
-    raise typer.Exit(story.demo(home, headless, tracking, pairs(set_ or [])))
+    raise typer.Exit(story.play_demo(home, headless, tracking, pairs(set_ or [])))
 
 
 @app.command()

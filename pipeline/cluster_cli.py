@@ -1,7 +1,7 @@
 """The commands that have Kubeflow Pipelines run the graph."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -72,6 +72,6 @@ def submit(
     specs.submit(case, target, every, cluster, as_json, _asked(data, spans, set_, tune))
 
 
-def _asked(data: str | None, spans: str, set_: list[str] | None, tune: bool) -> dict:
+def _asked(data: str | None, spans: str, set_: list[str] | None, tune: bool) -> dict[str, Any]:
     first, last = window(spans)
     return {"data": data, "first": first, "last": last, "changes": pairs(set_ or []), "tune": tune}

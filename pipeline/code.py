@@ -1,7 +1,11 @@
-"""Digests of the code a stage uses, so that a change of it invalidates that stage and no other."""
+"""Digests of the code that a stage uses: a change of what it does reruns that stage and no other.
+
+What counts is the syntax tree without docstrings, so comments, docstrings, blank lines and formatting change no digest.
+"""
 
 import ast
 import hashlib
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,14 +16,14 @@ LOCK = Path(__file__).parent.parent / "uv.lock"
 
 
 def digest(*modules: str) -> str:
-    """A short hash over the named modules and all of our modules that they import, at any depth.
+    """Hash what the named modules and all of our modules that they import, at any depth, do.
 
     The sources are read, not imported. TFX's cache key does not see the code behind an importable name;
     this closes that gap.
     """
     total = hashlib.sha256()
     for name, path in sorted(closure(*modules).items()):
-        total.update(name.encode() + b"\0" + path.read_bytes())
+        total.update(name.encode() + b"\0" + _tree_digest(path))
     return total.hexdigest()[:16]
 
 
@@ -29,18 +33,18 @@ def lock(path: Path = LOCK) -> str:
 
 
 def closure(*modules: str) -> dict[str, Path]:
-    """The named modules and what of ours they import, name to file."""
+    """Return the named modules and those of ours that they import, name to file."""
     ours = OURS | {name.split(".")[0] for name in modules}
-    seen: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
         path = _source(name) if name.split(".")[0] in ours else None
-        if path is None or name in seen or name in NAMES_ONLY:
+        if path is None or name in files or name in NAMES_ONLY:
             continue
-        seen[name] = path
+        files[name] = path
         waiting += _imports(path)
-    return seen
+    return files
 
 
 def _source(name: str) -> Path | None:
@@ -53,12 +57,36 @@ def _source(name: str) -> Path | None:
     return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
 
 
-def _imports(path: Path) -> list[str]:
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+def _imports(path: Path) -> tuple[str, ...]:
+    return _parse(path, _stamp(path))[0]
+
+
+def _tree_digest(path: Path) -> bytes:
+    return _parse(path, _stamp(path))[1]
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when the file is written again, so that a process reads each version of a file once."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=1024)
+def _parse(path: Path, _: tuple[int, int, int]) -> tuple[tuple[str, ...], bytes]:
+    """The names that a module imports, and the hash of its syntax tree without docstrings."""
+    tree = ast.parse(path.read_text())
+    imports: list[str] = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            imports += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             # `from models import training` names a module, `from models.training import fit` a function in one.
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # Texts that stand alone, as docstrings do, are not executed. A body that was only a docstring becomes empty.
+            node.body = [line for line in node.body if not _is_text(line)]
+    return tuple(imports), hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).digest()
+
+
+def _is_text(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)

@@ -69,7 +69,8 @@ def served(case: UseCase, runtime: Runtime, until: int) -> dict[int, list[dict[s
     """Rows of the log by window, up to a window, each with its label; of two with one key the later counts."""
     folder = Path(runtime.root, case.name, "online")
     labels = _labels(folder / LABELS)
-    cutter, windows = Cutter(cut(case)), {}
+    cutter = Cutter(cut(case))
+    windows: dict[int, dict[Any, dict[str, Any]]] = {}
     for place, record in read(folder / PREDICTIONS):
         told = decode(record)
         window = cutter.take(place, told[case.time][0] if case.time else None)

@@ -37,9 +37,7 @@ class Decided:
 
 def all_of(runtime: Runtime, case: str) -> list[Decided]:
     """Every decision about a case, the oldest first."""
-    if not runtime.metadata.exists():
-        return []
-    with store.opened(runtime.metadata) as held:
+    with store.open_for_reading(runtime.metadata) as held:
         try:
             found = held.get_artifacts_by_type(TYPE)
         except errors.NotFoundError:

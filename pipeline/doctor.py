@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from pipeline.metadata import MetadataAddress, MetadataAddressError, MetadataUnavailableError
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -26,6 +28,7 @@ DISK_GIB = 10
 GIB = 1 << 30
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 DOCKER_SECONDS = 0.1
+ANSWER_SECONDS = 0.3  # for a metadata server
 ELSEWHERE = "The lock file is for Linux on x86_64 with glibc; use a container or such a machine."
 TOOLS = {
     "g++": (("g++",), "the C++ and Java edge programs will not be built"),
@@ -61,6 +64,7 @@ def report(home: Path = Path("runs")) -> list[Check]:
         libc(),
         *packages(),
         *resources(home),
+        metadata(home),
         java(),
         flink(),
         gpus(),
@@ -128,6 +132,15 @@ def resources(home: Path) -> Iterator[Check]:
     yield _judge("Memory", f"{memory:.1f} GiB", memory >= MEMORY_GIB, "warn", advice)
     advice = f"Less than {DISK_GIB} GiB: free some, or choose another --home."
     yield _judge("Disk", f"{disk:.1f} GiB free for {home}", disk >= DISK_GIB, "warn", advice)
+
+
+def metadata(home: Path) -> Check:
+    """Whether the metadata store of the home can be asked; without it no command knows of any run."""
+    address = MetadataAddress.of(home)
+    try:
+        return Check("Metadata store", "ok", f"{address}{'' if address.exists(ANSWER_SECONDS) else ', not there yet'}")
+    except (MetadataUnavailableError, MetadataAddressError) as error:
+        return Check("Metadata store", "missing", str(address), str(error))
 
 
 def java() -> Check:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-Run = Callable[..., subprocess.CompletedProcess]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)

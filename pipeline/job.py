@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from models import defaults
 from models.catalog import find
@@ -17,7 +18,7 @@ from pipeline import store
 from pipeline.options import pairs
 
 
-def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict:
+def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict[str, Any]:
     """The fields of a :class:`models.job.Job` on what the case's last run that trained was trained on.
 
     Args:
@@ -75,8 +76,9 @@ def main(words: list[str]) -> int:
         found = fields(told.case, told.home, pairs(told.set), told.name)
         Path(found["folder"]).mkdir(parents=True, exist_ok=True)
         from models import training
+        from models.job import Job
 
-        job = training.Job(**found)
+        job = Job(**found)
         if told.store:
             job = training.prepared(job, training.Data.of(job))
     except (ValueError, OSError) as error:

@@ -39,15 +39,15 @@ def compile_to(path: Path, request: Request, deployment: Deployment) -> list[str
 
 
 def upstream(request: Request) -> dict[str, list[str]]:
-    """The names of the graph's nodes, each with those before it, as TFX's compiler orders them."""
+    """The names of the graph's nodes, each with those before it, as TFX orders them."""
     logging.getLogger("absl").setLevel(logging.ERROR)
-    from pipeline import graph, runner, runtime
+    from tfx.orchestration import pipeline as tfx_pipeline
 
-    plan = task.outline(request)
-    ir = runner.compiled(
-        graph.build(plan), plan.case.name, runtime.kubeflow("/root", "grpc://metadata:8080"), "outline"
-    )
-    return {one.pipeline_node.node_info.id: sorted(one.pipeline_node.upstream_nodes) for one in ir.nodes}
+    from pipeline import graph
+
+    components = [stage.node for stage in graph.build(task.outline(request))]
+    ordered = tfx_pipeline.Pipeline(request.case.name, "/root", components=components).components
+    return {node.id: sorted(one.id for one in node.upstream_nodes) for node in ordered}
 
 
 def _known(deployment: Deployment, nodes: Mapping[str, Sequence[str]]) -> None:
@@ -59,21 +59,21 @@ def _known(deployment: Deployment, nodes: Mapping[str, Sequence[str]]) -> None:
         raise ValueError(f"The graph has no node '{strangers[0]}'; it has {', '.join(dict.fromkeys(every))}.")
 
 
-def begin(request: str, run: str, root: str, metadata: str, tracking: str):
+def begin(request: str, run: str, root: str, metadata: str, tracking: str) -> None:
     """Task: settles the plan. Its source travels in the spec, so it imports what it needs itself."""
     from pipeline.task import Task
 
     Task(run, root, metadata, tracking).begin(request)
 
 
-def node(name: str, run: str, root: str, metadata: str, tracking: str, flink: str):
+def node(name: str, run: str, root: str, metadata: str, tracking: str, flink: str) -> None:
     """Task: one node of the graph."""
     from pipeline.task import Task
 
     Task(run, root, metadata, tracking, flink).node(name)
 
 
-def end(run: str, root: str, metadata: str, tracking: str):
+def end(run: str, root: str, metadata: str, tracking: str) -> None:
     """Task: what came of the run."""
     from pipeline.task import Task
 
@@ -92,7 +92,7 @@ def _pipeline(request: Request, nodes: Mapping[str, Sequence[str]], deployment: 
         metadata: str = deployment.metadata,
         tracking: str = deployment.tracking,
         flink: str = deployment.flink,
-    ):
+    ) -> None:
         place = {"root": root, "metadata": metadata, "tracking": tracking, "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
         made = {FIRST: _task(begin, FIRST, deployment, request=request, **place)}
         for name, before in nodes.items():
@@ -104,7 +104,7 @@ def _pipeline(request: Request, nodes: Mapping[str, Sequence[str]], deployment: 
     return pipeline
 
 
-def _task(function: Callable, of: str, deployment: Deployment, **arguments: Any) -> Any:
+def _task(function: Callable[..., None], of: str, deployment: Deployment, **arguments: Any) -> Any:
     from kfp import dsl
     from kfp import kubernetes as pods
 

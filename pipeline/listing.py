@@ -20,7 +20,7 @@ def show(words: Sequence[str], home: Path, tracking: str, two: bool, from_mlflow
     """Prints the list of runs, or two of them side by side."""
     from pipeline import runs as found
 
-    case, *ids = words if words and words[0] in CASES else [None, *words]
+    case, ids = (words[0], words[1:]) if words and words[0] in CASES else (None, words)
     runtime = runtimes.local(home, tracking)
     rows = found.recorded(runtime, case) if from_mlflow else found.listed(runtime, case)
     if ids or two:

@@ -38,9 +38,9 @@ def cut(case: UseCase) -> "Cut":
 def follow(home: Path, cases: Sequence[str], webhook: str, poll: float = POLL) -> None:
     """Follows the logs of cases until it is killed; what goes wrong with one is told and tried again."""
     from serving.drift.live import STEP, Live
-    from serving.drift.sinks import Webhook, to_log
+    from serving.drift.sinks import Sink, Webhook, to_log
 
-    sinks = [to_log, Webhook(webhook)] if webhook else [to_log]
+    sinks: list[Sink] = [to_log, Webhook(webhook)] if webhook else [to_log]
     runtime = runtimes.local(home)
     monitors: dict[str, Live] = {}
     while True:
@@ -92,7 +92,7 @@ class Beside:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        if self.pid:
+        if self._process and self.pid:
             self._process.kill()
             await self._process.wait()
 

@@ -1,60 +1,152 @@
-"""Where the metadata store is, as an address, and how to connect to it without importing TFX."""
+"""Where the metadata store is, whether it answers, and how to connect to it; TFX is not imported."""
 
 import os
+import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2 as protos
 
 PASSWORD = "METADATA_PASSWORD"
-NOTED = "metadata.address"
-Address = Path | str
+FILE, NOTED = "metadata.sqlite", "metadata.address"
+MYSQL_PORT = 3306
+ANSWER_SECONDS = 3.0  # for a server to accept a connection
+CALL_SECONDS = 30.0  # for one call of a server
+MOST_BYTES = 64 << 20  # of one answer; gRPC's default of 4 MiB is about a thousand runs
 
 
-def connection(address: Address) -> "protos.ConnectionConfig | protos.MetadataStoreClientConfig":
-    """How ML Metadata connects: a path is a SQLite file, a text is ``grpc://HOST:PORT`` or ``mysql://USER@HOST:PORT/DATABASE``.
+class MetadataUnavailableError(OSError):
+    """The metadata store cannot be asked; nobody knows what is in it."""
 
-    MySQL's password comes from the environment, where a Kubernetes secret puts it, so that no address holds one.
 
-    Raises:
-        ValueError: for another address, or one that lacks a part.
+class MetadataAddressError(ValueError):
+    """A text that is no address of a metadata store."""
+
+
+@dataclass(frozen=True)
+class MetadataAddress:
+    """Where a metadata store is: on this file system, or behind a server.
+
+    Attributes:
+        where: Path of a SQLite file, or the text ``grpc://HOST:PORT`` or ``mysql://USER@HOST:PORT/DATABASE``.
     """
-    from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-    if isinstance(address, Path):
-        address.parent.mkdir(parents=True, exist_ok=True)
-        return mlmd.ConnectionConfig(
-            sqlite=mlmd.SqliteMetadataSourceConfig(
-                filename_uri=str(address), connection_mode=mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+    where: Path | str
+
+    @classmethod
+    def of(cls, home: Path) -> "MetadataAddress":
+        """The store of a home: the server that its runs were told to use, or else a SQLite file in the home."""
+        path = home / NOTED
+        noted = path.read_text().strip() if path.is_file() else ""
+        return cls(noted or home.resolve() / FILE)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None for a server."""
+        return self.where if isinstance(self.where, Path) else None
+
+    @property
+    def server(self) -> str:
+        """The server's address; empty for a file."""
+        return "" if isinstance(self.where, Path) else self.where
+
+    def __str__(self) -> str:
+        return str(self.where)
+
+    def exists(self, seconds: float = ANSWER_SECONDS) -> bool:
+        """Whether there is a store to read.
+
+        Args:
+            seconds: Time that a server gets to accept a connection.
+
+        Returns:
+            False only for a SQLite file that is not there yet.
+
+        Raises:
+            MetadataUnavailableError: if the server accepts no connection: its store must not be taken for an empty one.
+            MetadataAddressError: for a text that is no address.
+        """
+        if self.file:
+            return self.file.exists()
+        parts = self._parts()
+        try:
+            socket.create_connection((parts.hostname, parts.port or MYSQL_PORT), seconds).close()
+        except OSError as error:
+            raise self.unavailable(error) from None
+        return True
+
+    def connection(self) -> "protos.ConnectionConfig | protos.MetadataStoreClientConfig":
+        """How ML Metadata connects; the folder of a SQLite file is made.
+
+        MySQL's password comes from the environment, where a Kubernetes secret puts it, so that no address holds one.
+
+        Raises:
+            MetadataAddressError: for a text that is no address, or one with a password in it.
+        """
+        from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+        if self.file:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            return mlmd.ConnectionConfig(
+                sqlite=mlmd.SqliteMetadataSourceConfig(
+                    filename_uri=str(self.file), connection_mode=mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+                )
             )
-        )
-    parts = urlsplit(address)
-    if parts.scheme == "grpc" and parts.hostname and parts.port:
-        return mlmd.MetadataStoreClientConfig(host=parts.hostname, port=parts.port)
-    if parts.scheme == "mysql" and parts.hostname and parts.username and parts.path.strip("/"):
-        if parts.password:
-            raise ValueError(f"An address holds no password: leave it out and set {PASSWORD}.")
+        parts = self._parts()
+        host = parts.hostname or ""
+        if parts.scheme == "grpc":
+            return mlmd.MetadataStoreClientConfig(
+                host=f"[{host}]" if ":" in host else host,
+                port=parts.port,
+                client_timeout_sec=CALL_SECONDS,
+                channel_arguments=mlmd.GrpcChannelArguments(max_receive_message_length=MOST_BYTES),
+            )
         return mlmd.ConnectionConfig(
             mysql=mlmd.MySQLDatabaseConfig(
-                host=parts.hostname,
-                port=parts.port or 3306,
-                user=unquote(parts.username),
+                host=host,
+                port=parts.port or MYSQL_PORT,
+                user=unquote(parts.username or ""),
                 database=parts.path.strip("/"),
                 password=os.environ.get(PASSWORD, ""),
             )
         )
-    raise ValueError(f"Metadata lie at grpc://HOST:PORT or mysql://USER@HOST:PORT/DATABASE, not at '{address}'.")
+
+    def unavailable(self, error: Exception) -> MetadataUnavailableError:
+        """The error that says that this store cannot be asked, why, and what to do."""
+        said = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        reason = said.partition("\n")[0].partition(" query:  ")[0]  # the C++ code adds its SQL
+        if self.file:
+            return MetadataUnavailableError(
+                f"The metadata store {self.file} cannot be opened: {reason}. Restore the file, or move it away to begin anew."
+            )
+        return MetadataUnavailableError(
+            f"The metadata store at {self.server} does not answer: {reason}. Start it or make it reachable from here; "
+            f"a home names its store in {NOTED}."
+        )
+
+    def _parts(self) -> SplitResult:
+        """The address in parts, none of which is missing."""
+        try:
+            parts = urlsplit(self.server)
+            needed = {
+                "grpc": (parts.hostname, parts.port),
+                "mysql": (parts.hostname, parts.username, parts.path.strip("/")),
+            }.get(parts.scheme, (None,))
+        except ValueError:  # a port that is no number
+            parts, needed = urlsplit(""), (None,)
+        if not all(needed):
+            raise MetadataAddressError(
+                f"Metadata lie at grpc://HOST:PORT or mysql://USER@HOST:PORT/DATABASE, not at '{self.server}'."
+            )
+        if parts.password:
+            raise MetadataAddressError(f"An address holds no password: leave it out and set {PASSWORD}.")
+        return parts
 
 
-def noted(home: Path) -> str:
-    """The address that the runs of a home were told to use; empty where it is a SQLite file of the home's own."""
-    path = home / NOTED
-    return path.read_text().strip() if path.is_file() else ""
-
-
-def note(home: Path, address: str) -> None:
-    """Leaves the address in the home, so that every command that is given the home finds the same runs."""
+def note(home: Path, server: str) -> None:
+    """Leaves the server's address in the home, so that every command that is given the home finds the same runs."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / NOTED).write_text(address + "\n")
+    (home / NOTED).write_text(server + "\n")

@@ -18,7 +18,7 @@ from ml_metadata.metadata_store.pywrap.metadata_store_extension import metadata_
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as protos
 
-from pipeline.metadata import connection
+from pipeline.metadata import FILE, MetadataAddress
 
 SERVICE = protos.DESCRIPTOR.services_by_name["MetadataStoreService"]
 MOST_BYTES = 64 << 20
@@ -29,12 +29,15 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 class Service(grpc.GenericRpcHandler):
     """Hands each call's bytes to the C++ store, and its answer back."""
 
-    def __init__(self, address: Path | str) -> None:
+    def __init__(self, address: MetadataAddress) -> None:
         self._lock = threading.Lock()
         told = mlmd.MigrationOptions().SerializeToString()
-        self._store = extension.CreateMetadataStore(connection(address).SerializeToString(), told)
+        try:
+            self._store = extension.CreateMetadataStore(address.connection().SerializeToString(), told)
+        except RuntimeError as error:
+            raise address.unavailable(error) from error
 
-    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
+    def service(self, handler_call_details: Any) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
         """The method of that path; None for a path of another service."""
         service, _, name = handler_call_details.method.strip("/").partition("/")
         if service != SERVICE.full_name or name not in SERVICE.methods_by_name:
@@ -52,7 +55,7 @@ class Service(grpc.GenericRpcHandler):
         return answer
 
 
-def serve(address: Path | str, port: int, host: str = "0.0.0.0") -> tuple[grpc.Server, int]:
+def serve(address: MetadataAddress, port: int, host: str = "0.0.0.0") -> tuple[grpc.Server, int]:
     """Starts a server; returns it and its port.
 
     Args:
@@ -60,6 +63,7 @@ def serve(address: Path | str, port: int, host: str = "0.0.0.0") -> tuple[grpc.S
 
     Raises:
         OSError: if the port cannot be had.
+        MetadataUnavailableError: if the database cannot be opened.
     """
     options = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.so_reuseport", 0)]
     server = grpc.server(ThreadPoolExecutor(8), options=options)
@@ -78,7 +82,7 @@ def serve(address: Path | str, port: int, host: str = "0.0.0.0") -> tuple[grpc.S
 def parser() -> argparse.ArgumentParser:
     """The program's words."""
     words = argparse.ArgumentParser(prog="python -m pipeline.metadata_server", description=__doc__.partition("\n")[0])
-    words.add_argument("--home", type=Path, default=Path("runs"), help="folder with metadata.sqlite")
+    words.add_argument("--home", type=Path, default=Path("runs"), help=f"folder with {FILE}")
     words.add_argument("--database", default="", help="mysql://USER@HOST:PORT/DATABASE in place of SQLite")
     words.add_argument("--host", default="0.0.0.0", help="address to listen on")
     words.add_argument("--port", type=int, default=8080, help="port to listen on; 0 for any free one")
@@ -93,8 +97,9 @@ def main(words: list[str]) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    address = MetadataAddress(told.database or told.home / FILE)
     try:
-        server, port = serve(told.database or told.home / "metadata.sqlite", told.port, told.host)
+        server, port = serve(address, told.port, told.host)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

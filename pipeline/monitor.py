@@ -1,15 +1,17 @@
 """From what is new in the prediction log to a decision, and from a decision to a retraining through the usual gates."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from models import spans
 from models.policy import Policy
 from models.use_case import UseCase
 from pipeline import collect, decisions, session, store
 from pipeline.live import cut
+from pipeline.progress import Report
 from pipeline.runtime import Runtime
 from serving import rollout
 from serving.drift.windows import Cut, Cutter
@@ -17,8 +19,7 @@ from serving.gateway.log_files import Place, after, read
 from serving.gateway.online_store import LABELS, PREDICTIONS
 from serving.gateway.wire import decode
 
-BEGIN = {"next": [0, 0], "labels_to": [0, 0], "last": -1}
-Report = Callable[[dict], None]
+BEGIN: dict[str, Any] = {"next": [0, 0], "labels_to": [0, 0], "last": -1}
 
 
 class FailedError(OSError):
@@ -166,7 +167,7 @@ def _before(case: UseCase, runtime: Runtime, due: decisions.Decided, base: store
 
 def spans_of(case: UseCase, length: int, source: Path, base: store.Run) -> tuple[int, int]:
     """First and last span to train on: up to the newest, as long as the policy says, or as the base's, or all without time."""
-    there = collect.spans.find(source)
+    there = spans.find(source)
     first, last = map(int, base.facts["spans"].split(":"))
     if not length and not case.time:
         return min(there), max(there)
@@ -176,10 +177,13 @@ def spans_of(case: UseCase, length: int, source: Path, base: store.Run) -> tuple
 def changed(case: UseCase, base: store.Run, groups: tuple[str, ...]) -> dict[str, str]:
     """The settings of a run that are not the defaults, as they would be given to the command."""
     told = json.loads(base.facts["settings"])
-    plain = lambda value: str(value).lower() if isinstance(value, bool) else str(value)  # noqa: E731
     return {
-        name: plain(told[group][name])
+        name: _as_text(told[group][name])
         for group in groups
         for name, default in case.settings[group].items()
         if told[group].get(name, default) != default
     }
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,5 +1,6 @@
 """How a stage is doing, for those who run it and those who show it."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -21,3 +22,7 @@ class Progress:
     peak_mb: float = 0.0
     message: str = ""
     started: float = field(default=0.0, repr=False)
+
+
+# Called several times a second with every stage's progress.
+Report = Callable[[Mapping[str, Progress]], None]

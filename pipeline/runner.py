@@ -9,8 +9,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 from absl import flags
 from tfx.dsl.compiler import compiler, constants
@@ -22,8 +22,8 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from models.errors import DataError, Refused
 from pipeline import code, store
-from pipeline.metadata import Address, connection
-from pipeline.progress import Progress
+from pipeline.metadata import MetadataAddress
+from pipeline.progress import Progress, Report
 from pipeline.runtime import Runtime
 from pipeline.stages import Stage
 
@@ -35,18 +35,20 @@ GRACE = 30.0  # seconds that stages get to save where they are when the run is s
 class LockedMetadata(metadata.Metadata):
     """A metadata connection that waits for its turn: SQLite takes one writer, and stages run side by side."""
 
-    def __init__(self, path: Address):
-        super().__init__(connection(path))
-        self._path = path
+    def __init__(self, address: MetadataAddress):
+        super().__init__(address.connection())
+        self._address = address
 
     def __enter__(self) -> "LockedMetadata":
-        self._turn = store.locked(self._path)
+        self._turn = store.locked(self._address.file)
         self._turn.__enter__()
         return super().__enter__()
 
-    def __exit__(self, *error) -> None:
-        super().__exit__(*error)
-        self._turn.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._turn.__exit__(kind, error, trace)
 
 
 def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt: str = "") -> pipeline_pb2.Pipeline:
@@ -60,7 +62,7 @@ def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt
         pipeline_root=runtime.artifacts(case),
         components=[stage.node for stage in stages],
         enable_cache=True,
-        metadata_connection_config=connection(runtime.metadata),
+        metadata_connection_config=runtime.metadata.connection(),
         beam_pipeline_args=list(runtime.beam_args),
     )
     ir = compiler.Compiler().compile(pipeline)
@@ -71,9 +73,7 @@ def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt
     return ir
 
 
-def run(
-    ir: pipeline_pb2.Pipeline, runtime: Runtime, logs: Path, report: Callable[[dict[str, Progress]], None]
-) -> dict[str, Progress]:
+def run(ir: pipeline_pb2.Pipeline, runtime: Runtime, logs: Path, report: Report) -> dict[str, Progress]:
     """Runs all nodes whose upstream nodes are through; what depends on one that failed waits for good, the rest goes on.
 
     Args:
@@ -101,7 +101,7 @@ def run(
         _stop(running)
 
 
-def launch(ir: pipeline_pb2.Pipeline, name: str, path: Address) -> str:
+def launch(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> str:
     """Runs one node to its end in this process; returns done or cached.
 
     Raises:
@@ -111,16 +111,16 @@ def launch(ir: pipeline_pb2.Pipeline, name: str, path: Address) -> str:
     # Batches of up to 20 MiB or 8,192 rows in place of at most 1,000: fewer crossings between Python and C++.
     flags.FLAGS(["showcase", "--tfxio_use_byte_size_batching"])
     deployment = runner_utils.extract_local_deployment_config(ir)
-    _sweep(ir, name, path)
+    _sweep(ir, name, address)
     info = launcher.Launcher(
         pipeline_node=node,
-        mlmd_connection=LockedMetadata(path),
+        mlmd_connection=LockedMetadata(address),
         pipeline_info=ir.pipeline_info,
         pipeline_runtime_spec=ir.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, name),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
     ).launch()
-    state = store.execution_state(path, info.execution_id) if info else "missing"
+    state = store.execution_state(address, info.execution_id) if info else "missing"
     if state not in ("done", "cached"):
         raise RuntimeError(f"{name} did not run: its inputs are missing.")
     return state
@@ -178,9 +178,10 @@ def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -
 def failure(error: BaseException) -> dict[str, str]:
     """The cause of a failure as a state and one sentence; a refusal or a data error may lie under Beam's wrapping."""
     chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
     for one in chain:
         if isinstance(one, Refused | DataError):
             state = "refused" if isinstance(one, Refused) else "failed"
@@ -222,9 +223,9 @@ def _said(log: Path) -> str:
     return last if last.startswith("epoch ") else ""
 
 
-def _sweep(ir: pipeline_pb2.Pipeline, name: str, path: Address) -> None:
+def _sweep(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> None:
     """Removes what a killed attempt of this node in this run left: its shards would be read beside the new ones."""
     run_id = ir.runtime_spec.pipeline_run_id.field_value.string_value
-    for execution_id in store.unfinished(path, run_id, name):
+    for execution_id in store.unfinished(address, run_id, name):
         for folder in Path(ir.runtime_spec.pipeline_root.field_value.string_value, name).glob(f"*/{execution_id}"):
             shutil.rmtree(folder, ignore_errors=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline import metadata as stores
 from pipeline.flink import cluster
+from pipeline.metadata import FILE, MetadataAddress
 
 
 def nothing(logs: Path) -> AbstractContextManager[None]:
@@ -40,7 +40,7 @@ class Runtime:
         beam: Who carries the Beam work.
         workers: Stages that run side by side.
         tracking: Address of the experiment tracker; empty for a SQLite file under the root, ``none`` for none.
-        database: Address of the metadata store, see :func:`pipeline.metadata.connection`; empty for a SQLite file.
+        database: Address of the metadata store's server; empty for a SQLite file under the root.
     """
 
     root: str
@@ -55,9 +55,9 @@ class Runtime:
         return self.beam.args
 
     @property
-    def metadata(self) -> stores.Address:
-        """The metadata store: a server's address, or the SQLite file under the root."""
-        return self.database or Path(self.root, "metadata.sqlite")
+    def metadata(self) -> MetadataAddress:
+        """The metadata store: a server, or the SQLite file under the root."""
+        return MetadataAddress(self.database or Path(self.root, FILE))
 
     def artifacts(self, case: str) -> str:
         """Root of a case's pipeline artifacts."""
@@ -118,7 +118,7 @@ def local(home: Path, tracking: str = "", runner: str = "direct") -> Runtime:
     """
     if runner not in RUNNERS:
         raise ValueError(f"There is no runner '{runner}'; there are {', '.join(RUNNERS)}.")
-    return Runtime(str(home.resolve()), RUNNERS[runner](), tracking=tracking, database=stores.noted(home))
+    return Runtime(str(home.resolve()), RUNNERS[runner](), tracking=tracking, database=MetadataAddress.of(home).server)
 
 
 def kubeflow(root: str, database: str, tracking: str = "", flink: str = "") -> Runtime:

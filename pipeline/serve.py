@@ -17,8 +17,13 @@ from models import spans
 from models.catalog import CASES, find
 from pipeline import live, store
 from pipeline import runtime as runtimes
+from pipeline.metadata import MetadataUnavailableError
 from pipeline.rollouts import RUNNING, write_config
 from serving import rollout
+from serving.gateway import checkpoint
+from serving.gateway.memory import UnreachedError
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,14 +168,32 @@ def _announce(told: dict[str, Any], stack: Any, as_json: bool) -> None:
 
 
 def arrived(home: Path, case: str) -> bool:
-    """Whether it is known which spans the case's model has learnt from: a first push comes before its run's end."""
-    states = {run.state for run in store.runs(runtimes.local(home).metadata, case)}
+    """Whether the case's memory can be filled: a first push comes before its run's end, which says which spans it is of.
+
+    A memory that has a checkpoint is not filled from spans, so nothing is asked: a gateway that is started again serves even
+    while the metadata store does not answer.
+    """
+    runtime = runtimes.local(home)
+    if Path(runtime.root, case, "online", checkpoint.FILE).exists():
+        return True
+    try:
+        states = {run.state for run in store.runs(runtime.metadata, case)}
+    except MetadataUnavailableError as error:
+        log.warning("%s is not answered for yet: %s", case, error)
+        return False
     return "pushed" in states or "running" not in states
 
 
 def seed(home: Path, case: str, online: Any) -> int:
-    """Puts the raw spans of the case's last pushed run into a memory; returns the number of rows."""
-    pushed = [run for run in store.runs(runtimes.local(home).metadata, case) if run.state == "pushed"]
+    """Puts the raw spans of the case's last pushed run into a memory; returns the number of rows.
+
+    Raises:
+        UnreachedError: if the metadata store does not answer; it may do so later.
+    """
+    try:
+        pushed = [run for run in store.runs(runtimes.local(home).metadata, case) if run.state == "pushed"]
+    except MetadataUnavailableError as error:
+        raise UnreachedError(str(error)) from error
     if not pushed or not online.remembers:
         return 0
     facts = pushed[-1].facts

@@ -35,9 +35,13 @@ def serve(
     from pipeline.serve import Asked
     from pipeline.serve import serve as start
 
-    ports = [port if gateway else None, *(None if one < 0 else one for one in (rest_port, grpc_port))]
+    listens = port if gateway else None
+    rest, grpc = (None if one < 0 else one for one in (rest_port, grpc_port))
     shared = "" if store == "embedded" else store
-    start(Asked(cases or [], home, host, *ports, backend, rate, timeout, lite, shared, monitor, webhook), as_json)
+    start(
+        Asked(cases or [], home, host, listens, rest, grpc, backend, rate, timeout, lite, shared, monitor, webhook),
+        as_json,
+    )
 
 
 @app.command()

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -20,7 +20,7 @@ from models.errors import DataError
 from models.use_case import UseCase
 from pipeline import code, store, tracking
 from pipeline import facts as known
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Report
 from pipeline.refresh import Base
 from pipeline.runtime import Runtime
 
@@ -62,8 +62,7 @@ class Plan:
         first: First span of the window.
         last: Last span of the window.
         settings: The case's settings by group, with all changes and what the data decided.
-        schema_path: Where the curated schema was read.
-        schema: Its text.
+        schema: The curated schema as text, without comments.
         versions: Folder that a model server watches.
         data_version: Content digest of the window.
         space: What the Tuner may try, by the name of a training setting; empty for a run without it.
@@ -76,7 +75,6 @@ class Plan:
     first: int
     last: int
     settings: Mapping[str, Mapping[str, Any]]
-    schema_path: str
     schema: str
     versions: str
     data_version: str
@@ -91,8 +89,8 @@ class Plan:
 
     def fingerprint(self) -> str:
         """A hash of all that decides the result: data, settings, schema, code, libraries."""
-        parts = ("data", "features", "model", "evaluation", "sentences")
-        modules = [self.case.module(part) for part in parts]
+        names = ("data", "features", "model", "evaluation", "sentences")
+        modules = [self.case.module(name) for name in names]
         parts = [
             self.case.name,
             self.source,
@@ -115,9 +113,11 @@ def plan(request: Request, runtime: Runtime) -> Plan:
 
     Raises:
         DataError: if the data is not what the case needs.
+        MetadataUnavailableError: if the metadata store's server does not answer.
         ValueError: for an unknown setting, or settings that do not go together.
     """
     settings = request.case.configured(request.changes or {})
+    runtime.metadata.exists()  # a server that does not answer is told of before data are prepared
     base = Base.of(request.case, runtime) if request.refresh else None
     if base:
         chosen = {name: settings["training"][name] for name in request.changes or {} if name in settings["training"]}
@@ -138,14 +138,29 @@ def plan(request: Request, runtime: Runtime) -> Plan:
         first=min(window),
         last=max(window),
         settings=settings,
-        schema_path=str(schema),
-        schema=schema.read_text(),
+        schema=read_schema(schema),
         versions=runtime.versions(request.case.name),
         data_version=spans.digest(window.values()),
         space=space(request) if request.tune else {},
         base=base,
         decision=request.decision,
     )
+
+
+def read_schema(path: Path) -> str:
+    """Read a schema as text in its canonical form, so that comments and blank lines in the file change no cache key.
+
+    Raises:
+        DataError: if the file is not a schema, with the line.
+    """
+    # Not needed by commands that plan nothing.
+    from google.protobuf import text_format
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    try:
+        return text_format.MessageToString(text_format.Parse(path.read_text(), schema_pb2.Schema()))
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a schema: {error}. Write a draft with `showcase schema`.") from error
 
 
 def space(request: Request) -> dict[str, Any]:
@@ -158,7 +173,7 @@ def space(request: Request) -> dict[str, Any]:
     return space
 
 
-def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], None]) -> store.Run:
+def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store.Run:
     """Runs the plan, goes on with it, or finds it done.
 
     A run of the same fingerprint that ended in a push, whose model is still the last one blessed, is the answer: it is
@@ -172,7 +187,7 @@ def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], 
         return _execute(plan, runtime, fresh, report)
 
 
-def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Callable[[dict], None]) -> store.Run:
+def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store.Run:
     run = begin(plan, runtime, fresh)
     if run.state == "pushed":
         report({name: Progress("cached") for name in store.stage_states(runtime.metadata, run.id)})
@@ -219,7 +234,7 @@ def end(
     return tracked
 
 
-def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Callable[[dict], None]) -> store.Run:
+def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Report) -> store.Run:
     logs = Path(runtime.root, plan.case.name, "logs", run.id)
     tracker = tracking.Tracker(runtime, logs / "tracking.log")
     try:

@@ -42,6 +42,8 @@ from components import (
     span_example_gen,
     versioned_pusher,
 )
+from pipeline import code
+from pipeline.refresh import Base
 from pipeline.session import Plan
 
 
@@ -80,9 +82,7 @@ def schema_gen(plan: Plan, statistics: Channel) -> Stage:
 def schema(plan: Plan) -> Stage:
     """Brings the schema that people keep into the run."""
     slices = {key for spec in _eval_config(plan).slicing_specs for key in spec.feature_keys}
-    node = curated_schema.CuratedSchema(
-        path=plan.schema_path, text=plan.schema, evaluated=",".join(sorted({plan.case.label, *slices}))
-    )
+    node = curated_schema.CuratedSchema(text=plan.schema, evaluated=",".join(sorted({plan.case.label, *slices})))
     return Stage(node, ("components.curated_schema",))
 
 
@@ -102,7 +102,7 @@ def transform(plan: Plan, examples: Channel, schema: Channel) -> Stage:
     A refresh brings the graph of the served model: its weights mean nothing under another.
     """
     if plan.base:
-        return _brought(plan, "Transform", standard_artifacts.TransformGraph, "transform_graph")
+        return _brought(plan.base, "Transform", standard_artifacts.TransformGraph, "transform_graph")
     node = Transform(
         examples=examples,
         schema=schema,
@@ -122,7 +122,7 @@ def embedding(plan: Plan, examples: Channel) -> Stage | None:
     if not plan.case.has("sentences"):
         return None
     if plan.base:
-        return _brought(plan, "SkipGram", skip_gram.Embedding, "embedding")
+        return _brought(plan.base, "SkipGram", skip_gram.Embedding, "embedding")
     node = skip_gram.SkipGram(examples=examples, config=_text(plan.config("embedding")))
     return Stage(node, ("components.skip_gram", plan.case.module("sentences")))
 
@@ -156,6 +156,8 @@ def trainer(
     tuner: Stage | None = None,
 ) -> Stage:
     """Fits the network, with the settings that the Tuner found if there is one, and exports it with its transform."""
+    modules = ("components.extended_trainer", "models.training", plan.case.module("model"))
+    config = plan.config("data", "training") | ({"base": plan.base.weights} if plan.base else {})
     node = extended_trainer.Trainer(
         pretrained=embedding and embedding["embedding"],
         run_fn="models.training.run_fn",
@@ -165,15 +167,15 @@ def trainer(
         hyperparameters=tuner["best_hyperparameters"] if tuner else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["valid"]),
-        custom_config=plan.config("data", "training") | ({"base": plan.base.weights} if plan.base else {}),
+        custom_config=config | {"code": code.digest(*modules)},  # names the checkpoints of this code
     )
     # Transform runs beside statistics and checks; what it learnt is used only once the gate is passed.
     node.add_upstream_node(gate.node)
-    return Stage(node, ("components.extended_trainer", "models.training", plan.case.module("model")))
+    return Stage(node, modules)
 
 
-def _brought(plan: Plan, name: str, kind: type, key: str) -> Stage:
-    return Stage(Importer(plan.base.artifacts[key], kind, output_key=key).with_id(name))
+def _brought(base: Base, name: str, kind: type, key: str) -> Stage:
+    return Stage(Importer(base.artifacts[key], kind, output_key=key).with_id(name))
 
 
 def fit(plan: Plan, model_run: Channel) -> Stage:

@@ -106,6 +106,7 @@ def _tried(target: Target, call: Callable[[], Any], done: Callable[[], Any] | No
     from kfp_server_api import ApiException
     from urllib3.exceptions import HTTPError
 
+    last = "was not asked"
     for attempt in range(TRIES):
         try:
             if attempt and done and (found := done()):

@@ -150,7 +150,17 @@ def outline(request: Request) -> Plan:
     """A plan without data: enough to know which nodes there are and in which order, where the data cannot be seen."""
     settings = request.case.configured(request.changes or {})
     space = session.space(request) if request.tune else {}
-    return Plan(request.case, "", 0, 0, settings, "", "", "versions", "", space=space)
+    return Plan(
+        case=request.case,
+        source="",
+        first=0,
+        last=0,
+        settings=settings,
+        schema="",
+        versions="versions",
+        data_version="",
+        space=space,
+    )
 
 
 def _fields(noun: Any) -> dict[str, Any]:

@@ -5,8 +5,9 @@ import math
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +21,64 @@ NAME = re.compile(r"[^\w\-. /:]")
 
 
 def main() -> None:
-    """Gets ready, waits for a record on standard input, and answers with its id or with one sentence of error."""
+    """Get ready, wait for a record on standard input, and answer with its id or with one sentence of error."""
     os.nice(NICE)
     address, artifacts = os.environ["MLFLOW_TRACKING_URI"], sys.argv[1]
-    answer, said = {}, ""
+    answer, record = {}, RecordReader()
     try:
         with redirect_stdout(sys.stderr):  # with a server, MLflow prints the links of a run
-            tracker = opened(address)
-            said = sys.stdin.read()
-            if said:
-                answer = {"id": write(tracker, json.loads(said), artifacts)}
+            tracker = opened(address, record)
+            if text := record.text():
+                answer = {"id": write(tracker, json.loads(text), artifacts)}
     except Exception as error:
-        said = said or sys.stdin.read()
+        record.text()
         answer = {"error": _sentence(error).replace(address, tracking.shown(address))}
     print(json.dumps(answer), flush=True)
 
 
-def opened(address: str) -> Any:
+class RecordReader:
+    """The record on standard input, read while MLflow is imported.
+
+    An input that ends empty has nothing to record: the run was killed. Then the process ends at once, but not while it
+    holds ``busy``, as half-made tables would break the store for every later run.
+    """
+
+    def __init__(self) -> None:
+        self.busy = threading.Lock()
+        self._text = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def text(self) -> str:
+        """Wait for the end of the input; return what it held."""
+        self._reader.join()
+        return self._text
+
+    def _read(self) -> None:
+        self._text = sys.stdin.read()
+        if not self._text:
+            with self.busy:
+                os._exit(0)
+
+
+def opened(address: str, record: RecordReader | None = None) -> Any:
     """An MLflow client whose store is there and can be written.
+
+    Args:
+        address: Of the store.
+        record: The record that waits for it, if one does; the process does not end while the store's tables are made.
 
     Raises:
         ImportError, OSError, ValueError: if not.
     """
     database = address.removeprefix("sqlite:///") if address.startswith("sqlite:") else ""
     if not database:
-        return _client(address)
+        return _client_class()(tracking_uri=address)
     _check(address)
-    with store.locked(Path(database)):  # two processes that make the tables at once break each other's
-        client = _client(address)
+    made = _client_class()
+    # Two processes that make the tables at once break each other's.
+    with record.busy if record else nullcontext(), store.locked(Path(database)):
+        client = made(tracking_uri=address)
         client.search_experiments(max_results=1)
     return client
 
@@ -95,7 +126,8 @@ def recorded(address: str, case: str) -> list[dict[str, Any]]:
     experiment = client.get_experiment_by_name(case)
     if experiment is None:
         return []
-    found, token = [], None
+    found: list[Any] = []
+    token: str | None = None
     while token is not None or not found:
         page = client.search_runs(
             [experiment.experiment_id], order_by=["attributes.start_time ASC"], page_token=token or None
@@ -112,11 +144,12 @@ def curve(address: str, run: str, name: str) -> list[tuple[int, float]]:
     return [(one.step, one.value) for one in opened(address).get_metric_history(run, f"epoch/{name}")]
 
 
-def _client(address: str) -> Any:
+def _client_class() -> Any:
+    """MLflow's client; the import takes seconds."""
     os.environ.update(tracking.MANNERS)  # MLflow reads them as it is imported and as it calls
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(tracking_uri=address)
+    return MlflowClient
 
 
 def _check(address: str) -> None:

@@ -62,7 +62,9 @@ class Tracker:
         try:
             if self._runtime.tracking == OFF or not worthy(self._runtime, run):
                 return {}
-            said = self._handed(json.dumps(record(self._runtime, run))) if self._process else {"error": self._error}
+            said = {"error": self._error}
+            if self._process:
+                said = _handed(self._process, json.dumps(record(self._runtime, run)))
         except subprocess.TimeoutExpired:
             said = {"error": f"no answer within {SECONDS} s"}
         except Exception as error:
@@ -74,19 +76,21 @@ class Tracker:
             return {"mlflow": said["id"], "tracked_at": where, "untracked": ""}
         return {"untracked": f"The run is not recorded in MLflow at {where}: {said['error']} (see {self._log})"}
 
-    def _handed(self, text: str) -> dict[str, str]:
-        answer, _ = self._process.communicate(text, timeout=SECONDS)
-        return json.loads(answer) if answer else {"error": "its process ended without a word"}
-
     def _end(self) -> None:
         if self._process:
             self._process.kill()
             self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
-                pipe.close()
+                if pipe:
+                    pipe.close()
 
 
-def _started(address: str, artifacts: str, log: Path) -> subprocess.Popen:
+def _handed(process: subprocess.Popen[str], text: str) -> dict[str, str]:
+    answer, _ = process.communicate(text, timeout=SECONDS)
+    return json.loads(answer) if answer else {"error": "its process ended without a word"}
+
+
+def _started(address: str, artifacts: str, log: Path) -> subprocess.Popen[str]:
     """The process; in a session of its own, so that Ctrl-C is the run's to answer. It ends when its input does."""
     log.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))

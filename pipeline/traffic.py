@@ -5,7 +5,7 @@ import dataclasses
 import json
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ async def _send(asked: Replay, module: Any, host: str, port: int) -> tuple[Any, 
     if threading.current_thread() is threading.main_thread():  # a thread gets no signals
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
 
-    def check(answer: dict[str, Any]) -> str | None:
+    def check(answer: Mapping[str, Any]) -> str | None:
         again = answer["prediction_id"] in ids
         ids.add(answer["prediction_id"])
         return "a prediction id that was there before" if again else module.check(answer)

@@ -35,7 +35,7 @@ def of(runtime: Runtime, run_id: str, progress: Mapping[str, Progress], plan: Pl
 def overall(evaluation: Path) -> dict[str, float]:
     """The candidate's metrics over the whole eval split."""
     slices = tfma.load_eval_result(str(evaluation)).slicing_metrics
-    found = {}
+    found: dict[str, float] = {}
     for key, by_output in slices:
         for by_class in by_output.values() if key == () else []:
             for metrics in by_class.values():
@@ -45,7 +45,7 @@ def overall(evaluation: Path) -> dict[str, float]:
 
 def by_slice(evaluation: Path, metric: str) -> dict[str, float]:
     """One metric of the candidate over every slice but the whole, by the slice's name."""
-    found = {}
+    found: dict[str, float] = {}
     for key, by_output in tfma.load_eval_result(str(evaluation)).slicing_metrics:
         for by_class in by_output.values() if key else []:
             values = [one[metric]["doubleValue"] for one in by_class.values() if "doubleValue" in one.get(metric, {})]
@@ -88,7 +88,7 @@ def kept(plan: Plan) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in bounds.items())
 
 
-def _slice(key: object) -> str:
+def _slice(key: Any) -> str:
     parts = [
         f"{one.column} {(one.bytes_value.decode() or one.float_value or one.int64_value)}"
         for one in key.single_slice_keys
@@ -96,7 +96,7 @@ def _slice(key: object) -> str:
     return " and ".join(parts) or "the whole eval split"
 
 
-def _missed(failure: object) -> str:
+def _missed(failure: Any) -> str:
     value, threshold = failure.metric_value.double_value.value, failure.metric_threshold
     if failure.metric_key.is_diff:
         allowed = -threshold.change_threshold.absolute.value

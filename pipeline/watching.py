@@ -16,8 +16,12 @@ from models.use_case import UseCase
 from pipeline import decisions, monitor, store
 from pipeline import runtime as runtimes
 from pipeline.heartbeat import Heartbeat
+from pipeline.metadata import MetadataUnavailableError
 from pipeline.progress import Progress
 from pipeline.watch import Watch
+
+# What may be over at the next look.
+PASSING = (store.BusyError, monitor.FailedError, monitor.NothingServedError, MetadataUnavailableError)
 
 
 def watch(
@@ -55,19 +59,20 @@ def watch(
     heart = Heartbeat(case)
     if listen:
         heart.serve(*listen)
-    code = said = None
+    said: str | None = None
     while True:
         try:
-            code, said = _once(use_case, policy, home, console, as_json, forever, heart), None
-        except (store.BusyError, monitor.FailedError, monitor.NothingServedError) as error:
+            code = _once(use_case, policy, home, console, as_json, forever, heart)
+            if not forever:
+                return code
+            said = None
+        except PASSING as error:
             if not forever:
                 raise
             if said != str(error):  # once, however long it lasts
                 said = str(error)
                 console.print(f"[yellow]{said}[/yellow]", highlight=False, soft_wrap=True)
             heart.beat()
-        if not forever:
-            return code
         time.sleep(every)
 
 

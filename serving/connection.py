@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, cast
 from urllib.parse import unquote
 
 import httptools
@@ -40,21 +40,25 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: "Server", loop: asyncio.AbstractEventLoop) -> None:
         self.server, self.loop = server, loop
         self.queue: deque[tuple[Request | Response, bool]] = deque()
-        self.parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self.parser = httptools.HttpRequestParser(self)
         self.over = self.reading = self.in_head = self.held = self.working = self.lingering = self.expecting = False
         self.writable: asyncio.Future[None] | None = None
         self.refusal: Refused | None = None
         self.head_bytes = self.size = 0
         self.since = loop.time()
+        self.target = b""
+        self.headers: dict[str, str] = {}
+        self.body: list[bytes] = []
 
     # What asyncio calls.
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        self.transport = transport
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
         self.server.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.over, self.parser = True, None
+        self.over = True
+        del self.parser  # which knows this connection: only the garbage collector would find the two
         self.queue.clear()
         self.resume_writing()
         self.server.left(self)
@@ -152,7 +156,7 @@ class Connection(asyncio.Protocol):
         self.over = not keep
         self._put(Request(self.parser.get_method().decode(), path, query, self.headers, body), keep)
 
-    def _stop(self, status: int, message: str) -> None:
+    def _stop(self, status: int, message: str) -> NoReturn:
         """Ends the parsing from inside a callback."""
         self.refusal = Refused(status, message)
         raise self.refusal
@@ -198,8 +202,11 @@ class Connection(asyncio.Protocol):
     async def _work(self) -> None:
         while self.queue:
             item, keep = self.queue.popleft()
-            request = item if isinstance(item, Request) else None
-            response = await answered(self.server.handler, request) if request else item
+            request: Request | None = None
+            if isinstance(item, Request):
+                request, response = item, await answered(self.server.handler, item)
+            else:
+                response = item
             if self.transport.is_closing():
                 break
             last = (self.over or self.server.draining) and not (self.queue or self.reading)

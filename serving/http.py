@@ -6,6 +6,7 @@ large 431. A handler's exception is a 500 and is logged; the connection goes on.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
@@ -101,11 +102,10 @@ async def serve(
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
     """``asyncio.run`` on uvloop where it is installed."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = None
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with suppress(ImportError):
+        from uvloop import new_event_loop as new_loop
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(main)
 
 

@@ -66,7 +66,7 @@ def encoded(request: Request | None, response: Response, keep: bool, date: bytes
         head += "".join(f"\r\n{name}: {value}" for name, value in response.headers).encode("latin-1")
     if not keep:
         head += b"\r\nconnection: close"
-    elif "connection" in request.headers:
+    elif request is not None and "connection" in request.headers:
         head += b"\r\nconnection: keep-alive"  # clients of HTTP/1.0 need to be told
     if response.status in BODILESS:
         return head + b"\r\n\r\n"

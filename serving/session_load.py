@@ -12,7 +12,7 @@ import tensorflow as tf
 
 def answer(model: str, requests: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Answers of each signature that ``requests`` names, through graph, session and feeds alone."""
-    answers = {}
+    answers: dict[str, np.ndarray] = {}
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         definition = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], model)
         for name in sorted({key.split("/")[0] for key in requests}):
@@ -27,7 +27,7 @@ def main() -> None:
     """The program."""
     model, requests, answers = sys.argv[1:]
     with np.load(requests, allow_pickle=True) as loaded:
-        np.savez(answers, **answer(model, dict(loaded)))
+        np.savez(answers, allow_pickle=True, **answer(model, dict(loaded)))
 
 
 if __name__ == "__main__":

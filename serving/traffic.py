@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import orjson
@@ -69,13 +69,13 @@ class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection, one request at a time."""
 
     def __init__(self) -> None:
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._body: list[bytes] = []
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport."""
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tells whoever waits."""
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
-        if not self._answer.done():
+        if self._answer and not self._answer.done():
             self._answer.set_result((self._parser.get_status_code(), b"".join(self._body)))
         if not self._parser.should_keep_alive():
             self.transport.close()
@@ -122,7 +122,7 @@ class Sender:
         port: int,
         path: str,
         check: Check,
-        seen: Callable[[bytes, dict], None] = lambda body, answer: None,
+        seen: Callable[[bytes, dict[str, Any]], None] = lambda body, answer: None,
     ) -> None:
         self.host, self.port, self.check, self.seen = host, port, check, seen
         self.report = Report()

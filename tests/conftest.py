@@ -1,16 +1,11 @@
-"""One run of the demo for all tests that look at what a real run leaves behind."""
+"""Order of the test files, and the fixtures that several folders of tests share."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
-from support.command import showcase
 from support.order import FIRST
-
-from models.catalog import CASES
 
 TESTS = Path(__file__).parent
 
@@ -21,24 +16,46 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[Path, dict]:
-    """Home and runs of every case's pipeline, as the demo begins with, from nothing; one for all processes of the tests."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
-    home, summary = shared / "demo", shared / "demo.json"
-    with FileLock(shared / "demo.lock"):
-        if not summary.exists():
-            runs = [showcase("run", case, "--home", home, "--json") for case in CASES]
-            assert not any(done.returncode for done in runs), "".join(done.stdout + done.stderr for done in runs)
-            summary.write_text(json.dumps({"runs": [json.loads(done.stdout) for done in runs]}))
-    return home, json.loads(summary.read_text())
+def pytest_unconfigure() -> None:
+    """Ends the process that forks commands; processor time is counted only of processes that were waited for."""
+    from support.command import close_command_server
+
+    close_command_server()
 
 
 @pytest.fixture(scope="session")
-def demo_home(demo: tuple[Path, dict]) -> Path:
-    """Home of the demo's run, with every case pushed. To be read only."""
-    return demo[0]
+def pushed_home(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """A home with a small pushed run of every case. To be read only."""
+    yield from kept_unchanged(pytestconfig, "pushed", small=True)
+
+
+@pytest.fixture(scope="session")
+def default_home(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """A home with a pushed run of every case with its default settings, for tests of metrics. To be read only."""
+    yield from kept_unchanged(pytestconfig, "default", small=False)
+
+
+def kept_unchanged(config: pytest.Config, name: str, small: bool) -> Iterator[Path]:
+    """Gives a home from the cache, and fails if a test has changed it."""
+    from support.pushed_home import DEFAULT_RUNS, SMALL_RUNS, cached_home, changed_files
+
+    home = cached_home(config.cache.mkdir("homes"), name, SMALL_RUNS if small else DEFAULT_RUNS)
+    yield home
+    assert not (changed := changed_files(home)), f"Tests changed {changed} of a home that all tests read."
+
+
+@pytest.fixture(scope="session")
+def demo_home(pushed_home: Path) -> Path:
+    """Old name of :func:`pushed_home`."""
+    return pushed_home
+
+
+@pytest.fixture(scope="session")
+def demo(default_home: Path) -> tuple[Path, dict]:
+    """Old name of :func:`default_home`, with what its runs printed."""
+    from support.pushed_home import ended_runs
+
+    return default_home, {"runs": list(ended_runs(default_home).values())}
 
 
 @pytest.fixture(scope="module")

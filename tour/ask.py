@@ -58,13 +58,14 @@ def evidence(note: Note, case: str | None, home: Path) -> tuple[str, list[Any], 
     asked = list(contexts(case, home))
     module, _, name = note.evidence.rpartition(".")
     function = getattr(import_module(module), name)
+    found: list[tuple[str, list[Any], float]] = []
     for context in asked:
         started = time.perf_counter()
         results = function(context)
-        seconds = time.perf_counter() - started
+        found.append((context.case.name, results, time.perf_counter() - started))
         if any(type(one).__name__ != "NotHere" for one in results):
             break
-    return context.case.name, results, seconds
+    return found[-1]
 
 
 def contexts(case: str | None, home: Path) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tour.evidence.kinds import Graph, Matrix, Result, Series
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "showcase",
     "font.family": "sans-serif",
@@ -37,11 +37,11 @@ def _(result: Series) -> str:
     with rc_context(STYLE):
         figure, axes = _blank(WIDTH, HEIGHT)
         for name, points in result.lines.items():
-            x, y = zip(*points, strict=True) if points else ((), ())
+            x, y = [point[0] for point in points], [point[1] for point in points]
             axes.plot(x, y, "-" if result.joined and len(points) > 1 else "o", markersize=3, label=name)
-        for name, (x, y) in result.marks.items():
-            axes.plot([x], [y], "k.", markersize=9)
-            axes.annotate(name, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8)
+        for name, mark in result.marks.items():
+            axes.plot([mark[0]], [mark[1]], "k.", markersize=9)
+            axes.annotate(name, mark, xytext=(5, 5), textcoords="offset points", fontsize=8)
         axes.set(xlabel=result.x, ylabel=result.y)
         if result.lines:
             axes.legend(frameon=False, fontsize=8)

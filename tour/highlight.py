@@ -1,12 +1,22 @@
 """A note's code as HTML: the lines as they lie in the file now, with their numbers."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from markupsafe import Markup
 
 from tour import ask
-from tour.notes import Note
 
 
-def code(note: Note, lines: int = ask.CODE_LINES) -> Markup:
+class Sourced(Protocol):
+    """What has code."""
+
+    @property
+    def source(self) -> Sequence[tuple[int, str]]:
+        """Lines with their numbers."""
+
+
+def code(note: Sourced, lines: int = ask.CODE_LINES) -> Markup:
     """The first lines of a note's code, in classes of pygments'."""
     from pygments import highlight
     from pygments.formatters import HtmlFormatter

@@ -7,10 +7,10 @@ metadata store what the run took. What cannot be found is told as missing.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pipeline import runtime as runtimes
 from pipeline import store
+from pipeline.metadata import MetadataAddress
 from tour import stations, trace
 from tour.logbook import Logged
 from tour.stations import Source, Step, named
@@ -103,10 +103,13 @@ def pushed_by(runs: Iterable[store.Run], version: int) -> store.Run | None:
     """The run whose record says that it pushed the version; the last one, should there be several."""
     mine = [run for run in runs if run.state == "pushed" and run.facts.get("version") == str(version)]
     own = [run for run in mine if not run.facts.get("same_as")]
-    return (own or mine or [None])[-1]
+    best = own or mine
+    return best[-1] if best else None
 
 
-def ancestors(metadata: Any, case: str, run_id: str) -> tuple[list[Artifact], set[tuple[str, str]], dict[str, str]]:
+def ancestors(
+    metadata: MetadataAddress, case: str, run_id: str
+) -> tuple[list[Artifact], set[tuple[str, str]], dict[str, str]]:
     """What a run's pushed model came of within the run: artifacts, edges between them by name, and where each is shown."""
     made = {out.id: (execution, out) for execution in trace.executions(metadata, run_id) for out in execution.outputs}
     waiting = [out.id for _, out in made.values() if out.key == PUSHED]

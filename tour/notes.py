@@ -10,7 +10,6 @@ A note is a block of fields in the docstring of the code that answers the questi
 """
 
 import ast
-import inspect
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -133,9 +132,9 @@ def _notes(path: Path, shown: str) -> Iterator[Note]:
         return
     lines = text.splitlines()
     for name, node in _documented(ast.parse(text), path.stem, ""):
-        doc = node.body[0].value
-        for offset, fields in _blocks(inspect.cleandoc(doc.value), shown, doc.lineno):
-            yield _note(fields, shown, doc.lineno + offset, name, node, lines)
+        begins = node.body[0].lineno
+        for offset, fields in _blocks(ast.get_docstring(node) or "", shown, begins):
+            yield _note(fields, shown, begins + offset, name, node, lines)
 
 
 def _documented(node: ast.AST, name: str, prefix: str) -> Iterator[tuple[str, Documented]]:
@@ -143,7 +142,7 @@ def _documented(node: ast.AST, name: str, prefix: str) -> Iterator[tuple[str, Do
     if isinstance(node, Documented) and ast.get_docstring(node, clean=False) is not None:
         yield name, node
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, Documented):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _documented(child, prefix + child.name, f"{prefix}{child.name}.")
 
 
@@ -192,8 +191,9 @@ def _note(fields: dict[str, str], path: str, line: int, name: str, node: Documen
 
 def _source(node: Documented, begins: int, lines: list[str]) -> tuple[tuple[int, str], ...]:
     doc = node.body[0]
-    ends = len(lines) if isinstance(node, ast.Module) else node.end_lineno
-    numbers = (n for n in range(begins, ends + 1) if not doc.lineno <= n <= doc.end_lineno)
+    ends = len(lines) if isinstance(node, ast.Module) else node.end_lineno or node.lineno
+    inside = range(doc.lineno, (doc.end_lineno or doc.lineno) + 1)
+    numbers = (n for n in range(begins, ends + 1) if n not in inside)
     return tuple((number, lines[number - 1]) for number in numbers)
 
 

@@ -11,7 +11,7 @@ from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline import store
-from pipeline.metadata import Address
+from pipeline.metadata import MetadataAddress
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 INPUTS = (mlmd.Event.INPUT, mlmd.Event.DECLARED_INPUT)
@@ -50,20 +50,20 @@ class Execution:
     outputs: tuple[Artifact, ...]
 
 
-def executions(path: Address, run_id: str) -> list[Execution]:
+def executions(address: MetadataAddress, run_id: str) -> list[Execution]:
     """The stages of a run that have begun, in the order in which they did; of a stage that was tried again the last try."""
-    with store.opened(path) as held:
+    with store.open_for_reading(address) as held:
         context = held.get_context_by_type_and_name("pipeline_run", run_id)
         found = sorted(held.get_executions_by_context(context.id), key=lambda one: one.id) if context else []
         return list({one.node: one for one in _read(held, found)}.values())
 
 
-def maker(path: Address, artifact_id: int) -> tuple[str, Execution] | None:
+def maker(address: MetadataAddress, artifact_id: int) -> tuple[str, Execution] | None:
     """The run that made an artifact, and how; None for one that is not there or that no run made.
 
     Later runs that found it done have it as an output too: the first execution made it.
     """
-    with store.opened(path) as held:
+    with store.open_for_reading(address) as held:
         if not held.get_artifacts_by_id([artifact_id]):
             return None
         events = [one for one in held.get_events_by_artifact_ids([artifact_id]) if one.type in OUTPUTS]
@@ -79,9 +79,9 @@ def maker(path: Address, artifact_id: int) -> tuple[str, Execution] | None:
         return (run[0].name if run else "", made[0])
 
 
-def run_ids(path: Address, prefix: str) -> list[str]:
+def run_ids(address: MetadataAddress, prefix: str) -> list[str]:
     """Ids of everything that has run in the store and whose name begins so, the oldest first."""
-    with store.opened(path) as held:
+    with store.open_for_reading(address) as held:
         kinds = {one.name for one in held.get_context_types()}
         found = held.get_contexts_by_type("pipeline_run") if "pipeline_run" in kinds else []
     return [one.name for one in sorted(found, key=lambda one: one.id) if one.name.startswith(prefix)]

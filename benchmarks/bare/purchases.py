@@ -80,11 +80,12 @@ def _standing(shape: tuple[int, int], code: np.ndarray, begin: np.ndarray, end: 
 def split(frame: pl.DataFrame, settings: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
     """Rows of each split by time, of those whose label was known in time: when eval begins, and for eval at the end."""
     day, delay = frame["event_time"] // DAY, settings["label_delay_days"]
-    last, start = day.max() + 1, day.min() + settings["warmup_days"]
+    first, last = int(day.to_numpy().min()), int(day.to_numpy().max()) + 1
+    start = first + settings["warmup_days"]
     held = last - delay - settings["eval_days"]
     valid = held - delay - settings["valid_days"]
     if valid <= start:
-        raise ValueError(f"The window has {last - day.min()} days, too few for warm-up, splits and label delays.")
+        raise ValueError(f"The window has {last - first} days, too few for warm-up, splits and label delays.")
     bounds = {"train": (start, valid, held), "valid": (valid, held - delay, held), "eval": (held, last - delay, last)}
     known = {
         name: frame[LABEL].is_not_null() & (frame["label_time"] <= as_of * DAY)

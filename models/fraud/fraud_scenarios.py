@@ -67,6 +67,7 @@ class Scenario:
         of = np.repeat(np.arange(len(size)), size)[:count]
         place = np.arange(count) - np.searchsorted(of, of)
         victim = rng.choice(len(world.rate), len(size), p=world.rate)
+        assert self.behave is not None, f"{self.name} relabels purchases and draws none"
         rows = self.behave(world, Episodes(of, place, size[of], victim), rng)
         length = min(int(self.length * DAY), last - first)
         start = first + (rng.random(len(size)) * (last - first - length)).astype(np.int64)

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ UNIT = 10_000
 COUNTS = pa.schema({"merchant_id": pa.string(), "day": pa.int64(), "number": pa.int64()})
 FRAUDS = pa.schema({"merchant_id": pa.string(), "day": pa.int64(), "known": pa.int64(), "number": pa.int64()})
 
-Column = pa.Array | pa.ChunkedArray
+Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 def customer_names() -> tuple[str, ...]:

@@ -120,12 +120,13 @@ class _Customer:
     @staticmethod
     def of(keys: Iterable[tuple[int, str]], purchases: Iterable[tuple[float, str, int]]) -> "_Customer":
         one = _Customer()
-        one.keys, one.purchases = [(time, name) for time, name in keys], [tuple(purchase) for purchase in purchases]
+        one.keys = [(time, name) for time, name in keys]
+        one.purchases = [(amount, merchant, units) for amount, merchant, units in purchases]
         for purchase in one.purchases:
             one.totals.append(one.totals[-1] + purchase[2])
         return one
 
-    def state(self) -> list[list]:
+    def state(self) -> list[list[Any]]:
         return [self.keys, self.purchases]
 
     def features(self, key: tuple[int, str]) -> dict[str, Any]:
@@ -179,9 +180,10 @@ class _Merchant:
         self.counts: Counter[int] = Counter()
         self.frauds: defaultdict[int, Counter[int]] = defaultdict(Counter)
         # All purchases of a day ask for the same: the day asked last, and its answer until one of its days changes.
-        self._asked, self._answer = (0, 0), {}
+        self._asked = (0, 0)
+        self._answer: dict[str, float] = {}
 
-    def state(self) -> list[list]:
+    def state(self) -> list[list[Any]]:
         frauds = [[day, label, count] for day, labels in self.frauds.items() for label, count in labels.items()]
         return [[[day, count] for day, count in self.counts.items()], frauds]
 
@@ -199,7 +201,8 @@ class _Merchant:
         return self._answer
 
     def _features(self, day: int, delay: int) -> dict[str, float]:
-        numbers, last = [], day - delay
+        numbers: list[float] = []
+        last = day - delay
         for w in WINDOWS:
             days = range(last - w, last)
             count = sum(self.counts[d] for d in days if d in self.counts)

@@ -79,7 +79,7 @@ def records(state: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
         yield _merchant_name(name), fields | {f"{day}:{label}": str(count) for day, label, count in frauds}
 
 
-def _purchases(fields: Fields) -> tuple[list, list]:
+def _purchases(fields: Fields) -> tuple[list[tuple[int, str]], list[Any]]:
     found = [(_key(field), orjson.loads(value)) for field, value in fields.items()]
     found.sort()
     return [key for key, _ in found], [what for _, what in found]
@@ -90,8 +90,9 @@ def _key(field: str) -> tuple[int, str]:
     return int(time), name
 
 
-def _days(fields: Fields) -> tuple[list, list]:
-    counts, frauds = [], []
+def _days(fields: Fields) -> tuple[list[list[int]], list[list[int]]]:
+    counts: list[list[int]] = []
+    frauds: list[list[int]] = []
     for field, count in fields.items():
         days = [int(day) for day in field.split(":")]
         (frauds if len(days) > 1 else counts).append([*days, int(count)])

@@ -10,7 +10,7 @@ PART = 2_000
 class Record(Protocol):
     """One customer's or merchant's record."""
 
-    def state(self) -> list[list]:
+    def state(self) -> list[list[Any]]:
         """It as plain lists."""
 
 
@@ -25,7 +25,7 @@ class Snapshot:
 
     def __init__(self, records: Mapping[str, Mapping[str, Record]]) -> None:
         self._left = {kind: dict(found) for kind, found in records.items()}
-        self._copied: dict[str, dict[str, list[list]]] = {kind: {} for kind in records}
+        self._copied: dict[str, dict[str, list[list[Any]]]] = {kind: {} for kind in records}
 
     def before(self, kind: str, name: str) -> None:
         """Keeps a record as it is, if it has not been taken."""
@@ -39,8 +39,8 @@ class Snapshot:
             while left or self._copied[kind]:
                 yield {one: {} for one in self._left} | {kind: self._part(left, self._copied[kind])}
 
-    def _part(self, left: dict[str, Record], copied: dict[str, list[list]]) -> dict[str, list[list]]:
-        part: dict[str, list[list]] = {}
+    def _part(self, left: dict[str, Record], copied: dict[str, list[list[Any]]]) -> dict[str, list[list[Any]]]:
+        part: dict[str, list[list[Any]]] = {}
         size = 0
         while size < PART and (left or copied):
             name, state = copied.popitem() if copied else _taken(left)
@@ -48,6 +48,6 @@ class Snapshot:
         return part
 
 
-def _taken(left: dict[str, Record]) -> tuple[str, list[list]]:
+def _taken(left: dict[str, Record]) -> tuple[str, list[list[Any]]]:
     name, record = left.popitem()
     return name, record.state()

@@ -88,7 +88,7 @@ class Shift(keras.layers.Layer):
         super().__init__(**kwargs)
         self.share, self.seeds = share, keras.random.SeedGenerator()
 
-    def build(self, shape: tuple[int | None, ...]) -> None:
+    def build(self, shape: tuple[int, ...]) -> None:
         """No weights; the furthest in pixels follows from ``shape``."""
         self.most = tuple(round(self.share * side) for side in shape[1:3])
 

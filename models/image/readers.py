@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -76,7 +77,8 @@ def shape(span: Path) -> tuple[int, int, int]:
     Class folders have the first image's size, at most ``LARGEST`` each way, and one channel if a sample is all grey.
     """
     if _kind(span) != "folders":
-        return tuple(int(size) for size in groups(span)[0].images.shape[1:])
+        height, width, channels = (int(size) for size in groups(span)[0].images.shape[1:])
+        return height, width, channels
     files = [path for path, _, _ in _files(span)]
     sample = [_open(path) for path in files[:: max(1, len(files) // SAMPLE)][:SAMPLE]]
     width, height = sample[0].size
@@ -111,7 +113,7 @@ def _kind(span: Path) -> str:
         return "archive"
     if any(span.glob("*-idx3-ubyte*")):
         return "idx"
-    if folders and next(_files(span), None):
+    if folders and any(True for _ in _files(span)):
         return "folders"
     raise DataError(f"{span} holds no images; expected {EXPECTED}.")
 
@@ -124,7 +126,7 @@ def _array_batch(group: Group, start: int, stop: int) -> pa.RecordBatch:
     return _batch(pngs(images), labels, [group.part] * len(images), keys, pixels.mean(1), pixels.std(1))
 
 
-def _batch(*columns: Sequence) -> pa.RecordBatch:
+def _batch(*columns: Sequence[Any] | np.ndarray) -> pa.RecordBatch:
     return pa.record_batch(
         [pa.array(column, kind) for column, kind in zip(columns, COLUMNS.types, strict=True)], schema=COLUMNS
     )

@@ -50,7 +50,7 @@ def _store(name: str, folder: Path, load: Callable[[], dict[str, np.ndarray]]) -
     partial = path.with_name(f".{os.getpid()}.part")
     try:
         with partial.open("wb") as file:
-            np.savez(file, name=name, classes=np.unique(arrays["labels"]), **arrays)
+            np.savez(file, allow_pickle=False, name=name, classes=np.unique(arrays["labels"]), **arrays)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -147,15 +147,15 @@ def split(train: Sequence[np.ndarray], held: Sequence[np.ndarray], shots: int, s
     order = draw.permutation(classes)
     known, new = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
     chosen = np.concatenate([draw.permutation(np.flatnonzero(train[1] == one))[:shots] for one in new])
-    parts = [
+    first, few, rest = (
         (pictures[rows], np.searchsorted(which, labels[rows]))
         for (pictures, labels), which, rows in (
             (train, known, np.isin(train[1], known)),
             (train, new, chosen),
             (held, new, np.isin(held[1], new)),
         )
-    ]
-    return Split(*parts, tuple(int(one) for one in new))
+    )
+    return Split(first, few, rest, tuple(int(one) for one in new))
 
 
 def compared(

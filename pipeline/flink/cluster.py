@@ -118,7 +118,7 @@ class Flink:
             "scratch": scratch,
         }
         (scratch / "config.yaml").write_text(CONFIG.format(host=HOST, **told))
-        commands = {
+        commands: dict[str, list[object]] = {
             "worker-pool": [sys.executable, "-m", worker_pool.__name__, "--host", HOST, "--port", self.pool],
             # The class path lists a folder, as Java itself can.
             "job-server": [

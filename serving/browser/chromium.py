@@ -60,12 +60,22 @@ class Chromium:
         self.complaints: list[str] = []
         self._profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         self._pid, self._write, self._read = _start(program(), self._profile.name, (width, height))
-        self._waiting, self._number, self._session, self._loaded = b"", 0, "", False
+        self._waiting, self._number, self._session, self._context, self._loaded = b"", 0, "", "", False
         try:
             self._open(url)
         except BaseException:
             self.close()
             raise
+
+    def reopen(self, url: str) -> None:
+        """Close the page and load an address in another, which sees nothing of what the first one stored.
+
+        It takes a tenth of the time of a new browser; ``requests`` and ``complaints`` begin anew.
+        """
+        self._session = ""
+        self._call("Target.disposeBrowserContext", {"browserContextId": self._context})
+        self.requests, self.complaints = [], []
+        self._open(url)
 
     def __enter__(self) -> "Chromium":
         return self
@@ -109,7 +119,9 @@ class Chromium:
         self._profile.cleanup()
 
     def _open(self, url: str) -> None:
-        target = self._call("Target.createTarget", {"url": "about:blank"})["targetId"]
+        self._context, self._loaded = self._call("Target.createBrowserContext")["browserContextId"], False
+        asked = {"url": "about:blank", "browserContextId": self._context}
+        target = self._call("Target.createTarget", asked)["targetId"]
         self._session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._call(f"{domain}.enable")
@@ -146,6 +158,8 @@ class Chromium:
         return json.loads(message)
 
     def _event(self, message: Mapping[str, Any]) -> None:
+        if message.get("sessionId", "") != self._session:  # of a page that was closed
+            return
         params = message.get("params", {})
         match message.get("method"):
             case "Page.loadEventFired":

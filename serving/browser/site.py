@@ -92,7 +92,7 @@ class Site:
         arrays = self._samples.get(name, {})
         if not arrays or row >= len(next(iter(arrays.values()))):
             return None
-        parts: dict[str, dict[str, list]] = {"raw": {}, "input": {}, "answer": {}}
+        parts: dict[str, dict[str, Any]] = {"raw": {}, "input": {}, "answer": {}}
         for key, values in arrays.items():
             part, _, feature = key.partition("/")
             parts[part][feature] = values[row].ravel().tolist()
@@ -171,7 +171,8 @@ def _packages() -> dict[str, Path]:
 
 def _policy(page: str) -> str:
     """What the page may load: from here, WebAssembly, and the one import map that it has in it, by its hash."""
-    digest = base64.b64encode(hashlib.sha256(IMPORT_MAP.search(page)[1].encode()).digest()).decode()
+    (import_map,) = IMPORT_MAP.findall(page)
+    digest = base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval' 'sha256-{digest}'; connect-src 'self'; "
         "style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from serving.drift import views
-from serving.drift.profile import CANONICAL, Profile
+from serving.drift.profile import Profile, canonical
 from serving.drift.views import Component
 
 LEAST_DAYS = 10
@@ -191,7 +191,7 @@ class Baseline:
             ],
             "most_rows": self.most_rows,
         }
-        return json.dumps(held, **CANONICAL).encode()
+        return canonical(held)
 
     @staticmethod
     def from_bytes(data: bytes) -> "Baseline":

@@ -70,7 +70,7 @@ class Estimator:
             found = fitted.estimate(held[0], seed)
             off.append((found.value - METRICS[metric](*held)) ** 2 - found.error**2)
         # Each half is checked on half of the rows; only what chance does not explain counts as bias.
-        return Estimator(metric, knots, heights, float(np.sqrt(max(np.mean(off), 0.0))))
+        return Estimator(metric, knots, heights, float(np.sqrt(max(float(np.mean(off)), 0.0))))
 
     def probability(self, scores: np.ndarray) -> np.ndarray:
         """The calibrated chance of each score, ``[n]``."""

@@ -52,8 +52,8 @@ class Judged:
     findings: tuple[Mapping[str, Any], ...] = ()
     moved: tuple[str, ...] = ()
     faults: tuple[Mapping[str, Any], ...] = ()
-    estimate: Mapping[str, float] | None = None
-    usual: Mapping[str, float] | None = None
+    estimate: Mapping[str, Any] | None = None
+    usual: Mapping[str, Any] | None = None
     news: tuple[tuple[News, Mapping[str, Any]], ...] = ()
 
     @property

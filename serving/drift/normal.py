@@ -13,7 +13,7 @@ import polars as pl
 
 from serving.drift import layout as layouts
 from serving.drift.calibration import ANY, LEAST_DAYS, Baseline, kind_of_day
-from serving.drift.estimate import Estimate, Estimator, realised
+from serving.drift.estimate import Estimate, Estimator, Metric, realised
 from serving.drift.expected import Effects, Expected
 from serving.drift.layout import Layout
 from serving.drift.profile import Profile
@@ -159,7 +159,7 @@ def _baseline(counted: Layout, rows: pl.DataFrame, days: np.ndarray | None) -> t
     return Baseline.of_rows(Profile.of(counted, rows), FEW_DAYS), len(parts)
 
 
-def measured(metric: str, scores: np.ndarray, right: np.ndarray) -> tuple[Estimator, Estimate]:
+def measured(metric: Metric, scores: np.ndarray, right: np.ndarray) -> tuple[Estimator, Estimate]:
     """The estimator of a metric, and the metric itself, from labelled rows ``[n]``."""
     return Estimator.fit(metric, scores, right), realised(metric, scores, right)
 

@@ -17,7 +17,11 @@ CHUNK = 1 << 16  # rows at a time: what a column needs stays in the processor's 
 FEW = 4096  # below, a search among the edges is faster than a table of all ranks
 SAMPLE = 48
 FARTHEST = 2.0**40
-CANONICAL = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
+
+
+def canonical(held: Mapping[str, Any]) -> bytes:
+    """JSON of which equal values give equal bytes."""
+    return json.dumps(held, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,8 @@ class Profile:
         raise KeyError(f"There is no column '{name}' in this profile.")
 
     def mean(self, name: str) -> float:
-        """Mean of a column's finite values; not a number where there is none."""
-        column = next(one for one in self.layout if one.name == name)
+        """Mean of the finite values of a column of numbers; not a number where there is none."""
+        column = next(one for one in self.layout if one.name == name and isinstance(one, Number))
         counts = self[name]
         finite = counts.rows - counts.infinite
         return column.centre + counts.total / column.scale / finite if finite else float("nan")
@@ -133,7 +137,7 @@ class Profile:
     def to_bytes(self) -> bytes:
         """Canonical: equal profiles give equal bytes."""
         columns = [_written(column, counts) for column, counts in zip(self.layout, self.counts, strict=True)]
-        return json.dumps({"rows": self.rows, "columns": columns}, **CANONICAL).encode()
+        return canonical({"rows": self.rows, "columns": columns})
 
     @staticmethod
     def from_bytes(data: bytes) -> "Profile":

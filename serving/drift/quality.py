@@ -100,11 +100,11 @@ def _names(column: Category, usual: Counts, now: Counts, past_rows: int, rows: i
     share, past = int(now.bins[-1]) / rows, int(usual.bins[-1]) / past_rows
     found = []
     if garbled and part * share >= LEAST:
-        what = f"values are garbled, such as '{max(garbled, key=garbled.get)}'"
+        what = f"values are garbled, such as '{max(garbled, key=garbled.__getitem__)}'"
         found.append(_fault(column.name, "encoding", part * share, past, what))
     others = {name: count for name, count in sample.items() if name not in garbled}
     if others and (1 - part) * share >= LEAST:
-        what = f"values are unknown, such as '{max(others, key=others.get)}'"
+        what = f"values are unknown, such as '{max(others, key=others.__getitem__)}'"
         found.append(_fault(column.name, "unseen", (1 - part) * share, past, what))
     return found
 
@@ -120,18 +120,26 @@ def _plain(name: str) -> str:
 def _numbers(column: Number, usual: Counts, now: Counts) -> list[Fault]:
     if not now.rows or not usual.rows:
         return []
-    computed = (
-        column.name in DERIVED
-    )  # only the extremes tell the impossible from the unusual: no bin lies between them
-    if computed and now.least >= -ROUNDED and now.most <= DERIVED[column.name] + ROUNDED:
+    computed = column.name in DERIVED
+    if computed and _is_possible(column.name, now):
         return []
     if not computed and (wrong := _units(column, usual, now)):
         return [wrong]
-    out = lambda counts: int(counts.bins[0] + counts.bins[-1])  # noqa: E731
-    if not _more(out(now), now.rows, out(usual), usual.rows):
+    outside, past = (int(counts.bins[0] + counts.bins[-1]) for counts in (now, usual))
+    if not _more(outside, now.rows, past, usual.rows):
         return []
     what = f"values lie outside what {'is possible' if computed else 'the reference held'}"
-    return [_fault(column.name, "range", out(now) / now.rows, out(usual) / usual.rows, what)]
+    return [_fault(column.name, "range", outside / now.rows, past / usual.rows, what)]
+
+
+def _is_possible(name: str, now: Counts) -> bool:
+    """Whether a computed column can have such values.
+
+    Only the extremes tell the impossible from the unusual, since no bin lies between them; infinite values have none.
+    """
+    if now.least is None or now.most is None:
+        return False
+    return now.least >= -ROUNDED and now.most <= DERIVED[name] + ROUNDED
 
 
 def _units(column: Number, usual: Counts, now: Counts) -> Fault | None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class Interpreter:
         return float(np.median(spent[1:]) * 1e6)
 
 
-def _tensor(detail: Mapping) -> Tensor:
+def _tensor(detail: Mapping[str, Any]) -> Tensor:
     return Tensor(np.dtype(detail["dtype"]).name, tuple(int(size) for size in detail["shape"][1:]))
 
 

@@ -41,10 +41,11 @@ class Program:
             ValueError: with the program's own words, if it cannot read the model.
         """
         told = json.loads(_run([*self.command, str(model)]))
-        return tuple(
+        inputs, outputs = (
             {name: Tensor(one["dtype"], tuple(one["shape"])) for name, one in told[side].items()}
             for side in ("inputs", "outputs")
         )
+        return inputs, outputs
 
     def answer(self, model: Path, rows: Mapping[str, np.ndarray]) -> Answers:
         """Outputs for inputs ``[rows, ...]``, which go and come as files of raw bytes.
@@ -107,8 +108,10 @@ def java(folder: Path) -> Program:
 
 def runtime() -> Path:
     """LiteRT's shared library in the wheel of ``ai-edge-litert``; nothing is imported to find it."""
-    (folder,) = find_spec("ai_edge_litert").submodule_search_locations
-    return Path(folder, "libLiteRt.so")
+    package = find_spec("ai_edge_litert")
+    if package is None or not package.submodule_search_locations:
+        raise FileNotFoundError("The package ai-edge-litert is not installed; make setup installs it.")
+    return Path(package.submodule_search_locations[0], "libLiteRt.so")
 
 
 def _place(folder: Path, sources: Sequence[Path]) -> Path:

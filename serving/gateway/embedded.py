@@ -11,7 +11,7 @@ from serving.gateway import checkpoint
 from serving.gateway.breaker import CLOSED
 from serving.gateway.log_files import Place
 from serving.gateway.memory import Seed
-from serving.gateway.online import Online, Row
+from serving.gateway.online import Change, Online, Row
 from serving.gateway.online_store import ROWS, OnlineStore
 from serving.gateway.prediction_log import PredictionLog
 from serving.gateway.wire import Value
@@ -47,7 +47,7 @@ class Embedded:
 
     def __init__(self, online: Online, folder: Path, pace: Pace = Pace()) -> None:  # noqa: B008 (frozen)
         self.online, self.store, self.pace = online, OnlineStore(online, folder), pace
-        self._logs: tuple[PredictionLog, PredictionLog] | None = None
+        self._logs: tuple[PredictionLog, PredictionLog]  # from :meth:`open` on
         self._new, self._since = 0, time.monotonic()
         self._closing = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -80,7 +80,7 @@ class Embedded:
         """See ``Memory``."""
         return self.online.features(row), None
 
-    async def remember(self, journal: list[Any], change: None) -> None:
+    async def remember(self, journal: list[Any], change: Change | None) -> None:
         """See ``Memory``."""
         self.online.remember(journal)
         self._new += 1

@@ -1,9 +1,11 @@
 """What the gateway counts, in Prometheus' format."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 DIFFERENCES = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -48,7 +50,7 @@ class Metrics:
         self.late = self._make(Gauge, "drift_late_rows", "Rows that came after their window was over.", "case")
         self._before: list[Callable[[], None]] = []
 
-    def _make(self, kind: type, name: str, text: str, *labels: str, **more: object) -> object:
+    def _make(self, kind: type[Metric], name: str, text: str, *labels: str, **more: Any) -> Metric:
         return kind(name, text, labels, registry=self.registry, **more)
 
     def before(self, refresh: Callable[[], None]) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,11 +35,14 @@ class Label(BaseModel):
     ] = None
 
 
+Outcome = Literal["kept", "known"]
+
+
 class Labelled(BaseModel):
     """A label that is kept."""
 
     prediction_id: str
-    outcome: Annotated[Literal["kept", "known"], Field(description="known where the same label was there already.")]
+    outcome: Annotated[Outcome, Field(description="known where the same label was there already.")]
 
 
 class Labels(BaseModel):
@@ -64,7 +67,7 @@ class Told:
     key: str
     label: int | str
     known: int
-    row: list
+    row: list[Any]
 
     def record(self) -> bytes:
         """As the log of labels has it."""
@@ -98,13 +101,13 @@ async def take(scorers: Mapping[str, Scorer], told: Sequence[Label]) -> list[Lab
         raise Refused(503, str(error), 1.0) from None
     except UnreachedError as error:
         raise Refused(503, str(error), error.after) from None
-    outcomes = ["kept" if one else "known" for one in new]
+    outcomes: list[Outcome] = ["kept" if one else "known" for one in new]
     for outcome in outcomes:
         scorer.metrics.labels.labels(scorer.name, outcome).inc()
     return [Labelled(prediction_id=one.identity, outcome=outcome) for one, outcome in zip(known, outcomes, strict=True)]
 
 
-def _told(scorer: Scorer, told: Label, record: Mapping[str, list]) -> Told:
+def _told(scorer: Scorer, told: Label, record: Mapping[str, list[Any]]) -> Told:
     key, row = record["served/key"][0].decode(), orjson.loads(record[JOURNAL][0])
     return Told(told.prediction_id, key, scorer.online.label(told.label), _microseconds(told.label_time), row)
 
@@ -122,11 +125,11 @@ async def _kept(scorer: Scorer, told: Sequence[Told]) -> list[bool]:
     return [one.key in learnt and first[one.key] is one for one in told]
 
 
-def _record(scorers: Mapping[str, Scorer], identity: str) -> tuple[Scorer, dict[str, list]]:
+def _record(scorers: Mapping[str, Scorer], identity: str) -> tuple[Scorer, dict[str, list[Any]]]:
     """The scorer and the record of a prediction: its id says where it lies."""
     parts = IDENTITY.fullmatch(identity)
     scorer = scorers.get(parts[1]) if parts else None
-    if scorer is None:
+    if parts is None or scorer is None:
         raise Refused(404, "prediction_id: this gateway has made no such prediction.")
     data = find(scorer.log.folder, Place(int(parts[2], 16), int(parts[3], 16)))
     record = decode(data) if data else {}

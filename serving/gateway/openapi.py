@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, Field, create_model
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from serving.gateway.labels import AllLabelled, Label, Labelled, Labels
 from serving.gateway.online import Online
@@ -59,11 +59,11 @@ def answer_model(name: str, online: Online) -> type[BaseModel]:
 def document(cases: Mapping[str, Online]) -> dict[str, Any]:
     """OpenAPI 3.1 for the cases."""
     answers = {name: answer_model(name, online) for name, online in cases.items()}
-    received = [(online.Request, "validation") for online in cases.values()] + [
-        (one, "validation") for one in (Label, Labels)
-    ]
-    sent = [(model, "serialization") for model in (*answers.values(), Labelled, AllLabelled, Error)]
-    _, schemas = models_json_schema([*received, *sent], ref_template=REF)
+    received = [online.Request for online in cases.values()] + [Label, Labels]
+    sent: list[type[BaseModel]] = [*answers.values(), Labelled, AllLabelled, Error]
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in received]
+    modes += [(model, "serialization") for model in sent]
+    _, schemas = models_json_schema(modes, ref_template=REF)
     paths: dict[str, Any] = {}
     for name, online in cases.items():
         parameters = [TRACEPARENT, *([EXPLAIN] if online.hints else [])]

@@ -104,10 +104,11 @@ class Filling:
 
     def _history(self, seed: Seed) -> tuple[int, Any, Iterator[tuple[str, Fields]]]:
         """What the raw spans and this gateway's own logs hold; made beside, since the case itself remembers nothing."""
-        store = OnlineStore(copy.deepcopy(self.online), self.folder)
-        count = 0 if (self.folder / checkpoint.FILE).exists() else seed(store.online)
+        online = copy.deepcopy(self.online)
+        store = OnlineStore(online, self.folder)
+        count = 0 if (self.folder / checkpoint.FILE).exists() else seed(online)
         store.restore()
-        rest, records = store.online.records()
+        rest, records = online.records()
         return count, rest, chain(records, _labels(store.labelled))
 
     async def _put(self, token: str, batch: list[tuple[str, Fields]]) -> None:

@@ -11,7 +11,7 @@ import time
 from asyncio import timeout as within
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from redis.exceptions import RedisError
 
@@ -105,10 +105,13 @@ class RedisMemory:
         names = self.online.names(row)
 
         async def read() -> list[Any]:
-            async with self.redis.pipeline(transaction=False) as asked:
+            # Commands of a pipeline wait for execute(); by their types each would be awaited.
+            pipeline: Any = self.redis.pipeline(transaction=False)
+            async with pipeline as asked:
                 for name in names:
                     asked.hgetall(self.prefix + name)
-                found = await asked.exists(self._filling.filled).execute()
+                asked.exists(self._filling.filled)
+                found = await asked.execute()
             if not found.pop():
                 raise _Emptied
             return found
@@ -122,8 +125,9 @@ class RedisMemory:
                 f"The history's store holds something else under {keys} ({error}); remove it."
             ) from None
 
-    async def remember(self, journal: list[Any], change: Change) -> None:
+    async def remember(self, journal: list[Any], change: Change | None) -> None:
         """Adds the row to its records, unless it is there."""
+        assert change is not None, "what recall() gave"
         await self._changed(
             change.record,
             change.field,
@@ -138,7 +142,7 @@ class RedisMemory:
     async def takes(self, key: str, label: int | str) -> bool:
         """Whether the label is new."""
         known = await self._answer(lambda: self.redis.hget(self.prefix + label_name(hashed(key)), LABEL))
-        return _is_new(key, label, known)
+        return _is_new(key, label, cast("str | None", known))  # the client decodes what comes
 
     async def learn(self, key: str, label: int | str, known: int, journal: list[Any]) -> bool:
         """Counts a label once."""

@@ -41,7 +41,8 @@ class Shadow:
     ) -> None:
         self.name, self.backend, self.metrics = name, backend, metrics
         self.log = PredictionLog(folder, limits)
-        self._told, self._timeout, self._asked = told, timeout, set()
+        self._told, self._timeout = told, timeout
+        self._asked: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
         """Takes the folder."""

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import cast
 
 from serving import http, rollout
 from serving.errors import ServingError
-from serving.gateway.backend import Backend, InProcess, Remote
+from serving.gateway.backend import InProcess, Remote
 from serving.gateway.embedded import Embedded
 from serving.gateway.gateway import Gateway
 from serving.gateway.gateway_metrics import Metrics
 from serving.gateway.memory import Memory, UnreachedError
-from serving.gateway.online import Online
+from serving.gateway.online import Online, Shareable
 from serving.gateway.scoring import Options, Scorer
 from serving.rollout import Rollout
 from serving.server.app import App
@@ -79,7 +80,6 @@ class Stack:
         self.settings, self.port = settings, 0
         self.app = None if settings.backend else App(replace(settings.server, models=models(settings.cases)))
         self.gateway: Gateway | None = None
-        self._backend: Backend | None = None
         self._listening: http.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hopeless: set[str] = set()
@@ -96,14 +96,14 @@ class Stack:
             await self.app.start()
         self._rollouts = rollouts(self.settings.cases)
         if self.settings.port is not None:
-            await self._start_gateway()
-            self._tasks.append(asyncio.create_task(self._welcome()))
+            gateway = await self._start_gateway(self.settings.port)
+            self._tasks.append(asyncio.create_task(self._welcome(gateway)))
         if self.app:
-            await self._assign(self._rollouts)
-            self._tasks.append(asyncio.create_task(self._follow()))
+            await self._assign(self.app, self._rollouts)
+            self._tasks.append(asyncio.create_task(self._follow(self.app)))
         return self
 
-    async def _start_gateway(self) -> None:
+    async def _start_gateway(self, port: int) -> Gateway:
         settings, self._metrics = self.settings, Metrics()
         self._backend = InProcess(self.app.engine) if self.app else Remote(settings.backend)
         scorers = {
@@ -111,8 +111,9 @@ class Stack:
         }
         self.gateway = Gateway(scorers, self._metrics).open()
         most = max((at.online.most_bytes for at in settings.cases.values() if at.online), default=0) + (64 << 10)
-        self._listening = await http.serve(self.gateway, settings.host, settings.port, max_body=most)
+        self._listening = await http.serve(self.gateway, settings.host, port, max_body=most)
         self.port = self._listening.port
+        return self.gateway
 
     async def _is_due(self, name: str, at: Place) -> bool:
         """Whether the gateway can answer for a case: it has a version, which is loaded, and what it begins with is there."""
@@ -121,20 +122,20 @@ class Stack:
         loaded = self.app is None or self.app.engine.manager.loaded(name)
         return bool(loaded) and await asyncio.to_thread(self.settings.arrived, name)
 
-    async def _welcome(self) -> None:
+    async def _welcome(self, gateway: Gateway) -> None:
         """Has the gateway answer for cases that are pushed for the first time while it runs."""
         while True:
             await asyncio.sleep(self.settings.server.poll)
-            for name in self.settings.cases.keys() - self.gateway.scorers.keys() - self._hopeless:
+            for name in self.settings.cases.keys() - gateway.scorers.keys() - self._hopeless:
                 try:
                     if await self._is_due(name, self.settings.cases[name]):
-                        await self._admit(name, self.settings.cases[name])
+                        await self._admit(gateway, name, self.settings.cases[name])
                 except Exception as error:  # it may be mended, and then the next look finds it
                     log.error("%s is not answered for yet: %s", name, error)
 
-    async def _admit(self, name: str, at: Place) -> None:
+    async def _admit(self, gateway: Gateway, name: str, at: Place) -> None:
         try:
-            await self.gateway.add(await self._scorer(name, at))
+            await gateway.add(await self._scorer(name, at))
         except UnreachedError:
             raise
         except (OSError, ValueError) as error:
@@ -143,23 +144,24 @@ class Stack:
 
     async def _scorer(self, name: str, at: Place) -> Scorer:
         """A case's scorer, its memory filled."""
-        settings, memory = self.settings, self._memory(name, at)
+        assert at.online is not None, "_is_due() asks for it"
+        settings, memory = self.settings, self._memory(name, at.online, at.folder)
         if count := await memory.fill(partial(settings.seed, name)):
             log.info("%s begins with a history of %d rows", name, count)
         return Scorer(name, at.online, self._backend, at.versions, at.folder, settings.options, self._metrics, memory)
 
-    def _memory(self, name: str, at: Place) -> Memory:
+    def _memory(self, name: str, online: Online, folder: Path) -> Memory:
         """In Redis only what is remembered: a case without a memory has nothing to share."""
-        if not (self.settings.store and at.online.remembers):
-            return Embedded(at.online, at.folder, self.settings.options.pace)
+        if not (self.settings.store and online.remembers):
+            return Embedded(online, folder, self.settings.options.pace)
         from serving.gateway.redis_memory import RedisMemory  # here: who has no Redis does not wait for its client
 
         options = self.settings.options
         count = lru_cache(lambda outcome: self._metrics.histories.labels(name, outcome))
         return RedisMemory(
             name,
-            at.online,
-            at.folder,
+            cast(Shareable, online),  # as every case is that remembers
+            folder,
             self.settings.store,
             options.timeout,
             options.patience,
@@ -168,8 +170,10 @@ class Stack:
 
     def loaded(self) -> dict[str, int]:
         """The newest version that the model server answers with, by case; empty where the backend is elsewhere."""
-        names = [name for name in self.settings.cases if self.app and self.app.engine.manager.loaded(name)]
-        return {name: self.app.engine.servable(name).version for name in names}
+        if self.app is None:
+            return {}
+        engine = self.app.engine
+        return {name: engine.servable(name).version for name in self.settings.cases if engine.manager.loaded(name)}
 
     async def close(self) -> None:
         """Answers what is under way, then lets go of everything, the memory last."""
@@ -184,23 +188,23 @@ class Stack:
         if self.app:
             await self.app.close()
 
-    async def _follow(self) -> None:
+    async def _follow(self, app: App) -> None:
         """Has the engine load what the rollouts say; the gateway reads them by itself and bears either order."""
         while True:
             await asyncio.sleep(self.settings.server.poll)
             try:
                 found = rollouts(self.settings.cases)
                 if found != self._rollouts:
-                    await self.app.engine.reload(models(self.settings.cases))
-                    await self._assign(found)
+                    await app.engine.reload(models(self.settings.cases))
+                    await self._assign(app, found)
                     self._rollouts = found
             except (OSError, ValueError, ServingError) as error:  # what was served goes on being served
                 log.error("the rollout is not followed: %s", error)
 
-    async def _assign(self, found: Mapping[str, Rollout]) -> None:
+    async def _assign(self, app: App, found: Mapping[str, Rollout]) -> None:
         """Labels name loaded versions only, so they come after these."""
         if any(one.wanted for one in found.values()):
-            await self.app.engine.reload(models(self.settings.cases, labels=True))
+            await app.engine.reload(models(self.settings.cases, labels=True))
 
 
 def rollouts(cases: Mapping[str, Place]) -> dict[str, Rollout]:
@@ -217,6 +221,8 @@ def models(cases: Mapping[str, Place], labels: bool = False) -> list[Model]:
     found = []
     for name, at in cases.items():
         wanted = rollout.read(at.versions)
-        policy = {"policy": "specific", "specific": wanted.wanted} if wanted.wanted else {}
-        found.append(Model(name, str(at.versions), **policy, labels=wanted.labels if labels else {}))
+        policy = "specific" if wanted.wanted else "latest"
+        found.append(
+            Model(name, str(at.versions), policy, specific=wanted.wanted, labels=wanted.labels if labels else {})
+        )
     return found

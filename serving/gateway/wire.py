@@ -7,6 +7,7 @@ a model was asked with, and the whole is again one Example.
 import struct
 from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 Value = bytes | str | int | float | Sequence[bytes | str] | Sequence[int] | Sequence[float] | None
 
@@ -101,8 +102,8 @@ class Floats:
         self._lists = frozenset(name for name, size in sizes.items() if size > 1)
         self._struct = struct.Struct("<" + "".join(f"{len(self._heads[name])}s{size}f" for name, size in sizes.items()))
 
-    def __call__(self, features: Mapping[str, Value]) -> bytes:
-        """The entries of the names; all have to be there.
+    def __call__(self, features: Mapping[str, Any]) -> bytes:
+        """The entries of the names; all have to be there, each a float or as many floats as were said.
 
         Raises:
             OverflowError: for a float beyond float32's range.
@@ -136,13 +137,13 @@ class Encoder:
         return b"".join(parts)
 
 
-def decode(data: bytes, wanted: Container[str] | None = None) -> dict[str, list]:
+def decode(data: bytes, wanted: Container[str] | None = None) -> dict[str, list[Any]]:
     """The features of a serialized Example: bytes, floats or whole numbers by name; only the wanted ones, or all.
 
     Raises:
         ValueError: if it is none.
     """
-    found: dict[str, list] = {}
+    found: dict[str, list[Any]] = {}
     try:
         for features in _fields(data, 1):
             for pair in _fields(features, 1):
@@ -155,7 +156,7 @@ def decode(data: bytes, wanted: Container[str] | None = None) -> dict[str, list]
     return found
 
 
-def _values(value: bytes) -> list:
+def _values(value: bytes) -> list[Any]:
     if texts := _fields(value, 1):
         return [one for text in texts for one in _fields(text, 1)]
     if floats := _fields(value, 2):
@@ -201,6 +202,7 @@ def _read(data: bytes, at: int) -> tuple[int, int]:
 
 def first(data: bytes, at: int) -> bytes:
     """The first text of the feature whose block begins at ``at``."""
+    length = 0
     for _ in range(3):  # feature, list, text
         _, at = _read(data, at)
         length, at = _read(data, at)

@@ -98,7 +98,7 @@ class App:
         self._http: http.Server | None = None
         self._grpc: Any = None
         self._health: Any = None
-        self._tasks: list[asyncio.Task] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Loads the models, then listens: who reaches the server gets answers.

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ class Workers:
     """Threads that run what is put to them; one queue for all signatures."""
 
     def __init__(self, threads: int) -> None:
-        self.free, self.jobs = threads, queue.SimpleQueue()
+        self.free = threads
+        self.jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.threads = [threading.Thread(target=self._run, daemon=True, name=f"batch-{n}") for n in range(threads)]
         for thread in self.threads:
             thread.start()
@@ -95,10 +97,11 @@ class Batcher:
                 if self.seconds.get(self.batching.padded(count), SHORT) < SHORT and not self.batching.threads:
                     self._finish(self._done(batch), again=False)
                 else:
-                    self.workers.put(lambda batch=batch: self._run(batch))
+                    self.workers.put(partial(self._run, batch))
 
     def _take(self) -> list[Rows]:
-        batch, count = [], 0
+        batch: list[Rows] = []
+        count = 0
         while self.waiting and (not batch or (self.batched and count + self.waiting[0].count <= self.batching.most)):
             rows = self.waiting.popleft()
             self.rows -= rows.count
@@ -130,14 +133,15 @@ class Batcher:
             outputs = self._call(merged, sum(rows.count for rows in batch))
         except Exception:
             return self._apart(batch)  # one bad request must not fail the others
-        parts, at = [], 0
+        parts: list[tuple[Rows, Any]] = []
+        at = 0
         for rows in batch:
             parts.append((rows, [output[at : at + rows.count] for output in outputs]))
             at += rows.count
         return parts
 
     def _apart(self, batch: list[Rows]) -> list[tuple[Rows, Any]]:
-        done = []
+        done: list[tuple[Rows, Any]] = []
         for rows in batch:
             try:
                 done.append((rows, self._outputs(rows)))
@@ -150,8 +154,8 @@ class Batcher:
         return self._call(arrays, rows.count) if self.batched else self.signature.call(arrays)
 
     def _merged(self, batch: Sequence[Rows]) -> list[np.ndarray]:
-        if all(rows.columns is not None for rows in batch):
-            lists = [rows.columns for rows in batch]
+        lists = [rows.columns for rows in batch if rows.columns is not None]
+        if len(lists) == len(batch):
             return self._converted([[v for part in parts for v in part] for parts in zip(*lists, strict=True)])
         arrays = [rows.arrays if rows.columns is None else self._converted(rows.columns) for rows in batch]
         return [np.concatenate(parts) for parts in zip(*arrays, strict=True)]
@@ -198,6 +202,6 @@ class Batcher:
             self._flush()
 
 
-def _expire(future: asyncio.Future) -> None:
+def _expire(future: asyncio.Future[list[np.ndarray]]) -> None:
     if not future.done():
         future.set_exception(ServingError("DEADLINE_EXCEEDED", "Deadline Exceeded"))

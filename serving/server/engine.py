@@ -14,7 +14,7 @@ import gc
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -158,13 +158,14 @@ class Engine:
 
     async def run(self, servable: Servable, door: Signature, rows: Rows, timeout: float | None) -> list[np.ndarray]:
         """Outputs in the signature's order."""
+        assert self._workers is not None, "start() makes them"
         servable.enter()
         try:
             return await servable.batcher(door, self.batching, self._workers, self.metrics).submit(rows, timeout)
         finally:
             servable.leave()
 
-    def _make(self, *arguments: Any) -> Servable:
+    def _make(self, name: str, version: int, path: Path) -> Servable:
         """Loads a version, in a thread."""
         with self._freezing:
             if not gc.get_freeze_count():
@@ -173,4 +174,4 @@ class Engine:
                 gc.collect()
                 # A full collection over TensorFlow's objects takes longer than a hundred answers; a model has few.
                 gc.freeze()
-        return Servable(*arguments, self._threads, self._prefer_lite, self.batching if self._warmup else None)
+        return Servable(name, version, path, self._threads, self._prefer_lite, self.batching if self._warmup else None)

@@ -85,7 +85,9 @@ def b64(value: Any) -> bytes:
         ServingError: INVALID_ARGUMENT, if it is something else.
     """
     try:
-        (text,) = (value["b64"],) if len(value) == 1 else ()
+        if len(value) != 1:
+            raise ValueError("one key is expected")
+        text = value["b64"]
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error):
         raise ServingError(

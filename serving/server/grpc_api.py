@@ -26,7 +26,7 @@ from serving.server.rows import Rows
 from serving.server.signature import CLASSIFY, REGRESS
 
 log = logging.getLogger(__name__)
-Context = grpc.aio.ServicerContext
+Context = grpc.aio.ServicerContext[Any, Any]
 METHODS = {CLASSIFY: "classification_result", REGRESS: "regression_result"}
 
 

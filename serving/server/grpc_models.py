@@ -11,7 +11,7 @@ from serving.server import config
 from serving.server.engine import Engine
 from serving.server.versions import STATES
 
-Context = grpc.aio.ServicerContext
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Manager:
         self._retries, self._retry_seconds = retries, retry_seconds
         self._kept: dict[str, Kept] = {}
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
     async def start(self, models: Sequence[Model]) -> None:
@@ -57,7 +57,7 @@ class Manager:
                 await asyncio.sleep(self._poll_seconds)  # a version that was pushed a moment ago is whole by then
                 await self.poll()
         if self._poll_seconds > 0:
-            self._spawn(self._poll_forever())
+            self._spawn(self._poll_forever(), "poll")
 
     async def poll(self) -> None:
         """Looks once, and loads and lets go of what the policies say."""
@@ -160,7 +160,6 @@ class Manager:
         return kept.model.labels[label]
 
     async def _poll_forever(self) -> None:
-        asyncio.current_task().set_name("poll")
         while not self._closing:
             await asyncio.sleep(self._poll_seconds)
             try:
@@ -190,14 +189,14 @@ class Manager:
         try:
             servable = await asyncio.to_thread(self._make, name, version, path)
         except Exception as error:
-            known = isinstance(error, ServingError)
-            kept.states[version] = State(version, "END", error.status if known else "INTERNAL", str(error))
+            known = error if isinstance(error, ServingError) else None
+            kept.states[version] = State(version, "END", known.status if known else "INTERNAL", str(error))
             kept.failed[version] = (
                 times + 1 if changed == then else 1,
                 time.monotonic() + self._retry_seconds,
                 changed,
             )
-            log.log(logging.ERROR, "%s version %d did not load: %s", name, version, error, exc_info=not known)
+            log.log(logging.ERROR, "%s version %d did not load: %s", name, version, error, exc_info=known is None)
             self._metrics.load(name, "fail", time.monotonic() - started)
             return
         kept.failed.pop(version, None)
@@ -220,7 +219,7 @@ class Manager:
             kept.states[servable.version] = State(servable.version, "END")
         log.info("%s version %d is let go", servable.name, servable.version)
 
-    def _spawn(self, work: Awaitable[Any]) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str | None = None) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

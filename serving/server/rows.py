@@ -22,6 +22,6 @@ class Rows:
     def __init__(
         self, count: int, arrays: list[np.ndarray] | None = None, columns: list[list[Any]] | None = None
     ) -> None:
-        self.count, self.arrays, self.columns = count, arrays, columns
-        self.future: asyncio.Future[list[np.ndarray]] | None = None
+        self.count, self.arrays, self.columns = count, arrays or [], columns
+        self.future: asyncio.Future[list[np.ndarray]]
         self.timer: asyncio.TimerHandle | None = None

@@ -32,9 +32,10 @@ class Spec:
     @cached_property
     def row(self) -> tuple[int, ...] | None:
         """Shape of a row where the rows' number alone is free; None for any other."""
-        if self.shape is None or self.shape[:1] != (None,) or None in self.shape[1:]:
+        if self.shape is None or self.shape[:1] != (None,):
             return None
-        return self.shape[1:]
+        row = tuple(size for size in self.shape[1:] if size is not None)
+        return row if len(row) == len(self.shape) - 1 else None
 
     def fits(self, shape: Sequence[int]) -> bool:
         """Whether an array of that shape can be fed."""

@@ -8,7 +8,7 @@ import numpy as np
 from serving.errors import ServingError
 
 # Number in the protocol: NumPy's type, and the field that holds values one by one.
-KINDS = {
+KINDS: dict[int, tuple[np.dtype, str]] = {
     1: (np.dtype(np.float32), "float_val"),
     2: (np.dtype(np.float64), "double_val"),
     3: (np.dtype(np.int32), "int_val"),

@@ -1,13 +1,13 @@
 """The benchmark of inference: what it counts and times, against known answers, and a whole small run."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.clock import Clock
 
 from benchmarks import inference, runs
 from models.catalog import CASES
@@ -16,11 +16,15 @@ RESULTS = runs.ROOT / "benchmarks/results"
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock that the benchmark reads."""
-    clock = Clock()
-    monkeypatch.setattr(inference, "time", clock)
-    return clock
+def work(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Work of so many seconds by a clock that nothing else moves."""
+    now = [0.0]
+
+    def advance(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(inference, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    return advance
 
 
 def test_operations_of_a_matrix_product_are_two_a_weight_and_row() -> None:
@@ -29,10 +33,15 @@ def test_operations_of_a_matrix_product_are_two_a_weight_and_row() -> None:
     assert counted == 2 * 5 * 30 * 7
 
 
-def test_latency_is_the_median_of_a_call(clock: Clock) -> None:
-    spans = iter([0.005, 0.05, *[0.005] * 20])
-    assert inference.latency(lambda: clock.sleep(next(spans)), 0.1) == pytest.approx(0.005)
-    assert inference.latency(lambda: clock.sleep(0.03), 0.0) == pytest.approx(0.03)
+def test_latency_is_the_median_of_a_call(work: Callable[[float], None]) -> None:
+    calls = []
+
+    def call() -> None:
+        calls.append(1)
+        work(0.05 if len(calls) == 2 else 0.005)
+
+    assert inference.latency(call, 0.1) == pytest.approx(0.005) and len(calls) == 11
+    assert inference.latency(lambda: work(0.03), 0.0) == pytest.approx(0.03)
 
 
 def test_the_metric_and_the_difference_are_of_the_whole_split() -> None:
@@ -44,13 +53,13 @@ def test_the_metric_and_the_difference_are_of_the_whole_split() -> None:
     assert found["off"] == {"accuracy": 0.5, "largest difference": 0.25}
 
 
-def test_ways_are_timed_in_turns_beside_eager(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_ways_are_timed_in_turns_beside_eager(work: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:
     order = []
 
     def way(name: str, seconds: float):
         def call(rows):
             order.append(name)
-            clock.sleep(seconds)
+            work(seconds)
 
         return call
 
@@ -59,8 +68,8 @@ def test_ways_are_timed_in_turns_beside_eager(monkeypatch: pytest.MonkeyPatch, c
     rows = inference.timed(ways, {"x": np.ones((64, 2))}, 0.0, 3)
     assert [(one["way"], one["batch"]) for one in rows] == [(name, size) for size in (1, 64) for name in ways]
     assert order == 2 * (["eager", "eager", "graph", "graph"] + 3 * ["eager", "graph"])
-    assert (rows[1]["times eager"], rows[1]["of the limit"]) == (pytest.approx(4), pytest.approx(0.4))
-    assert (rows[3]["ms"], rows[3]["rows/s"]) == (pytest.approx(5), 12_800)
+    assert rows[1]["times eager"] == pytest.approx(4) and rows[1]["of the limit"] == pytest.approx(0.4)
+    assert rows[3]["ms"] == pytest.approx(5) and rows[3]["rows/s"] == 64 / 0.005
 
 
 def test_a_case_without_a_run_is_one_sentence(tmp_path: Path) -> None:
@@ -78,13 +87,13 @@ def test_reports_name_no_folder_of_the_machine() -> None:
 
 
 @pytest.mark.slow
-def test_every_way_answers_as_the_eager_model(demo_home: Path) -> None:
-    found = inference.measure(demo_home, "image", 0.1, 3)
+def test_every_way_answers_as_the_eager_model(pushed_home: Path) -> None:
+    found = inference.measure(pushed_home, "image", 0.1, 3)
     rows = {(one["way"], one["batch"]): one for one in found["latency"]}
     assert len(rows) == 16
     for way in ("tf.function", "XLA", "SavedModel, dense", "LiteRT float32"):
         assert rows[way, 64]["largest difference"] < 1e-4
-        assert rows[way, 1]["accuracy"] == rows["eager Keras", 1]["accuracy"]
-    assert rows["LiteRT int8", 1]["accuracy"] > rows["eager Keras", 1]["accuracy"] - 0.1
-    assert found["slowest operations"][0]["share"] > 0
+        assert rows[way, 1]["accuracy"] == rows["eager Keras", 1]["accuracy"] > 0.9
+    assert rows["LiteRT int8", 1]["accuracy"] > 0.9
+    assert found["slowest operations"][0]["share"] > 0.05
     assert found["tensorrt"][0]["outcome"].startswith("TensorRT cannot") or tf.config.list_physical_devices("GPU")

@@ -30,10 +30,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return built(TINY, tmp_path_factory)
 
 
-@pytest.fixture
-def recorded(tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comparison:
-    """What the component's executor records of the tiny case: a line parts its classes."""
-    monkeypatch.setitem(catalog.CASES, TINY.name, TINY)
+@pytest.fixture(scope="module")
+def recorded(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """What the component's executor records of the tiny case: a line parts its classes. To be read only."""
+    tmp_path = tmp_path_factory.mktemp("recorded")
     kinds = {
         "model": standard_artifacts.Model,
         "examples": standard_artifacts.Examples,
@@ -48,7 +48,9 @@ def recorded(tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Co
     (tmp_path / "model" / "Format-Serving").symlink_to(tiny.export)
     (tmp_path / "run" / "training.json").write_text(json.dumps({"curves": tiny.fitted.curves}))
     told = {"config": json.dumps({"case": TINY.name, "slices": [{}, {"featureKeys": ["above"]}]})}
-    Baseline.EXECUTOR_SPEC.executor_class().Do({n: [one] for n, one in given.items()}, {"comparison": [made]}, told)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(catalog.CASES, TINY.name, TINY)
+        Baseline.EXECUTOR_SPEC.executor_class().Do({n: [one] for n, one in given.items()}, {"comparison": [made]}, told)
     return made
 
 
@@ -170,24 +172,24 @@ def mine(context: Context) -> dict[slices.Key, dict]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_slices_are_the_evaluators_with_its_rows(demo_home: Path, case: str) -> None:
-    context = Context.of(demo_home, case)
+def test_slices_are_the_evaluators_with_its_rows(pushed_home: Path, case: str) -> None:
+    context = Context.of(pushed_home, case)
     counts = {key: values["example_count"] for key, values in evaluated(context).items()}
     assert {key: one["rows"] for key, one in mine(context).items()} == counts and len(counts) > 3
 
 
-def test_accuracy_of_every_slice_is_the_evaluators(demo_home: Path) -> None:
-    context = Context.of(demo_home, "image")
+def test_accuracy_of_every_slice_is_the_evaluators(pushed_home: Path) -> None:
+    context = Context.of(pushed_home, "image")
     for key, values in evaluated(context).items():
         assert mine(context)[key]["metric"] == pytest.approx(values["accuracy"], abs=1e-6), key
 
 
-def test_pr_auc_of_every_slice_is_the_evaluators(demo_home: Path) -> None:
+def test_pr_auc_of_every_slice_is_the_evaluators(pushed_home: Path) -> None:
     """The Evaluator interpolates between 1,000 thresholds; so does Keras, on the rows and scores that are recorded here.
 
     Average precision, which the comparison holds, knows every threshold: the two part where positives are few.
     """
-    context = Context.of(demo_home, "fraud")
+    context = Context.of(pushed_home, "fraud")
     network = context.case.load("model")
     held, columns = slices.read(context.shards("eval"), context.transform, (network.LABEL,), ("channel",))
     with np.load(context.artifact("comparison") / "scores.npz") as scores:
@@ -202,8 +204,8 @@ def test_pr_auc_of_every_slice_is_the_evaluators(demo_home: Path) -> None:
         assert mine(context)[key]["metric"] == pytest.approx(values["pr_auc"], abs=0.1 if few else 0.01), key
 
 
-def test_the_store_can_be_asked_which_runs_a_baseline_won(demo_home: Path) -> None:
-    context = Context.of(demo_home, "fraud")
+def test_the_store_can_be_asked_which_runs_a_baseline_won(pushed_home: Path) -> None:
+    context = Context.of(pushed_home, "fraud")
     row = max(read(context.artifact("comparison"))["rows"], key=lambda one: one["metric"])
     with store.opened(context.metadata) as opened:
 
@@ -220,8 +222,8 @@ def test_the_store_can_be_asked_which_runs_a_baseline_won(demo_home: Path) -> No
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_saved_forest_answers_now_as_it_did_in_the_run(demo_home: Path, case: str) -> None:
-    tables = {one.title: one for one in evidence.forest(Context.of(demo_home, case))}
+def test_the_saved_forest_answers_now_as_it_did_in_the_run(pushed_home: Path, case: str) -> None:
+    tables = {one.title: one for one in evidence.forest(Context.of(pushed_home, case))}
     (_, recorded), (_, now) = tables["The saved forest, asked now"].rows
     assert now == pytest.approx(recorded, abs=1e-6)
     six = {row[0]: row[2] for row in tables["The six parameters"].rows}
@@ -231,19 +233,19 @@ def test_the_saved_forest_answers_now_as_it_did_in_the_run(demo_home: Path, case
     assert str(counted["nodes of the largest tree"]) in six["maximum nodes"]
 
 
-def test_columns_of_the_forest_have_names_that_the_case_gives(demo_home: Path) -> None:
-    context = Context.of(demo_home, "fraud")
+def test_columns_of_the_forest_have_names_that_the_case_gives(pushed_home: Path) -> None:
+    context = Context.of(pushed_home, "fraud")
     named = context.case.load("features").COLUMNS
     assert {name: len(names) for name, names in named.items()} == {
         name: context.transform.features[name].shape[-1] for name in context.case.load("model").INPUTS if name in named
     }
     assert evidence.label(context, "numeric.0") == "amount" and evidence.label(context, "past.7") == "past 1: age"
-    assert evidence.label(Context.of(demo_home, "image"), "pixels.9") == "pixels.9"
+    assert evidence.label(Context.of(pushed_home, "image"), "pixels.9") == "pixels.9"
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_evidence_compares_both_cases_and_fits_one_model_anew(demo_home: Path, case: str) -> None:
-    results = evidence.deep_or_classic(Context.of(demo_home, case))
+def test_the_evidence_compares_both_cases_and_fits_one_model_anew(pushed_home: Path, case: str) -> None:
+    results = evidence.deep_or_classic(Context.of(pushed_home, case))
     for name in CASES:
         (table,) = (one for one in results if one.title.startswith(f"{name}: ") and hasattr(one, "rows"))
         assert {row[0] for row in table.rows} == MODELS

@@ -92,7 +92,7 @@ def test_without_one_nothing_is_said(tmp_path: Path) -> None:
 def test_only_a_case_with_sentences_has_the_stage(name: str, there: bool) -> None:
     settings = CASES[name].configured({})
     settings["data"] |= {"first_day": 0, "last_day": 89, "classes": "a,b", "height": 8, "width": 8, "channels": 1}
-    plan = Plan(CASES[name], "/raw", 0, 1, settings, "", "", "/versions", "")
+    plan = Plan(CASES[name], "/raw", 0, 1, settings, "", "/versions", "")
     nodes = {stage.node.id: stage.node for stage in graph.build(plan)}
     assert ("SkipGram" in nodes) is ("pretrained" in nodes["Trainer"].inputs) is there
     assert (stages.embedding(plan, channel(standard_artifacts.Examples)) is not None) is there

@@ -11,6 +11,7 @@ from components.fit_gate import FitGate, overfitted
 from models.catalog import CASES
 from models.errors import Refused
 from pipeline import store
+from pipeline.metadata import MetadataAddress
 from pipeline.session import Plan
 from tour.evidence import overview
 
@@ -70,19 +71,28 @@ def test_a_training_that_measured_nothing_does_not_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_blessed_or_pushed_before_the_gate(name: str) -> None:
     case = CASES[name]
-    _, edges = overview.graph_of(Plan(case, "/raw", 0, 1, case.configured({}), "", "", "/versions", ""))
+    _, edges = overview.graph_of(Plan(case, "/raw", 0, 1, case.configured({}), "", "/versions", ""))
     assert {("Trainer", "FitGate"), ("FitGate", "Evaluator"), ("Evaluator", "Pusher")} <= set(edges)
 
 
+def training_record(home: Path, case: str) -> dict:
+    run = [one for one in store.runs(MetadataAddress.of(home), case) if one.state == "pushed"][0]
+    outputs = store.outputs(MetadataAddress.of(home), run.id)
+    return json.loads(Path(outputs["Trainer"]["model_run"].uri, "training.json").read_text())
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_the_demos_runs_pass_with_room(demo_home: Path, name: str) -> None:
-    run = [one for one in store.runs(demo_home / "metadata.sqlite", name) if one.state == "pushed"][0]
-    outputs = store.outputs(demo_home / "metadata.sqlite", run.id)
-    told = json.loads(Path(outputs["Trainer"]["model_run"].uri, "training.json").read_text())
-    limit = CASES[name].settings["gates"]["max_gap"]
-    assert 0 < limit < 0.5 and not overfitted(told["fit"], 0.75 * limit)
+def test_the_gate_reads_the_metrics_of_the_trained_model(pushed_home: Path, name: str) -> None:
+    told = training_record(pushed_home, name)
     assert told["fit"]["valid"][told["fit"]["metric"]] == pytest.approx(told["valid"][told["fit"]["metric"]], abs=1e-6)
     assert told["fit"]["train"]["rows"] == min(told["rows"], 20_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_default_runs_pass_with_room(default_home: Path, name: str) -> None:
+    limit = CASES[name].settings["gates"]["max_gap"]
+    assert 0 < limit < 0.5 and not overfitted(training_record(default_home, name)["fit"], 0.75 * limit)
 
 
 # Some thirty pictures to learn from, no method against overfitting, and enough epochs to know them by heart.
@@ -107,6 +117,6 @@ def test_an_overfitted_run_is_refused_and_nothing_is_pushed(tmp_path: Path) -> N
     run = json.loads(done.stdout)
     assert run["state"] == "refused" and run["reason"].startswith("FitGate: accuracy is ")
     assert "max_gap" in run["reason"] and "get more data" in run["reason"]
-    states = store.stage_states(tmp_path / "metadata.sqlite", run["id"])
+    states = store.stage_states(MetadataAddress.of(tmp_path), run["id"])
     assert states["FitGate"] == "failed" and not {"Evaluator", "Pusher"} & set(states)
     assert not list(tmp_path.glob("image/versions/*"))

@@ -23,36 +23,50 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return built(CASE, tmp_path_factory)
 
 
+def run_exporter(tiny: Built, folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Runs the component's executor over the tiny case; returns the folder of variants."""
+    patch.setitem(catalog.CASES, CASE.name, CASE)
+    patch.setattr(lite_exporter, "TIMED", 2)
+    model, examples, graph = (
+        standard_artifacts.Model(),
+        standard_artifacts.Examples(),
+        standard_artifacts.TransformGraph(),
+    )
+    lite = LiteModel()
+    model.uri, examples.uri, graph.uri, lite.uri = map(str, (folder, tiny.examples, tiny.graph, folder / "lite"))
+    (folder / "Format-Serving").symlink_to(tiny.export)
+    (folder / "lite").mkdir()
+    inputs = {"model": [model], "examples": [examples], "transform_graph": [graph]}
+    told = {"config": json.dumps({"case": CASE.name, "settings": CASE.settings["gates"]})}
+    LiteExporter.EXECUTOR_SPEC.executor_class().Do(inputs, {"lite_model": [lite]}, told)
+    return folder / "lite"
+
+
 @pytest.fixture(scope="module")
-def contents(tiny: Built) -> dict[str, bytes]:
-    return {variant: convert(str(tiny.export), variant, inputs(tiny)) for variant in VARIANTS}
+def good(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The variants of the tiny case's own model. To be read only."""
+    with pytest.MonkeyPatch.context() as patch:
+        return run_exporter(tiny, tmp_path_factory.mktemp("good"), patch)
 
 
 @pytest.fixture
-def export(tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Runs the component's executor over the tiny case with these gates; returns the folder of variants."""
-    monkeypatch.setitem(catalog.CASES, CASE.name, CASE)
-    monkeypatch.setattr(lite_exporter, "TIMED", 2)
+def contents(good: Path) -> dict[str, bytes]:
+    """The file of every variant."""
+    return {variant: (good / f"{variant}.tflite").read_bytes() for variant in VARIANTS}
 
-    def do(**gates: float) -> Path:
-        model, examples, graph = (
-            standard_artifacts.Model(),
-            standard_artifacts.Examples(),
-            standard_artifacts.TransformGraph(),
-        )
-        lite = LiteModel()
-        model.uri, examples.uri, graph.uri, lite.uri = map(
-            str, (tmp_path, tiny.examples, tiny.graph, tmp_path / "lite")
-        )
-        (tmp_path / "Format-Serving").symlink_to(tiny.export)
-        (tmp_path / "lite").mkdir()
-        settings = {**CASE.settings["gates"], **gates}
-        inputs = {"model": [model], "examples": [examples], "transform_graph": [graph]}
-        told = {"config": json.dumps({"case": CASE.name, "settings": settings})}
-        LiteExporter.EXECUTOR_SPEC.executor_class().Do(inputs, {"lite_model": [lite]}, told)
-        return tmp_path / "lite"
 
-    return do
+@pytest.fixture
+def export(
+    tiny: Built, good: Path, contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Path]:
+    """Runs the executor once more over the same model; what was converted for :func:`good` is not converted again."""
+
+    def converted(path: str, variant: str, rows: dict[str, np.ndarray]) -> bytes:
+        return contents[variant] if Path(path).samefile(tiny.export) else (good / lite_exporter.ONE_ROW).read_bytes()
+
+    monkeypatch.setattr(lite_exporter, "convert", converted)
+    monkeypatch.setattr(lite_exporter.one_row, "save", lambda *_: None)
+    return lambda: run_exporter(tiny, tmp_path, monkeypatch)
 
 
 def inputs(tiny: Built) -> dict[str, np.ndarray]:
@@ -97,8 +111,8 @@ def test_a_converted_model_with_one_row_answers_as_with_many(tiny: Built, conten
     assert np.allclose(one["probabilities"][0], many["probabilities"][3], atol=1e-6)
 
 
-def test_a_good_model_leaves_all_variants_the_smallest_as_the_model_and_a_table(tiny: Built, export: Callable) -> None:
-    folder = export()
+def test_a_good_model_leaves_all_variants_the_smallest_as_the_model_and_a_table(tiny: Built, good: Path) -> None:
+    folder = good
     record = json.loads((folder / "lite.json").read_text())
     table = {one["variant"]: one for one in record["variants"]}
     assert tuple(table) == VARIANTS and all(one["passed"] for one in table.values())
@@ -113,14 +127,13 @@ def test_a_good_model_leaves_all_variants_the_smallest_as_the_model_and_a_table(
     assert table[record["chosen"]]["metric"] == np.mean(answers["probabilities"].argmax(axis=1) == truth) > 0.5
 
 
-def test_what_is_written_for_one_row_answers_as_the_saved_model_does(tiny: Built, export: Callable) -> None:
-    folder = export()
-    one = Interpreter((folder / "one_row.tflite").read_bytes())
+def test_what_is_written_for_one_row_answers_as_the_saved_model_does(tiny: Built, good: Path) -> None:
+    one = Interpreter((good / "one_row.tflite").read_bytes())
     assert one.fixed == 1
     found, expected = one.answer(inputs(tiny)), lite_exporter.answers(str(tiny.export), inputs(tiny))
     difference = np.abs(found["probabilities"] - expected["probabilities"]).max()
     assert difference < 1e-5 and np.isclose(
-        json.loads((folder / "lite.json").read_text())["one_row"]["difference"], difference, atol=1e-7
+        json.loads((good / "lite.json").read_text())["one_row"]["difference"], difference, atol=1e-7
     )
 
 
@@ -148,7 +161,13 @@ def test_float32_that_answers_otherwise_is_refused(
 
     altered = Altered()
     tf.saved_model.save(altered, str(tmp_path / "altered"), signatures={"dense": altered.dense})
-    monkeypatch.setattr(lite_exporter, "convert", lambda path, *rest: convert(str(tmp_path / "altered"), *rest))
+    other = convert(str(tmp_path / "altered"), "float32", inputs(tiny))
+    known = lite_exporter.convert
+    monkeypatch.setattr(
+        lite_exporter,
+        "convert",
+        lambda path, variant, rows: other if variant == "float32" else known(path, variant, rows),
+    )
     with pytest.raises(Refused, match=r"differs from the SavedModel by 0\.001, allowed is 1e-05") as caught:
         export()
     assert caught.value.gate == "lite"

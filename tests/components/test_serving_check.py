@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from components.normal import NormalFiles
 from components.serving_check import WARMUP, ServingCheck
 from models.errors import Refused
 from models.input import files
+from serving import session_load
 
 SPECS = {
     name: tf.TensorSpec([None, 1], kind, name=name)
@@ -83,6 +86,25 @@ def refused(check: Callable, tmp_path: Path) -> Callable[[Path], str]:
         return str(caught.value)
 
     return do
+
+
+@pytest.fixture
+def loaded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the program that loads as a server does run in this process, in a graph and a session of its own all the same.
+
+    The test of a good export starts it as the check does.
+    """
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        assert command[1:3] == ["-m", session_load.__name__]
+        monkeypatch.setattr(sys, "argv", command[2:])
+        try:
+            session_load.main()
+        except Exception:
+            return subprocess.CompletedProcess(command, 1, "", traceback.format_exc())
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
 
 
 def saved(
@@ -158,6 +180,7 @@ def test_an_export_without_one_of_its_doors_is_refused(absent: str, refused: Cal
     assert refused(path) == f"the export has no signature '{absent}'."
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_an_export_that_only_python_can_load_is_refused(tiny: Built, refused: Callable, tmp_path: Path) -> None:
     """Keras 3 models saved by ``tf.saved_model.save``: found by no loader that goes by graph and session."""
     model = tiny.fitted.model
@@ -174,6 +197,7 @@ def test_an_export_that_only_python_can_load_is_refused(tiny: Built, refused: Ca
     assert "\n" not in said
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_an_export_that_answers_otherwise_each_time_is_refused(refused: Callable, tmp_path: Path) -> None:
     clock = saved(tmp_path / "clock", tf.Module(), lambda x, y: x + y + tf.cast(tf.timestamp() % 1e5, tf.float32))
     said = refused(clock)

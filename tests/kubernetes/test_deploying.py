@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+from functools import cache
 
 import pytest
 from support.manifests import FOLDER, check_words, rendered, tool
@@ -38,11 +39,9 @@ def _kubectl(rest: list[str]) -> None:
     verbs = [word for word in words if re.fullmatch(r"[a-z-]+", word) and not word.startswith("-")]
     verbs = [word for word in verbs if words[words.index(word) - 1] != "--namespace"]
     depth = {"rollout": 2, "create": 3}.get(verbs[0], 1)
-    told = subprocess.run([tool("kubectl"), *verbs[:depth], "--help"], capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    options = subprocess.run([tool("kubectl"), "options"], capture_output=True, text=True).stdout
+    known = _help(*verbs[:depth], "--help") + _help("options")
     for flag in (word.partition("=")[0] for word in words if word.startswith("-")):
-        assert re.search(rf"(^|\s){re.escape(flag)}[=,: ]", told.stdout + options), f"{flag} of kubectl {verbs[:depth]}"
+        assert re.search(rf"(^|\s){re.escape(flag)}[=,: ]", known), f"{flag} of kubectl {verbs[:depth]}"
     for word in words:
         kind, slash, name = word.partition("/")
         if slash and kind in NAMED and word not in ELSEWHERE:
@@ -50,6 +49,14 @@ def _kubectl(rest: list[str]) -> None:
             assert (kind, name) in there, word
 
 
+@cache
+def _help(*words: str) -> str:
+    done = subprocess.run([tool("kubectl"), *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@cache
 def _all() -> list[dict]:
     return [one for target in ("base", "training/multiworker", "flink") for one in rendered(target)]
 

@@ -60,8 +60,8 @@ def test_a_refresh_without_a_served_model_or_newer_spans_is_said(tmp_path):
     assert done.returncode == 2 and "Nothing is served that could be refreshed" in done.stderr
 
 
-def test_a_refresh_without_newer_spans_is_said(demo_home):
-    done = showcase("refresh", "fraud", "--home", demo_home)
+def test_a_refresh_without_newer_spans_is_said(pushed_home):
+    done = showcase("refresh", "fraud", "--home", pushed_home)
     assert done.returncode == 2 and "There is no span newer than 89" in done.stderr
 
 

@@ -19,6 +19,8 @@ def test_each_callback_is_recorded_when_it_acts():
     assert acted["ModelCheckpoint"] == improved
     assert acted["EarlyStopping"] == [len(scores) - 1] == [ended.best + 3]
     assert acted["ReduceLROnPlateau"] and all(epoch > 0 for epoch in acted["ReduceLROnPlateau"])
+    lowered = [entry["what"] for entry in ended.journal if entry["callback"] == "ReduceLROnPlateau"]
+    assert "learning rate from 0.1 to 0.03" in lowered[0]
 
 
 def test_only_the_chief_gets_callbacks_that_write(tmp_path):

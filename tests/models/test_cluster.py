@@ -1,186 +1,164 @@
 """Processes that are killed, told to stop, or cannot start: what becomes of the training, and of the processes."""
 
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from support.small_jobs import furthest, weights
+from support.launcher import launching
+from support.small_jobs import STEPS, furthest, record, small_job, trained, weights
 
 from models import cluster, training, worker
 from models.errors import Preempted
 
-LONG = {"epochs": 20, "max_steps": 10_000, "batch_size": 512, "checkpoint_steps": 4, "tensorboard": False}
-LAUNCH = """
-import sys
-from pathlib import Path
-from models import cluster
-from models.errors import Preempted
-from models.job import Job
-try:
-    cluster.run(Job.read(Path(sys.argv[1])))
-except Preempted as stopped:
-    print(stopped, flush=True)
-    sys.exit(42)
-"""
+ACTING = ("-m", "support.acting_worker")
+# The sentence with which a worker of several tells that it has saved.
+SAVED = "say it_goes_on_at_step_7 end 42"
 
 
-class Launched:
-    """A launcher in a process of its own, its output watched."""
-
-    def __init__(self, job: training.Job):
-        path = training.prepared(job, training.Data.of(job)).save(Path(job.folder, "told.json"))
-        self.log = Path(job.folder, f"launcher-{time.monotonic_ns()}.log")
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "2"}
-        with self.log.open("w") as output:
-            self.child = subprocess.Popen(
-                [sys.executable, "-c", LAUNCH, str(path)], env=environment, stdout=output, stderr=subprocess.STDOUT
-            )
-
-    def until(self, pattern: str, seconds: float = 300) -> re.Match:
-        """Waits for a line of the output."""
-        deadline = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.log.read_text())):
-            assert self.child.poll() is None and time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
-        return found
-
-    def pids(self) -> dict[str, int]:
-        """The last process of each task."""
-        said = re.findall(r"^(\w+ \d+) is process (\d+)$", self.log.read_text(), re.MULTILINE)
-        return {name: int(pid) for name, pid in said}
-
-    def end(self, seconds: float = 300) -> int:
-        """Waits for the end; no process may be left."""
-        code = self.child.wait(seconds)
-        deadline = time.monotonic() + 10
-        while any(alive(pid) for pid in self.pids().values()):
-            assert time.monotonic() < deadline, "processes are left"
-            time.sleep(0.05)
-        return code
+def acting_job(folder: Path, strategy: str, acts: dict[str, list[str]], **changes) -> training.Job:
+    """A job for processes that act and do not train."""
+    folder.mkdir()
+    settings = {"strategy": strategy, "workers": 2, "parameter_servers": 1, "restarts": 2, "acts": acts, **changes}
+    return training.Job("fraud", settings, "", "", str(folder))
 
 
 @pytest.fixture
-def launch():
-    """Starts launchers that do not outlive the test."""
-    started = []
+def act(tmp_path, monkeypatch, capsys):
+    """Runs a cluster of processes that act; the launcher's output, and the error if it raised one."""
+    monkeypatch.setattr(cluster, "WORKER", ACTING)
 
-    def start(job: training.Job) -> Launched:
-        started.append(Launched(job))
-        return started[-1]
+    def run(strategy: str, acts: dict[str, list[str]], **changes) -> tuple[str, Exception | None]:
+        try:
+            cluster.run(acting_job(tmp_path / "job", strategy, acts, **changes))
+            error = None
+        except (Preempted, RuntimeError, ValueError) as raised:
+            error = raised
+        return capsys.readouterr().out, error
 
-    yield start
-    for one in started:
-        one.child.kill()
-        one.child.wait()
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return run
 
 
-def record(job: training.Job) -> dict:
-    return json.loads(Path(job.folder, training.RESULT).read_text())
+def pids(output: str) -> dict[str, list[int]]:
+    """The processes of each task in the order in which they were started."""
+    found: dict[str, list[int]] = {}
+    for name, pid in re.findall(r"^(\w+ \d+) is process (\d+)$", output, re.MULTILINE):
+        found.setdefault(name, []).append(int(pid))
+    return found
 
 
-def test_two_workers_are_told_their_places_and_end_with_one_result(jobs, launch, tmp_path):  # noqa: F811
-    job = jobs(tmp_path / "job", strategy="multiworker", epochs=1)
-    launched = launch(job)
-    launched.until(r"worker 1 is process")
-    told = [
-        json.loads(Path(f"/proc/{pid}/environ").read_text().split("TF_CONFIG=")[1].split("\0")[0])
-        for _, pid in sorted(launched.pids().items())
-    ]
-    assert [one["task"] for one in told] == [{"type": "worker", "index": 0}, {"type": "worker", "index": 1}]
-    assert told[0]["cluster"] == told[1]["cluster"] and len(set(told[0]["cluster"]["worker"])) == 2
-    assert launched.end() == 0, launched.log.read_text()
-    assert record(job)["replicas"] == 2
+# What the launcher does, whatever its processes train.
 
 
-@pytest.mark.slow
-def test_a_killed_worker_makes_the_cluster_go_on_from_its_checkpoint(jobs, launch, tmp_path):  # noqa: F811
-    whole, hurt = (jobs(tmp_path / name, strategy="multiworker", **LONG) for name in ("whole", "hurt"))
-    cluster.run(training.prepared(whole, training.Data.of(whole)))
-    launched = launch(hurt)
-    launched.until(r"epoch 3/")
-    os.kill(launched.pids()["worker 1"], signal.SIGKILL)
-    assert launched.end() == 0, launched.log.read_text()
-    said = launched.log.read_text()
-    assert re.search(r"worker [01] (was killed by signal 9|ended with code)", said) and "went on at step" in said
-    assert record(hurt)["steps"] == record(whole)["steps"] == 20 * (record(whole)["rows"] // 512)
-    assert furthest(weights(hurt), weights(whole)) < 1e-5
-    assert any(entry["callback"] == "checkpoint" for entry in record(hurt)["journal"])
+def test_progress_of_the_chief_alone_is_passed_on(act):
+    said, error = act(
+        "parameter-server",
+        {"chief 0": ["say epoch_1/1 say other end 0"], "worker 0": ["say epoch_9/9 stay"], "ps 0": ["stay"]},
+        workers=1,
+    )
+    assert error is None and "epoch 1/1" in said
+    assert "epoch 9/9" not in said and "other" not in said
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["none", "multiworker", "parameter-server"])
-def test_sigterm_saves_and_the_restart_goes_on_at_the_next_step(jobs, launch, tmp_path, strategy):  # noqa: F811
-    changes = {
-        **LONG,
-        "strategy": strategy,
-        "workers": 2 if strategy == "multiworker" else 1,
-        "checkpoint_steps": 10_000,
-    }
-    job, whole = jobs(tmp_path / "job", **changes), jobs(tmp_path / "whole", **{**changes, "strategy": "none"})
-    training.seed_everything(whole.settings)
-    training.train(whole)
-    first = launch(job)
-    first.until(r"epoch 2/")
-    first.child.send_signal(signal.SIGTERM)
-    assert first.end() == 42, first.log.read_text()
-    stopped = int(re.search(r"goes on at step (\d+)", first.log.read_text())[1])
-    second = launch(job)
-    assert int(second.until(r"went on at step (\d+)")[1]) == stopped
-    assert second.end() == 0, second.log.read_text()
-    assert record(job)["steps"] == record(whole)["steps"]
-    assert furthest(weights(job), weights(whole)) < 1e-4
+@pytest.mark.parametrize("death", ["say last_words die", "say last_words end 3"])
+def test_a_worker_that_dies_takes_the_others_along_and_all_are_started_again(act, death):
+    said, error = act("multiworker", {"worker 0": ["stay", "end 0"], "worker 1": [death, "end 0"]})
+    how = "was killed by signal 9" if "die" in death else "ended with code 3"
+    assert error is None and f"worker 1 {how}: last words 2 restarts are left." in said
+    assert {name: len(started) for name, started in pids(said).items()} == {"worker 0": 2, "worker 1": 2}
 
 
-@pytest.mark.slow
-def test_a_killed_worker_of_a_parameter_server_is_replaced_while_training_goes_on(jobs, launch, tmp_path):  # noqa: F811
-    job = jobs(tmp_path / "job", strategy="parameter-server", workers=2, **{**LONG, "epochs": 60})
-    launched = launch(job)
-    launched.until(r"epoch 3/")
-    coordinator = launched.pids()["chief 0"]
-    os.kill(launched.pids()["worker 1"], signal.SIGKILL)
-    launched.until(r"worker 1 was killed by signal 9.* Training goes on")
-    assert launched.end() == 0, launched.log.read_text()
-    assert launched.pids()["chief 0"] == coordinator
-    assert record(job)["steps"] == 60 * (record(job)["rows"] // 512)
+def test_a_worker_of_a_parameter_server_is_replaced_while_the_others_go_on(act):
+    acts = {"chief 0": ["await worker 1 2 end 0"], "worker 0": ["stay"], "worker 1": ["die", "stay"], "ps 0": ["stay"]}
+    said, error = act("parameter-server", acts)
+    assert error is None and "worker 1 was killed by signal 9: it wrote nothing. Training goes on" in said
+    assert {name: len(started) for name, started in pids(said).items()} == {name: 1 for name in acts} | {"worker 1": 2}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["chief 0", "ps 0"])
-def test_a_killed_coordinator_or_parameter_server_restarts_the_cluster(jobs, launch, tmp_path, victim):  # noqa: F811
-    job = jobs(tmp_path / "job", strategy="parameter-server", workers=1, **LONG)
-    launched = launch(job)
-    launched.until(r"epoch 3/")
-    os.kill(launched.pids()[victim], signal.SIGKILL)
-    assert launched.end() == 0, launched.log.read_text()
-    assert re.search(r"went on at step [1-9]", launched.log.read_text())
-    assert record(job)["steps"] == 20 * (record(job)["rows"] // 512)
+def test_a_coordinator_or_parameter_server_that_dies_takes_the_cluster_along(act, victim):
+    acts = {"chief 0": ["await worker 0 2 end 0"], "worker 0": ["stay"], "ps 0": ["stay"]}
+    acts[victim] = ["die", acts[victim][0]]
+    said, error = act("parameter-server", acts, workers=1)
+    assert error is None and f"{victim} was killed by signal 9: it wrote nothing. 2 restarts are left." in said
+    assert {name: len(started) for name, started in pids(said).items()} == dict.fromkeys(acts, 2)
 
 
-@pytest.mark.slow
-def test_a_killed_launcher_leaves_no_process(jobs, launch, tmp_path):  # noqa: F811
-    launched = launch(jobs(tmp_path / "job", strategy="multiworker", **LONG))
-    launched.until(r"epoch 1/")
-    launched.child.kill()
-    assert launched.end() == -signal.SIGKILL
+@pytest.mark.parametrize("strategy", ["mirrored", "parameter-server"])
+def test_what_dies_for_good_is_named_with_its_log(act, tmp_path, strategy):
+    acts = {"chief 0": ["say no_such_file end 1"], "worker 0": ["stay"], "worker 1": ["stay"], "ps 0": ["stay"]}
+    said, error = act(strategy, acts, restarts=1)
+    assert "chief 0 ended with code 1: no such file 0 restarts are left." in said
+    log = tmp_path / "job" / "chief-0.log"
+    words = f"chief 0 ended with code 1: no such file It was restarted 1 times; its log is {log}."
+    assert isinstance(error, RuntimeError) and str(error) == words
 
 
-def test_an_address_that_is_taken_is_said(jobs, tmp_path, monkeypatch):  # noqa: F811
-    job = jobs(tmp_path / "job", strategy="multiworker", restarts=0)
+def test_a_worker_of_a_parameter_server_is_replaced_as_often_as_there_are_restarts(act):
+    acts = {"chief 0": ["stay"], "worker 0": ["end 5"], "ps 0": ["stay"]}
+    said, error = act("parameter-server", acts, workers=1, restarts=1)
+    assert isinstance(error, RuntimeError) and "worker 0 ended with code 5" in str(error)
+    # One replacement in each of the two clusters.
+    assert {name: len(started) for name, started in pids(said).items()} == {"chief 0": 2, "worker 0": 4, "ps 0": 2}
+
+
+def test_switches_that_a_worker_refuses_are_a_sentence_and_not_a_restart(act):
+    acts = {"worker 0": ["say no_TPU_was_found end 44"], "worker 1": ["stay"]}
+    said, error = act("multiworker", acts)
+    assert isinstance(error, ValueError) and str(error) == "no TPU was found"
+    assert "restarts are left" not in said
+
+
+@pytest.mark.parametrize(
+    ("strategy", "acts"),
+    [
+        ("mirrored", {"chief 0": [f"stop save {SAVED}"]}),
+        # Only the second worker ends, and only once it was told.
+        ("multiworker", {"worker 0": ["await worker 1 1 stop save stay"], "worker 1": [f"save {SAVED}"]}),
+        (
+            "parameter-server",
+            {
+                "chief 0": [f"await worker 0 1 await ps 0 1 stop save {SAVED}"],
+                "worker 0": ["save say a_worker_was_told end 42"],
+                "ps 0": ["save say a_server_was_told end 42"],
+            },
+        ),
+    ],
+)
+def test_sigterm_is_passed_on_to_those_that_train_and_their_sentence_is_raised(act, strategy, acts):
+    workers = len([name for name in acts if name.startswith("worker")])
+    said, error = act(strategy, acts, workers=workers)
+    assert isinstance(error, Preempted) and str(error) == "it goes on at step 7"
+    assert set(pids(said)) == set(acts) and "restarts are left" not in said
+
+
+def test_sigterm_before_training_has_begun_says_so(act):
+    _, error = act("mirrored", {"chief 0": ["stop stay"]})
+    assert isinstance(error, Preempted) and "before it had begun" in str(error)
+
+
+def test_what_does_not_save_in_time_is_killed(act, monkeypatch):
+    monkeypatch.setattr(cluster, "GRACE", 0.2)
+    _, error = act("mirrored", {"chief 0": ["stop save stay"]})
+    assert isinstance(error, Preempted) and "did not save in time" in str(error)
+
+
+def test_a_killed_launcher_leaves_no_process(tmp_path):
+    job = acting_job(tmp_path / "job", "multiworker", {f"worker {index}": ["say epoch_1/2 stay"] for index in (0, 1)})
+    with launching(job, *ACTING) as launched:
+        launched.wait_for(r"epoch 1/")
+        launched.child.kill()
+        assert launched.end() == -signal.SIGKILL
+        assert len(launched.pids()) == 2
+
+
+# What a worker does before it trains.
+
+
+def test_an_address_that_is_taken_is_said(tmp_path, monkeypatch):
+    job = small_job(tmp_path / "job", strategy="multiworker", restarts=0)
     with socket.socket() as taken:
         taken.bind(("localhost", 0))
         taken.listen()
@@ -188,33 +166,6 @@ def test_an_address_that_is_taken_is_said(jobs, tmp_path, monkeypatch):  # noqa:
         monkeypatch.setattr(cluster, "addresses", lambda settings: addresses)
         with pytest.raises(RuntimeError, match="worker 0 .*cannot listen on localhost:.* it is taken"):
             cluster.run(job)
-
-
-def test_what_dies_for_good_is_named_with_its_log(jobs, tmp_path):  # noqa: F811
-    job = jobs(tmp_path / "job", strategy="mirrored", restarts=0)
-    broken = training.Job(job.case, job.settings, job.examples, str(tmp_path / "gone"), job.folder)
-    with pytest.raises(RuntimeError, match="chief 0 ended with code 1: .*gone.* It was restarted 0 times; its log is"):
-        cluster.run(broken)
-
-
-def test_a_switch_that_the_model_refuses_is_a_sentence_and_not_a_restart(jobs, tmp_path, capsys):  # noqa: F811
-    job = jobs(tmp_path / "job", strategy="tpu")
-    with pytest.raises(ValueError, match="No TPU was found"):
-        cluster.run(job)
-    assert "restarts are left" not in capsys.readouterr().out
-
-
-def test_sigterm_in_this_process_saves_and_raises(jobs, tmp_path):  # noqa: F811
-    job = jobs(tmp_path / "job", epochs=200, max_steps=100_000, tensorboard=False)
-    os.environ.pop("TF_CONFIG", None)
-    timer = subprocess.Popen(["sh", "-c", f"sleep 6; kill -TERM {os.getpid()}"])
-    with pytest.raises(Preempted, match="goes on at step"):
-        for _ in range(50):
-            training.seed_everything(job.settings)
-            training.train(job)
-            job = jobs(tmp_path / "job", epochs=job.settings["epochs"] * 2, max_steps=10_000_000, tensorboard=False)
-    timer.wait()
-    assert list(Path(job.folder, "checkpoints").iterdir())
 
 
 def test_a_worker_whose_address_is_taken_ends_with_its_own_code(monkeypatch):
@@ -225,3 +176,93 @@ def test_a_worker_whose_address_is_taken_ends_with_its_own_code(monkeypatch):
         config = {"cluster": {"worker": [address]}, "task": {"type": "worker", "index": 0}}
         monkeypatch.setenv("TF_CONFIG", json.dumps(config))
         assert worker.main(["nowhere.json"]) == worker.UNBOUND
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"strategy": "mirrored", "accumulate": 3}, "A batch of 64 cannot be cut into 6 equal parts"),
+        ({"strategy": "tpu"}, "No TPU was found"),  # which takes TensorFlow to find out
+    ],
+)
+def test_a_worker_tells_of_switches_that_do_not_go_together_by_its_code(
+    tmp_path, monkeypatch, capsys, changes, sentence
+):
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    job = small_job(tmp_path / "job", **changes)
+    assert worker.main([str(job.save(tmp_path / "job.json"))]) == worker.WRONG
+    assert sentence in capsys.readouterr().out
+
+
+def test_a_worker_that_has_saved_after_sigterm_tells_so_by_its_code(tmp_path, monkeypatch, capsys):
+    def stop(job: training.Job) -> None:
+        raise Preempted(f"it goes on with {job.case}")
+
+    monkeypatch.setattr(training, "train", stop)
+    job = small_job(tmp_path / "job", strategy="mirrored")
+    assert worker.main([str(job.save(tmp_path / "job.json"))]) == worker.PREEMPTED
+    assert "it goes on with fraud" in capsys.readouterr().out
+
+
+# Processes that train, and are killed or stopped. Steps are many, so that a signal finds them at it.
+
+LONG = {"epochs": 40, "max_steps": 10_000, "checkpoint_steps": 4}
+
+
+def steps(job: training.Job) -> int:
+    return job.settings["epochs"] * STEPS // 2
+
+
+@pytest.mark.slow
+def test_a_killed_worker_makes_the_cluster_go_on_from_its_checkpoint(tmp_path):
+    whole, hurt = (
+        small_job(tmp_path / name, strategy=strategy, **LONG)
+        for name, strategy in (("whole", "none"), ("hurt", "multiworker"))
+    )
+    trained(whole)
+    with launching(hurt) as launched:
+        launched.wait_for(r"epoch 3/")
+        launched.kill("worker 1")
+        assert launched.end() == 0, launched.said
+    said = launched.said
+    assert re.search(r"worker [01] (was killed by signal 9|ended with code)", said)
+    assert re.search(r"went on at step [1-9]", said)
+    assert record(hurt)["steps"] == record(whole)["steps"] == steps(hurt)
+    assert furthest(weights(hurt), weights(whole)) < 1e-4
+    assert any(entry["callback"] == "checkpoint" for entry in record(hurt)["journal"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "workers"), [("multiworker", 2), ("parameter-server", 1)])
+def test_sigterm_saves_and_the_restart_goes_on_at_the_next_step(tmp_path, strategy, workers):
+    changes = {**LONG, "checkpoint_steps": 10_000}
+    job = small_job(tmp_path / "job", strategy=strategy, workers=workers, **changes)
+    whole = small_job(tmp_path / "whole", **changes)
+    trained(whole)
+    with launching(job) as first:
+        first.wait_for(r"epoch 2/")
+        first.child.send_signal(signal.SIGTERM)
+        assert first.end() == 42, first.said
+    stopped = int(re.search(r"goes on at step (\d+)", first.said)[1])
+    with launching(job) as second:
+        assert second.end() == 0, second.said
+    assert int(re.search(r"went on at step (\d+)", second.said)[1]) == stopped
+    assert record(job)["steps"] == record(whole)["steps"] == steps(job)
+    assert furthest(weights(job), weights(whole)) < 1e-4
+
+
+@pytest.mark.slow
+def test_under_a_parameter_server_a_killed_worker_is_replaced_and_a_killed_server_restarts_the_cluster(tmp_path):
+    job = small_job(tmp_path / "job", strategy="parameter-server", workers=2, **{**LONG, "epochs": 120})
+    with launching(job) as launched:
+        launched.wait_for(r"epoch 3/")
+        coordinator = launched.pids()["chief 0"]
+        launched.kill("worker 1")
+        launched.wait_for(r"worker 1 was killed by signal 9.* Training goes on")
+        epoch = int(re.findall(r"epoch (\d+)/", launched.said)[-1])
+        launched.wait_for(rf"epoch {epoch + 2}/")
+        assert launched.pids()["chief 0"] == coordinator
+        launched.kill("ps 0")
+        assert launched.end() == 0, launched.said
+    assert re.search(r"went on at step [1-9]", launched.said)
+    assert record(job)["steps"] == steps(job)

@@ -1,7 +1,6 @@
 """One contract for every use case, those of the catalog and a tiny third: from raw data to equal answers everywhere."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,17 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
-from support.built_case import SMALL, Built, built, pipeline
+from support.built_case import SMALL, Built, build, built, pipeline
 from support.command import ROOT
 from support.tiny_case.case import CASE as TINY
 from tfx_bsl.coders import example_coder
 
 from components.lite_exporter import convert, run
 from components.span_example_gen import Write
-from models import spans
+from models import restore, spans
 from models.catalog import CASES
+from models.digests import saved_weights_digest, weights_digest
 from models.errors import DataError
-from models.input import files
+from models.input import Transform, files
 from models.use_case import UseCase
 
 ALL = (*CASES.values(), TINY)
@@ -248,20 +248,41 @@ def test_all_three_signatures_answer_as_the_trained_model_does(done: Built) -> N
     assert np.ptp(found["raw"][done.case.score], axis=0).max() > 1e-4  # not one answer for everybody
 
 
-def test_a_fresh_process_loads_the_export_as_the_server_does_and_answers_equally(done: Built, tmp_path: Path) -> None:
-    asked = {
-        f"{signature}/{name}": value for signature, inputs in requests(done).items() for name, value in inputs.items()
-    }
-    np.savez(tmp_path / "requests.npz", **asked)
-    where = [str(done.export), str(tmp_path / "requests.npz"), str(tmp_path / "answers.npz")]
-    process = subprocess.run([sys.executable, "-m", "serving.session_load", *where], capture_output=True, text=True)
+# One process for all cases, as each spends most of its time on the import of TensorFlow.
+LOAD = """
+import sys
+from serving import session_load
+folders, sys.argv[1:] = sys.argv[1:], []
+for folder in folders:
+    sys.argv[1:] = [open(f"{folder}/export").read(), f"{folder}/requests.npz", f"{folder}/answers.npz"]
+    session_load.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def answered_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+    """What each case's export answers in a fresh process, as ``signature/output``."""
+    folders = {}
+    for case in ALL:
+        done, folder = built(case, tmp_path_factory), tmp_path_factory.mktemp(f"elsewhere-{case.name}")
+        asked = {f"{signature}/{name}": v for signature, inputs in requests(done).items() for name, v in inputs.items()}
+        np.savez(folder / "requests.npz", **asked)
+        (folder / "export").write_text(str(done.export))
+        folders[case.name] = folder
+    command = [sys.executable, "-c", LOAD, *map(str, folders.values())]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert process.returncode == 0, process.stderr[-2000:]
-    expected = answers(done, whole=False)
-    with np.load(tmp_path / "answers.npz") as found:
-        assert set(found) == {f"{signature}/{name}" for signature, outputs in expected.items() for name in outputs}
-        for key in found:
-            signature, name = key.split("/")
-            assert np.allclose(found[key], expected[signature][name], atol=1e-5), key
+    return {name: dict(np.load(folder / "answers.npz")) for name, folder in folders.items()}
+
+
+def test_a_fresh_process_loads_the_export_as_the_server_does_and_answers_equally(
+    done: Built, answered_elsewhere: dict[str, dict[str, np.ndarray]]
+) -> None:
+    found, expected = answered_elsewhere[done.case.name], answers(done, whole=False)
+    assert set(found) == {f"{signature}/{name}" for signature, outputs in expected.items() for name in outputs}
+    for key in found:
+        signature, name = key.split("/")
+        assert np.allclose(found[key], expected[signature][name], atol=1e-5), key
 
 
 def test_the_label_is_asked_of_nobody(done: Built) -> None:
@@ -284,20 +305,39 @@ def test_the_export_carries_its_operating_point_and_settings(done: Built) -> Non
     assert said == {"operating_point": done.point, "settings": done.settings}
 
 
-def test_the_same_seed_gives_the_same_tiny_model(tmp_path: Path) -> None:
-    # A process of its own: deterministic operations cannot be turned off again. Without them a busy machine adds up otherwise.
-    code = """
-import sys
-from pathlib import Path
-from support.built_case import build
-from support.tiny_case.case import CASE
-first, second = (build(CASE, Path(sys.argv[1], name), deterministic="true").fitted.model for name in ("a", "b"))
-assert all((one == other).all() for one, other in zip(first.get_weights(), second.get_weights(), strict=True))
-"""
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_an_export_has_the_digest_of_the_model_it_was_made_of(done: Built) -> None:
+    assert saved_weights_digest(done.export) == weights_digest(done.fitted.model)
+
+
+def test_one_flipped_bit_in_any_weight_is_another_digest(done: Built) -> None:
+    model = done.fitted.model
+    before, weights = weights_digest(model), model.get_weights()
+    for number in range(len(weights)):
+        other = [one.copy() for one in weights]
+        other[number].reshape(-1).view(np.uint8)[-1] ^= 1
+        model.set_weights(other)
+        assert weights_digest(model) != before, model.weights[number].path
+    model.set_weights(weights)
+    assert weights_digest(model) == before
+
+
+def test_the_network_comes_back_from_its_export(done: Built) -> None:
+    network, rows = done.case.load("model"), requests(done)["dense"]
+    model = restore.model(str(done.export), network, Transform(str(done.graph)))
+    assert restore.settings(str(done.export)) == json.loads(json.dumps(done.settings))
+    again = network.answers(model(rows, training=False), done.point, done.settings)
+    for name, values in answers(done, whole=False)["dense"].items():
+        assert np.allclose(again[name], values, atol=1e-6), name
+
+
+def test_the_same_seed_gives_the_same_tiny_model(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    # Near, as a busy machine adds up in another order; that determinism gives equal bits is tested where it is on.
+    first, second = built(TINY, tmp_path_factory), build(TINY, tmp_path / "again")
+    other = build(TINY, tmp_path / "other", seed="2")
+    assert sorted(records(first, "train")) == sorted(records(second, "train"))
+    near, far = (one.fitted.model.get_weights() for one in (second, other))
+    for one, same, unlike in zip(first.fitted.model.get_weights(), near, far, strict=True):
+        assert np.allclose(one, same, atol=1e-5) and not np.allclose(one, unlike, atol=1e-3)
 
 
 def test_the_small_settings_are_settings() -> None:

@@ -5,31 +5,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from support.built_case import Built, built
 
-from models.catalog import CASES
 from models.digests import saved_weights_digest, weights_digest
-
-
-@pytest.fixture(scope="module", params=list(CASES))
-def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return built(CASES[request.param], tmp_path_factory)
-
-
-def test_an_export_has_the_digest_of_the_model_it_was_made_of(done: Built) -> None:
-    assert saved_weights_digest(done.export) == weights_digest(done.fitted.model)
-
-
-def test_one_flipped_bit_in_any_weight_is_another_digest(done: Built) -> None:
-    model = done.fitted.model
-    before, weights = weights_digest(model), model.get_weights()
-    for number in range(len(weights)):
-        other = [one.copy() for one in weights]
-        other[number].reshape(-1).view(np.uint8)[-1] ^= 1
-        model.set_weights(other)
-        assert weights_digest(model) != before, model.weights[number].path
-    model.set_weights(weights)
-    assert weights_digest(model) == before
 
 
 def small(units: int = 3) -> keras.Model:

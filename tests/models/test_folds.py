@@ -67,20 +67,19 @@ def test_labels_of_chance_are_not_forecast() -> None:
     train, valid = (
         {**points(rows, seed), "above": made.integers(0, 2, (rows, 1))} for rows, seed in ((400, 4), (100, 5))
     )
-    settings = {**SETTINGS, "width": 64, "epochs": 20, "patience": 0}
+    settings = {**SETTINGS, "width": 64, "epochs": 5, "batch_size": 16, "patience": 0}
     scores = [one["accuracy"] for one in folds.cross_validate(tiny, settings, train, valid)]
     assert abs(np.mean(scores) - 0.5) < 0.1
 
 
-@pytest.mark.parametrize("number", [0, 3])
 def test_the_trainer_records_folds_where_they_are_asked_for(
-    number: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = built(TINY, tmp_path_factory)
     monkeypatch.setitem(catalog.CASES, TINY.name, TINY)
     training.run_fn(
         types.SimpleNamespace(
-            custom_config={"case": TINY.name, "settings": {**done.settings, "folds": number}},
+            custom_config={"case": TINY.name, "settings": {**done.settings, "folds": 2}},
             hyperparameters=None,
             transform_graph_path=str(done.graph),
             train_files=[str(done.examples / "Split-train" / "*")],
@@ -89,8 +88,7 @@ def test_the_trainer_records_folds_where_they_are_asked_for(
         )
     )
     told = json.loads((tmp_path / "run" / "training.json").read_text())
-    assert len(told.get("folds", [])) == number
-    assert sum(one["rows"] for one in told.get("folds", [])) == (told["rows"] if number else 0)
+    assert len(told["folds"]) == 2 and sum(one["rows"] for one in told["folds"]) == told["rows"]
     fit = told["fit"]
     assert fit["metric"] == "accuracy" and fit["train"]["rows"] == told["rows"]
     assert fit["valid"]["accuracy"] == pytest.approx(told["valid"]["accuracy"])

@@ -8,12 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.small_jobs import STEPS, furthest, trained, weights
+from support.launcher import launching
+from support.small_jobs import STEPS, furthest, record, small_job, trained, weights
 
 from models import defaults, strategies, training
 from models.callbacks import BEST
-from models.catalog import find
-from models.input import Transform
 from models.job import ALONE, Task
 from models.network import build
 
@@ -23,49 +22,82 @@ TOLERANCE = 2e-6
 
 def model_weights(job: training.Job) -> list[np.ndarray]:
     """The best weights in the model's own order."""
-    network, transform = find(job.case).load("model"), Transform(job.transform)
-    model = build(network, job.settings, transform.features, job.pretrained)
+    data = training.Data.stored(job)
+    model = build(data.network, job.settings, data.features, job.pretrained)
     model.load_weights(Path(job.folder, BEST))
     return [variable.numpy() for variable in model.trainable_variables]
 
 
-@pytest.mark.parametrize(
-    ("strategy", "workers", "replicas"), [("mirrored", 2, 2), ("multiworker", 2, 2), ("parameter-server", 1, 1)]
-)
-def test_the_same_weights_under_every_strategy(jobs, alone, tmp_path, strategy, workers, replicas):
-    job = jobs(tmp_path / "job", strategy=strategy, workers=workers)
-    record = trained(job)
-    assert record["replicas"] == replicas
-    assert record["steps"] == alone[0]["steps"] >= STEPS
-    assert furthest(weights(job), alone[1]) < TOLERANCE
-    assert [c["loss"] for c in record["curves"]] == pytest.approx([c["loss"] for c in alone[0]["curves"]], rel=1e-5)
-
-
-def test_another_seed_gives_other_weights(jobs, alone, tmp_path):
-    job = jobs(tmp_path / "job", seed=2)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A job that was trained on one device and whole batches: what the others are compared with."""
+    job = small_job(tmp_path_factory.mktemp("alone"))
     trained(job)
-    assert furthest(weights(job), alone[1]) > 1e-2
+    return job
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    """A job that two workers have trained, and the ``TF_CONFIG`` that each of them had in its environment."""
+    job = small_job(tmp_path_factory.mktemp("multiworker") / "job", strategy="multiworker")
+    with launching(job) as launched:
+        launched.wait_for(r"worker 1 is process")
+        environments = [Path(f"/proc/{pid}/environ").read_text() for _, pid in sorted(launched.pids().items())]
+        assert launched.end() == 0, launched.said
+    return job, [json.loads(text.split("TF_CONFIG=")[1].split("\0")[0]) for text in environments]
+
+
+def test_two_workers_are_told_their_places_and_end_with_one_result(two_workers):
+    job, told = two_workers
+    assert [one["task"] for one in told] == [{"type": "worker", "index": 0}, {"type": "worker", "index": 1}]
+    assert told[0]["cluster"] == told[1]["cluster"] and len(set(told[0]["cluster"]["worker"])) == 2
+    assert record(job)["replicas"] == 2
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes"),
+    [
+        # Clipped, and computed in parts: the norm has to be that of the whole batch.
+        ("mirrored", {"clip_norm": 0.05, "accumulate": 2}),
+        ("multiworker", {}),
+        ("parameter-server", {"workers": 1}),
+    ],
+)
+def test_the_same_weights_under_every_strategy(two_workers, alone, tmp_path, strategy, changes):
+    job, oracle = two_workers[0], alone
+    if strategy != "multiworker":
+        job = small_job(tmp_path / "job", strategy=strategy, **changes)
+        trained(job)
+    if "clip_norm" in changes:
+        oracle = small_job(tmp_path / "alone", clip_norm=changes["clip_norm"])
+        trained(oracle)
+        assert furthest(weights(oracle), weights(alone)) > 1e-3  # or nothing was clipped
+    found, expected = record(job), record(oracle)
+    assert found["replicas"] == (1 if strategy == "parameter-server" else 2)
+    assert found["steps"] == expected["steps"] == STEPS and found["best_epoch"] == expected["best_epoch"]
+    assert furthest(weights(job), weights(oracle)) < TOLERANCE
+    assert [c["loss"] for c in found["curves"]] == pytest.approx([c["loss"] for c in expected["curves"]], rel=1e-5)
+
+
+def test_another_seed_gives_other_weights(alone, tmp_path):
+    job = small_job(tmp_path / "job", seed=2)
+    trained(job)
+    assert furthest(weights(job), weights(alone)) > 1e-2
 
 
 @pytest.mark.parametrize("switch", [{"accumulate": 4}, {"xla": True}, {"remat": True}])
-def test_switches_that_only_change_how_a_step_is_computed_leave_the_weights(jobs, alone, tmp_path, switch):
-    job = jobs(tmp_path / "job", **switch)
+def test_switches_that_only_change_how_a_step_is_computed_leave_the_weights(alone, tmp_path, switch):
+    job = small_job(tmp_path / "job", **switch)
     trained(job)
     # A wrapped layer has another path, and its weights keep their places.
-    assert furthest(dict(enumerate(model_weights(job))), dict(enumerate(model_weights(alone[2])))) < 1e-4
+    assert furthest(dict(enumerate(model_weights(job))), dict(enumerate(model_weights(alone)))) < 1e-4
 
 
-def test_clipping_takes_the_norm_of_the_whole_batch(jobs, tmp_path):
-    one, two = jobs(tmp_path / "one", clip_norm=0.05), jobs(tmp_path / "two", clip_norm=0.05, strategy="mirrored")
-    trained(one), trained(two)
-    assert furthest(weights(one), weights(two)) < TOLERANCE
-
-
-def test_mixed_precision_computes_otherwise_and_keeps_float32_weights(jobs, alone, tmp_path):
-    job = jobs(tmp_path / "job", mixed_precision=True)
+def test_mixed_precision_computes_otherwise_and_keeps_float32_weights(alone, tmp_path):
+    job = small_job(tmp_path / "job", mixed_precision=True)
     trained(job)
     assert {value.dtype.name for value in weights(job).values()} <= {"float32", "int64"}
-    assert 0 < furthest(weights(job), alone[1]) < 1.0
+    assert 0 < furthest(weights(job), weights(alone)) < 1.0
 
 
 @pytest.mark.parametrize(
@@ -147,6 +179,6 @@ def test_tf_config_tells_the_place(monkeypatch):
     assert strategies.share(SimpleNamespace(num_replicas_in_sync=4), task) == strategies.Share(4, 2, 2)
 
 
-def test_a_job_survives_being_written(jobs, tmp_path):
-    job = jobs(tmp_path / "job")
+def test_a_job_survives_being_written(tmp_path):
+    job = small_job(tmp_path / "job")
     assert asdict(training.Job.read(job.save(tmp_path / "job.json"))) == asdict(job)

@@ -3,88 +3,124 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from support.built_case import built
+from support.command import ROOT
+from support.small_jobs import small_job, weights
+from support.tiny_case.case import CASE as TINY
 
-from models import training
-from models.catalog import find
+from models import catalog, cluster, training
 from models.digests import saved_weights_digest
+from models.job import Job
 
-RUN = """
-import json, sys
-from types import SimpleNamespace
-from models import training
-training.run_fn(SimpleNamespace(**json.loads(sys.argv[1])))
-"""
+# At this rate the best epoch is not the last, and its weights are not those of the last.
+SETTINGS = {"epochs": 5, "patience": 0, "learning_rate": 0.3, "optimizer": "sgd", "profile": False}
 
 
-@pytest.fixture(scope="session")
-def told(tmp_path_factory):
-    """A function that makes what the Trainer tells ``run_fn``, on small fraud data."""
-    case = built(find("fraud"), tmp_path_factory)
+@pytest.fixture
+def told(tmp_path, tmp_path_factory, monkeypatch):
+    """A function that makes what the Trainer tells ``run_fn`` in one attempt, on the tiny case."""
+    monkeypatch.setitem(catalog.CASES, TINY.name, TINY)
+    case = built(TINY, tmp_path_factory)
 
-    def make(folder: Path, **changes) -> dict:
-        return {
-            "custom_config": {"case": "fraud", "settings": {**case.settings, "epochs": 3, "profile": False, **changes}},
-            "hyperparameters": None,
-            "transform_graph_path": str(case.graph),
-            "train_files": [str(case.examples / "Split-train" / "*")],
-            "serving_model_dir": str(folder / "model/1/Format-Serving"),
-            "model_run_dir": str(folder / "Trainer/model_run/1"),
-        }
+    def make(attempt: int = 1, **changes) -> SimpleNamespace:
+        return SimpleNamespace(
+            custom_config={"case": TINY.name, "settings": {**case.settings, **SETTINGS, **changes}},
+            hyperparameters=None,
+            transform_graph_path=str(case.graph),
+            train_files=[str(case.examples / "Split-train" / "*")],
+            serving_model_dir=str(tmp_path / "model" / str(attempt) / "Format-Serving"),
+            model_run_dir=str(tmp_path / "Trainer" / "model_run" / str(attempt)),
+        )
 
     return make
 
 
-def test_it_leaves_an_export_a_record_and_no_scratch(told, tmp_path):
-    told = told(tmp_path)
-    training.run_fn(SimpleNamespace(**told))
-    record = json.loads(Path(told["model_run_dir"], "training.json").read_text())
-    assert record["weights"] == saved_weights_digest(Path(told["serving_model_dir"]))
-    assert record["steps"] == len(record["curves"]) * (record["rows"] // record["batch_size"])
-    assert record["trainable"] <= record["parameters"] and record["fit"]["train"]["rows"] <= record["rows"]
-    assert list(Path(told["model_run_dir"], "logs").rglob("events.*"))
-    assert not list((tmp_path / "Trainer" / "training").iterdir())
+def record(attempt: SimpleNamespace) -> dict:
+    return json.loads(Path(attempt.model_run_dir, "training.json").read_text())
 
 
-def test_a_killed_attempt_is_gone_on_with_and_a_finished_one_is_not(told, tmp_path, monkeypatch, capsys):
-    told = told(tmp_path)
+def complete(attempt: SimpleNamespace) -> None:
+    """Fails unless the attempt has left a record, an export of the best weights and event files, and no scratch."""
+    found = record(attempt)
+    assert found["weights"] == saved_weights_digest(Path(attempt.serving_model_dir))
+    assert found["steps"] == len(found["curves"]) * (found["rows"] // found["batch_size"])
+    assert found["trainable"] <= found["parameters"] and found["fit"]["train"]["rows"] <= found["rows"]
+    best, last = found["curves"][found["best_epoch"]], found["curves"][-1]
+    assert best["accuracy"] == max(curve["accuracy"] for curve in found["curves"])
+    assert found["fit"]["valid"]["loss"] == pytest.approx(best["valid_loss"], abs=1e-5)
+    assert best["valid_loss"] != pytest.approx(last["valid_loss"], rel=0.01)  # or either could have been exported
+    assert "folds" not in found  # which were not asked for
+    assert list(Path(attempt.model_run_dir, "logs").rglob("events.*"))
+    assert not list(Path(attempt.model_run_dir).parents[1].joinpath("training").iterdir())
+
+
+def test_a_killed_attempt_is_gone_on_with_and_a_finished_one_is_not(told, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         patched.setattr(training, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            training.run_fn(SimpleNamespace(**told))
+            training.run_fn(told(1))
     said = []
-    for attempt in ("2", "3"):
+    for attempt in (2, 3):
         capsys.readouterr()
-        training.run_fn(SimpleNamespace(**{**told, "model_run_dir": str(tmp_path / "Trainer/model_run" / attempt)}))
+        training.run_fn(told(attempt))
         said.append(capsys.readouterr().out)
+        complete(told(attempt))
     assert "went on at step" in said[0] and "epoch 1/" not in said[0]
     assert "went on at step" not in said[1] and "epoch 1/" in said[1]
+    assert [entry["callback"] for entry in record(told(2))["journal"]].count("checkpoint") == 1
 
 
-def test_other_settings_have_another_scratch_folder(told, tmp_path):
-    jobs = [training.Job.of(SimpleNamespace(**told(tmp_path, **changes))) for changes in ({}, {}, {"l2": 0.1})]
+def test_other_settings_have_another_scratch_folder(told):
+    jobs = [Job.of(told(**changes)) for changes in ({}, {}, {"l2": 0.1})]
     assert jobs[0].folder == jobs[1].folder != jobs[2].folder
 
 
+def test_a_cluster_gets_both_splits_transformed_and_the_export_is_made_of_what_it_has_learnt(told, monkeypatch):
+    launched = []
+
+    def run(job: Job) -> None:
+        stored, read = training.Data.stored(job), training.Data.of(job)
+        assert stored.keep == read.keep and stored.transform is None
+        assert {name: read.features[name] for name in read.keep} == stored.features
+        assert all((stored.valid[name] == read.valid[name]).all() for name in read.keep)
+        train = [training._feed(replace(job, spec=spec), read) for spec in (job.spec, None)]
+        assert train[0][0] == train[1][0]
+        for one, other in zip(train[0][1](3).take(8), train[1][1](3).take(8), strict=True):
+            assert all((one[name].numpy() == other[name].numpy()).all() for name in read.keep)
+        launched.append(job.settings["strategy"])
+        training.train(replace(job, settings={**job.settings, "strategy": "none"}))
+
+    monkeypatch.setattr(cluster, "run", run)
+    training.run_fn(told(strategy="multiworker"))
+    assert launched == ["multiworker"]
+    complete(told())
+
+
+# Deterministic operations cannot be turned off again within a process.
+TRAIN = """
+import sys
+from pathlib import Path
+from models import training
+for path in sys.argv[1:]:
+    training.train(training.Job.read(Path(path)))
+"""
+
+
 @pytest.mark.slow
-def test_two_processes_with_one_seed_end_with_the_same_bits(told, tmp_path):
-    digests = []
-    for name, seed in (("one", 1), ("two", 1), ("other", 2)):
-        given = told(tmp_path / name, seed=seed, deterministic=True, tensorboard=False)
-        command = [sys.executable, "-c", RUN, json.dumps(given)]
-        subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[2])
-        digests.append(json.loads(Path(given["model_run_dir"], "training.json").read_text())["weights"])
-    assert digests[0] == digests[1] != digests[2]
-
-
-def test_the_best_weights_are_those_that_are_exported(told, tmp_path):
-    told = told(tmp_path, epochs=4, patience=0, learning_rate=0.05)
-    training.run_fn(SimpleNamespace(**told))
-    record = json.loads(Path(told["model_run_dir"], "training.json").read_text())
-    best = max(curve["pr_auc"] for curve in record["curves"])
-    assert record["valid"]["pr_auc"] == pytest.approx(best, abs=1e-6)
-    assert record["curves"][record["best_epoch"]]["pr_auc"] == best
+def test_two_processes_with_one_seed_end_with_the_same_bits(tmp_path):
+    changes = {"deterministic": True, "past_encoder": "gru", "dropout": 0.3}
+    jobs = {
+        name: small_job(tmp_path / name, seed=seed, **changes) for name, seed in (("one", 1), ("two", 1), ("other", 2))
+    }
+    for names in (("one", "other"), ("two",)):
+        paths = [str(jobs[name].save(tmp_path / f"{name}.json")) for name in names]
+        subprocess.run([sys.executable, "-c", TRAIN, *paths], check=True, capture_output=True, cwd=ROOT)
+    one, two, other = (weights(jobs[name]) for name in ("one", "two", "other"))
+    assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+    assert any(not np.array_equal(one[name], other[name]) for name in one)

@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from support.command import ROOT, showcase
+from support.command import ROOT
+from support.in_process import run_in_process
 
 from pipeline.options import pairs, window
 
@@ -59,15 +60,15 @@ def test_settings_arepairs():
 
 
 def test_status_of_an_empty_home_says_how_to_begin_and_makes_no_store(tmp_path):
-    done = showcase("status", "--home", tmp_path / "nothing")
+    done = run_in_process("status", "--home", tmp_path / "nothing")
     assert done.returncode == 0 and "showcase run fraud" in done.stdout
     assert not (tmp_path / "nothing").exists()
 
 
 def test_generate_writes_spans_and_refuses_a_folder_in_use(tmp_path):
     words = ("generate", "fraud", "--rows", 500, "--days", 3, "--out", tmp_path / "spans")
-    assert showcase(*words).returncode == 0
+    assert run_in_process(*words).returncode == 0
     assert len(list((tmp_path / "spans").glob("span-*/transactions.parquet"))) == 3
-    again = showcase(*words)
+    again = run_in_process(*words)
     assert again.returncode == 2 and "not empty" in again.stderr
-    assert showcase("generate", "image", "--out", tmp_path / "pictures").returncode == 2
+    assert run_in_process("generate", "image", "--out", tmp_path / "pictures").returncode == 2

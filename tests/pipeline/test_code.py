@@ -1,16 +1,23 @@
-"""Digests of code: what a stage uses counts at any depth, nothing else does, and nothing runs while they are taken."""
+"""Digests of code: what a stage executes counts at any depth, wording does not, and nothing runs while they are taken."""
 
+import ast
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from support.command import ROOT
+from support.wording import reword
 
+from models.catalog import CASES
+from models.job import Job
 from pipeline import code
+from pipeline.session import Plan, read_schema
 
-REPOSITORY = Path(__file__).parents[2]
 BOMB = 'raise RuntimeError("imported")\n'
 FAKE = {
     "__init__.py": "",
@@ -36,31 +43,38 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "fakecode"
 
 
-def test_the_closure_follows_every_way_to_import(fake: Path) -> None:
-    found = code.closure("fakecode.stage")
+def test_closure_follows_every_way_to_import(fake: Path) -> None:
+    files = code.closure("fakecode.stage")
     names = {"stage", "plain", "named", "holder", "sub", "sub.deep"}
-    assert {f"fakecode.{name}" for name in names} <= set(found) and "fakecode.unrelated" not in found
-    assert set(found) - {f"fakecode.{name}" for name in names} <= {"fakecode"}
-    assert found["fakecode.sub.deep"] == fake / "sub" / "deep.py"
+    assert {f"fakecode.{name}" for name in names} <= set(files) and "fakecode.unrelated" not in files
+    assert set(files) - {f"fakecode.{name}" for name in names} <= {"fakecode"}
+    assert files["fakecode.sub.deep"] == fake / "sub" / "deep.py"
 
 
-def test_nothing_is_imported(fake: Path) -> None:
+def test_digest_imports_nothing(fake: Path) -> None:
     before = set(sys.modules)
     code.digest("fakecode.stage")  # every module of it would raise
     assert not {name for name in set(sys.modules) - before if name.startswith("fakecode")}
 
 
 @pytest.mark.parametrize("name", USED)
-def test_a_change_in_a_used_module_changes_the_digest(fake: Path, name: str) -> None:
+def test_statement_in_a_used_module_changes_the_digest(fake: Path, name: str) -> None:
     before = code.digest("fakecode.stage")
     assert code.digest("fakecode.stage") == before
-    (fake / name).write_text(FAKE[name] + "# a comment\n")
+    (fake / name).write_text(FAKE[name] + "limit = 3\n")
     assert code.digest("fakecode.stage") != before
     (fake / name).write_text(FAKE[name])
     assert code.digest("fakecode.stage") == before
 
 
-def test_a_change_elsewhere_does_not(fake: Path) -> None:
+@pytest.mark.parametrize("name", USED)
+def test_docstring_comment_and_blank_line_leave_the_digest(fake: Path, name: str) -> None:
+    before = code.digest("fakecode.stage")
+    (fake / name).write_text(f'"""What it is for."""\n\n# Why.\n\n{FAKE[name]}\n')
+    assert code.digest("fakecode.stage") == before
+
+
+def test_unused_module_leaves_the_digest_until_it_is_imported(fake: Path) -> None:
     before = code.digest("fakecode.stage")
     (fake / "unrelated.py").write_text("x = 1\n")
     (fake / "added.py").write_text("x = 1\n")
@@ -70,7 +84,15 @@ def test_a_change_elsewhere_does_not(fake: Path) -> None:
     assert code.digest("fakecode.stage") != before
 
 
-def test_no_module_has_the_digest_of_nothing_and_order_does_not_count(fake: Path) -> None:
+def test_moved_module_changes_what_names_it_and_nothing_else(fake: Path) -> None:
+    before = {name: code.digest(f"fakecode.{name}") for name in ("stage", "holder", "unrelated")}
+    (fake / "plain.py").rename(fake / "sub" / "plain.py")
+    (fake / "stage.py").write_text(FAKE["stage.py"].replace("fakecode.plain", "fakecode.sub.plain"))
+    after = {name: code.digest(f"fakecode.{name}") for name in before}
+    assert {name for name in before if after[name] != before[name]} == {"stage"}
+
+
+def test_digest_differs_by_module_and_not_by_order(fake: Path) -> None:
     assert code.digest() == code.digest() != code.digest("fakecode.plain")
     assert code.digest("fakecode.plain", "fakecode.named") == code.digest("fakecode.named", "fakecode.plain")
     assert code.closure("fakecode.nowhere") == {} or set(code.closure("fakecode.nowhere")) == {"fakecode"}
@@ -83,91 +105,205 @@ def test_libraries_are_not_read(fake: Path) -> None:
 
 def test_our_own_modules_import_in_the_ways_that_are_followed() -> None:
     """A relative import or one by a computed name would be invisible to the digest."""
-    import ast
-
-    for path in (path for top in sorted(code.OURS) for path in (REPOSITORY / top).rglob("*.py")):
+    for path in (path for top in sorted(code.OURS) for path in (ROOT / top).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}:{node.lineno} is relative"
 
 
-# From here on: the real graph.
+def test_schema_is_read_without_its_comments(tmp_path: Path) -> None:
+    path = tmp_path / "schema.pbtxt"
+    path.write_text('feature { name: "amount" type: FLOAT }\n')
+    before = read_schema(path)
+    path.write_text('# Kept by hand.\n\nfeature {\n  name: "amount"  # in EUR\n  type: FLOAT\n}\n')
+    assert read_schema(path) == before
+    path.write_text('feature { name: "amount" type: INT }\n')
+    assert read_schema(path) != before
+
+
+# From here on: the real graph. A stage's cache key holds the digest of its modules, a run's fingerprint that of all stages,
+# and the folder of a training's checkpoints that of the Trainer.
+
+
+def plan_of(name: str) -> Plan:
+    decided = {"image": {"classes": "a,b", "height": 8, "width": 8, "channels": 1}}
+    settings = CASES[name].configured({})
+    settings["data"] |= decided.get(name, {"first_day": 0, "last_day": 89})
+    return Plan(
+        case=CASES[name],
+        source="/nowhere",
+        first=0,
+        last=0,
+        settings=settings,
+        schema="",
+        versions="/nowhere/versions",
+        data_version="0",
+    )
 
 
 @pytest.fixture(scope="module")
 def stages() -> dict[str, dict[str, tuple[str, ...]]]:
     """Case to node id to the modules that the graph names for it, in the order of the graph."""
-    from models.catalog import CASES
     from pipeline import graph
-    from pipeline.session import Plan
 
-    decided = {"image": {"classes": "a,b", "height": 8, "width": 8, "channels": 1}}
-    found = {}
-    for name, case in CASES.items():
-        settings = case.configured({})
-        settings["data"] |= decided.get(name, {"first_day": 0, "last_day": 89})
-        plan = Plan(case, "/nowhere", 0, 0, settings, "schema.pbtxt", "", "/nowhere/versions", "0")
-        found[name] = {stage.node.id: stage.modules for stage in graph.build(plan)}
-    return found
+    return {name: {stage.node.id: stage.modules for stage in graph.build(plan_of(name))} for name in CASES}
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """The source tree of our packages, to be changed."""
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of our packages, which digests are taken of."""
     for top in code.OURS:
-        shutil.copytree(REPOSITORY / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+    monkeypatch.setattr(code, "find_spec", lambda top: SimpleNamespace(origin=str(tmp_path / top / "__init__.py")))
     return tmp_path
 
 
-def digests(tree: Path, stages: dict[str, tuple[str, ...]]) -> dict[str, str]:
-    """The digest of every stage over that tree, taken by a process that has no other tree before it on its path."""
-    program = (
-        "import json, sys; from pipeline import code; assert code.__file__.startswith(sys.argv[1]);"
-        "print(json.dumps({k: code.digest(*v) for k, v in json.loads(sys.argv[2]).items()}));"
-        "assert not {'tensorflow', 'tfx', 'keras', 'numpy', 'models'} & set(sys.modules)"
-    )
-    command = [sys.executable, "-c", program, str(tree), json.dumps(stages)]
-    return json.loads(subprocess.run(command, cwd=tree, check=True, capture_output=True, text=True).stdout)
+def keys(case: str, stages: dict[str, dict[str, tuple[str, ...]]]) -> dict[str, str]:
+    """The digests of all stages, and under ``run`` the fingerprint of the run."""
+    plan = plan_of(case)
+    return {name: code.digest(*modules) for name, modules in stages[case].items()} | {"run": plan.fingerprint()}
 
 
-def changed(copy: Path, stages: dict[str, tuple[str, ...]], *names: str) -> set[str]:
-    """The stages whose digest changes with these files."""
-    before = digests(copy, stages)
-    for name in names:
-        (copy / name).write_text((copy / name).read_text() + "\n# changed\n")
-    after = digests(copy, stages)
-    return {stage for stage in stages if before[stage] != after[stage]}
+def changed(case: str, stages: dict[str, dict[str, tuple[str, ...]]], edit: Callable[[], object]) -> set[str]:
+    """The stages whose digest changes with an edit; ``run`` if the run's fingerprint does."""
+    before = keys(case, stages)
+    edit()
+    after = keys(case, stages)
+    return {name for name in before if before[name] != after[name]}
 
 
-def test_the_model_invalidates_training_and_what_reads_the_model_module(stages: dict, copy: Path) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_wording_of_the_whole_product_changes_no_key(stages: dict, tree: Path, case: str) -> None:
+    def edit() -> None:
+        files = [path for top in code.OURS for path in (tree / top).rglob("*.py")]
+        assert len(files) > 100
+        for path in files:
+            reword(path)
+
+    assert changed(case, stages, edit) == set()
+
+
+class Fault(ast.NodeTransformer):
+    """Changes the first constant, operator or default of a function, or the first function that is called."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.done = kind, False
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if self.kind == "constant" and not self.done and type(node.value) in (int, float):
+            self.done = True
+            return ast.Constant(node.value + 1)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        if self.kind == "operator" and not self.done:
+            self.done = True
+            return ast.BinOp(node.left, ast.Pow(), node.right)
+        return self.generic_visit(node)
+
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        if self.kind == "default" and not self.done and node.defaults:
+            self.done = True
+            node.defaults[-1] = ast.Constant("another default")
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if self.kind == "call" and not self.done:
+            self.done = True
+            return ast.Call(ast.Name("another_function"), node.args, node.keywords)
+        return self.generic_visit(node)
+
+
+def change(path: Path, kind: str) -> None:
+    """Change what a module does."""
+    fault = Fault(kind)
+    module = ast.parse(path.read_text())
+    path.write_text(ast.unparse(ast.fix_missing_locations(fault.visit(module))))
+    assert fault.done, f"{path.name} has no {kind}"
+
+
+@pytest.mark.parametrize(
+    ("case", "file", "kind", "expected"),
+    [
+        ("image", "models/image/features.py", "call", {"Transform"}),
+        ("image", "models/image/readers.py", "constant", {"SpanExampleGen"}),
+        ("image", "models/image/evaluation.py", "call", {"Evaluator"}),
+        ("image", "models/training.py", "default", {"Trainer"}),
+        ("image", "models/optimizers.py", "constant", {"Trainer"}),
+        ("image", "models/export.py", "operator", {"Trainer"}),
+        ("image", "components/data_gate.py", "operator", {"DataGate"}),
+        ("image", "components/versioned_pusher.py", "call", {"Pusher"}),
+        ("image", "components/serving_check.py", "constant", {"ServingCheck"}),
+        ("image", "serving/session_load.py", "call", {"ServingCheck"}),  # started as a program of its own
+        ("fraud", "models/fraud/history.py", "operator", {"SpanExampleGen"}),
+    ],
+)
+def test_change_of_what_a_file_does_reruns_the_stages_that_reach_it(
+    stages: dict, tree: Path, case: str, file: str, kind: str, expected: set[str]
+) -> None:
+    name = file.removesuffix(".py").replace("/", ".")
+    reached = {stage for stage, modules in stages[case].items() if name in code.closure(*modules)}
+    assert changed(case, stages, lambda: change(tree / file, kind)) == reached | {"run"} == expected | {"run"}
+
+
+@pytest.mark.parametrize(
+    ("case", "file"),
+    [
+        ("image", "models/fraud/model.py"),
+        ("image", "models/fraud/data.py"),
+        ("image", "pipeline/command.py"),
+        ("fraud", "models/image/model.py"),
+    ],
+)
+def test_change_of_what_no_stage_reaches_changes_no_key(stages: dict, tree: Path, case: str, file: str) -> None:
+    assert changed(case, stages, lambda: change(tree / file, "call")) == set()
+
+
+def test_model_reruns_training_and_what_reads_the_model_module(stages: dict, tree: Path) -> None:
     order = list(stages["image"])
-    found = changed(copy, stages["image"], "models/image/model.py")
-    assert "Trainer" in found and found <= {"Trainer", "Baseline", "LiteExporter"}
-    assert min(order.index(name) for name in found) == order.index("Trainer")
+    rerun = changed("image", stages, lambda: change(tree / "models/image/model.py", "call"))
+    assert {"Trainer", "run"} <= rerun <= {"Trainer", "Baseline", "LiteExporter", "run"}
     assert order.index("SpanExampleGen") < order.index("Transform") < order.index("Trainer")
 
 
 @pytest.mark.parametrize(
-    ("case", "file", "expected"),
+    ("file", "lost"),
     [
-        ("image", "models/image/features.py", {"Transform"}),
-        ("image", "models/image/readers.py", {"SpanExampleGen"}),
-        ("image", "models/image/evaluation.py", {"Evaluator"}),
-        ("image", "models/training.py", {"Trainer"}),
-        ("image", "models/export.py", {"Trainer"}),
-        ("image", "components/data_gate.py", {"DataGate"}),
-        ("image", "components/versioned_pusher.py", {"Pusher"}),
-        ("image", "components/serving_check.py", {"ServingCheck"}),
-        ("image", "models/fraud/model.py", set()),
-        ("image", "models/fraud/data.py", set()),
-        ("image", "pipeline/command.py", set()),
-        ("fraud", "models/fraud/history.py", {"SpanExampleGen"}),
-        ("fraud", "models/image/model.py", set()),
+        ("models/image/model.py", True),
+        ("models/loop.py", True),
+        ("models/fraud/model.py", False),
+        ("serving/http.py", False),
     ],
 )
-def test_a_file_invalidates_its_stages_and_no_other(
-    stages: dict, copy: Path, case: str, file: str, expected: set[str]
+def test_checkpoints_of_a_training_are_lost_by_an_edit_of_its_own_code_only(
+    tree: Path, tmp_path: Path, file: str, lost: bool
 ) -> None:
-    assert changed(copy, stages[case], file) == expected
+    before = checkpoint_folder("image", tmp_path)
+    reword(tree / file)
+    assert checkpoint_folder("image", tmp_path) == before
+    change(tree / file, "call")
+    assert (checkpoint_folder("image", tmp_path) != before) is lost
+
+
+def checkpoint_folder(case: str, folder: Path) -> str:
+    """Where the Trainer of a run keeps its checkpoints."""
+    from pipeline import graph
+
+    trainer = next(stage.node for stage in graph.build(plan_of(case)) if stage.node.id == "Trainer")
+    config = json.loads(trainer.exec_properties["custom_config"])
+    files = [str(folder / "examples" / "Split-train" / "part")]
+    run = str(folder / "Trainer" / "model_run" / "7")
+    asked = SimpleNamespace(
+        custom_config=config, hyperparameters=None, transform_graph_path="/graph", train_files=files, model_run_dir=run
+    )
+    return Job.of(asked).folder
+
+
+def test_digests_are_taken_without_tensorflow_and_tfx() -> None:
+    program = (
+        "import sys; from pipeline import code; code.digest('pipeline.graph', 'models.training');"
+        "assert not {'tensorflow', 'tfx', 'keras', 'numpy', 'models'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_every_stage_of_ours_names_code_and_every_name_is_a_file(stages: dict) -> None:
@@ -178,11 +314,7 @@ def test_every_stage_of_ours_names_code_and_every_name_is_a_file(stages: dict) -
             assert set(modules) <= set(code.closure(*modules))
 
 
-def test_what_a_stage_starts_as_a_program_of_its_own_counts_too(stages: dict, copy: Path) -> None:
-    assert changed(copy, stages["image"], "serving/session_load.py") == {"ServingCheck"}
-
-
-def test_the_fingerprint_of_a_run_covers_the_code_of_every_stage(stages: dict) -> None:
+def test_fingerprint_of_a_run_covers_the_code_of_every_stage(stages: dict) -> None:
     """What ``Plan.fingerprint`` hashes, against what the stages hash."""
     for case, nodes in stages.items():
         parts = [f"models.{case}.{part}" for part in ("data", "features", "model", "evaluation", "sentences")]

@@ -5,7 +5,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from support.command import ROOT, showcase
+from support.command import showcase, start_showcase
 
 from pipeline import decisions, store
 from pipeline import runtime as runtimes
@@ -26,7 +25,6 @@ from serving.gateway.wire import decode
 
 pytestmark = pytest.mark.slow
 ROWS, BEGINS, KNOWN, DAYS = 1500, 93, 136, 170
-COMMAND = [sys.executable, "-m", "pipeline.cli"]
 
 
 def generated(out: Path, day: int) -> Path:
@@ -40,21 +38,8 @@ def generated(out: Path, day: int) -> Path:
 @contextmanager
 def serving(home: Path, case: str = "fraud") -> Iterator[str]:
     """The gateway of a home; its address."""
-    words = [
-        *COMMAND,
-        "serve",
-        case,
-        "--home",
-        str(home),
-        "--port",
-        "0",
-        "--rest-port",
-        "-1",
-        "--grpc-port",
-        "-1",
-        "--json",
-    ]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    words = ("serve", case, "--home", home, "--port", 0, "--rest-port", -1, "--grpc-port", -1, "--json")
+    process = start_showcase(*words, stdout=subprocess.PIPE)
     try:
         yield json.loads(process.stdout.readline())["gateway"]
     finally:
@@ -72,7 +57,7 @@ def sent(home: Path, data: Path, first: int, last: int, rate: float = 0, case: s
 
 def killed(home: Path, stage: str) -> None:
     """Starts the monitor and kills it, all its stages with it, while one stage runs."""
-    process = subprocess.Popen([*COMMAND, "monitor", "fraud", "--home", str(home)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = start_showcase("monitor", "fraud", "--home", home)
     logs, deadline = home / "fraud" / "logs", time.monotonic() + 1800
     known = set(logs.glob(f"*/{stage}.log"))
     while not set(logs.glob(f"*/{stage}.log")) - known:
@@ -126,18 +111,8 @@ def test_from_drift_to_the_new_model_without_a_hand(tmp_path: Path) -> None:
         ):
             assert time.monotonic() < until, said[-3000:]
             time.sleep(1)
-        words = [
-            *COMMAND,
-            "traffic",
-            "fraud",
-            "--home",
-            str(home),
-            "--data",
-            str(data),
-            "--spans",
-            f"{KNOWN}:{DAYS - 1}",
-        ]
-        constant = subprocess.Popen([*words, "--rate", "25", "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        words = ("traffic", "fraud", "--home", home, "--data", data, "--spans", f"{KNOWN}:{DAYS - 1}", "--rate", 25)
+        constant = start_showcase(*words, "--json", stdout=subprocess.PIPE)
         killed(home, "DriftMonitor")
         killed(home, "Trainer")
         done = showcase("monitor", "fraud", "--home", home, "--json", timeout=3600)
@@ -149,7 +124,8 @@ def test_from_drift_to_the_new_model_without_a_hand(tmp_path: Path) -> None:
             assert time.monotonic() < until and constant.poll() is None
             time.sleep(2)
         constant.terminate()  # it reports what it has sent
-        report = json.loads(constant.communicate(timeout=3600)[0])
+        report = json.loads(constant.stdout.read())
+        constant.wait(60)
         assert report["failed"] == 0 and not report["wrong"] and set(report["versions"]) == {"1", "2"}
     past = decisions.all_of(runtime, "fraud")
     assert len({one.id for one in past}) == len(past)
@@ -201,9 +177,9 @@ def picture_file(picture: Image.Image) -> bytes:
     return held.getvalue()
 
 
-def test_pictures_that_come_turned_and_darker_are_seen_decided_on_and_learnt(demo_home: Path, tmp_path: Path) -> None:
+def test_pictures_that_come_turned_and_darker_are_seen_decided_on_and_learnt(pushed_home: Path, tmp_path: Path) -> None:
     home, data = tmp_path / "home", tmp_path / "data"
-    shutil.copytree(demo_home, home, symlinks=True, ignore=lambda folder, names: {"fraud", "online"} & set(names))
+    shutil.copytree(pushed_home, home, symlinks=True, ignore=lambda folder, names: {"fraud", "online"} & set(names))
     runtime, random = runtimes.local(home), np.random.default_rng(7)
     # Usual are pictures that training has not looked at, since on others the model is surer of itself.
     usual = [*split(home, "eval"), *split(home, "valid")]

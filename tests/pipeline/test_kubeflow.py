@@ -1,8 +1,6 @@
 """The compiled spec: a task a node of the graph, each with its resources and nothing secret; and a node that breaks."""
 
 import json
-import subprocess
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from absl.testing import flagsaver
 from google.protobuf import json_format
-from support.command import ROOT
 from support.small_runs import SMALL
 
 from models.catalog import CASES
-from pipeline import accepted, deployment, kubeflow, session, store, task
+from pipeline import accepted, deployment, session, store, task
 from pipeline.deployment import Deployment, Resources, Secret
 from pipeline.kubeflow import FIRST, LAST, compile_to, dashed
+from pipeline.metadata import MetadataAddress
 from pipeline.runtime import local
 from pipeline.session import Request
 from pipeline.task import Task
@@ -34,15 +33,27 @@ CLUSTER = Deployment(
     default=Resources("1", "2Gi"),
     nodes={"Trainer": Resources("4", "8Gi", "nvidia.com/gpu", 1, {"gpu": "yes"}, retries=0)},
 )
+TUNED = Request(CASES["fraud"], first=3, last=9, changes={"epochs": "2"}, tune=True)
+PASSWORD = "a-password-of-the-machine-that-compiles"
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A spec a case."""
-    folder = tmp_path_factory.mktemp("specs")
+def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The spec of every case, by the repository's own deployment."""
+    folder = tmp_path_factory.mktemp("own")
     for name, case in CASES.items():
-        compile_to(folder / f"{name}.yaml", Request(case), CLUSTER)
+        compile_to(folder / f"{name}.yaml", Request(case), deployment.read())
     return {name: folder / f"{name}.yaml" for name in CASES}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The spec of ``TUNED`` for ``CLUSTER``, compiled where the secret's value is at hand."""
+    path = tmp_path_factory.mktemp("tuned") / "tuned.yaml"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METADATA_PASSWORD", PASSWORD)
+        assert "Tuner" in compile_to(path, TUNED, CLUSTER)
+    return path
 
 
 def read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
@@ -51,27 +62,28 @@ def read(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_there_is_a_task_a_node_with_the_edges_of_the_graph(
-    compiled: dict[str, Path], case: str, tmp_path: Path
-) -> None:
-    spec, _ = read(compiled[case])
-    tasks = spec["root"]["dag"]["tasks"]
+def test_there_is_a_task_a_node_with_the_edges_of_the_graph(own: dict[str, Path], case: str, tmp_path: Path) -> None:
+    from pipeline import graph, runner
+
+    # The plan of a real run, as TFX's compiler orders it for one machine; the spec's outline knows no data.
+    runtime = local(tmp_path)
+    plan = session.plan(Request(CASES[case], changes=SMALL if case == "fraud" else {}), runtime)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        nodes = kubeflow.upstream(Request(CASES[case]))
+        ir = runner.compiled(graph.build(plan), case, runtime, "run")
+    nodes = {one.pipeline_node.node_info.id: one.pipeline_node for one in ir.nodes}
+    tasks = read(own[case])[0]["root"]["dag"]["tasks"]
     assert set(tasks) == {dashed(name) for name in (FIRST, *nodes, LAST)}
-    for name, before in nodes.items():
-        assert set(tasks[dashed(name)]["dependentTasks"]) == {dashed(one) for one in before or [FIRST]}, name
+    for name, node in nodes.items():
+        before = node.upstream_nodes or [FIRST]
+        assert set(tasks[dashed(name)]["dependentTasks"]) == {dashed(one) for one in before}, name
         assert tasks[dashed(name)]["inputs"]["parameters"]["name"]["runtimeValue"]["constant"] == name
-    # The plan of a real run has the same nodes in the same order as the outline, which knows no data.
-    from pipeline import graph
-
-    plan = session.plan(Request(CASES[case], changes=SMALL if case == "fraud" else {}), local(tmp_path))
-    assert {stage.node.id for stage in graph.build(plan)} == set(nodes)
+    ends = {dashed(name) for name, node in nodes.items() if not node.downstream_nodes}
+    assert set(tasks[dashed(LAST)]["dependentTasks"]) == ends and "dependentTasks" not in tasks[dashed(FIRST)]
 
 
-def test_every_task_has_its_image_resources_retries_and_no_cache(compiled: dict[str, Path]) -> None:
-    spec, _ = read(compiled["fraud"])
+def test_every_task_has_its_image_resources_retries_and_no_cache(tuned: Path) -> None:
+    spec, _ = read(tuned)
     executors = spec["deploymentSpec"]["executors"]
     assert {one["container"]["image"] for one in executors.values()} == {"showcase:7"}
     assert not [one for one in executors.values() if "pip install" in json.dumps(one)]
@@ -87,8 +99,8 @@ def test_every_task_has_its_image_resources_retries_and_no_cache(compiled: dict[
     assert not [name for name, one in tasks.items() if one.get("cachingOptions", {}).get("enableCache")]
 
 
-def test_pods_get_volume_selector_user_and_secrets_by_reference(compiled: dict[str, Path]) -> None:
-    _, pods = read(compiled["fraud"])
+def test_pods_get_volume_selector_user_and_secrets_by_reference(tuned: Path) -> None:
+    _, pods = read(tuned)
     for name, one in pods.items():
         (mount,) = one["pvcMount"]
         assert (mount["mountPath"], mount["constant"]) == ("/there", "claim")
@@ -98,21 +110,21 @@ def test_pods_get_volume_selector_user_and_secrets_by_reference(compiled: dict[s
         assert one["securityContext"]["runAsNonRoot"] and int(one["securityContext"]["runAsUser"]) == 10001
         assert ("nodeSelector" in one) == (name == "exec-trainer")
     assert pods["exec-trainer"]["nodeSelector"]["labels"] == {"gpu": "yes"}
+    assert PASSWORD not in tuned.read_text()
 
 
-def test_the_spec_carries_the_request_and_where_things_lie_as_parameters(tmp_path: Path) -> None:
-    asked = Request(CASES["fraud"], first=3, last=9, changes={"epochs": "2"}, tune=True)
-    path = tmp_path / "tuned.yaml"
-    assert "Tuner" in compile_to(path, asked, CLUSTER)
-    spec, _ = read(path)
+def test_the_spec_carries_the_request_and_where_things_lie_as_parameters(tuned: Path) -> None:
+    spec, _ = read(tuned)
     defaults = {name: one["defaultValue"] for name, one in spec["root"]["inputDefinitions"]["parameters"].items()}
-    assert task.asked(defaults.pop("request")) == asked
+    assert task.asked(defaults.pop("request")) == TUNED
     assert defaults == {"root": "/there", "metadata": "grpc://metadata:8080", "tracking": "", "flink": ""}
 
 
-def test_the_repositorys_own_deployment_compiles_for_every_case(tmp_path: Path) -> None:
-    for name, case in CASES.items():
-        compile_to(tmp_path / f"{name}.yaml", Request(case), deployment.read())
+def test_the_repositorys_own_deployment_compiles_for_every_case(own: dict[str, Path]) -> None:
+    settled = deployment.read()
+    for path in own.values():
+        executors = read(path)[0]["deploymentSpec"]["executors"]
+        assert {one["container"]["image"] for one in executors.values()} == {settled.image}
 
 
 def test_a_node_that_no_graph_has_and_a_file_that_is_no_yaml_are_refused(tmp_path: Path) -> None:
@@ -123,13 +135,13 @@ def test_a_node_that_no_graph_has_and_a_file_that_is_no_yaml_are_refused(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_broken_node_exits_and_the_runs_record_says_why(tmp_path: Path) -> None:
-    Task("run-1", str(tmp_path)).begin(task.told(Request(CASES["fraud"], changes=SMALL)))
+def test_a_broken_node_exits_and_the_runs_record_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Task("run-1", str(tmp_path)).begin(task.told(Request(CASES["image"])))
     # What a pod does, with a node whose upstream nodes have not run.
-    program = f"from pipeline.task import Task; Task('run-1', {str(tmp_path)!r}).node('DataGate')"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 1 and "failed DataGate" in done.stdout, done.stderr
-    (run,) = store.runs(tmp_path / "metadata.sqlite")
+    with pytest.raises(SystemExit) as end, flagsaver.flagsaver():
+        Task("run-1", str(tmp_path)).node("DataGate")
+    assert end.value.code == 1 and "failed DataGate" in capsys.readouterr().out
+    (run,) = store.runs(MetadataAddress.of(tmp_path))
     assert run.state == "failed" and run.reason.startswith("DataGate: ") and "inputs are missing" in run.reason
 
 

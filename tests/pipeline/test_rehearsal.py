@@ -10,6 +10,7 @@ from support.small_runs import FEW
 
 from models.catalog import CASES
 from pipeline import metadata, metadata_server, store
+from pipeline.metadata import MetadataAddress
 
 
 def rehearse(case: str, home: Path, **changes: object) -> subprocess.CompletedProcess:
@@ -22,9 +23,10 @@ def rehearse(case: str, home: Path, **changes: object) -> subprocess.CompletedPr
 def test_the_spec_alone_ends_with_a_pushed_model_and_a_cached_second_run(case: str, tmp_path: Path) -> None:
     """One case with its metadata in a file, the other with a server, as on a cluster."""
     if case == "image":
-        server, port = metadata_server.serve(tmp_path / "server.sqlite", 0, "127.0.0.1")
+        server, port = metadata_server.serve(MetadataAddress(tmp_path / "server.sqlite"), 0, "127.0.0.1")
         metadata.note(tmp_path, f"grpc://127.0.0.1:{port}")
-    where = f"grpc://127.0.0.1:{port}" if case == "image" else tmp_path / "metadata.sqlite"
+    where = MetadataAddress.of(tmp_path)
+    assert bool(where.server) == (case == "image")
     done = rehearse(case, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     first = json.loads(done.stdout)

@@ -11,6 +11,7 @@ import pytest
 from support.command import ROOT, showcase
 
 from pipeline import store
+from pipeline.metadata import MetadataAddress
 
 STAGES = (
     "CuratedSchema",
@@ -52,13 +53,13 @@ def test_killed_in_each_stage_in_turn_a_run_goes_on_and_ends_with_the_same_metri
     done: set[str] = set()
     for stage in STAGES:
         assert killed_in(stage, tmp_path), f"{stage} was never seen running"
-        runs = store.runs(tmp_path / "metadata.sqlite", "image")
+        runs = store.runs(MetadataAddress.of(tmp_path), "image")
         assert len(runs) == 1 and runs[0].state == "stopped"
         versions = tmp_path / "image" / "versions"
         assert not versions.exists() or all((v / "saved_model.pb").exists() for v in versions.glob("[0-9]*"))
         finished = {
             name
-            for name, state in store.stage_states(tmp_path / "metadata.sqlite", runs[0].id).items()
+            for name, state in store.stage_states(MetadataAddress.of(tmp_path), runs[0].id).items()
             if state in ("done", "cached")
         }
         assert done <= finished, f"{done - finished} ran again"

@@ -13,6 +13,7 @@ from support.flink_here import jars, left, watched
 from support.small_runs import FEW
 
 from pipeline import runtime, store
+from pipeline.metadata import MetadataAddress
 from pipeline.runtime import local
 
 
@@ -23,7 +24,7 @@ def test_runners_differ_by_their_arguments_only(tmp_path: Path, monkeypatch: pyt
     assert "--beam_plugins=tfx" in found["multiprocess"].beam_args
     assert found["direct"] == local(tmp_path)
     assert {(one.root, one.workers, one.metadata) for one in found.values()} == {
-        (str(tmp_path), found["direct"].workers, tmp_path / "metadata.sqlite")
+        (str(tmp_path), found["direct"].workers, MetadataAddress.of(tmp_path))
     }
 
 
@@ -38,7 +39,7 @@ def described(home: Path, run: str) -> dict[str, dict[str, float]]:
     """Of every feature of every split what the statistics say: counts, means, deviations, distinct words."""
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
-    folder = Path(store.outputs(home / "metadata.sqlite", run)["StatisticsGen"]["statistics"].uri)
+    folder = Path(store.outputs(MetadataAddress.of(home), run)["StatisticsGen"]["statistics"].uri)
     found = {}
     for path in sorted(folder.glob("Split-*/FeatureStats.pb")):
         (data,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes()).datasets
@@ -57,7 +58,7 @@ def transformed(home: Path, run: str) -> dict[str, np.ndarray]:
     """The eval split through the run's transform graph, each column sorted: the order of rows is nobody's promise."""
     from models.input import Transform, files, load
 
-    made = store.outputs(home / "metadata.sqlite", run)
+    made = store.outputs(MetadataAddress.of(home), run)
     transform = Transform(made["Transform"]["transform_graph"].uri)
     rows = load(files(made["SpanExampleGen"]["examples"].uri, "eval"), transform, tuple(transform.features))
     return {name: np.sort(np.reshape(one, (len(one), -1)), axis=0) for name, one in rows.items()}

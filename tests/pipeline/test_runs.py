@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.built_case import Built, built
-from support.command import showcase
+from support.in_process import run_in_process
 
 from models.catalog import CASES
 from models.digests import saved_weights_digest
@@ -73,26 +73,26 @@ def test_two_are_picked_by_the_ends_of_their_ids_by_one_or_by_none(home: Path) -
 def test_what_names_no_two_runs_is_one_sentence(home: Path, words: list[str], error: str) -> None:
     with pytest.raises(ValueError, match=error):
         runs.pick(runs.listed(local(home)), words)
-    done = showcase("runs", *words, "--home", home)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    done = run_in_process("runs", *words, "--home", home)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
 
 
 def test_a_comparison_has_what_differs_and_every_metric_with_its_difference(home: Path) -> None:
-    done = showcase("runs", "fraud", "d-1", "21", "--json", "--home", home)
+    done = run_in_process("runs", "fraud", "d-1", "21", "--json", "--home", home)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert ["data.version", "d1", "d2"] in found["facts"] and ["commit", "abc", "abc"] in found["facts"]
     assert found["params"] == [["seed", "7", "8"]]  # and not the strategy, which is the same
     assert found["metrics"] == [["pr_auc", 0.5, 0.75, 0.25], ["recall", None, 0.1, None]]
-    listed = json.loads(showcase("runs", "image", "--json", "--home", home).stdout)
+    listed = json.loads(run_in_process("runs", "image", "--json", "--home", home).stdout)
     assert [(row["id"], row["state"], row["spans"]) for row in listed] == [("image-3", "refused", "0:9")]
 
 
 def test_a_list_for_people_names_every_run_and_where_mlflow_is(home: Path) -> None:
-    done = showcase("runs", "--home", home)
+    done = run_in_process("runs", "--home", home)
     assert all(name in done.stdout for name in ("fraud-1", "fraud-21", "image-3", "refused", "pushed (cached)"))
     assert f"sqlite:///{home}/mlflow.sqlite" in done.stdout
-    asked = showcase("runs", "--mlflow", "--home", home)
+    asked = run_in_process("runs", "--mlflow", "--home", home)
     assert asked.returncode == 2 and "There is no tracking store" in asked.stderr
 
 
@@ -117,8 +117,8 @@ def _spec(values) -> "evidence.tf.TensorSpec":
     return evidence.tf.TensorSpec([None, *values.shape[1:]], values.dtype)
 
 
-def test_the_evidence_of_the_demo_is_of_its_runs(demo_home: Path) -> None:
-    context = Context.of(demo_home, "image")
+def test_the_evidence_of_the_demo_is_of_its_runs(pushed_home: Path) -> None:
+    context = Context.of(pushed_home, "image")
     found = evidence.runs_compared(context)
     records = next(one for one in found if isinstance(one, kinds.Table) and one.title == "Runs recorded in MLflow")
     own = [run.id for case in CASES for run in store.runs(context.metadata, case) if "same_as" not in run.facts]
@@ -172,7 +172,7 @@ def test_a_dvc_file_is_written_read_back_and_notices_every_change(tmp_path: Path
     assert [line.split()[0] for line in dvc.differences(file)] == ["hash"]
     (folder / "span" / "c").write_text("3")
     assert [line.split()[0] for line in dvc.differences(file)] == ["files", "bytes", "hash"]
-    done = showcase("dvc", folder, "--check")
+    done = run_in_process("dvc", folder, "--check")
     assert done.returncode == 2 and "files 3, and data.dvc has 2" in done.stderr.replace("\n", " ")
 
 

@@ -1,10 +1,12 @@
 """The commands on specs: what they lack and what they refuse is one sentence, before anything heavy is imported."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.command import showcase
+from support.command import ROOT
+from support.in_process import run_in_process
 
 from pipeline import specs
 
@@ -26,5 +28,15 @@ def test_without_kubeflow_the_command_that_brings_it_is_named(tmp_path: Path, mo
     ],
 )
 def test_words_that_cannot_be_right_are_one_sentence(words: tuple[str, ...], said: str) -> None:
-    done = showcase(*words)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    done = run_in_process(*words)
+    assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_refused_file_name_ends_the_program_before_it_imports_tfx() -> None:
+    program = (
+        "import sys; from pipeline.cli import main\ntry:\n    main()\n"
+        "finally:\n    print(sorted({'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program, "compile", "fraud", "-o", "a.txt"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "[]\n") and "Traceback" not in done.stderr

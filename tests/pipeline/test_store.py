@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import store
+from pipeline.metadata import MetadataAddress
 
 
 def run(**changes: object) -> store.Run:
@@ -16,12 +17,12 @@ def run(**changes: object) -> store.Run:
 
 
 def test_a_home_without_a_store_has_no_runs_and_gets_none(tmp_path: Path) -> None:
-    assert store.runs(tmp_path / "metadata.sqlite") == []
+    assert store.runs(MetadataAddress.of(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_runs_come_back_as_they_were_written_and_by_case(tmp_path: Path) -> None:
-    path = tmp_path / "metadata.sqlite"
+    path = MetadataAddress.of(tmp_path)
     store.save(path, run())
     store.save(path, run(id="image-1", case="image", state="pushed", reason="version 1"))
     store.save(path, run(state="refused", reason="too many nulls"))
@@ -30,7 +31,7 @@ def test_runs_come_back_as_they_were_written_and_by_case(tmp_path: Path) -> None
 
 
 def test_a_run_whose_process_is_gone_reads_as_stopped(tmp_path: Path) -> None:
-    path = tmp_path / "metadata.sqlite"
+    path = MetadataAddress.of(tmp_path)
     gone = multiprocessing.get_context("spawn").Process(target=int)
     gone.start()
     gone.join()

@@ -11,7 +11,8 @@ from support.small_runs import SMALL
 
 import pipeline
 from models.catalog import CASES
-from pipeline import metadata, session, store, task
+from pipeline import session, store, task
+from pipeline.metadata import MetadataAddress
 from pipeline.refresh import Base
 from pipeline.runtime import local
 from pipeline.session import Request
@@ -44,26 +45,26 @@ def test_a_request_of_another_make_is_refused(text: str) -> None:
 def test_begin_writes_plan_run_and_where_the_metadata_are(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     one = Task("run-1", str(tmp_path))
     one.begin(task.told(request_of("fraud")))
-    (run,) = store.runs(tmp_path / "metadata.sqlite")
+    (run,) = store.runs(MetadataAddress.of(tmp_path))
     plan = task.read((tmp_path / "kubeflow" / "run-1.json").read_text())
     assert (run.id, run.state, run.case, run.fingerprint) == ("run-1", "running", "fraud", plan.fingerprint())
     assert json.loads(run.facts["settings"])["data"]["rows"] == 3000 and "pid" not in run.facts
     assert "run-1" in capsys.readouterr().out
-    assert metadata.noted(tmp_path) == ""
+    assert MetadataAddress.of(tmp_path).server == ""
 
 
 def test_begin_again_is_the_same_run_and_another_name_is_another(tmp_path: Path) -> None:
     told = task.told(request_of("fraud"))
     for name in ("run-1", "run-1", "run-2"):
         Task(name, str(tmp_path)).begin(told)
-    assert [run.id for run in store.runs(tmp_path / "metadata.sqlite")] == ["run-1", "run-2"]
+    assert [run.id for run in store.runs(MetadataAddress.of(tmp_path))] == ["run-1", "run-2"]
 
 
 def test_data_that_are_not_there_stop_the_first_task(tmp_path: Path) -> None:
     asked = task.told(replace(request_of("fraud"), data=str(tmp_path / "nowhere")))
     with pytest.raises(ValueError, match="There is no folder"):
         Task("run-1", str(tmp_path / "home")).begin(asked)
-    assert store.runs(tmp_path / "home" / "metadata.sqlite") == []
+    assert store.runs(MetadataAddress.of(tmp_path / "home")) == []
 
 
 def test_an_outline_needs_no_data_and_knows_the_settings() -> None:
@@ -96,7 +97,7 @@ def test_the_end_of_a_pushed_run_is_recorded_and_the_server_is_told(
     (tmp_path / "fraud" / "versions" / "1").mkdir(parents=True)
     assert (asked := verdict(monkeypatch, "pushed", "version 1")) == []
     one.end()
-    (run,) = store.runs(tmp_path / "metadata.sqlite")
+    (run,) = store.runs(MetadataAddress.of(tmp_path))
     assert (run.state, run.reason, run.facts["headline"]) == ("pushed", "version 1", "pr_auc 0.5") and run.facts[
         "ended"
     ]
@@ -115,5 +116,5 @@ def test_the_end_of_a_refused_run_fails_its_task(
     with pytest.raises(SystemExit) as ended:
         one.end()
     assert ended.value.code == 1 and "refused Evaluator: pr_auc is 0.1" in capsys.readouterr().out
-    assert [run.state for run in store.runs(tmp_path / "metadata.sqlite")] == ["refused"]
+    assert [run.state for run in store.runs(MetadataAddress.of(tmp_path))] == ["refused"]
     assert not (tmp_path / "models.config").exists()

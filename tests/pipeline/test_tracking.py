@@ -1,13 +1,13 @@
 """Records of runs: all of it comes back, once, and nothing that is wrong with the tracker reaches the run."""
 
 import json
-import os
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from support.command import ROOT
+from support.process import alive
 
 from pipeline import code, store, tracker, tracking
 from pipeline.runtime import Runtime, local
@@ -116,14 +117,16 @@ def test_a_run_comes_back_with_all_that_was_recorded(kept: tuple[Path, dict[str,
     assert tracker.curve(address, found["id"], "valid_loss") == [(1, 1.5)]  # what is no number is left out
 
 
-def test_a_run_that_goes_on_after_a_stop_has_one_record_and_it_is_the_last(tmp_path: Path) -> None:
-    address, failed = f"sqlite:///{tmp_path}/mlflow.sqlite", run(tmp_path, "failed")
+def test_a_run_that_goes_on_after_a_stop_has_one_record_and_it_is_the_last(
+    kept: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    address, failed = f"sqlite:///{kept[0]}/mlflow.sqlite", replace(run(tmp_path, "failed"), case="image")
     client = tracker.opened(address)
     for ended in (failed, replace(failed, state="refused")):
         made = tracker.write(client, tracking.record(local(tmp_path), ended), str(tmp_path / "mlflow"))
-    (found,) = tracker.recorded(address, "fraud")
+    (found,) = tracker.recorded(address, "image")
     assert found["id"] == made and found["status"] == "FINISHED" and found["tags"]["state"] == "refused"
-    assert tracker.recorded(address, "image") == []
+    assert tracker.recorded(address, "another case") == []
 
 
 def test_only_runs_that_trained_or_were_refused_or_pushed_are_worth_a_record(tmp_path: Path) -> None:
@@ -178,40 +181,55 @@ def test_a_broken_store_is_one_sentence_and_soon(tmp_path: Path, how: str, said:
     assert facts["untracked"].startswith(f"The run is not recorded in MLflow at {address}: {said}")
 
 
-def test_a_server_that_is_not_there_is_one_sentence_without_its_password(tmp_path: Path) -> None:
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., tuple[dict[str, str], str]]:
+    """Runs the process's program in this one; gives its answer, and what it says beside."""
+
+    def do(address: str, record: dict) -> tuple[dict[str, str], str]:
+        monkeypatch.setattr(tracker.os, "nice", lambda by: None)
+        monkeypatch.setattr(sys, "argv", ["tracker", str(tmp_path)])
+        monkeypatch.setattr(sys, "stdin", StringIO(json.dumps(record)))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        tracker.main()
+        said = capsys.readouterr()
+        return json.loads(said.out), said.err
+
+    return do
+
+
+def test_a_server_that_is_not_there_is_one_sentence_without_its_password(
+    tmp_path: Path, program: Callable[..., tuple[dict[str, str], str]]
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    said = finished(tmp_path, run(tmp_path), f"http://user:secret@127.0.0.1:{port}")["untracked"]
-    assert f"in MLflow at http://127.0.0.1:{port}: the server does not answer" in said and "secret" not in said
+        address = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}"
+    answer, _ = program(address, tracking.record(local(tmp_path), run(tmp_path)))
+    assert answer["error"].startswith("the server does not answer") and "secret" not in answer["error"]
 
 
 def test_a_server_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(tracking, "SECONDS", 1)
+    monkeypatch.setattr(tracking, "SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         one = tracking.Tracker(local(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"), tmp_path / "log")
         said = one.finish(run(tmp_path))["untracked"]
-    assert "no answer within 1 s" in said
-    assert one._process.returncode == -signal.SIGKILL
+    assert "no answer within 0.1 s" in said and one._process.returncode == -signal.SIGKILL
 
 
-def test_what_mlflow_prints_of_a_server_is_not_taken_for_the_answer(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(tracker.os, "nice", lambda by: None)
-    monkeypatch.setattr(tracker, "opened", lambda address: print("View run at http://host"))
+def test_what_mlflow_prints_of_a_server_is_not_taken_for_the_answer(
+    monkeypatch, program: Callable[..., tuple[dict[str, str], str]]
+) -> None:
+    monkeypatch.setattr(tracker, "opened", lambda *_: print("View run at http://host"))
     monkeypatch.setattr(tracker, "write", lambda *_: print("View experiment") or "id-1")
-    monkeypatch.setattr(sys, "argv", ["tracker", str(tmp_path)])
-    monkeypatch.setattr(sys, "stdin", StringIO('{"run": "fraud-1"}'))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
-    tracker.main()
-    said = capsys.readouterr()
-    assert json.loads(said.out) == {"id": "id-1"} and "View run" in said.err
+    answer, said = program("http://host", {"run": "fraud-1"})
+    assert answer == {"id": "id-1"} and "View run" in said
 
 
 def test_a_run_that_cannot_be_described_or_a_process_that_cannot_start_is_a_sentence_too(tmp_path, monkeypatch) -> None:
     ended = run(tmp_path)
     assert "JSONDecodeError" in finished(tmp_path, replace(ended, facts={**FACTS, "settings": "{"}))["untracked"]
     monkeypatch.setattr(tracking.sys, "executable", str(tmp_path / "nothing"))
-    assert "No such file" in finished(tmp_path, ended)["untracked"]
+    said = finished(tmp_path, ended, "http://user:secret@host")["untracked"]
+    assert "in MLflow at http://host: " in said and "No such file" in said and "secret" not in said
 
 
 def test_the_process_ends_with_the_run_even_if_that_is_killed(tmp_path: Path) -> None:
@@ -226,17 +244,29 @@ def test_the_process_ends_with_the_run_even_if_that_is_killed(tmp_path: Path) ->
     parent.wait()
     parent.stdout.close()
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and _alive(child):
-        time.sleep(0.1)
-    assert not _alive(child)
+    while time.monotonic() < deadline and alive(child):
+        time.sleep(0.01)
+    assert not alive(child)
+    made = tmp_path / "mlflow.sqlite"
+    assert not made.exists() or not made.stat().st_size  # it ended without the seconds of work on a store for nobody
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
+def test_the_process_does_not_end_while_it_makes_the_tables() -> None:
+    program = (
+        "from pipeline import tracker\n"
+        "record = tracker.RecordReader()\n"
+        "with record.busy:\n"
+        "    print('busy', flush=True)\n"
+        "    record._reader.join(0.2)\n"
+        "    print('made', flush=True)\n"
+        "record.text()\n"
+        "print('went on', flush=True)"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, **pipes) as process:
+        assert process.stdout.readline() == "busy\n"
+        process.stdin.close()
+        assert process.stdout.read() == "made\n" and process.wait(60) == 0
 
 
 def test_the_lock_is_known_by_its_content_and_only_where_there_is_one(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""The set-up: what make does on machines that lack something, and what the repository may not hold."""
+"""What make and .ci/run do, on a machine of stub programs: what each runs, and what it says where something is missing."""
 
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -10,182 +11,274 @@ import pytest
 from support.order import FIRST
 
 REPOSITORY = Path(__file__).parents[2]
-TARGETS = ("setup", "demo", "test", "test-all", "lint", "clean")
-BASICS = ("sh", "uname", "ls", "head", "rm", "touch", "mkdir", "cat", "chmod")
-# Put together, so that this file does not hold them.
-HOSTS = ("pypi" + ".org", "python" + "hosted.org", "npm" + "js.org", "maven" + ".org", "maven.apache" + ".org")
-PLACES = ("/work" + "/main", "/work" + "/shared", "/.py" + "env/", "/ro" + "ot/", str(REPOSITORY) + "/")
+BASICS = ("sh", "bash", "uname", "dirname", "ls", "head", "rm", "touch", "mkdir", "cat", "chmod", "awk")
+SYSTEM = ("uv", "g++", "javac", "mvn", "npm", "promtool", "kubectl", "redis-server", "chromium")
+CHECKS = ("ruff check", "ruff format", "mypy", "lint-imports")
 MAKE = shutil.which("make")
 
 pytestmark = pytest.mark.skipif(MAKE is None, reason="make is not installed")
 
 
-def make(folder: Path, *words: str, path: Path | None = None) -> subprocess.CompletedProcess:
-    """Runs make in ``folder`` with nothing but PATH in its environment, so that an outer make has no say."""
-    environment = {"PATH": str(path) if path else os.environ["PATH"]}
-    command = [MAKE, "-C", str(folder), *words]
-    return subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+class Machine:
+    """A checkout with the files that make reads, and a folder of programs that is all of PATH."""
 
+    def __init__(self, folder: Path) -> None:
+        self.checkout, self.programs, self.log = folder / "checkout", folder / "bin", folder / "log"
+        self.checkout.mkdir()
+        self.programs.mkdir()
+        for name in ("Makefile", "pyproject.toml", "uv.lock"):
+            shutil.copy(REPOSITORY / name, self.checkout)
+        for name in BASICS:
+            (self.programs / name).symlink_to(shutil.which(name))
 
-def script(path: Path, text: str) -> None:
-    path.write_text("#!/bin/sh\n" + text)
-    path.chmod(0o755)
+    def add(self, name: str, text: str = "", folder: Path | None = None) -> Path:
+        """Adds a program of that name that logs its name and arguments, then runs ``text``."""
+        path = (folder or self.programs) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >> {self.log}\n{text}\n')
+        path.chmod(0o755)
+        return path
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command with nothing but PATH in its environment, so that an outer make has no say."""
+        environment = {"PATH": str(self.programs)}
+        return subprocess.run(command, check=False, cwd=self.checkout, env=environment, capture_output=True, text=True)
+
+    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run(str(MAKE), *words)
+
+    def calls(self, *names: str) -> list[str]:
+        """Calls of these programs, in their order."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line for line in lines if line.split()[0] in names]
 
 
 @pytest.fixture
-def machine(tmp_path):
-    """A checkout, and a PATH with a few basics and a Python 3.11 that makes no venv and has no pip."""
-    folder, programs = tmp_path / "checkout", tmp_path / "bin"
-    folder.mkdir()
-    programs.mkdir()
-    for name in ("Makefile", "pyproject.toml", "uv.lock"):
-        shutil.copy(REPOSITORY / name, folder)
-    for name in BASICS:
-        (programs / name).symlink_to(shutil.which(name))
-    script(programs / "python3.11", '[ "$1" = -c ] && echo "$0"\n')
-    return folder, programs
+def bare(tmp_path: Path) -> Machine:
+    """A machine whose Python 3.11 makes no venv and has no pip, and that has no uv."""
+    machine = Machine(tmp_path)
+    machine.add("python3.11", '[ "$1" = -c ] && echo "$0" && exit; exit 1')
+    return machine
 
 
-def fake_uv(path: Path) -> None:
-    script(path, 'echo "$@" >> uv.log; mkdir -p .venv/bin\n')
+@pytest.fixture
+def ready(bare: Machine) -> Machine:
+    """A machine that is set up; ``fail`` in its checkout holds the command that fails."""
+    fails = '[ ! -e fail ] || case "$(cat fail)" in "{0}"|"{0} $1") exit 1 ;; esac'
+    bare.add("uv", "mkdir -p .venv")
+    bare.add("npm", "mkdir -p serving/browser/node_modules")
+    for name in ("python", "ruff", "mypy", "lint-imports", "showcase"):
+        bare.add(name, fails.format(name), bare.checkout / ".venv" / "bin")
+    package = bare.checkout / "serving" / "browser" / "package-lock.json"
+    package.parent.mkdir(parents=True)
+    package.touch()
+    return bare
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_every_target_parses(target):
-    done = make(REPOSITORY, "-n", target)
-    assert done.returncode == 0, done.stderr
+# What make setup installs, and what it says where it cannot.
 
 
-@pytest.mark.parametrize(
-    ("target", "command"),
-    [
-        ("demo", ".venv/bin/showcase demo --headless"),
-        ("test", '.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --headless'),
-        (
-            "test-all",
-            '.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "" --durations 25 --headless',
-        ),
-    ],
-)
-def test_arguments_pass_through(target, command):
-    assert command in make(REPOSITORY, "-n", target, "ARGS=--headless").stdout
+def test_setup_syncs_once_and_again_when_the_lock_file_changes(ready: Machine) -> None:
+    assert [ready.make("setup").returncode for _ in range(2)] == [0, 0]
+    assert len(ready.calls("uv")) == 1
+    later = (ready.checkout / ".venv" / ".synced").stat().st_mtime + 5
+    os.utime(ready.checkout / "uv.lock", (later, later))
+    ready.make("setup")
+    assert len(ready.calls("uv")) == 2
+    assert all(call.startswith("uv sync --frozen") for call in ready.calls("uv"))
 
 
-def test_the_files_that_are_run_first_are_there():
-    assert all((REPOSITORY / "tests" / name).is_file() for name in FIRST)
+def test_setup_is_what_make_runs_without_a_target(ready: Machine) -> None:
+    assert ready.make().returncode == 0
+    assert len(ready.calls("uv")) == 1
 
 
-def test_uv_on_the_path_syncs_once_and_again_when_the_lock_changes(machine):
-    folder, programs = machine
-    fake_uv(programs / "uv")
-    for _ in range(2):
-        assert make(folder, "setup", path=programs).returncode == 0
-    assert len((folder / "uv.log").read_text().splitlines()) == 1
-    assert "sync --frozen" in (folder / "uv.log").read_text()
-    later = (folder / ".venv" / ".synced").stat().st_mtime + 5
-    os.utime(folder / "uv.lock", (later, later))
-    make(folder, "setup", path=programs)
-    assert len((folder / "uv.log").read_text().splitlines()) == 2
+def test_a_sync_that_fails_is_tried_again(bare: Machine) -> None:
+    bare.add("uv", "mkdir -p .venv; exit 2")
+    assert bare.make("setup").returncode != 0
+    assert bare.make("setup").returncode != 0
+    assert len(bare.calls("uv")) == 2
 
 
-def test_a_failed_sync_is_tried_again(machine):
-    folder, programs = machine
-    script(programs / "uv", "mkdir -p .venv; exit 2\n")
-    assert make(folder, "setup", path=programs).returncode != 0
-    assert not (folder / ".venv" / ".synced").exists()
-
-
-def test_without_uv_a_venv_brings_it(machine):
-    folder, programs = machine
-    fake_uv(programs / "kept")
-    pip = f"cp={programs}/kept; cat $cp > .tools/bin/uv; chmod +x .tools/bin/uv"
+def test_without_uv_a_venv_installs_it(bare: Machine) -> None:
+    uv = bare.add("uv", "mkdir -p .venv", bare.checkout.parent)
+    pip = f"cat {uv} > .tools/bin/uv; chmod +x .tools/bin/uv"
     venv = f"mkdir -p .tools/bin; echo '{pip}' > .tools/bin/python; chmod +x .tools/bin/python"
-    script(programs / "python3.11", f'[ "$1" = -c ] && echo "$0" && exit; [ "$2" = venv ] || exit 1; {venv}\n')
-    done = make(folder, "setup", path=programs)
+    bare.add("python3.11", f'[ "$1" = -c ] && echo "$0" && exit; [ "$2" = venv ] || exit 1; {venv}')
+    done = bare.make("setup")
     assert done.returncode == 0, done.stderr
-    assert "Installing uv==" in done.stderr
-    assert "sync --frozen" in (folder / "uv.log").read_text()
+    assert len(bare.calls("uv")) == 1
 
 
-def test_without_ensurepip_pip_brings_uv_into_a_folder(machine):
-    folder, programs = machine
-    fake_uv(programs / "kept")
-    pip = f"mkdir -p .tools/lib/bin; cat {programs}/kept > .tools/lib/bin/uv; chmod +x .tools/lib/bin/uv"
-    script(programs / "python3.11", f'[ "$1" = -c ] && echo "$0" && exit; [ "$2" = pip ] || exit 1; {pip}\n')
-    done = make(folder, "setup", path=programs)
+def test_without_ensurepip_pip_installs_uv_into_a_folder(bare: Machine) -> None:
+    uv = bare.add("uv", "mkdir -p .venv", bare.checkout.parent)
+    pip = f"mkdir -p .tools/lib/bin; cat {uv} > .tools/lib/bin/uv; chmod +x .tools/lib/bin/uv"
+    bare.add("python3.11", f'[ "$1" = -c ] && echo "$0" && exit; [ "$2" = pip ] || exit 1; {pip}')
+    done = bare.make("setup")
     assert done.returncode == 0, done.stderr
-    assert (folder / ".tools" / "lib" / "bin" / "uv").exists()
-    assert "sync --frozen" in (folder / "uv.log").read_text()
+    assert len(bare.calls("uv")) == 1
 
 
-def test_without_pip_too_the_packages_are_named(machine):
-    folder, programs = machine
-    script(programs / "python3.11", '[ "$1" = -c ] && echo "$0" && exit; exit 1\n')
-    done = make(folder, "setup", path=programs)
+def test_without_uv_pip_and_network_the_error_names_what_to_install(bare: Machine) -> None:
+    done = bare.make("setup")
     assert done.returncode != 0
+    assert "check the network" in done.stderr
     assert "python3-venv" in done.stderr
-    assert not (folder / ".tools").exists()
+    assert not (bare.checkout / ".tools").exists()
 
 
-def test_python3_serves_where_it_is_3_11(machine):
-    folder, programs = machine
-    fake_uv(programs / "uv")
-    (programs / "python3.11").rename(programs / "python3")
-    assert make(folder, "setup", path=programs).returncode == 0
-    assert f"--python {programs}/python3" in (folder / "uv.log").read_text()
+def test_python3_is_used_where_it_is_3_11(ready: Machine) -> None:
+    (ready.programs / "python3.11").rename(ready.programs / "python3")
+    assert ready.make("setup").returncode == 0
+    assert f"--python {ready.programs}/python3" in ready.calls("uv")[0]
 
 
-def test_without_python_3_11_one_sentence(machine):
-    folder, programs = machine
-    (programs / "python3.11").unlink()
-    script(programs / "python3", "echo elsewhere; exit 1\n")
-    done = make(folder, "setup", path=programs)
+def test_without_python_3_11_the_error_says_how_to_name_one(ready: Machine) -> None:
+    (ready.programs / "python3.11").unlink()
+    ready.add("python3", "echo elsewhere; exit 1")
+    done = ready.make("setup")
     assert done.returncode != 0
-    assert "Python 3.11 was not found" in done.stderr
+    assert "make PYTHON=" in done.stderr
+    assert ready.calls("uv") == []
 
 
 @pytest.mark.parametrize("words", ["Darwin arm64", "Linux aarch64"])
-def test_another_platform_is_refused(machine, words):
-    folder, programs = machine
+def test_another_platform_is_refused(ready: Machine, words: str) -> None:
     system, processor = words.split()
-    (programs / "uname").unlink()
-    script(programs / "uname", f'[ "$1" = -s ] && echo {system} || echo {processor}\n')
-    done = make(folder, "setup", path=programs)
+    (ready.programs / "uname").unlink()
+    ready.add("uname", f'[ "$1" = -s ] && echo {system} || echo {processor}')
+    done = ready.make("setup")
     assert done.returncode != 0
     assert "use a container" in done.stderr
 
 
-def test_ci_runs_lint_and_all_tests():
-    path = REPOSITORY / ".ci" / "run"
-    assert os.access(path, os.X_OK)
-    assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
-    text = path.read_text()
-    assert "set -euo pipefail" in text
-    assert "make lint\nmake test-all\n" in text
+def test_without_npm_the_tests_run_without_the_browser_page(ready: Machine) -> None:
+    (ready.programs / "npm").unlink()
+    done = ready.make("test")
+    assert done.returncode == 0
+    assert "apt-get install npm" in done.stderr
+    assert "browser page will be skipped" in done.stderr
+    assert len(ready.calls("python")) == 1
 
 
-def test_the_package_list_is_what_is_on_disk():
+# What the targets run.
+
+
+def test_help_names_every_target(bare: Machine) -> None:
+    database = bare.make("--print-data-base", "--question").stdout
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", database, re.MULTILINE)
+    done = bare.make("help")
+    assert done.returncode == 0, done.stderr
+    told = dict(line.split(maxsplit=2)[1:] for line in done.stdout.splitlines())
+    assert sorted(told) == sorted(targets.split())
+
+
+@pytest.mark.parametrize("target", ["demo", "check", "test", "test-all"])
+def test_a_target_passes_its_arguments_on(ready: Machine, target: str) -> None:
+    assert ready.make(target, "ARGS=--one --two").returncode == 0
+    assert ready.calls("python", "showcase")[-1].endswith(" --one --two")
+
+
+def test_jobs_says_how_many_processes_run_the_tests(ready: Machine) -> None:
+    ready.make("test", "JOBS=5")
+    assert " -n 5 " in ready.calls("python")[0]
+
+
+def test_the_test_targets_select_their_tests(ready: Machine) -> None:
+    for target, marks in (("check", "not slow and not system"), ("test", "not slow"), ("test-all", "")):
+        ready.log.unlink(missing_ok=True)
+        assert ready.make(target).returncode == 0
+        assert f" -m {marks} " in ready.calls("python")[0] + " "
+
+
+@pytest.mark.parametrize("fault", CHECKS)
+def test_lint_fails_if_one_of_its_checks_does(ready: Machine, fault: str) -> None:
+    (ready.checkout / "fail").write_text(fault)
+    assert ready.make("lint").returncode != 0
+    assert ready.make("check").returncode != 0
+    assert ready.calls("python") == []
+
+
+def test_lint_runs_every_check_and_no_test(ready: Machine) -> None:
+    assert ready.make("lint").returncode == 0
+    calls = ready.calls("ruff", "mypy", "lint-imports", "python")
+    assert len(calls) == len(CHECKS)
+    assert all(call.startswith(check) for call, check in zip(calls, CHECKS, strict=True))
+
+
+@pytest.mark.parametrize("target", ["check", "test", "test-all"])
+def test_a_test_target_fails_if_a_test_does(ready: Machine, target: str) -> None:
+    (ready.checkout / "fail").write_text("python")
+    assert ready.make(target).returncode != 0
+
+
+def test_check_lints_and_runs_the_tests_once(ready: Machine) -> None:
+    assert ready.make("check").returncode == 0
+    assert len(ready.calls("python")) == 1
+    assert len(ready.calls("ruff", "mypy", "lint-imports")) == len(CHECKS)
+
+
+def test_clean_removes_what_setup_makes(ready: Machine) -> None:
+    ready.make("setup")
+    assert ready.make("clean").returncode == 0
+    assert not (ready.checkout / ".venv").exists()
+
+
+# What continuous integration runs.
+
+
+@pytest.fixture
+def continuous(ready: Machine) -> Machine:
+    """A machine with all system packages, and a make that only logs; ``fail`` holds the target that fails."""
+    (ready.checkout / ".ci").mkdir()
+    shutil.copy(REPOSITORY / ".ci" / "run", ready.checkout / ".ci")
+    for name in SYSTEM:
+        ready.add(name)
+    ready.add("apt-get")
+    ready.add("make", '[ ! -e fail ] || [ "$(cat fail)" != "$1" ]')
+    return ready
+
+
+def targets(machine: Machine) -> list[str]:
+    """Targets that make was asked for."""
+    return [call.split()[1] for call in machine.calls("make") if call != "make --version"]
+
+
+def test_ci_lints_then_runs_every_test_once(continuous: Machine) -> None:
+    done = continuous.run(".ci/run")
+    assert done.returncode == 0, done.stderr
+    assert targets(continuous) == ["flink", "lint", "test-all"]
+    assert continuous.calls("apt-get") == []
+
+
+@pytest.mark.parametrize("fault", ["flink", "lint", "test-all"])
+def test_ci_fails_with_each_of_its_steps(continuous: Machine, fault: str) -> None:
+    (continuous.checkout / "fail").write_text(fault)
+    assert continuous.run(".ci/run").returncode != 0
+    assert targets(continuous)[-1] == fault
+
+
+def test_ci_names_or_installs_a_package_that_is_missing(continuous: Machine) -> None:
+    (continuous.programs / "promtool").unlink()
+    done = continuous.run(".ci/run")
+    assert done.returncode == 0, done.stderr
+    assert "prometheus" in done.stdout + done.stderr
+    assert any("prometheus" in call for call in continuous.calls("apt-get")) == (os.geteuid() == 0)
+
+
+# What the packages' list and the order of the tests name.
+
+
+def test_the_files_that_are_run_first_exist() -> None:
+    assert all((REPOSITORY / "tests" / name).is_file() for name in FIRST)
+
+
+def test_the_package_list_names_every_package() -> None:
     listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     tops = [path for path in REPOSITORY.iterdir() if path.is_dir() and path.name not in ("tests", "build", "runs")]
-    found = [file.parent for top in tops if not top.name.startswith(".") for file in top.rglob("__init__.py")]
-    assert sorted(listed) == sorted(".".join(path.relative_to(REPOSITORY).parts) for path in found)
+    packages = [file.parent for top in tops if not top.name.startswith(".") for file in top.rglob("__init__.py")]
+    assert sorted(listed) == sorted(".".join(path.relative_to(REPOSITORY).parts) for path in packages)
 
 
-def test_the_kubernetes_folder_does_not_hide_the_client():
+def test_the_kubernetes_folder_does_not_hide_the_client() -> None:
     assert not (REPOSITORY / "kubernetes" / "__init__.py").exists()
-
-
-def project_files() -> list[Path]:
-    """What git tracks or would: everything that it does not ignore."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip("this is not a git checkout")
-    names = filter(None, done.stdout.split("\0"))
-    return [path for path in map(REPOSITORY.joinpath, names) if path.is_file() and path.name != "uv.lock"]
-
-
-@pytest.mark.parametrize("needle", HOSTS + PLACES)
-def test_no_file_names_a_registry_or_a_place_on_this_machine(needle):
-    holding = [path for path in project_files() if needle.encode() in path.read_bytes()]
-    assert holding == []

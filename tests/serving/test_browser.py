@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import edge_models
-from support.command import ROOT
+from support.command import start_showcase
+from support.in_process import run_in_process
 
 from components import lite_exporter, one_row
 from models.catalog import CASES
@@ -38,17 +38,26 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def address(versions: dict[str, Path]) -> Iterator[str]:
     edge_models.needs_litert_js()
     with site.server(site.Site(versions)) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
         yield f"127.0.0.1:{serving.server_port}"
         serving.shutdown()
 
 
-@pytest.fixture
-def page(address: str) -> Iterator[Chromium]:
+@pytest.fixture(scope="module")
+def shared(address: str) -> Iterator[Chromium]:
+    """A page for tests that change nothing of it."""
     edge_models.needs(*chromium.PROGRAMS)
     with Chromium(f"http://{address}/") as opened:
         assert opened.evaluate("window.ready") == ["mixed", "lines"]
         yield opened
+
+
+@pytest.fixture
+def page(shared: Chromium, address: str) -> Chromium:
+    """A page of the test's own in the same browser."""
+    shared.reopen(f"http://{address}/")
+    assert shared.evaluate("window.ready") == ["mixed", "lines"]
+    return shared
 
 
 def run(page: Chromium, name: str, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -66,10 +75,10 @@ def until(page: Chromium, condition: str) -> None:
     page.evaluate(waited, 30)
 
 
-def test_the_page_answers_as_numpy_does(page: Chromium) -> None:
+def test_the_page_answers_as_numpy_does(shared: Chromium) -> None:
     for name, rows in (("mixed", edge_models.mixed), ("lines", edge_models.lines)):
         given, expected = rows(60)
-        found = run(page, name, given)
+        found = run(shared, name, given)
         assert found.keys() == expected.keys()
         for key, values in expected.items():
             assert np.abs(found[key].reshape(values.shape) - values).max() < 1e-5, key
@@ -100,9 +109,9 @@ def test_the_policy_keeps_the_page_from_asking_elsewhere(page: Chromium) -> None
         ("other", {}, "404"),
     ],
 )
-def test_inputs_that_do_not_fit_are_refused(page: Chromium, name: str, rows: dict, sentence: str) -> None:
+def test_inputs_that_do_not_fit_are_refused(shared: Chromium, name: str, rows: dict, sentence: str) -> None:
     with pytest.raises(PageError, match=sentence):
-        page.evaluate(f"window.run('{name}', {json.dumps(rows)})")
+        shared.evaluate(f"window.run('{name}', {json.dumps(rows)})")
 
 
 def test_a_sample_is_picked_and_compared_with_the_saved_models_answer(page: Chromium) -> None:
@@ -195,14 +204,20 @@ def test_what_is_missing_is_named_with_the_command_that_brings_it(
         Chromium("http://127.0.0.1:1/")
 
 
+def browsers() -> set[str]:
+    """Processes of browsers that this one has started."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return {pid for pid in children if "chrom" in Path(f"/proc/{pid}/comm").read_text()}
+
+
 def test_a_page_that_is_not_there_leaves_no_browser_behind() -> None:
     edge_models.needs(*chromium.PROGRAMS)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
+    before = browsers()
     with pytest.raises(PageError, match="ERR_CONNECTION_REFUSED"):
         Chromium(f"http://127.0.0.1:{port}/")
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    assert not [pid for pid in children if "chrom" in Path(f"/proc/{pid}/comm").read_text()]
+    assert browsers() == before
 
 
 def test_a_browser_that_dies_is_told_of(address: str) -> None:
@@ -213,9 +228,17 @@ def test_a_browser_that_dies_is_told_of(address: str) -> None:
             opened.evaluate("1")
 
 
-def test_an_answer_that_does_not_come_is_waited_for_no_longer(page: Chromium) -> None:
+def test_an_answer_that_does_not_come_is_waited_for_no_longer(shared: Chromium) -> None:
     with pytest.raises(TimeoutError):
-        page.evaluate("new Promise(() => 0)", 0.2)
+        shared.evaluate("new Promise(() => 0)", 0.2)
+    assert shared.evaluate("2 + 2") == 4
+
+
+def test_a_page_opened_anew_sees_nothing_of_the_one_before(page: Chromium, address: str) -> None:
+    page.evaluate("localStorage.setItem('seen', 'yes'); console.error('a fault')")
+    page.reopen(f"http://{address}/")
+    assert page.evaluate("localStorage.getItem('seen')") is None
+    assert page.complaints == [] and page.requests[0] == f"http://{address}/"
 
 
 def test_the_command_serves_the_newest_version_until_interrupted(versions: dict[str, Path], tmp_path: Path) -> None:
@@ -224,8 +247,8 @@ def test_the_command_serves_the_newest_version_until_interrupted(versions: dict[
     (tmp_path / "fraud" / "versions").mkdir()
     for number in ("2", "10"):
         (tmp_path / "fraud" / "versions" / number).symlink_to(versions["mixed"])
-    command = [sys.executable, "-m", "pipeline.cli", "browser", "--port", "0", "--home", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as started:
+    words = ("browser", "--port", "0", "--home", tmp_path)
+    with start_showcase(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
         url = started.stdout.readline().split()[0]
         cases = json.loads(get(url.removeprefix("http://").rstrip("/"), "/cases.json")[2])
         started.send_signal(signal.SIGINT)
@@ -235,17 +258,17 @@ def test_the_command_serves_the_newest_version_until_interrupted(versions: dict[
 
 @pytest.mark.parametrize("words", [(), ("fraud",)])
 def test_the_command_says_what_to_do_where_nothing_is_pushed(tmp_path: Path, words: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "pipeline.cli", "browser", *words, "--port", "0", "--home", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert done.returncode == 2 and "Nothing of fraud is pushed" in done.stderr and "Traceback" not in done.stderr
+    done = run_in_process("browser", *words, "--port", 0, "--home", tmp_path)
+    assert done.returncode == 2 and "Nothing of fraud is pushed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_the_page_agrees_on_a_thousand_inputs(demo_home: Path, case: str, tmp_path: Path) -> None:
+def test_the_page_agrees_on_a_thousand_inputs(pushed_home: Path, case: str, tmp_path: Path) -> None:
     edge_models.needs_litert_js()
     edge_models.needs(*chromium.PROGRAMS)
-    context = Context.of(demo_home, case)
+    context = Context.of(pushed_home, case)
     rows, score = edge_models.thousand(context), context.case.load("model").SCORE
     expected = lite_exporter.answers(str(context.served), rows)
     started = time.monotonic()

@@ -14,8 +14,9 @@ from collections import Counter
 import orjson
 import pytest
 from support.amount_model import model, stack
-from support.command import ROOT, showcase
+from support.command import ROOT
 from support.gateway_case import PURCHASE, versions
+from support.in_process import run_in_process
 
 from serving import rollout
 from serving.gateway.log_files import read
@@ -102,15 +103,15 @@ def test_tensorflow_servings_config_file_says_the_same(tmp_path):
 
 def test_the_commands_change_the_file_and_refuse_in_one_sentence(tmp_path):
     folder = versions(tmp_path / "fraud" / "versions", 1, 2)
-    assert showcase("promote", "fraud", 1, "--home", tmp_path).returncode == 0
+    assert run_in_process("promote", "fraud", 1, "--home", tmp_path).returncode == 0
     assert rollout.read(folder) == Rollout(stable=1, previous=2)
-    done = showcase("promote", "fraud", 2, "--canary", 0.25, "--home", tmp_path, "--json")
+    done = run_in_process("promote", "fraud", 2, "--canary", 0.25, "--home", tmp_path, "--json")
     assert json.loads(done.stdout) == {"stable": 1, "previous": 2, "canary": 2, "share": 0.25, "shadow": None}
     assert "canary" in (tmp_path / "models.config").read_text()
-    assert showcase("rollback", "fraud", "--home", tmp_path).returncode == 0
+    assert run_in_process("rollback", "fraud", "--home", tmp_path).returncode == 0
     assert rollout.read(folder) == Rollout(stable=1, previous=2)
     for words in (("promote", "fraud", 7), ("promote", "fraud", "x"), ("rollback", "fraud")):
-        done = showcase(*words, "--home", tmp_path)
+        done = run_in_process(*words, "--home", tmp_path)
         assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 

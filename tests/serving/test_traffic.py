@@ -7,8 +7,8 @@ from datetime import datetime
 
 import orjson
 import pytest
-from support.command import showcase
 from support.gateway_case import PURCHASE, Simple, opened
+from support.in_process import run_in_process
 
 from models.errors import DataError
 from models.fraud import traffic as purchases
@@ -180,7 +180,7 @@ def test_a_pictures_answer_is_checked(probabilities, decision, wrong):
 
 
 def test_traffic_without_a_gateway_says_how_to_start_one(tmp_path):
-    done = showcase("traffic", "fraud", "--home", tmp_path)
+    done = run_in_process("traffic", "fraud", "--home", tmp_path)
     assert done.returncode == 2 and "showcase serve" in done.stderr and len(done.stderr.splitlines()) == 1
-    assert showcase("traffic", "fraud", "--home", tmp_path, "--gateway", "nowhere").returncode == 2
-    assert showcase("serve", "--home", tmp_path).returncode == 2
+    assert run_in_process("traffic", "fraud", "--home", tmp_path, "--gateway", "nowhere").returncode == 2
+    assert run_in_process("serve", "--home", tmp_path).returncode == 2

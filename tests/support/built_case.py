@@ -1,8 +1,10 @@
 """A use case taken from raw data to an export, stage by stage, without TFX's metadata: what several tests look at."""
 
+import json
+import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 import tfx  # noqa: F401  puts a stand-in where TFDV looks for a part of tfx-bsl that is gone
 from apache_beam.options.pipeline_options import PipelineOptions
+from filelock import FileLock
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.public.tfxio import TFExampleRecord
@@ -21,7 +24,9 @@ from tfx_bsl.public.tfxio import TFExampleRecord
 from components.span_example_gen import Write
 from models import export, loop, spans, training
 from models.input import Transform, batches, files, load
+from models.network import build as build_network
 from models.network import predict
+from models.rows import specs
 from models.use_case import UseCase
 from pipeline.runtime import local
 
@@ -40,6 +45,7 @@ SMALL: dict[str, dict[str, str]] = {
     },
     "image": {"epochs": "1", "filters": "4", "batch_size": "256"},
 }
+FACTS, WEIGHTS = "facts.json", "fitted.weights.h5"
 _BUILT: dict[str, "Built"] = {}
 
 
@@ -73,10 +79,37 @@ class Built:
 
 
 def built(case: UseCase, factory: pytest.TempPathFactory) -> Built:
-    """The case, built once a test process."""
+    """The case, built once for all processes of the tests."""
     if case.name not in _BUILT:
-        _BUILT[case.name] = build(case, factory.mktemp(case.name))
+        base = factory.getbasetemp()
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"built-{case.name}"
+        with FileLock(f"{folder}.lock"):
+            _BUILT[case.name] = load_built(case, folder) if (folder / FACTS).exists() else save_built(case, folder)
     return _BUILT[case.name]
+
+
+def save_built(case: UseCase, folder: Path) -> Built:
+    """Builds the case, and leaves beside it what another process needs to have it too."""
+    done = build(case, folder)
+    done.fitted.model.save_weights(folder / WEIGHTS)
+    np.savez(folder / "rows.npz", **done.rows)
+    fit = {one.name: getattr(done.fitted, one.name) for one in fields(loop.Fit) if one.name != "model"}
+    (folder / FACTS).write_text(json.dumps({"settings": done.settings, "point": done.point, "fit": fit}))
+    return done
+
+
+def load_built(case: UseCase, folder: Path) -> Built:
+    """What another process has built."""
+    facts = json.loads((folder / FACTS).read_text())
+    examples, graph, model = (folder / name for name in ("examples", "graph", "export"))
+    with np.load(folder / "rows.npz") as stored:
+        rows = dict(stored)
+    network = build_network(case.load("model"), facts["settings"], specs(rows))
+    network.load_weights(folder / WEIGHTS)
+    schema = text_format.Parse(case.schema_path.read_text(), schema_pb2.Schema())
+    held = list(tf.data.TFRecordDataset(files(str(examples), "eval")).as_numpy_iterator())
+    fit = loop.Fit(network, **facts["fit"])
+    return Built(case, facts["settings"], schema, examples, graph, model, fit, held, rows, facts["point"])
 
 
 def build(case: UseCase, folder: Path, **changes: str) -> Built:

@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
 def standing_in() -> Iterator[Api]:
     """The server, while it is needed."""
     api = Api()
-    threading.Thread(target=api.serve_forever, daemon=True).start()
+    threading.Thread(target=api.serve_forever, args=(0.01,), daemon=True).start()  # it looks that often if it is to end
     try:
         yield api
     finally:

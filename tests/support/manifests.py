@@ -40,7 +40,8 @@ def _rendered(target: str) -> str:
 
 def rendered(target: str) -> list[Document]:
     """The objects that ``kubectl apply -k`` would send; made anew at each call, so that a test may change them."""
-    return [one for one in yaml.safe_load_all(_rendered(target)) if one]
+    # The C loader is ten times as fast, and there unless PyYAML was built without it.
+    return [one for one in yaml.load_all(_rendered(target), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if one]
 
 
 def tool(name: str) -> str:

@@ -4,7 +4,7 @@
 # demo, which the second meanwhile makes for all.
 FIRST = (
     "pipeline/test_drift_loop.py",
-    "pipeline/test_demo.py",
+    "tour/demo/test_end_to_end.py",
     "tour/evidence/test_changes.py",
     "pipeline/test_rehearsal.py",
     "tour/test_incidents.py",

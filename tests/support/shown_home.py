@@ -99,7 +99,8 @@ def put(home: Path, run_id: str, stages: Any, folder: Path) -> None:
     with store.opened(runtime.local(home).metadata) as held:
         kind = held.put_context_type(mlmd.ContextType(name="pipeline_run"), can_add_fields=True)
         context = mlmd.Context(type_id=kind, name=run_id)
-        context.id = held.put_contexts([context])[0]
+        known = held.get_context_by_type_and_name("pipeline_run", run_id)
+        context.id = known.id if known else held.put_contexts([context])[0]
         made: dict[str, mlmd.Artifact] = {}
         for node, takes, gives in stages:
             maker = held.put_execution_type(mlmd.ExecutionType(name=f"tfx.{node}"))
@@ -108,6 +109,10 @@ def put(home: Path, run_id: str, stages: Any, folder: Path) -> None:
                 type_id = held.put_artifact_type(mlmd.ArtifactType(name=name), can_add_fields=True)
                 artifact = mlmd.Artifact(type_id=type_id, uri=str(folder / key))
                 artifact.custom_properties["blessed"].int_value = 1
+                if name == "Decision":
+                    artifact.state = mlmd.Artifact.LIVE
+                    artifact.custom_properties["case"].string_value = "fraud"
+                    artifact.custom_properties["window"].int_value = 20500
                 pairs.append((artifact, _event(mlmd.Event.OUTPUT, key)))
             execution = mlmd.Execution(type_id=maker, last_known_state=mlmd.Execution.COMPLETE)
             _, ids, _ = held.put_execution(execution, pairs, [context])
@@ -158,7 +163,8 @@ def _files(folder: Path, word: str) -> None:
     incident = {"id": 1, "kind": "drift", "opened": 20500, "last": 20500, "state": "open", "causes": [word]}
     seen = {"windows": [window], "realised": {"20500": {"value": 0.3}}, "incidents": [incident]}
     _write(folder / "report" / "report.json", seen)
-    decided = {"action": "retrain", "window": 20500, "reasons": [word], "policy": {"loss": 0.05}}
+    decided = {"id": "fraud-20500", "action": "retrain", "window": 20500, "reasons": [word], "policy": {"loss": 0.05}}
+    decided |= {"version": 2, "served": 2, "report": "", "reading": {"next": [0, 0], "labels_to": [0, 0], "last": -1}}
     _write(folder / "decision" / "decision.json", decided)
     _write(folder / "decision" / "report.html", b"<p>drift</p>")
 

@@ -16,7 +16,6 @@ from PIL import Image
 from models.fraud import collected
 from pipeline import runtime, store
 from serving import http
-from support import edge_models
 from support.gateway_case import opened
 from support.served_rows import purchase
 from support.shown_home import RUN, shown
@@ -39,6 +38,8 @@ def flat(arrays: dict[str, np.ndarray]) -> dict[str, list[float]]:
 
 def small(home: Path, case: str, module: Any, rows: tuple, classes: tuple[str, ...] = ()) -> None:
     """Version 2 of a case is a small model of which NumPy knows every answer."""
+    from support import edge_models
+
     version = edge_models.version(module, home / "made" / case, rows, classes)
     target = Path(runtime.local(home).versions(case), "2")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,17 @@ def small(home: Path, case: str, module: Any, rows: tuple, classes: tuple[str, .
 
 def tried(place: Path) -> Path:
     """The home, with both cases pushed as version 2."""
+    from support import edge_models  # with TensorFlow, which rows do not need
+
     folder = shown(place)
+    put_rows(folder)
+    small(folder, "fraud", edge_models.Mixed(), edge_models.mixed(3))
+    small(folder, "image", edge_models.Lines(), edge_models.lines(3), edge_models.CLASSES)
+    return folder
+
+
+def put_rows(folder: Path) -> None:
+    """Rows that the pushed runs of both cases have learnt from."""
     path = runtime.local(folder).metadata
     run = store.runs(path, "fraud")[0]
     settings = json.dumps({"data": {"columns": "", "label_delay_days": 7}, "gates": {"lite_tolerance": 1e-4}})
@@ -68,9 +79,6 @@ def tried(place: Path) -> Path:
         (folder / "digits" / "span-000" / label / "one.png").write_bytes(stream.getvalue())
     facts |= {"source": str(folder / "digits"), "spans": "0:0"}
     store.save(path, store.Run("image-1", "image", "pushed", "", "f", facts))
-    small(folder, "fraud", edge_models.Mixed(), edge_models.mixed(3))
-    small(folder, "image", edge_models.Lines(), edge_models.lines(3), edge_models.CLASSES)
-    return folder
 
 
 @contextmanager

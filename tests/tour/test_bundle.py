@@ -1,11 +1,10 @@
 """All evidence as one folder: what is in it, what fails, and what a page must not do."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.command import showcase
 from support.shown_kinds import KINDS, Tags
 
 from tour import ask, bundle, notes
@@ -70,6 +69,5 @@ def test_a_file_in_place_of_a_folder_is_an_error(some, tmp_path: Path) -> None:
 
 
 def test_without_a_run_it_says_what_makes_one(tmp_path: Path) -> None:
-    words = ["-m", "pipeline.cli", "evidence", "-o", str(tmp_path / "out"), "--home", str(tmp_path / "home")]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    done = showcase("evidence", "-o", tmp_path / "out", "--home", tmp_path / "home")
     assert done.returncode == 2 and "showcase demo" in done.stderr and "Traceback" not in done.stderr

@@ -1,8 +1,7 @@
-"""Things broken on purpose: what is refused first, what is left behind, and each for real on a copy of the demo's home."""
+"""Things broken on purpose: what is refused first, what is left behind, and each for real on a copy of the pushed home."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -12,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 from support.command import ROOT, showcase
+from support.in_process import run_in_process
+from support.pushed_home import copy_home
 from support.served_models import POLL, half_plus, serving
 
-from models.catalog import CASES
 from pipeline import rollouts, store
 from serving.drift.live import STATE
 from serving.server.app import Options
@@ -33,7 +33,7 @@ def texts(events: Iterator[Event]) -> list[str]:
 def test_all_are_there_and_say_what_they_do(tmp_path: Path) -> None:
     assert tuple(INCIDENTS) == NAMES and all(one.name == name for name, one in INCIDENTS.items())
     assert all(one.what.endswith(".") and one.undone.endswith(".") and one.title for one in INCIDENTS.values())
-    done = showcase("break", "--home", tmp_path)
+    done = run_in_process("break", "--home", tmp_path)
     assert done.returncode == 0 and all(f"{name} " in done.stdout for name in NAMES)
 
 
@@ -152,12 +152,9 @@ def test_waiting_too_long_is_a_failure_in_words() -> None:
 
 
 @pytest.fixture(scope="module")
-def served_home(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the demo's home, with its server."""
-    home = tmp_path_factory.mktemp("served")
-    shutil.copy(demo_home / "metadata.sqlite", home / "metadata.sqlite")
-    for case in CASES:
-        shutil.copytree(demo_home / case / "versions", home / case / "versions")
+def served_home(pushed_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the pushed home, with its server."""
+    home = copy_home(pushed_home, tmp_path_factory.mktemp("served"))
     words = [
         "serve",
         "--home",

@@ -89,17 +89,20 @@ def rates(told: Mapping[str, Any], at: int) -> dict[str, float]:
     """Rates and counts of one line of a table; what would divide by nothing is NaN."""
     tp, fp = told["tp"][at], told["fp"][at]
     fn, tn = told["positives"] - tp, told["negatives"] - fp
-    share = lambda part, whole: part / whole if whole else float("nan")  # noqa: E731
     return {
         "threshold": told["threshold"][at],
         "tp": tp,
         "fp": fp,
         "fn": fn,
         "tn": tn,
-        "recall": share(tp, told["positives"]),
-        "fpr": share(fp, told["negatives"]),
-        "precision": share(tp, tp + fp),
+        "recall": _share(tp, told["positives"]),
+        "fpr": _share(fp, told["negatives"]),
+        "precision": _share(tp, tp + fp),
     }
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
 
 
 def kept_scores(folder: Path) -> dict[str, np.ndarray]:

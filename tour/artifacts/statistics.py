@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from google.protobuf import text_format
@@ -19,7 +19,7 @@ STANDARD, QUANTILES = statistics_pb2.Histogram.STANDARD, statistics_pb2.Histogra
 SKEWED, WIDE = 8.0, 20.0
 SPLIT = "Split-"
 TYPES = {0: "int", 1: "float", 2: "string", 3: "bytes", 4: "struct"}
-Feature = statistics_pb2.FeatureNameStatistics
+Feature: TypeAlias = statistics_pb2.FeatureNameStatistics
 
 
 def splits(folder: Path) -> list[str]:
@@ -31,7 +31,7 @@ def splits(folder: Path) -> list[str]:
 
 def read(folder: Path) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
     """The statistics of each split."""
-    found = {}
+    found: dict[str, statistics_pb2.DatasetFeatureStatistics] = {}
     for split in splits(folder):
         path = folder / f"{SPLIT}{split}" / "FeatureStats.pb"
         if path.is_file():
@@ -121,7 +121,7 @@ def _said(value: float, time: bool) -> str:
     return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d") if time else charts.said(float(f"{value:.3g}"))
 
 
-def _shares(buckets: Sequence[Any], edges: np.ndarray, scale: Callable[[float], float]) -> list[float]:
+def _shares(buckets: Sequence[Any], edges: np.ndarray, scale: Callable[[Any], Any]) -> list[float]:
     """The share of a histogram's rows in each new bucket, the rows of an old one spread evenly over it."""
     out, total = np.zeros(len(edges) - 1), sum(one.sample_count for one in buckets) or 1.0
     for one in buckets:

@@ -11,6 +11,7 @@ from models.catalog import find
 from models.use_case import UseCase
 from pipeline import runtime as runtimes
 from pipeline import store
+from pipeline.metadata import MetadataAddress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,8 +55,8 @@ class Context:
         return any(run.state == "pushed" for run in store.runs(runtimes.local(home).metadata, case))
 
     @property
-    def metadata(self) -> Path:
-        """The metadata store's file."""
+    def metadata(self) -> MetadataAddress:
+        """Where the metadata store is."""
         return runtimes.local(self.home).metadata
 
     @cached_property

@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def memory_of_streaming(context: Context) -> list[Result]:
     """B22: shards and bytes of the train split, and the memory that streaming it once and ten times takes."""
     shards = context.shards("train")
     keep = context.case.load("model").INPUTS
-    used = {times: peak(lambda n=times: reading.dataset(shards * n, context.transform, keep)) for times in (1, REPEATS)}
+    used = {times: peak(partial(reading.dataset, shards * times, context.transform, keep)) for times in (1, REPEATS)}
     sizes = [Path(path).stat().st_size for path in shards]
     rows = tuple(
         (f"{times}×", times * sum(sizes) / MIB, count, held / MIB, extra / MIB)

@@ -59,7 +59,7 @@ def placed(call: Callable[[], Any]) -> tuple[tuple[str, int, str], ...]:
     """A row a device: how many operations of a function's first call it ran, as the executor partitioned them."""
     with recorded() as metadata:
         call()
-    kinds: dict[str, Counter] = defaultdict(Counter)
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
     for function in metadata().function_graphs:
         for graph in function.partition_graphs:
             for node in graph.node:

@@ -87,7 +87,7 @@ def agreement(context: Context, backends: Iterable[str]) -> Table:
     rows = context.rows("eval", context.case.load("model").INPUTS, ROWS)
     with tempfile.TemporaryDirectory() as folder:
         held = Path(folder, "rows.npz")
-        np.savez(held, **rows)
+        np.savez(held, allow_pickle=True, **rows)
         ours = answered(context, TENSORFLOW, held)
         found = [(name, float(np.abs(answered(context, name, held) - ours).max())) for name in backends]
     return Table(f"The served network on {len(ours)} rows", ("Keras backend", "largest difference"), tuple(found))
@@ -119,7 +119,7 @@ def needs(names: Collection[str]) -> tuple[tuple[str, str], ...]:
     pairs = set()
     for name in names:
         for text in requires(name) or ():
-            wanted = re.match(r"[A-Za-z0-9._-]+", text).group().lower().replace("_", "-")
+            wanted = re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0].lower().replace("_", "-")
             if wanted in names and wanted != name and "extra ==" not in text:
                 pairs.add((name, wanted))
     return tuple(sorted(pairs))
@@ -173,5 +173,5 @@ def _versions(context: Context) -> list[int]:
 
 
 def _artifacts(context: Context) -> int:
-    with store.opened(context.metadata) as opened:
+    with store.open_for_reading(context.metadata) as opened:
         return len(opened.get_artifacts())

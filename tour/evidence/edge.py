@@ -3,7 +3,6 @@
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -36,7 +35,8 @@ def runtimes(context: Context) -> list[Result]:
     rows, path = _rows(context), context.served / "model.tflite"
     python, expected = Interpreter(path.read_bytes()), lite_exporter.answers(str(context.served), rows)
     answers = python.answer(rows)
-    table = [("Python", len(path.read_bytes()), python.latency(rows, CALLS), 0.0, _worst(answers, expected, context))]
+    first = ("Python", len(path.read_bytes()), python.latency(rows, CALLS), 0.0, _worst(answers, expected, context))
+    table: list[tuple[Any, ...]] = [first]
     for name, build in (("C++", native.cpp), ("Java over JNI", native.java)):
         try:
             found = build(context.home / "edge").answer(path, rows)
@@ -71,7 +71,7 @@ def variants(context: Context) -> list[Result]:
     return [
         Table(f"On {len(rows[network.LABEL])} held-out rows, one thread", columns, tuple(table)),
         Number("LiteRT's shared library", native.runtime().stat().st_size, "bytes"),
-        Number("TensorFlow's package", _size(Path(find_spec("tensorflow").origin).parent), "bytes"),
+        Number("TensorFlow's package", _size(Path(tf.__file__).parent), "bytes"),
     ]
 
 
@@ -134,12 +134,14 @@ def equal_everywhere(context: Context) -> list[Result]:
         (name, max(float(np.abs(outputs[key] - server[key]).max()) for key in server))
         for name, outputs in found.items()
     ]
-    results = [
+    results: list[Result] = [
         Table("The first sample", ("answered by", *sorted(server)), tuple(one)),
         Table(f"All {len(_any(rows))} samples", ("answered by", "largest difference from the server"), tuple(all_)),
         Number("Difference that the gate allows", context.settings["gates"]["lite_tolerance"]),
     ]
-    return results + ([Table("Not on this machine", ("which", "why"), tuple(missing))] if missing else [])
+    if missing:
+        results.append(Table("Not on this machine", ("which", "why"), tuple(missing)))
+    return results
 
 
 def page(context: Context, rows: Mapping[str, np.ndarray], model: Path | None = None) -> Answers:
@@ -236,7 +238,7 @@ def _column(scores: np.ndarray) -> np.ndarray:
     return scores.reshape(len(scores), -1)
 
 
-def _any(rows: Answers) -> np.ndarray:
+def _any(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     return next(iter(rows.values()))
 
 

@@ -169,12 +169,14 @@ def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, i
     def answers(value: Any) -> Any:
         return step.network.answers(logits, {**context.point, name: value}, settings)
 
-    rows, sums = [], []
-    for how, function, make in (
+    rows: list[tuple[str, int, float, float, float]] = []
+    sums: list[list[float]] = []
+    ways: tuple[tuple[str, Any, Callable[[float], Any]], ...] = (
         ("eager", answers, float),
         ("tf.function, Python numbers", tf.function(answers), float),
         ("tf.function, tensors", tf.function(answers), tf.constant),
-    ):
+    )
+    for how, function, make in ways:
         started = time.perf_counter()
         sums.append(
             [float(tf.reduce_sum(tf.cast(next(iter(function(make(one)).values())), tf.float64))) for one in values]

@@ -20,8 +20,10 @@ def whole_run(context: Context) -> list[Result]:
     if pictures is None:
         return [NotHere("No pictures", f"{context.case.name} has no pictures; ask with --case image.")]
     confusion = evaluation.matrix(context)
-    results = [_data(context), _layers(context), training.curves(context), training.best(context)]
-    return [*results, *([confusion] if confusion else []), *_answers(context, pictures)]
+    results: list[Result] = [_data(context), _layers(context), training.curves(context), training.best(context)]
+    if confusion:
+        results.append(confusion)
+    return [*results, *_answers(context, pictures)]
 
 
 def _data(context: Context) -> Table:

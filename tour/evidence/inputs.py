@@ -3,6 +3,7 @@
 import ctypes
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,9 @@ def arrays_and_streams(context: Context) -> list[Result]:
     rows = []
     for name, way in (("streamed", ladder.streamed), ("numpy", peak.arrays)):
         # The first pass pays for tracing, threads and buffers.
-        grown(lambda way=way: way(split_of(context, 1)))
+        grown(partial(way, split_of(context, 1)))
         for times in TIMES:
-            count, first, seconds, extra = grown(lambda way=way, times=times: way(split_of(context, times)))
+            count, first, seconds, extra = grown(partial(way, split_of(context, times)))
             rows.append((name, f"{times}×", count, first, seconds, extra / MIB))
     columns = ("way", "train split", "examples", "first batch, s", "one pass, s", "memory, MiB")
     return [
@@ -101,7 +102,7 @@ def warm(split: ladder.Split, name: str) -> int:
 
 def told(way: Callable[..., Any]) -> str:
     """The first line of a way's docstring."""
-    return way.__doc__.strip().splitlines()[0]
+    return (way.__doc__ or "").strip().splitlines()[0]
 
 
 def waits(context: Context, split: ladder.Split, ways: Sequence[str]) -> Table:

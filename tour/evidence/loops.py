@@ -1,13 +1,15 @@
 """Our loop beside Keras' fit: the same steps of both on the same batches, now."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from models import optimizers, training
-from models.input import kept
+from models.input import Feed, kept
 from models.network import build
 from models.refit import LastEpoch, fit_rows
 from tour.evidence.context import Context
@@ -57,7 +59,9 @@ def loop_equals_fit(context: Context) -> list[Result]:
     ]
 
 
-def _fit(network, settings, context: Context, feed, count: int) -> tuple[keras.Model, list[float]]:
+def _fit(
+    network: Any, settings: Mapping[str, Any], context: Context, feed: Feed, count: int
+) -> tuple[keras.Model, list[float]]:
     training.seed_everything(settings)
     model = build(network, settings, context.transform.features, context.pretrained)
     loss, kind = network.loss(settings), context.transform.features[network.LABEL].dtype

@@ -3,7 +3,7 @@
 import ast
 import os
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,8 @@ def norm(layer: keras.layers.Layer) -> float:
 def summary(model: keras.Model) -> Table:
     """Kinds of layers and their parameters; what is inside a layer of ours counts as that layer's."""
     kinds = Counter(type(one).__name__ for one in model.layers)
-    weight, learnt = Counter(), Counter()
+    weight: Counter[str] = Counter()
+    learnt: defaultdict[str, float] = defaultdict(float)
     for one in model.layers:
         weight[type(one).__name__] += one.count_params()
         learnt[type(one).__name__] += norm(one) ** 2
@@ -205,7 +206,7 @@ def lines(path: Path) -> int:
         number
         for node in ast.walk(tree)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        for number in range(node.lineno, node.end_lineno + 1)
+        for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if line.strip() and not line.strip().startswith("#") and number not in text:
@@ -237,7 +238,7 @@ def round_trip(model: keras.Model, classes: Mapping[str, type], x: Mapping[str, 
             return difference, f"{type(error).__name__}: {''.join(why[1:])[:40] or why[0][:80]}"
 
 
-def curves() -> tuple[dict[str, tuple], dict[str, tuple]]:
+def curves() -> tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]]]:
     """Points ``(x, f(x))`` and ``(x, f'(x))`` of ReLU, sigmoid and softmax, the latter of one logit beside a zero."""
     functions: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
         "relu": tf.nn.relu,

@@ -124,7 +124,7 @@ def _live(context: Context, changes: Mapping[str, Any], train: Rows, valid: Rows
     return fit["train"]["rows"], on_train, on_valid, on_train - on_valid
 
 
-def _made_now(context: Context, rows: list[tuple]) -> Table:
+def _made_now(context: Context, rows: list[tuple[Any, ...]]) -> Table:
     metric = context.case.load("model").MONITOR
     return Table(f"{metric} of networks trained now, {STEPS} steps", ("", "rows", "train", "valid", "gap"), tuple(rows))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline import code, store
+from pipeline.metadata import MetadataAddress
 from pipeline.session import Plan
 from tour.evidence.context import Context
 from tour.evidence.kinds import Graph, Node, Number, Result, Table
@@ -93,7 +94,6 @@ def plan_of(context: Context) -> Plan:
         first=int(first),
         last=int(last),
         settings=settings,
-        schema_path=str(schema),
         schema=schema.read_text(),
         versions=str(context.served.parent),
         data_version=run.facts["data_version"],
@@ -115,11 +115,11 @@ def graph_of(plan: Plan) -> tuple[dict[str, list[str]], tuple[tuple[str, str], .
     return nodes, tuple(sorted(edges))
 
 
-def lineage(metadata: Path, artifact_id: int) -> Graph:
+def lineage(metadata: MetadataAddress, artifact_id: int) -> Graph:
     """The artifacts and executions that an artifact comes from, at any depth, from the store alone."""
     nodes: dict[str, Node] = {}
     edges: set[tuple[str, str]] = set()
-    with store.opened(metadata) as opened:
+    with store.open_for_reading(metadata) as opened:
         kinds = {kind.id: kind.name for kind in opened.get_artifact_types()}
         makers = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in opened.get_execution_types()}
         waiting = [artifact_id]
@@ -162,10 +162,10 @@ def written(context: Context) -> dict[str, int]:
     }
 
 
-def stage_times(metadata: Path, run_id: str) -> list[tuple[str, str, float]]:
+def stage_times(metadata: MetadataAddress, run_id: str) -> list[tuple[str, str, float]]:
     """Stage, state and seconds from first to last write of its execution, in the order they ran."""
     states = store.stage_states(metadata, run_id)
-    with store.opened(metadata) as opened:
+    with store.open_for_reading(metadata) as opened:
         run = opened.get_context_by_type_and_name("pipeline_run", run_id)
         kinds = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in opened.get_execution_types()}
         executions = sorted(opened.get_executions_by_context(run.id), key=lambda one: one.id)

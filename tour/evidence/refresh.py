@@ -56,6 +56,6 @@ def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:
     return count, round(count / whole, 4), state * FLOAT, before, loss()
 
 
-def _loss(network: Any, settings: dict, model: Any, rows: dict[str, np.ndarray]) -> Callable[[], float]:
+def _loss(network: Any, settings: dict[str, Any], model: Any, rows: dict[str, np.ndarray]) -> Callable[[], float]:
     truth = rows[network.LABEL]
     return lambda: float(tf.reduce_mean(network.loss(settings)(truth, predict(model, rows))))

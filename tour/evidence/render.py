@@ -100,10 +100,9 @@ def _(result: Image) -> RenderableType:
     picture = Pillow.open(io.BytesIO(result.png)).convert("L")
     # A character is about twice as high as it is wide.
     picture = picture.resize((PICTURE, max(1, PICTURE * picture.height // picture.width // 2)))
-    pixels = picture.load()
-    rows = [
-        "".join(SHADES[pixels[x, y] * len(SHADES) // 256] for x in range(picture.width)) for y in range(picture.height)
-    ]
+    grey = picture.tobytes()
+    lines = (grey[at : at + picture.width] for at in range(0, len(grey), picture.width))
+    rows = ["".join(SHADES[level * len(SHADES) // 256] for level in line) for line in lines]
     return Group(Text(result.title, "bold"), Text("\n".join(rows)))
 
 

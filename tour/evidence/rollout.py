@@ -63,7 +63,8 @@ async def _steps(context: Context, root: Path, folder: Path) -> list[tuple[Any, 
     place, name = Place(online, folder, root / "online"), context.case.name
     running = await Stack(Settings({name: place}, Options(rest_port=None, grpc_port=None, poll=0.1), port=0)).start()
     bodies, rows = itertools.cycle(list(itertools.islice(_bodies(context), 2 * REQUESTS))), []
-    scorer = running.gateway.scorers[name]
+    assert running.gateway and running.app, "both were asked for"
+    scorer, manager = running.gateway.scorers[name], running.app.engine.manager
 
     async def step(what: str) -> None:
         sender = Sender("127.0.0.1", running.port, f"/v1/{name}/score", context.case.load("traffic").check)
@@ -72,7 +73,7 @@ async def _steps(context: Context, root: Path, folder: Path) -> list[tuple[Any, 
 
     async def loaded(*versions: int) -> None:
         ends = time.monotonic() + SECONDS
-        while set(running.app.engine.manager.loaded(name)) != set(versions) or scorer.rollout != rollout.read(folder):
+        while set(manager.loaded(name)) != set(versions) or scorer.rollout != rollout.read(folder):
             if time.monotonic() > ends:
                 raise TimeoutError(f"{context.case.name}: versions {versions} were not loaded in {SECONDS:g} s.")
             await asyncio.sleep(0.05)

@@ -5,6 +5,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -113,7 +114,7 @@ def values(path: Path) -> dict[int, tuple[str, np.ndarray]]:
     return found
 
 
-def inputs(loaded: object) -> Table:
+def inputs(loaded: Any) -> Table:
     """The inputs of every signature: a TensorSpec each, which is all that a placeholder was."""
     rows = [
         (door, spec.name, str(spec.shape), spec.dtype.name)

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from tour.evidence.kinds import NotHere, Number, Result, Table
 if TYPE_CHECKING:
     import numpy as np
 
+# Answers a batch: the outputs in one order.
+Way = Callable[[Mapping[str, Any]], Sequence[Any]]
 SIGNATURE = "dense"
 SIZES = (1, 8, 64)
 SECONDS = 0.08
@@ -32,7 +35,7 @@ def optimised(context: Context) -> list[Result]:
         model.close()
 
 
-def answering(served: Path, model: Any, rows: Mapping[str, "np.ndarray"]) -> dict[str, Callable[[Mapping], Sequence]]:
+def answering(served: Path, model: Any, rows: Mapping[str, "np.ndarray"]) -> dict[str, Way]:
     """Ways to answer a batch by name, from what a script would do to what the engine does; outputs are in one order."""
     import tensorflow as tf
 
@@ -45,13 +48,14 @@ def answering(served: Path, model: Any, rows: Mapping[str, "np.ndarray"]) -> dic
     feeds = {name: one.tensor for name, one in door.inputs.items()}
     fetches = [one.tensor for one in door.outputs.values()]
 
-    def called(call: Callable) -> Callable[[Mapping], Sequence]:
-        # Bound with it, the loaded model lives as long as the call: a signature keeps no variable.
-        return lambda batch, keep=loaded: _ordered(
-            call({name: tf.constant(value) for name, value in batch.items()}), door.outputs
-        )
+    def called(call: Callable[[Any], Any]) -> Way:
+        def answer(batch: Mapping[str, Any], model: Any = loaded) -> Sequence[Any]:
+            # Bound with it, the loaded model lives as long as the call: a signature keeps no variable.
+            return _ordered(call({name: tf.constant(value) for name, value in batch.items()}), door.outputs)
 
-    ways = {
+        return answer
+
+    ways: dict[str, Way] = {
         "signature": called(lambda inputs: function(**inputs)),
         "signature, XLA": called(compiled),
         "Session.run": lambda batch: model.session.run(fetches, {feeds[name]: value for name, value in batch.items()}),
@@ -63,13 +67,11 @@ def answering(served: Path, model: Any, rows: Mapping[str, "np.ndarray"]) -> dic
     return ways
 
 
-def latencies(ways: Mapping[str, Callable], rows: Mapping[str, "np.ndarray"]) -> Table:
+def latencies(ways: Mapping[str, Way], rows: Mapping[str, "np.ndarray"]) -> Table:
     """Median microseconds of a batch, and what a row costs in the largest: what batching brings."""
     found = []
     for name, way in ways.items():
-        times = [
-            median(lambda way=way, size=size: way({key: value[:size] for key, value in rows.items()})) for size in SIZES
-        ]
+        times = [median(partial(way, {key: value[:size] for key, value in rows.items()})) for size in SIZES]
         found.append(
             (
                 name,
@@ -82,7 +84,7 @@ def latencies(ways: Mapping[str, Callable], rows: Mapping[str, "np.ndarray"]) ->
     return Table("Latency of the served network on this machine", columns, tuple(found))
 
 
-def agreement(ways: Mapping[str, Callable], rows: Mapping[str, "np.ndarray"]) -> Table:
+def agreement(ways: Mapping[str, Way], rows: Mapping[str, "np.ndarray"]) -> Table:
     """What each way answers to the first row, and how far its answers are from the signature's."""
     import numpy as np
 
@@ -136,7 +138,8 @@ def tensorrt(served: Path, rows: Mapping[str, "np.ndarray"]) -> Number | NotHere
 def median(call: Callable[[], Any], seconds: float = SECONDS) -> float:
     """Of one call in seconds, after one that is not counted."""
     call()
-    times, ends = [], time.perf_counter() + seconds
+    times: list[float] = []
+    ends = time.perf_counter() + seconds
     while not times or time.perf_counter() < ends:
         started = time.perf_counter()
         call()

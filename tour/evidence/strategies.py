@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from models import callbacks, cluster, restore, training
+from models import input as reading
+from models.job import Job
 from tour.evidence.context import Context
 from tour.evidence.kinds import Number, Result, Table
 from tour.evidence.reports import tables
@@ -80,14 +82,14 @@ def processes_of_a_cluster(context: Context) -> list[Result]:
 
 def trained(
     context: Context, folder: Path, said: StringIO | None = None, **changes: Any
-) -> tuple[dict, list[np.ndarray]]:
+) -> tuple[dict[str, Any], list[np.ndarray]]:
     """A few steps from fresh weights on rows of the run's train split: what was recorded, and the weights."""
     network = context.case.load("model")
     keep = (*network.INPUTS, network.LABEL)
     rows = context.rows("train", keep, ROWS)
     count = len(rows[network.LABEL])
     settings = {**context.training["settings"], **PLAIN, **changes, "batch_size": 2 * (count // (2 * STEPS))}
-    job = training.Job(
+    job = Job(
         context.case.name,
         settings,
         str(context.artifact("examples")),
@@ -95,7 +97,7 @@ def trained(
         str(folder),
         context.pretrained,
         "",
-        training.store(rows, folder / training.STORED),
+        reading.store(rows, folder / training.STORED),
         count,
     )
     with redirect_stdout(said or StringIO()):

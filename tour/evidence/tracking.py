@@ -3,7 +3,7 @@
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +48,7 @@ def runs_compared(context: Context) -> list[Result]:
     ]
 
 
-def table_of(records: list[Mapping[str, Any]]) -> Table:
+def table_of(records: Sequence[Mapping[str, Any]]) -> Table:
     """A row a record: what it was, on which data and code, where the model is."""
     rows = tuple(
         (

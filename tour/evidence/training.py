@@ -1,5 +1,8 @@
 """Training: what the Trainer wrote, beside what can be counted."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import tensorflow as tf
 
 from tour.evidence.context import Context
@@ -16,7 +19,7 @@ def epochs_reconciled(context: Context) -> list[Result]:
     return [reconciled(told, counted), curves(context)]
 
 
-def reconciled(told: dict, counted: int) -> Table:
+def reconciled(told: Mapping[str, Any], counted: int) -> Table:
     """The Trainer's numbers, and the same numbers from a count of records."""
     epochs, batch = len(told["curves"]), told["batch_size"]
     expected = epochs * (counted // batch)
@@ -96,10 +99,10 @@ def event_files(context: Context) -> list[Result]:
     ]
 
 
-def told_epochs(context: Context) -> list[dict]:
+def told_epochs(context: Context) -> list[dict[str, Any]]:
     """The run's curves, a dict an epoch."""
     return context.training["curves"]
 
 
-def _scalar(event: object) -> float:
+def _scalar(event: Any) -> float:
     return float(tf.make_ndarray(event.tensor_proto))

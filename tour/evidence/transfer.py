@@ -1,5 +1,8 @@
 """Transfer learning: what the benchmark measured, and the same on the run's own pictures, now."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -20,13 +23,14 @@ def few_pictures(context: Context) -> list[Result]:
     if pictures is None:
         return [NotHere("No pictures", f"{context.case.name} has no pictures; ask with --case image.")]
     keep = (pictures, network.LABEL)
-    train, held = (context.rows(split, keep, ROWS) for split in ("train", "eval"))
-    parts = transfer.split(*((one[pictures], one[network.LABEL][:, 0]) for one in (train, held)), SHOTS, SEED)
+    rows = (context.rows(split, keep, ROWS) for split in ("train", "eval"))
+    train, held = ((one[pictures], one[network.LABEL][:, 0]) for one in rows)
+    parts = transfer.split(train, held, SHOTS, SEED)
     settings = {**context.training["settings"], "filters": FILTERS, "dropout": 0.0, "transfer": ""}
     return [*benchmark(), live(network, settings, parts, context.settings["data"]["classes"].split(","))]
 
 
-def live(network: object, settings: dict, parts: transfer.Split, names: list[str]) -> Table:
+def live(network: Any, settings: Mapping[str, Any], parts: transfer.Split, names: list[str]) -> Table:
     """A base learnt now on the known classes, and the three ways on the new ones."""
     keras.utils.set_random_seed(SEED)
     make = transfer.maker(network, settings, parts.few[0].shape[1:])

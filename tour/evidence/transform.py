@@ -22,9 +22,10 @@ def components(context: Context) -> list[Result]:
     """A20: the components in the graph, the variance they keep on the train split, and the eval split on the first two."""
     network = context.case.load("model")
     rows = context.rows("train", (*network.INPUTS, REDUCED), TRAIN)
-    source, matrix = projection(rows, network.INPUTS)
-    if source is None:
+    projected = projection(rows, network.INPUTS)
+    if projected is None:
         return [NotHere("PCA", f"No input of {context.case.name} projects on '{REDUCED}'.")]
+    source, matrix = projected
     ratios = explained(rows[source].reshape(len(rows[source]), -1), rows[REDUCED])
     total = np.cumsum(ratios)
     table_ = tuple((n + 1, float(one), float(total[n])) for n, one in enumerate(ratios))
@@ -44,10 +45,12 @@ def reduction(context: Context) -> list[Result]:
     network = context.case.load("model")
     keep = (*network.INPUTS, network.LABEL, REDUCED)
     train, held = context.rows("train", keep, TRAIN), context.rows("eval", keep, HELD)
-    source, _ = projection(train, network.INPUTS)
-    whole = lambda part: baselines.Table.of(network.INPUTS, network.LABEL, part).x  # noqa: E731
-    views = {"all columns": whole, "components": lambda part: part[REDUCED]}
-    if source is not None:
+    views: dict[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
+        "all columns": lambda part: baselines.Table.of(network.INPUTS, network.LABEL, part).x,
+        "components": lambda part: part[REDUCED],
+    }
+    if projected := projection(train, network.INPUTS):
+        source, _ = projected
         views[f"'{source}' alone"] = lambda part: part[source].reshape(len(part[source]), -1)
     rows = compared(views, train, held, network.LABEL, lambda y, s: network.quality(y, s)[network.MONITOR])
     return [Table("Logistic regression before and after", ("features", "columns", network.MONITOR, "step, ms"), rows)]
@@ -57,13 +60,14 @@ def tensors_and_arrays(context: Context) -> list[Result]:
     """B5: the projection computed by TensorFlow and by NumPy, and in what the two objects differ."""
     network = context.case.load("model")
     rows = context.rows("eval", (*network.INPUTS, REDUCED), 2048)
-    source, matrix = projection(rows, network.INPUTS)
-    if source is None:
+    projected = projection(rows, network.INPUTS)
+    if projected is None:
         return [NotHere("Projection", f"No input of {context.case.name} projects on '{REDUCED}'.")]
+    source, matrix = projected
     return beside(rows[source].reshape(len(rows[source]), -1), matrix.astype(np.float32))
 
 
-def projection(rows: Mapping[str, np.ndarray], inputs: Sequence[str]) -> tuple[str | None, np.ndarray | None]:
+def projection(rows: Mapping[str, np.ndarray], inputs: Sequence[str]) -> tuple[str, np.ndarray] | None:
     """The input of which ``pca`` is a linear projection, and the matrix, ``[columns, components]``, by least squares."""
     for name in inputs:
         flat = rows[name].reshape(len(rows[name]), -1)
@@ -72,7 +76,7 @@ def projection(rows: Mapping[str, np.ndarray], inputs: Sequence[str]) -> tuple[s
         matrix, *_ = np.linalg.lstsq(flat.astype(np.float64), rows[REDUCED].astype(np.float64), rcond=None)
         if np.abs(flat @ matrix - rows[REDUCED]).max() < EXACT:
             return name, matrix
-    return None, None
+    return None
 
 
 def explained(source: np.ndarray, projected: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def _watched(log: Path, process: Any) -> Iterator[Event]:
         elif "restarts are left" in line:
             yield Event(line, "bad")
         elif line.startswith("went on "):
-            yield Event(line, "good", {"step": int(re.search(r"\d+", line)[0])})
+            yield Event(line, "good", {"step": int(re.findall(r"\d+", line)[0])})
     if not killed:
         raise FailedError(f"The training has ended before a worker could be killed: {log.read_text()[-300:]}")
 
@@ -102,10 +102,11 @@ def _watched(log: Path, process: Any) -> Iterator[Event]:
 def main(path: Path) -> None:
     """The launcher."""
     from models import cluster, training
+    from models.job import Job
 
     told = json.loads(path.read_text())
     Path(told["folder"]).mkdir()
-    job = training.Job(**told)
+    job = Job(**told)
     with redirect_stdout(sys.stderr):  # which goes to the log that is read
         cluster.run(training.prepared(job, training.Data.of(job)))
     record = json.loads(Path(job.folder, training.RESULT).read_text())

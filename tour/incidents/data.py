@@ -1,12 +1,14 @@
 """A broken span: half of the categories come under a name that nobody knows."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from models.catalog import find
+from pipeline import children
 from tour.incidents import scratch
-from tour.incidents.kinds import Event, FailedError, Live
+from tour.incidents.kinds import Event, FailedError, Kind, Live
 
 CASE, FEATURE = "fraud", "category"
 ROWS, DAYS, BROKEN = 8_000, 40, 10
@@ -27,7 +29,7 @@ def run(live: Live) -> Iterator[Event]:
             [*words, *(word for one in SETTINGS for word in ("--set", one))], home / "run.log"
         ) as process:
             yield from stages(home / "run.log", process)
-            told = json.loads(process.stdout.read() or "{}")
+            told = json.loads(children.output(process).read() or "{}")
         if told.get("state") != "refused" or FEATURE not in told["reason"]:
             raise FailedError(f"The run was not refused for '{FEATURE}': {told.get('state')}: {told.get('reason')}")
         yield Event(f"Refused. {told['reason']}", "good", {"stage": told["reason"].partition(":")[0]})
@@ -37,10 +39,10 @@ def run(live: Live) -> Iterator[Event]:
         )
 
 
-def stages(log: Path, process: object) -> Iterator[Event]:
+def stages(log: Path, process: subprocess.Popen[str]) -> Iterator[Event]:
     """How the stages of a run end, as they do."""
     for line in scratch.lines(log, process):
         name, state, *seconds = [*line.split(), "", ""]
         if state in ("done", "cached", "refused", "failed") and seconds[0].replace(".", "").isdigit():
-            kind = "bad" if state == "failed" else "good" if state == "refused" else "info"
+            kind: Kind = "bad" if state == "failed" else "good" if state == "refused" else "info"
             yield Event(f"{name}: {state} after {seconds[0]} s", kind, {"stage": name, "state": state})

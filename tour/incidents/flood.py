@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
 from serving import http
 from serving.traffic import Report
@@ -18,7 +19,7 @@ def run(live: Live) -> Iterator[Event]:
     case = scratch.cheapest(live.home)
     rows = bodies(case, scratch.last_pushed(live.home, case))
     with scratch.copied(live, case) as home, scratch.served(home, case, "--rate", RATE, "--timeout", 30) as gateway:
-        steady = lambda: Requests(gateway, case).send(rows, STEADY, 2, SECONDS)  # noqa: E731
+        steady = partial(Requests(gateway, case).send, rows, STEADY, 2, SECONDS)
         yield Event(
             f"A gateway of its own on {gateway} lets in {RATE} requests a second.", "info", {"gateway": gateway}
         )

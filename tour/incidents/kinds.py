@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+Kind = Literal["info", "good", "bad"]
+
 
 @dataclass(frozen=True)
 class Event:
@@ -18,7 +20,7 @@ class Event:
     """
 
     text: str
-    kind: Literal["info", "good", "bad"] = "info"
+    kind: Kind = "info"
     data: dict[str, Any] = field(default_factory=dict)
 
 

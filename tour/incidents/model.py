@@ -4,15 +4,17 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from pipeline import rollouts, status
+from pipeline import children, rollouts
 from pipeline import runtime as runtimes
 from serving import rollout
 from tour.incidents import scratch
 from tour.incidents.data import stages
 from tour.incidents.kinds import Event, FailedError, Live, until
+from tour.incidents.server import version_of
 
 LOADED = 60.0
 MARK = "broken-on-purpose"
@@ -40,7 +42,7 @@ def candidate(live: Live) -> Iterator[Event]:
             [*words, "--set", "max_steps=1", "--tracking", "none", "--json"], home / "run.log"
         ) as process:
             yield from stages(home / "run.log", process)
-            told = json.loads(process.stdout.read() or "{}")
+            told = json.loads(children.output(process).read() or "{}")
         if told.get("state") != "refused":
             raise FailedError(f"The candidate was not refused: {told.get('state')}: {told.get('reason')}")
         yield Event(f"Refused. {told['reason']}", "good", {"reason": told["reason"]})
@@ -50,7 +52,7 @@ def broken(live: Live, server: str) -> Iterator[Event]:
     """On the live system: the next version's number, and nothing in it that loads."""
     case = scratch.cheapest(live.home)
     folder = Path(runtimes.local(live.home).versions(case.name))
-    before, number = status.served(live.home, case.name).name, max(rollout.versions(folder)) + 1
+    before, number = str(version_of(live, case)), max(rollout.versions(folder)) + 1
     beside = folder / f".{MARK}"
     try:
         shutil.rmtree(beside, ignore_errors=True)
@@ -93,7 +95,7 @@ def cleared(folder: Path) -> list[str]:
     return [mark.parent.name for mark in marks]
 
 
-def _states(server: str, case: str) -> list[dict]:
+def _states(server: str, case: str) -> list[dict[str, Any]]:
     try:
         return httpx.get(f"{server}/v1/models/{case}", timeout=10).json().get("model_version_status", [])
     except (httpx.HTTPError, ValueError):

@@ -1,7 +1,8 @@
 """Rows to send to a gateway in an incident, and what came of them."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import orjson
 
@@ -46,5 +47,5 @@ class Requests:
         """The same, from outside an event loop."""
         return http.run(self.sending(rows, rate, connections, seconds))
 
-    def _seen(self, body: bytes, answer: dict) -> None:
+    def _seen(self, body: bytes, answer: Mapping[str, Any]) -> None:
         self.acknowledged[answer["prediction_id"]] = answer["version"]

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from models.catalog import CASES
 from models.use_case import UseCase
-from pipeline import children, demo_serving, status, store
+from pipeline import children, status, store
 from pipeline import runtime as runtimes
+from pipeline.run_copy import copy_run
+from tour.demo import serving
 from tour.incidents.kinds import Live, MissingError
 
 
@@ -51,16 +53,17 @@ def empty(live: Live) -> Iterator[Path]:
 
 @contextmanager
 def copied(live: Live, case: UseCase) -> Iterator[Path]:
-    """A home with the case's served version and what the metadata store knows: finished stages are found done in it."""
+    """A home with the case's served version and the run that pushed last: its finished stages are found done in it."""
     version = status.served(live.home, case.name)
     if version is None:
         raise MissingError(
             f"Nothing of {case.name} has been pushed; `showcase run {case.name} --home {live.home}` does it."
         )
+    source = runtimes.local(live.home).metadata
+    pushed = [run for run in store.runs(source, case.name) if run.state == "pushed"]
     with empty(live) as home:
-        database = runtimes.local(live.home).metadata
-        with store.locked(database):
-            shutil.copy(database, home / database.name)
+        for run in pushed[-1:]:  # none if the run was stopped after its push
+            copy_run(source, run, runtimes.local(home).metadata)
         shutil.copytree(version, Path(runtimes.local(home).versions(case.name), version.name))
         yield home
 
@@ -81,7 +84,7 @@ def served(home: Path, case: UseCase, *options: object) -> Iterator[str]:
     ports = ("--port", 0, "--rest-port", -1, "--grpc-port", -1)
     words = ("serve", case.name, "--home", home, *ports, "--no-monitor", "--json", *options)
     with child(words, home / "serve.log") as process:
-        yield demo_serving.ready(process, home / "serve.log")["gateway"].removeprefix("http://")
+        yield serving.read_addresses(process, home / "serve.log")["gateway"].removeprefix("http://")
 
 
 def lines(log: Path, process: subprocess.Popen[str]) -> Iterator[str]:

@@ -31,7 +31,7 @@ def run(live: Live) -> Iterator[Event]:
     """Kills the server of this home while it answers, starts it again by the same words, and counts."""
     there = running(live)
     case = scratch.cheapest(live.home)
-    version, words, folder = served(live, case), command(there), Path(f"/proc/{there['pid']}/cwd").resolve()
+    version, words, folder = version_of(live, case), command(there), Path(f"/proc/{there['pid']}/cwd").resolve()
     rows = bodies(case, scratch.last_pushed(live.home, case))
     requests = Requests(f"{there['host']}:{there['gateway']}", case)
     yield Event(f"Version {version} of {case.name} answers {RATE:.0f} requests a second on {live.gateway}.")
@@ -57,7 +57,7 @@ def run(live: Live) -> Iterator[Event]:
     yield from _proven(live, case, acknowledged, version, rows)
 
 
-def _again(live: Live, case: UseCase, started: subprocess.Popen, killed: float) -> Iterator[Event]:
+def _again(live: Live, case: UseCase, started: subprocess.Popen[bytes], killed: float) -> Iterator[Event]:
     yield Event(f"It is started again by the same words, as process {started.pid}.", "info", {"pid": started.pid})
     until(
         lambda: started.poll() is not None or _ready(live, started.pid), PATIENCE, "The server has not answered again"
@@ -108,9 +108,12 @@ def running(live: Live) -> dict[str, Any]:
     return there
 
 
-def served(live: Live, case: UseCase) -> int:
+def version_of(live: Live, case: UseCase) -> int:
     """Number of the version that answers."""
-    return int(status.served(live.home, case.name).name)
+    folder = status.served(live.home, case.name)
+    if folder is None:
+        raise MissingError(f"No version of {case.name} is served any more.")
+    return int(folder.name)
 
 
 def command(there: dict[str, Any]) -> list[str]:
@@ -120,7 +123,7 @@ def command(there: dict[str, Any]) -> list[str]:
     return [*words, *(str(word) for pair in ports.items() for word in pair)]
 
 
-def start(live: Live, words: list[str], folder: Path, there: dict[str, Any]) -> subprocess.Popen:
+def start(live: Live, words: list[str], folder: Path, there: dict[str, Any]) -> subprocess.Popen[bytes]:
     """Starts the server in a session of its own: it goes on when whoever has killed it ends."""
     until(lambda: not scratch.alive(there["pid"]), 30, f"Process {there['pid']} has not ended")
     with (live.home / "serve.log").open("a") as log:

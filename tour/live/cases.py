@@ -38,7 +38,7 @@ def read(home: Path) -> tuple[Case, ...]:
 
 
 def _case(home: Path, runtime: runtimes.Runtime, name: str, runs: list[store.Run]) -> Case:
-    known = {"name": name, "title": CASES[name].title, "daily": bool(CASES[name].time)}
+    known: dict[str, Any] = {"name": name, "title": CASES[name].title, "daily": bool(CASES[name].time)}
     folder = Path(runtime.versions(name))
     now = rollout.read(folder)
     if there := rollout.versions(folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline import store
-from pipeline.metadata import Address
+from pipeline.metadata import MetadataAddress
 
 # Who waits for whom without taking an artifact from it, which the store does not record.
 WAITS = (("DataGate", "Tuner"), ("DataGate", "Trainer"), ("FitGate", "Evaluator"), ("Resolver", "Evaluator"))
@@ -69,21 +69,21 @@ class Dag:
         return next(one for one in self.stages if one.name == name)
 
 
-def of(path: Address, run: store.Run, logs: Path, before: store.Run | None = None) -> Dag:
+def of(address: MetadataAddress, run: store.Run, logs: Path, before: store.Run | None = None) -> Dag:
     """A run's graph.
 
     Args:
-        path: The metadata store.
+        address: Of the metadata store.
         run: The run.
         logs: Folder of its stages' logs.
         before: An earlier run of the case, which says what stages are still to come.
     """
-    seconds, states, artifacts, edges = _recorded(path, run.id)
+    seconds, states, artifacts, edges = _recorded(address, run.id)
     told = json.loads(run.facts.get("stages", "{}"))
     told = {} if run.facts.get("same_as") else told
     names, later = dict.fromkeys([*states, *told]), "waiting" if run.state == "running" else "not reached"
     if before is not None:
-        _, known, _, more = _recorded(path, before.id)
+        _, known, _, more = _recorded(address, before.id)
         names, edges = names | dict.fromkeys(known), edges | more
     found = []
     for name in names:
@@ -138,7 +138,8 @@ def reduced(edges: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         after.setdefault(a, set()).add(b)
 
     def reached(start: str) -> set[str]:
-        found, waiting = set(), [start]
+        found: set[str] = set()
+        waiting = [start]
         while waiting:
             fresh = after.get(waiting.pop(), set()) - found
             found |= fresh
@@ -175,9 +176,11 @@ def _rows(column: Mapping[str, int], edges: Iterable[tuple[str, str]]) -> dict[s
     return row
 
 
-def _recorded(path: Address, run_id: str) -> tuple[dict[str, float], dict[str, str], dict[str, list[str]], Edges]:
+def _recorded(
+    address: MetadataAddress, run_id: str
+) -> tuple[dict[str, float], dict[str, str], dict[str, list[str]], Edges]:
     """Of every stage seconds, state and artifacts, and which stage took what another made."""
-    with store.opened(path) as held:
+    with store.open_for_reading(address) as held:
         context = held.get_context_by_type_and_name("pipeline_run", run_id)
         executions = sorted(held.get_executions_by_context(context.id), key=lambda one: one.id) if context else []
         kinds = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in held.get_execution_types()}

@@ -35,14 +35,14 @@ def happened(old: tuple[Case, ...], new: tuple[Case, ...], gateway_before: str, 
 def _run(old: Case, new: Case) -> Iterator[tuple[str, str]]:
     if new.run is None:
         return
-    same = old.run is not None and old.run.id == new.run.id
-    if not same:
+    past = old.run if old.run is not None and old.run.id == new.run.id else None
+    if past is None:
         yield f"Run {new.run.id} began.", "running"
-    states = {one.name: one.state for one in old.graph.stages} if same and old.graph else {}
-    for one in new.graph.stages:
+    states = {one.name: one.state for one in old.graph.stages} if past and old.graph else {}
+    for one in new.graph.stages if new.graph else ():
         if one.state not in (states.get(one.name), "waiting", "not reached"):
             yield f"{one.name}: {one.state}" + (f" in {one.seconds:.1f} s" if one.seconds else ""), one.state
-    if new.run.state != "running" and not (same and old.run.state == new.run.state):
+    if new.run.state != "running" and not (past and past.state == new.run.state):
         yield f"{new.run.state}: {new.run.reason}", new.run.state
 
 

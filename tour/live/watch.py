@@ -14,6 +14,7 @@ from pathlib import Path
 
 from models.catalog import CASES
 from pipeline import runtime as runtimes
+from pipeline.metadata import MetadataUnavailableError
 from serving import rollout
 from tour.live import cases as stores
 from tour.live.cases import Case
@@ -102,6 +103,8 @@ class Watch:
                 if stamp != self._stamp or not self.number:
                     cases = await asyncio.to_thread(stores.read, self._home)
                     self._stamp = stamp
+            except MetadataUnavailableError as error:
+                problem = str(error)
             except Exception as error:  # a half-written file must not end the look; the next one finds it whole
                 problem = f"{type(error).__name__}: {error}"
             gateway, traffic = await self._asked()
@@ -141,15 +144,15 @@ class Watch:
                     await asyncio.wait_for(self._wanted.wait(), SELDOM)
 
 
-def _stamp(home: Path, lively: bool) -> tuple:
+def _stamp(home: Path, lively: bool) -> tuple[object, ...]:
     """What changes when something has happened; the time too where a process may end, or a server change, unseen."""
     runtime = runtimes.local(home)
-    paths = [runtime.metadata] if isinstance(runtime.metadata, Path) else []
+    file = runtime.metadata.file
+    paths = [file] if file else []
     for name in CASES:
         folder = Path(runtime.versions(name))
         paths += [folder, folder / rollout.FILE, home / name / "online" / "monitor.json"]
-    lively = lively or not isinstance(runtime.metadata, Path)
-    return (*(_changed(path) for path in paths), time.monotonic() // RELOOK if lively else 0.0)
+    return (*(_changed(path) for path in paths), time.monotonic() // RELOOK if lively or not file else 0.0)
 
 
 def _changed(path: Path) -> tuple[int, int] | None:

@@ -20,6 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from pipeline import rollouts
+from pipeline.metadata import MetadataAddressError, MetadataUnavailableError
 from tour import notes
 from tour.live.watch import Watch
 from tour.web import breakit, lineage, presenter, question, rendering, stage, system, tryit
@@ -42,13 +43,15 @@ def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...
     app.state.home, app.state.token = home, token
     app.state.gateway = (lambda: gateway) if gateway else partial(_gateway, home)
     app.state.watch, app.state.prover = Watch(home, app.state.gateway), Prover(home)
-    app.state.page = rendering.pages(NAV)
+    app.state.page = rendering.Pages(NAV)
     for module in (system, stage, question, tryit, breakit, presenter, lineage):
         app.include_router(module.router)
     app.add_api_route("/healthz", _healthy)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_middleware(Guard, token=token, hosts=hosts)
     app.add_exception_handler(HTTPException, _refused)
+    for kind in (MetadataUnavailableError, MetadataAddressError):
+        app.add_exception_handler(kind, _without_metadata)
     return app
 
 
@@ -68,12 +71,18 @@ async def _healthy() -> Response:
     return Response("ok\n", media_type="text/plain")
 
 
-async def _refused(request: Request, error: HTTPException) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     """A page for people, JSON for a script."""
+    assert isinstance(error, HTTPException), "the only kind that it is told of"
     if "text/html" not in request.headers.get("accept", "*/*"):
         return JSONResponse({"error": error.detail}, error.status_code)
     said = f"There is nothing at {request.url.path}." if error.detail == "Not Found" else error.detail
     return request.app.state.page(request, "error.html", status=error.status_code, code=error.status_code, said=said)
+
+
+async def _without_metadata(request: Request, error: Exception) -> Response:
+    """Says that the metadata store cannot be asked; the next request asks it again."""
+    return await _refused(request, HTTPException(503, str(error)))
 
 
 @asynccontextmanager

@@ -44,7 +44,8 @@ async def _told(name: str, live: Live, undo: bool, known: Mapping[str, Incident]
 
     It goes on to its end when the page is left, so that it cleans up after itself.
     """
-    loop, queue = asyncio.get_running_loop(), asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     def put(told: dict[str, Any]) -> None:
         loop.call_soon_threadsafe(queue.put_nowait, told)

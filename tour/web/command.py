@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -43,15 +44,15 @@ def tour(home: Path, host: str, port: int, token: str, gateway: str, opens: bool
 
         os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
         with suppress(KeyboardInterrupt):
-            Server(config, ready).run(sockets=[bound])
+            Server(config, app.state, ready).run(sockets=[bound])
 
 
 class Server(uvicorn.Server):
     """A server that says when it answers."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, state: Any, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._state, self._ready = state, ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts, then says so."""
@@ -61,8 +62,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Lets the streams of open pages end, then ends; a stream that is cut off after all is no error to tell of."""
         logging.getLogger("uvicorn.error").disabled = True
-        await self.config.app.state.watch.close()
-        await self.config.app.state.prover.close()
+        await self._state.watch.close()
+        await self._state.prover.close()
         await super().shutdown(sockets)
 
 

@@ -23,6 +23,9 @@ HEADERS = (
 )
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Guard:
@@ -35,11 +38,11 @@ class Guard:
             machine is refused, so that a foreign page cannot make itself this one.
     """
 
-    def __init__(self, app: Callable, token: str = "", hosts: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: Application, token: str = "", hosts: tuple[str, ...] = ()) -> None:
         self._app, self._token = app, token
         self._hosts = {"localhost", *(one.lower() for one in hosts)}
 
-    async def __call__(self, scope: Scope, receive: Callable[[], Awaitable[Message]], send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
@@ -104,14 +107,14 @@ def _is_address(name: str) -> bool:
     return True
 
 
-async def _answer(send: Callable, status: int, text: str) -> None:
+async def _answer(send: Send, status: int, text: str) -> None:
     body = (text + "\n").encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _remember(send: Callable, scope: Scope, token: str) -> None:
+async def _remember(send: Send, scope: Scope, token: str) -> None:
     """Puts the token into a cookie and takes it out of the address, where it would be seen and kept."""
     rest = [pair for pair in parse_qsl(scope["query_string"].decode("latin-1")) if pair[0] != "token"]
     place = "/" + quote(scope["path"].lstrip("/")) + (f"?{urlencode(rest)}" if rest else "")

@@ -139,7 +139,7 @@ def _artifact(home: Path, artifact: int) -> dict[str, Any]:
     from tour.evidence import overview as evidence
 
     metadata = runtimes.local(home).metadata
-    found = trace.maker(metadata, artifact) if metadata.exists() else None
+    found = trace.maker(metadata, artifact)
     if found is None:
         raise HTTPException(404, f"The store has no artifact {artifact}, or no run made it.")
     run, execution = found

@@ -140,6 +140,7 @@ class Prover:
             self.process = await asyncio.create_subprocess_exec(
                 *self.command, cwd=root, limit=LINE, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
             )
+        assert self.process.stdin and self.process.stdout, "both are pipes"
         self.process.stdin.write(json.dumps({"id": job.id, "case": job.case}).encode() + b"\n")
         line = await self.process.stdout.readline()
         if not line:

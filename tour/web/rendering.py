@@ -1,7 +1,7 @@
 """Templates, and how values become HTML: all that comes from data is escaped."""
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,15 @@ def environment(nav: Sequence[tuple[str, str]]) -> Environment:
     return made
 
 
-def pages(nav: Sequence[tuple[str, str]]) -> Callable[..., HTMLResponse]:
-    """A function that renders a template as an answer: ``page(request, name, active=..., **values)``."""
-    templates = environment(nav)
+class Pages:
+    """Renders a template as an answer: ``page(request, name, active=..., **values)``."""
 
-    def page(request: Request, name: str, active: str = "", status: int = 200, **values: Any) -> HTMLResponse:
-        text = templates.get_template(name).render(request=request, active=active, **values)
+    def __init__(self, nav: Sequence[tuple[str, str]]) -> None:
+        self.templates = environment(nav)
+
+    def __call__(self, request: Request, name: str, active: str = "", status: int = 200, **values: Any) -> HTMLResponse:
+        text = self.templates.get_template(name).render(request=request, active=active, **values)
         return HTMLResponse(text, status)
-
-    page.templates = templates
-    return page
 
 
 def drawing(svg: str) -> Markup:

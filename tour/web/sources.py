@@ -85,7 +85,7 @@ def _modules(function: ast.FunctionDef, case: str) -> Iterator[str]:
             if isinstance(one, ast.Constant):
                 yield str(one.value)
             elif isinstance(one, ast.Call) and one.args and isinstance(one.args[0], ast.Constant):
-                yield f"models.{case}.{one.args[0].value}"
+                yield f"models.{case}.{str(one.args[0].value)}"
 
 
 def _main(root: Path, module: str, node: str) -> Piece | None:
@@ -101,6 +101,7 @@ def _main(root: Path, module: str, node: str) -> Piece | None:
 def _piece(root: Path, path: str, one: Function) -> Piece:
     lines, doc = (root / path).read_text().splitlines(), ast.get_docstring(one) or ""
     first = min([one.lineno, *(decorator.lineno for decorator in one.decorator_list)])
-    held = range(one.body[0].lineno, one.body[0].end_lineno + 1) if doc else range(0)
-    source = tuple((n, lines[n - 1]) for n in range(first, one.end_lineno + 1) if n not in held)
+    text = one.body[0]
+    held = range(text.lineno, (text.end_lineno or text.lineno) + 1) if doc else range(0)
+    source = tuple((n, lines[n - 1]) for n in range(first, (one.end_lineno or one.lineno) + 1) if n not in held)
     return Piece(path, one.lineno, one.name, doc.partition("\n")[0], source)

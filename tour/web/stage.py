@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, Response
 from models.catalog import CASES
 from pipeline import runtime as runtimes
 from pipeline import store
+from pipeline.metadata import MetadataAddress
 from tour import highlight, notes, trace
 from tour.artifacts import curves
 from tour.artifacts.parts import Part, Sight, Threshold
@@ -127,7 +128,7 @@ def _groups(home: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _listed(metadata: Any, case: str, run: str) -> list[dict[str, str]]:
+def _listed(metadata: MetadataAddress, case: str, run: str) -> list[dict[str, str]]:
     ran = trace.executions(metadata, run) if run else []
     return [{"node": one.node, "state": one.state, "sentence": _sentence(one.node, case)} for one in ran]
 
@@ -139,8 +140,7 @@ def _sentence(node: str, case: str) -> str:
 
 def _looks(home: Path, case: str) -> list[str]:
     """Ids of the monitoring pipeline's runs."""
-    metadata = runtimes.local(home).metadata
-    return trace.run_ids(metadata, f"{case}-monitor-") if metadata.exists() else []
+    return trace.run_ids(runtimes.local(home).metadata, f"{case}-monitor-")
 
 
 def _runs(home: Path, case: str) -> dict[str, store.Run | None]:
@@ -206,7 +206,7 @@ def _facts(told: Mapping[str, Any], facts: Mapping[str, str]) -> list[tuple[str,
     return found
 
 
-def _shown(metadata: Any, case: str, artifact: Artifact, sight: Sight) -> dict[str, Any]:
+def _shown(metadata: MetadataAddress, case: str, artifact: Artifact, sight: Sight) -> dict[str, Any]:
     found = trace.maker(metadata, artifact.id)
     page = f"/report/{case}/{artifact.id}" if artifact.type == "Decision" else ""
     return {

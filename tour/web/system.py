@@ -59,7 +59,7 @@ def message(kind: str, told: Mapping[str, Any]) -> str:
 
 def parts(templates: Environment, state: State) -> dict[str, str]:
     """The changing parts of the page by the id of their element."""
-    macros = templates.get_template("system_parts.html").module
+    macros: Any = templates.get_template("system_parts.html").module  # has the template's macros as attributes
     found = {"serving": macros.serving(state), "happened": macros.happened(state)}
     for case in state.cases:
         flow = state.flow.get(case.name, Traffic())

@@ -32,7 +32,7 @@ def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            told = {"inputs": tensors(loaded(asked["graph"]), base64.b64decode(asked["record"]))}
+            told: dict[str, Any] = {"inputs": tensors(loaded(asked["graph"]), base64.b64decode(asked["record"]))}
         except Exception as error:  # whatever one request is, the next one is answered
             told = {"error": f"{type(error).__name__}: {error}"[:500]}
         answers.write(json.dumps(told) + "\n")

@@ -201,6 +201,7 @@ class Beside:
 
     async def _asked(self, asked: Mapping[str, str]) -> dict[str, Any]:
         process = await self._started()
+        assert process.stdin and process.stdout, "both are pipes"
         process.stdin.write(json.dumps(asked).encode() + b"\n")
         line = await process.stdout.readline()
         if not line:

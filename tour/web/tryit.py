@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from models.catalog import CASES
 from pipeline import status
+from pipeline.metadata import MetadataUnavailableError
 from serving.browser import site
 from tour import logbook
 from tour.web import trial
@@ -39,7 +40,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _begun(home: Path) -> None:
     """Looks at the first case's rows once, a little after the start: what reads them takes a second to import."""
     await asyncio.sleep(QUIET)
-    await asyncio.to_thread(trial.start, home, next(iter(CASES)))
+    with suppress(OSError, ValueError):  # the page says it when it is asked for
+        await asyncio.to_thread(trial.start, home, next(iter(CASES)))
 
 
 router = APIRouter(lifespan=_lifespan)
@@ -109,6 +111,8 @@ async def lite(request: Request, case: str) -> JSONResponse:
         raise HTTPException(404, str(error.args[0])) from None
     except TimeoutError:
         raise HTTPException(504, f"TensorFlow did not answer within {trial.SECONDS:.0f} s.") from None
+    except MetadataUnavailableError:
+        raise
     except (ValueError, OSError) as error:
         raise HTTPException(500, str(error)) from None
 
@@ -172,7 +176,8 @@ def _site() -> site.Site | None:
 
 def _import_map() -> Markup:
     """The import map of the browser page, letter for letter: the policy knows it by its hash."""
-    return Markup(site.IMPORT_MAP.search((site.HERE / "page" / "index.html").read_text())[1])
+    (text,) = site.IMPORT_MAP.findall((site.HERE / "page" / "index.html").read_text())
+    return Markup(text)
 
 
 def _shape(request: Request, case: str) -> dict[str, int] | None:

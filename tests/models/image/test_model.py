@@ -176,7 +176,10 @@ def test_nothing_of_the_augmentation_is_left_in_the_export_or_on_the_edge(tmp_pa
 
 
 def test_xla_compiles_a_step_with_augmentation() -> None:
-    model = made(flip=True)
+    """Of the network's layers one of each kind, as every convolution takes a second to compile."""
+    pixels = keras.Input((8, 8, 1), name="pixels")
+    hidden = Residual()(image.augmented(pixels, settings(flip=True)))
+    model = keras.Model({"pixels": pixels}, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(hidden)))
 
     @tf.function(jit_compile=True)
     def gradient(pixels: tf.Tensor) -> list[tf.Tensor]:
@@ -212,35 +215,44 @@ settings = {**CASES["image"].settings["training"], "filters": 4, "classes": "a,b
 features = {"pixels": tf.TensorSpec([None, 8, 8, 1])}
 x = np.random.default_rng(1).random((16, 8, 8, 1), np.float32)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
-def build(changes, scope):
+def build(scope, make=lambda: image.build(settings, features)):
     keras.utils.set_random_seed(3)
     with scope:
-        model = image.build({**settings, **changes}, features)
+        model = make()
         optimizer = keras.optimizers.SGD(0.1); optimizer.build(model.trainable_variables)
     return model, optimizer
 def step(model, optimizer, x):
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(image.loss({})(tf.zeros([len(x), 1], tf.int64), model({"pixels": x}, training=True))) / 16
     optimizer.apply(tape.gradient(total, model.trainable_variables), model.trainable_variables)
-def run(changes, count):
-    model, optimizer = build(changes, strategy.scope())
+def run(model, optimizer, count):
     parts = strategy.experimental_distribute_values_from_function(
         lambda context: tf.constant(x[8 * context.replica_id_in_sync_group:][:8]))
     train = tf.function(lambda: strategy.run(step, (model, optimizer, parts)))
     for _ in range(count): train()
-    return model
 import contextlib
-alone, optimizer = build({}, contextlib.nullcontext())
-for _ in range(3): step(alone, optimizer, x)
-both = run({}, 3)
+alone, optimizer = build(contextlib.nullcontext())
+for _ in range(2): step(alone, optimizer, x)
+both, optimizer = build(strategy.scope())
+run(both, optimizer, 2)
 kinds = (Residual, keras.layers.BatchNormalization)
 assert all(layer.synchronized for layer in both._flatten_layers() if isinstance(layer, kinds))
 print("synchronized")
 for one, other in zip(alone.weights, both.weights, strict=True):
     assert np.allclose(one.numpy(), other.numpy(), atol=1e-5), one.path
 print("equal")
-drawn = run({"augment": True, "dropout": 0.3, "remat": True}, 2)
+def small():
+    pixels = keras.Input((8, 8, 1), name="pixels")
+    moved = image.augmented(pixels, {**settings, "augment": True, "flip": True})
+    hidden = keras.layers.Dropout(0.3)(Residual(synchronized=True, remat=True)(moved))
+    small.moved = keras.Model(pixels, moved)
+    return keras.Model({"pixels": pixels}, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(hidden)))
+drawn, optimizer = build(strategy.scope(), small)
+run(drawn, optimizer, 2)
 assert all(np.isfinite(one).all() for one in drawn.get_weights())
+moved = strategy.run(lambda: small.moved(tf.constant(x[:8]), training=True))
+first, second = strategy.experimental_local_results(moved)
+assert not np.allclose(first, second)
 print("drawn")
 """
 

@@ -72,6 +72,7 @@ def test_hundredths_and_whole_columns_are_found_too() -> None:
         ("brightness", 3.0, []),
         ("brightness", 255.0, ["range"]),  # pixels that nobody divided
         ("entropy", 255.0, []),
+        ("entropy", np.inf, ["infinite", "range"]),  # no value is finite
     ],
 )
 def test_what_nobody_sends_is_a_fault_only_where_it_is_impossible(name: str, factor: float, found: list[str]) -> None:

@@ -223,8 +223,8 @@ def test_without_a_jdk_its_package_is_named(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_all_agree_on_a_thousand_inputs(demo_home: Path, program: native.Program, case: str) -> None:
-    context = Context.of(demo_home, case)
+def test_all_agree_on_a_thousand_inputs(pushed_home: Path, program: native.Program, case: str) -> None:
+    context = Context.of(pushed_home, case)
     rows, folder = edge_models.thousand(context), context.artifact("lite_model")
     network, gates = context.case.load("model"), context.settings["gates"]
     expected = lite_exporter.answers(str(context.served), rows)
@@ -246,8 +246,8 @@ def test_all_agree_on_a_thousand_inputs(demo_home: Path, program: native.Program
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_the_evidence_shows_variants_that_pass_and_one_that_is_refused(demo_home: Path, case: str) -> None:
-    context = Context.of(demo_home, case)
+def test_the_evidence_shows_variants_that_pass_and_one_that_is_refused(pushed_home: Path, case: str) -> None:
+    context = Context.of(pushed_home, case)
     table, chosen, _, told = edge.conversions(context)
     verdicts = {row[0]: row[-1] for row in table.rows}
     assert verdicts.pop("int8, ranges from zeros") == "refused"

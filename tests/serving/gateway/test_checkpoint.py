@@ -96,7 +96,7 @@ SCRIPT = """
 import asyncio, sys
 from pathlib import Path
 from support.gateway_case import Simple, made, score
-from serving.gateway.checkpoint import Pace
+from serving.gateway.embedded import Pace
 from serving.gateway.scoring import Options
 
 async def work():

@@ -43,7 +43,7 @@ def running(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen, int]]
 def test_sigterm_answers_what_is_under_way(tmp_path):
     doors(tmp_path / "1")
     with running(tmp_path, "--model_name=m", f"--model_base_path={tmp_path}") as (process, port):
-        body = b'{"signature_name": "slow", "instances": [1500]}'
+        body = b'{"signature_name": "slow", "instances": [500]}'
         head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", port), 120) as client:
             client.sendall(head.encode() + body)
@@ -53,7 +53,7 @@ def test_sigterm_answers_what_is_under_way(tmp_path):
             found = b""
             while data := client.recv(1000):
                 found += data
-        assert found.startswith(b"HTTP/1.1 200 OK") and found.endswith(b'{"predictions":[1500.0]}')
+        assert found.startswith(b"HTTP/1.1 200 OK") and found.endswith(b'{"predictions":[500.0]}')
         assert process.wait(60) == 0
         with pytest.raises(httpx.ConnectError):
             ask(port)

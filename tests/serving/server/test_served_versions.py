@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -14,6 +15,7 @@ from support.served_client import Client
 from support.served_models import POLL, Doors, ask, doors, half_plus, predict, push, serving, until, warm
 
 from serving.errors import ServingError
+from serving.server import versions as folders
 from serving.server.app import Options
 from serving.server.config import Batching, Model
 from serving.server.versions import State
@@ -36,6 +38,26 @@ def versions(app) -> set[int]:
 
 def ended(app) -> bool:
     return bool(states(app)) and states(app)[0].state == "END"
+
+
+def looked(app) -> None:
+    """Waits until the server has looked at the folders twice more."""
+    manager, looks = app.engine.manager, []
+    poll = manager.poll
+
+    async def counted() -> None:
+        await poll()
+        looks.append(1)
+
+    manager.poll = counted
+    until(lambda: len(looks) >= 2)
+    manager.poll = poll
+
+
+@pytest.fixture(scope="module")
+def made_doors(tmp_path_factory) -> Path:
+    """A version with every kind of signature, to be copied."""
+    return doors(tmp_path_factory.mktemp("doors") / "1")
 
 
 def test_a_swap_under_load_loses_nothing_and_frees_the_old(made, tmp_path):
@@ -73,33 +95,52 @@ def test_a_swap_under_load_loses_nothing_and_frees_the_old(made, tmp_path):
         until(lambda: {one.version: one.state for one in states(app)} == {1: "END", 2: "END", 3: "AVAILABLE"})
 
 
-def test_a_request_under_way_is_answered_by_the_version_that_took_it(tmp_path):
-    doors(tmp_path / "1")
+def test_a_request_under_way_is_answered_by_the_version_that_took_it(made_doors, tmp_path):
+    shutil.copytree(made_doors, tmp_path / "1")
     with serving(options(tmp_path)) as app:
         client = Client(app)
-        slow = client.stub.Predict.future(predict("m", {"turns": np.array([1500], np.int32)}, "slow"), timeout=60)
+        slow = client.stub.Predict.future(predict("m", {"turns": np.array([1000], np.int32)}, "slow"), timeout=60)
         until(lambda: app.engine.servable("m").using)
-        doors(tmp_path / ".2")
+        shutil.copytree(made_doors, tmp_path / ".2")
         os.rename(tmp_path / ".2", tmp_path / "2")
         assert slow.result().model_spec.version.value == 1
         until(lambda: versions(app) == {2})
         client.close()
 
 
-def test_a_half_written_version_is_not_touched(made, tmp_path):
+@pytest.mark.parametrize(
+    ("since", "whole"),
+    [(0.0, False), (1.9, False), (2.1, True), (-0.1, True)],
+    ids=["now", "lately", "long ago", "skew"],
+)
+def test_a_version_is_whole_once_it_has_been_left_alone(made, monkeypatch, since, whole):
+    changed = folders.last_change(made / "1")
+    monkeypatch.setattr(folders, "time", SimpleNamespace(time=lambda: changed + since))
+    assert (1 in folders.complete(made, settle=2.0)) == whole and 1 in folders.complete(made, settle=0.0)
+
+
+def test_a_half_written_version_is_not_touched(made, tmp_path, monkeypatch):
     push(made, tmp_path, 1)
-    with serving(options(tmp_path, poll=2.0)) as app:
-        port = app.rest_port
-        whole = (made / "2" / "saved_model.pb").read_bytes()
+    with serving(options(tmp_path)) as app:
         (tmp_path / "2").mkdir()
-        for end in range(0, 1 + len(whole), -(-len(whole) // 20)):  # a slow copy that goes on over two looks
-            (tmp_path / "2" / "saved_model.pb").write_bytes(whole[:end])
-            time.sleep(0.2)
+        copying = True
+
+        def now() -> float:
+            """The time; while the copy goes on, that of its last change, however long this machine takes for a step."""
+            changed = folders.last_change(tmp_path / "2") if copying else None
+            return time.time() if changed is None else changed
+
+        monkeypatch.setattr(folders, "time", SimpleNamespace(time=now))
+        content = (made / "2" / "saved_model.pb").read_bytes()
+        for end in range(0, 1 + len(content), -(-len(content) // 4)):
+            (tmp_path / "2" / "saved_model.pb").write_bytes(content[:end])
+            looked(app)
             assert {one.version for one in app.engine.states("m")} == {1}
-            assert ask(port) == 2.0
+            assert ask(app.rest_port) == 2.0
         shutil.copytree(made / "2", tmp_path / "2", dirs_exist_ok=True)
+        copying = False
         until(lambda: versions(app) == {2})
-        assert ask(port) == 3.0
+        assert ask(app.rest_port) == 3.0
 
 
 @pytest.mark.parametrize("torn", ["graph", "variables", "asset", "nothing in it"])
@@ -148,7 +189,7 @@ def test_the_newest_gone_the_one_before_answers_again(made, tmp_path):
         until(lambda: versions(app) == {1})
         assert ask(app.rest_port) == 2.0
         shutil.rmtree(tmp_path / "1")
-        time.sleep(5 * POLL)
+        looked(app)
         assert ask(app.rest_port) == 2.0  # nothing is no replacement
 
 
@@ -167,8 +208,8 @@ def test_policies(made, policy, expected):
         until(lambda: versions(app) == expected)
 
 
-def test_litert_answers_the_signatures_that_it_has(tmp_path):
-    doors(tmp_path / "m" / "1")
+def test_litert_answers_the_signatures_that_it_has(made_doors, tmp_path):
+    shutil.copytree(made_doors, tmp_path / "m" / "1")
     other = Doors()
     other.scale.assign(5.0)  # told apart from the SavedModel's by what it answers
     tf.saved_model.save(other, str(tmp_path / "other"), signatures={"serving_default": other.add})
@@ -187,16 +228,16 @@ def test_litert_answers_the_signatures_that_it_has(tmp_path):
             client.close()
 
 
-def test_a_torn_tflite_keeps_the_version_out(tmp_path):
-    doors(tmp_path / "1")
+def test_a_torn_tflite_keeps_the_version_out(made_doors, tmp_path):
+    shutil.copytree(made_doors, tmp_path / "1")
     (tmp_path / "1" / "model.tflite").write_bytes(b"TFL3")
     with serving(options(tmp_path, prefer_lite=True)) as app:
         until(lambda: ended(app))
         assert app.engine.states("m")[0].code == "DATA_LOSS"
 
 
-def test_rows_of_concurrent_requests_run_together(tmp_path):
-    doors(tmp_path / "1")
+def test_rows_of_concurrent_requests_run_together(made_doors, tmp_path):
+    shutil.copytree(made_doors, tmp_path / "1")
     with serving(options(tmp_path, batching=Batching(threads=1))) as app:
         until(lambda: versions(app) == {1})
         client = Client(app)
@@ -227,7 +268,7 @@ CONFIG = """model_config_list {{ config {{ name: "m" base_path: "{0}" model_plat
   model_version_policy {{ specific {{ versions: {1} }} }} version_labels {{ key: "stable" value: {1} }} }} }}"""
 
 
-def test_the_model_config_file_is_followed(made, tmp_path):
+def test_the_model_config_file_is_followed(made, tmp_path, caplog):
     path = tmp_path / "models.config"
     path.write_text(CONFIG.format(made, 1))
     changes = {"config_file": path, "config_poll": POLL, "grpc_port": None, "rest_port": 0, "poll": POLL}
@@ -235,10 +276,10 @@ def test_the_model_config_file_is_followed(made, tmp_path):
         until(lambda: versions(app) == {1})
         assert app.engine.servable("m", label="stable").version == 1
         path.write_text("model_config_list {")
-        time.sleep(5 * POLL)
+        until(lambda: "the model config file is not followed" in caplog.text)
         assert versions(app) == {1}  # a torn file changes nothing
         path.write_text(CONFIG.format(made, 2).replace("stable", "other"))
-        time.sleep(5 * POLL)
+        until(lambda: "not currently available for inference" in caplog.text)
         assert versions(app) == {1}  # its label names what is not loaded
         path.write_text(CONFIG.format(made, 2).split("version_labels")[0] + "} }")
         until(lambda: versions(app) == {2})

@@ -18,6 +18,7 @@ from models.catalog import CASES
 from models.image import model as image
 from models.network import predict
 from pipeline import store
+from pipeline.metadata import MetadataAddress
 from pipeline.session import Plan
 from tour.evidence import data, kinds, overview, training, transform
 from tour.evidence.context import Context
@@ -35,7 +36,7 @@ def cells(table: kinds.Table, column: int = 1) -> dict:
 @pytest.mark.parametrize("name", CASES)
 def test_every_node_stands_on_a_library_and_is_joined(name: str) -> None:
     settings = CASES[name].configured({})
-    nodes, edges = overview.graph_of(Plan(CASES[name], "/raw", 0, 1, settings, "", "", "/versions", ""))
+    nodes, edges = overview.graph_of(Plan(CASES[name], "/raw", 0, 1, settings, "", "/versions", ""))
     assert all("tfx" in used for used in nodes.values())
     expected = {
         "StatisticsGen": "tensorflow-data-validation",
@@ -60,7 +61,7 @@ def test_an_example_becomes_tensors_of_known_type_and_shape(done: Built) -> None
 
 
 def test_lineage_leads_from_the_pushed_model_to_its_spans_and_to_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "metadata.sqlite"
+    path = MetadataAddress.of(tmp_path)
     with store.opened(path) as opened:
         kinds_ = {n: opened.put_artifact_type(mlmd.ArtifactType(name=n)) for n in ("Examples", "Model", "PushedModel")}
         runs = {n: opened.put_execution_type(mlmd.ExecutionType(name=n)) for n in ("Gen", "Trainer", "Pusher")}

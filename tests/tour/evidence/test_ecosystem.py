@@ -1,19 +1,34 @@
 """B1 and B25: what is counted is this run's, and what needs what is what the packages say."""
 
+import subprocess
+import sys
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from support.proofs import Proofs
 
 from tour.evidence import ecosystem, overview
 from tour.evidence.context import Context
 from tour.evidence.kinds import Node
 
 
-def test_another_backend_gives_the_served_networks_answers(demo_home: Path, tmp_path: Path) -> None:
-    context = Context.of(demo_home, "fraud")
+def in_this_process(command: list[str], **_: Any) -> subprocess.CompletedProcess:
+    """What the process would do, without the seconds of its imports."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["-c", *command[3:]])
+        exec(command[2], {"__name__": "__main__"})
+    return subprocess.CompletedProcess(command, 0, "", "")
+
+
+@pytest.mark.parametrize(("case", "process"), [("fraud", True), ("image", False)])
+def test_another_backend_gives_the_served_networks_answers(
+    demo_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, process: bool
+) -> None:
+    if not process:
+        monkeypatch.setattr(ecosystem.subprocess, "run", in_this_process)
+    context = Context.of(demo_home, case)
     rows = context.rows("eval", context.case.load("model").INPUTS, 8)
     np.savez(tmp_path / "rows.npz", **rows)
     # JAX and PyTorch are optional: the process that would run on them runs on TensorFlow.
@@ -31,9 +46,9 @@ def test_a_backend_that_is_not_there_is_named(demo_home: Path, tmp_path: Path) -
         ecosystem.answered(context, "nothing", tmp_path / "rows.npz")
 
 
-def test_the_surface_is_counted_in_the_run(proofs: Proofs) -> None:
-    context = Context.of(proofs.home, "fraud")
-    table, _ = proofs.prove("B1")
+def test_the_surface_is_counted_in_the_run(demo_home: Path) -> None:
+    context = Context.of(demo_home, "fraud")
+    table, _ = ecosystem.surface(context)
     counted = {job: number for job, _, number, _ in table.rows}
     assert counted["on phones and in browsers"] == len((context.served / "model.tflite").read_bytes())
     assert counted["gates passed before the push"] == len(ecosystem.GATES)

@@ -44,8 +44,8 @@ def gap(told: dict[str, Any]) -> float:
 HEART = {
     **TINY.settings["training"],
     "width": 128,
-    "epochs": 60,
-    "batch_size": 16,
+    "epochs": 24,
+    "batch_size": 8,
     "patience": 0,
     "schedule": "plateau",
 }
@@ -77,7 +77,7 @@ def test_the_fit_is_measured_without_dropout() -> None:
         "pixels": (digits.images[:200, ..., None] / 16).astype(np.float32),
         "label_id": digits.target[:200, None].astype(np.int64),
     }
-    settings = pictures(dropout=0.9, epochs=3)
+    settings = pictures(dropout=0.9, epochs=1, filters=4)
     fitted = refit.fit_rows(image, settings, rows, rows)
     told = measured(image, settings, fitted.model, rows, rows)
     logits = fitted.model({"pixels": rows["pixels"]}, training=False).numpy()
@@ -90,7 +90,7 @@ def test_the_fit_is_measured_without_dropout() -> None:
 
 def pictures(**changes: Any) -> dict[str, Any]:
     settings = {name: value for group in CASES["image"].settings.values() for name, value in group.items()}
-    return {**settings, "classes": ",".join(map(str, range(10))), "filters": 12, "batch_size": 25, **changes}
+    return {**settings, "classes": ",".join(map(str, range(10))), "filters": 8, "batch_size": 10, **changes}
 
 
 def test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many() -> None:
@@ -100,7 +100,7 @@ def test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many() -> N
         "label_id": digits.target[:, None].astype(np.int64),
     }
     valid, limit = picked(rows, np.arange(1200, 1797)), CASES["image"].settings["gates"]["max_gap"]
-    known = pictures(epochs=60, max_steps=240)
+    known = pictures(epochs=24, max_steps=240)
     nothing = {**known, **{name: value for name, value in evidence.NOTHING.items() if name in known}}
     few = fit(image, nothing, picked(rows, np.arange(50)), valid, last=True)
     many = fit(image, {**known, "batch_size": 64}, picked(rows, np.arange(1200)), valid)

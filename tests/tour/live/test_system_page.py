@@ -189,7 +189,6 @@ def test_who_waits_for_whom_without_an_artifact_is_as_the_graph_is_wired() -> No
         1,
         case.configured({}),
         "",
-        "",
         "/versions",
         "",
         space={"learning_rate": {"low": 0.1, "high": 1}},

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from support.command import ROOT, showcase
+from support.command import ROOT
+from support.in_process import run_in_process
 
 from tour.web import command
 from tour.web.app import create
@@ -155,11 +156,11 @@ def test_the_command_says_where_it_is_imports_no_tensorflow_and_ends_when_told(t
 
 
 def test_a_home_that_is_not_there_and_a_port_that_is_taken_are_one_sentence(tmp_path: Path) -> None:
-    done = showcase("tour", "--home", tmp_path / "none")
-    assert done.returncode == 2 and "There is nothing at" in done.stderr and "Traceback" not in done.stderr
+    done = run_in_process("tour", "--home", tmp_path / "none")
+    assert done.returncode == 2 and "There is nothing at" in done.stderr and len(done.stderr.splitlines()) == 1
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = showcase("tour", "--home", tmp_path, "--port", taken.getsockname()[1])
-    assert done.returncode == 2 and "cannot listen on 127.0.0.1:" in done.stderr and "Traceback" not in done.stderr
+        done = run_in_process("tour", "--home", tmp_path, "--port", taken.getsockname()[1])
+    assert done.returncode == 2 and "cannot listen on 127.0.0.1:" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_elsewhere_it_has_a_token(

@@ -15,6 +15,7 @@ from support.shown_kinds import Tags
 from support.tour_server import touring
 
 from pipeline import runtime, store
+from pipeline.metadata import MetadataAddress
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour import lineage, logbook, trace
@@ -51,7 +52,7 @@ def test_a_prediction_is_followed_back_to_run_code_and_spans(home: Path, ids: li
     assert facts(trail, "run")["run"] == RUN and facts(trail, "code")["commit"] == "abc1234"
     assert facts(trail, "spans")["spans"] == "0 to 1"
     assert facts(trail, "prediction")["what it turned out to be"] == "not known yet"
-    ran = trace.executions(home / "metadata.sqlite", RUN)
+    ran = trace.executions(MetadataAddress.of(home), RUN)
     made = {out.key: f"{out.type} {out.id}" for execution in ran for out in execution.outputs}
     for pair in (
         ("spans", made["examples"]),
@@ -126,7 +127,7 @@ def test_a_decision_that_asked_for_the_run_is_named_or_missed(tmp_path: Path) ->
 
 def test_a_later_run_that_found_an_artifact_done_did_not_make_it(tmp_path: Path) -> None:
     put(tmp_path, RUN, STAGES[:2], tmp_path / "artifacts")
-    path = tmp_path / "metadata.sqlite"
+    path = MetadataAddress.of(tmp_path)
     first = trace.executions(path, RUN)[1].outputs[0]
     store.copy_as_cached(path, RUN, "fraud-later")
     assert trace.executions(path, "fraud-later")[1].outputs[0].id == first.id
@@ -144,7 +145,7 @@ def test_pages_lead_from_the_list_to_the_prediction_to_the_artifact(
     assert RUN in text and "abc1234" in text and "customer_id" in text
     assert client.get("/lineage/find", params={"id": f" {ids[0]} "}).status_code == 200
     assert "5 predictions" in client.get("/lineage/span/fraud/0/0").text
-    made = trace.executions(home / "metadata.sqlite", RUN)[-1].outputs[0]
+    made = trace.executions(MetadataAddress.of(home), RUN)[-1].outputs[0]
     page = client.get(f"/lineage/artifact/{made.id}").text
     assert "Examples" in page and "Trainer" in page
 

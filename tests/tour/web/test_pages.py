@@ -36,13 +36,19 @@ def address(home: Path) -> Iterator[str]:
         yield found
 
 
-@pytest.fixture
-def page(address: str) -> Iterator[Chromium]:
+@pytest.fixture(scope="module")
+def browser(address: str) -> Iterator[Chromium]:
     needs(*chromium.PROGRAMS)
     with Chromium(f"{address}/") as opened:
         yield opened
-        assert opened.complaints == []
-        assert all(url.startswith((address, "data:", "about:")) for url in opened.requests)
+
+
+@pytest.fixture
+def page(browser: Chromium, address: str) -> Iterator[Chromium]:
+    browser.reopen(f"{address}/")
+    yield browser
+    assert browser.complaints == []
+    assert all(url.startswith((address, "data:", "about:")) for url in browser.requests)
 
 
 def go(page: Chromium, address: str, path: str) -> None:

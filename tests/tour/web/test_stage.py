@@ -19,6 +19,7 @@ from support.tour_server import touring
 
 from models.catalog import CASES
 from pipeline import runtime, store
+from pipeline.metadata import MetadataAddress
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour import notes, trace
@@ -188,7 +189,7 @@ def test_nothing_else_can_be_asked_for(client: TestClient, place: str) -> None:
 
 
 def test_a_report_is_shown_under_a_policy_that_lets_it_run_nothing(client: TestClient, home: Path) -> None:
-    decided = trace.executions(home / "metadata.sqlite", LOOK)[-1].outputs[0]
+    decided = trace.executions(MetadataAddress.of(home), LOOK)[-1].outputs[0]
     answer = client.get(f"/report/fraud/{decided.id}")
     assert answer.text == "<p>drift</p>" and "script" not in answer.headers["content-security-policy"]
 
@@ -275,8 +276,8 @@ def test_constants_of_a_transform_graph_are_told_by_their_numbers() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_every_stage_of_the_demos_run_is_shown(demo_home: Path, case: str) -> None:
-    every_stage_is_shown(demo_home, case)
+def test_every_stage_of_the_demos_run_is_shown(pushed_home: Path, case: str) -> None:
+    every_stage_is_shown(pushed_home, case)
 
 
 def every_stage_is_shown(home: Path, case: str) -> None:
@@ -293,9 +294,9 @@ def every_stage_is_shown(home: Path, case: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_the_demos_transform_graph_is_told(demo_home: Path, case: str) -> None:
-    run = store.runs(runtime.local(demo_home).metadata, case)[-1]
-    command = [sys.executable, "-m", "tour.artifacts.transform", str(demo_home), case, run.id]
+def test_the_demos_transform_graph_is_told(pushed_home: Path, case: str) -> None:
+    run = store.runs(runtime.local(pushed_home).metadata, case)[-1]
+    command = [sys.executable, "-m", "tour.artifacts.transform", str(pushed_home), case, run.id]
     done = subprocess.run(command, capture_output=True, text=True, cwd=notes.ROOT, timeout=600)
     told = {one["title"]: one for one in json.loads(done.stdout)}
     assert told["Learnt numbers"]["rows"] and told["PCA spectrum"]["svg"].startswith("<svg")

@@ -16,10 +16,16 @@ from tour.web import trial
 from tour.web.app import create
 
 
+@pytest.fixture(scope="module")
+def page() -> Iterator[Chromium]:
+    needs(*chromium.PROGRAMS)
+    with Chromium("about:blank") as opened:
+        yield opened
+
+
 @pytest.fixture
 def browser(tried_home: Path, tried_gateway: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The tour's address, with a gateway, over small models; the server's outputs are NumPy's of the same tensors."""
-    needs(*chromium.PROGRAMS)
     edge_models.needs_litert_js()
     known = {"fraud": edge_models.mixed(3), "image": edge_models.lines(3)}
 
@@ -40,40 +46,40 @@ def equal(page: Chromium) -> str:
     return page.evaluate("document.querySelector('#equal').textContent")
 
 
-def test_a_digit_is_drawn_and_a_sample_chosen_in_a_browser(browser: str) -> None:
-    with Chromium(f"{browser}/try/image") as page:
-        until(page, "window.ready")
-        x, y = page.evaluate("(r => [r.x, r.y])(document.getElementById('drawing').getBoundingClientRect())")
-        page.drag([(x + 60, y + 60), (x + 200, y + 60), (x + 120, y + 230)])
-        assert equal(page).startswith("Equal: the largest difference from the server is 0.0e+0 in Python and ")
-        assert "It is" in page.evaluate("document.querySelector('#verdict').textContent")
-        assert page.evaluate("document.querySelector('#answers').tBodies[0].rows.length") == 4
-        link = page.evaluate("document.querySelector('#trail').getAttribute('href')")
-        page.evaluate("document.querySelector('#clear').click()")
-        page.evaluate("document.querySelector('#equal').removeAttribute('data-equal')")
-        page.evaluate("document.querySelector('[data-label=upright]').click()")
-        equal(page)
-        assert page.evaluate("document.querySelector('#trail').getAttribute('href')") != link
-        page.evaluate("document.querySelector('#send').click()")
-        until(page, "document.querySelector('#verdict').textContent.startsWith('Draw something')")
-        assert page.complaints == [] and all(url.startswith((browser, "data:")) for url in page.requests)
+def test_a_digit_is_drawn_and_a_sample_chosen_in_a_browser(page: Chromium, browser: str) -> None:
+    page.reopen(f"{browser}/try/image")
+    until(page, "window.ready")
+    x, y = page.evaluate("(r => [r.x, r.y])(document.getElementById('drawing').getBoundingClientRect())")
+    page.drag([(x + 60, y + 60), (x + 200, y + 60), (x + 120, y + 230)])
+    assert equal(page).startswith("Equal: the largest difference from the server is 0.0e+0 in Python and ")
+    assert "It is" in page.evaluate("document.querySelector('#verdict').textContent")
+    assert page.evaluate("document.querySelector('#answers').tBodies[0].rows.length") == 4
+    link = page.evaluate("document.querySelector('#trail').getAttribute('href')")
+    page.evaluate("document.querySelector('#clear').click()")
+    page.evaluate("document.querySelector('#equal').removeAttribute('data-equal')")
+    page.evaluate("document.querySelector('[data-label=upright]').click()")
+    equal(page)
+    assert page.evaluate("document.querySelector('#trail').getAttribute('href')") != link
+    page.evaluate("document.querySelector('#send').click()")
+    until(page, "document.querySelector('#verdict').textContent.startsWith('Draw something')")
+    assert page.complaints == [] and all(url.startswith((browser, "data:")) for url in page.requests)
 
 
-def test_a_purchase_is_sent_with_presets_in_a_browser(browser: str) -> None:
-    with Chromium(f"{browser}/try/fraud") as page:
-        until(page, "window.ready")
-        page.evaluate("document.querySelector('[data-preset=odd]').click()")
-        assert page.evaluate("document.querySelector('#f-amount').value") == "5000"
-        page.evaluate("document.querySelector('[data-preset=usual]').click()")
-        page.evaluate("document.querySelector('#f-amount').value = 700")
-        page.evaluate("document.querySelector('#send').click()")
-        assert equal(page).startswith("Equal")
-        assert page.evaluate("document.querySelector('#verdict').textContent") == "Stop this purchase."
-        first = page.evaluate("document.querySelector('#f-transaction_id').value")
-        page.evaluate("document.querySelector('#f-amount').value = -4")
-        page.evaluate("document.querySelector('#send').click()")
-        until(page, "document.querySelector('#verdict').textContent.startsWith('No answer: ')")
-        assert page.evaluate("document.querySelector('#f-transaction_id').value") != first
-        # A refused request is a failed load to the browser, and that alone.
-        assert all("422" in one for one in page.complaints) and len(page.complaints) == 1
-        assert all(url.startswith((browser, "data:")) for url in page.requests)
+def test_a_purchase_is_sent_with_presets_in_a_browser(page: Chromium, browser: str) -> None:
+    page.reopen(f"{browser}/try/fraud")
+    until(page, "window.ready")
+    page.evaluate("document.querySelector('[data-preset=odd]').click()")
+    assert page.evaluate("document.querySelector('#f-amount').value") == "5000"
+    page.evaluate("document.querySelector('[data-preset=usual]').click()")
+    page.evaluate("document.querySelector('#f-amount').value = 700")
+    page.evaluate("document.querySelector('#send').click()")
+    assert equal(page).startswith("Equal")
+    assert page.evaluate("document.querySelector('#verdict').textContent") == "Stop this purchase."
+    first = page.evaluate("document.querySelector('#f-transaction_id').value")
+    page.evaluate("document.querySelector('#f-amount').value = -4")
+    page.evaluate("document.querySelector('#send').click()")
+    until(page, "document.querySelector('#verdict').textContent.startsWith('No answer: ')")
+    assert page.evaluate("document.querySelector('#f-transaction_id').value") != first
+    # A refused request is a failed load to the browser, and that alone.
+    assert all("422" in one for one in page.complaints) and len(page.complaints) == 1
+    assert all(url.startswith((browser, "data:")) for url in page.requests)

@@ -45,7 +45,10 @@ for (const place of document.querySelectorAll("[data-events]")) {
   source.onopen = () => say("on", "live");
   source.onerror = () => say("off", "connection lost; trying again");
   source.addEventListener("parts", (event) => {
-    for (const [id, html] of Object.entries(JSON.parse(event.data))) replace(id, html);
+    const parts = Object.entries(JSON.parse(event.data));
+    // A page that was opened while the metadata store did not answer has no place for the cases.
+    if (parts.some(([id]) => !byId(id))) { location.reload(); return; }
+    for (const [id, html] of parts) replace(id, html);
     root.dataset.updated = Date.now();
   });
   addEventListener("pagehide", () => source.close());

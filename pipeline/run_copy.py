@@ -1,0 +1,67 @@
+"""A run in another metadata store: what a scratch home needs, so that the stages of the run are found done in it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from pipeline import store
+from pipeline.metadata import MetadataAddress
+
+
+def copy_run(source: MetadataAddress, run: store.Run, target: MetadataAddress) -> None:
+    """Copies a run's record, its executions with their contexts, and the artifacts that they took and gave.
+
+    Files are not copied: the artifacts of both stores lie in the same folders.
+
+    Raises:
+        MetadataUnavailableError: if one of the stores cannot be asked.
+    """
+    with store.open_for_reading(source) as old, store.opened(target) as new:
+        copy = _Copy(old, new)
+        for execution in store.executions(old, run.id):
+            copy.execution(execution)
+    store.save(target, run)
+
+
+class _Copy:
+    """Nouns of one store as they are in the other, where they have other numbers."""
+
+    def __init__(self, old: MetadataStore, new: MetadataStore) -> None:
+        self._old, self._new = old, new
+        self._types: dict[tuple[type, int], int] = {}
+        self._artifacts: dict[int, int] = {}
+
+    def execution(self, execution: mlmd.Execution) -> None:
+        """Copies an execution with its events, its contexts, and the artifacts that are not there yet."""
+        old, new = self._old, self._new
+        events = old.get_events_by_execution_ids([execution.id])
+        contexts = [self._context(one) for one in old.get_contexts_by_execution(execution.id)]
+        pairs = [(self._artifact(event.artifact_id), mlmd.Event(type=event.type, path=event.path)) for event in events]
+        made = self._changed(execution, old.get_execution_types, new.put_execution_type)
+        _, ids, _ = new.put_execution(made, pairs, contexts, reuse_context_if_already_exist=True)
+        self._artifacts.update(zip((event.artifact_id for event in events), ids, strict=True))
+
+    def _artifact(self, number: int) -> mlmd.Artifact:
+        (artifact,) = self._old.get_artifacts_by_id([number])
+        made = self._changed(artifact, self._old.get_artifact_types, self._new.put_artifact_type)
+        if number in self._artifacts:
+            made.id = self._artifacts[number]
+        return made
+
+    def _context(self, context: mlmd.Context) -> mlmd.Context:
+        return self._changed(context, self._old.get_context_types, self._new.put_context_type)
+
+    def _changed(self, noun: Any, read: Callable[[], Any], put: Callable[[Any], int]) -> Any:
+        """A copy without a number, of the other store's type."""
+        key = type(noun), noun.type_id
+        if key not in self._types:
+            kind = next(one for one in read() if one.id == noun.type_id)
+            kind.ClearField("id")
+            self._types[key] = put(kind)
+        made = type(noun)()
+        made.CopyFrom(noun)
+        made.ClearField("id")
+        made.type_id = self._types[key]
+        return made

@@ -1,0 +1,48 @@
+"""A run after a change of wording alone: nothing is computed again."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.command import ROOT
+from support.wording import reword
+
+from models.catalog import CASES
+from pipeline import code, store
+from pipeline.metadata import MetadataAddress
+
+
+@pytest.fixture(scope="module")
+def reworded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the product in which every docstring, comment and blank line is another."""
+    tree = tmp_path_factory.mktemp("reworded")
+    for top in (*sorted(code.OURS), "tour"):
+        shutil.copytree(ROOT / top, tree / top, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+    for path in tree.rglob("*.py"):
+        reword(path)
+    return tree
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_run_after_a_change_of_wording_is_cached_whole(
+    demo_home: Path, reworded: Path, tmp_path: Path, case: str
+) -> None:
+    shutil.copy(demo_home / "metadata.sqlite", tmp_path / "metadata.sqlite")
+    shutil.copytree(demo_home / case / "versions", tmp_path / case / "versions")
+    before = next(run for run in store.runs(MetadataAddress.of(tmp_path), case) if run.state == "pushed")
+    settings = {
+        name: value
+        for group in json.loads(before.facts["settings"]).values()
+        for name, value in group.items()
+        if name in {key for values in CASES[case].settings.values() for key in values}
+    }
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "pipeline.cli", "run", case, "--home", tmp_path, "--data", before.facts["source"]]
+    done = subprocess.run([*command, "--json", *words], capture_output=True, text=True, cwd=reworded, timeout=600)
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)
+    assert run["state"] == "pushed" and run["facts"]["same_as"] == before.id
+    assert set(store.stage_states(MetadataAddress.of(tmp_path), run["id"]).values()) == {"cached"}

@@ -1,0 +1,95 @@
+"""The launcher of a training cluster as a process of its own, whose output can be waited for."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from models.job import Job
+from support.process import alive
+
+LAUNCH = """
+import sys
+from pathlib import Path
+from models import cluster
+from models.errors import Preempted
+from models.job import Job
+cluster.WORKER = tuple(sys.argv[2:]) or cluster.WORKER
+try:
+    cluster.run(Job.read(Path(sys.argv[1])))
+except Preempted as stopped:
+    print(stopped, flush=True)
+    sys.exit(42)
+"""
+PATIENCE = 300  # seconds; nothing takes as long unless it hangs
+
+
+class Launcher:
+    """A launcher, and the processes that it says it has started.
+
+    Args:
+        job: What it launches.
+        worker: What Python runs as a task, if not the product's worker.
+    """
+
+    def __init__(self, job: Job, *worker: str):
+        path = job.save(Path(job.folder, "launched.json"))
+        self.log = Path(job.folder, f"launcher-{time.monotonic_ns()}.log")
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        with self.log.open("w") as output:
+            self.child = subprocess.Popen(
+                [sys.executable, "-c", LAUNCH, str(path), *worker],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def said(self) -> str:
+        """Its output so far."""
+        return self.log.read_text()
+
+    def wait_for(self, pattern: str) -> re.Match:
+        """Waits for a line of the output."""
+        deadline = time.monotonic() + PATIENCE
+        while not (found := re.search(pattern, self.said)):
+            ended = self.child.poll() is not None
+            if found := re.search(pattern, self.said):
+                break
+            assert not ended and time.monotonic() < deadline, self.said
+            time.sleep(0.02)
+        return found
+
+    def pids(self) -> dict[str, int]:
+        """The last process of each task."""
+        started = re.findall(r"^(\w+ \d+) is process (\d+)$", self.said, re.MULTILINE)
+        return {name: int(pid) for name, pid in started}
+
+    def kill(self, task: str) -> None:
+        """Kills the process of a task."""
+        os.kill(self.pids()[task], signal.SIGKILL)
+
+    def end(self) -> int:
+        """Waits for the end and returns the exit code; no process may be left."""
+        code = self.child.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while any(alive(pid) for pid in self.pids().values()):
+            assert time.monotonic() < deadline, "processes are left"
+            time.sleep(0.02)
+        return code
+
+
+@contextmanager
+def launching(job: Job, *worker: str) -> Iterator[Launcher]:
+    """A launcher that does not outlive the block."""
+    launcher = Launcher(job, *worker)
+    try:
+        yield launcher
+    finally:
+        launcher.child.kill()
+        launcher.child.wait()

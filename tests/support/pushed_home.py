@@ -1,0 +1,144 @@
+"""Homes with a pushed run of every case, made once for all tests and kept between invocations.
+
+A home is a folder of pytest's cache, ``.pytest_cache/d/homes``: inside the checkout, since it belongs to the code beside it,
+ignored by git, and removed by ``make clean`` and ``pytest --cache-clear``. Its name ends in a digest of all that decides
+what a run leaves behind, so that a home of other code, packages or settings is never taken. The metadata store holds
+absolute paths, so a home is made in its place; ``complete.json``, written last, tells one that is whole.
+
+Tests only read it. One that changes something works on a copy: :func:`copy_home`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from models.catalog import CASES
+from pipeline import code, facts
+from support.command import showcase
+
+MARKER = "complete.json"
+KEPT = 2  # homes of one name that stay in the cache: the last two that were used
+PARTS = ("case", "data", "evaluation", "features", "model", "sentences")
+MODULES = (
+    "models.training",
+    "pipeline.command",
+    "pipeline.graph",
+    "pipeline.runner",
+    "pipeline.tracker",
+    "pipeline.verdict",
+    *(case.module(part) for case in CASES.values() for part in PARTS),
+)
+
+# Settings of the small home by case: as many rows and epochs as it takes to pass every default gate with room.
+SMALL_RUNS: dict[str, dict[str, object]] = {
+    "fraud": {
+        "rows": 40_000,
+        "days": 40,
+        "warmup_days": 3,
+        "valid_days": 4,
+        "eval_days": 6,
+        "epochs": 6,
+        "width": 24,
+        "batch_size": 256,
+        "learning_rate": 0.01,
+        "embedding_epochs": 1,
+    },
+    "image": {"epochs": 12},
+}
+DEFAULT_RUNS: dict[str, dict[str, object]] = {case: {} for case in CASES}
+
+Settings = Mapping[str, Mapping[str, object]]
+
+
+def cached_home(cache: Path, name: str, settings: Settings) -> Path:
+    """Return a home with a pushed run of every case, from the cache or made now; one process at a time makes it.
+
+    Args:
+        cache: Folder of the homes.
+        name: What the home is called; homes of other names do not push it out of the cache.
+        settings: What each case's run is to change of its settings.
+    """
+    home = cache / f"{name}-{digest(settings)}"
+    with FileLock(cache / f"{name}.lock"):
+        if not is_complete(home):
+            shutil.rmtree(home, ignore_errors=True)
+            make_home(home, settings)
+        os.utime(home / MARKER)
+        remove_old(cache, name)
+    return home
+
+
+def digest(settings: Settings) -> str:
+    """Hash of what decides a home's contents: code, schemas, packages, settings, and how it is made."""
+    schemas = {name: case.schema_path.read_text() for name, case in CASES.items()}
+    packages = [code.lock(), *map(version, facts.PACKAGES)]
+    parts = [code.digest(*MODULES), schemas, packages, settings, Path(__file__).read_text()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def make_home(home: Path, settings: Settings) -> None:
+    """Run every case's pipeline on its embedded data, in an empty home."""
+    ended = {}
+    for case in CASES:
+        done = showcase("run", case, "--home", home, "--json", *as_words(settings[case]))
+        assert done.returncode == 0, done.stdout + done.stderr
+        ended[case] = json.loads(done.stdout)
+    (home / MARKER).write_text(json.dumps({"home": str(home), "runs": ended, "files": list_files(home)}))
+
+
+def is_complete(home: Path) -> bool:
+    """Whether the home was made to its end, here, and no test has changed it since."""
+    if not (home / MARKER).is_file():
+        return False
+    record = json.loads((home / MARKER).read_text())
+    return record["home"] == str(home) and not changed_files(home)
+
+
+def changed_files(home: Path) -> list[str]:
+    """Files of the home that were added, removed or written since it was made."""
+    before = json.loads((home / MARKER).read_text())["files"]
+    now = list_files(home)
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
+def list_files(home: Path) -> dict[str, list[int]]:
+    """Size and time of change of every file by its path in the home, without the marker and locks."""
+    found = {}
+    for path in sorted(home.rglob("*")):
+        if path.is_file() and path.name != MARKER and path.suffix != ".lock":
+            stat = path.stat()
+            found[str(path.relative_to(home))] = [stat.st_size, stat.st_mtime_ns]
+    return found
+
+
+def as_words(settings: Mapping[str, object]) -> list[str]:
+    """Return settings as the command line takes them."""
+    return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+
+
+def ended_runs(home: Path) -> dict[str, dict[str, Any]]:
+    """What ``showcase run --json`` printed of every case's run when the home was made."""
+    return json.loads((home / MARKER).read_text())["runs"]
+
+
+def copy_home(home: Path, copy: Path) -> Path:
+    """Copy what a test may change: the store and the pushed versions. Artifacts are found in the home, where they were made."""
+    shutil.copy(home / "metadata.sqlite", copy / "metadata.sqlite")
+    for case in CASES:
+        shutil.copytree(home / case / "versions", copy / case / "versions")
+    return copy
+
+
+def remove_old(cache: Path, name: str) -> None:
+    """Remove the homes of that name but the last two that were used, and those that were never made to their end."""
+    homes = [path for path in cache.glob(f"{name}-*") if path.is_dir()]
+    used = {path: (path / MARKER).stat().st_mtime if (path / MARKER).exists() else 0.0 for path in homes}
+    for path in sorted(homes, key=used.__getitem__, reverse=True)[KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)

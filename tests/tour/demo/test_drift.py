@@ -1,0 +1,38 @@
+"""Waiting for the monitor beside the gateway and for the swap, on files as the gateway writes them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.drift_case import append, day, record
+from support.scripted_demo import INCIDENT, ScriptedSystem
+
+from models.catalog import find
+from serving.drift.live import STATE
+from serving.gateway.online_store import PREDICTIONS
+from tour.demo.drift import wait_for_incidents, wait_for_swap
+from tour.demo.playthrough import Playthrough
+from tour.demo.report import DemoReport
+
+
+def test_only_incidents_of_drift_count_as_noticed(tmp_path: Path) -> None:
+    fraud = find("fraud")
+    assert wait_for_incidents(tmp_path, fraud, timeout=0.0) == []
+    state = tmp_path / "fraud" / "online" / STATE
+    state.parent.mkdir(parents=True)
+    state.write_text(json.dumps({"judge": {"incidents": {"seen": [INCIDENT, INCIDENT | {"kind": "fault"}]}}}))
+    assert wait_for_incidents(tmp_path, fraud, timeout=0.0) == [INCIDENT]
+
+
+@pytest.mark.parametrize(("version", "swapped"), [(1, False), (2, True)])
+def test_a_swap_is_seen_in_the_newest_logged_prediction(
+    tmp_path: Path, capsys: pytest.CaptureFixture, version: int, swapped: bool
+) -> None:
+    system = ScriptedSystem(tmp_path)
+    play = Playthrough(tmp_path, DemoReport(Console()), collaborators=system.collaborators())
+    rows, log = day(0), tmp_path / "fraud" / "online" / PREDICTIONS
+    append(log, [record(rows, 0, version=3 - version), record(rows, 1, version=version)])
+    run = system.save_run("fraud", "pushed", version="2")
+    assert (wait_for_swap(play, find("fraud"), run) is not None) == swapped
+    assert ("version 2 answers" in capsys.readouterr().out) == swapped

@@ -1,0 +1,107 @@
+"""The processes beside the demonstration: they start, they end with it, and a failed start is reported with its log."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.process import alive
+
+from pipeline import rollouts
+from tour.demo import serving
+from tour.demo.report import DemoReport
+
+SERVER = """
+import json, os, signal, sys
+place = {{"pid": os.getpid(), "host": "127.0.0.1", "gateway": 7, "rest": None, "grpc": None}}
+with open({path!r}, "w") as file:
+    json.dump(place, file)
+signal.signal(signal.SIGTERM, lambda *_: (os.unlink({path!r}), sys.exit(0)))
+print(json.dumps({{"gateway": "http://127.0.0.1:7", "models": {{}}}}), flush=True)
+signal.pause()
+"""
+
+
+class Starter:
+    """Starts another program in the place of ``showcase``; the words are recorded."""
+
+    def __init__(self, code: str) -> None:
+        self.code, self.commands = code, []
+
+    def __call__(self, words: list[object], log: Path) -> subprocess.Popen[str]:
+        self.commands.append(list(words))
+        command = [sys.executable, "-S", "-c", self.code]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.fixture
+def report() -> DemoReport:
+    return DemoReport(Console())
+
+
+@pytest.fixture
+def server_code(tmp_path: Path) -> str:
+    return SERVER.format(path=str(tmp_path / rollouts.RUNNING))
+
+
+def test_models_are_served_until_the_block_ends(
+    tmp_path: Path, report: DemoReport, server_code: str, capsys: pytest.CaptureFixture
+) -> None:
+    start = Starter(server_code)
+    with serving.serve_models(tmp_path, report, start) as place:
+        assert place["gateway"] == 7 and alive(place["pid"])
+    assert not alive(place["pid"]) and rollouts.running(tmp_path) is None
+    assert start.commands[0][:3] == ["serve", "--home", tmp_path] and "--timeout" in start.commands[0]
+    assert "http://127.0.0.1:7" in capsys.readouterr().out
+
+
+def test_a_running_server_is_used_and_kept(tmp_path: Path, report: DemoReport) -> None:
+    start = Starter("raise SystemExit('never')")
+    (tmp_path / rollouts.RUNNING).write_text(json.dumps({"pid": os.getpid(), "host": "127.0.0.1", "gateway": 9}))
+    with serving.serve_models(tmp_path, report, start) as place:
+        assert place["gateway"] == 9
+    assert not start.commands and (tmp_path / rollouts.RUNNING).exists()
+
+
+def test_a_server_that_replaced_the_child_is_ended_too(tmp_path: Path, report: DemoReport, server_code: str) -> None:
+    start = Starter(server_code)
+    with serving.serve_models(tmp_path, report, start) as place:
+        os.kill(place["pid"], 9)
+        other = start([], tmp_path / "log")
+        other.stdout.readline()
+    assert other.wait(60) == 0 and not alive(place["pid"])
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (lambda *arguments: serving.serve_models(*arguments).__enter__(), "server ended with exit code 3; .*serve.log"),
+        (serving.show_tour, "tour ended with exit code 3; .*tour.log"),
+    ],
+)
+def test_a_failed_start_is_reported_with_its_log(
+    tmp_path: Path, report: DemoReport, run: Callable[..., object], message: str
+) -> None:
+    with pytest.raises(OSError, match=message):
+        run(tmp_path, report, Starter("raise SystemExit(3)"))
+
+
+def test_the_tours_address_stands_on_a_line_of_its_own(
+    tmp_path: Path, report: DemoReport, capsys: pytest.CaptureFixture
+) -> None:
+    start = Starter("print('http://127.0.0.1:8600/ (Ctrl-C ends it)', flush=True)")
+    serving.show_tour(tmp_path, report, start)
+    assert "http://127.0.0.1:8600/" in capsys.readouterr().out.splitlines()
+    assert start.commands[0][:3] == ["tour", "--home", tmp_path]
+
+
+def test_a_taken_port_is_replaced_by_any_free_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert serving.choose_port(port) == 0
+    assert serving.choose_port(port) == port

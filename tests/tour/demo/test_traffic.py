@@ -1,0 +1,87 @@
+"""Requests that keep coming from a child process while a model is trained, and the days that were sent."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+from support.scripted_demo import report_traffic
+
+from models.catalog import find
+from tour.demo import traffic
+from tour.demo.collaborators import Collaborators
+from tour.demo.playthrough import Playthrough
+from tour.demo.report import DemoReport
+
+SCENARIO = SimpleNamespace(folder=Path("spans"), later=range(44, 52))
+SENDS = f"""
+import json, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: (print(json.dumps({report_traffic()!r})), sys.exit(0)))
+print("ready", file=sys.stderr, flush=True)
+signal.pause()
+"""
+FAILS = "import sys; print('ready', file=sys.stderr, flush=True); sys.exit(3)"
+
+
+@pytest.fixture
+def start_play(tmp_path: Path) -> Callable[[str], tuple[Playthrough, list[list[object]]]]:
+    """Makes a playthrough that starts another program in the place of ``showcase``; the words are recorded."""
+
+    def start(code: str) -> tuple[Playthrough, list[list[object]]]:
+        commands = []
+
+        def start_process(words: list[object], log: Path) -> subprocess.Popen[str]:
+            commands.append(words)
+            command = [sys.executable, "-S", "-c", code]
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            child.stderr.readline()
+            return child
+
+        collaborators = Collaborators(start_process=start_process)
+        return Playthrough(tmp_path, DemoReport(Console()), collaborators=collaborators), commands
+
+    return start
+
+
+def test_requests_keep_coming_until_the_child_is_ended(start_play: Callable) -> None:
+    play, commands = start_play(SENDS)
+    with traffic.keep_sending(play, find("fraud"), SCENARIO) as child:
+        assert child.poll() is None
+        assert traffic.finish_sending(play, find("fraud"), child)
+    assert child.returncode == 0 and play.report.summary["traffic"]["fraud"]["sent"] == 7
+    assert commands[0][:4] == ["traffic", "fraud", "--home", play.home] and "44:51" in commands[0]
+
+
+def test_a_block_that_raises_ends_the_child(start_play: Callable) -> None:
+    play, _ = start_play(SENDS)
+    with pytest.raises(KeyboardInterrupt), traffic.keep_sending(play, find("fraud"), SCENARIO) as child:
+        raise KeyboardInterrupt
+    assert child.returncode == 0
+
+
+def test_a_child_that_failed_is_named_with_its_log(start_play: Callable, capsys: pytest.CaptureFixture) -> None:
+    play, _ = start_play(FAILS)
+    with traffic.keep_sending(play, find("fraud"), SCENARIO) as child:
+        child.wait()
+        assert not traffic.finish_sending(play, find("fraud"), child)
+    printed = capsys.readouterr().out
+    assert "exit code 3" in printed and "traffic.log" in printed
+
+
+def test_another_attempt_sends_later_days(start_play: Callable) -> None:
+    play, commands = start_play(SENDS)
+    for _ in range(2):
+        with traffic.keep_sending(play, find("fraud"), SCENARIO):
+            pass
+    assert "44:51" in commands[0] and "45:51" in commands[1]
+
+
+def test_the_last_day_is_recorded_for_each_use_case(tmp_path: Path) -> None:
+    fraud, image = find("fraud"), find("image")
+    assert traffic.read_last_day(tmp_path, fraud) == -1
+    traffic.write_last_day(tmp_path, fraud, 12)
+    traffic.write_last_day(tmp_path, image, 3)
+    assert (traffic.read_last_day(tmp_path, fraud), traffic.read_last_day(tmp_path, image)) == (12, 3)

@@ -1,0 +1,50 @@
+"""What the demonstration calls to act on the system, in one object, so that a test can pass its own."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.policy import Policy
+from models.use_case import UseCase
+from pipeline import children, command, decisions, monitor, store, traffic
+from pipeline.progress import Report
+from pipeline.runtime import Runtime
+from tour.demo import serving
+from tour.demo.report import DemoReport
+
+
+@dataclass(frozen=True)
+class Collaborators:
+    """The calls that take minutes or start processes, and how long the demonstration waits for their effects.
+
+    Attributes:
+        run_pipeline: Runs a use case's pipeline and returns its record.
+        serve_models: Context manager that serves a home's models and yields where the server listens.
+        show_tour: Shows the tour until Ctrl-C.
+        replay_traffic: Sends rows to the gateway and returns what came of them.
+        start_process: Starts ``showcase WORDS`` as a child process with a log.
+        monitor_once: Judges new windows of the prediction log, decides, and retrains if that was decided.
+        read_decisions: Returns every decision about a use case, the oldest first.
+        notice_timeout: Seconds in which the monitor beside the gateway has to open an incident. It runs at a low
+            priority, so that a busy machine delays it.
+        swap_timeout: Seconds in which the gateway has to answer with a pushed version.
+        settle_seconds: Seconds of traffic after the swap, so that the new version answers more than one request.
+    """
+
+    run_pipeline: Callable[..., store.Run] = command.run
+    serve_models: Callable[[Path, DemoReport], AbstractContextManager[Mapping[str, Any]]] = serving.serve_models
+    show_tour: Callable[[Path, DemoReport], None] = serving.show_tour
+    replay_traffic: Callable[[traffic.Replay], dict[str, Any]] = traffic.replayed
+    start_process: serving.StartProcess = children.start
+    monitor_once: Callable[[UseCase, Policy, Runtime, Report], tuple[decisions.Decided | None, store.Run | None]] = (
+        monitor.once
+    )
+    read_decisions: Callable[[Runtime, str], list[decisions.Decided]] = decisions.all_of
+    notice_timeout: float = 300.0
+    swap_timeout: float = 120.0
+    settle_seconds: float = 2.0
+
+
+REAL = Collaborators()

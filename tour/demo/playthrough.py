@@ -1,0 +1,82 @@
+"""One playing of the demonstration, as every part of it sees it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from models.use_case import UseCase
+from pipeline import runtime as runtimes
+from pipeline import store
+from tour.demo.collaborators import REAL, Collaborators
+from tour.demo.report import DemoReport
+
+
+@dataclass(frozen=True)
+class Playthrough:
+    """Where the demonstration is played, with which settings, and what it calls and reports to.
+
+    Attributes:
+        home: Folder of all state.
+        report: What is printed and summarised.
+        tracking: Address of the experiment tracker.
+        headless: Whether standard output is kept for the JSON summary.
+        changes: Settings for the first trainings; see :func:`select_settings`.
+        collaborators: What the parts call.
+    """
+
+    home: Path
+    report: DemoReport
+    tracking: str = ""
+    headless: bool = False
+    changes: Mapping[str, str] = field(default_factory=dict)
+    collaborators: Collaborators = REAL
+
+    @property
+    def runtime(self) -> runtimes.Runtime:
+        """This machine, with the home as its root."""
+        return runtimes.local(self.home, self.tracking)
+
+    def read_runs(self, case: UseCase, *states: str) -> list[store.Run]:
+        """Return the use case's runs, the oldest first; those in one of the states, if any are given."""
+        runs = store.runs(self.runtime.metadata, case.name)
+        return [run for run in runs if run.state in states] if states else runs
+
+    def run_pipeline(self, case: UseCase, **changes: str) -> store.Run:
+        """Run the use case's pipeline with the playthrough's settings and further changes.
+
+        Raises:
+            KeyboardInterrupt: if the run was interrupted.
+        """
+        run = self.collaborators.run_pipeline(
+            case.name,
+            self.home,
+            as_json=False,
+            quiet=self.headless,
+            tracking=self.tracking,
+            changes=select_settings(case, self.changes) | changes,
+        )
+        if run.state == "interrupted":
+            raise KeyboardInterrupt
+        return run
+
+
+def list_settings(case: UseCase) -> set[str]:
+    """Return the names of the use case's settings."""
+    return {name for group in case.settings.values() for name in group}
+
+
+def select_settings(case: UseCase, changes: Mapping[str, str]) -> dict[str, str]:
+    """Return the changes that apply to a use case: ``NAME`` to each that has such a setting, ``CASE.NAME`` to one alone.
+
+    Cases may use one name for different things: ``width`` is a number of units here and of pixels there.
+    """
+    names = list_settings(case)
+    shared = {name: value for name, value in changes.items() if name in names}
+    own = {name: changes[f"{case.name}.{name}"] for name in names if f"{case.name}.{name}" in changes}
+    return shared | own
+
+
+def find_unknown_settings(changes: Mapping[str, str], cases: Iterable[UseCase]) -> list[str]:
+    """Return the names in changes that apply to no use case, sorted."""
+    known = {prefix + name for case in cases for name in list_settings(case) for prefix in ("", f"{case.name}.")}
+    return sorted(set(changes) - known)

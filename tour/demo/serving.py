@@ -1,0 +1,114 @@
+"""The processes beside the demonstration: model server and gateway, and the tour at its end."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline import children, rollouts
+from tour.demo.report import DemoReport
+
+PORTS = {"--port": 8080, "--rest-port": 8501, "--grpc-port": 8500}
+TOUR_PORT = 8600
+REQUEST_TIMEOUT = 30  # seconds; generous, so that no request fails only because a training slows the server down
+
+StartProcess = Callable[..., subprocess.Popen[str]]
+
+
+@contextmanager
+def serve_models(
+    home: Path, report: DemoReport, start_process: StartProcess = children.start
+) -> Iterator[Mapping[str, Any]]:
+    """Serve the home's models for as long as the block runs.
+
+    A server of this home that is running already is used instead, and keeps running after the block.
+
+    Args:
+        home: Folder of all state.
+        report: Where the addresses are printed.
+        start_process: Starts ``showcase WORDS`` as a child process; see :func:`pipeline.children.start`.
+
+    Yields:
+        Where the server listens: ``host``, ``gateway``, ``rest`` and ``grpc``.
+    """
+    if server := rollouts.running(home):
+        report.print_line(f"The running gateway is used: http://{server['host']}:{server['gateway']}")
+        yield server
+        return
+    log = home / "serve.log"
+    ports = [word for option, port in PORTS.items() for word in (option, choose_port(port))]
+    child = start_process(["serve", "--home", home, *ports, "--timeout", REQUEST_TIMEOUT, "--json"], log)
+    try:
+        with report.time_part("Model server and gateway, in a process of their own"):
+            addresses = read_addresses(child, log)
+            report.print_line("\n".join(f"{name:8} {url}" for name, url in addresses.items() if name != "models"))
+        yield rollouts.running(home) or {}
+    finally:
+        children.end(child)
+        stop_server(home)  # another process may serve in the place of the child by now
+
+
+def read_addresses(child: subprocess.Popen[str], log: Path) -> dict[str, Any]:
+    """Wait until a server answers and return the addresses that it prints.
+
+    Raises:
+        OSError: if the server ends before.
+    """
+    line = children.output(child).readline()
+    if not line:
+        raise OSError(f"The server ended with exit code {child.wait()}; see {log}.")
+    return json.loads(line)
+
+
+def stop_server(home: Path, timeout: float = children.GRACE) -> None:
+    """Send SIGTERM to the server of a home, if one is running, and wait for its end for at most ``timeout`` seconds."""
+    server, deadline = rollouts.running(home), time.monotonic() + timeout
+    if server:
+        with suppress(ProcessLookupError):
+            os.kill(server["pid"], signal.SIGTERM)
+    while server and rollouts.running(home) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def show_tour(home: Path, report: DemoReport, start_process: StartProcess = children.start) -> None:
+    """Show the tour of the served models in a child process until Ctrl-C.
+
+    Raises:
+        OSError: if the tour does not start.
+    """
+    log = home / "tour.log"
+    child = start_process(["tour", "--home", home, "--port", choose_port(TOUR_PORT)], log)
+    try:
+        line = children.output(child).readline()
+        if not line:
+            raise OSError(f"The tour ended with exit code {child.wait()}; see {log}.")
+        report.print_line(f"\nThe tour of what is served now (Ctrl-C ends it):\n{line.split()[0]}")
+        child.wait()
+    except KeyboardInterrupt:
+        report.print_line(
+            f"`showcase serve --home {home}` serves the models again, `showcase tour --home {home}` shows the tour."
+        )
+    finally:
+        children.end(child)
+
+
+def choose_port(preferred: int) -> int:
+    """Return the preferred port if it is free, else 0, which has the operating system choose one."""
+    return preferred if is_port_free(preferred) else 0
+
+
+def is_port_free(port: int) -> bool:
+    """Return whether a server could listen on this port of the loopback address."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
