@@ -121,15 +121,25 @@ class Context:
         return files(str(self.artifact("examples")), split)
 
     def rows(self, split: str, keep: Sequence[str], most: int) -> dict[str, "np.ndarray"]:
-        """Transformed features of the first rows of a split, ``[rows, ...]`` a feature."""
+        """Transformed features of the first rows of a split, ``[rows, ...]`` a feature; read once, as parsing takes seconds."""
         import numpy as np
 
         from models.input import dataset
 
-        parts, count = [], 0
-        for batch in dataset(self.shards(split), self.transform, keep).as_numpy_iterator():
-            parts.append(batch)
-            count += len(batch[keep[0]])
-            if count >= most:
-                break
-        return {name: np.concatenate([part[name] for part in parts])[:most] for name in keep}
+        rows, whole = self._read.get((split, *keep), ({}, False))
+        if not whole and (not rows or len(rows[keep[0]]) < most):
+            parts, count, whole = [], 0, True
+            for batch in dataset(self.shards(split), self.transform, keep).as_numpy_iterator():
+                parts.append(batch)
+                count += len(batch[keep[0]])
+                if count >= most:
+                    whole = False
+                    break
+            rows = {name: np.concatenate([part[name] for part in parts]) for name in keep}
+            self._read[split, *keep] = rows, whole
+        return {name: rows[name][:most] for name in keep}
+
+    @cached_property
+    def _read(self) -> dict[tuple[str, ...], tuple[dict[str, "np.ndarray"], bool]]:
+        """First rows of splits that were read so far, by split and features, and whether they are the whole split."""
+        return {}

@@ -1,24 +1,25 @@
-"""Evidence over runs: every question has some in time, and none is a constant, as another run of the same cases shows.
+"""Evidence over runs: every question has some, and none is a constant: on another home's runs it says something else.
 
-Both runs have the same networks; the other one has fewer rows of other data. Only what was found is compared: what was
-measured of time or memory differs by itself, as names of files and runs do, and would hide a constant.
+The other home is a copy in which every artifact is changed. Only what was found is compared: what was measured of time or
+memory differs by itself, as names of files and runs do, and would hide a constant.
 """
 
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from sklearn.datasets import load_digits
-from support.command import showcase
+from support.proofs import Proofs
 from support.training_evidence import agree, told_apart
 
+from models import training
+from models.job import Job
 from tour import ask, notes
-from tour.evidence import autodiff, inputs, render, serving
+from tour.evidence import render, strategies
 from tour.evidence.kinds import Graph, Image, Matrix, Node, NotHere, Number, Result, Series, Table
 
 # Evidence that trains, measures or starts processes for seconds: with the slow tests, so that `make test` stays short.
@@ -51,19 +52,8 @@ LONG = {
     "B26",
     "B28",
 }
-SECONDS = 120  # far above what any takes: a guard against one that hangs, on a machine that may be busy
-PURCHASES = {
-    "rows": 12_000,
-    "days": 40,
-    "data_seed": 11,
-    "warmup_days": 8,
-    "valid_days": 5,
-    "eval_days": 6,
-    "epochs": 2,
-    "min_pr_auc": 0,
-    "max_gap": 0,
-}
-PICTURES = {"epochs": 3, "min_accuracy": 0, "min_class_accuracy": 0, "max_gap": 0}
+PROCESSES = ("A29", "B13")  # what starts processes, which is done once
+CONSTANT = "The evidence of {} says the same of two runs: it is a constant."
 # Titles, columns and units of measurements, of their ratios, and of what is sorted by them.
 MEASURED = re.compile(
     r"(^|[\s(/])(s|ms|µs|us|MiB|seconds|examples/s|bytes/s)\b|\btimes?\b|peak|[Mm]emory|latency|Slowest|AUTOTUNE|[Pp]rocess"
@@ -73,62 +63,48 @@ NAMES = re.compile(r"/\S+|\b[a-z]+-\d{8}-\d{6}-\d+|\d{4}-\d\d-\d\d(T\S+)?|\b[0-9
 FAINT = 1e-5  # less than that is rounding, which differs by itself
 
 
-@pytest.fixture(scope="module")
-def said(demo_home: Path) -> dict[str, list[Result]]:
-    """Evidence of the demo's runs by id, filled by whoever asks first."""
-    return {}
-
-
-@pytest.fixture(scope="module")
-def other_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with another run of both cases: few purchases of another seed, every other digit."""
-    home, digits = tmp_path_factory.mktemp("other"), load_digits()
-    span = home / "half" / "span-000"
-    span.mkdir(parents=True)
-    pictures = np.rint(digits.images * (255 / 16)).astype(np.uint8)[::2, ..., None]
-    np.savez(span / "images.npz", images=pictures, labels=digits.target[::2].astype(str))
-    for case, changes, more in (("fraud", PURCHASES, ()), ("image", PICTURES, ("--data", span.parent))):
-        words = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
-        done = showcase("run", case, "--home", home, "--json", *more, *words)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return home
-
-
 @pytest.mark.parametrize(
     "id_", [pytest.param(id_, marks=[pytest.mark.slow] if id_ in LONG else []) for id_ in notes.read()]
 )
-def test_every_note_has_evidence_on_the_demos_run_in_time(
-    demo_home: Path, said: dict[str, list[Result]], id_: str
-) -> None:
-    _, said[id_], seconds = ask.evidence(notes.read()[id_], None, demo_home)
-    assert seconds < SECONDS
-    shown = [one for one in said[id_] if not isinstance(one, NotHere)]
+def test_every_note_has_evidence_on_a_run(proofs: Proofs, id_: str) -> None:
+    shown = [result for result in proofs.prove(id_) if not isinstance(result, NotHere)]
     assert shown
-    for one in shown:
-        json.dumps(render.to_json(one), allow_nan=False)
+    for result in shown:
+        json.dumps(render.to_json(result), allow_nan=False)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("id_", "looked_at"), [("A29", agree), ("B13", told_apart)])
+@pytest.mark.parametrize(("id_", "check"), [("A29", agree), ("B13", told_apart)])
 def test_several_replicas_agree_and_were_told_their_places(
-    demo_home: Path, said: dict[str, list[Result]], id_: str, looked_at: Callable[[list[Result]], None]
+    proofs: Proofs, id_: str, check: Callable[[list[Result]], None]
 ) -> None:
-    looked_at(said.get(id_) or ask.evidence(notes.read()[id_], None, demo_home)[1])
+    check(proofs.prove(id_))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("id_", notes.read())
-def test_another_run_has_other_evidence(
-    demo_home: Path, other_home: Path, said: dict[str, list[Result]], id_: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("id_", [id_ for id_ in notes.read() if id_ not in PROCESSES])
+def test_evidence_is_no_constant(proofs: Proofs, changed_proofs: Proofs, id_: str) -> None:
+    assert changed(proofs.prove(id_), changed_proofs.prove(id_)), CONSTANT.format(id_)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id_", PROCESSES)
+def test_evidence_of_several_processes_is_no_constant(
+    proofs: Proofs, changed_proofs: Proofs, id_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    note = notes.read()[id_]
-    first = said.get(id_) or ask.evidence(note, None, demo_home)[1]
-    for module in (autodiff, inputs, serving):  # how long a call's time is measured, which is not compared
-        monkeypatch.setattr(module, "SECONDS", 0.01)
-    _, second, _ = ask.evidence(note, None, other_home)
-    assert changed(first, second), (
-        f"The evidence of {id_}, {note.evidence}, says the same of two runs: it is a constant."
-    )
+    """The job of the processes is trained in this one, on both homes: what is looked at is whose rows it has."""
+    monkeypatch.setattr(strategies.cluster, "run", train_here)
+    first, second = (ask.evidence(notes.read()[id_], "image", home)[1] for home in (proofs.home, changed_proofs.home))
+    assert changed(first, second), CONSTANT.format(id_)
+
+
+def train_here(job: Job) -> None:
+    """A cluster of one task, which is this process."""
+    print("worker 0 is process 1")
+    Path(job.folder, "cluster.json").write_text("{}")
+    settings = {**job.settings, "strategy": "none"}
+    training.seed_everything(settings)
+    training.train(replace(job, settings=settings))
 
 
 def test_a_constant_is_seen_whatever_was_measured_and_however_things_are_called() -> None:

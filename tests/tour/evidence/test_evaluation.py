@@ -2,10 +2,10 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
+from support.proofs import Proofs
 
 from models.fraud import model as fraud
 from tour.evidence import evaluation
@@ -56,9 +56,9 @@ def test_the_cheapest_threshold_follows_from_the_prices_if_scores_are_calibrated
         assert evaluation.cost(evaluation.nearest(counts, 0.9), miss, review) > 1.1 * best
 
 
-def test_the_roc_of_the_demos_run_has_the_evaluators_area(demo_home: Path) -> None:
-    context = Context.of(demo_home, "fraud")
-    areas = next(one for one in evaluation.roc(context) if one.title == "Areas under the curves")
+def test_the_roc_of_a_run_has_the_evaluators_area(proofs: Proofs) -> None:
+    context = Context.of(proofs.home, "fraud")
+    areas = next(result for result in proofs.prove("A28", "fraud") if result.title == "Areas under the curves")
     metrics = json.loads(context.run.facts["metrics"])
     assert math.isclose(areas.rows[0][1], metrics["roc_auc"], abs_tol=0.02)
     assert math.isclose(areas.rows[0][2], metrics["pr_auc"], abs_tol=0.05)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models import skip_gram
 from models.catalog import CASES
 from models.embedding import Embedding
 from models.image import layers
@@ -78,6 +79,21 @@ def test_the_six_parameters_and_the_neighbours_are_told() -> None:
 
 
 def test_the_full_softmax_pays_for_a_large_vocabulary_and_negative_sampling_does_not() -> None:
-    small, large = embedding.steps({"embedding_size": 16, "num_sampled": 32}, (200, 20_000)).rows
-    assert large[2] > 5 * small[2]
-    assert large[3] > 5  # times as fast
+    """Counted in floating-point operations, which no machine changes."""
+
+    def operations(words: int, name: str) -> int:
+        model, batch = skip_gram.Model(words, 16, 32, 0.1, seed=1), tf.TensorSpec([64], tf.int64)
+        graph = getattr(model, name).get_concrete_function(batch, batch).graph
+        options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation() | {"output": "none"}
+        return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+
+    small, large = ([operations(words, f"{way}_step") for way in ("sampled", "softmax")] for words in (200, 20_000))
+    assert large[0] < 2 * small[0] and large[1] > 50 * small[1]
+    assert large[1] > 50 * large[0]
+
+
+def test_a_step_is_timed_both_ways_for_each_vocabulary() -> None:
+    small, large = embedding.steps({"embedding_size": 16, "num_sampled": 32}, (200, 400)).rows
+    assert (small[0], large[0]) == (200, 400)
+    for _, sampled, full, ratio in (small, large):
+        assert sampled > 0 and ratio == full / sampled

