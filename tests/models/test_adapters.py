@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from support.command import showcase
+from support.pushed_home import ended_runs
 
 from models import adapters, restore
 
@@ -61,8 +62,10 @@ def test_a_refresh_without_a_served_model_or_newer_spans_is_said(tmp_path):
 
 
 def test_a_refresh_without_newer_spans_is_said(pushed_home):
-    done = showcase("refresh", "fraud", "--home", pushed_home)
-    assert done.returncode == 2 and "There is no span newer than 89" in done.stderr
+    facts = ended_runs(pushed_home)["fraud"]["facts"]
+    done = showcase("refresh", "fraud", "--home", pushed_home, "--data", facts["source"])
+    last = facts["spans"].partition(":")[2]
+    assert done.returncode == 2 and f"There is no span newer than {last}" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The order in which test files run."""
 
-# Files that take minutes, so that none of them begins when the other processes are through. The first one needs no run of the
-# demo, which the second meanwhile makes for all.
+# Files that take minutes, so that none of them begins when the other processes are through. Those that start with runs of their
+# own come first, while another process makes the pushed home for all.
 FIRST = (
     "pipeline/test_drift_loop.py",
     "tour/demo/test_end_to_end.py",

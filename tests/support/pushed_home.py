@@ -24,6 +24,7 @@ from pipeline import code, facts
 from support.command import showcase
 
 MARKER = "complete.json"
+PROGRAMS = {"edge"}  # folders of the home in which evidence keeps what it has compiled, and nothing of a run
 KEPT = 2  # homes of one name that stay in the cache: the last two that were used
 PARTS = ("case", "data", "evaluation", "features", "model", "sentences")
 MODULES = (
@@ -109,10 +110,11 @@ def changed_files(home: Path) -> list[str]:
 
 
 def list_files(home: Path) -> dict[str, list[int]]:
-    """Size and time of change of every file by its path in the home, without the marker and locks."""
+    """Size and time of change of every file by its path in the home, without those that reading it may leave."""
     found = {}
     for path in sorted(home.rglob("*")):
-        if path.is_file() and path.name != MARKER and path.suffix != ".lock":
+        read = path.name == MARKER or path.suffix == ".lock" or path.relative_to(home).parts[0] in PROGRAMS
+        if path.is_file() and not read:
             stat = path.stat()
             found[str(path.relative_to(home))] = [stat.st_size, stat.st_mtime_ns]
     return found

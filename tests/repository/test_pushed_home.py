@@ -1,0 +1,65 @@
+"""The cache of homes: one is made once, made again when something decides that it is another, and the oldest go."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from support import pushed_home
+from support.pushed_home import MARKER, cached_home, changed_files, is_complete, list_files
+
+FIRST, SECOND, THIRD = ({"fraud": {"rows": rows}, "image": {}} for rows in (1, 2, 3))
+
+
+@pytest.fixture
+def made_homes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The homes that were made, by a stand-in for the runs."""
+    homes: list[Path] = []
+
+    def make_home(home: Path, settings: object) -> None:
+        (home / "fraud").mkdir(parents=True)
+        (home / "fraud" / "model").write_text(str(settings))
+        (home / MARKER).write_text(json.dumps({"home": str(home), "runs": {}, "files": list_files(home)}))
+        homes.append(home)
+
+    monkeypatch.setattr(pushed_home, "make_home", make_home)
+    return homes
+
+
+def test_a_home_is_made_once_for_its_settings(made_homes: list[Path], tmp_path: Path) -> None:
+    first = cached_home(tmp_path, "small", FIRST)
+    assert cached_home(tmp_path, "small", FIRST) == first and made_homes == [first]
+    assert cached_home(tmp_path, "small", SECOND) != first and len(made_homes) == 2
+
+
+@pytest.mark.parametrize("what", ["digest", "lock", "version"])
+def test_other_code_or_packages_are_another_home(
+    made_homes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    first = cached_home(tmp_path, "small", FIRST)
+    place = pushed_home if what == "version" else pushed_home.code
+    monkeypatch.setattr(place, what, lambda *_: "another")
+    assert cached_home(tmp_path, "small", FIRST) != first and len(made_homes) == 2
+
+
+def test_a_home_that_was_not_made_to_its_end_moved_or_changed_is_made_again(
+    made_homes: list[Path], tmp_path: Path
+) -> None:
+    home = cached_home(tmp_path / "cache", "small", FIRST)
+    (home / MARKER).unlink()
+    assert not is_complete(home) and cached_home(tmp_path / "cache", "small", FIRST) == home and len(made_homes) == 2
+    (home / "fraud" / "model").write_text("written by a test")
+    assert changed_files(home) == ["fraud/model"]
+    cached_home(tmp_path / "cache", "small", FIRST)
+    assert len(made_homes) == 3 and not changed_files(home)
+    (tmp_path / "cache").rename(tmp_path / "moved")
+    cached_home(tmp_path / "moved", "small", FIRST)
+    assert len(made_homes) == 4
+
+
+def test_the_two_homes_that_were_used_last_are_kept(made_homes: list[Path], tmp_path: Path) -> None:
+    other = cached_home(tmp_path, "default", FIRST)
+    first, second = (cached_home(tmp_path, "small", settings) for settings in (FIRST, SECOND))
+    os.utime(second / MARKER, (1, 1))
+    third = cached_home(tmp_path, "small", THIRD)
+    assert first.is_dir() and third.is_dir() and other.is_dir() and not second.exists()
