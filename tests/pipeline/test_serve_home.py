@@ -43,7 +43,6 @@ def test_a_first_push_has_arrived_when_its_run_has_ended(tmp_path, states, arriv
     from pipeline import runtime, serve, store
 
     metadata = runtime.local(tmp_path).metadata
-    metadata.parent.mkdir(parents=True, exist_ok=True)
     for n, state in enumerate(states):
         store.save(metadata, store.Run(f"run{n}", "fraud", state, "why", "print", {"pid": str(os.getpid())}))
     assert serve.arrived(tmp_path, "fraud") is arrived and serve.arrived(tmp_path, "image")
