@@ -59,6 +59,6 @@ def _inference(model: keras.Model) -> Callable[[Mapping[str, tf.Tensor]], tf.Ten
     if not hasattr(model, "_compiled_inference"):
         spec = {x.name: tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in model.inputs}
         model._compiled_inference = tf.function(
-            lambda inputs: tf.cast(model(inputs, training=False), tf.float32), input_signature=[spec]
+            lambda inputs: tf.cast(model(inputs, training=False), tf.float32), input_signature=[spec], autograph=False
         )
     return model._compiled_inference

@@ -64,7 +64,8 @@ def test_progress_of_the_chief_alone_is_passed_on(act):
 
 @pytest.mark.parametrize("death", ["say last_words die", "say last_words end 3"])
 def test_a_worker_that_dies_takes_the_others_along_and_all_are_started_again(act, death):
-    said, error = act("multiworker", {"worker 0": ["stay", "end 0"], "worker 1": [death, "end 0"]})
+    acts = {"worker 0": ["stay", "end 0"], "worker 1": [f"await worker 0 1 {death}", "end 0"]}
+    said, error = act("multiworker", acts)
     how = "was killed by signal 9" if "die" in death else "ended with code 3"
     assert error is None and f"worker 1 {how}: last words 2 restarts are left." in said
     assert {name: len(started) for name, started in pids(said).items()} == {"worker 0": 2, "worker 1": 2}
@@ -80,7 +81,7 @@ def test_a_worker_of_a_parameter_server_is_replaced_while_the_others_go_on(act):
 @pytest.mark.parametrize("victim", ["chief 0", "ps 0"])
 def test_a_coordinator_or_parameter_server_that_dies_takes_the_cluster_along(act, victim):
     acts = {"chief 0": ["await worker 0 2 end 0"], "worker 0": ["stay"], "ps 0": ["stay"]}
-    acts[victim] = ["die", acts[victim][0]]
+    acts[victim] = ["await worker 0 1 die", acts[victim][0]]
     said, error = act("parameter-server", acts, workers=1)
     assert error is None and f"{victim} was killed by signal 9: it wrote nothing. 2 restarts are left." in said
     assert {name: len(started) for name, started in pids(said).items()} == dict.fromkeys(acts, 2)

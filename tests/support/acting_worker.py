@@ -5,24 +5,43 @@ follow. An act is words that are done in turn:
 
 - ``say WHAT``: prints it as a line, ``_`` being a space;
 - ``stay``: waits for a signal that ends it; ``save``: waits for SIGTERM and goes on;
-- ``await TASK INDEX NUMBER``: waits until so many processes of a task have come;
+- ``await KIND INDEX NUMBER``: waits until so many processes of a task have come;
 - ``stop``: sends SIGTERM to the launcher;
 - ``die``: kills itself; ``end CODE``: ends with that code.
+
+What is killed before it has come does not count: an act that kills others has to await them first.
 """
 
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from models.job import Job, Task
+
+PATIENCE = 60  # seconds; what is waited for comes at once or never
+
+
+def wait(over: Callable[..., bool], *about: Any) -> None:
+    """Waits until a condition holds; ends the process if it never does."""
+    deadline = time.monotonic() + PATIENCE
+    while not over(*about):
+        if time.monotonic() > deadline:
+            sys.exit("waited in vain")
+        time.sleep(0.01)
 
 
 def arrived(folder: Path, kind: str, index: int | str) -> int:
     """How many processes of a task have come."""
     return len(list(folder.glob(f"{kind}-{index}.came.*")))
+
+
+def have_come(folder: Path, kind: str, index: str, number: int) -> bool:
+    """Whether so many processes of a task have come."""
+    return arrived(folder, kind, index) >= number
 
 
 def act(words: Iterator[str], folder: Path, asked: list[int]) -> None:
@@ -32,14 +51,11 @@ def act(words: Iterator[str], folder: Path, asked: list[int]) -> None:
             case "say":
                 print(next(words).replace("_", " "), flush=True)
             case "stay":
-                time.sleep(600)
+                wait(bool, False)
             case "save":
-                while not asked:
-                    time.sleep(0.005)
+                wait(bool, asked)
             case "await":
-                kind, index, number = next(words), next(words), int(next(words))
-                while arrived(folder, kind, index) < number:
-                    time.sleep(0.005)
+                wait(have_come, folder, next(words), next(words), int(next(words)))
             case "stop":
                 os.kill(os.getppid(), signal.SIGTERM)
             case "die":
