@@ -86,7 +86,7 @@ def test_a_cluster_gets_both_splits_transformed_and_the_export_is_made_of_what_i
 
     def run(job: Job) -> None:
         stored, read = training.Data.stored(job), training.Data.of(job)
-        assert stored.keep == read.keep and stored.transform is None
+        assert stored.keep == read.keep and stored.graph is None
         assert {name: read.features[name] for name in read.keep} == stored.features
         assert all((stored.valid[name] == read.valid[name]).all() for name in read.keep)
         train = [training._feed(replace(job, spec=spec), read) for spec in (job.spec, None)]

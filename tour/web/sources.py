@@ -81,7 +81,17 @@ def _modules(function: ast.FunctionDef, case: str) -> Iterator[str]:
             isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id == "Stage" and made.args[1:]
         ):
             continue
-        for one in getattr(made.args[1], "elts", []):
+        names = made.args[1]
+        if isinstance(names, ast.Name):  # a tuple that the function has named
+            names = next(
+                (
+                    line.value
+                    for line in function.body
+                    if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == names.id
+                ),
+                names,
+            )
+        for one in getattr(names, "elts", []):
             if isinstance(one, ast.Constant):
                 yield str(one.value)
             elif isinstance(one, ast.Call) and one.args and isinstance(one.args[0], ast.Constant):
