@@ -1,11 +1,12 @@
 """Order of the test files, and the fixtures that several folders of tests share."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.order import FIRST
+from support.system_tests import FIXTURES, record_events
 
 TESTS = Path(__file__).parent
 
@@ -14,6 +15,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest files first; tests of a file stay together, in their order."""
     order = {TESTS / name: number for number, name in enumerate(FIRST)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
+    for item in items:
+        if FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.system)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Fails a test whose fixtures do what only a system test may do."""
+    return (yield from checked(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Fails a test that does what only a system test may do."""
+    return (yield from checked(item))
+
+
+def checked(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Runs one phase of a test, and looks at what it started."""
+    with record_events() as events:
+        result = yield
+    if events and not item.get_closest_marker("system"):
+        pytest.fail(f"This test {' and '.join(sorted(events))}: give it the mark `system`.")
+    return result
 
 
 def pytest_unconfigure() -> None:

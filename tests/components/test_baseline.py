@@ -21,6 +21,8 @@ from pipeline import store, verdict
 from tour.evidence import baseline as evidence
 from tour.evidence.context import Context
 
+pytestmark = pytest.mark.system
+
 SPLIT = [{}, {"featureKeys": ["side"]}]
 MODELS = {"network", *baselines.FITS}
 

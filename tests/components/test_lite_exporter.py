@@ -17,6 +17,8 @@ from models import catalog
 from models.errors import Refused
 from serving.edge.interpreter import Interpreter
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:

@@ -15,6 +15,8 @@ from models.catalog import CASES
 from models.use_case import UseCase
 from serving.drift import normal as normals
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Built, normals.Normal]:

@@ -25,6 +25,8 @@ from models.errors import Refused
 from models.input import files
 from serving import session_load
 
+pytestmark = pytest.mark.system
+
 SPECS = {
     name: tf.TensorSpec([None, 1], kind, name=name)
     for name, kind in (("key", tf.string), ("x", tf.float32), ("y", tf.float32))

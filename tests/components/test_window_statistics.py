@@ -4,12 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from support.built_case import pipeline
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from components import window_statistics
 from serving.gateway import records
 from serving.gateway.wire import entry, example
+
+pytestmark = pytest.mark.system
 
 FEATURES = ("amount", "channel", "absent")
 

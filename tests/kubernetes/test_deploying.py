@@ -61,11 +61,13 @@ def _all() -> list[dict]:
     return [one for target in ("base", "training/multiworker", "flink") for one in rendered(target)]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_exists(line: str) -> None:
     check(line)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "line",
     [

@@ -5,7 +5,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from support.manifests import FOLDER, containers, rendered, templates, tool
+
+pytestmark = pytest.mark.system
 
 ROOT = FOLDER.parent
 

@@ -25,6 +25,8 @@ from support.manifests import Document, containers, rendered, words
 
 from models.catalog import CASES
 
+pytestmark = pytest.mark.system
+
 PROGRAMS = {
     "showcase": [sys.executable, "-m", "pipeline.cli"],
     # TensorFlow Serving's binary is in an image only: our own server takes the same words.

@@ -8,6 +8,8 @@ import kubernetes_validate
 import pytest
 from support.manifests import Document, check_words, faults, rendered, templates, tool, valid
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module", autouse=True)
 def kubectl() -> None:

@@ -23,6 +23,8 @@ from support.manifests import (
     words,
 )
 
+pytestmark = pytest.mark.system
+
 ROOT = FOLDER.parent
 FLINK_MODELS = "@kubernetes-models/flink@1.0.1"
 CHECKOV = "checkov==3.3.30"

@@ -14,6 +14,8 @@ from pipeline.heartbeat import Heartbeat
 from serving.gateway import gateway_metrics
 from serving.server import metrics
 
+pytestmark = pytest.mark.system
+
 MONITORING = FOLDER / "base" / "monitoring"
 RULES = yaml.safe_load((MONITORING / "rules.yml").read_text())
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())

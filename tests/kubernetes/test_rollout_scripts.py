@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support.manifests import FOLDER, check_words
 
+pytestmark = pytest.mark.system
+
 KUBECTL = """#!/bin/sh
 echo "$@" >> kubectl.log
 while [ "$1" != -- ]; do shift; done

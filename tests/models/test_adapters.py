@@ -11,6 +11,8 @@ from support.pushed_home import ended_runs
 
 from models import adapters, restore
 
+pytestmark = pytest.mark.system
+
 
 def network(seed: int = 1) -> keras.Model:
     keras.utils.set_random_seed(seed)

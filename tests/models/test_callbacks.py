@@ -8,6 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from models import callbacks as calls
 from models.defaults import TRAINING
 
+pytestmark = pytest.mark.system
+
 
 def test_each_callback_is_recorded_when_it_acts():
     ended = fit({"epochs": 60, "patience": 3, "schedule": "plateau", "learning_rate": 0.1})

@@ -13,6 +13,8 @@ from support.small_jobs import STEPS, furthest, record, small_job, trained, weig
 from models import cluster, training, worker
 from models.errors import Preempted
 
+pytestmark = pytest.mark.system
+
 ACTING = ("-m", "support.acting_worker")
 # The sentence with which a worker of several tells that it has saved.
 SAVED = "say it_goes_on_at_step_7 end 42"

@@ -26,6 +26,8 @@ from models.errors import DataError
 from models.input import Transform, files
 from models.use_case import UseCase
 
+pytestmark = pytest.mark.system
+
 ALL = (*CASES.values(), TINY)
 PARTS = {"__init__.py", "case.py", "data.py", "schema.pbtxt", "features.py", "model.py", "evaluation.py"}
 SPLITS = ("train", "valid", "eval")

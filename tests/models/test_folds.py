@@ -14,6 +14,8 @@ from support.tiny_case.case import CASE as TINY
 from models import catalog, folds, training
 from models.network import predict
 
+pytestmark = pytest.mark.system
+
 SETTINGS = {**TINY.settings["training"], "epochs": 6, "width": 16, "patience": 2, "folds": 4}
 
 

@@ -19,6 +19,8 @@ from models.input import kept
 from models.job import ALONE
 from models.network import build, predict
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.parametrize("normalised", [False, True])
 def test_the_loop_ends_with_the_weights_of_keras_fit(normalised):

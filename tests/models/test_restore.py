@@ -10,6 +10,8 @@ from support.tiny_case.case import CASE as TINY
 from models import restore
 from models.input import Transform
 
+pytestmark = pytest.mark.system
+
 
 def test_other_variables_are_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     done = built(TINY, tmp_path_factory)

@@ -16,6 +16,8 @@ from models.callbacks import BEST
 from models.job import ALONE, Task
 from models.network import build
 
+pytestmark = pytest.mark.system
+
 # Float32 sums in another order: what was seen is 1.4e-7 on weights of order 1 after these steps.
 TOLERANCE = 2e-6
 

@@ -18,6 +18,8 @@ from models import catalog, cluster, training
 from models.digests import saved_weights_digest
 from models.job import Job
 
+pytestmark = pytest.mark.system
+
 # At this rate the best epoch is not the last, and its weights are not those of the last.
 SETTINGS = {"epochs": 5, "patience": 0, "learning_rate": 0.3, "optimizer": "sgd", "profile": False}
 

@@ -28,6 +28,8 @@ from pipeline.session import Plan
 from tour.evidence import overview
 from tour.evidence import tuning as evidence
 
+pytestmark = pytest.mark.system
+
 SETTINGS = {**TINY.settings["training"], "epochs": 2, "width": 16, "patience": 9, "tune_steps": 40, "tune_trials": 7}
 BAD = 1e-6
 SPACE = {"optimizer": ("adam", "sgd"), "learning_rate": {"low": BAD, "high": 0.1}}

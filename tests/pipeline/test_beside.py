@@ -25,6 +25,7 @@ async def until(done) -> None:
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.system
 def test_a_killed_monitor_is_started_again_and_ends_with_the_gateway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,6 +47,7 @@ def test_a_killed_monitor_is_started_again_and_ends_with_the_gateway(
     assert not alive(first) and not alive(second)
 
 
+@pytest.mark.system
 def test_the_process_follows_the_log_of_a_case_without_tensorflow(tmp_path: Path) -> None:
     """In a process as the gateway starts it, told of one step only."""
     folder = tmp_path / "fraud" / "online"

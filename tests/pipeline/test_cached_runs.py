@@ -14,6 +14,8 @@ from models.catalog import CASES
 from pipeline import code, store
 from pipeline.metadata import MetadataAddress
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def reworded(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -5,10 +5,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from support.command import ROOT
 from support.process import alive
 
 
+@pytest.mark.system
 def test_a_child_ends_with_a_killed_parent(tmp_path: Path) -> None:
     """The child here is a program that waits for ever, in the place of ``showcase``."""
     code = (

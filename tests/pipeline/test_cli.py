@@ -10,6 +10,7 @@ from support.in_process import run_in_process
 from pipeline.options import pairs, window
 
 
+@pytest.mark.system
 def test_help_names_every_command_and_imports_nothing_heavy():
     probe = (
         "import sys; sys.argv = ['showcase', '--help']\nfrom pipeline.cli import main\ntry:\n    main()\n"

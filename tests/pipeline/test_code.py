@@ -298,6 +298,7 @@ def checkpoint_folder(case: str, folder: Path) -> str:
     return Job.of(asked).folder
 
 
+@pytest.mark.system
 def test_digests_are_taken_without_tensorflow_and_tfx() -> None:
     program = (
         "import sys; from pipeline import code; code.digest('pipeline.graph', 'models.training');"

@@ -29,6 +29,8 @@ from tour import notes, trace
 from tour.incidents import scratch
 from tour.incidents.kinds import Live
 
+pytestmark = pytest.mark.system
+
 # What each command is given beside --home.
 ASKED = {
     "status": ("", "fraud", "--json"),

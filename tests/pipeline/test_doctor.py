@@ -20,6 +20,7 @@ def found(checks, name: str) -> doctor.Check:
     return next(check for check in checks if check.name == name)
 
 
+@pytest.mark.system
 def test_it_imports_nothing_heavy():
     program = """
 import json, sys
@@ -143,6 +144,7 @@ def test_gpus(monkeypatch, devices, driver, state, text):
     assert text in check.found
 
 
+@pytest.mark.system
 def test_docker_needs_an_engine_that_answers(monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     assert doctor.docker().state == "warn"

@@ -23,7 +23,7 @@ from serving.drift.estimate import pr_auc
 from serving.gateway.log_files import read
 from serving.gateway.wire import decode
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 ROWS, BEGINS, KNOWN, DAYS = 1500, 93, 136, 170
 
 

@@ -22,6 +22,8 @@ from models.catalog import CASES
 from pipeline import store
 from pipeline.metadata import MetadataAddress
 
+pytestmark = pytest.mark.system
+
 SMALL = {case: as_words(settings) for case, settings in SMALL_RUNS.items()}
 
 

@@ -19,6 +19,8 @@ from pipeline.flink import cluster, worker_pool
 from pipeline.flink.cluster import Flink
 from pipeline.task import Task
 
+pytestmark = pytest.mark.system
+
 PORTS = {"page": 0, "jobs": 0, "pool": 0}
 
 

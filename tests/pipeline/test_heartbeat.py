@@ -8,6 +8,8 @@ import pytest
 
 from pipeline.heartbeat import PATIENCE, Heartbeat
 
+pytestmark = pytest.mark.system
+
 
 def asked(port: int, path: str) -> tuple[int, str]:
     try:

@@ -22,6 +22,8 @@ from pipeline.runtime import local
 from pipeline.session import Request
 from pipeline.task import Task
 
+pytestmark = pytest.mark.system
+
 CLUSTER = Deployment(
     image="showcase:7",
     root="/there",

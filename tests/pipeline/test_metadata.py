@@ -19,6 +19,8 @@ from pipeline import metadata, metadata_server, store
 from pipeline.metadata import MetadataAddress, MetadataAddressError, MetadataUnavailableError
 from pipeline.runtime import kubeflow, local
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:

@@ -12,6 +12,8 @@ from models.catalog import CASES
 from pipeline import metadata, metadata_server, store
 from pipeline.metadata import MetadataAddress
 
+pytestmark = pytest.mark.system
+
 
 def rehearse(case: str, home: Path, **changes: object) -> subprocess.CompletedProcess:
     words = [word for name, value in {**FEW[case], **changes}.items() for word in ("--set", f"{name}={value}")]

@@ -15,6 +15,8 @@ from support.repeated_run import repeat
 from pipeline import store
 from pipeline.metadata import MetadataAddress
 
+pytestmark = pytest.mark.system
+
 # TFX's launcher tells the store that a stage has ended well; its outputs are written then.
 PUBLISH = "tfx.orchestration.portable.launcher:Launcher._publish_successful_execution"
 # A stage of each kind, held where a kill leaves most behind: outputs that are written and unknown to the store (by Beam

@@ -27,6 +27,7 @@ def test_runners_differ_by_their_arguments_only(tmp_path: Path, monkeypatch: pyt
     }
 
 
+@pytest.mark.system
 def test_a_runner_that_there_is_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no runner 'flnk'; there are direct, multiprocess, flink"):
         local(tmp_path, runner="flnk")

@@ -18,6 +18,8 @@ from tour.evidence import kinds
 from tour.evidence import tracking as evidence
 from tour.evidence.context import Context
 
+pytestmark = pytest.mark.system
+
 SETTINGS = {"data": {}, "training": {"seed": 1, "strategy": "none"}}
 
 

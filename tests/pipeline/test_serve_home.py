@@ -16,6 +16,8 @@ from support.in_process import run_in_process
 from support.served_models import predict
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+pytestmark = pytest.mark.system
+
 
 def test_a_home_with_nothing_pushed_is_one_sentence(tmp_path):
     done = run_in_process("serve", "--home", tmp_path)

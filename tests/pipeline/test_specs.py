@@ -32,6 +32,7 @@ def test_words_that_cannot_be_right_are_one_sentence(words: tuple[str, ...], sai
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.system
 def test_a_refused_file_name_ends_the_program_before_it_imports_tfx() -> None:
     program = (
         "import sys; from pipeline.cli import main\ntry:\n    main()\n"

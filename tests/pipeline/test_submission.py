@@ -10,6 +10,8 @@ from support.kfp_server import Api, standing_in
 from pipeline import submission
 from pipeline.submission import Target, submit
 
+pytestmark = pytest.mark.system
+
 SPEC = {
     "pipelineInfo": {"name": "tiny"},
     "schemaVersion": "2.1.0",

@@ -42,6 +42,7 @@ def test_a_request_of_another_make_is_refused(text: str) -> None:
         task.asked(text)
 
 
+@pytest.mark.system
 def test_begin_writes_plan_run_and_where_the_metadata_are(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     one = Task("run-1", str(tmp_path))
     one.begin(task.told(request_of("fraud")))
@@ -53,6 +54,7 @@ def test_begin_writes_plan_run_and_where_the_metadata_are(tmp_path: Path, capsys
     assert MetadataAddress.of(tmp_path).server == ""
 
 
+@pytest.mark.system
 def test_begin_again_is_the_same_run_and_another_name_is_another(tmp_path: Path) -> None:
     told = task.told(request_of("fraud"))
     for name in ("run-1", "run-1", "run-2"):
@@ -89,6 +91,7 @@ def verdict(monkeypatch: pytest.MonkeyPatch, state: str, reason: str) -> list[di
     return asked
 
 
+@pytest.mark.system
 def test_the_end_of_a_pushed_run_is_recorded_and_the_server_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +110,7 @@ def test_the_end_of_a_pushed_run_is_recorded_and_the_server_is_told(
     assert len(asked) == 1
 
 
+@pytest.mark.system
 def test_the_end_of_a_refused_run_fails_its_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

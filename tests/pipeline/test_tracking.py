@@ -20,6 +20,8 @@ from support.process import alive
 from pipeline import code, store, tracker, tracking
 from pipeline.runtime import Runtime, local
 
+pytestmark = pytest.mark.system
+
 CURVES = [{"loss": 1.0, "valid_loss": 1.5, "seconds": 2.0}, {"loss": 0.5, "valid_loss": float("nan"), "seconds": 2.0}]
 FACTS = {
     "started": "2026-01-02T03:04:05+00:00",

@@ -16,6 +16,8 @@ from support.command_server import CommandServer
 from support.planted_home import planted
 from support.process import alive, children
 
+pytestmark = pytest.mark.system
+
 TESTS = Path(__file__).parents[1]
 PROBE = """
 import json, logging, numpy, os, random, signal, sys, threading, warnings

@@ -16,7 +16,7 @@ SYSTEM = ("uv", "g++", "javac", "mvn", "npm", "promtool", "kubectl", "redis-serv
 CHECKS = ("ruff check", "ruff format", "mypy", "lint-imports")
 MAKE = shutil.which("make")
 
-pytestmark = pytest.mark.skipif(MAKE is None, reason="make is not installed")
+pytestmark = [pytest.mark.system, pytest.mark.skipif(MAKE is None, reason="make is not installed")]
 
 
 class Machine:

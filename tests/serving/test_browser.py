@@ -24,6 +24,8 @@ from serving.browser.chromium import Chromium, PageError
 from tour.evidence import edge
 from tour.evidence.context import Context
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

@@ -15,6 +15,8 @@ from support.http_server import GET, MAX_BODY, ONE_READ, exchange, listening, st
 
 from serving import http
 
+pytestmark = pytest.mark.system
+
 
 def test_a_request_and_its_answer(server):
     answer = exchange(

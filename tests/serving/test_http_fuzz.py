@@ -2,9 +2,12 @@
 
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.http_server import GET, exchange, statuses
+
+pytestmark = pytest.mark.system
 
 WORDS = [
     b"GET",

@@ -25,6 +25,8 @@ from serving.rollout import Rollout
 from serving.server import config
 from serving.traffic import Sender
 
+pytestmark = pytest.mark.system
+
 LOAD = """
 import sys
 from pathlib import Path

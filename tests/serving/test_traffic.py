@@ -20,6 +20,8 @@ from serving import http
 from serving.errors import ServingError
 from serving.traffic import Report, Sender
 
+pytestmark = pytest.mark.system
+
 SETTINGS = {"rows": 2000, "days": 10, "data_seed": 3, "columns": "", "label_delay_days": 7}
 
 

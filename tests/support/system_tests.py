@@ -1,6 +1,7 @@
-"""Which tests start a process, a server or a pipeline: those carry the mark ``system``, and `make check` leaves them out.
+"""Which tests start a pipeline, a server or a process, or train a network: they carry the mark ``system``.
 
-A test without the mark that does so fails, so that the quick check stays quick.
+`make check` leaves them out. A test without the mark that starts a process or opens a port fails, so that the quick check
+stays quick.
 """
 
 import sys
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+# Fixtures that start something: a test that asks for one is a system test.
+FIXTURES = {"pushed_home", "default_home", "demo_home", "demo", "page", "tried_home", "tried_gateway"}
 # Events of Python's audit hooks. A fork is how multiprocessing and Beam start workers.
 EVENTS = {
     "subprocess.Popen": "started a process",
@@ -15,26 +18,25 @@ EVENTS = {
     "os.fork": "started a process",
     "socket.bind": "opened a port",
 }
-_watching: list[set[str]] = []
-_installed = False
+_recordings: list[set[str]] = []
+_hooked: list[bool] = []
 
 
 @contextmanager
 def record_events() -> Iterator[set[str]]:
     """Collect what the code inside does that only a system test may do."""
-    global _installed
-    if not _installed:
+    if not _hooked:
         # An audit hook cannot be removed, so there is one for the whole process.
-        sys.addaudithook(_hear)
-        _installed = True
+        sys.addaudithook(_record)
+        _hooked.append(True)
     events: set[str] = set()
-    _watching.append(events)
+    _recordings.append(events)
     try:
         yield events
     finally:
-        _watching.remove(events)
+        _recordings.pop()
 
 
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    if _watching and event in EVENTS:
-        _watching[-1].add(EVENTS[event])
+def _record(event: str, arguments: tuple[Any, ...]) -> None:
+    if _recordings and event in EVENTS:
+        _recordings[-1].add(EVENTS[event])

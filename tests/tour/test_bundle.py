@@ -68,6 +68,7 @@ def test_a_file_in_place_of_a_folder_is_an_error(some, tmp_path: Path) -> None:
         bundle.bundle(tmp_path / "file", None, tmp_path, as_json=True)
 
 
+@pytest.mark.system
 def test_without_a_run_it_says_what_makes_one(tmp_path: Path) -> None:
     done = showcase("evidence", "-o", tmp_path / "out", "--home", tmp_path / "home")
     assert done.returncode == 2 and "showcase demo" in done.stderr and "Traceback" not in done.stderr

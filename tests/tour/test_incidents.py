@@ -23,6 +23,8 @@ from tour import incidents
 from tour.incidents import INCIDENTS, drift, model, scratch, server
 from tour.incidents.kinds import Event, FailedError, Incident, Live, MissingError, until
 
+pytestmark = pytest.mark.system
+
 NAMES = ("schema", "drift", "model", "worker", "server", "flood")
 
 

@@ -209,6 +209,7 @@ print(sorted({"tensorflow", "tfx", "numpy", "ml_metadata", "keras"} & set(sys.mo
 """
 
 
+@pytest.mark.system
 def test_asking_imports_no_library_of_training() -> None:
     done = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stdout[-2000:] + done.stderr

@@ -16,6 +16,8 @@ from models.image import model as image
 from models.image.layers import LAYERS, Residual, Shift
 from tour.evidence import savedmodel
 
+pytestmark = pytest.mark.system
+
 FEATURES = {"pixels": tf.TensorSpec([None, 8, 8, 1])}
 PIXELS = np.random.default_rng(1).random((16, 8, 8, 1), np.float32)
 

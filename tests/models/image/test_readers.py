@@ -96,6 +96,7 @@ def test_a_source_without_images_says_what_was_expected(tmp_path, monkeypatch, m
         readers.spans(source)
 
 
+@pytest.mark.system
 def test_the_import_brings_neither_tensorflow_nor_scikit_learn():
     heavy = "{'tensorflow', 'tfx', 'keras', 'sklearn', 'apache_beam'}"
     check = f"import sys, models.image.readers; sys.exit(bool({heavy} & set(sys.modules)))"

@@ -38,12 +38,14 @@ def posted():
     server.shutdown()
 
 
+@pytest.mark.system
 def test_a_webhook_gets_json_and_a_sentence(posted) -> None:
     address, taken, _ = posted
     Webhook(address)(NEWS)
     assert taken == [{"text": "tiny version 3: drift incident 2 in window 12: amount, score", **NEWS}]
 
 
+@pytest.mark.system
 def test_what_is_refused_or_unheard_waits_for_that_sink_alone(posted) -> None:
     address, taken, statuses = posted
     heard = []

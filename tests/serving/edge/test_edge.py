@@ -18,6 +18,8 @@ from serving.edge.tensors import Tensor, fitted
 from tour.evidence import edge
 from tour.evidence.context import Context
 
+pytestmark = pytest.mark.system
+
 SAME = 1e-6  # between runtimes, which share their kernels
 MAKERS = {"cpp": (native.cpp, ("g++",)), "java": (native.java, ("javac", "g++"))}
 

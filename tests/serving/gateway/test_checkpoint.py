@@ -110,6 +110,7 @@ asyncio.run(work())
 """
 
 
+@pytest.mark.system
 def test_after_kill_9_only_the_tail_is_replayed_and_nothing_acknowledged_is_missing(tmp_path: Path) -> None:
     folder = tmp_path / "fraud" / "online"
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['tests', '.']{SCRIPT}", str(tmp_path)]

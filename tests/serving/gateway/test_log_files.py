@@ -69,6 +69,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.system
 def test_what_was_acknowledged_before_kill_9_is_there_once_and_in_order(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE, cwd=ROOT, text=True)
     told = [process.stdout.readline().strip() for _ in range(3000)]

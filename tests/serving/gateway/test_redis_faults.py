@@ -14,6 +14,8 @@ from support.shared_case import QUICK, shared
 from serving.gateway.memory import UnreachedError
 from serving.http import Request
 
+pytestmark = pytest.mark.system
+
 CUSTOMER = "showcase:fraud:customer/c1"
 
 

@@ -13,6 +13,8 @@ from serving.gateway.memory import UnreachedError
 from serving.gateway.redis_client import client
 from serving.gateway.redis_fill import Filling
 
+pytestmark = pytest.mark.system
+
 PREFIX = "showcase:fraud:"
 MERCHANT, LOCK = f"{PREFIX}merchant/m", f"{PREFIX}filling"
 AHEAD = 4_000_000_000_000_000  # a history that reaches far into the future

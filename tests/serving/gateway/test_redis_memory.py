@@ -16,6 +16,8 @@ from models.fraud.online import Purchases
 from serving.gateway.redis_client import client
 from serving.gateway.wire import decode
 
+pytestmark = pytest.mark.system
+
 CUSTOMER, MERCHANT = "showcase:fraud:customer/c1", "showcase:fraud:merchant/m1"
 
 

@@ -19,6 +19,8 @@ from serving.gateway.scoring import Options
 from serving.gateway.stack import Place, Settings, Stack
 from serving.server.app import Options as Serving
 
+pytestmark = pytest.mark.system
+
 BODIES = {"fraud": PURCHASE, "image": PICTURE}
 
 

@@ -1,12 +1,15 @@
 """TensorFlow Serving's contract: classify, regress, and several at once."""
 
 import numpy as np
+import pytest
 from support.served_client import error
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
     regression_pb2,
 )
+
+pytestmark = pytest.mark.system
 
 EXAMPLES = [{"x": 80.0}, {"x": [20.0]}]
 

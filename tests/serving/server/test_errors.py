@@ -11,6 +11,8 @@ from serving.errors import HTTP, ServingError
 from serving.server.app import Options
 from serving.server.config import Model
 
+pytestmark = pytest.mark.system
+
 
 def test_unknown_models_and_versions_have_tensorflow_servings_words(client):
     assert error(client.stub.Predict, predict("nope", {"x": 1.0})) == (

@@ -1,12 +1,15 @@
 """TensorFlow Serving's contract: metrics under its names, health, and both switched off."""
 
 import numpy as np
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.served_client import Client, error
 from support.served_models import POLL, predict, serving
 
 from serving.server.app import Options
 from serving.server.config import Batching, Model
+
+pytestmark = pytest.mark.system
 
 
 def test_prometheus_metrics_have_tensorflow_servings_names(client):

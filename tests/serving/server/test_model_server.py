@@ -15,6 +15,8 @@ import pytest
 from support.command import ROOT
 from support.served_models import ask, doors, push
 
+pytestmark = pytest.mark.system
+
 
 def program(*words: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "serving.server.model_server", *words]

@@ -13,6 +13,8 @@ from tensorflow_serving.apis import (
 from serving.server.app import Options
 from serving.server.config import Model
 
+pytestmark = pytest.mark.system
+
 
 def test_versions_and_labels_by_both(client):
     for path, expected in (("versions/1", 2.0), ("versions/2", 3.0), ("labels/stable", 2.0), ("labels/canary", 3.0)):

@@ -10,6 +10,8 @@ import tensorflow as tf
 from support.served_client import error
 from support.served_models import predict
 
+pytestmark = pytest.mark.system
+
 
 def test_grpc_predict_answers_with_the_model_spec_and_float_val(client):
     answer = client.stub.Predict(predict("half", {"x": [[2.0], [4.0]]}), timeout=20)

@@ -20,6 +20,8 @@ from serving.server.app import Options
 from serving.server.config import Batching, Model
 from serving.server.versions import State
 
+pytestmark = pytest.mark.system
+
 
 def options(base: Path, **changes) -> Options:
     return Options([Model("m", str(base))], **({"grpc_port": 0, "rest_port": 0, "poll": POLL} | changes))

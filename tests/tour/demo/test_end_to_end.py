@@ -9,6 +9,8 @@ from support.command import showcase
 
 from models.catalog import CASES, find
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.slow
 def test_from_pushed_models_to_a_second_version_that_is_better_after_the_drift(

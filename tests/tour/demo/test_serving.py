@@ -16,6 +16,8 @@ from pipeline import rollouts
 from tour.demo import serving
 from tour.demo.report import DemoReport
 
+pytestmark = pytest.mark.system
+
 SERVER = """
 import json, os, signal, sys
 place = {{"pid": os.getpid(), "host": "127.0.0.1", "gateway": 7, "rest": None, "grpc": None}}

@@ -16,6 +16,8 @@ from tour.demo.collaborators import Collaborators
 from tour.demo.playthrough import Playthrough
 from tour.demo.report import DemoReport
 
+pytestmark = pytest.mark.system
+
 SCENARIO = SimpleNamespace(folder=Path("spans"), later=range(44, 52))
 SENDS = f"""
 import json, signal, sys

@@ -2,11 +2,14 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from support.proofs import Proofs
 from support.small_step import small_step
 
 from tour.evidence import autodiff
+
+pytestmark = pytest.mark.system
 
 
 def test_the_tape_agrees_with_central_differences_and_a_wrong_gradient_does_not() -> None:

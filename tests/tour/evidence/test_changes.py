@@ -22,6 +22,8 @@ from tour import ask, notes
 from tour.evidence import render, strategies
 from tour.evidence.kinds import Graph, Image, Matrix, Node, NotHere, Number, Result, Series, Table
 
+pytestmark = pytest.mark.system
+
 # Evidence that trains, measures or starts processes for seconds: with the slow tests, so that `make test` stays short.
 LONG = {
     "A1",

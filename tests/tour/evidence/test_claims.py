@@ -23,6 +23,8 @@ from pipeline.session import Plan
 from tour.evidence import data, kinds, overview, training, transform
 from tour.evidence.context import Context
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Built:

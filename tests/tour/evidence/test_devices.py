@@ -9,6 +9,8 @@ from models.catalog import CASES
 from tour.evidence import devices
 from tour.evidence.context import Context
 
+pytestmark = pytest.mark.system
+
 
 def test_operations_are_found_on_the_device_they_ran_on() -> None:
     @tf.function

@@ -7,6 +7,8 @@ from tour.evidence import drift
 from tour.evidence.context import Context
 from tour.evidence.kinds import Number, Table
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_changed_window_of_the_eval_split_is_called_drift_and_an_unchanged_one_is_not(demo_home, case) -> None:

@@ -13,6 +13,8 @@ from tour.evidence import ecosystem, overview
 from tour.evidence.context import Context
 from tour.evidence.kinds import Node
 
+pytestmark = pytest.mark.system
+
 
 def in_this_process(command: list[str], **_: Any) -> subprocess.CompletedProcess:
     """What the process would do, without the seconds of its imports."""

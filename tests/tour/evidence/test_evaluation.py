@@ -4,12 +4,15 @@ import json
 import math
 
 import numpy as np
+import pytest
 from sklearn.metrics import roc_auc_score
 from support.proofs import Proofs
 
 from models.fraud import model as fraud
 from tour.evidence import evaluation
 from tour.evidence.context import Context
+
+pytestmark = pytest.mark.system
 
 
 def counted(truth: np.ndarray, scores: np.ndarray) -> list[evaluation.Counts]:

@@ -12,6 +12,8 @@ from support.small_step import CONTEXT, small_step
 
 from tour.evidence import functions
 
+pytestmark = pytest.mark.system
+
 
 def test_eager_and_graph_steps_give_the_same_weights(proofs: Proofs) -> None:
     table, apart = proofs.prove("A3")

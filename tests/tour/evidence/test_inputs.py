@@ -16,6 +16,8 @@ from models import ladder, peak
 from models.catalog import CASES
 from tour.evidence import inputs, kinds, reports
 
+pytestmark = pytest.mark.system
+
 SHARDS, ROWS, WIDE = 4, 2048, 1024
 
 

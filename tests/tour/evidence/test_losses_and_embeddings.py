@@ -14,6 +14,8 @@ from models.image import layers
 from models.image import model as image
 from tour.evidence import embedding, losses
 
+pytestmark = pytest.mark.system
+
 SETTINGS = {**CASES["image"].settings["data"], **CASES["image"].settings["training"]}
 
 

@@ -19,6 +19,8 @@ from tour.evidence.context import Context
 from tour.evidence.kinds import Graph, Number, Series, Table
 from tour.notes import ROOT
 
+pytestmark = pytest.mark.system
+
 
 def test_functional_and_subclassed_answer_equally_with_equal_weights() -> None:
     first, second = networks.functional(), networks.Subclassed()

@@ -24,6 +24,8 @@ from tour.evidence import reports
 from tour.evidence.context import Context
 from tour.evidence.kinds import NotHere, Number, Table
 
+pytestmark = pytest.mark.system
+
 
 def noisy(rows: int, seed: int) -> dict[str, np.ndarray]:
     """Points of which a fifth bear the wrong label: who knows them by heart errs on others."""

@@ -8,6 +8,8 @@ from support.built_case import Built, built
 from models.catalog import CASES
 from tour.evidence import kinds, savedmodel
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Built:

@@ -9,6 +9,8 @@ import tensorflow as tf
 from serving.server.savedmodel import SavedModel
 from tour.evidence import serving
 
+pytestmark = pytest.mark.system
+
 WEIGHTS = np.random.default_rng(3).normal(size=(16, 4)).astype(np.float32)
 
 

@@ -7,6 +7,8 @@ from models.catalog import CASES
 from tour.evidence import training
 from tour.evidence.context import Context
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.parametrize("case", CASES)
 def test_callbacks_and_event_files_are_those_of_the_run(demo_home, case):

@@ -36,6 +36,7 @@ def test_a_gateway_that_began_anew_is_counted_from_its_beginning() -> None:
     assert scrapes.of("fraud").rate == 2 and min(scrapes.of("fraud").history) >= 0
 
 
+@pytest.mark.system
 def test_a_gateway_that_does_not_answer_holds_nothing_up() -> None:
     async def hanging(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)

@@ -19,6 +19,8 @@ from serving.browser.chromium import Chromium
 from tour.incidents.kinds import Event, FailedError, Incident, Live, MissingError
 from tour.web import app as web
 
+pytestmark = pytest.mark.system
+
 TITLE = "<script>window.hurt = 1</script>"
 
 

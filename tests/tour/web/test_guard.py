@@ -135,6 +135,7 @@ def test_only_this_machines_addresses_are_its_own() -> None:
     assert not any(map(command.is_loopback, ("0.0.0.0", "::", "192.168.1.7", "example.org", "localhost.example")))
 
 
+@pytest.mark.system
 def test_the_command_says_where_it_is_imports_no_tensorflow_and_ends_when_told(tmp_path: Path) -> None:
     started = subprocess.Popen(
         [sys.executable, "-m", "pipeline.cli", "tour", "--port", "0", "--home", str(tmp_path)],
@@ -155,6 +156,7 @@ def test_the_command_says_where_it_is_imports_no_tensorflow_and_ends_when_told(t
     assert "tensorflow" not in maps and "pandas" not in maps
 
 
+@pytest.mark.system
 def test_a_home_that_is_not_there_and_a_port_that_is_taken_are_one_sentence(tmp_path: Path) -> None:
     done = run_in_process("tour", "--home", tmp_path / "none")
     assert done.returncode == 2 and "There is nothing at" in done.stderr and len(done.stderr.splitlines()) == 1
@@ -163,6 +165,7 @@ def test_a_home_that_is_not_there_and_a_port_that_is_taken_are_one_sentence(tmp_
     assert done.returncode == 2 and "cannot listen on 127.0.0.1:" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.system
 def test_elsewhere_it_has_a_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -209,6 +209,7 @@ def test_executions_are_left_out_of_a_drawing_of_artifacts() -> None:
     assert pages.artifacts_only(Graph("", nodes, edges)) == {("Examples 1", "Model 2"), ("Examples 1", "ModelRun 3")}
 
 
+@pytest.mark.system
 def test_a_person_follows_the_links_in_a_browser(home: Path, ids: list[str]) -> None:
     needs(*chromium.PROGRAMS)
     with touring(create(home)) as address, Chromium(f"{address}/lineage") as page:

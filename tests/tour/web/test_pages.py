@@ -16,6 +16,8 @@ from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour.web.app import create
 
+pytestmark = pytest.mark.system
+
 SLOW = """
     time.sleep(60 if asked["id"] == "A2" else 0)
 """

@@ -23,6 +23,8 @@ from tour.logbook import Logged
 from tour.web import stage, trial
 from tour.web.app import create
 
+pytestmark = pytest.mark.system
+
 # Of each route one address or more. {prediction} and {decision} stand for what the home has.
 READS = {
     "GET /stages": ("/stages",),

@@ -18,6 +18,8 @@ from tour.web import presenter, prover, question
 from tour.web.app import create
 from tour.web.prover import BusyError, Prover
 
+pytestmark = pytest.mark.system
+
 BASE = "http://127.0.0.1"
 
 

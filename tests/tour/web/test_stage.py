@@ -220,6 +220,7 @@ def test_the_transform_is_read_once_and_kept(client: TestClient, home: Path, mon
     assert asked == [RUN] and all(one.status_code == 200 and "&lt;img" in one.text for one in answers)
 
 
+@pytest.mark.system
 def test_the_slider_moves_the_matrix_the_points_and_the_cost(home: Path) -> None:
     needs(*chromium.PROGRAMS)
     truth, scores = truth_and_scores()

@@ -11,6 +11,8 @@ from support.tried_home import beside, flat
 from serving.gateway.wire import entry, example
 from tour.web import tensors, trial
 
+pytestmark = pytest.mark.system
+
 
 def test_the_form_begins_with_rows_of_the_newest_span_the_oddest_first(tried_home: Path) -> None:
     begin = trial.start(tried_home, "fraud")

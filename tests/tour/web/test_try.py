@@ -16,6 +16,8 @@ from serving.browser import site
 from tour.web import trial, tryit
 from tour.web.app import create
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def client(tried_home: Path, tried_gateway: str) -> Iterator[TestClient]:

@@ -15,6 +15,8 @@ from serving.browser.chromium import Chromium
 from tour.web import trial
 from tour.web.app import create
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Chromium]:
