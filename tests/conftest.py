@@ -69,20 +69,6 @@ def kept_unchanged(config: pytest.Config, name: str, small: bool) -> Iterator[Pa
     assert not (changed := changed_files(home)), f"Tests changed {changed} of a home that all tests read."
 
 
-@pytest.fixture(scope="session")
-def demo_home(pushed_home: Path) -> Path:
-    """Old name of :func:`pushed_home`."""
-    return pushed_home
-
-
-@pytest.fixture(scope="session")
-def demo(default_home: Path) -> tuple[Path, dict]:
-    """Old name of :func:`default_home`, with what its runs printed."""
-    from support.pushed_home import ended_runs
-
-    return default_home, {"runs": list(ended_runs(default_home).values())}
-
-
 @pytest.fixture(scope="module")
 def tried_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the Try page looks at: a home with small models of both cases."""

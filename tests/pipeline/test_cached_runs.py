@@ -30,10 +30,10 @@ def reworded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("case", CASES)
 def test_run_after_a_change_of_wording_is_cached_whole(
-    demo_home: Path, reworded: Path, tmp_path: Path, case: str
+    pushed_home: Path, reworded: Path, tmp_path: Path, case: str
 ) -> None:
-    shutil.copy(demo_home / "metadata.sqlite", tmp_path / "metadata.sqlite")
-    shutil.copytree(demo_home / case / "versions", tmp_path / case / "versions")
+    shutil.copy(pushed_home / "metadata.sqlite", tmp_path / "metadata.sqlite")
+    shutil.copytree(pushed_home / case / "versions", tmp_path / case / "versions")
     before = next(run for run in store.runs(MetadataAddress.of(tmp_path), case) if run.state == "pushed")
     settings = {
         name: value

@@ -14,15 +14,14 @@ pytestmark = pytest.mark.system
 
 @pytest.mark.slow
 def test_from_pushed_models_to_a_second_version_that_is_better_after_the_drift(
-    demo: tuple[Path, dict], tmp_path: Path
+    default_home: Path, tmp_path: Path
 ) -> None:
     """In a copy of a home whose pipelines ended with the default settings, so that they are found done."""
-    home, _ = demo
-    shutil.copy(home / "metadata.sqlite", tmp_path / "metadata.sqlite")
+    shutil.copy(default_home / "metadata.sqlite", tmp_path / "metadata.sqlite")
     for case in CASES:
-        shutil.copytree(home / case / "versions", tmp_path / case / "versions")
+        shutil.copytree(default_home / case / "versions", tmp_path / case / "versions")
     (tmp_path / "data").mkdir()
-    for source in (home / "data").iterdir():  # the same data by the same path, which is part of the fingerprint
+    for source in (default_home / "data").iterdir():  # the same data by the same path, which is part of the fingerprint
         (tmp_path / "data" / source.name).symlink_to(source)
     done = showcase("demo", "--headless", "--home", tmp_path, "--tracking", "none", timeout=3600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -9,21 +9,21 @@ from support.proofs import Proofs
 
 
 @pytest.fixture(scope="session")
-def proofs(demo_home: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Proofs:
+def proofs(pushed_home: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Proofs:
     """Evidence on the shared home's runs, for all test processes."""
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "proofs"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            link_home(demo_home, folder / "home")
+            link_home(pushed_home, folder / "home")
     return Proofs(folder / "home", folder)
 
 
 @pytest.fixture(scope="session")
-def changed_proofs(demo_home: Path, proofs: Proofs, tmp_path_factory: pytest.TempPathFactory) -> Proofs:
+def changed_proofs(pushed_home: Path, proofs: Proofs, tmp_path_factory: pytest.TempPathFactory) -> Proofs:
     """Evidence on the runs of a changed copy, with what was compiled for the first home."""
     folder = tmp_path_factory.mktemp("changed")
-    home = copy_changed(demo_home, folder / "home")
+    home = copy_changed(pushed_home, folder / "home")
     (proofs.home / "edge").mkdir(exist_ok=True)
     (home / "edge").symlink_to(proofs.home / "edge")
     return Proofs(home, folder)

@@ -176,8 +176,8 @@ def test_streaming_ten_times_the_data_takes_no_more_memory(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_evidence_agrees_with_the_run(demo_home: Path, case: str) -> None:
-    context = Context.of(demo_home, case)
+def test_evidence_agrees_with_the_run(pushed_home: Path, case: str) -> None:
+    context = Context.of(pushed_home, case)
     assert all(cells(training.epochs_reconciled(context)[0], 3).values())
     facts = cells(overview.lineage_of_served(context)[1])
     assert facts["run"] == context.run.id and facts["data_version"] == context.run.facts["data_version"]

@@ -40,8 +40,8 @@ def test_asking_for_a_gpu_leaves_soft_placement_as_it_was(before: bool) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_operation_of_a_step_has_a_device(demo_home: Path, case: str) -> None:
-    seen, _, placed, *_ = devices.found_and_placed(Context.of(demo_home, case))
+def test_every_operation_of_a_step_has_a_device(pushed_home: Path, case: str) -> None:
+    seen, _, placed, *_ = devices.found_and_placed(Context.of(pushed_home, case))
     assert sum(row[1] for row in placed.rows) > 100
     known = {device.name for device in tf.config.list_logical_devices()}
     assert all(any(row[0].endswith(name.removeprefix("/device")) for name in known) for row in placed.rows)

@@ -11,8 +11,8 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_changed_window_of_the_eval_split_is_called_drift_and_an_unchanged_one_is_not(demo_home, case) -> None:
-    context = Context.of(demo_home, case)
+def test_a_changed_window_of_the_eval_split_is_called_drift_and_an_unchanged_one_is_not(pushed_home, case) -> None:
+    context = Context.of(pushed_home, case)
     results = drift.detected(context)
     clean, drifted, faulty, faults = (one for one in results if isinstance(one, Table))
     number = drifted.title.split()[1]

@@ -26,11 +26,11 @@ def in_this_process(command: list[str], **_: Any) -> subprocess.CompletedProcess
 
 @pytest.mark.parametrize(("case", "process"), [("fraud", True), ("image", False)])
 def test_another_backend_gives_the_served_networks_answers(
-    demo_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, process: bool
+    pushed_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, process: bool
 ) -> None:
     if not process:
         monkeypatch.setattr(ecosystem.subprocess, "run", in_this_process)
-    context = Context.of(demo_home, case)
+    context = Context.of(pushed_home, case)
     rows = context.rows("eval", context.case.load("model").INPUTS, 8)
     np.savez(tmp_path / "rows.npz", **rows)
     # JAX and PyTorch are optional: the process that would run on them runs on TensorFlow.
@@ -42,14 +42,14 @@ def test_another_backend_gives_the_served_networks_answers(
     np.testing.assert_allclose(found, model(rows, training=False), rtol=1e-4, atol=1e-5)
 
 
-def test_a_backend_that_is_not_there_is_named(demo_home: Path, tmp_path: Path) -> None:
-    context = Context.of(demo_home, "fraud")
+def test_a_backend_that_is_not_there_is_named(pushed_home: Path, tmp_path: Path) -> None:
+    context = Context.of(pushed_home, "fraud")
     with pytest.raises(RuntimeError, match="backend nothing"):
         ecosystem.answered(context, "nothing", tmp_path / "rows.npz")
 
 
-def test_the_surface_is_counted_in_the_run(demo_home: Path) -> None:
-    context = Context.of(demo_home, "fraud")
+def test_the_surface_is_counted_in_the_run(pushed_home: Path) -> None:
+    context = Context.of(pushed_home, "fraud")
     table, _ = ecosystem.surface(context)
     counted = {job: number for job, _, number, _ in table.rows}
     assert counted["on phones and in browsers"] == len((context.served / "model.tflite").read_bytes())

@@ -155,8 +155,8 @@ def test_the_report_adds_up_and_names_no_place() -> None:
             assert row["gap"]["mean"] == pytest.approx(row["train"]["mean"] - row["valid"]["mean"])
 
 
-def test_the_gate_catches_what_is_overfitted_now_and_lets_a_run_pass(demo_home) -> None:
-    context = Context.of(demo_home, "image")
+def test_the_gate_catches_what_is_overfitted_now_and_lets_a_run_pass(pushed_home) -> None:
+    context = Context.of(pushed_home, "image")
     # A gate that the run's own gap just passes, whatever the run's gate was.
     settings = {
         **context.settings,
@@ -169,13 +169,13 @@ def test_the_gate_catches_what_is_overfitted_now_and_lets_a_run_pass(demo_home) 
     assert "a gap of" in said["The gate on that network"] and "max_gap" in said["The gate on that network"]
 
 
-def test_pictures_are_asked_of_a_case_that_has_them(demo_home) -> None:
-    assert isinstance(evidence.practice(Context.of(demo_home, "fraud"))[0], NotHere)
+def test_pictures_are_asked_of_a_case_that_has_them(pushed_home) -> None:
+    assert isinstance(evidence.practice(Context.of(pushed_home, "fraud"))[0], NotHere)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_runs_gap_is_that_of_its_training_record(demo_home, case: str) -> None:
-    context = Context.of(demo_home, case)
+def test_the_runs_gap_is_that_of_its_training_record(pushed_home, case: str) -> None:
+    context = Context.of(pushed_home, case)
     table = evidence.gap(context)
     told = context.training["fit"]
     assert isinstance(table, Table)

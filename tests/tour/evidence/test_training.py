@@ -11,8 +11,8 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_callbacks_and_event_files_are_those_of_the_run(demo_home, case):
-    context = Context.of(demo_home, case)
+def test_callbacks_and_event_files_are_those_of_the_run(pushed_home, case):
+    context = Context.of(pushed_home, case)
     acted = table(training.callbacks_of_run(context), "What the callbacks did").rows
     kept = [epoch for epoch, callback, _ in acted if callback == "ModelCheckpoint"]
     assert kept[-1] == context.training["best_epoch"] + 1
