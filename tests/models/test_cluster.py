@@ -256,7 +256,7 @@ def test_sigterm_saves_and_the_restart_goes_on_at_the_next_step(tmp_path, strate
 
 @pytest.mark.slow
 def test_under_a_parameter_server_a_killed_worker_is_replaced_and_a_killed_server_restarts_the_cluster(tmp_path):
-    job = small_job(tmp_path / "job", strategy="parameter-server", workers=2, **{**LONG, "epochs": 120})
+    job = small_job(tmp_path / "job", strategy="parameter-server", workers=2, **{**LONG, "epochs": 40})
     with launching(job) as launched:
         launched.wait_for(r"epoch 3/")
         coordinator = launched.pids()["chief 0"]
