@@ -84,4 +84,6 @@ def test_killed_in_a_stage_of_each_kind_a_run_goes_on_and_ends_with_the_same_met
     trained = Path(store.outputs(address, run.id)["Trainer"]["model_run"].uri, "training.json")
     assert any("went on at step" in entry["what"] for entry in json.loads(trained.read_text())["journal"])
     assert not list(artifacts.rglob(HALF))
-    assert {name: times for name, times in completions(address).items() if times != 1} == {}
+    # The Resolver looks for the blessed model in every attempt; nothing else runs twice.
+    times = {name: number for name, number in completions(address).items() if name != "Resolver"}
+    assert times and set(times.values()) == {1}, times

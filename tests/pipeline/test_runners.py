@@ -89,7 +89,12 @@ def compare(run: tuple[Path, str], other: tuple[Path, str]) -> None:
     left, right = transformed(*run), transformed(*other)
     assert set(left) == set(right)
     for name, values in left.items():
-        np.testing.assert_allclose(right[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
+        if np.issubdtype(values.dtype, np.integer):
+            # A bucket's edge is a quantile by a sketch: parts merged in another order move a few rows to the next bucket.
+            differs = np.abs(right[name] - values)
+            assert differs.max() <= 1 and np.mean(differs) < 1e-3, name
+        else:
+            np.testing.assert_allclose(right[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
     (blessed, left), (again, right) = judged(*run), judged(*other)
     assert blessed == again == 1 and len(left) > 10 and right == pytest.approx(left, rel=1e-6, abs=1e-9, nan_ok=True)
 
