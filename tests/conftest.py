@@ -36,7 +36,7 @@ def checked(item: pytest.Item) -> Generator[None, Any, Any]:
     """Runs one phase of a test, and looks at what it started."""
     with record_events() as events:
         result = yield
-    if events and not item.get_closest_marker("system"):
+    if events and not any(item.get_closest_marker(name) for name in ("system", "slow")):
         pytest.fail(f"This test {' and '.join(sorted(events))}: give it the mark `system`.")
     return result
 
