@@ -31,7 +31,6 @@ SMALLER: dict[str, dict[str, object]] = {
         "SEQUENCE": {"GRU over the sequence": "gru", "no sequence": "none"},
     },
     "tour.evidence.overfitting": {"STEPS": 8},
-    "tour.evidence.refresh": {"STEPS": 3},
     "tour.evidence.rollout": {"REQUESTS": 24},
     "tour.evidence.serving": {"SIZES": (1, 8), "SECONDS": 0.001, "TRACES": 2},
     "tour.evidence.strategies": {"ROWS": 256},

@@ -153,7 +153,7 @@ def predict(
     return request
 
 
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
+def until(true: Callable[[], bool], seconds: float = 180) -> None:
     """Waits for something to become true."""
     ends = time.monotonic() + seconds
     while not true():
