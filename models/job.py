@@ -1,6 +1,6 @@
-"""What a process of a training is told: the job, and its place in the cluster.
+"""The job that a training process reads, and its task in the cluster.
 
-Without TensorFlow, so that what starts processes, and waits for them, is there at once and stays small.
+This module does not import TensorFlow, so that the process that launches workers starts quickly and stays small.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Job:
-    """One training as plain values, so that another process can be told of it.
+    """One training as plain values, which another process can read from a file.
 
     Attributes:
         case: Name of the use case.
@@ -22,7 +22,7 @@ class Job:
         examples: Folder of the examples, a folder a split in it.
         transform: Folder of the transform graph.
         folder: Scratch that outlives a killed attempt: checkpoints, best weights, event files.
-        pretrained: Folder of weights that a stage before learnt; empty for none.
+        pretrained: Folder of weights that an earlier stage learned; empty for none.
         base: File of the weights of the served model, which is then refined; empty to train from scratch.
         spec: Type and shape of the transformed features that were stored for other processes; empty where they read
             examples.
@@ -51,11 +51,11 @@ class Job:
         config = fn_args.custom_config
         # Where the embedding lies changes with every attempt, what it holds does not.
         same = {name: value for name, value in config.items() if name != "pretrained"}
-        told = [same, fn_args.hyperparameters, fn_args.transform_graph_path, sorted(fn_args.train_files)]
-        key = sha256(json.dumps(told, sort_keys=True).encode())
+        inputs = [same, fn_args.hyperparameters, fn_args.transform_graph_path, sorted(fn_args.train_files)]
+        key = sha256(json.dumps(inputs, sort_keys=True).encode())
         return cls(
             case=config["case"],
-            settings=tuned(config["settings"], fn_args.hyperparameters),
+            settings=apply_tuning(config["settings"], fn_args.hyperparameters),
             examples=str(Path(fn_args.train_files[0]).parent.parent),
             transform=fn_args.transform_graph_path,
             folder=str(Path(fn_args.model_run_dir).parents[1] / "training" / key.hexdigest()[:16]),
@@ -74,14 +74,14 @@ class Job:
         return cls(**json.loads(path.read_text()))
 
 
-def tuned(settings: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The settings with what the Tuner found over them; ``found`` is a KerasTuner configuration, None without a Tuner."""
-    return {**settings, **(found["values"] if found else {})}
+def apply_tuning(settings: Mapping[str, Any], best: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the settings with the Tuner's best values; ``best`` is a KerasTuner configuration, None without a Tuner."""
+    return {**settings, **(best["values"] if best else {})}
 
 
 @dataclass(frozen=True)
 class Task:
-    """This process's part in a cluster, as ``TF_CONFIG`` tells it; alone without one.
+    """The task of this process in a cluster, read from ``TF_CONFIG``; without that variable, the only process.
 
     Attributes:
         kind: ``chief``, ``worker`` or ``ps``.

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     try:
         job = Job.read(told.job)
         defaults.check(job.settings)
-        from models import training  # which takes seconds: what is wrong with the job is said before
+        from models import training  # takes seconds; errors in the job are reported before
 
         training.train(job)
     except Preempted as stopped:

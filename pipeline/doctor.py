@@ -135,7 +135,7 @@ def resources(home: Path) -> Iterator[Check]:
 
 
 def metadata(home: Path) -> Check:
-    """Whether the metadata store of the home can be asked; without it no command knows of any run."""
+    """Check that the metadata store of the home answers; without it no command finds a run."""
     address = MetadataAddress.of(home)
     try:
         return Check("Metadata store", "ok", f"{address}{'' if address.exists(ANSWER_SECONDS) else ', not there yet'}")

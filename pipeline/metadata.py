@@ -19,7 +19,7 @@ MOST_BYTES = 64 << 20  # of one answer; gRPC's default of 4 MiB is about a thous
 
 
 class MetadataUnavailableError(OSError):
-    """The metadata store cannot be asked; nobody knows what is in it."""
+    """The metadata store does not answer, so its contents are unknown."""
 
 
 class MetadataAddressError(ValueError):
@@ -38,7 +38,7 @@ class MetadataAddress:
 
     @classmethod
     def of(cls, home: Path) -> "MetadataAddress":
-        """The store of a home: the server that its runs were told to use, or else a SQLite file in the home."""
+        """The store of a home: the server that its runs use, or else a SQLite file in the home."""
         path = home / NOTED
         noted = path.read_text().strip() if path.is_file() else ""
         return cls(noted or home.resolve() / FILE)
@@ -115,12 +115,13 @@ class MetadataAddress:
         )
 
     def unavailable(self, error: Exception) -> MetadataUnavailableError:
-        """The error that says that this store cannot be asked, why, and what to do."""
-        said = (error.strerror if isinstance(error, OSError) else "") or str(error)
-        reason = said.partition("\n")[0].partition(" query:  ")[0]  # the C++ code adds its SQL
+        """Return the error for a store that does not answer, with the reason and the remedy."""
+        message = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        reason = message.partition("\n")[0].partition(" query:  ")[0]  # the C++ code adds its SQL
         if self.file:
             return MetadataUnavailableError(
-                f"The metadata store {self.file} cannot be opened: {reason}. Restore the file, or move it away to begin anew."
+                f"The metadata store {self.file} cannot be opened: {reason}. "
+                "Restore the file, or move it away to start with an empty store."
             )
         return MetadataUnavailableError(
             f"The metadata store at {self.server} does not answer: {reason}. Start it or make it reachable from here; "

@@ -1,4 +1,4 @@
-"""A run in another metadata store: what a scratch home needs, so that the stages of the run are found done in it."""
+"""Copy a run into another metadata store, so that a scratch home finds its stages done."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ def copy_run(source: MetadataAddress, run: store.Run, target: MetadataAddress) -
     Files are not copied: the artifacts of both stores lie in the same folders.
 
     Raises:
-        MetadataUnavailableError: if one of the stores cannot be asked.
+        MetadataUnavailableError: if one of the stores does not answer.
     """
     with store.open_for_reading(source) as old, store.opened(target) as new:
         copy = _Copy(old, new)
@@ -26,7 +26,7 @@ def copy_run(source: MetadataAddress, run: store.Run, target: MetadataAddress) -
 
 
 class _Copy:
-    """Nouns of one store as they are in the other, where they have other numbers."""
+    """Copies contexts, executions and artifacts of one store into another, which gives them new ids."""
 
     def __init__(self, old: MetadataStore, new: MetadataStore) -> None:
         self._old, self._new = old, new

@@ -117,7 +117,7 @@ def plan(request: Request, runtime: Runtime) -> Plan:
         ValueError: for an unknown setting, or settings that do not go together.
     """
     settings = request.case.configured(request.changes or {})
-    runtime.metadata.exists()  # a server that does not answer is told of before data are prepared
+    runtime.metadata.exists()  # raises before data are prepared if the server does not answer
     base = Base.of(request.case, runtime) if request.refresh else None
     if base:
         chosen = {name: settings["training"][name] for name in request.changes or {} if name in settings["training"]}

@@ -34,7 +34,7 @@ def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, asked: d
 
 def rehearse(case: str, home: Path, tracking: str, cluster: Path | None, as_json: bool, asked: dict[str, Any]) -> int:
     """Compiles, then runs the file alone; returns the exit code: 0 if a model was pushed."""
-    runtimes.local(home).metadata.exists()  # a server that does not answer is told of before anything is compiled
+    runtimes.local(home).metadata.exists()  # raises before anything is compiled if the server does not answer
     path = home / case / "pipeline.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     tasks = _compiled(path, Request(find(case), **asked), deployment.read(cluster or deployment.DEFAULT))

@@ -68,9 +68,9 @@ class Chromium:
             raise
 
     def reopen(self, url: str) -> None:
-        """Close the page and load an address in another, which sees nothing of what the first one stored.
+        """Close the page and load an address in a new page with separate storage.
 
-        It takes a tenth of the time of a new browser; ``requests`` and ``complaints`` begin anew.
+        This takes a tenth of the time of a new browser. ``requests`` and ``complaints`` are cleared.
         """
         self._session = ""
         self._call("Target.disposeBrowserContext", {"browserContextId": self._context})
@@ -120,8 +120,8 @@ class Chromium:
 
     def _open(self, url: str) -> None:
         self._context, self._loaded = self._call("Target.createBrowserContext")["browserContextId"], False
-        asked = {"url": "about:blank", "browserContextId": self._context}
-        target = self._call("Target.createTarget", asked)["targetId"]
+        parameters = {"url": "about:blank", "browserContextId": self._context}
+        target = self._call("Target.createTarget", parameters)["targetId"]
         self._session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._call(f"{domain}.enable")

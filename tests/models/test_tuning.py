@@ -68,7 +68,7 @@ def test_every_optimizer_is_tried_at_every_planned_rate_and_the_rest_is_chosen(d
 def test_the_same_seed_makes_the_same_search(
     done: tuning.Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first trial and the one that was chosen are trained again; what the others showed is told the search."""
+    """Only the first trial and the chosen one are trained again; the search gets the recorded results of the others."""
     fit_rows, known = tuning.fit_rows, iter(done.trials)
 
     def replay(network: Any, settings: dict, *rest: Any) -> Any:

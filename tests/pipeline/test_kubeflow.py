@@ -57,7 +57,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The spec of ``TUNED`` for ``CLUSTER``, compiled where the secret's value is at hand."""
+    """The spec of ``TUNED`` for ``CLUSTER``, compiled with the secret's value in the environment."""
     path = tmp_path_factory.mktemp("tuned") / "tuned.yaml"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METADATA_PASSWORD", PASSWORD)

@@ -89,7 +89,7 @@ def built(case: UseCase, factory: pytest.TempPathFactory) -> Built:
 
 
 def save_built(case: UseCase, folder: Path) -> Built:
-    """Builds the case, and leaves beside it what another process needs to have it too."""
+    """Build the case, and save what another process needs to load it."""
     done = build(case, folder)
     done.fitted.model.save_weights(folder / WEIGHTS)
     np.savez(folder / "rows.npz", **done.rows)

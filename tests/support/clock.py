@@ -1,4 +1,4 @@
-"""A clock that moves when it is told to, so that what is measured is known."""
+"""A fake clock that a test advances, so that measured durations are known."""
 
 
 class Clock:

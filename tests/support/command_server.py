@@ -33,7 +33,7 @@ from support.process import kill_tree
 PROGRAM = Path(__file__).with_name("fork_program.py")
 # Variables that are read while the interpreter starts or a library is imported: a child cannot have its own.
 READ_AT_START = ("PYTHON", "KERAS_", "LD_", "OMP_", "OPENBLAS_", "MKL_", "TF_USE_LEGACY_KERAS", "TF_ENABLE_ONEDNN_OPTS")
-GRACE = 30.0  # seconds in which the server ends when it is told to
+GRACE = 30.0  # seconds for the server to end after a request to do so
 
 Stream = IO[Any] | int
 

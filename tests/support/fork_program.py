@@ -143,7 +143,7 @@ def prepare_process(request: Request) -> None:
     sys.path[0] = request["cwd"]
     sys.argv[:] = [request["module"], *request["words"]]
     if "numpy" in sys.modules:
-        # Else all children draw the same numbers; Python's own generator is seeded anew after a fork.
+        # Without this all children would draw the same numbers; Python reseeds its own generator after a fork.
         sys.modules["numpy"].random.seed()
 
 

@@ -1,7 +1,7 @@
 """Homes with a pushed run of every case, made once for all tests and kept between invocations.
 
-A home is a folder of pytest's cache, ``.pytest_cache/d/homes``: inside the checkout, since it belongs to the code beside it,
-ignored by git, and removed by ``make clean`` and ``pytest --cache-clear``. Its name ends in a digest of all that decides
+A home is a folder of pytest's cache, ``.pytest_cache/d/homes``. It is part of the checkout, because it depends on its code;
+it is ignored by git, and removed by ``make clean`` and ``pytest --cache-clear``. Its name ends in a digest of all that decides
 what a run leaves behind, so that a home of other code, packages or settings is never taken. The metadata store holds
 absolute paths, so a home is made in its place; ``complete.json``, written last, tells one that is whole.
 
