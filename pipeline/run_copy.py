@@ -11,7 +11,7 @@ from pipeline.metadata import MetadataAddress
 
 
 def copy_run(source: MetadataAddress, run: store.Run, target: MetadataAddress) -> None:
-    """Copies a run's record, its executions with their contexts, and the artifacts that they took and gave.
+    """Copy a run's record, its executions with their contexts, and their input and output artifacts.
 
     Files are not copied: the artifacts of both stores lie in the same folders.
 
@@ -19,13 +19,13 @@ def copy_run(source: MetadataAddress, run: store.Run, target: MetadataAddress) -
         MetadataUnavailableError: if one of the stores does not answer.
     """
     with store.open_for_reading(source) as old, store.opened(target) as new:
-        copy = _Copy(old, new)
+        copier = _Copier(old, new)
         for execution in store.executions(old, run.id):
-            copy.execution(execution)
+            copier.copy_execution(execution)
     store.save(target, run)
 
 
-class _Copy:
+class _Copier:
     """Copies contexts, executions and artifacts of one store into another, which gives them new ids."""
 
     def __init__(self, old: MetadataStore, new: MetadataStore) -> None:
@@ -33,35 +33,35 @@ class _Copy:
         self._types: dict[tuple[type, int], int] = {}
         self._artifacts: dict[int, int] = {}
 
-    def execution(self, execution: mlmd.Execution) -> None:
-        """Copies an execution with its events, its contexts, and the artifacts that are not there yet."""
+    def copy_execution(self, execution: mlmd.Execution) -> None:
+        """Copy an execution with its events, contexts and those artifacts that the target store lacks."""
         old, new = self._old, self._new
         events = old.get_events_by_execution_ids([execution.id])
-        contexts = [self._context(one) for one in old.get_contexts_by_execution(execution.id)]
+        contexts = [self._context(context) for context in old.get_contexts_by_execution(execution.id)]
         pairs = [(self._artifact(event.artifact_id), mlmd.Event(type=event.type, path=event.path)) for event in events]
-        made = self._changed(execution, old.get_execution_types, new.put_execution_type)
-        _, ids, _ = new.put_execution(made, pairs, contexts, reuse_context_if_already_exist=True)
+        copied = self._with_new_type(execution, old.get_execution_types, new.put_execution_type)
+        _, ids, _ = new.put_execution(copied, pairs, contexts, reuse_context_if_already_exist=True)
         self._artifacts.update(zip((event.artifact_id for event in events), ids, strict=True))
 
     def _artifact(self, number: int) -> mlmd.Artifact:
         (artifact,) = self._old.get_artifacts_by_id([number])
-        made = self._changed(artifact, self._old.get_artifact_types, self._new.put_artifact_type)
+        copied = self._with_new_type(artifact, self._old.get_artifact_types, self._new.put_artifact_type)
         if number in self._artifacts:
-            made.id = self._artifacts[number]
-        return made
+            copied.id = self._artifacts[number]
+        return copied
 
     def _context(self, context: mlmd.Context) -> mlmd.Context:
-        return self._changed(context, self._old.get_context_types, self._new.put_context_type)
+        return self._with_new_type(context, self._old.get_context_types, self._new.put_context_type)
 
-    def _changed(self, noun: Any, read: Callable[[], Any], put: Callable[[Any], int]) -> Any:
-        """A copy without a number, of the other store's type."""
-        key = type(noun), noun.type_id
+    def _with_new_type(self, message: Any, read: Callable[[], Any], put: Callable[[Any], int]) -> Any:
+        """Return a copy without an id, whose type is the target store's."""
+        key = type(message), message.type_id
         if key not in self._types:
-            kind = next(one for one in read() if one.id == noun.type_id)
+            kind = next(kind for kind in read() if kind.id == message.type_id)
             kind.ClearField("id")
             self._types[key] = put(kind)
-        made = type(noun)()
-        made.CopyFrom(noun)
-        made.ClearField("id")
-        made.type_id = self._types[key]
-        return made
+        copied = type(message)()
+        copied.CopyFrom(message)
+        copied.ClearField("id")
+        copied.type_id = self._types[key]
+        return copied
