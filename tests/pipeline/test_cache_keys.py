@@ -1,0 +1,223 @@
+"""Cache keys of the real graph: a change of what code does changes those of the stages that reach it, wording changes none.
+
+A stage's cache key holds the digest of its modules, a run's fingerprint that of all stages, and the folder of a training's
+checkpoints that of the Trainer.
+"""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support.command import ROOT
+from support.wording import reword
+
+from models.catalog import CASES
+from models.job import Job
+from pipeline import code
+from pipeline.session import Plan
+
+
+def plan_of(name: str) -> Plan:
+    decided = {"image": {"classes": "a,b", "height": 8, "width": 8, "channels": 1}}
+    settings = CASES[name].configured({})
+    settings["data"] |= decided.get(name, {"first_day": 0, "last_day": 89})
+    return Plan(
+        case=CASES[name],
+        source="/nowhere",
+        first=0,
+        last=0,
+        settings=settings,
+        schema="",
+        versions="/nowhere/versions",
+        data_version="0",
+    )
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Case to node id to the modules that the graph names for it, in the order of the graph."""
+    from pipeline import graph
+
+    return {name: {stage.node.id: stage.modules for stage in graph.build(plan_of(name))} for name in CASES}
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of our packages, which digests are taken of."""
+    for top in code.OURS:
+        shutil.copytree(ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+    monkeypatch.setattr(code, "find_spec", lambda top: SimpleNamespace(origin=str(tmp_path / top / "__init__.py")))
+    return tmp_path
+
+
+def keys(case: str, stages: dict[str, dict[str, tuple[str, ...]]]) -> dict[str, str]:
+    """The digests of all stages, and under ``run`` the fingerprint of the run."""
+    plan = plan_of(case)
+    return {name: code.digest(*modules) for name, modules in stages[case].items()} | {"run": plan.fingerprint()}
+
+
+def changed(case: str, stages: dict[str, dict[str, tuple[str, ...]]], edit: Callable[[], object]) -> set[str]:
+    """The stages whose digest changes with an edit; ``run`` if the run's fingerprint does."""
+    before = keys(case, stages)
+    edit()
+    after = keys(case, stages)
+    return {name for name in before if before[name] != after[name]}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_wording_of_the_whole_product_changes_no_key(stages: dict, tree: Path, case: str) -> None:
+    def edit() -> None:
+        files = [path for top in code.OURS for path in (tree / top).rglob("*.py")]
+        assert len(files) > 100
+        for path in files:
+            reword(path)
+
+    assert changed(case, stages, edit) == set()
+
+
+class Fault(ast.NodeTransformer):
+    """Changes the first constant, operator or default of a function, or the first function that is called."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.done = kind, False
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if self.kind == "constant" and not self.done and type(node.value) in (int, float):
+            self.done = True
+            return ast.Constant(node.value + 1)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        if self.kind == "operator" and not self.done:
+            self.done = True
+            return ast.BinOp(node.left, ast.Pow(), node.right)
+        return self.generic_visit(node)
+
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        if self.kind == "default" and not self.done and node.defaults:
+            self.done = True
+            node.defaults[-1] = ast.Constant("another default")
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if self.kind == "call" and not self.done:
+            self.done = True
+            return ast.Call(ast.Name("another_function"), node.args, node.keywords)
+        return self.generic_visit(node)
+
+
+def change(path: Path, kind: str) -> None:
+    """Change what a module does."""
+    fault = Fault(kind)
+    module = ast.parse(path.read_text())
+    path.write_text(ast.unparse(ast.fix_missing_locations(fault.visit(module))))
+    assert fault.done, f"{path.name} has no {kind}"
+
+
+@pytest.mark.parametrize(
+    ("case", "file", "kind", "expected"),
+    [
+        ("image", "models/image/features.py", "call", {"Transform"}),
+        ("image", "models/image/readers.py", "constant", {"SpanExampleGen"}),
+        ("image", "models/image/evaluation.py", "call", {"Evaluator"}),
+        ("image", "models/training.py", "default", {"Trainer"}),
+        ("image", "models/optimizers.py", "constant", {"Trainer"}),
+        ("image", "models/export.py", "operator", {"Trainer"}),
+        ("image", "components/data_gate.py", "operator", {"DataGate"}),
+        ("image", "components/versioned_pusher.py", "call", {"Pusher"}),
+        ("image", "components/serving_check.py", "constant", {"ServingCheck"}),
+        ("image", "serving/session_load.py", "call", {"ServingCheck"}),  # started as a program of its own
+        ("fraud", "models/fraud/history.py", "operator", {"SpanExampleGen"}),
+    ],
+)
+def test_change_of_what_a_file_does_reruns_the_stages_that_reach_it(
+    stages: dict, tree: Path, case: str, file: str, kind: str, expected: set[str]
+) -> None:
+    name = file.removesuffix(".py").replace("/", ".")
+    reached = {stage for stage, modules in stages[case].items() if name in code.closure(*modules)}
+    assert changed(case, stages, lambda: change(tree / file, kind)) == reached | {"run"} == expected | {"run"}
+
+
+@pytest.mark.parametrize(
+    ("case", "file"),
+    [
+        ("image", "models/fraud/model.py"),
+        ("image", "models/fraud/data.py"),
+        ("image", "pipeline/command.py"),
+        ("fraud", "models/image/model.py"),
+    ],
+)
+def test_change_of_what_no_stage_reaches_changes_no_key(stages: dict, tree: Path, case: str, file: str) -> None:
+    assert changed(case, stages, lambda: change(tree / file, "call")) == set()
+
+
+def test_model_reruns_training_and_what_reads_the_model_module(stages: dict, tree: Path) -> None:
+    order = list(stages["image"])
+    rerun = changed("image", stages, lambda: change(tree / "models/image/model.py", "call"))
+    assert {"Trainer", "run"} <= rerun <= {"Trainer", "Baseline", "LiteExporter", "run"}
+    assert order.index("SpanExampleGen") < order.index("Transform") < order.index("Trainer")
+
+
+@pytest.mark.parametrize(
+    ("file", "lost"),
+    [
+        ("models/image/model.py", True),
+        ("models/loop.py", True),
+        ("models/fraud/model.py", False),
+        ("serving/http.py", False),
+    ],
+)
+def test_checkpoints_of_a_training_are_lost_by_an_edit_of_its_own_code_only(
+    tree: Path, tmp_path: Path, file: str, lost: bool
+) -> None:
+    before = checkpoint_folder("image", tmp_path)
+    reword(tree / file)
+    assert checkpoint_folder("image", tmp_path) == before
+    change(tree / file, "call")
+    assert (checkpoint_folder("image", tmp_path) != before) is lost
+
+
+def checkpoint_folder(case: str, folder: Path) -> str:
+    """Where the Trainer of a run keeps its checkpoints."""
+    from pipeline import graph
+
+    trainer = next(stage.node for stage in graph.build(plan_of(case)) if stage.node.id == "Trainer")
+    config = json.loads(trainer.exec_properties["custom_config"])
+    files = [str(folder / "examples" / "Split-train" / "part")]
+    run = str(folder / "Trainer" / "model_run" / "7")
+    asked = SimpleNamespace(
+        custom_config=config, hyperparameters=None, transform_graph_path="/graph", train_files=files, model_run_dir=run
+    )
+    return Job.of(asked).folder
+
+
+@pytest.mark.system
+def test_digests_are_taken_without_tensorflow_and_tfx() -> None:
+    program = (
+        "import sys; from pipeline import code; code.digest('pipeline.graph', 'models.training');"
+        "assert not {'tensorflow', 'tfx', 'keras', 'numpy', 'models'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+def test_every_stage_of_ours_names_code_and_every_name_is_a_file(stages: dict) -> None:
+    stock = {"StatisticsGen", "ExampleValidator", "Resolver"}
+    for case, nodes in stages.items():
+        assert {name for name, modules in nodes.items() if not modules} == stock, case
+        for modules in nodes.values():
+            assert set(modules) <= set(code.closure(*modules))
+
+
+def test_fingerprint_of_a_run_covers_the_code_of_every_stage(stages: dict) -> None:
+    """What ``Plan.fingerprint`` hashes, against what the stages hash."""
+    for case, nodes in stages.items():
+        parts = [f"models.{case}.{part}" for part in ("data", "features", "model", "evaluation", "sentences")]
+        whole = set(code.closure("pipeline.graph", "models.training", *parts))
+        assert whole >= {name for modules in nodes.values() for name in code.closure(*modules)}
+        assert "serving.session_load" in whole
