@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 from models.catalog import CASES, find
 from pipeline import runtime as runtimes
 from pipeline import session, status, store
+from pipeline.plan import Request, make_plan
 from pipeline.watch import Watch
 
 
@@ -34,14 +35,14 @@ def run(
         quiet: All on standard error, and no JSON.
         tracking: Address of the experiment tracker; a file under the home if empty.
         runner: Who carries the Beam work.
-        asked: The fields of a :class:`session.Request`.
+        asked: The fields of a :class:`Request`.
     """
     # A descriptor of its own: while stages run, standard error belongs to the log.
     console, started = Console(file=os.fdopen(os.dup(2), "w")) if as_json or quiet else Console(), time.monotonic()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     runtime = runtimes.local(home, tracking, runner)
     console.print(f"[bold]{find(case).title}[/bold]")
-    plan = session.plan(session.Request(find(case), **asked), runtime)
+    plan = make_plan(Request(find(case), **asked), runtime)
     told = f"data {plan.source}, spans {plan.first}:{plan.last}, version {plan.data_version}"
     console.print(told, highlight=False, soft_wrap=True)
     if runtime.beam.page:
@@ -123,7 +124,7 @@ def generate(case: str, out: Path, rows: int, days: int, seed: int, drift: list[
 def draft_schema(case: str, data: str | None, columns: str, home: Path) -> None:
     """Prints the curated schema with the values that the data has in place of the listed ones."""
     runtime = runtimes.local(home)
-    plan = session.plan(session.Request(find(case), data, changes={"columns": columns} if columns else {}), runtime)
+    plan = make_plan(Request(find(case), data, changes={"columns": columns} if columns else {}), runtime)
     with session.stderr_to(home / case / "logs" / "schema.log"):
         from pipeline import draft
 

@@ -7,8 +7,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from models.errors import DataError
 from pipeline import graph, runner, store
+from pipeline.plan import Plan
 from pipeline.runtime import Runtime
-from pipeline.session import Plan
 
 
 def schema(plan: Plan, runtime: Runtime) -> str:

@@ -4,17 +4,12 @@ import json
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline import code, store
-
-if TYPE_CHECKING:
-    from pipeline.session import Plan
-
-PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "lightgbm", "ydf")
+from pipeline.plan import PACKAGES, Plan
 
 
-def of(plan: "Plan") -> dict[str, str]:
+def of(plan: Plan) -> dict[str, str]:
     """Data, settings, code and libraries, as text by name."""
     return {
         "started": store.now(),

@@ -10,7 +10,7 @@ Proof: tests/tour/evidence/test_ecosystem.py::test_another_backend_gives_the_ser
 """
 
 from pipeline import stages
-from pipeline.session import Plan
+from pipeline.plan import Plan
 from pipeline.stages import Stage
 
 

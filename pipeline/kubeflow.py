@@ -14,7 +14,7 @@ from typing import Any
 from models.catalog import CASES
 from pipeline import accepted, task
 from pipeline.deployment import Deployment
-from pipeline.session import Request
+from pipeline.plan import Request
 
 FIRST, LAST = "Begin", "End"
 

@@ -11,6 +11,7 @@ from models.policy import Policy
 from models.use_case import UseCase
 from pipeline import collect, decisions, session, store
 from pipeline.live import cut
+from pipeline.plan import Request, make_plan
 from pipeline.progress import Report
 from pipeline.runtime import Runtime
 from serving import rollout
@@ -150,8 +151,8 @@ def trained(case: UseCase, runtime: Runtime, due: decisions.Decided, base: store
     changes = (
         changed(case, base, ("data", "gates") if refresh else tuple(case.settings)) | due.record["policy"]["settings"]
     )
-    request = session.Request(case, str(source), first, last, changes, refresh=refresh, decision=due.id)
-    return session.execute(session.plan(request, runtime), runtime, False, report)
+    request = Request(case, str(source), first, last, changes, refresh=refresh, decision=due.id)
+    return session.execute(make_plan(request, runtime), runtime, False, report)
 
 
 def _before(case: UseCase, runtime: Runtime, due: decisions.Decided, base: store.Run) -> store.Run:

@@ -13,7 +13,7 @@ from rich.console import Console
 from models.catalog import find
 from pipeline import deployment, kubeflow, rehearsal, submission
 from pipeline import runtime as runtimes
-from pipeline.session import Request
+from pipeline.plan import Request
 
 
 def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, asked: dict[str, Any]) -> None:

@@ -43,8 +43,8 @@ from components import (
     versioned_pusher,
 )
 from pipeline import code
+from pipeline.plan import Plan
 from pipeline.refresh import Base
-from pipeline.session import Plan
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any
 
 from models.catalog import find
 from pipeline import metadata, rollouts, session, store, tracking
+from pipeline.plan import Plan, Request, make_plan, search_space
 from pipeline.progress import Progress
 from pipeline.refresh import Base
 from pipeline.runtime import Runtime, kubeflow
-from pipeline.session import Plan, Request
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Task:
         """
         if self.database:
             metadata.note(Path(self.root), self.database)
-        plan = session.plan(asked(request), self.runtime)
+        plan = make_plan(asked(request), self.runtime)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(written(plan))
         run = session.begin(plan, self.runtime, given=self.run)
@@ -149,7 +149,7 @@ def read(text: str) -> Plan:
 def outline(request: Request) -> Plan:
     """A plan without data: enough to know which nodes there are and in which order, where the data cannot be seen."""
     settings = request.case.configured(request.changes or {})
-    space = session.space(request) if request.tune else {}
+    space = search_space(request) if request.tune else {}
     return Plan(
         case=request.case,
         source="",

@@ -8,9 +8,9 @@ from typing import Any
 import tensorflow_model_analysis as tfma
 
 from pipeline import store
+from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.runtime import Runtime
-from pipeline.session import Plan
 
 
 def of(runtime: Runtime, run_id: str, progress: Mapping[str, Progress], plan: Plan) -> tuple[str, str, dict[str, str]]:

@@ -13,7 +13,7 @@ from components import extended_trainer, skip_gram
 from models.catalog import CASES
 from models.embedding import Embedding
 from pipeline import graph, stages
-from pipeline.session import Plan
+from pipeline.plan import Plan
 
 
 def channel(kind: type, uri: Path | str = "") -> Channel:

@@ -12,7 +12,7 @@ from models.catalog import CASES
 from models.errors import Refused
 from pipeline import store
 from pipeline.metadata import MetadataAddress
-from pipeline.session import Plan
+from pipeline.plan import Plan
 from tour.evidence import overview
 
 

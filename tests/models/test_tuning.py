@@ -23,8 +23,7 @@ from models.catalog import CASES
 from models.defaults import OPTIMIZERS
 from models.rows import sample
 from models.use_case import UseCase
-from pipeline import session
-from pipeline.session import Plan
+from pipeline.plan import Plan, Request, search_space
 from tour.evidence import overview
 from tour.evidence import tuning as evidence
 
@@ -204,11 +203,11 @@ def test_the_graph_has_a_tuner_only_where_it_is_asked_for() -> None:
 
 
 def test_what_a_person_has_set_is_not_tuned() -> None:
-    request = session.Request(CASES["image"], changes={"learning_rate": "0.1", "epochs": "1"}, tune=True)
-    assert set(session.space(request)) == set(CASES["image"].space) - {"learning_rate"}
-    everything = session.Request(CASES["image"], changes=dict.fromkeys(CASES["image"].space, "1"), tune=True)
+    request = Request(CASES["image"], changes={"learning_rate": "0.1", "epochs": "1"}, tune=True)
+    assert set(search_space(request)) == set(CASES["image"].space) - {"learning_rate"}
+    everything = Request(CASES["image"], changes=dict.fromkeys(CASES["image"].space, "1"), tune=True)
     with pytest.raises(ValueError, match="nothing to tune"):
-        session.space(everything)
+        search_space(everything)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from support.wording import reword
 from models.catalog import CASES
 from models.job import Job
 from pipeline import code
-from pipeline.session import Plan
+from pipeline.plan import Plan
 
 
 def plan_of(name: str) -> Plan:

@@ -8,7 +8,7 @@ import pytest
 from support.command import ROOT
 
 from pipeline import code
-from pipeline.session import read_schema
+from pipeline.plan import read_schema
 
 BOMB = 'raise RuntimeError("imported")\n'
 FAKE = {

@@ -14,12 +14,12 @@ from google.protobuf import json_format
 from support.small_runs import SMALL
 
 from models.catalog import CASES
-from pipeline import accepted, deployment, session, store, task
+from pipeline import accepted, deployment, store, task
 from pipeline.deployment import Deployment, Resources, Secret
 from pipeline.kubeflow import FIRST, LAST, compile_to, dashed
 from pipeline.metadata import MetadataAddress
+from pipeline.plan import Request, make_plan
 from pipeline.runtime import local
-from pipeline.session import Request
 from pipeline.task import Task
 
 pytestmark = pytest.mark.system
@@ -76,7 +76,7 @@ def test_there_is_a_task_a_node_with_the_edges_of_the_graph(own: dict[str, Path]
 
     # The plan of a real run, as TFX's compiler orders it for one machine; the spec's outline knows no data.
     runtime = local(tmp_path)
-    plan = session.plan(Request(CASES[case], changes=SMALL if case == "fraud" else {}), runtime)
+    plan = make_plan(Request(CASES[case], changes=SMALL if case == "fraud" else {}), runtime)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ir = runner.compiled(graph.build(plan), case, runtime, "run")

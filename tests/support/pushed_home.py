@@ -20,7 +20,8 @@ from typing import Any
 from filelock import FileLock
 
 from models.catalog import CASES
-from pipeline import code, facts
+from pipeline import code
+from pipeline.plan import PACKAGES
 from support.command import showcase
 
 MARKER = "complete.json"
@@ -79,7 +80,7 @@ def cached_home(cache: Path, name: str, settings: Settings) -> Path:
 def digest(settings: Settings) -> str:
     """Hash of what decides a home's contents: code, schemas, packages, settings, and how it is made."""
     schemas = {name: case.schema_path.read_text() for name, case in CASES.items()}
-    packages = [code.lock(), *map(version, facts.PACKAGES)]
+    packages = [code.lock(), *map(version, PACKAGES)]
     parts = [code.digest(*MODULES), schemas, packages, settings, Path(__file__).read_text()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 

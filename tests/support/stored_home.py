@@ -12,9 +12,10 @@ import numpy as np
 
 from models.catalog import CASES
 from models.embedding import Embedding
-from pipeline import dvc, metadata, metadata_server, session, store
+from pipeline import dvc, metadata, metadata_server, store
 from pipeline import runtime as runtimes
 from pipeline.metadata import MetadataAddress
+from pipeline.plan import Request, make_plan
 from support.gateway_case import versions
 from support.shown_home import LOOK, RUN, STAGES, answered, put, shown, watched
 from support.tried_home import put_rows
@@ -114,7 +115,7 @@ def plant(home: Path) -> list[str]:
 
 def put_finished_run(home: Path) -> None:
     """A run of the image case that the same command would find done."""
-    plan = session.plan(session.Request(CASES["image"], str(home / "digits"), changes={}), runtimes.local(home))
+    plan = make_plan(Request(CASES["image"], str(home / "digits"), changes={}), runtimes.local(home))
     put(home, "image-2", STAGES, home / "artifacts")
     where = runtimes.local(home).metadata
     (run,) = [one for one in store.runs(where, "image") if one.id == "image-1"]

@@ -12,7 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline import code, store
 from pipeline.metadata import MetadataAddress
-from pipeline.session import Plan
+from pipeline.plan import Plan
 from tour.evidence.context import Context
 from tour.evidence.kinds import Graph, Node, Number, Result, Table
 

@@ -19,7 +19,7 @@ from models.image import model as image
 from models.network import predict
 from pipeline import store
 from pipeline.metadata import MetadataAddress
-from pipeline.session import Plan
+from pipeline.plan import Plan
 from tour.evidence import data, kinds, overview, training, transform
 from tour.evidence.context import Context
 

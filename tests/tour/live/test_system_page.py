@@ -178,7 +178,7 @@ def test_those_who_look_share_one_rendering(client: TestClient) -> None:
 
 def test_who_waits_for_whom_without_an_artifact_is_as_the_graph_is_wired() -> None:
     from models.catalog import CASES
-    from pipeline.session import Plan
+    from pipeline.plan import Plan
     from tour.evidence import overview
 
     case = CASES["fraud"]
