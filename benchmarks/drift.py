@@ -23,9 +23,8 @@ import numpy as np
 from benchmarks.runs import ROOT, show, write
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
-COLUMNS, NAMES = 15, 4
 BATCH = 1 << 16
 METRICS = ("pr_auc", "roc_auc")
 PICTURES = {"clean": "<= 1%", "subtle noise": ">= 0.6", "brightness": ">= 0.95", "prior shift": ">= 0.5"}
@@ -73,23 +72,15 @@ def worlds(seeds: Sequence[int], judged: int, jobs: int, work: Path | None) -> l
         return list(threads.map(kept, [work] * len(seeds), there, wait))
 
 
-def table_of(rows: int, seed: int = 0) -> "pl.DataFrame":
-    """Random rows of 15 columns: numbers, and names of a dozen values."""
-    import polars as pl
-
-    rng, names = np.random.default_rng(seed), pl.Series([f"value {i}" for i in range(12)])
-    numbers = {f"x{i}": rng.lognormal(3, 1, rows).round(2) for i in range(COLUMNS - NAMES)}
-    return pl.DataFrame(numbers | {f"c{i}": names.gather(rng.integers(0, 12, rows)) for i in range(NAMES)})
-
-
 def streamed(rows: int) -> dict[str, float]:
     """Rows a CPU second of profiling a stream of so many rows, and the process' peak memory in MiB."""
     import resource
 
+    from benchmarks.drift_table import random_table
     from serving.drift import layout
     from serving.drift.profile import Profile
 
-    parts = [table_of(BATCH, seed) for seed in range(4)]
+    parts = [random_table(BATCH, seed) for seed in range(4)]
     counted = layout.fit(parts[0])
     began = time.process_time()
     whole = Profile.stream(counted, (parts[at % 4] for at in range(rows // BATCH)))

@@ -35,13 +35,13 @@ def _ratio(ours: dict[str, Any], other: dict[str, Any]) -> float | str:
 
 
 def _ours(rows: int) -> dict[str, Any]:
-    from benchmarks.drift import table_of
+    from benchmarks.drift_table import random_table
     from serving.drift import layout
     from serving.drift.alarm import judge
     from serving.drift.calibration import Baseline
     from serving.drift.profile import Profile
 
-    past, now = table_of(rows, 1), table_of(rows, 2)
+    past, now = random_table(rows, 1), random_table(rows, 2)
     counted = layout.fit(past)
     baseline = Baseline.of_rows(Profile.of(counted, past))
     began = time.process_time()
@@ -68,11 +68,11 @@ PEERS = {"evidently": _evidently, "nannyml": _nannyml}
 
 def _peer(name: str, rows: int) -> dict[str, Any]:
     """The measurement, or why there is none: these packages do not always agree with the pandas beside them."""
-    from benchmarks.drift import table_of
+    from benchmarks.drift_table import random_table
 
     try:
         import_module(name)  # what importing takes is not counted
-        past, now = (table_of(rows, seed).to_pandas() for seed in (1, 2))
+        past, now = (random_table(rows, seed).to_pandas() for seed in (1, 2))
         began = time.process_time()
         PEERS[name](past, now)
     except ImportError as error:

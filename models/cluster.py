@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Preempted
-from models.worker import PREEMPTED, UNBOUND, WRONG
+from models.job import PREEMPTED, UNBOUND, WRONG
 
 GRACE = 30.0  # seconds that processes get to save before they are killed
 PR_SET_PDEATHSIG = 1
 PROGRESS = ("epoch ", "went on ")
 WORKER = ("-m", "models.worker")  # what Python runs as a task
-INDEX, WORKERS = "JOB_COMPLETION_INDEX", "WORKERS"
 
 
 @dataclass
@@ -160,25 +159,6 @@ def addresses(settings: Mapping[str, Any]) -> dict[str, list[str]]:
     wanted = counts.get(settings["strategy"], {})
     ports = iter(_ports(sum(wanted.values())))
     return {kind: [f"localhost:{next(ports)}" for _ in range(count)] for kind, count in wanted.items()}
-
-
-def indexed(environment: Mapping[str, str]) -> dict[str, str]:
-    """``TF_CONFIG`` of a pod of a Kubernetes Indexed Job: its index is its place among the addresses in ``WORKERS``.
-
-    Returns:
-        What to add to the environment; nothing where ``TF_CONFIG`` is set already, as a TFJob does, or there is no index.
-
-    Raises:
-        ValueError: if there is an index, and ``WORKERS`` has no address for it.
-    """
-    if "TF_CONFIG" in environment or INDEX not in environment:
-        return {}
-    workers = [one.strip() for one in environment.get(WORKERS, "").split(",") if one.strip()]
-    index = environment[INDEX]
-    if not index.isdigit() or int(index) >= len(workers):
-        raise ValueError(f"{INDEX} is {index}, and {WORKERS} has {len(workers)} addresses HOST:PORT: name one a pod.")
-    told = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": int(index)}}
-    return {"TF_CONFIG": json.dumps(told)}
 
 
 def _watch(cluster: Cluster, told: list[int], restarts: int) -> Process | None:

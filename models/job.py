@@ -11,6 +11,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+# Exit codes of the process that runs a job.
+PREEMPTED = 42  # stopped after SIGTERM, with a checkpoint
+UNBOUND = 43  # the task's address is taken
+WRONG = 44  # the settings contradict each other
+INDEX, WORKERS = "JOB_COMPLETION_INDEX", "WORKERS"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -116,6 +122,25 @@ class Task:
     def count(self, kind: str) -> int:
         """Processes of a kind."""
         return len((self.cluster or {}).get(kind, []))
+
+
+def build_tf_config(environment: Mapping[str, str]) -> dict[str, str]:
+    """Build ``TF_CONFIG`` in a pod of a Kubernetes Indexed Job, whose index selects its address in ``WORKERS``.
+
+    Returns:
+        What to add to the environment; nothing where ``TF_CONFIG`` is set already, as a TFJob does, or there is no index.
+
+    Raises:
+        ValueError: if there is an index, and ``WORKERS`` has no address for it.
+    """
+    if "TF_CONFIG" in environment or INDEX not in environment:
+        return {}
+    workers = [address.strip() for address in environment.get(WORKERS, "").split(",") if address.strip()]
+    index = environment[INDEX]
+    if not index.isdigit() or int(index) >= len(workers):
+        raise ValueError(f"{INDEX} is {index}, and {WORKERS} has {len(workers)} addresses HOST:PORT: name one a pod.")
+    told = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": int(index)}}
+    return {"TF_CONFIG": json.dumps(told)}
 
 
 ALONE = Task()

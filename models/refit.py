@@ -9,7 +9,7 @@ from typing import Any
 from models.input import kept
 from models.loop import Fit, fit
 from models.rows import Rows, specs
-from models.training import seed_everything
+from models.seeds import seed_everything
 
 
 class LastEpoch:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from models import callbacks, cluster, digests, export, strategies
@@ -20,6 +18,7 @@ from models.job import Job, Task
 from models.loop import Fit, fit
 from models.network import build, predict
 from models.rows import Rows, sample, specs
+from models.seeds import seed_everything
 
 RESULT = "fit.json"
 STORED, STORED_VALID = "train", "valid"
@@ -86,18 +85,6 @@ def run_fn(fn_args: Any) -> None:
     finish(job, data, Path(fn_args.serving_model_dir), Path(fn_args.model_run_dir))
 
 
-def seed_everything(settings: Mapping[str, Any]) -> None:
-    """One seed for Python, NumPy, Keras and TensorFlow; with ``deterministic`` equal bits too, at a price.
-
-    The switch cannot be taken back within a process.
-    """
-    random.seed(settings["seed"])
-    np.random.seed(settings["seed"])
-    keras.utils.set_random_seed(settings["seed"])
-    if settings["deterministic"]:
-        tf.config.experimental.enable_op_determinism()
-
-
 def train(job: Job, data: Data | None = None) -> None:
     """Trains as this process's task in the job's strategy; the chief leaves the best weights and what happened.
 
@@ -151,7 +138,7 @@ def finish(job: Job, data: Data, model_folder: Path, run_folder: Path) -> None:
         "fit": measured(network, job.settings, model, sample(seen, MEASURED, job.settings["seed"]), valid),
     }
     if job.settings["folds"]:
-        from models.folds import cross_validate  # which trains with this module
+        from models.folds import cross_validate  # scikit-learn is imported only where folds are asked for
 
         whole = load(files(job.examples, "train"), transform, data.keep)
         record["folds"] = cross_validate(network, job.settings, whole, valid, job.pretrained)

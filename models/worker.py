@@ -14,11 +14,7 @@ from pathlib import Path
 
 from models import defaults
 from models.errors import Preempted
-from models.job import Job, Task
-
-PREEMPTED = 42
-UNBOUND = 43
-WRONG = 44
+from models.job import PREEMPTED, UNBOUND, WRONG, Job, Task, build_tf_config
 
 
 def main(arguments: list[str]) -> int:
@@ -31,9 +27,7 @@ def main(arguments: list[str]) -> int:
     told = parser().parse_args(arguments)
     if told.finish:
         return _finish(told.job, told.finish)
-    from models import cluster  # which knows this module
-
-    os.environ.update(cluster.indexed(os.environ))
+    os.environ.update(build_tf_config(os.environ))
     task = Task.here()
     if told.export:
         return _exported(told, task.chief)

@@ -2,15 +2,12 @@
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import NoReturn, Protocol, cast
 from urllib.parse import unquote
 
 import httptools
 
-from serving.messages import Request, Response, answered, encoded, failure
-
-if TYPE_CHECKING:
-    from serving.http import Server
+from serving.messages import Handler, Request, Response, answered, encoded, failure
 
 MAX_HEAD = 64 << 10
 MAX_TARGET = 8 << 10
@@ -27,6 +24,31 @@ class Refused(Exception):
         self.response = failure(status, message)
 
 
+class Listener(Protocol):
+    """The listening server, as its connections see it.
+
+    Attributes:
+        handler: Called once a request.
+        max_body: Largest body in bytes.
+        idle_seconds: How long a connection may lie idle between requests.
+        read_seconds: How long a request may take to arrive.
+        connections: The open connections.
+        draining: Whether the server is closing.
+        date: Value of the Date header.
+    """
+
+    handler: Handler
+    max_body: int
+    idle_seconds: float
+    read_seconds: float
+    connections: "set[Connection]"
+    draining: bool
+    date: bytes
+
+    def left(self, connection: "Connection") -> None:
+        """Forget a connection that is closed."""
+
+
 class Connection(asyncio.Protocol):
     """One client. Parsed requests wait in ``queue`` for ``_work``, which answers them in order.
 
@@ -37,7 +59,7 @@ class Connection(asyncio.Protocol):
         since: When began what is being waited for: the next request, the rest of it, or the client's reading.
     """
 
-    def __init__(self, server: "Server", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: Listener, loop: asyncio.AbstractEventLoop) -> None:
         self.server, self.loop = server, loop
         self.queue: deque[tuple[Request | Response, bool]] = deque()
         self.parser = httptools.HttpRequestParser(self)

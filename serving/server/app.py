@@ -108,6 +108,8 @@ class App:
             ValueError: if the model config file is not one.
         """
         options = self.options
+        # Read before the models are loaded, so that a change made while they load is followed.
+        first = options.config_file.read_bytes() if options.config_file else b""
         await self.engine.start(config.models(options.config_file) if options.config_file else options.models)
         if options.rest_port is not None:
             rest = Rest(self.engine, self.metrics, options.metrics_path, options.rest_timeout, options.max_body)
@@ -116,7 +118,7 @@ class App:
         if options.grpc_port is not None:
             await self._start_grpc()
         if options.config_file and options.config_poll > 0:
-            self._tasks.append(asyncio.create_task(self._watch(options.config_file)))
+            self._tasks.append(asyncio.create_task(self._watch(options.config_file, first)))
         if self._health:
             self._tasks.append(asyncio.create_task(self._tell_health()))
 
@@ -162,17 +164,21 @@ class App:
                 await self._health.set(name, now)
             await asyncio.sleep(0.5)
 
-    async def _watch(self, path: Path) -> None:
-        """Reads the model config file again and again; one that is wrong changes nothing."""
-        known = await asyncio.to_thread(path.read_bytes)
+    async def _watch(self, path: Path, current: bytes) -> None:
+        """Reads the model config file again and again; one that is wrong changes nothing.
+
+        Args:
+            path: The file.
+            current: Its contents as the server started with them.
+        """
         while True:
             await asyncio.sleep(self.options.config_poll)
             try:
-                found = await asyncio.to_thread(path.read_bytes)
-                if found != known:
+                new = await asyncio.to_thread(path.read_bytes)
+                if new != current:
                     await self.engine.reload(config.models(path))
                     log.info("the model config file has changed and is followed")
-                known = found
+                current = new
             except (ValueError, OSError, ServingError) as error:
                 log.error("the model config file is not followed: %s", error)
 

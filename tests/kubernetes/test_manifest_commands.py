@@ -24,6 +24,7 @@ from support.command import ROOT
 from support.manifests import Document, containers, rendered, words
 
 from models.catalog import CASES
+from models.job import build_tf_config
 
 pytestmark = pytest.mark.system
 
@@ -233,9 +234,8 @@ def test_two_workers_of_the_indexed_job_end_with_one_exported_model(pushed_home:
     ],
 )
 def test_the_index_of_a_pod_is_its_place(environment: dict[str, str], found: dict) -> None:
-    from models import cluster
 
-    told = cluster.indexed(environment)
+    told = build_tf_config(environment)
     assert (json.loads(told["TF_CONFIG"]) if told else {}) == found
 
 
@@ -243,7 +243,6 @@ def test_the_index_of_a_pod_is_its_place(environment: dict[str, str], found: dic
     "environment", [{"JOB_COMPLETION_INDEX": "2", "WORKERS": "a:1,b:2"}, {"JOB_COMPLETION_INDEX": "0"}]
 )
 def test_an_index_without_an_address_is_refused(environment: dict[str, str]) -> None:
-    from models import cluster
 
     with pytest.raises(ValueError, match="WORKERS has . addresses"):
-        cluster.indexed(environment)
+        build_tf_config(environment)

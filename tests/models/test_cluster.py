@@ -12,6 +12,7 @@ from support.small_jobs import STEPS, furthest, record, small_job, trained, weig
 
 from models import cluster, training, worker
 from models.errors import Preempted
+from models.job import PREEMPTED, UNBOUND, WRONG
 
 pytestmark = pytest.mark.system
 
@@ -178,7 +179,7 @@ def test_a_worker_whose_address_is_taken_ends_with_its_own_code(monkeypatch):
         address = f"localhost:{taken.getsockname()[1]}"
         config = {"cluster": {"worker": [address]}, "task": {"type": "worker", "index": 0}}
         monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-        assert worker.main(["nowhere.json"]) == worker.UNBOUND
+        assert worker.main(["nowhere.json"]) == UNBOUND
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_a_worker_tells_of_switches_that_do_not_go_together_by_its_code(
 ):
     monkeypatch.delenv("TPU_NAME", raising=False)
     job = small_job(tmp_path / "job", **changes)
-    assert worker.main([str(job.save(tmp_path / "job.json"))]) == worker.WRONG
+    assert worker.main([str(job.save(tmp_path / "job.json"))]) == WRONG
     assert sentence in capsys.readouterr().out
 
 
@@ -203,7 +204,7 @@ def test_a_worker_that_has_saved_after_sigterm_tells_so_by_its_code(tmp_path, mo
 
     monkeypatch.setattr(training, "train", stop)
     job = small_job(tmp_path / "job", strategy="mirrored")
-    assert worker.main([str(job.save(tmp_path / "job.json"))]) == worker.PREEMPTED
+    assert worker.main([str(job.save(tmp_path / "job.json"))]) == PREEMPTED
     assert "it goes on with fraud" in capsys.readouterr().out
 
 

@@ -22,11 +22,12 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.public.tfxio import TFExampleRecord
 
 from components.span_example_gen import Write
-from models import export, loop, spans, training
+from models import export, loop, spans
 from models.input import Transform, batches, files, load
 from models.network import build as build_network
 from models.network import predict
 from models.rows import specs
+from models.seeds import seed_everything
 from models.use_case import UseCase
 from pipeline.runtime import local
 
@@ -124,7 +125,7 @@ def build(case: UseCase, folder: Path, **changes: str) -> Built:
     with pipeline() as beam_pipeline:
         _ = data.examples(beam_pipeline, window, settings["data"]) | beam.ParDo(Write(str(examples)))
     analyze(case, settings["data"], schema, examples, graph)
-    training.seed_everything(flat)
+    seed_everything(flat)
     transform, keep = Transform(str(graph)), (*network.INPUTS, network.LABEL)
     valid = load(files(str(examples), "valid"), transform, keep)
     held = list(tf.data.TFRecordDataset(files(str(examples), "eval")).as_numpy_iterator())

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import tensorflow as tf
 
-from models import optimizers, training
+from models import optimizers
 from models.catalog import CASES
 from models.image import model as image
 from models.network import build
+from models.seeds import seed_everything
 from tour.evidence.step import PLAIN, Step
 
 SETTINGS = {name: value for group in CASES["image"].settings.values() for name, value in group.items()}
@@ -18,7 +19,7 @@ CONTEXT = SimpleNamespace(point={"temperature": 1.3}, settings={"training": SETT
 
 def small_step(rows: int = 24) -> Step:
     """The same step each time."""
-    training.seed_everything(SETTINGS)
+    seed_everything(SETTINGS)
     model = build(image, SETTINGS, {"pixels": tf.TensorSpec([None, 8, 8, 1])})
     optimizer = optimizers.create(SETTINGS, 100)
     optimizer.build(model.trainable_variables)

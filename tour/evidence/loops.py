@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import optimizers, training
+from models import optimizers
 from models.input import Feed, kept
 from models.network import build
 from models.refit import LastEpoch, fit_rows
+from models.seeds import seed_everything
 from tour.evidence.context import Context
 from tour.evidence.kinds import Number, Result, Table
 
@@ -62,7 +63,7 @@ def loop_equals_fit(context: Context) -> list[Result]:
 def _fit(
     network: Any, settings: Mapping[str, Any], context: Context, feed: Feed, count: int
 ) -> tuple[keras.Model, list[float]]:
-    training.seed_everything(settings)
+    seed_everything(settings)
     model = build(network, settings, context.transform.features, context.pretrained)
     loss, kind = network.loss(settings), context.transform.features[network.LABEL].dtype
     model.compile(optimizers.create(settings, EPOCHS * (count // BATCH)), lambda y, z: loss(tf.cast(y, kind), z))

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models import adapters, optimizers, restore, training
+from models import adapters, optimizers, restore
 from models.adapters import trainable
 from models.network import predict
+from models.seeds import seed_everything
 from models.step import step_function
 from tour.evidence.context import Context
 from tour.evidence.kinds import Result, Table
@@ -32,7 +33,7 @@ def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:
     network = context.case.load("model")
     settings = {**restore.settings(str(context.served)), "accumulate": 1, "xla": False, "schedule": "plateau"}
     settings["learning_rate"] = 0.1 * settings["learning_rate"]
-    training.seed_everything({**settings, "deterministic": False})
+    seed_everything({**settings, "deterministic": False})
     model = restore.model(str(context.served), network, context.transform, context.pretrained)
     whole = trainable(model)
     count = adapters.add(model, rank) if rank else whole

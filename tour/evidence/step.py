@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from models import optimizers, restore, training
+from models import optimizers, restore
+from models.seeds import seed_everything
 from models.step import step_function
 from tour.evidence.context import Context
 
@@ -65,7 +66,7 @@ class Step:
 def of(context: Context, rows: int | None = None) -> Step:
     """The served network and the first rows of the train split, a batch of the run unless ``rows`` says another size."""
     network, settings = context.case.load("model"), {**restore.settings(str(context.served)), **PLAIN}
-    training.seed_everything(settings)
+    seed_everything(settings)
     model = restore.model(str(context.served), network, context.transform, context.pretrained)
     optimizer = optimizers.create(settings, STEPS)
     optimizer.build(model.trainable_variables)

@@ -15,6 +15,7 @@ import numpy as np
 from models import callbacks, cluster, restore, training
 from models import input as reading
 from models.job import Job
+from models.seeds import seed_everything
 from tour.evidence.context import Context
 from tour.evidence.kinds import Number, Result, Table
 from tour.evidence.reports import tables
@@ -102,7 +103,7 @@ def trained(
     )
     with redirect_stdout(said or StringIO()):
         if settings["strategy"] == "none":
-            training.seed_everything(settings)
+            seed_everything(settings)
             training.train(job)
         else:
             cluster.run(job)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from models import optimizers as ours
 from models.defaults import OPTIMIZERS
 from models.rows import Rows, specs
-from models.training import seed_everything
+from models.seeds import seed_everything
 from tour.evidence.context import Context
 from tour.evidence.kinds import Number, Result, Series, Table
 

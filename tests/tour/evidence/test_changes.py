@@ -18,6 +18,7 @@ from support.training_evidence import agree, told_apart
 
 from models import training
 from models.job import Job
+from models.seeds import seed_everything
 from tour import ask, notes
 from tour.evidence import render, strategies
 from tour.evidence.kinds import Graph, Image, Matrix, Node, NotHere, Number, Result, Series, Table
@@ -105,7 +106,7 @@ def train_here(job: Job) -> None:
     print("worker 0 is process 1")
     Path(job.folder, "cluster.json").write_text("{}")
     settings = {**job.settings, "strategy": "none"}
-    training.seed_everything(settings)
+    seed_everything(settings)
     training.train(replace(job, settings=settings))
 
 

@@ -13,10 +13,10 @@ from support.built_case import Built, built
 
 from models import input as reading
 from models import loop
-from models import training as fitting
 from models.catalog import CASES
 from models.image import model as image
 from models.network import predict
+from models.seeds import seed_everything
 from pipeline import store
 from pipeline.metadata import MetadataAddress
 from pipeline.plan import Plan
@@ -146,7 +146,7 @@ def test_tensor_and_array_agree_in_number_and_differ_in_kind() -> None:
 def test_the_image_network_learns_real_digits() -> None:
     digits = load_digits()
     x, y = (digits.images[..., None] / 16).astype(np.float32), digits.target[:, None].astype(np.int64)
-    fitting.seed_everything({"seed": 1, "deterministic": False})
+    seed_everything({"seed": 1, "deterministic": False})
     train, held = ({"pixels": x[rows], "label_id": y[rows]} for rows in (slice(1400), slice(1400, None)))
     rows, feed = reading.kept(train, 64, 1)
     settings = tiny(classes="0,1,2,3,4,5,6,7,8,9", filters=12, batch_size=64, epochs=6)
