@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from support.command import ROOT, start_showcase
 from support.in_process import run_in_process
+from support.pushed_home import copy_home
 from support.served_models import predict
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
@@ -58,8 +59,9 @@ def test_serve_is_listed_without_importing_tensorflow():
 
 
 @pytest.mark.slow
-def test_all_signatures_of_both_models_answer_equally_by_rest_and_grpc(pushed_home):
-    words = ["--home", pushed_home, "--rest-port=0", "--grpc-port=0", "--no-gateway", "--json"]
+def test_all_signatures_of_both_models_answer_equally_by_rest_and_grpc(pushed_home, tmp_path):
+    home = copy_home(pushed_home, tmp_path)  # the server writes its model config file there
+    words = ["--home", home, "--rest-port=0", "--grpc-port=0", "--no-gateway", "--json"]
     process = start_showcase("serve", *words, stdout=subprocess.PIPE)
     try:
         told = json.loads(process.stdout.readline())
