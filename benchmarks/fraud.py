@@ -43,7 +43,7 @@ from models.fraud import model as network
 from models.fraud.case import CASE
 from models.input import Transform, files
 from models.intervals import LEVEL, average_precision, interval
-from pipeline.runtime import local
+from pipeline.local_runtime import local_runtime
 
 ACCEPTANCE = (7, 1, 2, 3)
 CHOICE = (101, 102, 103)
@@ -235,7 +235,7 @@ def _area(rows: Arrays, scores: np.ndarray) -> float:
 
 
 def _pipeline() -> beam.Pipeline:
-    return beam.Pipeline(options=PipelineOptions(list(local(Path("/nowhere")).beam_args)))
+    return beam.Pipeline(options=PipelineOptions(list(local_runtime(Path("/nowhere")).beam_args)))
 
 
 def _analyze(examples: Path, graph: Path) -> None:

@@ -15,6 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipeline.local_runtime import local_runtime
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "tfx",
@@ -35,10 +37,10 @@ def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
     Raises:
         SystemExit: if there is none, or the home's metadata store does not answer.
     """
-    from pipeline import runtime, store
+    from pipeline import store
     from pipeline.metadata import MetadataUnavailableError
 
-    metadata = runtime.local(home).metadata
+    metadata = local_runtime(home).metadata
     try:
         pushed = [run for run in store.runs(metadata, case) if run.state == "pushed"]
     except MetadataUnavailableError as error:

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from pipeline import cluster_cli, serving_cli
-from pipeline.options import DEFAULT_HOME, Case, Home, Json, Tracking, pairs, window
+from pipeline.arguments import parse_settings, parse_window
+from pipeline.options import DEFAULT_HOME, Case, Home, Json, Tracking
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A production ML system with its answers in it.")
 app.add_typer(serving_cli.app)
@@ -43,10 +44,10 @@ def run(
     """Runs the pipeline from raw spans to a pushed model, or goes on with a run that was stopped."""
     from pipeline import command
 
-    changes = pairs(set_ or []) | ({"columns": columns} if columns else {})
+    changes = parse_settings(set_ or []) | ({"columns": columns} if columns else {})
     changes |= {"strategy": strategy} if strategy else {}
     changes |= {"seed": str(seed)} if seed is not None else {}
-    first, last = window(spans)
+    first, last = parse_window(spans)
     ended = command.run(
         case,
         home,
@@ -81,7 +82,7 @@ def refresh(
     """Refines the served model on newer spans through low-rank adapters, by the same gates."""
     from pipeline import command
 
-    first, last = window(spans)
+    first, last = parse_window(spans)
     ended = command.run(
         case,
         home,
@@ -89,7 +90,7 @@ def refresh(
         data=data,
         first=first,
         last=last,
-        changes=pairs(set_ or []),
+        changes=parse_settings(set_ or []),
         tracking=tracking,
         refresh=True,
     )
@@ -150,9 +151,11 @@ def demo(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """The whole story by itself: trained, served, drifted, noticed, trained again and swapped; then the tour stays up."""
-    from tour.demo import story
+    from pipeline import command
+    from tour.demo.collaborators import Collaborators
+    from tour.demo.story import play_demo
 
-    raise typer.Exit(story.play_demo(home, headless, tracking, pairs(set_ or [])))
+    raise typer.Exit(play_demo(home, headless, tracking, parse_settings(set_ or []), Collaborators(command.run)))
 
 
 @app.command()

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.options import DEFAULT_HOME, Case, Data, Home, Json, Set, Spans, Tracking, pairs, window
+from pipeline.arguments import parse_settings, parse_window
+from pipeline.options import DEFAULT_HOME, Case, Data, Home, Json, Set, Spans, Tracking
 
 app = typer.Typer()
 Cluster = Annotated[
@@ -73,5 +74,5 @@ def submit(
 
 
 def _asked(data: str | None, spans: str, set_: list[str] | None, tune: bool) -> dict[str, Any]:
-    first, last = window(spans)
-    return {"data": data, "first": first, "last": last, "changes": pairs(set_ or []), "tune": tune}
+    first, last = parse_window(spans)
+    return {"data": data, "first": first, "last": last, "changes": parse_settings(set_ or []), "tune": tune}

@@ -9,10 +9,12 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from pipeline.checkout import ROOT
+
 # The catalog only names the cases; what it says of them reaches a stage as parameters.
 NAMES_ONLY = {"models.catalog"}
 OURS = {"components", "models", "pipeline", "serving"}
-LOCK = Path(__file__).parent.parent / "uv.lock"
+LOCK = ROOT / "uv.lock"
 
 
 def digest(*modules: str) -> str:

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from models.catalog import CASES, find
-from pipeline import runtime as runtimes
-from pipeline import session, status, store
+from pipeline import rollouts, session, store
+from pipeline.local_runtime import local_runtime
 from pipeline.plan import Request, make_plan
-from pipeline.watch import Watch
+from pipeline.progress import ProgressTable
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
     # A descriptor of its own: while stages run, standard error belongs to the log.
     console, started = Console(file=os.fdopen(os.dup(2), "w")) if as_json or quiet else Console(), time.monotonic()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    runtime = runtimes.local(home, tracking, runner)
+    runtime = local_runtime(home, tracking, runner)
     console.print(f"[bold]{find(case).title}[/bold]")
     plan = make_plan(Request(find(case), **asked), runtime)
     told = f"data {plan.source}, spans {plan.first}:{plan.last}, version {plan.data_version}"
@@ -49,7 +49,7 @@ def run(
         console.print(
             f"A job of Beam's can be watched at {runtime.beam.page} while it runs", highlight=False, soft_wrap=True
         )
-    with Watch(console) as watch:
+    with ProgressTable(console) as watch:
         ended = session.execute(plan, runtime, fresh, watch.report)
     if "comparison" in ended.facts:
         console.print(ended.facts["comparison"], highlight=False, soft_wrap=True)
@@ -77,7 +77,7 @@ def browser(cases: Sequence[str], port: int, home: Path) -> None:
     from serving.browser import site
 
     names = [find(case).name for case in cases] or list(CASES)
-    versions = {name: version for name in names if (version := status.served(home, name))}
+    versions = {name: version for name in names if (version := rollouts.served_version(home, name))}
     missing = [name for name in names if name not in versions]
     if missing and (cases or not versions):
         raise ValueError(
@@ -96,7 +96,7 @@ def neighbours(case: str, value: str, number: int, home: Path, as_json: bool) ->
 
     if not find(case).has("sentences"):
         raise ValueError(f"{case} learns no embedding: its package has no sentences.py.")
-    path = runtimes.local(home).metadata
+    path = local_runtime(home).metadata
     pushed = [run for run in store.runs(path, case) if run.state == "pushed"]
     found = store.outputs(path, pushed[-1].id).get("SkipGram", {}) if pushed else {}
     if not found:
@@ -123,7 +123,7 @@ def generate(case: str, out: Path, rows: int, days: int, seed: int, drift: list[
 
 def draft_schema(case: str, data: str | None, columns: str, home: Path) -> None:
     """Prints the curated schema with the values that the data has in place of the listed ones."""
-    runtime = runtimes.local(home)
+    runtime = local_runtime(home)
     plan = make_plan(Request(find(case), data, changes={"columns": columns} if columns else {}), runtime)
     with session.stderr_to(home / case / "logs" / "schema.log"):
         from pipeline import draft
@@ -154,7 +154,7 @@ def dvc(what: str, home: Path, check: bool) -> None:
 
     folder = Path(what)
     if what in CASES and not folder.is_dir():
-        past = store.runs(runtimes.local(home).metadata, what)
+        past = store.runs(local_runtime(home).metadata, what)
         if not past:
             raise ValueError(f"There is no run of {what} under {home} whose data it could be.")
         folder = Path(past[-1].facts["source"])

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-DEFAULT = Path(__file__).parent.parent / "kubernetes" / "pipeline.toml"
+from pipeline.checkout import ROOT
+from pipeline.flink import cluster
+from pipeline.runtime import IN_PROCESS, NO_IMAGE, Beam, Runtime
+
+DEFAULT = ROOT / "kubernetes" / "pipeline.toml"
 WORDS = {str: "text", int: "a whole number", bool: "true or false"}
 
 
@@ -114,3 +118,21 @@ def _of(kind: type, told: Mapping[str, Any], where: str) -> Any:
         return kind(**told)
     except TypeError as error:
         raise ValueError(f"{where}: {str(error).partition(') ')[2] or error}.") from None
+
+
+def pod_runtime(root: str, database: str, tracking: str = "", flink: str = "") -> Runtime:
+    """A pod a stage: all see one volume, and one metadata server keeps them apart.
+
+    Args:
+        root: Folder of the volume.
+        database: Address of the metadata store's server.
+        tracking: Address of the experiment tracker; none if empty.
+        flink: HOST:PORT of Beam's job server; empty for Beam in the stage's own pod.
+
+    Raises:
+        ValueError: for a root that is no folder: our components read and write files.
+    """
+    if "://" in root:
+        raise ValueError(f"The root is a folder that every pod mounts, not '{root}'; mount a bucket as a volume.")
+    beam = Beam((*cluster.beam_args(flink), NO_IMAGE)) if flink else IN_PROCESS
+    return Runtime(root, beam, tracking=tracking or "none", database=database)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from pipeline.checkout import ROOT
 from pipeline.metadata import MetadataAddress, MetadataAddressError, MetadataUnavailableError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-LOCK = Path(__file__).parent.parent / "uv.lock"
+LOCK = ROOT / "uv.lock"
 PACKAGES = ("tensorflow", "tfx", "keras", "apache-beam", "ml-metadata", "tensorflow-data-validation")
 # The newest that a wheel in the lock asks for; ml-metadata and TFDV are pinned to old builds to keep it this low.
 GLIBC = (2, 28)

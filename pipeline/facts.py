@@ -3,9 +3,9 @@
 import json
 import subprocess
 from importlib.metadata import version
-from pathlib import Path
 
 from pipeline import code, store
+from pipeline.checkout import ROOT
 from pipeline.plan import PACKAGES, Plan
 
 
@@ -30,7 +30,7 @@ def _commit() -> str:
     """The commit of the code, with + where files differ from it; empty outside a checkout."""
 
     def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
+        command = ["git", "-C", str(ROOT), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

@@ -13,9 +13,9 @@ from typing import Any
 
 from models import defaults
 from models.catalog import find
-from pipeline import runtime as runtimes
 from pipeline import store
-from pipeline.options import pairs
+from pipeline.arguments import parse_settings
+from pipeline.local_runtime import local_runtime
 
 
 def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict
     """
     from models import restore  # with TensorFlow
 
-    use_case, metadata = find(case), runtimes.local(home).metadata
+    use_case, metadata = find(case), local_runtime(home).metadata
     typed = use_case.configured(changes)
     for run in reversed(store.runs(metadata, case)):
         made = {key: one.uri for outputs in store.outputs(metadata, run.id).values() for key, one in outputs.items()}
@@ -73,7 +73,7 @@ def main(words: list[str]) -> int:
     """The program."""
     told = parser().parse_args(words)
     try:
-        found = fields(told.case, told.home, pairs(told.set), told.name)
+        found = fields(told.case, told.home, parse_settings(told.set), told.name)
         Path(found["folder"]).mkdir(parents=True, exist_ok=True)
         from models import training
         from models.job import Job

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models.catalog import CASES
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 
 WIDTH = 200  # of a table for a file or another program
 
@@ -21,7 +21,7 @@ def show(words: Sequence[str], home: Path, tracking: str, two: bool, from_mlflow
     from pipeline import runs as found
 
     case, ids = (words[0], words[1:]) if words and words[0] in CASES else (None, words)
-    runtime = runtimes.local(home, tracking)
+    runtime = local_runtime(home, tracking)
     rows = found.recorded(runtime, case) if from_mlflow else found.listed(runtime, case)
     if ids or two:
         compared = found.compare(runtime, found.pick(rows, ids), from_mlflow)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.catalog import find
 from models.use_case import UseCase
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 
 if TYPE_CHECKING:
     from serving.drift.windows import Cut
@@ -41,7 +41,7 @@ def follow(home: Path, cases: Sequence[str], webhook: str, poll: float = POLL) -
     from serving.drift.sinks import Sink, Webhook, to_log
 
     sinks: list[Sink] = [to_log, Webhook(webhook)] if webhook else [to_log]
-    runtime = runtimes.local(home)
+    runtime = local_runtime(home)
     monitors: dict[str, Live] = {}
     while True:
         for name in cases:
@@ -103,7 +103,7 @@ def gauges(metrics: Any, home: Path, cases: Sequence[str]) -> None:
 
     def refresh() -> None:
         for name in cases:
-            path = Path(runtimes.local(home).root, name, "online", "monitor.json")
+            path = Path(local_runtime(home).root, name, "online", "monitor.json")
             with suppress(OSError, ValueError, KeyError, IndexError):
                 changed = path.stat().st_mtime
                 if name not in seen or seen[name][0] != changed:

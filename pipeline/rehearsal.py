@@ -6,8 +6,8 @@ import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from pipeline import runtime as runtimes
 from pipeline import store
+from pipeline.local_runtime import local_runtime
 
 
 def rehearse(path: Path, case: str, home: Path, tracking: str = "") -> store.Run:
@@ -27,7 +27,7 @@ def rehearse(path: Path, case: str, home: Path, tracking: str = "") -> store.Run
     """
     from kfp import components, local
 
-    runtime = runtimes.local(home)
+    runtime = local_runtime(home)
     before = {run.id for run in store.runs(runtime.metadata, case)}
     log = Path(runtime.root, case, "logs", f"{path.stem}.log")
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from models.catalog import CASES, find
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 from serving import rollout
 
 RUNNING = "serve.json"
@@ -28,7 +28,7 @@ def running(home: Path) -> dict[str, Any] | None:
 
 def write_config(home: Path) -> None:
     """Writes TensorFlow Serving's model config file for the home's cases, which a server elsewhere can poll."""
-    runtime = runtimes.local(home)
+    runtime = local_runtime(home)
     folders = {name: Path(runtime.versions(name)) for name in CASES}
     text = rollout.model_config({name: folder for name, folder in folders.items() if rollout.versions(folder)})
     beside = home / f".{CONFIG}.{os.getpid()}"
@@ -58,7 +58,7 @@ def rollback(case: str, home: Path, as_json: bool) -> None:
 
 
 def _folder(case: str, home: Path) -> Path:
-    return Path(runtimes.local(home).versions(find(case).name))
+    return Path(local_runtime(home).versions(find(case).name))
 
 
 def _changed(case: str, now: rollout.Rollout, home: Path, as_json: bool) -> None:
@@ -76,3 +76,10 @@ def told(folder: Path, now: rollout.Rollout) -> str:
     if now.canary:
         words.append(f"canary {now.canary} for {now.share:.0%}")
     return ", ".join(words + ([f"shadow {now.shadow}"] if now.shadow else []))
+
+
+def served_version(home: Path, case: str) -> Path | None:
+    """Return the folder of the version that answers: the one promoted or rolled back to, else the newest."""
+    folder = _folder(case, home)
+    version = rollout.stable(folder, rollout.read(folder))
+    return None if version is None else folder / str(version)

@@ -1,13 +1,10 @@
 """Where a graph runs."""
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.flink import cluster
 from pipeline.metadata import FILE, MetadataAddress
 
 
@@ -71,66 +68,3 @@ class Runtime:
 # The default DirectRunner tries to download Prism first; without a container image TFX builds a source distribution.
 NO_IMAGE = "--sdk_container_image=none"
 IN_PROCESS = Beam(("--runner=FnApiRunner", NO_IMAGE))
-
-
-def direct() -> Beam:
-    """Beam in the stage's own process."""
-    return IN_PROCESS
-
-
-def multiprocess() -> Beam:
-    """Beam in as many processes as there are cores.
-
-    Each of them has to import TFX first, which puts a stand-in where TFDV needs one; only the DirectRunner tells them so. With
-    a version to be compatible with, here its own, it does not look for Prism.
-    """
-    workers = len(os.sched_getaffinity(0))
-    return Beam(
-        (
-            "--runner=DirectRunner",
-            f"--update_compatibility_version={version('apache-beam')}",
-            "--beam_plugins=tfx",
-            "--direct_running_mode=multi_processing",
-            f"--direct_num_workers={workers}",
-            NO_IMAGE,
-        )
-    )
-
-
-def flink() -> Beam:
-    """Beam on Flink, which starts and ends with the run.
-
-    Raises:
-        ValueError: if this machine has no Java or no jars of Flink.
-    """
-    one = cluster.Flink.chosen()
-    return Beam((*one.args, NO_IMAGE), one.running, one.address)
-
-
-RUNNERS: dict[str, Callable[[], Beam]] = {"direct": direct, "multiprocess": multiprocess, "flink": flink}
-
-
-def local(home: Path, tracking: str = "", runner: str = "direct") -> Runtime:
-    """This machine; Beam by one of ``RUNNERS``.
-
-    Raises:
-        ValueError: for another runner, or one that cannot be on this machine.
-    """
-    if runner not in RUNNERS:
-        raise ValueError(f"There is no runner '{runner}'; there are {', '.join(RUNNERS)}.")
-    return Runtime(str(home.resolve()), RUNNERS[runner](), tracking=tracking, database=MetadataAddress.of(home).server)
-
-
-def kubeflow(root: str, database: str, tracking: str = "", flink: str = "") -> Runtime:
-    """A pod a stage: all see one volume, and one metadata server keeps them apart.
-
-    Args:
-        flink: HOST:PORT of Beam's job server; empty for Beam in the stage's own pod.
-
-    Raises:
-        ValueError: for a root that is no folder: our components read and write files.
-    """
-    if "://" in root:
-        raise ValueError(f"The root is a folder that every pod mounts, not '{root}'; mount a bucket as a volume.")
-    beam = Beam((*cluster.beam_args(flink), NO_IMAGE)) if flink else IN_PROCESS
-    return Runtime(root, beam, tracking=tracking or "none", database=database)

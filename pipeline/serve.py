@@ -16,7 +16,7 @@ from rich.console import Console
 from models import spans
 from models.catalog import CASES, find
 from pipeline import live, store
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataUnavailableError
 from pipeline.rollouts import RUNNING, write_config
 from serving import rollout
@@ -134,7 +134,7 @@ def _servable(asked: Asked) -> list[str]:
 
 
 def _versions(asked: Asked, name: str) -> Path:
-    return Path(runtimes.local(asked.home).versions(name))
+    return Path(local_runtime(asked.home).versions(name))
 
 
 def _online(name: str) -> Any:
@@ -173,7 +173,7 @@ def arrived(home: Path, case: str) -> bool:
     A memory that has a checkpoint is not filled from spans, so nothing is asked: a gateway that is started again serves even
     while the metadata store does not answer.
     """
-    runtime = runtimes.local(home)
+    runtime = local_runtime(home)
     if Path(runtime.root, case, "online", checkpoint.FILE).exists():
         return True
     try:
@@ -191,7 +191,7 @@ def seed(home: Path, case: str, online: Any) -> int:
         UnreachedError: if the metadata store does not answer; it may do so later.
     """
     try:
-        pushed = [run for run in store.runs(runtimes.local(home).metadata, case) if run.state == "pushed"]
+        pushed = [run for run in store.runs(local_runtime(home).metadata, case) if run.state == "pushed"]
     except MetadataUnavailableError as error:
         raise UnreachedError(str(error)) from error
     if not pushed or not online.remembers:

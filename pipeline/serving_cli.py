@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.options import DEFAULT_HOME, Case, Home, Json, pairs, window
+from pipeline.arguments import parse_settings, parse_window
+from pipeline.options import DEFAULT_HOME, Case, Home, Json
 
 app = typer.Typer()
 
@@ -62,7 +63,7 @@ def traffic(
     from pipeline.traffic import Replay
     from pipeline.traffic import traffic as send
 
-    asked = Replay(case, home, data, *window(spans), drift or [], rate, seconds, connections, gateway, labels)
+    asked = Replay(case, home, data, *parse_window(spans), drift or [], rate, seconds, connections, gateway, labels)
     raise typer.Exit(send(asked, as_json))
 
 
@@ -83,7 +84,9 @@ def monitor(
     from pipeline import watching
 
     listen = (host, port) if watch and port >= 0 else None
-    raise typer.Exit(watching.watch(case, home, pairs(policy or [], "--policy"), watch, every, as_json, listen))
+    raise typer.Exit(
+        watching.watch(case, home, parse_settings(policy or [], "--policy"), watch, every, as_json, listen)
+    )
 
 
 @app.command()

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from models.catalog import find
 from pipeline import deployment, kubeflow, rehearsal, submission
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 from pipeline.plan import Request
 
 
@@ -34,7 +34,7 @@ def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, asked: d
 
 def rehearse(case: str, home: Path, tracking: str, cluster: Path | None, as_json: bool, asked: dict[str, Any]) -> int:
     """Compiles, then runs the file alone; returns the exit code: 0 if a model was pushed."""
-    runtimes.local(home).metadata.exists()  # raises before anything is compiled if the server does not answer
+    local_runtime(home).metadata.exists()  # raises before anything is compiled if the server does not answer
     path = home / case / "pipeline.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     tasks = _compiled(path, Request(find(case), **asked), deployment.read(cluster or deployment.DEFAULT))

@@ -8,13 +8,13 @@ from rich.console import Console
 
 from models.catalog import CASES, find
 from pipeline import decisions, store
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 
 
 def show(case: str | None, home: Path, as_json: bool) -> None:
     """Prints, for each case, the served version and what came of the last run."""
     names = [find(case).name] if case else list(CASES)
-    path = runtimes.local(home).metadata
+    path = local_runtime(home).metadata
     found = {name: store.runs(path, name) for name in names}
     if as_json:
         print(
@@ -29,7 +29,7 @@ def show(case: str | None, home: Path, as_json: bool) -> None:
             continue
         console.print(f"  served    {_served(home, name, runs)}", highlight=False, soft_wrap=True)
         console.print(f"  answers   {_answering(home, name)}", highlight=False, soft_wrap=True)
-        for word, line in (("drift", _watched(home, name)), ("decided", decisions.line(runtimes.local(home), name))):
+        for word, line in (("drift", _watched(home, name)), ("decided", decisions.line(local_runtime(home), name))):
             if line:
                 console.print(f"  {word:9} {line}", highlight=False, markup=False, soft_wrap=True)
         last = f"{runs[-1].id}: {runs[-1].state}: {runs[-1].reason}"
@@ -41,7 +41,7 @@ def _answering(home: Path, case: str) -> str:
     from pipeline import rollouts
     from serving import rollout
 
-    folder = Path(runtimes.local(home).versions(case))
+    folder = Path(local_runtime(home).versions(case))
     if not rollout.versions(folder):
         return "nothing"
     there = rollouts.running(home)
@@ -67,17 +67,10 @@ def _watched(home: Path, case: str) -> str:
 
 def _served(home: Path, case: str, runs: list[store.Run]) -> str:
     """The stable version's folder and the metric of the run that pushed it."""
-    version = served(home, case)
+    from pipeline import rollouts
+
+    version = rollouts.served_version(home, case)
     if version is None:
         return "nothing"
     pushed = [run.facts["headline"] for run in runs if run.facts.get("pushed") == str(version)]
     return f"{version} · {pushed[-1] if pushed else 'by a run that was stopped before its end'}"
-
-
-def served(home: Path, case: str) -> Path | None:
-    """The folder of the version that answers: the one that was promoted or gone back to, else the newest."""
-    from serving import rollout
-
-    folder = Path(runtimes.local(home).versions(case))
-    version = rollout.stable(folder, rollout.read(folder))
-    return None if version is None else folder / str(version)

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from models.catalog import find
-from pipeline import metadata, rollouts, session, store, tracking
+from pipeline import metadata, rollouts, session, store
+from pipeline.deployment import pod_runtime
 from pipeline.plan import Plan, Request, make_plan, search_space
 from pipeline.progress import Progress
 from pipeline.refresh import Base
-from pipeline.runtime import Runtime, kubeflow
+from pipeline.runtime import Runtime
+from pipeline.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Task:
     @property
     def runtime(self) -> Runtime:
         """Where the graph runs."""
-        return kubeflow(self.root, self.database, self.tracking, self.flink)
+        return pod_runtime(self.root, self.database, self.tracking, self.flink)
 
     @property
     def _path(self) -> Path:
@@ -100,7 +102,7 @@ class Task:
         self._end(state, reason, facts)
 
     def _end(self, state: str, reason: str, facts: dict[str, str] | None = None) -> None:
-        tracker = tracking.Tracker(self.runtime, self._path.with_suffix(".log"))
+        tracker = Tracker(self.runtime, self._path.with_suffix(".log"))
         session.end(self.runtime, self._run(), state, reason, facts or {}, tracker)
         print(f"{state} {reason}", flush=True)
         if state != "pushed":

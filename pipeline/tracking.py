@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline import store
+from pipeline.checkout import ROOT
 from pipeline.runtime import Runtime
 
 RUN = "showcase.run"
@@ -93,7 +94,7 @@ def _handed(process: subprocess.Popen[str], text: str) -> dict[str, str]:
 def _started(address: str, artifacts: str, log: Path) -> subprocess.Popen[str]:
     """The process; in a session of its own, so that Ctrl-C is the run's to answer. It ends when its input does."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    path = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     with log.open("a") as stream:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.tracker", artifacts],

@@ -16,7 +16,7 @@ from rich.progress import Progress as Bar
 
 from models.catalog import find
 from pipeline import rollouts, store
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 
 LABELS = 500  # of a request
 
@@ -145,7 +145,7 @@ def _begun(rows: Iterator[Any]) -> Iterator[Any]:
 
 
 def _rows(asked: Replay, module: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-    pushed = [run for run in store.runs(runtimes.local(asked.home).metadata, asked.case) if run.state == "pushed"]
+    pushed = [run for run in store.runs(local_runtime(asked.home).metadata, asked.case) if run.state == "pushed"]
     settings = find(asked.case).configured({})["data"]
     if pushed:
         settings = settings | json.loads(pushed[-1].facts["settings"])["data"]

@@ -14,11 +14,10 @@ from models.catalog import find
 from models.policy import Policy
 from models.use_case import UseCase
 from pipeline import decisions, monitor, store
-from pipeline import runtime as runtimes
 from pipeline.heartbeat import Heartbeat
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataUnavailableError
-from pipeline.progress import Progress
-from pipeline.watch import Watch
+from pipeline.progress import Progress, ProgressTable
 
 # What may be over at the next look.
 PASSING = (store.BusyError, monitor.FailedError, monitor.NothingServedError, MetadataUnavailableError)
@@ -79,8 +78,8 @@ def watch(
 def _once(
     case: UseCase, policy: Policy, home: Path, console: Console, as_json: bool, quiet: bool, heart: Heartbeat
 ) -> int:
-    runtime = runtimes.local(home)
-    with Watch(console) as stages:
+    runtime = local_runtime(home)
+    with ProgressTable(console) as stages:
 
         def report(progress: Mapping[str, Progress]) -> None:
             heart.beat()

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import runtime as runtimes
 from pipeline import store
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataAddress
 from tour import stations, trace
 from tour.logbook import Logged
@@ -30,7 +30,7 @@ class Trail:
 
 def back(home: Path, case: str, one: Logged) -> Trail:
     """From a logged prediction to its version, run, code, artifacts and spans."""
-    runtime = runtimes.local(home)
+    runtime = local_runtime(home)
     version = Step(f"version {one.version}", "The version that answered", *stations.version(runtime, case, one.version))
     run = pushed_by(store.runs(runtime.metadata, case), one.version)
     told = stations.label(home, case, one)
@@ -66,7 +66,7 @@ def forward(home: Path, case: str, source: Source, span: int, counts: Mapping[in
     Args:
         counts: Logged predictions by version.
     """
-    runtime = runtimes.local(home)
+    runtime = local_runtime(home)
     every = store.runs(runtime.metadata, case)
     runs = [run for run in every if run.facts.get("source") == source.folder and span in stations.window(run)]
     begin = Step(f"span {span}", f"Span {span}", stations.of_span(source, span), stations.gone(source, span))
@@ -93,7 +93,7 @@ def forward(home: Path, case: str, source: Source, span: int, counts: Mapping[in
 def sources(home: Path, case: str) -> list[Source]:
     """Every folder of data that a run of the case has learnt from, with the spans that runs have seen of it."""
     seen: dict[str, set[int]] = {}
-    for run in store.runs(runtimes.local(home).metadata, case):
+    for run in store.runs(local_runtime(home).metadata, case):
         if run.facts.get("source"):
             seen.setdefault(run.facts["source"], set()).update(stations.window(run))
     return [Source(number, folder, tuple(sorted(found))) for number, (folder, found) in enumerate(seen.items())]

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from pipeline.checkout import ROOT
+
 FOLDERS = ("pipeline", "components", "models", "serving", "tour")
 FIELDS = ("Question", "Answer", "Evidence", "Proof")
 WORDS = 80

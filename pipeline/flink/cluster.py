@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import children
+from pipeline.checkout import ROOT
 from pipeline.flink import worker_pool
 
 # What `make flink` fetches.
-JARS = Path(__file__).parent.parent.parent / ".tools" / "flink"
+JARS = ROOT / ".tools" / "flink"
 HOST = worker_pool.HOST
 # Flink's and Beam's own defaults; where one is taken, another is. Stages are cached by Beam's options too, so that a run that
 # was stopped goes on where it was only if it finds the same ports.

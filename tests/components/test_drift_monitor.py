@@ -16,7 +16,8 @@ from tfx.types import Artifact, standard_artifacts
 from components import drift_monitor
 from components.drift_monitor import DriftMonitor, DriftReport, Merged
 from components.log_example_gen import LogExampleGen
-from pipeline import monitor, runtime
+from pipeline import monitor
+from pipeline.local_runtime import local_runtime
 from serving.drift.judge import Part
 from serving.drift.live import Live, counted
 from serving.drift.normal import Normal
@@ -74,7 +75,7 @@ def look(home: Path, name: str, reading: dict, previous: Path | None = None) -> 
         "model": [at(standard_artifacts.PushedModel, home / "versions/1")],
     }
     inputs |= {"previous": [at(DriftReport, previous)]} if previous else {}
-    context = base_beam_executor.BaseBeamExecutor.Context(list(runtime.local(home).beam_args), str(home / "tmp"), "1")
+    context = base_beam_executor.BaseBeamExecutor.Context(list(local_runtime(home).beam_args), str(home / "tmp"), "1")
     config = {"config": json.dumps({"case": "tiny", "cut": asdict(CUT), "versions": str(home / "versions")})}
     DriftMonitor.EXECUTOR_SPEC.executor_class(context).Do(inputs, {"report": [report]}, config)
     return told, json.loads((home / name / "report" / drift_monitor.REPORT).read_text())

@@ -7,7 +7,7 @@ import pytest
 from support.command import ROOT
 from support.in_process import run_in_process
 
-from pipeline.options import pairs, window
+from pipeline.arguments import parse_settings, parse_window
 
 
 @pytest.mark.system
@@ -45,19 +45,19 @@ def test_help_names_every_command_and_imports_nothing_heavy():
     ("text", "bounds"), [(":", (-1, -1)), ("3:", (3, -1)), (":9", (-1, 9)), ("3:9", (3, 9)), ("0:0", (0, 0))]
 )
 def test_a_window_reads_as_first_and_last(text, bounds):
-    assert window(text) == bounds
+    assert parse_window(text) == bounds
 
 
 @pytest.mark.parametrize("text", ["", "3", "a:b", "3:-1", "1:2:3"])
 def test_a_window_that_cannot_be_read_says_how_one_looks(text):
     with pytest.raises(ValueError, match="FIRST:LAST"):
-        window(text)
+        parse_window(text)
 
 
-def test_settings_arepairs():
-    assert pairs(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
+def test_settings_are_pairs():
+    assert parse_settings(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
     with pytest.raises(ValueError, match="NAME=VALUE"):
-        pairs(["a"])
+        parse_settings(["a"])
 
 
 def test_status_of_an_empty_home_says_how_to_begin_and_makes_no_store(tmp_path):

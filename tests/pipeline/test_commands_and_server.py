@@ -23,7 +23,7 @@ from support.tried_home import answering
 from benchmarks import runs as benchmarks
 from models.catalog import CASES
 from pipeline import cli, metadata, monitor, serve, store, watching
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import FILE, MetadataAddress
 from tour import notes, trace
 from tour.incidents import scratch
@@ -245,9 +245,9 @@ def test_a_gateway_begins_with_the_history_that_the_store_names(
 @pytest.mark.parametrize("name", ["file", "grpc"])
 def test_an_incident_has_a_copy_of_the_run_that_pushed(planted: Homes, name: str) -> None:
     home = getattr(planted, name)
-    where = runtimes.local(home).metadata
+    where = local_runtime(home).metadata
     with scratch.copied(Live(home), CASES["fraud"]) as copy:
-        own = runtimes.local(copy).metadata
+        own = local_runtime(copy).metadata
         assert own.file and [run.id for run in store.runs(own)] == [RUN]
         assert store.stage_states(own, RUN) == store.stage_states(where, RUN)
         made, known = store.outputs(own, RUN), store.outputs(where, RUN)

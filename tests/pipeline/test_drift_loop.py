@@ -18,7 +18,7 @@ from PIL import Image
 from support.command import showcase, start_showcase
 
 from pipeline import decisions, store
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 from serving.drift.estimate import pr_auc
 from serving.gateway.log_files import read
 from serving.gateway.wire import decode
@@ -91,7 +91,7 @@ def answered(home: Path, first: int) -> list[int]:
 
 def test_from_drift_to_the_new_model_without_a_hand(tmp_path: Path) -> None:
     home, data = tmp_path / "home", generated(tmp_path / "data", BEGINS)
-    runtime = runtimes.local(home)
+    runtime = local_runtime(home)
     done = showcase(
         "run", "fraud", "--home", home, "--data", data, "--spans", "0:89", "--tracking", "none", timeout=3600
     )
@@ -146,7 +146,7 @@ def test_from_drift_to_the_new_model_without_a_hand(tmp_path: Path) -> None:
 
 def split(home: Path, name: str) -> list[tuple[Image.Image, str]]:
     """Pictures of a split of the image case's only run, with their classes."""
-    runtime = runtimes.local(home)
+    runtime = local_runtime(home)
     (run,) = store.runs(runtime.metadata, "image")
     shards = Path(store.outputs(runtime.metadata, run.id)["SpanExampleGen"]["examples"].uri, f"Split-{name}").iterdir()
     rows = [decode(one.numpy()) for one in tf.data.TFRecordDataset([str(path) for path in sorted(shards)])]
@@ -180,7 +180,7 @@ def picture_file(picture: Image.Image) -> bytes:
 def test_pictures_that_come_turned_and_darker_are_seen_decided_on_and_learnt(pushed_home: Path, tmp_path: Path) -> None:
     home, data = tmp_path / "home", tmp_path / "data"
     shutil.copytree(pushed_home, home, symlinks=True, ignore=lambda folder, names: {"fraud", "online"} & set(names))
-    runtime, random = runtimes.local(home), np.random.default_rng(7)
+    runtime, random = local_runtime(home), np.random.default_rng(7)
     # Usual are pictures that training has not looked at, since on others the model is surer of itself.
     usual = [*split(home, "eval"), *split(home, "valid")]
     turned = [(picture.rotate(90).point(lambda grey: 0.9 * grey), label) for picture, label in split(home, "train")]

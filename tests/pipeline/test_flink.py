@@ -14,9 +14,11 @@ from support.command import ROOT
 from support.flink_here import jars, left
 from support.manifests import containers, rendered, words
 
-from pipeline import runtime
+from pipeline.deployment import pod_runtime
 from pipeline.flink import cluster, worker_pool
 from pipeline.flink.cluster import Flink
+from pipeline.local_runtime import local_runtime
+from pipeline.runtime import IN_PROCESS
 from pipeline.task import Task
 
 pytestmark = pytest.mark.system
@@ -48,10 +50,10 @@ def test_what_flink_needs_and_is_not_there_is_said_in_one_sentence(
     java(machine, "true")
     (tmp_path / "jars" / "one.jar").unlink()
     with pytest.raises(ValueError, match="needs its jars in .*jars, and there are none: run make flink"):
-        runtime.local(tmp_path, runner="flink")
+        local_runtime(tmp_path, runner="flink")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="needs Java 11 or 17, and there is no java on PATH"):
-        runtime.local(tmp_path, runner="flink")
+        local_runtime(tmp_path, runner="flink")
 
 
 def test_without_java_the_command_ends_before_it_begins(tmp_path: Path) -> None:
@@ -138,9 +140,9 @@ def test_the_manifests_agree_with_what_one_machine_starts() -> None:
     """The pool beside each task manager listens where stages tell Flink that it is; each service is asked where it listens."""
     found = {one["name"]: one for _, _, one in containers(rendered("flink"))}
     told = worker_pool.parser().parse_args(words(found["worker-pool"])[3:])
-    args = runtime.kubeflow("/showcase", "grpc://metadata:8080", flink="job-server:8099").beam_args
+    args = pod_runtime("/showcase", "grpc://metadata:8080", flink="job-server:8099").beam_args
     assert f"--environment_config={told.host}:{told.port}" in args and "--job_endpoint=job-server:8099" in args
-    assert runtime.kubeflow("/showcase", "grpc://metadata:8080").beam_args == runtime.IN_PROCESS.args
+    assert pod_runtime("/showcase", "grpc://metadata:8080").beam_args == IN_PROCESS.args
     assert Task("run", "/showcase", "grpc://metadata:8080", flink="job-server:8099").runtime.beam_args == args
     (flink,) = [one for one in rendered("flink") if one["kind"] == "FlinkDeployment"]
     buffers = "taskmanager.network.sort-shuffle.min-buffers"

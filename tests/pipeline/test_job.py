@@ -8,7 +8,7 @@ import pytest
 
 from models.catalog import CASES
 from pipeline import job, store
-from pipeline.runtime import local
+from pipeline.local_runtime import local_runtime
 
 MADE = {
     "SpanExampleGen": {"examples": SimpleNamespace(uri="/made/examples")},
@@ -24,7 +24,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings = CASES["fraud"].configured({"epochs": "7", "rows": "3000"})
     for name in ("run-1", "run-2"):
         store.save(
-            local(tmp_path).metadata, store.Run(name, "fraud", "pushed", "", "x", {"settings": json.dumps(settings)})
+            local_runtime(tmp_path).metadata,
+            store.Run(name, "fraud", "pushed", "", "x", {"settings": json.dumps(settings)}),
         )
     monkeypatch.setattr(store, "outputs", lambda _, run: trained if run == "run-1" else MADE)
     return tmp_path

@@ -17,9 +17,9 @@ from models.catalog import CASES
 from pipeline import accepted, deployment, store, task
 from pipeline.deployment import Deployment, Resources, Secret
 from pipeline.kubeflow import FIRST, LAST, compile_to, dashed
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataAddress
 from pipeline.plan import Request, make_plan
-from pipeline.runtime import local
 from pipeline.task import Task
 
 pytestmark = pytest.mark.system
@@ -75,7 +75,7 @@ def test_there_is_a_task_a_node_with_the_edges_of_the_graph(own: dict[str, Path]
     from pipeline import graph, runner
 
     # The plan of a real run, as TFX's compiler orders it for one machine; the spec's outline knows no data.
-    runtime = local(tmp_path)
+    runtime = local_runtime(tmp_path)
     plan = make_plan(Request(CASES[case], changes=SMALL if case == "fraud" else {}), runtime)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -16,8 +16,9 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from support.command import ROOT
 
 from pipeline import metadata, metadata_server, store
+from pipeline.deployment import pod_runtime
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataAddress, MetadataAddressError, MetadataUnavailableError
-from pipeline.runtime import kubeflow, local
 
 pytestmark = pytest.mark.system
 
@@ -56,9 +57,9 @@ def test_a_password_in_an_address_is_refused() -> None:
 
 def test_a_home_that_was_told_of_a_server_is_read_from_there(tmp_path: Path, server: str) -> None:
     home = tmp_path / "home"
-    assert local(home).metadata == MetadataAddress(home / "metadata.sqlite") == MetadataAddress.of(home)
+    assert local_runtime(home).metadata == MetadataAddress(home / "metadata.sqlite") == MetadataAddress.of(home)
     metadata.note(home, server)
-    assert local(home).metadata == MetadataAddress(server) == kubeflow("/showcase", server).metadata
+    assert local_runtime(home).metadata == MetadataAddress(server) == pod_runtime("/showcase", server).metadata
     assert MetadataAddress.of(home).exists() and MetadataAddress.of(home).file is None
 
 
@@ -183,4 +184,4 @@ def test_a_taken_port_and_a_wrong_database_are_one_sentence(server: str, tmp_pat
 @pytest.mark.parametrize("root", ["gs://bucket/showcase", "s3://bucket"])
 def test_a_root_that_is_no_folder_is_refused(root: str) -> None:
     with pytest.raises(ValueError, match="mount a bucket as a volume"):
-        kubeflow(root, "grpc://metadata:8080")
+        pod_runtime(root, "grpc://metadata:8080")

@@ -10,7 +10,7 @@ from support.in_process import run_in_process
 
 from models.catalog import CASES
 from pipeline import collect, decisions, monitor, store
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 from pipeline.runtime import Runtime
 
 FRAUD = CASES["fraud"]
@@ -43,7 +43,7 @@ class Past:
 
 @pytest.fixture
 def past(tmp_path: Path) -> Past:
-    return Past(runtimes.local(tmp_path), tmp_path)
+    return Past(local_runtime(tmp_path), tmp_path)
 
 
 def test_decisions_are_those_of_the_case_that_were_written_whole(past: Past) -> None:

@@ -12,16 +12,16 @@ from support.flink_here import jars, left, watched
 from support.repeated_run import repeat
 
 from pipeline import runtime, store
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataAddress
-from pipeline.runtime import local
 
 
 def test_runners_differ_by_their_arguments_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: {0, 1, 2})
-    found = {name: local(tmp_path, runner=name) for name in ("direct", "multiprocess")}
+    found = {name: local_runtime(tmp_path, runner=name) for name in ("direct", "multiprocess")}
     assert "--direct_num_workers=3" in found["multiprocess"].beam_args
     assert "--beam_plugins=tfx" in found["multiprocess"].beam_args
-    assert found["direct"] == local(tmp_path)
+    assert found["direct"] == local_runtime(tmp_path)
     assert {(one.root, one.workers, one.metadata) for one in found.values()} == {
         (str(tmp_path), found["direct"].workers, MetadataAddress.of(tmp_path))
     }
@@ -30,7 +30,7 @@ def test_runners_differ_by_their_arguments_only(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.system
 def test_a_runner_that_there_is_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no runner 'flnk'; there are direct, multiprocess, flink"):
-        local(tmp_path, runner="flnk")
+        local_runtime(tmp_path, runner="flnk")
     done = showcase("run", "fraud", "--runner", "flnk", "--home", tmp_path)
     assert done.returncode == 2 and "no runner 'flnk'" in done.stderr and "Traceback" not in done.stderr
 

@@ -13,7 +13,7 @@ from support.in_process import run_in_process
 from models.catalog import CASES
 from models.digests import saved_weights_digest
 from pipeline import dvc, runs, store
-from pipeline.runtime import local
+from pipeline.local_runtime import local_runtime
 from tour.evidence import kinds
 from tour.evidence import tracking as evidence
 from tour.evidence.context import Context
@@ -36,7 +36,7 @@ def saved(home: Path, id_: str, case: str = "fraud", state: str = "pushed", **fa
         "headline": "pr_auc 0.5",
     }
     run = store.Run(id_, case, state, "for a reason", "f", base | facts)
-    store.save(local(home).metadata, run)
+    store.save(local_runtime(home).metadata, run)
     return run
 
 
@@ -50,7 +50,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_two_are_picked_by_the_ends_of_their_ids_by_one_or_by_none(home: Path) -> None:
-    rows = runs.listed(local(home))
+    rows = runs.listed(local_runtime(home))
     assert [row.id for row in rows] == ["fraud-1", "fraud-21", "image-3", "fraud-4"]
 
     def picked(*words: str, rows: list[runs.Row] = rows) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ def test_two_are_picked_by_the_ends_of_their_ids_by_one_or_by_none(home: Path) -
 )
 def test_what_names_no_two_runs_is_one_sentence(home: Path, words: list[str], error: str) -> None:
     with pytest.raises(ValueError, match=error):
-        runs.pick(runs.listed(local(home)), words)
+        runs.pick(runs.listed(local_runtime(home)), words)
     done = run_in_process("runs", *words, "--home", home)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
 

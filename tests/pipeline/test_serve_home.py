@@ -17,6 +17,8 @@ from support.pushed_home import copy_home
 from support.served_models import predict
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from pipeline.local_runtime import local_runtime
+
 pytestmark = pytest.mark.system
 
 
@@ -43,9 +45,9 @@ def test_a_store_that_is_none_is_one_sentence(tmp_path):
     ],
 )
 def test_a_first_push_has_arrived_when_its_run_has_ended(tmp_path, states, arrived):
-    from pipeline import runtime, serve, store
+    from pipeline import serve, store
 
-    metadata = runtime.local(tmp_path).metadata
+    metadata = local_runtime(tmp_path).metadata
     for n, state in enumerate(states):
         store.save(metadata, store.Run(f"run{n}", "fraud", state, "why", "print", {"pid": str(os.getpid())}))
     assert serve.arrived(tmp_path, "fraud") is arrived and serve.arrived(tmp_path, "image")

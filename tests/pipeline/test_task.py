@@ -12,10 +12,10 @@ from support.small_runs import SMALL
 import pipeline
 from models.catalog import CASES
 from pipeline import store, task
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataAddress
 from pipeline.plan import Request, make_plan
 from pipeline.refresh import Base
-from pipeline.runtime import local
 from pipeline.task import Task
 
 FRAUD, IMAGE = CASES["fraud"], CASES["image"]
@@ -29,7 +29,7 @@ def request_of(case: str) -> Request:
 def test_requests_and_plans_come_back_as_they_were(case: str, tmp_path: Path) -> None:
     request = replace(request_of(case), first=0, last=-1, schema=CASES[case].schema_path, tune=bool(CASES[case].space))
     assert task.asked(task.told(request)) == request
-    plan = make_plan(request_of(case), local(tmp_path))
+    plan = make_plan(request_of(case), local_runtime(tmp_path))
     assert task.read(task.written(plan)) == plan
     based = replace(plan, base=Base("run", 0, 9, "source", "weights", {"width": 3}, {"embedding": "there"}))
     again = task.read(task.written(based))

@@ -18,7 +18,8 @@ from support.command import ROOT
 from support.process import alive
 
 from pipeline import code, store, tracker, tracking
-from pipeline.runtime import Runtime, local
+from pipeline.local_runtime import local_runtime
+from pipeline.runtime import Runtime
 
 pytestmark = pytest.mark.system
 
@@ -47,7 +48,7 @@ FACTS = {
 def run(home: Path, state: str = "pushed", trained: bool = True, id_: str = "fraud-1") -> store.Run:
     """A run as it ends: its record, and a Trainer's execution with what that left behind."""
     found = store.Run(id_, "fraud", state, "for a reason", "f1", dict(FACTS))
-    store.save(local(home).metadata, found)
+    store.save(local_runtime(home).metadata, found)
     folder = home / id_
     folder.mkdir(exist_ok=True)
     if trained:
@@ -55,7 +56,7 @@ def run(home: Path, state: str = "pushed", trained: bool = True, id_: str = "fra
         (folder / "training.json").write_text(json.dumps(told))
     compared = {"rows": [{"model": "LightGBM", "metric": 0.5}]}
     (folder / "comparison.json").write_text(json.dumps(compared))
-    with store.opened(local(home).metadata) as opened:
+    with store.opened(local_runtime(home).metadata) as opened:
         context = mlmd.Context(type_id=opened.put_context_type(mlmd.ContextType(name="pipeline_run")), name=id_)
         execution = mlmd.Execution(type_id=opened.put_execution_type(mlmd.ExecutionType(name="Trainer")))
         pairs = []
@@ -69,7 +70,7 @@ def run(home: Path, state: str = "pushed", trained: bool = True, id_: str = "fra
 
 
 def finished(home: Path, ended: store.Run, address: str = "") -> dict[str, str]:
-    runtime = local(home, address)
+    runtime = local_runtime(home, address)
     return tracking.Tracker(runtime, home / "tracking.log").finish(ended)
 
 
@@ -125,7 +126,7 @@ def test_a_run_that_goes_on_after_a_stop_has_one_record_and_it_is_the_last(
     address, failed = f"sqlite:///{kept[0]}/mlflow.sqlite", replace(run(tmp_path, "failed"), case="image")
     client = tracker.opened(address)
     for ended in (failed, replace(failed, state="refused")):
-        made = tracker.write(client, tracking.record(local(tmp_path), ended), str(tmp_path / "mlflow"))
+        made = tracker.write(client, tracking.record(local_runtime(tmp_path), ended), str(tmp_path / "mlflow"))
     (found,) = tracker.recorded(address, "image")
     assert found["id"] == made and found["status"] == "FINISHED" and found["tags"]["state"] == "refused"
     assert tracker.recorded(address, "another case") == []
@@ -135,7 +136,7 @@ def test_only_runs_that_trained_or_were_refused_or_pushed_are_worth_a_record(tmp
     def worthy(state: str, trained: bool) -> bool:
         home = tmp_path / f"{state}{trained}"
         home.mkdir()
-        return tracking.worthy(local(home), run(home, state, trained))
+        return tracking.worthy(local_runtime(home), run(home, state, trained))
 
     assert worthy("pushed", True) and worthy("refused", False) and worthy("failed", True)
     assert not worthy("failed", False) and not worthy("interrupted", True)
@@ -144,7 +145,7 @@ def test_only_runs_that_trained_or_were_refused_or_pushed_are_worth_a_record(tmp
 def test_what_was_not_pushed_links_to_the_trained_model(tmp_path: Path) -> None:
     ended = run(tmp_path, "refused")
     ended.facts.pop("pushed")
-    assert tracking.record(local(tmp_path), ended)["tags"]["model"] == str(tmp_path / "fraud-1")
+    assert tracking.record(local_runtime(tmp_path), ended)["tags"]["model"] == str(tmp_path / "fraud-1")
 
 
 def test_tracking_that_is_off_starts_nothing_and_writes_nothing(tmp_path: Path) -> None:
@@ -205,14 +206,14 @@ def test_a_server_that_is_not_there_is_one_sentence_without_its_password(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}"
-    answer, _ = program(address, tracking.record(local(tmp_path), run(tmp_path)))
+    answer, _ = program(address, tracking.record(local_runtime(tmp_path), run(tmp_path)))
     assert answer["error"].startswith("the server does not answer") and "secret" not in answer["error"]
 
 
 def test_a_server_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(tracking, "SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        one = tracking.Tracker(local(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"), tmp_path / "log")
+        one = tracking.Tracker(local_runtime(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"), tmp_path / "log")
         said = one.finish(run(tmp_path))["untracked"]
     assert "no answer within 0.1 s" in said and one._process.returncode == -signal.SIGKILL
 
@@ -236,8 +237,9 @@ def test_a_run_that_cannot_be_described_or_a_process_that_cannot_start_is_a_sent
 
 def test_the_process_ends_with_the_run_even_if_that_is_killed(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from pipeline import tracking; from pipeline.runtime import local\n"
-        f"one = tracking.Tracker(local(Path({str(tmp_path)!r})), Path({str(tmp_path)!r}, 'log'))\n"
+        "import sys, time; from pathlib import Path; from pipeline import tracking\n"
+        "from pipeline.local_runtime import local_runtime\n"
+        f"one = tracking.Tracker(local_runtime(Path({str(tmp_path)!r})), Path({str(tmp_path)!r}, 'log'))\n"
         "print(one._process.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)

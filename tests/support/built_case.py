@@ -29,7 +29,7 @@ from models.network import predict
 from models.rows import specs
 from models.seeds import seed_everything
 from models.use_case import UseCase
-from pipeline.runtime import local
+from pipeline.local_runtime import local_runtime
 
 # Small data and short training, a case; a case that is not named here is small by itself.
 SMALL: dict[str, dict[str, str]] = {
@@ -139,7 +139,7 @@ def build(case: UseCase, folder: Path, **changes: str) -> Built:
 
 def pipeline() -> beam.Pipeline:
     """A Beam pipeline as the local runtime starts it."""
-    return beam.Pipeline(options=PipelineOptions(list(local(Path("/nowhere")).beam_args)))
+    return beam.Pipeline(options=PipelineOptions(list(local_runtime(Path("/nowhere")).beam_args)))
 
 
 def analyze(case: UseCase, settings: Mapping[str, Any], schema: schema_pb2.Schema, examples: Path, graph: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline import runtime, store
+from pipeline import store
+from pipeline.local_runtime import local_runtime
 
 STEPS = ("SpanExampleGen", "StatisticsGen", "DataGate", "Trainer", "Pusher")
 MADE = {"SpanExampleGen": "Examples", "StatisticsGen": "ExampleStatistics", "Trainer": "Model", "Pusher": "PushedModel"}
@@ -23,7 +24,7 @@ def planted(
     home: Path, case: str = "fraud", run_id: str = "fraud-1", state: str = "pushed", reason: str = "version 1"
 ) -> store.Run:
     """A run of the case with all stages done, and version 1 beside it."""
-    path = runtime.local(home).metadata
+    path = local_runtime(home).metadata
     with store.opened(path) as held:
         stages(held, run_id, dict.fromkeys(STEPS, COMPLETE))
     facts = {
@@ -36,7 +37,7 @@ def planted(
     facts["stages"] = json.dumps({name: {"state": "done", "seconds": 1.5, "message": ""} for name in STEPS})
     run = store.Run(run_id, case, state, reason, "f", facts)
     store.save(path, run)
-    Path(runtime.local(home).versions(case), "1").mkdir(parents=True, exist_ok=True)
+    Path(local_runtime(home).versions(case), "1").mkdir(parents=True, exist_ok=True)
     return run
 
 

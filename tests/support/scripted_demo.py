@@ -12,7 +12,7 @@ from models.catalog import CASES
 from models.policy import Policy
 from models.use_case import UseCase
 from pipeline import decisions, store
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 from pipeline.runtime import Runtime
 from pipeline.traffic import Replay
 from serving.drift.live import STATE
@@ -101,7 +101,7 @@ class ScriptedSystem:
 
     def save_run(self, case: str, state: str, **facts: str) -> store.Run:
         """Write a run's record to the home's metadata store."""
-        metadata = runtimes.local(self.home).metadata
+        metadata = local_runtime(self.home).metadata
         settings = json.dumps({"data": DATA if case == "fraud" else {}})
         run_id = f"{case}-{len(store.runs(metadata))}"
         run = store.Run(run_id, case, state, f"{state} so", "f", {"settings": settings, "version": "1", **facts})

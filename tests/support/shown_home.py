@@ -8,7 +8,8 @@ import numpy as np
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
-from pipeline import runtime, store
+from pipeline import store
+from pipeline.local_runtime import local_runtime
 from support.gateway_case import opened, run, score
 
 RUN, LOOK = "fraud-20260102-030405-006", "fraud-monitor-20260103-000000-000"
@@ -70,7 +71,7 @@ def shown(home: Path, run_id: str = RUN, hostile: bool = False) -> Path:
         ),
         "stages": json.dumps({"Trainer": {"state": "done", "seconds": 1.5, "peak_mb": 10.0, "message": ""}}),
     }
-    store.save(runtime.local(home).metadata, store.Run(run_id, "fraud", "pushed", f"version 2, {word}", "f", facts))
+    store.save(local_runtime(home).metadata, store.Run(run_id, "fraud", "pushed", f"version 2, {word}", "f", facts))
     return home
 
 
@@ -96,7 +97,7 @@ def answered(home: Path, count: int = 3) -> list[str]:
 
 def put(home: Path, run_id: str, stages: Any, folder: Path) -> None:
     """A run's executions and artifacts in the store."""
-    with store.opened(runtime.local(home).metadata) as held:
+    with store.opened(local_runtime(home).metadata) as held:
         kind = held.put_context_type(mlmd.ContextType(name="pipeline_run"), can_add_fields=True)
         context = mlmd.Context(type_id=kind, name=run_id)
         known = held.get_context_by_type_and_name("pipeline_run", run_id)

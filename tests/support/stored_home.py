@@ -13,7 +13,7 @@ import numpy as np
 from models.catalog import CASES
 from models.embedding import Embedding
 from pipeline import dvc, metadata, metadata_server, store
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataAddress
 from pipeline.plan import Request, make_plan
 from support.gateway_case import versions
@@ -61,7 +61,7 @@ def homes(base: Path) -> Iterator[Homes]:
         ids = {home: plant(home) for home in (file, grpc)}
         shutil.copytree(grpc, gone)
         metadata.note(gone, f"grpc://127.0.0.1:{closed}")
-        (decision,) = store.outputs(runtimes.local(grpc).metadata, LOOK)["Decide"].values()
+        (decision,) = store.outputs(local_runtime(grpc).metadata, LOOK)["Decide"].values()
         yield Homes(file, grpc, gone, closed, decision.id, ids | {gone: ids[grpc]})
 
 
@@ -93,7 +93,7 @@ def plant(home: Path) -> list[str]:
         extra = versions(home / case / "versions", 1, 2) / "2" / "assets.extra"
         (extra / "one_row.tflite").write_bytes(b"a model")
         (extra / "model.json").write_text(json.dumps({"operating_point": {"threshold": 0.5}, "settings": settings}))
-    where = runtimes.local(home).metadata
+    where = local_runtime(home).metadata
     put(home, RUN, SKIP_GRAM, home / "artifacts")
     Embedding(["m1", "m2", "m3"], np.eye(3, 2, dtype=np.float32), {}).save(home / "artifacts" / "embedding")
     settings = {group: dict(values) for group, values in CASES["fraud"].settings.items()}
@@ -115,9 +115,9 @@ def plant(home: Path) -> list[str]:
 
 def put_finished_run(home: Path) -> None:
     """A run of the image case that the same command would find done."""
-    plan = make_plan(Request(CASES["image"], str(home / "digits"), changes={}), runtimes.local(home))
+    plan = make_plan(Request(CASES["image"], str(home / "digits"), changes={}), local_runtime(home))
     put(home, "image-2", STAGES, home / "artifacts")
-    where = runtimes.local(home).metadata
+    where = local_runtime(home).metadata
     (run,) = [one for one in store.runs(where, "image") if one.id == "image-1"]
     facts = run.facts | {"pushed": str(Path(plan.versions, "2")), "version": "2"}
     store.save(where, replace(run, id="image-2", reason="version 2", fingerprint=plan.fingerprint(), facts=facts))

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from models.fraud import collected
-from pipeline import runtime, store
+from pipeline import store
+from pipeline.local_runtime import local_runtime
 from serving import http
 from support.gateway_case import opened
 from support.served_rows import purchase
@@ -41,7 +42,7 @@ def small(home: Path, case: str, module: Any, rows: tuple, classes: tuple[str, .
     from support import edge_models
 
     version = edge_models.version(module, home / "made" / case, rows, classes)
-    target = Path(runtime.local(home).versions(case), "2")
+    target = Path(local_runtime(home).versions(case), "2")
     target.parent.mkdir(parents=True, exist_ok=True)
     version.rename(target)
     settings = {"classes": ",".join(classes), "height": 8, "width": 8, "channels": 1}
@@ -62,7 +63,7 @@ def tried(place: Path) -> Path:
 
 def put_rows(folder: Path) -> None:
     """Rows that the pushed runs of both cases have learnt from."""
-    path = runtime.local(folder).metadata
+    path = local_runtime(folder).metadata
     run = store.runs(path, "fraud")[0]
     settings = json.dumps({"data": {"columns": "", "label_delay_days": 7}, "gates": {"lite_tolerance": 1e-4}})
     source = folder / "purchases"

@@ -81,14 +81,14 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     out, sys.stdout = sys.stdout, sys.stderr  # libraries print; the answer alone goes out
     from models.catalog import find
-    from pipeline import runtime as runtimes
     from pipeline import store
+    from pipeline.local_runtime import local_runtime
     from tour.evidence import render
     from tour.evidence.context import Context
     from tour.figures import svg
 
     home, case, run_id = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    run = next(one for one in store.runs(runtimes.local(home).metadata, case) if one.id == run_id)
+    run = next(one for one in store.runs(local_runtime(home).metadata, case) if one.id == run_id)
     context = Context(home, find(case), run)
     results = list(learnt(context.artifact("transform_graph")))
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from models.policy import Policy
 from models.use_case import UseCase
-from pipeline import children, command, decisions, monitor, store, traffic
+from pipeline import children, decisions, monitor, store, traffic
 from pipeline.progress import Report
 from pipeline.runtime import Runtime
 from tour.demo import serving
@@ -33,7 +33,7 @@ class Collaborators:
         settle_seconds: Seconds of traffic after the swap, so that the new version answers more than one request.
     """
 
-    run_pipeline: Callable[..., store.Run] = command.run
+    run_pipeline: Callable[..., store.Run]
     serve_models: Callable[[Path, DemoReport], AbstractContextManager[Mapping[str, Any]]] = serving.serve_models
     show_tour: Callable[[Path, DemoReport], None] = serving.show_tour
     replay_traffic: Callable[[traffic.Replay], dict[str, Any]] = traffic.replayed
@@ -45,6 +45,3 @@ class Collaborators:
     notice_timeout: float = 300.0
     swap_timeout: float = 120.0
     settle_seconds: float = 2.0
-
-
-REAL = Collaborators()

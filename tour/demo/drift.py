@@ -10,7 +10,7 @@ from typing import Any
 
 from models.use_case import UseCase
 from pipeline import decisions, store
-from pipeline.watch import Watch
+from pipeline.progress import ProgressTable
 from serving.drift.live import STATE
 from serving.drift.watched import VERSION
 from serving.gateway.log_files import Place, after, read
@@ -74,7 +74,7 @@ def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.Dec
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     assert case.policy is not None, "only cases with a policy are played"
     policy = case.policy.changed(case.load("demo").POLICY)
-    with Watch(play.report.console) as stages:
+    with ProgressTable(play.report.console) as stages:
         decision, run = play.collaborators.monitor_once(case, policy, play.runtime, stages.report)
     if run is not None and run.state == "interrupted":
         raise KeyboardInterrupt

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.use_case import UseCase
-from pipeline import runtime as runtimes
 from pipeline import store
-from tour.demo.collaborators import REAL, Collaborators
+from pipeline.local_runtime import local_runtime
+from pipeline.runtime import Runtime
+from tour.demo.collaborators import Collaborators
 from tour.demo.report import DemoReport
 
 
@@ -18,23 +19,23 @@ class Playthrough:
     Attributes:
         home: Folder of all state.
         report: What is printed and summarised.
+        collaborators: What the parts call.
         tracking: Address of the experiment tracker.
         headless: Whether standard output is kept for the JSON summary.
         changes: Settings for the first trainings; see :func:`select_settings`.
-        collaborators: What the parts call.
     """
 
     home: Path
     report: DemoReport
+    collaborators: Collaborators
     tracking: str = ""
     headless: bool = False
     changes: Mapping[str, str] = field(default_factory=dict)
-    collaborators: Collaborators = REAL
 
     @property
-    def runtime(self) -> runtimes.Runtime:
+    def runtime(self) -> Runtime:
         """This machine, with the home as its root."""
-        return runtimes.local(self.home, self.tracking)
+        return local_runtime(self.home, self.tracking)
 
     def read_runs(self, case: UseCase, *states: str) -> list[store.Run]:
         """Return the use case's runs, the oldest first; those in one of the states, if any are given."""

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from models.catalog import CASES
 from models.use_case import UseCase
-from pipeline import status
-from tour.demo.collaborators import REAL, Collaborators
+from pipeline import rollouts
+from tour.demo.collaborators import Collaborators
 from tour.demo.drift import play_drift
 from tour.demo.playthrough import Playthrough, find_unknown_settings
 from tour.demo.refusal import play_refusal
@@ -26,7 +26,7 @@ INTERRUPTED = 130  # exit code after Ctrl-C: 128 and the number of SIGINT
 
 
 def play_demo(
-    home: Path, headless: bool, tracking: str, changes: Mapping[str, str], collaborators: Collaborators = REAL
+    home: Path, headless: bool, tracking: str, changes: Mapping[str, str], collaborators: Collaborators
 ) -> int:
     """Play every part of the demonstration.
 
@@ -48,7 +48,7 @@ def play_demo(
     # A duplicate of standard error, since stages redirect descriptor 2 to the log of their run.
     console = Console(file=os.fdopen(os.dup(2), "w")) if headless else Console()
     report = DemoReport(console)
-    play = Playthrough(home, report, tracking, headless, changes, collaborators)
+    play = Playthrough(home, report, collaborators, tracking=tracking, headless=headless, changes=changes)
     try:
         succeeded = _play_parts(play)
     except KeyboardInterrupt:
@@ -98,5 +98,5 @@ def _train_first_model(play: Playthrough, case: UseCase) -> bool:
 
 def _read_served_versions(home: Path) -> dict[str, int]:
     """Return the version that each use case is served with, by the name of the use case."""
-    folders = {name: status.served(home, name) for name in CASES}
+    folders = {name: rollouts.served_version(home, name) for name in CASES}
     return {name: int(folder.name) for name, folder in folders.items() if folder}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from models.catalog import find
 from models.use_case import UseCase
-from pipeline import runtime as runtimes
 from pipeline import store
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataAddress
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Context:
             ValueError: if there is none, naming the command that makes one.
         """
         use_case = find(case)
-        pushed = [run for run in store.runs(runtimes.local(home).metadata, use_case.name) if run.state == "pushed"]
+        pushed = [run for run in store.runs(local_runtime(home).metadata, use_case.name) if run.state == "pushed"]
         if not pushed:
             raise ValueError(
                 f"There is no pushed run of {use_case.name} under {home}; "
@@ -52,12 +52,12 @@ class Context:
     @classmethod
     def has(cls, home: Path, case: str) -> bool:
         """Whether a run of the case has been pushed."""
-        return any(run.state == "pushed" for run in store.runs(runtimes.local(home).metadata, case))
+        return any(run.state == "pushed" for run in store.runs(local_runtime(home).metadata, case))
 
     @property
     def metadata(self) -> MetadataAddress:
         """Where the metadata store is."""
-        return runtimes.local(self.home).metadata
+        return local_runtime(self.home).metadata
 
     @cached_property
     def runs(self) -> list[store.Run]:

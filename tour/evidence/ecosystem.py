@@ -11,8 +11,9 @@ from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
-from pipeline import runtime as runtimes
 from pipeline import store
+from pipeline.checkout import ROOT
+from pipeline.local_runtime import local_runtime
 from serving import rollout
 from tour.evidence import overview
 from tour.evidence.context import Context
@@ -104,9 +105,8 @@ def answered(context: Context, backend: str, held: Path) -> Any:
     out = held.with_name(f"{backend}.npy")
     words = (context.case.name, context.served, context.artifact("transform_graph"), context.pretrained, held, out)
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
-    root = Path(__file__).parents[2]
     command = [sys.executable, "-c", ANSWER, *map(str, words)]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(
             f"The network does not run on Keras' backend {backend}: {done.stderr.strip().splitlines()[-1]}"
@@ -169,7 +169,7 @@ def _gates(context: Context) -> int:
 
 
 def _versions(context: Context) -> list[int]:
-    return rollout.versions(Path(runtimes.local(context.home).versions(context.case.name)))
+    return rollout.versions(Path(local_runtime(context.home).versions(context.case.name)))
 
 
 def _artifacts(context: Context) -> int:

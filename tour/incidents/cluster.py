@@ -13,8 +13,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from pipeline import runtime as runtimes
 from pipeline import store
+from pipeline.local_runtime import local_runtime
 from tour.incidents import scratch
 from tour.incidents.kinds import Event, FailedError, Live, MissingError
 
@@ -58,7 +58,7 @@ def written(live: Live, last: store.Run, folder: Path) -> Path:
     Raises:
         MissingError: if the run's examples are gone.
     """
-    outputs = store.outputs(runtimes.local(live.home).metadata, last.id)
+    outputs = store.outputs(local_runtime(live.home).metadata, last.id)
     examples, transform = outputs["SpanExampleGen"]["examples"].uri, outputs["Transform"]["transform_graph"].uri
     if not Path(examples).is_dir() or not Path(transform).is_dir():
         raise MissingError(f"The examples of {last.id} are gone; `showcase run {last.case} --fresh` makes them again.")

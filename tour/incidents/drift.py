@@ -12,7 +12,7 @@ import orjson
 from models import spans
 from models.catalog import find
 from pipeline import decisions, store
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 from serving.drift.live import STATE
 from serving.gateway.log_files import read
 from serving.gateway.online_store import PREDICTIONS
@@ -96,12 +96,12 @@ def _begin(live: Live) -> int:
 def first_run(live: Live) -> store.Run:
     """The first run that pushed: what it has learnt from is generated, later ones have collected what was served."""
     scratch.last_pushed(live.home, find(CASE))
-    return next(run for run in store.runs(runtimes.local(live.home).metadata, CASE) if run.state == "pushed")
+    return next(run for run in store.runs(local_runtime(live.home).metadata, CASE) if run.state == "pushed")
 
 
 def world(live: Live) -> list[str]:
     """The drift that is usual by now: what a retraining has taken in, if the demonstration came to one."""
-    runtime = runtimes.local(live.home)
+    runtime = local_runtime(live.home)
     decided = {one.id for one in decisions.all_of(runtime, CASE)}
     pushed = [run for run in store.runs(runtime.metadata, CASE) if run.state == "pushed"]
     if not any(run.facts.get("decision") in decided for run in pushed):

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from pipeline import children, rollouts
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 from serving import rollout
 from tour.incidents import scratch
 from tour.incidents.data import stages
@@ -51,7 +51,7 @@ def candidate(live: Live) -> Iterator[Event]:
 def broken(live: Live, server: str) -> Iterator[Event]:
     """On the live system: the next version's number, and nothing in it that loads."""
     case = scratch.cheapest(live.home)
-    folder = Path(runtimes.local(live.home).versions(case.name))
+    folder = Path(local_runtime(live.home).versions(case.name))
     before, number = str(version_of(live, case)), max(rollout.versions(folder)) + 1
     beside = folder / f".{MARK}"
     try:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from models.catalog import CASES
 from models.use_case import UseCase
-from pipeline import children, status, store
-from pipeline import runtime as runtimes
+from pipeline import children, rollouts, store
+from pipeline.local_runtime import local_runtime
 from pipeline.run_copy import copy_run
 from tour.demo import serving
 from tour.incidents.kinds import Live, MissingError
@@ -23,7 +23,7 @@ def cheapest(home: Path) -> UseCase:
     Raises:
         MissingError: if nothing is pushed.
     """
-    pushed = [case for case in CASES.values() if status.served(home, case.name)]
+    pushed = [case for case in CASES.values() if rollouts.served_version(home, case.name)]
     if not pushed:
         raise MissingError(f"Nothing has been pushed under {home}; `showcase demo --home {home}` makes models.")
     return min(pushed, key=lambda case: bool(case.time))
@@ -35,7 +35,7 @@ def last_pushed(home: Path, case: UseCase) -> store.Run:
     Raises:
         MissingError: if there is none.
     """
-    runs = [run for run in store.runs(runtimes.local(home).metadata, case.name) if run.state == "pushed"]
+    runs = [run for run in store.runs(local_runtime(home).metadata, case.name) if run.state == "pushed"]
     if not runs:
         raise MissingError(
             f"No run of {case.name} under {home} has ended in a push; `showcase run {case.name}` makes one."
@@ -54,17 +54,17 @@ def empty(live: Live) -> Iterator[Path]:
 @contextmanager
 def copied(live: Live, case: UseCase) -> Iterator[Path]:
     """A home with the case's served version and the run that pushed last: its finished stages are found done in it."""
-    version = status.served(live.home, case.name)
+    version = rollouts.served_version(live.home, case.name)
     if version is None:
         raise MissingError(
             f"Nothing of {case.name} has been pushed; `showcase run {case.name} --home {live.home}` does it."
         )
-    source = runtimes.local(live.home).metadata
+    source = local_runtime(live.home).metadata
     pushed = [run for run in store.runs(source, case.name) if run.state == "pushed"]
     with empty(live) as home:
         for run in pushed[-1:]:  # none if the run was stopped after its push
-            copy_run(source, run, runtimes.local(home).metadata)
-        shutil.copytree(version, Path(runtimes.local(home).versions(case.name), version.name))
+            copy_run(source, run, local_runtime(home).metadata)
+        shutil.copytree(version, Path(local_runtime(home).versions(case.name), version.name))
         yield home
 
 

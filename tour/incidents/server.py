@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from models.use_case import UseCase
-from pipeline import rollouts, status
+from pipeline import rollouts
 from serving import http
 from serving.gateway.log_files import read
 from serving.gateway.online_store import PREDICTIONS
@@ -110,7 +110,7 @@ def running(live: Live) -> dict[str, Any]:
 
 def version_of(live: Live, case: UseCase) -> int:
     """Number of the version that answers."""
-    folder = status.served(live.home, case.name)
+    folder = rollouts.served_version(live.home, case.name)
     if folder is None:
         raise MissingError(f"No version of {case.name} is served any more.")
     return int(folder.name)

@@ -7,7 +7,8 @@ from typing import Any
 
 from models.catalog import CASES
 from pipeline import decisions, rollouts, store
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
+from pipeline.runtime import Runtime
 from serving import rollout
 from tour.live.dag import Dag
 from tour.live.dag import of as graph_of
@@ -32,12 +33,12 @@ class Case:
 
 def read(home: Path) -> tuple[Case, ...]:
     """Every case as its stores have it now."""
-    runtime = runtimes.local(home)
+    runtime = local_runtime(home)
     every = store.runs(runtime.metadata)
     return tuple(_case(home, runtime, name, [run for run in every if run.case == name]) for name in CASES)
 
 
-def _case(home: Path, runtime: runtimes.Runtime, name: str, runs: list[store.Run]) -> Case:
+def _case(home: Path, runtime: Runtime, name: str, runs: list[store.Run]) -> Case:
     known: dict[str, Any] = {"name": name, "title": CASES[name].title, "daily": bool(CASES[name].time)}
     folder = Path(runtime.versions(name))
     now = rollout.read(folder)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog import CASES
-from pipeline import runtime as runtimes
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataUnavailableError
 from serving import rollout
 from tour.live import cases as stores
@@ -146,7 +146,7 @@ class Watch:
 
 def _stamp(home: Path, lively: bool) -> tuple[object, ...]:
     """What changes when something has happened; the time too where a process may end, or a server change, unseen."""
-    runtime = runtimes.local(home)
+    runtime = local_runtime(home)
     file = runtime.metadata.file
     paths = [file] if file else []
     for name in CASES:

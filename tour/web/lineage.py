@@ -10,8 +10,8 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from models.catalog import CASES
-from pipeline import runtime as runtimes
 from pipeline import store
+from pipeline.local_runtime import local_runtime
 from serving import rollout
 from tour import lineage, logbook, stations, trace
 from tour.evidence.kinds import Graph
@@ -84,7 +84,7 @@ def _latest(home: Path, case: str) -> dict[str, Any]:
 def _book(home: Path, case: str) -> Book:
     """The case's log up to now; versions that are gone have answered too, hence all numbers up to the newest."""
     folder = home / case / "online"
-    versions = rollout.versions(Path(runtimes.local(home).versions(case)))
+    versions = rollout.versions(Path(local_runtime(home).versions(case)))
     with turn:
         return books.setdefault(folder, Book(folder)).look(range(1, max(versions, default=0) + 1))
 
@@ -138,7 +138,7 @@ def graph(edges: frozenset[tuple[str, str]] | tuple[tuple[str, str], ...], missi
 def _artifact(home: Path, artifact: int) -> dict[str, Any]:
     from tour.evidence import overview as evidence
 
-    metadata = runtimes.local(home).metadata
+    metadata = local_runtime(home).metadata
     found = trace.maker(metadata, artifact)
     if found is None:
         raise HTTPException(404, f"The store has no artifact {artifact}, or no run made it.")

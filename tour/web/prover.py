@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.checkout import ROOT
+
 BUDGET = 20.0  # seconds that a piece of evidence may take by this project's own rule
 LIMIT = 300.0  # seconds after which it is given up, the start of the process included
 WAITING = 4  # pieces that may wait for their turn
@@ -136,7 +138,7 @@ class Prover:
 
     async def _computed(self, job: Job) -> Mapping[str, Any]:
         if self.process is None or self.process.returncode is not None:
-            pipe, root = asyncio.subprocess.PIPE, Path(__file__).parents[2]
+            pipe, root = asyncio.subprocess.PIPE, ROOT
             self.process = await asyncio.create_subprocess_exec(
                 *self.command, cwd=root, limit=LINE, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
             )

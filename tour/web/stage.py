@@ -12,8 +12,9 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 
 from models.catalog import CASES
-from pipeline import runtime as runtimes
 from pipeline import store
+from pipeline.checkout import ROOT
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataAddress
 from tour import highlight, notes, trace
 from tour.artifacts import curves
@@ -65,7 +66,7 @@ async def learnt(request: Request, case: str, run: str) -> HTMLResponse:
 @router.get("/report/{case}/{artifact}", response_class=HTMLResponse)
 async def report(request: Request, case: str, artifact: int) -> Response:
     """The page that a decision was sent out with, as it is, under a policy that lets it run nothing."""
-    found = await asyncio.to_thread(trace.maker, runtimes.local(request.app.state.home).metadata, artifact)
+    found = await asyncio.to_thread(trace.maker, local_runtime(request.app.state.home).metadata, artifact)
     made = [one for one in found[1].outputs if one.id == artifact and one.type == "Decision"] if found else []
     if case not in CASES or not made or not (path := made[0].folder / "report.html").is_file():
         raise HTTPException(404, "There is no such report.")
@@ -81,7 +82,7 @@ async def _learn(home: Path, case: str, run: str, path: Path) -> None:
         str(home.resolve()),
         case,
         run,
-        cwd=notes.ROOT,
+        cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -99,7 +100,7 @@ async def _learn(home: Path, case: str, run: str, path: Path) -> None:
 
 
 def _groups(home: Path) -> list[dict[str, Any]]:
-    metadata, found = runtimes.local(home).metadata, []
+    metadata, found = local_runtime(home).metadata, []
     for case, use_case in CASES.items():
         runs = store.runs(metadata, case)
         last = runs[-1].id if runs else ""
@@ -140,19 +141,19 @@ def _sentence(node: str, case: str) -> str:
 
 def _looks(home: Path, case: str) -> list[str]:
     """Ids of the monitoring pipeline's runs."""
-    return trace.run_ids(runtimes.local(home).metadata, f"{case}-monitor-")
+    return trace.run_ids(local_runtime(home).metadata, f"{case}-monitor-")
 
 
 def _runs(home: Path, case: str) -> dict[str, store.Run | None]:
     """All runs of a case by id, the newest first; a look at the log has no record of its own."""
     if case not in CASES:
         raise HTTPException(404, f"There is no use case '{case[:40]}'.")
-    runs = {run.id: run for run in store.runs(runtimes.local(home).metadata, case)}
+    runs = {run.id: run for run in store.runs(local_runtime(home).metadata, case)}
     return dict(reversed([*dict.fromkeys(_looks(home, case)).items(), *runs.items()]))
 
 
 def _stage(home: Path, case: str, node: str, asked: str) -> dict[str, Any]:
-    runs, metadata = _runs(home, case), runtimes.local(home).metadata
+    runs, metadata = _runs(home, case), local_runtime(home).metadata
     if asked and asked not in runs:
         raise HTTPException(404, f"There is no run '{asked[:80]}' of {case}.")
     ran = {name: trace.executions(metadata, name) for name in ([asked] if asked else list(runs)[:RUNS])}
@@ -221,7 +222,7 @@ def _shown(metadata: MetadataAddress, case: str, artifact: Artifact, sight: Sigh
 def _found(home: Path, case: str, run: str, kind: str) -> Artifact:
     if run not in _runs(home, case):
         raise HTTPException(404, f"There is no run '{run[:80]}' of {case}.")
-    for execution in trace.executions(runtimes.local(home).metadata, run):
+    for execution in trace.executions(local_runtime(home).metadata, run):
         for one in execution.outputs:
             if one.type == kind and one.folder.is_dir():
                 return one

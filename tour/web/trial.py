@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from models.catalog import CASES, find
-from pipeline import runtime as runtimes
 from pipeline import store
+from pipeline.local_runtime import local_runtime
 from serving import rollout
 from serving.edge.interpreter import Interpreter
 from serving.gateway.wire import decode
@@ -54,7 +54,7 @@ class Start:
 
 def start(home: Path, case: str) -> Start:
     """Rows of the newest span that the last pushed run has learnt from."""
-    runs = [run for run in store.runs(runtimes.local(home).metadata, case) if run.state == "pushed"]
+    runs = [run for run in store.runs(local_runtime(home).metadata, case) if run.state == "pushed"]
     if not runs:
         return Start(problem=f"Nothing of {case} has been pushed: `showcase run {case} --home {home}`.")
     facts, use_case = runs[-1].facts, find(case)
@@ -161,7 +161,7 @@ class Beside:
             await process.wait()
 
     def _known(self, case: str, identity: str) -> tuple[logbook.Logged, Path, Path, dict[str, Any], float]:
-        runtime = runtimes.local(self._home)
+        runtime = local_runtime(self._home)
         one = logbook.by_id(self._home / case / "online", identity)
         if one is None:
             raise LookupError("The prediction is not in this home's log: the gateway serves another home.")
@@ -215,7 +215,7 @@ def version_file(home: Path, case: str, version: int, name: str) -> Path:
     Raises:
         LookupError: if the version or the file is not there.
     """
-    folder = Path(runtimes.local(home).versions(case))
+    folder = Path(local_runtime(home).versions(case))
     path = folder / str(version) / EXTRA / name
     if case not in CASES or version not in rollout.versions(folder) or not path.is_file():
         raise LookupError(f"Version {version} of {case} has no {name}; `showcase run {case}` pushes one that has.")

@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from markupsafe import Markup
 
 from models.catalog import CASES
-from pipeline import status
+from pipeline import rollouts
 from pipeline.metadata import MetadataUnavailableError
 from serving.browser import site
 from tour import logbook
@@ -182,7 +182,7 @@ def _import_map() -> Markup:
 
 def _shape(request: Request, case: str) -> dict[str, int] | None:
     """Height, width and channels of the pictures that the served version takes; None where it takes none."""
-    folder = status.served(request.app.state.home, case)
+    folder = rollouts.served_version(request.app.state.home, case)
     path = folder / site.EXTRA / "model.json" if folder else None
     if not CASES[case].picture or not path or not path.is_file():
         return None

@@ -18,7 +18,7 @@ from models import spans as span_folders
 from models.errors import DataError
 from models.fraud import data, purchases
 from models.fraud.history import MerchantDays, customer_features, merchant_features
-from pipeline.runtime import local
+from pipeline.local_runtime import local_runtime
 
 DELAY, WARMUP, VALID, EVAL = 2, 3, 2, 3
 LEAST = WARMUP + 1 + VALID + DELAY + EVAL + DELAY
@@ -62,7 +62,7 @@ def written(folder: Path, seed: int = 0, customers: int = 12) -> dict[int, Path]
 def through_beam(spans: dict[int, Path], settings: dict) -> dict[str, list[dict]]:
     """The examples of each split, sorted by id, as plain rows; they come back through files, as from other processes."""
     with tempfile.TemporaryDirectory() as folder:
-        with beam.Pipeline(options=PipelineOptions(list(local(Path("/nowhere")).beam_args))) as pipeline:
+        with beam.Pipeline(options=PipelineOptions(list(local_runtime(Path("/nowhere")).beam_args))) as pipeline:
             _ = data.examples(pipeline, spans, settings) | beam.Map(_kept, folder)
         parts = {split: sorted(Path(folder).glob(f"{split}-*")) for split in SPLITS}
         tables = {split: [purchases.unpack(path.read_bytes()) for path in paths] for split, paths in parts.items()}

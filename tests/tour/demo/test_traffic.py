@@ -42,7 +42,7 @@ def start_play(tmp_path: Path) -> Callable[[str], tuple[Playthrough, list[list[o
             child.stderr.readline()
             return child
 
-        collaborators = Collaborators(start_process=start_process)
+        collaborators = Collaborators(run_pipeline=pytest.fail, start_process=start_process)
         return Playthrough(tmp_path, DemoReport(Console()), collaborators=collaborators), commands
 
     return start

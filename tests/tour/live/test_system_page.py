@@ -10,7 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from support.planted_home import COMPLETE, RUNNING, planted, stages
 
-from pipeline import runtime, store
+from pipeline import store
+from pipeline.local_runtime import local_runtime
 from serving import rollout
 from tour.live import cases, dag
 from tour.live.dag import Stage
@@ -55,8 +56,8 @@ def test_an_empty_home_says_how_to_begin(tmp_path: Path) -> None:
 def test_a_change_of_the_store_is_an_event_and_a_change_of_its_parts_alone(client: TestClient, home: Path) -> None:
     before = look(client)
     run = store.Run("fraud-2", "fraud", "running", "", "f", {"pid": "1"})
-    store.save(runtime.local(home).metadata, run)
-    with store.opened(runtime.local(home).metadata) as held:
+    store.save(local_runtime(home).metadata, run)
+    with store.opened(local_runtime(home).metadata) as held:
         stages(held, "fraud-2", {"SpanExampleGen": COMPLETE, "StatisticsGen": RUNNING})
     after = look(client)
     assert {name for name in before if before[name] != after[name]} == {"run-fraud", "graph-fraud", "happened"}
@@ -66,7 +67,7 @@ def test_a_change_of_the_store_is_an_event_and_a_change_of_its_parts_alone(clien
 
 def test_a_rollout_and_an_incident_are_told(client: TestClient, home: Path) -> None:
     look(client)
-    versions = Path(runtime.local(home).versions("fraud"))
+    versions = Path(local_runtime(home).versions("fraud"))
     (versions / "2").mkdir()
     rollout.promote(versions, 1, share=0.25)
     seen = {"window": 93, "rows": 500, "skipped": "", "moved": ["amount"], "faults": []}
@@ -92,7 +93,7 @@ def test_a_stream_sends_all_and_then_what_changed(home: Path) -> None:
         shared = app.state.watch
         stream = system._events(Request(app))
         first = await anext(stream)
-        store.save(runtime.local(home).metadata, replace(planted(home), reason="version 7"))
+        store.save(local_runtime(home).metadata, replace(planted(home), reason="version 7"))
         shared.start()
         second = await asyncio.wait_for(anext(stream), 30)
         await shared.close()
@@ -105,14 +106,14 @@ def test_a_stream_sends_all_and_then_what_changed(home: Path) -> None:
 
 def test_a_damaged_file_is_told_and_the_rest_stays(client: TestClient, home: Path) -> None:
     look(client)
-    (Path(runtime.local(home).versions("fraud")) / rollout.FILE).write_text("{")
+    (Path(local_runtime(home).versions("fraud")) / rollout.FILE).write_text("{")
     parts = look(client)
     assert "rollout.json is damaged" in parts["serving"] and "version 1" in parts["tiles-fraud"]
 
 
 def test_what_a_run_says_is_text(client: TestClient, home: Path) -> None:
     store.save(
-        runtime.local(home).metadata, replace(planted(home), reason="<script>alert(1)</script>", state="refused")
+        local_runtime(home).metadata, replace(planted(home), reason="<script>alert(1)</script>", state="refused")
     )
     assert "&lt;script&gt;" in look(client)["run-fraud"] and "<script>alert" not in client.get("/").text
 
@@ -123,13 +124,13 @@ def test_a_refused_stage_says_why(home: Path) -> None:
         "DataGate": {"state": "refused", "seconds": 0.5, "message": "amount has nulls"}
     }
     run = replace(run, facts={**run.facts, "stages": json.dumps(told)})
-    found = dag.of(runtime.local(home).metadata, run, home)
+    found = dag.of(local_runtime(home).metadata, run, home)
     assert (found.stage("DataGate").state, found.stage("DataGate").message) == ("refused", "amount has nulls")
 
 
 def test_a_verdict_marks_the_stage_that_refused_and_what_it_held_back(home: Path) -> None:
     run = planted(home, run_id="fraud-4", state="refused", reason="Trainer: pr_auc is 0.1; recall is 0.2")
-    found = dag.of(runtime.local(home).metadata, run, home)
+    found = dag.of(local_runtime(home).metadata, run, home)
     assert {one.name: one.state for one in found.stages if one.state != "done"} == {
         "Trainer": "refused",
         "Pusher": "held",
@@ -146,12 +147,12 @@ def test_the_metric_beside_a_version_is_that_of_the_run_that_pushed_it(home: Pat
     pushed = replace(run, facts={**run.facts, "pushed": "/elsewhere/versions/1", "headline": "pr_auc 0.75"})
     refused = replace(run, id="fraud-6", state="refused", facts={"headline": "pr_auc 0.1"})
     for one in (pushed, refused):
-        store.save(runtime.local(home).metadata, one)
+        store.save(local_runtime(home).metadata, one)
     assert [one.headline for one in cases.read(home) if one.name == "fraud"] == ["pr_auc 0.75"]
 
 
 def test_edges_lead_to_the_right_and_what_follows_from_others_is_left_out(home: Path) -> None:
-    found = dag.of(runtime.local(home).metadata, planted(home), home)
+    found = dag.of(local_runtime(home).metadata, planted(home), home)
     assert ("SpanExampleGen", "Trainer") not in found.edges and ("DataGate", "Trainer") in found.edges
     assert all(found.stage(a).column < found.stage(b).column for a, b in found.edges)
     places = [(one.column, one.row) for one in found.stages]

@@ -14,7 +14,8 @@ from support.shown_home import HOSTILE, RUN, STAGES, answered, put, shown, watch
 from support.shown_kinds import Tags
 from support.tour_server import touring
 
-from pipeline import runtime, store
+from pipeline import store
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataAddress
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
@@ -108,7 +109,7 @@ def test_missing_links_are_told(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "fraud" / "versions" / "2")
     said = [step.missing for step in lineage.back(tmp_path, "fraud", one).steps if step.missing]
     assert said == ["The folder of version 2 is not there any more.", "1 of 2 spans are not there any more."]
-    path = runtime.local(tmp_path).metadata
+    path = local_runtime(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
     store.save(path, store.Run(RUN, "fraud", "failed", "", "f", run.facts))
     assert "No run in the store says that it pushed version 2" in lineage.back(tmp_path, "fraud", one).steps[-1].missing
@@ -116,7 +117,7 @@ def test_missing_links_are_told(tmp_path: Path) -> None:
 
 def test_a_decision_that_asked_for_the_run_is_named_or_missed(tmp_path: Path) -> None:
     shown(tmp_path)
-    path = runtime.local(tmp_path).metadata
+    path = local_runtime(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
     store.save(path, store.Run(RUN, "fraud", "pushed", "", "f", run.facts | {"decision": "fraud-9", "commit": ""}))
     one = logbook.by_id(tmp_path / "fraud" / "online", answered(tmp_path, 1)[0])
@@ -189,7 +190,7 @@ def test_a_damaged_log_is_told(tmp_path: Path) -> None:
 
 def test_nothing_from_data_becomes_markup(tmp_path: Path) -> None:
     shown(tmp_path, hostile=True)
-    path = runtime.local(tmp_path).metadata
+    path = local_runtime(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
     facts = run.facts | {"commit": HOSTILE, "libraries": json.dumps({HOSTILE: "1"})}
     store.save(path, store.Run(RUN, "fraud", "pushed", HOSTILE, "f", facts))

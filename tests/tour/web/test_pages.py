@@ -11,7 +11,8 @@ from support.planted_home import planted
 from support.programs import needs
 from support.tour_server import touring
 
-from pipeline import runtime, store
+from pipeline import store
+from pipeline.local_runtime import local_runtime
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour.web.app import create
@@ -74,7 +75,7 @@ def test_what_happens_shows_on_the_system_page_without_a_reload(page: Chromium, 
     until(page, "document.getElementById('live').textContent.includes('live')")
     page.evaluate("document.querySelector('.dag a').focus()")
     before = page.evaluate("document.activeElement.getAttribute('href')")
-    store.save(runtime.local(home).metadata, replace(planted(home), reason="version 7 <b>&", state="refused"))
+    store.save(local_runtime(home).metadata, replace(planted(home), reason="version 7 <b>&", state="refused"))
     until(page, "document.getElementById('run-fraud').textContent.includes('version 7 <b>&')")
     until(page, "document.getElementById('happened').textContent.includes('refused: version 7')")
     assert page.evaluate("document.activeElement.getAttribute('href')") == before

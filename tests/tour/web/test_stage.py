@@ -12,13 +12,15 @@ from fastapi.testclient import TestClient
 from markupsafe import escape
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_auc_score
 from support.browser import until
+from support.command import ROOT
 from support.programs import needs
 from support.shown_home import HOSTILE, LOOK, RUN, STAGES, THRESHOLD, shown, truth_and_scores, watched
 from support.shown_kinds import Tags
 from support.tour_server import touring
 
 from models.catalog import CASES
-from pipeline import runtime, store
+from pipeline import store
+from pipeline.local_runtime import local_runtime
 from pipeline.metadata import MetadataAddress
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
@@ -117,7 +119,7 @@ def test_every_stage_has_a_page_with_its_sentence_and_its_code(client: TestClien
 
 def test_the_lines_shown_are_those_of_the_file() -> None:
     for piece in sources.stage("Trainer", "fraud"):
-        lines = (notes.ROOT / piece.path).read_text().splitlines()
+        lines = (ROOT / piece.path).read_text().splitlines()
         assert all(lines[number - 1] == text for number, text in piece.source)
         assert piece.name in piece.source[0][1] or piece.source[0][1].startswith("@")
 
@@ -133,7 +135,7 @@ def test_a_stage_answers_the_questions_of_its_code(client: TestClient) -> None:
 
 def test_every_node_of_the_graph_has_its_sentence() -> None:
     for path in sources.GRAPHS:
-        assert (notes.ROOT / path).is_file()
+        assert (ROOT / path).is_file()
     names = [node for node, _, _ in STAGES]
     assert all(
         sources.stage(name, "fraud")[0].sentence.endswith(".") for name in [*names, "Resolver", "Tuner", "FitGate"]
@@ -283,8 +285,8 @@ def test_every_stage_of_the_demos_run_is_shown(pushed_home: Path, case: str) -> 
 
 def every_stage_is_shown(home: Path, case: str) -> None:
     """Every stage of the last run of a real home, whole."""
-    run = store.runs(runtime.local(home).metadata, case)[-1]
-    ran = trace.executions(runtime.local(home).metadata, run.id)
+    run = store.runs(local_runtime(home).metadata, case)[-1]
+    ran = trace.executions(local_runtime(home).metadata, run.id)
     assert len(ran) >= 15
     with TestClient(create(home), "http://localhost") as client:
         for one in ran:
@@ -296,8 +298,8 @@ def every_stage_is_shown(home: Path, case: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_demos_transform_graph_is_told(pushed_home: Path, case: str) -> None:
-    run = store.runs(runtime.local(pushed_home).metadata, case)[-1]
+    run = store.runs(local_runtime(pushed_home).metadata, case)[-1]
     command = [sys.executable, "-m", "tour.artifacts.transform", str(pushed_home), case, run.id]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=notes.ROOT, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
     told = {one["title"]: one for one in json.loads(done.stdout)}
     assert told["Learnt numbers"]["rows"] and told["PCA spectrum"]["svg"].startswith("<svg")
