@@ -7,6 +7,7 @@ WORKDIR /app
 # The packages first: they change less often than the code, and this layer is the large one.
 COPY pyproject.toml uv.lock README.md ./
 RUN uv sync --frozen --no-default-groups --group kubeflow --no-install-project --no-python-downloads
+COPY cli cli
 COPY pipeline pipeline
 COPY components components
 COPY models models

@@ -35,7 +35,7 @@ endef
 # LiteRT.js, which the browser page needs; npm says where its packages come from.
 LITERT_JS = serving/browser/node_modules/.package-lock.json
 
-# Flink and Beam's runner on it; pipeline/flink/pom.xml says where they come from.
+# Flink and Beam's runner on it; pipeline/local/flink/pom.xml says where they come from.
 FLINK = .tools/flink/.fetched
 
 # Kubernetes' API server, for the tests that ask it; tests/kube-apiserver/go.mod says which.
@@ -96,11 +96,11 @@ $(LITERT_JS): serving/browser/package-lock.json
 	@touch $@
 
 # After the setup, which may empty .tools.
-$(FLINK): pipeline/flink/pom.xml | .venv/.synced
+$(FLINK): pipeline/local/flink/pom.xml | .venv/.synced
 	@command -v mvn >/dev/null || { $(call say,mvn was not found: install it with apt-get install maven.); exit 1; }
 	@echo "Fetching Flink and Beam's runner on it into .tools/flink (160 MB)"
 	@rm -rf .tools/flink
-	@mvn --quiet --batch-mode --file pipeline/flink/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.tools/flink"
+	@mvn --quiet --batch-mode --file pipeline/local/flink/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.tools/flink"
 	@touch $@
 
 $(API_SERVER): tests/kube-apiserver/go.mod tests/kube-apiserver/go.sum | .venv/.synced

@@ -46,7 +46,7 @@ FIGURES = ("train", "valid", "eval", "gap", "loss_gap")
 def main() -> None:
     """Measures both cases, prints their tables and writes the report."""
     from models.catalog import CASES
-    from pipeline.metadata import MetadataUnavailableError
+    from pipeline.metadata.store_address import MetadataUnavailableError
 
     told, console = _arguments(), Console(width=None if sys.stdout.isatty() else 110)
     cases: dict[str, Any] = json.loads(told.out.read_text())["cases"] if told.out.is_file() else {}
@@ -61,8 +61,8 @@ def main() -> None:
 
 def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, Any]:
     """All methods with all seeds, and the folds, of one case."""
-    from models.folds import cross_validate, summary
     from models.rows import sample, specs
+    from models.training.cross_validation import cross_validate, summary
     from tour.evidence.context import Context
 
     context = Context.of(home, case)
@@ -126,8 +126,8 @@ def _knows(network: Any, none: Mapping[str, Any], change: Mapping[str, Any], fea
 
 
 def _trained(network: Any, settings: Mapping[str, Any], name: str, train: Any, whole: Any) -> dict[str, float]:
-    from models.refit import LastEpoch, fit_rows
-    from models.training import measured
+    from models.training.entry_point import measured
+    from models.training.refit import LastEpoch, fit_rows
 
     keeps_best = name in ("early stopping", "all")
     fitted = fit_rows(network if keeps_best else LastEpoch(network), settings, train, whole["valid"])

@@ -77,11 +77,11 @@ def streamed(rows: int) -> dict[str, float]:
     import resource
 
     from benchmarks.drift_table import random_table
-    from serving.drift import layout
-    from serving.drift.profile import Profile
+    from serving.drift.profiles import bins
+    from serving.drift.profiles.profile import Profile
 
     parts = [random_table(BATCH, seed) for seed in range(4)]
-    counted = layout.fit(parts[0])
+    counted = bins.fit(parts[0])
     began = time.process_time()
     whole = Profile.stream(counted, (parts[at % 4] for at in range(rows // BATCH)))
     spent = time.process_time() - began

@@ -14,16 +14,17 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from models.fraud import generator, history
 from models.fraud.case import CASE
 from models.fraud.costs import served_threshold
-from models.fraud.drift import CATEGORY_NAMES, Drift, inject
-from models.fraud.world import CATEGORIES, CHANNELS, DAY, DEVICES, ONLINE, Rows, World
-from serving.drift import layout
-from serving.drift.calibration import Baseline, kind_of_day
-from serving.drift.expected import Expected
-from serving.drift.labels import sources
-from serving.drift.profile import Profile
+from models.fraud.generator import span_generator
+from models.fraud.generator.drift import CATEGORY_NAMES, Drift, inject
+from models.fraud.generator.world import CATEGORIES, CHANNELS, DAY, DEVICES, ONLINE, Rows, World
+from models.fraud.history import point_in_time
+from serving.drift.alarms.label_rate import sources
+from serving.drift.profiles import bins
+from serving.drift.profiles.profile import Profile
+from serving.drift.reference.day_variation import Baseline, kind_of_day
+from serving.drift.reference.explained_columns import Expected
 
 ROWS = 9_600
 WARM, FIT, REFERENCE, TAIL = 30, 14, 56, 26
@@ -76,7 +77,7 @@ class Days:
     @cached_property
     def purchases(self) -> Rows:
         """All purchases, holidays thinned: what the generator knows of each."""
-        rows, _ = generator.drifted(self.world, ROWS * self.total, self.total, self.seed, START.weekday(), [])
+        rows, _ = span_generator.drifted(self.world, ROWS * self.total, self.total, self.seed, START.weekday(), [])
         rng = np.random.default_rng(self.seed)
         kept = np.array([OPEN.get(name, 1.0) for name in CATEGORIES])[rows["category"]]
         free = np.array([is_holiday(day) for day in range(self.total)])[rows["time"] // DAY]
@@ -96,15 +97,15 @@ class Days:
                 "transaction_id": rows["id"],
                 "event_time": rows["time"],
                 "amount": rows["amount"],
-                "customer_id": generator._named([f"c{i}" for i in range(len(self.world.rate))], rows["customer"]),
-                "merchant_id": generator._named([f"m{i}" for i in range(len(self.world.where))], rows["merchant"]),
+                "customer_id": span_generator._named([f"c{i}" for i in range(len(self.world.rate))], rows["customer"]),
+                "merchant_id": span_generator._named([f"m{i}" for i in range(len(self.world.where))], rows["merchant"]),
             }
         )
         found: Rows = {name: np.empty(len(rows["id"]), np.float32) for name in (*SUMS, "seconds_since_last")}
         # Customer by customer in a few parts: the whole would need several times the memory.
         for part in range(4):
             at = np.flatnonzero(rows["customer"] % 4 == part)
-            done = history.customer_features(table.take(pa.array(at)))
+            done = point_in_time.customer_features(table.take(pa.array(at)))
             order = np.argsort(rows["id"][at])
             place = at[order[np.searchsorted(rows["id"][at], np.asarray(done["transaction_id"]), sorter=order)]]
             for name in found:
@@ -113,7 +114,7 @@ class Days:
 
     def labels(self, rows: Rows) -> Rows:
         """``known``: day on which a fraud's label comes, as a fraction; infinite for others and where none comes, ``[n]``."""
-        found = generator.label(rows, self.seed)
+        found = span_generator.label(rows, self.seed)
         known = rows["time"] / DAY + found["delay"]
         return rows | {"known": np.where((rows["scenario"] > 0) & ~found["never"], known, np.inf)}
 
@@ -169,9 +170,9 @@ class Days:
         return kind_of_day(when, frozenset([when]) if is_holiday(day) else frozenset())
 
     @cached_property
-    def layout(self) -> layout.Layout:
+    def layout(self) -> bins.Layout:
         """Bins from the reference."""
-        return layout.fit(self._reference)
+        return bins.fit(self._reference)
 
     @cached_property
     def _reference(self) -> pl.DataFrame:

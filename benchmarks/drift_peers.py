@@ -36,13 +36,13 @@ def _ratio(ours: dict[str, Any], other: dict[str, Any]) -> float | str:
 
 def _ours(rows: int) -> dict[str, Any]:
     from benchmarks.drift_table import random_table
-    from serving.drift import layout
-    from serving.drift.alarm import judge
-    from serving.drift.calibration import Baseline
-    from serving.drift.profile import Profile
+    from serving.drift.alarms.alarm import judge
+    from serving.drift.profiles import bins
+    from serving.drift.profiles.profile import Profile
+    from serving.drift.reference.day_variation import Baseline
 
     past, now = random_table(rows, 1), random_table(rows, 2)
-    counted = layout.fit(past)
+    counted = bins.fit(past)
     baseline = Baseline.of_rows(Profile.of(counted, past))
     began = time.process_time()
     judge(baseline, [("any", Profile.of(counted, now))])

@@ -31,14 +31,14 @@ class Digits:
 
     def columns(self, at: np.ndarray, pixels: np.ndarray | None = None) -> pl.DataFrame:
         """What is watched of the pictures ``at``, ``[n]``, whose pixels may have been changed."""
-        from serving.drift import pictures
+        from serving.drift.profiles import image_columns
 
         shown = self.pixels[at] if pixels is None else pixels
         found = np.empty((len(at), len(self.names)))
         for fold, model in enumerate(self._models):
             mine = self._fold[at] == fold
             found[mine] = model.predict_proba(shown[mine].reshape(mine.sum(), -1))
-        return pictures.columns(shown, found, self.names)
+        return image_columns.columns(shown, found, self.names)
 
     def shifted(self, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A window in which a class is more frequent, each picture at most once: drawn twice it would be no new row."""
@@ -49,10 +49,10 @@ class Digits:
 
 def alarms(trials: int, seed: int = 0) -> dict[str, float]:
     """Share of windows of 500 pictures that alarm, clean and changed, and the share that the prior shift came to."""
-    from serving.drift import layout
-    from serving.drift.alarm import judge
-    from serving.drift.calibration import ANY, Baseline
-    from serving.drift.profile import Profile
+    from serving.drift.alarms.alarm import judge
+    from serving.drift.profiles import bins
+    from serving.drift.profiles.profile import Profile
+    from serving.drift.reference.day_variation import ANY, Baseline
 
     rng, digits = np.random.default_rng(seed), Digits(seed)
     counts = dict.fromkeys(("clean", "subtle noise", "brightness", "prior shift"), 0)
@@ -60,7 +60,7 @@ def alarms(trials: int, seed: int = 0) -> dict[str, float]:
     for _ in range(trials):
         order = rng.permutation(len(digits.truth))
         pool, past = order[:POOL], digits.columns(order[POOL:])
-        counted = layout.fit(past, bins=BINS)
+        counted = bins.fit(past, bins=BINS)
         baseline = Baseline.of_rows(Profile.of(counted, past))
         usual, shifted = pool[:WINDOW], digits.shifted(pool, rng)
         pixels = digits.pixels[usual]

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.drift_days import AGES, REFERENCE, Days, reports, selected
-from models.fraud.drift import Drift, inject
-from serving.drift import estimate, labels, quality, statistics
-from serving.drift.alarm import Monitor, Rule, judge
-from serving.drift.calibration import Baseline
-from serving.drift.profile import Profile
+from models.fraud.generator.drift import Drift, inject
+from serving.drift.alarms import data_faults, distribution_distances, label_rate
+from serving.drift.alarms.alarm import Monitor, Rule, judge
+from serving.drift.profiles.profile import Profile
+from serving.drift.reference import metric_estimate
+from serving.drift.reference.day_variation import Baseline
 
 SPAN = 8
 FAULTS = {"units": 0.02, "nulls": 0.02, "unseen": 0.02, "encoding": 0.02}
@@ -58,7 +59,9 @@ def faults(days: Days, every: int) -> dict[str, list[bool]]:
         kind: [
             any(
                 one.kind == kind
-                for one in quality.check(days.baseline.pooled, days.drifted(kind, size, days.first + place, 1)[0][1])
+                for one in data_faults.check(
+                    days.baseline.pooled, days.drifted(kind, size, days.first + place, 1)[0][1]
+                )
             )
             for place in range(0, days.judged, every)
         ]
@@ -70,7 +73,7 @@ def fraud_rate(days: Days, size: float, every: int) -> dict[str, list[float]]:
     """p-values of the fraud-rate test on the first day with ripe labels, with the drift and without it."""
     usual = days.labels(days.purchases)
     counts, found_ = zip(*(reports(usual, day) for day in days.settled), strict=True)
-    past = labels.Reports.of_windows(counts, found_, overlap=AGES)
+    past = label_rate.Reports.of_windows(counts, found_, overlap=AGES)
     found: dict[str, list[float]] = {"drifted": [], "clean": []}
     for place in range(0, days.judged - AGES, every):
         start, today = days.first + place, days.first + place + AGES
@@ -94,7 +97,9 @@ def concept(days: Days, size: float, every: int) -> dict[str, list[list[float]]]
         ):
             rows = days.labels(rows)
             looks = [_scored(rows, days, start + age) for age in range(1, LOOKS + 1)]
-            found[name].append([statistics.lower(scores, usual[0], parts, usual[1]) for scores, parts in looks])
+            found[name].append(
+                [distribution_distances.lower(scores, usual[0], parts, usual[1]) for scores, parts in looks]
+            )
     return found
 
 
@@ -105,7 +110,7 @@ def _scored(rows: dict[str, np.ndarray], days: Days, today: int) -> tuple[np.nda
         return np.empty(0), np.empty(0)
     _, customer = np.unique(known["customer"], return_inverse=True)
     scores = np.bincount(customer, days.scores(known)) / np.bincount(customer)
-    return scores, labels.sources(known["customer"], known["merchant"])
+    return scores, label_rate.sources(known["customer"], known["merchant"])
 
 
 def estimated(days: Days) -> list[dict[str, Any]]:
@@ -115,9 +120,9 @@ def estimated(days: Days) -> list[dict[str, Any]]:
     scored = {kind: (days.scores(rows), rows["scenario"] > 0) for kind, rows in windows.items()}
     found = []
     for metric in ("pr_auc", "roc_auc"):
-        fitted = estimate.Estimator.fit(metric, days.scores(held), held["scenario"] > 0)
+        fitted = metric_estimate.Estimator.fit(metric, days.scores(held), held["scenario"] > 0)
         for kind, (scores, truth) in scored.items():
-            guess, real = fitted.estimate(scores), estimate.METRICS[metric](scores, truth)
+            guess, real = fitted.estimate(scores), metric_estimate.METRICS[metric](scores, truth)
             found.append(
                 {"metric": metric, "kind": kind, "estimate": guess.value, "error": guess.error, "realised": real}
             )

@@ -33,17 +33,18 @@ from sklearn.metrics import average_precision_score
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.public.tfxio import TFExampleRecord
 
-from components.extended_trainer import aligned
-from components.span_example_gen import Write
-from models import skip_gram, spans, training
-from models.baselines import Table, boosted, logistic
-from models.calibration import BINS, expected_calibration_error
+from benchmarks.score_calibration import BINS, expected_calibration_error
+from components.training.extended_trainer import aligned
+from components.training.span_example_gen import Write
+from models import skip_gram, spans
+from models.evaluation.baselines import Table, boosted, logistic
+from models.evaluation.intervals import LEVEL, average_precision, interval
 from models.fraud import data, features, sentences
 from models.fraud import model as network
 from models.fraud.case import CASE
 from models.input import Transform, files
-from models.intervals import LEVEL, average_precision, interval
-from pipeline.local_runtime import local_runtime
+from models.training import entry_point
+from pipeline.local.local_runtime import local_runtime
 
 ACCEPTANCE = (7, 1, 2, 3)
 CHOICE = (101, 102, 103)
@@ -149,7 +150,7 @@ def network_scores(found: SimpleNamespace, changes: Mapping[str, Any]) -> tuple[
             hyperparameters=None,
             custom_config={"case": CASE.name, "settings": settings, "pretrained": str(found.folder / "aligned")},
         )
-        training.run_fn(told)
+        entry_point.run_fn(told)
         record = json.loads(Path(folder, "model_run", "1", "training.json").read_text())
         signature = tf.saved_model.load(told.serving_model_dir).signatures["dense"]
         answers = {

@@ -39,9 +39,9 @@ def main() -> None:
 
 def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, Any]:
     """One case: times by way and batch, metric by way, the slowest operations, TensorRT."""
-    from models import restore
     from models.catalog import find
     from models.input import Transform, files, load
+    from models.saved_model import restore
 
     outputs, served = artifacts(home, case)
     network, transform = find(case).load("model"), Transform(str(outputs["transform_graph"]))
@@ -66,8 +66,8 @@ def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
 
     import tensorflow as tf
 
-    from models import restore
-    from models.layout import EXTRA
+    from models.saved_model import restore
+    from models.saved_model.files import EXTRA
 
     settings = restore.settings(str(served))
     point = json.loads((served / EXTRA / "model.json").read_text())["operating_point"]
@@ -179,11 +179,11 @@ def operations(way: Call, batch: Mapping[str, Any]) -> int:
 
 def slowest(way: Call, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The operations that took longest in a profiler trace of the compiled network at the larger batch."""
-    from models import profile
+    from benchmarks import profiler_trace
 
     batch = {name: value[: SIZES[-1]] for name, value in inputs.items()}
     with tempfile.TemporaryDirectory() as folder:
-        found = profile.traced(lambda: way(batch), TRACED, Path(folder))
+        found = profiler_trace.traced(lambda: way(batch), TRACED, Path(folder))
     total = sum(one.milliseconds for one in found)
     return [
         {
@@ -199,7 +199,7 @@ def slowest(way: Call, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def tensorrt(served: Path, inputs: Mapping[str, Any]) -> str:
     """That the export was converted, or the sentence that says why not."""
-    from models import tensorrt as converting
+    from tour.measure import tensorrt as converting
 
     with tempfile.TemporaryDirectory() as folder:
         try:

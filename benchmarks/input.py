@@ -46,35 +46,36 @@ def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, lis
 
 def split_of(home: Path, case: str) -> tuple[Any, str, dict[str, Any]]:
     """The train split of the last pushed run, its transform graph, and what the Trainer wrote with the served model."""
-    from models import ladder, restore
     from models.catalog import find
     from models.input import Transform, files
+    from models.saved_model import restore
+    from tour.measure import reading_ladder
 
     outputs, served = artifacts(home, case)
     told = json.loads((outputs["model_run"] / "training.json").read_text())
     network = find(case).load("model")
     graph = str(outputs["transform_graph"])
     paths = files(str(outputs["examples"]), "train")
-    split = ladder.Split(paths, Transform(graph), (*network.INPUTS, network.LABEL), told["batch_size"])
+    split = reading_ladder.Split(paths, Transform(graph), (*network.INPUTS, network.LABEL), told["batch_size"])
     run = {"served": str(served), "network": network, "settings": restore.settings(str(served))}
     return split, graph, run | {"pretrained": restore.pretrained(outputs["model_run"])}
 
 
 def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
     """A row a way, its limit first: examples a second, median of the rounds, and its share of the limits."""
-    from models import ladder
+    from tour.measure import reading_ladder
 
-    made = {name: way(split) for name, way in ladder.WAYS.items()}
-    batches = sum(1 for _ in ladder.records(split)) + 2
+    made = {name: way(split) for name, way in reading_ladder.WAYS.items()}
+    batches = sum(1 for _ in reading_ladder.records(split)) + 2
     kept = {"cached": batches, "shuffled": batches}
     found: dict[str, list[float]] = {name: [] for name in ("bytes", "records", *made)}
     size = sum(Path(path).stat().st_size for path in split.paths)
-    rows = sum(ladder.count(batch) for batch in ladder.records(split))
+    rows = sum(reading_ladder.count(batch) for batch in reading_ladder.records(split))
     for turn in range(rounds):
-        found["bytes"].append(ladder.bytes_per_second(split.paths, 5) * rows / size)
-        found["records"].append(ladder.rate(ladder.records(split), seconds, 2))
+        found["bytes"].append(reading_ladder.bytes_per_second(split.paths, 5) * rows / size)
+        found["records"].append(reading_ladder.rate(reading_ladder.records(split), seconds, 2))
         for name, data in made.items():
-            found[name].append(ladder.rate(data, seconds, 2 if turn else kept.get(name, 2)))
+            found[name].append(reading_ladder.rate(data, seconds, 2 if turn else kept.get(name, 2)))
     middle = {name: median(rates) for name, rates in found.items()}
     return [
         {
@@ -92,9 +93,9 @@ def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
 
 def memory(split: Any, graph: str) -> list[dict[str, Any]]:
     """A row a way and size: examples, seconds, peak in MiB."""
-    from models import peak
+    from tour.measure import peak_memory
 
-    found = peak.measured(graph, split.paths, split.keep, split.batch_size, peak.WAYS, TIMES)
+    found = peak_memory.measured(graph, split.paths, split.keep, split.batch_size, peak_memory.WAYS, TIMES)
     return [
         {
             "way": one.way,
@@ -112,20 +113,20 @@ def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, A
     """A row a way: milliseconds of waiting and of the step, and the step's own stream against a constant batch."""
     import tensorflow as tf
 
-    from models import ladder
+    from tour.measure import reading_ladder
 
     step, batch = trainer_step(split, run)
     constant = tf.data.Dataset.from_tensors(batch).repeat()
     streams: dict[str, Callable[[], Any]] = {"constant": lambda: constant}
 
     def repeated(name: str) -> Any:
-        return ladder.WAYS[name](split).repeat()
+        return reading_ladder.WAYS[name](split).repeat()
 
     streams |= {name: partial(repeated, name) for name in ("naive", "batched", "streamed", "full")}
     still = iter(constant)
     rows: list[dict[str, Any]] = []
     for name, make in streams.items():
-        pairs = [ladder.waiting(make(), lambda: step(still), STEPS) for _ in range(rounds)]
+        pairs = [reading_ladder.waiting(make(), lambda: step(still), STEPS) for _ in range(rounds)]
         rates = [inside(step, make(), split.batch_size) for _ in range(rounds)]
         wait, work = (median(values) for values in zip(*pairs, strict=True))
         rows.append(
@@ -146,8 +147,10 @@ def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], An
     """The Trainer's compiled step on the served network, and one batch."""
     import tensorflow as tf
 
-    from models import ladder, optimizers, restore
-    from models.step import step_function
+    from models.saved_model import restore
+    from models.training import optimizers
+    from models.training.step import step_function
+    from tour.measure import reading_ladder
 
     network, settings = run["network"], run["settings"]
     model = restore.model(run["served"], network, split.transform, run["pretrained"])
@@ -162,7 +165,7 @@ def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], An
         split.batch_size,
         settings,
     )
-    batch = next(iter(ladder.batched(split)))
+    batch = next(iter(reading_ladder.batched(split)))
     step(iter(tf.data.Dataset.from_tensors(batch).repeat()))
     return step, batch
 

@@ -24,10 +24,11 @@ import orjson
 
 from benchmarks.runs import ROOT, write
 from models.catalog import find
-from serving import http, rollout
-from serving.gateway.log_files import read
-from serving.gateway.online_store import PREDICTIONS
-from serving.gateway.wire import decode
+from serving import rollout
+from serving.gateway.history.online_store import PREDICTIONS
+from serving.gateway.log.log_files import read
+from serving.gateway.log.tf_example import decode
+from serving.http import asyncio_server
 from serving.traffic import Sender
 
 CASE = "fraud"
@@ -151,11 +152,11 @@ def main() -> int:
         folder = copies(source, home)
         words = ["serve", CASE, "--home", str(home), "--port", "0", "--rest-port", "-1", "--grpc-port", "-1", "--json"]
         words += ["--timeout", "30"]  # so that what fails has failed, and was not only slow on a busy machine
-        server = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *words], stdout=subprocess.PIPE)
+        server = subprocess.Popen([sys.executable, "-m", "cli.main", *words], stdout=subprocess.PIPE)
         try:
             assert server.stdout is not None, "a pipe"
             port = int(json.loads(server.stdout.readline())["gateway"].rpartition(":")[2])
-            found = http.run(measured(home, folder, port, asked.requests, asked.connections))
+            found = asyncio_server.run(measured(home, folder, port, asked.requests, asked.connections))
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(60)

@@ -106,7 +106,7 @@ def generated(rows: int, days: int, work: Path, console: Console) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         console.print(f"generating {folder}", highlight=False)
         told = ["--rows", rows, "--days", days, "--seed", SEED, "--out", folder]
-        timed(["-m", "pipeline.cli", "generate", "fraud", *told], work / "generate.txt")
+        timed(["-m", "cli.main", "generate", "fraud", *told], work / "generate.txt")
     return folder
 
 
@@ -114,7 +114,7 @@ def pipeline_run(data: Path, home: Path, console: Console, title: str) -> dict[s
     """``showcase run`` as a process: its times and what it says of itself; it shows its own progress."""
     console.print(title)
     told = ["--data", data, "--home", home, "--set", f"min_pr_auc={LEAST_PR_AUC}", "--json"]
-    spent, out = timed(["-m", "pipeline.cli", "run", "fraud", *told], home.with_suffix(".json"))
+    spent, out = timed(["-m", "cli.main", "run", "fraud", *told], home.with_suffix(".json"))
     run = json.loads(out)
     if run["state"] != "pushed":
         raise Failed(f"the pipeline ended as {run['state']}: {run['reason']}")
@@ -230,8 +230,8 @@ def _epochs(home: Path, run_id: str) -> int:
 def _outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
     # This file has the package's name, and its folder comes first in the path of a script.
     sys.path[0] = str(ROOT)
-    from pipeline import store
-    from pipeline.metadata import MetadataAddress
+    from pipeline.metadata import store
+    from pipeline.metadata.store_address import MetadataAddress
 
     return store.outputs(MetadataAddress.of(home), run_id)
 
@@ -295,7 +295,7 @@ def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
 def _warm(console: Console) -> None:
     """Imports everything once: else the first run would pay for reading the libraries from disk."""
     console.print("reading the libraries from disk once")
-    code = "import keras, lightgbm, polars, ai_edge_litert.interpreter; from pipeline import graph, runner, verdict"
+    code = "import keras, lightgbm, polars, ai_edge_litert.interpreter; from pipeline import graph, outcome; from pipeline.local import runner"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise Failed(f"the libraries cannot be imported: {done.stderr.strip().splitlines()[-1]}")

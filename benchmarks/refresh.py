@@ -56,7 +56,7 @@ def showcase(*words: object) -> str:
         SystemExit: if it failed.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *map(str, words)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "cli.main", *map(str, words)], cwd=ROOT, capture_output=True, text=True
     )
     if done.returncode:
         sys.exit(f"error: showcase {words[0]} did not end well: {done.stderr.strip().splitlines()[-1]}")

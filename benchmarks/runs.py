@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline.local_runtime import local_runtime
+from pipeline.local.local_runtime import local_runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
@@ -37,8 +37,8 @@ def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
     Raises:
         SystemExit: if there is none, or the home's metadata store does not answer.
     """
-    from pipeline import store
-    from pipeline.metadata import MetadataUnavailableError
+    from pipeline.metadata import store
+    from pipeline.metadata.store_address import MetadataUnavailableError
 
     metadata = local_runtime(home).metadata
     try:
@@ -65,7 +65,7 @@ def home_of(home: Path | None, cases: Sequence[str]) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
-            subprocess.run([sys.executable, "-m", "pipeline.cli", "run", case, "--home", folder], cwd=ROOT, check=True)
+            subprocess.run([sys.executable, "-m", "cli.main", "run", case, "--home", folder], cwd=ROOT, check=True)
         yield Path(folder)
 
 

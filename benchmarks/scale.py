@@ -32,7 +32,7 @@ def measured(rows: int, runner: str, folder: Path) -> dict[str, Any]:
     command = [
         sys.executable,
         "-m",
-        "pipeline.cli",
+        "cli.main",
         "run",
         "fraud",
         "--runner",

@@ -26,16 +26,16 @@ def main() -> None:
 
 def floor(port: int) -> None:
     """Reads the request, answers without looking at it."""
-    from serving import http
+    from serving.http import asyncio_server
 
-    async def answer(request: http.Request) -> http.Response:
-        return http.Response(200, ANSWER)
+    async def answer(request: asyncio_server.Request) -> asyncio_server.Response:
+        return asyncio_server.Response(200, ANSWER)
 
     async def forever() -> None:
-        await http.serve(answer, "127.0.0.1", port)
+        await asyncio_server.serve(answer, "127.0.0.1", port)
         await asyncio.Event().wait()
 
-    http.run(forever())
+    asyncio_server.run(forever())
 
 
 def fastapi(port: int, model: Path) -> None:
@@ -73,14 +73,14 @@ def caller(model: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
 def _fixed() -> Any:
     from tensorflow_serving.apis import predict_pb2
 
-    from serving.server import tensors
+    from serving.server.conversion import tensor_protos
 
     response = predict_pb2.PredictResponse()
     response.model_spec.name = "fraud"
     import numpy as np
 
     for name in ("anomaly", "decision", "score"):
-        tensors.to_proto(response.outputs[name], np.zeros(1, np.float32))
+        tensor_protos.to_proto(response.outputs[name], np.zeros(1, np.float32))
     return response
 
 
@@ -102,9 +102,9 @@ def grpc_floor(port: int) -> None:
         await server.start()
         await server.wait_for_termination()
 
-    from serving import http
+    from serving.http import asyncio_server
 
-    http.run(forever())
+    asyncio_server.run(forever())
 
 
 def grpc_floor_sync(port: int) -> None:

@@ -115,14 +115,14 @@ def _targets(home: Path, stack: ExitStack) -> Iterator[Target]:
     served, fraud = home, _latest(home, "fraud")
     row, image, dense, request = _requests(home)
     rest, grpc, lite_rest, lite_grpc, gateway = _ports(5)
-    command = ["pipeline.cli", "serve", "--no-gateway", "--home", str(served)]
+    command = ["cli.main", "serve", "--no-gateway", "--home", str(served)]
     stack.enter_context(_program(*command, "--rest-port", rest, "--grpc-port", grpc))
     # The gateway writes a log, which is not the home's: its own home has the versions by a link.
     apart = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     (apart / "fraud").mkdir()
     (apart / "fraud" / "versions").symlink_to(fraud.parent.resolve())
     words = ["--home", apart, "--port", gateway, "--rest-port", -1, "--grpc-port", -1]
-    stack.enter_context(_program("pipeline.cli", "serve", "fraud", *words))
+    stack.enter_context(_program("cli.main", "serve", "fraud", *words))
     yield Target("gateway", gateway, _post("/v1/fraud/score", json.dumps(PURCHASE).encode()))
     stack.enter_context(_program(*command, "--rest-port", lite_rest, "--grpc-port", lite_grpc, "--prefer-tflite"))
     yield Target("server", rest, _post("/v1/models/fraud:predict", row))
@@ -149,7 +149,7 @@ def _requests(home: Path) -> tuple[bytes, bytes, bytes, bytes]:
     import numpy as np
     from tensorflow_serving.apis import predict_pb2
 
-    from serving.server import tensors
+    from serving.server.conversion import tensor_protos
 
     def sent(case: str) -> dict[str, Any]:
         found = sorted(
@@ -169,7 +169,7 @@ def _requests(home: Path) -> tuple[bytes, bytes, bytes, bytes]:
     request.model_spec.name, request.model_spec.signature_name = "fraud", "raw"
     for name, value in fraud.items():
         if name.startswith("raw/"):
-            tensors.to_proto(request.inputs[name.split("/")[1]], value)
+            tensor_protos.to_proto(request.inputs[name.split("/")[1]], value)
     example = base64.b64encode(sent("image")["serving_default/examples"][0]).decode()
     image = json.dumps({"instances": [{"b64": example}]}).encode()
     return row(fraud, "raw"), image, row(fraud, "dense"), request.SerializeToString()

@@ -52,11 +52,12 @@ def main() -> None:
 def prepared(home: Path, case: str, folder: Path) -> Any:
     """A job on some rows of the train split, stored once for all; without what random masks would make differ."""
     from models import input as reading
-    from models import restore, training
     from models.catalog import find
     from models.input import Transform, dataset, files
-    from models.job import Job
     from models.rows import sample
+    from models.saved_model import restore
+    from models.training import entry_point
+    from models.training.distribute.job import Job
 
     outputs, served = artifacts(home, case)
     network, transform = find(case).load("model"), Transform(str(outputs["transform_graph"]))
@@ -87,14 +88,14 @@ def prepared(home: Path, case: str, folder: Path) -> Any:
         str(folder),
         restore.pretrained(outputs["model_run"]),
         "",
-        reading.store(rows, folder / training.STORED),
+        reading.store(rows, folder / entry_point.STORED),
         count,
     )
 
 
 def strategies(job: Any) -> list[dict[str, Any]]:
     """A row a strategy and number of workers."""
-    from models import restore
+    from models.saved_model import restore
 
     found, alone = [], None
     for name, workers in STRATEGIES:
@@ -141,17 +142,18 @@ def switches(job: Any) -> list[dict[str, Any]]:
 
 def trained(job: Any, name: str, **changes: Any) -> tuple[Mapping[str, Any], float]:
     """Trains as its strategy does; the record, and the peak MB of the process where there is one only."""
-    from models import cluster, training
+    from models.training import entry_point
+    from models.training.distribute import cluster
 
     folder = Path(job.folder, name)
     folder.mkdir(exist_ok=True)
-    (folder / training.STORED).symlink_to(Path(job.folder, training.STORED))
+    (folder / entry_point.STORED).symlink_to(Path(job.folder, entry_point.STORED))
     told, peak = replace(job, folder=str(folder), settings={**job.settings, **changes}), float("nan")
     print(f"{job.case}: {name}", flush=True)
     if told.settings["strategy"] == "none":
         path = told.save(folder / "job.json")
         child = subprocess.Popen(
-            [sys.executable, "-m", "models.worker", str(path)], cwd=ROOT, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "models.training.worker", str(path)], cwd=ROOT, stdout=subprocess.DEVNULL
         )
         _, status, usage = os.wait4(child.pid, 0)
         if status:
@@ -159,7 +161,7 @@ def trained(job: Any, name: str, **changes: Any) -> tuple[Mapping[str, Any], flo
         peak = usage.ru_maxrss / 1024
     else:
         cluster.run(told)
-    return json.loads((folder / training.RESULT).read_text()), peak
+    return json.loads((folder / entry_point.RESULT).read_text()), peak
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class Transform:
             examples becomes typed features, then the dense batches that the network reads; the first axis is the batch.
             Ragged tensors hold rows of different length, sparse ones only what is there. What has to change is a
             tf.Variable.
-        Evidence: tour.evidence.data.example_followed
+        Evidence: tour.evidence.data.raw_examples.example_followed
         Proof: tests/tour/evidence/test_claims.py::test_an_example_becomes_tensors_of_known_type_and_shape
         """
         return self.apply(tf.io.parse_example(serialized, self.raw))
@@ -106,7 +106,7 @@ def load(paths: Sequence[str], transform: Transform, keep: Sequence[str]) -> dic
         and can be a symbol in a traced graph; an array can be changed, lies in host memory and knows no gradient. On
         the CPU a conversion can share memory; from a GPU it copies. NumPy inside a tf.function runs once, while
         tracing, and leaves constants.
-    Evidence: tour.evidence.transform.tensors_and_arrays
+    Evidence: tour.evidence.data.transform_graph.tensors_and_arrays
     Proof: tests/tour/evidence/test_claims.py::test_tensor_and_array_agree_in_number_and_differ_in_kind
     """
     batches = list(dataset(paths, transform, keep).as_numpy_iterator())
@@ -131,7 +131,7 @@ def batches(
         batches in parallel and prefetches, so memory depends on the buffers and not on the data. Shuffle the shards
         too, since the buffer sees a window only. Here a split that fits is kept, since gathering from memory is many
         times faster; a larger one streams.
-    Evidence: tour.evidence.data.memory_of_streaming
+    Evidence: tour.evidence.data.raw_examples.memory_of_streaming
     Proof: tests/tour/evidence/test_claims.py::test_streaming_ten_times_the_data_takes_no_more_memory
     """
     if not fits(paths):
@@ -218,8 +218,8 @@ def streamed(
         turn, shuffles, parses, batches and prefetches. It matters since an accelerator waits for whoever feeds it. First ask
         whether the step waits at all: compare it with a constant batch. Here one record at a time starves it, and whole
         batches parsed at once hardly let it wait.
-    Evidence: tour.evidence.inputs.speeds
-    Proof: tests/tour/evidence/test_inputs.py::test_a_slow_input_is_seen_as_waiting
+    Evidence: tour.evidence.data.input_speed.speeds
+    Proof: tests/tour/evidence/test_input_speed.py::test_a_slow_input_is_seen_as_waiting
     """
     count = sum(int(batch.shape[0]) for batch in tf.data.TFRecordDataset(list(paths)).batch(PARSE_BATCH))
 

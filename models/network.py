@@ -33,8 +33,8 @@ def predict(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarra
         each call brings a new Python number or shape and traces again, where the function is made anew in a loop, or for a
         call made once. Python side effects, such as print and append, happen while tracing only. Pass tensors, give an
         input_signature, count the traces.
-    Evidence: tour.evidence.functions.misused
-    Proof: tests/tour/evidence/test_functions.py::test_python_numbers_trace_each_time_and_tensors_once
+    Evidence: tour.evidence.network.traced_functions.misused
+    Proof: tests/tour/evidence/test_traced_functions.py::test_python_numbers_trace_each_time_and_tensors_once
     """
     call = _inference(model)
     rows = len(next(iter(features.values())))
@@ -53,8 +53,8 @@ def _inference(model: keras.Model) -> Callable[[Mapping[str, tf.Tensor]], tf.Ten
         Python. tf.function runs the Python code once for each new input signature, records its operations and from then on
         runs the graph. New shapes or Python values trace again; an input_signature with None for the batch stops that.
         tf.py_function calls back into this process's Python: an export with it fails elsewhere.
-    Evidence: tour.evidence.functions.traced
-    Proof: tests/tour/evidence/test_functions.py::test_an_export_with_python_in_it_fails_in_another_process
+    Evidence: tour.evidence.network.traced_functions.traced
+    Proof: tests/tour/evidence/test_traced_functions.py::test_an_export_with_python_in_it_fails_in_another_process
     """
     if not hasattr(model, "_compiled_inference"):
         spec = {x.name: tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in model.inputs}

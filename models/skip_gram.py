@@ -82,7 +82,7 @@ class Model(tf.Module):
         skip_window is how far context reaches, num_skips how many contexts a word draws from it, num_sampled how many
         noise words stand in for the whole vocabulary. Negative sampling asks "neighbour or noise?", so a step's cost
         does not grow with the vocabulary, as a full softmax's does. Here a card's merchants are the sentence.
-    Evidence: tour.evidence.embedding.word2vec
+    Evidence: tour.evidence.data.embedding_vectors.word2vec
     Proof: tests/models/test_skip_gram.py::test_planted_groups_come_back_as_neighbours
     """
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from models.policy import Policy
+from models.retraining_policy import Policy
 
 # The metrics that can also be estimated without labels.
 Headline = Literal["pr_auc", "roc_auc", "accuracy"]

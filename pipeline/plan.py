@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from models import defaults, spans
+from models import default_settings, spans
 from models.errors import DataError
 from models.use_case import UseCase
-from pipeline import code
+from pipeline import code_digest
 from pipeline.refresh import Base
 from pipeline.runtime import Runtime
 
@@ -96,7 +96,7 @@ class Plan:
             self.space,
             self.base and asdict(self.base),
             self.case.watching,
-            code.digest("pipeline.graph", "models.training", *modules),
+            code_digest.digest("pipeline.graph", "models.training.entry_point", *modules),
             [version(name) for name in PACKAGES],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -115,8 +115,8 @@ def make_plan(request: Request, runtime: Runtime) -> Plan:
     base = Base.of(request.case, runtime) if request.refresh else None
     if base:
         chosen = {name: settings["training"][name] for name in request.changes or {} if name in settings["training"]}
-        settings["training"] |= {**base.settings, **defaults.REFRESH, **chosen}
-    defaults.check(settings["training"])
+        settings["training"] |= {**base.settings, **default_settings.REFRESH, **chosen}
+    default_settings.check(settings["training"])
     data = request.case.load("data")
     source = data.prepare(request.data, Path(runtime.root, "data"), settings["data"]).resolve()
     window = spans.window(source, request.first, request.last)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.layout import EXTRA, WEIGHTS
+from models.saved_model.files import EXTRA, WEIGHTS
 from models.use_case import UseCase
-from pipeline import store
+from pipeline.metadata import store
 from pipeline.runtime import Runtime
 
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.metadata import FILE, MetadataAddress
+from pipeline.metadata.store_address import FILE, MetadataAddress
 
 
 def nothing(logs: Path) -> AbstractContextManager[None]:

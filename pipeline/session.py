@@ -13,11 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import facts as known
-from pipeline import store, tracking
+from pipeline import run_facts as known
+from pipeline.metadata import store
 from pipeline.plan import Plan
 from pipeline.progress import Progress, Report
 from pipeline.runtime import Runtime
+from pipeline.tracking import recording
 
 
 def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store.Run:
@@ -70,7 +71,7 @@ def begin(plan: Plan, runtime: Runtime, fresh: bool = False, given: str = "") ->
 
 
 def end(
-    runtime: Runtime, run: store.Run, state: str, reason: str, facts: Mapping[str, str], tracker: tracking.Tracker
+    runtime: Runtime, run: store.Run, state: str, reason: str, facts: Mapping[str, str], tracker: recording.Tracker
 ) -> store.Run:
     """Writes down what came of a run, then has it tracked."""
     ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.now()})
@@ -83,16 +84,16 @@ def end(
 
 def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Report) -> store.Run:
     logs = Path(runtime.root, plan.case.name, "logs", run.id)
-    tracker = tracking.Tracker(runtime, logs / "tracking.log")
+    tracker = recording.Tracker(runtime, logs / "tracking.log")
     try:
         with stderr_to(logs / "run.log"):
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
-            graph, runner, verdict = imported()
+            graph, runner, outcome = imported()
             ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
             with runtime.beam.beside(logs):
                 progress = runner.run(ir, runtime, logs, report)
-            state, reason, facts = verdict.of(runtime, run.id, progress, plan)
+            state, reason, facts = outcome.of(runtime, run.id, progress, plan)
             facts["stages"] = json.dumps({name: asdict(one) for name, one in progress.items()})
     except KeyboardInterrupt:
         state, facts = "interrupted", {}
@@ -108,11 +109,12 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Repo
 def imported() -> tuple[Any, Any, Any]:
     """The modules that need TFX. Imports make millions of objects that stay: to collect them costs a tenth of the start."""
     gc.disable()
-    from pipeline import graph, runner, verdict
+    from pipeline import graph, outcome
+    from pipeline.local import runner
 
     gc.freeze()
     gc.enable()
-    return graph, runner, verdict
+    return graph, runner, outcome
 
 
 @contextmanager

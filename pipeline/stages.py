@@ -29,20 +29,20 @@ from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import La
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
 
-from components import (
+from components.training import (
     baseline,
     curated_schema,
     data_gate,
     extended_trainer,
     fit_gate,
     lite_exporter,
-    normal,
+    reference_profiler,
     serving_check,
     skip_gram,
     span_example_gen,
     versioned_pusher,
 )
-from pipeline import code
+from pipeline import code_digest
 from pipeline.plan import Plan
 from pipeline.refresh import Base
 
@@ -61,7 +61,7 @@ class Stage:
 def example_gen(plan: Plan) -> Stage:
     """Reads the window of spans and writes sharded examples, split."""
     node = span_example_gen.component(plan.source, plan.first, plan.last, plan.config("data"))
-    return Stage(node, ("components.span_example_gen", plan.case.module("data")))
+    return Stage(node, ("components.training.span_example_gen", plan.case.module("data")))
 
 
 def statistics_gen(plan: Plan, examples: Channel, schema: Channel | None = None) -> Stage:
@@ -83,7 +83,7 @@ def schema(plan: Plan) -> Stage:
     """Brings the schema that people keep into the run."""
     slices = {key for spec in _eval_config(plan).slicing_specs for key in spec.feature_keys}
     node = curated_schema.CuratedSchema(text=plan.schema, evaluated=",".join(sorted({plan.case.label, *slices})))
-    return Stage(node, ("components.curated_schema",))
+    return Stage(node, ("components.training.curated_schema",))
 
 
 def example_validator(plan: Plan, statistics: Channel, schema: Channel) -> Stage:
@@ -93,7 +93,7 @@ def example_validator(plan: Plan, statistics: Channel, schema: Channel) -> Stage
 
 def gate(plan: Plan, anomalies: Channel) -> Stage:
     """Stops the run if anything differs."""
-    return Stage(data_gate.DataGate(anomalies=anomalies), ("components.data_gate",))
+    return Stage(data_gate.DataGate(anomalies=anomalies), ("components.training.data_gate",))
 
 
 def transform(plan: Plan, examples: Channel, schema: Channel) -> Stage:
@@ -124,17 +124,17 @@ def embedding(plan: Plan, examples: Channel) -> Stage | None:
     if plan.base:
         return _brought(plan.base, "SkipGram", skip_gram.Embedding, "embedding")
     node = skip_gram.SkipGram(examples=examples, config=_text(plan.config("embedding")))
-    return Stage(node, ("components.skip_gram", plan.case.module("sentences")))
+    return Stage(node, ("components.training.skip_gram", plan.case.module("sentences")))
 
 
 def tuner(plan: Plan, examples: Channel, transform: Channel, schema: Channel, gate: Stage) -> Stage | None:
     """Searches for better training settings; None for a run that was not asked to."""
     if not plan.space:
         return None
-    from components.tuner import Tuner  # KerasTuner is imported where it is used only
+    from components.training.tuner import Tuner  # KerasTuner is imported where it is used only
 
     node = Tuner(
-        tuner_fn="models.tuning.tuner_fn",
+        tuner_fn="models.training.tuning.tuner_fn",
         examples=examples,
         transform_graph=transform,
         schema=schema,
@@ -143,7 +143,7 @@ def tuner(plan: Plan, examples: Channel, transform: Channel, schema: Channel, ga
         custom_config=plan.config("data", "training") | {"space": dict(plan.space)},
     )
     node.add_upstream_node(gate.node)
-    return Stage(node, ("components.tuner", "models.tuning", plan.case.module("model")))
+    return Stage(node, ("components.training.tuner", "models.training.tuning", plan.case.module("model")))
 
 
 def trainer(
@@ -156,18 +156,18 @@ def trainer(
     tuner: Stage | None = None,
 ) -> Stage:
     """Fits the network, with the settings that the Tuner found if there is one, and exports it with its transform."""
-    modules = ("components.extended_trainer", "models.training", plan.case.module("model"))
+    modules = ("components.training.extended_trainer", "models.training.entry_point", plan.case.module("model"))
     config = plan.config("data", "training") | ({"base": plan.base.weights} if plan.base else {})
     node = extended_trainer.Trainer(
         pretrained=embedding and embedding["embedding"],
-        run_fn="models.training.run_fn",
+        run_fn="models.training.entry_point.run_fn",
         examples=examples,
         transform_graph=transform,
         schema=schema,
         hyperparameters=tuner["best_hyperparameters"] if tuner else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["valid"]),
-        custom_config=config | {"code": code.digest(*modules)},  # names the checkpoints of this code
+        custom_config=config | {"code": code_digest.digest(*modules)},  # names the checkpoints of this code
     )
     # Transform runs beside statistics and checks; what it learnt is used only once the gate is passed.
     node.add_upstream_node(gate.node)
@@ -181,7 +181,7 @@ def _brought(base: Base, name: str, kind: type, key: str) -> Stage:
 def fit(plan: Plan, model_run: Channel) -> Stage:
     """Stops the run if the model knows its training examples and little else."""
     node = fit_gate.FitGate(model_run=model_run, config=_text(plan.config("gates")))
-    return Stage(node, ("components.fit_gate",))
+    return Stage(node, ("components.training.fit_gate",))
 
 
 def baselines(plan: Plan, examples: Channel, transform: Channel, model: Channel, model_run: Channel) -> Stage:
@@ -194,7 +194,7 @@ def baselines(plan: Plan, examples: Channel, transform: Channel, model: Channel,
         model_run=model_run,
         config=_text({**plan.config("data"), "slices": specs}),
     )
-    return Stage(node, ("components.baseline", plan.case.module("model")))
+    return Stage(node, ("components.training.baseline", plan.case.module("model")))
 
 
 def resolver(plan: Plan) -> Stage:
@@ -227,14 +227,14 @@ def lite(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> S
     node = lite_exporter.LiteExporter(
         examples=examples, transform_graph=transform, model=model, config=_text(plan.config("gates"))
     )
-    return Stage(node, ("components.lite_exporter", plan.case.module("model")))
+    return Stage(node, ("components.training.lite_exporter", plan.case.module("model")))
 
 
 def normality(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
     """Counts what the model calls normal: what drift of served rows is measured against."""
     config = plan.config("data") | plan.case.watching  # the stage finds them itself; here they are for its key
-    node = normal.Normal(examples=examples, transform_graph=transform, model=model, config=_text(config))
-    return Stage(node, ("components.normal",))
+    node = reference_profiler.Normal(examples=examples, transform_graph=transform, model=model, config=_text(config))
+    return Stage(node, ("components.training.reference_profiler",))
 
 
 def serving(
@@ -255,7 +255,7 @@ def serving(
         statistics=statistics,
         normal=usual,
     )
-    return Stage(node, ("components.serving_check",))
+    return Stage(node, ("components.training.serving_check",))
 
 
 def pusher(plan: Plan, blessing: Channel, infra_blessing: Channel) -> Stage:
@@ -266,7 +266,7 @@ def pusher(plan: Plan, blessing: Channel, infra_blessing: Channel) -> Stage:
         push_destination=pusher_pb2.PushDestination(filesystem={"base_directory": plan.versions}),
         custom_executor_spec=executor_spec.ExecutorClassSpec(versioned_pusher.Executor),
     )
-    return Stage(node, ("components.versioned_pusher",))
+    return Stage(node, ("components.training.versioned_pusher",))
 
 
 def _eval_config(plan: Plan) -> config_pb2.EvalConfig:

@@ -96,7 +96,7 @@ def promote(folder: Path, version: int | None, share: float | None = None, shado
         Let a canary answer a share, or a shadow none; compare, promote, or roll back, which takes seconds since the old
         version is still there. Deadlines, rate limit, breaker. Log every answer, watch latency, errors and drift, scale
         replicas by load.
-    Evidence: tour.evidence.rollout.live
+    Evidence: tour.evidence.serving.canary_rollout.live
     Proof: tests/serving/test_rollout.py::test_swaps_a_canary_and_a_rollback_under_load_lose_nothing
     """
     there, now = versions(folder), read(folder)

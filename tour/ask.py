@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
+from pipeline.checkout import ROOT
 from tour import notes
-from tour.notes import ROOT, Note
+from tour.notes import Note
 
 CODE_LINES = 40
 MATCHES = 8

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tour.evidence.kinds import Graph, Matrix, Result, Series
+from tour.evidence.result_types import Graph, Matrix, Result, Series
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",

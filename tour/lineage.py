@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import store
-from pipeline.local_runtime import local_runtime
-from pipeline.metadata import MetadataAddress
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
+from pipeline.metadata.store_address import MetadataAddress
 from tour import stations, trace
 from tour.logbook import Logged
 from tour.stations import Source, Step, named

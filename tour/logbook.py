@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serving.gateway.log_files import Place, after, find, read
-from serving.gateway.wire import decode, entry
+from serving.gateway.log.log_files import Place, after, find, read
+from serving.gateway.log.tf_example import decode, entry
 
 IDENTITY = re.compile(r"([a-z0-9_-]{1,40})\.([0-9a-f]{1,8})\.([0-9a-f]{1,12})\.[0-9a-f]{8}")
 LATEST = 30

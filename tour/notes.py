@@ -5,8 +5,8 @@ A note is a block of fields in the docstring of the code that answers the questi
     Question: A29
     Answer: Each replica computes gradients on its slice of the batch, and
         an all-reduce sums them.
-    Evidence: tour.evidence.training.strategies_agree
-    Proof: tests/models/test_strategies.py::test_replicas_match_one_device
+    Evidence: tour.evidence.training.trainer_output.strategies_agree
+    Proof: tests/models/training/distribute/test_strategies.py::test_replicas_match_one_device
 """
 
 import ast
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.checkout import ROOT
 
-FOLDERS = ("pipeline", "components", "models", "serving", "tour")
+FOLDERS = ("cli", "pipeline", "components", "models", "serving", "tour")
 FIELDS = ("Question", "Answer", "Evidence", "Proof")
 WORDS = 80
 FIELD = re.compile(rf"({'|'.join(FIELDS)}):(?:\s+(.*))?$")
@@ -182,7 +182,9 @@ def _note(fields: dict[str, str], path: str, line: int, name: str, node: Documen
         raise _error(path, line, f"the answer to {id_} has {len(answer.split())} words, and {WORDS} is the most")
     if not EVIDENCE.match(evidence):
         raise _error(
-            path, line, f"the evidence for {id_} is not a name such as tour.evidence.data.example: '{evidence}'"
+            path,
+            line,
+            f"the evidence for {id_} is not a name such as tour.evidence.data.raw_examples.example: '{evidence}'",
         )
     if not PROOF.match(proof):
         raise _error(path, line, f"the proof for {id_} is not a test such as tests/test_x.py::test_y: '{proof}'")

@@ -8,7 +8,8 @@ from typing import Any
 
 from models import spans
 from models.errors import DataError
-from pipeline import decisions, store
+from pipeline.metadata import store
+from pipeline.monitoring import decisions
 from serving import rollout
 from tour import logbook
 from tour.logbook import Logged

@@ -10,8 +10,8 @@ from typing import Any
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline import store
-from pipeline.metadata import MetadataAddress
+from pipeline.metadata import store
+from pipeline.metadata.store_address import MetadataAddress
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 INPUTS = (mlmd.Event.INPUT, mlmd.Event.DECLARED_INPUT)

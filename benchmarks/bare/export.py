@@ -16,7 +16,7 @@ from benchmarks.bare.preparation import Preparation
 from models.fraud import model as network
 from models.fraud.features import CATEGORIES, PAST
 
-# As in components/serving_check.py, which imports TFX.
+# As in components/training/serving_check.py, which imports TFX.
 REQUESTS, TOLERANCE = 32, 1e-5
 
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from benchmarks.bare.columns import LABEL, Arrays
 from models.fraud.features import PAST
-from models.fraud.history import DAY, LONGEST, RISK_PRIOR, SECOND, UNIT, WINDOWS
+from models.fraud.history.point_in_time import DAY, LONGEST, RISK_PRIOR, SECOND, UNIT, WINDOWS
 
 
 def read(data: Path, delay: int) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import polars as pl
 
 from benchmarks.bare.columns import IDS, LABEL, PASTS, SCALARS
 from models.fraud.features import AMOUNTS, CATEGORIES, COUNTS, RISKS
-from models.fraud.history import LONGEST, SECOND
+from models.fraud.history.point_in_time import LONGEST, SECOND
 
 # The curated schema: bounds, domains, the least share present, and the least share of values inside the domain.
 BOUNDS = {

@@ -19,7 +19,7 @@ from benchmarks.bare.columns import LABEL, Arrays
 from models.fraud import model as network
 
 PREDICT_BATCH = 4096
-# As in components/baseline.py, which imports TFX.
+# As in components/training/baseline.py, which imports TFX.
 WIDE = 20_000_000
 
 

@@ -1,7 +1,7 @@
 """Card fraud: which purchases to stop, from the purchase and its past."""
 
-from models.defaults import SPACE, TRAINING
-from models.policy import Policy
+from models.default_settings import SPACE, TRAINING
+from models.retraining_policy import Policy
 from models.use_case import UseCase
 
 CASE = UseCase(

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from models.errors import DataError
 from models.fraud import purchases
-from models.fraud.history import MerchantDays, customer_features, merchant_features
+from models.fraud.history.point_in_time import MerchantDays, customer_features, merchant_features
 
 SHARDS = 8
 DAY_US = 86_400_000_000
@@ -20,7 +20,7 @@ def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
     """The folder of spans: the one asked for, or generated purchases, written on first use."""
     if data:
         return Path(data)
-    from models.fraud.generator import generate
+    from models.fraud.generator.span_generator import generate
 
     folder = cache / f"fraud-{settings['rows']}-{settings['days']}-{settings['data_seed']}"
     if not (folder / "truth.json").exists():
@@ -36,8 +36,8 @@ def generate(
     Raises:
         DataError: for a drift that cannot be read, or a folder that is not empty.
     """
-    from models.fraud.drift import Drift
-    from models.fraud.generator import generate as write
+    from models.fraud.generator.drift import Drift
+    from models.fraud.generator.span_generator import generate as write
 
     try:
         write(out, rows=rows, days=days, seed=seed, drift=[Drift.parse(one) for one in drift], progress=progress)

@@ -20,8 +20,8 @@ class CostPerPurchase(confusion_matrix_metrics.ConfusionMatrixMetricBase):
         trades one for the other. With calibrated scores the cheapest threshold is review cost / (review cost + miss
         cost), whatever the model. So prices are settings, the threshold is versioned with the export, and the mean cost
         at it is measured.
-    Evidence: tour.evidence.evaluation.errors
-    Proof: tests/tour/evidence/test_evaluation.py::test_the_cheapest_threshold_follows_from_the_prices_if_scores_are_calibrated
+    Evidence: tour.evidence.thresholds.errors
+    Proof: tests/tour/evidence/test_thresholds.py::test_the_cheapest_threshold_follows_from_the_prices_if_scores_are_calibrated
     """
 
     def __init__(self, miss_cost: float, review_cost: float, thresholds: float = 0.5, name: str = "cost"):
@@ -41,8 +41,8 @@ def eval_config(settings: Mapping[str, Any]) -> config_pb2.EvalConfig:
         random positive scores above a random negative. It does not depend on the share of positives, and that is its
         weakness: where frauds are rare, a small false positive rate is still many false alarms. So the gate here is on
         the area under precision and recall.
-    Evidence: tour.evidence.evaluation.roc
-    Proof: tests/tour/evidence/test_evaluation.py::test_the_area_under_the_roc_is_scikit_learns
+    Evidence: tour.evidence.thresholds.roc
+    Proof: tests/tour/evidence/test_thresholds.py::test_the_area_under_the_roc_is_scikit_learns
     """
     threshold = served_threshold(settings)
     cost = {name: settings[name] for name in ("miss_cost", "review_cost")} | {"thresholds": threshold}

@@ -177,7 +177,7 @@ def _pca(raw: tf.Tensor, numeric: tf.Tensor) -> tf.Tensor:
         Scale first, or the largest unit wins: these are the eigenvectors of the correlation matrix. tft computes the
         covariance with Beam over the train split only, and it becomes a constant of the transform graph, so evaluation
         and serving project on the same axes. The image case uses tft.pca itself.
-    Evidence: tour.evidence.transform.components
+    Evidence: tour.evidence.data.transform_graph.components
     Proof: tests/tour/evidence/test_claims.py::test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split
     """
     # A difference of large sums: in float32 its last digits would follow from the order in which Beam adds them up.

@@ -102,7 +102,7 @@ def _past(inputs: Mapping[str, Any], settings: Mapping[str, Any], likeness: Any)
         An RNN shares weights over time and carries a state: any length, but one step after another, and gradients
         fade, so LSTM and GRU gate them. Pictures: a CNN. Sequences: an RNN where order and length matter; attention,
         parallel and without fading, has replaced many. Here both are measured against models without them.
-    Evidence: tour.evidence.losses.encoders
+    Evidence: tour.evidence.network.losses.encoders
     Proof: tests/tour/evidence/test_losses_and_embeddings.py::test_the_receptive_field_is_what_a_gradient_reaches
     """
     present = keras.layers.RepeatVector(PAST)(inputs["numeric"][:, :1])
@@ -134,7 +134,7 @@ def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Ten
         one of several classes, squared error for quantities, such as an autoencoder's reconstruction. Give logits, not
         probabilities, or it can overflow. With few positives weight them or use a focal loss, and recalibrate after. A
         loss is not the business metric: choose by the metric and the prices of errors.
-    Evidence: tour.evidence.losses.on_predictions
+    Evidence: tour.evidence.network.losses.on_predictions
     Proof: tests/models/fraud/test_model.py::test_the_focal_loss_is_its_formula
     """
     weight, gamma = settings["positive_weight"], settings["focal_gamma"] if settings["loss"] == "focal" else 0.0

@@ -8,9 +8,18 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.fraud import shared_history
-from models.fraud.history import DAY, LABEL_DELAY_DAYS, LONGEST, PAST, SECOND, customer_names, merchant_names, moment
-from models.fraud.online_history import LATE, OnlineHistory
+from models.fraud.history import shared_history
+from models.fraud.history.online_history import LATE, OnlineHistory
+from models.fraud.history.point_in_time import (
+    DAY,
+    LABEL_DELAY_DAYS,
+    LONGEST,
+    PAST,
+    SECOND,
+    customer_names,
+    merchant_names,
+    moment,
+)
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Word = Annotated[str, Field(max_length=64)]
@@ -44,7 +53,7 @@ class Verdict(BaseModel):
 
 
 class Purchases:
-    """The gateway's view of card fraud; see ``serving.gateway.online.Shareable``.
+    """The gateway's view of card fraud; see ``serving.gateway.use_case_interface.Shareable``.
 
     A purchase may be at most a day ahead of the clock, or, where the history that was loaded lies ahead of the clock
     itself, a window ahead of that: one purchase in the far future would make its customer's whole past forgotten.

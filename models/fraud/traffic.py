@@ -7,8 +7,8 @@ from typing import Any
 from models import spans
 from models.errors import DataError
 from models.fraud import purchases
-from models.fraud.drift import Drift
-from models.fraud.generator import generate
+from models.fraud.generator.drift import Drift
+from models.fraud.generator.span_generator import generate
 
 DAYS = 3
 SENT = (

@@ -5,12 +5,12 @@ Answer: Settings of the case, each a switch: augmentation as layers of the model
     normalisation, global average pooling in place of wide dense layers, dropout before the last layer, decoupled weight
     decay. Training stops after some epochs without a better accuracy on valid and keeps the best weights; a gate compares
     train with valid before a push. With few pictures start from a pretrained base. Then look at eval, which chose nothing.
-Evidence: tour.evidence.overfitting.practice
+Evidence: tour.evidence.training.overfitting.practice
 Proof: tests/tour/evidence/test_overfitting.py::test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many
 """
 
-from models.defaults import SPACE, TRAINING
-from models.policy import Policy
+from models.default_settings import SPACE, TRAINING
+from models.retraining_policy import Policy
 from models.use_case import UseCase
 
 CASE = UseCase(

@@ -51,7 +51,7 @@ def _pca(flat: tf.Tensor) -> tf.Tensor:
         the data can be drawn. PCA, learned embeddings, autoencoders and feature selection are ways to it. It has a
         price, since what varies little may still decide the class: measure the metric before and after. Here components
         are for drawing and comparison; the networks read every column.
-    Evidence: tour.evidence.transform.reduction
+    Evidence: tour.evidence.data.transform_graph.reduction
     Proof: tests/tour/evidence/test_claims.py::test_components_keep_the_signal_in_fewer_columns
     """
     count = min(COMPONENTS, flat.shape[1])

@@ -22,7 +22,7 @@ class Residual(keras.layers.Layer):
         with `training` where it matters. get_config returns what __init__ takes, so that a saved model can make the layer
         again; its class is registered or passed as custom_objects. This block earns its place: keras.remat needs a
         function to call again, which a chain of layers does not offer.
-    Evidence: tour.evidence.networks.custom_layer
+    Evidence: tour.evidence.network.architecture.custom_layer
     Proof: tests/models/image/test_model.py::test_the_block_comes_back_from_disk_and_answers_equally
     """
 

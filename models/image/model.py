@@ -6,8 +6,8 @@ Answer: Keras is the high-level API: layers, models, optimizers, losses, metrics
     the old one. TensorFlow lies below: tensors, gradients, graphs, devices, tf.data, SavedModel. A model can be written
     as a functional graph of layers, as here, or as a subclass with a call of its own: the same weights give the same
     answers.
-Evidence: tour.evidence.networks.keras_on_tensorflow
-Proof: tests/tour/evidence/test_networks.py::test_functional_and_subclassed_answer_equally_with_equal_weights
+Evidence: tour.evidence.network.architecture.keras_on_tensorflow
+Proof: tests/tour/evidence/test_architecture.py::test_functional_and_subclassed_answer_equally_with_equal_weights
 """
 
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
         normalisation and ReLU with pooling between, then global average pooling, dropout and one logit a class. Train
         with cross-entropy on logits, keep the best epoch by validation accuracy, calibrate, read the confusion matrix
         and look at wrong answers. With few pictures, start from a pretrained base.
-    Evidence: tour.evidence.image.whole_run
+    Evidence: tour.evidence.image_run.whole_run
     Proof: tests/tour/evidence/test_claims.py::test_the_image_network_learns_real_digits
     """
     shape, classes = tuple(features["pixels"].shape[1:]), len(settings["classes"].split(","))
@@ -76,8 +76,8 @@ def body(hidden: Any, settings: Mapping[str, Any]) -> Any:
         which checks shapes while building and takes several inputs and branches. Sequential is for one plain chain. Then
         compile and fit with optimizer, loss and metrics, or train in a loop of your own; evaluate, predict, save. Logits
         come out and softmax is left to loss and export.
-    Evidence: tour.evidence.networks.built
-    Proof: tests/tour/evidence/test_networks.py::test_the_built_network_is_the_one_that_the_run_trained
+    Evidence: tour.evidence.network.architecture.built
+    Proof: tests/tour/evidence/test_architecture.py::test_the_built_network_is_the_one_that_the_run_trained
     """
     filters, together = settings["filters"], tf.distribute.get_strategy().num_replicas_in_sync > 1
     switches = {"batch_norm": settings["batch_norm"], "synchronized": together, "l2": settings["l2"]}
@@ -113,8 +113,8 @@ def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Ten
         does not reach. We left it twice: for the training step and the loop around it, since Keras 3's fit fails under
         multi-worker and parameter-server strategies, which is why this loss is a plain function of one value an example;
         and for the export, since one file has to hold the transform graph and three signatures. Layers stay Keras.
-    Evidence: tour.evidence.networks.where_keras_was_left
-    Proof: tests/tour/evidence/test_networks.py::test_lines_are_those_that_python_would_run
+    Evidence: tour.evidence.network.architecture.where_keras_was_left
+    Proof: tests/tour/evidence/test_architecture.py::test_lines_are_those_that_python_would_run
     """
     return lambda truth, logits: tf.nn.sparse_softmax_cross_entropy_with_logits(truth[:, 0], logits)
 
@@ -145,7 +145,7 @@ def answers(logits: tf.Tensor, point: Mapping[str, float], settings: Mapping[str
         cheap and its gradient does not fade, but a unit that is never positive is dead. GELU and swish are smooth
         cousins; tanh and sigmoid saturate. At the output sigmoid for yes or no, softmax for one of many. Losses take
         logits: log and exponential fused overflow nowhere and the gradient is probability minus truth.
-    Evidence: tour.evidence.networks.activations
-    Proof: tests/tour/evidence/test_networks.py::test_dead_units_are_those_that_never_answer
+    Evidence: tour.evidence.network.architecture.activations
+    Proof: tests/tour/evidence/test_architecture.py::test_dead_units_are_those_that_never_answer
     """
     return {"probabilities": tf.nn.softmax(logits / point["temperature"])}

@@ -59,7 +59,7 @@ class Classified(BaseModel):
 
 
 class Pictures:
-    """The gateway's view of image classification; see ``serving.gateway.online.Online``. It remembers nothing."""
+    """The gateway's view of image classification; see ``serving.gateway.use_case_interface.Online``. It remembers nothing."""
 
     Request, Answer = Picture, Classified
     most_bytes = MOST_BYTES + (64 << 10)

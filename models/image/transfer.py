@@ -104,7 +104,7 @@ def under_head(
         trainable=False, add a new head and train that; then thaw the base and go on with a rate many times smaller. Call
         the base with training=False, so that batch normalisation keeps its moments. Whether it pays is measured
         here against training from scratch on the same pictures: the base has to know what the new classes need.
-    Evidence: tour.evidence.transfer.few_pictures
+    Evidence: tour.evidence.network.transfer_learning.few_pictures
     Proof: tests/models/image/test_transfer.py::test_a_frozen_base_learns_new_classes_from_few_pictures
     """
     body.trainable = False

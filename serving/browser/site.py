@@ -38,8 +38,8 @@ class Site:
         the SavedModel, LiteRT runs the `.tflite` on devices, LiteRT.js runs it in a page, offline; TensorFlow.js wants a
         conversion of its own. Keep one preprocessing for all, fix shapes and types to what each runtime has (in browsers
         one row, 32-bit integers), and compare answers on the same inputs before a push and in each runtime.
-    Evidence: tour.evidence.edge.equal_everywhere
-    Proof: tests/serving/test_browser.py::test_the_page_answers_as_numpy_does
+    Evidence: tour.evidence.serving.edge_files.equal_everywhere
+    Proof: tests/serving/browser/test_browser.py::test_the_page_answers_as_numpy_does
 
     Args:
         versions: A pushed version's folder by the name of the case.

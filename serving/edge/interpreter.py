@@ -19,7 +19,7 @@ class Interpreter:
         load the file, make an interpreter or compiled model, choose a delegate (XNNPACK for CPU, GPU, NPU), fill input
         tensors, invoke, read outputs. Python has Interpreter, C++ the C API of libLiteRt.so, Android Kotlin's or Java's
         CompiledModel from Maven. Ops outside LiteRT's need Select TF Ops or custom ones. Check outputs on each target.
-    Evidence: tour.evidence.edge.runtimes
+    Evidence: tour.evidence.serving.edge_files.runtimes
     Proof: tests/serving/edge/test_edge.py::test_every_runtime_answers_a_model_equally
 
     Attributes:

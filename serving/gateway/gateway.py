@@ -11,12 +11,12 @@ from urllib.parse import parse_qs
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from serving.gateway import labels
+from serving.gateway import late_labels
 from serving.gateway.gateway_metrics import Metrics
 from serving.gateway.openapi import document
-from serving.gateway.refused import Refused, invalid
+from serving.gateway.request_errors import Refused, invalid
 from serving.gateway.scoring import Scorer
-from serving.http import Request, Response
+from serving.http.asyncio_server import Request, Response
 
 MOST_LABEL, MOST_LABELS = 16 << 10, 1 << 20  # bytes of a request
 POLL_SECONDS = 1.0
@@ -27,7 +27,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class Gateway:
-    """Routes requests to the cases; an instance is a handler for ``serving.http``.
+    """Routes requests to the cases; an instance is a handler for ``serving.http.asyncio_server``.
 
     Args:
         scorers: By case. The gateway opens and closes them.
@@ -121,12 +121,12 @@ class Gateway:
         count()
 
     async def _label(self, request: Request) -> Response:
-        (kept,) = await labels.take(self.scorers, [_read(labels.Label, request.body, MOST_LABEL)])
+        (kept,) = await late_labels.take(self.scorers, [_read(late_labels.Label, request.body, MOST_LABEL)])
         return Response(200, kept.model_dump_json().encode())
 
     async def _labels(self, request: Request) -> Response:
-        kept = await labels.take(self.scorers, _read(labels.Labels, request.body, MOST_LABELS).labels)
-        return Response(200, labels.AllLabelled(labels=kept).model_dump_json().encode())
+        kept = await late_labels.take(self.scorers, _read(late_labels.Labels, request.body, MOST_LABELS).labels)
+        return Response(200, late_labels.AllLabelled(labels=kept).model_dump_json().encode())
 
     async def _health(self, request: Request) -> Response:
         return Response(200, b'{"status":"alive"}')

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import BaseModel, Field, create_model
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from serving.gateway.labels import AllLabelled, Label, Labelled, Labels
-from serving.gateway.online import Online
+from serving.gateway.late_labels import AllLabelled, Label, Labelled, Labels
+from serving.gateway.use_case_interface import Online
 
 REF = "#/components/schemas/{model}"
 TRACEPARENT = {

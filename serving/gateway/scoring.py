@@ -16,20 +16,20 @@ from pydantic import ValidationError
 from serving import rollout
 from serving.errors import ServingError
 from serving.gateway.backend import Answered, Backend
-from serving.gateway.breaker import CLOSED, Breaker, Patience, TokenBucket
-from serving.gateway.embedded import Embedded, Pace
+from serving.gateway.circuit_breaker import CLOSED, Breaker, Patience, TokenBucket
+from serving.gateway.feature_attribution import reasons, variations
 from serving.gateway.gateway_metrics import STATES, Metrics
-from serving.gateway.memory import Memory, UnreachedError
-from serving.gateway.online import Change, Online, Row
-from serving.gateway.online_store import LABELS, PREDICTIONS, journal
-from serving.gateway.prediction_log import Limits, PredictionLog, UnwrittenError
-from serving.gateway.reasons import reasons, variations
-from serving.gateway.refused import Refused, invalid
-from serving.gateway.scored import scored
-from serving.gateway.served import Served, served
-from serving.gateway.shadow import Shadow
-from serving.gateway.wire import Encoder, Value, example
-from serving.http import Request, Response
+from serving.gateway.history.embedded_memory import Embedded, Pace
+from serving.gateway.history.memory import Memory, UnreachedError
+from serving.gateway.history.online_store import LABELS, PREDICTIONS, journal
+from serving.gateway.log.prediction_log import Limits, PredictionLog, UnwrittenError
+from serving.gateway.log.tf_example import Encoder, Value, example
+from serving.gateway.prediction_record import scored
+from serving.gateway.request_errors import Refused, invalid
+from serving.gateway.shadow_traffic import Shadow
+from serving.gateway.use_case_interface import Change, Online, Row
+from serving.gateway.version_files import Served, served
+from serving.http.asyncio_server import Request, Response
 
 FAILURES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED", "CANCELLED")
 TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

@@ -8,15 +8,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import cast
 
-from serving import http, rollout
+from serving import rollout
 from serving.errors import ServingError
 from serving.gateway.backend import InProcess, Remote
-from serving.gateway.embedded import Embedded
 from serving.gateway.gateway import Gateway
 from serving.gateway.gateway_metrics import Metrics
-from serving.gateway.memory import Memory, UnreachedError
-from serving.gateway.online import Online, Shareable
+from serving.gateway.history.embedded_memory import Embedded
+from serving.gateway.history.memory import Memory, UnreachedError
 from serving.gateway.scoring import Options, Scorer
+from serving.gateway.use_case_interface import Online, Shareable
+from serving.http import asyncio_server
 from serving.rollout import Rollout
 from serving.server.app import App
 from serving.server.app import Options as ServerOptions
@@ -80,7 +81,7 @@ class Stack:
         self.settings, self.port = settings, 0
         self.app = None if settings.backend else App(replace(settings.server, models=models(settings.cases)))
         self.gateway: Gateway | None = None
-        self._listening: http.Server | None = None
+        self._listening: asyncio_server.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hopeless: set[str] = set()
         self._rollouts: dict[str, Rollout] = {}
@@ -111,7 +112,7 @@ class Stack:
         }
         self.gateway = Gateway(scorers, self._metrics).open()
         most = max((at.online.most_bytes for at in settings.cases.values() if at.online), default=0) + (64 << 10)
-        self._listening = await http.serve(self.gateway, settings.host, port, max_body=most)
+        self._listening = await asyncio_server.serve(self.gateway, settings.host, port, max_body=most)
         self.port = self._listening.port
         return self.gateway
 
@@ -154,7 +155,9 @@ class Stack:
         """In Redis only what is remembered: a case without a memory has nothing to share."""
         if not (self.settings.store and online.remembers):
             return Embedded(online, folder, self.settings.options.pace)
-        from serving.gateway.redis_memory import RedisMemory  # here: who has no Redis does not wait for its client
+        from serving.gateway.history.redis_memory import (
+            RedisMemory,  # here: who has no Redis does not wait for its client
+        )
 
         options = self.settings.options
         count = lru_cache(lambda outcome: self._metrics.histories.labels(name, outcome))

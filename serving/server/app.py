@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving import http
 from serving.errors import ServingError
+from serving.http import asyncio_server
 from serving.server import config
+from serving.server.api.rest import Rest
 from serving.server.config import Batching, Model
 from serving.server.engine import Engine
 from serving.server.metrics import Metrics
-from serving.server.rest import Rest
 
 log = logging.getLogger(__name__)
 # For a process that only serves, and before TensorFlow is imported: on a few rows oneDNN's set-up costs more than it saves.
@@ -67,7 +67,7 @@ class Options:
     health: bool = True
     packed: bool = False
     rest_timeout: float = 30.0
-    max_body: int = http.MAX_BODY
+    max_body: int = asyncio_server.MAX_BODY
     grpc_options: tuple[tuple[str, Any], ...] = ()
     drain_seconds: float = 20.0
 
@@ -95,7 +95,7 @@ class App:
             metrics=self.metrics,
         )
         self.rest_port = self.grpc_port = 0
-        self._http: http.Server | None = None
+        self._http: asyncio_server.Server | None = None
         self._grpc: Any = None
         self._health: Any = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,7 +113,7 @@ class App:
         await self.engine.start(config.models(options.config_file) if options.config_file else options.models)
         if options.rest_port is not None:
             rest = Rest(self.engine, self.metrics, options.metrics_path, options.rest_timeout, options.max_body)
-            self._http = await http.serve(rest, options.host, options.rest_port, max_body=options.max_body)
+            self._http = await asyncio_server.serve(rest, options.host, options.rest_port, max_body=options.max_body)
             self.rest_port = self._http.port
         if options.grpc_port is not None:
             await self._start_grpc()
@@ -135,7 +135,7 @@ class App:
         await self.engine.close()
 
     async def _start_grpc(self) -> None:
-        from serving.server import grpc_api
+        from serving.server.api import grpc_api
 
         if self.options.health:
             from grpc_health.v1.health import aio as health

@@ -20,8 +20,8 @@ import numpy as np
 
 from serving.errors import ServingError
 from serving.server.config import Batching
-from serving.server.json_tensors import array
-from serving.server.rows import Rows
+from serving.server.conversion.json_tensors import array
+from serving.server.conversion.request_rows import Rows
 from serving.server.signature import Signature, misshapen
 
 SHORT = 0.002  # seconds that all other requests may be held up by a batch in the event loop

@@ -5,8 +5,8 @@ Answer: Measure first. Then remove overhead around the model: a prepared call in
     load, one thread an operation, garbage collection frozen. Then share work: rows that arrive together run as one batch,
     without a timer, padded to few sizes. Then make the model cheaper: quantise it, gated by its metric; compile it with
     XLA where that gains, or TensorRT, which TensorFlow's wheels no longer hold. A profiler trace names the slowest operation.
-Evidence: tour.evidence.serving.optimised
-Proof: tests/tour/evidence/test_serving.py::test_every_way_gives_the_signatures_answers_and_one_row_is_dearest_alone
+Evidence: tour.evidence.serving.engine_speed.optimised
+Proof: tests/tour/evidence/test_engine_speed.py::test_every_way_gives_the_signatures_answers_and_one_row_is_dearest_alone
 """
 
 import asyncio
@@ -21,12 +21,12 @@ import numpy as np
 from serving.errors import ServingError
 from serving.server.batcher import Workers
 from serving.server.config import Batching, Model
-from serving.server.manager import Manager
+from serving.server.conversion.request_rows import Rows
+from serving.server.loading.manager import Manager
+from serving.server.loading.servable import Servable
+from serving.server.loading.versions import State
 from serving.server.metrics import Metrics
-from serving.server.rows import Rows
-from serving.server.servable import Servable
 from serving.server.signature import Signature
-from serving.server.versions import State
 
 
 class Engine:

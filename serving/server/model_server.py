@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from serving import http
+from serving.http import asyncio_server
 from serving.server import app, flags
 
 
@@ -20,7 +20,7 @@ def main() -> None:
         options, warnings = flags.parse(words)
         for warning in warnings:
             logging.warning(warning)
-        http.run(app.run(options, announce))
+        asyncio_server.run(app.run(options, announce))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

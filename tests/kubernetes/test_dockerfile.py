@@ -51,7 +51,7 @@ def test_all_that_the_image_copies_is_there_and_all_our_packages_are_copied() ->
 
 
 def test_the_image_and_the_pipeline_agree_on_name_user_and_volume() -> None:
-    from pipeline import deployment
+    from pipeline.kubeflow import deployment
 
     told = deployment.read()
     images = {one["image"] for _, _, one in containers(rendered("base"))}

@@ -24,12 +24,12 @@ from support.command import ROOT
 from support.manifests import Document, containers, rendered, words
 
 from models.catalog import CASES
-from models.job import build_tf_config
+from models.training.distribute.job import build_tf_config
 
 pytestmark = pytest.mark.system
 
 PROGRAMS = {
-    "showcase": [sys.executable, "-m", "pipeline.cli"],
+    "showcase": [sys.executable, "-m", "cli.main"],
     # TensorFlow Serving's binary is in an image only: our own server takes the same words.
     "tensorflow_model_server": [sys.executable, "-m", "serving.server.model_server"],
     "python": [sys.executable],
@@ -100,7 +100,7 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pods would see as /showcase: a small model of fraud, and the config that the pipeline writes."""
     from support import amount_model
 
-    from pipeline import rollouts
+    from pipeline.online import rollouts
 
     home = tmp_path_factory.mktemp("volume")
     amount_model.model(home / "fraud" / "versions", 1)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from support.manifests import FOLDER, tool
 
-from pipeline.heartbeat import Heartbeat
+from pipeline.monitoring.liveness import Heartbeat
 from serving.gateway import gateway_metrics
 from serving.server import metrics
 

@@ -17,13 +17,14 @@ from support.command import ROOT
 from support.tiny_case.case import CASE as TINY
 from tfx_bsl.coders import example_coder
 
-from components.lite_exporter import convert, run
-from components.span_example_gen import Write
-from models import restore, spans
+from components.training.lite_exporter import convert, run
+from components.training.span_example_gen import Write
+from models import spans
 from models.catalog import CASES
-from models.digests import saved_weights_digest, weights_digest
 from models.errors import DataError
 from models.input import Transform, files
+from models.saved_model import restore
+from models.training.weight_digests import saved_weights_digest, weights_digest
 from models.use_case import UseCase
 
 pytestmark = pytest.mark.system

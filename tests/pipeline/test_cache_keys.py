@@ -18,8 +18,8 @@ from support.command import ROOT
 from support.wording import reword
 
 from models.catalog import CASES
-from models.job import Job
-from pipeline import code
+from models.training.distribute.job import Job
+from pipeline import code_digest
 from pipeline.plan import Plan
 
 
@@ -50,16 +50,18 @@ def stages() -> dict[str, dict[str, tuple[str, ...]]]:
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of our packages, which digests are taken of."""
-    for top in code.OURS:
+    for top in code_digest.OURS:
         shutil.copytree(ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
-    monkeypatch.setattr(code, "find_spec", lambda top: SimpleNamespace(origin=str(tmp_path / top / "__init__.py")))
+    monkeypatch.setattr(
+        code_digest, "find_spec", lambda top: SimpleNamespace(origin=str(tmp_path / top / "__init__.py"))
+    )
     return tmp_path
 
 
 def keys(case: str, stages: dict[str, dict[str, tuple[str, ...]]]) -> dict[str, str]:
     """The digests of all stages, and under ``run`` the fingerprint of the run."""
     plan = plan_of(case)
-    return {name: code.digest(*modules) for name, modules in stages[case].items()} | {"run": plan.fingerprint()}
+    return {name: code_digest.digest(*modules) for name, modules in stages[case].items()} | {"run": plan.fingerprint()}
 
 
 def changed(case: str, stages: dict[str, dict[str, tuple[str, ...]]], edit: Callable[[], object]) -> set[str]:
@@ -73,7 +75,7 @@ def changed(case: str, stages: dict[str, dict[str, tuple[str, ...]]], edit: Call
 @pytest.mark.parametrize("case", CASES)
 def test_wording_of_the_whole_product_changes_no_key(stages: dict, tree: Path, case: str) -> None:
     def edit() -> None:
-        files = [path for top in code.OURS for path in (tree / top).rglob("*.py")]
+        files = [path for top in code_digest.OURS for path in (tree / top).rglob("*.py")]
         assert len(files) > 100
         for path in files:
             reword(path)
@@ -126,21 +128,21 @@ def change(path: Path, kind: str) -> None:
         ("image", "models/image/features.py", "call", {"Transform"}),
         ("image", "models/image/readers.py", "constant", {"SpanExampleGen"}),
         ("image", "models/image/evaluation.py", "call", {"Evaluator"}),
-        ("image", "models/training.py", "default", {"Trainer"}),
-        ("image", "models/optimizers.py", "constant", {"Trainer"}),
-        ("image", "models/export.py", "operator", {"Trainer"}),
-        ("image", "components/data_gate.py", "operator", {"DataGate"}),
-        ("image", "components/versioned_pusher.py", "call", {"Pusher"}),
-        ("image", "components/serving_check.py", "constant", {"ServingCheck"}),
+        ("image", "models/training/entry_point.py", "default", {"Trainer"}),
+        ("image", "models/training/optimizers.py", "constant", {"Trainer"}),
+        ("image", "models/saved_model/export.py", "operator", {"Trainer"}),
+        ("image", "components/training/data_gate.py", "operator", {"DataGate"}),
+        ("image", "components/training/versioned_pusher.py", "call", {"Pusher"}),
+        ("image", "components/training/serving_check.py", "constant", {"ServingCheck"}),
         ("image", "serving/session_load.py", "call", {"ServingCheck"}),  # started as a program of its own
-        ("fraud", "models/fraud/history.py", "operator", {"SpanExampleGen"}),
+        ("fraud", "models/fraud/history/point_in_time.py", "operator", {"SpanExampleGen"}),
     ],
 )
 def test_change_of_what_a_file_does_reruns_the_stages_that_reach_it(
     stages: dict, tree: Path, case: str, file: str, kind: str, expected: set[str]
 ) -> None:
     name = file.removesuffix(".py").replace("/", ".")
-    reached = {stage for stage, modules in stages[case].items() if name in code.closure(*modules)}
+    reached = {stage for stage, modules in stages[case].items() if name in code_digest.closure(*modules)}
     assert changed(case, stages, lambda: change(tree / file, kind)) == reached | {"run"} == expected | {"run"}
 
 
@@ -149,7 +151,7 @@ def test_change_of_what_a_file_does_reruns_the_stages_that_reach_it(
     [
         ("image", "models/fraud/model.py"),
         ("image", "models/fraud/data.py"),
-        ("image", "pipeline/command.py"),
+        ("image", "pipeline/online/rollouts.py"),
         ("fraud", "models/image/model.py"),
     ],
 )
@@ -168,9 +170,9 @@ def test_model_reruns_training_and_what_reads_the_model_module(stages: dict, tre
     ("file", "lost"),
     [
         ("models/image/model.py", True),
-        ("models/loop.py", True),
+        ("models/training/loop.py", True),
         ("models/fraud/model.py", False),
-        ("serving/http.py", False),
+        ("serving/http/asyncio_server.py", False),
     ],
 )
 def test_checkpoints_of_a_training_are_lost_by_an_edit_of_its_own_code_only(
@@ -200,7 +202,7 @@ def checkpoint_folder(case: str, folder: Path) -> str:
 @pytest.mark.system
 def test_digests_are_taken_without_tensorflow_and_tfx() -> None:
     program = (
-        "import sys; from pipeline import code; code.digest('pipeline.graph', 'models.training');"
+        "import sys; from pipeline import code_digest; code_digest.digest('pipeline.graph', 'models.training.entry_point');"
         "assert not {'tensorflow', 'tfx', 'keras', 'numpy', 'models'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
@@ -211,13 +213,13 @@ def test_every_stage_of_ours_names_code_and_every_name_is_a_file(stages: dict) -
     for case, nodes in stages.items():
         assert {name for name, modules in nodes.items() if not modules} == stock, case
         for modules in nodes.values():
-            assert set(modules) <= set(code.closure(*modules))
+            assert set(modules) <= set(code_digest.closure(*modules))
 
 
 def test_fingerprint_of_a_run_covers_the_code_of_every_stage(stages: dict) -> None:
     """What ``Plan.fingerprint`` hashes, against what the stages hash."""
     for case, nodes in stages.items():
         parts = [f"models.{case}.{part}" for part in ("data", "features", "model", "evaluation", "sentences")]
-        whole = set(code.closure("pipeline.graph", "models.training", *parts))
-        assert whole >= {name for modules in nodes.values() for name in code.closure(*modules)}
+        whole = set(code_digest.closure("pipeline.graph", "models.training.entry_point", *parts))
+        assert whole >= {name for modules in nodes.values() for name in code_digest.closure(*modules)}
         assert "serving.session_load" in whole

@@ -11,8 +11,9 @@ from support.command import ROOT
 from support.wording import reword
 
 from models.catalog import CASES
-from pipeline import code, store
-from pipeline.metadata import MetadataAddress
+from pipeline import code_digest
+from pipeline.metadata import store
+from pipeline.metadata.store_address import MetadataAddress
 
 pytestmark = pytest.mark.system
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.system
 def reworded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the product in which every docstring, comment and blank line is another."""
     tree = tmp_path_factory.mktemp("reworded")
-    for top in (*sorted(code.OURS), "tour"):
+    for top in (*sorted(code_digest.OURS), "tour"):
         shutil.copytree(ROOT / top, tree / top, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     for path in tree.rglob("*.py"):
         reword(path)
@@ -42,7 +43,7 @@ def test_run_after_a_change_of_wording_is_cached_whole(
         if name in {key for values in CASES[case].settings.values() for key in values}
     }
     words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    command = [sys.executable, "-m", "pipeline.cli", "run", case, "--home", tmp_path, "--data", before.facts["source"]]
+    command = [sys.executable, "-m", "cli.main", "run", case, "--home", tmp_path, "--data", before.facts["source"]]
     done = subprocess.run([*command, "--json", *words], capture_output=True, text=True, cwd=reworded, timeout=600)
     assert done.returncode == 0, done.stderr
     run = json.loads(done.stdout)

@@ -19,8 +19,8 @@ from support.small_runs import FEW
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from models.catalog import CASES
-from pipeline import store
-from pipeline.metadata import MetadataAddress
+from pipeline.metadata import store
+from pipeline.metadata.store_address import MetadataAddress
 
 pytestmark = pytest.mark.system
 
@@ -141,7 +141,9 @@ def test_a_second_run_of_the_same_input_is_cached_whole(copied):
 def test_a_cached_run_does_not_import_tensorflow(copied):
     source = pushed(copied, "image").facts["source"]
     words = ["showcase", "run", "image", "--home", str(copied), "--data", source, *SMALL["image"]]
-    probe = f"import sys; sys.argv = {words!r}\nfrom pipeline.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n"
+    probe = (
+        f"import sys; sys.argv = {words!r}\nfrom cli.main import main\ntry:\n    main()\nexcept SystemExit as end:\n"
+    )
     probe += "    print('left with', end.code, sorted({'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "left with 0 []", done.stdout + done.stderr

@@ -87,7 +87,7 @@ def until_ended(*pids: int) -> None:
 def test_a_command_has_the_output_and_exit_code_of_a_process_of_its_own(words: tuple[str, ...], tmp_path: Path) -> None:
     planted(tmp_path)
     words = tuple(str(tmp_path) if word == "HOME" else word for word in words)
-    command = [sys.executable, "-m", "pipeline.cli", *words]
+    command = [sys.executable, "-m", "cli.main", *words]
     expected = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     done = showcase(*words)
     assert (done.returncode, done.stdout, done.stderr) == (expected.returncode, expected.stdout, expected.stderr)
@@ -202,4 +202,4 @@ def test_nothing_that_was_imported_is_imported_again(tmp_path: Path) -> None:
     (tmp_path / "names.py").write_text("import sys, os; print(*sys.modules); print(len(os.listdir('/proc/self/task')))")
     names, threads = command_server().run("names", cwd=tmp_path).stdout.splitlines()
     heavy = {"tensorflow", "tfx", "keras", "apache_beam", "tensorflow_model_analysis", "tensorflow_transform"}
-    assert heavy <= set(names.split()) and "pipeline.cli" not in names.split() and int(threads) == 1
+    assert heavy <= set(names.split()) and "cli.main" not in names.split() and int(threads) == 1

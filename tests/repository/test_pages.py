@@ -7,7 +7,7 @@ import pytest
 import typer
 from support.command import ROOT
 
-from pipeline.cli import app
+from cli.main import app
 
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 COMMAND = re.compile(r"(?:^|`|\$ )showcase ([a-z]+)([^\n`]*)", re.MULTILINE)

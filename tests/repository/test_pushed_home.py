@@ -37,7 +37,7 @@ def test_other_code_or_packages_are_another_home(
     made_homes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     first = cached_home(tmp_path, "small", FIRST)
-    place = pushed_home if what == "version" else pushed_home.code
+    place = pushed_home if what == "version" else pushed_home.code_digest
     monkeypatch.setattr(place, what, lambda *_: "another")
     assert cached_home(tmp_path, "small", FIRST) != first and len(made_homes) == 2
 

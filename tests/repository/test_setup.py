@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 from support.order import FIRST
 
 REPOSITORY = Path(__file__).parents[2]
@@ -274,7 +275,10 @@ def test_the_files_that_are_run_first_exist() -> None:
 
 
 def test_the_package_list_names_every_package() -> None:
-    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    include = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"][
+        "include"
+    ]
+    listed = find_packages(str(REPOSITORY), include=include)
     tops = [path for path in REPOSITORY.iterdir() if path.is_dir() and path.name not in ("tests", "build", "runs")]
     packages = [file.parent for top in tops if not top.name.startswith(".") for file in top.rglob("__init__.py")]
     assert sorted(listed) == sorted(".".join(path.relative_to(REPOSITORY).parts) for path in packages)

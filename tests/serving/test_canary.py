@@ -8,8 +8,8 @@ from support.gateway_case import logged, opened, run, score, versions
 
 from serving import rollout
 from serving.errors import ServingError
-from serving.gateway.breaker import CLOSED
-from serving.http import Request
+from serving.gateway.circuit_breaker import CLOSED
+from serving.http.asyncio_server import Request
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])

@@ -19,8 +19,8 @@ from support.gateway_case import PURCHASE, versions
 from support.in_process import run_in_process
 
 from serving import rollout
-from serving.gateway.log_files import read
-from serving.gateway.wire import decode
+from serving.gateway.log.log_files import read
+from serving.gateway.log.tf_example import decode
 from serving.rollout import Rollout
 from serving.server import config
 from serving.traffic import Sender

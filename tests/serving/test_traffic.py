@@ -16,8 +16,8 @@ from models.image import readers
 from models.image import traffic as pictures
 from models.image.data import _share
 from models.image.sources import embedded
-from serving import http
 from serving.errors import ServingError
+from serving.http import asyncio_server
 from serving.traffic import Report, Sender
 
 pytestmark = pytest.mark.system
@@ -34,7 +34,7 @@ def sent(tmp_path, work, backend=None):
 
     async def main():
         async with opened(tmp_path, backend) as (gateway, _):
-            server = await http.serve(gateway, "127.0.0.1", 0)
+            server = await asyncio_server.serve(gateway, "127.0.0.1", 0)
             try:
                 return await work(server.port)
             finally:

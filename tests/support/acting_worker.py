@@ -1,4 +1,4 @@
-"""A process in the place of models.worker that trains nothing and does as the job's settings say, so that it is there at once.
+"""A process that replaces models.training.worker in tests: it trains nothing and does as the job's settings say.
 
 ``acts`` in the settings has a list for each task: what its first process does, its second, and so on, the last for all that
 follow. An act is words that are done in turn:
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from models.job import Job, Task
+from models.training.distribute.job import Job, Task
 
 PATIENCE = 60  # seconds; what is waited for comes at once or never
 

@@ -46,11 +46,11 @@ def stack(home: Path):
 
 def serve_forever(home: Path) -> None:
     """What the killed process runs: serves, and tells its port."""
-    from serving import http
+    from serving.http import asyncio_server
 
     async def work() -> None:
         running = await stack(home).start()
         print(running.port, flush=True)
         await asyncio.Event().wait()
 
-    http.run(work())
+    asyncio_server.run(work())

@@ -21,15 +21,17 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.public.tfxio import TFExampleRecord
 
-from components.span_example_gen import Write
-from models import export, loop, spans
+from components.training.span_example_gen import Write
+from models import spans
 from models.input import Transform, batches, files, load
 from models.network import build as build_network
 from models.network import predict
 from models.rows import specs
-from models.seeds import seed_everything
+from models.saved_model import export
+from models.training import loop
+from models.training.seeds import seed_everything
 from models.use_case import UseCase
-from pipeline.local_runtime import local_runtime
+from pipeline.local.local_runtime import local_runtime
 
 # Small data and short training, a case; a case that is not named here is small by itself.
 SMALL: dict[str, dict[str, str]] = {

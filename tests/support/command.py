@@ -9,17 +9,17 @@ from models.catalog import CASES
 from support.command_server import CommandServer, ForkedCommand, Stream
 
 ROOT = Path(__file__).parents[2]
-MODULE = "pipeline.cli"
+MODULE = "cli.main"
 # What the command line and a run import, and TensorFlow, TFX and the libraries of the stages with them. Not the command
 # line itself: a module that is imported already should not be run as the main one.
 IMPORTED = (
-    "pipeline.cluster_cli",
-    "pipeline.command",
+    "cli.kubeflow",
+    "cli.commands",
     "pipeline.graph",
-    "pipeline.runner",
-    "pipeline.serving_cli",
-    "pipeline.verdict",
-    "models.training",
+    "pipeline.local.runner",
+    "cli.serving",
+    "pipeline.outcome",
+    "models.training.entry_point",
     *(case.module(part) for case in CASES.values() for part in ("data", "features", "model", "evaluation")),
 )
 

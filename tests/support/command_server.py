@@ -1,14 +1,16 @@
 """A process that has imported TFX and TensorFlow and forks a child for each command that a test runs.
 
 Importing TFX, TensorFlow and what else a run needs takes 8 to 10 s of processor time, which a test that starts ``python -m
-pipeline.cli`` pays each time. The server imports the same modules once, initialises none of them, and forks for every
-request, as :mod:`pipeline.runner` forks for every stage: TensorFlow may be imported before a fork, but not used. The child
-takes the arguments, the working directory, the environment and the standard streams of the request and runs the module as
-``python -m`` does. It has its own process id, session and exit code, and nothing that it changes is seen by another.
+cli.main`` pays each time. The server imports the same modules once, initialises none of them, and forks for every
+request, as :mod:`pipeline.local.runner` forks for every stage: TensorFlow may be imported before a fork, but not used. The
+child takes the arguments, the working directory, the environment and the standard streams of the request and runs the
+module as ``python -m`` does. It has its own process id, session and exit code, and nothing that it changes is seen by
+another.
 
-A test has to start a process of its own (``[sys.executable, "-m", "pipeline.cli", ...]``) if it looks at what differs: which
-modules are imported and how long that takes, filters of warnings that libraries add when they are imported, the command
-line of the process in ``/proc``, and the seed of the hashes of strings, which all children take from the server.
+A test has to start a process of its own (``[sys.executable, "-m", "cli.main", ...]``) if it looks at what
+differs: which modules are imported and how long that takes, filters of warnings that libraries add when they are imported,
+the command line of the process in ``/proc``, and the seed of the hashes of strings, which all children take from the
+server.
 
 The server's program is ``fork_program.py``. There is one for each process of the tests, see :mod:`support.command`.
 """

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from serving.drift import normal
-from serving.drift.normal import EPOCH, Normal
-from serving.drift.watched import Watched
-from serving.drift.windows import Cut
-from serving.gateway import records
-from serving.gateway.online_store import journal
-from serving.gateway.wire import decode, entry, example
+from serving.drift.profiles.watched_columns import Watched
+from serving.drift.profiles.windows import Cut
+from serving.drift.reference import reference_profile
+from serving.drift.reference.reference_profile import EPOCH, Normal
+from serving.gateway.history.online_store import journal
+from serving.gateway.log import tfrecords
+from serving.gateway.log.tf_example import decode, entry, example
 
 FIRST = (date(2026, 1, 5) - EPOCH).days  # a Monday
 WATCHED = Watched(("amount", "channel"), ("usual",), "score", time="event_time")
@@ -41,9 +41,9 @@ def usual(days: int = 21) -> Normal:
     parts = [day(number) for number in range(-days, 0)]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     frame, _ = WATCHED.frame(whole, whole["score"])
-    estimator, measured = normal.measured("pr_auc", whole["score"], whole["label"].astype(float))
+    estimator, measured = reference_profile.measured("pr_auc", whole["score"], whole["label"].astype(float))
     days_of = whole["event_time"] // 86_400
-    return normal.fit(WATCHED, {"amount": ("usual",)}, frame, days_of, estimator, measured)
+    return reference_profile.fit(WATCHED, {"amount": ("usual",)}, frame, days_of, estimator, measured)
 
 
 def pushed(versions: Path, known: Normal, *numbers: int) -> Path:
@@ -71,7 +71,7 @@ def append(folder: Path, rows: list[bytes], file: int = 1, suffix: str = ".open"
     """Puts records behind those of a log file."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{file:08d}{suffix}").open("ab") as stream:
-        stream.write(b"".join(records.framed(row) for row in rows))
+        stream.write(b"".join(tfrecords.framed(row) for row in rows))
 
 
 def served(folder: Path, *days: int, version: int = 1, factor: float = 1.0, **more: Any) -> None:

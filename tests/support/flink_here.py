@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.flink import cluster
+from pipeline.local.flink import cluster
 from support.command_server import ForkedCommand
 
 

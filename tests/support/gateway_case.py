@@ -16,10 +16,10 @@ from serving.errors import ServingError
 from serving.gateway.backend import Answered
 from serving.gateway.gateway import Gateway
 from serving.gateway.gateway_metrics import Metrics
-from serving.gateway.log_files import read
+from serving.gateway.log.log_files import read
+from serving.gateway.log.tf_example import decode
 from serving.gateway.scoring import Options, Scorer
-from serving.gateway.wire import decode
-from serving.http import Request, Response
+from serving.http.asyncio_server import Request, Response
 
 THRESHOLD = 0.5
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

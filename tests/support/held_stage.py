@@ -18,7 +18,7 @@ from typing import Any
 
 def hold(stage: str, function: str, when: str, file: Path) -> None:
     """Replace the function by one that waits, in the process of this stage only."""
-    from pipeline import runner
+    from pipeline.local import runner
 
     launch = runner.launch
 
@@ -43,9 +43,9 @@ def hold(stage: str, function: str, when: str, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    from pipeline import cli
+    from cli import main
 
     stage, function, when, file, *words = sys.argv[1:]
     hold(stage, function, when, Path(file))
     sys.argv[:] = ["showcase", *words]
-    cli.main()
+    main.main()

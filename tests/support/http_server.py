@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from serving import http
-from serving.http import Request, Response
+from serving.http import asyncio_server
+from serving.http.asyncio_server import Request, Response
 
 MAX_BODY = 1000
 ONE_READ = (256 << 10) // 37 + 1  # requests that fit what the event loop reads at once
@@ -37,7 +37,7 @@ async def told(request: Request) -> Response:
 @dataclass
 class Running:
     port: int
-    server: http.Server
+    server: asyncio_server.Server
     loop: asyncio.AbstractEventLoop
 
     def call(self, work: Callable) -> None:
@@ -50,13 +50,13 @@ def listening(**limits) -> Iterator[Running]:
     up, over = threading.Event(), asyncio.Event()
 
     async def main() -> None:
-        server = await http.serve(told, "127.0.0.1", 0, **({"max_body": MAX_BODY} | limits))
+        server = await asyncio_server.serve(told, "127.0.0.1", 0, **({"max_body": MAX_BODY} | limits))
         ready.append(Running(server.port, server, asyncio.get_running_loop()))
         up.set()
         await over.wait()
         await server.close()
 
-    thread = threading.Thread(target=lambda: http.run(main()))
+    thread = threading.Thread(target=lambda: asyncio_server.run(main()))
     thread.start()
     up.wait()
     try:

@@ -8,7 +8,7 @@ from contextlib import chdir, redirect_stderr, redirect_stdout
 from subprocess import CompletedProcess
 from unittest.mock import patch
 
-from pipeline.cli import main
+from cli.main import main
 from support.command import ROOT
 
 

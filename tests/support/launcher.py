@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.job import Job
+from models.training.distribute.job import Job
 from support.process import alive
 
 LAUNCH = """
 import sys
 from pathlib import Path
-from models import cluster
+from models.training.distribute import cluster
 from models.errors import Preempted
-from models.job import Job
+from models.training.distribute.job import Job
 cluster.WORKER = tuple(sys.argv[2:]) or cluster.WORKER
 try:
     cluster.run(Job.read(Path(sys.argv[1])))

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import loop
-from models.defaults import TRAINING
+from models.default_settings import TRAINING
 from models.input import kept
+from models.training import loop
 
 ROWS, BATCH = 640, 64
 

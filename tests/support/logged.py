@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from serving.gateway.log_files import Place, read
-from serving.gateway.prediction_log import PredictionLog
+from serving.gateway.log.log_files import Place, read
+from serving.gateway.log.prediction_log import PredictionLog
 
 
 def run(*steps):

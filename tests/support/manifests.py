@@ -121,7 +121,7 @@ def check_words(line: Sequence[str]) -> None:
 def _click(rest: Sequence[str]) -> None:
     import typer
 
-    from pipeline.cli import app
+    from cli.main import app
 
     commands = typer.main.get_command(app).commands
     if rest[0] not in commands:

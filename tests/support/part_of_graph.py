@@ -50,11 +50,12 @@ def judge(runtime: Any, run_id: str, progress: Mapping[str, Any], plan: Any) -> 
 
 
 if __name__ == "__main__":
-    from pipeline import cli, graph, verdict
+    from cli import main
+    from pipeline import graph, outcome
 
     part, *words = sys.argv[1:]
     name, _, model = part.partition(":")
     graph.build = partial(build_beam_stages, model) if name == "beam" else build_until_trainer
-    verdict.of = judge
+    outcome.of = judge
     sys.argv[:] = ["showcase", *words]
-    cli.main()
+    main.main()

@@ -6,8 +6,8 @@ from pathlib import Path
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline import store
-from pipeline.local_runtime import local_runtime
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
 
 STEPS = ("SpanExampleGen", "StatisticsGen", "DataGate", "Trainer", "Pusher")
 MADE = {"SpanExampleGen": "Examples", "StatisticsGen": "ExampleStatistics", "Trainer": "Model", "Pusher": "PushedModel"}

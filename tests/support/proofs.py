@@ -11,32 +11,32 @@ import pytest
 from filelock import FileLock
 
 from tour import ask, notes
-from tour.evidence.kinds import Result
+from tour.evidence.result_types import Result
 
 # How long a time is measured, and how long and on how much is trained: tests look at what evidence says of a run, not at how
 # exact a time is or how good a network becomes.
 SMALLER: dict[str, dict[str, object]] = {
-    "tour.evidence.autodiff": {"SECONDS": 0.01, "ROUNDS": 1},
-    "tour.evidence.data": {"REPEATS": 2},
-    "tour.evidence.edge": {"ROWS": 64, "CALLS": 3},
-    "tour.evidence.embedding": {"LARGE": 1000},
-    "tour.evidence.functions": {"SAME": 2, "SWEEP": 3},
-    "tour.evidence.inputs": {"SECONDS": 0.01, "STEPS": 2, "TUNING_SECONDS": 0.05},
-    "tour.evidence.loops": {"ROWS": 256},
-    "tour.evidence.losses": {
+    "tour.evidence.network.autodiff": {"SECONDS": 0.01, "ROUNDS": 1},
+    "tour.evidence.data.raw_examples": {"REPEATS": 2},
+    "tour.evidence.serving.edge_files": {"ROWS": 64, "CALLS": 3},
+    "tour.evidence.data.embedding_vectors": {"LARGE": 1000},
+    "tour.evidence.network.traced_functions": {"SAME": 2, "SWEEP": 3},
+    "tour.evidence.data.input_speed": {"SECONDS": 0.01, "STEPS": 2, "TUNING_SECONDS": 0.05},
+    "tour.evidence.training.loop_against_fit": {"ROWS": 256},
+    "tour.evidence.network.losses": {
         "TRAIN": 2000,
         "HELD": 2000,
         "EPOCHS": 1,
         "PLAIN_EPOCHS": 1,
         "SEQUENCE": {"GRU over the sequence": "gru", "no sequence": "none"},
     },
-    "tour.evidence.overfitting": {"STEPS": 8},
-    "tour.evidence.rollout": {"REQUESTS": 24},
-    "tour.evidence.serving": {"SIZES": (1, 8), "SECONDS": 0.001, "TRACES": 2},
-    "tour.evidence.strategies": {"ROWS": 256},
-    "tour.evidence.tracking": {"STEPS": 3},
-    "tour.evidence.transfer": {"BASE_STEPS": 3, "STEPS": 3},
-    "tour.evidence.tuning": {"OPTIMIZERS": ("sgd", "adam"), "STEPS": 12},
+    "tour.evidence.training.overfitting": {"STEPS": 8},
+    "tour.evidence.serving.canary_rollout": {"REQUESTS": 24},
+    "tour.evidence.serving.engine_speed": {"SIZES": (1, 8), "SECONDS": 0.001, "TRACES": 2},
+    "tour.evidence.training.distribution": {"ROWS": 256},
+    "tour.evidence.experiment_tracking": {"STEPS": 3},
+    "tour.evidence.network.transfer_learning": {"BASE_STEPS": 3, "STEPS": 3},
+    "tour.evidence.training.optimizer_comparison": {"OPTIMIZERS": ("sgd", "adam"), "STEPS": 12},
 }
 
 # Asked of the run on pictures, whose network is traced in half the time; the others of the first run that has the evidence.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from models.fraud.history import customer_names, merchant_names
+from models.fraud.history.point_in_time import customer_names, merchant_names
 from models.fraud.purchases import read
 
 NAMES = (*customer_names(), *merchant_names(), "past_amount", "past_age", "past_merchant")

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from models.catalog import CASES
-from pipeline import code
+from pipeline import code_digest
 from pipeline.plan import PACKAGES
 from support.command import showcase
 
@@ -29,12 +29,12 @@ PROGRAMS = {"edge"}  # folders of the home in which evidence keeps what it has c
 KEPT = 2  # homes of one name that stay in the cache: the last two that were used
 PARTS = ("case", "data", "evaluation", "features", "model", "sentences")
 MODULES = (
-    "models.training",
-    "pipeline.command",
+    "models.training.entry_point",
+    "cli.commands",
     "pipeline.graph",
-    "pipeline.runner",
-    "pipeline.tracker",
-    "pipeline.verdict",
+    "pipeline.local.runner",
+    "pipeline.tracking.mlflow_process",
+    "pipeline.outcome",
     *(case.module(part) for case in CASES.values() for part in PARTS),
 )
 
@@ -80,8 +80,8 @@ def cached_home(cache: Path, name: str, settings: Settings) -> Path:
 def digest(settings: Settings) -> str:
     """Hash of what decides a home's contents: code, schemas, packages, settings, and how it is made."""
     schemas = {name: case.schema_path.read_text() for name, case in CASES.items()}
-    packages = [code.lock(), *map(version, PACKAGES)]
-    parts = [code.digest(*MODULES), schemas, packages, settings, Path(__file__).read_text()]
+    packages = [code_digest.lock(), *map(version, PACKAGES)]
+    parts = [code_digest.digest(*MODULES), schemas, packages, settings, Path(__file__).read_text()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 

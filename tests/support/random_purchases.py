@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from models.fraud.history import (
+from models.fraud.history.point_in_time import (
     DAY,
     SECOND,
     MerchantDays,

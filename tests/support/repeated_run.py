@@ -1,8 +1,8 @@
 """A run made again from its record."""
 
 from models.catalog import CASES
-from pipeline import store
-from pipeline.monitor import changed
+from pipeline.metadata import store
+from pipeline.monitoring.loop import changed
 
 
 def repeat(run: store.Run) -> list[str]:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from models.catalog import CASES
-from models.policy import Policy
+from models.retraining_policy import Policy
 from models.use_case import UseCase
-from pipeline import decisions, store
-from pipeline.local_runtime import local_runtime
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
+from pipeline.monitoring import decisions
+from pipeline.online.replay import Replay
 from pipeline.runtime import Runtime
-from pipeline.traffic import Replay
-from serving.drift.live import STATE
-from serving.gateway.online_store import PREDICTIONS
+from serving.drift.gateway_monitor import STATE
+from serving.gateway.history.online_store import PREDICTIONS
 from support.drift_case import append, day, record
 from tour.demo.collaborators import Collaborators
 from tour.demo.refusal import UNTRAINED

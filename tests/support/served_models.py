@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from serving import http
+from serving.http import asyncio_server
 from serving.server.app import App, Options
 
 v1 = tf.compat.v1
@@ -181,7 +181,7 @@ def serving(options: Options) -> Iterator[App]:
 
     def main() -> None:
         try:
-            http.run(work())
+            asyncio_server.run(work())
         except BaseException as error:
             failures.append(error)
         up.set()

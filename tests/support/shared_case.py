@@ -7,7 +7,7 @@ from typing import Any
 
 from models.fraud.online import Purchases
 from models.image.online import Pictures
-from serving.gateway.breaker import Patience
+from serving.gateway.circuit_breaker import Patience
 from serving.gateway.gateway import Gateway
 from serving.gateway.gateway_metrics import Metrics
 from serving.gateway.scoring import Options

@@ -8,8 +8,8 @@ import numpy as np
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
-from pipeline import store
-from pipeline.local_runtime import local_runtime
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
 from support.gateway_case import opened, run, score
 
 RUN, LOOK = "fraud-20260102-030405-006", "fraud-monitor-20260103-000000-000"

@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-from tour.evidence.kinds import Graph, Image, Matrix, Node, NotHere, Number, Series, Table
+from tour.evidence.result_types import Graph, Image, Matrix, Node, NotHere, Number, Series, Table
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models import cluster, restore, training
-from models.callbacks import BEST
 from models.catalog import find
 from models.fraud.features import CATEGORIES, PAST, VOCABULARY
+from models.saved_model import restore
+from models.training import entry_point
+from models.training.callbacks import BEST
+from models.training.distribute import cluster
 
 BATCH, STEPS = 64, 24
 ROWS, VALID_ROWS = BATCH * STEPS // 2, 256
@@ -31,12 +33,12 @@ SETTINGS = {
 }
 
 
-def small_job(folder: Path, **changes) -> training.Job:
+def small_job(folder: Path, **changes) -> entry_point.Job:
     """A job whose rows are stored in its folder, with changes of its settings."""
     settings = {**find("fraud").settings["training"], **SETTINGS, **changes}
-    spec = training.store(fraud_rows(ROWS, 1), folder / training.STORED)
-    training.store(fraud_rows(VALID_ROWS, 2), folder / training.STORED_VALID)
-    return training.Job("fraud", settings, "", "", str(folder), spec=spec, rows=ROWS, valid_rows=VALID_ROWS)
+    spec = entry_point.store(fraud_rows(ROWS, 1), folder / entry_point.STORED)
+    entry_point.store(fraud_rows(VALID_ROWS, 2), folder / entry_point.STORED_VALID)
+    return entry_point.Job("fraud", settings, "", "", str(folder), spec=spec, rows=ROWS, valid_rows=VALID_ROWS)
 
 
 def fraud_rows(count: int, seed: int) -> dict[str, np.ndarray]:
@@ -53,20 +55,20 @@ def fraud_rows(count: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def weights(job: training.Job) -> dict[str, np.ndarray]:
+def weights(job: entry_point.Job) -> dict[str, np.ndarray]:
     """The best weights by path."""
     return restore.arrays(Path(job.folder, BEST))
 
 
-def record(job: training.Job) -> dict:
+def record(job: entry_point.Job) -> dict:
     """What the chief has left of the training."""
-    return json.loads(Path(job.folder, training.RESULT).read_text())
+    return json.loads(Path(job.folder, entry_point.RESULT).read_text())
 
 
-def trained(job: training.Job) -> dict:
+def trained(job: entry_point.Job) -> dict:
     """Trains the job under its strategy; what the chief left."""
     if job.settings["strategy"] == "none":
-        training.train(job)
+        entry_point.train(job)
     else:
         cluster.run(job)
     return record(job)

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import tensorflow as tf
 
-from models import optimizers
 from models.catalog import CASES
 from models.image import model as image
 from models.network import build
-from models.seeds import seed_everything
-from tour.evidence.step import PLAIN, Step
+from models.training import optimizers
+from models.training.seeds import seed_everything
+from tour.evidence.training.one_step import PLAIN, Step
 
 SETTINGS = {name: value for group in CASES["image"].settings.values() for name, value in group.items()}
 SETTINGS |= {**PLAIN, "classes": "a,b,c", "filters": 4, "dropout": 0.0, "augment": False}

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cli import dvc_files
 from models.catalog import CASES
 from models.embedding import Embedding
-from pipeline import dvc, metadata, metadata_server, store
-from pipeline.local_runtime import local_runtime
-from pipeline.metadata import MetadataAddress
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store, store_address, store_server
+from pipeline.metadata.store_address import MetadataAddress
 from pipeline.plan import Request, make_plan
 from support.gateway_case import versions
 from support.shown_home import LOOK, RUN, STAGES, answered, put, shown, watched
@@ -57,10 +58,10 @@ def homes(base: Path) -> Iterator[Homes]:
     """All three, planted: the one behind a server through its address."""
     file, grpc, gone = (base / name for name in NAMES)
     with serving(base / "served.sqlite") as port, refusing() as closed:
-        metadata.note(grpc, f"grpc://127.0.0.1:{port}")
+        store_address.note(grpc, f"grpc://127.0.0.1:{port}")
         ids = {home: plant(home) for home in (file, grpc)}
         shutil.copytree(grpc, gone)
-        metadata.note(gone, f"grpc://127.0.0.1:{closed}")
+        store_address.note(gone, f"grpc://127.0.0.1:{closed}")
         (decision,) = store.outputs(local_runtime(grpc).metadata, LOOK)["Decide"].values()
         yield Homes(file, grpc, gone, closed, decision.id, ids | {gone: ids[grpc]})
 
@@ -68,7 +69,7 @@ def homes(base: Path) -> Iterator[Homes]:
 @contextmanager
 def serving(file: Path, port: int = 0) -> Iterator[int]:
     """A metadata server over a SQLite file; its port."""
-    server, port = metadata_server.serve(MetadataAddress(file), port, "127.0.0.1")
+    server, port = store_server.serve(MetadataAddress(file), port, "127.0.0.1")
     try:
         yield port
     finally:
@@ -107,7 +108,7 @@ def plant(home: Path) -> list[str]:
     reason = "FitGate: the loss is too large"
     store.save(where, replace(pushed, id=REFUSED, state="refused", reason=reason, facts=facts | decision))
     source = Path(facts["source"])
-    found = dvc.measure(source)
+    found = dvc_files.measure(source)
     out = f"outs:\n- md5: {found.md5}\n  size: {found.size}\n  nfiles: {found.nfiles}\n  hash: md5\n  path: {source.name}\n"
     source.with_name(f"{source.name}.dvc").write_text(out)
     return answered(home)

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from models.fraud import collected
-from pipeline import store
-from pipeline.local_runtime import local_runtime
-from serving import http
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
+from serving.http import asyncio_server
 from support.gateway_case import opened
 from support.served_rows import purchase
 from support.shown_home import RUN, shown
@@ -89,14 +89,14 @@ def answering(home: Path) -> Iterator[str]:
 
     async def main() -> None:
         async with opened(home) as (gateway, _):
-            server = await http.serve(gateway, "127.0.0.1", 0)
+            server = await asyncio_server.serve(gateway, "127.0.0.1", 0)
             found.append(f"127.0.0.1:{server.port}")
             over.append((asyncio.get_running_loop(), asyncio.Event()))
             up.set()
             await over[0][1].wait()
             await server.close()
 
-    thread = threading.Thread(target=lambda: http.run(main()))
+    thread = threading.Thread(target=lambda: asyncio_server.run(main()))
     thread.start()
     try:
         assert up.wait(30)

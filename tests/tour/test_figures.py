@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tour.evidence.kinds import Graph, Image, Matrix, Node, Number, Series
+from tour.evidence.result_types import Graph, Image, Matrix, Node, Number, Series
 from tour.figures import layered, svg
 
 SVG = "{http://www.w3.org/2000/svg}"

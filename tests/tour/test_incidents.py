@@ -15,13 +15,14 @@ from support.in_process import run_in_process
 from support.pushed_home import copy_home
 from support.served_models import POLL, half_plus, serving
 
-from pipeline import rollouts, store
-from serving.drift.live import STATE
+from pipeline.metadata import store
+from pipeline.online import rollouts
+from serving.drift.gateway_monitor import STATE
 from serving.server.app import Options
 from serving.server.config import Model
 from tour import incidents
 from tour.incidents import INCIDENTS, drift, model, scratch, server
-from tour.incidents.kinds import Event, FailedError, Incident, Live, MissingError, until
+from tour.incidents.incident import Event, FailedError, Incident, Live, MissingError, until
 
 pytestmark = pytest.mark.system
 
@@ -173,7 +174,7 @@ def served_home(pushed_home: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     ]
     with (home / "serve.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+            [sys.executable, "-m", "cli.main", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
         )
     assert process.stdout.readline(), (home / "serve.log").read_text()[-2000:]
     yield home

@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 from support.in_process import run_in_process
 
+from pipeline.checkout import ROOT
 from tour import notes
-from tour.notes import ROOT, Note
+from tour.notes import Note
 
 GOOD = """Question: A29
 Answer: One thing,
     and another.
-Evidence: tour.evidence.training.strategies_agree
-Proof: tests/models/test_strategies.py::test_equal
+Evidence: tour.evidence.training.trainer_output.strategies_agree
+Proof: tests/models/training/distribute/test_strategies.py::test_equal
 """
 OURS = notes.read()
 
@@ -40,8 +41,8 @@ def test_a_note_is_read_with_its_place_and_code(tmp_path: Path) -> None:
     note = notes.read(written(tmp_path, GOOD))["A29"]
     assert (note.path, note.line, note.name) == ("models/m0.py", 1, "one")
     assert note.answer == "One thing, and another."
-    assert note.evidence == "tour.evidence.training.strategies_agree"
-    assert note.proof == "tests/models/test_strategies.py::test_equal"
+    assert note.evidence == "tour.evidence.training.trainer_output.strategies_agree"
+    assert note.proof == "tests/models/training/distribute/test_strategies.py::test_equal"
     assert note.question.text == "How does TensorFlow distribute training?"
     assert note.source == ((1, "def one():"), (10, "    return 1"))
 
@@ -77,7 +78,7 @@ def test_an_indented_example_is_no_note(tmp_path: Path) -> None:
         (GOOD + "Proof: tests/test_x.py::test_y\n", "'Proof:' is given twice"),
         (GOOD.replace("Proof", "Prove"), "is no field of a note"),
         (GOOD.replace("Question: A29\n", ""), "'Answer:' stands outside a note"),
-        (GOOD.replace("tour.evidence.training.", ""), "not a name such as"),
+        (GOOD.replace("tour.evidence.training.trainer_output.", ""), "not a name such as"),
         (GOOD.replace("::test_equal", ""), "not a test such as"),
         *(
             (GOOD.replace(f"{name}:", f"{name}:\n    \n#", 1).split("#")[0], f"lacks '{name}:'")
@@ -198,7 +199,7 @@ def test_reading_parses_no_file_without_a_note(tmp_path: Path) -> None:
 
 ASKS = """
 import sys
-from pipeline.cli import main
+from cli.main import main
 for words in ([], ["A28"], ["roc", "curve"], ["a9", "--json"]):
     sys.argv = ["showcase", "ask", *words]
     try:

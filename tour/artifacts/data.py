@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tour.artifacts import charts, statistics
 from tour.artifacts.parts import Chart, Features, Later, Part, Sight
-from tour.evidence.kinds import Number, Table
+from tour.evidence.result_types import Number, Table
 from tour.trace import Artifact
 
 SHOWN_WORDS = 6

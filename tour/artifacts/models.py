@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from tour.artifacts import charts, curves
 from tour.artifacts.parts import Chart, Classes, Part, Sight, Threshold, loaded
-from tour.evidence.kinds import NotHere, Table
+from tour.evidence.result_types import NotHere, Table
 from tour.trace import Artifact
 
 FACTS = ("rows", "batch_size", "steps", "parameters", "trainable", "replicas")

@@ -80,7 +80,7 @@ class Sight:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-Part = Any  # one of these, or one of ``tour.evidence.kinds``
+Part = Any  # one of these, or one of ``tour.evidence.result_types``
 Reader = Callable[[Artifact, Sight], Iterator[Part]]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tour.artifacts import data, models, serving
 from tour.artifacts.parts import Part, Reader, Sight
-from tour.evidence.kinds import NotHere
+from tour.evidence.result_types import NotHere
 from tour.trace import Artifact
 
 READERS: Mapping[str, Reader] = {

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from models.catalog import CASES
 from tour.artifacts import charts
 from tour.artifacts.parts import Chart, Part, Sight, loaded
-from tour.evidence.kinds import Number, Table
+from tour.evidence.result_types import Number, Table
 from tour.trace import Artifact
 
 SHOWN_FILES = 12

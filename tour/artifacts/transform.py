@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tour.evidence.kinds import NotHere, Result, Series, Table
+from tour.evidence.result_types import NotHere, Result, Series, Table
 
 SHOWN, MOST, NICE = 6, 14, 5
 
@@ -66,9 +66,9 @@ def meaning(values: np.ndarray, others: Sequence[np.ndarray]) -> str:
 
 def spectrum(context: Any) -> Iterator[Result]:
     """The variance that each principal component keeps, as a curve, and what the evidence on them says."""
-    from tour.evidence import transform
+    from tour.evidence.data import transform_graph
 
-    for result in transform.components(context):
+    for result in transform_graph.components(context):
         if isinstance(result, Table) and result.rows:
             points = tuple((float(n), float(share)) for n, share, *_ in result.rows)
             yield Series("PCA spectrum", "component", "share of variance", {"share of variance": points})
@@ -81,8 +81,8 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     out, sys.stdout = sys.stdout, sys.stderr  # libraries print; the answer alone goes out
     from models.catalog import find
-    from pipeline import store
-    from pipeline.local_runtime import local_runtime
+    from pipeline.local.local_runtime import local_runtime
+    from pipeline.metadata import store
     from tour.evidence import render
     from tour.evidence.context import Context
     from tour.figures import svg

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.policy import Policy
+from models.retraining_policy import Policy
 from models.use_case import UseCase
-from pipeline import children, decisions, monitor, store, traffic
+from pipeline.local import processes
+from pipeline.metadata import store
+from pipeline.monitoring import decisions, loop
+from pipeline.online import replay
 from pipeline.progress import Report
 from pipeline.runtime import Runtime
 from tour.demo import serving
@@ -36,10 +39,10 @@ class Collaborators:
     run_pipeline: Callable[..., store.Run]
     serve_models: Callable[[Path, DemoReport], AbstractContextManager[Mapping[str, Any]]] = serving.serve_models
     show_tour: Callable[[Path, DemoReport], None] = serving.show_tour
-    replay_traffic: Callable[[traffic.Replay], dict[str, Any]] = traffic.replayed
-    start_process: serving.StartProcess = children.start
+    replay_traffic: Callable[[replay.Replay], dict[str, Any]] = replay.replayed
+    start_process: serving.StartProcess = processes.start
     monitor_once: Callable[[UseCase, Policy, Runtime, Report], tuple[decisions.Decided | None, store.Run | None]] = (
-        monitor.once
+        loop.once
     )
     read_decisions: Callable[[Runtime, str], list[decisions.Decided]] = decisions.all_of
     notice_timeout: float = 300.0

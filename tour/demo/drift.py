@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from models.use_case import UseCase
-from pipeline import decisions, store
+from pipeline.metadata import store
+from pipeline.monitoring import decisions
 from pipeline.progress import ProgressTable
-from serving.drift.live import STATE
-from serving.drift.watched import VERSION
-from serving.gateway.log_files import Place, after, read
-from serving.gateway.online_store import PREDICTIONS
-from serving.gateway.wire import decode
+from serving.drift.gateway_monitor import STATE
+from serving.drift.profiles.watched_columns import VERSION
+from serving.gateway.history.online_store import PREDICTIONS
+from serving.gateway.log.log_files import Place, after, read
+from serving.gateway.log.tf_example import decode
 from tour.demo import traffic
 from tour.demo.playthrough import Playthrough
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.use_case import UseCase
-from pipeline import store
-from pipeline.local_runtime import local_runtime
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
 from pipeline.runtime import Runtime
 from tour.demo.collaborators import Collaborators
 from tour.demo.report import DemoReport

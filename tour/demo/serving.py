@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline import children, rollouts
+from pipeline.local import processes
+from pipeline.online import rollouts
 from tour.demo.report import DemoReport
 
 PORTS = {"--port": 8080, "--rest-port": 8501, "--grpc-port": 8500}
@@ -23,7 +24,7 @@ StartProcess = Callable[..., subprocess.Popen[str]]
 
 @contextmanager
 def serve_models(
-    home: Path, report: DemoReport, start_process: StartProcess = children.start
+    home: Path, report: DemoReport, start_process: StartProcess = processes.start
 ) -> Iterator[Mapping[str, Any]]:
     """Serve the home's models for as long as the block runs.
 
@@ -32,7 +33,7 @@ def serve_models(
     Args:
         home: Folder of all state.
         report: Where the addresses are printed.
-        start_process: Starts ``showcase WORDS`` as a child process; see :func:`pipeline.children.start`.
+        start_process: Starts ``showcase WORDS`` as a child process; see :func:`pipeline.local.processes.start`.
 
     Yields:
         Where the server listens: ``host``, ``gateway``, ``rest`` and ``grpc``.
@@ -50,7 +51,7 @@ def serve_models(
             report.print_line("\n".join(f"{name:8} {url}" for name, url in addresses.items() if name != "models"))
         yield rollouts.running(home) or {}
     finally:
-        children.end(child)
+        processes.end(child)
         stop_server(home)  # another process may serve in the place of the child by now
 
 
@@ -60,13 +61,13 @@ def read_addresses(child: subprocess.Popen[str], log: Path) -> dict[str, Any]:
     Raises:
         OSError: if the server ends before.
     """
-    line = children.output(child).readline()
+    line = processes.output(child).readline()
     if not line:
         raise OSError(f"The server ended with exit code {child.wait()}; see {log}.")
     return json.loads(line)
 
 
-def stop_server(home: Path, timeout: float = children.GRACE) -> None:
+def stop_server(home: Path, timeout: float = processes.GRACE) -> None:
     """Send SIGTERM to the server of a home, if one is running, and wait for its end for at most ``timeout`` seconds."""
     server, deadline = rollouts.running(home), time.monotonic() + timeout
     if server:
@@ -76,7 +77,7 @@ def stop_server(home: Path, timeout: float = children.GRACE) -> None:
         time.sleep(0.1)
 
 
-def show_tour(home: Path, report: DemoReport, start_process: StartProcess = children.start) -> None:
+def show_tour(home: Path, report: DemoReport, start_process: StartProcess = processes.start) -> None:
     """Show the tour of the served models in a child process until Ctrl-C.
 
     Raises:
@@ -85,7 +86,7 @@ def show_tour(home: Path, report: DemoReport, start_process: StartProcess = chil
     log = home / "tour.log"
     child = start_process(["tour", "--home", home, "--port", choose_port(TOUR_PORT)], log)
     try:
-        line = children.output(child).readline()
+        line = processes.output(child).readline()
         if not line:
             raise OSError(f"The tour ended with exit code {child.wait()}; see {log}.")
         report.print_line(f"\nThe tour of what is served now (Ctrl-C ends it):\n{line.split()[0]}")
@@ -95,7 +96,7 @@ def show_tour(home: Path, report: DemoReport, start_process: StartProcess = chil
             f"`showcase serve --home {home}` serves the models again, `showcase tour --home {home}` shows the tour."
         )
     finally:
-        children.end(child)
+        processes.end(child)
 
 
 def choose_port(preferred: int) -> int:

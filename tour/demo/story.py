@@ -14,7 +14,7 @@ from rich.console import Console
 
 from models.catalog import CASES
 from models.use_case import UseCase
-from pipeline import rollouts
+from pipeline.online import rollouts
 from tour.demo.collaborators import Collaborators
 from tour.demo.drift import play_drift
 from tour.demo.playthrough import Playthrough, find_unknown_settings

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.use_case import UseCase
-from pipeline import children
-from pipeline.traffic import Replay
+from pipeline.local import processes
+from pipeline.online.replay import Replay
 from tour.demo.playthrough import Playthrough
 
 CONNECTIONS = 16
@@ -107,13 +107,13 @@ def keep_sending(play: Playthrough, case: UseCase, scenario: Any) -> Iterator[su
     try:
         yield child
     finally:
-        children.end(child)
+        processes.end(child)
 
 
 def finish_sending(play: Playthrough, case: UseCase, child: subprocess.Popen[str]) -> bool:
     """End the child process of ``keep_sending`` and record what came of its requests; return whether all were right."""
-    exit_code = children.end(child)
-    text = children.output(child).read()
+    exit_code = processes.end(child)
+    text = processes.output(child).read()
     if not text:
         play.report.print_line(
             f"The traffic ended with exit code {exit_code} and no report; see {play.home / 'traffic.log'}."

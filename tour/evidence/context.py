@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from models.catalog import find
 from models.use_case import UseCase
-from pipeline import store
-from pipeline.local_runtime import local_runtime
-from pipeline.metadata import MetadataAddress
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
+from pipeline.metadata.store_address import MetadataAddress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,7 @@ class Context:
     @property
     def pretrained(self) -> str:
         """Folder of what the network was built with; empty for none."""
-        from models import restore
+        from models.saved_model import restore
 
         return restore.pretrained(self.artifact("model_run"))
 

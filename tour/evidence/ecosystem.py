@@ -11,13 +11,13 @@ from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
-from pipeline import store
 from pipeline.checkout import ROOT
-from pipeline.local_runtime import local_runtime
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
 from serving import rollout
 from tour.evidence import overview
 from tour.evidence.context import Context
-from tour.evidence.kinds import Graph, Node, NotHere, Number, Result, Table
+from tour.evidence.result_types import Graph, Node, NotHere, Number, Result, Table
 
 GATES = ("DataGate", "FitGate", "Evaluator", "LiteExporter", "ServingCheck")
 OTHERS = {"jax": "jax", "torch": "torch"}  # Keras' name of a backend: the module that it needs
@@ -27,7 +27,7 @@ ROWS = 64
 ANSWER = """
 import sys
 import numpy as np
-from models import restore
+from models.saved_model import restore
 from models.catalog import find
 from models.input import Transform
 case, served, graph, pretrained, held, out = sys.argv[1:]

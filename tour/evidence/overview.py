@@ -10,11 +10,12 @@ from pathlib import Path
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline import code, store
-from pipeline.metadata import MetadataAddress
+from pipeline import code_digest
+from pipeline.metadata import store
+from pipeline.metadata.store_address import MetadataAddress
 from pipeline.plan import Plan
 from tour.evidence.context import Context
-from tour.evidence.kinds import Graph, Node, Number, Result, Table
+from tour.evidence.result_types import Graph, Node, Number, Result, Table
 
 # What a node can stand on: importable name to the name of the package.
 LIBRARIES = {
@@ -187,7 +188,7 @@ def _libraries(node: object, modules: Iterable[str]) -> list[str]:
     """Packages imported by the module of the node's executor and by our modules behind the node."""
     executor = getattr(getattr(node, "executor_spec", None), "executor_class", type(node))
     files = [Path(inspect.getfile(import_module(executor.__module__)))]
-    files += [path for path in code.closure(*modules).values() if path.name != "catalog.py"]
+    files += [path for path in code_digest.closure(*modules).values() if path.name != "catalog.py"]
     imported = {name for path in files for name in _imports(path)}
     return sorted({LIBRARIES[name] for name in imported if name in LIBRARIES})
 

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tour.evidence.kinds import Graph, Image, Matrix, NotHere, Number, Result, Series, Table
+from tour.evidence.result_types import Graph, Image, Matrix, NotHere, Number, Result, Series, Table
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 60

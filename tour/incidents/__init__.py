@@ -6,9 +6,9 @@ says which in what it tells.
 
 from collections.abc import Iterator, Mapping
 
-from pipeline import store
+from pipeline.metadata import store
 from tour.incidents import cluster, data, drift, flood, model, server
-from tour.incidents.kinds import Event, FailedError, Incident, Live, MissingError, untouched
+from tour.incidents.incident import Event, FailedError, Incident, Live, MissingError, untouched
 
 GONE = "There is nothing to undo: it is done to a scratch copy, which goes with it."
 INCIDENTS: Mapping[str, Incident] = {

@@ -13,10 +13,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from pipeline import store
-from pipeline.local_runtime import local_runtime
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
 from tour.incidents import scratch
-from tour.incidents.kinds import Event, FailedError, Live, MissingError
+from tour.incidents.incident import Event, FailedError, Live, MissingError
 
 SMALL = {
     "strategy": "multiworker",
@@ -101,15 +101,16 @@ def _watched(log: Path, process: Any) -> Iterator[Event]:
 
 def main(path: Path) -> None:
     """The launcher."""
-    from models import cluster, training
-    from models.job import Job
+    from models.training import entry_point
+    from models.training.distribute import cluster
+    from models.training.distribute.job import Job
 
     told = json.loads(path.read_text())
     Path(told["folder"]).mkdir()
     job = Job(**told)
     with redirect_stdout(sys.stderr):  # which goes to the log that is read
-        cluster.run(training.prepared(job, training.Data.of(job)))
-    record = json.loads(Path(job.folder, training.RESULT).read_text())
+        cluster.run(entry_point.prepared(job, entry_point.Data.of(job)))
+    record = json.loads(Path(job.folder, entry_point.RESULT).read_text())
     path.with_name("result.json").write_text(json.dumps({name: record[name] for name in ("steps", "replicas", "rows")}))
 
 

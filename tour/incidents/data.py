@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.catalog import find
-from pipeline import children
+from pipeline.local import processes
 from tour.incidents import scratch
-from tour.incidents.kinds import Event, FailedError, Kind, Live
+from tour.incidents.incident import Event, FailedError, Kind, Live
 
 CASE, FEATURE = "fraud", "category"
 ROWS, DAYS, BROKEN = 8_000, 40, 10
@@ -29,7 +29,7 @@ def run(live: Live) -> Iterator[Event]:
             [*words, *(word for one in SETTINGS for word in ("--set", one))], home / "run.log"
         ) as process:
             yield from stages(home / "run.log", process)
-            told = json.loads(children.output(process).read() or "{}")
+            told = json.loads(processes.output(process).read() or "{}")
         if told.get("state") != "refused" or FEATURE not in told["reason"]:
             raise FailedError(f"The run was not refused for '{FEATURE}': {told.get('state')}: {told.get('reason')}")
         yield Event(f"Refused. {told['reason']}", "good", {"stage": told["reason"].partition(":")[0]})

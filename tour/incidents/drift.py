@@ -11,14 +11,15 @@ import orjson
 
 from models import spans
 from models.catalog import find
-from pipeline import decisions, store
-from pipeline.local_runtime import local_runtime
-from serving.drift.live import STATE
-from serving.gateway.log_files import read
-from serving.gateway.online_store import PREDICTIONS
-from serving.gateway.wire import decode
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
+from pipeline.monitoring import decisions
+from serving.drift.gateway_monitor import STATE
+from serving.gateway.history.online_store import PREDICTIONS
+from serving.gateway.log.log_files import read
+from serving.gateway.log.tf_example import decode
 from tour.incidents import scratch, server
-from tour.incidents.kinds import Event, FailedError, Live, MissingError, until
+from tour.incidents.incident import Event, FailedError, Live, MissingError, until
 from tour.incidents.requests import Requests
 
 CASE, MOVED = "fraud", "online:0.7"

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Iterator
 from functools import partial
 
-from serving import http
+from serving.http import asyncio_server
 from serving.traffic import Report
 from tour.incidents import scratch
-from tour.incidents.kinds import Event, FailedError, Live
+from tour.incidents.incident import Event, FailedError, Live
 from tour.incidents.requests import Requests, bodies
 
 RATE, CONNECTIONS, SECONDS = 50, 32, 4.0
@@ -33,7 +33,7 @@ def run(live: Live) -> Iterator[Event]:
         )
         if refused + answered != flood.sent or not refused:
             raise FailedError(f"The flood should get answers or 429, and it got {dict(flood.statuses)}.")
-        http.run(asyncio.sleep(2.0))  # the bucket of the rate fills again
+        asyncio_server.run(asyncio.sleep(2.0))  # the bucket of the rate fills again
         yield from _told("After", after := steady())
         if before.failed or after.failed:
             raise FailedError(f"{before.failed} requests failed before the flood and {after.failed} after it.")

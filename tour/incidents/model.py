@@ -8,12 +8,13 @@ from typing import Any
 
 import httpx
 
-from pipeline import children, rollouts
-from pipeline.local_runtime import local_runtime
+from pipeline.local import processes
+from pipeline.local.local_runtime import local_runtime
+from pipeline.online import rollouts
 from serving import rollout
 from tour.incidents import scratch
 from tour.incidents.data import stages
-from tour.incidents.kinds import Event, FailedError, Live, until
+from tour.incidents.incident import Event, FailedError, Live, until
 from tour.incidents.server import version_of
 
 LOADED = 60.0
@@ -42,7 +43,7 @@ def candidate(live: Live) -> Iterator[Event]:
             [*words, "--set", "max_steps=1", "--tracking", "none", "--json"], home / "run.log"
         ) as process:
             yield from stages(home / "run.log", process)
-            told = json.loads(children.output(process).read() or "{}")
+            told = json.loads(processes.output(process).read() or "{}")
         if told.get("state") != "refused":
             raise FailedError(f"The candidate was not refused: {told.get('state')}: {told.get('reason')}")
         yield Event(f"Refused. {told['reason']}", "good", {"reason": told["reason"]})

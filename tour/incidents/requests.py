@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from models.use_case import UseCase
-from pipeline import store
-from serving import http
+from pipeline.metadata import store
+from serving.http import asyncio_server
 from serving.traffic import Report, Sender
 
 
@@ -45,7 +45,7 @@ class Requests:
 
     def send(self, rows: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> Report:
         """The same, from outside an event loop."""
-        return http.run(self.sending(rows, rate, connections, seconds))
+        return asyncio_server.run(self.sending(rows, rate, connections, seconds))
 
     def _seen(self, body: bytes, answer: Mapping[str, Any]) -> None:
         self.acknowledged[answer["prediction_id"]] = answer["version"]

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from models.catalog import CASES
 from models.use_case import UseCase
-from pipeline import children, rollouts, store
-from pipeline.local_runtime import local_runtime
-from pipeline.run_copy import copy_run
+from pipeline.local import processes
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
+from pipeline.metadata.run_copy import copy_run
+from pipeline.online import rollouts
 from tour.demo import serving
-from tour.incidents.kinds import Live, MissingError
+from tour.incidents.incident import Live, MissingError
 
 
 def cheapest(home: Path) -> UseCase:
@@ -69,13 +71,13 @@ def copied(live: Live, case: UseCase) -> Iterator[Path]:
 
 
 @contextmanager
-def child(words: Sequence[object], log: Path, module: str = "pipeline.cli") -> Iterator[subprocess.Popen[str]]:
+def child(words: Sequence[object], log: Path, module: str = "cli.main") -> Iterator[subprocess.Popen[str]]:
     """A process that ends with the block."""
-    started = children.start(words, log, module)
+    started = processes.start(words, log, module)
     try:
         yield started
     finally:
-        children.end(started)
+        processes.end(started)
 
 
 @contextmanager

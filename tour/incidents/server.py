@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 
 from models.use_case import UseCase
-from pipeline import rollouts
-from serving import http
-from serving.gateway.log_files import read
-from serving.gateway.online_store import PREDICTIONS
-from serving.gateway.wire import decode
+from pipeline.online import rollouts
+from serving.gateway.history.online_store import PREDICTIONS
+from serving.gateway.log.log_files import read
+from serving.gateway.log.tf_example import decode
+from serving.http import asyncio_server
 from tour.incidents import scratch
-from tour.incidents.kinds import Event, FailedError, Live, MissingError, until
+from tour.incidents.incident import Event, FailedError, Live, MissingError, until
 from tour.incidents.requests import Requests, bodies
 
 RATE, CONNECTIONS = 40.0, 4
@@ -37,7 +37,9 @@ def run(live: Live) -> Iterator[Event]:
     yield Event(f"Version {version} of {case.name} answers {RATE:.0f} requests a second on {live.gateway}.")
     stopped = threading.Event()
     until_stopped = takewhile(lambda row: not stopped.is_set(), rows)
-    traffic = threading.Thread(target=http.run, args=(requests.sending(until_stopped, RATE, CONNECTIONS),), daemon=True)
+    traffic = threading.Thread(
+        target=asyncio_server.run, args=(requests.sending(until_stopped, RATE, CONNECTIONS),), daemon=True
+    )
     traffic.start()
     try:
         until(lambda: len(requests.acknowledged) >= BEFORE, PATIENCE, "The server has not answered so many requests")

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from models.catalog import CASES
-from pipeline import decisions, rollouts, store
-from pipeline.local_runtime import local_runtime
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
+from pipeline.monitoring import decisions
+from pipeline.online import rollouts
 from pipeline.runtime import Runtime
 from serving import rollout
 from tour.live.dag import Dag

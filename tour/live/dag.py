@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline import store
-from pipeline.metadata import MetadataAddress
+from pipeline.metadata import store
+from pipeline.metadata.store_address import MetadataAddress
 
 # Who waits for whom without taking an artifact from it, which the store does not record.
 WAITS = (("DataGate", "Tuner"), ("DataGate", "Trainer"), ("FitGate", "Evaluator"), ("Resolver", "Evaluator"))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog import CASES
-from pipeline.local_runtime import local_runtime
-from pipeline.metadata import MetadataUnavailableError
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata.store_address import MetadataUnavailableError
 from serving import rollout
 from tour.live import cases as stores
 from tour.live.cases import Case

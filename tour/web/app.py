@@ -19,12 +19,13 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from pipeline import rollouts
-from pipeline.metadata import MetadataAddressError, MetadataUnavailableError
+from pipeline.metadata.store_address import MetadataAddressError, MetadataUnavailableError
+from pipeline.online import rollouts
 from tour import notes
 from tour.live.watch import Watch
-from tour.web import breakit, lineage, presenter, question, rendering, stage, system, tryit
+from tour.web import rendering
 from tour.web.guard import Guard
+from tour.web.pages import incidents, lineage_pages, presenter, question, stage, system, try_it
 from tour.web.prover import Prover
 
 HERE = Path(__file__).parent
@@ -44,7 +45,7 @@ def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...
     app.state.gateway = (lambda: gateway) if gateway else partial(_gateway, home)
     app.state.watch, app.state.prover = Watch(home, app.state.gateway), Prover(home)
     app.state.page = rendering.Pages(NAV)
-    for module in (system, stage, question, tryit, breakit, presenter, lineage):
+    for module in (system, stage, question, try_it, incidents, presenter, lineage_pages):
         app.include_router(module.router)
     app.add_api_route("/healthz", _healthy)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tour.notes import ROOT, Note
+from pipeline.checkout import ROOT
+from tour.notes import Note
 
-GRAPHS = ("pipeline/stages.py", "pipeline/monitoring.py")
+GRAPHS = ("pipeline/stages.py", "pipeline/monitoring/monitoring_graph.py")
 # What to show of a module in which no object is called as the stage is, the first of these that it has.
 MAIN = ("run_fn", "preprocessing_fn", "eval_config", "tuner_fn", "sentences", "read", "build")
-LEARNING = ("models/training.py", "models/tuning.py")
+LEARNING = ("models/training/entry_point.py", "models/training/tuning.py")
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

@@ -49,7 +49,7 @@ def tensors(transform: Any, record: bytes) -> dict[str, list[float]]:
 
 
 def _names(record: bytes) -> set[str]:
-    from serving.gateway.wire import decode
+    from serving.gateway.log.tf_example import decode
 
     return set(decode(record))
 

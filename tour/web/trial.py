@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from models.catalog import CASES, find
-from pipeline import store
-from pipeline.local_runtime import local_runtime
+from pipeline.checkout import ROOT
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
 from serving import rollout
 from serving.edge.interpreter import Interpreter
-from serving.gateway.wire import decode
+from serving.gateway.log.tf_example import decode
 from tour import lineage, logbook, trace
-from tour.notes import ROOT
 
 READ, KEPT = 4000, 12  # rows of the span that are looked at, and how many of each kind are offered
 EXTRA, ONE_ROW = "assets.extra", "one_row.tflite"

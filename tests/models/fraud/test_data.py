@@ -17,8 +17,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from models import spans as span_folders
 from models.errors import DataError
 from models.fraud import data, purchases
-from models.fraud.history import MerchantDays, customer_features, merchant_features
-from pipeline.local_runtime import local_runtime
+from models.fraud.history.point_in_time import MerchantDays, customer_features, merchant_features
+from pipeline.local.local_runtime import local_runtime
 
 DELAY, WARMUP, VALID, EVAL = 2, 3, 2, 3
 LEAST = WARMUP + 1 + VALID + DELAY + EVAL + DELAY
@@ -209,7 +209,9 @@ def test_embedded_data_is_written_once_and_kept(tmp_path: Path, monkeypatch: pyt
     settings = {**SETTINGS, "rows": 200, "days": 3, "data_seed": 5}
     first = data.prepare(None, tmp_path, settings)
     assert sum(pq.read_metadata(path).num_rows for path in first.rglob("*.parquet")) == 200
-    monkeypatch.setattr("models.fraud.generator.generate", functools.partial(pytest.fail, "generated twice"))
+    monkeypatch.setattr(
+        "models.fraud.generator.span_generator.generate", functools.partial(pytest.fail, "generated twice")
+    )
     assert data.prepare(None, tmp_path, settings) == first
     assert data.prepare(str(tmp_path), tmp_path, settings) == tmp_path
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.calibration import expected_calibration_error
+from benchmarks.score_calibration import expected_calibration_error
 from models.embedding import Embedding
 from models.fraud import features, model
 from models.fraud.case import CASE

@@ -14,7 +14,7 @@ from tensorflow.lite.python import schema_py_generated as lite_schema
 from models.catalog import CASES
 from models.image import model as image
 from models.image.layers import LAYERS, Residual, Shift
-from tour.evidence import savedmodel
+from tour.evidence.serving import saved_model_parts
 
 pytestmark = pytest.mark.system
 
@@ -165,7 +165,8 @@ def test_nothing_of_the_augmentation_is_left_in_the_export_or_on_the_edge(tmp_pa
     loaded = {on: tf.saved_model.load(str(path)) for on, path in paths.items()}
     # As the server runs it: Grappler takes away what no answer needs, such as the batch's size that Keras' layers ask for.
     ops = {
-        on: sorted(node.op for node in savedmodel.grappled(one.signatures["dense"]).node) for on, one in loaded.items()
+        on: sorted(node.op for node in saved_model_parts.grappled(one.signatures["dense"]).node)
+        for on, one in loaded.items()
     }
     assert ops[True] == ops[False] and ops[True].count("Conv2D") == 7
     content = tf.lite.TFLiteConverter.from_saved_model(str(paths[True]), signature_keys=["dense"]).convert()

@@ -10,13 +10,13 @@ import pytest
 import tensorflow as tf
 from support import edge_models
 
-from components import lite_exporter, one_row
+from components.training import lite_exporter, one_row
 from models.catalog import CASES
 from serving.edge import native
 from serving.edge.interpreter import Interpreter
 from serving.edge.tensors import Tensor, fitted
-from tour.evidence import edge
 from tour.evidence.context import Context
+from tour.evidence.serving import edge_files
 
 pytestmark = pytest.mark.system
 
@@ -250,7 +250,7 @@ def test_all_agree_on_a_thousand_inputs(pushed_home: Path, program: native.Progr
 @pytest.mark.parametrize("case", CASES)
 def test_the_evidence_shows_variants_that_pass_and_one_that_is_refused(pushed_home: Path, case: str) -> None:
     context = Context.of(pushed_home, case)
-    table, chosen, _, told = edge.conversions(context)
+    table, chosen, _, told = edge_files.conversions(context)
     verdicts = {row[0]: row[-1] for row in table.rows}
     assert verdicts.pop("int8, ranges from zeros") == "refused"
     assert tuple(verdicts) == lite_exporter.VARIANTS and verdicts[chosen.value] == "passes"

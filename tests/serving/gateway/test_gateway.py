@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from support.gateway_case import PICTURE, PURCHASE, TRACE, logged, opened, post, run, score
 
-from serving.gateway.reasons import reasons, variations
+from serving.gateway.feature_attribution import reasons, variations
 
 
 def test_a_purchase_is_scored_decided_and_logged_with_what_the_model_saw(tmp_path):
@@ -102,7 +102,7 @@ def test_a_picture_that_cannot_be_used_is_refused(tmp_path, body, says):
 
 def test_reasons_are_one_call_and_name_what_lowers_the_score_most(tmp_path, monkeypatch):
     from serving.gateway import scoring
-    from serving.gateway.served import Served
+    from serving.gateway.version_files import Served
 
     typical = {"amount": 50.0, "distance_km": 5.0, "category": "grocery"}
     monkeypatch.setattr(scoring, "served", lambda folder, version: Served({"threshold": 0.5}, {}, typical))

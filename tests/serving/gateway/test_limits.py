@@ -7,10 +7,10 @@ import pytest
 from support.gateway_case import PICTURE, PURCHASE, logged, opened, post, run, score
 
 from serving.errors import ServingError
-from serving.gateway.breaker import Patience
-from serving.gateway.prediction_log import UnwrittenError
+from serving.gateway.circuit_breaker import Patience
+from serving.gateway.log.prediction_log import UnwrittenError
 from serving.gateway.scoring import Options
-from serving.http import Request
+from serving.http.asyncio_server import Request
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from support.gateway_case import Simple, made, opened, run, score
 
-from serving import http
-from serving.http import Request
+from serving.http import asyncio_server
+from serving.http.asyncio_server import Request
 
 
 def test_metrics_count_what_happened(tmp_path):
@@ -39,7 +39,7 @@ def document(tmp_path_factory):
     gateway = made(tmp_path_factory.mktemp("fuzz"), Simple())
     for scorer in gateway.scorers.values():
         scorer.open()
-    return schemathesis.openapi.from_asgi("/openapi.json", http.asgi(gateway))
+    return schemathesis.openapi.from_asgi("/openapi.json", asyncio_server.asgi(gateway))
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)

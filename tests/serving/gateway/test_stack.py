@@ -14,7 +14,8 @@ from support.redis_server import Server
 
 from models.fraud.online import Purchases
 from models.image.online import Pictures
-from serving.gateway import checkpoint, stack
+from serving.gateway import stack
+from serving.gateway.history import memory_checkpoint
 from serving.gateway.scoring import Options
 from serving.gateway.stack import Place, Settings, Stack
 from serving.server.app import Options as Serving
@@ -90,7 +91,7 @@ def test_a_first_push_is_answered_while_others_go_on(tmp_path: Path, simple: Non
             assert len(others) > 2 and set(others) == {200}
 
     run(work())
-    assert len(logged(tmp_path, later)) == 1 and (tmp_path / later / "online" / checkpoint.FILE).exists()
+    assert len(logged(tmp_path, later)) == 1 and (tmp_path / later / "online" / memory_checkpoint.FILE).exists()
 
 
 def test_it_waits_for_what_it_begins_with_and_is_seeded_once(tmp_path: Path, simple: None) -> None:
@@ -144,7 +145,7 @@ def test_it_waits_for_the_historys_store(tmp_path: Path, simple: None, caplog) -
 
 def test_one_that_cannot_be_restored_is_said_once_and_the_others_go_on(tmp_path: Path, simple: None, caplog) -> None:
     (tmp_path / "fraud" / "online").mkdir(parents=True)
-    (tmp_path / "fraud" / "online" / checkpoint.FILE).write_text("{")
+    (tmp_path / "fraud" / "online" / memory_checkpoint.FILE).write_text("{")
 
     async def work():
         versions(tmp_path / "image" / "versions", 1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from serving.errors import ServingError
 from serving.server.batcher import SHORT, Batcher, Workers
 from serving.server.config import Batching
-from serving.server.rows import Rows
+from serving.server.conversion.request_rows import Rows
 from serving.server.signature import PREDICT, Signature, Spec
 
 FLOAT = Spec("x:0", np.dtype(np.float32), 1, (None, 2))

@@ -92,10 +92,10 @@ def test_output_filter_chooses_and_refuses(client):
     ("dtype", "value"), [(np.float32, 1.5), (np.int64, -7), (object, b"\xff\x00")], ids=["float", "int", "string"]
 )
 def test_tensors_in_one_value_stand_for_all_and_in_bytes_for_themselves(client, dtype, value):
-    from serving.server import tensors
+    from serving.server.conversion import tensor_protos
 
     whole = np.full((2, 3), value, dtype)
-    np.testing.assert_array_equal(tensors.from_proto("x", tf.make_tensor_proto(whole)), whole)
+    np.testing.assert_array_equal(tensor_protos.from_proto("x", tf.make_tensor_proto(whole)), whole)
     one = tf.make_tensor_proto(np.full(1, value, dtype))
     one.tensor_shape.CopyFrom(tf.TensorShape([2, 3]).as_proto())
-    np.testing.assert_array_equal(tensors.from_proto("x", one), whole)
+    np.testing.assert_array_equal(tensor_protos.from_proto("x", one), whole)

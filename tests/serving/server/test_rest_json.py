@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving import http
 from serving.errors import ServingError
-from serving.server import json_tensors
+from serving.http import asyncio_server
+from serving.server.api.rest import Rest
 from serving.server.config import Batching
+from serving.server.conversion import json_tensors
+from serving.server.conversion.request_rows import Rows
 from serving.server.engine import Engine
 from serving.server.metrics import Metrics
-from serving.server.rest import Rest
-from serving.server.rows import Rows
 from serving.server.signature import PREDICT, Signature, Spec
 
 FLOAT, INT, TEXT = ((np.dtype(kind), n) for kind, n in ((np.float32, 1), (np.int64, 9), (object, 7)))
@@ -88,14 +88,14 @@ class _NoWorkers:
 
 def handlers(signature: Signature):
     rest = Rest(Served(signature), Metrics(), None, 5, 1 << 20)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(http.asgi(rest)), base_url="http://m"), rest
+    return httpx.AsyncClient(transport=httpx.ASGITransport(asyncio_server.asgi(rest)), base_url="http://m"), rest
 
 
 async def post(signature: Signature, body: bytes) -> tuple[int, bytes]:
     client, rest = handlers(signature)
     async with client:
         found = await client.post("/v1/models/m:predict", content=body)
-    direct = await rest(http.Request("POST", "/v1/models/m:predict", "", {}, body))
+    direct = await rest(asyncio_server.Request("POST", "/v1/models/m:predict", "", {}, body))
     assert (direct.status, direct.body) == (found.status_code, found.content)
     return found.status_code, found.content
 

@@ -15,10 +15,10 @@ from support.served_client import Client
 from support.served_models import POLL, Doors, ask, doors, half_plus, predict, push, serving, until, warm
 
 from serving.errors import ServingError
-from serving.server import versions as folders
 from serving.server.app import Options
 from serving.server.config import Batching, Model
-from serving.server.versions import State
+from serving.server.loading import versions as folders
+from serving.server.loading.versions import State
 
 pytestmark = pytest.mark.system
 

@@ -1,6 +1,6 @@
 """Points in the plane: whether they lie above the line x + y = 0."""
 
-from models.defaults import SPACE, TRAINING
+from models.default_settings import SPACE, TRAINING
 from models.use_case import UseCase
 
 CASE = UseCase(

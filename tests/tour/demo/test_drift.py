@@ -9,8 +9,8 @@ from support.drift_case import append, day, record
 from support.scripted_demo import INCIDENT, ScriptedSystem
 
 from models.catalog import find
-from serving.drift.live import STATE
-from serving.gateway.online_store import PREDICTIONS
+from serving.drift.gateway_monitor import STATE
+from serving.gateway.history.online_store import PREDICTIONS
 from tour.demo.drift import wait_for_incidents, wait_for_swap
 from tour.demo.playthrough import Playthrough
 from tour.demo.report import DemoReport

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from support.process import alive
 
-from pipeline import rollouts
+from pipeline.online import rollouts
 from tour.demo import serving
 from tour.demo.report import DemoReport
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from support.proofs import Proofs
 from support.small_step import small_step
 
-from tour.evidence import autodiff
+from tour.evidence.network import autodiff
 
 pytestmark = pytest.mark.system
 

@@ -16,12 +16,13 @@ import pytest
 from support.proofs import Proofs
 from support.training_evidence import agree, told_apart
 
-from models import training
-from models.job import Job
-from models.seeds import seed_everything
+from models.training import entry_point
+from models.training.distribute.job import Job
+from models.training.seeds import seed_everything
 from tour import ask, notes
-from tour.evidence import render, strategies
-from tour.evidence.kinds import Graph, Image, Matrix, Node, NotHere, Number, Result, Series, Table
+from tour.evidence import render
+from tour.evidence.result_types import Graph, Image, Matrix, Node, NotHere, Number, Result, Series, Table
+from tour.evidence.training import distribution
 
 pytestmark = pytest.mark.system
 
@@ -96,7 +97,7 @@ def test_evidence_of_several_processes_is_no_constant(
     proofs: Proofs, changed_proofs: Proofs, id_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job of the processes is trained in this one, on both homes: what is looked at is whose rows it has."""
-    monkeypatch.setattr(strategies.cluster, "run", train_here)
+    monkeypatch.setattr(distribution.cluster, "run", train_here)
     first, second = (ask.evidence(notes.read()[id_], "image", home)[1] for home in (proofs.home, changed_proofs.home))
     assert changed(first, second), CONSTANT.format(id_)
 
@@ -107,7 +108,7 @@ def train_here(job: Job) -> None:
     Path(job.folder, "cluster.json").write_text("{}")
     settings = {**job.settings, "strategy": "none"}
     seed_everything(settings)
-    training.train(replace(job, settings=settings))
+    entry_point.train(replace(job, settings=settings))
 
 
 def test_a_constant_is_seen_whatever_was_measured_and_however_things_are_called() -> None:

@@ -12,16 +12,18 @@ from sklearn.metrics import roc_auc_score
 from support.built_case import Built, built
 
 from models import input as reading
-from models import loop
 from models.catalog import CASES
 from models.image import model as image
 from models.network import predict
-from models.seeds import seed_everything
-from pipeline import store
-from pipeline.metadata import MetadataAddress
+from models.training import loop
+from models.training.seeds import seed_everything
+from pipeline.metadata import store
+from pipeline.metadata.store_address import MetadataAddress
 from pipeline.plan import Plan
-from tour.evidence import data, kinds, overview, training, transform
+from tour.evidence import overview, result_types
 from tour.evidence.context import Context
+from tour.evidence.data import raw_examples, transform_graph
+from tour.evidence.training import trainer_output
 
 pytestmark = pytest.mark.system
 
@@ -31,7 +33,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return built(CASES["image"], tmp_path_factory)
 
 
-def cells(table: kinds.Table, column: int = 1) -> dict:
+def cells(table: result_types.Table, column: int = 1) -> dict:
     return {row[0]: row[column] for row in table.rows}
 
 
@@ -53,7 +55,7 @@ def test_every_node_stands_on_a_library_and_is_joined(name: str) -> None:
 
 
 def test_an_example_becomes_tensors_of_known_type_and_shape(done: Built) -> None:
-    rows = data.steps(tf.constant(done.held[0]), reading.Transform(str(done.graph)), image.INPUTS)
+    rows = raw_examples.steps(tf.constant(done.held[0]), reading.Transform(str(done.graph)), image.INPUTS)
     found = {(step, name): (dtype, shape, rank) for step, name, dtype, shape, rank, _ in rows}
     assert found["tf.Example", "examples"] == ("string", "(1,)", 1)
     assert found["parsed", "image"] == ("string", "(1, 1)", 2)
@@ -94,11 +96,11 @@ def test_an_epoch_is_every_whole_batch_once() -> None:
     count, feed = reading.kept(both, 32, 1)
     fitted = loop.fit(image, tiny(epochs=3), {"pixels": tf.TensorSpec([None, 8, 8, 1])}, feed, count, both)
     told = {"rows": fitted.rows, "batch_size": fitted.batch_size, "steps": fitted.steps, "curves": fitted.curves}
-    table = training.reconciled(told, rows)
+    table = trainer_output.reconciled(told, rows)
     assert cells(table)["steps in all"] == 3 * (150 // 32) == 12
     assert cells(table)["examples left out of every epoch"] == 150 - 4 * 32
     assert all(cells(table, 3).values())
-    assert not all(cells(training.reconciled(told, rows + 32), 3).values())
+    assert not all(cells(trainer_output.reconciled(told, rows + 32), 3).values())
 
 
 def tiny(**changes: float | str) -> dict[str, float | str]:
@@ -115,7 +117,9 @@ def test_components_keep_the_signal_in_fewer_columns() -> None:
     part["pca"] = PCA(2).fit(x[:3000]).transform(x)
     train, held = ({name: value[rows] for name, value in part.items()} for rows in (slice(3000), slice(3000, None)))
     views = {"all": lambda one: one["x"], "components": lambda one: one["pca"]}
-    full, reduced = transform.compared(views, train, held, "y", lambda y, s: float(roc_auc_score(y[:, 0], s[:, 0])))
+    full, reduced = transform_graph.compared(
+        views, train, held, "y", lambda y, s: float(roc_auc_score(y[:, 0], s[:, 0]))
+    )
     assert (full[1], reduced[1]) == (40, 2)
     assert reduced[2] > 0.98 and abs(full[2] - reduced[2]) < 0.01
 
@@ -125,10 +129,10 @@ def test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split(done
     train = reading.load(reading.files(str(done.examples), "train"), graph, ("pixels", "pca"))
     flat = train["pixels"].reshape(len(train["pixels"]), -1)
     oracle = PCA(train["pca"].shape[1]).fit(flat)
-    name, matrix = transform.projection(train, image.INPUTS)
+    name, matrix = transform_graph.projection(train, image.INPUTS)
     assert name == "pixels"
     assert np.allclose(np.abs(np.sum(matrix * oracle.components_.T, axis=0)), 1, atol=1e-3)
-    assert np.allclose(transform.explained(flat, train["pca"]), oracle.explained_variance_ratio_, atol=1e-4)
+    assert np.allclose(transform_graph.explained(flat, train["pca"]), oracle.explained_variance_ratio_, atol=1e-4)
     held = reading.load(reading.files(str(done.examples), "eval"), graph, ("pixels", "pca"))
     assert np.allclose(held["pixels"].reshape(len(held["pca"]), -1) @ matrix, held["pca"], atol=1e-3)
 
@@ -136,7 +140,7 @@ def test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split(done
 def test_tensor_and_array_agree_in_number_and_differ_in_kind() -> None:
     made = np.random.default_rng(6)
     x, w = made.normal(size=(50, 9)).astype(np.float32), made.normal(size=(9, 3)).astype(np.float32)
-    table, products, gradients = transform.beside(x, w)
+    table, products, gradients = transform_graph.beside(x, w)
     assert products.value < 1e-5 and gradients.value < 1e-5
     tensor, array = cells(table, 1), cells(table, 2)
     assert "CPU" in tensor["device"] or "GPU" in tensor["device"]
@@ -168,7 +172,7 @@ def test_streaming_ten_times_the_data_takes_no_more_memory(tmp_path: Path) -> No
         with tf.io.TFRecordWriter(path) as writer:
             for _ in range(rows):
                 writer.write(record)
-    once, tenfold = (data.peak(lambda n=n: reading.dataset(paths * n, Rows(), ("x",))) for n in (1, 10))
+    once, tenfold = (raw_examples.peak(lambda n=n: reading.dataset(paths * n, Rows(), ("x",))) for n in (1, 10))
     assert (once[0], tenfold[0]) == (4 * rows, 40 * rows)
     assert tenfold[1] == 40 * rows * 4096
     # Growth, and not the peak, which is that of the buffers and of what the allocator keeps of them.
@@ -178,7 +182,7 @@ def test_streaming_ten_times_the_data_takes_no_more_memory(tmp_path: Path) -> No
 @pytest.mark.parametrize("case", CASES)
 def test_evidence_agrees_with_the_run(pushed_home: Path, case: str) -> None:
     context = Context.of(pushed_home, case)
-    assert all(cells(training.epochs_reconciled(context)[0], 3).values())
+    assert all(cells(trainer_output.epochs_reconciled(context)[0], 3).values())
     facts = cells(overview.lineage_of_served(context)[1])
     assert facts["run"] == context.run.id and facts["data_version"] == context.run.facts["data_version"]
     states = {node.state for node in overview.run_graph(context).nodes}

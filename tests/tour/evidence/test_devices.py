@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from models.catalog import CASES
-from tour.evidence import devices
 from tour.evidence.context import Context
+from tour.evidence.network import devices
 
 pytestmark = pytest.mark.system
 

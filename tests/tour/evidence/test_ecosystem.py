@@ -11,7 +11,7 @@ import pytest
 
 from tour.evidence import ecosystem, overview
 from tour.evidence.context import Context
-from tour.evidence.kinds import Node
+from tour.evidence.result_types import Node
 
 pytestmark = pytest.mark.system
 
@@ -35,7 +35,7 @@ def test_another_backend_gives_the_served_networks_answers(
     np.savez(tmp_path / "rows.npz", **rows)
     # JAX and PyTorch are optional: the process that would run on them runs on TensorFlow.
     found = ecosystem.answered(context, ecosystem.TENSORFLOW, tmp_path / "rows.npz")
-    from models import restore
+    from models.saved_model import restore
 
     network = context.case.load("model")
     model = restore.model(str(context.served), network, context.transform, context.pretrained)

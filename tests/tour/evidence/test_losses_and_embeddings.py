@@ -12,7 +12,8 @@ from models.catalog import CASES
 from models.embedding import Embedding
 from models.image import layers
 from models.image import model as image
-from tour.evidence import embedding, losses
+from tour.evidence.data import embedding_vectors
+from tour.evidence.network import losses
 
 pytestmark = pytest.mark.system
 
@@ -72,11 +73,11 @@ def test_plain_layers_have_about_as_many_parameters() -> None:
 
 
 def test_the_six_parameters_and_the_neighbours_are_told() -> None:
-    facts = {"settings": dict.fromkeys(embedding.PARAMETERS, 7), "words": 2, "sequences": 3, "tokens": 4}
-    rows = {row[0]: row[1] for row in embedding.parameters(facts).rows}
-    assert len(embedding.PARAMETERS) == 6 and all(rows[name] == 7 for name in embedding.PARAMETERS)
+    facts = {"settings": dict.fromkeys(embedding_vectors.PARAMETERS, 7), "words": 2, "sequences": 3, "tokens": 4}
+    rows = {row[0]: row[1] for row in embedding_vectors.parameters(facts).rows}
+    assert len(embedding_vectors.PARAMETERS) == 6 and all(rows[name] == 7 for name in embedding_vectors.PARAMETERS)
     matrix = np.array([[1, 0], [1, 1], [0, 1]], np.float32)
-    found = embedding.neighbours(Embedding(["a", "b", "c"], matrix, facts), ["a"]).rows
+    found = embedding_vectors.neighbours(Embedding(["a", "b", "c"], matrix, facts), ["a"]).rows
     assert [row[:2] for row in found] == [("a", "b"), ("a", "c")]
 
 
@@ -95,7 +96,7 @@ def test_the_full_softmax_pays_for_a_large_vocabulary_and_negative_sampling_does
 
 
 def test_a_step_is_timed_both_ways_for_each_vocabulary() -> None:
-    small, large = embedding.steps({"embedding_size": 16, "num_sampled": 32}, (200, 400)).rows
+    small, large = embedding_vectors.steps({"embedding_size": 16, "num_sampled": 32}, (200, 400)).rows
     assert (small[0], large[0]) == (200, 400)
     for _, sampled, full, ratio in (small, large):
         assert sampled > 0 and ratio == full / sampled

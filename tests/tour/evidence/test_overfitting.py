@@ -13,16 +13,16 @@ from support.tiny_case import model as tiny
 from support.tiny_case.case import CASE as TINY
 
 from benchmarks import ablation
-from components.fit_gate import overfitted
-from models import refit
+from components.training.fit_gate import overfitted
 from models.catalog import CASES
 from models.image import model as image
 from models.rows import picked, specs
-from models.training import measured
-from tour.evidence import overfitting as evidence
-from tour.evidence import reports
+from models.training import refit
+from models.training.entry_point import measured
+from tour.evidence import benchmark_reports
 from tour.evidence.context import Context
-from tour.evidence.kinds import NotHere, Number, Table
+from tour.evidence.result_types import NotHere, Number, Table
+from tour.evidence.training import overfitting as evidence
 
 pytestmark = pytest.mark.system
 
@@ -143,7 +143,7 @@ def test_the_ablations_table_has_every_method() -> None:
 
 
 def test_the_report_adds_up_and_names_no_place() -> None:
-    report = reports.read("ablation")
+    report = benchmark_reports.read("ablation")
     text = json.dumps(report)
     assert report["cases"] and set(report["cases"]) <= set(CASES)
     assert "/home" not in text and "/tmp" not in text and "/work" not in text

@@ -10,13 +10,13 @@ import pytest
 from fastapi.testclient import TestClient
 from support.planted_home import COMPLETE, RUNNING, planted, stages
 
-from pipeline import store
-from pipeline.local_runtime import local_runtime
+from pipeline.local.local_runtime import local_runtime
+from pipeline.metadata import store
 from serving import rollout
 from tour.live import cases, dag
 from tour.live.dag import Stage
-from tour.web import system
 from tour.web.app import create
+from tour.web.pages import system
 
 BASE = "http://127.0.0.1"
 

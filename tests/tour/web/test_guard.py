@@ -138,7 +138,7 @@ def test_only_this_machines_addresses_are_its_own() -> None:
 @pytest.mark.system
 def test_the_command_says_where_it_is_imports_no_tensorflow_and_ends_when_told(tmp_path: Path) -> None:
     started = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", "tour", "--port", "0", "--home", str(tmp_path)],
+        [sys.executable, "-m", "cli.main", "tour", "--port", "0", "--home", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -8,7 +8,7 @@ import pytest
 from support import edge_models
 from support.tried_home import beside, flat
 
-from serving.gateway.wire import entry, example
+from serving.gateway.log.tf_example import entry, example
 from tour.web import tensors, trial
 
 pytestmark = pytest.mark.system

@@ -1,0 +1,75 @@
+"""What the commands for Kubeflow Pipelines do and print: compile, rehearse, submit."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from models.catalog import find
+from pipeline.kubeflow import compiler, deployment, local_run, submission
+from pipeline.local.local_runtime import local_runtime
+from pipeline.plan import Request
+
+
+def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, asked: dict[str, Any]) -> None:
+    """Writes the spec and says what is in it.
+
+    Raises:
+        ValueError: if Kubeflow's packages are missing, or as :func:`kubeflow.compile_to`.
+    """
+    settled = deployment.read(cluster or deployment.DEFAULT)
+    tasks = _compiled(out, Request(find(case), **asked), settled)
+    if as_json:
+        print(json.dumps({"file": str(out), "tasks": tasks}, indent=1))
+        return
+    Console().print(
+        f"{out}: {len(tasks)} tasks on image {settled.image}: {', '.join(tasks)}", highlight=False, soft_wrap=True
+    )
+
+
+def rehearse(case: str, home: Path, tracking: str, cluster: Path | None, as_json: bool, asked: dict[str, Any]) -> int:
+    """Compiles, then runs the file alone; returns the exit code: 0 if a model was pushed."""
+    local_runtime(home).metadata.exists()  # raises before anything is compiled if the server does not answer
+    path = home / case / "pipeline.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tasks = _compiled(path, Request(find(case), **asked), deployment.read(cluster or deployment.DEFAULT))
+    ended = local_run.rehearse(path, case, home, tracking)
+    if as_json:
+        print(json.dumps({"file": str(path), "tasks": tasks, **dataclasses.asdict(ended)}, indent=1))
+    else:
+        colour = "green" if ended.state == "pushed" else "red"
+        cached = " (cached)" if "same_as" in ended.facts else ""
+        Console().print(
+            f"[{colour}]{ended.state}[/{colour}]{cached} {ended.reason} [dim](run {ended.id})[/dim]",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return 0 if ended.state == "pushed" else 1
+
+
+def submit(
+    case: str, target: submission.Target, every: str, cluster: Path | None, as_json: bool, asked: dict[str, Any]
+) -> None:
+    """Compiles, submits, and says where the run can be seen."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, f"{case}.yaml")
+        _compiled(path, Request(find(case), **asked), deployment.read(cluster or deployment.DEFAULT))
+        made = submission.submit(path, f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}", target, every)
+    if as_json:
+        print(json.dumps(made, indent=1))
+        return
+    Console().print(f"submitted; {made['url']}", highlight=False, soft_wrap=True)
+
+
+def _compiled(path: Path, request: Request, settled: deployment.Deployment) -> list[str]:
+    try:
+        import kfp.kubernetes  # noqa: F401
+    except ImportError:
+        raise ValueError("Kubeflow's packages are not installed: uv sync --group kubeflow installs them.") from None
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return compiler.compile_to(path, request, settled)

@@ -1,0 +1,143 @@
+"""The check before a push: the export, loaded as TensorFlow Serving loads it, in a process that knows nothing of us."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Examples, ExampleStatistics, InfraBlessing, Model, TransformGraph
+from tfx.utils import path_utils
+
+from components.training.lite_exporter import ONE_ROW, SAMPLES, LiteModel
+from components.training.reference_profiler import NormalFiles
+from models.errors import Refused
+from models.input import Transform, files
+from models.saved_model.files import EXTRA, NORMAL
+from serving import session_load  # named by its module, so that the digest of this one's code covers it
+
+REQUESTS = 32
+PROFILE = "profile.pb"
+WARMUP = 8
+TOLERANCE = 1e-5
+SECONDS = 180
+
+
+@component
+def ServingCheck(
+    examples: InputArtifact[Examples],
+    transform_graph: InputArtifact[TransformGraph],
+    model: InputArtifact[Model],
+    lite_model: InputArtifact[LiteModel],
+    statistics: InputArtifact[ExampleStatistics],
+    normal: InputArtifact[NormalFiles],
+    blessing: OutputArtifact[InfraBlessing],
+) -> None:
+    """Sends requests made from real examples to every signature and compares; stamps warm-up requests into the export.
+
+    The blessing's folder holds the model to be pushed, with ``model.tflite`` beside the SavedModel, and in
+    ``assets.extra`` the requests, ``profile.pb``, the statistics of the eval split, ``normal``, what drift is measured
+    against, and what the edge page needs: ``one_row.tflite`` and ``samples.npz``.
+
+    Raises:
+        Refused: if the export does not load or an answer differs, saying which.
+    """
+    source = path_utils.serving_model_path(model.uri)
+    serialized = _examples(examples.uri)
+    requests = Path(blessing.uri, "requests.npz")
+    Path(blessing.uri).mkdir(parents=True, exist_ok=True)
+    expected = _ask(source, Transform(transform_graph.uri), serialized, requests)
+    answers = _load_elsewhere(source, requests)
+    for name in sorted(expected):
+        if not np.allclose(expected[name], answers[name], atol=TOLERANCE):
+            worst = float(np.max(np.abs(expected[name] - answers[name])))
+            raise Refused(
+                "serving", f"{name} differs by {worst:.2g} when loaded as the server does; allowed is {TOLERANCE}."
+            )
+    stamped = Path(path_utils.stamped_model_path(blessing.uri))
+    _stamp(Path(source), Path(lite_model.uri), stamped, serialized)
+    shutil.copy(Path(statistics.uri, "Split-eval", "FeatureStats.pb"), stamped / EXTRA / PROFILE)
+    shutil.copytree(normal.uri, stamped / EXTRA / NORMAL, dirs_exist_ok=True)
+    blessing.set_int_custom_property("blessed", 1)
+    blessing.set_int_custom_property("has_model", 1)
+    Path(blessing.uri, "INFRA_BLESSED").touch()
+
+
+def _examples(uri: str) -> np.ndarray:
+    records = tf.data.TFRecordDataset(files(uri, "eval")).take(REQUESTS)
+    return np.array(list(records.as_numpy_iterator()), dtype=object)
+
+
+def _ask(source: str, transform: Transform, serialized: np.ndarray, requests: Path) -> dict[str, np.ndarray]:
+    """Answers of the loaded model, ``signature/output`` to array; the inputs of each signature go to ``requests``."""
+    signatures = tf.saved_model.load(source).signatures
+    missing = [name for name in ("serving_default", "raw", "dense") if name not in signatures]
+    if missing:
+        raise Refused("serving", f"the export has no signature '{missing[0]}'.")
+    dense = transform.parse(tf.constant(serialized))
+    inputs = {
+        "serving_default": {"examples": serialized},
+        "raw": _inputs(signatures["raw"], serialized),
+        "dense": {name: dense[name].numpy() for name in signatures["dense"].structured_input_signature[1]},
+    }
+    expected = {}
+    for signature, values in inputs.items():
+        for output, value in signatures[signature](**{k: tf.constant(v) for k, v in values.items()}).items():
+            expected[f"{signature}/{output}"] = value.numpy()
+    flat = {f"{signature}/{name}": value for signature, values in inputs.items() for name, value in values.items()}
+    np.savez(requests, **flat)
+    return expected
+
+
+def _inputs(signature: Any, serialized: np.ndarray) -> dict[str, np.ndarray]:
+    """The examples as a tensor a raw feature, in the shapes that the signature asks for."""
+    specs = signature.structured_input_signature[1]
+    defaults = {tf.string: "", tf.int64: 0, tf.float32: 0.0}
+    spec = {
+        name: tf.io.FixedLenFeature(s.shape[1:], s.dtype, [defaults[s.dtype]] * int(np.prod(s.shape[1:])))
+        for name, s in specs.items()
+    }
+    return {name: value.numpy() for name, value in tf.io.parse_example(serialized, spec).items()}
+
+
+def _load_elsewhere(source: str, requests: Path) -> dict[str, np.ndarray]:
+    answers = requests.with_name("answers.npz")
+    command = [sys.executable, "-m", session_load.__name__, source, str(requests), str(answers)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Refused(
+            "serving", f"the export, loaded as the server loads it, gave no answer within {SECONDS} s."
+        ) from None
+    if done.returncode:
+        raise Refused("serving", f"the export does not load as the server loads it: {_cause(done)}")
+    with np.load(answers, allow_pickle=True) as loaded:
+        return dict(loaded)
+
+
+def _cause(done: subprocess.CompletedProcess[str]) -> str:
+    """The first error of a traceback: what the rest follows from."""
+    errors = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)", done.stderr, re.MULTILINE)
+    return errors[0] if errors else f"the process ended with status {done.returncode}"
+
+
+def _stamp(source: Path, lite: Path, target: Path, serialized: np.ndarray) -> None:
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    extra = target / EXTRA
+    extra.mkdir(exist_ok=True)
+    shutil.copy(lite / "model.tflite", target / "model.tflite")
+    for name in ("lite.json", ONE_ROW, SAMPLES):
+        shutil.copy(lite / name, extra / name)
+    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+        for size in (1, WARMUP):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.signature_name = "serving_default"
+            request.inputs["examples"].CopyFrom(tf.make_tensor_proto(serialized[:size], shape=[size]))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())

@@ -1,0 +1,250 @@
+"""Writes card purchases with known fraud and known drift: a folder a day, and a manifest of the truth beside them.
+
+Everything is drawn in columns from streams of random numbers, one stream a part. A drifted run and its clean twin (the
+same rows, days and seed) therefore differ in what was drifted and in nothing else.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.fraud.generator.drift import CATEGORY_NAMES, Drift, inject, numbered
+from models.fraud.generator.fraud_scenarios import CHANCE, SCENARIOS
+from models.fraud.generator.world import CHANNELS, DAY, DEVICES, TOWNS, Rows, World, purchases, stream
+
+FRAUD_SHARE = 0.013
+LABEL_DELAY_DAYS = 7
+LATE_SHARE, LATEST_DAYS = 0.08, 21
+NEVER_SHARE = 0.025
+TEXTS = ["customer_id", "merchant_id", "category", "channel", "device"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is in the data, as ``truth.json`` holds it; counts are of true frauds, with or without a label.
+
+    Attributes:
+        rows, days, seed, start: What was asked for; ``rows`` as written.
+        customers, merchants: How many there are.
+        frauds, fraud_share: True frauds, and their share of all rows.
+        scenarios: Per scenario its id, rows, share of all frauds and episodes (0 where there are none).
+        labels: ``never_share``, ``late_share`` (of frauds, later than a week), ``delay_days`` of honest labels.
+        drift: Per drift its kind, size, day, date and number of rows changed, added or removed.
+    """
+
+    rows: int
+    days: int
+    seed: int
+    start: str
+    customers: int
+    merchants: int
+    frauds: int
+    fraud_share: float
+    scenarios: list[dict[str, Any]]
+    labels: dict[str, float]
+    drift: list[dict[str, Any]]
+
+    @staticmethod
+    def read(folder: Path) -> "Truth":
+        """The manifest of generated data."""
+        return Truth(**json.loads((folder / "truth.json").read_text()))
+
+
+def generate(
+    out: Path,
+    *,
+    rows: int,
+    days: int,
+    seed: int,
+    drift: Sequence[Drift] = (),
+    start: date = date(2026, 1, 5),
+    progress: Callable[[int, int], None] | None = None,
+) -> Truth:
+    """Writes ``out/span-NNN/transactions.parquet`` per day and ``out/truth.json``, all at once or not at all.
+
+    Args:
+        out: A folder that does not exist yet or is empty.
+        rows: Exact number of rows without drift of kind ``prior``, which adds or takes away frauds.
+        days: Number of spans, counted from 0; a row lies in its UTC day's span.
+        seed: The same seed and arguments give the same bytes, whatever the order of ``drift``.
+        start: Date of span 0.
+        progress: Called with days written and days in all.
+
+    Raises:
+        ValueError: for fewer than a row a day, or a drift that begins after the last day.
+        FileExistsError: if ``out`` holds something.
+    """
+    if days < 1 or rows < days or seed < 0:
+        raise ValueError(f"A generator needs a day, a row a day and a seed from 0, not {rows=}, {days=}, {seed=}.")
+    if late := [str(d) for d in drift if d.day >= days]:
+        raise ValueError(f"Drift {', '.join(late)} begins after the last day, {days - 1}.")
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"{out} is not empty; remove it or name another folder.")
+    world = World.of(seed, customers=max(20, rows // days), merchants=max(2 * TOWNS, rows // days // 4))
+    columns, done = drifted(world, rows, days, seed, start.weekday(), drift)
+    labels = label(columns, seed)
+    truth = _truth(world, columns, labels, days, seed, start, [(d, start, count) for d, count in done])
+    _write(out, _table(world, columns, labels, seed, start), days, start, truth, progress)
+    return truth
+
+
+def drifted(
+    world: World, rows: int, days: int, seed: int, weekday: int, drift: Sequence[Drift]
+) -> tuple[Rows, list[tuple[Drift, int]]]:
+    """All purchases with their drift, and each drift with the number of rows that it touched.
+
+    Drifts are put in by kind, then day, so that the order in which they are named does not matter: new frauds also get
+    the new amounts, and categories are garbled last.
+    """
+    columns, done = _clean(world, rows, days, seed, weekday), []
+    kinds = ("concept", "prior", "online", "amount", "amount-ramp", "units", "unseen", "encoding", "nulls")
+    for change in sorted(drift, key=lambda d: (kinds.index(d.kind), d.day, d.size)):
+        columns, count = inject(change, columns, world, days, seed)
+        done.append((change, count))
+    return columns, done
+
+
+def _clean(world: World, count: int, days: int, seed: int, weekday: int) -> Rows:
+    """``count`` purchases without drift: honest ones first, then each scenario's."""
+    frauds = [round(count * FRAUD_SHARE * kind.share) for kind in SCENARIOS]
+    honest = purchases(world, count - sum(frauds[:-1]), days, weekday, stream(seed, "purchases"))
+    none = {"id": np.array([-1]), "episode": np.array([-1])}
+    parts = [numbered(honest | {"episode": np.zeros(len(honest["time"]), np.int64)}, 0, none, world)]
+    parts[0]["episode"] = np.full(len(honest["time"]), -1)
+    for code, (kind, number) in enumerate(zip(SCENARIOS[:-1], frauds, strict=False), 1):
+        if number:
+            fraud = kind.purchases(world, number, 0, days * DAY, stream(seed, kind.name))
+            parts.append(numbered(fraud, code, parts[-1], world))
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    chance = stream(seed, "chance").choice(len(honest["time"]), frauds[-1], replace=False)
+    columns["scenario"][chance] = CHANCE
+    return columns
+
+
+def label(rows: Rows, seed: int) -> Rows:
+    """``never`` (bool ``[n]``: no label comes) and ``delay`` (days from purchase to label, ``[n]``).
+
+    Honest purchases count as such when nobody has complained for a week. Frauds are reported after 1 to 7 days, some
+    much later. Draws go by row id, so that added rows shift nobody's.
+    """
+    most, fraud = rows["id"].max() + 1, rows["scenario"] > 0
+    never, late, wait = (stream(seed, f"label {name}").random(most)[rows["id"]] for name in ("never", "late", "wait"))
+    soon = 1 + (LABEL_DELAY_DAYS - 1) * wait**1.5
+    delay = np.where(late < LATE_SHARE, LABEL_DELAY_DAYS + (LATEST_DAYS - LABEL_DELAY_DAYS) * wait, soon)
+    return {"never": never < NEVER_SHARE, "delay": np.where(fraud, delay, float(LABEL_DELAY_DAYS))}
+
+
+def _table(world: World, rows: Rows, labels: Rows, seed: int, start: date) -> pa.Table:
+    """The columns of the data, sorted by time and id."""
+    name, time = _scattered(rows["id"], seed), rows["time"] // 1000 * 1000 + _origin(start)
+    order = np.lexsort((name, time))
+    rows, never = {key: column[order] for key, column in rows.items()}, labels["never"][order]
+    time, known = time[order], time[order] + (labels["delay"][order] * 86_400).astype(np.int64) * 1_000_000
+    return pa.table(
+        {
+            "transaction_id": _hex(name[order]),
+            "event_time": pa.array(time).cast(pa.timestamp("us")),
+            "customer_id": _named([f"c{i:06d}" for i in range(len(world.rate))], rows["customer"]),
+            "merchant_id": _named([f"m{i:05d}" for i in range(len(world.where))], rows["merchant"]),
+            "amount": rows["amount"],
+            "is_fraud": pa.array((rows["scenario"] > 0).astype(np.int8), mask=never),
+            "label_time": pa.array(known, mask=never).cast(pa.timestamp("us")),
+            "category": _named(CATEGORY_NAMES, rows["category"]),
+            "channel": _named(CHANNELS, rows["channel"]),
+            "device": _named(DEVICES, rows["device"]),
+            "distance_km": world.distance_km(rows["customer"], rows["merchant"]),
+        }
+    )
+
+
+def _origin(start: date) -> int:
+    return int(datetime(start.year, start.month, start.day, tzinfo=UTC).timestamp()) * 1_000_000
+
+
+def _scattered(number: np.ndarray, seed: int) -> np.ndarray:
+    """Another number below 2**40 for each, one to one: an id must not tell that it was made as a fraud."""
+    mask, mixed = np.uint64(2**40 - 1), number.astype(np.uint64) + np.uint64(seed % 2**20 * 2**20)
+    for factor in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9):
+        mixed = (mixed * np.uint64(factor)) & mask
+        mixed ^= mixed >> np.uint64(20)
+    return mixed
+
+
+def _hex(numbers: np.ndarray) -> pa.Array:
+    """Ten hexadecimal digits each, built as one buffer, since a million Python strings would take longer."""
+    nibbles = (numbers[:, None] >> np.arange(36, -1, -4, dtype=np.uint64)) & np.uint64(15)
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)[nibbles.astype(np.int64)]
+    offsets = np.arange(0, 10 * len(numbers) + 1, 10, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(digits.tobytes()))
+
+
+def _named(names: Sequence[str], codes: np.ndarray) -> pa.Array:
+    """Strings by code; null for -1."""
+    return pa.array(names, pa.string()).take(pa.array(codes.astype(np.int32), mask=codes < 0))
+
+
+def _truth(
+    world: World, rows: Rows, labels: Rows, days: int, seed: int, start: date, drift: list[tuple[Drift, date, int]]
+) -> Truth:
+    fraud = rows["scenario"] > 0
+    total = int(fraud.sum())
+    return Truth(
+        rows=len(fraud),
+        days=days,
+        seed=seed,
+        start=start.isoformat(),
+        customers=len(world.rate),
+        merchants=len(world.where),
+        frauds=total,
+        fraud_share=total / len(fraud),
+        scenarios=[
+            _scenario(kind.name, rows, rows["scenario"] == code, total) for code, kind in enumerate(SCENARIOS, 1)
+        ],
+        labels={
+            "never_share": float(labels["never"].mean()),
+            "late_share": float((labels["delay"][fraud] > LABEL_DELAY_DAYS).sum() / max(total, 1)),
+            "delay_days": float(LABEL_DELAY_DAYS),
+        },
+        drift=[asdict(d) | {"date": (begin + timedelta(d.day)).isoformat(), "rows": n} for d, begin, n in drift],
+    )
+
+
+def _scenario(name: str, rows: Rows, chosen: np.ndarray, total: int) -> dict[str, Any]:
+    episodes = np.unique(rows["episode"][chosen & (rows["episode"] >= 0)])
+    count = int(chosen.sum())
+    return {"id": name, "rows": count, "share": count / max(total, 1), "episodes": len(episodes)}
+
+
+def _write(
+    out: Path, table: pa.Table, days: int, start: date, truth: Truth, progress: Callable[[int, int], None] | None
+) -> None:
+    """Fills a folder beside ``out`` and renames it, so that nobody ever sees half of the data."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        folder.chmod(0o755)
+        bounds = np.searchsorted(
+            np.asarray(table["event_time"].cast(pa.int64())), _origin(start) + np.arange(days + 1) * DAY
+        )
+        for day in range(days):
+            span = folder / f"span-{day:03d}"
+            span.mkdir()
+            part = table.slice(bounds[day], bounds[day + 1] - bounds[day])
+            pq.write_table(part, span / "transactions.parquet", use_dictionary=TEXTS, store_schema=False)
+            if progress:
+                progress(day + 1, days)
+        (folder / "truth.json").write_text(json.dumps(asdict(truth), indent=2) + "\n")
+        os.replace(folder, out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -1,0 +1,239 @@
+"""The definitions of ``history.py`` for one purchase at a time, from bounded state in memory."""
+
+import math
+import struct
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from models.fraud.history.point_in_time import (
+    DAY,
+    LABEL_DELAY_DAYS,
+    LONGEST,
+    PAST,
+    RISK_PRIOR,
+    SECOND,
+    UNIT,
+    WINDOWS,
+    customer_names,
+    merchant_names,
+    moment,
+)
+from models.fraud.history.snapshot import Snapshot
+
+# A purchase may come this much after a younger one of its customer or merchant and still see its whole past.
+LATE = DAY
+# Forgetting a row costs a shift of the whole list, so it waits until there are this many.
+BATCH = 64
+CUSTOMERS, MERCHANTS = "customers", "merchants"
+CUSTOMER = customer_names()[:-1]
+MERCHANT = merchant_names()
+FORMS = [struct.Struct(f"<{count}f") for count in range(2 + 2 * len(WINDOWS) + PAST)]
+
+
+class OnlineHistory:
+    """What the gateway remembers, and the features that ``customer_features`` and ``merchant_features`` would give.
+
+    Kept are, per customer, the purchases of the last 30 days (at least the last ``PAST``) and, per merchant, counts for
+    the last 30 days + ``delay``. The order of ``add`` and ``label`` calls does not matter as long as no purchase comes
+    more than a day late. One thread at a time.
+
+    Args:
+        delay: Days that a merchant's recent past is left out, as in training.
+    """
+
+    def __init__(self, delay: int = LABEL_DELAY_DAYS) -> None:
+        self.delay = delay
+        self._customers: defaultdict[str, _Customer] = defaultdict(_Customer)
+        self._merchants: defaultdict[str, _Merchant] = defaultdict(_Merchant)
+        self._snapshot: Snapshot | None = None
+
+    def features(self, transaction: Mapping[str, Any]) -> dict[str, float | int | list[float] | list[str]]:
+        """The purchase's features by the names of ``history.py``; floats are rounded to float32, lists hold ``PAST``.
+
+        Args:
+            transaction: ``transaction_id``, ``event_time`` (a datetime, or microseconds since 1970), ``customer_id``,
+                ``merchant_id``. It may have been added before; it is not its own past.
+        """
+        time = moment(transaction["event_time"])
+        customer = self._customers.get(transaction["customer_id"]) or _Customer()
+        merchant = self._merchants.get(transaction["merchant_id"]) or _Merchant()
+        return {
+            **customer.features((time, transaction["transaction_id"])),
+            **merchant.features(time // DAY, self.delay),
+        }
+
+    def add(self, transaction: Mapping[str, Any]) -> None:
+        """Remembers a purchase with its ``amount``; a repeated call for the same purchase changes nothing."""
+        time = moment(transaction["event_time"])
+        self._changes(CUSTOMERS, transaction["customer_id"])
+        self._changes(MERCHANTS, transaction["merchant_id"])
+        customer = self._customers[transaction["customer_id"]]
+        if customer.add((time, transaction["transaction_id"]), transaction["amount"], transaction["merchant_id"]):
+            self._merchants[transaction["merchant_id"]].add(time // DAY, self.delay)
+
+    def label(
+        self, merchant_id: str, event_time: datetime | int, label_time: datetime | int, is_fraud: bool | int
+    ) -> None:
+        """Takes a purchase's label, once, however late; it counts from the day after ``label_time``, never before."""
+        if is_fraud:
+            self._changes(MERCHANTS, merchant_id)
+            self._merchants[merchant_id].label(moment(event_time) // DAY, moment(label_time) // DAY)
+
+    def state(self) -> dict[str, Any]:
+        """Everything remembered, as values that JSON keeps exactly."""
+        return {
+            CUSTOMERS: {name: one.state() for name, one in self._customers.items()},
+            MERCHANTS: {name: one.state() for name, one in self._merchants.items()},
+        }
+
+    def snapshot(self) -> Iterator[dict[str, Any]]:
+        """What :meth:`state` gives now, in parts for :meth:`load`; between two parts purchases and labels may come."""
+        self._snapshot = Snapshot({CUSTOMERS: self._customers, MERCHANTS: self._merchants})
+        return self._snapshot.parts()
+
+    def _changes(self, kind: str, name: str) -> None:
+        if self._snapshot:
+            self._snapshot.before(kind, name)
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes what :meth:`state` gave, in place of what is remembered of the same customers and merchants."""
+        for name, (keys, purchases) in state[CUSTOMERS].items():
+            self._customers[name] = _Customer.of(keys, purchases)
+        for name, (counts, frauds) in state[MERCHANTS].items():
+            self._merchants[name] = _Merchant.of(counts, frauds)
+
+
+class _Customer:
+    """Purchases sorted by (time, id), as (amount, merchant, units); ``totals[i]`` is the sum of units before purchase i,
+    from an arbitrary origin."""
+
+    def __init__(self) -> None:
+        self.keys: list[tuple[int, str]] = []
+        self.purchases: list[tuple[float, str, int]] = []
+        self.totals: list[int] = [0]
+
+    @staticmethod
+    def of(keys: Iterable[tuple[int, str]], purchases: Iterable[tuple[float, str, int]]) -> "_Customer":
+        one = _Customer()
+        one.keys = [(time, name) for time, name in keys]
+        one.purchases = [(amount, merchant, units) for amount, merchant, units in purchases]
+        for purchase in one.purchases:
+            one.totals.append(one.totals[-1] + purchase[2])
+        return one
+
+    def state(self) -> list[list[Any]]:
+        return [self.keys, self.purchases]
+
+    def features(self, key: tuple[int, str]) -> dict[str, Any]:
+        time, end = key[0], bisect_left(self.keys, key)
+        start = max(end - PAST, 0)
+        gap = time - self.keys[end - 1][0] if end else LONGEST
+        numbers = [min(gap, LONGEST) / SECOND]
+        for w in WINDOWS:
+            first = bisect_left(self.keys, (time - w * DAY, ""))
+            numbers += (end - first, (self.totals[end] - self.totals[first]) / UNIT)
+        numbers += [(time - past) / SECOND for past, _ in self.keys[start:end]]
+        since, *rest = _float32(numbers)
+        count, there, pad = 2 * len(WINDOWS), self.purchases[start:end], PAST - (end - start)
+        return {
+            **dict(zip(CUSTOMER, rest, strict=False)),
+            "seconds_since_last": since,
+            "past_amount": [0.0] * pad + [purchase[0] for purchase in there],
+            "past_age": [0.0] * pad + rest[count:],
+            "past_merchant": [""] * pad + [purchase[1] for purchase in there],
+            "past_length": end - start,
+        }
+
+    def add(self, key: tuple[int, str], amount: float | None, merchant: str) -> bool:
+        amount = amount if amount is not None and math.isfinite(amount) else 0.0
+        place = bisect_left(self.keys, key)
+        if self.keys[place : place + 1] == [key]:
+            return False
+        number = round(amount * UNIT)
+        self.keys.insert(place, key)
+        self.purchases.insert(place, (*_float32([amount]), merchant, number))
+        self.totals[place + 1 :] = [
+            self.totals[place] + number,
+            *(total + number for total in self.totals[place + 1 :]),
+        ]
+        self._forget()
+        return True
+
+    def _forget(self) -> None:
+        latest = self.keys[-1][0] - LATE
+        if len(self.keys) < BATCH + PAST or self.keys[BATCH - 1][0] >= latest - LONGEST:
+            return
+        old = min(bisect_left(self.keys, (latest - LONGEST, "")), bisect_left(self.keys, (latest, "")) - PAST)
+        if old >= BATCH:
+            del self.keys[:old], self.purchases[:old], self.totals[:old]
+
+
+class _Merchant:
+    """Purchases per event day, and frauds per event day and day of the label, as in ``MerchantDays``."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+        self.frauds: defaultdict[int, Counter[int]] = defaultdict(Counter)
+        # All purchases of a day ask for the same: the day asked last, and its answer until one of its days changes.
+        self._asked = (0, 0)
+        self._answer: dict[str, float] = {}
+
+    def state(self) -> list[list[Any]]:
+        frauds = [[day, label, count] for day, labels in self.frauds.items() for label, count in labels.items()]
+        return [[[day, count] for day, count in self.counts.items()], frauds]
+
+    @staticmethod
+    def of(counts: Iterable[tuple[int, int]], frauds: Iterable[tuple[int, int, int]]) -> "_Merchant":
+        one = _Merchant()
+        one.counts.update(dict(counts))
+        for day, label, count in frauds:
+            one.frauds[day][label] = count
+        return one
+
+    def features(self, day: int, delay: int) -> dict[str, float]:
+        if self._asked != (day, delay) or not self._answer:
+            self._asked, self._answer = (day, delay), self._features(day, delay)
+        return self._answer
+
+    def _features(self, day: int, delay: int) -> dict[str, float]:
+        numbers: list[float] = []
+        last = day - delay
+        for w in WINDOWS:
+            days = range(last - w, last)
+            count = sum(self.counts[d] for d in days if d in self.counts)
+            frauds = (self.frauds[d].items() for d in days if d in self.frauds)
+            known = sum(number for labels in frauds for label, number in labels if label < day)
+            numbers += (count, known / (count + RISK_PRIOR))
+        return dict(zip(MERCHANT, _float32(numbers), strict=True))
+
+    def _changed(self, day: int) -> None:
+        if day < self._asked[0] - self._asked[1]:
+            self._answer = {}
+
+    def label(self, day: int, known: int) -> None:
+        self.frauds[day][known] += 1
+        self._changed(day)
+
+    def add(self, day: int, delay: int) -> None:
+        self.counts[day] += 1
+        self._changed(day)
+        kept = (LONGEST + LATE) // DAY + delay
+        if len(self.counts) >= kept + BATCH:
+            newest = max(self.counts)
+            for days in (self.counts, self.frauds):
+                for old in [d for d in days if d < newest - kept]:
+                    del days[old]
+
+
+def _float32(numbers: list[float]) -> tuple[float, ...] | list[float]:
+    """Rounded to float32, all at once: NumPy takes as long for each."""
+    form = FORMS[len(numbers)]
+    try:
+        return form.unpack(form.pack(*numbers))
+    except OverflowError:
+        return [float(number) for number in np.array(numbers, np.float32)]

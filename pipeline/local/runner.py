@@ -1,0 +1,232 @@
+"""Runs the compiled graph on this machine: a process a stage, independent stages side by side, every stage resumable."""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from absl import flags
+from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration import metadata
+from tfx.orchestration import pipeline as tfx_pipeline
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.proto.orchestration import pipeline_pb2
+
+from models.errors import DataError, Refused
+from pipeline import code_digest
+from pipeline.metadata import store
+from pipeline.metadata.store_address import MetadataAddress
+from pipeline.progress import Progress, Report
+from pipeline.runtime import Runtime
+from pipeline.stages import Stage
+
+DIGEST = "code_digest"
+PR_SET_PDEATHSIG = 1
+GRACE = 30.0  # seconds that stages get to save where they are when the run is stopped
+
+
+class LockedMetadata(metadata.Metadata):
+    """A metadata connection that waits for its turn: SQLite takes one writer, and stages run side by side."""
+
+    def __init__(self, address: MetadataAddress):
+        super().__init__(address.connection())
+        self._address = address
+
+    def __enter__(self) -> "LockedMetadata":
+        self._turn = store.locked(self._address.file)
+        self._turn.__enter__()
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._turn.__exit__(kind, error, trace)
+
+
+def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt: str = "") -> pipeline_pb2.Pipeline:
+    """The graph as TFX's intermediate representation, run id filled in, code digests among the nodes' parameters.
+
+    Args:
+        salt: Mixed into every digest; a new one makes every stage run again.
+    """
+    pipeline = tfx_pipeline.Pipeline(
+        pipeline_name=case,
+        pipeline_root=runtime.artifacts(case),
+        components=[stage.node for stage in stages],
+        enable_cache=True,
+        metadata_connection_config=runtime.metadata.connection(),
+        beam_pipeline_args=list(runtime.beam_args),
+    )
+    ir = compiler.Compiler().compile(pipeline)
+    runtime_parameter_utils.substitute_runtime_parameter(ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
+    digests = {stage.node.id: code_digest.digest(*stage.modules) + salt for stage in stages}
+    for node in (one.pipeline_node for one in ir.nodes):
+        node.parameters.parameters[DIGEST].field_value.string_value = digests[node.node_info.id]
+    return ir
+
+
+def run(ir: pipeline_pb2.Pipeline, runtime: Runtime, logs: Path, report: Report) -> dict[str, Progress]:
+    """Runs all nodes whose upstream nodes are through; what depends on one that failed waits for good, the rest goes on.
+
+    Args:
+        ir: The compiled graph.
+        runtime: Where the metadata is and how many stages run side by side.
+        logs: Folder for a log file a stage.
+        report: Called several times a second with every stage's progress.
+    """
+    nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
+    progress = {name: Progress() for name in nodes}
+    running: dict[int, tuple[str, Path]] = {}
+    logs.mkdir(parents=True, exist_ok=True)
+    try:
+        while True:
+            ready = [name for name in nodes if _ready(nodes[name], progress)]
+            for name in ready[: runtime.workers - len(running)]:
+                running[_start(ir, name, runtime, logs)] = (name, logs / f"{name}.json")
+                progress[name] = Progress("running", started=time.monotonic())
+            if not running:
+                return progress
+            _collect(running, progress)
+            report(progress)
+            time.sleep(0.05)
+    finally:
+        _stop(running)
+
+
+def launch(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> str:
+    """Runs one node to its end in this process; returns done or cached.
+
+    Raises:
+        RuntimeError: if the launcher came back without a finished execution: it does so quietly when inputs are missing.
+    """
+    node = next(n.pipeline_node for n in ir.nodes if n.pipeline_node.node_info.id == name)
+    # Batches of up to 20 MiB or 8,192 rows in place of at most 1,000: fewer crossings between Python and C++.
+    flags.FLAGS(["showcase", "--tfxio_use_byte_size_batching"])
+    deployment = runner_utils.extract_local_deployment_config(ir)
+    _sweep(ir, name, address)
+    info = launcher.Launcher(
+        pipeline_node=node,
+        mlmd_connection=LockedMetadata(address),
+        pipeline_info=ir.pipeline_info,
+        pipeline_runtime_spec=ir.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, name),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
+    ).launch()
+    state = store.execution_state(address, info.execution_id) if info else "missing"
+    if state not in ("done", "cached"):
+        raise RuntimeError(f"{name} did not run: its inputs are missing.")
+    return state
+
+
+def _stop(running: dict[int, tuple[str, Path]]) -> None:
+    """Tells stages to end; training saves its position first. What is still there after the grace is killed."""
+    for pid in running:
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while running:
+        for pid in list(running):
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            if os.waitpid(pid, 0 if time.monotonic() > deadline else os.WNOHANG)[0]:
+                shutil.rmtree(_scratch(running.pop(pid)[1]), ignore_errors=True)
+        time.sleep(0.05)
+
+
+def _ready(node: pipeline_pb2.PipelineNode, progress: dict[str, Progress]) -> bool:
+    through = all(progress[name].state in ("done", "cached") for name in node.upstream_nodes)
+    return through and progress[node.node_info.id].state == "waiting"
+
+
+def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -> int:
+    """Forks: TensorFlow and TFX are imported already and not yet initialised, so a stage starts at once."""
+    (logs / f"{name}.json").unlink(missing_ok=True)  # of an attempt before this one
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    result = {"state": "failed", "message": ""}
+    try:
+        # A stage does not outlive the run: what a killed run left would write beside its successor.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        descriptor = os.open(logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        scratch = _scratch(logs / f"{name}.json")
+        scratch.mkdir(exist_ok=True)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
+        result = {"state": launch(ir, name, runtime.metadata), "message": ""}
+    except BaseException as error:
+        traceback.print_exc()
+        result = failure(error)
+    finally:
+        (logs / f"{name}.json").write_text(json.dumps(result))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def failure(error: BaseException) -> dict[str, str]:
+    """The cause of a failure as a state and one sentence; a refusal or a data error may lie under Beam's wrapping."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for one in chain:
+        if isinstance(one, Refused | DataError):
+            state = "refused" if isinstance(one, Refused) else "failed"
+            return {"state": state, "message": str(one)}
+    lines = [line for line in str(chain[0]).splitlines() if line.strip()] or [type(chain[0]).__name__]
+    return {"state": "failed", "message": f"{type(chain[0]).__name__}: {lines[0]}"}
+
+
+def _collect(running: dict[int, tuple[str, Path]], progress: dict[str, Progress]) -> None:
+    for pid, (name, result) in list(running.items()):
+        progress[name].seconds = time.monotonic() - progress[name].started
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+        if not done:
+            progress[name].message = _said(result.with_suffix(".log"))
+            continue
+        del running[pid]
+        shutil.rmtree(_scratch(result), ignore_errors=True)
+        progress[name].cpu_seconds = usage.ru_utime + usage.ru_stime
+        progress[name].peak_mb = usage.ru_maxrss / 1024
+        if status or not result.exists():
+            progress[name].state, progress[name].message = "failed", f"the process ended with status {status}"
+        else:
+            outcome = json.loads(result.read_text())
+            progress[name].state, progress[name].message = outcome["state"], outcome["message"]
+
+
+def _scratch(result: Path) -> Path:
+    """A stage's folder for temporary files: a process that ends without Python's farewell leaves its own behind."""
+    return result.with_suffix(".tmp")
+
+
+def _said(log: Path) -> str:
+    """The last line of a stage's log if it tells how far training is."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as lines:
+        lines.seek(max(0, log.stat().st_size - 400))
+        last = lines.read().decode(errors="replace").strip().rpartition("\n")[2]
+    return last if last.startswith("epoch ") else ""
+
+
+def _sweep(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> None:
+    """Removes what a killed attempt of this node in this run left: its shards would be read beside the new ones."""
+    run_id = ir.runtime_spec.pipeline_run_id.field_value.string_value
+    for execution_id in store.unfinished(address, run_id, name):
+        for folder in Path(ir.runtime_spec.pipeline_root.field_value.string_value, name).glob(f"*/{execution_id}"):
+            shutil.rmtree(folder, ignore_errors=True)

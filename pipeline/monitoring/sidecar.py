@@ -1,0 +1,131 @@
+"""The monitor beside the gateway: a process of its own, so that the serving path never waits for it."""
+
+import argparse
+import asyncio
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.catalog import find
+from models.use_case import UseCase
+from pipeline.local.local_runtime import local_runtime
+
+if TYPE_CHECKING:
+    from serving.drift.profiles.windows import Cut
+
+PR_SET_PDEATHSIG = 1
+POLL = 1.0
+NICE = 10
+PATIENCE = 5.0  # seconds before a monitor that has ended is started again
+log = logging.getLogger(__name__)
+
+
+def cut(case: UseCase) -> "Cut":
+    """How the case's log is cut into windows."""
+    from serving.drift.profiles.windows import Cut
+
+    return Cut(case.time, case.window_rows)
+
+
+def follow(home: Path, cases: Sequence[str], webhook: str, poll: float = POLL) -> None:
+    """Follows the logs of cases until it is killed; what goes wrong with one is told and tried again."""
+    from serving.drift.alert_sinks import Sink, Webhook, to_log
+    from serving.drift.gateway_monitor import STEP, Live
+
+    sinks: list[Sink] = [to_log, Webhook(webhook)] if webhook else [to_log]
+    runtime = local_runtime(home)
+    monitors: dict[str, Live] = {}
+    while True:
+        for name in cases:
+            folder = Path(runtime.root, name, "online")
+            try:
+                if name not in monitors and folder.is_dir():
+                    monitors[name] = Live(name, folder, Path(runtime.versions(name)), cut(find(name)), sinks)
+                if name in monitors:
+                    monitors[name].step(STEP)
+            except (OSError, ValueError) as error:
+                log.error("the monitor of %s cannot go on: %s", name, error)
+                monitors.pop(name, None)  # from its state anew
+        time.sleep(poll)
+
+
+class Beside:
+    """The monitor's process while a gateway runs: started again when it ends, ended with the gateway."""
+
+    def __init__(self, home: Path, cases: Sequence[str], webhook: str = "") -> None:
+        words = ["--home", str(home), *(["--webhook", webhook] if webhook else []), *cases]
+        self._command = [sys.executable, "-m", "pipeline.monitoring.sidecar", *words]
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number, while there is one."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    def start(self) -> None:
+        """Starts it; call this from the event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._keep())
+
+    async def _keep(self) -> None:
+        while True:
+            with suppress(OSError):
+                self._process = await asyncio.create_subprocess_exec(*self._command)
+                log.info("the monitor is process %d", self._process.pid)
+                status = await self._process.wait()
+                log.warning(
+                    "the monitor ended with status %d and is started again; nothing it has to know is lost", status
+                )
+            await asyncio.sleep(PATIENCE)
+
+    async def close(self) -> None:
+        """Ends it; what it has not written it reads again next time."""
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._process and self.pid:
+            self._process.kill()
+            await self._process.wait()
+
+
+def gauges(metrics: Any, home: Path, cases: Sequence[str]) -> None:
+    """Has the gateway's metrics show what the monitor found, read from its state when somebody asks for them."""
+    seen: dict[str, tuple[float, Mapping[str, Any]]] = {}
+
+    def refresh() -> None:
+        for name in cases:
+            path = Path(local_runtime(home).root, name, "online", "monitor.json")
+            with suppress(OSError, ValueError, KeyError, IndexError):
+                changed = path.stat().st_mtime
+                if name not in seen or seen[name][0] != changed:
+                    seen[name] = (changed, json.loads(path.read_text()))
+                    metrics.drifted(name, seen[name][1])
+
+    metrics.before(refresh)
+
+
+def main() -> None:
+    """The process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="+")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--webhook", default="")
+    told = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICE)
+    follow(told.home, told.cases, told.webhook)
+
+
+if __name__ == "__main__":
+    main()

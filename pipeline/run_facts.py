@@ -1,0 +1,40 @@
+"""What is known of a run before it starts, for its record in the metadata store."""
+
+import json
+import subprocess
+from importlib.metadata import version
+
+from pipeline import code_digest
+from pipeline.checkout import ROOT
+from pipeline.metadata import store
+from pipeline.plan import PACKAGES, Plan
+
+
+def of(plan: Plan) -> dict[str, str]:
+    """Data, settings, code and libraries, as text by name."""
+    return {
+        "started": store.now(),
+        "source": plan.source,
+        "spans": f"{plan.first}:{plan.last}",
+        "data_version": plan.data_version,
+        "settings": json.dumps(plan.settings, sort_keys=True),
+        "space": json.dumps(plan.space),
+        "base": plan.base.run if plan.base else "",
+        "decision": plan.decision,
+        "commit": _commit(),
+        "lock": code_digest.lock(),
+        "libraries": json.dumps({name: version(name) for name in PACKAGES}),
+    }
+
+
+def _commit() -> str:
+    """The commit of the code, with + where files differ from it; empty outside a checkout."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(ROOT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,159 @@
+"""HTTP/1.1 on asyncio and httptools: one handler, nothing else. The same handler runs under any ASGI server by ``asgi``.
+
+What a client may do wrong is answered here: malformed 400, slow 408, body too large 413, target too long 414, headers too
+large 431. A handler's exception is a 500 and is logged; the connection goes on.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from email.utils import formatdate
+from typing import Any
+
+from serving.http.connection import Connection
+from serving.http.messages import Handler, Request, Response, answered, failure
+
+__all__ = ["Handler", "Request", "Response", "Server", "asgi", "failure", "run", "serve"]
+
+MAX_BODY = 64 << 20
+Application = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
+]
+
+
+class Server:
+    """A listening server. ``port`` is the one it got, also where 0 was asked for."""
+
+    def __init__(self, handler: Handler, max_body: int, idle_seconds: float, read_seconds: float) -> None:
+        self.handler, self.max_body = handler, max_body
+        self.idle_seconds, self.read_seconds = idle_seconds, read_seconds
+        self.connections: set[Connection] = set()
+        self.draining, self.port, self.date = False, 0, b""
+        self._empty = asyncio.Event()
+
+    async def start(self, host: str, port: int, backlog: int, reuse_port: bool) -> "Server":
+        """Begins to listen."""
+        self._loop = asyncio.get_running_loop()
+        self._sweep()
+        self._listening = await self._loop.create_server(
+            lambda: Connection(self, self._loop), host, port, backlog=backlog, reuse_port=reuse_port or None
+        )
+        self.port = self._listening.sockets[0].getsockname()[1]
+        return self
+
+    async def close(self, drain_seconds: float = 0.0) -> None:
+        """Stops accepting, answers what is on its way, tells clients to go elsewhere; what is left then is cut off."""
+        self._listening.close()
+        self.draining = True
+        # A client may just be sending on a connection that looks idle: it gets its answer, and is told to close.
+        await self._emptied(min(1.0, drain_seconds / 4))
+        for connection in list(self.connections):
+            connection.close_if_idle()
+        await self._emptied(drain_seconds * 3 / 4)
+        for connection in list(self.connections):
+            connection.transport.abort()
+        self._timer.cancel()
+
+    def left(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
+
+    async def _emptied(self, seconds: float) -> None:
+        self._empty.clear()
+        if self.connections and seconds > 0:
+            await asyncio.wait([asyncio.ensure_future(self._empty.wait())], timeout=seconds)
+
+    def _sweep(self) -> None:
+        """One timer for all connections: a timer each would cost more than the parsing."""
+        self.date = b"\r\ndate: " + formatdate(usegmt=True).encode()
+        now = self._loop.time()
+        for connection in list(self.connections):
+            connection.check(now)
+        self._timer = self._loop.call_later(min(1.0, self.idle_seconds / 4, self.read_seconds / 4), self._sweep)
+
+
+async def serve(
+    handler: Handler,
+    host: str,
+    port: int,
+    *,
+    max_body: int = MAX_BODY,
+    idle_seconds: float = 75.0,
+    read_seconds: float = 30.0,
+    backlog: int = 1024,
+    reuse_port: bool = False,
+) -> Server:
+    """Answers requests by ``handler`` until the server is closed.
+
+    Args:
+        handler: Called once a request; requests of one connection come one after the other.
+        host: Address to listen on.
+        port: 0 for any free one.
+        max_body: Bytes of a request's body; more is answered by 413.
+        idle_seconds: How long a connection may lie idle between requests.
+        read_seconds: How long a request may take to arrive, and an answer to be taken; large bodies get longer.
+        backlog: Connections that may wait to be accepted.
+        reuse_port: Whether several processes may listen on the port.
+    """
+    return await Server(handler, max_body, idle_seconds, read_seconds).start(host, port, backlog, reuse_port)
+
+
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    """``asyncio.run`` on uvloop where it is installed."""
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with suppress(ImportError):
+        from uvloop import new_event_loop as new_loop
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main)
+
+
+def asgi(handler: Handler, *, max_body: int = MAX_BODY) -> Application:
+    """The handler as an ASGI application, for uvicorn and its like."""
+
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            body = await _body(receive, max_body)
+            if body is not None:
+                response = failure(413, f"The body is larger than {max_body} bytes.")
+                if len(body) <= max_body:
+                    response = await answered(handler, _request(scope, body))
+                await _send(send, scope, response)
+
+    return application
+
+
+async def _lifespan(receive: Any, send: Any) -> None:
+    for event in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{event}.complete"})
+
+
+async def _body(receive: Any, most: int) -> bytes | None:
+    """The body, one that is too large cut off above ``most``; None if the client is gone."""
+    parts, size, more = [], 0, True
+    while more and size <= most:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _request(scope: dict[str, Any], body: bytes) -> Request:
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, body)
+
+
+async def _send(send: Any, scope: dict[str, Any], response: Response) -> None:
+    headers = [("content-type", response.content_type), ("content-length", str(len(response.body))), *response.headers]
+    encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": response.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})

@@ -1,0 +1,214 @@
+"""TensorFlow Serving's gRPC interface over the engine, on the engine's own event loop."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    inference_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
+
+from serving.errors import ServingError
+from serving.server.api import grpc_metadata
+from serving.server.api.grpc_models import ModelService
+from serving.server.conversion import examples, tensor_protos
+from serving.server.conversion.request_rows import Rows
+from serving.server.engine import Engine
+from serving.server.metrics import Metrics
+from serving.server.signature import CLASSIFY, REGRESS
+
+log = logging.getLogger(__name__)
+Context = grpc.aio.ServicerContext[Any, Any]
+METHODS = {CLASSIFY: "classification_result", REGRESS: "regression_result"}
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict, classify, regress, several at once, and metadata."""
+
+    def __init__(self, engine: Engine, metrics: Metrics, packed: bool) -> None:
+        self.engine, self.metrics, self.packed = engine, metrics, packed
+
+    async def Predict(self, request: predict_pb2.PredictRequest, context: Context) -> predict_pb2.PredictResponse:
+        """Named tensors to named tensors."""
+        return await self._answered(self._predict, "Predict", request, context)
+
+    async def Classify(self, request: Message, context: Context) -> classification_pb2.ClassificationResponse:
+        """Examples to labels and scores."""
+        return await self._answered(self._classify, "Classify", request, context)
+
+    async def Regress(self, request: Message, context: Context) -> regression_pb2.RegressionResponse:
+        """Examples to values."""
+        return await self._answered(self._regress, "Regress", request, context)
+
+    async def MultiInference(self, request: Message, context: Context) -> inference_pb2.MultiInferenceResponse:
+        """Examples to the answers of several signatures of one model."""
+        return await self._answered(self._several, "MultiInference", request, context)
+
+    async def GetModelMetadata(self, request: Message, context: Context) -> Message:
+        """The signatures of a version."""
+        return await self._answered(self._metadata, "GetModelMetadata", request, context)
+
+    async def _answered(
+        self, method: Callable[..., Awaitable[Message]], api: str, request: Message, context: Context
+    ) -> Message:
+        started, status = time.perf_counter(), "INTERNAL"
+        try:
+            found = await method(request, context.time_remaining())
+            status = "OK"
+            return found
+        except ServingError as error:
+            status = error.status
+            await context.abort(grpc.StatusCode[status], error.message)
+        except (ValueError, TypeError) as error:
+            log.exception("%s failed", api)
+            await context.abort(grpc.StatusCode.INTERNAL, f"The answer could not be made: {error}")
+        finally:
+            name = _name(request)
+            if self.engine.knows(name):
+                self.metrics.request(name, api, "GRPC", status, time.perf_counter() - started)
+
+    async def _predict(self, request: predict_pb2.PredictRequest, timeout: float | None) -> predict_pb2.PredictResponse:
+        spec = request.model_spec
+        inputs = {name: tensor_protos.from_proto(name, tensor) for name, tensor in request.inputs.items()}
+        version, label = chosen(spec)
+        answered, outputs = await self.engine.predict(
+            spec.name,
+            inputs,
+            spec.signature_name,
+            version=version,
+            label=label,
+            outputs=request.output_filter,
+            timeout=timeout,
+        )
+        response = predict_pb2.PredictResponse()
+        _fill(response.model_spec, spec, answered)
+        for name, value in outputs.items():
+            tensor_protos.to_proto(response.outputs[name], value, self.packed)
+        return response
+
+    async def _classify(self, request: Any, timeout: float | None) -> classification_pb2.ClassificationResponse:
+        response = classification_pb2.ClassificationResponse()
+        await self._inferred(request.model_spec, CLASSIFY, examples.serialized(request.input), response, timeout)
+        return response
+
+    async def _regress(self, request: Any, timeout: float | None) -> regression_pb2.RegressionResponse:
+        response = regression_pb2.RegressionResponse()
+        await self._inferred(request.model_spec, REGRESS, examples.serialized(request.input), response, timeout)
+        return response
+
+    async def _several(self, request: Any, timeout: float | None) -> inference_pb2.MultiInferenceResponse:
+        _check_tasks(request.tasks)
+        packed = examples.serialized(request.input)
+        response = inference_pb2.MultiInferenceResponse()
+        for task in request.tasks:
+            result = response.results.add()
+            field = getattr(result, METHODS[task.method_name])
+            field.SetInParent()
+            await self._infer(task.model_spec, task.method_name, packed, field, result.model_spec, timeout)
+        return response
+
+    async def _inferred(self, spec: Any, method: str, packed: Any, response: Any, timeout: float | None) -> None:
+        response.result.SetInParent()
+        await self._infer(spec, method, packed, response.result, response.model_spec, timeout)
+
+    async def _infer(self, spec: Any, method: str, packed: Any, result: Any, told: Any, timeout: float | None) -> None:
+        """Fills a classification or regression result, and which model gave it."""
+        version, label = chosen(spec)
+        servable = self.engine.servable(spec.name, version, label)
+        door = self.engine.door(servable, spec.signature_name)
+        examples.check(door, method)
+        found = await self.engine.run(servable, door, Rows(len(packed), [packed]), timeout)
+        outputs = dict(zip(door.outputs, found, strict=True))
+        if method == CLASSIFY:
+            for row in examples.classes(outputs, len(packed)):
+                classes = result.classifications.add().classes
+                for label_, score in row:
+                    classes.add(label=label_, score=score)
+        else:
+            for value in examples.values(outputs, len(packed)):
+                result.regressions.add(value=value)
+        _fill(told, spec, servable.version)
+
+    async def _metadata(self, request: Any, timeout: float | None) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        if not request.HasField("model_spec"):
+            raise ServingError("INVALID_ARGUMENT", "Missing ModelSpec")
+        if not request.metadata_field:
+            raise ServingError("INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != grpc_metadata.FIELD:
+                raise ServingError("INVALID_ARGUMENT", f"Metadata field {field} is not supported")
+        version, label = chosen(request.model_spec)
+        return grpc_metadata.response(self.engine.servable(request.model_spec.name, version, label))
+
+
+def chosen(spec: Any) -> tuple[int | None, str | None]:
+    """Version and label that a ModelSpec names, of which one at most is there."""
+    kind = spec.WhichOneof("version_choice")
+    return (spec.version.value, None) if kind == "version" else (None, spec.version_label if kind else None)
+
+
+def server(
+    engine: Engine,
+    metrics: Metrics,
+    reload: Callable[..., Awaitable[None]],
+    address: str,
+    options: Sequence[tuple[str, Any]],
+    health: Any = None,
+    packed: bool = False,
+) -> tuple[grpc.aio.Server, int]:
+    """A server of both services, not yet started, and its port.
+
+    ``health`` is a health servicer; ``packed`` answers tensors as bytes.
+
+    Raises:
+        OSError: if the address cannot be had.
+    """
+    found = grpc.aio.server(options=[("grpc.so_reuseport", 0), *options])
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+        PredictionService(engine, metrics, packed), found
+    )
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(engine, reload), found)
+    if health is not None:
+        from grpc_health.v1 import health_pb2_grpc
+
+        health_pb2_grpc.add_HealthServicer_to_server(health, found)
+    try:
+        return found, found.add_insecure_port(address)
+    except RuntimeError:
+        raise OSError(f"The gRPC server cannot listen on {address}; is another server there?") from None
+
+
+def _check_tasks(tasks: Sequence[Any]) -> None:
+    if not tasks:
+        raise ServingError("INVALID_ARGUMENT", "Inference request with no tasks")
+    if len({task.model_spec.name for task in tasks}) > 1:
+        raise ServingError(
+            "INVALID_ARGUMENT", "All ModelSpecs in a MultiInferenceRequest must access the same model name."
+        )
+    names = [task.model_spec.signature_name for task in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise ServingError("INVALID_ARGUMENT", f"Duplicate evaluation of signature: {name}")
+    for task in tasks:
+        if task.method_name not in METHODS:
+            raise ServingError("UNIMPLEMENTED", f"Unsupported signature method_name: {task.method_name}")
+
+
+def _fill(told: Any, spec: Any, version: int) -> None:
+    told.name, told.signature_name = spec.name, spec.signature_name or "serving_default"
+    told.version.value = version
+
+
+def _name(request: Any) -> str:
+    if hasattr(request, "tasks"):
+        return request.tasks[0].model_spec.name if request.tasks else ""
+    return request.model_spec.name

@@ -1,0 +1,186 @@
+"""TensorFlow Serving's REST interface over the engine."""
+
+import json
+import re
+import time
+import zlib
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from serving.errors import ServingError
+from serving.http.messages import Request, Response
+from serving.server.conversion import examples, json_tensors
+from serving.server.conversion.request_rows import Rows
+from serving.server.engine import Engine
+from serving.server.loading.servable import Servable
+from serving.server.metrics import CONTENT_TYPE, Metrics
+from serving.server.signature import CLASSIFY, REGRESS
+
+PATH = re.compile(
+    r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
+    r"(?::(?P<verb>predict|classify|regress)|/(?P<view>metadata))?"
+)
+APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
+
+
+class Target(NamedTuple):
+    """What a path asks of which model."""
+
+    model: str
+    version: int | None
+    label: str | None
+    verb: str
+
+
+class Rest:
+    """The handler of all REST requests.
+
+    Attributes:
+        engine: Answers.
+        metrics: Counts.
+        metrics_path: Where the counts are read; None for nowhere.
+        timeout: Seconds that a request may take.
+        max_body: Bytes of a body, also when it is unpacked.
+    """
+
+    def __init__(
+        self, engine: Engine, metrics: Metrics, metrics_path: str | None, timeout: float, max_body: int
+    ) -> None:
+        self.engine, self.metrics, self.metrics_path = engine, metrics, metrics_path
+        self.timeout, self.max_body = timeout, max_body
+        self._verbs: dict[str, Callable[[Request, Target], Awaitable[bytes]]] = {
+            "predict": self._predict,
+            "classify": self._classify,
+            "regress": self._regress,
+        }
+
+    async def __call__(self, request: Request) -> Response:
+        """One answer."""
+        try:
+            if request.path == self.metrics_path and request.method in ("GET", "HEAD"):
+                return Response(200, self.metrics.text(), CONTENT_TYPE)
+            if not request.path.startswith("/v1/"):
+                return _failure(404, "Not found: the models are under /v1/models/")
+            target = _target(request.path)
+            if target is None or request.method not in (("POST",) if target.verb in APIS else ("GET", "HEAD")):
+                raise ServingError("INVALID_ARGUMENT", f"Malformed request: {request.method} {request.path}")
+            if target.verb not in APIS:
+                return Response(200, self._view(target))
+            return await self._counted(request, target)
+        except ServingError as error:
+            return _failure(error.http, error.message)
+
+    async def _counted(self, request: Request, target: Target) -> Response:
+        started = time.perf_counter()
+        status = "INTERNAL"
+        try:
+            body = await self._verbs[target.verb](request, target)
+            status = "OK"
+            return Response(200, body)
+        except ServingError as error:
+            status = error.status
+            raise
+        finally:
+            if self.engine.knows(target.model):  # else anybody could make us count names without end
+                self.metrics.request(target.model, APIS[target.verb], "REST", status, time.perf_counter() - started)
+
+    async def _predict(self, request: Request, target: Target) -> bytes:
+        servable = self.engine.servable(target.model, target.version, target.label)
+        document = json_tensors.parse(self._body(request))
+        door = self.engine.door(servable, _signature(document))
+        rows, by_row = json_tensors.rows(document, door)
+        found = await self.engine.run(servable, door, rows, self.timeout)
+        return json_tensors.answer(dict(zip(door.outputs, found, strict=True)), by_row)
+
+    async def _classify(self, request: Request, target: Target) -> bytes:
+        outputs, rows = await self._on_examples(request, target, CLASSIFY)
+        return json_tensors.dumps({"results": examples.classes(outputs, rows)}, False)
+
+    async def _regress(self, request: Request, target: Target) -> bytes:
+        outputs, rows = await self._on_examples(request, target, REGRESS)
+        return json_tensors.dumps({"results": examples.values(outputs, rows)}, False)
+
+    async def _on_examples(self, request: Request, target: Target, method: str) -> tuple[dict[str, Any], int]:
+        servable = self.engine.servable(target.model, target.version, target.label)
+        document = json_tensors.parse(self._body(request))
+        door = self.engine.door(servable, _signature(document))
+        examples.check(door, method)
+        listed = document.get("examples")
+        if not isinstance(listed, list) or not listed:
+            raise ServingError("INVALID_ARGUMENT", "Expecting non-empty 'examples' list")
+        packed = [examples.from_json(one, document.get("context")) for one in listed]
+        found = await self.engine.run(servable, door, Rows(len(packed), [examples.strings(packed)]), self.timeout)
+        return dict(zip(door.outputs, found, strict=True)), len(packed)
+
+    def _view(self, target: Target) -> bytes:
+        if target.verb == "metadata":
+            return metadata(self.engine.servable(target.model, target.version, target.label))
+        states = self.engine.states(target.model, target.version, target.label)
+        return json.dumps(
+            {
+                "model_version_status": [
+                    {
+                        "version": str(one.version),
+                        "state": one.state,
+                        "status": {"error_code": one.code, "error_message": one.message},
+                    }
+                    for one in states
+                ]
+            }
+        ).encode()
+
+    def _body(self, request: Request) -> bytes:
+        coding = request.headers.get("content-encoding", "identity").lower()
+        if coding == "identity":
+            return request.body
+        if coding != "gzip":
+            raise ServingError("INVALID_ARGUMENT", f"Content-Encoding {coding} is not supported; gzip is")
+        unpacking = zlib.decompressobj(wbits=31)
+        try:
+            body = unpacking.decompress(request.body, self.max_body + 1)
+        except zlib.error:
+            raise ServingError("INVALID_ARGUMENT", "The body is not gzip, as Content-Encoding says") from None
+        if len(body) > self.max_body or not unpacking.eof:
+            raise ServingError(
+                "INVALID_ARGUMENT", f"The unpacked body is cut short or larger than {self.max_body} bytes"
+            )
+        return body
+
+
+@lru_cache(64)
+def metadata(servable: Servable) -> bytes:
+    """The signatures as JSON."""
+    from google.protobuf import json_format
+    from tensorflow_serving.apis import get_model_metadata_pb2
+
+    from serving.server.api import grpc_metadata
+
+    message = grpc_metadata.response(servable)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    message.metadata[grpc_metadata.FIELD].Unpack(signatures)
+    plain = json_format.MessageToDict(
+        signatures, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
+    return json.dumps({"model_spec": spec, "metadata": {grpc_metadata.FIELD: plain}}).encode()
+
+
+@lru_cache(4096)
+def _target(path: str) -> Target | None:
+    match = PATH.fullmatch(path)
+    if not match:
+        return None
+    version = int(match["version"]) if match["version"] else None
+    return Target(match["model"], version, match["label"], match["verb"] or match["view"] or "")
+
+
+def _signature(document: dict[str, Any]) -> str:
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise ServingError("INVALID_ARGUMENT", "'signature_name' key must be a string value")
+    return name
+
+
+def _failure(status: int, message: str) -> Response:
+    return Response(status, json.dumps({"error": message}).encode())

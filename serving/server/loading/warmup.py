@@ -1,0 +1,83 @@
+"""Requests that travel with a model and are answered before anybody's, so that nobody waits for first calls."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.errors import ServingError
+from serving.server.config import Batching
+from serving.server.conversion import tensor_protos
+from serving.server.conversion.examples import INPUT, serialized
+from serving.server.signature import Signature
+
+FILE = "assets.extra/tf_serving_warmup_requests"
+MOST = 1000
+DEFAULT = "serving_default"
+
+
+def warm(path: Path, signatures: Mapping[str, Signature], batching: Batching) -> int:
+    """Runs the model's warm-up requests, and the first row of each signature's first at every size of a batch.
+
+    Returns how many requests there were.
+
+    Raises:
+        ServingError: if the file cannot be read or a request fails: then the version is not fit to be served.
+    """
+    count, seen = 0, set()
+    for record in records(path / FILE):
+        count += 1
+        if count > MOST:
+            raise ServingError("INVALID_ARGUMENT", f"There are more than {MOST} warm-up records in {path / FILE}")
+        for name, inputs in _requests(record):
+            if name not in signatures:
+                raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
+            arrays = signatures[name].arrays(inputs)
+            signatures[name].call(arrays)
+            if name not in seen:
+                seen.add(name)
+                _rehearse(signatures[name], arrays, batching)
+    return count
+
+
+def _rehearse(signature: Signature, arrays: list[np.ndarray], batching: Batching) -> None:
+    if signature.batched and batching.enabled and len(arrays[0]):
+        for size in sorted({batching.padded(rows) for rows in range(1, batching.most + 1)}):
+            signature.call([np.repeat(one[:1], size, axis=0) for one in arrays])
+
+
+def _requests(record: Any) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    kind = record.WhichOneof("log_type")
+    if kind == "predict_log":
+        request = record.predict_log.request
+        inputs = {name: tensor_protos.from_proto(name, tensor) for name, tensor in request.inputs.items()}
+        yield request.model_spec.signature_name or DEFAULT, inputs
+    elif kind in ("classify_log", "regress_log"):
+        request = getattr(record, kind).request
+        yield request.model_spec.signature_name or DEFAULT, {INPUT: serialized(request.input)}
+    elif kind == "multi_inference_log":
+        request = record.multi_inference_log.request
+        for task in request.tasks:
+            yield task.model_spec.signature_name or DEFAULT, {INPUT: serialized(request.input)}
+    else:
+        raise ServingError("UNIMPLEMENTED", f"Unsupported log_type for warm-up: {kind}")
+
+
+def records(path: Path) -> Iterator[Any]:
+    """The ``PredictionLog`` messages of a TFRecord file; none if there is no file.
+
+    Raises:
+        ServingError: DATA_LOSS, if a record is torn or is something else.
+    """
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    if not path.is_file():
+        return
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            yield prediction_log_pb2.PredictionLog.FromString(record)
+    except (tf.errors.DataLossError, DecodeError) as error:
+        raise ServingError("DATA_LOSS", f"The warm-up requests of {path} cannot be read: {error}") from None

@@ -1,0 +1,186 @@
+"""The doctor, each check from both sides."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections import namedtuple
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cli import doctor
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def found(checks, name: str) -> doctor.Check:
+    return next(check for check in checks if check.name == name)
+
+
+@pytest.mark.system
+def test_it_imports_nothing_heavy():
+    program = """
+import json, sys
+from cli import doctor
+checks = doctor.report()
+heavy = {"tensorflow", "tfx", "keras", "apache_beam"} & set(sys.modules)
+print(json.dumps([len(checks), sorted(heavy)]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY, capture_output=True, text=True)
+    count, heavy = json.loads(done.stdout)
+    assert heavy == []
+    assert count > 10
+
+
+def test_every_finding_that_is_not_ok_has_advice(tmp_path):
+    for check in doctor.report(tmp_path):
+        assert check.found
+        assert bool(check.advice) == (check.state != "ok")
+
+
+@pytest.mark.parametrize(("number", "state"), [((3, 11, 7), "ok"), ((3, 12, 1), "missing"), ((3, 10, 0), "missing")])
+def test_python(monkeypatch, number, state):
+    monkeypatch.setattr(sys, "version_info", number)
+    assert doctor.python().state == state
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "library", "state"),
+    [
+        ("Linux", "x86_64", ("glibc", "2.36"), "ok"),
+        ("Linux", "x86_64", ("glibc", "2.28"), "ok"),
+        ("Linux", "x86_64", ("glibc", "2.17"), "missing"),
+        ("Linux", "x86_64", ("", ""), "missing"),
+        ("Linux", "aarch64", ("glibc", "2.36"), "missing"),
+        ("Darwin", "arm64", ("", ""), "missing"),
+    ],
+)
+def test_platform(monkeypatch, system, machine, library, state):
+    monkeypatch.setattr(doctor.platform, "system", lambda: system)
+    monkeypatch.setattr(doctor.platform, "machine", lambda: machine)
+    monkeypatch.setattr(doctor.platform, "libc_ver", lambda: library)
+    assert doctor.libc().state == state
+
+
+@pytest.mark.parametrize(
+    ("installed", "state", "advice"),
+    [("1.17.1", "ok", ""), ("1.21.0", "warn", "The lock has 1.17.1"), (None, "missing", "make setup")],
+)
+def test_packages_against_the_lock(monkeypatch, installed, state, advice):
+    monkeypatch.setattr(doctor, "_version", lambda _: installed)
+    check = found(doctor.packages(), "ml-metadata")
+    assert (check.state, advice in check.advice) == (state, True)
+
+
+def test_packages_without_a_lock(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "_version", lambda _: "1.0")
+    monkeypatch.setattr(doctor, "LOCK", tmp_path / "uv.lock")
+    assert found(doctor.packages(), "tfx").state == "warn"
+
+
+@pytest.mark.parametrize(("installed", "state"), [("2.16.1", "ok"), (None, "warn")])
+def test_kubeflow_is_optional(monkeypatch, installed, state):
+    monkeypatch.setattr(doctor, "_version", lambda _: installed)
+    assert found(doctor.packages(), "kfp").state == state
+
+
+@pytest.mark.parametrize(("gib", "cores", "state"), [(64, 8, "ok"), (1, 1, "warn")])
+def test_resources(monkeypatch, tmp_path, gib, cores, state):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(doctor, "_memory", lambda: gib * doctor.GIB)
+    monkeypatch.setattr(doctor, "_cores", lambda: cores)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage(gib * doctor.GIB))
+    assert [check.state for check in doctor.resources(tmp_path)] == [state] * 3
+
+
+def test_disk_is_measured_where_the_home_will_be(tmp_path):
+    check = found(doctor.resources(tmp_path / "not" / "yet"), "Disk")
+    assert str(tmp_path / "not" / "yet") in check.found
+    assert not (tmp_path / "not").exists()
+
+
+def program(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_java_says_its_version_without_being_started(monkeypatch, tmp_path):
+    java = program(tmp_path / "jdk" / "bin", "java")
+    (tmp_path / "jdk" / "release").write_text('IMPLEMENTOR="x"\nJAVA_VERSION="17.0.15"\n')
+    monkeypatch.setenv("PATH", str(java.parent))
+    assert doctor.java() == doctor.Check("Java", "ok", "17.0.15")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.java().state == "warn"
+
+
+def test_flink_is_there_if_its_jars_are(monkeypatch, tmp_path):
+    monkeypatch.setattr("pipeline.local.flink.cluster.JARS", tmp_path)
+    found = doctor.flink()
+    assert found.state == "warn" and str(tmp_path) in found.found and "make flink" in found.advice
+    (tmp_path / "one.jar").touch()
+    assert doctor.flink() == doctor.Check("Flink", "ok", "1 jars")
+
+
+@pytest.mark.parametrize(
+    ("devices", "driver", "state", "text"),
+    [
+        (["nvidia1", "nvidia0"], "nvidia-smi", "ok", "nvidia0, nvidia1"),
+        ([], None, "warn", "none"),
+        (["nvidia0"], None, "warn", "nvidia0"),
+        ([], "nvidia-smi", "warn", "without a device"),
+    ],
+)
+def test_gpus(monkeypatch, devices, driver, state, text):
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(Path("/dev", name) for name in devices))
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: driver)
+    check = doctor.gpus()
+    assert check.state == state
+    assert text in check.found
+
+
+@pytest.mark.system
+def test_docker_needs_an_engine_that_answers(monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    assert doctor.docker().state == "warn"
+    with socket.create_server(("127.0.0.1", 0)) as engine:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{engine.getsockname()[1]}")
+        assert doctor.docker().state == "ok"
+
+
+@pytest.mark.parametrize(("present", "state"), [(True, "ok"), (False, "warn")])
+def test_optional_programs(monkeypatch, tmp_path, present, state):
+    if present:
+        for name in ("g++", "javac", "dvc", "mvn", "npm", "google-chrome"):
+            program(tmp_path, name)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert {check.name: check.state for check in doctor.tools()} == dict.fromkeys(
+        ("g++", "javac", "dvc", "mvn", "npm", "chromium"), state
+    )
+
+
+def test_the_table_shows_every_check_and_takes_text_literally():
+    checks = [doctor.Check("a", "ok", "[1.0]"), doctor.Check("b", "missing", "none", "Do [this].")]
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(doctor.render(checks))
+    text = console.export_text()
+    assert all(word in text for word in ("[1.0]", "missing", "Do [this]."))
+
+
+@pytest.mark.parametrize(
+    ("installed", "state", "found"),
+    [
+        ({"mlflow": "3.17.2", "mlflow-skinny": "3.17.2"}, "ok", "mlflow 3.17.2"),
+        ({"mlflow-skinny": "3.17.2"}, "ok", "mlflow-skinny 3.17.2, without pages"),
+        ({}, "warn", "not installed"),
+    ],
+)
+def test_mlflow(monkeypatch, installed, state, found):
+    monkeypatch.setattr(doctor, "_version", installed.get)
+    check = doctor.mlflow()
+    assert (check.state, check.found) == (state, found)

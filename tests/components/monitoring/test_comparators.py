@@ -1,0 +1,48 @@
+"""TFDV's comparators: of names the largest change of a share, of numbers a divergence that grows with the shift."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tfx  # noqa: F401 (puts a stand-in that TFDV needs)
+
+from components.monitoring import comparators
+
+
+@pytest.fixture(scope="module")
+def statistics():
+    import tensorflow_data_validation as tfdv
+
+    rng = np.random.default_rng(0)
+    amount = np.exp(rng.normal(3, 0.7, 5000))
+
+    def of(factor: float, online: int):
+        channel = np.array(["online"] * online + ["till"] * (5000 - online))
+        frame = pd.DataFrame({"amount": amount * factor, "channel": channel})
+        return tfdv.generate_statistics_from_dataframe(frame, tfdv.StatsOptions(num_quantiles_histogram_buckets=50))
+
+    return of
+
+
+def found(measures: list[dict]) -> dict[tuple[str, str], float]:
+    return {(one["comparator"], one["feature"]): one["value"] for one in measures}
+
+
+def test_names_move_by_the_change_of_their_share(statistics) -> None:
+    seen = comparators.measures(statistics(1, 1000), statistics(1, 1500), statistics(1, 1250), ("amount", "channel"))
+    told = found(seen)
+    assert told["skew", "channel"] == pytest.approx(0.1) and told["drift", "channel"] == pytest.approx(0.05)
+    assert {one["measure"] for one in seen} == {"l_infty", "jensen_shannon_divergence"}
+    assert told["skew", "amount"] < 0.001
+
+
+def test_numbers_move_more_the_further_they_are_shifted(statistics) -> None:
+    values = [
+        found(comparators.measures(statistics(1, 1000), statistics(factor, 1000), None, ("amount",)))["skew", "amount"]
+        for factor in (1.0, 1.1, 1.3, 2.0)
+    ]
+    assert values == sorted(values) and values[0] < 0.001 < 0.1 < values[-1]
+
+
+def test_without_a_window_before_there_is_skew_alone(statistics) -> None:
+    seen = comparators.measures(statistics(1, 9), statistics(1, 9), None, ("channel",))
+    assert {one["comparator"] for one in seen} == {"skew"}

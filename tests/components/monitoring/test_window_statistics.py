@@ -1,0 +1,63 @@
+"""Statistics of windows in one pass: each window's are those that TFDV gives of its rows alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.built_case import pipeline
+from tensorflow_metadata.proto.v0 import statistics_pb2
+
+from components.monitoring import window_statistics
+from serving.gateway.log import tfrecords
+from serving.gateway.log.tf_example import entry, example
+
+pytestmark = pytest.mark.system
+
+FEATURES = ("amount", "channel", "absent")
+
+
+def written(folder: Path, window: int, shards: int) -> pd.DataFrame:
+    """Shards of a window's rows, in which some have no channel; the same as columns."""
+    rng = np.random.default_rng(window)
+    amounts = np.exp(rng.normal(3 + window, 0.5, 3000)).astype(np.float32)
+    channels = rng.choice(["online", "till", None], 3000, p=[0.5, 0.3, 0.2])
+    rows = [
+        example(
+            entry("amount", [float(amount)]), entry("other", [1]), *([entry("channel", [channel])] if channel else [])
+        )
+        for amount, channel in zip(amounts, channels, strict=True)
+    ]
+    (folder / f"Split-window-{window}").mkdir(parents=True)
+    for n in range(shards):
+        data = b"".join(tfrecords.framed(row) for row in rows[n::shards])
+        (folder / f"Split-window-{window}" / f"examples-{n:05d}").write_bytes(data)
+    return pd.DataFrame({"amount": amounts, "channel": channels})
+
+
+def test_each_window_has_the_statistics_of_its_own_rows(tmp_path: Path) -> None:
+    import tensorflow_data_validation as tfdv
+
+    frames = {f"window-{n}": written(tmp_path / "examples", n, shards) for n, shards in ((1, 1), (2, 3))}
+    window_statistics.described(pipeline(), tmp_path / "examples", list(frames), FEATURES, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"Split-{name}" for name in frames}
+    for name, frame in frames.items():
+        read = (tmp_path / "out" / f"Split-{name}" / window_statistics.FILE).read_bytes()
+        (found,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(read).datasets
+        (told,) = tfdv.generate_statistics_from_dataframe(
+            frame, tfdv.StatsOptions(num_quantiles_histogram_buckets=50)
+        ).datasets
+        assert (found.name, found.num_examples) == ("", told.num_examples) == ("", 3000)
+        amount, channel = ({one.path.step[0]: one for one in kind.features} for kind in (found, told))
+        assert set(amount) == {"amount", "channel"}
+        for part in ("mean", "std_dev", "min", "median", "max"):
+            assert np.isclose(
+                getattr(amount["amount"].num_stats, part), getattr(channel["amount"].num_stats, part), rtol=0.02
+            )
+        shares = [
+            {bucket.label: bucket.sample_count for bucket in one["channel"].string_stats.rank_histogram.buckets}
+            for one in (amount, channel)
+        ]
+        assert shares[0] == shares[1] == frame["channel"].value_counts().to_dict()
+        quantiles = [one for one in amount["amount"].num_stats.histograms if one.type == one.QUANTILES]
+        assert [len(one.buckets) for one in quantiles] == [window_statistics.BUCKETS]

@@ -1,0 +1,98 @@
+"""The Trainer with one input more: its spec, what its executor tells run_fn, and rows in the transform graph's order."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tfx.proto import trainer_pb2
+from tfx.types import Channel, channel_utils, standard_artifacts
+
+from components.training import extended_trainer, skip_gram
+from models.catalog import CASES
+from models.embedding import Embedding
+from pipeline import graph, stages
+from pipeline.plan import Plan
+
+
+def channel(kind: type, uri: Path | str = "") -> Channel:
+    artifact = kind()
+    artifact.uri = str(uri)
+    return channel_utils.as_channel([artifact])
+
+
+def node(**more: object) -> extended_trainer.Trainer:
+    """A Trainer over empty artifacts."""
+    return extended_trainer.Trainer(
+        run_fn="models.training.entry_point.run_fn",
+        custom_config={"case": "tiny", "settings": {}},
+        examples=channel(standard_artifacts.Examples),
+        transform_graph=channel(standard_artifacts.TransformGraph),
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["valid"]),
+        **more,
+    )
+
+
+def test_the_further_input_may_be_there_or_not() -> None:
+    given = node(pretrained=channel(skip_gram.Embedding))
+    assert given.id == node().id == "Trainer"
+    assert "pretrained" in given.inputs and "pretrained" not in node().inputs
+    assert set(given.outputs) == {"model", "model_run"}
+    with pytest.raises(TypeError, match="pretrained"):
+        node(pretrained=channel(standard_artifacts.Model))
+
+
+def vocabulary(monkeypatch: pytest.MonkeyPatch, words: list[bytes]) -> None:
+    """A transform graph that has numbered these words."""
+    output = SimpleNamespace(vocabulary_by_name=lambda name: {"merchant_id": words}[name])
+    monkeypatch.setattr(extended_trainer.tft, "TFTransformOutput", lambda path: output)
+
+
+def told(tmp_path: Path, inputs: dict) -> SimpleNamespace:
+    """What the executor gives to run_fn."""
+    (tmp_path / "run").mkdir()
+    outputs = {
+        name: [kind()]
+        for name, kind in (("model", standard_artifacts.Model), ("model_run", standard_artifacts.ModelRun))
+    }
+    for name, (artifact,) in outputs.items():
+        artifact.uri = str(tmp_path / name)
+    examples = standard_artifacts.Examples()
+    examples.uri, examples.split_names = str(tmp_path), '["train", "valid"]'
+    inputs = {"examples": [examples], **inputs}
+    properties = {
+        "train_args": '{"splits": ["train"]}',
+        "eval_args": '{"splits": ["valid"]}',
+        "custom_config": json.dumps({"case": "tiny", "settings": {"a": 1}}),
+    }
+    return extended_trainer.Executor()._GetFnArgs(inputs, outputs, properties)
+
+
+def test_the_executor_says_where_the_rows_in_the_graphs_order_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary(monkeypatch, [b"b", b"new", b"a"])
+    Embedding(["a", "b"], np.array([[1, 2], [3, 4]], np.float32), {"vocabulary": "merchant_id"}).save(
+        tmp_path / "learnt"
+    )
+    artifact, transform = skip_gram.Embedding(), standard_artifacts.TransformGraph()
+    artifact.uri, transform.uri = str(tmp_path / "learnt"), str(tmp_path)
+    config = told(tmp_path, {"pretrained": [artifact], "transform_graph": [transform]}).custom_config
+    assert config["case"] == "tiny" and config["settings"] == {"a": 1}
+    assert Embedding.load(config["pretrained"]).matrix.tolist() == [[3, 4], [2, 3], [1, 2], [2, 3]]
+
+
+def test_without_one_nothing_is_said(tmp_path: Path) -> None:
+    assert told(tmp_path, {}).custom_config == {"case": "tiny", "settings": {"a": 1}}
+
+
+@pytest.mark.parametrize(("name", "there"), [("fraud", True), ("image", False)])
+def test_only_a_case_with_sentences_has_the_stage(name: str, there: bool) -> None:
+    settings = CASES[name].configured({})
+    settings["data"] |= {"first_day": 0, "last_day": 89, "classes": "a,b", "height": 8, "width": 8, "channels": 1}
+    plan = Plan(CASES[name], "/raw", 0, 1, settings, "", "/versions", "")
+    nodes = {stage.node.id: stage.node for stage in graph.build(plan)}
+    assert ("SkipGram" in nodes) is ("pretrained" in nodes["Trainer"].inputs) is there
+    assert (stages.embedding(plan, channel(standard_artifacts.Examples)) is not None) is there

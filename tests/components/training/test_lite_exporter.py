@@ -1,0 +1,229 @@
+"""The edge variants: sizes fall, float32 answers as the SavedModel does, and the smallest good one is chosen."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.built_case import Built, built
+from support.tiny_case.case import CASE
+from tfx.types import standard_artifacts
+
+from components.training import lite_exporter
+from components.training.lite_exporter import VARIANTS, LiteExporter, LiteModel, convert, run
+from models import catalog
+from models.errors import Refused
+from serving.edge.interpreter import Interpreter
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return built(CASE, tmp_path_factory)
+
+
+def run_exporter(tiny: Built, folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Runs the component's executor over the tiny case; returns the folder of variants."""
+    patch.setitem(catalog.CASES, CASE.name, CASE)
+    patch.setattr(lite_exporter, "TIMED", 2)
+    model, examples, graph = (
+        standard_artifacts.Model(),
+        standard_artifacts.Examples(),
+        standard_artifacts.TransformGraph(),
+    )
+    lite = LiteModel()
+    model.uri, examples.uri, graph.uri, lite.uri = map(str, (folder, tiny.examples, tiny.graph, folder / "lite"))
+    (folder / "Format-Serving").symlink_to(tiny.export)
+    (folder / "lite").mkdir()
+    inputs = {"model": [model], "examples": [examples], "transform_graph": [graph]}
+    told = {"config": json.dumps({"case": CASE.name, "settings": CASE.settings["gates"]})}
+    LiteExporter.EXECUTOR_SPEC.executor_class().Do(inputs, {"lite_model": [lite]}, told)
+    return folder / "lite"
+
+
+@pytest.fixture(scope="module")
+def good(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The variants of the tiny case's own model. To be read only."""
+    with pytest.MonkeyPatch.context() as patch:
+        return run_exporter(tiny, tmp_path_factory.mktemp("good"), patch)
+
+
+@pytest.fixture
+def contents(good: Path) -> dict[str, bytes]:
+    """The file of every variant."""
+    return {variant: (good / f"{variant}.tflite").read_bytes() for variant in VARIANTS}
+
+
+@pytest.fixture
+def export(
+    tiny: Built, good: Path, contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Path]:
+    """Runs the executor once more over the same model; what was converted for :func:`good` is not converted again."""
+
+    def converted(path: str, variant: str, rows: dict[str, np.ndarray]) -> bytes:
+        return contents[variant] if Path(path).samefile(tiny.export) else (good / lite_exporter.ONE_ROW).read_bytes()
+
+    monkeypatch.setattr(lite_exporter, "convert", converted)
+    monkeypatch.setattr(lite_exporter.one_row, "save", lambda *_: None)
+    return lambda: run_exporter(tiny, tmp_path, monkeypatch)
+
+
+def inputs(tiny: Built) -> dict[str, np.ndarray]:
+    return {"scaled": tiny.rows["scaled"]}
+
+
+def row(variant: str, size: int, difference: float = 0.0, metric_loss: float = 0.0) -> dict:
+    return {"variant": variant, "bytes": size, "difference": difference, "metric": 0.9, "metric_loss": metric_loss}
+
+
+def choose(folder: Path, rows: list[dict], tolerance: float = 1e-4, loss: float = 0.01) -> dict:
+    """Lets ``_choose`` pick from a table; each variant's file holds its name."""
+    for one in rows:
+        (folder / f"{one['variant']}.tflite").write_text(one["variant"])
+    lite_exporter._choose(folder, rows, {"lite_tolerance": tolerance, "lite_metric_loss": loss})
+    record = json.loads((folder / "lite.json").read_text())
+    assert (folder / "model.tflite").read_text() == record["chosen"]
+    return record
+
+
+def test_weights_of_fewer_bits_make_smaller_files(contents: dict[str, bytes]) -> None:
+    sizes = {variant: len(content) for variant, content in contents.items()}
+    weights = 2 * 64 + 64 * 64 + 64 * 2  # the kernels; biases and the graph come on top
+    assert sizes["float32"] > 4 * weights > sizes["float16"] > 2 * weights
+    assert weights < sizes["dynamic"] < 2 * weights
+    assert weights < sizes["int8"] < sizes["float16"]  # its ranges and zero points take room as well
+
+
+def test_every_variant_answers_every_row_within_its_precision(tiny: Built, contents: dict[str, bytes]) -> None:
+    expected = tiny.fitted.model(inputs(tiny), training=False).numpy()
+    expected = np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True)  # the Keras model, not the export
+    bounds = {"float32": 1e-5, "float16": 2e-3, "dynamic": 0.05, "int8": 0.1}
+    for variant, content in contents.items():
+        answers, latency = run(content, inputs(tiny))
+        assert answers["probabilities"].shape == expected.shape and latency > 0
+        assert np.abs(answers["probabilities"] - expected).max() < bounds[variant], variant
+
+
+def test_a_converted_model_with_one_row_answers_as_with_many(tiny: Built, contents: dict[str, bytes]) -> None:
+    many, _ = run(contents["float32"], inputs(tiny))
+    one, _ = run(contents["float32"], {"scaled": tiny.rows["scaled"][3:4]})
+    assert np.allclose(one["probabilities"][0], many["probabilities"][3], atol=1e-6)
+
+
+def test_a_good_model_leaves_all_variants_the_smallest_as_the_model_and_a_table(tiny: Built, good: Path) -> None:
+    folder = good
+    record = json.loads((folder / "lite.json").read_text())
+    table = {one["variant"]: one for one in record["variants"]}
+    assert tuple(table) == VARIANTS and all(one["passed"] for one in table.values())
+    assert {v: one["bytes"] for v, one in table.items()} == {
+        v: (folder / f"{v}.tflite").stat().st_size for v in VARIANTS
+    }
+    assert record["chosen"] == min(VARIANTS, key=lambda v: (folder / f"{v}.tflite").stat().st_size)
+    assert (folder / "model.tflite").read_bytes() == (folder / f"{record['chosen']}.tflite").read_bytes()
+    truth = tiny.rows["above"][:, 0]
+    answers, _ = run((folder / "model.tflite").read_bytes(), inputs(tiny))
+    assert record["one_row"]["bytes"] == (folder / "one_row.tflite").stat().st_size
+    assert table[record["chosen"]]["metric"] == np.mean(answers["probabilities"].argmax(axis=1) == truth) > 0.5
+
+
+def test_what_is_written_for_one_row_answers_as_the_saved_model_does(tiny: Built, good: Path) -> None:
+    one = Interpreter((good / "one_row.tflite").read_bytes())
+    assert one.fixed == 1
+    found, expected = one.answer(inputs(tiny)), lite_exporter.answers(str(tiny.export), inputs(tiny))
+    difference = np.abs(found["probabilities"] - expected["probabilities"]).max()
+    assert difference < 1e-5 and np.isclose(
+        json.loads((good / "lite.json").read_text())["one_row"]["difference"], difference, atol=1e-7
+    )
+
+
+def test_one_row_that_answers_otherwise_is_refused(export: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def altered(content: bytes, rows: dict) -> tuple[dict, float]:
+        answers, latency = run(content, rows)
+        shift = 0.001 * (Interpreter(content).fixed == 1)
+        return {name: value + shift for name, value in answers.items()}, latency
+
+    monkeypatch.setattr(lite_exporter, "run", altered)
+    with pytest.raises(Refused, match=r"float32 for one row differs from the SavedModel by 0\.001, allowed is 1e-05"):
+        export()
+
+
+def test_float32_that_answers_otherwise_is_refused(
+    tiny: Built, export: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Altered(tf.Module):
+        def __init__(self) -> None:
+            self.loaded = tf.saved_model.load(str(tiny.export))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="scaled")])
+        def dense(self, scaled: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"probabilities": self.loaded.signatures["dense"](scaled=scaled)["probabilities"] + 0.001}
+
+    altered = Altered()
+    tf.saved_model.save(altered, str(tmp_path / "altered"), signatures={"dense": altered.dense})
+    other = convert(str(tmp_path / "altered"), "float32", inputs(tiny))
+    known = lite_exporter.convert
+    monkeypatch.setattr(
+        lite_exporter,
+        "convert",
+        lambda path, variant, rows: other if variant == "float32" else known(path, variant, rows),
+    )
+    with pytest.raises(Refused, match=r"differs from the SavedModel by 0\.001, allowed is 1e-05") as caught:
+        export()
+    assert caught.value.gate == "lite"
+    assert not (tmp_path / "lite" / "model.tflite").exists() and not (tmp_path / "lite" / "lite.json").exists()
+
+
+def test_the_smallest_is_not_chosen_if_it_loses_too_much(
+    contents: dict[str, bytes], export: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_size = sorted(VARIANTS, key=lambda variant: len(contents[variant]))
+    measured = iter(VARIANTS)
+
+    def spoilt(content: bytes, rows: dict) -> tuple[dict, float]:
+        answers, latency = run(content, rows)
+        if next(measured, "one row") == by_size[0]:
+            answers = {name: value[:, ::-1] for name, value in answers.items()}  # always the wrong side
+        return answers, latency
+
+    monkeypatch.setattr(lite_exporter, "run", spoilt)
+    record = json.loads((export() / "lite.json").read_text())
+    table = {one["variant"]: one for one in record["variants"]}
+    assert [v for v in VARIANTS if not table[v]["passed"]] == by_size[:1]
+    assert table[by_size[0]]["metric_loss"] > 0.5 and record["chosen"] == by_size[1]
+
+
+def test_the_smallest_that_passes_is_chosen(tmp_path: Path) -> None:
+    rows = [row("float32", 100), row("dynamic", 30), row("float16", 55), row("int8", 28, metric_loss=0.0101)]
+    record = choose(tmp_path, rows)
+    assert record["chosen"] == "dynamic"
+    assert [one["passed"] for one in record["variants"]] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("loss", "chosen"), [(0.01, "int8"), (0.0101, "float32"), (-0.3, "int8"), (float("nan"), "float32")]
+)
+def test_the_bound_on_the_metric_has_two_sides(tmp_path: Path, loss: float, chosen: str) -> None:
+    assert choose(tmp_path, [row("float32", 100), row("int8", 28, metric_loss=loss)])["chosen"] == chosen
+
+
+@pytest.mark.parametrize("difference", [0.0, 1e-4])
+def test_a_difference_within_the_tolerance_passes(tmp_path: Path, difference: float) -> None:
+    assert choose(tmp_path, [row("float32", 100, difference)])["chosen"] == "float32"
+
+
+@pytest.mark.parametrize("difference", [1.1e-4, 1.0, float("inf"), float("nan")])
+def test_a_difference_beyond_it_or_none_at_all_is_refused(tmp_path: Path, difference: float) -> None:
+    with pytest.raises(Refused, match="float32 TFLite differs from the SavedModel"):
+        choose(tmp_path, [row("float32", 100, difference), row("int8", 28)])
+
+
+def test_only_float32_has_to_be_exact(tmp_path: Path) -> None:
+    assert choose(tmp_path, [row("float32", 100), row("int8", 28, difference=0.2)])["chosen"] == "int8"
+
+
+def test_no_variant_within_the_loss_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"no variant keeps the metric: float32 loses 0\.02, allowed is 0\.01"):
+        choose(tmp_path, [row("float32", 100, metric_loss=0.02), row("int8", 28, metric_loss=0.3)])

@@ -1,0 +1,140 @@
+"""The loop against Keras' fit, and after a stop in the middle."""
+
+import os
+import signal
+from functools import cache
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.line_network import BATCH, ROWS, Line, data, fit, settings
+
+from models.catalog import find
+from models.errors import Preempted
+from models.image import model as image
+from models.input import kept
+from models.network import build, predict
+from models.training import callbacks as calls
+from models.training import checkpoint, optimizers
+from models.training.distribute.job import ALONE
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_the_loop_ends_with_the_weights_of_keras_fit(normalised):
+    changes = {"patience": 0, "normalised": normalised, "l2": 0.01}
+    ours = fit(changes)
+    keras.utils.set_random_seed(1)
+    _, feed = kept(data(), BATCH, 1)
+    model = Line.build(settings(**changes), {})
+    optimizer = optimizers.create(settings(**changes), 4 * ROWS // BATCH)
+    model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
+    stream = feed().map(lambda batch: ({"x": batch["x"]}, batch["y"]))
+    best, kept_weights = -1.0, None
+    for epoch in range(4):
+        model.fit(stream.skip(epoch * ROWS // BATCH), steps_per_epoch=ROWS // BATCH, verbose=0)
+        accuracy = Line.quality(data(200)["y"], predict(model, data(200)))["accuracy"]
+        if accuracy > best:
+            best, kept_weights = accuracy, model.get_weights()
+    for one, other in zip(ours.model.get_weights(), kept_weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+@cache
+def whole(**changes):
+    """A training that nothing stops; the same for all that compare themselves with it."""
+    return fit({**changes})
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch():
+    ended = whole(epochs=12, patience=0, learning_rate=0.05)
+    scores = [curve["accuracy"] for curve in ended.curves]
+    assert ended.best == int(np.argmax(scores)) < 11
+    again = Line.quality(data(200)["y"], predict(ended.model, data(200)))["accuracy"]
+    assert again == pytest.approx(max(scores))
+
+
+def test_patience_ends_what_no_longer_gains_and_none_trains_all_epochs():
+    assert len(fit({"epochs": 60, "patience": 2, "learning_rate": 0.1}).curves) < 60
+    assert len(whole(epochs=12, patience=0, learning_rate=0.05).curves) == 12
+
+
+STOPPED = {"epochs": 6, "patience": 4, "checkpoint_steps": 7, "normalised": True}
+
+
+def same(ended, expected):
+    """Fails unless a training that was stopped has ended as the one that was not."""
+    assert ended.steps == expected.steps and ended.best == expected.best
+    assert [c["loss"] for c in ended.curves] == pytest.approx([c["loss"] for c in expected.curves], rel=1e-6)
+    for one, other in zip(ended.model.get_weights(), expected.model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_a_stop_in_the_middle_changes_nothing(tmp_path, monkeypatch, schedule):
+    changes = {**STOPPED, "schedule": schedule}
+    saves, save = [], checkpoint.Saver.save
+
+    def dying(self):
+        save(self)
+        saves.append(self.position.step)
+        if len(saves) == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint.Saver, "save", dying)
+        with pytest.raises(KeyboardInterrupt):
+            fit(changes, tmp_path)
+    assert saves[-1] == 28 and saves[-1] % (ROWS // BATCH)  # inside an epoch
+    ended = fit(changes, tmp_path)
+    same(ended, whole(**changes))
+    assert {"epoch": 2, "callback": "checkpoint", "what": f"went on at step {saves[-1]}"} in ended.journal
+
+
+def test_sigterm_saves_and_the_next_attempt_goes_on_at_the_next_step(tmp_path, monkeypatch):
+    changes, before = {**STOPPED, "schedule": "cosine"}, signal.getsignal(signal.SIGTERM)
+    stop_at = ROWS // BATCH + 3  # inside the second epoch, and no step at which a checkpoint is due
+
+    def after_step(self, step, logs=None):
+        if step + 1 == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(calls.Journal, "on_train_batch_end", after_step)
+        with pytest.raises(Preempted, match=rf"goes on at step {stop_at} "):
+            fit(changes, tmp_path)
+    assert signal.getsignal(signal.SIGTERM) is before
+    ended = fit(changes, tmp_path)
+    same(ended, whole(**changes))
+    assert {"epoch": 1, "callback": "checkpoint", "what": f"went on at step {stop_at}"} in ended.journal
+
+
+def test_a_checkpoint_brings_back_every_variable_of_the_image_network(tmp_path):
+    """States of random generators too, and moments within a layer of ours: TensorFlow finds neither in a model."""
+    settings = {name: value for group in find("image").settings.values() for name, value in group.items()}
+    settings |= {"classes": "a,b,c", "filters": 4}
+
+    def create():
+        model = build(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])})
+        optimizer = optimizers.create(settings, 100)
+        optimizer.build(model.trainable_variables)
+        return model, checkpoint.Saver(model, optimizer, checkpoint.Position(), [], tmp_path, ALONE)
+
+    model, saver = create()
+    for number, variable in enumerate(model.variables):
+        variable.assign(np.full(variable.shape, 100 + number, variable.dtype))
+    saver.save()
+    other, saver = create()
+    assert saver.restore()
+    for variable, again in zip(model.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(again, variable, err_msg=variable.path)
+
+
+def test_a_finished_training_names_its_best_epoch_and_is_not_trained_again(tmp_path):
+    first = fit({"epochs": 3}, tmp_path)
+    kept_at = [e["epoch"] for e in first.journal if e["callback"] == "ModelCheckpoint"]
+    assert kept_at[-1] == first.best and (tmp_path / calls.BEST).is_file()
+    second = fit({"epochs": 3}, tmp_path)
+    assert second.steps == first.steps and second.curves == first.curves

@@ -1,0 +1,28 @@
+"""Child processes of a command."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.command import ROOT
+from support.process import alive
+
+
+@pytest.mark.system
+def test_a_child_ends_with_a_killed_parent(tmp_path: Path) -> None:
+    """The child here is a program that waits for ever, in the place of ``showcase``."""
+    code = (
+        "import time; from pathlib import Path; from pipeline.local import processes\n"
+        f"print(processes.launch(['sleep', '600'], Path({str(tmp_path / 'log')!r})).pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    child = int(parent.stdout.readline())
+    assert alive(child)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

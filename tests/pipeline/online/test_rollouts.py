@@ -1,0 +1,35 @@
+"""What is said to be served is what answers."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.local.local_runtime import local_runtime
+from pipeline.online import rollouts
+from serving import rollout
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Path:
+    folder = Path(local_runtime(tmp_path).versions("fraud"))
+    for number in (1, 2, 10):
+        (folder / str(number)).mkdir(parents=True)
+    return folder
+
+
+def test_nothing_is_served_before_a_push(tmp_path: Path):
+    assert rollouts.served_version(tmp_path, "fraud") is None
+
+
+def test_the_newest_version_is_served_until_somebody_says_otherwise(tmp_path: Path, versions: Path):
+    assert rollouts.served_version(tmp_path, "fraud") == versions / "10"
+
+
+def test_after_a_rollback_the_version_before_is_served(tmp_path: Path, versions: Path):
+    rollout.rollback(versions)
+    assert rollouts.served_version(tmp_path, "fraud") == versions / "2"
+
+
+def test_a_canary_is_not_what_is_served(tmp_path: Path, versions: Path):
+    rollout.promote(versions, 1, share=0.5)
+    assert rollouts.served_version(tmp_path, "fraud") == versions / "10"

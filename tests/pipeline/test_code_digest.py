@@ -1,0 +1,114 @@
+"""Digests of code: what a stage executes counts at any depth, wording does not, and nothing runs while they are taken."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+from support.command import ROOT
+
+from pipeline import code_digest
+from pipeline.plan import read_schema
+
+BOMB = 'raise RuntimeError("imported")\n'
+FAKE = {
+    "__init__.py": "",
+    "stage.py": BOMB + "import fakecode.plain\nfrom fakecode import named\nfrom fakecode.holder import function\n",
+    "plain.py": BOMB,
+    "named.py": BOMB + "def later():\n    from fakecode.sub import deep\n",
+    "holder.py": BOMB + "def function(): ...\n",
+    "unrelated.py": BOMB,
+    "sub/__init__.py": "",
+    "sub/deep.py": BOMB + "import fakecode.stage  # a circle\nimport json, numpy\n",
+}
+USED = ("stage.py", "plain.py", "named.py", "holder.py", "sub/__init__.py", "sub/deep.py")
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of ours by another name, first on the path."""
+    for name, text in FAKE.items():
+        path = tmp_path / "fakecode" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / "fakecode"
+
+
+def test_closure_follows_every_way_to_import(fake: Path) -> None:
+    files = code_digest.closure("fakecode.stage")
+    names = {"stage", "plain", "named", "holder", "sub", "sub.deep"}
+    assert {f"fakecode.{name}" for name in names} <= set(files) and "fakecode.unrelated" not in files
+    assert set(files) - {f"fakecode.{name}" for name in names} <= {"fakecode"}
+    assert files["fakecode.sub.deep"] == fake / "sub" / "deep.py"
+
+
+def test_digest_imports_nothing(fake: Path) -> None:
+    before = set(sys.modules)
+    code_digest.digest("fakecode.stage")  # every module of it would raise
+    assert not {name for name in set(sys.modules) - before if name.startswith("fakecode")}
+
+
+@pytest.mark.parametrize("name", USED)
+def test_statement_in_a_used_module_changes_the_digest(fake: Path, name: str) -> None:
+    before = code_digest.digest("fakecode.stage")
+    assert code_digest.digest("fakecode.stage") == before
+    (fake / name).write_text(FAKE[name] + "limit = 3\n")
+    assert code_digest.digest("fakecode.stage") != before
+    (fake / name).write_text(FAKE[name])
+    assert code_digest.digest("fakecode.stage") == before
+
+
+@pytest.mark.parametrize("name", USED)
+def test_docstring_comment_and_blank_line_leave_the_digest(fake: Path, name: str) -> None:
+    before = code_digest.digest("fakecode.stage")
+    (fake / name).write_text(f'"""What it is for."""\n\n# Why.\n\n{FAKE[name]}\n')
+    assert code_digest.digest("fakecode.stage") == before
+
+
+def test_unused_module_leaves_the_digest_until_it_is_imported(fake: Path) -> None:
+    before = code_digest.digest("fakecode.stage")
+    (fake / "unrelated.py").write_text("x = 1\n")
+    (fake / "added.py").write_text("x = 1\n")
+    (fake / "schema.pbtxt").write_text("feature {}")
+    assert code_digest.digest("fakecode.stage") == before
+    (fake / "plain.py").write_text(BOMB + "import fakecode.added\n")
+    assert code_digest.digest("fakecode.stage") != before
+
+
+def test_moved_module_changes_what_names_it_and_nothing_else(fake: Path) -> None:
+    before = {name: code_digest.digest(f"fakecode.{name}") for name in ("stage", "holder", "unrelated")}
+    (fake / "plain.py").rename(fake / "sub" / "plain.py")
+    (fake / "stage.py").write_text(FAKE["stage.py"].replace("fakecode.plain", "fakecode.sub.plain"))
+    after = {name: code_digest.digest(f"fakecode.{name}") for name in before}
+    assert {name for name in before if after[name] != before[name]} == {"stage"}
+
+
+def test_digest_differs_by_module_and_not_by_order(fake: Path) -> None:
+    assert code_digest.digest() == code_digest.digest() != code_digest.digest("fakecode.plain")
+    assert code_digest.digest("fakecode.plain", "fakecode.named") == code_digest.digest(
+        "fakecode.named", "fakecode.plain"
+    )
+    assert code_digest.closure("fakecode.nowhere") == {} or set(code_digest.closure("fakecode.nowhere")) == {"fakecode"}
+
+
+def test_libraries_are_not_read(fake: Path) -> None:
+    assert {name.split(".")[0] for name in code_digest.closure("fakecode.stage")} == {"fakecode"}
+    assert {name.split(".")[0] for name in code_digest.closure("components.training.lite_exporter")} <= code_digest.OURS
+
+
+def test_our_own_modules_import_in_the_ways_that_are_followed() -> None:
+    """A relative import or one by a computed name would be invisible to the digest."""
+    for path in (path for top in sorted(code_digest.OURS) for path in (ROOT / top).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}:{node.lineno} is relative"
+
+
+def test_schema_is_read_without_its_comments(tmp_path: Path) -> None:
+    path = tmp_path / "schema.pbtxt"
+    path.write_text('feature { name: "amount" type: FLOAT }\n')
+    before = read_schema(path)
+    path.write_text('# Kept by hand.\n\nfeature {\n  name: "amount"  # in EUR\n  type: FLOAT\n}\n')
+    assert read_schema(path) == before
+    path.write_text('feature { name: "amount" type: INT }\n')
+    assert read_schema(path) != before

@@ -1,0 +1,304 @@
+"""The page in a headless Chromium: it answers as NumPy does, asks nobody but us, and is drawn on."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import edge_models
+from support.command import start_showcase
+from support.in_process import run_in_process
+
+from components.training import lite_exporter, one_row
+from models.catalog import CASES
+from serving.browser import chromium, site
+from serving.browser.chromium import Chromium, PageError
+from tour.evidence.context import Context
+from tour.evidence.serving import edge_files
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pushed")
+    return {
+        "mixed": edge_models.version(edge_models.Mixed(), folder / "mixed", edge_models.mixed(3)),
+        "lines": edge_models.version(edge_models.Lines(), folder / "lines", edge_models.lines(3), edge_models.CLASSES),
+    }
+
+
+@pytest.fixture(scope="module")
+def address(versions: dict[str, Path]) -> Iterator[str]:
+    edge_models.needs_litert_js()
+    with site.server(site.Site(versions)) as serving:
+        threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+
+
+@pytest.fixture(scope="module")
+def shared(address: str) -> Iterator[Chromium]:
+    """A page for tests that change nothing of it."""
+    edge_models.needs(*chromium.PROGRAMS)
+    with Chromium(f"http://{address}/") as opened:
+        assert opened.evaluate("window.ready") == ["mixed", "lines"]
+        yield opened
+
+
+@pytest.fixture
+def page(shared: Chromium, address: str) -> Chromium:
+    """A page of the test's own in the same browser."""
+    shared.reopen(f"http://{address}/")
+    assert shared.evaluate("window.ready") == ["mixed", "lines"]
+    return shared
+
+
+def run(page: Chromium, name: str, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    flat = {key: values.ravel().tolist() for key, values in rows.items()}
+    outputs = page.evaluate(f"window.run('{name}', {json.dumps(flat)})")["outputs"]
+    return {key: np.array(values) for key, values in outputs.items()}
+
+
+def text(page: Chromium, id_: str) -> str:
+    return page.evaluate(f"document.getElementById('{id_}').textContent")
+
+
+def until(page: Chromium, condition: str) -> None:
+    waited = f"new Promise(done => {{ const look = () => ({condition}) ? done() : setTimeout(look, 20); look(); }})"
+    page.evaluate(waited, 30)
+
+
+def test_the_page_answers_as_numpy_does(shared: Chromium) -> None:
+    for name, rows in (("mixed", edge_models.mixed), ("lines", edge_models.lines)):
+        given, expected = rows(60)
+        found = run(shared, name, given)
+        assert found.keys() == expected.keys()
+        for key, values in expected.items():
+            assert np.abs(found[key].reshape(values.shape) - values).max() < 1e-5, key
+
+
+def test_the_page_asks_nobody_else_and_breaks_no_rule_of_its_own(page: Chromium, address: str) -> None:
+    run(page, "lines", edge_models.lines(2)[0])
+    assert any(url.endswith(".wasm") for url in page.requests)
+    assert all(url.startswith((f"http://{address}/", "data:")) for url in page.requests)
+    assert page.complaints == []
+
+
+def test_the_policy_keeps_the_page_from_asking_elsewhere(page: Chromium) -> None:
+    with pytest.raises(PageError, match="Failed to fetch"):
+        page.evaluate("fetch('http://example.com/')")
+    with pytest.raises(PageError, match="EvalError"):
+        page.evaluate("window.eval('1')")
+    assert any("Content Security Policy" in one for one in page.complaints)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "sentence"),
+    [
+        ("mixed", {"ids": [1, 2, 3]}, "mixed takes ids, past, not ids."),
+        ("mixed", {"ids": [1, 2, 3], "past": [0.0] * 8, "x": [1]}, "not ids, past, x."),
+        ("mixed", {"ids": [1, 2], "past": [0.0] * 8}, "no whole, equal number of rows"),
+        ("mixed", {"ids": [1] * 6, "past": [0.0] * 8}, "no whole, equal number of rows"),
+        ("other", {}, "404"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(shared: Chromium, name: str, rows: dict, sentence: str) -> None:
+    with pytest.raises(PageError, match=sentence):
+        shared.evaluate(f"window.run('{name}', {json.dumps(rows)})")
+
+
+def test_a_sample_is_picked_and_compared_with_the_saved_models_answer(page: Chromium) -> None:
+    decision = edge_models.mixed(3)[1]["decision"]
+    for row in range(3):
+        page.evaluate(f"document.querySelectorAll('#samples button')[{row}].click()")
+        until(page, f"document.getElementById('raw').textContent.includes('{row}.25')")
+        assert text(page, "verdict") == ("Stop this purchase." if decision[row] else "Let it pass.")
+        difference = float(text(page, "compared").rpartition(" ")[2])
+        assert difference < 1e-5
+    assert ("first" in text(page, "raw"), "third" in text(page, "raw")) == (False, True)
+
+
+def test_what_is_drawn_is_what_the_model_sees(page: Chromium) -> None:
+    page.evaluate("window.choose('lines')")
+    x, y = page.evaluate("(r => [r.x, r.y])(document.getElementById('drawing').getBoundingClientRect())")
+    for points, name in (([(30, 140), (250, 140)], "flat"), ([(140, 30), (140, 250)], "upright")):
+        page.evaluate("document.getElementById('clear').click()")
+        page.drag([(x + u, y + v) for u, v in points])
+        until(page, f"document.getElementById('verdict').textContent === 'It is {name}.'")
+    assert len(page.screenshot()) > 1000
+
+
+def get(address: str, path: str, method: str = "GET") -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection(address, timeout=30)
+    connection.putrequest(method, path, skip_host=True)
+    connection.putheader("Host", address)
+    connection.endheaders()
+    answer = connection.getresponse()
+    return answer.status, answer.headers, answer.read()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/page.js",
+        "/litert/core.js",
+        "/cases.json",
+        "/cases/mixed/model.tflite",
+        "/cases/lines/samples/2.json",
+        "/page.js?x=1",
+    ],
+)
+def test_what_is_there_is_sent_under_the_policy(address: str, path: str) -> None:
+    status, headers, content = get(address, path)
+    assert status == 200 and len(content) == int(headers["Content-Length"]) > 0
+    assert "default-src 'none'" in headers["Content-Security-Policy"] and headers["X-Content-Type-Options"] == "nosniff"
+    assert get(address, path, "HEAD")[1]["Content-Length"] == headers["Content-Length"]
+    assert get(address, path, "HEAD")[2] == b""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../package.json",
+        "/%2e%2e/package.json",
+        "/package.json",
+        "//etc/passwd",
+        "/page.js/",
+        "*",
+        "/%00",
+        "/cases/none/model.tflite",
+        "/cases/mixed/../lines/model.tflite",
+        "/cases/mixed/samples/3.json",
+        "/cases/mixed/samples/-1.json",
+        "/cases/mixed/samples/9999999.json",
+    ],
+)
+def test_nothing_else_can_be_asked_for(address: str, path: str) -> None:
+    assert get(address, path)[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_nothing_can_be_changed(address: str, method: str) -> None:
+    assert get(address, "/", method)[0] == 501
+
+
+def test_what_is_missing_is_named_with_the_command_that_brings_it(
+    versions: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge_models.needs_litert_js()
+    with pytest.raises(FileNotFoundError, match="has no one_row.tflite with samples: `showcase run fraud`"):
+        site.Site({"fraud": tmp_path})
+    monkeypatch.setattr(site, "PACKAGES", tmp_path)
+    with pytest.raises(FileNotFoundError, match="LiteRT.js is not installed: `make browser`"):
+        site.Site(versions)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="`apt-get install chromium`"):
+        Chromium("http://127.0.0.1:1/")
+
+
+def browsers() -> set[str]:
+    """Processes of browsers that this one has started."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return {pid for pid in children if "chrom" in Path(f"/proc/{pid}/comm").read_text()}
+
+
+def test_a_page_that_is_not_there_leaves_no_browser_behind() -> None:
+    edge_models.needs(*chromium.PROGRAMS)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    before = browsers()
+    with pytest.raises(PageError, match="ERR_CONNECTION_REFUSED"):
+        Chromium(f"http://127.0.0.1:{port}/")
+    assert browsers() == before
+
+
+def test_a_browser_that_dies_is_told_of(address: str) -> None:
+    edge_models.needs(*chromium.PROGRAMS)
+    with Chromium(f"http://{address}/") as opened:
+        os.killpg(opened._pid, signal.SIGKILL)
+        with pytest.raises((PageError, BrokenPipeError)):
+            opened.evaluate("1")
+
+
+def test_an_answer_that_does_not_come_is_waited_for_no_longer(shared: Chromium) -> None:
+    with pytest.raises(TimeoutError):
+        shared.evaluate("new Promise(() => 0)", 0.2)
+    assert shared.evaluate("2 + 2") == 4
+
+
+def test_a_page_opened_anew_sees_nothing_of_the_one_before(page: Chromium, address: str) -> None:
+    page.evaluate("localStorage.setItem('seen', 'yes'); fetch('http://example.com/').catch(() => 0)")
+    assert page.complaints
+    page.reopen(f"http://{address}/")
+    assert page.evaluate("localStorage.getItem('seen')") is None
+    assert page.complaints == [] and page.requests.count(f"http://{address}/") == 1
+
+
+def test_the_command_serves_the_newest_version_until_interrupted(versions: dict[str, Path], tmp_path: Path) -> None:
+    edge_models.needs_litert_js()
+    (tmp_path / "fraud").mkdir()
+    (tmp_path / "fraud" / "versions").mkdir()
+    for number in ("2", "10"):
+        (tmp_path / "fraud" / "versions" / number).symlink_to(versions["mixed"])
+    words = ("browser", "--port", "0", "--home", tmp_path)
+    with start_showcase(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        url = started.stdout.readline().split()[0]
+        cases = json.loads(get(url.removeprefix("http://").rstrip("/"), "/cases.json")[2])
+        started.send_signal(signal.SIGINT)
+        assert started.wait(30) == 0, started.stderr.read()
+    assert [(one["name"], one["version"]) for one in cases] == [("fraud", "10")]
+
+
+@pytest.mark.parametrize("words", [(), ("fraud",)])
+def test_the_command_says_what_to_do_where_nothing_is_pushed(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = run_in_process("browser", *words, "--port", 0, "--home", tmp_path)
+    assert done.returncode == 2 and "Nothing of fraud is pushed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_the_page_agrees_on_a_thousand_inputs(pushed_home: Path, case: str, tmp_path: Path) -> None:
+    edge_models.needs_litert_js()
+    edge_models.needs(*chromium.PROGRAMS)
+    context = Context.of(pushed_home, case)
+    rows, score = edge_models.thousand(context), context.case.load("model").SCORE
+    expected = lite_exporter.answers(str(context.served), rows)
+    started = time.monotonic()
+    found = edge_files.page(context, rows)
+    difference = max(
+        float(np.abs(found[name].reshape(values.shape) - values).max())
+        for name, values in expected.items()
+        if name != "decision"
+    )
+    print(case, "one_row.tflite in the browser against the SavedModel", difference, time.monotonic() - started)
+    assert difference <= context.settings["gates"]["lite_tolerance"]
+    # The chosen variant, for one row: within what quantisation itself costs.
+    chosen = json.loads((context.artifact("lite_model") / "lite.json").read_text())["chosen"]
+    one_row.save(str(context.served), str(tmp_path / "narrow"))
+    model = tmp_path / "chosen.tflite"
+    narrow = {name: values.astype(np.int32) if values.dtype == np.int64 else values for name, values in rows.items()}
+    model.write_bytes(lite_exporter.convert(str(tmp_path / "narrow"), chosen, narrow))
+    python, _ = lite_exporter.run(model.read_bytes(), rows)
+    there = edge_files.page(context, rows, model)[score].reshape(python[score].shape)
+    print(
+        case,
+        chosen,
+        "for one row in the browser against Python",
+        float(np.abs(there - python[score]).max()),
+        "against the SavedModel",
+        float(np.abs(there - expected[score]).max()),
+        "Python against the SavedModel",
+        float(np.abs(python[score] - expected[score]).max()),
+    )
+    assert np.abs(there - expected[score]).max() <= 1.5 * np.abs(python[score] - expected[score]).max() + 1e-4

@@ -1,0 +1,182 @@
+"""Metrics without labels, metrics with late labels, and rates of positives, against truths that are known."""
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn import metrics
+
+from serving.drift.alarms import label_rate
+from serving.drift.reference import metric_estimate
+from serving.drift.reference.explained_columns import Expected
+from serving.drift.reference.metric_estimate import Estimator
+
+
+def drawn(seed: int, n: int = 20_000, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores that overstate the odds, and labels of the true chance; ``shift`` moves the inputs alone."""
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(-3.5 + shift, 1.8, n)
+    chance = 1 / (1 + np.exp(-logit))
+    return 1 / (1 + np.exp(-logit - 1.0)), rng.random(n) < chance
+
+
+def test_metrics_are_scikit_learns_with_ties() -> None:
+    scores, truth = drawn(1, 3000)
+    scores = scores.round(2)
+    assert metric_estimate.pr_auc(scores, truth) == pytest.approx(metrics.average_precision_score(truth, scores))
+    assert metric_estimate.roc_auc(scores, truth) == pytest.approx(metrics.roc_auc_score(truth, scores))
+    assert np.isnan(metric_estimate.pr_auc(scores, truth & False)) and np.isnan(
+        metric_estimate.roc_auc(scores, truth | True)
+    )
+
+
+@pytest.mark.parametrize("metric", ["pr_auc", "roc_auc"])
+@pytest.mark.parametrize("shift", [-0.5, 0.0, 0.7])
+def test_under_covariate_shift_the_estimate_is_within_its_error_of_the_truth(metric: str, shift: float) -> None:
+    fitted = Estimator.fit(metric, *drawn(1))
+    scores, truth = drawn(2, shift=shift)
+    guess, real = fitted.estimate(scores), metric_estimate.METRICS[metric](scores, truth)
+    assert abs(guess.value - real) < 3 * guess.error and guess.error < 0.03
+
+
+def test_the_error_covers_what_it_says_over_many_windows() -> None:
+    fitted, off = Estimator.fit("roc_auc", *drawn(1, 40_000)), []
+    for seed in range(3, 33):
+        scores, truth = drawn(seed, 4000)
+        guess = fitted.estimate(scores)
+        off.append((guess.value - metric_estimate.roc_auc(scores, truth)) / guess.error)
+    assert 0.5 < np.std(off) < 1.6 and abs(np.mean(off)) < 0.8
+
+
+def test_scores_are_calibrated_and_accuracy_takes_the_confidence() -> None:
+    scores, truth = drawn(4, 50_000)
+    fitted = Estimator.fit("pr_auc", scores, truth)
+    assert fitted.probability(scores).mean() == pytest.approx(truth.mean(), rel=0.02)
+    assert scores.mean() > 1.3 * truth.mean()
+    rng = np.random.default_rng(5)
+    confidence = rng.uniform(0.5, 1, 8000)
+    right = rng.random(8000) < confidence - 0.1
+    fitted = Estimator.fit("accuracy", confidence, right)
+    low = confidence[confidence < 0.8]
+    assert fitted.estimate(low).value == pytest.approx(low.mean() - 0.1, abs=0.02)
+
+
+def test_when_the_meaning_changed_only_labels_tell() -> None:
+    fitted = Estimator.fit("roc_auc", *drawn(1))
+    scores, truth = drawn(6)
+    truth = np.random.default_rng(7).permutation(truth)
+    real = metric_estimate.realised("roc_auc", scores, truth)
+    assert fitted.estimate(scores).value > 0.8 and abs(real.value - 0.5) < 4 * real.error
+
+
+def test_one_class_cannot_calibrate() -> None:
+    with pytest.raises(ValueError, match="both classes"):
+        Estimator.fit("pr_auc", np.linspace(0, 1, 50), np.zeros(50))
+
+
+def test_late_labels_join_once_and_contradictions_are_refused() -> None:
+    predictions = pl.DataFrame({"id": ["a", "b", "c"], "score": [0.1, 0.9, 0.5]})
+    late = pl.DataFrame({"id": ["c", "a", "a", "b", "z"], "label": [1, 0, 0, None, 1]})
+    assert label_rate.joined(predictions, late, "id").rows() == [("a", 0.1, 0), ("c", 0.5, 1)]
+    with pytest.raises(ValueError, match="'a' has two labels"):
+        label_rate.joined(predictions, pl.DataFrame({"id": ["a", "a"], "label": [0, 1]}), "id")
+
+
+def customers(rng: np.random.Generator, rate: float, shop: int) -> np.ndarray:
+    """Sources of a window: customers with frauds anywhere, and as many victims of a copied card as chance wants."""
+    alone = rng.poisson(rate)
+    victims = rng.integers(0, 80) if rng.random() < 0.5 else 0
+    who = np.concatenate([np.repeat(np.arange(alone), 4), 10_000 + np.arange(victims)])
+    where = np.concatenate([rng.integers(0, 100_000, 4 * alone), np.full(victims, 200_000 + shop)])
+    return label_rate.sources(who, where)
+
+
+def test_frauds_that_come_together_are_few_sources() -> None:
+    assert label_rate.sources(np.array([1, 1, 1]), np.array([7, 8, 9])).tolist() == [
+        1.0
+    ]  # a card used up in three shops
+    assert label_rate.sources(np.arange(5), np.full(5, 3)).sum() == pytest.approx(2)  # a shop whose cards were copied
+    assert label_rate.sources(np.array([1, 2, 2]), np.array([5, 5, 6])).tolist() == [1.0, 1.0]  # two meet by chance
+    assert label_rate.sources(np.array([1, 2, 3, 4, 4]), np.array([5, 5, 5, 5, 6])).tolist() == [0.5, 0.5, 0.5, 0.75]
+    assert label_rate.sources(np.array([], int), np.array([], int)).sum() == 0
+
+
+def test_an_unchanged_rate_is_left_alone_and_half_as_much_again_is_found() -> None:
+    rng = np.random.default_rng(8)
+    past = label_rate.Reports.of_windows([70_000] * 48, [customers(rng, 120, shop) for shop in range(48)])
+    assert past.rate == pytest.approx(121 / 70_000, rel=0.05) and past.clumping < 2
+
+    def p(rate: float) -> float:
+        return past.test(70_000, customers(rng, rate, 1))[0]
+
+    clean = [p(120) for _ in range(300)]
+    assert np.mean(np.array(clean) <= 0.01) <= 0.03
+    assert np.mean(np.array([p(180) for _ in range(60)]) <= 0.01) > 0.9
+
+
+def test_a_usual_rate_takes_weeks_of_ripe_days() -> None:
+    with pytest.raises(ValueError, match="20 windows"):
+        label_rate.Reports.of_windows([100] * 19, [np.ones(3)] * 19)
+    past = label_rate.Reports.of_windows([100] * 20, [np.ones(3)] * 20, overlap=2)
+    assert past.rows == 1000 and past.test(0, np.empty(0))[0] == 1.0
+
+
+def test_what_is_left_of_a_column_is_the_regressions_residual() -> None:
+    rng = np.random.default_rng(9)
+    usual, kind = rng.lognormal(3, 1, 5000), rng.choice(["a", "b"], 5000)
+    amount = np.exp(0.8 * np.log1p(usual) + (kind == "b") + rng.normal(0, 0.2, 5000))
+    rows = pl.DataFrame({"amount": amount, "usual": usual, "kind": kind})
+    fitted = Expected.fit(rows, "amount", ["usual", "kind"])
+    design = np.column_stack([np.ones(5000), np.log1p(usual), kind == "b"])
+    weights = np.linalg.lstsq(design, np.log(amount), rcond=None)[0]
+    residual = np.log(amount) - design @ weights
+    usual_size = design @ np.linalg.lstsq(design, np.abs(residual), rcond=None)[0]
+    np.testing.assert_allclose(fitted.left(rows), residual / usual_size, atol=1e-3)
+    odd = pl.DataFrame({"amount": [0.0, None, 5.0], "usual": [1.0, 2.0, None], "kind": ["a", None, "z"]})
+    assert np.isnan(fitted.left(odd)[:2]).all() and np.isfinite(fitted.left(odd)[2])
+    with pytest.raises(ValueError, match="no positive value"):
+        Expected.fit(rows.with_columns(amount=-pl.col("amount")), "amount", ["usual"])
+
+
+def test_effects_of_many_values_are_the_best_linear_predictions() -> None:
+    rng = np.random.default_rng(3)
+    shop = rng.integers(0, 300, 6000) ** 2 // 300  # some with many rows, some with few
+    effect = rng.normal(0, 0.5, 300)
+    logs = 2.0 + effect[shop] + rng.normal(0, 0.8, 6000)
+    rows = pl.DataFrame({"amount": np.exp(logs), "shop": [f"s{one}" for one in shop], "none": np.zeros(6000)})
+    fitted = Expected.fit(rows, "amount", ["none", "shop"])
+    drawn, known = fitted.effects["shop"].drawn, fitted.effects["shop"].known
+    assert drawn == pytest.approx(0.8**2 / 0.5**2, rel=0.2)
+    n, mean = np.bincount(shop, minlength=300), np.bincount(shop, logs - logs.mean(), minlength=300)
+    for one in np.flatnonzero(n > 1):
+        count, total = known[f"s{one}"]
+        assert count == n[one] and total / (count + drawn) == pytest.approx(mean[one] / (n[one] + drawn), abs=1e-3)
+    rmse = np.sqrt(
+        np.mean([(total / (count + drawn) - effect[int(one[1:])]) ** 2 for one, (count, total) in known.items()])
+    )
+    assert rmse < 0.6 * effect.std()
+
+
+def test_rows_that_were_fitted_on_are_told_by_the_others_of_their_value() -> None:
+    rng = np.random.default_rng(4)
+    shop, effect = rng.integers(0, 1000, 8000), rng.normal(0, 0.3, 1000)
+
+    def drawn() -> pl.DataFrame:
+        amount = np.exp(effect[shop] + rng.normal(0, 0.6, 8000))
+        return pl.DataFrame({"amount": amount, "shop": shop.astype(str), "none": np.zeros(8000)})
+
+    rows, new = drawn(), drawn()
+    fitted = Expected.fit(rows, "amount", ["none", "shop"])
+    own, apart, later = (one.std() for one in (fitted.left(rows), fitted.left(rows, fitted=True), fitted.left(new)))
+    assert apart == pytest.approx(later, rel=0.025) and own < 0.97 * later
+
+
+def test_values_that_do_not_differ_have_no_effect_and_unknown_ones_none() -> None:
+    rng = np.random.default_rng(5)
+    rows = pl.DataFrame({"amount": np.exp(rng.normal(0, 1, 5000)), "shop": rng.integers(0, 400, 5000).astype(str)})
+    plain = Expected.fit(rows, "amount", []).left(rows)
+    assert np.abs(Expected.fit(rows, "amount", ["shop"]).left(rows) - plain).max() < 0.5
+    differing = rows.with_columns(amount=pl.col("amount") * (1 + pl.col("shop").cast(pl.Int64) % 5))
+    fitted = Expected.fit(differing, "amount", ["shop"])
+    odd = differing.with_columns(shop=pl.Series(["never seen", None] * 2500))
+    assert np.isfinite(fitted.left(odd)).all()
+    assert fitted.left(odd).mean() == pytest.approx(fitted.left(differing).mean(), abs=0.05)

@@ -1,0 +1,89 @@
+"""What a crash leaves of the prediction log: torn tails, flipped bits, a killed writer."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from support.command import ROOT
+from support.logged import everything, kept, run
+
+from serving.gateway.log import tfrecords
+from serving.gateway.log.log_files import DONE, OPEN, TORN, Place, read, recovered
+from serving.gateway.log.prediction_log import PredictionLog
+
+
+@pytest.mark.parametrize("cut", [1, 4, 11, 12, 20, 35])
+def test_a_torn_tail_is_cut_off_and_kept_beside(tmp_path, cut):
+    whole = tfrecords.framed(b"kept" * 4)
+    torn = tfrecords.framed(b"torn" * 5)[:cut]
+    path = tmp_path / f"00000007{OPEN}"
+    path.write_bytes(whole + torn)
+    assert [data for _, data in read(tmp_path)] == [b"kept" * 4]
+
+    async def work():
+        log = PredictionLog(tmp_path).open()
+        assert log.torn_bytes == cut and log.place == Place(8, 0)
+        await kept(log, b"next")
+        await log.close()
+
+    run(work())
+    assert everything(tmp_path) == [b"kept" * 4, b"next"]
+    assert path.with_suffix(TORN).read_bytes() == torn
+
+
+def test_a_whole_tail_is_kept_and_an_empty_file_goes(tmp_path):
+    full, empty = tmp_path / f"1{OPEN}", tmp_path / f"2{OPEN}"
+    full.write_bytes(tfrecords.framed(b"x"))
+    empty.write_bytes(b"")
+    assert recovered(full) == recovered(empty) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"1{DONE}"]
+
+
+@pytest.mark.parametrize("at", range(0, 40, 3))
+def test_a_flipped_bit_in_a_closed_file_is_found(tmp_path, at):
+    data = bytearray(tfrecords.framed(b"a" * 8) + tfrecords.framed(b"b" * 8))
+    data[at] ^= 4
+    path = tmp_path / f"00000001{DONE}"
+    path.write_bytes(data)
+    with pytest.raises(tfrecords.CorruptError, match="is damaged at byte") as caught:
+        list(read(tmp_path))
+    assert caught.value.offset == (0 if at < 24 else 24)
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from serving.gateway.log.prediction_log import PredictionLog, Limits
+async def client(log, name):
+    n = 0
+    while True:
+        data = f"{name}:{n}".encode().ljust(200)
+        await log.append(data)
+        sys.stdout.write(f"{name}:{n}\\n"); sys.stdout.flush()
+        n += 1
+async def main():
+    log = PredictionLog(Path(sys.argv[1]), Limits(file_bytes=20_000)).open()
+    await asyncio.gather(*(client(log, name) for name in range(8)))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.system
+def test_what_was_acknowledged_before_kill_9_is_there_once_and_in_order(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    told = [process.stdout.readline().strip() for _ in range(3000)]
+    process.send_signal(signal.SIGKILL)
+    rest = process.communicate()[0].splitlines()
+    told += [line for line in rest[:-1] if line]
+
+    async def reopen():
+        await PredictionLog(tmp_path).open().close()
+
+    run(reopen())
+    found = [data.decode().strip() for data in everything(tmp_path)]
+    assert len(found) == len(set(found)) and set(told) <= set(found)
+    for name in range(8):
+        numbers = [int(one.split(":")[1]) for one in found if one.startswith(f"{name}:")]
+        assert numbers == list(range(len(numbers)))
+    assert not list(tmp_path.glob(f"*{OPEN}"))

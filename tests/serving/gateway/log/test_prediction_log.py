@@ -1,0 +1,185 @@
+"""The writer of the prediction log: groups, files, retention, and a disk that fails."""
+
+import asyncio
+import errno
+import os
+import time
+
+import pytest
+from support.logged import everything, kept, run
+
+from serving.gateway.log.log_files import DONE, Place, after, find, read
+from serving.gateway.log.prediction_log import Limits, PredictionLog, UnwrittenError, written
+
+
+def test_a_group_is_one_write_and_what_is_done_is_on_disk(tmp_path):
+    calls = []
+
+    def slow(file: int, data: bytes) -> None:
+        calls.append(len(data))
+        time.sleep(0.02)
+        written(file, data)
+
+    async def work():
+        log = PredictionLog(tmp_path, write=slow).open()
+        groups = {log.append(b"first")}
+        await asyncio.sleep(0.005)  # the first is being written
+        groups |= {log.append(b"%d" % n) for n in range(50)}
+        assert len(groups) == 2 and log.lag == 50
+        await asyncio.gather(*groups)
+        assert everything(tmp_path) == [b"first", *(b"%d" % n for n in range(50))]
+        assert (log.records, log.groups, log.lag) == (51, 2, 0)
+        await log.close()
+
+    run(work())
+    assert len(calls) == 2
+
+
+def test_a_group_waits_for_those_under_way_and_not_for_ever(tmp_path):
+    async def work():
+        under_way = 3
+        log = PredictionLog(tmp_path, expected=lambda: under_way).open()
+        one = log.append(b"one")
+        await asyncio.sleep(0)
+        two = log.append(b"two")
+        assert one is two is log.append(b"three")  # the third makes it whole
+        await one
+        assert (log.records, log.groups) == (3, 1)
+        await log.append(b"alone")  # two others are under way and never come
+        assert (log.records, log.groups) == (4, 2)
+        under_way = 1
+        await log.append(b"last")
+        await log.close()
+
+    run(work())
+    assert everything(tmp_path) == [b"one", b"two", b"three", b"alone", b"last"]
+
+
+def test_a_record_is_found_by_its_place_while_the_file_is_open_and_after(tmp_path):
+    async def work():
+        log = PredictionLog(tmp_path, Limits(file_bytes=100)).open()
+        data = [b"%03d" % n * 10 for n in range(20)]
+        places = [(await kept(log, one))[0] for one in data]
+        assert [find(tmp_path, place) for place in places] == data
+        await log.close()
+        assert [find(tmp_path, place) for place in places] == data
+        assert len({place.file for place in places}) > 3
+        assert find(tmp_path, Place(places[0].file, places[0].offset + 1)) is None
+        assert find(tmp_path, Place(999, 0)) is None and find(tmp_path, Place(1, 10**9)) is None
+        assert [place for place, _ in read(tmp_path)] == places
+        assert [one for _, one in read(tmp_path, after(places[4], data[4]))] == data[5:]
+
+    run(work())
+
+
+def test_files_rotate_by_size_and_by_age_and_readers_see_whole_ones(tmp_path):
+    async def by(limits: Limits, count: int, pause: float) -> int:
+        folder = tmp_path / str(limits.file_bytes)
+        log = PredictionLog(folder, limits).open()
+        for n in range(count):
+            await kept(log, b"%04d" % n * 25)
+            await asyncio.sleep(pause)
+        closed = len(list(folder.glob(f"*{DONE}")))
+        await log.close()
+        assert everything(folder) == [b"%04d" % n * 25 for n in range(count)]
+        return closed
+
+    assert run(by(Limits(file_bytes=117), 10, 0)) == 5  # a record is 116 bytes: the second fills a file
+    assert run(by(Limits(file_bytes=116), 10, 0)) == 10
+    assert run(by(Limits(file_bytes=10**6), 10, 0)) == 0
+    assert run(by(Limits(file_bytes=10**5, file_seconds=0.01), 4, 0.02)) >= 3
+
+
+def test_retention_removes_the_oldest_and_nothing_that_is_needed(tmp_path):
+    async def work(limits: Limits, needed: int) -> list[int]:
+        folder = tmp_path / f"{limits.keep_bytes}-{limits.keep_seconds}-{needed}"
+        log = PredictionLog(folder, limits, removable=lambda number: number < needed).open()
+        for n in range(10):
+            await kept(log, b"%02d" % n * 50)
+        left = [int(path.stem) for path in log.files()]
+        await log.close()
+        return left
+
+    size = 116
+    assert run(work(Limits(file_bytes=1, keep_bytes=3 * size, keep_seconds=0), 99)) == [8, 9, 10]
+    assert run(work(Limits(file_bytes=1, keep_bytes=3 * size, keep_seconds=0), 5)) == [5, 6, 7, 8, 9, 10]
+    assert run(work(Limits(file_bytes=1, keep_bytes=0, keep_seconds=0), 99)) == list(range(1, 11))
+    assert run(work(Limits(file_bytes=1, keep_bytes=0, keep_seconds=1e-9), 99)) == []
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    async def work():
+        log = PredictionLog(tmp_path).open()
+        with pytest.raises(OSError, match="Another process"):
+            PredictionLog(tmp_path).open()
+        await log.close()
+        await PredictionLog(tmp_path).open().close()
+
+    run(work())
+
+
+# A disk that fails.
+
+
+@pytest.mark.parametrize("partial", [0, 7, 10**6])
+def test_a_full_disk_refuses_what_it_cannot_keep_and_loses_nothing_that_it_kept(tmp_path, partial):
+    full = False
+
+    def write(file: int, data: bytes) -> None:
+        if full:
+            os.write(file, data[:partial])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(file, data)
+
+    async def work():
+        nonlocal full
+        log = PredictionLog(tmp_path, write=write).open()
+        await kept(log, b"one", b"two")
+        full = True
+        for _ in range(3):
+            with pytest.raises(UnwrittenError, match="No space left"):
+                await log.append(b"lost")
+        full = False
+        (place,) = await kept(log, b"three")
+        assert find(tmp_path, place) == b"three"
+        await log.close()
+
+    run(work())
+    assert everything(tmp_path) == [b"one", b"two", b"three"]
+
+
+def test_who_waits_behind_a_failed_write_is_told_too(tmp_path):
+    def write(file: int, data: bytes) -> None:
+        time.sleep(0.02)
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def work():
+        log = PredictionLog(tmp_path, write=write).open()
+        one = log.append(b"one")
+        await asyncio.sleep(0.005)
+        two = log.append(b"two")
+        for group in (one, two):
+            with pytest.raises(UnwrittenError):
+                await group
+        await log.close()
+
+    run(work())
+    assert everything(tmp_path) == []
+
+
+def test_a_disk_that_takes_no_new_file_is_tried_again(tmp_path, monkeypatch):
+    async def work():
+        log = PredictionLog(tmp_path, Limits(file_bytes=1)).open()
+        begin = log._begin
+        monkeypatch.setattr(log, "_begin", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space")))
+        with pytest.raises(UnwrittenError):
+            await log.append(b"one")
+        with pytest.raises(UnwrittenError):
+            await log.append(b"two")
+        monkeypatch.setattr(log, "_begin", begin)
+        (place,) = await kept(log, b"three")
+        assert find(tmp_path, place) == b"three"
+        await log.close()
+
+    run(work())
+    assert b"three" in everything(tmp_path) and b"two" not in everything(tmp_path)

@@ -1,0 +1,36 @@
+"""Breaker and token bucket, by a clock that the test turns."""
+
+from serving.gateway.circuit_breaker import CLOSED, HALF_OPEN, OPEN, Breaker, Patience, TokenBucket
+
+
+def test_a_breaker_by_its_clock():
+    now = 0.0
+    breaker = Breaker(Patience(failures=2, seconds=10), lambda: now)
+    assert breaker.wait() == 0
+    breaker.failed()
+    breaker.succeeded()
+    breaker.failed()
+    assert breaker.state == CLOSED
+    breaker.failed()
+    assert breaker.state == OPEN and breaker.wait() == 10
+    now = 9.999
+    assert breaker.wait() > 0
+    now = 10
+    assert breaker.wait() == 0 and breaker.state == HALF_OPEN and breaker.wait() == 10  # one at a time
+    breaker.failed()
+    assert breaker.state == OPEN and breaker.wait() == 10
+    now = 20
+    assert breaker.wait() == 0
+    breaker.succeeded()
+    assert breaker.state == CLOSED and breaker.wait() == 0
+
+
+def test_a_token_bucket_by_its_clock():
+    now = 0.0
+    bucket = TokenBucket(2.0, 3, lambda: now)
+    assert [bucket.wait() for _ in range(4)] == [0, 0, 0, 0.5]
+    now = 0.5
+    assert [bucket.wait() for _ in range(2)] == [0, 0.5]
+    now = 100.0
+    assert [bucket.wait() for _ in range(4)] == [0, 0, 0, 0.5]
+    assert not any(TokenBucket(0, 1, lambda: now).wait() for _ in range(100))

@@ -1,0 +1,24 @@
+"""Drift's evidence on the demo's run."""
+
+import pytest
+
+from models.catalog import CASES
+from tour.evidence.context import Context
+from tour.evidence.result_types import Number, Table
+from tour.evidence.serving import drift_detection
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_changed_window_of_the_eval_split_is_called_drift_and_an_unchanged_one_is_not(pushed_home, case) -> None:
+    context = Context.of(pushed_home, case)
+    results = drift_detection.detected(context)
+    clean, drifted, faulty, faults = (one for one in results if isinstance(one, Table))
+    number = drifted.title.split()[1]
+    marks = {name: {row[0]: row[-1] for row in table.rows} for name, table in (("clean", clean), ("drifted", drifted))}
+    assert set(marks["clean"].values()) == {"no"} and marks["drifted"][number] == "yes"
+    assert [one for one, mark in marks["drifted"].items() if mark == "yes"] == [number]
+    assert {row[0] for row in faults.rows} <= {faulty.title.removeprefix("Window ").split(",")[0]}
+    assert (number, True) in {(row[1], row[2] in ("units", "range")) for row in faults.rows}
+    assert [one.value for one in results if isinstance(one, Number)][-1] == "yes"

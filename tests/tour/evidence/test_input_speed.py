@@ -1,0 +1,169 @@
+"""Ways of reading: the same rows by each, waiting seen where it is, memory that grows where it has to."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.built_case import Built, built
+from support.clock import Clock
+
+from models import input as reading
+from models.catalog import CASES
+from tour.evidence import benchmark_reports, result_types
+from tour.evidence.data import input_speed
+from tour.measure import peak_memory, reading_ladder
+
+pytestmark = pytest.mark.system
+
+SHARDS, ROWS, WIDE = 4, 2048, 1024
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> reading_ladder.Split:
+    done: Built = built(CASES["image"], tmp_path_factory)
+    paths = reading.files(str(done.examples), "train")
+    return reading_ladder.Split(paths, reading.Transform(str(done.graph)), ("pixels", "label_id"), 64)
+
+
+class Rows:
+    """Stands in for a transform: the record itself, wide."""
+
+    def parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"x": tf.reshape(tf.io.decode_raw(serialized, tf.float32), [-1, WIDE])}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder, record = tmp_path_factory.mktemp("wide"), np.arange(WIDE, dtype=np.float32).tobytes()
+    for number in range(SHARDS):
+        with tf.io.TFRecordWriter(str(folder / f"shard-{number}")) as writer:
+            for _ in range(ROWS):
+                writer.write(record)
+    return sorted(map(str, folder.iterdir()))
+
+
+def rows_of(batches) -> Counter:
+    found: Counter = Counter()
+    for batch in batches:
+        values = {name: np.asarray(batch[name]) for name in ("pixels", "label_id")}
+        found.update((pixels.tobytes(), int(label[0])) for pixels, label in zip(*values.values(), strict=True))
+    return found
+
+
+@pytest.mark.parametrize("name", reading_ladder.WAYS)
+def test_every_way_gives_the_same_rows(split: reading_ladder.Split, name: str) -> None:
+    expected = rows_of([reading.load(split.paths, split.transform, split.keep)])
+    found = rows_of(reading_ladder.WAYS[name](split))
+    if name in ("streamed", "full"):  # the rest of an epoch that fills no batch is left out
+        assert found.total() == expected.total() // split.batch_size * split.batch_size
+        assert found <= expected
+    else:
+        assert found == expected
+
+
+def test_arrays_are_the_same_rows_shuffled(split: reading_ladder.Split) -> None:
+    expected = rows_of([reading.load(split.paths, split.transform, split.keep)])
+    found = rows_of(peak_memory.arrays(split))
+    assert found <= expected and found.total() == expected.total() // 64 * 64
+
+
+class Late:
+    """Batches of a hundred rows, each of which takes so many seconds of a clock; as often as one likes."""
+
+    def __init__(self, clock: Clock, seconds: float):
+        self.clock, self.seconds = clock, seconds
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        for _ in range(3):
+            self.clock.sleep(self.seconds)
+            yield {"x": np.zeros((100, 1))}
+
+
+def test_a_slow_input_is_seen_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(reading_ladder, "time", clock)
+    for late in (0.0, 0.01):
+        wait, work = reading_ladder.waiting(Late(clock, late), lambda: clock.sleep(0.002), 10)
+        assert (wait, work) == (pytest.approx(1000 * late), pytest.approx(2))
+
+
+def test_a_rate_is_rows_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(reading_ladder, "time", clock)
+    assert reading_ladder.rate(Late(clock, 0.02), 0.3) == pytest.approx(5000)
+    assert 0.3 <= clock.now < 0.36  # one batch before, and fifteen or sixteen that count
+
+
+def test_bytes_are_counted(wide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_ladder, "time", Clock(tick=2.0))
+    size = sum(Path(path).stat().st_size for path in wide)
+    assert reading_ladder.bytes_per_second(wide, passes=3) == pytest.approx(3 * size / 2)
+    read = sum(
+        reading_ladder.count(batch) for batch in reading_ladder.records(reading_ladder.Split(wide, Rows(), ("x",), 500))
+    )
+    assert read == SHARDS * ROWS
+
+
+def test_arrays_grow_with_the_data_and_streams_do_not(wide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_speed, "SHUFFLE", 256)
+    grown = {}
+    for name, way in (("streamed", reading_ladder.streamed), ("numpy", peak_memory.arrays)):
+        input_speed.grown(lambda way=way: way(reading_ladder.Split(wide, Rows(), ("x",), 256)))
+        for times in (1, 8):
+            split = reading_ladder.Split(wide * times, Rows(), ("x",), 256)
+            rows, first, seconds, grown[name, times] = input_speed.grown(lambda way=way, split=split: way(split))
+            assert rows == times * SHARDS * ROWS and 0 < first <= seconds
+    more = 7 * SHARDS * ROWS * WIDE * 4
+    # Half of what there is more to read lies far from both: what the allocator keeps is of the size of a few batches.
+    assert grown["numpy", 8] - grown["numpy", 1] > more / 2 > grown["streamed", 8] - grown["streamed", 1]
+
+
+def test_a_fork_answers_or_its_failure_is_told() -> None:
+    assert peak_memory.forked(lambda: {"rows": 3}) == {"rows": 3}
+    with pytest.raises(RuntimeError, match="status 1"):
+        peak_memory.forked(lambda: {}["missing"])
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho Traceback >&2\necho 'OSError: there is no such graph' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(peak_memory.sys, "executable", str(program))
+    with pytest.raises(RuntimeError, match=r"Memory could not be measured: OSError: there is no such graph$"):
+        peak_memory.measured(str(tmp_path), ["shard"], ["x"], 64, ["numpy"], [1])
+
+
+@pytest.mark.slow
+def test_peaks_come_from_processes_of_their_own(
+    tmp_path_factory: pytest.TempPathFactory, split: reading_ladder.Split
+) -> None:
+    graph = str(built(CASES["image"], tmp_path_factory).graph)
+    found = peak_memory.measured(graph, split.paths, split.keep, 64, peak_memory.WAYS, (1, 2))
+    rows = reading_ladder.count(reading.load(split.paths, split.transform, split.keep))
+    assert [(one.way, one.times) for one in found] == [(way, times) for way in peak_memory.WAYS for times in (1, 2)]
+    assert all(
+        one.rows == one.times * rows // 64 * 64 and one.bytes >= 0 and 0 < one.first <= one.seconds for one in found
+    )
+
+
+def test_what_autotune_chose_is_read_from_the_running_input(split: reading_ladder.Split) -> None:
+    iterator = iter(reading_ladder.prefetched(split).repeat())
+    for _ in range(30):
+        next(iterator)
+    parts = {name: settings for name, _, _, settings in input_speed.chosen(iterator)}
+    assert "buffer_size" in parts["Prefetch"] and "parallelism" in parts["ParallelMapV2"]
+
+
+def test_a_benchmark_is_shown_with_its_date_and_its_absence_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "input.json"
+    (missing,) = benchmark_reports.tables("input", "speeds", "fraud", tmp_path)
+    assert isinstance(missing, result_types.NotHere) and "benchmarks.input" in missing.reason
+    machine = {"date": "2026-11-21T10:00:00+00:00", "cores": 2}
+    path.write_text(json.dumps({"machine": machine, "cases": {"fraud": {"speeds": [{"way": "naive", "rate": 7}]}}}))
+    (table,) = benchmark_reports.tables("input", "speeds", "fraud", tmp_path)
+    assert "2026-11-21 on 2 cores" in table.title and table.rows == (("naive", 7),)
+    assert isinstance(benchmark_reports.tables("input", "speeds", "image", tmp_path)[0], result_types.NotHere)

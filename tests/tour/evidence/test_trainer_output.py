@@ -1,0 +1,36 @@
+"""Evidence of training on a run: callbacks, loops, refreshes."""
+
+import pytest
+from support.training_evidence import number, table
+
+from models.catalog import CASES
+from tour.evidence.context import Context
+from tour.evidence.training import trainer_output
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_callbacks_and_event_files_are_those_of_the_run(pushed_home, case):
+    context = Context.of(pushed_home, case)
+    acted = table(trainer_output.callbacks_of_run(context), "What the callbacks did").rows
+    kept = [epoch for epoch, callback, _ in acted if callback == "ModelCheckpoint"]
+    assert kept[-1] == context.training["best_epoch"] + 1
+    found = {row[0]: row[1] for row in table(trainer_output.event_files(context), "In the event files").rows}
+    assert found["scalars"] >= 3 and found["histograms"] > 3 and found["graph"] == 1 and found["profiles"] >= 1
+
+
+def test_the_loop_and_fit_end_with_the_same_weights_on_a_run(proofs):
+    results = proofs.prove("A27")
+    ours, theirs = table(results, "The same training").rows
+    assert ours[1] == theirs[1] and ours[2] == pytest.approx(theirs[2], rel=1e-3)
+    assert number(results, "Largest difference") < 1e-3
+
+
+def test_adapters_train_few_weights_and_still_lower_the_loss(proofs):
+    rows = {row[0]: row for row in proofs.prove("B20")[0].rows}
+    whole, few = rows["all weights"], rows["adapters of rank 4"]
+    assert few[1] < whole[1] and few[3] < whole[3]
+    for row in rows.values():
+        assert row[5] < row[4]
+        assert row[4] == pytest.approx(whole[4], rel=1e-4)

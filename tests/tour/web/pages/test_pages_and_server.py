@@ -1,0 +1,201 @@
+"""Every page of the tour over a home whose metadata are behind a server: as over a file, and a sentence without it."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.evidence_worker import ANSWERS, worker
+from support.shown_home import LOOK, RUN
+from support.stored_home import Homes, homes, refusing, serving
+from support.tour_server import touring
+from support.tried_home import beside
+
+from pipeline.metadata import store_address
+from tour.incidents.incident import Event, Incident, Live
+from tour.logbook import Logged
+from tour.web import trial
+from tour.web.app import create
+from tour.web.pages import stage
+
+pytestmark = pytest.mark.system
+
+# Of each route one address or more. {prediction} and {decision} stand for what the home has.
+READS = {
+    "GET /stages": ("/stages",),
+    "GET /stage/{case}/{node}": ("/stage/fraud/Trainer", f"/stage/fraud/Pusher?run={RUN}", "/stage/fraud/Nothing"),
+    "GET /stages/{case}/{node}": (f"/stages/fraud/Decide?run={LOOK}", "/stages/image/Trainer"),
+    "GET /figure/{case}/{run}/learnt": (f"/figure/fraud/{RUN}/learnt",),
+    "GET /report/{case}/{artifact}": ("/report/fraud/{decision}", "/report/fraud/1"),
+    "GET /lineage": ("/lineage",),
+    "GET /lineage/find": ("/lineage/find?id={prediction}",),
+    "GET /lineage/prediction/{identity}": ("/lineage/prediction/{prediction}",),
+    "GET /lineage/span/{case}/{source}/{span}": ("/lineage/span/fraud/0/1", "/lineage/span/fraud/7/1"),
+    "GET /lineage/artifact/{artifact}": ("/lineage/artifact/{decision}", "/lineage/artifact/999"),
+    "GET /try": ("/try",),
+    "GET /try/{case}": ("/try/image",),
+    "POST /try/{case}/lite": ("/try/fraud/lite",),
+}
+DOES_NOT = {
+    "GET /": ("/",),
+    "GET /events": ("/events",),
+    "GET /healthz": ("/healthz",),
+    "GET /questions": ("/questions?q=pca",),
+    "GET /rehearse": ("/rehearse",),
+    "GET /questions/{id_}": ("/questions/A15",),
+    "GET /questions/{id_}/card": ("/questions/A15/card",),
+    "POST /questions/{id_}/evidence": ("/questions/A15/evidence",),
+    "GET /questions/{id_}/events": ("/questions/A15/events",),
+    "POST /questions/{id_}/evidence/stop": ("/questions/A15/evidence/stop",),
+    "GET /presenter": ("/presenter",),
+    "GET /break": ("/break",),
+    "POST /break/{name}": ("/break/quick",),
+    "POST /try/{case}/score": ("/try/fraud/score",),
+    "GET /cases/{name}/model.tflite": ("/cases/fraud@2/model.tflite",),
+    "GET /litert/{path}": ("/litert/nothing.js",),
+    "GET /board.js": ("/board.js",),
+    "GET /model.js": ("/model.js",),
+}
+EVERY = [(route.split()[0], url) for route, urls in (READS | DOES_NOT).items() for url in urls]
+
+
+class Tour:
+    """The pages of one home, asked over HTTP."""
+
+    def __init__(self, planted: Homes, home: Path, address: str) -> None:
+        self._planted, self._home, self._address = planted, home, address
+
+    def ask(self, method: str, url: str) -> tuple[int, str]:
+        """Status and text, without what is another at each call."""
+        known = {"prediction": self._planted.ids[self._home][1], "decision": self._planted.decision}
+        url = url.format(**known)
+        body = {"json": {"prediction_id": known["prediction"]}} if method == "POST" else {}
+        with httpx.Client(base_url=self._address, timeout=60, trust_env=False) as client:
+            if url == "/events":
+                with client.stream(method, url) as answer:
+                    return answer.status_code, self._plain(next(answer.iter_lines()))
+            answer = client.request(method, url, headers={"accept": "text/html"}, **body)
+            return answer.status_code, self._plain(answer.text)
+
+    def _plain(self, text: str) -> str:
+        text = self._planted.plain(text)
+        for number, one in enumerate(self._planted.ids[self._home]):
+            text = text.replace(one, f"PREDICTION{number}")
+        text = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d|\b\d\d:\d\d:\d\d\b", "TIME", text)
+        return re.sub(r"\b\d+\.\d+ s\b|\"microseconds\":[\d.]+", "N s", text)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
+    with homes(tmp_path_factory.mktemp("homes")) as made:
+        yield made
+
+
+def quick(live: Live) -> Iterator[Event]:
+    yield Event("It is broken.", "bad")
+
+
+async def learn(home: Path, case: str, run: str, path: Path) -> None:
+    """In place of the process that looks at a transform graph."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps([{"kind": "Table", "title": run, "columns": ["a"], "rows": [[1]], "svg": ""}]))
+
+
+def interpreted(one: Logged, inputs: Any, model: Path, told: Any, tolerance: float) -> trial.Answered:
+    """In place of LiteRT."""
+    return trial.Answered(one.version, inputs, {}, {}, len(model.read_bytes()), tolerance, ())
+
+
+def made(home: Path, folder: Path) -> Any:
+    """The application, with quick programs in place of those that need TensorFlow."""
+    app = create(home)
+    app.state.incidents = {"quick": Incident("quick", "Quick", "Breaks it.", "Mends it.", quick, quick)}
+    app.state.beside = beside(home, {})
+    folder.mkdir(exist_ok=True)
+    app.state.prover.command = worker(folder, ANSWERS.replace("os.getpid()", "1"))
+    return app
+
+
+@pytest.fixture(scope="module")
+def tours(planted: Homes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tour]]:
+    """The tour of each home, by the home's name."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "_learn", learn)
+        patch.setattr(trial, "_answered", interpreted)
+        folder = tmp_path_factory.mktemp("workers")
+        yield {
+            home.name: Tour(planted, home, stack.enter_context(touring(made(home, folder / home.name))))
+            for home in (planted.file, planted.grpc, planted.gone)
+        }
+
+
+def test_every_route_is_asked(planted: Homes) -> None:
+    paths = create(planted.file).openapi()["paths"]
+    assert {
+        f"{method.upper()} {path}" for path, one in paths.items() for method in one
+    } == READS.keys() | DOES_NOT.keys()
+
+
+@pytest.mark.parametrize(("method", "url"), EVERY)
+def test_a_page_is_as_over_a_file(tours: dict[str, Tour], method: str, url: str) -> None:
+    file, grpc = tours["file"].ask(method, url), tours["grpc"].ask(method, url)
+    assert grpc == file
+    assert file[0] < 500 or url == "/try/fraud/score"  # there is no gateway
+
+
+@pytest.mark.parametrize("url", [urls[0] for urls in READS.values()])
+def test_a_page_that_needs_the_store_says_that_it_does_not_answer(
+    planted: Homes, tours: dict[str, Tour], url: str
+) -> None:
+    method = next(method for method, one in EVERY if one == url)
+    status, text = tours["gone"].ask(method, url)
+    assert status == 503 and f"grpc://127.0.0.1:{planted.port} does not answer: Connection refused. Start it" in text
+
+
+EVIDENCE = '<section class="card" id="evidence"'
+
+
+@pytest.mark.parametrize("url", [urls[0] for urls in DOES_NOT.values()])
+def test_a_page_that_needs_no_store_is_the_same_without_it(tours: dict[str, Tour], url: str) -> None:
+    method = next(method for method, one in EVERY if one == url)
+    (status, text), (as_before, page) = tours["gone"].ask(method, url), tours["file"].ask(method, url)
+    assert status == as_before and "Internal Server Error" not in text
+    if url == "/":
+        assert "The stores cannot be read now: The metadata store at grpc://" in text and "No run yet" not in text
+    elif url != "/events":
+        # Evidence that another test asked for is shown from then on.
+        assert text.partition(EVIDENCE)[0] == page.partition(EVIDENCE)[0]
+
+
+def test_pages_are_back_with_the_store(planted: Homes, tmp_path: Path) -> None:
+    home, store = tmp_path / "back", tmp_path / "served.sqlite"
+    shutil.copytree(planted.gone, home)
+    shutil.copy(planted.file / "metadata.sqlite", store)
+    with refusing() as port:
+        store_address.note(home, f"grpc://127.0.0.1:{port}")
+    planted.ids[home] = planted.ids[planted.file]
+    with touring(made(home, tmp_path / "worker")) as address:
+        tour = Tour(planted, home, address)
+        assert [tour.ask("GET", url)[0] for url in ("/", "/stages", "/lineage")] == [200, 503, 503]
+        with serving(store, port):
+            assert [tour.ask("GET", url)[0] for url in ("/stages", "/lineage")] == [200, 200]
+            until(lambda: "Run <code>" in tour.ask("GET", "/")[1], "the System page does not show the run")
+        assert tour.ask("GET", "/stages")[0] == 503
+        until(
+            lambda: "does not answer" in tour.ask("GET", "/")[1], "the System page does not say that the store is gone"
+        )
+        assert "Run <code>" in tour.ask("GET", "/")[1]  # what was known is still shown
+
+
+def until(seen: Callable[[], bool], otherwise: str) -> None:
+    """Waits for something that a look brings."""
+    deadline = time.monotonic() + 60
+    while not seen():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.2)

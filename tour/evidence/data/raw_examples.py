@@ -1,0 +1,149 @@
+"""Examples: one followed to the model, and how many can be read in how little memory."""
+
+import resource
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from models import input as reading
+from models import spans
+from tour.evidence.context import Context
+from tour.evidence.result_types import Number, Result, Table
+
+if TYPE_CHECKING:
+    from models.input import Transform
+
+REPEATS = 10
+WARM = 16
+PREVIEW = 36
+MIB = 1 << 20
+PAGE = resource.getpagesize()
+Step = tuple[str, str, str, str, int, str]
+
+
+def example_followed(context: Context) -> list[Result]:
+    """A2: one example of the eval split from its raw record to the batch that the network gets."""
+    record = next(iter(tf.data.TFRecordDataset(context.shards("eval")).take(1)))
+    rows = steps(record, context.transform, context.case.load("model").INPUTS)
+    key = tf.train.Example.FromString(record.numpy()).features.feature[context.case.key].bytes_list.value[0].decode()
+    raw = [("raw record", name, type(value).__name__, "", 0, _preview(value)) for name, value in _raw(context, key)]
+    columns = ("step", "name", "dtype", "shape", "rank", "value")
+    return [Table(f"{context.case.key} {key}, from record to tensor", columns, tuple(raw + rows)), _immutable(record)]
+
+
+def memory_of_streaming(context: Context) -> list[Result]:
+    """B22: shards and bytes of the train split, and the memory that streaming it once and ten times takes."""
+    shards = context.shards("train")
+    keep = context.case.load("model").INPUTS
+    used = {times: peak(partial(reading.dataset, shards * times, context.transform, keep)) for times in (1, REPEATS)}
+    sizes = [Path(path).stat().st_size for path in shards]
+    rows = tuple(
+        (f"{times}×", times * sum(sizes) / MIB, count, held / MIB, extra / MIB)
+        for times, (count, held, extra) in used.items()
+    )
+    columns = ("train split", "on disk, MiB", "examples", "as one array, MiB", "peak of streaming, MiB")
+    grown = (used[REPEATS][2] - used[1][2]) / MIB
+    return [
+        Table("Shards of the train split", ("shards", "bytes"), ((len(shards), sum(sizes)),)),
+        Table("Memory over what the process held before", columns, rows),
+        Number(f"Growth of the peak from 1× to {REPEATS}×", grown, "MiB"),
+    ]
+
+
+def steps(record: tf.Tensor, transform: "Transform", inputs: Sequence[str]) -> list[Step]:
+    """A serialized example, then its parsed features, then the network's inputs: each with dtype, shape and rank."""
+    serialized = tf.reshape(record, [1])
+    parsed = tf.io.parse_example(serialized, transform.raw)
+    dense = transform.parse(serialized)
+    rows = [_step("tf.Example", "examples", serialized)]
+    rows += [_step("parsed", name, parsed[name]) for name in sorted(parsed)]
+    return rows + [_step("transformed", name, dense[name]) for name in inputs]
+
+
+def peak(make: Callable[[], Iterable[Mapping[str, Any]]]) -> tuple[int, int, int]:
+    """Rows of a stream, the bytes they would fill in memory, and by how many bytes the process grew at its peak."""
+    # A first pass pays for tracing, buffers and thread pools, which do not grow with the data.
+    for _, _batch in zip(range(WARM), make(), strict=False):
+        pass
+    before, most, rows, held = resident(), 0, 0, 0
+    for batch in make():
+        rows += len(next(iter(batch.values())))
+        held += sum(int(np.prod(value.shape)) * value.dtype.size for value in batch.values())
+        most = max(most, resident() - before)
+    return rows, held, max(most, 0)
+
+
+def resident() -> int:
+    """Bytes of this process in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+def _step(step: str, name: str, value: Any) -> Step:
+    if isinstance(value, tf.SparseTensor):
+        return (
+            step,
+            name,
+            f"sparse {value.dtype.name}",
+            str(tuple(value.dense_shape.numpy())),
+            2,
+            _preview(value.values),
+        )
+    return step, name, value.dtype.name, str(tuple(value.shape)), len(value.shape), _preview(value)
+
+
+def _preview(value: Any) -> str:
+    shown = value.numpy().ravel()[:4] if isinstance(value, tf.Tensor) else value
+    if isinstance(shown, np.ndarray):
+        text = " ".join(f"{one:.3g}" if isinstance(one, float | np.floating) else str(one) for one in shown)
+    else:
+        text = str(shown)
+    return text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"
+
+
+def _raw(context: Context, key: str) -> list[tuple[str, Any]]:
+    """Columns of the raw record of that key."""
+    run = context.run.facts
+    window = spans.window(Path(run["source"]), *(int(bound) for bound in run["spans"].split(":")))
+    read = {"fraud": _purchases, "image": _pictures}[context.case.name]
+    for batch in read(window.values(), context.settings["data"]):
+        row = int(np.argmax(batch[context.case.key].to_numpy(zero_copy_only=False) == key))
+        found = {name: batch[name][row].as_py() for name in batch.schema.names}
+        if found[context.case.key] == key:
+            return list(found.items())
+    raise ValueError(f"The record {key} is no more among the raw spans in {run['source']}.")
+
+
+def _purchases(folders: Iterable[Path], settings: Mapping[str, Any]) -> Iterable[Any]:
+    from models.fraud import purchases
+
+    tables = (
+        purchases.read(str(f), settings["columns"], settings["label_delay_days"]) for f in reversed(list(folders))
+    )
+    return (table.combine_chunks().to_batches()[0] for table in tables if len(table))
+
+
+def _pictures(folders: Iterable[Path], settings: Mapping[str, Any]) -> Iterable[Any]:
+    from models.image import readers
+
+    return (batch for folder in folders for batch in readers.read(folder))
+
+
+def _immutable(tensor: tf.Tensor) -> Table:
+    """What happens when one tries to change a tensor, and a variable."""
+    held = tf.constant([1.0, 2.0])
+    try:
+        held[0] = 3.0
+        outcome = "changed"
+    except TypeError as error:
+        outcome = f"TypeError: {error}"
+    variable = tf.Variable(held)
+    variable[0].assign(3.0)
+    return Table(
+        "Changing a value in place",
+        ("object", "outcome"),
+        (("tf.Tensor", outcome), ("tf.Variable", str(variable.numpy()))),
+    )

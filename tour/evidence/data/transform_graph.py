@@ -1,0 +1,161 @@
+"""The transform graph: principal components, what they are worth, and tensors beside arrays."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from models.evaluation import baselines
+from tour.evidence.context import Context
+from tour.evidence.result_types import NotHere, Number, Result, Series, Table
+
+TRAIN = 20_000
+HELD = 20_000
+SHOWN = 250
+REDUCED = "pca"
+EXACT = 1e-3
+
+
+def components(context: Context) -> list[Result]:
+    """A20: the components in the graph, the variance they keep on the train split, and the eval split on the first two."""
+    network = context.case.load("model")
+    rows = context.rows("train", (*network.INPUTS, REDUCED), TRAIN)
+    projected = projection(rows, network.INPUTS)
+    if projected is None:
+        return [NotHere("PCA", f"No input of {context.case.name} projects on '{REDUCED}'.")]
+    source, matrix = projected
+    ratios = explained(rows[source].reshape(len(rows[source]), -1), rows[REDUCED])
+    total = np.cumsum(ratios)
+    table_ = tuple((n + 1, float(one), float(total[n])) for n, one in enumerate(ratios))
+    held = context.rows("eval", (REDUCED, network.LABEL), HELD)
+    return [
+        Table("Explained variance on the train split", ("component", "ratio", "in all"), table_),
+        Number(f"Columns of '{source}' before", matrix.shape[0], f"after: {matrix.shape[1]}"),
+        Number(
+            "Largest deviation of WᵀW from the identity", float(np.abs(matrix.T @ matrix - np.eye(len(total))).max())
+        ),
+        scatter(held[REDUCED], held[network.LABEL][:, 0]),
+    ]
+
+
+def reduction(context: Context) -> list[Result]:
+    """A19: a logistic model on all columns, on the components' source, and on the components alone."""
+    network = context.case.load("model")
+    keep = (*network.INPUTS, network.LABEL, REDUCED)
+    train, held = context.rows("train", keep, TRAIN), context.rows("eval", keep, HELD)
+    views: dict[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
+        "all columns": lambda part: baselines.Table.of(network.INPUTS, network.LABEL, part).x,
+        "components": lambda part: part[REDUCED],
+    }
+    if projected := projection(train, network.INPUTS):
+        source, _ = projected
+        views[f"'{source}' alone"] = lambda part: part[source].reshape(len(part[source]), -1)
+    rows = compared(views, train, held, network.LABEL, lambda y, s: network.quality(y, s)[network.MONITOR])
+    return [Table("Logistic regression before and after", ("features", "columns", network.MONITOR, "step, ms"), rows)]
+
+
+def tensors_and_arrays(context: Context) -> list[Result]:
+    """B5: the projection computed by TensorFlow and by NumPy, and in what the two objects differ."""
+    network = context.case.load("model")
+    rows = context.rows("eval", (*network.INPUTS, REDUCED), 2048)
+    projected = projection(rows, network.INPUTS)
+    if projected is None:
+        return [NotHere("Projection", f"No input of {context.case.name} projects on '{REDUCED}'.")]
+    source, matrix = projected
+    return beside(rows[source].reshape(len(rows[source]), -1), matrix.astype(np.float32))
+
+
+def projection(rows: Mapping[str, np.ndarray], inputs: Sequence[str]) -> tuple[str, np.ndarray] | None:
+    """The input of which ``pca`` is a linear projection, and the matrix, ``[columns, components]``, by least squares."""
+    for name in inputs:
+        flat = rows[name].reshape(len(rows[name]), -1)
+        if not np.issubdtype(flat.dtype, np.floating):
+            continue
+        matrix, *_ = np.linalg.lstsq(flat.astype(np.float64), rows[REDUCED].astype(np.float64), rcond=None)
+        if np.abs(flat @ matrix - rows[REDUCED]).max() < EXACT:
+            return name, matrix
+    return None
+
+
+def explained(source: np.ndarray, projected: np.ndarray) -> np.ndarray:
+    """The share of the variance of ``source``, ``[rows, columns]``, that each projected column has."""
+    return projected.var(axis=0, dtype=np.float64) / source.var(axis=0, dtype=np.float64).sum()
+
+
+def scatter(projected: np.ndarray, classes: np.ndarray) -> Series:
+    """The first two components by class, the same number of points a class at most."""
+    lines = {
+        f"{int(one)}": tuple((float(x), float(y)) for x, y in projected[classes == one][:SHOWN, :2])
+        for one in np.unique(classes)
+    }
+    return Series("Eval split by class", "component 1", "component 2", lines, joined=False)
+
+
+def compared(
+    views: Mapping[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]],
+    train: Mapping[str, np.ndarray],
+    held: Mapping[str, np.ndarray],
+    label: str,
+    metric: Callable[[np.ndarray, np.ndarray], float],
+) -> tuple[tuple[str, int, float, float], ...]:
+    """A row a view of the features: its columns, the held-out metric and milliseconds a step of the same model."""
+    rows = []
+    for name, view in views.items():
+        score, milliseconds = _logistic(view(train), train[label][:, 0], view(held))
+        rows.append((name, view(held).shape[1], metric(held[label], score), milliseconds))
+    return tuple(rows)
+
+
+def beside(source: np.ndarray, matrix: np.ndarray) -> list[Result]:
+    """``source @ matrix`` both ways, ``[rows, columns]`` times ``[columns, components]``; what each object can do."""
+    tensor, weights = tf.constant(source), tf.constant(matrix)
+    product, array = tf.matmul(tensor, weights), source @ matrix
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        loss = tf.reduce_mean(tf.matmul(tensor, weights) ** 2)
+    gradient = tape.gradient(loss, weights)
+    expected = 2 * source.T @ array / array.size
+    rows = (
+        ("dtype", product.dtype.name, str(array.dtype)),
+        ("shape", str(tuple(product.shape)), str(array.shape)),
+        ("mean square", f"{float(tf.reduce_mean(product**2)):.6g}", f"{float(np.mean(array**2)):.6g}"),
+        ("device", product.device, "host memory"),
+        ("assign to [0, 0]", _assigned(product), _assigned(array.copy())),
+        ("gradient of mean square", f"tape, {tuple(gradient.shape)}", "derived by hand"),
+        ("view without a copy", _shared(product), _shared(array)),
+    )
+    return [
+        Table("The same projection", ("", "tf.Tensor", "numpy.ndarray"), rows),
+        Number("Largest difference of the products", float(np.abs(product.numpy() - array).max())),
+        Number("Largest difference of the gradients", float(np.abs(gradient.numpy() - expected).max())),
+    ]
+
+
+def _logistic(x: np.ndarray, y: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float]:
+    from sklearn.linear_model import LogisticRegression
+
+    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
+    model = LogisticRegression(max_iter=100, tol=1e-3)
+    started = time.perf_counter()
+    model.fit((x - mean) / scale, y)
+    milliseconds = 1000 * (time.perf_counter() - started) / max(1, int(np.max(model.n_iter_)))
+    scores = model.predict_proba((held - mean) / scale)
+    return scores[:, 1:] if scores.shape[1] == 2 else scores, milliseconds
+
+
+def _assigned(value: Any) -> str:
+    try:
+        value[0, 0] = 0.0
+    except TypeError as error:
+        return f"TypeError: {error}"
+    return "changed in place"
+
+
+def _shared(value: Any) -> str:
+    """Whether two exports through DLPack lie at the same address."""
+    try:
+        return "yes" if np.shares_memory(np.from_dlpack(value), np.from_dlpack(value)) else "no"
+    except (TypeError, BufferError, AttributeError) as error:
+        return f"no: {error}"

@@ -1,0 +1,116 @@
+"""A version put into production, now: a push, a canary and a rollback under load, with what each request saw."""
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pipeline.online import rollouts
+from serving import rollout
+from serving.gateway.stack import Place, Settings, Stack
+from serving.http import asyncio_server
+from serving.server.app import Options
+from serving.traffic import Report, Sender
+from tour.evidence.context import Context
+from tour.evidence.result_types import Result, Table
+
+REQUESTS, CONNECTIONS, SHARE = 240, 8, 0.3
+SETTLED = 1.1  # a folder that has just been written is left alone for a second
+SECONDS = 60.0
+
+
+def live(context: Context) -> list[Result]:
+    """A21: the versions on disk and what came of each run, then a push, a canary and a rollback done now."""
+    folder = context.served.parent
+    now = rollout.read(folder)
+    pushed = {Path(run.facts["pushed"]).name: run for run in context.runs if run.facts.get("pushed")}
+    versions = tuple(
+        (number, "stable" if number == rollout.stable(folder, now) else "", pushed[str(number)].reason)
+        if str(number) in pushed
+        else (number, "", "by a run that is not recorded")
+        for number in rollout.versions(folder)
+    )
+    gates = tuple((run.id, run.state, run.reason) for run in context.runs[-5:])
+    columns = ("step", "rollout", "requests", "failed", "answers by version", "p50 ms", "p99 ms")
+    return [
+        Table("Versions on disk", ("version", "answers", "why"), versions),
+        Table("The last runs and their gates", ("run", "state", "reason"), gates),
+        Table(f"Done now: {REQUESTS} requests a step over {CONNECTIONS} connections", columns, tuple(steps(context))),
+    ]
+
+
+def steps(context: Context) -> list[tuple[Any, ...]]:
+    """A row a step, on a copy of the served version twice over: the home itself stays as it is."""
+    with tempfile.TemporaryDirectory(prefix="rollout-") as name:
+        folder = Path(name, "versions")
+        for version in ("1", "2"):
+            shutil.copytree(context.served, Path(name, "copies", version))
+        folder.mkdir()
+        os.rename(Path(name, "copies", "1"), folder / "1")
+        time.sleep(SETTLED)
+        return asyncio_server.run(_steps(context, Path(name), folder))
+
+
+async def _steps(context: Context, root: Path, folder: Path) -> list[tuple[Any, ...]]:
+    online = context.case.load("online").online()
+    place, name = Place(online, folder, root / "online"), context.case.name
+    running = await Stack(Settings({name: place}, Options(rest_port=None, grpc_port=None, poll=0.1), port=0)).start()
+    bodies, rows = itertools.cycle(list(itertools.islice(_bodies(context), 2 * REQUESTS))), []
+    assert running.gateway and running.app, "both were asked for"
+    scorer, manager = running.gateway.scorers[name], running.app.engine.manager
+
+    async def step(what: str) -> None:
+        sender = Sender("127.0.0.1", running.port, f"/v1/{name}/score", context.case.load("traffic").check)
+        report = await sender.run(itertools.islice(bodies, REQUESTS), 0, CONNECTIONS)
+        rows.append((what, rollouts.told(folder, rollout.read(folder)), *_row(report)))
+
+    async def loaded(*versions: int) -> None:
+        ends = time.monotonic() + SECONDS
+        while set(manager.loaded(name)) != set(versions) or scorer.rollout != rollout.read(folder):
+            if time.monotonic() > ends:
+                raise TimeoutError(f"{context.case.name}: versions {versions} were not loaded in {SECONDS:g} s.")
+            await asyncio.sleep(0.05)
+
+    try:
+        await step("version 1 answers")
+        rollout.promote(folder, 1)
+        os.rename(root / "copies" / "2", folder / "2")
+        await asyncio.sleep(SETTLED)
+        rollout.promote(folder, 2, share=SHARE)
+        await step("version 2 is pushed as a canary, meanwhile")
+        await loaded(1, 2)
+        await step("the canary answers its share")
+        rollout.promote(folder, 2)
+        await step("it is promoted, meanwhile")
+        await loaded(2)
+        rollout.rollback(folder)
+        await step("it is rolled back, meanwhile")
+        await loaded(1)
+        await step("version 1 answers again")
+    finally:
+        await running.close()
+    return rows
+
+
+def _bodies(context: Context) -> Iterator[bytes]:
+    """Rows of the last span that the run learnt from."""
+    facts = context.run.facts
+    last = int(facts["spans"].partition(":")[2])
+    settings = json.loads(facts["settings"])["data"]
+    module = context.case.load("traffic")
+    for body, _ in module.requests(facts["source"], facts["source"], context.home, last, last, [], settings):
+        yield orjson.dumps(body)
+
+
+def _row(report: Report) -> tuple[Any, ...]:
+    answers = ", ".join(f"{version}: {count}" for version, count in sorted(report.versions.items()))
+    times = report.percentiles()
+    return report.sent, report.failed, answers, times.get("p50", 0.0), times.get("p99", 0.0)
