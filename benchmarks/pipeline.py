@@ -295,7 +295,7 @@ def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
 def _warm(console: Console) -> None:
     """Imports everything once: else the first run would pay for reading the libraries from disk."""
     console.print("reading the libraries from disk once")
-    code = "import keras, lightgbm, polars, ai_edge_litert.interpreter; from pipeline import graph, outcome; from pipeline.local import runner"
+    code = "import keras, lightgbm, polars, ai_edge_litert.interpreter, pipeline.graph, pipeline.outcome, pipeline.local.runner"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise Failed(f"the libraries cannot be imported: {done.stderr.strip().splitlines()[-1]}")
