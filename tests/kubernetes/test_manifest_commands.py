@@ -118,6 +118,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_model_server_and_the_gateway_answer_every_probe_and_score(
     volume: Path, config: Path, tmp_path: Path
 ) -> None:

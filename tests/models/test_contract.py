@@ -339,6 +339,7 @@ def test_the_network_comes_back_from_its_export(done: Built) -> None:
         assert np.allclose(again[name], values, atol=1e-6), name
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_tiny_model(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     # Near, as a busy machine adds up in another order; that determinism gives equal bits is tested where it is on.
     first, second = built(TINY, tmp_path_factory), build(TINY, tmp_path / "again")

@@ -162,6 +162,7 @@ def test_a_worse_candidate_is_refused_and_status_says_why(copied):
     assert [p.name for p in (copied / "fraud" / "versions").iterdir()] == ["1"]
 
 
+@pytest.mark.slow
 def test_an_unknown_category_flood_is_refused_by_name_and_nothing_is_served_anew(copied, tmp_path):
     source, flooded = Path(pushed(copied, "fraud").facts["source"]), tmp_path / "flooded"
     shutil.copytree(source, flooded)

@@ -11,14 +11,20 @@ from support.built_case import Built, built
 from tfx.types import Artifact, standard_artifacts
 
 from components.training.reference_profiler import Normal, NormalFiles
-from models.catalog import CASES
+from models.catalog import find
 from models.use_case import UseCase
 from serving.drift.reference import reference_profile as normals
 
 pytestmark = pytest.mark.system
 
 
-@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
+CASES_TO_BUILD = [
+    pytest.param(find("fraud"), id="fraud", marks=pytest.mark.slow),
+    pytest.param(find("image"), id="image"),
+]
+
+
+@pytest.fixture(scope="module", params=CASES_TO_BUILD)
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Built, normals.Normal]:
     """A small run of each case, and what the component makes of it."""
     case: UseCase = request.param

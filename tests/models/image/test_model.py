@@ -193,6 +193,7 @@ def test_xla_compiles_a_step_with_augmentation() -> None:
     assert all(np.isfinite(one).all() for one in gradient(tf.constant(PIXELS)))
 
 
+@pytest.mark.slow
 def test_importing_registers_nothing_and_replicas_share_their_moments_and_augment() -> None:
     """In a process of its own, as logical devices have to be made before anything else."""
     done = subprocess.run(

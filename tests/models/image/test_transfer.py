@@ -127,6 +127,7 @@ def bars(rows: int, angles: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return pictures[..., None].astype(np.float32), labels
 
 
+@pytest.mark.slow
 def test_a_frozen_base_learns_new_classes_from_few_pictures() -> None:
     keras.utils.set_random_seed(1)
     train, held = bars(2000, 10, 1), bars(1000, 10, 2)

@@ -143,6 +143,7 @@ def test_a_sample_is_of_rows_each_as_likely_as_the_other_and_keeps_rows_whole() 
 # Through TFX.
 
 
+@pytest.mark.slow
 def test_the_trainer_trains_with_what_the_tuner_found(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,7 @@ def _spec(values) -> "evidence.tf.TensorSpec":
     return evidence.tf.TensorSpec([None, *values.shape[1:]], values.dtype)
 
 
+@pytest.mark.slow
 def test_the_evidence_of_the_demo_is_of_its_runs(pushed_home: Path) -> None:
     context = Context.of(pushed_home, "image")
     found = evidence.runs_compared(context)

@@ -95,6 +95,7 @@ def pictures(**changes: Any) -> dict[str, Any]:
     return {**settings, "classes": ",".join(map(str, range(10))), "filters": 8, "batch_size": 10, **changes}
 
 
+@pytest.mark.slow
 def test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many() -> None:
     digits = load_digits()
     rows = {

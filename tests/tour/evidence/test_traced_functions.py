@@ -15,6 +15,7 @@ from tour.evidence.network import traced_functions
 pytestmark = pytest.mark.system
 
 
+@pytest.mark.slow
 def test_eager_and_graph_steps_give_the_same_weights(proofs: Proofs) -> None:
     table, apart = proofs.prove("A3")
     assert 0 <= apart.value < 1e-4 and table.rows[0][0] == traced_functions.SMALL

@@ -27,6 +27,7 @@ def test_the_loop_and_fit_end_with_the_same_weights_on_a_run(proofs):
     assert number(results, "Largest difference") < 1e-3
 
 
+@pytest.mark.slow
 def test_adapters_train_few_weights_and_still_lower_the_loss(proofs):
     rows = {row[0]: row for row in proofs.prove("B20")[0].rows}
     whole, few = rows["all weights"], rows["adapters of rank 4"]

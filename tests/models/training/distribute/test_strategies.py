@@ -51,6 +51,7 @@ def two_workers(tmp_path_factory):
     return job, [json.loads(text.split("TF_CONFIG=")[1].split("\0")[0]) for text in environments]
 
 
+@pytest.mark.slow
 def test_two_workers_are_told_their_places_and_end_with_one_result(two_workers):
     job, told = two_workers
     assert [one["task"] for one in told] == [{"type": "worker", "index": 0}, {"type": "worker", "index": 1}]
@@ -63,13 +64,15 @@ def test_two_workers_are_told_their_places_and_end_with_one_result(two_workers):
     [
         # Clipped: the norm has to be that of the whole batch.
         ("mirrored", {"clip_norm": 0.05}),
-        ("multiworker", {}),
-        ("parameter-server", {"workers": 1}),
+        pytest.param("multiworker", {}, marks=pytest.mark.slow),
+        pytest.param("parameter-server", {"workers": 1}, marks=pytest.mark.slow),
     ],
 )
-def test_the_same_weights_under_every_strategy(two_workers, alone, tmp_path, strategy, changes):
-    job, oracle = two_workers[0], alone
-    if strategy != "multiworker":
+def test_the_same_weights_under_every_strategy(request, alone, tmp_path, strategy, changes):
+    oracle = alone
+    if strategy == "multiworker":
+        job = request.getfixturevalue("two_workers")[0]
+    else:
         job = small_job(tmp_path / "job", strategy=strategy, **changes)
         trained(job)
     if "clip_norm" in changes:
@@ -89,7 +92,14 @@ def test_another_seed_gives_other_weights(alone, tmp_path):
     assert furthest(weights(job), weights(alone)) > 1e-2
 
 
-@pytest.mark.parametrize("switch", [{"accumulate": 4}, {"xla": True}, {"remat": True}])
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"accumulate": 4},
+        pytest.param({"xla": True}, marks=pytest.mark.slow),
+        pytest.param({"remat": True}, marks=pytest.mark.slow),
+    ],
+)
 def test_switches_that_only_change_how_a_step_is_computed_leave_the_weights(alone, tmp_path, switch):
     job = small_job(tmp_path / "job", **switch)
     trained(job)
@@ -97,6 +107,7 @@ def test_switches_that_only_change_how_a_step_is_computed_leave_the_weights(alon
     assert furthest(dict(enumerate(model_weights(job))), dict(enumerate(model_weights(alone)))) < 1e-4
 
 
+@pytest.mark.slow
 def test_mixed_precision_computes_otherwise_and_keeps_float32_weights(alone, tmp_path):
     job = small_job(tmp_path / "job", mixed_precision=True)
     trained(job)
