@@ -77,7 +77,7 @@ def test_a_scratch_folder_and_its_process_go_when_the_incident_is_stopped(tmp_pa
         started.append(subprocess.Popen(["sleep", "600"], start_new_session=True))
         return started[0]
 
-    monkeypatch.setattr(scratch.children, "start", start)
+    monkeypatch.setattr(scratch.processes, "start", start)
 
     def play() -> Iterator[str]:
         with scratch.empty(Live(tmp_path)) as home, scratch.child([], home / "log") as process:

@@ -241,9 +241,9 @@ def test_a_run_that_cannot_be_described_or_a_process_that_cannot_start_is_a_sent
 
 def test_the_process_ends_with_the_run_even_if_that_is_killed(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from pipeline import tracking\n"
+        "import sys, time; from pathlib import Path; from pipeline.tracking import recording\n"
         "from pipeline.local.local_runtime import local_runtime\n"
-        f"one = tracking.Tracker(local_runtime(Path({str(tmp_path)!r})), Path({str(tmp_path)!r}, 'log'))\n"
+        f"one = recording.Tracker(local_runtime(Path({str(tmp_path)!r})), Path({str(tmp_path)!r}, 'log'))\n"
         "print(one._process.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -216,7 +216,7 @@ def lines(path: Path) -> int:
 
 def _home(function: str) -> tuple[str, int]:
     """The file under ``models/`` that defines the function, and its lines."""
-    for path in sorted((ROOT / "models").glob("*.py")):
+    for path in sorted((ROOT / "models").rglob("*.py")):
         names = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
         if function in names:
             return path.relative_to(ROOT).as_posix(), lines(path)
