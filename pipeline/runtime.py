@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.metadata.store_address import FILE, MetadataAddress
 
 
-def nothing(logs: Path) -> AbstractContextManager[None]:
+def no_sidecar(logs: Path) -> AbstractContextManager[None]:
     """Context manager that runs no sidecar process."""
     return nullcontext()
 
@@ -19,12 +19,12 @@ class Beam:
 
     Attributes:
         args: Pipeline options for every Beam stage.
-        beside: Context manager that runs sidecar processes while the stages run; its argument is the folder for logs.
+        sidecar: Context manager that runs sidecar processes while the stages run; its argument is the folder for logs.
         page: URL of the runner's dashboard; empty for none.
     """
 
     args: tuple[str, ...]
-    beside: Callable[[Path], AbstractContextManager[None]] = nothing
+    sidecar: Callable[[Path], AbstractContextManager[None]] = no_sidecar
     page: str = ""
 
 

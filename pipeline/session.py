@@ -93,7 +93,7 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Repo
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
             graph, runner, outcome = imported()
             ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
-            with runtime.beam.beside(logs):
+            with runtime.beam.sidecar(logs):
                 progress = runner.run(ir, runtime, logs, report)
             state, reason, facts = outcome.of(runtime, run.id, progress, plan)
             facts["stages"] = json.dumps({name: asdict(stage) for name, stage in progress.items()})

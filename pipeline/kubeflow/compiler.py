@@ -16,7 +16,8 @@ from pipeline.kubeflow import backend_rules, task
 from pipeline.kubeflow.deployment import Deployment
 from pipeline.plan import Request
 
-FIRST, LAST = "Begin", "End"
+FIRST = "Begin"
+LAST = "End"
 
 
 def compile_to(path: Path, request: Request, deployment: Deployment) -> list[str]:
@@ -118,11 +119,11 @@ def _make_task(function: Callable[..., None], task_name: str, deployment: Deploy
 
     component = dsl.component(function, base_image=deployment.image, install_kfp_package=False)
     component.component_spec.name = dashed(task_name)
-    resources = deployment.of(task_name)
+    resources = deployment.resources_for(task_name)
     # TFX's cache covers inputs and code and reruns a comparison when the blessed model changes; Kubeflow's does neither.
     task = component(**arguments).set_display_name(task_name).set_caching_options(False)
     task.set_retry(
-        deployment.retried(task_name), backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s"
+        deployment.retries_for(task_name), backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s"
     )
     task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
     task.set_memory_request(resources.memory).set_memory_limit(resources.memory)

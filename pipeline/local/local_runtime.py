@@ -40,8 +40,8 @@ def flink() -> Beam:
     Raises:
         ValueError: if this machine has no Java or no Flink jars.
     """
-    flink_cluster = cluster.Flink.chosen()
-    return Beam((*flink_cluster.args, NO_IMAGE), flink_cluster.running, flink_cluster.address)
+    flink_cluster = cluster.Flink.on_free_ports()
+    return Beam((*flink_cluster.args, NO_IMAGE), flink_cluster.run, flink_cluster.address)
 
 
 RUNNERS: dict[str, Callable[[], Beam]] = {"direct": direct, "multiprocess": multiprocess, "flink": flink}

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2 as protos
 
 PASSWORD = "METADATA_PASSWORD"
-FILE, NOTED = "metadata.sqlite", "metadata.address"
+FILE = "metadata.sqlite"
+NOTED = "metadata.address"
 MYSQL_PORT = 3306
 ANSWER_SECONDS = 3.0  # time for a server to accept a connection
 CALL_SECONDS = 30.0  # time for one call of a server

@@ -10,7 +10,7 @@ Answer: I track experiments so that I can say which settings, data and code prod
     parameters, metrics, loss curves, data digest, commit, lock file, strategy and a link to the model, while TFX's
     metadata keeps the lineage. The trap is coupling: a slow or missing tracker must never fail a run.
 Evidence: tour.evidence.experiment_tracking.runs_compared
-Proof: tests/pipeline/tracking/test_recording.py::test_a_run_comes_back_with_all_that_was_recorded
+Proof: tests/pipeline/tracking/test_recording.py::test_recorded_run_is_read_back_completely
 """
 
 import json

@@ -66,14 +66,14 @@ def beam_args(job_server: str, pool: str = f"{worker_pool.HOST}:{worker_pool.POR
 
 @dataclass(frozen=True)
 class Flink:
-    """Ports of Flink's dashboard, Beam's job server and the worker pool; :meth:`running` starts the processes."""
+    """Ports of Flink's dashboard, Beam's job server and the worker pool; :meth:`run` starts the processes."""
 
     page: int
     jobs: int
     pool: int
 
     @classmethod
-    def chosen(cls) -> "Flink":
+    def on_free_ports(cls) -> "Flink":
         """Choose ports that are free now: the default ones where possible.
 
         Raises:
@@ -101,7 +101,7 @@ class Flink:
         return beam_args(f"{HOST}:{self.jobs}", f"{HOST}:{self.pool}")
 
     @contextmanager
-    def running(self, logs: Path) -> Iterator[None]:
+    def run(self, logs: Path) -> Iterator[None]:
         """Start the job server and the worker pool, and end them on exit; neither outlives this process.
 
         Args:
