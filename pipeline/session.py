@@ -99,7 +99,7 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Repo
             facts["stages"] = json.dumps({name: asdict(stage) for name, stage in progress.items()})
     except KeyboardInterrupt:
         state, facts = "interrupted", {}
-        reason = "Interrupted; the same command goes on from the last finished stage."
+        reason = "Interrupted; the same command resumes it after the last finished stage."
     except Exception as error:
         with (logs / "run.log").open("a") as log:
             traceback.print_exception(error, file=log)

@@ -43,7 +43,7 @@ def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict
         if {"examples", "transform_graph", "model_run"} <= set(artifacts):
             break
     else:
-        raise ValueError(f"No run of {case} under {home} has trained a model; `showcase run {case}` does.")
+        raise ValueError(f"No run of {case} under {home} has trained a model; `showcase run {case}` trains one.")
     run_settings = json.loads(run.facts["settings"])
     settings = {**run_settings["data"], **run_settings["training"]}
     settings |= {name: typed["training"][name] for name in changes if name in typed["training"]}

@@ -225,7 +225,7 @@ def _parse_run(context: mlmd.Context) -> Run:
     facts = {name: value.string_value for name, value in sorted(context.custom_properties.items())}
     # A run whose stages are pods has no process id to check.
     if values["state"] == "running" and "pid" in facts and not Path("/proc", facts["pid"]).exists():
-        values |= {"state": "stopped", "reason": "Killed; the same command goes on from the last finished stage."}
+        values |= {"state": "stopped", "reason": "Killed; the same command resumes it after the last finished stage."}
     return Run(id=context.name, facts=facts, **values)
 
 

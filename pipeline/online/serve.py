@@ -147,7 +147,7 @@ def _versions_folder(options: Asked, name: str) -> Path:
 
 
 def _load_online(name: str) -> Any:
-    """Return the case's feature assembly for the gateway; None if it has none."""
+    """Return the case's online features and history for the gateway; None if it has none."""
     return find(name).load("online").online() if find(name).has("online") else None
 
 
@@ -193,7 +193,7 @@ def arrived(home: Path, case: str) -> bool:
     try:
         states = {run.state for run in store.runs(runtime.metadata, case)}
     except MetadataUnavailableError as error:
-        log.warning("%s is not answered for yet: %s", case, error)
+        log.warning("the online history of %s cannot be filled yet: %s", case, error)
         return False
     return "pushed" in states or "running" not in states
 

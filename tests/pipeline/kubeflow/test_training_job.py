@@ -58,5 +58,5 @@ def test_invalid_settings_are_an_error(home: Path, changes: dict[str, str], mess
 def test_without_a_run_the_command_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     arguments = ["image", "--home", str(tmp_path), "--out", str(tmp_path / "job.json")]
     assert training_job.main(arguments) == 2
-    assert "`showcase run image` does" in capsys.readouterr().err
+    assert "`showcase run image` trains one" in capsys.readouterr().err
     assert not (tmp_path / "job.json").exists()

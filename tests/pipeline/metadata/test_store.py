@@ -37,7 +37,7 @@ def test_run_of_an_ended_process_is_stopped(tmp_path: Path) -> None:
     ended_process.join()
     store.save(address, make_run(facts={"pid": str(ended_process.pid)}))
     read_run = store.runs(address)[0]
-    assert read_run.state == "stopped" and "goes on from the last finished stage" in read_run.reason
+    assert read_run.state == "stopped" and "resumes it after the last finished stage" in read_run.reason
 
 
 def test_second_exclusive_lock_is_refused(tmp_path: Path) -> None:
