@@ -121,24 +121,24 @@ def _make_task(function: Callable[..., None], task_name: str, deployment: Deploy
     component.component_spec.name = dashed(task_name)
     resources = deployment.resources_for(task_name)
     # TFX's cache covers inputs and code and reruns a comparison when the blessed model changes; Kubeflow's does neither.
-    task = component(**arguments).set_display_name(task_name).set_caching_options(False)
-    task.set_retry(
+    kfp_task = component(**arguments).set_display_name(task_name).set_caching_options(False)
+    kfp_task.set_retry(
         deployment.retries_for(task_name), backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s"
     )
-    task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
-    task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    kfp_task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
+    kfp_task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
     if resources.accelerators:
-        task.set_accelerator_type(resources.accelerator).set_accelerator_limit(str(resources.accelerators))
+        kfp_task.set_accelerator_type(resources.accelerator).set_accelerator_limit(str(resources.accelerators))
     for key, value in resources.selector.items():
-        pods.add_node_selector(task, key, value)
+        pods.add_node_selector(kfp_task, key, value)
     for key, value in deployment.environment.items():
-        task.set_env_variable(key, value)
+        kfp_task.set_env_variable(key, value)
     for variable, secret in deployment.secrets.items():
-        pods.use_secret_as_env(task, secret.secret, {secret.key: variable}, optional=secret.optional)
+        pods.use_secret_as_env(kfp_task, secret.secret, {secret.key: variable}, optional=secret.optional)
     if deployment.volume:
-        pods.mount_pvc(task, deployment.volume, deployment.root)
-    pods.set_security_context(task, run_as_user=deployment.user, run_as_non_root=True)
-    return task
+        pods.mount_pvc(kfp_task, deployment.volume, deployment.root)
+    pods.set_security_context(kfp_task, run_as_user=deployment.user, run_as_non_root=True)
+    return kfp_task
 
 
 def dashed(name: str) -> str:
