@@ -1,23 +1,23 @@
-"""How the words of a command line are read: settings and windows of spans."""
+"""Parse command-line values: settings and windows of spans."""
 
 
-def parse_settings(words: list[str], option: str = "--set") -> dict[str, str]:
-    """Settings by name from words such as NAME=VALUE, given by an option.
+def parse_settings(assignments: list[str], option: str = "--set") -> dict[str, str]:
+    """Return settings by name, parsed from texts of the form NAME=VALUE.
 
     Raises:
-        ValueError: for a word without an equals sign.
+        ValueError: for a text without an equals sign; the message names the option.
     """
-    for word in words:
-        if "=" not in word:
-            raise ValueError(f"{option} takes NAME=VALUE, not '{word}'.")
-    return dict(word.split("=", 1) for word in words)
+    for assignment in assignments:
+        if "=" not in assignment:
+            raise ValueError(f"{option} takes NAME=VALUE, not '{assignment}'.")
+    return dict(assignment.split("=", 1) for assignment in assignments)
 
 
 def parse_window(text: str) -> tuple[int, int]:
-    """First and last span of FIRST:LAST; -1 for one that was left out.
+    """Return the first and last span of a text FIRST:LAST; -1 for a bound that is left out.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: if the text has no colon or a bound is not a whole number.
     """
     first, colon, last = text.partition(":")
     if not colon or not all(part == "" or part.isdigit() for part in (first, last)):

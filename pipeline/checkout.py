@@ -1,4 +1,4 @@
-"""The folder of this checkout, for the files that lie beside the packages."""
+"""Root folder of this checkout, for files outside the Python packages."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Digests of the code that a stage uses: a change of what it does reruns that stage and no other.
+"""Digests of the code that a stage uses: a change in what the code does reruns the stages that use it and no others.
 
-What counts is the syntax tree without docstrings, so comments, docstrings, blank lines and formatting change no digest.
+The digest covers the syntax tree without docstrings, so comments, docstrings, blank lines and formatting do not change it.
 """
 
 import ast
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from pipeline.checkout import ROOT
 
-# The catalog only names the cases; what it says of them reaches a stage as parameters.
+# The catalog only lists the use cases; their values reach a stage as parameters.
 NAMES_ONLY = {"models.catalog"}
 OURS = {"components", "models", "pipeline", "serving"}
 LOCK = ROOT / "uv.lock"
 
 
 def digest(*modules: str) -> str:
-    """Hash what the named modules and all of our modules that they import, at any depth, do.
+    """Hash the code of the named modules and of all our modules that they import, at any depth.
 
-    The sources are read, not imported. TFX's cache key does not see the code behind an importable name;
-    this closes that gap.
+    The sources are parsed, not imported. TFX's cache key does not cover the code behind an importable name;
+    this digest does.
     """
     total = hashlib.sha256()
     for name, path in sorted(closure(*modules).items()):
@@ -30,27 +30,30 @@ def digest(*modules: str) -> str:
 
 
 def lock(path: Path = LOCK) -> str:
-    """SHA-256 of the lock file, which names every package to its hash; empty where the code lies outside a checkout."""
+    """SHA-256 of the lock file, which pins every package to its hash; empty outside a checkout."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def closure(*modules: str) -> dict[str, Path]:
-    """Return the named modules and those of ours that they import, name to file."""
+    """Return the files of the named modules and of our modules that they import at any depth, by module name."""
     ours = OURS | {name.split(".")[0] for name in modules}
     files: dict[str, Path] = {}
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
+    pending = list(modules)
+    while pending:
+        name = pending.pop()
         path = _source(name) if name.split(".")[0] in ours else None
         if path is None or name in files or name in NAMES_ONLY:
             continue
         files[name] = path
-        waiting += _imports(path)
+        pending += _imports(path)
     return files
 
 
 def _source(name: str) -> Path | None:
-    """The file of a module; None for a name that is inside one. Only the top folder is looked up, so nothing runs."""
+    """Return the file of a module; None for a name defined inside a module.
+
+    Only the top-level package is looked up, so no code is executed.
+    """
     top, *rest = name.split(".")
     spec = find_spec(top)
     if spec is None or not spec.origin:
@@ -68,24 +71,24 @@ def _tree_digest(path: Path) -> bytes:
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when the file is written again, so that a process reads each version of a file once."""
+    """Cache key of a file's content: inode, modification time and size, so that each version of a file is parsed once."""
     status = path.stat()
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=1024)
 def _parse(path: Path, _: tuple[int, int, int]) -> tuple[tuple[str, ...], bytes]:
-    """The names that a module imports, and the hash of its syntax tree without docstrings."""
+    """Return the names that a module imports, and the hash of its syntax tree without docstrings."""
     tree = ast.parse(path.read_text())
     imports: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imports += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            # `from models import training` names a module, `from models.training.entry_point import fit` a function in one.
+            # `from models import training` imports a module, `from models.training.entry_point import fit` a function.
             imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            # Texts that stand alone, as docstrings do, are not executed. A body that was only a docstring becomes empty.
+            # String statements such as docstrings have no effect. A body that is only a docstring becomes empty.
             node.body = [line for line in node.body if not _is_text(line)]
     return tuple(imports), hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).digest()
 

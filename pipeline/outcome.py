@@ -1,4 +1,4 @@
-"""What came of a run, in one sentence: what was pushed and why, or which gate refused what."""
+"""Summarise the outcome of a run in one sentence: what was pushed and why, or which gate refused it."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pipeline.runtime import Runtime
 
 
 def of(runtime: Runtime, run_id: str, progress: Mapping[str, Progress], plan: Plan) -> tuple[str, str, dict[str, str]]:
-    """State, reason and facts of a run whose stages have ended."""
+    """Return state, reason and facts of a run whose stages have ended."""
     for state in ("refused", "failed"):
         for name, stage in progress.items():
             if stage.state == state:
@@ -33,70 +33,70 @@ def of(runtime: Runtime, run_id: str, progress: Mapping[str, Progress], plan: Pl
 
 
 def overall(evaluation: Path) -> dict[str, float]:
-    """The candidate's metrics over the whole eval split."""
+    """Return the candidate's metrics over the whole eval split, by name."""
     slices = tfma.load_eval_result(str(evaluation)).slicing_metrics
-    found: dict[str, float] = {}
-    for key, by_output in slices:
-        for by_class in by_output.values() if key == () else []:
-            for metrics in by_class.values():
-                found |= {name: value["doubleValue"] for name, value in metrics.items() if "doubleValue" in value}
-    return found
+    values: dict[str, float] = {}
+    for key, outputs in slices:
+        for classes in outputs.values() if key == () else []:
+            for metrics in classes.values():
+                values |= {name: value["doubleValue"] for name, value in metrics.items() if "doubleValue" in value}
+    return values
 
 
 def by_slice(evaluation: Path, metric: str) -> dict[str, float]:
-    """One metric of the candidate over every slice but the whole, by the slice's name."""
-    found: dict[str, float] = {}
-    for key, by_output in tfma.load_eval_result(str(evaluation)).slicing_metrics:
-        for by_class in by_output.values() if key else []:
-            values = [one[metric]["doubleValue"] for one in by_class.values() if "doubleValue" in one.get(metric, {})]
-            found |= {"/".join(f"{column} {value}" for column, value in key): value for value in values[:1]}
-    return found
+    """Return one metric of the candidate by slice name; the overall slice is left out."""
+    values_by_slice: dict[str, float] = {}
+    for key, outputs in tfma.load_eval_result(str(evaluation)).slicing_metrics:
+        for classes in outputs.values() if key else []:
+            values = [row[metric]["doubleValue"] for row in classes.values() if "doubleValue" in row.get(metric, {})]
+            values_by_slice |= {"/".join(f"{column} {value}" for column, value in key): value for value in values[:1]}
+    return values_by_slice
 
 
 def comparison(path: Path) -> str:
-    """The network beside the baselines on the same rows, the best first, in one line that names the winner."""
-    found = json.loads(path.read_text())
-    rows, ahead = sorted(found["rows"], key=lambda row: -row["metric"]), found["ahead"]
+    """Describe the network and the baselines on the same rows in one line: values in descending order, then the lead."""
+    report = json.loads(path.read_text())
+    rows, lead = sorted(report["rows"], key=lambda row: -row["metric"]), report["ahead"]
     values = ", ".join(f"{row['model']} {row['metric']:.4f}" for row in rows)
-    return f"{found['metric']}: {values}; the network is {_against(ahead, found['level'])}"
+    return f"{report['metric']}: {values}; the network is {_describe_lead(lead, report['level'])}"
 
 
-def _against(ahead: Mapping[str, Any], level: float) -> str:
-    """Who leads by how much, and the interval of that, both counted towards the leader."""
-    (low, high), value = ahead["interval"], ahead["value"]
+def _describe_lead(lead: Mapping[str, Any], level: float) -> str:
+    """Describe who leads and by how much, with the confidence interval; both are positive in the leader's favour."""
+    (low, high), value = lead["interval"], lead["value"]
     if value < 0:
         low, high = -high, -low
-    by = f"by {abs(value):.4f}{', within chance' if low <= 0 <= high else ''}"
-    side = f"ahead of {ahead['over']} {by}" if value > 0 else f"behind {ahead['over']} {by}"
-    return f"{side if value else 'level with ' + ahead['over']} ({level:.0%} interval {low:.4f} to {high:.4f})"
+    margin = f"by {abs(value):.4f}{', within chance' if low <= 0 <= high else ''}"
+    position = f"ahead of {lead['over']} {margin}" if value > 0 else f"behind {lead['over']} {margin}"
+    return f"{position if value else 'level with ' + lead['over']} ({level:.0%} interval {low:.4f} to {high:.4f})"
 
 
 def failures(evaluation: Path) -> list[str]:
-    """Every bound that was missed: metric, slice, value and threshold."""
+    """Return a line for every bound that was missed: metric, slice, value and threshold."""
     result = tfma.load_validation_result(str(evaluation))
     lines = [
-        f"{one.metric_key.name} of {_slice(by_slice.slice_key)} {_missed(one)}"
-        for by_slice in result.metric_validations_per_slice
-        for one in by_slice.failures
+        f"{failure.metric_key.name} of {_slice_name(validation.slice_key)} {_describe_miss(failure)}"
+        for validation in result.metric_validations_per_slice
+        for failure in validation.failures
     ]
     return lines or ["the evaluation has no result for a bound"]
 
 
 def kept(plan: Plan) -> str:
-    """The bounds that a pushed model kept."""
+    """Describe the absolute bounds that a pushed model has to meet."""
     bounds = {name: value for name, value in plan.settings["gates"].items() if name.startswith(("min_", "max_"))}
     return ", ".join(f"{name} {value:g}" for name, value in bounds.items())
 
 
-def _slice(key: Any) -> str:
+def _slice_name(key: Any) -> str:
     parts = [
-        f"{one.column} {(one.bytes_value.decode() or one.float_value or one.int64_value)}"
-        for one in key.single_slice_keys
+        f"{part.column} {(part.bytes_value.decode() or part.float_value or part.int64_value)}"
+        for part in key.single_slice_keys
     ]
     return " and ".join(parts) or "the whole eval split"
 
 
-def _missed(failure: Any) -> str:
+def _describe_miss(failure: Any) -> str:
     value, threshold = failure.metric_value.double_value.value, failure.metric_threshold
     if failure.metric_key.is_diff:
         allowed = -threshold.change_threshold.absolute.value

@@ -1,4 +1,4 @@
-"""A plan: what a person asked for, made definite before anything runs."""
+"""A plan: a request with data, settings and schema resolved before any stage runs."""
 
 import hashlib
 import json
@@ -21,18 +21,18 @@ PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "lightgb
 
 @dataclass(frozen=True)
 class Request:
-    """A request to run a pipeline, as a person gives it.
+    """A request to run a pipeline, as given on the command line.
 
     Attributes:
         case: The use case.
-        data: Path or name of the data; None for the embedded one.
-        first: First span; -1 for the first there is.
-        last: Last span; -1 for the last there is.
-        changes: Settings by name, as text.
+        data: Path or name of the data; None for the case's embedded data.
+        first: First span; -1 for the earliest available.
+        last: Last span; -1 for the latest available.
+        changes: Changed settings by name, as text.
         schema: Path of a schema to use in place of the case's own.
         refresh: Whether to refine the served model on newer spans instead of training from scratch.
-        tune: Whether the Tuner searches for better settings than those that were not changed.
-        decision: Name of the decision that this follows from; empty where a person asked.
+        tune: Whether the Tuner searches for the settings that ``changes`` does not set.
+        decision: Id of the monitoring decision that triggered the request; empty for a manual run.
     """
 
     case: UseCase
@@ -48,20 +48,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """A request made definite: one run to be built.
+    """A resolved request: everything that is needed to build one run.
 
     Attributes:
         case: The use case.
         source: Folder of the raw spans.
         first: First span of the window.
         last: Last span of the window.
-        settings: The case's settings by group, with all changes and what the data decided.
+        settings: The case's settings by group, with all changes and the values derived from the data.
         schema: The curated schema as text, without comments.
         versions: Folder that a model server watches.
         data_version: Content digest of the window.
-        space: What the Tuner may try, by the name of a training setting; empty for a run without it.
-        base: The served model that is refined; None to train from scratch.
-        decision: Name of the decision that this follows from; it decides nothing of the result.
+        space: The Tuner's search space by the name of a training setting; empty for a run without a Tuner.
+        base: The served model to refine; None to train from scratch.
+        decision: Id of the monitoring decision that triggered the run; it does not affect the result.
     """
 
     case: UseCase
@@ -77,12 +77,12 @@ class Plan:
     decision: str = ""
 
     def config(self, *groups: str) -> dict[str, Any]:
-        """Return the configuration of a stage: the settings of its groups and no others, so that only they invalidate it."""
+        """Return the configuration of a stage: only the settings of its groups, so that no other setting invalidates it."""
         settings = {name: value for group in groups for name, value in self.settings[group].items()}
         return {"case": self.case.name, "settings": settings}
 
     def fingerprint(self) -> str:
-        """A hash of all that decides the result: data, settings, schema, code, libraries."""
+        """Hash everything that determines the result: data, settings, schema, code, libraries."""
         names = ("data", "features", "model", "evaluation", "sentences")
         modules = [self.case.module(name) for name in names]
         parts = [
@@ -103,15 +103,15 @@ class Plan:
 
 
 def make_plan(request: Request, runtime: Runtime) -> Plan:
-    """Find and check the data, and fix every setting, before any stage starts.
+    """Find and check the data and resolve every setting before any stage starts.
 
     Raises:
-        DataError: if the data is not what the case needs.
+        DataError: if the data does not meet the case's requirements.
         MetadataUnavailableError: if the metadata store's server does not answer.
-        ValueError: for an unknown setting, or settings that do not go together.
+        ValueError: for an unknown setting, or an invalid combination of settings.
     """
     settings = request.case.configured(request.changes or {})
-    runtime.metadata.exists()  # raises before data are prepared if the server does not answer
+    runtime.metadata.exists()  # raises before the data is prepared if the server does not answer
     base = Base.of(request.case, runtime) if request.refresh else None
     if base:
         chosen = {name: settings["training"][name] for name in request.changes or {} if name in settings["training"]}
@@ -142,12 +142,12 @@ def make_plan(request: Request, runtime: Runtime) -> Plan:
 
 
 def read_schema(path: Path) -> str:
-    """Read a schema as text in its canonical form, so that comments and blank lines in the file change no cache key.
+    """Read a schema as text in canonical form, so that comments and blank lines in the file do not change a cache key.
 
     Raises:
-        DataError: if the file is not a schema, with the line.
+        DataError: if the file is not a schema; the message names the line.
     """
-    # Not needed by commands that plan nothing.
+    # Imported here: commands that make no plan do not need it.
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -158,10 +158,14 @@ def read_schema(path: Path) -> str:
 
 
 def search_space(request: Request) -> dict[str, Any]:
-    """Return what the Tuner may try: the case's search space without the settings that the request sets."""
+    """Return the Tuner's search space: the case's own, without the settings that the request sets.
+
+    Raises:
+        ValueError: if nothing is left to search.
+    """
     space = {name: kind for name, kind in request.case.space.items() if name not in (request.changes or {})}
     if not space:
         raise ValueError(
-            f"There is nothing to tune: {request.case.name} has no search space, or --set settles all of it."
+            f"There is nothing to tune: {request.case.name} has no search space, or --set fixes every setting in it."
         )
     return space

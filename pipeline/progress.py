@@ -1,4 +1,4 @@
-"""The progress of a run's stages: its record, and the table that shows it."""
+"""Progress of a run's stages: the record, and the table on the terminal."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,14 +11,15 @@ from rich.text import Text
 
 @dataclass
 class Progress:
-    """How a stage is doing.
+    """Progress of one stage.
 
     Attributes:
         state: waiting, running, done, cached, refused or failed.
-        seconds: Time so far, or in all.
-        cpu_seconds: What the stage's process and those that it waited for took of the processors, however busy they were.
-        peak_mb: Largest resident memory of the stage's process, in MiB; what it shares with the run's own counts too.
-        message: What went wrong, for refused and failed; how far it is, for a running one that says so.
+        seconds: Wall-clock time so far, or in total.
+        cpu_seconds: User and system time of the stage's process and of the child processes that it waited for.
+        peak_mb: Peak resident memory of the stage's process, in MiB, including pages shared with the run's process.
+        message: The cause, if refused or failed; the training progress of a running stage that reports it.
+        started: Monotonic clock at the start, in seconds.
     """
 
     state: str = "waiting"
@@ -36,11 +37,11 @@ COLOURS = {"done": "green", "cached": "cyan", "running": "yellow", "refused": "r
 
 
 class ProgressTable:
-    """Shows how stages are doing: a table that changes in place on a terminal, elsewhere a line as each one ends."""
+    """Show the stages' progress: a table updated in place on a terminal, elsewhere one line when a stage ends."""
 
     def __init__(self, console: Console):
         self._console = console
-        self._live = Live(console=console, auto_refresh=False)  # a refresh thread and fork do not go together
+        self._live = Live(console=console, auto_refresh=False)  # a refresh thread is unsafe with fork
         self._ended: set[str] = set()
 
     def __enter__(self) -> "ProgressTable":
@@ -53,25 +54,25 @@ class ProgressTable:
             self._live.stop()
 
     def report(self, progress: Mapping[str, Progress]) -> None:
-        """Takes the state of every stage."""
+        """Show the state of every stage."""
         if self._console.is_terminal:
             self._live.update(_table(progress), refresh=True)
             return
-        for name, one in progress.items():
-            if one.state not in ("waiting", "running") and name not in self._ended:
+        for name, stage in progress.items():
+            if stage.state not in ("waiting", "running") and name not in self._ended:
                 self._ended.add(name)
-                self._console.print(f"{name:17} {one.state:9}{one.seconds:6.1f} s", highlight=False)
+                self._console.print(f"{name:17} {stage.state:9}{stage.seconds:6.1f} s", highlight=False)
 
 
 def _table(progress: Mapping[str, Progress]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("stage", "state", "seconds", ""):
         table.add_column(name, justify="right" if name == "seconds" else "left")
-    for name, one in progress.items():
+    for name, stage in progress.items():
         table.add_row(
             name,
-            Text(one.state, COLOURS[one.state]),
-            f"{one.seconds:.1f}" if one.seconds else "",
-            one.message if one.state == "running" else "",
+            Text(stage.state, COLOURS[stage.state]),
+            f"{stage.seconds:.1f}" if stage.seconds else "",
+            stage.message if stage.state == "running" else "",
         )
     return table

@@ -1,4 +1,4 @@
-"""What a refresh begins from: the model that is served, and what its run left."""
+"""The starting point of a refresh: the served model and the artifacts of its run."""
 
 import json
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from pipeline.runtime import Runtime
 
 @dataclass(frozen=True)
 class Base:
-    """A served model.
+    """The served model that a refresh refines.
 
     Attributes:
-        run: Name of the run that pushed it.
+        run: Id of the run that pushed it.
         first: First span of the window that it was trained on.
-        last: Last span of it.
+        last: Last span of that window.
         source: Folder of those spans.
         weights: File of its weights.
         settings: The training settings that it was built with.
-        artifacts: Folders of its run's artifacts that go with the weights, by output key.
+        artifacts: Folders of its run's artifacts that the weights depend on, by output key.
     """
 
     run: str
@@ -36,42 +36,44 @@ class Base:
 
     @classmethod
     def of(cls, case: UseCase, runtime: Runtime) -> "Base":
-        """The last version that was pushed.
+        """Return the version that was pushed last.
 
         Raises:
-            ValueError: if nothing is served, or it was pushed before versions carried their weights.
+            ValueError: if no version has been pushed, or the last one carries no weights.
         """
         pushed = [run for run in store.runs(runtime.metadata, case.name) if run.state == "pushed"]
         if not pushed or not Path(pushed[-1].facts["pushed"]).is_dir():
             raise ValueError(
-                f"Nothing is served that could be refreshed; `showcase run {case.name}` makes the first model."
+                f"There is no pushed model of {case.name} to refresh; `showcase run {case.name}` trains the first one."
             )
         run = pushed[-1]
         extra = Path(run.facts["pushed"], EXTRA)
         if not (extra / WEIGHTS).is_file():
             raise ValueError(
-                f"Version {run.facts['version']} of {case.name} has no {WEIGHTS} in it: push a new one first."
+                f"Version {run.facts['version']} of {case.name} contains no {WEIGHTS}: push a new version first."
             )
-        kept = {
+        artifacts = {
             key: artifact.uri
             for outputs in store.outputs(runtime.metadata, run.id).values()
             for key, artifact in outputs.items()
             if key in ("transform_graph", "embedding")
         }
         first, _, last = run.facts["spans"].partition(":")
-        told = json.loads((extra / "model.json").read_text())["settings"]
-        training = {name: value for name, value in told.items() if name in case.settings["training"]}
-        return cls(run.id, int(first), int(last), run.facts["source"], str((extra / WEIGHTS).resolve()), training, kept)
+        exported_settings = json.loads((extra / "model.json").read_text())["settings"]
+        training = {name: value for name, value in exported_settings.items() if name in case.settings["training"]}
+        return cls(
+            run.id, int(first), int(last), run.facts["source"], str((extra / WEIGHTS).resolve()), training, artifacts
+        )
 
     def window(self, case: str, source: str, newest: int) -> tuple[int, int]:
-        """As many spans as the model was trained on, up to the newest.
+        """Return a window as long as the one that the model was trained on, ending at the newest span.
 
         Raises:
-            ValueError: if there is no newer span than those it knows.
+            ValueError: if no span is newer than the model's window.
         """
         if source == self.source and newest <= self.last:
             raise ValueError(
                 f"There is no span newer than {self.last}, the last that the served model was trained on, in {source}: "
-                f"give newer ones with --data, or train anew with `showcase run {case}`."
+                f"give newer ones with --data, or train from scratch with `showcase run {case}`."
             )
         return max(0, newest - (self.last - self.first)), newest

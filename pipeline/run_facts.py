@@ -1,4 +1,4 @@
-"""What is known of a run before it starts, for its record in the metadata store."""
+"""Facts of a run that are fixed before it starts, for its record in the metadata store."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from pipeline.plan import PACKAGES, Plan
 
 
 def of(plan: Plan) -> dict[str, str]:
-    """Data, settings, code and libraries, as text by name."""
+    """Return data, settings, code and library versions of a plan, as text by name."""
     return {
         "started": store.now(),
         "source": plan.source,
@@ -28,10 +28,10 @@ def of(plan: Plan) -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The commit of the code, with + where files differ from it; empty outside a checkout."""
+    """Return the commit of the code, with a + if files differ from it; empty outside a checkout."""
 
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(ROOT), *words]
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

@@ -1,4 +1,4 @@
-"""Where a graph runs."""
+"""The runtime of a graph: where its state lies and which Beam runner executes its stages."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -8,35 +8,35 @@ from pathlib import Path
 from pipeline.metadata.store_address import FILE, MetadataAddress
 
 
-def nothing(logs: Path) -> AbstractContextManager[None]:
-    """What runs beside the stages, mostly."""
+def no_sidecar(logs: Path) -> AbstractContextManager[None]:
+    """Context manager that runs no sidecar process."""
     return nullcontext()
 
 
 @dataclass(frozen=True)
 class Beam:
-    """Who carries the Beam work.
+    """Which Beam runner executes the pipeline.
 
     Attributes:
         args: Pipeline options for every Beam stage.
-        beside: Starts what has to run for as long as the stages do; it gets the folder for logs.
-        page: Address where the work can be watched; empty for none.
+        sidecar: Context manager that runs sidecar processes while the stages run; its argument is the folder for logs.
+        page: URL of the runner's dashboard; empty for none.
     """
 
     args: tuple[str, ...]
-    beside: Callable[[Path], AbstractContextManager[None]] = nothing
+    sidecar: Callable[[Path], AbstractContextManager[None]] = no_sidecar
     page: str = ""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where artifacts, metadata and pushed models go, and who carries the Beam work; places differ by value only.
+    """Where artifacts, metadata and pushed models are stored, and the Beam runner; environments differ only in values.
 
     Attributes:
-        root: Folder or URL under which everything lies.
-        beam: Who carries the Beam work.
-        workers: Stages that run side by side.
-        tracking: Address of the experiment tracker; empty for a SQLite file under the root, ``none`` for none.
+        root: Folder or URL that holds all state.
+        beam: Which Beam runner executes the pipeline.
+        workers: Number of stages that run in parallel.
+        tracking: Address of the experiment tracker; empty for a SQLite file under the root, ``none`` to disable it.
         database: Address of the metadata store's server; empty for a SQLite file under the root.
     """
 
@@ -57,14 +57,14 @@ class Runtime:
         return MetadataAddress(self.database or Path(self.root, FILE))
 
     def artifacts(self, case: str) -> str:
-        """Root of a case's pipeline artifacts."""
+        """Root folder of a case's pipeline artifacts."""
         return f"{self.root}/{case}/artifacts"
 
     def versions(self, case: str) -> str:
-        """Where a model server looks for versions of the case's model."""
+        """Base path that a model server watches for versions of the case's model."""
         return f"{self.root}/{case}/versions"
 
 
-# The default DirectRunner tries to download Prism first; without a container image TFX builds a source distribution.
+# The default DirectRunner first tries to download Prism. If no container image is given, TFX builds a source distribution.
 NO_IMAGE = "--sdk_container_image=none"
 IN_PROCESS = Beam(("--runner=FnApiRunner", NO_IMAGE))

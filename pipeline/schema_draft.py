@@ -1,4 +1,4 @@
-"""A first draft of a schema for new data: what people curated, with the values that SchemaGen finds in place of theirs."""
+"""A schema draft for new data: the curated schema with the string domains that SchemaGen infers."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pipeline.runtime import Runtime
 
 
 def schema(plan: Plan, runtime: Runtime) -> str:
-    """The draft as text; runs ExampleGen, StatisticsGen and SchemaGen of its own, in the same store.
+    """Return the draft as text; runs ExampleGen, StatisticsGen and SchemaGen as a separate run in the same store.
 
     Raises:
         DataError: if one of the three stages fails, with its message.
@@ -22,16 +22,16 @@ def schema(plan: Plan, runtime: Runtime) -> str:
     run_id = f"schema-{plan.fingerprint()}"
     ir = runner.compiled(graph.draft(plan), plan.case.name, runtime, run_id)
     progress = runner.run(ir, runtime, Path(runtime.root, plan.case.name, "logs", run_id), lambda _: None)
-    broken = [f"{name}: {one.message}" for name, one in progress.items() if one.state not in ("done", "cached")]
-    if broken:
-        raise DataError(f"No schema could be drafted: {broken[0]}")
+    failures = [f"{name}: {stage.message}" for name, stage in progress.items() if stage.state not in ("done", "cached")]
+    if failures:
+        raise DataError(f"The schema could not be drafted: {failures[0]}")
     folder = Path(store.outputs(runtime.metadata, run_id)["SchemaGen"]["schema"].uri)
     inferred = text_format.Parse((folder / "schema.pbtxt").read_text(), schema_pb2.Schema())
     return text_format.MessageToString(merged(text_format.Parse(plan.schema, schema_pb2.Schema()), inferred))
 
 
 def merged(curated: schema_pb2.Schema, inferred: schema_pb2.Schema) -> schema_pb2.Schema:
-    """The curated schema with the string domains of the inferred one; rules of people are kept."""
+    """Replace the curated schema's string domains by the inferred ones; all other curated rules stay."""
     values = {feature.name: feature.domain for feature in inferred.feature if feature.HasField("domain")}
     domains = {domain.name: domain for domain in inferred.string_domain}
     for domain in curated.string_domain:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import run_facts as known
+from pipeline import run_facts
 from pipeline.metadata import store
 from pipeline.plan import Plan
 from pipeline.progress import Progress, Report
@@ -22,14 +22,14 @@ from pipeline.tracking import recording
 
 
 def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store.Run:
-    """Runs the plan, goes on with it, or finds it done.
+    """Run the plan, resume its interrupted run, or reuse its finished one.
 
-    A run of the same fingerprint that ended in a push, whose model is still the last one blessed, is the answer: it is
-    registered as a cached run without TensorFlow being imported. One that was killed is taken up under its own name, so
-    that its finished stages stand and its choice of blessed model stays.
+    If a run with the same fingerprint was pushed and its model is still the last one blessed, its result is registered as
+    a cached run; TensorFlow is not imported. A killed run is resumed under its own id, so that its finished stages and
+    its choice of the blessed model are kept.
 
     Raises:
-        BusyError: if another run of the case is under way in this home.
+        BusyError: if another run of the case is in progress in this home.
     """
     with store.alone(Path(runtime.root, plan.case.name, "run.lock"), f"run of {plan.case.name}"):
         return _execute(plan, runtime, fresh, report)
@@ -43,29 +43,31 @@ def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store
     return _run(plan, runtime, run, fresh, report)
 
 
-def begin(plan: Plan, runtime: Runtime, fresh: bool = False, given: str = "") -> store.Run:
-    """Registers a run: found done, then it is pushed already; or to be gone on with; or new.
+def begin(plan: Plan, runtime: Runtime, fresh: bool = False, external_id: str = "") -> store.Run:
+    """Register a run: a cached one, already in the state pushed; an unfinished one to resume; or a new one.
 
     Args:
-        given: The run's name, by who runs the stages elsewhere; then no other run is taken up, since nobody here knows if
-            it is dead.
+        external_id: Id of the run, if an external orchestrator such as Kubeflow runs the stages. Then no unfinished run is
+            resumed, because this process cannot check whether it is still alive.
     """
-    past = store.runs(runtime.metadata, plan.case.name)
+    past_runs = store.runs(runtime.metadata, plan.case.name)
     fingerprint = plan.fingerprint()
-    same = [run for run in past if run.fingerprint == fingerprint]
-    if given and same and same[-1].id == given:  # the task that begins the run is tried again
-        return same[-1]
-    if not fresh and same and same[-1].state == "pushed" and _is_current(same[-1], past):
-        return _cached(plan, runtime, same[-1], given)
-    unfinished = (
-        same and same[-1].state in ("running", "stopped", "interrupted", "failed") and past[-1].id == same[-1].id
+    matching = [run for run in past_runs if run.fingerprint == fingerprint]
+    if external_id and matching and matching[-1].id == external_id:  # a retry of the task that begins the run
+        return matching[-1]
+    if not fresh and matching and matching[-1].state == "pushed" and _is_current(matching[-1], past_runs):
+        return _register_cached(plan, runtime, matching[-1], external_id)
+    is_unfinished = (
+        matching
+        and matching[-1].state in ("running", "stopped", "interrupted", "failed")
+        and past_runs[-1].id == matching[-1].id
     )
-    mine = {} if given else {"pid": str(os.getpid())}
-    if unfinished and not fresh and not given:
-        run = replace(same[-1], state="running", reason="", facts={**same[-1].facts, **mine})
+    process_id = {} if external_id else {"pid": str(os.getpid())}
+    if is_unfinished and not fresh and not external_id:
+        run = replace(matching[-1], state="running", reason="", facts={**matching[-1].facts, **process_id})
     else:
-        run_id = given or name(plan.case.name)
-        run = store.Run(run_id, plan.case.name, "running", "", fingerprint, known.of(plan) | mine)
+        run_id = external_id or name(plan.case.name)
+        run = store.Run(run_id, plan.case.name, "running", "", fingerprint, run_facts.of(plan) | process_id)
     store.save(runtime.metadata, run)
     return run
 
@@ -73,10 +75,10 @@ def begin(plan: Plan, runtime: Runtime, fresh: bool = False, given: str = "") ->
 def end(
     runtime: Runtime, run: store.Run, state: str, reason: str, facts: Mapping[str, str], tracker: recording.Tracker
 ) -> store.Run:
-    """Writes down what came of a run, then has it tracked."""
+    """Record how a run ended in the metadata store, then in the experiment tracker."""
     ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.now()})
     store.save(runtime.metadata, ended)
-    # Saved as it is first: nothing that happens to the tracker can take a run's end away.
+    # Saved before tracking, so that a failure of the tracker cannot lose the run's end.
     tracked = replace(ended, facts={**ended.facts, **tracker.finish(ended)})
     store.save(runtime.metadata, tracked)
     return tracked
@@ -91,23 +93,26 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Repo
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
             graph, runner, outcome = imported()
             ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
-            with runtime.beam.beside(logs):
+            with runtime.beam.sidecar(logs):
                 progress = runner.run(ir, runtime, logs, report)
             state, reason, facts = outcome.of(runtime, run.id, progress, plan)
-            facts["stages"] = json.dumps({name: asdict(one) for name, one in progress.items()})
+            facts["stages"] = json.dumps({name: asdict(stage) for name, stage in progress.items()})
     except KeyboardInterrupt:
         state, facts = "interrupted", {}
-        reason = "Interrupted; the same command goes on from the last finished stage."
+        reason = "Interrupted; the same command resumes it after the last finished stage."
     except Exception as error:
         with (logs / "run.log").open("a") as log:
             traceback.print_exception(error, file=log)
         state, facts = "failed", {}
-        reason = f"{type(error).__name__}: {error} The whole story is in {logs / 'run.log'}."
+        reason = f"{type(error).__name__}: {error} See {logs / 'run.log'} for the traceback."
     return end(runtime, run, state, reason, facts, tracker)
 
 
 def imported() -> tuple[Any, Any, Any]:
-    """The modules that need TFX. Imports make millions of objects that stay: to collect them costs a tenth of the start."""
+    """Import and return the modules that need TFX.
+
+    The imports create millions of permanent objects; garbage collection of them would take a tenth of the start-up time.
+    """
     gc.disable()
     from pipeline import graph, outcome
     from pipeline.local import runner
@@ -119,33 +124,39 @@ def imported() -> tuple[Any, Any, Any]:
 
 @contextmanager
 def stderr_to(path: Path) -> Iterator[None]:
-    """Sends what libraries write to standard error to a log file; C++ code writes to the descriptor itself."""
+    """Redirect standard error to a log file at the level of the file descriptor, which C++ libraries write to directly."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = os.dup(2)
+    saved_descriptor = os.dup(2)
     with path.open("a") as log:
         os.dup2(log.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved_descriptor, 2)
+        os.close(saved_descriptor)
 
 
-def _cached(plan: Plan, runtime: Runtime, done: store.Run, given: str) -> store.Run:
-    run_id = given or name(plan.case.name)
-    store.copy_as_cached(runtime.metadata, done.id, run_id)
-    facts = {**done.facts, "started": store.now(), "ended": store.now(), "same_as": done.facts.get("same_as", done.id)}
+def _register_cached(plan: Plan, runtime: Runtime, pushed_run: store.Run, external_id: str) -> store.Run:
+    run_id = external_id or name(plan.case.name)
+    store.copy_as_cached(runtime.metadata, pushed_run.id, run_id)
+    facts = {
+        **pushed_run.facts,
+        "started": store.now(),
+        "ended": store.now(),
+        "same_as": pushed_run.facts.get("same_as", pushed_run.id),
+    }
     facts |= {"decision": plan.decision}
-    run = replace(done, id=run_id, facts=facts)
+    run = replace(pushed_run, id=run_id, facts=facts)
     store.save(runtime.metadata, run)
     return run
 
 
-def _is_current(run: store.Run, past: list[store.Run]) -> bool:
-    """Whether the run's version is there and no later run pushed another: else the comparison has to be made anew."""
-    pushed = [one for one in past if one.state == "pushed"]
+def _is_current(run: store.Run, past_runs: list[store.Run]) -> bool:
+    """Whether the run's version exists and no later run pushed another; otherwise the model has to be compared again."""
+    pushed = [past_run for past_run in past_runs if past_run.state == "pushed"]
     return pushed[-1].facts.get("pushed") == run.facts.get("pushed") and Path(run.facts["pushed"]).is_dir()
 
 
 def name(case: str) -> str:
+    """Return a new run id: the case and the local time to the millisecond."""
     return f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}"[:-3]

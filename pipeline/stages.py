@@ -1,10 +1,11 @@
-"""One function a stage: each builds one node of the graph from its upstream outputs.
+"""Stage builders: each function builds one node of the graph from its upstream outputs.
 
 Question: A1
-Answer: TensorFlow computes on tensors, with automatic differentiation, compiled graphs and distribution over devices.
-    In production it is an ecosystem: TFDV checks data, Transform learns preprocessing that ships with the model, Keras
-    builds and trains, TFMA evaluates, TFX orchestrates, TensorFlow Serving and LiteRT answer. Each node of this graph
-    names the libraries it stands on.
+Answer: TensorFlow is a library for tensor computation with automatic differentiation, compiled graphs and distribution
+    over devices. In production it is an ecosystem: TFDV validates data, Transform learns preprocessing that ships with
+    the model, Keras builds and trains the network, TFMA evaluates it, TFX orchestrates, and TensorFlow Serving or
+    LiteRT serve it. The trade-off is many libraries to keep compatible. In this graph each node names the libraries
+    it uses.
 Evidence: tour.evidence.overview.libraries_of_run
 Proof: tests/tour/evidence/test_claims.py::test_every_node_stands_on_a_library_and_is_joined
 """
@@ -49,7 +50,7 @@ from pipeline.refresh import Base
 
 @dataclass(frozen=True)
 class Stage:
-    """A node and the names of our modules whose code decides its result."""
+    """A node of the graph and the names of our modules whose code determines its result."""
 
     node: base_node.BaseNode
     modules: tuple[str, ...] = ()
@@ -59,56 +60,56 @@ class Stage:
 
 
 def example_gen(plan: Plan) -> Stage:
-    """Reads the window of spans and writes sharded examples, split."""
+    """Read the window of spans and write sharded examples by split."""
     node = span_example_gen.component(plan.source, plan.first, plan.last, plan.config("data"))
     return Stage(node, ("components.training.span_example_gen", plan.case.module("data")))
 
 
 def statistics_gen(plan: Plan, examples: Channel, schema: Channel | None = None) -> Stage:
-    """Describes every feature of every split."""
-    # Imported here, after TFX: it needs a stand-in that TFX puts in place.
+    """Compute statistics of every feature of every split."""
+    # Imported after TFX, because TFDV needs a compatibility module that TFX installs.
     from tensorflow_data_validation import StatsOptions
 
-    # Exact counts of distinct strings shuffle every value through Beam: sketches took half the time.
+    # Exact counts of distinct strings shuffle every value through Beam; sketches took half the time.
     options = StatsOptions(experimental_use_sketch_based_topk_uniques=True)
     return Stage(StatisticsGen(examples=examples, schema=schema, stats_options=options))
 
 
 def schema_gen(plan: Plan, statistics: Channel) -> Stage:
-    """Infers a schema, as a draft for people; a run does not use it."""
+    """Infer a schema as a draft for manual curation; a training run does not use it."""
     return Stage(SchemaGen(statistics=statistics, exclude_splits=["valid", "eval"]))
 
 
 def schema(plan: Plan) -> Stage:
-    """Brings the schema that people keep into the run."""
+    """Import the curated schema."""
     slices = {key for spec in _eval_config(plan).slicing_specs for key in spec.feature_keys}
     node = curated_schema.CuratedSchema(text=plan.schema, evaluated=",".join(sorted({plan.case.label, *slices})))
     return Stage(node, ("components.training.curated_schema",))
 
 
 def example_validator(plan: Plan, statistics: Channel, schema: Channel) -> Stage:
-    """Compares statistics with the schema and writes down what differs."""
+    """Compare the statistics with the schema and report anomalies."""
     return Stage(ExampleValidator(statistics=statistics, schema=schema))
 
 
 def gate(plan: Plan, anomalies: Channel) -> Stage:
-    """Stops the run if anything differs."""
+    """Stop the run if there is any anomaly."""
     return Stage(data_gate.DataGate(anomalies=anomalies), ("components.training.data_gate",))
 
 
 def transform(plan: Plan, examples: Channel, schema: Channel) -> Stage:
-    """Learns scales, vocabularies, buckets and components from the train split, as a TensorFlow graph.
+    """Learn scales, vocabularies, buckets and principal components from the train split, as a TensorFlow graph.
 
-    A refresh brings the graph of the served model: its weights mean nothing under another.
+    A refresh imports the served model's transform graph, because its weights are valid only for that graph.
     """
     if plan.base:
-        return _brought(plan.base, "Transform", standard_artifacts.TransformGraph, "transform_graph")
+        return _import_artifact(plan.base, "Transform", standard_artifacts.TransformGraph, "transform_graph")
     node = Transform(
         examples=examples,
         schema=schema,
         preprocessing_fn=f"{plan.case.module('features')}.preprocessing_fn",
         splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=[]),
-        # The graph itself is applied wherever transformed data is needed: nothing has to be written twice.
+        # Consumers apply the transform graph themselves, so transformed examples need not be stored.
         materialize=False,
         disable_analyzer_cache=True,
         disable_statistics=True,
@@ -118,20 +119,20 @@ def transform(plan: Plan, examples: Channel, schema: Channel) -> Stage:
 
 
 def embedding(plan: Plan, examples: Channel) -> Stage | None:
-    """Learns vectors for the words of the case's sequences; None for a case that has no ``sentences.py``."""
+    """Learn embedding vectors for the tokens of the case's sequences; None for a case without ``sentences.py``."""
     if not plan.case.has("sentences"):
         return None
     if plan.base:
-        return _brought(plan.base, "SkipGram", skip_gram.Embedding, "embedding")
-    node = skip_gram.SkipGram(examples=examples, config=_text(plan.config("embedding")))
+        return _import_artifact(plan.base, "SkipGram", skip_gram.Embedding, "embedding")
+    node = skip_gram.SkipGram(examples=examples, config=_to_json(plan.config("embedding")))
     return Stage(node, ("components.training.skip_gram", plan.case.module("sentences")))
 
 
 def tuner(plan: Plan, examples: Channel, transform: Channel, schema: Channel, gate: Stage) -> Stage | None:
-    """Searches for better training settings; None for a run that was not asked to."""
+    """Search for better training settings; None for a run without tuning."""
     if not plan.space:
         return None
-    from components.training.tuner import Tuner  # KerasTuner is imported where it is used only
+    from components.training.tuner import Tuner  # imports KerasTuner, which runs without tuning do not need
 
     node = Tuner(
         tuner_fn="models.training.tuning.tuner_fn",
@@ -155,7 +156,7 @@ def trainer(
     embedding: Stage | None = None,
     tuner: Stage | None = None,
 ) -> Stage:
-    """Fits the network, with the settings that the Tuner found if there is one, and exports it with its transform."""
+    """Train the network, with the Tuner's best settings if there is a Tuner, and export it with its transform graph."""
     modules = ("components.training.extended_trainer", "models.training.entry_point", plan.case.module("model"))
     config = plan.config("data", "training") | ({"base": plan.base.weights} if plan.base else {})
     node = extended_trainer.Trainer(
@@ -169,36 +170,36 @@ def trainer(
         eval_args=trainer_pb2.EvalArgs(splits=["valid"]),
         custom_config=config | {"code": code_digest.digest(*modules)},  # names the checkpoints of this code
     )
-    # Transform runs beside statistics and checks; what it learnt is used only once the gate is passed.
+    # Transform runs in parallel with the data checks; its output is used only after the gate has passed.
     node.add_upstream_node(gate.node)
     return Stage(node, modules)
 
 
-def _brought(base: Base, name: str, kind: type, key: str) -> Stage:
+def _import_artifact(base: Base, name: str, kind: type, key: str) -> Stage:
     return Stage(Importer(base.artifacts[key], kind, output_key=key).with_id(name))
 
 
 def fit(plan: Plan, model_run: Channel) -> Stage:
-    """Stops the run if the model knows its training examples and little else."""
-    node = fit_gate.FitGate(model_run=model_run, config=_text(plan.config("gates")))
+    """Stop the run if the overfitting gap is too large."""
+    node = fit_gate.FitGate(model_run=model_run, config=_to_json(plan.config("gates")))
     return Stage(node, ("components.training.fit_gate",))
 
 
 def baselines(plan: Plan, examples: Channel, transform: Channel, model: Channel, model_run: Channel) -> Stage:
-    """Fits simple models on the same transformed features and scores all on the Evaluator's slices of the same split."""
+    """Fit simple models on the same transformed features and compare all models on the Evaluator's slices and split."""
     specs = [json_format.MessageToDict(spec) for spec in _eval_config(plan).slicing_specs]
     node = baseline.Baseline(
         examples=examples,
         transform_graph=transform,
         model=model,
         model_run=model_run,
-        config=_text({**plan.config("data"), "slices": specs}),
+        config=_to_json({**plan.config("data"), "slices": specs}),
     )
     return Stage(node, ("components.training.baseline", plan.case.module("model")))
 
 
 def resolver(plan: Plan) -> Stage:
-    """Finds the model that was blessed last."""
+    """Resolve the latest blessed model."""
     node = Resolver(
         strategy_class=LatestBlessedModelStrategy,
         model=Channel(type=standard_artifacts.Model),
@@ -208,7 +209,7 @@ def resolver(plan: Plan) -> Stage:
 
 
 def evaluator(plan: Plan, examples: Channel, model: Channel, blessed: Channel, schema: Channel, fit: Stage) -> Stage:
-    """Measures the candidate by slice, against absolute bounds and against the blessed model."""
+    """Evaluate the candidate by slice, against absolute bounds and against the blessed model."""
     node = Evaluator(
         examples=examples,
         model=model,
@@ -217,23 +218,23 @@ def evaluator(plan: Plan, examples: Channel, model: Channel, blessed: Channel, s
         eval_config=_eval_config(plan),
         example_splits=["eval"],
     )
-    # A model that the gate refuses may not be blessed: the next run would be compared with it.
+    # A model that the gate refuses must not be blessed, because the next run would be compared with it.
     node.add_upstream_node(fit.node)
     return Stage(node, (plan.case.module("evaluation"),))
 
 
 def lite(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
-    """Converts the dense signature for the edge and lets a variant pass only if it answers as the model does."""
+    """Convert the dense signature to LiteRT; a variant passes only if its outputs match the model's."""
     node = lite_exporter.LiteExporter(
-        examples=examples, transform_graph=transform, model=model, config=_text(plan.config("gates"))
+        examples=examples, transform_graph=transform, model=model, config=_to_json(plan.config("gates"))
     )
     return Stage(node, ("components.training.lite_exporter", plan.case.module("model")))
 
 
 def normality(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
-    """Counts what the model calls normal: what drift of served rows is measured against."""
-    config = plan.config("data") | plan.case.watching  # the stage finds them itself; here they are for its key
-    node = reference_profiler.Normal(examples=examples, transform_graph=transform, model=model, config=_text(config))
+    """Compute the reference profile, against which drift of served rows is measured."""
+    config = plan.config("data") | plan.case.watching  # read by the stage itself; included for its cache key
+    node = reference_profiler.Normal(examples=examples, transform_graph=transform, model=model, config=_to_json(config))
     return Stage(node, ("components.training.reference_profiler",))
 
 
@@ -244,22 +245,22 @@ def serving(
     model: Channel,
     lite_model: Channel,
     statistics: Channel,
-    usual: Channel,
+    reference_profile: Channel,
 ) -> Stage:
-    """Loads the export as the server does, in a fresh process, and compares its answers."""
+    """Load the export in a fresh process as the model server does, and compare its outputs."""
     node = serving_check.ServingCheck(
         examples=examples,
         transform_graph=transform,
         model=model,
         lite_model=lite_model,
         statistics=statistics,
-        normal=usual,
+        normal=reference_profile,
     )
     return Stage(node, ("components.training.serving_check",))
 
 
 def pusher(plan: Plan, blessing: Channel, infra_blessing: Channel) -> Stage:
-    """Puts a blessed model where the server looks."""
+    """Copy a blessed model into the folder that the model server watches."""
     node = Pusher(
         model_blessing=blessing,
         infra_blessing=infra_blessing,
@@ -273,5 +274,5 @@ def _eval_config(plan: Plan) -> config_pb2.EvalConfig:
     return plan.case.load("evaluation").eval_config(plan.config("training", "gates")["settings"])
 
 
-def _text(config: Mapping[str, Any]) -> str:
+def _to_json(config: Mapping[str, Any]) -> str:
     return json.dumps(config, sort_keys=True)

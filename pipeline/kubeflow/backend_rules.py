@@ -1,7 +1,7 @@
-"""The rules by which Kubeflow Pipelines' backend takes or refuses a spec, ported from its API server and its Argo compiler.
+"""Validation rules of the Kubeflow Pipelines backend for a pipeline spec, ported from its API server and Argo compiler.
 
-TFX's own runner writes specs that the SDK takes and the backend refuses, so that the SDK's word proves nothing. The rules are
-those of ``backend/src/apiserver/template/v2_template.go`` and ``backend/src/v2/compiler`` of kubeflow/pipelines.
+TFX's own runner writes specs that the SDK accepts and the backend rejects, so the SDK's validation is not sufficient. The
+rules are those of ``backend/src/apiserver/template/v2_template.go`` and ``backend/src/v2/compiler`` of kubeflow/pipelines.
 """
 
 import re
@@ -15,46 +15,46 @@ if TYPE_CHECKING:
 
 SCHEMA = "2.1.0"
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # Argo makes templates and pods of tasks
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # Argo names templates and pods after tasks
 
 
 def check(path: Path) -> None:
-    """Refuses a compiled pipeline that the backend would refuse.
+    """Check a compiled pipeline against the backend's rules.
 
     Raises:
-        ValueError: naming the first rule that is broken.
+        ValueError: naming the first rule that is violated.
     """
     spec, platform = documents(path)
     info = spec.pipeline_info.name
-    _hold(spec.schema_version == SCHEMA, f"schema version {SCHEMA} is the only one, not '{spec.schema_version}'")
-    _hold(bool(NAME.fullmatch(info)), f"'{info}' is no name: lower case letters, digits, '-' and '.'")
-    _hold(spec.HasField("root"), "the root component is empty")
-    _hold("root" not in spec.components, "a component may not be called 'root'")
+    _require(spec.schema_version == SCHEMA, f"schema version must be {SCHEMA}, not '{spec.schema_version}'")
+    _require(bool(NAME.fullmatch(info)), f"'{info}' is not a valid name: use lower case letters, digits, '-' and '.'")
+    _require(spec.HasField("root"), "the root component is empty")
+    _require("root" not in spec.components, "a component must not be called 'root'")
     executors = _executors(spec)
     _walk(spec, "root", spec.root, executors, ())
     for label in platform.get("deploymentSpec", {}).get("executors", {}):
-        _hold(label in executors, f"the Kubernetes settings of '{label}' belong to no executor")
+        _require(label in executors, f"the Kubernetes settings name '{label}', which is not an executor")
 
 
 def documents(path: Path) -> tuple["PipelineSpec", dict[str, Any]]:
-    """The spec in a file, and the part on Kubernetes that follows it; empty where there is none.
+    """Read the pipeline spec in a file and the Kubernetes platform spec after it; the latter is empty if absent.
 
     Raises:
-        ValueError: if the file is no such spec: an unknown field is refused, as the backend does.
+        ValueError: if the file is not a pipeline spec; an unknown field is an error, as in the backend.
     """
     from google.protobuf import json_format
     from kfp.pipeline_spec import pipeline_spec_pb2 as protos
 
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: ten times as fast
-        found = [one for one in yaml.load_all(path.read_text(), loader) if one]
-        specs = [one for one in found if "pipelineInfo" in one]
-        platforms = [one for one in found if "kubernetes" in one.get("platforms", {})]
-        _hold(len(specs) == 1, f"it has {len(specs)} pipeline specs, and one is needed")
-        _hold(len(platforms) <= 1, "it has several platform specs")
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader, where available, is ten times as fast
+        parts = [part for part in yaml.load_all(path.read_text(), loader) if part]
+        specs = [part for part in parts if "pipelineInfo" in part]
+        platforms = [part for part in parts if "kubernetes" in part.get("platforms", {})]
+        _require(len(specs) == 1, f"it has {len(specs)} pipeline specs; exactly one is required")
+        _require(len(platforms) <= 1, "it has more than one platform spec")
         spec = json_format.ParseDict(specs[0], protos.PipelineSpec())
-        for one in platforms:
-            json_format.ParseDict(one, protos.PlatformSpec())
+        for part in platforms:
+            json_format.ParseDict(part, protos.PlatformSpec())
     except (yaml.YAMLError, json_format.ParseError, AttributeError) as error:
         raise ValueError(f"The backend would refuse {path.name}: {str(error).splitlines()[0]}.") from None
     return spec, platforms[0]["platforms"]["kubernetes"] if platforms else {}
@@ -67,30 +67,33 @@ def _executors(spec: "PipelineSpec") -> dict[str, Any]:
 
 
 def _walk(
-    spec: "PipelineSpec", name: str, component: "ComponentSpec", executors: dict[str, Any], above: tuple[str, ...]
+    spec: "PipelineSpec", name: str, component: "ComponentSpec", executors: dict[str, Any], ancestors: tuple[str, ...]
 ) -> None:
-    """Visits a component and those below it."""
-    _hold(name not in above, f"component '{name}' contains itself")
+    """Check a component and its descendants."""
+    _require(name not in ancestors, f"component '{name}' contains itself")
     if component.executor_label:
         label = component.executor_label
-        _hold(label in executors, f"component '{name}' has no executor '{label}'")
+        _require(label in executors, f"component '{name}' has no executor '{label}'")
         executor = executors[label]
-        kinds = "container" in executor or "importer" in executor
-        _hold(kinds, f"executor '{label}' is neither a container nor an importer")
-        _hold("importer" in executor or bool(executor["container"].get("image")), f"component '{name}' has no image")
+        is_known_kind = "container" in executor or "importer" in executor
+        _require(is_known_kind, f"executor '{label}' is neither a container nor an importer")
+        _require("importer" in executor or bool(executor["container"].get("image")), f"component '{name}' has no image")
         return
-    _hold(component.HasField("dag"), f"component '{name}' has neither an executor nor tasks")
-    for key, one in component.dag.tasks.items():
-        _hold(
-            bool(LABEL.fullmatch(key)), f"'{key}' is no name of a task: at most 63 lower case letters, digits and '-'"
+    _require(component.HasField("dag"), f"component '{name}' has neither an executor nor tasks")
+    for key, task in component.dag.tasks.items():
+        _require(
+            bool(LABEL.fullmatch(key)),
+            f"'{key}' is not a valid task name: use at most 63 lower case letters, digits and '-'",
         )
-        below = one.component_ref.name
-        _hold(below in spec.components, f"task '{key}' is of component '{below}', which there is not")
-        for before in one.dependent_tasks:
-            _hold(before in component.dag.tasks, f"task '{key}' comes after '{before}', which there is not")
-        _walk(spec, below, spec.components[below], executors, (*above, name))
+        child = task.component_ref.name
+        _require(child in spec.components, f"task '{key}' refers to component '{child}', which does not exist")
+        for upstream in task.dependent_tasks:
+            _require(
+                upstream in component.dag.tasks, f"task '{key}' depends on task '{upstream}', which does not exist"
+            )
+        _walk(spec, child, spec.components[child], executors, (*ancestors, name))
 
 
-def _hold(rule: bool, otherwise: str) -> None:
+def _require(rule: bool, fault: str) -> None:
     if not rule:
-        raise ValueError(f"The backend would refuse this pipeline: {otherwise}.")
+        raise ValueError(f"The backend would refuse this pipeline: {fault}.")

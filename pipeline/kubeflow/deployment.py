@@ -1,4 +1,4 @@
-"""How the tasks of a pipeline run on a cluster: image, volume, resources by node, secrets by reference; from a TOML file."""
+"""Deployment settings of a pipeline on a cluster, read from TOML: image, volume, resources by node, secret references."""
 
 import tomllib
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ WORDS = {str: "text", int: "a whole number", bool: "true or false"}
 
 @dataclass(frozen=True)
 class Resources:
-    """What a node's pod gets and where it may run.
+    """Resources and node selector of a pod.
 
     Attributes:
-        cpu: Cores, as Kubernetes writes them; requested and limited alike.
-        memory: Likewise.
+        cpu: CPU as a Kubernetes quantity; both request and limit.
+        memory: Memory as a Kubernetes quantity; both request and limit.
         accelerator: Resource name of an accelerator; empty for none.
-        accelerators: How many of it.
-        selector: Labels of the machines that the pod may run on.
-        retries: How often the task is tried again; -1 for as often as the others.
+        accelerators: Number of accelerators.
+        selector: Node selector: labels of the machines that the pod may run on.
+        retries: Number of retries of the task; -1 for the deployment's default.
     """
 
     cpu: str = "1"
@@ -37,7 +37,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Secret:
-    """Where an environment variable's value comes from; the value itself is in no file of ours."""
+    """Reference to the Kubernetes secret that holds an environment variable's value; no file here contains the value."""
 
     secret: str
     key: str
@@ -46,21 +46,21 @@ class Secret:
 
 @dataclass(frozen=True)
 class Deployment:
-    """All of it.
+    """Deployment settings of all tasks.
 
     Attributes:
-        image: Image of every task.
-        root: Folder that every pod sees.
-        volume: Claim that is mounted there; empty where the image has it by itself.
+        image: Container image of every task.
+        root: Folder of the shared state in every pod.
+        volume: Persistent volume claim that is mounted there; empty if the image provides the folder.
         metadata: Address of the metadata store.
         tracking: Address of the experiment tracker; empty for none.
-        flink: HOST:PORT of Beam's job server; empty for Beam in each task's own pod.
-        retries: How often a task is tried again, with growing pauses.
-        user: Number of the user that tasks run as.
+        flink: HOST:PORT of Beam's job server; empty to run Beam in each task's own pod.
+        retries: Number of retries of a task, with exponential backoff.
+        user: User id that tasks run as.
         environment: Plain environment variables.
         secrets: Environment variables from secrets.
-        default: Resources of a node that is not named.
-        nodes: Resources by the node's name; what is left out is the default's.
+        default: Resources of a node that is not listed.
+        nodes: Resources by node name; missing fields are taken from the default.
     """
 
     image: str
@@ -76,61 +76,65 @@ class Deployment:
     default: Resources = Resources()
     nodes: Mapping[str, Resources] = field(default_factory=dict)
 
-    def of(self, node: str) -> Resources:
-        """A node's resources."""
+    def resources_for(self, node: str) -> Resources:
+        """Return a node's resources."""
         return self.nodes.get(node, self.default)
 
-    def retried(self, node: str) -> int:
-        """How often a node is tried again."""
-        own = self.of(node).retries
-        return self.retries if own < 0 else own
+    def retries_for(self, node: str) -> int:
+        """Return the number of retries of a node."""
+        node_retries = self.resources_for(node).retries
+        return self.retries if node_retries < 0 else node_retries
 
 
 def read(path: Path = DEFAULT) -> Deployment:
-    """The deployment that a file describes.
+    """Read the deployment settings from a TOML file.
 
     Raises:
-        ValueError: for a key that means nothing, a value of a wrong type or a missing one; naming it.
+        ValueError: for an unknown key, a value of a wrong type or a missing key, with its name and section.
         OSError: if the file cannot be read.
     """
     try:
-        told = tomllib.loads(path.read_text())
+        document = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is no TOML: {error}.") from None
-    default = told.pop("default", {})
+        raise ValueError(f"{path} is not valid TOML: {error}.") from None
+    default = document.pop("default", {})
     nodes = {
-        name: _of(Resources, {**default, **own}, f"{path}, nodes.{name}") for name, own in told.pop("nodes", {}).items()
+        name: _parse_section(Resources, {**default, **section}, f"{path}, nodes.{name}")
+        for name, section in document.pop("nodes", {}).items()
     }
-    secrets = {name: _of(Secret, one, f"{path}, secrets.{name}") for name, one in told.pop("secrets", {}).items()}
-    parts = {"default": _of(Resources, default, f"{path}, default"), "nodes": nodes, "secrets": secrets}
-    return _of(Deployment, {**told, **parts}, str(path))
+    secrets = {
+        name: _parse_section(Secret, section, f"{path}, secrets.{name}")
+        for name, section in document.pop("secrets", {}).items()
+    }
+    parts = {"default": _parse_section(Resources, default, f"{path}, default"), "nodes": nodes, "secrets": secrets}
+    return _parse_section(Deployment, {**document, **parts}, str(path))
 
 
-def _of(kind: type, told: Mapping[str, Any], where: str) -> Any:
-    known = {one.name: one for one in fields(kind)}
-    for name, value in told.items():
-        if name not in known:
-            raise ValueError(f"{where}: there is no '{name}'; there are {', '.join(known)}.")
-        wanted = known[name].type if isinstance(known[name].type, type) else None
-        if wanted in WORDS and type(value) is not wanted:
-            raise ValueError(f"{where}: '{name}' takes {WORDS[wanted]}, not {value!r}.")
+def _parse_section(section_class: type, values: Mapping[str, Any], location: str) -> Any:
+    known_fields = {entry.name: entry for entry in fields(section_class)}
+    for name, value in values.items():
+        if name not in known_fields:
+            raise ValueError(f"{location}: unknown key '{name}'; known keys are {', '.join(known_fields)}.")
+        expected_type = known_fields[name].type if isinstance(known_fields[name].type, type) else None
+        if expected_type in WORDS and type(value) is not expected_type:
+            raise ValueError(f"{location}: '{name}' takes {WORDS[expected_type]}, not {value!r}.")
     try:
-        return kind(**told)
+        return section_class(**values)
     except TypeError as error:
-        raise ValueError(f"{where}: {str(error).partition(') ')[2] or error}.") from None
+        raise ValueError(f"{location}: {str(error).partition(') ')[2] or error}.") from None
 
 
 def pod_runtime(root: str, database: str, tracking: str = "", flink: str = "") -> Runtime:
-    """A pod a stage: all see one volume, and one metadata server keeps them apart.
+    """Return the runtime of one pod per stage; all pods share a volume and a metadata server.
 
     Args:
         root: Folder of the volume.
         database: Address of the metadata store's server.
-        tracking: Address of the experiment tracker; none if empty.
-        flink: HOST:PORT of Beam's job server; empty for Beam in the stage's own pod.
+        tracking: Address of the experiment tracker; empty for none.
+        flink: HOST:PORT of Beam's job server; empty to run Beam in the stage's own pod.
 
     Raises:
-        ValueError: for a root that is no folder: our components read and write files.
+        ValueError: for a root that is a URL, because our components read and write local files.
     """
     if "://" in root:
         raise ValueError(f"The root is a folder that every pod mounts, not '{root}'; mount a bucket as a volume.")

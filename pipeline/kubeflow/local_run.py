@@ -1,4 +1,4 @@
-"""A compiled spec run whole on this machine by Kubeflow's own local runner: nothing but the file says what happens."""
+"""Run a compiled spec on this machine with Kubeflow's local runner, from the spec file alone."""
 
 import logging
 import sys
@@ -11,28 +11,28 @@ from pipeline.metadata import store
 
 
 def rehearse(path: Path, case: str, home: Path, tracking: str = "") -> store.Run:
-    """Runs every task of the spec, each in a process of its own, with the home in place of the cluster's volume.
+    """Run every task of the spec in its own process, with the home in place of the cluster's volume.
 
     Args:
-        path: A file of `showcase compile`.
-        case: Whose run it is.
-        home: Where runs go; metadata are a SQLite file there, since tasks come one after the other.
+        path: A spec written by `showcase compile`.
+        case: Name of the use case.
+        home: Folder of the run's state; a SQLite file there suffices for the metadata, because tasks run one at a time.
         tracking: Address of the experiment tracker; empty for none.
 
     Returns:
-        The run as its record has it.
+        The run's record in the metadata store.
 
     Raises:
-        ValueError: if it ended before there was a record, naming the log.
+        ValueError: if the run ended before it was recorded, naming the log.
     """
     from kfp import components, local
 
     runtime = local_runtime(home)
-    before = {run.id for run in store.runs(runtime.metadata, case)}
+    earlier_ids = {run.id for run in store.runs(runtime.metadata, case)}
     log = Path(runtime.root, case, "logs", f"{path.stem}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    broken = ""
-    with tempfile.TemporaryDirectory() as scratch, log.open("w") as said, redirect_stdout(said):
+    failure = ""
+    with tempfile.TemporaryDirectory() as scratch, log.open("w") as output, redirect_stdout(output):
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=scratch, raise_on_error=True)
         logging.getLogger().setLevel(logging.INFO)
         try:
@@ -40,14 +40,14 @@ def rehearse(path: Path, case: str, home: Path, tracking: str = "") -> store.Run
                 root=runtime.root, metadata=runtime.database, tracking=tracking, flink=""
             )
         except RuntimeError as error:
-            broken = str(error)
-    new = [run for run in store.runs(runtime.metadata, case) if run.id not in before]
-    if not new:
-        raise ValueError(f"The run ended before it began: {_last(log) or broken} The whole story is in {log}.")
-    print(f"what the tasks said is in {log}", file=sys.stderr)
-    return new[-1]
+            failure = str(error)
+    new_runs = [run for run in store.runs(runtime.metadata, case) if run.id not in earlier_ids]
+    if not new_runs:
+        raise ValueError(f"The run ended before it was recorded: {_last_error(log) or failure} See {log} for details.")
+    print(f"the output of the tasks is in {log}", file=sys.stderr)
+    return new_runs[-1]
 
 
-def _last(log: Path) -> str:
+def _last_error(log: Path) -> str:
     lines = [line.strip() for line in log.read_text().splitlines() if "Error: " in line]
     return lines[-1] if lines else ""

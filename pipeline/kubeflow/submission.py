@@ -1,4 +1,4 @@
-"""Sends a compiled spec to Kubeflow Pipelines: a run at once, or one every so often."""
+"""Submit a compiled spec to Kubeflow Pipelines: one run now, or a recurring run."""
 
 import os
 import time
@@ -11,18 +11,18 @@ from urllib.parse import urlsplit
 
 TOKEN = "KFP_TOKEN"
 TRIES = 4
-PAUSE = 1.0  # seconds before the second try; each further pause is twice as long
+PAUSE = 1.0  # seconds before the first retry; every further pause is twice as long
 PASSING = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a spec goes.
+    """Where a spec is submitted.
 
     Attributes:
         host: URL of Kubeflow Pipelines.
-        experiment: Name of the experiment; made where it is missing.
-        namespace: Of a profile, where there are several users; empty elsewhere.
+        experiment: Name of the experiment; created if it does not exist.
+        namespace: Namespace of the user's profile in a multi-user deployment; empty otherwise.
         account: Service account of the pods; empty for the default one.
     """
 
@@ -33,19 +33,19 @@ class Target:
 
 
 def submit(path: Path, name: str, target: Target, every: str = "") -> dict[str, str]:
-    """Creates a run, or with a schedule a recurring run that never overlaps itself.
+    """Create a run, or with a schedule a recurring run of which at most one runs at a time.
 
-    A call that came to nothing is made again, with growing pauses. A creation that may have happened is looked for by its name
-    first, so that no run is made twice.
+    A failed call is retried with exponential backoff. Before a creation is retried, the run is looked up by its name, so
+    that a call whose response was lost does not create a second run.
 
     Args:
         every: A cron expression of six fields, seconds first; empty for one run now.
 
     Returns:
-        ``experiment``, and ``run`` or ``recurring_run``: their ids; and the ``url`` of the page.
+        The ids ``experiment`` and ``run`` or ``recurring_run``, and the ``url`` of the run's page.
 
     Raises:
-        ValueError: for a host that is no URL, a schedule that is none, or an answer that no other try would change.
+        ValueError: for an invalid host URL or schedule, or an HTTP error that a retry would not change.
         OSError: if the host does not answer.
     """
     if urlsplit(target.host).scheme not in ("http", "https"):
@@ -53,30 +53,33 @@ def submit(path: Path, name: str, target: Target, every: str = "") -> dict[str, 
     if every and len(every.split()) != 6:
         raise ValueError(f"--every takes six fields, seconds first, such as '0 0 3 * * *', not '{every}'.")
     client = _client(target)
-    found = _tried(target, lambda: client.create_experiment(target.experiment, namespace=target.namespace or None))
-    experiment, account = found.experiment_id, target.account or None
+    experiment_info = _retry(
+        target, lambda: client.create_experiment(target.experiment, namespace=target.namespace or None)
+    )
+    experiment, account = experiment_info.experiment_id, target.account or None
     common = {"job_name": name, "pipeline_package_path": str(path), "service_account": account, "enable_caching": False}
 
-    def once() -> Any:
+    def create_run() -> Any:
         return client.run_pipeline(experiment, **common)
 
-    def often() -> Any:
+    def create_recurring_run() -> Any:
         return client.create_recurring_run(
             experiment, cron_expression=every, max_concurrency=1, no_catchup=True, **common
         )
 
     kind = "recurring_run" if every else "run"
-    made = _tried(target, often if every else once, lambda: _named(client, kind, experiment, target, name))
-    id_ = getattr(made, f"{kind}_id")
+    create = create_recurring_run if every else create_run
+    created = _retry(target, create, lambda: _find_by_name(client, kind, experiment, target, name))
+    id_ = getattr(created, f"{kind}_id")
     page = "recurringrun" if every else "runs"
     return {"experiment": experiment, kind: id_, "url": f"{target.host.rstrip('/')}/#/{page}/details/{id_}"}
 
 
 def _client(target: Target) -> Any:
-    """A client of a server that is known to answer: the library's own look at it would take half a minute to give up.
+    """Return a client after a health check; the library's own check takes half a minute to give up.
 
     Raises:
-        ValueError: if the server has several users, and none is named.
+        ValueError: if the server is multi-user and no namespace is given.
     """
     import kfp
     import kfp_server_api as api
@@ -85,42 +88,42 @@ def _client(target: Target) -> Any:
     config = api.Configuration(host=target.host.rstrip("/"))
     if token:
         config.api_key, config.api_key_prefix = {"authorization": token}, {"authorization": "Bearer"}
-    health = _tried(target, api.HealthzServiceApi(api.ApiClient(config)).healthz_service_get_healthz)
+    health = _retry(target, api.HealthzServiceApi(api.ApiClient(config)).healthz_service_get_healthz)
     if health.multi_user and not target.namespace:
-        raise ValueError(f"{target.host} has several users: --namespace says whose run it is.")
+        raise ValueError(f"{target.host} is a multi-user deployment: give the profile's namespace with --namespace.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on versions of the server that are years old
-        named = {"namespace": target.namespace} if target.namespace else {}
-        return kfp.Client(host=target.host, existing_token=token, **named)
+        warnings.simplefilter("ignore")  # the client warns about server versions that are years old
+        namespace = {"namespace": target.namespace} if target.namespace else {}
+        return kfp.Client(host=target.host, existing_token=token, **namespace)
 
 
-def _named(client: Any, kind: str, experiment: str, target: Target, name: str) -> Any:
-    """The run of that name, if the call that seemed to fail has made one."""
-    many = getattr(client, f"list_{kind}s")(
+def _find_by_name(client: Any, kind: str, experiment: str, target: Target, name: str) -> Any:
+    """Return the run of that name if a call that seemed to fail has created it, else None."""
+    response = getattr(client, f"list_{kind}s")(
         experiment_id=experiment, namespace=target.namespace or None, page_size=100, sort_by="created_at desc"
     )
-    return next((one for one in getattr(many, f"{kind}s") or [] if one.display_name == name), None)
+    return next((item for item in getattr(response, f"{kind}s") or [] if item.display_name == name), None)
 
 
-def _tried(target: Target, call: Callable[[], Any], done: Callable[[], Any] | None = None) -> Any:
+def _retry(target: Target, call: Callable[[], Any], find_created: Callable[[], Any] | None = None) -> Any:
     from kfp_server_api import ApiException
     from urllib3.exceptions import HTTPError
 
-    last = "was not asked"
+    last_failure = "was not called"
     for attempt in range(TRIES):
         try:
-            if attempt and done and (found := done()):
-                return found
+            if attempt and find_created and (created := find_created()):
+                return created
             return call()
         except ApiException as error:
             if error.status not in PASSING:
                 raise ValueError(f"{target.host} refused: {error.status} {_reason(error)}") from None
-            last = f"answered {error.status} {_reason(error)}"
+            last_failure = f"answered {error.status} {_reason(error)}"
         except HTTPError as error:
-            last = f"does not answer ({type(error).__name__})"
+            last_failure = f"does not answer ({type(error).__name__})"
         if attempt + 1 < TRIES:
             time.sleep(PAUSE * 2**attempt)
-    raise OSError(f"{target.host} {last}, {TRIES} times; is the address right, and is the port forwarded?")
+    raise OSError(f"{target.host} {last_failure}, {TRIES} times; check the address and the port forwarding.")
 
 
 def _reason(error: Any) -> str:

@@ -1,7 +1,7 @@
-"""What a task of Kubeflow Pipelines does in its pod: begin the run, run one node of the graph, or end the run.
+"""Entry points of a Kubeflow Pipelines task in its pod: begin the run, run one node of the graph, or end the run.
 
-The same plan, graph, launcher and verdict as on one machine; only who starts the nodes differs. Data are looked at once, when
-the run begins, so that spans that arrive meanwhile do not divide the nodes; all nodes read the plan that was made then.
+Plan, graph, launcher and outcome are the same as on one machine; only the orchestrator differs. The data is inspected once,
+when the run begins, and every node reads the plan made then, so that spans that arrive later cannot split the run.
 """
 
 import json
@@ -25,14 +25,14 @@ from pipeline.tracking.recording import Tracker
 
 @dataclass(frozen=True)
 class Task:
-    """One task's place.
+    """The environment of one task.
 
     Attributes:
-        run: The run's name, which Kubeflow gives.
+        run: Id of the run, assigned by Kubeflow.
         root: Folder that all pods mount.
-        database: Address of the metadata store; empty for a SQLite file, where all tasks run on one machine.
+        database: Address of the metadata store; empty for a SQLite file, if all tasks run on one machine.
         tracking: Address of the experiment tracker; empty for none.
-        flink: HOST:PORT of Beam's job server; empty for Beam in the task's own process.
+        flink: HOST:PORT of Beam's job server; empty to run Beam in the task's own process.
     """
 
     run: str
@@ -43,7 +43,7 @@ class Task:
 
     @property
     def runtime(self) -> Runtime:
-        """Where the graph runs."""
+        """The runtime of the graph."""
         return pod_runtime(self.root, self.database, self.tracking, self.flink)
 
     @property
@@ -51,24 +51,24 @@ class Task:
         return Path(self.root, "kubeflow", f"{self.run}.json")
 
     def begin(self, request: str) -> None:
-        """Settles the plan and registers the run; one that was done before is registered as cached.
+        """Make the plan and register the run; a run with the result of an earlier one is registered as cached.
 
         Args:
-            request: JSON of :func:`told`.
+            request: The request as JSON, see :func:`told`.
         """
         if self.database:
             store_address.note(Path(self.root), self.database)
         plan = make_plan(asked(request), self.runtime)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(written(plan))
-        run = session.begin(plan, self.runtime, given=self.run)
+        run = session.begin(plan, self.runtime, external_id=self.run)
         print(f"run {run.id}: data {plan.source} spans {plan.first}:{plan.last}, {run.state} {run.reason}", flush=True)
 
     def node(self, name: str) -> None:
-        """Runs one node by TFX's launcher, unless the run has it already.
+        """Run one node with TFX's launcher, unless the run has finished it already.
 
         Raises:
-            SystemExit: if it failed or a gate refused; the run's record says why, too.
+            SystemExit: if the node failed or a gate refused; the run's record has the reason.
         """
         plan, runtime = self._plan(), self.runtime
         state = store.stage_states(runtime.metadata, self.run).get(name)
@@ -81,12 +81,12 @@ class Task:
                 state = runner.launch(ir, name, runtime.metadata)
             except Exception as error:
                 traceback.print_exc()
-                told = runner.failure(error)
-                self._end(told["state"], f"{name}: {told['message']}")
+                failure = runner.failure(error)
+                self._end(failure["state"], f"{name}: {failure['message']}")
         print(f"{name} {state}", flush=True)
 
     def end(self) -> None:
-        """Says what came of the run, in its record and by the exit code.
+        """Record the outcome of the run and set the exit code.
 
         Raises:
             SystemExit: if nothing was pushed.
@@ -101,7 +101,7 @@ class Task:
             name: Progress(state) for name, state in store.stage_states(self.runtime.metadata, self.run).items()
         }
         state, reason, facts = outcome.of(self.runtime, self.run, progress, self._plan())
-        facts["stages"] = json.dumps({name: asdict(one) for name, one in progress.items()})
+        facts["stages"] = json.dumps({name: asdict(stage) for name, stage in progress.items()})
         self._end(state, reason, facts)
 
     def _end(self, state: str, reason: str, facts: dict[str, str] | None = None) -> None:
@@ -110,7 +110,7 @@ class Task:
         print(f"{state} {reason}", flush=True)
         if state != "pushed":
             sys.exit(1)
-        rollouts.write_config(Path(self.root))  # which a TensorFlow Serving polls
+        rollouts.write_config(Path(self.root))  # TensorFlow Serving polls this file
 
     def _run(self) -> store.Run:
         return next(run for run in store.runs(self.runtime.metadata) if run.id == self.run)
@@ -120,39 +120,39 @@ class Task:
 
 
 def told(request: Request) -> str:
-    """A request as JSON, for the spec to carry."""
+    """Return a request as JSON, which the spec contains as a parameter."""
     return json.dumps({**_fields(request), "case": request.case.name, "schema": str(request.schema or "")})
 
 
 def asked(text: str) -> Request:
-    """The reverse of :func:`told`.
+    """Parse a request from JSON; the inverse of :func:`told`.
 
     Raises:
-        ValueError: if the text is none, or names what there is not.
+        ValueError: if the text is not a request, or names an unknown case or field.
     """
     try:
-        fields = json.loads(text)
-        case, schema = find(fields.pop("case")), fields.pop("schema")
-        return Request(case, schema=Path(schema) if schema else None, **fields)
+        values = json.loads(text)
+        case, schema = find(values.pop("case")), values.pop("schema")
+        return Request(case, schema=Path(schema) if schema else None, **values)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"The request is not one that `showcase compile` writes: {error!r}.") from None
+        raise ValueError(f"The request was not written by this version of `showcase compile`: {error!r}.") from None
 
 
 def written(plan: Plan) -> str:
-    """A plan as JSON."""
+    """Return a plan as JSON."""
     base = asdict(plan.base) if plan.base else None
     return json.dumps({**_fields(plan), "case": plan.case.name, "base": base}, indent=1)
 
 
 def read(text: str) -> Plan:
-    """The reverse of :func:`written`."""
-    fields = json.loads(text)
-    base = fields.pop("base")
-    return Plan(case=find(fields.pop("case")), base=Base(**base) if base else None, **fields)
+    """Parse a plan from JSON; the inverse of :func:`written`."""
+    values = json.loads(text)
+    base = values.pop("base")
+    return Plan(case=find(values.pop("case")), base=Base(**base) if base else None, **values)
 
 
 def outline(request: Request) -> Plan:
-    """A plan without data: enough to know which nodes there are and in which order, where the data cannot be seen."""
+    """Return a plan without data, which suffices to list the nodes and their order where the data is not accessible."""
     settings = request.case.configured(request.changes or {})
     space = search_space(request) if request.tune else {}
     return Plan(
@@ -168,5 +168,5 @@ def outline(request: Request) -> Plan:
     )
 
 
-def _fields(noun: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(noun).items() if name not in ("case", "base")}
+def _fields(instance: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(instance).items() if name not in ("case", "base")}

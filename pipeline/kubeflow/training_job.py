@@ -2,8 +2,8 @@
 
 ``python -m pipeline.kubeflow.training_job CASE --home H --out FILE``
 
-A run's Trainer starts its processes on one machine. Where that is too small, this writes the same training as a file, and
-``python -m models.training.worker`` trains it in as many pods as there are (kubernetes/training).
+A run's Trainer starts its processes on one machine. If that machine is too small, this command writes the same training as
+a file, and ``python -m models.training.worker`` runs it in several pods (kubernetes/training).
 """
 
 import argparse
@@ -21,75 +21,81 @@ from pipeline.metadata import store
 
 
 def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict[str, Any]:
-    """The fields of a :class:`models.training.distribute.job.Job` on what the case's last run that trained was trained on.
+    """Return the fields of a :class:`models.training.distribute.job.Job` for the data of the case's last trained run.
 
     Args:
-        changes: Settings by name, as text.
-        name: Of the folder for checkpoints, which all machines have to see; the same name goes on where it stopped.
+        changes: Changed settings by name, as text.
+        name: Name of the checkpoint folder, which all machines have to share; a job with the same name resumes.
 
     Raises:
-        ValueError: if no run has come as far as a trained model, or for settings that cannot be.
+        ValueError: if no run has trained a model, or for invalid settings.
     """
     from models.saved_model import restore  # with TensorFlow
 
     use_case, metadata = find(case), local_runtime(home).metadata
     typed = use_case.configured(changes)
     for run in reversed(store.runs(metadata, case)):
-        made = {key: one.uri for outputs in store.outputs(metadata, run.id).values() for key, one in outputs.items()}
-        if {"examples", "transform_graph", "model_run"} <= set(made):
+        artifacts = {
+            key: artifact.uri
+            for outputs in store.outputs(metadata, run.id).values()
+            for key, artifact in outputs.items()
+        }
+        if {"examples", "transform_graph", "model_run"} <= set(artifacts):
             break
     else:
-        raise ValueError(f"No run of {case} under {home} has trained a model; `showcase run {case}` does.")
-    known = json.loads(run.facts["settings"])
-    settings = {**known["data"], **known["training"]}
+        raise ValueError(f"No run of {case} under {home} has trained a model; `showcase run {case}` trains one.")
+    run_settings = json.loads(run.facts["settings"])
+    settings = {**run_settings["data"], **run_settings["training"]}
     settings |= {name: typed["training"][name] for name in changes if name in typed["training"]}
-    if strangers := sorted(set(changes) - set(typed["training"])):
-        raise ValueError(f"'{strangers[0]}' is no setting of the training: the examples are made already.")
+    if unknown := sorted(set(changes) - set(typed["training"])):
+        raise ValueError(f"'{unknown[0]}' is not a training setting; the job reuses the run's examples as they are.")
     default_settings.check(settings)
     folder = home.resolve() / case / "training" / name
     return {
         "case": case,
         "settings": settings,
-        "examples": made["examples"],
-        "transform": made["transform_graph"],
+        "examples": artifacts["examples"],
+        "transform": artifacts["transform_graph"],
         "folder": str(folder),
-        "pretrained": restore.pretrained(Path(made["model_run"])),
+        "pretrained": restore.pretrained(Path(artifacts["model_run"])),
     }
 
 
 def parser() -> argparse.ArgumentParser:
-    """The program's words."""
-    words = argparse.ArgumentParser(
+    """Return the parser of the command line."""
+    argument_parser = argparse.ArgumentParser(
         prog="python -m pipeline.kubeflow.training_job", description=__doc__.partition("\n")[0]
     )
-    words.add_argument("case")
-    words.add_argument("--home", type=Path, default=Path("runs"), help="folder of all state")
-    words.add_argument("--out", type=Path, required=True, help="file to write")
-    words.add_argument("--name", default="cluster", help="name of the folder for checkpoints")
-    words.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
-    words.add_argument(
-        "--store", action="store_true", help="store the train split beside, as parameter servers need it"
+    argument_parser.add_argument("case")
+    argument_parser.add_argument("--home", type=Path, default=Path("runs"), help="folder of all state")
+    argument_parser.add_argument("--out", type=Path, required=True, help="file to write")
+    argument_parser.add_argument("--name", default="cluster", help="name of the folder for checkpoints")
+    argument_parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training"
     )
-    return words
+    argument_parser.add_argument(
+        "--store", action="store_true", help="also store the train split as a dataset, which parameter servers read"
+    )
+    return argument_parser
 
 
-def main(words: list[str]) -> int:
-    """The program."""
-    told = parser().parse_args(words)
+def main(arguments: list[str]) -> int:
+    """Run the command; return the exit code."""
+    options = parser().parse_args(arguments)
     try:
-        found = fields(told.case, told.home, parse_settings(told.set), told.name)
-        Path(found["folder"]).mkdir(parents=True, exist_ok=True)
+        job_fields = fields(options.case, options.home, parse_settings(options.set), options.name)
+        Path(job_fields["folder"]).mkdir(parents=True, exist_ok=True)
         from models.training import entry_point
         from models.training.distribute.job import Job
 
-        job = Job(**found)
-        if told.store:
+        job = Job(**job_fields)
+        if options.store:
             job = entry_point.prepared(job, entry_point.Data.of(job))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    told.out.parent.mkdir(parents=True, exist_ok=True)
-    job.save(told.out)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    job.save(options.out)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The runtime of this machine, and the Beam runners that it has."""
+"""The runtime of this machine and its Beam runners."""
 
 import os
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from pipeline.runtime import IN_PROCESS, NO_IMAGE, Beam, Runtime
 
 
 def direct() -> Beam:
-    """Beam in the stage's own process."""
+    """Run Beam in the stage's own process."""
     return IN_PROCESS
 
 
 def multiprocess() -> Beam:
-    """Beam in as many processes as there are cores.
+    """Run Beam in one process per core.
 
-    Each of them has to import TFX first, which puts a stand-in where TFDV needs one; only the DirectRunner tells them so. With
-    a version to be compatible with, here its own, it does not look for Prism.
+    Each process has to import TFX first, because TFX installs a compatibility module that TFDV needs; only the DirectRunner
+    passes ``--beam_plugins`` to its workers. With an update compatibility version, here its own, it does not look for Prism.
     """
     workers = len(os.sched_getaffinity(0))
     return Beam(
@@ -35,23 +35,23 @@ def multiprocess() -> Beam:
 
 
 def flink() -> Beam:
-    """Beam on Flink, which starts and ends with the run.
+    """Run Beam on Flink, which starts and ends with the run.
 
     Raises:
-        ValueError: if this machine has no Java or no jars of Flink.
+        ValueError: if this machine has no Java or no Flink jars.
     """
-    one = cluster.Flink.chosen()
-    return Beam((*one.args, NO_IMAGE), one.running, one.address)
+    flink_cluster = cluster.Flink.on_free_ports()
+    return Beam((*flink_cluster.args, NO_IMAGE), flink_cluster.run, flink_cluster.address)
 
 
 RUNNERS: dict[str, Callable[[], Beam]] = {"direct": direct, "multiprocess": multiprocess, "flink": flink}
 
 
 def local_runtime(home: Path, tracking: str = "", runner: str = "direct") -> Runtime:
-    """This machine; Beam by one of ``RUNNERS``.
+    """Return the runtime of this machine with one of the Beam ``RUNNERS``.
 
     Raises:
-        ValueError: for another runner, or one that cannot be on this machine.
+        ValueError: for an unknown runner, or one that this machine cannot run.
     """
     if runner not in RUNNERS:
         raise ValueError(f"There is no runner '{runner}'; there are {', '.join(RUNNERS)}.")

@@ -1,4 +1,4 @@
-"""Processes that a command starts beside itself: none outlives it, however it ends."""
+"""Child processes of a command: they end with it, even if it is killed."""
 
 import ctypes
 import os
@@ -11,47 +11,48 @@ from pathlib import Path
 from typing import IO
 
 PR_SET_PDEATHSIG = 1
-GRACE = 60.0  # seconds in which requests under way are answered
+GRACE = 60.0  # seconds to finish requests in progress
 
 
-def start(words: Sequence[object], log: Path, module: str = "cli.main") -> subprocess.Popen[str]:
-    """Starts ``showcase WORDS``, or another module's program: its output is a pipe, what it says beside goes to a log.
+def start(arguments: Sequence[object], log: Path, module: str = "cli.main") -> subprocess.Popen[str]:
+    """Start ``showcase ARGUMENTS``, or another module: standard output is a pipe, standard error goes to a log.
 
-    It has a session of its own, so that Ctrl-C reaches the command alone, which then ends it in order; if the command is
-    killed, the kernel ends it. That follows the thread that starts it, which has to live as long.
+    The child has its own session, so that Ctrl-C reaches only the command, which then ends the child in order. If the
+    command is killed, the kernel ends the child. The kernel watches the thread that starts the child, so that thread has to
+    live as long as the child.
     """
-    return _popen([sys.executable, "-m", module, *words], log, subprocess.PIPE)
+    return _popen([sys.executable, "-m", module, *arguments], log, subprocess.PIPE)
 
 
 def launch(command: Sequence[object], log: Path) -> subprocess.Popen[str]:
-    """Starts any program likewise; all that it says goes to the log."""
+    """Start any program in the same way; standard output and standard error go to the log."""
     return _popen(command, log, None)
 
 
 def _popen(command: Sequence[object], log: Path, output: int | None) -> subprocess.Popen[str]:
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with log.open("a") as said:
+    with log.open("a") as log_stream:
         return subprocess.Popen(
             list(map(str, command)),
             stdin=subprocess.DEVNULL,
-            stdout=output or said,
-            stderr=said,
+            stdout=output or log_stream,
+            stderr=log_stream,
             text=True,
             env=environment,
-            preexec_fn=_ends_with_parent,
+            preexec_fn=_end_with_parent,
             start_new_session=True,
         )
 
 
 def output(child: subprocess.Popen[str]) -> IO[str]:
-    """What a process that :func:`start` has started writes to its standard output."""
-    assert child.stdout is not None, "start() makes a pipe of it"
+    """Return the standard output of a process that was started by :func:`start`."""
+    assert child.stdout is not None, "start() opens a pipe"
     return child.stdout
 
 
 def end(child: subprocess.Popen[str]) -> int:
-    """Tells it to finish what is under way, and waits; its exit status."""
+    """Send SIGTERM, wait for the process to finish its work, and return its exit code; kill it after ``GRACE`` seconds."""
     with suppress(ProcessLookupError):
         child.send_signal(signal.SIGTERM)
     try:
@@ -62,13 +63,13 @@ def end(child: subprocess.Popen[str]) -> int:
 
 
 def end_all(children: Iterable[subprocess.Popen[str]]) -> None:
-    """Tells all to finish at once, then waits for each."""
-    for child in (told := list(children)):
+    """Send SIGTERM to all processes, then wait for each."""
+    for child in (ending := list(children)):
         with suppress(ProcessLookupError):
             child.send_signal(signal.SIGTERM)
-    for child in told:
+    for child in ending:
         end(child)
 
 
-def _ends_with_parent() -> None:
+def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

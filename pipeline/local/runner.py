@@ -1,4 +1,4 @@
-"""Runs the compiled graph on this machine: a process a stage, independent stages side by side, every stage resumable."""
+"""Run the compiled graph on this machine: one process per stage, independent stages in parallel, every stage resumable."""
 
 import ctypes
 import json
@@ -30,11 +30,11 @@ from pipeline.stages import Stage
 
 DIGEST = "code_digest"
 PR_SET_PDEATHSIG = 1
-GRACE = 30.0  # seconds that stages get to save where they are when the run is stopped
+GRACE = 30.0  # seconds for stages to save a checkpoint when the run is stopped
 
 
 class LockedMetadata(metadata.Metadata):
-    """A metadata connection that waits for its turn: SQLite takes one writer, and stages run side by side."""
+    """A metadata connection under a lock: SQLite allows one writer, and stages run in parallel."""
 
     def __init__(self, address: MetadataAddress):
         super().__init__(address.connection())
@@ -53,10 +53,10 @@ class LockedMetadata(metadata.Metadata):
 
 
 def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt: str = "") -> pipeline_pb2.Pipeline:
-    """The graph as TFX's intermediate representation, run id filled in, code digests among the nodes' parameters.
+    """Compile the graph to TFX's intermediate representation, with the run id and each node's code digest as parameters.
 
     Args:
-        salt: Mixed into every digest; a new one makes every stage run again.
+        salt: Appended to every digest; a new salt makes every stage run again.
     """
     pipeline = tfx_pipeline.Pipeline(
         pipeline_name=case,
@@ -69,18 +69,18 @@ def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt
     ir = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
     digests = {stage.node.id: code_digest.digest(*stage.modules) + salt for stage in stages}
-    for node in (one.pipeline_node for one in ir.nodes):
+    for node in (compiled_node.pipeline_node for compiled_node in ir.nodes):
         node.parameters.parameters[DIGEST].field_value.string_value = digests[node.node_info.id]
     return ir
 
 
 def run(ir: pipeline_pb2.Pipeline, runtime: Runtime, logs: Path, report: Report) -> dict[str, Progress]:
-    """Runs all nodes whose upstream nodes are through; what depends on one that failed waits for good, the rest goes on.
+    """Run every node whose upstream nodes have finished; descendants of a failed node stay in the state waiting.
 
     Args:
         ir: The compiled graph.
-        runtime: Where the metadata is and how many stages run side by side.
-        logs: Folder for a log file a stage.
+        runtime: Address of the metadata store and the number of stages that run in parallel.
+        logs: Folder for one log file per stage.
         report: Called several times a second with every stage's progress.
     """
     nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
@@ -103,13 +103,13 @@ def run(ir: pipeline_pb2.Pipeline, runtime: Runtime, logs: Path, report: Report)
 
 
 def launch(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> str:
-    """Runs one node to its end in this process; returns done or cached.
+    """Run one node in this process; return its state, done or cached.
 
     Raises:
-        RuntimeError: if the launcher came back without a finished execution: it does so quietly when inputs are missing.
+        RuntimeError: if the launcher returned without a finished execution; it does so silently if inputs are missing.
     """
     node = next(n.pipeline_node for n in ir.nodes if n.pipeline_node.node_info.id == name)
-    # Batches of up to 20 MiB or 8,192 rows in place of at most 1,000: fewer crossings between Python and C++.
+    # Batches of up to 20 MiB or 8,192 rows instead of at most 1,000: fewer calls between Python and C++.
     flags.FLAGS(["showcase", "--tfxio_use_byte_size_batching"])
     deployment = runner_utils.extract_local_deployment_config(ir)
     _sweep(ir, name, address)
@@ -128,7 +128,7 @@ def launch(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> st
 
 
 def _stop(running: dict[int, tuple[str, Path]]) -> None:
-    """Tells stages to end; training saves its position first. What is still there after the grace is killed."""
+    """Send SIGTERM to the stages, on which training saves a checkpoint; kill those still alive after ``GRACE`` seconds."""
     for pid in running:
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE
@@ -142,20 +142,20 @@ def _stop(running: dict[int, tuple[str, Path]]) -> None:
 
 
 def _ready(node: pipeline_pb2.PipelineNode, progress: dict[str, Progress]) -> bool:
-    through = all(progress[name].state in ("done", "cached") for name in node.upstream_nodes)
-    return through and progress[node.node_info.id].state == "waiting"
+    is_upstream_done = all(progress[name].state in ("done", "cached") for name in node.upstream_nodes)
+    return is_upstream_done and progress[node.node_info.id].state == "waiting"
 
 
 def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -> int:
-    """Forks: TensorFlow and TFX are imported already and not yet initialised, so a stage starts at once."""
-    (logs / f"{name}.json").unlink(missing_ok=True)  # of an attempt before this one
+    """Fork a process for a stage: TensorFlow and TFX are imported but not initialised, so a stage starts at once."""
+    (logs / f"{name}.json").unlink(missing_ok=True)  # result of an earlier attempt
     sys.stdout.flush()
     pid = os.fork()
     if pid:
         return pid
     result = {"state": "failed", "message": ""}
     try:
-        # A stage does not outlive the run: what a killed run left would write beside its successor.
+        # A stage must not outlive the run: a stage of a killed run would write while the resumed run does.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -177,16 +177,16 @@ def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -
 
 
 def failure(error: BaseException) -> dict[str, str]:
-    """The cause of a failure as a state and one sentence; a refusal or a data error may lie under Beam's wrapping."""
+    """Return the state and message of a failure; a refusal or a data error may be wrapped in Beam's exceptions."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    for one in chain:
-        if isinstance(one, Refused | DataError):
-            state = "refused" if isinstance(one, Refused) else "failed"
-            return {"state": state, "message": str(one)}
+    for link in chain:
+        if isinstance(link, Refused | DataError):
+            state = "refused" if isinstance(link, Refused) else "failed"
+            return {"state": state, "message": str(link)}
     lines = [line for line in str(chain[0]).splitlines() if line.strip()] or [type(chain[0]).__name__]
     return {"state": "failed", "message": f"{type(chain[0]).__name__}: {lines[0]}"}
 
@@ -194,9 +194,9 @@ def failure(error: BaseException) -> dict[str, str]:
 def _collect(running: dict[int, tuple[str, Path]], progress: dict[str, Progress]) -> None:
     for pid, (name, result) in list(running.items()):
         progress[name].seconds = time.monotonic() - progress[name].started
-        done, status, usage = os.wait4(pid, os.WNOHANG)
-        if not done:
-            progress[name].message = _said(result.with_suffix(".log"))
+        ended_pid, status, usage = os.wait4(pid, os.WNOHANG)
+        if not ended_pid:
+            progress[name].message = _training_progress(result.with_suffix(".log"))
             continue
         del running[pid]
         shutil.rmtree(_scratch(result), ignore_errors=True)
@@ -205,17 +205,17 @@ def _collect(running: dict[int, tuple[str, Path]], progress: dict[str, Progress]
         if status or not result.exists():
             progress[name].state, progress[name].message = "failed", f"the process ended with status {status}"
         else:
-            outcome = json.loads(result.read_text())
-            progress[name].state, progress[name].message = outcome["state"], outcome["message"]
+            report = json.loads(result.read_text())
+            progress[name].state, progress[name].message = report["state"], report["message"]
 
 
 def _scratch(result: Path) -> Path:
-    """A stage's folder for temporary files: a process that ends without Python's farewell leaves its own behind."""
+    """Folder for a stage's temporary files; a stage exits without atexit handlers, so the run deletes the folder."""
     return result.with_suffix(".tmp")
 
 
-def _said(log: Path) -> str:
-    """The last line of a stage's log if it tells how far training is."""
+def _training_progress(log: Path) -> str:
+    """Return the last line of a stage's log if it reports training progress, else an empty text."""
     if not log.exists():
         return ""
     with log.open("rb") as lines:
@@ -225,7 +225,7 @@ def _said(log: Path) -> str:
 
 
 def _sweep(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> None:
-    """Removes what a killed attempt of this node in this run left: its shards would be read beside the new ones."""
+    """Delete outputs of killed attempts of this node in this run; their shards would be read with the new ones."""
     run_id = ir.runtime_spec.pipeline_run_id.field_value.string_value
     for execution_id in store.unfinished(address, run_id, name):
         for folder in Path(ir.runtime_spec.pipeline_root.field_value.string_value, name).glob(f"*/{execution_id}"):

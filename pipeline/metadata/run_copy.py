@@ -1,4 +1,4 @@
-"""Copy a run into another metadata store, so that a scratch home finds its stages done."""
+"""Copy a run into another metadata store, so that a scratch home reuses its finished stages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ def copy_run(source: MetadataAddress, run: store.Run, target: MetadataAddress) -
 
 
 class _Copier:
-    """Copies contexts, executions and artifacts of one store into another, which gives them new ids."""
+    """Copies contexts, executions and artifacts from one store into another, which assigns new ids."""
 
     def __init__(self, old: MetadataStore, new: MetadataStore) -> None:
         self._old, self._new = old, new

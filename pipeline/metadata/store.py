@@ -1,4 +1,4 @@
-"""What the metadata store knows of runs, read and written without importing TFX, so that asking is quick."""
+"""Runs in the metadata store, read and written without importing TFX, so that queries are fast."""
 
 import fcntl
 from collections.abc import Iterator
@@ -15,26 +15,26 @@ from pipeline.metadata.store_address import MetadataAddress
 
 RUN = "showcase_run"
 EMPTY = mlmd.ConnectionConfig(fake_database=mlmd.FakeDatabaseConfig())
-# What a call of a server ends with if the server is gone, silent, or something else.
+# Errors of a call if the server is down, does not answer in time, or is not a metadata server.
 NO_ANSWER = (errors.UnavailableError, errors.DeadlineExceededError, errors.UnimplementedError)
 STATES = {mlmd.Execution.COMPLETE: "done", mlmd.Execution.CACHED: "cached", mlmd.Execution.FAILED: "failed"}
 
 
 class BusyError(OSError):
-    """Something of which there may be one at a time is under way elsewhere."""
+    """Another process holds the lock for work that must not run twice at the same time."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one case.
+    """One run of a use case.
 
     Attributes:
-        id: Name of the run, also its id in the pipeline.
-        case: Use case.
-        state: running, pushed, refused, failed, interrupted, or stopped (its process is gone).
-        reason: One sentence: what was pushed, or which gate refused what.
-        fingerprint: Hash of everything that decides the result.
-        facts: Further text by name: start, end, spans, version, commit.
+        id: Id of the run, also its pipeline run id in TFX.
+        case: Name of the use case.
+        state: running, pushed, refused, failed, interrupted, or stopped (its process no longer exists).
+        reason: One sentence: what was pushed, or which gate refused the model.
+        fingerprint: Hash of everything that determines the result.
+        facts: Further values as text, by name: start, end, spans, version, commit.
     """
 
     id: str
@@ -47,10 +47,10 @@ class Run:
 
 @contextmanager
 def locked(file: Path | None) -> Iterator[None]:
-    """One writer at a time over all processes; the kernel frees the lock of a killed one.
+    """Hold a lock that allows one writer over all processes; the kernel releases the lock of a killed process.
 
     Args:
-        file: The SQLite file; None for a server, which keeps order itself.
+        file: The SQLite file; None for a server, which orders writes itself.
     """
     if file is None:
         yield
@@ -63,10 +63,14 @@ def locked(file: Path | None) -> Iterator[None]:
 
 @contextmanager
 def alone(path: Path, what: str) -> Iterator[None]:
-    """Refuses to wait: for work of which there may be one at a time.
+    """Hold an exclusive lock without waiting for it, for work that must not run twice at the same time.
+
+    Args:
+        path: Lock file.
+        what: Name of the work for the error message.
 
     Raises:
-        BusyError: if another process is at it.
+        BusyError: if another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
@@ -79,19 +83,19 @@ def alone(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def opened(address: MetadataAddress) -> Iterator[MetadataStore]:
-    """The store, under its lock; made if there is none.
+    """Open the store for writing, under its lock; create it if it does not exist.
 
     Raises:
         MetadataUnavailableError: if it cannot be opened, or its server does not answer.
     """
-    address.exists()  # which says so within seconds where no server listens
-    with _connected(address) as held:
-        yield held
+    address.exists()  # raises within seconds if no server listens
+    with _connect(address) as connection:
+        yield connection
 
 
 @contextmanager
 def open_for_reading(address: MetadataAddress) -> Iterator[MetadataStore]:
-    """The store, under its lock; an empty one in memory if there is none, so that to look makes no file.
+    """Open the store for reading, under its lock; an empty store in memory if there is none, so that no file is created.
 
     Raises:
         MetadataUnavailableError: if it cannot be opened, or its server does not answer.
@@ -99,44 +103,44 @@ def open_for_reading(address: MetadataAddress) -> Iterator[MetadataStore]:
     if not address.exists():
         yield MetadataStore(EMPTY)
         return
-    with _connected(address) as held:
-        yield held
+    with _connect(address) as connection:
+        yield connection
 
 
 @contextmanager
-def _connected(address: MetadataAddress) -> Iterator[MetadataStore]:
+def _connect(address: MetadataAddress) -> Iterator[MetadataStore]:
     with locked(address.file):
         try:
-            held = MetadataStore(address.connection())
-        except (errors.StatusError, RuntimeError) as error:  # the latter by the C++ code
+            connection = MetadataStore(address.connection())
+        except (errors.StatusError, RuntimeError) as error:  # the C++ code raises RuntimeError
             raise address.unavailable(error) from error
         try:
-            yield held
+            yield connection
         except NO_ANSWER as error:
             raise address.unavailable(error) from error
 
 
 def runs(address: MetadataAddress, case: str | None = None) -> list[Run]:
-    """All runs, the oldest first."""
-    with open_for_reading(address) as held:
+    """Return all runs, or those of a case, the oldest first."""
+    with open_for_reading(address) as connection:
         try:
-            contexts = held.get_contexts_by_type(RUN)
+            contexts = connection.get_contexts_by_type(RUN)
         except errors.NotFoundError:
             return []
-    found = [_run(context) for context in sorted(contexts, key=lambda c: c.id)]
-    return [run for run in found if case in (None, run.case)]
+    all_runs = [_parse_run(context) for context in sorted(contexts, key=lambda c: c.id)]
+    return [run for run in all_runs if case in (None, run.case)]
 
 
 def save(address: MetadataAddress, run: Run) -> None:
-    """Writes the run's record, anew or over the one of the same id."""
+    """Write the run's record; replace an existing record with the same id."""
     with opened(address) as store:
         kind = mlmd.ContextType(name=RUN)
         for name in ("case", "state", "reason", "fingerprint"):
             kind.properties[name] = mlmd.STRING
         context = mlmd.Context(type_id=store.put_context_type(kind, can_add_fields=True), name=run.id)
-        known = store.get_context_by_type_and_name(RUN, run.id)
-        if known:
-            context.id = known.id
+        existing = store.get_context_by_type_and_name(RUN, run.id)
+        if existing:
+            context.id = existing.id
         for name in ("case", "state", "reason", "fingerprint"):
             context.properties[name].string_value = getattr(run, name)
         for name, value in run.facts.items():
@@ -145,15 +149,21 @@ def save(address: MetadataAddress, run: Run) -> None:
 
 
 def stage_states(address: MetadataAddress, run_id: str) -> dict[str, str]:
-    """State of every stage of a run that has one: done, cached, failed or running."""
+    """Return the state of every stage that the run has started: done, cached, failed or running."""
     with open_for_reading(address) as store:
-        found = executions(store, run_id)
+        run_executions = executions(store, run_id)
         types = {kind.id: kind.name for kind in store.get_execution_types()}
-    return {_node(execution, types): STATES.get(execution.last_known_state, "running") for execution in found}
+    return {
+        _node_name(execution, types): STATES.get(execution.last_known_state, "running") for execution in run_executions
+    }
 
 
 def copy_as_cached(address: MetadataAddress, source: str, run_id: str) -> list[str]:
-    """Registers a run whose every stage is the source run's, cached: same inputs and outputs, a context of its own."""
+    """Register a run whose stages are cached executions with the inputs and outputs of the source run's stages.
+
+    Returns:
+        The names of the stages.
+    """
     with opened(address) as store:
         types = {kind.id: kind.name for kind in store.get_execution_types()}
         run_type = store.get_context_type("pipeline_run")
@@ -162,73 +172,75 @@ def copy_as_cached(address: MetadataAddress, source: str, run_id: str) -> list[s
         for execution in executions(store, source):
             events = store.get_events_by_execution_ids([execution.id])
             others = [c.id for c in store.get_contexts_by_execution(execution.id) if c.type_id != run_type.id]
-            names.append(_node(execution, types))
+            names.append(_node_name(execution, types))
             copy = mlmd.Execution(type_id=execution.type_id, last_known_state=mlmd.Execution.CACHED)
             for name, value in execution.custom_properties.items():
                 copy.custom_properties[name].CopyFrom(value)
-            _put(store, copy, events, [context_id, *others])
+            _put_execution(store, copy, events, [context_id, *others])
     return names
 
 
-def _put(store: MetadataStore, execution: mlmd.Execution, events: list[mlmd.Event], contexts: list[int]) -> None:
+def _put_execution(
+    store: MetadataStore, execution: mlmd.Execution, events: list[mlmd.Event], contexts: list[int]
+) -> None:
     pairs = []
     for event in events:
         copy = mlmd.Event(artifact_id=event.artifact_id, type=event.type, path=event.path)
         pairs.append((store.get_artifacts_by_id([event.artifact_id])[0], copy))
-    store.put_execution(execution, pairs, [store.get_contexts_by_id([one])[0] for one in contexts])
+    store.put_execution(execution, pairs, [store.get_contexts_by_id([context_id])[0] for context_id in contexts])
 
 
 def execution_state(address: MetadataAddress, execution_id: int) -> str:
-    """State of one execution."""
+    """Return the state of one execution: done, cached, failed or running."""
     with open_for_reading(address) as store:
         return STATES.get(store.get_executions_by_id([execution_id])[0].last_known_state, "running")
 
 
 def unfinished(address: MetadataAddress, run_id: str, node: str) -> list[int]:
-    """Executions of a node in a run that began and never ended well."""
+    """Return the ids of a node's executions in a run that started and did not succeed."""
     with open_for_reading(address) as store:
         types = {kind.id: kind.name for kind in store.get_execution_types()}
-        mine = [e for e in executions(store, run_id) if _node(e, types) == node]
-    return [e.id for e in mine if e.last_known_state not in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)]
+        node_executions = [e for e in executions(store, run_id) if _node_name(e, types) == node]
+    return [e.id for e in node_executions if e.last_known_state not in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)]
 
 
 def now() -> str:
-    """The time, UTC, to the second."""
+    """Return the current time in UTC as ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def executions(store: MetadataStore, run_id: str) -> list[mlmd.Execution]:
-    """What has run in a run, in the order in which it began."""
+    """Return the executions of a run in the order in which they started."""
     context = store.get_context_by_type_and_name("pipeline_run", run_id)
     return sorted(store.get_executions_by_context(context.id), key=lambda e: e.id) if context else []
 
 
-def _node(execution: mlmd.Execution, types: dict[int, str]) -> str:
+def _node_name(execution: mlmd.Execution, types: dict[int, str]) -> str:
     return types[execution.type_id].rsplit(".", 1)[-1]
 
 
-def _run(context: mlmd.Context) -> Run:
+def _parse_run(context: mlmd.Context) -> Run:
     values = {name: context.properties[name].string_value for name in ("case", "state", "reason", "fingerprint")}
-    # By name: the store gives them in another order each time.
+    # Sorted by name, because the store returns them in a different order each time.
     facts = {name: value.string_value for name, value in sorted(context.custom_properties.items())}
-    # A run whose stages are pods has no process of its own that could be gone.
+    # A run whose stages are pods has no process id to check.
     if values["state"] == "running" and "pid" in facts and not Path("/proc", facts["pid"]).exists():
-        values |= {"state": "stopped", "reason": "Killed; the same command goes on from the last finished stage."}
+        values |= {"state": "stopped", "reason": "Killed; the same command resumes it after the last finished stage."}
     return Run(id=context.name, facts=facts, **values)
 
 
 def outputs(address: MetadataAddress, run_id: str) -> dict[str, dict[str, mlmd.Artifact]]:
-    """The last artifact of every output of every stage of a run."""
-    found: dict[str, dict[str, mlmd.Artifact]] = {}
+    """Return the latest artifact of every output of a run: stage name to output key to artifact."""
+    artifacts_by_stage: dict[str, dict[str, mlmd.Artifact]] = {}
     with open_for_reading(address) as store:
         types = {kind.id: kind.name for kind in store.get_execution_types()}
         for execution in executions(store, run_id):
             events = [e for e in store.get_events_by_execution_ids([execution.id]) if e.type == mlmd.Event.OUTPUT]
-            for event, artifact in zip(events, _artifacts(store, events), strict=True):
-                found.setdefault(_node(execution, types), {})[event.path.steps[0].key] = artifact
-    return found
+            for event, artifact in zip(events, _load_artifacts(store, events), strict=True):
+                artifacts_by_stage.setdefault(_node_name(execution, types), {})[event.path.steps[0].key] = artifact
+    return artifacts_by_stage
 
 
-def _artifacts(store: MetadataStore, events: list[mlmd.Event]) -> list[mlmd.Artifact]:
+def _load_artifacts(store: MetadataStore, events: list[mlmd.Event]) -> list[mlmd.Artifact]:
     by_id = {artifact.id: artifact for artifact in store.get_artifacts_by_id([e.artifact_id for e in events])}
     return [by_id[e.artifact_id] for e in events]

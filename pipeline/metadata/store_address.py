@@ -1,4 +1,4 @@
-"""Where the metadata store is, whether it answers, and how to connect to it; TFX is not imported."""
+"""Address of the metadata store: how to find it, check that it answers, and connect to it; TFX is not imported."""
 
 import os
 import socket
@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2 as protos
 
 PASSWORD = "METADATA_PASSWORD"
-FILE, NOTED = "metadata.sqlite", "metadata.address"
+FILE = "metadata.sqlite"
+NOTED = "metadata.address"
 MYSQL_PORT = 3306
-ANSWER_SECONDS = 3.0  # for a server to accept a connection
-CALL_SECONDS = 30.0  # for one call of a server
-MOST_BYTES = 64 << 20  # of one answer; gRPC's default of 4 MiB is about a thousand runs
+ANSWER_SECONDS = 3.0  # time for a server to accept a connection
+CALL_SECONDS = 30.0  # time for one call of a server
+MOST_BYTES = 64 << 20  # size limit of one response; gRPC's default of 4 MiB holds about a thousand runs
 
 
 class MetadataUnavailableError(OSError):
@@ -23,7 +24,7 @@ class MetadataUnavailableError(OSError):
 
 
 class MetadataAddressError(ValueError):
-    """A text that is no address of a metadata store."""
+    """A text that is not an address of a metadata store."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class MetadataAddress:
 
     @classmethod
     def of(cls, home: Path) -> "MetadataAddress":
-        """The store of a home: the server that its runs use, or else a SQLite file in the home."""
+        """Return the store of a home: the server that its runs use, otherwise a SQLite file in the home."""
         path = home / NOTED
-        noted = path.read_text().strip() if path.is_file() else ""
-        return cls(noted or home.resolve() / FILE)
+        server_address = path.read_text().strip() if path.is_file() else ""
+        return cls(server_address or home.resolve() / FILE)
 
     @property
     def file(self) -> Path | None:
@@ -60,14 +61,14 @@ class MetadataAddress:
         """Whether there is a store to read.
 
         Args:
-            seconds: Time that a server gets to accept a connection.
+            seconds: Time for a server to accept a connection.
 
         Returns:
-            False only for a SQLite file that is not there yet.
+            False only for a SQLite file that does not exist yet.
 
         Raises:
-            MetadataUnavailableError: if the server accepts no connection: its store must not be taken for an empty one.
-            MetadataAddressError: for a text that is no address.
+            MetadataUnavailableError: if the server accepts no connection; its store must not be mistaken for an empty one.
+            MetadataAddressError: for a text that is not an address.
         """
         if self.file:
             return self.file.exists()
@@ -79,12 +80,12 @@ class MetadataAddress:
         return True
 
     def connection(self) -> "protos.ConnectionConfig | protos.MetadataStoreClientConfig":
-        """How ML Metadata connects; the folder of a SQLite file is made.
+        """Return ML Metadata's connection configuration; the folder of a SQLite file is created.
 
-        MySQL's password comes from the environment, where a Kubernetes secret puts it, so that no address holds one.
+        MySQL's password is read from an environment variable, set by a Kubernetes secret, so that no address contains it.
 
         Raises:
-            MetadataAddressError: for a text that is no address, or one with a password in it.
+            MetadataAddressError: for a text that is not an address, or one that contains a password.
         """
         from ml_metadata.proto import metadata_store_pb2 as mlmd
 
@@ -117,7 +118,7 @@ class MetadataAddress:
     def unavailable(self, error: Exception) -> MetadataUnavailableError:
         """Return the error for a store that does not answer, with the reason and the remedy."""
         message = (error.strerror if isinstance(error, OSError) else "") or str(error)
-        reason = message.partition("\n")[0].partition(" query:  ")[0]  # the C++ code adds its SQL
+        reason = message.partition("\n")[0].partition(" query:  ")[0]  # the C++ code appends its SQL
         if self.file:
             return MetadataUnavailableError(
                 f"The metadata store {self.file} cannot be opened: {reason}. "
@@ -129,25 +130,25 @@ class MetadataAddress:
         )
 
     def _parts(self) -> SplitResult:
-        """The address in parts, none of which is missing."""
+        """Split a server's address into its parts; raise an error if one is missing."""
         try:
             parts = urlsplit(self.server)
-            needed = {
+            required_parts = {
                 "grpc": (parts.hostname, parts.port),
                 "mysql": (parts.hostname, parts.username, parts.path.strip("/")),
             }.get(parts.scheme, (None,))
-        except ValueError:  # a port that is no number
-            parts, needed = urlsplit(""), (None,)
-        if not all(needed):
+        except ValueError:  # the port is not a number
+            parts, required_parts = urlsplit(""), (None,)
+        if not all(required_parts):
             raise MetadataAddressError(
-                f"Metadata lie at grpc://HOST:PORT or mysql://USER@HOST:PORT/DATABASE, not at '{self.server}'."
+                f"A metadata address is grpc://HOST:PORT or mysql://USER@HOST:PORT/DATABASE, not '{self.server}'."
             )
         if parts.password:
-            raise MetadataAddressError(f"An address holds no password: leave it out and set {PASSWORD}.")
+            raise MetadataAddressError(f"An address must not contain a password: leave it out and set {PASSWORD}.")
         return parts
 
 
 def note(home: Path, server: str) -> None:
-    """Leaves the server's address in the home, so that every command that is given the home finds the same runs."""
+    """Write the server's address into the home, so that every command with this home reads the same store."""
     home.mkdir(parents=True, exist_ok=True)
     (home / NOTED).write_text(server + "\n")

@@ -1,9 +1,9 @@
-"""ML Metadata as a server, so that pods share one store without sharing a SQLite file.
+"""Serve ML Metadata over gRPC, so that pods share one store without sharing a SQLite file.
 
 ``python -m pipeline.metadata.store_server`` starts it.
 
-It answers the gRPC interface of ``ml_metadata_store_server``, which has no build in the package registries, with the same C++
-code out of the wheel; and gRPC health. One call runs at a time: SQLite bears no more.
+It implements the gRPC interface of ``ml_metadata_store_server``, of which the package registries have no build, with the
+same C++ code from the wheel, and gRPC health checks. Calls run one at a time, because SQLite allows no more.
 """
 
 import argparse
@@ -24,23 +24,23 @@ from pipeline.metadata.store_address import FILE, MetadataAddress
 
 SERVICE = protos.DESCRIPTOR.services_by_name["MetadataStoreService"]
 MOST_BYTES = 64 << 20
-GRACE = 10.0  # seconds for calls under way at the end
+GRACE = 10.0  # seconds for calls in progress at shutdown
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Service(grpc.GenericRpcHandler):
-    """Hands each call's bytes to the C++ store, and its answer back."""
+    """gRPC handler that passes each call's bytes to the C++ store and returns its response."""
 
     def __init__(self, address: MetadataAddress) -> None:
         self._lock = threading.Lock()
-        told = mlmd.MigrationOptions().SerializeToString()
+        migration_options = mlmd.MigrationOptions().SerializeToString()
         try:
-            self._store = extension.CreateMetadataStore(address.connection().SerializeToString(), told)
+            self._store = extension.CreateMetadataStore(address.connection().SerializeToString(), migration_options)
         except RuntimeError as error:
             raise address.unavailable(error) from error
 
     def service(self, handler_call_details: Any) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
-        """The method of that path; None for a path of another service."""
+        """Return the handler of a method; None for a path of another service."""
         service, _, name = handler_call_details.method.strip("/").partition("/")
         if service != SERVICE.full_name or name not in SERVICE.methods_by_name:
             return None
@@ -58,56 +58,60 @@ class Service(grpc.GenericRpcHandler):
 
 
 def serve(address: MetadataAddress, port: int, host: str = "0.0.0.0") -> tuple[grpc.Server, int]:
-    """Starts a server; returns it and its port.
+    """Start a server; return it and its port.
 
     Args:
-        port: 0 for any free one.
+        port: 0 for any free port.
 
     Raises:
-        OSError: if the port cannot be had.
+        OSError: if the port is in use.
         MetadataUnavailableError: if the database cannot be opened.
     """
     options = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.so_reuseport", 0)]
     server = grpc.server(ThreadPoolExecutor(8), options=options)
     server.add_generic_rpc_handlers((Service(address),))
-    living = health.HealthServicer()
-    living.set("", health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(living, server)
+    health_service = health.HealthServicer()
+    health_service.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     try:
         bound = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError:
-        raise OSError(f"Port {port} of {host} cannot be had: is another server on it?") from None
+        raise OSError(
+            f"Cannot listen on {host}:{port}: another process may use the port; choose another --port."
+        ) from None
     server.start()
     return server, bound
 
 
 def parser() -> argparse.ArgumentParser:
-    """The program's words."""
-    words = argparse.ArgumentParser(
+    """Return the parser of the command line."""
+    argument_parser = argparse.ArgumentParser(
         prog="python -m pipeline.metadata.store_server", description=__doc__.partition("\n")[0]
     )
-    words.add_argument("--home", type=Path, default=Path("runs"), help=f"folder with {FILE}")
-    words.add_argument("--database", default="", help="mysql://USER@HOST:PORT/DATABASE in place of SQLite")
-    words.add_argument("--host", default="0.0.0.0", help="address to listen on")
-    words.add_argument("--port", type=int, default=8080, help="port to listen on; 0 for any free one")
-    return words
+    argument_parser.add_argument("--home", type=Path, default=Path("runs"), help=f"folder with {FILE}")
+    argument_parser.add_argument(
+        "--database", default="", help="mysql://USER@HOST:PORT/DATABASE to use in place of SQLite"
+    )
+    argument_parser.add_argument("--host", default="0.0.0.0", help="address to listen on")
+    argument_parser.add_argument("--port", type=int, default=8080, help="port to listen on; 0 for any free port")
+    return argument_parser
 
 
-def main(words: list[str]) -> int:
-    """The program; runs until SIGTERM."""
-    told = parser().parse_args(words)
-    if told.database.startswith("grpc://"):
-        parser().error("--database names a MySQL server: another metadata server needs none before it")
+def main(arguments: list[str]) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    options = parser().parse_args(arguments)
+    if options.database.startswith("grpc://"):
+        parser().error("--database takes a MySQL address; a grpc:// address is already a metadata server")
     stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    address = MetadataAddress(told.database or told.home / FILE)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: stopped.set())
+    address = MetadataAddress(options.database or options.home / FILE)
     try:
-        server, port = serve(address, told.port, told.host)
+        server, port = serve(address, options.port, options.host)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"metadata at grpc://{told.host}:{port}", flush=True)
+    print(f"metadata at grpc://{options.host}:{port}", flush=True)
     stopped.wait()
     server.stop(GRACE).wait()
     return 0

@@ -1,4 +1,4 @@
-"""Served rows with their late labels as new raw spans behind those that the served model was trained on."""
+"""Write served rows with their late labels as new raw spans after those that the served model was trained on."""
 
 import json
 import os
@@ -25,82 +25,92 @@ COLLECTED = "collected.json"
 
 
 def collect(case: UseCase, runtime: Runtime, decided: Decided, base: store.Run) -> Path:
-    """The folder of spans that a retraining reads: made whole or not at all, once a decision.
+    """Return the folder of spans that a retraining reads; it is created atomically, once per decision.
 
-    The spans of the base's window are there under their numbers; every window of the log that they do not hold follows.
-    A window that an earlier retraining has collected is written again, since labels have come in the meantime.
+    The spans of the base run's window keep their numbers; every later window of the log becomes a further span.
+    A window that an earlier retraining has collected is written again, because more labels have arrived since.
 
     Raises:
-        DataError: if the log holds no new window.
+        DataError: if the log has no labelled row in a new window.
     """
     out = Path(runtime.root, case.name, "collected", decided.id)
     if (out / COLLECTED).is_file():
         return out
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
     source, settings = Path(base.facts["source"]), json.loads(base.facts["settings"])["data"]
-    # Days of the data count as windows do.
-    known = {"windows": {}, "covered": settings.get("last_day", -1)}
+    # Days of the data and windows of the log have the same numbering.
+    earlier = {"windows": {}, "covered": settings.get("last_day", -1)}
     if (source / COLLECTED).is_file():
-        known = json.loads((source / COLLECTED).read_text())
-    numbers, covered = {int(window): number for window, number in known["windows"].items()}, known["covered"]
-    rows = {
-        window: held for window, held in served(case, runtime, decided.record["window"]).items() if window > covered
-    }
+        earlier = json.loads((source / COLLECTED).read_text())
+    numbers, covered = {int(window): number for window, number in earlier["windows"].items()}, earlier["covered"]
+    windows = served(case, runtime, decided.record["window"])
+    rows = {window: served_rows for window, served_rows in windows.items() if window > covered}
     first, end = map(int, base.facts["spans"].split(":"))
     end = max(end, *numbers.values()) if numbers else end
     for window in sorted(set(rows) - set(numbers)):
         end += 1
         numbers[window] = end
     for number, folder in spans.window(source, first, int(base.facts["spans"].split(":")[1])).items():
-        _linked(beside / f"span-{number:03d}", folder)
-    count = {window: _written(case, beside / f"span-{numbers[window]:03d}", rows[window], settings) for window in rows}
-    if not sum(count.values()):
+        _link(temporary / f"span-{number:03d}", folder)
+    row_counts = {
+        window: _write_span(case, temporary / f"span-{numbers[window]:03d}", rows[window], settings) for window in rows
+    }
+    if not sum(row_counts.values()):
         raise DataError(
-            f"The log of {case.name} holds no labelled row to learn from that the served model does not know."
+            f"The prediction log of {case.name} has no labelled row that is newer than the served model's training data."
         )
-    told = {"windows": numbers, "covered": covered, "rows": count, "base": base.id}
-    (beside / COLLECTED).write_text(json.dumps(told, indent=1))
-    os.replace(beside, out)
+    summary = {"windows": numbers, "covered": covered, "rows": row_counts, "base": base.id}
+    (temporary / COLLECTED).write_text(json.dumps(summary, indent=1))
+    os.replace(temporary, out)
     return out
 
 
 def served(case: UseCase, runtime: Runtime, until: int) -> dict[int, list[dict[str, Any]]]:
-    """Rows of the log by window, up to a window, each with its label; of two with one key the later counts."""
+    """Return the rows of the log by window, up to and including a window, each with its label.
+
+    Of two rows with the same key in a window, the later one is used.
+    """
     folder = Path(runtime.root, case.name, "online")
-    labels = _labels(folder / LABELS)
+    labels = _read_labels(folder / LABELS)
     cutter = Cutter(cut(case))
     windows: dict[int, dict[Any, dict[str, Any]]] = {}
-    for place, record in read(folder / PREDICTIONS):
-        told = decode(record)
-        window = cutter.take(place, told[case.time][0] if case.time else None)
+    for position, record in read(folder / PREDICTIONS):
+        values = decode(record)
+        window = cutter.take(position, values[case.time][0] if case.time else None)
         cutter.over()
         if window is None or window > until:
             continue
-        key = told["served/key"][0].decode()
-        label, known = labels.get(key, (None, None))
-        row = {"key": key, "features": told, "journal": orjson.loads(last(record)), "label": label, "known": known}
+        key = values["served/key"][0].decode()
+        label, label_time = labels.get(key, (None, None))
+        row = {
+            "key": key,
+            "features": values,
+            "journal": orjson.loads(last(record)),
+            "label": label,
+            "known": label_time,
+        }
         windows.setdefault(window, {})[key] = row
     return {window: list(rows.values()) for window, rows in windows.items()}
 
 
-def _labels(folder: Path) -> dict[str, tuple[Any, int]]:
-    """Label and time of it by key."""
-    found = {}
+def _read_labels(folder: Path) -> dict[str, tuple[Any, int]]:
+    """Return label and label time by key."""
+    labels = {}
     for _, record in read(folder):
-        told = decode(record)
-        value = told["label/value"][0]
+        values = decode(record)
+        value = values["label/value"][0]
         value = value.decode() if isinstance(value, bytes) else value
-        found[told["label/key"][0].decode()] = (value, told["label/time"][0])
-    return found
+        labels[values["label/key"][0].decode()] = (value, values["label/time"][0])
+    return labels
 
 
-def _linked(place: Path, folder: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.symlink_to(folder.resolve(), target_is_directory=True)
+def _link(link: Path, folder: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(folder.resolve(), target_is_directory=True)
 
 
-def _written(case: UseCase, folder: Path, rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> int:
+def _write_span(case: UseCase, folder: Path, rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> int:
     if folder.is_symlink():
         folder.unlink()
     return case.load("collected").write(folder, rows, settings)

@@ -1,4 +1,4 @@
-"""What was decided about a case, and what became of it, as the metadata store has it; TFX is not imported."""
+"""Monitoring decisions of a case and the runs that followed, read from the metadata store without importing TFX."""
 
 import json
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ ENDED = ("pushed", "refused", "failed")
 
 @dataclass(frozen=True)
 class Decided:
-    """A decision.
+    """A monitoring decision.
 
     Attributes:
-        folder: Of the artifact.
-        record: What is written in it.
+        folder: Folder of the decision's artifact.
+        record: Content of its JSON file.
     """
 
     folder: Path
@@ -31,28 +31,33 @@ class Decided:
 
     @property
     def id(self) -> str:
-        """Its name, by which a run that follows from it knows it."""
+        """Id of the decision, which a run that it triggers has among its facts."""
         return self.record["id"]
 
 
 def all_of(runtime: Runtime, case: str) -> list[Decided]:
-    """Every decision about a case, the oldest first."""
-    with store.open_for_reading(runtime.metadata) as held:
+    """Return every decision about a case, the oldest first."""
+    with store.open_for_reading(runtime.metadata) as connection:
         try:
-            found = held.get_artifacts_by_type(TYPE)
+            artifacts = connection.get_artifacts_by_type(TYPE)
         except errors.NotFoundError:
             return []
-    mine = [
-        one for one in found if one.state == mlmd.Artifact.LIVE and one.custom_properties["case"].string_value == case
+    decisions_of_case = [
+        artifact
+        for artifact in artifacts
+        if artifact.state == mlmd.Artifact.LIVE and artifact.custom_properties["case"].string_value == case
     ]
     folders = [
-        Path(one.uri) for one in sorted(mine, key=lambda one: (one.custom_properties["window"].int_value, one.id))
+        Path(artifact.uri)
+        for artifact in sorted(
+            decisions_of_case, key=lambda artifact: (artifact.custom_properties["window"].int_value, artifact.id)
+        )
     ]
     return [Decided(folder, json.loads((folder / FILE).read_text())) for folder in folders]
 
 
 def undone(runtime: Runtime, case: str) -> Decided | None:
-    """The last decision, if it says to train and no run has ended for it: none was begun, or it was stopped."""
+    """Return the last decision if it calls for training and no run has ended for it; None otherwise."""
     last = next(reversed(all_of(runtime, case)), None)
     if last is None or last.record["action"] not in ACTS:
         return None
@@ -63,10 +68,12 @@ def undone(runtime: Runtime, case: str) -> Decided | None:
 
 
 def line(runtime: Runtime, case: str) -> str:
-    """The last decision in one line, and what came of it; empty where there is none."""
+    """Describe the last decision and the run that followed in one line; empty if there is no decision."""
     last = next(reversed(all_of(runtime, case)), None)
     if last is None:
         return ""
     runs = [run for run in store.runs(runtime.metadata, case) if run.facts.get("decision") == last.id]
-    after = f"; {runs[-1].id}: {runs[-1].state}" if runs else ""
-    return f"{last.record['action']} after window {last.record['window']}: {' '.join(last.record['reasons'])}{after}"
+    follow_up = f"; {runs[-1].id}: {runs[-1].state}" if runs else ""
+    return (
+        f"{last.record['action']} after window {last.record['window']}: {' '.join(last.record['reasons'])}{follow_up}"
+    )

@@ -1,4 +1,4 @@
-"""Whether a monitor that runs for weeks still gets on: an address for a cluster's probes and for Prometheus."""
+"""Liveness of a long-running monitor: an HTTP endpoint for Kubernetes probes and Prometheus."""
 
 import threading
 import time
@@ -7,29 +7,29 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-PATIENCE = 300.0  # seconds; while stages run they are looked at several times a second
+PATIENCE = 300.0  # seconds without progress until the probe fails; running stages report several times a second
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
-class _Silent(WSGIRequestHandler):
+class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Probes ask every few seconds; nobody wants a line of each."""
+        """Log nothing: probes arrive every few seconds."""
 
 
 class Heartbeat:
-    """``/healthz`` answers 200 until nothing has been looked at for ``PATIENCE``; ``/metrics`` says what was done.
+    """Server of ``/healthz``, which fails after ``PATIENCE`` seconds without progress, and of Prometheus ``/metrics``.
 
     Args:
-        case: Whose monitor it is.
-        clock: Seconds that never go back.
+        case: Name of the use case.
+        clock: Monotonic clock, in seconds.
 
     Attributes:
-        looks: When new windows were last looked for.
-        decisions: Counted by action.
-        retrainings: Counted by how they ended.
+        looks: Time of the last check for new windows.
+        decisions: Number of decisions by action.
+        retrainings: Number of retrainings by the state in which they ended.
     """
 
     def __init__(self, case: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,7 +39,7 @@ class Heartbeat:
         self._clock, self._last, self._case = clock, clock(), case
         self.looks = Gauge(
             "showcase_monitor_last_look_timestamp_seconds",
-            "When new windows were last looked for.",
+            "Time of the last check for new windows.",
             ["case"],
             registry=registry,
         )
@@ -47,16 +47,16 @@ class Heartbeat:
             "showcase_monitor_decisions", "Decisions by action.", ["case", "action"], registry=registry
         )
         self.retrainings = Counter(
-            "showcase_monitor_retrainings", "Retrainings by how they ended.", ["case", "state"], registry=registry
+            "showcase_monitor_retrainings", "Retrainings by final state.", ["case", "state"], registry=registry
         )
         self._metrics = make_wsgi_app(registry)
 
     def beat(self) -> None:
-        """Something got on."""
+        """Record progress: a stage reported, or a check for new windows ended."""
         self._last = self._clock()
 
     def looked(self, action: str = "", state: str = "") -> None:
-        """A look has ended, with a decision or a retraining or neither."""
+        """Record the end of a check for new windows, with its decision and the final state of its retraining, if any."""
         self.beat()
         self.looks.labels(self._case).set_to_current_time()
         if action:
@@ -65,13 +65,13 @@ class Heartbeat:
             self.retrainings.labels(self._case, state).inc()
 
     def serve(self, host: str, port: int) -> int:
-        """Answers from a thread of its own until the process ends; the port that was taken.
+        """Serve from a daemon thread until the process ends; return the port.
 
         Raises:
-            ValueError: if the address is not to be had.
+            ValueError: if the address is in use or invalid.
         """
         try:
-            server = make_server(host, port, self._answer, _Server, _Silent)
+            server = make_server(host, port, self._answer, _Server, _QuietHandler)
         except OSError as error:
             raise ValueError(
                 f"The monitor cannot listen on {host}:{port}: {error.strerror}; choose another --port."
@@ -79,11 +79,15 @@ class Heartbeat:
         threading.Thread(target=server.serve_forever, daemon=True, name="heartbeat").start()
         return server.server_port
 
-    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/metrics":
-            return self._metrics(environ, start)
-        silent = self._clock() - self._last
-        known = environ["PATH_INFO"] == "/healthz"
-        status = "404 Not Found" if not known else "200 OK" if silent < PATIENCE else "503 Service Unavailable"
-        start(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"{silent:.0f} s since something got on\n".encode() if known else b"There are /healthz and /metrics.\n"]
+            return self._metrics(environ, start_response)
+        idle = self._clock() - self._last
+        is_probe = environ["PATH_INFO"] == "/healthz"
+        status = "404 Not Found" if not is_probe else "200 OK" if idle < PATIENCE else "503 Service Unavailable"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [
+            f"{idle:.0f} s since the last progress\n".encode()
+            if is_probe
+            else b"Not found; use /healthz or /metrics.\n"
+        ]

@@ -1,4 +1,4 @@
-"""From what is new in the prediction log to a decision, and from a decision to a retraining through the usual gates."""
+"""Monitoring loop: from new windows of the prediction log to a decision, and to a retraining through the same gates."""
 
 import json
 from collections.abc import Mapping
@@ -26,40 +26,40 @@ BEGIN: dict[str, Any] = {"next": [0, 0], "labels_to": [0, 0], "last": -1}
 
 
 class FailedError(OSError):
-    """A stage of the monitoring pipeline did not end well."""
+    """A stage of the monitoring pipeline failed."""
 
 
 class NothingServedError(ValueError):
-    """No version has been pushed that could be watched."""
+    """No version has been pushed, so there is nothing to monitor."""
 
 
 def once(
     case: UseCase, policy: Policy, runtime: Runtime, report: Report
 ) -> tuple[decisions.Decided | None, store.Run | None]:
-    """Looks at windows that are new, decides, and trains if that was decided; goes on where a killed one has stopped.
+    """Process new windows, decide, and retrain if the decision calls for it; resume the work of a killed monitor.
 
     Returns:
-        The new decision, if there was a new window, and the run that has ended, if one was due.
+        The new decision, if there was a new window, and the retraining run that has ended, if one was due.
 
     Raises:
-        BusyError: if another monitor or run of the case is under way in this home.
+        BusyError: if another monitor or run of the case is in progress in this home.
         FailedError: naming the stage that failed.
         NothingServedError: if nothing has been pushed.
     """
     with store.alone(Path(runtime.root, case.name, "monitor.lock"), f"monitor of {case.name}"):
         base = served(case, runtime)
         decided = None
-        # What was decided before comes first: a look at newer windows would decide on a model that is about to go.
-        due = decisions.undone(runtime, case.name)
-        if due is None and (stretch := new(case, runtime)):
-            _look(case, policy, runtime, base, stretch, report)
+        # A pending retraining comes first: newer windows would be judged on a model that is about to be replaced.
+        pending = decisions.undone(runtime, case.name)
+        if pending is None and (stretch := new(case, runtime)):
+            _run_monitoring_graph(case, policy, runtime, base, stretch, report)
             decided = decisions.all_of(runtime, case.name)[-1]
-            due = decisions.undone(runtime, case.name)
-        return decided, trained(case, runtime, due, base, report) if due else None
+            pending = decisions.undone(runtime, case.name)
+        return decided, trained(case, runtime, pending, base, report) if pending else None
 
 
 def served(case: UseCase, runtime: Runtime) -> store.Run:
-    """The run that pushed what is served.
+    """Return the run that pushed the stable version.
 
     Raises:
         NothingServedError: if there is none.
@@ -67,51 +67,61 @@ def served(case: UseCase, runtime: Runtime) -> store.Run:
     pushed = [run for run in store.runs(runtime.metadata, case.name) if run.state == "pushed"]
     folder = Path(runtime.versions(case.name))
     stable = rollout.stable(folder, rollout.read(folder))
-    mine = [run for run in pushed if run.facts.get("version") == str(stable)]
-    if not mine:
+    matching = [run for run in pushed if run.facts.get("version") == str(stable)]
+    if not matching:
         raise NothingServedError(
-            f"Nothing of {case.name} is pushed under {runtime.root}; `showcase run {case.name}` does it."
+            f"Nothing of {case.name} is pushed under {runtime.root}; `showcase run {case.name}` pushes a first version."
         )
-    return mine[-1]
+    return matching[-1]
 
 
 def new(case: UseCase, runtime: Runtime) -> dict[str, Any] | None:
-    """Which part of the log is new, if a window is over in it; see ``components.monitoring.log_example_gen``."""
-    past = decisions.all_of(runtime, case.name)
-    reading, folder = past[-1].record["reading"] if past else BEGIN, Path(runtime.root, case.name, "online")
-    found = scanned(folder / PREDICTIONS, cut(case), Place(*reading["next"]), reading["last"])
-    if found is None:
+    """Return the unread part of the log if it completes a window, else None.
+
+    The fields are described in ``components.monitoring.log_example_gen``.
+    """
+    past_decisions = decisions.all_of(runtime, case.name)
+    reading, folder = (
+        past_decisions[-1].record["reading"] if past_decisions else BEGIN,
+        Path(runtime.root, case.name, "online"),
+    )
+    stretch = scanned(folder / PREDICTIONS, cut(case), Place(*reading["next"]), reading["last"])
+    if stretch is None:
         return None
     labels = Place(*reading["labels_to"])
-    for place, record in read(folder / LABELS, labels):
-        labels = after(place, record)
-    return {**found, "labels_from": reading["labels_to"], "labels_to": [labels.file, labels.offset]}
+    for position, record in read(folder / LABELS, labels):
+        labels = after(position, record)
+    return {**stretch, "labels_from": reading["labels_to"], "labels_to": [labels.file, labels.offset]}
 
 
-def scanned(folder: Path, how: Cut, begin: Place, closed: int) -> dict[str, Any] | None:
-    """From where to where the log has to be read for the windows that are over; None if none is."""
-    cutter, end, found = Cutter(how, closed), begin, None
-    for place, record in read(folder, begin):
-        end = after(place, record)
-        cutter.take(place, decode(record, (how.time,))[how.time][0] if how.time else None)
+def scanned(folder: Path, log_cut: Cut, begin: Place, closed: int) -> dict[str, Any] | None:
+    """Return the positions between which the log holds the completed windows; None if no window is complete."""
+    cutter, end, stretch = Cutter(log_cut, closed), begin, None
+    for position, record in read(folder, begin):
+        end = after(position, record)
+        cutter.take(position, decode(record, (log_cut.time,))[log_cut.time][0] if log_cut.time else None)
         if cutter.over():
-            since = cutter.since(end)
-            found = {"to": [end.file, end.offset], "next": [since.file, since.offset], "last": cutter.closed}
-    return found and {"from": [begin.file, begin.offset], "closed": closed, **found}
+            next_position = cutter.since(end)
+            stretch = {
+                "to": [end.file, end.offset],
+                "next": [next_position.file, next_position.offset],
+                "last": cutter.closed,
+            }
+    return stretch and {"from": [begin.file, begin.offset], "closed": closed, **stretch}
 
 
-def _look(
+def _run_monitoring_graph(
     case: UseCase, policy: Policy, runtime: Runtime, base: store.Run, stretch: Mapping[str, Any], report: Report
 ) -> None:
-    """Runs the monitoring pipeline over a stretch of the log."""
+    """Run the monitoring pipeline over a part of the log."""
     run_id = session.name(f"{case.name}-monitor")
     logs = Path(runtime.root, case.name, "logs", run_id)
-    past = decisions.all_of(runtime, case.name)
+    past_decisions = decisions.all_of(runtime, case.name)
     with session.stderr_to(logs / "run.log"):
         _, runner, _ = session.imported()
         from pipeline.monitoring import monitoring_graph
 
-        look = monitoring_graph.Pass(
+        monitoring_pass = monitoring_graph.Pass(
             case,
             str(Path(runtime.root, case.name, "online")),
             stretch,
@@ -121,70 +131,78 @@ def _look(
             int(base.facts["version"]),
             asdict(policy),
             unseen(case, policy, base),
-            past[-1].record["report"] if past else "",
-            str(past[-1].folder) if past else "",
+            past_decisions[-1].record["report"] if past_decisions else "",
+            str(past_decisions[-1].folder) if past_decisions else "",
         )
-        ir = runner.compiled(monitoring_graph.build(look), f"{case.name}/monitor", runtime, run_id)
+        ir = runner.compiled(monitoring_graph.build(monitoring_pass), f"{case.name}/monitor", runtime, run_id)
         progress = runner.run(ir, runtime, logs, report)
-    wrong = [
-        f"{name}: {one.message}" for name, one in progress.items() if one.state not in ("done", "cached", "waiting")
+    failures = [
+        f"{name}: {stage.message}"
+        for name, stage in progress.items()
+        if stage.state not in ("done", "cached", "waiting")
     ]
-    if wrong or any(one.state == "waiting" for one in progress.values()):
-        raise FailedError(f"The monitor of {case.name} failed, {'; '.join(wrong)}; {logs} has the whole story.")
+    if failures or any(stage.state == "waiting" for stage in progress.values()):
+        raise FailedError(f"The monitor of {case.name} failed, {'; '.join(failures)}; see the logs in {logs}.")
 
 
 def unseen(case: UseCase, policy: Policy, base: store.Run) -> int:
-    """Last spans of a window that a retraining by the policy would not look at."""
-    return case.load("data").unseen(json.loads(base.facts["settings"])["data"] | _read(case, policy.settings)["data"])
+    """Return the number of last spans in a window that a retraining with the policy's settings does not train on."""
+    return case.load("data").unseen(
+        json.loads(base.facts["settings"])["data"] | _parse_changes(case, policy.settings)["data"]
+    )
 
 
-def _read(case: UseCase, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The changed settings alone, by group, each as the type it has."""
+def _parse_changes(case: UseCase, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return only the changed settings, by group, converted to their types."""
     settings = case.configured(changes)
     return {group: {name: values[name] for name in changes if name in values} for group, values in settings.items()}
 
 
-def trained(case: UseCase, runtime: Runtime, due: decisions.Decided, base: store.Run, report: Report) -> store.Run:
-    """The run that a decision asks for, or goes on with it: the same data, settings and gates as by hand."""
-    base = _before(case, runtime, due, base)
-    source = collected_spans.collect(case, runtime, due, base)
-    first, last = spans_of(case, due.record["policy"]["spans"], source, base)
-    refresh = due.record["action"] == "refresh"
+def trained(case: UseCase, runtime: Runtime, decision: decisions.Decided, base: store.Run, report: Report) -> store.Run:
+    """Execute or resume the run that a decision calls for, with the same data, settings and gates as a manual run."""
+    base = _run_of_decision(case, runtime, decision, base)
+    source = collected_spans.collect(case, runtime, decision, base)
+    first, last = spans_of(case, decision.record["policy"]["spans"], source, base)
+    refresh = decision.record["action"] == "refresh"
     changes = (
-        changed(case, base, ("data", "gates") if refresh else tuple(case.settings)) | due.record["policy"]["settings"]
+        changed(case, base, ("data", "gates") if refresh else tuple(case.settings))
+        | decision.record["policy"]["settings"]
     )
-    request = Request(case, str(source), first, last, changes, refresh=refresh, decision=due.id)
+    request = Request(case, str(source), first, last, changes, refresh=refresh, decision=decision.id)
     return session.execute(make_plan(request, runtime), runtime, False, report)
 
 
-def _before(case: UseCase, runtime: Runtime, due: decisions.Decided, base: store.Run) -> store.Run:
-    """The run that had pushed what was served when it was decided, whatever has been pushed since."""
-    version = str(due.record["served"])
-    mine = [
-        one
-        for one in store.runs(runtime.metadata, case.name)
-        if one.state == "pushed" and one.facts["version"] == version
+def _run_of_decision(case: UseCase, runtime: Runtime, decision: decisions.Decided, base: store.Run) -> store.Run:
+    """Return the run that pushed the version served at the time of the decision, whatever has been pushed since."""
+    version = str(decision.record["served"])
+    matching = [
+        run
+        for run in store.runs(runtime.metadata, case.name)
+        if run.state == "pushed" and run.facts["version"] == version
     ]
-    return mine[-1] if mine else base
+    return matching[-1] if matching else base
 
 
 def spans_of(case: UseCase, length: int, source: Path, base: store.Run) -> tuple[int, int]:
-    """First and last span to train on: up to the newest, as long as the policy says, or as the base's, or all without time."""
-    there = spans.find(source)
+    """Return the first and last span to train on: the newest spans, as many as the policy or the base run has.
+
+    A case without event time is trained on all spans, unless the policy sets a length.
+    """
+    available = spans.find(source)
     first, last = map(int, base.facts["spans"].split(":"))
     if not length and not case.time:
-        return min(there), max(there)
-    return max(min(there), max(there) + 1 - (length or last + 1 - first)), max(there)
+        return min(available), max(available)
+    return max(min(available), max(available) + 1 - (length or last + 1 - first)), max(available)
 
 
 def changed(case: UseCase, base: store.Run, groups: tuple[str, ...]) -> dict[str, str]:
-    """The settings of a run that are not the defaults, as they would be given to the command."""
-    told = json.loads(base.facts["settings"])
+    """Return the settings of a run that differ from the defaults, as text for ``--set``."""
+    run_settings = json.loads(base.facts["settings"])
     return {
-        name: _as_text(told[group][name])
+        name: _as_text(run_settings[group][name])
         for group in groups
         for name, default in case.settings[group].items()
-        if told[group].get(name, default) != default
+        if run_settings[group].get(name, default) != default
     }
 
 

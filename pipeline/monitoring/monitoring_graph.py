@@ -1,4 +1,4 @@
-"""The monitoring pipeline's graph: from the prediction log to a decision, in the same metadata store as the training's."""
+"""Graph of the monitoring pipeline, from the prediction log to a decision, in the metadata store of the training runs."""
 
 import json
 from collections.abc import Mapping
@@ -18,20 +18,20 @@ from serving.drift.profiles.windows import Cut
 
 @dataclass(frozen=True)
 class Pass:
-    """One look at what is new in a case's log.
+    """Input of one pass of the monitoring pipeline over the unread part of a case's log.
 
     Attributes:
         case: The use case.
         log: Folder of the prediction log and the labels.
-        stretch: Which part of both is new; see ``components.monitoring.log_example_gen``.
-        cut: How it is cut into windows.
-        versions: The case's pushed versions.
-        model: Folder of the version that is served.
-        served: Its number.
-        policy: Of the case, as plain values.
-        unseen: Last spans of a training window that training does not look at.
-        report: Folder of the report before; empty for none.
-        decision: Folder of the decision before; empty for none.
+        stretch: The unread part of both; see ``components.monitoring.log_example_gen``.
+        cut: How the log is divided into windows.
+        versions: Folder of the case's pushed versions.
+        model: Folder of the served version.
+        served: Number of the served version.
+        policy: The case's retraining policy as plain values.
+        unseen: Number of last spans in a training window that training does not use.
+        report: Folder of the previous drift report; empty for none.
+        decision: Folder of the previous decision; empty for none.
     """
 
     case: UseCase
@@ -47,62 +47,76 @@ class Pass:
     decision: str = ""
 
 
-def build(look: Pass) -> list[Stage]:
-    """All stages of a pass, upstream before downstream."""
-    model = imported("ServedModel", look.model, standard_artifacts.PushedModel, "model")
-    report = imported("LastReport", look.report, drift_monitor.DriftReport, "report") if look.report else None
-    decision = imported("LastDecision", look.decision, decisions.Decision, "decision") if look.decision else None
-    examples = log_examples(look)
-    statistics = window_statistics(look, examples)
-    monitor = drift(look, examples, statistics, model, report)
-    built = (model, report, decision, examples, statistics, monitor, decide(look, monitor, model, decision))
-    return [stage for stage in built if stage]
+def build(monitoring_pass: Pass) -> list[Stage]:
+    """Return all stages of a pass, upstream before downstream."""
+    model = imported("ServedModel", monitoring_pass.model, standard_artifacts.PushedModel, "model")
+    report = (
+        imported("LastReport", monitoring_pass.report, drift_monitor.DriftReport, "report")
+        if monitoring_pass.report
+        else None
+    )
+    decision = (
+        imported("LastDecision", monitoring_pass.decision, decisions.Decision, "decision")
+        if monitoring_pass.decision
+        else None
+    )
+    examples = log_examples(monitoring_pass)
+    statistics = window_statistics(monitoring_pass, examples)
+    monitor = drift(monitoring_pass, examples, statistics, model, report)
+    stages = (model, report, decision, examples, statistics, monitor, decide(monitoring_pass, monitor, model, decision))
+    return [stage for stage in stages if stage]
 
 
 def imported(name: str, folder: str, kind: type, key: str) -> Stage:
-    """Brings what an earlier run left, so that the store knows what follows from it."""
+    """Import an artifact of an earlier run, so that the metadata store records the lineage."""
     return Stage(Importer(folder, kind, output_key=key).with_id(name))
 
 
-def log_examples(look: Pass) -> Stage:
-    """Copies the records of windows that are over, a split a window."""
-    stretch, cut = _text(look.stretch), _text(asdict(look.cut))
+def log_examples(monitoring_pass: Pass) -> Stage:
+    """Copy the records of completed windows, one split per window."""
+    stretch, cut = _to_json(monitoring_pass.stretch), _to_json(asdict(monitoring_pass.cut))
     return Stage(
-        log_example_gen.LogExampleGen(log=look.log, stretch=stretch, cut=cut),
+        log_example_gen.LogExampleGen(log=monitoring_pass.log, stretch=stretch, cut=cut),
         ("components.monitoring.log_example_gen",),
     )
 
 
-def window_statistics(look: Pass, examples: Stage) -> Stage:
-    """Describes every watched feature of every window."""
-    node = counting.WindowStatistics(examples=examples["examples"], features=json.dumps(look.case.watch))
+def window_statistics(monitoring_pass: Pass, examples: Stage) -> Stage:
+    """Compute statistics of every monitored feature in every window."""
+    node = counting.WindowStatistics(examples=examples["examples"], features=json.dumps(monitoring_pass.case.watch))
     return Stage(node, ("components.monitoring.window_statistics",))
 
 
-def drift(look: Pass, examples: Stage, statistics: Stage, model: Stage, report: Stage | None) -> Stage:
-    """Judges the windows against what the model calls normal."""
+def drift(monitoring_pass: Pass, examples: Stage, statistics: Stage, model: Stage, report: Stage | None) -> Stage:
+    """Compare the windows with the model's reference profile."""
     node = drift_monitor.DriftMonitor(
         examples=examples["examples"],
         statistics=statistics["statistics"],
         model=model["model"],
-        config=_text({"case": look.case.name, "cut": asdict(look.cut), "versions": look.versions}),
+        config=_to_json(
+            {
+                "case": monitoring_pass.case.name,
+                "cut": asdict(monitoring_pass.cut),
+                "versions": monitoring_pass.versions,
+            }
+        ),
         **({"previous": report["report"]} if report else {}),
     )
     return Stage(node, ("components.monitoring.drift_monitor",))
 
 
-def decide(look: Pass, monitor: Stage, model: Stage, decision: Stage | None) -> Stage:
-    """Decides what follows."""
-    told = {"policy": look.policy, "unseen": look.unseen, "served": look.served}
-    told |= {"versions": look.versions, "reading": look.stretch}
+def decide(monitoring_pass: Pass, monitor: Stage, model: Stage, decision: Stage | None) -> Stage:
+    """Apply the retraining policy to the drift report."""
+    config = {"policy": monitoring_pass.policy, "unseen": monitoring_pass.unseen, "served": monitoring_pass.served}
+    config |= {"versions": monitoring_pass.versions, "reading": monitoring_pass.stretch}
     node = decisions.Decide(
         report=monitor["report"],
         model=model["model"],
-        config=_text(told),
+        config=_to_json(config),
         **({"previous": decision["decision"]} if decision else {}),
     )
     return Stage(node, ("components.monitoring.decision",))
 
 
-def _text(config: Mapping[str, Any]) -> str:
+def _to_json(config: Mapping[str, Any]) -> str:
     return json.dumps(config, sort_keys=True)

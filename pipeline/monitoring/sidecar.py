@@ -1,4 +1,4 @@
-"""The monitor beside the gateway: a process of its own, so that the serving path never waits for it."""
+"""Drift monitor as a sidecar process of the gateway, so that the serving path never waits for it."""
 
 import argparse
 import asyncio
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 POLL = 1.0
 NICE = 10
-PATIENCE = 5.0  # seconds before a monitor that has ended is started again
+PATIENCE = 5.0  # seconds before an ended monitor is restarted
 log = logging.getLogger(__name__)
 
 
 def cut(case: UseCase) -> "Cut":
-    """How the case's log is cut into windows."""
+    """Return how the case's log is divided into windows: by event time or by number of rows."""
     from serving.drift.profiles.windows import Cut
 
     return Cut(case.time, case.window_rows)
 
 
 def follow(home: Path, cases: Sequence[str], webhook: str, poll: float = POLL) -> None:
-    """Follows the logs of cases until it is killed; what goes wrong with one is told and tried again."""
+    """Follow the logs of cases until the process is killed; log the error of a case and retry it."""
     from serving.drift.alert_sinks import Sink, Webhook, to_log
     from serving.drift.gateway_monitor import STEP, Live
 
@@ -52,42 +52,40 @@ def follow(home: Path, cases: Sequence[str], webhook: str, poll: float = POLL) -
                 if name in monitors:
                     monitors[name].step(STEP)
             except (OSError, ValueError) as error:
-                log.error("the monitor of %s cannot go on: %s", name, error)
-                monitors.pop(name, None)  # from its state anew
+                log.error("the monitor of %s failed and is retried: %s", name, error)
+                monitors.pop(name, None)  # restored from its saved state in the next round
         time.sleep(poll)
 
 
 class Beside:
-    """The monitor's process while a gateway runs: started again when it ends, ended with the gateway."""
+    """The monitor's process while a gateway runs: restarted when it ends, stopped with the gateway."""
 
     def __init__(self, home: Path, cases: Sequence[str], webhook: str = "") -> None:
-        words = ["--home", str(home), *(["--webhook", webhook] if webhook else []), *cases]
-        self._command = [sys.executable, "-m", "pipeline.monitoring.sidecar", *words]
+        arguments = ["--home", str(home), *(["--webhook", webhook] if webhook else []), *cases]
+        self._command = [sys.executable, "-m", "pipeline.monitoring.sidecar", *arguments]
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process's number, while there is one."""
+        """Id of the running process; None if there is none."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
     def start(self) -> None:
-        """Starts it; call this from the event loop."""
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+        """Start the process; call this from the event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._keep_running())
 
-    async def _keep(self) -> None:
+    async def _keep_running(self) -> None:
         while True:
             with suppress(OSError):
                 self._process = await asyncio.create_subprocess_exec(*self._command)
                 log.info("the monitor is process %d", self._process.pid)
-                status = await self._process.wait()
-                log.warning(
-                    "the monitor ended with status %d and is started again; nothing it has to know is lost", status
-                )
+                exit_code = await self._process.wait()
+                log.warning("the monitor ended with exit code %d and is restarted from its saved state", exit_code)
             await asyncio.sleep(PATIENCE)
 
     async def close(self) -> None:
-        """Ends it; what it has not written it reads again next time."""
+        """Kill the process; log records processed since its last saved state are read again after the next start."""
         if self._task:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -98,33 +96,33 @@ class Beside:
 
 
 def gauges(metrics: Any, home: Path, cases: Sequence[str]) -> None:
-    """Has the gateway's metrics show what the monitor found, read from its state when somebody asks for them."""
-    seen: dict[str, tuple[float, Mapping[str, Any]]] = {}
+    """Export the monitor's findings in the gateway's metrics; its state file is read when the metrics are scraped."""
+    states: dict[str, tuple[float, Mapping[str, Any]]] = {}
 
     def refresh() -> None:
         for name in cases:
             path = Path(local_runtime(home).root, name, "online", "monitor.json")
             with suppress(OSError, ValueError, KeyError, IndexError):
-                changed = path.stat().st_mtime
-                if name not in seen or seen[name][0] != changed:
-                    seen[name] = (changed, json.loads(path.read_text()))
-                    metrics.drifted(name, seen[name][1])
+                modified = path.stat().st_mtime
+                if name not in states or states[name][0] != modified:
+                    states[name] = (modified, json.loads(path.read_text()))
+                    metrics.drifted(name, states[name][1])
 
     metrics.before(refresh)
 
 
 def main() -> None:
-    """The process."""
+    """Run the monitor process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="+")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--webhook", default="")
-    told = parser.parse_args()
+    options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICE)
-    follow(told.home, told.cases, told.webhook)
+    follow(options.home, options.cases, options.webhook)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command that sends traffic to a gateway and says what came of it."""
+"""Send traffic to a gateway and report the results."""
 
 import asyncio
 import dataclasses
@@ -19,12 +19,12 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.online import rollouts
 
-LABELS = 500  # of a request
+LABELS = 500  # labels in one request
 
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """What ``showcase traffic`` was asked for."""
+    """Options of ``showcase traffic``."""
 
     case: str
     home: Path
@@ -39,132 +39,135 @@ class Replay:
     labels: bool
 
 
-def traffic(asked: Replay, as_json: bool) -> int:
-    """Sends the case's rows to the gateway; returns 1 if any request had no right answer.
+def traffic(options: Replay, as_json: bool) -> int:
+    """Send the case's rows to the gateway and print a report; return 1 if a request failed or none was sent.
 
     Raises:
         ValueError: if there is no gateway or no data.
     """
-    plain = replayed(asked)
+    report = replayed(options)
     if as_json:
-        print(json.dumps(plain, indent=1))
+        print(json.dumps(report, indent=1))
     else:
-        _print(plain)
-    return int(plain["failed"] > 0 or not plain["sent"])
+        _print_report(report)
+    return int(report["failed"] > 0 or not report["sent"])
 
 
-def replayed(asked: Replay) -> dict[str, Any]:
-    """Sends the case's rows to the gateway; what came of them, as plain values.
+def replayed(options: Replay) -> dict[str, Any]:
+    """Send the case's rows to the gateway; return the report as plain values.
 
     Raises:
         ValueError: if there is no gateway or no data.
     """
     from serving.http import asyncio_server
 
-    case = find(asked.case)
+    case = find(options.case)
     if not case.has("traffic"):
-        raise ValueError(f"{asked.case} has no traffic: its package has no traffic.py.")
-    host, port = _address(asked)
-    report, labelled = asyncio_server.run(_send(asked, case.load("traffic"), host, port))
-    return report.plain() | {"labels": labelled}
+        raise ValueError(f"{options.case} has no traffic to send: its package has no traffic.py.")
+    host, port = _gateway_address(options)
+    report, label_count = asyncio_server.run(_send_rows(options, case.load("traffic"), host, port))
+    return report.plain() | {"labels": label_count}
 
 
-def _address(asked: Replay) -> tuple[str, int]:
-    if asked.address:
-        host, _, port = asked.address.removeprefix("http://").rpartition(":")
+def _gateway_address(options: Replay) -> tuple[str, int]:
+    if options.address:
+        host, _, port = options.address.removeprefix("http://").rpartition(":")
         if not port.isdigit():
-            raise ValueError(f"--gateway takes HOST:PORT, not '{asked.address}'.")
+            raise ValueError(f"--gateway takes HOST:PORT, not '{options.address}'.")
         return host, int(port)
-    there = rollouts.running(asked.home)
-    if not there or not there["gateway"]:
-        raise ValueError(f"No gateway of {asked.home} is running; `showcase serve --home {asked.home}` starts one.")
-    return there["host"], there["gateway"]
+    server = rollouts.running(options.home)
+    if not server or not server["gateway"]:
+        raise ValueError(f"No gateway of {options.home} is running; `showcase serve --home {options.home}` starts one.")
+    return server["host"], server["gateway"]
 
 
-async def _send(asked: Replay, module: Any, host: str, port: int) -> tuple[Any, int]:
+async def _send_rows(options: Replay, module: Any, host: str, port: int) -> tuple[Any, int]:
     from serving.traffic import Sender
 
-    rows, waiting, answered = await asyncio.to_thread(_begun, _rows(asked, module)), {}, []
+    rows, label_by_request, labels = await asyncio.to_thread(_start_iterator, _load_rows(options, module)), {}, []
     ids: set[str] = set()
     stopped = asyncio.Event()
-    if threading.current_thread() is threading.main_thread():  # a thread gets no signals
+    if threading.current_thread() is threading.main_thread():  # only the main thread can handle signals
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
 
     def check(answer: Mapping[str, Any]) -> str | None:
-        again = answer["prediction_id"] in ids
+        is_repeated = answer["prediction_id"] in ids
         ids.add(answer["prediction_id"])
-        return "a prediction id that was there before" if again else module.check(answer)
+        return "a repeated prediction id" if is_repeated else module.check(answer)
 
     def bodies() -> Iterator[bytes]:
         for body, label in rows:
-            if stopped.is_set():  # what is under way is answered, and labelled
+            if stopped.is_set():  # requests in progress are still answered and labelled
                 return
             data = orjson.dumps(body)
-            if asked.labels and label is not None:
-                waiting[data] = label
+            if options.labels and label is not None:
+                label_by_request[data] = label
             yield data
 
-    def seen(data: bytes, answer: dict[str, Any]) -> None:
-        if data in waiting:
-            answered.append({"prediction_id": answer["prediction_id"], **waiting.pop(data)})
+    def collect_label(data: bytes, answer: dict[str, Any]) -> None:
+        if data in label_by_request:
+            labels.append({"prediction_id": answer["prediction_id"], **label_by_request.pop(data)})
 
-    sender = Sender(host, port, f"/v1/{asked.case}/score", check, seen)
+    sender = Sender(host, port, f"/v1/{options.case}/score", check, collect_label)
     console = Console(stderr=True)
-    with Bar(
-        console=console, transient=True, disable=not console.is_terminal
-    ) as bar:  # elsewhere it would leave empty lines
-        task = bar.add_task("sending", total=asked.seconds or None)
-        work = asyncio.ensure_future(sender.run(bodies(), asked.rate, asked.connections, asked.seconds))
-        while not work.done():
-            await asyncio.wait({work}, timeout=0.5)
-            done = sender.report
-            bad = sum(done.wrong.values()) + done.statuses.total() - done.statuses[200]
-            bar.update(task, completed=done.sent / (asked.rate or 1), description=f"{done.sent} sent, {bad} failed")
-        report = work.result()
-    return report, await _labelled(host, port, answered)
+    # Disabled outside a terminal, where the bar would leave empty lines.
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("sending", total=options.seconds or None)
+        sending = asyncio.ensure_future(sender.run(bodies(), options.rate, options.connections, options.seconds))
+        while not sending.done():
+            await asyncio.wait({sending}, timeout=0.5)
+            progress = sender.report
+            failed_count = sum(progress.wrong.values()) + progress.statuses.total() - progress.statuses[200]
+            bar.update(
+                task,
+                completed=progress.sent / (options.rate or 1),
+                description=f"{progress.sent} sent, {failed_count} failed",
+            )
+        report = sending.result()
+    return report, await _send_labels(host, port, labels)
 
 
-async def _labelled(host: str, port: int, told: Sequence[dict[str, Any]]) -> int:
-    """Sends labels, many a request; how many are kept."""
+async def _send_labels(host: str, port: int, labels: Sequence[dict[str, Any]]) -> int:
+    """Send labels in batches; return how many were stored."""
     from serving.traffic import Sender
 
-    kept = 0
+    stored_count = 0
 
     def count(body: bytes, answer: dict[str, Any]) -> None:
-        nonlocal kept
-        kept += len(answer["labels"])
+        nonlocal stored_count
+        stored_count += len(answer["labels"])
 
-    bodies = (orjson.dumps({"labels": told[at : at + LABELS]}) for at in range(0, len(told), LABELS))
+    bodies = (orjson.dumps({"labels": labels[start : start + LABELS]}) for start in range(0, len(labels), LABELS))
     await Sender(host, port, "/labels/batch", lambda answer: None, count).run(bodies, 0, 1)
-    return kept
+    return stored_count
 
 
-def _begun(rows: Iterator[Any]) -> Iterator[Any]:
-    """The rows, the first of them there: to make data takes long, and the clock of the requests must not run yet."""
-    first = next(rows, None)
-    return rows if first is None else chain([first], rows)
+def _start_iterator(rows: Iterator[Any]) -> Iterator[Any]:
+    """Produce the first row, then return all rows: generating data takes long and must not count as request time."""
+    first_row = next(rows, None)
+    return rows if first_row is None else chain([first_row], rows)
 
 
-def _rows(asked: Replay, module: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-    pushed = [run for run in store.runs(local_runtime(asked.home).metadata, asked.case) if run.state == "pushed"]
-    settings = find(asked.case).configured({})["data"]
+def _load_rows(options: Replay, module: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    pushed = [run for run in store.runs(local_runtime(options.home).metadata, options.case) if run.state == "pushed"]
+    settings = find(options.case).configured({})["data"]
     if pushed:
         settings = settings | json.loads(pushed[-1].facts["settings"])["data"]
     source = pushed[-1].facts["source"] if pushed else ""
-    cache = asked.home / "data"
-    return module.requests(asked.data, source, cache, asked.first, asked.last, asked.drift, settings)
+    cache = options.home / "data"
+    return module.requests(options.data, source, cache, options.first, options.last, options.drift, settings)
 
 
-def _print(plain: dict[str, Any]) -> None:
+def _print_report(report: dict[str, Any]) -> None:
     console = Console()
-    times = ", ".join(f"{name} {value:.2f}" for name, value in plain["milliseconds"].items())
+    times = ", ".join(f"{name} {value:.2f}" for name, value in report["milliseconds"].items())
     console.print(
-        f"{plain['sent']} requests in {plain['seconds']:.1f} s, {plain['rate']:.0f}/s, {plain['failed']} failed",
+        f"{report['sent']} requests in {report['seconds']:.1f} s, {report['rate']:.0f}/s, {report['failed']} failed",
         highlight=False,
     )
     console.print(f"milliseconds: {times or 'none'}", highlight=False)
     for name in ("statuses", "versions", "decisions", "wrong", "refusals"):
-        if plain[name]:
-            parts = ", ".join(f"{key}: {value}" for key, value in plain[name].items())
-            console.print(f"{name}: {parts}", highlight=False, soft_wrap=True)
-    console.print(f"{plain['labels']} labels kept", highlight=False)
+        if report[name]:
+            counts = ", ".join(f"{key}: {value}" for key, value in report[name].items())
+            console.print(f"{name}: {counts}", highlight=False, soft_wrap=True)
+    console.print(f"{report['labels']} labels stored", highlight=False)

@@ -1,4 +1,4 @@
-"""The commands that say which version answers, and what is known of a running server."""
+"""Rollout commands: which version is stable, canary or shadow; and the record of a running server."""
 
 import dataclasses
 import json
@@ -17,69 +17,69 @@ CONFIG = "models.config"
 
 
 def running(home: Path) -> dict[str, Any] | None:
-    """Where a server of this home listens; None if there is none."""
+    """Return the record of this home's running server: process id, host and ports; None if there is none."""
     try:
-        told = json.loads((home / RUNNING).read_text())
-        os.kill(told["pid"], 0)
+        server = json.loads((home / RUNNING).read_text())
+        os.kill(server["pid"], 0)
     except (OSError, ValueError):
         return None
-    return told
+    return server
 
 
 def write_config(home: Path) -> None:
-    """Writes TensorFlow Serving's model config file for the home's cases, which a server elsewhere can poll."""
+    """Write TensorFlow Serving's model config file for the home's cases, which an external server can poll."""
     runtime = local_runtime(home)
     folders = {name: Path(runtime.versions(name)) for name in CASES}
     text = rollout.model_config({name: folder for name, folder in folders.items() if rollout.versions(folder)})
-    beside = home / f".{CONFIG}.{os.getpid()}"
-    beside.write_text(text)
-    os.replace(beside, home / CONFIG)
+    temporary = home / f".{CONFIG}.{os.getpid()}"
+    temporary.write_text(text)
+    os.replace(temporary, home / CONFIG)
 
 
 def promote(case: str, version: str, share: float | None, shadow: bool, home: Path, as_json: bool) -> None:
-    """Makes a version stable, canary or shadow.
+    """Make a version stable, canary or shadow.
 
     Raises:
-        ValueError: if it is not there.
+        ValueError: if the version does not exist.
     """
     if version != "latest" and not version.isdigit():
         raise ValueError(f"A version is a number or 'latest', not '{version}'.")
     number = None if version == "latest" else int(version)
-    _changed(case, rollout.promote(_folder(case, home), number, share, shadow), home, as_json)
+    _report_change(case, rollout.promote(_versions_folder(case, home), number, share, shadow), home, as_json)
 
 
 def rollback(case: str, home: Path, as_json: bool) -> None:
-    """Goes back to the version before, or ends a canary.
+    """Roll back to the previous version, or end a canary.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no previous version.
     """
-    _changed(case, rollout.rollback(_folder(case, home)), home, as_json)
+    _report_change(case, rollout.rollback(_versions_folder(case, home)), home, as_json)
 
 
-def _folder(case: str, home: Path) -> Path:
+def _versions_folder(case: str, home: Path) -> Path:
     return Path(local_runtime(home).versions(find(case).name))
 
 
-def _changed(case: str, now: rollout.Rollout, home: Path, as_json: bool) -> None:
+def _report_change(case: str, changed: rollout.Rollout, home: Path, as_json: bool) -> None:
     write_config(home)
     if as_json:
-        print(json.dumps(dataclasses.asdict(now), indent=1))
+        print(json.dumps(dataclasses.asdict(changed), indent=1))
         return
-    seen = "the running server follows within two seconds" if running(home) else "no server is running now"
-    Console().print(f"{case}: {told(_folder(case, home), now)}; {seen}", highlight=False, soft_wrap=True)
+    effect = "the running server follows within two seconds" if running(home) else "no server is running now"
+    Console().print(f"{case}: {told(_versions_folder(case, home), changed)}; {effect}", highlight=False, soft_wrap=True)
 
 
-def told(folder: Path, now: rollout.Rollout) -> str:
-    """A rollout in words."""
-    words = [f"stable {rollout.stable(folder, now)}" + ("" if now.stable else " (the newest)")]
-    if now.canary:
-        words.append(f"canary {now.canary} for {now.share:.0%}")
-    return ", ".join(words + ([f"shadow {now.shadow}"] if now.shadow else []))
+def told(folder: Path, current: rollout.Rollout) -> str:
+    """Describe a rollout in words."""
+    parts = [f"stable {rollout.stable(folder, current)}" + ("" if current.stable else " (the newest)")]
+    if current.canary:
+        parts.append(f"canary {current.canary} for {current.share:.0%}")
+    return ", ".join(parts + ([f"shadow {current.shadow}"] if current.shadow else []))
 
 
 def served_version(home: Path, case: str) -> Path | None:
-    """Return the folder of the version that answers: the one promoted or rolled back to, else the newest."""
-    folder = _folder(case, home)
+    """Return the folder of the stable version: the one promoted or rolled back to, otherwise the newest; None for none."""
+    folder = _versions_folder(case, home)
     version = rollout.stable(folder, rollout.read(folder))
     return None if version is None else folder / str(version)

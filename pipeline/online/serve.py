@@ -1,4 +1,4 @@
-"""The command that serves: model server and gateway in one process, until told to stop."""
+"""Serve models: model server and gateway in one process until SIGTERM or SIGINT."""
 
 import asyncio
 import dataclasses
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What ``showcase serve`` was asked for; ports of 0 are any free ones, None for none."""
+    """Options of ``showcase serve``; port 0 means any free port, None disables the server."""
 
     cases: Sequence[str]
     home: Path
@@ -46,116 +46,128 @@ class Asked:
     webhook: str = ""
 
 
-def serve(asked: Asked, as_json: bool) -> None:
-    """Serves until it is told to stop.
+def serve(options: Asked, as_json: bool) -> None:
+    """Serve until SIGTERM or SIGINT.
 
     Raises:
         ValueError: if there is nothing to serve.
-        OSError: if a port or a folder cannot be had.
+        OSError: if a port or a folder is not available.
     """
     from serving.http import asyncio_server
     from serving.server import app
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "2"} | app.ENVIRONMENT | os.environ)
-    asyncio_server.run(_serve(asked, as_json))
+    asyncio_server.run(_serve(options, as_json))
 
 
-async def _serve(asked: Asked, as_json: bool) -> None:
+async def _serve(options: Asked, as_json: bool) -> None:
     from serving.gateway.scoring import Options
     from serving.gateway.stack import Place, Settings, Stack
     from serving.server.app import Options as ServerOptions
 
-    if asked.store:
+    if options.store:
         from serving.gateway.history.redis_client import client
 
-        client(asked.store)  # an address that is none is refused before anything is loaded
-    folders = {name: _versions(asked, name) for name in _servable(asked)}
-    cases = {name: Place(_online(name), path, path.parent / "online") for name, path in folders.items()}
-    write_config(asked.home)
+        client(options.store)  # raises for an invalid address before a model is loaded
+    folders = {name: _versions_folder(options, name) for name in _servable(options)}
+    cases = {name: Place(_load_online(name), path, path.parent / "online") for name, path in folders.items()}
+    write_config(options.home)
     settings = Settings(
         cases,
-        ServerOptions(host=asked.host, rest_port=asked.rest_port, grpc_port=asked.grpc_port, prefer_lite=asked.lite),
-        asked.host,
-        asked.port,
-        asked.backend,
-        Options(timeout=asked.timeout, rate=asked.rate),
-        lambda name: arrived(asked.home, name),
-        lambda name, online: seed(asked.home, name, online),
-        asked.store,
+        ServerOptions(
+            host=options.host, rest_port=options.rest_port, grpc_port=options.grpc_port, prefer_lite=options.lite
+        ),
+        options.host,
+        options.port,
+        options.backend,
+        Options(timeout=options.timeout, rate=options.rate),
+        lambda name: arrived(options.home, name),
+        lambda name, online: seed(options.home, name, online),
+        options.store,
     )
-    beside = _beside(asked, [name for name, at in cases.items() if at.online is not None])
-    # Two gateways of one home would have two memories; model servers may be as many as there are ports.
-    with store.alone(asked.home / "serve.lock", "gateway") if asked.port is not None else nullcontext():
-        await _until_told(asked, Stack(settings), beside, as_json)
+    monitor = _make_monitor(options, [name for name, case_place in cases.items() if case_place.online is not None])
+    # Two gateways of one home would diverge in their online history; there is no limit on model servers without a gateway.
+    with store.alone(options.home / "serve.lock", "gateway") if options.port is not None else nullcontext():
+        await _run_until_signal(options, Stack(settings), monitor, as_json)
 
 
-def _beside(asked: Asked, names: list[str]) -> sidecar.Beside | None:
-    """The monitor's process; None without a gateway, or where none is wanted."""
-    if asked.webhook:
+def _make_monitor(options: Asked, names: list[str]) -> sidecar.Beside | None:
+    """Return the monitor's process; None without a gateway or if monitoring is off."""
+    if options.webhook:
         from serving.drift.alert_sinks import Webhook
 
-        Webhook(asked.webhook)  # a wrong address is told before anything starts
-    wanted = asked.monitor and asked.port is not None and names
-    return sidecar.Beside(asked.home, names, asked.webhook) if wanted else None
+        Webhook(options.webhook)  # raises for an invalid address before anything starts
+    is_wanted = options.monitor and options.port is not None and names
+    return sidecar.Beside(options.home, names, options.webhook) if is_wanted else None
 
 
-async def _until_told(asked: Asked, stack: Any, beside: sidecar.Beside | None, as_json: bool) -> None:
-    stopped, running = asyncio.Event(), asked.home / RUNNING
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+async def _run_until_signal(options: Asked, stack: Any, monitor: sidecar.Beside | None, as_json: bool) -> None:
+    stop_requested, record_path = asyncio.Event(), options.home / RUNNING
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop_requested.set)
     try:
         await stack.start()
-        told = _told(asked, stack)
+        server_record = _server_record(options, stack)
         if stack.gateway:
-            running.write_text(json.dumps(told, indent=1))
-        if beside:
-            sidecar.gauges(stack.gateway.metrics, asked.home, list(stack.gateway.scorers))
-            beside.start()
-        _announce(told, stack, as_json)
-        await stopped.wait()
+            record_path.write_text(json.dumps(server_record, indent=1))
+        if monitor:
+            sidecar.gauges(stack.gateway.metrics, options.home, list(stack.gateway.scorers))
+            monitor.start()
+        _announce(server_record, stack, as_json)
+        await stop_requested.wait()
     finally:
         if stack.gateway:
-            running.unlink(missing_ok=True)
-        if beside:
-            await beside.close()
+            record_path.unlink(missing_ok=True)
+        if monitor:
+            await monitor.close()
         await stack.close()
 
 
-def _servable(asked: Asked) -> list[str]:
-    """The cases asked for, or all: one that is pushed for the first time later is served then."""
-    there = [name for name in CASES if rollout.versions(_versions(asked, name))]
-    if missing := [find(name).name for name in asked.cases if name not in there]:
-        raise ValueError(f"No {missing[0]} has been pushed under {asked.home}; `showcase run {missing[0]}` makes one.")
-    if not there:
+def _servable(options: Asked) -> list[str]:
+    """Return the requested cases, or all; with all, a case whose first push comes later is served from then on.
+
+    Raises:
+        ValueError: if a requested case has no pushed version, or no case has one.
+    """
+    pushed_cases = [name for name in CASES if rollout.versions(_versions_folder(options, name))]
+    if missing := [find(name).name for name in options.cases if name not in pushed_cases]:
         raise ValueError(
-            f"Nothing has been pushed under {asked.home}; `showcase demo --home {asked.home}` makes models."
+            f"No version of {missing[0]} has been pushed under {options.home}; `showcase run {missing[0]}` pushes one."
         )
-    return list(asked.cases) or list(CASES)
+    if not pushed_cases:
+        raise ValueError(
+            f"Nothing has been pushed under {options.home}; `showcase demo --home {options.home}` trains models."
+        )
+    return list(options.cases) or list(CASES)
 
 
-def _versions(asked: Asked, name: str) -> Path:
-    return Path(local_runtime(asked.home).versions(name))
+def _versions_folder(options: Asked, name: str) -> Path:
+    return Path(local_runtime(options.home).versions(name))
 
 
-def _online(name: str) -> Any:
-    """The case's part of the gateway; None where it has none."""
+def _load_online(name: str) -> Any:
+    """Return the case's online features and history for the gateway; None if it has none."""
     return find(name).load("online").online() if find(name).has("online") else None
 
 
-def _told(asked: Asked, stack: Any) -> dict[str, Any]:
-    host = "127.0.0.1" if asked.host in ("0.0.0.0", "::") else asked.host
-    told = {"pid": os.getpid(), "host": host, "gateway": stack.port if stack.gateway else None}
-    return told | {
+def _server_record(options: Asked, stack: Any) -> dict[str, Any]:
+    host = "127.0.0.1" if options.host in ("0.0.0.0", "::") else options.host
+    record = {"pid": os.getpid(), "host": host, "gateway": stack.port if stack.gateway else None}
+    return record | {
         "rest": stack.app.rest_port or None if stack.app else None,
         "grpc": stack.app.grpc_port or None if stack.app else None,
     }
 
 
-def _announce(told: dict[str, Any], stack: Any, as_json: bool) -> None:
-    """Says where things are, on standard output, once all of it answers."""
-    address = {name: f"{told['host']}:{told[name]}" for name in ("gateway", "rest", "grpc") if told[name]}
-    urls = {name: at if name == "grpc" else f"http://{at}" for name, at in address.items()}
+def _announce(server_record: dict[str, Any], stack: Any, as_json: bool) -> None:
+    """Print addresses and versions to standard output once all servers are ready."""
+    address = {
+        name: f"{server_record['host']}:{server_record[name]}"
+        for name in ("gateway", "rest", "grpc")
+        if server_record[name]
+    }
+    urls = {name: host_port if name == "grpc" else f"http://{host_port}" for name, host_port in address.items()}
     versions = stack.loaded()
     if as_json:
         print(json.dumps({**urls, "models": versions}), flush=True)
@@ -165,14 +177,15 @@ def _announce(told: dict[str, Any], stack: Any, as_json: bool) -> None:
         console.print(f"{name} version {version}", soft_wrap=True)
     for name, url in urls.items():
         console.print(f"{name:8} {url}", soft_wrap=True)
-    console.print("Ctrl-C drains and ends", soft_wrap=True)
+    console.print("Ctrl-C drains open requests and exits", soft_wrap=True)
 
 
 def arrived(home: Path, case: str) -> bool:
-    """Whether the case's memory can be filled: a first push comes before its run's end, which says which spans it is of.
+    """Whether the case's online history can be filled from its last pushed run.
 
-    A memory that has a checkpoint is not filled from spans, so nothing is asked: a gateway that is started again serves even
-    while the metadata store does not answer.
+    A first push happens before its run ends, and only the ended run's record names the spans. An online history with a
+    checkpoint is not filled from spans, so the metadata store is not queried: a restarted gateway serves even while the
+    store does not answer.
     """
     runtime = local_runtime(home)
     if Path(runtime.root, case, "online", memory_checkpoint.FILE).exists():
@@ -180,16 +193,16 @@ def arrived(home: Path, case: str) -> bool:
     try:
         states = {run.state for run in store.runs(runtime.metadata, case)}
     except MetadataUnavailableError as error:
-        log.warning("%s is not answered for yet: %s", case, error)
+        log.warning("the online history of %s cannot be filled yet: %s", case, error)
         return False
     return "pushed" in states or "running" not in states
 
 
 def seed(home: Path, case: str, online: Any) -> int:
-    """Puts the raw spans of the case's last pushed run into a memory; returns the number of rows.
+    """Load the raw spans of the case's last pushed run into the online history; return the number of rows.
 
     Raises:
-        UnreachedError: if the metadata store does not answer; it may do so later.
+        UnreachedError: if the metadata store does not answer; the caller may retry.
     """
     try:
         pushed = [run for run in store.runs(local_runtime(home).metadata, case) if run.state == "pushed"]
@@ -198,8 +211,8 @@ def seed(home: Path, case: str, online: Any) -> int:
     if not pushed or not online.remembers:
         return 0
     facts = pushed[-1].facts
-    found = spans.window(Path(facts["source"]), *_window(facts["spans"]))
-    return online.seed(map(str, found.values()), json.loads(facts["settings"])["data"])
+    window = spans.window(Path(facts["source"]), *_window(facts["spans"]))
+    return online.seed(map(str, window.values()), json.loads(facts["settings"])["data"])
 
 
 def _window(text: str) -> tuple[int, int]:

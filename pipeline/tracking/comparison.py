@@ -1,4 +1,4 @@
-"""Runs, listed and compared: from the metadata store, or from MLflow, where other machines' runs are too."""
+"""List and compare runs, from the metadata store or from MLflow, which may also hold runs of other machines."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,13 +34,13 @@ class Row:
         id: Name of the run.
         case: Use case.
         state: pushed, refused, failed, interrupted, stopped or running.
-        headline: The metric asked for first; empty if there is none.
+        headline: The case's main metric with its value; empty if there is none.
         strategy: Distribution strategy of the training.
         spans: Window of the data.
         data: Content digest of that window.
-        commit: Code, with + where it was changed.
-        time: End, or start if it has none; UTC.
-        same_as: The run whose result this one found done; empty if it did the work itself.
+        commit: Commit of the code, with a + if files were changed.
+        time: Time of the end, or of the start if the run has not ended; UTC.
+        same_as: Id of the run whose result a cached run reuses; empty otherwise.
     """
 
     id: str
@@ -57,14 +57,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs side by side; every row is a name and the two values, metrics with second minus first.
+    """Two runs side by side: rows of a name and both values, for metrics also second minus first.
 
     Attributes:
-        first: Id of the one.
-        second: Id of the other.
-        facts: State, data, code, model of both.
-        params: Parameters that are not equal; an empty text where a run has none of that name.
-        metrics: Metrics of either; None where one has none.
+        first: Id of the first run.
+        second: Id of the second run.
+        facts: State, data, code and model of both runs.
+        params: Parameters that differ; an empty text if a run lacks the parameter.
+        metrics: Metrics of either run; None if a run lacks the metric.
     """
 
     first: str
@@ -75,76 +75,80 @@ class Comparison:
 
 
 def listed(runtime: Runtime, case: str | None = None) -> list[Row]:
-    """The runs in the metadata store, the oldest first."""
+    """Return the runs in the metadata store, the oldest first."""
     return [_row(run) for run in store.runs(runtime.metadata, case)]
 
 
 def recorded(runtime: Runtime, case: str | None = None) -> list[Row]:
-    """The runs in MLflow, the oldest first."""
-    return [_of_record(record, name) for name in ([case] if case else CASES) for record in _records(runtime, name)]
+    """Return the runs in MLflow, the oldest first."""
+    return [
+        _row_from_record(record, name)
+        for name in ([case] if case else CASES)
+        for record in _mlflow_records(runtime, name)
+    ]
 
 
 def pick(rows: Sequence[Row], words: Sequence[str]) -> tuple[Row, Row]:
-    """The two runs to compare: those that two words name, the one of one word and the run before it, or the last two.
+    """Choose the two runs to compare: the two named ones, the named one and the one before it, or the last two.
 
-    A run that found its result done is no second of its own, unless it is named.
+    Cached runs are skipped unless they are named.
 
     Raises:
-        ValueError: for a word that names no run or several, and where there are not two.
+        ValueError: for a word that matches no run or several, more than two words, or fewer than two runs.
     """
-    named = [_named(rows, word) for word in words]
+    named = [_find_run(rows, word) for word in words]
     if len(named) > 2:
-        raise ValueError(f"runs compares two runs, not {len(named)}.")
+        raise ValueError(f"`showcase runs` compares two runs, not {len(named)}.")
     if len(named) == 2:
         return named[0], named[1]
     end = rows.index(named[0]) if named else len(rows)
-    own = [row for row in rows[:end] if not row.same_as and (not named or row.case == named[0].case)]
-    found = [*own, *named]
-    if not named and own:
-        found = [row for row in own if row.case == own[-1].case]
-    if len(found) < 2:
-        raise ValueError("There are no two runs of one case to compare; `showcase runs` lists what there is.")
-    return found[-2], found[-1]
+    uncached = [row for row in rows[:end] if not row.same_as and (not named or row.case == named[0].case)]
+    candidates = [*uncached, *named]
+    if not named and uncached:
+        candidates = [row for row in uncached if row.case == uncached[-1].case]
+    if len(candidates) < 2:
+        raise ValueError("There are no two runs of one case to compare; `showcase runs` lists all runs.")
+    return candidates[-2], candidates[-1]
 
 
 def compare(runtime: Runtime, pair: tuple[Row, Row], from_mlflow: bool = False) -> Comparison:
-    """Two runs side by side."""
-    records = [_record(runtime, row, from_mlflow) for row in pair]
+    """Compare two runs, read from the metadata store or from MLflow."""
+    records = [_load_record(runtime, row, from_mlflow) for row in pair]
     return compared(*records)
 
 
 def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
-    """Two records as :func:`pipeline.tracking.recording.record` makes them, or as they come back from MLflow, side by side."""
-    params = [{name: str(value) for name, value in one["params"].items()} for one in (a, b)]
+    """Compare two records, made by :func:`pipeline.tracking.recording.record` or read from MLflow."""
+    params = [{name: str(value) for name, value in record["params"].items()} for record in (a, b)]
     names = sorted(params[0].keys() | params[1].keys())
     rows = ((name, params[0].get(name, ""), params[1].get(name, "")) for name in names)
-    # The last point of a curve is no result: the kept epoch's is, and that is among the metrics.
-    metrics = [{n: v for n, v in one["metrics"].items() if not n.startswith("epoch/")} for one in (a, b)]
+    # A curve's last point is not the result: the metrics of the restored best epoch are recorded separately.
+    metrics = [{n: v for n, v in record["metrics"].items() if not n.startswith("epoch/")} for record in (a, b)]
     return Comparison(
         first=a["run"],
         second=b["run"],
         facts=tuple((name, a["tags"].get(name, ""), b["tags"].get(name, "")) for name in FACTS),
         params=tuple(row for row in rows if row[1] != row[2]),
-        metrics=tuple(_metric(name, *metrics) for name in sorted(metrics[0].keys() | metrics[1].keys())),
+        metrics=tuple(_compare_metric(name, *metrics) for name in sorted(metrics[0].keys() | metrics[1].keys())),
     )
 
 
 def where(runtime: Runtime) -> str:
-    """One line on where MLflow's records are, and how to see them in its own pages."""
+    """Return one line with the address of MLflow's records and the command that opens its web UI."""
     address = recording.shown(recording.address(runtime))
     if runtime.tracking == recording.OFF:
         return "MLflow is off."
     if address.startswith("http"):
         return f"MLflow: {address}"
-    if _full():
+    if _has_full_mlflow():
         return f"MLflow: {address}; `mlflow ui --backend-store-uri {address}` shows it."
     return (
-        f"MLflow: {address}; `mlflow ui --backend-store-uri {address}` shows it where the full mlflow is installed: "
-        "mlflow-skinny, which is here, has no pages."
+        f"MLflow: {address}; `mlflow ui --backend-store-uri {address}` shows it if the full mlflow package is installed: "
+        "the installed mlflow-skinny has no web UI."
     )
 
 
-def _full() -> bool:
+def _has_full_mlflow() -> bool:
     try:
         return bool(version("mlflow"))
     except PackageNotFoundError:
@@ -168,7 +172,7 @@ def _row(run: store.Run) -> Row:
     )
 
 
-def _of_record(record: Mapping[str, Any], case: str) -> Row:
+def _row_from_record(record: Mapping[str, Any], case: str) -> Row:
     tags = record["tags"]
     ended = datetime.fromtimestamp((record["ended"] or record["started"]) / 1000, UTC)
     return Row(
@@ -184,28 +188,30 @@ def _of_record(record: Mapping[str, Any], case: str) -> Row:
     )
 
 
-def _records(runtime: Runtime, case: str) -> list[dict[str, Any]]:
+def _mlflow_records(runtime: Runtime, case: str) -> list[dict[str, Any]]:
     from pipeline.tracking import mlflow_process
 
     return mlflow_process.recorded(recording.address(runtime), case)
 
 
-def _record(runtime: Runtime, row: Row, from_mlflow: bool) -> dict[str, Any]:
+def _load_record(runtime: Runtime, row: Row, from_mlflow: bool) -> dict[str, Any]:
     if from_mlflow:
-        return next(one for one in _records(runtime, row.case) if one["run"] == row.id)
-    return recording.record(runtime, next(one for one in store.runs(runtime.metadata, row.case) if one.id == row.id))
+        return next(record for record in _mlflow_records(runtime, row.case) if record["run"] == row.id)
+    return recording.record(
+        runtime, next(record for record in store.runs(runtime.metadata, row.case) if record.id == row.id)
+    )
 
 
-def _named(rows: Sequence[Row], word: str) -> Row:
-    found = [row for row in rows if row.id == word] or [row for row in rows if row.id.endswith(word)]
-    if not found:
-        raise ValueError(f"There is no run '{word}'; `showcase runs` lists all, and the end of an id is enough.")
-    if len(found) > 1:
-        names = ", ".join(row.id for row in found[:4])
-        raise ValueError(f"'{word}' is the end of {len(found)} runs ({names}); give more of it.")
-    return found[0]
+def _find_run(rows: Sequence[Row], word: str) -> Row:
+    matches = [row for row in rows if row.id == word] or [row for row in rows if row.id.endswith(word)]
+    if not matches:
+        raise ValueError(f"There is no run '{word}'; `showcase runs` lists all, and the end of an id is sufficient.")
+    if len(matches) > 1:
+        names = ", ".join(row.id for row in matches[:4])
+        raise ValueError(f"'{word}' is the end of {len(matches)} runs ({names}); give more characters.")
+    return matches[0]
 
 
-def _metric(name: str, a: Mapping[str, float], b: Mapping[str, float]) -> tuple[str, Any, Any, Any]:
+def _compare_metric(name: str, a: Mapping[str, float], b: Mapping[str, float]) -> tuple[str, Any, Any, Any]:
     first, second = a.get(name), b.get(name)
     return name, first, second, None if first is None or second is None else second - first

@@ -1,4 +1,7 @@
-"""MLflow itself: one run written, or all read. Run as a module, it records the one run that it reads from its input."""
+"""Write runs to MLflow and read them back.
+
+Run as a module, it records one run, whose record it reads from standard input.
+"""
 
 import json
 import math
@@ -15,19 +18,19 @@ from pipeline.metadata import store
 from pipeline.tracking import recording
 
 NICE = 10
-TEXT = 5000  # characters of a value; MLflow takes 6,000
-BATCH = 100  # parameters or tags of one request, as MLflow has it
+TEXT = 5000  # maximum characters of a value; MLflow's limit is 6,000
+BATCH = 100  # parameters or tags in one request: MLflow's limit
 UNANSWERED = re.compile(r"^API request to .* failed with exception (\w+)")
 NAME = re.compile(r"[^\w\-. /:]")
 
 
 def main() -> None:
-    """Get ready, wait for a record on standard input, and answer with its id or with one sentence of error."""
+    """Open the store, wait for a record on standard input, and print its id or a one-sentence error as JSON."""
     os.nice(NICE)
     address, artifacts = os.environ["MLFLOW_TRACKING_URI"], sys.argv[1]
     answer, record = {}, RecordReader()
     try:
-        with redirect_stdout(sys.stderr):  # with a server, MLflow prints the links of a run
+        with redirect_stdout(sys.stderr):  # with a server, MLflow prints links to the run
             tracker = opened(address, record)
             if text := record.text():
                 answer = {"id": write(tracker, json.loads(text), artifacts)}
@@ -38,10 +41,10 @@ def main() -> None:
 
 
 class RecordReader:
-    """The record on standard input, read while MLflow is imported.
+    """Reads the record from standard input in a thread while MLflow is imported.
 
-    An input that ends empty has nothing to record: the run was killed. Then the process ends at once, but not while it
-    holds ``busy``, as half-made tables would break the store for every later run.
+    An empty input means that the run was killed and there is nothing to record. Then the process exits at once, but not
+    while it holds ``busy``, because half-created tables would break the store for every later run.
     """
 
     def __init__(self) -> None:
@@ -51,7 +54,7 @@ class RecordReader:
         self._reader.start()
 
     def text(self) -> str:
-        """Wait for the end of the input; return what it held."""
+        """Wait for the end of the input; return its content."""
         self._reader.join()
         return self._text
 
@@ -63,98 +66,101 @@ class RecordReader:
 
 
 def opened(address: str, record: RecordReader | None = None) -> Any:
-    """An MLflow client whose store is there and can be written.
+    """Return an MLflow client after checking that its store can be written; create a SQLite store if there is none.
 
     Args:
-        address: Of the store.
-        record: The record that waits for it, if one does; the process does not end while the store's tables are made.
+        address: Address of the store.
+        record: Reader of the record to write, if any; the process does not exit while the store's tables are created.
 
     Raises:
-        ImportError, OSError, ValueError: if not.
+        ImportError, OSError, ValueError: if MLflow cannot be imported or the store cannot be opened.
     """
     database = address.removeprefix("sqlite:///") if address.startswith("sqlite:") else ""
     if not database:
         return _client_class()(tracking_uri=address)
     _check(address)
-    made = _client_class()
-    # Two processes that make the tables at once break each other's.
+    client_class = _client_class()
+    # Under a lock, because two processes that create the tables at the same time corrupt the store.
     with record.busy if record else nullcontext(), store.locked(Path(database)):
-        client = made(tracking_uri=address)
+        client = client_class(tracking_uri=address)
         client.search_experiments(max_results=1)
     return client
 
 
 def write(client: Any, record: Mapping[str, Any], artifacts: str) -> str:
-    """Records a run; an earlier record of the same run (it went on after a stop) is deleted once the new one stands.
+    """Record a run; earlier records of the same run, which was resumed since, are deleted once the new one is complete.
 
     Args:
-        record: As :func:`pipeline.tracking.recording.record` makes it.
-        artifacts: Folder for files of an experiment in a local store; a server has its own.
+        record: A record made by :func:`pipeline.tracking.recording.record`.
+        artifacts: Folder for an experiment's files in a local store; a server uses its own.
 
     Returns:
-        MLflow's id of it.
+        MLflow's id of the record.
     """
     from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
     experiment = _experiment(client, record["experiment"], artifacts)
-    earlier = _named(client, experiment, record["run"])
-    made = client.create_run(experiment, start_time=record["started"], run_name=record["run"]).info.run_id
-    for part in _batches(record["tags"].items()):
-        client.log_batch(made, tags=[RunTag(key, str(value)[:TEXT]) for key, value in part])
-    for part in _batches(record["params"].items()):
-        client.log_batch(made, params=[Param(key, str(value)[:TEXT]) for key, value in part])
-    for part in _batches(_points(record)):
-        client.log_batch(made, metrics=[Metric(*point) for point in part])
+    earlier_records = _find_records(client, experiment, record["run"])
+    record_id = client.create_run(experiment, start_time=record["started"], run_name=record["run"]).info.run_id
+    for batch in _batches(record["tags"].items()):
+        client.log_batch(record_id, tags=[RunTag(key, str(value)[:TEXT]) for key, value in batch])
+    for batch in _batches(record["params"].items()):
+        client.log_batch(record_id, params=[Param(key, str(value)[:TEXT]) for key, value in batch])
+    for batch in _batches(_points(record)):
+        client.log_batch(record_id, metrics=[Metric(*point) for point in batch])
     data = record["data"]
     source = Dataset(data["name"], data["digest"], "local", json.dumps({"uri": data["source"]}))
-    client.log_inputs(made, [DatasetInput(source)])
-    client.set_terminated(made, record["status"], record["ended"])
-    for one in earlier:
-        client.delete_run(one)
-    return made
+    client.log_inputs(record_id, [DatasetInput(source)])
+    client.set_terminated(record_id, record["status"], record["ended"])
+    for earlier_id in earlier_records:
+        client.delete_run(earlier_id)
+    return record_id
 
 
 def recorded(address: str, case: str) -> list[dict[str, Any]]:
-    """All records of a case, the oldest first: ``id``, ``run``, ``status``, ``params``, ``metrics``, ``tags``, ``data``.
+    """Return all records of a case, the oldest first.
+
+    Returns:
+        Dicts with ``id``, ``run``, ``status``, ``started``, ``ended``, ``params``, ``metrics``, ``tags`` and ``data``.
 
     Raises:
         OSError: if there is no such store.
     """
     file = Path(address.removeprefix("sqlite:///"))
     if address.startswith("sqlite:///") and not file.is_file():
-        raise OSError(f"There is no tracking store {file}; a finished `showcase run` makes it.")
+        raise OSError(f"There is no tracking store {file}; the first finished `showcase run` creates it.")
     client = opened(address)
     experiment = client.get_experiment_by_name(case)
     if experiment is None:
         return []
-    found: list[Any] = []
+    mlflow_runs: list[Any] = []
     token: str | None = None
-    while token is not None or not found:
+    while token is not None or not mlflow_runs:
         page = client.search_runs(
             [experiment.experiment_id], order_by=["attributes.start_time ASC"], page_token=token or None
         )
-        found += page
+        mlflow_runs += page
         token = page.token
         if not token:
             break
-    return [_plain(one) for one in found if recording.RUN in one.data.tags]
+    return [_to_plain(mlflow_run) for mlflow_run in mlflow_runs if recording.RUN in mlflow_run.data.tags]
 
 
 def curve(address: str, run: str, name: str) -> list[tuple[int, float]]:
-    """A metric of one record by epoch."""
-    return [(one.step, one.value) for one in opened(address).get_metric_history(run, f"epoch/{name}")]
+    """Return a metric of one record by epoch."""
+    return [(point.step, point.value) for point in opened(address).get_metric_history(run, f"epoch/{name}")]
 
 
 def _client_class() -> Any:
-    """MLflow's client; the import takes seconds."""
-    os.environ.update(recording.MANNERS)  # MLflow reads them as it is imported and as it calls
+    """Import and return MLflow's client class; the import takes seconds."""
+    os.environ.update(recording.MANNERS)  # MLflow reads them at import and at every call
     from mlflow.tracking import MlflowClient
 
     return MlflowClient
 
 
 def _check(address: str) -> None:
-    """Opens a SQLite store for writing: MLflow itself would try a broken one again for a minute and more."""
+    """Open a SQLite store for writing; raise an error at once, where MLflow would retry for more than a minute."""
     from sqlalchemy import create_engine, exc, text
 
     engine = create_engine(address)
@@ -171,20 +177,20 @@ def _check(address: str) -> None:
 
 
 def _experiment(client: Any, name: str, artifacts: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found:
-        return found.experiment_id
+    experiment = client.get_experiment_by_name(name)
+    if experiment:
+        return experiment.experiment_id
     local = client.tracking_uri.startswith("sqlite:")
     return client.create_experiment(name, artifact_location=Path(artifacts, name).as_uri() if local else None)
 
 
-def _named(client: Any, experiment: str, run: str) -> list[str]:
-    """Ids of the records of a run."""
-    return [one.info.run_id for one in client.search_runs([experiment], f"attributes.run_name = '{run}'")]
+def _find_records(client: Any, experiment: str, run: str) -> list[str]:
+    """Return the ids of a run's records."""
+    return [mlflow_run.info.run_id for mlflow_run in client.search_runs([experiment], f"attributes.run_name = '{run}'")]
 
 
 def _points(record: Mapping[str, Any]) -> Iterator[tuple[str, float, int, int]]:
-    """Name, value, time and step of every metric; an epoch's time follows from the seconds before it."""
+    """Yield name, value, time and step of every metric; an epoch's time is the start plus the seconds of all epochs so far."""
     for name, value in record["metrics"].items():
         if _finite(value):
             yield NAME.sub("_", name), float(value), record["ended"], 0
@@ -201,31 +207,31 @@ def _finite(value: object) -> bool:
 
 
 def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
-    waiting = list(items)
-    for start in range(0, len(waiting), BATCH):
-        yield waiting[start : start + BATCH]
+    pending = list(items)
+    for start in range(0, len(pending), BATCH):
+        yield pending[start : start + BATCH]
 
 
-def _plain(one: Any) -> dict[str, Any]:
-    inputs = one.inputs.dataset_inputs
+def _to_plain(mlflow_run: Any) -> dict[str, Any]:
+    inputs = mlflow_run.inputs.dataset_inputs
     return {
-        "id": one.info.run_id,
-        "run": one.data.tags[recording.RUN],
-        "status": one.info.status,
-        "started": one.info.start_time,
-        "ended": one.info.end_time,
-        "params": dict(one.data.params),
-        "metrics": dict(one.data.metrics),
-        "tags": dict(one.data.tags),
+        "id": mlflow_run.info.run_id,
+        "run": mlflow_run.data.tags[recording.RUN],
+        "status": mlflow_run.info.status,
+        "started": mlflow_run.info.start_time,
+        "ended": mlflow_run.info.end_time,
+        "params": dict(mlflow_run.data.params),
+        "metrics": dict(mlflow_run.data.metrics),
+        "tags": dict(mlflow_run.data.tags),
         "data": {"name": inputs[0].dataset.name, "digest": inputs[0].dataset.digest} if inputs else {},
     }
 
 
 def _sentence(error: Exception) -> str:
-    """What an error says in its first line, in short."""
+    """Return the first line of an error's message, shortened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if lines and (failed := UNANSWERED.search(lines[0])):
-        return f"the server does not answer ({failed[1]})"
+    if lines and (no_answer := UNANSWERED.search(lines[0])):
+        return f"the server does not answer ({no_answer[1]})"
     return lines[0][:200] if lines else type(error).__name__
 
 

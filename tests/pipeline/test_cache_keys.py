@@ -1,7 +1,7 @@
-"""Cache keys of the real graph: a change of what code does changes those of the stages that reach it, wording changes none.
+"""Cache keys of the real graph: a code change affects the stages that use the code; a change of wording affects none.
 
-A stage's cache key holds the digest of its modules, a run's fingerprint that of all stages, and the folder of a training's
-checkpoints that of the Trainer.
+A stage's cache key contains the digest of its modules, a run's fingerprint that of all stages, and the name of a training's
+checkpoint folder that of the Trainer.
 """
 
 import ast
@@ -23,10 +23,10 @@ from pipeline import code_digest
 from pipeline.plan import Plan
 
 
-def plan_of(name: str) -> Plan:
-    decided = {"image": {"classes": "a,b", "height": 8, "width": 8, "channels": 1}}
+def make_plan(name: str) -> Plan:
+    data_settings = {"image": {"classes": "a,b", "height": 8, "width": 8, "channels": 1}}
     settings = CASES[name].configured({})
-    settings["data"] |= decided.get(name, {"first_day": 0, "last_day": 89})
+    settings["data"] |= data_settings.get(name, {"first_day": 0, "last_day": 89})
     return Plan(
         case=CASES[name],
         source="/nowhere",
@@ -41,15 +41,15 @@ def plan_of(name: str) -> Plan:
 
 @pytest.fixture(scope="module")
 def stages() -> dict[str, dict[str, tuple[str, ...]]]:
-    """Case to node id to the modules that the graph names for it, in the order of the graph."""
+    """The modules of every node by case and node id, in the order of the graph."""
     from pipeline import graph
 
-    return {name: {stage.node.id: stage.modules for stage in graph.build(plan_of(name))} for name in CASES}
+    return {name: {stage.node.id: stage.modules for stage in graph.build(make_plan(name))} for name in CASES}
 
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of our packages, which digests are taken of."""
+    """A copy of our packages, from which digests are computed."""
     for top in code_digest.OURS:
         shutil.copytree(ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     monkeypatch.setattr(
@@ -58,33 +58,33 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def keys(case: str, stages: dict[str, dict[str, tuple[str, ...]]]) -> dict[str, str]:
-    """The digests of all stages, and under ``run`` the fingerprint of the run."""
-    plan = plan_of(case)
+def compute_keys(case: str, stages: dict[str, dict[str, tuple[str, ...]]]) -> dict[str, str]:
+    """Return the digests of all stages, and under ``run`` the fingerprint of the run."""
+    plan = make_plan(case)
     return {name: code_digest.digest(*modules) for name, modules in stages[case].items()} | {"run": plan.fingerprint()}
 
 
-def changed(case: str, stages: dict[str, dict[str, tuple[str, ...]]], edit: Callable[[], object]) -> set[str]:
-    """The stages whose digest changes with an edit; ``run`` if the run's fingerprint does."""
-    before = keys(case, stages)
+def find_changed_keys(case: str, stages: dict[str, dict[str, tuple[str, ...]]], edit: Callable[[], object]) -> set[str]:
+    """Return the stages whose digest changes with an edit, and ``run`` if the fingerprint changes."""
+    before = compute_keys(case, stages)
     edit()
-    after = keys(case, stages)
+    after = compute_keys(case, stages)
     return {name for name in before if before[name] != after[name]}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_wording_of_the_whole_product_changes_no_key(stages: dict, tree: Path, case: str) -> None:
+def test_rewording_all_modules_changes_no_key(stages: dict, tree: Path, case: str) -> None:
     def edit() -> None:
         files = [path for top in code_digest.OURS for path in (tree / top).rglob("*.py")]
         assert len(files) > 100
         for path in files:
             reword(path)
 
-    assert changed(case, stages, edit) == set()
+    assert find_changed_keys(case, stages, edit) == set()
 
 
-class Fault(ast.NodeTransformer):
-    """Changes the first constant, operator or default of a function, or the first function that is called."""
+class CodeChange(ast.NodeTransformer):
+    """Changes the first numeric constant, operator, default value or called function."""
 
     def __init__(self, kind: str) -> None:
         self.kind, self.done = kind, False
@@ -114,9 +114,9 @@ class Fault(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
-def change(path: Path, kind: str) -> None:
-    """Change what a module does."""
-    fault = Fault(kind)
+def change_code(path: Path, kind: str) -> None:
+    """Change the code of a module."""
+    fault = CodeChange(kind)
     module = ast.parse(path.read_text())
     path.write_text(ast.unparse(ast.fix_missing_locations(fault.visit(module))))
     assert fault.done, f"{path.name} has no {kind}"
@@ -134,16 +134,20 @@ def change(path: Path, kind: str) -> None:
         ("image", "components/training/data_gate.py", "operator", {"DataGate"}),
         ("image", "components/training/versioned_pusher.py", "call", {"Pusher"}),
         ("image", "components/training/serving_check.py", "constant", {"ServingCheck"}),
-        ("image", "serving/session_load.py", "call", {"ServingCheck"}),  # started as a program of its own
+        ("image", "serving/session_load.py", "call", {"ServingCheck"}),  # runs as a separate program
         ("fraud", "models/fraud/history/point_in_time.py", "operator", {"SpanExampleGen"}),
     ],
 )
-def test_change_of_what_a_file_does_reruns_the_stages_that_reach_it(
+def test_code_change_reruns_the_stages_that_use_the_file(
     stages: dict, tree: Path, case: str, file: str, kind: str, expected: set[str]
 ) -> None:
     name = file.removesuffix(".py").replace("/", ".")
-    reached = {stage for stage, modules in stages[case].items() if name in code_digest.closure(*modules)}
-    assert changed(case, stages, lambda: change(tree / file, kind)) == reached | {"run"} == expected | {"run"}
+    reaching = {stage for stage, modules in stages[case].items() if name in code_digest.closure(*modules)}
+    assert (
+        find_changed_keys(case, stages, lambda: change_code(tree / file, kind))
+        == reaching | {"run"}
+        == expected | {"run"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,13 +159,13 @@ def test_change_of_what_a_file_does_reruns_the_stages_that_reach_it(
         ("fraud", "models/image/model.py"),
     ],
 )
-def test_change_of_what_no_stage_reaches_changes_no_key(stages: dict, tree: Path, case: str, file: str) -> None:
-    assert changed(case, stages, lambda: change(tree / file, "call")) == set()
+def test_code_change_in_an_unused_file_changes_no_key(stages: dict, tree: Path, case: str, file: str) -> None:
+    assert find_changed_keys(case, stages, lambda: change_code(tree / file, "call")) == set()
 
 
-def test_model_reruns_training_and_what_reads_the_model_module(stages: dict, tree: Path) -> None:
+def test_change_of_the_model_reruns_training_and_later_users_only(stages: dict, tree: Path) -> None:
     order = list(stages["image"])
-    rerun = changed("image", stages, lambda: change(tree / "models/image/model.py", "call"))
+    rerun = find_changed_keys("image", stages, lambda: change_code(tree / "models/image/model.py", "call"))
     assert {"Trainer", "run"} <= rerun <= {"Trainer", "Baseline", "LiteExporter", "run"}
     assert order.index("SpanExampleGen") < order.index("Transform") < order.index("Trainer")
 
@@ -175,32 +179,30 @@ def test_model_reruns_training_and_what_reads_the_model_module(stages: dict, tre
         ("serving/http/asyncio_server.py", False),
     ],
 )
-def test_checkpoints_of_a_training_are_lost_by_an_edit_of_its_own_code_only(
-    tree: Path, tmp_path: Path, file: str, lost: bool
-) -> None:
-    before = checkpoint_folder("image", tmp_path)
+def test_checkpoint_folder_changes_with_training_code_only(tree: Path, tmp_path: Path, file: str, lost: bool) -> None:
+    before = find_checkpoint_folder("image", tmp_path)
     reword(tree / file)
-    assert checkpoint_folder("image", tmp_path) == before
-    change(tree / file, "call")
-    assert (checkpoint_folder("image", tmp_path) != before) is lost
+    assert find_checkpoint_folder("image", tmp_path) == before
+    change_code(tree / file, "call")
+    assert (find_checkpoint_folder("image", tmp_path) != before) is lost
 
 
-def checkpoint_folder(case: str, folder: Path) -> str:
-    """Where the Trainer of a run keeps its checkpoints."""
+def find_checkpoint_folder(case: str, folder: Path) -> str:
+    """Return the checkpoint folder of a run's Trainer."""
     from pipeline import graph
 
-    trainer = next(stage.node for stage in graph.build(plan_of(case)) if stage.node.id == "Trainer")
+    trainer = next(stage.node for stage in graph.build(make_plan(case)) if stage.node.id == "Trainer")
     config = json.loads(trainer.exec_properties["custom_config"])
     files = [str(folder / "examples" / "Split-train" / "part")]
     run = str(folder / "Trainer" / "model_run" / "7")
-    asked = SimpleNamespace(
+    fn_args = SimpleNamespace(
         custom_config=config, hyperparameters=None, transform_graph_path="/graph", train_files=files, model_run_dir=run
     )
-    return Job.of(asked).folder
+    return Job.of(fn_args).folder
 
 
 @pytest.mark.system
-def test_digests_are_taken_without_tensorflow_and_tfx() -> None:
+def test_digest_does_not_import_tensorflow_or_tfx() -> None:
     program = (
         "import sys; from pipeline import code_digest; code_digest.digest('pipeline.graph', 'models.training.entry_point');"
         "assert not {'tensorflow', 'tfx', 'keras', 'numpy', 'models'} & set(sys.modules)"
@@ -208,18 +210,18 @@ def test_digests_are_taken_without_tensorflow_and_tfx() -> None:
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
-def test_every_stage_of_ours_names_code_and_every_name_is_a_file(stages: dict) -> None:
-    stock = {"StatisticsGen", "ExampleValidator", "Resolver"}
+def test_custom_stages_name_modules_that_exist(stages: dict) -> None:
+    stock_components = {"StatisticsGen", "ExampleValidator", "Resolver"}
     for case, nodes in stages.items():
-        assert {name for name, modules in nodes.items() if not modules} == stock, case
+        assert {name for name, modules in nodes.items() if not modules} == stock_components, case
         for modules in nodes.values():
             assert set(modules) <= set(code_digest.closure(*modules))
 
 
 def test_fingerprint_of_a_run_covers_the_code_of_every_stage(stages: dict) -> None:
-    """What ``Plan.fingerprint`` hashes, against what the stages hash."""
+    """The modules hashed by ``Plan.fingerprint`` include those of every stage."""
     for case, nodes in stages.items():
         parts = [f"models.{case}.{part}" for part in ("data", "features", "model", "evaluation", "sentences")]
-        whole = set(code_digest.closure("pipeline.graph", "models.training.entry_point", *parts))
-        assert whole >= {name for modules in nodes.values() for name in code_digest.closure(*modules)}
-        assert "serving.session_load" in whole
+        covered = set(code_digest.closure("pipeline.graph", "models.training.entry_point", *parts))
+        assert covered >= {name for modules in nodes.values() for name in code_digest.closure(*modules)}
+        assert "serving.session_load" in covered

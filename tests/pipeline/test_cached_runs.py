@@ -1,4 +1,4 @@
-"""A run after a change of wording alone: nothing is computed again."""
+"""A run after a change of docstrings and comments only is cached completely."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def reworded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the product in which every docstring, comment and blank line is another."""
+    """A copy of the product with different docstrings, comments and blank lines."""
     tree = tmp_path_factory.mktemp("reworded")
     for top in (*sorted(code_digest.OURS), "tour"):
         shutil.copytree(ROOT / top, tree / top, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
@@ -30,9 +30,7 @@ def reworded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_run_after_a_change_of_wording_is_cached_whole(
-    pushed_home: Path, reworded: Path, tmp_path: Path, case: str
-) -> None:
+def test_run_after_rewording_is_fully_cached(pushed_home: Path, reworded: Path, tmp_path: Path, case: str) -> None:
     shutil.copy(pushed_home / "metadata.sqlite", tmp_path / "metadata.sqlite")
     shutil.copytree(pushed_home / case / "versions", tmp_path / case / "versions")
     before = next(run for run in store.runs(MetadataAddress.of(tmp_path), case) if run.state == "pushed")
@@ -42,10 +40,12 @@ def test_run_after_a_change_of_wording_is_cached_whole(
         for name, value in group.items()
         if name in {key for values in CASES[case].settings.values() for key in values}
     }
-    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    setting_arguments = [argument for name, value in settings.items() for argument in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "cli.main", "run", case, "--home", tmp_path, "--data", before.facts["source"]]
-    done = subprocess.run([*command, "--json", *words], capture_output=True, text=True, cwd=reworded, timeout=600)
-    assert done.returncode == 0, done.stderr
-    run = json.loads(done.stdout)
+    process = subprocess.run(
+        [*command, "--json", *setting_arguments], capture_output=True, text=True, cwd=reworded, timeout=600
+    )
+    assert process.returncode == 0, process.stderr
+    run = json.loads(process.stdout)
     assert run["state"] == "pushed" and run["facts"]["same_as"] == before.id
     assert set(store.stage_states(MetadataAddress.of(tmp_path), run["id"]).values()) == {"cached"}

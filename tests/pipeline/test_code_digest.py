@@ -1,4 +1,4 @@
-"""Digests of code: what a stage executes counts at any depth, wording does not, and nothing runs while they are taken."""
+"""Code digests cover executed code at any import depth, ignore wording, and are computed without importing the code."""
 
 import ast
 import sys
@@ -26,7 +26,7 @@ USED = ("stage.py", "plain.py", "named.py", "holder.py", "sub/__init__.py", "sub
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of ours by another name, first on the path."""
+    """A package named ``fakecode``, first on the import path."""
     for name, text in FAKE.items():
         path = tmp_path / "fakecode" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "fakecode"
 
 
-def test_closure_follows_every_way_to_import(fake: Path) -> None:
+def test_closure_follows_every_form_of_import(fake: Path) -> None:
     files = code_digest.closure("fakecode.stage")
     names = {"stage", "plain", "named", "holder", "sub", "sub.deep"}
     assert {f"fakecode.{name}" for name in names} <= set(files) and "fakecode.unrelated" not in files
@@ -45,12 +45,12 @@ def test_closure_follows_every_way_to_import(fake: Path) -> None:
 
 def test_digest_imports_nothing(fake: Path) -> None:
     before = set(sys.modules)
-    code_digest.digest("fakecode.stage")  # every module of it would raise
+    code_digest.digest("fakecode.stage")  # importing any of its modules would raise
     assert not {name for name in set(sys.modules) - before if name.startswith("fakecode")}
 
 
 @pytest.mark.parametrize("name", USED)
-def test_statement_in_a_used_module_changes_the_digest(fake: Path, name: str) -> None:
+def test_added_statement_in_a_used_module_changes_the_digest(fake: Path, name: str) -> None:
     before = code_digest.digest("fakecode.stage")
     assert code_digest.digest("fakecode.stage") == before
     (fake / name).write_text(FAKE[name] + "limit = 3\n")
@@ -60,13 +60,13 @@ def test_statement_in_a_used_module_changes_the_digest(fake: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", USED)
-def test_docstring_comment_and_blank_line_leave_the_digest(fake: Path, name: str) -> None:
+def test_docstring_comment_and_blank_line_do_not_change_the_digest(fake: Path, name: str) -> None:
     before = code_digest.digest("fakecode.stage")
     (fake / name).write_text(f'"""What it is for."""\n\n# Why.\n\n{FAKE[name]}\n')
     assert code_digest.digest("fakecode.stage") == before
 
 
-def test_unused_module_leaves_the_digest_until_it_is_imported(fake: Path) -> None:
+def test_unused_module_changes_the_digest_only_once_it_is_imported(fake: Path) -> None:
     before = code_digest.digest("fakecode.stage")
     (fake / "unrelated.py").write_text("x = 1\n")
     (fake / "added.py").write_text("x = 1\n")
@@ -76,7 +76,7 @@ def test_unused_module_leaves_the_digest_until_it_is_imported(fake: Path) -> Non
     assert code_digest.digest("fakecode.stage") != before
 
 
-def test_moved_module_changes_what_names_it_and_nothing_else(fake: Path) -> None:
+def test_moved_module_changes_only_digests_of_its_importers(fake: Path) -> None:
     before = {name: code_digest.digest(f"fakecode.{name}") for name in ("stage", "holder", "unrelated")}
     (fake / "plain.py").rename(fake / "sub" / "plain.py")
     (fake / "stage.py").write_text(FAKE["stage.py"].replace("fakecode.plain", "fakecode.sub.plain"))
@@ -84,7 +84,7 @@ def test_moved_module_changes_what_names_it_and_nothing_else(fake: Path) -> None
     assert {name for name in before if after[name] != before[name]} == {"stage"}
 
 
-def test_digest_differs_by_module_and_not_by_order(fake: Path) -> None:
+def test_digest_depends_on_modules_and_not_on_their_order(fake: Path) -> None:
     assert code_digest.digest() == code_digest.digest() != code_digest.digest("fakecode.plain")
     assert code_digest.digest("fakecode.plain", "fakecode.named") == code_digest.digest(
         "fakecode.named", "fakecode.plain"
@@ -92,19 +92,19 @@ def test_digest_differs_by_module_and_not_by_order(fake: Path) -> None:
     assert code_digest.closure("fakecode.nowhere") == {} or set(code_digest.closure("fakecode.nowhere")) == {"fakecode"}
 
 
-def test_libraries_are_not_read(fake: Path) -> None:
+def test_closure_excludes_libraries(fake: Path) -> None:
     assert {name.split(".")[0] for name in code_digest.closure("fakecode.stage")} == {"fakecode"}
     assert {name.split(".")[0] for name in code_digest.closure("components.training.lite_exporter")} <= code_digest.OURS
 
 
-def test_our_own_modules_import_in_the_ways_that_are_followed() -> None:
-    """A relative import or one by a computed name would be invisible to the digest."""
+def test_our_modules_use_no_relative_imports() -> None:
+    """The digest does not follow relative imports."""
     for path in (path for top in sorted(code_digest.OURS) for path in (ROOT / top).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}:{node.lineno} is relative"
 
 
-def test_schema_is_read_without_its_comments(tmp_path: Path) -> None:
+def test_read_schema_ignores_comments(tmp_path: Path) -> None:
     path = tmp_path / "schema.pbtxt"
     path.write_text('feature { name: "amount" type: FLOAT }\n')
     before = read_schema(path)

@@ -1,8 +1,8 @@
-"""Flink on this machine, for as long as a run: Beam's job server with Flink in it, and a pool of Python workers beside.
+"""Flink on this machine for the duration of a run: Beam's job server with an embedded Flink, and a Python worker pool.
 
-Each job gets a job manager and task managers of its own, within the job server's process, which end with it. To a cluster that
-stays, Beam sends all its jars with every job, which takes longer here than most jobs do; on many machines (kubernetes/flink)
-there is no other way.
+Each job gets its own job manager and task managers inside the job server's process, which end with the job. To a
+long-running cluster Beam uploads all its jars with every job, which takes longer on one machine than most jobs do; on
+several machines (kubernetes/flink) that is unavoidable.
 """
 
 import os
@@ -20,16 +20,16 @@ from pipeline.checkout import ROOT
 from pipeline.local import processes
 from pipeline.local.flink import worker_pool
 
-# What `make flink` fetches.
+# Filled by `make flink`.
 JARS = ROOT / ".tools" / "flink"
 HOST = worker_pool.HOST
-# Flink's and Beam's own defaults; where one is taken, another is. Stages are cached by Beam's options too, so that a run that
-# was stopped goes on where it was only if it finds the same ports.
+# Defaults of Flink and Beam; a port in use is replaced by a free one. Beam's options are part of a stage's cache key, so a
+# stopped run reuses its finished stages only if the same ports are free.
 PORTS = {"page": 8081, "jobs": 8099, "pool": worker_pool.PORT}
-PAGES = 10  # ports from the first on, since two stages may run side by side
-START = 180.0  # seconds until all has to answer
+PAGES = 10  # size of the port range for dashboards: stages run in parallel, each job with its own
+START = 180.0  # seconds until all processes have to listen
 JOB_SERVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
-# Flink and Kryo look into the JDK's own classes, which Java 17 shows to nobody unasked.
+# Flink and Kryo use reflection on JDK classes, which Java 17 forbids by default.
 OPENED = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "net", "io", "nio", "util", "time")]
 HEAP = "2g"
 CONFIG = """
@@ -43,18 +43,18 @@ taskmanager.numberOfTaskSlots: {cores}
 parallelism.default: {cores}
 taskmanager.memory.network.min: 256m
 taskmanager.memory.network.max: 256m
-# A graph of TFDV or TFMA has hundreds of edges; the usual 512 buffers for each would be gigabytes.
+# A graph of TFDV or TFMA has hundreds of edges; the default of 512 buffers for each would take gigabytes.
 taskmanager.network.sort-shuffle.min-buffers: 16
 io.tmp.dirs: '{scratch}'
 """
 
 
 def beam_args(job_server: str, pool: str = f"{worker_pool.HOST}:{worker_pool.PORT}") -> tuple[str, ...]:
-    """Pipeline options for Beam's stages on Flink.
+    """Return pipeline options for Beam stages on Flink.
 
     Args:
-        job_server: HOST:PORT of Beam's job server, as the stage sees it.
-        pool: HOST:PORT of the worker pool, as a task manager sees it.
+        job_server: HOST:PORT of Beam's job server, as reached from the stage.
+        pool: HOST:PORT of the worker pool, as reached from a task manager.
     """
     return (
         "--runner=PortableRunner",
@@ -66,62 +66,62 @@ def beam_args(job_server: str, pool: str = f"{worker_pool.HOST}:{worker_pool.POR
 
 @dataclass(frozen=True)
 class Flink:
-    """Both on ports of this machine; nothing runs before :meth:`running`."""
+    """Ports of Flink's dashboard, Beam's job server and the worker pool; :meth:`run` starts the processes."""
 
     page: int
     jobs: int
     pool: int
 
     @classmethod
-    def chosen(cls) -> "Flink":
-        """Ports that are free now; the usual ones, if they are.
+    def on_free_ports(cls) -> "Flink":
+        """Choose ports that are free now: the default ones where possible.
 
         Raises:
-            ValueError: if there is no Java, or no jars.
+            ValueError: if there is no Java, or the jars are missing.
         """
         if not shutil.which("java"):
             raise ValueError("Beam on Flink needs Java 11 or 17, and there is no java on PATH.")
         if not list(JARS.glob("*.jar")):
-            raise ValueError(f"Beam on Flink needs its jars in {JARS}, and there are none: run make flink.")
+            raise ValueError(f"Beam on Flink needs its jars in {JARS}, and there are none: run `make flink`.")
         return cls(
             **{
-                name: usual if _is_free(usual) else other
-                for (name, usual), other in zip(PORTS.items(), _free(len(PORTS)), strict=True)
+                name: default_port if _is_free(default_port) else free_port
+                for (name, default_port), free_port in zip(PORTS.items(), _free_ports(len(PORTS)), strict=True)
             }
         )
 
     @property
     def address(self) -> str:
-        """Where a job's pages and Flink's REST API are while it runs."""
+        """URL of Flink's dashboard and REST API while a job runs."""
         return f"http://{HOST}:{self.page}"
 
     @property
     def args(self) -> tuple[str, ...]:
-        """Pipeline options for Beam's stages."""
+        """Pipeline options for every Beam stage."""
         return beam_args(f"{HOST}:{self.jobs}", f"{HOST}:{self.pool}")
 
     @contextmanager
-    def running(self, logs: Path) -> Iterator[None]:
-        """Starts both and ends them; none outlives this process.
+    def run(self, logs: Path) -> Iterator[None]:
+        """Start the job server and the worker pool, and end them on exit; neither outlives this process.
 
         Args:
-            logs: Folder for a log a process, and for what Flink keeps meanwhile.
+            logs: Folder for one log per process and for Flink's temporary files.
 
         Raises:
-            RuntimeError: if one of them ends before all answer, or they do not answer in time; naming its log.
+            RuntimeError: if a process ends before all listen, or they do not listen in time; naming its log.
         """
         scratch = logs / "flink.tmp"
         scratch.mkdir(parents=True, exist_ok=True)
-        told = {
+        values = {
             "first": self.page,
             "last": self.page + PAGES - 1,
             "cores": len(os.sched_getaffinity(0)),
             "scratch": scratch,
         }
-        (scratch / "config.yaml").write_text(CONFIG.format(host=HOST, **told))
+        (scratch / "config.yaml").write_text(CONFIG.format(host=HOST, **values))
         commands: dict[str, list[object]] = {
             "worker-pool": [sys.executable, "-m", worker_pool.__name__, "--host", HOST, "--port", self.pool],
-            # The class path lists a folder, as Java itself can.
+            # Java expands the wildcard in the class path itself.
             "job-server": [
                 "java",
                 f"-Xmx{HEAP}",
@@ -142,32 +142,32 @@ class Flink:
                 f"--artifacts-dir={scratch}/artifacts",
             ],
         }
-        started: dict[str, subprocess.Popen[str]] = {}
+        children: dict[str, subprocess.Popen[str]] = {}
         try:
             for name, command in commands.items():
-                started[name] = processes.launch(command, logs / f"flink-{name}.log")
-            self._wait(started, logs)
+                children[name] = processes.launch(command, logs / f"flink-{name}.log")
+            self._wait(children, logs)
             yield
         finally:
-            processes.end_all(started.values())
+            processes.end_all(children.values())
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _wait(self, started: dict[str, subprocess.Popen[str]], logs: Path) -> None:
+    def _wait(self, children: dict[str, subprocess.Popen[str]], logs: Path) -> None:
         deadline = time.monotonic() + START
         while not (_listens(self.pool) and _listens(self.jobs)):
-            for name, child in started.items():
+            for name, child in children.items():
                 if child.poll() is not None:
-                    raise RuntimeError(f"Flink did not start: its {name} ended; {logs / f'flink-{name}.log'} says why.")
+                    raise RuntimeError(f"Flink did not start: its {name} ended; see {logs / f'flink-{name}.log'}.")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"Flink did not start within {START:.0f} s; {logs}/flink-*.log say how far it came.")
+                raise RuntimeError(f"Flink did not start within {START:.0f} s; see {logs}/flink-*.log.")
             time.sleep(0.2)
 
 
-def _free(count: int) -> list[int]:
+def _free_ports(count: int) -> list[int]:
     sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
     return ports
 
 

@@ -61,7 +61,7 @@ def test_few_weights_are_left_to_train_and_moments_stay():
 
 def test_a_refresh_without_a_served_model_or_newer_spans_is_said(tmp_path):
     done = showcase("refresh", "fraud", "--home", tmp_path)
-    assert done.returncode == 2 and "Nothing is served that could be refreshed" in done.stderr
+    assert done.returncode == 2 and "There is no pushed model of" in done.stderr
 
 
 def test_a_refresh_without_newer_spans_is_said(pushed_home):

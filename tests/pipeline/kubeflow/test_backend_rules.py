@@ -1,4 +1,4 @@
-"""The backend's rules: a good spec passes, and each rule refuses what breaks it."""
+"""The backend's rules: a valid spec passes, and every violated rule is an error."""
 
 import copy
 import json
@@ -29,60 +29,64 @@ SPEC: dict[str, Any] = {
 PLATFORM = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {"exec-one": {"podMetadata": {}}}}}}}
 
 
-def written(folder: Path, *documents: object) -> Path:
+def write_documents(folder: Path, *documents: object) -> Path:
     path = folder / "spec.yaml"
-    path.write_text("\n---\n".join(json.dumps(one) for one in documents))
+    path.write_text("\n---\n".join(json.dumps(document) for document in documents))
     return path
 
 
-def test_a_good_spec_passes_with_and_without_its_platform(tmp_path: Path) -> None:
-    backend_rules.check(written(tmp_path, SPEC))
-    backend_rules.check(written(tmp_path, SPEC, PLATFORM))
+def test_valid_spec_passes_with_and_without_platform_spec(tmp_path: Path) -> None:
+    backend_rules.check(write_documents(tmp_path, SPEC))
+    backend_rules.check(write_documents(tmp_path, SPEC, PLATFORM))
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("break_spec", "message"),
     [
-        (lambda s: s.update(schemaVersion="2.0.0"), "schema version 2.1.0 is the only one, not '2.0.0'"),
-        (lambda s: s["pipelineInfo"].update(name="Tiny_1"), "is no name"),
-        (lambda s: s["pipelineInfo"].update(name=""), "is no name"),
+        (lambda s: s.update(schemaVersion="2.0.0"), "schema version must be 2.1.0, not '2.0.0'"),
+        (lambda s: s["pipelineInfo"].update(name="Tiny_1"), "is not a valid name"),
+        (lambda s: s["pipelineInfo"].update(name=""), "is not a valid name"),
         (lambda s: s.pop("root"), "the root component is empty"),
-        (lambda s: s["components"].update(root={"executorLabel": "exec-one"}), "may not be called 'root'"),
+        (lambda s: s["components"].update(root={"executorLabel": "exec-one"}), "must not be called 'root'"),
         (lambda s: s["components"]["comp-two"].update(executorLabel="exec-3"), "has no executor 'exec-3'"),
         (lambda s: s["deploymentSpec"]["executors"].update({"exec-one": {"resolver": {}}}), "neither a container"),
         (lambda s: s["deploymentSpec"]["executors"]["exec-one"]["container"].pop("image"), "has no image"),
-        (lambda s: s["components"].pop("comp-two"), "is of component 'comp-two', which there is not"),
+        (lambda s: s["components"].pop("comp-two"), "refers to component 'comp-two', which does not exist"),
         (lambda s: s["components"].update({"comp-two": {}}), "neither an executor nor tasks"),
         (lambda s: s["components"].update({"comp-two": {"dag": s["root"]["dag"]}}), "'comp-two' contains itself"),
-        (lambda s: s["root"]["dag"]["tasks"]["two"].update(dependentTasks=["zero"]), "after 'zero'"),
+        (lambda s: s["root"]["dag"]["tasks"]["two"].update(dependentTasks=["zero"]), "depends on task 'zero'"),
         (
             lambda s: s["root"]["dag"]["tasks"].update({"Three": {"componentRef": {"name": "comp-one"}}}),
-            "'Three' is no name",
+            "'Three' is not a valid task name",
         ),
         (
             lambda s: s["root"]["dag"]["tasks"].update({"t" * 64: {"componentRef": {"name": "comp-one"}}}),
-            "no name of a task",
+            "is not a valid task name",
         ),
         (lambda s: s.update(schemaVerson="2.1.0"), "schemaVerson"),
     ],
 )
-def test_each_rule_refuses(tmp_path: Path, fault: Callable[[dict], object], said: str) -> None:
+def test_violated_rule_is_an_error(tmp_path: Path, break_spec: Callable[[dict], object], message: str) -> None:
     broken = copy.deepcopy(SPEC)
-    fault(broken)
-    with pytest.raises(ValueError, match="^The backend would refuse") as refused:
-        backend_rules.check(written(tmp_path, broken))
-    assert said in str(refused.value)
+    break_spec(broken)
+    with pytest.raises(ValueError, match="^The backend would refuse") as raised:
+        backend_rules.check(write_documents(tmp_path, broken))
+    assert message in str(raised.value)
 
 
-def test_settings_of_an_executor_that_is_not_there_and_second_specs_are_refused(tmp_path: Path) -> None:
-    stray = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {"exec-9": {}}}}}}
-    faults = (([SPEC, stray], "'exec-9' belong to no executor"), ([SPEC, SPEC], "2 pipeline specs"), ([], "0 pipeline"))
-    for documents, said in faults:
-        with pytest.raises(ValueError, match=said):
-            backend_rules.check(written(tmp_path, *documents))
+def test_unknown_executor_and_wrong_number_of_specs_are_errors(tmp_path: Path) -> None:
+    platform = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {"exec-9": {}}}}}}
+    faults = (
+        ([SPEC, platform], "'exec-9', which is not an executor"),
+        ([SPEC, SPEC], "2 pipeline specs"),
+        ([], "0 pipeline"),
+    )
+    for documents, message in faults:
+        with pytest.raises(ValueError, match=message):
+            backend_rules.check(write_documents(tmp_path, *documents))
 
 
-def test_what_is_no_yaml_is_refused(tmp_path: Path) -> None:
+def test_invalid_yaml_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text("a: [1")
     with pytest.raises(ValueError, match="would refuse spec.yaml"):

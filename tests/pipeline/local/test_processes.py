@@ -11,8 +11,8 @@ from support.process import alive
 
 
 @pytest.mark.system
-def test_a_child_ends_with_a_killed_parent(tmp_path: Path) -> None:
-    """The child here is a program that waits for ever, in the place of ``showcase``."""
+def test_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """The child is a sleeping program in place of ``showcase``."""
     code = (
         "import time; from pathlib import Path; from pipeline.local import processes\n"
         f"print(processes.launch(['sleep', '600'], Path({str(tmp_path / 'log')!r})).pid, flush=True); time.sleep(600)"

@@ -1,4 +1,4 @@
-"""Killed in any stage, the same command goes on from the last finished stage and ends the same."""
+"""A run killed in any stage resumes from the last finished stage and ends with the same result."""
 
 import json
 import os
@@ -17,10 +17,10 @@ from pipeline.metadata.store_address import MetadataAddress
 
 pytestmark = pytest.mark.system
 
-# TFX's launcher tells the store that a stage has ended well; its outputs are written then.
+# TFX's launcher publishes a successful execution in the store; its outputs have been written by then.
 PUBLISH = "tfx.orchestration.portable.launcher:Launcher._publish_successful_execution"
-# A stage of each kind, held where a kill leaves most behind: outputs that are written and unknown to the store (by Beam
-# after a driver of our own, and by a function), nothing yet (a component of TFX's), a checkpoint, half a version.
+# One stage of each kind, held where a kill leaves the most state behind: outputs that are written but not published (by
+# Beam after a custom driver, and by a Python function), none yet (a TFX component), a checkpoint, half of a version.
 HELD = {
     "SpanExampleGen": (PUBLISH, "before"),
     "Transform": ("pipeline.local.runner:_sweep", "before"),
@@ -28,15 +28,15 @@ HELD = {
     "Trainer": ("models.training.checkpoint:Saver.save", "after"),
     "Pusher": ("shutil:copytree", "after"),
 }
-HALF = "half"  # a file like those that a killed stage leaves
+HALF = "half"  # a partial output of a killed stage
 
 
-def kill_in(stage: str, words: list[object], folder: Path) -> None:
-    """Starts the run, and kills it with SIGKILL where the stage is held."""
+def kill_in(stage: str, arguments: list[object], folder: Path) -> None:
+    """Start the run and kill it with SIGKILL where the stage is held."""
     reached, log = folder / f"{stage}.reached", folder / f"{stage}.log"
-    with log.open("w") as said:
-        held = ("tests.support.held_stage", stage, *HELD[stage], reached)
-        run = command_server().start(*held, *words, cwd=ROOT, stdout=said, stderr=said)
+    with log.open("w") as output:
+        program = ("tests.support.held_stage", stage, *HELD[stage], reached)
+        run = command_server().start(*program, *arguments, cwd=ROOT, stdout=output, stderr=output)
     deadline = time.monotonic() + 600
     try:
         while not reached.exists():
@@ -50,22 +50,22 @@ def kill_in(stage: str, words: list[object], folder: Path) -> None:
         time.sleep(0.01)
 
 
-def completions(address: MetadataAddress) -> Counter[str]:
-    """How often each stage ran to its end."""
-    with store.opened(address) as opened:
-        names = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in opened.get_execution_types()}
-        done = [one for one in opened.get_executions() if one.last_known_state == mlmd.Execution.COMPLETE]
-    return Counter(names[one.type_id] for one in done)
+def count_completions(address: MetadataAddress) -> Counter[str]:
+    """Return how often each stage completed."""
+    with store.opened(address) as connection:
+        names = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in connection.get_execution_types()}
+        completed = [run for run in connection.get_executions() if run.last_known_state == mlmd.Execution.COMPLETE]
+    return Counter(names[run.type_id] for run in completed)
 
 
 @pytest.mark.slow
-def test_killed_in_a_stage_of_each_kind_a_run_goes_on_and_ends_with_the_same_metrics(pushed_home, tmp_path):
-    (clean,), home = store.runs(MetadataAddress.of(pushed_home), "image"), tmp_path / "home"
+def test_run_killed_in_each_kind_of_stage_resumes_and_ends_with_the_same_metrics(pushed_home, tmp_path):
+    (uninterrupted,), home = store.runs(MetadataAddress.of(pushed_home), "image"), tmp_path / "home"
     versions, artifacts, address = home / "image" / "versions", home / "image" / "artifacts", MetadataAddress.of(home)
-    words = [*repeat(clean), "--home", home, "--json"]
+    arguments = [*repeat(uninterrupted), "--home", home, "--json"]
     done: set[str] = set()
     for stage in HELD:
-        kill_in(stage, words, tmp_path)
+        kill_in(stage, arguments, tmp_path)
         (run,) = store.runs(address, "image")
         assert run.state == "stopped"
         finished = {name for name, state in store.stage_states(address, run.id).items() if state == "done"}
@@ -74,16 +74,16 @@ def test_killed_in_a_stage_of_each_kind_a_run_goes_on_and_ends_with_the_same_met
         for outputs in (artifacts / stage).glob("*/[0-9]*"):
             (outputs / HALF).touch()
         assert not list(versions.glob("[0-9]*"))
-    assert os.listdir(versions) != []  # the copy that was begun
-    ended = showcase(*words)
+    assert os.listdir(versions) != []  # the incomplete copy
+    ended = showcase(*arguments)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    told = json.loads(ended.stdout)
-    metrics, expected = (json.loads(facts["metrics"]) for facts in (told["facts"], clean.facts))
-    assert told["id"] == run.id and metrics == pytest.approx(expected, abs=1e-6)
+    result = json.loads(ended.stdout)
+    metrics, expected = (json.loads(facts["metrics"]) for facts in (result["facts"], uninterrupted.facts))
+    assert result["id"] == run.id and metrics == pytest.approx(expected, abs=1e-6)
     assert os.listdir(versions) == ["1"]
     trained = Path(store.outputs(address, run.id)["Trainer"]["model_run"].uri, "training.json")
     assert any("went on at step" in entry["what"] for entry in json.loads(trained.read_text())["journal"])
     assert not list(artifacts.rglob(HALF))
-    # The Resolver looks for the blessed model in every attempt; nothing else runs twice.
-    times = {name: number for name, number in completions(address).items() if name != "Resolver"}
-    assert times and set(times.values()) == {1}, times
+    # The Resolver runs in every attempt; no other stage runs twice.
+    completions = {name: number for name, number in count_completions(address).items() if name != "Resolver"}
+    assert completions and set(completions.values()) == {1}, completions

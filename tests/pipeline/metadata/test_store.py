@@ -1,4 +1,4 @@
-"""The store of runs: what is written is read, killed runs are known, two runs of a case do not meet."""
+"""The store of runs: saved runs are read back, killed runs are stopped, and a case has one run at a time."""
 
 import multiprocessing
 import os
@@ -11,36 +11,36 @@ from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 
 
-def run(**changes: object) -> store.Run:
-    one = store.Run("fraud-1", "fraud", "running", "", "f", {"pid": str(os.getpid()), "spans": "0:9"})
-    return replace(one, **changes)
+def make_run(**changes: object) -> store.Run:
+    default = store.Run("fraud-1", "fraud", "running", "", "f", {"pid": str(os.getpid()), "spans": "0:9"})
+    return replace(default, **changes)
 
 
-def test_a_home_without_a_store_has_no_runs_and_gets_none(tmp_path: Path) -> None:
+def test_reading_a_home_without_a_store_creates_no_file(tmp_path: Path) -> None:
     assert store.runs(MetadataAddress.of(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_come_back_as_they_were_written_and_by_case(tmp_path: Path) -> None:
-    path = MetadataAddress.of(tmp_path)
-    store.save(path, run())
-    store.save(path, run(id="image-1", case="image", state="pushed", reason="version 1"))
-    store.save(path, run(state="refused", reason="too many nulls"))
-    assert [one.id for one in store.runs(path)] == ["fraud-1", "image-1"]
-    assert store.runs(path, "fraud") == [run(state="refused", reason="too many nulls")]
+def test_saved_runs_are_read_back_by_case(tmp_path: Path) -> None:
+    address = MetadataAddress.of(tmp_path)
+    store.save(address, make_run())
+    store.save(address, make_run(id="image-1", case="image", state="pushed", reason="version 1"))
+    store.save(address, make_run(state="refused", reason="too many nulls"))
+    assert [run.id for run in store.runs(address)] == ["fraud-1", "image-1"]
+    assert store.runs(address, "fraud") == [make_run(state="refused", reason="too many nulls")]
 
 
-def test_a_run_whose_process_is_gone_reads_as_stopped(tmp_path: Path) -> None:
-    path = MetadataAddress.of(tmp_path)
-    gone = multiprocessing.get_context("spawn").Process(target=int)
-    gone.start()
-    gone.join()
-    store.save(path, run(facts={"pid": str(gone.pid)}))
-    found = store.runs(path)[0]
-    assert found.state == "stopped" and "goes on from the last finished stage" in found.reason
+def test_run_of_an_ended_process_is_stopped(tmp_path: Path) -> None:
+    address = MetadataAddress.of(tmp_path)
+    ended_process = multiprocessing.get_context("spawn").Process(target=int)
+    ended_process.start()
+    ended_process.join()
+    store.save(address, make_run(facts={"pid": str(ended_process.pid)}))
+    read_run = store.runs(address)[0]
+    assert read_run.state == "stopped" and "resumes it after the last finished stage" in read_run.reason
 
 
-def test_only_one_is_alone(tmp_path: Path) -> None:
+def test_second_exclusive_lock_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "fraud" / "run.lock"
     with (
         store.alone(path, "run of fraud"),

@@ -1,4 +1,4 @@
-"""Served rows as raw spans again: readable as the source is, with labels where they have come."""
+"""Served rows written as raw spans: readable like the source, with the labels that have arrived."""
 
 import io
 from datetime import datetime
@@ -16,10 +16,12 @@ from models.image import readers
 
 
 @pytest.mark.parametrize("columns", ["", "amount=AMT,customer_id=CARD"])
-def test_purchases_are_read_as_the_source_is(tmp_path: Path, columns: str) -> None:
-    lacking = purchase(2, label=None, known=None)
-    lacking["features"] = {name: value for name, value in lacking["features"].items() if name != "category"}
-    assert purchases_collected.write(tmp_path / "span-090", [purchase(1, label=1), lacking], {"columns": columns}) == 2
+def test_collected_purchases_are_read_like_the_source(tmp_path: Path, columns: str) -> None:
+    unlabelled = purchase(2, label=None, known=None)
+    unlabelled["features"] = {name: value for name, value in unlabelled["features"].items() if name != "category"}
+    assert (
+        purchases_collected.write(tmp_path / "span-090", [purchase(1, label=1), unlabelled], {"columns": columns}) == 2
+    )
     first, second = purchases.read(str(tmp_path / "span-090"), columns, 7).to_pylist()
     assert (first["transaction_id"], first["amount"], first["is_fraud"], first["category"]) == (
         "t1",
@@ -32,7 +34,7 @@ def test_purchases_are_read_as_the_source_is(tmp_path: Path, columns: str) -> No
     assert purchases.check(tmp_path / "span-090", columns) == (DAY // 86_400_000_000,) * 2
 
 
-def test_pictures_go_to_a_folder_a_class_and_unnamed_ones_nowhere(tmp_path: Path) -> None:
+def test_pictures_are_written_by_class_without_unlabelled_ones(tmp_path: Path) -> None:
     def row(key: str, label: str | None, grey: int) -> dict:
         stream = io.BytesIO()
         Image.fromarray(np.full((4, 4), grey, np.uint8)).save(stream, "PNG")
@@ -40,6 +42,6 @@ def test_pictures_go_to_a_folder_a_class_and_unnamed_ones_nowhere(tmp_path: Path
 
     rows = [row("one", "a", 10), row("../two", "b", 200), row("three", None, 5), row("four", "zebra", 5)]
     assert pictures_collected.write(tmp_path / "span-001", rows, {"classes": "a,b"}) == 2
-    found = [one for batch in readers.read(tmp_path / "span-001") for one in batch.to_pylist()]
-    assert {one["label"]: round(one["brightness"] * 255) for one in found} == {"a": 10, "b": 200}
-    assert len({one["key"] for one in found}) == 2
+    read_rows = [picture for batch in readers.read(tmp_path / "span-001") for picture in batch.to_pylist()]
+    assert {picture["label"]: round(picture["brightness"] * 255) for picture in read_rows} == {"a": 10, "b": 200}
+    assert len({picture["key"] for picture in read_rows}) == 2

@@ -1,4 +1,4 @@
-"""The whole loop without a hand: what is served drifts, that is seen, decided, trained and served, for both cases."""
+"""The whole loop for both cases: served data drifts, drift is detected, a retraining is decided, run and served."""
 
 import io
 import json
@@ -28,19 +28,19 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 ROWS, BEGINS, KNOWN, DAYS = 1500, 93, 136, 170
 
 
-def generated(out: Path, day: int) -> Path:
-    """Purchases whose frauds take up a new pattern on a day, and whose amounts rise."""
-    words = ("generate", "fraud", "--rows", ROWS * DAYS, "--days", DAYS, "--drift", f"concept:0.8@{day}")
-    done = showcase(*words, "--drift", f"amount:1.3@{day}", "--out", out)
-    assert done.returncode == 0, done.stderr
+def generate_purchases(out: Path, day: int) -> Path:
+    """Generate purchases with concept drift of the frauds and rising amounts from a day on."""
+    arguments = ("generate", "fraud", "--rows", ROWS * DAYS, "--days", DAYS, "--drift", f"concept:0.8@{day}")
+    process = showcase(*arguments, "--drift", f"amount:1.3@{day}", "--out", out)
+    assert process.returncode == 0, process.stderr
     return out
 
 
 @contextmanager
-def serving(home: Path, case: str = "fraud") -> Iterator[str]:
-    """The gateway of a home; its address."""
-    words = ("serve", case, "--home", home, "--port", 0, "--rest-port", -1, "--grpc-port", -1, "--json")
-    process = start_showcase(*words, stdout=subprocess.PIPE)
+def run_gateway(home: Path, case: str = "fraud") -> Iterator[str]:
+    """Run the gateway of a home; yield its address."""
+    arguments = ("serve", case, "--home", home, "--port", 0, "--rest-port", -1, "--grpc-port", -1, "--json")
+    process = start_showcase(*arguments, stdout=subprocess.PIPE)
     try:
         yield json.loads(process.stdout.readline())["gateway"]
     finally:
@@ -48,171 +48,196 @@ def serving(home: Path, case: str = "fraud") -> Iterator[str]:
         assert process.wait(120) == 0
 
 
-def sent(home: Path, data: Path, first: int, last: int, rate: float = 0, case: str = "fraud") -> dict:
-    """What became of some spans of traffic."""
-    words = ("traffic", case, "--home", home, "--data", data, "--spans", f"{first}:{last}", "--rate", rate, "--json")
-    done = showcase(*words, timeout=3600)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    return json.loads(done.stdout)
+def send_traffic(home: Path, data: Path, first: int, last: int, rate: float = 0, case: str = "fraud") -> dict:
+    """Send some spans of traffic; return the report."""
+    arguments = (
+        "traffic",
+        case,
+        "--home",
+        home,
+        "--data",
+        data,
+        "--spans",
+        f"{first}:{last}",
+        "--rate",
+        rate,
+        "--json",
+    )
+    process = showcase(*arguments, timeout=3600)
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr
+    return json.loads(process.stdout)
 
 
-def killed(home: Path, stage: str) -> None:
-    """Starts the monitor and kills it, all its stages with it, while one stage runs."""
+def kill_monitor_in(home: Path, stage: str) -> None:
+    """Start the monitor and kill it with all its stages while one stage runs."""
     process = start_showcase("monitor", "fraud", "--home", home)
     logs, deadline = home / "fraud" / "logs", time.monotonic() + 1800
-    known = set(logs.glob(f"*/{stage}.log"))
-    while not set(logs.glob(f"*/{stage}.log")) - known:
+    earlier_logs = set(logs.glob(f"*/{stage}.log"))
+    while not set(logs.glob(f"*/{stage}.log")) - earlier_logs:
         assert process.poll() is None and time.monotonic() < deadline, f"{stage} was not reached"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
 
 
-def labelled(home: Path, first: int) -> tuple[list[bytes], np.ndarray, np.ndarray, np.ndarray]:
-    """Served rows from a day of the traffic on that have a label: records, scores, labels, versions."""
+def read_labelled_rows(home: Path, first: int) -> tuple[list[bytes], np.ndarray, np.ndarray, np.ndarray]:
+    """Return records, scores, labels and versions of the labelled rows that were served from a day on."""
     folder = home / "fraud" / "online"
-    truth = {
-        told["label/key"][0]: told["label/value"][0] for told in (decode(one) for _, one in read(folder / "labels"))
+    labels = {
+        values["label/key"][0]: values["label/value"][0]
+        for values in (decode(record) for _, record in read(folder / "labels"))
     }
-    rows = [(one, decode(one)) for _, one in read(folder / "predictions")]
-    start = min(told["event_time"][0] for _, told in rows) // 86_400 + first - 90
-    kept = [
-        (one, told) for one, told in rows if told["event_time"][0] // 86_400 >= start and told["served/key"][0] in truth
+    rows = [(record, decode(record)) for _, record in read(folder / "predictions")]
+    start = min(values["event_time"][0] for _, values in rows) // 86_400 + first - 90
+    labelled = [
+        (record, values)
+        for record, values in rows
+        if values["event_time"][0] // 86_400 >= start and values["served/key"][0] in labels
     ]
-    columns = [[told["output/score"][0], truth[told["served/key"][0]], told["served/version"][0]] for _, told in kept]
-    return [one for one, _ in kept], *np.array(columns).T
+    columns = [
+        [values["output/score"][0], labels[values["served/key"][0]], values["served/version"][0]]
+        for _, values in labelled
+    ]
+    return [record for record, _ in labelled], *np.array(columns).T
 
 
-def answered(home: Path, first: int) -> list[int]:
-    """Versions that answered the rows from a day of the traffic on, in the order of the log."""
-    rows = [decode(one) for _, one in read(home / "fraud" / "online" / "predictions")]
-    start = min(told["event_time"][0] for told in rows) // 86_400 + first - 90
-    return [told["served/version"][0] for told in rows if told["event_time"][0] // 86_400 >= start]
+def read_versions(home: Path, first: int) -> list[int]:
+    """Return the versions that answered the rows from a day on, in the order of the log."""
+    rows = [decode(record) for _, record in read(home / "fraud" / "online" / "predictions")]
+    start = min(values["event_time"][0] for values in rows) // 86_400 + first - 90
+    return [values["served/version"][0] for values in rows if values["event_time"][0] // 86_400 >= start]
 
 
-def test_from_drift_to_the_new_model_without_a_hand(tmp_path: Path) -> None:
-    home, data = tmp_path / "home", generated(tmp_path / "data", BEGINS)
+def test_fraud_drift_leads_to_a_retrained_model_despite_kills(tmp_path: Path) -> None:
+    home, data = tmp_path / "home", generate_purchases(tmp_path / "data", BEGINS)
     runtime = local_runtime(home)
-    done = showcase(
+    process = showcase(
         "run", "fraud", "--home", home, "--data", data, "--spans", "0:89", "--tracking", "none", timeout=3600
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    with serving(home) as address:
-        # The clean twin: nothing is triggered.
-        sent(home, data, 90, 92)
-        done = showcase("monitor", "fraud", "--home", home, "--json", timeout=3600)
-        clean = json.loads(done.stdout)["decision"]
+    assert process.returncode == 0, process.stdout + process.stderr
+    with run_gateway(home) as address:
+        # Control: without drift, nothing is triggered.
+        send_traffic(home, data, 90, 92)
+        process = showcase("monitor", "fraud", "--home", home, "--json", timeout=3600)
+        clean = json.loads(process.stdout)["decision"]
         assert (
             clean["action"] == "none" and not json.loads(Path(clean["report"], "report.json").read_text())["incidents"]
         )
-        sent(home, data, BEGINS, KNOWN - 1)
-        until = time.monotonic() + 300
+        send_traffic(home, data, BEGINS, KNOWN - 1)
+        deadline = time.monotonic() + 300
         while (
-            "drift_incidents" not in (said := httpx.get(f"{address}/metrics").text) or 'kind="drift"} 1.0' not in said
+            "drift_incidents" not in (metrics := httpx.get(f"{address}/metrics").text)
+            or 'kind="drift"} 1.0' not in metrics
         ):
-            assert time.monotonic() < until, said[-3000:]
+            assert time.monotonic() < deadline, metrics[-3000:]
             time.sleep(1)
-        words = ("traffic", "fraud", "--home", home, "--data", data, "--spans", f"{KNOWN}:{DAYS - 1}", "--rate", 25)
-        constant = start_showcase(*words, "--json", stdout=subprocess.PIPE)
-        killed(home, "DriftMonitor")
-        killed(home, "Trainer")
-        done = showcase("monitor", "fraud", "--home", home, "--json", timeout=3600)
-        assert done.returncode == 0, done.stdout + done.stderr
-        told = json.loads(done.stdout)
-        assert told["run"]["state"] == "pushed" and told["run"]["facts"]["version"] == "2"
-        until = time.monotonic() + 300
-        while 2 not in answered(home, KNOWN):
-            assert time.monotonic() < until and constant.poll() is None
+        arguments = ("traffic", "fraud", "--home", home, "--data", data, "--spans", f"{KNOWN}:{DAYS - 1}", "--rate", 25)
+        traffic = start_showcase(*arguments, "--json", stdout=subprocess.PIPE)
+        kill_monitor_in(home, "DriftMonitor")
+        kill_monitor_in(home, "Trainer")
+        process = showcase("monitor", "fraud", "--home", home, "--json", timeout=3600)
+        assert process.returncode == 0, process.stdout + process.stderr
+        result = json.loads(process.stdout)
+        assert result["run"]["state"] == "pushed" and result["run"]["facts"]["version"] == "2"
+        deadline = time.monotonic() + 300
+        while 2 not in read_versions(home, KNOWN):
+            assert time.monotonic() < deadline and traffic.poll() is None
             time.sleep(2)
-        constant.terminate()  # it reports what it has sent
-        report = json.loads(constant.stdout.read())
-        constant.wait(60)
+        traffic.terminate()  # it prints its report
+        report = json.loads(traffic.stdout.read())
+        traffic.wait(60)
         assert report["failed"] == 0 and not report["wrong"] and set(report["versions"]) == {"1", "2"}
-    past = decisions.all_of(runtime, "fraud")
-    assert len({one.id for one in past}) == len(past)
-    (asked,) = [one for one in past if one.record["action"] in decisions.ACTS]
-    assert asked.record["loss"]["how"] == "realised" and (asked.folder / decisions.PAGE).stat().st_size < 500_000
-    (run,) = [one for one in store.runs(runtime.metadata, "fraud") if one.facts.get("decision") == asked.id]
-    assert run.id == told["run"]["id"]
-    versions = answered(home, KNOWN)
+    past_decisions = decisions.all_of(runtime, "fraud")
+    assert len({decision.id for decision in past_decisions}) == len(past_decisions)
+    (triggering,) = [decision for decision in past_decisions if decision.record["action"] in decisions.ACTS]
+    assert (
+        triggering.record["loss"]["how"] == "realised" and (triggering.folder / decisions.PAGE).stat().st_size < 500_000
+    )
+    (run,) = [run for run in store.runs(runtime.metadata, "fraud") if run.facts.get("decision") == triggering.id]
+    assert run.id == result["run"]["id"]
+    versions = read_versions(home, KNOWN)
     assert len(versions) == sum(report["statuses"].values()) and set(versions) == {1, 2}
-    records, scores, labels, versions = labelled(home, KNOWN)
-    # On rows that neither was trained on.
-    found = {}
+    records, scores, labels, versions = read_labelled_rows(home, KNOWN)
+    # On rows that neither version was trained on.
+    metric_by_version = {}
     for name in ("1", "2"):
         serve = tf.saved_model.load(str(home / "fraud/versions" / name)).signatures["serving_default"]
-        found[name] = pr_auc(serve(examples=tf.constant(records))["score"].numpy().reshape(-1), labels)
-    assert found["2"] > found["1"], (found, asked.record["reasons"])
+        metric_by_version[name] = pr_auc(serve(examples=tf.constant(records))["score"].numpy().reshape(-1), labels)
+    assert metric_by_version["2"] > metric_by_version["1"], (metric_by_version, triggering.record["reasons"])
 
 
-def split(home: Path, name: str) -> list[tuple[Image.Image, str]]:
-    """Pictures of a split of the image case's only run, with their classes."""
+def read_split(home: Path, name: str) -> list[tuple[Image.Image, str]]:
+    """Return the pictures and classes of a split of the image case's only run."""
     runtime = local_runtime(home)
     (run,) = store.runs(runtime.metadata, "image")
     shards = Path(store.outputs(runtime.metadata, run.id)["SpanExampleGen"]["examples"].uri, f"Split-{name}").iterdir()
-    rows = [decode(one.numpy()) for one in tf.data.TFRecordDataset([str(path) for path in sorted(shards)])]
+    rows = [decode(record.numpy()) for record in tf.data.TFRecordDataset([str(path) for path in sorted(shards)])]
     return [(Image.open(io.BytesIO(row["image"][0])).convert("L"), row["label"][0].decode()) for row in rows]
 
 
-def written(folder: Path, pictures: list[tuple[Image.Image, str]]) -> None:
-    """A span: a folder a class."""
+def write_span(folder: Path, pictures: list[tuple[Image.Image, str]]) -> None:
+    """Write a span with one folder per class."""
     for number, (picture, label) in enumerate(pictures):
         (folder / label).mkdir(parents=True, exist_ok=True)
         picture.save(folder / label / f"{folder.name}-{number:04d}.png")
 
 
-def accuracy(model: Path, pictures: list[tuple[Image.Image, str]]) -> float:
-    """Share of the digits that a pushed version names rightly."""
-    texts = [picture_file(picture) for picture, _ in pictures]
-    empty = {
-        name: tf.zeros((len(texts), 1), kind) for name, kind in (("brightness", tf.float32), ("contrast", tf.float32))
+def measure_accuracy(model: Path, pictures: list[tuple[Image.Image, str]]) -> float:
+    """Return a pushed version's accuracy on the pictures."""
+    files = [encode_png(picture) for picture, _ in pictures]
+    other_inputs = {
+        name: tf.zeros((len(files), 1), kind) for name, kind in (("brightness", tf.float32), ("contrast", tf.float32))
     }
-    empty |= {name: tf.fill((len(texts), 1), "") for name in ("key", "label")}
-    served = tf.saved_model.load(str(model)).signatures["raw"](image=tf.constant(texts)[:, None], **empty)
-    return float(np.mean(served["probabilities"].numpy().argmax(axis=1) == [int(label) for _, label in pictures]))
+    other_inputs |= {name: tf.fill((len(files), 1), "") for name in ("key", "label")}
+    predictions = tf.saved_model.load(str(model)).signatures["raw"](image=tf.constant(files)[:, None], **other_inputs)
+    return float(np.mean(predictions["probabilities"].numpy().argmax(axis=1) == [int(label) for _, label in pictures]))
 
 
-def picture_file(picture: Image.Image) -> bytes:
-    """The picture as a PNG file."""
-    picture.save(held := io.BytesIO(), "PNG")
-    return held.getvalue()
+def encode_png(picture: Image.Image) -> bytes:
+    """Return the picture as the content of a PNG file."""
+    picture.save(buffer := io.BytesIO(), "PNG")
+    return buffer.getvalue()
 
 
-def test_pictures_that_come_turned_and_darker_are_seen_decided_on_and_learnt(pushed_home: Path, tmp_path: Path) -> None:
+def test_rotated_and_darker_pictures_lead_to_a_retrained_model(pushed_home: Path, tmp_path: Path) -> None:
     home, data = tmp_path / "home", tmp_path / "data"
     shutil.copytree(pushed_home, home, symlinks=True, ignore=lambda folder, names: {"fraud", "online"} & set(names))
     runtime, random = local_runtime(home), np.random.default_rng(7)
-    # Usual are pictures that training has not looked at, since on others the model is surer of itself.
-    usual = [*split(home, "eval"), *split(home, "valid")]
-    turned = [(picture.rotate(90).point(lambda grey: 0.9 * grey), label) for picture, label in split(home, "train")]
-    for part in (usual, turned):
+    # Undrifted pictures are from splits without training data, where the model is less confident.
+    undrifted = [*read_split(home, "eval"), *read_split(home, "valid")]
+    rotated = [
+        (picture.rotate(90).point(lambda grey: 0.9 * grey), label) for picture, label in read_split(home, "train")
+    ]
+    for part in (undrifted, rotated):
         random.shuffle(part)
-    for number, part in enumerate((usual[:500], turned[:1000], turned[1000:1200])):
-        written(data / f"span-{number:03d}", part)
+    for number, part in enumerate((undrifted[:500], rotated[:1000], rotated[1000:1200])):
+        write_span(data / f"span-{number:03d}", part)
 
-    def looked() -> dict:
+    def run_monitor() -> dict:
         done = showcase("monitor", "image", "--home", home, "--json")
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
 
-    with serving(home, "image"):
-        sent(home, data, 0, 0, case="image")
-        clean = looked()["decision"]
+    with run_gateway(home, "image"):
+        send_traffic(home, data, 0, 0, case="image")
+        clean = run_monitor()["decision"]
         assert (
             clean["action"] == "none" and not json.loads(Path(clean["report"], "report.json").read_text())["incidents"]
         )
-        sent(home, data, 1, 1, case="image")
-        told = looked()
-        assert told["decision"]["action"] == "retrain" and told["decision"]["loss"]["how"] == "realised", told
-        report = json.loads(Path(told["decision"]["report"], "report.json").read_text())
-        assert [one["rows"] for one in report["windows"]] == [500, 500, 500]
-        moved = {one["column"] for one in report["windows"][1]["findings"] if one["moved"]}
-        assert {"brightness", "confidence"} <= moved  # pixels and softmax outputs alike
-        assert told["run"]["state"] == "pushed" and told["run"]["facts"]["version"] == "2", told["run"]
-        until = time.monotonic() + 60
-        while sent(home, data, 2, 2, case="image")["versions"].keys() != {"2"}:
-            assert time.monotonic() < until
-    assert [one.record["action"] for one in decisions.all_of(runtime, "image")] == ["none", "retrain"]
-    # On pictures that neither was trained on.
-    right = [accuracy(Path(runtime.versions("image"), version), turned[1000:1200]) for version in ("1", "2")]
-    assert right[0] < 0.6 < 0.9 < right[1], right
+        send_traffic(home, data, 1, 1, case="image")
+        result = run_monitor()
+        assert result["decision"]["action"] == "retrain" and result["decision"]["loss"]["how"] == "realised", result
+        report = json.loads(Path(result["decision"]["report"], "report.json").read_text())
+        assert [entry["rows"] for entry in report["windows"]] == [500, 500, 500]
+        drifted = {entry["column"] for entry in report["windows"][1]["findings"] if entry["moved"]}
+        assert {"brightness", "confidence"} <= drifted  # pixels and softmax outputs alike
+        assert result["run"]["state"] == "pushed" and result["run"]["facts"]["version"] == "2", result["run"]
+        deadline = time.monotonic() + 60
+        while send_traffic(home, data, 2, 2, case="image")["versions"].keys() != {"2"}:
+            assert time.monotonic() < deadline
+    assert [entry.record["action"] for entry in decisions.all_of(runtime, "image")] == ["none", "retrain"]
+    # On pictures that neither version was trained on.
+    accuracies = [
+        measure_accuracy(Path(runtime.versions("image"), version), rotated[1000:1200]) for version in ("1", "2")
+    ]
+    assert accuracies[0] < 0.6 < 0.9 < accuracies[1], accuracies

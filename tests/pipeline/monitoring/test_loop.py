@@ -1,4 +1,4 @@
-"""What the monitor knows before TFX is imported: what was decided and is due, and what a retraining is asked for."""
+"""The monitor's logic without TFX: stored and pending decisions, and the request of a retraining."""
 
 import json
 from dataclasses import dataclass
@@ -18,129 +18,134 @@ FRAUD = CASES["fraud"]
 
 
 @dataclass
-class Past:
+class StoredHistory:
     """A home with decisions and runs in its store."""
 
     runtime: Runtime
     folder: Path
 
     def decide(self, window: int, action: str, case: str = "fraud", live: bool = True) -> None:
-        place = self.folder / f"{case}-{window}-{live}"
-        place.mkdir()
+        folder = self.folder / f"{case}-{window}-{live}"
+        folder.mkdir()
         record = {"id": f"{case}-{window}", "action": action, "window": window, "reasons": ["because"]}
-        (place / decisions.FILE).write_text(json.dumps(record))
-        with store.opened(self.runtime.metadata) as held:
-            kind = held.put_artifact_type(mlmd.ArtifactType(name=decisions.TYPE))
-            artifact = mlmd.Artifact(type_id=kind, uri=str(place))
+        (folder / decisions.FILE).write_text(json.dumps(record))
+        with store.opened(self.runtime.metadata) as connection:
+            kind = connection.put_artifact_type(mlmd.ArtifactType(name=decisions.TYPE))
+            artifact = mlmd.Artifact(type_id=kind, uri=str(folder))
             artifact.state = mlmd.Artifact.LIVE if live else mlmd.Artifact.PENDING
             artifact.custom_properties["case"].string_value = case
             artifact.custom_properties["window"].int_value = window
-            held.put_artifacts([artifact])
+            connection.put_artifacts([artifact])
 
     def run(self, state: str, decision: str, number: int = 1) -> None:
-        facts = {"decision": decision, "pid": "0"}  # which no process has
+        facts = {"decision": decision, "pid": "0"}  # no process has this id
         store.save(self.runtime.metadata, store.Run(f"fraud-{number}", "fraud", state, "", "f", facts))
 
 
 @pytest.fixture
-def past(tmp_path: Path) -> Past:
-    return Past(local_runtime(tmp_path), tmp_path)
+def history(tmp_path: Path) -> StoredHistory:
+    return StoredHistory(local_runtime(tmp_path), tmp_path)
 
 
-def test_decisions_are_those_of_the_case_that_were_written_whole(past: Past) -> None:
-    assert decisions.all_of(past.runtime, "fraud") == []
-    past.decide(12, "none")
-    past.decide(9, "watch")
-    past.decide(13, "retrain", live=False)  # its stage was killed
-    past.decide(40, "retrain", case="image")
-    assert [one.id for one in decisions.all_of(past.runtime, "fraud")] == ["fraud-9", "fraud-12"]
-    assert decisions.undone(past.runtime, "fraud") is None and decisions.undone(past.runtime, "image").id == "image-40"
-
-
-@pytest.mark.parametrize(
-    ("state", "due"),
-    [(None, True), ("running", True), ("interrupted", True), ("pushed", False), ("refused", False), ("failed", False)],
-)
-def test_a_decision_is_due_until_a_run_has_ended_for_it(past: Past, state: str | None, due: bool) -> None:
-    past.decide(9, "refresh")
-    past.run("pushed", "", 1)
-    past.run("pushed", "fraud-8", 2)
-    if state:
-        past.run(state, "fraud-9", 3)
-    assert (decisions.undone(past.runtime, "fraud") is not None) == due
-    said = decisions.line(past.runtime, "fraud")
-    assert said.startswith("refresh after window 9: because") and (
-        state is None or said.endswith(f"fraud-3: {_seen(state)}")
+def test_decisions_are_listed_by_case_without_incomplete_ones(history: StoredHistory) -> None:
+    assert decisions.all_of(history.runtime, "fraud") == []
+    history.decide(12, "none")
+    history.decide(9, "watch")
+    history.decide(13, "retrain", live=False)  # its stage was killed
+    history.decide(40, "retrain", case="image")
+    assert [decision.id for decision in decisions.all_of(history.runtime, "fraud")] == ["fraud-9", "fraud-12"]
+    assert (
+        decisions.undone(history.runtime, "fraud") is None
+        and decisions.undone(history.runtime, "image").id == "image-40"
     )
 
 
-def _seen(state: str) -> str:
+@pytest.mark.parametrize(
+    ("state", "pending"),
+    [(None, True), ("running", True), ("interrupted", True), ("pushed", False), ("refused", False), ("failed", False)],
+)
+def test_decision_is_pending_until_its_run_has_ended(history: StoredHistory, state: str | None, pending: bool) -> None:
+    history.decide(9, "refresh")
+    history.run("pushed", "", 1)
+    history.run("pushed", "fraud-8", 2)
+    if state:
+        history.run(state, "fraud-9", 3)
+    assert (decisions.undone(history.runtime, "fraud") is not None) == pending
+    description = decisions.line(history.runtime, "fraud")
+    assert description.startswith("refresh after window 9: because") and (
+        state is None or description.endswith(f"fraud-3: {_shown_state(state)}")
+    )
+
+
+def _shown_state(state: str) -> str:
     return "stopped" if state == "running" else state  # its process is gone
 
 
-def test_a_newer_decision_takes_the_place_of_an_older_one(past: Past) -> None:
-    past.decide(9, "retrain")
-    past.decide(10, "none")
-    assert decisions.undone(past.runtime, "fraud") is None
+def test_newer_decision_replaces_a_pending_one(history: StoredHistory) -> None:
+    history.decide(9, "retrain")
+    history.decide(10, "none")
+    assert decisions.undone(history.runtime, "fraud") is None
 
 
-def base(**facts: object) -> store.Run:
-    told = {"settings": json.dumps(FRAUD.configured({})), "spans": "10:89", "version": "1"} | facts
-    return store.Run("fraud-1", "fraud", "pushed", "", "f", told)
+def make_base_run(**facts: object) -> store.Run:
+    all_facts = {"settings": json.dumps(FRAUD.configured({})), "spans": "10:89", "version": "1"} | facts
+    return store.Run("fraud-1", "fraud", "pushed", "", "f", all_facts)
 
 
-def test_a_retraining_has_the_settings_of_the_served_run() -> None:
+def test_retraining_uses_the_settings_of_the_served_run() -> None:
     settings = FRAUD.configured({"eval_days": "5", "epochs": "3", "min_pr_auc": "0.2"})
     settings["data"] |= {"first_day": 3, "last_day": 92}
-    run = base(settings=json.dumps(settings))
-    everything = loop.changed(FRAUD, run, tuple(FRAUD.settings))
-    assert everything == {"eval_days": "5", "epochs": "3", "min_pr_auc": "0.2"}
-    assert FRAUD.configured(everything)["training"] == settings["training"]
-    # Adapters are trained by settings of their own.
+    run = make_base_run(settings=json.dumps(settings))
+    all_changes = loop.changed(FRAUD, run, tuple(FRAUD.settings))
+    assert all_changes == {"eval_days": "5", "epochs": "3", "min_pr_auc": "0.2"}
+    assert FRAUD.configured(all_changes)["training"] == settings["training"]
+    # A LoRA refresh has its own training settings.
     assert loop.changed(FRAUD, run, ("data", "gates")) == {"eval_days": "5", "min_pr_auc": "0.2"}
-    assert loop.changed(FRAUD, base(), tuple(FRAUD.settings)) == {}
+    assert loop.changed(FRAUD, make_base_run(), tuple(FRAUD.settings)) == {}
 
 
-def test_spans_to_train_on(tmp_path: Path) -> None:
+def test_training_spans_are_the_newest_of_the_chosen_length(tmp_path: Path) -> None:
     for number in range(10, 120):
         (tmp_path / f"span-{number:03d}").mkdir()
-    assert loop.spans_of(FRAUD, 0, tmp_path, base()) == (40, 119)
-    assert loop.spans_of(FRAUD, 20, tmp_path, base()) == (100, 119)
-    assert loop.spans_of(FRAUD, 500, tmp_path, base()) == (10, 119)
-    assert loop.spans_of(CASES["image"], 0, tmp_path, base()) == (10, 119)
+    assert loop.spans_of(FRAUD, 0, tmp_path, make_base_run()) == (40, 119)
+    assert loop.spans_of(FRAUD, 20, tmp_path, make_base_run()) == (100, 119)
+    assert loop.spans_of(FRAUD, 500, tmp_path, make_base_run()) == (10, 119)
+    assert loop.spans_of(CASES["image"], 0, tmp_path, make_base_run()) == (10, 119)
 
 
-def test_what_training_leaves_out_follows_from_the_policys_settings() -> None:
+def test_unseen_spans_follow_from_the_policys_settings() -> None:
     settings = FRAUD.configured({})
     settings["data"] |= {"first_day": 0, "last_day": 89}
-    run = base(settings=json.dumps(settings))
-    # The delay of labels twice, eval and valid.
+    run = make_base_run(settings=json.dumps(settings))
+    # Label delay twice, eval days and valid days.
     assert loop.unseen(FRAUD, FRAUD.policy, run) == 7 + 4 + 7 + 3
     assert loop.unseen(CASES["image"], CASES["image"].policy, run) == 0
 
 
-def test_a_collection_that_is_there_is_not_made_again(past: Past) -> None:
-    past.decide(9, "retrain")
-    (decided,) = decisions.all_of(past.runtime, "fraud")
-    out = past.folder / "fraud" / "collected" / "fraud-9"
+def test_existing_collection_is_reused(history: StoredHistory) -> None:
+    history.decide(9, "retrain")
+    (decided,) = decisions.all_of(history.runtime, "fraud")
+    out = history.folder / "fraud" / "collected" / "fraud-9"
     out.mkdir(parents=True)
     (out / collected_spans.COLLECTED).write_text("{}")
-    assert collected_spans.collect(FRAUD, past.runtime, decided, base()) == out
+    assert collected_spans.collect(FRAUD, history.runtime, decided, make_base_run()) == out
 
 
-def test_a_home_without_a_model_is_one_sentence(tmp_path: Path) -> None:
-    for words, says in (
+def test_monitor_errors_are_one_sentence(tmp_path: Path) -> None:
+    for arguments, message in (
         (["fraud"], "showcase run fraud"),
         (["spam"], "no use case"),
         (["fraud", "--policy", "x=1"], "no 'x'"),
     ):
-        done = run_in_process("monitor", *words, "--home", tmp_path)
-        assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+        result = run_in_process("monitor", *arguments, "--home", tmp_path)
+        assert result.returncode == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1, (
+            result.stderr
+        )
 
 
-def test_the_fraud_policy_trains_on_the_days_since_the_drift_alone() -> None:
+def test_fraud_policy_trains_only_on_days_since_the_drift() -> None:
     settings = FRAUD.configured(FRAUD.policy.settings)["data"]
-    since, policy = 93, FRAUD.policy
-    last = since + policy.learn + FRAUD.load("data").unseen(settings | {"first_day": 0, "last_day": 89}) - 1
+    drift_day, policy = 93, FRAUD.policy
+    last = drift_day + policy.learn + FRAUD.load("data").unseen(settings | {"first_day": 0, "last_day": 89}) - 1
     window = settings | {"first_day": last + 1 - policy.spans, "last_day": last}
-    assert FRAUD.load("data").splits(window)["train"] == range(since, since + policy.learn)
+    assert FRAUD.load("data").splits(window)["train"] == range(drift_day, drift_day + policy.learn)

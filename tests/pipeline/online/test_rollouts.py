@@ -1,4 +1,4 @@
-"""What is said to be served is what answers."""
+"""The served version follows pushes and rollouts."""
 
 from pathlib import Path
 
@@ -17,19 +17,19 @@ def versions(tmp_path: Path) -> Path:
     return folder
 
 
-def test_nothing_is_served_before_a_push(tmp_path: Path):
+def test_no_version_is_served_before_a_push(tmp_path: Path):
     assert rollouts.served_version(tmp_path, "fraud") is None
 
 
-def test_the_newest_version_is_served_until_somebody_says_otherwise(tmp_path: Path, versions: Path):
+def test_newest_version_is_served_by_default(tmp_path: Path, versions: Path):
     assert rollouts.served_version(tmp_path, "fraud") == versions / "10"
 
 
-def test_after_a_rollback_the_version_before_is_served(tmp_path: Path, versions: Path):
+def test_previous_version_is_served_after_a_rollback(tmp_path: Path, versions: Path):
     rollout.rollback(versions)
     assert rollouts.served_version(tmp_path, "fraud") == versions / "2"
 
 
-def test_a_canary_is_not_what_is_served(tmp_path: Path, versions: Path):
+def test_canary_does_not_change_the_served_version(tmp_path: Path, versions: Path):
     rollout.promote(versions, 1, share=0.5)
     assert rollouts.served_version(tmp_path, "fraud") == versions / "10"

@@ -1,4 +1,4 @@
-"""`showcase serve` on what runs have pushed: REST, gRPC and the check before the push give equal answers."""
+"""`showcase serve` on pushed versions: REST, gRPC and the ServingCheck before the push give equal outputs."""
 
 import json
 import os
@@ -22,20 +22,20 @@ from pipeline.local.local_runtime import local_runtime
 pytestmark = pytest.mark.system
 
 
-def test_a_home_with_nothing_pushed_is_one_sentence(tmp_path):
-    done = run_in_process("serve", "--home", tmp_path)
-    assert done.returncode == 2 and "Nothing has been pushed under" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_home_without_pushed_models_is_an_error(tmp_path):
+    result = run_in_process("serve", "--home", tmp_path)
+    assert result.returncode == 2 and "Nothing has been pushed under" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_store_that_is_none_is_one_sentence(tmp_path):
-    done = run_in_process("serve", "--home", tmp_path, "--store", "nonsense")
-    assert done.returncode == 2 and "is 'embedded' or an address like" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_invalid_store_is_an_error(tmp_path):
+    result = run_in_process("serve", "--home", tmp_path, "--store", "nonsense")
+    assert result.returncode == 2 and "is 'embedded' or an address like" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("states", "arrived"),
+    ("states", "expected"),
     [
         ([], True),
         (["running"], False),
@@ -44,39 +44,46 @@ def test_a_store_that_is_none_is_one_sentence(tmp_path):
         (["failed"], True),
     ],
 )
-def test_a_first_push_has_arrived_when_its_run_has_ended(tmp_path, states, arrived):
+def test_memory_can_be_filled_once_the_first_pushed_run_has_ended(tmp_path, states, expected):
     from pipeline.metadata import store
     from pipeline.online import serve
 
     metadata = local_runtime(tmp_path).metadata
-    for n, state in enumerate(states):
-        store.save(metadata, store.Run(f"run{n}", "fraud", state, "why", "print", {"pid": str(os.getpid())}))
-    assert serve.arrived(tmp_path, "fraud") is arrived and serve.arrived(tmp_path, "image")
+    for number, state in enumerate(states):
+        store.save(metadata, store.Run(f"run{number}", "fraud", state, "why", "print", {"pid": str(os.getpid())}))
+    assert serve.arrived(tmp_path, "fraud") is expected and serve.arrived(tmp_path, "image")
 
 
-def test_serve_is_listed_without_importing_tensorflow():
+def test_serve_help_does_not_import_tensorflow():
     command = [sys.executable, "-X", "importtime", "-m", "cli.main", "serve", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0 and "TensorFlow Serving" in done.stdout
-    assert not {"tensorflow", "grpc", "numpy"} & {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert process.returncode == 0 and "TensorFlow Serving" in process.stdout
+    assert not {"tensorflow", "grpc", "numpy"} & {
+        line.rsplit("|", 1)[-1].strip() for line in process.stderr.splitlines()
+    }
 
 
 @pytest.mark.slow
-def test_all_signatures_of_both_models_answer_equally_by_rest_and_grpc(pushed_home, tmp_path):
+def test_rest_grpc_and_serving_check_agree_for_all_signatures(pushed_home, tmp_path):
     home = copy_home(pushed_home, tmp_path)  # the server writes its model config file there
-    words = ["--home", home, "--rest-port=0", "--grpc-port=0", "--no-gateway", "--json"]
-    process = start_showcase("serve", *words, stdout=subprocess.PIPE)
+    arguments = ["--home", home, "--rest-port=0", "--grpc-port=0", "--no-gateway", "--json"]
+    process = start_showcase("serve", *arguments, stdout=subprocess.PIPE)
     try:
-        told = json.loads(process.stdout.readline())
-        assert told["models"] == {"fraud": 1, "image": 1}
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(told["grpc"]))
-        for case in told["models"]:
+        server = json.loads(process.stdout.readline())
+        assert server["models"] == {"fraud": 1, "image": 1}
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server["grpc"]))
+        for case in server["models"]:
             for signature in ("serving_default", "raw", "dense"):
-                inputs, expected = checked(pushed_home, case, signature)
+                inputs, expected = load_check(pushed_home, case, signature)
                 outputs = stub.Predict(predict(case, inputs, signature), timeout=60).outputs
-                body = {"signature_name": signature, "inputs": {name: plain(value) for name, value in inputs.items()}}
-                found = httpx.post(f"{told['rest']}/v1/models/{case}:predict", json=body, timeout=60).json()["outputs"]
-                by_name = found if len(expected) > 1 else dict.fromkeys(expected, found)
+                body = {
+                    "signature_name": signature,
+                    "inputs": {name: to_json_value(value) for name, value in inputs.items()},
+                }
+                rest_outputs = httpx.post(f"{server['rest']}/v1/models/{case}:predict", json=body, timeout=60).json()[
+                    "outputs"
+                ]
+                by_name = rest_outputs if len(expected) > 1 else dict.fromkeys(expected, rest_outputs)
                 for name, value in expected.items():
                     by_grpc = tf.make_ndarray(outputs[name])
                     np.testing.assert_allclose(by_grpc, value, atol=1e-5)
@@ -86,21 +93,21 @@ def test_all_signatures_of_both_models_answer_equally_by_rest_and_grpc(pushed_ho
     assert process.wait(60) == 0
 
 
-def checked(home: Path, case: str, signature: str) -> tuple[dict, dict]:
-    """Requests and answers of the check before the push."""
+def load_check(home: Path, case: str, signature: str) -> tuple[dict, dict]:
+    """Return the inputs and outputs that the ServingCheck recorded before the push."""
     (folder,) = (home / case / "artifacts" / "ServingCheck" / "blessing").iterdir()
-    with np.load(folder / "requests.npz", allow_pickle=True) as asked, np.load(folder / "answers.npz") as answers:
+    with np.load(folder / "requests.npz", allow_pickle=True) as requests, np.load(folder / "answers.npz") as answers:
         split = [
-            {name.split("/")[1]: one[name] for name in one.files if name.startswith(f"{signature}/")}
-            for one in (asked, answers)
+            {name.split("/")[1]: file[name] for name in file.files if name.startswith(f"{signature}/")}
+            for file in (requests, answers)
         ]
     return split[0], split[1]
 
 
-def plain(value: np.ndarray) -> list:
-    """As JSON has it: strings as b64, which any bytes fit into."""
+def to_json_value(value: np.ndarray) -> list:
+    """Convert an array to JSON values of TensorFlow Serving's REST API: strings as base64, which takes any bytes."""
     if value.dtype != object:
         return value.tolist()
     from base64 import b64encode
 
-    return np.vectorize(lambda one: {"b64": b64encode(one).decode()}, otypes=[object])(value).tolist()
+    return np.vectorize(lambda item: {"b64": b64encode(item).decode()}, otypes=[object])(value).tolist()

@@ -1,4 +1,4 @@
-"""Runs listed, picked and compared; training repeated; DVC files."""
+"""Listing, choosing and comparing runs; reproducible training; DVC files."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.system
 SETTINGS = {"data": {}, "training": {"seed": 1, "strategy": "none"}}
 
 
-def saved(home: Path, id_: str, case: str = "fraud", state: str = "pushed", **facts: str) -> store.Run:
+def save_run(home: Path, id_: str, case: str = "fraud", state: str = "pushed", **facts: str) -> store.Run:
     settings = json.dumps({**SETTINGS, "training": {**SETTINGS["training"], "seed": len(id_)}})
     base = {
         "started": "2026-01-02T03:04:05+00:00",
@@ -44,29 +44,29 @@ def saved(home: Path, id_: str, case: str = "fraud", state: str = "pushed", **fa
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    saved(tmp_path, "fraud-1")
-    saved(tmp_path, "fraud-21", metrics='{"pr_auc": 0.75, "recall": 0.1}', data_version="d2")
-    saved(tmp_path, "image-3", case="image", state="refused")
-    saved(tmp_path, "fraud-4", same_as="fraud-21")
+    save_run(tmp_path, "fraud-1")
+    save_run(tmp_path, "fraud-21", metrics='{"pr_auc": 0.75, "recall": 0.1}', data_version="d2")
+    save_run(tmp_path, "image-3", case="image", state="refused")
+    save_run(tmp_path, "fraud-4", same_as="fraud-21")
     return tmp_path
 
 
-def test_two_are_picked_by_the_ends_of_their_ids_by_one_or_by_none(home: Path) -> None:
+def test_runs_are_chosen_by_two_ids_one_id_or_none(home: Path) -> None:
     rows = comparison.listed(local_runtime(home))
     assert [row.id for row in rows] == ["fraud-1", "fraud-21", "image-3", "fraud-4"]
 
-    def picked(*words: str, rows: list[comparison.Row] = rows) -> tuple[str, ...]:
-        return tuple(row.id for row in comparison.pick(rows, words))
+    def choose(*ids: str, rows: list[comparison.Row] = rows) -> tuple[str, ...]:
+        return tuple(row.id for row in comparison.pick(rows, ids))
 
-    assert picked("21", "image-3") == ("fraud-21", "image-3")
-    assert picked("21") == ("fraud-1", "fraud-21")  # of the same case, before it
-    assert picked("fraud-4") == ("fraud-21", "fraud-4")  # a cached one is picked if it is named
-    assert picked(rows=rows[:2] + rows[3:]) == ("fraud-1", "fraud-21")
-    assert picked("d-1", "4") == ("fraud-1", "fraud-4")
+    assert choose("21", "image-3") == ("fraud-21", "image-3")
+    assert choose("21") == ("fraud-1", "fraud-21")  # of the same case, before it
+    assert choose("fraud-4") == ("fraud-21", "fraud-4")  # a cached run is chosen if it is named
+    assert choose(rows=rows[:2] + rows[3:]) == ("fraud-1", "fraud-21")
+    assert choose("d-1", "4") == ("fraud-1", "fraud-4")
 
 
 @pytest.mark.parametrize(
-    ("words", "error"),
+    ("ids", "error"),
     [
         (["nothing"], "There is no run 'nothing'"),
         (["1", "4"], r"'1' is the end of 2 runs \(fraud-1, fraud-21\)"),
@@ -74,30 +74,30 @@ def test_two_are_picked_by_the_ends_of_their_ids_by_one_or_by_none(home: Path) -
         (["21", "4", "3"], "two runs, not 3"),
     ],
 )
-def test_what_names_no_two_runs_is_one_sentence(home: Path, words: list[str], error: str) -> None:
+def test_ids_that_do_not_match_two_runs_are_errors(home: Path, ids: list[str], error: str) -> None:
     with pytest.raises(ValueError, match=error):
-        comparison.pick(comparison.listed(local_runtime(home)), words)
-    done = run_in_process("runs", *words, "--home", home)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+        comparison.pick(comparison.listed(local_runtime(home)), ids)
+    result = run_in_process("runs", *ids, "--home", home)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
 
 
-def test_a_comparison_has_what_differs_and_every_metric_with_its_difference(home: Path) -> None:
-    done = run_in_process("runs", "fraud", "d-1", "21", "--json", "--home", home)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert ["data.version", "d1", "d2"] in found["facts"] and ["commit", "abc", "abc"] in found["facts"]
-    assert found["params"] == [["seed", "7", "8"]]  # and not the strategy, which is the same
-    assert found["metrics"] == [["pr_auc", 0.5, 0.75, 0.25], ["recall", None, 0.1, None]]
+def test_comparison_has_changed_parameters_and_metric_differences(home: Path) -> None:
+    result = run_in_process("runs", "fraud", "d-1", "21", "--json", "--home", home)
+    assert result.returncode == 0, result.stderr
+    difference = json.loads(result.stdout)
+    assert ["data.version", "d1", "d2"] in difference["facts"] and ["commit", "abc", "abc"] in difference["facts"]
+    assert difference["params"] == [["seed", "7", "8"]]  # not the strategy, which is equal
+    assert difference["metrics"] == [["pr_auc", 0.5, 0.75, 0.25], ["recall", None, 0.1, None]]
     listed = json.loads(run_in_process("runs", "image", "--json", "--home", home).stdout)
     assert [(row["id"], row["state"], row["spans"]) for row in listed] == [("image-3", "refused", "0:9")]
 
 
-def test_a_list_for_people_names_every_run_and_where_mlflow_is(home: Path) -> None:
-    done = run_in_process("runs", "--home", home)
-    assert all(name in done.stdout for name in ("fraud-1", "fraud-21", "image-3", "refused", "pushed (cached)"))
-    assert f"sqlite:///{home}/mlflow.sqlite" in done.stdout
-    asked = run_in_process("runs", "--mlflow", "--home", home)
-    assert asked.returncode == 2 and "There is no tracking store" in asked.stderr
+def test_list_shows_every_run_and_the_mlflow_address(home: Path) -> None:
+    result = run_in_process("runs", "--home", home)
+    assert all(name in result.stdout for name in ("fraud-1", "fraud-21", "image-3", "refused", "pushed (cached)"))
+    assert f"sqlite:///{home}/mlflow.sqlite" in result.stdout
+    mlflow_result = run_in_process("runs", "--mlflow", "--home", home)
+    assert mlflow_result.returncode == 2 and "There is no tracking store" in mlflow_result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -121,26 +121,27 @@ def _spec(values) -> "evidence.tf.TensorSpec":
     return evidence.tf.TensorSpec([None, *values.shape[1:]], values.dtype)
 
 
-@pytest.mark.slow
-def test_the_evidence_of_the_demo_is_of_its_runs(pushed_home: Path) -> None:
+def test_evidence_uses_the_demos_runs(pushed_home: Path) -> None:
     context = Context.of(pushed_home, "image")
-    found = evidence.runs_compared(context)
+    results = evidence.runs_compared(context)
     records = next(
-        one for one in found if isinstance(one, result_types.Table) and one.title == "Runs recorded in MLflow"
+        result
+        for result in results
+        if isinstance(result, result_types.Table) and result.title == "Runs recorded in MLflow"
     )
-    own = [run.id for case in CASES for run in store.runs(context.metadata, case) if "same_as" not in run.facts]
-    assert sorted(row[0] for row in records.rows) == sorted(own)
-    assert any(isinstance(one, result_types.Table) and one.title == "Two runs compared" for one in found)
-    told = [(epoch, curve["loss"]) for epoch, curve in enumerate(context.training["curves"], 1)]
-    drawn = next(one for one in found if isinstance(one, result_types.Series)).lines["loss"]
-    assert np.array(drawn) == pytest.approx(np.array(told))
+    uncached = [run.id for case in CASES for run in store.runs(context.metadata, case) if "same_as" not in run.facts]
+    assert sorted(row[0] for row in records.rows) == sorted(uncached)
+    assert any(isinstance(result, result_types.Table) and result.title == "Two runs compared" for result in results)
+    recorded = [(epoch, curve["loss"]) for epoch, curve in enumerate(context.training["curves"], 1)]
+    line = next(result for result in results if isinstance(result, result_types.Series)).lines["loss"]
+    assert np.array(line) == pytest.approx(np.array(recorded))
     facts, hashes, trials, cost = evidence.reproducible(context)
     assert ("data version (content digest)", context.run.facts["data_version"]) in facts.rows
     assert hashes.rows[1][1] == saved_weights_digest(context.served)
     assert "same seed equal, other seed differs" in trials.title and cost.value > 0
 
 
-def tree(folder: Path, **files: str) -> Path:
+def write_tree(folder: Path, **files: str) -> Path:
     for name, text in files.items():
         path = folder / name.replace("__", "/").replace("_dot", ".b")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,16 +149,16 @@ def tree(folder: Path, **files: str) -> Path:
     return folder
 
 
-def test_a_folder_has_the_hash_that_dvc_gives_it(tmp_path: Path) -> None:
+def test_folder_hash_matches_dvc(tmp_path: Path) -> None:
     # From `dvc add --no-commit` of DVC 3.67.1 on these three files: a/f, a.b/f and a-c/f.
-    folder = tree(tmp_path / "d2", a__f="1\n", a_dot__f="2\n")
+    folder = write_tree(tmp_path / "d2", a__f="1\n", a_dot__f="2\n")
     (folder / "a-c").mkdir()
     (folder / "a-c" / "f").write_text("3\n")
     assert dvc_files.measure(folder) == dvc_files.Tracked("aea1080008716a51791ee2b7a2890621.dir", 6, 3, folder)
 
 
-def stand_in(command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess:
-    """DVC's part: the file of a folder, as DVC writes one, from a walk of its own."""
+def fake_dvc_add(command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess:
+    """Write the .dvc file of a folder as ``dvc add`` does, with an independent implementation of the hash."""
     assert command[1:3] == ["add", "--no-commit"]
     folder = cwd / command[3]
     files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -170,28 +171,28 @@ def stand_in(command: list[str], cwd: Path, **_: object) -> subprocess.Completed
     return subprocess.CompletedProcess(command, 0, "", "")
 
 
-def test_a_dvc_file_is_written_read_back_and_notices_every_change(tmp_path: Path, monkeypatch) -> None:
+def test_dvc_file_is_read_back_and_detects_changes(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(dvc_files, "program", lambda: "dvc")
-    folder = tree(tmp_path / "data", span__a="one", span__b="two")
-    file = dvc_files.write(folder, stand_in)
+    folder = write_tree(tmp_path / "data", span__a="one", span__b="two")
+    file = dvc_files.write(folder, fake_dvc_add)
     assert file == tmp_path / "data.dvc" and dvc_files.read(file).nfiles == 2 and not dvc_files.differences(file)
     (folder / "span" / "a").write_text("eno")
     assert [line.split()[0] for line in dvc_files.differences(file)] == ["hash"]
     (folder / "span" / "c").write_text("3")
     assert [line.split()[0] for line in dvc_files.differences(file)] == ["files", "bytes", "hash"]
-    done = run_in_process("dvc", folder, "--check")
-    assert done.returncode == 2 and "files 3, and data.dvc has 2" in done.stderr.replace("\n", " ")
+    result = run_in_process("dvc", folder, "--check")
+    assert result.returncode == 2 and "files 3, and data.dvc has 2" in result.stderr.replace("\n", " ")
 
 
-def test_without_dvc_or_in_no_repository_of_it_there_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
-    folder = tree(tmp_path / "data", a="1")
+def test_missing_dvc_repository_or_folder_is_an_error(tmp_path: Path, monkeypatch) -> None:
+    folder = write_tree(tmp_path / "data", a="1")
     monkeypatch.setattr(dvc_files, "program", lambda: None)
     with pytest.raises(OSError, match="DVC is not installed"):
         dvc_files.write(folder)
     monkeypatch.setattr(dvc_files, "program", lambda: "dvc")
-    said = "ERROR: you are not inside of a DVC repository (checked up to mount point '/')\n"
+    stderr = "ERROR: you are not inside of a DVC repository (checked up to mount point '/')\n"
     with pytest.raises(OSError, match="refused .*: you are not inside of a DVC repository"):
-        dvc_files.write(folder, lambda *_, **__: subprocess.CompletedProcess([], 253, "", said))
+        dvc_files.write(folder, lambda *_, **__: subprocess.CompletedProcess([], 253, "", stderr))
     with pytest.raises(OSError, match="There is no folder"):
         dvc_files.write(tmp_path / "none")
 
@@ -199,7 +200,7 @@ def test_without_dvc_or_in_no_repository_of_it_there_is_one_sentence(tmp_path: P
 @pytest.mark.parametrize(
     "text", ["", "outs: []", "outs:\n- md5: abc\n  size: 1\n  path: x\n", "a: [", "outs:\n- md5: a.dir\n  hash: md5\n"]
 )
-def test_what_is_no_dvc_file_of_a_folder_is_refused(tmp_path: Path, text: str) -> None:
+def test_invalid_dvc_file_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "data.dvc").write_text(text)
     with pytest.raises(ValueError, match="is no .dvc file of one folder"):
         dvc_files.read(tmp_path / "data.dvc")

@@ -1,4 +1,4 @@
-"""Records of runs: all of it comes back, once, and nothing that is wrong with the tracker reaches the run."""
+"""Recording runs in MLflow: records are complete and unique, and no fault of the tracker affects the run."""
 
 import json
 import signal
@@ -47,50 +47,50 @@ FACTS = {
 }
 
 
-def run(home: Path, state: str = "pushed", trained: bool = True, id_: str = "fraud-1") -> store.Run:
-    """A run as it ends: its record, and a Trainer's execution with what that left behind."""
-    found = store.Run(id_, "fraud", state, "for a reason", "f1", dict(FACTS))
-    store.save(local_runtime(home).metadata, found)
+def save_run(home: Path, state: str = "pushed", trained: bool = True, id_: str = "fraud-1") -> store.Run:
+    """Save an ended run: its record, and a Trainer's execution with its artifacts."""
+    run = store.Run(id_, "fraud", state, "for a reason", "f1", dict(FACTS))
+    store.save(local_runtime(home).metadata, run)
     folder = home / id_
     folder.mkdir(exist_ok=True)
     if trained:
-        told = {"rows": 900, "steps": 20, "best_epoch": 1, "parameters": 77, "curves": CURVES, "weights": "0a1b"}
-        (folder / "training.json").write_text(json.dumps(told))
-    compared = {"rows": [{"model": "LightGBM", "metric": 0.5}]}
-    (folder / "comparison.json").write_text(json.dumps(compared))
-    with store.opened(local_runtime(home).metadata) as opened:
-        context = mlmd.Context(type_id=opened.put_context_type(mlmd.ContextType(name="pipeline_run")), name=id_)
-        execution = mlmd.Execution(type_id=opened.put_execution_type(mlmd.ExecutionType(name="Trainer")))
+        training = {"rows": 900, "steps": 20, "best_epoch": 1, "parameters": 77, "curves": CURVES, "weights": "0a1b"}
+        (folder / "training.json").write_text(json.dumps(training))
+    comparison = {"rows": [{"model": "LightGBM", "metric": 0.5}]}
+    (folder / "comparison.json").write_text(json.dumps(comparison))
+    with store.opened(local_runtime(home).metadata) as connection:
+        context = mlmd.Context(type_id=connection.put_context_type(mlmd.ContextType(name="pipeline_run")), name=id_)
+        execution = mlmd.Execution(type_id=connection.put_execution_type(mlmd.ExecutionType(name="Trainer")))
         pairs = []
         for key in ("model_run", "comparison", "model"):
-            kind = opened.put_artifact_type(mlmd.ArtifactType(name=key))
+            kind = connection.put_artifact_type(mlmd.ArtifactType(name=key))
             event = mlmd.Event(type=mlmd.Event.OUTPUT)
             event.path.steps.add().key = key
             pairs.append((mlmd.Artifact(type_id=kind, uri=str(folder)), event))
-        opened.put_execution(execution, pairs, [context])
-    return found
+        connection.put_execution(execution, pairs, [context])
+    return run
 
 
-def finished(home: Path, ended: store.Run, address: str = "") -> dict[str, str]:
+def finish(home: Path, ended: store.Run, address: str = "") -> dict[str, str]:
     runtime = local_runtime(home, address)
     return recording.Tracker(runtime, home / "tracking.log").finish(ended)
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A home with one run recorded, and the facts that this gave."""
+def recorded_home(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A home with one recorded run, and the resulting facts."""
     home = tmp_path_factory.mktemp("kept")
-    return home, finished(home, run(home))
+    return home, finish(home, save_run(home))
 
 
-def test_a_run_comes_back_with_all_that_was_recorded(kept: tuple[Path, dict[str, str]]) -> None:
-    home, facts = kept
+def test_recorded_run_is_read_back_completely(recorded_home: tuple[Path, dict[str, str]]) -> None:
+    home, facts = recorded_home
     address = f"sqlite:///{home}/mlflow.sqlite"
     assert facts == {"mlflow": facts["mlflow"], "tracked_at": address, "untracked": ""}
-    (found,) = mlflow_process.recorded(address, "fraud")
-    assert (found["id"], found["run"], found["status"]) == (facts["mlflow"], "fraud-1", "FINISHED")
-    assert found["ended"] - found["started"] == 60_000
-    assert found["params"] == {"rows": "9", "seed": "1", "strategy": "mirrored", "schedule": "cosine"}
+    (record,) = mlflow_process.recorded(address, "fraud")
+    assert (record["id"], record["run"], record["status"]) == (facts["mlflow"], "fraud-1", "FINISHED")
+    assert record["ended"] - record["started"] == 60_000
+    assert record["params"] == {"rows": "9", "seed": "1", "strategy": "mirrored", "schedule": "cosine"}
     expected = {
         "pr_auc": 0.75,
         "slice/country DE": 0.5,
@@ -104,7 +104,7 @@ def test_a_run_comes_back_with_all_that_was_recorded(kept: tuple[Path, dict[str,
         "epoch/valid_loss": 1.5,
         "epoch/seconds": 2.0,
     }
-    assert found["metrics"] == expected
+    assert record["metrics"] == expected
     tags = {
         "state": "pushed",
         "reason": "for a reason",
@@ -116,79 +116,84 @@ def test_a_run_comes_back_with_all_that_was_recorded(kept: tuple[Path, dict[str,
         "strategy": "mirrored",
         "weights": "0a1b",
     }
-    assert found["tags"].items() >= tags.items()
-    assert found["data"] == {"name": "fraud 0:9", "digest": "b2ecbe802a412ab3"}
-    assert mlflow_process.curve(address, found["id"], "loss") == [(1, 1.0), (2, 0.5)]
-    assert mlflow_process.curve(address, found["id"], "valid_loss") == [(1, 1.5)]  # what is no number is left out
+    assert record["tags"].items() >= tags.items()
+    assert record["data"] == {"name": "fraud 0:9", "digest": "b2ecbe802a412ab3"}
+    assert mlflow_process.curve(address, record["id"], "loss") == [(1, 1.0), (2, 0.5)]
+    assert mlflow_process.curve(address, record["id"], "valid_loss") == [(1, 1.5)]  # NaN is left out
 
 
-def test_a_run_that_goes_on_after_a_stop_has_one_record_and_it_is_the_last(
-    kept: tuple[Path, dict[str, str]], tmp_path: Path
+def test_resumed_run_has_one_record_with_the_last_state(
+    recorded_home: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
-    address, failed = f"sqlite:///{kept[0]}/mlflow.sqlite", replace(run(tmp_path, "failed"), case="image")
+    address, failed_run = (
+        f"sqlite:///{recorded_home[0]}/mlflow.sqlite",
+        replace(save_run(tmp_path, "failed"), case="image"),
+    )
     client = mlflow_process.opened(address)
-    for ended in (failed, replace(failed, state="refused")):
-        made = mlflow_process.write(client, recording.record(local_runtime(tmp_path), ended), str(tmp_path / "mlflow"))
-    (found,) = mlflow_process.recorded(address, "image")
-    assert found["id"] == made and found["status"] == "FINISHED" and found["tags"]["state"] == "refused"
+    for ended in (failed_run, replace(failed_run, state="refused")):
+        record_id = mlflow_process.write(
+            client, recording.record(local_runtime(tmp_path), ended), str(tmp_path / "mlflow")
+        )
+    (record,) = mlflow_process.recorded(address, "image")
+    assert record["id"] == record_id and record["status"] == "FINISHED" and record["tags"]["state"] == "refused"
     assert mlflow_process.recorded(address, "another case") == []
 
 
-def test_only_runs_that_trained_or_were_refused_or_pushed_are_worth_a_record(tmp_path: Path) -> None:
-    def worthy(state: str, trained: bool) -> bool:
+def test_only_pushed_refused_or_trained_runs_are_recorded(tmp_path: Path) -> None:
+    def is_recorded(state: str, trained: bool) -> bool:
         home = tmp_path / f"{state}{trained}"
         home.mkdir()
-        return recording.worthy(local_runtime(home), run(home, state, trained))
+        return recording.worthy(local_runtime(home), save_run(home, state, trained))
 
-    assert worthy("pushed", True) and worthy("refused", False) and worthy("failed", True)
-    assert not worthy("failed", False) and not worthy("interrupted", True)
+    assert is_recorded("pushed", True) and is_recorded("refused", False) and is_recorded("failed", True)
+    assert not is_recorded("failed", False) and not is_recorded("interrupted", True)
 
 
-def test_what_was_not_pushed_links_to_the_trained_model(tmp_path: Path) -> None:
-    ended = run(tmp_path, "refused")
+def test_refused_run_links_to_the_trained_model(tmp_path: Path) -> None:
+    ended = save_run(tmp_path, "refused")
     ended.facts.pop("pushed")
     assert recording.record(local_runtime(tmp_path), ended)["tags"]["model"] == str(tmp_path / "fraud-1")
 
 
-def test_tracking_that_is_off_starts_nothing_and_writes_nothing(tmp_path: Path) -> None:
-    ended = run(tmp_path)
+def test_disabled_tracking_writes_no_file(tmp_path: Path) -> None:
+    ended = save_run(tmp_path)
     before = set(tmp_path.iterdir())
-    assert finished(tmp_path, ended, recording.OFF) == {}
+    assert finish(tmp_path, ended, recording.OFF) == {}
     assert set(tmp_path.iterdir()) == before
 
 
-def broken(tmp_path: Path, how: str) -> str:
-    """The address of a store with a fault."""
+def make_broken_store(tmp_path: Path, fault: str) -> str:
+    """Create a store with a fault; return its address."""
     path = tmp_path / "broken.sqlite"
-    if how == "corrupt":
+    if fault == "corrupt":
         path.write_bytes(b"no database at all " * 500)
-    elif how == "folder":
+    elif fault == "folder":
         path.mkdir()
-    elif how == "read-only":
-        with sqlite3.connect(path) as made:
-            made.execute("CREATE TABLE one (two)")
+    elif fault == "read-only":
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE one (two)")
         return f"sqlite:///file:{path}?mode=ro&uri=true"
     return f"sqlite:///{path}"
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("fault", "message"),
     [
         ("corrupt", "file is not a database"),
         ("folder", "unable to open database file"),
         ("read-only", "attempt to write a readonly database"),
     ],
 )
-def test_a_broken_store_is_one_sentence_and_soon(tmp_path: Path, how: str, said: str) -> None:
-    address = broken(tmp_path, how)
-    facts = finished(tmp_path, run(tmp_path), address)
+def test_broken_store_gives_a_one_sentence_reason(tmp_path: Path, fault: str, message: str) -> None:
+    address = make_broken_store(tmp_path, fault)
+    facts = finish(tmp_path, save_run(tmp_path), address)
     assert list(facts) == ["untracked"]
-    assert facts["untracked"].startswith(f"The run is not recorded in MLflow at {address}: {said}")
+    assert facts["untracked"].startswith(f"The run is not recorded in MLflow at {address}: {message}")
 
 
 @pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., tuple[dict[str, str], str]]:
-    """Runs the process's program in this one; gives its answer, and what it says beside."""
+def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., tuple[dict[str, str], str]]:
+    """Run the tracking program in this process; return its answer and its standard error."""
 
     def do(address: str, record: dict) -> tuple[dict[str, str], str]:
         monkeypatch.setattr(mlflow_process.os, "nice", lambda by: None)
@@ -196,55 +201,55 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable
         monkeypatch.setattr(sys, "stdin", StringIO(json.dumps(record)))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         mlflow_process.main()
-        said = capsys.readouterr()
-        return json.loads(said.out), said.err
+        output = capsys.readouterr()
+        return json.loads(output.out), output.err
 
     return do
 
 
-def test_a_server_that_is_not_there_is_one_sentence_without_its_password(
-    tmp_path: Path, program: Callable[..., tuple[dict[str, str], str]]
+def test_unreachable_server_gives_a_reason_without_the_password(
+    tmp_path: Path, run_program: Callable[..., tuple[dict[str, str], str]]
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}"
-    answer, _ = program(address, recording.record(local_runtime(tmp_path), run(tmp_path)))
+    answer, _ = run_program(address, recording.record(local_runtime(tmp_path), save_run(tmp_path)))
     assert answer["error"].startswith("the server does not answer") and "secret" not in answer["error"]
 
 
-def test_a_server_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch) -> None:
+def test_silent_server_times_out_and_its_process_is_killed(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(recording, "SECONDS", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        one = recording.Tracker(
-            local_runtime(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"), tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        tracker = recording.Tracker(
+            local_runtime(tmp_path, f"http://127.0.0.1:{listening.getsockname()[1]}"), tmp_path / "log"
         )
-        said = one.finish(run(tmp_path))["untracked"]
-    assert "no answer within 0.1 s" in said and one._process.returncode == -signal.SIGKILL
+        reason = tracker.finish(save_run(tmp_path))["untracked"]
+    assert "no answer within 0.1 s" in reason and tracker._process.returncode == -signal.SIGKILL
 
 
-def test_what_mlflow_prints_of_a_server_is_not_taken_for_the_answer(
-    monkeypatch, program: Callable[..., tuple[dict[str, str], str]]
+def test_output_of_mlflow_is_not_mixed_with_the_answer(
+    monkeypatch, run_program: Callable[..., tuple[dict[str, str], str]]
 ) -> None:
     monkeypatch.setattr(mlflow_process, "opened", lambda *_: print("View run at http://host"))
     monkeypatch.setattr(mlflow_process, "write", lambda *_: print("View experiment") or "id-1")
-    answer, said = program("http://host", {"run": "fraud-1"})
-    assert answer == {"id": "id-1"} and "View run" in said
+    answer, log_text = run_program("http://host", {"run": "fraud-1"})
+    assert answer == {"id": "id-1"} and "View run" in log_text
 
 
-def test_a_run_that_cannot_be_described_or_a_process_that_cannot_start_is_a_sentence_too(tmp_path, monkeypatch) -> None:
-    ended = run(tmp_path)
-    assert "JSONDecodeError" in finished(tmp_path, replace(ended, facts={**FACTS, "settings": "{"}))["untracked"]
+def test_invalid_record_or_failed_start_gives_a_reason(tmp_path, monkeypatch) -> None:
+    ended = save_run(tmp_path)
+    assert "JSONDecodeError" in finish(tmp_path, replace(ended, facts={**FACTS, "settings": "{"}))["untracked"]
     monkeypatch.setattr(recording.sys, "executable", str(tmp_path / "nothing"))
-    said = finished(tmp_path, ended, "http://user:secret@host")["untracked"]
-    assert "in MLflow at http://host: " in said and "No such file" in said and "secret" not in said
+    reason = finish(tmp_path, ended, "http://user:secret@host")["untracked"]
+    assert "in MLflow at http://host: " in reason and "No such file" in reason and "secret" not in reason
 
 
-def test_the_process_ends_with_the_run_even_if_that_is_killed(tmp_path: Path) -> None:
+def test_process_ends_when_the_run_is_killed(tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from pipeline.tracking import recording\n"
         "from pipeline.local.local_runtime import local_runtime\n"
-        f"one = recording.Tracker(local_runtime(Path({str(tmp_path)!r})), Path({str(tmp_path)!r}, 'log'))\n"
-        "print(one._process.pid, flush=True); time.sleep(600)"
+        f"tracker = recording.Tracker(local_runtime(Path({str(tmp_path)!r})), Path({str(tmp_path)!r}, 'log'))\n"
+        "print(tracker._process.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
@@ -255,11 +260,11 @@ def test_the_process_ends_with_the_run_even_if_that_is_killed(tmp_path: Path) ->
     while time.monotonic() < deadline and alive(child):
         time.sleep(0.01)
     assert not alive(child)
-    made = tmp_path / "mlflow.sqlite"
-    assert not made.exists() or not made.stat().st_size  # it ended without the seconds of work on a store for nobody
+    database = tmp_path / "mlflow.sqlite"
+    assert not database.exists() or not database.stat().st_size  # it ended before it created the store
 
 
-def test_the_process_does_not_end_while_it_makes_the_tables() -> None:
+def test_process_does_not_end_while_it_creates_tables() -> None:
     program = (
         "from pipeline.tracking import mlflow_process\n"
         "record = mlflow_process.RecordReader()\n"
@@ -277,7 +282,7 @@ def test_the_process_does_not_end_while_it_makes_the_tables() -> None:
         assert process.stdout.read() == "made\n" and process.wait(60) == 0
 
 
-def test_the_lock_is_known_by_its_content_and_only_where_there_is_one(tmp_path: Path) -> None:
+def test_lock_digest_is_the_sha256_or_empty(tmp_path: Path) -> None:
     lock = tmp_path / "uv.lock"
     assert code_digest.lock(lock) == ""
     lock.write_bytes(b"abc")
@@ -292,10 +297,10 @@ def test_the_lock_is_known_by_its_content_and_only_where_there_is_one(tmp_path: 
         ("sqlite:////home/a@b/mlflow.sqlite", "sqlite:////home/a@b/mlflow.sqlite"),
     ],
 )
-def test_an_address_is_shown_without_its_password(address: str, shown: str) -> None:
+def test_credentials_are_removed_from_addresses(address: str, shown: str) -> None:
     assert recording.shown(address) == shown
 
 
-def test_without_an_address_the_store_is_in_the_home() -> None:
+def test_default_store_is_in_the_home() -> None:
     assert recording.address(Runtime("/home/x", ())) == "sqlite:////home/x/mlflow.sqlite"
     assert recording.address(Runtime("/home/x", (), tracking="http://host")) == "http://host"
