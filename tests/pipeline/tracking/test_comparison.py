@@ -200,5 +200,5 @@ def test_without_dvc_or_in_no_repository_of_it_there_is_one_sentence(tmp_path: P
 )
 def test_what_is_no_dvc_file_of_a_folder_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "data.dvc").write_text(text)
-    with pytest.raises(ValueError, match="is no .dvc file of one folder"):
+    with pytest.raises(ValueError, match="is not a .dvc file of one folder"):
         dvc_files.read(tmp_path / "data.dvc")
