@@ -34,10 +34,13 @@ def texts(events: Iterator[Event]) -> list[str]:
 
 
 def test_incidents_are_listed_with_their_descriptions(tmp_path: Path) -> None:
-    assert tuple(INCIDENTS) == NAMES and all(one.name == name for name, one in INCIDENTS.items())
-    assert all(one.what.endswith(".") and one.undone.endswith(".") and one.title for one in INCIDENTS.values())
-    done = run_in_process("break", "--home", tmp_path)
-    assert done.returncode == 0 and all(f"{name} " in done.stdout for name in NAMES)
+    assert tuple(INCIDENTS) == NAMES and all(incident.name == name for name, incident in INCIDENTS.items())
+    assert all(
+        incident.what.endswith(".") and incident.undone.endswith(".") and incident.title
+        for incident in INCIDENTS.values()
+    )
+    result = run_in_process("break", "--home", tmp_path)
+    assert result.returncode == 0 and all(f"{name} " in result.stdout for name in NAMES)
 
 
 @pytest.mark.parametrize(("name", "undo"), [(name, False) for name in NAMES[1:]] + [("drift", True), ("server", True)])
@@ -60,13 +63,13 @@ def test_unknown_name_and_second_incident_at_a_time_are_refused(tmp_path: Path) 
         yield Event("begun")
         yield Event("done")
 
-    known = {"slow": Incident("slow", "", "", "", slow, slow)}
-    first = incidents.play("slow", Live(tmp_path), incidents=known)
+    scenarios = {"slow": Incident("slow", "", "", "", slow, slow)}
+    first = incidents.play("slow", Live(tmp_path), incidents=scenarios)
     next(first)
     with pytest.raises(store.BusyError, match="Another incident is under way"):
-        list(incidents.play("slow", Live(tmp_path), incidents=known))
+        list(incidents.play("slow", Live(tmp_path), incidents=scenarios))
     first.close()
-    assert texts(incidents.play("slow", Live(tmp_path), incidents=known)) == ["begun", "done"]
+    assert texts(incidents.play("slow", Live(tmp_path), incidents=scenarios)) == ["begun", "done"]
 
 
 def test_interrupted_incident_ends_its_process_and_deletes_its_folder(tmp_path: Path, monkeypatch) -> None:
@@ -93,9 +96,9 @@ def test_log_lines_are_yielded_as_they_are_written(tmp_path: Path) -> None:
     code = "import time; print('one', flush=True); time.sleep(.3); print('two\\nthree', flush=True)"
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([sys.executable, "-c", code], stdout=log)
-    found = list(scratch.lines(tmp_path / "log", process))
-    assert [line for line in found if line] == ["one", "two", "three"] and "" in found[
-        found.index("one") : found.index("two")
+    lines = list(scratch.lines(tmp_path / "log", process))
+    assert [line for line in lines if line] == ["one", "two", "three"] and "" in lines[
+        lines.index("one") : lines.index("two")
     ]
 
 
@@ -106,9 +109,9 @@ def test_garbage_version_is_not_served_and_is_deleted(tmp_path: Path) -> None:
     with serving(Options([Model("image", str(versions))], grpc_port=0, rest_port=0, poll=POLL)) as app:
         address = f"http://127.0.0.1:{app.rest_port}"
         until(lambda: model._list_available_versions(address, "image") == ["1"], 60, "no")
-        told = list(model.broken(Live(tmp_path), address))
-        assert [event.kind for event in told] == ["bad", "good", "good", "info"] and "Version 2" in told[0].text
-        assert told[1].data["error"] and told[2].text == "Version 1 continues to answer."
+        events = list(model.broken(Live(tmp_path), address))
+        assert [event.kind for event in events] == ["bad", "good", "good", "info"] and "Version 2" in events[0].text
+        assert events[1].data["error"] and events[2].text == "Version 1 continues to answer."
         assert [path.name for path in versions.iterdir() if path.name.isdigit()] == ["1"]
         answer = httpx.post(f"{address}/v1/models/image:predict", json={"instances": [{"x": [2.0]}]})
         assert answer.json() == {"predictions": [{"y": [2.0]}]} or answer.json() == {"predictions": [[2.0]]}
@@ -127,10 +130,10 @@ def test_undo_deletes_only_versions_that_the_incident_made(tmp_path: Path) -> No
 def test_server_is_restarted_with_its_arguments_and_current_ports(tmp_path: Path) -> None:
     process = subprocess.Popen(["sleep", "600"])
     try:
-        there = {"pid": process.pid, "gateway": 38080, "rest": None, "grpc": 38500}
+        record = {"pid": process.pid, "gateway": 38080, "rest": None, "grpc": 38500}
         until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes(), 30, "the process has no command line yet")
-        words = server.command(there)
-        assert words == ["sleep", "600", "--port", "38080", "--rest-port", "-1", "--grpc-port", "38500"]
+        arguments = server.command(record)
+        assert arguments == ["sleep", "600", "--port", "38080", "--rest-port", "-1", "--grpc-port", "38500"]
         assert scratch.alive(process.pid)
         process.kill()
         until(lambda: not scratch.alive(process.pid), 30, "the killed process counts as alive")
@@ -143,8 +146,8 @@ def test_drift_is_refused_while_an_incident_is_open(tmp_path: Path) -> None:
     (tmp_path / rollouts.RUNNING).write_text(json.dumps({"pid": os.getpid(), "host": "127.0.0.1", "gateway": 1}))
     folder = tmp_path / "fraud" / "online"
     folder.mkdir(parents=True)
-    seen = [{"id": 1, "kind": "drift", "opened": 20553, "causes": ["amount"], "state": "open"}]
-    (folder / STATE).write_text(json.dumps({"judge": {"incidents": {"seen": seen}}}))
+    history = [{"id": 1, "kind": "drift", "opened": 20553, "causes": ["amount"], "state": "open"}]
+    (folder / STATE).write_text(json.dumps({"judge": {"incidents": {"seen": history}}}))
     with pytest.raises(MissingError, match="open already, since window 20553"):
         list(drift.run(Live(tmp_path)))
 
@@ -188,12 +191,12 @@ def served_home(pushed_home: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_incident_is_played_and_undone_on_a_live_system(served_home: Path, name: str) -> None:
-    done = showcase("break", name, "--home", served_home, "--json", timeout=3600)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    kinds = [one["kind"] for one in told]
+    result = showcase("break", name, "--home", served_home, "--json", timeout=3600)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:]
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    kinds = [event["kind"] for event in events]
     assert "bad" in kinds and kinds[-1] != "bad" and "good" in kinds[kinds.index("bad") :]
-    words = {
+    expected = {
         "schema": "feature 'category'",
         "drift": "drift since window",
         "model": "accuracy",
@@ -201,8 +204,8 @@ def test_incident_is_played_and_undone_on_a_live_system(served_home: Path, name:
         "server": "acknowledged predictions are in the log",
         "flood": "refused with 429",
     }
-    assert any(words[name] in one["text"] for one in told)
+    assert any(expected[name] in event["text"] for event in events)
     assert not list(served_home.glob(".break-*"))
-    undone = showcase("break", name, "--undo", "--home", served_home, timeout=3600)
-    assert undone.returncode == 0, undone.stdout[-3000:] + undone.stderr[-2000:]
+    undo = showcase("break", name, "--undo", "--home", served_home, timeout=3600)
+    assert undo.returncode == 0, undo.stdout[-3000:] + undo.stderr[-2000:]
     time.sleep(0.1)
