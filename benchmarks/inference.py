@@ -31,10 +31,10 @@ Call = Callable[[Mapping[str, Any]], Any]
 def main() -> None:
     """Measures each case, prints its tables and writes the JSON."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    told = arguments(__doc__, "inference.json")
-    with home_of(told.home, told.cases) as home:
-        cases = {name: measure(home, name, told.seconds, told.rounds) for name in told.cases}
-    write(told.out, cases=cases)
+    options = arguments(__doc__, "inference.json")
+    with home_of(options.home, options.cases) as home:
+        cases = {name: measure(home, name, options.seconds, options.rounds) for name in options.cases}
+    write(options.out, cases=cases)
 
 
 def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, Any]:
@@ -50,14 +50,14 @@ def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, Any
     model = restore.model(str(served), network, transform, restore.pretrained(outputs["model_run"]))
     ways = made(network, model, served, outputs["lite_model"])
     metrics = judged(ways, inputs, truth, network)
-    found = {
-        "latency": [one | metrics[one["way"]] for one in timed(ways, inputs, seconds, rounds)],
+    tables = {
+        "latency": [row | metrics[row["way"]] for row in timed(ways, inputs, seconds, rounds)],
         "slowest operations": slowest(ways["tf.function"], inputs),
         "tensorrt": [{"outcome": tensorrt(served, inputs)}],
     }
-    for name, table in found.items():
+    for name, table in tables.items():
         show(f"{case}: {name}", table)
-    return found
+    return tables
 
 
 def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
@@ -75,7 +75,12 @@ def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
     def answer(inputs: Mapping[str, Any]) -> dict[str, Any]:
         return network.answers(model(inputs, training=False), point, settings)
 
-    spec = [{name: tf.TensorSpec([None, *one.shape[1:]], one.dtype, name=name) for name, one in model.input.items()}]
+    spec = [
+        {
+            name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name=name)
+            for name, tensor in model.input.items()
+        }
+    ]
     plain, xla = tf.function(answer, input_signature=spec), tf.function(answer, jit_compile=True)
     loaded = tf.saved_model.load(str(served))
     signature = loaded.signatures["dense"]
@@ -109,14 +114,14 @@ def judged(
         scores[name] = np.concatenate(parts).reshape(len(truth), -1)
     exact = next(iter(scores.values()))
     return {
-        name: {**network.quality(truth, one), "largest difference": float(np.abs(one - exact).max())}
-        for name, one in scores.items()
+        name: {**network.quality(truth, values), "largest difference": float(np.abs(values - exact).max())}
+        for name, values in scores.items()
     }
 
 
 def timed(ways: Mapping[str, Call], inputs: Mapping[str, Any], seconds: float, rounds: int) -> list[dict[str, Any]]:
     """A row a way and batch size: median latency, rows a second, against eager and against the limit."""
-    found = []
+    results = []
     for size in SIZES:
         batch = {name: value[:size] for name, value in inputs.items()}
         times: dict[str, list[float]] = {name: [] for name in ways}
@@ -125,22 +130,22 @@ def timed(ways: Mapping[str, Call], inputs: Mapping[str, Any], seconds: float, r
         for _ in range(rounds):
             for name, way in ways.items():
                 times[name].append(latency(partial(way, batch), seconds / rounds))
-        middle = {name: median(values) for name, values in times.items()}
+        medians = {name: median(values) for name, values in times.items()}
         floor = limit(ways["tf.function"], batch, rounds)
-        found += [
+        results += [
             {
                 "way": name,
                 "batch": size,
-                "ms": 1000 * one,
+                "ms": 1000 * seconds_per_call,
                 "fastest round": 1000 * min(times[name]),
                 "slowest round": 1000 * max(times[name]),
-                "rows/s": round(size / one),
-                "times eager": middle["eager Keras"] / one,
-                "of the limit": floor / one,
+                "rows/s": round(size / seconds_per_call),
+                "times eager": medians["eager Keras"] / seconds_per_call,
+                "of the limit": floor / seconds_per_call,
             }
-            for name, one in middle.items()
+            for name, seconds_per_call in medians.items()
         ]
-    return found
+    return results
 
 
 def latency(call: Callable[[], Any], seconds: float) -> float:
@@ -183,17 +188,17 @@ def slowest(way: Call, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     batch = {name: value[: SIZES[-1]] for name, value in inputs.items()}
     with tempfile.TemporaryDirectory() as folder:
-        found = profiler_trace.traced(lambda: way(batch), TRACED, Path(folder))
-    total = sum(one.milliseconds for one in found)
+        trace = profiler_trace.traced(lambda: way(batch), TRACED, Path(folder))
+    total = sum(operation.milliseconds for operation in trace)
     return [
         {
-            "operation": one.name.removeprefix("StatefulPartitionedCall/"),
-            "kind": one.kind,
-            "calls": one.calls,
-            "ms a call": one.milliseconds / one.calls,
-            "share": one.milliseconds / total,
+            "operation": operation.name.removeprefix("StatefulPartitionedCall/"),
+            "kind": operation.kind,
+            "calls": operation.calls,
+            "ms a call": operation.milliseconds / operation.calls,
+            "share": operation.milliseconds / total,
         }
-        for one in found[:SLOWEST]
+        for operation in trace[:SLOWEST]
     ]
 
 

@@ -25,23 +25,23 @@ STEPS = 60
 
 def main() -> None:
     """Measures each case, prints its tables and writes the JSON."""
-    told = arguments(__doc__, "input.json")
-    with home_of(told.home, told.cases) as home:
-        cases = {name: measure(home, name, told.seconds, told.rounds) for name in told.cases}
-    write(told.out, cases=cases)
+    options = arguments(__doc__, "input.json")
+    with home_of(options.home, options.cases) as home:
+        cases = {name: measure(home, name, options.seconds, options.rounds) for name in options.cases}
+    write(options.out, cases=cases)
 
 
 def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, list[dict[str, Any]]]:
     """The three tables of one case."""
     split, graph, run = split_of(home, case)
-    found = {
+    tables = {
         "speeds": speeds(split, seconds, rounds),
         "memory": memory(split, graph),
         "waiting": waiting(split, run, rounds),
     }
-    for name, rows in found.items():
+    for name, rows in tables.items():
         show(f"{case}: {name}", rows)
-    return found
+    return tables
 
 
 def split_of(home: Path, case: str) -> tuple[Any, str, dict[str, Any]]:
@@ -52,11 +52,11 @@ def split_of(home: Path, case: str) -> tuple[Any, str, dict[str, Any]]:
     from tour.measure import reading_ladder
 
     outputs, served = artifacts(home, case)
-    told = json.loads((outputs["model_run"] / "training.json").read_text())
+    record = json.loads((outputs["model_run"] / "training.json").read_text())
     network = find(case).load("model")
     graph = str(outputs["transform_graph"])
     paths = files(str(outputs["examples"]), "train")
-    split = reading_ladder.Split(paths, Transform(graph), (*network.INPUTS, network.LABEL), told["batch_size"])
+    split = reading_ladder.Split(paths, Transform(graph), (*network.INPUTS, network.LABEL), record["batch_size"])
     run = {"served": str(served), "network": network, "settings": restore.settings(str(served))}
     return split, graph, run | {"pretrained": restore.pretrained(outputs["model_run"])}
 
@@ -65,29 +65,29 @@ def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
     """A row a way, its limit first: examples a second, median of the rounds, and its share of the limits."""
     from tour.measure import reading_ladder
 
-    made = {name: way(split) for name, way in reading_ladder.WAYS.items()}
+    datasets = {name: way(split) for name, way in reading_ladder.WAYS.items()}
     batches = sum(1 for _ in reading_ladder.records(split)) + 2
-    kept = {"cached": batches, "shuffled": batches}
-    found: dict[str, list[float]] = {name: [] for name in ("bytes", "records", *made)}
+    warm_up_batches = {"cached": batches, "shuffled": batches}
+    rates_by_way: dict[str, list[float]] = {name: [] for name in ("bytes", "records", *datasets)}
     size = sum(Path(path).stat().st_size for path in split.paths)
     rows = sum(reading_ladder.count(batch) for batch in reading_ladder.records(split))
     for turn in range(rounds):
-        found["bytes"].append(reading_ladder.bytes_per_second(split.paths, 5) * rows / size)
-        found["records"].append(reading_ladder.rate(reading_ladder.records(split), seconds, 2))
-        for name, data in made.items():
-            found[name].append(reading_ladder.rate(data, seconds, 2 if turn else kept.get(name, 2)))
-    middle = {name: median(rates) for name, rates in found.items()}
+        rates_by_way["bytes"].append(reading_ladder.bytes_per_second(split.paths, 5) * rows / size)
+        rates_by_way["records"].append(reading_ladder.rate(reading_ladder.records(split), seconds, 2))
+        for name, data in datasets.items():
+            rates_by_way[name].append(reading_ladder.rate(data, seconds, 2 if turn else warm_up_batches.get(name, 2)))
+    medians = {name: median(rates) for name, rates in rates_by_way.items()}
     return [
         {
             "way": name,
             "examples/s": round(rate),
-            "lowest": round(min(found[name])),
-            "highest": round(max(found[name])),
-            "times naive": rate / middle["naive"],
-            "of records": rate / middle["records"],
-            "of bytes": rate / middle["bytes"],
+            "lowest": round(min(rates_by_way[name])),
+            "highest": round(max(rates_by_way[name])),
+            "times naive": rate / medians["naive"],
+            "of records": rate / medians["records"],
+            "of bytes": rate / medians["bytes"],
         }
-        for name, rate in middle.items()
+        for name, rate in medians.items()
     ]
 
 
@@ -95,17 +95,17 @@ def memory(split: Any, graph: str) -> list[dict[str, Any]]:
     """A row a way and size: examples, seconds, peak in MiB."""
     from tour.measure import peak_memory
 
-    found = peak_memory.measured(graph, split.paths, split.keep, split.batch_size, peak_memory.WAYS, TIMES)
+    results = peak_memory.measured(graph, split.paths, split.keep, split.batch_size, peak_memory.WAYS, TIMES)
     return [
         {
-            "way": one.way,
-            "data": f"{one.times}×",
-            "examples": one.rows,
-            "first batch, s": round(one.first, 2),
-            "one pass, s": round(one.seconds, 2),
-            "peak, MiB": round(one.bytes / 2**20, 1),
+            "way": result.way,
+            "data": f"{result.times}×",
+            "examples": result.rows,
+            "first batch, s": round(result.first, 2),
+            "one pass, s": round(result.seconds, 2),
+            "peak, MiB": round(result.bytes / 2**20, 1),
         }
-        for one in found
+        for result in results
     ]
 
 

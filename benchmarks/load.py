@@ -38,7 +38,7 @@ async def load(host: str, port: int, connections: int, seconds: float, request: 
     started = time.perf_counter()
     await asyncio.sleep(seconds * 4 / 5)
     spent = time.perf_counter() - started
-    times = sorted(one for client in clients for one in client.times)
+    times = sorted(latency for client in clients for latency in client.times)
     wrong = sum(client.wrong for client in clients)
     for client in clients:
         client.transport.close()

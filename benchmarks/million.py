@@ -62,13 +62,13 @@ def rows(home: Path, count: int) -> Iterator[bytes]:
 
 async def swaps(home: Path, folder: Path, sender: Sender, watch: Watch, total: int) -> list[dict[str, Any]]:
     """Pushes a version after each eleventh part of the requests, and rolls back after the last; what was done and when."""
-    done = []
+    steps = []
     for number in range(2, SWAPS + 3):
         await _until(lambda number=number: sender.report.sent >= total * (number - 1) // (SWAPS + 2))
-        back = number == SWAPS + 2
-        version = SWAPS if back else number
+        is_rollback = number == SWAPS + 2
+        version = SWAPS if is_rollback else number
         watch.allowed.add(version)
-        if back:
+        if is_rollback:
             rollout.write(folder, rollout.Rollout(stable=version))
         else:
             os.rename(home / "copies" / str(version), folder / str(version))
@@ -77,14 +77,19 @@ async def swaps(home: Path, folder: Path, sender: Sender, watch: Watch, total: i
         took = time.perf_counter() - began
         await asyncio.sleep(2.0)  # requests under way with the old version have ended by now
         watch.allowed = {version}
-        done.append(
-            {"step": "rollback" if back else "push", "version": version, "at": sender.report.sent, "seconds": took}
+        steps.append(
+            {
+                "step": "rollback" if is_rollback else "push",
+                "version": version,
+                "at": sender.report.sent,
+                "seconds": took,
+            }
         )
-    return done
+    return steps
 
 
-async def _until(true: Any) -> None:
-    while not true():
+async def _until(condition: Any) -> None:
+    while not condition():
         await asyncio.sleep(0.05)
 
 
@@ -96,9 +101,9 @@ def copies(source: Path, home: Path) -> Path:
         target = (folder if version == 1 else home / "copies") / str(version)
         shutil.copytree(source, target)
         path = target / "assets.extra" / "model.json"
-        told = json.loads(path.read_text())
-        told["operating_point"]["threshold"] = version / 100
-        path.write_text(json.dumps(told))
+        model_facts = json.loads(path.read_text())
+        model_facts["operating_point"]["threshold"] = version / 100
+        path.write_text(json.dumps(model_facts))
     return folder
 
 
@@ -116,24 +121,24 @@ async def measured(home: Path, folder: Path, port: int, total: int, connections:
     sender = Sender("127.0.0.1", port, f"/v1/{CASE}/score", check, watch.seen)
     steps = asyncio.ensure_future(swaps(home, folder, sender, watch, total))
     report = await sender.run(rows(home, total), 0, connections)
-    done = await asyncio.wait_for(steps, SETTLED)
-    return report.plain() | {"steps": done, "not_live": watch.not_live, "answered": watch.answered}
+    finished_steps = await asyncio.wait_for(steps, SETTLED)
+    return report.plain() | {"steps": finished_steps, "not_live": watch.not_live, "answered": watch.answered}
 
 
 def lost(home: Path, answered: dict[str, int]) -> dict[str, int]:
     """What the log lacks, has twice, or has with another version."""
-    found: dict[str, int] = {}
+    version_by_id: dict[str, int] = {}
     records = twice = 0
     for _, data in read(home / CASE / "online" / PREDICTIONS):
         record = decode(data)
         name = record["served/id"][0].decode()
-        records, twice = records + 1, twice + (name in found)
-        found[name] = record["served/version"][0]
+        records, twice = records + 1, twice + (name in version_by_id)
+        version_by_id[name] = record["served/version"][0]
     return {
         "records": records,
         "twice": twice,
-        "missing": sum(name not in found for name in answered),
-        "other_version": sum(found.get(name, version) != version for name, version in answered.items()),
+        "missing": sum(name not in version_by_id for name in answered),
+        "other_version": sum(version_by_id.get(name, version) != version for name, version in answered.items()),
     }
 
 
@@ -144,9 +149,9 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/million.json")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended, too
-    source = asked.home / CASE / "versions" / "1"
+    source = options.home / CASE / "versions" / "1"
     with tempfile.TemporaryDirectory(prefix="million-") as name:
         home = Path(name)
         folder = copies(source, home)
@@ -156,19 +161,19 @@ def main() -> int:
         try:
             assert server.stdout is not None, "a pipe"
             port = int(json.loads(server.stdout.readline())["gateway"].rpartition(":")[2])
-            found = asyncio_server.run(measured(home, folder, port, asked.requests, asked.connections))
+            report = asyncio_server.run(measured(home, folder, port, options.requests, options.connections))
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(60)
-        found |= {"log": lost(home, found.pop("answered"))}
-    write(asked.out, **found)
-    print(json.dumps(found, indent=1))
+        report |= {"log": lost(home, report.pop("answered"))}
+    write(options.out, **report)
+    print(json.dumps(report, indent=1))
     bad = (
-        found["failed"]
-        or found["not_live"]
-        or any(found["log"][name] for name in ("twice", "missing", "other_version"))
+        report["failed"]
+        or report["not_live"]
+        or any(report["log"][name] for name in ("twice", "missing", "other_version"))
     )
-    return int(bool(bad) or found["log"]["records"] != found["statuses"]["200"])
+    return int(bool(bad) or report["log"]["records"] != report["statuses"]["200"])
 
 
 if __name__ == "__main__":

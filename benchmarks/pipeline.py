@@ -58,16 +58,16 @@ class Failed(Exception):
 def main() -> None:
     """Measures each size, prints its table and writes all that is known so far."""
     # Written to a file, a table would be cut at 80 columns.
-    told, console = _arguments(), Console(width=None if sys.stdout.isatty() else 110)
-    report: dict[str, Any] = {"days": told.days, "sizes": []}
+    options, console = _arguments(), Console(width=None if sys.stdout.isatty() else 110)
+    report: dict[str, Any] = {"days": options.days, "sizes": []}
     try:
         _warm(console)
-        for rows in told.rows:
-            report["sizes"].append(measure(rows, told.days, told.work, console))
+        for rows in options.rows:
+            report["sizes"].append(measure(rows, options.days, options.work, console))
             console.print(stage_table(report["sizes"][-1]))
-            write(told.out, **report)
+            write(options.out, **report)
     except KeyboardInterrupt:
-        console.print(f"Interrupted; {len(report['sizes'])} of {len(told.rows)} sizes were measured.")
+        console.print(f"Interrupted; {len(report['sizes'])} of {len(options.rows)} sizes were measured.")
         sys.exit(130)
     except (Failed, OSError) as error:
         sys.exit(f"error: {error}")
@@ -105,16 +105,16 @@ def generated(rows: int, days: int, work: Path, console: Console) -> Path:
     if not (folder / "truth.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         console.print(f"generating {folder}", highlight=False)
-        told = ["--rows", rows, "--days", days, "--seed", SEED, "--out", folder]
-        timed(["-m", "cli.main", "generate", "fraud", *told], work / "generate.txt")
+        arguments = ["--rows", rows, "--days", days, "--seed", SEED, "--out", folder]
+        timed(["-m", "cli.main", "generate", "fraud", *arguments], work / "generate.txt")
     return folder
 
 
 def pipeline_run(data: Path, home: Path, console: Console, title: str) -> dict[str, Any]:
     """``showcase run`` as a process: its times and what it says of itself; it shows its own progress."""
     console.print(title)
-    told = ["--data", data, "--home", home, "--set", f"min_pr_auc={LEAST_PR_AUC}", "--json"]
-    spent, out = timed(["-m", "cli.main", "run", "fraud", *told], home.with_suffix(".json"))
+    arguments = ["--data", data, "--home", home, "--set", f"min_pr_auc={LEAST_PR_AUC}", "--json"]
+    spent, out = timed(["-m", "cli.main", "run", "fraud", *arguments], home.with_suffix(".json"))
     run = json.loads(out)
     if run["state"] != "pushed":
         raise Failed(f"the pipeline ended as {run['state']}: {run['reason']}")
@@ -124,16 +124,20 @@ def pipeline_run(data: Path, home: Path, console: Console, title: str) -> dict[s
 def bare_run(data: Path, out: Path, console: Console) -> dict[str, Any]:
     """``benchmarks/bare`` as a process: its times and its steps."""
     console.print("the bare script")
-    told = ["--data", data, "--out", out, "--min-pr-auc", LEAST_PR_AUC]
-    spent, text = timed(["-m", "benchmarks.bare", *told], out.with_suffix(".json"), quiet=True)
-    said = json.loads(text)
-    imports = said["seconds"].pop("imports")
+    arguments = ["--data", data, "--out", out, "--min-pr-auc", LEAST_PR_AUC]
+    spent, text = timed(["-m", "benchmarks.bare", *arguments], out.with_suffix(".json"), quiet=True)
+    script_report = json.loads(text)
+    imports = script_report["seconds"].pop("imports")
     steps = {
-        name: {"seconds": seconds, "rows": said["rows"][name], "rows_per_second": _rate(said["rows"][name], seconds)}
-        for name, seconds in said["seconds"].items()
+        name: {
+            "seconds": seconds,
+            "rows": script_report["rows"][name],
+            "rows_per_second": _rate(script_report["rows"][name], seconds),
+        }
+        for name, seconds in script_report["seconds"].items()
     }
-    kept = {name: said[name] for name in ("splits", "epochs", "pr_auc", "baselines", "peak_mb")}
-    return spent | kept | {"imports": imports, "work": sum(said["seconds"].values()), "steps": steps}
+    results = {name: script_report[name] for name in ("splits", "epochs", "pr_auc", "baselines", "peak_mb")}
+    return spent | results | {"imports": imports, "work": sum(script_report["seconds"].values()), "steps": steps}
 
 
 def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dict[str, float], str]:
@@ -180,7 +184,7 @@ def _relay(process: subprocess.Popen[str]) -> str:
 def _stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
     """Stages with rows and rows a second, and what is taken from them; leaves out of ``run`` what is not reported."""
     facts, splits = run.pop("facts"), split_rows(home, run["id"])
-    told, epochs = json.loads(facts["stages"]), _epochs(home, run["id"])
+    stage_facts, epochs = json.loads(facts["stages"]), _epochs(home, run["id"])
     rows = {
         "SpanExampleGen": raw_rows,
         "StatisticsGen": sum(splits.values()),
@@ -193,21 +197,21 @@ def _stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
     }
     stages = {
         name: {
-            "seconds": one["seconds"],
-            "peak_mb": one["peak_mb"],
+            "seconds": stage["seconds"],
+            "peak_mb": stage["peak_mb"],
             "rows": rows.get(name, 0),
-            "rows_per_second": _rate(rows.get(name, 0), one["seconds"]),
+            "rows_per_second": _rate(rows.get(name, 0), stage["seconds"]),
         }
-        for name, one in told.items()
+        for name, stage in stage_facts.items()
     }
-    ends = [one["started"] + one["seconds"] for one in told.values()]
+    ends = [stage["started"] + stage["seconds"] for stage in stage_facts.values()]
     return {
         "stages": stages,
         "splits": splits,
         "epochs": epochs,
         "pr_auc": json.loads(facts["metrics"])["pr_auc"],
-        "work": max(ends) - min(one["started"] for one in told.values()),
-        "peak_mb": max(one["peak_mb"] for one in told.values()),
+        "work": max(ends) - min(stage["started"] for stage in stage_facts.values()),
+        "peak_mb": max(stage["peak_mb"] for stage in stage_facts.values()),
     }
 
 
@@ -215,11 +219,11 @@ def split_rows(home: Path, run_id: str) -> dict[str, int]:
     """Examples of each split, as StatisticsGen counted them."""
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
-    found = {}
+    examples_by_split = {}
     for path in sorted(Path(_outputs(home, run_id)["StatisticsGen"]["statistics"].uri).glob("Split-*/FeatureStats.pb")):
         statistics = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes())
-        found[path.parent.name.removeprefix("Split-")] = int(statistics.datasets[0].num_examples)
-    return found
+        examples_by_split[path.parent.name.removeprefix("Split-")] = int(statistics.datasets[0].num_examples)
+    return examples_by_split
 
 
 def _epochs(home: Path, run_id: str) -> int:
@@ -246,8 +250,8 @@ def stage_table(size: Mapping[str, Any]) -> Table:
         steps = [size["bare"]["steps"][step] for step in PEERS.get(name, ())]
         table.add_row(name, *_cells(stage), f"{stage['peak_mb']:,.0f}", *_peer(name, stage, steps))
     for name, label in (("work", "without imports"), ("wall", "whole process"), ("cpu", "CPU seconds")):
-        mine, bare = size["pipeline"][name], size["bare"][name]
-        table.add_row(label, f"{mine:.1f}", "", "", "", f"{bare:.1f}", "", f"{mine / bare:.1f}", style="bold")
+        ours, bare = size["pipeline"][name], size["bare"][name]
+        table.add_row(label, f"{ours:.1f}", "", "", "", f"{bare:.1f}", "", f"{ours / bare:.1f}", style="bold")
     return table
 
 
@@ -260,9 +264,9 @@ def _peer(name: str, stage: Mapping[str, float], steps: Sequence[Mapping[str, fl
     return (" + ".join(PEERS[name]), *_cells(both), ratio)
 
 
-def _cells(one: Mapping[str, float]) -> tuple[str, str]:
-    rate = one["rows_per_second"]
-    return f"{one['seconds']:.1f}", f"{rate:,.0f}" if rate else ""
+def _cells(step: Mapping[str, float]) -> tuple[str, str]:
+    rate = step["rows_per_second"]
+    return f"{step['seconds']:.1f}", f"{rate:,.0f}" if rate else ""
 
 
 def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
@@ -284,11 +288,11 @@ def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
     for name in columns:
         table.add_column(name, justify="right")
     for size in sizes:
-        mine, bare, ratios = size["pipeline"], size["bare"], size["ratios"]
-        seconds = [f"{one['wall']:.1f}" for one in (mine, size["cached"], bare)]
+        ours, bare, ratios = size["pipeline"], size["bare"], size["ratios"]
+        seconds = [f"{run['wall']:.1f}" for run in (ours, size["cached"], bare)]
         times = [f"{ratios[name]:.1f}" for name in ("wall", "work", "cpu")]
-        memory = [f"{one['peak_mb']:,.0f}" for one in (mine, bare)]
-        table.add_row(f"{size['rows']:,}", *seconds, *times, *memory, *(f"{one['pr_auc']:.3f}" for one in (mine, bare)))
+        memory = [f"{run['peak_mb']:,.0f}" for run in (ours, bare)]
+        table.add_row(f"{size['rows']:,}", *seconds, *times, *memory, *(f"{run['pr_auc']:.3f}" for run in (ours, bare)))
     return table
 
 
@@ -296,9 +300,9 @@ def _warm(console: Console) -> None:
     """Imports everything once: else the first run would pay for reading the libraries from disk."""
     console.print("reading the libraries from disk once")
     code = "import keras, lightgbm, polars, ai_edge_litert.interpreter, pipeline.graph, pipeline.outcome, pipeline.local.runner"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise Failed(f"the libraries cannot be imported: {done.stderr.strip().splitlines()[-1]}")
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    if process.returncode:
+        raise Failed(f"the libraries cannot be imported: {process.stderr.strip().splitlines()[-1]}")
 
 
 def _rate(rows: float, seconds: float) -> float:
@@ -311,9 +315,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--days", type=int, default=120, help="Days that the rows are spread over.")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/pipeline.json", help="JSON to write.")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/benchmark", help="Folder for data and runs.")
-    told = parser.parse_args()
-    told.work, told.out = told.work.resolve(), told.out.resolve()
-    return told
+    options = parser.parse_args()
+    options.work, options.out = options.work.resolve(), options.out.resolve()
+    return options
 
 
 if __name__ == "__main__":

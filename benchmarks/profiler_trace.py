@@ -50,20 +50,20 @@ def operations(folder: Path) -> list[Operation]:
     paths = sorted(folder.rglob("*.xplane.pb"))
     if not paths:
         raise FileNotFoundError(f"There is no profiler trace under {folder}.")
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    durations: dict[tuple[str, str], list[float]] = defaultdict(list)
     for path in paths:
         for plane in xplane_pb2.XSpace.FromString(path.read_bytes()).planes:
             for key, milliseconds in _events(plane):
-                found[key].append(milliseconds)
-    made = [Operation(name, kind, len(times), sum(times)) for (name, kind), times in found.items()]
-    return sorted(made, key=lambda one: -one.milliseconds)
+                durations[key].append(milliseconds)
+    summaries = [Operation(name, kind, len(times), sum(times)) for (name, kind), times in durations.items()]
+    return sorted(summaries, key=lambda operation: -operation.milliseconds)
 
 
 def _events(plane: Any) -> Any:
     """Operations on the host: the profiler writes them as ``name:Type``, and everything else without a colon."""
     if plane.name != HOST and not plane.name.startswith("/device:"):
         return
-    names = {key: one.name for key, one in plane.event_metadata.items()}
+    names = {key: metadata.name for key, metadata in plane.event_metadata.items()}
     for line in plane.lines:
         for event in line.events:
             name, _, kind = names[event.metadata_id].rpartition(":")

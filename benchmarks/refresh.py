@@ -28,11 +28,11 @@ OPEN = ("--set", "min_pr_auc=0", "--set", "max_pr_auc_loss=1", "--set", "max_gap
 
 def main() -> None:
     """Measures, prints, writes."""
-    told = _arguments()
+    options = _arguments()
     with tempfile.TemporaryDirectory() as folder:
         raw, base = Path(folder, "raw"), Path(folder, "base")
-        drift = [word for one in told.drift for word in ("--drift", one)]
-        showcase("generate", CASE, "--rows", told.rows, "--days", DAYS, "--seed", told.seed, *drift, "--out", raw)
+        drift = [word for drift_text in options.drift for word in ("--drift", drift_text)]
+        showcase("generate", CASE, "--rows", options.rows, "--days", DAYS, "--seed", options.seed, *drift, "--out", raw)
         showcase("run", CASE, "--home", base, "--data", raw, "--spans", f"0:{WINDOW - 1}", *OPEN)
         rows = [unchanged(base)]
         newest = f"{DAYS - WINDOW}:{DAYS - 1}"
@@ -45,8 +45,8 @@ def main() -> None:
         rows[0]["pr_auc"] = judged(base, Path(folder, "refresh"))
     for row in rows:
         row["to doing nothing"] = row["pr_auc"] - rows[0]["pr_auc"]
-    show(f"{CASE}: after {', '.join(told.drift)}", rows)
-    write(told.out, cases={CASE: {"drift": told.drift, "rows": told.rows, "refresh": rows}})
+    show(f"{CASE}: after {', '.join(options.drift)}", rows)
+    write(options.out, cases={CASE: {"drift": options.drift, "rows": options.rows, "refresh": rows}})
 
 
 def showcase(*words: object) -> str:
@@ -55,12 +55,12 @@ def showcase(*words: object) -> str:
     Raises:
         SystemExit: if it failed.
     """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "cli.main", *map(str, words)], cwd=ROOT, capture_output=True, text=True
     )
-    if done.returncode:
-        sys.exit(f"error: showcase {words[0]} did not end well: {done.stderr.strip().splitlines()[-1]}")
-    return done.stdout
+    if process.returncode:
+        sys.exit(f"error: showcase {words[0]} did not end well: {process.stderr.strip().splitlines()[-1]}")
+    return process.stdout
 
 
 def unchanged(home: Path) -> dict[str, Any]:
@@ -80,15 +80,15 @@ def unchanged(home: Path) -> dict[str, Any]:
 
 def measured(name: str, home: Path, ended: dict[str, Any]) -> dict[str, Any]:
     """What a run took, and the Evaluator's figure."""
-    told, stage = trained(home), json.loads(ended["facts"]["stages"])["Trainer"]
+    record, stage = trained(home), json.loads(ended["facts"]["stages"])["Trainer"]
     return {
         "answer": name,
-        "weights trained": told["trainable"],
-        "of": told["parameters"],
+        "weights trained": record["trainable"],
+        "of": record["parameters"],
         "trainer s": stage["seconds"],
         "run s": ended["seconds"],
         "trainer peak MB": stage["peak_mb"],
-        "optimizer bytes": 3 * 4 * told["trainable"],  # gradient and two moments, float32
+        "optimizer bytes": 3 * 4 * record["trainable"],  # gradient and two moments, float32
         "pr_auc": json.loads(ended["facts"]["metrics"])["pr_auc"],
     }
 

@@ -49,12 +49,12 @@ def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
         sys.exit(
             f"error: there is no pushed run of {case} under {home}; `showcase run {case} --home {home}` makes one."
         )
-    found = {
-        key: Path(one.uri)
+    folders = {
+        key: Path(artifact.uri)
         for outputs in store.outputs(metadata, pushed[-1].id).values()
-        for key, one in outputs.items()
+        for key, artifact in outputs.items()
     }
-    return found, Path(pushed[-1].facts["pushed"])
+    return folders, Path(pushed[-1].facts["pushed"])
 
 
 @contextmanager

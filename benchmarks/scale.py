@@ -42,16 +42,16 @@ def measured(rows: int, runner: str, folder: Path) -> dict[str, Any]:
         "--json",
     ]
     command += ["--tracking", "none", "--set", f"rows={rows}"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(f"error: the run of {rows} rows by {runner} failed: {done.stdout[-400:]}")
-    stages = json.loads(json.loads(done.stdout)["facts"]["stages"])
+    process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if process.returncode:
+        sys.exit(f"error: the run of {rows} rows by {runner} failed: {process.stdout[-400:]}")
+    stages = json.loads(json.loads(process.stdout)["facts"]["stages"])
     return {
         "rows": rows,
         "runner": runner,
-        "seconds": {name: one["seconds"] for name, one in stages.items()},
-        "cpu": {name: one["cpu_seconds"] for name, one in stages.items()},
-        "peak_mb": max(one["peak_mb"] for one in stages.values()),
+        "seconds": {name: stage["seconds"] for name, stage in stages.items()},
+        "cpu": {name: stage["cpu_seconds"] for name, stage in stages.items()},
+        "peak_mb": max(stage["peak_mb"] for stage in stages.values()),
     }
 
 
@@ -60,13 +60,13 @@ def slopes(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Of wall seconds, and of processor seconds (``cpu_``).
     """
-    found = []
+    fits = []
     for runner in dict.fromkeys(run["runner"] for run in runs):
-        mine = [run for run in runs if run["runner"] == runner]
-        rows = [run["rows"] for run in mine]
-        for stage in mine[0]["seconds"]:
-            wall, cpu = (_fitted(rows, [run[kind][stage] for run in mine]) for kind in ("seconds", "cpu"))
-            found.append(
+        runner_runs = [run for run in runs if run["runner"] == runner]
+        rows = [run["rows"] for run in runner_runs]
+        for stage in runner_runs[0]["seconds"]:
+            wall, cpu = (_fitted(rows, [run[kind][stage] for run in runner_runs]) for kind in ("seconds", "cpu"))
+            fits.append(
                 {
                     "runner": runner,
                     "stage": stage,
@@ -76,7 +76,7 @@ def slopes(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "rows_per_cpu_s": cpu[1],
                 }
             )
-    return found
+    return fits
 
 
 def _fitted(rows: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
@@ -86,20 +86,20 @@ def _fitted(rows: Sequence[int], seconds: Sequence[float]) -> tuple[float, float
     return float(start), float(1 / slope) if grows else 0.0
 
 
-def paper(found: Sequence[Mapping[str, Any]], rows: int = DAY) -> list[dict[str, Any]]:
+def paper(fits: Sequence[Mapping[str, Any]], rows: int = DAY) -> list[dict[str, Any]]:
     """Cores that each growing stage would need to be done with a day's rows within a day, if the slope held.
 
     It is a lower bound: shuffles over a network and stragglers cost more than a slope of one machine knows.
     """
     return [
         {
-            "runner": one["runner"],
-            "stage": one["stage"],
-            "core_hours": rows / one["rows_per_cpu_s"] / 3600,
-            "cores": int(np.ceil(round(rows / one["rows_per_cpu_s"] / SECONDS, 6))),
+            "runner": fit["runner"],
+            "stage": fit["stage"],
+            "core_hours": rows / fit["rows_per_cpu_s"] / 3600,
+            "cores": int(np.ceil(round(rows / fit["rows_per_cpu_s"] / SECONDS, 6))),
         }
-        for one in found
-        if one["rows_per_cpu_s"]
+        for fit in fits
+        if fit["rows_per_cpu_s"]
     ]
 
 
@@ -109,20 +109,20 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", type=int, default=list(ROWS), help="Sizes.")
     parser.add_argument("--runners", nargs="+", default=["direct", "multiprocess"], help="Who carries the Beam work.")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/scale.json", help="JSON to write.")
-    told = parser.parse_args()
+    options = parser.parse_args()
     runs: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
+    fits: list[dict[str, Any]] = []
     needed: list[dict[str, Any]] = []
-    for rows in told.rows:
-        for runner in told.runners:
+    for rows in options.rows:
+        for runner in options.runners:
             with tempfile.TemporaryDirectory() as folder:
                 runs.append(measured(rows, runner, Path(folder)))
             total = sum(runs[-1]["seconds"].values())
             print(f"{rows:,} rows by {runner}: {total:,.0f} s in all stages, {runs[-1]['peak_mb']:,.0f} MB", flush=True)
-            found = slopes(runs)
-            needed = paper(found)
-            write(told.out, runs=runs, slopes=found, paper=needed)  # the next run may take an hour
-    show("Each stage: what it starts with, and rows a second after that (0: it does not grow)", found)
+            fits = slopes(runs)
+            needed = paper(fits)
+            write(options.out, runs=runs, slopes=fits, paper=needed)  # the next run may take an hour
+    show("Each stage: what it starts with, and rows a second after that (0: it does not grow)", fits)
     if needed:
         show(f"On paper: {DAY:,} rows a day, core hours, and cores for a day", needed)
 

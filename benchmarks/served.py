@@ -63,8 +63,10 @@ def caller(model: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
     def predict(document: dict[str, Any], keep: Any = loaded) -> dict[str, Any]:
         rows = document["instances"]
-        found = signature(**{name: tf.constant([row[name] for row in rows], one.dtype) for name, one in specs.items()})
-        plain = {name: value.numpy().tolist() for name, value in found.items()}
+        outputs = signature(
+            **{name: tf.constant([row[name] for row in rows], spec.dtype) for name, spec in specs.items()}
+        )
+        plain = {name: value.numpy().tolist() for name, value in outputs.items()}
         return {"predictions": [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]}
 
     return predict

@@ -51,39 +51,39 @@ class Target:
 
 def main() -> None:
     """Measures all, prints the tables and writes the JSON."""
-    told = _arguments()
+    options = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended, too
-    with home_of(told.home, ("fraud", "image")) as home, ExitStack() as stack:
-        targets = list(_targets(home, stack)) + [_also(one) for one in told.also]
+    with home_of(options.home, ("fraud", "image")) as home, ExitStack() as stack:
+        targets = list(_targets(home, stack)) + [_also(text) for text in options.also]
         for target in targets:
             _wait(target)
-        found = measure(targets, told.connections, told.seconds, told.rounds)
-    middles = {key: _middle(runs) for key, runs in found.items()}
+        results = measure(targets, options.connections, options.seconds, options.rounds)
+    middles = {key: _middle(runs) for key, runs in results.items()}
     rows = [{"target": name, "connections": at, **middle} for (name, at), middle in middles.items()]
     show("requests a second, medians", rows)
     ratios = list(compared(middles))
     show("against the bars", ratios)
-    write(told.out, requests=rows, bars=ratios)
+    write(options.out, requests=rows, bars=ratios)
 
 
 def measure(
     targets: Sequence[Target], connections: Sequence[int], seconds: float, rounds: int
 ) -> dict[tuple[str, int], list[dict[str, float]]]:
     """Results by target and connections, a round after the other, so that what else the machine does hits all alike."""
-    found: dict[tuple[str, int], list[dict[str, float]]] = {(t.name, at): [] for t in targets for at in connections}
+    results: dict[tuple[str, int], list[dict[str, float]]] = {(t.name, at): [] for t in targets for at in connections}
     for _ in range(rounds):
         for at in connections:
             for target in targets:
-                found[target.name, at].append(_load(target, at, seconds))
-    return found
+                results[target.name, at].append(_load(target, at, seconds))
+    return results
 
 
 def compared(rows: Mapping[tuple[str, int], Mapping[str, float]]) -> Iterator[dict[str, Any]]:
     """What the bars ask for, where it was measured."""
 
-    def ratio(what: str, name: str, other: str, at: int, bar: str) -> Iterator[dict[str, Any]]:
-        if (name, at) in rows and (other, at) in rows and rows[other, at]["rate"]:
-            yield {"what": what, "value": rows[name, at]["rate"] / rows[other, at]["rate"], "bar": bar}
+    def ratio(what: str, name: str, reference: str, at: int, bar: str) -> Iterator[dict[str, Any]]:
+        if (name, at) in rows and (reference, at) in rows and rows[reference, at]["rate"]:
+            yield {"what": what, "value": rows[name, at]["rate"] / rows[reference, at]["rate"], "bar": bar}
 
     yield from ratio("REST fraud, 8 connections, times FastAPI", "server", "fastapi", 8, ">= 6")
     yield from ratio("REST fraud, 32 connections, times FastAPI", "server", "fastapi", 32, ">= 8")
@@ -152,10 +152,10 @@ def _requests(home: Path) -> tuple[bytes, bytes, bytes, bytes]:
     from serving.server.conversion import tensor_protos
 
     def sent(case: str) -> dict[str, Any]:
-        found = sorted(
+        paths = sorted(
             (home / case / "artifacts/ServingCheck/blessing").glob("*/requests.npz"), key=lambda p: p.stat().st_mtime
         )
-        with np.load(found[-1], allow_pickle=True) as loaded:
+        with np.load(paths[-1], allow_pickle=True) as loaded:
             return {name: loaded[name][:1] for name in loaded.files}
 
     def row(arrays: Mapping[str, Any], signature: str) -> bytes:
@@ -177,7 +177,7 @@ def _requests(home: Path) -> tuple[bytes, bytes, bytes, bytes]:
 
 def _plain(value: Any) -> Any:
     return (
-        [one.decode() if isinstance(one, bytes) else one for one in value.tolist()]
+        [item.decode() if isinstance(item, bytes) else item for item in value.tolist()]
         if value.ndim == 1
         else value.tolist()
     )
@@ -194,18 +194,18 @@ def _also(text: str) -> Target:
 
 
 def _load(target: Target, at: int, seconds: float) -> dict[str, float]:
-    where = ["127.0.0.1"] if target.over == "load" else []
-    command = [sys.executable, "-m", f"benchmarks.{target.over}", *where, str(target.port), str(at), str(seconds)]
-    done = subprocess.run(command, input=target.request, capture_output=True, cwd=ROOT, check=True)
-    found = json.loads(done.stdout)
-    if found["wrong"]:
-        sys.exit(f"error: {target.name} gave {found['wrong']} wrong answers.")
-    return found
+    address = ["127.0.0.1"] if target.over == "load" else []
+    command = [sys.executable, "-m", f"benchmarks.{target.over}", *address, str(target.port), str(at), str(seconds)]
+    process = subprocess.run(command, input=target.request, capture_output=True, cwd=ROOT, check=True)
+    result = json.loads(process.stdout)
+    if result["wrong"]:
+        sys.exit(f"error: {target.name} gave {result['wrong']} wrong answers.")
+    return result
 
 
 def _middle(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    found = {name: median([run[name] for run in runs]) for name in ("rate", "p50", "p99")}
-    return found | {"lowest": min(run["rate"] for run in runs), "highest": max(run["rate"] for run in runs)}
+    medians = {name: median([run[name] for run in runs]) for name in ("rate", "p50", "p99")}
+    return medians | {"lowest": min(run["rate"] for run in runs), "highest": max(run["rate"] for run in runs)}
 
 
 @contextmanager
@@ -243,9 +243,9 @@ def _wait(target: Target) -> None:
 def _ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for socket_ in sockets:
+            socket_.bind(("127.0.0.1", 0))
+        return [socket_.getsockname()[1] for socket_ in sockets]
 
 
 def _latest(home: Path, case: str) -> Path:

@@ -37,16 +37,16 @@ LARGE = {"fraud": 8192, "image": 1024}
 
 def main() -> None:
     """Measures, prints, writes."""
-    told = arguments(__doc__, "strategies.json")
+    options = arguments(__doc__, "strategies.json")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     cases = {}
-    with home_of(told.home, told.cases) as home, tempfile.TemporaryDirectory() as scratch:
-        for case in told.cases:
+    with home_of(options.home, options.cases) as home, tempfile.TemporaryDirectory() as scratch:
+        for case in options.cases:
             job = prepared(home, case, Path(scratch, case))
             cases[case] = {"strategies": strategies(job), "switches": switches(job)}
             for title, rows in cases[case].items():
                 show(f"{case}: {title}", rows)
-    write(told.out, cases=cases)
+    write(options.out, cases=cases)
 
 
 def prepared(home: Path, case: str, folder: Path) -> Any:
@@ -97,36 +97,39 @@ def strategies(job: Any) -> list[dict[str, Any]]:
     """A row a strategy and number of workers."""
     from models.saved_model import restore
 
-    found, alone = [], None
+    rows, reference = [], None
     for name, workers in STRATEGIES:
         record, _ = trained(job, f"{name}-{workers}", strategy=name, workers=workers)
         speed = median([curve["examples_per_second"] for curve in record["curves"][1:]])
-        kept = list(restore.arrays(Path(job.folder, f"{name}-{workers}", "best.weights.h5")).values())
-        alone = alone or (speed, kept)
-        apart = max(float(abs(one - other).max()) for one, other in zip(kept, alone[1], strict=True))
-        found.append(
+        weights = list(restore.arrays(Path(job.folder, f"{name}-{workers}", "best.weights.h5")).values())
+        reference = reference or (speed, weights)
+        difference = max(
+            float(abs(array - reference_array).max())
+            for array, reference_array in zip(weights, reference[1], strict=True)
+        )
+        rows.append(
             {
                 "strategy": name,
                 "workers": workers,
                 "replicas": record["replicas"],
                 "examples/s": round(speed),
-                "to none": speed / alone[0],
-                "weights apart": apart,
+                "to none": speed / reference[0],
+                "weights apart": difference,
                 "loss": record["curves"][-1]["loss"],
             }
         )
-    return found
+    return rows
 
 
 def switches(job: Any) -> list[dict[str, Any]]:
     """A row a switch: speed, peak memory of its process, and the loss after the same number of epochs."""
     large = replace(job, settings={**job.settings, "batch_size": min(LARGE.get(job.case, 1024), job.rows)})
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for name, changes in SWITCHES.items():
         record, peak = trained(large, f"switch-{name.replace(' ', '-')}", **changes)
         speed = median([curve["examples_per_second"] for curve in record["curves"][1:]])
-        first = found[0] if found else {"examples/s": speed, "peak MB": peak}
-        found.append(
+        first = rows[0] if rows else {"examples/s": speed, "peak MB": peak}
+        rows.append(
             {
                 "switch": name,
                 "batch": large.settings["batch_size"],
@@ -137,7 +140,7 @@ def switches(job: Any) -> list[dict[str, Any]]:
                 "loss": record["curves"][-1]["loss"],
             }
         )
-    return found
+    return rows
 
 
 def trained(job: Any, name: str, **changes: Any) -> tuple[Mapping[str, Any], float]:
@@ -148,10 +151,10 @@ def trained(job: Any, name: str, **changes: Any) -> tuple[Mapping[str, Any], flo
     folder = Path(job.folder, name)
     folder.mkdir(exist_ok=True)
     (folder / entry_point.STORED).symlink_to(Path(job.folder, entry_point.STORED))
-    told, peak = replace(job, folder=str(folder), settings={**job.settings, **changes}), float("nan")
+    changed_job, peak = replace(job, folder=str(folder), settings={**job.settings, **changes}), float("nan")
     print(f"{job.case}: {name}", flush=True)
-    if told.settings["strategy"] == "none":
-        path = told.save(folder / "job.json")
+    if changed_job.settings["strategy"] == "none":
+        path = changed_job.save(folder / "job.json")
         child = subprocess.Popen(
             [sys.executable, "-m", "models.training.worker", str(path)], cwd=ROOT, stdout=subprocess.DEVNULL
         )
@@ -160,7 +163,7 @@ def trained(job: Any, name: str, **changes: Any) -> tuple[Mapping[str, Any], flo
             sys.exit(f"error: {name} of {job.case} could not be trained.")
         peak = usage.ru_maxrss / 1024
     else:
-        cluster.run(told)
+        cluster.run(changed_job)
     return json.loads((folder / entry_point.RESULT).read_text()), peak
 
 

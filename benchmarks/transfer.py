@@ -32,61 +32,61 @@ RATE = 0.003
 
 def main() -> None:
     """Measures, prints the table and writes the file."""
-    told = _arguments()
-    folder = told.data or sources.embedded(told.work / "digits")
+    options = _arguments()
+    folder = options.data or sources.embedded(options.work / "digits")
     train, held = pictures(folder)
-    changes = {"dropout": 0.0, "filters": told.filters}
+    changes = {"dropout": 0.0, "filters": options.filters}
     settings = {**CASES["image"].settings["training"], **changes}
     started, outcomes = time.process_time(), []
-    for seed in told.seeds:
-        outcomes += measure(train, held, settings, told, seed)
-    rows = [row(shots, [one for one in outcomes if one["shots"] == shots]) for shots in told.shots]
+    for seed in options.seeds:
+        outcomes += measure(train, held, settings, options, seed)
+    rows = [row(shots, [outcome for outcome in outcomes if outcome["shots"] == shots]) for shots in options.shots]
     report = {
-        "data": folder.name if told.data else "digits of scikit-learn",
+        "data": folder.name if options.data else "digits of scikit-learn",
         "pictures": len(train[1]),
         "held": len(held[1]),
-        "seeds": told.seeds,
-        "steps": told.steps,
-        "base_steps": told.base_steps,
-        "filters": told.filters,
+        "seeds": options.seeds,
+        "steps": options.steps,
+        "base_steps": options.base_steps,
+        "filters": options.filters,
         "rate": RATE,
         "cpu_seconds": time.process_time() - started,
-        "known_accuracy": statistics.mean({one["seed"]: one["known"] for one in outcomes}.values()),
+        "known_accuracy": statistics.mean({outcome["seed"]: outcome["known"] for outcome in outcomes}.values()),
         "rows": rows,
         "outcomes": outcomes,
     }
     Console().print(table(report))
-    write(told.out, **report)
+    write(options.out, **report)
 
 
 def measure(
     train: tuple[np.ndarray, np.ndarray],
     held: tuple[np.ndarray, np.ndarray],
     settings: Mapping[str, Any],
-    told: argparse.Namespace,
+    options: argparse.Namespace,
     seed: int,
 ) -> list[dict[str, Any]]:
     """One base, and the three ways at each number of pictures."""
     keras.utils.set_random_seed(seed)
     make = transfer.maker(network, settings, train[0].shape[1:])
-    found: list[dict[str, Any]] = []
+    outcomes: list[dict[str, Any]] = []
     # Which classes are new, and so what is known, does not depend on the shots.
-    parts = transfer.split(train, held, told.shots[0], seed)
-    learnt = transfer.trained(make(len(np.unique(parts.known[1]))), parts.known, told.base_steps, RATE)
-    known = np.setdiff1d(np.unique(held[1]), parts.names)
-    rows = np.isin(held[1], known)
-    score = transfer.accuracy(learnt, (held[0][rows], np.searchsorted(known, held[1][rows])))
+    split = transfer.split(train, held, options.shots[0], seed)
+    learnt = transfer.trained(make(len(np.unique(split.known[1]))), split.known, options.base_steps, RATE)
+    known_classes = np.setdiff1d(np.unique(held[1]), split.names)
+    rows = np.isin(held[1], known_classes)
+    score = transfer.accuracy(learnt, (held[0][rows], np.searchsorted(known_classes, held[1][rows])))
     base = transfer.without_head(learnt)
     weights = base.get_weights()
-    for shots in told.shots:
-        parts = transfer.split(train, held, shots, seed)
+    for shots in options.shots:
+        split = transfer.split(train, held, shots, seed)
         base.set_weights(weights)
         ways = transfer.compared(
-            base, make, parts, told.steps, RATE, lambda pixels: network.augmented(pixels, settings)
+            base, make, split, options.steps, RATE, lambda pixels: network.augmented(pixels, settings)
         )
-        found.append({"seed": seed, "shots": shots, "known": score, **ways})
-        print(json.dumps(found[-1]), flush=True)
-    return found
+        outcomes.append({"seed": seed, "shots": shots, "known": score, **ways})
+        print(json.dumps(outcomes[-1]), flush=True)
+    return outcomes
 
 
 def pictures(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
@@ -98,7 +98,7 @@ def pictures(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndar
     batches = [batch for span in readers.spans(folder).values() for batch in readers.read(span)]
     labels = np.concatenate([batch["label"].to_numpy(zero_copy_only=False) for batch in batches])
     parts = np.concatenate([batch["part"].to_numpy(zero_copy_only=False) for batch in batches])
-    decoded = [np.asarray(Image.open(io.BytesIO(one))) for batch in batches for one in batch["image"].to_pylist()]
+    decoded = [np.asarray(Image.open(io.BytesIO(image))) for batch in batches for image in batch["image"].to_pylist()]
     pixels = np.stack(decoded).astype(np.float32) / 255
     pixels = pixels if pixels.ndim == 4 else pixels[..., None]
     numbers = np.unique(labels, return_inverse=True)[1]
@@ -108,11 +108,11 @@ def pictures(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndar
 
 def row(shots: int, outcomes: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over the seeds, of each way and of the gain of the better one over scratch."""
-    found: dict[str, Any] = {"shots": shots}
+    summary: dict[str, Any] = {"shots": shots}
     for way in WAYS:
-        found[way] = _spread([one[way] for one in outcomes])
-    found["gain"] = _spread([one["thawed"] - one["scratch"] for one in outcomes])
-    return found
+        summary[way] = _spread([outcome[way] for outcome in outcomes])
+    summary["gain"] = _spread([outcome["thawed"] - outcome["scratch"] for outcome in outcomes])
+    return summary
 
 
 def _spread(values: list[float]) -> dict[str, float]:
@@ -121,13 +121,13 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 def table(report: Mapping[str, Any]) -> Table:
     """The report for people."""
-    shown = Table(title=f"{report['data']}: accuracy on new classes, mean ± sd of {len(report['seeds'])} seeds")
+    result_table = Table(title=f"{report['data']}: accuracy on new classes, mean ± sd of {len(report['seeds'])} seeds")
     for column in ("pictures a class", *WAYS, "thawed - scratch"):
-        shown.add_column(column, justify="right")
-    for one in report["rows"]:
-        cells = (f"{one[way]['mean']:.3f} ± {one[way]['deviation']:.3f}" for way in (*WAYS, "gain"))
-        shown.add_row(str(one["shots"]), *cells)
-    return shown
+        result_table.add_column(column, justify="right")
+    for line in report["rows"]:
+        cells = (f"{line[way]['mean']:.3f} ± {line[way]['deviation']:.3f}" for way in (*WAYS, "gain"))
+        result_table.add_row(str(line["shots"]), *cells)
+    return result_table
 
 
 def _arguments() -> argparse.Namespace:
