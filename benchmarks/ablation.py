@@ -2,10 +2,11 @@
 
     python -m benchmarks.ablation [--home runs] [--seeds 3] [--out benchmarks/results/ablation.json]
 
-Takes the transformed examples of the last pushed run of each use case (`showcase demo` makes both), draws few rows of the
-train split and trains the use case's network once for each method: none, each alone, and all. "None" keeps the weights of
-the last epoch. Metrics are computed in inference mode on the training rows, on valid, and on eval, which no method uses.
-Then cross-validation: mean and deviation over folds, to compare with the single figure of the valid split.
+Takes the transformed examples of the last pushed run of each use case (`showcase demo` makes both), draws few rows of
+the train split and trains the use case's network with no method, with each alone, and with all. "None" keeps the
+weights of the last epoch. Metrics are computed in inference mode on the training rows, on valid, and on eval, which
+no method uses. Then cross-validation: mean and deviation over folds, to compare with the single figure of the valid
+split.
 """
 
 import argparse
@@ -69,10 +70,8 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
     network = context.case.load("model")
     keep = (*network.INPUTS, network.LABEL)
     whole = {split: context.rows(split, keep, sys.maxsize) for split in ("train", "valid", "eval")}
-    groups = (
-        *context.case.settings.values(),
-        *context.settings.values(),
-    )  # defaults first, since the run may be older than a setting
+    # Defaults first, since the run may be older than a setting.
+    groups = (*context.case.settings.values(), *context.settings.values())
     settings = {name: value for group in groups for name, value in group.items()}
     settings |= {"epochs": EPOCHS[case], "batch_size": BATCH[case], "patience": 0, "strategy": "none"}
     runs: dict[str, list[dict[str, float]]] = {}

@@ -1,8 +1,8 @@
 """Measure the drift monitor on generated drift: false alarms, power, delay, speed and memory, and compare other rules.
 
 ``python -m benchmarks.drift --work FOLDER`` stores the result of each part, so that an interrupted benchmark resumes.
-``--peers PYTHON`` names an interpreter with Evidently and NannyML. Their requirements conflict with LightGBM 4.7, so they
-need an environment of their own:
+``--peers PYTHON`` names an interpreter with Evidently and NannyML. Their requirements conflict with LightGBM 4.7, so
+they need an environment of their own:
 ``uv venv P && uv pip install --python P/bin/python evidently nannyml polars pyarrow 'pandas<3'``.
 """
 

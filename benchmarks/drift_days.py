@@ -1,7 +1,7 @@
 """Days for the drift benchmark: generated purchases with history and scores, clean and drifted, as profiles.
 
-Each seed gives a world. Its days are, in order: a warm-up that fills customers' histories, days on which a model is fitted,
-reference days, and judged days. The rest is discarded, since long fraud episodes end before the data do.
+Each seed gives a world. Its days are, in order: a warm-up that fills customers' histories, days on which a model is
+fitted, reference days, and judged days. The rest is discarded, since long fraud episodes end before the data do.
 """
 
 from collections.abc import Iterable
@@ -115,7 +115,7 @@ class Days:
         return features
 
     def labels(self, rows: Rows) -> Rows:
-        """Add ``known``, ``[n]``: the (fractional) day on which a fraud's label arrives; infinite for rows without one."""
+        """Add ``known``, ``[n]``: the (fractional) day on which a fraud's label arrives; infinite without one."""
         delays = span_generator.label(rows, self.seed)
         label_day = rows["time"] / DAY + delays["delay"]
         return rows | {"known": np.where((rows["scenario"] > 0) & ~delays["never"], label_day, np.inf)}
@@ -224,7 +224,7 @@ def selected(rows: Rows, kind: str, seed: int) -> Rows:
 
 
 def reports(rows: Rows, today: int) -> tuple[int, np.ndarray]:
-    """Count the rows of the ``AGES`` days before today; return also the sources of their frauds known by today's start."""
+    """Count the rows of the ``AGES`` days before today; return also the sources of the frauds known by then."""
     recent = (rows["time"] >= (today - AGES) * DAY) & (rows["time"] < today * DAY)
     labelled = recent & (rows["known"] < today)
     return int(recent.sum()), sources(rows["customer"][labelled], rows["merchant"][labelled])

@@ -30,7 +30,7 @@ class Digits:
         self._models = [LogisticRegression(max_iter=300).fit(flat[mask], self.truth[mask]) for mask in training_masks]
 
     def columns(self, at: np.ndarray, pixels: np.ndarray | None = None) -> pl.DataFrame:
-        """Return the monitored columns of the pictures with the indices ``at``, ``[n]``, optionally with changed pixels."""
+        """Return the monitored columns of the pictures at the indices ``at``, ``[n]``, or of changed pixels of them."""
         from serving.drift.profiles import image_columns
 
         images = self.pixels[at] if pixels is None else pixels
@@ -48,7 +48,7 @@ class Digits:
 
 
 def alarms(trials: int, seed: int = 0) -> dict[str, float]:
-    """Return the share of windows of 500 pictures that alarm, by change, and the share of the class in shifted windows."""
+    """Return the share of windows of 500 pictures that alarm, by change, and the class's share in shifted windows."""
     from serving.drift.alarms.alarm import judge
     from serving.drift.profiles import bins
     from serving.drift.profiles.profile import Profile

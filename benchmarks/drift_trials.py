@@ -107,7 +107,7 @@ def concept(days: Days, size: float, every: int) -> dict[str, list[list[float]]]
 
 
 def _score_known_frauds(rows: dict[str, np.ndarray], days: Days, today: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each customer's mean score of the frauds known by today's start, and the sources' weights, ``[customers]``."""
+    """Return each customer's mean score of known frauds, and its fraction of an independent source, ``[customers]``."""
     labelled = {name: column[rows["known"] < today] for name, column in rows.items()}
     if not len(labelled["id"]):
         return np.empty(0), np.empty(0)

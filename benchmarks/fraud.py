@@ -1,7 +1,7 @@
 """Compare the fraud network with LightGBM and logistic regression over generator seeds, and ablate its parts.
 
-All decisions about the network were made on the seeds of ``CHOICE``, none on those of ``ACCEPTANCE``: their eval splits are
-used only here. Intervals are a bootstrap over customers, since frauds come in episodes of one card.
+All decisions about the network were made on the seeds of ``CHOICE``, none on those of ``ACCEPTANCE``: their eval splits
+are used only here. Intervals are a bootstrap over customers, since frauds come in episodes of one card.
 
     python -m benchmarks.fraud [--work FOLDER] [--only acceptance|choice]
 """
@@ -97,7 +97,7 @@ def acceptance(work: Path) -> Iterator[dict[str, Any]]:
 
 
 def choice(work: Path) -> Iterator[dict[str, Any]]:
-    """Score every variant on valid, which decides, and on eval for each seed of ``CHOICE``; yields the report after each."""
+    """Score every variant on valid, which decides, and on eval for each seed of ``CHOICE``; yields the report."""
     rows = []
     for name, change in VARIANTS.items():
         changes, runs = {**START, **change}, []
@@ -140,7 +140,7 @@ def scored(prepared_data: SimpleNamespace) -> dict[str, Any]:
 
 
 def network_scores(prepared_data: SimpleNamespace, changes: Mapping[str, Any]) -> tuple[Arrays, dict[str, Any]]:
-    """Train the network with the Trainer's own function; return its exported model's scores on valid and eval, and facts."""
+    """Train the network with the Trainer's function; return the export's scores on valid and eval, and facts."""
     settings = {**prepared_data.settings, **changes}
     unknown = set(changes) - set(CASE.settings["training"])
     if unknown:
@@ -176,7 +176,7 @@ def network_scores(prepared_data: SimpleNamespace, changes: Mapping[str, Any]) -
 
 
 def prepared(seed: int, work: Path) -> SimpleNamespace:
-    """Build examples, transform graph and embedding of a generator seed with the pipeline's code; cached in ``work``."""
+    """Build examples, transform graph and embedding of a seed with the pipeline's code; cached in ``work``."""
     if seed in _PREPARED:
         return _PREPARED[seed]
     groups = CASE.configured({"data_seed": str(seed)})

@@ -1,13 +1,13 @@
-"""How fast each way of reading is, how much memory it takes, and whether a training step waits for it.
+"""Measure speed and memory of each input pipeline, and how long a training step waits for it.
 
     python -m benchmarks.input [--home HOME] [--cases fraud image] [--seconds 1.0] [--rounds 3] [--out FILE]
 
-Looks at the last pushed run of each case under the home; without one it runs the pipeline into a temporary folder.
+Uses the last pushed run of each use case under the home; without --home it runs the pipeline in a temporary folder.
 
-- speeds: examples a second of each way, the rounds of all ways in turns, and the median; beside reading the shards' bytes
-  and their records without parsing;
-- memory: peak over reading one batch, at one and at ten times the shards, each in a process of its own;
-- waiting: time of a step and of the wait before it; ``constant`` is the step on one batch that is always there.
+- speeds: examples per second of each input pipeline, the median of interleaved rounds; compared with reading the
+  bytes of the shards, and their records without parsing;
+- memory: increase of the peak over reading one batch, at one and at ten times the shards, each in a separate process;
+- waiting: time of a step and of the wait before it; ``constant`` repeats one batch that is always available.
 """
 
 import json
@@ -24,7 +24,7 @@ STEPS = 60
 
 
 def main() -> None:
-    """Measures each case, prints its tables and writes the JSON."""
+    """Measure each use case, print its tables and write the JSON."""
     options = arguments(__doc__, "input.json")
     with home_of(options.home, options.cases) as home:
         cases = {name: measure(home, name, options.seconds, options.rounds) for name in options.cases}
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """The three tables of one case."""
+    """Return the three tables of one use case."""
     split, graph, run = split_of(home, case)
     tables = {
         "speeds": speeds(split, seconds, rounds),
@@ -45,7 +45,7 @@ def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, lis
 
 
 def split_of(home: Path, case: str) -> tuple[Any, str, dict[str, Any]]:
-    """The train split of the last pushed run, its transform graph, and what the Trainer wrote with the served model."""
+    """Return the train split of the last pushed run, its transform graph, and the parts of the served model."""
     from models.catalog import find
     from models.input import Transform, files
     from models.saved_model import restore
@@ -62,7 +62,7 @@ def split_of(home: Path, case: str) -> tuple[Any, str, dict[str, Any]]:
 
 
 def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
-    """A row a way, its limit first: examples a second, median of the rounds, and its share of the limits."""
+    """Return a row per input pipeline, limits first: median examples per second, and the share of the limits."""
     from tour.measure import reading_ladder
 
     datasets = {name: way(split) for name, way in reading_ladder.WAYS.items()}
@@ -92,7 +92,7 @@ def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
 
 
 def memory(split: Any, graph: str) -> list[dict[str, Any]]:
-    """A row a way and size: examples, seconds, peak in MiB."""
+    """Return a row per input pipeline and size: examples, seconds, peak memory in MiB."""
     from tour.measure import peak_memory
 
     results = peak_memory.measured(graph, split.paths, split.keep, split.batch_size, peak_memory.WAYS, TIMES)
@@ -110,7 +110,7 @@ def memory(split: Any, graph: str) -> list[dict[str, Any]]:
 
 
 def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, Any]]:
-    """A row a way: milliseconds of waiting and of the step, and the step's own stream against a constant batch."""
+    """Return a row per input pipeline: milliseconds of waiting and of the step, and speed relative to ``constant``."""
     import tensorflow as tf
 
     from tour.measure import reading_ladder
@@ -119,14 +119,14 @@ def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, A
     constant = tf.data.Dataset.from_tensors(batch).repeat()
     streams: dict[str, Callable[[], Any]] = {"constant": lambda: constant}
 
-    def repeated(name: str) -> Any:
+    def repeat(name: str) -> Any:
         return reading_ladder.WAYS[name](split).repeat()
 
-    streams |= {name: partial(repeated, name) for name in ("naive", "batched", "streamed", "full")}
-    still = iter(constant)
+    streams |= {name: partial(repeat, name) for name in ("naive", "batched", "streamed", "full")}
+    constant_batches = iter(constant)
     rows: list[dict[str, Any]] = []
     for name, make in streams.items():
-        pairs = [reading_ladder.waiting(make(), lambda: step(still), STEPS) for _ in range(rounds)]
+        pairs = [reading_ladder.waiting(make(), lambda: step(constant_batches), STEPS) for _ in range(rounds)]
         rates = [inside(step, make(), split.batch_size) for _ in range(rounds)]
         wait, work = (median(values) for values in zip(*pairs, strict=True))
         rows.append(
@@ -144,7 +144,7 @@ def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, A
 
 
 def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], Any], dict[str, Any]]:
-    """The Trainer's compiled step on the served network, and one batch."""
+    """Return the Trainer's compiled step on the served network, and one batch."""
     import tensorflow as tf
 
     from models.saved_model import restore
@@ -171,7 +171,7 @@ def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], An
 
 
 def inside(step: Callable[[Any], Any], data: Any, batch_size: int) -> float:
-    """Examples a second of training when the step takes its batch itself, inside the graph, as the Trainer's does."""
+    """Return examples per second when the step reads its batches inside the graph, as the Trainer's step does."""
     stream = iter(data)
     step(stream)
     started = time.perf_counter()

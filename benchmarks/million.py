@@ -1,9 +1,10 @@
-"""One million requests through the gateway with ten version swaps and one rollback: nothing may fail or be lost.
+"""Send a million requests through the gateway during ten version swaps and a rollback: nothing may fail or be lost.
 
-``python -m benchmarks.million --home RUNS [--requests N] [--out FILE]`` copies a home's pushed fraud model, starts ``showcase
-serve`` on it in a process of its own and sends without pause. Every version is the same network with another calibration,
-so that an answer shows which version it is from. At the end the log is read: each acknowledged prediction has to be in it
-once, with the version that was answered.
+    python -m benchmarks.million --home RUNS [--requests N] [--out FILE]
+
+Copies a home's pushed fraud model, starts ``showcase serve`` on the copy in a child process and sends without pause.
+Every version is the same network with another threshold, so that an answer shows which version it is from. Finally
+the prediction log is read: it must contain each acknowledged prediction once, with the version that was answered.
 """
 
 import argparse
@@ -37,7 +38,7 @@ SETTLED = 90.0
 
 
 class Watch:
-    """Which versions may answer at the moment, and what was answered by which."""
+    """Tracks which versions may answer at the moment, and which version gave each answer."""
 
     def __init__(self) -> None:
         self.answered: dict[str, int] = {}
@@ -45,26 +46,26 @@ class Watch:
         self.not_live = 0
 
     def seen(self, body: bytes, answer: dict[str, Any]) -> None:
-        """Takes an answer, and checks its version against those that may answer now."""
+        """Record an answer, and check its version against those that may answer now."""
         self.answered[answer["prediction_id"]] = answer["version"]
         self.not_live += answer["version"] not in self.allowed
 
 
 def rows(home: Path, count: int) -> Iterator[bytes]:
-    """Purchases without end: those of the days after training, each time under new ids."""
+    """Yield ``count`` purchases: those of the days after training, repeated under new ids."""
     case = find(CASE)
     settings = case.configured({})["data"]
-    sent = [body for body, _ in case.load("traffic").requests(None, "", home / "data", -1, -1, [], settings)]
+    bodies = [body for body, _ in case.load("traffic").requests(None, "", home / "data", -1, -1, [], settings)]
     for number in range(count):
-        body = sent[number % len(sent)]
-        yield orjson.dumps(body | {"transaction_id": f"{body['transaction_id']}-{number // len(sent)}"})
+        body = bodies[number % len(bodies)]
+        yield orjson.dumps(body | {"transaction_id": f"{body['transaction_id']}-{number // len(bodies)}"})
 
 
 async def swaps(home: Path, folder: Path, sender: Sender, watch: Watch, total: int) -> list[dict[str, Any]]:
-    """Pushes a version after each eleventh part of the requests, and rolls back after the last; what was done and when."""
+    """Push a version after each twelfth of the requests, roll back after the last; return what was done and when."""
     steps = []
     for number in range(2, SWAPS + 3):
-        await _until(lambda number=number: sender.report.sent >= total * (number - 1) // (SWAPS + 2))
+        await _wait_until(lambda number=number: sender.report.sent >= total * (number - 1) // (SWAPS + 2))
         is_rollback = number == SWAPS + 2
         version = SWAPS if is_rollback else number
         watch.allowed.add(version)
@@ -72,29 +73,29 @@ async def swaps(home: Path, folder: Path, sender: Sender, watch: Watch, total: i
             rollout.write(folder, rollout.Rollout(stable=version))
         else:
             os.rename(home / "copies" / str(version), folder / str(version))
-        before, began = sender.report.versions[version], time.perf_counter()
-        await _until(lambda version=version, before=before: sender.report.versions[version] > before + 100)
-        took = time.perf_counter() - began
-        await asyncio.sleep(2.0)  # requests under way with the old version have ended by now
+        before, started = sender.report.versions[version], time.perf_counter()
+        await _wait_until(lambda version=version, before=before: sender.report.versions[version] > before + 100)
+        seconds = time.perf_counter() - started
+        await asyncio.sleep(2.0)  # requests in flight with the old version have ended by now
         watch.allowed = {version}
         steps.append(
             {
                 "step": "rollback" if is_rollback else "push",
                 "version": version,
                 "at": sender.report.sent,
-                "seconds": took,
+                "seconds": seconds,
             }
         )
     return steps
 
 
-async def _until(condition: Any) -> None:
+async def _wait_until(condition: Any) -> None:
     while not condition():
         await asyncio.sleep(0.05)
 
 
 def copies(source: Path, home: Path) -> Path:
-    """Version 1 in place and the others beside, each with a threshold of its own."""
+    """Copy the model as version 1 in place and as later versions next to it, each with its own threshold."""
     folder = home / CASE / "versions"
     folder.mkdir(parents=True)
     for version in range(1, SWAPS + 2):
@@ -108,14 +109,14 @@ def copies(source: Path, home: Path) -> Path:
 
 
 def check(answer: Mapping[str, Any]) -> str | None:
-    """The threshold says which version's files an answer was made with."""
+    """Return what is wrong with an answer, None if nothing; its threshold shows which version's files were used."""
     if answer["threshold"] != answer["version"] / 100:
         return "a threshold of another version"
     return find(CASE).load("traffic").check(answer)
 
 
 async def measured(home: Path, folder: Path, port: int, total: int, connections: int) -> dict[str, Any]:
-    """The whole run."""
+    """Send all requests during the swaps; return the report."""
     watch = Watch()
     watch.allowed = {1}
     sender = Sender("127.0.0.1", port, f"/v1/{CASE}/score", check, watch.seen)
@@ -126,7 +127,7 @@ async def measured(home: Path, folder: Path, port: int, total: int, connections:
 
 
 def lost(home: Path, answered: dict[str, int]) -> dict[str, int]:
-    """What the log lacks, has twice, or has with another version."""
+    """Count the answers that the log lacks, has twice, or has with another version."""
     version_by_id: dict[str, int] = {}
     records = twice = 0
     for _, data in read(home / CASE / "online" / PREDICTIONS):
@@ -143,20 +144,20 @@ def lost(home: Path, answered: dict[str, int]) -> dict[str, int]:
 
 
 def main() -> int:
-    """The program; 1 if anything failed, was lost or came from a version that was not live."""
+    """Run the benchmark; return 1 if a request failed, was lost, or was answered by a version that was not live."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--requests", type=int, default=1_000_000)
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/million.json")
+    parser.add_argument("--home", type=Path, required=True, help="Home with a pushed fraud model.")
+    parser.add_argument("--requests", type=int, default=1_000_000, help="Number of requests.")
+    parser.add_argument("--connections", type=int, default=32, help="Concurrent connections.")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/million.json", help="JSON to write.")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended as well
     source = options.home / CASE / "versions" / "1"
     with tempfile.TemporaryDirectory(prefix="million-") as name:
         home = Path(name)
         folder = copies(source, home)
         words = ["serve", CASE, "--home", str(home), "--port", "0", "--rest-port", "-1", "--grpc-port", "-1", "--json"]
-        words += ["--timeout", "30"]  # so that what fails has failed, and was not only slow on a busy machine
+        words += ["--timeout", "30"]  # long, so that slow answers on a busy machine do not count as failures
         server = subprocess.Popen([sys.executable, "-m", "cli.main", *words], stdout=subprocess.PIPE)
         try:
             assert server.stdout is not None, "a pipe"

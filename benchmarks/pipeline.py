@@ -1,14 +1,14 @@
-"""How long the fraud pipeline takes, stage by stage, beside a plain script that does the same work.
+"""Measure the fraud pipeline stage by stage, and compare it with a plain script that does the same work.
 
     python -m benchmarks.pipeline [--rows 20000 200000 1000000] [--days 120] [--out benchmarks/results/pipeline.json]
 
-For each size the data is generated once; then ``showcase run fraud`` goes from nothing, the same command goes again and
-finds itself done, and ``benchmarks/bare`` does the work on the same data. Three times are compared:
+For each size the data is generated once. Then ``showcase run fraud`` runs without a cache, the same command runs again
+with everything cached, and ``benchmarks/bare`` does the work on the same data. Three times are compared:
 
 - wall: the whole process, from start to exit;
-- work: without imports, start and end: for the pipeline from the first stage's start to the last one's end, for the
-  script the sum of its steps;
-- CPU: seconds of all processes, which a busy machine disturbs least.
+- work: without imports, start-up and shutdown: for the pipeline from the start of the first stage to the end of the
+  last, for the script the sum of its steps;
+- CPU: seconds of all processes, which a busy machine affects least.
 """
 
 import argparse
@@ -28,9 +28,9 @@ from rich.table import Table
 from benchmarks.runs import ROOT, write
 
 SEED = 7
-# At the smallest size too few frauds are left for the usual bound, and a refused run has no push to time.
+# The smallest size has too few frauds for the default gate, and a refused run has no push to time.
 LEAST_PR_AUC = 0.0
-# The script's steps that do a stage's work; its check of the statistics is part of the step that computes them.
+# Steps of the script that do the work of each stage; its schema check is part of the step "statistics".
 PEERS = {
     "CuratedSchema": (),
     "Resolver": (),
@@ -47,21 +47,21 @@ PEERS = {
     "ServingCheck": ("check",),
     "Pusher": ("push",),
 }
-# What the last three stages look at, whatever the size; as in components/.
+# Rows that the last stages read, whatever the size; as in components/.
 LITE_ROWS, CHECK_ROWS = 2048, 32
 
 
 class Failed(Exception):
-    """What was measured did not end well; the message is one sentence."""
+    """A measured process failed; the message is one sentence."""
 
 
 def main() -> None:
-    """Measures each size, prints its table and writes all that is known so far."""
-    # Written to a file, a table would be cut at 80 columns.
-    options, console = _arguments(), Console(width=None if sys.stdout.isatty() else 110)
+    """Measure each size, print its table and write the report after each."""
+    # In a file, a table would be cut at 80 columns.
+    options, console = _parse_arguments(), Console(width=None if sys.stdout.isatty() else 110)
     report: dict[str, Any] = {"days": options.days, "sizes": []}
     try:
-        _warm(console)
+        _warm_up(console)
         for rows in options.rows:
             report["sizes"].append(measure(rows, options.days, options.work, console))
             console.print(stage_table(report["sizes"][-1]))
@@ -75,20 +75,20 @@ def main() -> None:
 
 
 def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any]:
-    """One size: the pipeline from nothing, again, and the script.
+    """Measure one size: the pipeline without a cache, the cached pipeline, and the script.
 
     Raises:
-        Failed: if one of them does not end well.
+        Failed: if one of them fails.
     """
     console.rule(f"{rows:,} rows over {days} days")
     data, home = generated(rows, days, work, console), work / f"home-{rows}"
     for stale in (home, work / "bare"):
         shutil.rmtree(stale, ignore_errors=True)
     load = os.getloadavg()[0]
-    first = pipeline_run(data, home, console, "the pipeline from nothing")
-    again = pipeline_run(data, home, console, "the pipeline again")
+    first = pipeline_run(data, home, console, "the pipeline without a cache")
+    again = pipeline_run(data, home, console, "the cached pipeline")
     bare = bare_run(data, work / "bare", console)
-    pipeline = _stages(first, home, rows) | first  # in this order: what is not reported is taken out of it first
+    pipeline = _stages(first, home, rows) | first  # in this order: _stages removes what is not reported from first
     return {
         "rows": rows,
         "load_before": load,
@@ -100,7 +100,7 @@ def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any
 
 
 def generated(rows: int, days: int, work: Path, console: Console) -> Path:
-    """The data of that size, written on first use."""
+    """Return the folder with data of that size; it is generated on first use."""
     folder = work / f"data-{rows}-{days}"
     if not (folder / "truth.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -111,18 +111,18 @@ def generated(rows: int, days: int, work: Path, console: Console) -> Path:
 
 
 def pipeline_run(data: Path, home: Path, console: Console, title: str) -> dict[str, Any]:
-    """``showcase run`` as a process: its times and what it says of itself; it shows its own progress."""
+    """Run ``showcase run`` as a process, which prints its progress; return its times and facts."""
     console.print(title)
     arguments = ["--data", data, "--home", home, "--set", f"min_pr_auc={LEAST_PR_AUC}", "--json"]
     spent, out = timed(["-m", "cli.main", "run", "fraud", *arguments], home.with_suffix(".json"))
     run = json.loads(out)
     if run["state"] != "pushed":
-        raise Failed(f"the pipeline ended as {run['state']}: {run['reason']}")
+        raise Failed(f"the pipeline ended in state {run['state']}: {run['reason']}")
     return spent | {"state": run["state"], "id": run["id"], "facts": run["facts"]}
 
 
 def bare_run(data: Path, out: Path, console: Console) -> dict[str, Any]:
-    """``benchmarks/bare`` as a process: its times and its steps."""
+    """Run ``benchmarks/bare`` as a process; return its times and its steps."""
     console.print("the bare script")
     arguments = ["--data", data, "--out", out, "--min-pr-auc", LEAST_PR_AUC]
     spent, text = timed(["-m", "benchmarks.bare", *arguments], out.with_suffix(".json"), quiet=True)
@@ -132,7 +132,7 @@ def bare_run(data: Path, out: Path, console: Console) -> dict[str, Any]:
         name: {
             "seconds": seconds,
             "rows": script_report["rows"][name],
-            "rows_per_second": _rate(script_report["rows"][name], seconds),
+            "rows_per_second": _compute_rate(script_report["rows"][name], seconds),
         }
         for name, seconds in script_report["seconds"].items()
     }
@@ -141,13 +141,15 @@ def bare_run(data: Path, out: Path, console: Console) -> dict[str, Any]:
 
 
 def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dict[str, float], str]:
-    """Runs Python at the root; returns wall and CPU seconds, and its standard output, which is kept in ``out``.
+    """Run Python at the root; return wall and CPU seconds, and its standard output, which is stored in ``out``.
 
     Args:
-        quiet: Of its standard error only progress is shown, not what libraries write.
+        arguments: Arguments of the interpreter.
+        out: File for the standard output.
+        quiet: Show only progress from its standard error, not the messages of libraries.
 
     Raises:
-        Failed: for an exit code above 1, or 1 without output: a run that was refused says so in its output.
+        Failed: for an exit code above 1, or 1 without output: a refused run exits with 1 and prints its outcome.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     command, started = [sys.executable, *map(str, arguments)], time.perf_counter()
@@ -156,7 +158,7 @@ def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dic
             command, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE if quiet else None, text=True, errors="replace"
         )
         try:
-            last = _relay(process) if quiet else ""
+            error = _relay_progress(process) if quiet else ""
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
             process.terminate()
@@ -165,12 +167,12 @@ def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dic
     wall, process.returncode, text = time.perf_counter() - started, os.waitstatus_to_exitcode(status), out.read_text()
     if process.returncode not in (0, 1) or (process.returncode and not text):
         name = " ".join(command[1:4]).removeprefix("-m ")
-        raise Failed(last or f"{name} ended with status {process.returncode}; what it said is above.")
+        raise Failed(error or f"{name} ended with exit code {process.returncode}; its messages are above.")
     return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime}, text
 
 
-def _relay(process: subprocess.Popen[str]) -> str:
-    """Passes progress on as it comes; returns the error that was named, or the last line."""
+def _relay_progress(process: subprocess.Popen[str]) -> str:
+    """Print progress as it arrives; return the error message, or else the last line."""
     last = error = ""
     for line in process.stderr or ():
         last = line.strip() or last
@@ -182,9 +184,9 @@ def _relay(process: subprocess.Popen[str]) -> str:
 
 
 def _stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
-    """Stages with rows and rows a second, and what is taken from them; leaves out of ``run`` what is not reported."""
+    """Return the stages with rows per second, and totals; remove from ``run`` what is not reported."""
     facts, splits = run.pop("facts"), split_rows(home, run["id"])
-    stage_facts, epochs = json.loads(facts["stages"]), _epochs(home, run["id"])
+    stage_facts, epochs = json.loads(facts["stages"]), _read_epochs(home, run["id"])
     rows = {
         "SpanExampleGen": raw_rows,
         "StatisticsGen": sum(splits.values()),
@@ -200,7 +202,7 @@ def _stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
             "seconds": stage["seconds"],
             "peak_mb": stage["peak_mb"],
             "rows": rows.get(name, 0),
-            "rows_per_second": _rate(rows.get(name, 0), stage["seconds"]),
+            "rows_per_second": _compute_rate(rows.get(name, 0), stage["seconds"]),
         }
         for name, stage in stage_facts.items()
     }
@@ -216,23 +218,25 @@ def _stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
 
 
 def split_rows(home: Path, run_id: str) -> dict[str, int]:
-    """Examples of each split, as StatisticsGen counted them."""
+    """Return the number of examples of each split, as counted by StatisticsGen."""
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
     examples_by_split = {}
-    for path in sorted(Path(_outputs(home, run_id)["StatisticsGen"]["statistics"].uri).glob("Split-*/FeatureStats.pb")):
+    for path in sorted(
+        Path(_read_outputs(home, run_id)["StatisticsGen"]["statistics"].uri).glob("Split-*/FeatureStats.pb")
+    ):
         statistics = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes())
         examples_by_split[path.parent.name.removeprefix("Split-")] = int(statistics.datasets[0].num_examples)
     return examples_by_split
 
 
-def _epochs(home: Path, run_id: str) -> int:
-    folder = Path(_outputs(home, run_id)["Trainer"]["model_run"].uri)
+def _read_epochs(home: Path, run_id: str) -> int:
+    folder = Path(_read_outputs(home, run_id)["Trainer"]["model_run"].uri)
     return len(json.loads((folder / "training.json").read_text())["curves"])
 
 
-def _outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
-    # This file has the package's name, and its folder comes first in the path of a script.
+def _read_outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
+    # This file has the name of the package, and the folder of a script comes first in its path.
     sys.path[0] = str(ROOT)
     from pipeline.metadata import store
     from pipeline.metadata.store_address import MetadataAddress
@@ -241,36 +245,36 @@ def _outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
 
 
 def stage_table(size: Mapping[str, Any]) -> Table:
-    """Stages beside the script's steps; the ratio says how many times longer the stage takes."""
+    """Return a table of stages and the script's steps; the ratio is the stage's time over the step's."""
     table = Table(title=f"{size['rows']:,} rows", title_justify="left", box=None, header_style="dim", pad_edge=False)
     table.add_column("stage")
     for name in ("seconds", "rows/s", "peak MB", "bare step", "seconds", "rows/s", "ratio"):
         table.add_column(name, justify="left" if name == "bare step" else "right")
     for name, stage in size["pipeline"]["stages"].items():
         steps = [size["bare"]["steps"][step] for step in PEERS.get(name, ())]
-        table.add_row(name, *_cells(stage), f"{stage['peak_mb']:,.0f}", *_peer(name, stage, steps))
+        table.add_row(name, *_format_cells(stage), f"{stage['peak_mb']:,.0f}", *_format_peer(name, stage, steps))
     for name, label in (("work", "without imports"), ("wall", "whole process"), ("cpu", "CPU seconds")):
         ours, bare = size["pipeline"][name], size["bare"][name]
         table.add_row(label, f"{ours:.1f}", "", "", "", f"{bare:.1f}", "", f"{ours / bare:.1f}", style="bold")
     return table
 
 
-def _peer(name: str, stage: Mapping[str, float], steps: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+def _format_peer(name: str, stage: Mapping[str, float], steps: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
     if not steps:
         return ("", "", "", "")
     seconds = sum(step["seconds"] for step in steps)
-    both = {"seconds": seconds, "rows_per_second": _rate(steps[0]["rows"], seconds)}
+    both = {"seconds": seconds, "rows_per_second": _compute_rate(steps[0]["rows"], seconds)}
     ratio = f"{stage['seconds'] / seconds:,.1f}" if seconds >= 0.05 else ""
-    return (" + ".join(PEERS[name]), *_cells(both), ratio)
+    return (" + ".join(PEERS[name]), *_format_cells(both), ratio)
 
 
-def _cells(step: Mapping[str, float]) -> tuple[str, str]:
+def _format_cells(step: Mapping[str, float]) -> tuple[str, str]:
     rate = step["rows_per_second"]
     return f"{step['seconds']:.1f}", f"{rate:,.0f}" if rate else ""
 
 
 def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
-    """A line a size: whole processes against whole processes."""
+    """Return a table with a line per size that compares the whole processes."""
     table = Table(title="Totals", title_justify="left", box=None, header_style="dim", pad_edge=False)
     columns = (
         "rows",
@@ -296,23 +300,26 @@ def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _warm(console: Console) -> None:
-    """Imports everything once: else the first run would pay for reading the libraries from disk."""
-    console.print("reading the libraries from disk once")
-    code = "import keras, lightgbm, polars, ai_edge_litert.interpreter, pipeline.graph, pipeline.outcome, pipeline.local.runner"
+def _warm_up(console: Console) -> None:
+    """Import everything once, so that the first run does not have to read the libraries from disk."""
+    console.print("importing the libraries once, to warm the disk cache")
+    libraries = "keras, lightgbm, polars, ai_edge_litert.interpreter"
+    code = f"import {libraries}, pipeline.graph, pipeline.outcome, pipeline.local.runner"
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     if process.returncode:
         raise Failed(f"the libraries cannot be imported: {process.stderr.strip().splitlines()[-1]}")
 
 
-def _rate(rows: float, seconds: float) -> float:
+def _compute_rate(rows: float, seconds: float) -> float:
     return rows / seconds if seconds else 0.0
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000, 1_000_000], help="Sizes of the data.")
-    parser.add_argument("--days", type=int, default=120, help="Days that the rows are spread over.")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[20_000, 200_000, 1_000_000], help="Sizes of the data, in rows."
+    )
+    parser.add_argument("--days", type=int, default=120, help="Number of days that the rows cover.")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/pipeline.json", help="JSON to write.")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/benchmark", help="Folder for data and runs.")
     options = parser.parse_args()

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# The module with the feature formulas imports TFT for a function that is not called here; a stub avoids the slow import.
+# The module with the feature formulas imports TFT for a function that is not called here; a stub saves the import.
 sys.modules["tensorflow_transform"] = ModuleType("tensorflow_transform")
 
 import polars as pl  # noqa: E402
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def run_steps(data: Path, out: Path, least: float, clock: Clock) -> dict[str, Any]:
-    """Run all steps from spans to a version folder, which is written if PR-AUC is ``least`` or more; return the results.
+    """Run all steps from spans to a version folder, written if PR-AUC is at least ``least``; return the results.
 
     Raises:
         ValueError: if a gate refuses the data or the model; the message names it.
