@@ -25,12 +25,12 @@ PICTURES = {"clean": 0.0, "subtle noise": 1.0, "brightness": 1.0, "prior shift":
 SPEED = [{"rows": 1_000_000, "rows_per_s": 2e6, "peak_mib": 250.0, "bytes_a_column": 1000}]
 
 
-def reached(world: dict, pictures: dict = PICTURES, speed: list = SPEED) -> dict[tuple[str, str], str]:
+def list_verdicts(world: dict, pictures: dict = PICTURES, speed: list = SPEED) -> dict[tuple[str, str], str]:
     return {(row["figure"], row["target"]): row["reached"] for row in drift.lines([world], pictures, speed)}
 
 
 def test_all_targets_are_reached_at_their_bounds() -> None:
-    assert set(reached(WORLD).values()) == {"yes", ""}
+    assert set(list_verdicts(WORLD).values()) == {"yes", ""}
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,16 @@ def test_missed_target_is_marked(path: tuple[str, ...], value: list, figure: str
     for name in path[:-1]:
         place = place[name]
     place[path[-1]] = value
-    assert {name for (name, _), verdict in reached(world).items() if verdict == "NO"} == {figure}
+    assert {name for (name, _), verdict in list_verdicts(world).items() if verdict == "NO"} == {figure}
 
 
 def test_missed_target_of_pictures_memory_and_estimates_is_marked() -> None:
-    verdicts = reached(WORLD, PICTURES | {"prior shift": 0.4})
+    verdicts = list_verdicts(WORLD, PICTURES | {"prior shift": 0.4})
     assert [name for (name, _), verdict in verdicts.items() if verdict == "NO"] == ["pictures, prior shift"]
-    verdicts = reached(WORLD, speed=[SPEED[0] | {"peak_mib": 301.0}])
+    verdicts = list_verdicts(WORLD, speed=[SPEED[0] | {"peak_mib": 301.0}])
     assert [name for (name, _), verdict in verdicts.items() if verdict == "NO"] == ["peak MiB, 1,000,000 rows"]
     world = WORLD | {"estimates": [WORLD["estimates"][0], WORLD["estimates"][1] | {"estimate": 0.63}]}
-    assert [name for (name, _), verdict in reached(world).items() if verdict == "NO"] == [
+    assert [name for (name, _), verdict in list_verdicts(world).items() if verdict == "NO"] == [
         "estimated roc_auc, largest error"
     ]
 
