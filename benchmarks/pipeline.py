@@ -88,7 +88,9 @@ def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any
     first = pipeline_run(data, home, console, "the pipeline without a cache")
     again = pipeline_run(data, home, console, "the cached pipeline")
     bare = bare_run(data, work / "bare", console)
-    pipeline = _stages(first, home, rows) | first  # in this order: _stages removes what is not reported from first
+    pipeline = (
+        _describe_stages(first, home, rows) | first
+    )  # in this order: _describe_stages removes what is not reported from first
     return {
         "rows": rows,
         "load_before": load,
@@ -183,7 +185,7 @@ def _relay_progress(process: subprocess.Popen[str]) -> str:
     return error or last
 
 
-def _stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
+def _describe_stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
     """Return the stages with rows per second, and totals; remove from ``run`` what is not reported."""
     facts, splits = run.pop("facts"), split_rows(home, run["id"])
     stage_facts, epochs = json.loads(facts["stages"]), _read_epochs(home, run["id"])

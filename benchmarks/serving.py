@@ -54,7 +54,7 @@ def main() -> None:
     options = _parse_arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended as well
     with home_of(options.home, ("fraud", "image")) as home, ExitStack() as stack:
-        targets = list(_targets(home, stack)) + [_parse_target(text) for text in options.also]
+        targets = list(_start_targets(home, stack)) + [_parse_target(text) for text in options.also]
         for target in targets:
             _wait_until_listening(target)
         results = measure(targets, options.connections, options.seconds, options.rounds)
@@ -110,10 +110,10 @@ PURCHASE = {
 }
 
 
-def _targets(home: Path, stack: ExitStack) -> Iterator[Target]:
+def _start_targets(home: Path, stack: ExitStack) -> Iterator[Target]:
     """Start every server and yield it with its request."""
     served, fraud = home, _find_latest_version(home, "fraud")
-    row, image, dense, request = _requests(home)
+    row, image, dense, request = _build_requests(home)
     rest, grpc, lite_rest, lite_grpc, gateway = _find_free_ports(5)
     command = ["cli.main", "serve", "--no-gateway", "--home", str(served)]
     stack.enter_context(_run_module(*command, "--rest-port", rest, "--grpc-port", grpc))
@@ -144,7 +144,7 @@ def _targets(home: Path, stack: ExitStack) -> Iterator[Target]:
         yield Target(kind, port, _make_post("/predict", row))
 
 
-def _requests(home: Path) -> tuple[bytes, bytes, bytes, bytes]:
+def _build_requests(home: Path) -> tuple[bytes, bytes, bytes, bytes]:
     """Build a raw row, an image, a dense row and a PredictRequest from the requests that ServingCheck stored."""
     import numpy as np
     from tensorflow_serving.apis import predict_pb2

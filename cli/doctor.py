@@ -117,20 +117,24 @@ def packages() -> Iterator[Check]:
     """
     locked = _read_locked_versions()
     for name in PACKAGES:
-        installed, expected = _version(name), locked.get(name)
+        installed, expected = _read_version(name), locked.get(name)
         if installed is None:
             yield Check(name, "missing", "not installed", "Run make setup to install the locked packages.")
         elif expected is None:
             yield Check(name, "warn", installed, f"{LOCK.name} does not contain it, so its version cannot be checked.")
         else:
             yield _judge(name, installed, installed == expected, "warn", f"The lock has {expected}: run make setup.")
-    kfp = _version("kfp")
+    kfp = _read_version("kfp")
     yield _judge("kfp", kfp or "not installed", kfp, "warn", "compile, rehearse and submit will not work.")
 
 
 def resources(home: Path) -> Iterator[Check]:
     """Check the cores and memory that this process may use, and the free disk space of the home."""
-    cores, memory, disk = _cores(), _memory() / GIB, shutil.disk_usage(_find_existing_parent(home)).free / GIB
+    cores, memory, disk = (
+        _count_cores(),
+        _read_memory_limit() / GIB,
+        shutil.disk_usage(_find_existing_parent(home)).free / GIB,
+    )
     yield _judge("Cores", str(cores), cores >= CORES, "warn", "Training in several processes will be slow.")
     advice = f"Less than {MEMORY_GIB} GiB: run one pipeline at a time, on fewer rows."
     yield _judge("Memory", f"{memory:.1f} GiB", memory >= MEMORY_GIB, "warn", advice)
@@ -194,7 +198,7 @@ def tools() -> Iterator[Check]:
 
 def mlflow() -> Check:
     """Check MLflow, which records the runs. The package mlflow-skinny has everything but the web pages."""
-    full, small = _version("mlflow"), _version("mlflow-skinny")
+    full, small = _read_version("mlflow"), _read_version("mlflow-skinny")
     finding = f"mlflow {full}" if full else f"mlflow-skinny {small}, without pages" if small else "not installed"
     advice = "Runs are not recorded in MLflow; `showcase runs` still compares them."
     return _judge("MLflow", finding, full or small, "warn", advice)
@@ -204,7 +208,7 @@ def _judge(name: str, finding: str, passed: object, failure: Literal["warn", "mi
     return Check(name, "ok", finding) if passed else Check(name, failure, finding, advice)
 
 
-def _version(name: str) -> str | None:
+def _read_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
@@ -217,11 +221,11 @@ def _read_locked_versions() -> dict[str, str]:
     return {package["name"]: package["version"] for package in tomllib.loads(LOCK.read_text())["package"]}
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _memory() -> int:
+def _read_memory_limit() -> int:
     """Bytes of memory: the machine's, or the container's limit if that is lower."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")

@@ -79,7 +79,9 @@ def measure(folder: Path) -> Tracked:
     """Describe the folder as DVC would: its MD5 is that of the JSON list of its files' paths and MD5s."""
     folder = _resolve(folder)
     paths = [p for p in folder.rglob("*") if p.is_file()]
-    entries = sorted(({"md5": _md5(p), "relpath": p.relative_to(folder).as_posix()} for p in paths), key=_get_path)
+    entries = sorted(
+        ({"md5": _compute_md5(p), "relpath": p.relative_to(folder).as_posix()} for p in paths), key=_get_path
+    )
     total = hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
     return Tracked(f"{total}.dir", sum(p.stat().st_size for p in paths), len(paths), folder)
 
@@ -102,7 +104,7 @@ def _resolve(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _md5(path: Path) -> str:
+def _compute_md5(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()
 

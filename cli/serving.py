@@ -52,11 +52,13 @@ def serve(
     from pipeline.online.serve import Asked
     from pipeline.online.serve import serve as start
 
-    listens = port if gateway else None
-    rest, grpc = (None if one < 0 else one for one in (rest_port, grpc_port))
+    gateway_port = port if gateway else None
+    rest, grpc = (None if number < 0 else number for number in (rest_port, grpc_port))
     shared = "" if store == "embedded" else store
     start(
-        Asked(cases or [], home, host, listens, rest, grpc, backend, rate, timeout, lite, shared, monitor, webhook),
+        Asked(
+            cases or [], home, host, gateway_port, rest, grpc, backend, rate, timeout, lite, shared, monitor, webhook
+        ),
         as_json,
     )
 

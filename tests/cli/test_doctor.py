@@ -70,28 +70,28 @@ def test_linux_x86_64_with_a_recent_glibc_is_required(monkeypatch, system, machi
     [("1.17.1", "ok", ""), ("1.21.0", "warn", "The lock has 1.17.1"), (None, "missing", "make setup")],
 )
 def test_packages_are_compared_with_the_lock(monkeypatch, installed, state, advice):
-    monkeypatch.setattr(doctor, "_version", lambda _: installed)
+    monkeypatch.setattr(doctor, "_read_version", lambda _: installed)
     check = find_check(doctor.packages(), "ml-metadata")
     assert (check.state, advice in check.advice) == (state, True)
 
 
 def test_missing_lock_is_a_warning(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "_version", lambda _: "1.0")
+    monkeypatch.setattr(doctor, "_read_version", lambda _: "1.0")
     monkeypatch.setattr(doctor, "LOCK", tmp_path / "uv.lock")
     assert find_check(doctor.packages(), "tfx").state == "warn"
 
 
 @pytest.mark.parametrize(("installed", "state"), [("2.16.1", "ok"), (None, "warn")])
 def test_missing_kubeflow_is_a_warning(monkeypatch, installed, state):
-    monkeypatch.setattr(doctor, "_version", lambda _: installed)
+    monkeypatch.setattr(doctor, "_read_version", lambda _: installed)
     assert find_check(doctor.packages(), "kfp").state == state
 
 
 @pytest.mark.parametrize(("gib", "cores", "state"), [(64, 8, "ok"), (1, 1, "warn")])
 def test_few_cores_little_memory_and_disk_are_warnings(monkeypatch, tmp_path, gib, cores, state):
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(doctor, "_memory", lambda: gib * doctor.GIB)
-    monkeypatch.setattr(doctor, "_cores", lambda: cores)
+    monkeypatch.setattr(doctor, "_read_memory_limit", lambda: gib * doctor.GIB)
+    monkeypatch.setattr(doctor, "_count_cores", lambda: cores)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage(gib * doctor.GIB))
     assert [check.state for check in doctor.resources(tmp_path)] == [state] * 3
 
@@ -181,6 +181,6 @@ def test_table_shows_every_check_without_interpreting_markup():
     ],
 )
 def test_missing_mlflow_is_a_warning(monkeypatch, installed, state, value):
-    monkeypatch.setattr(doctor, "_version", installed.get)
+    monkeypatch.setattr(doctor, "_read_version", installed.get)
     check = doctor.mlflow()
     assert (check.state, check.found) == (state, value)
