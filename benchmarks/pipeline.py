@@ -88,9 +88,8 @@ def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any
     first = pipeline_run(data, home, console, "the pipeline without a cache")
     again = pipeline_run(data, home, console, "the cached pipeline")
     bare = bare_run(data, work / "bare", console)
-    pipeline = (
-        _describe_stages(first, home, rows) | first
-    )  # in this order: _describe_stages removes what is not reported from first
+    # In this order, since _describe_stages removes from first what is not reported.
+    pipeline = _describe_stages(first, home, rows) | first
     return {
         "rows": rows,
         "load_before": load,

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from pipeline.online import rollouts
 from tour import incidents
+from tour.incidents.incident import Live
 
 COLOURS = {"info": "", "good": "green", "bad": "red"}
 
@@ -33,7 +34,7 @@ def broken(name: str | None, undo: bool, home: Path, as_json: bool) -> None:
         return
     server = rollouts.running(home)
     gateway = f"{server['host']}:{server['gateway']}" if server and server["gateway"] else ""
-    for event in incidents.play(name, incidents.Live(home, gateway), undo):
+    for event in incidents.play(name, Live(home, gateway), undo):
         if as_json:
             print(json.dumps(dataclasses.asdict(event)), flush=True)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from pipeline.metadata import store
 from tour.incidents import cluster, data, drift, flood, model, server
-from tour.incidents.incident import Event, FailedError, Incident, Live, MissingError, untouched
+from tour.incidents.incident import Event, Incident, Live, MissingError, untouched
 
 NOTHING_TO_UNDO = "There is nothing to undo: only a scratch copy is broken, and it is deleted afterwards."
 INCIDENTS: Mapping[str, Incident] = {
@@ -79,6 +79,3 @@ def play(name: str, live: Live, undo: bool = False, incidents: Mapping[str, Inci
     incident = incidents[name]
     with store.alone(live.home / "break.lock", "incident"):
         yield from (incident.undo if undo else incident.run)(live)
-
-
-__all__ = ["INCIDENTS", "Event", "FailedError", "Incident", "Live", "MissingError", "play"]
