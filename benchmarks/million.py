@@ -45,7 +45,7 @@ class Watch:
         self.allowed: set[int] = set()
         self.not_live = 0
 
-    def seen(self, body: bytes, answer: dict[str, Any]) -> None:
+    def record(self, body: bytes, answer: dict[str, Any]) -> None:
         """Record an answer, and check its version against those that may answer now."""
         self.answered[answer["prediction_id"]] = answer["version"]
         self.not_live += answer["version"] not in self.allowed
@@ -119,7 +119,7 @@ async def measured(home: Path, folder: Path, port: int, total: int, connections:
     """Send all requests during the swaps; return the report."""
     watch = Watch()
     watch.allowed = {1}
-    sender = Sender("127.0.0.1", port, f"/v1/{CASE}/score", check, watch.seen)
+    sender = Sender("127.0.0.1", port, f"/v1/{CASE}/score", check, watch.record)
     steps = asyncio.ensure_future(swaps(home, folder, sender, watch, total))
     report = await sender.run(rows(home, total), 0, connections)
     finished_steps = await asyncio.wait_for(steps, SETTLED)
