@@ -78,7 +78,7 @@ def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any
     """Measure one size: the pipeline without a cache, the cached pipeline, and the script.
 
     Raises:
-        Failed: if one of them fails.
+        MeasurementError: if one of them fails.
     """
     console.rule(f"{rows:,} rows over {days} days")
     data, home = generated(rows, days, work, console), work / f"home-{rows}"
@@ -150,7 +150,7 @@ def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dic
         quiet: Show only progress from its standard error, not the messages of libraries.
 
     Raises:
-        Failed: for an exit code above 1, or 1 without output: a refused run exits with 1 and prints its outcome.
+        MeasurementError: for an exit code above 1, or 1 without output: a refused run exits with 1 and prints its outcome.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     command, started = [sys.executable, *map(str, arguments)], time.perf_counter()

@@ -70,7 +70,7 @@ def submit(
             help="Cron expression with six fields, seconds first, for a recurring run; by default one run now."
         ),
     ] = "",
-    experiment: Annotated[str, typer.Option(help="Name of the experiment; by default that of the use case.")] = "",
+    experiment: Annotated[str, typer.Option(help="Name of the experiment; by default the use case's name.")] = "",
     namespace: Annotated[
         str, typer.Option(help="Namespace of your profile, if Kubeflow has several users; none by default.")
     ] = "",

@@ -71,8 +71,8 @@ def play(name: str, live: Live, undo: bool = False, incidents: Mapping[str, Inci
 
     Raises:
         BusyError: if another incident is being played.
-        FailedError: if the system did not respond as it should.
-        MissingError: if there is no such incident, or something that it needs is missing.
+        IncidentFailedError: if the system did not respond as it should.
+        MissingPrerequisiteError: if there is no such incident, or something that it needs is missing.
     """
     if name not in incidents:
         raise MissingError(f"There is no incident '{name}'; there are {', '.join(incidents)}.")

@@ -58,7 +58,7 @@ def written(live: Live, last: store.Run, folder: Path) -> Path:
     """Write the job of the launcher to a file and return its path.
 
     Raises:
-        MissingError: if the examples of the run were deleted.
+        MissingPrerequisiteError: if the examples of the run were deleted.
     """
     outputs = store.outputs(local_runtime(live.home).metadata, last.id)
     examples, transform = outputs["SpanExampleGen"]["examples"].uri, outputs["Transform"]["transform_graph"].uri

@@ -78,7 +78,7 @@ def until(condition: Callable[[], Any], seconds: float, failure: str) -> Any:
     """Wait until a condition returns a true value and return the value.
 
     Raises:
-        FailedError: with the message ``failure``, if the condition is not met in time.
+        IncidentFailedError: with the message ``failure``, if the condition is not met in time.
     """
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -43,7 +43,7 @@ class Requests:
         return await self._sender.run(rows, rate, connections, seconds)
 
     def send(self, rows: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> Report:
-        """Send rows as :meth:`sending` does, from outside an event loop."""
+        """Send rows as :meth:`send_async` does, from outside an event loop."""
         return asyncio_server.run(self.sending(rows, rate, connections, seconds))
 
     def _record(self, body: bytes, answer: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ def cheapest(home: Path) -> UseCase:
     """Return the pushed use case that is cheapest to run: preferably one whose rows have no history.
 
     Raises:
-        MissingError: if no version is pushed.
+        MissingPrerequisiteError: if no version is pushed.
     """
     pushed = [case for case in CASES.values() if rollouts.served_version(home, case.name)]
     if not pushed:
@@ -35,7 +35,7 @@ def last_pushed(home: Path, case: UseCase) -> store.Run:
     """Return the last run that pushed a model.
 
     Raises:
-        MissingError: if there is none.
+        MissingPrerequisiteError: if there is none.
     """
     runs = [run for run in store.runs(local_runtime(home).metadata, case.name) if run.state == "pushed"]
     if not runs:

@@ -106,7 +106,7 @@ def running(live: Live) -> dict[str, Any]:
     """Return the process id and addresses of the home's running server.
 
     Raises:
-        MissingError: if no server with a gateway runs.
+        MissingPrerequisiteError: if no server with a gateway runs.
     """
     server = rollouts.running(live.home)
     if not server or not server["gateway"] or not scratch.alive(server["pid"]):
