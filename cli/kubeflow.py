@@ -26,7 +26,7 @@ def compile_(
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Compile the pipeline to a Kubeflow Pipelines spec (YAML) and validate it.
+    """Compile the pipeline to a Kubeflow Pipelines spec and validate it.
 
     The spec is checked against the rules of Kubeflow's backend.
     """

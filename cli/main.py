@@ -67,8 +67,7 @@ def run(
 ) -> None:
     """Run the pipeline from raw spans to a pushed model.
 
-    An interrupted run is resumed, and stages whose inputs did not change are taken from the cache. The exit code is 1
-    if no model was pushed.
+    An interrupted run is resumed; stages with unchanged inputs are cached. The exit code is 1 if no model was pushed.
     """
     from cli import commands
 
@@ -138,7 +137,7 @@ def status(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Show what is served and why the last candidate was or was not pushed."""
+    """Show what is served and why the last candidate was pushed or refused."""
     from cli import status
 
     status.show(case, home, as_json)
@@ -291,7 +290,7 @@ def ask(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Answer an interview question, and prove the answer on the last pushed run."""
+    """Answer an interview question and prove it on the last pushed run."""
     from tour import ask
 
     ask.ask(words or [], prove, case, home, as_json)

@@ -104,9 +104,9 @@ def monitor(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Check new windows of served rows for drift; retrain if the policy says so.
+    """Check new windows of served rows for drift; retrain if necessary.
 
-    The exit code is 1 if a retraining was due and no model was pushed.
+    The retraining policy decides. The exit code is 1 if a retraining was due and no model was pushed.
     """
     from cli import monitor_command
 
