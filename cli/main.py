@@ -137,7 +137,7 @@ def status(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Show what is served and why the last candidate was pushed or refused."""
+    """Show what is served and why the last candidate was or was not pushed."""
     from cli import status
 
     status.show(case, home, as_json)
