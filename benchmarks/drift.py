@@ -37,7 +37,7 @@ def world(seed: int, judged: int) -> dict[str, Any]:
     from benchmarks.drift_days import Days
 
     days, started = Days(seed, judged), time.monotonic()
-    windows = days.clean()
+    windows = days.profile_clean_days()
     results = {
         "clean": trials.clean(days, windows),
         "amount 1.05": trials.delay(days, windows, "amount", 1.05, 3, 1),

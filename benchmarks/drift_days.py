@@ -114,13 +114,13 @@ class Days:
                 features[name][target] = np.asarray(computed[name])
         return features
 
-    def labels(self, rows: Rows) -> Rows:
+    def add_label_days(self, rows: Rows) -> Rows:
         """Add ``known``, ``[n]``: the (fractional) day on which a fraud's label arrives; infinite without one."""
         delays = span_generator.label(rows, self.seed)
         label_day = rows["time"] / DAY + delays["delay"]
         return rows | {"known": np.where((rows["scenario"] > 0) & ~delays["never"], label_day, np.inf)}
 
-    def between(self, first: int, last: int) -> Rows:
+    def select_days(self, first: int, last: int) -> Rows:
         """Return the rows of the days from ``first`` up to, but not including, ``last``."""
         low, high = np.searchsorted(self.rows["time"], [first * DAY, last * DAY])
         return {name: column[low:high] for name, column in self.rows.items()}
@@ -128,14 +128,14 @@ class Days:
     @cached_property
     def expected(self) -> Expected:
         """Model of the expected amount, fitted on the days before the reference."""
-        return Expected.fit(_to_frame(self.between(WARM, WARM + FIT)), "amount", CASE.explained["amount"])
+        return Expected.fit(_to_frame(self.select_days(WARM, WARM + FIT)), "amount", CASE.explained["amount"])
 
     @cached_property
     def model(self) -> Any:
         """A small LightGBM model on the inputs of the fraud model, fitted on the days before the reference."""
         import lightgbm
 
-        rows = self.between(WARM, WARM + FIT)
+        rows = self.select_days(WARM, WARM + FIT)
         data = lightgbm.Dataset(self._build_inputs(rows), rows["scenario"] > 0)
         settings = {"objective": "binary", "num_leaves": 15, "learning_rate": 0.1, "num_threads": 1, "verbosity": -1}
         return lightgbm.train({**settings, "seed": self.seed, "deterministic": True}, data, 80)
@@ -144,29 +144,29 @@ class Days:
         logs = [np.log1p(rows[name]) for name in ("amount", "distance_km", "seconds_since_last", *SUMS)]
         return np.column_stack([*logs, rows["category"], rows["channel"], rows["device"]]).astype(np.float32)
 
-    def scores(self, rows: Rows) -> np.ndarray:
+    def score(self, rows: Rows) -> np.ndarray:
         """Return the probability of fraud, ``[n]``; an unknown category counts as missing."""
         category = np.where((rows["category"] >= 0) & (rows["category"] < len(CATEGORIES)), rows["category"], -1)
         return self.model.predict(self._build_inputs(rows | {"category": category}), num_threads=1)
 
-    def frame(self, rows: Rows) -> pl.DataFrame:
+    def build_frame(self, rows: Rows) -> pl.DataFrame:
         """Return the monitored columns."""
-        scores = self.scores(rows)
+        scores = self.score(rows)
         threshold = served_threshold({name: value for group in CASE.settings.values() for name, value in group.items()})
         decision = pl.Series("predicted", np.where(scores >= threshold, "positive", "negative"))
         frame = self.expected.added(_to_frame(rows)).with_columns(pl.Series("score", scores), decision)
         return frame.select(*CASE.watch, self.expected.column, "score", "predicted")
 
-    def profiles(self, rows: Rows, days: Iterable[int]) -> list[tuple[str, Profile]]:
+    def build_profiles(self, rows: Rows, days: Iterable[int]) -> list[tuple[str, Profile]]:
         """Return the kind and profile of each day."""
-        return self._profile_days(self.frame(rows), rows["time"], days)
+        return self._profile_days(self.build_frame(rows), rows["time"], days)
 
     def _profile_days(self, frame: pl.DataFrame, time: np.ndarray, days: Iterable[int]) -> list[tuple[str, Profile]]:
         bounds = [np.searchsorted(time, [day * DAY, (day + 1) * DAY]) for day in days]
         profiles = [Profile.of(self.layout, frame[int(start) : int(end)]) for start, end in bounds]
-        return [(self.kind(day), part) for day, part in zip(days, profiles, strict=True)]
+        return [(self.find_kind(day), part) for day, part in zip(days, profiles, strict=True)]
 
-    def kind(self, day: int) -> str:
+    def find_kind(self, day: int) -> str:
         """Return the kind of a day, such as a weekend or a holiday."""
         calendar_day = START + timedelta(day)
         return kind_of_day(calendar_day, frozenset([calendar_day]) if is_holiday(day) else frozenset())
@@ -178,31 +178,33 @@ class Days:
 
     @cached_property
     def _reference(self) -> pl.DataFrame:
-        return self.frame(self.between(WARM + FIT, self.first))
+        return self.build_frame(self.select_days(WARM + FIT, self.first))
 
     @cached_property
     def baseline(self) -> Baseline:
         """Baseline fitted on the reference days."""
         days = range(WARM + FIT, self.first)
-        return Baseline.of_days(self._profile_days(self._reference, self.between(days[0], self.first)["time"], days))
-
-    def clean(self) -> list[tuple[str, Profile]]:
-        """Return the judged days without drift."""
-        return self.profiles(
-            self.between(self.first, self.first + self.judged), range(self.first, self.first + self.judged)
+        return Baseline.of_days(
+            self._profile_days(self._reference, self.select_days(days[0], self.first)["time"], days)
         )
 
-    def drifted(self, kind: str, size: float, start: int, length: int) -> list[tuple[str, Profile]]:
-        """Return ``length`` days from ``start`` on, with a drift that begins on ``start``."""
-        return self.profiles(self.drifted_rows(kind, size, start, length), range(start, start + length))
+    def profile_clean_days(self) -> list[tuple[str, Profile]]:
+        """Return the judged days without drift."""
+        return self.build_profiles(
+            self.select_days(self.first, self.first + self.judged), range(self.first, self.first + self.judged)
+        )
 
-    def drifted_rows(self, kind: str, size: float, start: int, length: int) -> Rows:
+    def profile_drifted_days(self, kind: str, size: float, start: int, length: int) -> list[tuple[str, Profile]]:
+        """Return ``length`` days from ``start`` on, with a drift that begins on ``start``."""
+        return self.build_profiles(self.make_drifted_rows(kind, size, start, length), range(start, start + length))
+
+    def make_drifted_rows(self, kind: str, size: float, start: int, length: int) -> Rows:
         """Return the rows of these days with the drift.
 
         Drifted amounts also enter later histories: sums over w days grow in proportion to the days since the start.
         """
         rows, _ = inject(
-            Drift(kind, size, start), self.between(start, start + length), self.world, self.total, self.seed
+            Drift(kind, size, start), self.select_days(start, start + length), self.world, self.total, self.seed
         )
         if kind.startswith("amount"):
             since = rows["time"] / DAY - start

@@ -29,7 +29,7 @@ class Digits:
         training_masks = [self._fold != fold for fold in range(FOLDS)]
         self._models = [LogisticRegression(max_iter=300).fit(flat[mask], self.truth[mask]) for mask in training_masks]
 
-    def columns(self, at: np.ndarray, pixels: np.ndarray | None = None) -> pl.DataFrame:
+    def compute_columns(self, at: np.ndarray, pixels: np.ndarray | None = None) -> pl.DataFrame:
         """Return the monitored columns of the pictures at the indices ``at``, ``[n]``, or of changed pixels of them."""
         from serving.drift.profiles import image_columns
 
@@ -40,7 +40,7 @@ class Digits:
             probabilities[in_fold] = model.predict_proba(images[in_fold].reshape(in_fold.sum(), -1))
         return image_columns.columns(images, probabilities, self.names)
 
-    def shifted(self, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def draw_shifted_window(self, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw a window in which one class is more frequent; no picture is drawn twice, since a copy is no new row."""
         shares = np.where(np.arange(len(self.names)) == CLASS, WEIGHT, 1.0)
         counts = rng.multinomial(WINDOW, shares / shares.sum())
@@ -59,17 +59,17 @@ def alarms(trials: int, seed: int = 0) -> dict[str, float]:
     shares = []
     for _ in range(trials):
         order = rng.permutation(len(digits.truth))
-        pool, past = order[:POOL], digits.columns(order[POOL:])
+        pool, past = order[:POOL], digits.compute_columns(order[POOL:])
         layout = bins.fit(past, bins=BINS)
         baseline = Baseline.of_rows(Profile.of(layout, past))
-        clean, shifted = pool[:WINDOW], digits.shifted(pool, rng)
+        clean, shifted = pool[:WINDOW], digits.draw_shifted_window(pool, rng)
         pixels = digits.pixels[clean]
         shares.append((digits.truth[shifted] == CLASS).mean())
         windows = {
-            "clean": digits.columns(clean),
-            "subtle noise": digits.columns(clean, np.clip(pixels + rng.normal(0, NOISE, pixels.shape), 0, 1)),
-            "brightness": digits.columns(clean, np.clip(pixels * LIGHT, 0, 1)),
-            "prior shift": digits.columns(shifted),
+            "clean": digits.compute_columns(clean),
+            "subtle noise": digits.compute_columns(clean, np.clip(pixels + rng.normal(0, NOISE, pixels.shape), 0, 1)),
+            "brightness": digits.compute_columns(clean, np.clip(pixels * LIGHT, 0, 1)),
+            "prior shift": digits.compute_columns(shifted),
         }
         for name, window in windows.items():
             results = judge(baseline, [(ANY, Profile.of(layout, window))])

@@ -41,7 +41,7 @@ def delay(days: Days, windows: Windows, kind: str, size: float, every: int, leng
     """Return the windows until the alarm, 1 for the first, ``length`` + 1 for none; one trial every ``every`` days."""
     waits = []
     for place in range(SPAN, days.judged - length + 1, every):
-        drifted = days.drifted(kind, size, days.first + place, length)
+        drifted = days.profile_drifted_days(kind, size, days.first + place, length)
         past = deque(windows[place - SPAN + 1 : place], SPAN)
         wait = length + 1
         for step, window in enumerate(drifted, 1):
@@ -60,7 +60,7 @@ def faults(days: Days, every: int) -> dict[str, list[bool]]:
             any(
                 fault.kind == kind
                 for fault in data_faults.check(
-                    days.baseline.pooled, days.drifted(kind, size, days.first + place, 1)[0][1]
+                    days.baseline.pooled, days.profile_drifted_days(kind, size, days.first + place, 1)[0][1]
                 )
             )
             for place in range(0, days.judged, every)
@@ -71,7 +71,7 @@ def faults(days: Days, every: int) -> dict[str, list[bool]]:
 
 def fraud_rate(days: Days, size: float, every: int) -> dict[str, list[float]]:
     """Return p-values of the fraud-rate test on the first day with mature labels, with and without drift."""
-    labelled = days.labels(days.purchases)
+    labelled = days.add_label_days(days.purchases)
     counts, sources = zip(*(reports(labelled, day) for day in days.settled), strict=True)
     past = label_rate.Reports.of_windows(counts, sources, overlap=AGES)
     p_values: dict[str, list[float]] = {"drifted": [], "clean": []}
@@ -80,22 +80,22 @@ def fraud_rate(days: Days, size: float, every: int) -> dict[str, list[float]]:
         p_values["clean"].append(past.test(*reports(labelled, today))[0])
         if place % (4 * every) == 0:
             rows, _ = inject(Drift("prior", size, start), days.purchases, days.world, days.total, days.seed)
-            p_values["drifted"].append(past.test(*reports(days.labels(rows), today))[0])
+            p_values["drifted"].append(past.test(*reports(days.add_label_days(rows), today))[0])
     return p_values
 
 
 def concept(days: Days, size: float, every: int) -> dict[str, list[list[float]]]:
     """Return daily p-values of the test that known frauds score as high as before, with and without concept drift."""
     past = days.first - REFERENCE, days.first
-    reference = _score_known_frauds(days.labels(days.between(*past)), days, past[1])
+    reference = _score_known_frauds(days.add_label_days(days.select_days(*past)), days, past[1])
     p_values: dict[str, list[list[float]]] = {"drifted": [], "clean": []}
     for place in range(0, days.judged - LOOKS, every):
         start = days.first + place
         for name, rows in (
-            ("drifted", days.drifted_rows("concept", size, start, LOOKS)),
-            ("clean", days.between(start, start + LOOKS)),
+            ("drifted", days.make_drifted_rows("concept", size, start, LOOKS)),
+            ("clean", days.select_days(start, start + LOOKS)),
         ):
-            rows = days.labels(rows)
+            rows = days.add_label_days(rows)
             scored_days = [_score_known_frauds(rows, days, start + age) for age in range(1, LOOKS + 1)]
             p_values[name].append(
                 [
@@ -112,18 +112,21 @@ def _score_known_frauds(rows: dict[str, np.ndarray], days: Days, today: int) -> 
     if not len(labelled["id"]):
         return np.empty(0), np.empty(0)
     _, customer = np.unique(labelled["customer"], return_inverse=True)
-    scores = np.bincount(customer, days.scores(labelled)) / np.bincount(customer)
+    scores = np.bincount(customer, days.score(labelled)) / np.bincount(customer)
     return scores, label_rate.sources(labelled["customer"], labelled["merchant"])
 
 
 def estimated(days: Days) -> list[dict[str, Any]]:
     """Estimate metrics without labels and measure them, on weeks with covariate shift and on clean weeks."""
-    reference, weeks = days.between(days.first - REFERENCE, days.first), days.between(days.first, days.first + WEEKS)
+    reference, weeks = (
+        days.select_days(days.first - REFERENCE, days.first),
+        days.select_days(days.first, days.first + WEEKS),
+    )
     windows = {kind: selected(weeks, kind, days.seed) for kind in ("online", "large")} | {"usual": weeks}
-    scored = {kind: (days.scores(rows), rows["scenario"] > 0) for kind, rows in windows.items()}
+    scored = {kind: (days.score(rows), rows["scenario"] > 0) for kind, rows in windows.items()}
     estimates = []
     for metric in ("pr_auc", "roc_auc"):
-        estimator = metric_estimate.Estimator.fit(metric, days.scores(reference), reference["scenario"] > 0)
+        estimator = metric_estimate.Estimator.fit(metric, days.score(reference), reference["scenario"] > 0)
         for kind, (scores, truth) in scored.items():
             estimate, realised = estimator.estimate(scores), metric_estimate.METRICS[metric](scores, truth)
             estimates.append(

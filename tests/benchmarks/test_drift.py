@@ -70,7 +70,7 @@ def test_prior_shift_has_the_expected_share_and_no_picture_twice() -> None:
     digits, rng = drift_pictures.Digits(0), np.random.default_rng(1)
     shares = []
     for _ in range(50):
-        window = digits.shifted(rng.permutation(len(digits.truth))[: drift_pictures.POOL], rng)
+        window = digits.draw_shifted_window(rng.permutation(len(digits.truth))[: drift_pictures.POOL], rng)
         assert len(np.unique(window)) == len(window) >= 0.95 * drift_pictures.WINDOW
         shares.append((digits.truth[window] == drift_pictures.CLASS).mean())
     assert np.mean(shares) == pytest.approx(2 / 11, abs=0.01)
