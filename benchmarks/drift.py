@@ -1,8 +1,9 @@
-"""The drift monitor against the generator's truth: false alarms, power, delay, speed and memory, beside other rules.
+"""Measure the drift monitor on generated drift: false alarms, power, delay, speed and memory, and compare other rules.
 
-``python -m benchmarks.drift --work FOLDER`` keeps what each part gave, so that a stopped benchmark goes on.
-``--peers PYTHON`` names an interpreter that has Evidently and NannyML: they do not resolve beside LightGBM 4.7, so they need
-a place of their own, ``uv venv P && uv pip install --python P/bin/python evidently nannyml polars pyarrow 'pandas<3'``.
+``python -m benchmarks.drift --work FOLDER`` stores the result of each part, so that an interrupted benchmark resumes.
+``--peers PYTHON`` names an interpreter with Evidently and NannyML. Their requirements conflict with LightGBM 4.7, so
+they need an environment of their own:
+``uv venv P && uv pip install --python P/bin/python evidently nannyml polars pyarrow 'pandas<3'``.
 """
 
 import argparse
@@ -31,13 +32,13 @@ PICTURES = {"clean": "<= 1%", "subtle noise": ">= 0.6", "brightness": ">= 0.95",
 
 
 def world(seed: int, judged: int) -> dict[str, Any]:
-    """All trials of a world."""
+    """Run all trials on one generated world."""
     from benchmarks import drift_trials as trials
     from benchmarks.drift_days import Days
 
-    days, began = Days(seed, judged), time.monotonic()
-    windows = days.clean()
-    found = {
+    days, started = Days(seed, judged), time.monotonic()
+    windows = days.profile_clean_days()
+    results = {
         "clean": trials.clean(days, windows),
         "amount 1.05": trials.delay(days, windows, "amount", 1.05, 3, 1),
         "amount 1.03": trials.delay(days, windows, "amount", 1.03, 10, 6),
@@ -48,32 +49,32 @@ def world(seed: int, judged: int) -> dict[str, Any]:
         "concept 0.5": trials.concept(days, 0.5, 10),
         "estimates": trials.estimated(days),
     }
-    return json.loads(json.dumps(found, default=float)) | {"seconds": time.monotonic() - began}
+    return json.loads(json.dumps(results, default=float)) | {"seconds": time.monotonic() - started}
 
 
 def kept(work: Path | None, name: str, measure: Callable[[], Any]) -> Any:
-    """What is measured, or what was, where ``work`` has it."""
+    """Return the stored result of a measurement in ``work``; measure and store it if there is none."""
     path = work / f"{name}.json" if work else None
     if path and path.exists():
         return json.loads(path.read_text())
-    found = measure()
+    result = measure()
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found))
-    return found
+        path.write_text(json.dumps(result))
+    return result
 
 
 def worlds(seeds: Sequence[int], judged: int, jobs: int, work: Path | None) -> list[dict[str, Any]]:
-    """Each seed's trials."""
-    # Spawned, since Polars' threads do not survive a fork.
+    """Return the trials of every seed."""
+    # Spawn, since Polars' threads do not survive a fork.
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool, ThreadPoolExecutor(jobs) as threads:
-        there = [f"world-{seed}-{judged}" for seed in seeds]
-        wait = [lambda seed=seed: pool.submit(world, seed, judged).result() for seed in seeds]
-        return list(threads.map(kept, [work] * len(seeds), there, wait))
+        names = [f"world-{seed}-{judged}" for seed in seeds]
+        measures = [lambda seed=seed: pool.submit(world, seed, judged).result() for seed in seeds]
+        return list(threads.map(kept, [work] * len(seeds), names, measures))
 
 
-def streamed(rows: int) -> dict[str, float]:
-    """Rows a CPU second of profiling a stream of so many rows, and the process' peak memory in MiB."""
+def profile_stream(rows: int) -> dict[str, float]:
+    """Profile a stream of rows; return rows per CPU second and the process's peak memory in MiB."""
     import resource
 
     from benchmarks.drift_table import random_table
@@ -81,35 +82,40 @@ def streamed(rows: int) -> dict[str, float]:
     from serving.drift.profiles.profile import Profile
 
     parts = [random_table(BATCH, seed) for seed in range(4)]
-    counted = bins.fit(parts[0])
-    began = time.process_time()
-    whole = Profile.stream(counted, (parts[at % 4] for at in range(rows // BATCH)))
-    spent = time.process_time() - began
-    most = max(len(json.dumps(one)) for one in json.loads(whole.to_bytes())["columns"])
+    layout = bins.fit(parts[0])
+    started = time.process_time()
+    whole = Profile.stream(layout, (parts[at % 4] for at in range(rows // BATCH)))
+    cpu_seconds = time.process_time() - started
+    largest_column = max(len(json.dumps(column)) for column in json.loads(whole.to_bytes())["columns"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"rows": whole.rows, "rows_per_s": whole.rows / spent, "peak_mib": peak, "bytes_a_column": most}
+    return {
+        "rows": whole.rows,
+        "rows_per_s": whole.rows / cpu_seconds,
+        "peak_mib": peak,
+        "bytes_a_column": largest_column,
+    }
 
 
 def alone(call: str) -> Any:
-    """A call of this module in a process of its own with one thread, so that its memory is its own."""
+    """Call a function of this module in a separate process with one thread, so that its memory can be measured."""
     code = f"import json; from benchmarks import drift; print(json.dumps(drift.{call}))"
     threads = {name: "1" for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | threads, cwd=ROOT, capture_output=True, text=True
     )
-    if done.returncode:
-        sys.exit(f"error: {call} failed: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        sys.exit(f"error: {call} failed: {process.stderr.strip().splitlines()[-1]}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def lines(
-    found: Sequence[dict[str, Any]], pictures: dict[str, float], speed: Sequence[dict[str, float]]
+    worlds: Sequence[dict[str, Any]], pictures: dict[str, float], speed: Sequence[dict[str, float]]
 ) -> list[dict[str, Any]]:
-    """Figure, target and what was measured."""
+    """Return a row per figure: target, measured value, number of trials, and whether the target is reached."""
     from benchmarks.drift_trials import LATE, SURE
 
     def all_of(name: str, part: str | None = None) -> np.ndarray:
-        return np.concatenate([one[name][part] if part else one[name] for one in found])
+        return np.concatenate([world[name][part] if part else world[name] for world in worlds])
 
     def rate(hits: np.ndarray) -> tuple[float, int]:
         return float(np.mean(hits)), len(hits)
@@ -117,13 +123,17 @@ def lines(
     def middle(waits: np.ndarray) -> tuple[float, int]:
         return float(np.median(waits)), len(waits)
 
-    def off(metric: str) -> list[float]:
-        return [abs(e["estimate"] - e["realised"]) for one in found for e in one["estimates"] if e["metric"] == metric]
+    def errors(metric: str) -> list[float]:
+        return [
+            abs(e["estimate"] - e["realised"]) for world in worlds for e in world["estimates"] if e["metric"] == metric
+        ]
 
-    fraud = (all_of("fraud rate 1.5", part) for part in ("drifted", "clean"))
-    looks = all_of("concept 0.5", "drifted")
-    concept = np.array([next((day for day, p in enumerate(one, 1) if p < SURE), LATE) for one in looks])
-    first_ripe, ripe_clean = (rate(p <= 0.01) for p in fraud)
+    fraud_rate = (all_of("fraud rate 1.5", part) for part in ("drifted", "clean"))
+    p_values_by_day = all_of("concept 0.5", "drifted")
+    concept = np.array(
+        [next((day for day, p in enumerate(p_values, 1) if p < SURE), LATE) for p_values in p_values_by_day]
+    )
+    first_ripe, ripe_clean = (rate(p <= 0.01) for p in fraud_rate)
     clean = rate(all_of("clean", "ours"))
     table = [
         ("false alarms, clean windows", "<= 1.8%", *clean),
@@ -137,24 +147,30 @@ def lines(
         ("fraud rate, false alarms", "<= 1%", *ripe_clean),
         *(
             (f"fault '{kind}' in its first window", ">= 100%", *rate(all_of("faults", kind)))
-            for kind in found[0]["faults"]
+            for kind in worlds[0]["faults"]
         ),
         ("concept drift, most windows", "<= 9", float(concept.max()), len(concept)),
         ("concept, false alarms", "<= 1%", *rate(all_of("concept 0.5", "clean").min(axis=1) < SURE)),
         *((f"pictures, {name}", target, pictures[name], pictures["trials"]) for name, target in PICTURES.items()),
-        *((f"estimated {name}, largest error", "<= 0.02", max(off(name)), len(off(name))) for name in METRICS),
-        *((f"estimated {name}, mean error", "", float(np.mean(off(name))), len(off(name))) for name in METRICS),
-        *((f"profile rows/s, {one['rows']:,} rows", ">= 1,000,000", one["rows_per_s"], 1) for one in speed),
-        *((f"peak MiB, {one['rows']:,} rows", "<= 300", one["peak_mib"], 1) for one in speed),
+        *((f"estimated {name}, largest error", "<= 0.02", max(errors(name)), len(errors(name))) for name in METRICS),
+        *((f"estimated {name}, mean error", "", float(np.mean(errors(name))), len(errors(name))) for name in METRICS),
+        *((f"profile rows/s, {stream['rows']:,} rows", ">= 1,000,000", stream["rows_per_s"], 1) for stream in speed),
+        *((f"peak MiB, {stream['rows']:,} rows", "<= 300", stream["peak_mib"], 1) for stream in speed),
         ("bytes a column", "<= 65,536", float(speed[0]["bytes_a_column"]), 1),
     ]
     return [
-        {"figure": name, "target": target, "measured": value, "trials": int(count), "reached": _met(target, value)}
+        {
+            "figure": name,
+            "target": target,
+            "measured": value,
+            "trials": int(count),
+            "reached": _check_target(target, value),
+        }
         for name, target, value, count in table
     ]
 
 
-def _met(target: str, value: float) -> str:
+def _check_target(target: str, value: float) -> str:
     if not target:
         return ""
     sign, bound = target.split(" ", 1)
@@ -162,11 +178,11 @@ def _met(target: str, value: float) -> str:
     return "yes" if (value >= number if sign == ">=" else value <= number) else "NO"
 
 
-def rules(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Simple rules beside ours on the same windows: false alarms on clean ones, power at amount x1.05."""
-    naive = np.concatenate([one["clean"]["rows as independent"] for one in found])
-    ours = np.concatenate([one["clean"]["ours"] for one in found])
-    power = np.concatenate([np.array(one["amount 1.05"]) == 1 for one in found])
+def rules(worlds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Compare our rule with simple ones on the same windows: false alarms on clean ones, power at amount x1.05."""
+    naive = np.concatenate([world["clean"]["rows as independent"] for world in worlds])
+    ours = np.concatenate([world["clean"]["ours"] for world in worlds])
+    power = np.concatenate([np.array(world["amount 1.05"]) == 1 for world in worlds])
     return [
         {"rule": "ours", "false alarms": float(ours.mean()), "power x1.05": float(power.mean())},
         {"rule": "same tests, rows as independent", "false alarms": float(naive.mean()), "power x1.05": "not measured"},
@@ -178,27 +194,29 @@ def rules(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
-    parser.add_argument("--days", type=int, default=168, help="Judged days a seed.")
-    parser.add_argument("--jobs", type=int, default=1, help="Worlds at a time; each takes about 2 GB.")
-    parser.add_argument("--trials", type=int, default=300, help="Splits of the pictures.")
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 100_000_000], help="Rows to stream.")
-    parser.add_argument("--work", type=Path, help="Folder that keeps what was measured.")
+    parser.add_argument("--days", type=int, default=168, help="Judged days per seed.")
     parser.add_argument(
-        "--peers", default=sys.executable, help="Python that has evidently and nannyml, where there is one."
+        "--jobs", type=int, default=1, help="Worlds computed in parallel; each takes about 2 GB of memory."
+    )
+    parser.add_argument("--trials", type=int, default=300, help="Random splits of the pictures.")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 100_000_000], help="Rows to stream.")
+    parser.add_argument("--work", type=Path, help="Folder that stores the results of each part.")
+    parser.add_argument(
+        "--peers", default=sys.executable, help="Python interpreter with evidently and nannyml; by default this one."
     )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/drift.json")
-    told = parser.parse_args()
+    options = parser.parse_args()
     from benchmarks import drift_peers, drift_pictures
 
-    speed = [kept(told.work, f"speed-{rows}", partial(alone, f"streamed({rows})")) for rows in told.rows]
-    peers = kept(told.work, "peers", partial(drift_peers.measured, told.peers))
-    pictures = kept(told.work, f"pictures-{told.trials}", partial(drift_pictures.alarms, told.trials))
-    found = worlds(told.seeds, told.days, told.jobs, told.work)
-    table, beside = lines(found, pictures | {"trials": told.trials}, speed), rules(found)
+    speed = [kept(options.work, f"speed-{rows}", partial(alone, f"profile_stream({rows})")) for rows in options.rows]
+    peers = kept(options.work, "peers", partial(drift_peers.measured, options.peers))
+    pictures = kept(options.work, f"pictures-{options.trials}", partial(drift_pictures.alarms, options.trials))
+    results = worlds(options.seeds, options.days, options.jobs, options.work)
+    table, rule_table = lines(results, pictures | {"trials": options.trials}, speed), rules(results)
     show("Figures", table)
-    show("Rules on the same windows", beside)
+    show("Rules on the same windows", rule_table)
     show("Others on the same table", peers)
-    write(told.out, figures=table, rules=beside, peers=peers, speed=speed, worlds=found)
+    write(options.out, figures=table, rules=rule_table, peers=peers, speed=speed, worlds=results)
 
 
 if __name__ == "__main__":

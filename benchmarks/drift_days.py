@@ -1,7 +1,7 @@
 """Days for the drift benchmark: generated purchases with history and scores, clean and drifted, as profiles.
 
-A world a seed. Its days are cut into: a warm-up that fills customers' histories, days on which a model is fitted, reference
-days, and days that are judged. What follows is thrown away, since long fraud episodes end before the data do.
+Each seed gives a world. Its days are, in order: a warm-up that fills customers' histories, days on which a model is
+fitted, reference days, and judged days. The rest is discarded, since long fraud episodes end before the data do.
 """
 
 from collections.abc import Iterable
@@ -29,17 +29,17 @@ from serving.drift.reference.explained_columns import Expected
 ROWS = 9_600
 WARM, FIT, REFERENCE, TAIL = 30, 14, 56, 26
 START = date(2026, 1, 5)
-EVERY = 23  # days from one holiday to the next, so that they fall on all weekdays
-# Share of purchases that a holiday leaves.
-OPEN = {"grocery": 0.3, "pharmacy": 0.4, "home": 0.4, "clothing": 0.5, "transport": 0.6, "electronics": 0.5}
+HOLIDAY_INTERVAL = 23  # days between holidays, so that they fall on all weekdays
+# Share of the usual purchases on a holiday.
+HOLIDAY_SHARES = {"grocery": 0.3, "pharmacy": 0.4, "home": 0.4, "clothing": 0.5, "transport": 0.6, "electronics": 0.5}
 WINDOWS = (1, 7, 30)
 SUMS = tuple(f"customer_{what}_{w}d" for w in WINDOWS for what in ("count", "amount"))
 AGES = 8
 
 
 def is_holiday(day: int) -> bool:
-    """Whether the day of a world is one."""
-    return day % EVERY == 11
+    """Return whether a day of a world is a holiday."""
+    return day % HOLIDAY_INTERVAL == 11
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Days:
     """A world's purchases, sorted by time.
 
     Attributes:
-        seed: Of the world.
+        seed: Seed of the world.
         judged: Number of days that are judged.
     """
 
@@ -61,12 +61,12 @@ class Days:
 
     @property
     def settled(self) -> range:
-        """Days by whose start the windows of ``AGES`` days end that lie in the reference."""
+        """Days at whose start a window of ``AGES`` days ends that lies in the reference."""
         return range(self.first - REFERENCE + AGES, self.first + 1)
 
     @property
     def total(self) -> int:
-        """Days in all."""
+        """Number of days in all."""
         return self.first + self.judged + TAIL
 
     @cached_property
@@ -76,22 +76,22 @@ class Days:
 
     @cached_property
     def purchases(self) -> Rows:
-        """All purchases, holidays thinned: what the generator knows of each."""
+        """All purchases with the generator's columns; holidays have fewer of them."""
         rows, _ = span_generator.drifted(self.world, ROWS * self.total, self.total, self.seed, START.weekday(), [])
         rng = np.random.default_rng(self.seed)
-        kept = np.array([OPEN.get(name, 1.0) for name in CATEGORIES])[rows["category"]]
-        free = np.array([is_holiday(day) for day in range(self.total)])[rows["time"] // DAY]
-        rows = _take(rows, ~free | (rng.random(len(free)) < kept))
+        holiday_share = np.array([HOLIDAY_SHARES.get(name, 1.0) for name in CATEGORIES])[rows["category"]]
+        is_day_off = np.array([is_holiday(day) for day in range(self.total)])[rows["time"] // DAY]
+        rows = _take(rows, ~is_day_off | (rng.random(len(is_day_off)) < holiday_share))
         return _take(rows, np.argsort(rows["time"], kind="stable"))
 
     @cached_property
     def rows(self) -> Rows:
-        """All purchases, each with its history."""
+        """All purchases with their history features."""
         rows = self.purchases
         distance = self.world.distance_km(rows["customer"], rows["merchant"])
-        return rows | {"distance_km": distance} | self._history(rows)
+        return rows | {"distance_km": distance} | self._compute_history(rows)
 
-    def _history(self, rows: Rows) -> Rows:
+    def _compute_history(self, rows: Rows) -> Rows:
         table = pa.table(
             {
                 "transaction_id": rows["id"],
@@ -101,134 +101,138 @@ class Days:
                 "merchant_id": span_generator._named([f"m{i}" for i in range(len(self.world.where))], rows["merchant"]),
             }
         )
-        found: Rows = {name: np.empty(len(rows["id"]), np.float32) for name in (*SUMS, "seconds_since_last")}
-        # Customer by customer in a few parts: the whole would need several times the memory.
+        features: Rows = {name: np.empty(len(rows["id"]), np.float32) for name in (*SUMS, "seconds_since_last")}
+        # In four parts, each with all rows of its customers: the whole would need several times the memory.
         for part in range(4):
-            at = np.flatnonzero(rows["customer"] % 4 == part)
-            done = point_in_time.customer_features(table.take(pa.array(at)))
-            order = np.argsort(rows["id"][at])
-            place = at[order[np.searchsorted(rows["id"][at], np.asarray(done["transaction_id"]), sorter=order)]]
-            for name in found:
-                found[name][place] = np.asarray(done[name])
-        return found
+            selected = np.flatnonzero(rows["customer"] % 4 == part)
+            computed = point_in_time.customer_features(table.take(pa.array(selected)))
+            order = np.argsort(rows["id"][selected])
+            target = selected[
+                order[np.searchsorted(rows["id"][selected], np.asarray(computed["transaction_id"]), sorter=order)]
+            ]
+            for name in features:
+                features[name][target] = np.asarray(computed[name])
+        return features
 
-    def labels(self, rows: Rows) -> Rows:
-        """``known``: day on which a fraud's label comes, as a fraction; infinite for others and where none comes, ``[n]``."""
-        found = span_generator.label(rows, self.seed)
-        known = rows["time"] / DAY + found["delay"]
-        return rows | {"known": np.where((rows["scenario"] > 0) & ~found["never"], known, np.inf)}
+    def add_label_days(self, rows: Rows) -> Rows:
+        """Add ``known``, ``[n]``: the (fractional) day on which a fraud's label arrives; infinite without one."""
+        delays = span_generator.label(rows, self.seed)
+        label_day = rows["time"] / DAY + delays["delay"]
+        return rows | {"known": np.where((rows["scenario"] > 0) & ~delays["never"], label_day, np.inf)}
 
-    def between(self, first: int, last: int) -> Rows:
-        """Rows of the days from ``first`` up to before ``last``."""
+    def select_days(self, first: int, last: int) -> Rows:
+        """Return the rows of the days from ``first`` up to, but not including, ``last``."""
         low, high = np.searchsorted(self.rows["time"], [first * DAY, last * DAY])
         return {name: column[low:high] for name, column in self.rows.items()}
 
     @cached_property
     def expected(self) -> Expected:
-        """What an amount would be, fitted before the reference."""
-        return Expected.fit(_frame(self.between(WARM, WARM + FIT)), "amount", CASE.explained["amount"])
+        """Model of the expected amount, fitted on the days before the reference."""
+        return Expected.fit(_to_frame(self.select_days(WARM, WARM + FIT)), "amount", CASE.explained["amount"])
 
     @cached_property
     def model(self) -> Any:
-        """A small forest on what the fraud model gets, fitted before the reference."""
+        """A small LightGBM model on the inputs of the fraud model, fitted on the days before the reference."""
         import lightgbm
 
-        rows = self.between(WARM, WARM + FIT)
-        data = lightgbm.Dataset(self._inputs(rows), rows["scenario"] > 0)
+        rows = self.select_days(WARM, WARM + FIT)
+        data = lightgbm.Dataset(self._build_inputs(rows), rows["scenario"] > 0)
         settings = {"objective": "binary", "num_leaves": 15, "learning_rate": 0.1, "num_threads": 1, "verbosity": -1}
         return lightgbm.train({**settings, "seed": self.seed, "deterministic": True}, data, 80)
 
-    def _inputs(self, rows: Rows) -> np.ndarray:
+    def _build_inputs(self, rows: Rows) -> np.ndarray:
         logs = [np.log1p(rows[name]) for name in ("amount", "distance_km", "seconds_since_last", *SUMS)]
         return np.column_stack([*logs, rows["category"], rows["channel"], rows["device"]]).astype(np.float32)
 
-    def scores(self, rows: Rows) -> np.ndarray:
-        """Chance of fraud, ``[n]``; a category that is not known counts as missing."""
-        known = np.where((rows["category"] >= 0) & (rows["category"] < len(CATEGORIES)), rows["category"], -1)
-        return self.model.predict(self._inputs(rows | {"category": known}), num_threads=1)
+    def score(self, rows: Rows) -> np.ndarray:
+        """Return the probability of fraud, ``[n]``; an unknown category counts as missing."""
+        category = np.where((rows["category"] >= 0) & (rows["category"] < len(CATEGORIES)), rows["category"], -1)
+        return self.model.predict(self._build_inputs(rows | {"category": category}), num_threads=1)
 
-    def frame(self, rows: Rows) -> pl.DataFrame:
-        """The watched columns."""
-        scores = self.scores(rows)
-        point = served_threshold({name: value for group in CASE.settings.values() for name, value in group.items()})
-        decided = pl.Series("predicted", np.where(scores >= point, "positive", "negative"))
-        frame = self.expected.added(_frame(rows)).with_columns(pl.Series("score", scores), decided)
+    def build_frame(self, rows: Rows) -> pl.DataFrame:
+        """Return the monitored columns."""
+        scores = self.score(rows)
+        threshold = served_threshold({name: value for group in CASE.settings.values() for name, value in group.items()})
+        decision = pl.Series("predicted", np.where(scores >= threshold, "positive", "negative"))
+        frame = self.expected.added(_to_frame(rows)).with_columns(pl.Series("score", scores), decision)
         return frame.select(*CASE.watch, self.expected.column, "score", "predicted")
 
-    def profiles(self, rows: Rows, days: Iterable[int]) -> list[tuple[str, Profile]]:
-        """Kind and profile of each day."""
-        return self._cut(self.frame(rows), rows["time"], days)
+    def build_profiles(self, rows: Rows, days: Iterable[int]) -> list[tuple[str, Profile]]:
+        """Return the kind and profile of each day."""
+        return self._profile_days(self.build_frame(rows), rows["time"], days)
 
-    def _cut(self, frame: pl.DataFrame, time: np.ndarray, days: Iterable[int]) -> list[tuple[str, Profile]]:
-        bounds = [np.searchsorted(time, [one * DAY, (one + 1) * DAY]) for one in days]
-        parts = [Profile.of(self.layout, frame[int(low) : int(high)]) for low, high in bounds]
-        return [(self.kind(one), part) for one, part in zip(days, parts, strict=True)]
+    def _profile_days(self, frame: pl.DataFrame, time: np.ndarray, days: Iterable[int]) -> list[tuple[str, Profile]]:
+        bounds = [np.searchsorted(time, [day * DAY, (day + 1) * DAY]) for day in days]
+        profiles = [Profile.of(self.layout, frame[int(start) : int(end)]) for start, end in bounds]
+        return [(self.find_kind(day), part) for day, part in zip(days, profiles, strict=True)]
 
-    def kind(self, day: int) -> str:
-        """The day's kind."""
-        when = START + timedelta(day)
-        return kind_of_day(when, frozenset([when]) if is_holiday(day) else frozenset())
+    def find_kind(self, day: int) -> str:
+        """Return the kind of a day, such as a weekend or a holiday."""
+        calendar_day = START + timedelta(day)
+        return kind_of_day(calendar_day, frozenset([calendar_day]) if is_holiday(day) else frozenset())
 
     @cached_property
     def layout(self) -> bins.Layout:
-        """Bins from the reference."""
+        """Bins fitted on the reference."""
         return bins.fit(self._reference)
 
     @cached_property
     def _reference(self) -> pl.DataFrame:
-        return self.frame(self.between(WARM + FIT, self.first))
+        return self.build_frame(self.select_days(WARM + FIT, self.first))
 
     @cached_property
     def baseline(self) -> Baseline:
-        """From the reference days."""
+        """Baseline fitted on the reference days."""
         days = range(WARM + FIT, self.first)
-        return Baseline.of_days(self._cut(self._reference, self.between(days[0], self.first)["time"], days))
-
-    def clean(self) -> list[tuple[str, Profile]]:
-        """The judged days."""
-        return self.profiles(
-            self.between(self.first, self.first + self.judged), range(self.first, self.first + self.judged)
+        return Baseline.of_days(
+            self._profile_days(self._reference, self.select_days(days[0], self.first)["time"], days)
         )
 
-    def drifted(self, kind: str, size: float, start: int, length: int) -> list[tuple[str, Profile]]:
-        """Days from ``start`` on with a drift that begins there."""
-        return self.profiles(self.drifted_rows(kind, size, start, length), range(start, start + length))
+    def profile_clean_days(self) -> list[tuple[str, Profile]]:
+        """Return the judged days without drift."""
+        return self.build_profiles(
+            self.select_days(self.first, self.first + self.judged), range(self.first, self.first + self.judged)
+        )
 
-    def drifted_rows(self, kind: str, size: float, start: int, length: int) -> Rows:
-        """Rows of these days with the drift in them.
+    def profile_drifted_days(self, kind: str, size: float, start: int, length: int) -> list[tuple[str, Profile]]:
+        """Return ``length`` days from ``start`` on, with a drift that begins on ``start``."""
+        return self.build_profiles(self.make_drifted_rows(kind, size, start, length), range(start, start + length))
 
-        Amounts also enter the histories that follow: sums over w days grow in proportion to the days since the start.
+    def make_drifted_rows(self, kind: str, size: float, start: int, length: int) -> Rows:
+        """Return the rows of these days with the drift.
+
+        Drifted amounts also enter later histories: sums over w days grow in proportion to the days since the start.
         """
         rows, _ = inject(
-            Drift(kind, size, start), self.between(start, start + length), self.world, self.total, self.seed
+            Drift(kind, size, start), self.select_days(start, start + length), self.world, self.total, self.seed
         )
         if kind.startswith("amount"):
             since = rows["time"] / DAY - start
-            reached = np.clip(since / 14, 0, 1) / 2 if kind == "amount-ramp" else 1.0
+            reach = np.clip(since / 14, 0, 1) / 2 if kind == "amount-ramp" else 1.0
             for w in WINDOWS:
                 name = f"customer_amount_{w}d"
-                rows = rows | {name: rows[name] * (1 + (size - 1) * reached * np.minimum(since / w, 1))}
+                rows = rows | {name: rows[name] * (1 + (size - 1) * reach * np.minimum(since / w, 1))}
         return rows
 
 
 def selected(rows: Rows, kind: str, seed: int) -> Rows:
-    """Rows of which some kinds come half as often as before: their inputs drift, and what inputs mean stays.
+    """Drop half of some rows, so that the inputs drift but their relation to the label stays (covariate shift).
 
     Args:
-        kind: ``online``, fewer purchases elsewhere, or ``large``, fewer below the middle amount.
+        kind: ``online`` drops half of the other purchases, ``large`` half of those below the median amount.
     """
-    seldom = rows["channel"] != ONLINE if kind == "online" else rows["amount"] < np.median(rows["amount"])
-    return _take(rows, ~seldom | (np.random.default_rng(seed).random(len(seldom)) < 0.5))
+    thinned = rows["channel"] != ONLINE if kind == "online" else rows["amount"] < np.median(rows["amount"])
+    return _take(rows, ~thinned | (np.random.default_rng(seed).random(len(thinned)) < 0.5))
 
 
 def reports(rows: Rows, today: int) -> tuple[int, np.ndarray]:
-    """Rows of the ``AGES`` days before today, and the sources of the frauds among them that are known by today's start."""
-    there = (rows["time"] >= (today - AGES) * DAY) & (rows["time"] < today * DAY)
-    known = there & (rows["known"] < today)
-    return int(there.sum()), sources(rows["customer"][known], rows["merchant"][known])
+    """Count the rows of the ``AGES`` days before today; return also the sources of the frauds known by then."""
+    recent = (rows["time"] >= (today - AGES) * DAY) & (rows["time"] < today * DAY)
+    labelled = recent & (rows["known"] < today)
+    return int(recent.sum()), sources(rows["customer"][labelled], rows["merchant"][labelled])
 
 
-def _frame(rows: Rows) -> pl.DataFrame:
+def _to_frame(rows: Rows) -> pl.DataFrame:
     texts = {"category": CATEGORY_NAMES, "channel": CHANNELS, "device": DEVICES}
     named = {
         name: pl.Series([*values, None], dtype=pl.String).gather(np.where(rows[name] < 0, len(values), rows[name]))

@@ -1,4 +1,4 @@
-"""Others' drift detection on the same table, where it is installed: ``evidently`` and ``nannyml`` are no dependencies."""
+"""Speed of other drift detection libraries on the same table; ``evidently`` and ``nannyml`` are not dependencies."""
 
 import json
 import os
@@ -14,27 +14,29 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def measured(python: str = sys.executable, rows: int = ROWS) -> list[dict[str, Any]]:
-    """Rows a CPU second at 15 columns of each, ours first, or that it is not installed.
+    """Measure rows per CPU second on 15 columns for each library, ours first; note those that are not installed.
 
     Args:
-        python: The interpreter that has the others installed, with polars and pyarrow.
-        rows: Of the window; the reference has as many.
+        python: Interpreter with the other libraries, polars and pyarrow.
+        rows: Number of rows of the window; the reference has as many.
     """
     env = os.environ | {name: "1" for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     call = [python, "-m", "benchmarks.drift_peers", str(rows)]
-    done = subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True)
-    if done.returncode:
-        return [{"who": "others", "rows/s": f"failed: {done.stderr.strip().splitlines()[-1]}", "ours is faster by": ""}]
-    found = json.loads(done.stdout.splitlines()[-1])
-    ours = _ours(rows)
-    return [ours, *(one | {"ours is faster by": _ratio(ours, one)} for one in found)]
+    process = subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True)
+    if process.returncode:
+        return [
+            {"who": "others", "rows/s": f"failed: {process.stderr.strip().splitlines()[-1]}", "ours is faster by": ""}
+        ]
+    peers = json.loads(process.stdout.splitlines()[-1])
+    ours = _measure_ours(rows)
+    return [ours, *(peer | {"ours is faster by": _compute_ratio(ours, peer)} for peer in peers)]
 
 
-def _ratio(ours: dict[str, Any], other: dict[str, Any]) -> float | str:
-    return ours["rows/s"] / other["rows/s"] if isinstance(other["rows/s"], float) else ""
+def _compute_ratio(ours: dict[str, Any], peer: dict[str, Any]) -> float | str:
+    return ours["rows/s"] / peer["rows/s"] if isinstance(peer["rows/s"], float) else ""
 
 
-def _ours(rows: int) -> dict[str, Any]:
+def _measure_ours(rows: int) -> dict[str, Any]:
     from benchmarks.drift_table import random_table
     from serving.drift.alarms.alarm import judge
     from serving.drift.profiles import bins
@@ -42,47 +44,49 @@ def _ours(rows: int) -> dict[str, Any]:
     from serving.drift.reference.day_variation import Baseline
 
     past, now = random_table(rows, 1), random_table(rows, 2)
-    counted = bins.fit(past)
-    baseline = Baseline.of_rows(Profile.of(counted, past))
-    began = time.process_time()
-    judge(baseline, [("any", Profile.of(counted, now))])
-    return _row("ours", rows, time.process_time() - began)
+    layout = bins.fit(past)
+    baseline = Baseline.of_rows(Profile.of(layout, past))
+    started = time.process_time()
+    judge(baseline, [("any", Profile.of(layout, now))])
+    return _make_row("ours", rows, time.process_time() - started)
 
 
-def _evidently(past: Any, now: Any) -> None:
+def _run_evidently(past: Any, now: Any) -> None:
     from evidently import Report
     from evidently.presets import DataDriftPreset
 
     Report([DataDriftPreset()]).run(now, past).dict()
 
 
-def _nannyml(past: Any, now: Any) -> None:
+def _run_nannyml(past: Any, now: Any) -> None:
     import nannyml
 
-    found = nannyml.UnivariateDriftCalculator(column_names=list(past.columns), chunk_size=len(past) // 10).fit(past)
-    found.calculate(now)
+    calculator = nannyml.UnivariateDriftCalculator(column_names=list(past.columns), chunk_size=len(past) // 10).fit(
+        past
+    )
+    calculator.calculate(now)
 
 
-PEERS = {"evidently": _evidently, "nannyml": _nannyml}
+PEERS = {"evidently": _run_evidently, "nannyml": _run_nannyml}
 
 
-def _peer(name: str, rows: int) -> dict[str, Any]:
-    """The measurement, or why there is none: these packages do not always agree with the pandas beside them."""
+def _measure_peer(name: str, rows: int) -> dict[str, Any]:
+    """Measure one library, or return why it does not import: it may not work with the installed pandas."""
     from benchmarks.drift_table import random_table
 
     try:
-        import_module(name)  # what importing takes is not counted
+        import_module(name)  # import time is not counted
         past, now = (random_table(rows, seed).to_pandas() for seed in (1, 2))
-        began = time.process_time()
+        started = time.process_time()
         PEERS[name](past, now)
     except ImportError as error:
         return {"who": name, "rows/s": f"does not import: {error.name or error}", "ours is faster by": ""}
-    return _row(name, rows, time.process_time() - began)
+    return _make_row(name, rows, time.process_time() - started)
 
 
-def _row(who: str, rows: int, seconds: float) -> dict[str, Any]:
+def _make_row(who: str, rows: int, seconds: float) -> dict[str, Any]:
     return {"who": who, "rows/s": rows / seconds, "ours is faster by": 1.0}
 
 
 if __name__ == "__main__":
-    print(json.dumps([_peer(name, int(sys.argv[1])) for name in PEERS]))
+    print(json.dumps([_measure_peer(name, int(sys.argv[1])) for name in PEERS]))

@@ -1,16 +1,16 @@
-"""Windows of pictures, clean and changed, against a reference of others: the digits that come with scikit-learn."""
+"""Drift alarms on windows of pictures, clean and changed, for the digits that come with scikit-learn."""
 
 import numpy as np
 import polars as pl
 
-WINDOW, POOL = 500, 950  # the window is drawn from the pool; what is left of the pictures is the reference
+WINDOW, POOL = 500, 950  # a window is drawn from the pool; the remaining pictures are the reference
 FOLDS, BINS = 3, 32
-CLASS, WEIGHT = 3, 2.0  # of the prior shift: one class of ten is so many times as frequent
+CLASS, WEIGHT = 3, 2.0  # prior shift: this class is WEIGHT times as frequent
 NOISE, LIGHT = 0.04, 1.1
 
 
 class Digits:
-    """The pictures, each scored by a model that was fitted on others.
+    """The pictures, each scored by a model that was fitted on other folds.
 
     Attributes:
         pixels: ``[n, 8, 8, 1]`` in 0..1.
@@ -21,34 +21,34 @@ class Digits:
         from sklearn.datasets import load_digits
         from sklearn.linear_model import LogisticRegression
 
-        held = load_digits()
-        self.pixels, self.truth = held.images[..., None] / 16, held.target
-        self.names = [str(one) for one in np.unique(self.truth)]
+        dataset = load_digits()
+        self.pixels, self.truth = dataset.images[..., None] / 16, dataset.target
+        self.names = [str(label) for label in np.unique(self.truth)]
         self._fold = np.random.default_rng(seed).integers(0, FOLDS, len(self.truth))
         flat = self.pixels.reshape(len(self.pixels), -1)
-        others = [self._fold != fold for fold in range(FOLDS)]
-        self._models = [LogisticRegression(max_iter=300).fit(flat[one], self.truth[one]) for one in others]
+        training_masks = [self._fold != fold for fold in range(FOLDS)]
+        self._models = [LogisticRegression(max_iter=300).fit(flat[mask], self.truth[mask]) for mask in training_masks]
 
-    def columns(self, at: np.ndarray, pixels: np.ndarray | None = None) -> pl.DataFrame:
-        """What is watched of the pictures ``at``, ``[n]``, whose pixels may have been changed."""
+    def compute_columns(self, at: np.ndarray, pixels: np.ndarray | None = None) -> pl.DataFrame:
+        """Return the monitored columns of the pictures at the indices ``at``, ``[n]``, or of changed pixels of them."""
         from serving.drift.profiles import image_columns
 
-        shown = self.pixels[at] if pixels is None else pixels
-        found = np.empty((len(at), len(self.names)))
+        images = self.pixels[at] if pixels is None else pixels
+        probabilities = np.empty((len(at), len(self.names)))
         for fold, model in enumerate(self._models):
-            mine = self._fold[at] == fold
-            found[mine] = model.predict_proba(shown[mine].reshape(mine.sum(), -1))
-        return image_columns.columns(shown, found, self.names)
+            in_fold = self._fold[at] == fold
+            probabilities[in_fold] = model.predict_proba(images[in_fold].reshape(in_fold.sum(), -1))
+        return image_columns.columns(images, probabilities, self.names)
 
-    def shifted(self, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A window in which a class is more frequent, each picture at most once: drawn twice it would be no new row."""
+    def draw_shifted_window(self, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw a window in which one class is more frequent; no picture is drawn twice, since a copy is no new row."""
         shares = np.where(np.arange(len(self.names)) == CLASS, WEIGHT, 1.0)
-        wanted = rng.multinomial(WINDOW, shares / shares.sum())
-        return np.concatenate([pool[self.truth[pool] == one][:count] for one, count in enumerate(wanted)])
+        counts = rng.multinomial(WINDOW, shares / shares.sum())
+        return np.concatenate([pool[self.truth[pool] == label][:count] for label, count in enumerate(counts)])
 
 
 def alarms(trials: int, seed: int = 0) -> dict[str, float]:
-    """Share of windows of 500 pictures that alarm, clean and changed, and the share that the prior shift came to."""
+    """Return the share of windows of 500 pictures that alarm, by change, and the class's share in shifted windows."""
     from serving.drift.alarms.alarm import judge
     from serving.drift.profiles import bins
     from serving.drift.profiles.profile import Profile
@@ -56,22 +56,22 @@ def alarms(trials: int, seed: int = 0) -> dict[str, float]:
 
     rng, digits = np.random.default_rng(seed), Digits(seed)
     counts = dict.fromkeys(("clean", "subtle noise", "brightness", "prior shift"), 0)
-    reached = []
+    shares = []
     for _ in range(trials):
         order = rng.permutation(len(digits.truth))
-        pool, past = order[:POOL], digits.columns(order[POOL:])
-        counted = bins.fit(past, bins=BINS)
-        baseline = Baseline.of_rows(Profile.of(counted, past))
-        usual, shifted = pool[:WINDOW], digits.shifted(pool, rng)
-        pixels = digits.pixels[usual]
-        reached.append((digits.truth[shifted] == CLASS).mean())
+        pool, past = order[:POOL], digits.compute_columns(order[POOL:])
+        layout = bins.fit(past, bins=BINS)
+        baseline = Baseline.of_rows(Profile.of(layout, past))
+        clean, shifted = pool[:WINDOW], digits.draw_shifted_window(pool, rng)
+        pixels = digits.pixels[clean]
+        shares.append((digits.truth[shifted] == CLASS).mean())
         windows = {
-            "clean": digits.columns(usual),
-            "subtle noise": digits.columns(usual, np.clip(pixels + rng.normal(0, NOISE, pixels.shape), 0, 1)),
-            "brightness": digits.columns(usual, np.clip(pixels * LIGHT, 0, 1)),
-            "prior shift": digits.columns(shifted),
+            "clean": digits.compute_columns(clean),
+            "subtle noise": digits.compute_columns(clean, np.clip(pixels + rng.normal(0, NOISE, pixels.shape), 0, 1)),
+            "brightness": digits.compute_columns(clean, np.clip(pixels * LIGHT, 0, 1)),
+            "prior shift": digits.compute_columns(shifted),
         }
         for name, window in windows.items():
-            found = judge(baseline, [(ANY, Profile.of(counted, window))])
-            counts[name] += any(one.moved for one in found)
-    return {name: count / trials for name, count in counts.items()} | {"share": float(np.mean(reached))}
+            results = judge(baseline, [(ANY, Profile.of(layout, window))])
+            counts[name] += any(result.moved for result in results)
+    return {name: count / trials for name, count in counts.items()} | {"share": float(np.mean(shares))}

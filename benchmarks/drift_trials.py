@@ -1,4 +1,4 @@
-"""What a drift monitor does on a world's days: false alarms on clean ones, power and delay on drifted ones."""
+"""Trials of the drift monitor on a world's days: false alarms on clean days, power and delay on drifted ones."""
 
 from collections import deque
 from typing import Any
@@ -15,52 +15,52 @@ from serving.drift.reference.day_variation import Baseline
 
 SPAN = 8
 FAULTS = {"units": 0.02, "nulls": 0.02, "unseen": 0.02, "encoding": 0.02}
-WEEKS = 56  # days that a metric is measured on: of fewer it would itself be known to .02 only
-SURE = 0.01  # of a look; eleven in a row are much alike
+WEEKS = 56  # days that a metric is measured on; with fewer, its own error would be about 0.02
+SURE = 0.01  # significance level of one test; the eleven tests in a row are highly correlated
 LOOKS = AGES + 3
-LATE = LOOKS + 1  # stands for a drift that was not seen
+LATE = LOOKS + 1  # value for a drift that was not detected
 Windows = list[tuple[str, Profile]]
 
 
 def clean(days: Days, windows: Windows) -> dict[str, list[bool]]:
-    """Whether each undrifted window alarms, by our rule and by the same tests if rows counted as independent; and alerts.
+    """Return whether each clean window alarms, by our rule and by the same tests on rows treated as independent.
 
-    ``alerts`` are what people hear of our rule: one an incident.
+    ``alerts`` marks the windows with a notification: one per incident.
     """
     monitor, naive = Monitor(days.baseline), Monitor(Baseline.of_rows(days.baseline.pooled))
-    found: dict[str, list[bool]] = {"ours": [], "alerts": [], "rows as independent": []}
+    alarms: dict[str, list[bool]] = {"ours": [], "alerts": [], "rows as independent": []}
     for place, (kind, profile) in enumerate(windows):
         verdict = monitor.observe(place, kind, profile)
-        found["ours"].append(verdict.alarm)
-        found["alerts"].append(any(news == "alert" for news, _ in verdict.news))
-        found["rows as independent"].append(naive.observe(place, kind, profile).alarm)
-    return found
+        alarms["ours"].append(verdict.alarm)
+        alarms["alerts"].append(any(news == "alert" for news, _ in verdict.news))
+        alarms["rows as independent"].append(naive.observe(place, kind, profile).alarm)
+    return alarms
 
 
 def delay(days: Days, windows: Windows, kind: str, size: float, every: int, length: int) -> list[int]:
-    """Windows until the alarm, 1 for the first; ``length`` + 1 where none came. A trial each ``every`` days."""
-    found = []
+    """Return the windows until the alarm, 1 for the first, ``length`` + 1 for none; one trial every ``every`` days."""
+    waits = []
     for place in range(SPAN, days.judged - length + 1, every):
-        drifted = days.drifted(kind, size, days.first + place, length)
+        drifted = days.profile_drifted_days(kind, size, days.first + place, length)
         past = deque(windows[place - SPAN + 1 : place], SPAN)
         wait = length + 1
         for step, window in enumerate(drifted, 1):
             past.append(window)
-            if any(one.moved for one in judge(days.baseline, list(past), Rule())):
+            if any(result.moved for result in judge(days.baseline, list(past), Rule())):
                 wait = step
                 break
-        found.append(wait)
-    return found
+        waits.append(wait)
+    return waits
 
 
 def faults(days: Days, every: int) -> dict[str, list[bool]]:
-    """Whether each kind of fault is named as such in its first window."""
+    """Return whether each kind of data fault is detected as that kind in its first window."""
     return {
         kind: [
             any(
-                one.kind == kind
-                for one in data_faults.check(
-                    days.baseline.pooled, days.drifted(kind, size, days.first + place, 1)[0][1]
+                fault.kind == kind
+                for fault in data_faults.check(
+                    days.baseline.pooled, days.profile_drifted_days(kind, size, days.first + place, 1)[0][1]
                 )
             )
             for place in range(0, days.judged, every)
@@ -70,60 +70,72 @@ def faults(days: Days, every: int) -> dict[str, list[bool]]:
 
 
 def fraud_rate(days: Days, size: float, every: int) -> dict[str, list[float]]:
-    """p-values of the fraud-rate test on the first day with ripe labels, with the drift and without it."""
-    usual = days.labels(days.purchases)
-    counts, found_ = zip(*(reports(usual, day) for day in days.settled), strict=True)
-    past = label_rate.Reports.of_windows(counts, found_, overlap=AGES)
-    found: dict[str, list[float]] = {"drifted": [], "clean": []}
+    """Return p-values of the fraud-rate test on the first day with mature labels, with and without drift."""
+    labelled = days.add_label_days(days.purchases)
+    counts, sources = zip(*(reports(labelled, day) for day in days.settled), strict=True)
+    past = label_rate.Reports.of_windows(counts, sources, overlap=AGES)
+    p_values: dict[str, list[float]] = {"drifted": [], "clean": []}
     for place in range(0, days.judged - AGES, every):
         start, today = days.first + place, days.first + place + AGES
-        found["clean"].append(past.test(*reports(usual, today))[0])
+        p_values["clean"].append(past.test(*reports(labelled, today))[0])
         if place % (4 * every) == 0:
             rows, _ = inject(Drift("prior", size, start), days.purchases, days.world, days.total, days.seed)
-            found["drifted"].append(past.test(*reports(days.labels(rows), today))[0])
-    return found
+            p_values["drifted"].append(past.test(*reports(days.add_label_days(rows), today))[0])
+    return p_values
 
 
 def concept(days: Days, size: float, every: int) -> dict[str, list[list[float]]]:
-    """p-values that known frauds have scores as high as before, each day from the start on, with the drift and without."""
+    """Return daily p-values of the test that known frauds score as high as before, with and without concept drift."""
     past = days.first - REFERENCE, days.first
-    usual = _scored(days.labels(days.between(*past)), days, past[1])
-    found: dict[str, list[list[float]]] = {"drifted": [], "clean": []}
+    reference = _score_known_frauds(days.add_label_days(days.select_days(*past)), days, past[1])
+    p_values: dict[str, list[list[float]]] = {"drifted": [], "clean": []}
     for place in range(0, days.judged - LOOKS, every):
         start = days.first + place
         for name, rows in (
-            ("drifted", days.drifted_rows("concept", size, start, LOOKS)),
-            ("clean", days.between(start, start + LOOKS)),
+            ("drifted", days.make_drifted_rows("concept", size, start, LOOKS)),
+            ("clean", days.select_days(start, start + LOOKS)),
         ):
-            rows = days.labels(rows)
-            looks = [_scored(rows, days, start + age) for age in range(1, LOOKS + 1)]
-            found[name].append(
-                [distribution_distances.lower(scores, usual[0], parts, usual[1]) for scores, parts in looks]
+            rows = days.add_label_days(rows)
+            scored_days = [_score_known_frauds(rows, days, start + age) for age in range(1, LOOKS + 1)]
+            p_values[name].append(
+                [
+                    distribution_distances.lower(scores, reference[0], parts, reference[1])
+                    for scores, parts in scored_days
+                ]
             )
-    return found
+    return p_values
 
 
-def _scored(rows: dict[str, np.ndarray], days: Days, today: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each customer's mean score of the frauds that are known by today's start, and its part of a source, ``[customers]``."""
-    known = {name: column[rows["known"] < today] for name, column in rows.items()}
-    if not len(known["id"]):
+def _score_known_frauds(rows: dict[str, np.ndarray], days: Days, today: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return each customer's mean score of known frauds, and its fraction of an independent source, ``[customers]``."""
+    labelled = {name: column[rows["known"] < today] for name, column in rows.items()}
+    if not len(labelled["id"]):
         return np.empty(0), np.empty(0)
-    _, customer = np.unique(known["customer"], return_inverse=True)
-    scores = np.bincount(customer, days.scores(known)) / np.bincount(customer)
-    return scores, label_rate.sources(known["customer"], known["merchant"])
+    _, customer = np.unique(labelled["customer"], return_inverse=True)
+    scores = np.bincount(customer, days.score(labelled)) / np.bincount(customer)
+    return scores, label_rate.sources(labelled["customer"], labelled["merchant"])
 
 
 def estimated(days: Days) -> list[dict[str, Any]]:
-    """Metrics estimated without labels and then measured, on weeks whose inputs have drifted and on usual ones."""
-    held, weeks = days.between(days.first - REFERENCE, days.first), days.between(days.first, days.first + WEEKS)
+    """Estimate metrics without labels and measure them, on weeks with covariate shift and on clean weeks."""
+    reference, weeks = (
+        days.select_days(days.first - REFERENCE, days.first),
+        days.select_days(days.first, days.first + WEEKS),
+    )
     windows = {kind: selected(weeks, kind, days.seed) for kind in ("online", "large")} | {"usual": weeks}
-    scored = {kind: (days.scores(rows), rows["scenario"] > 0) for kind, rows in windows.items()}
-    found = []
+    scored = {kind: (days.score(rows), rows["scenario"] > 0) for kind, rows in windows.items()}
+    estimates = []
     for metric in ("pr_auc", "roc_auc"):
-        fitted = metric_estimate.Estimator.fit(metric, days.scores(held), held["scenario"] > 0)
+        estimator = metric_estimate.Estimator.fit(metric, days.score(reference), reference["scenario"] > 0)
         for kind, (scores, truth) in scored.items():
-            guess, real = fitted.estimate(scores), metric_estimate.METRICS[metric](scores, truth)
-            found.append(
-                {"metric": metric, "kind": kind, "estimate": guess.value, "error": guess.error, "realised": real}
+            estimate, realised = estimator.estimate(scores), metric_estimate.METRICS[metric](scores, truth)
+            estimates.append(
+                {
+                    "metric": metric,
+                    "kind": kind,
+                    "estimate": estimate.value,
+                    "error": estimate.error,
+                    "realised": realised,
+                }
             )
-    return found
+    return estimates

@@ -1,7 +1,7 @@
-"""The fraud network against LightGBM and logistic regression over generator seeds, and what each of its parts brings.
+"""Compare the fraud network with LightGBM and logistic regression over generator seeds, and ablate its parts.
 
-Everything about the network was chosen on the seeds of ``CHOICE``. On those of ``ACCEPTANCE`` nothing was chosen: their
-eval splits are looked at here only. Intervals are a bootstrap over customers, since frauds come in episodes of one card.
+All decisions about the network were made on the seeds of ``CHOICE``, none on those of ``ACCEPTANCE``: their eval splits
+are used only here. Intervals are a bootstrap over customers, since frauds come in episodes of one card.
 
     python -m benchmarks.fraud [--work FOLDER] [--only acceptance|choice]
 """
@@ -48,7 +48,7 @@ from pipeline.local.local_runtime import local_runtime
 
 ACCEPTANCE = (7, 1, 2, 3)
 CHOICE = (101, 102, 103)
-# What the choice began with; the encoder that did best on valid is the case's default since.
+# The starting point of the choice; the encoder with the best metric on valid has become the use case's default.
 START = {"past_encoder": "dense"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "dense layers over the sequence": {},
@@ -68,41 +68,43 @@ Arrays = dict[str, np.ndarray]
 
 
 def main() -> None:
-    """Runs both parts, prints their tables and writes the JSON."""
+    """Run both parts, print their tables and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, help="Folder for data, kept from run to run; a temporary one by default.")
-    parser.add_argument("--only", choices=("acceptance", "choice"), help="One part; the other stays as it was.")
-    told = parser.parse_args()
+    parser.add_argument("--work", type=Path, help="Folder for data, reused by later runs; by default a temporary one.")
+    parser.add_argument(
+        "--only", choices=("acceptance", "choice"), help="Run only this part; the report keeps the other."
+    )
+    options = parser.parse_args()
     report = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        work = told.work or Path(scratch)
+        work = options.work or Path(scratch)
         for name, part in (("acceptance", acceptance), ("choice", choice)):
-            for found in part(work) if told.only in (None, name) else ():
-                # After every row: what takes an hour should not be lost at its end.
-                report[name] = {"date": date.today().isoformat(), **found}
+            for result in part(work) if options.only in (None, name) else ():
+                # Written after every row, so that an error at the end does not lose hours.
+                report[name] = {"date": date.today().isoformat(), **result}
                 RESULT.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def acceptance(work: Path) -> Iterator[dict[str, Any]]:
-    """All models on the eval split of each seed of ``ACCEPTANCE``, with intervals; what is known after each seed."""
+    """Score all models on eval for each seed of ``ACCEPTANCE``, with intervals; yields the report after each seed."""
     rows = []
     for seed in ACCEPTANCE:
-        found = prepared(seed, work)
-        row = {"seed": seed, "frauds": int(found.splits["eval"][network.LABEL].sum()), **scored(found)}
+        prepared_data = prepared(seed, work)
+        row = {"seed": seed, "frauds": int(prepared_data.splits["eval"][network.LABEL].sum()), **scored(prepared_data)}
         rows.append(row)
         yield {"split": "eval", "bins": BINS, "draws": DRAWS, "level": LEVEL, "rows": rows}
-        print(_printed([row]), flush=True)
+        print(_format_rows([row]), flush=True)
 
 
 def choice(work: Path) -> Iterator[dict[str, Any]]:
-    """Every variant on valid, by which it is chosen, and on eval, of each seed of ``CHOICE``; what is known after each."""
+    """Score every variant on valid, which decides, and on eval for each seed of ``CHOICE``; yields the report."""
     rows = []
     for name, change in VARIANTS.items():
         changes, runs = {**START, **change}, []
         for seed in CHOICE:
-            found = prepared(seed, work)
-            scores, facts = network_scores(found, changes)
-            areas = {split: _area(found.splits[split], scores[split]) for split in ("valid", "eval")}
+            prepared_data = prepared(seed, work)
+            scores, facts = network_scores(prepared_data, changes)
+            areas = {split: _compute_pr_auc(prepared_data.splits[split], scores[split]) for split in ("valid", "eval")}
             runs.append({"seed": seed, **areas, **facts})
         means = {key: float(np.mean([run[key] for run in runs])) for key in ("valid", "eval", "seconds")}
         rows.append({"variant": name, "changes": changes, **means, "parameters": runs[0]["parameters"], "runs": runs})
@@ -110,51 +112,57 @@ def choice(work: Path) -> Iterator[dict[str, Any]]:
         yield {"seeds": list(CHOICE), "rows": rows}
 
 
-def scored(found: SimpleNamespace) -> dict[str, Any]:
-    """PR-AUC with its interval, calibration error and seconds of every model on eval, and the network's lead."""
-    held = found.splits["eval"]
-    truth, report = held[network.LABEL][:, 0], {}
-    scores, facts = network_scores(found, {})
+def scored(prepared_data: SimpleNamespace) -> dict[str, Any]:
+    """Return PR-AUC with interval, calibration error and seconds of every model on eval, and the network's lead."""
+    eval_rows = prepared_data.splits["eval"]
+    truth, report = eval_rows[network.LABEL][:, 0], {}
+    scores, facts = network_scores(prepared_data, {})
     answers = {"network": (scores["eval"], facts["seconds"])}
     for name, (fit, table) in BASELINES.items():
         started = time.perf_counter()
-        fitted = fit(table(found, "train"), table(found, "valid"))
+        fitted = fit(table(prepared_data, "train"), table(prepared_data, "valid"))
         seconds = time.perf_counter() - started
-        answers[name] = (fitted.scores(table(found, "eval").x, 1)[:, 0], seconds)
-    counts = list(_resampled(held["customer"], found.seed))
-    measures = {name: average_precision(truth[:, None], one[:, None]) for name, (one, _) in answers.items()}
+        answers[name] = (fitted.scores(table(prepared_data, "eval").x, 1)[:, 0], seconds)
+    counts = list(_resample_customers(eval_rows["customer"], prepared_data.seed))
+    measures = {
+        name: average_precision(truth[:, None], model_scores[:, None]) for name, (model_scores, _) in answers.items()
+    }
     areas = {name: np.concatenate([measure(drawn) for drawn in counts]) for name, measure in measures.items()}
-    for name, (one, seconds) in answers.items():
+    for name, (model_scores, seconds) in answers.items():
         report[name] = {
-            "pr_auc": float(average_precision_score(truth, one)),
+            "pr_auc": float(average_precision_score(truth, model_scores)),
             "interval": interval(areas[name]),
-            "calibration_error": expected_calibration_error(truth, one),
+            "calibration_error": expected_calibration_error(truth, model_scores),
             "seconds": seconds,
         }
     leads = {name: interval(areas["network"] - areas[name]) for name in BASELINES}
     return {"models": report, "lead": leads, "parameters": facts["parameters"], "anomaly_pr_auc": facts["anomaly"]}
 
 
-def network_scores(found: SimpleNamespace, changes: Mapping[str, Any]) -> tuple[Arrays, dict[str, Any]]:
-    """Served scores on valid and eval of the network, trained by the Trainer's own function and read from its export."""
-    settings = {**found.settings, **changes}
+def network_scores(prepared_data: SimpleNamespace, changes: Mapping[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+    """Train the network with the Trainer's function; return the export's scores on valid and eval, and facts."""
+    settings = {**prepared_data.settings, **changes}
     unknown = set(changes) - set(CASE.settings["training"])
     if unknown:
-        raise ValueError(f"Fraud has no training setting '{unknown.pop()}'.")
+        raise ValueError(f"The fraud use case has no training setting '{unknown.pop()}'.")
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        told = SimpleNamespace(
-            train_files=[str(found.folder / "examples" / "Split-train" / "*")],
-            transform_graph_path=str(found.folder / "graph"),
+        fn_args = SimpleNamespace(
+            train_files=[str(prepared_data.folder / "examples" / "Split-train" / "*")],
+            transform_graph_path=str(prepared_data.folder / "graph"),
             serving_model_dir=f"{folder}/model",
             model_run_dir=f"{folder}/model_run/1",
             hyperparameters=None,
-            custom_config={"case": CASE.name, "settings": settings, "pretrained": str(found.folder / "aligned")},
+            custom_config={
+                "case": CASE.name,
+                "settings": settings,
+                "pretrained": str(prepared_data.folder / "aligned"),
+            },
         )
-        entry_point.run_fn(told)
+        entry_point.run_fn(fn_args)
         record = json.loads(Path(folder, "model_run", "1", "training.json").read_text())
-        signature = tf.saved_model.load(told.serving_model_dir).signatures["dense"]
+        signature = tf.saved_model.load(fn_args.serving_model_dir).signatures["dense"]
         answers = {
-            split: signature(**{name: tf.constant(found.splits[split][name]) for name in network.INPUTS})
+            split: signature(**{name: tf.constant(prepared_data.splits[split][name]) for name in network.INPUTS})
             for split in ("valid", "eval")
         }
     scores = {split: answer[network.SCORE].numpy() for split, answer in answers.items()}
@@ -162,13 +170,13 @@ def network_scores(found: SimpleNamespace, changes: Mapping[str, Any]) -> tuple[
         "seconds": sum(curve["seconds"] for curve in record["curves"]),
         "epochs": len(record["curves"]),
         "parameters": record["parameters"],
-        "anomaly": _area(found.splits["eval"], answers["eval"]["anomaly"].numpy()),
+        "anomaly": _compute_pr_auc(prepared_data.splits["eval"], answers["eval"]["anomaly"].numpy()),
     }
     return scores, facts
 
 
 def prepared(seed: int, work: Path) -> SimpleNamespace:
-    """Examples, transform graph and embedding of a generator seed as the pipeline's own code makes them, kept in ``work``."""
+    """Build examples, transform graph and embedding of a seed with the pipeline's code; cached in ``work``."""
     if seed in _PREPARED:
         return _PREPARED[seed]
     groups = CASE.configured({"data_seed": str(seed)})
@@ -177,15 +185,15 @@ def prepared(seed: int, work: Path) -> SimpleNamespace:
     settings = {name: value for group in groups.values() for name, value in group.items()}
     folder = work / f"prepared-{seed}"
     if not (folder / "aligned" / "matrix.npy").exists():
-        with _pipeline() as pipeline:
+        with _make_pipeline() as pipeline:
             _ = data.examples(pipeline, window, groups["data"]) | beam.ParDo(Write(str(folder / "examples")))
         _analyze(folder / "examples", folder / "graph")
-        learnt = skip_gram.train(sentences.sentences(str(folder / "examples"), settings), settings)
-        learnt.facts["vocabulary"] = sentences.VOCABULARY
-        learnt.save(folder / "embedding")
+        embedding = skip_gram.train(sentences.sentences(str(folder / "examples"), settings), settings)
+        embedding.facts["vocabulary"] = sentences.VOCABULARY
+        embedding.save(folder / "embedding")
         aligned(str(folder / "embedding"), str(folder / "graph"), folder / "aligned")
     transform = Transform(str(folder / "graph"))
-    splits = {split: _split(folder, split, transform) for split in ("train", "valid", "eval")}
+    splits = {split: _load_split(folder, split, transform) for split in ("train", "valid", "eval")}
     matrix = np.load(folder / "aligned" / "matrix.npy")
     _PREPARED[seed] = SimpleNamespace(seed=seed, folder=folder, settings=settings, splits=splits, matrix=matrix)
     return _PREPARED[seed]
@@ -194,72 +202,75 @@ def prepared(seed: int, work: Path) -> SimpleNamespace:
 _PREPARED: dict[int, SimpleNamespace] = {}
 
 
-def _resampled(customers: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """How often each row is drawn, ``[CHUNK, rows]`` at a time: customers are drawn with all their rows."""
+def _resample_customers(customers: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each row is drawn, ``[CHUNK, rows]`` at a time; customers are drawn with all their rows."""
     names, owner = np.unique(customers, return_inverse=True)
     rng = np.random.default_rng(seed)
     for _ in range(DRAWS // CHUNK):
         yield rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=CHUNK)[:, owner]
 
 
-def _table(found: SimpleNamespace, split: str) -> Table:
-    """What the Baseline component gives its models: all inputs side by side."""
-    return Table.of(network.INPUTS, network.LABEL, found.splits[split])
+def _build_table(prepared_data: SimpleNamespace, split: str) -> Table:
+    """Return the table that the Baseline component gives its models: all inputs as columns."""
+    return Table.of(network.INPUTS, network.LABEL, prepared_data.splits[split])
 
 
-def _likeness(found: SimpleNamespace, split: str) -> Table:
-    """In place of the merchants' numbers, of which trees can make little, what the network makes of them."""
-    rows = found.splits[split]
-    unit = found.matrix / np.maximum(np.linalg.norm(found.matrix, axis=1, keepdims=True), 1e-9)
-    here, past = rows["merchants"][:, 0], rows["merchants"][:, 1:]
-    cosine = np.einsum("rd,rpd->rp", unit[here], unit[past]) * rows["past"][:, :, 3]
+def _build_similarity_table(prepared_data: SimpleNamespace, split: str) -> Table:
+    """Return the table with merchant similarity, as the network computes it, instead of merchant codes.
+
+    Trees can learn little from the codes.
+    """
+    rows = prepared_data.splits[split]
+    unit_vectors = prepared_data.matrix / np.maximum(np.linalg.norm(prepared_data.matrix, axis=1, keepdims=True), 1e-9)
+    merchant, past = rows["merchants"][:, 0], rows["merchants"][:, 1:]
+    cosine = np.einsum("rd,rpd->rp", unit_vectors[merchant], unit_vectors[past]) * rows["past"][:, :, 3]
     inputs = [name for name in network.INPUTS if name != "merchants"]
     return Table.of([*inputs, "likeness"], network.LABEL, {**rows, "likeness": cosine})
 
 
 BASELINES = {
-    "LightGBM": (boosted, _table),
-    "LightGBM with likeness": (boosted, _likeness),
-    "logistic regression": (logistic, _table),
+    "LightGBM": (boosted, _build_table),
+    "LightGBM with likeness": (boosted, _build_similarity_table),
+    "logistic regression": (logistic, _build_table),
 }
 
 
-def _split(folder: Path, split: str, transform: Transform) -> Arrays:
-    held = tf.constant(list(tf.data.TFRecordDataset(files(str(folder / "examples"), split)).as_numpy_iterator()))
-    rows = {name: value.numpy() for name, value in transform.parse(held).items()}
-    customer = tf.io.parse_example(held, {"customer_id": tf.io.FixedLenFeature([], tf.string)})["customer_id"]
+def _load_split(folder: Path, split: str, transform: Transform) -> Arrays:
+    examples = tf.constant(list(tf.data.TFRecordDataset(files(str(folder / "examples"), split)).as_numpy_iterator()))
+    rows = {name: value.numpy() for name, value in transform.parse(examples).items()}
+    customer = tf.io.parse_example(examples, {"customer_id": tf.io.FixedLenFeature([], tf.string)})["customer_id"]
     return rows | {"customer": customer.numpy()}
 
 
-def _area(rows: Arrays, scores: np.ndarray) -> float:
+def _compute_pr_auc(rows: Arrays, scores: np.ndarray) -> float:
     return float(average_precision_score(rows[network.LABEL][:, 0], scores))
 
 
-def _pipeline() -> beam.Pipeline:
+def _make_pipeline() -> beam.Pipeline:
     return beam.Pipeline(options=PipelineOptions(list(local_runtime(Path("/nowhere")).beam_args)))
 
 
 def _analyze(examples: Path, graph: Path) -> None:
-    """What the Transform component does: learns on the train split and writes the graph."""
+    """Fit the transform graph on the train split and write it, as the Transform component does."""
     schema = text_format.Parse(CASE.schema_path.read_text(), schema_pb2.Schema())
     source = TFExampleRecord(str(examples / "Split-train" / "*"), schema=schema)
-    with tempfile.TemporaryDirectory() as scratch, tft_beam.Context(scratch), _pipeline() as pipeline:
+    with tempfile.TemporaryDirectory() as scratch, tft_beam.Context(scratch), _make_pipeline() as pipeline:
         raw = (pipeline | source.BeamSource(), source.TensorAdapterConfig())
         _ = raw | tft_beam.AnalyzeDataset(features.preprocessing_fn) | tft_beam.WriteTransformFn(str(graph))
-        where = str(graph / tft.TFTransformOutput.RAW_METADATA_DIR)
-        _ = tft.DatasetMetadata(schema) | tft_beam.WriteMetadata(where, pipeline)
+        metadata_dir = str(graph / tft.TFTransformOutput.RAW_METADATA_DIR)
+        _ = tft.DatasetMetadata(schema) | tft_beam.WriteMetadata(metadata_dir, pipeline)
 
 
-def _printed(rows: list[dict[str, Any]]) -> str:
+def _format_rows(rows: list[dict[str, Any]]) -> str:
     lines = ["seed  frauds  model                     PR-AUC  95%            ECE     seconds  network's lead, 95%"]
     for row in rows:
-        for name, one in row["models"].items():
-            low, high = one["interval"]
+        for name, result in row["models"].items():
+            low, high = result["interval"]
             lead = row["lead"].get(name)
             tail = f"{lead[0]:+.3f} to {lead[1]:+.3f}" if lead else ""
             lines.append(
-                f"{row['seed']:4}  {row['frauds']:6}  {name:24}  {one['pr_auc']:.4f}  {low:.3f} to {high:.3f}  "
-                f"{one['calibration_error']:.4f}  {one['seconds']:7.1f}  {tail}"
+                f"{row['seed']:4}  {row['frauds']:6}  {name:24}  {result['pr_auc']:.4f}  {low:.3f} to {high:.3f}  "
+                f"{result['calibration_error']:.4f}  {result['seconds']:7.1f}  {tail}"
             )
     return "\n".join(lines)
 

@@ -1,12 +1,13 @@
-"""How fast the served network answers, by way of running it, with its metric on the eval split beside.
+"""Measure the latency of the served network by execution method, and its metric on the eval split.
 
     python -m benchmarks.inference [--home HOME] [--cases fraud image] [--seconds 0.5] [--rounds 5] [--out FILE]
 
-Looks at the last pushed run of each case under the home; without one it runs the pipeline into a temporary folder. All ways
-start from the transformed features, so that what is compared is the network alone; LiteRT's are the run's own artifact.
+Uses the last pushed run of each use case under the home; without --home it runs the pipeline in a temporary folder.
+All methods start from the transformed features, so that only the network is compared; the LiteRT models are artifacts
+of the run.
 
-The limit is the network's floating-point operations at the rate of a large float32 matrix product on all cores: what a call
-without any overhead, whose every operation kept the cores as busy as that product does, would take.
+The limit is the network's floating-point operations at the rate of a large float32 matrix product on all cores: the
+time of a call without overhead whose operations keep the cores as busy as that product does.
 """
 
 import os
@@ -29,16 +30,16 @@ Call = Callable[[Mapping[str, Any]], Any]
 
 
 def main() -> None:
-    """Measures each case, prints its tables and writes the JSON."""
+    """Measure each use case, print its tables and write the JSON."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    told = arguments(__doc__, "inference.json")
-    with home_of(told.home, told.cases) as home:
-        cases = {name: measure(home, name, told.seconds, told.rounds) for name in told.cases}
-    write(told.out, cases=cases)
+    options = arguments(__doc__, "inference.json")
+    with home_of(options.home, options.cases) as home:
+        cases = {name: measure(home, name, options.seconds, options.rounds) for name in options.cases}
+    write(options.out, cases=cases)
 
 
 def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, Any]:
-    """One case: times by way and batch, metric by way, the slowest operations, TensorRT."""
+    """Measure one use case: latency and metric by method, the slowest operations, TensorRT."""
     from models.catalog import find
     from models.input import Transform, files, load
     from models.saved_model import restore
@@ -50,18 +51,18 @@ def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, Any
     model = restore.model(str(served), network, transform, restore.pretrained(outputs["model_run"]))
     ways = made(network, model, served, outputs["lite_model"])
     metrics = judged(ways, inputs, truth, network)
-    found = {
-        "latency": [one | metrics[one["way"]] for one in timed(ways, inputs, seconds, rounds)],
+    tables = {
+        "latency": [row | metrics[row["way"]] for row in timed(ways, inputs, seconds, rounds)],
         "slowest operations": slowest(ways["tf.function"], inputs),
         "tensorrt": [{"outcome": tensorrt(served, inputs)}],
     }
-    for name, table in found.items():
+    for name, table in tables.items():
         show(f"{case}: {name}", table)
-    return found
+    return tables
 
 
 def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
-    """Every way by name; each takes arrays, ``[rows, ...]`` a feature, and gives the answers by name."""
+    """Return every execution method by name; each maps arrays, ``[rows, ...]`` per feature, to outputs by name."""
     import json
 
     import tensorflow as tf
@@ -75,28 +76,33 @@ def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
     def answer(inputs: Mapping[str, Any]) -> dict[str, Any]:
         return network.answers(model(inputs, training=False), point, settings)
 
-    spec = [{name: tf.TensorSpec([None, *one.shape[1:]], one.dtype, name=name) for name, one in model.input.items()}]
+    spec = [
+        {
+            name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name=name)
+            for name, tensor in model.input.items()
+        }
+    ]
     plain, xla = tf.function(answer, input_signature=spec), tf.function(answer, jit_compile=True)
     loaded = tf.saved_model.load(str(served))
     signature = loaded.signatures["dense"]
 
     def dense(rows: Mapping[str, Any], model: Any = loaded) -> Any:
-        # Bound with it, the loaded model lives as long as the call: a signature keeps no variable.
-        return signature(**_tensors(rows))
+        # The default argument keeps the loaded model alive: a signature holds no reference to its variables.
+        return signature(**_to_tensors(rows))
 
     ways: dict[str, Call] = {
-        "eager Keras": lambda rows: answer(_tensors(rows)),
-        "tf.function": lambda rows: plain(_tensors(rows)),
-        "XLA": lambda rows: xla(_tensors(rows)),
+        "eager Keras": lambda rows: answer(_to_tensors(rows)),
+        "tf.function": lambda rows: plain(_to_tensors(rows)),
+        "XLA": lambda rows: xla(_to_tensors(rows)),
         "SavedModel, dense": dense,
     }
-    return ways | {f"LiteRT {name}": _lite(lite / f"{name}.tflite") for name in LITE}
+    return ways | {f"LiteRT {name}": _load_lite(lite / f"{name}.tflite") for name in LITE}
 
 
 def judged(
     ways: Mapping[str, Call], inputs: Mapping[str, Any], truth: Any, network: Any
 ) -> dict[str, dict[str, float]]:
-    """The metric of each way on the whole split, and how far its scores are from the eager model's."""
+    """Return the metric of each method on the whole split, and its largest difference from the eager model's scores."""
     import numpy as np
 
     scores = {}
@@ -105,49 +111,49 @@ def judged(
             np.asarray(way({key: value[start : start + CHUNK] for key, value in inputs.items()})[network.SCORE])
             for start in range(0, len(truth), CHUNK)
         ]
-        # Both metrics depend on order only, so probabilities do as well as logits.
+        # Both metrics depend on the order only, so probabilities give the same value as logits.
         scores[name] = np.concatenate(parts).reshape(len(truth), -1)
     exact = next(iter(scores.values()))
     return {
-        name: {**network.quality(truth, one), "largest difference": float(np.abs(one - exact).max())}
-        for name, one in scores.items()
+        name: {**network.quality(truth, values), "largest difference": float(np.abs(values - exact).max())}
+        for name, values in scores.items()
     }
 
 
 def timed(ways: Mapping[str, Call], inputs: Mapping[str, Any], seconds: float, rounds: int) -> list[dict[str, Any]]:
-    """A row a way and batch size: median latency, rows a second, against eager and against the limit."""
-    found = []
+    """Return a row per method and batch size: median latency, rows per second, ratios to eager and to the limit."""
+    results = []
     for size in SIZES:
         batch = {name: value[:size] for name, value in inputs.items()}
         times: dict[str, list[float]] = {name: [] for name in ways}
         for way in ways.values():
-            way(batch), way(batch)  # traced, compiled, allocated
+            way(batch), way(batch)  # warm-up: tracing, compilation, allocation
         for _ in range(rounds):
             for name, way in ways.items():
                 times[name].append(latency(partial(way, batch), seconds / rounds))
-        middle = {name: median(values) for name, values in times.items()}
+        medians = {name: median(values) for name, values in times.items()}
         floor = limit(ways["tf.function"], batch, rounds)
-        found += [
+        results += [
             {
                 "way": name,
                 "batch": size,
-                "ms": 1000 * one,
+                "ms": 1000 * seconds_per_call,
                 "fastest round": 1000 * min(times[name]),
                 "slowest round": 1000 * max(times[name]),
-                "rows/s": round(size / one),
-                "times eager": middle["eager Keras"] / one,
-                "of the limit": floor / one,
+                "rows/s": round(size / seconds_per_call),
+                "times eager": medians["eager Keras"] / seconds_per_call,
+                "of the limit": floor / seconds_per_call,
             }
-            for name, one in middle.items()
+            for name, seconds_per_call in medians.items()
         ]
-    return found
+    return results
 
 
 def latency(call: Callable[[], Any], seconds: float) -> float:
-    """The median of one call in seconds, over at least that long."""
+    """Return the median time of a call in seconds, measured for at least ``seconds``."""
     times: list[float] = []
-    ends = time.perf_counter() + seconds
-    while not times or time.perf_counter() < ends:
+    deadline = time.perf_counter() + seconds
+    while not times or time.perf_counter() < deadline:
         started = time.perf_counter()
         call()
         times.append(time.perf_counter() - started)
@@ -155,7 +161,7 @@ def latency(call: Callable[[], Any], seconds: float) -> float:
 
 
 def limit(way: Call, batch: Mapping[str, Any], rounds: int) -> float:
-    """Seconds that the batch's floating-point operations take at the rate of a large matrix product."""
+    """Return the seconds of the batch's floating-point operations at the rate of a large matrix product."""
     import tensorflow as tf
 
     square = tf.random.stateless_normal((SIDE, SIDE), (1, 2))
@@ -166,7 +172,7 @@ def limit(way: Call, batch: Mapping[str, Any], rounds: int) -> float:
 
 
 def operations(way: Call, batch: Mapping[str, Any]) -> int:
-    """Floating-point operations of one call, as TensorFlow's profiler counts them in a graph of that batch size."""
+    """Count the floating-point operations of one call with TensorFlow's profiler, on a graph of that batch size."""
     import tensorflow as tf
     from tensorflow.python.framework import convert_to_constants
 
@@ -178,27 +184,27 @@ def operations(way: Call, batch: Mapping[str, Any]) -> int:
 
 
 def slowest(way: Call, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The operations that took longest in a profiler trace of the compiled network at the larger batch."""
+    """Return the slowest operations in a profiler trace of the compiled network at the larger batch size."""
     from benchmarks import profiler_trace
 
     batch = {name: value[: SIZES[-1]] for name, value in inputs.items()}
     with tempfile.TemporaryDirectory() as folder:
-        found = profiler_trace.traced(lambda: way(batch), TRACED, Path(folder))
-    total = sum(one.milliseconds for one in found)
+        trace = profiler_trace.traced(lambda: way(batch), TRACED, Path(folder))
+    total = sum(operation.milliseconds for operation in trace)
     return [
         {
-            "operation": one.name.removeprefix("StatefulPartitionedCall/"),
-            "kind": one.kind,
-            "calls": one.calls,
-            "ms a call": one.milliseconds / one.calls,
-            "share": one.milliseconds / total,
+            "operation": operation.name.removeprefix("StatefulPartitionedCall/"),
+            "kind": operation.kind,
+            "calls": operation.calls,
+            "ms a call": operation.milliseconds / operation.calls,
+            "share": operation.milliseconds / total,
         }
-        for one in found[:SLOWEST]
+        for operation in trace[:SLOWEST]
     ]
 
 
 def tensorrt(served: Path, inputs: Mapping[str, Any]) -> str:
-    """That the export was converted, or the sentence that says why not."""
+    """Convert the export with TensorRT; return ``converted``, or the reason why it cannot be."""
     from tour.measure import tensorrt as converting
 
     with tempfile.TemporaryDirectory() as folder:
@@ -209,14 +215,14 @@ def tensorrt(served: Path, inputs: Mapping[str, Any]) -> str:
     return "converted"
 
 
-def _lite(path: Path) -> Call:
+def _load_lite(path: Path) -> Call:
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(model_path=str(path), num_threads=len(os.sched_getaffinity(0))).get_signature_runner("dense")
     return lambda rows: runner(**rows)
 
 
-def _tensors(rows: Mapping[str, Any]) -> dict[str, Any]:
+def _to_tensors(rows: Mapping[str, Any]) -> dict[str, Any]:
     import tensorflow as tf
 
     return {name: tf.convert_to_tensor(value) for name, value in rows.items()}

@@ -1,13 +1,13 @@
-"""How fast each way of reading is, how much memory it takes, and whether a training step waits for it.
+"""Measure speed and memory of each input pipeline, and how long a training step waits for it.
 
     python -m benchmarks.input [--home HOME] [--cases fraud image] [--seconds 1.0] [--rounds 3] [--out FILE]
 
-Looks at the last pushed run of each case under the home; without one it runs the pipeline into a temporary folder.
+Uses the last pushed run of each use case under the home; without --home it runs the pipeline in a temporary folder.
 
-- speeds: examples a second of each way, the rounds of all ways in turns, and the median; beside reading the shards' bytes
-  and their records without parsing;
-- memory: peak over reading one batch, at one and at ten times the shards, each in a process of its own;
-- waiting: time of a step and of the wait before it; ``constant`` is the step on one batch that is always there.
+- speeds: examples per second of each input pipeline, the median of interleaved rounds; compared with reading the
+  bytes of the shards, and their records without parsing;
+- memory: increase of the peak over reading one batch, at one and at ten times the shards, each in a separate process;
+- waiting: time of a step and of the wait before it; ``constant`` repeats one batch that is always available.
 """
 
 import json
@@ -24,93 +24,93 @@ STEPS = 60
 
 
 def main() -> None:
-    """Measures each case, prints its tables and writes the JSON."""
-    told = arguments(__doc__, "input.json")
-    with home_of(told.home, told.cases) as home:
-        cases = {name: measure(home, name, told.seconds, told.rounds) for name in told.cases}
-    write(told.out, cases=cases)
+    """Measure each use case, print its tables and write the JSON."""
+    options = arguments(__doc__, "input.json")
+    with home_of(options.home, options.cases) as home:
+        cases = {name: measure(home, name, options.seconds, options.rounds) for name in options.cases}
+    write(options.out, cases=cases)
 
 
 def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """The three tables of one case."""
+    """Return the three tables of one use case."""
     split, graph, run = split_of(home, case)
-    found = {
+    tables = {
         "speeds": speeds(split, seconds, rounds),
         "memory": memory(split, graph),
         "waiting": waiting(split, run, rounds),
     }
-    for name, rows in found.items():
+    for name, rows in tables.items():
         show(f"{case}: {name}", rows)
-    return found
+    return tables
 
 
 def split_of(home: Path, case: str) -> tuple[Any, str, dict[str, Any]]:
-    """The train split of the last pushed run, its transform graph, and what the Trainer wrote with the served model."""
+    """Return the train split of the last pushed run, its transform graph, and the parts of the served model."""
     from models.catalog import find
     from models.input import Transform, files
     from models.saved_model import restore
     from tour.measure import reading_ladder
 
     outputs, served = artifacts(home, case)
-    told = json.loads((outputs["model_run"] / "training.json").read_text())
+    record = json.loads((outputs["model_run"] / "training.json").read_text())
     network = find(case).load("model")
     graph = str(outputs["transform_graph"])
     paths = files(str(outputs["examples"]), "train")
-    split = reading_ladder.Split(paths, Transform(graph), (*network.INPUTS, network.LABEL), told["batch_size"])
+    split = reading_ladder.Split(paths, Transform(graph), (*network.INPUTS, network.LABEL), record["batch_size"])
     run = {"served": str(served), "network": network, "settings": restore.settings(str(served))}
     return split, graph, run | {"pretrained": restore.pretrained(outputs["model_run"])}
 
 
 def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
-    """A row a way, its limit first: examples a second, median of the rounds, and its share of the limits."""
+    """Return a row per input pipeline, limits first: median examples per second, and the share of the limits."""
     from tour.measure import reading_ladder
 
-    made = {name: way(split) for name, way in reading_ladder.WAYS.items()}
+    datasets = {name: way(split) for name, way in reading_ladder.WAYS.items()}
     batches = sum(1 for _ in reading_ladder.records(split)) + 2
-    kept = {"cached": batches, "shuffled": batches}
-    found: dict[str, list[float]] = {name: [] for name in ("bytes", "records", *made)}
+    warm_up_batches = {"cached": batches, "shuffled": batches}
+    rates_by_way: dict[str, list[float]] = {name: [] for name in ("bytes", "records", *datasets)}
     size = sum(Path(path).stat().st_size for path in split.paths)
     rows = sum(reading_ladder.count(batch) for batch in reading_ladder.records(split))
     for turn in range(rounds):
-        found["bytes"].append(reading_ladder.bytes_per_second(split.paths, 5) * rows / size)
-        found["records"].append(reading_ladder.rate(reading_ladder.records(split), seconds, 2))
-        for name, data in made.items():
-            found[name].append(reading_ladder.rate(data, seconds, 2 if turn else kept.get(name, 2)))
-    middle = {name: median(rates) for name, rates in found.items()}
+        rates_by_way["bytes"].append(reading_ladder.bytes_per_second(split.paths, 5) * rows / size)
+        rates_by_way["records"].append(reading_ladder.rate(reading_ladder.records(split), seconds, 2))
+        for name, data in datasets.items():
+            rates_by_way[name].append(reading_ladder.rate(data, seconds, 2 if turn else warm_up_batches.get(name, 2)))
+    medians = {name: median(rates) for name, rates in rates_by_way.items()}
     return [
         {
             "way": name,
             "examples/s": round(rate),
-            "lowest": round(min(found[name])),
-            "highest": round(max(found[name])),
-            "times naive": rate / middle["naive"],
-            "of records": rate / middle["records"],
-            "of bytes": rate / middle["bytes"],
+            "lowest": round(min(rates_by_way[name])),
+            "highest": round(max(rates_by_way[name])),
+            "times naive": rate / medians["naive"],
+            "of records": rate / medians["records"],
+            "of bytes": rate / medians["bytes"],
         }
-        for name, rate in middle.items()
+        for name, rate in medians.items()
     ]
 
 
 def memory(split: Any, graph: str) -> list[dict[str, Any]]:
-    """A row a way and size: examples, seconds, peak in MiB."""
+    """Return a row per input pipeline and size: examples, seconds, peak memory in MiB."""
     from tour.measure import peak_memory
 
-    found = peak_memory.measured(graph, split.paths, split.keep, split.batch_size, peak_memory.WAYS, TIMES)
+    results = peak_memory.measured(graph, split.paths, split.keep, split.batch_size, peak_memory.WAYS, TIMES)
     return [
         {
-            "way": one.way,
-            "data": f"{one.times}×",
-            "examples": one.rows,
-            "first batch, s": round(one.first, 2),
-            "one pass, s": round(one.seconds, 2),
-            "peak, MiB": round(one.bytes / 2**20, 1),
+            "way": result.way,
+            "data": f"{result.times}×",
+            "examples": result.rows,
+            "first batch, s": round(result.first, 2),
+            "one pass, s": round(result.seconds, 2),
+            "peak, MiB": round(result.bytes / 2**20, 1),
         }
-        for one in found
+        for result in results
     ]
 
 
 def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, Any]]:
-    """A row a way: milliseconds of waiting and of the step, and the step's own stream against a constant batch."""
+    """Return a row per input pipeline: milliseconds of waiting and of the step, and speed relative to ``constant``."""
     import tensorflow as tf
 
     from tour.measure import reading_ladder
@@ -119,14 +119,14 @@ def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, A
     constant = tf.data.Dataset.from_tensors(batch).repeat()
     streams: dict[str, Callable[[], Any]] = {"constant": lambda: constant}
 
-    def repeated(name: str) -> Any:
+    def repeat(name: str) -> Any:
         return reading_ladder.WAYS[name](split).repeat()
 
-    streams |= {name: partial(repeated, name) for name in ("naive", "batched", "streamed", "full")}
-    still = iter(constant)
+    streams |= {name: partial(repeat, name) for name in ("naive", "batched", "streamed", "full")}
+    constant_batches = iter(constant)
     rows: list[dict[str, Any]] = []
     for name, make in streams.items():
-        pairs = [reading_ladder.waiting(make(), lambda: step(still), STEPS) for _ in range(rounds)]
+        pairs = [reading_ladder.waiting(make(), lambda: step(constant_batches), STEPS) for _ in range(rounds)]
         rates = [inside(step, make(), split.batch_size) for _ in range(rounds)]
         wait, work = (median(values) for values in zip(*pairs, strict=True))
         rows.append(
@@ -144,7 +144,7 @@ def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, A
 
 
 def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], Any], dict[str, Any]]:
-    """The Trainer's compiled step on the served network, and one batch."""
+    """Return the Trainer's compiled step on the served network, and one batch."""
     import tensorflow as tf
 
     from models.saved_model import restore
@@ -171,7 +171,7 @@ def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], An
 
 
 def inside(step: Callable[[Any], Any], data: Any, batch_size: int) -> float:
-    """Examples a second of training when the step takes its batch itself, inside the graph, as the Trainer's does."""
+    """Return examples per second when the step reads its batches inside the graph, as the Trainer's step does."""
     stream = iter(data)
     step(stream)
     started = time.perf_counter()

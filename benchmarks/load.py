@@ -1,9 +1,9 @@
-"""A load generator in a process of its own: sends one request over and over on each connection, as fast as answers come.
+"""HTTP load generator, run as a separate process: repeats one request on each connection as fast as answers arrive.
 
     python -m benchmarks.load HOST PORT CONNECTIONS SECONDS < REQUEST
 
-``REQUEST`` is a whole HTTP/1.1 request. Prints JSON: answers a second, latencies in milliseconds, and how many answers were not
-a 200. Answers that come in the first fifth of the time are not counted.
+``REQUEST`` is a complete HTTP/1.1 request. Prints JSON: answers per second, latencies in milliseconds, and the number
+of answers with another status than 200. The first fifth of the time is a warm-up that is not counted.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
 def main() -> None:
-    """The program."""
+    """Run the load generator and print its JSON."""
     host, port, connections, seconds = sys.argv[1:]
     request = sys.stdin.buffer.read()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 async def load(host: str, port: int, connections: int, seconds: float, request: bytes) -> dict[str, float]:
-    """What was measured."""
+    """Send requests for the given time; return rate, latencies and errors."""
     loop = asyncio.get_running_loop()
     clients = [(await loop.create_connection(lambda: Client(request), host, port))[1] for _ in range(connections)]
     for client in clients:
@@ -37,42 +37,41 @@ async def load(host: str, port: int, connections: int, seconds: float, request: 
         client.times.clear()
     started = time.perf_counter()
     await asyncio.sleep(seconds * 4 / 5)
-    spent = time.perf_counter() - started
-    times = sorted(one for client in clients for one in client.times)
+    duration = time.perf_counter() - started
+    times = sorted(latency for client in clients for latency in client.times)
     wrong = sum(client.wrong for client in clients)
     for client in clients:
         client.transport.close()
     if not times:
         return {"rate": 0.0, "p50": 0.0, "p99": 0.0, "wrong": wrong + 1}
     p50, p99 = (1000 * times[int(len(times) * part)] for part in (0.5, 0.99))
-    return {"rate": len(times) / spent, "p50": p50, "p99": p99, "wrong": wrong}
+    return {"rate": len(times) / duration, "p50": p50, "p99": p99, "wrong": wrong}
 
 
 class Client(asyncio.Protocol):
-    """One connection."""
+    """One connection, with at most one request in flight."""
 
     def __init__(self, request: bytes) -> None:
-        self.request, self.wrong, self.missing, self.got = request, 0, 0, b""
+        self.request, self.wrong, self.missing, self.buffer = request, 0, 0, b""
         self.times: list[float] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
     def send(self) -> None:
-        """Sends the request."""
-        self.began = time.perf_counter()
+        self.started = time.perf_counter()
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
-        if self.got:
-            data = self.got + data
+        if self.buffer:
+            data = self.buffer + data
         head = data.find(b"\r\n\r\n")
         length = LENGTH.search(data, 0, head) if head >= 0 else None
         if length is None or len(data) < head + 4 + int(length[1]):
-            self.got = data
+            self.buffer = data
             return
-        self.got = b""
-        self.times.append(time.perf_counter() - self.began)
+        self.buffer = b""
+        self.times.append(time.perf_counter() - self.started)
         if not data.startswith(b"HTTP/1.1 200"):
             self.wrong += 1
         self.send()

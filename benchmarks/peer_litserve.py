@@ -1,6 +1,6 @@
-"""The signature under LitServe, a worker and no batching: ``python -m benchmarks.peer_litserve PORT MODEL``.
+"""The signature under LitServe, with one worker and no batching: ``python -m benchmarks.peer_litserve PORT MODEL``.
 
-A module of its own, because LitServe starts its worker by importing this one anew.
+It is a separate module because LitServe's worker process imports the main module again.
 """
 
 import sys
@@ -13,7 +13,7 @@ from benchmarks.served import caller
 
 
 class Api(litserve.LitAPI):
-    """What LitServe calls."""
+    """The API object that LitServe calls."""
 
     def __init__(self, model: Path) -> None:
         super().__init__()

@@ -1,14 +1,14 @@
-"""How long the fraud pipeline takes, stage by stage, beside a plain script that does the same work.
+"""Measure the fraud pipeline stage by stage, and compare it with a plain script that does the same work.
 
     python -m benchmarks.pipeline [--rows 20000 200000 1000000] [--days 120] [--out benchmarks/results/pipeline.json]
 
-For each size the data is generated once; then ``showcase run fraud`` goes from nothing, the same command goes again and
-finds itself done, and ``benchmarks/bare`` does the work on the same data. Three times are compared:
+For each size the data is generated once. Then ``showcase run fraud`` runs without a cache, the same command runs again
+with everything cached, and ``benchmarks/bare`` does the work on the same data. Three times are compared:
 
 - wall: the whole process, from start to exit;
-- work: without imports, start and end: for the pipeline from the first stage's start to the last one's end, for the
-  script the sum of its steps;
-- CPU: seconds of all processes, which a busy machine disturbs least.
+- work: without imports, start-up and shutdown: for the pipeline from the start of the first stage to the end of the
+  last, for the script the sum of its steps;
+- CPU: seconds of all processes, which a busy machine affects least.
 """
 
 import argparse
@@ -28,9 +28,9 @@ from rich.table import Table
 from benchmarks.runs import ROOT, write
 
 SEED = 7
-# At the smallest size too few frauds are left for the usual bound, and a refused run has no push to time.
+# The smallest size has too few frauds for the default gate, and a refused run has no push to time.
 LEAST_PR_AUC = 0.0
-# The script's steps that do a stage's work; its check of the statistics is part of the step that computes them.
+# Steps of the script that do the work of each stage; its schema check is part of the step "statistics".
 PEERS = {
     "CuratedSchema": (),
     "Resolver": (),
@@ -47,27 +47,27 @@ PEERS = {
     "ServingCheck": ("check",),
     "Pusher": ("push",),
 }
-# What the last three stages look at, whatever the size; as in components/.
+# Rows that the last stages read, whatever the size; as in components/.
 LITE_ROWS, CHECK_ROWS = 2048, 32
 
 
 class Failed(Exception):
-    """What was measured did not end well; the message is one sentence."""
+    """A measured process failed; the message is one sentence."""
 
 
 def main() -> None:
-    """Measures each size, prints its table and writes all that is known so far."""
-    # Written to a file, a table would be cut at 80 columns.
-    told, console = _arguments(), Console(width=None if sys.stdout.isatty() else 110)
-    report: dict[str, Any] = {"days": told.days, "sizes": []}
+    """Measure each size, print its table and write the report after each."""
+    # In a file, a table would be cut at 80 columns.
+    options, console = _parse_arguments(), Console(width=None if sys.stdout.isatty() else 110)
+    report: dict[str, Any] = {"days": options.days, "sizes": []}
     try:
-        _warm(console)
-        for rows in told.rows:
-            report["sizes"].append(measure(rows, told.days, told.work, console))
+        _warm_up(console)
+        for rows in options.rows:
+            report["sizes"].append(measure(rows, options.days, options.work, console))
             console.print(stage_table(report["sizes"][-1]))
-            write(told.out, **report)
+            write(options.out, **report)
     except KeyboardInterrupt:
-        console.print(f"Interrupted; {len(report['sizes'])} of {len(told.rows)} sizes were measured.")
+        console.print(f"Interrupted; {len(report['sizes'])} of {len(options.rows)} sizes were measured.")
         sys.exit(130)
     except (Failed, OSError) as error:
         sys.exit(f"error: {error}")
@@ -75,20 +75,21 @@ def main() -> None:
 
 
 def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any]:
-    """One size: the pipeline from nothing, again, and the script.
+    """Measure one size: the pipeline without a cache, the cached pipeline, and the script.
 
     Raises:
-        Failed: if one of them does not end well.
+        MeasurementError: if one of them fails.
     """
     console.rule(f"{rows:,} rows over {days} days")
     data, home = generated(rows, days, work, console), work / f"home-{rows}"
     for stale in (home, work / "bare"):
         shutil.rmtree(stale, ignore_errors=True)
     load = os.getloadavg()[0]
-    first = pipeline_run(data, home, console, "the pipeline from nothing")
-    again = pipeline_run(data, home, console, "the pipeline again")
+    first = pipeline_run(data, home, console, "the pipeline without a cache")
+    again = pipeline_run(data, home, console, "the cached pipeline")
     bare = bare_run(data, work / "bare", console)
-    pipeline = _stages(first, home, rows) | first  # in this order: what is not reported is taken out of it first
+    # In this order, since _describe_stages removes from first what is not reported.
+    pipeline = _describe_stages(first, home, rows) | first
     return {
         "rows": rows,
         "load_before": load,
@@ -100,50 +101,56 @@ def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any
 
 
 def generated(rows: int, days: int, work: Path, console: Console) -> Path:
-    """The data of that size, written on first use."""
+    """Return the folder with data of that size; it is generated on first use."""
     folder = work / f"data-{rows}-{days}"
     if not (folder / "truth.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         console.print(f"generating {folder}", highlight=False)
-        told = ["--rows", rows, "--days", days, "--seed", SEED, "--out", folder]
-        timed(["-m", "cli.main", "generate", "fraud", *told], work / "generate.txt")
+        arguments = ["--rows", rows, "--days", days, "--seed", SEED, "--out", folder]
+        timed(["-m", "cli.main", "generate", "fraud", *arguments], work / "generate.txt")
     return folder
 
 
 def pipeline_run(data: Path, home: Path, console: Console, title: str) -> dict[str, Any]:
-    """``showcase run`` as a process: its times and what it says of itself; it shows its own progress."""
+    """Run ``showcase run`` as a process, which prints its progress; return its times and facts."""
     console.print(title)
-    told = ["--data", data, "--home", home, "--set", f"min_pr_auc={LEAST_PR_AUC}", "--json"]
-    spent, out = timed(["-m", "cli.main", "run", "fraud", *told], home.with_suffix(".json"))
+    arguments = ["--data", data, "--home", home, "--set", f"min_pr_auc={LEAST_PR_AUC}", "--json"]
+    spent, out = timed(["-m", "cli.main", "run", "fraud", *arguments], home.with_suffix(".json"))
     run = json.loads(out)
     if run["state"] != "pushed":
-        raise Failed(f"the pipeline ended as {run['state']}: {run['reason']}")
+        raise Failed(f"the pipeline ended in state {run['state']}: {run['reason']}")
     return spent | {"state": run["state"], "id": run["id"], "facts": run["facts"]}
 
 
 def bare_run(data: Path, out: Path, console: Console) -> dict[str, Any]:
-    """``benchmarks/bare`` as a process: its times and its steps."""
+    """Run ``benchmarks/bare`` as a process; return its times and its steps."""
     console.print("the bare script")
-    told = ["--data", data, "--out", out, "--min-pr-auc", LEAST_PR_AUC]
-    spent, text = timed(["-m", "benchmarks.bare", *told], out.with_suffix(".json"), quiet=True)
-    said = json.loads(text)
-    imports = said["seconds"].pop("imports")
+    arguments = ["--data", data, "--out", out, "--min-pr-auc", LEAST_PR_AUC]
+    spent, text = timed(["-m", "benchmarks.bare", *arguments], out.with_suffix(".json"), quiet=True)
+    script_report = json.loads(text)
+    imports = script_report["seconds"].pop("imports")
     steps = {
-        name: {"seconds": seconds, "rows": said["rows"][name], "rows_per_second": _rate(said["rows"][name], seconds)}
-        for name, seconds in said["seconds"].items()
+        name: {
+            "seconds": seconds,
+            "rows": script_report["rows"][name],
+            "rows_per_second": _compute_rate(script_report["rows"][name], seconds),
+        }
+        for name, seconds in script_report["seconds"].items()
     }
-    kept = {name: said[name] for name in ("splits", "epochs", "pr_auc", "baselines", "peak_mb")}
-    return spent | kept | {"imports": imports, "work": sum(said["seconds"].values()), "steps": steps}
+    results = {name: script_report[name] for name in ("splits", "epochs", "pr_auc", "baselines", "peak_mb")}
+    return spent | results | {"imports": imports, "work": sum(script_report["seconds"].values()), "steps": steps}
 
 
 def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dict[str, float], str]:
-    """Runs Python at the root; returns wall and CPU seconds, and its standard output, which is kept in ``out``.
+    """Run Python at the root; return wall and CPU seconds, and its standard output, which is stored in ``out``.
 
     Args:
-        quiet: Of its standard error only progress is shown, not what libraries write.
+        arguments: Arguments of the interpreter.
+        out: File for the standard output.
+        quiet: Show only progress from its standard error, not the messages of libraries.
 
     Raises:
-        Failed: for an exit code above 1, or 1 without output: a run that was refused says so in its output.
+        MeasurementError: for an exit code above 1, or 1 without output: a refused run exits with 1 and prints its outcome.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     command, started = [sys.executable, *map(str, arguments)], time.perf_counter()
@@ -152,7 +159,7 @@ def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dic
             command, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE if quiet else None, text=True, errors="replace"
         )
         try:
-            last = _relay(process) if quiet else ""
+            error = _relay_progress(process) if quiet else ""
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
             process.terminate()
@@ -161,12 +168,12 @@ def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dic
     wall, process.returncode, text = time.perf_counter() - started, os.waitstatus_to_exitcode(status), out.read_text()
     if process.returncode not in (0, 1) or (process.returncode and not text):
         name = " ".join(command[1:4]).removeprefix("-m ")
-        raise Failed(last or f"{name} ended with status {process.returncode}; what it said is above.")
+        raise Failed(error or f"{name} ended with exit code {process.returncode}; its messages are above.")
     return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime}, text
 
 
-def _relay(process: subprocess.Popen[str]) -> str:
-    """Passes progress on as it comes; returns the error that was named, or the last line."""
+def _relay_progress(process: subprocess.Popen[str]) -> str:
+    """Print progress as it arrives; return the error message, or else the last line."""
     last = error = ""
     for line in process.stderr or ():
         last = line.strip() or last
@@ -177,10 +184,10 @@ def _relay(process: subprocess.Popen[str]) -> str:
     return error or last
 
 
-def _stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
-    """Stages with rows and rows a second, and what is taken from them; leaves out of ``run`` what is not reported."""
+def _describe_stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
+    """Return the stages with rows per second, and totals; remove from ``run`` what is not reported."""
     facts, splits = run.pop("facts"), split_rows(home, run["id"])
-    told, epochs = json.loads(facts["stages"]), _epochs(home, run["id"])
+    stage_facts, epochs = json.loads(facts["stages"]), _read_epochs(home, run["id"])
     rows = {
         "SpanExampleGen": raw_rows,
         "StatisticsGen": sum(splits.values()),
@@ -193,42 +200,44 @@ def _stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
     }
     stages = {
         name: {
-            "seconds": one["seconds"],
-            "peak_mb": one["peak_mb"],
+            "seconds": stage["seconds"],
+            "peak_mb": stage["peak_mb"],
             "rows": rows.get(name, 0),
-            "rows_per_second": _rate(rows.get(name, 0), one["seconds"]),
+            "rows_per_second": _compute_rate(rows.get(name, 0), stage["seconds"]),
         }
-        for name, one in told.items()
+        for name, stage in stage_facts.items()
     }
-    ends = [one["started"] + one["seconds"] for one in told.values()]
+    ends = [stage["started"] + stage["seconds"] for stage in stage_facts.values()]
     return {
         "stages": stages,
         "splits": splits,
         "epochs": epochs,
         "pr_auc": json.loads(facts["metrics"])["pr_auc"],
-        "work": max(ends) - min(one["started"] for one in told.values()),
-        "peak_mb": max(one["peak_mb"] for one in told.values()),
+        "work": max(ends) - min(stage["started"] for stage in stage_facts.values()),
+        "peak_mb": max(stage["peak_mb"] for stage in stage_facts.values()),
     }
 
 
 def split_rows(home: Path, run_id: str) -> dict[str, int]:
-    """Examples of each split, as StatisticsGen counted them."""
+    """Return the number of examples of each split, as counted by StatisticsGen."""
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
-    found = {}
-    for path in sorted(Path(_outputs(home, run_id)["StatisticsGen"]["statistics"].uri).glob("Split-*/FeatureStats.pb")):
+    examples_by_split = {}
+    for path in sorted(
+        Path(_read_outputs(home, run_id)["StatisticsGen"]["statistics"].uri).glob("Split-*/FeatureStats.pb")
+    ):
         statistics = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes())
-        found[path.parent.name.removeprefix("Split-")] = int(statistics.datasets[0].num_examples)
-    return found
+        examples_by_split[path.parent.name.removeprefix("Split-")] = int(statistics.datasets[0].num_examples)
+    return examples_by_split
 
 
-def _epochs(home: Path, run_id: str) -> int:
-    folder = Path(_outputs(home, run_id)["Trainer"]["model_run"].uri)
+def _read_epochs(home: Path, run_id: str) -> int:
+    folder = Path(_read_outputs(home, run_id)["Trainer"]["model_run"].uri)
     return len(json.loads((folder / "training.json").read_text())["curves"])
 
 
-def _outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
-    # This file has the package's name, and its folder comes first in the path of a script.
+def _read_outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
+    # This file has the name of the package, and the folder of a script comes first in its path.
     sys.path[0] = str(ROOT)
     from pipeline.metadata import store
     from pipeline.metadata.store_address import MetadataAddress
@@ -237,36 +246,36 @@ def _outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
 
 
 def stage_table(size: Mapping[str, Any]) -> Table:
-    """Stages beside the script's steps; the ratio says how many times longer the stage takes."""
+    """Return a table of stages and the script's steps; the ratio is the stage's time over the step's."""
     table = Table(title=f"{size['rows']:,} rows", title_justify="left", box=None, header_style="dim", pad_edge=False)
     table.add_column("stage")
     for name in ("seconds", "rows/s", "peak MB", "bare step", "seconds", "rows/s", "ratio"):
         table.add_column(name, justify="left" if name == "bare step" else "right")
     for name, stage in size["pipeline"]["stages"].items():
         steps = [size["bare"]["steps"][step] for step in PEERS.get(name, ())]
-        table.add_row(name, *_cells(stage), f"{stage['peak_mb']:,.0f}", *_peer(name, stage, steps))
+        table.add_row(name, *_format_cells(stage), f"{stage['peak_mb']:,.0f}", *_format_peer(name, stage, steps))
     for name, label in (("work", "without imports"), ("wall", "whole process"), ("cpu", "CPU seconds")):
-        mine, bare = size["pipeline"][name], size["bare"][name]
-        table.add_row(label, f"{mine:.1f}", "", "", "", f"{bare:.1f}", "", f"{mine / bare:.1f}", style="bold")
+        ours, bare = size["pipeline"][name], size["bare"][name]
+        table.add_row(label, f"{ours:.1f}", "", "", "", f"{bare:.1f}", "", f"{ours / bare:.1f}", style="bold")
     return table
 
 
-def _peer(name: str, stage: Mapping[str, float], steps: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+def _format_peer(name: str, stage: Mapping[str, float], steps: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
     if not steps:
         return ("", "", "", "")
     seconds = sum(step["seconds"] for step in steps)
-    both = {"seconds": seconds, "rows_per_second": _rate(steps[0]["rows"], seconds)}
+    both = {"seconds": seconds, "rows_per_second": _compute_rate(steps[0]["rows"], seconds)}
     ratio = f"{stage['seconds'] / seconds:,.1f}" if seconds >= 0.05 else ""
-    return (" + ".join(PEERS[name]), *_cells(both), ratio)
+    return (" + ".join(PEERS[name]), *_format_cells(both), ratio)
 
 
-def _cells(one: Mapping[str, float]) -> tuple[str, str]:
-    rate = one["rows_per_second"]
-    return f"{one['seconds']:.1f}", f"{rate:,.0f}" if rate else ""
+def _format_cells(step: Mapping[str, float]) -> tuple[str, str]:
+    rate = step["rows_per_second"]
+    return f"{step['seconds']:.1f}", f"{rate:,.0f}" if rate else ""
 
 
 def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
-    """A line a size: whole processes against whole processes."""
+    """Return a table with a line per size that compares the whole processes."""
     table = Table(title="Totals", title_justify="left", box=None, header_style="dim", pad_edge=False)
     columns = (
         "rows",
@@ -284,36 +293,39 @@ def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
     for name in columns:
         table.add_column(name, justify="right")
     for size in sizes:
-        mine, bare, ratios = size["pipeline"], size["bare"], size["ratios"]
-        seconds = [f"{one['wall']:.1f}" for one in (mine, size["cached"], bare)]
+        ours, bare, ratios = size["pipeline"], size["bare"], size["ratios"]
+        seconds = [f"{run['wall']:.1f}" for run in (ours, size["cached"], bare)]
         times = [f"{ratios[name]:.1f}" for name in ("wall", "work", "cpu")]
-        memory = [f"{one['peak_mb']:,.0f}" for one in (mine, bare)]
-        table.add_row(f"{size['rows']:,}", *seconds, *times, *memory, *(f"{one['pr_auc']:.3f}" for one in (mine, bare)))
+        memory = [f"{run['peak_mb']:,.0f}" for run in (ours, bare)]
+        table.add_row(f"{size['rows']:,}", *seconds, *times, *memory, *(f"{run['pr_auc']:.3f}" for run in (ours, bare)))
     return table
 
 
-def _warm(console: Console) -> None:
-    """Imports everything once: else the first run would pay for reading the libraries from disk."""
-    console.print("reading the libraries from disk once")
-    code = "import keras, lightgbm, polars, ai_edge_litert.interpreter, pipeline.graph, pipeline.outcome, pipeline.local.runner"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise Failed(f"the libraries cannot be imported: {done.stderr.strip().splitlines()[-1]}")
+def _warm_up(console: Console) -> None:
+    """Import everything once, so that the first run does not have to read the libraries from disk."""
+    console.print("importing the libraries once, to warm the disk cache")
+    libraries = "keras, lightgbm, polars, ai_edge_litert.interpreter"
+    code = f"import {libraries}, pipeline.graph, pipeline.outcome, pipeline.local.runner"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    if process.returncode:
+        raise Failed(f"the libraries cannot be imported: {process.stderr.strip().splitlines()[-1]}")
 
 
-def _rate(rows: float, seconds: float) -> float:
+def _compute_rate(rows: float, seconds: float) -> float:
     return rows / seconds if seconds else 0.0
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000, 1_000_000], help="Sizes of the data.")
-    parser.add_argument("--days", type=int, default=120, help="Days that the rows are spread over.")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[20_000, 200_000, 1_000_000], help="Sizes of the data, in rows."
+    )
+    parser.add_argument("--days", type=int, default=120, help="Number of days that the rows cover.")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/pipeline.json", help="JSON to write.")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/benchmark", help="Folder for data and runs.")
-    told = parser.parse_args()
-    told.work, told.out = told.work.resolve(), told.out.resolve()
-    return told
+    options = parser.parse_args()
+    options.work, options.out = options.work.resolve(), options.out.resolve()
+    return options
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reads what TensorFlow's profiler wrote, without the profiler's own web pages: which operations took the time."""
+"""Read traces of TensorFlow's profiler without its web pages: which operations took the time."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-PICOSECONDS = 1e9  # of a millisecond
+PICOSECONDS = 1e9  # per millisecond
 HOST = "/host:CPU"
 
 
@@ -18,10 +18,10 @@ class Operation:
     """All calls of one operation in a trace.
 
     Attributes:
-        name: Its name in the graph.
-        kind: Its type, such as MatMul.
-        calls: How often it ran.
-        milliseconds: How long in all.
+        name: Name in the graph.
+        kind: Type, such as MatMul.
+        calls: Number of calls.
+        milliseconds: Total duration.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Operation:
 
 
 def traced(call: Callable[[], Any], times: int, folder: Path) -> list[Operation]:
-    """Profiles a call that has been made before, ``times`` times, into the folder; the longest operation first."""
+    """Profile ``times`` calls of a function that was traced before; return its operations, the slowest first."""
     tf.profiler.experimental.start(str(folder))
     try:
         for _ in range(times):
@@ -42,7 +42,7 @@ def traced(call: Callable[[], Any], times: int, folder: Path) -> list[Operation]
 
 
 def operations(folder: Path) -> list[Operation]:
-    """Operations in the traces under a folder, the longest in all first.
+    """Return the operations in the traces under a folder, the longest total duration first.
 
     Raises:
         FileNotFoundError: if there is no trace.
@@ -50,20 +50,20 @@ def operations(folder: Path) -> list[Operation]:
     paths = sorted(folder.rglob("*.xplane.pb"))
     if not paths:
         raise FileNotFoundError(f"There is no profiler trace under {folder}.")
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    durations: dict[tuple[str, str], list[float]] = defaultdict(list)
     for path in paths:
         for plane in xplane_pb2.XSpace.FromString(path.read_bytes()).planes:
-            for key, milliseconds in _events(plane):
-                found[key].append(milliseconds)
-    made = [Operation(name, kind, len(times), sum(times)) for (name, kind), times in found.items()]
-    return sorted(made, key=lambda one: -one.milliseconds)
+            for key, milliseconds in _read_events(plane):
+                durations[key].append(milliseconds)
+    summaries = [Operation(name, kind, len(times), sum(times)) for (name, kind), times in durations.items()]
+    return sorted(summaries, key=lambda operation: -operation.milliseconds)
 
 
-def _events(plane: Any) -> Any:
-    """Operations on the host: the profiler writes them as ``name:Type``, and everything else without a colon."""
+def _read_events(plane: Any) -> Any:
+    """Yield operations on host and devices: the profiler writes them as ``name:Type``, other events without a colon."""
     if plane.name != HOST and not plane.name.startswith("/device:"):
         return
-    names = {key: one.name for key, one in plane.event_metadata.items()}
+    names = {key: metadata.name for key, metadata in plane.event_metadata.items()}
     for line in plane.lines:
         for event in line.events:
             name, _, kind = names[event.metadata_id].rpartition(":")

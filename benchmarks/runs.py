@@ -1,4 +1,4 @@
-"""What the benchmarks of a pushed run share: finding it, printing a table, writing the report."""
+"""Shared code of the benchmarks: find a pushed run, print a table, write the report."""
 
 import argparse
 import json
@@ -32,10 +32,10 @@ PACKAGES = (
 
 
 def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
-    """Folders of the last pushed run by output, and of the model that it pushed.
+    """Return the folders of the last pushed run's artifacts by output name, and that of the pushed model.
 
     Raises:
-        SystemExit: if there is none, or the home's metadata store does not answer.
+        SystemExit: if there is no pushed run, or the home's metadata store does not answer.
     """
     from pipeline.metadata import store
     from pipeline.metadata.store_address import MetadataUnavailableError
@@ -47,19 +47,19 @@ def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
         sys.exit(f"error: {error}")
     if not pushed:
         sys.exit(
-            f"error: there is no pushed run of {case} under {home}; `showcase run {case} --home {home}` makes one."
+            f"error: there is no pushed run of {case} under {home}; run `showcase run {case} --home {home}` first."
         )
-    found = {
-        key: Path(one.uri)
+    folders = {
+        key: Path(artifact.uri)
         for outputs in store.outputs(metadata, pushed[-1].id).values()
-        for key, one in outputs.items()
+        for key, artifact in outputs.items()
     }
-    return found, Path(pushed[-1].facts["pushed"])
+    return folders, Path(pushed[-1].facts["pushed"])
 
 
 @contextmanager
 def home_of(home: Path | None, cases: Sequence[str]) -> Iterator[Path]:
-    """The home, or a temporary one in which each case has been run."""
+    """Yield the home, or a temporary one in which each use case was run."""
     if home:
         yield home.resolve()
         return
@@ -70,7 +70,7 @@ def home_of(home: Path | None, cases: Sequence[str]) -> Iterator[Path]:
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table on the terminal."""
+    """Print rows as a table."""
     from rich.console import Console
     from rich.table import Table
 
@@ -84,19 +84,19 @@ def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
                 for value in row.values()
             )
         )
-    # Written to a file, a table would be cut at 80 columns.
+    # In a file, a table would be cut at 80 columns.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def write(path: Path, **parts: Any) -> None:
-    """The report with what it was measured on; no path of this machine is in it."""
+    """Write the report with a description of the machine; it contains no path of this machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine(), **parts}, indent=1) + "\n")
     print(f"written to {path.name}", flush=True)
 
 
 def machine() -> dict[str, Any]:
-    """Date, cores, load, memory, commit and versions."""
+    """Return date, cores, load, CPU, memory, commit and package versions."""
     memory = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
@@ -112,18 +112,18 @@ def machine() -> dict[str, Any]:
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle of the values."""
+    """Return the median of the values."""
     return float(statistics.median(values))
 
 
 def arguments(doc: str, name: str) -> argparse.Namespace:
-    """What the command line says, the same for every benchmark that looks at a run."""
+    """Parse the command line that all benchmarks of a pushed run share."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument(
-        "--home", type=Path, help="Folder of runs; without it the pipeline is run into a temporary one."
+        "--home", type=Path, help="Folder of all state; by default the pipeline is run in a temporary one."
     )
-    parser.add_argument("--cases", nargs="+", default=["fraud", "image"], help="Use cases to look at.")
-    parser.add_argument("--seconds", type=float, default=1.0, help="Time of one measurement.")
-    parser.add_argument("--rounds", type=int, default=3, help="Measurements of each, in turns.")
+    parser.add_argument("--cases", nargs="+", default=["fraud", "image"], help="Use cases to measure.")
+    parser.add_argument("--seconds", type=float, default=1.0, help="Duration of one measurement, in seconds.")
+    parser.add_argument("--rounds", type=int, default=3, help="Number of interleaved measurements of each.")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results" / name, help="JSON to write.")
     return parser.parse_args()

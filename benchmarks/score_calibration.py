@@ -1,4 +1,4 @@
-"""Whether scores are probabilities."""
+"""Calibration of scores: how close they are to probabilities."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ BINS = 15
 
 
 def expected_calibration_error(truth: np.ndarray, scores: np.ndarray, bins: int = BINS) -> float:
-    """The mean gap between score and share of positives over bins of equal mass (Naeini et al. 2015).
+    """Return the mean gap between score and share of positives over bins of equal mass (Naeini et al. 2015).
 
-    Bins of equal width would put nearly all rows of a rare class into one.
+    With bins of equal width, nearly all rows would fall into one bin if positives are rare.
 
     Args:
         truth: 0 or 1, ``[rows]``.
         scores: Probabilities, ``[rows]``.
-        bins: How many; each holds as many rows as the next, or one fewer.
+        bins: Number of bins; their numbers of rows differ by at most one.
 
     Returns:
         Sum over bins of share of rows times |mean score - share of positives|; 0 for no rows.

@@ -1,9 +1,9 @@
-"""What the model server is measured against, each a program: ``python -m benchmarks.served KIND PORT [MODEL]``.
+"""Servers that the model server is compared with: ``python -m benchmarks.served KIND PORT [MODEL]``.
 
-- ``floor``: our HTTP layer with a fixed answer and no model;
-- ``fastapi``: FastAPI under uvicorn, which calls the SavedModel's signature, as it is often done;
-- ``grpc-floor``: grpcio with a fixed answer to Predict;
-- ``grpc-floor-sync``: the same with grpcio's threads in place of asyncio.
+- ``floor``: our HTTP layer with a fixed response and no model;
+- ``fastapi``: FastAPI under uvicorn, which calls the SavedModel's signature, as is common;
+- ``grpc-floor``: grpcio with a fixed response to Predict;
+- ``grpc-floor-sync``: the same with grpcio's threads instead of asyncio.
 """
 
 import asyncio
@@ -18,28 +18,28 @@ SIGNATURE = "raw"
 
 
 def main() -> None:
-    """The program."""
+    """Run the server that the command line names."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     kind, port, *model = sys.argv[1:]
     KINDS[kind](int(port), *map(Path, model))
 
 
 def floor(port: int) -> None:
-    """Reads the request, answers without looking at it."""
+    """Serve a fixed response over our HTTP layer."""
     from serving.http import asyncio_server
 
     async def answer(request: asyncio_server.Request) -> asyncio_server.Response:
         return asyncio_server.Response(200, ANSWER)
 
-    async def forever() -> None:
+    async def serve_forever() -> None:
         await asyncio_server.serve(answer, "127.0.0.1", port)
         await asyncio.Event().wait()
 
-    asyncio_server.run(forever())
+    asyncio_server.run(serve_forever())
 
 
 def fastapi(port: int, model: Path) -> None:
-    """One call of the signature a request, in FastAPI's own threads."""
+    """Serve with FastAPI: one call of the signature per request, in FastAPI's threads."""
     import uvicorn
     from fastapi import FastAPI
 
@@ -54,7 +54,7 @@ def fastapi(port: int, model: Path) -> None:
 
 
 def caller(model: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """From a request's rows to its answer by the signature, as TensorFlow's guide does it."""
+    """Return a function from a request to its response by the signature, as in TensorFlow's guide."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(model))
@@ -63,14 +63,16 @@ def caller(model: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
     def predict(document: dict[str, Any], keep: Any = loaded) -> dict[str, Any]:
         rows = document["instances"]
-        found = signature(**{name: tf.constant([row[name] for row in rows], one.dtype) for name, one in specs.items()})
-        plain = {name: value.numpy().tolist() for name, value in found.items()}
+        outputs = signature(
+            **{name: tf.constant([row[name] for row in rows], spec.dtype) for name, spec in specs.items()}
+        )
+        plain = {name: value.numpy().tolist() for name, value in outputs.items()}
         return {"predictions": [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]}
 
     return predict
 
 
-def _fixed() -> Any:
+def _make_fixed_response() -> Any:
     from tensorflow_serving.apis import predict_pb2
 
     from serving.server.conversion import tensor_protos
@@ -85,17 +87,17 @@ def _fixed() -> Any:
 
 
 def grpc_floor(port: int) -> None:
-    """grpcio on asyncio, messages parsed and written, no model."""
+    """Serve a fixed response with grpcio on asyncio: messages are parsed and written, without a model."""
     import grpc
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-    fixed = _fixed()
+    response = _make_fixed_response()
 
     class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
         async def Predict(self, request: Any, context: Any) -> Any:
-            return fixed
+            return response
 
-    async def forever() -> None:
+    async def serve_forever() -> None:
         server = grpc.aio.server()
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
         server.add_insecure_port(f"127.0.0.1:{port}")
@@ -104,21 +106,21 @@ def grpc_floor(port: int) -> None:
 
     from serving.http import asyncio_server
 
-    asyncio_server.run(forever())
+    asyncio_server.run(serve_forever())
 
 
 def grpc_floor_sync(port: int) -> None:
-    """grpcio on threads, messages parsed and written, no model."""
+    """Serve a fixed response with grpcio on threads: messages are parsed and written, without a model."""
     from concurrent.futures import ThreadPoolExecutor
 
     import grpc
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-    fixed = _fixed()
+    response = _make_fixed_response()
 
     class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
         def Predict(self, request: Any, context: Any) -> Any:
-            return fixed
+            return response
 
     server = grpc.server(ThreadPoolExecutor(8))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)

@@ -1,11 +1,11 @@
-"""How many requests a second the model server answers, beside its own floor and other ways to serve the same model.
+"""Measure requests per second of the model server, of its HTTP floor, and of other ways to serve the same model.
 
     python -m benchmarks.serving [--home HOME] [--seconds 4] [--rounds 3] [--connections 1 8 32]
                                  [--also NAME=PORT:PATH:FILE ...] [--out FILE]
 
-Every server runs all the time, one is asked at a time, in turns, by a load generator in a process of its own. ``--also`` adds a
-server that runs already, with the body that it is to be sent. The fraud model is asked by its ``raw`` signature, one row a
-request, as a client with plain JSON has it. FastAPI and LitServe are in the optional group ``peers``.
+All servers run all the time; a load generator in a separate process measures one at a time, in interleaved rounds.
+``--also`` adds a server that is running already, with the body to send to it. Requests call the fraud model's ``raw``
+signature with one row each, as a client with plain JSON does. FastAPI and LitServe are in the optional group ``peers``.
 """
 
 import argparse
@@ -34,13 +34,13 @@ HEADS = "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/js
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked.
+    """A server to measure.
 
     Attributes:
-        name: Its row.
-        port: Where it listens.
-        request: What is sent: a whole HTTP request, or a serialized ``PredictRequest``.
-        over: Which load generator: ``load`` or ``load_grpc``.
+        name: Name in the table.
+        port: Port that it listens on.
+        request: A complete HTTP request, or a serialized ``PredictRequest``.
+        over: Load generator: ``load`` or ``load_grpc``.
     """
 
     name: str
@@ -50,40 +50,40 @@ class Target:
 
 
 def main() -> None:
-    """Measures all, prints the tables and writes the JSON."""
-    told = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended, too
-    with home_of(told.home, ("fraud", "image")) as home, ExitStack() as stack:
-        targets = list(_targets(home, stack)) + [_also(one) for one in told.also]
+    """Measure all servers, print the tables and write the JSON."""
+    options = _parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended as well
+    with home_of(options.home, ("fraud", "image")) as home, ExitStack() as stack:
+        targets = list(_start_targets(home, stack)) + [_parse_target(text) for text in options.also]
         for target in targets:
-            _wait(target)
-        found = measure(targets, told.connections, told.seconds, told.rounds)
-    middles = {key: _middle(runs) for key, runs in found.items()}
-    rows = [{"target": name, "connections": at, **middle} for (name, at), middle in middles.items()]
-    show("requests a second, medians", rows)
-    ratios = list(compared(middles))
-    show("against the bars", ratios)
-    write(told.out, requests=rows, bars=ratios)
+            _wait_until_listening(target)
+        results = measure(targets, options.connections, options.seconds, options.rounds)
+    summaries = {key: _summarise(runs) for key, runs in results.items()}
+    rows = [{"target": name, "connections": at, **summary} for (name, at), summary in summaries.items()]
+    show("requests per second, medians", rows)
+    ratios = list(compared(summaries))
+    show("ratios and their targets", ratios)
+    write(options.out, requests=rows, bars=ratios)
 
 
 def measure(
     targets: Sequence[Target], connections: Sequence[int], seconds: float, rounds: int
 ) -> dict[tuple[str, int], list[dict[str, float]]]:
-    """Results by target and connections, a round after the other, so that what else the machine does hits all alike."""
-    found: dict[tuple[str, int], list[dict[str, float]]] = {(t.name, at): [] for t in targets for at in connections}
+    """Return results by target and connections, in interleaved rounds, so that other load affects all targets alike."""
+    results: dict[tuple[str, int], list[dict[str, float]]] = {(t.name, at): [] for t in targets for at in connections}
     for _ in range(rounds):
         for at in connections:
             for target in targets:
-                found[target.name, at].append(_load(target, at, seconds))
-    return found
+                results[target.name, at].append(_generate_load(target, at, seconds))
+    return results
 
 
 def compared(rows: Mapping[tuple[str, int], Mapping[str, float]]) -> Iterator[dict[str, Any]]:
-    """What the bars ask for, where it was measured."""
+    """Yield the figures that have a target, if they were measured."""
 
-    def ratio(what: str, name: str, other: str, at: int, bar: str) -> Iterator[dict[str, Any]]:
-        if (name, at) in rows and (other, at) in rows and rows[other, at]["rate"]:
-            yield {"what": what, "value": rows[name, at]["rate"] / rows[other, at]["rate"], "bar": bar}
+    def ratio(what: str, name: str, reference: str, at: int, bar: str) -> Iterator[dict[str, Any]]:
+        if (name, at) in rows and (reference, at) in rows and rows[reference, at]["rate"]:
+            yield {"what": what, "value": rows[name, at]["rate"] / rows[reference, at]["rate"], "bar": bar}
 
     yield from ratio("REST fraud, 8 connections, times FastAPI", "server", "fastapi", 8, ">= 6")
     yield from ratio("REST fraud, 32 connections, times FastAPI", "server", "fastapi", 32, ">= 8")
@@ -96,7 +96,7 @@ def compared(rows: Mapping[tuple[str, int], Mapping[str, float]]) -> Iterator[di
     yield from ratio("gateway, 8 connections, share of the server", "gateway", "server", 8, ">= 0.4")
 
 
-# What a client of the gateway sends; the gateway finds the other twenty features itself.
+# The request of a gateway client; the gateway computes the other twenty features.
 PURCHASE = {
     "transaction_id": "9f86d08188",
     "event_time": "2026-04-06T12:00:00Z",
@@ -110,108 +110,110 @@ PURCHASE = {
 }
 
 
-def _targets(home: Path, stack: ExitStack) -> Iterator[Target]:
-    """Starts every server, and says what to send it."""
-    served, fraud = home, _latest(home, "fraud")
-    row, image, dense, request = _requests(home)
-    rest, grpc, lite_rest, lite_grpc, gateway = _ports(5)
+def _start_targets(home: Path, stack: ExitStack) -> Iterator[Target]:
+    """Start every server and yield it with its request."""
+    served, fraud = home, _find_latest_version(home, "fraud")
+    row, image, dense, request = _build_requests(home)
+    rest, grpc, lite_rest, lite_grpc, gateway = _find_free_ports(5)
     command = ["cli.main", "serve", "--no-gateway", "--home", str(served)]
-    stack.enter_context(_program(*command, "--rest-port", rest, "--grpc-port", grpc))
-    # The gateway writes a log, which is not the home's: its own home has the versions by a link.
-    apart = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    (apart / "fraud").mkdir()
-    (apart / "fraud" / "versions").symlink_to(fraud.parent.resolve())
-    words = ["--home", apart, "--port", gateway, "--rest-port", -1, "--grpc-port", -1]
-    stack.enter_context(_program("cli.main", "serve", "fraud", *words))
-    yield Target("gateway", gateway, _post("/v1/fraud/score", json.dumps(PURCHASE).encode()))
-    stack.enter_context(_program(*command, "--rest-port", lite_rest, "--grpc-port", lite_grpc, "--prefer-tflite"))
-    yield Target("server", rest, _post("/v1/models/fraud:predict", row))
-    yield Target("server dense", rest, _post("/v1/models/fraud:predict", dense))
-    yield Target("server LiteRT", lite_rest, _post("/v1/models/fraud:predict", dense))
-    yield Target("server image", rest, _post("/v1/models/image:predict", image))
+    stack.enter_context(_run_module(*command, "--rest-port", rest, "--grpc-port", grpc))
+    # The gateway gets its own home with a link to the versions, so that its log is not written to the measured home.
+    gateway_home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    (gateway_home / "fraud").mkdir()
+    (gateway_home / "fraud" / "versions").symlink_to(fraud.parent.resolve())
+    words = ["--home", gateway_home, "--port", gateway, "--rest-port", -1, "--grpc-port", -1]
+    stack.enter_context(_run_module("cli.main", "serve", "fraud", *words))
+    yield Target("gateway", gateway, _make_post("/v1/fraud/score", json.dumps(PURCHASE).encode()))
+    stack.enter_context(_run_module(*command, "--rest-port", lite_rest, "--grpc-port", lite_grpc, "--prefer-tflite"))
+    yield Target("server", rest, _make_post("/v1/models/fraud:predict", row))
+    yield Target("server dense", rest, _make_post("/v1/models/fraud:predict", dense))
+    yield Target("server LiteRT", lite_rest, _make_post("/v1/models/fraud:predict", dense))
+    yield Target("server image", rest, _make_post("/v1/models/image:predict", image))
     yield Target("server gRPC", grpc, request, "load_grpc")
-    for kind, body in (("floor", _post("/", row)), ("grpc-floor", request), ("grpc-floor-sync", request)):
-        (port,) = _ports(1)
-        stack.enter_context(_program("benchmarks.served", kind, port))
+    for kind, body in (("floor", _make_post("/", row)), ("grpc-floor", request), ("grpc-floor-sync", request)):
+        (port,) = _find_free_ports(1)
+        stack.enter_context(_run_module("benchmarks.served", kind, port))
         yield Target(kind, port, body, "load_grpc" if kind.startswith("grpc") else "load")
     for kind in PEERS:
         if importlib.util.find_spec(kind) is None:
-            print(f"{kind} is not installed: `uv sync --group peers` brings it")
+            print(f"{kind} is not installed; install it with `uv sync --group peers`")
             continue
-        (port,) = _ports(1)
+        (port,) = _find_free_ports(1)
         words = ["benchmarks.served", kind] if kind == "fastapi" else ["benchmarks.peer_litserve"]
-        stack.enter_context(_program(*words, port, fraud))
-        yield Target(kind, port, _post("/predict", row))
+        stack.enter_context(_run_module(*words, port, fraud))
+        yield Target(kind, port, _make_post("/predict", row))
 
 
-def _requests(home: Path) -> tuple[bytes, bytes, bytes, bytes]:
-    """From the requests that the check before the push has sent: a raw row, an image, a dense row, a PredictRequest."""
+def _build_requests(home: Path) -> tuple[bytes, bytes, bytes, bytes]:
+    """Build a raw row, an image, a dense row and a PredictRequest from the requests that ServingCheck stored."""
     import numpy as np
     from tensorflow_serving.apis import predict_pb2
 
     from serving.server.conversion import tensor_protos
 
-    def sent(case: str) -> dict[str, Any]:
-        found = sorted(
+    def load_requests(case: str) -> dict[str, Any]:
+        paths = sorted(
             (home / case / "artifacts/ServingCheck/blessing").glob("*/requests.npz"), key=lambda p: p.stat().st_mtime
         )
-        with np.load(found[-1], allow_pickle=True) as loaded:
+        with np.load(paths[-1], allow_pickle=True) as loaded:
             return {name: loaded[name][:1] for name in loaded.files}
 
-    def row(arrays: Mapping[str, Any], signature: str) -> bytes:
+    def make_row(arrays: Mapping[str, Any], signature: str) -> bytes:
         inputs = {
-            name.split("/")[1]: _plain(value[0]) for name, value in arrays.items() if name.startswith(f"{signature}/")
+            name.split("/")[1]: _to_plain(value[0])
+            for name, value in arrays.items()
+            if name.startswith(f"{signature}/")
         }
         return json.dumps({"signature_name": signature, "instances": [inputs]}).encode()
 
-    fraud = sent("fraud")
+    fraud = load_requests("fraud")
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = "fraud", "raw"
     for name, value in fraud.items():
         if name.startswith("raw/"):
             tensor_protos.to_proto(request.inputs[name.split("/")[1]], value)
-    example = base64.b64encode(sent("image")["serving_default/examples"][0]).decode()
+    example = base64.b64encode(load_requests("image")["serving_default/examples"][0]).decode()
     image = json.dumps({"instances": [{"b64": example}]}).encode()
-    return row(fraud, "raw"), image, row(fraud, "dense"), request.SerializeToString()
+    return make_row(fraud, "raw"), image, make_row(fraud, "dense"), request.SerializeToString()
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     return (
-        [one.decode() if isinstance(one, bytes) else one for one in value.tolist()]
+        [item.decode() if isinstance(item, bytes) else item for item in value.tolist()]
         if value.ndim == 1
         else value.tolist()
     )
 
 
-def _post(path: str, body: bytes) -> bytes:
+def _make_post(path: str, body: bytes) -> bytes:
     return HEADS.format(path=path, length=len(body)).encode() + body
 
 
-def _also(text: str) -> Target:
+def _parse_target(text: str) -> Target:
     name, _, where = text.partition("=")
     port, path, file = where.split(":", 2)
-    return Target(name, int(port), _post(path, Path(file).read_bytes()))
+    return Target(name, int(port), _make_post(path, Path(file).read_bytes()))
 
 
-def _load(target: Target, at: int, seconds: float) -> dict[str, float]:
-    where = ["127.0.0.1"] if target.over == "load" else []
-    command = [sys.executable, "-m", f"benchmarks.{target.over}", *where, str(target.port), str(at), str(seconds)]
-    done = subprocess.run(command, input=target.request, capture_output=True, cwd=ROOT, check=True)
-    found = json.loads(done.stdout)
-    if found["wrong"]:
-        sys.exit(f"error: {target.name} gave {found['wrong']} wrong answers.")
-    return found
+def _generate_load(target: Target, at: int, seconds: float) -> dict[str, float]:
+    address = ["127.0.0.1"] if target.over == "load" else []
+    command = [sys.executable, "-m", f"benchmarks.{target.over}", *address, str(target.port), str(at), str(seconds)]
+    process = subprocess.run(command, input=target.request, capture_output=True, cwd=ROOT, check=True)
+    result = json.loads(process.stdout)
+    if result["wrong"]:
+        sys.exit(f"error: {target.name} gave {result['wrong']} answers with an error.")
+    return result
 
 
-def _middle(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    found = {name: median([run[name] for run in runs]) for name in ("rate", "p50", "p99")}
-    return found | {"lowest": min(run["rate"] for run in runs), "highest": max(run["rate"] for run in runs)}
+def _summarise(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    medians = {name: median([run[name] for run in runs]) for name in ("rate", "p50", "p99")}
+    return medians | {"lowest": min(run["rate"] for run in runs), "highest": max(run["rate"] for run in runs)}
 
 
 @contextmanager
-def _program(*words: Any) -> Iterator[None]:
+def _run_module(*words: Any) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
-        # Killed TensorFlow processes leave files behind.
+        # Killed TensorFlow processes leave temporary files.
         environment = os.environ | {"TMPDIR": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
         process = subprocess.Popen(
             [sys.executable, "-m", *map(str, words)],
@@ -227,12 +229,12 @@ def _program(*words: Any) -> Iterator[None]:
             process.terminate()
             process.wait()
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # LitServe leaves its worker behind
+                os.killpg(process.pid, signal.SIGKILL)  # LitServe does not end its worker process
 
 
-def _wait(target: Target) -> None:
-    ends = time.monotonic() + START
-    while time.monotonic() < ends:
+def _wait_until_listening(target: Target) -> None:
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline:
         with socket.socket() as client:
             if client.connect_ex(("127.0.0.1", target.port)) == 0:
                 return
@@ -240,27 +242,31 @@ def _wait(target: Target) -> None:
     sys.exit(f"error: {target.name} did not start within {START} s.")
 
 
-def _ports(count: int) -> list[int]:
+def _find_free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for socket_ in sockets:
+            socket_.bind(("127.0.0.1", 0))
+        return [socket_.getsockname()[1] for socket_ in sockets]
 
 
-def _latest(home: Path, case: str) -> Path:
+def _find_latest_version(home: Path, case: str) -> Path:
     return max((home / case / "versions").iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--home", type=Path, help="Folder of runs; without it the pipeline is run into a temporary one."
+        "--home", type=Path, help="Folder of all state; by default the pipeline is run in a temporary one."
     )
-    parser.add_argument("--seconds", type=float, default=4.0, help="Time of one measurement.")
-    parser.add_argument("--rounds", type=int, default=3, help="Measurements of each, in turns.")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32], help="Connections at once.")
-    parser.add_argument("--also", nargs="*", default=[], help="NAME=PORT:PATH:FILE of a server that runs already.")
+    parser.add_argument("--seconds", type=float, default=4.0, help="Duration of one measurement, in seconds.")
+    parser.add_argument("--rounds", type=int, default=3, help="Number of interleaved measurements of each.")
+    parser.add_argument(
+        "--connections", type=int, nargs="+", default=[1, 8, 32], help="Numbers of concurrent connections."
+    )
+    parser.add_argument(
+        "--also", nargs="*", default=[], help="NAME=PORT:PATH:FILE of a running server, FILE the body to send."
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/serving.json", help="JSON to write.")
     return parser.parse_args()
 

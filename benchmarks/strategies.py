@@ -1,11 +1,12 @@
-"""Throughput of the training step under every strategy and with every switch, from fresh weights on a pushed run's data.
+"""Measure the throughput of the training step for every distribution strategy and every switch.
 
     python -m benchmarks.strategies [--home H] [--cases fraud image] [--out benchmarks/results/strategies.json]
 
-Every strategy trains the same steps on the same global batches; the yardstick is ``none`` in the same table, and the
-largest difference of a weight from it shows that the same was computed. On a machine whose cores are all in use by one
-replica, more replicas cannot be faster: the ratio says what distribution costs there. Switches run alone, each in a process
-of its own, so that the peak of memory is its own.
+Training starts from new weights on the data of a pushed run. Every strategy trains the same steps on the same global
+batches. The baseline is ``none`` in the same table; the largest difference of a weight from it shows that the
+computation is the same. If one replica uses all cores of a machine, more replicas cannot be faster, and the ratio is
+the cost of distribution. Switches are measured one at a time, each in a separate process, so that its peak memory can
+be read.
 """
 
 import json
@@ -31,26 +32,26 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "clip_norm 1": {"clip_norm": 1.0},
     "deterministic": {"deterministic": True},
 }
-# Large batches for the switches: what they save is activations.
+# Large batches for the switches, since the memory that they save is that of activations.
 LARGE = {"fraud": 8192, "image": 1024}
 
 
 def main() -> None:
-    """Measures, prints, writes."""
-    told = arguments(__doc__, "strategies.json")
+    """Measure each use case, print its tables and write the JSON."""
+    options = arguments(__doc__, "strategies.json")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     cases = {}
-    with home_of(told.home, told.cases) as home, tempfile.TemporaryDirectory() as scratch:
-        for case in told.cases:
+    with home_of(options.home, options.cases) as home, tempfile.TemporaryDirectory() as scratch:
+        for case in options.cases:
             job = prepared(home, case, Path(scratch, case))
             cases[case] = {"strategies": strategies(job), "switches": switches(job)}
             for title, rows in cases[case].items():
                 show(f"{case}: {title}", rows)
-    write(told.out, cases=cases)
+    write(options.out, cases=cases)
 
 
 def prepared(home: Path, case: str, folder: Path) -> Any:
-    """A job on some rows of the train split, stored once for all; without what random masks would make differ."""
+    """Return a job on some rows of the train split, stored once for all strategies, without random masks."""
     from models import input as reading
     from models.catalog import find
     from models.input import Transform, dataset, files
@@ -64,7 +65,7 @@ def prepared(home: Path, case: str, folder: Path) -> Any:
     keep = (*network.INPUTS, network.LABEL)
     rows = sample(dataset(files(str(outputs["examples"]), "train"), transform, keep).as_numpy_iterator(), ROWS, 1)
     count = len(rows[network.LABEL])
-    plain = {
+    deterministic = {
         "dropout": 0.0,
         "augment": False,
         "tensorboard": False,
@@ -75,7 +76,7 @@ def prepared(home: Path, case: str, folder: Path) -> Any:
     }
     settings = {
         **restore.settings(str(served)),
-        **plain,
+        **deterministic,
         "epochs": EPOCHS,
         "max_steps": 10**6,
         "checkpoint_steps": 10**6,
@@ -94,39 +95,42 @@ def prepared(home: Path, case: str, folder: Path) -> Any:
 
 
 def strategies(job: Any) -> list[dict[str, Any]]:
-    """A row a strategy and number of workers."""
+    """Return a row per strategy and number of workers."""
     from models.saved_model import restore
 
-    found, alone = [], None
+    rows, reference = [], None
     for name, workers in STRATEGIES:
         record, _ = trained(job, f"{name}-{workers}", strategy=name, workers=workers)
         speed = median([curve["examples_per_second"] for curve in record["curves"][1:]])
-        kept = list(restore.arrays(Path(job.folder, f"{name}-{workers}", "best.weights.h5")).values())
-        alone = alone or (speed, kept)
-        apart = max(float(abs(one - other).max()) for one, other in zip(kept, alone[1], strict=True))
-        found.append(
+        weights = list(restore.arrays(Path(job.folder, f"{name}-{workers}", "best.weights.h5")).values())
+        reference = reference or (speed, weights)
+        difference = max(
+            float(abs(array - reference_array).max())
+            for array, reference_array in zip(weights, reference[1], strict=True)
+        )
+        rows.append(
             {
                 "strategy": name,
                 "workers": workers,
                 "replicas": record["replicas"],
                 "examples/s": round(speed),
-                "to none": speed / alone[0],
-                "weights apart": apart,
+                "to none": speed / reference[0],
+                "weights apart": difference,
                 "loss": record["curves"][-1]["loss"],
             }
         )
-    return found
+    return rows
 
 
 def switches(job: Any) -> list[dict[str, Any]]:
-    """A row a switch: speed, peak memory of its process, and the loss after the same number of epochs."""
+    """Return a row per switch: speed, peak memory of its process, and the loss after the same number of epochs."""
     large = replace(job, settings={**job.settings, "batch_size": min(LARGE.get(job.case, 1024), job.rows)})
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for name, changes in SWITCHES.items():
         record, peak = trained(large, f"switch-{name.replace(' ', '-')}", **changes)
         speed = median([curve["examples_per_second"] for curve in record["curves"][1:]])
-        first = found[0] if found else {"examples/s": speed, "peak MB": peak}
-        found.append(
+        first = rows[0] if rows else {"examples/s": speed, "peak MB": peak}
+        rows.append(
             {
                 "switch": name,
                 "batch": large.settings["batch_size"],
@@ -137,30 +141,30 @@ def switches(job: Any) -> list[dict[str, Any]]:
                 "loss": record["curves"][-1]["loss"],
             }
         )
-    return found
+    return rows
 
 
 def trained(job: Any, name: str, **changes: Any) -> tuple[Mapping[str, Any], float]:
-    """Trains as its strategy does; the record, and the peak MB of the process where there is one only."""
+    """Train a job with its strategy; return the record, and the peak memory in MB if it is a single process."""
     from models.training import entry_point
     from models.training.distribute import cluster
 
     folder = Path(job.folder, name)
     folder.mkdir(exist_ok=True)
     (folder / entry_point.STORED).symlink_to(Path(job.folder, entry_point.STORED))
-    told, peak = replace(job, folder=str(folder), settings={**job.settings, **changes}), float("nan")
+    changed_job, peak = replace(job, folder=str(folder), settings={**job.settings, **changes}), float("nan")
     print(f"{job.case}: {name}", flush=True)
-    if told.settings["strategy"] == "none":
-        path = told.save(folder / "job.json")
+    if changed_job.settings["strategy"] == "none":
+        path = changed_job.save(folder / "job.json")
         child = subprocess.Popen(
             [sys.executable, "-m", "models.training.worker", str(path)], cwd=ROOT, stdout=subprocess.DEVNULL
         )
         _, status, usage = os.wait4(child.pid, 0)
         if status:
-            sys.exit(f"error: {name} of {job.case} could not be trained.")
+            sys.exit(f"error: the training of {name} of {job.case} failed.")
         peak = usage.ru_maxrss / 1024
     else:
-        cluster.run(told)
+        cluster.run(changed_job)
     return json.loads((folder / entry_point.RESULT).read_text()), peak
 
 

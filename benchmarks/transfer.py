@@ -1,10 +1,10 @@
-"""Accuracy from few pictures of new classes: from scratch, on a frozen base, and with the base thawed.
+"""Measure accuracy on new classes from few pictures: from scratch, with a frozen base, and with the base fine-tuned.
 
-    python -m benchmarks.transfer [--data PATH] [--seeds 1 2 3] [--shots 1 2 5 10 20] [--out benchmarks/results/transfer.json]
+    python -m benchmarks.transfer [--data PATH] [--seeds 1 2 3] [--shots 1 2 5 10 20] [--out FILE]
 
-For each seed half of the classes are drawn as known; the case's network learns them from all their pictures. Then it
-learns the other half from a few pictures each, in the three ways of ``models/image/transfer.py``, and is measured on
-pictures of those classes that nobody learnt from.
+For each seed half of the classes are drawn as base classes, and the use case's network is trained on all their
+pictures. Then it is trained on a few pictures of each of the other classes, with the three methods of
+``models/image/transfer.py``, and evaluated on held-out pictures of those classes.
 """
 
 import argparse
@@ -31,66 +31,66 @@ RATE = 0.003
 
 
 def main() -> None:
-    """Measures, prints the table and writes the file."""
-    told = _arguments()
-    folder = told.data or sources.embedded(told.work / "digits")
+    """Measure every seed and number of pictures, print the table and write the JSON."""
+    options = _parse_arguments()
+    folder = options.data or sources.embedded(options.work / "digits")
     train, held = pictures(folder)
-    changes = {"dropout": 0.0, "filters": told.filters}
+    changes = {"dropout": 0.0, "filters": options.filters}
     settings = {**CASES["image"].settings["training"], **changes}
     started, outcomes = time.process_time(), []
-    for seed in told.seeds:
-        outcomes += measure(train, held, settings, told, seed)
-    rows = [row(shots, [one for one in outcomes if one["shots"] == shots]) for shots in told.shots]
+    for seed in options.seeds:
+        outcomes += measure(train, held, settings, options, seed)
+    rows = [row(shots, [outcome for outcome in outcomes if outcome["shots"] == shots]) for shots in options.shots]
     report = {
-        "data": folder.name if told.data else "digits of scikit-learn",
+        "data": folder.name if options.data else "digits of scikit-learn",
         "pictures": len(train[1]),
         "held": len(held[1]),
-        "seeds": told.seeds,
-        "steps": told.steps,
-        "base_steps": told.base_steps,
-        "filters": told.filters,
+        "seeds": options.seeds,
+        "steps": options.steps,
+        "base_steps": options.base_steps,
+        "filters": options.filters,
         "rate": RATE,
         "cpu_seconds": time.process_time() - started,
-        "known_accuracy": statistics.mean({one["seed"]: one["known"] for one in outcomes}.values()),
+        "known_accuracy": statistics.mean({outcome["seed"]: outcome["known"] for outcome in outcomes}.values()),
         "rows": rows,
         "outcomes": outcomes,
     }
     Console().print(table(report))
-    write(told.out, **report)
+    write(options.out, **report)
 
 
 def measure(
     train: tuple[np.ndarray, np.ndarray],
     held: tuple[np.ndarray, np.ndarray],
     settings: Mapping[str, Any],
-    told: argparse.Namespace,
+    options: argparse.Namespace,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """One base, and the three ways at each number of pictures."""
+    """Train one base, then apply the three methods with each number of pictures."""
     keras.utils.set_random_seed(seed)
     make = transfer.maker(network, settings, train[0].shape[1:])
-    found: list[dict[str, Any]] = []
-    # Which classes are new, and so what is known, does not depend on the shots.
-    parts = transfer.split(train, held, told.shots[0], seed)
-    learnt = transfer.trained(make(len(np.unique(parts.known[1]))), parts.known, told.base_steps, RATE)
-    known = np.setdiff1d(np.unique(held[1]), parts.names)
-    rows = np.isin(held[1], known)
-    score = transfer.accuracy(learnt, (held[0][rows], np.searchsorted(known, held[1][rows])))
-    base = transfer.without_head(learnt)
+    outcomes: list[dict[str, Any]] = []
+    # The choice of the new classes, and so of the base classes, does not depend on the shots.
+    split = transfer.split(train, held, options.shots[0], seed)
+    base_model = transfer.trained(make(len(np.unique(split.known[1]))), split.known, options.base_steps, RATE)
+    known_classes = np.setdiff1d(np.unique(held[1]), split.names)
+    rows = np.isin(held[1], known_classes)
+    score = transfer.accuracy(base_model, (held[0][rows], np.searchsorted(known_classes, held[1][rows])))
+    base = transfer.without_head(base_model)
     weights = base.get_weights()
-    for shots in told.shots:
-        parts = transfer.split(train, held, shots, seed)
+    for shots in options.shots:
+        split = transfer.split(train, held, shots, seed)
         base.set_weights(weights)
         ways = transfer.compared(
-            base, make, parts, told.steps, RATE, lambda pixels: network.augmented(pixels, settings)
+            base, make, split, options.steps, RATE, lambda pixels: network.augmented(pixels, settings)
         )
-        found.append({"seed": seed, "shots": shots, "known": score, **ways})
-        print(json.dumps(found[-1]), flush=True)
-    return found
+        outcomes.append({"seed": seed, "shots": shots, "known": score, **ways})
+        print(json.dumps(outcomes[-1]), flush=True)
+    return outcomes
 
 
 def pictures(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Pixels in 0..1 and numbers of classes, to learn from and to measure on: as the source splits, or by chance."""
+    """Return pixels in 0..1 and class numbers for training and for evaluation: the source's split, or a random one."""
     import io
 
     from PIL import Image
@@ -98,7 +98,7 @@ def pictures(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndar
     batches = [batch for span in readers.spans(folder).values() for batch in readers.read(span)]
     labels = np.concatenate([batch["label"].to_numpy(zero_copy_only=False) for batch in batches])
     parts = np.concatenate([batch["part"].to_numpy(zero_copy_only=False) for batch in batches])
-    decoded = [np.asarray(Image.open(io.BytesIO(one))) for batch in batches for one in batch["image"].to_pylist()]
+    decoded = [np.asarray(Image.open(io.BytesIO(image))) for batch in batches for image in batch["image"].to_pylist()]
     pixels = np.stack(decoded).astype(np.float32) / 255
     pixels = pixels if pixels.ndim == 4 else pixels[..., None]
     numbers = np.unique(labels, return_inverse=True)[1]
@@ -107,36 +107,43 @@ def pictures(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndar
 
 
 def row(shots: int, outcomes: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation over the seeds, of each way and of the gain of the better one over scratch."""
-    found: dict[str, Any] = {"shots": shots}
+    """Return mean and standard deviation over the seeds of each method, and of the gain of fine-tuning over scratch."""
+    summary: dict[str, Any] = {"shots": shots}
     for way in WAYS:
-        found[way] = _spread([one[way] for one in outcomes])
-    found["gain"] = _spread([one["thawed"] - one["scratch"] for one in outcomes])
-    return found
+        summary[way] = _summarise([outcome[way] for outcome in outcomes])
+    summary["gain"] = _summarise([outcome["thawed"] - outcome["scratch"] for outcome in outcomes])
+    return summary
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def _summarise(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.mean(values), "deviation": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
 def table(report: Mapping[str, Any]) -> Table:
-    """The report for people."""
-    shown = Table(title=f"{report['data']}: accuracy on new classes, mean ± sd of {len(report['seeds'])} seeds")
+    """Return the report as a table."""
+    result_table = Table(title=f"{report['data']}: accuracy on new classes, mean ± sd of {len(report['seeds'])} seeds")
     for column in ("pictures a class", *WAYS, "thawed - scratch"):
-        shown.add_column(column, justify="right")
-    for one in report["rows"]:
-        cells = (f"{one[way]['mean']:.3f} ± {one[way]['deviation']:.3f}" for way in (*WAYS, "gain"))
-        shown.add_row(str(one["shots"]), *cells)
-    return shown
+        result_table.add_column(column, justify="right")
+    for line in report["rows"]:
+        cells = (f"{line[way]['mean']:.3f} ± {line[way]['deviation']:.3f}" for way in (*WAYS, "gain"))
+        result_table.add_row(str(line["shots"]), *cells)
+    return result_table
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of pictures; the digits if left out")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--shots", type=int, nargs="+", default=[1, 2, 5, 10, 20])
-    parser.add_argument("--steps", type=int, default=100, help="frozen, and as many thawed; twice that from scratch")
-    parser.add_argument("--base-steps", type=int, default=400)
+    parser.add_argument("--data", type=Path, help="Folder of pictures; by default the digits of scikit-learn.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="Seeds of the choice of classes.")
+    parser.add_argument(
+        "--shots", type=int, nargs="+", default=[1, 2, 5, 10, 20], help="Numbers of pictures per new class."
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=100,
+        help="Steps frozen, then unfrozen; twice as many from scratch.",
+    )
+    parser.add_argument("--base-steps", type=int, default=400, help="Training steps of the base.")
     parser.add_argument("--filters", type=int, default=CASES["image"].settings["training"]["filters"])
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "data")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "transfer.json")

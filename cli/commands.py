@@ -1,4 +1,4 @@
-"""What the commands do and print."""
+"""Functions behind the commands of ``cli.main``: each does the work of one command and prints the result."""
 
 import dataclasses
 import json
@@ -28,31 +28,32 @@ def run(
     quiet: bool = False,
     tracking: str = "",
     runner: str = "direct",
-    **asked: Any,
+    **request_fields: Any,
 ) -> store.Run:
-    """Plans and executes one run with a live table; prints what was pushed, or why not.
+    """Plan and execute one run with a live table; print the outcome and its reason.
 
     Args:
-        as_json: Print the run as JSON on standard output, and all else on standard error.
-        quiet: All on standard error, and no JSON.
+        case: Name of the use case.
+        home: Folder of all state.
+        as_json: Print the run as JSON on standard output, and everything else on standard error.
+        fresh: Execute every stage, cached or not.
+        quiet: Print everything on standard error, and no JSON.
         tracking: Address of the experiment tracker; a file under the home if empty.
-        runner: Who carries the Beam work.
-        asked: The fields of a :class:`Request`.
+        runner: Which Beam runner executes the pipeline.
+        request_fields: The fields of a :class:`Request`.
     """
-    # A descriptor of its own: while stages run, standard error belongs to the log.
+    # A duplicate of standard error, since stages redirect descriptor 2 to the log of their run.
     console, started = Console(file=os.fdopen(os.dup(2), "w")) if as_json or quiet else Console(), time.monotonic()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     runtime = local_runtime(home, tracking, runner)
     console.print(f"[bold]{find(case).title}[/bold]")
-    plan = make_plan(Request(find(case), **asked), runtime)
-    told = f"data {plan.source}, spans {plan.first}:{plan.last}, version {plan.data_version}"
-    console.print(told, highlight=False, soft_wrap=True)
+    plan = make_plan(Request(find(case), **request_fields), runtime)
+    summary = f"data {plan.source}, spans {plan.first}:{plan.last}, version {plan.data_version}"
+    console.print(summary, highlight=False, soft_wrap=True)
     if runtime.beam.page:
-        console.print(
-            f"A job of Beam's can be watched at {runtime.beam.page} while it runs", highlight=False, soft_wrap=True
-        )
-    with ProgressTable(console) as watch:
-        ended = session.execute(plan, runtime, fresh, watch.report)
+        console.print(f"Beam jobs are shown at {runtime.beam.page} while they run", highlight=False, soft_wrap=True)
+    with ProgressTable(console) as table:
+        ended = session.execute(plan, runtime, fresh, table.report)
     if "comparison" in ended.facts:
         console.print(ended.facts["comparison"], highlight=False, soft_wrap=True)
     seconds = time.monotonic() - started
@@ -70,10 +71,10 @@ def run(
 
 
 def browser(cases: Sequence[str], port: int, home: Path) -> None:
-    """Serves the page that runs the served versions in the browser, until it is interrupted.
+    """Serve the page that runs the served versions in the browser, until it is interrupted.
 
     Raises:
-        ValueError: if a case, or every case, has no pushed version.
+        ValueError: if one of the named use cases, or with none named every use case, has no pushed version.
         FileNotFoundError: if LiteRT.js is not installed.
     """
     from serving.browser import site
@@ -83,16 +84,16 @@ def browser(cases: Sequence[str], port: int, home: Path) -> None:
     missing = [name for name in names if name not in versions]
     if missing and (cases or not versions):
         raise ValueError(
-            f"Nothing of {missing[0]} is pushed under {home}; `showcase run {missing[0]} --home {home}` does it."
+            f"No version of {missing[0]} is pushed under {home}; run `showcase run {missing[0]} --home {home}` first."
         )
     site.serve(versions, port)
 
 
 def neighbours(case: str, value: str, number: int, home: Path, as_json: bool) -> None:
-    """Prints what is most like ``value`` by the embedding of the case's last pushed run.
+    """Print the nearest neighbours of ``value`` in the embedding of the use case's last pushed run.
 
     Raises:
-        ValueError: for a case or a run without an embedding, or a value that has no vector.
+        ValueError: for a use case or a run without an embedding, or a value that is not in it.
     """
     from models.embedding import Embedding
 
@@ -100,19 +101,21 @@ def neighbours(case: str, value: str, number: int, home: Path, as_json: bool) ->
         raise ValueError(f"{case} learns no embedding: its package has no sentences.py.")
     path = local_runtime(home).metadata
     pushed = [run for run in store.runs(path, case) if run.state == "pushed"]
-    found = store.outputs(path, pushed[-1].id).get("SkipGram", {}) if pushed else {}
-    if not found:
-        raise ValueError(f"No pushed run of {case} under {home} has an embedding; `showcase run {case}` makes one.")
-    near = Embedding.load(found["embedding"].uri).neighbours(value, number)
+    outputs = store.outputs(path, pushed[-1].id).get("SkipGram", {}) if pushed else {}
+    if not outputs:
+        raise ValueError(
+            f"No pushed run of {case} under {home} has an embedding; run `showcase run {case} --home {home}` first."
+        )
+    nearest = Embedding.load(outputs["embedding"].uri).neighbours(value, number)
     if as_json:
-        print(json.dumps([{"value": word, "cosine": cosine} for word, cosine in near], indent=1))
+        print(json.dumps([{"value": word, "cosine": cosine} for word, cosine in nearest], indent=1))
         return
-    for word, cosine in near:
+    for word, cosine in nearest:
         Console().print(f"{word}  {cosine:.3f}", highlight=False)
 
 
 def generate(case: str, out: Path, rows: int, days: int, seed: int, drift: list[str]) -> None:
-    """Writes generated spans with a progress bar."""
+    """Write generated spans with a progress bar."""
     console = Console()
     data = find(case).load("data")
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -124,7 +127,7 @@ def generate(case: str, out: Path, rows: int, days: int, seed: int, drift: list[
 
 
 def draft_schema(case: str, data: str | None, columns: str, home: Path) -> None:
-    """Prints the curated schema with the values that the data has in place of the listed ones."""
+    """Print the curated schema with its listed values replaced by the values that the data has."""
     runtime = local_runtime(home)
     plan = make_plan(Request(find(case), data, changes={"columns": columns} if columns else {}), runtime)
     with session.stderr_to(home / case / "logs" / "schema.log"):
@@ -135,37 +138,37 @@ def draft_schema(case: str, data: str | None, columns: str, home: Path) -> None:
 
 
 def doctor(home: Path, as_json: bool) -> int:
-    """Prints the checks; returns 1 if something that every run needs is missing."""
+    """Print the checks; return 1 if something that every run needs is missing."""
     from cli import doctor as checks
 
-    found = checks.report(home)
+    results = checks.report(home)
     if as_json:
-        print(json.dumps([dataclasses.asdict(check) for check in found], indent=1))
+        print(json.dumps([dataclasses.asdict(check) for check in results], indent=1))
     else:
-        Console().print(checks.render(found))
-    return int(any(check.state == "missing" for check in found))
+        Console().print(checks.render(results))
+    return int(any(check.state == "missing" for check in results))
 
 
-def dvc(what: str, home: Path, check: bool) -> None:
-    """Writes the `.dvc` file of a folder or of a case's data, or says whether the folder is what its file says.
+def dvc(source: str, home: Path, check: bool) -> None:
+    """Write the ``.dvc`` file of a folder or of a use case's data; with ``check`` only compare folder and file.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: if the folder differs from its file.
     """
     from cli import dvc_files as files
 
-    folder = Path(what)
-    if what in CASES and not folder.is_dir():
-        past = store.runs(local_runtime(home).metadata, what)
-        if not past:
-            raise ValueError(f"There is no run of {what} under {home} whose data it could be.")
-        folder = Path(past[-1].facts["source"])
+    folder = Path(source)
+    if source in CASES and not folder.is_dir():
+        runs = store.runs(local_runtime(home).metadata, source)
+        if not runs:
+            raise ValueError(f"There is no run of {source} under {home} whose data could be used; name a folder.")
+        folder = Path(runs[-1].facts["source"])
     file = folder.resolve().with_name(folder.resolve().name + ".dvc") if check else files.write(folder)
     if differences := files.differences(file):
-        raise ValueError(f"{folder} is not what {file} says: {'; '.join(differences)}.")
-    told = files.read(file)
+        raise ValueError(f"{folder} differs from {file}: {'; '.join(differences)}.")
+    description = files.read(file)
     Console().print(
-        f"{file}: {told.nfiles} files, {told.size} bytes, {told.md5}: the folder is as it says.",
+        f"{file}: {description.nfiles} files, {description.size} bytes, {description.md5}: the folder matches it.",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,4 +1,4 @@
-"""What this machine has, and what will and will not work on it; nothing heavy is imported to find out."""
+"""Checks of this machine: what it has and what will not work on it. They import nothing heavy."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOCK = ROOT / "uv.lock"
 PACKAGES = ("tensorflow", "tfx", "keras", "apache-beam", "ml-metadata", "tensorflow-data-validation")
-# The newest that a wheel in the lock asks for; ml-metadata and TFDV are pinned to old builds to keep it this low.
+# The highest version that a wheel in the lock file needs; ml-metadata and TFDV are pinned to old builds for this.
 GLIBC = (2, 28)
 CORES = 2
 MEMORY_GIB = 8
@@ -29,14 +29,14 @@ DISK_GIB = 10
 GIB = 1 << 30
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 DOCKER_SECONDS = 0.1
-ANSWER_SECONDS = 0.3  # for a metadata server
-ELSEWHERE = "The lock file is for Linux on x86_64 with glibc; use a container or such a machine."
+ANSWER_SECONDS = 0.3  # timeout of the metadata server's answer
+ELSEWHERE = "The lock file is for Linux on x86_64 with glibc: use such a machine or a container."
 TOOLS = {
     "g++": (("g++",), "the C++ and Java edge programs will not be built"),
     "javac": (("javac",), "the Java edge program will not be built"),
-    "dvc": (("dvc",), "no .dvc files of data folders will be written; runs have their own data version"),
+    "dvc": (("dvc",), ".dvc files of data folders cannot be written; runs have their own data version all the same"),
     "mvn": (("mvn",), "make flink cannot fetch Flink's jars"),
-    "npm": (("npm",), "LiteRT.js cannot be installed, and the browser page will not start"),
+    "npm": (("npm",), "LiteRT.js cannot be installed, so the browser page will not start"),
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "the browser page will not be tested"),
 }
 COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
@@ -44,7 +44,7 @@ COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. ``missing`` stops the whole, ``warn`` only what ``advice`` names; ``advice`` is empty for ``ok``."""
+    """One result: ``missing`` prevents every run, ``warn`` only what ``advice`` names; ``ok`` has no advice."""
 
     name: str
     state: Literal["ok", "warn", "missing"]
@@ -53,12 +53,12 @@ class Check:
 
 
 def report(home: Path = Path("runs")) -> list[Check]:
-    """Every check, in the order of a set-up: Python, platform, packages, resources, then optional programs.
+    """Run every check, in the order of a set-up: Python, platform, packages, resources, then optional programs.
 
-    Takes well under half a second and neither starts a program nor writes.
+    Takes well under half a second, starts no program and writes nothing.
 
     Args:
-        home: Where runs are kept; it need not exist yet.
+        home: Folder of all state; it need not exist yet.
     """
     return [
         python(),
@@ -76,7 +76,7 @@ def report(home: Path = Path("runs")) -> list[Check]:
 
 
 def render(checks: Sequence[Check]) -> "Table":
-    """A table for rich's console, one row per check."""
+    """Return a table for rich's console with one row per check."""
     from rich.table import Table
     from rich.text import Text
 
@@ -87,51 +87,58 @@ def render(checks: Sequence[Check]) -> "Table":
 
 
 def python() -> Check:
-    """TFX 1.21 with Kubeflow exists for Python 3.11 only."""
-    good = sys.version_info[:2] == (3, 11)
-    return _judge("Python", platform.python_version(), good, "missing", "Install Python 3.11 and run make setup.")
+    """Check the version of Python: TFX 1.21 with Kubeflow exists for Python 3.11 only."""
+    passed = sys.version_info[:2] == (3, 11)
+    return _judge("Python", platform.python_version(), passed, "missing", "Install Python 3.11 and run make setup.")
 
 
 def libc() -> Check:
-    """Operating system, processor and C library, which decide whether the locked wheels load."""
+    """Check operating system, processor and C library, which decide whether the locked wheels load."""
     name, number = platform.libc_ver()
-    found = f"{platform.system()} {platform.machine()}, {name or 'no glibc'} {number}".rstrip()
-    known = (platform.system(), platform.machine(), name) == ("Linux", "x86_64", "glibc")
-    good = known and tuple(int(part) for part in number.split(".")[:2]) >= GLIBC
-    return _judge("Platform", found, good, "missing", f"glibc {GLIBC[0]}.{GLIBC[1]} at least. {ELSEWHERE}")
+    finding = f"{platform.system()} {platform.machine()}, {name or 'no glibc'} {number}".rstrip()
+    supported = (platform.system(), platform.machine(), name) == ("Linux", "x86_64", "glibc")
+    passed = supported and tuple(int(part) for part in number.split(".")[:2]) >= GLIBC
+    return _judge(
+        "Platform", finding, passed, "missing", f"glibc {GLIBC[0]}.{GLIBC[1]} or newer is needed. {ELSEWHERE}"
+    )
 
 
 def packages() -> Iterator[Check]:
-    """Installed against locked versions. The lock's overrides are in them: a newer build may not load here.
+    """Compare installed with locked versions, overrides included: a newer build may not load on this machine.
 
     Question: B25
-    Answer: TensorFlow is one part among many: Beam moves the data, TFDV, Transform and TFMA check, prepare and judge,
-        Keras models, TFX orders the steps, here or on Kubeflow, ML Metadata remembers, TensorFlow Serving and LiteRT
-        answer. Beside it stand PyTorch and JAX for research, and scikit-learn and boosted trees, often better on tables.
-        Say which part does which job, which need TensorFlow at all, and what could take its place.
+    Answer: TensorFlow is one library in a larger stack. Beam processes the data; TFDV validates it, Transform prepares
+        it, TFMA evaluates; Keras defines the model; TFX orchestrates, locally or on Kubeflow; ML Metadata records
+        lineage; TensorFlow Serving and LiteRT serve. PyTorch and JAX lead in research, and gradient-boosted trees are
+        often better on tables. So say for each part what it does, whether it needs TensorFlow, and what could replace
+        it. Here the imports show which parts do.
     Evidence: tour.evidence.ecosystem.placed
     Proof: tests/tour/evidence/test_ecosystem.py::test_what_needs_tensorflow_is_what_reaches_it
     """
-    locked = _locked()
+    locked = _read_locked_versions()
     for name in PACKAGES:
-        installed, wanted = _version(name), locked.get(name)
+        installed, expected = _read_version(name), locked.get(name)
         if installed is None:
             yield Check(name, "missing", "not installed", "Run make setup to install the locked packages.")
-        elif wanted is None:
-            yield Check(name, "warn", installed, f"{LOCK.name} does not name it, so nothing says whether it fits.")
+        elif expected is None:
+            yield Check(name, "warn", installed, f"{LOCK.name} does not contain it, so its version cannot be checked.")
         else:
-            yield _judge(name, installed, installed == wanted, "warn", f"The lock has {wanted}: run make setup.")
-    kfp = _version("kfp")
+            yield _judge(name, installed, installed == expected, "warn", f"The lock has {expected}: run make setup.")
+    kfp = _read_version("kfp")
     yield _judge("kfp", kfp or "not installed", kfp, "warn", "compile, rehearse and submit will not work.")
 
 
 def resources(home: Path) -> Iterator[Check]:
-    """Cores and memory that this process may use, and free disk where the runs go."""
-    cores, memory, disk = _cores(), _memory() / GIB, shutil.disk_usage(_existing(home)).free / GIB
+    """Check the cores and memory that this process may use, and the free disk space of the home."""
+    cores, memory, disk = (
+        _count_cores(),
+        _read_memory_limit() / GIB,
+        shutil.disk_usage(_find_existing_parent(home)).free / GIB,
+    )
     yield _judge("Cores", str(cores), cores >= CORES, "warn", "Training in several processes will be slow.")
-    advice = f"Less than {MEMORY_GIB} GiB: run one pipeline at a time and fewer rows."
+    advice = f"Less than {MEMORY_GIB} GiB: run one pipeline at a time, on fewer rows."
     yield _judge("Memory", f"{memory:.1f} GiB", memory >= MEMORY_GIB, "warn", advice)
-    advice = f"Less than {DISK_GIB} GiB: free some, or choose another --home."
+    advice = f"Less than {DISK_GIB} GiB: free some space or choose another --home."
     yield _judge("Disk", f"{disk:.1f} GiB free for {home}", disk >= DISK_GIB, "warn", advice)
 
 
@@ -145,92 +152,92 @@ def metadata(home: Path) -> Check:
 
 
 def java() -> Check:
-    """Java for Flink, its version read from the file beside it because starting it takes too long."""
+    """Check Java, which Flink needs; its version is read from its release file, since starting it takes too long."""
     path = shutil.which("java")
     release = Path(path).resolve().parent.parent / "release" if path else None
-    found = path or "not on PATH"
+    finding = path or "not on PATH"
     if release and release.exists():
         lines = [line for line in release.read_text().splitlines() if line.startswith("JAVA_VERSION=")]
-        found = lines[0].partition("=")[2].strip('"') if lines else found
-    return _judge("Java", found, path, "warn", "Beam on Flink will not work; it needs Java 11 or 17.")
+        finding = lines[0].partition("=")[2].strip('"') if lines else finding
+    return _judge("Java", finding, path, "warn", "Beam on Flink will not work; install Java 11 or 17.")
 
 
 def flink() -> Check:
-    """The jars of Flink and of Beam's runner on it, which come from Maven Central."""
+    """Check the jars of Flink and of Beam's Flink runner, which come from Maven Central."""
     from pipeline.local.flink.cluster import JARS
 
     jars = len(list(JARS.glob("*.jar")))
-    advice = "`--runner flink` will not work; `make flink` has Maven fetch them from Maven Central."
+    advice = "`--runner flink` will not work; fetch the jars from Maven Central with `make flink`."
     return _judge("Flink", f"{jars} jars" if jars else f"no jars in {JARS}", jars, "warn", advice)
 
 
 def gpus() -> Check:
-    """NVIDIA devices, and whether the driver's own program agrees."""
+    """Check for NVIDIA devices, and that the driver's program (nvidia-smi) is installed if there are any."""
     devices = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
     driver = shutil.which("nvidia-smi")
     if bool(devices) != bool(driver):
-        found = ", ".join(devices) or "nvidia-smi without a device"
-        return Check("GPUs", "warn", found, "Device and driver do not agree; TensorFlow will use the processor.")
-    return _judge("GPUs", ", ".join(devices) or "none", devices, "warn", "Training runs on the processor.")
+        finding = ", ".join(devices) or "nvidia-smi without a device"
+        return Check("GPUs", "warn", finding, "Only one of device and driver is there; TensorFlow will use the CPU.")
+    return _judge("GPUs", ", ".join(devices) or "none", devices, "warn", "Training runs on the CPU.")
 
 
 def docker() -> Check:
-    """Whether something answers where Docker's engine listens; a client without an engine is of no use."""
+    """Check that Docker's engine accepts connections; a client without an engine is useless."""
     address = os.environ.get("DOCKER_HOST", DOCKER_SOCKET)
     advice = "The TensorFlow Serving container and the image build will not work."
-    answers = _listens(address)
-    return _judge("Docker engine", address if answers else f"nothing answers at {address}", answers, "warn", advice)
+    accepts = _accepts_connections(address)
+    return _judge("Docker engine", address if accepts else f"nothing listens at {address}", accepts, "warn", advice)
 
 
 def tools() -> Iterator[Check]:
-    """Programs that only some parts need."""
-    for name, (programs, without) in TOOLS.items():
+    """Check the programs that only some parts need."""
+    for name, (programs, consequence) in TOOLS.items():
         path = next(filter(None, map(shutil.which, programs)), None)
-        yield _judge(name, path or "not on PATH", path, "warn", f"Without it {without}.")
+        yield _judge(name, path or "not on PATH", path, "warn", f"Without it {consequence}.")
 
 
 def mlflow() -> Check:
-    """What records the runs. The small package has all of MLflow but its pages."""
-    full, small = _version("mlflow"), _version("mlflow-skinny")
-    found = f"mlflow {full}" if full else f"mlflow-skinny {small}, without pages" if small else "not installed"
-    advice = "Runs are not recorded in MLflow; `showcase runs` compares them all the same."
-    return _judge("MLflow", found, full or small, "warn", advice)
+    """Check MLflow, which records the runs. The package mlflow-skinny has everything but the web pages."""
+    full, small = _read_version("mlflow"), _read_version("mlflow-skinny")
+    finding = f"mlflow {full}" if full else f"mlflow-skinny {small}, without pages" if small else "not installed"
+    advice = "Runs are not recorded in MLflow; `showcase runs` still compares them."
+    return _judge("MLflow", finding, full or small, "warn", advice)
 
 
-def _judge(name: str, found: str, good: object, otherwise: Literal["warn", "missing"], advice: str) -> Check:
-    return Check(name, "ok", found) if good else Check(name, otherwise, found, advice)
+def _judge(name: str, finding: str, passed: object, failure: Literal["warn", "missing"], advice: str) -> Check:
+    return Check(name, "ok", finding) if passed else Check(name, failure, finding, advice)
 
 
-def _version(name: str) -> str | None:
+def _read_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-def _locked() -> dict[str, str]:
+def _read_locked_versions() -> dict[str, str]:
     if not LOCK.exists():
         return {}
     return {package["name"]: package["version"] for package in tomllib.loads(LOCK.read_text())["package"]}
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _memory() -> int:
-    """Bytes of memory: the machine's, or less where a container has a limit."""
+def _read_memory_limit() -> int:
+    """Bytes of memory: the machine's, or the container's limit if that is lower."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.exists() else "max"
     return machine if text == "max" else min(machine, int(text))
 
 
-def _existing(path: Path) -> Path:
+def _find_existing_parent(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
-def _listens(address: str) -> bool:
+def _accepts_connections(address: str) -> bool:
     parts = urlsplit(address)
     family = socket.AF_UNIX if parts.scheme == "unix" else socket.AF_INET
     with socket.socket(family) as connection:

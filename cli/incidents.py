@@ -1,4 +1,4 @@
-"""The command that breaks things: the incidents of :mod:`tour.incidents`, told line by line."""
+"""The command ``break``: plays an incident of :mod:`tour.incidents` and prints its events line by line."""
 
 import dataclasses
 import json
@@ -9,25 +9,32 @@ from rich.text import Text
 
 from pipeline.online import rollouts
 from tour import incidents
+from tour.incidents.incident import Live
 
 COLOURS = {"info": "", "good": "green", "bad": "red"}
 
 
 def broken(name: str | None, undo: bool, home: Path, as_json: bool) -> None:
-    """Lists the incidents, or does one, or takes it back; with ``as_json`` a line of JSON an event.
+    """List the incidents, play one, or undo it.
+
+    Args:
+        name: Name of the incident; None lists all.
+        undo: Undo the incident instead of playing it.
+        home: Folder of all state.
+        as_json: Print one line of JSON per event.
 
     Raises:
-        ValueError: if there is no such incident, or what it needs is missing.
-        OSError: if another is under way, or the system has not answered as it should.
+        ValueError: if there is no such incident, or something that it needs is missing.
+        OSError: if another incident is being played, or the system did not respond as it should.
     """
     console = Console()
     if name is None:
-        for one in incidents.INCIDENTS.values():
-            console.print(f"{one.name:8} {one.what}", highlight=False, markup=False, soft_wrap=True)
+        for incident in incidents.INCIDENTS.values():
+            console.print(f"{incident.name:8} {incident.what}", highlight=False, markup=False, soft_wrap=True)
         return
-    there = rollouts.running(home)
-    gateway = f"{there['host']}:{there['gateway']}" if there and there["gateway"] else ""
-    for event in incidents.play(name, incidents.Live(home, gateway), undo):
+    server = rollouts.running(home)
+    gateway = f"{server['host']}:{server['gateway']}" if server and server["gateway"] else ""
+    for event in incidents.play(name, Live(home, gateway), undo):
         if as_json:
             print(json.dumps(dataclasses.asdict(event)), flush=True)
         else:

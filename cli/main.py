@@ -1,4 +1,4 @@
-"""The command line. TensorFlow and TFX are imported by the command that needs them, so that help answers at once."""
+"""The command line. Each command imports TensorFlow and TFX only when it needs them, so that ``--help`` is fast."""
 
 import sys
 import warnings
@@ -9,10 +9,27 @@ import typer
 from rich.console import Console
 
 from cli import kubeflow, serving
-from cli.options import DEFAULT_HOME, Case, Home, Json, Tracking
+from cli.options import (
+    DEFAULT_HOME,
+    Case,
+    Columns,
+    Data,
+    Drift,
+    Gateway,
+    Home,
+    Json,
+    Set,
+    Spans,
+    Tracking,
+    Tune,
+)
 from pipeline.arguments import parse_settings, parse_window
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="A production ML system with its answers in it.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Train, serve, monitor and explain two use cases with one TFX pipeline.",
+)
 app.add_typer(serving.app)
 app.add_typer(kubeflow.app)
 
@@ -20,28 +37,38 @@ app.add_typer(kubeflow.app)
 @app.command()
 def run(
     case: Case,
-    data: Annotated[
-        str | None, typer.Option(help="Folder of spans, folder of data, or a Keras data set's name.")
-    ] = None,
-    spans: Annotated[str, typer.Option(help="Window of spans, FIRST:LAST, either may be left out.")] = ":",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting; can be repeated.")] = None,
-    columns: Annotated[str, typer.Option(help="Other column names, OURS=YOURS, comma-separated.")] = "",
+    data: Data = None,
+    spans: Spans = ":",
+    set_: Set = None,
+    columns: Columns = "",
     strategy: Annotated[
         str | None,
-        typer.Option(help="How training is distributed: none, mirrored, multiworker, parameter-server or tpu."),
+        typer.Option(
+            help="How to distribute training: none, mirrored, multiworker, parameter-server or tpu; "
+            "by default the use case's setting."
+        ),
     ] = None,
-    schema: Annotated[Path | None, typer.Option(help="Schema to use in place of the case's own.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again, cached or not.")] = False,
+    schema: Annotated[
+        Path | None, typer.Option(help="Schema file (text proto) to use instead of the use case's own.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Execute every stage, also those that are cached.")] = False,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the training; with --set deterministic=true equal bits.")
+        int | None,
+        typer.Option(
+            help="Random seed of the training, by default the use case's; "
+            "add --set deterministic=true for bit-identical runs."
+        ),
     ] = None,
-    tune: Annotated[bool, typer.Option("--tune", help="Search for better training settings first.")] = False,
-    runner: Annotated[str, typer.Option(help="Who carries the Beam work: direct, multiprocess, or flink.")] = "direct",
+    tune: Tune = False,
+    runner: Annotated[str, typer.Option(help="Beam runner: direct, multiprocess or flink.")] = "direct",
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Runs the pipeline from raw spans to a pushed model, or goes on with a run that was stopped."""
+    """Run the pipeline from raw spans to a pushed model.
+
+    An interrupted run is resumed; stages with unchanged inputs are cached. The exit code is 1 if no model was pushed.
+    """
     from cli import commands
 
     changes = parse_settings(set_ or []) | ({"columns": columns} if columns else {})
@@ -69,17 +96,24 @@ def run(
 def refresh(
     case: Case,
     data: Annotated[
-        str | None, typer.Option(help="Folder with newer spans; the served model's own by default.")
+        str | None, typer.Option(help="Folder with newer spans; by default the data of the served model.")
     ] = None,
     spans: Annotated[
-        str, typer.Option(help="Window of spans, FIRST:LAST; by default as long, up to the newest.")
+        str,
+        typer.Option(
+            help="Window of spans, FIRST:LAST; by default as many spans as the served model was trained on, "
+            "up to the newest."
+        ),
     ] = ":",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting; can be repeated.")] = None,
+    set_: Set = None,
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Refines the served model on newer spans through low-rank adapters, by the same gates."""
+    """Refine the served model on newer spans with low-rank adapters (LoRA).
+
+    The candidate passes the same gates as one that is trained from scratch. The exit code is 1 if no model was pushed.
+    """
     from cli import commands
 
     first, last = parse_window(spans)
@@ -99,28 +133,33 @@ def refresh(
 
 @app.command()
 def status(
-    case: Annotated[str | None, typer.Argument(help="Use case; all by default.")] = None,
+    case: Annotated[str | None, typer.Argument(help="Use case; all of them by default.")] = None,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """What is served, and why the last candidate was or was not pushed."""
-    from cli import status as served
+    """Show what is served and why the last candidate was or was not pushed."""
+    from cli import status
 
-    served.show(case, home, as_json)
+    status.show(case, home, as_json)
 
 
 @app.command()
 def runs(
     words: Annotated[
-        list[str] | None, typer.Argument(help="[CASE] [RUN [RUN]]; the end of a run's id is enough.")
+        list[str] | None, typer.Argument(help="[CASE] [RUN [RUN]]; the last characters of a run's id are enough.")
     ] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Compare the last two.")] = False,
-    mlflow: Annotated[bool, typer.Option("--mlflow", help="Ask MLflow, and not this home's metadata.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare the last two runs.")] = False,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Read from MLflow instead of this home's metadata store.")
+    ] = False,
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Lists runs, or compares two: one named run with the one before it, or the two named."""
+    """List runs, or compare two of them.
+
+    One named run is compared with the run before it, two named runs with each other.
+    """
     from cli import run_tables
 
     run_tables.show(words or [], home, tracking, compare, mlflow, as_json)
@@ -128,29 +167,39 @@ def runs(
 
 @app.command()
 def dvc(
-    what: Annotated[str, typer.Argument(help="Folder of spans, or a case for the data of its last run.")],
+    source: Annotated[
+        str, typer.Argument(help="Folder of spans, or a use case, which stands for the data of its last run.")
+    ],
     check: Annotated[
-        bool, typer.Option("--check", help="Only compare the folder with its file; needs no DVC.")
+        bool, typer.Option("--check", help="Only compare the folder with its .dvc file; needs no DVC.")
     ] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Has DVC, where it is installed, write the .dvc file of a folder, and compares the folder with it."""
+    """Have DVC write the .dvc file of a data folder, and verify the folder."""
     from cli import commands
 
-    commands.dvc(what, home, check)
+    commands.dvc(source, home, check)
 
 
 @app.command()
 def demo(
-    headless: Annotated[bool, typer.Option("--headless", help="Print a JSON summary at the end, and end.")] = False,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Print a JSON summary and exit instead of showing the tour.")
+    ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=VALUE for the cases that have it, or CASE.NAME=VALUE; can be repeated."),
+        typer.Option(
+            "--set",
+            help="NAME=VALUE for every use case with that setting, or CASE.NAME=VALUE for one; can be repeated.",
+        ),
     ] = None,
     tracking: Tracking = "",
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """The whole story by itself: trained, served, drifted, noticed, trained again and swapped; then the tour stays up."""
+    """Play the whole story: train, serve, drift, detect, retrain, swap, tour.
+
+    Nobody has to be at the keyboard. An interrupted demonstration resumes where it stopped.
+    """
     from cli import commands
     from tour.demo.collaborators import Collaborators
     from tour.demo.story import play_demo
@@ -161,13 +210,13 @@ def demo(
 @app.command()
 def generate(
     case: Case,
-    out: Annotated[Path, typer.Option(help="Folder to write; has to be new or empty.")],
-    rows: Annotated[int, typer.Option(min=1, help="How many rows.")] = 180_000,
-    days: Annotated[int, typer.Option(min=1, help="Over how many days, a folder each.")] = 90,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
-    drift: Annotated[list[str] | None, typer.Option(help="KIND:SIZE@DAY; can be repeated.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
+    rows: Annotated[int, typer.Option(min=1, help="Number of rows in all.")] = 180_000,
+    days: Annotated[int, typer.Option(min=1, help="Number of days; each gets a folder (a span).")] = 90,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed writes the same bytes.")] = 7,
+    drift: Drift = None,
 ) -> None:
-    """Writes raw spans and a manifest of what is true of them."""
+    """Generate raw spans and a manifest (truth.json) of how they were made."""
     from cli import commands
 
     commands.generate(case, out, rows, days, seed, drift or [])
@@ -176,11 +225,16 @@ def generate(
 @app.command()
 def schema(
     case: Case,
-    data: Annotated[str | None, typer.Option(help="Folder of data; the embedded one by default.")] = None,
-    columns: Annotated[str, typer.Option(help="Other column names, OURS=YOURS, comma-separated.")] = "",
+    data: Annotated[
+        str | None, typer.Option(help="Folder of data; by default the data that comes with the use case.")
+    ] = None,
+    columns: Columns = "",
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Prints a first draft of a schema for new data, to be read, corrected and given to run --schema."""
+    """Print a draft of a schema for new data.
+
+    Review and correct the draft, then pass it to `showcase run --schema`.
+    """
     from cli import commands
 
     commands.draft_schema(case, data, columns, home)
@@ -189,12 +243,12 @@ def schema(
 @app.command()
 def neighbours(
     case: Case,
-    value: Annotated[str, typer.Argument(help="A word of the embedding, such as a merchant's id.")],
-    number: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 5,
+    value: Annotated[str, typer.Argument(help="A value in the vocabulary of the embedding, such as a merchant's id.")],
+    number: Annotated[int, typer.Option("-k", min=1, help="Number of neighbours to print.")] = 5,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """What is most like a value, by the vectors that the last pushed run has learnt."""
+    """Print a value's nearest neighbours in the learned embedding."""
     from cli import commands
 
     commands.neighbours(case, value, number, home, as_json)
@@ -202,11 +256,14 @@ def neighbours(
 
 @app.command()
 def browser(
-    cases: Annotated[list[str] | None, typer.Argument(help="Use cases; by default all that are served.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8700,
+    cases: Annotated[list[str] | None, typer.Argument(help="Use cases; by default all with a pushed version.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8700,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Serves a page, on this machine only, that runs the served models in the browser."""
+    """Serve a page that runs the served models in the browser (LiteRT.js).
+
+    The page can be opened on this machine only.
+    """
     from cli import commands
 
     commands.browser(cases or [], port, home)
@@ -214,7 +271,7 @@ def browser(
 
 @app.command()
 def doctor(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """What this machine has, and what will and will not work here."""
+    """Check what this machine has and what will not work on it."""
     from cli import commands
 
     raise typer.Exit(commands.doctor(home, as_json))
@@ -222,66 +279,76 @@ def doctor(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
 
 @app.command()
 def ask(
-    words: Annotated[list[str] | None, typer.Argument(help="A question's id, or words; all by default.")] = None,
-    prove: Annotated[bool, typer.Option("--prove", help="Compute the evidence now.")] = False,
-    case: Annotated[str | None, typer.Option(help="Whose run; the first that has the evidence by default.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(help="A question's id, such as A15, or words to search for; by default all are listed."),
+    ] = None,
+    prove: Annotated[bool, typer.Option("--prove", help="Compute the evidence now, on the last pushed run.")] = False,
+    case: Annotated[
+        str | None, typer.Option(help="Use case whose run is measured; by default the first with the evidence.")
+    ] = None,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Answers an interview question from the code, and proves it on the last pushed run."""
-    from tour import ask as tour
+    """Answer an interview question and prove it on the last pushed run."""
+    from tour import ask
 
-    tour.ask(words or [], prove, case, home, as_json)
+    ask.ask(words or [], prove, case, home, as_json)
 
 
 @app.command()
 def evidence(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for index.html, evidence.json and figures.")],
-    case: Annotated[str | None, typer.Option(help="Whose run; the first that has the evidence by default.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write index.html, evidence.json and the figures to.")
+    ],
+    case: Annotated[
+        str | None, typer.Option(help="Use case whose run is measured; by default the first with the evidence.")
+    ] = None,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Computes the evidence of all questions now, as a page, as JSON and as figures."""
-    from tour import bundle as tour
+    """Compute the evidence of every question as a page, JSON and figures."""
+    from tour import bundle
 
-    raise typer.Exit(1 if tour.bundle(out, case, home, as_json) else 0)
+    raise typer.Exit(1 if bundle.bundle(out, case, home, as_json) else 0)
 
 
 @app.command("break")
 def break_(
-    name: Annotated[str | None, typer.Argument(help="An incident; without one they are listed.")] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Take it back.")] = False,
+    name: Annotated[str | None, typer.Argument(help="Incident to play; without it all are listed.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo the incident instead of playing it.")] = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Breaks something on purpose and tells how the system answers."""
-    from cli import incidents as tour
+    """Break something on purpose and show how the system responds."""
+    from cli import incidents
 
-    tour.broken(name, undo, home, as_json)
+    incidents.broken(name, undo, home, as_json)
 
 
 @app.command()
 def tour(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8600,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8600,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
     token: Annotated[
         str,
         typer.Option(
-            envvar="SHOWCASE_TOUR_TOKEN", help="What buttons need where others can look, too; a new one by default."
+            envvar="SHOWCASE_TOUR_TOKEN",
+            help="Token that the buttons require if --host is reachable from other machines; random by default.",
         ),
     ] = "",
-    gateway: Annotated[str, typer.Option(help="HOST:PORT; this home's by default.")] = "",
-    opens: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+    gateway: Gateway = "",
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the tour in a browser.")] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Shows the system as it runs, every stage and every question, as pages on this machine."""
+    """Serve the tour: pages on the live system, its stages and the questions."""
     from tour.web import command
 
-    command.tour(home, host, port, token, gateway, opens)
+    command.tour(home, host, port, token, gateway, open_browser)
 
 
 def main() -> None:
-    """The console script: any error a person can mend is one sentence on standard error."""
+    """Run the console script; an error that the user can fix is printed as one sentence, with exit code 2."""
     warnings.filterwarnings("ignore")
     try:
         app(standalone_mode=True)

@@ -1,4 +1,4 @@
-"""The command that watches a case for drift, and what it prints."""
+"""The command ``monitor``: check a use case for drift, once or repeatedly, and print the decisions."""
 
 import dataclasses
 import json
@@ -20,8 +20,8 @@ from pipeline.monitoring import decisions, loop
 from pipeline.monitoring.liveness import Heartbeat
 from pipeline.progress import Progress, ProgressTable
 
-# What may be over at the next look.
-PASSING = (store.BusyError, loop.FailedError, loop.NothingServedError, MetadataUnavailableError)
+# Errors that may have gone at the next check.
+TRANSIENT_ERRORS = (store.BusyError, loop.FailedError, loop.NothingServedError, MetadataUnavailableError)
 
 
 def watch(
@@ -33,85 +33,85 @@ def watch(
     as_json: bool,
     listen: tuple[str, int] | None = None,
 ) -> int:
-    """Looks once, or again and again; returns 1 if a retraining was due and did not end in a push.
+    """Check new windows once, or repeatedly; return 1 if a retraining was due and no model was pushed.
 
     Args:
-        case: Which.
+        case: Name of the use case.
         home: Folder of all state.
-        changes: Of the case's policy.
-        forever: Until it is interrupted.
-        every: Seconds between two looks.
-        as_json: A line of JSON a look at which something was found, in place of sentences.
-        listen: Host and port for probes and metrics, if they are wanted.
+        changes: Values that replace those of the use case's policy.
+        forever: Repeat until interrupted.
+        every: Seconds between two checks.
+        as_json: Print one line of JSON instead of sentences for each check with a decision or a run.
+        listen: Host and port of the probes and metrics; None for no server.
 
     Raises:
-        ValueError: for a case without a policy, nothing to watch, or a port that is taken.
+        ValueError: for a use case without a policy or a served version, or a port that is taken.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     use_case = find(case)
     if use_case.policy is None:
         raise ValueError(
-            f"{case} has no policy, so nothing would follow from its drift; its case.py says when to train again."
+            f"{case} has no retraining policy, so its drift would have no effect; define one in its case.py."
         )
     policy = use_case.policy.changed(changes)
-    # A descriptor of its own: while stages run, standard error belongs to the log.
+    # A duplicate of standard error, since stages redirect descriptor 2 to the log of their run.
     console = Console(file=os.fdopen(os.dup(2), "w")) if as_json else Console()
-    heart = Heartbeat(case)
+    heartbeat = Heartbeat(case)
     if listen:
-        heart.serve(*listen)
-    said: str | None = None
+        heartbeat.serve(*listen)
+    last_error: str | None = None
     while True:
         try:
-            code = _once(use_case, policy, home, console, as_json, forever, heart)
+            code = _check_once(use_case, policy, home, console, as_json, forever, heartbeat)
             if not forever:
                 return code
-            said = None
-        except PASSING as error:
+            last_error = None
+        except TRANSIENT_ERRORS as error:
             if not forever:
                 raise
-            if said != str(error):  # once, however long it lasts
-                said = str(error)
-                console.print(f"[yellow]{said}[/yellow]", highlight=False, soft_wrap=True)
-            heart.beat()
+            if last_error != str(error):  # a lasting error is printed once
+                last_error = str(error)
+                console.print(f"[yellow]{last_error}[/yellow]", highlight=False, soft_wrap=True)
+            heartbeat.beat()
         time.sleep(every)
 
 
-def _once(
-    case: UseCase, policy: Policy, home: Path, console: Console, as_json: bool, quiet: bool, heart: Heartbeat
+def _check_once(
+    case: UseCase, policy: Policy, home: Path, console: Console, as_json: bool, quiet: bool, heartbeat: Heartbeat
 ) -> int:
     runtime = local_runtime(home)
     with ProgressTable(console) as stages:
 
         def report(progress: Mapping[str, Progress]) -> None:
-            heart.beat()
+            heartbeat.beat()
             stages.report(progress)
 
-        decided, run = loop.once(case, policy, runtime, report)
-    heart.looked(decided.record["action"] if decided else "", run.state if run else "")
-    if as_json and (decided or run or not quiet):
-        print(json.dumps(_plain(decided, run)), flush=True)
-    elif decided or run:
-        _print(console, decided, run)
+        decision, run = loop.once(case, policy, runtime, report)
+    heartbeat.looked(decision.record["action"] if decision else "", run.state if run else "")
+    if as_json and (decision or run or not quiet):
+        print(json.dumps(_to_json(decision, run)), flush=True)
+    elif decision or run:
+        _print(console, decision, run)
     elif not quiet:
-        last = decisions.line(runtime, case.name) or "nothing was decided yet"
-        console.print(f"no window is over since the last look; {last}", highlight=False, soft_wrap=True)
+        last = decisions.line(runtime, case.name) or "no decision yet"
+        console.print(f"no window has ended since the last check; {last}", highlight=False, soft_wrap=True)
     return int(run is not None and run.state != "pushed")
 
 
-def _plain(decided: decisions.Decided | None, run: store.Run | None) -> dict[str, Any]:
-    record = {**decided.record, "page": str(decided.folder / decisions.PAGE)} if decided else None
+def _to_json(decision: decisions.Decided | None, run: store.Run | None) -> dict[str, Any]:
+    record = {**decision.record, "page": str(decision.folder / decisions.PAGE)} if decision else None
     return {"decision": record, "run": dataclasses.asdict(run) if run else None}
 
 
-def _print(console: Console, decided: decisions.Decided | None, run: store.Run | None) -> None:
-    if decided:
-        record = decided.record
+def _print(console: Console, decision: decisions.Decided | None, run: store.Run | None) -> None:
+    if decision:
+        record = decision.record
         colour = {"none": "green", "watch": "yellow", "wait": "yellow"}.get(record["action"], "red")
         console.print(
             f"[{colour}]{record['action']}[/{colour}] after window {record['window']} of version {record['version']}"
         )
         for reason in record["reasons"]:
             console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
-        console.print(f"  {decided.folder / decisions.PAGE}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {decision.folder / decisions.PAGE}", highlight=False, markup=False, soft_wrap=True)
     if run:
         console.print(f"{run.state}: {run.reason} (run {run.id})", highlight=False, markup=False, soft_wrap=True)

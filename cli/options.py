@@ -1,22 +1,36 @@
-"""Arguments and options that several commands take, and how their words are read."""
+"""Arguments and options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Home = Annotated[Path, typer.Option("--home", help="Folder of all state.", envvar="SHOWCASE_HOME")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Home = Annotated[Path, typer.Option("--home", help="Folder of all state: runs, models, logs.", envvar="SHOWCASE_HOME")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Case = Annotated[str, typer.Argument(help="Use case, such as fraud or image.")]
-Data = Annotated[str | None, typer.Option(help="Folder of spans, folder of data, or a Keras data set's name.")]
-Spans = Annotated[str, typer.Option(help="Window of spans, FIRST:LAST, either may be left out.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting; can be repeated.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of spans, folder of data, or a Keras data set's name; by default the data of the use case."
+    ),
+]
+Spans = Annotated[str, typer.Option(help="Window of spans, FIRST:LAST; either may be left out.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Setting of the use case, NAME=VALUE; can be repeated.")]
 Tracking = Annotated[
     str,
     typer.Option(
         "--tracking",
-        help="MLflow server's address; a file in the home by default, or none.",
+        help="MLflow server's address, or none; by default a file under the home.",
         envvar="MLFLOW_TRACKING_URI",
     ),
 ]
+Tune = Annotated[bool, typer.Option("--tune", help="Search for better training settings first.")]
+Columns = Annotated[
+    str, typer.Option(help="Renamed columns of the data, OURS=YOURS, comma-separated; by default no renaming.")
+]
+Drift = Annotated[
+    list[str] | None,
+    typer.Option(help="Drift to inject, KIND:SIZE@DAY, such as amount:1.3@12; none by default; can be repeated."),
+]
+Gateway = Annotated[str, typer.Option(help="HOST:PORT of the gateway; by default the one that serves this home.")]
 DEFAULT_HOME = Path("runs")

@@ -1,4 +1,4 @@
-"""Runs as tables: all of them, or two side by side."""
+"""Tables of runs: the list of runs, or two runs side by side."""
 
 import dataclasses
 import json
@@ -13,40 +13,49 @@ from rich.text import Text
 from models.catalog import CASES
 from pipeline.local.local_runtime import local_runtime
 
-WIDTH = 200  # of a table for a file or another program
+WIDTH = 200  # columns of a table that is written to a file or a pipe
 
 
 def show(words: Sequence[str], home: Path, tracking: str, two: bool, from_mlflow: bool, as_json: bool) -> None:
-    """Prints the list of runs, or two of them side by side."""
-    from pipeline.tracking import comparison as found
+    """Print the list of runs, or a comparison of two.
+
+    Args:
+        words: Name of a use case and up to two run ids, each of them optional.
+        home: Folder of all state.
+        tracking: Address of the experiment tracker.
+        two: Compare the last two runs if no ids are given.
+        from_mlflow: Read from the experiment tracker instead of the metadata store.
+        as_json: Print JSON instead of tables.
+    """
+    from pipeline.tracking import comparison
 
     case, ids = (words[0], words[1:]) if words and words[0] in CASES else (None, words)
     runtime = local_runtime(home, tracking)
-    rows = found.recorded(runtime, case) if from_mlflow else found.listed(runtime, case)
+    rows = comparison.recorded(runtime, case) if from_mlflow else comparison.listed(runtime, case)
     if ids or two:
-        compared = found.compare(runtime, found.pick(rows, ids), from_mlflow)
-        print(json.dumps(dataclasses.asdict(compared), indent=1)) if as_json else _print_comparison(compared)
+        pair = comparison.compare(runtime, comparison.pick(rows, ids), from_mlflow)
+        print(json.dumps(dataclasses.asdict(pair), indent=1)) if as_json else _print_comparison(pair)
         return
     if as_json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
         return
     names = ("id", "state", "headline", "strategy", "spans", "data", "commit", "time")
-    shown = [dataclasses.replace(row, state=f"{row.state} (cached)" if row.same_as else row.state) for row in rows]
-    _print(names, [[getattr(row, name) for name in names] for row in shown])
-    Console().print(found.where(runtime), style="dim", highlight=False, soft_wrap=True)
+    labelled = [dataclasses.replace(row, state=f"{row.state} (cached)" if row.same_as else row.state) for row in rows]
+    _print(names, [[getattr(row, name) for name in names] for row in labelled])
+    Console().print(comparison.where(runtime), style="dim", highlight=False, soft_wrap=True)
 
 
-def _print_comparison(compared: Any) -> None:
+def _print_comparison(pair: Any) -> None:
     for title, names, rows in (
-        ("", (), compared.facts),
-        ("parameters that differ", (), compared.params),
-        ("metrics", ("difference",), compared.metrics),
+        ("", (), pair.facts),
+        ("parameters that differ", (), pair.params),
+        ("metrics", ("difference",), pair.metrics),
     ):
-        shown = [[_short(value) for value in row] for row in rows] or [["none", "", ""]]
-        _print((title, compared.first, compared.second, *names), shown)
+        cells = [[_format(value) for value in row] for row in rows] or [["none", "", ""]]
+        _print((title, pair.first, pair.second, *names), cells)
 
 
-def _short(value: object) -> str:
+def _format(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
 
 

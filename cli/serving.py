@@ -1,10 +1,10 @@
-"""The commands that serve what was pushed, ask it, watch it and say which version answers."""
+"""Commands that serve pushed models, send traffic, monitor drift and choose the version that answers."""
 
 from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_HOME, Case, Home, Json
+from cli.options import DEFAULT_HOME, Case, Drift, Gateway, Home, Json, Spans
 from pipeline.arguments import parse_settings, parse_window
 
 app = typer.Typer()
@@ -12,35 +12,53 @@ app = typer.Typer()
 
 @app.command()
 def serve(
-    cases: Annotated[list[str] | None, typer.Argument(help="Use cases; all that were pushed by default.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Of the gateway; 0 for any free one.")] = 8080,
-    rest_port: Annotated[int, typer.Option(help="Of TensorFlow Serving's REST API; -1 for none.")] = 8501,
-    grpc_port: Annotated[int, typer.Option(help="Of TensorFlow Serving's gRPC API; -1 for none.")] = 8500,
-    gateway: Annotated[bool, typer.Option("--gateway/--no-gateway", help="Whether raw rows are scored too.")] = True,
+    cases: Annotated[list[str] | None, typer.Argument(help="Use cases; by default all with a pushed version.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the gateway; 0 for any free one.")] = 8080,
+    rest_port: Annotated[
+        int, typer.Option(help="Port of TensorFlow Serving's REST API; 0 for any free one, -1 for none.")
+    ] = 8501,
+    grpc_port: Annotated[
+        int, typer.Option(help="Port of TensorFlow Serving's gRPC API; 0 for any free one, -1 for none.")
+    ] = 8500,
+    gateway: Annotated[
+        bool, typer.Option("--gateway/--no-gateway", help="Run the gateway, which scores raw rows.")
+    ] = True,
     backend: Annotated[
-        str, typer.Option(help="HOST:PORT of a TensorFlow Serving to ask in place of a server of our own.")
+        str, typer.Option(help="HOST:PORT of a TensorFlow Serving (gRPC) to use; by default a model server is started.")
     ] = "",
-    rate: Annotated[float, typer.Option(min=0, help="Requests a second that the gateway lets in; 0 for all.")] = 0.0,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that the model has for an answer.")] = 2.0,
-    lite: Annotated[bool, typer.Option("--prefer-tflite", help="Let LiteRT answer the signatures it has.")] = False,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Rate limit of the gateway in requests per second; 0 for no limit.")
+    ] = 0.0,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Deadline of the model's answer, in seconds.")] = 2.0,
+    lite: Annotated[
+        bool, typer.Option("--prefer-tflite", help="Use LiteRT for the signatures that the TFLite model has.")
+    ] = False,
     store: Annotated[
-        str, typer.Option(help="Where the history lies: embedded, or redis://HOST:PORT/DB for several gateways.")
+        str,
+        typer.Option(help="Store of the online history: embedded, or redis://HOST:PORT/DB if gateways share it."),
     ] = "embedded",
-    monitor: Annotated[bool, typer.Option("--monitor/--no-monitor", help="Whether drift is watched beside.")] = True,
-    webhook: Annotated[str, typer.Option(help="Address that alerts are posted to, as JSON.")] = "",
+    monitor: Annotated[
+        bool, typer.Option("--monitor/--no-monitor", help="Run the drift monitor next to the gateway.")
+    ] = True,
+    webhook: Annotated[str, typer.Option(help="URL to post alerts to, as JSON; none by default.")] = "",
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Serves pushed models by TensorFlow Serving's interfaces, and raw rows by the gateway; follows what is pushed."""
+    """Serve pushed models over REST and gRPC, and raw rows over the gateway.
+
+    The interfaces are those of TensorFlow Serving. New versions are loaded as they are pushed.
+    """
     from pipeline.online.serve import Asked
     from pipeline.online.serve import serve as start
 
-    listens = port if gateway else None
-    rest, grpc = (None if one < 0 else one for one in (rest_port, grpc_port))
+    gateway_port = port if gateway else None
+    rest, grpc = (None if number < 0 else number for number in (rest_port, grpc_port))
     shared = "" if store == "embedded" else store
     start(
-        Asked(cases or [], home, host, listens, rest, grpc, backend, rate, timeout, lite, shared, monitor, webhook),
+        Asked(
+            cases or [], home, host, gateway_port, rest, grpc, backend, rate, timeout, lite, shared, monitor, webhook
+        ),
         as_json,
     )
 
@@ -48,39 +66,48 @@ def serve(
 @app.command()
 def traffic(
     case: Case,
-    rate: Annotated[float, typer.Option(min=0, help="Requests a second; 0 for as many as there can be.")] = 50.0,
-    seconds: Annotated[float, typer.Option(min=0, help="How long; 0 for to the end of the data.")] = 0.0,
-    data: Annotated[str | None, typer.Option(help="Folder of spans; by default what follows the last run's.")] = None,
-    spans: Annotated[str, typer.Option(help="Window of spans, FIRST:LAST, either may be left out.")] = ":",
-    drift: Annotated[list[str] | None, typer.Option(help="KIND:SIZE@DAY; can be repeated.")] = None,
-    connections: Annotated[int, typer.Option(min=1, help="Requests that may be under way.")] = 8,
-    gateway: Annotated[str, typer.Option(help="HOST:PORT; this home's by default.")] = "",
-    labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Whether labels are sent afterwards.")] = True,
+    rate: Annotated[float, typer.Option(min=0, help="Requests per second; 0 for as many as possible.")] = 50.0,
+    seconds: Annotated[float, typer.Option(min=0, help="Duration in seconds; 0 to send all of the data.")] = 0.0,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of spans; by default data that follows that of the last run.")
+    ] = None,
+    spans: Spans = ":",
+    drift: Drift = None,
+    connections: Annotated[int, typer.Option(min=1, help="Maximum number of concurrent requests.")] = 8,
+    gateway: Gateway = "",
+    labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Send the labels after the requests.")] = True,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Sends raw rows to the gateway at a rate, checks every answer and says how long they took."""
+    """Send raw rows to the gateway, check every answer, report the latency.
+
+    The exit code is 1 if a request failed or none was sent.
+    """
     from pipeline.online.replay import Replay
     from pipeline.online.replay import traffic as send
 
-    asked = Replay(case, home, data, *parse_window(spans), drift or [], rate, seconds, connections, gateway, labels)
-    raise typer.Exit(send(asked, as_json))
+    request = Replay(case, home, data, *parse_window(spans), drift or [], rate, seconds, connections, gateway, labels)
+    raise typer.Exit(send(request, as_json))
 
 
 @app.command()
 def monitor(
     case: Case,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until interrupted.")] = False,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 10.0,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until interrupted.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two checks, with --watch.")] = 10.0,
     policy: Annotated[
-        list[str] | None, typer.Option("--policy", help="NAME=VALUE of the case's policy; can be repeated.")
+        list[str] | None,
+        typer.Option("--policy", help="Value of the retraining policy, NAME=VALUE; can be repeated."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where --port listens.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="For /healthz and /metrics while it watches; -1 for none.")] = -1,
+    host: Annotated[str, typer.Option(help="Address that --port listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of /healthz and /metrics, with --watch; -1 for none.")] = -1,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Judges new windows of served rows, decides, and trains again if the policy says so."""
+    """Check new windows of served rows for drift; retrain if necessary.
+
+    The retraining policy decides. The exit code is 1 if a retraining was due and no model was pushed.
+    """
     from cli import monitor_command
 
     listen = (host, port) if watch and port >= 0 else None
@@ -92,13 +119,20 @@ def monitor(
 @app.command()
 def promote(
     case: Case,
-    version: Annotated[str, typer.Argument(help="A version's number, or latest to follow the newest.")],
-    canary: Annotated[float | None, typer.Option(help="Share of requests that it answers, in 0..1.")] = None,
-    shadow: Annotated[bool, typer.Option("--shadow", help="It is asked too and never answers.")] = False,
+    version: Annotated[str, typer.Argument(help="Number of a version, or latest to follow the newest.")],
+    canary: Annotated[
+        float | None, typer.Option(help="Make it a canary that answers this share of requests, in 0..1.")
+    ] = None,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Send it shadow traffic: it is called, but its answers are not returned.")
+    ] = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Makes a version the one that answers, or a canary or shadow beside it; a running server follows."""
+    """Make a version the stable one, a canary or a shadow.
+
+    A running server applies the change.
+    """
     from pipeline.online import rollouts
 
     rollouts.promote(case, version, canary, shadow, home, as_json)
@@ -106,7 +140,10 @@ def promote(
 
 @app.command()
 def rollback(case: Case, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Goes back to the version before, or ends a canary; a running server follows."""
+    """Return to the previous version, or end a canary.
+
+    A running server applies the change.
+    """
     from pipeline.online import rollouts
 
     rollouts.rollback(case, home, as_json)

@@ -1,4 +1,4 @@
-"""What the commands for Kubeflow Pipelines do and print: compile, rehearse, submit."""
+"""Functions behind the commands for Kubeflow Pipelines: compile, rehearse, submit."""
 
 import dataclasses
 import json
@@ -16,28 +16,30 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.plan import Request
 
 
-def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, asked: dict[str, Any]) -> None:
-    """Writes the spec and says what is in it.
+def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, request_fields: dict[str, Any]) -> None:
+    """Write the spec and print its tasks.
 
     Raises:
-        ValueError: if Kubeflow's packages are missing, or as :func:`kubeflow.compile_to`.
+        ValueError: if Kubeflow's packages are missing, or as :func:`pipeline.kubeflow.compiler.compile_to`.
     """
-    settled = deployment.read(cluster or deployment.DEFAULT)
-    tasks = _compiled(out, Request(find(case), **asked), settled)
+    settings = deployment.read(cluster or deployment.DEFAULT)
+    tasks = _compile(out, Request(find(case), **request_fields), settings)
     if as_json:
         print(json.dumps({"file": str(out), "tasks": tasks}, indent=1))
         return
     Console().print(
-        f"{out}: {len(tasks)} tasks on image {settled.image}: {', '.join(tasks)}", highlight=False, soft_wrap=True
+        f"{out}: {len(tasks)} tasks on image {settings.image}: {', '.join(tasks)}", highlight=False, soft_wrap=True
     )
 
 
-def rehearse(case: str, home: Path, tracking: str, cluster: Path | None, as_json: bool, asked: dict[str, Any]) -> int:
-    """Compiles, then runs the file alone; returns the exit code: 0 if a model was pushed."""
-    local_runtime(home).metadata.exists()  # raises before anything is compiled if the server does not answer
+def rehearse(
+    case: str, home: Path, tracking: str, cluster: Path | None, as_json: bool, request_fields: dict[str, Any]
+) -> int:
+    """Compile the pipeline, then run only the compiled file; return the exit code, 0 if a model was pushed."""
+    local_runtime(home).metadata.exists()  # raises before compiling if the metadata server does not answer
     path = home / case / "pipeline.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    tasks = _compiled(path, Request(find(case), **asked), deployment.read(cluster or deployment.DEFAULT))
+    tasks = _compile(path, Request(find(case), **request_fields), deployment.read(cluster or deployment.DEFAULT))
     ended = local_run.rehearse(path, case, home, tracking)
     if as_json:
         print(json.dumps({"file": str(path), "tasks": tasks, **dataclasses.asdict(ended)}, indent=1))
@@ -53,23 +55,28 @@ def rehearse(case: str, home: Path, tracking: str, cluster: Path | None, as_json
 
 
 def submit(
-    case: str, target: submission.Target, every: str, cluster: Path | None, as_json: bool, asked: dict[str, Any]
+    case: str,
+    target: submission.Target,
+    every: str,
+    cluster: Path | None,
+    as_json: bool,
+    request_fields: dict[str, Any],
 ) -> None:
-    """Compiles, submits, and says where the run can be seen."""
+    """Compile and submit the pipeline; print the address of the run."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, f"{case}.yaml")
-        _compiled(path, Request(find(case), **asked), deployment.read(cluster or deployment.DEFAULT))
-        made = submission.submit(path, f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}", target, every)
+        _compile(path, Request(find(case), **request_fields), deployment.read(cluster or deployment.DEFAULT))
+        submitted = submission.submit(path, f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}", target, every)
     if as_json:
-        print(json.dumps(made, indent=1))
+        print(json.dumps(submitted, indent=1))
         return
-    Console().print(f"submitted; {made['url']}", highlight=False, soft_wrap=True)
+    Console().print(f"submitted; {submitted['url']}", highlight=False, soft_wrap=True)
 
 
-def _compiled(path: Path, request: Request, settled: deployment.Deployment) -> list[str]:
+def _compile(path: Path, request: Request, settings: deployment.Deployment) -> list[str]:
     try:
         import kfp.kubernetes  # noqa: F401
     except ImportError:
-        raise ValueError("Kubeflow's packages are not installed: uv sync --group kubeflow installs them.") from None
+        raise ValueError("Kubeflow's packages are not installed; run `uv sync --group kubeflow`.") from None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    return compiler.compile_to(path, request, settled)
+    return compiler.compile_to(path, request, settings)

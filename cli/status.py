@@ -1,4 +1,4 @@
-"""What is served, and what came of the last run."""
+"""The command ``status``: what is served, and how the last run ended."""
 
 import dataclasses
 import json
@@ -13,65 +13,75 @@ from pipeline.monitoring import decisions
 
 
 def show(case: str | None, home: Path, as_json: bool) -> None:
-    """Prints, for each case, the served version and what came of the last run."""
+    """Print the served version and the outcome of the last run of each use case."""
     names = [find(case).name] if case else list(CASES)
     path = local_runtime(home).metadata
-    found = {name: store.runs(path, name) for name in names}
+    runs_by_case = {name: store.runs(path, name) for name in names}
     if as_json:
         print(
-            json.dumps({name: [dataclasses.asdict(run) for run in runs[-5:]] for name, runs in found.items()}, indent=1)
+            json.dumps(
+                {name: [dataclasses.asdict(run) for run in runs[-5:]] for name, runs in runs_by_case.items()}, indent=1
+            )
         )
         return
     console = Console()
-    for name, runs in found.items():
+    for name, runs in runs_by_case.items():
         console.print(f"[bold]{name}[/bold]")
         if not runs:
-            console.print(f"  no run yet; `showcase run {name}` makes the first")
+            console.print(f"  no run yet; start one with `showcase run {name}`")
             continue
-        console.print(f"  served    {_served(home, name, runs)}", highlight=False, soft_wrap=True)
-        console.print(f"  answers   {_answering(home, name)}", highlight=False, soft_wrap=True)
-        for word, line in (("drift", _watched(home, name)), ("decided", decisions.line(local_runtime(home), name))):
+        console.print(f"  served    {_describe_served_version(home, name, runs)}", highlight=False, soft_wrap=True)
+        console.print(f"  answers   {_describe_rollout(home, name)}", highlight=False, soft_wrap=True)
+        for heading, line in (
+            ("drift", _describe_last_window(home, name)),
+            ("decided", decisions.line(local_runtime(home), name)),
+        ):
             if line:
-                console.print(f"  {word:9} {line}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"  {heading:9} {line}", highlight=False, markup=False, soft_wrap=True)
         last = f"{runs[-1].id}: {runs[-1].state}: {runs[-1].reason}"
         console.print(f"  last run  {last}", highlight=False, soft_wrap=True)
 
 
-def _answering(home: Path, case: str) -> str:
-    """The versions that the rollout names, and where they are served."""
+def _describe_rollout(home: Path, case: str) -> str:
+    """Return the versions of the rollout and the address of the server."""
     from pipeline.online import rollouts
     from serving import rollout
 
     folder = Path(local_runtime(home).versions(case))
     if not rollout.versions(folder):
         return "nothing"
-    there = rollouts.running(home)
+    server = rollouts.running(home)
     where = (
-        f"at {there['host']}:{there['gateway'] or there['rest'] or there['grpc']}" if there else "no server is running"
+        f"at {server['host']}:{server['gateway'] or server['rest'] or server['grpc']}"
+        if server
+        else "no server is running"
     )
     return f"{rollouts.told(folder, rollout.read(folder))}; {where}"
 
 
-def _watched(home: Path, case: str) -> str:
-    """What the monitor beside the gateway saw last; empty where none has seen a window."""
+def _describe_last_window(home: Path, case: str) -> str:
+    """Return what the gateway's monitor found in its last window; empty if it has not processed one."""
     try:
-        told = json.loads((home / case / "online" / "monitor.json").read_text())
+        state = json.loads((home / case / "online" / "monitor.json").read_text())
     except (OSError, ValueError):
         return ""
-    last = told["windows"][-1]
-    found = [*last["moved"], *(f"{one['column']}: {one['kind']}" for one in last["faults"])]
-    seen = [one for one in told["judge"]["incidents"]["seen"] if one["state"] == "open"]
-    since = "; ".join(f"{one['kind']} incident {one['id']} open since window {one['opened']}" for one in seen)
-    said = last["skipped"] or ", ".join(found) or "nothing moved"
-    return f"window {last['window']}, {last['rows']} rows: {said}; {since or 'no incident is open'}"
+    window = state["windows"][-1]
+    findings = [*window["moved"], *(f"{fault['column']}: {fault['kind']}" for fault in window["faults"])]
+    open_incidents = "; ".join(
+        f"{incident['kind']} incident {incident['id']} open since window {incident['opened']}"
+        for incident in state["judge"]["incidents"]["seen"]
+        if incident["state"] == "open"
+    )
+    verdict = window["skipped"] or ", ".join(findings) or "no drift"
+    return f"window {window['window']}, {window['rows']} rows: {verdict}; {open_incidents or 'no incident is open'}"
 
 
-def _served(home: Path, case: str, runs: list[store.Run]) -> str:
-    """The stable version's folder and the metric of the run that pushed it."""
+def _describe_served_version(home: Path, case: str, runs: list[store.Run]) -> str:
+    """Return the folder of the stable version and the metric of the run that pushed it."""
     from pipeline.online import rollouts
 
     version = rollouts.served_version(home, case)
     if version is None:
         return "nothing"
     pushed = [run.facts["headline"] for run in runs if run.facts.get("pushed") == str(version)]
-    return f"{version} · {pushed[-1] if pushed else 'by a run that was stopped before its end'}"
+    return f"{version} · {pushed[-1] if pushed else 'pushed by a run that was interrupted before its end'}"

@@ -1,8 +1,8 @@
-"""The bare peer: what ``showcase run fraud`` does, as plain Python without TFX, Beam or any of their libraries.
+"""The bare script: the work of ``showcase run fraud`` as plain Python, without TFX, Beam or their libraries.
 
-It reads the same spans, derives the same features in its own way, fits the same network and baselines, evaluates, exports,
-checks and copies, all in memory and in one process. What it leaves out is what the pipeline is for: artifacts, a cache,
-lineage, resuming, splits that fit no memory. ``benchmarks/pipeline.py`` times the two side by side.
+It reads the same spans, derives the same features with its own code, fits the same network and baselines, evaluates,
+exports, checks and copies, all in memory and in one process. It lacks what the pipeline is for: artifacts, a cache,
+lineage, resuming, and splits larger than memory. ``benchmarks/pipeline.py`` compares the times of the two.
 
     python -m benchmarks.bare --data FOLDER [--out FOLDER]
 """
@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# The module of the features' formulas imports TFT for a function that is not called here: an empty one spares its seconds.
+# The module with the feature formulas imports TFT for a function that is not called here; a stub saves the import.
 sys.modules["tensorflow_transform"] = ModuleType("tensorflow_transform")
 
 import polars as pl  # noqa: E402
@@ -35,18 +35,21 @@ from models.fraud.case import CASE  # noqa: E402
 
 
 def main() -> None:
-    """Does all steps and prints a JSON of what they took."""
+    """Run all steps and print a JSON of their times."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bare")
     parser.add_argument("--data", type=Path, required=True, help="Folder of span-NNN folders with Parquet files.")
     parser.add_argument("--out", type=Path, help="Folder for the model and its versions; a temporary one by default.")
     parser.add_argument(
-        "--min-pr-auc", type=float, default=CASE.settings["gates"]["min_pr_auc"], help="Least to be pushed."
+        "--min-pr-auc",
+        type=float,
+        default=CASE.settings["gates"]["min_pr_auc"],
+        help="Minimum PR-AUC of a pushed model.",
     )
-    told = parser.parse_args()
+    options = parser.parse_args()
     clock = Clock()
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            report = everything(told.data, told.out or Path(scratch), told.min_pr_auc, clock)
+            report = run_steps(options.data, options.out or Path(scratch), options.min_pr_auc, clock)
         except (ValueError, OSError, pl.exceptions.PolarsError) as error:
             sys.exit(f"error: {str(error).splitlines()[0]}")
         except KeyboardInterrupt:
@@ -55,11 +58,11 @@ def main() -> None:
     print(json.dumps(report, indent=1))
 
 
-def everything(data: Path, out: Path, least: float, clock: Clock) -> dict[str, Any]:
-    """From spans to a version folder, if PR-AUC is ``least`` or more; returns what came of it.
+def run_steps(data: Path, out: Path, least: float, clock: Clock) -> dict[str, Any]:
+    """Run all steps from spans to a version folder, written if PR-AUC is at least ``least``; return the results.
 
     Raises:
-        ValueError: naming the gate and what it refused.
+        ValueError: if a gate refuses the data or the model; the message names it.
     """
     settings = {name: value for group in CASE.settings.values() for name, value in group.items()}
     with clock.step("read"):

@@ -1,4 +1,4 @@
-"""How long each step takes."""
+"""Timing of the bare script's steps."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class Clock:
-    """Seconds and rows of each step; a step is named on standard error as it ends."""
+    """Seconds and rows of each step; each is printed on standard error when it ends."""
 
     def __init__(self) -> None:
         self.seconds = {"imports": age()}
@@ -17,7 +17,7 @@ class Clock:
 
     @contextmanager
     def step(self, name: str, rows: int = 0) -> Iterator[None]:
-        """Times what is inside."""
+        """Time the block as one step."""
         started = time.perf_counter()
         yield
         self.seconds[name], self.rows[name] = time.perf_counter() - started, rows
@@ -25,12 +25,12 @@ class Clock:
 
 
 def age() -> float:
-    """Seconds since this process began, its imports included."""
-    began = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - began
+    """Seconds since this process started, including its imports."""
+    started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
 def peak_mb() -> float:
-    """Largest resident memory of this process, in MiB."""
-    line = next(one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM"))
+    """Peak resident memory of this process, in MiB."""
+    line = next(text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -1,4 +1,4 @@
-"""The TensorFlow Lite variants, and the smallest that keeps the metric."""
+"""TensorFlow Lite variants of the model; the smallest one that keeps the metric is stored."""
 
 import time
 from collections.abc import Mapping
@@ -17,35 +17,37 @@ VARIANTS = ("float32", "dynamic", "float16", "int8")
 
 
 def lite(path: Path, rows: Arrays, settings: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Writes the four TensorFlow Lite variants and the smallest of those that keep the metric as ``model.tflite``.
+    """Convert the model to four TensorFlow Lite variants; write the smallest that keeps the metric as ``model.tflite``.
 
     Raises:
-        ValueError: if float32 answers otherwise than the SavedModel, or no variant keeps the metric.
+        ValueError: if the float32 variant differs from the SavedModel, or no variant keeps the metric.
     """
     inputs, truth = {name: rows[name] for name in network.INPUTS}, rows[LABEL]
     saved = tf.saved_model.load(str(path))
     expected = saved.signatures["dense"](**{n: tf.constant(v) for n, v in inputs.items()})[network.SCORE].numpy()
-    exact, found, contents = network.quality(truth, expected[:, None])["pr_auc"], {}, {}
+    exact, variants, contents = network.quality(truth, expected[:, None])["pr_auc"], {}, {}
     for variant in VARIANTS:
         contents[variant] = convert(path, variant, inputs)
         answers, latency = ask(contents[variant], inputs)
-        found[variant] = {
+        variants[variant] = {
             "bytes": len(contents[variant]),
             "latency_us": latency,
             "difference": float(np.abs(answers - expected).max()),
             "metric_loss": exact - network.quality(truth, answers[:, None])["pr_auc"],
         }
-    if not found["float32"]["difference"] <= settings["lite_tolerance"]:
-        raise ValueError(f"float32 TFLite differs from the SavedModel by {found['float32']['difference']:.2g}.")
-    passed = [name for name in VARIANTS if found[name]["metric_loss"] <= settings["lite_metric_loss"]]
+    if not variants["float32"]["difference"] <= settings["lite_tolerance"]:
+        raise ValueError(
+            f"the float32 TFLite variant differs from the SavedModel by {variants['float32']['difference']:.2g}."
+        )
+    passed = [name for name in VARIANTS if variants[name]["metric_loss"] <= settings["lite_metric_loss"]]
     if not passed:
-        raise ValueError("no TFLite variant keeps the metric.")
-    (path / "model.tflite").write_bytes(contents[min(passed, key=lambda name: found[name]["bytes"])])
-    return found
+        raise ValueError("no TFLite variant keeps the metric within lite_metric_loss.")
+    (path / "model.tflite").write_bytes(contents[min(passed, key=lambda name: variants[name]["bytes"])])
+    return variants
 
 
 def convert(path: Path, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes:
-    """The ``dense`` signature as a ``.tflite``."""
+    """Convert the ``dense`` signature to the bytes of a ``.tflite`` file."""
     converter = tf.lite.TFLiteConverter.from_saved_model(str(path), signature_keys=["dense"])
     if variant != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -53,18 +55,18 @@ def convert(path: Path, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes
         converter.target_spec.supported_types = [tf.float16]
     if variant == "int8":
         rows = min(REPRESENTATIVE, len(next(iter(inputs.values()))))
-        one = [{name: values[row : row + 1] for name, values in inputs.items()} for row in range(rows)]
-        converter.representative_dataset = lambda: iter(one)
+        samples = [{name: values[row : row + 1] for name, values in inputs.items()} for row in range(rows)]
+        converter.representative_dataset = lambda: iter(samples)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
     return converter.convert()
 
 
 def ask(content: bytes, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, float]:
-    """Scores of all rows, and the median latency of one row in microseconds."""
+    """Return the scores of all rows, and the median latency of one row in microseconds."""
     runner = Interpreter(model_content=content, num_threads=1).get_signature_runner("dense")
-    answers, one, times = runner(**inputs)[network.SCORE], {n: values[:1] for n, values in inputs.items()}, []
+    answers, row, times = runner(**inputs)[network.SCORE], {n: values[:1] for n, values in inputs.items()}, []
     for _ in range(TIMED):
         started = time.perf_counter()
-        runner(**one)
+        runner(**row)
         times.append(time.perf_counter() - started)
     return answers.reshape(len(answers)), float(np.median(times[1:]) * 1e6)

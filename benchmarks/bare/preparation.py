@@ -1,4 +1,4 @@
-"""Raw features to what the network reads."""
+"""Transformation of raw features to the inputs of the network."""
 
 import numpy as np
 import polars as pl
@@ -20,22 +20,22 @@ from models.fraud.features import (
 
 
 class Preparation(tf.Module):
-    """Raw features to what the network reads, in plain TensorFlow operations; its constants are learnt on train."""
+    """Transforms raw features to the inputs of the network in plain TensorFlow; its constants are fitted on train."""
 
     def __init__(self, train: pl.DataFrame, merchants: list[str]):
         super().__init__()
-        self.names = np.array([*merchants, ""], object)  # by number; -1 is none
-        numeric = numeric_columns(_raw(train, self.names)).numpy().astype(float)
+        self.names = np.array([*merchants, ""], object)  # by code; -1, the last, is no merchant
+        numeric = numeric_columns(_to_tensors(train, self.names)).numpy().astype(float)
         spread = numeric.std(axis=0)
         self.mean, self.std = numeric.mean(axis=0, dtype=float), np.where(spread == 0, 1.0, spread)
         order = np.linalg.eigh(np.cov((numeric - self.mean) / self.std, rowvar=False))[1][:, ::-1]
         self.components = order[:, :COMPONENTS].astype(np.float32)
-        self.tables = [_vocabulary(train[name]) for name in CATEGORIES]
-        self.merchants = _vocabulary(train["merchant_id"], MERCHANTS + 1)
+        self.tables = [_build_vocabulary(train[name]) for name in CATEGORIES]
+        self.merchants = _build_vocabulary(train["merchant_id"], MERCHANTS + 1)
         self.edges = np.quantile(train["amount"].to_numpy(), np.linspace(0, 1, BUCKETS + 1)[1:-1]).astype(np.float32)
 
     def __call__(self, raw: Tensors) -> Tensors:
-        """Features ``[batch, ...]`` as the network takes them, and the principal components."""
+        """Return the inputs of the network ``[batch, ...]`` and the principal components."""
         numeric = (numeric_columns(raw) - self.mean.astype(np.float32)) / self.std.astype(np.float32)
         codes = [table.lookup(raw[name]) for name, table in zip(CATEGORIES, self.tables, strict=True)]
         codes.append(tf.cast(tf.searchsorted(self.edges, raw["amount"][:, 0], side="right")[:, None], tf.int64))
@@ -50,13 +50,13 @@ class Preparation(tf.Module):
         }
 
     def arrays(self, frame: pl.DataFrame) -> Arrays:
-        """A whole split in memory, with its label ``[rows, 1]``."""
-        features = {name: values.numpy() for name, values in self(_raw(frame, self.names)).items()}
+        """Transform a whole split in memory; its label is ``[rows, 1]``."""
+        features = {name: values.numpy() for name, values in self(_to_tensors(frame, self.names)).items()}
         return features | {LABEL: frame[LABEL].to_numpy().astype(np.float32)[:, None]}
 
 
-def _raw(frame: pl.DataFrame, names: np.ndarray) -> Tensors:
-    """The columns as tensors ``[rows, n]``; past merchants get their names back."""
+def _to_tensors(frame: pl.DataFrame, names: np.ndarray) -> Tensors:
+    """Return the columns as tensors ``[rows, n]``; codes of past merchants become names."""
     floats = {name: frame[name].to_numpy().astype(np.float32) for name in (*AMOUNTS, *COUNTS, *RISKS)}
     words = {name: frame[name].fill_null("").to_numpy() for name in CATEGORIES}
     scalars = {
@@ -70,8 +70,8 @@ def _raw(frame: pl.DataFrame, names: np.ndarray) -> Tensors:
     return {name: tf.constant(values)[:, None] for name, values in scalars.items()} | past
 
 
-def _vocabulary(column: pl.Series, size: int = VOCABULARY) -> tf.lookup.StaticHashTable:
-    """The most frequent values by number; the rest share the number after the last."""
+def _build_vocabulary(column: pl.Series, size: int = VOCABULARY) -> tf.lookup.StaticHashTable:
+    """Number the most frequent values; all others share the next number."""
     top = column.drop_nulls().value_counts(sort=True).head(size - 1)[column.name].to_list()
     pairs = tf.lookup.KeyValueTensorInitializer(top, np.arange(len(top), dtype=np.int64))
     return tf.lookup.StaticHashTable(pairs, len(top))

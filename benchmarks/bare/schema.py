@@ -1,4 +1,4 @@
-"""Statistics of the splits, and what the curated schema says of them."""
+"""Statistics of the splits, and their validation against the curated schema."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from benchmarks.bare.columns import IDS, LABEL, PASTS, SCALARS
 from models.fraud.features import AMOUNTS, CATEGORIES, COUNTS, RISKS
 from models.fraud.history.point_in_time import LONGEST, SECOND
 
-# The curated schema: bounds, domains, the least share present, and the least share of values inside the domain.
+# The curated schema: bounds, domains, the minimum presence, and the minimum share of values inside the domain.
 BOUNDS = {
     "event_time": (0, math.inf),
     "amount": (0, 1e6),
@@ -46,22 +46,24 @@ TOP = 20
 
 
 def describe(frame: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """Statistics of every feature of a split."""
-    found = {}
+    """Compute the statistics of every feature of a split."""
+    statistics = {}
     for name in (*SCALARS, *PASTS):
         column = frame[name].explode() if name in PASTS else frame[name]
         facts = {"count": len(column) - column.null_count(), "missing": column.null_count() / max(len(column), 1)}
-        words = name in (*IDS, *CATEGORIES, "past_merchant")
-        found[name] = facts | (_words(column) if words else _numbers(column.drop_nulls().to_numpy()))
-    return found
+        is_text = name in (*IDS, *CATEGORIES, "past_merchant")
+        statistics[name] = facts | (
+            _describe_text(column) if is_text else _describe_numbers(column.drop_nulls().to_numpy())
+        )
+    return statistics
 
 
-def _words(column: pl.Series) -> dict[str, Any]:
+def _describe_text(column: pl.Series) -> dict[str, Any]:
     counts = column.drop_nulls().value_counts(sort=True)
     return {"unique": counts.height, "top": dict(counts.head(TOP).iter_rows())}
 
 
-def _numbers(values: np.ndarray) -> dict[str, Any]:
+def _describe_numbers(values: np.ndarray) -> dict[str, Any]:
     return {
         "mean": values.mean(dtype=float),
         "std": values.std(dtype=float),
@@ -72,21 +74,21 @@ def _numbers(values: np.ndarray) -> dict[str, Any]:
 
 
 def check_schema(statistics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """Compares with bounds, domains and least presence.
+    """Validate statistics against bounds, domains and minimum presence.
 
     Raises:
-        ValueError: naming every feature that breaks one.
+        ValueError: naming every feature that violates one.
     """
-    found = []
+    violations = []
     for part, features in statistics.items():
         for name, facts in features.items():
             if facts["missing"] > (1 - PRESENT if name in DOMAINS else 0):
-                found.append(f"{name} in {part} is missing in {facts['missing']:.1%}")
+                violations.append(f"{name} in {part} is missing in {facts['missing']:.1%}")
             low, high = BOUNDS.get(name, (-math.inf, math.inf))
             if "quantiles" in facts and not low <= facts["quantiles"][0] <= facts["quantiles"][-1] <= high:
-                found.append(f"{name} in {part} is outside {low} to {high}")
+                violations.append(f"{name} in {part} is outside {low} to {high}")
             inside = sum(facts["top"].get(value, 0) for value in DOMAINS.get(name, ()) if "top" in facts)
             if name in DOMAINS and inside < IN_DOMAIN * facts["count"]:
-                found.append(f"{name} in {part} has unknown values")
-    if found:
-        raise ValueError(f"the data breaks the schema: {'; '.join(found)}.")
+                violations.append(f"{name} in {part} has unknown values")
+    if violations:
+        raise ValueError(f"the data violates the schema: {'; '.join(violations)}.")

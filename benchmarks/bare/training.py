@@ -1,4 +1,4 @@
-"""The network by plain Keras, the baselines, and their metrics."""
+"""Training of the network with plain Keras, the baselines, and their metrics."""
 
 import math
 import sys
@@ -24,14 +24,13 @@ WIDE = 20_000_000
 
 
 class Validation(keras.callbacks.Callback):
-    """Adds loss and metric on the validation split to an epoch's log, where early stopping looks for them."""
+    """Adds loss and metric on the validation split to the epoch's logs, where early stopping reads them."""
 
     def __init__(self, valid: Arrays, loss: Callable[[Any, Any], Any]):
         super().__init__()
         self._valid, self._loss = valid, loss
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Takes the epoch's log and fills it in."""
         logits, truth = predict(self.model, self._valid), self._valid[LABEL]
         logs |= {"valid_loss": float(tf.reduce_mean(self._loss(truth, logits))), **network.quality(truth, logits)}
         line = " ".join(f"{name}={value:.4f}" for name, value in logs.items())
@@ -39,7 +38,7 @@ class Validation(keras.callbacks.Callback):
 
 
 def fit(settings: Mapping[str, Any], train: Arrays, valid: Arrays) -> tuple[keras.Model, int]:
-    """Plain Keras: the model with its best weights, and the epochs that it took."""
+    """Train with plain Keras; return the model with its best weights, and the number of epochs."""
     keras.utils.set_random_seed(settings["seed"])
     rows, batch = len(train[LABEL]), min(settings["batch_size"], len(train[LABEL]))
     steps = rows // batch
@@ -48,25 +47,25 @@ def fit(settings: Mapping[str, Any], train: Arrays, valid: Arrays) -> tuple[kera
     model, loss = network.build(settings, specs), network.loss(settings)
     rate = keras.optimizers.schedules.CosineDecay(settings["learning_rate"], steps * epochs, alpha=0.02)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"])
-    # Left to itself Keras compiles with XLA, and on two cores that took ten times as long.
+    # By default Keras compiles with XLA, which took ten times as long on two cores.
     model.compile(optimizer, loss, jit_compile=False)
     # Whole batches only, as the pipeline has them, so that steps and schedule are the same.
-    kept = np.random.default_rng(settings["seed"]).permutation(rows)[: steps * batch]
-    x, y = {name: train[name][kept] for name in network.INPUTS}, train[LABEL][kept]
+    selected = np.random.default_rng(settings["seed"]).permutation(rows)[: steps * batch]
+    x, y = {name: train[name][selected] for name in network.INPUTS}, train[LABEL][selected]
     best = keras.callbacks.EarlyStopping(
         network.MONITOR, mode="max", patience=settings["patience"], restore_best_weights=True
     )
-    done = model.fit(x, y, batch, epochs, verbose=0, callbacks=[Validation(valid, loss), best])
-    return model, len(done.epoch)
+    history = model.fit(x, y, batch, epochs, verbose=0, callbacks=[Validation(valid, loss), best])
+    return model, len(history.epoch)
 
 
 def predict(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Logits and anomalies, ``[rows, 2]``."""
+    """Return logits and anomaly scores, ``[rows, 2]``."""
     return model.predict({name: features[name] for name in network.INPUTS}, batch_size=PREDICT_BATCH, verbose=0)
 
 
 def baseline(make: Callable[..., Any], features: Mapping[str, Arrays]) -> float:
-    """PR-AUC on eval of a simple model over the same features."""
+    """Return the PR-AUC on eval of a simple model on the same features."""
     tables = [
         np.concatenate([part[n].reshape(len(part[n]), -1).astype(np.float32) for n in network.INPUTS], axis=1)
         for part in features.values()
@@ -75,12 +74,12 @@ def baseline(make: Callable[..., Any], features: Mapping[str, Arrays]) -> float:
     return float(average_precision_score(features["eval"][LABEL][:, 0], fitted.predict_proba(tables[2])[:, 1]))
 
 
-def _logistic(x: np.ndarray, y: np.ndarray, _x: np.ndarray, _y: np.ndarray) -> Any:
+def _fit_logistic(x: np.ndarray, y: np.ndarray, _x: np.ndarray, _y: np.ndarray) -> Any:
     iterations = 30 if x.size > WIDE else 200
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=iterations)).fit(x, y)
 
 
-def _lightgbm(x: np.ndarray, y: np.ndarray, valid_x: np.ndarray, valid_y: np.ndarray) -> Any:
+def _fit_lightgbm(x: np.ndarray, y: np.ndarray, valid_x: np.ndarray, valid_y: np.ndarray) -> Any:
     model = lightgbm.LGBMClassifier(
         n_estimators=400,
         learning_rate=0.05,
@@ -97,13 +96,13 @@ def _lightgbm(x: np.ndarray, y: np.ndarray, valid_x: np.ndarray, valid_y: np.nda
     return model.fit(x, y, eval_X=valid_x, eval_y=valid_y, eval_metric="average_precision", callbacks=[stop])
 
 
-BASELINES = {"logistic regression": _logistic, "LightGBM": _lightgbm}
+BASELINES = {"logistic regression": _fit_logistic, "LightGBM": _fit_lightgbm}
 
 
 def evaluate(
     model: keras.Model, point: Mapping[str, float], settings: Mapping[str, Any], frame: pl.DataFrame, features: Arrays
 ) -> dict[str, dict[str, float]]:
-    """Metrics of the served answers, over the whole eval split and by slice."""
+    """Compute the metrics of the served answers on the whole eval split and by slice."""
     logits = tf.constant(predict(model, features))
     answers = {name: value.numpy() for name, value in network.answers(logits, point, settings).items()}
     rows = {"overall": np.ones(frame.height, bool)}
@@ -111,13 +110,17 @@ def evaluate(
         column = frame[name].fill_null("")
         rows |= {f"{name} {value}": (column == value).to_numpy() for value in column.unique().sort()}
     truth = features[LABEL][:, 0]
-    return {n: _metrics(truth[r], answers["score"][r], answers["decision"][r], settings) for n, r in rows.items()}
+    return {
+        n: _compute_metrics(truth[r], answers["score"][r], answers["decision"][r], settings) for n, r in rows.items()
+    }
 
 
-def _metrics(truth: np.ndarray, score: np.ndarray, stop: np.ndarray, settings: Mapping[str, Any]) -> dict[str, float]:
+def _compute_metrics(
+    truth: np.ndarray, score: np.ndarray, stop: np.ndarray, settings: Mapping[str, Any]
+) -> dict[str, float]:
     hit, missed, alarm = ((truth * stop).sum(), (truth * (1 - stop)).sum(), ((1 - truth) * stop).sum())
     both = 0 < truth.sum() < len(truth)
-    found = {
+    metrics = {
         "rows": len(truth),
         "pr_auc": average_precision_score(truth, score) if both else math.nan,
         "roc_auc": roc_auc_score(truth, score) if both else math.nan,
@@ -126,4 +129,4 @@ def _metrics(truth: np.ndarray, score: np.ndarray, stop: np.ndarray, settings: M
         "recall": hit / max(hit + missed, 1),
         "cost": (missed * settings["miss_cost"] + alarm * settings["review_cost"]) / len(truth),
     }
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,4 +1,4 @@
-"""The drift benchmark: its lines say what worlds hold and which targets are missed, and its windows are as they claim to be."""
+"""The drift benchmark: which targets its table marks as missed, and the shifts of its windows."""
 
 import copy
 
@@ -25,12 +25,12 @@ PICTURES = {"clean": 0.0, "subtle noise": 1.0, "brightness": 1.0, "prior shift":
 SPEED = [{"rows": 1_000_000, "rows_per_s": 2e6, "peak_mib": 250.0, "bytes_a_column": 1000}]
 
 
-def reached(world: dict, pictures: dict = PICTURES, speed: list = SPEED) -> dict[tuple[str, str], str]:
-    return {(line["figure"], line["target"]): line["reached"] for line in drift.lines([world], pictures, speed)}
+def list_verdicts(world: dict, pictures: dict = PICTURES, speed: list = SPEED) -> dict[tuple[str, str], str]:
+    return {(row["figure"], row["target"]): row["reached"] for row in drift.lines([world], pictures, speed)}
 
 
-def test_a_world_at_its_targets_reaches_all_of_them() -> None:
-    assert set(reached(WORLD).values()) == {"yes", ""}
+def test_all_targets_are_reached_at_their_bounds() -> None:
+    assert set(list_verdicts(WORLD).values()) == {"yes", ""}
 
 
 @pytest.mark.parametrize(
@@ -46,35 +46,37 @@ def test_a_world_at_its_targets_reaches_all_of_them() -> None:
         (("concept 0.5", "clean"), [[0.5] * 10 + [0.001]], "concept, false alarms"),
     ],
 )
-def test_a_world_that_misses_a_target_says_so(path: tuple[str, ...], value: list, figure: str) -> None:
+def test_missed_target_is_marked(path: tuple[str, ...], value: list, figure: str) -> None:
     world = copy.deepcopy(WORLD)
     place = world
     for name in path[:-1]:
         place = place[name]
     place[path[-1]] = value
-    assert {name for (name, _), said in reached(world).items() if said == "NO"} == {figure}
+    assert {name for (name, _), verdict in list_verdicts(world).items() if verdict == "NO"} == {figure}
 
 
-def test_pictures_memory_and_estimates_miss_too() -> None:
-    found = reached(WORLD, PICTURES | {"prior shift": 0.4})
-    assert [name for (name, _), said in found.items() if said == "NO"] == ["pictures, prior shift"]
-    found = reached(WORLD, speed=[SPEED[0] | {"peak_mib": 301.0}])
-    assert [name for (name, _), said in found.items() if said == "NO"] == ["peak MiB, 1,000,000 rows"]
+def test_missed_target_of_pictures_memory_and_estimates_is_marked() -> None:
+    verdicts = list_verdicts(WORLD, PICTURES | {"prior shift": 0.4})
+    assert [name for (name, _), verdict in verdicts.items() if verdict == "NO"] == ["pictures, prior shift"]
+    verdicts = list_verdicts(WORLD, speed=[SPEED[0] | {"peak_mib": 301.0}])
+    assert [name for (name, _), verdict in verdicts.items() if verdict == "NO"] == ["peak MiB, 1,000,000 rows"]
     world = WORLD | {"estimates": [WORLD["estimates"][0], WORLD["estimates"][1] | {"estimate": 0.63}]}
-    assert [name for (name, _), said in reached(world).items() if said == "NO"] == ["estimated roc_auc, largest error"]
+    assert [name for (name, _), verdict in list_verdicts(world).items() if verdict == "NO"] == [
+        "estimated roc_auc, largest error"
+    ]
 
 
-def test_a_prior_shift_is_as_large_as_it_is_said_to_be_and_shows_no_picture_twice() -> None:
+def test_prior_shift_has_the_expected_share_and_no_picture_twice() -> None:
     digits, rng = drift_pictures.Digits(0), np.random.default_rng(1)
     shares = []
     for _ in range(50):
-        window = digits.shifted(rng.permutation(len(digits.truth))[: drift_pictures.POOL], rng)
+        window = digits.draw_shifted_window(rng.permutation(len(digits.truth))[: drift_pictures.POOL], rng)
         assert len(np.unique(window)) == len(window) >= 0.95 * drift_pictures.WINDOW
         shares.append((digits.truth[window] == drift_pictures.CLASS).mean())
     assert np.mean(shares) == pytest.approx(2 / 11, abs=0.01)
 
 
-def test_selected_rows_are_fewer_of_a_kind_and_no_other_is_touched() -> None:
+def test_selection_halves_one_kind_of_rows_and_keeps_the_others() -> None:
     rows = {"amount": np.arange(1000.0), "channel": np.arange(1000) % 4}
     fewer = selected(rows, "large", 1)["amount"]
     assert 200 < (fewer < 499.5).sum() < 300 and (fewer > 499.5).sum() == 500

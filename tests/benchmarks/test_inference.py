@@ -1,4 +1,4 @@
-"""The benchmark of inference: what it counts and times, against known answers, and a whole small run."""
+"""The inference benchmark: counts and times against known values, and a complete small run."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ RESULTS = runs.ROOT / "benchmarks/results"
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Work of so many seconds by a clock that nothing else moves."""
+    """Advance a fake clock, the only one that the benchmark reads, by some seconds."""
     now = [0.0]
 
     def advance(seconds: float) -> None:
@@ -27,13 +27,13 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return advance
 
 
-def test_operations_of_a_matrix_product_are_two_a_weight_and_row() -> None:
+def test_matrix_product_has_two_operations_per_weight_and_row() -> None:
     weights = tf.Variable(tf.ones((30, 7)))
     counted = inference.operations(lambda rows: tf.matmul(rows["x"], weights), {"x": np.ones((5, 30), np.float32)})
     assert counted == 2 * 5 * 30 * 7
 
 
-def test_latency_is_the_median_of_a_call(work: Callable[[float], None]) -> None:
+def test_latency_is_the_median_of_the_calls(work: Callable[[float], None]) -> None:
     calls = []
 
     def call() -> None:
@@ -44,19 +44,21 @@ def test_latency_is_the_median_of_a_call(work: Callable[[float], None]) -> None:
     assert inference.latency(lambda: work(0.03), 0.0) == pytest.approx(0.03)
 
 
-def test_the_metric_and_the_difference_are_of_the_whole_split() -> None:
+def test_metric_and_difference_cover_the_whole_split() -> None:
     truth = np.arange(10)[:, None] % 2
     network = SimpleNamespace(SCORE="s", quality=lambda y, z: {"accuracy": float(np.mean((z[:, 0] > 0.5) == y[:, 0]))})
-    ways = {"exact": lambda rows: {"s": rows["x"]}, "off": lambda rows: {"s": rows["x"] + 0.25}}
-    found = inference.judged(ways, {"x": truth[:, 0] * 0.5 + 0.26}, truth, network)
-    assert found["exact"] == {"accuracy": 1.0, "largest difference": 0.0}
-    assert found["off"] == {"accuracy": 0.5, "largest difference": 0.25}
+    methods = {"exact": lambda rows: {"s": rows["x"]}, "off": lambda rows: {"s": rows["x"] + 0.25}}
+    metrics = inference.judged(methods, {"x": truth[:, 0] * 0.5 + 0.26}, truth, network)
+    assert metrics["exact"] == {"accuracy": 1.0, "largest difference": 0.0}
+    assert metrics["off"] == {"accuracy": 0.5, "largest difference": 0.25}
 
 
-def test_ways_are_timed_in_turns_beside_eager(work: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_methods_are_timed_in_interleaved_rounds(
+    work: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     order = []
 
-    def way(name: str, seconds: float):
+    def make_method(name: str, seconds: float):
         def call(rows):
             order.append(name)
             work(seconds)
@@ -64,36 +66,36 @@ def test_ways_are_timed_in_turns_beside_eager(work: Callable[[float], None], mon
         return call
 
     monkeypatch.setattr(inference, "limit", lambda *_: 0.002)
-    ways = {"eager Keras": way("eager", 0.02), "tf.function": way("graph", 0.005)}
-    rows = inference.timed(ways, {"x": np.ones((64, 2))}, 0.0, 3)
-    assert [(one["way"], one["batch"]) for one in rows] == [(name, size) for size in (1, 64) for name in ways]
+    methods = {"eager Keras": make_method("eager", 0.02), "tf.function": make_method("graph", 0.005)}
+    rows = inference.timed(methods, {"x": np.ones((64, 2))}, 0.0, 3)
+    assert [(row["way"], row["batch"]) for row in rows] == [(name, size) for size in (1, 64) for name in methods]
     assert order == 2 * (["eager", "eager", "graph", "graph"] + 3 * ["eager", "graph"])
     assert rows[1]["times eager"] == pytest.approx(4) and rows[1]["of the limit"] == pytest.approx(0.4)
     assert rows[3]["ms"] == pytest.approx(5) and rows[3]["rows/s"] == 64 / 0.005
 
 
-def test_a_case_without_a_run_is_one_sentence(tmp_path: Path) -> None:
+def test_missing_run_error_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="showcase run fraud"):
         runs.artifacts(tmp_path, "fraud")
 
 
-def test_reports_name_no_folder_of_the_machine() -> None:
+def test_reports_contain_no_path_of_the_machine() -> None:
     for path in (RESULTS / "inference.json", RESULTS / "input.json"):
         text = path.read_text()
-        told = json.loads(text)
-        assert told["machine"]["date"][:2] == "20" and told["machine"]["cores"]
-        assert "fraud" in told["cases"] and set(told["cases"]) <= set(CASES)
+        report = json.loads(text)
+        assert report["machine"]["date"][:2] == "20" and report["machine"]["cores"]
+        assert "fraud" in report["cases"] and set(report["cases"]) <= set(CASES)
         assert not [word for word in ("/tmp", "/home", "/work", "/root") if word in text]
 
 
 @pytest.mark.slow
-def test_every_way_answers_as_the_eager_model(pushed_home: Path) -> None:
-    found = inference.measure(pushed_home, "image", 0.1, 3)
-    rows = {(one["way"], one["batch"]): one for one in found["latency"]}
+def test_every_method_agrees_with_the_eager_model(pushed_home: Path) -> None:
+    report = inference.measure(pushed_home, "image", 0.1, 3)
+    rows = {(row["way"], row["batch"]): row for row in report["latency"]}
     assert len(rows) == 16
-    for way in ("tf.function", "XLA", "SavedModel, dense", "LiteRT float32"):
-        assert rows[way, 64]["largest difference"] < 1e-4
-        assert rows[way, 1]["accuracy"] == rows["eager Keras", 1]["accuracy"] > 0.9
+    for method in ("tf.function", "XLA", "SavedModel, dense", "LiteRT float32"):
+        assert rows[method, 64]["largest difference"] < 1e-4
+        assert rows[method, 1]["accuracy"] == rows["eager Keras", 1]["accuracy"] > 0.9
     assert rows["LiteRT int8", 1]["accuracy"] > 0.9
-    assert found["slowest operations"][0]["share"] > 0.05
-    assert found["tensorrt"][0]["outcome"].startswith("TensorRT cannot") or tf.config.list_physical_devices("GPU")
+    assert report["slowest operations"][0]["share"] > 0.05
+    assert report["tensorrt"][0]["outcome"].startswith("TensorRT cannot") or tf.config.list_physical_devices("GPU")

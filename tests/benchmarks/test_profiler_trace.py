@@ -1,4 +1,4 @@
-"""The profiler's trace: durations by operation, and a trace of a real function."""
+"""Traces of the profiler: durations by operation, and the trace of a real function."""
 
 from pathlib import Path
 
@@ -24,15 +24,15 @@ def test_durations_are_summed_by_operation(tmp_path: Path) -> None:
     ]
 
 
-def test_no_trace_is_said(tmp_path: Path) -> None:
+def test_missing_trace_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no profiler trace"):
         profiler_trace.operations(tmp_path)
 
 
-def test_a_trace_finds_the_operation_that_takes_longest(tmp_path: Path) -> None:
+def test_slowest_operation_comes_first(tmp_path: Path) -> None:
     x = tf.ones((700, 700))
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(x, tf.matmul(x, x))) + 1.0)
     product()
     first, *others = profiler_trace.traced(product, 5, tmp_path)
     assert "MatMul" in first.kind and first.calls == 5 and first.milliseconds > 0
-    assert {"Sum", "AddV2"} & {one.kind.removeprefix("_Mkl") for one in others}
+    assert {"Sum", "AddV2"} & {operation.kind.removeprefix("_Mkl") for operation in others}

@@ -1,4 +1,4 @@
-"""The doctor, each check from both sides."""
+"""Every check of the doctor, passing and failing."""
 
 import json
 import socket
@@ -16,12 +16,12 @@ from cli import doctor
 REPOSITORY = Path(__file__).parents[2]
 
 
-def found(checks, name: str) -> doctor.Check:
+def find_check(checks, name: str) -> doctor.Check:
     return next(check for check in checks if check.name == name)
 
 
 @pytest.mark.system
-def test_it_imports_nothing_heavy():
+def test_doctor_imports_nothing_heavy():
     program = """
 import json, sys
 from cli import doctor
@@ -29,20 +29,20 @@ checks = doctor.report()
 heavy = {"tensorflow", "tfx", "keras", "apache_beam"} & set(sys.modules)
 print(json.dumps([len(checks), sorted(heavy)]))
 """
-    done = subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY, capture_output=True, text=True)
-    count, heavy = json.loads(done.stdout)
+    result = subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY, capture_output=True, text=True)
+    count, heavy = json.loads(result.stdout)
     assert heavy == []
     assert count > 10
 
 
-def test_every_finding_that_is_not_ok_has_advice(tmp_path):
+def test_every_check_that_is_not_ok_has_advice(tmp_path):
     for check in doctor.report(tmp_path):
         assert check.found
         assert bool(check.advice) == (check.state != "ok")
 
 
 @pytest.mark.parametrize(("number", "state"), [((3, 11, 7), "ok"), ((3, 12, 1), "missing"), ((3, 10, 0), "missing")])
-def test_python(monkeypatch, number, state):
+def test_python_3_11_is_required(monkeypatch, number, state):
     monkeypatch.setattr(sys, "version_info", number)
     assert doctor.python().state == state
 
@@ -58,7 +58,7 @@ def test_python(monkeypatch, number, state):
         ("Darwin", "arm64", ("", ""), "missing"),
     ],
 )
-def test_platform(monkeypatch, system, machine, library, state):
+def test_linux_x86_64_with_a_recent_glibc_is_required(monkeypatch, system, machine, library, state):
     monkeypatch.setattr(doctor.platform, "system", lambda: system)
     monkeypatch.setattr(doctor.platform, "machine", lambda: machine)
     monkeypatch.setattr(doctor.platform, "libc_ver", lambda: library)
@@ -69,35 +69,35 @@ def test_platform(monkeypatch, system, machine, library, state):
     ("installed", "state", "advice"),
     [("1.17.1", "ok", ""), ("1.21.0", "warn", "The lock has 1.17.1"), (None, "missing", "make setup")],
 )
-def test_packages_against_the_lock(monkeypatch, installed, state, advice):
-    monkeypatch.setattr(doctor, "_version", lambda _: installed)
-    check = found(doctor.packages(), "ml-metadata")
+def test_packages_are_compared_with_the_lock(monkeypatch, installed, state, advice):
+    monkeypatch.setattr(doctor, "_read_version", lambda _: installed)
+    check = find_check(doctor.packages(), "ml-metadata")
     assert (check.state, advice in check.advice) == (state, True)
 
 
-def test_packages_without_a_lock(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "_version", lambda _: "1.0")
+def test_missing_lock_is_a_warning(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "_read_version", lambda _: "1.0")
     monkeypatch.setattr(doctor, "LOCK", tmp_path / "uv.lock")
-    assert found(doctor.packages(), "tfx").state == "warn"
+    assert find_check(doctor.packages(), "tfx").state == "warn"
 
 
 @pytest.mark.parametrize(("installed", "state"), [("2.16.1", "ok"), (None, "warn")])
-def test_kubeflow_is_optional(monkeypatch, installed, state):
-    monkeypatch.setattr(doctor, "_version", lambda _: installed)
-    assert found(doctor.packages(), "kfp").state == state
+def test_missing_kubeflow_is_a_warning(monkeypatch, installed, state):
+    monkeypatch.setattr(doctor, "_read_version", lambda _: installed)
+    assert find_check(doctor.packages(), "kfp").state == state
 
 
 @pytest.mark.parametrize(("gib", "cores", "state"), [(64, 8, "ok"), (1, 1, "warn")])
-def test_resources(monkeypatch, tmp_path, gib, cores, state):
+def test_few_cores_little_memory_and_disk_are_warnings(monkeypatch, tmp_path, gib, cores, state):
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(doctor, "_memory", lambda: gib * doctor.GIB)
-    monkeypatch.setattr(doctor, "_cores", lambda: cores)
+    monkeypatch.setattr(doctor, "_read_memory_limit", lambda: gib * doctor.GIB)
+    monkeypatch.setattr(doctor, "_count_cores", lambda: cores)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage(gib * doctor.GIB))
     assert [check.state for check in doctor.resources(tmp_path)] == [state] * 3
 
 
-def test_disk_is_measured_where_the_home_will_be(tmp_path):
-    check = found(doctor.resources(tmp_path / "not" / "yet"), "Disk")
+def test_disk_space_is_measured_at_the_home(tmp_path):
+    check = find_check(doctor.resources(tmp_path / "not" / "yet"), "Disk")
     assert str(tmp_path / "not" / "yet") in check.found
     assert not (tmp_path / "not").exists()
 
@@ -110,7 +110,7 @@ def program(folder: Path, name: str) -> Path:
     return path
 
 
-def test_java_says_its_version_without_being_started(monkeypatch, tmp_path):
+def test_java_version_is_read_from_its_release_file(monkeypatch, tmp_path):
     java = program(tmp_path / "jdk" / "bin", "java")
     (tmp_path / "jdk" / "release").write_text('IMPLEMENTOR="x"\nJAVA_VERSION="17.0.15"\n')
     monkeypatch.setenv("PATH", str(java.parent))
@@ -119,10 +119,10 @@ def test_java_says_its_version_without_being_started(monkeypatch, tmp_path):
     assert doctor.java().state == "warn"
 
 
-def test_flink_is_there_if_its_jars_are(monkeypatch, tmp_path):
+def test_flink_without_jars_is_a_warning(monkeypatch, tmp_path):
     monkeypatch.setattr("pipeline.local.flink.cluster.JARS", tmp_path)
-    found = doctor.flink()
-    assert found.state == "warn" and str(tmp_path) in found.found and "make flink" in found.advice
+    check = doctor.flink()
+    assert check.state == "warn" and str(tmp_path) in check.found and "make flink" in check.advice
     (tmp_path / "one.jar").touch()
     assert doctor.flink() == doctor.Check("Flink", "ok", "1 jars")
 
@@ -136,7 +136,7 @@ def test_flink_is_there_if_its_jars_are(monkeypatch, tmp_path):
         ([], "nvidia-smi", "warn", "without a device"),
     ],
 )
-def test_gpus(monkeypatch, devices, driver, state, text):
+def test_gpu_check_needs_device_and_driver(monkeypatch, devices, driver, state, text):
     monkeypatch.setattr(Path, "glob", lambda *_: iter(Path("/dev", name) for name in devices))
     monkeypatch.setattr(doctor.shutil, "which", lambda _: driver)
     check = doctor.gpus()
@@ -145,7 +145,7 @@ def test_gpus(monkeypatch, devices, driver, state, text):
 
 
 @pytest.mark.system
-def test_docker_needs_an_engine_that_answers(monkeypatch):
+def test_docker_without_an_engine_is_a_warning(monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     assert doctor.docker().state == "warn"
     with socket.create_server(("127.0.0.1", 0)) as engine:
@@ -154,7 +154,7 @@ def test_docker_needs_an_engine_that_answers(monkeypatch):
 
 
 @pytest.mark.parametrize(("present", "state"), [(True, "ok"), (False, "warn")])
-def test_optional_programs(monkeypatch, tmp_path, present, state):
+def test_missing_optional_programs_are_warnings(monkeypatch, tmp_path, present, state):
     if present:
         for name in ("g++", "javac", "dvc", "mvn", "npm", "google-chrome"):
             program(tmp_path, name)
@@ -164,7 +164,7 @@ def test_optional_programs(monkeypatch, tmp_path, present, state):
     )
 
 
-def test_the_table_shows_every_check_and_takes_text_literally():
+def test_table_shows_every_check_without_interpreting_markup():
     checks = [doctor.Check("a", "ok", "[1.0]"), doctor.Check("b", "missing", "none", "Do [this].")]
     console = Console(width=100, record=True, file=StringIO())
     console.print(doctor.render(checks))
@@ -173,14 +173,14 @@ def test_the_table_shows_every_check_and_takes_text_literally():
 
 
 @pytest.mark.parametrize(
-    ("installed", "state", "found"),
+    ("installed", "state", "value"),
     [
         ({"mlflow": "3.17.2", "mlflow-skinny": "3.17.2"}, "ok", "mlflow 3.17.2"),
         ({"mlflow-skinny": "3.17.2"}, "ok", "mlflow-skinny 3.17.2, without pages"),
         ({}, "warn", "not installed"),
     ],
 )
-def test_mlflow(monkeypatch, installed, state, found):
-    monkeypatch.setattr(doctor, "_version", installed.get)
+def test_missing_mlflow_is_a_warning(monkeypatch, installed, state, value):
+    monkeypatch.setattr(doctor, "_read_version", installed.get)
     check = doctor.mlflow()
-    assert (check.state, check.found) == (state, found)
+    assert (check.state, check.found) == (state, value)

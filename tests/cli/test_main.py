@@ -1,4 +1,4 @@
-"""The command line's manners: quick help, wrong words, exit codes."""
+"""The command line: fast help, invalid arguments, exit codes."""
 
 import subprocess
 import sys
@@ -16,8 +16,8 @@ def test_help_names_every_command_and_imports_nothing_heavy():
         "import sys; sys.argv = ['showcase', '--help']\nfrom cli.main import main\ntry:\n    main()\n"
         "except SystemExit:\n    pass\nprint(sorted({'tensorflow', 'tfx', 'numpy', 'pyarrow'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.splitlines()[-1] == "[]", result.stdout + result.stderr
     for command in (
         "run",
         "refresh",
@@ -38,38 +38,38 @@ def test_help_names_every_command_and_imports_nothing_heavy():
         "rehearse",
         "submit",
     ):
-        assert f" {command} " in done.stdout
+        assert f" {command} " in result.stdout
 
 
 @pytest.mark.parametrize(
     ("text", "bounds"), [(":", (-1, -1)), ("3:", (3, -1)), (":9", (-1, 9)), ("3:9", (3, 9)), ("0:0", (0, 0))]
 )
-def test_a_window_reads_as_first_and_last(text, bounds):
+def test_window_is_parsed_to_first_and_last(text, bounds):
     assert parse_window(text) == bounds
 
 
 @pytest.mark.parametrize("text", ["", "3", "a:b", "3:-1", "1:2:3"])
-def test_a_window_that_cannot_be_read_says_how_one_looks(text):
+def test_invalid_window_error_names_the_format(text):
     with pytest.raises(ValueError, match="FIRST:LAST"):
         parse_window(text)
 
 
-def test_settings_are_pairs():
+def test_settings_are_parsed_as_pairs():
     assert parse_settings(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
     with pytest.raises(ValueError, match="NAME=VALUE"):
         parse_settings(["a"])
 
 
-def test_status_of_an_empty_home_says_how_to_begin_and_makes_no_store(tmp_path):
-    done = run_in_process("status", "--home", tmp_path / "nothing")
-    assert done.returncode == 0 and "showcase run fraud" in done.stdout
+def test_status_of_an_empty_home_names_the_run_command_and_creates_no_store(tmp_path):
+    result = run_in_process("status", "--home", tmp_path / "nothing")
+    assert result.returncode == 0 and "showcase run fraud" in result.stdout
     assert not (tmp_path / "nothing").exists()
 
 
-def test_generate_writes_spans_and_refuses_a_folder_in_use(tmp_path):
-    words = ("generate", "fraud", "--rows", 500, "--days", 3, "--out", tmp_path / "spans")
-    assert run_in_process(*words).returncode == 0
+def test_generate_writes_spans_and_refuses_a_folder_that_is_not_empty(tmp_path):
+    command = ("generate", "fraud", "--rows", 500, "--days", 3, "--out", tmp_path / "spans")
+    assert run_in_process(*command).returncode == 0
     assert len(list((tmp_path / "spans").glob("span-*/transactions.parquet"))) == 3
-    again = run_in_process(*words)
+    again = run_in_process(*command)
     assert again.returncode == 2 and "not empty" in again.stderr
     assert run_in_process("generate", "image", "--out", tmp_path / "pictures").returncode == 2

@@ -1,4 +1,4 @@
-"""The commands on specs: what they lack and what they refuse is one sentence, before anything heavy is imported."""
+"""Commands on Kubeflow specs: invalid arguments and missing packages give one sentence before a heavy import."""
 
 import subprocess
 import sys
@@ -11,14 +11,14 @@ from support.in_process import run_in_process
 from cli import specs
 
 
-def test_without_kubeflow_the_command_that_brings_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_kubeflow_error_names_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kfp.kubernetes", None)
     with pytest.raises(ValueError, match="uv sync --group kubeflow"):
         specs.compile_("fraud", tmp_path / "a.yaml", None, False, {})
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("compile", "frud", "-o", "a.yaml"), "no use case 'frud'"),
         (("compile", "fraud", "-o", "a.yaml", "--cluster", "nowhere.toml"), "nowhere.toml"),
@@ -27,17 +27,17 @@ def test_without_kubeflow_the_command_that_brings_it_is_named(tmp_path: Path, mo
         (("submit", "fraud", "--host", "http://x", "--set", "epochs"), "NAME=VALUE"),
     ],
 )
-def test_words_that_cannot_be_right_are_one_sentence(words: tuple[str, ...], said: str) -> None:
-    done = run_in_process(*words)
-    assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
+def test_invalid_arguments_are_reported_in_one_sentence(words: tuple[str, ...], message: str) -> None:
+    result = run_in_process(*words)
+    assert result.returncode == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.system
-def test_a_refused_file_name_ends_the_program_before_it_imports_tfx() -> None:
+def test_invalid_file_name_is_refused_before_tfx_is_imported() -> None:
     program = (
         "import sys; from cli.main import main\ntry:\n    main()\n"
         "finally:\n    print(sorted({'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", program, "compile", "fraud", "-o", "a.txt"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert (done.returncode, done.stdout) == (2, "[]\n") and "Traceback" not in done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout) == (2, "[]\n") and "Traceback" not in result.stderr

@@ -1,4 +1,4 @@
-"""Things broken on purpose: what is refused first, what is left behind, and each for real on a copy of the pushed home."""
+"""Incidents: what they refuse, what they leave behind, and each of them on a served copy of the pushed home."""
 
 import json
 import os
@@ -33,26 +33,29 @@ def texts(events: Iterator[Event]) -> list[str]:
     return [event.text for event in events]
 
 
-def test_all_are_there_and_say_what_they_do(tmp_path: Path) -> None:
-    assert tuple(INCIDENTS) == NAMES and all(one.name == name for name, one in INCIDENTS.items())
-    assert all(one.what.endswith(".") and one.undone.endswith(".") and one.title for one in INCIDENTS.values())
-    done = run_in_process("break", "--home", tmp_path)
-    assert done.returncode == 0 and all(f"{name} " in done.stdout for name in NAMES)
+def test_incidents_are_listed_with_their_descriptions(tmp_path: Path) -> None:
+    assert tuple(INCIDENTS) == NAMES and all(incident.name == name for name, incident in INCIDENTS.items())
+    assert all(
+        incident.what.endswith(".") and incident.undone.endswith(".") and incident.title
+        for incident in INCIDENTS.values()
+    )
+    result = run_in_process("break", "--home", tmp_path)
+    assert result.returncode == 0 and all(f"{name} " in result.stdout for name in NAMES)
 
 
 @pytest.mark.parametrize(("name", "undo"), [(name, False) for name in NAMES[1:]] + [("drift", True), ("server", True)])
-def test_what_is_missing_is_said_before_anything_is_done(tmp_path: Path, name: str, undo: bool) -> None:
+def test_missing_precondition_is_reported_before_anything_is_changed(tmp_path: Path, name: str, undo: bool) -> None:
     with pytest.raises(MissingError, match="showcase (demo|serve|run)"):
         list(incidents.play(name, Live(tmp_path), undo))
     assert [path.name for path in tmp_path.iterdir()] == ["break.lock"]
 
 
 @pytest.mark.parametrize("name", ["schema", "worker", "flood", "model"])
-def test_undoing_what_was_not_done_is_no_error(tmp_path: Path, name: str) -> None:
+def test_undo_of_an_incident_that_was_not_played_succeeds(tmp_path: Path, name: str) -> None:
     assert [event.kind for event in incidents.play(name, Live(tmp_path), undo=True)] == ["good"]
 
 
-def test_a_wrong_name_and_a_second_at_a_time_are_refused(tmp_path: Path) -> None:
+def test_unknown_name_and_second_incident_at_a_time_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="There is no incident 'fire'; there are schema, drift"):
         list(incidents.play("fire", Live(tmp_path)))
 
@@ -60,16 +63,16 @@ def test_a_wrong_name_and_a_second_at_a_time_are_refused(tmp_path: Path) -> None
         yield Event("begun")
         yield Event("done")
 
-    known = {"slow": Incident("slow", "", "", "", slow, slow)}
-    first = incidents.play("slow", Live(tmp_path), incidents=known)
+    scenarios = {"slow": Incident("slow", "", "", "", slow, slow)}
+    first = incidents.play("slow", Live(tmp_path), incidents=scenarios)
     next(first)
     with pytest.raises(store.BusyError, match="Another incident is under way"):
-        list(incidents.play("slow", Live(tmp_path), incidents=known))
+        list(incidents.play("slow", Live(tmp_path), incidents=scenarios))
     first.close()
-    assert texts(incidents.play("slow", Live(tmp_path), incidents=known)) == ["begun", "done"]
+    assert texts(incidents.play("slow", Live(tmp_path), incidents=scenarios)) == ["begun", "done"]
 
 
-def test_a_scratch_folder_and_its_process_go_when_the_incident_is_stopped(tmp_path: Path, monkeypatch) -> None:
+def test_interrupted_incident_ends_its_process_and_deletes_its_folder(tmp_path: Path, monkeypatch) -> None:
     started = []
 
     def start(words: list, log: Path, module: str) -> subprocess.Popen:
@@ -89,76 +92,76 @@ def test_a_scratch_folder_and_its_process_go_when_the_incident_is_stopped(tmp_pa
     assert not list(tmp_path.iterdir()) and started[0].poll() is not None
 
 
-def test_lines_come_as_they_are_written_and_to_the_last(tmp_path: Path) -> None:
+def test_log_lines_are_yielded_as_they_are_written(tmp_path: Path) -> None:
     code = "import time; print('one', flush=True); time.sleep(.3); print('two\\nthree', flush=True)"
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([sys.executable, "-c", code], stdout=log)
-    found = list(scratch.lines(tmp_path / "log", process))
-    assert [line for line in found if line] == ["one", "two", "three"] and "" in found[
-        found.index("one") : found.index("two")
+    lines = list(scratch.lines(tmp_path / "log", process))
+    assert [line for line in lines if line] == ["one", "two", "three"] and "" in lines[
+        lines.index("one") : lines.index("two")
     ]
 
 
-def test_garbage_beside_the_live_version_is_not_served_and_goes_again(tmp_path: Path) -> None:
-    """On a model server for real: the next number loads as nothing, the one before goes on answering."""
+def test_garbage_version_is_not_served_and_is_deleted(tmp_path: Path) -> None:
+    """On a real model server: the garbage version does not load, and the version before it continues to answer."""
     versions = tmp_path / "image" / "versions"
     half_plus(versions / "1", 1.0)
     with serving(Options([Model("image", str(versions))], grpc_port=0, rest_port=0, poll=POLL)) as app:
         address = f"http://127.0.0.1:{app.rest_port}"
-        until(lambda: model._available(address, "image") == ["1"], 60, "no")
-        told = list(model.broken(Live(tmp_path), address))
-        assert [event.kind for event in told] == ["bad", "good", "good", "info"] and "Version 2" in told[0].text
-        assert told[1].data["error"] and told[2].text == "Version 1 goes on answering."
+        until(lambda: model._list_available_versions(address, "image") == ["1"], 60, "no")
+        events = list(model.broken(Live(tmp_path), address))
+        assert [event.kind for event in events] == ["bad", "good", "good", "info"] and "Version 2" in events[0].text
+        assert events[1].data["error"] and events[2].text == "Version 1 continues to answer."
         assert [path.name for path in versions.iterdir() if path.name.isdigit()] == ["1"]
         answer = httpx.post(f"{address}/v1/models/image:predict", json={"instances": [{"x": [2.0]}]})
         assert answer.json() == {"predictions": [{"y": [2.0]}]} or answer.json() == {"predictions": [[2.0]]}
 
 
-def test_only_what_was_broken_on_purpose_is_taken_away(tmp_path: Path) -> None:
+def test_undo_deletes_only_versions_that_the_incident_made(tmp_path: Path) -> None:
     for number, mark in (("1", False), ("2", True)):
         folder = tmp_path / "image" / "versions" / number
         folder.mkdir(parents=True)
         if mark:
             (folder / model.MARK).touch()
-    assert "left: 1" in texts(model.undo(Live(tmp_path)))[0]
+    assert "deleted: 1" in texts(model.undo(Live(tmp_path)))[0]
     assert [path.name for path in (tmp_path / "image" / "versions").iterdir()] == ["1"]
 
 
-def test_a_server_is_started_again_by_its_own_words_on_its_own_ports(tmp_path: Path) -> None:
+def test_server_is_restarted_with_its_arguments_and_current_ports(tmp_path: Path) -> None:
     process = subprocess.Popen(["sleep", "600"])
     try:
-        there = {"pid": process.pid, "gateway": 38080, "rest": None, "grpc": 38500}
-        until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes(), 30, "its words are not there yet")
-        words = server.command(there)
-        assert words == ["sleep", "600", "--port", "38080", "--rest-port", "-1", "--grpc-port", "38500"]
+        record = {"pid": process.pid, "gateway": 38080, "rest": None, "grpc": 38500}
+        until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes(), 30, "the process has no command line yet")
+        arguments = server.command(record)
+        assert arguments == ["sleep", "600", "--port", "38080", "--rest-port", "-1", "--grpc-port", "38500"]
         assert scratch.alive(process.pid)
         process.kill()
-        until(lambda: not scratch.alive(process.pid), 30, "a zombie counts as alive")
+        until(lambda: not scratch.alive(process.pid), 30, "the killed process counts as alive")
     finally:
         process.kill()
         process.wait()
 
 
-def test_an_open_incident_is_not_opened_again(tmp_path: Path) -> None:
+def test_drift_is_refused_while_an_incident_is_open(tmp_path: Path) -> None:
     (tmp_path / rollouts.RUNNING).write_text(json.dumps({"pid": os.getpid(), "host": "127.0.0.1", "gateway": 1}))
     folder = tmp_path / "fraud" / "online"
     folder.mkdir(parents=True)
-    seen = [{"id": 1, "kind": "drift", "opened": 20553, "causes": ["amount"], "state": "open"}]
-    (folder / STATE).write_text(json.dumps({"judge": {"incidents": {"seen": seen}}}))
+    history = [{"id": 1, "kind": "drift", "opened": 20553, "causes": ["amount"], "state": "open"}]
+    (folder / STATE).write_text(json.dumps({"judge": {"incidents": {"seen": history}}}))
     with pytest.raises(MissingError, match="open already, since window 20553"):
         list(drift.run(Live(tmp_path)))
 
 
-def test_waiting_too_long_is_a_failure_in_words() -> None:
-    with pytest.raises(FailedError, match="It has not come within 0 s"):
-        until(lambda: False, 0.05, "It has not come")
+def test_timeout_error_names_what_did_not_happen() -> None:
+    with pytest.raises(FailedError, match="It did not come within 0 s"):
+        until(lambda: False, 0.05, "It did not come")
 
 
 @pytest.fixture(scope="module")
 def served_home(pushed_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the pushed home, with its server."""
+    """A copy of the pushed home with a running server."""
     home = copy_home(pushed_home, tmp_path_factory.mktemp("served"))
-    words = [
+    arguments = [
         "serve",
         "--home",
         str(home),
@@ -174,26 +177,26 @@ def served_home(pushed_home: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     ]
     with (home / "serve.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+            [sys.executable, "-m", "cli.main", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
         )
     assert process.stdout.readline(), (home / "serve.log").read_text()[-2000:]
     yield home
-    there = rollouts.running(home)
+    server = rollouts.running(home)
     process.poll() or process.terminate()
-    if there and there["pid"] != process.pid:
-        os.kill(there["pid"], 15)
+    if server and server["pid"] != process.pid:
+        os.kill(server["pid"], 15)
     process.wait(120)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_each_for_real(served_home: Path, name: str) -> None:
-    done = showcase("break", name, "--home", served_home, "--json", timeout=3600)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    kinds = [one["kind"] for one in told]
+def test_incident_is_played_and_undone_on_a_live_system(served_home: Path, name: str) -> None:
+    result = showcase("break", name, "--home", served_home, "--json", timeout=3600)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:]
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    kinds = [event["kind"] for event in events]
     assert "bad" in kinds and kinds[-1] != "bad" and "good" in kinds[kinds.index("bad") :]
-    words = {
+    expected = {
         "schema": "feature 'category'",
         "drift": "drift since window",
         "model": "accuracy",
@@ -201,8 +204,8 @@ def test_each_for_real(served_home: Path, name: str) -> None:
         "server": "acknowledged predictions are in the log",
         "flood": "refused with 429",
     }
-    assert any(words[name] in one["text"] for one in told)
+    assert any(expected[name] in event["text"] for event in events)
     assert not list(served_home.glob(".break-*"))
-    undone = showcase("break", name, "--undo", "--home", served_home, timeout=3600)
-    assert undone.returncode == 0, undone.stdout[-3000:] + undone.stderr[-2000:]
+    undo = showcase("break", name, "--undo", "--home", served_home, timeout=3600)
+    assert undo.returncode == 0, undo.stdout[-3000:] + undo.stderr[-2000:]
     time.sleep(0.1)

@@ -1,1 +1,1 @@
-"""The demonstration: ``story`` plays its parts in order, each of the other modules holds one part or what the parts share."""
+"""The demonstration: ``story`` plays its parts in order; the other modules hold the parts and what they share."""

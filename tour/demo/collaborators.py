@@ -1,4 +1,4 @@
-"""What the demonstration calls to act on the system, in one object, so that a test can pass its own."""
+"""The functions that the demonstration calls to act on the system, in one object, so that a test can replace them."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -26,13 +26,13 @@ class Collaborators:
         run_pipeline: Runs a use case's pipeline and returns its record.
         serve_models: Context manager that serves a home's models and yields where the server listens.
         show_tour: Shows the tour until Ctrl-C.
-        replay_traffic: Sends rows to the gateway and returns what came of them.
+        replay_traffic: Sends rows to the gateway and returns counts and latencies.
         start_process: Starts ``showcase WORDS`` as a child process with a log.
-        monitor_once: Judges new windows of the prediction log, decides, and retrains if that was decided.
-        read_decisions: Returns every decision about a use case, the oldest first.
-        notice_timeout: Seconds in which the monitor beside the gateway has to open an incident. It runs at a low
-            priority, so that a busy machine delays it.
-        swap_timeout: Seconds in which the gateway has to answer with a pushed version.
+        monitor_once: Checks new windows of the prediction log for drift, decides, and retrains if that was decided.
+        read_decisions: Returns all decisions about a use case, the oldest first.
+        notice_timeout: Seconds that the gateway's monitor has to open an incident. It runs at a low priority, so a busy
+            machine delays it.
+        swap_timeout: Seconds that the gateway has to answer with a pushed version.
         settle_seconds: Seconds of traffic after the swap, so that the new version answers more than one request.
     """
 

@@ -1,4 +1,4 @@
-"""The drift of the demonstration: injected into the traffic, noticed by the monitor, answered by a retraining, swapped in."""
+"""The drift of the demonstration: injected into the traffic, detected, answered by a retraining, and swapped in."""
 
 import json
 import os
@@ -25,20 +25,20 @@ def play_drift(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> 
     """Play the drift to its end: a swap, or a refused retraining.
 
     Returns:
-        Whether it came to such an end without a failed request.
+        Whether it ended in one of the two without a failed request.
     """
     scenario = traffic.load_scenario(play, case)
     result: dict[str, Any] = {"injected": list(scenario.drift)}
     play.report.summary["drift"][case.name] = result
     if answer := find_answer(play, case):
-        play.report.print_line(f"{case.name}: the drift was answered before and is not injected again.")
+        play.report.print_line(f"{case.name}: a retraining has answered the drift before, so it is not injected again.")
         result |= describe_outcome(case, *answer) | {"before": True}
         play.report.print_line(result["line"])
         return True
     with play.report.time_part(f"{case.name}: traffic with {' and '.join(scenario.drift)}"):
         if not traffic.send_days(play, case, gateway, scenario, scenario.drifted):
             return False
-    with play.report.time_part(f"{case.name}: noticed by the monitor beside the gateway"):
+    with play.report.time_part(f"{case.name}: detected by the monitor of the gateway"):
         result["incidents"] = wait_for_incidents(play.home, case, play.collaborators.notice_timeout)
         for incident in result["incidents"]:
             causes = ", ".join(incident["causes"])
@@ -49,21 +49,21 @@ def play_drift(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> 
 
 
 def _retrain_under_traffic(play: Playthrough, case: UseCase, scenario: Any, result: dict[str, Any]) -> bool:
-    """Judge, decide and retrain while requests keep coming; add the outcome to the result."""
-    part = play.report.time_part(f"{case.name}: judged, decided and trained again, with traffic all the while")
+    """Check for drift, decide and retrain while requests keep coming; add the outcome to the result."""
+    part = play.report.time_part(f"{case.name}: decision and retraining under traffic")
     with part, traffic.keep_sending(play, case, scenario) as child:
         decision, run = monitor_and_retrain(play, case)
         if run is not None and run.state == "pushed":
             result["swap_seconds"] = wait_for_swap(play, case, run)
-        answered_rightly = traffic.finish_sending(play, case, child)
+        all_valid = traffic.finish_sending(play, case, child)
     if decision is None or run is None:
-        reasons = " ".join(decision.record["reasons"]) if decision else "no window was over"
+        reasons = " ".join(decision.record["reasons"]) if decision else "no window has ended"
         result["line"] = f"no retraining: {reasons}"
     else:
         result |= describe_outcome(case, decision, run)
     play.report.print_line(result["line"])
     ended = run is not None and (run.state == "refused" or result.get("swap_seconds") is not None)
-    return answered_rightly and ended
+    return all_valid and ended
 
 
 def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.Decided | None, store.Run | None]:
@@ -79,7 +79,7 @@ def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.Dec
         decision, run = play.collaborators.monitor_once(case, policy, play.runtime, stages.report)
     if run is not None and run.state == "interrupted":
         raise KeyboardInterrupt
-    if decision is None:  # no new window was over; a retraining that is due was decided by an interrupted attempt
+    if decision is None:  # no new window has ended: an interrupted attempt decided on the retraining that is due
         decision = next(reversed(play.collaborators.read_decisions(play.runtime, case.name)), None)
     for reason in decision.record["reasons"] if decision else ():
         play.report.print_line(f"  {reason}")
@@ -100,7 +100,7 @@ def find_answer(play: Playthrough, case: UseCase) -> tuple[decisions.Decided, st
 
 
 def wait_for_incidents(home: Path, case: UseCase, timeout: float) -> list[dict[str, Any]]:
-    """Return the drift incidents that the monitor beside the gateway has opened; none if it opens none in time."""
+    """Return the drift incidents that the gateway's monitor has opened; empty if it opens none in time."""
     deadline = time.monotonic() + timeout
     while not (incidents := _read_drift_incidents(home, case)) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -116,9 +116,9 @@ def _read_drift_incidents(home: Path, case: UseCase) -> list[dict[str, Any]]:
 
 
 def wait_for_swap(play: Playthrough, case: UseCase, run: store.Run) -> float | None:
-    """Wait until the gateway answers with the pushed version; return the seconds that took, None if it does not.
+    """Wait until the gateway answers with the pushed version; return the seconds waited, None after the timeout.
 
-    Read from the prediction log: its newest record names the version that answered.
+    The newest record of the prediction log names the version that answered.
     """
     started, position, version = time.monotonic(), Place(0, 0), int(run.facts["version"])
     timeout, log = play.collaborators.swap_timeout, play.home / case.name / "online" / PREDICTIONS
@@ -138,7 +138,7 @@ def wait_for_swap(play: Playthrough, case: UseCase, run: store.Run) -> float | N
 
 
 def describe_outcome(case: UseCase, decision: decisions.Decided, run: store.Run) -> dict[str, Any]:
-    """Return decision, run, one line for people, and the metric of the new and the old model on the same rows."""
+    """Return decision, run, a one-line summary, and the metric of the new and the old model on the same rows."""
     record, metrics, metric = decision.record, json.loads(run.facts.get("metrics", "{}")), case.headline
     outcome: dict[str, Any] = {
         "decision": {**record, "page": str(decision.folder / decisions.PAGE)},

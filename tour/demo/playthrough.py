@@ -1,4 +1,4 @@
-"""One playing of the demonstration, as every part of it sees it."""
+"""The context that all parts of one playthrough of the demonstration share."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ from tour.demo.report import DemoReport
 
 @dataclass(frozen=True)
 class Playthrough:
-    """Where the demonstration is played, with which settings, and what it calls and reports to.
+    """Home, settings, collaborators and report of one playthrough.
 
     Attributes:
         home: Folder of all state.
-        report: What is printed and summarised.
-        collaborators: What the parts call.
+        report: Prints progress and collects the summary.
+        collaborators: The functions that the parts call.
         tracking: Address of the experiment tracker.
-        headless: Whether standard output is kept for the JSON summary.
+        headless: Whether standard output is reserved for the JSON summary.
         changes: Settings for the first trainings; see :func:`select_settings`.
     """
 
@@ -67,9 +67,9 @@ def list_settings(case: UseCase) -> set[str]:
 
 
 def select_settings(case: UseCase, changes: Mapping[str, str]) -> dict[str, str]:
-    """Return the changes that apply to a use case: ``NAME`` to each that has such a setting, ``CASE.NAME`` to one alone.
+    """Return the changes that apply to a use case: ``NAME`` to each with that setting, ``CASE.NAME`` to one.
 
-    Cases may use one name for different things: ``width`` is a number of units here and of pixels there.
+    Use cases may use one name for different things: ``width`` is a number of units in one and of pixels in another.
     """
     names = list_settings(case)
     shared = {name: value for name, value in changes.items() if name in names}
@@ -79,5 +79,5 @@ def select_settings(case: UseCase, changes: Mapping[str, str]) -> dict[str, str]
 
 def find_unknown_settings(changes: Mapping[str, str], cases: Iterable[UseCase]) -> list[str]:
     """Return the names in changes that apply to no use case, sorted."""
-    known = {prefix + name for case in cases for name in list_settings(case) for prefix in ("", f"{case.name}.")}
-    return sorted(set(changes) - known)
+    valid_names = {prefix + name for case in cases for name in list_settings(case) for prefix in ("", f"{case.name}.")}
+    return sorted(set(changes) - valid_names)

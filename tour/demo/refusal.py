@@ -10,9 +10,9 @@ UNTRAINED = {"max_steps": "1"}
 
 
 def play_refusal(play: Playthrough) -> bool:
-    """Train the candidate, unless that was done before; return whether it was refused."""
+    """Train the candidate, unless an earlier playthrough did; return whether it was refused."""
     case = choose_case()
-    with play.report.time_part(f"{case.name}: a candidate after one step of training meets the gates"):
+    with play.report.time_part(f"{case.name}: a candidate after one training step meets the gates"):
         refused = [run for run in play.read_runs(case, "refused") if not run.facts.get("decision")]
         if refused:
             run = refused[-1]
@@ -24,6 +24,6 @@ def play_refusal(play: Playthrough) -> bool:
 
 
 def choose_case() -> UseCase:
-    """Return the first use case without a drift to play, which is the cheapest to train; else the first of all."""
+    """Return the first use case without a drift scenario, which is the cheapest to train; or else the first."""
     cases = list(CASES.values())
     return next((case for case in cases if not case.has("demo")), cases[0])

@@ -1,4 +1,4 @@
-"""What the demonstration prints for people and collects for its JSON summary."""
+"""Printed progress and the JSON summary of the demonstration."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -12,13 +12,13 @@ from rich.table import Table
 
 @dataclass
 class DemoReport:
-    """Progress and results of one playing of the demonstration.
+    """Progress and results of one playthrough.
 
     Attributes:
         console: Where progress is printed.
         started: Value of the monotonic clock at the start.
         seconds: Duration of each part, by its title.
-        summary: Results, as the JSON summary shows them.
+        summary: Results, in the format of the JSON summary.
     """
 
     console: Console
@@ -42,12 +42,12 @@ class DemoReport:
             self.seconds[title] = round(self.seconds.get(title, 0.0) + time.monotonic() - started, 1)
 
     def print_line(self, text: str) -> None:
-        """Print text as it is: no markup, no line breaks added."""
+        """Print text literally: no markup, no line breaks added."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def print_summary(self, succeeded: bool) -> None:
         """Print the verdict, then a row for each served use case, then the duration of each part."""
-        verdict = "[green]All of it worked[/green]" if succeeded else "[red]Not all of it worked[/red]"
+        verdict = "[green]Every part succeeded[/green]" if succeeded else "[red]A part failed[/red]"
         self.console.print(
             f"\n[bold]{verdict}[/bold] in {self.elapsed:.0f} s; failed requests: {self.summary['failed']}",
             highlight=False,
@@ -69,9 +69,9 @@ def _tabulate_cases(summary: Mapping[str, Any]) -> Table:
 
 
 def _describe_drift(drift: Mapping[str, Any]) -> str:
-    """Return the end of the drift in a few words: decision, state of the run, metric before and after."""
+    """Return a short outcome of the drift: decision, state of the run, metric before and after."""
     if "run" not in drift:
-        return drift.get("line", "the drift was not played to its end")
+        return drift.get("line", "the drift part was not completed")
     text = f"drift: {drift['decision']['action']}, {drift['run']['state']}"
     if metric := drift.get("metric"):
         text += f"; {metric['name']} {metric['before']:.4f} before, {metric['after']:.4f} now"

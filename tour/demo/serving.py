@@ -1,4 +1,4 @@
-"""The processes beside the demonstration: model server and gateway, and the tour at its end."""
+"""The child processes of the demonstration: model server with gateway, and the tour at its end."""
 
 import json
 import os
@@ -26,9 +26,9 @@ StartProcess = Callable[..., subprocess.Popen[str]]
 def serve_models(
     home: Path, report: DemoReport, start_process: StartProcess = processes.start
 ) -> Iterator[Mapping[str, Any]]:
-    """Serve the home's models for as long as the block runs.
+    """Serve the home's models while the block runs.
 
-    A server of this home that is running already is used instead, and keeps running after the block.
+    If a server of this home is running already, it is used and keeps running after the block.
 
     Args:
         home: Folder of all state.
@@ -39,27 +39,27 @@ def serve_models(
         Where the server listens: ``host``, ``gateway``, ``rest`` and ``grpc``.
     """
     if server := rollouts.running(home):
-        report.print_line(f"The running gateway is used: http://{server['host']}:{server['gateway']}")
+        report.print_line(f"Using the running gateway: http://{server['host']}:{server['gateway']}")
         yield server
         return
     log = home / "serve.log"
     ports = [word for option, port in PORTS.items() for word in (option, choose_port(port))]
     child = start_process(["serve", "--home", home, *ports, "--timeout", REQUEST_TIMEOUT, "--json"], log)
     try:
-        with report.time_part("Model server and gateway, in a process of their own"):
+        with report.time_part("Model server and gateway, in a child process"):
             addresses = read_addresses(child, log)
             report.print_line("\n".join(f"{name:8} {url}" for name, url in addresses.items() if name != "models"))
         yield rollouts.running(home) or {}
     finally:
         processes.end(child)
-        stop_server(home)  # another process may serve in the place of the child by now
+        stop_server(home)  # another process may have replaced the child by now
 
 
 def read_addresses(child: subprocess.Popen[str], log: Path) -> dict[str, Any]:
     """Wait until a server answers and return the addresses that it prints.
 
     Raises:
-        OSError: if the server ends before.
+        OSError: if the server ends without printing them.
     """
     line = processes.output(child).readline()
     if not line:
@@ -68,7 +68,7 @@ def read_addresses(child: subprocess.Popen[str], log: Path) -> dict[str, Any]:
 
 
 def stop_server(home: Path, timeout: float = processes.GRACE) -> None:
-    """Send SIGTERM to the server of a home, if one is running, and wait for its end for at most ``timeout`` seconds."""
+    """Send SIGTERM to the running server of a home, if any, and wait at most ``timeout`` seconds for its end."""
     server, deadline = rollouts.running(home), time.monotonic() + timeout
     if server:
         with suppress(ProcessLookupError):
@@ -89,7 +89,7 @@ def show_tour(home: Path, report: DemoReport, start_process: StartProcess = proc
         line = processes.output(child).readline()
         if not line:
             raise OSError(f"The tour ended with exit code {child.wait()}; see {log}.")
-        report.print_line(f"\nThe tour of what is served now (Ctrl-C ends it):\n{line.split()[0]}")
+        report.print_line(f"\nThe tour of the running system (Ctrl-C ends it):\n{line.split()[0]}")
         child.wait()
     except KeyboardInterrupt:
         report.print_line(
@@ -100,7 +100,7 @@ def show_tour(home: Path, report: DemoReport, start_process: StartProcess = proc
 
 
 def choose_port(preferred: int) -> int:
-    """Return the preferred port if it is free, else 0, which has the operating system choose one."""
+    """Return the preferred port if it is free, otherwise 0, which lets the operating system choose one."""
     return preferred if is_port_free(preferred) else 0
 
 

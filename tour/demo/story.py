@@ -1,7 +1,7 @@
-"""The demonstration: train, serve, drift, notice, decide, retrain and swap under traffic, with nobody at the keyboard.
+"""The demonstration: train, serve, drift, detect, decide, retrain and swap under traffic, with nobody at the keyboard.
 
-Each part leaves its result in the home and is skipped where it finds that result. So an interrupted demonstration goes on
-where it stopped, and a second one repeats neither a training nor the answer to a drift.
+Each part stores its result in the home and is skipped if the result exists. So an interrupted demonstration resumes
+where it stopped, and a second one repeats neither a training nor the response to a drift.
 """
 
 import json
@@ -35,16 +35,16 @@ def play_demo(
         headless: Print a JSON summary at the end, and do not show the tour.
         tracking: Address of the experiment tracker.
         changes: Settings for the first trainings, by ``NAME`` or ``CASE.NAME``.
-        collaborators: What the parts call; tests pass their own.
+        collaborators: The functions that the parts call; tests pass their own.
 
     Returns:
-        The exit code: 0 if every part ended as it should, 1 if one did not, ``INTERRUPTED`` after Ctrl-C.
+        The exit code: 0 if every part succeeded, 1 if one failed, ``INTERRUPTED`` after Ctrl-C.
 
     Raises:
         ValueError: for a setting that no use case has.
     """
     if unknown := find_unknown_settings(changes, CASES.values()):
-        raise ValueError(f"No case has a setting '{unknown[0]}'.")
+        raise ValueError(f"No use case has a setting '{unknown[0]}'.")
     # A duplicate of standard error, since stages redirect descriptor 2 to the log of their run.
     console = Console(file=os.fdopen(os.dup(2), "w")) if headless else Console()
     report = DemoReport(console)
@@ -52,7 +52,7 @@ def play_demo(
     try:
         succeeded = _play_parts(play)
     except KeyboardInterrupt:
-        report.print_line(f"Interrupted; `showcase demo --home {home}` goes on from here and repeats nothing.")
+        report.print_line(f"Interrupted; `showcase demo --home {home}` resumes here and repeats nothing.")
         return INTERRUPTED
     if headless:
         summary = {"ok": succeeded, "seconds": round(report.elapsed, 1), "parts": report.seconds, **report.summary}
@@ -61,12 +61,12 @@ def play_demo(
 
 
 def _play_parts(play: Playthrough) -> bool:
-    """Play the parts in their order; return whether each ended as it should. A part that fails does not stop the rest."""
+    """Play the parts in order; return whether each succeeded. A failed part does not stop the others."""
     report, cases = play.report, CASES.values()
     with report.time_part("Pipelines of all use cases, from raw spans to a pushed model"):
         trained = all([_train_first_model(play, case) for case in cases])
     if not trained:
-        report.print_line("Not every use case was pushed, so nothing is served; `showcase status` says why.")
+        report.print_line("A use case has no pushed model, so nothing is served; `showcase status` shows the reason.")
         return False
     with play.collaborators.serve_models(play.home, report) as gateway:
         results = [send_usual_traffic(play, case, gateway) for case in cases]
@@ -82,13 +82,13 @@ def _play_parts(play: Playthrough) -> bool:
 def _train_first_model(play: Playthrough, case: UseCase) -> bool:
     """Run the pipeline on the data that comes with the use case; return whether a model was pushed.
 
-    Skipped once a decision was made about the model in service, because newer data decide what is trained from then on.
+    Skipped once a decision was made about the served model: from then on it is retrained on newer data.
     """
     if play.collaborators.read_decisions(play.runtime, case.name):
         run = play.read_runs(case, "pushed")[-1]
         version = run.facts["version"]
         play.report.print_line(
-            f"{case.name}: version {version} is in service and is not trained on the first data again."
+            f"{case.name}: version {version} is served, so the model is not trained on the first data again."
         )
     else:
         run = play.run_pipeline(case)

@@ -1,4 +1,4 @@
-"""The traffic of the demonstration, sent day by day, so that an interrupted demonstration goes on with the next day."""
+"""The traffic of the demonstration, sent day by day, so that an interrupted demonstration resumes with the next day."""
 
 import json
 import os
@@ -19,15 +19,15 @@ SENT_DAYS = "demo.json"
 
 
 def load_scenario(play: Playthrough, case: UseCase) -> Any:
-    """Return the traffic that the use case's package shows, made to follow the data of its first pushed model."""
+    """Return the traffic scenario of the use case, which continues the data of its first pushed model."""
     first_push = play.read_runs(case, "pushed")[0]
     settings = case.configured({})["data"] | json.loads(first_push.facts["settings"])["data"]
     return case.load("demo").shown(play.home / "data", settings)
 
 
 def send_usual_traffic(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> bool:
-    """Send rows like those of the training data and check every answer; return whether all were right."""
-    with play.report.time_part(f"{case.name}: traffic as usual, every answer checked"):
+    """Send rows with the distribution of the training data; return whether every answer was valid."""
+    with play.report.time_part(f"{case.name}: traffic without drift, every answer checked"):
         if not case.has("demo"):
             return record_replies(play, case, replay(play, case, gateway))
         scenario = load_scenario(play, case)
@@ -35,10 +35,10 @@ def send_usual_traffic(play: Playthrough, case: UseCase, gateway: Mapping[str, A
 
 
 def send_days(play: Playthrough, case: UseCase, gateway: Mapping[str, Any], scenario: Any, days: Iterable[int]) -> bool:
-    """Send the days that were not sent before, with their labels where those are known by the end of the scenario.
+    """Send the days that were not sent before, with the labels that are known by the end of the scenario.
 
     Returns:
-        Whether every request had a right answer.
+        Whether every request got a valid answer.
     """
     last_day, replies = read_last_day(play.home, case), []
     for day in days:
@@ -46,7 +46,7 @@ def send_days(play: Playthrough, case: UseCase, gateway: Mapping[str, Any], scen
             replies.append(replay(play, case, gateway, scenario.folder, day, day in scenario.labelled))
             write_last_day(play.home, case, day)
     if not replies:
-        play.report.print_line("These days were sent before.")
+        play.report.print_line("These days were sent by an earlier playthrough.")
         return True
     return record_replies(play, case, *replies)
 
@@ -59,7 +59,7 @@ def replay(
     day: int = -1,
     labels: bool = True,
 ) -> dict[str, Any]:
-    """Send one day of a folder of spans, or without a folder all rows that the use case has; return what came of them."""
+    """Send one day of a folder of spans, or without a folder all rows of the use case; return counts and latencies."""
     request = Replay(
         case=case.name,
         home=play.home,
@@ -77,7 +77,7 @@ def replay(
 
 
 def record_replies(play: Playthrough, case: UseCase, *replies: Mapping[str, Any]) -> bool:
-    """Add what came of requests to the summary and print it; return whether each request had a right answer."""
+    """Add the results of requests to the summary and print them; return whether every request got a valid answer."""
     summary = play.report.summary
     totals = summary["traffic"].setdefault(case.name, {"sent": 0, "failed": 0, "labels": 0, "versions": {}})
     for reply in replies:
@@ -97,10 +97,10 @@ def record_replies(play: Playthrough, case: UseCase, *replies: Mapping[str, Any]
 
 @contextmanager
 def keep_sending(play: Playthrough, case: UseCase, scenario: Any) -> Iterator[subprocess.Popen[str]]:
-    """Send requests from a child process until the end of the block; yields the process."""
+    """Send requests from a child process until the block ends; yields the process."""
     first_day = max(read_last_day(play.home, case) + 1, scenario.later.start)
     days = f"{first_day}:{scenario.later.stop - 1}"
-    write_last_day(play.home, case, first_day)  # another attempt goes on with the day after
+    write_last_day(play.home, case, first_day)  # another attempt starts with the next day
     words = ["traffic", case.name, "--home", play.home, "--data", scenario.folder, "--spans", days]
     options = ["--rate", BACKGROUND_RATE, "--no-labels", "--json"]
     child = play.collaborators.start_process([*words, *options], play.home / "traffic.log")
@@ -111,12 +111,12 @@ def keep_sending(play: Playthrough, case: UseCase, scenario: Any) -> Iterator[su
 
 
 def finish_sending(play: Playthrough, case: UseCase, child: subprocess.Popen[str]) -> bool:
-    """End the child process of ``keep_sending`` and record what came of its requests; return whether all were right."""
+    """End the child process of ``keep_sending`` and record its results; return whether every answer was valid."""
     exit_code = processes.end(child)
     text = processes.output(child).read()
     if not text:
         play.report.print_line(
-            f"The traffic ended with exit code {exit_code} and no report; see {play.home / 'traffic.log'}."
+            f"The traffic process ended with exit code {exit_code} and no report; see {play.home / 'traffic.log'}."
         )
         return False
     return record_replies(play, case, json.loads(text))

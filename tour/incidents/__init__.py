@@ -1,64 +1,64 @@
-"""Break it live: what goes wrong in real life, done on purpose, answered by the system while one looks on, and taken back.
+"""Incidents: faults of real life, caused on purpose, so that one can watch how the system responds, and then undone.
 
-``INCIDENTS`` names all; :func:`play` does one. Each breaks the live system or a scratch copy of what it needs from it, and
-says which in what it tells.
+``INCIDENTS`` lists all of them and :func:`play` plays one. Each breaks either the live system or a scratch copy of the
+parts that it needs; its events say which.
 """
 
 from collections.abc import Iterator, Mapping
 
 from pipeline.metadata import store
 from tour.incidents import cluster, data, drift, flood, model, server
-from tour.incidents.incident import Event, FailedError, Incident, Live, MissingError, untouched
+from tour.incidents.incident import Event, Incident, Live, MissingError, untouched
 
-GONE = "There is nothing to undo: it is done to a scratch copy, which goes with it."
+NOTHING_TO_UNDO = "There is nothing to undo: only a scratch copy is broken, and it is deleted afterwards."
 INCIDENTS: Mapping[str, Incident] = {
-    one.name: one
-    for one in (
+    incident.name: incident
+    for incident in (
         Incident(
             "schema",
             "Break the schema",
-            "Purchases with an unknown category go through the pipeline, whose DataGate names the feature and stops the run.",
-            GONE,
+            "Purchases with an unknown category enter the pipeline; DataGate names the feature and stops the run.",
+            NOTHING_TO_UNDO,
             data.run,
             untouched,
         ),
         Incident(
             "drift",
-            "Let the traffic drift",
-            "Purchases at the till move online, and the monitor beside the live gateway opens an incident.",
-            "Undone by purchases as usual; the monitor closes the incident once its windows are quiet.",
+            "Drift the traffic",
+            "In-store purchases move online, and the live gateway's monitor opens a drift incident.",
+            "Undo sends purchases without drift; the monitor closes the incident after enough quiet windows.",
             drift.run,
             drift.undo,
         ),
         Incident(
             "model",
             "Push a bad model",
-            "The gates refuse a candidate trained for one step, and a garbage version beside the live one is not served.",
-            "Undone by taking the garbage away, also where the incident was stopped.",
+            "The gates refuse a candidate trained for one step, and the server refuses a version of garbage files.",
+            "Undo deletes the garbage version that an interrupted incident may have left.",
             model.run,
             model.undo,
         ),
         Incident(
             "worker",
             "Kill a worker",
-            "Two processes train together, one gets SIGKILL, and the cluster starts again at its last checkpoint.",
-            GONE,
+            "Two worker processes train together, one gets SIGKILL, and the cluster restarts from its last checkpoint.",
+            NOTHING_TO_UNDO,
             cluster.run,
             untouched,
         ),
         Incident(
             "server",
             "Kill the server",
-            "The live server gets SIGKILL and is started again: the same version, and no acknowledged prediction is lost.",
-            "There is nothing to undo: the server runs again, with the same words and ports.",
+            "The live server gets SIGKILL and restarts with the same version; no acknowledged prediction is lost.",
+            "There is nothing to undo: the server was restarted with the same arguments and ports.",
             server.run,
             server.undo,
         ),
         Incident(
             "flood",
-            "Flood it with requests",
-            "A gateway gets many times what it lets in: it refuses the rest with 429, and afterwards answers as before.",
-            GONE,
+            "Flood the gateway with requests",
+            "A gateway gets many times its rate limit, refuses the excess with 429, and then answers as before.",
+            NOTHING_TO_UNDO,
             flood.run,
             untouched,
         ),
@@ -67,18 +67,15 @@ INCIDENTS: Mapping[str, Incident] = {
 
 
 def play(name: str, live: Live, undo: bool = False, incidents: Mapping[str, Incident] = INCIDENTS) -> Iterator[Event]:
-    """Does an incident, or takes it back; one at a time in a home.
+    """Play or undo an incident; only one at a time runs in a home.
 
     Raises:
-        BusyError: if another is under way.
-        FailedError: if the system has not answered as it should.
-        MissingError: if what it needs is not there, or there is no such incident.
+        BusyError: if another incident is being played.
+        IncidentFailedError: if the system did not respond as it should.
+        MissingPrerequisiteError: if there is no such incident, or something that it needs is missing.
     """
     if name not in incidents:
         raise MissingError(f"There is no incident '{name}'; there are {', '.join(incidents)}.")
-    one = incidents[name]
+    incident = incidents[name]
     with store.alone(live.home / "break.lock", "incident"):
-        yield from (one.undo if undo else one.run)(live)
-
-
-__all__ = ["INCIDENTS", "Event", "FailedError", "Incident", "Live", "MissingError", "play"]
+        yield from (incident.undo if undo else incident.run)(live)

@@ -1,6 +1,6 @@
-"""A killed worker: two processes train together, one gets SIGKILL, and the cluster goes on from its checkpoint.
+"""Incident *worker*: two processes train together, one gets SIGKILL, and the cluster resumes from its checkpoint.
 
-``python -m tour.incidents.cluster JOB.json`` is the launcher, in a process of its own as the pipeline's stage is.
+``python -m tour.incidents.cluster JOB.json`` is the launcher. It is a separate process, as the pipeline's stage is.
 """
 
 import json
@@ -34,51 +34,55 @@ VICTIM = "worker 1"
 
 
 def run(live: Live) -> Iterator[Event]:
-    """Trains the cheapest case on the examples of its last run, in a scratch folder."""
+    """Train the cheapest use case on the examples of its last run, in a scratch folder, and kill a worker."""
     case = scratch.cheapest(live.home)
     last = scratch.last_pushed(live.home, case)
     with scratch.empty(live) as folder:
         job = written(live, last, folder)
         yield Event(
-            f"Two workers train {case.name} together, told of each other by TF_CONFIG.", "info", {"case": case.name}
+            f"Two workers train {case.name} together; TF_CONFIG gives each the addresses of both.",
+            "info",
+            {"case": case.name},
         )
         log = folder / "launcher.log"
         with scratch.child([job], log, "tour.incidents.cluster") as process:
-            yield from _watched(log, process)
+            yield from _kill_worker(log, process)
         result = folder / "result.json"
         if process.returncode or not result.exists():
-            raise FailedError(f"The training has not ended: {log.read_text()[-300:]}")
-        told = json.loads(result.read_text())
-        yield Event(f"All {told['steps']} steps are done by {told['replicas']} replicas.", "good", told)
+            raise FailedError(f"The training did not succeed; the log ends with: {log.read_text()[-300:]}")
+        record = json.loads(result.read_text())
+        yield Event(f"{record['replicas']} replicas completed all {record['steps']} steps.", "good", record)
 
 
 def written(live: Live, last: store.Run, folder: Path) -> Path:
-    """The job as a file.
+    """Write the job of the launcher to a file and return its path.
 
     Raises:
-        MissingError: if the run's examples are gone.
+        MissingPrerequisiteError: if the examples of the run were deleted.
     """
     outputs = store.outputs(local_runtime(live.home).metadata, last.id)
     examples, transform = outputs["SpanExampleGen"]["examples"].uri, outputs["Transform"]["transform_graph"].uri
     if not Path(examples).is_dir() or not Path(transform).is_dir():
-        raise MissingError(f"The examples of {last.id} are gone; `showcase run {last.case} --fresh` makes them again.")
+        raise MissingError(
+            f"The examples of {last.id} were deleted; run `showcase run {last.case} --fresh` to recreate them."
+        )
     settings = {name: value for group in json.loads(last.facts["settings"]).values() for name, value in group.items()}
-    skip = outputs.get("SkipGram", {}).get("embedding")
-    told = {
+    embedding = outputs.get("SkipGram", {}).get("embedding")
+    job = {
         "case": last.case,
         "settings": settings | SMALL,
         "examples": examples,
         "transform": transform,
         "folder": str(folder / "job"),
-        "pretrained": skip.uri if skip else "",
+        "pretrained": embedding.uri if embedding else "",
     }
-    path = folder / "told.json"
-    path.write_text(json.dumps(told))
+    path = folder / "job.json"
+    path.write_text(json.dumps(job))
     return path
 
 
-def _watched(log: Path, process: Any) -> Iterator[Event]:
-    """Tells what the launcher says; kills a worker once there is something to go on from."""
+def _kill_worker(log: Path, process: Any) -> Iterator[Event]:
+    """Yield the launcher's progress, and kill a worker once there is a checkpoint to resume from."""
     pids: dict[str, int] = {}
     killed = False
     for line in scratch.lines(log, process):
@@ -90,25 +94,27 @@ def _watched(log: Path, process: Any) -> Iterator[Event]:
             if not killed and int(epoch[1]) >= 2:
                 killed = True
                 os.kill(pids[VICTIM], signal.SIGKILL)
-                yield Event(f"kill -9 {pids[VICTIM]}: {VICTIM} is gone.", "bad", {"pid": pids[VICTIM]})
+                yield Event(f"kill -9 {pids[VICTIM]}: {VICTIM} is dead.", "bad", {"pid": pids[VICTIM]})
         elif "restarts are left" in line:
             yield Event(line, "bad")
         elif line.startswith("went on "):
             yield Event(line, "good", {"step": int(re.findall(r"\d+", line)[0])})
     if not killed:
-        raise FailedError(f"The training has ended before a worker could be killed: {log.read_text()[-300:]}")
+        raise FailedError(
+            f"The training ended before a worker could be killed; the log ends with: {log.read_text()[-300:]}"
+        )
 
 
 def main(path: Path) -> None:
-    """The launcher."""
+    """Run the launcher: train the job in ``path`` and write ``result.json`` next to it."""
     from models.training import entry_point
     from models.training.distribute import cluster
     from models.training.distribute.job import Job
 
-    told = json.loads(path.read_text())
-    Path(told["folder"]).mkdir()
-    job = Job(**told)
-    with redirect_stdout(sys.stderr):  # which goes to the log that is read
+    fields = json.loads(path.read_text())
+    Path(fields["folder"]).mkdir()
+    job = Job(**fields)
+    with redirect_stdout(sys.stderr):  # standard error goes to the log that the incident reads
         cluster.run(entry_point.prepared(job, entry_point.Data.of(job)))
     record = json.loads(Path(job.folder, entry_point.RESULT).read_text())
     path.with_name("result.json").write_text(json.dumps({name: record[name] for name in ("steps", "replicas", "rows")}))

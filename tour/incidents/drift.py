@@ -1,4 +1,4 @@
-"""Drift: purchases move online until the monitor beside the live gateway opens an incident; then they move back."""
+"""Incident *drift*: purchases move online until the live gateway's monitor opens an incident; undo moves them back."""
 
 import json
 import shutil
@@ -23,107 +23,111 @@ from tour.incidents.incident import Event, FailedError, Live, MissingError, unti
 from tour.incidents.requests import Requests
 
 CASE, MOVED = "fraud", "online:0.7"
-THIN = 4  # one purchase in so many is sent: enough to judge a day by
+THIN = 4  # every fourth purchase is sent, which is enough to judge a day
 DRIFTED, QUIET, PATIENCE = 2, 5, 120.0
-SETTLED = 60.0  # seconds for the monitor to close the incident, if the days sent are enough for that
+SETTLED = 60.0  # seconds that the monitor gets to close the incident, if the days sent are enough for that
 CONNECTIONS = 8
 TIME = "event_time"
 
 
 def run(live: Live) -> Iterator[Event]:
-    """Sends days on which most purchases at the till have moved online, and waits for the alarm."""
+    """Send days on which most in-store purchases have moved online, and wait for the drift incident."""
     server.running(live)
-    if opened := incidents(live):
-        since = opened[0]["opened"]
-        raise MissingError(f"A drift incident is open already, since window {since}: undo it, or have it answered.")
+    if open_incidents := incidents(live):
+        since = open_incidents[0]["opened"]
+        raise MissingError(
+            f"A drift incident is open already, since window {since}: undo it, or run `showcase monitor {CASE}`."
+        )
     first = following(live)
-    yield Event(f"From day {first} on seven of ten purchases at the till are made online.", "bad", {"day": first})
-    yield from _sent(live, first, DRIFTED, MOVED)
-    opened = until(lambda: incidents(live), PATIENCE, "The monitor beside the gateway has not opened an incident")
-    causes = ", ".join(opened[0]["causes"])
-    yield Event(f"Incident {opened[0]['id']}: drift since window {opened[0]['opened']}: {causes}.", "good", opened[0])
-    yield Event(f"`showcase monitor {CASE} --home {live.home}` would decide what follows from it.")
+    yield Event(f"From day {first} on, seven of ten in-store purchases are made online instead.", "bad", {"day": first})
+    yield from _send_days(live, first, DRIFTED, MOVED)
+    incident = until(lambda: incidents(live), PATIENCE, "The monitor of the gateway did not open an incident")[0]
+    causes = ", ".join(incident["causes"])
+    yield Event(f"Incident {incident['id']}: drift since window {incident['opened']}: {causes}.", "good", incident)
+    yield Event(f"`showcase monitor {CASE} --home {live.home}` would decide whether to retrain.")
 
 
 def undo(live: Live) -> Iterator[Event]:
-    """Sends days as usual, and says whether the monitor has closed the incident."""
+    """Send days without the drift, and report whether the monitor has closed the incident."""
     server.running(live)
     first = following(live)
-    yield Event(f"From day {first} on purchases are as they were before.", "info", {"day": first})
-    yield from _sent(live, first, QUIET, "")
+    yield Event(f"From day {first} on, purchases have no drift.", "info", {"day": first})
+    yield from _send_days(live, first, QUIET, "")
     try:
-        until(lambda: not incidents(live), SETTLED, "The monitor beside the gateway has not closed the incident")
+        until(lambda: not incidents(live), SETTLED, "The monitor of the gateway did not close the incident")
         yield Event("No drift incident is open.", "good")
     except FailedError:
-        # A version that was trained on other days than these may call something else normal.
-        (one, *_) = incidents(live)
+        # The reference profile of a version that was trained on other days than these may differ from them.
+        (incident, *_) = incidents(live)
         yield Event(
-            f"Purchases are as before. Incident {one['id']} stays open until the monitor has seen quiet windows."
+            f"Purchases have no drift. Incident {incident['id']} stays open until enough windows have no alarm."
         )
 
 
 def incidents(live: Live) -> list[dict[str, Any]]:
-    """Those of drift that are open, by the live monitor."""
+    """Return the open drift incidents of the live monitor."""
     try:
-        seen = json.loads((live.home / CASE / "online" / STATE).read_text())["judge"]["incidents"]["seen"]
+        history = json.loads((live.home / CASE / "online" / STATE).read_text())["judge"]["incidents"]["seen"]
     except FileNotFoundError:
         return []
-    return [one for one in seen if one["kind"] == "drift" and one["state"] == "open"]
+    return [incident for incident in history if incident["kind"] == "drift" and incident["state"] == "open"]
 
 
 def following(live: Live) -> int:
-    """The day, counted as spans are, after the last that was learnt from or served."""
-    learnt = scratch.last_pushed(live.home, find(CASE))
-    last = max(json.loads(learnt.facts["settings"])["data"]["last_day"], _logged(live))
-    return last + 1 - _begin(live)
+    """Return the number of the span after the last day that was trained on or served."""
+    trained = scratch.last_pushed(live.home, find(CASE))
+    last = max(json.loads(trained.facts["settings"])["data"]["last_day"], _read_last_logged_day(live))
+    return last + 1 - _read_first_date(live)
 
 
-def _logged(live: Live) -> int:
+def _read_last_logged_day(live: Live) -> int:
     records = read(live.home / CASE / "online" / PREDICTIONS)
-    return max((decode(one, (TIME,))[TIME][0] // 86_400 for _, one in records), default=-1)
+    return max((decode(record, (TIME,))[TIME][0] // 86_400 for _, record in records), default=-1)
 
 
-def _begin(live: Live) -> int:
-    """The date of span 0, in days since the epoch."""
+def _read_first_date(live: Live) -> int:
+    """Return the date of span 0, in days since the epoch."""
     first = first_run(live)
     truth = Path(first.facts["source"], "truth.json")
     if not truth.is_file():
         raise MissingError(
-            "The model was not trained on generated purchases, so none can be generated that go on from them."
+            "The model was not trained on generated purchases, so purchases that follow cannot be generated."
         )
     return (date.fromisoformat(json.loads(truth.read_text())["start"]) - date(1970, 1, 1)).days
 
 
 def first_run(live: Live) -> store.Run:
-    """The first run that pushed: what it has learnt from is generated, later ones have collected what was served."""
+    """Return the first run that pushed: its data are generated, while later runs train on rows that were served."""
     scratch.last_pushed(live.home, find(CASE))
     return next(run for run in store.runs(local_runtime(live.home).metadata, CASE) if run.state == "pushed")
 
 
 def world(live: Live) -> list[str]:
-    """The drift that is usual by now: what a retraining has taken in, if the demonstration came to one."""
+    """Return the drift that the served model was retrained on, if the demonstration came to a retraining."""
     runtime = local_runtime(live.home)
-    decided = {one.id for one in decisions.all_of(runtime, CASE)}
+    decision_ids = {decision.id for decision in decisions.all_of(runtime, CASE)}
     pushed = [run for run in store.runs(runtime.metadata, CASE) if run.state == "pushed"]
-    if not any(run.facts.get("decision") in decided for run in pushed):
+    if not any(run.facts.get("decision") in decision_ids for run in pushed):
         return []
-    return list(find(CASE).load("demo").shown(live.home / "data", _settings(live)).drift)
+    return list(find(CASE).load("demo").shown(live.home / "data", _read_settings(live)).drift)
 
 
-def _settings(live: Live) -> dict[str, Any]:
+def _read_settings(live: Live) -> dict[str, Any]:
     return find(CASE).configured({})["data"] | json.loads(first_run(live).facts["settings"])["data"]
 
 
-def _sent(live: Live, first: int, days: int, drift: str) -> Iterator[Event]:
-    """Sends days, and the beginning of the one after, without which the last would not be over."""
+def _send_days(live: Live, first: int, days: int, drift: str) -> Iterator[Event]:
+    """Send days, and the beginning of the day after them: a window ends when a later purchase arrives."""
     traffic = find(CASE).load("traffic")
-    wanted = [*world(live), *([f"{drift}@{first}"] if drift else [])]
+    all_drift = [*world(live), *([f"{drift}@{first}"] if drift else [])]
     with scratch.empty(live) as cache:
-        folder = traffic.generated(cache, first + days + 1, wanted, _settings(live))
+        folder = traffic.generated(cache, first + days + 1, all_drift, _read_settings(live))
         for day in range(first, first + days + 1):
-            report = _day(live, folder, day, last=day == first + days)
+            report = _send_day(live, folder, day, last=day == first + days)
             if report.failed:
-                raise FailedError(f"{report.failed} of {report.sent} requests failed: {dict(report.statuses)}.")
+                raise FailedError(
+                    f"{report.failed} of {report.sent} requests failed; answers by status: {dict(report.statuses)}."
+                )
             if day < first + days:
                 yield Event(
                     f"Day {day}: {report.sent} purchases were scored, none failed.", "info", {"sent": report.sent}
@@ -131,10 +135,10 @@ def _sent(live: Live, first: int, days: int, drift: str) -> Iterator[Event]:
         shutil.rmtree(folder)
 
 
-def _day(live: Live, folder: Path, day: int, last: bool) -> Any:
-    case, there = find(CASE), server.running(live)
+def _send_day(live: Live, folder: Path, day: int, last: bool) -> Any:
+    case, address = find(CASE), server.running(live)
     spans.window(folder, day, day)
-    rows = case.load("traffic").requests(str(folder), "", folder, day, day, [], _settings(live))
-    thin = [orjson.dumps(body) for number, (body, _) in enumerate(rows) if number % THIN == 0]
-    requests = Requests(f"{there['host']}:{there['gateway']}", case)
-    return requests.send(thin[:50] if last else thin, 0, CONNECTIONS)
+    rows = case.load("traffic").requests(str(folder), "", folder, day, day, [], _read_settings(live))
+    bodies = [orjson.dumps(body) for number, (body, _) in enumerate(rows) if number % THIN == 0]
+    requests = Requests(f"{address['host']}:{address['gateway']}", case)
+    return requests.send(bodies[:50] if last else bodies, 0, CONNECTIONS)

@@ -1,4 +1,4 @@
-"""A flood of requests: more than the gateway lets in, which says so at once and goes on answering the rest."""
+"""Incident *flood*: more requests than the gateway's rate limit; it refuses the excess at once and answers the rest."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,42 +11,46 @@ from tour.incidents.incident import Event, FailedError, Live
 from tour.incidents.requests import Requests, bodies
 
 RATE, CONNECTIONS, SECONDS = 50, 32, 4.0
-STEADY = 10.0  # requests a second of a client that keeps to the rate
+STEADY = 10.0  # requests per second of a client that keeps to the limit
 
 
 def run(live: Live) -> Iterator[Event]:
-    """A gateway over a copy of the served model lets in so many requests a second; a client beside the flood measures."""
+    """Flood a gateway that serves a copy of the model; a client within the limit measures it before and after."""
     case = scratch.cheapest(live.home)
     rows = bodies(case, scratch.last_pushed(live.home, case))
     with scratch.copied(live, case) as home, scratch.served(home, case, "--rate", RATE, "--timeout", 30) as gateway:
         steady = partial(Requests(gateway, case).send, rows, STEADY, 2, SECONDS)
         yield Event(
-            f"A gateway of its own on {gateway} lets in {RATE} requests a second.", "info", {"gateway": gateway}
+            f"A separate gateway on {gateway} has a rate limit of {RATE} requests per second.",
+            "info",
+            {"gateway": gateway},
         )
-        yield from _told("Before", before := steady())
+        yield from _describe_steady_client("Before", before := steady())
         yield Event(f"{CONNECTIONS} connections send as fast as they can for {SECONDS:.0f} s.", "bad")
         flood = Requests(gateway, case).send(rows, 0, CONNECTIONS, SECONDS)
         refused, answered = flood.statuses[429], flood.statuses[200]
         numbers = {"sent": flood.sent, "answered": answered, "refused": refused}
         yield Event(
-            f"{flood.sent} came, {answered} were answered, {refused} refused with 429: {_text(flood)}", "good", numbers
+            f"{flood.sent} requests: {answered} answered, {refused} refused with 429: {_read_refusal(flood)}",
+            "good",
+            numbers,
         )
         if refused + answered != flood.sent or not refused:
-            raise FailedError(f"The flood should get answers or 429, and it got {dict(flood.statuses)}.")
-        asyncio_server.run(asyncio.sleep(2.0))  # the bucket of the rate fills again
-        yield from _told("After", after := steady())
+            raise FailedError(
+                f"The flood should get status 200 or 429 only; answers by status: {dict(flood.statuses)}."
+            )
+        asyncio_server.run(asyncio.sleep(2.0))  # the token bucket of the rate limit refills
+        yield from _describe_steady_client("After", after := steady())
         if before.failed or after.failed:
             raise FailedError(f"{before.failed} requests failed before the flood and {after.failed} after it.")
-        yield Event("The process is the same, and nothing has failed since.", "good")
+        yield Event("The gateway process is the same, and no request has failed since.", "good")
 
 
-def _told(when: str, report: Report) -> Iterator[Event]:
+def _describe_steady_client(when: str, report: Report) -> Iterator[Event]:
     p99 = report.percentiles().get("p99", 0.0)
-    text = (
-        f"{when} the flood: {report.sent} requests at {STEADY:.0f} a second, {report.failed} failed, p99 {p99:.1f} ms."
-    )
+    text = f"{when} the flood: {report.sent} requests at {STEADY:.0f}/s, {report.failed} failed, p99 {p99:.1f} ms."
     yield Event(text, "info", {"p99": p99, "failed": report.failed})
 
 
-def _text(report: Report) -> str:
+def _read_refusal(report: Report) -> str:
     return report.refusals.get(429, "")[:200]

@@ -1,4 +1,4 @@
-"""What an incident is, and what it is done to."""
+"""The types of an incident: its definition, its events, its errors, and the system that it breaks."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +11,12 @@ Kind = Literal["info", "good", "bad"]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that has happened.
+    """One step of an incident, to be shown to people.
 
     Attributes:
-        text: A sentence for people.
-        kind: ``bad`` for what is broken, ``good`` for how the system has answered, ``info`` for the rest.
-        data: The values in it.
+        text: One sentence.
+        kind: ``bad`` for damage, ``good`` for a correct response of the system, ``info`` for the rest.
+        data: The values in the text.
     """
 
     text: str
@@ -26,11 +26,11 @@ class Event:
 
 @dataclass(frozen=True)
 class Live:
-    """The system that is broken.
+    """The live system that an incident breaks.
 
     Attributes:
         home: Folder of all state.
-        gateway: HOST:PORT of the gateway; empty where nothing is served.
+        gateway: HOST:PORT of the gateway; empty if nothing is served.
     """
 
     home: Path
@@ -42,15 +42,15 @@ Play = Callable[[Live], Iterator[Event]]
 
 @dataclass(frozen=True)
 class Incident:
-    """Something that goes wrong in real life, done on purpose.
+    """A fault that happens in real life, caused on purpose.
 
     Attributes:
-        name: On the command line.
-        title: On the page.
-        what: What is done, in one sentence.
-        undone: What undoing does, in one sentence.
-        run: Does it, and tells what happens while it happens; leaves nothing behind but what ``undo`` takes back.
-        undo: Takes it back.
+        name: Name on the command line.
+        title: Title on the page.
+        what: One sentence on what is done.
+        undone: One sentence on what undoing does.
+        run: Plays the incident and yields events as they happen; leaves nothing behind that ``undo`` does not revert.
+        undo: Reverts the incident and yields events.
     """
 
     name: str
@@ -62,27 +62,27 @@ class Incident:
 
 
 class MissingError(ValueError):
-    """What an incident needs is not there."""
+    """Something that an incident needs is missing."""
 
 
 class FailedError(OSError):
-    """The system has not answered as it should."""
+    """The system did not respond as it should."""
 
 
 def untouched(live: Live) -> Iterator[Event]:
-    """Undoes an incident that only touched a scratch copy."""
-    yield Event("Nothing to take back: it was done to a scratch copy, which is gone.", "good")
+    """Undo an incident that changed only a scratch copy."""
+    yield Event("Nothing to undo: only a scratch copy was broken, and it is deleted.", "good")
 
 
-def until(true: Callable[[], Any], seconds: float, otherwise: str) -> Any:
-    """Waits until something holds, and gives it.
+def until(condition: Callable[[], Any], seconds: float, failure: str) -> Any:
+    """Wait until a condition returns a true value and return the value.
 
     Raises:
-        FailedError: saying ``otherwise``, if that takes too long.
+        IncidentFailedError: with the message ``failure``, if the condition is not met in time.
     """
-    ends = time.monotonic() + seconds
-    while not (found := true()):
-        if time.monotonic() > ends:
-            raise FailedError(f"{otherwise} within {seconds:.0f} s.")
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise FailedError(f"{failure} within {seconds:.0f} s.")
         time.sleep(0.05)
-    return found
+    return value

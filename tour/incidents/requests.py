@@ -1,4 +1,4 @@
-"""Rows to send to a gateway in an incident, and what came of them."""
+"""Requests that an incident sends to a gateway, and their results."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from serving.traffic import Report, Sender
 
 
 def bodies(case: UseCase, last: store.Run) -> Iterator[bytes]:
-    """The rows of the last span that the served model was made from, again and again."""
+    """Yield the rows of the last span that the served model was trained on, repeated without end."""
     span, source = int(last.facts["spans"].split(":")[1]), last.facts["source"]
     settings, module = json.loads(last.facts["settings"])["data"], case.load("traffic")
     while True:
@@ -22,30 +22,29 @@ def bodies(case: UseCase, last: store.Run) -> Iterator[bytes]:
 
 
 class Requests:
-    """Requests to a case at a gateway.
+    """Client that scores rows of one use case at a gateway.
 
     Attributes:
-        acknowledged: Version by prediction id of every right answer.
-        report: What came of them.
+        acknowledged: Version that answered, by prediction id, for every valid answer.
+        report: Counts and latencies of the requests so far.
     """
 
     def __init__(self, gateway: str, case: UseCase) -> None:
         host, _, port = gateway.rpartition(":")
         self.acknowledged: dict[str, int] = {}
-        self._sender = Sender(host, int(port), f"/v1/{case.name}/score", case.load("traffic").check, self._seen)
+        self._sender = Sender(host, int(port), f"/v1/{case.name}/score", case.load("traffic").check, self._record)
 
     @property
     def report(self) -> Report:
-        """So far."""
         return self._sender.report
 
     async def sending(self, rows: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> Report:
-        """Sends until the rows or the seconds are over."""
+        """Send rows until they or the seconds run out."""
         return await self._sender.run(rows, rate, connections, seconds)
 
     def send(self, rows: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> Report:
-        """The same, from outside an event loop."""
+        """Send rows as :meth:`send_async` does, from outside an event loop."""
         return asyncio_server.run(self.sending(rows, rate, connections, seconds))
 
-    def _seen(self, body: bytes, answer: Mapping[str, Any]) -> None:
+    def _record(self, body: bytes, answer: Mapping[str, Any]) -> None:
         self.acknowledged[answer["prediction_id"]] = answer["version"]

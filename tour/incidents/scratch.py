@@ -1,4 +1,4 @@
-"""A scratch copy of what an incident breaks: it lies in the home, and goes with the incident."""
+"""Scratch copies that incidents break: they lie in the home and are deleted at the end of the incident."""
 
 import os
 import shutil
@@ -20,34 +20,34 @@ from tour.incidents.incident import Live, MissingError
 
 
 def cheapest(home: Path) -> UseCase:
-    """The pushed case that needs the least: one whose rows have no past, if there is one.
+    """Return the pushed use case that is cheapest to run: preferably one whose rows have no history.
 
     Raises:
-        MissingError: if nothing is pushed.
+        MissingPrerequisiteError: if no version is pushed.
     """
     pushed = [case for case in CASES.values() if rollouts.served_version(home, case.name)]
     if not pushed:
-        raise MissingError(f"Nothing has been pushed under {home}; `showcase demo --home {home}` makes models.")
+        raise MissingError(f"No model is pushed under {home}; run `showcase demo --home {home}` first.")
     return min(pushed, key=lambda case: bool(case.time))
 
 
 def last_pushed(home: Path, case: UseCase) -> store.Run:
-    """The run that pushed last.
+    """Return the last run that pushed a model.
 
     Raises:
-        MissingError: if there is none.
+        MissingPrerequisiteError: if there is none.
     """
     runs = [run for run in store.runs(local_runtime(home).metadata, case.name) if run.state == "pushed"]
     if not runs:
         raise MissingError(
-            f"No run of {case.name} under {home} has ended in a push; `showcase run {case.name}` makes one."
+            f"No run of {case.name} under {home} has pushed a model; run `showcase run {case.name}` first."
         )
     return runs[-1]
 
 
 @contextmanager
 def empty(live: Live) -> Iterator[Path]:
-    """A folder that is gone at the end, also where the incident is stopped."""
+    """Make an empty folder that is deleted at the end of the block, also if the incident is interrupted."""
     live.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".break-", dir=live.home, ignore_cleanup_errors=True) as name:
         yield Path(name)
@@ -55,16 +55,16 @@ def empty(live: Live) -> Iterator[Path]:
 
 @contextmanager
 def copied(live: Live, case: UseCase) -> Iterator[Path]:
-    """A home with the case's served version and the run that pushed last: its finished stages are found done in it."""
+    """Make a home with the use case's served version and last pushed run, whose stages are cached in it."""
     version = rollouts.served_version(live.home, case.name)
     if version is None:
         raise MissingError(
-            f"Nothing of {case.name} has been pushed; `showcase run {case.name} --home {live.home}` does it."
+            f"No version of {case.name} is pushed; run `showcase run {case.name} --home {live.home}` first."
         )
     source = local_runtime(live.home).metadata
     pushed = [run for run in store.runs(source, case.name) if run.state == "pushed"]
     with empty(live) as home:
-        for run in pushed[-1:]:  # none if the run was stopped after its push
+        for run in pushed[-1:]:  # empty if the run was interrupted after its push
             copy_run(source, run, local_runtime(home).metadata)
         shutil.copytree(version, Path(local_runtime(home).versions(case.name), version.name))
         yield home
@@ -72,17 +72,17 @@ def copied(live: Live, case: UseCase) -> Iterator[Path]:
 
 @contextmanager
 def child(words: Sequence[object], log: Path, module: str = "cli.main") -> Iterator[subprocess.Popen[str]]:
-    """A process that ends with the block."""
-    started = processes.start(words, log, module)
+    """Start a child process that is ended with the block."""
+    process = processes.start(words, log, module)
     try:
-        yield started
+        yield process
     finally:
-        processes.end(started)
+        processes.end(process)
 
 
 @contextmanager
 def served(home: Path, case: UseCase, *options: object) -> Iterator[str]:
-    """A gateway over a scratch home; its HOST:PORT."""
+    """Run a gateway on a scratch home; yields its HOST:PORT."""
     ports = ("--port", 0, "--rest-port", -1, "--grpc-port", -1)
     words = ("serve", case.name, "--home", home, *ports, "--no-monitor", "--json", *options)
     with child(words, home / "serve.log") as process:
@@ -90,18 +90,21 @@ def served(home: Path, case: UseCase, *options: object) -> Iterator[str]:
 
 
 def lines(log: Path, process: subprocess.Popen[str]) -> Iterator[str]:
-    """The lines of a log while a process writes it, to the end of both; an empty one now and then, so that nobody blocks."""
+    """Yield the lines of a log while a process writes it, until the process ends.
+
+    An empty line is yielded about every 0.1 s, so that the caller is never blocked.
+    """
     position, rest = 0, ""
     while True:
-        over = process.poll() is not None
+        ended = process.poll() is not None
         if log.exists():
             with log.open() as stream:
                 stream.seek(position)
                 text = rest + stream.read()
                 position = stream.tell()
-            *whole, rest = text.split("\n")
-            yield from whole
-        if over:
+            *complete, rest = text.split("\n")
+            yield from complete
+        if ended:
             return
         yield ""
         _wait()
@@ -114,7 +117,7 @@ def _wait(seconds: float = 0.1) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there; one that has ended and was not waited for is not."""
+    """Return whether a process runs; a zombie, which has ended but was not waited for, does not."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -1,4 +1,4 @@
-"""A killed server: kill -9 under traffic; the next process answers with the same version, and the log holds every answer."""
+"""Incident *server*: kill -9 under traffic; the restarted server serves the same version, and no answer is lost."""
 
 import os
 import signal
@@ -28,13 +28,13 @@ ID = "served/id"
 
 
 def run(live: Live) -> Iterator[Event]:
-    """Kills the server of this home while it answers, starts it again by the same words, and counts."""
-    there = running(live)
+    """Kill the server of this home under traffic, restart it with the same arguments, and check the log."""
+    server = running(live)
     case = scratch.cheapest(live.home)
-    version, words, folder = version_of(live, case), command(there), Path(f"/proc/{there['pid']}/cwd").resolve()
+    version, words, folder = version_of(live, case), command(server), Path(f"/proc/{server['pid']}/cwd").resolve()
     rows = bodies(case, scratch.last_pushed(live.home, case))
-    requests = Requests(f"{there['host']}:{there['gateway']}", case)
-    yield Event(f"Version {version} of {case.name} answers {RATE:.0f} requests a second on {live.gateway}.")
+    requests = Requests(f"{server['host']}:{server['gateway']}", case)
+    yield Event(f"Version {version} of {case.name} answers {RATE:.0f} requests per second on {live.gateway}.")
     stopped = threading.Event()
     until_stopped = takewhile(lambda row: not stopped.is_set(), rows)
     traffic = threading.Thread(
@@ -42,47 +42,51 @@ def run(live: Live) -> Iterator[Event]:
     )
     traffic.start()
     try:
-        until(lambda: len(requests.acknowledged) >= BEFORE, PATIENCE, "The server has not answered so many requests")
-        os.kill(there["pid"], signal.SIGKILL)
+        until(lambda: len(requests.acknowledged) >= BEFORE, PATIENCE, "The server did not answer enough requests")
+        os.kill(server["pid"], signal.SIGKILL)
         killed = time.monotonic()
         try:
-            yield Event(f"kill -9 {there['pid']}: the server is gone.", "bad", {"pid": there["pid"]})
+            yield Event(f"kill -9 {server['pid']}: the server is dead.", "bad", {"pid": server["pid"]})
         finally:
-            started = start(live, words, folder, there)
+            process = start(live, words, folder, server)
     finally:
         stopped.set()
         traffic.join()
     acknowledged = dict(requests.acknowledged)
     count = len(acknowledged)
     yield Event(f"{count} predictions were acknowledged, then requests failed.", "bad", {"count": count})
-    yield from _again(live, case, started, killed)
-    yield from _proven(live, case, acknowledged, version, rows)
+    yield from _wait_for_restart(live, process, killed)
+    yield from _check_log(live, case, acknowledged, version, rows)
 
 
-def _again(live: Live, case: UseCase, started: subprocess.Popen[bytes], killed: float) -> Iterator[Event]:
-    yield Event(f"It is started again by the same words, as process {started.pid}.", "info", {"pid": started.pid})
+def _wait_for_restart(live: Live, process: subprocess.Popen[bytes], killed: float) -> Iterator[Event]:
+    yield Event(f"It is restarted with the same arguments, as process {process.pid}.", "info", {"pid": process.pid})
     until(
-        lambda: started.poll() is not None or _ready(live, started.pid), PATIENCE, "The server has not answered again"
+        lambda: process.poll() is not None or _is_ready(live, process.pid),
+        PATIENCE,
+        "The restarted server did not answer",
     )
-    if started.poll() is not None:
-        raise FailedError(f"The server does not start again; {live.home / 'serve.log'} has the whole story.")
+    if process.poll() is not None:
+        raise FailedError(f"The server does not restart; see {live.home / 'serve.log'}.")
     yield Event(f"It answers again {time.monotonic() - killed:.1f} s after the kill.", "good")
 
 
-def _proven(
+def _check_log(
     live: Live, case: UseCase, acknowledged: dict[str, int], version: int, rows: Iterator[bytes]
 ) -> Iterator[Event]:
-    logged = {decode(one, (ID,))[ID][0].decode() for _, one in read(live.home / case.name / "online" / PREDICTIONS)}
+    logged = {
+        decode(record, (ID,))[ID][0].decode() for _, record in read(live.home / case.name / "online" / PREDICTIONS)
+    }
     missing = len(set(acknowledged) - logged)
     if missing:
         raise FailedError(f"{missing} of {len(acknowledged)} acknowledged predictions are not in the log.")
     yield Event(f"All {len(acknowledged)} acknowledged predictions are in the log.", "good", {"missing": 0})
-    there = running(live)
-    again = Requests(f"{there['host']}:{there['gateway']}", case)
-    report = again.send(islice(rows, AFTER), RATE, CONNECTIONS)
+    server = running(live)
+    requests = Requests(f"{server['host']}:{server['gateway']}", case)
+    report = requests.send(islice(rows, AFTER), RATE, CONNECTIONS)
     if report.failed or set(report.versions) != {version}:
         raise FailedError(
-            f"{report.failed} of {report.sent} requests failed, answered by versions {dict(report.versions)}."
+            f"{report.failed} of {report.sent} new requests failed; answers by version: {dict(report.versions)}."
         )
     yield Event(
         f"{report.sent} new requests: none failed, all answered by version {version}.", "good", {"version": version}
@@ -90,55 +94,55 @@ def _proven(
 
 
 def undo(live: Live) -> Iterator[Event]:
-    """The server has been started again already, unless it could not."""
-    there = rollouts.running(live.home)
-    if there and scratch.alive(there["pid"]):
-        yield Event(f"The server runs again already, as process {there['pid']}: nothing is left to take back.", "good")
+    """Report whether the server runs: the incident itself restarts it."""
+    server = rollouts.running(live.home)
+    if server and scratch.alive(server["pid"]):
+        yield Event(f"Nothing to undo: the server was restarted, as process {server['pid']}.", "good")
         return
-    raise MissingError(f"No server of {live.home} runs; `showcase serve --home {live.home}` starts one.")
+    raise MissingError(f"No server of {live.home} is running; start one with `showcase serve --home {live.home}`.")
 
 
 def running(live: Live) -> dict[str, Any]:
-    """What the home's server has told of itself.
+    """Return the process id and addresses of the home's running server.
 
     Raises:
-        MissingError: if none runs, or none with a gateway.
+        MissingPrerequisiteError: if no server with a gateway runs.
     """
-    there = rollouts.running(live.home)
-    if not there or not there["gateway"] or not scratch.alive(there["pid"]):
-        raise MissingError(f"Nothing of {live.home} is served; `showcase serve --home {live.home}` does it.")
-    return there
+    server = rollouts.running(live.home)
+    if not server or not server["gateway"] or not scratch.alive(server["pid"]):
+        raise MissingError(f"No gateway of {live.home} is running; start one with `showcase serve --home {live.home}`.")
+    return server
 
 
 def version_of(live: Live, case: UseCase) -> int:
-    """Number of the version that answers."""
+    """Return the number of the served version."""
     folder = rollouts.served_version(live.home, case.name)
     if folder is None:
-        raise MissingError(f"No version of {case.name} is served any more.")
+        raise MissingError(f"No version of {case.name} is served any more; push one with `showcase run {case.name}`.")
     return int(folder.name)
 
 
-def command(there: dict[str, Any]) -> list[str]:
-    """The words that started a server, and the ports that it has now, which count more than those asked for."""
-    words = Path(f"/proc/{there['pid']}/cmdline").read_bytes().decode().split("\0")[:-1]
-    ports = {"--port": there["gateway"], "--rest-port": there["rest"] or -1, "--grpc-port": there["grpc"] or -1}
-    return [*words, *(str(word) for pair in ports.items() for word in pair)]
+def command(server: dict[str, Any]) -> list[str]:
+    """Return the command line of a server, with the ports that it listens on now in place of the requested ones."""
+    arguments = Path(f"/proc/{server['pid']}/cmdline").read_bytes().decode().split("\0")[:-1]
+    ports = {"--port": server["gateway"], "--rest-port": server["rest"] or -1, "--grpc-port": server["grpc"] or -1}
+    return [*arguments, *(str(word) for option in ports.items() for word in option)]
 
 
-def start(live: Live, words: list[str], folder: Path, there: dict[str, Any]) -> subprocess.Popen[bytes]:
-    """Starts the server in a session of its own: it goes on when whoever has killed it ends."""
-    until(lambda: not scratch.alive(there["pid"]), 30, f"Process {there['pid']} has not ended")
+def start(live: Live, words: list[str], folder: Path, server: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """Start the server in its own session, so that it outlives the process that plays the incident."""
+    until(lambda: not scratch.alive(server["pid"]), 30, f"Process {server['pid']} did not end")
     with (live.home / "serve.log").open("a") as log:
         return subprocess.Popen(
             words, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
         )
 
 
-def _ready(live: Live, pid: int) -> bool:
-    there = rollouts.running(live.home)
-    if not there or there["pid"] != pid:
+def _is_ready(live: Live, pid: int) -> bool:
+    server = rollouts.running(live.home)
+    if not server or server["pid"] != pid:
         return False
     try:
-        return httpx.get(f"http://{there['host']}:{there['gateway']}/readyz", timeout=5).status_code == 200
+        return httpx.get(f"http://{server['host']}:{server['gateway']}/readyz", timeout=5).status_code == 200
     except httpx.HTTPError:
         return False

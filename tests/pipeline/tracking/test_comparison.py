@@ -202,5 +202,5 @@ def test_missing_dvc_repository_or_folder_is_an_error(tmp_path: Path, monkeypatc
 )
 def test_invalid_dvc_file_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "data.dvc").write_text(text)
-    with pytest.raises(ValueError, match="is no .dvc file of one folder"):
+    with pytest.raises(ValueError, match="is not a .dvc file of one folder"):
         dvc_files.read(tmp_path / "data.dvc")

@@ -262,7 +262,7 @@ def test_the_command_serves_the_newest_version_until_interrupted(versions: dict[
 @pytest.mark.parametrize("words", [(), ("fraud",)])
 def test_the_command_says_what_to_do_where_nothing_is_pushed(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = run_in_process("browser", *words, "--port", 0, "--home", tmp_path)
-    assert done.returncode == 2 and "Nothing of fraud is pushed" in done.stderr
+    assert done.returncode == 2 and "No version of fraud is pushed" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

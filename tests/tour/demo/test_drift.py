@@ -1,4 +1,4 @@
-"""Waiting for the monitor beside the gateway and for the swap, on files as the gateway writes them."""
+"""Waiting for the gateway's monitor and for the swap, on files as the gateway writes them."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from tour.demo.playthrough import Playthrough
 from tour.demo.report import DemoReport
 
 
-def test_only_incidents_of_drift_count_as_noticed(tmp_path: Path) -> None:
+def test_only_drift_incidents_are_returned(tmp_path: Path) -> None:
     fraud = find("fraud")
     assert wait_for_incidents(tmp_path, fraud, timeout=0.0) == []
     state = tmp_path / "fraud" / "online" / STATE
@@ -26,7 +26,7 @@ def test_only_incidents_of_drift_count_as_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "swapped"), [(1, False), (2, True)])
-def test_a_swap_is_seen_in_the_newest_logged_prediction(
+def test_swap_is_detected_in_the_newest_logged_prediction(
     tmp_path: Path, capsys: pytest.CaptureFixture, version: int, swapped: bool
 ) -> None:
     system = ScriptedSystem(tmp_path)

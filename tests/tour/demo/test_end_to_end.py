@@ -1,4 +1,4 @@
-"""The demonstration for real: child processes, traffic, monitor, retraining and swap."""
+"""The real demonstration: child processes, traffic, monitor, retraining and swap."""
 
 import json
 import shutil
@@ -13,19 +13,17 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.slow
-def test_from_pushed_models_to_a_second_version_that_is_better_after_the_drift(
-    default_home: Path, tmp_path: Path
-) -> None:
-    """In a copy of a home whose pipelines ended with the default settings, so that they are found done."""
+def test_drift_leads_to_a_second_version_with_a_better_metric(default_home: Path, tmp_path: Path) -> None:
+    """In a copy of a home whose pipelines ran with the default settings, so that their runs are cached."""
     shutil.copy(default_home / "metadata.sqlite", tmp_path / "metadata.sqlite")
     for case in CASES:
         shutil.copytree(default_home / case / "versions", tmp_path / case / "versions")
     (tmp_path / "data").mkdir()
-    for source in (default_home / "data").iterdir():  # the same data by the same path, which is part of the fingerprint
+    for source in (default_home / "data").iterdir():  # same data, same path: it is part of the fingerprint
         (tmp_path / "data" / source.name).symlink_to(source)
-    done = showcase("demo", "--headless", "--home", tmp_path, "--tracking", "none", timeout=3600)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    summary = json.loads(done.stdout)
+    result = showcase("demo", "--headless", "--home", tmp_path, "--tracking", "none", timeout=3600)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    summary = json.loads(result.stdout)
     assert all(run["facts"].get("same_as") for run in summary["runs"])
     drift = summary["drift"]["fraud"]
     assert summary["failed"] == 0 and drift["run"]["state"] == "pushed" and summary["served"]["fraud"] == 2

@@ -1,4 +1,4 @@
-"""The closing lines of the demonstration."""
+"""The summary that the demonstration prints at its end."""
 
 from io import StringIO
 
@@ -25,10 +25,10 @@ def print_summary(succeeded: bool, **results: object) -> list[list[str]]:
     return [line.split() for line in report.console.file.getvalue().splitlines()]
 
 
-def test_a_row_says_what_is_served_how_many_requests_failed_and_how_the_drift_ended() -> None:
+def test_row_shows_version_requests_failures_and_outcome() -> None:
     traffic = {"fraud": {"sent": 245, "failed": 1}}
     lines = print_summary(True, traffic=traffic, drift={"fraud": RETRAINED}, failed=1)
-    assert " ".join(lines[1][:4]) == "All of it worked" and lines[1][-3:] == ["failed", "requests:", "1"]
+    assert " ".join(lines[1][:3]) == "Every part succeeded" and lines[1][-3:] == ["failed", "requests:", "1"]
     outcome = ["drift:", "retrain,", "pushed;", "pr_auc", "0.3500", "before,", "0.6000", "now"]
     assert ["fraud", "version", "2", "245", "1", *outcome] in lines
     assert ["image", "version", "1", "0", "0", *["candidate", "after", "one", "training", "step:", "refused"]] in lines
@@ -39,11 +39,11 @@ def test_a_row_says_what_is_served_how_many_requests_failed_and_how_the_drift_en
     ("drift", "outcome"),
     [
         ({"line": "no retraining: it lost little"}, "no retraining: it lost little"),
-        ({"injected": ["amount:1.3@12"]}, "the drift was not played to its end"),
+        ({"injected": ["amount:1.3@12"]}, "the drift part was not completed"),
         ({**RETRAINED, "run": {"state": "refused"}, "metric": None}, "drift: retrain, refused"),
     ],
 )
-def test_a_drift_without_a_swap_is_described(drift: dict, outcome: str) -> None:
+def test_outcome_of_a_drift_without_a_swap_is_shown(drift: dict, outcome: str) -> None:
     lines = print_summary(False, drift={"fraud": drift})
-    assert " ".join(lines[1][:5]) == "Not all of it worked"
+    assert " ".join(lines[1][:3]) == "A part failed"
     assert ["fraud", "version", "2", "0", "0", *outcome.split()] in lines

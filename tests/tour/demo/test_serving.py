@@ -1,4 +1,4 @@
-"""The processes beside the demonstration: they start, they end with it, and a failed start is reported with its log."""
+"""The child processes of the demonstration: they end with it, and a failed start is reported with its log."""
 
 import json
 import os
@@ -30,7 +30,7 @@ signal.pause()
 
 
 class Starter:
-    """Starts another program in the place of ``showcase``; the words are recorded."""
+    """Starts another program in place of ``showcase`` and records the arguments."""
 
     def __init__(self, code: str) -> None:
         self.code, self.commands = code, []
@@ -62,7 +62,7 @@ def test_models_are_served_until_the_block_ends(
     assert "http://127.0.0.1:7" in capsys.readouterr().out
 
 
-def test_a_running_server_is_used_and_kept(tmp_path: Path, report: DemoReport) -> None:
+def test_running_server_is_used_and_not_ended(tmp_path: Path, report: DemoReport) -> None:
     start = Starter("raise SystemExit('never')")
     (tmp_path / rollouts.RUNNING).write_text(json.dumps({"pid": os.getpid(), "host": "127.0.0.1", "gateway": 9}))
     with serving.serve_models(tmp_path, report, start) as place:
@@ -70,13 +70,13 @@ def test_a_running_server_is_used_and_kept(tmp_path: Path, report: DemoReport) -
     assert not start.commands and (tmp_path / rollouts.RUNNING).exists()
 
 
-def test_a_server_that_replaced_the_child_is_ended_too(tmp_path: Path, report: DemoReport, server_code: str) -> None:
+def test_server_that_replaced_the_child_is_ended(tmp_path: Path, report: DemoReport, server_code: str) -> None:
     start = Starter(server_code)
     with serving.serve_models(tmp_path, report, start) as place:
         os.kill(place["pid"], 9)
-        other = start([], tmp_path / "log")
-        other.stdout.readline()
-    assert other.wait(60) == 0 and not alive(place["pid"])
+        replacement = start([], tmp_path / "log")
+        replacement.stdout.readline()
+    assert replacement.wait(60) == 0 and not alive(place["pid"])
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_a_server_that_replaced_the_child_is_ended_too(tmp_path: Path, report: D
         (serving.show_tour, "tour ended with exit code 3; .*tour.log"),
     ],
 )
-def test_a_failed_start_is_reported_with_its_log(
+def test_failed_start_is_reported_with_its_log(
     tmp_path: Path, report: DemoReport, run: Callable[..., object], message: str
 ) -> None:
     with pytest.raises(OSError, match=message):
         run(tmp_path, report, Starter("raise SystemExit(3)"))
 
 
-def test_the_tours_address_stands_on_a_line_of_its_own(
+def test_address_of_the_tour_is_printed_on_its_own_line(
     tmp_path: Path, report: DemoReport, capsys: pytest.CaptureFixture
 ) -> None:
     start = Starter("print('http://127.0.0.1:8600/ (Ctrl-C ends it)', flush=True)")
@@ -102,7 +102,7 @@ def test_the_tours_address_stands_on_a_line_of_its_own(
     assert start.commands[0][:3] == ["tour", "--home", tmp_path]
 
 
-def test_a_taken_port_is_replaced_by_any_free_one() -> None:
+def test_taken_port_is_replaced_by_port_0() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert serving.choose_port(port) == 0

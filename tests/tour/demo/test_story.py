@@ -1,4 +1,4 @@
-"""The order of the demonstration's parts, its ends and exit codes, and that it goes on where it was interrupted."""
+"""The order of the demonstration's parts, its exit codes, and that it resumes where it was interrupted."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def play_headless(system: ScriptedSystem, capsys: pytest.CaptureFixture) -> tupl
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_parts_are_played_in_order_to_a_swap(system: ScriptedSystem, capsys: pytest.CaptureFixture) -> None:
+def test_parts_are_played_in_order_until_the_swap(system: ScriptedSystem, capsys: pytest.CaptureFixture) -> None:
     code, summary = play_headless(system, capsys)
     assert code == 0 and summary["ok"] and summary["failed"] == 0
     traffic = [*USUAL_DAYS, "image -1", *DRIFTED_DAYS, "keep sending"]
@@ -40,7 +40,9 @@ def test_parts_are_played_in_order_to_a_swap(system: ScriptedSystem, capsys: pyt
     assert system.child.poll() == 0
 
 
-def test_the_summary_says_what_the_retraining_gained(system: ScriptedSystem, capsys: pytest.CaptureFixture) -> None:
+def test_summary_contains_metrics_before_and_after_the_retraining(
+    system: ScriptedSystem, capsys: pytest.CaptureFixture
+) -> None:
     _, summary = play_headless(system, capsys)
     drift = summary["drift"]["fraud"]
     assert drift["injected"] == DRIFT and drift["incidents"] == [INCIDENT]
@@ -51,7 +53,7 @@ def test_the_summary_says_what_the_retraining_gained(system: ScriptedSystem, cap
     assert len(summary["parts"]) == 7 and summary["seconds"] >= 0
 
 
-def test_each_use_case_gets_the_settings_that_it_has(system: ScriptedSystem) -> None:
+def test_each_use_case_gets_only_its_own_settings(system: ScriptedSystem) -> None:
     system.first_run = "failed"
     play(system, changes={"rows": "500", "filters": "4", "epochs": "2", "image.epochs": "3", "fraud.width": "24"})
     fraud = {"rows": "500", "epochs": "2", "width": "24"}
@@ -59,15 +61,13 @@ def test_each_use_case_gets_the_settings_that_it_has(system: ScriptedSystem) -> 
 
 
 @pytest.mark.parametrize("name", ["speed", "fraud.speed", "image.rows", "other.epochs"])
-def test_an_unknown_setting_is_refused(system: ScriptedSystem, name: str) -> None:
-    with pytest.raises(ValueError, match=f"No case has a setting '{name}'"):
+def test_unknown_setting_is_refused(system: ScriptedSystem, name: str) -> None:
+    with pytest.raises(ValueError, match=f"No use case has a setting '{name}'"):
         play(system, changes={name: "1"})
     assert not system.calls
 
 
-def test_a_refused_retraining_is_a_success_without_a_swap(
-    system: ScriptedSystem, capsys: pytest.CaptureFixture
-) -> None:
+def test_refused_retraining_succeeds_without_a_swap(system: ScriptedSystem, capsys: pytest.CaptureFixture) -> None:
     system.retraining = "refused"
     code, summary = play_headless(system, capsys)
     drift = summary["drift"]["fraud"]
@@ -86,16 +86,16 @@ def test_nothing_is_served_if_a_first_training_is_not_pushed(
     ("fault", "value"),
     [("failed_requests", 1), ("notices", False), ("swaps", False), ("retraining", ""), ("retraining", "failed")],
 )
-def test_a_fault_in_one_part_gives_exit_code_1(
+def test_failed_part_gives_exit_code_1_and_the_others_are_played(
     system: ScriptedSystem, capsys: pytest.CaptureFixture, fault: str, value: object
 ) -> None:
     setattr(system, fault, value)
     code, summary = play_headless(system, capsys)
     assert code == 1 and not summary["ok"] and (summary["failed"] > 0) == (fault == "failed_requests")
-    assert system.calls[-2:] == ["refuse image", "stop serving"], "the other parts are played all the same"
+    assert system.calls[-2:] == ["refuse image", "stop serving"], "the other parts are played nevertheless"
 
 
-def test_a_second_playing_repeats_neither_training_nor_drift(
+def test_second_playthrough_repeats_neither_training_nor_drift(
     system: ScriptedSystem, capsys: pytest.CaptureFixture
 ) -> None:
     play_headless(system, capsys)
@@ -109,7 +109,7 @@ def test_a_second_playing_repeats_neither_training_nor_drift(
 @pytest.mark.parametrize(
     "part", ["run image", "serve", "fraud 11", "image -1", "fraud 20", "keep sending", "monitor", "refuse image"]
 )
-def test_interrupted_at_a_part_it_ends_its_processes_and_goes_on(
+def test_interrupted_playthrough_ends_its_processes_and_is_resumed(
     system: ScriptedSystem, capsys: pytest.CaptureFixture, part: str
 ) -> None:
     system.interrupt_at = part
@@ -122,7 +122,7 @@ def test_interrupted_at_a_part_it_ends_its_processes_and_goes_on(
     assert not sent_days & set(system.calls[played:])
 
 
-def test_a_person_reads_every_step_and_then_gets_the_tour(
+def test_interactive_playthrough_prints_every_step_and_shows_the_tour(
     system: ScriptedSystem, capsys: pytest.CaptureFixture
 ) -> None:
     assert play(system, headless=False) == 0
@@ -133,7 +133,7 @@ def test_a_person_reads_every_step_and_then_gets_the_tour(
         "It lost much.",
         "0.3500 before, 0.6000 now",
         "meets the gates",
-        "All of it worked",
+        "Every part succeeded",
         "failed requests: 0",
     ):
         assert text in printed, printed

@@ -1,4 +1,4 @@
-"""Requests that keep coming from a child process while a model is trained, and the days that were sent."""
+"""Requests from a child process while a model is trained, and the record of the days that were sent."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ FAILS = "import sys; print('ready', file=sys.stderr, flush=True); sys.exit(3)"
 
 @pytest.fixture
 def start_play(tmp_path: Path) -> Callable[[str], tuple[Playthrough, list[list[object]]]]:
-    """Makes a playthrough that starts another program in the place of ``showcase``; the words are recorded."""
+    """Make a playthrough that starts another program in place of ``showcase`` and records the arguments."""
 
     def start(code: str) -> tuple[Playthrough, list[list[object]]]:
         commands = []
@@ -48,7 +48,7 @@ def start_play(tmp_path: Path) -> Callable[[str], tuple[Playthrough, list[list[o
     return start
 
 
-def test_requests_keep_coming_until_the_child_is_ended(start_play: Callable) -> None:
+def test_requests_are_sent_until_the_child_is_ended(start_play: Callable) -> None:
     play, commands = start_play(SENDS)
     with traffic.keep_sending(play, find("fraud"), SCENARIO) as child:
         assert child.poll() is None
@@ -57,14 +57,14 @@ def test_requests_keep_coming_until_the_child_is_ended(start_play: Callable) -> 
     assert commands[0][:4] == ["traffic", "fraud", "--home", play.home] and "44:51" in commands[0]
 
 
-def test_a_block_that_raises_ends_the_child(start_play: Callable) -> None:
+def test_child_is_ended_if_the_block_raises(start_play: Callable) -> None:
     play, _ = start_play(SENDS)
     with pytest.raises(KeyboardInterrupt), traffic.keep_sending(play, find("fraud"), SCENARIO) as child:
         raise KeyboardInterrupt
     assert child.returncode == 0
 
 
-def test_a_child_that_failed_is_named_with_its_log(start_play: Callable, capsys: pytest.CaptureFixture) -> None:
+def test_failed_child_is_reported_with_its_log(start_play: Callable, capsys: pytest.CaptureFixture) -> None:
     play, _ = start_play(FAILS)
     with traffic.keep_sending(play, find("fraud"), SCENARIO) as child:
         child.wait()
@@ -73,7 +73,7 @@ def test_a_child_that_failed_is_named_with_its_log(start_play: Callable, capsys:
     assert "exit code 3" in printed and "traffic.log" in printed
 
 
-def test_another_attempt_sends_later_days(start_play: Callable) -> None:
+def test_second_attempt_sends_later_days(start_play: Callable) -> None:
     play, commands = start_play(SENDS)
     for _ in range(2):
         with traffic.keep_sending(play, find("fraud"), SCENARIO):
@@ -81,7 +81,7 @@ def test_another_attempt_sends_later_days(start_play: Callable) -> None:
     assert "44:51" in commands[0] and "45:51" in commands[1]
 
 
-def test_the_last_day_is_recorded_for_each_use_case(tmp_path: Path) -> None:
+def test_last_day_is_recorded_for_each_use_case(tmp_path: Path) -> None:
     fraud, image = find("fraud"), find("image")
     assert traffic.read_last_day(tmp_path, fraud) == -1
     traffic.write_last_day(tmp_path, fraud, 12)
