@@ -58,7 +58,7 @@ def pairs(
 
 
 def negative_sampling_loss(
-    centre: tf.Tensor, context: tf.Tensor, noise: tf.Tensor, hits: tf.Tensor, wanted: int
+    centre: tf.Tensor, context: tf.Tensor, noise: tf.Tensor, hits: tf.Tensor, negatives: int
 ) -> tf.Tensor:
     """Negative-sampling loss, ``[batch]``: ``-log s(c.o) - sum over noise of log s(-c.n)``.
 
@@ -69,11 +69,11 @@ def negative_sampling_loss(
         context: Output vectors of their contexts, ``[batch, size]``.
         noise: Output vectors of the drawn noise words, ``[sampled, size]``, shared by the batch.
         hits: 1 where a drawn word is the context itself, ``[batch, sampled]``; it is excluded.
-        wanted: Effective number of noise words for each pair: the mean over the drawn words is multiplied by it.
+        negatives: Effective number of noise words for each pair: the mean over the drawn words is multiplied by it.
     """
     true = tf.nn.softplus(-tf.reduce_sum(centre * context, axis=1))
     false = tf.nn.softplus(tf.matmul(centre, noise, transpose_b=True)) * (1.0 - hits)
-    return true + wanted * tf.reduce_sum(false, axis=1) / tf.maximum(tf.reduce_sum(1.0 - hits, axis=1), 1.0)
+    return true + negatives * tf.reduce_sum(false, axis=1) / tf.maximum(tf.reduce_sum(1.0 - hits, axis=1), 1.0)
 
 
 class Model(tf.Module):
