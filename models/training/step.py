@@ -79,8 +79,8 @@ def step_function(
 
         Question: B12
         Answer: Run the forward pass and the loss inside the tape, add the layers' penalties, take gradients of the
-            trainable variables outside it, clip them if needed, and let the optimizer apply them. It pays where fit
-            does not fit: gradient accumulation, several losses, gradient penalties, or strategies under which fit
+            trainable variables outside it, clip them if needed, and let the optimizer apply them. It pays where fit is
+            not enough: gradient accumulation, several losses, gradient penalties, or strategies under which fit
             fails. Keep the whole step in one tf.function, and monitor gradient norms by layer: zero or exploding norms
             reveal errors. Here it matches the Trainer's step.
         Evidence: tour.evidence.network.autodiff.custom_step
@@ -90,10 +90,8 @@ def step_function(
         loss, gradient_sums = compiled({name: part[0] for name, part in parts.items()})
         for index in range(1, settings["accumulate"]):
             part_loss, part_gradients = compiled({name: part[index] for name, part in parts.items()})
-            loss, gradient_sums = (
-                loss + part_loss,
-                [total + other for total, other in zip(gradient_sums, part_gradients, strict=True)],
-            )
+            pairs = zip(gradient_sums, part_gradients, strict=True)
+            loss, gradient_sums = loss + part_loss, [total + part for total, part in pairs]
         if settings["clip_norm"]:
             gradient_sums = _clip_gradients(gradient_sums, settings["clip_norm"], replicas)
         optimizer.apply(gradient_sums, model.trainable_variables)
