@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Policy:
     spans: int = 0
     settings: Mapping[str, str] = field(default_factory=dict)
 
-    def changed(self, changes: Mapping[str, str]) -> "Policy":
+    def changed(self, changes: Mapping[str, str]) -> Self:
         """Return a copy with numbers changed, each parsed as the type of its field.
 
         Raises:

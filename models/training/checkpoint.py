@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -62,7 +62,7 @@ class Saver:
         self.reader = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=2)
         self.writer = tf.train.CheckpointManager(checkpoint, str(own), max_to_keep=1) if not task.chief else self.reader
 
-    def __enter__(self) -> "Saver":
+    def __enter__(self) -> Self:
         self._previous_handler = None
         if self.watches and threading.current_thread() is threading.main_thread():
             self._previous_handler = signal.signal(signal.SIGTERM, lambda *_: self.terminated.set())

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -57,14 +57,14 @@ class Data:
         return self.graph
 
     @classmethod
-    def of(cls, job: Job) -> "Data":
+    def of(cls, job: Job) -> Self:
         """Load the transform graph and the valid split."""
         network, transform = find(job.case).load("model"), Transform(job.transform)
         keep = (*network.INPUTS, network.LABEL)
         return cls(network, keep, transform.features, load(files(job.examples, "valid"), transform, keep), transform)
 
     @classmethod
-    def stored(cls, job: Job) -> "Data":
+    def stored(cls, job: Job) -> Self:
         """Read what :func:`prepared` stored; a process of a cluster needs no transform graph."""
         network = find(job.case).load("model")
         valid = fetch(Path(job.folder, STORED_VALID), job.spec or {}, job.valid_rows)

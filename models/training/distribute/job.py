@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 # Exit codes of the process that runs a job.
 PREEMPTED = 42  # stopped after SIGTERM, with a checkpoint
@@ -48,7 +48,7 @@ class Job:
     valid_rows: int = 0
 
     @classmethod
-    def of(cls, fn_args: Any) -> "Job":
+    def of(cls, fn_args: Any) -> Self:
         """Create the job from the arguments of TFX's Trainer.
 
         The same inputs, settings and code (``custom_config["code"]``, its digest) get the same scratch folder, so that
@@ -75,7 +75,7 @@ class Job:
         return path
 
     @classmethod
-    def read(cls, path: Path) -> "Job":
+    def read(cls, path: Path) -> Self:
         """Read what :meth:`save` wrote."""
         return cls(**json.loads(path.read_text()))
 
@@ -100,7 +100,7 @@ class Task:
     cluster: Mapping[str, list[str]] | None = None
 
     @classmethod
-    def here(cls) -> "Task":
+    def here(cls) -> Self:
         """Read the task from the environment.
 
         Raises:
