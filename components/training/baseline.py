@@ -54,7 +54,7 @@ def Baseline(
         weights exist. The trap is comparing on different rows: here every run fits all of them on the same split and
         reports which wins.
     Evidence: tour.evidence.simple_models.deep_or_classic
-    Proof: tests/components/training/test_baseline.py::test_the_run_says_so_where_a_baseline_wins
+    Proof: tests/components/training/test_baseline.py::test_run_reports_a_baseline_that_wins
     """
     options = json.loads(config)
     network, folder = find(options["case"]).load("model"), Path(comparison.uri)

@@ -24,7 +24,7 @@ def add(model: keras.Model, rank: int) -> int:
         accumulation, and 8-bit optimizer states. The trap: on a small model the framework takes most of the memory.
         Here a refresh trains with LoRA.
     Evidence: tour.evidence.training.lora_refresh.adapters_measured
-    Proof: tests/models/training/test_adapters.py::test_adapters_leave_the_answers_until_they_learn_and_merge_when_saved
+    Proof: tests/models/training/test_adapters.py::test_adapters_keep_the_answers_before_training_and_merge_on_save
     """
     for layer in model._flatten_layers(include_self=False, recursive=True):
         if list(layer._flatten_layers(include_self=False, recursive=False)):

@@ -42,7 +42,7 @@ def create(settings: Mapping[str, Any], task: Task, distribute: Any = tf.distrib
         Here real worker processes train one model.
     Evidence: tour.evidence.training.distribution.processes_of_a_cluster
     Proof:
-        tests/models/training/distribute/test_strategies.py::test_two_workers_are_told_their_places_and_end_with_one_result
+        tests/models/training/distribute/test_strategies.py::test_two_workers_get_their_tasks_and_write_one_result
     """
     match settings["strategy"]:
         case "none":

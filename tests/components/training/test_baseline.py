@@ -66,7 +66,7 @@ def read(folder: Path) -> dict:
     return json.loads((folder / "comparison.json").read_text())
 
 
-def test_the_run_says_so_where_a_baseline_wins(recorded: Comparison) -> None:
+def test_run_reports_a_baseline_that_wins(recorded: Comparison) -> None:
     """A line separates the tiny case's classes, and its network was trained for one epoch."""
     record, sentence = read(Path(recorded.uri)), outcome.comparison(Path(recorded.uri, "comparison.json"))
     by_name = {row["model"]: row["metric"] for row in record["rows"]}
