@@ -27,7 +27,7 @@ TRAINING: Mapping[str, Any] = {
     # Event files for TensorBoard, and in them a profile of a few steps of the first epoch.
     "tensorboard": True,
     "profile": True,
-    # Against overfitting. Patience counts epochs without a better metric on valid; 0 turns early stopping off.
+    # Regularisation. Patience counts epochs without a better metric on valid; 0 turns early stopping off.
     "patience": 3,
     "dropout": 0.0,
     "l2": 0.0,

@@ -28,7 +28,7 @@ from serving.gateway.log import tfrecords
 from serving.gateway.log.tf_example import decode
 
 REPORT, STATE, LABELLED = "report.json", "state.json", "labelled.parquet"
-KEPT = 60  # windows whose labels and verdicts are kept
+KEPT = 60  # number of last windows whose labels and verdicts a report contains
 RIPE = 0.9  # share of a window's rows that need a label before its realised metric is reported
 EMPTY = {"window": pl.Int64, "version": pl.Int64, "confidence": pl.Float64, "right": pl.Float64}
 

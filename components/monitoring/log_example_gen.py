@@ -15,7 +15,7 @@ from serving.gateway.log import tfrecords
 from serving.gateway.log.log_files import Place, find, read
 from serving.gateway.log.tf_example import decode
 
-SHARD = 8192  # records of a file
+SHARD = 8192  # records in a file
 LABELS = "labels"
 PLACES = "places.json"
 PARTS = ("label/id", "label/value", "label/time")

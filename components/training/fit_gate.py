@@ -53,5 +53,5 @@ def overfitted(fit: Mapping[str, Any], limit: float) -> str:
         return ""
     return (
         f"{name} is {train:.4f} on {fit['train']['rows']} examples of train and {valid:.4f} on {fit['valid']['rows']} of "
-        f"valid: the gap is {train - valid:.4f}, and at most {limit:g} is allowed (max_gap). Remedies: {REMEDY}."
+        f"valid: a gap of {train - valid:.4f}, and at most {limit:g} is allowed (max_gap). Remedies: {REMEDY}."
     )

@@ -108,7 +108,7 @@ def convert(path: str, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes:
 
 
 def run(content: bytes, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float]:
-    """Answers for all rows, and the median latency of one row in microseconds, one thread."""
+    """Run a variant: its answers for all rows, and the median latency of one row in microseconds on one thread."""
     interpreter = Interpreter(content)
     return interpreter.answer(inputs), interpreter.latency(inputs, TIMED)
 
@@ -124,7 +124,7 @@ def measured(
 
 
 def _read_records(uri: str) -> tf.Tensor:
-    """The first serialized examples of the eval split, taken from several shards in turn."""
+    """Read the first serialized examples of the eval split, interleaved over several shards."""
     shards = tf.data.Dataset.from_tensor_slices(files(uri, "eval"))
     records = shards.interleave(tf.data.TFRecordDataset, cycle_length=4)
     return next(iter(records.batch(CHECKED)))

@@ -13,7 +13,7 @@ from models.catalog import find
 
 
 class Embedding(Artifact):
-    """A folder with ``words.json``, ``matrix.npy`` (a row a word) and ``embedding.json`` (parameters, loss curve, seconds)."""
+    """A folder with ``words.json``, ``matrix.npy`` (one row a word) and ``embedding.json`` (parameters, loss, seconds)."""
 
     TYPE_NAME = "Embedding"
 

@@ -93,7 +93,7 @@ class Search(base_tuner.BaseTuner):
         return {self.network.MONITOR: score}
 
     def best(self) -> dict[str, Any]:
-        """The trial with the best score.
+        """Return the trial with the best score.
 
         Raises:
             ValueError: if every trial failed.

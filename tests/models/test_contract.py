@@ -213,7 +213,7 @@ def _load_export(path: str) -> tf.Module:
 
 
 def build_requests(small_run: Built) -> dict[str, dict[str, np.ndarray]]:
-    """The first rows of eval for each signature, parsed by hand: a missing value is the type's empty one."""
+    """The first rows of eval for each signature, parsed without TensorFlow; a missing value is the type's default."""
     serialized = small_run.held[:ROWS]
     parsed = [tf.train.Example.FromString(data).features.feature for data in serialized]
     raw = {}

@@ -10,7 +10,7 @@ ROWS = 1000
 
 
 class Plain:
-    """A transform that parses and no more."""
+    """A transform that only parses."""
 
     def parse(self, serialized):
         return tf.io.parse_example(serialized, {"x": tf.io.FixedLenFeature([1], tf.int64)})

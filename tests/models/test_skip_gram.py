@@ -33,7 +33,7 @@ def loop_over_pairs(sentences: list[list[int]], window: int) -> list[tuple[int, 
 
 
 def plant_groups(seed: int = 1, groups: int = 5, size: int = 6) -> list[list[str]]:
-    """Sentences each of one group's words."""
+    """Sentences, each with the words of one group."""
     rng = np.random.default_rng(seed)
     return [[f"g{group}w{n}" for n in rng.integers(0, size, 12)] for group in rng.integers(0, groups, 400)]
 

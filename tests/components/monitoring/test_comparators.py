@@ -1,9 +1,9 @@
-"""TFDV's comparators: of names the largest change of a share, of numbers a divergence that grows with the shift."""
+"""TFDV's comparators: the largest change of a share for categories, a divergence that grows with the shift for numbers."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import tfx  # noqa: F401 (puts a stand-in that TFDV needs)
+import tfx  # noqa: F401 (installs a stub that TFDV needs)
 
 from components.monitoring import comparators
 

@@ -1,4 +1,4 @@
-"""The monitoring pipeline's judge: the same verdicts as the gateway's monitor, whatever the passes; labels joined late."""
+"""DriftMonitor: the verdicts of the gateway's monitor in any number of passes, and late labels."""
 
 import json
 import sys
@@ -53,7 +53,7 @@ def at(kind: type, folder: Path) -> Artifact:
 
 
 def monitor_once(home: Path, name: str, reading: dict, previous: Path | None = None) -> tuple[dict, dict]:
-    """One pass over what is new in the log: what was read, and the report."""
+    """Run one pass over the new part of the log; return the stretch that was read, and the report."""
     stretch = {
         **loop.scanned(home / "predictions", CUT, Place(*reading["next"]), reading["last"]),
         "labels_from": reading["labels_to"],
@@ -97,7 +97,7 @@ def test_verdicts_equal_the_gateway_monitors_in_one_or_two_passes(home: Path) ->
 
 def test_late_labels_are_joined_and_the_metric_equals_scikit_learns(home: Path) -> None:
     rows, folder = day(0), home / "predictions"
-    for n in range(ROWS):  # a prediction's id says where it lies
+    for n in range(ROWS):  # a prediction's id contains its position in the log
         place = (folder / "00000001.open").stat().st_size if n else 0
         append(folder, [record(rows, n) + example(entry("served/id", f"tiny.1.{place:x}.{n:08x}"))])
     served(folder, 1, 2)

@@ -1,4 +1,4 @@
-"""The page on a window: whole, small, and with nothing of the data in it that a browser would run."""
+"""The drift page: self-contained, small, and free of data that a browser would execute."""
 
 import json
 from dataclasses import asdict
@@ -22,7 +22,7 @@ def profile() -> Normal:
 
 
 def render(folder: Path, profile: Normal, reason: str = "why") -> str:
-    """The page of the last of some days, of which the last two have drifted."""
+    """Render the page of the last of several days, of which the last two have drifted."""
     pushed(folder / "versions", profile)
     served(folder / "predictions", 0, 1, 2)
     served(folder / "predictions", 3, 4, factor=1.4)
@@ -52,7 +52,7 @@ def render(folder: Path, profile: Normal, reason: str = "why") -> str:
 
 
 class Tags(HTMLParser):
-    """Names of all tags, and addresses in them."""
+    """Names of all tags, and their addresses and event handlers."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

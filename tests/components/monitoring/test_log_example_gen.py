@@ -1,4 +1,4 @@
-"""The prediction log as examples: whole windows, labels behind their predictions, nothing twice."""
+"""The prediction log as examples: complete windows, labels joined to their predictions, no record twice."""
 
 import json
 from pathlib import Path
@@ -24,14 +24,14 @@ def run_example_gen(folder: Path, log: Path, stretch: dict) -> standard_artifact
 
 
 def rows(folder: Path, split: str) -> list[bytes]:
-    """Read as TensorFlow reads them."""
+    """The records of a split, read by TensorFlow."""
     paths = sorted(str(path) for path in (folder / f"Split-{split}").iterdir())
     return list(tf.data.TFRecordDataset(paths).as_numpy_iterator())
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Three days, of which two are over."""
+    """A log of three days, of which two are closed."""
     served(tmp_path / "log" / "predictions", 0, 1, 2)
     return tmp_path / "log"
 

@@ -19,7 +19,7 @@ NONE = pl.DataFrame(schema={"window": pl.Int64, "version": pl.Int64, "confidence
 
 
 def windows(count: int, value: float = 0.80, moved: int = 99, version: int = 1, error: float = 0.01) -> list[Judged]:
-    """Verdicts of windows 0 to ``count`` - 1, drifted from ``moved`` on, each with an estimate."""
+    """Verdicts of windows 0 to ``count`` - 1, with drift from window ``moved`` on, each with an estimate."""
     estimates = {"estimate": asdict(Estimate(value, error, 1000)), "usual": asdict(USUAL)}
     return [Judged(n, 1000, version, moved=("amount",) if n >= moved else (), **estimates) for n in range(count)]
 
@@ -55,7 +55,7 @@ def test_drift_is_watched_without_a_loss_and_retrained_with_one() -> None:
     assert decide(windows(9, value=0.70, moved=2), drift).action == "refresh"
     assert decide(windows(9, value=0.60, moved=2), drift).action == "retrain"
     assert decide(windows(9, value=0.751, moved=2), drift).action == "watch"
-    # A loss as large, and not sure.
+    # An equal loss with a large standard error.
     assert decide(windows(9, value=0.70, moved=2, error=0.06), drift).action == "watch"
 
 
@@ -90,7 +90,7 @@ def test_realised_loss_takes_precedence_over_estimates() -> None:
     choice = decide(verdicts, drift, labels=labelled)
     assert choice.action == "retrain" and choice.loss.how == "realised" and choice.loss.value == pytest.approx(0.2)
     assert decide(windows(9, value=0.5, moved=2), drift, labels=labels(3, 4, value=0.8)).action == "watch"
-    # One labelled window is too few to go by.
+    # One labelled window is too few.
     assert decide(verdicts, drift, labels=labels(3, value=0.6)).loss.how == "estimated"
 
 
@@ -118,7 +118,7 @@ def test_new_version_ignores_earlier_drift() -> None:
         *(replace(verdict, window=9 + n, version=2) for n, verdict in enumerate(windows(3))),
     ]
     assert decide(verdicts, [incident(2, 8)]).action == "none"
-    # Nor is a version that has been put in its place since: nothing of it is known.
+    # Nor is there a retraining for a version that was served since: none of its windows has been judged.
     assert decide(verdicts[:9], [incident(2, 8)]).action == "retrain"
     choice = decide(verdicts[:9], [incident(2, 8)], served=2)
     assert choice.action == "none" and "No window of version 2" in choice.reasons[0]

@@ -18,7 +18,7 @@ FEATURES = ("amount", "channel", "absent")
 
 
 def write_shards(folder: Path, window: int, shards: int) -> pd.DataFrame:
-    """Shards of a window's rows, in which some have no channel; the same as columns."""
+    """Write shards of a window's rows, some without a channel; return the same rows as a data frame."""
     rng = np.random.default_rng(window)
     amounts = np.exp(rng.normal(3 + window, 0.5, 3000)).astype(np.float32)
     channels = rng.choice(["online", "till", None], 3000, p=[0.5, 0.3, 0.2])

@@ -164,7 +164,7 @@ def test_a_slice_without_positives_has_no_average_precision() -> None:
 
 
 def evaluated(context: Context) -> dict[slices.Key, dict[str, float]]:
-    """The Evaluator's own values by slice."""
+    """The Evaluator's values by slice."""
     by_slice = {}
     for key, by_output in tfma.load_eval_result(str(context.artifact("evaluation"))).slicing_metrics:
         (by_class,) = by_output.values()

@@ -24,7 +24,7 @@ def finding(feature: str, kind: str, description: str = "What was seen.") -> Ano
 
 
 def run_gate(folder: Path, **splits: Anomalies) -> None:
-    """Runs the component's executor on an artifact with these splits."""
+    """Run the component's executor on an artifact with these splits."""
     artifact = standard_artifacts.ExampleAnomalies()
     artifact.uri = str(folder)
     for split, anomalies in splits.items():
@@ -101,14 +101,14 @@ def test_a_finding_without_a_reason_refuses_too(tmp_path: Path) -> None:
     assert "'amount' in train" in reason and "Something is off" in reason
 
 
-# From here on the findings are TFDV's own, on the fraud case's curated schema.
+# The anomalies below are found by TFDV with the fraud case's curated schema.
 
 GOOD = {"amount": [12.5, 80.0, 3.2, 41.0], "channel": ["chip", "online", "chip", "swipe"]}
 
 
 @pytest.fixture(scope="module")
 def schema() -> schema_pb2.Schema:
-    """The parts of the curated schema that the columns of these tests have."""
+    """The curated schema, limited to the columns of these tests."""
     whole = text_format.Parse(find("fraud").schema_path.read_text(), schema_pb2.Schema())
     features = [feature for feature in whole.feature if feature.name in GOOD]
     domains = [domain for domain in whole.string_domain if domain.name in GOOD]

@@ -49,7 +49,7 @@ def test_gap_beyond_the_limit_is_refused_with_remedies(tmp_path: Path) -> None:
     for part in (
         "skill is 0.9900 on 300 examples of train",
         "0.7000 on 40 of valid",
-        "the gap is 0.2900",
+        "a gap of 0.2900",
         "at most 0.2",
         "max_gap",
         "dropout",

@@ -26,7 +26,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def run_exporter(tiny: Built, folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Runs the component's executor over the tiny case; returns the folder of variants."""
+    """Run the component's executor on the tiny case; return the folder of variants."""
     patch.setitem(catalog.CASES, CASE.name, CASE)
     patch.setattr(lite_exporter, "TIMED", 2)
     model, examples, graph = (
@@ -46,7 +46,7 @@ def run_exporter(tiny: Built, folder: Path, patch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def good(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The variants of the tiny case's own model. To be read only."""
+    """The variants of the tiny case's own model. Read-only."""
     with pytest.MonkeyPatch.context() as patch:
         return run_exporter(tiny, tmp_path_factory.mktemp("good"), patch)
 
@@ -91,10 +91,10 @@ def choose(folder: Path, rows: list[dict], tolerance: float = 1e-4, loss: float 
 
 def test_weights_of_fewer_bits_make_smaller_files(contents: dict[str, bytes]) -> None:
     sizes = {variant: len(content) for variant, content in contents.items()}
-    weights = 2 * 64 + 64 * 64 + 64 * 2  # the kernels; biases and the graph come on top
+    weights = 2 * 64 + 64 * 64 + 64 * 2  # the kernels, without biases and the graph
     assert sizes["float32"] > 4 * weights > sizes["float16"] > 2 * weights
     assert weights < sizes["dynamic"] < 2 * weights
-    assert weights < sizes["int8"] < sizes["float16"]  # its ranges and zero points take room as well
+    assert weights < sizes["int8"] < sizes["float16"]  # its ranges and zero points need space as well
 
 
 def test_every_variant_answers_every_row_within_its_precision(tiny: Built, contents: dict[str, bytes]) -> None:
@@ -187,7 +187,7 @@ def test_the_smallest_is_not_chosen_if_it_loses_too_much(
     def spoilt(content: bytes, rows: dict) -> tuple[dict, float]:
         answers, latency = run(content, rows)
         if next(measured, "one row") == by_size[0]:
-            answers = {name: value[:, ::-1] for name, value in answers.items()}  # always the wrong side
+            answers = {name: value[:, ::-1] for name, value in answers.items()}  # always the wrong class
         return answers, latency
 
     monkeypatch.setattr(lite_exporter, "run", spoilt)

@@ -35,7 +35,7 @@ def test_each_sample_holds_one_row_before_and_after(tmp_path: Path, classes: int
     serialized = tf.constant([record(row) for row in range(ROWS)])
     flat = scores[:, 0] if classes == 1 else scores
     samples.write(tmp_path / "samples.npz", serialized, RAW, inputs, {"score": flat}, flat)
-    with np.load(tmp_path / "samples.npz") as arrays:  # which refuses what would need a pickle
+    with np.load(tmp_path / "samples.npz") as arrays:  # raises for arrays that would need a pickle
         written = dict(arrays)
     assert set(written) == {"raw/amount", "raw/shop", "raw/tags", "input/row", "answer/score"}
     rows = written["input/row"][:, 0]

@@ -161,14 +161,14 @@ def test_a_good_export_is_blessed_with_the_model_that_will_be_pushed(
     for request, size in zip(requests, (1, WARMUP), strict=True):
         sent = tf.make_ndarray(request.inputs["examples"])
         assert sent.tolist() == serialized[:size]
-        # Expected from the Keras model on features made without the transform graph's serving path.
+        # Expected answers come from the Keras model, with features computed without the transform graph.
         rows = {name: values[:size] for name, values in _compute_dense(tiny, serialized).items()}
         expected = tf.nn.softmax(tiny.fitted.model(rows, training=False)).numpy()
         assert np.allclose(serving(examples=tf.constant(sent))["probabilities"].numpy(), expected, atol=1e-5)
 
 
 def _compute_dense(tiny: Built, serialized_rows: list[bytes]) -> dict[str, np.ndarray]:
-    """The z-scores by hand: mean and deviation of the train split, in NumPy."""
+    """The z-scores by NumPy, from mean and standard deviation of the train split."""
 
     def points(serialized: list[bytes]) -> np.ndarray:
         features = [tf.train.Example.FromString(data).features.feature for data in serialized]

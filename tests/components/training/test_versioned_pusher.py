@@ -90,7 +90,7 @@ def test_leftovers_of_a_killed_push_are_removed(tmp_path: Path) -> None:
 
 
 def run_pusher(tmp_path: Path, model_blessed: int, infra_blessed: int) -> tuple[standard_artifacts.PushedModel, Path]:
-    """Runs the executor on artifacts as the Evaluator and the ServingCheck leave them."""
+    """Run the executor on artifacts like those of the Evaluator and the ServingCheck."""
     write_model(tmp_path / "infra" / "stamped_model")
     blessing, infra = standard_artifacts.ModelBlessing(), standard_artifacts.InfraBlessing()
     pushed = standard_artifacts.PushedModel()

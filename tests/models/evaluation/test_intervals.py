@@ -46,7 +46,7 @@ def test_every_draw_keeps_the_number_of_rows_of_each_class(monkeypatch: pytest.M
     weights = np.concatenate(blocks)
     for label in (0, 1, 7):
         assert (weights[:, classes == label].sum(axis=1) == (classes == label).sum()).all()
-    # With replacement: a row is left out with a chance near 1/e.
+    # With replacement, a row is left out with probability near 1/e.
     assert (weights[:, :50] == 0).mean() == pytest.approx((1 - 1 / 50) ** 50, abs=0.05)
     assert np.array_equal(weights, np.concatenate(list(intervals.draws(classes, 25, seed=3))))
     assert not np.array_equal(weights, np.concatenate(list(intervals.draws(classes, 25, seed=4))))
@@ -63,7 +63,7 @@ def test_vectorised_resamples_equal_a_loop() -> None:
 
 
 def test_the_interval_is_scipys() -> None:
-    """SciPy draws without strata: with one class there is one stratum, and of accuracy the answer is the same."""
+    """SciPy draws without strata; with one class there is one stratum, so the interval of accuracy is the same."""
     generator = np.random.default_rng(4)
     truth, right = np.zeros((600, 1), np.int64), generator.random(600) < 0.9
     scores = np.stack([right, ~right], axis=1).astype(float)

@@ -144,7 +144,7 @@ def test_sample_is_uniform_and_keeps_rows_whole() -> None:
         sample([], 5, 1)
 
 
-# Through TFX.
+# The Tuner in TFX.
 
 
 def test_trainer_uses_the_tuners_best_values(
@@ -227,7 +227,7 @@ def test_a_run_that_tunes_trains_with_the_best_values(tmp_path: Path) -> None:
     assert best.items() <= used.items()
 
 
-# The evidence.
+# The evidence on optimizers.
 
 
 def test_the_rate_matters_more_than_the_optimizer() -> None:
