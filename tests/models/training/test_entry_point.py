@@ -110,9 +110,9 @@ def test_cluster_gets_transformed_splits_and_its_weights_are_exported(create_fn_
 TRAIN = """
 import sys
 from pathlib import Path
-from models import training
+from models.training import entry_point
 for path in sys.argv[1:]:
-    training.train(training.Job.read(Path(path)))
+    entry_point.train(entry_point.Job.read(Path(path)))
 """
 
 
