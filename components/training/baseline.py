@@ -61,16 +61,16 @@ def Baseline(
     transform = Transform(transform_graph.uri)
     keep = (*network.INPUTS, network.LABEL)
     train, valid = (load(files(examples.uri, split), transform, keep) for split in ("train", "valid"))
-    held, columns = slices.read(files(examples.uri, "eval"), transform, keep, slices.names(options["slices"]))
+    eval_rows, columns = slices.read(files(examples.uri, "eval"), transform, keep, slices.names(options["slices"]))
     path = path_utils.serving_model_path(model.uri)
     trained = json.loads(Path(model_run.uri, "training.json").read_text())
     facts = {NETWORK: {"seconds": sum(curve["seconds"] for curve in trained["curves"]), "bytes": size(Path(path))}}
-    scores = {NETWORK: answers(network, path, held)}
-    fits, fit_facts = fitted(network, train, valid, held, scores[NETWORK].shape[1], folder)
-    result = compared(network, scores | fits, facts | fit_facts, held[network.LABEL], options["slices"], columns)
-    np.savez_compressed(folder / "scores.npz", allow_pickle=True, truth=held[network.LABEL], **scores, **fits)
-    (folder / "comparison.json").write_text(json.dumps(result, indent=1))
-    for name, value in properties(result).items():
+    scores = {NETWORK: answers(network, path, eval_rows)}
+    fits, fit_facts = fitted(network, train, valid, eval_rows, scores[NETWORK].shape[1], folder)
+    record = compared(network, scores | fits, facts | fit_facts, eval_rows[network.LABEL], options["slices"], columns)
+    np.savez_compressed(folder / "scores.npz", allow_pickle=True, truth=eval_rows[network.LABEL], **scores, **fits)
+    (folder / "comparison.json").write_text(json.dumps(record, indent=1))
+    for name, value in properties(record).items():
         set_property = (
             comparison.set_string_custom_property if isinstance(value, str) else comparison.set_float_custom_property
         )
@@ -78,18 +78,23 @@ def Baseline(
 
 
 def fitted(
-    network: Any, train: Mapping[str, Any], valid: Mapping[str, Any], held: Mapping[str, Any], outputs: int, out: Path
+    network: Any,
+    train: Mapping[str, Any],
+    valid: Mapping[str, Any],
+    eval_rows: Mapping[str, Any],
+    outputs: int,
+    folder: Path,
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-    """Fit every baseline and save it under ``out``; return its scores of ``held``, ``[rows, outputs]``, and its costs."""
-    tables = [Table.of(network.INPUTS, network.LABEL, part) for part in (train, valid, held)]
+    """Fit every baseline and save it under ``folder``; return its scores of ``eval_rows``, ``[rows, outputs]``, and its costs."""
+    tables = [Table.of(network.INPUTS, network.LABEL, part) for part in (train, valid, eval_rows)]
     scores, facts = {}, {}
     for name, fit in FITS.items():
         started = time.perf_counter()
         model = fit(*tables[:2])
         seconds = time.perf_counter() - started
-        model.save(out / slug(name))
+        model.save(folder / slug(name))
         scores[name] = model.scores(tables[2].x, outputs)
-        facts[name] = {"seconds": seconds, "bytes": size(out / slug(name)), "settings": dict(model.settings)}
+        facts[name] = {"seconds": seconds, "bytes": size(folder / slug(name)), "settings": dict(model.settings)}
     return scores, facts
 
 
@@ -157,12 +162,12 @@ def properties(result: Mapping[str, Any]) -> dict[str, str | float]:
     }
 
 
-def answers(network: Any, path: str, held: Mapping[str, np.ndarray]) -> np.ndarray:
+def answers(network: Any, path: str, features: Mapping[str, np.ndarray]) -> np.ndarray:
     """Scores of the exported network, ``[rows, outputs]``, from its ``dense`` signature."""
-    signature, rows = tf.saved_model.load(path).signatures["dense"], len(held[network.LABEL])
+    signature, rows = tf.saved_model.load(path).signatures["dense"], len(features[network.LABEL])
     parts = []
     for start in range(0, rows, BATCH):
-        answer = signature(**{name: tf.constant(held[name][start : start + BATCH]) for name in network.INPUTS})
+        answer = signature(**{name: tf.constant(features[name][start : start + BATCH]) for name in network.INPUTS})
         parts.append(answer[network.SCORE].numpy())
     return np.concatenate(parts).reshape(rows, -1)
 
