@@ -85,7 +85,7 @@ def fitted(
     outputs: int,
     folder: Path,
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-    """Fit every baseline and save it under ``folder``; return its scores of ``eval_rows``, ``[rows, outputs]``, and its costs."""
+    """Fit and save every baseline; return its scores of ``eval_rows``, ``[rows, outputs]``, and its costs."""
     tables = [Table.of(network.INPUTS, network.LABEL, part) for part in (train, valid, eval_rows)]
     scores, facts = {}, {}
     for name, fit in FITS.items():
