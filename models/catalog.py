@@ -1,4 +1,4 @@
-"""The use cases, by the name that the command line takes."""
+"""The use cases by name, as the command line takes it."""
 
 from models.fraud.case import CASE as FRAUD
 from models.image.case import CASE as IMAGE
@@ -8,10 +8,10 @@ CASES: dict[str, UseCase] = {case.name: case for case in (FRAUD, IMAGE)}
 
 
 def find(name: str) -> UseCase:
-    """The use case of that name.
+    """Return the use case of that name.
 
     Raises:
-        ValueError: naming the cases there are.
+        ValueError: if there is none, listing those there are.
     """
     if name not in CASES:
         raise ValueError(f"There is no use case '{name}'; there are {', '.join(CASES)}.")

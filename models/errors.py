@@ -1,12 +1,12 @@
-"""What goes wrong with data, as one type that the command line prints without a traceback."""
+"""Errors that the command line prints as one sentence, without a traceback."""
 
 
 class DataError(ValueError):
-    """The data is not what the case needs: one sentence that says what is wrong and what to do."""
+    """The data is not what the use case needs; the message says what is wrong and what to do."""
 
 
 class Refused(Exception):
-    """A gate did its work: the run stops here, what was served before goes on being served.
+    """A gate stopped the run; the version served before keeps being served.
 
     Attributes:
         gate: The gate's short name.
@@ -18,4 +18,4 @@ class Refused(Exception):
 
 
 class Preempted(Exception):
-    """Training was told to stop and has saved where it is."""
+    """Training was asked to stop (SIGTERM) and has written a checkpoint."""

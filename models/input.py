@@ -1,4 +1,4 @@
-"""Examples on disk to batches of transformed tensors."""
+"""Input pipelines: from examples on disk to batches of transformed tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ PARSE_BATCH = 2048
 IN_MEMORY = 4 << 30
 SHUFFLE = 50_000
 Tensors = dict[str, tf.Tensor]
-# Type and shape of a row of one feature.
+# Type and shape of one row of a feature.
 RowSpec = tuple[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one input pipeline reads of every global batch.
+    """The part of every global batch that one input pipeline reads.
 
     Attributes:
-        replicas: Replicas among which a global batch is cut into equal slices.
-        first: The first of them that this pipeline feeds.
-        mine: How many it feeds; each element of the dataset is one replica's slice.
+        replicas: Number of replicas; a global batch is cut into as many equal slices.
+        first: Index of the first replica that this pipeline feeds.
+        mine: Number of replicas that it feeds; each element of the dataset is one replica's slice.
     """
 
     replicas: int = 1
@@ -37,17 +37,17 @@ WHOLE = Share()
 
 
 class Feed(Protocol):
-    """Makes the endless stream of batches from step ``first`` on, for a share of the replicas."""
+    """Creates the infinite dataset of batches from step ``first`` on, for a share of the replicas."""
 
     def __call__(self, first: int = 0, share: Share = WHOLE) -> tf.data.Dataset: ...
 
 
 class Transform:
-    """The transform graph of a run, ready to be applied and to be exported with a model.
+    """The transform graph of a run, to be applied to examples and exported with a model.
 
     Attributes:
-        raw: How to parse a serialized ``tf.Example``.
-        features: Shapes and types of what comes out.
+        raw: Feature spec that parses a serialized ``tf.Example``.
+        features: Shapes and types of the transformed features.
     """
 
     def __init__(self, path: str):
@@ -60,17 +60,17 @@ class Transform:
         }
 
     def apply(self, raw: Mapping[str, tf.Tensor]) -> Tensors:
-        """Raw features, ``[batch, ...]`` each, through the graph; what is missing (a label, say) is left out."""
+        """Transform raw features, ``[batch, ...]`` each; features that need a missing input, such as a label, are left out."""
         return self.loader.apply_transform_model(dict(raw))
 
     def parse(self, serialized: tf.Tensor) -> Tensors:
-        """Serialized examples, ``[batch]``, to transformed features: parsing a batch at once is many times faster.
+        """Parse and transform serialized examples, ``[batch]``; parsing whole batches is many times faster than single rows.
 
         Question: A2
-        Answer: An immutable array of one type with a shape; its rank is the number of axes. Here a vector of serialized
-            examples becomes typed features, then the dense batches that the network reads; the first axis is the batch.
-            Ragged tensors hold rows of different length, sparse ones only what is there. What has to change is a
-            tf.Variable.
+        Answer: A tensor is an immutable array of one data type with a shape; its rank is the number of axes, and the
+            first axis is usually the batch. Ragged tensors hold rows of different lengths, sparse tensors store only
+            the values that are present. A tensor cannot change in place: state that must change is a tf.Variable. Here
+            a vector of serialized examples becomes typed features, then the dense batches that the network reads.
         Evidence: tour.evidence.data.raw_examples.example_followed
         Proof: tests/tour/evidence/test_claims.py::test_an_example_becomes_tensors_of_known_type_and_shape
         """
@@ -78,12 +78,12 @@ class Transform:
 
 
 def files(examples: str, split: str) -> list[str]:
-    """The TFRecord shards of a split, sorted so that the order is the same everywhere."""
+    """List the TFRecord shards of a split, sorted, so that the order is the same everywhere."""
     return sorted(str(path) for path in Path(examples, f"Split-{split}").iterdir())
 
 
 def dataset(paths: Sequence[str], transform: Transform, keep: Sequence[str]) -> tf.data.Dataset:
-    """Transformed batches of ``PARSE_BATCH`` rows with the features named in ``keep``."""
+    """Dataset of transformed batches of ``PARSE_BATCH`` rows with the features named in ``keep``."""
     records = tf.data.Dataset.from_tensor_slices(list(paths)).interleave(
         lambda path: tf.data.TFRecordDataset(path, buffer_size=1 << 20),
         cycle_length=4,
@@ -99,13 +99,13 @@ def dataset(paths: Sequence[str], transform: Transform, keep: Sequence[str]) -> 
 
 
 def load(paths: Sequence[str], transform: Transform, keep: Sequence[str]) -> dict[str, np.ndarray]:
-    """A whole split in memory, ``[rows, ...]`` a feature: for what is known to fit, such as a validation split.
+    """Load a whole split into memory, ``[rows, ...]`` for each feature; for splits that fit, such as validation.
 
     Question: B5
-    Answer: Both are typed arrays of any rank. A tensor is immutable, can lie on a GPU, is recorded by a gradient tape
-        and can be a symbol in a traced graph; an array can be changed, lies in host memory and knows no gradient. On
-        the CPU a conversion can share memory; from a GPU it copies. NumPy inside a tf.function runs once, while
-        tracing, and leaves constants.
+    Answer: Both are typed arrays of any rank, but they differ in what you can do with them. A tensor is immutable, can
+        live on a GPU, is recorded by a gradient tape and can be symbolic in a traced graph. A NumPy array is mutable,
+        lives in host memory and has no gradient. Converting on the CPU may share memory; from a GPU it copies. The
+        trap: NumPy inside a tf.function runs once, while tracing, and leaves a constant.
     Evidence: tour.evidence.data.transform_graph.tensors_and_arrays
     Proof: tests/tour/evidence/test_claims.py::test_tensor_and_array_agree_in_number_and_differ_in_kind
     """
@@ -114,23 +114,23 @@ def load(paths: Sequence[str], transform: Transform, keep: Sequence[str]) -> dic
 
 
 def fits(paths: Sequence[str]) -> bool:
-    """Whether a split is small enough, ``IN_MEMORY`` bytes on disk, to be transformed once and kept."""
+    """Whether a split is at most ``IN_MEMORY`` bytes on disk, so that it is transformed once and kept in memory."""
     return sum(Path(path).stat().st_size for path in paths) <= IN_MEMORY
 
 
 def batches(
     paths: Sequence[str], transform: Transform, keep: Sequence[str], batch_size: int, seed: int
 ) -> tuple[int, Feed]:
-    """The number of examples and a feed of shuffled batches.
+    """Return the number of examples and a feed of shuffled batches.
 
-    A split that fits is transformed once and kept; its batches are gathered by shuffled index, which is many times
-    faster than moving rows one by one. A larger one streams through a shuffle buffer.
+    A split that fits in memory is transformed once; its batches are gathered by shuffled index, which is many times
+    faster than moving rows one by one. A larger split streams through a shuffle buffer.
 
     Question: B22
-    Answer: Beam writes TFRecord shards; tf.data interleaves several, shuffles through a bounded buffer, parses whole
-        batches in parallel and prefetches, so memory depends on the buffers and not on the data. Shuffle the shards
-        too, since the buffer sees a window only. Here a split that fits is kept, since gathering from memory is many
-        times faster; a larger one streams.
+    Answer: Stream it. Beam writes TFRecord shards; tf.data interleaves several of them, shuffles through a bounded
+        buffer, parses whole batches in parallel and prefetches, so memory depends on the buffers and not on the data.
+        The trap is that the buffer only shuffles a window, so shuffle the shards too. Here a split that fits is held in
+        memory, because gathering batches from memory is many times faster; a larger split streams.
     Evidence: tour.evidence.data.raw_examples.memory_of_streaming
     Proof: tests/tour/evidence/test_claims.py::test_streaming_ten_times_the_data_takes_no_more_memory
     """
@@ -140,20 +140,20 @@ def batches(
 
 
 def kept(rows: Mapping[str, np.ndarray], batch_size: int, seed: int) -> tuple[int, Feed]:
-    """As :func:`batches`, of arrays in memory."""
+    """As :func:`batches`, from arrays in memory."""
     count = len(next(iter(rows.values())))
     tensors = {name: tf.constant(values) for name, values in rows.items()}
 
     def feed(first: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
-        return _gathered(tf.data.Dataset.from_tensors(tensors), count, batch_size, seed, first, share)
+        return _gather_batches(tf.data.Dataset.from_tensors(tensors), count, batch_size, seed, first, share)
 
     return count, feed
 
 
 def stored(folder: Path, spec: Mapping[str, RowSpec], count: int, batch_size: int, seed: int) -> Feed:
-    """As :func:`kept`, of the files that :func:`store` wrote, read inside the TensorFlow graph.
+    """As :func:`kept`, from the files that :func:`store` wrote, read inside the TensorFlow graph.
 
-    So the pipeline can be built on a worker that runs graphs only, as those of a parameter server do.
+    Therefore the pipeline can be built on a worker that only runs graphs, such as one of a parameter-server cluster.
     """
 
     def read(_: tf.Tensor) -> Tensors:
@@ -164,13 +164,13 @@ def stored(folder: Path, spec: Mapping[str, RowSpec], count: int, batch_size: in
         return rows
 
     def feed(first: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
-        return _gathered(tf.data.Dataset.from_tensors(0).map(read), count, batch_size, seed, first, share)
+        return _gather_batches(tf.data.Dataset.from_tensors(0).map(read), count, batch_size, seed, first, share)
 
     return feed
 
 
 def store(rows: Mapping[str, np.ndarray], folder: Path) -> dict[str, RowSpec]:
-    """Writes a file of raw bytes a feature; returns type and shape of a row by name."""
+    """Write a file of raw bytes for each feature; return type and shape of a row by feature."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, values in rows.items():
         values.tofile(folder / name)
@@ -178,14 +178,14 @@ def store(rows: Mapping[str, np.ndarray], folder: Path) -> dict[str, RowSpec]:
 
 
 def fetch(folder: Path, spec: Mapping[str, tuple[Any, ...]], count: int) -> dict[str, np.ndarray]:
-    """The reverse of :func:`store`."""
+    """Read the rows that :func:`store` wrote."""
     return {name: np.fromfile(folder / name, dtype).reshape(count, *shape) for name, (dtype, shape) in spec.items()}
 
 
-def _gathered(
+def _gather_batches(
     source: tf.data.Dataset, count: int, batch_size: int, seed: int, first: int, share: Share
 ) -> tf.data.Dataset:
-    """Batches by index. Each epoch's order follows from seed and epoch alone, so a stream can begin at any step."""
+    """Gather batches by index; an epoch's order depends only on seed and epoch, so a stream can start at any step."""
     size = min(batch_size, count)
     steps = count // size
     if size % share.replicas:
@@ -197,7 +197,7 @@ def _gathered(
         slices = tf.reshape(order[: steps * size], [steps, share.replicas, size // share.replicas])
         return tf.data.Dataset.from_tensor_slices(slices[:, share.first : share.first + share.mine])
 
-    def gathered(rows: Tensors) -> tf.data.Dataset:
+    def gather(rows: Tensors) -> tf.data.Dataset:
         order = tf.data.Dataset.counter(tf.constant(first // steps, tf.int64)).flat_map(epoch).skip(first % steps)
         return order.unbatch().map(
             lambda index: {name: tf.gather(values, index) for name, values in rows.items()},
@@ -205,19 +205,19 @@ def _gathered(
             deterministic=True,
         )
 
-    return source.flat_map(gathered).prefetch(4)
+    return source.flat_map(gather).prefetch(4)
 
 
 def streamed(
     paths: Sequence[str], transform: Transform, keep: Sequence[str], batch_size: int, seed: int
 ) -> tuple[int, Feed]:
-    """As :func:`batches`, in memory that does not grow with the data: shards and a buffer of records are shuffled.
+    """As :func:`batches`, with bounded memory: shuffles the shards and a buffer of records.
 
     Question: A6
-    Answer: tf.data describes input as a pipeline of datasets, run by C++ threads beside the training step: it reads shards in
-        turn, shuffles, parses, batches and prefetches. It matters since an accelerator waits for whoever feeds it. First ask
-        whether the step waits at all: compare it with a constant batch. Here one record at a time starves it, and whole
-        batches parsed at once hardly let it wait.
+    Answer: tf.data describes input as a pipeline of datasets that C++ threads run in parallel to the training step: it
+        interleaves shards, shuffles, parses, batches and prefetches. It matters because an accelerator idles while it
+        waits for input. First check whether the step waits at all, by comparing with a constant batch. Here parsing one
+        record at a time starves the step; parsing whole batches hardly makes it wait.
     Evidence: tour.evidence.data.input_speed.speeds
     Proof: tests/tour/evidence/test_input_speed.py::test_a_slow_input_is_seen_as_waiting
     """
@@ -230,10 +230,10 @@ def streamed(
         slices = records.shuffle(SHUFFLE, seed=seed).batch(size, drop_remainder=True).repeat()
         if share.replicas > 1:
             slices = slices.batch(share.replicas, drop_remainder=True)
-            slices = slices.map(lambda one: one[share.first : share.first + share.mine]).unbatch()
+            slices = slices.map(lambda batch: batch[share.first : share.first + share.mine]).unbatch()
         slices = slices.skip(first * share.mine)
         parsed = slices.map(
-            lambda one: {name: value for name, value in transform.parse(one).items() if name in keep},
+            lambda serialized: {name: value for name, value in transform.parse(serialized).items() if name in keep},
             num_parallel_calls=2,
             deterministic=True,
         )

@@ -1,25 +1,27 @@
-"""When a model is trained again, as plain values that a decision's record shows."""
+"""The retraining policy of a use case, as plain values that the decision record contains."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What drift has to do before a model is trained again, and how that is done.
+    """When drift leads to a retraining, and how the model is retrained.
 
     Attributes:
-        loss: The least estimated or realised loss of the case's headline metric.
-        errors: How many standard errors of the difference the loss has to exceed as well.
-        insist: Windows with drift in an incident after which it is done without a loss; 0 for never.
-        learn: Windows since the drift began that training has to see: before, it could learn nothing of it.
-        full: From this loss on anew; below, the served model is refined through adapters.
-        cooldown: Windows after a retraining in which none is begun.
-        budget: Retrainings in ``per`` windows.
-        per: See there.
-        spans: Length of the window to train on; 0 for as many as the served model's.
-        settings: Changed for a retraining, by name, as text.
+        loss: Minimum loss of the headline metric, estimated or realised.
+        errors: Minimum loss in standard errors of the difference; both minimums must be reached.
+        insist: Number of drifted windows in one incident after which the model is retrained even without a measured
+            loss; 0 for never.
+        learn: Number of windows since the drift began that training must contain; with fewer it could not learn the
+            change.
+        full: Retrain from scratch if the loss is at least this much; below it, refresh the served model with LoRA.
+        cooldown: Number of windows after a retraining in which no other starts.
+        budget: Maximum number of retrainings in ``per`` windows.
+        per: Number of windows that ``budget`` counts over.
+        spans: Length of the training window in spans; 0 for the length of the served model's.
+        settings: Settings changed for a retraining, by name, as text.
     """
 
     loss: float = 0.02
@@ -33,19 +35,19 @@ class Policy:
     spans: int = 0
     settings: Mapping[str, str] = field(default_factory=dict)
 
-    def changed(self, changes: Mapping[str, str]) -> "Policy":
-        """With numbers changed, each read as the type it has.
+    def changed(self, changes: Mapping[str, str]) -> Self:
+        """Return a copy with numbers changed, each parsed as the type of its field.
 
         Raises:
-            ValueError: for a name that is none of a policy's numbers, or a value that is no number.
+            ValueError: for an unknown name, or a value that is not a number.
         """
-        known = {one.name: type(getattr(self, one.name)) for one in fields(self) if one.name != "settings"}
-        read: dict[str, Any] = {}
+        types = {number.name: type(getattr(self, number.name)) for number in fields(self) if number.name != "settings"}
+        values: dict[str, Any] = {}
         for name, text in changes.items():
-            if name not in known:
-                raise ValueError(f"A policy has no '{name}'; it has {', '.join(known)}.")
+            if name not in types:
+                raise ValueError(f"A policy has no '{name}'; it has {', '.join(types)}.")
             try:
-                read[name] = known[name](text)
+                values[name] = types[name](text)
             except ValueError:
-                raise ValueError(f"The policy's '{name}' takes a {known[name].__name__}, not '{text}'.") from None
-        return replace(self, **read)
+                raise ValueError(f"The policy's '{name}' takes a {types[name].__name__}, not '{text}'.") from None
+        return replace(self, **values)

@@ -1,4 +1,4 @@
-"""Features in memory, ``[rows, ...]`` each: taking some of the rows."""
+"""Features in memory, ``[rows, ...]`` each: specs, selection and sampling of rows."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,30 +9,30 @@ Rows = Mapping[str, np.ndarray]
 
 
 def specs(rows: Rows) -> dict[str, tf.TensorSpec]:
-    """Shapes and types of features in memory, the first axis free."""
+    """Shapes and types of features in memory, with any number of rows."""
     return {name: tf.TensorSpec([None, *values.shape[1:]], values.dtype) for name, values in rows.items()}
 
 
 def picked(rows: Rows, index: np.ndarray) -> dict[str, np.ndarray]:
-    """The rows at ``index``, an array of numbers or of truth values."""
+    """Select the rows at ``index``, an array of row numbers or a boolean mask."""
     return {name: values[index] for name, values in rows.items()}
 
 
 def sample(batches: Iterable[Rows], most: int, seed: int) -> dict[str, np.ndarray]:
-    """At most so many rows of a stream, each equally likely, in memory of that many rows and one batch.
+    """Sample at most ``most`` rows of a stream uniformly, with memory for that many rows and one batch.
 
-    Every row draws a key and the smallest keys stay (Vitter 1985 calls the family reservoir sampling). The order of the
-    stream is kept.
+    Reservoir sampling (Vitter 1985): every row draws a random key, and the rows with the smallest keys stay, in the
+    order of the stream.
     """
-    random = np.random.default_rng(seed)
-    keys, kept = np.empty(0), None
+    generator = np.random.default_rng(seed)
+    keys, rows = np.empty(0), None
     for batch in batches:
-        drawn = random.random(len(next(iter(batch.values()))))
+        drawn = generator.random(len(next(iter(batch.values()))))
         keys = np.concatenate([keys, drawn])
-        kept = {n: np.concatenate([kept[n], v]) for n, v in batch.items()} if kept else dict(batch)
+        rows = {n: np.concatenate([rows[n], v]) for n, v in batch.items()} if rows else dict(batch)
         if len(keys) > most:
-            stay = np.sort(np.argpartition(keys, most)[:most])
-            keys, kept = keys[stay], picked(kept, stay)
-    if kept is None:
-        raise ValueError("There are no rows to take a sample of: the split is empty.")
-    return kept
+            smallest = np.sort(np.argpartition(keys, most)[:most])
+            keys, rows = keys[smallest], picked(rows, smallest)
+    if rows is None:
+        raise ValueError("There are no rows to sample: the split is empty.")
+    return rows

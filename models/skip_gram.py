@@ -11,7 +11,7 @@ import tensorflow as tf
 from models.embedding import Embedding
 
 BATCH = 2048
-# Noise words that a pair is set against; the batch shares those drawn, and their mean is taken so many times.
+# Noise words for each pair. The batch shares the drawn words; their mean loss is multiplied by this number.
 NEGATIVES = 5
 TIMED = 30
 SETTINGS = (
@@ -28,7 +28,7 @@ Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def vocabulary(sequences: Sequence[Sequence[str]], max_vocabulary_size: int, min_occurrence: int) -> list[str]:
-    """The words that occur often enough, the most frequent first, equals by name."""
+    """The words that occur at least ``min_occurrence`` times, most frequent first, ties by name."""
     counts = Counter(word for sequence in sequences for word in sequence)
     often = [word for word, count in counts.items() if count >= min_occurrence]
     return sorted(often, key=lambda word: (-counts[word], word))[:max_vocabulary_size]
@@ -37,51 +37,54 @@ def vocabulary(sequences: Sequence[Sequence[str]], max_vocabulary_size: int, min
 def pairs(
     sequences: Sequence[Sequence[int]], skip_window: int, num_skips: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Centres and contexts, int64 ``[pairs]`` each, without a loop over words.
+    """Draw pairs of centre and context words, int64 ``[pairs]`` each, without a loop over words.
 
     Of the at most ``2 * skip_window`` neighbours of each word in its sequence, ``num_skips`` are drawn, or all if there
     are fewer.
     """
-    words = np.concatenate([np.asarray(one, np.int64) for one in sequences] or [np.zeros(0, np.int64)])
-    owner = np.repeat(np.arange(len(sequences)), [len(one) for one in sequences])
+    words = np.concatenate([np.asarray(sequence, np.int64) for sequence in sequences] or [np.zeros(0, np.int64)])
+    owner = np.repeat(np.arange(len(sequences)), [len(sequence) for sequence in sequences])
     offsets = np.array([step for step in range(-skip_window, skip_window + 1) if step])
-    places = np.arange(len(words))[:, None] + offsets
-    inside = (places >= 0) & (places < len(words))
-    places = np.where(inside, places, 0)
-    inside &= owner[places] == owner[:, None] if len(words) else inside
-    # Each neighbour draws a number, and the smallest are taken; those outside the sequence come last.
-    lot = np.where(inside, np.random.default_rng(seed).random(inside.shape), 2.0)
-    taken = np.argsort(lot, axis=1)[:, : min(num_skips, len(offsets))]
-    kept = np.take_along_axis(inside, taken, axis=1)
-    contexts = words[np.take_along_axis(places, taken, axis=1)]
-    return np.repeat(words, kept.sum(axis=1)), contexts[kept]
+    positions = np.arange(len(words))[:, None] + offsets
+    inside = (positions >= 0) & (positions < len(words))
+    positions = np.where(inside, positions, 0)
+    inside &= owner[positions] == owner[:, None] if len(words) else inside
+    # Each neighbour draws a random number and the smallest are taken; positions outside the sequence sort last.
+    keys = np.where(inside, np.random.default_rng(seed).random(inside.shape), 2.0)
+    chosen = np.argsort(keys, axis=1)[:, : min(num_skips, len(offsets))]
+    valid = np.take_along_axis(inside, chosen, axis=1)
+    contexts = words[np.take_along_axis(positions, chosen, axis=1)]
+    return np.repeat(words, valid.sum(axis=1)), contexts[valid]
 
 
 def negative_sampling_loss(
-    centre: tf.Tensor, context: tf.Tensor, noise: tf.Tensor, hits: tf.Tensor, wanted: int
+    centre: tf.Tensor, context: tf.Tensor, noise: tf.Tensor, hits: tf.Tensor, negatives: int
 ) -> tf.Tensor:
-    """-log s(c.o) - sum over noise of log s(-c.n), ``[batch]``: is this word a neighbour, yes or no?
+    """Negative-sampling loss, ``[batch]``: ``-log s(c.o) - sum over noise of log s(-c.n)``.
+
+    It is the binary cross-entropy of the question whether a word is a neighbour or noise.
 
     Args:
         centre: Vectors of the centres, ``[batch, size]``.
         context: Output vectors of their contexts, ``[batch, size]``.
-        noise: Output vectors of drawn words, ``[sampled, size]``, shared by the batch.
-        hits: 1 where a drawn word is the context itself, ``[batch, sampled]``; it does not count.
-        wanted: How many noise words a pair is set against: the mean over those drawn, times this.
+        noise: Output vectors of the drawn noise words, ``[sampled, size]``, shared by the batch.
+        hits: 1 where a drawn word is the context itself, ``[batch, sampled]``; it is excluded.
+        negatives: Effective number of noise words for each pair: the mean over the drawn words is multiplied by it.
     """
     true = tf.nn.softplus(-tf.reduce_sum(centre * context, axis=1))
     false = tf.nn.softplus(tf.matmul(centre, noise, transpose_b=True)) * (1.0 - hits)
-    return true + wanted * tf.reduce_sum(false, axis=1) / tf.maximum(tf.reduce_sum(1.0 - hits, axis=1), 1.0)
+    return true + negatives * tf.reduce_sum(false, axis=1) / tf.maximum(tf.reduce_sum(1.0 - hits, axis=1), 1.0)
 
 
 class Model(tf.Module):
-    """Input vectors, which are kept, and output vectors, which are not; a step by negative sampling or full softmax.
+    """Input vectors, which become the embedding, and output vectors; steps by negative sampling and full softmax.
 
     Question: A25
-    Answer: embedding_size is the length of a vector; max_vocabulary_size and min_occurrence decide which words get one;
-        skip_window is how far context reaches, num_skips how many contexts a word draws from it, num_sampled how many
-        noise words stand in for the whole vocabulary. Negative sampling asks "neighbour or noise?", so a step's cost
-        does not grow with the vocabulary, as a full softmax's does. Here a card's merchants are the sentence.
+    Answer: embedding_size is the vector length; max_vocabulary_size and min_occurrence decide which words get a vector;
+        skip_window is the context width; num_skips is how many contexts are drawn for each word; num_sampled is how
+        many noise words replace the full vocabulary. Negative sampling classifies "neighbour or noise", so the cost of
+        a step does not grow with the vocabulary, unlike a full softmax. Here the sequence of a card's merchants is the
+        sentence.
     Evidence: tour.evidence.data.embedding_vectors.word2vec
     Proof: tests/models/test_skip_gram.py::test_planted_groups_come_back_as_neighbours
     """
@@ -92,13 +95,18 @@ class Model(tf.Module):
         self.centres = tf.Variable(draw.uniform([words, size], -0.5, 0.5) / size)
         self.contexts = tf.Variable(tf.zeros([words, size]))
         self.bias = tf.Variable(tf.zeros([words]))
-        self.squares = [tf.Variable(tf.fill(one.shape, 0.1)) for one in (self.centres, self.contexts, self.bias)]
+        self.squares = [
+            tf.Variable(tf.fill(variable.shape, 0.1)) for variable in (self.centres, self.contexts, self.bias)
+        ]
         self.words, self.rate, self.seed = words, rate, seed
         self.sampled = min(num_sampled, words)
 
     @tf.function
     def sampled_step(self, centres: tf.Tensor, contexts: tf.Tensor) -> tf.Tensor:
-        """One step on pairs of word numbers, ``[batch]`` each; returns the mean loss. Frequent words are drawn more."""
+        """Take one step on pairs of word numbers, ``[batch]`` each; return the mean loss.
+
+        Noise words are drawn log-uniformly, so frequent words are drawn more often.
+        """
         drawn, _, _ = tf.random.log_uniform_candidate_sampler(
             contexts[:, None], 1, self.sampled, unique=True, range_max=self.words, seed=self.seed
         )
@@ -111,14 +119,14 @@ class Model(tf.Module):
 
     @tf.function
     def softmax_step(self, centres: tf.Tensor, contexts: tf.Tensor) -> tf.Tensor:
-        """The same step with cross-entropy over the whole vocabulary."""
+        """Take the same step with cross-entropy over the whole vocabulary."""
         with tf.GradientTape() as tape:
             logits = tf.matmul(tf.gather(self.centres, centres), self.contexts, transpose_b=True) + self.bias
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(contexts, logits))
         return self._apply(tape, loss, 3, tf.cast(len(centres), tf.float32))
 
     def _apply(self, tape: tf.GradientTape, loss: tf.Tensor, number: int, batch: tf.Tensor) -> tf.Tensor:
-        """Adagrad (Duchi et al. 2011) on the sum over the batch, on the rows that were touched only."""
+        """Apply Adagrad (Duchi et al. 2011) to the gradient summed over the batch; sparse gradients update only their rows."""
         variables = (self.centres, self.contexts, self.bias)[:number]
         for variable, square, gradient in zip(variables, self.squares, tape.gradient(loss, variables), strict=False):
             if isinstance(gradient, tf.IndexedSlices):
@@ -134,7 +142,7 @@ class Model(tf.Module):
 
 
 def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Embedding:
-    """Learns a vector a word.
+    """Train a vector for each word.
 
     Args:
         sequences: Words in order; a word's neighbours are its context.
@@ -142,7 +150,7 @@ def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Em
             ``num_sampled``; ``embedding_epochs``, ``embedding_rate`` and ``embedding_seed``.
 
     Raises:
-        ValueError: if fewer than two words are left, or more contexts are asked for than the window holds.
+        ValueError: if fewer than two words are frequent enough, or ``num_skips`` exceeds the size of the window.
     """
     started = time.perf_counter()
     if settings["num_skips"] > 2 * settings["skip_window"]:
@@ -162,16 +170,16 @@ def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Em
         settings["embedding_rate"],
         settings["embedding_seed"],
     )
-    curve, seen = [], 0
+    curve, pair_count = [], 0
     for epoch in range(settings["embedding_epochs"]):
-        losses, count = _epoch(model, encoded, settings, settings["embedding_seed"] + epoch)
+        losses, count = _train_epoch(model, encoded, settings, settings["embedding_seed"] + epoch)
         curve.append(float(np.mean(losses)))
-        seen += count
+        pair_count += count
     facts = {
         "words": len(words),
         "sequences": len(sequences),
         "tokens": sum(map(len, encoded)),
-        "pairs": seen,
+        "pairs": pair_count,
         "loss": curve,
         "seconds": time.perf_counter() - started,
         "settings": {name: settings[name] for name in SETTINGS},
@@ -179,8 +187,10 @@ def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Em
     return Embedding(words, model.centres.numpy(), facts)
 
 
-def _epoch(model: Model, encoded: list[list[int]], settings: Mapping[str, Any], seed: int) -> tuple[list[float], int]:
-    """Draws contexts anew, shuffles and steps; returns the batches' losses and the number of pairs."""
+def _train_epoch(
+    model: Model, encoded: list[list[int]], settings: Mapping[str, Any], seed: int
+) -> tuple[list[float], int]:
+    """Train one epoch on freshly drawn, shuffled pairs; return the batches' losses and the number of pairs."""
     centres, contexts = pairs(encoded, settings["skip_window"], settings["num_skips"], seed)
     order = np.random.default_rng(seed).permutation(len(centres))
     batch = min(BATCH, len(order))
@@ -191,17 +201,17 @@ def _epoch(model: Model, encoded: list[list[int]], settings: Mapping[str, Any], 
 
 
 def step_times(words: int, size: int, num_sampled: int, batch: int = BATCH, times: int = TIMED) -> dict[str, float]:
-    """Median microseconds over ``times`` steps, by negative sampling and by full softmax, at a vocabulary of ``words``."""
+    """Median microseconds of a step by negative sampling and by full softmax, over ``times`` steps and ``words`` words."""
     model, rng = Model(words, size, num_sampled, 0.1, seed=1), np.random.default_rng(1)
     centres, contexts = (tf.constant(rng.integers(0, words, batch)) for _ in range(2))
-    found = {}
+    medians = {}
     for name, step in (("negative sampling", model.sampled_step), ("full softmax", model.softmax_step)):
         step(centres, contexts)
-        found[name] = float(np.median([_timed(step, centres, contexts) for _ in range(times)])) * 1e6
-    return found
+        medians[name] = float(np.median([_time_step(step, centres, contexts) for _ in range(times)])) * 1e6
+    return medians
 
 
-def _timed(step: Step, centres: tf.Tensor, contexts: tf.Tensor) -> float:
+def _time_step(step: Step, centres: tf.Tensor, contexts: tf.Tensor) -> float:
     started = time.perf_counter()
     step(centres, contexts).numpy()
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Raw data lies in spans, a folder each: how they are found, picked and known by their content."""
+"""Spans, the folders of raw data: finding them, selecting a window, and a digest of their content."""
 
 import hashlib
 import re
@@ -11,32 +11,34 @@ NAME = re.compile(r"span-(\d+)")
 
 
 def find(source: Path) -> dict[int, Path]:
-    """The ``span-NNN`` folders of a source by number, or the folder itself as span 0 if it has none.
+    """Find the ``span-NNN`` folders of a source by number; a folder without any is itself span 0.
 
     Raises:
-        DataError: if the source is no folder, is empty or has two folders for one number.
+        DataError: if the source is not a folder, is empty, or has two folders for one number.
     """
     if not source.is_dir():
         raise DataError(
             f"There is no folder {source}; --data takes a folder of span-NNN folders or one folder of data."
         )
-    numbered = [(int(m[1]), p) for p in source.iterdir() if (m := NAME.fullmatch(p.name)) and p.is_dir()]
-    found = dict(numbered)
-    if len(found) < len(numbered):
-        twice = next(number for number, path in numbered if found[number] != path)
-        raise DataError(f"{source} has two folders for span {twice}; keep one of them.")
-    if not found and not any(source.iterdir()):
+    numbered = [
+        (int(match[1]), path) for path in source.iterdir() if (match := NAME.fullmatch(path.name)) and path.is_dir()
+    ]
+    spans = dict(numbered)
+    if len(spans) < len(numbered):
+        duplicate = next(number for number, path in numbered if spans[number] != path)
+        raise DataError(f"{source} has two folders for span {duplicate}; keep one of them.")
+    if not spans and not any(source.iterdir()):
         raise DataError(
             f"The folder {source} is empty; --data takes a folder of span-NNN folders or one folder of data."
         )
-    return dict(sorted(found.items())) or {0: source}
+    return dict(sorted(spans.items())) or {0: source}
 
 
 def window(source: Path, first: int, last: int) -> dict[int, Path]:
-    """The spans from ``first`` to ``last``, both included; -1 stands for the source's own first or last.
+    """Select the spans from ``first`` to ``last``, both included; -1 is the source's own first or last span.
 
     Raises:
-        DataError: if the window is empty or has a hole, naming the missing spans.
+        DataError: if the window is empty or has gaps, naming the missing spans.
     """
     spans = find(source)
     first, last = (min(spans) if first < 0 else first), (max(spans) if last < 0 else last)
@@ -49,10 +51,10 @@ def window(source: Path, first: int, last: int) -> dict[int, Path]:
 
 
 def digest(spans: Iterable[Path]) -> str:
-    """A content hash over the files of the spans, names included: the version of the data."""
+    """Hash the names and contents of all files of the spans: the version of the data."""
     total = hashlib.sha256()
     for span in spans:
-        for path in sorted(p for p in span.rglob("*") if p.is_file()):
+        for path in sorted(file for file in span.rglob("*") if file.is_file()):
             total.update(str(path.relative_to(span)).encode())
             with path.open("rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())

@@ -1,4 +1,4 @@
-"""The one noun that says what to learn."""
+"""``UseCase``: the definition of a use case (data, model, metrics, gates)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,41 +15,41 @@ Headline = Literal["pr_auc", "roc_auc", "accuracy"]
 
 @dataclass(frozen=True)
 class UseCase:
-    """What to learn, as names and plain values: nothing is imported before a stage needs it.
+    """Definition of a use case as names and plain values; its modules are imported only when a stage needs them.
 
-    Every use case is a package with the same file names, so knowing one is knowing all:
+    Every use case is a package with the same file names:
 
     - ``data.py``: ``prepare(data, cache, columns) -> Path``, ``settings(spans) -> dict`` and
-      ``examples(pipeline, spans, settings) -> PCollection[(split, RecordBatch)]``; beside train, valid and eval it may give
-      ``normal``, rows with or without a label that say what is usual; where a case has a policy also
-      ``unseen(settings) -> int``, the last spans of a window that training does not look at;
-    - ``schema.pbtxt``: what the raw features have to be, read and kept by people;
+      ``examples(pipeline, spans, settings) -> PCollection[(split, RecordBatch)]``; besides train, valid and eval it may
+      yield the split ``normal``, rows with or without a label for the reference profile; a case with a policy also has
+      ``unseen(settings) -> int``, the number of last spans of a window that training holds out;
+    - ``schema.pbtxt``: the curated schema of the raw features;
     - ``features.py``: ``preprocessing_fn(inputs, custom_config)`` for ``tft``;
     - ``model.py``: ``build``, ``loss``, ``answers`` and ``operating_point``;
     - ``evaluation.py``: ``eval_config(settings)`` with thresholds and slices;
-    - ``collected.py``, where there is a policy: ``write(folder, rows, labels, settings) -> int`` makes a raw span of rows
-      that were served;
-    - ``sentences.py``, where rows form sequences: ``sentences(examples, settings)``, from which an embedding is learnt, its
-      settings in the group ``embedding``.
+    - ``collected.py``, if there is a policy: ``write(folder, rows, labels, settings) -> int`` writes served rows as a
+      raw span;
+    - ``sentences.py``, if rows form sequences: ``sentences(examples, settings)`` for the embedding, whose settings are
+      the group ``embedding``.
 
     Attributes:
-        name: The word on the command line.
-        title: One line for people.
-        package: Where the files above are.
-        label: The raw feature that is predicted.
-        key: The raw feature that names a row; kept out of statistics and of the model.
-        settings: Every default, overridden by ``--set NAME=VALUE``, in the groups ``data``, ``training`` and ``gates``: a
-            stage is told the groups it uses, so that a change reruns those stages only.
-        watch: Raw features whose drift matters.
-        explained: By watched feature, raw features that say what it would be: what is left of it varies less from day to
-            day, so that a smaller drift shows.
-        time: The raw feature with a row's time in seconds since 1970, by whose days drift is watched; empty for none.
-        window_rows: Rows that drift is watched by, where they have no time.
-        picture: The raw feature that holds a picture's file, whose pixels are watched too; empty where there is none.
-        policy: When the model is trained again; None for never.
-        score: Key of the answer that carries the prediction.
-        headline: The metric that a person asks for first, as the Evaluator names it.
-        space: What the Tuner may try, by the name of a training setting: choices, or ``{"low": ..., "high": ...}``.
+        name: Name on the command line.
+        title: One-line description.
+        package: Importable name of the package with the files above.
+        label: Raw feature to predict.
+        key: Raw feature that identifies a row; left out of statistics and of the model.
+        settings: All defaults, which ``--set NAME=VALUE`` overrides, in the groups ``data``, ``training`` and
+            ``gates``. A stage gets only the groups it uses, so that a change reruns only those stages.
+        watch: Raw features that are watched for drift.
+        explained: For a watched feature, the raw features that predict it: the residual varies less from day to day, so
+            that a smaller drift is detected.
+        time: Raw feature with a row's time in seconds since 1970; drift windows are its days. Empty for none.
+        window_rows: Rows of a drift window, for rows without a time.
+        picture: Raw feature with an image file, whose pixels are watched too; empty for none.
+        policy: The retraining policy; None for never.
+        score: Key of the answer that is the prediction.
+        headline: The most important metric, by the Evaluator's name.
+        space: The Tuner's search space by training setting: choices, or ``{"low": ..., "high": ...}``.
     """
 
     name: str
@@ -70,7 +70,7 @@ class UseCase:
 
     @property
     def watching(self) -> dict[str, Any]:
-        """What is watched of a row, for the key of a stage that watches."""
+        """The inputs that drift monitoring watches, for the cache key of the stages that use them."""
         return {name: getattr(self, name) for name in ("watch", "explained", "time", "picture")}
 
     def module(self, part: str) -> str:
@@ -78,11 +78,11 @@ class UseCase:
         return f"{self.package}.{part}"
 
     def load(self, part: str) -> Any:
-        """The module itself; this is where a stage pays for the import."""
+        """Import one of the package's files and return the module."""
         return import_module(self.module(part))
 
     def has(self, part: str) -> bool:
-        """Whether the package has that file; only the package itself is imported."""
+        """Whether the package has that file; imports only the package itself."""
         return (self._folder / f"{part}.py").is_file()
 
     @property
@@ -95,26 +95,27 @@ class UseCase:
         return Path(import_module(self.package).__path__[0])
 
     def configured(self, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """Settings by group with ``changes`` applied, each read as the type of its default.
+        """Return the settings by group with ``changes`` applied, each parsed as the type of its default.
 
         Raises:
-            ValueError: for an unknown name or a value of another type, naming what is possible.
+            ValueError: for an unknown name or a value of another type, listing what is possible.
         """
-        known = {name for group in self.settings.values() for name in group}
+        names = {name for group in self.settings.values() for name in group}
         for name in changes:
-            if name not in known:
-                near = get_close_matches(name, known, 1)
-                meant = f" Did you mean {near[0]}?" if near else ""
-                raise ValueError(f"{self.name} has no setting '{name}'; it has {', '.join(sorted(known))}.{meant}")
+            if name not in names:
+                near = get_close_matches(name, names, 1)
+                suggestion = f" Did you mean {near[0]}?" if near else ""
+                raise ValueError(f"{self.name} has no setting '{name}'; it has {', '.join(sorted(names))}.{suggestion}")
         return {
             group: {
-                name: _read(name, changes[name], value) if name in changes else value for name, value in values.items()
+                name: _parse_value(name, changes[name], value) if name in changes else value
+                for name, value in values.items()
             }
             for group, values in self.settings.items()
         }
 
 
-def _read(name: str, text: str, default: Any) -> Any:
+def _parse_value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
             raise ValueError(f"Setting '{name}' is true or false, not '{text}'.")

@@ -1,4 +1,7 @@
-"""TFDV's own comparators, beside ours, since their numbers are known to many: skew against eval, drift between windows."""
+"""TFDV's skew and drift comparators, reported next to ours because many readers know their numbers.
+
+Skew compares a window with the eval split, drift with the window before.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,34 +11,34 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tfx.types.artifact import Artifact
 
 from serving.drift.alarms.judge import Judged
-from serving.drift.reference import reference_profile as normals
+from serving.drift.reference import reference_profile
 from serving.gateway.version_files import EXTRA
 
-# What TFDV alarms at here; our own alarm needs none of these.
+# TFDV's alarm threshold here; our own alarm does not use it.
 LEAST = 0.02
 PROFILE = "profile.pb"
 
 
 def compared(statistics: Artifact, judged: Sequence[Judged], versions: Path) -> dict[str, list[Any]]:
-    """By window: each watched feature's skew against the version's eval split, and drift against the window before."""
-    found, before = {}, None
-    for one in judged:
-        now = _read(Path(statistics.uri, f"Split-window-{one.window}", "FeatureStats.pb"))
-        if one.version:
-            usual = _read(versions / str(one.version) / EXTRA / PROFILE)
-            features = normals.of_version(versions, one.version).watched.features
-            found[str(one.window)] = measures(usual, now, before, features)
-        before = now
-    return found
+    """Compare each window: every watched feature's skew against the version's eval split, drift against the last window."""
+    measured, previous = {}, None
+    for verdict in judged:
+        current = _read(Path(statistics.uri, f"Split-window-{verdict.window}", "FeatureStats.pb"))
+        if verdict.version:
+            reference = _read(versions / str(verdict.version) / EXTRA / PROFILE)
+            features = reference_profile.of_version(versions, verdict.version).watched.features
+            measured[str(verdict.window)] = measures(reference, current, previous, features)
+        previous = current
+    return measured
 
 
-def measures(usual: Any, now: Any, before: Any | None, features: Sequence[str]) -> list[dict[str, Any]]:
-    """Feature, which comparator, which measure and its value."""
+def measures(reference: Any, current: Any, previous: Any | None, features: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a dict a feature and comparator: the measure, its value and whether it is above the threshold."""
     import tensorflow_data_validation as tfdv
 
-    schema = _schema(now, features)
-    skew = tfdv.validate_statistics(usual, schema, serving_statistics=now)
-    drift = tfdv.validate_statistics(now, schema, previous_statistics=before) if before else None
+    schema = _schema(current, features)
+    skew = tfdv.validate_statistics(reference, schema, serving_statistics=current)
+    drift = tfdv.validate_statistics(current, schema, previous_statistics=previous) if previous else None
     return [
         {
             "feature": ".".join(info.path.step),
@@ -51,13 +54,16 @@ def measures(usual: Any, now: Any, before: Any | None, features: Sequence[str]) 
     ]
 
 
-def _schema(now: Any, features: Sequence[str]) -> schema_pb2.Schema:
-    """Numbers by Jensen–Shannon over quantiles, since equal widths follow one outlier; names by their largest change."""
+def _schema(statistics: Any, features: Sequence[str]) -> schema_pb2.Schema:
+    """Build the comparators' schema: Jensen–Shannon divergence for numbers, L-infinity for categories.
+
+    Numbers are compared over quantiles, since one outlier would stretch bins of equal width.
+    """
     schema = schema_pb2.Schema()
-    kinds = {".".join(one.path.step): one for one in now.datasets[0].features}
-    for name in (name for name in features if name in kinds):
+    described = {".".join(feature.path.step): feature for feature in statistics.datasets[0].features}
+    for name in (name for name in features if name in described):
         feature = schema.feature.add(name=name)
-        numeric = kinds[name].HasField("num_stats")
+        numeric = described[name].HasField("num_stats")
         feature.type = schema_pb2.FLOAT if numeric else schema_pb2.BYTES
         for comparator in (feature.skew_comparator, feature.drift_comparator):
             if numeric:

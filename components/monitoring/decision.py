@@ -1,4 +1,4 @@
-"""Decides on the last window, writes down why, and draws the page that people look at."""
+"""Decide on the last window: write the decision record with its reasons, and the drift page."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from components.monitoring.drift_monitor import LABELLED, REPORT, DriftReport
 from components.monitoring.policy_rules import ACTS, Evidence, choose
 from models.retraining_policy import Policy
 from serving.drift.alarms.judge import Judged
-from serving.drift.reference import reference_profile as normals
+from serving.drift.reference import reference_profile
 
 DECISION, PAGE = "decision.json", "report.html"
 GOING_ON = ("watch", "wait", "hold")
@@ -34,44 +34,54 @@ def Decide(
     decision: OutputArtifact[Decision],
     previous: InputArtifact[Decision] = None,
 ) -> None:
-    """Applies the case's policy to the report.
+    """Apply the use case's retraining policy to a drift report.
 
     Args:
-        report: What was seen.
-        model: What is served.
-        config: As JSON: ``policy``, ``unseen``, ``versions``, ``served``, its number, and ``reading``, how far the log is read.
-        decision: What is written.
-        previous: The decision before, which knows of earlier retrainings.
+        report: The drift report.
+        model: The model that is served now.
+        config: JSON with ``policy``, ``unseen`` (spans that training holds out), ``versions`` (folder), ``served``
+            (version number) and ``reading`` (the position up to which the log has been read).
+        decision: Output: the record and the page.
+        previous: The decision before, which lists earlier retrainings.
     """
-    told, folder, out = json.loads(config), Path(report.uri), Path(decision.uri)
-    found = json.loads((folder / REPORT).read_text())
-    before = json.loads(Path(previous.uri, DECISION).read_text()) if previous else {"retrained": []}
-    windows = [Judged.read(one) for one in found["windows"]]
-    last, policy = windows[-1], Policy(**told["policy"])
-    versions, served = Path(told["versions"]), told["served"]
-    normal = normals.of_version(versions, last.version) if last.version else None
-    metric = normals.of_version(versions, served).estimator.metric
+    options, folder, output = json.loads(config), Path(report.uri), Path(decision.uri)
+    findings = json.loads((folder / REPORT).read_text())
+    last = json.loads(Path(previous.uri, DECISION).read_text()) if previous else {"retrained": []}
+    windows = [Judged.read(stored) for stored in findings["windows"]]
+    judged, policy = windows[-1], Policy(**options["policy"])
+    versions, served = Path(options["versions"]), options["served"]
+    profile = reference_profile.of_version(versions, judged.version) if judged.version else None
+    metric = reference_profile.of_version(versions, served).estimator.metric
     labels = pl.read_parquet(folder / LABELLED)
-    since = before["since"] if before.get("served") == served and before["action"] in GOING_ON else -1
-    seen = Evidence(windows, served, found["incidents"], labels, metric, before["retrained"], told["unseen"], since)
-    choice = choose(policy, seen)
-    name = f"{found['case']}-{last.window}"
-    retrained = [*before["retrained"], *([last.window] if choice.action in ACTS else [])]
+    since = last["since"] if last.get("served") == served and last["action"] in GOING_ON else -1
+    evidence = Evidence(
+        windows,
+        served,
+        findings["incidents"],
+        labels,
+        metric,
+        last["retrained"],
+        options["unseen"],
+        since,
+    )
+    choice = choose(policy, evidence)
+    name = f"{findings['case']}-{judged.window}"
+    retrained = [*last["retrained"], *([judged.window] if choice.action in ACTS else [])]
     record = choice.plain() | {
         "id": name,
-        "case": found["case"],
-        "window": last.window,
-        "version": last.version,
+        "case": findings["case"],
+        "window": judged.window,
+        "version": judged.version,
         "served": served,
-        "policy": told["policy"],
+        "policy": options["policy"],
         "retrained": retrained,
-        "reading": told["reading"],
+        "reading": options["reading"],
         "report": report.uri,
         "model": model.uri,
         "metric": metric,
     }
-    (out / DECISION).write_text(json.dumps(record, indent=1))
-    (out / PAGE).write_text(drift_page.drawn(record, found, normal, folder / "parts"))
+    (output / DECISION).write_text(json.dumps(record, indent=1))
+    (output / PAGE).write_text(drift_page.drawn(record, findings, profile, folder / "parts"))
     for key in ("id", "case", "action"):
         decision.set_string_custom_property(key, record[key])
-    decision.set_int_custom_property("window", last.window)
+    decision.set_int_custom_property("window", judged.window)

@@ -1,4 +1,4 @@
-"""Judges every new window of served rows against what the model calls normal."""
+"""Judge every new window of served rows against the model's reference profile."""
 
 import json
 from bisect import bisect_right
@@ -22,25 +22,25 @@ from serving.drift.alarms.judge import Judge, Judged, Part
 from serving.drift.gateway_monitor import BATCH, counted
 from serving.drift.profiles.watched_columns import IDENTITY, VERSION, Watched
 from serving.drift.profiles.windows import DAY, Cut
-from serving.drift.reference import reference_profile as normals
+from serving.drift.reference import reference_profile
 from serving.drift.reference.metric_estimate import realised
 from serving.gateway.log import tfrecords
 from serving.gateway.log.tf_example import decode
 
 REPORT, STATE, LABELLED = "report.json", "state.json", "labelled.parquet"
-KEPT = 60  # windows whose labels and verdicts are kept
-RIPE = 0.9  # share of a window's rows that need a label before its metric counts as realised
+KEPT = 60  # number of last windows whose labels and verdicts a report contains
+RIPE = 0.9  # share of a window's rows that need a label before its realised metric is reported
 EMPTY = {"window": pl.Int64, "version": pl.Int64, "confidence": pl.Float64, "right": pl.Float64}
 
 
 class DriftReport(Artifact):
-    """A folder with ``report.json``, what was seen, and what the next one begins from: state and labelled rows."""
+    """A folder with ``report.json``, and what the next report continues from: ``state.json`` and ``labelled.parquet``."""
 
     TYPE_NAME = "DriftReport"
 
 
 class Merged(beam.CombineFn):
-    """Adds up what parts of a window's rows hold; profiles are integers, so any order gives the same."""
+    """Add up the profiles of parts of a window; their counts are integers, so the order does not matter."""
 
     def create_accumulator(self) -> Part | None:
         return None
@@ -49,10 +49,10 @@ class Merged(beam.CombineFn):
         return element if accumulator is None else accumulator + element
 
     def merge_accumulators(self, accumulators: Iterable[Part | None]) -> Part | None:
-        whole = None
-        for one in accumulators:
-            whole = one if whole is None else whole if one is None else whole + one
-        return whole
+        total = None
+        for part in accumulators:
+            total = part if total is None else total if part is None else total + part
+        return total
 
     def extract_output(self, accumulator: Part | None) -> Part | None:
         return accumulator
@@ -68,44 +68,44 @@ def DriftMonitor(
     previous: InputArtifact[DriftReport] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Counts the windows' profiles in Beam, judges them in order, joins late labels, and lets TFDV compare beside.
+    """Profile the windows in Beam, judge them in order, join late labels, and add TFDV's comparators.
 
     Args:
-        examples: A split a window, and labels.
-        statistics: TFDV's, of each window.
-        model: The version that is served now; those that answered lie beside it.
-        config: As JSON: ``cut``, ``versions``, ``case``.
-        report: What is written.
-        previous: The report before, whose state is gone on from.
-        beam_pipeline: Counts.
+        examples: One split a window, and the labelled predictions.
+        statistics: TFDV's statistics of each window.
+        model: The version that is served now.
+        config: JSON with ``cut`` (how the log is cut into windows), ``versions`` (folder of all versions) and ``case``.
+        report: Output.
+        previous: The report before, whose state this one continues.
+        beam_pipeline: Pipeline that counts the profiles.
     """
-    told, out = json.loads(config), Path(report.uri)
-    cut, versions = Cut(**told["cut"]), Path(told["versions"])
-    before = Path(previous.uri) if previous else None
+    options, output = json.loads(config), Path(report.uri)
+    cut, versions = Cut(**options["cut"]), Path(options["versions"])
+    last_report = Path(previous.uri) if previous else None
     windows = sorted(int(name.rpartition("-")[2]) for name in artifact_utils.decode_split_names(examples.split_names))
-    parts = profiles(beam_pipeline, Path(examples.uri), windows, versions, out / "parts")
-    state = json.loads((before / STATE).read_text()) if before else {"windows": [], "places": {}}
-    judge = Judge(lambda version: normals.of_version(versions, version), cut.least)
+    parts = profiles(beam_pipeline, Path(examples.uri), windows, versions, output / "parts")
+    state = json.loads((last_report / STATE).read_text()) if last_report else {"windows": [], "places": {}}
+    judge = Judge(lambda version: reference_profile.of_version(versions, version), cut.least)
     if "judge" in state:
         judge.load(state["judge"])
     new = [judge.observe(window, parts[window]) for window in windows if parts[window]]
-    seen = [*(Judged.read(one) for one in state["windows"]), *new][-KEPT:]
+    verdicts = [*(Judged.read(stored) for stored in state["windows"]), *new][-KEPT:]
     places = {**state["places"], **json.loads(Path(examples.uri, PLACES).read_text())}
     places = {window: places[window] for window in sorted(places, key=int)[-KEPT:]}
-    labels = labelled(before, Path(examples.uri), versions, cut, places)
-    labels.write_parquet(out / LABELLED)
-    state = {"judge": judge.state(), "windows": [asdict(one) for one in seen], "places": places}
-    (out / STATE).write_text(json.dumps(state))
-    found = {
-        "case": told["case"],
+    labels = labelled(last_report, Path(examples.uri), versions, cut, places)
+    labels.write_parquet(output / LABELLED)
+    state = {"judge": judge.state(), "windows": [asdict(verdict) for verdict in verdicts], "places": places}
+    (output / STATE).write_text(json.dumps(state))
+    findings = {
+        "case": options["case"],
         "new": windows,
         "windows": state["windows"],
         "incidents": judge.incidents.to_json()["seen"],
-        "realised": metrics(labels, seen, judge),
+        "realised": metrics(labels, verdicts, judge),
         "tfdv": compared(statistics, new, versions),
     }
-    (out / REPORT).write_text(json.dumps(found, indent=1))
-    report.set_string_custom_property("case", told["case"])
+    (output / REPORT).write_text(json.dumps(findings, indent=1))
+    report.set_string_custom_property("case", options["case"])
     report.set_int_custom_property("window", windows[-1])
     report.set_int_custom_property("open_incidents", len(judge.incidents.open))
 
@@ -113,7 +113,7 @@ def DriftMonitor(
 def profiles(
     pipeline: beam.Pipeline, folder: Path, windows: list[int], versions: Path, scratch: Path
 ) -> dict[int, dict[int, Part]]:
-    """What each version answered in each window, by window and version."""
+    """Profile each version's answers in each window; returns parts by window and version."""
     scratch.mkdir(parents=True, exist_ok=True)
     shards = [
         (window, str(path)) for window in windows for path in sorted((folder / f"Split-window-{window}").iterdir())
@@ -122,87 +122,96 @@ def profiles(
         _ = (
             running
             | beam.Create(shards)
-            | beam.FlatMap(_counted, str(versions))
+            | beam.FlatMap(_count_shard, str(versions))
             | beam.CombinePerKey(Merged())
-            | beam.Map(_written, str(scratch))
+            | beam.Map(_write_part, str(scratch))
         )
-    found: dict[int, dict[int, Part]] = {window: {} for window in windows}
+    parts: dict[int, dict[int, Part]] = {window: {} for window in windows}
     for path in sorted(scratch.glob("*.json")):
         window, version = map(int, path.stem.split("-"))
-        known = normals.of_version(versions, version)
-        profile = type(known.baseline.pooled).from_bytes(path.read_bytes())
-        found[window][version] = Part(profile, np.load(path.with_suffix(".npy")))
-    return found
+        profile = reference_profile.of_version(versions, version)
+        counts = type(profile.baseline.pooled).from_bytes(path.read_bytes())
+        parts[window][version] = Part(counts, np.load(path.with_suffix(".npy")))
+    return parts
 
 
-def _counted(shard: tuple[int, str], versions: str) -> Iterator[tuple[tuple[int, int], Part]]:
+def _count_shard(shard: tuple[int, str], versions: str) -> Iterator[tuple[tuple[int, int], Part]]:
     window, path = shard
-    waiting: dict[int, list[bytes]] = {}
+    records: dict[int, list[bytes]] = {}
     for _, record in tfrecords.read(Path(path)):
         version = decode(record, (VERSION,))[VERSION][0]
-        waiting.setdefault(version, []).append(record)
-    for version, rows in waiting.items():
+        records.setdefault(version, []).append(record)
+    for version, rows in records.items():
         try:
-            known = normals.of_version(Path(versions), version)
+            profile = reference_profile.of_version(Path(versions), version)
         except ValueError:
-            continue  # pushed before versions said what is normal
+            continue  # a version pushed before exports carried a reference profile
         for start in range(0, len(rows), BATCH):
-            yield (window, version), counted(known, rows[start : start + BATCH])
+            yield (window, version), counted(profile, rows[start : start + BATCH])
 
 
-def _written(element: tuple[tuple[int, int], Part], scratch: str) -> None:
+def _write_part(element: tuple[tuple[int, int], Part], scratch: str) -> None:
     (window, version), part = element
     np.save(Path(scratch, f"{window}-{version}.npy"), part.scores)
     Path(scratch, f"{window}-{version}.json").write_bytes(part.profile.to_bytes())
 
 
-def labelled(before: Path | None, folder: Path, versions: Path, cut: Cut, places: Mapping[str, Any]) -> pl.DataFrame:
-    """Labelled predictions of the last windows: window, version, confidence, and whether it was right, or positive."""
+def labelled(
+    last_report: Path | None, folder: Path, versions: Path, cut: Cut, places: Mapping[str, Any]
+) -> pl.DataFrame:
+    """Labelled predictions of the last windows: window, version, confidence, and whether the answer was right.
+
+    For a binary case ``right`` is whether the label is positive.
+    """
     rows: dict[int, list[bytes]] = {}
     for path in sorted((folder / f"Split-{LABELS}").iterdir()):
         for _, record in tfrecords.read(path):
             rows.setdefault(decode(record, (VERSION,))[VERSION][0], []).append(record)
-    parts = [pl.read_parquet(before / LABELLED)] if before else []
-    for version, held in rows.items():
+    parts = [pl.read_parquet(last_report / LABELLED)] if last_report else []
+    for version, records in rows.items():
         try:
-            watched = normals.of_version(versions, version).watched
+            watched = reference_profile.of_version(versions, version).watched
         except ValueError:
             continue
-        parts.append(_outcomes(version, watched, held, cut, places))
+        parts.append(_outcomes(version, watched, records, cut, places))
     table = pl.concat([pl.DataFrame(schema=EMPTY), *parts])
     return table.filter(pl.col("window") > pl.col("window").max() - KEPT) if len(table) else table
 
 
-def _outcomes(version: int, watched: Watched, held: list[bytes], cut: Cut, places: Mapping[str, Any]) -> pl.DataFrame:
-    told = [decode(one, (cut.time, IDENTITY, "label/value")) for one in held]
-    scores = watched.scores(held)
-    windows = [_window(one, cut, places) for one in told]
-    right = watched.right(scores, [one["label/value"][0] for one in told])
+def _outcomes(
+    version: int, watched: Watched, records: list[bytes], cut: Cut, places: Mapping[str, Any]
+) -> pl.DataFrame:
+    fields = [decode(record, (cut.time, IDENTITY, "label/value")) for record in records]
+    scores = watched.scores(records)
+    windows = [_find_window(record, cut, places) for record in fields]
+    right = watched.right(scores, [record["label/value"][0] for record in fields])
     columns = {
         "window": windows,
-        "version": [version] * len(held),
+        "version": [version] * len(records),
         "confidence": watched.confidence(scores),
         "right": right,
     }
     return pl.DataFrame(columns, schema=EMPTY)
 
 
-def _window(told: Mapping[str, list[Any]], cut: Cut, places: Mapping[str, Any]) -> int:
-    """A record's window: its day, or the last one that begins at or before its place in the log."""
+def _find_window(fields: Mapping[str, list[Any]], cut: Cut, places: Mapping[str, Any]) -> int:
+    """A record's window: its day, or the last window that begins at or before its position in the log; -1 for none."""
     if cut.time:
-        return told[cut.time][0] // DAY
-    _, file, offset, _ = told[IDENTITY][0].decode().rsplit(".", 3)
+        return fields[cut.time][0] // DAY
+    _, file, offset, _ = fields[IDENTITY][0].decode().rsplit(".", 3)
     begins = sorted((tuple(place), int(window)) for window, place in places.items())
     at = bisect_right([place for place, _ in begins], (int(file, 16), int(offset, 16)))
     return begins[at - 1][1] if at else -1
 
 
-def metrics(labels: pl.DataFrame, seen: list[Judged], judge: Judge) -> dict[str, dict[str, Any]]:
-    """The metric of each window whose rows have labels by now, by window."""
-    found = {}
-    for one in seen:
-        rows = labels.filter(window=one.window, version=one.version)
-        if one.version and len(rows) >= RIPE * one.rows:
-            metric = judge.normal(one.version).estimator.metric
-            found[str(one.window)] = asdict(realised(metric, rows["confidence"].to_numpy(), rows["right"].to_numpy()))
-    return found
+def metrics(labels: pl.DataFrame, verdicts: list[Judged], judge: Judge) -> dict[str, dict[str, Any]]:
+    """Compute the metric of each window that has enough labels by now."""
+    values = {}
+    for judged in verdicts:
+        rows = labels.filter(window=judged.window, version=judged.version)
+        if judged.version and len(rows) >= RIPE * judged.rows:
+            metric = judge.normal(judged.version).estimator.metric
+            values[str(judged.window)] = asdict(
+                realised(metric, rows["confidence"].to_numpy(), rows["right"].to_numpy())
+            )
+    return values

@@ -1,4 +1,4 @@
-"""The page on a window: what moved, by how much, since when, how sure, what it did to the scores, what was decided."""
+"""The drift page of a window: the decision, the columns that drifted, the incidents and the metric over time."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -18,63 +18,67 @@ BARS, COLUMNS = 16, 12
 WIDTH, HEIGHT = 520, 120
 
 
-def drawn(record: Mapping[str, Any], found: Mapping[str, Any], normal: Normal | None, parts: Path) -> str:
-    """One self-contained page; whatever came from data is escaped.
+def drawn(record: Mapping[str, Any], report: Mapping[str, Any], profile: Normal | None, parts: Path) -> str:
+    """Render one self-contained HTML page; all text that comes from data is escaped.
 
     Args:
-        record: The decision.
-        found: The report.
-        normal: What the version calls normal; None where it does not say so.
+        record: The decision record.
+        report: The drift report.
+        profile: The version's reference profile; None for a version that has none.
         parts: Folder with the windows' profiles.
     """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    last = found["windows"][-1]
+    last = report["windows"][-1]
     return environment.from_string(TEMPLATE.read_text()).render(
         record=record,
         last=last,
-        incidents=found["incidents"],
-        tfdv=found["tfdv"].get(str(last["window"]), []),
-        name=lambda window: named(window, bool(normal and normal.watched.time)),
-        shapes=shapes(normal, parts / f"{last['window']}-{last['version']}.json", last["moved"]),
-        line=line(found["windows"], found["realised"]),
+        incidents=report["incidents"],
+        tfdv=report["tfdv"].get(str(last["window"]), []),
+        name=lambda window: named(window, bool(profile and profile.watched.time)),
+        shapes=shapes(profile, parts / f"{last['window']}-{last['version']}.json", last["moved"]),
+        line=line(report["windows"], report["realised"]),
         width=WIDTH,
         height=HEIGHT,
     )
 
 
 def named(window: int, days: bool) -> str:
-    """A window for people: its date, or its number."""
+    """Format a window: its date, or its number where windows are not days."""
     return (EPOCH + timedelta(window)).isoformat() if days else f"window {window}"
 
 
-def shapes(normal: Normal | None, path: Path, moved: Sequence[str]) -> list[dict[str, Any]]:
-    """Of each counted column the shares of the reference and of the window, over a few bars; what moved comes first."""
-    if normal is None or not path.is_file():
+def shapes(profile: Normal | None, path: Path, moved: Sequence[str]) -> list[dict[str, Any]]:
+    """Shares of the reference and of the window in a few bars, for each profiled column; drifted columns come first."""
+    if profile is None or not path.is_file():
         return []
-    now, usual = Profile.from_bytes(path.read_bytes()), normal.baseline.pooled
-    order = sorted(usual.layout, key=lambda one: (moved.index(one.name) if one.name in moved else len(moved), one.name))
+    current, reference = Profile.from_bytes(path.read_bytes()), profile.baseline.pooled
+    order = sorted(
+        reference.layout,
+        key=lambda column: (moved.index(column.name) if column.name in moved else len(moved), column.name),
+    )
     return [
-        {"name": column.name, "moved": column.name in moved, "bars": _bars(column, usual, now)}
+        {"name": column.name, "moved": column.name in moved, "bars": _build_bars(column, reference, current)}
         for column in order[:COLUMNS]
     ]
 
 
-def _bars(column: Any, usual: Profile, now: Profile) -> list[dict[str, Any]]:
-    both = [one[column.name].bins / max(one[column.name].rows, 1) for one in (usual, now)]
+def _build_bars(column: Any, reference: Profile, current: Profile) -> list[dict[str, Any]]:
+    counts = [profile[column.name] for profile in (reference, current)]
+    shares = [count.bins / max(count.rows, 1) for count in counts]
     if isinstance(column, Number):
-        groups = np.minimum((np.cumsum(both[0]) * BARS).astype(int), BARS - 1)
+        groups = np.minimum((np.cumsum(shares[0]) * BARS).astype(int), BARS - 1)
         edges = ["below", *(f"from {value:.4g}" for value in least_values(column))]
         labels = [edges[int(np.flatnonzero(groups == group)[0])] for group in np.unique(groups)]
     else:
-        order = np.argsort(-(both[0] + both[1]), kind="stable")
+        order = np.argsort(-(shares[0] + shares[1]), kind="stable")
         groups = np.empty(len(order), int)
         groups[order] = np.minimum(np.arange(len(order)), BARS - 1)
         names = [*column.values, "unknown"]
         labels = [names[order[n]] if n < BARS - 1 or len(order) <= BARS else "others" for n in np.unique(groups)]
-    sums = [np.bincount(np.unique(groups, return_inverse=True)[1], one) for one in both]
-    top = max(float(max(one.max() for one in sums)), 1e-9)
+    sums = [np.bincount(np.unique(groups, return_inverse=True)[1], share) for share in shares]
+    top = max(float(max(total.max() for total in sums)), 1e-9)
     return [
         {
             "label": label[:40],
@@ -88,32 +92,34 @@ def _bars(column: Any, usual: Profile, now: Profile) -> list[dict[str, Any]]:
 
 
 def line(windows: Sequence[Mapping[str, Any]], realised: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """Points of the metric over windows: estimated with its error, realised, and usual, as places in a drawing."""
-    told = [one for one in windows if one["estimate"]]
-    known = {int(window): value for window, value in realised.items()}
-    values = [one[which]["value"] for one in told for which in ("estimate", "usual")] + [
-        one["value"] for one in known.values()
+    """Coordinates of the metric over windows: estimated with its error, realised, and the reference value."""
+    estimated = [verdict for verdict in windows if verdict["estimate"]]
+    measured = {int(window): value for window, value in realised.items()}
+    values = [verdict[which]["value"] for verdict in estimated for which in ("estimate", "usual")] + [
+        outcome["value"] for outcome in measured.values()
     ]
     values = [value for value in values if value == value]
     if not values:
         return {}
     low, high = min(values) - 0.05, max(values) + 0.05
-    first, last = told[0]["window"], max(told[-1]["window"], told[0]["window"] + 1)
+    first, last = estimated[0]["window"], max(estimated[-1]["window"], estimated[0]["window"] + 1)
 
-    def at(window: int, value: float) -> tuple[float, float]:
+    def to_point(window: int, value: float) -> tuple[float, float]:
         return (window - first) / (last - first) * (WIDTH - 60) + 50, (high - value) / (high - low) * (HEIGHT - 20) + 10
 
     points = [
         {
-            "window": one["window"],
-            "estimate": at(one["window"], one["estimate"]["value"]),
-            "text": one["estimate"],
-            "error": one["estimate"]["error"] / (high - low) * (HEIGHT - 20),
-            "usual": at(one["window"], one["usual"]["value"]),
-            "realised": at(one["window"], known[one["window"]]["value"]) if one["window"] in known else None,
-            "known": known.get(one["window"]),
+            "window": verdict["window"],
+            "estimate": to_point(verdict["window"], verdict["estimate"]["value"]),
+            "text": verdict["estimate"],
+            "error": verdict["estimate"]["error"] / (high - low) * (HEIGHT - 20),
+            "usual": to_point(verdict["window"], verdict["usual"]["value"]),
+            "realised": to_point(verdict["window"], measured[verdict["window"]]["value"])
+            if verdict["window"] in measured
+            else None,
+            "known": measured.get(verdict["window"]),
         }
-        for one in told
-        if one["estimate"]["value"] == one["estimate"]["value"]
+        for verdict in estimated
+        if verdict["estimate"]["value"] == verdict["estimate"]["value"]  # NaN is not equal to itself
     ]
     return {"points": points, "low": low, "high": high}

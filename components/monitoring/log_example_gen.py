@@ -1,4 +1,4 @@
-"""ExampleGen over a stretch of the prediction log: a split a window that is over, and the labels that have come since."""
+"""ExampleGen over a stretch of the prediction log: a split for each closed window, and the labels that arrived since."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from serving.gateway.log import tfrecords
 from serving.gateway.log.log_files import Place, find, read
 from serving.gateway.log.tf_example import decode
 
-SHARD = 8192  # records of a file
+SHARD = 8192  # records in a file
 LABELS = "labels"
 PLACES = "places.json"
 PARTS = ("label/id", "label/value", "label/time")
@@ -25,53 +25,53 @@ PARTS = ("label/id", "label/value", "label/time")
 def LogExampleGen(
     log: Parameter[str], stretch: Parameter[str], cut: Parameter[str], examples: OutputArtifact[Examples]
 ) -> None:
-    """Copies the records of windows that are over into splits ``window-N``; they are serialized examples as they are.
+    """Copy the records of closed windows, which are serialized examples already, into splits ``window-N``.
 
-    Beside them, not among the listed splits since it has no statistics: ``labels``, the records of labelled predictions,
-    each with its label behind it. An example is a map, so both are again one example. ``places.json`` says where in the log
-    each window begins.
+    A further folder, ``Split-labels``, holds the labelled predictions, each record with its label appended. An example
+    is a map, so the two together are again one example. It is not among the listed splits, since it gets no statistics.
+    ``places.json`` gives the position in the log where each window begins.
 
     Args:
         log: Folder with ``predictions`` and ``labels``.
-        stretch: As JSON, places ``from`` and ``to``, ``labels_from`` and ``labels_to``, and ``closed``, the last window
-            that was over before.
-        cut: How the log is cut, as JSON.
-        examples: What is written.
+        stretch: JSON with the log positions ``from``, ``to``, ``labels_from`` and ``labels_to``, and ``closed``, the
+            last window closed before this stretch.
+        cut: How the log is cut into windows, as JSON.
+        examples: Output.
     """
-    told, folder = json.loads(stretch), Path(log)
-    found = windows(folder / "predictions", told, Cut(**json.loads(cut)))
-    for window, rows in found.items():
+    options, folder = json.loads(stretch), Path(log)
+    closed = windows(folder / "predictions", options, Cut(**json.loads(cut)))
+    for window, rows in closed.items():
         _write(Path(examples.uri, f"Split-window-{window}"), [record for _, record in rows])
-    _write(Path(examples.uri, f"Split-{LABELS}"), list(labelled(folder, told)))
-    begins = {window: [min(rows)[0].file, min(rows)[0].offset] for window, rows in found.items()}
+    _write(Path(examples.uri, f"Split-{LABELS}"), list(labelled(folder, options)))
+    begins = {window: [min(rows)[0].file, min(rows)[0].offset] for window, rows in closed.items()}
     Path(examples.uri, PLACES).write_text(json.dumps(begins))
-    examples.split_names = artifact_utils.encode_split_names([f"window-{window}" for window in found])
+    examples.split_names = artifact_utils.encode_split_names([f"window-{window}" for window in closed])
 
 
-def windows(folder: Path, told: Mapping[str, Any], cut: Cut) -> dict[int, list[tuple[Place, bytes]]]:
-    """Records with their places by window, of windows that are over at the stretch's end."""
-    cutter, end = Cutter(cut, told["closed"]), Place(*told["to"])
+def windows(folder: Path, options: Mapping[str, Any], cut: Cut) -> dict[int, list[tuple[Place, bytes]]]:
+    """Records with their log positions, by window, of the windows that are closed at the end of the stretch."""
+    cutter, end = Cutter(cut, options["closed"]), Place(*options["to"])
     rows: dict[int, list[tuple[Place, bytes]]] = {}
-    over: list[int] = []
-    for place, record in read(folder, Place(*told["from"])):
+    closed: list[int] = []
+    for place, record in read(folder, Place(*options["from"])):
         if place >= end:
             break
         window = cutter.take(place, seconds(record, cut))
         if window is not None:
             rows.setdefault(window, []).append((place, record))
-        over += cutter.over()
-    return {window: rows[window] for window in over}
+        closed += cutter.over()
+    return {window: rows[window] for window in closed}
 
 
 def seconds(record: bytes, cut: Cut) -> int | None:
-    """A record's own time, where it has one."""
+    """The record's event time in seconds; None where windows are not cut by time or the record has none."""
     return (decode(record, (cut.time,)).get(cut.time) or (None,))[0] if cut.time else None
 
 
-def labelled(folder: Path, told: Mapping[str, Any]) -> Iterator[bytes]:
-    """Records of predictions whose label lies in the stretch; what is no longer kept is left out."""
-    end = Place(*told["labels_to"])
-    for place, record in read(folder / "labels", Place(*told["labels_from"])):
+def labelled(folder: Path, options: Mapping[str, Any]) -> Iterator[bytes]:
+    """Records of predictions whose label lies in the stretch; predictions deleted from the log are left out."""
+    end = Place(*options["labels_to"])
+    for place, record in read(folder / "labels", Place(*options["labels_from"])):
         if place >= end:
             return
         label = decode(record, PARTS)
@@ -82,7 +82,10 @@ def labelled(folder: Path, told: Mapping[str, Any]) -> Iterator[bytes]:
 
 
 def joined(served: bytes, label: bytes) -> bytes:
-    """One example of both: serialized messages one behind the other are one message, and the last value of a name counts."""
+    """Join a prediction and its label into one example.
+
+    Concatenated protocol buffer messages parse as one message, in which the last value of a key counts.
+    """
     return served + label
 
 

@@ -1,4 +1,4 @@
-"""What follows from what was seen: nothing, waiting, or a retraining, each with its reasons in words and numbers."""
+"""Retraining policy: maps drift findings to no action, waiting, or a retraining, with the reasons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,20 +13,22 @@ from serving.drift.reference.metric_estimate import Estimate, Metric, realised
 
 Action = Literal["none", "watch", "wait", "hold", "refresh", "retrain"]
 ACTS: tuple[Action, ...] = ("refresh", "retrain")
-RECENT = 7  # labelled windows that a loss without drift of the inputs is looked for in
-LEAST = 2  # of them have to be there
-OUTCOMES = 30  # of each kind: where frauds are fewer, the bootstrap of a low metric looks surer than it is
+RECENT = 7  # labelled windows over which a loss is computed, if no input has drifted
+LEAST = 2  # minimum number of labelled windows
+OUTCOMES = (
+    30  # minimum of right and of wrong answers: with fewer frauds the bootstrap error of a low metric is too small
+)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """How much worse the metric is.
+    """Drop of the metric since a window.
 
     Attributes:
-        how: Whether labels say so (``realised``) or scores (``estimated``).
-        since: The first window it is about.
-        value, error: The loss and one standard error of it.
-        now, usual: The metric in those windows and before.
+        how: ``realised``, measured with labels, or ``estimated`` from scores.
+        since: First window that it covers.
+        value, error: The drop and its standard error.
+        now, usual: The metric in those windows, and in the reference.
     """
 
     how: Literal["realised", "estimated"]
@@ -43,14 +45,14 @@ class Loss:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is to be done.
+    """The policy's answer.
 
     Attributes:
-        action: ``none``; ``watch``, drift without a loss; ``wait``, for data, or for the cooldown; ``hold``, until people
-            decide; ``refresh`` or ``retrain``.
-        reasons: Sentences, in the order in which they were found.
-        since: First window of what is wrong; -1 where nothing is.
-        loss: Where one was measured.
+        action: ``none``; ``watch``: drift without a loss; ``wait``: for data or for the cooldown; ``hold``: until a
+            person decides; ``refresh``: fine-tune with LoRA; ``retrain``: train from scratch.
+        reasons: Sentences, in the order of the rules.
+        since: First window of the drift or loss; -1 for none.
+        loss: The loss of the metric, if one was measured or estimated.
     """
 
     action: Action
@@ -59,23 +61,23 @@ class Choice:
     loss: Loss | None = None
 
     def plain(self) -> dict[str, Any]:
-        """As plain values."""
+        """As JSON values."""
         return asdict(self) | {"reasons": list(self.reasons)}
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a decision is made from.
+    """Inputs of a decision.
 
     Attributes:
         windows: Verdicts, the oldest first.
-        served: The version that is served now: what another did is no reason to train again.
-        incidents: All so far, as plain values.
+        served: The version that is served now; drift of another version is no reason to retrain.
+        incidents: All incidents so far, as JSON values.
         labels: Labelled predictions: window, version, confidence, right.
-        metric: Of the case.
+        metric: The use case's metric.
         retrained: Windows after which a retraining was decided.
-        unseen: Last spans of a training window that training does not look at.
-        since: First window of what the decision before was about, for the same version; -1 for nothing.
+        unseen: Number of last spans of a training window that training holds out.
+        since: First window of the drift or loss in the decision before, for the same version; -1 for none.
     """
 
     windows: Sequence[Judged]
@@ -88,115 +90,138 @@ class Evidence:
     since: int = -1
 
 
-def choose(policy: Policy, seen: Evidence) -> Choice:
-    """Applies the policy to the last window."""
-    opened = {one["kind"]: one for one in seen.incidents if one["state"] == "open"}
+def choose(policy: Policy, evidence: Evidence) -> Choice:
+    """Apply the policy to the last window."""
+    opened = {incident["kind"]: incident for incident in evidence.incidents if incident["state"] == "open"}
     if fault := opened.get("quality"):
-        says = f"The data are broken ({', '.join(fault['causes'])}): mend their source; a model would learn the fault."
-        return Choice("none", (says,), fault["opened"])
-    mine = [one for one in seen.windows if one.version == seen.served and not one.skipped]
-    if not mine:
-        return Choice("none", (f"No window of version {seen.served}, which is served now, has been judged yet.",))
-    incident = _current(opened.get("drift"), mine)
-    since = max(incident["opened"], mine[0].window) if incident else -1
-    loss = lost(seen, mine, since if incident else seen.since)
+        reason = (
+            f"Data fault ({', '.join(fault['causes'])}): repair the source first; retraining would learn the fault."
+        )
+        return Choice("none", (reason,), fault["opened"])
+    verdicts = [verdict for verdict in evidence.windows if verdict.version == evidence.served and not verdict.skipped]
+    if not verdicts:
+        return Choice("none", (f"No window of version {evidence.served}, the one served now, has been judged yet.",))
+    incident = _find_current(opened.get("drift"), verdicts)
+    since = max(incident["opened"], verdicts[0].window) if incident else -1
+    loss = lost(evidence, verdicts, since if incident else evidence.since)
     if not incident:
-        if not (loss and _matters(policy, loss)):
-            return Choice("none", ("Nothing has moved, and no loss is known, since this version serves.",), loss=loss)
-        since = seen.since if seen.since >= 0 else loss.since
-    reasons = [_told(incident), f"{seen.metric}: {loss}." if loss else f"No {seen.metric} can be told yet."]
-    return _weighed(policy, seen, mine, Choice("watch", tuple(reasons), since, loss))
+        if not (loss and _is_significant(policy, loss)):
+            return Choice("none", ("No drift and no measured loss since this version began to serve.",), loss=loss)
+        since = evidence.since if evidence.since >= 0 else loss.since
+    reasons = [
+        _describe_incident(incident),
+        f"{evidence.metric}: {loss}." if loss else f"{evidence.metric} cannot be measured or estimated yet.",
+    ]
+    return _weigh_drift(policy, evidence, verdicts, Choice("watch", tuple(reasons), since, loss))
 
 
-def _current(incident: Mapping[str, Any] | None, mine: Sequence[Judged]) -> Mapping[str, Any] | None:
-    """The open incident of drift, if it was seen in this version's time."""
-    return incident if incident and incident["last"] >= mine[0].window else None
+def _find_current(incident: Mapping[str, Any] | None, verdicts: Sequence[Judged]) -> Mapping[str, Any] | None:
+    """The open drift incident, if it was last seen while this version served."""
+    return incident if incident and incident["last"] >= verdicts[0].window else None
 
 
-def _told(incident: Mapping[str, Any] | None) -> str:
+def _describe_incident(incident: Mapping[str, Any] | None) -> str:
     if incident is None:
-        return "No input has moved: what the labels mean has."
-    return f"Incident {incident['id']} is open since window {incident['opened']}: {', '.join(incident['causes'])}."
+        return "No input has drifted; the relation of inputs to labels has changed (concept drift)."
+    return (
+        f"Incident {incident['id']} has been open since window {incident['opened']}: {', '.join(incident['causes'])}."
+    )
 
 
-def _weighed(policy: Policy, seen: Evidence, mine: Sequence[Judged], found: Choice) -> Choice:
-    """What a drift is worth: watching, or a retraining unless something forbids it now."""
-    drifting = sum(bool(one.moved) and one.window >= found.since for one in mine)
-    loss = found.loss
+def _weigh_drift(policy: Policy, evidence: Evidence, verdicts: Sequence[Judged], draft: Choice) -> Choice:
+    """Decide between watching the drift and retraining, unless data, cooldown or budget forbid that now."""
+    drifting = sum(bool(verdict.moved) and verdict.window >= draft.since for verdict in verdicts)
+    loss = draft.loss
     action: Action = "watch"
-    if loss and _matters(policy, loss):
-        says = f"That is at least {policy.loss:g} and at least {policy.errors:g} standard errors."
+    if loss and _is_significant(policy, loss):
+        reason = f"The loss is at least {policy.loss:g} and at least {policy.errors:g} standard errors."
         action = "retrain"
     elif policy.insist and drifting >= policy.insist:
-        says, action = f"{drifting} windows have drifted, and from {policy.insist} on the policy insists.", "retrain"
+        reason = (
+            f"{drifting} windows have drifted; from {policy.insist} on the policy retrains without a measured loss."
+        )
+        action = "retrain"
     else:
-        says = f"That is less than {policy.loss:g} or than {policy.errors:g} standard errors: it is watched on."
-    reasons = [*found.reasons, says]
-    if action == "retrain" and (held := _held(policy, seen, mine[-1].window, found.since)):
-        action, says = held
-        reasons.append(says)
+        reason = f"No loss of at least {policy.loss:g} and at least {policy.errors:g} standard errors: keep watching."
+    reasons = [*draft.reasons, reason]
+    if action == "retrain" and (obstacle := _find_obstacle(policy, evidence, verdicts[-1].window, draft.since)):
+        action, reason = obstacle
+        reasons.append(reason)
     elif action == "retrain":
         action = "retrain" if loss is None or loss.value >= policy.full else "refresh"
-        reasons.append(f"From a loss of {policy.full:g} on anew, below through adapters on the served model.")
-    return replace(found, action=action, reasons=tuple(reasons))
+        reasons.append(f"A loss of {policy.full:g} or more retrains from scratch; a smaller one refreshes with LoRA.")
+    return replace(draft, action=action, reasons=tuple(reasons))
 
 
-def lost(seen: Evidence, mine: Sequence[Judged], since: int) -> Loss | None:
-    """The loss since a window, -1 for one of the last that have labels: by labels where there are, else estimated."""
-    windows = [one for one in mine if one.window >= since]
+def lost(evidence: Evidence, verdicts: Sequence[Judged], since: int) -> Loss | None:
+    """Return the loss since a window: realised if there are enough labels, else estimated; None if neither is possible.
+
+    With ``since`` -1 it covers the last labelled windows.
+    """
+    windows = [verdict for verdict in verdicts if verdict.window >= since]
     if not windows:
         return None
-    assert windows[-1].usual is not None, "every window that was judged has it"
-    usual = Estimate(**windows[-1].usual)
-    known = seen.labels.filter(pl.col("window").is_in([one.window for one in windows]), version=windows[-1].version)
-    if (rows := _enough(known)) is not None:
-        now = realised(seen.metric, rows["confidence"].to_numpy(), rows["right"].to_numpy())
-        return _loss("realised", min(rows["window"].to_list()), now, usual)
-    estimates = [Estimate(**one.estimate) for one in windows if one.estimate and np.isfinite(one.estimate["value"])]
-    return _loss("estimated", since, _pooled(estimates), usual) if since >= 0 and estimates else None
+    assert windows[-1].usual is not None, "every judged window has a reference estimate"
+    reference = Estimate(**windows[-1].usual)
+    numbers = [verdict.window for verdict in windows]
+    labels = evidence.labels.filter(pl.col("window").is_in(numbers), version=windows[-1].version)
+    if (rows := _select_labelled(labels)) is not None:
+        current = realised(evidence.metric, rows["confidence"].to_numpy(), rows["right"].to_numpy())
+        return _build_loss("realised", min(rows["window"].to_list()), current, reference)
+    estimated = [verdict.estimate for verdict in windows if verdict.estimate]
+    estimates = [Estimate(**estimate) for estimate in estimated if np.isfinite(estimate["value"])]
+    return _build_loss("estimated", since, _pool_estimates(estimates), reference) if since >= 0 and estimates else None
 
 
-def _enough(known: pl.DataFrame) -> pl.DataFrame | None:
-    """Labelled rows of the last windows, as many windows as it takes to tell a metric; None where all are too few."""
-    there = sorted(set(known["window"].to_list()))
-    for count in range(min(RECENT, len(there)), len(there) + 1):
-        rows = known.filter(pl.col("window").is_in(there[-count:]))
+def _select_labelled(labels: pl.DataFrame) -> pl.DataFrame | None:
+    """Labelled rows of as many of the last windows as the metric needs; None where all together are too few."""
+    numbers = sorted(set(labels["window"].to_list()))
+    for count in range(min(RECENT, len(numbers)), len(numbers) + 1):
+        rows = labels.filter(pl.col("window").is_in(numbers[-count:]))
         right = int(rows["right"].sum())
         if count >= LEAST and min(right, len(rows) - right) >= OUTCOMES:
             return rows
     return None
 
 
-def _pooled(estimates: Sequence[Estimate]) -> Estimate:
-    """Their mean by rows; errors of calibration are the same in all, so that they do not average out."""
-    rows = np.array([one.rows for one in estimates], np.float64)
+def _pool_estimates(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of estimates weighted by rows; the error too, since windows share the calibration error."""
+    rows = np.array([estimate.rows for estimate in estimates], np.float64)
     value, error = (
-        float(np.average([getattr(one, name) for one in estimates], weights=rows)) for name in ("value", "error")
+        float(np.average([getattr(estimate, name) for estimate in estimates], weights=rows))
+        for name in ("value", "error")
     )
     return Estimate(value, error, int(rows.sum()))
 
 
-def _loss(how: Literal["realised", "estimated"], since: int, now: Estimate, usual: Estimate) -> Loss:
-    return Loss(how, since, usual.value - now.value, float(np.hypot(usual.error, now.error)), now.value, usual.value)
+def _build_loss(how: Literal["realised", "estimated"], since: int, current: Estimate, reference: Estimate) -> Loss:
+    return Loss(
+        how,
+        since,
+        reference.value - current.value,
+        float(np.hypot(reference.error, current.error)),
+        current.value,
+        reference.value,
+    )
 
 
-def _matters(policy: Policy, loss: Loss) -> bool:
+def _is_significant(policy: Policy, loss: Loss) -> bool:
     return loss.value >= policy.loss and loss.value >= policy.errors * loss.error
 
 
-def _held(policy: Policy, seen: Evidence, window: int, since: int) -> tuple[Action, str] | None:
-    """What forbids a retraining now, and why."""
-    there, needed = window - since + 1, seen.unseen + policy.learn
-    if there < needed:
-        parts = f"{policy.learn} to learn from and {seen.unseen} that training leaves out"
-        return "wait", f"{needed} windows since it began are needed, {parts}; {there} are there."
-    last = seen.retrained[-1] if seen.retrained else None
+def _find_obstacle(policy: Policy, evidence: Evidence, window: int, since: int) -> tuple[Action, str] | None:
+    """Return the action in place of a retraining that is not allowed now, and the reason; None where it is allowed."""
+    available, needed = window - since + 1, evidence.unseen + policy.learn
+    if available < needed:
+        parts = f"{policy.learn} to train on, {evidence.unseen} that training holds out"
+        return "wait", f"Training needs {needed} windows since the change began ({parts}); there are {available}."
+    last = evidence.retrained[-1] if evidence.retrained else None
     if last is not None and window - last < policy.cooldown:
         return (
             "wait",
             f"The last retraining was decided after window {last}; the cooldown is {policy.cooldown} windows.",
         )
-    spent = sum(window - one < policy.per for one in seen.retrained)
+    spent = sum(window - retraining < policy.per for retraining in evidence.retrained)
     if spent >= policy.budget:
-        return "hold", f"{spent} retrainings in {policy.per} windows are the whole budget; people have to decide."
+        return "hold", f"{spent} retrainings in {policy.per} windows use up the budget; a person has to decide."
     return None

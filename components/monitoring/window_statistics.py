@@ -1,4 +1,4 @@
-"""TFDV's statistics of many small windows in one pass."""
+"""TFDV statistics of many small windows in one Beam pass."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from tfx.types.standard_artifacts import Examples, ExampleStatistics
 from serving.gateway.log import tfrecords
 
 BATCH = 1024
-BUCKETS = 50  # quantiles as fine as drift is looked for
+BUCKETS = 50  # quantiles, fine enough for drift detection
 FILE = "FeatureStats.pb"
 
 
@@ -25,16 +25,16 @@ def WindowStatistics(
     statistics: OutputArtifact[ExampleStatistics],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Describes each window's watched features, as StatisticsGen would.
+    """Compute the statistics of each window's watched features, as StatisticsGen would.
 
-    That one makes a graph of its own for every split, which takes about a second: longer than counting a day's rows. Here the
-    windows are slices of one graph, of the same size however many there are.
+    StatisticsGen builds a Beam graph for every split, which takes about a second: longer than counting a day's rows.
+    Here the windows are slices of one graph, whose size does not depend on their number.
 
     Args:
-        examples: A split a window.
-        features: Names of the features that are described, as JSON.
-        statistics: What is written: ``Split-*/FeatureStats.pb``.
-        beam_pipeline: Counts.
+        examples: One split a window.
+        features: Names of the features, as JSON.
+        statistics: Output: ``Split-*/FeatureStats.pb``.
+        beam_pipeline: Pipeline that computes the statistics.
     """
     splits = artifact_utils.decode_split_names(examples.split_names)
     described(beam_pipeline, Path(examples.uri), splits, json.loads(features), Path(statistics.uri))
@@ -42,8 +42,8 @@ def WindowStatistics(
 
 
 def described(pipeline: beam.Pipeline, folder: Path, splits: Sequence[str], features: Sequence[str], out: Path) -> None:
-    """Writes the statistics of these features for each split of a folder of examples."""
-    from tensorflow_data_validation import StatsOptions  # after TFX: it needs a stand-in that TFX puts in place
+    """Write the statistics of these features for each split of a folder of examples."""
+    from tensorflow_data_validation import StatsOptions  # after TFX: TFDV needs a module stub that TFX installs
     from tensorflow_data_validation.statistics.stats_impl import GenerateSlicedStatisticsImpl
 
     options = StatsOptions(experimental_use_sketch_based_topk_uniques=True, num_quantiles_histogram_buckets=BUCKETS)
@@ -55,13 +55,13 @@ def described(pipeline: beam.Pipeline, folder: Path, splits: Sequence[str], feat
             | beam.Reshuffle()
             | beam.FlatMap(_read, tuple(features))
             | GenerateSlicedStatisticsImpl(options, is_slicing_enabled=True)
-            | beam.FlatMap(lambda found: list(found.datasets))
+            | beam.FlatMap(lambda slices: list(slices.datasets))
             | beam.Map(_write, str(out))
         )
 
 
 def _read(shard: tuple[str, str], features: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """The shard's rows as Arrow batches of the features that are there, each behind its split."""
+    """Yield the shard's rows as ``(split, Arrow batch)``, with those of the features that the shard has."""
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
     split, path = shard
@@ -71,10 +71,10 @@ def _read(shard: tuple[str, str], features: Sequence[str]) -> Iterator[tuple[str
         yield split, batch.select([name for name in features if name in batch.schema.names])
 
 
-def _write(found: Any, out: str) -> None:
+def _write(statistics: Any, out: str) -> None:
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
-    path = Path(out, f"Split-{found.name}", FILE)
+    path = Path(out, f"Split-{statistics.name}", FILE)
     path.parent.mkdir(parents=True)
-    found.name = ""
-    path.write_bytes(statistics_pb2.DatasetFeatureStatisticsList(datasets=[found]).SerializeToString())
+    statistics.name = ""
+    path.write_bytes(statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics]).SerializeToString())

@@ -1,4 +1,4 @@
-"""The schema that people keep, as an artifact of the run."""
+"""The hand-curated schema as an artifact of the run."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -17,10 +17,11 @@ def CuratedSchema(
     schema: OutputArtifact[Schema],
     evaluation_schema: OutputArtifact[Schema],
 ) -> None:
-    """Write the curated schema, and the part of it that the Evaluator reads: label and slices, comma-separated.
+    """Write the curated schema, and the part of it that the Evaluator reads.
 
-    The text is a parameter, so that the cache sees an edit. The Evaluator takes rows apart feature by feature; the
-    model gets serialized examples and needs none of them, so every feature left out saves time on every row.
+    ``evaluated`` names that part, label and slice features, comma-separated. The text is a parameter, so that an edit
+    changes the cache key. The Evaluator parses rows feature by feature; the model gets serialized examples and needs
+    none of them, so every feature that is left out saves time on every row.
     """
     parsed = text_format.Parse(text, schema_pb2.Schema())
     for artifact, part in ((schema, parsed), (evaluation_schema, only(parsed, evaluated.split(",")))):
@@ -28,7 +29,7 @@ def CuratedSchema(
 
 
 def only(schema: schema_pb2.Schema, names: Collection[str]) -> schema_pb2.Schema:
-    """A copy with the named features and their tensor representations alone."""
+    """Copy a schema with only the named features and their tensor representations."""
     part = schema_pb2.Schema()
     part.CopyFrom(schema)
     del part.feature[:]

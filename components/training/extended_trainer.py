@@ -1,4 +1,4 @@
-"""TFX's Trainer with one input more: what a stage before has learnt."""
+"""TFX's Trainer with one more input: the embedding that the SkipGram stage has learned."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ PRETRAINED = "pretrained"
 
 
 class Spec(standard_component_specs.TrainerSpec):
-    """The Trainer's inputs, and ``pretrained``, which may be left out."""
+    """The Trainer's inputs and the optional ``pretrained``."""
 
     INPUTS = {
         **standard_component_specs.TrainerSpec.INPUTS,
@@ -29,7 +29,7 @@ class Spec(standard_component_specs.TrainerSpec):
 
 
 class Executor(GenericExecutor):
-    """Tells ``run_fn`` where the embedding is, its rows in the order of the transform graph's vocabulary."""
+    """Passes ``run_fn`` the embedding's folder, its rows in the order of the transform graph's vocabulary."""
 
     def _GetFnArgs(
         self,
@@ -37,33 +37,36 @@ class Executor(GenericExecutor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> FnArgs:
-        told = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
         if input_dict.get(PRETRAINED):
             source = artifact_utils.get_single_uri(input_dict[PRETRAINED])
-            folder = aligned(source, told.transform_graph_path, Path(told.model_run_dir, PRETRAINED))
-            told.custom_config = {**told.custom_config, PRETRAINED: str(folder)}
-        return told
+            folder = aligned(source, fn_args.transform_graph_path, Path(fn_args.model_run_dir, PRETRAINED))
+            fn_args.custom_config = {**fn_args.custom_config, PRETRAINED: str(folder)}
+        return fn_args
 
 
 def aligned(source: str, transform_graph: str, folder: Path) -> Path:
-    """Writes the embedding again, its rows in the order of the vocabulary by which Transform numbers the same words.
+    """Write the embedding with its rows in the order of Transform's vocabulary; return the folder.
 
-    Two stages count words apart from each other; what joins them is the word itself.
+    Transform and SkipGram number the words independently, so rows are joined by the word itself.
     """
-    learnt = Embedding.load(source)
-    words = tft.TFTransformOutput(transform_graph).vocabulary_by_name(learnt.facts["vocabulary"])
-    learnt.aligned([word.decode() for word in words]).save(folder)
+    embedding = Embedding.load(source)
+    words = tft.TFTransformOutput(transform_graph).vocabulary_by_name(embedding.facts["vocabulary"])
+    embedding.aligned([word.decode() for word in words]).save(folder)
     return folder
 
 
 class Trainer(BaseComponent):
-    """TFX's Trainer with importable code, under its own name; its constructor would make a spec without the further input.
+    """TFX's Trainer with the further input.
+
+    It keeps the name and takes only an importable ``run_fn``. It does not derive from TFX's Trainer, whose constructor
+    builds the spec without the further input.
 
     Args:
         run_fn: Importable name of the function that trains.
-        custom_config: What it is told.
+        custom_config: Configuration passed to ``run_fn``.
         pretrained: Channel of an embedding; None for none.
-        inputs: The Trainer's other channels and ``train_args``, ``eval_args``, as it takes them.
+        inputs: The Trainer's other channels, ``train_args`` and ``eval_args``, as TFX's Trainer takes them.
     """
 
     SPEC_CLASS = Spec

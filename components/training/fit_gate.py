@@ -1,4 +1,4 @@
-"""Stops a run whose model knows its training examples and little else."""
+"""Gate that stops a run whose model overfits."""
 
 import json
 from collections.abc import Mapping
@@ -13,22 +13,22 @@ from models.errors import Refused
 
 REMEDY = (
     "get more data, raise dropout or l2, turn augmentation on, make the network smaller, stop earlier (patience), "
-    "or raise max_gap if the metric on eval is what you need"
+    "or raise max_gap if the metric on eval is good enough"
 )
 
 
 @component
 def FitGate(model_run: InputArtifact[ModelRun], config: Parameter[str]) -> None:
-    """Lets the run pass if the kept weights do about as well on valid as on train.
+    """Stop the run if the metric on train exceeds that on valid by more than the overfitting gap allowed.
 
     Raises:
-        Refused: naming the metric, both values, the limit and what to do.
+        Refused: naming the metric, both values, the limit and the remedies.
 
     Question: B26
-    Answer: Looking at the training metric alone, which only rises. Measure the kept weights in inference mode on train
-        and on valid and look at the gap: the loss of an epoch is taken with dropout on and while weights change, so it
-        flatters or slanders. Write both curves down, set a limit for the gap, and let a gate stop the run before
-        anything is pushed. A gap of nothing at all is suspicious too: look for leakage.
+    Answer: The usual mistake is watching the training metric alone, which keeps rising. Measure the saved weights in
+        inference mode on train and on validation, and limit the gap. The running epoch loss is a poor guide: it
+        averages over changing weights and has dropout on. No gap at all is suspicious too; look for leakage. Here both
+        curves are recorded, and a gate stops the run before anything is pushed.
     Evidence: tour.evidence.training.overfitting.caught
     Proof: tests/components/training/test_fit_gate.py::test_an_overfitted_run_is_refused_and_nothing_is_pushed
     """
@@ -39,19 +39,19 @@ def FitGate(model_run: InputArtifact[ModelRun], config: Parameter[str]) -> None:
 
 
 def overfitted(fit: Mapping[str, Any], limit: float) -> str:
-    """Why the model may not be pushed, in one sentence; empty if it may, or if ``limit`` is 0.
+    """Return why the model may not be pushed, in one sentence; empty if it may, or if ``limit`` is 0.
 
     Args:
-        fit: ``metric``, the name of what is monitored (higher is better), and its value and the rows on ``train`` and
-            ``valid``, as training.json has them.
-        limit: The largest difference.
+        fit: The record ``fit`` of training.json: ``metric``, the name of the monitored metric (higher is better), and
+            its value and the number of rows on ``train`` and ``valid``.
+        limit: Largest difference that is allowed.
     """
     name = fit["metric"]
     train, valid = fit["train"][name], fit["valid"][name]
-    # What is not a number is within no limit.
+    # NaN is never within the limit.
     if limit == 0 or train - valid <= limit:
         return ""
     return (
         f"{name} is {train:.4f} on {fit['train']['rows']} examples of train and {valid:.4f} on {fit['valid']['rows']} of "
-        f"valid, a gap of {train - valid:.4f}, and at most {limit:g} is allowed (max_gap): {REMEDY}."
+        f"valid: a gap of {train - valid:.4f}, and at most {limit:g} is allowed (max_gap). Remedies: {REMEDY}."
     )

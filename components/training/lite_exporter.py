@@ -1,4 +1,4 @@
-"""The model for the edge: several TensorFlow Lite variants, of which only those pass that answer as the model does."""
+"""Export TensorFlow Lite variants of a model and select the smallest whose answers stay close to the SavedModel's."""
 
 import json
 import tempfile
@@ -29,10 +29,10 @@ SAMPLES = "samples.npz"
 
 
 class LiteModel(Artifact):
-    """A folder with ``<variant>.tflite`` a variant, the chosen one as ``model.tflite``, and the table ``lite.json``.
+    """A folder with ``<variant>.tflite`` for each variant, the chosen one as ``model.tflite``, and the table ``lite.json``.
 
-    ``one_row.tflite`` is the float32 variant for runtimes that take one row and no 64-bit integer; ``samples.npz`` are
-    examples to try a model on, see :mod:`components.training.samples`.
+    ``one_row.tflite`` is the float32 variant for runtimes that take one row and no 64-bit integers; ``samples.npz`` has
+    sample rows, see :mod:`components.training.samples`.
     """
 
     TYPE_NAME = "LiteModel"
@@ -46,23 +46,24 @@ def LiteExporter(
     config: Parameter[str],
     lite_model: OutputArtifact[LiteModel],
 ) -> None:
-    """Converts, compares on the eval split, and chooses the smallest variant within the bounds.
+    """Convert the model to each variant, compare on the eval split, and select the smallest variant within the bounds.
 
     Question: B3
-    Answer: A model format and a small runtime for devices, now called LiteRT: a flat file that is mapped and not parsed,
-        one interpreter without TensorFlow, kernels for ARM and x86, delegates for GPU and NPU. Use it where answers are
-        needed offline, within milliseconds, on battery, or where data has to stay: phones, microcontrollers, browsers.
-        Keep the server where models are large, change daily or need data that only the server has.
+    Answer: TensorFlow Lite, now LiteRT, is a model format and a small runtime for devices. The model is a flat file
+        that is memory-mapped; an interpreter without TensorFlow runs it, with delegates for GPU or NPU. Use it when
+        answers must come offline, within milliseconds or on battery, or when data may not leave the device. Keep a
+        server when models are large, change daily or need server-side data. Here every run exports and checks four
+        variants.
     Evidence: tour.evidence.serving.edge_files.variants
     Proof: tests/components/training/test_lite_exporter.py::test_weights_of_fewer_bits_make_smaller_files
 
     Raises:
-        Refused: if not even float32 answers as the SavedModel does, naming the difference, or no variant keeps the metric.
+        Refused: if float32 differs from the SavedModel by more than the tolerance, or if no variant keeps the metric.
     """
-    told = json.loads(config)
-    network, gates = find(told["case"]).load("model"), told["settings"]
+    options = json.loads(config)
+    network, gates = find(options["case"]).load("model"), options["settings"]
     source, transform = path_utils.serving_model_path(model.uri), Transform(transform_graph.uri)
-    serialized = _records(examples.uri)
+    serialized = _read_records(examples.uri)
     rows = {name: value.numpy() for name, value in transform.parse(serialized).items()}
     inputs = {name: rows[name] for name in network.INPUTS}
     expected = answers(source, inputs)
@@ -71,27 +72,27 @@ def LiteExporter(
         content = convert(source, variant, inputs)
         (folder / f"{variant}.tflite").write_bytes(content)
         table.append(measured(variant, content, network, rows, expected))
-    _choose(folder, table, gates)
+    _write_chosen(folder, table, gates)
     _add_one_row(folder, source, inputs, expected[network.SCORE], network.SCORE, gates)
     samples.write(folder / SAMPLES, serialized, transform.raw, inputs, expected, expected[network.SCORE])
 
 
 def answers(path: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the SavedModel's ``dense`` signature says of rows ``[rows, ...]``."""
+    """Answers of the SavedModel's ``dense`` signature for rows ``[rows, ...]``."""
     signature = tf.saved_model.load(path).signatures["dense"]
     given = {name: tf.constant(values) for name, values in inputs.items()}
     return {name: value.numpy() for name, value in signature(**given).items()}
 
 
 def convert(path: str, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes:
-    """The ``dense`` signature as a ``.tflite``; ``inputs`` are real rows from which int8 learns its ranges.
+    """Convert the ``dense`` signature to ``.tflite``; ``inputs`` are the representative rows that calibrate int8 ranges.
 
     Question: B14
-    Answer: TFLiteConverter.from_saved_model with the signature that has no string or table op; then options.
-        Optimize.DEFAULT alone stores weights in 8 bits, activations stay float; supported_types float16 halves weights;
-        a representative dataset of real rows lets activations be int8 too, which integer hardware needs. Each changes
-        answers, so each variant is compared with the SavedModel on held-out rows, and one that loses too much of the
-        metric is not eligible. If none passes: quantisation-aware training, whose toolkit takes no Keras 3 model.
+    Answer: Use TFLiteConverter.from_saved_model on a signature without string or table ops, then choose a quantisation.
+        Optimize.DEFAULT stores weights in 8 bits and keeps activations in float; float16 halves the weights; a
+        representative dataset makes activations int8 too, which integer hardware needs. Each changes the answers, so
+        here each variant is compared with the SavedModel on held-out rows and rejected if it loses too much. The last
+        resort is quantisation-aware training, whose toolkit does not support Keras 3.
     Evidence: tour.evidence.serving.edge_files.conversions
     Proof: tests/components/training/test_lite_exporter.py::test_the_smallest_is_not_chosen_if_it_loses_too_much
     """
@@ -101,13 +102,13 @@ def convert(path: str, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes:
     if variant == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if variant == "int8":
-        converter.representative_dataset = lambda: _representative(inputs)
+        converter.representative_dataset = lambda: _representative_rows(inputs)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
     return converter.convert()
 
 
 def run(content: bytes, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float]:
-    """Answers for all rows, and the median latency of one row in microseconds, one thread."""
+    """Run a variant: its answers for all rows, and the median latency of one row in microseconds on one thread."""
     interpreter = Interpreter(content)
     return interpreter.answer(inputs), interpreter.latency(inputs, TIMED)
 
@@ -115,19 +116,21 @@ def run(content: bytes, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.
 def measured(
     variant: str, content: bytes, network: Any, rows: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """A line of the table: size, latency, largest difference of the score from the SavedModel's, metric and its loss."""
-    given, latency = run(content, {name: rows[name] for name in network.INPUTS})
-    return {"variant": variant, "bytes": len(content), "latency_us": latency} | _compare(network, rows, given, expected)
+    """Measure a variant: size, latency, largest difference of its scores from the SavedModel's, metric and metric loss."""
+    outputs, latency = run(content, {name: rows[name] for name in network.INPUTS})
+    return {"variant": variant, "bytes": len(content), "latency_us": latency} | _compare(
+        network, rows, outputs, expected
+    )
 
 
-def _records(uri: str) -> tf.Tensor:
-    """The first serialized examples of the eval split, taken from several shards in turn."""
+def _read_records(uri: str) -> tf.Tensor:
+    """Read the first serialized examples of the eval split, interleaved over several shards."""
     shards = tf.data.Dataset.from_tensor_slices(files(uri, "eval"))
     records = shards.interleave(tf.data.TFRecordDataset, cycle_length=4)
     return next(iter(records.batch(CHECKED)))
 
 
-def _representative(inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+def _representative_rows(inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
     rows = min(REPRESENTATIVE, len(next(iter(inputs.values()))))
     for row in range(rows):
         yield {name: values[row : row + 1] for name, values in inputs.items()}
@@ -140,48 +143,50 @@ def _compare(
     truth = rows[network.LABEL]
     return {
         "difference": float(np.max(np.abs(answers[score] - expected[score]))),
-        "metric": network.quality(truth, _column(answers[score]))[network.MONITOR],
-        "metric_loss": network.quality(truth, _column(expected[score]))[network.MONITOR]
-        - network.quality(truth, _column(answers[score]))[network.MONITOR],
+        "metric": network.quality(truth, _as_columns(answers[score]))[network.MONITOR],
+        "metric_loss": network.quality(truth, _as_columns(expected[score]))[network.MONITOR]
+        - network.quality(truth, _as_columns(answers[score]))[network.MONITOR],
     }
 
 
-def _column(scores: np.ndarray) -> np.ndarray:
-    """Scores as ``[rows, outputs]``: both metrics depend on order only, so probabilities do as well as logits."""
+def _as_columns(scores: np.ndarray) -> np.ndarray:
+    """Scores as ``[rows, outputs]``; both metrics depend only on the order, so probabilities serve as well as logits."""
     return scores.reshape(len(scores), -1)
 
 
 def judge(table: list[dict[str, Any]], gates: Mapping[str, Any]) -> str:
-    """Marks what passed in the table, whose first line is float32, and names the smallest variant of it.
+    """Mark the variants of the table that pass, and return the name of the smallest; the first row is float32.
 
     Raises:
-        Refused: if not even float32 answers as the SavedModel does, or no variant keeps the metric.
+        Refused: if float32 differs from the SavedModel by more than the tolerance, or if no variant keeps the metric.
     """
-    exact = table[0]
-    _exact(exact["difference"], "float32 TFLite", gates)
+    float32 = table[0]
+    _check_tolerance(float32["difference"], "float32 TFLite", gates)
     for row in table:
         row["passed"] = row["metric_loss"] <= gates["lite_metric_loss"]
     passed = [row for row in table if row["passed"]]
     if not passed:
         raise Refused(
             "lite",
-            f"no variant keeps the metric: float32 loses {exact['metric_loss']:.2g}, "
-            f"allowed is {gates['lite_metric_loss']:.2g}.",
+            f"no variant keeps the metric: float32 loses {float32['metric_loss']:.2g}, "
+            f"and at most {gates['lite_metric_loss']:.2g} is allowed (lite_metric_loss).",
         )
     return min(passed, key=lambda row: row["bytes"])["variant"]
 
 
-def _exact(difference: float, what: str, gates: Mapping[str, Any]) -> None:
+def _check_tolerance(difference: float, variant: str, gates: Mapping[str, Any]) -> None:
     if not difference <= gates["lite_tolerance"]:  # written so that NaN is refused
         raise Refused(
-            "lite", f"{what} differs from the SavedModel by {difference:.2g}, allowed is {gates['lite_tolerance']:.2g}."
+            "lite",
+            f"{variant} differs from the SavedModel by {difference:.2g}, "
+            f"and at most {gates['lite_tolerance']:.2g} is allowed (lite_tolerance).",
         )
 
 
-def _choose(folder: Path, table: list[dict[str, Any]], gates: Mapping[str, Any]) -> None:
+def _write_chosen(folder: Path, table: list[dict[str, Any]], gates: Mapping[str, Any]) -> None:
     chosen = judge(table, gates)
     (folder / "model.tflite").write_bytes((folder / f"{chosen}.tflite").read_bytes())
-    _write(folder, {"chosen": chosen, "variants": table})
+    _write_table(folder, {"chosen": chosen, "variants": table})
 
 
 def _add_one_row(
@@ -192,17 +197,17 @@ def _add_one_row(
     score: str,
     gates: Mapping[str, Any],
 ) -> None:
-    """Float32 for one row, held to the tolerance, so that a page says what the server says."""
+    """Write float32 for one row; it must stay within the tolerance, so that the edge page agrees with the server."""
     with tempfile.TemporaryDirectory() as scratch:
         one_row.save(source, scratch)
         content = convert(scratch, "float32", inputs)
-    given, latency = run(content, inputs)
-    difference = float(np.max(np.abs(given[score] - expected)))
-    _exact(difference, "float32 for one row", gates)
+    outputs, latency = run(content, inputs)
+    difference = float(np.max(np.abs(outputs[score] - expected)))
+    _check_tolerance(difference, "float32 for one row", gates)
     (folder / ONE_ROW).write_bytes(content)
-    told = {"bytes": len(content), "latency_us": latency, "difference": difference}
-    _write(folder, json.loads((folder / "lite.json").read_text()) | {"one_row": told})
+    facts = {"bytes": len(content), "latency_us": latency, "difference": difference}
+    _write_table(folder, json.loads((folder / "lite.json").read_text()) | {"one_row": facts})
 
 
-def _write(folder: Path, record: Mapping[str, Any]) -> None:
+def _write_table(folder: Path, record: Mapping[str, Any]) -> None:
     (folder / "lite.json").write_text(json.dumps(record, indent=1))

@@ -1,25 +1,27 @@
-"""The ``dense`` signature for runtimes that take one row and no 64-bit integer.
+"""The ``dense`` signature for runtimes that take one row and no 64-bit integers, such as LiteRT.js.
 
-LiteRT.js is one: a ``.tflite`` for any number of rows has an axis of size -1 there, and int64 is no type of its tensors.
+LiteRT.js reads the batch axis of a ``.tflite`` for any number of rows as size -1, and it has no int64 tensors.
 """
 
 import tensorflow as tf
 
 
 def save(path: str, target: str) -> None:
-    """Writes the SavedModel at ``path`` anew with one signature, ``dense`` of one row, int32 in place of int64."""
+    """Write a copy of the SavedModel at ``path`` with one signature: ``dense`` for one row, int32 in place of int64."""
     module = tf.Module()
-    module.loaded = tf.saved_model.load(path)  # held: a function keeps no variable alive
-    wide = module.loaded.signatures["dense"]
-    specs = wide.structured_input_signature[1]
+    module.loaded = tf.saved_model.load(
+        path
+    )  # an attribute of the module: a function does not keep its variables alive
+    signature = module.loaded.signatures["dense"]
+    specs = signature.structured_input_signature[1]
 
-    @tf.function(input_signature=[{name: _narrow(name, spec) for name, spec in specs.items()}])
+    @tf.function(input_signature=[{name: _narrow_spec(name, spec) for name, spec in specs.items()}])
     def dense(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return wide(**{name: tf.cast(value, specs[name].dtype) for name, value in inputs.items()})
+        return signature(**{name: tf.cast(value, specs[name].dtype) for name, value in inputs.items()})
 
     tf.saved_model.save(module, target, signatures={"dense": dense.get_concrete_function()})
 
 
-def _narrow(name: str, spec: tf.TensorSpec) -> tf.TensorSpec:
+def _narrow_spec(name: str, spec: tf.TensorSpec) -> tf.TensorSpec:
     dtype = tf.int32 if spec.dtype == tf.int64 else spec.dtype
     return tf.TensorSpec([1, *spec.shape[1:]], dtype, name=name)

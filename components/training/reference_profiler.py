@@ -1,4 +1,4 @@
-"""What a model calls normal, counted before it is pushed, so that it travels with the model."""
+"""Build the reference profile of a model before it is pushed, so that it travels in the SavedModel."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from models.saved_model.files import EXTRA
 from models.use_case import UseCase
 from serving.drift.profiles.watched_columns import Watched
 from serving.drift.profiles.windows import DAY
-from serving.drift.reference import reference_profile as normals
+from serving.drift.reference import reference_profile
 from serving.drift.reference.metric_estimate import Estimate, Estimator
 
 BATCH = 4096
@@ -40,51 +40,51 @@ def Normal(
     config: Parameter[str],
     normal: OutputArtifact[NormalFiles],
 ) -> None:
-    """Profiles inputs, scores, predicted classes and pixels of rows that training has not looked at, a day at a time.
+    """Profile inputs, scores, predicted classes and pixels of rows that training has not used, day by day.
 
-    They are the rows of ``normal`` where the case has them, else of ``eval``. The purchases of a week are too few to know
-    what days differ by, and days whose labels are not ripe are as usual as others, so the case gives all days after valid.
-    The estimator of the metric needs labels, hence ``eval``.
+    The rows come from the split ``normal`` if the case has one, else from ``eval``. A week of purchases is too short to
+    estimate how days differ, and the profile needs no labels, so ``normal`` has all days after valid, those without
+    mature labels too. The metric estimator needs labels and is fitted on ``eval``.
     """
-    told = json.loads(config)
-    case, path = find(told["case"]), path_utils.serving_model_path(model.uri)
-    spec = {name: one.dtype for name, one in Transform(transform_graph.uri).raw.items()}
+    options = json.loads(config)
+    case, path = find(options["case"]), path_utils.serving_model_path(model.uri)
+    spec = {name: feature.dtype for name, feature in Transform(transform_graph.uri).raw.items()}
     source = "normal" if Path(examples.uri, "Split-normal").is_dir() else "eval"
     watched = watching(case, json.loads(Path(path, EXTRA, "model.json").read_text()))
     columns, scores = read(files(examples.uri, source), path, case, spec, watched.raw)
     frame, _ = watched.frame(columns, scores)
     days = np.array(columns[case.time], np.int64) // DAY if case.time else None
-    estimator, usual = labelled(files(examples.uri, "eval"), path, case, spec)
-    normals.fit(watched, case.explained, frame, days, estimator, usual).save(Path(normal.uri))
+    estimator, estimate = labelled(files(examples.uri, "eval"), path, case, spec)
+    reference_profile.fit(watched, case.explained, frame, days, estimator, estimate).save(Path(normal.uri))
 
 
-def watching(case: UseCase, told: dict[str, Any]) -> Watched:
-    """Which columns a row of the case has, with the operating point and classes of ``model.json``."""
-    by = {name: None for group in case.explained.values() for name in group if name not in case.watch}
-    classes = told["settings"].get("classes", "")
+def watching(case: UseCase, facts: dict[str, Any]) -> Watched:
+    """The columns that drift monitoring watches, with the operating point and classes of ``model.json``."""
+    explaining = {name: None for group in case.explained.values() for name in group if name not in case.watch}
+    classes = facts["settings"].get("classes", "")
     return Watched(
         features=case.watch,
-        explaining=tuple(by),
+        explaining=tuple(explaining),
         score=case.score,
         time=case.time,
         picture=case.picture,
-        threshold=told["operating_point"].get("threshold", 0.5),
+        threshold=facts["operating_point"].get("threshold", 0.5),
         classes=tuple(classes.split(",")) if classes else (),
     )
 
 
 def labelled(shards: list[str], path: str, case: UseCase, spec: dict[str, tf.DType]) -> tuple[Estimator, Estimate]:
-    """The estimator of the headline metric and its value, on labelled rows."""
+    """Fit the estimator of the headline metric on labelled rows; return it and the metric's value there."""
     columns, scores = read(shards, path, case, spec, (case.label,))
     scores, truth = scores.reshape(len(scores), -1), np.array(columns[case.label])
     right = scores.argmax(axis=1) == truth if scores.shape[1] > 1 else truth
-    return normals.measured(case.headline, Watched.confidence(scores), right.astype(np.float64))
+    return reference_profile.measured(case.headline, Watched.confidence(scores), right.astype(np.float64))
 
 
 def read(
     shards: list[str], path: str, case: UseCase, spec: dict[str, tf.DType], names: tuple[str, ...]
 ) -> tuple[dict[str, pl.Series], np.ndarray]:
-    """Raw features ``[n]`` by name, None where a row has none, and the exported model's scores ``[n, ...]``."""
+    """Read raw features ``[n]`` by name, None for a missing value, and the exported model's scores ``[n, ...]``."""
     serve = tf.saved_model.load(path).signatures["serving_default"]
     ragged = {name: tf.io.RaggedFeature(spec[name]) for name in names}
     parts: dict[str, list[Any]] = {name: [] for name in names}
@@ -92,11 +92,11 @@ def read(
     for batch in tf.data.TFRecordDataset(shards).batch(BATCH):
         scores.append(serve(examples=batch)[case.score].numpy())
         for name, value in tf.io.parse_example(batch, ragged).items():
-            parts[name] += _first(value)
+            parts[name] += _first_values(value)
     return {name: pl.Series(values, strict=False) for name, values in parts.items()}, np.concatenate(scores)
 
 
-def _first(ragged: tf.RaggedTensor) -> Iterator[Any]:
+def _first_values(ragged: tf.RaggedTensor) -> Iterator[Any]:
     """The first value of every row, None where it has none."""
     values, starts = ragged.flat_values.numpy().tolist(), ragged.row_starts().numpy()
     lengths = ragged.row_lengths().numpy()

@@ -1,7 +1,7 @@
-"""Examples to try a model on: what they were before and after the transform, and what the SavedModel said of them.
+"""Sample rows to try an edge model on: raw features, transformed inputs, and the SavedModel's answers.
 
-A file of arrays, ``[samples, ...]`` each: ``raw/<feature>`` for people, ``input/<name>`` for the model and
-``answer/<name>`` to compare with. Raw bytes that are no text, such as pictures, are left out.
+A file of arrays, ``[samples, ...]`` each: ``raw/<feature>`` to display, ``input/<name>`` for the model and
+``answer/<name>`` to compare with. Raw bytes that are not text, such as images, are left out.
 """
 
 from collections.abc import Mapping
@@ -22,16 +22,16 @@ def write(
     answers: Mapping[str, np.ndarray],
     scores: np.ndarray,
 ) -> None:
-    """Chooses by ``scores``, ``[rows]`` or ``[rows, classes]``, and writes.
+    """Select rows by ``scores``, ``[rows]`` or ``[rows, classes]``, and write them.
 
     Args:
-        serialized: ``tf.Example`` a row, the label among them.
-        raw: How to parse them.
+        serialized: A serialized ``tf.Example`` for each row, with the label.
+        raw: Feature spec that parses them.
         inputs: The same rows, transformed.
-        answers: What the SavedModel said of them.
+        answers: The SavedModel's outputs for them.
     """
     rows = telling(scores.reshape(len(scores), -1))
-    features = {name: _texts(value) for name, value in tf.io.parse_example(tf.gather(serialized, rows), raw).items()}
+    features = {name: _to_array(value) for name, value in tf.io.parse_example(tf.gather(serialized, rows), raw).items()}
     parts = {"raw": features, "input": inputs, "answer": answers}
     np.savez_compressed(
         path,
@@ -46,9 +46,10 @@ def write(
 
 
 def telling(scores: np.ndarray) -> np.ndarray:
-    """Which of the rows to take, by scores ``[rows, 1]`` or ``[rows, classes]``.
+    """Select row numbers by scores ``[rows, 1]`` or ``[rows, classes]``.
 
-    One score: from the highest to the lowest, close together at the top, where a rare class is. Several: all along.
+    With one score a row: geometrically spaced ranks from the highest, so that a rare class at the top is well covered.
+    With several: evenly spaced rows.
     """
     if scores.shape[1] > 1:
         return np.unique(np.linspace(0, len(scores) - 1, COUNT).astype(int))
@@ -56,8 +57,8 @@ def telling(scores: np.ndarray) -> np.ndarray:
     return np.argsort(-scores[:, 0], kind="stable")[ranks]
 
 
-def _texts(values: tf.Tensor | tf.sparse.SparseTensor) -> np.ndarray | None:
-    """As an array; strings as fixed-width text, which needs no pickle, None if they are none."""
+def _to_array(values: tf.Tensor | tf.sparse.SparseTensor) -> np.ndarray | None:
+    """Convert to an array; strings become fixed-width text, which needs no pickle; None for bytes that are not text."""
     dense = tf.sparse.to_dense(values) if isinstance(values, tf.sparse.SparseTensor) else values
     array = dense.numpy()
     if array.dtype != object:

@@ -1,4 +1,4 @@
-"""The check before a push: the export, loaded as TensorFlow Serving loads it, in a process that knows nothing of us."""
+"""The check before a push: load the export as TensorFlow Serving does, in a process without our code, and compare answers."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ from components.training.reference_profiler import NormalFiles
 from models.errors import Refused
 from models.input import Transform, files
 from models.saved_model.files import EXTRA, NORMAL
-from serving import session_load  # named by its module, so that the digest of this one's code covers it
+from serving import session_load  # imported as a module, so that the code digest of this component covers it
 
 REQUESTS = 32
 PROFILE = "profile.pb"
@@ -39,29 +39,30 @@ def ServingCheck(
     normal: InputArtifact[NormalFiles],
     blessing: OutputArtifact[InfraBlessing],
 ) -> None:
-    """Sends requests made from real examples to every signature and compares; stamps warm-up requests into the export.
+    """Send requests made from real examples to every signature, compare, and add warm-up requests to the export.
 
-    The blessing's folder holds the model to be pushed, with ``model.tflite`` beside the SavedModel, and in
-    ``assets.extra`` the requests, ``profile.pb``, the statistics of the eval split, ``normal``, what drift is measured
-    against, and what the edge page needs: ``one_row.tflite`` and ``samples.npz``.
+    The blessing's folder holds the model to be pushed, with ``model.tflite`` next to the SavedModel. Its
+    ``assets.extra`` has the warm-up requests, ``profile.pb`` (statistics of the eval split), ``normal`` (the reference
+    profile), and what the edge page needs: ``one_row.tflite`` and ``samples.npz``.
 
     Raises:
-        Refused: if the export does not load or an answer differs, saying which.
+        Refused: if the export does not load or an answer differs, naming which.
     """
     source = path_utils.serving_model_path(model.uri)
-    serialized = _examples(examples.uri)
+    serialized = _read_examples(examples.uri)
     requests = Path(blessing.uri, "requests.npz")
     Path(blessing.uri).mkdir(parents=True, exist_ok=True)
-    expected = _ask(source, Transform(transform_graph.uri), serialized, requests)
-    answers = _load_elsewhere(source, requests)
+    expected = _run_signatures(source, Transform(transform_graph.uri), serialized, requests)
+    answers = _load_in_subprocess(source, requests)
     for name in sorted(expected):
         if not np.allclose(expected[name], answers[name], atol=TOLERANCE):
             worst = float(np.max(np.abs(expected[name] - answers[name])))
             raise Refused(
-                "serving", f"{name} differs by {worst:.2g} when loaded as the server does; allowed is {TOLERANCE}."
+                "serving",
+                f"{name} differs by {worst:.2g} when loaded as the server does; at most {TOLERANCE} is allowed.",
             )
     stamped = Path(path_utils.stamped_model_path(blessing.uri))
-    _stamp(Path(source), Path(lite_model.uri), stamped, serialized)
+    _write_stamped(Path(source), Path(lite_model.uri), stamped, serialized)
     shutil.copy(Path(statistics.uri, "Split-eval", "FeatureStats.pb"), stamped / EXTRA / PROFILE)
     shutil.copytree(normal.uri, stamped / EXTRA / NORMAL, dirs_exist_ok=True)
     blessing.set_int_custom_property("blessed", 1)
@@ -69,13 +70,13 @@ def ServingCheck(
     Path(blessing.uri, "INFRA_BLESSED").touch()
 
 
-def _examples(uri: str) -> np.ndarray:
+def _read_examples(uri: str) -> np.ndarray:
     records = tf.data.TFRecordDataset(files(uri, "eval")).take(REQUESTS)
     return np.array(list(records.as_numpy_iterator()), dtype=object)
 
 
-def _ask(source: str, transform: Transform, serialized: np.ndarray, requests: Path) -> dict[str, np.ndarray]:
-    """Answers of the loaded model, ``signature/output`` to array; the inputs of each signature go to ``requests``."""
+def _run_signatures(source: str, transform: Transform, serialized: np.ndarray, requests: Path) -> dict[str, np.ndarray]:
+    """Run the model in this process: arrays by ``signature/output``; write the inputs of each signature to ``requests``."""
     signatures = tf.saved_model.load(source).signatures
     missing = [name for name in ("serving_default", "raw", "dense") if name not in signatures]
     if missing:
@@ -83,7 +84,7 @@ def _ask(source: str, transform: Transform, serialized: np.ndarray, requests: Pa
     dense = transform.parse(tf.constant(serialized))
     inputs = {
         "serving_default": {"examples": serialized},
-        "raw": _inputs(signatures["raw"], serialized),
+        "raw": _parse_inputs(signatures["raw"], serialized),
         "dense": {name: dense[name].numpy() for name in signatures["dense"].structured_input_signature[1]},
     }
     expected = {}
@@ -95,8 +96,8 @@ def _ask(source: str, transform: Transform, serialized: np.ndarray, requests: Pa
     return expected
 
 
-def _inputs(signature: Any, serialized: np.ndarray) -> dict[str, np.ndarray]:
-    """The examples as a tensor a raw feature, in the shapes that the signature asks for."""
+def _parse_inputs(signature: Any, serialized: np.ndarray) -> dict[str, np.ndarray]:
+    """Parse the examples into one tensor for each raw feature, in the shapes of the signature."""
     specs = signature.structured_input_signature[1]
     defaults = {tf.string: "", tf.int64: 0, tf.float32: 0.0}
     spec = {
@@ -106,28 +107,28 @@ def _inputs(signature: Any, serialized: np.ndarray) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in tf.io.parse_example(serialized, spec).items()}
 
 
-def _load_elsewhere(source: str, requests: Path) -> dict[str, np.ndarray]:
+def _load_in_subprocess(source: str, requests: Path) -> dict[str, np.ndarray]:
     answers = requests.with_name("answers.npz")
     command = [sys.executable, "-m", session_load.__name__, source, str(requests), str(answers)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         raise Refused(
-            "serving", f"the export, loaded as the server loads it, gave no answer within {SECONDS} s."
+            "serving", f"the export, loaded as the server loads it, did not answer within {SECONDS} s."
         ) from None
-    if done.returncode:
-        raise Refused("serving", f"the export does not load as the server loads it: {_cause(done)}")
+    if process.returncode:
+        raise Refused("serving", f"the export does not load as the server loads it: {_find_cause(process)}")
     with np.load(answers, allow_pickle=True) as loaded:
         return dict(loaded)
 
 
-def _cause(done: subprocess.CompletedProcess[str]) -> str:
-    """The first error of a traceback: what the rest follows from."""
-    errors = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)", done.stderr, re.MULTILINE)
-    return errors[0] if errors else f"the process ended with status {done.returncode}"
+def _find_cause(process: subprocess.CompletedProcess[str]) -> str:
+    """The first error of a traceback, which causes the others."""
+    errors = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)", process.stderr, re.MULTILINE)
+    return errors[0] if errors else f"the process ended with status {process.returncode}"
 
 
-def _stamp(source: Path, lite: Path, target: Path, serialized: np.ndarray) -> None:
+def _write_stamped(source: Path, lite: Path, target: Path, serialized: np.ndarray) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True)
     extra = target / EXTRA
     extra.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Vectors for the words of a case's sequences, learnt without labels: for the network, and to ask what is like what."""
+"""Skip-gram embedding of the words in a case's sequences, learned without labels; for the network and for neighbours."""
 
 import json
 from pathlib import Path
@@ -13,17 +13,18 @@ from models.catalog import find
 
 
 class Embedding(Artifact):
-    """A folder with ``words.json``, ``matrix.npy`` (a row a word) and ``embedding.json`` (parameters, loss curve, seconds)."""
+    """A folder with ``words.json``, ``matrix.npy`` (one row a word) and ``embedding.json`` (parameters, loss, seconds)."""
 
     TYPE_NAME = "Embedding"
 
 
 @component
 def SkipGram(examples: InputArtifact[Examples], config: Parameter[str], embedding: OutputArtifact[Embedding]) -> None:
-    """Trains on the sequences that the case's ``sentences.py`` reads from the train split, and times a step both ways."""
-    told = json.loads(config)
-    sentences = find(told["case"]).load("sentences")
-    learnt = skip_gram.train(sentences.sentences(examples.uri, told["settings"]), told["settings"])
-    times = skip_gram.step_times(len(learnt.words), told["settings"]["embedding_size"], told["settings"]["num_sampled"])
-    learnt.facts |= {"vocabulary": sentences.VOCABULARY, "step_us": times}
-    learnt.save(Path(embedding.uri))
+    """Train on the sequences that the case's ``sentences.py`` reads from the train split; time a step with both losses."""
+    options = json.loads(config)
+    sentences = find(options["case"]).load("sentences")
+    settings = options["settings"]
+    learned = skip_gram.train(sentences.sentences(examples.uri, settings), settings)
+    step_times = skip_gram.step_times(len(learned.words), settings["embedding_size"], settings["num_sampled"])
+    learned.facts |= {"vocabulary": sentences.VOCABULARY, "step_us": step_times}
+    learned.save(Path(embedding.uri))

@@ -1,4 +1,4 @@
-"""ExampleGen over a rolling window of spans, in bulk: Arrow batches become serialized examples without a row loop."""
+"""ExampleGen over a rolling window of spans; it serializes whole Arrow batches without a loop over rows."""
 
 import hashlib
 import json
@@ -27,25 +27,25 @@ SPLITS = ("train", "valid", "eval")
 
 
 class Driver(driver.FileBasedDriver):
-    """Picks the window of spans and stamps its numbers and content digest, so that the cache sees the data itself."""
+    """Resolves the window of spans; records its numbers and content digest, so that the cache key depends on the data."""
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         properties = execution_info.exec_properties
-        picked = window(properties)
-        version = span_folders.digest(picked.values())
+        spans = window(properties)
+        version = span_folders.digest(spans.values())
         output = driver_output_pb2.DriverOutput()
-        for name, value in {**properties, "span": max(picked), "input_fingerprint": version}.items():
+        for name, value in {**properties, "span": max(spans), "input_fingerprint": version}.items():
             if value is not None:
                 data_types_utils.set_metadata_value(output.exec_properties[name], value)
         artifact = execution_info.output_dict["examples"][0].mlmd_artifact
-        for name, value in {"span": max(picked), "first_span": min(picked), "input_fingerprint": version}.items():
+        for name, value in {"span": max(spans), "first_span": min(spans), "input_fingerprint": version}.items():
             data_types_utils.set_metadata_value(artifact.custom_properties[name], value)
         output.output_artifacts["examples"].artifacts.append(artifact)
         return output
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Writes the case's examples as sharded TFRecords, a folder a split."""
+    """Writes the case's examples as sharded TFRecords, a folder for each split."""
 
     def Do(
         self,
@@ -53,9 +53,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Runs the case's Beam pipeline over the window; raises if a split came out empty."""
+        """Run the case's Beam pipeline over the window.
+
+        Raises:
+            ValueError: if a split is empty.
+        """
         self._log_startup(input_dict, output_dict, exec_properties)
-        config = _config(exec_properties)
+        config = _unpack_config(exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
         with self._make_beam_pipeline() as pipeline:
             batches = find(config["case"]).load("data").examples(pipeline, window(exec_properties), config["settings"])
@@ -63,20 +67,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         artifact.split_names = artifact_utils.encode_split_names(list(SPLITS))
         for split in SPLITS:
             if not any(Path(artifact.uri, f"Split-{split}").glob("*")):
-                raise ValueError(f"The split '{split}' has no example.")
+                raise ValueError(f"The split '{split}' has no examples; give more spans or change the split settings.")
 
 
 class Write(beam.DoFn):
-    """Serializes batches, ``(split, pa.RecordBatch)``, into one shard a batch."""
+    """Serializes each batch, ``(split, pa.RecordBatch)``, into a shard of its own."""
 
     def __init__(self, uri: str):
         self._uri = uri
 
     def process(self, element: tuple[str, pa.RecordBatch]) -> None:
-        """Writes the batch; the shard's name is a hash of its rows, so a retried bundle writes the same file.
+        """Write the batch; the shard's name is a hash of its rows, so that a retried bundle writes the same file.
 
-        Of the rows as Arrow has them: the order of the features in a serialized example is another one in every process,
-        and shards are read in the order of their names.
+        The hash is of the Arrow rows: the order of features in a serialized example differs between processes, and
+        shards are read in the order of their names.
         """
         split, batch = element
         folder = Path(self._uri, f"Split-{split}")
@@ -88,19 +92,19 @@ class Write(beam.DoFn):
 
 
 class SpanExampleGen(FileBasedExampleGen):
-    """A file-based ExampleGen whose range config is a window of spans, not one span."""
+    """A file-based ExampleGen whose range config is a window of spans instead of one span."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
 
 def component(source: str, first: int, last: int, config: dict[str, Any]) -> SpanExampleGen:
-    """The node that reads spans ``first`` to ``last`` (-1: the source's own bound) of a source."""
+    """Create the node that reads spans ``first`` to ``last`` of a source; -1 is the source's own first or last span."""
     static = range_config_pb2.StaticRange(start_span_number=first, end_span_number=last)
     return SpanExampleGen(
         input_base=source,
         range_config=range_config_pb2.RangeConfig(static_range=static),
-        custom_config=_packed(config),
+        custom_config=_pack_config(config),
         output_config=example_gen_pb2.Output(
             split_config=example_gen_pb2.SplitConfig(
                 splits=[example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=1) for name in SPLITS]
@@ -110,7 +114,7 @@ def component(source: str, first: int, last: int, config: dict[str, Any]) -> Spa
 
 
 def window(exec_properties: dict[str, Any]) -> dict[int, Path]:
-    """The spans that the range config names."""
+    """The spans that the range config selects: folders by number."""
     config = range_config_pb2.RangeConfig()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.RANGE_CONFIG_KEY], config)
     bounds = config.static_range
@@ -118,13 +122,13 @@ def window(exec_properties: dict[str, Any]) -> dict[int, Path]:
     return span_folders.window(source, bounds.start_span_number, bounds.end_span_number)
 
 
-def _packed(config: dict[str, Any]) -> example_gen_pb2.CustomConfig:
+def _pack_config(config: dict[str, Any]) -> example_gen_pb2.CustomConfig:
     custom = example_gen_pb2.CustomConfig()
     custom.custom_config.Pack(wrappers_pb2.StringValue(value=json.dumps(config, sort_keys=True)))
     return custom
 
 
-def _config(exec_properties: dict[str, Any]) -> dict[str, Any]:
+def _unpack_config(exec_properties: dict[str, Any]) -> dict[str, Any]:
     custom = example_gen_pb2.CustomConfig()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], custom)
     value = wrappers_pb2.StringValue()

@@ -1,4 +1,4 @@
-"""TFX's Tuner, which keeps the loss curves of its trials too."""
+"""TFX's Tuner, extended to record the loss curves of its trials."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from tfx.types import artifact_utils, standard_component_specs
 
 
 class Executor(executor.Executor):
-    """Searches as TFX's does and lets the search write what else it knows beside the results."""
+    """Searches as TFX's executor does, and writes the search's own report next to the results."""
 
     def Do(
         self,
@@ -18,7 +18,7 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Runs ``tuner_fn``'s search; writes the best values, a row a trial, and ``curves.json``."""
+        """Run the search of ``tuner_fn``; write the best values, a row for each trial, and ``curves.json``."""
         search = executor.search(input_dict, exec_properties, self._get_tmp_dir())
         results = artifact_utils.get_single_uri(output_dict[standard_component_specs.TUNER_RESULTS_KEY])
         search.save_report(Path(results))
@@ -26,6 +26,6 @@ class Executor(executor.Executor):
 
 
 class Tuner(component.Tuner):
-    """The stock component with the executor above, as it takes no other one as an argument."""
+    """TFX's component with the executor above, which its constructor does not accept as an argument."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

@@ -1,4 +1,4 @@
-"""The stock Pusher, made atomic: a version appears whole or not at all."""
+"""TFX's Pusher with an atomic push: a version folder appears complete or not at all."""
 
 import json
 import os
@@ -15,10 +15,10 @@ ORIGIN = "origin.json"
 
 
 class Executor(executor.Executor):
-    """Copies into a hidden folder and renames it; a model server reads numbered folders only.
+    """Copies into a hidden folder and renames it; a model server reads only numbered folders.
 
-    Versions count upwards from 1. A push that was killed after the rename and is run again finds its own version by the
-    origin written in it, and does not push twice.
+    Versions count up from 1. A push that was killed after the rename and runs again finds its version by the origin
+    recorded in it, and does not push twice.
     """
 
     def Do(
@@ -27,7 +27,7 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Pushes the model if it is blessed; else marks it not pushed."""
+        """Push the model if it is blessed; otherwise mark it as not pushed."""
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
         if not self.CheckBlessing(input_dict):
@@ -40,17 +40,17 @@ class Executor(executor.Executor):
 
 
 def push(model: Path, base: Path) -> Path:
-    """Copies a model folder into the next version folder of ``base``; returns that folder.
+    """Copy a model folder into the next version folder of ``base``; return that folder.
 
     Raises:
-        OSError: if it cannot be written; nothing is left where a server would look.
+        OSError: if the folder cannot be written; no partial version is left that a server would load.
     """
     base.mkdir(parents=True, exist_ok=True)
     for stale in base.glob(".incoming-*"):
         shutil.rmtree(stale, ignore_errors=True)
-    versions = sorted((p for p in base.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    versions = sorted((path for path in base.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     for version in versions:
-        if _origin(version) == str(model):
+        if _read_origin(version) == str(model):
             return version
     incoming = base / f".incoming-{os.getpid()}"
     try:
@@ -65,6 +65,6 @@ def push(model: Path, base: Path) -> Path:
     return version
 
 
-def _origin(version: Path) -> str | None:
+def _read_origin(version: Path) -> str | None:
     path = version / "assets.extra" / ORIGIN
     return json.loads(path.read_text())["model"] if path.exists() else None

@@ -1,6 +1,6 @@
-"""Names of the files of ours that lie beside a model."""
+"""Names of the files that the export adds to a SavedModel."""
 
-# The folder that TensorFlow Serving reserves for such files.
+# The folder that TensorFlow Serving reserves for additional files.
 EXTRA = "assets.extra"
 WEIGHTS = "model.weights.h5"
 NORMAL = "normal"

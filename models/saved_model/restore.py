@@ -1,4 +1,4 @@
-"""A Keras model again, from a SavedModel of ours: what an export has no need of, and a measurement or a refresh has."""
+"""Restore the Keras model from a SavedModel that the export wrote, to measure it or to start a refresh."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from models.saved_model.files import EXTRA, WEIGHTS
 
 
 def pretrained(model_run: Path) -> str:
-    """Folder of what the network was built with, as the Trainer keeps it beside its record; empty if it had nothing."""
+    """Folder of the pretrained weights that the Trainer stored next to its record; empty if there were none."""
     folder = model_run / "pretrained"
     return str(folder) if folder.is_dir() else ""
 
@@ -25,30 +25,30 @@ def settings(path: str) -> dict[str, Any]:
 
 
 def model(path: str, network: Any, transform: Transform, pretrained: str = "") -> keras.Model:
-    """The exported network as a Keras model with its weights, state of random generators included.
+    """Restore the exported network as a Keras model with its weights and the state of its random generators.
 
     Args:
         path: The SavedModel.
         network: The case's model module.
         transform: The transform graph that the network was trained with.
-        pretrained: Folder of weights that the network was built with.
+        pretrained: Folder of the pretrained weights that the network was built with.
 
     Raises:
-        ValueError: if the export's variables are not those of the network that the code builds now.
+        ValueError: if the export's variables do not match the network that the current code builds.
     """
-    built = build(network, {**settings(path), "mixed_precision": False}, transform.features, pretrained)
+    keras_model = build(network, {**settings(path), "mixed_precision": False}, transform.features, pretrained)
     try:
-        built.load_weights(Path(path) / EXTRA / WEIGHTS)
+        keras_model.load_weights(Path(path) / EXTRA / WEIGHTS)
     except ValueError as error:
         raise ValueError(
-            f"The export holds other variables than {network.__name__} builds now: run the pipeline again."
+            f"The export's variables do not match those that {network.__name__} builds now: run the pipeline again."
         ) from error
-    return built
+    return keras_model
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file of Keras weights by path, sorted; without what random generators count."""
-    found: dict[str, np.ndarray] = {}
+    """Read the arrays of a Keras weights file by path, sorted, without the state of random generators."""
+    weights: dict[str, np.ndarray] = {}
     with h5py.File(path) as file:
-        file.visititems(lambda name, one: found.update({name: one[()]}) if hasattr(one, "shape") else None)
-    return {name: found[name] for name in sorted(found) if "seed" not in name}
+        file.visititems(lambda name, item: weights.update({name: item[()]}) if hasattr(item, "shape") else None)
+    return {name: weights[name] for name in sorted(weights) if "seed" not in name}

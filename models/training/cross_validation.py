@@ -1,4 +1,4 @@
-"""Cross-validation: how much of a metric is the luck of one split."""
+"""Cross-validation: how much a metric depends on one particular split."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,46 +14,51 @@ from models.training.refit import fit_rows
 def cross_validate(
     network: Any, settings: Mapping[str, Any], train: Rows, valid: Rows, pretrained: str = ""
 ) -> list[dict[str, float]]:
-    """Trains ``folds`` models, each on the train split without one fold; measures each on the fold it never saw.
+    """Train ``folds`` models, each on the train split without one fold, and measure each on its held-out fold.
 
-    Training stops early on ``valid``, as the Trainer's does, and not on the fold: a fold that chose the epoch would
-    flatter its own estimate. Folds are stratified by label and shuffled. Where rows are ordered in time or come in groups,
-    such as purchases of a card, neighbours of a row lie in the folds it is trained on, and the estimate is the better one
-    would get on other rows of the same days; the split by time stays the honest forecast.
+    Early stopping uses ``valid``, as in the Trainer, not the fold: choosing the epoch on the fold would make its
+    estimate optimistic. Folds are stratified by label and shuffled. Where rows are ordered in time or grouped, such as
+    the purchases of a card, a row's neighbours are in its training folds. The estimate is then for other rows of the
+    same days, and too optimistic for future days; for those use the split by time.
 
     Returns:
-        A dict a fold: ``rows`` of the fold, the network's metrics on it, and those on ``valid`` as ``valid_...``.
+        One dict for each fold: ``rows`` of the fold, the network's metrics on it, and those on ``valid`` as
+        ``valid_...``.
 
     Raises:
-        ValueError: if there are fewer folds than two, or more than a class has rows.
+        ValueError: if there are fewer than two folds, or more folds than rows of the rarest class.
     """
-    found = []
-    for number, (rest, fold) in enumerate(splits(train[network.LABEL], settings["folds"], settings["seed"])):
-        fitted = fit_rows(network, settings, picked(train, rest), valid, pretrained)
-        held = picked(train, fold)
-        on_fold = network.quality(held[network.LABEL], predict(fitted.model, held))
+    results = []
+    for number, (train_index, fold_index) in enumerate(
+        splits(train[network.LABEL], settings["folds"], settings["seed"])
+    ):
+        fitted = fit_rows(network, settings, picked(train, train_index), valid, pretrained)
+        fold_rows = picked(train, fold_index)
+        on_fold = network.quality(fold_rows[network.LABEL], predict(fitted.model, fold_rows))
         on_valid = network.quality(valid[network.LABEL], predict(fitted.model, valid))
-        found.append({"rows": len(fold), **on_fold, **{f"valid_{name}": value for name, value in on_valid.items()}})
+        results.append(
+            {"rows": len(fold_index), **on_fold, **{f"valid_{name}": value for name, value in on_valid.items()}}
+        )
         print(
-            f"fold {number + 1}/{settings['folds']} " + " ".join(f"{n}={v:.4f}" for n, v in found[-1].items()),
+            f"fold {number + 1}/{settings['folds']} " + " ".join(f"{n}={v:.4f}" for n, v in results[-1].items()),
             flush=True,
         )
-    return found
+    return results
 
 
 def splits(label: np.ndarray, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row numbers of all folds but one, and of that one, by scikit-learn's stratified splitter; label ``[rows, 1]``.
+    """Yield the row numbers to train on and those of the fold, stratified by label ``[rows, 1]``.
 
     Raises:
         ValueError: as :func:`cross_validate`.
     """
-    flat = label[:, 0].astype(np.int64)
-    least = int(np.unique(flat, return_counts=True)[1].min())
-    if not 2 <= folds <= least:
+    classes = label[:, 0].astype(np.int64)
+    rarest = int(np.unique(classes, return_counts=True)[1].min())
+    if not 2 <= folds <= rarest:
         raise ValueError(
-            f"folds is at least 2 and at most {least}, the rows of the rarest class in train, and not {folds}."
+            f"folds must be at least 2 and at most {rarest}, the rows of the rarest class in train, not {folds}."
         )
-    return StratifiedKFold(folds, shuffle=True, random_state=seed).split(flat, flat)
+    return StratifiedKFold(folds, shuffle=True, random_state=seed).split(classes, classes)
 
 
 def summary(folds: list[dict[str, float]], metric: str) -> dict[str, float]:

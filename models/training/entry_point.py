@@ -1,4 +1,4 @@
-"""From examples and a transform graph to an exported model: what the Trainer runs."""
+"""Entry point of the Trainer: from examples and a transform graph to an exported model."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -24,16 +24,16 @@ from models.training.seeds import seed_everything
 
 RESULT = "fit.json"
 STORED, STORED_VALID = "train", "valid"
-MEASURED = 20_000  # rows of the train split that the kept weights are measured on
+MEASURED = 20_000  # maximum rows of the train split on which the final weights are measured
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a job's training, its export and its record look at.
+    """Inputs of a job's training, export and record.
 
     Attributes:
         network: The case's model module.
-        keep: Names of the features that the network takes, and of the label.
+        keep: Names of the network's input features, and of the label.
         features: Shapes and types of the transformed features.
         valid: The valid split in memory.
         graph: The transform graph; None where the rows were stored transformed.
@@ -47,7 +47,7 @@ class Data:
 
     @property
     def transform(self) -> Transform:
-        """The transform graph, for those who read examples.
+        """The transform graph, which reading examples needs.
 
         Raises:
             ValueError: if the rows were stored transformed.
@@ -57,25 +57,26 @@ class Data:
         return self.graph
 
     @classmethod
-    def of(cls, job: Job) -> "Data":
-        """Reads the transform graph and the valid split."""
+    def of(cls, job: Job) -> Self:
+        """Load the transform graph and the valid split."""
         network, transform = find(job.case).load("model"), Transform(job.transform)
         keep = (*network.INPUTS, network.LABEL)
         return cls(network, keep, transform.features, load(files(job.examples, "valid"), transform, keep), transform)
 
     @classmethod
-    def stored(cls, job: Job) -> "Data":
-        """Reads what :func:`prepared` has stored: a process of a cluster needs no transform graph."""
+    def stored(cls, job: Job) -> Self:
+        """Read what :func:`prepared` stored; a process of a cluster needs no transform graph."""
         network = find(job.case).load("model")
         valid = fetch(Path(job.folder, STORED_VALID), job.spec or {}, job.valid_rows)
         return cls(network, (*network.INPUTS, network.LABEL), specs(valid), valid)
 
 
 def run_fn(fn_args: Any) -> None:
-    """Entry point of TFX's Trainer: trains on the train split, picks the operating point on valid, exports.
+    """Entry point of TFX's Trainer: train on the train split, choose the operating point on valid, export.
 
-    With a strategy the training itself happens in processes of its own: TensorFlow is initialised here already, and can
-    no longer be told of devices or peers. Leaves ``training.json`` (curves, counts, settings) in the model run folder.
+    With a distribution strategy the training runs in separate processes: TensorFlow is initialised in this one already,
+    and its devices and peers can no longer be configured. Writes ``training.json`` (curves, counts, settings) to the
+    model run folder.
     """
     job = Job.of(fn_args)
     Path(job.folder).mkdir(parents=True, exist_ok=True)
@@ -88,21 +89,21 @@ def run_fn(fn_args: Any) -> None:
 
 
 def train(job: Job, data: Data | None = None) -> None:
-    """Trains as this process's task in the job's strategy; the chief leaves the best weights and what happened.
+    """Train as this process's task in the job's strategy; the chief writes the best weights and the training record.
 
     Args:
         job: What to train.
-        data: What was read of it already; a process of a cluster reads it itself, once its devices are set up.
+        data: The job's data if it was read already; a process of a cluster reads it after its devices are set up.
 
     Raises:
         Preempted: after SIGTERM, with a checkpoint written.
-        ValueError: if the switches do not go together.
+        ValueError: if the settings are not compatible.
     """
     task = Task.here() if job.settings["strategy"] not in ("none", "mirrored", "tpu") else Task()
     strategy = strategies.create(job.settings, task)
     seed_everything(job.settings)
     data = data or (Data.stored(job) if job.valid_rows else Data.of(job))
-    rows, feed = _feed(job, data)
+    rows, feed = _create_feed(job, data)
     fitted = fit(
         data.network,
         job.settings,
@@ -117,19 +118,19 @@ def train(job: Job, data: Data | None = None) -> None:
         task,
     )
     if task.chief:
-        _leave(fitted, Path(job.folder))
+        _write_result(fitted, Path(job.folder))
 
 
 def finish(job: Job, data: Data, model_folder: Path, run_folder: Path) -> None:
-    """Exports the best weights from a plain float32 model, whatever they were trained under, and records the training."""
+    """Export the best weights from a float32 model, whatever precision they were trained in, and record the training."""
     network, transform, valid = data.network, data.transform, data.valid
-    plain = {**job.settings, "mixed_precision": False}
-    model = build(network, plain, transform.features, job.pretrained)
+    float32_settings = {**job.settings, "mixed_precision": False}
+    model = build(network, float32_settings, transform.features, job.pretrained)
     model.load_weights(Path(job.folder, callbacks.BEST))
     logits = predict(model, valid)
     point = network.operating_point(job.settings, valid[network.LABEL], logits)
     export.save(str(model_folder), network, model, transform, point, job.settings)
-    seen = dataset(files(job.examples, "train"), transform, data.keep).as_numpy_iterator()
+    train_rows = dataset(files(job.examples, "train"), transform, data.keep).as_numpy_iterator()
     record = {
         **json.loads(Path(job.folder, RESULT).read_text()),
         "parameters": model.count_params(),
@@ -137,56 +138,56 @@ def finish(job: Job, data: Data, model_folder: Path, run_folder: Path) -> None:
         "settings": dict(job.settings),
         "operating_point": dict(point),
         "valid": network.quality(valid[network.LABEL], logits),
-        "fit": measured(network, job.settings, model, sample(seen, MEASURED, job.settings["seed"]), valid),
+        "fit": measured(network, job.settings, model, sample(train_rows, MEASURED, job.settings["seed"]), valid),
     }
     if job.settings["folds"]:
         from models.training.cross_validation import (
-            cross_validate,  # scikit-learn is imported only where folds are asked for
+            cross_validate,  # imports scikit-learn, so only if cross-validation is configured
         )
 
-        whole = load(files(job.examples, "train"), transform, data.keep)
-        record["folds"] = cross_validate(network, job.settings, whole, valid, job.pretrained)
+        train_split = load(files(job.examples, "train"), transform, data.keep)
+        record["folds"] = cross_validate(network, job.settings, train_split, valid, job.pretrained)
     run_folder.mkdir(parents=True, exist_ok=True)
     (run_folder / "training.json").write_text(json.dumps(record, indent=1))
-    for kept in (Path(job.folder, "logs"), *Path(job.folder).glob("*.log")):
-        if kept.exists():
-            os.replace(kept, run_folder / kept.name)
-    shutil.rmtree(job.folder)  # a later run of the same inputs trains anew
+    for log in (Path(job.folder, "logs"), *Path(job.folder).glob("*.log")):
+        if log.exists():
+            os.replace(log, run_folder / log.name)
+    shutil.rmtree(job.folder)  # so that a later run of the same inputs trains from scratch
 
 
 def measured(network: Any, settings: Mapping[str, Any], model: keras.Model, train: Rows, valid: Rows) -> dict[str, Any]:
-    """How the kept weights do on train (or a sample of it) and on valid, in inference mode, so that both can be compared.
+    """Measure the final weights on train (or a sample of it) and on valid, in inference mode, so that both are comparable.
 
-    The loss of an epoch is another thing: it is taken with dropout and augmentation on, while the weights change.
+    The loss of an epoch is not comparable: it is computed with dropout and augmentation on, while the weights change.
 
     Returns:
-        The name of the monitored ``metric``, and for ``train`` and ``valid`` each ``rows``, ``loss`` (without penalties)
-        and the network's metrics.
+        The name of the monitored ``metric``, and for ``train`` and ``valid`` each ``rows``, ``loss`` (without
+        penalties) and the network's metrics.
 
     Question: A14
-    Answer: First see it: both curves, and the kept weights measured in inference mode on train and on valid. More data
-        helps most. Then augmentation, fewer parameters, dropout, L2 or weight decay, batch normalisation, and stopping
-        when valid no longer improves. Measure each, since some cost more than they give; with a small split judge by
-        cross-validation. Every choice made by looking at valid wears it out, so eval stays untouched. Leakage looks
-        like success.
+    Answer: First detect it: plot both curves and measure the final weights in inference mode on train and validation.
+        More data helps most; then augmentation, fewer parameters, dropout, L2 or weight decay, and early stopping.
+        Measure each, because some cost more than they gain; on a small split use cross-validation. The trap is that
+        every choice made on validation overfits it, so keep eval untouched. Here the gap is recorded for every run, and
+        each remedy is measured.
     Evidence: tour.evidence.training.overfitting.methods
     Proof: tests/tour/evidence/test_overfitting.py::test_more_rows_narrow_the_gap
     """
-    found: dict[str, Any] = {"metric": network.MONITOR}
+    measurements: dict[str, Any] = {"metric": network.MONITOR}
     for split, rows in (("train", train), ("valid", valid)):
         logits, truth = predict(model, rows), rows[network.LABEL]
         loss = float(tf.reduce_mean(network.loss(settings)(truth, logits)))
-        found[split] = {"rows": len(truth), "loss": loss, **network.quality(truth, logits)}
-    return found
+        measurements[split] = {"rows": len(truth), "loss": loss, **network.quality(truth, logits)}
+    return measurements
 
 
 def prepared(job: Job, data: Data) -> Job:
-    """The job with both splits transformed once and stored, so that each process only has to read them."""
+    """Transform both splits once and store them, so that each process only reads them; return the job that refers to them."""
     paths = files(job.examples, "train")
     if not fits(paths):
         if job.settings["strategy"] == "parameter-server":
             raise ValueError(
-                "parameter-server keeps the train split in memory, and this one is too large: use multiworker."
+                "parameter-server holds the train split in memory, and this one is too large: use multiworker."
             )
         return job
     rows = load(paths, data.transform, data.keep)
@@ -196,14 +197,14 @@ def prepared(job: Job, data: Data) -> Job:
     return replace(job, spec=spec, rows=len(rows[label]), valid_rows=len(data.valid[label]))
 
 
-def _feed(job: Job, data: Data) -> tuple[int, Any]:
+def _create_feed(job: Job, data: Data) -> tuple[int, Any]:
     size, seed = job.settings["batch_size"], job.settings["seed"]
     if job.spec:
         return job.rows, stored(Path(job.folder, STORED), job.spec, job.rows, size, seed)
     return batches(files(job.examples, "train"), data.transform, data.keep, size, seed)
 
 
-def _leave(fitted: Fit, folder: Path) -> None:
+def _write_result(fitted: Fit, folder: Path) -> None:
     record = {
         "rows": fitted.rows,
         "batch_size": fitted.batch_size,

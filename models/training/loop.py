@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, each epoch validated, called back and saved; the same under every strategy."""
+"""The training loop: epochs of steps, with validation, callbacks and a checkpoint; the same under every strategy."""
 
 import tempfile
 import time
@@ -23,18 +23,18 @@ from models.training.step import runner, step_function
 
 @dataclass
 class Fit:
-    """What training left behind.
+    """Result of a training.
 
     Attributes:
         model: The Keras model with the best weights.
-        rows: Examples of the train split.
-        batch_size: Examples of one global batch.
-        steps: Optimizer steps in all.
-        best: Epoch whose weights were kept, from 0.
-        curves: One dict an epoch: loss on train and valid, the metrics on valid, seconds.
-        journal: What each callback did, and each restart.
-        replicas: Replicas that shared a global batch.
-        trainable: Weights that training changed, in number.
+        rows: Number of examples of the train split.
+        batch_size: Number of examples of one global batch.
+        steps: Total number of optimizer steps.
+        best: Epoch of the best weights, from 0.
+        curves: One dict for each epoch: loss on train and valid, the metrics on valid, seconds.
+        journal: Actions of the callbacks, and restarts.
+        replicas: Number of replicas that shared a global batch.
+        trainable: Number of trained weights.
     """
 
     model: keras.Model
@@ -61,37 +61,39 @@ def fit(
     strategy: tf.distribute.Strategy | None = None,
     task: Task = ALONE,
 ) -> Fit:
-    """Trains until the monitored metric on ``valid`` has not risen for ``patience`` epochs; keeps the best weights.
+    """Train until the monitored metric on ``valid`` has not improved for ``patience`` epochs; return the best weights.
 
     Args:
         network: The case's model module.
-        settings: The training settings: ``epochs`` are fewer where they would take more than ``max_steps``.
+        settings: The training settings; ``max_steps`` may reduce ``epochs``.
         features: Shapes and types of the transformed features.
-        feed: Makes the endless stream of shuffled batches from a step on.
-        rows: Examples of the train split; an epoch is that many, rounded down to whole batches.
+        feed: Creates the infinite stream of shuffled batches from a given step on.
+        rows: Number of examples of the train split; an epoch is that many, rounded down to whole batches.
         valid: The validation split in memory.
-        folder: Where checkpoints, the best weights and event files go; what a killed attempt left there is gone on with.
-        pretrained: Folder of weights that a stage before learnt.
-        base: File of weights to begin from; then only low-rank adapters beside them are trained.
-        strategy: The distribution strategy; TensorFlow's default one if left out.
-        task: What this process is in a cluster.
+        folder: Folder of checkpoints, best weights and event files; training resumes from a checkpoint in it.
+        pretrained: Folder of weights that an earlier stage learned.
+        base: File of weights to start from; then only low-rank adapters are trained.
+        strategy: The distribution strategy; default: TensorFlow's default strategy.
+        task: This process's task in the cluster.
 
     Raises:
         Preempted: after SIGTERM, with a checkpoint written.
 
     Question: A18
-    Answer: One pass over the train split. With n examples and batches of b, an epoch here is n // b steps; the rest is
-        left out, and as every epoch is shuffled anew it is another rest each time. Training stops after `patience`
-        epochs without a better validation metric and keeps the best epoch's weights. An endless stream has no epochs:
-        steps take their place.
+    Answer: An epoch is one pass over the training data. With n examples and batches of b, it is n // b steps here; the
+        remainder is dropped, and since every epoch is reshuffled, a different remainder each time. More epochs
+        eventually overfit, so training stops after `patience` epochs without a better validation metric and restores
+        the best epoch's weights. An infinite stream has no epochs; you count steps instead. Here the evidence
+        reconciles epochs, steps and examples.
     Evidence: tour.evidence.training.trainer_output.epochs_reconciled
     Proof: tests/tour/evidence/test_claims.py::test_an_epoch_is_every_whole_batch_once
 
     Question: A27
-    Answer: Build model and optimizer in the strategy's scope; in a tf.function take a batch, run the forward pass under
-        GradientTape, divide the summed loss by the global batch, apply the gradients; outside it count epochs, reset
-        what is averaged, validate, drive the callbacks, save checkpoints. Write one where fit does not go: Keras 3's
-        fit fails under multi-worker and parameter servers.
+    Answer: Build model and optimizer in the strategy's scope. In a tf.function take a batch, run the forward pass under
+        GradientTape, divide the summed loss by the global batch size, and apply the gradients. Outside it count epochs,
+        reset running averages, validate, call the callbacks and save checkpoints. Write one only where fit does not
+        work: Keras 3's fit fails under multi-worker and parameter-server strategies. Here our loop ends with the same
+        weights as fit.
     Evidence: tour.evidence.training.loop_against_fit.loop_equals_fit
     Proof: tests/models/training/test_loop.py::test_the_loop_ends_with_the_weights_of_keras_fit
     """
@@ -112,42 +114,42 @@ def fit(
     strategies.check_model(model, settings, strategy.num_replicas_in_sync)
     model.optimizer, model.stop_training, position = optimizer, False, Position()
     train_step = step_function(strategy, model, optimizer, network.loss(settings), network.LABEL, batch_size, settings)
-    model.train_function = train_step  # where the TensorBoard callback looks for the graph
-    made = calls.create(settings, network.MONITOR, folder, task.chief)
-    driven = keras.callbacks.CallbackList(made, model=model)
-    saver = Saver(model, optimizer, position, made, folder, task)
-    driven.on_train_begin()
-    taken_up = saver.restore()
-    run = runner(strategy, saver, train_step, feed, task, position, driven)
-    # TensorFlow's handler of preemption has restored once more: what is noted before it would be lost.
-    if taken_up:
+    model.train_function = train_step  # the TensorBoard callback reads the graph from this attribute
+    callbacks = calls.create(settings, network.MONITOR, folder, task.chief)
+    callback_list = keras.callbacks.CallbackList(callbacks, model=model)
+    saver = Saver(model, optimizer, position, callbacks, folder, task)
+    callback_list.on_train_begin()
+    resumed = saver.restore()
+    run_steps = runner(strategy, saver, train_step, feed, task, position, callback_list)
+    # TensorFlow's preemption handler has restored once more: an earlier journal entry would be lost.
+    if resumed:
         saver.note()
-    made[-1].entries = position.journal
+    callbacks[-1].entries = position.journal
     with saver:
         for epoch in range(len(position.curves), epochs):
             if model.stop_training:
                 break
             started = time.perf_counter() - position.seconds
-            driven.on_epoch_begin(epoch)
+            callback_list.on_epoch_begin(epoch)
             while position.step < (epoch + 1) * per_epoch:
-                run(min((epoch + 1) * per_epoch, _next_checkpoint(position.step, settings)) - position.step)
+                run_steps(min((epoch + 1) * per_epoch, _next_checkpoint(position.step, settings)) - position.step)
                 position.seconds = time.perf_counter() - started
                 if position.step % settings["checkpoint_steps"] == 0:
                     saver.save()
-            position.curves.append(_curve(network, settings, model, position, batch_size, valid, started))
-            print(_line(epoch, epochs, position.curves[-1]), flush=True)
-            driven.on_epoch_end(epoch, dict(position.curves[-1]))
+            position.curves.append(_measure_epoch(network, settings, model, position, batch_size, valid, started))
+            print(_format_progress(epoch, epochs, position.curves[-1]), flush=True)
+            callback_list.on_epoch_end(epoch, dict(position.curves[-1]))
             position.losses, position.seconds = [], 0.0
             saver.save()
-    driven.on_train_end()
-    return _fitted(network, model, folder, rows, batch_size, position, strategy, task)
+    callback_list.on_train_end()
+    return _build_result(network, model, folder, rows, batch_size, position, strategy, task)
 
 
 def _next_checkpoint(step: int, settings: Mapping[str, Any]) -> int:
     return (step // settings["checkpoint_steps"] + 1) * settings["checkpoint_steps"]
 
 
-def _curve(
+def _measure_epoch(
     network: Any,
     settings: Mapping[str, Any],
     model: keras.Model,
@@ -166,11 +168,11 @@ def _curve(
     }
 
 
-def _line(epoch: int, epochs: int, curve: Mapping[str, float]) -> str:
+def _format_progress(epoch: int, epochs: int, curve: Mapping[str, float]) -> str:
     return f"epoch {epoch + 1}/{epochs} " + " ".join(f"{name}={value:.4g}" for name, value in curve.items())
 
 
-def _fitted(
+def _build_result(
     network: Any,
     model: keras.Model,
     folder: Path,

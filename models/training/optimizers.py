@@ -1,19 +1,19 @@
-"""The optimizers that a case can name in its settings."""
+"""The optimizers that the settings can select."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-FLOOR = 0.02  # of the first learning rate: where cosine ends
+FLOOR = 0.02  # final learning rate of cosine decay, as a share of the first
 
 
 def create(settings: Mapping[str, Any], steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer that ``settings`` name.
+    """Create the configured optimizer.
 
     Args:
         settings: ``optimizer``, ``learning_rate``, ``schedule`` and, for AdamW, the decoupled ``weight_decay``.
-        steps: Optimizer steps of the whole training, over which a cosine schedule falls (Loshchilov & Hutter 2017).
+        steps: Optimizer steps of the whole training, over which cosine decay runs (Loshchilov & Hutter 2017).
     """
     rate = settings["learning_rate"]
     if settings["schedule"] == "cosine":

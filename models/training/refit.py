@@ -1,4 +1,4 @@
-"""Training on rows in memory: what tuning, cross-validation and ablation do many times over."""
+"""Train on rows in memory, for tuning, cross-validation and ablations, which train many times."""
 
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -13,7 +13,7 @@ from models.training.seeds import seed_everything
 
 
 class LastEpoch:
-    """A network module that monitors the count of epochs: the last one is kept, as without early stopping."""
+    """A network module that monitors the number of epochs, so that the last epoch counts as the best."""
 
     MONITOR = "epochs_so_far"
 
@@ -24,15 +24,15 @@ class LastEpoch:
         return getattr(self._network, name)
 
     def quality(self, truth: Any, logits: Any) -> dict[str, float]:
-        """The network's metrics and the count."""
+        """The network's metrics and the number of epochs so far."""
         return {**self._network.quality(truth, logits), self.MONITOR: float(next(self._epochs))}
 
 
 def fit_rows(network: Any, settings: Mapping[str, Any], train: Rows, valid: Rows, pretrained: str = "") -> Fit:
-    """The Trainer's loop on arrays, ``[rows, ...]`` a feature, seeded anew, so that calls can be compared."""
+    """Run the Trainer's loop on arrays, ``[rows, ...]`` for each feature; each call is seeded, so that calls compare."""
     seed_everything(settings)
     rows, feed = kept(train, settings["batch_size"], settings["seed"])
-    # Many short trainings in a row: none has a history to look at.
-    plain = {**settings, "tensorboard": False}
-    with redirect_stdout(StringIO()):  # a line an epoch would hide the line that the caller has for the whole
-        return fit(network, plain, specs(train), feed, rows, valid, None, pretrained)
+    # Many short trainings in a row: nobody reads their event files.
+    quiet_settings = {**settings, "tensorboard": False}
+    with redirect_stdout(StringIO()):  # progress by epoch would hide the caller's one line for each training
+        return fit(network, quiet_settings, specs(train), feed, rows, valid, None, pretrained)

@@ -12,8 +12,8 @@ import tensorflow as tf
 def seed_everything(settings: Mapping[str, Any]) -> None:
     """Seed Python, NumPy, Keras and TensorFlow with ``settings["seed"]``.
 
-    With ``settings["deterministic"]`` TensorFlow's operations are deterministic too, which makes them slower and cannot be
-    switched off again in the process.
+    With ``settings["deterministic"]`` TensorFlow's operations are deterministic too, which makes them slower and cannot
+    be turned off again in the process.
     """
     random.seed(settings["seed"])
     np.random.seed(settings["seed"])

@@ -1,4 +1,4 @@
-"""The search for better settings: what the Tuner runs."""
+"""Entry point of the Tuner: the search for better training settings."""
 
 import json
 import math
@@ -18,22 +18,22 @@ from models.input import Transform, dataset, files, load
 from models.rows import Rows, sample
 from models.training.refit import fit_rows
 
-ROWS = 20_000  # of the train split that a trial learns from
+ROWS = 20_000  # maximum rows of the train split for a trial
 RATES = 3
-WORST = -1.0  # below every metric that is monitored, which lie between 0 and 1
+WORST = -1.0  # below every monitored metric, which are between 0 and 1
 
 
 def tuner_fn(fn_args: Any) -> TunerFnResult:
     """Entry point of TFX's Tuner: a search of ``tune_trials`` trainings of at most ``tune_steps`` steps each.
 
-    The space is the case's, in ``custom_config["space"]``: by the name of a setting either a list of choices or
-    ``{"low": ..., "high": ...}``, a range that is searched by its logarithm.
+    The case's search space is ``custom_config["space"]``: for each setting either a list of choices or
+    ``{"low": ..., "high": ...}``, a range sampled by its logarithm.
 
     Question: A11
-    Answer: SGD with momentum, RMSprop and Adagrad (a rate per weight), Adam (both ideas), AdamW (with decoupled weight
-        decay). They differ in how they scale a step by past gradients, so each has its own best learning rate: compare
-        them only after tuning it. On this model the rate decides more than the optimizer does. Start with AdamW,
-        warm-up or cosine decay, and let a search over the validation split choose.
+    Answer: The common ones are SGD with momentum; RMSprop and Adagrad, which adapt a rate for each weight; Adam, which
+        combines both; and AdamW, which decouples weight decay. I start with AdamW and cosine decay and tune on
+        validation. They scale steps by past gradients differently, so each has its own best learning rate. The trap is
+        comparing them at one rate. Here the search tries every optimizer at the same rates, and the rate matters more.
     Evidence: tour.evidence.training.optimizer_comparison.optimizers
     Proof: tests/models/training/test_tuning.py::test_the_rate_matters_more_than_the_optimizer
     """
@@ -48,10 +48,10 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
 
 
 class Search(base_tuner.BaseTuner):
-    """KerasTuner's search around our training loop.
+    """KerasTuner's search with our training loop.
 
     Attributes:
-        trials: One dict a trial in order: settings that were tried, score, seconds, curves and the error, if any.
+        trials: One dict for each trial, in order: settings, score, seconds, curves and the error, if any.
     """
 
     def __init__(self, network: Any, settings: Mapping[str, Any], space: Mapping[str, Any], folder: str):
@@ -70,10 +70,9 @@ class Search(base_tuner.BaseTuner):
         super().__init__(oracle, directory=folder, project_name="search", overwrite=True)
 
     def run_trial(self, trial: Any, train: Rows, valid: Rows) -> dict[str, float]:
-        """Trains once with the trial's values; the score is the monitored metric of the epoch that would be kept.
+        """Train once with the trial's values; the score is the monitored metric of the best epoch.
 
-        A trial that breaks or whose loss is no longer a number scores ``WORST``: its settings do not work, which is what
-        the search wants to know.
+        A trial that fails or whose loss is NaN or infinite scores ``WORST``, so that the search avoids its settings.
         """
         values, started = dict(trial.hyperparameters.values), time.perf_counter()
         settings = {**self.settings, **values}
@@ -83,87 +82,89 @@ class Search(base_tuner.BaseTuner):
             curves = fit_rows(self.network, settings, train, valid).curves
             if not all(math.isfinite(value) for curve in curves for value in curve.values()):
                 error = "the loss is no longer a number"
-        except Exception as broken:  # whatever it is, the next trial has other settings
-            error = f"{type(broken).__name__}: {broken}"
+        except Exception as failure:  # any failure: the next trial has other settings
+            error = f"{type(failure).__name__}: {failure}"
         score = WORST if error else max(curve[self.network.MONITOR] for curve in curves)
         seconds = time.perf_counter() - started
         self.trials.append(
-            {"settings": values, "score": score, "seconds": seconds, "error": error, "curves": _plain(curves)}
+            {"settings": values, "score": score, "seconds": seconds, "error": error, "curves": _replace_nan(curves)}
         )
-        print(self._line(), flush=True)
+        print(self._format_trial(), flush=True)
         return {self.network.MONITOR: score}
 
     def best(self) -> dict[str, Any]:
-        """The trial with the best score.
+        """Return the trial with the best score.
 
         Raises:
             ValueError: if every trial failed.
         """
-        found = max(self.trials, key=lambda one: one["score"])
-        if found["error"]:
+        best = max(self.trials, key=lambda trial: trial["score"])
+        if best["error"]:
             raise ValueError(
-                f"None of the {len(self.trials)} trials could be trained; the last said: {found['error']}."
+                f"None of the {len(self.trials)} trials could be trained; the last error: {best['error']}."
             )
-        return found
+        return best
 
     def save_report(self, folder: Path) -> None:
-        """Writes ``curves.json``: every trial with its curves, and the best."""
+        """Write ``curves.json``: every trial with its curves, and the best settings."""
         report = {"metric": self.network.MONITOR, "trials": self.trials, "best": self.best()["settings"]}
         (folder / "curves.json").write_text(json.dumps(report, indent=1))
 
-    def _line(self) -> str:
+    def _format_trial(self) -> str:
         last = self.trials[-1]
-        tried = " ".join(f"{name}={_short(value)}" for name, value in last["settings"].items())
+        tried = " ".join(f"{name}={_format_value(value)}" for name, value in last["settings"].items())
         outcome = last["error"] or f"{self.network.MONITOR}={last['score']:.4f}"
         return f"trial {len(self.trials)}/{self.settings['tune_trials']} {tried} {outcome} ({last['seconds']:.1f} s)"
 
 
 class Oracle(keras_tuner.oracles.BayesianOptimizationOracle):
-    """First the trials that are planned, then Bayesian optimisation (Snoek et al. 2012) from what they showed."""
+    """Bayesian optimisation (Snoek et al. 2012) that starts with the planned trials."""
 
-    def __init__(self, planned: list[dict[str, Any]], **words: Any):
-        super().__init__(num_initial_points=len(planned), **words)
+    def __init__(self, planned: list[dict[str, Any]], **options: Any):
+        super().__init__(num_initial_points=len(planned), **options)
         self._planned: Iterator[dict[str, Any]] = iter(planned)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The values of the next trial."""
+        """Return the values of the next trial."""
         values = next(self._planned, None)
         return {"status": "RUNNING", "values": values} if values else super().populate_space(trial_id)
 
 
 def planned(space: Mapping[str, Any], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Trials that compare fairly: every optimizer at the same few rates, from the middle one on, all else as set."""
+    """Plan trials for a fair comparison: every optimizer at the same few rates, the middle rate first."""
     optimizers = space.get("optimizer", [settings["optimizer"]])
     rates = [settings["learning_rate"]]
     if "learning_rate" in space:
-        spread = np.geomspace(*_bounds("learning_rate", space, settings), RATES)
-        rates = [float(spread[index]) for index in sorted(range(RATES), key=lambda index: abs(index - RATES // 2))]
-    usual = {name: settings[name] for name in space}
+        grid = np.geomspace(*_find_bounds("learning_rate", space, settings), RATES)
+        rates = [float(grid[index]) for index in sorted(range(RATES), key=lambda index: abs(index - RATES // 2))]
+    defaults = {name: settings[name] for name in space}
     trials = [{"learning_rate": rate, "optimizer": name} for rate, name in product(rates, optimizers)]
-    return [usual | {name: value for name, value in one.items() if name in space} for one in trials]
+    return [defaults | {name: value for name, value in trial.items() if name in space} for trial in trials]
 
 
 def hyperparameters(space: Mapping[str, Any], settings: Mapping[str, Any]) -> keras_tuner.HyperParameters:
-    """The space as KerasTuner has it; what is set now belongs to it, wherever it lies."""
-    found = keras_tuner.HyperParameters()
+    """Convert the search space to KerasTuner's, extended where needed to contain the current settings."""
+    parameters = keras_tuner.HyperParameters()
     for name, kind in space.items():
         if isinstance(kind, Mapping):
-            low, high = _bounds(name, space, settings)
-            found.Float(name, low, high, sampling="log", default=settings[name])
+            low, high = _find_bounds(name, space, settings)
+            parameters.Float(name, low, high, sampling="log", default=settings[name])
         else:
             choices = sorted({*kind, settings[name]})
-            found.Choice(name, choices, default=settings[name], ordered=False if isinstance(choices[0], str) else None)
-    return found
+            parameters.Choice(
+                name, choices, default=settings[name], ordered=False if isinstance(choices[0], str) else None
+            )
+    return parameters
 
 
-def _bounds(name: str, space: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[float, float]:
+def _find_bounds(name: str, space: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[float, float]:
     return min(space[name]["low"], settings[name]), max(space[name]["high"], settings[name])
 
 
-def _plain(curves: list[dict[str, float]]) -> list[dict[str, float | None]]:
-    """JSON has no word for what is not a number."""
-    return [{name: value if math.isfinite(value) else None for name, value in one.items()} for one in curves]
+def _replace_nan(curves: list[dict[str, float]]) -> list[dict[str, float | None]]:
+    """Replace NaN and infinity, which JSON cannot represent, by None."""
+    return [{name: value if math.isfinite(value) else None for name, value in curve.items()} for curve in curves]
 
 
-def _short(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

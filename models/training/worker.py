@@ -1,7 +1,7 @@
-"""One process of a training cluster: ``python -m models.training.worker JOB.json``, its place told by ``TF_CONFIG``.
+"""One process of a training cluster: ``python -m models.training.worker JOB.json``; ``TF_CONFIG`` gives its task.
 
-This machine's launcher starts it several times; on a cluster each pod starts it once, with ``--export FOLDER``, since there no
-launcher exports what the chief has learnt.
+On one machine the launcher starts several of them. On a cluster each pod starts one, with ``--export FOLDER``, since
+there is no launcher that exports the trained model.
 """
 
 import argparse
@@ -18,34 +18,35 @@ from models.training.distribute.job import PREEMPTED, UNBOUND, WRONG, Job, Task,
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the task to its end.
+    """Run the task to its end.
 
     Returns:
-        0 when done, ``PREEMPTED`` after SIGTERM with a checkpoint written, ``UNBOUND`` if the address of the task is
-        taken, ``WRONG`` if the switches do not go together; other errors are raised.
+        The exit code: 0 when done, ``PREEMPTED`` after SIGTERM with a checkpoint written, ``UNBOUND`` if the task's
+        address is in use, ``WRONG`` if the settings are not compatible. Other errors are raised.
     """
-    told = parser().parse_args(arguments)
-    if told.finish:
-        return _finish(told.job, told.finish)
+    options = parser().parse_args(arguments)
+    if options.finish:
+        return _finish(options.job, options.finish)
     os.environ.update(build_tf_config(os.environ))
     task = Task.here()
-    if told.export:
-        return _exported(told, task.chief)
-    if task.cluster and not _free(task.cluster[task.kind][task.index]):
+    if options.export:
+        return _train_and_export(options, task.chief)
+    if task.cluster and not _is_free(task.cluster[task.kind][task.index]):
         print(
-            f"{task.kind} {task.index} cannot listen on {task.cluster[task.kind][task.index]}: it is taken.", flush=True
+            f"{task.kind} {task.index} cannot listen on {task.cluster[task.kind][task.index]}: the address is in use.",
+            flush=True,
         )
         return UNBOUND
     if task.kind == "ps" or (task.kind == "worker" and task.count("ps")):
-        _serve(task)
+        _run_server(task)
     try:
-        job = Job.read(told.job)
+        job = Job.read(options.job)
         default_settings.check(job.settings)
-        from models.training import entry_point  # takes seconds; errors in the job are reported before
+        from models.training import entry_point  # the import takes seconds; errors in the job are reported before it
 
         entry_point.train(job)
-    except Preempted as stopped:
-        print(stopped, flush=True)
+    except Preempted as preemption:
+        print(preemption, flush=True)
         return PREEMPTED
     except ValueError as error:
         print(error, flush=True)
@@ -54,28 +55,30 @@ def main(arguments: list[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The program's words."""
-    words = argparse.ArgumentParser(prog="python -m models.training.worker")
-    words.add_argument("job", type=Path, help="file of a training job")
-    words.add_argument("--export", type=Path, help="folder in which the chief leaves the model and its record")
-    words.add_argument("--finish", type=Path, help=argparse.SUPPRESS)
-    return words
+    """Build the command-line parser."""
+    parser = argparse.ArgumentParser(prog="python -m models.training.worker")
+    parser.add_argument("job", type=Path, help="JSON file of the training job")
+    parser.add_argument("--export", type=Path, help="folder to which the chief writes the model and its record")
+    parser.add_argument("--finish", type=Path, help=argparse.SUPPRESS)
+    return parser
 
 
-def _exported(told: argparse.Namespace, chief: bool) -> int:
-    """Trains in a process of its own, then has the chief export in another: who stays when others leave is aborted."""
-    command = [sys.executable, "-m", "models.training.worker", str(told.job)]
+def _train_and_export(options: argparse.Namespace, chief: bool) -> int:
+    """Train in one process, then export in another on the chief: a process whose peers have exited is aborted."""
+    command = [sys.executable, "-m", "models.training.worker", str(options.job)]
     with subprocess.Popen(command) as child:
         signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         code = child.wait()
     if code or not chief:
         return code
-    alone = {name: value for name, value in os.environ.items() if name not in ("TF_CONFIG", "JOB_COMPLETION_INDEX")}
-    return subprocess.run([*command, "--finish", str(told.export)], env=alone, check=False).returncode
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("TF_CONFIG", "JOB_COMPLETION_INDEX")
+    }
+    return subprocess.run([*command, "--finish", str(options.export)], env=environment, check=False).returncode
 
 
 def _finish(path: Path, folder: Path) -> int:
-    """Exports what a cluster has learnt: ``model`` and ``run`` in the folder."""
+    """Export the model that a cluster trained: ``model`` and ``run`` in the folder."""
     from models.training import entry_point
 
     job = Job.read(path)
@@ -84,8 +87,8 @@ def _finish(path: Path, folder: Path) -> int:
     return 0
 
 
-def _serve(task: Task) -> None:
-    """Waits for the coordinator's work until it is stopped."""
+def _run_server(task: Task) -> None:
+    """Serve the coordinator's requests until the process is stopped."""
     import tensorflow as tf
 
     config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=max(4, task.count("worker") + 2))
@@ -98,7 +101,7 @@ def _serve(task: Task) -> None:
     ).join()
 
 
-def _free(address: str) -> bool:
+def _is_free(address: str) -> bool:
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -10,7 +10,7 @@ ROWS = 1000
 
 
 class Plain:
-    """A transform that parses and no more."""
+    """A transform that only parses."""
 
     def parse(self, serialized):
         return tf.io.parse_example(serialized, {"x": tf.io.FixedLenFeature([1], tf.int64)})
@@ -35,7 +35,7 @@ def kind(request, monkeypatch):
     return request.param
 
 
-def order(shards, seed, batches, first=0, share=None):
+def read_order(shards, seed, batches, first=0, share=None):
     count, feed = examples.batches(shards, Plain(), ["x"], 100, seed)
     assert count == ROWS
     stream = feed(first, share or examples.Share())
@@ -43,13 +43,13 @@ def order(shards, seed, batches, first=0, share=None):
 
 
 def test_an_epoch_has_every_row_once(shards, kind):
-    assert sorted(order(shards, 1, 10)) == list(range(ROWS))
+    assert sorted(read_order(shards, 1, 10)) == list(range(ROWS))
 
 
 def test_the_order_follows_from_the_seed_and_changes_by_epoch(shards, kind):
-    two = order(shards, 1, 20)
-    assert (two == order(shards, 1, 20)).all()
-    assert (two[:ROWS] != order(shards, 2, 10)).any()
+    two = read_order(shards, 1, 20)
+    assert (two == read_order(shards, 1, 20)).all()
+    assert (two[:ROWS] != read_order(shards, 2, 10)).any()
     assert (two[:ROWS] != two[ROWS:]).any() and (two[:ROWS] != np.arange(ROWS)).any()
 
 
@@ -60,30 +60,30 @@ def test_load_keeps_the_order_of_the_shards(shards):
 
 
 def test_a_stream_can_begin_at_any_step(shards, kind):
-    whole = order(shards, 1, 27)
-    assert (order(shards, 1, 4, first=23) == whole[2300:]).all()
+    whole = read_order(shards, 1, 27)
+    assert (read_order(shards, 1, 4, first=23) == whole[2300:]).all()
 
 
 def test_slices_of_replicas_make_up_the_global_batch(shards, kind):
-    whole = order(shards, 1, 12)
-    pipelines = [order(shards, 1, 24, share=examples.Share(4, first, 2)).reshape(12, 2, 25) for first in (0, 2)]
+    whole = read_order(shards, 1, 12)
+    pipelines = [read_order(shards, 1, 24, share=examples.Share(4, first, 2)).reshape(12, 2, 25) for first in (0, 2)]
     assert (np.concatenate(pipelines, axis=1).ravel() == whole).all()
 
 
 def test_slices_begin_at_any_step_too(shards, kind):
     share = examples.Share(4, 2, 2)
-    assert (order(shards, 1, 6, first=5, share=share) == order(shards, 1, 16, share=share)[250:]).all()
+    assert (read_order(shards, 1, 6, first=5, share=share) == read_order(shards, 1, 16, share=share)[250:]).all()
 
 
-def test_a_batch_that_cannot_be_cut_is_said(shards):
+def test_indivisible_batch_is_refused(shards):
     with pytest.raises(ValueError, match="A batch of 100 cannot be cut into 3 equal slices"):
-        order(shards, 1, 1, share=examples.Share(3, 0, 1))
+        read_order(shards, 1, 1, share=examples.Share(3, 0, 1))
 
 
-def test_what_is_stored_is_read_in_the_graph_as_from_memory(tmp_path):
+def test_stored_rows_give_the_batches_of_rows_in_memory(tmp_path):
     rows = {"x": np.arange(ROWS)[:, None], "p": np.random.default_rng(1).normal(size=(ROWS, 2, 3)).astype(np.float32)}
     spec = examples.store(rows, tmp_path)
     _, memory = examples.kept(rows, 64, 5)
     file = examples.stored(tmp_path, spec, ROWS, 64, 5)
-    for one, other in zip(memory(3).take(4), file(3).take(4), strict=True):
-        assert all((one[name].numpy() == other[name].numpy()).all() for name in rows)
+    for batch, other in zip(memory(3).take(4), file(3).take(4), strict=True):
+        assert all((batch[name].numpy() == other[name].numpy()).all() for name in rows)

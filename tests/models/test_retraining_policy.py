@@ -6,16 +6,17 @@ from models.catalog import CASES
 from models.retraining_policy import Policy
 
 
-def test_numbers_are_read_as_what_they_are() -> None:
-    found = Policy(settings={"a": "1"}).changed({"loss": "0.1", "learn": "2"})
-    assert (found.loss, found.learn, found.settings) == (0.1, 2, {"a": "1"})
+def test_numbers_are_parsed_by_the_type_of_their_field() -> None:
+    policy = Policy(settings={"a": "1"}).changed({"loss": "0.1", "learn": "2"})
+    assert (policy.loss, policy.learn, policy.settings) == (0.1, 2, {"a": "1"})
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"), [({"speed": "1"}, "no 'speed'"), ({"learn": "x"}, "int"), ({"settings": "x"}, "no 'settings'")]
+    ("changes", "message"),
+    [({"speed": "1"}, "no 'speed'"), ({"learn": "x"}, "int"), ({"settings": "x"}, "no 'settings'")],
 )
-def test_what_is_no_number_of_a_policy_is_named(changes: dict[str, str], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_unknown_names_and_non_numbers_are_refused(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Policy().changed(changes)
 
 

@@ -1,4 +1,4 @@
-"""Skip-gram: pairs against a plain double loop, the loss against NumPy, and groups that are planted and found again."""
+"""Skip-gram: pairs against a double loop, the loss against NumPy, and planted groups recovered as neighbours."""
 
 import numpy as np
 import pytest
@@ -21,19 +21,19 @@ SETTINGS = {
 SENTENCES = [[0, 1, 2, 3, 1], [4], [], [2, 2, 0], [5, 6]]
 
 
-def looped(sentences: list[list[int]], window: int) -> list[tuple[int, int]]:
+def loop_over_pairs(sentences: list[list[int]], window: int) -> list[tuple[int, int]]:
     """Every pair in a window, word by word."""
-    found = []
+    pairs = []
     for sentence in sentences:
-        for here, centre in enumerate(sentence):
-            for there in range(max(0, here - window), min(len(sentence), here + window + 1)):
-                if there != here:
-                    found.append((centre, sentence[there]))
-    return sorted(found)
+        for position, centre in enumerate(sentence):
+            for other in range(max(0, position - window), min(len(sentence), position + window + 1)):
+                if other != position:
+                    pairs.append((centre, sentence[other]))
+    return sorted(pairs)
 
 
-def planted(seed: int = 1, groups: int = 5, size: int = 6) -> list[list[str]]:
-    """Sentences each of one group's words."""
+def plant_groups(seed: int = 1, groups: int = 5, size: int = 6) -> list[list[str]]:
+    """Sentences, each with the words of one group."""
     rng = np.random.default_rng(seed)
     return [[f"g{group}w{n}" for n in rng.integers(0, size, 12)] for group in rng.integers(0, groups, 400)]
 
@@ -41,20 +41,22 @@ def planted(seed: int = 1, groups: int = 5, size: int = 6) -> list[list[str]]:
 @pytest.mark.parametrize("window", [1, 2, 5])
 def test_all_pairs_are_those_of_a_double_loop(window: int) -> None:
     centres, contexts = skip_gram.pairs(SENTENCES, window, 2 * window, seed=1)
-    assert sorted(zip(centres.tolist(), contexts.tolist(), strict=True)) == looped(SENTENCES, window)
+    assert sorted(zip(centres.tolist(), contexts.tolist(), strict=True)) == loop_over_pairs(SENTENCES, window)
 
 
 @pytest.mark.parametrize(("window", "skips"), [(2, 1), (2, 3), (3, 4)])
-def test_each_word_draws_as_many_contexts_as_asked_for_or_as_there_are(window: int, skips: int) -> None:
+def test_each_word_draws_num_skips_contexts_or_all(window: int, skips: int) -> None:
     sentence = list(range(100, 110))
     centres, contexts = skip_gram.pairs([sentence], window, skips, seed=1)
-    for place, word in enumerate(sentence):
-        there = {sentence[n] for n in range(max(0, place - window), min(10, place + window + 1)) if n != place}
+    for position, word in enumerate(sentence):
+        window_words = {
+            sentence[n] for n in range(max(0, position - window), min(10, position + window + 1)) if n != position
+        }
         drawn = contexts[centres == word]
-        assert len(drawn) == min(skips, len(there)) == len(set(drawn)) and set(drawn) <= there
+        assert len(drawn) == min(skips, len(window_words)) == len(set(drawn)) and set(drawn) <= window_words
 
 
-def test_the_draw_is_even_and_follows_the_seed() -> None:
+def test_contexts_are_drawn_uniformly_and_by_seed() -> None:
     sentence = [list(range(5))] * 3000
     _, contexts = skip_gram.pairs(sentence, 2, 1, seed=1)
     middle = np.bincount(contexts.reshape(3000, 5)[:, 2], minlength=5) / 3000
@@ -89,8 +91,8 @@ def test_the_loss_is_its_formula() -> None:
     for row in range(3):
         others = [np.log(s(-noise[n] @ centre[row])) for n in range(5) if not hits[row, n]]
         expected.append(-np.log(s(centre[row] @ context[row])) - 4 * np.mean(others))
-    found = skip_gram.negative_sampling_loss(*map(tf.constant, (centre, context, noise, hits)), 4)
-    assert np.allclose(found, expected, rtol=1e-5)
+    loss = skip_gram.negative_sampling_loss(*map(tf.constant, (centre, context, noise, hits)), 4)
+    assert np.allclose(loss, expected, rtol=1e-5)
 
 
 def test_a_step_is_adagrad_on_the_gradient_of_the_sum() -> None:
@@ -109,50 +111,50 @@ def test_a_step_is_adagrad_on_the_gradient_of_the_sum() -> None:
 
 
 def test_planted_groups_come_back_as_neighbours() -> None:
-    learnt = skip_gram.train(planted(), SETTINGS)
-    assert len(learnt.words) == 30 and learnt.matrix.shape == (30, 8) and learnt.matrix.dtype == np.float32
-    for word in learnt.words:
-        near = [other[:2] for other, _ in learnt.neighbours(word, 5)]
+    embedding = skip_gram.train(plant_groups(), SETTINGS)
+    assert len(embedding.words) == 30 and embedding.matrix.shape == (30, 8) and embedding.matrix.dtype == np.float32
+    for word in embedding.words:
+        near = [other[:2] for other, _ in embedding.neighbours(word, 5)]
         assert near == [word[:2]] * 5
-    facts = learnt.facts
+    facts = embedding.facts
     assert facts["loss"][-1] < 0.8 * facts["loss"][0] and len(facts["loss"]) == 12 and facts["seconds"] > 0
     assert facts["tokens"] == 400 * 12 and facts["sequences"] == 400
-    # Three contexts a word, fewer at both ends of a sentence: two and three are there.
+    # Three contexts for each word; at both ends of a sentence only two and three.
     assert facts["pairs"] == 12 * 400 * (8 * 3 + 2 * 2 + 2 * 3)
 
 
 def test_the_same_seed_gives_the_same_vectors() -> None:
-    one, other = (skip_gram.train(planted(), {**SETTINGS, "embedding_epochs": 2}) for _ in range(2))
-    assert np.array_equal(one.matrix, other.matrix)
+    first, second = (skip_gram.train(plant_groups(), {**SETTINGS, "embedding_epochs": 2}) for _ in range(2))
+    assert np.array_equal(first.matrix, second.matrix)
 
 
 def test_neighbours_are_by_cosine_and_without_the_word() -> None:
     matrix = np.array([[1, 0], [10, 1], [0, 2], [-1, 0]], np.float32)
-    found = Embedding(["a", "b", "c", "d"], matrix, {}).neighbours("a", 9)
-    assert [word for word, _ in found] == ["b", "c", "d"]
-    assert [value for _, value in found] == pytest.approx([10 / np.sqrt(101), 0, -1])
+    neighbours = Embedding(["a", "b", "c", "d"], matrix, {}).neighbours("a", 9)
+    assert [word for word, _ in neighbours] == ["b", "c", "d"]
+    assert [value for _, value in neighbours] == pytest.approx([10 / np.sqrt(101), 0, -1])
     with pytest.raises(ValueError, match="'z' is not among the 4"):
         Embedding(["a", "b", "c", "d"], matrix, {}).neighbours("z", 3)
 
 
 def test_rows_follow_another_vocabulary_by_their_words() -> None:
     matrix = np.array([[1, 1], [2, 2], [6, 6]], np.float32)
-    found = Embedding(["a", "b", "c"], matrix, {"k": 1}).aligned(["c", "new", "a"])
-    assert found.matrix.tolist() == [[6, 6], [3, 3], [1, 1], [3, 3]] and found.facts == {"k": 1}
+    aligned = Embedding(["a", "b", "c"], matrix, {"k": 1}).aligned(["c", "new", "a"])
+    assert aligned.matrix.tolist() == [[6, 6], [3, 3], [1, 1], [3, 3]] and aligned.facts == {"k": 1}
 
 
-def test_it_comes_back_from_disk(tmp_path) -> None:
-    kept = Embedding(["a", "ü"], np.eye(2, dtype=np.float32), {"loss": [1.0]})
-    kept.save(tmp_path / "new")
-    again = Embedding.load(tmp_path / "new")
-    assert again.words == kept.words and np.array_equal(again.matrix, kept.matrix) and again.facts == kept.facts
+def test_saved_embedding_is_loaded_unchanged(tmp_path) -> None:
+    saved = Embedding(["a", "ü"], np.eye(2, dtype=np.float32), {"loss": [1.0]})
+    saved.save(tmp_path / "new")
+    loaded = Embedding.load(tmp_path / "new")
+    assert loaded.words == saved.words and np.array_equal(loaded.matrix, saved.matrix) and loaded.facts == saved.facts
 
 
-def test_impossible_parameters_are_refused_in_a_sentence() -> None:
+def test_impossible_parameters_are_refused() -> None:
     with pytest.raises(ValueError, match="holds at most 4 contexts"):
-        skip_gram.train(planted(), {**SETTINGS, "num_skips": 5})
+        skip_gram.train(plant_groups(), {**SETTINGS, "num_skips": 5})
     with pytest.raises(ValueError, match="lower min_occurrence"):
-        skip_gram.train(planted(), {**SETTINGS, "min_occurrence": 10**6})
+        skip_gram.train(plant_groups(), {**SETTINGS, "min_occurrence": 10**6})
 
 
 def test_both_kinds_of_step_are_timed() -> None:

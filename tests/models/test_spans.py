@@ -1,4 +1,4 @@
-"""Spans: which folders count, which window is whole, and when the version of the data changes."""
+"""Spans: which folders count, which windows are complete, and when the digest of the data changes."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from models.errors import DataError
 from models.spans import digest, find, window
 
 
-def source(folder: Path, *names: str) -> Path:
+def create_source(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).mkdir(parents=True)
         (folder / name / "rows.csv").write_text(f"content of {name}")
@@ -16,21 +16,21 @@ def source(folder: Path, *names: str) -> Path:
 
 
 def test_spans_are_found_by_number_in_order(tmp_path: Path) -> None:
-    found = find(source(tmp_path, "span-010", "span-2", "span-001"))
-    assert list(found.items()) == [
+    spans = find(create_source(tmp_path, "span-010", "span-2", "span-001"))
+    assert list(spans.items()) == [
         (n, tmp_path / name) for n, name in ((1, "span-001"), (2, "span-2"), (10, "span-010"))
     ]
 
 
-def test_what_only_looks_like_a_span_is_none(tmp_path: Path) -> None:
-    source(tmp_path, "span-001", "old-span-002", ".span-003", "span-004-copy", "span-x", "span-")
+def test_similar_names_are_not_spans(tmp_path: Path) -> None:
+    create_source(tmp_path, "span-001", "old-span-002", ".span-003", "span-004-copy", "span-x", "span-")
     (tmp_path / "span-005").write_text("a file")
     assert list(find(tmp_path)) == [1]
 
 
 def test_two_folders_of_one_number_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="two folders for span 1"):
-        find(source(tmp_path, "span-1", "span-001"))
+        find(create_source(tmp_path, "span-1", "span-001"))
 
 
 def test_a_folder_without_spans_is_span_0_itself(tmp_path: Path) -> None:
@@ -52,12 +52,12 @@ def test_no_folder_a_file_and_an_empty_folder_are_refused(tmp_path: Path) -> Non
     [(-1, -1, [2, 3, 4, 5]), (3, -1, [3, 4, 5]), (-1, 3, [2, 3]), (3, 4, [3, 4]), (5, 5, [5])],
 )
 def test_the_window_takes_both_ends(tmp_path: Path, first: int, last: int, numbers: list[int]) -> None:
-    found = window(source(tmp_path, *(f"span-{n:03d}" for n in (2, 3, 4, 5))), first, last)
-    assert found == {n: tmp_path / f"span-{n:03d}" for n in numbers}
+    spans = window(create_source(tmp_path, *(f"span-{n:03d}" for n in (2, 3, 4, 5))), first, last)
+    assert spans == {n: tmp_path / f"span-{n:03d}" for n in numbers}
 
 
-def test_a_hole_is_refused_inside_the_window_only(tmp_path: Path) -> None:
-    source(tmp_path, "span-000", "span-001", "span-004", "span-005")
+def test_gap_is_refused_only_inside_the_window(tmp_path: Path) -> None:
+    create_source(tmp_path, "span-000", "span-001", "span-004", "span-005")
     with pytest.raises(DataError, match=r"has spans 0 to 5, but the window 0:5 lacks span-002, span-003\."):
         window(tmp_path, -1, -1)
     assert list(window(tmp_path, 4, -1)) == [4, 5] and list(window(tmp_path, 0, 1)) == [0, 1]
@@ -67,32 +67,35 @@ def test_a_hole_is_refused_inside_the_window_only(tmp_path: Path) -> None:
     ("first", "last", "words"),
     [(0, 9, "lacks span-000"), (3, 7, "lacks span-006, span-007"), (9, -1, "is empty"), (4, 2, "is empty")],
 )
-def test_a_window_outside_the_source_says_what_there_is(tmp_path: Path, first: int, last: int, words: str) -> None:
-    source(tmp_path, *(f"span-{n:03d}" for n in (2, 3, 4, 5)))
+def test_window_outside_the_source_is_refused(tmp_path: Path, first: int, last: int, words: str) -> None:
+    create_source(tmp_path, *(f"span-{n:03d}" for n in (2, 3, 4, 5)))
     with pytest.raises(DataError, match=f"has spans 2 to 5, but the window {first}:.*{words}"):
         window(tmp_path, first, last)
 
 
-def test_the_digest_is_of_content_and_names_and_of_nothing_else(tmp_path: Path) -> None:
-    one, two = source(tmp_path / "a", "span-000", "span-001"), source(tmp_path / "b", "span-001", "span-000")
-    before = digest(find(one).values())
-    assert before == digest(find(two).values())  # another place, other times, another order of writing
-    (one / "span-001" / "rows.csv").touch()
-    assert digest(find(one).values()) == before
-    (one / "span-001" / "rows.csv").write_text("content of span-002")
-    changed = digest(find(one).values())
-    (one / "span-001" / "rows.csv").rename(one / "span-001" / "other.csv")
-    renamed = digest(find(one).values())
-    (one / "span-001" / "deep").mkdir()
-    (one / "span-001" / "other.csv").rename(one / "span-001" / "deep" / "other.csv")
-    moved = digest(find(one).values())
-    (one / "span-000" / "new.csv").write_text("")
-    added = digest(find(one).values())
-    assert len({before, changed, renamed, moved, added}) == 5
+def test_digest_depends_only_on_content_and_names(tmp_path: Path) -> None:
+    first, second = (
+        create_source(tmp_path / "a", "span-000", "span-001"),
+        create_source(tmp_path / "b", "span-001", "span-000"),
+    )
+    original = digest(find(first).values())
+    assert original == digest(find(second).values())  # another folder, other times, another order of writing
+    (first / "span-001" / "rows.csv").touch()
+    assert digest(find(first).values()) == original
+    (first / "span-001" / "rows.csv").write_text("content of span-002")
+    changed = digest(find(first).values())
+    (first / "span-001" / "rows.csv").rename(first / "span-001" / "other.csv")
+    renamed = digest(find(first).values())
+    (first / "span-001" / "deep").mkdir()
+    (first / "span-001" / "other.csv").rename(first / "span-001" / "deep" / "other.csv")
+    moved = digest(find(first).values())
+    (first / "span-000" / "new.csv").write_text("")
+    added = digest(find(first).values())
+    assert len({original, changed, renamed, moved, added}) == 5
 
 
-def test_the_digest_tells_windows_of_the_same_source_apart(tmp_path: Path) -> None:
-    source(tmp_path, *(f"span-{n:03d}" for n in range(3)))
-    seen = {digest(window(tmp_path, first, last).values()) for first in range(3) for last in range(first, 3)}
-    assert len(seen) == 6
-    assert all(len(one) == 16 and int(one, 16) >= 0 for one in seen)
+def test_windows_of_one_source_have_different_digests(tmp_path: Path) -> None:
+    create_source(tmp_path, *(f"span-{n:03d}" for n in range(3)))
+    digests = {digest(window(tmp_path, first, last).values()) for first in range(3) for last in range(first, 3)}
+    assert len(digests) == 6
+    assert all(len(text) == 16 and int(text, 16) >= 0 for text in digests)

@@ -1,4 +1,4 @@
-"""A use case's settings: read as their defaults are, refused with what is possible, kept in their groups."""
+"""A use case's settings: parsed by the type of their defaults, grouped, and refused with a list of valid names."""
 
 import dataclasses
 
@@ -24,18 +24,18 @@ CASE = UseCase(
 )
 
 
-def test_without_changes_the_defaults_come_back_in_their_groups() -> None:
+def test_without_changes_the_defaults_are_returned_in_their_groups() -> None:
     assert CASE.configured({}) == CASE.settings
 
 
 def test_a_change_is_read_as_the_type_of_its_default_and_stays_in_its_group() -> None:
-    found = CASE.configured({"rows": "-3", "columns": "a=b,c=d", "rate": "1e-3", "least": "1"})
-    assert found == {
+    configured = CASE.configured({"rows": "-3", "columns": "a=b,c=d", "rate": "1e-3", "least": "1"})
+    assert configured == {
         "data": {"rows": -3, "columns": "a=b,c=d"},
         "training": {"rate": 0.001, "shuffle": True, "quiet": False},
         "gates": {"least": 1.0},
     }
-    assert isinstance(found["gates"]["least"], float) and type(found["data"]["rows"]) is int
+    assert isinstance(configured["gates"]["least"], float) and type(configured["data"]["rows"]) is int
 
 
 def test_configuring_leaves_the_case_as_it_is() -> None:
@@ -45,12 +45,12 @@ def test_configuring_leaves_the_case_as_it_is() -> None:
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("True", True), ("false", False), ("FALSE", False)])
 @pytest.mark.parametrize("name", ["shuffle", "quiet"])
-def test_booleans_are_words(name: str, text: str, value: bool) -> None:
+def test_booleans_are_true_or_false(name: str, text: str, value: bool) -> None:
     assert CASE.configured({name: text})["training"][name] is value
 
 
 @pytest.mark.parametrize("text", ["1", "0", "yes", "", "truee"])
-def test_other_words_are_no_booleans(text: str) -> None:
+def test_other_words_for_booleans_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="'shuffle' is true or false, not"):
         CASE.configured({"shuffle": text})
 
@@ -64,14 +64,14 @@ def test_a_value_of_another_type_names_setting_type_and_text(name: str, text: st
 
 
 @pytest.mark.parametrize("name", ["row", "data", "", "ROWS"])
-def test_an_unknown_name_is_refused_with_all_that_are_known(name: str) -> None:
+def test_unknown_name_is_refused_with_all_valid_names(name: str) -> None:
     with pytest.raises(ValueError, match="probe has no setting") as caught:
         CASE.configured({"rows": "3", name: "1"})
     assert f"'{name}'; it has columns, least, quiet, rate, rows, shuffle." in str(caught.value)
     assert str(caught.value).endswith("Did you mean rows?") == (name == "row")
 
 
-def test_one_wrong_change_among_right_ones_is_not_passed_over() -> None:
+def test_one_invalid_change_among_valid_ones_is_refused() -> None:
     with pytest.raises(ValueError, match="'rate'"):
         CASE.configured({"rows": "3", "rate": "fast", "least": "0.5"})
 
@@ -92,12 +92,12 @@ def test_the_catalog_finds_a_case_by_its_own_name(name: str) -> None:
     assert find(name).name == name
 
 
-def test_the_catalog_names_what_there_is() -> None:
+def test_unknown_use_case_is_refused_with_the_catalog() -> None:
     with pytest.raises(ValueError, match="no use case 'frauds'; there are fraud, image"):
         find("frauds")
 
 
 @pytest.mark.parametrize("case", [*CASES.values(), TINY], ids=lambda case: case.name)
-def test_every_default_survives_being_written_and_read(case: UseCase) -> None:
+def test_every_default_is_parsed_from_its_own_text(case: UseCase) -> None:
     written = {name: str(value) for group in case.settings.values() for name, value in group.items()}
     assert case.configured(written) == case.settings

@@ -1,6 +1,6 @@
 """The job that a training process reads, and its task in the cluster.
 
-This module does not import TensorFlow, so that the process that launches workers starts quickly and stays small.
+This module does not import TensorFlow, so that the process that launches the workers starts quickly and stays small.
 """
 
 import json
@@ -9,31 +9,31 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 # Exit codes of the process that runs a job.
 PREEMPTED = 42  # stopped after SIGTERM, with a checkpoint
-UNBOUND = 43  # the task's address is taken
-WRONG = 44  # the settings contradict each other
+UNBOUND = 43  # the task's address is in use
+WRONG = 44  # the settings are not compatible
 INDEX, WORKERS = "JOB_COMPLETION_INDEX", "WORKERS"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training as plain values, which another process can read from a file.
+    """One training job as plain values, which another process can read from a file.
 
     Attributes:
         case: Name of the use case.
         settings: Its training and data settings.
-        examples: Folder of the examples, a folder a split in it.
+        examples: Folder of the examples, with a folder for each split.
         transform: Folder of the transform graph.
-        folder: Scratch that outlives a killed attempt: checkpoints, best weights, event files.
+        folder: Scratch folder that survives a killed attempt: checkpoints, best weights, event files.
         pretrained: Folder of weights that an earlier stage learned; empty for none.
-        base: File of the weights of the served model, which is then refined; empty to train from scratch.
-        spec: Type and shape of the transformed features that were stored for other processes; empty where they read
+        base: File of the served model's weights, to refresh it with LoRA; empty to train from scratch.
+        spec: Type and shape of the transformed features that were stored for other processes; empty if they read
             examples.
-        rows: Examples of the train split, where it was stored.
-        valid_rows: Examples of the valid split, where it was stored.
+        rows: Number of examples of the stored train split.
+        valid_rows: Number of examples of the stored valid split.
     """
 
     case: str
@@ -48,16 +48,16 @@ class Job:
     valid_rows: int = 0
 
     @classmethod
-    def of(cls, fn_args: Any) -> "Job":
-        """The job that TFX's Trainer asks for.
+    def of(cls, fn_args: Any) -> Self:
+        """Create the job from the arguments of TFX's Trainer.
 
-        The same inputs, settings and code (``custom_config["code"]``, a digest of it) get the same scratch folder, so that
+        The same inputs, settings and code (``custom_config["code"]``, its digest) get the same scratch folder, so that
         training resumes from the checkpoint of a killed attempt.
         """
         config = fn_args.custom_config
-        # Where the embedding lies changes with every attempt, what it holds does not.
-        same = {name: value for name, value in config.items() if name != "pretrained"}
-        inputs = [same, fn_args.hyperparameters, fn_args.transform_graph_path, sorted(fn_args.train_files)]
+        # The embedding's path changes with every attempt, its content does not.
+        stable = {name: value for name, value in config.items() if name != "pretrained"}
+        inputs = [stable, fn_args.hyperparameters, fn_args.transform_graph_path, sorted(fn_args.train_files)]
         key = sha256(json.dumps(inputs, sort_keys=True).encode())
         return cls(
             case=config["case"],
@@ -70,13 +70,13 @@ class Job:
         )
 
     def save(self, path: Path) -> Path:
-        """Writes the job as JSON."""
+        """Write the job as JSON."""
         path.write_text(json.dumps(asdict(self), indent=1))
         return path
 
     @classmethod
-    def read(cls, path: Path) -> "Job":
-        """The reverse of :meth:`save`."""
+    def read(cls, path: Path) -> Self:
+        """Read what :meth:`save` wrote."""
         return cls(**json.loads(path.read_text()))
 
 
@@ -87,11 +87,11 @@ def apply_tuning(settings: Mapping[str, Any], best: Mapping[str, Any] | None) ->
 
 @dataclass(frozen=True)
 class Task:
-    """The task of this process in a cluster, read from ``TF_CONFIG``; without that variable, the only process.
+    """The task of this process in a cluster, from ``TF_CONFIG``; without that variable it is the only process.
 
     Attributes:
         kind: ``chief``, ``worker`` or ``ps``.
-        index: Its number among those of its kind.
+        index: Its index among the tasks of its kind.
         cluster: Addresses by kind.
     """
 
@@ -100,11 +100,11 @@ class Task:
     cluster: Mapping[str, list[str]] | None = None
 
     @classmethod
-    def here(cls) -> "Task":
-        """Read from the environment.
+    def here(cls) -> Self:
+        """Read the task from the environment.
 
         Raises:
-            ValueError: if ``TF_CONFIG`` is set and not what TensorFlow takes.
+            ValueError: if ``TF_CONFIG`` is set and not in TensorFlow's format.
         """
         try:
             config = json.loads(os.environ.get("TF_CONFIG") or "{}")
@@ -120,7 +120,7 @@ class Task:
         )
 
     def count(self, kind: str) -> int:
-        """Processes of a kind."""
+        """Number of processes of a kind."""
         return len((self.cluster or {}).get(kind, []))
 
 
@@ -128,19 +128,22 @@ def build_tf_config(environment: Mapping[str, str]) -> dict[str, str]:
     """Build ``TF_CONFIG`` in a pod of a Kubernetes Indexed Job, whose index selects its address in ``WORKERS``.
 
     Returns:
-        What to add to the environment; nothing where ``TF_CONFIG`` is set already, as a TFJob does, or there is no index.
+        Variables to add to the environment; none if ``TF_CONFIG`` is set already, as a TFJob does, or there is no
+        index.
 
     Raises:
-        ValueError: if there is an index, and ``WORKERS`` has no address for it.
+        ValueError: if there is an index and ``WORKERS`` has no address for it.
     """
     if "TF_CONFIG" in environment or INDEX not in environment:
         return {}
     workers = [address.strip() for address in environment.get(WORKERS, "").split(",") if address.strip()]
     index = environment[INDEX]
     if not index.isdigit() or int(index) >= len(workers):
-        raise ValueError(f"{INDEX} is {index}, and {WORKERS} has {len(workers)} addresses HOST:PORT: name one a pod.")
-    told = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": int(index)}}
-    return {"TF_CONFIG": json.dumps(told)}
+        raise ValueError(
+            f"{INDEX} is {index}, but {WORKERS} has {len(workers)} addresses; list one HOST:PORT for each pod."
+        )
+    tf_config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": int(index)}}
+    return {"TF_CONFIG": json.dumps(tf_config)}
 
 
 ALONE = Task()

@@ -1,4 +1,4 @@
-"""The distribution strategies that a run can name, and what this process is in one."""
+"""The distribution strategies that the settings can select, and this process's share of the batches."""
 
 import os
 from collections.abc import Mapping
@@ -12,40 +12,43 @@ from models.training.distribute.job import Task
 
 
 def create(settings: Mapping[str, Any], task: Task, distribute: Any = tf.distribute) -> tf.distribute.Strategy:
-    """The strategy that ``settings`` name; call it before TensorFlow has done anything else in the process.
+    """Create the configured strategy; call this before TensorFlow is initialised in the process.
 
     - none: one device, TensorFlow's default strategy;
-    - mirrored: all GPUs of this machine, or ``workers`` logical devices where there is none, one process;
-    - multiworker: a process a worker, gradients summed by a ring of collectives, from ``TF_CONFIG``;
-    - parameter-server: this process coordinates, workers compute, parameter servers keep the variables;
-    - tpu: all cores of the TPU that ``TPU_NAME`` names.
+    - mirrored: all GPUs of this machine, or ``workers`` logical CPU devices if there are none, in one process;
+    - multiworker: one process for each worker, gradients summed by collectives, configured by ``TF_CONFIG``;
+    - parameter-server: this process coordinates, workers compute, parameter servers store the variables;
+    - tpu: all cores of the TPU in ``TPU_NAME``.
 
     Args:
-        task: What this process is.
-        distribute: ``tf.distribute``; a stand-in in tests.
+        settings: The training settings ``strategy`` and ``workers``.
+        task: This process's task in the cluster.
+        distribute: ``tf.distribute``; replaced in tests.
 
     Question: A29
-    Answer: Each replica computes gradients on its slice of the global batch; an all-reduce sums them and every replica
-        applies the same update, so the result equals one device on the whole batch (Mirrored, MultiWorker, TPU).
-        Parameter servers keep variables apart; workers update them without waiting, so slow ones delay nobody but
-        gradients get stale. A larger global batch wants another learning rate. Workers die: checkpoints and restarts
-        belong to it.
+    Answer: You replicate the model and split each global batch. Each replica computes gradients on its slice; an
+        all-reduce sums them and every replica applies the same update, so the result equals one device on the whole
+        batch. Parameter servers hold variables separately; workers update them asynchronously, so slow workers delay
+        nobody but gradients become stale. A larger batch needs another learning rate, and workers die, so you need
+        checkpoints and restarts. Here all strategies reach the same weights.
     Evidence: tour.evidence.training.distribution.strategies_agree
     Proof: tests/models/training/distribute/test_strategies.py::test_the_same_weights_under_every_strategy
 
     Question: B13
-    Answer: Several GPUs of one machine: MirroredStrategy. Several machines: MultiWorkerMirroredStrategy, one process
-        each, told its peers and its own place by TF_CONFIG; NCCL or a ring sums gradients. Inside scope() goes all that
-        creates variables: model, optimizer, metrics, checkpoint. Datasets are cut by input pipeline, losses divided by
-        the global batch, files written by the chief. On Kubernetes an Indexed Job sets TF_CONFIG from its index.
+    Answer: For several GPUs in one machine use MirroredStrategy; for several machines MultiWorkerMirroredStrategy, one
+        process each, configured by TF_CONFIG. NCCL or a ring sums the gradients. Create everything with variables
+        inside scope(): model, optimizer, metrics, checkpoint. Shard datasets by input pipeline, divide losses by the
+        global batch size, and let only the chief write files. On Kubernetes an Indexed Job's index gives TF_CONFIG.
+        Here real worker processes train one model.
     Evidence: tour.evidence.training.distribution.processes_of_a_cluster
-    Proof: tests/models/training/distribute/test_strategies.py::test_two_workers_are_told_their_places_and_end_with_one_result
+    Proof:
+        tests/models/training/distribute/test_strategies.py::test_two_workers_get_their_tasks_and_write_one_result
     """
     match settings["strategy"]:
         case "none":
             return tf.distribute.get_strategy()
         case "mirrored":
-            return _mirrored(settings["workers"])
+            return _create_mirrored(settings["workers"])
         case "multiworker":
             options = distribute.experimental.CommunicationOptions(
                 implementation=distribute.experimental.CommunicationImplementation.AUTO
@@ -59,39 +62,39 @@ def create(settings: Mapping[str, Any], task: Task, distribute: Any = tf.distrib
 
 
 def share(strategy: tf.distribute.Strategy, task: Task) -> Share:
-    """Which slices of a global batch this process's input pipeline reads; the whole of it under parameter servers."""
+    """The slices of a global batch that this process's input pipeline reads; all of it under parameter servers."""
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
         return Share()
     replicas = strategy.num_replicas_in_sync
     pipelines = max(1, task.count("worker") + task.count("chief"))
-    mine = replicas // pipelines
-    place = task.index + (task.count("chief") if task.kind == "worker" else 0)
-    return Share(replicas, place * mine, mine)
+    count = replicas // pipelines
+    position = task.index + (task.count("chief") if task.kind == "worker" else 0)
+    return Share(replicas, position * count, count)
 
 
 def check_model(model: keras.Model, settings: Mapping[str, Any], replicas: int) -> None:
-    """Refuses a model that does not go with the switches.
+    """Check that the model is compatible with the settings.
 
     Raises:
-        ValueError: for XLA over batch normalisation whose moments are summed over replicas.
+        ValueError: for XLA with batch normalisation whose moments are summed over replicas.
     """
     synchronized = [layer.name for layer in model._flatten_layers() if getattr(layer, "synchronized", False)]
     if settings["xla"] and replicas > 1 and synchronized:
         raise ValueError(
-            f"xla does not go with {settings['strategy']} here: {synchronized[0]} sums its moments over {replicas} replicas in "
-            "the middle of what would be compiled. Leave out xla or batch normalisation."
+            f"xla cannot be combined with {settings['strategy']} here: {synchronized[0]} sums its moments over {replicas} "
+            "replicas inside the compiled step. Turn off xla or batch normalisation."
         )
 
 
-def _mirrored(workers: int) -> tf.distribute.Strategy:
-    """All GPUs of this machine, or logical devices of its CPU.
+def _create_mirrored(workers: int) -> tf.distribute.Strategy:
+    """Mirrored strategy over all GPUs of this machine, or over logical devices of its CPU.
 
     Question: B8
-    Answer: At start TensorFlow looks for the driver and for the CUDA libraries it was built with, which the extra
-        `tensorflow[and-cuda]` installs; list_physical_devices shows what it found. An operation with a GPU kernel goes to
-        GPU:0 by itself, another to the CPU; tf.device asks for one, soft placement allows a fallback, CUDA_VISIBLE_DEVICES
-        hides. Set memory growth before the first operation, since all memory is taken otherwise. Then use mixed precision,
-        and make sure that input keeps up.
+    Answer: Install `tensorflow[and-cuda]`, which brings the CUDA libraries, and check list_physical_devices. Operations
+        with a GPU kernel run on GPU:0 automatically, others on the CPU; tf.device requests a device, soft placement
+        allows a fallback, CUDA_VISIBLE_DEVICES hides devices. The trap is memory: TensorFlow takes all of it unless you
+        set memory growth before the first operation. Then use mixed precision and make sure the input keeps up. Here we
+        list what was placed where.
     Evidence: tour.evidence.network.devices.found_and_placed
     Proof: tests/tour/evidence/test_devices.py::test_operations_are_found_on_the_device_they_ran_on
     """
@@ -108,7 +111,7 @@ def _mirrored(workers: int) -> tf.distribute.Strategy:
 
 
 def tpu_strategy(distribute: Any, tpu: Any, config: Any) -> tf.distribute.Strategy:
-    """Resolver, connect, initialise, strategy: in this order, and before any other operation of the process."""
+    """Resolve, connect to and initialise the TPU, in this order and before any other operation of the process."""
     name = os.environ.get("TPU_NAME", "")
     try:
         resolver = distribute.cluster_resolver.TPUClusterResolver(tpu=name)
@@ -116,6 +119,6 @@ def tpu_strategy(distribute: Any, tpu: Any, config: Any) -> tf.distribute.Strate
         tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, tf.errors.OpError, OSError) as error:
         raise ValueError(
-            f"No TPU was found ({str(error).splitlines()[0][:160]}): set TPU_NAME on a TPU host, or take another strategy."
+            f"No TPU was found ({str(error).splitlines()[0][:160]}): set TPU_NAME on a TPU host, or use another strategy."
         ) from None
     return distribute.TPUStrategy(resolver)

@@ -1,9 +1,9 @@
-"""TFDV's comparators: of names the largest change of a share, of numbers a divergence that grows with the shift."""
+"""TFDV's comparators: the largest change of a share for categories, a divergence that grows with the shift for numbers."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import tfx  # noqa: F401 (puts a stand-in that TFDV needs)
+import tfx  # noqa: F401 (installs a stub that TFDV needs)
 
 from components.monitoring import comparators
 
@@ -23,26 +23,30 @@ def statistics():
     return of
 
 
-def found(measures: list[dict]) -> dict[tuple[str, str], float]:
-    return {(one["comparator"], one["feature"]): one["value"] for one in measures}
+def by_feature(measures: list[dict]) -> dict[tuple[str, str], float]:
+    return {(row["comparator"], row["feature"]): row["value"] for row in measures}
 
 
-def test_names_move_by_the_change_of_their_share(statistics) -> None:
-    seen = comparators.measures(statistics(1, 1000), statistics(1, 1500), statistics(1, 1250), ("amount", "channel"))
-    told = found(seen)
-    assert told["skew", "channel"] == pytest.approx(0.1) and told["drift", "channel"] == pytest.approx(0.05)
-    assert {one["measure"] for one in seen} == {"l_infty", "jensen_shannon_divergence"}
-    assert told["skew", "amount"] < 0.001
+def test_categorical_measure_is_the_largest_change_of_a_share(statistics) -> None:
+    measured = comparators.measures(
+        statistics(1, 1000), statistics(1, 1500), statistics(1, 1250), ("amount", "channel")
+    )
+    values = by_feature(measured)
+    assert values["skew", "channel"] == pytest.approx(0.1) and values["drift", "channel"] == pytest.approx(0.05)
+    assert {row["measure"] for row in measured} == {"l_infty", "jensen_shannon_divergence"}
+    assert values["skew", "amount"] < 0.001
 
 
-def test_numbers_move_more_the_further_they_are_shifted(statistics) -> None:
+def test_numeric_divergence_grows_with_the_shift(statistics) -> None:
     values = [
-        found(comparators.measures(statistics(1, 1000), statistics(factor, 1000), None, ("amount",)))["skew", "amount"]
+        by_feature(comparators.measures(statistics(1, 1000), statistics(factor, 1000), None, ("amount",)))[
+            "skew", "amount"
+        ]
         for factor in (1.0, 1.1, 1.3, 2.0)
     ]
     assert values == sorted(values) and values[0] < 0.001 < 0.1 < values[-1]
 
 
-def test_without_a_window_before_there_is_skew_alone(statistics) -> None:
-    seen = comparators.measures(statistics(1, 9), statistics(1, 9), None, ("channel",))
-    assert {one["comparator"] for one in seen} == {"skew"}
+def test_first_window_has_only_skew(statistics) -> None:
+    measured = comparators.measures(statistics(1, 9), statistics(1, 9), None, ("channel",))
+    assert {row["comparator"] for row in measured} == {"skew"}

@@ -1,4 +1,4 @@
-"""The page on a window: whole, small, and with nothing of the data in it that a browser would run."""
+"""The drift page: self-contained, small, and free of data that a browser would execute."""
 
 import json
 from dataclasses import asdict
@@ -17,19 +17,19 @@ EVIL = '<script>alert("x")</script>'
 
 
 @pytest.fixture(scope="module")
-def known() -> Normal:
+def profile() -> Normal:
     return usual()
 
 
-def drawn(folder: Path, known: Normal, reason: str = "why") -> str:
-    """The page of the last of some days, of which the last two have drifted."""
-    pushed(folder / "versions", known)
+def render(folder: Path, profile: Normal, reason: str = "why") -> str:
+    """Render the page of the last of several days, of which the last two have drifted."""
+    pushed(folder / "versions", profile)
     served(folder / "predictions", 0, 1, 2)
     served(folder / "predictions", 3, 4, factor=1.4)
     live = Live("tiny", folder, folder / "versions", CUT, [])
-    windows = [json.loads(json.dumps(asdict(one))) for one in live.step()]
+    windows = [json.loads(json.dumps(asdict(verdict))) for verdict in live.step()]
     rows = [data for _, data in read(folder / "predictions")][3 * 400 : 4 * 400]
-    (folder / f"{FIRST + 3}-1.json").write_bytes(counted(known, rows).profile.to_bytes())
+    (folder / f"{FIRST + 3}-1.json").write_bytes(counted(profile, rows).profile.to_bytes())
     record = {
         "id": "tiny-1",
         "case": EVIL,
@@ -42,17 +42,17 @@ def drawn(folder: Path, known: Normal, reason: str = "why") -> str:
         "model": "m",
         "report": "r",
     }
-    found = {
+    report = {
         "windows": windows,
         "incidents": live.judge.incidents.to_json()["seen"],
         "realised": {str(FIRST): {"value": 0.4, "error": 0.1, "rows": 9}},
         "tfdv": {str(FIRST + 3): [{"feature": EVIL, "comparator": "skew", "measure": "linf", "value": 0.5}]},
     }
-    return drift_page.drawn(record, found, known, folder)
+    return drift_page.drawn(record, report, profile, folder)
 
 
 class Tags(HTMLParser):
-    """Names of all tags, and addresses in them."""
+    """Names of all tags, and their addresses and event handlers."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -64,23 +64,23 @@ class Tags(HTMLParser):
         self.addresses += [value for name, value in attrs if name in ("src", "href", "onload", "onclick")]
 
 
-def test_it_says_what_moved_since_when_how_sure_and_what_was_decided(known: Normal, tmp_path: Path) -> None:
-    page = drawn(tmp_path, known, "because of 1 < 2")
-    assert "2026-01-08" in page and "Decided: watch" in page and "because of 1 &lt; 2" in page
+def test_page_shows_decision_drift_and_metric(profile: Normal, tmp_path: Path) -> None:
+    page = render(tmp_path, profile, "because of 1 < 2")
+    assert "2026-01-08" in page and "Decision: watch" in page and "because of 1 &lt; 2" in page
     assert "amount_unexplained" in page and page.count('<tr class="moved">') >= 1
     assert "estimated 0." in page and "realised 0.400" in page
     assert len(page.encode()) < 500_000
 
 
-def test_it_is_one_file_and_runs_nothing(known: Normal, tmp_path: Path) -> None:
-    found = Tags(drawn(tmp_path, known, EVIL))
-    assert "script" not in found.names and not found.addresses
-    assert found.names.count("svg") >= 5
+def test_page_is_self_contained_and_escapes_data(profile: Normal, tmp_path: Path) -> None:
+    tags = Tags(render(tmp_path, profile, EVIL))
+    assert "script" not in tags.names and not tags.addresses
+    assert tags.names.count("svg") >= 5
 
 
-def test_bars_are_shares_of_the_reference_and_of_the_window(known: Normal, tmp_path: Path) -> None:
-    drawn(tmp_path, known)
-    shapes = drift_page.shapes(known, tmp_path / f"{FIRST + 3}-1.json", ["score"])
+def test_bars_are_shares_of_the_reference_and_of_the_window(profile: Normal, tmp_path: Path) -> None:
+    render(tmp_path, profile)
+    shapes = drift_page.shapes(profile, tmp_path / f"{FIRST + 3}-1.json", ["score"])
     assert shapes[0]["name"] == "score" and shapes[0]["moved"] and not shapes[1]["moved"]
     for shape in shapes:
         assert len(shape["bars"]) <= drift_page.BARS
@@ -88,7 +88,7 @@ def test_bars_are_shares_of_the_reference_and_of_the_window(known: Normal, tmp_p
             assert sum(bar[which] for bar in shape["bars"]) == pytest.approx(1.0)
 
 
-def test_a_window_that_was_not_judged_has_a_page_too() -> None:
+def test_window_that_was_not_judged_is_rendered() -> None:
     last = {
         "window": 3,
         "rows": 5,

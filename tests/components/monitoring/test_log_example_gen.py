@@ -1,4 +1,4 @@
-"""The prediction log as examples: whole windows, labels behind their predictions, nothing twice."""
+"""The prediction log as examples: complete windows, labels joined to their predictions, no record twice."""
 
 import json
 from pathlib import Path
@@ -15,35 +15,35 @@ from serving.gateway.log.log_files import Place
 from serving.gateway.log.tf_example import decode, entry, example
 
 
-def made(folder: Path, log: Path, stretch: dict) -> standard_artifacts.Examples:
+def run_example_gen(folder: Path, log: Path, stretch: dict) -> standard_artifacts.Examples:
     examples = standard_artifacts.Examples()
     examples.uri = str(folder)
-    told = {"log": str(log), "stretch": json.dumps(stretch), "cut": json.dumps(vars(CUT))}
-    LogExampleGen.EXECUTOR_SPEC.executor_class().Do({}, {"examples": [examples]}, told)
+    properties = {"log": str(log), "stretch": json.dumps(stretch), "cut": json.dumps(vars(CUT))}
+    LogExampleGen.EXECUTOR_SPEC.executor_class().Do({}, {"examples": [examples]}, properties)
     return examples
 
 
 def rows(folder: Path, split: str) -> list[bytes]:
-    """Read as TensorFlow reads them."""
+    """The records of a split, read by TensorFlow."""
     paths = sorted(str(path) for path in (folder / f"Split-{split}").iterdir())
     return list(tf.data.TFRecordDataset(paths).as_numpy_iterator())
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Three days, of which two are over."""
+    """A log of three days, of which two are closed."""
     served(tmp_path / "log" / "predictions", 0, 1, 2)
     return tmp_path / "log"
 
 
 def stretch(log: Path, since: Place = Place(), closed: int = -1) -> dict:  # noqa: B008 (frozen)
-    found = loop.scanned(log / "predictions", CUT, since, closed)
-    return {**found, "labels_from": [0, 0], "labels_to": [9, 0]}
+    scanned = loop.scanned(log / "predictions", CUT, since, closed)
+    return {**scanned, "labels_from": [0, 0], "labels_to": [9, 0]}
 
 
-def test_a_split_a_window_holds_the_records_as_they_are(log: Path, tmp_path: Path) -> None:
-    found = made(tmp_path / "out", log, stretch(log))
-    names = artifact_utils.decode_split_names(found.split_names)
+def test_each_closed_window_is_a_split_of_unchanged_records(log: Path, tmp_path: Path) -> None:
+    examples = run_example_gen(tmp_path / "out", log, stretch(log))
+    names = artifact_utils.decode_split_names(examples.split_names)
     assert names == [f"window-{FIRST}", f"window-{FIRST + 1}"]
     assert rows(tmp_path / "out", names[1]) == [record(day(1), n) for n in range(ROWS)]
     example_ = tf.train.Example.FromString(rows(tmp_path / "out", names[0])[0])
@@ -56,29 +56,29 @@ def test_the_next_stretch_begins_where_this_one_ends(log: Path, tmp_path: Path) 
     assert loop.scanned(log / "predictions", CUT, Place(*first["next"]), first["last"]) is None
     served(log / "predictions", 3, 4)
     second = stretch(log, Place(*first["next"]), first["last"])
-    found = made(tmp_path / "out", log, second)
-    assert artifact_utils.decode_split_names(found.split_names) == [f"window-{FIRST + 2}", f"window-{FIRST + 3}"]
+    examples = run_example_gen(tmp_path / "out", log, second)
+    assert artifact_utils.decode_split_names(examples.split_names) == [f"window-{FIRST + 2}", f"window-{FIRST + 3}"]
     assert rows(tmp_path / "out", f"window-{FIRST + 2}") == [record(day(2), n) for n in range(ROWS)]
 
 
-def test_rows_that_come_while_it_is_read_belong_to_the_next_stretch(log: Path, tmp_path: Path) -> None:
-    told = stretch(log)
+def test_rows_added_after_the_scan_belong_to_the_next_stretch(log: Path, tmp_path: Path) -> None:
+    earlier = stretch(log)
     served(log / "predictions", 3, 4)
-    found = made(tmp_path / "out", log, told)
-    assert artifact_utils.decode_split_names(found.split_names) == [f"window-{FIRST}", f"window-{FIRST + 1}"]
+    examples = run_example_gen(tmp_path / "out", log, earlier)
+    assert artifact_utils.decode_split_names(examples.split_names) == [f"window-{FIRST}", f"window-{FIRST + 1}"]
 
 
-def test_a_label_lies_behind_its_prediction(tmp_path: Path) -> None:
+def test_label_is_appended_to_its_prediction(tmp_path: Path) -> None:
     log, place = tmp_path / "log", 0
-    kept = [example(entry("served/id", f"tiny.1.{place:x}.00000000"), entry("amount", 5.0))]
-    append(log / "predictions", kept)
+    predictions = [example(entry("served/id", f"tiny.1.{place:x}.00000000"), entry("amount", 5.0))]
+    append(log / "predictions", predictions)
     label = [
-        example(entry("label/id", one), entry("label/value", 1), entry("label/time", 7))
-        for one in (f"tiny.1.{place:x}.00000000", "tiny.7.0.00000000")
+        example(entry("label/id", name), entry("label/value", 1), entry("label/time", 7))
+        for name in (f"tiny.1.{place:x}.00000000", "tiny.7.0.00000000")
     ]
     append(log / "labels", label)
-    told = {"labels_from": [0, 0], "labels_to": [2, 0]}
-    (found,) = log_example_gen.labelled(log, told)  # the other prediction's file is not kept any more
-    assert decode(found)["label/value"] == [1] and decode(found)["amount"] == [5.0]
-    assert tf.train.Example.FromString(found).features.feature["amount"].float_list.value[0] == 5.0
+    limits = {"labels_from": [0, 0], "labels_to": [2, 0]}
+    (joined,) = log_example_gen.labelled(log, limits)  # the other prediction's file is not kept any more
+    assert decode(joined)["label/value"] == [1] and decode(joined)["amount"] == [5.0]
+    assert tf.train.Example.FromString(joined).features.feature["amount"].float_list.value[0] == 5.0
     assert list(log_example_gen.labelled(log, {"labels_from": [0, 0], "labels_to": [1, 0]})) == []

@@ -1,4 +1,4 @@
-"""What follows from what was seen: each rule of the policy on its both sides."""
+"""The retraining policy: each rule on both sides of its threshold."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,9 +19,9 @@ NONE = pl.DataFrame(schema={"window": pl.Int64, "version": pl.Int64, "confidence
 
 
 def windows(count: int, value: float = 0.80, moved: int = 99, version: int = 1, error: float = 0.01) -> list[Judged]:
-    """Verdicts of windows 0 to ``count`` - 1, drifted from ``moved`` on, each with an estimate."""
-    told = {"estimate": asdict(Estimate(value, error, 1000)), "usual": asdict(USUAL)}
-    return [Judged(n, 1000, version, moved=("amount",) if n >= moved else (), **told) for n in range(count)]
+    """Verdicts of windows 0 to ``count`` - 1, with drift from window ``moved`` on, each with an estimate."""
+    estimates = {"estimate": asdict(Estimate(value, error, 1000)), "usual": asdict(USUAL)}
+    return [Judged(n, 1000, version, moved=("amount",) if n >= moved else (), **estimates) for n in range(count)]
 
 
 def incident(opened: int, last: int, kind: str = "drift", state: str = "open") -> dict[str, Any]:
@@ -38,90 +38,90 @@ def labels(*numbers: int, value: float) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def decided(seen: list[Judged], incidents: list[dict[str, Any]], policy: Policy = POLICY, **more: Any) -> Choice:
-    told = {"served": seen[-1].version, "labels": NONE, "metric": "accuracy", "retrained": [], "unseen": 2} | more
-    return choose(policy, Evidence(seen, incidents=incidents, **told))
+def decide(verdicts: list[Judged], incidents: list[dict[str, Any]], policy: Policy = POLICY, **more: Any) -> Choice:
+    inputs = {"served": verdicts[-1].version, "labels": NONE, "metric": "accuracy", "retrained": [], "unseen": 2} | more
+    return choose(policy, Evidence(verdicts, incidents=incidents, **inputs))
 
 
-def test_nothing_moved_nothing_done() -> None:
-    assert decided(windows(9), []).action == "none"
-    assert decided(windows(9, value=0.5), []).action == "none"  # estimates alone say nothing where no input moved
+def test_no_drift_gives_no_action() -> None:
+    assert decide(windows(9), []).action == "none"
+    assert decide(windows(9, value=0.5), []).action == "none"  # estimates alone say nothing where no input moved
 
 
-def test_drift_without_a_loss_is_watched_and_with_one_is_answered() -> None:
+def test_drift_is_watched_without_a_loss_and_retrained_with_one() -> None:
     drift = [incident(2, 8)]
-    found = decided(windows(9, moved=2), drift)
-    assert found.action == "watch" and found.since == 2 and "amount" in found.reasons[0]
-    assert decided(windows(9, value=0.70, moved=2), drift).action == "refresh"
-    assert decided(windows(9, value=0.60, moved=2), drift).action == "retrain"
-    assert decided(windows(9, value=0.751, moved=2), drift).action == "watch"
-    # A loss as large, and not sure.
-    assert decided(windows(9, value=0.70, moved=2, error=0.06), drift).action == "watch"
+    choice = decide(windows(9, moved=2), drift)
+    assert choice.action == "watch" and choice.since == 2 and "amount" in choice.reasons[0]
+    assert decide(windows(9, value=0.70, moved=2), drift).action == "refresh"
+    assert decide(windows(9, value=0.60, moved=2), drift).action == "retrain"
+    assert decide(windows(9, value=0.751, moved=2), drift).action == "watch"
+    # An equal loss with a large standard error.
+    assert decide(windows(9, value=0.70, moved=2, error=0.06), drift).action == "watch"
 
 
-def test_the_policy_can_insist() -> None:
+def test_long_drift_retrains_without_a_loss() -> None:
     drift = [incident(2, 8)]
-    assert decided(windows(9, moved=2), drift, replace(POLICY, insist=7)).action == "refresh"
-    assert decided(windows(9, moved=2), drift, replace(POLICY, insist=8)).action == "watch"
+    assert decide(windows(9, moved=2), drift, replace(POLICY, insist=7)).action == "refresh"
+    assert decide(windows(9, moved=2), drift, replace(POLICY, insist=8)).action == "watch"
 
 
-def test_broken_data_are_mended_and_not_learnt() -> None:
-    found = decided(windows(9, value=0.5, moved=2), [incident(2, 8), incident(7, 8, "quality")])
-    assert found.action == "none" and "mend" in found.reasons[0]
+def test_data_fault_blocks_retraining() -> None:
+    choice = decide(windows(9, value=0.5, moved=2), [incident(2, 8), incident(7, 8, "quality")])
+    assert choice.action == "none" and "repair the source" in choice.reasons[0]
 
 
-def test_it_waits_until_training_can_see_the_drift() -> None:
-    lossy = lambda count: decided(windows(count, value=0.6, moved=2), [incident(2, count - 1)])  # noqa: E731
+def test_retraining_waits_for_enough_windows_since_the_drift() -> None:
+    lossy = lambda count: decide(windows(count, value=0.6, moved=2), [incident(2, count - 1)])  # noqa: E731
     assert lossy(6).action == "wait" and "5 windows" in lossy(6).reasons[-1]
     assert lossy(7).action == "retrain"
 
 
-def test_cooldown_and_budget() -> None:
-    seen, drift = windows(20, value=0.6, moved=2), [incident(2, 19)]
-    assert decided(seen, drift, retrained=[16]).action == "wait"
-    assert decided(seen, drift, retrained=[15]).action == "retrain"
-    assert decided(seen, drift, retrained=[1, 10]).action == "hold"
-    assert decided(seen, drift, replace(POLICY, per=15), retrained=[1, 10]).action == "retrain"
+def test_cooldown_waits_and_exhausted_budget_holds() -> None:
+    verdicts, drift = windows(20, value=0.6, moved=2), [incident(2, 19)]
+    assert decide(verdicts, drift, retrained=[16]).action == "wait"
+    assert decide(verdicts, drift, retrained=[15]).action == "retrain"
+    assert decide(verdicts, drift, retrained=[1, 10]).action == "hold"
+    assert decide(verdicts, drift, replace(POLICY, per=15), retrained=[1, 10]).action == "retrain"
 
 
-def test_labels_come_before_estimates() -> None:
-    drift, seen = [incident(2, 8)], windows(9, value=0.80, moved=2)
-    known = labels(3, 4, 5, value=0.6)
-    found = decided(seen, drift, labels=known)
-    assert found.action == "retrain" and found.loss.how == "realised" and found.loss.value == pytest.approx(0.2)
-    assert decided(windows(9, value=0.5, moved=2), drift, labels=labels(3, 4, value=0.8)).action == "watch"
-    # One labelled window is too few to go by.
-    assert decided(seen, drift, labels=labels(3, value=0.6)).loss.how == "estimated"
+def test_realised_loss_takes_precedence_over_estimates() -> None:
+    drift, verdicts = [incident(2, 8)], windows(9, value=0.80, moved=2)
+    labelled = labels(3, 4, 5, value=0.6)
+    choice = decide(verdicts, drift, labels=labelled)
+    assert choice.action == "retrain" and choice.loss.how == "realised" and choice.loss.value == pytest.approx(0.2)
+    assert decide(windows(9, value=0.5, moved=2), drift, labels=labels(3, 4, value=0.8)).action == "watch"
+    # One labelled window is too few.
+    assert decide(verdicts, drift, labels=labels(3, value=0.6)).loss.how == "estimated"
 
 
-def test_few_outcomes_of_a_kind_say_nothing_and_more_windows_make_them_enough() -> None:
+def test_too_few_outcomes_widen_the_labelled_windows() -> None:
     few = pl.concat([labels(n, value=0.5)[:5].vstack(labels(n, value=0.0)[:90]) for n in range(9)])
     assert few.filter(pl.col("window") > 1)["right"].sum() == 35  # in the last seven windows
-    assert decided(windows(9), [], labels=few).loss.since == 2
-    assert decided(windows(9), [], labels=few.filter(pl.col("window") > 3)).loss is None
+    assert decide(windows(9), [], labels=few).loss.since == 2
+    assert decide(windows(9), [], labels=few.filter(pl.col("window") > 3)).loss is None
     rare = pl.concat([labels(n, value=0.5)[:4].vstack(labels(n, value=0.0)[:90]) for n in range(9)])
-    assert decided(windows(9), [], labels=rare).loss.since == 1  # seven windows have 28 of them, eight have 32
+    assert decide(windows(9), [], labels=rare).loss.since == 1  # seven windows have 28 of them, eight have 32
 
 
-def test_a_loss_that_only_labels_show_is_answered_too_and_remembers_when_it_began() -> None:
-    seen = windows(9)
-    found = decided(seen, [], labels=labels(6, 7, 8, value=0.6))
-    assert found.action == "wait" and found.since == 6 and "No input has moved" in found.reasons[0]
-    later = decided(windows(12), [], labels=labels(*range(6, 12), value=0.6), since=6)
+def test_realised_loss_without_drift_is_answered_and_keeps_its_start() -> None:
+    verdicts = windows(9)
+    choice = decide(verdicts, [], labels=labels(6, 7, 8, value=0.6))
+    assert choice.action == "wait" and choice.since == 6 and "No input has drifted" in choice.reasons[0]
+    later = decide(windows(12), [], labels=labels(*range(6, 12), value=0.6), since=6)
     assert later.action == "retrain" and later.since == 6
-    assert decided(seen, [], labels=labels(6, 7, 8, value=0.79)).action == "none"
+    assert decide(verdicts, [], labels=labels(6, 7, 8, value=0.79)).action == "none"
 
 
-def test_a_new_version_is_not_blamed_for_what_came_before_it() -> None:
-    seen = [
+def test_new_version_ignores_earlier_drift() -> None:
+    verdicts = [
         *windows(9, value=0.6, moved=2),
-        *(replace(one, window=9 + n, version=2) for n, one in enumerate(windows(3))),
+        *(replace(verdict, window=9 + n, version=2) for n, verdict in enumerate(windows(3))),
     ]
-    assert decided(seen, [incident(2, 8)]).action == "none"
-    # Nor is a version that has been put in its place since: nothing of it is known.
-    assert decided(seen[:9], [incident(2, 8)]).action == "retrain"
-    found = decided(seen[:9], [incident(2, 8)], served=2)
-    assert found.action == "none" and "No window of version 2" in found.reasons[0]
-    moved = [*seen[:9], *(replace(one, moved=("amount",)) for one in seen[9:])]
-    found = decided(moved, [incident(2, 11)])
-    assert found.action == "watch" and found.since == 9
+    assert decide(verdicts, [incident(2, 8)]).action == "none"
+    # Nor is there a retraining for a version that was served since: none of its windows has been judged.
+    assert decide(verdicts[:9], [incident(2, 8)]).action == "retrain"
+    choice = decide(verdicts[:9], [incident(2, 8)], served=2)
+    assert choice.action == "none" and "No window of version 2" in choice.reasons[0]
+    moved = [*verdicts[:9], *(replace(verdict, moved=("amount",)) for verdict in verdicts[9:])]
+    choice = decide(moved, [incident(2, 11)])
+    assert choice.action == "watch" and choice.since == 9

@@ -1,4 +1,4 @@
-"""The comparison: what a run records of all models, that it agrees with the Evaluator, and that it names the winner."""
+"""The comparison of models: its record, its agreement with the Evaluator, and the sentence that names the winner."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.fixture(scope="module")
 def recorded(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    """What the component's executor records of the tiny case: a line parts its classes. To be read only."""
+    """The component's record of the tiny case, whose classes a line separates. Read-only."""
     tmp_path = tmp_path_factory.mktemp("recorded")
     kinds = {
         "model": standard_artifacts.Model,
@@ -44,71 +44,75 @@ def recorded(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Compariso
         "transform_graph": standard_artifacts.TransformGraph,
         "model_run": standard_artifacts.ModelRun,
     }
-    given, made = {name: kind() for name, kind in kinds.items()}, Comparison()
-    given["model"].uri, given["model_run"].uri, made.uri = (str(tmp_path / name) for name in ("model", "run", "made"))
-    given["examples"].uri, given["transform_graph"].uri = str(tiny.examples), str(tiny.graph)
+    artifacts, comparison = {name: kind() for name, kind in kinds.items()}, Comparison()
+    artifacts["model"].uri, artifacts["model_run"].uri, comparison.uri = (
+        str(tmp_path / name) for name in ("model", "run", "made")
+    )
+    artifacts["examples"].uri, artifacts["transform_graph"].uri = str(tiny.examples), str(tiny.graph)
     for name in ("model", "run", "made"):
         (tmp_path / name).mkdir()
     (tmp_path / "model" / "Format-Serving").symlink_to(tiny.export)
     (tmp_path / "run" / "training.json").write_text(json.dumps({"curves": tiny.fitted.curves}))
-    told = {"config": json.dumps({"case": TINY.name, "slices": [{}, {"featureKeys": ["above"]}]})}
+    properties = {"config": json.dumps({"case": TINY.name, "slices": [{}, {"featureKeys": ["above"]}]})}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(catalog.CASES, TINY.name, TINY)
-        Baseline.EXECUTOR_SPEC.executor_class().Do({n: [one] for n, one in given.items()}, {"comparison": [made]}, told)
-    return made
+        Baseline.EXECUTOR_SPEC.executor_class().Do(
+            {n: [artifact] for n, artifact in artifacts.items()}, {"comparison": [comparison]}, properties
+        )
+    return comparison
 
 
 def read(folder: Path) -> dict:
     return json.loads((folder / "comparison.json").read_text())
 
 
-def test_the_run_says_so_where_a_baseline_wins(recorded: Comparison) -> None:
-    """A line parts the tiny case's classes, and its network has seen each row once."""
-    found, said = read(Path(recorded.uri)), outcome.comparison(Path(recorded.uri, "comparison.json"))
-    by_name = {row["model"]: row["metric"] for row in found["rows"]}
+def test_run_reports_a_baseline_that_wins(recorded: Comparison) -> None:
+    """A line separates the tiny case's classes, and its network was trained for one epoch."""
+    record, sentence = read(Path(recorded.uri)), outcome.comparison(Path(recorded.uri, "comparison.json"))
+    by_name = {row["model"]: row["metric"] for row in record["rows"]}
     assert set(by_name) == MODELS
     assert by_name["logistic regression"] == max(by_name.values()) > by_name["network"]
-    assert said.startswith(f"accuracy: logistic regression {by_name['logistic regression']:.4f}, ")
-    assert "the network is behind logistic regression by " in said
+    assert sentence.startswith(f"accuracy: logistic regression {by_name['logistic regression']:.4f}, ")
+    assert "the network is behind logistic regression by " in sentence
 
 
 def test_the_record_holds_metric_time_size_and_slices_of_every_model(recorded: Comparison, tiny: Built) -> None:
-    found = read(Path(recorded.uri))
+    record = read(Path(recorded.uri))
     truth = tiny.rows["above"][:, 0]
-    for row in found["rows"]:
+    for row in record["rows"]:
         assert row["seconds"] > 0 and row["bytes"] > 0
         assert row["interval"][0] <= row["metric"] <= row["interval"][1]
-        parts = {tuple(map(tuple, one["slice"])): one for one in row["slices"]}
+        parts = {tuple(map(tuple, part["slice"])): part for part in row["slices"]}
         assert set(parts) == {(), (("above", "0"),), (("above", "1"),)}
-        assert parts[()]["metric"] == row["metric"] and parts[()]["rows"] == len(truth) == found["evaluated"]
+        assert parts[()]["metric"] == row["metric"] and parts[()]["rows"] == len(truth) == record["evaluated"]
         shares = [parts[("above", str(value)),]["metric"] * np.sum(truth == value) for value in (0, 1)]
         assert sum(shares) / len(truth) == pytest.approx(row["metric"])
     with np.load(Path(recorded.uri, "scores.npz")) as scores:
-        assert {one.replace("_", " ").lower() for one in scores} == {one.lower() for one in MODELS} | {"truth"}
-        for row in found["rows"]:
+        assert {name.replace("_", " ").lower() for name in scores} == {name.lower() for name in MODELS} | {"truth"}
+        for row in record["rows"]:
             right = np.argmax(scores[row["model"]], axis=1) == scores["truth"][:, 0]
             assert right.mean() == pytest.approx(row["metric"])
 
 
-def test_the_saved_models_have_the_sizes_that_are_told(recorded: Comparison) -> None:
+def test_saved_models_have_the_recorded_sizes(recorded: Comparison) -> None:
     for row in read(Path(recorded.uri))["rows"]:
         if row["model"] != "network":
             path = Path(recorded.uri, baseline.slug(row["model"]))
-            files = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
-            assert sum(len(one.read_bytes()) for one in files) == row["bytes"] > 100
+            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+            assert sum(len(file.read_bytes()) for file in files) == row["bytes"] > 100
 
 
 def test_headline_values_are_properties_of_the_artifact(recorded: Comparison) -> None:
-    found = read(Path(recorded.uri))
+    record = read(Path(recorded.uri))
     assert recorded.get_string_custom_property("best") == "logistic regression"
-    for row in found["rows"]:
+    for row in record["rows"]:
         assert recorded.get_float_custom_property(baseline.slug(row["model"])) == pytest.approx(row["metric"])
-    assert recorded.get_float_custom_property("ahead") == pytest.approx(found["ahead"]["value"]) and (
+    assert recorded.get_float_custom_property("ahead") == pytest.approx(record["ahead"]["value"]) and (
         recorded.get_float_custom_property("ahead") < 0
     )
 
 
-def said(tmp_path: Path, network: float, other: float, low: float, high: float) -> str:
+def describe(tmp_path: Path, network: float, other: float, low: float, high: float) -> str:
     rows = [{"model": "network", "metric": network}, {"model": "LightGBM", "metric": other}]
     ahead = {"over": "LightGBM", "value": network - other, "interval": [low, high]}
     (tmp_path / "comparison.json").write_text(
@@ -141,76 +145,78 @@ def said(tmp_path: Path, network: float, other: float, low: float, high: float) 
         ),
     ],
 )
-def test_the_line_names_the_winner_and_how_sure_it_is(tmp_path: Path, numbers: tuple, sentence: str) -> None:
-    assert said(tmp_path, *numbers) == sentence
+def test_sentence_names_the_winner_and_its_interval(tmp_path: Path, numbers: tuple, sentence: str) -> None:
+    assert describe(tmp_path, *numbers) == sentence
 
 
 def test_a_slice_without_positives_has_no_average_precision() -> None:
-    network, made = CASES["fraud"].load("model"), np.random.default_rng(1)
+    network, generator = CASES["fraud"].load("model"), np.random.default_rng(1)
     truth = np.zeros((100, 1))
     truth[:10] = 1
     side = np.array(["left"] * 50 + ["right"] * 50, object)
-    scores = {name: made.random((100, 1)) for name in ("network", "other")}
-    found = baseline.compared(network, scores, {name: {} for name in scores}, truth, SPLIT, {"side": side})
-    for row in found["rows"]:
-        whole, left, right = (one["metric"] for one in row["slices"])
+    scores = {name: generator.random((100, 1)) for name in ("network", "other")}
+    record = baseline.compared(network, scores, {name: {} for name in scores}, truth, SPLIT, {"side": side})
+    for row in record["rows"]:
+        whole, left, right = (part["metric"] for part in row["slices"])
         assert whole == pytest.approx(average_precision_score(truth[:, 0], scores[row["model"]][:, 0]))
         assert left == pytest.approx(average_precision_score(truth[:50, 0], scores[row["model"]][:50, 0]))
         assert right is None
 
 
 def evaluated(context: Context) -> dict[slices.Key, dict[str, float]]:
-    """The Evaluator's own values by slice."""
-    found = {}
+    """The Evaluator's values by slice."""
+    by_slice = {}
     for key, by_output in tfma.load_eval_result(str(context.artifact("evaluation"))).slicing_metrics:
         (by_class,) = by_output.values()
         (values,) = by_class.values()
         key = tuple(sorted((name, str(value)) for name, value in key))
-        found[key] = {name: value["doubleValue"] for name, value in values.items() if "doubleValue" in value}
-    return found
+        by_slice[key] = {name: value["doubleValue"] for name, value in values.items() if "doubleValue" in value}
+    return by_slice
 
 
-def mine(context: Context) -> dict[slices.Key, dict]:
+def slices_of_network(context: Context) -> dict[slices.Key, dict]:
     (network,) = (row for row in read(context.artifact("comparison"))["rows"] if row["model"] == "network")
-    return {tuple(map(tuple, one["slice"])): one for one in network["slices"]}
+    return {tuple(map(tuple, part["slice"])): part for part in network["slices"]}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_slices_are_the_evaluators_with_its_rows(pushed_home: Path, case: str) -> None:
     context = Context.of(pushed_home, case)
     counts = {key: values["example_count"] for key, values in evaluated(context).items()}
-    assert {key: one["rows"] for key, one in mine(context).items()} == counts and len(counts) > 3
+    assert {key: part["rows"] for key, part in slices_of_network(context).items()} == counts and len(counts) > 3
 
 
 def test_accuracy_of_every_slice_is_the_evaluators(pushed_home: Path) -> None:
     context = Context.of(pushed_home, "image")
     for key, values in evaluated(context).items():
-        assert mine(context)[key]["metric"] == pytest.approx(values["accuracy"], abs=1e-6), key
+        assert slices_of_network(context)[key]["metric"] == pytest.approx(values["accuracy"], abs=1e-6), key
 
 
 def test_pr_auc_of_every_slice_is_the_evaluators(pushed_home: Path) -> None:
-    """The Evaluator interpolates between 1,000 thresholds; so does Keras, on the rows and scores that are recorded here.
+    """The Evaluator interpolates between 1,000 thresholds; so does Keras, on the recorded rows and scores.
 
-    Average precision, which the comparison holds, knows every threshold: the two part where positives are few.
+    The comparison's average precision uses every threshold: the two differ where positives are few.
     """
     context = Context.of(pushed_home, "fraud")
     network = context.case.load("model")
-    held, columns = slices.read(context.shards("eval"), context.transform, (network.LABEL,), ("channel",))
+    features, columns = slices.read(context.shards("eval"), context.transform, (network.LABEL,), ("channel",))
     with np.load(context.artifact("comparison") / "scores.npz") as scores:
         truth, answers = scores["truth"], scores["network"]
-    assert np.array_equal(truth, held[network.LABEL])
+    assert np.array_equal(truth, features[network.LABEL])
     parts = slices.cut([{}, {"featureKeys": ["channel"]}], columns, len(truth))
     for key, values in evaluated(context).items():
         metric = keras.metrics.AUC(curve="PR", num_thresholds=1000)
         metric.update_state(truth[parts[key]], answers[parts[key]])
         assert float(metric.result()) == pytest.approx(values["pr_auc"], abs=2e-3), key
         few = truth[parts[key]].sum() < 20
-        assert mine(context)[key]["metric"] == pytest.approx(values["pr_auc"], abs=0.1 if few else 0.01), key
+        assert slices_of_network(context)[key]["metric"] == pytest.approx(values["pr_auc"], abs=0.1 if few else 0.01), (
+            key
+        )
 
 
-def test_the_store_can_be_asked_which_runs_a_baseline_won(pushed_home: Path) -> None:
+def test_store_query_finds_the_runs_that_a_baseline_won(pushed_home: Path) -> None:
     context = Context.of(pushed_home, "fraud")
-    row = max(read(context.artifact("comparison"))["rows"], key=lambda one: one["metric"])
+    row = max(read(context.artifact("comparison"))["rows"], key=lambda row: row["metric"])
     with store.opened(context.metadata) as opened:
 
         def won(name: str, least: float) -> list[str]:
@@ -218,16 +224,16 @@ def test_the_store_can_be_asked_which_runs_a_baseline_won(pushed_home: Path) -> 
                 f"type = 'Comparison' AND custom_properties.best.string_value = '{name}' "
                 f"AND custom_properties.{baseline.slug(name)}.double_value >= {least}"
             )
-            return [one.uri for one in opened.get_artifacts(list_options=ListOptions(filter_query=query))]
+            return [artifact.uri for artifact in opened.get_artifacts(list_options=ListOptions(filter_query=query))]
 
-        # The store keeps six digits.
+        # The store has a precision of six digits.
         assert str(context.artifact("comparison")) in won(row["model"], row["metric"] - 1e-5)
         assert str(context.artifact("comparison")) not in won(row["model"], row["metric"] + 1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_saved_forest_answers_now_as_it_did_in_the_run(pushed_home: Path, case: str) -> None:
-    tables = {one.title: one for one in evidence.forest(Context.of(pushed_home, case))}
+def test_saved_forest_gives_the_scores_of_the_run(pushed_home: Path, case: str) -> None:
+    tables = {part.title: part for part in evidence.forest(Context.of(pushed_home, case))}
     (_, recorded), (_, now) = tables["The saved forest, asked now"].rows
     assert now == pytest.approx(recorded, abs=1e-6)
     six = {row[0]: row[2] for row in tables["The six parameters"].rows}
@@ -248,13 +254,13 @@ def test_columns_of_the_forest_have_names_that_the_case_gives(pushed_home: Path)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_evidence_compares_both_cases_and_fits_one_model_anew(pushed_home: Path, case: str) -> None:
+def test_evidence_compares_both_cases_and_refits_one_model(pushed_home: Path, case: str) -> None:
     results = evidence.deep_or_classic(Context.of(pushed_home, case))
     for name in CASES:
-        (table,) = (one for one in results if one.title.startswith(f"{name}: ") and hasattr(one, "rows"))
+        (table,) = (part for part in results if part.title.startswith(f"{name}: ") and hasattr(part, "rows"))
         assert {row[0] for row in table.rows} == MODELS
-        (line,) = (one.value for one in results if one.title == f"{name}: who wins")
+        (line,) = (part.value for part in results if part.title == f"{name}: who wins")
         assert line.split(": ")[1].startswith(table.rows[0][0])
     fitted = {row[0]: row for row in results[-1].rows}
-    now, kept = fitted["logistic regression, now"], fitted["logistic regression"]
-    assert 0 < now[1] <= kept[1] and now[3] == pytest.approx(kept[3], abs=0.15)
+    refitted, stored = fitted["logistic regression, now"], fitted["logistic regression"]
+    assert 0 < refitted[1] <= stored[1] and refitted[3] == pytest.approx(stored[3], abs=0.15)

@@ -10,13 +10,13 @@ from models.catalog import CASES
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
-def test_only_keeps_the_named_features_with_their_rules_and_leaves_the_whole_as_it_was(case):
+def test_selection_has_only_the_named_features_and_leaves_the_schema_unchanged(case):
     whole = text_format.Parse(case.schema_path.read_text(), schema_pb2.Schema())
-    before = whole.SerializeToString()
+    unchanged = whole.SerializeToString()
     part = only(whole, [case.label, case.watch[0]])
     assert {feature.name for feature in part.feature} == {case.label, case.watch[0]}
     by_name = {feature.name: feature for feature in whole.feature}
     assert all(feature == by_name[feature.name] for feature in part.feature)
-    assert whole.SerializeToString() == before
-    found = tensor_representation_util.GetTensorRepresentationsFromSchema(part) or {}
-    assert set(found) in ({case.label, case.watch[0]}, set())
+    assert whole.SerializeToString() == unchanged
+    representations = tensor_representation_util.GetTensorRepresentationsFromSchema(part) or {}
+    assert set(representations) in ({case.label, case.watch[0]}, set())

@@ -1,4 +1,4 @@
-"""The Trainer with one input more: its spec, what its executor tells run_fn, and rows in the transform graph's order."""
+"""The Trainer with a further input: its spec, the arguments of run_fn, and rows in the transform graph's order."""
 
 import json
 from pathlib import Path
@@ -35,23 +35,23 @@ def node(**more: object) -> extended_trainer.Trainer:
     )
 
 
-def test_the_further_input_may_be_there_or_not() -> None:
-    given = node(pretrained=channel(skip_gram.Embedding))
-    assert given.id == node().id == "Trainer"
-    assert "pretrained" in given.inputs and "pretrained" not in node().inputs
-    assert set(given.outputs) == {"model", "model_run"}
+def test_pretrained_input_is_optional() -> None:
+    with_embedding = node(pretrained=channel(skip_gram.Embedding))
+    assert with_embedding.id == node().id == "Trainer"
+    assert "pretrained" in with_embedding.inputs and "pretrained" not in node().inputs
+    assert set(with_embedding.outputs) == {"model", "model_run"}
     with pytest.raises(TypeError, match="pretrained"):
         node(pretrained=channel(standard_artifacts.Model))
 
 
-def vocabulary(monkeypatch: pytest.MonkeyPatch, words: list[bytes]) -> None:
-    """A transform graph that has numbered these words."""
+def set_vocabulary(monkeypatch: pytest.MonkeyPatch, words: list[bytes]) -> None:
+    """Replace the transform graph by one with this vocabulary."""
     output = SimpleNamespace(vocabulary_by_name=lambda name: {"merchant_id": words}[name])
     monkeypatch.setattr(extended_trainer.tft, "TFTransformOutput", lambda path: output)
 
 
-def told(tmp_path: Path, inputs: dict) -> SimpleNamespace:
-    """What the executor gives to run_fn."""
+def get_fn_args(tmp_path: Path, inputs: dict) -> SimpleNamespace:
+    """The arguments that the executor passes to run_fn."""
     (tmp_path / "run").mkdir()
     outputs = {
         name: [kind()]
@@ -70,29 +70,27 @@ def told(tmp_path: Path, inputs: dict) -> SimpleNamespace:
     return extended_trainer.Executor()._GetFnArgs(inputs, outputs, properties)
 
 
-def test_the_executor_says_where_the_rows_in_the_graphs_order_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    vocabulary(monkeypatch, [b"b", b"new", b"a"])
+def test_executor_passes_the_embedding_in_the_graphs_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_vocabulary(monkeypatch, [b"b", b"new", b"a"])
     Embedding(["a", "b"], np.array([[1, 2], [3, 4]], np.float32), {"vocabulary": "merchant_id"}).save(
         tmp_path / "learnt"
     )
     artifact, transform = skip_gram.Embedding(), standard_artifacts.TransformGraph()
     artifact.uri, transform.uri = str(tmp_path / "learnt"), str(tmp_path)
-    config = told(tmp_path, {"pretrained": [artifact], "transform_graph": [transform]}).custom_config
+    config = get_fn_args(tmp_path, {"pretrained": [artifact], "transform_graph": [transform]}).custom_config
     assert config["case"] == "tiny" and config["settings"] == {"a": 1}
     assert Embedding.load(config["pretrained"]).matrix.tolist() == [[3, 4], [2, 3], [1, 2], [2, 3]]
 
 
-def test_without_one_nothing_is_said(tmp_path: Path) -> None:
-    assert told(tmp_path, {}).custom_config == {"case": "tiny", "settings": {"a": 1}}
+def test_without_an_embedding_the_config_is_unchanged(tmp_path: Path) -> None:
+    assert get_fn_args(tmp_path, {}).custom_config == {"case": "tiny", "settings": {"a": 1}}
 
 
-@pytest.mark.parametrize(("name", "there"), [("fraud", True), ("image", False)])
-def test_only_a_case_with_sentences_has_the_stage(name: str, there: bool) -> None:
+@pytest.mark.parametrize(("name", "expected"), [("fraud", True), ("image", False)])
+def test_only_a_case_with_sentences_has_the_stage(name: str, expected: bool) -> None:
     settings = CASES[name].configured({})
     settings["data"] |= {"first_day": 0, "last_day": 89, "classes": "a,b", "height": 8, "width": 8, "channels": 1}
     plan = Plan(CASES[name], "/raw", 0, 1, settings, "", "/versions", "")
     nodes = {stage.node.id: stage.node for stage in graph.build(plan)}
-    assert ("SkipGram" in nodes) is ("pretrained" in nodes["Trainer"].inputs) is there
-    assert (stages.embedding(plan, channel(standard_artifacts.Examples)) is not None) is there
+    assert ("SkipGram" in nodes) is ("pretrained" in nodes["Trainer"].inputs) is expected
+    assert (stages.embedding(plan, channel(standard_artifacts.Examples)) is not None) is expected

@@ -1,4 +1,4 @@
-"""The gate for overfitting: both sides, by hand and in a run."""
+"""The gate for overfitting: passing and refusing, with given values and in a run."""
 
 import json
 from pathlib import Path
@@ -24,9 +24,9 @@ def fit(train: float, valid: float) -> dict:
     }
 
 
-def gate(folder: Path, told: dict, limit: float) -> None:
+def run_gate(folder: Path, fit: dict, limit: float) -> None:
     folder.mkdir(exist_ok=True)
-    (folder / "training.json").write_text(json.dumps({"fit": told}))
+    (folder / "training.json").write_text(json.dumps({"fit": fit}))
     run = standard_artifacts.ModelRun()
     run.uri = str(folder)
     config = json.dumps({"case": "any", "settings": {"max_gap": limit}})
@@ -36,16 +36,16 @@ def gate(folder: Path, told: dict, limit: float) -> None:
 @pytest.mark.parametrize(
     ("train", "valid", "limit"), [(0.9, 0.85, 0.1), (0.9, 0.875, 0.03125), (0.6, 0.9, 0.1), (1.0, 0.0, 0.0)]
 )
-def test_within_the_limit_or_without_one_a_run_passes(tmp_path: Path, train: float, valid: float, limit: float) -> None:
+def test_gap_within_the_limit_or_without_limit_passes(tmp_path: Path, train: float, valid: float, limit: float) -> None:
     assert overfitted(fit(train, valid), limit) == ""
-    gate(tmp_path, fit(train, valid), limit)
+    run_gate(tmp_path, fit(train, valid), limit)
 
 
-def test_beyond_the_limit_it_is_refused_in_one_sentence_with_what_to_do(tmp_path: Path) -> None:
+def test_gap_beyond_the_limit_is_refused_with_remedies(tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
-        gate(tmp_path, fit(0.99, 0.7), 0.2)
-    said = str(caught.value)
-    assert caught.value.gate == "FitGate" and "\n" not in said
+        run_gate(tmp_path, fit(0.99, 0.7), 0.2)
+    reason = str(caught.value)
+    assert caught.value.gate == "FitGate" and "\n" not in reason
     for part in (
         "skill is 0.9900 on 300 examples of train",
         "0.7000 on 40 of valid",
@@ -55,17 +55,17 @@ def test_beyond_the_limit_it_is_refused_in_one_sentence_with_what_to_do(tmp_path
         "dropout",
         "more data",
     ):
-        assert part in said
+        assert part in reason
 
 
 @pytest.mark.parametrize("pair", [(float("nan"), 0.7), (0.7, float("nan"))])
-def test_what_is_not_a_number_is_refused(pair: tuple[float, float]) -> None:
+def test_nan_is_refused(pair: tuple[float, float]) -> None:
     assert "nan" in overfitted(fit(*pair), 0.2)
 
 
-def test_a_training_that_measured_nothing_does_not_pass(tmp_path: Path) -> None:
+def test_record_without_measurements_does_not_pass(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
-        gate(tmp_path, {}, 0.2)
+        run_gate(tmp_path, {}, 0.2)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -76,26 +76,28 @@ def test_nothing_is_blessed_or_pushed_before_the_gate(name: str) -> None:
 
 
 def training_record(home: Path, case: str) -> dict:
-    run = [one for one in store.runs(MetadataAddress.of(home), case) if one.state == "pushed"][0]
+    run = [run for run in store.runs(MetadataAddress.of(home), case) if run.state == "pushed"][0]
     outputs = store.outputs(MetadataAddress.of(home), run.id)
     return json.loads(Path(outputs["Trainer"]["model_run"].uri, "training.json").read_text())
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_gate_reads_the_metrics_of_the_trained_model(pushed_home: Path, name: str) -> None:
-    told = training_record(pushed_home, name)
-    assert told["fit"]["valid"][told["fit"]["metric"]] == pytest.approx(told["valid"][told["fit"]["metric"]], abs=1e-6)
-    assert told["fit"]["train"]["rows"] == min(told["rows"], 20_000)
+    record = training_record(pushed_home, name)
+    assert record["fit"]["valid"][record["fit"]["metric"]] == pytest.approx(
+        record["valid"][record["fit"]["metric"]], abs=1e-6
+    )
+    assert record["fit"]["train"]["rows"] == min(record["rows"], 20_000)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_default_runs_pass_with_room(default_home: Path, name: str) -> None:
+def test_default_runs_pass_with_a_margin(default_home: Path, name: str) -> None:
     limit = CASES[name].settings["gates"]["max_gap"]
     assert 0 < limit < 0.5 and not overfitted(training_record(default_home, name)["fit"], 0.75 * limit)
 
 
-# Some thirty pictures to learn from, no method against overfitting, and enough epochs to know them by heart.
+# About thirty training images, no regularisation, and enough epochs to memorise them.
 OVERFIT = {
     "valid_share": "0.3",
     "eval_share": "0.68",
@@ -110,11 +112,11 @@ OVERFIT = {
 
 @pytest.mark.slow
 def test_an_overfitted_run_is_refused_and_nothing_is_pushed(tmp_path: Path) -> None:
-    known = {setting for group in CASES["image"].settings.values() for setting in group}
-    words = [word for name, value in OVERFIT.items() if name in known for word in ("--set", f"{name}={value}")]
-    done = showcase("run", "image", "--home", tmp_path, "--json", *words)
-    assert done.returncode == 1, done.stdout + done.stderr
-    run = json.loads(done.stdout)
+    names = {setting for group in CASES["image"].settings.values() for setting in group}
+    words = [word for name, value in OVERFIT.items() if name in names for word in ("--set", f"{name}={value}")]
+    process = showcase("run", "image", "--home", tmp_path, "--json", *words)
+    assert process.returncode == 1, process.stdout + process.stderr
+    run = json.loads(process.stdout)
     assert run["state"] == "refused" and run["reason"].startswith("FitGate: accuracy is ")
     assert "max_gap" in run["reason"] and "get more data" in run["reason"]
     states = store.stage_states(MetadataAddress.of(tmp_path), run["id"])

@@ -1,4 +1,4 @@
-"""The edge variants: sizes fall, float32 answers as the SavedModel does, and the smallest good one is chosen."""
+"""The edge variants: their sizes, the agreement of float32 with the SavedModel, and the choice of the smallest."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def run_exporter(tiny: Built, folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Runs the component's executor over the tiny case; returns the folder of variants."""
+    """Run the component's executor on the tiny case; return the folder of variants."""
     patch.setitem(catalog.CASES, CASE.name, CASE)
     patch.setattr(lite_exporter, "TIMED", 2)
     model, examples, graph = (
@@ -39,14 +39,14 @@ def run_exporter(tiny: Built, folder: Path, patch: pytest.MonkeyPatch) -> Path:
     (folder / "Format-Serving").symlink_to(tiny.export)
     (folder / "lite").mkdir()
     inputs = {"model": [model], "examples": [examples], "transform_graph": [graph]}
-    told = {"config": json.dumps({"case": CASE.name, "settings": CASE.settings["gates"]})}
-    LiteExporter.EXECUTOR_SPEC.executor_class().Do(inputs, {"lite_model": [lite]}, told)
+    properties = {"config": json.dumps({"case": CASE.name, "settings": CASE.settings["gates"]})}
+    LiteExporter.EXECUTOR_SPEC.executor_class().Do(inputs, {"lite_model": [lite]}, properties)
     return folder / "lite"
 
 
 @pytest.fixture(scope="module")
 def good(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The variants of the tiny case's own model. To be read only."""
+    """The variants of the tiny case's own model. Read-only."""
     with pytest.MonkeyPatch.context() as patch:
         return run_exporter(tiny, tmp_path_factory.mktemp("good"), patch)
 
@@ -61,7 +61,7 @@ def contents(good: Path) -> dict[str, bytes]:
 def export(
     tiny: Built, good: Path, contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Path]:
-    """Runs the executor once more over the same model; what was converted for :func:`good` is not converted again."""
+    """A function that runs the executor again over the same model, with the conversions of :func:`good`."""
 
     def converted(path: str, variant: str, rows: dict[str, np.ndarray]) -> bytes:
         return contents[variant] if Path(path).samefile(tiny.export) else (good / lite_exporter.ONE_ROW).read_bytes()
@@ -80,10 +80,10 @@ def row(variant: str, size: int, difference: float = 0.0, metric_loss: float = 0
 
 
 def choose(folder: Path, rows: list[dict], tolerance: float = 1e-4, loss: float = 0.01) -> dict:
-    """Lets ``_choose`` pick from a table; each variant's file holds its name."""
-    for one in rows:
-        (folder / f"{one['variant']}.tflite").write_text(one["variant"])
-    lite_exporter._choose(folder, rows, {"lite_tolerance": tolerance, "lite_metric_loss": loss})
+    """Run ``_write_chosen`` on a table; the file of each variant contains its name."""
+    for row in rows:
+        (folder / f"{row['variant']}.tflite").write_text(row["variant"])
+    lite_exporter._write_chosen(folder, rows, {"lite_tolerance": tolerance, "lite_metric_loss": loss})
     record = json.loads((folder / "lite.json").read_text())
     assert (folder / "model.tflite").read_text() == record["chosen"]
     return record
@@ -91,10 +91,10 @@ def choose(folder: Path, rows: list[dict], tolerance: float = 1e-4, loss: float 
 
 def test_weights_of_fewer_bits_make_smaller_files(contents: dict[str, bytes]) -> None:
     sizes = {variant: len(content) for variant, content in contents.items()}
-    weights = 2 * 64 + 64 * 64 + 64 * 2  # the kernels; biases and the graph come on top
+    weights = 2 * 64 + 64 * 64 + 64 * 2  # the kernels, without biases and the graph
     assert sizes["float32"] > 4 * weights > sizes["float16"] > 2 * weights
     assert weights < sizes["dynamic"] < 2 * weights
-    assert weights < sizes["int8"] < sizes["float16"]  # its ranges and zero points take room as well
+    assert weights < sizes["int8"] < sizes["float16"]  # its ranges and zero points need space as well
 
 
 def test_every_variant_answers_every_row_within_its_precision(tiny: Built, contents: dict[str, bytes]) -> None:
@@ -109,16 +109,16 @@ def test_every_variant_answers_every_row_within_its_precision(tiny: Built, conte
 
 def test_a_converted_model_with_one_row_answers_as_with_many(tiny: Built, contents: dict[str, bytes]) -> None:
     many, _ = run(contents["float32"], inputs(tiny))
-    one, _ = run(contents["float32"], {"scaled": tiny.rows["scaled"][3:4]})
-    assert np.allclose(one["probabilities"][0], many["probabilities"][3], atol=1e-6)
+    single, _ = run(contents["float32"], {"scaled": tiny.rows["scaled"][3:4]})
+    assert np.allclose(single["probabilities"][0], many["probabilities"][3], atol=1e-6)
 
 
-def test_a_good_model_leaves_all_variants_the_smallest_as_the_model_and_a_table(tiny: Built, good: Path) -> None:
+def test_good_model_writes_all_variants_the_chosen_one_and_the_table(tiny: Built, good: Path) -> None:
     folder = good
     record = json.loads((folder / "lite.json").read_text())
-    table = {one["variant"]: one for one in record["variants"]}
-    assert tuple(table) == VARIANTS and all(one["passed"] for one in table.values())
-    assert {v: one["bytes"] for v, one in table.items()} == {
+    table = {row["variant"]: row for row in record["variants"]}
+    assert tuple(table) == VARIANTS and all(row["passed"] for row in table.values())
+    assert {v: row["bytes"] for v, row in table.items()} == {
         v: (folder / f"{v}.tflite").stat().st_size for v in VARIANTS
     }
     assert record["chosen"] == min(VARIANTS, key=lambda v: (folder / f"{v}.tflite").stat().st_size)
@@ -129,28 +129,30 @@ def test_a_good_model_leaves_all_variants_the_smallest_as_the_model_and_a_table(
     assert table[record["chosen"]]["metric"] == np.mean(answers["probabilities"].argmax(axis=1) == truth) > 0.5
 
 
-def test_what_is_written_for_one_row_answers_as_the_saved_model_does(tiny: Built, good: Path) -> None:
-    one = Interpreter((good / "one_row.tflite").read_bytes())
-    assert one.fixed == 1
-    found, expected = one.answer(inputs(tiny)), lite_exporter.answers(str(tiny.export), inputs(tiny))
-    difference = np.abs(found["probabilities"] - expected["probabilities"]).max()
+def test_one_row_model_agrees_with_the_saved_model(tiny: Built, good: Path) -> None:
+    interpreter = Interpreter((good / "one_row.tflite").read_bytes())
+    assert interpreter.fixed == 1
+    outputs, expected = interpreter.answer(inputs(tiny)), lite_exporter.answers(str(tiny.export), inputs(tiny))
+    difference = np.abs(outputs["probabilities"] - expected["probabilities"]).max()
     assert difference < 1e-5 and np.isclose(
         json.loads((good / "lite.json").read_text())["one_row"]["difference"], difference, atol=1e-7
     )
 
 
-def test_one_row_that_answers_otherwise_is_refused(export: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_row_model_beyond_the_tolerance_is_refused(export: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     def altered(content: bytes, rows: dict) -> tuple[dict, float]:
         answers, latency = run(content, rows)
         shift = 0.001 * (Interpreter(content).fixed == 1)
         return {name: value + shift for name, value in answers.items()}, latency
 
     monkeypatch.setattr(lite_exporter, "run", altered)
-    with pytest.raises(Refused, match=r"float32 for one row differs from the SavedModel by 0\.001, allowed is 1e-05"):
+    with pytest.raises(
+        Refused, match=r"float32 for one row differs from the SavedModel by 0\.001, and at most 1e-05 is"
+    ):
         export()
 
 
-def test_float32_that_answers_otherwise_is_refused(
+def test_float32_beyond_the_tolerance_is_refused(
     tiny: Built, export: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Altered(tf.Module):
@@ -164,13 +166,13 @@ def test_float32_that_answers_otherwise_is_refused(
     altered = Altered()
     tf.saved_model.save(altered, str(tmp_path / "altered"), signatures={"dense": altered.dense})
     other = convert(str(tmp_path / "altered"), "float32", inputs(tiny))
-    known = lite_exporter.convert
+    original = lite_exporter.convert
     monkeypatch.setattr(
         lite_exporter,
         "convert",
-        lambda path, variant, rows: other if variant == "float32" else known(path, variant, rows),
+        lambda path, variant, rows: other if variant == "float32" else original(path, variant, rows),
     )
-    with pytest.raises(Refused, match=r"differs from the SavedModel by 0\.001, allowed is 1e-05") as caught:
+    with pytest.raises(Refused, match=r"differs from the SavedModel by 0\.001, and at most 1e-05 is") as caught:
         export()
     assert caught.value.gate == "lite"
     assert not (tmp_path / "lite" / "model.tflite").exists() and not (tmp_path / "lite" / "lite.json").exists()
@@ -185,12 +187,12 @@ def test_the_smallest_is_not_chosen_if_it_loses_too_much(
     def spoilt(content: bytes, rows: dict) -> tuple[dict, float]:
         answers, latency = run(content, rows)
         if next(measured, "one row") == by_size[0]:
-            answers = {name: value[:, ::-1] for name, value in answers.items()}  # always the wrong side
+            answers = {name: value[:, ::-1] for name, value in answers.items()}  # always the wrong class
         return answers, latency
 
     monkeypatch.setattr(lite_exporter, "run", spoilt)
     record = json.loads((export() / "lite.json").read_text())
-    table = {one["variant"]: one for one in record["variants"]}
+    table = {row["variant"]: row for row in record["variants"]}
     assert [v for v in VARIANTS if not table[v]["passed"]] == by_size[:1]
     assert table[by_size[0]]["metric_loss"] > 0.5 and record["chosen"] == by_size[1]
 
@@ -199,7 +201,7 @@ def test_the_smallest_that_passes_is_chosen(tmp_path: Path) -> None:
     rows = [row("float32", 100), row("dynamic", 30), row("float16", 55), row("int8", 28, metric_loss=0.0101)]
     record = choose(tmp_path, rows)
     assert record["chosen"] == "dynamic"
-    assert [one["passed"] for one in record["variants"]] == [True, True, True, False]
+    assert [row["passed"] for row in record["variants"]] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_a_difference_within_the_tolerance_passes(tmp_path: Path, difference: fl
 
 
 @pytest.mark.parametrize("difference", [1.1e-4, 1.0, float("inf"), float("nan")])
-def test_a_difference_beyond_it_or_none_at_all_is_refused(tmp_path: Path, difference: float) -> None:
+def test_a_difference_beyond_the_tolerance_or_nan_is_refused(tmp_path: Path, difference: float) -> None:
     with pytest.raises(Refused, match="float32 TFLite differs from the SavedModel"):
         choose(tmp_path, [row("float32", 100, difference), row("int8", 28)])
 
@@ -224,6 +226,8 @@ def test_only_float32_has_to_be_exact(tmp_path: Path) -> None:
     assert choose(tmp_path, [row("float32", 100), row("int8", 28, difference=0.2)])["chosen"] == "int8"
 
 
-def test_no_variant_within_the_loss_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"no variant keeps the metric: float32 loses 0\.02, allowed is 0\.01"):
+def test_no_variant_within_the_metric_loss_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        Refused, match=r"no variant keeps the metric: float32 loses 0\.02, and at most 0\.01 is allowed"
+    ):
         choose(tmp_path, [row("float32", 100, metric_loss=0.02), row("int8", 28, metric_loss=0.3)])

@@ -1,4 +1,4 @@
-"""The samples of a push: which rows they are, and that what they say of a row is one row's."""
+"""The samples of a push: which rows are selected, and that all arrays of a sample belong to one row."""
 
 from pathlib import Path
 
@@ -18,12 +18,13 @@ RAW = {
 
 
 def record(row: int) -> bytes:
-    def of(*values: bytes) -> tf.train.Feature:
+    def feature(*values: bytes) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
     amount = tf.train.Feature(float_list=tf.train.FloatList(value=[row + 0.5]))
-    tags = of(*[b"a", b"b"][: row % 3])
-    features = {"amount": amount, "shop": of(f"läden {row}".encode()), "picture": of(b"\x89PNG\xff"), "tags": tags}
+    tags = feature(*[b"a", b"b"][: row % 3])
+    shop, picture = feature(f"läden {row}".encode()), feature(b"\x89PNG\xff")
+    features = {"amount": amount, "shop": shop, "picture": picture, "tags": tags}
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
@@ -34,30 +35,30 @@ def test_each_sample_holds_one_row_before_and_after(tmp_path: Path, classes: int
     serialized = tf.constant([record(row) for row in range(ROWS)])
     flat = scores[:, 0] if classes == 1 else scores
     samples.write(tmp_path / "samples.npz", serialized, RAW, inputs, {"score": flat}, flat)
-    with np.load(tmp_path / "samples.npz") as arrays:  # which refuses what would need a pickle
-        found = dict(arrays)
-    assert set(found) == {"raw/amount", "raw/shop", "raw/tags", "input/row", "answer/score"}
-    rows = found["input/row"][:, 0]
+    with np.load(tmp_path / "samples.npz") as arrays:  # raises for arrays that would need a pickle
+        written = dict(arrays)
+    assert set(written) == {"raw/amount", "raw/shop", "raw/tags", "input/row", "answer/score"}
+    rows = written["input/row"][:, 0]
     assert 10 < len(rows) == len(set(rows)) <= samples.COUNT
-    assert (found["raw/amount"][:, 0] == rows + 0.5).all() and (found["answer/score"] == flat[rows]).all()
-    assert found["raw/shop"][:, 0].tolist() == [f"läden {row}" for row in rows]
-    assert [sum(tag != "" for tag in tags) for tags in found["raw/tags"]] == [row % 3 for row in rows]
+    assert (written["raw/amount"][:, 0] == rows + 0.5).all() and (written["answer/score"] == flat[rows]).all()
+    assert written["raw/shop"][:, 0].tolist() == [f"läden {row}" for row in rows]
+    assert [sum(tag != "" for tag in tags) for tags in written["raw/tags"]] == [row % 3 for row in rows]
 
 
-def test_one_score_goes_from_the_highest_to_the_lowest_close_together_at_the_top() -> None:
+def test_single_score_rows_are_dense_at_the_top() -> None:
     scores = np.random.default_rng(4).permutation(1000)[:, None]
-    taken = scores[samples.telling(scores), 0]
-    assert taken[0] == 999 and taken[-1] == 0 and (np.diff(taken) < 0).all()
-    assert (taken >= 990).sum() > 5
+    selected = scores[samples.telling(scores), 0]
+    assert selected[0] == 999 and selected[-1] == 0 and (np.diff(selected) < 0).all()
+    assert (selected >= 990).sum() > 5
 
 
-def test_several_scores_are_taken_all_along() -> None:
-    taken = samples.telling(np.zeros((1000, 3)))
-    assert taken[0] == 0 and taken[-1] == 999 and np.diff(taken).max() < 50
+def test_multiclass_rows_are_evenly_spaced() -> None:
+    selected = samples.telling(np.zeros((1000, 3)))
+    assert selected[0] == 0 and selected[-1] == 999 and np.diff(selected).max() < 50
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
-def test_few_rows_are_all_taken_or_fewer(rows: int) -> None:
+def test_few_rows_are_selected_at_most_once(rows: int) -> None:
     for classes in (1, 3):
-        taken = samples.telling(np.zeros((rows, classes)))
-        assert len(set(taken)) == len(taken) <= rows and set(taken) <= set(range(rows))
+        selected = samples.telling(np.zeros((rows, classes)))
+        assert len(set(selected)) == len(selected) <= rows and set(selected) <= set(range(rows))

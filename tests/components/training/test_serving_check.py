@@ -1,4 +1,4 @@
-"""The check before a push: what a server cannot load, or answers otherwise, is refused; the rest is stamped."""
+"""The check before a push: an export that a server cannot load or that answers differently is refused."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ SPECS = {
     name: tf.TensorSpec([None, 1], kind, name=name)
     for name, kind in (("key", tf.string), ("x", tf.float32), ("y", tf.float32))
 }
-DOORS = ("serving_default", "raw", "dense")
+SIGNATURES = ("serving_default", "raw", "dense")
 EXAMPLES = tf.TensorSpec([None], tf.string, name="examples")
 
 
@@ -42,7 +42,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.fixture
 def check(tiny: Built, tmp_path: Path) -> Callable[[Path], standard_artifacts.InfraBlessing]:
-    """Runs the component's executor on an export; returns the blessing, with what it says in ``blessing.uri``."""
+    """A function that runs the component's executor on an export and returns the blessing."""
 
     def do(export: Path) -> standard_artifacts.InfraBlessing:
         model, examples, lite = standard_artifacts.Model(), standard_artifacts.Examples(), LiteModel()
@@ -77,7 +77,7 @@ def check(tiny: Built, tmp_path: Path) -> Callable[[Path], standard_artifacts.In
 
 @pytest.fixture
 def refused(check: Callable, tmp_path: Path) -> Callable[[Path], str]:
-    """Runs the check on an export that must be refused; returns the reason."""
+    """A function that runs the check on an export that must be refused, and returns the reason."""
 
     def do(export: Path) -> str:
         with pytest.raises(Refused) as caught:
@@ -92,9 +92,9 @@ def refused(check: Callable, tmp_path: Path) -> Callable[[Path], str]:
 
 @pytest.fixture
 def loaded_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has the program that loads as a server does run in this process, in a graph and a session of its own all the same.
+    """Run the loading program in this process, still in its own graph and session.
 
-    The test of a good export starts it as the check does.
+    The test of a good export starts it in a subprocess, as the check does.
     """
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
@@ -109,10 +109,13 @@ def loaded_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", run)
 
 
-def saved(
-    folder: Path, module: tf.Module, score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], doors: tuple[str, ...] = DOORS
+def save_model(
+    folder: Path,
+    module: tf.Module,
+    score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    names: tuple[str, ...] = SIGNATURES,
 ) -> Path:
-    """A SavedModel with the signatures that the check asks for, all answering ``score(x, y)``."""
+    """Save a SavedModel with the signatures that the check needs, which all return ``score(x, y)``."""
 
     @tf.function(input_signature=[SPECS])
     def raw(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -120,7 +123,7 @@ def saved(
 
     @tf.function(input_signature=[EXAMPLES])
     def examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        spec = {name: tf.io.FixedLenFeature([1], one.dtype) for name, one in SPECS.items()}
+        spec = {name: tf.io.FixedLenFeature([1], feature.dtype) for name, feature in SPECS.items()}
         return raw(tf.io.parse_example(examples, spec))
 
     @tf.function(input_signature=[{"scaled": tf.TensorSpec([None, 2], tf.float32, name="scaled")}])
@@ -128,7 +131,7 @@ def saved(
         return {"probabilities": score(inputs["scaled"][:, :1], inputs["scaled"][:, 1:])}
 
     signatures = {"serving_default": examples, "raw": raw, "dense": dense}
-    tf.saved_model.save(module, str(folder), signatures={name: signatures[name] for name in doors})
+    tf.saved_model.save(module, str(folder), signatures={name: signatures[name] for name in names})
     return folder
 
 
@@ -147,63 +150,63 @@ def test_a_good_export_is_blessed_with_the_model_that_will_be_pushed(
     assert json.loads((stamped / "assets.extra" / "lite.json").read_text()) == {"chosen": "int8"}
     assert (stamped / "assets.extra" / "one_row.tflite").read_text() == "one row"
     assert (stamped / "assets.extra" / "samples.npz").read_text() == "samples"
-    # The warm-up requests: read as a server reads them, and answered.
+    # The warm-up requests, read as a server reads them.
     serving = tf.saved_model.load(str(stamped)).signatures["serving_default"]
     records = tf.data.TFRecordDataset(str(stamped / "assets.extra" / "tf_serving_warmup_requests"))
-    logs = [prediction_log_pb2.PredictionLog.FromString(one) for one in records.as_numpy_iterator()]
+    logs = [prediction_log_pb2.PredictionLog.FromString(data) for data in records.as_numpy_iterator()]
     requests = [log.predict_log.request for log in logs]
     assert [log.WhichOneof("log_type") for log in logs] == ["predict_log"] * 2
     assert [request.model_spec.signature_name for request in requests] == ["serving_default"] * 2
-    held = list(tf.data.TFRecordDataset(files(str(tiny.examples), "eval")).as_numpy_iterator())
+    serialized = list(tf.data.TFRecordDataset(files(str(tiny.examples), "eval")).as_numpy_iterator())
     for request, size in zip(requests, (1, WARMUP), strict=True):
         sent = tf.make_ndarray(request.inputs["examples"])
-        assert sent.tolist() == held[:size]
-        # Expected from the Keras model on features made without the transform graph's serving path.
-        rows = {name: values[:size] for name, values in _dense(tiny, held).items()}
+        assert sent.tolist() == serialized[:size]
+        # Expected answers come from the Keras model, with features computed without the transform graph.
+        rows = {name: values[:size] for name, values in _compute_dense(tiny, serialized).items()}
         expected = tf.nn.softmax(tiny.fitted.model(rows, training=False)).numpy()
         assert np.allclose(serving(examples=tf.constant(sent))["probabilities"].numpy(), expected, atol=1e-5)
 
 
-def _dense(tiny: Built, held: list[bytes]) -> dict[str, np.ndarray]:
-    """The z-scores by hand: mean and deviation of the train split, in NumPy."""
+def _compute_dense(tiny: Built, serialized_rows: list[bytes]) -> dict[str, np.ndarray]:
+    """The z-scores by NumPy, from mean and standard deviation of the train split."""
 
     def points(serialized: list[bytes]) -> np.ndarray:
-        features = [tf.train.Example.FromString(one).features.feature for one in serialized]
+        features = [tf.train.Example.FromString(data).features.feature for data in serialized]
         return np.array([[f["x"].float_list.value[0], f["y"].float_list.value[0]] for f in features])
 
     train = points(list(tf.data.TFRecordDataset(files(str(tiny.examples), "train")).as_numpy_iterator()))
-    return {"scaled": ((points(held) - train.mean(axis=0)) / train.std(axis=0)).astype(np.float32)}
+    return {"scaled": ((points(serialized_rows) - train.mean(axis=0)) / train.std(axis=0)).astype(np.float32)}
 
 
-@pytest.mark.parametrize("absent", DOORS)
-def test_an_export_without_one_of_its_doors_is_refused(absent: str, refused: Callable, tmp_path: Path) -> None:
-    doors = tuple(door for door in DOORS if door != absent)
-    path = saved(tmp_path / "plain", tf.Module(), lambda x, y: x + y, doors)
+@pytest.mark.parametrize("absent", SIGNATURES)
+def test_export_without_a_signature_is_refused(absent: str, refused: Callable, tmp_path: Path) -> None:
+    names = tuple(name for name in SIGNATURES if name != absent)
+    path = save_model(tmp_path / "plain", tf.Module(), lambda x, y: x + y, names)
     assert refused(path) == f"the export has no signature '{absent}'."
 
 
 @pytest.mark.usefixtures("loaded_here")
 def test_an_export_that_only_python_can_load_is_refused(tiny: Built, refused: Callable, tmp_path: Path) -> None:
-    """Keras 3 models saved by ``tf.saved_model.save``: found by no loader that goes by graph and session."""
+    """A session-based loader does not find the variables of a Keras 3 model saved by ``tf.saved_model.save``."""
     model = tiny.fitted.model
 
     def score(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(model({"scaled": tf.concat([x, y], axis=1)}, training=False))
 
-    path = saved(tmp_path / "plain", model, score)
-    assert set(tf.saved_model.load(str(path)).signatures) == set(DOORS)  # Python loads it
-    said = refused(path)
-    assert said.startswith(
+    path = save_model(tmp_path / "plain", model, score)
+    assert set(tf.saved_model.load(str(path)).signatures) == set(SIGNATURES)  # Python loads it
+    reason = refused(path)
+    assert reason.startswith(
         "the export does not load as the server loads it: FailedPreconditionError: Could not find variable"
     )
-    assert "\n" not in said
+    assert "\n" not in reason
 
 
 @pytest.mark.usefixtures("loaded_here")
-def test_an_export_that_answers_otherwise_each_time_is_refused(refused: Callable, tmp_path: Path) -> None:
-    clock = saved(tmp_path / "clock", tf.Module(), lambda x, y: x + y + tf.cast(tf.timestamp() % 10.0, tf.float32))
-    said = refused(clock)
-    assert "/probabilities differs by " in said and "allowed is 1e-05" in said
+def test_export_with_changing_answers_is_refused(refused: Callable, tmp_path: Path) -> None:
+    clock = save_model(tmp_path / "clock", tf.Module(), lambda x, y: x + y + tf.cast(tf.timestamp() % 10.0, tf.float32))
+    reason = refused(clock)
+    assert "/probabilities differs by " in reason and "at most 1e-05 is allowed" in reason
 
 
 @pytest.mark.parametrize(("added", "accepted"), [(0.0, True), (5e-6, True), (1e-3, False), (np.nan, False)])
@@ -213,18 +216,18 @@ def test_the_tolerance_has_two_sides(
     def elsewhere(source: str, requests: Path) -> dict[str, np.ndarray]:
         signatures = tf.saved_model.load(source).signatures
         with np.load(requests, allow_pickle=True) as sent:
-            asked: dict[str, dict[str, tf.Tensor]] = {door: {} for door in DOORS}
+            requests_by_signature: dict[str, dict[str, tf.Tensor]] = {signature: {} for signature in SIGNATURES}
             for key in sent:
-                door, name = key.split("/")
-                asked[door][name] = tf.constant(sent[key])
-        answers = {door: signatures[door](**values) for door, values in asked.items()}
+                signature, name = key.split("/")
+                requests_by_signature[signature][name] = tf.constant(sent[key])
+        answers = {signature: signatures[signature](**values) for signature, values in requests_by_signature.items()}
         return {
             f"{name}/{key}": value.numpy() + (added if name == "raw" else 0)
             for name, outputs in answers.items()
             for key, value in outputs.items()
         }
 
-    monkeypatch.setattr(serving_check, "_load_elsewhere", elsewhere)
+    monkeypatch.setattr(serving_check, "_load_in_subprocess", elsewhere)
     if accepted:
         assert model_utils.is_infra_validated(check(tiny.export))
     else:
@@ -246,4 +249,4 @@ def test_a_server_that_dies_or_hangs_is_a_refusal(
     for name in ("model", "lite", "blessing", "statistics"):
         (tmp_path / name).rename(tmp_path / f"{name}-killed")
     monkeypatch.setattr(subprocess, "run", hung)
-    assert f"no answer within {serving_check.SECONDS} s" in refused(tiny.export)
+    assert f"did not answer within {serving_check.SECONDS} s" in refused(tiny.export)

@@ -1,4 +1,4 @@
-"""Shards of examples: the same rows, the same name, in whatever process they are written."""
+"""Shards of examples: equal rows give equal file names in every process."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ Write(sys.argv[1]).process(("train", batch))
 """
 
 
-def written(folder: Path, number: int) -> Path:
+def write_shard(folder: Path, number: int) -> Path:
     subprocess.run([sys.executable, "-c", PROGRAM, str(folder), str(number)], check=True, cwd=ROOT)
     (shard,) = folder.glob("Split-train/*")
     return shard
@@ -28,8 +28,8 @@ def written(folder: Path, number: int) -> Path:
 @pytest.mark.slow
 def test_a_shard_is_named_by_its_rows_in_every_process(tmp_path: Path) -> None:
     # The order of the features in a serialized example differs from process to process, and must not matter.
-    one, again, other = (written(tmp_path / name, number) for name, number in (("a", 1), ("b", 1), ("c", 7)))
-    assert one.name == again.name != other.name
-    found = [tf.train.Example.FromString(one) for one in tf.data.TFRecordDataset(str(one)).as_numpy_iterator()]
-    assert [example.features.feature["number"].int64_list.value[0] for example in found] == [1, 2]
-    assert [example.features.feature["column_3"].float_list.value[0] for example in found] == [3.0, 3.5]
+    shard, again, other = (write_shard(tmp_path / name, number) for name, number in (("a", 1), ("b", 1), ("c", 7)))
+    assert shard.name == again.name != other.name
+    examples = [tf.train.Example.FromString(data) for data in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()]
+    assert [example.features.feature["number"].int64_list.value[0] for example in examples] == [1, 2]
+    assert [example.features.feature["column_3"].float_list.value[0] for example in examples] == [3.0, 3.5]

@@ -1,4 +1,4 @@
-"""The simple models: what decides them, and that each is as good as an independent one."""
+"""The baselines: the effect of their parameters, and their quality against scikit-learn."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from models.evaluation import baselines
 from models.evaluation.baselines import Table
 
 
-def table(rows: int, columns: int = 8, classes: int = 2, seed: int = 1) -> Table:
-    """Classes that an interaction of two columns decides, so that no line parts them; the rest is noise."""
-    made = np.random.default_rng(seed)
-    x = made.normal(size=(rows, columns)).astype(np.float32)
-    angle = np.arctan2(x[:, 0] * x[:, 1], x[:, 2] + 0.3 * made.normal(size=rows))
+def create_table(rows: int, columns: int = 8, classes: int = 2, seed: int = 1) -> Table:
+    """Classes that depend on an interaction of two columns, so that no line separates them; the rest is noise."""
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(rows, columns)).astype(np.float32)
+    angle = np.arctan2(x[:, 0] * x[:, 1], x[:, 2] + 0.3 * generator.normal(size=rows))
     return Table(
         tuple(f"x.{n}" for n in range(columns)), x, ((angle + np.pi) / (2 * np.pi) * classes).astype(int) % classes
     )
@@ -27,7 +27,7 @@ def depths(node: object, depth: int = 1) -> list[int]:
 
 def test_the_forests_parameters_decide_the_saved_forest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inputs, features per node, sample, trees and nodes, each read from the files of a forest that was saved."""
-    train = table(3000)
+    train = create_table(3000)
     plain = Table(train.names, train.x, (train.x[:, 4] > 0).astype(int))
 
     def grown(data: Table, name: str, **changes: float) -> tuple[list[list[int]], set[str]]:
@@ -47,16 +47,16 @@ def test_the_forests_parameters_decide_the_saved_forest(tmp_path: Path, monkeypa
     assert max(map(max, trees)) <= baselines.forest_settings(*train.x.shape)["max_depth"]
     small, _ = grown(train, "sample", TREE_ROWS=300)
     assert len(small) == 12 and sum(map(len, small)) < 0.3 * sum(map(len, trees))
-    # A node that looks at every column finds the one that decides; one that looks at a single column takes what it draws.
+    # A node that tries every column finds the informative one; a node that tries one column splits on whatever it draws.
     _, of_all = grown(plain, "all", TREE_ROWS=60_000, COLUMNS=1.0)
     _, of_one = grown(plain, "one", COLUMNS=1 / 8)
     assert of_all == {"x.4"} and len(of_one) > 2
 
 
-def test_maximum_nodes_count_under_best_first_growth_alone() -> None:
+def test_maximum_nodes_apply_only_to_best_first_growth() -> None:
     import ydf
 
-    train = table(2000)
+    train = create_table(2000)
     data = {**dict(zip(train.names, train.x.T.copy(), strict=True)), "y": train.y}
 
     def largest(**settings: int | str) -> int:
@@ -72,18 +72,21 @@ def test_maximum_nodes_count_under_best_first_growth_alone() -> None:
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_the_forest_is_as_good_as_scikit_learns(classes: int) -> None:
-    train, held = table(3000, classes=classes), table(3000, classes=classes, seed=2)
+    train, heldout = create_table(3000, classes=classes), create_table(3000, classes=classes, seed=2)
     oracle = RandomForestClassifier(50, max_features=0.3, min_samples_leaf=3, random_state=1).fit(train.x, train.y)
-    found = baselines.forest(train, train).scores(held.x, classes)
-    assert np.allclose(found.sum(axis=1), 1, atol=1e-5)
-    areas = [roc_auc_score(held.y == 1, scores[:, 1]) for scores in (found, oracle.predict_proba(held.x))]
+    scores_of_forest = baselines.forest(train, train).scores(heldout.x, classes)
+    assert np.allclose(scores_of_forest.sum(axis=1), 1, atol=1e-5)
+    areas = [
+        roc_auc_score(heldout.y == 1, scores[:, 1]) for scores in (scores_of_forest, oracle.predict_proba(heldout.x))
+    ]
     assert areas[0] > 0.8 and areas[0] == pytest.approx(areas[1], abs=0.02)
 
 
-def test_trees_find_an_interaction_and_a_line_does_not() -> None:
-    train, valid, held = (table(3000, seed=seed) for seed in (1, 2, 3))
+def test_trees_learn_an_interaction_and_logistic_regression_does_not() -> None:
+    train, valid, heldout = (create_table(3000, seed=seed) for seed in (1, 2, 3))
     areas = {
-        name: roc_auc_score(held.y, fit(train, valid).scores(held.x, 1)[:, 0]) for name, fit in baselines.FITS.items()
+        name: roc_auc_score(heldout.y, fit(train, valid).scores(heldout.x, 1)[:, 0])
+        for name, fit in baselines.FITS.items()
     }
     assert areas["logistic regression"] < 0.6
     assert min(areas["random forest"], areas["LightGBM"]) > 0.8
@@ -91,45 +94,47 @@ def test_trees_find_an_interaction_and_a_line_does_not() -> None:
 
 @pytest.mark.parametrize("name", baselines.FITS)
 def test_scores_have_the_networks_shape_and_every_class_its_column(name: str) -> None:
-    """With one output the positive class, with two both, and a class that training never saw stays at zero."""
-    train = table(600)
+    """One output is the positive class, two are both, and a class that is not in the train split has score zero."""
+    train = create_table(600)
     model = baselines.FITS[name](train, train)
-    one, both = model.scores(train.x, 1), model.scores(train.x, 2)
-    assert one.shape == (600, 1) and both.shape == (600, 2)
-    assert np.allclose(one[:, 0], both[:, 1]) and roc_auc_score(train.y, one[:, 0]) > 0.5
+    single, both = model.scores(train.x, 1), model.scores(train.x, 2)
+    assert single.shape == (600, 1) and both.shape == (600, 2)
+    assert np.allclose(single[:, 0], both[:, 1]) and roc_auc_score(train.y, single[:, 0]) > 0.5
     gap = Table(train.names, train.x, np.where(train.y == 1, 3, np.arange(600) % 2))
     scores = baselines.FITS[name](gap, gap).scores(gap.x, 4)
     assert scores.shape == (600, 4) and (scores[:, 2] == 0).all() and (scores[:, [0, 1, 3]].max(axis=0) > 0).all()
 
 
 @pytest.mark.parametrize("name", baselines.FITS)
-def test_a_baseline_can_be_repeated_and_saved(name: str, tmp_path: Path) -> None:
-    train = table(500)
+def test_baseline_is_reproducible_and_can_be_saved(name: str, tmp_path: Path) -> None:
+    train = create_table(500)
     first, second = (baselines.FITS[name](train, train) for _ in range(2))
     assert np.array_equal(first.score(train.x), second.score(train.x))
     first.save(tmp_path / "saved")
     assert (tmp_path / "saved").exists()
 
 
-def test_an_opened_forest_answers_as_the_fitted_one(tmp_path: Path) -> None:
-    train = table(500)
+def test_loaded_forest_agrees_with_the_fitted_one(tmp_path: Path) -> None:
+    train = create_table(500)
     fitted = baselines.forest(train, train)
     fitted.save(tmp_path / "forest")
     model = baselines.opened(tmp_path / "forest")
     assert np.allclose(baselines.forest_scores(model, train.names, train.x), fitted.score(train.x), atol=1e-6)
 
 
-def test_large_and_wide_tables_stay_bounded() -> None:
-    usual, large, wide = (baselines.forest_settings(*shape) for shape in ((50_000, 50), (600_000, 30), (60_000, 784)))
-    assert usual["bootstrap_size_ratio"] == 1 and usual["num_candidate_attributes_ratio"] == baselines.COLUMNS
+def test_forest_settings_are_bounded_for_large_and_wide_tables() -> None:
+    medium, large, wide = (baselines.forest_settings(*shape) for shape in ((50_000, 50), (600_000, 30), (60_000, 784)))
+    assert medium["bootstrap_size_ratio"] == 1 and medium["num_candidate_attributes_ratio"] == baselines.COLUMNS
     assert large["bootstrap_size_ratio"] * 600_000 == pytest.approx(baselines.TREE_ROWS)
     assert "num_candidate_attributes_ratio" not in wide
-    assert wide["num_trees"] < usual["num_trees"]
+    assert wide["num_trees"] < medium["num_trees"]
     assert wide["bootstrap_size_ratio"] * 60_000 == pytest.approx(baselines.SMALL_ROWS)
 
 
 def test_a_table_names_its_columns_by_input() -> None:
     features = {"a": np.ones((3, 2, 2)), "b": np.zeros((3, 1)), "label": np.array([[0], [1], [1]])}
-    found = Table.of(("a", "b"), "label", features)
-    assert found.names == ("a.0", "a.1", "a.2", "a.3", "b.0")
-    assert found.x.shape == (3, 5) and found.x.dtype == np.float32 and found.y.tolist() == [0, 1, 1]
+    concatenated = Table.of(("a", "b"), "label", features)
+    assert concatenated.names == ("a.0", "a.1", "a.2", "a.3", "b.0")
+    assert (
+        concatenated.x.shape == (3, 5) and concatenated.x.dtype == np.float32 and concatenated.y.tolist() == [0, 1, 1]
+    )

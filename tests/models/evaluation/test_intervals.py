@@ -8,11 +8,11 @@ from sklearn.metrics import accuracy_score, average_precision_score
 from models.evaluation import intervals
 
 
-def drawn(rows: int, share: float = 0.1, decimals: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def draw_scores(rows: int, share: float = 0.1, decimals: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Labels and scores with many ties, ``[rows, 1]`` each."""
-    made = np.random.default_rng(rows)
-    truth = (made.random((rows, 1)) < share).astype(np.int64)
-    return truth, np.round(made.normal(size=(rows, 1)) + 1.5 * truth, decimals)
+    generator = np.random.default_rng(rows)
+    truth = (generator.random((rows, 1)) < share).astype(np.int64)
+    return truth, np.round(generator.normal(size=(rows, 1)) + 1.5 * truth, decimals)
 
 
 def pr_auc(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
@@ -21,18 +21,20 @@ def pr_auc(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 
 @pytest.mark.parametrize("decimals", [0, 1, 8])
 def test_average_precision_of_weighted_rows_is_scikit_learns(decimals: int) -> None:
-    truth, scores = drawn(400, decimals=decimals)
+    truth, scores = draw_scores(400, decimals=decimals)
     weights = np.random.default_rng(1).integers(0, 4, size=(5, 400)).astype(np.float32)
-    found = intervals.average_precision(truth, scores)(weights)
-    expected = [average_precision_score(truth[:, 0], scores[:, 0], sample_weight=one) for one in weights]
-    assert found == pytest.approx(expected, abs=1e-12)
+    measured = intervals.average_precision(truth, scores)(weights)
+    expected = [
+        average_precision_score(truth[:, 0], scores[:, 0], sample_weight=row_weights) for row_weights in weights
+    ]
+    assert measured == pytest.approx(expected, abs=1e-12)
 
 
 def test_accuracy_of_weighted_rows_is_scikit_learns() -> None:
-    made = np.random.default_rng(2)
-    truth, scores = made.integers(0, 3, size=(200, 1)), made.normal(size=(200, 3))
-    weights = made.integers(0, 4, size=(5, 200)).astype(np.float32)
-    expected = [accuracy_score(truth[:, 0], scores.argmax(1), sample_weight=one) for one in weights]
+    generator = np.random.default_rng(2)
+    truth, scores = generator.integers(0, 3, size=(200, 1)), generator.normal(size=(200, 3))
+    weights = generator.integers(0, 4, size=(5, 200)).astype(np.float32)
+    expected = [accuracy_score(truth[:, 0], scores.argmax(1), sample_weight=row_weights) for row_weights in weights]
     assert intervals.accuracy(truth, scores)(weights) == pytest.approx(expected, abs=1e-6)
 
 
@@ -42,37 +44,39 @@ def test_every_draw_keeps_the_number_of_rows_of_each_class(monkeypatch: pytest.M
     blocks = list(intervals.draws(classes, 25, seed=3))
     assert [len(block) for block in blocks] == [10, 10, 5]
     weights = np.concatenate(blocks)
-    for one in (0, 1, 7):
-        assert (weights[:, classes == one].sum(axis=1) == (classes == one).sum()).all()
-    # With replacement: a row is left out with a chance near 1/e.
+    for label in (0, 1, 7):
+        assert (weights[:, classes == label].sum(axis=1) == (classes == label).sum()).all()
+    # With replacement, a row is left out with probability near 1/e.
     assert (weights[:, :50] == 0).mean() == pytest.approx((1 - 1 / 50) ** 50, abs=0.05)
     assert np.array_equal(weights, np.concatenate(list(intervals.draws(classes, 25, seed=3))))
     assert not np.array_equal(weights, np.concatenate(list(intervals.draws(classes, 25, seed=4))))
 
 
-def test_all_resamples_at_once_give_what_a_loop_over_rows_gives() -> None:
-    truth, scores = drawn(300)
+def test_vectorised_resamples_equal_a_loop() -> None:
+    truth, scores = draw_scores(300)
     both = {"one": scores, "other": -scores}
-    at_once = intervals.resampled("pr_auc", pr_auc, truth, both, resamples=40)
+    vectorised = intervals.resampled("pr_auc", pr_auc, truth, both, resamples=40)
     looped = intervals.resampled("area", lambda t, s: {"area": pr_auc(t, s)["pr_auc"]}, truth, both, resamples=40)
     for name in both:
-        assert at_once[name].shape == (40,)
-        assert at_once[name] == pytest.approx(looped[name], abs=1e-12)
+        assert vectorised[name].shape == (40,)
+        assert vectorised[name] == pytest.approx(looped[name], abs=1e-12)
 
 
 def test_the_interval_is_scipys() -> None:
-    """SciPy draws without strata: with one class there is one stratum, and of accuracy the answer is the same."""
-    made = np.random.default_rng(4)
-    truth, right = np.zeros((600, 1), np.int64), made.random(600) < 0.9
+    """SciPy draws without strata; with one class there is one stratum, so the interval of accuracy is the same."""
+    generator = np.random.default_rng(4)
+    truth, right = np.zeros((600, 1), np.int64), generator.random(600) < 0.9
     scores = np.stack([right, ~right], axis=1).astype(float)
-    found = intervals.interval(intervals.resampled("accuracy", None, truth, {"m": scores}, resamples=2000)["m"])
-    oracle = stats.bootstrap((right,), np.mean, n_resamples=2000, method="percentile", rng=made).confidence_interval
-    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), abs=0.004)
+    interval = intervals.interval(intervals.resampled("accuracy", None, truth, {"m": scores}, resamples=2000)["m"])
+    oracle = stats.bootstrap(
+        (right,), np.mean, n_resamples=2000, method="percentile", rng=generator
+    ).confidence_interval
+    assert (interval.low, interval.high) == pytest.approx((oracle.low, oracle.high), abs=0.004)
 
 
 def test_the_interval_of_average_precision_is_near_scipys_over_rows() -> None:
-    truth, scores = drawn(800, share=0.2)
-    found = intervals.interval(intervals.resampled("pr_auc", pr_auc, truth, {"m": scores}, resamples=1000)["m"])
+    truth, scores = draw_scores(800, share=0.2)
+    interval = intervals.interval(intervals.resampled("pr_auc", pr_auc, truth, {"m": scores}, resamples=1000)["m"])
     oracle = stats.bootstrap(
         (truth[:, 0], scores[:, 0]),
         average_precision_score,
@@ -82,12 +86,12 @@ def test_the_interval_of_average_precision_is_near_scipys_over_rows() -> None:
         vectorized=False,
         rng=np.random.default_rng(5),
     ).confidence_interval
-    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), abs=0.03)
-    assert found.low < pr_auc(truth, scores)["pr_auc"] < found.high
+    assert (interval.low, interval.high) == pytest.approx((oracle.low, oracle.high), abs=0.03)
+    assert interval.low < pr_auc(truth, scores)["pr_auc"] < interval.high
 
 
-def test_models_share_their_draws_so_that_equal_models_do_not_differ() -> None:
-    truth, scores = drawn(500)
+def test_models_share_their_resamples_so_equal_models_do_not_differ() -> None:
+    truth, scores = draw_scores(500)
     both = intervals.resampled("pr_auc", pr_auc, truth, {"one": scores, "twin": 2 * scores + 1, "noise": scores * 0})
     assert intervals.interval(both["one"] - both["twin"]) == (0, 0)
     low, high = intervals.interval(both["one"] - both["noise"])

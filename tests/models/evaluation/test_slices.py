@@ -1,4 +1,4 @@
-"""Slices without the Evaluator: which rows they hold, and what cannot be cut."""
+"""Slices without the Evaluator: their rows, and specs that are refused."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ SPECS = [{}, {"featureKeys": ["shop"]}, {"featureKeys": ["shop", "day"]}, {"feat
 ROWS = [("a", 1), ("b", 1), ("a", 2), (None, 2), ("b", 1)]
 
 
-def written(path: Path, rows: list[tuple]) -> str:
+def write_rows(path: Path, rows: list[tuple]) -> str:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for number, (shop, day) in enumerate(rows):
             example = tf.train.Example()
@@ -32,7 +32,7 @@ def transform() -> SimpleNamespace:
 
 
 def test_rows_and_their_slice_columns_come_in_the_order_of_the_files(tmp_path: Path) -> None:
-    paths = [written(tmp_path / "one", ROWS[:2]), written(tmp_path / "two", ROWS[2:])]
+    paths = [write_rows(tmp_path / "one", ROWS[:2]), write_rows(tmp_path / "two", ROWS[2:])]
     features, columns = slices.read(paths, transform(), ("x",), ("day", "nowhere", "shop"))
     assert features["x"][:, 0].tolist() == [0, 1, 0, 1, 2]
     assert columns["shop"].tolist() == ["a", "b", "a", None, "b"]
@@ -41,29 +41,29 @@ def test_rows_and_their_slice_columns_come_in_the_order_of_the_files(tmp_path: P
 
 
 def test_no_slices_need_no_columns(tmp_path: Path) -> None:
-    features, columns = slices.read([written(tmp_path / "one", ROWS)], transform(), ("x",), ())
+    features, columns = slices.read([write_rows(tmp_path / "one", ROWS)], transform(), ("x",), ())
     assert features["x"].shape == (5, 1) and columns == {}
 
 
 def test_slices_hold_the_rows_that_a_loop_finds() -> None:
     columns = {"shop": np.array([shop for shop, _ in ROWS], object), "day": np.array([str(d) for _, d in ROWS], object)}
-    found = slices.cut(SPECS, columns, len(ROWS))
+    by_key = slices.cut(SPECS, columns, len(ROWS))
     expected = {(): [0, 1, 2, 3, 4]}
     for row, (shop, day) in enumerate(ROWS):
         for key in ((("shop", shop),), (("day", str(day)), ("shop", shop))):
             if shop is not None:
                 expected.setdefault(key, []).append(row)
-    assert {key: rows.tolist() for key, rows in found.items()} == expected
+    assert {key: rows.tolist() for key, rows in by_key.items()} == expected
     assert slices.names(SPECS) == ["day", "shop"]
 
 
-def test_a_value_that_no_row_has_is_an_empty_slice_and_not_an_error() -> None:
+def test_value_that_no_row_has_gives_no_slice() -> None:
     columns = {"shop": np.array(["a", None], object)}
     assert slices.cut([{"featureValues": {"shop": "z"}}], columns, 2) == {}
 
 
-def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
+def test_several_values_and_sql_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="A row has 2 values of 'shop'"):
-        slices.read([written(tmp_path / "one", [(["a", "b"], 1)])], transform(), ("x",), ("shop",))
+        slices.read([write_rows(tmp_path / "one", [(["a", "b"], 1)])], transform(), ("x",), ("shop",))
     with pytest.raises(ValueError, match="SQL"):
         slices.cut([{"sliceKeysSql": ["SELECT 1"]}], {}, 2)

@@ -1,4 +1,4 @@
-"""A refusal where the code has moved on from what an export holds; that it comes back is in the contract of all cases."""
+"""Restoring is refused if the code builds other variables than the export has; the contract tests restore an export."""
 
 from types import SimpleNamespace
 
@@ -14,9 +14,9 @@ pytestmark = pytest.mark.system
 
 
 def test_other_variables_are_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
-    done = built(TINY, tmp_path_factory)
+    small_run = built(TINY, tmp_path_factory)
     wider = SimpleNamespace(
         __name__="wider", build=lambda settings, *rest: tiny.build({**settings, "width": 65}, *rest)
     )
-    with pytest.raises(ValueError, match="other variables than wider builds now"):
-        restore.model(str(done.export), wider, Transform(str(done.graph)))
+    with pytest.raises(ValueError, match="do not match those that wider builds now"):
+        restore.model(str(small_run.export), wider, Transform(str(small_run.graph)))

@@ -1,4 +1,4 @@
-"""Adapters beside frozen weights, and a refresh of a served model from end to end."""
+"""Low-rank adapters with frozen weights, and a refresh of a served model from end to end."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def x(rows: int = 64) -> np.ndarray:
     return np.random.default_rng(2).normal(size=(rows, 8, 8, 3)).astype(np.float32)
 
 
-def test_adapters_leave_the_answers_until_they_learn_and_merge_when_saved(tmp_path):
+def test_adapters_keep_the_answers_before_training_and_merge_on_save(tmp_path):
     model, plain = network(), network()
     before = plain(x()).numpy()
     adapters.add(model, 2)
@@ -39,40 +39,40 @@ def test_adapters_leave_the_answers_until_they_learn_and_merge_when_saved(tmp_pa
     model.fit(x(), (x()[:, 0, 0, 0] > 0).astype(int), epochs=3, verbose=0)
     after = model(x()).numpy()
     assert np.abs(after - before).max() > 1e-3
-    kept = [layer._kernel.numpy() for layer in model.layers if getattr(layer, "lora_enabled", False)]
-    assert frozen and all((one == other).all() for one, other in zip(frozen, kept, strict=True))
+    unchanged = [layer._kernel.numpy() for layer in model.layers if getattr(layer, "lora_enabled", False)]
+    assert frozen and all((first == second).all() for first, second in zip(frozen, unchanged, strict=True))
     model.save_weights(tmp_path / "model.weights.h5")
-    plain.load_weights(tmp_path / "model.weights.h5")  # the layers it always had
+    plain.load_weights(tmp_path / "model.weights.h5")  # the same layers as before
     np.testing.assert_allclose(plain(x()).numpy(), after, atol=1e-5)
 
 
-def test_few_weights_are_left_to_train_and_moments_stay():
+def test_few_weights_are_trainable_and_moments_stay_frozen():
     model = network()
     whole = adapters.trainable(model)
-    left = adapters.add(model, 2)
+    remaining = adapters.add(model, 2)
     convolution, dense = 2 * (3 * 3 * 3 + 16), 2 * (6 * 6 * 16 + 32) + 32
-    head = 32 * 2 + 2  # smaller than adapters of it would be
-    assert left == convolution + dense + head == adapters.trainable(model) < whole / 10
+    head = 32 * 2 + 2  # it has fewer weights than its adapters would have
+    assert remaining == convolution + dense + head == adapters.trainable(model) < whole / 10
     moments = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     before = moments[0].moving_mean.numpy()
     model(x() + 5, training=True)
     assert (moments[0].moving_mean.numpy() == before).all()
 
 
-def test_a_refresh_without_a_served_model_or_newer_spans_is_said(tmp_path):
-    done = showcase("refresh", "fraud", "--home", tmp_path)
-    assert done.returncode == 2 and "There is no pushed model of" in done.stderr
+def test_refresh_without_a_served_model_is_refused(tmp_path):
+    process = showcase("refresh", "fraud", "--home", tmp_path)
+    assert process.returncode == 2 and "Nothing is served that could be refreshed" in process.stderr
 
 
-def test_a_refresh_without_newer_spans_is_said(pushed_home):
+def test_refresh_without_newer_spans_is_refused(pushed_home):
     facts = ended_runs(pushed_home)["fraud"]["facts"]
-    done = showcase("refresh", "fraud", "--home", pushed_home, "--data", facts["source"])
+    process = showcase("refresh", "fraud", "--home", pushed_home, "--data", facts["source"])
     last = facts["spans"].partition(":")[2]
-    assert done.returncode == 2 and f"There is no span newer than {last}" in done.stderr
+    assert process.returncode == 2 and f"There is no span newer than {last}" in process.stderr
 
 
 @pytest.mark.slow
-def test_a_refresh_refines_what_is_served_on_newer_spans_by_the_same_gates(tmp_path):
+def test_refresh_trains_fewer_weights_and_passes_the_same_gates(tmp_path):
     home, raw = tmp_path / "home", tmp_path / "raw"
     assert showcase("generate", "fraud", "--rows", 60_000, "--days", 80, "--out", raw).returncode == 0
     small = ("--set", "epochs=4", "--set", "min_pr_auc=0.02", "--set", "max_pr_auc_loss=1", "--set", "max_gap=0")
@@ -81,9 +81,9 @@ def test_a_refresh_refines_what_is_served_on_newer_spans_by_the_same_gates(tmp_p
     second = showcase("run", "fraud", "--home", home, "--data", raw, "--spans", "0:59", *small, "--json")
     served = json.loads(second.stdout)
     assert served["facts"]["version"] == "1" and served["facts"]["same_as"] == json.loads(first.stdout)["id"]
-    done = showcase("refresh", "fraud", "--home", home, "--data", raw, "--json", *small[2:])
-    assert done.returncode == 0, done.stderr + done.stdout
-    ended = json.loads(done.stdout)
+    refresh = showcase("refresh", "fraud", "--home", home, "--data", raw, "--json", *small[2:])
+    assert refresh.returncode == 0, refresh.stderr + refresh.stdout
+    ended = json.loads(refresh.stdout)
     assert ended["facts"]["version"] == "2" and ended["facts"]["spans"] == "20:79"
     assert ended["facts"]["base"] == served["id"]
     weights = [restore.arrays(home / f"fraud/versions/{n}/assets.extra/model.weights.h5") for n in (1, 2)]
@@ -92,5 +92,5 @@ def test_a_refresh_refines_what_is_served_on_newer_spans_by_the_same_gates(tmp_p
     trained = [
         json.loads(path.read_text()) for path in Path(home).glob("fraud/artifacts/Trainer/model_run/*/training.json")
     ]
-    counts = sorted(one["trainable"] for one in trained)
+    counts = sorted(record["trainable"] for record in trained)
     assert counts[0] < counts[1] / 2

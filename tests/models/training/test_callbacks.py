@@ -1,4 +1,4 @@
-"""What callbacks did is written down, and what TensorBoard shows is there."""
+"""The journal of the callbacks, their state, and TensorBoard's event files."""
 
 import numpy as np
 import pytest
@@ -28,35 +28,38 @@ def test_each_callback_is_recorded_when_it_acts():
 def test_only_the_chief_gets_callbacks_that_write(tmp_path):
     settings = {**TRAINING, "schedule": "plateau"}
     names = [
-        [type(one).__name__ for one in calls.create(settings, "accuracy", tmp_path, chief)] for chief in (True, False)
+        [type(callback).__name__ for callback in calls.create(settings, "accuracy", tmp_path, chief)]
+        for chief in (True, False)
     ]
     assert names[0] == ["ModelCheckpoint", "EarlyStopping", "ReduceLROnPlateau", "TensorBoard", "Journal"]
     assert names[1] == ["EarlyStopping", "ReduceLROnPlateau", "Journal"]
 
 
-def test_what_callbacks_remember_survives(tmp_path):
+def test_callback_state_is_saved_and_restored(tmp_path):
     settings = {**TRAINING, "schedule": "plateau", "tensorboard": False}
-    one, other = (calls.create(settings, "accuracy", tmp_path, True) for _ in range(2))
-    one[0].best, one[1].best, one[1].wait, one[2].cooldown_counter = np.float32(0.5), 0.5, 2, 1
-    calls.restore(other, calls.state(one))
-    assert (other[0].best, other[1].wait, other[2].cooldown_counter) == (0.5, 2, 1)
+    first, second = (calls.create(settings, "accuracy", tmp_path, True) for _ in range(2))
+    first[0].best, first[1].best, first[1].wait, first[2].cooldown_counter = np.float32(0.5), 0.5, 2, 1
+    calls.restore(second, calls.state(first))
+    assert (second[0].best, second[1].wait, second[2].cooldown_counter) == (0.5, 2, 1)
 
 
 @pytest.fixture(scope="module")
 def events(tmp_path_factory):
     folder = tmp_path_factory.mktemp("events")
     ended = fit({"tensorboard": True, "profile": True, "epochs": 3, "patience": 0}, folder)
-    read = EventAccumulator(str(folder / "logs" / "train"), size_guidance={"tensors": 0})
-    read.Reload()
-    return folder / "logs", read, ended
+    accumulator = EventAccumulator(str(folder / "logs" / "train"), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    return folder / "logs", accumulator, ended
 
 
 def test_event_files_hold_scalars_histograms_graph_and_profile(events):
-    folder, read, ended = events
-    tags = set(read.Tags()["tensors"])
+    folder, accumulator, ended = events
+    tags = set(accumulator.Tags()["tensors"])
     assert {"epoch_loss", "epoch_valid_loss", "epoch_accuracy", "epoch_learning_rate"} <= tags
     assert any(tag.endswith("/histogram") for tag in tags)
-    assert read.Tags()["graph"]
+    assert accumulator.Tags()["graph"]
     assert list(folder.rglob("*.xplane.pb"))
-    written = [float(np.frombuffer(e.tensor_proto.tensor_content, np.float32)[0]) for e in read.Tensors("epoch_loss")]
+    written = [
+        float(np.frombuffer(e.tensor_proto.tensor_content, np.float32)[0]) for e in accumulator.Tensors("epoch_loss")
+    ]
     assert written == pytest.approx([curve["loss"] for curve in ended.curves], rel=1e-5)

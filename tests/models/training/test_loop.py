@@ -1,4 +1,4 @@
-"""The loop against Keras' fit, and after a stop in the middle."""
+"""The training loop against Keras' fit, and its resumption after a stop."""
 
 import os
 import signal
@@ -32,48 +32,48 @@ def test_the_loop_ends_with_the_weights_of_keras_fit(normalised):
     optimizer = optimizers.create(settings(**changes), 4 * ROWS // BATCH)
     model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
     stream = feed().map(lambda batch: ({"x": batch["x"]}, batch["y"]))
-    best, kept_weights = -1.0, None
+    best, best_weights = -1.0, None
     for epoch in range(4):
         model.fit(stream.skip(epoch * ROWS // BATCH), steps_per_epoch=ROWS // BATCH, verbose=0)
         accuracy = Line.quality(data(200)["y"], predict(model, data(200)))["accuracy"]
         if accuracy > best:
-            best, kept_weights = accuracy, model.get_weights()
-    for one, other in zip(ours.model.get_weights(), kept_weights, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-6)
+            best, best_weights = accuracy, model.get_weights()
+    for weights, expected in zip(ours.model.get_weights(), best_weights, strict=True):
+        np.testing.assert_allclose(weights, expected, atol=2e-6)
 
 
 @cache
-def whole(**changes):
-    """A training that nothing stops; the same for all that compare themselves with it."""
+def train_uninterrupted(**changes):
+    """An uninterrupted training, cached for all tests that compare with it."""
     return fit({**changes})
 
 
-def test_the_kept_weights_are_those_of_the_best_epoch():
-    ended = whole(epochs=12, patience=0, learning_rate=0.05)
+def test_returned_weights_are_those_of_the_best_epoch():
+    ended = train_uninterrupted(epochs=12, patience=0, learning_rate=0.05)
     scores = [curve["accuracy"] for curve in ended.curves]
     assert ended.best == int(np.argmax(scores)) < 11
     again = Line.quality(data(200)["y"], predict(ended.model, data(200)))["accuracy"]
     assert again == pytest.approx(max(scores))
 
 
-def test_patience_ends_what_no_longer_gains_and_none_trains_all_epochs():
+def test_patience_stops_early_and_zero_trains_all_epochs():
     assert len(fit({"epochs": 60, "patience": 2, "learning_rate": 0.1}).curves) < 60
-    assert len(whole(epochs=12, patience=0, learning_rate=0.05).curves) == 12
+    assert len(train_uninterrupted(epochs=12, patience=0, learning_rate=0.05).curves) == 12
 
 
 STOPPED = {"epochs": 6, "patience": 4, "checkpoint_steps": 7, "normalised": True}
 
 
-def same(ended, expected):
-    """Fails unless a training that was stopped has ended as the one that was not."""
+def check_equal(ended, expected):
+    """Check that an interrupted training has ended with the same result as an uninterrupted one."""
     assert ended.steps == expected.steps and ended.best == expected.best
     assert [c["loss"] for c in ended.curves] == pytest.approx([c["loss"] for c in expected.curves], rel=1e-6)
-    for one, other in zip(ended.model.get_weights(), expected.model.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    for actual, reference in zip(ended.model.get_weights(), expected.model.get_weights(), strict=True):
+        np.testing.assert_allclose(actual, reference, atol=1e-6)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
-def test_a_stop_in_the_middle_changes_nothing(tmp_path, monkeypatch, schedule):
+def test_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch, schedule):
     changes = {**STOPPED, "schedule": schedule}
     saves, save = [], checkpoint.Saver.save
 
@@ -89,11 +89,11 @@ def test_a_stop_in_the_middle_changes_nothing(tmp_path, monkeypatch, schedule):
             fit(changes, tmp_path)
     assert saves[-1] == 28 and saves[-1] % (ROWS // BATCH)  # inside an epoch
     ended = fit(changes, tmp_path)
-    same(ended, whole(**changes))
+    check_equal(ended, train_uninterrupted(**changes))
     assert {"epoch": 2, "callback": "checkpoint", "what": f"went on at step {saves[-1]}"} in ended.journal
 
 
-def test_sigterm_saves_and_the_next_attempt_goes_on_at_the_next_step(tmp_path, monkeypatch):
+def test_sigterm_saves_and_training_resumes_at_the_next_step(tmp_path, monkeypatch):
     changes, before = {**STOPPED, "schedule": "cosine"}, signal.getsignal(signal.SIGTERM)
     stop_at = ROWS // BATCH + 3  # inside the second epoch, and no step at which a checkpoint is due
 
@@ -103,16 +103,16 @@ def test_sigterm_saves_and_the_next_attempt_goes_on_at_the_next_step(tmp_path, m
 
     with monkeypatch.context() as patched:
         patched.setattr(calls.Journal, "on_train_batch_end", after_step)
-        with pytest.raises(Preempted, match=rf"goes on at step {stop_at} "):
+        with pytest.raises(Preempted, match=rf"resumes at step {stop_at} "):
             fit(changes, tmp_path)
     assert signal.getsignal(signal.SIGTERM) is before
     ended = fit(changes, tmp_path)
-    same(ended, whole(**changes))
+    check_equal(ended, train_uninterrupted(**changes))
     assert {"epoch": 1, "callback": "checkpoint", "what": f"went on at step {stop_at}"} in ended.journal
 
 
-def test_a_checkpoint_brings_back_every_variable_of_the_image_network(tmp_path):
-    """States of random generators too, and moments within a layer of ours: TensorFlow finds neither in a model."""
+def test_checkpoint_restores_every_variable_of_the_image_network(tmp_path):
+    """Also states of random generators and moments inside a custom layer, which TensorFlow does not find in a model."""
     settings = {name: value for group in find("image").settings.values() for name, value in group.items()}
     settings |= {"classes": "a,b,c", "filters": 4}
 
@@ -134,7 +134,7 @@ def test_a_checkpoint_brings_back_every_variable_of_the_image_network(tmp_path):
 
 def test_a_finished_training_names_its_best_epoch_and_is_not_trained_again(tmp_path):
     first = fit({"epochs": 3}, tmp_path)
-    kept_at = [e["epoch"] for e in first.journal if e["callback"] == "ModelCheckpoint"]
-    assert kept_at[-1] == first.best and (tmp_path / calls.BEST).is_file()
+    improved = [e["epoch"] for e in first.journal if e["callback"] == "ModelCheckpoint"]
+    assert improved[-1] == first.best and (tmp_path / calls.BEST).is_file()
     second = fit({"epochs": 3}, tmp_path)
     assert second.steps == first.steps and second.curves == first.curves
