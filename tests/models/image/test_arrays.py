@@ -78,8 +78,8 @@ def test_idx_files_give_both_parts(tmp_path, packed):
     ("packed", "name", "change", "message"),
     [
         (False, "train-images-idx3-ubyte", lambda data: b"\1" + data[1:], "starts with 0x01000803"),
-        (False, "train-images-idx3-ubyte", lambda data: data[:-1], "announces 126 bytes and holds 125"),
-        (False, "train-images-idx3-ubyte", lambda data: data + b"\0", "holds 127"),
+        (False, "train-images-idx3-ubyte", lambda data: data[:-1], "declares 126 bytes of data and has 125"),
+        (False, "train-images-idx3-ubyte", lambda data: data + b"\0", "has 127"),
         (False, "train-images-idx3-ubyte", lambda data: data[:6], "damaged"),
         (True, "train-images-idx3-ubyte.gz", lambda data: data[:-9], "damaged"),
         (True, "train-images-idx3-ubyte.gz", lambda data: b"no gzip" + data, "damaged"),

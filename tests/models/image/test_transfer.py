@@ -48,7 +48,7 @@ def test_a_saved_model_as_hubs_give_it_is_a_base(tmp_path: Path) -> None:
 
 def test_a_base_for_other_pictures_is_refused(tmp_path: Path) -> None:
     a_base().save(tmp_path / "base.keras")
-    with pytest.raises(DataError, match=r"reads pictures of \(8, 8, 1\), and these are \(28, 28, 1\)"):
+    with pytest.raises(DataError, match=r"expects pictures of \(8, 8, 1\), but these are \(28, 28, 1\)"):
         transfer.base(str(tmp_path), (28, 28, 1))
 
 
@@ -60,16 +60,18 @@ def test_weights_that_cannot_be_downloaded_are_refused_in_one_sentence(
 
     monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", refuse)
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
-    with pytest.raises(DataError, match="'MobileNetV2' cannot be had.*no route to host.*Give a .keras file") as caught:
+    with pytest.raises(
+        DataError, match="'MobileNetV2' cannot be loaded.*no route to host.*Give a .keras file"
+    ) as caught:
         transfer.base("MobileNetV2", SHAPE)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_name_and_a_damaged_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'NoSuchNet' cannot be had.*no such application"):
+    with pytest.raises(DataError, match="'NoSuchNet' cannot be loaded.*no such application"):
         transfer.base("NoSuchNet", SHAPE)
     (tmp_path / "base.keras").write_bytes(b"not a model")
-    with pytest.raises(DataError, match="cannot be had"):
+    with pytest.raises(DataError, match="cannot be loaded"):
         transfer.base(str(tmp_path), SHAPE)
 
 
