@@ -140,7 +140,7 @@ def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Ten
         reconstruction. Pass logits, not probabilities, or it can overflow. With few positives, weight them or use a focal
         loss, then recalibrate. The loss is not the business metric: here we select by PR AUC and the costs of errors.
     Evidence: tour.evidence.network.losses.on_predictions
-    Proof: tests/models/fraud/test_model.py::test_the_focal_loss_is_its_formula
+    Proof: tests/models/fraud/test_model.py::test_focal_loss_equals_its_formula
     """
     weight, gamma = settings["positive_weight"], settings["focal_gamma"] if settings["loss"] == "focal" else 0.0
 

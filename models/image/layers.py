@@ -24,7 +24,7 @@ class Residual(keras.layers.Layer):
         so that a saved model can recreate the layer; register its class or pass it as custom_objects. Ours is a residual
         block: keras.remat needs one function to recompute, which a plain chain of layers does not offer.
     Evidence: tour.evidence.network.architecture.custom_layer
-    Proof: tests/models/image/test_model.py::test_the_block_comes_back_from_disk_and_answers_equally
+    Proof: tests/models/image/test_model.py::test_residual_block_is_restored_from_disk_with_equal_outputs
     """
 
     def __init__(

@@ -103,7 +103,7 @@ def under_head(
         rate. Call the base with training=False, or batch normalisation loses its moments. It helps only if the base's
         features suit the new classes, so we measure it against training from scratch on the same pictures.
     Evidence: tour.evidence.network.transfer_learning.few_pictures
-    Proof: tests/models/image/test_transfer.py::test_a_frozen_base_learns_new_classes_from_few_pictures
+    Proof: tests/models/image/test_transfer.py::test_transfer_beats_training_from_scratch_on_few_pictures
     """
     body.trainable = False
     pixels = keras.Input(body.input_shape[1:], name="pixels")

@@ -108,7 +108,7 @@ def drifted(
     Drifts are applied by kind, then by day, so that the order of the arguments does not matter: new frauds also get the new
     amounts, and categories are corrupted last.
     """
-    columns, affected = _draw_purchases(world, rows, days, seed, weekday), []
+    columns, affected = _draw_clean_rows(world, rows, days, seed, weekday), []
     kinds = ("concept", "prior", "online", "amount", "amount-ramp", "units", "unseen", "encoding", "nulls")
     for change in sorted(drift, key=lambda d: (kinds.index(d.kind), d.day, d.size)):
         columns, count = inject(change, columns, world, days, seed)
@@ -116,7 +116,7 @@ def drifted(
     return columns, affected
 
 
-def _draw_purchases(world: World, count: int, days: int, seed: int, weekday: int) -> Rows:
+def _draw_clean_rows(world: World, count: int, days: int, seed: int, weekday: int) -> Rows:
     """Draw ``count`` purchases without drift: honest ones first, then those of each scenario."""
     frauds = [round(count * FRAUD_SHARE * kind.share) for kind in SCENARIOS]
     honest = purchases(world, count - sum(frauds[:-1]), days, weekday, stream(seed, "purchases"))
