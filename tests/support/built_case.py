@@ -49,7 +49,6 @@ SMALL: dict[str, dict[str, str]] = {
     "image": {"epochs": "1", "filters": "4", "batch_size": "256"},
 }
 FACTS, WEIGHTS = "facts.json", "fitted.weights.h5"
-_BUILT: dict[str, "Built"] = {}
 
 
 @dataclass
@@ -79,6 +78,9 @@ class Built:
     held: list[bytes]
     rows: dict[str, np.ndarray]
     point: dict[str, float]
+
+
+_BUILT: dict[str, Built] = {}
 
 
 def built(case: UseCase, factory: pytest.TempPathFactory) -> Built:

@@ -1,6 +1,5 @@
 """A small data generator for drift tests: reference profile, records in a prediction log, and drift of a known size."""
 
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from serving.drift.reference import reference_profile
 from serving.drift.reference.reference_profile import EPOCH, Normal
 from serving.gateway.history.online_store import journal
 from serving.gateway.log import tfrecords
-from serving.gateway.log.tf_example import decode, entry, example
+from serving.gateway.log.tf_example import entry, example
 
 FIRST = (date(2026, 1, 5) - EPOCH).days  # a Monday
 WATCHED = Watched(("amount", "channel"), ("usual",), "score", time="event_time")
@@ -79,19 +78,3 @@ def served(folder: Path, *days: int, version: int = 1, factor: float = 1.0, **op
     for number in days:
         rows = day(number, factor=factor)
         append(folder, [record(rows, n, version) for n in range(len(rows["score"]))], **options)
-
-
-__all__ = [
-    "CUT",
-    "FIRST",
-    "ROWS",
-    "WATCHED",
-    "append",
-    "day",
-    "decode",
-    "pushed",
-    "record",
-    "replace",
-    "served",
-    "usual",
-]

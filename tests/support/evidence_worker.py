@@ -7,12 +7,12 @@ from pathlib import Path
 def worker(folder: Path, body: str) -> list[str]:
     """Write a program that replaces the worker; return its command."""
     path = folder / "worker.py"
-    path.write_text(f"import json, os, sys, time\nfor line in sys.stdin:\n    request = json.loads(line)\n{body}")
+    path.write_text(f"import json, os, sys, time\nfor line in sys.stdin:\n    asked = json.loads(line)\n{body}")
     return [sys.executable, str(path)]
 
 
 ANSWERS = """
-    response = {"case": request["case"] or "fraud", "seconds": 0.5, "results": [
-        {"kind": "Number", "title": "process " + request["id"], "value": os.getpid(), "unit": ""}]}
+    response = {"case": asked["case"] or "fraud", "seconds": 0.5, "results": [
+        {"kind": "Number", "title": "process " + asked["id"], "value": os.getpid(), "unit": ""}]}
     print(json.dumps(response), flush=True)
 """

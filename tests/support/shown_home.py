@@ -12,7 +12,8 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from support.gateway_case import opened, run, score
 
-RUN, LOOK = "fraud-20260102-030405-006", "fraud-monitor-20260103-000000-000"
+RUN = "fraud-20260102-030405-006"
+LOOK = "fraud-monitor-20260103-000000-000"
 THRESHOLD = 0.4
 HOSTILE = "<img src=x onerror=alert(1)>"
 SCHEMA = """
