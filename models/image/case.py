@@ -2,7 +2,7 @@
 
 Question: B16
 Answer: I combine augmentation, batch normalisation, global average pooling instead of wide dense layers, dropout before the
-    last layer and decoupled weight decay; here each is a setting. Augmentation is a layer that is active only in training.
+    last layer and decoupled weight decay; most are settings here. Augmentation is a layer that is active only in training.
     Early stopping on validation accuracy keeps the best weights, and a gate limits the gap between train and valid. With
     few pictures, start from a pretrained base. Judge on eval, which selected nothing.
 Evidence: tour.evidence.training.overfitting.practice
