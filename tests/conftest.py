@@ -12,7 +12,7 @@ TESTS = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest files first; tests of a file stay together, in their order."""
+    """Put the longest files first; the tests of a file stay together, in their order."""
     order = {TESTS / name: number for number, name in enumerate(FIRST)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
     for item in items:
@@ -22,18 +22,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Fails a test whose fixtures do what only a system test may do."""
-    return (yield from checked(item))
+    """Fail a test whose fixtures do what only a system test may do."""
+    return (yield from check_events(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Fails a test that does what only a system test may do."""
-    return (yield from checked(item))
+    """Fail a test that does what only a system test may do."""
+    return (yield from check_events(item))
 
 
-def checked(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Runs one phase of a test, and looks at what it started."""
+def check_events(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Run one phase of a test and check what it started."""
     with record_events() as events:
         result = yield
     if events and not any(item.get_closest_marker(name) for name in ("system", "slow")):
@@ -42,7 +42,7 @@ def checked(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 def pytest_unconfigure() -> None:
-    """Ends the process that forks commands; processor time is counted only of processes that were waited for."""
+    """End the process that forks commands, as processor time is counted only for processes that were waited for."""
     from support.command import close_command_server
 
     close_command_server()
@@ -50,28 +50,28 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session")
 def pushed_home(pytestconfig: pytest.Config) -> Iterator[Path]:
-    """A home with a small pushed run of every case. To be read only."""
-    yield from kept_unchanged(pytestconfig, "pushed", small=True)
+    """A home with a small pushed run of every case, which tests only read."""
+    yield from yield_unchanged_home(pytestconfig, "pushed", small=True)
 
 
 @pytest.fixture(scope="session")
 def default_home(pytestconfig: pytest.Config) -> Iterator[Path]:
-    """A home with a pushed run of every case with its default settings, for tests of metrics. To be read only."""
-    yield from kept_unchanged(pytestconfig, "default", small=False)
+    """A home with a pushed run of every case with default settings, for tests of metrics, which tests only read."""
+    yield from yield_unchanged_home(pytestconfig, "default", small=False)
 
 
-def kept_unchanged(config: pytest.Config, name: str, small: bool) -> Iterator[Path]:
-    """Gives a home from the cache, and fails if a test has changed it."""
+def yield_unchanged_home(config: pytest.Config, name: str, small: bool) -> Iterator[Path]:
+    """Yield a home from the cache; fail if a test has changed it."""
     from support.pushed_home import DEFAULT_RUNS, SMALL_RUNS, cached_home, changed_files
 
     home = cached_home(config.cache.mkdir("homes"), name, SMALL_RUNS if small else DEFAULT_RUNS)
     yield home
-    assert not (changed := changed_files(home)), f"Tests changed {changed} of a home that all tests read."
+    assert not (changed := changed_files(home)), f"Tests changed {changed} in a home that all tests share."
 
 
 @pytest.fixture(scope="module")
 def tried_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the Try page looks at: a home with small models of both cases."""
+    """A home for the Try page with small models of both cases."""
     from support.tried_home import tried
 
     return tried(tmp_path_factory.mktemp("tried"))
@@ -79,7 +79,7 @@ def tried_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tried_gateway(tried_home: Path) -> Iterator[str]:
-    """Address of a gateway that serves it."""
+    """Address of a gateway that serves ``tried_home``."""
     from support.tried_home import answering
 
     with answering(tried_home) as address:
@@ -88,7 +88,7 @@ def tried_gateway(tried_home: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small models: ``half`` in three versions, and one with every kind of signature."""
+    """Folder with small models: ``half`` in three versions, and ``doors`` with every type of signature."""
     from support.served_models import doors, half_plus
 
     base = tmp_path_factory.mktemp("models")
@@ -100,7 +100,7 @@ def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(served_folder: Path) -> Iterator[Any]:
-    """A client of a model server with both."""
+    """Client of a model server with both models."""
     from support.served_client import MAX_BODY, Client
     from support.served_models import POLL, serving
 
@@ -119,7 +119,7 @@ def client(served_folder: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Versions to be copied: number n adds n."""
+    """Folder of model versions to copy; version n adds n."""
     from support.served_models import half_plus
 
     base = tmp_path_factory.mktemp("made")
@@ -130,7 +130,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
-    """The HTTP layer over a handler that tells what arrived."""
+    """The HTTP layer over a handler that echoes requests."""
     from support.http_server import listening
 
     with listening() as running:

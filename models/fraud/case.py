@@ -1,4 +1,4 @@
-"""Card fraud: which purchases to stop, from the purchase and its past."""
+"""Card fraud: score a purchase from its own features and its point-in-time history."""
 
 from models.default_settings import SPACE, TRAINING
 from models.retraining_policy import Policy
@@ -14,18 +14,18 @@ CASE = UseCase(
     score="score",
     settings={
         "data": {
-            # The embedded data.
+            # The generated data set.
             "rows": 180_000,
             "days": 90,
             "data_seed": 7,
-            # Days, from the window's end backwards: unripe labels, eval, a gap of the delay, valid, train, warm-up.
+            # Days, backwards from the window's end: label delay, eval, label delay, valid, train, warm-up.
             "label_delay_days": 7,
             "warmup_days": 30,
             "valid_days": 5,
             "eval_days": 7,
             "columns": "",
         },
-        # Word2vec's parameters under their usual names: a word is a merchant, a sentence what a card visits.
+        # Word2vec's parameters under their usual names: a word is a merchant, a sentence the merchants that a card visits.
         "embedding": {
             "embedding_size": 16,
             "max_vocabulary_size": 20_000,
@@ -44,24 +44,24 @@ CASE = UseCase(
             "width": 64,
             "members": 8,
             "frequencies": 8,
-            # weighted or focal; what a fraud counts, and how much less counts what is easy.
+            # weighted or focal; weight of a fraud; exponent that reduces the loss of easy examples.
             "loss": "weighted",
             "positive_weight": 1.0,
             "focal_gamma": 2.0,
             # gru, dense, attention or none; frozen, tuned or none.
             "past_encoder": "gru",
             "merchant_vectors": "frozen",
-            # What an error costs: letting a fraud pass, and stopping an honest purchase.
+            # Costs of errors: of passing a fraud, and of stopping an honest purchase.
             "miss_cost": 120.0,
             "review_cost": 12.0,
         },
         "gates": {
-            # Thresholds of the Evaluator, absolute and against the blessed model.
+            # Thresholds of the Evaluator: absolute, and relative to the blessed model.
             "min_pr_auc": 0.30,
             "max_pr_auc_loss": 0.02,
             # FitGate: how much better the metric may be on train than on valid; 0 turns the gate off.
             "max_gap": 0.3,
-            # LiteExporter: the largest difference of score and loss of metric that a variant may have.
+            # LiteExporter: the largest score difference and the largest loss of the metric of a variant.
             "lite_tolerance": 1e-4,
             "lite_metric_loss": 0.01,
         },
@@ -69,15 +69,16 @@ CASE = UseCase(
     watch=("amount", "category", "channel", "device", "distance_km"),
     explained={"amount": ("category", "channel", "customer_amount_30d", "customer_count_30d", "merchant_id")},
     time="event_time",
-    # Old days hold back what new ones teach. So 20 drifted days are waited for, and the window is as long as it takes for
-    # training to see them alone: warm-up, 20 days, and what training leaves out. Labels come late: valid and eval are short.
+    # Days before the drift dilute what the days after it teach. So the policy waits for 20 drifted days, and the window is
+    # just long enough to train on them alone: warm-up, 20 days, valid, eval and the label delays. Labels come late, so
+    # valid and eval are short.
     policy=Policy(
         loss=0.05,
         insist=30,
         learn=20,
         full=0.15,
         spans=71,
-        # Valid holds the latest days alone: after a drift they part from most of train without any overfitting.
+        # Valid holds only the latest days: after a drift they differ from most of train without any overfitting.
         settings={"eval_days": "4", "valid_days": "3", "max_gap": "0.5"},
     ),
     space={**SPACE, "width": (64, 128, 256)},

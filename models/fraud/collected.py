@@ -1,4 +1,4 @@
-"""Purchases that were served, as a raw span again, so that a model can learn from what it has seen."""
+"""Write served purchases as a raw span, so that a model can be retrained on them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,19 +13,21 @@ TEXTS, NUMBERS = ("category", "channel", "device"), ("distance_km",)
 
 
 def write(folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> int:
-    """Writes the purchases of a day with the labels that are known by now, under the source's own column names.
+    """Write the purchases of a day, with the labels that have arrived so far, under the column names of the source.
 
     Args:
-        folder: Of the span; made.
-        rows: Of each purchase ``journal`` (id, time, customer, merchant, amount), ``features`` by name, and ``label`` and
-            ``known`` (microseconds since 1970), None where none has come.
-        settings: Of the data.
+        folder: Folder of the span; created.
+        rows: For each purchase ``journal`` (id, time, customer, merchant, amount), ``features`` by name, and ``label`` and
+            ``known`` (microseconds since 1970), None where no label has arrived.
+        settings: Settings of the group ``data``.
 
     Returns:
-        How many were written.
+        Number of purchases written.
     """
     names = ("transaction_id", "event_time", "customer_id", "merchant_id", "amount")
-    columns: dict[str, list[Any]] = {name: [row["journal"][place] for row in rows] for place, name in enumerate(names)}
+    columns: dict[str, list[Any]] = {
+        name: [row["journal"][position] for row in rows] for position, name in enumerate(names)
+    }
     columns |= {"is_fraud": [row["label"] for row in rows], "label_time": [row["known"] for row in rows]}
     for name in (*TEXTS, *NUMBERS):
         columns[name] = [(row["features"].get(name) or (None,))[0] for row in rows]
@@ -41,5 +43,5 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
-        values = [one.decode() if isinstance(one, bytes) else one for one in values]
+        values = [value.decode() if isinstance(value, bytes) else value for value in values]
     return pa.array(values, pa.int64()).cast(kind) if pa.types.is_timestamp(kind) else pa.array(values, kind)

@@ -1,4 +1,4 @@
-"""From folders of purchases to examples with their point-in-time history, split by time."""
+"""Turn folders of purchases into examples with their point-in-time history, split by time."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ DAY_US = 86_400_000_000
 
 
 def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
-    """The folder of spans: the one asked for, or generated purchases, written on first use."""
+    """Return the folder of spans: ``data``, or generated purchases that are written on first use."""
     if data:
         return Path(data)
     from models.fraud.generator.span_generator import generate
@@ -31,23 +31,23 @@ def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
 def generate(
     out: Path, rows: int, days: int, seed: int, drift: Sequence[str], progress: Callable[[int, int], None]
 ) -> str:
-    """Writes generated purchases, a folder a day, and their truth manifest; returns a line on what was written.
+    """Write generated purchases, a folder a day, and their truth manifest; return a line that names them.
 
     Raises:
-        DataError: for a drift that cannot be read, or a folder that is not empty.
+        DataError: for a drift that cannot be parsed, or a folder that is not empty.
     """
     from models.fraud.generator.drift import Drift
     from models.fraud.generator.span_generator import generate as write
 
     try:
-        write(out, rows=rows, days=days, seed=seed, drift=[Drift.parse(one) for one in drift], progress=progress)
+        write(out, rows=rows, days=days, seed=seed, drift=[Drift.parse(text) for text in drift], progress=progress)
     except FileExistsError as error:
         raise DataError(f"{error} Give another --out.") from error
     return f"{out}: {days} days, manifest in {out / 'truth.json'}"
 
 
 def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Looks at every file's columns and row count before anything runs; returns the settings that the data decides.
+    """Check the columns and row count of every file before anything runs; return the settings that the data determines.
 
     Returns:
         ``first_day`` and ``last_day`` of the window, in days since the epoch.
@@ -56,19 +56,19 @@ def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, A
         DataError: for an unreadable file, a missing column, an empty day or too short a window.
     """
     bounds = [purchases.check(path, settings["columns"]) for path in spans.values()]
-    found = {"first_day": min(low for low, _ in bounds), "last_day": max(high for _, high in bounds)}
-    splits({**settings, **found})
-    return found
+    window = {"first_day": min(low for low, _ in bounds), "last_day": max(high for _, high in bounds)}
+    splits({**settings, **window})
+    return window
 
 
 def splits(settings: Mapping[str, Any]) -> dict[str, range]:
-    """Days of each split, in days since the epoch, with the label delay between valid and eval and after eval.
+    """Return the days of each split, in days since the epoch, with a label delay between valid and eval and after eval.
 
-    On the first day of eval only labels of purchases a label delay older were known: what comes later is not used
-    for training. Labels of the last days are not ripe yet, so they are in no split.
+    On the first day of eval, labels are complete only for purchases at least one label delay older; later purchases are not
+    used for training. Labels of the last days are not complete yet, so those days are in no split.
 
     Raises:
-        DataError: if no day is left for training, naming the least number of days.
+        DataError: if no day is left for training; names the minimum number of days.
     """
     first, last = settings["first_day"], settings["last_day"]
     delay, eval_days, valid_days = (settings[name] for name in ("label_delay_days", "eval_days", "valid_days"))
@@ -77,10 +77,10 @@ def splits(settings: Mapping[str, Any]) -> dict[str, range]:
     train_end = valid_end - valid_days
     start = first + settings["warmup_days"]
     if train_end <= start:
-        least = settings["warmup_days"] + 1 + valid_days + eval_days + 2 * delay
+        minimum = settings["warmup_days"] + 1 + valid_days + eval_days + 2 * delay
         raise DataError(
-            f"The window has {last - first + 1} days, and warm-up, train, valid, eval and two label delays need at least "
-            f"{least}; take more spans, or set warmup_days, valid_days, eval_days or label_delay_days lower."
+            f"The window has {last - first + 1} days, but warm-up, train, valid, eval and two label delays need at least "
+            f"{minimum}; use more spans, or lower warmup_days, valid_days, eval_days or label_delay_days."
         )
     return {
         "train": range(start, train_end),
@@ -90,17 +90,17 @@ def splits(settings: Mapping[str, Any]) -> dict[str, range]:
 
 
 def unseen(settings: Mapping[str, Any]) -> int:
-    """How many of a window's last days training does not look at: valid, eval and the delays of their labels."""
+    """Number of days at the end of the window that training does not use: valid, eval and their label delays."""
     return settings["last_day"] + 1 - splits(settings)["train"].stop
 
 
 def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> Any:
-    """Batches of examples, ``(split, pa.RecordBatch)``.
+    """Return batches of examples, ``(split, pa.RecordBatch)``.
 
-    Purchases are grouped by customer, a shard of customers an element, so that a shard's history is computed in one go;
-    what is known of merchants is a small table beside it.
+    Purchases are grouped into shards of customers, one element each, so that the history of a shard is computed in one call.
+    The history of merchants is a small table, passed as a side input.
     """
-    import apache_beam as beam  # here, since planning a run needs this module and not Beam
+    import apache_beam as beam  # a local import: planning a run needs this module but not Beam
 
     days = pipeline | "Days" >> beam.Create([str(path) for path in spans.values()])
     tables = days | "Read" >> beam.Map(purchases.read, settings["columns"], settings["label_delay_days"])
@@ -118,7 +118,7 @@ def _merge(tables: Iterable[MerchantDays]) -> MerchantDays:
 
 
 def _shards(table: pa.Table) -> Iterator[tuple[int, bytes]]:
-    """Rows by a stable hash of the customer, as Arrow bytes: a table crosses processes whole."""
+    """Yield rows by a stable hash of the customer, as Arrow bytes, so that a table crosses processes as one value."""
     codes = pc.dictionary_encode(table["customer_id"]).combine_chunks()
     shard_of = np.array([purchases.stable_hash(name) % SHARDS for name in codes.dictionary.to_pylist()])
     shard = shard_of[codes.indices.to_numpy()]
@@ -131,23 +131,23 @@ def _shards(table: pa.Table) -> Iterator[tuple[int, bytes]]:
 def _history(
     element: tuple[int, Any], merchants: MerchantDays, settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
-    # Groups come in any order: sorted, the same data gives the same shards, and a run can be repeated.
+    # Groups arrive in any order. Rows are sorted so that the same data gives the same shards and a run is reproducible.
     order = [("event_time", "ascending"), ("transaction_id", "ascending")]
     table = pa.concat_tables([purchases.unpack(part) for part in element[1]]).sort_by(order)
     table = merchant_features(customer_features(table), merchants, settings["label_delay_days"])
     day = pc.cast(table["event_time"], pa.int64()).to_numpy() // DAY_US
-    parts = splits(settings)
-    for split, days in parts.items():
-        # What is trained on was known when eval began; a later label would tell the model of eval's time.
-        as_of = settings["last_day"] + 1 if split == "eval" else parts["eval"].start
-        rows = _known(table, as_of * DAY_US) & (day >= days.start) & (day < days.stop)
+    split_days = splits(settings)
+    for split, days in split_days.items():
+        # Training labels had arrived when eval began; a later label would leak information from the time of eval.
+        as_of = settings["last_day"] + 1 if split == "eval" else split_days["eval"].start
+        rows = _has_label(table, as_of * DAY_US) & (day >= days.start) & (day < days.stop)
         yield from ((split, batch) for batch in purchases.to_examples(table.filter(pa.array(rows))))
-    # What is usual needs days that training has not looked at, and no labels: so those count whose labels are not ripe.
-    rows = pa.array(day >= parts["valid"].stop)
+    # The reference profile needs days that training has not used, and no labels: the days with incomplete labels.
+    rows = pa.array(day >= split_days["valid"].stop)
     yield from (("normal", batch) for batch in purchases.to_examples(table.filter(rows)))
 
 
-def _known(table: pa.Table, as_of: int) -> np.ndarray:
-    """Which labels were known at ``as_of``, in microseconds since the epoch, ``[rows]``."""
+def _has_label(table: pa.Table, as_of: int) -> np.ndarray:
+    """Return which rows had a label at ``as_of``, in microseconds since the epoch, bool ``[rows]``."""
     label_time = pc.fill_null(pc.cast(table["label_time"], pa.int64()), as_of + 1).to_numpy()
     return (label_time <= as_of) & pc.is_valid(table["is_fraud"]).to_numpy()

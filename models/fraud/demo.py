@@ -1,4 +1,4 @@
-"""What a demonstration shows of this case: traffic as usual, then a drift, and how soon that is answered."""
+"""Traffic of the demonstration: days without drift, then days with drift, and the policy that answers it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,13 +6,11 @@ from typing import Any, NamedTuple
 
 from models.fraud.traffic import generated
 
-DRIFT = (
-    "concept:0.8",
-    "amount:1.3",
-)  # frauds take up a new pattern while amounts rise: inputs move and the metric falls
+# Frauds take up a new pattern while amounts rise, so that the inputs drift and the metric falls.
+DRIFT = ("concept:0.8", "amount:1.3")
 USUAL, DRIFTED, LATER = 2, 32, 8
-# Fewer days of the new pattern than the case waits for. Among two months of the old they would teach hardly anything, and the
-# FitGate would refuse that, so that less of the old is looked at.
+# Fewer days of the new pattern than the case's own policy waits for. Among two months of the old pattern they would hardly
+# change the model, and the FitGate would refuse it, so the window holds fewer old days.
 POLICY = {"learn": "10", "spans": "70"}
 
 
@@ -20,12 +18,12 @@ class Shown(NamedTuple):
     """Traffic to replay.
 
     Attributes:
-        folder: Its spans.
-        usual: Days as those that were learnt from.
-        drifted: Days after the drift has begun, as many as a retraining by ``POLICY`` waits for, and one that is not over.
-        later: Further such days, for traffic while that goes on.
-        labelled: Days whose labels have come when the drifted days are over.
-        drift: What was put in, and when.
+        folder: Folder of its spans.
+        usual: Days without drift, like those of the training data.
+        drifted: Days with drift, as many as ``POLICY`` waits for before a retraining, and one that is not complete.
+        later: Further days with drift, for traffic during the retraining.
+        labelled: Days whose labels have arrived at the end of the drifted days.
+        drift: The drifts, as ``KIND:SIZE@DAY``.
     """
 
     folder: Path
@@ -37,9 +35,9 @@ class Shown(NamedTuple):
 
 
 def shown(cache: Path, settings: Mapping[str, Any]) -> Shown:
-    """The days after those that were learnt from, generated on first use."""
+    """Return the days that follow the training data, generated on first use."""
     begins = settings["days"] + USUAL
-    ends, drift = begins + DRIFTED, tuple(f"{one}@{begins}" for one in DRIFT)
+    ends, drift = begins + DRIFTED, tuple(f"{change}@{begins}" for change in DRIFT)
     folder = generated(cache, ends + LATER, drift, settings)
     labelled = range(settings["days"], ends - settings["label_delay_days"])
     return Shown(

@@ -1,4 +1,4 @@
-"""What the Evaluator measures on the fraud case, on which slices, and what a candidate has to reach."""
+"""Metrics, slices and thresholds of the Evaluator for the fraud case."""
 
 import json
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ THRESHOLDS = 1000
 
 
 class CostPerPurchase(confusion_matrix_metrics.ConfusionMatrixMetricBase):
-    """Mean cost of the decisions taken: missed frauds and reviewed honest purchases, in units of currency a purchase.
+    """Mean cost of the decisions, in units of currency a purchase: missed frauds and reviewed honest purchases.
 
     Question: A30
-    Answer: Type I is a false alarm: an honest purchase is stopped. Type II is a miss: a fraud passes. The threshold
-        trades one for the other. With calibrated scores the cheapest threshold is review cost / (review cost + miss
-        cost), whatever the model. So prices are settings, the threshold is versioned with the export, and the mean cost
-        at it is measured.
+    Answer: A type I error is a false alarm: an honest purchase is stopped. A type II error is a miss: a fraud passes. The
+        decision threshold trades one for the other. With calibrated scores the cheapest threshold is review cost /
+        (review cost + miss cost), whatever the model is; without calibration that formula is wrong. Here both costs are
+        settings, the threshold is exported with the model, and the Evaluator measures the mean cost at that threshold.
     Evidence: tour.evidence.thresholds.errors
     Proof: tests/tour/evidence/test_thresholds.py::test_the_cheapest_threshold_follows_from_the_prices_if_scores_are_calibrated
     """
@@ -28,19 +28,19 @@ class CostPerPurchase(confusion_matrix_metrics.ConfusionMatrixMetricBase):
         super().__init__(thresholds=thresholds, name=name, miss_cost=miss_cost, review_cost=review_cost)
 
     def _metric_value(self, key: Any, matrices: Any, miss_cost: float, review_cost: float) -> float:
-        """The cost from the counts of the confusion matrix at the one threshold."""
+        """Compute the cost from the confusion matrix at the single threshold."""
         rows = matrices.tp[0] + matrices.tn[0] + matrices.fp[0] + matrices.fn[0]
         return float((matrices.fn[0] * miss_cost + matrices.fp[0] * review_cost) / rows) if rows else float("nan")
 
 
 def eval_config(settings: Mapping[str, Any]) -> config_pb2.EvalConfig:
-    """Metrics on the score and at the served threshold, overall and by channel, with the gate's bounds.
+    """Return the metrics of the score and at the served threshold, overall and by channel, with the bounds of the gate.
 
     Question: A28
-    Answer: The true positive rate against the false positive rate as the threshold moves. The area is the chance that a
-        random positive scores above a random negative. It does not depend on the share of positives, and that is its
-        weakness: where frauds are rare, a small false positive rate is still many false alarms. So the gate here is on
-        the area under precision and recall.
+    Answer: The ROC curve plots the true positive rate against the false positive rate as the threshold moves. The area
+        under it is the probability that a random positive scores above a random negative. It does not depend on the
+        share of positives, which is also its trap: when fraud is rare, a small false positive rate still means many
+        false alarms. So our gate uses the area under the precision-recall curve.
     Evidence: tour.evidence.thresholds.roc
     Proof: tests/tour/evidence/test_thresholds.py::test_the_area_under_the_roc_is_scikit_learns
     """
@@ -51,7 +51,7 @@ def eval_config(settings: Mapping[str, Any]) -> config_pb2.EvalConfig:
         _metric("AUC", name="pr_auc", curve="PR", num_thresholds=THRESHOLDS),
         _metric("AUC", name="roc_auc", curve="ROC", num_thresholds=THRESHOLDS),
         _metric("ConfusionMatrixPlot", name="confusion", num_thresholds=THRESHOLDS),
-        # One output and few computations: TFMA pays for each of them on every row of every slice.
+        # One output and few computations, as TFMA evaluates each of them on every row of every slice.
         _metric("ConfusionMatrixAtThresholds", name="counts", thresholds=[threshold]),
         _metric("Precision", name="precision", thresholds=[threshold]),
         _metric("Recall", name="recall", thresholds=[threshold]),
@@ -72,12 +72,12 @@ def _metric(class_name: str, **config: Any) -> config_pb2.MetricConfig:
     return config_pb2.MetricConfig(class_name=class_name, config=json.dumps(config))
 
 
-def _bound(metrics: list[config_pb2.MetricConfig], name: str, least: float, loss: float) -> None:
-    """Over the whole split: at least ``least``, and not worse than the blessed model by more than ``loss``."""
+def _bound(metrics: list[config_pb2.MetricConfig], name: str, minimum: float, max_loss: float) -> None:
+    """Set the bounds over the whole split: at least ``minimum``, and at most ``max_loss`` below the blessed model."""
     threshold = config_pb2.MetricThreshold(
-        value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": least}),
+        value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": minimum}),
         change_threshold=config_pb2.GenericChangeThreshold(
-            direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -loss}
+            direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -max_loss}
         ),
     )
     overall = config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold)

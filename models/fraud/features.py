@@ -1,4 +1,4 @@
-"""From raw purchase features to what the network reads, as one TensorFlow graph that is exported with the model."""
+"""Transform raw purchase features into the network's inputs, as one TensorFlow graph that is exported with the model."""
 
 import math
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ COMPONENTS = 6
 PAST = 8
 MERCHANTS = 20_000
 DAY = 86_400
-# An episode of fraud lasts minutes or hours; habits show in what is older.
+# A fraud episode lasts minutes or hours; older purchases show the customer's habits.
 BURSTS = (900.0, 3600.0, 21_600.0)
 HABIT = BURSTS[-1]
 TINY = math.log1p(6.0)
-TURNS = (2 * math.pi / DAY, 2 * math.pi / (7 * DAY))  # radians a second, of a day and of a week
-# What the columns of the transformed features are, for people; of ``past`` the last axis.
+TURNS = (2 * math.pi / DAY, 2 * math.pi / (7 * DAY))  # radians per second, for a day and for a week
+# Names of the columns of the transformed features, for display; for ``past``, of its last axis.
 COLUMNS = {
     "numeric": (
         *AMOUNTS,
@@ -59,14 +59,14 @@ Tensors = dict[str, tf.Tensor]
 
 
 def preprocessing_fn(inputs: Tensors, custom_config: dict[str, Any] | None = None) -> Tensors:
-    """Scales, buckets, looks up and projects; raw features arrive as ``[batch, 1]``, the past as ``[batch, PAST]``.
+    """Scale, bucketize, look up and project raw features of shape ``[batch, 1]``, and the past of shape ``[batch, PAST]``.
 
     Returns:
         ``numeric`` float32 ``[batch, N]`` (z-scores), ``pca`` float32 ``[batch, COMPONENTS]``, ``codes`` int64
         ``[batch, 4]``, ``past`` float32 ``[batch, PAST, 6]``, ``merchants`` int64 ``[batch, 1 + PAST]`` and the label
         ``is_fraud`` float32 ``[batch, 1]``.
     """
-    # One stacked tensor needs one analyzer instead of one a column; tracing time falls with their number.
+    # One stacked tensor needs one analyzer instead of one for each column, which shortens tracing.
     raw = numeric_columns(inputs)
     numeric = tft.scale_to_z_score(raw, elementwise=True, name="numeric")
     return {
@@ -80,9 +80,9 @@ def preprocessing_fn(inputs: Tensors, custom_config: dict[str, Any] | None = Non
 
 
 def numeric_columns(inputs: Tensors) -> tf.Tensor:
-    """Logarithms for what spreads over decades, angles for what repeats by day and week; ``[batch, N]``.
+    """Return logarithms of values that span decades, and sine and cosine of the time of day and week; ``[batch, N]``.
 
-    Columns of one kind are computed side by side: on the few rows of a request an operation costs more than its numbers.
+    Columns of one kind are computed together, as the overhead of an operation dominates on the few rows of a request.
     """
     time = tf.concat([inputs["event_time"] % period for period in (DAY, 7 * DAY)], axis=1)
     angles = tf.cast(time, tf.float32) * TURNS
@@ -109,12 +109,12 @@ def _log(values: tf.Tensor) -> tf.Tensor:
 
 
 def _ticket(inputs: Tensors, days: int) -> tf.Tensor:
-    """What the customer's purchases of the window cost in the mean."""
+    """Mean amount of the customer's purchases in the window."""
     return inputs[f"customer_amount_{days}d"] / tf.maximum(inputs[f"customer_count_{days}d"], 1.0)
 
 
 def _paces(inputs: Tensors) -> tf.Tensor:
-    """How the last day compares with a usual one: a ratio, which a network finds less easily than it is computed."""
+    """Log ratio of the last day to an average day of the last 30; a network does not easily learn a ratio by itself."""
     day, month = (
         _side_by_side(inputs, [f"{name}_{days}d" for name in ("customer_count", "customer_amount", "merchant_count")])
         for days in (1, 30)
@@ -122,65 +122,65 @@ def _paces(inputs: Tensors) -> tf.Tensor:
     return _log(day) - _log(month / 30.0)
 
 
-def _there(inputs: Tensors) -> tf.Tensor:
-    """1 where a step of the past holds a purchase, ``[batch, PAST]``."""
+def _present(inputs: Tensors) -> tf.Tensor:
+    """Mask of the past: 1 where a step holds a purchase, ``[batch, PAST]``."""
     return tf.cast(tf.not_equal(inputs["past_merchant"], ""), tf.float32)
 
 
 def _amounts(inputs: Tensors) -> tf.Tensor:
-    """The amount against those of the last purchases: their mean, spread, greatest and least; 0 without a past."""
-    there, past, amount = _there(inputs), _log(inputs["past_amount"]), _log(inputs["amount"])
-    some = tf.reduce_max(there, axis=1, keepdims=True)
-    mean = _mean(past, there)
-    spread = tf.sqrt(_mean(tf.square(past - mean), there))
-    greatest = tf.reduce_max(past * there, axis=1, keepdims=True)
-    least = tf.reduce_min(tf.where(there > 0, past, past + 99.0), axis=1, keepdims=True)
-    compared = [
-        some * (amount - mean),
-        some * (amount - mean) / (spread + 0.3),
+    """Compare the amount with the mean, spread, maximum and minimum of the last purchases; 0 without a past."""
+    present, past, amount = _present(inputs), _log(inputs["past_amount"]), _log(inputs["amount"])
+    has_past = tf.reduce_max(present, axis=1, keepdims=True)
+    mean = _mean(past, present)
+    spread = tf.sqrt(_mean(tf.square(past - mean), present))
+    greatest = tf.reduce_max(past * present, axis=1, keepdims=True)
+    least = tf.reduce_min(tf.where(present > 0, past, past + 99.0), axis=1, keepdims=True)
+    columns = [
+        has_past * (amount - mean),
+        has_past * (amount - mean) / (spread + 0.3),
         amount - greatest,
-        some * (amount - least),
+        has_past * (amount - least),
     ]
-    return tf.concat(compared, axis=1)
+    return tf.concat(columns, axis=1)
 
 
 def _rhythm(inputs: Tensors) -> tf.Tensor:
-    """How many of the last purchases are fresh, tiny and here, and whether the hour and the weekday are the usual ones.
+    """Count recent, tiny and same-merchant purchases of the past, and compare hour and weekday with the customer's habit.
 
-    Two times lie close on the clock where the cosine of the angle between them is near 1, and that angle is the age.
+    Two times are close on the clock where the cosine of the angle between them is near 1; that angle follows from the age.
     """
-    there, age = _there(inputs), inputs["past_age"]
-    fresh = [there * tf.cast(age < limit, tf.float32) for limit in BURSTS]
+    present, age = _present(inputs), inputs["past_age"]
+    fresh = [present * tf.cast(age < limit, tf.float32) for limit in BURSTS]
     tiny = fresh[1] * tf.cast(_log(inputs["past_amount"]) < TINY, tf.float32)
-    here = tf.cast(tf.equal(inputs["past_merchant"], inputs["merchant_id"]), tf.float32)
-    old = there * tf.cast(age > HABIT, tf.float32)
-    counts = tf.reduce_sum(tf.stack([*fresh, tiny, here], axis=2), axis=1)
-    usual = tf.reduce_sum(tf.cos(age[:, :, None] * TURNS) * old[:, :, None], axis=1)
-    return tf.concat([counts, usual / tf.maximum(tf.reduce_sum(old, axis=1, keepdims=True), 1.0)], axis=1)
+    same_merchant = tf.cast(tf.equal(inputs["past_merchant"], inputs["merchant_id"]), tf.float32)
+    old = present * tf.cast(age > HABIT, tf.float32)
+    counts = tf.reduce_sum(tf.stack([*fresh, tiny, same_merchant], axis=2), axis=1)
+    habit = tf.reduce_sum(tf.cos(age[:, :, None] * TURNS) * old[:, :, None], axis=1)
+    return tf.concat([counts, habit / tf.maximum(tf.reduce_sum(old, axis=1, keepdims=True), 1.0)], axis=1)
 
 
-def _mean(values: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
-    """Of the values that are there, ``[batch, 1]``; 0 if none is."""
-    return tf.reduce_sum(values * there, axis=1, keepdims=True) / tf.maximum(
-        tf.reduce_sum(there, axis=1, keepdims=True), 1.0
+def _mean(values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+    """Mean of the values where ``present`` is 1, ``[batch, 1]``; 0 if there is none."""
+    return tf.reduce_sum(values * present, axis=1, keepdims=True) / tf.maximum(
+        tf.reduce_sum(present, axis=1, keepdims=True), 1.0
     )
 
 
 def _pca(raw: tf.Tensor, numeric: tf.Tensor) -> tf.Tensor:
-    """Projects the z-scores, ``[batch, N]``, on the train split's principal components, ``[batch, COMPONENTS]``.
+    """Project the z-scores, ``[batch, N]``, onto the principal components of the train split, ``[batch, COMPONENTS]``.
 
-    ``tft.pca`` of the z-scores would wait for their means and read the data a second time. The components of z-scores are
-    the eigenvectors of the correlation matrix, and that follows from the covariance of the raw columns, in one pass.
+    ``tft.pca`` of the z-scores needs their means first, so it would read the data a second time. The components of z-scores
+    are the eigenvectors of the correlation matrix, which follows from the covariance of the raw columns in one pass.
 
     Question: A20
-    Answer: PCA turns correlated columns into orthogonal directions of falling variance; the first few keep most of it.
-        Scale first, or the largest unit wins: these are the eigenvectors of the correlation matrix. tft computes the
-        covariance with Beam over the train split only, and it becomes a constant of the transform graph, so evaluation
-        and serving project on the same axes. The image case uses tft.pca itself.
+    Answer: PCA turns correlated columns into orthogonal directions of decreasing variance, and the first few keep most of
+        it. Scale the columns first, or the one with the largest unit dominates; with scaled columns the components are
+        the eigenvectors of the correlation matrix. Here tft computes the covariance with Beam on the train split only.
+        The projection is a constant of the transform graph, so evaluation and serving use the same axes.
     Evidence: tour.evidence.data.transform_graph.components
     Proof: tests/tour/evidence/test_claims.py::test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split
     """
-    # A difference of large sums: in float32 its last digits would follow from the order in which Beam adds them up.
+    # Covariance is a difference of large sums: in float32 its last digits would depend on the order of Beam's additions.
     covariance = tft.covariance(tf.cast(raw, tf.float64), dtype=tf.float64, name="covariance")
     deviation = tf.maximum(tf.sqrt(tf.linalg.diag_part(covariance)), 1e-6)
     _, vectors = tf.linalg.eigh(covariance / (deviation[:, None] * deviation[None, :]))
@@ -188,29 +188,29 @@ def _pca(raw: tf.Tensor, numeric: tf.Tensor) -> tf.Tensor:
 
 
 def _codes(inputs: Tensors) -> tf.Tensor:
-    """Vocabulary index a category (what is unknown or rare shares the last), and the amount's quantile bucket."""
+    """Vocabulary index of each category (unknown and rare values share the last), and the quantile bucket of the amount."""
     codes = [
         tft.compute_and_apply_vocabulary(inputs[name], top_k=VOCABULARY - 1, num_oov_buckets=1, vocab_filename=name)
         for name in CATEGORIES
     ]
     codes.append(tft.bucketize(inputs["amount"], BUCKETS, name="amount_buckets"))
-    # Each column counts from where the one before ends, so that all share one embedding table.
+    # Each column is offset by the size of those before it, so that all columns share one embedding table.
     return tf.concat([code + column * VOCABULARY for column, code in enumerate(codes)], axis=1)
 
 
 def _merchants(inputs: Tensors) -> tf.Tensor:
-    """Index of this merchant and of the last purchases' in one vocabulary; the unknown and the absent share the last."""
+    """Vocabulary index of this merchant and of the merchants of the past; unknown and absent ones share the last index."""
     vocabulary = tft.vocabulary(inputs["merchant_id"], top_k=MERCHANTS, vocab_filename="merchant_id")
     names = tf.concat([inputs["merchant_id"], inputs["past_merchant"]], axis=1)
     return tft.apply_vocabulary(names, vocabulary, num_oov_buckets=1)
 
 
 def past_steps(inputs: Tensors) -> tf.Tensor:
-    """The last purchases, oldest first: log amount, log age in seconds, at this merchant, 1 where there was one, and how
-    far apart on the clock, as cosine and sine; ``[batch, PAST, 6]``."""
-    there, age = _there(inputs), inputs["past_age"]
+    """Return the last purchases, oldest first, ``[batch, PAST, 6]``: log amount, log age in seconds, whether at the same
+    merchant, whether present, and cosine and sine of the difference in the time of day."""
+    present, age = _present(inputs), inputs["past_age"]
     same = tf.cast(tf.equal(inputs["past_merchant"], inputs["merchant_id"]), tf.float32)
-    # Bursts show in seconds and habits in weeks: the logarithm keeps both apart.
-    steps = [_log(inputs["past_amount"]) / 4.0, _log(age) / 8.0, same, there]
+    # Bursts are seconds apart and habits weeks apart: the logarithm resolves both.
+    steps = [_log(inputs["past_amount"]) / 4.0, _log(age) / 8.0, same, present]
     hour = 2 * math.pi * age / DAY
-    return tf.stack([*steps, there * tf.cos(hour), there * tf.sin(hour)], axis=2)
+    return tf.stack([*steps, present * tf.cos(hour), present * tf.sin(hour)], axis=2)

@@ -1,4 +1,4 @@
-"""The fraud network: the purchase beside an encoding of the last purchases, one logit, and an anomaly beside it."""
+"""The fraud network: purchase features and an encoding of the last purchases to a logit and an anomaly score."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,22 +23,23 @@ LOSSES = ("weighted", "focal")
 
 
 def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pretrained: str = "") -> keras.Model:
-    """A Keras model from transformed features to a logit and the anomaly's squared error, ``[batch, 2]``.
+    """Build the Keras model from transformed features to a logit and the reconstruction error, ``[batch, 2]``.
 
-    In training it gives every member's logit and the error, ``[batch, members + 1]``.
+    In training the outputs are the logits of all members and the error, ``[batch, members + 1]``.
 
     Args:
         settings: ``width`` of the hidden layers, their ``dropout``, ``l2`` and ``remat``, ``members`` of the ensemble,
-            ``frequencies`` of a number's phases, ``past_encoder``, and ``merchant_vectors``: ``frozen``, ``tuned`` or ``none``.
+            ``frequencies`` of the periodic features, ``past_encoder``, and ``merchant_vectors`` (``frozen``, ``tuned`` or
+            ``none``).
         features: Shapes and types of the transformed features, by name.
-        pretrained: Folder of the merchants' embedding, its rows in the order of the transform graph's vocabulary; empty
-            for none.
+        pretrained: Folder of the merchant embedding, with rows in the order of the transform graph's vocabulary; empty for
+            none.
 
     Raises:
-        ValueError: for an encoder or a loss that is not known.
+        ValueError: for an unknown encoder or loss.
     """
-    _known("past_encoder", settings["past_encoder"], ENCODERS)
-    _known("loss", settings["loss"], LOSSES)
+    _check_choice("past_encoder", settings["past_encoder"], ENCODERS)
+    _check_choice("loss", settings["loss"], LOSSES)
     inputs = {
         name: keras.Input(features[name].shape[1:], dtype=features[name].dtype.name, name=name) for name in INPUTS
     }
@@ -46,38 +47,40 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     parts = [inputs["numeric"], keras.layers.Flatten()(codes)]
     if settings["frequencies"]:
         parts.append(Periodic(settings["frequencies"], name="periodic")(inputs["numeric"]))
-    parts += _past(inputs, settings, _merchants(inputs, settings, pretrained))
-    hidden = _rows(Views(settings["members"], name="views")(keras.layers.Concatenate()(parts)))
+    parts += _encode_past(inputs, settings, _merchant_similarity(inputs, settings, pretrained))
+    hidden = _flatten_rows(Views(settings["members"], name="views")(keras.layers.Concatenate()(parts)))
     for width in (settings["width"], settings["width"] // 2):
         dense = _dense(width, settings)
         hidden = (Recomputed(dense) if settings["remat"] else dense)(hidden)
-        # A rate of nothing still draws its random numbers, and they took half of a step.
+        # Even with a rate of 0 the layer draws random numbers, which took half of a step.
         hidden = keras.layers.Dropout(settings["dropout"])(hidden) if settings["dropout"] else hidden
-    # What is compared and summed comes out in the precision of the weights, also where layers compute in bfloat16.
-    full = keras.config.dtype_policy().variable_dtype
-    logits = Heads(name="heads", dtype=full)(keras.ops.reshape(hidden, (-1, settings["members"], hidden.shape[-1])))
-    anomaly = Anomaly(name="anomaly", dtype=full)(inputs["numeric"])
-    return keras.Model(inputs, keras.layers.Concatenate(dtype=full)([logits, anomaly]), name="fraud")
+    # The outputs are compared and summed, so they have the precision of the weights even if layers compute in bfloat16.
+    variable_dtype = keras.config.dtype_policy().variable_dtype
+    logits = Heads(name="heads", dtype=variable_dtype)(
+        keras.ops.reshape(hidden, (-1, settings["members"], hidden.shape[-1]))
+    )
+    anomaly = Anomaly(name="anomaly", dtype=variable_dtype)(inputs["numeric"])
+    return keras.Model(inputs, keras.layers.Concatenate(dtype=variable_dtype)([logits, anomaly]), name="fraud")
 
 
-def _known(name: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"Setting '{name}' is one of {', '.join(choices)}, not '{value}'.")
 
 
-def _dense(width: int, settings: Mapping[str, Any], **more: Any) -> keras.layers.Dense:
+def _dense(width: int, settings: Mapping[str, Any], **options: Any) -> keras.layers.Dense:
     l2 = keras.regularizers.L2(settings["l2"]) if settings["l2"] else None
-    return keras.layers.Dense(width, activation="relu", kernel_regularizer=l2, **more)
+    return keras.layers.Dense(width, activation="relu", kernel_regularizer=l2, **options)
 
 
-def _rows(values: Any) -> Any:
-    """``[batch, n, columns]`` as ``[batch * n, columns]``: a dense layer of three axes asks for their sizes at every call,
-    which costs more than its product where rows are few."""
+def _flatten_rows(values: Any) -> Any:
+    """Reshape ``[batch, n, columns]`` to ``[batch * n, columns]``: with three axes a dense layer computes their sizes at every
+    call, which costs more than its matrix product if rows are few."""
     return keras.ops.reshape(values, (-1, values.shape[-1]))
 
 
-def _merchants(inputs: Mapping[str, Any], settings: Mapping[str, Any], pretrained: str) -> Any:
-    """How like this merchant those of the last purchases are, ``[batch, PAST, 1]``; None without an embedding."""
+def _merchant_similarity(inputs: Mapping[str, Any], settings: Mapping[str, Any], pretrained: str) -> Any:
+    """Cosine similarity of this merchant to those of the last purchases, ``[batch, PAST, 1]``; None without an embedding."""
     if not pretrained or settings["merchant_vectors"] == "none":
         return None
     table = Embedding.load(pretrained).matrix
@@ -90,52 +93,54 @@ def _merchants(inputs: Mapping[str, Any], settings: Mapping[str, Any], pretraine
     return Likeness(name="likeness")(vectors) * inputs["past"][:, :, 3:4]
 
 
-def _past(inputs: Mapping[str, Any], settings: Mapping[str, Any], likeness: Any) -> list[Any]:
-    """The last purchases as one vector, ``[batch, n]``; none for no encoder.
+def _encode_past(inputs: Mapping[str, Any], settings: Mapping[str, Any], likeness: Any) -> list[Any]:
+    """Encode the last purchases as one vector, ``[batch, n]``; an empty list without an encoder.
 
-    Each step sees the present amount too, so that what is unusual is a relation and not a level. ``gru`` reads the steps one
-    after the other; ``dense`` reads every step with the same small network and keeps them side by side; ``attention`` asks
-    them from the present purchase. The first did best on valid of three generator seeds (``benchmarks/results/fraud.json``).
+    Each step also contains the current amount, so that the network compares amounts instead of learning levels. ``gru`` reads
+    the steps in order; ``dense`` applies the same small network to every step and concatenates the results; ``attention``
+    queries the steps with the current purchase. ``gru`` was the best on valid for three generator seeds
+    (``benchmarks/results/fraud.json``).
 
     Question: A17
-    Answer: A CNN shares weights over space: a unit sees a neighbourhood, which layers widen; it is small and parallel.
-        An RNN shares weights over time and carries a state: any length, but one step after another, and gradients
-        fade, so LSTM and GRU gate them. Pictures: a CNN. Sequences: an RNN where order and length matter; attention,
-        parallel and without fading, has replaced many. Here both are measured against models without them.
+    Answer: A CNN shares weights across space, and an RNN shares them across time. A CNN's unit has a local receptive field
+        that grows with depth, and it trains in parallel. An RNN carries a state through a sequence of any length, but step
+        by step, and its gradients vanish, so LSTM and GRU add gates. I use CNNs for images and RNNs for ordered
+        sequences; attention has replaced many RNNs. Here we measure both against models without them.
     Evidence: tour.evidence.network.losses.encoders
     Proof: tests/tour/evidence/test_losses_and_embeddings.py::test_the_receptive_field_is_what_a_gradient_reaches
     """
-    present = keras.layers.RepeatVector(PAST)(inputs["numeric"][:, :1])
-    steps = keras.layers.Concatenate()([inputs["past"], present, *([] if likeness is None else [likeness])])
+    amount = keras.layers.RepeatVector(PAST)(inputs["numeric"][:, :1])
+    steps = keras.layers.Concatenate()([inputs["past"], amount, *([] if likeness is None else [likeness])])
     wide, narrow = 32, 16
     match settings["past_encoder"]:
         case "dense":
-            steps = _dense(narrow, settings)(_dense(wide, settings)(_rows(steps)))
+            steps = _dense(narrow, settings)(_dense(wide, settings)(_flatten_rows(steps)))
             return [keras.ops.reshape(steps, (-1, PAST * narrow))]
         case "gru":
-            # Unrolled: PAST steps in a row without a loop, which the edge could not run.
+            # Unrolled into PAST steps, as the edge runtime cannot run a loop.
             return [keras.layers.GRU(wide, unroll=True, name="past_vector")(_dense(narrow, settings)(steps))]
         case "attention":
             query = keras.layers.Reshape((1, wide))(keras.layers.Dense(wide)(inputs["numeric"]))
-            answer = keras.layers.MultiHeadAttention(2, narrow)(query, _dense(wide, settings)(steps))
-            return [keras.layers.Flatten(name="past_vector")(answer)]
+            attended = keras.layers.MultiHeadAttention(2, narrow)(query, _dense(wide, settings)(steps))
+            return [keras.layers.Flatten(name="past_vector")(attended)]
     return []
 
 
 def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Cross-entropy of labels ``[batch, 1]`` and logits, and the anomaly's squared error on honest purchases; ``[batch]``.
+    """Return the loss, ``[batch]``: cross-entropy of labels ``[batch, 1]`` and logits, plus the reconstruction error of honest
+    purchases.
 
-    The outputs are ``[batch, members + 1]``, the error last: members' losses are averaged. A fraud counts
-    ``positive_weight`` times. ``focal`` multiplies by (1 - p) ** ``focal_gamma``, p being the probability of what is true
-    (Lin et al. 2017), so that what is easy counts less. The autoencoder shares no weight with the rest.
+    The outputs are ``[batch, members + 1]``, the error last; the losses of the members are averaged. A fraud has the weight
+    ``positive_weight``. ``focal`` multiplies by (1 - p) ** ``focal_gamma``, where p is the probability of the true class
+    (Lin et al. 2017), so that easy examples count less. The autoencoder shares no weights with the other layers.
 
     Question: A16
-    Answer: A loss says how wrong an output is, differentiably. Binary cross-entropy for yes or no, sparse categorical for
-        one of several classes, squared error for quantities, such as an autoencoder's reconstruction. Give logits, not
-        probabilities, or it can overflow. With few positives weight them or use a focal loss, and recalibrate after. A
-        loss is not the business metric: choose by the metric and the prices of errors.
+    Answer: A loss is a differentiable measure of how wrong an output is. I use binary cross-entropy for two classes,
+        sparse categorical cross-entropy for several, and squared error for quantities, such as our autoencoder's
+        reconstruction. Pass logits, not probabilities, or it can overflow. With few positives, weight them or use a focal
+        loss, then recalibrate. The loss is not the business metric: here we select by PR AUC and the costs of errors.
     Evidence: tour.evidence.network.losses.on_predictions
-    Proof: tests/models/fraud/test_model.py::test_the_focal_loss_is_its_formula
+    Proof: tests/models/fraud/test_model.py::test_focal_loss_equals_its_formula
     """
     weight, gamma = settings["positive_weight"], settings["focal_gamma"] if settings["loss"] == "focal" else 0.0
 
@@ -151,12 +156,12 @@ def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Ten
 
 
 def quality(truth: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
-    """``pr_auc``, the area under precision and recall (average precision), of labels ``[rows, 1]`` and logits or scores.
+    """Compute ``pr_auc``, the area under the precision-recall curve (average precision).
 
     Args:
         truth: Labels, ``[rows, 1]``.
-        outputs: Logits and the anomaly's errors, ``[rows, 2]``, or scores alone, ``[rows, 1]``; ``anomaly_pr_auc`` is what
-            the error, which has seen no fraud, is worth by itself.
+        outputs: Logits and reconstruction errors, ``[rows, 2]``, or only scores, ``[rows, 1]``. With errors the result has
+            ``anomaly_pr_auc``, the metric of the error as a score; the autoencoder was trained without frauds.
     """
     names = ("pr_auc", "anomaly_pr_auc")
     return {
@@ -166,26 +171,26 @@ def quality(truth: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
 
 
 def operating_point(settings: Mapping[str, Any], truth: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
-    """Calibration and threshold from the validation split, labels ``[rows, 1]`` and outputs ``[rows, 2]``.
+    """Fit calibration and threshold on the validation split, labels ``[rows, 1]`` and outputs ``[rows, 2]``.
 
-    The weighted loss overstates probabilities; Platt's scaling (Platt 1999) of the logit takes that back. With calibrated
+    The weighted loss overestimates probabilities; Platt scaling (Platt 1999) of the logit corrects that. With calibrated
     scores the cheapest threshold follows from the costs alone (Elkan 2001): stop a purchase where the expected loss of
-    letting it pass exceeds the cost of a review.
+    passing it exceeds the cost of a review.
     """
     platt = LogisticRegression(C=1e6).fit(outputs[:, :1], truth[:, 0])
     slope, intercept = float(platt.coef_[0, 0]), float(platt.intercept_[0])
     if slope <= 0:
-        # Too few frauds to fit on: to turn the order of the scores round is never right. The weight alone is taken back.
+        # Too few frauds for a fit. A negative slope would reverse the order of the scores, so only the weight is corrected.
         slope, intercept = 1.0, -float(np.log(settings["positive_weight"]))
     threshold = served_threshold(settings)
     return {"slope": slope, "intercept": intercept, "threshold": threshold}
 
 
 def answers(outputs: tf.Tensor, point: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """What a client gets, each float32 ``[batch]``.
+    """Compute the outputs of the serving signature, each float32 ``[batch]``.
 
-    ``score`` is the probability of fraud, ``decision`` 1 to stop, and ``anomaly`` the autoencoder's squared error: how
-    unlike honest purchases this one is, whether or not such a fraud has been seen before.
+    ``score`` is the probability of fraud, ``decision`` is 1 to stop, and ``anomaly`` is the squared reconstruction error: the
+    distance from honest purchases, which is independent of the fraud labels.
     """
     score = tf.sigmoid(outputs[:, 0] * point["slope"] + point["intercept"])
     return {"score": score, "decision": tf.cast(score >= point["threshold"], tf.float32), "anomaly": outputs[:, 1]}

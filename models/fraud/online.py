@@ -1,4 +1,4 @@
-"""A purchase at the gateway: what a client sends, what is known of its past, and what is answered."""
+"""Card fraud at the gateway: request and response models, features from the online history, and answers."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from models.fraud.history.point_in_time import (
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Word = Annotated[str, Field(max_length=64)]
-LARGEST_AMOUNT, FARTHEST_KM = 1e6, 25_000.0  # as the curated schema has them
+LARGEST_AMOUNT, FARTHEST_KM = 1e6, 25_000.0  # bounds of the curated schema
 JOURNAL = ("transaction_id", "event_time", "customer_id", "merchant_id", "amount")
 
 
@@ -44,19 +44,19 @@ class Purchase(BaseModel):
 
 
 class Verdict(BaseModel):
-    """What the model says of it."""
+    """The model's answer for a purchase."""
 
     score: Annotated[float, Field(ge=0, le=1, description="Probability of fraud.")]
     decision: Literal["pass", "stop"]
-    threshold: Annotated[float, Field(description="Scores from here on are stopped.")]
-    anomaly: Annotated[float, Field(description="How unlike honest purchases it is.")]
+    threshold: Annotated[float, Field(description="Purchases with at least this score are stopped.")]
+    anomaly: Annotated[float, Field(description="Anomaly score: distance from honest purchases.")]
 
 
 class Purchases:
-    """The gateway's view of card fraud; see ``serving.gateway.use_case_interface.Shareable``.
+    """The gateway's interface to card fraud; see ``serving.gateway.use_case_interface.Shareable``.
 
-    A purchase may be at most a day ahead of the clock, or, where the history that was loaded lies ahead of the clock
-    itself, a window ahead of that: one purchase in the far future would make its customer's whole past forgotten.
+    A purchase may be at most a day ahead of the clock, or, if the loaded history is ahead of the clock, at most a window ahead
+    of that history. Otherwise one purchase in the far future would evict its customer's whole past.
     """
 
     Request, Answer = Purchase, Verdict
@@ -71,9 +71,9 @@ class Purchases:
     def __init__(self, delay: int = LABEL_DELAY_DAYS) -> None:
         self.history, self._seeded = OnlineHistory(delay), 0
 
-    def row(self, asked: Purchase) -> dict[str, Any]:
-        """The purchase with its time in microseconds since 1970."""
-        row = dict(asked.__dict__)
+    def row(self, request: Purchase) -> dict[str, Any]:
+        """Return the purchase with its time in microseconds since 1970."""
+        row = dict(request.__dict__)
         at = row["event_time"] = moment(row["event_time"])
         if at < 0:
             raise ValueError("event_time: a purchase cannot be older than 1970.")
@@ -82,43 +82,43 @@ class Purchases:
         return row
 
     def key(self, row: Mapping[str, Any]) -> str:
-        """The transaction's id."""
+        """Return the transaction id."""
         return row["transaction_id"]
 
     def features(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Raw features as the training examples have them: times in seconds, the past beside the purchase."""
+        """Return raw features as in the training examples: times in seconds, purchase and past together."""
         return _features(row, self.history)
 
     def journal(self, row: Mapping[str, Any]) -> list[Any]:
-        """Id, time, customer, merchant and amount."""
+        """Return id, time, customer, merchant and amount."""
         return [row[name] for name in JOURNAL]
 
     def remember(self, journal: list[Any]) -> None:
-        """Adds the purchase to its customer's and merchant's past."""
+        """Add the purchase to the past of its customer and merchant."""
         self.history.add(dict(zip(JOURNAL, journal, strict=True)))
 
-    def label(self, told: int | str) -> int:
-        """1 for fraud, 0 for none."""
-        if told not in (0, 1):
-            raise ValueError("label: this is 1 for fraud or 0 for none.")
-        return int(told)
+    def label(self, value: int | str) -> int:
+        """Return the label: 1 for fraud, 0 for an honest purchase."""
+        if value not in (0, 1):
+            raise ValueError("label: give 1 for fraud or 0 for an honest purchase.")
+        return int(value)
 
-    def learn(self, journal: list[Any], label: int, known: int) -> None:
-        """Counts a known fraud for its merchant."""
-        self.history.label(journal[3], journal[1], known, label)
+    def learn(self, journal: list[Any], label: int, label_time: int) -> None:
+        """Count a labelled fraud for its merchant."""
+        self.history.label(journal[3], journal[1], label_time, label)
 
     def answer(
         self, outputs: Mapping[str, np.ndarray], point: Mapping[str, float], settings: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Score and decision; without an operating point the model's own decision, and a threshold of 0."""
+        """Return score and decision; without an operating point the model's own decision and a threshold of 0."""
         score, threshold = float(outputs["score"]), point.get("threshold", 0.0)
-        # The model compares in float32: so that both say the same on the very edge.
+        # The model compares in float32; comparing likewise gives the same decision for a score at the threshold.
         stop = score >= float(np.float32(threshold)) if point else outputs["decision"] >= 0.5
         decision = "stop" if stop else "pass"
         return {"score": score, "decision": decision, "threshold": threshold, "anomaly": float(outputs["anomaly"])}
 
     def seed(self, spans: Iterable[str], settings: Mapping[str, Any]) -> int:
-        """Remembers the purchases and known labels of folders of spans."""
+        """Add the purchases and labels of folders of spans to the history; return their number."""
         from models.fraud import purchases
 
         count = 0
@@ -134,43 +134,43 @@ class Purchases:
         return count
 
     def state(self) -> dict[str, Any]:
-        """The history and how far the loaded part of it reaches."""
+        """Return the history and the time of the last purchase that was seeded."""
         return {"seeded": self._seeded, **self.history.state()}
 
     def snapshot(self) -> Iterator[dict[str, Any]]:
-        """The state at this moment, some customers or merchants at a time."""
+        """Yield the current state, some customers or merchants in each part."""
         seeded, parts = self._seeded, self.history.snapshot()
         return ({"seeded": seeded, **part} for part in parts)
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes the history back."""
+        """Load a state or a part of a snapshot."""
         self._seeded = state["seeded"]
         self.history.load(state)
 
     @property
     def keeps(self) -> float:
-        """The longest window, the delay before merchants are counted, and the day that a purchase may be late."""
+        """Seconds for which a record is needed: longest window, delay of merchant counts, and a day for late purchases."""
         return (LONGEST + LATE + self.history.delay * DAY) / SECOND
 
     def names(self, row: Mapping[str, Any]) -> Sequence[str]:
-        """The customer's record and the merchant's."""
+        """Return the names of the customer's and the merchant's record."""
         return shared_history.names(row)
 
     def recalled(
         self, row: Mapping[str, Any], records: Sequence[shared_history.Fields]
     ) -> tuple[dict[str, Any], shared_history.Change]:
-        """Features from a history of these two records alone, by the same module."""
+        """Return the features from a history of only these two records, and the change that adds the purchase."""
         history = shared_history.history(row, records, self.history.delay)
         return _features(row, history), shared_history.change(row, records, history)
 
-    def learned(self, journal: list[Any], label: int, known: int) -> tuple[str, str]:
-        """A known fraud counts for its merchant."""
-        return shared_history.learned(journal[3], journal[1], known, label)
+    def learned(self, journal: list[Any], label: int, label_time: int) -> tuple[str, str]:
+        """Return the record and field that count a labelled fraud for its merchant."""
+        return shared_history.learned(journal[3], journal[1], label_time, label)
 
     def records(self) -> tuple[dict[str, Any], Iterator[tuple[str, shared_history.Fields]]]:
-        """How far the loaded history reaches, and a record a customer and a merchant."""
-        nobody = OnlineHistory(self.history.delay).state()
-        return {"seeded": self._seeded, **nobody}, shared_history.records(self.history.state())
+        """Return the time of the last seeded purchase with an empty history, and a record for each customer and merchant."""
+        empty = OnlineHistory(self.history.delay).state()
+        return {"seeded": self._seeded, **empty}, shared_history.records(self.history.state())
 
 
 SEEDS = [*JOURNAL, "is_fraud", "label_time"]
@@ -184,5 +184,5 @@ def _features(row: Mapping[str, Any], history: OnlineHistory) -> dict[str, Any]:
 
 
 def online() -> Purchases:
-    """The case's object for the gateway."""
+    """Create the gateway's interface to this case."""
     return Purchases()

@@ -1,4 +1,4 @@
-"""Anybody's card purchases as one table: files read, columns renamed and typed, what is absent filled."""
+"""Read card purchases from files as one table: rename columns, convert types, fill absent optional columns."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ REQUIRED = {
     "amount": pa.float64(),
     "is_fraud": pa.int8(),
 }
-# What stands for an optional column that the data does not have at all; a null in a column that is there stays null.
+# Type and default of optional columns that the data lacks; a null in an existing column stays null.
 OPTIONAL = {
     "label_time": (pa.timestamp("us"), None),
     "category": (pa.string(), "none"),
@@ -28,37 +28,39 @@ OPTIONAL = {
     "device": (pa.string(), "none"),
     "distance_km": (pa.float64(), 0.0),
 }
-# Columns that decide which rows are examples, or that another feature holds already.
+# Columns that only decide which rows become examples, or that repeat another feature.
 UNUSED = {"label_time", "past_length"}
 DAY_US = 86_400_000_000
-# A time of day that ends with a zone, as in 2026-01-05T12:30:00Z or 12:30+02:00.
+# A time of day with a zone, as in 2026-01-05T12:30:00Z or 12:30+02:00.
 ZONE = r"\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 BATCH = 8192
 
 
 def check(folder: Path, mapping: str) -> tuple[int, int]:
-    """The first and last day, in days since the epoch, of a span whose files are readable and have the columns.
+    """Check that the files of a span are readable and have the columns; return its first and last day since the epoch.
 
     Raises:
-        DataError: naming the file and what is wrong with it.
+        DataError: names the file and the problem.
     """
-    renames = _renames(mapping)
+    renames = _parse_mapping(mapping)
     days = []
-    for path in _files(folder):
-        names = _names(path)
-        lacking = [name for name in REQUIRED if renames.get(name, name) not in names]
-        if lacking:
+    for path in _list_files(folder):
+        names = _read_column_names(path)
+        missing = [name for name in REQUIRED if renames.get(name, name) not in names]
+        if missing:
             raise DataError(
-                f"{path} has no column '{renames.get(lacking[0], lacking[0])}'; it has {', '.join(names)}. "
-                f"Name yours with --columns {lacking[0]}=YOURS."
+                f"{path} has no column '{renames.get(missing[0], missing[0])}'; it has {', '.join(names)}. "
+                f"Map your column with --columns {missing[0]}=YOURS."
             )
-        time = _cast(path, "event_time", _load(path, [renames.get("event_time", "event_time")])[0], pa.timestamp("us"))
+        time = _cast(
+            path, "event_time", _read_columns(path, [renames.get("event_time", "event_time")])[0], pa.timestamp("us")
+        )
         if len(time) == 0:
-            raise DataError(f"{path} has no rows; write the day's purchases there or leave the day out with --spans.")
+            raise DataError(f"{path} has no rows; write the day's purchases to it or leave the day out with --spans.")
         if time.null_count:
             raise DataError(
                 f"{path} has {time.null_count} purchase{'s' * (time.null_count > 1)} without event_time; "
-                "mend or drop those rows."
+                "correct or drop those rows."
             )
         low, high = pc.min_max(time).values()
         days += [bound.value // DAY_US for bound in (low, high)]
@@ -66,24 +68,24 @@ def check(folder: Path, mapping: str) -> tuple[int, int]:
 
 
 def read(folder: str, mapping: str, label_delay_days: int) -> pa.Table:
-    """All purchases of a span with the columns of REQUIRED and OPTIONAL.
+    """Read all purchases of a span with the columns of REQUIRED and OPTIONAL.
 
-    Without a ``label_time`` a label counts as known ``label_delay_days`` after its purchase.
+    Without a ``label_time`` a label is assumed to arrive ``label_delay_days`` after its purchase.
     """
-    table = pa.concat_tables([_conform(path, mapping) for path in _files(Path(folder))])
-    known = pc.add(table["event_time"], pa.scalar(label_delay_days * DAY_US, pa.duration("us")))
-    known = pc.if_else(pc.is_valid(table["is_fraud"]), pc.coalesce(table["label_time"], known), None)
-    return table.set_column(table.schema.get_field_index("label_time"), "label_time", known)
+    table = pa.concat_tables([_read_purchases(path, mapping) for path in _list_files(Path(folder))])
+    label_time = pc.add(table["event_time"], pa.scalar(label_delay_days * DAY_US, pa.duration("us")))
+    label_time = pc.if_else(pc.is_valid(table["is_fraud"]), pc.coalesce(table["label_time"], label_time), None)
+    return table.set_column(table.schema.get_field_index("label_time"), "label_time", label_time)
 
 
 def to_examples(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Batches in the types of ``tf.Example``: every column a list, a null an empty one."""
+    """Yield batches in the types of ``tf.Example``: every value is a list, a null an empty one."""
     columns = {name: _as_list(table[name].combine_chunks()) for name in table.column_names if name not in UNUSED}
     yield from pa.table(columns).to_batches(max_chunksize=BATCH)
 
 
 def pack(table: pa.Table) -> bytes:
-    """A table as the bytes of an Arrow stream."""
+    """Serialize a table as an Arrow stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -91,16 +93,16 @@ def pack(table: pa.Table) -> bytes:
 
 
 def unpack(data: bytes) -> pa.Table:
-    """The table of :func:`pack`."""
+    """Read the table that :func:`pack` serialized."""
     return pa.ipc.open_stream(data).read_all()
 
 
 def stable_hash(text: str) -> int:
-    """The same in every process and version, unlike ``hash``."""
+    """Hash a text; unlike ``hash``, the result is the same in every process and version."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
 
 
-def _renames(mapping: str) -> dict[str, str]:
+def _parse_mapping(mapping: str) -> dict[str, str]:
     pairs = [pair.split("=", 1) for pair in mapping.split(",") if pair]
     unknown = [pair[0] for pair in pairs if len(pair) != 2 or pair[0] not in {**REQUIRED, **OPTIONAL}]
     if unknown:
@@ -110,14 +112,14 @@ def _renames(mapping: str) -> dict[str, str]:
     return dict(pairs)
 
 
-def _files(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     files = sorted(p for p in folder.rglob("*") if p.suffix in (".parquet", ".csv"))
     if not files:
-        raise DataError(f"{folder} has no .parquet or .csv file; write the day's purchases there or leave the day out.")
+        raise DataError(f"{folder} has no .parquet or .csv file; write the day's purchases to it or leave the day out.")
     return files
 
 
-def _names(path: Path) -> list[str]:
+def _read_column_names(path: Path) -> list[str]:
     try:
         if path.suffix == ".parquet":
             return pq.read_schema(path).names
@@ -129,7 +131,7 @@ def _names(path: Path) -> list[str]:
         ) from error
 
 
-def _load(path: Path, columns: list[str]) -> pa.Table:
+def _read_columns(path: Path, columns: list[str]) -> pa.Table:
     try:
         if path.suffix == ".parquet":
             return pq.ParquetFile(path).read(columns=columns)
@@ -142,57 +144,57 @@ def _load(path: Path, columns: list[str]) -> pa.Table:
         ) from error
 
 
-def _conform(path: Path, mapping: str) -> pa.Table:
-    renames, names = _renames(mapping), _names(path)
-    wanted = {**REQUIRED, **{name: kind for name, (kind, _) in OPTIONAL.items()}}
-    there = {name: renames.get(name, name) for name in wanted if renames.get(name, name) in names}
-    raw = _load(path, list(there.values()))
+def _read_purchases(path: Path, mapping: str) -> pa.Table:
+    renames, names = _parse_mapping(mapping), _read_column_names(path)
+    types = {**REQUIRED, **{name: type_ for name, (type_, _) in OPTIONAL.items()}}
+    present = {name: renames.get(name, name) for name in types if renames.get(name, name) in names}
+    raw = _read_columns(path, list(present.values()))
     columns = {}
-    for name, kind in wanted.items():
-        if name in there:
-            columns[name] = _cast(path, there[name], raw[there[name]], kind)
+    for name, type_ in types.items():
+        if name in present:
+            columns[name] = _cast(path, present[name], raw[present[name]], type_)
         else:
-            columns[name] = pa.chunked_array([pa.repeat(pa.scalar(OPTIONAL[name][1], kind), raw.num_rows)])
+            columns[name] = pa.chunked_array([pa.repeat(pa.scalar(OPTIONAL[name][1], type_), raw.num_rows)])
     return pa.table(columns)
 
 
-def _cast(path: Path, name: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+def _cast(path: Path, name: str, column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
     try:
         if pa.types.is_large_string(column.type):
             column = column.cast(pa.string())
-        if kind == pa.timestamp("us") and pa.types.is_string(column.type):
-            zoned = pc.any(pc.match_substring_regex(column, ZONE)).as_py()
-            column = column.cast(pa.timestamp("us", "UTC" if zoned else None))
-        if kind == pa.timestamp("us") and pa.types.is_timestamp(column.type) and column.type.tz:
+        if type_ == pa.timestamp("us") and pa.types.is_string(column.type):
+            has_zone = pc.any(pc.match_substring_regex(column, ZONE)).as_py()
+            column = column.cast(pa.timestamp("us", "UTC" if has_zone else None))
+        if type_ == pa.timestamp("us") and pa.types.is_timestamp(column.type) and column.type.tz:
             column = column.cast(pa.timestamp("us", column.type.tz))
-        if kind == pa.int8() and pa.types.is_string(column.type):
+        if type_ == pa.int8() and pa.types.is_string(column.type):
             column = pc.if_else(
                 pc.is_in(pc.utf8_lower(column), pa.array(["true", "false"])),
                 pc.equal(pc.utf8_lower(column), "true").cast(pa.string()),
                 column,
             )
             column = pc.replace_substring(pc.replace_substring(column, "true", "1"), "false", "0")
-        return column.cast(kind, safe=not pa.types.is_timestamp(kind))
+        return column.cast(type_, safe=not pa.types.is_timestamp(type_))
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"{path} has a column '{name}' that cannot be read as {kind} ({_first_line(error)}); mend the file."
+            f"{path} has a column '{name}' that cannot be read as {type_} ({_first_line(error)}); correct the file."
         ) from error
 
 
 def _as_list(column: pa.Array) -> pa.Array:
-    """Strings to bytes, times to seconds, integers to int64, floats to float32, each value in a list of its own."""
+    """Convert strings to bytes, times to seconds, integers to int64 and floats to float32, each value in its own list."""
     if pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type):
-        return _widened(column)
+        return _lists_to_lists(column)
     if pa.types.is_timestamp(column.type):
         column = pc.divide(column.cast(pa.int64()), 1_000_000)
-    kind = pa.float32() if pa.types.is_floating(column.type) else pa.int64()
-    values = column.cast(pa.binary() if pa.types.is_string(column.type) else kind)
+    type_ = pa.float32() if pa.types.is_floating(column.type) else pa.int64()
+    values = column.cast(pa.binary() if pa.types.is_string(column.type) else type_)
     lengths = pc.is_valid(values).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values.drop_null())
 
 
-def _widened(column: pa.Array) -> pa.Array:
+def _lists_to_lists(column: pa.Array) -> pa.Array:
     values = column.flatten()
     values = values.cast(pa.binary() if pa.types.is_string(values.type) else pa.float32())
     size = len(values) // max(len(column), 1)

@@ -1,4 +1,4 @@
-"""The sentences of card purchases: the merchants that a card visits, one after the other."""
+"""Sentences for word2vec: the merchants that a card visits, in order of time."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from models.input import files
 
-VOCABULARY = "merchant_id"  # the transform graph's vocabulary of the same words
+VOCABULARY = "merchant_id"  # vocabulary of the same words in the transform graph
 BATCH = 8192
 FEATURES = {
     "customer_id": tf.io.FixedLenFeature([], tf.string),
@@ -18,11 +18,11 @@ FEATURES = {
 
 
 def sentences(examples: str, settings: Mapping[str, Any]) -> list[list[str]]:
-    """Merchants of each customer's purchases in the train split, in order of time; no label is read.
+    """Return the merchants of each customer's purchases in the train split, in order of time; labels are not used.
 
     Args:
         examples: Folder of the examples, with ``Split-*`` folders.
-        settings: Not used here.
+        settings: Not used.
     """
     records = tf.data.TFRecordDataset(files(examples, "train")).batch(BATCH)
     parts = [tf.io.parse_example(batch, FEATURES) for batch in records]

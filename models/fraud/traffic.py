@@ -1,4 +1,4 @@
-"""Purchases to send to the gateway: the days after those that were learnt from, or anybody's spans."""
+"""Purchases to send to the gateway: the days after the training data, or any folder of spans."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,22 +27,22 @@ SENT = (
 def requests(
     data: str | None, source: str, cache: Path, first: int, last: int, drift: Sequence[str], settings: Mapping[str, Any]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """Bodies in order of time, each with its label and when that became known, or None where none came.
+    """Yield request bodies in order of time, each with its label and label time, or None where no label arrived.
 
-    Without ``data`` the generator goes on after its last day: the same customers with the same habits, new purchases.
+    Without ``data`` the generator continues after the training data: the same customers and habits, new purchases.
 
     Args:
         data: A folder of spans.
-        source: The data of the last run; not used here.
-        cache: Where generated spans are kept.
-        first, last: Spans, both included; -1 for the day after what was learnt from, and ``DAYS`` days in all.
-        drift: ``KIND:SIZE@DAY`` to put into generated purchases.
+        source: The data of the last run; not used.
+        cache: Folder for generated spans.
+        first, last: First and last span; -1 for the day after the training data, and for ``DAYS`` days.
+        drift: ``KIND:SIZE@DAY`` to inject into generated purchases.
 
     Raises:
-        DataError: for spans that are not there, or a drift that cannot be read.
+        DataError: for spans that do not exist, or a drift that cannot be parsed.
     """
     if data and drift:
-        raise DataError("--drift goes with generated purchases; leave out --data.")
+        raise DataError("--drift works only with generated purchases; leave out --data.")
     if not data:
         first = settings["days"] if first < 0 else first
         last = first + DAYS - 1 if last < 0 else last
@@ -57,7 +57,7 @@ def requests(
 
 
 def check(answer: Mapping[str, Any]) -> str | None:
-    """What is wrong with an answer: its decision has to follow from its score."""
+    """Describe the error of an answer, or None; its decision has to follow from its score."""
     if not 0 <= answer["score"] <= 1:
         return "a score outside 0..1"
     if (answer["decision"] == "stop") != (answer["score"] >= answer["threshold"]):
@@ -66,14 +66,14 @@ def check(answer: Mapping[str, Any]) -> str | None:
 
 
 def generated(cache: Path, days: int, drift: Sequence[str], settings: Mapping[str, Any]) -> Path:
-    """Spans 0 to ``days`` - 1, as many rows a day as were learnt from: so that the world is the same."""
+    """Generate spans 0 to ``days`` - 1 with the training data's rows per day, so that customers and merchants are the same."""
     try:
-        wanted = [Drift.parse(one) for one in drift]
-        words = "".join(f"-{one}" for one in sorted(map(str, wanted))).replace(":", "_").replace("@", "_")
-        folder = cache / f"traffic-{settings['rows']}-{settings['days']}-{settings['data_seed']}-{days}{words}"
+        drifts = [Drift.parse(text) for text in drift]
+        suffix = "".join(f"-{text}" for text in sorted(map(str, drifts))).replace(":", "_").replace("@", "_")
+        folder = cache / f"traffic-{settings['rows']}-{settings['days']}-{settings['data_seed']}-{days}{suffix}"
         if not (folder / "truth.json").exists():
             rows = settings["rows"] // settings["days"] * days
-            generate(folder, rows=rows, days=days, seed=settings["data_seed"], drift=wanted)
+            generate(folder, rows=rows, days=days, seed=settings["data_seed"], drift=drifts)
     except ValueError as error:
         raise DataError(str(error)) from error
     return folder

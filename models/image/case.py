@@ -1,10 +1,10 @@
-"""Image classification: which of the classes a picture shows.
+"""Image classification: predict the class of a picture.
 
 Question: B16
-Answer: Settings of the case, each a switch: augmentation as layers of the model that act in training alone, batch
-    normalisation, global average pooling in place of wide dense layers, dropout before the last layer, decoupled weight
-    decay. Training stops after some epochs without a better accuracy on valid and keeps the best weights; a gate compares
-    train with valid before a push. With few pictures start from a pretrained base. Then look at eval, which chose nothing.
+Answer: I combine augmentation, batch normalisation, global average pooling instead of wide dense layers, dropout before the
+    last layer and decoupled weight decay; most are settings here. Augmentation is a layer that is active only in training.
+    Early stopping on validation accuracy keeps the best weights, and a gate limits the gap between train and valid. With
+    few pictures, start from a pretrained base. Judge on eval, which selected nothing.
 Evidence: tour.evidence.training.overfitting.practice
 Proof: tests/tour/evidence/test_overfitting.py::test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many
 """
@@ -23,7 +23,7 @@ CASE = UseCase(
     score="probabilities",
     settings={
         "data": {
-            # 0 means: as the source has it.
+            # 0: the value of the source.
             "height": 0,
             "width": 0,
             "channels": 0,
@@ -41,22 +41,22 @@ CASE = UseCase(
             "filters": 24,
             "dropout": 0.3,
             "batch_norm": True,
-            # Pictures changed while training: moved by a share of their sides, mirrored, a part hidden with a probability.
+            # Augmentation: shift as a share of the sides, horizontal flip, probability of erasing a rectangle.
             "augment": True,
             "shift": 0.08,
             "flip": False,
             "erase": 0.5,
-            # A pretrained base under a new head: a file, a folder or a Keras application; empty for a network of ours.
+            # Pretrained base under a new head: a file, a folder or a Keras application; empty to train from scratch.
             "transfer": "",
         },
         "gates": {
-            # Thresholds of the Evaluator, absolute and against the blessed model.
+            # Thresholds of the Evaluator: absolute, and relative to the blessed model.
             "min_accuracy": 0.90,
             "min_class_accuracy": 0.70,
             "max_accuracy_loss": 0.01,
             # FitGate: how much better the metric may be on train than on valid; 0 turns the gate off.
             "max_gap": 0.08,
-            # LiteExporter: the largest difference of probability and loss of metric that a variant may have.
+            # LiteExporter: the largest difference of a probability and the largest loss of the metric of a variant.
             "lite_tolerance": 1e-4,
             "lite_metric_loss": 0.01,
         },

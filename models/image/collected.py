@@ -1,4 +1,4 @@
-"""Pictures that were served and named since, as a raw span again, so that a model can learn from what it has seen."""
+"""Write served and labelled pictures as a raw span, so that a model can be retrained on them."""
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -7,15 +7,15 @@ from typing import Any
 
 
 def write(folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> int:
-    """Writes a folder a class; pictures without a label, or of a class that the model does not have, are left out.
+    """Write a folder for each class; skip pictures without a label, or with a label that is not a class of the model.
 
     Args:
-        folder: Of the span; made.
-        rows: Of each picture ``key``, ``features`` by name, and ``label``, None where none has come.
-        settings: Of the data.
+        folder: Folder of the span; created.
+        rows: For each picture ``key``, ``features`` by name, and ``label``, None where no label has arrived.
+        settings: Settings of the group ``data``.
 
     Returns:
-        How many were written.
+        Number of pictures written.
     """
     classes, count = settings["classes"].split(","), 0
     for row in rows:
@@ -23,8 +23,8 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str
             continue
         data = row["features"]["image"][0]
         suffix = ".png" if data.startswith(b"\x89PNG") else ".jpg"
-        place = folder / row["label"] / (blake2b(row["key"].encode(), digest_size=8).hexdigest() + suffix)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data)
+        path = folder / row["label"] / (blake2b(row["key"].encode(), digest_size=8).hexdigest() + suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
         count += 1
     return count

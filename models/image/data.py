@@ -1,4 +1,4 @@
-"""From folders of pictures to examples, split as the source has it or by a hash of the row's name."""
+"""Turn folders of pictures into examples, split as in the source or by a hash of the row's key."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ BUCKETS = 10_000
 
 
 def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
-    """The folder of pictures: a path, the name of a Keras data set, or the embedded digits, written on first use."""
+    """Return the folder of pictures: a path, a Keras data set by name, or the built-in digits, written on first use."""
     if not data:
         return sources.embedded(cache / "digits")
     if data in sources.KERAS and not Path(data).exists():
@@ -27,38 +27,38 @@ def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
 def generate(
     out: Path, rows: int, days: int, seed: int, drift: Sequence[str], progress: Callable[[int, int], None]
 ) -> str:
-    """Pictures are real ones here.
+    """Not supported, as the pictures of this case are real.
 
     Raises:
-        DataError: always, saying what to use.
+        DataError: always; names the alternatives.
     """
-    raise DataError("The image case has no generator: it comes with real digits, and takes any folder by --data.")
+    raise DataError("The image case has no generator: use its built-in digits, or any folder with --data.")
 
 
 def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Looks at the spans before anything runs; returns the settings that the data decides.
+    """Check the spans before anything runs; return the settings that the data determines.
 
     Returns:
         ``height``, ``width`` and ``channels`` where they are not set, and ``classes``, comma-separated and sorted.
 
     Raises:
-        DataError: if no span is readable or there are fewer than two classes.
+        DataError: if a span is not readable or there are fewer than two classes.
     """
     native = dict(zip(("height", "width", "channels"), readers.shape(next(iter(spans.values()))), strict=True))
     classes = sorted({name for span in spans.values() for name in readers.classes(span)})
     if len(classes) < 2:
-        raise DataError(f"The data has the classes {classes}, and a classifier needs at least two.")
+        raise DataError(f"The data has the classes {classes}, but a classifier needs at least two; add pictures.")
     return {"classes": ",".join(classes), **{name: settings[name] or size for name, size in native.items()}}
 
 
 def unseen(settings: Mapping[str, Any]) -> int:
-    """None: every span has rows of every split."""
+    """Return 0, as every span has rows of every split."""
     return 0
 
 
 def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> Any:
-    """Batches of examples, ``(split, pa.RecordBatch)``, one element a span to read."""
-    import apache_beam as beam  # here, since planning a run needs this module and not Beam
+    """Return batches of examples, ``(split, pa.RecordBatch)``; each span is read as one element."""
+    import apache_beam as beam  # a local import: planning a run needs this module but not Beam
 
     return (
         pipeline
@@ -70,19 +70,21 @@ def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, An
 def _read(span: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, pa.RecordBatch]]:
     classes = {name: number for number, name in enumerate(settings["classes"].split(","))}
     for batch in readers.read(Path(span)):
-        place = places(batch, settings)
+        assigned = places(batch, settings)
         for split in ("train", "valid", "eval"):
-            rows = pa.array(np.flatnonzero(place == split))
+            rows = pa.array(np.flatnonzero(assigned == split))
             if len(rows):
                 yield split, _example(batch.take(rows), classes)
 
 
 def places(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> np.ndarray:
-    """The split of each row: an official test part is eval; the rest goes by a hash of its key, so it never moves."""
+    """Return the split of each row: an official test part is eval, other rows go by a stable hash of their key."""
     share = np.array([_share(key) for key in batch["key"].to_pylist()])
     part = batch["part"].to_numpy(zero_copy_only=False)
-    rest = np.where(part == "train", 0.0, settings["eval_share"])
-    split = np.where(share < rest, "eval", np.where(share < rest + settings["valid_share"], "valid", "train"))
+    eval_share = np.where(part == "train", 0.0, settings["eval_share"])
+    split = np.where(
+        share < eval_share, "eval", np.where(share < eval_share + settings["valid_share"], "valid", "train")
+    )
     return np.where(part == "test", "eval", split)
 
 
@@ -100,6 +102,6 @@ def _example(batch: pa.RecordBatch, classes: Mapping[str, int]) -> pa.RecordBatc
 
 
 def _as_list(column: pa.Array) -> pa.Array:
-    """Each value in a list of its own, strings as bytes: the shape of ``tf.Example``."""
+    """Put each value in its own list, strings as bytes, as in ``tf.Example``."""
     values = pc.cast(column, pa.binary()) if pa.types.is_string(column.type) else column
     return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32)), values)

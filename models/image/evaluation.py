@@ -1,4 +1,4 @@
-"""What the Evaluator measures on the image case, on which slices, and what a candidate has to reach."""
+"""Metrics, slices and thresholds of the Evaluator for the image case."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,14 +7,14 @@ from tensorflow_model_analysis.proto import config_pb2
 
 
 def eval_config(settings: Mapping[str, Any]) -> config_pb2.EvalConfig:
-    """Accuracy overall and by class, confusion between classes, with the gate's bounds."""
-    whole = config_pb2.MetricThreshold(
+    """Return accuracy overall and by class, with the bounds of the gate, and the confusion matrix."""
+    overall_bounds = config_pb2.MetricThreshold(
         value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": settings["min_accuracy"]}),
         change_threshold=config_pb2.GenericChangeThreshold(
             direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -settings["max_accuracy_loss"]}
         ),
     )
-    of_class = config_pb2.MetricThreshold(
+    class_bounds = config_pb2.MetricThreshold(
         value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": settings["min_class_accuracy"]})
     )
     by_class = config_pb2.SlicingSpec(feature_keys=["label"])
@@ -22,8 +22,8 @@ def eval_config(settings: Mapping[str, Any]) -> config_pb2.EvalConfig:
         class_name="SparseCategoricalAccuracy",
         config='{"name": "accuracy"}',
         per_slice_thresholds=[
-            config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=whole),
-            config_pb2.PerSliceMetricThreshold(slicing_specs=[by_class], threshold=of_class),
+            config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=overall_bounds),
+            config_pb2.PerSliceMetricThreshold(slicing_specs=[by_class], threshold=class_bounds),
         ],
     )
     others = [

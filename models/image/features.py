@@ -1,4 +1,4 @@
-"""From picture bytes to the pixels that the network reads, as one TensorFlow graph that is exported with the model."""
+"""Transform picture bytes into the network's pixels, as one TensorFlow graph that is exported with the model."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ Tensors = dict[str, tf.Tensor]
 
 
 def preprocessing_fn(inputs: Tensors, custom_config: dict[str, Any]) -> Tensors:
-    """Decodes, resizes and normalises pictures, and projects them.
+    """Decode, resize and normalise pictures, and project them onto principal components.
 
     Args:
-        inputs: ``image`` (PNG or JPEG bytes) and ``label_id``, each ``[batch, 1]``, and features for statistics only.
+        inputs: ``image`` (PNG or JPEG bytes) and ``label_id``, each ``[batch, 1]``, and features that only the statistics use.
         custom_config: ``settings`` with ``height``, ``width`` and ``channels``.
 
     Returns:
@@ -32,25 +32,25 @@ def preprocessing_fn(inputs: Tensors, custom_config: dict[str, Any]) -> Tensors:
 
 
 def decode(images: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
-    """Picture bytes ``[batch, 1]`` to float32 ``[batch, height, width, channels]`` in 0..1."""
+    """Decode picture bytes ``[batch, 1]`` to float32 ``[batch, height, width, channels]`` in 0..1."""
     height, width, channels = shape
 
-    def one(data: tf.Tensor) -> tf.Tensor:
+    def decode_one(data: tf.Tensor) -> tf.Tensor:
         picture = tf.io.decode_image(data, channels=channels, expand_animations=False)
         return tf.image.resize(tf.cast(picture, tf.float32), (height, width)) / 255.0
 
-    pixels = tf.map_fn(one, tf.reshape(images, [-1]), fn_output_signature=tf.TensorSpec(shape, tf.float32))
+    pixels = tf.map_fn(decode_one, tf.reshape(images, [-1]), fn_output_signature=tf.TensorSpec(shape, tf.float32))
     return tf.ensure_shape(pixels, (None, *shape))
 
 
 def _pca(flat: tf.Tensor) -> tf.Tensor:
-    """Projects pictures, ``[batch, pixels]``, on the train split's principal components; pixels share one scale.
+    """Project pictures, ``[batch, pixels]``, onto the principal components of the train split; all pixels have one scale.
 
     Question: A19
-    Answer: Fewer columns that carry most of the information: training is faster, collinear columns and noise go, and
-        the data can be drawn. PCA, learned embeddings, autoencoders and feature selection are ways to it. It has a
-        price, since what varies little may still decide the class: measure the metric before and after. Here components
-        are for drawing and comparison; the networks read every column.
+    Answer: Dimensionality reduction keeps most of the information in fewer columns: training is faster, collinear columns
+        and noise disappear, and the data can be plotted. Methods are PCA, learned embeddings, autoencoders and feature
+        selection. The trap is that a direction with little variance may still separate the classes, so measure the metric
+        before and after. Here we use the components for plots and comparison; the networks read every column.
     Evidence: tour.evidence.data.transform_graph.reduction
     Proof: tests/tour/evidence/test_claims.py::test_components_keep_the_signal_in_fewer_columns
     """

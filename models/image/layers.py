@@ -1,6 +1,7 @@
-"""The layers that Keras does not have: a residual block that can be computed twice to save memory, and a shift.
+"""Layers that Keras lacks: a residual block with optional rematerialisation to save memory, and a random shift.
 
-Nothing registers itself, as TFX loads modules again: who loads a saved model passes ``LAYERS`` as ``custom_objects``.
+The classes are not registered with Keras, as TFX loads modules repeatedly: pass ``LAYERS`` as ``custom_objects`` to load a
+saved model.
 """
 
 from typing import Any
@@ -9,21 +10,21 @@ import keras
 
 
 class Residual(keras.layers.Layer):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016), ``[batch, height, width, channels]`` to the same shape.
+    """Two 3x3 convolutions with a shortcut (He et al. 2016), ``[batch, height, width, channels]`` to the same shape.
 
     Args:
-        batch_norm: Whether each convolution is followed by batch normalisation; a bias takes its place.
-        synchronized: Whether the moments are those of the batches of all replicas.
-        l2: Penalty on the kernels.
-        remat: Whether training keeps only the block's input and computes the rest again in the backward pass.
+        batch_norm: Whether batch normalisation follows each convolution; otherwise the convolution has a bias.
+        synchronized: Whether the moments are computed over the batches of all replicas.
+        l2: L2 penalty on the kernels.
+        remat: Whether training stores only the input of the block and recomputes the rest in the backward pass.
 
     Question: B11
-    Answer: Subclass Layer: __init__ takes plain values, build makes what depends on the input's shape, call computes,
-        with `training` where it matters. get_config returns what __init__ takes, so that a saved model can make the layer
-        again; its class is registered or passed as custom_objects. This block earns its place: keras.remat needs a
-        function to call again, which a chain of layers does not offer.
+    Answer: Subclass Layer. __init__ takes plain values, build creates the weights that depend on the input shape, and call
+        computes the output, with a `training` argument where it matters. get_config returns the constructor's arguments,
+        so that a saved model can recreate the layer; register its class or pass it as custom_objects. Ours is a residual
+        block: keras.remat needs one function to recompute, which a plain chain of layers does not offer.
     Evidence: tour.evidence.network.architecture.custom_layer
-    Proof: tests/models/image/test_model.py::test_the_block_comes_back_from_disk_and_answers_equally
+    Proof: tests/models/image/test_model.py::test_residual_block_is_restored_from_disk_with_equal_outputs
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Residual(keras.layers.Layer):
         self.batch_norm, self.synchronized, self.l2, self.remat = batch_norm, synchronized, l2, remat
 
     def build(self, shape: tuple[int | None, ...]) -> None:
-        """As many filters as ``shape`` has channels, so that the sum fits: only here is that number known."""
+        """Create as many filters as ``shape`` has channels, so that the sum with the input has one shape."""
         penalty = keras.regularizers.L2(self.l2) if self.l2 else None
         self.convolutions, self.norms = [], []
         for _ in range(2):
@@ -47,7 +48,7 @@ class Residual(keras.layers.Layer):
             layer.build(shape)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """The block, or the block that forgets what it computed."""
+        """Compute the block, in training with ``remat`` in a way that is recomputed for the gradient."""
         if not (self.remat and training):
             return self._block(inputs, training)
         calls = []
@@ -56,7 +57,7 @@ class Residual(keras.layers.Layer):
             calls.append(hidden)
             if len(calls) == 1:
                 return self._block(hidden, training)
-            # The second time is for the gradient: in this scope moving moments take no second update.
+            # The second call is for the gradient; in this scope the moving moments are not updated again.
             with keras.StatelessScope():
                 return self._block(hidden, training)
 
@@ -64,24 +65,24 @@ class Residual(keras.layers.Layer):
 
     def _block(self, inputs: Any, training: bool | None) -> Any:
         hidden = inputs
-        for place, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
-            hidden = keras.ops.relu(hidden) if place else hidden
+        for index, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+            hidden = keras.ops.relu(hidden) if index else hidden
             hidden = norm(convolution(hidden), training=training)
         return keras.ops.relu(inputs + hidden)
 
     def get_config(self) -> dict[str, Any]:
-        """What the constructor takes."""
+        """Return the arguments of the constructor."""
         names = ("batch_norm", "synchronized", "l2", "remat")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 class Shift(keras.layers.Layer):
-    """Moves each picture by whole pixels while training, filling with zeros; does nothing otherwise.
+    """Shift each picture by a random number of whole pixels in training, with zeros at the border; identity otherwise.
 
-    Two matrix products a picture: Keras' ``RandomTranslation`` uses an operation that XLA cannot compile.
+    It uses two matrix products for each picture, as Keras' ``RandomTranslation`` uses an operation that XLA cannot compile.
 
     Args:
-        share: The furthest, as a share of height and of width.
+        share: The largest shift, as a share of height and of width.
     """
 
     def __init__(self, share: float, **kwargs: Any):
@@ -89,28 +90,28 @@ class Shift(keras.layers.Layer):
         self.share, self.seeds = share, keras.random.SeedGenerator()
 
     def build(self, shape: tuple[int, ...]) -> None:
-        """No weights; the furthest in pixels follows from ``shape``."""
+        """Compute the largest shift in pixels from ``shape``; there are no weights."""
         self.most = tuple(round(self.share * side) for side in shape[1:3])
 
     def call(self, pictures: Any, training: bool | None = None) -> Any:
-        """``[batch, height, width, channels]`` to the same shape."""
+        """Shift pictures ``[batch, height, width, channels]``; the shape does not change."""
         if not training:
             return pictures
         batch = keras.ops.shape(pictures)[0]
         rows, columns = (
-            self._places(batch, side, most) for side, most in zip(pictures.shape[1:3], self.most, strict=True)
+            self._shift_matrices(batch, side, most) for side, most in zip(pictures.shape[1:3], self.most, strict=True)
         )
         return keras.ops.einsum("bij,bkl,bjlc->bikc", rows, columns, pictures)
 
-    def _places(self, batch: Any, side: int, most: int) -> Any:
-        """Row i has its one where the pixel for place i comes from, ``[batch, side, side]``; none from outside."""
-        moved = keras.random.randint((batch, 1), -most, most + 1, seed=self.seeds)
-        return keras.ops.one_hot(moved + keras.ops.arange(side, dtype="int32"), side, dtype=self.compute_dtype)
+    def _shift_matrices(self, batch: Any, side: int, most: int) -> Any:
+        """Return 0-1 matrices, ``[batch, side, side]``; row i selects the source of pixel i and is 0 for one outside."""
+        offset = keras.random.randint((batch, 1), -most, most + 1, seed=self.seeds)
+        return keras.ops.one_hot(offset + keras.ops.arange(side, dtype="int32"), side, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """What the constructor takes."""
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "share": self.share}
 
 
-MOMENTUM = 0.9  # of moving moments: a run of the digits has few hundred steps
+MOMENTUM = 0.9  # of the moving moments, as a run of the digits has only a few hundred steps
 LAYERS = {"Residual": Residual, "Shift": Shift}

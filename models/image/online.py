@@ -1,4 +1,4 @@
-"""A picture at the gateway: what a client sends, how it is made safe for the model, and what is answered."""
+"""Image classification at the gateway: request and response models, validation of pictures, and answers."""
 
 import base64
 import binascii
@@ -33,7 +33,7 @@ class Picture(BaseModel):
     )
 
     key: Annotated[
-        str, Field(max_length=256, description="The client's name for it; by default one of its content.")
+        str, Field(max_length=256, description="Name of the picture, chosen by the client; by default a hash.")
     ] = ""
     image: Annotated[str, Field(max_length=MOST_BYTES, description="A PNG or JPEG file in base64.")] = ""
     pixels: Annotated[
@@ -44,14 +44,14 @@ class Picture(BaseModel):
     ] = []
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "Picture":
+    def _require_one_source(self) -> "Picture":
         if len(self.model_fields_set & {"image", "pixels"}) != 1:
             raise ValueError("give either image or pixels")
         return self
 
 
 class Classified(BaseModel):
-    """What the model sees in it."""
+    """The model's answer for a picture."""
 
     score: Annotated[float, Field(ge=0, le=1.000001, description="Probability of the class.")]
     decision: Annotated[str, Field(description="The class of the greatest probability.")]
@@ -59,7 +59,7 @@ class Classified(BaseModel):
 
 
 class Pictures:
-    """The gateway's view of image classification; see ``serving.gateway.use_case_interface.Online``. It remembers nothing."""
+    """The gateway's interface to image classification; see ``serving.gateway.use_case_interface.Online``. It has no history."""
 
     Request, Answer = Picture, Classified
     most_bytes = MOST_BYTES + (64 << 10)
@@ -67,92 +67,95 @@ class Pictures:
     hints = ()
     remembers = False
 
-    def row(self, asked: Picture) -> dict[str, Any]:
-        """The picture's file and what the schema watches of it; the file is one that decodes, whole."""
-        data = _file(asked.image) if "image" in asked.model_fields_set else _encoded(asked.pixels)
-        pixels = _pixels(data).astype(np.float32) / 255
-        key = asked.key or f"{zlib.crc32(data):08x}"
+    def row(self, request: Picture) -> dict[str, Any]:
+        """Return the picture's file, after decoding it completely, with its brightness and contrast."""
+        data = _decode_base64(request.image) if "image" in request.model_fields_set else _encode_pixels(request.pixels)
+        pixels = _decode_pixels(data).astype(np.float32) / 255
+        key = request.key or f"{zlib.crc32(data):08x}"
         return {"key": key, "image": data, "brightness": float(pixels.mean()), "contrast": float(pixels.std())}
 
     def key(self, row: Mapping[str, Any]) -> str:
-        """The client's name of the picture."""
+        """Return the client's name of the picture."""
         return row["key"]
 
     def features(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Raw features as the training examples have them; the label's name, which nobody knows, is empty."""
+        """Return raw features as in the training examples; the label is unknown and therefore empty."""
         return {**row, "label": b""}
 
     def journal(self, row: Mapping[str, Any]) -> list[Any]:
-        """Nothing: a picture has no past."""
+        """Return an empty list, as a picture has no history."""
         return []
 
     def remember(self, journal: list[Any]) -> None:
-        """Nothing is remembered."""
+        """Do nothing, as a picture has no history."""
 
-    def label(self, told: int | str) -> str:
-        """The name of a class."""
-        if not 0 < len(str(told)) <= 256:
-            raise ValueError("label: this is the name of a class.")
-        return str(told)
+    def label(self, value: int | str) -> str:
+        """Return the label: the name of a class."""
+        if not 0 < len(str(value)) <= 256:
+            raise ValueError("label: give the name of a class, 1 to 256 characters.")
+        return str(value)
 
-    def learn(self, journal: list[Any], label: str, known: int) -> None:
-        """Labels are kept in the log alone."""
+    def learn(self, journal: list[Any], label: str, label_time: int) -> None:
+        """Do nothing, as only the log stores labels."""
 
     def answer(
         self, outputs: Mapping[str, np.ndarray], point: Mapping[str, float], settings: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The likeliest class and all probabilities; classes are numbered where their names are not known."""
+        """Return the most probable class and all probabilities; without class names the classes are numbered."""
         probabilities = outputs["probabilities"].tolist()
         names = settings["classes"].split(",") if "classes" in settings else map(str, range(len(probabilities)))
-        named = dict(zip(names, probabilities, strict=True))
-        best = max(named, key=named.__getitem__)
-        return {"score": named[best], "decision": best, "probabilities": named}
+        by_class = dict(zip(names, probabilities, strict=True))
+        best = max(by_class, key=by_class.__getitem__)
+        return {"score": by_class[best], "decision": best, "probabilities": by_class}
 
     def seed(self, spans: Iterable[str], settings: Mapping[str, Any]) -> int:
-        """Nothing to remember."""
+        """Return 0, as a picture has no history."""
         return 0
 
     def state(self) -> None:
-        """Nothing."""
+        """Return None, as there is no state."""
 
     def load(self, state: None) -> None:
-        """Nothing."""
+        """Do nothing, as there is no state."""
 
     def snapshot(self) -> Iterator[None]:
-        """Nothing."""
+        """Return no parts, as there is no state."""
         return iter(())
 
 
-def _file(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError("image: this is not base64.") from error
+        raise ValueError("image: this is not valid base64.") from error
 
 
-def _encoded(pixels: list[list[Any]]) -> bytes:
-    if len({len(line) for line in pixels}) > 1 or len({isinstance(one, list) for line in pixels for one in line}) > 1:
-        raise ValueError("pixels: all rows need the same length, and all pixels the same kind.")
+def _encode_pixels(pixels: list[list[Any]]) -> bytes:
+    if (
+        len({len(line) for line in pixels}) > 1
+        or len({isinstance(pixel, list) for line in pixels for pixel in line}) > 1
+    ):
+        raise ValueError("pixels: all rows need the same length, and all pixels the same type (grey or colour).")
     if len(pixels) * len(pixels[0]) > MOST_PIXELS:
-        raise ValueError(f"pixels: a picture may have {MOST_PIXELS} pixels.")
+        raise ValueError(f"pixels: a picture may have at most {MOST_PIXELS} pixels.")
     array = np.array(pixels, np.uint8)
     return pngs(array.reshape(1, *array.shape[:2], -1))[0]
 
 
-def _pixels(data: bytes) -> np.ndarray:
-    """Grey or colour values of a file that decodes to its end: one that does not would fail a batch of others with it."""
+def _decode_pixels(data: bytes) -> np.ndarray:
+    """Decode a complete file to grey or colour values; a truncated one would make a whole batch of requests fail."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             if image.width * image.height > MOST_PIXELS or max(image.size) > LONGEST_SIDE:
-                raise ValueError(f"a picture may have {MOST_PIXELS} pixels and sides of {LONGEST_SIDE}")
+                raise ValueError(f"a picture may have at most {MOST_PIXELS} pixels and sides of at most {LONGEST_SIDE}")
             if image.mode not in MODES:
-                raise ValueError("it does not have 8 bits a channel")
+                raise ValueError("it does not have 8 bits per channel")
             return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and its own.
-        reason = str(error) if type(error) is ValueError else "it is damaged or of another kind"
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and its own exceptions.
+        reason = str(error) if type(error) is ValueError else "it is damaged or has another format"
         raise ValueError(f"image: this is no PNG or JPEG file that can be used: {reason}.") from error
 
 
 def online() -> Pictures:
-    """The case's object for the gateway."""
+    """Create the gateway's interface to this case."""
     return Pictures()

@@ -1,4 +1,4 @@
-"""Raw images, whatever their storage, as Arrow batches: NumPy archives, IDX files and folders of classes."""
+"""Read raw images as Arrow batches, from NumPy archives, IDX files or folders of classes."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -24,12 +24,12 @@ COLUMNS = pa.schema(
     }
 )
 ROWS = 4096
-# Photographs are large: a batch of files is also cut here, so that memory stays bounded.
+# Photographs are large, so the size of a batch of files is limited, too; this bounds the memory.
 BATCH_BYTES = 64 << 20
 LARGEST = 64
 SAMPLE = 16
 EXPECTED = "span-NNN folders, images.npz, IDX files (train-images-idx3-ubyte.gz, …), or one folder of images per class"
-PASSED = ("PNG", "JPEG", "MPO")  # MPO is what cameras write: a JPEG with a second image after it.
+PASSED = ("PNG", "JPEG", "MPO")  # MPO is a format of cameras: a JPEG followed by a second image.
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 PARTS = {"train": "train", "test": "test", "eval": "test", "val": "test"}
 IDX = {"train": "train", "t10k": "test"}
@@ -37,32 +37,32 @@ DOWNLOAD_SECONDS = 10.0
 
 
 def spans(source: Path) -> dict[int, Path]:
-    """The ``span-NNN`` folders of ``source`` by number, or ``source`` itself as span 0.
+    """Return the ``span-NNN`` folders of ``source`` by number, or ``source`` itself as span 0.
 
     Raises:
-        DataError: if the folder is missing, empty, unreadable or holds something else.
+        DataError: if the folder is missing, empty, unreadable or has other contents.
     """
-    names = [(re.fullmatch(r"span-(\d+)", path.name), path) for path in _folders(source)]
+    names = [(re.fullmatch(r"span-(\d+)", path.name), path) for path in _list_folders(source)]
     numbered = [(int(match[1]), path) for match, path in names if match]
-    found = dict(numbered) or {0: source}
-    if len(found) < len(numbered):
+    by_number = dict(numbered) or {0: source}
+    if len(by_number) < len(numbered):
         raise DataError(f"{source} has two folders for one span number; keep one of each.")
-    for path in found.values():
-        _kind(path)
-    return dict(sorted(found.items()))
+    for path in by_number.values():
+        _storage_format(path)
+    return dict(sorted(by_number.items()))
 
 
 def read(span: Path) -> Iterator[pa.RecordBatch]:
-    """All images of a span in batches of at most ``ROWS`` rows with ``COLUMNS``.
+    """Yield all images of a span in batches of at most ``ROWS`` rows with ``COLUMNS``.
 
-    JPEG and PNG files pass through unchanged; anything else is encoded as PNG. ``part`` is 'train' or 'test' where
-    the source has an official split, else ''. ``key`` is the same on every reading. ``brightness`` and ``contrast``
-    are mean and standard deviation of the pixels in 0…1.
+    JPEG and PNG files are passed on unchanged; other formats are encoded as PNG. ``part`` is 'train' or 'test' if the
+    source has an official split, else ''. ``key`` is stable across reads. ``brightness`` and ``contrast`` are mean and
+    standard deviation of the pixels in 0…1.
 
     Raises:
-        DataError: naming the file that is damaged or does not fit the others.
+        DataError: names the file that is damaged or inconsistent with the others.
     """
-    if _kind(span) == "folders":
+    if _storage_format(span) == "folders":
         yield from _file_batches(span)
         return
     for group in groups(span):
@@ -72,50 +72,51 @@ def read(span: Path) -> Iterator[pa.RecordBatch]:
 
 
 def shape(span: Path) -> tuple[int, int, int]:
-    """Height, width and channels of a span's images.
+    """Return height, width and channels of a span's images.
 
-    Class folders have the first image's size, at most ``LARGEST`` each way, and one channel if a sample is all grey.
+    For class folders the size is that of the first image, with sides of at most ``LARGEST``, and there is one channel if all
+    images of a sample are grey.
     """
-    if _kind(span) != "folders":
+    if _storage_format(span) != "folders":
         height, width, channels = (int(size) for size in groups(span)[0].images.shape[1:])
         return height, width, channels
-    files = [path for path, _, _ in _files(span)]
-    sample = [_open(path) for path in files[:: max(1, len(files) // SAMPLE)][:SAMPLE]]
+    files = [path for path, _, _ in _list_files(span)]
+    sample = [_open_image(path) for path in files[:: max(1, len(files) // SAMPLE)][:SAMPLE]]
     width, height = sample[0].size
     return min(height, LARGEST), min(width, LARGEST), 1 if all(_is_grey(image) for image in sample) else 3
 
 
 def classes(span: Path) -> list[str]:
-    """Every label of a span, sorted as text; an archive's own list of classes counts too."""
-    if _kind(span) == "folders":
-        return sorted({label for _, label, _ in _files(span)})
-    found = [np.unique(group.labels) for group in groups(span)]
-    if _kind(span) == "archive":
-        found.append(archive(span / ARCHIVE, "classes").get("classes", np.empty(0)).astype(str))
-    return sorted({str(label) for labels in found for label in labels})
+    """Return all labels of a span, sorted as text, including those of an archive's own list of classes."""
+    if _storage_format(span) == "folders":
+        return sorted({label for _, label, _ in _list_files(span)})
+    labels_by_group = [np.unique(group.labels) for group in groups(span)]
+    if _storage_format(span) == "archive":
+        labels_by_group.append(archive(span / ARCHIVE, "classes").get("classes", np.empty(0)).astype(str))
+    return sorted({str(label) for labels in labels_by_group for label in labels})
 
 
-def _children(path: Path) -> list[Path]:
-    """Files and folders by name, hidden ones left out."""
+def _list_children(path: Path) -> list[Path]:
+    """Return files and folders in order of their names, without hidden ones."""
     try:
         return sorted(child for child in path.iterdir() if not child.name.startswith("."))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); expected a folder with {EXPECTED}.") from error
 
 
-def _folders(path: Path) -> list[Path]:
-    return [child for child in _children(path) if child.is_dir()]
+def _list_folders(path: Path) -> list[Path]:
+    return [child for child in _list_children(path) if child.is_dir()]
 
 
-def _kind(span: Path) -> str:
-    folders = _folders(span)
+def _storage_format(span: Path) -> str:
+    folders = _list_folders(span)
     if (span / ARCHIVE).exists():
         return "archive"
     if any(span.glob("*-idx3-ubyte*")):
         return "idx"
-    if folders and any(True for _ in _files(span)):
+    if folders and any(True for _ in _list_files(span)):
         return "folders"
-    raise DataError(f"{span} holds no images; expected {EXPECTED}.")
+    raise DataError(f"{span} contains no images; expected {EXPECTED}.")
 
 
 def _array_batch(group: Group, start: int, stop: int) -> pa.RecordBatch:
@@ -128,25 +129,25 @@ def _array_batch(group: Group, start: int, stop: int) -> pa.RecordBatch:
 
 def _batch(*columns: Sequence[Any] | np.ndarray) -> pa.RecordBatch:
     return pa.record_batch(
-        [pa.array(column, kind) for column, kind in zip(columns, COLUMNS.types, strict=True)], schema=COLUMNS
+        [pa.array(column, type_) for column, type_ in zip(columns, COLUMNS.types, strict=True)], schema=COLUMNS
     )
 
 
-def _files(span: Path) -> Iterator[tuple[Path, str, str]]:
-    """Path, label and part of each image file in class folders, in the order of their names."""
-    split = [folder for folder in _folders(span) if folder.name in PARTS and _folders(folder)]
+def _list_files(span: Path) -> Iterator[tuple[Path, str, str]]:
+    """Yield path, label and part of each image file in class folders, in order of their names."""
+    split = [folder for folder in _list_folders(span) if folder.name in PARTS and _list_folders(folder)]
     roots = [(folder, PARTS[folder.name]) for folder in split] or [(span, "")]
     for root, part in roots:
-        for folder in _folders(root):
-            for path in _children(folder):
+        for folder in _list_folders(root):
+            for path in _list_children(folder):
                 if path.suffix.lower() in SUFFIXES:
                     yield path, folder.name, part
 
 
 def _file_batches(span: Path) -> Iterator[pa.RecordBatch]:
     rows, size = [], 0
-    for path, label, part in _files(span):
-        content, pixels = _content(path)
+    for path, label, part in _list_files(span):
+        content, pixels = _read_content(path)
         rows.append((content, label, part, path.relative_to(span).as_posix(), pixels.mean(), pixels.std()))
         size += len(content)
         if len(rows) == ROWS or size >= BATCH_BYTES:
@@ -156,9 +157,9 @@ def _file_batches(span: Path) -> Iterator[pa.RecordBatch]:
         yield _batch(*zip(*rows, strict=True))
 
 
-def _content(path: Path) -> tuple[bytes, np.ndarray]:
-    """A file's bytes, as PNG if they are neither PNG nor JPEG whatever its name says, and its pixels in 0…1."""
-    image = _open(path)
+def _read_content(path: Path) -> tuple[bytes, np.ndarray]:
+    """Return a file's bytes and its pixels in 0…1; contents that are neither PNG nor JPEG are encoded as PNG."""
+    image = _open_image(path)
     if image.mode.startswith("I"):
         pixels = np.asarray(image, np.float32) / 65535
     else:
@@ -168,12 +169,12 @@ def _content(path: Path) -> tuple[bytes, np.ndarray]:
     return pngs(np.rint(pixels * 255).astype(np.uint8).reshape(1, *pixels.shape[:2], -1))[0], pixels
 
 
-def _open(path: Path) -> Image.Image:
+def _open_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
             return image
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and its own.
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and its own exceptions.
         raise DataError(f"{path} is not an image that can be read ({error}); replace or remove it.") from error
 
 

@@ -1,4 +1,4 @@
-"""Image data sets that can be had by name: scikit-learn's digits, and those that Keras downloads."""
+"""Image data sets with a name: scikit-learn's digits, and those that Keras downloads."""
 
 import os
 import socket
@@ -16,23 +16,23 @@ DOWNLOAD_SECONDS = 10.0
 
 
 def embedded(folder: Path) -> Path:
-    """Stores scikit-learn's 1,797 handwritten digits, uint8 [N,8,8,1], as ``span-000`` of ``folder``, once."""
+    """Store scikit-learn's 1,797 handwritten digits, uint8 [N,8,8,1], as ``span-000`` of ``folder``, once."""
 
-    def digits() -> dict[str, np.ndarray]:
+    def load_arrays() -> dict[str, np.ndarray]:
         from sklearn.datasets import load_digits
 
         data = load_digits()
         images = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., None]
         return {"images": images, "labels": data.target.astype(str)}
 
-    return _store("digits", folder, digits)
+    return _store("digits", folder, load_arrays)
 
 
 def keras_dataset(name: str, folder: Path) -> Path:
-    """Stores one of ``KERAS`` with its official split as ``span-000`` of ``folder``, once.
+    """Store one of ``KERAS`` with its official split as ``span-000`` of ``folder``, once.
 
     Raises:
-        DataError: for an unknown name, or when the download fails; nothing is left in ``folder`` then.
+        DataError: for an unknown name, or if the download fails; then ``folder`` is not changed.
     """
     if name not in KERAS:
         raise DataError(f"There is no image data set '{name}'; give a path or one of {', '.join(KERAS)}.")
@@ -58,21 +58,21 @@ def _store(name: str, folder: Path, load: Callable[[], dict[str, np.ndarray]]) -
 
 
 def _download(name: str) -> dict[str, np.ndarray]:
-    """Train and test part of a Keras data set, one after the other. Keras deletes a half download itself."""
-    patience = socket.getdefaulttimeout()
+    """Download train and test part of a Keras data set and concatenate them. Keras deletes an incomplete download itself."""
+    old_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_SECONDS)
     try:
-        both = import_module(f"keras.datasets.{name}").load_data()
+        parts = import_module(f"keras.datasets.{name}").load_data()
     except Exception as error:  # Keras wraps URLError in a bare Exception.
         raise DataError(
             f"The data set '{name}' could not be downloaded ({error}); "
-            "give the path of a folder that holds images, or use the embedded digits."
+            "give the path of a folder with images, or use the embedded digits."
         ) from error
     finally:
-        socket.setdefaulttimeout(patience)
-    images = np.concatenate([part[0] for part in both])
+        socket.setdefaulttimeout(old_timeout)
+    images = np.concatenate([part[0] for part in parts])
     return {
         "images": images if images.ndim == 4 else images[..., None],
-        "labels": np.concatenate([part[1].ravel() for part in both]).astype(str),
-        "part": np.repeat(["train", "test"], [len(part[0]) for part in both]),
+        "labels": np.concatenate([part[1].ravel() for part in parts]).astype(str),
+        "part": np.repeat(["train", "test"], [len(part[0]) for part in parts]),
     }

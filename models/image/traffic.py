@@ -1,4 +1,4 @@
-"""Pictures to send to the gateway: those of the last run that it has not learnt, or anybody's folder."""
+"""Pictures to send to the gateway: those that the last run did not train on, or any folder."""
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +16,16 @@ from models.image.data import places
 def requests(
     data: str | None, source: str, cache: Path, first: int, last: int, drift: Sequence[str], settings: Mapping[str, Any]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """Bodies, each with its label; see ``models.fraud.traffic``.
+    """Yield request bodies, each with its label; see ``models.fraud.traffic``.
 
-    Without ``data`` the train split is left out: what was learnt is answered more surely than anything new, and a monitor
-    would take that for drift.
+    Without ``data`` the train split is left out, as the model is more confident on training examples than on new pictures,
+    which a monitor would report as drift.
 
     Raises:
-        DataError: for spans that are not there, or any drift.
+        DataError: for spans that do not exist, or for any drift.
     """
     if drift:
-        raise DataError("The image case has no generator, hence no --drift.")
+        raise DataError("The image case has no generator, so it does not support --drift.")
     for folder in spans.window(Path(data or source), first, last).values():
         for batch in readers.read(folder):
             if not data:
@@ -36,10 +36,10 @@ def requests(
 
 
 def check(answer: Mapping[str, Any]) -> str | None:
-    """What is wrong with an answer: its probabilities have to be some, and its decision the greatest."""
+    """Describe the error of an answer, or None; probabilities have to sum to 1, and the decision has to be the largest."""
     probabilities = answer["probabilities"]
     if abs(sum(probabilities.values()) - 1) > 1e-3:
         return "probabilities that do not sum to 1"
     if probabilities[answer["decision"]] != max(probabilities.values()):
-        return "a decision that is not the likeliest class"
+        return "a decision that is not the most probable class"
     return None

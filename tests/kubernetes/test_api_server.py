@@ -1,7 +1,7 @@
-"""What Kubernetes' own API server says of every manifest: ``kubectl apply --dry-run=server``, and every pod by itself.
+"""Validation of every manifest by Kubernetes' API server: ``kubectl apply --dry-run=server``, and every pod separately.
 
-The server is built by ``make apiserver``. It knows no kinds of others: those of Kubeflow, KServe and Flink it refuses for want
-of their definitions, which is said here kind by kind; what pods they make, it judges all the same.
+``make apiserver`` builds the server. It has no definitions of the custom kinds of Kubeflow, KServe and Flink, so it refuses
+objects of these kinds; the pods of such objects are validated separately.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,60 +15,62 @@ pytestmark = [pytest.mark.slow, pytest.mark.api_server]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One in which the namespaces are there, for which nothing can be tried out in a dry run."""
-    with running(tmp_path_factory.mktemp("server")) as one:
-        made = one.kubectl("create", "namespace", "kubeflow")
-        made = made if made.returncode else one.kubectl("apply", "-f", FOLDER / "base" / "namespace.yaml")
-        assert made.returncode == 0, made.stderr
-        yield one
+    """A server in which the namespaces exist, as a dry run cannot use a namespace that does not."""
+    with running(tmp_path_factory.mktemp("server")) as running_server:
+        created = running_server.kubectl("create", "namespace", "kubeflow")
+        created = (
+            created if created.returncode else running_server.kubectl("apply", "-f", FOLDER / "base" / "namespace.yaml")
+        )
+        assert created.returncode == 0, created.stderr
+        yield running_server
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_server_would_take_every_object_that_it_knows(server: Server, target: str) -> None:
-    documents = [one for one in rendered(target) if one["kind"] not in CRDS]
+def test_server_accepts_every_object_of_a_built_in_kind(server: Server, target: str) -> None:
+    documents = [document for document in rendered(target) if document["kind"] not in CRDS]
     if not documents:
         assert target == "kserve"
         return
-    done = server.kubectl("apply", "--dry-run=server", "-f", "-", told=documents)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("(server dry run)") == len(documents)
+    result = server.kubectl("apply", "--dry-run=server", "-f", "-", objects=documents)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("(server dry run)") == len(documents)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_only_the_kinds_of_others_are_refused_for_want_of_a_definition(server: Server, target: str) -> None:
-    done = server.kubectl("apply", "--dry-run=server", "-k", FOLDER / target)
-    unknown = {one["kind"] for one in rendered(target)} & set(CRDS)
-    assert bool(done.returncode) == bool(unknown), done.stderr
+def test_server_refuses_only_custom_kinds_without_a_definition(server: Server, target: str) -> None:
+    result = server.kubectl("apply", "--dry-run=server", "-k", FOLDER / target)
+    unknown = {document["kind"] for document in rendered(target)} & set(CRDS)
+    assert bool(result.returncode) == bool(unknown), result.stderr
     for kind in unknown:
-        assert f'no matches for kind "{kind}"' in done.stderr
+        assert f'no matches for kind "{kind}"' in result.stderr
 
 
 def pods(target: str) -> list[Document]:
-    """Every pod that a folder's objects would make, with the volumes that a stateful set's claims give it."""
-    found = []
+    """Return every pod that the objects of a folder create, with the volumes from a stateful set's claims."""
+    result = []
     for number, (name, template) in enumerate(templates(rendered(target))):
         pod = {"apiVersion": "v1", "kind": "Pod", "spec": template["spec"], "metadata": dict(template["metadata"])}
         pod["metadata"] |= {"name": f"pod-{number}", "namespace": "showcase"}
-        held = {one["name"] for one in pod["spec"]["volumes"]}
-        for mount in (mount for one in pod["spec"]["containers"] for mount in one["volumeMounts"]):
-            if mount["name"] not in held and name.startswith("StatefulSet"):
+        volumes = {entry["name"] for entry in pod["spec"]["volumes"]}
+        for mount in (mount for entry in pod["spec"]["containers"] for mount in entry["volumeMounts"]):
+            if mount["name"] not in volumes and name.startswith("StatefulSet"):
                 pod["spec"]["volumes"].append(
                     {"name": mount["name"], "persistentVolumeClaim": {"claimName": mount["name"]}}
                 )
-        found.append(pod)
-    return found
+        result.append(pod)
+    return result
 
 
 @pytest.mark.parametrize("target", [target for target in TARGETS if target != "kserve"])
-def test_every_pod_would_be_taken_where_anything_unrestricted_is_warned_of(server: Server, target: str) -> None:
-    told = pods(target)
-    done = server.kubectl("create", "--dry-run=server", "-f", "-", told=told)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("(server dry run)") == len(told) > 0
+def test_every_pod_complies_with_the_restricted_standard(server: Server, target: str) -> None:
+    documents = pods(target)
+    result = server.kubectl("create", "--dry-run=server", "-f", "-", objects=documents)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("(server dry run)") == len(documents) > 0
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         pytest.param(lambda pod: pod["spec"]["containers"][0].update(imag="x"), "unknown field", id="typo"),
         pytest.param(
@@ -94,8 +96,8 @@ def test_every_pod_would_be_taken_where_anything_unrestricted_is_warned_of(serve
         pytest.param(lambda pod: pod["spec"].update(hostNetwork=True), "violates PodSecurity", id="the host's network"),
     ],
 )
-def test_faults_are_refused_by_it(server: Server, fault: Callable[[Document], object], said: str) -> None:
+def test_server_refuses_invalid_pods(server: Server, fault: Callable[[Document], object], message: str) -> None:
     pod = pods("base")[0]
     fault(pod)
-    done = server.kubectl("create", "--dry-run=server", "-f", "-", told=[pod])
-    assert done.returncode != 0 and said in done.stderr, done.stdout + done.stderr
+    result = server.kubectl("create", "--dry-run=server", "-f", "-", objects=[pod])
+    assert result.returncode != 0 and message in result.stderr, result.stdout + result.stderr

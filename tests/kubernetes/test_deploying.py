@@ -1,4 +1,4 @@
-"""The page on deploying: every command in it exists and takes its words, every folder and object that it names is there."""
+"""The page on deploying: its commands exist and accept their arguments, and its folders and objects exist."""
 
 import re
 import shlex
@@ -11,17 +11,17 @@ from support.manifests import FOLDER, check_words, rendered, tool
 PAGE = FOLDER.parent / "docs" / "deploying.md"
 BLOCK = re.compile(r"^( *)```\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 COMMANDS = [line.strip() for _, text in BLOCK.findall(PAGE.read_text()) for line in text.splitlines() if line.strip()]
-NAMED = {"service", "statefulset", "deployment", "job"}
-ELSEWHERE = {"service/ml-pipeline-ui", "service/flink-rest"}  # Kubeflow's own, and what Flink's operator makes
+KINDS = {"service", "statefulset", "deployment", "job"}
+EXTERNAL = {"service/ml-pipeline-ui", "service/flink-rest"}  # services of Kubeflow and of Flink's operator
 
 
 def check(line: str) -> None:
-    """Raises an error unless the command exists and takes its words."""
+    """Check that a command exists and accepts its arguments."""
     program, *rest = shlex.split(line)
     if program == "showcase":
         check_words([program, *rest])
     elif program == "kubectl":
-        _kubectl(rest)
+        _check_kubectl(rest)
     elif program.startswith("kubernetes/"):
         assert (FOLDER.parent / program).is_file(), program
     else:
@@ -31,39 +31,39 @@ def check(line: str) -> None:
             assert (FOLDER.parent / word).exists(), word
 
 
-def _kubectl(rest: list[str]) -> None:
-    """kubectl's own help has to know the command and its flags."""
+def _check_kubectl(rest: list[str]) -> None:
+    """Check the command and its flags against kubectl's help."""
     words = rest[: rest.index("--")] if "--" in rest else rest
     if "--" in rest:
         check_words(rest[rest.index("--") + 1 :])
     verbs = [word for word in words if re.fullmatch(r"[a-z-]+", word) and not word.startswith("-")]
     verbs = [word for word in verbs if words[words.index(word) - 1] != "--namespace"]
     depth = {"rollout": 2, "create": 3}.get(verbs[0], 1)
-    known = _help(*verbs[:depth], "--help") + _help("options")
+    help_text = _read_help(*verbs[:depth], "--help") + _read_help("options")
     for flag in (word.partition("=")[0] for word in words if word.startswith("-")):
-        assert re.search(rf"(^|\s){re.escape(flag)}[=,: ]", known), f"{flag} of kubectl {verbs[:depth]}"
+        assert re.search(rf"(^|\s){re.escape(flag)}[=,: ]", help_text), f"{flag} of kubectl {verbs[:depth]}"
     for word in words:
         kind, slash, name = word.partition("/")
-        if slash and kind in NAMED and word not in ELSEWHERE:
-            there = {(one["kind"].lower(), one["metadata"]["name"]) for one in _all()}
-            assert (kind, name) in there, word
+        if slash and kind in KINDS and word not in EXTERNAL:
+            objects = {(document["kind"].lower(), document["metadata"]["name"]) for document in _render_all()}
+            assert (kind, name) in objects, word
 
 
 @cache
-def _help(*words: str) -> str:
-    done = subprocess.run([tool("kubectl"), *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def _read_help(*words: str) -> str:
+    result = subprocess.run([tool("kubectl"), *words], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @cache
-def _all() -> list[dict]:
-    return [one for target in ("base", "training/multiworker", "flink") for one in rendered(target)]
+def _render_all() -> list[dict]:
+    return [document for target in ("base", "training/multiworker", "flink") for document in rendered(target)]
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_exists(line: str) -> None:
+def test_every_command_of_the_page_exists(line: str) -> None:
     check(line)
 
 
@@ -81,14 +81,14 @@ def test_every_command_exists(line: str) -> None:
         "helm install showcase",
     ],
 )
-def test_a_command_that_does_not_exist_is_found(line: str) -> None:
+def test_an_invalid_command_is_detected(line: str) -> None:
     with pytest.raises((AssertionError, ValueError)):
         check(line)
 
 
-def test_the_page_goes_from_an_image_to_an_answer_in_order() -> None:
+def test_page_has_the_steps_from_image_to_request_in_order() -> None:
     text = PAGE.read_text().partition("## On one node")[2]
     steps = ("docker build", "kubectl apply -k", "showcase submit", "status deployment/model-server", "/v1/fraud/score")
-    places = [text.index(word) for word in steps]
-    assert places == sorted(places)
+    positions = [text.index(word) for word in steps]
+    assert positions == sorted(positions)
     assert re.findall(r"^\d+\.", text, re.MULTILINE)[:5] == ["1.", "2.", "3.", "4.", "5."]

@@ -1,4 +1,4 @@
-"""The image: built in two stages from locked packages, not root, and agreeing with manifests and pipeline."""
+"""The image: two stages, locked packages, no root, and consistency with manifests and pipeline."""
 
 import re
 import subprocess
@@ -13,10 +13,10 @@ pytestmark = pytest.mark.system
 ROOT = FOLDER.parent
 
 
-def test_hadolint_has_nothing_to_say_and_finds_what_is_wrong(tmp_path: Path) -> None:
+def test_hadolint_accepts_the_dockerfile_and_refuses_a_broken_one(tmp_path: Path) -> None:
     hadolint = tool("hadolint")
-    done = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    result = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
     broken = tmp_path / "Dockerfile"
     broken.write_text("FROM python:latest\nRUN cd /tmp\n")
     assert subprocess.run([hadolint, str(broken)], capture_output=True).returncode == 1
@@ -29,39 +29,42 @@ def instructions() -> Iterator[tuple[str, str]]:
             yield tuple(line.split(maxsplit=1))
 
 
-def test_the_image_is_locked_in_two_stages_and_not_root() -> None:
-    found = list(instructions())
-    images = [text.split()[0] for name, text in found if name == "FROM"]
-    assert len(images) == 2 and all(re.search(r":3\.11-\w+", one) for one in images)
-    syncs = [text for name, text in found if name == "RUN" and "uv sync" in text]
-    assert syncs and all("--frozen" in one and "--group kubeflow" in one for one in syncs)
-    assert [text for name, text in found if name == "USER"] == ["10001:10001"]
+def test_image_has_two_stages_locked_packages_and_no_root() -> None:
+    steps = list(instructions())
+    images = [text.split()[0] for name, text in steps if name == "FROM"]
+    assert len(images) == 2 and all(re.search(r":3\.11-\w+", image) for image in images)
+    syncs = [text for name, text in steps if name == "RUN" and "uv sync" in text]
+    assert syncs and all("--frozen" in sync and "--group kubeflow" in sync for sync in syncs)
+    assert [text for name, text in steps if name == "USER"] == ["10001:10001"]
     assert {spec["securityContext"]["runAsUser"] for _, spec, _ in containers(rendered("base"))} == {10001}
 
 
-def test_all_that_the_image_copies_is_there_and_all_our_packages_are_copied() -> None:
+def test_copied_sources_exist_and_include_every_package() -> None:
     sources = [
-        one for name, text in instructions() if name == "COPY" and "--from" not in text for one in text.split()[:-1]
+        source
+        for name, text in instructions()
+        if name == "COPY" and "--from" not in text
+        for source in text.split()[:-1]
     ]
-    assert all((ROOT / one).exists() for one in sources)
-    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert set(sources) <= sent
+    assert all((ROOT / source).exists() for source in sources)
+    included = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert set(sources) <= included
     tops = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
     assert tops <= set(sources)
 
 
-def test_the_image_and_the_pipeline_agree_on_name_user_and_volume() -> None:
+def test_image_pipeline_and_manifests_agree_on_name_user_and_volume() -> None:
     from pipeline.kubeflow import deployment
 
-    told = deployment.read()
-    images = {one["image"] for _, _, one in containers(rendered("base"))}
+    settings = deployment.read()
+    images = {entry["image"] for _, _, entry in containers(rendered("base"))}
     claims = {
         v["persistentVolumeClaim"]["claimName"]
         for _, t in templates(rendered("base"))
         for v in t["spec"]["volumes"]
         if "persistentVolumeClaim" in v
     }
-    assert told.image in images and claims == {told.volume} and told.user == 10001
-    assert told.metadata == "grpc://metadata:8080" and ("Service", "metadata") in {
-        (one["kind"], one["metadata"]["name"]) for one in rendered("base")
+    assert settings.image in images and claims == {settings.volume} and settings.user == 10001
+    assert settings.metadata == "grpc://metadata:8080" and ("Service", "metadata") in {
+        (entry["kind"], entry["metadata"]["name"]) for entry in rendered("base")
     }

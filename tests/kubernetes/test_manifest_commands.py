@@ -1,6 +1,6 @@
-"""The manifests' own commands, started on this machine: every port and probe answers, and a training Job leaves a model.
+"""The commands of the manifests, run on this machine: every probe passes, and a training Job exports a model.
 
-What is put in place of the cluster: folders for volumes, free ports for ports, and this machine for the services' names.
+Instead of a cluster there are folders for volumes, free ports for ports, and this machine for the names of services.
 """
 
 import json
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.system
 
 PROGRAMS = {
     "showcase": [sys.executable, "-m", "cli.main"],
-    # TensorFlow Serving's binary is in an image only: our own server takes the same words.
+    # TensorFlow Serving's binary is only in an image; our own server accepts the same arguments.
     "tensorflow_model_server": [sys.executable, "-m", "serving.server.model_server"],
     "python": [sys.executable],
 }
@@ -38,33 +38,35 @@ PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 def free(count: int) -> list[int]:
-    """Ports that nobody uses."""
+    """Return unused ports."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for free_socket in sockets:
+            free_socket.bind(("127.0.0.1", 0))
+        return [free_socket.getsockname()[1] for free_socket in sockets]
 
 
 def container(target: str, name: str) -> Document:
-    """One by its name in the manifests."""
-    return next(one for full, _, one in containers(rendered(target)) if full.endswith(f"/{name}"))
+    """Return a container of the manifests by name."""
+    return next(entry for full, _, entry in containers(rendered(target)) if full.endswith(f"/{name}"))
 
 
-def here(line: Sequence[str], places: Mapping[str, object]) -> list[str]:
-    """The command line with this machine's places in it."""
+def localize_command(line: Sequence[str], replacements: Mapping[str, object]) -> list[str]:
+    """Replace paths, ports and hosts of the command line by those of this machine."""
     program, *rest = line
-    for before, after in places.items():
-        rest = [word.replace(before, str(after)) for word in rest]
+    for old, new in replacements.items():
+        rest = [word.replace(old, str(new)) for word in rest]
     return [*PROGRAMS[program], *rest]
 
 
 @contextmanager
-def started(line: list[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen]:
-    """A process that is told to end, and ends."""
-    told = {**os.environ, **(environment or {})}
+def start_process(
+    line: list[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen]:
+    """Run a process; terminate it at the end of the block."""
+    variables = {**os.environ, **(environment or {})}
     with log.open("w") as output:
-        child = subprocess.Popen(line, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=told)
+        child = subprocess.Popen(line, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=variables)
     try:
         yield child
     finally:
@@ -73,31 +75,35 @@ def started(line: list[str], log: Path, environment: Mapping[str, str] | None = 
 
 
 def answers(probe: Document, ports: Mapping[Any, int]) -> bool:
-    """Whether the probe would pass."""
+    """Whether the probe passes."""
     try:
         if "grpc" in probe:
             with grpc.insecure_channel(f"127.0.0.1:{ports[probe['grpc']['port']]}") as channel:
-                said = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
-                return said.status == health_pb2.HealthCheckResponse.SERVING
-        asked = probe["httpGet"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{ports[asked['port']]}{asked['path']}", timeout=2) as said:
-            return said.status == 200
+                response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+                return response.status == health_pb2.HealthCheckResponse.SERVING
+        request = probe["httpGet"]
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{ports[request['port']]}{request['path']}", timeout=2
+        ) as response:
+            return response.status == 200
     except (OSError, grpc.RpcError):
         return False
 
 
-def until(one: Document, ports: Mapping[Any, int], child: subprocess.Popen, log: Path, seconds: float = 300) -> None:
-    """Waits until every probe of the container passes."""
+def until(
+    manifest: Document, ports: Mapping[Any, int], child: subprocess.Popen, log: Path, seconds: float = 300
+) -> None:
+    """Wait until every probe of the container passes."""
     deadline = time.monotonic() + seconds
     for kind in PROBES:
-        while not answers(one[kind], ports):
+        while not answers(manifest[kind], ports):
             assert child.poll() is None and time.monotonic() < deadline, f"{kind}: {log.read_text()[-2000:]}"
             time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pods would see as /showcase: a small model of fraud, and the config that the pipeline writes."""
+    """Contents of the volume at /showcase: a small fraud model and the config that the pipeline writes."""
     from support import amount_model
 
     from pipeline.online import rollouts
@@ -112,25 +118,28 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of the config map."""
     folder = tmp_path_factory.mktemp("config")
-    (found,) = [one for one in rendered("base") if one["kind"] == "ConfigMap" and "batching.config" in one["data"]]
-    for name, text in found["data"].items():
+    config_maps = [document for document in rendered("base") if document["kind"] == "ConfigMap"]
+    (config_map,) = [document for document in config_maps if "batching.config" in document["data"]]
+    for name, text in config_map["data"].items():
         (folder / name).write_text(text)
     return folder
 
 
-@pytest.mark.slow
-def test_the_model_server_and_the_gateway_answer_every_probe_and_score(
-    volume: Path, config: Path, tmp_path: Path
-) -> None:
-    rpc, rest, gate = free(3)
+def test_model_server_and_gateway_pass_their_probes_and_score(volume: Path, config: Path, tmp_path: Path) -> None:
+    grpc_port, rest_port, gateway_port = free(3)
     model, gateway = container("base", "model-server"), container("base", "gateway")
-    places = {"/showcase": volume, "/config": config, "=8500": f"={rpc}", "=8501": f"={rest}"}
-    places["wait_seconds=5"] = "wait_seconds=1"  # a version counts once it has been left alone for that long
-    with started(here(words(model), places), tmp_path / "model.log") as child:
-        until(model, {"rest": rest, 8500: rpc}, child, tmp_path / "model.log")
-        places = {"/showcase": volume, "model-server:8500": f"127.0.0.1:{rpc}", "8080": gate, "0.0.0.0": "127.0.0.1"}
-        with started(here(words(gateway), places), tmp_path / "gateway.log") as other:
-            until(gateway, {"http": gate}, other, tmp_path / "gateway.log")
+    replacements = {"/showcase": volume, "/config": config, "=8500": f"={grpc_port}", "=8501": f"={rest_port}"}
+    replacements["wait_seconds=5"] = "wait_seconds=1"  # a version is loaded once it has been unchanged for that long
+    with start_process(localize_command(words(model), replacements), tmp_path / "model.log") as model_process:
+        until(model, {"rest": rest_port, 8500: grpc_port}, model_process, tmp_path / "model.log")
+        replacements = {
+            "/showcase": volume,
+            "model-server:8500": f"127.0.0.1:{grpc_port}",
+            "8080": gateway_port,
+            "0.0.0.0": "127.0.0.1",
+        }
+        with start_process(localize_command(words(gateway), replacements), tmp_path / "gateway.log") as gateway_process:
+            until(gateway, {"http": gateway_port}, gateway_process, tmp_path / "gateway.log")
             row = {
                 "transaction_id": "t1",
                 "event_time": "2026-04-06T12:00:00Z",
@@ -140,73 +149,77 @@ def test_the_model_server_and_the_gateway_answer_every_probe_and_score(
                 "category": "electronics",
                 "channel": "online",
             }
-            url = f"http://127.0.0.1:{gate}/v1/fraud/score"
-            with urllib.request.urlopen(urllib.request.Request(url, json.dumps(row).encode()), timeout=20) as said:
-                assert json.loads(said.read())["score"] == pytest.approx(0.095 + 0.01)
-            for port, path in ((gate, "/metrics"), (rest, "/monitoring/prometheus/metrics")):
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as said:
-                    assert b"fraud" in said.read()
+            url = f"http://127.0.0.1:{gateway_port}/v1/fraud/score"
+            with urllib.request.urlopen(urllib.request.Request(url, json.dumps(row).encode()), timeout=20) as response:
+                assert json.loads(response.read())["score"] == pytest.approx(0.095 + 0.01)
+            for port, path in ((gateway_port, "/metrics"), (rest_port, "/monitoring/prometheus/metrics")):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+                    assert b"fraud" in response.read()
 
 
-@pytest.mark.parametrize("case", [case for case, one in CASES.items() if one.policy])
-def test_the_monitor_of_every_case_answers_its_probes_also_before_anything_is_pushed(case: str, tmp_path: Path) -> None:
-    one, (port,) = container("base", f"monitor-{case}"), free(1)
-    places = {"/showcase": tmp_path / "empty", "8080": port, "0.0.0.0": "127.0.0.1"}
-    with started(here(words(one), places), tmp_path / "log") as child:
-        until(one, {"http": port}, child, tmp_path / "log")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as said:
-            assert b"showcase_monitor" in said.read()
+@pytest.mark.parametrize("case", [case for case, use_case in CASES.items() if use_case.policy])
+def test_monitors_pass_their_probes_before_the_first_push(case: str, tmp_path: Path) -> None:
+    monitor, (port,) = container("base", f"monitor-{case}"), free(1)
+    replacements = {"/showcase": tmp_path / "empty", "8080": port, "0.0.0.0": "127.0.0.1"}
+    with start_process(localize_command(words(monitor), replacements), tmp_path / "log") as child:
+        until(monitor, {"http": port}, child, tmp_path / "log")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+            assert b"showcase_monitor" in response.read()
     assert f"Nothing of {case} is pushed" in " ".join((tmp_path / "log").read_text().split())
 
 
-def test_the_tour_answers_its_probes_and_takes_its_token_from_the_environment(tmp_path: Path) -> None:
-    one, (port,) = container("base", "tour"), free(1)
-    (variable,) = one["env"]
-    places = {"/showcase": tmp_path, "8600": port, "0.0.0.0": "127.0.0.1"}
-    with started(here(words(one), places), tmp_path / "log", {variable["name"]: "secret-1"}) as child:
-        until(one, {"http": port}, child, tmp_path / "log")
+def test_tour_passes_its_probes_and_reads_its_token_from_the_environment(tmp_path: Path) -> None:
+    tour, (port,) = container("base", "tour"), free(1)
+    (variable,) = tour["env"]
+    replacements = {"/showcase": tmp_path, "8600": port, "0.0.0.0": "127.0.0.1"}
+    with start_process(
+        localize_command(words(tour), replacements), tmp_path / "log", {variable["name"]: "secret-1"}
+    ) as child:
+        until(tour, {"http": port}, child, tmp_path / "log")
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/evidence", b"{}"), timeout=5)
         assert refused.value.code == 403
     assert "token=secret-1" in (tmp_path / "log").read_text()
 
 
-def test_the_annotations_name_where_metrics_are(config: Path) -> None:
+def test_annotations_name_port_and_path_of_the_metrics(config: Path) -> None:
     for name, path in (("model-server", "/monitoring/prometheus/metrics"), ("gateway", "/metrics")):
-        (one,) = [d for d in rendered("base") if d["metadata"]["name"] == name and "template" in d.get("spec", {})]
-        notes = one["spec"]["template"]["metadata"]["annotations"]
-        ports = [str(port["containerPort"]) for port in one["spec"]["template"]["spec"]["containers"][0]["ports"]]
-        assert notes["prometheus.io/path"] == path and notes["prometheus.io/port"] in ports
+        (workload,) = [d for d in rendered("base") if d["metadata"]["name"] == name and "template" in d.get("spec", {})]
+        annotations = workload["spec"]["template"]["metadata"]["annotations"]
+        ports = [str(port["containerPort"]) for port in workload["spec"]["template"]["spec"]["containers"][0]["ports"]]
+        assert annotations["prometheus.io/path"] == path and annotations["prometheus.io/port"] in ports
     assert path in ("/metrics", (config / "monitoring.config").read_text())
 
 
-def test_the_metadata_server_answers_every_probe(tmp_path: Path) -> None:
-    (port,), one = free(1), container("base", "metadata")
-    with started(here(words(one), {"/metadata": tmp_path, "8080": port}), tmp_path / "log") as child:
-        until(one, {8080: port}, child, tmp_path / "log")
+def test_metadata_server_passes_its_probes(tmp_path: Path) -> None:
+    (port,), metadata = free(1), container("base", "metadata")
+    with start_process(
+        localize_command(words(metadata), {"/metadata": tmp_path, "8080": port}), tmp_path / "log"
+    ) as child:
+        until(metadata, {8080: port}, child, tmp_path / "log")
     assert (tmp_path / "metadata.sqlite").is_file()
 
 
 @pytest.mark.slow
-def test_two_workers_of_the_indexed_job_end_with_one_exported_model(pushed_home: Path, tmp_path: Path) -> None:
+def test_two_workers_of_the_indexed_job_export_one_model(pushed_home: Path, tmp_path: Path) -> None:
     import tensorflow as tf
 
-    # The record of the demo's run; what it made stays where it is and is read there.
+    # A copy of the records; the artifacts are read from the original home.
     shutil.copy(pushed_home / "metadata.sqlite", tmp_path)
     first, worker = container("training/multiworker", "job"), container("training/multiworker", "worker")
-    places = {"/showcase": tmp_path, "/tmp/job.json": tmp_path / "job.json"}
-    brief = ["--set", "epochs=1", "--set", "max_steps=40"]
-    subprocess.run([*here(words(first), places), *brief], cwd=ROOT, check=True)
-    told = {one["name"]: one["value"] for one in worker["env"]}
-    addresses = [f"127.0.0.1:{port}" for port in free(len(told["WORKERS"].split(",")))]
-    (job,) = [one for one in rendered("training/multiworker") if one["kind"] == "Job"]
+    replacements = {"/showcase": tmp_path, "/tmp/job.json": tmp_path / "job.json"}
+    short_training = ["--set", "epochs=1", "--set", "max_steps=40"]
+    subprocess.run([*localize_command(words(first), replacements), *short_training], cwd=ROOT, check=True)
+    variables = {entry["name"]: entry["value"] for entry in worker["env"]}
+    addresses = [f"127.0.0.1:{port}" for port in free(len(variables["WORKERS"].split(",")))]
+    (job,) = [entry for entry in rendered("training/multiworker") if entry["kind"] == "Job"]
     assert len(addresses) == job["spec"]["completions"] == job["spec"]["parallelism"] == 2
     with ExitStack() as stack:
         logs = [tmp_path / f"worker-{index}.log" for index in range(2)]
         children = [
             stack.enter_context(
-                started(
-                    here(words(worker), places),
+                start_process(
+                    localize_command(words(worker), replacements),
                     logs[index],
                     {"WORKERS": ",".join(addresses), "JOB_COMPLETION_INDEX": str(index), "TF_CPP_MIN_LOG_LEVEL": "2"},
                 )
@@ -224,7 +237,7 @@ def test_two_workers_of_the_indexed_job_end_with_one_exported_model(pushed_home:
 
 
 @pytest.mark.parametrize(
-    ("environment", "found"),
+    ("environment", "expected"),
     [
         ({}, {}),
         ({"JOB_COMPLETION_INDEX": "1", "TF_CONFIG": "{}"}, {}),
@@ -234,10 +247,10 @@ def test_two_workers_of_the_indexed_job_end_with_one_exported_model(pushed_home:
         ),
     ],
 )
-def test_the_index_of_a_pod_is_its_place(environment: dict[str, str], found: dict) -> None:
+def test_pod_index_is_the_task_index(environment: dict[str, str], expected: dict) -> None:
 
-    told = build_tf_config(environment)
-    assert (json.loads(told["TF_CONFIG"]) if told else {}) == found
+    variables = build_tf_config(environment)
+    assert (json.loads(variables["TF_CONFIG"]) if variables else {}) == expected
 
 
 @pytest.mark.parametrize(

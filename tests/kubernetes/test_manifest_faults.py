@@ -1,4 +1,4 @@
-"""Faults planted in the manifests, each of which has to be found."""
+"""Injected faults in the manifests, each of which has to be detected."""
 
 import re
 from collections.abc import Callable
@@ -16,58 +16,60 @@ def kubectl() -> None:
     tool("kubectl")
 
 
-def served(documents: list[Document]) -> Document:
-    """The model server's container."""
-    (deployment,) = [
-        one for one in documents if one["kind"] == "Deployment" and one["metadata"]["name"] == "model-server"
-    ]
+def model_server_container(documents: list[Document]) -> Document:
+    """Return the container of the model server."""
+    deployments = [document for document in documents if document["kind"] == "Deployment"]
+    (deployment,) = [document for document in deployments if document["metadata"]["name"] == "model-server"]
     return deployment["spec"]["template"]["spec"]["containers"][0]
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(lambda one: one.update(readinesProbe=one.pop("readinessProbe")), id="typo"),
-        pytest.param(lambda one: one["ports"][0].update(containerPort="8500"), id="wrong type"),
-        pytest.param(lambda one: one["livenessProbe"].update(periodSeconds="often"), id="no number"),
-        pytest.param(lambda one: one.pop("name"), id="missing field"),
+        pytest.param(lambda spec: spec.update(readinesProbe=spec.pop("readinessProbe")), id="typo"),
+        pytest.param(lambda spec: spec["ports"][0].update(containerPort="8500"), id="wrong type"),
+        pytest.param(lambda spec: spec["livenessProbe"].update(periodSeconds="often"), id="no number"),
+        pytest.param(lambda spec: spec.pop("name"), id="missing field"),
     ],
 )
 def test_a_typo_and_a_wrong_type_are_refused(fault: Callable[[Document], Any]) -> None:
     documents = rendered("base")
-    fault(served(documents))
+    fault(model_server_container(documents))
     with pytest.raises(kubernetes_validate.ValidationError):
-        for one in documents:
-            valid(one)
+        for document in documents:
+            valid(document)
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
-        (lambda one: one.pop("readinessProbe"), "no readinessProbe"),
-        (lambda one: one["resources"]["limits"].pop("memory"), "no limits of memory"),
-        (lambda one: one.update(image="tensorflow/serving:latest"), "is not pinned"),
-        (lambda one: one.update(image="registry.example.com:5000/serving"), "is not pinned"),
-        (lambda one: one["securityContext"].update(readOnlyRootFilesystem=False), "readOnlyRootFilesystem is not True"),
-        (lambda one: one["securityContext"]["capabilities"].update(drop=["NET_RAW"]), "capabilities"),
-        (lambda one: one["volumeMounts"].append({"name": "there", "mountPath": "/there"}), "no volume there"),
+        (lambda spec: spec.pop("readinessProbe"), "no readinessProbe"),
+        (lambda spec: spec["resources"]["limits"].pop("memory"), "no limits of memory"),
+        (lambda spec: spec.update(image="tensorflow/serving:latest"), "is not pinned"),
+        (lambda spec: spec.update(image="registry.example.com:5000/serving"), "is not pinned"),
+        (
+            lambda spec: spec["securityContext"].update(readOnlyRootFilesystem=False),
+            "readOnlyRootFilesystem is not True",
+        ),
+        (lambda spec: spec["securityContext"]["capabilities"].update(drop=["NET_RAW"]), "capabilities"),
+        (lambda spec: spec["volumeMounts"].append({"name": "missing", "mountPath": "/missing"}), "no volume missing"),
     ],
 )
-def test_what_a_pod_lacks_is_found(fault: Callable[[Document], Any], said: str) -> None:
+def test_missing_pod_settings_are_found(fault: Callable[[Document], Any], message: str) -> None:
     documents = rendered("base")
-    fault(served(documents))
-    (found,) = faults(documents)
-    assert said in found
+    fault(model_server_container(documents))
+    (problem,) = faults(documents)
+    assert message in problem
 
 
 def test_a_pod_that_may_run_as_root_is_found() -> None:
     documents = rendered("base")
     next(templates(documents))[1]["spec"]["securityContext"].pop("runAsNonRoot")
-    assert [one for one in faults(documents) if "may run as root" in one]
+    assert [text for text in faults(documents) if "may run as root" in text]
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (["tensorflow_model_server", "--rest_api_prot=8501"], "--rest_api_prot"),
         (["tensorflow_model_server", "--port=many"], "--port takes a whole number"),
@@ -81,6 +83,6 @@ def test_a_pod_that_may_run_as_root_is_found() -> None:
         (["serve"], "no program 'serve'"),
     ],
 )
-def test_an_unknown_flag_command_or_module_is_found(line: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)):
+def test_an_unknown_flag_command_or_module_is_refused(line: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         check_words(line)

@@ -1,4 +1,4 @@
-"""Rules and dashboard: they parse, each alert fires when it has to, and every metric and label that they name is exported."""
+"""Rules and dashboard: they parse, each alert fires as expected, and every metric and label in them is exported."""
 
 import json
 import re
@@ -27,72 +27,74 @@ MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"')
 GROUPED = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 
 
-def exported() -> dict[str, set[str]]:
-    """Every metric of gateway, monitor and model server by name, with its labels, from the code that exports them."""
-    found = {}
-    for one in (*vars(gateway_metrics.Metrics()).values(), *vars(Heartbeat("fraud")).values()):
-        if hasattr(one, "_labelnames"):
-            for suffix in SUFFIXES[one._type]:
-                labels = set(one._labelnames) | ({"le"} if suffix == "_bucket" else set())
-                found[one._name + suffix] = labels
-    counted = metrics.Metrics()
-    counted.request("m", "predict", "grpc", "OK", 0.1)
-    counted.batch("m", 1)
-    counted.load("m", "OK", 1.0)
-    for line in counted.text().decode().splitlines():
+def exported_metrics() -> dict[str, set[str]]:
+    """Return the labels of every metric of gateway, monitor and model server, from the code that exports them."""
+    metrics_by_name = {}
+    for metric in (*vars(gateway_metrics.Metrics()).values(), *vars(Heartbeat("fraud")).values()):
+        if hasattr(metric, "_labelnames"):
+            for suffix in SUFFIXES[metric._type]:
+                labels = set(metric._labelnames) | ({"le"} if suffix == "_bucket" else set())
+                metrics_by_name[metric._name + suffix] = labels
+    server_metrics = metrics.Metrics()
+    server_metrics.request("m", "predict", "grpc", "OK", 0.1)
+    server_metrics.batch("m", 1)
+    server_metrics.load("m", "OK", 1.0)
+    for line in server_metrics.text().decode().splitlines():
         if not line.startswith("#"):
             name, _, labels = line.partition("{")
-            found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
-    return found
+            metrics_by_name.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+    return metrics_by_name
 
 
-def selectors(expression: str) -> list[tuple[str, set[str]]]:
-    """Every metric that a query selects, with the labels it matches on."""
-    found = []
+def list_selectors(expression: str) -> list[tuple[str, set[str]]]:
+    """Return every metric that a query selects, with the labels that it matches."""
+    selected = []
     for name, inside in SELECTOR.findall(expression):
         matchers = dict(MATCHER.findall(inside))
-        found.append((matchers.pop("__name__", name), set(matchers)))
+        selected.append((matchers.pop("__name__", name), set(matchers)))
     rest = re.sub(r"\[\w+\]", "", GROUPED.sub("", SELECTOR.sub("", expression)))
-    return found + [(name, set()) for name in BARE.findall(rest) if name not in WORDS]
+    return selected + [(name, set()) for name in BARE.findall(rest) if name not in WORDS]
 
 
-def unknown(expression: str, known: Mapping[str, set[str]]) -> list[str]:
-    """What a query names that nobody exports."""
-    found = []
-    for name, labels in selectors(expression):
-        if name not in known:
-            found.append(name)
-        elif strangers := labels - known[name]:
-            found.append(f"{name} {sorted(strangers)}")
-    names = [known[name] for name, _ in selectors(expression) if name in known]
+def find_unknown(expression: str, exported_labels: Mapping[str, set[str]]) -> list[str]:
+    """Return metrics and labels of a query that are not exported."""
+    missing = []
+    for name, labels in list_selectors(expression):
+        if name not in exported_labels:
+            missing.append(name)
+        elif unknown_labels := labels - exported_labels[name]:
+            missing.append(f"{name} {sorted(unknown_labels)}")
+    names = [exported_labels[name] for name, _ in list_selectors(expression) if name in exported_labels]
     grouped = {word.strip() for text in GROUPED.findall(expression) for word in text.split(",") if word.strip()}
-    return found + [f"by {label}" for label in sorted(grouped) if names and not any(label in one for one in names)]
+    return missing + [
+        f"by {label}" for label in sorted(grouped) if names and not any(label in allowed for allowed in names)
+    ]
 
 
-def known() -> dict[str, set[str]]:
-    """What is exported, and what the rules record, by whose labels they group."""
-    found = exported()
+def known_metrics() -> dict[str, set[str]]:
+    """Return the exported and the recorded metrics with their labels."""
+    metrics_by_name = exported_metrics()
     for rule in (rule for group in RULES["groups"] for rule in group["rules"] if "record" in rule):
         grouped = [set(map(str.strip, text.split(","))) for text in GROUPED.findall(rule["expr"])]
-        found[rule["record"]] = set().union(*grouped) - {"le"}
-    return found
+        metrics_by_name[rule["record"]] = set().union(*grouped) - {"le"}
+    return metrics_by_name
 
 
-def queries() -> list[str]:
-    """All of the rules and of the dashboard, its variable filled in."""
+def list_queries() -> list[str]:
+    """Return all queries of rules and dashboard, with the dashboard's variable replaced."""
     rules = [rule["expr"] for group in RULES["groups"] for rule in group["rules"]]
     panels = [target["expr"].replace("$case", ".+") for panel in DASHBOARD["panels"] for target in panel["targets"]]
     return rules + panels
 
 
-@pytest.mark.parametrize("query", queries())
-def test_every_metric_and_label_is_exported(query: str) -> None:
-    assert selectors(query)
-    assert unknown(query, known()) == []
+@pytest.mark.parametrize("query", list_queries())
+def test_every_metric_and_label_of_a_query_exists(query: str) -> None:
+    assert list_selectors(query)
+    assert find_unknown(query, known_metrics()) == []
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "expected"),
     [
         ("rate(gateway_request_total[5m])", ["gateway_request_total"]),
         ('rate(gateway_requests_total{code="500"}[5m])', ["gateway_requests_total ['code']"]),
@@ -101,45 +103,47 @@ def test_every_metric_and_label_is_exported(query: str) -> None:
         ("max by (case) (gateway_braker) == 2", ["gateway_braker"]),
     ],
 )
-def test_a_name_that_is_not_exported_is_found(query: str, said: list[str]) -> None:
-    assert unknown(query, known()) == said
+def test_an_unexported_name_is_found(query: str, expected: list[str]) -> None:
+    assert find_unknown(query, known_metrics()) == expected
 
 
-def test_the_dashboard_shows_what_it_has_to() -> None:
+def test_dashboard_has_the_required_panels() -> None:
     titles = " ".join(panel["title"] for panel in DASHBOARD["panels"]).lower()
     for word in ("traffic", "latency", "errors", "drift", "version"):
         assert word in titles
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(set(ids)) == len(ids) and all(panel["targets"] for panel in DASHBOARD["panels"])
-    places = [tuple(panel["gridPos"].values()) for panel in DASHBOARD["panels"]]
-    assert len(set(places)) == len(places)
+    positions = [tuple(panel["gridPos"].values()) for panel in DASHBOARD["panels"]]
+    assert len(set(positions)) == len(positions)
 
 
-def test_every_alert_says_what_it_is_and_how_bad() -> None:
+def test_every_alert_has_summary_severity_and_test() -> None:
     alerts = [rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule]
-    assert all(one["annotations"]["summary"] and one["labels"]["severity"] in ("page", "ticket") for one in alerts)
+    assert all(
+        alert["annotations"]["summary"] and alert["labels"]["severity"] in ("page", "ticket") for alert in alerts
+    )
     tested = (MONITORING / "rules_test.yml").read_text()
-    assert [one["alert"] for one in alerts if one["alert"] not in tested] == []
+    assert [alert["alert"] for alert in alerts if alert["alert"] not in tested] == []
 
 
 def promtool(*words: str, folder: Path = MONITORING) -> subprocess.CompletedProcess:
     return subprocess.run([tool("promtool"), *words], cwd=folder, capture_output=True, text=True)
 
 
-def test_prometheus_takes_the_rules_and_each_alert_fires_when_it_has_to() -> None:
-    checked = promtool("check", "rules", "rules.yml")
-    assert checked.returncode == 0, checked.stderr
-    tested = promtool("test", "rules", "rules_test.yml")
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+def test_rules_are_valid_and_alerts_fire_as_expected() -> None:
+    check = promtool("check", "rules", "rules.yml")
+    assert check.returncode == 0, check.stderr
+    test = promtool("test", "rules", "rules_test.yml")
+    assert test.returncode == 0, test.stdout + test.stderr
 
 
-def test_a_query_that_does_not_parse_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_query_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text("groups: [{name: a, rules: [{alert: A, expr: 'rate(x[5m)'}]}]")
     assert promtool("check", "rules", "rules.yml", folder=tmp_path).returncode != 0
 
 
 def test_prometheus_parses_every_query_of_the_dashboard(tmp_path: Path) -> None:
-    rules = [{"record": f"panel:{n}", "expr": query} for n, query in enumerate(queries())]
+    rules = [{"record": f"panel:{n}", "expr": query} for n, query in enumerate(list_queries())]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    done = promtool("check", "rules", "rules.yml", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    result = promtool("check", "rules", "rules.yml", folder=tmp_path)
+    assert result.returncode == 0, result.stderr

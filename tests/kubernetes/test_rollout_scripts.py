@@ -1,4 +1,4 @@
-"""The scripts for a canary and a way back, with a kubectl that runs what it is given on this machine."""
+"""The scripts for canary and rollback, with a fake kubectl that runs commands on this machine."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ exec "$@"
 SHOWCASE = """#!/bin/sh
 echo "$@" >> showcase.log
 """
-# Each look at the metrics is a file of its own, in order.
+# Each request of the metrics returns the next file.
 PYTHON = """#!/bin/sh
 n=$(cat looks 2>/dev/null || echo 0)
 echo $((n + 1)) > looks
@@ -27,7 +27,7 @@ cat "metrics-$n"
 
 
 def exposition(failed: int, answered: int) -> str:
-    """The gateway's metrics after so many answers; another case fails always, and is nobody's business."""
+    """Return the gateway's metrics after that many responses; another case always fails, which must not matter."""
     return (
         "# TYPE gateway_requests_total counter\n"
         f'gateway_requests_total{{case="fraud",status="200"}} {answered}.0\n'
@@ -40,38 +40,42 @@ def exposition(failed: int, answered: int) -> str:
 Done = tuple[subprocess.CompletedProcess, list[str]]
 
 
-def run(folder: Path, before: tuple[int, int], after: tuple[int, int], *words: str) -> Done:
-    """The canary script between two looks at the metrics; also what `showcase` was told."""
+def run(folder: Path, first: tuple[int, int], second: tuple[int, int], *words: str) -> Done:
+    """Run the canary script with metrics before and after; return its result and the commands of `showcase`."""
     for name, text in (("kubectl", KUBECTL), ("showcase", SHOWCASE), ("python", PYTHON)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
-    for number, counts in enumerate((before, after)):
+    for number, counts in enumerate((first, second)):
         (folder / f"metrics-{number}").write_text(exposition(*counts))
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-    done = subprocess.run(
+    result = subprocess.run(
         [str(FOLDER / "canary"), *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
     )
     log = folder / "showcase.log"
-    return done, log.read_text().splitlines() if log.exists() else []
+    return result, log.read_text().splitlines() if log.exists() else []
 
 
-def test_a_version_that_does_not_fail_is_promoted(tmp_path: Path) -> None:
-    done, told = run(tmp_path, (5, 100), (6, 300), "fraud", "3", "0.2", "0")
-    assert done.returncode == 0, done.stderr
-    assert told == ["promote fraud 3 --canary 0.2 --home /showcase", "promote fraud 3 --home /showcase"]
-    assert "1 of 201 requests failed" in done.stdout
+def test_a_version_without_errors_is_promoted(tmp_path: Path) -> None:
+    result, commands = run(tmp_path, (5, 100), (6, 300), "fraud", "3", "0.2", "0")
+    assert result.returncode == 0, result.stderr
+    assert commands == ["promote fraud 3 --canary 0.2 --home /showcase", "promote fraud 3 --home /showcase"]
+    assert "1 of 201 requests failed" in result.stdout
     first = (tmp_path / "kubectl.log").read_text().splitlines()[0]
     assert first.startswith("--namespace showcase exec gateway-0 -- ")
 
 
-@pytest.mark.parametrize(("after", "said"), [((9, 300), "4 of 204 requests failed"), ((5, 100), "nothing was asked")])
-def test_one_that_fails_or_is_not_asked_is_rolled_back(tmp_path: Path, after: tuple[int, int], said: str) -> None:
-    done, told = run(tmp_path, (5, 100), after, "fraud", "3", "0.2", "0")
-    assert done.returncode == 1 and said in done.stderr
-    assert told[-1] == "rollback fraud --home /showcase"
+@pytest.mark.parametrize(
+    ("after", "message"), [((9, 300), "4 of 204 requests failed"), ((5, 100), "nothing was asked")]
+)
+def test_a_version_with_errors_or_without_requests_is_rolled_back(
+    tmp_path: Path, after: tuple[int, int], message: str
+) -> None:
+    result, commands = run(tmp_path, (5, 100), after, "fraud", "3", "0.2", "0")
+    assert result.returncode == 1 and message in result.stderr
+    assert commands[-1] == "rollback fraud --home /showcase"
 
 
-def test_what_the_scripts_tell_showcase_is_what_it_takes(tmp_path: Path) -> None:
+def test_commands_of_the_scripts_are_valid(tmp_path: Path) -> None:
     _, good = run(tmp_path, (0, 0), (0, 9), "fraud", "3", "0.2", "0")
     (tmp_path / "looks").unlink()
     _, bad = run(tmp_path, (0, 0), (9, 9), "fraud", "3", "0.2", "0")
@@ -79,12 +83,12 @@ def test_what_the_scripts_tell_showcase_is_what_it_takes(tmp_path: Path) -> None
         check_words(["showcase", *line.split()])
 
 
-def test_without_a_version_it_says_how_to_be_used(tmp_path: Path) -> None:
-    done, told = run(tmp_path, (0, 0), (0, 0), "fraud")
-    assert done.returncode != 0 and "usage: canary CASE VERSION" in done.stderr and told == []
+def test_without_a_version_the_usage_is_printed(tmp_path: Path) -> None:
+    result, commands = run(tmp_path, (0, 0), (0, 0), "fraud")
+    assert result.returncode != 0 and "usage: canary CASE VERSION" in result.stderr and commands == []
 
 
 @pytest.mark.parametrize("name", ["canary", "rollback"])
-def test_the_scripts_parse_and_may_be_run(name: str) -> None:
+def test_scripts_parse_and_are_executable(name: str) -> None:
     assert subprocess.run(["bash", "-n", str(FOLDER / name)]).returncode == 0
     assert os.access(FOLDER / name, os.X_OK)

@@ -1,4 +1,4 @@
-"""The cache of homes: one is made once, made again when something decides that it is another, and the oldest go."""
+"""The cache of homes: when a home is created, reused, created again and removed."""
 
 import json
 import os
@@ -12,8 +12,8 @@ FIRST, SECOND, THIRD = ({"fraud": {"rows": rows}, "image": {}} for rows in (1, 2
 
 
 @pytest.fixture
-def made_homes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The homes that were made, by a stand-in for the runs."""
+def created_homes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The homes that a fake of ``make_home`` has created."""
     homes: list[Path] = []
 
     def make_home(home: Path, settings: object) -> None:
@@ -26,38 +26,36 @@ def made_homes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return homes
 
 
-def test_a_home_is_made_once_for_its_settings(made_homes: list[Path], tmp_path: Path) -> None:
+def test_a_home_is_created_once_for_its_settings(created_homes: list[Path], tmp_path: Path) -> None:
     first = cached_home(tmp_path, "small", FIRST)
-    assert cached_home(tmp_path, "small", FIRST) == first and made_homes == [first]
-    assert cached_home(tmp_path, "small", SECOND) != first and len(made_homes) == 2
+    assert cached_home(tmp_path, "small", FIRST) == first and created_homes == [first]
+    assert cached_home(tmp_path, "small", SECOND) != first and len(created_homes) == 2
 
 
-@pytest.mark.parametrize("what", ["digest", "lock", "version"])
-def test_other_code_or_packages_are_another_home(
-    made_homes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+@pytest.mark.parametrize("name", ["digest", "lock", "version"])
+def test_other_code_or_packages_give_another_home(
+    created_homes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     first = cached_home(tmp_path, "small", FIRST)
-    place = pushed_home if what == "version" else pushed_home.code_digest
-    monkeypatch.setattr(place, what, lambda *_: "another")
-    assert cached_home(tmp_path, "small", FIRST) != first and len(made_homes) == 2
+    module = pushed_home if name == "version" else pushed_home.code_digest
+    monkeypatch.setattr(module, name, lambda *_: "another")
+    assert cached_home(tmp_path, "small", FIRST) != first and len(created_homes) == 2
 
 
-def test_a_home_that_was_not_made_to_its_end_moved_or_changed_is_made_again(
-    made_homes: list[Path], tmp_path: Path
-) -> None:
+def test_an_incomplete_changed_or_moved_home_is_created_again(created_homes: list[Path], tmp_path: Path) -> None:
     home = cached_home(tmp_path / "cache", "small", FIRST)
     (home / MARKER).unlink()
-    assert not is_complete(home) and cached_home(tmp_path / "cache", "small", FIRST) == home and len(made_homes) == 2
+    assert not is_complete(home) and cached_home(tmp_path / "cache", "small", FIRST) == home and len(created_homes) == 2
     (home / "fraud" / "model").write_text("written by a test")
     assert changed_files(home) == ["fraud/model"]
     cached_home(tmp_path / "cache", "small", FIRST)
-    assert len(made_homes) == 3 and not changed_files(home)
+    assert len(created_homes) == 3 and not changed_files(home)
     (tmp_path / "cache").rename(tmp_path / "moved")
     cached_home(tmp_path / "moved", "small", FIRST)
-    assert len(made_homes) == 4
+    assert len(created_homes) == 4
 
 
-def test_the_two_homes_that_were_used_last_are_kept(made_homes: list[Path], tmp_path: Path) -> None:
+def test_cache_keeps_the_two_homes_used_last(created_homes: list[Path], tmp_path: Path) -> None:
     other = cached_home(tmp_path, "default", FIRST)
     first, second = (cached_home(tmp_path, "small", settings) for settings in (FIRST, SECOND))
     os.utime(second / MARKER, (1, 1))

@@ -1,4 +1,4 @@
-"""What make and .ci/run do, on a machine of stub programs: what each runs, and what it says where something is missing."""
+"""make and .ci/run on a machine of stub programs: the commands that they run, and their messages if something is missing."""
 
 import os
 import re
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.system, pytest.mark.skipif(MAKE is None, reason="make 
 
 
 class Machine:
-    """A checkout with the files that make reads, and a folder of programs that is all of PATH."""
+    """A checkout with the files that make reads, and the folder of programs that is the whole PATH."""
 
     def __init__(self, folder: Path) -> None:
         self.checkout, self.programs, self.log = folder / "checkout", folder / "bin", folder / "log"
@@ -33,7 +33,7 @@ class Machine:
             (self.programs / name).symlink_to(shutil.which(name))
 
     def add(self, name: str, text: str = "", folder: Path | None = None) -> Path:
-        """Adds a program of that name that logs its name and arguments, then runs ``text``."""
+        """Add a program that logs its name and arguments, then runs ``text``."""
         path = (folder or self.programs) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f'#!/bin/sh\necho "{name} $*" >> {self.log}\n{text}\n')
@@ -41,7 +41,7 @@ class Machine:
         return path
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command with nothing but PATH in its environment, so that an outer make has no say."""
+        """Run a command with only PATH in its environment, so that an outer make has no influence."""
         environment = {"PATH": str(self.programs)}
         return subprocess.run(command, check=False, cwd=self.checkout, env=environment, capture_output=True, text=True)
 
@@ -49,14 +49,14 @@ class Machine:
         return self.run(str(MAKE), *words)
 
     def calls(self, *names: str) -> list[str]:
-        """Calls of these programs, in their order."""
+        """Return the calls of these programs in order."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [line for line in lines if line.split()[0] in names]
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Machine:
-    """A machine whose Python 3.11 makes no venv and has no pip, and that has no uv."""
+    """A machine without uv, whose Python 3.11 has no venv and no pip."""
     machine = Machine(tmp_path)
     machine.add("python3.11", '[ "$1" = -c ] && echo "$0" && exit; exit 1')
     return machine
@@ -64,7 +64,7 @@ def bare(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def ready(bare: Machine) -> Machine:
-    """A machine that is set up; ``fail`` in its checkout holds the command that fails."""
+    """A machine that is set up; the file ``fail`` in its checkout names a command that fails."""
     fails = '[ ! -e fail ] || case "$(cat fail)" in "{0}"|"{0} $1") exit 1 ;; esac'
     bare.add("uv", "mkdir -p .venv")
     bare.add("npm", "mkdir -p serving/browser/node_modules")
@@ -76,10 +76,10 @@ def ready(bare: Machine) -> Machine:
     return bare
 
 
-# What make setup installs, and what it says where it cannot.
+# Installations of make setup, and its messages if it cannot install.
 
 
-def test_setup_syncs_once_and_again_when_the_lock_file_changes(ready: Machine) -> None:
+def test_setup_syncs_once_and_after_a_change_of_the_lock_file(ready: Machine) -> None:
     assert [ready.make("setup").returncode for _ in range(2)] == [0, 0]
     assert len(ready.calls("uv")) == 1
     later = (ready.checkout / ".venv" / ".synced").stat().st_mtime + 5
@@ -89,12 +89,12 @@ def test_setup_syncs_once_and_again_when_the_lock_file_changes(ready: Machine) -
     assert all(call.startswith("uv sync --frozen") for call in ready.calls("uv"))
 
 
-def test_setup_is_what_make_runs_without_a_target(ready: Machine) -> None:
+def test_make_without_a_target_runs_setup(ready: Machine) -> None:
     assert ready.make().returncode == 0
     assert len(ready.calls("uv")) == 1
 
 
-def test_a_sync_that_fails_is_tried_again(bare: Machine) -> None:
+def test_a_failed_sync_is_repeated(bare: Machine) -> None:
     bare.add("uv", "mkdir -p .venv; exit 2")
     assert bare.make("setup").returncode != 0
     assert bare.make("setup").returncode != 0
@@ -106,8 +106,8 @@ def test_without_uv_a_venv_installs_it(bare: Machine) -> None:
     pip = f"cat {uv} > .tools/bin/uv; chmod +x .tools/bin/uv"
     venv = f"mkdir -p .tools/bin; echo '{pip}' > .tools/bin/python; chmod +x .tools/bin/python"
     bare.add("python3.11", f'[ "$1" = -c ] && echo "$0" && exit; [ "$2" = venv ] || exit 1; {venv}')
-    done = bare.make("setup")
-    assert done.returncode == 0, done.stderr
+    result = bare.make("setup")
+    assert result.returncode == 0, result.stderr
     assert len(bare.calls("uv")) == 1
 
 
@@ -115,16 +115,16 @@ def test_without_ensurepip_pip_installs_uv_into_a_folder(bare: Machine) -> None:
     uv = bare.add("uv", "mkdir -p .venv", bare.checkout.parent)
     pip = f"mkdir -p .tools/lib/bin; cat {uv} > .tools/lib/bin/uv; chmod +x .tools/lib/bin/uv"
     bare.add("python3.11", f'[ "$1" = -c ] && echo "$0" && exit; [ "$2" = pip ] || exit 1; {pip}')
-    done = bare.make("setup")
-    assert done.returncode == 0, done.stderr
+    result = bare.make("setup")
+    assert result.returncode == 0, result.stderr
     assert len(bare.calls("uv")) == 1
 
 
 def test_without_uv_pip_and_network_the_error_names_what_to_install(bare: Machine) -> None:
-    done = bare.make("setup")
-    assert done.returncode != 0
-    assert "check the network" in done.stderr
-    assert "python3-venv" in done.stderr
+    result = bare.make("setup")
+    assert result.returncode != 0
+    assert "check the network" in result.stderr
+    assert "python3-venv" in result.stderr
     assert not (bare.checkout / ".tools").exists()
 
 
@@ -134,12 +134,12 @@ def test_python3_is_used_where_it_is_3_11(ready: Machine) -> None:
     assert f"--python {ready.programs}/python3" in ready.calls("uv")[0]
 
 
-def test_without_python_3_11_the_error_says_how_to_name_one(ready: Machine) -> None:
+def test_without_python_3_11_the_error_names_the_option(ready: Machine) -> None:
     (ready.programs / "python3.11").unlink()
     ready.add("python3", "echo elsewhere; exit 1")
-    done = ready.make("setup")
-    assert done.returncode != 0
-    assert "make PYTHON=" in done.stderr
+    result = ready.make("setup")
+    assert result.returncode != 0
+    assert "make PYTHON=" in result.stderr
     assert ready.calls("uv") == []
 
 
@@ -148,30 +148,30 @@ def test_another_platform_is_refused(ready: Machine, words: str) -> None:
     system, processor = words.split()
     (ready.programs / "uname").unlink()
     ready.add("uname", f'[ "$1" = -s ] && echo {system} || echo {processor}')
-    done = ready.make("setup")
-    assert done.returncode != 0
-    assert "use a container" in done.stderr
+    result = ready.make("setup")
+    assert result.returncode != 0
+    assert "use a container" in result.stderr
 
 
 def test_without_npm_the_tests_run_without_the_browser_page(ready: Machine) -> None:
     (ready.programs / "npm").unlink()
-    done = ready.make("test")
-    assert done.returncode == 0
-    assert "apt-get install npm" in done.stderr
-    assert "browser page will be skipped" in done.stderr
+    result = ready.make("test")
+    assert result.returncode == 0
+    assert "apt-get install npm" in result.stderr
+    assert "browser page will be skipped" in result.stderr
     assert len(ready.calls("python")) == 1
 
 
-# What the targets run.
+# Commands of the targets.
 
 
 def test_help_names_every_target(bare: Machine) -> None:
     database = bare.make("--print-data-base", "--question").stdout
     (targets,) = re.findall(r"^\.PHONY: (.*)$", database, re.MULTILINE)
-    done = bare.make("help")
-    assert done.returncode == 0, done.stderr
-    told = dict(line.split(maxsplit=2)[1:] for line in done.stdout.splitlines())
-    assert sorted(told) == sorted(targets.split())
+    result = bare.make("help")
+    assert result.returncode == 0, result.stderr
+    described = dict(line.split(maxsplit=2)[1:] for line in result.stdout.splitlines())
+    assert sorted(described) == sorted(targets.split())
 
 
 @pytest.mark.parametrize("target", ["demo", "check", "test", "test-all"])
@@ -180,7 +180,7 @@ def test_a_target_passes_its_arguments_on(ready: Machine, target: str) -> None:
     assert ready.calls("python", "showcase")[-1].endswith(" --one --two")
 
 
-def test_jobs_says_how_many_processes_run_the_tests(ready: Machine) -> None:
+def test_jobs_sets_the_number_of_test_processes(ready: Machine) -> None:
     ready.make("test", "JOBS=5")
     assert " -n 5 " in ready.calls("python")[0]
 
@@ -193,7 +193,7 @@ def test_the_test_targets_select_their_tests(ready: Machine) -> None:
 
 
 @pytest.mark.parametrize("fault", CHECKS)
-def test_lint_fails_if_one_of_its_checks_does(ready: Machine, fault: str) -> None:
+def test_lint_fails_if_one_of_its_checks_fails(ready: Machine, fault: str) -> None:
     (ready.checkout / "fail").write_text(fault)
     assert ready.make("lint").returncode != 0
     assert ready.make("check").returncode != 0
@@ -208,7 +208,7 @@ def test_lint_runs_every_check_and_no_test(ready: Machine) -> None:
 
 
 @pytest.mark.parametrize("target", ["check", "test", "test-all"])
-def test_a_test_target_fails_if_a_test_does(ready: Machine, target: str) -> None:
+def test_a_test_target_fails_if_a_test_fails(ready: Machine, target: str) -> None:
     (ready.checkout / "fail").write_text("python")
     assert ready.make(target).returncode != 0
 
@@ -219,18 +219,18 @@ def test_check_lints_and_runs_the_tests_once(ready: Machine) -> None:
     assert len(ready.calls("ruff", "mypy", "lint-imports")) == len(CHECKS)
 
 
-def test_clean_removes_what_setup_makes(ready: Machine) -> None:
+def test_clean_removes_the_environment_of_setup(ready: Machine) -> None:
     ready.make("setup")
     assert ready.make("clean").returncode == 0
     assert not (ready.checkout / ".venv").exists()
 
 
-# What continuous integration runs.
+# Commands of continuous integration.
 
 
 @pytest.fixture
 def continuous(ready: Machine) -> Machine:
-    """A machine with all system packages, and a make that only logs; ``fail`` holds the target that fails."""
+    """A machine with all system packages, and a make that only logs; the file ``fail`` names a target that fails."""
     (ready.checkout / ".ci").mkdir()
     shutil.copy(REPOSITORY / ".ci" / "run", ready.checkout / ".ci")
     for name in SYSTEM:
@@ -241,13 +241,13 @@ def continuous(ready: Machine) -> Machine:
 
 
 def targets(machine: Machine) -> list[str]:
-    """Targets that make was asked for."""
+    """Return the targets of the calls of make."""
     return [call.split()[1] for call in machine.calls("make") if call != "make --version"]
 
 
 def test_ci_lints_then_runs_every_test_once(continuous: Machine) -> None:
-    done = continuous.run(".ci/run")
-    assert done.returncode == 0, done.stderr
+    result = continuous.run(".ci/run")
+    assert result.returncode == 0, result.stderr
     assert targets(continuous) == ["flink", "lint", "test-all"]
     assert continuous.calls("apt-get") == []
 
@@ -261,13 +261,13 @@ def test_ci_fails_with_each_of_its_steps(continuous: Machine, fault: str) -> Non
 
 def test_ci_names_or_installs_a_package_that_is_missing(continuous: Machine) -> None:
     (continuous.programs / "promtool").unlink()
-    done = continuous.run(".ci/run")
-    assert done.returncode == 0, done.stderr
-    assert "prometheus" in done.stdout + done.stderr
+    result = continuous.run(".ci/run")
+    assert result.returncode == 0, result.stderr
+    assert "prometheus" in result.stdout + result.stderr
     assert any("prometheus" in call for call in continuous.calls("apt-get")) == (os.geteuid() == 0)
 
 
-# What the packages' list and the order of the tests name.
+# The list of packages and the order of the tests.
 
 
 def test_the_files_that_are_run_first_exist() -> None:

@@ -1,15 +1,15 @@
-"""A process that replaces models.training.worker in tests: it trains nothing and does as the job's settings say.
+"""Fake of models.training.worker for tests: a process that trains nothing and follows a script in the job's settings.
 
-``acts`` in the settings has a list for each task: what its first process does, its second, and so on, the last for all that
-follow. An act is words that are done in turn:
+``acts`` in the settings has a list for each task: the script of its first process, of its second, and so on; the last one is
+for all further processes. A script consists of these words, which are executed in order:
 
-- ``say WHAT``: prints it as a line, ``_`` being a space;
-- ``stay``: waits for a signal that ends it; ``save``: waits for SIGTERM and goes on;
-- ``await KIND INDEX NUMBER``: waits until so many processes of a task have come;
-- ``stop``: sends SIGTERM to the launcher;
-- ``die``: kills itself; ``end CODE``: ends with that code.
+- ``say WHAT``: print a line, with spaces for ``_``;
+- ``stay``: wait for a signal that ends the process; ``save``: wait for SIGTERM and continue;
+- ``await KIND INDEX NUMBER``: wait until that many processes of a task have started;
+- ``stop``: send SIGTERM to the launcher;
+- ``die``: kill itself; ``end CODE``: exit with that code.
 
-What is killed before it has come does not count: an act that kills others has to await them first.
+A process that is killed before it has started does not count, so a script that kills others has to await them first.
 """
 
 import os
@@ -22,30 +22,30 @@ from typing import Any
 
 from models.training.distribute.job import Job, Task
 
-PATIENCE = 60  # seconds; what is waited for comes at once or never
+PATIENCE = 60  # seconds; a condition becomes true at once or never
 
 
-def wait(over: Callable[..., bool], *about: Any) -> None:
-    """Waits until a condition holds; ends the process if it never does."""
+def wait(is_over: Callable[..., bool], *arguments: Any) -> None:
+    """Wait until a condition holds; exit if it does not in time."""
     deadline = time.monotonic() + PATIENCE
-    while not over(*about):
+    while not is_over(*arguments):
         if time.monotonic() > deadline:
-            sys.exit("waited in vain")
+            sys.exit("the condition did not become true in time")
         time.sleep(0.01)
 
 
-def arrived(folder: Path, kind: str, index: int | str) -> int:
-    """How many processes of a task have come."""
+def count_processes(folder: Path, kind: str, index: int | str) -> int:
+    """Count the processes of a task that have started."""
     return len(list(folder.glob(f"{kind}-{index}.came.*")))
 
 
-def have_come(folder: Path, kind: str, index: str, number: int) -> bool:
-    """Whether so many processes of a task have come."""
-    return arrived(folder, kind, index) >= number
+def have_arrived(folder: Path, kind: str, index: str, number: int) -> bool:
+    """Whether that many processes of a task have started."""
+    return count_processes(folder, kind, index) >= number
 
 
-def act(words: Iterator[str], folder: Path, asked: list[int]) -> None:
-    """Does one thing after the other; ``asked`` is filled once SIGTERM has come."""
+def act(words: Iterator[str], folder: Path, terminated: list[int]) -> None:
+    """Execute the words of a script; ``terminated`` is not empty once SIGTERM has arrived."""
     for word in words:
         match word:
             case "say":
@@ -53,9 +53,9 @@ def act(words: Iterator[str], folder: Path, asked: list[int]) -> None:
             case "stay":
                 wait(bool, False)
             case "save":
-                wait(bool, asked)
+                wait(bool, terminated)
             case "await":
-                wait(have_come, folder, next(words), next(words), int(next(words)))
+                wait(have_arrived, folder, next(words), next(words), int(next(words)))
             case "stop":
                 os.kill(os.getppid(), signal.SIGTERM)
             case "die":
@@ -65,15 +65,15 @@ def act(words: Iterator[str], folder: Path, asked: list[int]) -> None:
 
 
 def main() -> None:
-    """The program."""
-    job, task, asked = Job.read(Path(sys.argv[1])), Task.here(), []
+    """Run the script of this process."""
+    job, task, terminated = Job.read(Path(sys.argv[1])), Task.here(), []
     folder, acts = Path(job.folder), job.settings["acts"][f"{task.kind} {task.index}"]
-    before = arrived(folder, task.kind, task.index)
-    words = acts[min(before, len(acts) - 1)].split()
+    number = count_processes(folder, task.kind, task.index)
+    words = acts[min(number, len(acts) - 1)].split()
     if "save" in words:
-        signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
-    (folder / f"{task.kind}-{task.index}.came.{before}").touch()
-    act(iter(words), folder, asked)
+        signal.signal(signal.SIGTERM, lambda *_: terminated.append(1))
+    (folder / f"{task.kind}-{task.index}.came.{number}").touch()
+    act(iter(words), folder, terminated)
 
 
 if __name__ == "__main__":

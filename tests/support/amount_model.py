@@ -1,4 +1,4 @@
-"""A SavedModel that scores amounts."""
+"""A SavedModel whose score is the amount, and a gateway over it."""
 
 import asyncio
 import json
@@ -10,42 +10,42 @@ from support.gateway_case import THRESHOLD
 
 
 def model(folder: Path, version: int) -> Path:
-    """A SavedModel whose score is the amount over a thousand and a hundredth of its version, put there in one go."""
+    """Export, atomically, a SavedModel whose score is amount / 1000 + version / 100."""
     import tensorflow as tf
 
     bias = tf.constant(version / 100, tf.float32)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-    def door(examples):
+    def serve(examples):
         amount = tf.io.parse_example(examples, {"amount": tf.io.FixedLenFeature([1], tf.float32)})["amount"][:, 0]
         score = tf.minimum(amount / 1000, 0.8) + bias
         return {"score": score, "decision": tf.cast(score >= THRESHOLD, tf.float32), "anomaly": tf.zeros_like(score)}
 
     incoming = folder / f".incoming-{version}"
-    tf.saved_model.save(tf.Module(), str(incoming), signatures={"serving_default": door})
+    tf.saved_model.save(tf.Module(), str(incoming), signatures={"serving_default": serve})
     (incoming / "assets.extra").mkdir(exist_ok=True)
-    told = {"operating_point": {"threshold": THRESHOLD}, "settings": {}}
-    (incoming / "assets.extra" / "model.json").write_text(json.dumps(told))
+    facts = {"operating_point": {"threshold": THRESHOLD}, "settings": {}}
+    (incoming / "assets.extra" / "model.json").write_text(json.dumps(facts))
     os.rename(incoming, folder / str(version))
     return folder / str(version)
 
 
 def stack(home: Path):
-    """Model server without ports, gateway on a free one."""
+    """Create a model server without ports and a gateway on a free port."""
     from serving.gateway.scoring import Options
     from serving.gateway.stack import Place, Settings, Stack
     from serving.server.app import Options as Server
 
-    place, server = (
+    case_settings, server = (
         Place(Purchases(), home / "versions", home / "online"),
         Server(rest_port=None, grpc_port=None, poll=0.2),
     )
-    # A deadline that no busy machine misses: these tests are of what is lost, not of speed.
-    return Stack(Settings({"fraud": place}, server, port=0, options=Options(timeout=120.0)))
+    # A deadline that a busy machine meets, as these tests are about lost records, not about speed.
+    return Stack(Settings({"fraud": case_settings}, server, port=0, options=Options(timeout=120.0)))
 
 
 def serve_forever(home: Path) -> None:
-    """What the killed process runs: serves, and tells its port."""
+    """Serve and print the port; the process that a test kills runs this."""
     from serving.http import asyncio_server
 
     async def work() -> None:

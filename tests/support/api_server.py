@@ -1,4 +1,4 @@
-"""Kubernetes' own API server on this machine, with etcd behind it: no node, no controller, but every check of an object."""
+"""Kubernetes' API server with etcd on this machine: it validates objects, and has no nodes and no controllers."""
 
 import json
 import os
@@ -25,57 +25,57 @@ START = 120.0  # seconds; 4 on a quiet machine
 
 
 class Server:
-    """A running one, asked by kubectl as its administrator."""
+    """A running API server, used through kubectl as its administrator."""
 
     def __init__(self, port: int, token: str) -> None:
         self.url, self._token = f"https://127.0.0.1:{port}", token
 
-    def kubectl(self, *words: object, told: Sequence[Any] = ()) -> subprocess.CompletedProcess[str]:
-        """Runs kubectl with objects on its standard input; a warning is an error, as a policy's is."""
-        place = ["--server", self.url, "--token", self._token, "--insecure-skip-tls-verify", "--warnings-as-errors"]
-        sent = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(told)})
-        command = [needs("kubectl"), *place, *map(str, words)]
-        return subprocess.run(command, input=sent, capture_output=True, text=True, timeout=120)
+    def kubectl(self, *words: object, objects: Sequence[Any] = ()) -> subprocess.CompletedProcess[str]:
+        """Run kubectl with objects on its standard input; a warning, such as a policy's, is an error."""
+        options = ["--server", self.url, "--token", self._token, "--insecure-skip-tls-verify", "--warnings-as-errors"]
+        document = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+        command = [needs("kubectl"), *options, *map(str, words)]
+        return subprocess.run(command, input=document, capture_output=True, text=True, timeout=120)
 
     def ready(self) -> bool:
-        """Whether it says so itself."""
-        asked = urllib.request.Request(f"{self.url}/readyz", headers={"Authorization": f"Bearer {self._token}"})
+        """Whether the server reports that it is ready."""
+        request = urllib.request.Request(f"{self.url}/readyz", headers={"Authorization": f"Bearer {self._token}"})
         try:
-            return urllib.request.urlopen(asked, timeout=5, context=_unverified()).status == 200
+            return urllib.request.urlopen(request, timeout=5, context=_unverified()).status == 200
         except (urllib.error.URLError, OSError):
             return False
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[Server]:
-    """Starts both and ends both; skips where the server has not been built: that takes too long for every CI run."""
+    """Run etcd and the API server; skip if the server has not been built, which takes too long for every CI run."""
     if not PROGRAM.is_file():
         pytest.skip("Kubernetes' API server is not built: run make apiserver.")
-    etcd, port, client, peer = needs("etcd"), *_free(3)
+    etcd, port, client, peer = needs("etcd"), *_free_ports(3)
     token, key = secrets.token_hex(16), folder / "accounts.key"
     (folder / "tokens.csv").write_text(f'{token},admin,1,"system:masters"\n')
     subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
-    store, among = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+    store_url, peer_url = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
     commands = {
         "etcd": [
             etcd,
             "--data-dir",
             folder / "etcd",
             "--listen-client-urls",
-            store,
+            store_url,
             "--advertise-client-urls",
-            store,
+            store_url,
             "--listen-peer-urls",
-            among,
+            peer_url,
             "--initial-advertise-peer-urls",
-            among,
+            peer_url,
             "--initial-cluster",
-            f"default={among}",
+            f"default={peer_url}",
         ],
         "kube-apiserver": [
             PROGRAM,
             "--etcd-servers",
-            store,
+            store_url,
             "--cert-dir",
             folder / "certificates",
             "--bind-address",
@@ -94,7 +94,7 @@ def running(folder: Path) -> Iterator[Server]:
             key,
             "--service-account-signing-key-file",
             key,
-            # Nobody here makes the accounts that a namespace begins with.
+            # No controller creates the default accounts of a namespace.
             "--disable-admission-plugins",
             "ServiceAccount",
         ],
@@ -108,26 +108,26 @@ def running(folder: Path) -> Iterator[Server]:
                 )
         server, ends = Server(port, token), time.monotonic() + START
         while not server.ready():
-            ended = any(one.poll() is not None for one in processes)
+            ended = any(process.poll() is not None for process in processes)
             assert not ended and time.monotonic() < ends, (folder / "kube-apiserver.log").read_text()[-2000:]
             time.sleep(0.2)
         yield server
     finally:
-        for one in reversed(processes):
-            os.kill(one.pid, signal.SIGKILL)
-            one.wait()
+        for process in reversed(processes):
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-def _free(count: int) -> list[int]:
+def _free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    ports = [socket_.getsockname()[1] for socket_ in sockets]
+    for socket_ in sockets:
+        socket_.close()
     return ports
 
 
 def _unverified() -> SSLContext:
-    """For a certificate that the server has just made for itself."""
+    """Create a TLS context that accepts the self-signed certificate of the server."""
     context = create_default_context()
     context.check_hostname, context.verify_mode = False, CERT_NONE
     return context

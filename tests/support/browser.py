@@ -1,4 +1,4 @@
-"""Waiting in a browser."""
+"""Waiting for a condition in a browser page."""
 
 import time
 from contextlib import suppress
@@ -9,11 +9,13 @@ from serving.browser.chromium import Chromium, PageError
 
 
 def until(page: Chromium, condition: str) -> None:
-    """Waits for a condition, also while the page goes elsewhere."""
+    """Wait for a JavaScript condition, also across a navigation."""
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
         with suppress(PageError):
             if page.evaluate(f"Boolean({condition})"):
                 return
         time.sleep(0.02)
-    pytest.fail(f"The page never came to {condition}; it is {page.evaluate('document.body.innerText')[:500]}")
+    pytest.fail(
+        f"On the page {condition} did not become true; its text is {page.evaluate('document.body.innerText')[:500]}"
+    )

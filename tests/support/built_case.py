@@ -1,4 +1,4 @@
-"""A use case taken from raw data to an export, stage by stage, without TFX's metadata: what several tests look at."""
+"""A use case from raw data to an export, stage by stage without TFX's metadata, shared by several tests."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
-import tfx  # noqa: F401  puts a stand-in where TFDV looks for a part of tfx-bsl that is gone
+import tfx  # noqa: F401  replaces a part of tfx-bsl that TFDV imports and that no longer exists
 from apache_beam.options.pipeline_options import PipelineOptions
 from filelock import FileLock
 from google.protobuf import text_format
@@ -33,7 +33,7 @@ from models.training.seeds import seed_everything
 from models.use_case import UseCase
 from pipeline.local.local_runtime import local_runtime
 
-# Small data and short training, a case; a case that is not named here is small by itself.
+# Small data and short training by case; other cases are small by default.
 SMALL: dict[str, dict[str, str]] = {
     "fraud": {
         "rows": "8000",
@@ -49,21 +49,20 @@ SMALL: dict[str, dict[str, str]] = {
     "image": {"epochs": "1", "filters": "4", "batch_size": "256"},
 }
 FACTS, WEIGHTS = "facts.json", "fitted.weights.h5"
-_BUILT: dict[str, "Built"] = {}
 
 
 @dataclass
 class Built:
-    """What the stages left behind.
+    """Outputs of the stages.
 
     Attributes:
         case: The use case.
-        settings: All its settings, flat, with what the data decided.
+        settings: All its settings, flat, including those that the data determines.
         schema: The curated schema, parsed.
         examples: Folder with ``Split-*`` folders, as the artifact has it.
         graph: Folder of the transform graph.
         export: The SavedModel.
-        fitted: What training returned.
+        fitted: Result of the training.
         held: The eval split, serialized.
         rows: The eval split, transformed, in the same order.
         point: The operating point.
@@ -81,8 +80,11 @@ class Built:
     point: dict[str, float]
 
 
+_BUILT: dict[str, Built] = {}
+
+
 def built(case: UseCase, factory: pytest.TempPathFactory) -> Built:
-    """The case, built once for all processes of the tests."""
+    """Return the case, built once for all test processes."""
     if case.name not in _BUILT:
         base = factory.getbasetemp()
         folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"built-{case.name}"
@@ -92,17 +94,17 @@ def built(case: UseCase, factory: pytest.TempPathFactory) -> Built:
 
 
 def save_built(case: UseCase, folder: Path) -> Built:
-    """Build the case, and save what another process needs to load it."""
-    done = build(case, folder)
-    done.fitted.model.save_weights(folder / WEIGHTS)
-    np.savez(folder / "rows.npz", **done.rows)
-    fit = {one.name: getattr(done.fitted, one.name) for one in fields(loop.Fit) if one.name != "model"}
-    (folder / FACTS).write_text(json.dumps({"settings": done.settings, "point": done.point, "fit": fit}))
-    return done
+    """Build the case and save what another process needs to load it."""
+    result = build(case, folder)
+    result.fitted.model.save_weights(folder / WEIGHTS)
+    np.savez(folder / "rows.npz", **result.rows)
+    fit = {field.name: getattr(result.fitted, field.name) for field in fields(loop.Fit) if field.name != "model"}
+    (folder / FACTS).write_text(json.dumps({"settings": result.settings, "point": result.point, "fit": fit}))
+    return result
 
 
 def load_built(case: UseCase, folder: Path) -> Built:
-    """What another process has built."""
+    """Load a case that another process has built."""
     facts = json.loads((folder / FACTS).read_text())
     examples, graph, model = (folder / name for name in ("examples", "graph", "export"))
     with np.load(folder / "rows.npz") as stored:
@@ -116,7 +118,7 @@ def load_built(case: UseCase, folder: Path) -> Built:
 
 
 def build(case: UseCase, folder: Path, **changes: str) -> Built:
-    """Raw data to examples, transform graph, two or more training steps and an export."""
+    """Create examples, a transform graph, a trained network and an export from raw data."""
     settings = case.configured(SMALL.get(case.name, {}) | changes)
     data, network = case.load("data"), case.load("model")
     window = spans.window(data.prepare(None, folder / "data", settings["data"]), -1, -1)
@@ -140,12 +142,12 @@ def build(case: UseCase, folder: Path, **changes: str) -> Built:
 
 
 def pipeline() -> beam.Pipeline:
-    """A Beam pipeline as the local runtime starts it."""
+    """Create a Beam pipeline with the options of the local runtime."""
     return beam.Pipeline(options=PipelineOptions(list(local_runtime(Path("/nowhere")).beam_args)))
 
 
 def analyze(case: UseCase, settings: Mapping[str, Any], schema: schema_pb2.Schema, examples: Path, graph: Path) -> None:
-    """What the Transform component does: learns on the train split, writes graph and both metadata folders."""
+    """Analyze the train split and write the graph and both metadata folders, like the Transform component."""
     config = {"case": case.name, "settings": dict(settings)}
     source = TFExampleRecord(str(examples / "Split-train" / "*"), schema=schema)
     preprocessing_fn = case.load("features").preprocessing_fn

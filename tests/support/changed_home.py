@@ -1,4 +1,4 @@
-"""A copy of a home in which every artifact of the runs says something else: what evidence of another run is looked at."""
+"""A copy of a home in which every artifact of the runs is changed, to test that evidence depends on the run."""
 
 import json
 import re
@@ -19,17 +19,17 @@ from tensorflow_model_analysis.proto import metrics_for_slice_pb2
 from models.catalog import CASES
 from tour.evidence.context import Context
 
-SCALE = 1.05  # of every weight: the network still answers, and otherwise
+SCALE = 1.05  # of every weight: the network still works, with other outputs
 PLACES = (("Artifact", "uri"), *((f"{kind}Property", "string_value") for kind in ("Artifact", "Execution", "Context")))
 FACTS = ("reason", "headline", "comparison", "metrics", "slices")
 NEXT = str.maketrans("0123456789", "1234567890")
 
 
 def copy_changed(home: Path, target: Path) -> Path:
-    """Copy a home and change what its runs left; the raw data stay the first home's.
+    """Copy a home and change the artifacts of its runs; the raw data is shared with the original.
 
-    Every split loses each third row, the first among them; every weight is scaled; what was recorded of training,
-    evaluation and comparison has other numbers, and what the store and MLflow hold of the runs has too.
+    Every split loses each third row, starting with the first; every weight is scaled; the records of training, evaluation and
+    comparison have other numbers, and so have the records of the runs in the store and in MLflow.
 
     Returns:
         The copy.
@@ -44,10 +44,10 @@ def copy_changed(home: Path, target: Path) -> Path:
 
 
 def link_home(home: Path, target: Path) -> Path:
-    """A home with the same runs, into which what is compiled and locked may be written.
+    """Create a home with the same runs, into which tests may write compiled programs and locks.
 
     Returns:
-        The folder, in which all but the metadata store are links to what is in the first home.
+        The folder; all but the metadata store are links into the original home.
     """
     target.mkdir(parents=True)
     for path in home.iterdir():
@@ -74,7 +74,7 @@ def _other_fact(name: str, text: str) -> str:
     if name == "data_version":
         return text[::-1]
     if name == "settings":
-        # The .tflite files stay as they were, and so differ from the scaled SavedModel: no gate may refuse that.
+        # The .tflite files do not change and so differ from the scaled SavedModel; the gates have to accept that.
         settings = json.loads(text)
         return json.dumps({**settings, "gates": {**settings["gates"], "lite_tolerance": 10.0, "lite_metric_loss": 1.0}})
     return text
@@ -87,7 +87,7 @@ def _change_records(path: Path) -> None:
 
 
 def _change_run(context: Context) -> None:
-    """What one run left; the record of its training last, as other things are read by it."""
+    """Change the artifacts of a run; the training record comes last, as reading other artifacts depends on it."""
     for split in ("train", "valid", "eval"):
         _thin(context.shards(split))
     for folder in (context.served, context.artifact("model")):
@@ -120,27 +120,27 @@ def _thin(paths: Iterable[str]) -> None:
 
 
 def _scale_variables(prefix: Path) -> None:
-    """The variables of a SavedModel."""
+    """Scale the variables of a SavedModel."""
     read = tf.train.load_checkpoint(str(prefix))
     names = sorted(read.get_variable_to_shape_map())
-    values = [_scaled(read.get_tensor(name)) for name in names]
+    values = [_scale(read.get_tensor(name)) for name in names]
     other = prefix.with_name("other")
     tf.raw_ops.SaveV2(prefix=str(other), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
     for path in prefix.parent.glob("other.*"):
         path.rename(path.with_name(path.name.replace("other", prefix.name, 1)))
 
 
-def _scaled(value: Any) -> Any:
+def _scale(value: Any) -> Any:
     return (
         value * np.asarray(SCALE, value.dtype) if getattr(value, "dtype", None) in (np.float32, np.float64) else value
     )
 
 
 def _scale_weights(path: Path) -> None:
-    """The weights that Keras reads."""
+    """Scale the weights in a Keras file."""
     with h5py.File(path, "r+") as file:
         file.visititems(
-            lambda _, item: item.write_direct(_scaled(item[...])) if isinstance(item, h5py.Dataset) else None
+            lambda _, item: item.write_direct(_scale(item[...])) if isinstance(item, h5py.Dataset) else None
         )
 
 
@@ -162,7 +162,7 @@ def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def _other_plots(record: bytes) -> bytes:
-    """More false positives at every threshold."""
+    """Increase the false positives at every threshold."""
     plots = metrics_for_slice_pb2.PlotsForSlice.FromString(record)
     for plot in plots.plot_keys_and_values:
         for matrix in plot.value.confusion_matrix_at_thresholds.matrices:
@@ -171,11 +171,11 @@ def _other_plots(record: bytes) -> bytes:
 
 
 def _other_event(record: bytes) -> bytes:
-    """Another loss."""
+    """Change the loss."""
     event = event_pb2.Event.FromString(record)
     for value in event.summary.value:
         if value.tag == "epoch_loss":
-            value.tensor.CopyFrom(tf.make_tensor_proto(_scaled(tf.make_ndarray(value.tensor))))
+            value.tensor.CopyFrom(tf.make_tensor_proto(_scale(tf.make_ndarray(value.tensor))))
     return event.SerializeToString()
 
 
@@ -195,14 +195,14 @@ def _change_embedding(folder: Path) -> None:
 
 
 def _change_training(path: Path) -> None:
-    """Other curves, gap and metric, and twice the steps."""
+    """Change curves, gap and metric, and double the steps."""
     record = json.loads(path.read_text())
     other = {name: _other_numbers(record[name]) for name in ("curves", "fit", "valid")}
     path.write_text(json.dumps({**record, **other, "steps": 2 * record["steps"]}))
 
 
 def _other_numbers(value: Any) -> Any:
-    """The same with every broken number scaled."""
+    """Scale every float in a JSON value."""
     if isinstance(value, Mapping):
         return {name: _other_numbers(part) for name, part in value.items()}
     if isinstance(value, list):
@@ -211,5 +211,5 @@ def _other_numbers(value: Any) -> Any:
 
 
 def _other_decimals(text: str) -> str:
-    """Every digit behind a point is the next one."""
+    """Replace every digit after a decimal point by the next one."""
     return re.sub(r"(?<=\.)\d+", lambda digits: digits[0].translate(NEXT), text)

@@ -2,16 +2,16 @@
 
 
 class Clock:
-    """Stands in for the module ``time``: every reading of it is ``tick`` seconds later than the one before."""
+    """Replacement for the module ``time`` whose clock advances by ``tick`` seconds at each reading."""
 
     def __init__(self, tick: float = 0.0) -> None:
         self.now, self.tick = 0.0, tick
 
     def perf_counter(self) -> float:
-        """Seconds since the clock was made."""
+        """Return the seconds since the clock was created."""
         self.now += self.tick
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass."""
+        """Advance the clock by that many seconds."""
         self.now += seconds

@@ -1,4 +1,4 @@
-"""The command line, run as a person runs it."""
+"""Run the command line in a process, as a user does."""
 
 import subprocess
 import threading
@@ -10,8 +10,8 @@ from support.command_server import CommandServer, ForkedCommand, Stream
 
 ROOT = Path(__file__).parents[2]
 MODULE = "cli.main"
-# What the command line and a run import, and TensorFlow, TFX and the libraries of the stages with them. Not the command
-# line itself: a module that is imported already should not be run as the main one.
+# Modules that the command line and a run import, with TensorFlow, TFX and the libraries of the stages. The command line itself
+# is missing, as a module that has been imported should not be run as the main module.
 IMPORTED = (
     "cli.kubeflow",
     "cli.commands",
@@ -30,7 +30,7 @@ _lock = threading.Lock()
 def showcase(
     *words: object, timeout: float = 1200, cwd: Path = ROOT, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``showcase WORDS`` to its end, as a process that the command server forks."""
+    """Run ``showcase WORDS`` to its end in a process that the command server forks."""
     return command_server().run(MODULE, *words, cwd=cwd, env=env, timeout=timeout)
 
 
@@ -41,12 +41,12 @@ def start_showcase(
     stdout: Stream = subprocess.DEVNULL,
     stderr: Stream = subprocess.DEVNULL,
 ) -> ForkedCommand:
-    """Start ``showcase WORDS`` likewise, to be watched, sent signals and waited for."""
+    """Start ``showcase WORDS`` in such a process, for tests that observe it, send signals or wait."""
     return command_server().start(MODULE, *words, cwd=cwd, env=env, stdout=stdout, stderr=stderr)
 
 
 def command_server() -> CommandServer:
-    """The server of this process of the tests, started when it is first asked for."""
+    """Return the command server of this test process; the first call starts it."""
     with _lock:
         if not _servers:
             _servers.append(CommandServer(IMPORTED, ROOT))

@@ -4,15 +4,13 @@ Importing TFX, TensorFlow and what else a run needs takes 8 to 10 s of processor
 cli.main`` pays each time. The server imports the same modules once, initialises none of them, and forks for every
 request, as :mod:`pipeline.local.runner` forks for every stage: TensorFlow may be imported before a fork, but not used. The
 child takes the arguments, the working directory, the environment and the standard streams of the request and runs the
-module as ``python -m`` does. It has its own process id, session and exit code, and nothing that it changes is seen by
-another.
+module as ``python -m`` does. It has its own process id, session and exit code, and its changes do not affect other children.
 
-A test has to start a process of its own (``[sys.executable, "-m", "cli.main", ...]``) if it looks at what
-differs: which modules are imported and how long that takes, filters of warnings that libraries add when they are imported,
-the command line of the process in ``/proc``, and the seed of the hashes of strings, which all children take from the
-server.
+A test has to start its own process (``[sys.executable, "-m", "cli.main", ...]``) if it depends on what differs: the imported
+modules and the time of their import, warning filters that libraries add at import, the command line of the process in
+``/proc``, and the seed of string hashes, which all children inherit from the server.
 
-The server's program is ``fork_program.py``. There is one for each process of the tests, see :mod:`support.command`.
+The server's program is ``fork_program.py``. Each test process has one server, see :mod:`support.command`.
 """
 
 import json
@@ -33,22 +31,22 @@ from support.fork_program import LARGEST_REQUEST
 from support.process import kill_tree
 
 PROGRAM = Path(__file__).with_name("fork_program.py")
-# Variables that are read while the interpreter starts or a library is imported: a child cannot have its own.
+# Variables that are read at the start of the interpreter or at the import of a library, so a child cannot change them.
 READ_AT_START = ("PYTHON", "KERAS_", "LD_", "OMP_", "OPENBLAS_", "MKL_", "TF_USE_LEGACY_KERAS", "TF_ENABLE_ONEDNN_OPTS")
-GRACE = 30.0  # seconds for the server to end after a request to do so
+GRACE = 30.0  # seconds for the server to exit after a request
 
 Stream = IO[Any] | int
 
 
 class ForkedCommand:
-    """A process that the server has forked, with the part of :class:`subprocess.Popen` that tests use.
+    """A process forked by the server, with the part of the :class:`subprocess.Popen` interface that tests use.
 
     Attributes:
         args: The module and its arguments.
         pid: The process id.
-        returncode: The exit code, minus the signal's number if a signal ended it; None until the end has been seen.
-        stdout: What it writes to standard output, if that is a pipe.
-        stderr: What it writes to standard error, if that is a pipe.
+        returncode: The exit code, or minus the signal number if a signal ended it; None until the end has been reported.
+        stdout: Its standard output, if that is a pipe.
+        stderr: Its standard error, if that is a pipe.
     """
 
     def __init__(self, args: list[str], answers: socket.socket, stdout: IO[str] | None, stderr: IO[str] | None):
@@ -62,7 +60,7 @@ class ForkedCommand:
         self.pid: int = json.loads(text)["pid"]
 
     def poll(self) -> int | None:
-        """The exit code, or None while it runs."""
+        """Return the exit code, or None while the process runs."""
         with suppress(subprocess.TimeoutExpired):
             self.wait(0)
         return self.returncode
@@ -71,7 +69,7 @@ class ForkedCommand:
         """Wait for the end and return the exit code.
 
         Raises:
-            subprocess.TimeoutExpired: if it does not end within that many seconds.
+            subprocess.TimeoutExpired: if it does not end within ``timeout`` seconds.
         """
         if self.returncode is None:
             if not select.select([self._answers], [], [], timeout)[0]:
@@ -85,7 +83,7 @@ class ForkedCommand:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the process, not to its children. A process that has ended gets none."""
+        """Send a signal to the process, not to its children; do nothing if it has ended."""
         if self.poll() is None:
             with suppress(ProcessLookupError):  # it has ended in between
                 signal.pidfd_send_signal(self._handle, number)
@@ -114,31 +112,31 @@ class ForkedCommand:
 
 
 class CommandServer:
-    """Starts a server and sends it requests. The server and its children end when this is closed, or its process dies.
+    """Start a server and send it requests. The server and its children end when this is closed or its process dies.
 
     Args:
         modules: Names of the modules that the server imports first.
         folder: Its working directory and the first entry of its ``sys.path``.
 
     Raises:
-        RuntimeError: if a module cannot be imported, or starts what does not survive a fork.
+        RuntimeError: if a module cannot be imported, or starts threads or other state that does not survive a fork.
     """
 
     def __init__(self, modules: Iterable[str], folder: Path):
         self._environment = dict(os.environ)
         self._lock = threading.Lock()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, tempfile.TemporaryFile("w+") as log:
+        self._control, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with server_end, tempfile.TemporaryFile("w+") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(PROGRAM), str(theirs.fileno()), *modules],
+                [sys.executable, str(PROGRAM), str(server_end.fileno()), *modules],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for the tests, which then end the server
+                pass_fds=[server_end.fileno()],
+                start_new_session=True,  # Ctrl-C goes to the tests, which then end the server
             )
-            theirs.close()
+            server_end.close()
             if not self._control.recv(1024):
                 self._process.wait()
                 raise RuntimeError(f"The command server did not start: {_text(log)[-4000:]}")
@@ -164,7 +162,7 @@ class CommandServer:
             module: Name of the module to run.
             words: Its arguments.
             cwd: Its working directory, and the first entry of its ``sys.path``.
-            env: Its environment; that of the tests by default.
+            env: Its environment; by default that of the tests.
             stdin: A file or ``subprocess.DEVNULL``.
             stdout: A file, ``subprocess.DEVNULL`` or ``subprocess.PIPE``.
             stderr: As stdout.
@@ -174,23 +172,25 @@ class CommandServer:
         """
         environment = dict(os.environ if env is None else env)
         if env is None:
-            # Libraries that a test imports set some of these in the test's own process; a command has to start as people do.
+            # Libraries that a test imports set some of these variables in the test process; a command starts without them.
             for name in [name for name in environment if name.startswith(READ_AT_START)]:
                 del environment[name]
             environment |= {name: v for name, v in self._environment.items() if name.startswith(READ_AT_START)}
         self._check(environment)
-        given = {"module": module, "words": [str(word) for word in words], "cwd": str(cwd), "env": environment}
-        request = json.dumps(given).encode()
+        payload = {"module": module, "words": [str(word) for word in words], "cwd": str(cwd), "env": environment}
+        request = json.dumps(payload).encode()
         if len(request) > LARGEST_REQUEST:
             raise ValueError(f"Arguments and environment have {len(request)} bytes, more than {LARGEST_REQUEST}.")
-        answers, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        answers, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ExitStack() as opened:
-            opened.enter_context(theirs)
-            reading, _ = _end(stdin, os.O_RDONLY, opened)
-            (writing, output), (errors, error_output) = (_end(one, os.O_WRONLY, opened) for one in (stdout, stderr))
+            opened.enter_context(child_end)
+            reading, _ = _open_stream(stdin, os.O_RDONLY, opened)
+            (writing, output), (errors, error_output) = (
+                _open_stream(file, os.O_WRONLY, opened) for file in (stdout, stderr)
+            )
             with self._lock:
-                socket.send_fds(self._control, [request], [theirs.fileno(), reading, writing, errors])
-        return ForkedCommand([module, *given["words"]], answers, output, error_output)
+                socket.send_fds(self._control, [request], [child_end.fileno(), reading, writing, errors])
+        return ForkedCommand([module, *payload["words"]], answers, output, error_output)
 
     def run(
         self,
@@ -203,7 +203,7 @@ class CommandServer:
         """Run ``python -m MODULE WORDS`` to its end and return its output as text, as :func:`subprocess.run` does.
 
         Raises:
-            subprocess.TimeoutExpired: if it takes more than that many seconds; it and its descendants are killed.
+            subprocess.TimeoutExpired: if it takes more than ``timeout`` seconds; it and its descendants are killed.
         """
         with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
             command = self.start(module, *words, cwd=cwd, env=env, stdout=output, stderr=errors)
@@ -217,9 +217,9 @@ class CommandServer:
             return subprocess.CompletedProcess(command.args, code, _text(output), _text(errors))
 
     def close(self) -> None:
-        """End the server, which kills the children that still run, and wait for it."""
+        """End the server, which kills its running children, and wait for it."""
         with suppress(OSError):
-            # A process that a test forked may hold a copy of the socket, so that closing alone would not be noticed.
+            # A process forked by a test may hold a copy of the socket, so closing alone would not reach the server.
             self._control.shutdown(socket.SHUT_RDWR)
         self._control.close()
         try:
@@ -232,11 +232,11 @@ class CommandServer:
         names = {name for name in {*environment, *self._environment} if name.startswith(READ_AT_START)}
         changed = sorted(name for name in names if environment.get(name) != self._environment.get(name))
         if changed:
-            raise ValueError(f"{', '.join(changed)} is read when Python starts: use a process of its own.")
+            raise ValueError(f"{', '.join(changed)} is read when Python starts: start a separate process.")
 
 
-def _end(stream: Stream, mode: int, opened: ExitStack) -> tuple[int, IO[str] | None]:
-    """The descriptor for the child, and for a pipe the end that is read here. What is opened is closed by the stack."""
+def _open_stream(stream: Stream, mode: int, opened: ExitStack) -> tuple[int, IO[str] | None]:
+    """Return the child's descriptor and, for a pipe, the file to read from; the stack closes what it opens."""
     if stream == subprocess.PIPE and mode == os.O_WRONLY:
         read, write = os.pipe()
         opened.callback(os.close, write)

@@ -1,6 +1,5 @@
-"""A small world whose rows are served: what is usual of it, its records in a prediction log, and drift of known size."""
+"""A small data generator for drift tests: reference profile, records in a prediction log, and drift of a known size."""
 
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from serving.drift.reference import reference_profile
 from serving.drift.reference.reference_profile import EPOCH, Normal
 from serving.gateway.history.online_store import journal
 from serving.gateway.log import tfrecords
-from serving.gateway.log.tf_example import decode, entry, example
+from serving.gateway.log.tf_example import entry, example
 
 FIRST = (date(2026, 1, 5) - EPOCH).days  # a Monday
 WATCHED = Watched(("amount", "channel"), ("usual",), "score", time="event_time")
@@ -22,14 +21,14 @@ ROWS = 400
 
 
 def day(number: int, rows: int = ROWS, factor: float = 1.0) -> dict[str, Any]:
-    """The rows of a day, counted from ``FIRST``: columns ``[rows]``, scores and labels that they give the chance of."""
+    """Generate the rows of a day, counted from ``FIRST``: columns ``[rows]`` with scores and labels drawn from the scores."""
     rng = np.random.default_rng([7, 1000 + number])
-    usual = np.exp(rng.normal(3, 0.8, rows))
+    typical = np.exp(rng.normal(3, 0.8, rows))
     scores = rng.beta(1, 8, rows)
     return {
         "event_time": (FIRST + number) * 86_400 + np.sort(rng.integers(0, 86_400, rows)),
-        "amount": usual * np.exp(rng.normal(0, 0.4, rows)) * factor,
-        "usual": usual,
+        "amount": typical * np.exp(rng.normal(0, 0.4, rows)) * factor,
+        "usual": typical,
         "channel": np.where(rng.random(rows) < 0.3, "online", "till"),
         "score": scores,
         "label": (rng.random(rows) < scores).astype(int),
@@ -37,24 +36,24 @@ def day(number: int, rows: int = ROWS, factor: float = 1.0) -> dict[str, Any]:
 
 
 def usual(days: int = 21) -> Normal:
-    """What is usual, from so many days before the first."""
+    """Fit the reference profile on the ``days`` days before the first."""
     parts = [day(number) for number in range(-days, 0)]
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    frame, _ = WATCHED.frame(whole, whole["score"])
-    estimator, measured = reference_profile.measured("pr_auc", whole["score"], whole["label"].astype(float))
-    days_of = whole["event_time"] // 86_400
-    return reference_profile.fit(WATCHED, {"amount": ("usual",)}, frame, days_of, estimator, measured)
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    frame, _ = WATCHED.frame(columns, columns["score"])
+    estimator, metric = reference_profile.measured("pr_auc", columns["score"], columns["label"].astype(float))
+    row_days = columns["event_time"] // 86_400
+    return reference_profile.fit(WATCHED, {"amount": ("usual",)}, frame, row_days, estimator, metric)
 
 
-def pushed(versions: Path, known: Normal, *numbers: int) -> Path:
-    """A folder of versions that each call that normal."""
+def pushed(versions: Path, profile: Normal, *numbers: int) -> Path:
+    """Save the reference profile in each of the versions."""
     for number in numbers or (1,):
-        known.save(versions / str(number) / "assets.extra" / "normal")
+        profile.save(versions / str(number) / "assets.extra" / "normal")
     return versions
 
 
 def record(rows: dict[str, Any], n: int, version: int = 1) -> bytes:
-    """A row as the gateway logs it."""
+    """Encode a row as the gateway logs it."""
     return example(
         *(entry(name, float(rows[name][n])) for name in ("amount", "usual")),
         entry("event_time", int(rows["event_time"][n])),
@@ -68,30 +67,14 @@ def record(rows: dict[str, Any], n: int, version: int = 1) -> bytes:
 
 
 def append(folder: Path, rows: list[bytes], file: int = 1, suffix: str = ".open") -> None:
-    """Puts records behind those of a log file."""
+    """Append records to a log file."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{file:08d}{suffix}").open("ab") as stream:
         stream.write(b"".join(tfrecords.framed(row) for row in rows))
 
 
-def served(folder: Path, *days: int, version: int = 1, factor: float = 1.0, **more: Any) -> None:
-    """Whole days in a prediction log."""
+def served(folder: Path, *days: int, version: int = 1, factor: float = 1.0, **options: Any) -> None:
+    """Append complete days to a prediction log."""
     for number in days:
         rows = day(number, factor=factor)
-        append(folder, [record(rows, n, version) for n in range(len(rows["score"]))], **more)
-
-
-__all__ = [
-    "CUT",
-    "FIRST",
-    "ROWS",
-    "WATCHED",
-    "append",
-    "day",
-    "decode",
-    "pushed",
-    "record",
-    "replace",
-    "served",
-    "usual",
-]
+        append(folder, [record(rows, n, version) for n in range(len(rows["score"]))], **options)

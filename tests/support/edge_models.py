@@ -1,4 +1,4 @@
-"""Small models of which NumPy knows every answer, as `.tflite` and as pushed versions, and what the edge's tests need."""
+"""Small models whose outputs NumPy can compute, as `.tflite` and as pushed versions, for tests of edge inference."""
 
 import json
 import os
@@ -17,7 +17,7 @@ CLASSES = ("flat", "upright")
 
 
 class Mixed(tf.Module):
-    """Integers and numbers in, three outputs out, as the fraud network has."""
+    """A model with integer and float inputs and three outputs, like the fraud network."""
 
     def __init__(self) -> None:
         self.table = tf.Variable(TABLE)
@@ -35,7 +35,7 @@ class Mixed(tf.Module):
 
 
 class Lines(tf.Module):
-    """Whether a picture is brighter in its middle rows or in its middle columns."""
+    """A classifier: whether a picture is brighter in its middle rows or in its middle columns."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 1], tf.float32, name="pixels")])
     def dense(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -44,35 +44,35 @@ class Lines(tf.Module):
 
 
 def mixed(rows: int, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Inputs for :class:`Mixed` and NumPy's answers."""
-    draw = np.random.default_rng(seed)
-    given = {"ids": draw.integers(0, len(TABLE), (rows, 3)), "past": draw.normal(size=(rows, 2, 4)).astype(np.float32)}
-    total = TABLE[given["ids"]].sum(axis=1) + given["past"].sum(axis=1)
+    """Draw inputs for :class:`Mixed` and compute its outputs with NumPy."""
+    rng = np.random.default_rng(seed)
+    inputs = {"ids": rng.integers(0, len(TABLE), (rows, 3)), "past": rng.normal(size=(rows, 2, 4)).astype(np.float32)}
+    total = TABLE[inputs["ids"]].sum(axis=1) + inputs["past"].sum(axis=1)
     score = 1 / (1 + np.exp(-total.sum(axis=1)))
-    return given, {"score": score, "decision": (score >= 0.5).astype(np.float32), "total": total}
+    return inputs, {"score": score, "decision": (score >= 0.5).astype(np.float32), "total": total}
 
 
 def lines(rows: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Inputs for :class:`Lines` and NumPy's answers."""
+    """Draw inputs for :class:`Lines` and compute its outputs with NumPy."""
     pixels = np.random.default_rng(1).random((rows, 8, 8, 1)).astype(np.float32)
     logits = np.stack([pixels[:, 3:5].sum(axis=(1, 2, 3)), pixels[:, :, 3:5].sum(axis=(1, 2, 3))], axis=1)
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return {"pixels": pixels}, {"probabilities": shares / shares.sum(axis=1, keepdims=True)}
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return {"pixels": pixels}, {"probabilities": exponentials / exponentials.sum(axis=1, keepdims=True)}
 
 
 def exported(module: tf.Module, folder: Path) -> Path:
-    """The module as a SavedModel with the signature ``dense``."""
+    """Export the module as a SavedModel with the signature ``dense``."""
     tf.saved_model.save(module, str(folder), signatures={"dense": module.dense})
     return folder
 
 
 def lite(export: Path) -> bytes:
-    """A SavedModel's ``dense`` as a ``.tflite``."""
+    """Convert the signature ``dense`` of a SavedModel to ``.tflite``."""
     return tf.lite.TFLiteConverter.from_saved_model(str(export), signature_keys=["dense"]).convert()
 
 
 def version(module: tf.Module, folder: Path, rows: tuple, classes: tuple[str, ...] = ()) -> Path:
-    """A pushed version's folder as far as the page reads it, with these rows as samples."""
+    """Write the files of a pushed version that the browser page reads, with these rows as samples."""
     extra = folder / "1" / "assets.extra"
     extra.mkdir(parents=True)
     one_row.save(str(exported(module, folder / "export")), str(folder / "narrow"))
@@ -85,19 +85,19 @@ def version(module: tf.Module, folder: Path, rows: tuple, classes: tuple[str, ..
     arrays["raw/amount"] = np.arange(len(next(iter(arrays.values())))).reshape(-1, 1) + 0.25
     arrays["raw/name"] = np.array([["first"], ["second"], ["third"]])
     np.savez(extra / site.SAMPLES, **arrays)
-    told = {"operating_point": {"threshold": 0.5}, "settings": {"classes": ",".join(classes)}}
-    (extra / "model.json").write_text(json.dumps(told))
+    facts = {"operating_point": {"threshold": 0.5}, "settings": {"classes": ",".join(classes)}}
+    (extra / "model.json").write_text(json.dumps(facts))
     return folder / "1"
 
 
 def needs_litert_js() -> None:
-    """As :func:`needs`, for what `make browser` installs."""
+    """Skip, or fail under CI, without the packages of `make browser`; see :func:`needs`."""
     if not (site.PACKAGES / "core").is_dir():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("LiteRT.js is not installed: `make browser`.")
 
 
 def thousand(context) -> dict[str, np.ndarray]:
-    """A thousand transformed rows of a run, of other splits too where eval has fewer."""
+    """Return 1,000 transformed rows of a run, from other splits, too, if eval has fewer."""
     network = context.case.load("model")
     splits = [context.rows(split, network.INPUTS, 1000) for split in ("eval", "valid", "train")]
     return {name: np.concatenate([rows[name] for rows in splits])[:1000] for name in network.INPUTS}

@@ -1,18 +1,18 @@
-"""A program in the place of the process that computes evidence."""
+"""Fake of the process that computes evidence."""
 
 import sys
 from pathlib import Path
 
 
 def worker(folder: Path, body: str) -> list[str]:
-    """A program in the worker's place."""
+    """Write a program that replaces the worker; return its command."""
     path = folder / "worker.py"
     path.write_text(f"import json, os, sys, time\nfor line in sys.stdin:\n    asked = json.loads(line)\n{body}")
     return [sys.executable, str(path)]
 
 
 ANSWERS = """
-    told = {"case": asked["case"] or "fraud", "seconds": 0.5, "results": [
+    response = {"case": asked["case"] or "fraud", "seconds": 0.5, "results": [
         {"kind": "Number", "title": "process " + asked["id"], "value": os.getpid(), "unit": ""}]}
-    print(json.dumps(told), flush=True)
+    print(json.dumps(response), flush=True)
 """

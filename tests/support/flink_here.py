@@ -1,4 +1,4 @@
-"""Flink on this machine: its jars, what its REST API shows, and what is left of it."""
+"""Flink on this machine: its jars, the jobs in its REST API, and its leftover processes."""
 
 import json
 import os
@@ -15,32 +15,34 @@ from support.command_server import ForkedCommand
 
 
 def jars() -> Path:
-    """Flink's jars, which `make flink` fetches; elsewhere its tests are skipped, under CI they fail."""
+    """Return the folder of Flink's jars, which `make flink` fetches; without them skip, or fail under CI."""
     if not cluster.JARS.is_dir():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("There are no jars of Flink: run make flink.")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("The jars of Flink are missing: run make flink.")
     return cluster.JARS
 
 
 def left(folder: Path) -> list[str]:
-    """Living processes that name a folder in their command line, or whose output lies in it."""
-    found = []
-    for one in Path("/proc").glob("[0-9]*"):
+    """Return command lines of running processes that name a folder or write their output to it."""
+    command_lines = []
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            line = (one / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if str(folder) in line or os.readlink(one / "fd" / "1").startswith(str(folder)):
-                found.append(line)
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(folder) in line or os.readlink(process / "fd" / "1").startswith(str(folder)):
+                command_lines.append(line)
         except OSError:
             continue
-    return found
+    return command_lines
 
 
-def watched(run: ForkedCommand, said: Path) -> Iterator[str]:
-    """The states in which Flink's REST API shows jobs of Beam while a run goes on, whose output names its address."""
+def watched(run: ForkedCommand, output: Path) -> Iterator[str]:
+    """Yield the states of Beam jobs in Flink's REST API while a run executes; its output contains the address."""
     while run.poll() is None:
         time.sleep(0.3)
-        if found := re.search(r"http://[\d.:]+", said.read_text()):
+        if address := re.search(r"http://[\d.:]+", output.read_text()):
             try:
-                with urllib.request.urlopen(f"{found[0]}/jobs/overview", timeout=10) as answer:
-                    yield from (job["state"] for job in json.load(answer)["jobs"] if job["name"].startswith("BeamApp"))
+                with urllib.request.urlopen(f"{address[0]}/jobs/overview", timeout=10) as response:
+                    yield from (
+                        job["state"] for job in json.load(response)["jobs"] if job["name"].startswith("BeamApp")
+                    )
             except OSError:
                 continue

@@ -1,13 +1,13 @@
-"""The program of the command server: imports the modules that are named, then forks for every request.
+"""Program of the command server: import the named modules, then fork for every request.
 
-See :mod:`support.command_server`, which starts it. It imports nothing else of the tests, so that a child holds only what a
-process of its own would.
+:mod:`support.command_server` starts it. It imports no other test code, so that a child contains only what a separate process
+would contain.
 
 Usage: python fork_program.py DESCRIPTOR [MODULE...]
 
-The descriptor is one end of a pair of sockets that keep the bounds of messages. A request holds a module, its arguments, a
-working directory and an environment as JSON, and four descriptors: the socket for the answers and the standard streams.
-The first answer is the process id, with a descriptor of the process; the second, at its end, is its exit code.
+The descriptor is one end of a pair of sockets that preserve message boundaries. A request consists of a module, its
+arguments, a working directory and an environment as JSON, and four descriptors: the socket for the answers and the standard
+streams. The first answer is the process id, with a descriptor of the process; the second, at its end, is the exit code.
 """
 
 import atexit
@@ -29,16 +29,16 @@ from typing import Any
 LARGEST_REQUEST = 1 << 17
 
 Request = dict[str, Any]
-# Descriptors of the processes that run, each with its process id and the socket for its exit code.
+# Descriptors of the running processes, each with its process id and the socket for its exit code.
 Running = dict[int, tuple[int, socket.socket]]
 
 
 def main() -> None:
-    """Serves requests until the other end of the socket is closed; in a child, runs the requested module."""
+    """Serve requests until the other end of the socket is closed; in a child, run the requested module."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
-    sys.path[0] = os.getcwd()  # as `python -m` has it
+    sys.path[0] = os.getcwd()  # as `python -m` does
     import_modules(sys.argv[2:])
     control.send(b"ready")
     request = serve(control)
@@ -48,13 +48,13 @@ def main() -> None:
             runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         except SystemExit as end:
             if end.code is not None and not isinstance(end.code, int):
-                raise  # it is printed
+                raise  # the interpreter prints it
             end_process(end.code or 0)
         end_process(0)
 
 
 def end_process(code: int) -> None:
-    """Ends as the interpreter does, but leaves out the taking apart of all modules, which costs most of a second."""
+    """Exit as the interpreter does, but without tearing down all modules, which takes almost a second."""
     threading._shutdown()  # waits for threads
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -63,8 +63,8 @@ def end_process(code: int) -> None:
 
 
 def import_modules(names: list[str]) -> None:
-    """Imports the modules and checks that nothing has been started that does not survive a fork."""
-    gc.disable()  # imports make millions of objects that stay
+    """Import the modules and check that they started nothing that does not survive a fork."""
+    gc.disable()  # imports create millions of permanent objects
     for name in names:
         import_module(name)
     gc.freeze()
@@ -78,13 +78,13 @@ def import_modules(names: list[str]) -> None:
 
 
 def serve(control: socket.socket) -> Request | None:
-    """Forks a child for every request. Returns the request in the child, and None in the server at its end."""
+    """Fork a child for every request. Return the request in the child, and None in the server when it ends."""
     running: Running = {}
     try:
         while True:
-            for ready in select.select([control, *running], [], [])[0]:
-                if ready is not control:
-                    report_end(ready, *running.pop(ready))
+            for readable in select.select([control, *running], [], [])[0]:
+                if readable is not control:
+                    report_end(readable, *running.pop(readable))
                     continue
                 text, descriptors, _, _ = socket.recv_fds(control, LARGEST_REQUEST, 4)
                 if not text:
@@ -104,27 +104,27 @@ def serve(control: socket.socket) -> Request | None:
                 running[handle] = (pid, answers)
                 for descriptor in streams:
                     os.close(descriptor)
-                with suppress(OSError):  # nobody waits for the answer any more
+                with suppress(OSError):  # the client has gone
                     socket.send_fds(answers, [json.dumps({"pid": pid}).encode()], [handle])
     finally:
         for pid, _ in running.values():
-            for kill in (os.killpg, os.kill):  # it may not have a process group of its own yet
+            for kill in (os.killpg, os.kill):  # it may not have its own process group yet
                 with suppress(ProcessLookupError):
                     kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
 
 def report_end(handle: int, pid: int, answers: socket.socket) -> None:
-    """Sends the exit code of a process that has ended."""
+    """Send the exit code of a process that has ended."""
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.close(handle)
-    with suppress(OSError):  # nobody waits for the answer any more
+    with suppress(OSError):  # the client has gone
         answers.send(json.dumps({"code": code}).encode())
     answers.close()
 
 
 def close_all(running: Running) -> None:
-    """Closes in a child what belongs to the server and to other children."""
+    """Close, in a child, the descriptors of the server and of other children."""
     for handle, (_, answers) in running.items():
         os.close(handle)
         answers.close()
@@ -132,8 +132,8 @@ def close_all(running: Running) -> None:
 
 
 def prepare_process(request: Request) -> None:
-    """Gives the child the arguments, working directory and environment of the request, as a new process has them."""
-    # SIGINT interrupts it also where the tests run in the background and a process of its own would ignore the signal.
+    """Set arguments, working directory and environment of the request, as in a new process."""
+    # SIGINT interrupts the child even if the tests run in the background, where a new process would ignore the signal.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -143,7 +143,7 @@ def prepare_process(request: Request) -> None:
     sys.path[0] = request["cwd"]
     sys.argv[:] = [request["module"], *request["words"]]
     if "numpy" in sys.modules:
-        # Without this all children would draw the same numbers; Python reseeds its own generator after a fork.
+        # Otherwise all children would draw the same numbers; Python reseeds its own generator after a fork.
         sys.modules["numpy"].random.seed()
 
 

@@ -1,4 +1,4 @@
-"""A gateway over a backend that computes something simple from the very bytes it gets; no TensorFlow."""
+"""A gateway over a fake backend that computes simple scores from the serialized examples, without TensorFlow."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ Fault = Callable[[str, int | None], None]
 
 
 class Simple:
-    """Versions 1 and 2 are there; a purchase's score is its amount over a thousand, and a hundredth more in version 2."""
+    """Fake backend with versions 1 and 2; a purchase's score is amount / 1000, plus 0.01 in version 2."""
 
     def __init__(self) -> None:
         self.live, self.asked, self.delay = {1, 2}, [], 0.0
@@ -51,34 +51,36 @@ class Simple:
             await asyncio.sleep(self.delay)
         if version is not None and version not in self.live:
             raise ServingError("NOT_FOUND", f"Servable not found for request: Specific({model}, {version})")
-        found = max(self.live) if version is None else version
-        rows = [decode(one) for one in examples]
+        served_version = max(self.live) if version is None else version
+        rows = [decode(row) for row in examples]
         if model == "image":
-            share = np.array([one["brightness"][0] for one in rows], np.float32)
-            return Answered(found, {"probabilities": np.stack([share, 1 - share], axis=1)})
-        score = np.array([min(one["amount"][0] / 1000, 0.9) for one in rows], np.float32) + np.float32(
-            0.01 * (found - 1)
+            share = np.array([row["brightness"][0] for row in rows], np.float32)
+            return Answered(served_version, {"probabilities": np.stack([share, 1 - share], axis=1)})
+        score = np.array([min(row["amount"][0] / 1000, 0.9) for row in rows], np.float32) + np.float32(
+            0.01 * (served_version - 1)
         )
         decision = (score >= THRESHOLD).astype(np.float32)
-        return Answered(found, {"score": score, "decision": decision, "anomaly": np.zeros(len(rows), np.float32)})
+        return Answered(
+            served_version, {"score": score, "decision": decision, "anomaly": np.zeros(len(rows), np.float32)}
+        )
 
     async def close(self) -> None:
         pass
 
 
 def versions(folder: Path, *numbers: int) -> Path:
-    """A folder of versions with an operating point each."""
+    """Create a folder of versions, each with an operating point."""
     for number in numbers or (1, 2):
         extra = folder / str(number) / "assets.extra"
         extra.mkdir(parents=True)
         (folder / str(number) / "saved_model.pb").write_bytes(b"")
-        told = {"operating_point": {"threshold": THRESHOLD}, "settings": {"classes": "a,b"}}
-        (extra / "model.json").write_text(json.dumps(told))
+        facts = {"operating_point": {"threshold": THRESHOLD}, "settings": {"classes": "a,b"}}
+        (extra / "model.json").write_text(json.dumps(facts))
     return folder
 
 
 def made(home: Path, backend: Any, options: Options | None = None) -> Gateway:
-    """A gateway for both cases; not opened."""
+    """Create a gateway for both cases, without opening it."""
     metrics, options = Metrics(), options or Options()
     cases = {"fraud": Purchases(), "image": Pictures()}
     scorers = {}
@@ -92,7 +94,7 @@ def made(home: Path, backend: Any, options: Options | None = None) -> Gateway:
 
 @asynccontextmanager
 async def opened(home: Path, backend: Any = None, options: Options | None = None):
-    """The gateway, open, and its backend."""
+    """Open a gateway; yield it and its backend."""
     backend = backend or Simple()
     gateway = made(home, backend, options).open()
     try:
@@ -102,14 +104,14 @@ async def opened(home: Path, backend: Any = None, options: Options | None = None
 
 
 async def post(gateway: Gateway, path: str, body: Any, query: str = "", **headers: str) -> tuple[Response, Any]:
-    """The response, and what its JSON says."""
+    """Post a body; return the response and its JSON."""
     data = body if isinstance(body, bytes) else orjson.dumps(body)
     response = await gateway(Request("POST", path, query, headers, data))
     return response, orjson.loads(response.body)
 
 
 async def score(gateway: Gateway, query: str = "", **changes: Any) -> tuple[Response, Any]:
-    """A purchase scored."""
+    """Score the purchase ``PURCHASE`` with changes."""
     return await post(gateway, "/v1/fraud/score", PURCHASE | changes, query)
 
 

@@ -1,10 +1,9 @@
-"""A run whose stage waits in the middle of its work, to be killed there.
+"""Run a pipeline in which one stage waits in the middle of its work, so that a test can kill it there.
 
 Usage: python -m tests.support.held_stage STAGE FUNCTION before|after FILE WORDS...
 
-Runs ``showcase WORDS``. The stage waits for ever before or after its first call of the function, ``MODULE:NAME``; then the
-file appears, with the number of the stage's process. The test starts it through the command server; it imports nothing of
-the tests.
+It runs ``showcase WORDS``. The stage waits forever before or after its first call of the function, ``MODULE:NAME``, and writes
+its process id to the file. The test starts it through the command server; it imports no other test code.
 """
 
 import os
@@ -17,7 +16,7 @@ from typing import Any
 
 
 def hold(stage: str, function: str, when: str, file: Path) -> None:
-    """Replace the function by one that waits, in the process of this stage only."""
+    """Replace the function by one that waits, only in the process of this stage."""
     from pipeline.local import runner
 
     launch = runner.launch
@@ -25,14 +24,14 @@ def hold(stage: str, function: str, when: str, file: Path) -> None:
     def launch_held(ir: Any, name: str, path: Any) -> str:
         if name == stage:
             owner, _, attribute = function.replace(":", ".").rpartition(".")
-            place = resolve_name(owner)
-            original = getattr(place, attribute)
-            setattr(place, attribute, lambda *args, **more: wait(original, *args, **more))
+            module = resolve_name(owner)
+            original = getattr(module, attribute)
+            setattr(module, attribute, lambda *args, **options: wait(original, *args, **options))
         return launch(ir, name, path)
 
-    def wait(original: Callable, *args: Any, **more: Any) -> None:
+    def wait(original: Callable, *args: Any, **options: Any) -> None:
         if when == "after":
-            original(*args, **more)
+            original(*args, **options)
         part = file.with_suffix(".part")
         part.write_text(str(os.getpid()))
         part.rename(file)

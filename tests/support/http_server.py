@@ -1,4 +1,4 @@
-"""A server of the HTTP layer that answers what it was told, and bytes sent to it."""
+"""A server of the HTTP layer that echoes requests, and raw exchanges with it."""
 
 import asyncio
 import json
@@ -14,12 +14,12 @@ from serving.http import asyncio_server
 from serving.http.asyncio_server import Request, Response
 
 MAX_BODY = 1000
-ONE_READ = (256 << 10) // 37 + 1  # requests that fit what the event loop reads at once
+ONE_READ = (256 << 10) // 37 + 1  # requests that fit into one read of the event loop
 GET = b"GET /a%20b?x=%20 HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 async def told(request: Request) -> Response:
-    """What arrived, or trouble on demand."""
+    """Echo the request; some paths give an error, a delay or an unusual response."""
     if request.path == "/boom":
         raise RuntimeError("secret")
     if request.path == "/split":
@@ -30,8 +30,14 @@ async def told(request: Request) -> Response:
         await asyncio.sleep(0.3)
     if request.path == "/none":
         return Response(204)
-    seen = [request.method, request.path, request.query, request.body.decode("latin-1"), request.headers.get("x-a", "")]
-    return Response(body=json.dumps(seen).encode(), headers=(("x-served", "yes"),))
+    fields = [
+        request.method,
+        request.path,
+        request.query,
+        request.body.decode("latin-1"),
+        request.headers.get("x-a", ""),
+    ]
+    return Response(body=json.dumps(fields).encode(), headers=(("x-served", "yes"),))
 
 
 @dataclass
@@ -47,27 +53,27 @@ class Running:
 @contextmanager
 def listening(**limits) -> Iterator[Running]:
     ready: list[Running] = []
-    up, over = threading.Event(), asyncio.Event()
+    started, stopping = threading.Event(), asyncio.Event()
 
     async def main() -> None:
         server = await asyncio_server.serve(told, "127.0.0.1", 0, **({"max_body": MAX_BODY} | limits))
         ready.append(Running(server.port, server, asyncio.get_running_loop()))
-        up.set()
-        await over.wait()
+        started.set()
+        await stopping.wait()
         await server.close()
 
     thread = threading.Thread(target=lambda: asyncio_server.run(main()))
     thread.start()
-    up.wait()
+    started.wait()
     try:
         yield ready[0]
     finally:
-        ready[0].loop.call_soon_threadsafe(over.set)
+        ready[0].loop.call_soon_threadsafe(stopping.set)
         thread.join()
 
 
 def exchange(port: int, *parts: bytes, close: bool = True, wait: float = 10) -> bytes:
-    """Sends the parts, and reads until the server closes; ``close`` ends our side, to which a server answers by closing."""
+    """Send the parts and read until the server closes; ``close`` shuts down our side, after which the server closes."""
     with socket.create_connection(("127.0.0.1", port), wait) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for part in parts:
@@ -76,11 +82,11 @@ def exchange(port: int, *parts: bytes, close: bool = True, wait: float = 10) -> 
                 time.sleep(0.001)
         if close:
             client.shutdown(socket.SHUT_WR)
-        found = b""
+        received = b""
         while data := client.recv(1 << 20):
-            found += data
-        return found
+            received += data
+        return received
 
 
 def statuses(answer: bytes) -> list[int]:
-    return [int(one) for one in re.findall(rb"HTTP/1\.1 (\d+) ", answer)]
+    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d+) ", answer)]

@@ -1,4 +1,4 @@
-"""The command line in the test's own process: for its exit code and what it prints, without the seconds of a start."""
+"""Run the command line in the test's process, for tests of exit code and output, without the start-up time."""
 
 import io
 import os
@@ -13,10 +13,10 @@ from support.command import ROOT
 
 
 def run_in_process(*words: object) -> CompletedProcess:
-    """Run a command to its end, as ``support.command.showcase`` does in a process of its own.
+    """Run a command to its end, like ``support.command.showcase``, but in this process.
 
-    An exception that the program would print as a traceback is raised. What a library writes to file descriptors, past
-    ``sys.stdout`` and ``sys.stderr``, is not in the result.
+    An exception that the program would print as a traceback is raised. Output that a library writes directly to file
+    descriptors, not to ``sys.stdout`` or ``sys.stderr``, is not in the result.
     """
     command, stdout, stderr = ["showcase", *map(str, words)], io.StringIO(), io.StringIO()
     state = patch.object(sys, "argv", command), patch.dict(os.environ), warnings.catch_warnings(), chdir(ROOT)

@@ -1,4 +1,4 @@
-"""A stand-in for the v2beta1 API of Kubeflow Pipelines: it keeps what it got, and fails as often as it is told to."""
+"""Fake v2beta1 API of Kubeflow Pipelines: it records requests and fails on demand."""
 
 import json
 import threading
@@ -14,14 +14,14 @@ LISTS = {"experiments": "experiments", "runs": "runs", "recurringruns": "recurri
 
 
 class Api(ThreadingHTTPServer):
-    """What was created, by kind, and every request.
+    """HTTP server of the fake API.
 
     Attributes:
-        made: Bodies of what was created, each with its id.
+        made: Bodies of created entries by kind, each with its id.
         requests: Method, path and headers of all requests.
-        failing: Statuses to answer the next creations with, in place of making anything.
-        losing: How many of the next creations are made, and answered with an error all the same.
-        users: Whether it says that it has several users.
+        failing: Statuses of the next creations, which create nothing.
+        losing: Number of next creations that succeed although the response is an error.
+        users: Whether the API reports multi-user mode.
     """
 
     daemon_threads = True
@@ -36,7 +36,7 @@ class Api(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """Address of the server."""
         return f"http://127.0.0.1:{self.server_port}"
 
 
@@ -44,31 +44,31 @@ class _Handler(BaseHTTPRequestHandler):
     server: Api
 
     def do_GET(self) -> None:
-        kind, query = self._asked()
+        kind, query = self._parse_request()
         if kind == "healthz":
             return self._answer(200, {"multi_user": self.server.users})
         if kind not in IDS:
             return self._answer(404, {"error": f"nothing at {self.path}"})
-        found = self.server.made[kind]
+        entries = self.server.made[kind]
         if kind != "experiments" and "experiment_id" in query:
-            found = [one for one in found if one["experiment_id"] == query["experiment_id"][0]]
-        return self._answer(200, {LISTS[kind]: found, "total_size": len(found)})
+            entries = [entry for entry in entries if entry["experiment_id"] == query["experiment_id"][0]]
+        return self._answer(200, {LISTS[kind]: entries, "total_size": len(entries)})
 
     def do_POST(self) -> None:
-        kind, _ = self._asked()
+        kind, _ = self._parse_request()
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if kind not in IDS:
             return self._answer(404, {"error": f"nothing at {self.path}"})
         if kind != "experiments" and self.server.failing:
             return self._answer(self.server.failing.pop(0), {"error": "not now"})
-        made = {**body, IDS[kind]: f"{kind}-{len(self.server.made[kind]) + 1}"}
-        self.server.made[kind].append(made)
+        entry = {**body, IDS[kind]: f"{kind}-{len(self.server.made[kind]) + 1}"}
+        self.server.made[kind].append(entry)
         if kind != "experiments" and self.server.losing:
             self.server.losing -= 1
             return self._answer(504, {"error": "the answer was lost"})
-        return self._answer(200, made)
+        return self._answer(200, entry)
 
-    def _asked(self) -> tuple[str, dict[str, list[str]]]:
+    def _parse_request(self) -> tuple[str, dict[str, list[str]]]:
         self.server.requests.append((self.command, self.path, dict(self.headers)))
         parts = urlsplit(self.path)
         return parts.path.removeprefix(BASE).strip("/"), parse_qs(parts.query)
@@ -82,14 +82,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, *_: object) -> None:
-        """Silent."""
+        """Log nothing."""
 
 
 @contextmanager
 def standing_in() -> Iterator[Api]:
-    """The server, while it is needed."""
+    """Run the fake API."""
     api = Api()
-    threading.Thread(target=api.serve_forever, args=(0.01,), daemon=True).start()  # it looks that often if it is to end
+    threading.Thread(target=api.serve_forever, args=(0.01,), daemon=True).start()  # polls for shutdown every 10 ms
     try:
         yield api
     finally:

@@ -1,4 +1,4 @@
-"""The launcher of a training cluster as a process of its own, whose output can be waited for."""
+"""The launcher of a training cluster as a separate process, with methods that wait for its output."""
 
 import os
 import re
@@ -26,15 +26,15 @@ except Preempted as stopped:
     print(stopped, flush=True)
     sys.exit(42)
 """
-PATIENCE = 300  # seconds; nothing takes as long unless it hangs
+PATIENCE = 300  # seconds; only a hanging process takes as long
 
 
 class Launcher:
-    """A launcher, and the processes that it says it has started.
+    """A launcher and the processes that it reports to have started.
 
     Args:
-        job: What it launches.
-        worker: What Python runs as a task, if not the product's worker.
+        job: The job to launch.
+        worker: Arguments of Python for a task; by default the product's worker.
     """
 
     def __init__(self, job: Job, *worker: str):
@@ -51,31 +51,31 @@ class Launcher:
 
     @property
     def said(self) -> str:
-        """Its output so far."""
+        """Output of the launcher so far."""
         return self.log.read_text()
 
     def wait_for(self, pattern: str) -> re.Match:
-        """Waits for a line of the output."""
+        """Wait until the output matches a pattern; return the match."""
         deadline = time.monotonic() + PATIENCE
-        while not (found := re.search(pattern, self.said)):
+        while not (match := re.search(pattern, self.said)):
             ended = self.child.poll() is not None
-            if found := re.search(pattern, self.said):
+            if match := re.search(pattern, self.said):
                 break
             assert not ended and time.monotonic() < deadline, self.said
             time.sleep(0.02)
-        return found
+        return match
 
     def pids(self) -> dict[str, int]:
-        """The last process of each task."""
-        started = re.findall(r"^(\w+ \d+) is process (\d+)$", self.said, re.MULTILINE)
-        return {name: int(pid) for name, pid in started}
+        """Return the process id of each task's last process."""
+        tasks = re.findall(r"^(\w+ \d+) is process (\d+)$", self.said, re.MULTILINE)
+        return {name: int(pid) for name, pid in tasks}
 
     def kill(self, task: str) -> None:
-        """Kills the process of a task."""
+        """Kill the process of a task."""
         os.kill(self.pids()[task], signal.SIGKILL)
 
     def end(self) -> int:
-        """Waits for the end and returns the exit code; no process may be left."""
+        """Wait for the end and return the exit code; fail if a process is left."""
         code = self.child.wait(PATIENCE)
         deadline = time.monotonic() + PATIENCE
         while any(alive(pid) for pid in self.pids().values()):
@@ -86,7 +86,7 @@ class Launcher:
 
 @contextmanager
 def launching(job: Job, *worker: str) -> Iterator[Launcher]:
-    """A launcher that does not outlive the block."""
+    """Run a launcher; kill it at the end of the block."""
     launcher = Launcher(job, *worker)
     try:
         yield launcher

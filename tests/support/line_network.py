@@ -1,4 +1,4 @@
-"""A network of one layer, fitted by the loop."""
+"""A network with one hidden layer, fitted by the training loop."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ ROWS, BATCH = 640, 64
 
 
 class Line:
-    """A network for points on either side of a line."""
+    """A classifier of points on the two sides of a hyperplane."""
 
     INPUTS, LABEL, MONITOR = ("x",), "y", "accuracy"
 
@@ -34,9 +34,9 @@ class Line:
 
 
 def data(rows=ROWS):
-    made = np.random.default_rng(3)
-    x = made.normal(size=(rows, 4)).astype(np.float32)
-    return {"x": x, "y": (x.sum(axis=1, keepdims=True) + made.normal(size=(rows, 1)) > 0).astype(np.float32)}
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(rows, 4)).astype(np.float32)
+    return {"x": x, "y": (x.sum(axis=1, keepdims=True) + rng.normal(size=(rows, 1)) > 0).astype(np.float32)}
 
 
 def settings(**changes):

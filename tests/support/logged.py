@@ -1,4 +1,4 @@
-"""A prediction log that is written to and read, in a few words."""
+"""Short functions that write and read a prediction log."""
 
 import asyncio
 from pathlib import Path
@@ -8,16 +8,16 @@ from serving.gateway.log.prediction_log import PredictionLog
 
 
 def run(*steps):
-    """Awaits what an async function gives, in a loop of its own."""
+    """Run a coroutine in a new event loop."""
     return asyncio.run(*steps)
 
 
 async def kept(log: PredictionLog, *data: bytes) -> list[Place]:
-    """Appends, waits, and says where."""
+    """Append records, wait until they are durable, and return their places."""
     places, groups = [], set()
-    for one in data:
+    for record in data:
         places.append(log.place)
-        groups.add(log.append(one))
+        groups.add(log.append(record))
     for group in groups:
         await group
     return places

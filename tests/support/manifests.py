@@ -1,4 +1,4 @@
-"""The manifests as a cluster would get them, and what their commands would be told."""
+"""The rendered manifests, their pods, and checks of their command lines."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 FOLDER = Path(__file__).parents[2] / "kubernetes"
-# Every folder that is applied by itself.
+# Every folder that can be applied.
 TARGETS = (
     "base",
     "overlays/laptop",
@@ -31,51 +31,52 @@ Document = dict[str, Any]
 
 
 @cache
-def _rendered(target: str) -> str:
-    # .ci/run installs kustomize where kubectl is Debian's own, which is too old for these files.
+def _kustomize(target: str) -> str:
+    # .ci/run installs kustomize if kubectl is Debian's own, which is too old for these files.
     own = FOLDER.parent / ".tools" / "bin" / "kustomize"
     command = [str(own), "build"] if own.is_file() else ["kubectl", "kustomize"]
     return subprocess.run([*command, str(FOLDER / target)], check=True, capture_output=True, text=True).stdout
 
 
 def rendered(target: str) -> list[Document]:
-    """The objects that ``kubectl apply -k`` would send; made anew at each call, so that a test may change them."""
-    # The C loader is ten times as fast, and there unless PyYAML was built without it.
-    return [one for one in yaml.load_all(_rendered(target), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if one]
+    """Return the objects that ``kubectl apply -k`` would send; each call creates new ones, which a test may change."""
+    # The C loader is ten times as fast, but PyYAML may be built without it.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [document for document in yaml.load_all(_kustomize(target), loader) if document]
 
 
 def tool(name: str) -> str:
-    """A program that `.ci/run` installs; elsewhere its tests are skipped."""
-    found = shutil.which(name) or shutil.which(name, path=str(FOLDER.parent / ".venv" / "bin"))
-    if not found and not os.environ.get("CI"):
+    """Return the path of a program that `.ci/run` installs; without it skip, or fail under CI."""
+    program = shutil.which(name) or shutil.which(name, path=str(FOLDER.parent / ".venv" / "bin"))
+    if not program and not os.environ.get("CI"):
         pytest.skip(f"{name} is not installed")
-    assert found, f"{name} is not installed"
-    return found
+    assert program, f"{name} is not installed"
+    return program
 
 
 def valid(document: Document) -> None:
-    """Raises an error if the API server would not take it, or it has a field that nobody knows."""
+    """Validate an object against the API's schema; an unknown field is an error."""
     kubernetes_validate.validate(document, VERSION, strict=True)
 
 
 def templates(documents: Sequence[Document]) -> Iterator[tuple[str, Document]]:
-    """Every pod that the objects would make: whose it is, and its template."""
-    for one in documents:
-        name = f"{one['kind']}/{one['metadata']['name']}"
-        if one["kind"] in ("Deployment", "StatefulSet", "Job"):
-            yield name, one["spec"]["template"]
-        elif one["kind"] == "CronJob":
-            yield name, one["spec"]["jobTemplate"]["spec"]["template"]
-        elif one["kind"] == "TFJob":
-            for role, replica in one["spec"]["tfReplicaSpecs"].items():
+    """Yield the name and the template of every pod that the objects would create."""
+    for document in documents:
+        name = f"{document['kind']}/{document['metadata']['name']}"
+        if document["kind"] in ("Deployment", "StatefulSet", "Job"):
+            yield name, document["spec"]["template"]
+        elif document["kind"] == "CronJob":
+            yield name, document["spec"]["jobTemplate"]["spec"]["template"]
+        elif document["kind"] == "TFJob":
+            for role, replica in document["spec"]["tfReplicaSpecs"].items():
                 yield f"{name}/{role}", replica["template"]
-        elif one["kind"] == "FlinkDeployment":
+        elif document["kind"] == "FlinkDeployment":
             for role in ("jobManager", "taskManager"):
-                yield f"{name}/{role}", _flink_pod(one["spec"], role)
+                yield f"{name}/{role}", _flink_pod(document["spec"], role)
 
 
 def _flink_pod(spec: Document, role: str) -> Document:
-    """The pod that Flink's operator makes of the common template, the role's own, the image and the role's resources."""
+    """Build the pod that Flink's operator creates from the common template, the role's template, image and resources."""
     common, own = deepcopy(spec["podTemplate"]), deepcopy(spec[role].get("podTemplate", {"spec": {}}))
     (main,) = common["spec"]["containers"]
     size = {name: str(value).replace("m", "M") for name, value in spec[role]["resource"].items()}
@@ -87,23 +88,23 @@ def _flink_pod(spec: Document, role: str) -> Document:
 
 
 def containers(documents: Sequence[Document]) -> Iterator[tuple[str, Document, Document]]:
-    """Every container: its name, its pod's spec, itself."""
+    """Yield the name, the pod spec and the container, for every container."""
     for name, template in templates(documents):
         spec = template["spec"]
-        for one in (*spec.get("initContainers", ()), *spec["containers"]):
-            yield f"{name}/{one['name']}", spec, one
+        for container in (*spec.get("initContainers", ()), *spec["containers"]):
+            yield f"{name}/{container['name']}", spec, container
 
 
 def words(container: Document) -> list[str]:
-    """The whole command line; where the image brings its command, only what that is told."""
+    """Return the command line; without a command of the container, only the arguments of the image's command."""
     return [*container.get("command", ()), *container.get("args", ())]
 
 
 def check_words(line: Sequence[str]) -> None:
-    """Parses a command line by the very parser of the program that it starts, and runs nothing.
+    """Parse a command line with the parser of its program, without running it.
 
     Raises:
-        ValueError: if the program does not exist or would not take a word, saying which.
+        ValueError: if the program does not exist or does not accept an argument; names it.
     """
     program, *rest = line
     if program in ("tensorflow_model_server", "showcase-model-server"):
@@ -111,14 +112,14 @@ def check_words(line: Sequence[str]) -> None:
 
         flags._split(rest)
     elif program == "showcase":
-        _click(rest)
+        _check_showcase(rest)
     elif program == "python" and rest[0] == "-m":
-        _argparse(rest[1], rest[2:])
+        _check_module(rest[1], rest[2:])
     else:
         raise ValueError(f"There is no program '{program}'.")
 
 
-def _click(rest: Sequence[str]) -> None:
+def _check_showcase(rest: Sequence[str]) -> None:
     import typer
 
     from cli.main import app
@@ -128,13 +129,13 @@ def _click(rest: Sequence[str]) -> None:
         raise ValueError(f"There is no command '{rest[0]}'.")
     try:
         commands[rest[0]].make_context(rest[0], list(rest[1:]))
-    except Exception as error:  # typer may bring a click of its own, whose errors are not click's
+    except Exception as error:  # typer may contain its own click, whose errors are other classes
         if not hasattr(error, "format_message"):
             raise
         raise ValueError(error.format_message()) from None
 
 
-def _argparse(module: str, rest: Sequence[str]) -> None:
+def _check_module(module: str, rest: Sequence[str]) -> None:
     try:
         parser = import_module(module).parser()
     except ModuleNotFoundError as error:
@@ -148,36 +149,43 @@ def _argparse(module: str, rest: Sequence[str]) -> None:
 
 
 def faults(documents: Sequence[Document]) -> list[str]:
-    """What a pod of ours lacks of what each has to have."""
-    found = []
-    for name, spec, one in containers(documents):
-        lasting = name.startswith(("Deployment", "StatefulSet"))
-        if lasting:
-            found += [
-                f"{name}: no {kind}" for kind in ("startupProbe", "readinessProbe", "livenessProbe") if kind not in one
+    """List missing probes, resources and security settings of our pods."""
+    problems = []
+    for name, spec, container in containers(documents):
+        is_server = name.startswith(("Deployment", "StatefulSet"))
+        if is_server:
+            problems += [
+                f"{name}: no {kind}"
+                for kind in ("startupProbe", "readinessProbe", "livenessProbe")
+                if kind not in container
             ]
-        limits = one.get("resources", {})
-        found += [
-            f"{name}: no {kind} of {what}"
+        limits = container.get("resources", {})
+        problems += [
+            f"{name}: no {kind} of {resource}"
             for kind in ("requests", "limits")
-            for what in ("cpu", "memory")
-            if what not in limits.get(kind, {})
+            for resource in ("cpu", "memory")
+            if resource not in limits.get(kind, {})
         ]
-        tag = one["image"].rpartition("/")[2].partition(":")[2]
-        found += [f"{name}: image {one['image']} is not pinned"] if tag in ("", "latest") else []
-        held, pod = one.get("securityContext", {}), spec.get("securityContext", {})
-        wanted = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
-        found += [f"{name}: {key} is not {value}" for key, value in wanted.items() if held.get(key) != value]
+        tag = container["image"].rpartition("/")[2].partition(":")[2]
+        problems += [f"{name}: image {container['image']} is not pinned"] if tag in ("", "latest") else []
+        security, pod = container.get("securityContext", {}), spec.get("securityContext", {})
+        required = {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        problems += [f"{name}: {key} is not {value}" for key, value in required.items() if security.get(key) != value]
         if (
             not pod.get("runAsNonRoot")
             or not pod.get("runAsUser")
             or pod.get("seccompProfile") != {"type": "RuntimeDefault"}
         ):
-            found.append(f"{name}: it may run as root, or without seccomp")
+            problems.append(f"{name}: it may run as root, or without seccomp")
         if spec.get("automountServiceAccountToken") is not False and not spec.get("serviceAccountName", "").endswith(
             "trigger"
         ):
-            found.append(f"{name}: it gets a token that it does not need")
+            problems.append(f"{name}: it gets a token that it does not need")
         volumes = {volume["name"] for volume in spec.get("volumes", ())} | {"metadata"}
-        found += [f"{name}: no volume {m['name']}" for m in one.get("volumeMounts", ()) if m["name"] not in volumes]
-    return found
+        mounts = container.get("volumeMounts", ())
+        problems += [f"{name}: no volume {mount['name']}" for mount in mounts if mount["name"] not in volumes]
+    return problems

@@ -1,7 +1,7 @@
 """The order in which test files run."""
 
-# Files that take minutes, so that none of them begins when the other processes are through. The first of the quick tests makes
-# the home with pushed runs; those after it do not need that home.
+# Files that take minutes start first, so that none of them starts when the other processes have finished. The first quick test
+# creates the home with pushed runs; those after it do not need that home.
 FIRST = (
     "pipeline/monitoring/test_drift_loop.py",
     "tour/demo/test_end_to_end.py",

@@ -1,9 +1,9 @@
-"""Runs of some stages of the graph, for tests that are about these.
+"""Run only some stages of the graph, for tests of these stages.
 
 Usage: python -m tests.support.part_of_graph beam:MODEL|trainer WORDS...
 
-Runs ``showcase WORDS`` with a part of the graph in place of the whole; it counts as pushed if each stage ended well. A test
-starts it through the command server; it imports nothing of the tests.
+It runs ``showcase WORDS`` with a part of the graph; the run counts as pushed if all its stages succeed. A test starts it
+through the command server; it imports no other test code.
 """
 
 import sys
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def build_beam_stages(model: str, plan: Any) -> list[Any]:
-    """The stages whose work Beam carries: from ExampleGen to Transform, and an Evaluator of a model that there is."""
+    """Build the stages that use Beam: from ExampleGen to Transform, and an Evaluator of an existing model."""
     from tfx.dsl.components.common.importer import Importer
     from tfx.types import standard_artifacts
 
@@ -31,7 +31,7 @@ def build_beam_stages(model: str, plan: Any) -> list[Any]:
 
 
 def build_until_trainer(plan: Any) -> list[Any]:
-    """The Trainer and the stages whose outputs it reads."""
+    """Build the Trainer and the stages whose outputs it reads."""
     from pipeline import stages
 
     schema, examples = stages.schema(plan), stages.example_gen(plan)
@@ -44,9 +44,9 @@ def build_until_trainer(plan: Any) -> list[Any]:
 
 
 def judge(runtime: Any, run_id: str, progress: Mapping[str, Any], plan: Any) -> tuple[str, str, dict[str, str]]:
-    """In place of the verdict, which looks at stages that are not in the part."""
-    broken = [f"{name}: {one.message}" for name, one in progress.items() if one.state not in ("done", "cached")]
-    return ("failed", broken[0], {}) if broken else ("pushed", "all stages of the part ran", {})
+    """Replace ``pipeline.outcome.of``, which reads stages that are not in the part."""
+    failures = [f"{name}: {stage.message}" for name, stage in progress.items() if stage.state not in ("done", "cached")]
+    return ("failed", failures[0], {}) if failures else ("pushed", "all stages of the part ran", {})
 
 
 if __name__ == "__main__":

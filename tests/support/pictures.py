@@ -1,4 +1,4 @@
-"""Pictures that tests write, and what readers give of them."""
+"""Write pictures for tests, and read them."""
 
 import gzip
 import struct
@@ -25,8 +25,8 @@ def random_images(*size: int) -> np.ndarray:
     return np.random.default_rng(7).integers(0, 256, size, np.uint8)
 
 
-def idx(images: np.ndarray, dimensions: int, announced: int | None = None) -> bytes:
-    sizes = (len(images) if announced is None else announced, *images.shape[1:])
+def idx(images: np.ndarray, dimensions: int, count: int | None = None) -> bytes:
+    sizes = (len(images) if count is None else count, *images.shape[1:])
     return struct.pack(f">{1 + dimensions}I", 0x800 + dimensions, *sizes) + images.tobytes()
 
 

@@ -1,4 +1,4 @@
-"""A home as a run leaves it, planted in a store without a run: stages, artifacts, what came of it, and a version."""
+"""A home as after a run, written to the store without a run: stages, artifacts, the run's record and a version."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,13 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 
 STEPS = ("SpanExampleGen", "StatisticsGen", "DataGate", "Trainer", "Pusher")
-MADE = {"SpanExampleGen": "Examples", "StatisticsGen": "ExampleStatistics", "Trainer": "Model", "Pusher": "PushedModel"}
-TOOK = {
+OUTPUT_TYPES = {
+    "SpanExampleGen": "Examples",
+    "StatisticsGen": "ExampleStatistics",
+    "Trainer": "Model",
+    "Pusher": "PushedModel",
+}
+INPUT_STAGES = {
     "StatisticsGen": ("SpanExampleGen",),
     "DataGate": ("StatisticsGen",),
     "Trainer": ("SpanExampleGen",),
@@ -23,10 +28,10 @@ COMPLETE, RUNNING = mlmd.Execution.COMPLETE, mlmd.Execution.RUNNING
 def planted(
     home: Path, case: str = "fraud", run_id: str = "fraud-1", state: str = "pushed", reason: str = "version 1"
 ) -> store.Run:
-    """A run of the case with all stages done, and version 1 beside it."""
+    """Write a run of the case with all stages complete, and version 1."""
     path = local_runtime(home).metadata
-    with store.opened(path) as held:
-        stages(held, run_id, dict.fromkeys(STEPS, COMPLETE))
+    with store.opened(path) as connection:
+        stages(connection, run_id, dict.fromkeys(STEPS, COMPLETE))
     facts = {
         "started": "2026-01-02T03:04:05+00:00",
         "spans": "0:9",
@@ -41,23 +46,24 @@ def planted(
     return run
 
 
-def stages(held: MetadataStore, run_id: str, states: dict[str, int]) -> None:
-    """Executions of a run, each taking what those before it made."""
-    kind = held.put_context_type(mlmd.ContextType(name="pipeline_run"), can_add_fields=True)
+def stages(connection: MetadataStore, run_id: str, states: dict[str, int]) -> None:
+    """Write executions of a run; each reads the artifacts of earlier ones."""
+    kind = connection.put_context_type(mlmd.ContextType(name="pipeline_run"), can_add_fields=True)
     context = mlmd.Context(type_id=kind, name=run_id)
-    known = held.get_context_by_type_and_name("pipeline_run", run_id)
-    context.id = known.id if known else held.put_contexts([context])[0]
-    made: dict[str, mlmd.Artifact] = {}
+    existing = connection.get_context_by_type_and_name("pipeline_run", run_id)
+    context.id = existing.id if existing else connection.put_contexts([context])[0]
+    artifacts: dict[str, mlmd.Artifact] = {}
     for name, state in states.items():
-        maker = held.put_execution_type(mlmd.ExecutionType(name=f"tfx.{name}"))
-        pairs = [(made[one], _event(mlmd.Event.INPUT, one)) for one in TOOK.get(name, ()) if one in made]
-        if name in MADE and state == COMPLETE:
-            kind = held.put_artifact_type(mlmd.ArtifactType(name=MADE[name]))
+        type_id = connection.put_execution_type(mlmd.ExecutionType(name=f"tfx.{name}"))
+        sources = [source for source in INPUT_STAGES.get(name, ()) if source in artifacts]
+        pairs = [(artifacts[source], _event(mlmd.Event.INPUT, source)) for source in sources]
+        if name in OUTPUT_TYPES and state == COMPLETE:
+            kind = connection.put_artifact_type(mlmd.ArtifactType(name=OUTPUT_TYPES[name]))
             pairs.append((mlmd.Artifact(type_id=kind, uri=f"/{name}"), _event(mlmd.Event.OUTPUT, name)))
-        execution = mlmd.Execution(type_id=maker, last_known_state=state)
-        _, ids, _ = held.put_execution(execution, pairs, [context])
-        if name in MADE and state == COMPLETE:
-            made[name] = held.get_artifacts_by_id(ids[-1:])[0]
+        execution = mlmd.Execution(type_id=type_id, last_known_state=state)
+        _, ids, _ = connection.put_execution(execution, pairs, [context])
+        if name in OUTPUT_TYPES and state == COMPLETE:
+            artifacts[name] = connection.get_artifacts_by_id(ids[-1:])[0]
 
 
 def _event(kind: int, name: str) -> mlmd.Event:

@@ -1,4 +1,4 @@
-"""Points of two classes."""
+"""Random points of two classes."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Processes that tests look at."""
+"""Query and kill processes."""
 
 import os
 import signal
@@ -14,25 +14,25 @@ def alive(pid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """Process ids of the children of a process."""
-    found = []
+    """Return the process ids of the children of a process."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            # The program's name comes first, in brackets, and may hold blanks; then the state and the parent.
+            # The program's name in brackets, which may contain spaces, precedes the state and the parent.
             if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(path.parent.name))
-    return found
+                pids.append(int(path.parent.name))
+    return pids
 
 
 def kill_tree(pid: int) -> None:
-    """Kills a process and its descendants; each is stopped before its children are listed, so that none is missed."""
-    waiting, found = [pid], []
-    while waiting:
-        process = waiting.pop()
+    """Kill a process and its descendants; each is stopped before its children are listed, so that none is missed."""
+    pending, stopped = [pid], []
+    while pending:
+        process = pending.pop()
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGSTOP)
-            found.append(process)
-            waiting += children(process)
-    for process in found:
+            stopped.append(process)
+            pending += children(process)
+    for process in stopped:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)

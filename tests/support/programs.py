@@ -1,4 +1,4 @@
-"""Programs that tests start, kill, and that not every machine has."""
+"""Programs that tests start and kill, and that a machine may lack."""
 
 import os
 import shutil
@@ -10,21 +10,21 @@ import pytest
 
 
 def needs(*programs: str) -> str:
-    """The first of the programs that is on this machine; without one skips, or fails where that may not be: under CI."""
-    found = next(filter(None, map(shutil.which, programs)), None)
-    if not found:
+    """Return the first of the programs that is installed; without one skip, or fail under CI."""
+    program = next(filter(None, map(shutil.which, programs)), None)
+    if not program:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"This machine has no {' or '.join(programs)}.")
-    return found
+    return program
 
 
-def told_before_kill_9(command: Sequence[str | Path], root: Path, enough: Callable[[list[str]], bool]) -> list[str]:
-    """The words that a program has printed, in whole lines, once they are enough and it was killed."""
-    process, told = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root), []
+def told_before_kill_9(command: Sequence[str | Path], root: Path, is_enough: Callable[[list[str]], bool]) -> list[str]:
+    """Kill a program with SIGKILL once its output is enough; return the words of its complete lines."""
+    process, words = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root), []
     try:
-        while not enough(told):
-            told += process.stdout.readline().split()
+        while not is_enough(words):
+            words += process.stdout.readline().split()
             assert process.poll() is None
     finally:
         process.kill()
         process.wait()
-    return told + process.stdout.read().rpartition("\n")[0].split()
+    return words + process.stdout.read().rpartition("\n")[0].split()

@@ -1,4 +1,4 @@
-"""Evidence on the runs of a home, computed once for all tests and all test processes that look at it."""
+"""Evidence on the runs of a home, computed once for all tests and test processes."""
 
 import pickle
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from filelock import FileLock
 from tour import ask, notes
 from tour.evidence.result_types import Result
 
-# How long a time is measured, and how long and on how much is trained: tests look at what evidence says of a run, not at how
-# exact a time is or how good a network becomes.
+# Shorter measurements, and less data and fewer steps for training: tests check the evidence, not the accuracy of a measured
+# time or the quality of a network.
 SMALLER: dict[str, dict[str, object]] = {
     "tour.evidence.network.autodiff": {"SECONDS": 0.01, "ROUNDS": 1},
     "tour.evidence.data.raw_examples": {"REPEATS": 2},
@@ -39,7 +39,7 @@ SMALLER: dict[str, dict[str, object]] = {
     "tour.evidence.training.optimizer_comparison": {"OPTIMIZERS": ("sgd", "adam"), "STEPS": 12},
 }
 
-# Asked of the run on pictures, whose network is traced in half the time; the others of the first run that has the evidence.
+# Questions whose evidence uses the image run, whose network is traced in half the time; others use the first run that has it.
 PICTURES = {
     *("A3", "A6", "A8", "A10", "A11", "A12", "A13", "A14", "A21", "A22", "A27", "A29"),
     *("B2", "B4", "B8", "B10", "B11", "B13", "B14", "B19", "B20", "B21", "B22", "B24", "B26"),
@@ -51,15 +51,15 @@ class Proofs:
     """Evidence by question and use case.
 
     Attributes:
-        home: Whose runs it is about.
-        folder: Where it is kept while the tests run.
+        home: Home with the runs.
+        folder: Folder for the evidence while the tests run.
     """
 
     home: Path
     folder: Path
 
     def prove(self, id_: str, case: str | None = None) -> list[Result]:
-        """Evidence of a question on the last pushed run of a case; without one, of the case that ``PICTURES`` says."""
+        """Return evidence of a question on a case's last pushed run; without a case, ``PICTURES`` decides."""
         case = case or ("image" if id_ in PICTURES else None)
         path = self.folder / f"{id_}-{case or 'any'}.pickle"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -67,14 +67,14 @@ class Proofs:
             if not path.exists():
                 with smaller():
                     name, results, _ = ask.evidence(notes.read()[id_], case, self.home)
-                for known in {path, path.with_name(f"{id_}-{name}.pickle")}:
-                    known.write_bytes(pickle.dumps(results))
+                for copy in {path, path.with_name(f"{id_}-{name}.pickle")}:
+                    copy.write_bytes(pickle.dumps(results))
         return pickle.loads(path.read_bytes())
 
 
 @contextmanager
 def smaller() -> Iterator[None]:
-    """Short measurements and small trainings."""
+    """Apply ``SMALLER``: short measurements and small trainings."""
     with pytest.MonkeyPatch.context() as patch:
         for module, changes in SMALLER.items():
             for name, value in changes.items():

@@ -1,4 +1,4 @@
-"""A stream of purchases as clients send it."""
+"""Purchases of raw spans, as clients send them."""
 
 from operator import itemgetter
 from pathlib import Path
@@ -18,7 +18,7 @@ def table(spans: Path):
 
 
 def bodies(spans: Path) -> list[tuple[dict, dict]]:
-    """Every purchase as a client sends it, and its raw row, in order of time."""
+    """Return the request body and the raw row of every purchase, in order of time."""
     rows = [row for path in sorted(spans.glob("span-*/*.parquet")) for row in pq.read_table(path).to_pylist()]
     names = ("transaction_id", "customer_id", "merchant_id", "amount", "category", "channel", "device", "distance_km")
     rows.sort(key=itemgetter("event_time", "transaction_id"))

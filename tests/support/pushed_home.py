@@ -1,11 +1,11 @@
-"""Homes with a pushed run of every case, made once for all tests and kept between invocations.
+"""Homes with a pushed run of every case, created once for all tests and cached between invocations.
 
-A home is a folder of pytest's cache, ``.pytest_cache/d/homes``. It is part of the checkout, because it depends on its code;
-it is ignored by git, and removed by ``make clean`` and ``pytest --cache-clear``. Its name ends in a digest of all that decides
-what a run leaves behind, so that a home of other code, packages or settings is never taken. The metadata store holds
-absolute paths, so a home is made in its place; ``complete.json``, written last, tells one that is whole.
+A home is a folder of pytest's cache, ``.pytest_cache/d/homes``. It is part of the checkout, as it depends on its code; git
+ignores it, and ``make clean`` and ``pytest --cache-clear`` remove it. Its name ends in a digest of everything that determines
+the artifacts of a run, so that a home of other code, packages or settings is never used. The metadata store contains absolute
+paths, so a home is created at its final path; ``complete.json``, written last, marks a complete one.
 
-Tests only read it. One that changes something works on a copy: :func:`copy_home`.
+Tests only read it. A test that changes something works on a copy: :func:`copy_home`.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ from pipeline.plan import PACKAGES
 from support.command import showcase
 
 MARKER = "complete.json"
-PROGRAMS = {"edge"}  # folders of the home in which evidence keeps what it has compiled, and nothing of a run
-KEPT = 2  # homes of one name that stay in the cache: the last two that were used
+PROGRAMS = {"edge"}  # folders of the home with programs that evidence compiles; they contain nothing of a run
+KEPT = 2  # homes of one name in the cache: the last two that were used
 PARTS = ("case", "data", "evaluation", "features", "model", "sentences")
 MODULES = (
     "models.training.entry_point",
@@ -38,7 +38,7 @@ MODULES = (
     *(case.module(part) for case in CASES.values() for part in PARTS),
 )
 
-# Settings of the small home by case: as many rows and epochs as it takes to pass every default gate with room.
+# Settings of the small home by case, with enough rows and epochs to pass every default gate with a margin.
 SMALL_RUNS: dict[str, dict[str, object]] = {
     "fraud": {
         "rows": 40_000,
@@ -60,12 +60,12 @@ Settings = Mapping[str, Mapping[str, object]]
 
 
 def cached_home(cache: Path, name: str, settings: Settings) -> Path:
-    """Return a home with a pushed run of every case, from the cache or made now; one process at a time makes it.
+    """Return a home with a pushed run of every case, from the cache or created now by one process at a time.
 
     Args:
         cache: Folder of the homes.
-        name: What the home is called; homes of other names do not push it out of the cache.
-        settings: What each case's run is to change of its settings.
+        name: Name of the home; homes of other names do not evict it from the cache.
+        settings: Changed settings of each case's run.
     """
     home = cache / f"{name}-{digest(settings)}"
     with FileLock(cache / f"{name}.lock"):
@@ -78,7 +78,7 @@ def cached_home(cache: Path, name: str, settings: Settings) -> Path:
 
 
 def digest(settings: Settings) -> str:
-    """Hash of what decides a home's contents: code, schemas, packages, settings, and how it is made."""
+    """Hash what determines the contents of a home: code, schemas, packages, settings and this module."""
     schemas = {name: case.schema_path.read_text() for name, case in CASES.items()}
     packages = [code_digest.lock(), *map(version, PACKAGES)]
     parts = [code_digest.digest(*MODULES), schemas, packages, settings, Path(__file__).read_text()]
@@ -87,16 +87,16 @@ def digest(settings: Settings) -> str:
 
 def make_home(home: Path, settings: Settings) -> None:
     """Run every case's pipeline on its embedded data, in an empty home."""
-    ended = {}
+    runs = {}
     for case in CASES:
-        done = showcase("run", case, "--home", home, "--json", *as_words(settings[case]))
-        assert done.returncode == 0, done.stdout + done.stderr
-        ended[case] = json.loads(done.stdout)
-    (home / MARKER).write_text(json.dumps({"home": str(home), "runs": ended, "files": list_files(home)}))
+        result = showcase("run", case, "--home", home, "--json", *as_words(settings[case]))
+        assert result.returncode == 0, result.stdout + result.stderr
+        runs[case] = json.loads(result.stdout)
+    (home / MARKER).write_text(json.dumps({"home": str(home), "runs": runs, "files": list_files(home)}))
 
 
 def is_complete(home: Path) -> bool:
-    """Whether the home was made to its end, here, and no test has changed it since."""
+    """Whether the home is complete, was created at this path, and has not been changed since."""
     if not (home / MARKER).is_file():
         return False
     record = json.loads((home / MARKER).read_text())
@@ -104,21 +104,21 @@ def is_complete(home: Path) -> bool:
 
 
 def changed_files(home: Path) -> list[str]:
-    """Files of the home that were added, removed or written since it was made."""
+    """List files of the home that were added, removed or written since it was created."""
     before = json.loads((home / MARKER).read_text())["files"]
     now = list_files(home)
     return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
 def list_files(home: Path) -> dict[str, list[int]]:
-    """Size and time of change of every file by its path in the home, without those that reading it may leave."""
-    found = {}
+    """Return size and modification time of every file by its path in the home, without files that readers may create."""
+    files = {}
     for path in sorted(home.rglob("*")):
-        read = path.name == MARKER or path.suffix == ".lock" or path.relative_to(home).parts[0] in PROGRAMS
-        if path.is_file() and not read:
+        ignored = path.name == MARKER or path.suffix == ".lock" or path.relative_to(home).parts[0] in PROGRAMS
+        if path.is_file() and not ignored:
             stat = path.stat()
-            found[str(path.relative_to(home))] = [stat.st_size, stat.st_mtime_ns]
-    return found
+            files[str(path.relative_to(home))] = [stat.st_size, stat.st_mtime_ns]
+    return files
 
 
 def as_words(settings: Mapping[str, object]) -> list[str]:
@@ -127,12 +127,12 @@ def as_words(settings: Mapping[str, object]) -> list[str]:
 
 
 def ended_runs(home: Path) -> dict[str, dict[str, Any]]:
-    """What ``showcase run --json`` printed of every case's run when the home was made."""
+    """Return the output of ``showcase run --json`` for every case's run in the home."""
     return json.loads((home / MARKER).read_text())["runs"]
 
 
 def copy_home(home: Path, copy: Path) -> Path:
-    """Copy what a test may change: the store and the pushed versions. Artifacts are found in the home, where they were made."""
+    """Copy what a test may change: the store and the pushed versions. Artifacts stay in the original home."""
     shutil.copy(home / "metadata.sqlite", copy / "metadata.sqlite")
     for case in CASES:
         shutil.copytree(home / case / "versions", copy / case / "versions")
@@ -140,7 +140,7 @@ def copy_home(home: Path, copy: Path) -> Path:
 
 
 def remove_old(cache: Path, name: str) -> None:
-    """Remove the homes of that name but the last two that were used, and those that were never made to their end."""
+    """Remove the homes of that name except the last two that were used; incomplete ones count as the oldest."""
     homes = [path for path in cache.glob(f"{name}-*") if path.is_dir()]
     used = {path: (path / MARKER).stat().st_mtime if (path / MARKER).exists() else 0.0 for path in homes}
     for path in sorted(homes, key=used.__getitem__, reverse=True)[KEPT:]:

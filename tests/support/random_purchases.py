@@ -1,4 +1,4 @@
-"""Random purchases and their features in batch."""
+"""Random purchases, and their features computed in batch."""
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +32,7 @@ NAMES = (*customer_names(), *merchant_names(), *SEQUENCES)
 
 
 def purchases(seed: int, rows: int = 200, days: int = 60, customers: int = 5, merchants: int = 4) -> pa.Table:
-    """Random purchases with many equal times, null labels, and labels from an hour to weeks late."""
+    """Draw purchases with many equal times, null labels, and labels that are an hour to weeks late."""
     rng = np.random.default_rng(seed)
     times = START + rng.integers(0, days * 24, rows) * 3_600 * SECOND
     times[rng.random(rows) < 0.5] += rng.integers(0, SECOND)
@@ -50,6 +50,6 @@ def purchases(seed: int, rows: int = 200, days: int = 60, customers: int = 5, me
 
 
 def batch(table: pa.Table, delay: int = 7) -> dict[str, dict]:
-    """Features by transaction id."""
-    done = merchant_features(customer_features(table), MerchantDays.of(table), delay)
-    return {row["transaction_id"]: {name: row[name] for name in NAMES} for row in done.to_pylist()}
+    """Compute features by transaction id."""
+    features = merchant_features(customer_features(table), MerchantDays.of(table), delay)
+    return {row["transaction_id"]: {name: row[name] for name in NAMES} for row in features.to_pylist()}

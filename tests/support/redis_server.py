@@ -1,4 +1,4 @@
-"""A Redis of a test's own, which can be stopped, killed and started again with what it has written."""
+"""A Redis server for one test, which can be paused, killed and restarted with its data."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ PROGRAMS = ("redis-server", "valkey-server")
 
 
 class Server:
-    """One that is ``durable`` writes everything down before it answers: killed, it comes back with all of it."""
+    """A Redis server; a ``durable`` one writes all data to disk before it answers, so that a restart loses nothing."""
 
     def __init__(self, folder: Path, durable: bool = True) -> None:
         self.folder, self.durable, self.program = folder, durable, needs(*PROGRAMS)
@@ -27,9 +27,9 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        kept = ["--appendonly", "yes", "--appendfsync", "always"] if self.durable else []
-        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        command = [self.program, *place, "--save", "", *kept]
+        durability = ["--appendonly", "yes", "--appendfsync", "always"] if self.durable else []
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command = [self.program, *options, "--save", "", *durability]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         ends = time.monotonic() + 30
         while time.monotonic() < ends:
@@ -38,7 +38,7 @@ class Server:
                     return
             except redis.RedisError:
                 time.sleep(0.02)
-        raise TimeoutError("the Redis of this test does not start")
+        raise TimeoutError("the Redis server of this test does not start")
 
     def stall(self) -> None:
         os.kill(self.process.pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""A run made again from its record."""
+"""Repeat a run from its record."""
 
 from models.catalog import CASES
 from pipeline.metadata import store
@@ -6,7 +6,7 @@ from pipeline.monitoring.loop import changed
 
 
 def repeat(run: store.Run) -> list[str]:
-    """Words of the command line that ask for the same run: its data, spans and the settings that were given."""
+    """Return the command line of the same run: its data, spans and changed settings."""
     case = CASES[run.case]
     words = ["run", run.case, "--data", run.facts["source"], "--spans", run.facts["spans"], "--tracking", "none"]
     changes = changed(case, run, tuple(case.settings))

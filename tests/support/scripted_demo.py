@@ -1,4 +1,4 @@
-"""Collaborators of the demonstration that take no time: they record each call and leave behind what the real ones would."""
+"""Fake collaborators of the demonstration: they record each call and write the records of the real ones."""
 
 import io
 import json
@@ -25,11 +25,11 @@ from tour.demo.refusal import UNTRAINED
 DATA = {"rows": 200, "days": 10, "data_seed": 3, "label_delay_days": 7}
 METRICS = {"pr_auc": 0.6, "pr_auc_diff": 0.25, "example_count": 800.0}
 INCIDENT = {"id": 1, "kind": "drift", "opened": 12, "causes": ["amount"]}
-NOTICED_AFTER = 20  # day of fraud traffic after which the scripted monitor has opened its incident
+NOTICED_AFTER = 20  # day of fraud traffic after which the scripted monitor opens its incident
 
 
 def report_traffic(version: int = 1, sent: int = 7, failed: int = 0) -> dict[str, Any]:
-    """What a replay returns and the traffic command prints."""
+    """Return the report of a replay, as the traffic command prints it."""
     return {
         "sent": sent,
         "failed": failed,
@@ -40,7 +40,7 @@ def report_traffic(version: int = 1, sent: int = 7, failed: int = 0) -> dict[str
 
 
 class ScriptedChild:
-    """A child process that prints its report when it is told to end, as ``showcase traffic`` does."""
+    """A child process that prints its report on SIGTERM, like ``showcase traffic``."""
 
     def __init__(self, text: str) -> None:
         self.stdout, self.returncode = io.StringIO(text), None
@@ -53,23 +53,23 @@ class ScriptedChild:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        assert self.returncode is not None, "it was waited for before it was told to end"
+        assert self.returncode is not None, "the demonstration waited before it sent SIGTERM"
         return self.returncode
 
 
 class ScriptedSystem:
-    """The system that the demonstration acts on.
+    """The system that the demonstration controls.
 
     Attributes:
-        calls: Each call by what it does and to whom, in order.
-        changes: Settings that the last pipeline run of each use case was given.
+        calls: Each call with its target, in order.
+        changes: Changed settings of the last pipeline run of each use case.
         child: The last child process that was started.
-        interrupt_at: Call at which Ctrl-C is pressed.
-        first_run: State in which first trainings end.
-        retraining: State in which the retraining ends; empty for a decision not to retrain.
-        failed_requests: Of each replay.
-        swaps: Whether the gateway answers with a pushed version.
-        notices: Whether the monitor beside the gateway opens an incident.
+        interrupt_at: Call that raises KeyboardInterrupt.
+        first_run: Final state of first trainings.
+        retraining: Final state of the retraining; empty for a decision not to retrain.
+        failed_requests: Number of failed requests of each replay.
+        swaps: Whether the gateway loads a pushed version.
+        notices: Whether the monitor of the gateway opens an incident.
     """
 
     def __init__(self, home: Path) -> None:
@@ -143,7 +143,7 @@ class ScriptedSystem:
     ) -> tuple[decisions.Decided, store.Run | None]:
         self._call("monitor")
         assert (policy.learn, policy.spans) == (10, 70), "the demonstration's own policy"
-        assert self.child is not None and self.child.poll() is None, "requests keep coming meanwhile"
+        assert self.child is not None and self.child.poll() is None, "requests continue meanwhile"
         action = "retrain" if self.retraining else "wait"
         decision = {"id": "fraud-39", "action": action, "window": 39, "reasons": ["It lost much."]}
         self._decisions = [decisions.Decided(self.home, decision)]

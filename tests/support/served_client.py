@@ -1,4 +1,4 @@
-"""Both interfaces of a model server, as a client has them."""
+"""Client of the REST and gRPC interfaces of a model server."""
 
 import json
 
@@ -14,7 +14,7 @@ MAX_BODY = 1 << 20
 
 
 class Client:
-    """Both interfaces of one server."""
+    """Client of one server, for REST and gRPC."""
 
     def __init__(self, app) -> None:
         self.app = app

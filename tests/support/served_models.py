@@ -1,4 +1,4 @@
-"""Tiny SavedModels of every kind that a server meets, and a server in a thread of the test's own process."""
+"""Small SavedModels of every type that a server loads, and a model server in a thread of the test's process."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ POLL = 0.05
 
 
 def half_plus(path: Path, add: float = 2.0) -> Path:
-    """x/2 + ``add``, as TensorFlow 1 wrote models: predict, regress and classify, over a variable and an asset."""
+    """Export x/2 + ``add`` with TensorFlow 1: signatures for predict, regress and classify, a variable and an asset."""
     asset = path.parent / f"asset-{path.name}"
     path.parent.mkdir(parents=True, exist_ok=True)
     asset.write_text("half\n")
@@ -34,8 +34,8 @@ def half_plus(path: Path, add: float = 2.0) -> Path:
         examples = v1.placeholder(tf.string, [None], "examples")
         parsed = tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"]
         x = v1.placeholder_with_default(parsed, [None, 1], "x")
-        half, more = v1.get_variable("half", initializer=0.5), v1.get_variable("more", initializer=float(add))
-        y, y3 = half * x + more, half * x + 3.0
+        factor, offset = v1.get_variable("half", initializer=0.5), v1.get_variable("more", initializer=float(add))
+        y, y3 = factor * x + offset, factor * x + 3.0
         table = tf.lookup.StaticVocabularyTable(
             tf.lookup.TextFileInitializer(asset_path, tf.string, WHOLE_LINE, tf.int64, LINE_NUMBER), 1
         )
@@ -43,9 +43,9 @@ def half_plus(path: Path, add: float = 2.0) -> Path:
         info = v1.saved_model.build_tensor_info
         define = v1.saved_model.build_signature_def
         classes = tf.fill(tf.shape(y), "half")
-        known = table.lookup(tf.fill(tf.shape(y), "half"))
+        line_numbers = table.lookup(tf.fill(tf.shape(y), "half"))
 
-        def door(inputs: Mapping, outputs: Mapping, method: str) -> Any:
+        def signature(inputs: Mapping, outputs: Mapping, method: str) -> Any:
             return define(
                 {k: info(v) for k, v in inputs.items()},
                 {k: info(v) for k, v in outputs.items()},
@@ -59,12 +59,12 @@ def half_plus(path: Path, add: float = 2.0) -> Path:
             assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
             main_op=v1.tables_initializer(),
             signature_def_map={
-                "serving_default": door({"x": x}, {"y": y}, "predict"),
-                "two": door({"x": x}, {"y": y, "y3": y3}, "predict"),
-                "known": door({"x": x}, {"known": known}, "predict"),
-                "regress_x_to_y": door({"inputs": examples}, {"outputs": y}, "regress"),
-                "regress_x_to_y3": door({"inputs": examples}, {"outputs": y3}, "regress"),
-                "classify_x_to_y": door({"inputs": examples}, {"classes": classes, "scores": y}, "classify"),
+                "serving_default": signature({"x": x}, {"y": y}, "predict"),
+                "two": signature({"x": x}, {"y": y, "y3": y3}, "predict"),
+                "known": signature({"x": x}, {"known": line_numbers}, "predict"),
+                "regress_x_to_y": signature({"inputs": examples}, {"outputs": y}, "regress"),
+                "regress_x_to_y3": signature({"inputs": examples}, {"outputs": y3}, "regress"),
+                "classify_x_to_y": signature({"inputs": examples}, {"classes": classes, "scores": y}, "classify"),
             },
         )
         builder.save()
@@ -73,7 +73,7 @@ def half_plus(path: Path, add: float = 2.0) -> Path:
 
 
 class Doors(tf.Module):
-    """What a half_plus has not: strings, integers, several inputs, no batch, NaN, and work that takes a while."""
+    """Signatures that ``half_plus`` lacks: strings, integers, several inputs, no batch, NaN, and slow work."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,27 +81,27 @@ class Doors(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
     def echo(self, text):
-        """Strings, once as text and once as bytes."""
+        """Return strings, once as text and once as bytes."""
         return {"text": text, "raw_bytes": tf.strings.join([text, text])}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "a"), tf.TensorSpec([None, 2], tf.float32, "b")])
     def add(self, a, b):
-        """Two inputs of two types."""
+        """Add two inputs of different types."""
         return {"sum": self.scale * (tf.cast(a, tf.float32) + tf.reduce_sum(b, 1)), "a": a}
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.float32, "x")])
     def scalar(self, x):
-        """No batch."""
+        """Multiply a scalar, without a batch."""
         return {"y": self.scale * x}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     def same(self, x):
-        """What comes in, NaN and all."""
+        """Return the input, including NaN."""
         return {"y": tf.identity(x)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, "turns")])
     def slow(self, turns):
-        """Multiplies matrices that often."""
+        """Multiply matrices ``turns`` times."""
         value = tf.while_loop(
             lambda n, m: n < tf.reduce_max(turns), lambda n, m: (n + 1, tf.matmul(m, m)), [tf.constant(0), tf.eye(256)]
         )[1]
@@ -109,13 +109,13 @@ class Doors(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     def positive(self, x):
-        """Fails where a row is negative."""
+        """Fail if a row is negative."""
         with tf.control_dependencies([tf.debugging.assert_non_negative(x, "negative")]):
             return {"y": tf.sqrt(x)}
 
 
 def doors(path: Path) -> Path:
-    """The module as TensorFlow 2 saves it."""
+    """Export the module with TensorFlow 2."""
     module = Doors()
     names = ("echo", "add", "scalar", "same", "slow", "positive")
     tf.saved_model.save(
@@ -125,7 +125,7 @@ def doors(path: Path) -> Path:
 
 
 def warm(path: Path, value: float, signature: str = "", column: str = "x") -> None:
-    """Writes a warm-up request into a version."""
+    """Write a warm-up request into a version."""
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.CopyFrom(predict("any", {column: np.array([[value]], np.float32)}, signature))
     (path / "assets.extra").mkdir(exist_ok=True)
@@ -141,7 +141,7 @@ def predict(
     label: str = "",
     only: tuple[str, ...] = (),
 ) -> predict_pb2.PredictRequest:
-    """A request as TensorFlow's own client code makes it."""
+    """Build a request like TensorFlow's client code."""
     request = predict_pb2.PredictRequest(output_filter=only)
     request.model_spec.name, request.model_spec.signature_name = model, signature
     if version is not None:
@@ -153,20 +153,20 @@ def predict(
     return request
 
 
-def until(true: Callable[[], bool], seconds: float = 180) -> None:
-    """Waits for something to become true."""
+def until(condition: Callable[[], bool], seconds: float = 180) -> None:
+    """Wait until a condition is true."""
     ends = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < ends, "it did not come true"
+    while not condition():
+        assert time.monotonic() < ends, "the condition did not become true in time"
         time.sleep(0.01)
 
 
 @contextmanager
 def serving(options: Options) -> Iterator[App]:
-    """A server on free ports."""
+    """Run a server on free ports."""
     apps: list[App] = []
     failures: list[BaseException] = []
-    up, over, loops = threading.Event(), asyncio.Event(), []
+    started, stopping, loops = threading.Event(), asyncio.Event(), []
 
     async def work() -> None:
         app = App(options)
@@ -174,8 +174,8 @@ def serving(options: Options) -> Iterator[App]:
             await app.start()
             apps.append(app)
             loops.append(asyncio.get_running_loop())
-            up.set()
-            await over.wait()
+            started.set()
+            await stopping.wait()
         finally:
             await app.close()
 
@@ -184,32 +184,32 @@ def serving(options: Options) -> Iterator[App]:
             asyncio_server.run(work())
         except BaseException as error:
             failures.append(error)
-        up.set()
+        started.set()
 
     thread = threading.Thread(target=main)
     thread.start()
-    up.wait()
+    started.wait()
     try:
         if failures:
             raise failures[0]
         yield apps[0]
     finally:
         if loops:
-            loops[0].call_soon_threadsafe(over.set)
+            loops[0].call_soon_threadsafe(stopping.set)
         thread.join()
         if failures:
             raise failures[0]
 
 
-def push(made: Path, base: Path, version: int) -> None:
-    """As the Pusher does: copied elsewhere, then renamed."""
+def push(source: Path, base: Path, version: int) -> None:
+    """Copy a version to a temporary folder and rename it, like the Pusher."""
     base.mkdir(exist_ok=True)
-    shutil.copytree(made / str(version), base / f".incoming-{version}")
+    shutil.copytree(source / str(version), base / f".incoming-{version}")
     os.rename(base / f".incoming-{version}", base / str(version))
 
 
 def ask(port: int, value: float = 2.0) -> float:
-    """What ``m`` of a server says of a number."""
-    found = httpx.post(f"http://127.0.0.1:{port}/v1/models/m:predict", json={"instances": [[value]]}, timeout=120)
-    assert found.status_code == 200, found.text
-    return found.json()["predictions"][0][0]
+    """Return the prediction of model ``m`` for a number."""
+    response = httpx.post(f"http://127.0.0.1:{port}/v1/models/m:predict", json={"instances": [[value]]}, timeout=120)
+    assert response.status_code == 200, response.text
+    return response.json()["predictions"][0][0]

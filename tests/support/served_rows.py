@@ -1,9 +1,9 @@
-"""Served rows of the prediction log."""
+"""Rows as in the prediction log."""
 
 DAY = 1_774_224_000_000_000  # a midnight, in microseconds since 1970
 
 
-def purchase(n: int, **more: object) -> dict:
+def purchase(n: int, **changes: object) -> dict:
     features = {
         "category": [b"travel"],
         "channel": [b"online"],
@@ -18,4 +18,4 @@ def purchase(n: int, **more: object) -> dict:
         "label": 0,
         "known": DAY + 9,
     }
-    return row | more
+    return row | changes

@@ -1,4 +1,4 @@
-"""Gateways over a simple backend that share their history in a Redis."""
+"""Gateways over a fake backend that share their history in Redis."""
 
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ from support.gateway_case import Simple, versions
 
 
 class Gateways(Stack):
-    """Both cases as the stack makes them, but over the simple backend and without a port."""
+    """Stack with both cases, with the fake backend and without a port."""
 
     def __init__(self, home: Path, url: str, options: Options, seed: Callable[[str, Any], int]) -> None:
         cases = {}
@@ -38,8 +38,8 @@ QUICK = Options(timeout=0.5, patience=Patience(failures=3, seconds=0.1))
 
 @asynccontextmanager
 async def shared(home: Path, url: str, options: Options | None = None, seed: Callable[[str, Any], int] = lambda *_: 0):
-    """A gateway, open."""
-    # A deadline that no busy machine misses, where the test is not of deadlines.
+    """Open a gateway that shares its history."""
+    # A deadline that a busy machine meets, unless the test is about deadlines.
     gateway = await Gateways(home, url, options or Options(timeout=60.0), seed).gateway_alone()
     try:
         yield gateway

@@ -1,4 +1,4 @@
-"""A home with everything that the tour shows of a run, planted without a run: small artifacts of every type, and a log."""
+"""A home with everything that the tour shows, written without a run: small artifacts of every type, and a log."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,15 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from support.gateway_case import opened, run, score
 
-RUN, LOOK = "fraud-20260102-030405-006", "fraud-monitor-20260103-000000-000"
+RUN = "fraud-20260102-030405-006"
+LOOK = "fraud-monitor-20260103-000000-000"
 THRESHOLD = 0.4
 HOSTILE = "<img src=x onerror=alert(1)>"
 SCHEMA = """
 feature { name: "amount" type: FLOAT float_domain { min: 0 } }
 feature { name: "channel" type: BYTES domain: "channel" }
 """
-# Stage, what it takes, and what it gives by key and type.
+# Stage, keys of its inputs, and its outputs by key and type.
 STAGES: tuple[tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]], ...] = (
     ("CuratedSchema", (), (("schema", "Schema"),)),
     ("SpanExampleGen", (), (("examples", "Examples"),)),
@@ -37,14 +38,14 @@ WATCHING = (("DriftMonitor", (), (("report", "DriftReport"),)), ("Decide", ("rep
 
 
 def truth_and_scores(rows: int = 900) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and scores with ties, a rare positive class."""
-    draw = np.random.default_rng(5)
-    truth = (draw.random(rows) < 0.1).astype(np.float32)
-    return truth, np.clip(draw.normal(0.3 + 0.25 * truth, 0.15), 0, 1).round(3).astype(np.float32)
+    """Draw labels of a rare positive class, and scores with ties."""
+    rng = np.random.default_rng(5)
+    truth = (rng.random(rows) < 0.1).astype(np.float32)
+    return truth, np.clip(rng.normal(0.3 + 0.25 * truth, 0.15), 0, 1).round(3).astype(np.float32)
 
 
 def shown(home: Path, run_id: str = RUN, hostile: bool = False) -> Path:
-    """Plants it; with ``hostile`` every text that comes from data is markup."""
+    """Write the home; with ``hostile`` every text that comes from data is markup."""
     word = HOSTILE if hostile else "online"
     folder = home / "artifacts"
     _files(folder, word)
@@ -76,38 +77,38 @@ def shown(home: Path, run_id: str = RUN, hostile: bool = False) -> Path:
 
 
 def watched(home: Path) -> Path:
-    """Plants a look at the log, with a decision."""
+    """Write a run of the drift monitor with a decision."""
     put(home, LOOK, WATCHING, home / "artifacts")
     return home
 
 
 def answered(home: Path, count: int = 3) -> list[str]:
-    """Has purchases answered by a simple gateway; returns the ids, the oldest first."""
+    """Score purchases with a fake gateway; return the prediction ids, oldest first."""
     ids = []
 
     async def work() -> None:
         async with opened(home) as (gateway, _):
             for number in range(count):
-                _, told = await score(gateway, transaction_id=f"t{number}", amount=100.0 * (number + 1))
-                ids.append(told["prediction_id"])
+                _, answer = await score(gateway, transaction_id=f"t{number}", amount=100.0 * (number + 1))
+                ids.append(answer["prediction_id"])
 
     run(work())
     return ids
 
 
 def put(home: Path, run_id: str, stages: Any, folder: Path) -> None:
-    """A run's executions and artifacts in the store."""
-    with store.opened(local_runtime(home).metadata) as held:
-        kind = held.put_context_type(mlmd.ContextType(name="pipeline_run"), can_add_fields=True)
+    """Write the executions and artifacts of a run to the store."""
+    with store.opened(local_runtime(home).metadata) as connection:
+        kind = connection.put_context_type(mlmd.ContextType(name="pipeline_run"), can_add_fields=True)
         context = mlmd.Context(type_id=kind, name=run_id)
-        known = held.get_context_by_type_and_name("pipeline_run", run_id)
-        context.id = known.id if known else held.put_contexts([context])[0]
-        made: dict[str, mlmd.Artifact] = {}
-        for node, takes, gives in stages:
-            maker = held.put_execution_type(mlmd.ExecutionType(name=f"tfx.{node}"))
-            pairs = [(made[key], _event(mlmd.Event.INPUT, key)) for key in takes if key in made]
-            for key, name in gives:
-                type_id = held.put_artifact_type(mlmd.ArtifactType(name=name), can_add_fields=True)
+        existing = connection.get_context_by_type_and_name("pipeline_run", run_id)
+        context.id = existing.id if existing else connection.put_contexts([context])[0]
+        artifacts: dict[str, mlmd.Artifact] = {}
+        for node, inputs, outputs in stages:
+            type_of_node = connection.put_execution_type(mlmd.ExecutionType(name=f"tfx.{node}"))
+            pairs = [(artifacts[key], _event(mlmd.Event.INPUT, key)) for key in inputs if key in artifacts]
+            for key, name in outputs:
+                type_id = connection.put_artifact_type(mlmd.ArtifactType(name=name), can_add_fields=True)
                 artifact = mlmd.Artifact(type_id=type_id, uri=str(folder / key))
                 artifact.custom_properties["blessed"].int_value = 1
                 if name == "Decision":
@@ -115,10 +116,10 @@ def put(home: Path, run_id: str, stages: Any, folder: Path) -> None:
                     artifact.custom_properties["case"].string_value = "fraud"
                     artifact.custom_properties["window"].int_value = 20500
                 pairs.append((artifact, _event(mlmd.Event.OUTPUT, key)))
-            execution = mlmd.Execution(type_id=maker, last_known_state=mlmd.Execution.COMPLETE)
-            _, ids, _ = held.put_execution(execution, pairs, [context])
-            for (key, _), one in zip(gives, ids[len(ids) - len(gives) :], strict=True):
-                made[key] = held.get_artifacts_by_id([one])[0]
+            execution = mlmd.Execution(type_id=type_of_node, last_known_state=mlmd.Execution.COMPLETE)
+            _, ids, _ = connection.put_execution(execution, pairs, [context])
+            for (key, _), artifact_id in zip(outputs, ids[len(ids) - len(outputs) :], strict=True):
+                artifacts[key] = connection.get_artifacts_by_id([artifact_id])[0]
 
 
 def _event(kind: int, key: str) -> mlmd.Event:
@@ -162,11 +163,11 @@ def _files(folder: Path, word: str) -> None:
     window = {"window": 20500, "rows": 9, "version": 1, "skipped": "", "moved": [word]}
     window |= {"estimate": {"value": 0.4}, "usual": {"value": 0.5}}
     incident = {"id": 1, "kind": "drift", "opened": 20500, "last": 20500, "state": "open", "causes": [word]}
-    seen = {"windows": [window], "realised": {"20500": {"value": 0.3}}, "incidents": [incident]}
-    _write(folder / "report" / "report.json", seen)
-    decided = {"id": "fraud-20500", "action": "retrain", "window": 20500, "reasons": [word], "policy": {"loss": 0.05}}
-    decided |= {"version": 2, "served": 2, "report": "", "reading": {"next": [0, 0], "labels_to": [0, 0], "last": -1}}
-    _write(folder / "decision" / "decision.json", decided)
+    report = {"windows": [window], "realised": {"20500": {"value": 0.3}}, "incidents": [incident]}
+    _write(folder / "report" / "report.json", report)
+    decision = {"id": "fraud-20500", "action": "retrain", "window": 20500, "reasons": [word], "policy": {"loss": 0.05}}
+    decision |= {"version": 2, "served": 2, "report": "", "reading": {"next": [0, 0], "labels_to": [0, 0], "last": -1}}
+    _write(folder / "decision" / "decision.json", decision)
     _write(folder / "decision" / "report.html", b"<p>drift</p>")
 
 
@@ -176,9 +177,9 @@ def _write(path: Path, content: bytes | dict) -> None:
 
 
 def _statistics(rows: int, word: str) -> bytes:
-    whole = statistics_pb2.DatasetFeatureStatisticsList()
-    one = whole.datasets.add(num_examples=rows)
-    amount = one.features.add(type=statistics_pb2.FeatureNameStatistics.FLOAT)
+    statistics = statistics_pb2.DatasetFeatureStatisticsList()
+    dataset = statistics.datasets.add(num_examples=rows)
+    amount = dataset.features.add(type=statistics_pb2.FeatureNameStatistics.FLOAT)
     amount.path.step.append("amount")
     amount.num_stats.common_stats.num_non_missing = rows
     amount.num_stats.mean, amount.num_stats.max = 5.0, 10.0
@@ -186,16 +187,16 @@ def _statistics(rows: int, word: str) -> bytes:
         histogram = amount.num_stats.histograms.add(type=kind)
         for low in range(0, 10, 2):
             histogram.buckets.add(low_value=low, high_value=low + 2, sample_count=rows / 5)
-    channel = one.features.add(type=statistics_pb2.FeatureNameStatistics.STRING)
+    channel = dataset.features.add(type=statistics_pb2.FeatureNameStatistics.STRING)
     channel.path.step.append("channel")
     channel.string_stats.common_stats.num_non_missing = rows
     channel.string_stats.unique = 2
     channel.string_stats.rank_histogram.buckets.add(label=word, sample_count=rows)
-    return whole.SerializeToString()
+    return statistics.SerializeToString()
 
 
 def _anomalies(word: str) -> bytes:
-    told = anomalies_pb2.Anomalies()
-    told.anomaly_info["channel"].short_description = "Unexpected string values"
-    told.anomaly_info["channel"].description = word
-    return told.SerializeToString()
+    anomalies = anomalies_pb2.Anomalies()
+    anomalies.anomaly_info["channel"].short_description = "Unexpected string values"
+    anomalies.anomaly_info["channel"].description = word
+    return anomalies.SerializeToString()

@@ -1,4 +1,4 @@
-"""Evidence of every kind, and a reader of tags."""
+"""Results of every type, and a parser of HTML tags."""
 
 from html.parser import HTMLParser
 
@@ -19,7 +19,7 @@ KINDS = [
 
 
 class Tags(HTMLParser):
-    """Every element's name and attributes."""
+    """Parser that collects the name and attributes of every element."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Training jobs of the fraud network at its narrowest, on rows that lie stored as a launcher stores them."""
+"""Training jobs of the smallest fraud network, on rows in the format that a launcher stores."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,8 @@ from models.training.distribute import cluster
 
 BATCH, STEPS = 64, 24
 ROWS, VALID_ROWS = BATCH * STEPS // 2, 256
-# Nothing is drawn at random while training, or strategies would differ. Narrow, and without an encoder of the past: most of a
-# job's time goes into tracing its step. An embedding, an ensemble and the anomaly's autoencoder are left.
+# Training draws no random numbers, as strategies would differ. The network is narrow and has no encoder of the past, as most of
+# the time of a job is the tracing of its step. It keeps an embedding, an ensemble and the autoencoder of the anomaly.
 SETTINGS = {
     "width": 8,
     "members": 2,
@@ -34,7 +34,7 @@ SETTINGS = {
 
 
 def small_job(folder: Path, **changes) -> entry_point.Job:
-    """A job whose rows are stored in its folder, with changes of its settings."""
+    """Create a job with changed settings whose rows are stored in its folder."""
     settings = {**find("fraud").settings["training"], **SETTINGS, **changes}
     spec = entry_point.store(fraud_rows(ROWS, 1), folder / entry_point.STORED)
     entry_point.store(fraud_rows(VALID_ROWS, 2), folder / entry_point.STORED_VALID)
@@ -42,31 +42,31 @@ def small_job(folder: Path, **changes) -> entry_point.Job:
 
 
 def fraud_rows(count: int, seed: int) -> dict[str, np.ndarray]:
-    """Transformed features of purchases that are made up; a fraud is a large amount of a certain category."""
-    made = np.random.default_rng(seed)
-    numeric = made.normal(size=(count, 4)).astype(np.float32)
-    codes = made.integers(0, VOCABULARY, (count, len(CATEGORIES) + 1))
+    """Draw transformed features of purchases; a fraud is a large amount in a certain category."""
+    rng = np.random.default_rng(seed)
+    numeric = rng.normal(size=(count, 4)).astype(np.float32)
+    codes = rng.integers(0, VOCABULARY, (count, len(CATEGORIES) + 1))
     return {
         "numeric": numeric,
         "codes": codes + VOCABULARY * np.arange(codes.shape[1]),
-        "past": made.normal(size=(count, PAST, 6)).astype(np.float32),
-        "merchants": made.integers(0, 50, (count, 1 + PAST)),
+        "past": rng.normal(size=(count, PAST, 6)).astype(np.float32),
+        "merchants": rng.integers(0, 50, (count, 1 + PAST)),
         "is_fraud": (numeric[:, :1] + codes[:, :1] / VOCABULARY > 1).astype(np.float32),
     }
 
 
 def weights(job: entry_point.Job) -> dict[str, np.ndarray]:
-    """The best weights by path."""
+    """Load the best weights by path."""
     return restore.arrays(Path(job.folder, BEST))
 
 
 def record(job: entry_point.Job) -> dict:
-    """What the chief has left of the training."""
+    """Read the training record of the chief."""
     return json.loads(Path(job.folder, entry_point.RESULT).read_text())
 
 
 def trained(job: entry_point.Job) -> dict:
-    """Trains the job under its strategy; what the chief left."""
+    """Train the job under its strategy; return the record of the chief."""
     if job.settings["strategy"] == "none":
         entry_point.train(job)
     else:
@@ -74,7 +74,7 @@ def trained(job: entry_point.Job) -> dict:
     return record(job)
 
 
-def furthest(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
-    """The largest difference of a weight."""
-    assert one.keys() == other.keys() and one
-    return max(float(np.abs(one[name] - other[name]).max()) for name in one)
+def furthest(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> float:
+    """Return the largest absolute difference of a weight."""
+    assert first.keys() == second.keys() and first
+    return max(float(np.abs(first[name] - second[name]).max()) for name in first)

@@ -3,7 +3,7 @@
 SMALL = {"rows": "3000", "days": "40", "warmup_days": "3", "valid_days": "3", "eval_days": "3"}
 
 
-# Few rows: what is tested is the way, and the gates' bounds are other tests' business.
+# Few rows: these tests check the run itself, and other tests check the bounds of the gates.
 FEW = {
     "fraud": {
         "rows": 8000,

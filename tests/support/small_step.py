@@ -1,4 +1,4 @@
-"""One training step of a small image network on made-up pixels: what tests of a step's evidence look at."""
+"""One training step of a small image network on random pixels, for tests of the evidence on a step."""
 
 from types import SimpleNamespace
 
@@ -18,14 +18,14 @@ CONTEXT = SimpleNamespace(point={"temperature": 1.3}, settings={"training": SETT
 
 
 def small_step(rows: int = 24) -> Step:
-    """The same step each time."""
+    """Create the step; the same at each call."""
     seed_everything(SETTINGS)
     model = build(image, SETTINGS, {"pixels": tf.TensorSpec([None, 8, 8, 1])})
     optimizer = optimizers.create(SETTINGS, 100)
     optimizer.build(model.trainable_variables)
-    made = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     batch = {
-        "pixels": tf.constant(made.random((rows, 8, 8, 1), np.float32)),
-        "label_id": tf.constant(made.integers(0, 3, (rows, 1))),
+        "pixels": tf.constant(rng.random((rows, 8, 8, 1), np.float32)),
+        "label_id": tf.constant(rng.integers(0, 3, (rows, 1))),
     }
     return Step(model, optimizer, image.loss(SETTINGS), batch, "label_id", image, SETTINGS)

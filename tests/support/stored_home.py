@@ -1,4 +1,4 @@
-"""A home with all that commands and pages read, its metadata in a file, behind a server, or behind one that is gone."""
+"""A home for commands and pages, with its metadata in a file, on a server, or on an unreachable server."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from support.tried_home import put_rows
 
 REFUSED = "fraud-20260104-030405-006"
 SKIP_GRAM = (("SkipGram", (), (("embedding", "Embedding"),)),)
-NAMES = ("file", "grpc", "gone")  # as long as each other, so that tables that hold a path are as wide
+NAMES = ("file", "grpc", "gone")  # equally long, so that tables with a path have the same width
 
 
 @dataclass
@@ -31,12 +31,12 @@ class Homes:
     """The same home three times.
 
     Attributes:
-        file: With its metadata in a SQLite file.
-        grpc: Behind a server that answers.
-        gone: Behind a server that does not.
-        port: Where nobody listens.
+        file: Home with its metadata in a SQLite file.
+        grpc: Home with its metadata on a server.
+        gone: Home with its metadata on an unreachable server.
+        port: Port of the unreachable server.
         decision: Id of the decision's artifact.
-        ids: Of predictions, by home.
+        ids: Prediction ids by home.
     """
 
     file: Path
@@ -47,7 +47,7 @@ class Homes:
     ids: dict[Path, list[str]] = field(default_factory=dict)
 
     def plain(self, text: str) -> str:
-        """A text in which each home has the same name."""
+        """Replace the path of each home by the same name."""
         for home in (self.file, self.grpc, self.gone):
             text = text.replace(str(home), "HOME")
         return text
@@ -55,7 +55,7 @@ class Homes:
 
 @contextmanager
 def homes(base: Path) -> Iterator[Homes]:
-    """All three, planted: the one behind a server through its address."""
+    """Write all three homes; the one on a server through its address."""
     file, grpc, gone = (base / name for name in NAMES)
     with serving(base / "served.sqlite") as port, refusing() as closed:
         store_address.note(grpc, f"grpc://127.0.0.1:{port}")
@@ -68,7 +68,7 @@ def homes(base: Path) -> Iterator[Homes]:
 
 @contextmanager
 def serving(file: Path, port: int = 0) -> Iterator[int]:
-    """A metadata server over a SQLite file; its port."""
+    """Run a metadata server over a SQLite file; yield its port."""
     server, port = store_server.serve(MetadataAddress(file), port, "127.0.0.1")
     try:
         yield port
@@ -78,15 +78,15 @@ def serving(file: Path, port: int = 0) -> Iterator[int]:
 
 @contextmanager
 def refusing() -> Iterator[int]:
-    """A port at which nobody listens, and which nobody else is given."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
+    """Reserve a port at which nothing listens."""
+    with socket.socket() as socket_:
+        socket_.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        socket_.bind(("127.0.0.1", 0))
+        yield socket_.getsockname()[1]
 
 
 def plant(home: Path) -> list[str]:
-    """A pushed run of either case, a decision, a run that followed from it, and a log; returns ids of predictions."""
+    """Write a pushed run of each case, a decision, a run that it triggered, and a log; return prediction ids."""
     watched(shown(home))
     put_rows(home)
     settings = {"classes": "flat,third,upright", "height": 8, "width": 8, "channels": 1}
@@ -108,17 +108,17 @@ def plant(home: Path) -> list[str]:
     reason = "FitGate: the loss is too large"
     store.save(where, replace(pushed, id=REFUSED, state="refused", reason=reason, facts=facts | decision))
     source = Path(facts["source"])
-    found = dvc_files.measure(source)
-    out = f"outs:\n- md5: {found.md5}\n  size: {found.size}\n  nfiles: {found.nfiles}\n  hash: md5\n  path: {source.name}\n"
+    total = dvc_files.measure(source)
+    out = f"outs:\n- md5: {total.md5}\n  size: {total.size}\n  nfiles: {total.nfiles}\n  hash: md5\n  path: {source.name}\n"
     source.with_name(f"{source.name}.dvc").write_text(out)
     return answered(home)
 
 
 def put_finished_run(home: Path) -> None:
-    """A run of the image case that the same command would find done."""
+    """Write a run of the image case that the same command would reuse."""
     plan = make_plan(Request(CASES["image"], str(home / "digits"), changes={}), local_runtime(home))
     put(home, "image-2", STAGES, home / "artifacts")
     where = local_runtime(home).metadata
-    (run,) = [one for one in store.runs(where, "image") if one.id == "image-1"]
+    (run,) = [run for run in store.runs(where, "image") if run.id == "image-1"]
     facts = run.facts | {"pushed": str(Path(plan.versions, "2")), "version": "2"}
     store.save(where, replace(run, id="image-2", reason="version 2", fingerprint=plan.fingerprint(), facts=facts))

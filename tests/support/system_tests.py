@@ -1,6 +1,6 @@
-"""Which tests start a pipeline, a server or a process, or train a network: they carry the mark ``system``.
+"""Detect tests that start a process or open a port; they need the mark ``system``.
 
-`make check` leaves them out. A test without the mark that starts a process or opens a port fails, so that the quick check
+`make check` skips tests with the mark. A test without it fails if it starts a process or opens a port, so that the quick check
 stays quick.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Fixtures that start something: a test that asks for one is a system test.
+# Fixtures that start something: a test that uses one is a system test.
 FIXTURES = {"pushed_home", "default_home", "page", "tried_home", "tried_gateway"}
 # Events of Python's audit hooks. A fork is how multiprocessing and Beam start workers.
 EVENTS = {
@@ -24,7 +24,7 @@ _hooked: list[bool] = []
 
 @contextmanager
 def record_events() -> Iterator[set[str]]:
-    """Collect what the code inside does that only a system test may do."""
+    """Collect the events of the block that only a system test may cause."""
     if not _hooked:
         # An audit hook cannot be removed, so there is one for the whole process.
         sys.addaudithook(_record)

@@ -1,4 +1,4 @@
-"""The tour in a thread of the test's own process, for a browser to look at."""
+"""Run the tour in a thread of the test's process, for a browser."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from tour.web.command import listening
 
 @contextmanager
 def touring(app: Any) -> Iterator[str]:
-    """Serves an application; gives its address."""
+    """Serve an application; yield its address."""
     with listening("127.0.0.1", 0) as bound:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="on"))
         thread = threading.Thread(target=server.run, args=([bound],), daemon=True)

@@ -1,4 +1,4 @@
-"""What evidence of training has to show."""
+"""Checks of the evidence on training."""
 
 import pytest
 
@@ -7,15 +7,19 @@ from tour.evidence.training import distribution
 
 
 def table(results, title):
-    return next(one for one in results if isinstance(one, result_types.Table) and one.title.startswith(title))
+    return next(
+        result for result in results if isinstance(result, result_types.Table) and result.title.startswith(title)
+    )
 
 
 def number(results, title):
-    return next(one.value for one in results if isinstance(one, result_types.Number) and one.title.startswith(title))
+    return next(
+        item.value for item in results if isinstance(item, result_types.Number) and item.title.startswith(title)
+    )
 
 
 def agree(results):
-    """The evidence of A29; that of purchases is looked at where all evidence is computed."""
+    """Check the evidence of A29; the tests of all evidence check it for the fraud case."""
     rows = table(results, f"{distribution.STEPS} steps").rows
     assert [row[:2] for row in rows] == [("none", 1), ("mirrored", 2)]
     assert rows[0][2] == pytest.approx(rows[1][2], rel=1e-4)
@@ -23,7 +27,7 @@ def agree(results):
 
 
 def told_apart(results):
-    """The evidence of B13."""
+    """Check the evidence of B13."""
     rows = table(results, "Processes").rows
     assert [row[0] for row in rows] == ["worker 0", "worker 1"] and rows[0][1] != rows[1][1]
     assert '"task": {"type": "worker", "index": 1}' in rows[1][2]

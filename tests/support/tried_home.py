@@ -1,4 +1,4 @@
-"""A home to try requests in: small models of which NumPy knows every answer, rows to send, and a gateway over it."""
+"""A home for the Try page: small models whose outputs NumPy can compute, rows to send, and a gateway over it."""
 
 import asyncio
 import io
@@ -22,13 +22,13 @@ from support.served_rows import purchase
 from support.shown_home import RUN, shown
 from tour.web import trial
 
-# In place of TensorFlow: the inputs of the first row that the small models know.
+# Fake of the TensorFlow process: it returns the inputs of the first row of the small models.
 WORKER = """
 import json, sys
 inputs = json.loads(sys.argv[1])
 for line in sys.stdin:
-    asked = json.loads(line)
-    assert asked["graph"].endswith("transform_graph") and asked["record"]
+    request = json.loads(line)
+    assert request["graph"].endswith("transform_graph") and request["record"]
     print(json.dumps({"inputs": inputs}), flush=True)
 """
 
@@ -38,7 +38,7 @@ def flat(arrays: dict[str, np.ndarray]) -> dict[str, list[float]]:
 
 
 def small(home: Path, case: str, module: Any, rows: tuple, classes: tuple[str, ...] = ()) -> None:
-    """Version 2 of a case is a small model of which NumPy knows every answer."""
+    """Write a small model as version 2 of a case."""
     from support import edge_models
 
     version = edge_models.version(module, home / "made" / case, rows, classes)
@@ -46,15 +46,15 @@ def small(home: Path, case: str, module: Any, rows: tuple, classes: tuple[str, .
     target.parent.mkdir(parents=True, exist_ok=True)
     version.rename(target)
     settings = {"classes": ",".join(classes), "height": 8, "width": 8, "channels": 1}
-    told = {"operating_point": {"threshold": 0.5}, "settings": settings}
-    (target / "assets.extra" / "model.json").write_text(json.dumps(told))
+    facts = {"operating_point": {"threshold": 0.5}, "settings": settings}
+    (target / "assets.extra" / "model.json").write_text(json.dumps(facts))
 
 
-def tried(place: Path) -> Path:
-    """The home, with both cases pushed as version 2."""
-    from support import edge_models  # with TensorFlow, which rows do not need
+def tried(home: Path) -> Path:
+    """Write the home with both cases pushed as version 2."""
+    from support import edge_models  # imports TensorFlow, which rows do not need
 
-    folder = shown(place)
+    folder = shown(home)
     put_rows(folder)
     small(folder, "fraud", edge_models.Mixed(), edge_models.mixed(3))
     small(folder, "image", edge_models.Lines(), edge_models.lines(3), edge_models.CLASSES)
@@ -62,7 +62,7 @@ def tried(place: Path) -> Path:
 
 
 def put_rows(folder: Path) -> None:
-    """Rows that the pushed runs of both cases have learnt from."""
+    """Write rows that the pushed runs of both cases were trained on."""
     path = local_runtime(folder).metadata
     run = store.runs(path, "fraud")[0]
     settings = json.dumps({"data": {"columns": "", "label_delay_days": 7}, "gates": {"lite_tolerance": 1e-4}})
@@ -84,31 +84,31 @@ def put_rows(folder: Path) -> None:
 
 @contextmanager
 def answering(home: Path) -> Iterator[str]:
-    """A gateway over HTTP; gives its address."""
-    up, over, found = threading.Event(), [], []
+    """Run a gateway over HTTP; yield its address."""
+    started, stop, addresses = threading.Event(), [], []
 
     async def main() -> None:
         async with opened(home) as (gateway, _):
             server = await asyncio_server.serve(gateway, "127.0.0.1", 0)
-            found.append(f"127.0.0.1:{server.port}")
-            over.append((asyncio.get_running_loop(), asyncio.Event()))
-            up.set()
-            await over[0][1].wait()
+            addresses.append(f"127.0.0.1:{server.port}")
+            stop.append((asyncio.get_running_loop(), asyncio.Event()))
+            started.set()
+            await stop[0][1].wait()
             await server.close()
 
     thread = threading.Thread(target=lambda: asyncio_server.run(main()))
     thread.start()
     try:
-        assert up.wait(30)
-        yield found[0]
+        assert started.wait(30)
+        yield addresses[0]
     finally:
-        loop, event = over[0]
+        loop, event = stop[0]
         loop.call_soon_threadsafe(event.set)
         thread.join(30)
 
 
-def beside(home: Path, given: dict[str, np.ndarray], worker: str = WORKER) -> trial.Beside:
-    """The process that makes tensors, with a stand-in for TensorFlow."""
-    made = trial.Beside(home)
-    made.command = [sys.executable, "-c", worker, json.dumps(flat(given))]
-    return made
+def beside(home: Path, inputs: dict[str, np.ndarray], worker: str = WORKER) -> trial.Beside:
+    """Create the process that computes tensors, with a fake of TensorFlow."""
+    process = trial.Beside(home)
+    process.command = [sys.executable, "-c", worker, json.dumps(flat(inputs))]
+    return process

@@ -1,11 +1,11 @@
-"""Other words in source files, which must change nothing that the code does."""
+"""Reword source files, to test that wording changes no digest."""
 
 import ast
 from pathlib import Path
 
 
 def reword(path: Path) -> None:
-    """Change every docstring of a module, add comments and blank lines, and format it otherwise."""
+    """Change every docstring of a module, add comments and blank lines, and reformat it."""
     module = ast.parse(path.read_text())
     for node in ast.walk(module):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

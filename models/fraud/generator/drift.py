@@ -1,4 +1,4 @@
-"""Drift put into generated purchases: of known kind, size and day, so that a monitor's alarms can be checked."""
+"""Drift of a known kind, size and day in generated purchases, so that the alarms of a monitor can be checked."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from models.fraud.generator.world import CATEGORIES, DAY, ONLINE, Rows, World, s
 
 RAMP_DAYS = 14
 CENTS = 100
-# What a category may be called: its name, two ways of garbling it, and one that no model has seen.
+# Names of a category in the data: its name, two corrupted spellings, and one that is in no training data.
 CATEGORY_NAMES = (*CATEGORIES, *(c.upper() for c in CATEGORIES), *(f"{c}\u00c2\u00a0" for c in CATEGORIES), "crypto")
 UNSEEN = len(CATEGORY_NAMES) - 1
 
@@ -30,15 +30,15 @@ FACTORS = ("prior", "amount", "amount-ramp")
 
 @dataclass(frozen=True)
 class Drift:
-    """One change of the data from a day on.
+    """One change of the data that starts on a given day.
 
     Attributes:
-        kind: One of ``KINDS``, which says what ``size`` means.
+        kind: A key of ``KINDS``, which defines the meaning of ``size``.
         size: A factor above 0, or a share in (0, 1].
-        day: First day with it, from 0; it stays to the end.
+        day: First day with the drift, from 0; the drift lasts to the end.
 
     Raises:
-        ValueError: naming what is allowed.
+        ValueError: for a kind, size or day that is not allowed; names the allowed values.
     """
 
     kind: str
@@ -48,34 +48,34 @@ class Drift:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"There is no drift '{self.kind}'; there are {', '.join(KINDS)}.")
-        most = 100.0 if self.kind in FACTORS else 1.0
-        if not 0 < self.size <= most:
-            raise ValueError(f"The size of '{self.kind}' is a {KINDS[self.kind]}, above 0 and at most {most:g}.")
+        maximum = 100.0 if self.kind in FACTORS else 1.0
+        if not 0 < self.size <= maximum:
+            raise ValueError(f"The size of '{self.kind}' is a {KINDS[self.kind]}, above 0 and at most {maximum:g}.")
         if self.day < 0:
             raise ValueError(f"A drift begins on day 0 or later, not on day {self.day}.")
 
     @staticmethod
     def parse(text: str) -> "Drift":
-        """Reads ``KIND:SIZE@DAY``, such as ``amount:1.05@30``.
+        """Parse ``KIND:SIZE@DAY``, such as ``amount:1.05@30``.
 
         Raises:
-            ValueError: naming what is allowed.
+            ValueError: for any other text; names the syntax and the kinds.
         """
-        found = re.fullmatch(r"([^:@]+):([0-9]*\.?[0-9]+)@([0-9]+)", text.strip())
-        if not found:
-            form = "KIND:SIZE@DAY, such as amount:1.05@30"
-            raise ValueError(f"'{text}' is no drift; write {form}, where KIND is one of {', '.join(KINDS)}.")
-        return Drift(found[1], float(found[2]), int(found[3]))
+        match = re.fullmatch(r"([^:@]+):([0-9]*\.?[0-9]+)@([0-9]+)", text.strip())
+        if not match:
+            syntax = "KIND:SIZE@DAY, such as amount:1.05@30"
+            raise ValueError(f"'{text}' is not a drift; write {syntax}, where KIND is one of {', '.join(KINDS)}.")
+        return Drift(match[1], float(match[2]), int(match[3]))
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.size:g}@{self.day}"
 
 
 def inject(drift: Drift, rows: Rows, world: World, days: int, seed: int) -> tuple[Rows, int]:
-    """The rows with the drift in them, and how many were changed, added or removed.
+    """Return the rows with the drift applied, and the number of rows that were changed, added or removed.
 
-    Random numbers come from a stream of the drift's own, one a row id: the other rows, and those before the day, stay
-    as they are, and other drifts do not shift what this one does.
+    Each drift has its own random stream, with one number for each row id. So the other rows and the rows before the day do not
+    change, and the result does not depend on other drifts.
     """
     if drift.kind == "prior":
         return _prior(drift, rows, world, days, seed)
@@ -89,7 +89,7 @@ def inject(drift: Drift, rows: Rows, world: World, days: int, seed: int) -> tupl
 
 
 def _change(drift: Drift, rows: Rows, after: np.ndarray, chosen: np.ndarray, world: World, seed: int) -> Rows:
-    """The changed columns; ``chosen`` is the share ``size`` of the rows ``after`` the day, both bool ``[n]``."""
+    """Return the changed columns; ``chosen`` marks the share ``size`` of the rows ``after`` the day, both bool ``[n]``."""
     amount, category = rows["amount"], rows["category"]
     match drift.kind:
         case "concept":
@@ -114,7 +114,7 @@ def _change(drift: Drift, rows: Rows, after: np.ndarray, chosen: np.ndarray, wor
 
 
 def _concept(drift: Drift, rows: Rows, world: World, seed: int) -> Rows:
-    """Whole episodes take up the new pattern; those by chance follow none and stay."""
+    """Give whole fraud episodes the new pattern; frauds by chance follow no pattern and do not change."""
     rng = stream(seed, f"{drift} pattern")
     fraud = (rows["scenario"] > 0) & (rows["scenario"] < CHANCE) & (rows["time"] >= drift.day * DAY)
     fraud[fraud] = rng.random(rows["episode"].max() + 1)[rows["episode"][fraud]] < drift.size
@@ -126,40 +126,40 @@ def _concept(drift: Drift, rows: Rows, world: World, seed: int) -> Rows:
 
 
 def _prior(drift: Drift, rows: Rows, world: World, days: int, seed: int) -> tuple[Rows, int]:
-    """More fraud is added with new ids, or whole episodes of the present fraud are taken away; honest rows stay.
+    """Add frauds with new ids, or remove whole episodes of existing fraud; honest rows do not change.
 
-    Only frauds by chance are no rows of their own: there honest rows become fraud, or the other way round.
+    Frauds by chance are the exception, as they are relabelled honest rows: there labels are flipped.
     """
     rng, after = stream(seed, f"{drift} prior"), rows["time"] >= drift.day * DAY
     scenario = rows["scenario"].copy()
     flipped = _flip(drift, scenario, after, rng)
     rows = rows | {"scenario": scenario}
     if drift.size < 1:
-        gone = np.zeros(len(after), bool)
+        removed = np.zeros(len(after), bool)
         for code in range(1, CHANCE):
-            gone |= _dropped(rows["episode"], after & (scenario == code), 1 - drift.size, rng)
-        return {name: column[~gone] for name, column in rows.items()}, flipped + int(gone.sum())
+            removed |= _choose_episodes(rows["episode"], after & (scenario == code), 1 - drift.size, rng)
+        return {name: column[~removed] for name, column in rows.items()}, flipped + int(removed.sum())
     parts = [rows]
     for code, kind in enumerate(SCENARIOS[:-1], 1):
         count = round((drift.size - 1) * (after & (scenario == code)).sum())
         if count:
-            more = kind.purchases(world, count, drift.day * DAY, days * DAY, rng)
-            parts.append(numbered(more, code, parts[-1], world))
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in rows}
-    return whole, flipped + len(whole["id"]) - len(rows["id"])
+            added = kind.purchases(world, count, drift.day * DAY, days * DAY, rng)
+            parts.append(numbered(added, code, parts[-1], world))
+    combined = {name: np.concatenate([part[name] for part in parts]) for name in rows}
+    return combined, flipped + len(combined["id"]) - len(rows["id"])
 
 
-def _dropped(episode: np.ndarray, present: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Which of the rows ``present``, bool ``[n]``, lie in random episodes that hold about that share of them."""
-    found, count = np.unique(episode[present], return_counts=True)
-    order = rng.permutation(len(found))
+def _choose_episodes(episode: np.ndarray, present: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Mark the rows in random episodes that together hold about ``share`` of the rows ``present``, bool ``[n]``."""
+    episodes, count = np.unique(episode[present], return_counts=True)
+    order = rng.permutation(len(episodes))
     ends = np.cumsum(count[order])
-    gone = found[order[ends - count[order] / 2 < share * count.sum()]]
-    return present & np.isin(episode, gone)
+    removed = episodes[order[ends - count[order] / 2 < share * count.sum()]]
+    return present & np.isin(episode, removed)
 
 
 def _flip(drift: Drift, scenario: np.ndarray, after: np.ndarray, rng: np.random.Generator) -> int:
-    """Changes frauds by chance in ``scenario``, in place, and returns how many."""
+    """Flip frauds by chance in ``scenario``, in place, and return their number."""
     present = after & (scenario == CHANCE)
     pool = np.flatnonzero(present if drift.size < 1 else after & (scenario == 0))
     count = min(round(abs(drift.size - 1) * present.sum()), len(pool))
@@ -168,7 +168,7 @@ def _flip(drift: Drift, scenario: np.ndarray, after: np.ndarray, rng: np.random.
 
 
 def numbered(rows: Rows, code: int, before: Rows, world: World) -> Rows:
-    """Purchases of a scenario with ids and episodes that follow those of ``before``, and with categories."""
+    """Add ids and episodes that continue those of ``before``, the scenario code and categories to purchases."""
     return rows | {
         "id": before["id"].max() + 1 + np.arange(len(rows["time"])),
         "episode": before["episode"].max() + 1 + rows["episode"],

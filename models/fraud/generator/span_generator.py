@@ -1,7 +1,7 @@
-"""Writes card purchases with known fraud and known drift: a folder a day, and a manifest of the truth beside them.
+"""Generate card purchases with known fraud and known drift: a folder for each day, and a manifest of the ground truth.
 
-Everything is drawn in columns from streams of random numbers, one stream a part. A drifted run and its clean twin (the
-same rows, days and seed) therefore differ in what was drifted and in nothing else.
+Columns are drawn from random streams, one stream for each part. So a data set with drift and the one without (same rows, days
+and seed) differ only in the drifted values.
 """
 
 import json
@@ -31,11 +31,11 @@ TEXTS = ["customer_id", "merchant_id", "category", "channel", "device"]
 
 @dataclass(frozen=True)
 class Truth:
-    """What is in the data, as ``truth.json`` holds it; counts are of true frauds, with or without a label.
+    """Ground truth of the data, as stored in ``truth.json``; counts are of true frauds, with or without a label.
 
     Attributes:
-        rows, days, seed, start: What was asked for; ``rows`` as written.
-        customers, merchants: How many there are.
+        rows, days, seed, start: Arguments of the generator; ``rows`` is the number written.
+        customers, merchants: Number of customers and of merchants.
         frauds, fraud_share: True frauds, and their share of all rows.
         scenarios: Per scenario its id, rows, share of all frauds and episodes (0 where there are none).
         labels: ``never_share``, ``late_share`` (of frauds, later than a week), ``delay_days`` of honest labels.
@@ -56,7 +56,7 @@ class Truth:
 
     @staticmethod
     def read(folder: Path) -> "Truth":
-        """The manifest of generated data."""
+        """Read the manifest of generated data."""
         return Truth(**json.loads((folder / "truth.json").read_text()))
 
 
@@ -70,30 +70,32 @@ def generate(
     start: date = date(2026, 1, 5),
     progress: Callable[[int, int], None] | None = None,
 ) -> Truth:
-    """Writes ``out/span-NNN/transactions.parquet`` per day and ``out/truth.json``, all at once or not at all.
+    """Write ``out/span-NNN/transactions.parquet`` for each day and ``out/truth.json``, atomically.
 
     Args:
         out: A folder that does not exist yet or is empty.
-        rows: Exact number of rows without drift of kind ``prior``, which adds or takes away frauds.
+        rows: Exact number of rows, unless a drift of kind ``prior`` adds or removes frauds.
         days: Number of spans, counted from 0; a row lies in its UTC day's span.
         seed: The same seed and arguments give the same bytes, whatever the order of ``drift``.
         start: Date of span 0.
-        progress: Called with days written and days in all.
+        progress: Called with the number of days written and the number of all days.
 
     Raises:
-        ValueError: for fewer than a row a day, or a drift that begins after the last day.
-        FileExistsError: if ``out`` holds something.
+        ValueError: for less than one row a day, or a drift that begins after the last day.
+        FileExistsError: if ``out`` is not empty.
     """
     if days < 1 or rows < days or seed < 0:
-        raise ValueError(f"A generator needs a day, a row a day and a seed from 0, not {rows=}, {days=}, {seed=}.")
+        raise ValueError(
+            f"The generator needs at least a day, a row a day and a seed of 0, not {rows=}, {days=}, {seed=}."
+        )
     if late := [str(d) for d in drift if d.day >= days]:
         raise ValueError(f"Drift {', '.join(late)} begins after the last day, {days - 1}.")
     if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty; remove it or name another folder.")
+        raise FileExistsError(f"{out} is not empty; remove it or choose another folder.")
     world = World.of(seed, customers=max(20, rows // days), merchants=max(2 * TOWNS, rows // days // 4))
-    columns, done = drifted(world, rows, days, seed, start.weekday(), drift)
+    columns, affected = drifted(world, rows, days, seed, start.weekday(), drift)
     labels = label(columns, seed)
-    truth = _truth(world, columns, labels, days, seed, start, [(d, start, count) for d, count in done])
+    truth = _truth(world, columns, labels, days, seed, start, [(d, start, count) for d, count in affected])
     _write(out, _table(world, columns, labels, seed, start), days, start, truth, progress)
     return truth
 
@@ -101,25 +103,25 @@ def generate(
 def drifted(
     world: World, rows: int, days: int, seed: int, weekday: int, drift: Sequence[Drift]
 ) -> tuple[Rows, list[tuple[Drift, int]]]:
-    """All purchases with their drift, and each drift with the number of rows that it touched.
+    """Return all purchases with their drift, and each drift with the number of rows that it affected.
 
-    Drifts are put in by kind, then day, so that the order in which they are named does not matter: new frauds also get
-    the new amounts, and categories are garbled last.
+    Drifts are applied by kind, then by day, so that the order of the arguments does not matter: new frauds also get the new
+    amounts, and categories are corrupted last.
     """
-    columns, done = _clean(world, rows, days, seed, weekday), []
+    columns, affected = _draw_clean_rows(world, rows, days, seed, weekday), []
     kinds = ("concept", "prior", "online", "amount", "amount-ramp", "units", "unseen", "encoding", "nulls")
     for change in sorted(drift, key=lambda d: (kinds.index(d.kind), d.day, d.size)):
         columns, count = inject(change, columns, world, days, seed)
-        done.append((change, count))
-    return columns, done
+        affected.append((change, count))
+    return columns, affected
 
 
-def _clean(world: World, count: int, days: int, seed: int, weekday: int) -> Rows:
-    """``count`` purchases without drift: honest ones first, then each scenario's."""
+def _draw_clean_rows(world: World, count: int, days: int, seed: int, weekday: int) -> Rows:
+    """Draw ``count`` purchases without drift: honest ones first, then those of each scenario."""
     frauds = [round(count * FRAUD_SHARE * kind.share) for kind in SCENARIOS]
     honest = purchases(world, count - sum(frauds[:-1]), days, weekday, stream(seed, "purchases"))
-    none = {"id": np.array([-1]), "episode": np.array([-1])}
-    parts = [numbered(honest | {"episode": np.zeros(len(honest["time"]), np.int64)}, 0, none, world)]
+    nothing = {"id": np.array([-1]), "episode": np.array([-1])}
+    parts = [numbered(honest | {"episode": np.zeros(len(honest["time"]), np.int64)}, 0, nothing, world)]
     parts[0]["episode"] = np.full(len(honest["time"]), -1)
     for code, (kind, number) in enumerate(zip(SCENARIOS[:-1], frauds, strict=False), 1):
         if number:
@@ -132,24 +134,24 @@ def _clean(world: World, count: int, days: int, seed: int, weekday: int) -> Rows
 
 
 def label(rows: Rows, seed: int) -> Rows:
-    """``never`` (bool ``[n]``: no label comes) and ``delay`` (days from purchase to label, ``[n]``).
+    """Draw ``never`` (bool ``[n]``: no label arrives) and ``delay`` (days from purchase to label, ``[n]``).
 
-    Honest purchases count as such when nobody has complained for a week. Frauds are reported after 1 to 7 days, some
-    much later. Draws go by row id, so that added rows shift nobody's.
+    A purchase is labelled honest when nobody has complained for a week. Frauds are reported after 1 to 7 days, some much
+    later. Random numbers are drawn by row id, so that added rows do not change those of other rows.
     """
-    most, fraud = rows["id"].max() + 1, rows["scenario"] > 0
-    never, late, wait = (stream(seed, f"label {name}").random(most)[rows["id"]] for name in ("never", "late", "wait"))
+    size, fraud = rows["id"].max() + 1, rows["scenario"] > 0
+    never, late, wait = (stream(seed, f"label {name}").random(size)[rows["id"]] for name in ("never", "late", "wait"))
     soon = 1 + (LABEL_DELAY_DAYS - 1) * wait**1.5
     delay = np.where(late < LATE_SHARE, LABEL_DELAY_DAYS + (LATEST_DAYS - LABEL_DELAY_DAYS) * wait, soon)
     return {"never": never < NEVER_SHARE, "delay": np.where(fraud, delay, float(LABEL_DELAY_DAYS))}
 
 
 def _table(world: World, rows: Rows, labels: Rows, seed: int, start: date) -> pa.Table:
-    """The columns of the data, sorted by time and id."""
-    name, time = _scattered(rows["id"], seed), rows["time"] // 1000 * 1000 + _origin(start)
+    """Return the columns of the data, sorted by time and id."""
+    name, time = _scramble(rows["id"], seed), rows["time"] // 1000 * 1000 + _origin(start)
     order = np.lexsort((name, time))
     rows, never = {key: column[order] for key, column in rows.items()}, labels["never"][order]
-    time, known = time[order], time[order] + (labels["delay"][order] * 86_400).astype(np.int64) * 1_000_000
+    time, label_time = time[order], time[order] + (labels["delay"][order] * 86_400).astype(np.int64) * 1_000_000
     return pa.table(
         {
             "transaction_id": _hex(name[order]),
@@ -158,7 +160,7 @@ def _table(world: World, rows: Rows, labels: Rows, seed: int, start: date) -> pa
             "merchant_id": _named([f"m{i:05d}" for i in range(len(world.where))], rows["merchant"]),
             "amount": rows["amount"],
             "is_fraud": pa.array((rows["scenario"] > 0).astype(np.int8), mask=never),
-            "label_time": pa.array(known, mask=never).cast(pa.timestamp("us")),
+            "label_time": pa.array(label_time, mask=never).cast(pa.timestamp("us")),
             "category": _named(CATEGORY_NAMES, rows["category"]),
             "channel": _named(CHANNELS, rows["channel"]),
             "device": _named(DEVICES, rows["device"]),
@@ -171,8 +173,8 @@ def _origin(start: date) -> int:
     return int(datetime(start.year, start.month, start.day, tzinfo=UTC).timestamp()) * 1_000_000
 
 
-def _scattered(number: np.ndarray, seed: int) -> np.ndarray:
-    """Another number below 2**40 for each, one to one: an id must not tell that it was made as a fraud."""
+def _scramble(number: np.ndarray, seed: int) -> np.ndarray:
+    """Map each number to another one below 2**40, one to one, so that an id does not reveal a generated fraud."""
     mask, mixed = np.uint64(2**40 - 1), number.astype(np.uint64) + np.uint64(seed % 2**20 * 2**20)
     for factor in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9):
         mixed = (mixed * np.uint64(factor)) & mask
@@ -181,7 +183,7 @@ def _scattered(number: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _hex(numbers: np.ndarray) -> pa.Array:
-    """Ten hexadecimal digits each, built as one buffer, since a million Python strings would take longer."""
+    """Format each as ten hexadecimal digits, built as one buffer, as a million Python strings would be slower."""
     nibbles = (numbers[:, None] >> np.arange(36, -1, -4, dtype=np.uint64)) & np.uint64(15)
     digits = np.frombuffer(b"0123456789abcdef", np.uint8)[nibbles.astype(np.int64)]
     offsets = np.arange(0, 10 * len(numbers) + 1, 10, dtype=np.int32)
@@ -189,7 +191,7 @@ def _hex(numbers: np.ndarray) -> pa.Array:
 
 
 def _named(names: Sequence[str], codes: np.ndarray) -> pa.Array:
-    """Strings by code; null for -1."""
+    """Look up strings by code; null for -1."""
     return pa.array(names, pa.string()).take(pa.array(codes.astype(np.int32), mask=codes < 0))
 
 
@@ -228,7 +230,7 @@ def _scenario(name: str, rows: Rows, chosen: np.ndarray, total: int) -> dict[str
 def _write(
     out: Path, table: pa.Table, days: int, start: date, truth: Truth, progress: Callable[[int, int], None] | None
 ) -> None:
-    """Fills a folder beside ``out`` and renames it, so that nobody ever sees half of the data."""
+    """Write a temporary folder next to ``out`` and rename it, so that ``out`` is never incomplete."""
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:

@@ -1,4 +1,4 @@
-"""The generated country: customers with homes and habits, merchants in towns, and their honest purchases."""
+"""Generated population: customers with homes and habits, merchants in towns, and their honest purchases."""
 
 from dataclasses import dataclass
 from zlib import crc32
@@ -32,13 +32,13 @@ TERMINAL, PHONE, BROWSER, TABLET, WATCH = range(5)
 WEEK = np.array([0.95, 0.90, 0.95, 1.00, 1.20, 1.25, 0.75])  # Monday first
 HOURS = np.array([1.0, 0.6, 0.4, 0.3, 0.3, 0.6, 1.5, 3, 4.5, 5, 5.5, 6.5, 7.5, 7, 6, 5.8, 6.2, 7.5, 8, 7, 5.5, 4, 3, 2])
 
-# Columns by name, [n] each: id, customer, merchant, time (microseconds from the first day), amount, category, channel,
+# Columns by name, each [n]: id, customer, merchant, time (microseconds from the first day), amount, category, channel,
 # device, scenario (0 honest), episode (-1 none).
 Rows = dict[str, np.ndarray]
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """Random numbers for one part alone, so that drawing more in one part changes no other."""
+    """Return a random generator for one part of the data, so that the draws of one part do not change another."""
     return np.random.default_rng(np.random.SeedSequence([seed, crc32(name.encode())]))
 
 
@@ -47,11 +47,12 @@ class World:
     """Customers ``[c]`` and merchants ``[m]``, both sorted by town.
 
     Attributes:
-        home, town, rate, spend, online, device, wallet, shift: A customer's place ``[c, 2]`` in km, town, share of all
-            purchases, log factor on amounts, leaning to buy online, device at home and at the till, hours late.
+        home, town, rate, spend, online, device, wallet, shift: A customer's home ``[c, 2]`` in km, town, share of all
+            purchases, log factor on amounts, propensity to buy online, device at home and in shops, shift of the daily
+            rhythm in hours.
         favourites: Merchants near the customer, best first, ``[c, FAVOURITES]``.
-        place, where, category, markup: A merchant's place ``[m, 2]``, town, category code, log factor on amounts.
-        popularity: Cumulative shares within towns; town k's end at k + 1.
+        place, where, category, markup: A merchant's location ``[m, 2]`` in km, town, category code, log factor on amounts.
+        popularity: Cumulative shares of merchants within towns; those of town k end at k + 1.
     """
 
     home: np.ndarray
@@ -71,7 +72,7 @@ class World:
 
     @staticmethod
     def of(seed: int, customers: int, merchants: int) -> "World":
-        """Draws a country of that many; each town has at least one merchant."""
+        """Draw a population of that size; each town has at least one merchant."""
         rng = stream(seed, "world")
         towns, size = rng.uniform(0, SIDE_KM, (TOWNS, 2)), rng.dirichlet(np.full(TOWNS, 3.0))
         town = np.sort(rng.choice(TOWNS, customers, p=size))
@@ -97,17 +98,17 @@ class World:
         )
 
     def shops(self, towns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A merchant in each of the towns ``[n]``, by popularity."""
+        """Draw a merchant in each of the towns ``[n]``, by popularity."""
         return _draw(self.popularity, towns, rng)
 
     def residents(self, towns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A customer of each of the towns ``[n]``, or a neighbour where nobody lives there."""
+        """Draw a customer of each of the towns ``[n]``, or one of a neighbouring town where nobody lives."""
         low, high = np.searchsorted(self.town, towns), np.searchsorted(self.town, towns, side="right")
-        found = low + np.floor(rng.random(len(towns)) * (high - low)).astype(np.int64)
-        return np.minimum(found, len(self.town) - 1)
+        customer = low + np.floor(rng.random(len(towns)) * (high - low)).astype(np.int64)
+        return np.minimum(customer, len(self.town) - 1)
 
     def amounts(self, customer: np.ndarray, merchant: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """What the customers usually spend there, ``[n]``, not rounded."""
+        """Draw typical amounts of the customers at the merchants, ``[n]``, not rounded."""
         table = np.array([row[1:3] for row in CATEGORY_TABLE.values()])[self.category[merchant]]
         return np.exp(
             table[:, 0] + self.spend[customer] + self.markup[merchant] + table[:, 1] * rng.normal(size=len(customer))
@@ -116,7 +117,7 @@ class World:
     def channels(
         self, customer: np.ndarray, merchant: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """How the customers usually pay there: channel and device codes, ``[n]`` each."""
+        """Draw typical channel and device codes of the customers at the merchants, each ``[n]``."""
         n, online = len(customer), np.array([row[3] for row in CATEGORY_TABLE.values()])[self.category[merchant]]
         leaning = np.where(online == 1, 1.0, np.minimum(online * self.online[customer], 0.95))
         channel = np.where(rng.random(n) < leaning, ONLINE, np.searchsorted([0.30, 0.97], rng.random(n)))
@@ -125,22 +126,22 @@ class World:
         return channel, np.where(channel == ONLINE, own, device)
 
     def distance_km(self, customer: np.ndarray, merchant: np.ndarray) -> np.ndarray:
-        """From home to the merchant's seat, ``[n]``, two decimals; for online purchases too."""
+        """Distance from home to merchant, ``[n]``, two decimals; also for online purchases."""
         return np.round(np.hypot(*(self.home[customer] - self.place[merchant]).T), 2)
 
 
 def hours(rng: np.random.Generator, shift: np.ndarray) -> np.ndarray:
-    """Microseconds of the day, ``[n]``, in the daily rhythm, for customers ``shift`` hours late."""
+    """Draw times of day in microseconds, ``[n]``, from the daily rhythm moved by ``shift`` hours."""
     rhythm = np.concatenate([[0], np.cumsum(HOURS) / HOURS.sum()])
     hour = np.interp(rng.random(len(shift)), rhythm, np.arange(25)) + shift
     return (hour % 24 * HOUR).astype(np.int64) % DAY
 
 
 def purchases(world: World, count: int, days: int, weekday: int, rng: np.random.Generator) -> Rows:
-    """``count`` honest purchases, sorted by customer, over ``days`` days of which the first is ``weekday`` (Monday 0).
+    """Draw ``count`` honest purchases, sorted by customer, over ``days`` days; the first day is ``weekday`` (Monday 0).
 
-    Counts per customer are Poisson given their sum. Some honest behaviour looks like fraud on purpose: trips, shopping
-    sprees, runs of tiny purchases, a few very large ones. Otherwise rules would do.
+    Counts per customer are Poisson given their sum. Some honest behaviour resembles fraud on purpose: trips, shopping sprees,
+    runs of small purchases, a few very large ones. Otherwise simple rules would suffice.
     """
     customer = np.repeat(np.arange(len(world.rate)), rng.multinomial(count, world.rate))
     week = np.cumsum(WEEK[(weekday + np.arange(days)) % 7])
@@ -168,15 +169,15 @@ def purchases(world: World, count: int, days: int, weekday: int, rng: np.random.
 
 
 def _digital(world: World) -> np.ndarray:
-    """Merchants that sell online only; all of them where a small country has none."""
-    found = np.flatnonzero(world.category == CATEGORIES.index("digital"))
-    return found if len(found) else np.arange(len(world.category))
+    """Merchants that sell only online; all merchants if a small population has none."""
+    merchants = np.flatnonzero(world.category == CATEGORIES.index("digital"))
+    return merchants if len(merchants) else np.arange(len(world.category))
 
 
 def _within_towns(where: np.ndarray, weight: np.ndarray) -> np.ndarray:
     total = np.bincount(where, weight)
     ends = np.cumsum(weight / total[where])
-    ends[np.append(np.diff(where) > 0, True)] = np.arange(1, len(total) + 1)  # exact, whatever the rounding
+    ends[np.append(np.diff(where) > 0, True)] = np.arange(1, len(total) + 1)  # exact in spite of rounding
     return ends
 
 
@@ -187,19 +188,19 @@ def _draw(popularity: np.ndarray, towns: np.ndarray, rng: np.random.Generator) -
 def _favourites(
     home: np.ndarray, town: np.ndarray, place: np.ndarray, popularity: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Popular candidates of the own town (and a few of others), the near ones preferred, ``[c, FAVOURITES]``."""
+    """Choose popular merchants of the customer's town (and a few of others), near ones preferred, ``[c, FAVOURITES]``."""
     count = len(town) * FAVOURITES * 2
     towns = np.where(rng.random(count) < 0.9, np.repeat(town, FAVOURITES * 2), rng.integers(0, TOWNS, count))
-    found = _draw(popularity, towns, rng).reshape(len(town), -1)
-    distance = np.hypot(*np.moveaxis(place[found] - home[:, None], 2, 0))
-    liking = rng.gumbel(size=found.shape) - np.minimum(distance / NEAR_KM, 3.0)
-    return np.take_along_axis(found, np.argsort(-liking, axis=1)[:, :FAVOURITES], axis=1)
+    candidates = _draw(popularity, towns, rng).reshape(len(town), -1)
+    distance = np.hypot(*np.moveaxis(place[candidates] - home[:, None], 2, 0))
+    liking = rng.gumbel(size=candidates.shape) - np.minimum(distance / NEAR_KM, 3.0)
+    return np.take_along_axis(candidates, np.argsort(-liking, axis=1)[:, :FAVOURITES], axis=1)
 
 
 def _travel(
     world: World, merchant: np.ndarray, customer: np.ndarray, time: np.ndarray, days: int, rng: np.random.Generator
 ) -> None:
-    """Sends customers to another town for some days, a trip in every 60 days; changes ``merchant`` in place."""
+    """Send customers to another town for some days, one trip in every 60 days; changes ``merchant`` in place."""
     people = len(world.rate)
     for _ in range(-(-days // 60)):
         start, length = rng.uniform(-7, max(days, 60), people) * DAY, rng.uniform(2, 7, people) * DAY
@@ -209,7 +210,7 @@ def _travel(
 
 
 def _spree(customer: np.ndarray, time: np.ndarray, days: int, rng: np.random.Generator) -> np.ndarray:
-    """Moves some purchases next to another of their customer, in place; returns which are in tiny runs, ``[n]``."""
+    """Move some purchases close to another of the same customer, in place; return those in runs of small ones, ``[n]``."""
     first = np.flatnonzero(rng.random(len(time)) < 0.004)
     size, tiny_run = rng.integers(3, 9, len(first)), rng.random(len(first)) < 0.4
     tiny, last = np.zeros(len(time), bool), time[first].copy()

@@ -1,4 +1,4 @@
-"""The definitions of ``history.py`` for one purchase at a time, from bounded state in memory."""
+"""Compute the features of ``point_in_time.py`` for one purchase at a time, from bounded state in memory."""
 
 import math
 import struct
@@ -25,9 +25,9 @@ from models.fraud.history.point_in_time import (
 )
 from models.fraud.history.snapshot import Snapshot
 
-# A purchase may come this much after a younger one of its customer or merchant and still see its whole past.
+# How much later than a newer purchase of its customer or merchant one may arrive and still get its complete past.
 LATE = DAY
-# Forgetting a row costs a shift of the whole list, so it waits until there are this many.
+# Removing old rows shifts the whole list, so they are removed in batches of at least this many.
 BATCH = 64
 CUSTOMERS, MERCHANTS = "customers", "merchants"
 CUSTOMER = customer_names()[:-1]
@@ -36,14 +36,14 @@ FORMS = [struct.Struct(f"<{count}f") for count in range(2 + 2 * len(WINDOWS) + P
 
 
 class OnlineHistory:
-    """What the gateway remembers, and the features that ``customer_features`` and ``merchant_features`` would give.
+    """In-memory history of the gateway, with the same features as ``customer_features`` and ``merchant_features``.
 
-    Kept are, per customer, the purchases of the last 30 days (at least the last ``PAST``) and, per merchant, counts for
-    the last 30 days + ``delay``. The order of ``add`` and ``label`` calls does not matter as long as no purchase comes
-    more than a day late. One thread at a time.
+    It stores, for each customer, the purchases of the last 30 days (at least the last ``PAST``) and, for each merchant, counts
+    of the last 30 days + ``delay``. The order of ``add`` and ``label`` calls does not matter as long as no purchase is more
+    than a day late. Not thread-safe.
 
     Args:
-        delay: Days that a merchant's recent past is left out, as in training.
+        delay: Most recent days of a merchant that are left out, as in training.
     """
 
     def __init__(self, delay: int = LABEL_DELAY_DAYS) -> None:
@@ -53,11 +53,11 @@ class OnlineHistory:
         self._snapshot: Snapshot | None = None
 
     def features(self, transaction: Mapping[str, Any]) -> dict[str, float | int | list[float] | list[str]]:
-        """The purchase's features by the names of ``history.py``; floats are rounded to float32, lists hold ``PAST``.
+        """Return the features by the names of ``point_in_time.py``; floats are rounded to float32, lists have length ``PAST``.
 
         Args:
             transaction: ``transaction_id``, ``event_time`` (a datetime, or microseconds since 1970), ``customer_id``,
-                ``merchant_id``. It may have been added before; it is not its own past.
+                ``merchant_id``. It may have been added before; it does not count as its own past.
         """
         time = moment(transaction["event_time"])
         customer = self._customers.get(transaction["customer_id"]) or _Customer()
@@ -68,10 +68,10 @@ class OnlineHistory:
         }
 
     def add(self, transaction: Mapping[str, Any]) -> None:
-        """Remembers a purchase with its ``amount``; a repeated call for the same purchase changes nothing."""
+        """Add a purchase with its ``amount``; a repeated call for the same purchase changes nothing."""
         time = moment(transaction["event_time"])
-        self._changes(CUSTOMERS, transaction["customer_id"])
-        self._changes(MERCHANTS, transaction["merchant_id"])
+        self._before_change(CUSTOMERS, transaction["customer_id"])
+        self._before_change(MERCHANTS, transaction["merchant_id"])
         customer = self._customers[transaction["customer_id"]]
         if customer.add((time, transaction["transaction_id"]), transaction["amount"], transaction["merchant_id"]):
             self._merchants[transaction["merchant_id"]].add(time // DAY, self.delay)
@@ -79,29 +79,29 @@ class OnlineHistory:
     def label(
         self, merchant_id: str, event_time: datetime | int, label_time: datetime | int, is_fraud: bool | int
     ) -> None:
-        """Takes a purchase's label, once, however late; it counts from the day after ``label_time``, never before."""
+        """Add a purchase's label, once, however late; it counts from the day after ``label_time``, never earlier."""
         if is_fraud:
-            self._changes(MERCHANTS, merchant_id)
+            self._before_change(MERCHANTS, merchant_id)
             self._merchants[merchant_id].label(moment(event_time) // DAY, moment(label_time) // DAY)
 
     def state(self) -> dict[str, Any]:
-        """Everything remembered, as values that JSON keeps exactly."""
+        """Return the whole state, as values that JSON preserves exactly."""
         return {
-            CUSTOMERS: {name: one.state() for name, one in self._customers.items()},
-            MERCHANTS: {name: one.state() for name, one in self._merchants.items()},
+            CUSTOMERS: {name: record.state() for name, record in self._customers.items()},
+            MERCHANTS: {name: record.state() for name, record in self._merchants.items()},
         }
 
     def snapshot(self) -> Iterator[dict[str, Any]]:
-        """What :meth:`state` gives now, in parts for :meth:`load`; between two parts purchases and labels may come."""
+        """Yield the current :meth:`state` in parts for :meth:`load`; purchases and labels may be added between two parts."""
         self._snapshot = Snapshot({CUSTOMERS: self._customers, MERCHANTS: self._merchants})
         return self._snapshot.parts()
 
-    def _changes(self, kind: str, name: str) -> None:
+    def _before_change(self, kind: str, name: str) -> None:
         if self._snapshot:
             self._snapshot.before(kind, name)
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes what :meth:`state` gave, in place of what is remembered of the same customers and merchants."""
+        """Load a result of :meth:`state`; it replaces the records of the same customers and merchants."""
         for name, (keys, purchases) in state[CUSTOMERS].items():
             self._customers[name] = _Customer.of(keys, purchases)
         for name, (counts, frauds) in state[MERCHANTS].items():
@@ -110,7 +110,7 @@ class OnlineHistory:
 
 class _Customer:
     """Purchases sorted by (time, id), as (amount, merchant, units); ``totals[i]`` is the sum of units before purchase i,
-    from an arbitrary origin."""
+    up to a constant offset."""
 
     def __init__(self) -> None:
         self.keys: list[tuple[int, str]] = []
@@ -119,12 +119,12 @@ class _Customer:
 
     @staticmethod
     def of(keys: Iterable[tuple[int, str]], purchases: Iterable[tuple[float, str, int]]) -> "_Customer":
-        one = _Customer()
-        one.keys = [(time, name) for time, name in keys]
-        one.purchases = [(amount, merchant, units) for amount, merchant, units in purchases]
-        for purchase in one.purchases:
-            one.totals.append(one.totals[-1] + purchase[2])
-        return one
+        customer = _Customer()
+        customer.keys = [(time, name) for time, name in keys]
+        customer.purchases = [(amount, merchant, units) for amount, merchant, units in purchases]
+        for purchase in customer.purchases:
+            customer.totals.append(customer.totals[-1] + purchase[2])
+        return customer
 
     def state(self) -> list[list[Any]]:
         return [self.keys, self.purchases]
@@ -138,28 +138,28 @@ class _Customer:
             first = bisect_left(self.keys, (time - w * DAY, ""))
             numbers += (end - first, (self.totals[end] - self.totals[first]) / UNIT)
         numbers += [(time - past) / SECOND for past, _ in self.keys[start:end]]
-        since, *rest = _float32(numbers)
-        count, there, pad = 2 * len(WINDOWS), self.purchases[start:end], PAST - (end - start)
+        since, *others = _round_to_float32(numbers)
+        count, recent, pad = 2 * len(WINDOWS), self.purchases[start:end], PAST - (end - start)
         return {
-            **dict(zip(CUSTOMER, rest, strict=False)),
+            **dict(zip(CUSTOMER, others, strict=False)),
             "seconds_since_last": since,
-            "past_amount": [0.0] * pad + [purchase[0] for purchase in there],
-            "past_age": [0.0] * pad + rest[count:],
-            "past_merchant": [""] * pad + [purchase[1] for purchase in there],
+            "past_amount": [0.0] * pad + [purchase[0] for purchase in recent],
+            "past_age": [0.0] * pad + others[count:],
+            "past_merchant": [""] * pad + [purchase[1] for purchase in recent],
             "past_length": end - start,
         }
 
     def add(self, key: tuple[int, str], amount: float | None, merchant: str) -> bool:
         amount = amount if amount is not None and math.isfinite(amount) else 0.0
-        place = bisect_left(self.keys, key)
-        if self.keys[place : place + 1] == [key]:
+        position = bisect_left(self.keys, key)
+        if self.keys[position : position + 1] == [key]:
             return False
         number = round(amount * UNIT)
-        self.keys.insert(place, key)
-        self.purchases.insert(place, (*_float32([amount]), merchant, number))
-        self.totals[place + 1 :] = [
-            self.totals[place] + number,
-            *(total + number for total in self.totals[place + 1 :]),
+        self.keys.insert(position, key)
+        self.purchases.insert(position, (*_round_to_float32([amount]), merchant, number))
+        self.totals[position + 1 :] = [
+            self.totals[position] + number,
+            *(total + number for total in self.totals[position + 1 :]),
         ]
         self._forget()
         return True
@@ -174,14 +174,14 @@ class _Customer:
 
 
 class _Merchant:
-    """Purchases per event day, and frauds per event day and day of the label, as in ``MerchantDays``."""
+    """Number of purchases by event day, and of frauds by event day and label day, as in ``MerchantDays``."""
 
     def __init__(self) -> None:
         self.counts: Counter[int] = Counter()
         self.frauds: defaultdict[int, Counter[int]] = defaultdict(Counter)
-        # All purchases of a day ask for the same: the day asked last, and its answer until one of its days changes.
-        self._asked = (0, 0)
-        self._answer: dict[str, float] = {}
+        # All purchases of a day have the same features: the last key (day, delay) and its features, until those days change.
+        self._cached_key = (0, 0)
+        self._cached: dict[str, float] = {}
 
     def state(self) -> list[list[Any]]:
         frauds = [[day, label, count] for day, labels in self.frauds.items() for label, count in labels.items()]
@@ -189,16 +189,16 @@ class _Merchant:
 
     @staticmethod
     def of(counts: Iterable[tuple[int, int]], frauds: Iterable[tuple[int, int, int]]) -> "_Merchant":
-        one = _Merchant()
-        one.counts.update(dict(counts))
+        merchant = _Merchant()
+        merchant.counts.update(dict(counts))
         for day, label, count in frauds:
-            one.frauds[day][label] = count
-        return one
+            merchant.frauds[day][label] = count
+        return merchant
 
     def features(self, day: int, delay: int) -> dict[str, float]:
-        if self._asked != (day, delay) or not self._answer:
-            self._asked, self._answer = (day, delay), self._features(day, delay)
-        return self._answer
+        if self._cached_key != (day, delay) or not self._cached:
+            self._cached_key, self._cached = (day, delay), self._features(day, delay)
+        return self._cached
 
     def _features(self, day: int, delay: int) -> dict[str, float]:
         numbers: list[float] = []
@@ -207,31 +207,31 @@ class _Merchant:
             days = range(last - w, last)
             count = sum(self.counts[d] for d in days if d in self.counts)
             frauds = (self.frauds[d].items() for d in days if d in self.frauds)
-            known = sum(number for labels in frauds for label, number in labels if label < day)
-            numbers += (count, known / (count + RISK_PRIOR))
-        return dict(zip(MERCHANT, _float32(numbers), strict=True))
+            known_frauds = sum(number for labels in frauds for label, number in labels if label < day)
+            numbers += (count, known_frauds / (count + RISK_PRIOR))
+        return dict(zip(MERCHANT, _round_to_float32(numbers), strict=True))
 
-    def _changed(self, day: int) -> None:
-        if day < self._asked[0] - self._asked[1]:
-            self._answer = {}
+    def _invalidate(self, day: int) -> None:
+        if day < self._cached_key[0] - self._cached_key[1]:
+            self._cached = {}
 
-    def label(self, day: int, known: int) -> None:
-        self.frauds[day][known] += 1
-        self._changed(day)
+    def label(self, day: int, label_day: int) -> None:
+        self.frauds[day][label_day] += 1
+        self._invalidate(day)
 
     def add(self, day: int, delay: int) -> None:
         self.counts[day] += 1
-        self._changed(day)
-        kept = (LONGEST + LATE) // DAY + delay
-        if len(self.counts) >= kept + BATCH:
+        self._invalidate(day)
+        kept_days = (LONGEST + LATE) // DAY + delay
+        if len(self.counts) >= kept_days + BATCH:
             newest = max(self.counts)
             for days in (self.counts, self.frauds):
-                for old in [d for d in days if d < newest - kept]:
+                for old in [d for d in days if d < newest - kept_days]:
                     del days[old]
 
 
-def _float32(numbers: list[float]) -> tuple[float, ...] | list[float]:
-    """Rounded to float32, all at once: NumPy takes as long for each."""
+def _round_to_float32(numbers: list[float]) -> tuple[float, ...] | list[float]:
+    """Round to float32, all numbers in one call; NumPy takes as long for a single number."""
     form = FORMS[len(numbers)]
     try:
         return form.unpack(form.pack(*numbers))

@@ -1,7 +1,7 @@
-"""The history as records of fields, for a store that several gateways share; ``online_history.py`` computes on them.
+"""The history as records of fields, for a store that several gateways share; ``online_history.py`` computes with them.
 
-A customer's record has a field a purchase, a merchant's one a day and one a day and day of the label, with numbers that
-only grow. So gateways never write over what another has written: fields are added, and numbers counted up, in the store.
+A customer's record has one field for each purchase. A merchant's record has one field for each day, and one for each pair of
+day and label day; its numbers only grow. So gateways never overwrite each other: the store adds fields and increments numbers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ Fields = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Change:
-    """What remembers one purchase; see ``serving.gateway.use_case_interface.Change``."""
+    """Change of the records by one purchase; see ``serving.gateway.use_case_interface.Change``."""
 
     record: str
     field: str
@@ -30,48 +30,50 @@ class Change:
 
 
 def names(row: Mapping[str, Any]) -> tuple[str, str]:
-    """The records of a purchase's customer and merchant."""
+    """Return the names of the records of a purchase's customer and merchant."""
     return _customer_name(row["customer_id"]), _merchant_name(row["merchant_id"])
 
 
 def history(row: Mapping[str, Any], records: Sequence[Fields], delay: int) -> OnlineHistory:
-    """A history that knows nobody but the purchase's customer and merchant, by the records of :func:`names`."""
+    """Build a history of only the purchase's customer and merchant, from the records of :func:`names`."""
     customer, merchant = records
-    found = OnlineHistory(delay)
-    found.load(
+    loaded = OnlineHistory(delay)
+    loaded.load(
         {
-            "customers": {row["customer_id"]: _purchases(customer)} if customer else {},
-            "merchants": {row["merchant_id"]: _days(merchant)} if merchant else {},
+            "customers": {row["customer_id"]: _parse_purchases(customer)} if customer else {},
+            "merchants": {row["merchant_id"]: _parse_days(merchant)} if merchant else {},
         }
     )
-    return found
+    return loaded
 
 
 def change(row: Mapping[str, Any], before: Sequence[Fields], history: OnlineHistory) -> Change:
-    """What remembers the purchase in its records, as they were ``before``; their history remembers it too."""
-    alone = OnlineHistory(history.delay)
-    alone.add(row)
-    (_, put), (_, count) = records(alone.state())
-    (field, value), (counted, _) = *put.items(), *count.items()
+    """Add the purchase to ``history`` and return the change of its records, which are ``before`` until then."""
+    single = OnlineHistory(history.delay)
+    single.add(row)
+    (_, added), (_, counts_added) = records(single.state())
+    (field, value), (counted, _) = *added.items(), *counts_added.items()
     history.add(row)
-    kept = dict(records(history.state()))
+    remaining = dict(records(history.state()))
     customer, merchant = names(row)
     drop = [
-        [one for one in old if one not in kept[name]] for name, old in zip((customer, merchant), before, strict=True)
+        [field_name for field_name in old if field_name not in remaining[name]]
+        for name, old in zip((customer, merchant), before, strict=True)
     ]
     return Change(customer, field, value, merchant, counted, *drop)
 
 
-def learned(merchant_id: str, event_time: int, known: int, label: int) -> tuple[str, str]:
-    """Where a label counts: a fraud in its merchant's record, an honest purchase nowhere."""
-    return _merchant_name(merchant_id), f"{event_time // DAY}:{known // DAY}" if label else ""
+def learned(merchant_id: str, event_time: int, label_time: int, label: int) -> tuple[str, str]:
+    """Return the record and field that a label increments: a fraud its merchant's, an honest purchase none (empty field)."""
+    return _merchant_name(merchant_id), f"{event_time // DAY}:{label_time // DAY}" if label else ""
 
 
 def records(state: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Name and fields of every record of an ``OnlineHistory``'s state."""
+    """Yield name and fields of every record of an ``OnlineHistory``'s state."""
     for name, (keys, purchases) in state["customers"].items():
         fields = {
-            f"{time}:{one}": orjson.dumps(what).decode() for (time, one), what in zip(keys, purchases, strict=True)
+            f"{time}:{id_}": orjson.dumps(purchase).decode()
+            for (time, id_), purchase in zip(keys, purchases, strict=True)
         }
         yield _customer_name(name), fields
     for name, (counts, frauds) in state["merchants"].items():
@@ -79,18 +81,18 @@ def records(state: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
         yield _merchant_name(name), fields | {f"{day}:{label}": str(count) for day, label, count in frauds}
 
 
-def _purchases(fields: Fields) -> tuple[list[tuple[int, str]], list[Any]]:
-    found = [(_key(field), orjson.loads(value)) for field, value in fields.items()]
-    found.sort()
-    return [key for key, _ in found], [what for _, what in found]
+def _parse_purchases(fields: Fields) -> tuple[list[tuple[int, str]], list[Any]]:
+    entries = [(_parse_key(field), orjson.loads(value)) for field, value in fields.items()]
+    entries.sort()
+    return [key for key, _ in entries], [purchase for _, purchase in entries]
 
 
-def _key(field: str) -> tuple[int, str]:
-    time, _, name = field.partition(":")  # an id may hold a colon too
+def _parse_key(field: str) -> tuple[int, str]:
+    time, _, name = field.partition(":")  # an id may contain a colon, too
     return int(time), name
 
 
-def _days(fields: Fields) -> tuple[list[list[int]], list[list[int]]]:
+def _parse_days(fields: Fields) -> tuple[list[list[int]], list[list[int]]]:
     counts: list[list[int]] = []
     frauds: list[list[int]] = []
     for field, count in fields.items():

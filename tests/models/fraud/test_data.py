@@ -1,4 +1,4 @@
-"""Purchases to examples: splits that wait for labels, shards that change nothing, labels that were known."""
+"""Purchases to examples: splits with label delays, equal results with shards, and only labels that had arrived."""
 
 import functools
 import tempfile
@@ -30,8 +30,8 @@ SETTINGS = {"columns": "", "label_delay_days": DELAY, "warmup_days": WARMUP, "va
 WHOLE = {**SETTINGS, "first_day": FIRST, "last_day": FIRST + DAYS - 1}
 
 
-def written(folder: Path, seed: int = 0, customers: int = 12) -> dict[int, Path]:
-    """Spans of random purchases: some labels late, some never, a column with nulls."""
+def write_spans(folder: Path, seed: int = 0, customers: int = 12) -> dict[int, Path]:
+    """Write spans of random purchases: some labels late, some missing, a column with nulls."""
     rng = np.random.default_rng(seed)
     for day in range(DAYS):
         rows = 30
@@ -59,57 +59,57 @@ def written(folder: Path, seed: int = 0, customers: int = 12) -> dict[int, Path]
     return span_folders.window(folder, -1, -1)
 
 
-def through_beam(spans: dict[int, Path], settings: dict) -> dict[str, list[dict]]:
-    """The examples of each split, sorted by id, as plain rows; they come back through files, as from other processes."""
+def run_beam(spans: dict[int, Path], settings: dict) -> dict[str, list[dict]]:
+    """Return the examples of each split as rows, sorted by id; Beam may run in other processes, so they pass through files."""
     with tempfile.TemporaryDirectory() as folder:
         with beam.Pipeline(options=PipelineOptions(list(local_runtime(Path("/nowhere")).beam_args))) as pipeline:
-            _ = data.examples(pipeline, spans, settings) | beam.Map(_kept, folder)
+            _ = data.examples(pipeline, spans, settings) | beam.Map(_write_batch, folder)
         parts = {split: sorted(Path(folder).glob(f"{split}-*")) for split in SPLITS}
         tables = {split: [purchases.unpack(path.read_bytes()) for path in paths] for split, paths in parts.items()}
     assert all(0 < len(table) <= purchases.BATCH for split in SPLITS for table in tables[split])
-    return {split: _by_id([row for table in tables[split] for row in table.to_pylist()]) for split in SPLITS}
+    return {split: _sort_by_id([row for table in tables[split] for row in table.to_pylist()]) for split in SPLITS}
 
 
-def _kept(element: tuple[str, pa.RecordBatch], folder: str) -> None:
+def _write_batch(element: tuple[str, pa.RecordBatch], folder: str) -> None:
     split, batch = element
     Path(folder, f"{split}-{uuid.uuid4()}").write_bytes(purchases.pack(pa.Table.from_batches([batch])))
 
 
-def _by_id(rows: list[dict]) -> list[dict]:
+def _sort_by_id(rows: list[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: row["transaction_id"])
 
 
 def oracle(spans: dict[int, Path], settings: dict) -> dict[str, list[dict]]:
-    """The same in one table: no shard, no merge, no Beam; rows are picked one by one."""
+    """Compute the same in one table, without shards, merges or Beam, row by row."""
     table = pa.concat_tables([purchases.read(str(path), "", DELAY) for path in spans.values()])
     table = merchant_features(customer_features(table), MerchantDays.of(table), DELAY)
-    parts = data.splits(settings)
-    known_by = {split: parts["eval"].start for split in ("train", "valid")} | {"eval": settings["last_day"] + 1}
+    split_days = data.splits(settings)
+    known_by = {split: split_days["eval"].start for split in ("train", "valid")} | {"eval": settings["last_day"] + 1}
     rows = [row for batch in purchases.to_examples(table) for row in batch.to_pylist()]
-    found: dict[str, list[dict]] = {split: [] for split in SPLITS}
+    by_split: dict[str, list[dict]] = {split: [] for split in SPLITS}
     for row, raw in zip(rows, table.select(["event_time", "is_fraud", "label_time"]).to_pylist(), strict=True):
         day = (raw["event_time"] - datetime(1970, 1, 1)).days
-        for split, days in parts.items():
+        for split, days in split_days.items():
             end = START + timedelta(days=known_by[split] - FIRST)
             if day in days and raw["is_fraud"] is not None and raw["label_time"] <= end:
-                found[split].append(row)
-    return {split: _by_id(rows) for split, rows in found.items()}
+                by_split[split].append(row)
+    return {split: _sort_by_id(rows) for split, rows in by_split.items()}
 
 
 @pytest.fixture(scope="module")
 def spans(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    return written(tmp_path_factory.mktemp("purchases"))
+    return write_spans(tmp_path_factory.mktemp("purchases"))
 
 
 @pytest.fixture(scope="module")
-def found(spans: dict[int, Path]) -> dict[str, list[dict]]:
-    return through_beam(spans, WHOLE)
+def examples(spans: dict[int, Path]) -> dict[str, list[dict]]:
+    return run_beam(spans, WHOLE)
 
 
-def test_splits_are_laid_out_from_the_end_with_a_delay_after_valid_and_after_eval() -> None:
-    found = data.splits(WHOLE)
-    # 20 days: 3 warm-up, 8 train, 2 valid, 2 of waiting, 3 eval, 2 unripe.
-    assert {name: [day - FIRST for day in days] for name, days in found.items()} == {
+def test_splits_end_with_a_label_delay_after_valid_and_after_eval() -> None:
+    split_days = data.splits(WHOLE)
+    # 20 days: 3 warm-up, 8 train, 2 valid, 2 label delay, 3 eval, 2 label delay.
+    assert {name: [day - FIRST for day in days] for name, days in split_days.items()} == {
         "train": list(range(3, 11)),
         "valid": [11, 12],
         "eval": [15, 16, 17],
@@ -117,24 +117,24 @@ def test_splits_are_laid_out_from_the_end_with_a_delay_after_valid_and_after_eva
 
 
 @pytest.mark.parametrize(("delay", "warmup", "valid", "held"), [(0, 0, 1, 1), (7, 30, 5, 7), (1, 2, 3, 4)])
-def test_the_layout_holds_for_every_length_of_window(delay: int, warmup: int, valid: int, held: int) -> None:
+def test_splits_are_adjacent_for_every_length_of_window(delay: int, warmup: int, valid: int, held: int) -> None:
     settings = {"label_delay_days": delay, "warmup_days": warmup, "valid_days": valid, "eval_days": held}
     for days in range(warmup + 1 + valid + held + 2 * delay, 100):
-        found = data.splits({**settings, "first_day": 0, "last_day": days - 1})
-        assert found["train"].start == warmup and len(found["train"]) >= 1
-        assert len(found["valid"]) == valid and len(found["eval"]) == held
-        assert found["valid"].start == found["train"].stop
-        assert found["valid"].stop + delay == found["eval"].start
-        assert found["eval"].stop + delay == days
+        split_days = data.splits({**settings, "first_day": 0, "last_day": days - 1})
+        assert split_days["train"].start == warmup and len(split_days["train"]) >= 1
+        assert len(split_days["valid"]) == valid and len(split_days["eval"]) == held
+        assert split_days["valid"].start == split_days["train"].stop
+        assert split_days["valid"].stop + delay == split_days["eval"].start
+        assert split_days["eval"].stop + delay == days
 
 
-def test_too_short_a_window_names_the_least_number_of_days_and_that_many_are_enough() -> None:
+def test_too_short_a_window_names_the_sufficient_number_of_days() -> None:
     with pytest.raises(DataError, match=rf"has {LEAST - 1} days, .* need at least {LEAST}; .*warmup_days"):
         data.splits({**WHOLE, "last_day": FIRST + LEAST - 2})
     assert len(data.splits({**WHOLE, "last_day": FIRST + LEAST - 1})["train"]) == 1
 
 
-def test_check_finds_the_days_of_the_window_and_refuses_too_few(spans: dict[int, Path]) -> None:
+def test_check_returns_the_days_of_the_window_and_refuses_too_few(spans: dict[int, Path]) -> None:
     assert data.check(spans, SETTINGS) == {"first_day": FIRST, "last_day": FIRST + DAYS - 1}
     last = {number: spans[number] for number in range(4, DAYS)}
     assert data.check(last, SETTINGS) == {"first_day": FIRST + 4, "last_day": FIRST + DAYS - 1}
@@ -143,69 +143,73 @@ def test_check_finds_the_days_of_the_window_and_refuses_too_few(spans: dict[int,
         data.check(few, SETTINGS)
 
 
-def test_sharded_examples_equal_those_of_one_table(spans: dict[int, Path], found: dict[str, list[dict]]) -> None:
+def test_sharded_examples_equal_those_of_one_table(spans: dict[int, Path], examples: dict[str, list[dict]]) -> None:
     expected = oracle(spans, WHOLE)
     assert min(len(rows) for rows in expected.values()) > 20
-    assert found == expected
+    assert examples == expected
 
 
-def test_a_window_in_the_middle_knows_nothing_outside_it(spans: dict[int, Path]) -> None:
+def test_a_window_uses_no_rows_outside_it(spans: dict[int, Path]) -> None:
     part = {number: spans[number] for number in range(4, 4 + LEAST + 1)}
     settings = {**WHOLE, **data.check(part, SETTINGS)}
-    assert through_beam(part, settings) == oracle(part, settings)
+    assert run_beam(part, settings) == oracle(part, settings)
 
 
-def test_many_shards_without_a_row_in_a_split_do_no_harm(tmp_path: Path) -> None:
-    spans = written(tmp_path, seed=1, customers=1)
-    found = through_beam(spans, WHOLE)
-    assert found == oracle(spans, WHOLE) and len(found["train"]) > 100
+def test_shards_without_rows_are_allowed(tmp_path: Path) -> None:
+    spans = write_spans(tmp_path, seed=1, customers=1)
+    examples = run_beam(spans, WHOLE)
+    assert examples == oracle(spans, WHOLE) and len(examples["train"]) > 100
 
 
-def test_every_example_lies_in_its_split_once_with_one_label(found: dict[str, list[dict]]) -> None:
-    ids = Counter(row["transaction_id"][0] for rows in found.values() for row in rows)
+def test_every_example_is_once_in_its_split_with_one_label(examples: dict[str, list[dict]]) -> None:
+    ids = Counter(row["transaction_id"][0] for rows in examples.values() for row in rows)
     assert set(ids.values()) == {1}
     for split, days in data.splits(WHOLE).items():
-        assert {row["event_time"][0] // 86_400 for row in found[split]} == set(days)
-    assert {len(row["is_fraud"]) for rows in found.values() for row in rows} == {1}
+        assert {row["event_time"][0] // 86_400 for row in examples[split]} == set(days)
+    assert {len(row["is_fraud"]) for rows in examples.values() for row in rows} == {1}
 
 
-def test_labels_unknown_at_the_windows_end_are_left_out_and_known_ones_are_not(
-    spans: dict[int, Path], found: dict[str, list[dict]]
+def test_eval_has_all_labels_that_arrived_before_the_windows_end_and_no_others(
+    spans: dict[int, Path], examples: dict[str, list[dict]]
 ) -> None:
     raw = {
         row["transaction_id"]: row for path in spans.values() for row in pq.read_table(path / "a.parquet").to_pylist()
     }
     end = START + timedelta(days=DAYS)
     eval_days = data.splits(WHOLE)["eval"]
-    asked = {name for name, row in raw.items() if (row["event_time"] - datetime(1970, 1, 1)).days in eval_days}
-    never = {name for name in asked if raw[name]["label_time"] is None}
-    late = {name for name in asked - never if raw[name]["label_time"] > end}
+    in_eval = {name for name, row in raw.items() if (row["event_time"] - datetime(1970, 1, 1)).days in eval_days}
+    never = {name for name in in_eval if raw[name]["label_time"] is None}
+    late = {name for name in in_eval - never if raw[name]["label_time"] > end}
     assert never and late
-    assert {row["transaction_id"][0].decode() for row in found["eval"]} == asked - never - late
+    assert {row["transaction_id"][0].decode() for row in examples["eval"]} == in_eval - never - late
 
 
-def test_labels_that_came_after_eval_began_do_not_teach(spans: dict[int, Path], found: dict[str, list[dict]]) -> None:
-    parts = data.splits(WHOLE)
-    began = START + timedelta(days=parts["eval"].start - FIRST)
+def test_train_has_no_labels_that_arrived_after_eval_began(
+    spans: dict[int, Path], examples: dict[str, list[dict]]
+) -> None:
+    split_days = data.splits(WHOLE)
+    began = START + timedelta(days=split_days["eval"].start - FIRST)
     raw = [row for path in spans.values() for row in pq.read_table(path / "a.parquet").to_pylist()]
-    in_train = [row for row in raw if (row["event_time"] - datetime(1970, 1, 1)).days in parts["train"]]
+    in_train = [row for row in raw if (row["event_time"] - datetime(1970, 1, 1)).days in split_days["train"]]
     late = {row["transaction_id"] for row in in_train if row["label_time"] and row["label_time"] > began}
-    taught = {row["transaction_id"][0].decode() for row in found["train"]}
-    assert late and not late & taught
+    trained = {row["transaction_id"][0].decode() for row in examples["train"]}
+    assert late and not late & trained
 
 
-def test_without_label_times_every_label_is_known_after_the_delay(tmp_path: Path) -> None:
-    for span in written(tmp_path).values():
+def test_without_label_times_labels_arrive_after_the_delay(tmp_path: Path) -> None:
+    for span in write_spans(tmp_path).values():
         pq.write_table(pq.read_table(span / "a.parquet").drop_columns(["label_time"]), span / "a.parquet")
     spans = span_folders.window(tmp_path, -1, -1)
     labelled = [row for path in spans.values() for row in pq.read_table(path / "a.parquet").to_pylist()]
-    rows = through_beam(spans, WHOLE)["eval"]
+    rows = run_beam(spans, WHOLE)["eval"]
     days = data.splits(WHOLE)["eval"]
-    kept = [r for r in labelled if (r["event_time"] - datetime(1970, 1, 1)).days in days and r["is_fraud"] is not None]
-    assert len(rows) == len(kept) > 0
+    expected = [
+        r for r in labelled if (r["event_time"] - datetime(1970, 1, 1)).days in days and r["is_fraud"] is not None
+    ]
+    assert len(rows) == len(expected) > 0
 
 
-def test_embedded_data_is_written_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generated_data_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {**SETTINGS, "rows": 200, "days": 3, "data_seed": 5}
     first = data.prepare(None, tmp_path, settings)
     assert sum(pq.read_metadata(path).num_rows for path in first.rglob("*.parquet")) == 200
@@ -216,7 +220,7 @@ def test_embedded_data_is_written_once_and_kept(tmp_path: Path, monkeypatch: pyt
     assert data.prepare(str(tmp_path), tmp_path, settings) == tmp_path
 
 
-def test_other_settings_are_other_embedded_data(tmp_path: Path) -> None:
+def test_other_settings_generate_other_data(tmp_path: Path) -> None:
     settings = {**SETTINGS, "rows": 30, "days": 3, "data_seed": 5}
     folders = {
         data.prepare(None, tmp_path, {**settings, **change})

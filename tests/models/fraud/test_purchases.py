@@ -1,4 +1,4 @@
-"""Anybody's purchases: what is read, what is filled, and what is refused in words that help."""
+"""Reading purchases: accepted formats, filled columns, and the messages for what is refused."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -48,26 +48,26 @@ def test_six_columns_are_enough(tmp_path: Path) -> None:
     assert table.select(SIX).to_pydict() == six().to_pydict()
     assert [table[name].to_pylist() for name in ("category", "channel", "device")] == [["none"] * 3] * 3
     assert table["distance_km"].to_pylist() == [0.0] * 3
-    # An unlabelled purchase has no time of its label; the others' came a week later.
+    # An unlabelled purchase has no label time; the other labels arrive a week later.
     assert table["label_time"].to_pylist() == [TIMES[0] + timedelta(7), TIMES[1] + timedelta(7), None]
 
 
-def test_own_names_are_mapped(tmp_path: Path) -> None:
+def test_column_names_are_mapped(tmp_path: Path) -> None:
     table = six(kind=["a", "b", "c"]).rename_columns([*SIX[:1], "ts", "cc_num", *SIX[3:5], "fraud", "kind"])
     parquet(tmp_path, table)
     mapping = "event_time=ts,customer_id=cc_num,is_fraud=fraud,category=kind"
     assert check(tmp_path, mapping) == (DAY, DAY)
-    found = read(str(tmp_path), mapping, 7)
-    assert found.select(SIX).to_pydict() == six().to_pydict() and found["category"].to_pylist() == ["a", "b", "c"]
+    result = read(str(tmp_path), mapping, 7)
+    assert result.select(SIX).to_pydict() == six().to_pydict() and result["category"].to_pylist() == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("mapping", ["amont=x", "amount", "=x"])
-def test_a_mapping_of_no_column_of_ours_is_refused(tmp_path: Path, mapping: str) -> None:
+def test_a_mapping_of_an_unknown_column_is_refused(tmp_path: Path, mapping: str) -> None:
     with pytest.raises(DataError, match="--columns takes OURS=YOURS pairs.*transaction_id"):
         check(parquet(tmp_path, six()), mapping)
 
 
-def test_nulls_in_a_column_that_is_there_stay_missing(tmp_path: Path) -> None:
+def test_nulls_in_an_existing_column_stay_missing(tmp_path: Path) -> None:
     parquet(tmp_path, six(category=["grocery", None, "fuel"], distance_km=[None, 2.0, 3.0], amount=[None, 1.0, 2.0]))
     table = read(str(tmp_path), "", 7)
     assert table["category"].to_pylist() == ["grocery", None, "fuel"]
@@ -77,7 +77,7 @@ def test_nulls_in_a_column_that_is_there_stay_missing(tmp_path: Path) -> None:
     assert [len(value) for value in batch["amount"].to_pylist()] == [0, 1, 1]
 
 
-def test_a_label_time_that_is_given_wins_over_the_delay_and_no_label_has_none(tmp_path: Path) -> None:
+def test_label_time_of_the_data_replaces_the_delay_and_is_null_without_a_label(tmp_path: Path) -> None:
     given = pa.array([TIMES[0] + timedelta(1), None, TIMES[2] + timedelta(1)], pa.timestamp("us"))
     table = read(str(parquet(tmp_path, six(label_time=given))), "", 7)
     assert table["label_time"].to_pylist() == [TIMES[0] + timedelta(1), TIMES[1] + timedelta(7), None]
@@ -101,7 +101,7 @@ def test_csv_with_labels_as_words_or_digits(tmp_path: Path) -> None:
     "text",
     ["2026-01-05T12:30:15.25", "2026-01-05 12:30:15.250000", "2026-01-05T12:30:15.25Z", "2026-01-05 14:30:15.25+02:00"],
 )
-def test_csv_with_times_as_people_write_them(tmp_path: Path, text: str) -> None:
+def test_csv_with_common_time_formats(tmp_path: Path, text: str) -> None:
     csv(tmp_path, f"{','.join(SIX)}\nt,{text},c,m,1,0\n")
     assert check(tmp_path, "") == (DAY, DAY)
     assert read(str(tmp_path), "", 7)["event_time"].to_pylist() == [TIMES[1]]
@@ -109,26 +109,26 @@ def test_csv_with_times_as_people_write_them(tmp_path: Path, text: str) -> None:
 
 def test_times_with_a_zone_are_read_as_utc(tmp_path: Path) -> None:
     zoned = pa.array([time.replace(tzinfo=UTC) for time in TIMES], pa.timestamp("ms", "America/New_York"))
-    found = read(str(parquet(tmp_path, six(event_time=zoned))), "", 7)["event_time"].to_pylist()
-    assert found == TIMES  # all are whole milliseconds
+    times = read(str(parquet(tmp_path, six(event_time=zoned))), "", 7)["event_time"].to_pylist()
+    assert times == TIMES  # all are whole milliseconds
 
 
 def test_other_widths_and_booleans_are_read(tmp_path: Path) -> None:
     table = six(amount=pa.array([1, 2, 3], pa.int32()), is_fraud=[True, False, None], customer_id=[7, 8, 9])
-    found = read(str(parquet(tmp_path, table)), "", 7)
-    assert found["amount"].to_pylist() == [1.0, 2.0, 3.0] and found["is_fraud"].to_pylist() == [1, 0, None]
-    assert found["customer_id"].to_pylist() == ["7", "8", "9"]
+    result = read(str(parquet(tmp_path, table)), "", 7)
+    assert result["amount"].to_pylist() == [1.0, 2.0, 3.0] and result["is_fraud"].to_pylist() == [1, 0, None]
+    assert result["customer_id"].to_pylist() == ["7", "8", "9"]
 
 
-def test_what_polars_writes_is_read(tmp_path: Path) -> None:
+def test_polars_string_types_are_read(tmp_path: Path) -> None:
     large = {name: pa.array(["true", "False", None], pa.large_string()) for name in ("is_fraud", "customer_id")}
     times = pa.array([time.isoformat() for time in TIMES], pa.large_string())
-    found = read(str(parquet(tmp_path, six(**large, event_time=times))), "", 7)
-    assert found["is_fraud"].to_pylist() == [1, 0, None] and found["event_time"].to_pylist() == TIMES
-    assert found["customer_id"].to_pylist() == ["true", "False", None]
+    result = read(str(parquet(tmp_path, six(**large, event_time=times))), "", 7)
+    assert result["is_fraud"].to_pylist() == [1, 0, None] and result["event_time"].to_pylist() == TIMES
+    assert result["customer_id"].to_pylist() == ["true", "False", None]
 
 
-def test_all_files_of_a_span_are_read_whatever_their_format(tmp_path: Path) -> None:
+def test_all_files_of_a_span_are_read_in_both_formats(tmp_path: Path) -> None:
     parquet(tmp_path, six())
     parquet(tmp_path / "deep", six(transaction_id=["u1", "u2", "u3"]))
     csv(tmp_path, f"{','.join(SIX)}\nv,2026-01-07 00:00:00,c,m,1,0\n")
@@ -169,9 +169,9 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SIX)
-def test_a_missing_column_is_named_with_what_is_there_and_how_to_map(tmp_path: Path, name: str) -> None:
-    parquet(tmp_path, six(mine=[1, 2, 3]).drop_columns([name]))
-    with pytest.raises(DataError, match=f"has no column '{name}'; it has .*mine.*--columns {name}=YOURS"):
+def test_a_missing_column_is_named_with_existing_ones_and_the_option(tmp_path: Path, name: str) -> None:
+    parquet(tmp_path, six(extra=[1, 2, 3]).drop_columns([name]))
+    with pytest.raises(DataError, match=f"has no column '{name}'; it has .*extra.*--columns {name}=YOURS"):
         check(tmp_path, "")
     with pytest.raises(DataError, match=f"has no column 'theirs'; .*--columns {name}=YOURS"):
         check(tmp_path, f"{name}=theirs")
@@ -185,7 +185,7 @@ def test_an_unreadable_type_names_file_column_and_type(tmp_path: Path, name: str
         read(str(parquet(tmp_path, six(**{name: values}))), "", 7)
 
 
-def test_unreadable_and_missing_times_are_refused_before_anything_runs(tmp_path: Path) -> None:
+def test_check_refuses_unreadable_and_missing_times(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="column 'event_time' that cannot be read as timestamp"):
         check(parquet(tmp_path / "text", six(event_time=["yesterday", "today", "now"])), "")
     for name, times in (("one", [TIMES[0], None, TIMES[2]]), ("all", [None] * 3)):
@@ -193,15 +193,15 @@ def test_unreadable_and_missing_times_are_refused_before_anything_runs(tmp_path:
             check(parquet(tmp_path / name, six(event_time=pa.array(times, pa.timestamp("us")))), "")
 
 
-def test_examples_equal_those_made_one_by_one(tmp_path: Path) -> None:
+def test_examples_equal_those_built_one_by_one(tmp_path: Path) -> None:
     past = {"past_amount": [[0.0, 1.25], [2.0, 3.0], [0.0, 0.0]], "past_merchant": [["", "m9"], ["m1", "m2"], ["", ""]]}
     table = read(str(parquet(tmp_path, six(category=["fuel", None, "é"]))), "", 7)
     table = table.append_column("past_amount", pa.array(past["past_amount"], pa.list_(pa.float32())))
     table = table.append_column("past_merchant", pa.array(past["past_merchant"], pa.list_(pa.string())))
     table = table.append_column("past_length", pa.array([1, 2, 0]))
     (batch,) = to_examples(table)
-    found = [tf.train.Example.FromString(one) for one in example_coder.RecordBatchToExamplesEncoder().encode(batch)]
-    for row, example in enumerate(found):
+    encoded = [tf.train.Example.FromString(data) for data in example_coder.RecordBatchToExamplesEncoder().encode(batch)]
+    for row, example in enumerate(encoded):
         expected = tf.train.Example()
         feature = expected.features.feature
         for name in ("transaction_id", "customer_id", "merchant_id", "category", "channel", "device"):
@@ -215,31 +215,31 @@ def test_examples_equal_those_made_one_by_one(tmp_path: Path) -> None:
             feature[name].float_list.value.append(table[name][row].as_py())
         feature["past_amount"].float_list.value.extend(past["past_amount"][row])
         feature["past_merchant"].bytes_list.value.extend(text.encode() for text in past["past_merchant"][row])
-        assert _filled(example) == _filled(expected)
+        assert _non_empty_features(example) == _non_empty_features(expected)
         assert "label_time" not in example.features.feature and "past_length" not in example.features.feature
 
 
-def _filled(example: tf.train.Example) -> dict[str, list]:
-    """Names to values; an empty feature and an absent one are the same to whoever parses them."""
-    kinds = {name: one.WhichOneof("kind") for name, one in example.features.feature.items()}
+def _non_empty_features(example: tf.train.Example) -> dict[str, list]:
+    """Return values by name; parsers do not distinguish an empty feature from an absent one."""
+    kinds = {name: feature.WhichOneof("kind") for name, feature in example.features.feature.items()}
     values = {name: list(getattr(example.features.feature[name], kind).value) for name, kind in kinds.items() if kind}
     return {name: (kinds[name], value) for name, value in values.items() if value}
 
 
-def test_large_tables_come_in_batches_that_lose_no_row() -> None:
+def test_large_tables_are_batched_without_losing_rows() -> None:
     rows = 2 * BATCH + 5
     table = pa.table({"transaction_id": [str(i) for i in range(rows)], "amount": np.arange(rows, dtype=float)})
-    found = list(to_examples(table))
-    assert max(len(batch) for batch in found) == BATCH
-    assert [v[0] for batch in found for v in batch["amount"].to_pylist()] == list(range(rows))
+    batches = list(to_examples(table))
+    assert max(len(batch) for batch in batches) == BATCH
+    assert [v[0] for batch in batches for v in batch["amount"].to_pylist()] == list(range(rows))
     assert list(to_examples(table.slice(0, 0))) == []
 
 
-def test_a_table_crosses_processes_whole() -> None:
+def test_pack_and_unpack_preserve_a_table() -> None:
     table = six(category=["a", None, "b"])
     assert unpack(pack(table)).equals(table)
 
 
-def test_the_hash_of_a_customer_never_changes() -> None:
-    # Written down once: the shard of a customer must be the same in every process, release and year.
+def test_hash_of_a_customer_is_stable() -> None:
+    # Fixed values: the shard of a customer has to be the same in every process and release.
     assert [stable_hash(text) for text in ("", "c000001")] == [0x1271CF25, 3_801_117_013]

@@ -1,4 +1,4 @@
-"""NumPy archives and IDX files, against files that the tests write themselves."""
+"""NumPy archives and IDX files, against files that the tests write."""
 
 import gzip
 from pathlib import Path
@@ -44,13 +44,13 @@ def test_an_archive_lists_classes_that_a_span_lacks(tmp_path):
         ({"images": random_images(1, 4, 4), "labels": ["a"], "part": ["dev"]}, "part 'dev'"),
     ],
 )
-def test_an_archive_of_another_form_is_refused(tmp_path, arrays, message):
+def test_an_archive_with_inconsistent_arrays_is_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "images.npz", **arrays)
     with pytest.raises(DataError, match=f"images.npz.*{message}"):
         rows(tmp_path)
 
 
-def test_a_cut_archive_is_refused(tmp_path):
+def test_a_truncated_archive_is_refused(tmp_path):
     path = sources.embedded(tmp_path) / "span-000" / "images.npz"
     path.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(DataError, match="images.npz is damaged"):
@@ -61,15 +61,15 @@ def test_a_cut_archive_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_idx_files_give_both_parts(tmp_path, packed):
+def test_idx_files_have_both_parts(tmp_path, packed):
     images, labels = random_images(5, 6, 7), np.array([3, 1, 2, 0, 1], np.uint8)
     write_idx(tmp_path, "train", images[:3], labels[:3], packed)
     write_idx(tmp_path, "t10k", images[3:], labels[3:], packed)
-    found = rows(tmp_path)
-    np.testing.assert_array_equal(np.stack([decoded(row["image"]) for row in found]), images)
-    assert [row["label"] for row in found] == ["3", "1", "2", "0", "1"]
-    assert [row["part"] for row in found] == ["train"] * 3 + ["test"] * 2
-    assert [row["key"] for row in found][2:4] == ["train/00002", "test/00000"]
+    loaded = rows(tmp_path)
+    np.testing.assert_array_equal(np.stack([decoded(row["image"]) for row in loaded]), images)
+    assert [row["label"] for row in loaded] == ["3", "1", "2", "0", "1"]
+    assert [row["part"] for row in loaded] == ["train"] * 3 + ["test"] * 2
+    assert [row["key"] for row in loaded][2:4] == ["train/00002", "test/00000"]
     assert readers.shape(tmp_path) == (6, 7, 1)
     assert readers.classes(tmp_path) == ["0", "1", "2", "3"]
 
@@ -78,8 +78,8 @@ def test_idx_files_give_both_parts(tmp_path, packed):
     ("packed", "name", "change", "message"),
     [
         (False, "train-images-idx3-ubyte", lambda data: b"\1" + data[1:], "starts with 0x01000803"),
-        (False, "train-images-idx3-ubyte", lambda data: data[:-1], "announces 126 bytes and holds 125"),
-        (False, "train-images-idx3-ubyte", lambda data: data + b"\0", "holds 127"),
+        (False, "train-images-idx3-ubyte", lambda data: data[:-1], "declares 126 bytes of data and has 125"),
+        (False, "train-images-idx3-ubyte", lambda data: data + b"\0", "has 127"),
         (False, "train-images-idx3-ubyte", lambda data: data[:6], "damaged"),
         (True, "train-images-idx3-ubyte.gz", lambda data: data[:-9], "damaged"),
         (True, "train-images-idx3-ubyte.gz", lambda data: b"no gzip" + data, "damaged"),
@@ -108,9 +108,9 @@ def test_parts_of_different_sizes_are_refused(tmp_path):
         rows(tmp_path)
 
 
-def test_fashion_mnist_reads_as_published(tmp_path):
+def test_fashion_mnist_equals_the_published_data(tmp_path):
     if not FASHION.exists():
-        pytest.skip("Fashion-MNIST is not beside this checkout")
+        pytest.skip(f"Fashion-MNIST is not in {FASHION}")
     for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
         (tmp_path / name).symlink_to(FASHION / name)
     first = next(readers.read(tmp_path))

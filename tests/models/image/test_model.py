@@ -1,4 +1,4 @@
-"""The image network and its layers: formulas in NumPy, save and load, switches, and what is left of them in the export."""
+"""The image network and its layers: formulas in NumPy, saving and loading, settings, and the exported graph."""
 
 import subprocess
 import sys
@@ -26,66 +26,66 @@ def settings(**changes: object) -> dict[str, object]:
     return {**CASES["image"].settings["training"], "filters": 4, "classes": "a,b,c", **changes}
 
 
-def made(**changes: object) -> keras.Model:
+def build_model(**changes: object) -> keras.Model:
     keras.utils.set_random_seed(3)
     return image.build(settings(**changes), FEATURES)
 
 
-def convolved(hidden: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """A 3x3 convolution with zeros around, written out."""
+def convolve(hidden: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """A 3x3 convolution with zero padding in NumPy."""
     padded = np.pad(hidden, ((0, 0), (1, 1), (1, 1), (0, 0)))
     height, width = hidden.shape[1:3]
     return sum(padded[:, i : i + height, j : j + width] @ kernel[i, j] for i in range(3) for j in range(3))
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_block_is_its_formula(training: bool) -> None:
+def test_residual_block_equals_its_formula(training: bool) -> None:
     layer, x = Residual(), np.random.default_rng(2).normal(size=(5, 6, 4, 3)).astype(np.float32)
-    found, hidden = layer(x, training=training).numpy(), x
-    for place, convolution in enumerate(layer.convolutions):
-        hidden = convolved(np.maximum(hidden, 0) if place else hidden, convolution.kernel.numpy())
+    actual, hidden = layer(x, training=training).numpy(), x
+    for index, convolution in enumerate(layer.convolutions):
+        hidden = convolve(np.maximum(hidden, 0) if index else hidden, convolution.kernel.numpy())
         mean, variance = (hidden.mean((0, 1, 2)), hidden.var((0, 1, 2))) if training else (0.0, 1.0)
         hidden = (hidden - mean) / np.sqrt(variance + 1e-3)
-    assert np.allclose(found, np.maximum(x + hidden, 0), atol=1e-4)
-    assert found.std() > 0.1
+    assert np.allclose(actual, np.maximum(x + hidden, 0), atol=1e-4)
+    assert actual.std() > 0.1
 
 
-def test_the_block_comes_back_from_disk_and_answers_equally(tmp_path: Path) -> None:
+def test_residual_block_is_restored_from_disk_with_equal_outputs(tmp_path: Path) -> None:
     inputs = keras.Input((8, 8, 4))
     block = Residual(batch_norm=True, l2=0.01, remat=True, name="block")
     model = keras.Model(inputs, Shift(0.1, name="shift")(block(inputs)))
     model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras", custom_objects=LAYERS)
+    loaded = keras.models.load_model(tmp_path / "model.keras", custom_objects=LAYERS)
     x = np.random.default_rng(3).normal(size=(2, 8, 8, 4)).astype(np.float32)
-    assert np.array_equal(model(x), again(x)) and np.ptp(model(x)) > 0.1
+    assert np.array_equal(model(x), loaded(x)) and np.ptp(model(x)) > 0.1
     for name in ("block", "shift"):
-        assert again.get_layer(name).get_config() == model.get_layer(name).get_config()
-    assert again.get_layer("block").l2 == 0.01 and again.get_layer("block").remat
+        assert loaded.get_layer(name).get_config() == model.get_layer(name).get_config()
+    assert loaded.get_layer("block").l2 == 0.01 and loaded.get_layer("block").remat
     with pytest.raises(TypeError, match="Could not locate class 'Residual'"):
         keras.models.load_model(tmp_path / "model.keras")
 
 
-def test_a_shift_moves_by_whole_pixels_up_to_its_share_while_training_and_not_otherwise() -> None:
+def test_shift_moves_by_whole_pixels_up_to_its_share_only_in_training() -> None:
     keras.utils.set_random_seed(5)
     layer, pictures = Shift(0.2), np.zeros((400, 10, 5, 2), np.float32)
     pictures[:, 5, 2] = (1.0, 2.0)
     assert layer(pictures, training=False) is not None and np.array_equal(layer(pictures, training=False), pictures)
     moved = layer(pictures, training=True).numpy()
     assert np.array_equal(moved.sum((1, 2)), pictures.sum((1, 2)))
-    places = np.argwhere(moved[..., 0] == 1)
-    assert set(places[:, 1] - 5) == {-2, -1, 0, 1, 2} and set(places[:, 2] - 2) == {-1, 0, 1}
+    positions = np.argwhere(moved[..., 0] == 1)
+    assert set(positions[:, 1] - 5) == {-2, -1, 0, 1, 2} and set(positions[:, 2] - 2) == {-1, 0, 1}
 
 
-def test_what_is_moved_out_is_gone_and_zeros_come_in() -> None:
+def test_shift_fills_with_zeros() -> None:
     keras.utils.set_random_seed(5)
     pictures = np.ones((200, 10, 10, 1), np.float32)
     moved = Shift(0.2)(pictures, training=True).numpy()
-    left = {10 - abs(a) for a in range(-2, 3)}
-    assert set(moved.sum((1, 2, 3)).astype(int)) == {a * b for a in left for b in left}
+    remaining = {10 - abs(a) for a in range(-2, 3)}
+    assert set(moved.sum((1, 2, 3)).astype(int)) == {a * b for a in remaining for b in remaining}
 
 
-def steps(model: keras.Model, count: int = 3) -> tuple[list[float], list[np.ndarray]]:
-    """Losses and weights of a few steps of SGD without chance."""
+def run_steps(model: keras.Model, count: int = 3) -> tuple[list[float], list[np.ndarray]]:
+    """Run a few steps of SGD without randomness; return losses and weights."""
     labels, optimizer = np.arange(16)[:, None] % 3, keras.optimizers.SGD(0.1)
 
     @tf.function
@@ -98,16 +98,16 @@ def steps(model: keras.Model, count: int = 3) -> tuple[list[float], list[np.ndar
     return [float(step()) for _ in range(count)], model.get_weights()
 
 
-def test_computing_a_block_again_changes_neither_weights_nor_moments() -> None:
-    plain, again = (steps(made(augment=False, dropout=0.0, remat=remat)) for remat in (False, True))
-    assert np.allclose(plain[0], again[0], atol=1e-5) and plain[0][0] > plain[0][-1]
-    for one, other in zip(plain[1], again[1], strict=True):
-        assert np.allclose(one, other, atol=1e-5)
+def test_rematerialisation_changes_neither_weights_nor_moments() -> None:
+    plain, rematerialised = (run_steps(build_model(augment=False, dropout=0.0, remat=remat)) for remat in (False, True))
+    assert np.allclose(plain[0], rematerialised[0], atol=1e-5) and plain[0][0] > plain[0][-1]
+    for expected, actual in zip(plain[1], rematerialised[1], strict=True):
+        assert np.allclose(expected, actual, atol=1e-5)
 
 
-def test_computing_a_block_again_is_in_the_graph() -> None:
+def test_rematerialisation_adds_convolutions_to_the_graph() -> None:
     def convolutions(remat: bool) -> int:
-        model = made(augment=False, dropout=0.0, remat=remat)
+        model = build_model(augment=False, dropout=0.0, remat=remat)
 
         @tf.function
         def gradient() -> list[tf.Tensor]:
@@ -124,34 +124,36 @@ def test_computing_a_block_again_is_in_the_graph() -> None:
     assert convolutions(True) >= 7 + 4
 
 
-def test_the_switches_act() -> None:
-    kinds = {type(layer) for layer in made(batch_norm=False)._flatten_layers()}
-    assert keras.layers.BatchNormalization not in kinds
-    assert keras.layers.BatchNormalization in {type(layer) for layer in made()._flatten_layers()}
-    assert all(layer.use_bias for layer in made(batch_norm=False)._flatten_layers() if hasattr(layer, "use_bias"))
-    assert not made().losses
-    penalised = made(l2=0.01)
-    kernels = [one for one in penalised.trainable_variables if one.name == "kernel"]
+def test_settings_change_the_layers() -> None:
+    layer_types = {type(layer) for layer in build_model(batch_norm=False)._flatten_layers()}
+    assert keras.layers.BatchNormalization not in layer_types
+    assert keras.layers.BatchNormalization in {type(layer) for layer in build_model()._flatten_layers()}
+    assert all(
+        layer.use_bias for layer in build_model(batch_norm=False)._flatten_layers() if hasattr(layer, "use_bias")
+    )
+    assert not build_model().losses
+    penalised = build_model(l2=0.01)
+    kernels = [variable for variable in penalised.trainable_variables if variable.name == "kernel"]
     assert sum(map(float, penalised.losses)) == pytest.approx(
         0.01 * sum(float(np.sum(np.square(k.numpy()))) for k in kernels), rel=1e-4
     )
     assert len(penalised.losses) == len(kernels) == 8
-    assert {"shift", "erase"} < {layer.name for layer in made(dropout=0.0).layers}
-    assert "flip" in {layer.name for layer in made(flip=True).layers}
-    assert not {"shift", "flip", "erase"} & {layer.name for layer in made(flip=True, augment=False).layers}
+    assert {"shift", "erase"} < {layer.name for layer in build_model(dropout=0.0).layers}
+    assert "flip" in {layer.name for layer in build_model(flip=True).layers}
+    assert not {"shift", "flip", "erase"} & {layer.name for layer in build_model(flip=True, augment=False).layers}
 
 
-def test_training_is_by_chance_only_where_it_is_asked_for() -> None:
+def test_training_is_random_only_with_augmentation_or_dropout() -> None:
     inputs = {"pixels": PIXELS}
-    fixed = made(augment=False, dropout=0.0)
+    fixed = build_model(augment=False, dropout=0.0)
     assert np.allclose(fixed(inputs, training=True), fixed(inputs, training=True), atol=1e-6)
     for changes in ({"augment": True, "dropout": 0.0}, {"augment": False, "dropout": 0.5}):
-        model = made(**changes)
+        model = build_model(**changes)
         assert not np.allclose(model(inputs, training=True), model(inputs, training=True), atol=1e-3)
         assert np.array_equal(model(inputs, training=False), model(inputs, training=False))
 
 
-def exported(model: keras.Model, path: Path) -> Path:
+def export(model: keras.Model, path: Path) -> Path:
     archive = keras.export.ExportArchive()
     archive.track(model)
     spec = [{"pixels": tf.TensorSpec([None, 8, 8, 1], name="pixels")}]
@@ -160,13 +162,15 @@ def exported(model: keras.Model, path: Path) -> Path:
     return path
 
 
-def test_nothing_of_the_augmentation_is_left_in_the_export_or_on_the_edge(tmp_path: Path) -> None:
-    paths = {on: exported(made(augment=on, flip=on), tmp_path / str(on)) for on in (True, False)}
-    loaded = {on: tf.saved_model.load(str(path)) for on, path in paths.items()}
-    # As the server runs it: Grappler takes away what no answer needs, such as the batch's size that Keras' layers ask for.
+def test_export_and_lite_model_contain_no_augmentation(tmp_path: Path) -> None:
+    paths = {
+        switch: export(build_model(augment=switch, flip=switch), tmp_path / str(switch)) for switch in (True, False)
+    }
+    loaded = {switch: tf.saved_model.load(str(path)) for switch, path in paths.items()}
+    # As the server runs it: Grappler removes nodes that no output needs, such as the batch size that Keras' layers compute.
     ops = {
-        on: sorted(node.op for node in saved_model_parts.grappled(one.signatures["dense"]).node)
-        for on, one in loaded.items()
+        switch: sorted(node.op for node in saved_model_parts.grappled(model.signatures["dense"]).node)
+        for switch, model in loaded.items()
     }
     assert ops[True] == ops[False] and ops[True].count("Conv2D") == 7
     content = tf.lite.TFLiteConverter.from_saved_model(str(paths[True]), signature_keys=["dense"]).convert()
@@ -174,12 +178,19 @@ def test_nothing_of_the_augmentation_is_left_in_the_export_or_on_the_edge(tmp_pa
         code.builtinCode
         for code in lite_schema.ModelT.InitFromObj(lite_schema.Model.GetRootAs(content, 0)).operatorCodes
     }
-    known = lite_schema.BuiltinOperator
-    assert codes <= {known.CONV_2D, known.MAX_POOL_2D, known.MEAN, known.FULLY_CONNECTED, known.ADD, known.MUL}
+    allowed = lite_schema.BuiltinOperator
+    assert codes <= {
+        allowed.CONV_2D,
+        allowed.MAX_POOL_2D,
+        allowed.MEAN,
+        allowed.FULLY_CONNECTED,
+        allowed.ADD,
+        allowed.MUL,
+    }
 
 
 def test_xla_compiles_a_step_with_augmentation() -> None:
-    """Of the network's layers one of each kind, as every convolution takes a second to compile."""
+    """The test has one layer of each type, as every convolution takes a second to compile."""
     pixels = keras.Input((8, 8, 1), name="pixels")
     hidden = Residual()(image.augmented(pixels, settings(flip=True)))
     model = keras.Model({"pixels": pixels}, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(hidden)))
@@ -190,18 +201,17 @@ def test_xla_compiles_a_step_with_augmentation() -> None:
             value = tf.reduce_sum(model({"pixels": pixels}, training=True))
         return tape.gradient(value, model.trainable_variables)
 
-    assert all(np.isfinite(one).all() for one in gradient(tf.constant(PIXELS)))
+    assert all(np.isfinite(part).all() for part in gradient(tf.constant(PIXELS)))
 
 
-@pytest.mark.slow
-def test_importing_registers_nothing_and_replicas_share_their_moments_and_augment() -> None:
-    """In a process of its own, as logical devices have to be made before anything else."""
-    done = subprocess.run(
+def test_import_registers_nothing_and_replicas_share_moments_and_augment() -> None:
+    """The check runs in its own process, as logical devices have to be configured first."""
+    result = subprocess.run(
         [sys.executable, "-c", MIRRORED], capture_output=True, text=True, cwd=Path(__file__).parents[3]
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split()[-3:] == ["synchronized", "equal", "augmented"]
-    assert done.stdout.split()[0] == "unregistered"
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.split()[-3:] == ["synchronized", "equal", "augmented"]
+    assert result.stdout.split()[0] == "unregistered"
 
 
 MIRRORED = """
@@ -242,8 +252,8 @@ run(both, optimizer, 2)
 kinds = (Residual, keras.layers.BatchNormalization)
 assert all(layer.synchronized for layer in both._flatten_layers() if isinstance(layer, kinds))
 print("synchronized")
-for one, other in zip(alone.weights, both.weights, strict=True):
-    assert np.allclose(one.numpy(), other.numpy(), atol=1e-5), one.path
+for expected, actual in zip(alone.weights, both.weights, strict=True):
+    assert np.allclose(expected.numpy(), actual.numpy(), atol=1e-5), expected.path
 print("equal")
 def small():
     pixels = keras.Input((8, 8, 1), name="pixels")
@@ -253,14 +263,14 @@ def small():
     return keras.Model({"pixels": pixels}, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(hidden)))
 drawn, optimizer = build(strategy.scope(), small)
 run(drawn, optimizer, 2)
-assert all(np.isfinite(one).all() for one in drawn.get_weights())
+assert all(np.isfinite(weight).all() for weight in drawn.get_weights())
 moved = strategy.run(lambda: small.moved(tf.constant(x[:8]), training=True))
-assert not any(np.allclose(one, x[:8]) for one in strategy.experimental_local_results(moved))
+assert not any(np.allclose(part, x[:8]) for part in strategy.experimental_local_results(moved))
 print("augmented")
 """
 
 
-def test_the_network_stays_within_its_budget_of_parameters() -> None:
+def test_network_stays_within_its_parameter_budget() -> None:
     default: Mapping[str, object] = {**CASES["image"].settings["training"], "classes": ",".join("0123456789")}
     model = image.build(default, {"pixels": tf.TensorSpec([None, 28, 28, 1])})
     assert 50_000 < model.count_params() <= 500_000

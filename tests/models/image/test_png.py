@@ -1,4 +1,4 @@
-"""PNG files of ours, against Pillow."""
+"""The PNG encoder, against Pillow."""
 
 from io import BytesIO
 
@@ -11,13 +11,13 @@ from models.image import png
 
 
 @pytest.mark.parametrize("size", [(3, 1, 1, 1), (5, 8, 8, 1), (4, 28, 28, 1), (4, 32, 32, 3), (2, 300, 257, 3)])
-def test_a_png_decodes_to_the_array_it_was_made_of(size):
+def test_a_png_decodes_to_the_encoded_array(size):
     for images in (random_images(*size), np.zeros(size, np.uint8), np.full(size, 255, np.uint8)):
         for array, content in zip(images, png.pngs(images), strict=True):
             expected = array[..., 0] if size[-1] == 1 else array
             np.testing.assert_array_equal(decoded(content), expected)
 
 
-def test_a_png_passes_pillows_own_check_of_its_checksums():
+def test_a_png_has_valid_checksums():
     with Image.open(BytesIO(png.pngs(random_images(1, 28, 28, 1))[0])) as image:
         image.verify()

@@ -1,4 +1,4 @@
-"""Readers of image data: folders of classes and spans, against Pillow and files that the tests write themselves."""
+"""Readers of image data: folders of classes and spans, against Pillow and files that the tests write."""
 
 import subprocess
 import sys
@@ -14,26 +14,26 @@ from models.image import readers
 REPOSITORY = Path(__file__).parents[3]
 
 
-def test_class_folders_pass_files_through_and_encode_the_rest(tmp_path):
+def test_class_folders_pass_on_png_and_jpeg_and_encode_others(tmp_path):
     grey = write_image(tmp_path / "cat" / "a.png", random_images(9, 7))
     write_image(tmp_path / "cat" / "b.JPG", random_images(9, 7))
     bitmap = write_image(tmp_path / "dog" / "c.bmp", random_images(9, 7, 3))
     (tmp_path / "dog" / ".DS_Store").write_bytes(b"not an image")
     (tmp_path / "dog" / "notes.txt").write_text("not an image")
-    found = rows(tmp_path)
-    assert [row["key"] for row in found] == ["cat/a.png", "cat/b.JPG", "dog/c.bmp"]
-    assert [row["label"] for row in found] == ["cat", "cat", "dog"]
-    assert [row["image"] for row in found][:2] == [(tmp_path / row["key"]).read_bytes() for row in found[:2]]
-    assert found[2]["image"].startswith(b"\x89PNG")
-    np.testing.assert_array_equal(decoded(found[2]["image"]), bitmap)
-    assert found[0]["brightness"] == pytest.approx(grey.mean() / 255, abs=1e-6)
-    assert found[0]["contrast"] == pytest.approx(grey.std() / 255, abs=1e-6)
+    loaded = rows(tmp_path)
+    assert [row["key"] for row in loaded] == ["cat/a.png", "cat/b.JPG", "dog/c.bmp"]
+    assert [row["label"] for row in loaded] == ["cat", "cat", "dog"]
+    assert [row["image"] for row in loaded][:2] == [(tmp_path / row["key"]).read_bytes() for row in loaded[:2]]
+    assert loaded[2]["image"].startswith(b"\x89PNG")
+    np.testing.assert_array_equal(decoded(loaded[2]["image"]), bitmap)
+    assert loaded[0]["brightness"] == pytest.approx(grey.mean() / 255, abs=1e-6)
+    assert loaded[0]["contrast"] == pytest.approx(grey.std() / 255, abs=1e-6)
     assert readers.classes(tmp_path) == ["cat", "dog"]
     assert readers.shape(tmp_path) == (9, 7, 3)
 
 
 @pytest.mark.parametrize("held_out", ["test", "eval", "val"])
-def test_class_folders_under_parts(tmp_path, held_out):
+def test_class_folders_in_folders_of_parts(tmp_path, held_out):
     write_image(tmp_path / "train" / "cat" / "1.png", random_images(80, 100))
     write_image(tmp_path / held_out / "dog" / "1.png", random_images(80, 100))
     assert {(row["part"], row["key"]) for row in rows(tmp_path)} == {
@@ -44,7 +44,7 @@ def test_class_folders_under_parts(tmp_path, held_out):
     assert readers.shape(tmp_path) == (64, 64, 1)
 
 
-def test_sixteen_bits_stay_in_the_unit_range(tmp_path):
+def test_sixteen_bit_pixels_are_scaled_to_one(tmp_path):
     write_image(tmp_path / "cat" / "a.png", np.full((4, 4), 32768, np.uint16))
     assert rows(tmp_path)[0]["brightness"] == pytest.approx(0.5, abs=1e-4)
 
@@ -58,7 +58,7 @@ def test_a_damaged_image_is_named(tmp_path, name, change):
         rows(tmp_path)
 
 
-def test_a_batch_of_large_files_is_cut_by_size(tmp_path, monkeypatch):
+def test_batches_of_large_files_are_limited_by_size(tmp_path, monkeypatch):
     for number in range(3):
         write_image(tmp_path / "cat" / f"{number}.png", random_images(20, 20))
     monkeypatch.setattr(readers, "BATCH_BYTES", 600)
@@ -68,7 +68,7 @@ def test_a_batch_of_large_files_is_cut_by_size(tmp_path, monkeypatch):
 # Spans
 
 
-def test_spans_go_by_number(tmp_path):
+def test_spans_are_ordered_by_number(tmp_path):
     for name in ("span-010", "span-2", "other", "span-x"):
         write_image(tmp_path / name / "cat" / "a.png", random_images(4, 4))
     assert readers.spans(tmp_path) == {2: tmp_path / "span-2", 10: tmp_path / "span-010"}
@@ -76,7 +76,7 @@ def test_spans_go_by_number(tmp_path):
     assert readers.spans(tmp_path / "other") == {0: tmp_path / "other"}
 
 
-def test_two_folders_of_one_number_are_refused(tmp_path):
+def test_two_folders_with_one_span_number_are_refused(tmp_path):
     for name in ("span-1", "span-001"):
         write_image(tmp_path / name / "cat" / "a.png", random_images(4, 4))
     with pytest.raises(DataError, match="two folders for one span number"):
@@ -84,7 +84,7 @@ def test_two_folders_of_one_number_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("make", ["nothing", "empty", "file", "empty span", "forbidden"])
-def test_a_source_without_images_says_what_was_expected(tmp_path, monkeypatch, make):
+def test_a_source_without_images_names_what_was_expected(tmp_path, monkeypatch, make):
     source = tmp_path / "raw"
     if make == "file":
         source.write_text("not a folder")
@@ -97,7 +97,7 @@ def test_a_source_without_images_says_what_was_expected(tmp_path, monkeypatch, m
 
 
 @pytest.mark.system
-def test_the_import_brings_neither_tensorflow_nor_scikit_learn():
+def test_import_loads_neither_tensorflow_nor_scikit_learn():
     heavy = "{'tensorflow', 'tfx', 'keras', 'sklearn', 'apache_beam'}"
     check = f"import sys, models.image.readers; sys.exit(bool({heavy} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", check], check=True, cwd=REPOSITORY)

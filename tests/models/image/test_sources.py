@@ -1,4 +1,4 @@
-"""Data sets that have a name: against scikit-learn, and with Keras played by the test."""
+"""Named data sets: scikit-learn's digits, and Keras data sets with a fake Keras module."""
 
 import sys
 from types import ModuleType
@@ -12,22 +12,22 @@ from models.errors import DataError
 from models.image import readers, sources
 
 
-def test_the_embedded_digits_come_back_as_scikit_learn_has_them(tmp_path):
+def test_digits_equal_those_of_scikit_learn(tmp_path):
     from sklearn.datasets import load_digits
 
     assert sources.embedded(tmp_path) == tmp_path
-    found, original = rows(readers.spans(tmp_path)[0]), load_digits()
-    assert len(found) == 1797
-    assert [row["label"] for row in found] == original.target.astype(str).tolist()
-    pixels = np.stack([decoded(row["image"]) for row in found])
+    loaded, original = rows(readers.spans(tmp_path)[0]), load_digits()
+    assert len(loaded) == 1797
+    assert [row["label"] for row in loaded] == original.target.astype(str).tolist()
+    pixels = np.stack([decoded(row["image"]) for row in loaded])
     np.testing.assert_array_equal(np.rint(pixels / (255 / 16)), original.images)
     assert {pixels.min(), pixels.max()} == {0, 255}
-    assert {row["part"] for row in found} == {""}
+    assert {row["part"] for row in loaded} == {""}
     assert readers.shape(tmp_path / "span-000") == (8, 8, 1)
     assert readers.classes(tmp_path / "span-000") == list("0123456789")
 
 
-def test_storing_twice_does_nothing_the_second_time(tmp_path):
+def test_storing_twice_writes_once(tmp_path):
     path = sources.embedded(tmp_path) / "span-000" / "images.npz"
     before = path.stat().st_mtime_ns
     sources.embedded(tmp_path)
@@ -35,18 +35,18 @@ def test_storing_twice_does_nothing_the_second_time(tmp_path):
     assert [child.name for child in path.parent.iterdir()] == ["images.npz"]
 
 
-def test_a_folder_of_one_set_is_not_taken_for_another(tmp_path):
+def test_a_folder_with_another_data_set_is_refused(tmp_path):
     sources.embedded(tmp_path)
     with pytest.raises(DataError, match="holds other data than 'mnist'"):
         sources.keras_dataset("mnist", tmp_path)
 
 
-def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    def break_off(file, **_):
+def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
+    def fail_midway(file, **_):
         file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(np, "savez", break_off)
+    monkeypatch.setattr(np, "savez", fail_midway)
     with pytest.raises(OSError, match="disk full"):
         sources.embedded(tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -60,17 +60,17 @@ def fake_keras(monkeypatch, name: str, load) -> None:
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
-def test_a_keras_set_keeps_its_official_split(tmp_path, monkeypatch):
+def test_a_keras_data_set_keeps_its_official_split(tmp_path, monkeypatch):
     images, labels = random_images(5, 32, 32, 3), np.array([[0], [9], [3], [3], [1]])
     fake_keras(monkeypatch, "cifar10", lambda: ((images[:3], labels[:3]), (images[3:], labels[3:])))
-    found = rows(sources.keras_dataset("cifar10", tmp_path) / "span-000")
-    assert [row["key"] for row in found] == ["train/00000", "train/00001", "train/00002", "test/00000", "test/00001"]
-    assert [row["label"] for row in found] == ["0", "9", "3", "3", "1"]
-    np.testing.assert_array_equal(np.stack([decoded(row["image"]) for row in found]), images)
+    loaded = rows(sources.keras_dataset("cifar10", tmp_path) / "span-000")
+    assert [row["key"] for row in loaded] == ["train/00000", "train/00001", "train/00002", "test/00000", "test/00001"]
+    assert [row["label"] for row in loaded] == ["0", "9", "3", "3", "1"]
+    np.testing.assert_array_equal(np.stack([decoded(row["image"]) for row in loaded]), images)
 
 
 @pytest.mark.parametrize("error", [URLError("no network"), TimeoutError("timed out"), ValueError("bad hash")])
-def test_a_failed_download_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, error):
+def test_a_failed_download_is_reported_and_leaves_no_files(tmp_path, monkeypatch, error):
     def load():
         raise error
 
@@ -80,6 +80,6 @@ def test_a_failed_download_is_one_sentence_and_leaves_nothing(tmp_path, monkeypa
     assert not (tmp_path / "raw").exists()
 
 
-def test_an_unknown_set_names_the_known_ones(tmp_path):
+def test_an_unknown_data_set_names_the_known_ones(tmp_path):
     with pytest.raises(DataError, match="'imagenet'.*fashion_mnist"):
         sources.keras_dataset("imagenet", tmp_path)

@@ -1,1 +1,1 @@
-"""A third use case, as small as can be: which side of a line a point lies on."""
+"""A minimal third use case: on which side of a line a point is."""

@@ -1,4 +1,4 @@
-"""Points in the plane: whether they lie above the line x + y = 0."""
+"""Points in the plane: whether they are above the line x + y = 0."""
 
 from models.default_settings import SPACE, TRAINING
 from models.use_case import UseCase

@@ -1,4 +1,4 @@
-"""A NumPy file of points a span; every tenth row is eval, the next valid."""
+"""A NumPy file of points for each span; every tenth row is eval, the next one valid."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from models.errors import DataError
 
 
 def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
-    """The folder asked for, or drawn points."""
+    """Return the given folder, or one with random points."""
     if data:
         return Path(data)
     folder = cache / f"tiny-{settings['rows']}"
@@ -22,15 +22,15 @@ def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
 
 
 def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Every span has to have its file."""
+    """Check that every span has its file."""
     for span in spans.values():
         if not (span / "points.npy").is_file():
-            raise DataError(f"{span} has no points.npy; write the points there.")
+            raise DataError(f"{span} has no points.npy; write the points to it.")
     return {}
 
 
 def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> Any:
-    """Batches of examples, ``(split, pa.RecordBatch)``."""
+    """Return batches of examples, ``(split, pa.RecordBatch)``."""
     import apache_beam as beam
 
     return pipeline | beam.Create([str(path) for path in spans.values()]) | beam.FlatMap(_read)
@@ -38,8 +38,8 @@ def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, An
 
 def _read(span: str) -> Iterator[tuple[str, pa.RecordBatch]]:
     points = np.load(Path(span, "points.npy"))
-    place = np.arange(len(points)) % 10
-    for split, rows in (("train", place > 1), ("valid", place == 1), ("eval", place == 0)):
+    remainder = np.arange(len(points)) % 10
+    for split, rows in (("train", remainder > 1), ("valid", remainder == 1), ("eval", remainder == 0)):
         x, y = points[rows].T
         keys = [f"{Path(span).name}/{row}".encode() for row in np.flatnonzero(rows)]
         columns = {"key": keys, "x": x, "y": y, "above": (x + y > 0).astype(np.int64)}

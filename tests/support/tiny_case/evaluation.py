@@ -1,4 +1,4 @@
-"""Accuracy over all points."""
+"""Metrics of the Evaluator: accuracy over all points."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from tensorflow_model_analysis.proto import config_pb2
 
 
 def eval_config(settings: Mapping[str, Any]) -> config_pb2.EvalConfig:
-    """Accuracy with a lower bound."""
+    """Return accuracy with a lower bound."""
     bound = config_pb2.GenericValueThreshold(lower_bound={"value": settings["min_accuracy"]})
     accuracy = config_pb2.MetricConfig(
         class_name="SparseCategoricalAccuracy",

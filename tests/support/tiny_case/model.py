@@ -1,4 +1,4 @@
-"""Two hidden layers, one logit a side."""
+"""Two hidden layers and one logit for each side."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ SCORE = "probabilities"
 
 
 def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pretrained: str = "") -> keras.Model:
-    """From ``scaled`` to logits ``[batch, 2]``."""
+    """Build the model from ``scaled`` to logits ``[batch, 2]``."""
     scaled = keras.Input(features["scaled"].shape[1:], name="scaled")
     hidden = scaled
     for _ in range(2):
@@ -23,20 +23,20 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
 
 
 def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Cross-entropy, ``[batch]``."""
+    """Return the cross-entropy, ``[batch]``."""
     return lambda truth, logits: tf.nn.sparse_softmax_cross_entropy_with_logits(truth[:, 0], logits)
 
 
 def quality(truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """``accuracy``."""
+    """Compute ``accuracy``."""
     return {"accuracy": float(np.mean(np.argmax(logits, axis=1) == truth[:, 0]))}
 
 
 def operating_point(settings: Mapping[str, Any], truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """Nothing to choose."""
+    """Return an empty operating point."""
     return {}
 
 
 def answers(logits: tf.Tensor, point: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """``probabilities`` float32 ``[batch, 2]``."""
+    """Compute ``probabilities`` float32 ``[batch, 2]``."""
     return {"probabilities": tf.nn.softmax(logits)}

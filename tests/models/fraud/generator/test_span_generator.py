@@ -1,4 +1,4 @@
-"""Generated purchases: the same bytes, the promised shares, and drift that changes what it says and nothing else."""
+"""Generated purchases: reproducible bytes, expected shares, and drift that changes only its own columns."""
 
 from datetime import date
 from pathlib import Path
@@ -59,7 +59,7 @@ def twin(folder: Path, *drift: str) -> tuple[pl.DataFrame, Truth]:
     return read(folder / "twin"), truth
 
 
-def test_same_seed_same_bytes(tmp_path: Path) -> None:
+def test_same_seed_writes_same_bytes(tmp_path: Path) -> None:
     drift = [Drift.parse("amount:1.2@4"), Drift.parse("prior:2@3"), Drift.parse("nulls:0.1@2")]
     for name, seed, order in (("a", 1, drift), ("b", 1, drift[::-1]), ("c", 2, drift)):
         generate(tmp_path / name, rows=3000, days=7, seed=seed, drift=order)
@@ -67,7 +67,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     assert not set(contents(tmp_path / "a").values()) & set(contents(tmp_path / "c").values())
 
 
-def test_rows_are_exact_and_lie_in_their_day(clean: tuple[pl.DataFrame, Truth]) -> None:
+def test_row_count_is_exact_and_rows_are_in_their_day(clean: tuple[pl.DataFrame, Truth]) -> None:
     data, truth = clean
     assert len(data) == truth.rows == ROWS and data["transaction_id"].n_unique() == ROWS
     day = (data["event_time"].dt.date() - START).dt.total_days()
@@ -84,9 +84,7 @@ def test_start_moves_the_calendar(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_drift_differs_from_its_twin_in_nothing_else(
-    kind: str, clean: tuple[pl.DataFrame, Truth], tmp_path: Path
-) -> None:
+def test_drift_changes_only_its_columns(kind: str, clean: tuple[pl.DataFrame, Truth], tmp_path: Path) -> None:
     data, _ = clean
     drifted, truth = twin(tmp_path, f"{kind}:{SIZES[kind]}@{AT}")
     assert drifted.filter(pl.col("span") < AT).equals(data.filter(pl.col("span") < AT))
@@ -100,12 +98,12 @@ def test_drift_differs_from_its_twin_in_nothing_else(
     assert differs.any()
     (entry,) = truth.drift
     assert (entry["kind"], entry["size"], entry["day"], entry["date"]) == (kind, SIZES[kind], AT, "2026-01-19")
-    # A fraud may find its new sum equal to the old one, and one by chance may have no label: those do not show.
+    # A fraud's new amount may equal the old one, and a fraud by chance may have no label: neither is visible.
     added = len(drifted) - len(data)
     assert entry["rows"] >= differs.sum() + added >= 0.9 * entry["rows"] > 0
 
 
-def test_drift_has_its_size(clean: tuple[pl.DataFrame, Truth], tmp_path: Path) -> None:
+def test_drift_has_the_given_size(clean: tuple[pl.DataFrame, Truth], tmp_path: Path) -> None:
     data = clean[0].filter(pl.col("span") >= AT)
     ratio, after = {}, {}
     for kind in ("amount", "amount-ramp", "units", "online", "nulls", "unseen", "encoding"):
@@ -125,7 +123,7 @@ def test_drift_has_its_size(clean: tuple[pl.DataFrame, Truth], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("size", [0.25, 0.5, 3.0])
-def test_prior_moves_the_rate_of_fraud_and_keeps_honest_rows(
+def test_prior_drift_scales_the_fraud_rate_and_keeps_honest_rows(
     size: float, clean: tuple[pl.DataFrame, Truth], tmp_path: Path
 ) -> None:
     data, drifted = clean[0], twin(tmp_path, f"prior:{size}@{AT}")[0]
@@ -135,23 +133,23 @@ def test_prior_moves_the_rate_of_fraud_and_keeps_honest_rows(
     assert len(honest) == (data["is_fraud"] == 0).sum()
 
 
-def test_drifts_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_drifts_are_independent(tmp_path: Path) -> None:
     alone, _ = twin(tmp_path / "alone", f"nulls:0.2@{AT}")
     both, truth = twin(tmp_path / "both", f"nulls:0.2@{AT}", "prior:2@5", "amount:1.3@3")
     shared = both.join(alone.select("transaction_id"), on="transaction_id", how="semi")
     assert shared["category"].equals(alone["category"]) and len(truth.drift) == 3
 
 
-def test_customers_buy_as_poisson_in_a_weekly_and_daily_rhythm(large: tuple[pl.DataFrame, Truth]) -> None:
+def test_purchases_are_poisson_with_weekly_and_daily_rhythm(large: tuple[pl.DataFrame, Truth]) -> None:
     data, truth = large
     honest = data.filter(pl.col("is_fraud").fill_null(0) == 0)
     days = honest.group_by("span").len().sort("span")["len"].to_numpy().reshape(-1, 7)
     assert np.allclose(days.mean(axis=0) / days.mean(), WEEK / WEEK.mean(), rtol=0.03)
-    # Sprees join purchases on a day, so days vary a little more than Poisson; twice the variance would be too much.
+    # Sprees put several purchases on one day, so the variance slightly exceeds Poisson; twice the variance is too much.
     expected = np.broadcast_to(days.mean(axis=0), days.shape)
     chi = ((days - expected) ** 2 / expected).sum()
     assert stats.chi2.ppf(0.001, days.size - 7) < chi < 1.5 * stats.chi2.ppf(0.999, days.size - 7)
-    # The same customer in two halves of the time: given the sum, Poisson counts split binomially.
+    # Counts of a customer in the two halves of the period: given their sum, Poisson counts are binomial.
     halves = honest.group_by("customer_id").agg(total=pl.len(), first=(pl.col("span") < 42).sum())
     z = (halves["first"] - halves["total"] / 2) / (halves["total"] ** 0.5 / 2)
     assert 0.9 < z.std() < 1.25 and abs(z.mean()) < 0.1
@@ -163,13 +161,13 @@ def test_scenarios_have_their_shares(large: tuple[pl.DataFrame, Truth]) -> None:
     data, truth = large
     assert truth.frauds == pytest.approx(len(data) * FRAUD_SHARE, abs=3) and 0.008 <= truth.fraud_share <= 0.015
     assert [s["id"] for s in truth.scenarios] == [s.name for s in SCENARIOS]
-    for found, asked in zip(truth.scenarios, SCENARIOS, strict=True):
-        assert found["share"] == pytest.approx(asked.share, abs=0.005)
-        assert (found["episodes"] > 5) == (asked.behave is not None)
+    for measured, scenario in zip(truth.scenarios, SCENARIOS, strict=True):
+        assert measured["share"] == pytest.approx(scenario.share, abs=0.005)
+        assert (measured["episodes"] > 5) == (scenario.behave is not None)
     assert sum(s["share"] for s in truth.scenarios) == pytest.approx(1)
 
 
-def test_labels_come_late_or_never(large: tuple[pl.DataFrame, Truth]) -> None:
+def test_labels_arrive_late_or_never(large: tuple[pl.DataFrame, Truth]) -> None:
     data, truth = large
     assert (data["is_fraud"].is_null() == data["label_time"].is_null()).all()
     never = data["is_fraud"].null_count()
@@ -181,7 +179,7 @@ def test_labels_come_late_or_never(large: tuple[pl.DataFrame, Truth]) -> None:
     assert fraud.min() >= 1 and fraud.max() <= 21 and (fraud > 7).mean() == pytest.approx(0.08, abs=0.02)
 
 
-def test_tiny_data_works(tmp_path: Path) -> None:
+def test_smallest_data_is_generated(tmp_path: Path) -> None:
     steps = []
     truth = generate(tmp_path / "a", rows=3, days=3, seed=0, progress=lambda done, days: steps.append((done, days)))
     assert truth.rows == 3 and steps == [(1, 3), (2, 3), (3, 3)]
@@ -189,7 +187,7 @@ def test_tiny_data_works(tmp_path: Path) -> None:
     assert generate(tmp_path / "b", rows=300, days=1, seed=0, drift=every).rows <= 300
 
 
-def test_wrong_calls_leave_nothing_behind(tmp_path: Path) -> None:
+def test_failed_calls_leave_no_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="after the last day, 4"):
         generate(tmp_path / "a", rows=100, days=5, seed=1, drift=[Drift("amount", 1.1, 5)])
     with pytest.raises(ValueError, match="a row a day"):
@@ -218,10 +216,10 @@ def test_wrong_calls_leave_nothing_behind(tmp_path: Path) -> None:
         ("amount:0@3", "factor on amounts, at once, above 0 and at most 100"),
     ],
 )
-def test_wrong_drift_says_what_is_allowed(text: str, message: str) -> None:
+def test_invalid_drift_names_the_allowed_values(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Drift.parse(text)
 
 
-def test_drift_reads_what_it_writes() -> None:
+def test_drift_text_round_trip() -> None:
     assert Drift.parse("amount:1.05@30") == Drift("amount", 1.05, 30) == Drift.parse(str(Drift("amount", 1.05, 30)))

@@ -1,4 +1,4 @@
-"""The past of a purchase against a brute-force oracle, in batch, merged, and replayed online."""
+"""Features of a purchase's past against a brute-force oracle: in batch, merged, and replayed online."""
 
 import functools
 import pickle
@@ -28,7 +28,7 @@ from models.fraud.history.point_in_time import (
 
 
 def oracle(rows: list[dict], row: dict, delay: int) -> dict:
-    """The definitions, word for word, over all rows."""
+    """Apply the definitions of the features literally, over all rows."""
     time, day = moment(row["event_time"]), moment(row["event_time"]) // DAY
     key = itemgetter("event_time", "transaction_id")
     past = sorted((r for r in rows if r["customer_id"] == row["customer_id"] and key(r) < key(row)), key=key)
@@ -37,15 +37,17 @@ def oracle(rows: list[dict], row: dict, delay: int) -> dict:
         inside = [r for r in past if moment(r["event_time"]) >= time - w * DAY]
         columns[f"customer_count_{w}d"] = len(inside)
         columns[f"customer_amount_{w}d"] = sum(r["amount"] for r in inside)
-        seen = [
+        at_merchant = [
             r
             for r in rows
             if r["merchant_id"] == row["merchant_id"]
             and day - delay - w <= moment(r["event_time"]) // DAY < day - delay
         ]
-        known = [r for r in seen if r["is_fraud"] and r["label_time"] and moment(r["label_time"]) < day * DAY]
-        columns[f"merchant_count_{w}d"] = len(seen)
-        columns[f"merchant_risk_{w}d"] = len(known) / (len(seen) + 10)
+        labelled_frauds = [
+            r for r in at_merchant if r["is_fraud"] and r["label_time"] and moment(r["label_time"]) < day * DAY
+        ]
+        columns[f"merchant_count_{w}d"] = len(at_merchant)
+        columns[f"merchant_risk_{w}d"] = len(labelled_frauds) / (len(at_merchant) + 10)
     ages = [(time - moment(r["event_time"])) / SECOND for r in past]
     columns["seconds_since_last"] = min(ages[-1], 30 * 86_400) if ages else 30 * 86_400
     last, pad = past[-PAST:], PAST - len(past[-PAST:])
@@ -57,7 +59,7 @@ def oracle(rows: list[dict], row: dict, delay: int) -> dict:
 
 
 def replay(table: pa.Table, delay: int = 7) -> dict[str, dict]:
-    """Online features in order of time; labels come when they are known, before the purchases of that moment."""
+    """Compute online features in order of time; labels are added when they arrive, before purchases of the same time."""
     calls = [(r["event_time"], 1, r["transaction_id"], r) for r in table.to_pylist()]
     calls += [(r["label_time"], 0, r["transaction_id"], r) for r in table.to_pylist() if r["label_time"]]
     online, answers = OnlineHistory(delay), {}
@@ -76,8 +78,8 @@ def test_batch_equals_oracle(seed: int, delay: int) -> None:
     answers, rows = batch(table, delay), table.to_pylist()
     for row in rows:
         for name, expected in oracle(rows, row, delay).items():
-            found = answers[row["transaction_id"]][name]
-            assert found == (expected if name == "past_merchant" else pytest.approx(expected, rel=1e-6)), name
+            actual = answers[row["transaction_id"]][name]
+            assert actual == (expected if name == "past_merchant" else pytest.approx(expected, rel=1e-6)), name
 
 
 @given(st.integers(0, 10**6), st.integers(1, 120), st.integers(0, 10), st.integers(1, 4))
@@ -92,7 +94,7 @@ def test_replay_is_identical_after_forgetting() -> None:
     assert replay(table) == batch(table)
 
 
-def test_online_state_is_bounded_and_a_late_purchase_sees_its_past() -> None:
+def test_online_state_is_bounded_and_a_late_purchase_has_its_past() -> None:
     table, online = purchases(6, rows=4000, days=400, customers=1, merchants=1), OnlineHistory()
     rows = sorted(table.to_pylist(), key=itemgetter("event_time", "transaction_id"))
     for row in rows:
@@ -115,7 +117,7 @@ def test_merge_is_associative_and_exact() -> None:
     assert MerchantDays.merge() == MerchantDays.of(table.slice(0, 0))
 
 
-def test_future_changes_nothing() -> None:
+def test_features_ignore_the_future() -> None:
     table = purchases(8)
     cut = datetime(1970, 1, 1) + timedelta(days=20_030)
     rows, before = table.to_pylist(), batch(table)
@@ -123,16 +125,16 @@ def test_future_changes_nothing() -> None:
     for row in rows:
         future = {"amount": 1e6, "merchant_id": "m0", "is_fraud": 1, "label_time": row["event_time"]}
         unknown = {"is_fraud": 1, "label_time": max(row["label_time"] or cut, cut)}
-        known = row["label_time"] is not None and row["label_time"] < cut
-        changed.append(row | (future if row["event_time"] >= cut else {} if known else unknown))
+        label_arrived = row["label_time"] is not None and row["label_time"] < cut
+        changed.append(row | (future if row["event_time"] >= cut else {} if label_arrived else unknown))
     after = batch(pa.Table.from_pylist(changed, SCHEMA))
     past = [r["transaction_id"] for r in rows if r["event_time"] < cut]
     assert len(past) > 50 and all(after[name] == before[name] for name in past)
-    # The first moment of the day of the cut: its merchant counts all lie before.
+    # The cut is the start of a day, so all merchant counts of that day come from before it.
     assert after != before
 
 
-def test_known_means_before_the_day_began() -> None:
+def test_risk_counts_labels_from_before_the_day() -> None:
     day = START // DAY
     rows = [
         ("a", "c", 0, 1, START + 10 * DAY),
@@ -157,7 +159,7 @@ def test_known_means_before_the_day_began() -> None:
     assert at["merchant_count_1d"].tolist() == [0, 0, 0]
 
 
-def test_equal_times_follow_their_ids() -> None:
+def test_equal_times_are_ordered_by_id() -> None:
     table = purchases(9, rows=20, customers=1).set_column(
         1, "event_time", pa.array([START] * 20).cast(pa.timestamp("us"))
     )
@@ -175,7 +177,7 @@ def test_one_purchase_has_no_past() -> None:
 
 def test_repeated_transaction_is_refused() -> None:
     table = purchases(11, rows=10)
-    with pytest.raises(ValueError, match="there twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         customer_features(pa.concat_tables([table, table.slice(0, 1)]))
 
 
@@ -186,7 +188,7 @@ def test_empty_table_keeps_its_columns() -> None:
     assert done.schema.field("past_merchant").type == pa.list_(pa.string())
 
 
-def test_sums_do_not_cancel() -> None:
+def test_sums_of_large_and_small_amounts_are_exact() -> None:
     table = purchases(13, rows=400, customers=2)
     big = np.where(np.arange(400) % 2, 1e11, 0.01)
     table = table.set_column(4, "amount", pa.array(big)).set_column(
@@ -196,7 +198,7 @@ def test_sums_do_not_cancel() -> None:
     assert all(r["customer_amount_30d"] == np.float32(r["amount"] * r["customer_count_30d"]) for r in done)
 
 
-def test_times_of_any_kind_agree() -> None:
+def test_time_types_give_equal_features() -> None:
     zoneless = datetime(2026, 1, 5, 12, 30)
     assert moment(zoneless) == moment(zoneless.replace(tzinfo=UTC)) == moment(moment(zoneless))
     table = purchases(14, rows=50)

@@ -1,4 +1,4 @@
-"""Records of fields, changed as a store changes them, give the features of the history in memory and of the batch."""
+"""Features from records of fields, changed as a store changes them, against the in-memory history and the batch."""
 
 from operator import itemgetter
 from typing import Any
@@ -14,7 +14,7 @@ from models.fraud.history.point_in_time import moment
 
 
 class Records(dict):
-    """What a store does with a change, in plain Python."""
+    """A store in plain Python that applies changes."""
 
     def of(self, row: dict) -> list[dict[str, str]]:
         return [self.get(name, {}) for name in shared_history.names(row)]
@@ -36,55 +36,53 @@ class Records(dict):
 
 
 def replay(table: Any, delay: int, times: int = 1) -> tuple[dict[str, dict], Records, OnlineHistory]:
-    """Features from records in order of time, each purchase applied so often; the records; a history in memory beside."""
+    """Apply each purchase ``times`` times in order of time; return features by id, the records, and an in-memory history."""
     calls = [(row["event_time"], 1, row["transaction_id"], row) for row in table.to_pylist()]
     calls += [(row["label_time"], 0, row["transaction_id"], row) for row in table.to_pylist() if row["label_time"]]
-    records, beside, answers = Records(), OnlineHistory(delay), {}
+    records, in_memory, answers = Records(), OnlineHistory(delay), {}
     for _, kind, name, row in sorted(calls, key=itemgetter(0, 1, 2)):
         at = moment(row["event_time"])
         if kind == 0:
             records.count(
                 *shared_history.learned(row["merchant_id"], at, moment(row["label_time"]), row["is_fraud"] or 0)
             )
-            beside.label(row["merchant_id"], at, row["label_time"], row["is_fraud"])
+            in_memory.label(row["merchant_id"], at, row["label_time"], row["is_fraud"])
             continue
         for _ in range(times):
             before = records.of(row)
             history = shared_history.history(row, before, delay)
             answers[name] = history.features(row)
             records.apply(shared_history.change(row, before, history))
-        beside.add(row)
-    return answers, records, beside
+        in_memory.add(row)
+    return answers, records, in_memory
 
 
 @given(st.integers(0, 10**6), st.integers(1, 120), st.integers(0, 10), st.integers(1, 4), st.integers(1, 2))
 @settings(max_examples=25, deadline=None)
-def test_features_from_records_are_those_of_the_batch(
-    seed: int, rows: int, delay: int, customers: int, times: int
-) -> None:
+def test_features_from_records_equal_the_batch(seed: int, rows: int, delay: int, customers: int, times: int) -> None:
     table = purchases(seed, rows, customers=customers)
-    answers, records, beside = replay(table, delay, times)
-    assert {name: {one: found[one] for one in NAMES} for name, found in answers.items()} == batch(table, delay)
+    answers, records, in_memory = replay(table, delay, times)
+    assert {name: {feature: row[feature] for feature in NAMES} for name, row in answers.items()} == batch(table, delay)
     assert {name: fields for name, fields in records.items() if fields} == {
-        name: fields for name, fields in shared_history.records(beside.state()) if fields
+        name: fields for name, fields in shared_history.records(in_memory.state()) if fields
     }
 
 
-def test_after_forgetting_features_are_the_same_and_records_are_bounded() -> None:
+def test_records_are_bounded_and_features_equal_the_batch_after_eviction() -> None:
     table = purchases(5, rows=3000, days=400, customers=2, merchants=2)
     answers, records, _ = replay(table, 7)
-    assert {name: {one: found[one] for one in NAMES} for name, found in answers.items()} == batch(table)
+    assert {name: {feature: row[feature] for feature in NAMES} for name, row in answers.items()} == batch(table)
     assert all(len(records[name]) < 400 for name in ("customer/c0", "customer/c1"))
     days = [{field.split(":")[0] for field in records[f"merchant/m{n}"]} for n in (0, 1)]
-    assert all(30 < len(found) < 150 for found in days)
+    assert all(30 < len(features) < 150 for features in days)
 
 
 @pytest.mark.parametrize("name", ["t:1", "", "1:2:3", '"', "é\u2028"])
-def test_an_id_may_hold_anything(name: str) -> None:
+def test_ids_may_contain_any_text(name: str) -> None:
     row = {"transaction_id": name, "event_time": 5_000_000, "customer_id": name, "merchant_id": name, "amount": 0.1}
     records = Records()
     records.apply(shared_history.change(row, [{}, {}], OnlineHistory()))
-    found = shared_history.history(row, records.of(row), 7)
-    later = found.features(row | {"transaction_id": "later", "event_time": 6_000_000})
+    loaded = shared_history.history(row, records.of(row), 7)
+    later = loaded.features(row | {"transaction_id": "later", "event_time": 6_000_000})
     assert later["past_merchant"][-1] == name and later["past_age"][-1] == 1.0 and later["customer_count_1d"] == 1
-    assert not any(found.features(row)["past_amount"]), "a purchase is not its own past"
+    assert not any(loaded.features(row)["past_amount"]), "a purchase is not its own past"
