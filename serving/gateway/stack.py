@@ -108,7 +108,7 @@ class Stack:
         settings, self._metrics = self.settings, Metrics()
         self._backend = InProcess(self.app.engine) if self.app else Remote(settings.backend)
         scorers = {
-            name: await self._make_scorer(name, case)
+            name: await self._scorer(name, case)
             for name, case in settings.cases.items()
             if await self._can_serve(name, case)
         }
@@ -140,14 +140,14 @@ class Stack:
 
     async def _add_case(self, gateway: Gateway, name: str, case: Place) -> None:
         try:
-            await gateway.add(await self._make_scorer(name, case))
+            await gateway.add(await self._scorer(name, case))
         except UnreachedError:
             raise
         except (OSError, ValueError) as error:
             self._failed.add(name)
             log.error("%s is not served; fix this and restart the gateway: %s", name, error)
 
-    async def _make_scorer(self, name: str, case: Place) -> Scorer:
+    async def _scorer(self, name: str, case: Place) -> Scorer:
         """Return the case's scorer, with its memory filled."""
         assert case.online is not None, "_can_serve() checks it"
         settings, memory = self.settings, self._make_memory(name, case.online, case.folder)
