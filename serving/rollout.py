@@ -97,7 +97,7 @@ def promote(folder: Path, version: int | None, share: float | None = None, shado
         old version is still there. Deadlines, rate limits and circuit breakers protect it; logged answers feed
         monitoring; replicas scale with load.
     Evidence: tour.evidence.serving.canary_rollout.live
-    Proof: tests/serving/test_rollout.py::test_swaps_a_canary_and_a_rollback_under_load_lose_nothing
+    Proof: tests/serving/test_rollout.py::test_version_changes_under_load_lose_no_request
     """
     available, old = versions(folder), read(folder)
     if version is not None and version not in available:

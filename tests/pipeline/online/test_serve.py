@@ -30,7 +30,7 @@ def test_a_home_with_nothing_pushed_is_one_sentence(tmp_path):
 
 def test_a_store_that_is_none_is_one_sentence(tmp_path):
     done = run_in_process("serve", "--home", tmp_path, "--store", "nonsense")
-    assert done.returncode == 2 and "is 'embedded' or an address like" in done.stderr
+    assert done.returncode == 2 and "must be 'embedded' or a URL like" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
