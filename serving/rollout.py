@@ -1,4 +1,4 @@
-"""The rollout of a case: which versions are served, and to which requests. Commands write the file; the gateway polls it."""
+"""The rollout of a case: which versions serve which requests. Commands write the file and the gateway polls it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ class Rollout:
         stable: The version that answers by default; None for the newest version.
         previous: The version that was stable before; the target of a rollback.
         canary: A version that answers a share of the requests.
-        share: The canary's share, in 0..1, by a stable hash of the request's key, so that a key always gets one version.
+        share: The canary's share, in 0..1, by a stable hash of the request's key, so that a key keeps its version.
         shadow: A version that also scores the requests but never answers.
     """
 
@@ -91,11 +91,11 @@ def promote(folder: Path, version: int | None, share: float | None = None, shado
         ValueError: if the version does not exist, is stable already, or the share is not between 0 and 1.
 
     Question: A21
-    Answer: Export a SavedModel that includes its preprocessing, gate it, and roll it out gradually. Gates check the data,
-        the metric against the served model, and loading. Push it as an immutable version; the server loads it before
-        draining the old one. A canary answers a share of requests, a shadow none; rolling back takes seconds, since the
-        old version is still there. Deadlines, rate limits and circuit breakers protect it; logged answers feed
-        monitoring; replicas scale with load.
+    Answer: Export a SavedModel that includes its preprocessing, gate it, and roll it out gradually. Gates check the
+        data, the metric against the served model, and loading. Push it as an immutable version; the server loads it
+        before draining the old one. A canary answers a share of requests, a shadow none; rolling back takes
+        seconds, since the old version is still there. Deadlines, rate limits and circuit breakers protect it;
+        logged answers feed monitoring; replicas scale with load.
     Evidence: tour.evidence.serving.canary_rollout.live
     Proof: tests/serving/test_rollout.py::test_version_changes_under_load_lose_no_request
     """

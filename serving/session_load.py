@@ -1,7 +1,7 @@
 """Load a SavedModel in a session, as TensorFlow Serving does, and answer requests from a file.
 
-Run it as a separate process: ``python -m serving.session_load MODEL REQUESTS.npz ANSWERS.npz``. Requests are arrays named
-``signature/input``; answers are arrays named ``signature/output``.
+Run it as a separate process: ``python -m serving.session_load MODEL REQUESTS.npz ANSWERS.npz``. Requests are arrays
+named ``signature/input``; answers are arrays named ``signature/output``.
 """
 
 import sys

@@ -22,8 +22,8 @@ class Patience:
 class Breaker:
     """Circuit breaker.
 
-    Closed, it lets requests through. After ``patience.failures`` consecutive failures it opens and rejects all requests.
-    After ``patience.seconds`` it is half-open: one trial request may pass.
+    Closed, it lets requests through. After ``patience.failures`` consecutive failures it opens and rejects requests.
+    After ``patience.seconds`` it is half-open: a single trial request may pass.
 
     Args:
         patience: When it opens, and for how long.
@@ -35,13 +35,13 @@ class Breaker:
         self.state, self._failures, self._changed_at = CLOSED, 0, 0.0
 
     def wait(self) -> float:
-        """Return 0 if the request may go, and report its outcome afterwards; else the seconds until a trial is allowed."""
+        """Return 0 if the request may go; the caller then records its outcome. Otherwise return the seconds to wait."""
         if self.state == CLOSED:
             return 0.0
         left = self._changed_at + self.patience.seconds - self._now()
         if left > 0:
             return left
-        # One trial request at a time. A trial whose outcome is never reported blocks others only for `patience.seconds`.
+        # Trials are sequential. A trial whose outcome is never recorded blocks others for `patience.seconds` only.
         self.state, self._changed_at = HALF_OPEN, self._now()
         return 0.0
 

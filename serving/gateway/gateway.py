@@ -1,4 +1,4 @@
-"""The HTTP interface for applications: raw rows in, scores and decisions out, each logged on disk before the response."""
+"""HTTP interface for applications: raw rows in, scores and decisions out, each logged on disk before the response."""
 
 import asyncio
 import json

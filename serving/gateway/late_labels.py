@@ -70,28 +70,30 @@ class JoinedLabel:
         identity: The prediction's id.
         key: The row's key.
         label: The label, in the case's own form.
-        known: When it became known, in microseconds since 1970.
+        known_at: When it became known, in microseconds since 1970.
         row: The row's journal, as ``Online.journal`` returned it.
     """
 
     identity: str
     key: str
     label: int | str
-    known: int
+    known_at: int
     row: list[Any]
 
     def record(self) -> bytes:
         """Return the record for the log of labels."""
         entries = (entry("label/id", self.identity), entry("label/key", self.key), entry("label/value", self.label))
-        return example(*entries, entry("label/time", self.known), journal([self.key, self.label, self.known, self.row]))
+        return example(
+            *entries, entry("label/time", self.known_at), journal([self.key, self.label, self.known_at, self.row])
+        )
 
 
 async def take(scorers: Mapping[str, Scorer], labels: Sequence[Label]) -> list[Labelled]:
     """Store labels of one case; when this returns they are on disk, as one group. If one is rejected, none is stored.
 
     Raises:
-        Refused: for a prediction that is not in the log, a label that the case does not define, a label that contradicts an
-            earlier one, or predictions of several cases.
+        Refused: for a prediction that is not in the log, a label that the case does not define or that contradicts an
+            earlier label, or predictions of several cases.
     """
     predictions = []
     for label in labels:
@@ -139,7 +141,7 @@ async def _store(scorer: Scorer, labels: Sequence[JoinedLabel]) -> list[bool]:
         fresh = [label for label in first.values() if await scorer.memory.takes(label.key, label.label)]
         await asyncio.gather(*(scorer.labels.append(label.record()) for label in fresh))
         learnt = {
-            label.key for label in fresh if await scorer.memory.learn(label.key, label.label, label.known, label.row)
+            label.key for label in fresh if await scorer.memory.learn(label.key, label.label, label.known_at, label.row)
         }
     return [label.key in learnt and first[label.key] is label for label in labels]
 

@@ -13,7 +13,7 @@ _cached_entry = lru_cache(1024)(entry)
 
 
 def scored(identity: str, key: str, result: Answered, arm: str, answer: Mapping[str, Any], trace: str) -> bytes:
-    """Return the record's entries besides the features: id, key for late labels, time, version, arm, score and outputs."""
+    """Encode the entries that follow the features: id, key for late labels, time, version, arm, answer and outputs."""
     parts = [
         text("served/id", identity.encode()),
         text("served/key", key.encode()),

@@ -158,7 +158,7 @@ class Stack:
         )
 
     def _make_memory(self, name: str, online: Online, folder: Path) -> Memory:
-        """Return a memory in Redis if a store is set; a case without a memory has nothing to share and stays embedded."""
+        """Return a memory in Redis if a store is set and the case has a history to share; else an embedded memory."""
         if not (self.settings.store and online.remembers):
             return Embedded(online, folder, self.settings.options.pace)
         from serving.gateway.history.redis_memory import (

@@ -53,7 +53,7 @@ class Online(Protocol):
     hints: Sequence[str]
     remembers: bool
 
-    def row(self, asked: BaseModel) -> Row:
+    def row(self, request: BaseModel) -> Row:
         """Convert the request to plain values, with the checks that types cannot express.
 
         Raises:
@@ -72,20 +72,20 @@ class Online(Protocol):
     def remember(self, journal: list[Any]) -> None:
         """Add a row to the history; repeating it for the same row changes nothing."""
 
-    def label(self, told: int | str) -> int | str:
+    def label(self, value: int | str) -> int | str:
         """Convert a client's label to the case's own form.
 
         Raises:
             ValueError: if the case has no such label.
         """
 
-    def learn(self, journal: list[Any], label: int | str, known: int) -> None:
+    def learn(self, journal: list[Any], label: int | str, known_at: int) -> None:
         """Add the label of a remembered row to the history; call it once a row.
 
         Args:
             journal: The row's journal.
             label: The label.
-            known: When the label became known, in microseconds since 1970.
+            known_at: When the label became known, in microseconds since 1970.
         """
 
     def answer(self, outputs: Outputs, point: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Shareable(Online, Protocol):
     def recalled(self, row: Row, records: Sequence[Fields]) -> tuple[dict[str, Value], Change]:
         """Compute the row's features from those records, as :meth:`features` does, and the change that adds the row."""
 
-    def learned(self, journal: list[Any], label: int | str, known: int) -> tuple[str, str]:
+    def learned(self, journal: list[Any], label: int | str, known_at: int) -> tuple[str, str]:
         """Return the record and the field in which a label is counted; the field is empty for a label that is not."""
 
     def records(self) -> tuple[Any, Iterator[tuple[str, Fields]]]:

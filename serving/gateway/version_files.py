@@ -17,7 +17,7 @@ class Served:
     Attributes:
         point: The operating point, such as a decision threshold; empty if unknown.
         settings: Settings of the training run.
-        typical: Median (numbers) or most frequent value (text) of each raw feature in the evaluation split; empty if unknown.
+        typical: Median or most frequent text of each raw feature in the evaluation split; empty if unknown.
     """
 
     point: Mapping[str, float]

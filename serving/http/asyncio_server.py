@@ -1,7 +1,7 @@
 """HTTP/1.1 server on asyncio and httptools for a single handler; ``asgi`` runs the same handler under any ASGI server.
 
-Client errors are answered here: malformed request 400, slow request 408, body too large 413, target too long 414, headers
-too large 431. An exception in the handler is logged and answered with 500; the connection stays open.
+Client errors are answered here: malformed request 400, slow request 408, body too large 413, target too long 414,
+headers too large 431. An exception in the handler is logged and answered with 500; the connection stays open.
 """
 
 import asyncio

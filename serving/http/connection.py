@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         over: No further request is read: the client or the server has announced the end of the connection.
         reading: A request has started to arrive; ``in_head`` is true while its headers arrive.
         held: Reading is paused, because too many requests are queued.
-        since: Time at which the current wait began: for the next request, for the rest of one, or for the client to read.
+        since: Start of the current wait: for the next request, for the rest of one, or for the client to read.
     """
 
     def __init__(self, server: Listener, loop: asyncio.AbstractEventLoop) -> None:

@@ -17,7 +17,7 @@ from serving.gateway.log.tf_example import Value
 from serving.gateway.use_case_interface import Change, Online, Row
 
 POLL_SECONDS = 0.5
-# Pause between two pieces of a checkpoint, each of which takes about a millisecond, so that requests are hardly delayed.
+# Pause between two pieces of a checkpoint, each of which takes about a millisecond: requests are hardly delayed.
 PAUSE_SECONDS = 0.005
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Pace:
 class Embedded:
     """A memory in this process; see ``serving.gateway.history.memory.Memory``.
 
-    Its calls never yield to the event loop: a record gets its position in the log and its row is remembered in one step. A
+    Its calls never yield to the event loop: a record gets its log position and its row is remembered in one step. A
     checkpoint at a log position therefore holds exactly the rows before it.
 
     Args:
@@ -91,10 +91,10 @@ class Embedded:
         """See ``Memory``."""
         return self.store.takes(key, label)
 
-    async def learn(self, key: str, label: int | str, known: int, journal: list[Any]) -> bool:
+    async def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
         """See ``Memory``; the label is in its log already, and no other label is being processed."""
         self._new, self.store.labels_at = self._new + 1, self._logs[1].place
-        return self.store.learn(key, label, known, journal)
+        return self.store.learn(key, label, known_at, journal)
 
     def state(self) -> str:
         """Return ``closed``: there is no circuit breaker."""

@@ -69,13 +69,13 @@ class Memory(Protocol):
             UnreachedError: if the memory does not answer.
         """
 
-    async def learn(self, key: str, label: int | str, known: int, journal: list[Any]) -> bool:
+    async def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
         """Add a label to the history; return False if the row has it already.
 
         Args:
             key: The row's key.
             label: The label.
-            known: When the label became known, in microseconds since 1970.
+            known_at: When the label became known, in microseconds since 1970.
             journal: The row's journal.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Checkpoint of the memory: a consistent snapshot, encoded as JSON in small pieces and written to its file atomically."""
+"""Checkpoint of the memory: a consistent snapshot, encoded as JSON in small pieces and written atomically."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping

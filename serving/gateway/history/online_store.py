@@ -1,10 +1,10 @@
 """The online history of a case, and how it is restored after a crash.
 
-The use case itself holds the history (``serving.gateway.use_case_interface.Online``). The prediction log is its journal: a row
-is remembered when its record is appended to the log, and the answer waits until the log is on disk. One write and one fsync
-thus make both the answer and the history durable. After ``kill -9`` the history holds exactly the acknowledged rows, in order.
-A second store (SQLite, for example) would cost a second fsync per request and could disagree with the log.
-A checkpoint keeps restarts short: the history as JSON, with the log positions that it covers.
+The use case itself holds the history (``serving.gateway.use_case_interface.Online``). The prediction log is its
+journal: a row is remembered when its record is appended to the log, and the answer waits until the log is on disk. One
+write and one fsync thus make both the answer and the history durable. After ``kill -9`` the history holds exactly the
+acknowledged rows, in order. A second store (SQLite, for example) would cost a second fsync per request and could
+disagree with the log. A checkpoint keeps restarts short: the history as JSON, with the log positions that it covers.
 """
 
 import time
@@ -93,7 +93,7 @@ class OnlineStore:
             labels, self.labels_at = labels + 1, after(position, record)
         return Restored(rows, labels, time.monotonic() - began)
 
-    def learn(self, key: str, label: int | str, known: int, journal: list[Any]) -> bool:
+    def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
         """Add a label to the history; return False if the row has it already.
 
         Raises:
@@ -102,7 +102,7 @@ class OnlineStore:
         if not self.takes(key, label):
             return False
         self.labelled[hashed(key)] = label
-        self.online.learn(journal, label, known)
+        self.online.learn(journal, label, known_at)
         return True
 
     def takes(self, key: str, label: int | str) -> bool:

@@ -15,8 +15,8 @@ def client(url: str) -> tuple[Redis, str]:
         ValueError: for an invalid URL.
     """
     try:
-        # A stale connection, for example after a restart of Redis, is replaced and the command sent once more: all commands
-        # are idempotent. There are no other retries or timeouts: the caller limits the time of a call.
+        # A stale connection, for example after a restart of Redis, is replaced and the command is sent once more; all
+        # commands are idempotent. There are no other retries or timeouts: the caller limits the time of a call.
         retry = Retry(NoBackoff(), 1, (Disconnected,))
         pool = BlockingConnectionPool.from_url(
             url,

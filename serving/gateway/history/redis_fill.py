@@ -1,8 +1,8 @@
 """Fills a new history in Redis once, by one gateway, while the others wait.
 
-The gateway that acquires the lock fills the history. Every write checks that the lock is still its own, so that a gateway that
-was delayed for longer than the lock's lifetime cannot overwrite what others have counted since. The lock expires by itself if
-its owner dies.
+The gateway that acquires the lock fills the history. Every write checks that the lock is still its own, so that a
+gateway that was delayed for longer than the lock's lifetime cannot overwrite what others have counted since. The lock
+expires by itself if its owner dies.
 """
 
 import asyncio

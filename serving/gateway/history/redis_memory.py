@@ -1,10 +1,10 @@
 """The online history in Redis: several gateways share one history.
 
-A request reads only its own records, in one round trip, and a short Lua script updates them. The update is idempotent: a
-purchase or label that is stored already changes nothing, so concurrent gateways lose nothing and a retry is counted once. If
-the store does not answer, there is no score: without history the row would look like a new customer's, and the score would be
-silently wrong. The records are as durable as the Redis server, with or without replicas. Redis Cluster is not supported,
-since an update touches two keys.
+A request reads only its own records, in one round trip, and a short Lua script updates them. The update is idempotent:
+a purchase or label that is stored already changes nothing, so concurrent gateways lose nothing and a retry is counted
+once. If the store does not answer, there is no score: without history the row would look like a new customer's, and the
+score would be silently wrong. The records are as durable as the Redis server, with or without replicas. Redis Cluster
+is not supported, since an update touches two keys.
 """
 
 import time
@@ -26,8 +26,8 @@ from serving.gateway.use_case_interface import Change, Row, Shareable
 
 Answer = TypeVar("Answer")
 
-# KEYS: record, record of the counter. ARGV: field, value, counter's field, retention in milliseconds, number of fields to drop
-# from the first record, fields to drop. If the field exists, its value is returned and nothing changes.
+# KEYS: record, record of the counter. ARGV: field, value, counter's field, retention in milliseconds, number of fields
+# to drop from the first record, fields to drop. If the field exists, its value is returned and nothing changes.
 CHANGE = """
 if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 0 then return redis.call('HGET', KEYS[1], ARGV[1]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
@@ -142,9 +142,9 @@ class RedisMemory:
         previous = await self._call(lambda: self.redis.hget(self.prefix + label_name(hashed(key)), LABEL))
         return _is_new(key, label, cast("str | None", previous))  # str, since the client decodes replies
 
-    async def learn(self, key: str, label: int | str, known: int, journal: list[Any]) -> bool:
+    async def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
         """Count a label once; see ``Memory``."""
-        record, field = self.online.learned(journal, label, known)
+        record, field = self.online.learned(journal, label, known_at)
         previous = await self._apply(label_name(hashed(key)), LABEL, str(label), record, field, 0)
         return _is_new(key, label, previous)
 

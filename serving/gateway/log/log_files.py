@@ -1,8 +1,8 @@
 """The files of a log: naming, recovery after a crash, and reading.
 
-The file being written is named ``*.open``. When it is large or old enough it is closed and renamed to ``*.tfrecord``, so that
-``*.tfrecord`` files are always complete. A half-written record after a crash lies after the last fsync and was therefore
-never acknowledged; the next start truncates it from the file and saves it as ``*.torn``.
+The file being written is named ``*.open``. When it is large or old enough it is closed and renamed to ``*.tfrecord``,
+so that ``*.tfrecord`` files are always complete. A half-written record after a crash lies after the last fsync and was
+therefore never acknowledged; the next start truncates it from the file and saves it as ``*.torn``.
 """
 
 import logging
@@ -60,7 +60,7 @@ def recovered(path: Path) -> int:
 
 
 def read(folder: Path, since: Place = Place()) -> Iterator[tuple[Place, bytes]]:  # noqa: B008 (frozen)
-    """Yield position and data of every record from a position on, in order, including complete records of the open file.
+    """Yield position and data of every record from a position on, in order, including those of the open file.
 
     Raises:
         tfrecords.CorruptError: if a closed file is damaged.

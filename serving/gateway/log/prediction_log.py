@@ -1,9 +1,9 @@
-"""The prediction log: every answer is on disk before it is sent. TFRecord files, with one write and one fsync per group.
+"""The prediction log: every answer is on disk before it is sent. TFRecord files, one write and one fsync per group.
 
-While one group is being written, the next one collects records. It is written when every request in flight has added its
-record, or after ``GATHER_SECONDS``. A record thus waits for at most the previous group, this time, and its own write and
-fsync, regardless of the number of clients. Clients that are answered together tend to send their next requests together, which
-the model then scores as one batch.
+While one group is being written, the next one collects records. It is written when every request in flight has added
+its record, or after ``GATHER_SECONDS``. A record thus waits for at most the previous group, this time, and its own
+write and fsync, regardless of the number of clients. Clients that are answered together tend to send their next
+requests together, which the model then scores as one batch.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class PredictionLog:
         return len(self._buffer)
 
     def append(self, data: bytes) -> "asyncio.Future[None]":
-        """Add a record; return a future that is done when the record is on disk, and fails with UnwrittenError if not."""
+        """Add a record; return a future that is done once it is on disk, or fails with UnwrittenError."""
         if self._group is None:
             self._group = asyncio.get_running_loop().create_future()
         record = tfrecords.framed(data)
@@ -139,7 +139,7 @@ class PredictionLog:
             self._timer = loop.call_later(GATHER_SECONDS, self._flush)
 
     def _flush(self) -> None:
-        """Pass the group to the writer thread; if it is busy, do nothing: the end of its group schedules the next flush."""
+        """Pass the group to the writer thread; if it is busy, do nothing: its end schedules the next flush."""
         if self._timer:
             self._timer.cancel()
             self._timer = None

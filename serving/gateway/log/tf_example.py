@@ -1,7 +1,7 @@
 """Encodes and decodes ``tf.Example`` without TensorFlow; the log keeps exactly the bytes that the model reads.
 
-In protocol buffer encoding an Example is a map, and a map is the concatenation of its entries. Appending entries to a request's
-features therefore gives another valid Example.
+In protocol buffer encoding an Example is a map, and a map is the concatenation of its entries. Appending entries to a
+request's features therefore gives another valid Example.
 """
 
 import struct
@@ -141,12 +141,12 @@ class Encoder:
         return b"".join(parts)
 
 
-def decode(data: bytes, wanted: Container[str] | None = None) -> dict[str, list[Any]]:
+def decode(data: bytes, names: Container[str] | None = None) -> dict[str, list[Any]]:
     """Parse a serialized Example into lists of bytes, floats or integers by feature name.
 
     Args:
         data: The serialized Example.
-        wanted: Names of the features to return; None for all.
+        names: Names of the features to return; None for all.
 
     Raises:
         ValueError: if ``data`` is not a serialized Example.
@@ -156,7 +156,7 @@ def decode(data: bytes, wanted: Container[str] | None = None) -> dict[str, list[
         for features in _fields(data, 1):
             for pair in _fields(features, 1):
                 name = b"".join(_fields(pair, 1)).decode()
-                if wanted is not None and name not in wanted:
+                if names is not None and name not in names:
                     continue
                 decoded[name] = [item for value in _fields(pair, 2) for item in _decode_values(value)]
     except (IndexError, struct.error, UnicodeDecodeError) as error:

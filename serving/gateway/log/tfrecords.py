@@ -1,4 +1,6 @@
-"""TFRecord files, read and written without TensorFlow. A record is: length, checksum of the length, data, checksum of the data.
+"""Reads and writes TFRecord files without TensorFlow.
+
+A record is the length, a checksum of the length, the data and a checksum of the data.
 
 Checksums are CRC-32C, masked as the format requires, because a CRC of data that itself contains CRCs is weak.
 """
