@@ -63,7 +63,8 @@ class Connection(asyncio.Protocol):
         self.server, self.loop = server, loop
         self.queue: deque[tuple[Request | Response, bool]] = deque()
         self.parser = httptools.HttpRequestParser(self)
-        self.over = self.reading = self.in_head = self.held = self.working = self.lingering = self.expecting = False
+        self.over = self.reading = self.in_head = self.held = False
+        self.working = self.lingering = self.expecting = False
         self.writable: asyncio.Future[None] | None = None
         self.refusal: Refused | None = None
         self.head_bytes = self.size = 0

@@ -85,8 +85,9 @@ class RedisMemory:
             raise
         except (RedisError, OSError) as error:
             await self.close()
-            message = f"The history store at {self.where} does not answer: {said(error)}. Start it, or omit --store."
-            raise UnreachedError(message) from None
+            raise UnreachedError(
+                f"The history store at {self.where} does not answer: {said(error)}. Start it, or omit --store."
+            ) from None
 
     def open(self, predictions: PredictionLog, labels: PredictionLog) -> None:
         """Do nothing: connections are opened when needed, and the logs are not this memory's journal."""

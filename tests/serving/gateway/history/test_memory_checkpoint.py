@@ -98,7 +98,8 @@ from serving.gateway.history.embedded_memory import Pace
 from serving.gateway.scoring import Options
 
 async def work():
-    gateway, n = made(Path(sys.argv[1]), Simple(), Options(pace=Pace(rows=20, seconds=1e9))).open(), 0
+    options = Options(pace=Pace(rows=20, seconds=1e9))
+    gateway, n = made(Path(sys.argv[1]), Simple(), options).open(), 0
     while True:
         each = [score(gateway, transaction_id=f"t{n + k}", customer_id=f"c{(n + k) % 7}") for k in range(8)]
         assert all(response.status == 200 for response, _ in await asyncio.gather(*each))
