@@ -37,12 +37,12 @@ class Gateway:
     def __init__(self, scorers: Mapping[str, Scorer], metrics: Metrics) -> None:
         self.scorers, self.metrics = dict(scorers), metrics
         self._routes: dict[str, dict[str, tuple[str, Route]]] = {
-            "/labels": {"POST": ("", self._label)},
-            "/labels/batch": {"POST": ("", self._labels)},
-            "/healthz": {"GET": ("", self._health)},
-            "/readyz": {"GET": ("", self._ready)},
-            "/metrics": {"GET": ("", self._metrics)},
-            "/openapi.json": {"GET": ("", self._openapi)},
+            "/labels": {"POST": ("", self._post_label)},
+            "/labels/batch": {"POST": ("", self._post_labels)},
+            "/healthz": {"GET": ("", self._get_health)},
+            "/readyz": {"GET": ("", self._get_readiness)},
+            "/metrics": {"GET": ("", self._get_metrics)},
+            "/openapi.json": {"GET": ("", self._get_openapi)},
         }
         for name, scorer in scorers.items():
             self._routes[f"/v1/{name}/score"] = {"POST": (name, _make_score_route(scorer))}
@@ -56,7 +56,7 @@ class Gateway:
         for scorer in self.scorers.values():
             scorer.open()
             scorer.memory.begin()
-        self._poll = asyncio.get_running_loop().create_task(self._follow())
+        self._poll = asyncio.get_running_loop().create_task(self._poll_rollouts())
         return self
 
     async def add(self, scorer: Scorer) -> None:
@@ -82,7 +82,7 @@ class Gateway:
         for scorer in self.scorers.values():
             await scorer.close()
 
-    async def _follow(self) -> None:
+    async def _poll_rollouts(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             for scorer in self.scorers.values():
@@ -120,29 +120,29 @@ class Gateway:
             increment = self._counters[case, status] = self.metrics.requests.labels(case, str(status)).inc
         increment()
 
-    async def _label(self, request: Request) -> Response:
+    async def _post_label(self, request: Request) -> Response:
         label = _parse_body(late_labels.Label, request.body, MAX_LABEL_BYTES)
         (stored,) = await late_labels.take(self.scorers, [label])
         return Response(200, stored.model_dump_json().encode())
 
-    async def _labels(self, request: Request) -> Response:
+    async def _post_labels(self, request: Request) -> Response:
         labels = _parse_body(late_labels.Labels, request.body, MAX_LABELS_BYTES).labels
         stored = await late_labels.take(self.scorers, labels)
         return Response(200, late_labels.AllLabelled(labels=stored).model_dump_json().encode())
 
-    async def _health(self, request: Request) -> Response:
+    async def _get_health(self, request: Request) -> Response:
         return Response(200, b'{"status":"alive"}')
 
-    async def _ready(self, request: Request) -> Response:
+    async def _get_readiness(self, request: Request) -> Response:
         """Ready if no circuit breaker is open and the gateway is not draining."""
         states = {name: scorer.state() for name, scorer in self.scorers.items()}
         ready = not self.draining and all(state == "ready" for state in states.values())
         return Response(200 if ready else 503, orjson.dumps({"ready": ready, "cases": states}))
 
-    async def _metrics(self, request: Request) -> Response:
+    async def _get_metrics(self, request: Request) -> Response:
         return Response(200, self.metrics.text(), METRICS_TYPE)
 
-    async def _openapi(self, request: Request) -> Response:
+    async def _get_openapi(self, request: Request) -> Response:
         return Response(200, self.document)
 
 

@@ -69,9 +69,9 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
         parameters = [TRACEPARENT, *([EXPLAIN] if online.hints else [])]
         statuses = (400, 413, 422, 429, 500, 503, 504)
         paths[f"/v1/{name}/score"] = {
-            "post": _operation(
+            "post": _make_operation(
                 f"score_{name}",
-                f"Score one {_title(online.Request).lower()}.",
+                f"Score one {_get_title(online.Request).lower()}.",
                 online.Request,
                 answers[name],
                 statuses,
@@ -79,7 +79,7 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
             )
         }
     paths["/labels"] = {
-        "post": _operation(
+        "post": _make_operation(
             "label",
             "Send the true label of a prediction; repeating it changes nothing.",
             Label,
@@ -89,7 +89,7 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
         )
     }
     paths["/labels/batch"] = {
-        "post": _operation(
+        "post": _make_operation(
             "labels",
             "Send the true labels of predictions of one case; if one is rejected, none is stored.",
             Labels,
@@ -104,7 +104,7 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
         ("/metrics", "Prometheus metrics.", "text/plain"),
         ("/openapi.json", "This document.", "application/json"),
     ):
-        paths[path] = {"get": _get(path, text, kind)}
+        paths[path] = {"get": _make_get_operation(path, text, kind)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Gateway", "version": "1", "description": "Scores raw rows with the served models."},
@@ -113,15 +113,15 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
     }
 
 
-def _title(model: type[BaseModel]) -> str:
+def _get_title(model: type[BaseModel]) -> str:
     return model.model_config.get("title") or model.__name__
 
 
-def _content(model: type[BaseModel]) -> dict[str, Any]:
+def _make_content(model: type[BaseModel]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": REF.format(model=model.__name__)}}}
 
 
-def _operation(
+def _make_operation(
     identity: str,
     text: str,
     request: type[BaseModel],
@@ -129,17 +129,19 @@ def _operation(
     statuses: tuple[int, ...],
     parameters: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    errors = {str(status): {"description": "The request failed.", "content": _content(Error)} for status in statuses}
+    errors = {
+        str(status): {"description": "The request failed.", "content": _make_content(Error)} for status in statuses
+    }
     return {
         "operationId": identity,
         "summary": text,
         "parameters": parameters,
-        "requestBody": {"required": True, "content": _content(request)},
-        "responses": {"200": {"description": "The answer.", "content": _content(response)}, **errors},
+        "requestBody": {"required": True, "content": _make_content(request)},
+        "responses": {"200": {"description": "The answer.", "content": _make_content(response)}, **errors},
     }
 
 
-def _get(path: str, text: str, kind: str) -> dict[str, Any]:
+def _make_get_operation(path: str, text: str, kind: str) -> dict[str, Any]:
     responses = {"200": {"description": text, "content": {kind: {}}}}
     if path == "/readyz":
         responses["503"] = {"description": "Not ready.", "content": {kind: {}}}

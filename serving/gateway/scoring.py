@@ -108,7 +108,9 @@ class Scorer:
             log.open()
         self.memory.open(self.log, self.labels)
         self.refresh()
-        self._version_files(rollout.stable(self.versions, self.rollout) or 0)  # fill the cache before the first request
+        self._get_version_files(
+            rollout.stable(self.versions, self.rollout) or 0
+        )  # fill the cache before the first request
 
     def refresh(self) -> None:
         """Read the rollout file again."""
@@ -132,7 +134,7 @@ class Scorer:
         try:
             row, features, change = await self._parse_row(request.body)
             arm, version = self.rollout.arm(self.online.key(row))
-            varied = self._variations(features, version) if explain else []
+            varied = self._vary_features(features, version) if explain else []
             entries = self._encode(features)
             examples = [example(entries), *(example(self._encode(variation)) for _, variation in varied)]
             result = await self._predict(examples, version)
@@ -204,20 +206,20 @@ class Scorer:
 
     def _build_answers(self, result: Answered) -> list[dict[str, Any]]:
         """Return the case's answer for every row of the outputs."""
-        files = self._version_files(result.version)
+        files = self._get_version_files(result.version)
         count = len(next(iter(result.outputs.values())))
         rows = ({name: values[n] for name, values in result.outputs.items()} for n in range(count))
         return [self.online.answer(row, files.point, files.settings) for row in rows]
 
-    def _version_files(self, version: int) -> Served:
+    def _get_version_files(self, version: int) -> Served:
         return served(self.versions, version)
 
-    def _variations(self, features: dict[str, Value], version: int | None) -> list[tuple[str, dict[str, Value]]]:
+    def _vary_features(self, features: dict[str, Value], version: int | None) -> list[tuple[str, dict[str, Value]]]:
         if not self.online.hints:
             raise Refused(422, f"Case '{self.name}' does not support reasons; send the request without them.")
         if version is None:
             version = self.version or rollout.stable(self.versions, self.rollout) or 0
-        return variations(features, self.online.hints, self._version_files(version).typical)
+        return variations(features, self.online.hints, self._get_version_files(version).typical)
 
     async def _record(
         self,

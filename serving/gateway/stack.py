@@ -101,7 +101,7 @@ class Stack:
             self._tasks.append(asyncio.create_task(self._watch_new_cases(gateway)))
         if self.app:
             await self._assign_labels(self.app, self._rollouts)
-            self._tasks.append(asyncio.create_task(self._follow(self.app)))
+            self._tasks.append(asyncio.create_task(self._follow_rollouts(self.app)))
         return self
 
     async def _start_gateway(self, port: int) -> Gateway:
@@ -197,7 +197,7 @@ class Stack:
         if self.app:
             await self.app.close()
 
-    async def _follow(self, app: App) -> None:
+    async def _follow_rollouts(self, app: App) -> None:
         """Make the engine load the versions in the rollout files.
 
         The gateway reads the files by itself; it works whichever of the two reads a change first.

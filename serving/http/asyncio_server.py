@@ -114,7 +114,7 @@ def asgi(handler: Handler, *, max_body: int = MAX_BODY) -> Application:
 
     async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await _run_lifespan(receive, send)
         elif scope["type"] == "http":
             body = await _read_body(receive, max_body)
             if body is not None:
@@ -126,7 +126,7 @@ def asgi(handler: Handler, *, max_body: int = MAX_BODY) -> Application:
     return application
 
 
-async def _lifespan(receive: Any, send: Any) -> None:
+async def _run_lifespan(receive: Any, send: Any) -> None:
     for event in ("startup", "shutdown"):
         await receive()
         await send({"type": f"lifespan.{event}.complete"})

@@ -50,7 +50,7 @@ class Listener(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One client. Parsed requests wait in ``queue`` for ``_work``, which answers them in order.
+    """One client. Parsed requests wait in ``queue`` for ``_answer_requests``, which answers them in order.
 
     Attributes:
         over: No further request is read: the client or the server has announced the end of the connection.
@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
         self.queue.append((item, keep))
         if not self.working:
             self.working = True
-            self.task = self.loop.create_task(self._work())
+            self.task = self.loop.create_task(self._answer_requests())
 
     def _continue(self) -> None:
         """Ask the client for the body, but never before an earlier response."""
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
             self.expecting = False
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    async def _work(self) -> None:
+    async def _answer_requests(self) -> None:
         while self.queue:
             item, keep = self.queue.popleft()
             request: Request | None = None

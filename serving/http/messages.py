@@ -55,13 +55,13 @@ async def answered(handler: Handler, request: Request) -> Response:
 
 
 @cache
-def _status_line(status: int, content_type: str) -> bytes:
+def _format_status_line(status: int, content_type: str) -> bytes:
     return f"HTTP/1.1 {status} {PHRASES.get(status, 'Unknown')}\r\ncontent-type: {content_type}".encode("latin-1")
 
 
 def encoded(request: Request | None, response: Response, keep: bool, date: bytes) -> bytes:
     """Encode a response; ``request`` is None if the request could not be read."""
-    head, body = _status_line(response.status, response.content_type) + date, response.body
+    head, body = _format_status_line(response.status, response.content_type) + date, response.body
     if response.headers:
         head += "".join(f"\r\n{name}: {value}" for name, value in response.headers).encode("latin-1")
     if not keep:

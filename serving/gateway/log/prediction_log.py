@@ -92,10 +92,10 @@ class PredictionLog:
         for path in sorted(self.folder.glob(f"*{OPEN}")):
             self.torn_bytes += recovered(path)
         self.number, self.size = max((number(path) for path in self.folder.iterdir()), default=0) + 1, 0
-        self._begin(self.number)
+        self._create_file(self.number)
         return self
 
-    def _begin(self, file: int) -> None:
+    def _create_file(self, file: int) -> None:
         """Create a file. Also runs in the writer thread, so it must not change ``number`` and ``size``."""
         self._path = self.folder / f"{file:08d}{OPEN}"
         self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644)
@@ -163,17 +163,17 @@ class PredictionLog:
         """Write the group to disk and, if the file is full, start the next one. Runs in the writer thread."""
         try:
             if self._file < 0:
-                self._begin(file)
+                self._create_file(file)
             self._write(self._file, data)
             self._durable += len(data)
             if full:
-                self._seal()
-                self._begin(file + 1)
+                self._close_file()
+                self._create_file(file + 1)
         except OSError as error:
             return error
         return None
 
-    def _seal(self) -> None:
+    def _close_file(self) -> None:
         file, self._file = self._file, -1
         os.close(file)
         if self._durable:
@@ -181,7 +181,7 @@ class PredictionLog:
             synced(self.folder)
         else:
             self._path.unlink()
-        self._retain()
+        self._remove_old_files()
         self.sealed(int(self._path.stem))
 
     def _finish_group(self, group: "asyncio.Future[None]", count: int, error: OSError | None) -> None:
@@ -211,12 +211,12 @@ class PredictionLog:
         try:
             if self._file >= 0:
                 os.ftruncate(self._file, self._durable)
-                self._seal()
+                self._close_file()
         except OSError as close_error:
             log.error("%s cannot be closed: %s", self._path, close_error)
             self._file = -1
 
-    def _retain(self) -> None:
+    def _remove_old_files(self) -> None:
         """Remove the oldest closed files that exceed the limits."""
         files = self.files()
         sizes = [path.stat().st_size for path in files]
@@ -240,7 +240,7 @@ class PredictionLog:
             await asyncio.sleep(0.001)
         self._thread.shutdown()
         if self._file >= 0:
-            self._seal()
+            self._close_file()
         os.close(self._lock)
 
 

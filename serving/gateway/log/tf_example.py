@@ -12,7 +12,7 @@ from typing import Any
 Value = bytes | str | int | float | Sequence[bytes | str] | Sequence[int] | Sequence[float] | None
 
 
-def _varint(number: int) -> bytes:
+def _encode_varint(number: int) -> bytes:
     number &= (1 << 64) - 1
     out = bytearray()
     while number > 127:
@@ -23,14 +23,14 @@ def _varint(number: int) -> bytes:
 
 
 MAX_CACHED = 128  # texts shorter than this many bytes are cached
-SMALL_VARINTS = [_varint(number) for number in range(1 << 14)]
+SMALL_VARINTS = [_encode_varint(number) for number in range(1 << 14)]
 
 
 def _encode_length(number: int) -> bytes:
-    return SMALL_VARINTS[number] if number < len(SMALL_VARINTS) else _varint(number)
+    return SMALL_VARINTS[number] if number < len(SMALL_VARINTS) else _encode_varint(number)
 
 
-def _block(tag: bytes, data: bytes) -> bytes:
+def _encode_block(tag: bytes, data: bytes) -> bytes:
     """Return a length-delimited field."""
     return tag + _encode_length(len(data)) + data
 
@@ -38,7 +38,7 @@ def _block(tag: bytes, data: bytes) -> bytes:
 @lru_cache(1 << 14)
 def _encode_item(text: bytes | str) -> bytes:
     """Encode a text of a list; cached, since values such as merchant ids recur."""
-    return _block(b"\x0a", _to_bytes(text))
+    return _encode_block(b"\x0a", _to_bytes(text))
 
 
 def _to_bytes(text: bytes | str) -> bytes:
@@ -60,22 +60,27 @@ def entry(name: str, value: Value) -> bytes:
     values = value if isinstance(value, (list, tuple)) else (value,)
     first = values[0] if values else b""
     if isinstance(first, float):
-        tag, encoded = b"\x12", _block(b"\x0a", struct.pack(f"<{len(values)}f", *values))
+        tag, encoded = b"\x12", _encode_block(b"\x0a", struct.pack(f"<{len(values)}f", *values))
     elif isinstance(first, int):
-        tag, encoded = b"\x1a", _block(b"\x0a", b"".join(map(_varint, values)))
+        tag, encoded = b"\x1a", _encode_block(b"\x0a", b"".join(map(_encode_varint, values)))
     else:
         tag, encoded = (
             b"\x0a",
             b"".join(
-                [_encode_item(item) if len(item) < MAX_CACHED else _block(b"\x0a", _to_bytes(item)) for item in values]
+                [
+                    _encode_item(item) if len(item) < MAX_CACHED else _encode_block(b"\x0a", _to_bytes(item))
+                    for item in values
+                ]
             ),
         )
-    return _block(b"\x0a", _block(b"\x0a", name.encode()) + _block(b"\x12", _block(tag, encoded)))
+    return _encode_block(
+        b"\x0a", _encode_block(b"\x0a", name.encode()) + _encode_block(b"\x12", _encode_block(tag, encoded))
+    )
 
 
 def example(*entries: bytes) -> bytes:
     """Serialize an Example from encoded entries."""
-    return _block(b"\x0a", b"".join(entries))
+    return _encode_block(b"\x0a", b"".join(entries))
 
 
 _HEADS: dict[tuple[str, int], bytes] = {}
@@ -153,23 +158,25 @@ def decode(data: bytes, names: Container[str] | None = None) -> dict[str, list[A
     """
     decoded: dict[str, list[Any]] = {}
     try:
-        for features in _fields(data, 1):
-            for pair in _fields(features, 1):
-                name = b"".join(_fields(pair, 1)).decode()
+        for features in _read_fields(data, 1):
+            for pair in _read_fields(features, 1):
+                name = b"".join(_read_fields(pair, 1)).decode()
                 if names is not None and name not in names:
                     continue
-                decoded[name] = [item for value in _fields(pair, 2) for item in _decode_values(value)]
+                decoded[name] = [item for value in _read_fields(pair, 2) for item in _decode_values(value)]
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise ValueError("The data is not a serialized tf.Example.") from error
     return decoded
 
 
 def _decode_values(value: bytes) -> list[Any]:
-    if texts := _fields(value, 1):
-        return [item for text in texts for item in _fields(text, 1)]
-    if floats := _fields(value, 2):
-        return [item for part in floats for packed in _fields(part, 1) for item in _decode_floats(packed)]
-    return [item for part in _fields(value, 3) for packed in _fields(part, 1) for item in _decode_integers(packed)]
+    if texts := _read_fields(value, 1):
+        return [item for text in texts for item in _read_fields(text, 1)]
+    if floats := _read_fields(value, 2):
+        return [item for part in floats for packed in _read_fields(part, 1) for item in _decode_floats(packed)]
+    return [
+        item for part in _read_fields(value, 3) for packed in _read_fields(part, 1) for item in _decode_integers(packed)
+    ]
 
 
 def _decode_floats(packed: bytes) -> tuple[float, ...]:
@@ -184,7 +191,7 @@ def _decode_integers(packed: bytes) -> list[int]:
     return numbers
 
 
-def _fields(data: bytes, number: int) -> list[bytes]:
+def _read_fields(data: bytes, number: int) -> list[bytes]:
     """Return the contents of a field's occurrences, in a message of length-delimited fields only."""
     contents, at = [], 0
     while at < len(data):

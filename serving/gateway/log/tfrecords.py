@@ -28,7 +28,7 @@ class CorruptError(ValueError):
         self.offset = offset
 
 
-def _masked_crc(data: bytes) -> int:
+def _compute_masked_crc(data: bytes) -> int:
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -36,7 +36,7 @@ def _masked_crc(data: bytes) -> int:
 def framed(data: bytes) -> bytes:
     """Return the record of ``data``; it is ``AROUND`` bytes longer."""
     length = len(data).to_bytes(8, "little")
-    return b"%b%b%b%b" % (length, TAIL.pack(_masked_crc(length)), data, TAIL.pack(_masked_crc(data)))
+    return b"%b%b%b%b" % (length, TAIL.pack(_compute_masked_crc(length)), data, TAIL.pack(_compute_masked_crc(data)))
 
 
 def unframed(buffer: bytes, offset: int) -> bytes | None:
@@ -46,13 +46,13 @@ def unframed(buffer: bytes, offset: int) -> bytes | None:
     length, check = HEAD.unpack_from(buffer, offset)
     start = offset + HEAD.size
     if (
-        check != _masked_crc(buffer[offset : offset + 8])
+        check != _compute_masked_crc(buffer[offset : offset + 8])
         or length > MAX_LENGTH
         or start + length + TAIL.size > len(buffer)
     ):
         return None
     data = bytes(buffer[start : start + length])
-    return data if TAIL.unpack_from(buffer, start + length)[0] == _masked_crc(data) else None
+    return data if TAIL.unpack_from(buffer, start + length)[0] == _compute_masked_crc(data) else None
 
 
 def whole(buffer: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:

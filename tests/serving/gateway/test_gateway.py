@@ -51,7 +51,7 @@ def test_invalid_trace_is_neither_returned_nor_logged(tmp_path, trace):
     assert "served/trace" not in logged(tmp_path)[0]
 
 
-def png(size=(2, 2), mode="L", kind="PNG") -> str:
+def encode_image(size=(2, 2), mode="L", kind="PNG") -> str:
     stream = io.BytesIO()
     Image.new(mode, size, 255 if mode in ("L", "I;16") else (255, 0, 0)).save(stream, kind)
     return base64.b64encode(stream.getvalue()).decode()
@@ -62,9 +62,9 @@ def test_picture_is_scored_from_a_file_or_from_pixels(tmp_path):
         async with opened(tmp_path) as (gateway, _):
             for body, expected in (
                 (PICTURE, 0.5),
-                ({"image": png()}, 1.0),
+                ({"image": encode_image()}, 1.0),
                 ({"pixels": [[[255, 0, 0], [0, 0, 0]]]}, 1 / 6),
-                ({"image": png(mode="RGB", kind="JPEG")}, 1 / 3),
+                ({"image": encode_image(mode="RGB", kind="JPEG")}, 1 / 3),
             ):
                 response, answer = await post(gateway, "/v1/image/score", body)
                 assert response.status == 200 and answer["probabilities"]["a"] == pytest.approx(expected, abs=0.01)
@@ -78,13 +78,13 @@ def test_picture_is_scored_from_a_file_or_from_pixels(tmp_path):
     ("body", "message"),
     [
         ({}, "either image or pixels"),
-        (PICTURE | {"image": png()}, "either image or pixels"),
+        (PICTURE | {"image": encode_image()}, "either image or pixels"),
         (PICTURE | {"image": None}, "valid string"),
         ({"image": "???"}, "not base64"),
         ({"image": base64.b64encode(b"GIF89a").decode()}, "no PNG or JPEG"),
-        ({"image": png()[:40]}, "no PNG or JPEG"),
-        ({"image": png((8193, 1))}, "sides of 8192"),
-        ({"image": png(mode="I;16")}, "8 bits"),
+        ({"image": encode_image()[:40]}, "no PNG or JPEG"),
+        ({"image": encode_image((8193, 1))}, "sides of 8192"),
+        ({"image": encode_image(mode="I;16")}, "8 bits"),
         ({"pixels": [[1, 2], [3]]}, "same length"),
         ({"pixels": [[1, [1, 2, 3]]]}, "same kind"),
         ({"pixels": [[256]]}, "less than or equal to 255"),

@@ -32,7 +32,7 @@ def simple(monkeypatch) -> None:
 
 
 @asynccontextmanager
-async def running(home: Path, **options: Any):
+async def run_stack(home: Path, **options: Any):
     """Run a stack for both cases of a home, with any number of pushed versions; yield it and a client."""
     onlines = {"fraud": Purchases(), "image": Pictures()}
     cases = {name: Place(online, home / name / "versions", home / name / "online") for name, online in onlines.items()}
@@ -73,7 +73,7 @@ def test_first_push_is_served_while_other_cases_keep_answering(
 ) -> None:
     async def work():
         versions(tmp_path / first / "versions", 1)
-        async with running(tmp_path) as (_, client):
+        async with run_stack(tmp_path) as (_, client):
             statuses = []
 
             async def load() -> None:
@@ -108,14 +108,14 @@ def test_new_case_waits_for_its_seed_data_and_is_seeded_once(tmp_path: Path, sim
     async def work():
         versions(tmp_path / "image" / "versions", 1)
         options = {"arrived": lambda name: name == "image" or bool(ready), "seed": seed}
-        async with running(tmp_path, **options) as (_, client):
+        async with run_stack(tmp_path, **options) as (_, client):
             push(tmp_path, "fraud")
             for _ in range(10):
                 assert (await send_score(client, "fraud")).status_code == 404
                 await asyncio.sleep(0.05)
             ready.append(True)
             await wait_for_answer(client, "fraud")
-        async with running(tmp_path, **options) as (_, client):
+        async with run_stack(tmp_path, **options) as (_, client):
             assert (await send_score(client, "fraud", transaction_id="t2")).status_code == 200
 
     run(work())
@@ -130,7 +130,7 @@ def test_new_case_waits_for_the_history_store(tmp_path: Path, simple: None, capl
 
     async def work():
         versions(tmp_path / "image" / "versions", 1)
-        async with running(tmp_path, store=server.url) as (_, client):
+        async with run_stack(tmp_path, store=server.url) as (_, client):
             push(tmp_path, "fraud")
             while "fraud is not served yet: The history store at" not in caplog.text:
                 assert (await send_score(client, "image")).status_code == 200
@@ -151,7 +151,7 @@ def test_damaged_checkpoint_is_logged_once_and_other_cases_keep_answering(tmp_pa
 
     async def work():
         versions(tmp_path / "image" / "versions", 1)
-        async with running(tmp_path) as (_, client):
+        async with run_stack(tmp_path) as (_, client):
             push(tmp_path, "fraud")
             while "fraud is not served; fix this" not in caplog.text:
                 assert (await send_score(client, "image")).status_code == 200
@@ -173,7 +173,7 @@ def test_gateway_serves_a_new_case_only_after_the_engine_has_loaded_it(tmp_path:
             (tmp_path / case / "versions").mkdir(parents=True)
             os.rename(tmp_path / "models" / "1", tmp_path / case / "pushed")
         os.rename(tmp_path / "image" / "pushed", tmp_path / "image" / "versions" / "1")
-        async with running(tmp_path, backend="") as (servers, client):
+        async with run_stack(tmp_path, backend="") as (servers, client):
             assert servers.loaded() == {"image": 1}
             os.rename(tmp_path / "fraud" / "pushed", tmp_path / "fraud" / "versions" / "1")
             assert (await wait_for_answer(client, "fraud"))["score"] == pytest.approx(0.11)

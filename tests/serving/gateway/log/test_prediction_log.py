@@ -170,13 +170,13 @@ def test_group_waiting_behind_a_failed_write_fails_too(tmp_path):
 def test_creating_a_file_is_retried_after_a_disk_error(tmp_path, monkeypatch):
     async def work():
         log = PredictionLog(tmp_path, Limits(file_bytes=1)).open()
-        begin = log._begin
-        monkeypatch.setattr(log, "_begin", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space")))
+        create_file = log._create_file
+        monkeypatch.setattr(log, "_create_file", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space")))
         with pytest.raises(UnwrittenError):
             await log.append(b"one")
         with pytest.raises(UnwrittenError):
             await log.append(b"two")
-        monkeypatch.setattr(log, "_begin", begin)
+        monkeypatch.setattr(log, "_create_file", create_file)
         (position,) = await kept(log, b"three")
         assert find(tmp_path, position) == b"three"
         await log.close()
