@@ -1,4 +1,4 @@
-"""What the server says when it cannot answer: gRPC's names of statuses, and what each is in HTTP."""
+"""Serving errors: gRPC status names, and the HTTP status of each."""
 
 HTTP = {
     "INVALID_ARGUMENT": 400,
@@ -21,11 +21,11 @@ HTTP = {
 
 
 class ServingError(Exception):
-    """A request that is not answered.
+    """A request that the server cannot answer.
 
     Attributes:
         status: Name of a gRPC status, such as ``NOT_FOUND``.
-        message: What is wrong, for the client to read.
+        message: The reason, for the client.
     """
 
     def __init__(self, status: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Which versions of a case are served, and to whom: a small file that commands write and the gateway polls."""
+"""The rollout of a case: which versions serve which requests. Commands write the file and the gateway polls it."""
 
 import json
 import os
@@ -13,14 +13,14 @@ FILE = "rollout.json"
 
 @dataclass(frozen=True)
 class Rollout:
-    """What is served of one case.
+    """The served versions of one case.
 
     Attributes:
-        stable: The version that answers; None for the newest, whichever it is.
-        previous: The version that was stable before, to which a rollback goes.
-        canary: A version that answers a share of requests.
-        share: That share, in 0..1, by a stable hash of the request's key: a key sees one version.
-        shadow: A version that is asked too and never answers.
+        stable: The version that answers by default; None for the newest version.
+        previous: The version that was stable before; the target of a rollback.
+        canary: A version that answers a share of the requests.
+        share: The canary's share, in 0..1, by a stable hash of the request's key, so that a key keeps its version.
+        shadow: A version that also scores the requests but never answers.
     """
 
     stable: int | None = None
@@ -31,36 +31,36 @@ class Rollout:
 
     @property
     def wanted(self) -> tuple[int, ...]:
-        """The versions that have to be loaded; none for the newest."""
-        return tuple(sorted({one for one in (self.stable, self.canary, self.shadow) if one is not None}))
+        """The versions that must be loaded, ascending; empty means the newest."""
+        return tuple(sorted({version for version in (self.stable, self.canary, self.shadow) if version is not None}))
 
     @property
     def labels(self) -> dict[str, int]:
         """Versions by label."""
-        named = {STABLE: self.stable, CANARY: self.canary, SHADOW: self.shadow}
-        return {label: version for label, version in named.items() if version is not None}
+        versions_by_label = {STABLE: self.stable, CANARY: self.canary, SHADOW: self.shadow}
+        return {label: version for label, version in versions_by_label.items() if version is not None}
 
     def arm(self, key: str) -> tuple[str, int | None]:
-        """Label and version that answer a request."""
+        """Return the label and version that answer a request with this key."""
         if self.canary is not None and place(key) < self.share:
             return CANARY, self.canary
         return STABLE, self.stable
 
 
 def place(key: str) -> float:
-    """A number in [0, 1) that is the same for a key in every process, and even over keys."""
+    """Hash a key to a number in [0, 1), the same in every process and uniformly distributed over keys."""
     return int.from_bytes(blake2b(key.encode(), digest_size=6).digest(), "big") / (1 << 48)
 
 
 def versions(folder: Path) -> list[int]:
-    """The versions that lie in a folder, ascending."""
+    """Return the version numbers in a folder of versions, ascending."""
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
 
 
 def read(folder: Path) -> Rollout:
-    """What the folder of versions says; the newest where nobody has said anything.
+    """Read the rollout file of a folder of versions; without one, the newest version is served.
 
     Raises:
         ValueError: if the file is damaged.
@@ -75,82 +75,83 @@ def read(folder: Path) -> Rollout:
 
 
 def write(folder: Path, rollout: Rollout) -> None:
-    """Replaces the file, whole or not at all."""
-    beside = folder / f".{FILE}.{os.getpid()}"
-    with beside.open("w") as stream:
+    """Replace the rollout file atomically."""
+    temporary = folder / f".{FILE}.{os.getpid()}"
+    with temporary.open("w") as stream:
         stream.write(json.dumps(asdict(rollout), indent=1))
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(beside, folder / FILE)
+    os.replace(temporary, folder / FILE)
 
 
 def promote(folder: Path, version: int | None, share: float | None = None, shadow: bool = False) -> Rollout:
-    """Makes a version the stable one, or a canary with a share, or a shadow; None goes back to the newest.
+    """Make a version stable, a canary with a share, or a shadow; ``version=None`` returns to serving the newest.
 
     Raises:
-        ValueError: if the version is not there, or a share is none.
+        ValueError: if the version does not exist, is stable already, or the share is not between 0 and 1.
 
     Question: A21
-    Answer: Export a SavedModel with its preprocessing inside. Gate it: data, metric against the served one, loading as
-        the server loads. Push it as an immutable numbered version; the server loads the new before it drains the old.
-        Let a canary answer a share, or a shadow none; compare, promote, or roll back, which takes seconds since the old
-        version is still there. Deadlines, rate limit, breaker. Log every answer, watch latency, errors and drift, scale
-        replicas by load.
+    Answer: Export a SavedModel that includes its preprocessing, gate it, and roll it out gradually. Gates check the
+        data, the metric against the served model, and loading. Push it as an immutable version; the server loads it
+        before draining the old one. A canary answers a share of requests, a shadow none; rolling back takes
+        seconds, since the old version is still there. Deadlines, rate limits and circuit breakers protect it;
+        logged answers feed monitoring; replicas scale with load.
     Evidence: tour.evidence.serving.canary_rollout.live
-    Proof: tests/serving/test_rollout.py::test_swaps_a_canary_and_a_rollback_under_load_lose_nothing
+    Proof: tests/serving/test_rollout.py::test_version_changes_under_load_lose_no_request
     """
-    there, now = versions(folder), read(folder)
-    if version is not None and version not in there:
-        raise ValueError(f"{folder} has no version {version}; it has {', '.join(map(str, there)) or 'none'}.")
+    available, old = versions(folder), read(folder)
+    if version is not None and version not in available:
+        raise ValueError(f"{folder} has no version {version}; it has {', '.join(map(str, available)) or 'none'}.")
     if share is not None and not 0 < share < 1:
-        raise ValueError(f"A canary's share lies between 0 and 1, not at {share:g}.")
-    current = stable(folder, now)
+        raise ValueError(f"A canary's share must be between 0 and 1, not {share:g}.")
+    current = stable(folder, old)
     if version is not None and (share is not None or shadow):
         if version == current:
-            raise ValueError(f"Version {version} is the stable one already; a canary or shadow is another.")
-        part = {"shadow": version} if shadow else {"canary": version, "share": share}
-        after = replace(now, stable=current, **part)
+            raise ValueError(f"Version {version} is the stable version already; choose another as canary or shadow.")
+        changes = {"shadow": version} if shadow else {"canary": version, "share": share}
+        new = replace(old, stable=current, **changes)
     else:
-        after = Rollout(stable=version, previous=current if current != version else now.previous)
-    write(folder, after)
-    return after
+        new = Rollout(stable=version, previous=current if current != version else old.previous)
+    write(folder, new)
+    return new
 
 
 def rollback(folder: Path) -> Rollout:
-    """Ends a canary and a shadow if there are any; else goes back to the version before the stable one, and stays there.
+    """End a canary and a shadow if there are any; otherwise make the version before the stable one stable.
 
     Raises:
-        ValueError: if there is none to go back to.
+        ValueError: if there is no older version.
     """
-    now, there = read(folder), versions(folder)
-    current = stable(folder, now)
-    if now.canary is not None or now.shadow is not None:
-        after = Rollout(stable=current, previous=now.previous)
+    old, available = read(folder), versions(folder)
+    current = stable(folder, old)
+    if old.canary is not None or old.shadow is not None:
+        new = Rollout(stable=current, previous=old.previous)
     else:
-        older = [one for one in there if current is not None and one < current]
-        back = now.previous if now.previous in older else max(older, default=None)
-        if back is None:
-            raise ValueError(f"{folder} has no version to go back to; it has {', '.join(map(str, there)) or 'none'}.")
-        after = Rollout(stable=back)
-    write(folder, after)
-    return after
+        older = [version for version in available if current is not None and version < current]
+        target = old.previous if old.previous in older else max(older, default=None)
+        if target is None:
+            listing = ", ".join(map(str, available)) or "none"
+            raise ValueError(f"{folder} has no older version to roll back to; it has {listing}.")
+        new = Rollout(stable=target)
+    write(folder, new)
+    return new
 
 
 def stable(folder: Path, rollout: Rollout) -> int | None:
-    """The version that is stable: the one named, or the newest; None if there is none."""
+    """Return the stable version: the one that the rollout names, or the newest; None if the folder has no version."""
     return rollout.stable if rollout.stable is not None else max(versions(folder), default=None)
 
 
 def model_config(folders: Mapping[str, Path]) -> str:
-    """TensorFlow Serving's model config file for the cases: versions and labels as the rollouts have them."""
-    return "model_config_list {\n" + "".join(_config(name, path) for name, path in folders.items()) + "}\n"
+    """Return TensorFlow Serving's model config file for the cases, with the versions and labels of their rollouts."""
+    return "model_config_list {\n" + "".join(_format_config(name, path) for name, path in folders.items()) + "}\n"
 
 
-def _config(name: str, folder: Path) -> str:
+def _format_config(name: str, folder: Path) -> str:
     rollout = read(folder)
     lines = [f"name: {json.dumps(name)}", f"base_path: {json.dumps(str(folder))}", 'model_platform: "tensorflow"']
     if rollout.wanted:
-        each = " ".join(f"versions: {one}" for one in rollout.wanted)
-        lines.append(f"model_version_policy {{ specific {{ {each} }} }}")
-        lines += [f'version_labels {{ key: "{key}" value: {one} }}' for key, one in rollout.labels.items()]
+        specific = " ".join(f"versions: {version}" for version in rollout.wanted)
+        lines.append(f"model_version_policy {{ specific {{ {specific} }} }}")
+        lines += [f'version_labels {{ key: "{key}" value: {version} }}' for key, version in rollout.labels.items()]
     return "  config {\n" + "".join(f"    {line}\n" for line in lines) + "  }\n"

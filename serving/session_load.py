@@ -1,7 +1,7 @@
-"""Loads a SavedModel in a session, as TensorFlow Serving does, and answers requests from a file.
+"""Load a SavedModel in a session, as TensorFlow Serving does, and answer requests from a file.
 
-Run as a program of its own: ``python -m serving.session_load MODEL REQUESTS.npz ANSWERS.npz``, where requests are arrays
-named ``signature/input`` and answers come back as ``signature/output``.
+Run it as a separate process: ``python -m serving.session_load MODEL REQUESTS.npz ANSWERS.npz``. Requests are arrays
+named ``signature/input``; answers are arrays named ``signature/output``.
 """
 
 import sys
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def answer(model: str, requests: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Answers of each signature that ``requests`` names, through graph, session and feeds alone."""
+    """Run every signature that ``requests`` names, using only graph, session and feeds; return the outputs."""
     answers: dict[str, np.ndarray] = {}
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         definition = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], model)
@@ -24,7 +24,6 @@ def answer(model: str, requests: dict[str, np.ndarray]) -> dict[str, np.ndarray]
 
 
 def main() -> None:
-    """The program."""
     model, requests, answers = sys.argv[1:]
     with np.load(requests, allow_pickle=True) as loaded:
         np.savez(answers, allow_pickle=True, **answer(model, dict(loaded)))

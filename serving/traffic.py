@@ -1,4 +1,4 @@
-"""Sends requests at a rate over a few connections, and says how long answers took and what was wrong with them."""
+"""Load generator: sends requests at a given rate over several connections, measures latency and checks the answers."""
 
 import asyncio
 import time
@@ -16,16 +16,16 @@ Check = Callable[[Mapping[str, Any]], str | None]
 
 @dataclass
 class Report:
-    """What came of the requests.
+    """Results of the requests.
 
     Attributes:
-        sent: How many.
-        seconds: From the first request to the last answer.
-        statuses: Answers by HTTP status; 0 for a connection that broke.
-        wrong: Answers of status 200 that were not right, by what was wrong.
-        latencies: Seconds of each answer of status 200, from the moment it should have been sent.
-        versions: Answers by version.
-        decisions: Answers by decision.
+        sent: Number of requests.
+        seconds: Time from the first request to the last answer.
+        statuses: Number of answers by HTTP status; 0 for a broken connection.
+        wrong: Number of answers with status 200 that failed the check, by reason.
+        latencies: Seconds of each answer with status 200, counted from the time at which the request was due.
+        versions: Number of answers by model version.
+        decisions: Number of answers by decision.
         refusals: The first error text of each status.
     """
 
@@ -40,18 +40,18 @@ class Report:
 
     @property
     def failed(self) -> int:
-        """Requests without a right answer."""
+        """Number of requests without a correct answer."""
         return self.sent - self.statuses[200] + sum(self.wrong.values())
 
     def percentiles(self) -> dict[str, float]:
-        """Latencies in milliseconds."""
+        """Return latency percentiles in milliseconds; empty without answers."""
         ordered = sorted(self.latencies)
         if not ordered:
             return {}
         return {f"p{p:g}": 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * p / 100))] for p in PERCENTILES}
 
     def plain(self) -> dict[str, Any]:
-        """As values for JSON."""
+        """Return the results as JSON values."""
         return {
             "sent": self.sent,
             "failed": self.failed,
@@ -59,14 +59,14 @@ class Report:
             "rate": self.sent / self.seconds if self.seconds else 0.0,
             "milliseconds": self.percentiles(),
             **{
-                name: {str(k): v for k, v in getattr(self, name).items()}
+                name: {str(key): value for key, value in getattr(self, name).items()}
                 for name in ("statuses", "wrong", "versions", "decisions", "refusals")
             },
         }
 
 
 class Connection(asyncio.Protocol):
-    """One HTTP/1.1 connection, one request at a time."""
+    """Client side of one HTTP/1.1 connection; sends one request at a time."""
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -74,31 +74,28 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keeps the transport."""
         self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tells whoever waits."""
+        """Fail the pending request."""
         if self._answer and not self._answer.done():
             self._answer.set_exception(ConnectionResetError("The connection was closed before the answer."))
 
     def data_received(self, data: bytes) -> None:
-        """Feeds the parser."""
         self._parser.feed_data(data)
 
     def on_body(self, part: bytes) -> None:
-        """A part of the answer."""
         self._body.append(part)
 
     def on_message_complete(self) -> None:
-        """The answer is whole."""
+        """Complete the pending request."""
         if self._answer and not self._answer.done():
             self._answer.set_result((self._parser.get_status_code(), b"".join(self._body)))
         if not self._parser.should_keep_alive():
             self.transport.close()
 
     def ask(self, head: bytes, body: bytes) -> "asyncio.Future[tuple[int, bytes]]":
-        """Sends a request; status and body of its answer."""
+        """Send a request; return a future of the answer's status and body."""
         self._parser, self._body = httptools.HttpResponseParser(self), []
         self._answer = asyncio.get_running_loop().create_future()
         self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
@@ -106,14 +103,14 @@ class Connection(asyncio.Protocol):
 
 
 class Sender:
-    """Sends bodies to one path.
+    """Sends request bodies to one path.
 
     Args:
-        host: Of the gateway.
-        port: Of the gateway.
-        path: Such as ``/v1/CASE/score``.
-        check: Says what is wrong with an answer, or None.
-        seen: Told each request's body and right answer.
+        host: Host of the gateway.
+        port: Port of the gateway.
+        path: URL path, such as ``/v1/CASE/score``.
+        check: Returns the reason why an answer is wrong, or None.
+        seen: Called with the body of each request and its answer of status 200.
     """
 
     def __init__(
@@ -129,25 +126,25 @@ class Sender:
         self._head = f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\n".encode()
 
     async def run(self, bodies: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> Report:
-        """Sends until the bodies or the seconds are over.
+        """Send requests until the bodies are exhausted or the time is over.
 
-        Latency counts from when a request was due, so that waiting behind a slow answer is not left out.
+        Latency is measured from the time at which a request was due, so that waiting behind a slow answer is included.
 
         Args:
-            bodies: What to send.
-            rate: Requests a second; 0 for as many as the connections carry.
-            connections: How many requests may be under way.
-            seconds: How long; 0 for to the end of the bodies.
+            bodies: The request bodies.
+            rate: Requests a second; 0 for as fast as the connections allow.
+            connections: Number of connections, hence of requests in flight.
+            seconds: Duration; 0 to send all bodies.
         """
         began, stream = time.perf_counter(), iter(bodies)
         self._due = began
-        clients = (self._client(stream, rate, began, seconds) for _ in range(connections))
+        clients = (self._run_client(stream, rate, began, seconds) for _ in range(connections))
         await asyncio.gather(*clients)
         self.report.seconds = time.perf_counter() - began
         return self.report
 
-    async def _client(self, stream: Iterable[bytes], rate: float, began: float, seconds: float) -> None:
-        connection = await self._connected()
+    async def _run_client(self, stream: Iterable[bytes], rate: float, began: float, seconds: float) -> None:
+        connection = await self._connect()
         try:
             for body in stream:
                 due = time.perf_counter()
@@ -157,41 +154,41 @@ class Sender:
                     await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 if seconds and due - began >= seconds:
                     break
-                connection = await self._ask(connection, body, due)
+                connection = await self._send(connection, body, due)
         finally:
             connection.transport.close()
 
-    async def _ask(self, connection: Connection, body: bytes, due: float) -> Connection:
-        """Sends one body; the connection for the next."""
+    async def _send(self, connection: Connection, body: bytes, due: float) -> Connection:
+        """Send one body, reconnecting if necessary; return the connection for the next."""
         self.report.sent += 1
         try:
             if connection.transport.is_closing():
-                connection = await self._connected()
+                connection = await self._connect()
             status, answer = await connection.ask(self._head, body)
-            self._take(body, status, answer, time.perf_counter() - due)
+            self._count_answer(body, status, answer, time.perf_counter() - due)
         except OSError as error:
-            self._refused(0, str(error))
+            self._count_error(0, str(error))
             await asyncio.sleep(0.05)
         return connection
 
-    async def _connected(self) -> Connection:
+    async def _connect(self) -> Connection:
         return (await asyncio.get_running_loop().create_connection(Connection, self.host, self.port))[1]
 
-    def _take(self, body: bytes, status: int, answer: bytes, latency: float) -> None:
+    def _count_answer(self, body: bytes, status: int, data: bytes, latency: float) -> None:
         if status != 200:
-            self._refused(status, answer.decode(errors="replace")[:300])
+            self._count_error(status, data.decode(errors="replace")[:300])
             return
-        told, report = orjson.loads(answer), self.report
+        answer, report = orjson.loads(data), self.report
         report.statuses[200] += 1
         report.latencies.append(latency)
         for counter, name in ((report.versions, "version"), (report.decisions, "decision")):
-            if name in told:
-                counter[told[name]] += 1
-        wrong = self.check(told)
-        if wrong:
-            report.wrong[wrong] += 1
-        self.seen(body, told)
+            if name in answer:
+                counter[answer[name]] += 1
+        problem = self.check(answer)
+        if problem:
+            report.wrong[problem] += 1
+        self.seen(body, answer)
 
-    def _refused(self, status: int, text: str) -> None:
+    def _count_error(self, status: int, text: str) -> None:
         self.report.statuses[status] += 1
         self.report.refusals.setdefault(status, text)

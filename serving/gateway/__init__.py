@@ -1,1 +1,1 @@
-"""The gateway: raw rows in, scores and decisions out, history and log beside."""
+"""The gateway: takes raw rows, returns scores and decisions, and keeps the online history and the prediction log."""

@@ -1,4 +1,4 @@
-"""Who computes the scores: the engine in this process, or any TensorFlow Serving by gRPC."""
+"""Scoring backends: the engine in this process, or any TensorFlow Serving over gRPC."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ SIGNATURE, INPUT = "serving_default", "examples"
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Outputs of some rows.
+    """Model outputs for a batch of rows.
 
     Attributes:
-        version: Who answered.
-        outputs: By name, the first axis the rows.
+        version: Model version that computed the outputs.
+        outputs: Arrays by output name; the first axis is the rows.
     """
 
     version: int
@@ -25,17 +25,17 @@ class Answered:
 
 
 class Backend(Protocol):
-    """Answers serialized ``tf.Example``, the signature that every export has."""
+    """Scores serialized ``tf.Example`` records with the signature that every export has."""
 
     async def predict(self, model: str, examples: Sequence[bytes], version: int | None, timeout: float) -> Answered:
-        """Outputs of the examples by that version, or by the one that the backend takes for the newest.
+        """Score the examples with the given version, or with the backend's newest version if ``version`` is None.
 
         Raises:
-            ServingError: if there is no answer within ``timeout`` seconds, or at all.
+            ServingError: if the backend fails or does not answer within ``timeout`` seconds.
         """
 
     async def close(self) -> None:
-        """Gives back what it holds."""
+        """Release the backend's resources."""
 
 
 class InProcess:
@@ -50,11 +50,14 @@ class InProcess:
         return Answered(*await self._engine.predict(model, inputs, SIGNATURE, version=version, timeout=timeout))
 
     async def close(self) -> None:
-        """Nothing: whoever made the engine closes it."""
+        """Do nothing: the owner of the engine closes it."""
 
 
 class Remote:
-    """A TensorFlow Serving, or what speaks like one, at ``host:port``; a name of several is asked in turns."""
+    """A TensorFlow Serving, or a compatible server, at ``host:port``.
+
+    If the name resolves to several servers, requests are balanced round-robin.
+    """
 
     def __init__(self, target: str) -> None:
         import grpc.aio
@@ -77,11 +80,11 @@ class Remote:
             reply = await self._stub.Predict(request, timeout=timeout)
         except self._grpc.aio.AioRpcError as error:
             raise ServingError(error.code().name, error.details() or "The backend gave no reason.") from None
-        outputs = {name: _array(tensor) for name, tensor in reply.outputs.items()}
+        outputs = {name: _to_array(tensor) for name, tensor in reply.outputs.items()}
         return Answered(reply.model_spec.version.value, outputs)
 
     async def close(self) -> None:
-        """Closes the channel."""
+        """Close the channel."""
         await self._channel.close()
 
 
@@ -94,15 +97,15 @@ VALUES = {
 }
 
 
-def _array(tensor: Any) -> np.ndarray:
-    """A TensorProto's numbers; a server may send them as bytes or one by one."""
+def _to_array(tensor: Any) -> np.ndarray:
+    """Convert a numeric TensorProto to an array; its values may be packed bytes or a list of numbers."""
     if tensor.dtype not in VALUES:
         raise ServingError(
-            "UNIMPLEMENTED", f"The backend answered in type {tensor.dtype}, and only numbers are known here."
+            "UNIMPLEMENTED", f"The backend returned a tensor of type {tensor.dtype}; only numeric types are supported."
         )
-    field, kind = VALUES[tensor.dtype]
-    shape = [one.size for one in tensor.tensor_shape.dim]
+    field, dtype = VALUES[tensor.dtype]
+    shape = [dimension.size for dimension in tensor.tensor_shape.dim]
     if tensor.tensor_content:
-        return np.frombuffer(tensor.tensor_content, kind).reshape(shape)
-    values = np.array(getattr(tensor, field), kind)
+        return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
+    values = np.array(getattr(tensor, field), dtype)
     return np.full(shape, values[0]) if len(values) == 1 else values.reshape(shape)

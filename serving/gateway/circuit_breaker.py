@@ -1,4 +1,4 @@
-"""When not to ask: a circuit breaker before a backend that fails, and a token bucket before everything."""
+"""Load protection: a circuit breaker in front of a failing backend, and a token bucket that limits the request rate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
 
 @dataclass(frozen=True)
 class Patience:
-    """When a breaker opens, and for how long.
+    """When a circuit breaker opens, and for how long.
 
     Attributes:
-        failures: So many failures in a row open it.
-        seconds: How long it stays open before one request may try.
+        failures: Number of consecutive failures that opens it.
+        seconds: How long it stays open before it lets one trial request through.
     """
 
     failures: int = 5
@@ -20,59 +20,62 @@ class Patience:
 
 
 class Breaker:
-    """Closed, it lets requests through. After failures in a row it is open and lets none. Then one may try: half-open.
+    """Circuit breaker.
+
+    Closed, it lets requests through. After ``patience.failures`` consecutive failures it opens and rejects requests.
+    After ``patience.seconds`` it is half-open: a single trial request may pass.
 
     Args:
-        patience: See there.
-        now: Seconds on a clock that never goes back.
+        patience: When it opens, and for how long.
+        now: Monotonic clock in seconds.
     """
 
     def __init__(self, patience: Patience, now: Callable[[], float]) -> None:
         self.patience, self._now = patience, now
-        self.state, self._failures, self._since = CLOSED, 0, 0.0
+        self.state, self._failures, self._changed_at = CLOSED, 0, 0.0
 
     def wait(self) -> float:
-        """0 if the request may go, and its outcome has to be told; else seconds until one may try."""
+        """Return 0 if the request may go; the caller then records its outcome. Otherwise return the seconds to wait."""
         if self.state == CLOSED:
             return 0.0
-        left = self._since + self.patience.seconds - self._now()
+        left = self._changed_at + self.patience.seconds - self._now()
         if left > 0:
             return left
-        # One request tries at a time. One that never tells its outcome holds the place no longer than an open breaker.
-        self.state, self._since = HALF_OPEN, self._now()
+        # Trials are sequential. A trial whose outcome is never recorded blocks others for `patience.seconds` only.
+        self.state, self._changed_at = HALF_OPEN, self._now()
         return 0.0
 
     def succeeded(self) -> None:
-        """The backend has answered, be it with a refusal of the request."""
+        """Record that the backend answered, even if it rejected the request."""
         self.state, self._failures = CLOSED, 0
 
     def failed(self) -> None:
-        """The backend has failed or was too slow."""
+        """Record that the backend failed or timed out."""
         self._failures += 1
         if self.state == HALF_OPEN or self._failures >= self.patience.failures:
-            self.state, self._since = OPEN, self._now()
+            self.state, self._changed_at = OPEN, self._now()
 
 
 class TokenBucket:
-    """So many requests a second, and a burst of so many at once.
+    """Rate limit: a number of requests a second, with bursts.
 
     Args:
         rate: Tokens a second; 0 for no limit.
-        burst: Most tokens at once.
-        now: Seconds on a clock that never goes back.
+        burst: Capacity of the bucket in tokens.
+        now: Monotonic clock in seconds.
     """
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float]) -> None:
         self.rate, self.burst, self._now = rate, burst, now
-        self._tokens, self._at = burst, now()
+        self._tokens, self._updated_at = burst, now()
 
     def wait(self) -> float:
-        """0 if there was a token, which is taken; else seconds until there will be one."""
+        """Take a token and return 0; if there is none, return the seconds until the next one."""
         if not self.rate:
             return 0.0
         now = self._now()
-        self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
-        self._at = now
+        self._tokens = min(self.burst, self._tokens + (now - self._updated_at) * self.rate)
+        self._updated_at = now
         if self._tokens >= 1:
             self._tokens -= 1
             return 0.0

@@ -1,23 +1,29 @@
-"""Why a score is high: which features, each set to what is typical, would lower it most. One more call of the model."""
+"""Feature attribution: which features, each replaced by its typical value, would lower the score most.
+
+It costs one more call of the model.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving.gateway.log.tf_example import Value
 
-MOST = 3
+MAX_FEATURES = 3
 
 
 def variations(
     features: Mapping[str, Value], hints: Sequence[str], typical: Mapping[str, float | str]
 ) -> list[tuple[str, dict[str, Value]]]:
-    """The row with one feature at its typical value, by that feature's name; those that are typical are left out."""
-    found = []
+    """Return one copy of the row per feature, with that feature at its typical value, paired with the feature's name.
+
+    Features that are already typical are skipped.
+    """
+    varied = []
     for name in hints:
-        value, usual = features.get(name), typical.get(name)
-        if usual is not None and value != usual:
-            found.append((name, {**features, name: usual}))
-    return found
+        value, typical_value = features.get(name), typical.get(name)
+        if typical_value is not None and value != typical_value:
+            varied.append((name, {**features, name: typical_value}))
+    return varied
 
 
 def reasons(
@@ -26,15 +32,17 @@ def reasons(
     score: float,
     scores: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """The features that lower the score most, at most ``MOST``, the strongest first; none raises it.
+    """Return at most ``MAX_FEATURES`` features that lower the score, the strongest first; none that raises it.
 
     Args:
-        score: Of the row as it is.
-        scores: Of each of ``varied``.
+        features: The row as it is.
+        varied: What :func:`variations` returned.
+        score: Score of the row as it is.
+        scores: Score of each row in ``varied``.
     """
-    fall = sorted(zip(varied, scores, strict=True), key=lambda pair: pair[1])
+    ascending = sorted(zip(varied, scores, strict=True), key=lambda pair: pair[1])
     return [
         {"feature": name, "value": features.get(name), "typical": row[name], "lowers_by": score - lower}
-        for (name, row), lower in fall[:MOST]
+        for (name, row), lower in ascending[:MAX_FEATURES]
         if lower < score
     ]

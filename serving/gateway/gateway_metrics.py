@@ -1,4 +1,4 @@
-"""What the gateway counts, in Prometheus' format."""
+"""The gateway's Prometheus metrics."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -13,64 +13,70 @@ STATES = {"closed": 0, "half-open": 1, "open": 2}
 
 
 class Metrics:
-    """The gateway's metrics, in a registry of their own. ``of`` gives those of a case, with their labels filled in."""
+    """The gateway's metrics, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = self._make(Counter, "gateway_requests", "Answers by HTTP status.", "case", "status")
+        self.requests = self._make(Counter, "gateway_requests", "Responses by HTTP status.", "case", "status")
         self.seconds = self._make(
-            Histogram, "gateway_request_seconds", "Time to a scored answer.", "case", buckets=SECONDS
+            Histogram, "gateway_request_seconds", "Seconds until a score is returned.", "case", buckets=SECONDS
         )
         self.decisions = self._make(Counter, "gateway_decisions", "Decisions.", "case", "version", "arm", "decision")
-        self.labels = self._make(Counter, "gateway_labels", "Labels by what became of them.", "case", "outcome")
-        self.waiting = self._make(Gauge, "gateway_log_waiting", "Records that wait for the disk.", "case")
+        self.labels = self._make(Counter, "gateway_labels", "Late labels by outcome.", "case", "outcome")
+        self.waiting = self._make(Gauge, "gateway_log_waiting", "Records waiting to be written to disk.", "case")
         self.records = self._make(Counter, "gateway_log_records", "Records on disk.", "case")
-        self.groups = self._make(Counter, "gateway_log_groups", "Writes and fsyncs that put them there.", "case")
-        self.breaker = self._make(Gauge, "gateway_breaker", "0 closed, 1 half-open, 2 open.", "case")
+        self.groups = self._make(Counter, "gateway_log_groups", "Group writes, each with one fsync.", "case")
+        self.breaker = self._make(
+            Gauge, "gateway_breaker", "Model's circuit breaker: 0 closed, 1 half-open, 2 open.", "case"
+        )
         self.history = self._make(
-            Gauge, "gateway_history_breaker", "As gateway_breaker, of the history's store.", "case"
+            Gauge, "gateway_history_breaker", "History store's circuit breaker: 0 closed, 1 half-open, 2 open.", "case"
         )
         self.histories = self._make(
-            Counter, "gateway_history", "Calls of the history's store by outcome.", "case", "outcome"
+            Counter, "gateway_history", "Calls to the history store by outcome.", "case", "outcome"
         )
-        self.live = self._make(Gauge, "gateway_version", "Version by arm; -1 for the newest.", "case", "arm")
+        self.live = self._make(Gauge, "gateway_version", "Served version by arm; -1 for the newest.", "case", "arm")
         self.shadows = self._make(Counter, "gateway_shadow", "Shadow requests by outcome.", "case", "outcome")
         self.difference = self._make(
-            Histogram, "gateway_shadow_difference", "Shadow's score against the answer.", "case", buckets=DIFFERENCES
+            Histogram,
+            "gateway_shadow_difference",
+            "Absolute difference of the shadow's score.",
+            "case",
+            buckets=DIFFERENCES,
         )
-        self.incidents = self._make(Gauge, "drift_incidents", "Incidents that are open.", "case", "kind")
-        self.windows = self._make(Gauge, "drift_window", "The last window that is over.", "case")
+        self.incidents = self._make(Gauge, "drift_incidents", "Open drift incidents.", "case", "kind")
+        self.windows = self._make(Gauge, "drift_window", "Last complete window.", "case")
         self.moved = self._make(
-            Gauge, "drift_moved", "Largest effect in that window of columns that moved.", "case", "column"
+            Gauge, "drift_moved", "Largest effect size of a drifted column in the last window.", "case", "column"
         )
-        self.faults = self._make(Gauge, "drift_fault", "Share of rows with a fault.", "case", "column", "kind")
+        self.faults = self._make(Gauge, "drift_fault", "Fraction of rows with a data fault.", "case", "column", "kind")
         self.metric = self._make(
-            Gauge, "drift_metric", "The metric: usual, or estimated without labels.", "case", "what"
+            Gauge, "drift_metric", "Model metric: reference value, or estimate without labels.", "case", "what"
         )
-        self.late = self._make(Gauge, "drift_late_rows", "Rows that came after their window was over.", "case")
+        self.late = self._make(Gauge, "drift_late_rows", "Rows that arrived after their window closed.", "case")
         self._before: list[Callable[[], None]] = []
 
-    def _make(self, kind: type[Metric], name: str, text: str, *labels: str, **more: Any) -> Metric:
-        return kind(name, text, labels, registry=self.registry, **more)
+    def _make(self, kind: type[Metric], name: str, text: str, *labels: str, **options: Any) -> Metric:
+        return kind(name, text, labels, registry=self.registry, **options)
 
     def before(self, refresh: Callable[[], None]) -> None:
-        """Has ``refresh`` called before every exposition, to set gauges."""
+        """Call ``refresh`` before every scrape, to set gauges."""
         self._before.append(refresh)
 
     def drifted(self, case: str, state: Mapping[str, Any]) -> None:
-        """Sets the gauges of drift from the state that a case's monitor has written."""
+        """Set the drift gauges from the state that the case's monitor wrote."""
         last, incidents = state["windows"][-1], state["judge"]["incidents"]["seen"]
         self.windows.labels(case).set(last["window"])
         self.late.labels(case).set(state["late"])
         for kind in ("drift", "quality"):
             self.incidents.labels(case, kind).set(
-                sum(one["kind"] == kind and one["state"] == "open" for one in incidents)
+                sum(incident["kind"] == kind and incident["state"] == "open" for incident in incidents)
             )
-        for gauge in (self.moved, self.faults):  # what has gone is not shown as if it were there
-            for labels in [one for one in gauge._metrics if one[0] == case]:
+        for gauge in (self.moved, self.faults):  # drop the series of columns that have recovered
+            for labels in [labels for labels in gauge._metrics if labels[0] == case]:
                 gauge.remove(*labels)
         for column in last["moved"]:
-            largest = max(one["effect"] for one in last["findings"] if one["column"] == column)
+            largest = max(finding["effect"] for finding in last["findings"] if finding["column"] == column)
             self.moved.labels(case, column).set(largest)
         for fault in last["faults"]:
             self.faults.labels(case, fault["column"], fault["kind"]).set(fault["share"])
@@ -79,7 +85,7 @@ class Metrics:
                 self.metric.labels(case, what).set(last[what]["value"])
 
     def text(self) -> bytes:
-        """The exposition."""
+        """Return the metrics in Prometheus's text format."""
         for refresh in self._before:
             refresh()
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Late labels: what a prediction turned out to be, joined to its record, counted once."""
+"""Late labels: the true outcomes of predictions, joined to the logged records, each counted once."""
 
 import asyncio
 import re
@@ -19,19 +19,20 @@ from serving.gateway.log.tf_example import decode, entry, example
 from serving.gateway.request_errors import Refused
 from serving.gateway.scoring import Scorer
 
-MOST, PAUSE = 1000, 20  # labels of a request; after so many of them others have their turn
-IDENTITY = re.compile(r"([a-z0-9_-]+)\.([0-9a-f]{1,8})\.([0-9a-f]{1,12})\.[0-9a-f]{8}")
+MAX_LABELS, YIELD_EVERY = 1000, 20  # labels per request; lookups between two yields to the event loop
+PREDICTION_ID = re.compile(r"([a-z0-9_-]+)\.([0-9a-f]{1,8})\.([0-9a-f]{1,12})\.[0-9a-f]{8}")
 
 
 class Label(BaseModel):
-    """What became of a prediction."""
+    """The true outcome of one prediction."""
 
     model_config = ConfigDict(strict=True, extra="forbid", title="Label")
 
-    prediction_id: Annotated[str, Field(max_length=128, description="As the answer gave it.")]
-    label: Annotated[int | str, Field(description="The case's label.")]
+    prediction_id: Annotated[str, Field(max_length=128, description="The prediction_id of the score response.")]
+    label: Annotated[int | str, Field(description="The true label, as the use case defines it.")]
     label_time: Annotated[
-        datetime | None, Field(description="When it became known, ISO 8601, without a zone UTC; by default now.")
+        datetime | None,
+        Field(description="When the label became known, ISO 8601; UTC if it has no time zone; default: now."),
     ] = None
 
 
@@ -39,60 +40,72 @@ Outcome = Literal["kept", "known"]
 
 
 class Labelled(BaseModel):
-    """A label that is kept."""
+    """A stored label."""
 
     prediction_id: str
-    outcome: Annotated[Outcome, Field(description="known where the same label was there already.")]
+    outcome: Annotated[
+        Outcome, Field(description="'kept' for a new label; 'known' if the same label was stored before.")
+    ]
 
 
 class Labels(BaseModel):
-    """What became of several predictions of one case."""
+    """The true outcomes of several predictions of one case."""
 
     model_config = ConfigDict(strict=True, extra="forbid", title="Labels")
 
-    labels: Annotated[list[Label], Field(min_length=1, max_length=MOST)]
+    labels: Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)]
 
 
 class AllLabelled(BaseModel):
-    """Labels that are kept, in the order in which they came."""
+    """Stored labels, in the order of the request."""
 
     labels: list[Labelled]
 
 
 @dataclass(frozen=True)
-class Told:
-    """A label with what the prediction's record says: everything that its own record needs."""
+class JoinedLabel:
+    """A label joined with its prediction's record: everything that the label's own record needs.
+
+    Attributes:
+        identity: The prediction's id.
+        key: The row's key.
+        label: The label, in the case's own form.
+        known_at: When it became known, in microseconds since 1970.
+        row: The row's journal, as ``Online.journal`` returned it.
+    """
 
     identity: str
     key: str
     label: int | str
-    known: int
+    known_at: int
     row: list[Any]
 
     def record(self) -> bytes:
-        """As the log of labels has it."""
+        """Return the record for the log of labels."""
         entries = (entry("label/id", self.identity), entry("label/key", self.key), entry("label/value", self.label))
-        return example(*entries, entry("label/time", self.known), journal([self.key, self.label, self.known, self.row]))
+        return example(
+            *entries, entry("label/time", self.known_at), journal([self.key, self.label, self.known_at, self.row])
+        )
 
 
-async def take(scorers: Mapping[str, Scorer], told: Sequence[Label]) -> list[Labelled]:
-    """Keeps labels of one case; on disk, in one group, when this returns. None of them is kept where one is refused.
+async def take(scorers: Mapping[str, Scorer], labels: Sequence[Label]) -> list[Labelled]:
+    """Store labels of one case; when this returns they are on disk, as one group. If one is rejected, none is stored.
 
     Raises:
-        Refused: for a prediction that is not kept, a label that the case does not have, another than was given before, or
-            predictions of several cases.
+        Refused: for a prediction that is not in the log, a label that the case does not define or that contradicts an
+            earlier label, or predictions of several cases.
     """
-    found = []
-    for one in told:
-        found.append(_record(scorers, one.prediction_id))
-        if not len(found) % PAUSE:
-            await asyncio.sleep(0)  # each is read from a file, and others wait for answers
-    scorer = found[0][0]
-    if any(other is not scorer for other, _ in found):
-        raise Refused(422, "labels: those of one request belong to one case.")
+    predictions = []
+    for label in labels:
+        predictions.append(_find_prediction(scorers, label.prediction_id))
+        if not len(predictions) % YIELD_EVERY:
+            await asyncio.sleep(0)  # each lookup reads a file; let other requests run in between
+    scorer = predictions[0][0]
+    if any(other is not scorer for other, _ in predictions):
+        raise Refused(422, "labels: all predictions of one request must belong to one case.")
     try:
-        known = [_told(scorer, one, record) for one, (_, record) in zip(told, found, strict=True)]
-        new = await _kept(scorer, known)
+        joined = [_join(scorer, label, record) for label, (_, record) in zip(labels, predictions, strict=True)]
+        is_new = await _store(scorer, joined)
     except Conflict as error:
         raise Refused(409, str(error)) from None
     except ValueError as error:
@@ -101,47 +114,56 @@ async def take(scorers: Mapping[str, Scorer], told: Sequence[Label]) -> list[Lab
         raise Refused(503, str(error), 1.0) from None
     except UnreachedError as error:
         raise Refused(503, str(error), error.after) from None
-    outcomes: list[Outcome] = ["kept" if one else "known" for one in new]
+    outcomes: list[Outcome] = ["kept" if new else "known" for new in is_new]
     for outcome in outcomes:
         scorer.metrics.labels.labels(scorer.name, outcome).inc()
-    return [Labelled(prediction_id=one.identity, outcome=outcome) for one, outcome in zip(known, outcomes, strict=True)]
+    return [
+        Labelled(prediction_id=label.identity, outcome=outcome) for label, outcome in zip(joined, outcomes, strict=True)
+    ]
 
 
-def _told(scorer: Scorer, told: Label, record: Mapping[str, list[Any]]) -> Told:
+def _join(scorer: Scorer, label: Label, record: Mapping[str, list[Any]]) -> JoinedLabel:
     key, row = record["served/key"][0].decode(), orjson.loads(record[JOURNAL][0])
-    return Told(told.prediction_id, key, scorer.online.label(told.label), _microseconds(told.label_time), row)
+    return JoinedLabel(
+        label.prediction_id, key, scorer.online.label(label.label), _to_microseconds(label.label_time), row
+    )
 
 
-async def _kept(scorer: Scorer, told: Sequence[Told]) -> list[bool]:
-    """Which labels were new. Two requests that come at once wait for each other."""
+async def _store(scorer: Scorer, labels: Sequence[JoinedLabel]) -> list[bool]:
+    """Store the labels and return which of them were new. A lock serializes concurrent requests."""
     async with scorer.labelling:
-        first: dict[str, Told] = {}
-        for one in told:
-            if first.setdefault(one.key, one).label != one.label:
-                raise Conflict(f"'{one.key}' is labelled {first[one.key].label} and {one.label} in one request.")
-        fresh = [one for one in first.values() if await scorer.memory.takes(one.key, one.label)]
-        await asyncio.gather(*(scorer.labels.append(one.record()) for one in fresh))
-        learnt = {one.key for one in fresh if await scorer.memory.learn(one.key, one.label, one.known, one.row)}
-    return [one.key in learnt and first[one.key] is one for one in told]
+        first: dict[str, JoinedLabel] = {}
+        for label in labels:
+            if first.setdefault(label.key, label).label != label.label:
+                raise Conflict(
+                    f"'{label.key}' is labelled {first[label.key].label} and {label.label} in the same request."
+                )
+        fresh = [label for label in first.values() if await scorer.memory.takes(label.key, label.label)]
+        await asyncio.gather(*(scorer.labels.append(label.record()) for label in fresh))
+        learnt = {
+            label.key for label in fresh if await scorer.memory.learn(label.key, label.label, label.known_at, label.row)
+        }
+    return [label.key in learnt and first[label.key] is label for label in labels]
 
 
-def _record(scorers: Mapping[str, Scorer], identity: str) -> tuple[Scorer, dict[str, list[Any]]]:
-    """The scorer and the record of a prediction: its id says where it lies."""
-    parts = IDENTITY.fullmatch(identity)
+def _find_prediction(scorers: Mapping[str, Scorer], identity: str) -> tuple[Scorer, dict[str, list[Any]]]:
+    """Return the scorer and the record of a prediction; its id encodes the record's position in the log."""
+    parts = PREDICTION_ID.fullmatch(identity)
     scorer = scorers.get(parts[1]) if parts else None
     if parts is None or scorer is None:
-        raise Refused(404, "prediction_id: this gateway has made no such prediction.")
+        raise Refused(404, "prediction_id: this gateway made no prediction with this id.")
     data = find(scorer.log.folder, Place(int(parts[2], 16), int(parts[3], 16)))
     record = decode(data) if data else {}
     if record.get("served/id") != [identity.encode()]:
-        raise Refused(404, "prediction_id: this gateway has made no such prediction, or does not keep it any more.")
+        raise Refused(404, "prediction_id: this gateway made no prediction with this id, or no longer keeps it.")
     return scorer, record
 
 
-def _microseconds(when: datetime | None) -> int:
+def _to_microseconds(when: datetime | None) -> int:
+    """Return microseconds since 1970; now for None."""
     if when is None:
         return time.time_ns() // 1000
-    known = int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e6)
-    if known < 0:
-        raise ValueError("label_time: a label cannot be older than 1970.")
-    return known
+    microseconds = int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e6)
+    if microseconds < 0:
+        raise ValueError("label_time: the time must not be before 1970.")
+    return microseconds

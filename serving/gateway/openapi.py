@@ -1,4 +1,4 @@
-"""The gateway's OpenAPI document, made from the models that check requests."""
+"""The gateway's OpenAPI document, generated from the pydantic models that validate requests."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,26 +14,26 @@ TRACEPARENT = {
     "name": "traceparent",
     "in": "header",
     "required": False,
-    "description": "W3C trace context; comes back in the answer and goes to the log.",
+    "description": "W3C trace context; returned in the response and logged with the prediction.",
     "schema": {"type": "string"},
 }
 EXPLAIN = {
     "name": "reasons",
     "in": "query",
     "required": False,
-    "description": "Whether to say which features raise the score.",
+    "description": "Whether to return the features that raise the score.",
     "schema": {"type": "string", "enum": ["true", "false"]},
 }
 
 
 class Error(BaseModel):
-    """Why there is no answer."""
+    """Why the request failed."""
 
     error: str
 
 
 class Reason(BaseModel):
-    """A feature that, set to what is typical, would lower the score."""
+    """A feature that, at its typical value, would lower the score."""
 
     feature: str
     value: float | str | None
@@ -42,36 +42,36 @@ class Reason(BaseModel):
 
 
 class Base(BaseModel):
-    """What every answer has."""
+    """The fields of every score response."""
 
-    prediction_id: str = Field(description="For late labels.")
+    prediction_id: str = Field(description="Names the prediction in late labels.")
     case: str
-    version: int = Field(description="The model's.")
+    version: int = Field(description="Model version that answered.")
     arm: str = Field(description="stable or canary.")
     reasons: list[Reason] | None = None
 
 
 def answer_model(name: str, online: Online) -> type[BaseModel]:
-    """The whole answer of a case."""
+    """Return the complete response model of a case: its own fields and the common ones."""
     return create_model(f"{name.capitalize()}Answer", __base__=(online.Answer, Base))
 
 
 def document(cases: Mapping[str, Online]) -> dict[str, Any]:
-    """OpenAPI 3.1 for the cases."""
+    """Return the OpenAPI 3.1 document for the cases."""
     answers = {name: answer_model(name, online) for name, online in cases.items()}
-    received = [online.Request for online in cases.values()] + [Label, Labels]
-    sent: list[type[BaseModel]] = [*answers.values(), Labelled, AllLabelled, Error]
-    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in received]
-    modes += [(model, "serialization") for model in sent]
+    requests = [online.Request for online in cases.values()] + [Label, Labels]
+    responses: list[type[BaseModel]] = [*answers.values(), Labelled, AllLabelled, Error]
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in requests]
+    modes += [(model, "serialization") for model in responses]
     _, schemas = models_json_schema(modes, ref_template=REF)
     paths: dict[str, Any] = {}
     for name, online in cases.items():
         parameters = [TRACEPARENT, *([EXPLAIN] if online.hints else [])]
         statuses = (400, 413, 422, 429, 500, 503, 504)
         paths[f"/v1/{name}/score"] = {
-            "post": _operation(
+            "post": _make_operation(
                 f"score_{name}",
-                f"Scores one {_name(online.Request).lower()}.",
+                f"Score one {_get_title(online.Request).lower()}.",
                 online.Request,
                 answers[name],
                 statuses,
@@ -79,9 +79,9 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
             )
         }
     paths["/labels"] = {
-        "post": _operation(
+        "post": _make_operation(
             "label",
-            "Says what became of a prediction; again changes nothing.",
+            "Send the true label of a prediction; repeating it changes nothing.",
             Label,
             Labelled,
             (400, 404, 409, 413, 422, 503),
@@ -89,9 +89,9 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
         )
     }
     paths["/labels/batch"] = {
-        "post": _operation(
+        "post": _make_operation(
             "labels",
-            "Says what became of predictions of one case; none is kept where one is refused.",
+            "Send the true labels of predictions of one case; if one is rejected, none is stored.",
             Labels,
             AllLabelled,
             (400, 404, 409, 413, 422, 503),
@@ -99,12 +99,12 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
         )
     }
     for path, text, kind in (
-        ("/healthz", "Whether the process lives.", "application/json"),
-        ("/readyz", "Whether requests would be answered.", "application/json"),
+        ("/healthz", "Liveness: whether the process is alive.", "application/json"),
+        ("/readyz", "Readiness: whether requests can be answered.", "application/json"),
         ("/metrics", "Prometheus metrics.", "text/plain"),
         ("/openapi.json", "This document.", "application/json"),
     ):
-        paths[path] = {"get": _get(path, text, kind)}
+        paths[path] = {"get": _make_get_operation(path, text, kind)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Gateway", "version": "1", "description": "Scores raw rows with the served models."},
@@ -113,34 +113,36 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
     }
 
 
-def _name(model: type[BaseModel]) -> str:
+def _get_title(model: type[BaseModel]) -> str:
     return model.model_config.get("title") or model.__name__
 
 
-def _content(model: type[BaseModel]) -> dict[str, Any]:
+def _make_content(model: type[BaseModel]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": REF.format(model=model.__name__)}}}
 
 
-def _operation(
+def _make_operation(
     identity: str,
     text: str,
-    taken: type[BaseModel],
-    given: type[BaseModel],
+    request: type[BaseModel],
+    response: type[BaseModel],
     statuses: tuple[int, ...],
     parameters: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    refused = {str(status): {"description": "No answer.", "content": _content(Error)} for status in statuses}
+    errors = {
+        str(status): {"description": "The request failed.", "content": _make_content(Error)} for status in statuses
+    }
     return {
         "operationId": identity,
         "summary": text,
         "parameters": parameters,
-        "requestBody": {"required": True, "content": _content(taken)},
-        "responses": {"200": {"description": "The answer.", "content": _content(given)}, **refused},
+        "requestBody": {"required": True, "content": _make_content(request)},
+        "responses": {"200": {"description": "The answer.", "content": _make_content(response)}, **errors},
     }
 
 
-def _get(path: str, text: str, kind: str) -> dict[str, Any]:
+def _make_get_operation(path: str, text: str, kind: str) -> dict[str, Any]:
     responses = {"200": {"description": text, "content": {kind: {}}}}
     if path == "/readyz":
-        responses["503"] = {"description": "Not now.", "content": {kind: {}}}
+        responses["503"] = {"description": "Not ready.", "content": {kind: {}}}
     return {"operationId": path.strip("/").split(".")[0], "summary": text, "responses": responses}

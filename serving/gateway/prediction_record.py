@@ -1,4 +1,4 @@
-"""The part of a prediction's record that says what was answered."""
+"""The part of a prediction's log record that describes the answer."""
 
 import time
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from typing import Any
 from serving.gateway.backend import Answered
 from serving.gateway.log.tf_example import entry, text
 
-# Few values, again and again.
-_common = lru_cache(1024)(entry)
+# These fields take few distinct values, so their encodings are cached.
+_cached_entry = lru_cache(1024)(entry)
 
 
-def scored(identity: str, key: str, answered: Answered, arm: str, told: Mapping[str, Any], trace: str) -> bytes:
-    """Entries of a record beside the features: who answered what, when, and what a late label joins by."""
+def scored(identity: str, key: str, result: Answered, arm: str, answer: Mapping[str, Any], trace: str) -> bytes:
+    """Encode the entries that follow the features: id, key for late labels, time, version, arm, answer and outputs."""
     parts = [
         text("served/id", identity.encode()),
         text("served/key", key.encode()),
         entry("served/time", time.time_ns() // 1000),
-        _common("served/version", answered.version),
-        _common("served/arm", arm),
-        entry("served/score", told["score"]),
-        _common("served/decision", told["decision"]),
+        _cached_entry("served/version", result.version),
+        _cached_entry("served/arm", arm),
+        entry("served/score", answer["score"]),
+        _cached_entry("served/decision", answer["decision"]),
         text("served/trace", trace.encode()) if trace else b"",
     ]
-    for name, rows in answered.outputs.items():
+    for name, rows in result.outputs.items():
         parts.append(entry(f"output/{name}", rows[0].tolist()))
     return b"".join(parts)

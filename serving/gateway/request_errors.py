@@ -1,10 +1,16 @@
-"""A request that gets no answer, and why, in one sentence."""
+"""Requests that the gateway rejects, each with an HTTP status and a one-sentence reason."""
 
 from pydantic import ValidationError
 
 
 class Refused(Exception):
-    """A request that gets no score: the HTTP status, one sentence, and where it may come again, after how many seconds."""
+    """A rejected request.
+
+    Args:
+        status: HTTP status.
+        message: One sentence for the client.
+        after: Seconds after which the client may retry; None if a retry does not help.
+    """
 
     def __init__(self, status: int, message: str, after: float | None = None) -> None:
         super().__init__(message)
@@ -12,10 +18,10 @@ class Refused(Exception):
 
 
 def invalid(error: ValidationError) -> Refused:
-    """What is wrong with a body, as one sentence: 400 where it is no JSON, else 422."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if found["type"] == "json_invalid":
-        return Refused(400, f"The body is not JSON: {found['msg']}.")
-    where = ".".join(map(str, found["loc"])) or "body"
+    """Return the first problem of an invalid body as an error: 400 if it is not JSON, else 422."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        return Refused(400, f"The body is not JSON: {first['msg']}.")
+    where = ".".join(map(str, first["loc"])) or "body"
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return Refused(422, f"{where}: {found['msg']}{more}.")
+    return Refused(422, f"{where}: {first['msg']}{more}.")

@@ -1,4 +1,4 @@
-"""One case at the gateway: from a request's bytes to an answer that is on disk."""
+"""Scores the requests of one case: from a request's bytes to a response whose record is on disk."""
 
 import asyncio
 import re
@@ -31,6 +31,7 @@ from serving.gateway.use_case_interface import Change, Online, Row
 from serving.gateway.version_files import Served, served
 from serving.http.asyncio_server import Request, Response
 
+# gRPC statuses that count as failures of the backend; all others are faults of the request.
 FAILURES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED", "CANCELLED")
 TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -40,13 +41,13 @@ class Options:
     """How a case is served.
 
     Attributes:
-        timeout: Seconds that the backend has for an answer.
-        rate: Requests a second that are let in; 0 for no limit.
-        burst: Requests that may come at once under a rate.
-        waiting: Requests under way at a time; more are refused.
-        patience: When the breaker opens.
-        limits: Files of the prediction log.
-        pace: When a memory in this process writes checkpoints.
+        timeout: Deadline of a backend call in seconds.
+        rate: Rate limit in requests a second; 0 for no limit.
+        burst: Requests that may arrive at once within the rate limit.
+        waiting: Maximum number of requests in flight; further ones are rejected.
+        patience: When the circuit breaker opens.
+        limits: Rotation and retention of the prediction log's files.
+        pace: How often a memory in this process writes checkpoints.
     """
 
     timeout: float = 2.0
@@ -62,12 +63,14 @@ class Scorer:
     """Scores requests of one case. Open it before use and close it after.
 
     Args:
-        name: What the case is called in addresses and in the backend.
-        online: The case's own part.
-        backend: Who computes scores.
-        versions: The case's folder of versions, with its rollout.
-        folder: Where the logs and the checkpoint lie.
-        memory: What is remembered, and where; by default in this process.
+        name: The case's name in URLs and in the backend.
+        online: The case's own part of the gateway.
+        backend: Computes the scores.
+        versions: The case's folder of versions, with its rollout file.
+        folder: Holds the logs and the checkpoint.
+        options: How the case is served.
+        metrics: The gateway's metrics.
+        memory: The online history; by default in this process.
     """
 
     def __init__(
@@ -87,84 +90,90 @@ class Scorer:
             folder / PREDICTIONS, options.limits, self.memory.spares, expected=lambda: self.under_way
         )
         self.labels = PredictionLog(folder / LABELS, Limits(keep_seconds=0))
-        self.shadow = Shadow(name, backend, self._told, folder / "shadow", options.limits, options.timeout, metrics)
+        self.shadow = Shadow(
+            name, backend, self._build_answers, folder / "shadow", options.limits, options.timeout, metrics
+        )
         self.breaker = Breaker(options.patience, time.monotonic)
         self.bucket = TokenBucket(options.rate, options.burst, time.monotonic)
         self.labelling = asyncio.Lock()
         self.rollout, self.version, self.under_way = rollout.Rollout(), 0, 0
         self._encode = Encoder(online.floats)
         self._seconds = metrics.seconds.labels(name)
-        self._decided = lru_cache(256)(lambda *labels: metrics.decisions.labels(name, *labels))
-        metrics.before(self._gauges)
+        self._decision_counter = lru_cache(256)(lambda *labels: metrics.decisions.labels(name, *labels))
+        metrics.before(self._set_gauges)
 
     def open(self) -> None:
-        """Takes the folder, restores the memory and reads the rollout."""
-        for one in (self.log, self.labels, self.shadow):
-            one.open()
+        """Lock the folder, restore the memory and read the rollout."""
+        for log in (self.log, self.labels, self.shadow):
+            log.open()
         self.memory.open(self.log, self.labels)
         self.refresh()
-        self._beside(rollout.stable(self.versions, self.rollout) or 0)  # read before anybody waits for it
+        self._get_version_files(
+            rollout.stable(self.versions, self.rollout) or 0
+        )  # fill the cache before the first request
 
     def refresh(self) -> None:
-        """Reads the rollout again."""
+        """Read the rollout file again."""
         self.rollout = rollout.read(self.versions)
 
     async def close(self) -> None:
-        """Writes what waits, and a checkpoint."""
-        for one in (self.shadow, self.log, self.labels):
-            await one.close()
+        """Write pending records and a checkpoint."""
+        for log in (self.shadow, self.log, self.labels):
+            await log.close()
         await self.memory.close()
 
     async def score(self, request: Request, explain: bool) -> Response:
-        """The answer to one request; with ``explain`` it says which features raise the score.
+        """Answer one request; with ``explain`` the answer includes the features that raise the score.
 
         Raises:
-            Refused: if there is none.
+            Refused: if the request is rejected or cannot be scored.
         """
         began = time.perf_counter()
         self._admit(request)
         self.under_way += 1
         try:
-            row, features, change = await self._understood(request.body)
+            row, features, change = await self._parse_row(request.body)
             arm, version = self.rollout.arm(self.online.key(row))
-            varied = self._variations(features, version) if explain else []
+            varied = self._vary_features(features, version) if explain else []
             entries = self._encode(features)
-            answered = await self._ask([example(entries), *(example(self._encode(one)) for _, one in varied)], version)
-            told, *others = self._told(answered)
+            examples = [example(entries), *(example(self._encode(variation)) for _, variation in varied)]
+            result = await self._predict(examples, version)
+            answer, *others = self._build_answers(result)
             trace = request.headers.get("traceparent", "")
             trace = trace if TRACE.fullmatch(trace) else ""
-            identity, kept = await self._keep(row, change, entries, answered, arm, told, trace)
-            body = {"prediction_id": identity, "case": self.name, "version": answered.version, "arm": arm, **told}
+            identity, written = await self._record(row, change, entries, result, arm, answer, trace)
+            body = {"prediction_id": identity, "case": self.name, "version": result.version, "arm": arm, **answer}
             if explain:
-                body["reasons"] = reasons(features, varied, told["score"], [one["score"] for one in others])
-            await kept
+                body["reasons"] = reasons(features, varied, answer["score"], [other["score"] for other in others])
+            await written
         except UnwrittenError as error:
             raise Refused(503, str(error), 1.0) from None
         except UnreachedError as error:
             raise Refused(503, str(error), error.after) from None
         finally:
             self.under_way -= 1
-        self._decided(str(answered.version), arm, told["decision"]).inc()
+        self._decision_counter(str(result.version), arm, answer["decision"]).inc()
         self._seconds.observe(time.perf_counter() - began)
         return Response(200, orjson.dumps(body), headers=(("traceparent", trace),) if trace else ())
 
     def state(self) -> str:
-        """``ready``, or why not."""
+        """Return ``ready``, or why the case is not."""
         if self.breaker.state != CLOSED:
             return f"breaker {self.breaker.state}"
         history = self.memory.state()
-        return "ready" if history == CLOSED else f"history's breaker {history}"
+        return "ready" if history == CLOSED else f"history breaker {history}"
 
     def _admit(self, request: Request) -> None:
-        if after := self.bucket.wait():
-            raise Refused(429, f"More than {self.options.rate:g} requests a second; try again later.", after)
+        """Apply the rate limit, the limit on requests in flight and the limit on the body's size."""
+        if retry_after := self.bucket.wait():
+            raise Refused(429, f"More than {self.options.rate:g} requests a second; try again later.", retry_after)
         if self.under_way >= self.options.waiting:
-            raise Refused(503, f"{self.options.waiting} requests are under way already; try again later.", 1.0)
+            raise Refused(503, f"{self.options.waiting} requests are in flight already; try again later.", 1.0)
         if len(request.body) > self.online.most_bytes:
             raise Refused(413, f"The body is larger than {self.online.most_bytes} bytes.")
 
-    async def _understood(self, body: bytes) -> tuple[Row, dict[str, Value], Change | None]:
-        """The request as a row, the row's features, and what makes it part of the past."""
+    async def _parse_row(self, body: bytes) -> tuple[Row, dict[str, Value], Change | None]:
+        """Return the request as a row, the row's features, and the change that adds the row to the history."""
         try:
             row = self.online.row(self.online.Request.model_validate_json(body))
             return row, *await self.memory.recall(row)
@@ -173,17 +182,18 @@ class Scorer:
         except ValueError as error:
             raise Refused(422, str(error)) from None
 
-    async def _ask(self, examples: Sequence[bytes], version: int | None) -> Answered:
-        if after := self.breaker.wait():
-            raise Refused(503, "The model has failed several times in a row; try again later.", after)
+    async def _predict(self, examples: Sequence[bytes], version: int | None) -> Answered:
+        """Call the backend through the circuit breaker."""
+        if retry_after := self.breaker.wait():
+            raise Refused(503, "The model has failed several times in a row; try again later.", retry_after)
         try:
             try:
-                answered = await self.backend.predict(self.name, examples, version, self.options.timeout)
+                result = await self.backend.predict(self.name, examples, version, self.options.timeout)
             except ServingError as error:
                 if error.status != "NOT_FOUND" or version is None:
                     raise
-                # The version was just taken out of service: whatever is served now answers.
-                answered = await self.backend.predict(self.name, examples, None, self.options.timeout)
+                # The version was just unloaded: fall back to the version that is served now.
+                result = await self.backend.predict(self.name, examples, None, self.options.timeout)
         except ServingError as error:
             self.breaker.failed() if error.status in FAILURES else self.breaker.succeeded()
             raise Refused(error.http, error.message, 1.0 if error.http in (429, 503) else None) from None
@@ -191,52 +201,56 @@ class Scorer:
             self.breaker.failed()
             raise
         self.breaker.succeeded()
-        self.version = answered.version
-        return answered
+        self.version = result.version
+        return result
 
-    def _told(self, answered: Answered) -> list[dict[str, Any]]:
-        """The case's answer for every row of the outputs."""
-        beside = self._beside(answered.version)
-        count = len(next(iter(answered.outputs.values())))
-        rows = ({name: values[n] for name, values in answered.outputs.items()} for n in range(count))
-        return [self.online.answer(row, beside.point, beside.settings) for row in rows]
+    def _build_answers(self, result: Answered) -> list[dict[str, Any]]:
+        """Return the case's answer for every row of the outputs."""
+        files = self._get_version_files(result.version)
+        count = len(next(iter(result.outputs.values())))
+        rows = ({name: values[n] for name, values in result.outputs.items()} for n in range(count))
+        return [self.online.answer(row, files.point, files.settings) for row in rows]
 
-    def _beside(self, version: int) -> Served:
+    def _get_version_files(self, version: int) -> Served:
         return served(self.versions, version)
 
-    def _variations(self, features: dict[str, Value], version: int | None) -> list[tuple[str, dict[str, Value]]]:
+    def _vary_features(self, features: dict[str, Value], version: int | None) -> list[tuple[str, dict[str, Value]]]:
         if not self.online.hints:
-            raise Refused(422, f"{self.name} gives no reasons; ask without them.")
+            raise Refused(422, f"Case '{self.name}' does not support reasons; send the request without them.")
         if version is None:
             version = self.version or rollout.stable(self.versions, self.rollout) or 0
-        return variations(features, self.online.hints, self._beside(version).typical)
+        return variations(features, self.online.hints, self._get_version_files(version).typical)
 
-    async def _keep(
+    async def _record(
         self,
         row: Row,
         change: Change | None,
         entries: bytes,
-        answered: Answered,
+        result: Answered,
         arm: str,
-        told: dict[str, Any],
+        answer: dict[str, Any],
         trace: str,
     ) -> tuple[str, "asyncio.Future[None]"]:
-        """Hands the record to the log and the row to the memory; returns the prediction's id and what to wait for."""
-        place = self.log.place
-        identity = f"{self.name}.{place.file:x}.{place.offset:x}.{getrandbits(32):08x}"
-        past = self.online.journal(row)
-        beside = scored(identity, self.online.key(row), answered, arm, told, trace)
-        kept = self.log.append(example(entries, beside, journal(past)))
-        await self.memory.remember(past, change)
-        if self.rollout.shadow is not None:
-            self.shadow.ask(identity, entries, told["score"], self.rollout.shadow)
-        return identity, kept
+        """Append the record to the log and the row to the memory.
 
-    def _gauges(self) -> None:
+        Returns:
+            The prediction's id, and a future that is done once the record is on disk.
+        """
+        position = self.log.place
+        identity = f"{self.name}.{position.file:x}.{position.offset:x}.{getrandbits(32):08x}"
+        row_journal = self.online.journal(row)
+        answer_entries = scored(identity, self.online.key(row), result, arm, answer, trace)
+        written = self.log.append(example(entries, answer_entries, journal(row_journal)))
+        await self.memory.remember(row_journal, change)
+        if self.rollout.shadow is not None:
+            self.shadow.ask(identity, entries, answer["score"], self.rollout.shadow)
+        return identity, written
+
+    def _set_gauges(self) -> None:
         self.metrics.breaker.labels(self.name).set(STATES[self.breaker.state])
         self.metrics.history.labels(self.name).set(STATES[self.memory.state()])
         self.metrics.waiting.labels(self.name).set(self.log.lag)
-        for counter, now in ((self.metrics.records, self.log.records), (self.metrics.groups, self.log.groups)):
-            counter.labels(self.name).inc(now - counter.labels(self.name)._value.get())
+        for counter, total in ((self.metrics.records, self.log.records), (self.metrics.groups, self.log.groups)):
+            counter.labels(self.name).inc(total - counter.labels(self.name)._value.get())
         for arm in (rollout.STABLE, rollout.CANARY, rollout.SHADOW):
             self.metrics.live.labels(self.name, arm).set(self.rollout.labels.get(arm, -1))

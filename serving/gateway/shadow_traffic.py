@@ -1,4 +1,4 @@
-"""A version that is asked beside the one that answers, and heard by nobody but the log."""
+"""Shadow traffic: a second version scores the same requests; its answers go to a log only, never to a client."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -13,27 +13,27 @@ from serving.gateway.log.tf_example import example
 from serving.gateway.prediction_record import scored
 from serving.rollout import SHADOW
 
-MOST = 64  # requests at a time; more are left out, so that a slow shadow costs the answers nothing
+MAX_IN_FLIGHT = 64  # further requests are dropped, so that a slow shadow does not delay the real answers
 
 
 class Shadow:
-    """One case's shadow requests. Open it before use and close it after.
+    """Sends the shadow requests of one case. Open it before use and close it after.
 
     Args:
         name: The case.
-        backend: Who is asked.
-        told: The case's answers to what the backend has answered.
-        folder: Where the log lies.
-        limits: The log's.
-        timeout: Seconds that the backend has for an answer.
-        metrics: Where outcomes are counted.
+        backend: Computes the scores.
+        build_answers: Converts the backend's result to the case's answers.
+        folder: Holds the log.
+        limits: Rotation and retention of the log.
+        timeout: Deadline of a backend call in seconds.
+        metrics: Counts the outcomes.
     """
 
     def __init__(
         self,
         name: str,
         backend: Backend,
-        told: Callable[[Answered], Sequence[Mapping[str, Any]]],
+        build_answers: Callable[[Answered], Sequence[Mapping[str, Any]]],
         folder: Path,
         limits: Limits,
         timeout: float,
@@ -41,35 +41,42 @@ class Shadow:
     ) -> None:
         self.name, self.backend, self.metrics = name, backend, metrics
         self.log = PredictionLog(folder, limits)
-        self._told, self._timeout = told, timeout
-        self._asked: set[asyncio.Task[None]] = set()
+        self._build_answers, self._timeout = build_answers, timeout
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        """Takes the folder."""
+        """Lock the log's folder."""
         self.log.open()
 
     def ask(self, identity: str, entries: bytes, score: float, version: int) -> None:
-        """Has a version answer what was answered with that score already; nobody waits for it."""
-        if len(self._asked) >= MOST:
+        """Score a request in the background with the shadow version.
+
+        Args:
+            identity: Id of the real prediction.
+            entries: The request's encoded features.
+            score: The score that the client got.
+            version: The shadow version.
+        """
+        if len(self._tasks) >= MAX_IN_FLIGHT:
             self.metrics.shadows.labels(self.name, "left out").inc()
             return
         task = asyncio.get_running_loop().create_task(self._ask(identity, entries, score, version))
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Lets go of what is under way, and writes what was answered."""
-        for task in list(self._asked):
+        """Cancel requests in flight and write the pending records."""
+        for task in list(self._tasks):
             task.cancel()
         await self.log.close()
 
     async def _ask(self, identity: str, entries: bytes, score: float, version: int) -> None:
         outcome = "failed"
         try:
-            answered = await self.backend.predict(self.name, [example(entries)], version, self._timeout)
-            (told,) = self._told(answered)
-            self.metrics.difference.labels(self.name).observe(abs(told["score"] - score))
-            await self.log.append(example(entries, scored(identity, "", answered, SHADOW, told, "")))
+            result = await self.backend.predict(self.name, [example(entries)], version, self._timeout)
+            (answer,) = self._build_answers(result)
+            self.metrics.difference.labels(self.name).observe(abs(answer["score"] - score))
+            await self.log.append(example(entries, scored(identity, "", result, SHADOW, answer, "")))
             outcome = "answered"
         except (ServingError, UnwrittenError):
             pass  # noqa: SIM105 (counted below)

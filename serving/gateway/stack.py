@@ -1,4 +1,4 @@
-"""Model server and gateway in one process: the gateway asks the engine without a wire between, and both follow the rollouts."""
+"""Model server and gateway in one process: the gateway calls the engine directly, and both follow the rollout files."""
 
 import asyncio
 import logging
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a case lies.
+    """One served case and its folders.
 
     Attributes:
-        online: Its part of the gateway, asked once a version is there; None where only the model server knows it.
-        versions: Its folder of versions.
-        folder: Its logs and its memory.
+        online: The case's part of the gateway; None if only the model server serves the case.
+        versions: Folder of versions.
+        folder: Folder of the logs and the memory.
     """
 
     online: Online | None
@@ -43,18 +43,18 @@ class Place:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is started.
+    """What to start, and how.
 
     Attributes:
-        cases: By name.
-        server: The model server's options, but for its models.
-        host: Where the gateway listens.
-        port: 0 for any free port, None for no gateway.
-        backend: ``host:port`` of a TensorFlow Serving in place of the engine; then no model server is started.
+        cases: Served cases by name.
+        server: The model server's options, except its models.
+        host: Address on which the gateway listens.
+        port: The gateway's port; 0 for any free port, None for no gateway.
+        backend: ``host:port`` of a TensorFlow Serving to use instead of the engine; then no model server is started.
         options: How cases are served.
-        arrived: Whether a case that has versions may be answered for: whatever ``seed`` asks for is there.
-        seed: Called with a case that has never remembered anything; returns how many rows it has put in.
-        store: Address of a Redis where the memory of cases that have one lies; empty for this process.
+        arrived: Called with a case's name; whether everything that ``seed`` needs is available.
+        seed: Fills the memory of a case that has no history yet; returns the number of rows added.
+        store: URL of a Redis that holds the history of cases with a memory; empty to keep it in this process.
     """
 
     cases: Mapping[str, Place]
@@ -69,12 +69,12 @@ class Settings:
 
 
 class Stack:
-    """Both, from start to drained.
+    """The model server and the gateway, from start to shutdown.
 
     Attributes:
-        app: The model server; None where the backend is elsewhere.
-        gateway: None where none was asked for.
-        port: The gateway's, once started.
+        app: The model server; None with an external backend.
+        gateway: The gateway; None if ``settings.port`` is None.
+        port: The gateway's port, once started.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -83,103 +83,109 @@ class Stack:
         self.gateway: Gateway | None = None
         self._listening: asyncio_server.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._hopeless: set[str] = set()
+        self._failed: set[str] = set()
         self._rollouts: dict[str, Rollout] = {}
 
     async def start(self) -> "Stack":
-        """Loads models, restores memories, then listens.
+        """Load the models, restore the memories, then listen.
 
         Raises:
-            OSError: if a port or a folder cannot be had.
-            ValueError: if what lies on disk is damaged.
+            OSError: if a port or a folder cannot be opened or locked.
+            ValueError: if a file on disk is damaged.
         """
         if self.app:
             await self.app.start()
         self._rollouts = rollouts(self.settings.cases)
         if self.settings.port is not None:
             gateway = await self._start_gateway(self.settings.port)
-            self._tasks.append(asyncio.create_task(self._welcome(gateway)))
+            self._tasks.append(asyncio.create_task(self._watch_new_cases(gateway)))
         if self.app:
-            await self._assign(self.app, self._rollouts)
-            self._tasks.append(asyncio.create_task(self._follow(self.app)))
+            await self._assign_labels(self.app, self._rollouts)
+            self._tasks.append(asyncio.create_task(self._follow_rollouts(self.app)))
         return self
 
     async def _start_gateway(self, port: int) -> Gateway:
         settings, self._metrics = self.settings, Metrics()
         self._backend = InProcess(self.app.engine) if self.app else Remote(settings.backend)
         scorers = {
-            name: await self._scorer(name, at) for name, at in settings.cases.items() if await self._is_due(name, at)
+            name: await self._scorer(name, case)
+            for name, case in settings.cases.items()
+            if await self._can_serve(name, case)
         }
         self.gateway = Gateway(scorers, self._metrics).open()
-        most = max((at.online.most_bytes for at in settings.cases.values() if at.online), default=0) + (64 << 10)
-        self._listening = await asyncio_server.serve(self.gateway, settings.host, port, max_body=most)
+        max_body = max((case.online.most_bytes for case in settings.cases.values() if case.online), default=0) + (
+            64 << 10
+        )
+        self._listening = await asyncio_server.serve(self.gateway, settings.host, port, max_body=max_body)
         self.port = self._listening.port
         return self.gateway
 
-    async def _is_due(self, name: str, at: Place) -> bool:
-        """Whether the gateway can answer for a case: it has a version, which is loaded, and what it begins with is there."""
-        if at.online is None or not rollout.versions(at.versions):
+    async def _can_serve(self, name: str, case: Place) -> bool:
+        """Return whether the case has a gateway part, a loaded version, and everything that its seed needs."""
+        if case.online is None or not rollout.versions(case.versions):
             return False
         loaded = self.app is None or self.app.engine.manager.loaded(name)
         return bool(loaded) and await asyncio.to_thread(self.settings.arrived, name)
 
-    async def _welcome(self, gateway: Gateway) -> None:
-        """Has the gateway answer for cases that are pushed for the first time while it runs."""
+    async def _watch_new_cases(self, gateway: Gateway) -> None:
+        """Add cases to the gateway whose first version is pushed while it runs."""
         while True:
             await asyncio.sleep(self.settings.server.poll)
-            for name in self.settings.cases.keys() - gateway.scorers.keys() - self._hopeless:
+            for name in self.settings.cases.keys() - gateway.scorers.keys() - self._failed:
                 try:
-                    if await self._is_due(name, self.settings.cases[name]):
-                        await self._admit(gateway, name, self.settings.cases[name])
-                except Exception as error:  # it may be mended, and then the next look finds it
-                    log.error("%s is not answered for yet: %s", name, error)
+                    if await self._can_serve(name, self.settings.cases[name]):
+                        await self._add_case(gateway, name, self.settings.cases[name])
+                except Exception as error:  # the cause may be temporary; the next poll tries again
+                    log.error("%s is not served yet: %s", name, error)
 
-    async def _admit(self, gateway: Gateway, name: str, at: Place) -> None:
+    async def _add_case(self, gateway: Gateway, name: str, case: Place) -> None:
         try:
-            await gateway.add(await self._scorer(name, at))
+            await gateway.add(await self._scorer(name, case))
         except UnreachedError:
             raise
         except (OSError, ValueError) as error:
-            self._hopeless.add(name)
-            log.error("%s is not answered for; mend this and start again: %s", name, error)
+            self._failed.add(name)
+            log.error("%s is not served; fix this and restart the gateway: %s", name, error)
 
-    async def _scorer(self, name: str, at: Place) -> Scorer:
-        """A case's scorer, its memory filled."""
-        assert at.online is not None, "_is_due() asks for it"
-        settings, memory = self.settings, self._memory(name, at.online, at.folder)
+    async def _scorer(self, name: str, case: Place) -> Scorer:
+        """Return the case's scorer, with its memory filled."""
+        assert case.online is not None, "_can_serve() checks it"
+        settings, memory = self.settings, self._make_memory(name, case.online, case.folder)
         if count := await memory.fill(partial(settings.seed, name)):
-            log.info("%s begins with a history of %d rows", name, count)
-        return Scorer(name, at.online, self._backend, at.versions, at.folder, settings.options, self._metrics, memory)
+            log.info("%s starts with a history of %d rows", name, count)
+        return Scorer(
+            name, case.online, self._backend, case.versions, case.folder, settings.options, self._metrics, memory
+        )
 
-    def _memory(self, name: str, online: Online, folder: Path) -> Memory:
-        """In Redis only what is remembered: a case without a memory has nothing to share."""
+    def _make_memory(self, name: str, online: Online, folder: Path) -> Memory:
+        """Return a memory in Redis if a store is set and the case has a history to share; else an embedded memory."""
         if not (self.settings.store and online.remembers):
             return Embedded(online, folder, self.settings.options.pace)
         from serving.gateway.history.redis_memory import (
-            RedisMemory,  # here: who has no Redis does not wait for its client
+            RedisMemory,  # imported here, so that a gateway without Redis does not load its client
         )
 
         options = self.settings.options
-        count = lru_cache(lambda outcome: self._metrics.histories.labels(name, outcome))
+        counter = lru_cache(lambda outcome: self._metrics.histories.labels(name, outcome))
         return RedisMemory(
             name,
-            cast(Shareable, online),  # as every case is that remembers
+            cast(Shareable, online),  # every case with a memory is shareable
             folder,
             self.settings.store,
             options.timeout,
             options.patience,
-            lambda outcome: count(outcome).inc(),
+            lambda outcome: counter(outcome).inc(),
         )
 
     def loaded(self) -> dict[str, int]:
-        """The newest version that the model server answers with, by case; empty where the backend is elsewhere."""
+        """Return the newest version that the model server serves, by case; empty with an external backend."""
         if self.app is None:
             return {}
         engine = self.app.engine
         return {name: engine.servable(name).version for name in self.settings.cases if engine.manager.loaded(name)}
 
     async def close(self) -> None:
-        """Answers what is under way, then lets go of everything, the memory last."""
+        """Answer the requests in flight, then release everything, the memory last."""
         for task in self._tasks:
             task.cancel()
         if self.gateway:
@@ -191,41 +197,44 @@ class Stack:
         if self.app:
             await self.app.close()
 
-    async def _follow(self, app: App) -> None:
-        """Has the engine load what the rollouts say; the gateway reads them by itself and bears either order."""
+    async def _follow_rollouts(self, app: App) -> None:
+        """Make the engine load the versions in the rollout files.
+
+        The gateway reads the files by itself; it works whichever of the two reads a change first.
+        """
         while True:
             await asyncio.sleep(self.settings.server.poll)
             try:
-                found = rollouts(self.settings.cases)
-                if found != self._rollouts:
+                current = rollouts(self.settings.cases)
+                if current != self._rollouts:
                     await app.engine.reload(models(self.settings.cases))
-                    await self._assign(app, found)
-                    self._rollouts = found
-            except (OSError, ValueError, ServingError) as error:  # what was served goes on being served
+                    await self._assign_labels(app, current)
+                    self._rollouts = current
+            except (OSError, ValueError, ServingError) as error:  # the previous versions stay in service
                 log.error("the rollout is not followed: %s", error)
 
-    async def _assign(self, app: App, found: Mapping[str, Rollout]) -> None:
-        """Labels name loaded versions only, so they come after these."""
-        if any(one.wanted for one in found.values()):
+    async def _assign_labels(self, app: App, current: Mapping[str, Rollout]) -> None:
+        """Assign version labels after loading: a label may only name a loaded version."""
+        if any(state.wanted for state in current.values()):
             await app.engine.reload(models(self.settings.cases, labels=True))
 
 
 def rollouts(cases: Mapping[str, Place]) -> dict[str, Rollout]:
-    """What is to be served of each case.
+    """Read the rollout of each case.
 
     Raises:
         ValueError: if a file is damaged.
     """
-    return {name: rollout.read(at.versions) for name, at in cases.items()}
+    return {name: rollout.read(case.versions) for name, case in cases.items()}
 
 
 def models(cases: Mapping[str, Place], labels: bool = False) -> list[Model]:
-    """The rollouts as the engine has them: the newest version, or those that are wanted."""
-    found = []
-    for name, at in cases.items():
-        wanted = rollout.read(at.versions)
-        policy = "specific" if wanted.wanted else "latest"
-        found.append(
-            Model(name, str(at.versions), policy, specific=wanted.wanted, labels=wanted.labels if labels else {})
+    """Return the engine's model configuration: the versions of each rollout, or the newest if it names none."""
+    configs = []
+    for name, case in cases.items():
+        state = rollout.read(case.versions)
+        policy = "specific" if state.wanted else "latest"
+        configs.append(
+            Model(name, str(case.versions), policy, specific=state.wanted, labels=state.labels if labels else {})
         )
-    return found
+    return configs

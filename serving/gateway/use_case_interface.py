@@ -1,4 +1,4 @@
-"""What the gateway asks of a use case; the case's own module ``online`` answers with an object of this shape."""
+"""Interface between the gateway and a use case; ``models/<case>/online.py`` implements it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -14,15 +14,15 @@ Fields = Mapping[str, str]
 
 
 class Change(Protocol):
-    """What a row or a label changes in records that several gateways share; done twice it counts once.
+    """How a row or a label changes records that several gateways share. Idempotent: applying it again changes nothing.
 
     Attributes:
-        record: Takes the field with its value. Where it has the field already, nothing is changed at all.
-        field, value: What it takes.
-        counts: The record in which a number grows by one.
-        counted: Its field; empty where nothing is counted.
+        record: Name of the record to which the field is added. If it has the field already, nothing changes at all.
+        field, value: The field and its value.
+        counts: Name of the record in which a counter is incremented.
+        counted: The counter's field; empty to count nothing.
         drop: Fields of ``record`` that no later row needs.
-        drop_counts: The same of ``counts``.
+        drop_counts: Fields of ``counts`` that no later row needs.
     """
 
     record: str
@@ -35,14 +35,14 @@ class Change(Protocol):
 
 
 class Online(Protocol):
-    """One use case at the gateway, made by ``online()`` of ``models/<case>/online.py``. One thread at a time.
+    """One use case at the gateway, created by ``online()`` of ``models/<case>/online.py``. Not thread-safe.
 
     Attributes:
-        Request: What a client sends.
-        Answer: The case's own part of the answer: a score, a decision and whatever else a client of the case wants.
-        most_bytes: The largest body of a request.
-        floats: How many floats those features have that have them in every row, by name.
-        hints: Features that a reason may name; none for a case that gives no reasons.
+        Request: Model of a request body.
+        Answer: The case's own part of the response: a score, a decision and other fields for its clients.
+        most_bytes: Maximum size of a request body in bytes.
+        floats: Number of floats by feature, for the float features that every row has.
+        hints: Features that an attribution may name; empty if the case does not support attributions.
         remembers: Whether a row's features depend on earlier rows.
     """
 
@@ -53,75 +53,83 @@ class Online(Protocol):
     hints: Sequence[str]
     remembers: bool
 
-    def row(self, asked: BaseModel) -> Row:
-        """The request as plain values, checked further than types can.
+    def row(self, request: BaseModel) -> Row:
+        """Convert the request to plain values, with the checks that types cannot express.
 
         Raises:
-            ValueError: saying in one sentence what is wrong.
+            ValueError: with a one-sentence reason.
         """
 
     def key(self, row: Row) -> str:
-        """What a late label names the row by, and what decides which version answers it."""
+        """Return the key by which late labels refer to the row and by which the rollout assigns it to a version."""
 
     def features(self, row: Row) -> dict[str, Value]:
-        """The model's raw features, history included, by name; None where a value is missing."""
+        """Return the model's raw features, including history, by name; None for a missing value."""
 
     def journal(self, row: Row) -> list[Any]:
-        """What has to be kept of a row to remember it, as values that JSON keeps exactly."""
+        """Return what :meth:`remember` needs of a row, as values that JSON represents exactly."""
 
     def remember(self, journal: list[Any]) -> None:
-        """Makes a row part of the past; again for the same row changes nothing."""
+        """Add a row to the history; repeating it for the same row changes nothing."""
 
-    def label(self, told: int | str) -> int | str:
-        """A label as the case has them.
+    def label(self, value: int | str) -> int | str:
+        """Convert a client's label to the case's own form.
 
         Raises:
-            ValueError: if it is none.
+            ValueError: if the case has no such label.
         """
 
-    def learn(self, journal: list[Any], label: int | str, known: int) -> None:
-        """Takes a remembered row's label, known since ``known`` (microseconds since 1970); once a row."""
+    def learn(self, journal: list[Any], label: int | str, known_at: int) -> None:
+        """Add the label of a remembered row to the history; call it once a row.
+
+        Args:
+            journal: The row's journal.
+            label: The label.
+            known_at: When the label became known, in microseconds since 1970.
+        """
 
     def answer(self, outputs: Outputs, point: Mapping[str, float], settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of ``Answer``, by the operating point and settings of the version that answered.
+        """Return the fields of ``Answer``.
 
         Args:
             outputs: The model's outputs for one row, without the batch axis.
+            point: Operating point of the version that answered.
+            settings: Settings of the version that answered.
         """
 
     def seed(self, spans: Iterable[str], settings: Mapping[str, Any]) -> int:
-        """Remembers what raw spans hold, oldest first; returns the number of rows."""
+        """Add the rows of raw spans to the history, oldest first; return the number of rows."""
 
     def state(self) -> Any:
-        """Everything remembered, as values that JSON keeps exactly."""
+        """Return the whole history, as values that JSON represents exactly."""
 
     def load(self, state: Any) -> None:
-        """Takes what :meth:`state` gave, or a part of a :meth:`snapshot`."""
+        """Restore what :meth:`state` returned, or one part of a :meth:`snapshot`."""
 
     def snapshot(self) -> Iterator[Any]:
-        """What :meth:`state` gives now, in parts that are short to make; between two parts rows may be remembered.
+        """Yield the state at the time of the call in small parts; rows may be remembered between two parts.
 
-        One at a time: a second one ends the first.
+        Only one snapshot can be active: starting a second one ends the first.
         """
 
 
 class Shareable(Online, Protocol):
-    """A use case that remembers, and whose memory may also lie outside, as records of fields by name.
+    """A use case with a history that can also be kept in a shared store, as named records of fields.
 
     Attributes:
-        keeps: Seconds after its last change in which a record may still matter.
+        keeps: Retention of a record after its last change, in seconds.
     """
 
     keeps: float
 
     def names(self, row: Row) -> Sequence[str]:
-        """The records that the row's features come from."""
+        """Return the names of the records from which the row's features are computed."""
 
     def recalled(self, row: Row, records: Sequence[Fields]) -> tuple[dict[str, Value], Change]:
-        """Features as :meth:`features` has them, from those records; and what remembers the row in them."""
+        """Compute the row's features from those records, as :meth:`features` does, and the change that adds the row."""
 
-    def learned(self, journal: list[Any], label: int | str, known: int) -> tuple[str, str]:
-        """Record and field in which a label counts; the field is empty for one that does not."""
+    def learned(self, journal: list[Any], label: int | str, known_at: int) -> tuple[str, str]:
+        """Return the record and the field in which a label is counted; the field is empty for a label that is not."""
 
     def records(self) -> tuple[Any, Iterator[tuple[str, Fields]]]:
-        """The memory in parts: what every gateway needs, for :meth:`load`, and all records."""
+        """Return the history in two parts: the state that every gateway needs, for :meth:`load`, and all records."""

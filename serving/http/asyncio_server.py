@@ -1,7 +1,7 @@
-"""HTTP/1.1 on asyncio and httptools: one handler, nothing else. The same handler runs under any ASGI server by ``asgi``.
+"""HTTP/1.1 server on asyncio and httptools for a single handler; ``asgi`` runs the same handler under any ASGI server.
 
-What a client may do wrong is answered here: malformed 400, slow 408, body too large 413, target too long 414, headers too
-large 431. A handler's exception is a 500 and is logged; the connection goes on.
+Client errors are answered here: malformed request 400, slow request 408, body too large 413, target too long 414,
+headers too large 431. An exception in the handler is logged and answered with 500; the connection stays open.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any
 from serving.http.connection import Connection
 from serving.http.messages import Handler, Request, Response, answered, failure
 
-__all__ = ["Handler", "Request", "Response", "Server", "asgi", "failure", "run", "serve"]
+__all__ = ["Handler", "Request", "Response", "Server", "asgi", "run", "serve"]
 
 MAX_BODY = 64 << 20
 Application = Callable[
@@ -22,7 +22,7 @@ Application = Callable[
 
 
 class Server:
-    """A listening server. ``port`` is the one it got, also where 0 was asked for."""
+    """A listening server. ``port`` is the actual port, also if 0 was requested."""
 
     def __init__(self, handler: Handler, max_body: int, idle_seconds: float, read_seconds: float) -> None:
         self.handler, self.max_body = handler, max_body
@@ -32,7 +32,7 @@ class Server:
         self._empty = asyncio.Event()
 
     async def start(self, host: str, port: int, backlog: int, reuse_port: bool) -> "Server":
-        """Begins to listen."""
+        """Start listening."""
         self._loop = asyncio.get_running_loop()
         self._sweep()
         self._listening = await self._loop.create_server(
@@ -42,31 +42,31 @@ class Server:
         return self
 
     async def close(self, drain_seconds: float = 0.0) -> None:
-        """Stops accepting, answers what is on its way, tells clients to go elsewhere; what is left then is cut off."""
+        """Stop accepting, answer the requests in flight with ``Connection: close``, then abort what is still open."""
         self._listening.close()
         self.draining = True
-        # A client may just be sending on a connection that looks idle: it gets its answer, and is told to close.
-        await self._emptied(min(1.0, drain_seconds / 4))
+        # A client may just be sending on a connection that seems idle: it gets its answer with "connection: close".
+        await self._wait_until_empty(min(1.0, drain_seconds / 4))
         for connection in list(self.connections):
             connection.close_if_idle()
-        await self._emptied(drain_seconds * 3 / 4)
+        await self._wait_until_empty(drain_seconds * 3 / 4)
         for connection in list(self.connections):
             connection.transport.abort()
         self._timer.cancel()
 
     def left(self, connection: Connection) -> None:
-        """A connection is gone."""
+        """Forget a closed connection."""
         self.connections.discard(connection)
         if not self.connections:
             self._empty.set()
 
-    async def _emptied(self, seconds: float) -> None:
+    async def _wait_until_empty(self, seconds: float) -> None:
         self._empty.clear()
         if self.connections and seconds > 0:
             await asyncio.wait([asyncio.ensure_future(self._empty.wait())], timeout=seconds)
 
     def _sweep(self) -> None:
-        """One timer for all connections: a timer each would cost more than the parsing."""
+        """Check the timeouts of all connections with one timer: a timer each would cost more than the parsing."""
         self.date = b"\r\ndate: " + formatdate(usegmt=True).encode()
         now = self._loop.time()
         for connection in list(self.connections):
@@ -85,23 +85,23 @@ async def serve(
     backlog: int = 1024,
     reuse_port: bool = False,
 ) -> Server:
-    """Answers requests by ``handler`` until the server is closed.
+    """Answer requests with ``handler`` until the server is closed.
 
     Args:
-        handler: Called once a request; requests of one connection come one after the other.
+        handler: Called for each request; requests of one connection are handled one after the other.
         host: Address to listen on.
-        port: 0 for any free one.
-        max_body: Bytes of a request's body; more is answered by 413.
-        idle_seconds: How long a connection may lie idle between requests.
-        read_seconds: How long a request may take to arrive, and an answer to be taken; large bodies get longer.
-        backlog: Connections that may wait to be accepted.
+        port: 0 for any free port.
+        max_body: Maximum size of a request's body in bytes; a larger one is answered with 413.
+        idle_seconds: How long a connection may be idle between requests.
+        read_seconds: How long a request may take to arrive, and a client to read a response; large bodies get longer.
+        backlog: Number of connections that may wait to be accepted.
         reuse_port: Whether several processes may listen on the port.
     """
     return await Server(handler, max_body, idle_seconds, read_seconds).start(host, port, backlog, reuse_port)
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
-    """``asyncio.run`` on uvloop where it is installed."""
+    """Like ``asyncio.run``, on uvloop if it is installed."""
     new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
     with suppress(ImportError):
         from uvloop import new_event_loop as new_loop
@@ -110,32 +110,32 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 def asgi(handler: Handler, *, max_body: int = MAX_BODY) -> Application:
-    """The handler as an ASGI application, for uvicorn and its like."""
+    """Return the handler as an ASGI application, for uvicorn and other ASGI servers."""
 
     async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await _run_lifespan(receive, send)
         elif scope["type"] == "http":
-            body = await _body(receive, max_body)
+            body = await _read_body(receive, max_body)
             if body is not None:
                 response = failure(413, f"The body is larger than {max_body} bytes.")
                 if len(body) <= max_body:
-                    response = await answered(handler, _request(scope, body))
+                    response = await answered(handler, _to_request(scope, body))
                 await _send(send, scope, response)
 
     return application
 
 
-async def _lifespan(receive: Any, send: Any) -> None:
+async def _run_lifespan(receive: Any, send: Any) -> None:
     for event in ("startup", "shutdown"):
         await receive()
         await send({"type": f"lifespan.{event}.complete"})
 
 
-async def _body(receive: Any, most: int) -> bytes | None:
-    """The body, one that is too large cut off above ``most``; None if the client is gone."""
+async def _read_body(receive: Any, max_body: int) -> bytes | None:
+    """Return the body, or its beginning if it is longer than ``max_body``; None if the client has disconnected."""
     parts, size, more = [], 0, True
-    while more and size <= most:
+    while more and size <= max_body:
         message = await receive()
         if message["type"] != "http.request":
             return None
@@ -144,7 +144,7 @@ async def _body(receive: Any, most: int) -> bytes | None:
     return b"".join(parts)
 
 
-def _request(scope: dict[str, Any], body: bytes) -> Request:
+def _to_request(scope: dict[str, Any], body: bytes) -> Request:
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")

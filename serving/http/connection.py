@@ -1,4 +1,4 @@
-"""One client's connection: bytes to requests, answers to bytes, and everything that a client may do wrong between."""
+"""One client connection: parses requests, writes responses, and enforces limits and timeouts."""
 
 import asyncio
 from collections import deque
@@ -9,15 +9,15 @@ import httptools
 
 from serving.http.messages import Handler, Request, Response, answered, encoded, failure
 
-MAX_HEAD = 64 << 10
-MAX_TARGET = 8 << 10
-PIPELINED = 16
-LINGER = 2.0
-SLOWEST = 100_000  # bytes of a body a second
+MAX_HEAD = 64 << 10  # bytes of all headers
+MAX_TARGET = 8 << 10  # bytes of the request target
+MAX_PIPELINED = 16  # parsed requests that may wait before reading is paused
+LINGER_SECONDS = 2.0  # how long a rejected client may take to read the error response
+MIN_BODY_RATE = 100_000  # bytes a second at which a body has to arrive
 
 
 class Refused(Exception):
-    """The request cannot be read; ``response`` says why."""
+    """A request that cannot be read; ``response`` holds the error response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -25,16 +25,16 @@ class Refused(Exception):
 
 
 class Listener(Protocol):
-    """The listening server, as its connections see it.
+    """The part of the listening server that its connections use.
 
     Attributes:
-        handler: Called once a request.
-        max_body: Largest body in bytes.
-        idle_seconds: How long a connection may lie idle between requests.
+        handler: Called for each request.
+        max_body: Maximum size of a body in bytes.
+        idle_seconds: How long a connection may be idle between requests.
         read_seconds: How long a request may take to arrive.
         connections: The open connections.
         draining: Whether the server is closing.
-        date: Value of the Date header.
+        date: The Date header, encoded.
     """
 
     handler: Handler
@@ -46,24 +46,25 @@ class Listener(Protocol):
     date: bytes
 
     def left(self, connection: "Connection") -> None:
-        """Forget a connection that is closed."""
+        """Forget a closed connection."""
 
 
 class Connection(asyncio.Protocol):
-    """One client. Parsed requests wait in ``queue`` for ``_work``, which answers them in order.
+    """One client. Parsed requests wait in ``queue`` for ``_answer_requests``, which answers them in order.
 
     Attributes:
-        over: Nothing more is read: the client or we said that this was the last.
-        reading: A request has begun to arrive; ``in_head`` while it is the headers.
-        held: Reading is paused, because too many requests wait.
-        since: When began what is being waited for: the next request, the rest of it, or the client's reading.
+        over: No further request is read: the client or the server has announced the end of the connection.
+        reading: A request has started to arrive; ``in_head`` is true while its headers arrive.
+        held: Reading is paused, because too many requests are queued.
+        since: Start of the current wait: for the next request, for the rest of one, or for the client to read.
     """
 
     def __init__(self, server: Listener, loop: asyncio.AbstractEventLoop) -> None:
         self.server, self.loop = server, loop
         self.queue: deque[tuple[Request | Response, bool]] = deque()
         self.parser = httptools.HttpRequestParser(self)
-        self.over = self.reading = self.in_head = self.held = self.working = self.lingering = self.expecting = False
+        self.over = self.reading = self.in_head = self.held = False
+        self.working = self.lingering = self.expecting = False
         self.writable: asyncio.Future[None] | None = None
         self.refusal: Refused | None = None
         self.head_bytes = self.size = 0
@@ -72,7 +73,7 @@ class Connection(asyncio.Protocol):
         self.headers: dict[str, str] = {}
         self.body: list[bytes] = []
 
-    # What asyncio calls.
+    # Callbacks of asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -80,13 +81,13 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.over = True
-        del self.parser  # which knows this connection: only the garbage collector would find the two
+        del self.parser  # breaks the reference cycle with this connection, so that both are freed at once
         self.queue.clear()
         self.resume_writing()
         self.server.left(self)
 
     def eof_received(self) -> bool:
-        """A client may close its side and still wait for answers."""
+        """Keep the transport open while responses are due: a client may close its side and still wait for them."""
         self.over = True
         return self.working
 
@@ -105,24 +106,24 @@ class Connection(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.over = True  # answered as plain HTTP; what follows would be in another protocol
+            self.over = True  # the request is answered as plain HTTP; the bytes after it belong to another protocol
         except httptools.HttpParserError as error:
             if not self.over:
                 self._refuse(self.refusal or Refused(400, f"Malformed HTTP: {error}"))
         else:
             if self.in_head and self.headers is headers:
                 self.head_bytes += len(data)
-            self._watch()
+            self._enforce_limits()
 
-    def _watch(self) -> None:
-        """Bounds a header that does not end, of which the parser tells nothing, and requests that wait."""
+    def _enforce_limits(self) -> None:
+        """Limit an unfinished header, which the parser does not report, and the number of queued requests."""
         if self.in_head and self.head_bytes > 2 * MAX_HEAD:
             self._refuse(Refused(431, f"Headers are larger than {MAX_HEAD} bytes."))
-        if len(self.queue) >= PIPELINED and not self.held:
+        if len(self.queue) >= MAX_PIPELINED and not self.held:
             self.held = True
             self.transport.pause_reading()
 
-    # What httptools calls.
+    # Callbacks of httptools.
 
     def on_message_begin(self) -> None:
         self.reading = self.in_head = True
@@ -139,7 +140,7 @@ class Connection(asyncio.Protocol):
         self.head_bytes += len(name) + len(value) + 4
         if self.head_bytes > MAX_HEAD:
             self._stop(431, f"Headers are larger than {MAX_HEAD} bytes.")
-        if self.in_head:  # after the body come trailers, which nobody asked for
+        if self.in_head:  # headers after the body are trailers, which are ignored
             key, text = name.decode("latin-1").lower(), value.decode("latin-1")
             if key in self.headers:
                 if key == "host":
@@ -149,14 +150,14 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        headers, most = self.headers, self.server.max_body
+        headers, max_body = self.headers, self.server.max_body
         if "host" not in headers and self.parser.get_http_version() == "1.1":
             self._stop(400, "The Host header is missing.")
-        if "content-length" in headers and int(headers["content-length"]) > most:
-            self._stop(413, f"The body is larger than {most} bytes.")
+        if "content-length" in headers and int(headers["content-length"]) > max_body:
+            self._stop(413, f"The body is larger than {max_body} bytes.")
         if "expect" in headers:
             if headers["expect"].lower() != "100-continue":
-                self._stop(417, "Only 100-continue can be expected.")
+                self._stop(417, "The Expect header must be 100-continue.")
             self.expecting = True
             self._continue()
 
@@ -171,57 +172,57 @@ class Connection(asyncio.Protocol):
         self.reading = self.expecting = False
         keep = self.parser.should_keep_alive()
         try:
-            path, query = _split(self.target)
+            path, query = _split_target(self.target)
         except (ValueError, httptools.HttpParserInvalidURLError):
-            self._stop(400, "The target is not a URL.")
+            self._stop(400, "The request target is not a valid URL.")
         body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
         self.over = not keep
-        self._put(Request(self.parser.get_method().decode(), path, query, self.headers, body), keep)
+        self._enqueue(Request(self.parser.get_method().decode(), path, query, self.headers, body), keep)
 
     def _stop(self, status: int, message: str) -> NoReturn:
-        """Ends the parsing from inside a callback."""
+        """Abort the parsing from inside a callback."""
         self.refusal = Refused(status, message)
         raise self.refusal
 
-    # What follows from it.
+    # Responses and timeouts.
 
     def check(self, now: float) -> None:
-        """Ends what takes too long; called every now and then."""
+        """Close the connection if it has exceeded a timeout; called periodically."""
         waited = now - self.since
         if self.lingering or self.writable:
-            if waited > (LINGER if self.lingering else self.server.read_seconds):
+            if waited > (LINGER_SECONDS if self.lingering else self.server.read_seconds):
                 self.transport.abort()
         elif self.working:
             pass
         elif self.reading:
-            if waited > self.server.read_seconds + self.size / SLOWEST:
+            if waited > self.server.read_seconds + self.size / MIN_BODY_RATE:
                 self._refuse(Refused(408, "The request took too long to arrive."))
         elif waited > self.server.idle_seconds:
             self.transport.close()
 
     def close_if_idle(self) -> None:
-        """Closes between two requests."""
+        """Close the connection if it is between two requests."""
         if not (self.working or self.reading or self.lingering):
             self.transport.close()
 
     def _refuse(self, refusal: Refused) -> None:
-        """Answers after what is being answered already, then closes."""
+        """Send the error response after the responses that are due, then close."""
         self.over, self.reading = True, False
-        self._put(refusal.response, False)
+        self._enqueue(refusal.response, False)
 
-    def _put(self, item: Request | Response, keep: bool) -> None:
+    def _enqueue(self, item: Request | Response, keep: bool) -> None:
         self.queue.append((item, keep))
         if not self.working:
             self.working = True
-            self.task = self.loop.create_task(self._work())
+            self.task = self.loop.create_task(self._answer_requests())
 
     def _continue(self) -> None:
-        """Asks for the body, but never in front of an earlier answer."""
+        """Ask the client for the body, but never before an earlier response."""
         if self.expecting and not self.working:
             self.expecting = False
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    async def _work(self) -> None:
+    async def _answer_requests(self) -> None:
         while self.queue:
             item, keep = self.queue.popleft()
             request: Request | None = None
@@ -239,16 +240,16 @@ class Connection(asyncio.Protocol):
                 break
             if self.writable:
                 await self.writable
-            if self.held and len(self.queue) < PIPELINED // 2 and not self.transport.is_closing():
+            if self.held and len(self.queue) < MAX_PIPELINED // 2 and not self.transport.is_closing():
                 self.held = False
                 self.transport.resume_reading()
-        self._rest()
+        self._finish_work()
 
-    def _rest(self) -> None:
-        """All that has arrived is answered."""
+    def _finish_work(self) -> None:
+        """Close the connection or wait for the next request, once everything that has arrived is answered."""
         self.working, self.since = False, self.loop.time()
         if self.lingering and self.transport.can_write_eof() and not self.transport.is_closing():
-            # Closed with bytes unread, the kernel would reset the connection, and the answer would be lost.
+            # Closing with unread bytes makes the kernel reset the connection, and the client would lose the response.
             self.transport.write_eof()
         elif self.over:
             self.transport.close()
@@ -256,8 +257,8 @@ class Connection(asyncio.Protocol):
             self._continue()
 
 
-def _split(target: bytes) -> tuple[str, str]:
-    """Decoded path, and query."""
+def _split_target(target: bytes) -> tuple[str, str]:
+    """Return the decoded path and the raw query."""
     if not target.startswith(b"/") and target != b"*":
         url = httptools.parse_url(target)
         target = (url.path or b"/") + (b"?" + url.query if url.query else b"")

@@ -1,4 +1,4 @@
-"""What an HTTP handler takes and gives, whoever carries it; and an answer's bytes."""
+"""HTTP requests and responses, independent of the server that carries them, and the encoding of a response."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Request:
-    """One request, whole. ``path`` is decoded, ``query`` is not; names of ``headers`` are lower-case."""
+    """One complete request. ``path`` is URL-decoded, ``query`` is not; header names are lower-case."""
 
     method: str
     path: str
@@ -25,7 +25,7 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """One answer; length, date and connection headers are added on the way out."""
+    """One response; the server adds the content-length, date and connection headers."""
 
     status: int = 200
     body: bytes = b""
@@ -37,12 +37,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def failure(status: int, message: str) -> Response:
-    """An error as JSON: ``{"error": message}``."""
+    """Return an error response with the JSON body ``{"error": message}``."""
     return Response(status, json.dumps({"error": message}).encode())
 
 
 async def answered(handler: Handler, request: Request) -> Response:
-    """The handler's answer, or a 500 that tells the client nothing of the exception, which is logged."""
+    """Return the handler's response, or a 500 without details of the exception, which is logged."""
     try:
         response = await handler(request)
         for name, value in (("", response.content_type), *response.headers):
@@ -50,24 +50,24 @@ async def answered(handler: Handler, request: Request) -> Response:
                 raise ValueError(f"the header {name or 'content-type'!r} cannot be sent")
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
-        return failure(500, "The server failed to answer; its log says why.")
+        return failure(500, "The server failed to answer; see its log for the reason.")
     return response
 
 
 @cache
-def _line(status: int, content_type: str) -> bytes:
+def _format_status_line(status: int, content_type: str) -> bytes:
     return f"HTTP/1.1 {status} {PHRASES.get(status, 'Unknown')}\r\ncontent-type: {content_type}".encode("latin-1")
 
 
 def encoded(request: Request | None, response: Response, keep: bool, date: bytes) -> bytes:
-    """An answer's bytes; ``request`` is None for one that could not be read."""
-    head, body = _line(response.status, response.content_type) + date, response.body
+    """Encode a response; ``request`` is None if the request could not be read."""
+    head, body = _format_status_line(response.status, response.content_type) + date, response.body
     if response.headers:
         head += "".join(f"\r\n{name}: {value}" for name, value in response.headers).encode("latin-1")
     if not keep:
         head += b"\r\nconnection: close"
     elif request is not None and "connection" in request.headers:
-        head += b"\r\nconnection: keep-alive"  # clients of HTTP/1.0 need to be told
+        head += b"\r\nconnection: keep-alive"  # HTTP/1.0 clients close the connection without it
     if response.status in BODILESS:
         return head + b"\r\n\r\n"
     head += b"\r\ncontent-length: %d\r\n\r\n" % len(body)

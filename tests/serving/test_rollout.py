@@ -1,4 +1,4 @@
-"""Which version answers: the file, the commands, and swaps under load with the real engine."""
+"""Rollouts: the file, the commands, and version changes under load with the real engine."""
 
 import asyncio
 import itertools
@@ -35,27 +35,27 @@ serve_forever(Path(sys.argv[1]))
 """
 
 
-def test_nothing_said_means_the_newest(tmp_path):
+def test_without_a_file_the_newest_version_is_served(tmp_path):
     folder = versions(tmp_path, 1, 2, 10)
     assert rollout.read(folder) == Rollout() and rollout.versions(folder) == [1, 2, 10]
     assert rollout.stable(folder, Rollout()) == 10 and rollout.stable(tmp_path / "none", Rollout()) is None
     assert Rollout().arm("any") == ("stable", None) and Rollout().wanted == ()
 
 
-def test_promote_and_roll_back(tmp_path):
+def test_promote_and_rollback_change_the_stable_version(tmp_path):
     folder = versions(tmp_path, 1, 2, 3)
     assert rollout.promote(folder, 2) == Rollout(stable=2, previous=3) == rollout.read(folder)
     assert rollout.promote(folder, 3) == Rollout(stable=3, previous=2)
     assert rollout.rollback(folder) == Rollout(stable=2)
     assert rollout.rollback(folder) == Rollout(stable=1)
-    with pytest.raises(ValueError, match="no version to go back to"):
+    with pytest.raises(ValueError, match="no older version to roll back to"):
         rollout.rollback(folder)
     assert rollout.read(folder) == Rollout(stable=1)
     assert rollout.promote(folder, None) == Rollout(stable=None, previous=1)
     assert rollout.rollback(folder) == Rollout(stable=1)
 
 
-def test_a_canary_stands_beside_the_stable_one_until_it_is_promoted_or_ended(tmp_path):
+def test_canary_and_shadow_keep_the_stable_version_until_promoted_or_ended(tmp_path):
     folder = versions(tmp_path, 1, 2, 3)
     rollout.promote(folder, 2)
     assert rollout.promote(folder, 3, share=0.2) == Rollout(stable=2, previous=3, canary=3, share=0.2)
@@ -67,23 +67,23 @@ def test_a_canary_stands_beside_the_stable_one_until_it_is_promoted_or_ended(tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "message"),
     [
         ((9,), "no version 9; it has 1, 2"),
-        ((2, 0.5), "stable one already"),
+        ((2, 0.5), "stable version already"),
         ((1, 0.0), "between 0 and 1"),
         ((1, 1.0), "between 0 and 1"),
-        ((2, None, True), "stable one already"),
+        ((2, None, True), "stable version already"),
     ],
 )
-def test_what_cannot_be_promoted_is_refused_and_changes_nothing(tmp_path, words, says):
+def test_invalid_promotion_is_rejected_and_changes_nothing(tmp_path, arguments, message):
     folder = versions(tmp_path, 1, 2)
-    with pytest.raises(ValueError, match=says):
-        rollout.promote(folder, *words)
+    with pytest.raises(ValueError, match=message):
+        rollout.promote(folder, *arguments)
     assert not (folder / rollout.FILE).exists()
 
 
-def test_a_damaged_file_says_what_to_do(tmp_path):
+def test_damaged_file_error_names_the_remedy(tmp_path):
     (tmp_path / rollout.FILE).write_text('{"stable": 1')
     with pytest.raises(ValueError, match="remove it to serve the newest"):
         rollout.read(tmp_path)
@@ -92,18 +92,19 @@ def test_a_damaged_file_says_what_to_do(tmp_path):
         rollout.read(tmp_path)
 
 
-def test_tensorflow_servings_config_file_says_the_same(tmp_path):
-    one, two = versions(tmp_path / "one", 1, 2, 3), versions(tmp_path / "two", 5)
-    rollout.promote(one, 2)
-    rollout.promote(one, 3, share=0.1)
+def test_model_config_file_contains_the_versions_and_labels(tmp_path):
+    first_folder, second_folder = versions(tmp_path / "one", 1, 2, 3), versions(tmp_path / "two", 5)
+    rollout.promote(first_folder, 2)
+    rollout.promote(first_folder, 3, share=0.1)
     path = tmp_path / "models.config"
-    path.write_text(rollout.model_config({"one": one, "two": two}))
+    path.write_text(rollout.model_config({"one": first_folder, "two": second_folder}))
     first, second = config.models(path)
     assert (first.policy, first.specific, dict(first.labels)) == ("specific", (2, 3), {"stable": 2, "canary": 3})
-    assert (second.name, second.base_path, second.policy, dict(second.labels)) == ("two", str(two), "latest", {})
+    assert (second.name, second.base_path) == ("two", str(second_folder))
+    assert (second.policy, dict(second.labels)) == ("latest", {})
 
 
-def test_the_commands_change_the_file_and_refuse_in_one_sentence(tmp_path):
+def test_commands_change_the_file_and_report_errors_on_one_line(tmp_path):
     folder = versions(tmp_path / "fraud" / "versions", 1, 2)
     assert run_in_process("promote", "fraud", 1, "--home", tmp_path).returncode == 0
     assert rollout.read(folder) == Rollout(stable=1, previous=2)
@@ -112,8 +113,8 @@ def test_the_commands_change_the_file_and_refuse_in_one_sentence(tmp_path):
     assert "canary" in (tmp_path / "models.config").read_text()
     assert run_in_process("rollback", "fraud", "--home", tmp_path).returncode == 0
     assert rollout.read(folder) == Rollout(stable=1, previous=2)
-    for words in (("promote", "fraud", 7), ("promote", "fraud", "x"), ("rollback", "fraud")):
-        done = run_in_process(*words, "--home", tmp_path)
+    for arguments in (("promote", "fraud", 7), ("promote", "fraud", "x"), ("rollback", "fraud")):
+        done = run_in_process(*arguments, "--home", tmp_path)
         assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
@@ -121,10 +122,10 @@ def test_the_commands_change_the_file_and_refuse_in_one_sentence(tmp_path):
 
 
 def bodies(hour: int = 0):
-    """Purchases of fifty customers without end, all at one hour."""
+    """Yield purchases of fifty customers without end, all at the same hour."""
     for number in itertools.count():
-        named = {"transaction_id": f"h{hour}-{number}", "customer_id": f"c{number % 50}"}
-        yield orjson.dumps(PURCHASE | named | {"event_time": f"2026-01-05T{hour:02d}:00:00Z"})
+        identifiers = {"transaction_id": f"h{hour}-{number}", "customer_id": f"c{number % 50}"}
+        yield orjson.dumps(PURCHASE | identifiers | {"event_time": f"2026-01-05T{hour:02d}:00:00Z"})
 
 
 def check(answer):
@@ -132,14 +133,14 @@ def check(answer):
     return None if abs(answer["score"] - expected) < 1e-6 else "a score of another version"
 
 
-async def until(true, seconds: float = 300.0) -> None:
-    ends = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < ends, "it did not come true"
+async def wait_until(condition, seconds: float = 300.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         await asyncio.sleep(0.02)
 
 
-def test_swaps_a_canary_and_a_rollback_under_load_lose_nothing(tmp_path):
+def test_version_changes_under_load_lose_no_request(tmp_path):
     folder = tmp_path / "versions"
     folder.mkdir()
     for version in (1, 2):
@@ -157,47 +158,47 @@ def test_swaps_a_canary_and_a_rollback_under_load_lose_nothing(tmp_path):
             lambda body, answer: answered.update({answer["prediction_id"]: answer["version"]}),
         )
         load = asyncio.ensure_future(sender.run(bodies(), 300, 8))
-        seen = sender.report.versions
+        counts = sender.report.versions
 
-        async def grows(version: int) -> None:
-            before = seen[version]
-            await until(lambda: seen[version] > before + 20)
+        async def wait_for_answers(version: int) -> None:
+            before = counts[version]
+            await wait_until(lambda: counts[version] > before + 20)
 
-        await grows(1)
+        await wait_for_answers(1)
         os.rename(tmp_path / "2", folder / "2")  # a push
-        await grows(2)
+        await wait_for_answers(2)
         rollout.promote(folder, 1)
-        await grows(1)
+        await wait_for_answers(1)
         rollout.promote(folder, 2, share=0.3)
-        await grows(2)
-        await grows(1)
+        await wait_for_answers(2)
+        await wait_for_answers(1)
         rollout.promote(folder, 2)
-        await until(lambda: running.gateway.scorers["fraud"].rollout.canary is None)
-        await grows(2)
+        await wait_until(lambda: running.gateway.scorers["fraud"].rollout.canary is None)
+        await wait_for_answers(2)
         rollout.rollback(folder)
-        await until(lambda: running.gateway.scorers["fraud"].rollout.stable == 1)
+        await wait_until(lambda: running.gateway.scorers["fraud"].rollout.stable == 1)
         await asyncio.sleep(0.5)
-        two = seen[2]
-        await grows(1)
-        assert seen[2] == two  # nobody is answered by what was rolled back
+        before_rollback = counts[2]
+        await wait_for_answers(1)
+        assert counts[2] == before_rollback  # the version that was rolled back answers no more requests
         load.cancel()
         await asyncio.gather(load, return_exceptions=True)
         await running.close()
         report = sender.report
         assert not report.wrong and set(report.statuses) == {200}, (report.wrong, report.statuses, report.refusals)
-        return seen
+        return counts
 
-    seen = asyncio.run(work())
-    assert set(seen) == {1, 2}
-    found = {
-        one["served/id"][0].decode(): one["served/version"][0]
-        for one in (decode(data) for _, data in read(tmp_path / "online" / "predictions"))
+    counts = asyncio.run(work())
+    assert set(counts) == {1, 2}
+    recorded = {
+        record["served/id"][0].decode(): record["served/version"][0]
+        for record in (decode(data) for _, data in read(tmp_path / "online" / "predictions"))
     }
-    assert answered.items() <= found.items() and len(found) - len(answered) <= 8
+    assert answered.items() <= recorded.items() and len(recorded) - len(answered) <= 8
 
 
 @pytest.mark.slow
-def test_kill_9_under_load_keeps_the_version_and_every_acknowledged_prediction(tmp_path):
+def test_version_and_acknowledged_predictions_survive_kill_9_under_load(tmp_path):
     folder = tmp_path / "versions"
     folder.mkdir()
     for version in (1, 2):
@@ -221,7 +222,7 @@ def test_kill_9_under_load_keeps_the_version_and_every_acknowledged_prediction(t
             lambda body, answer: answered.update({answer["prediction_id"]: body}),
         )
         work = asyncio.ensure_future(sender.run(bodies(hour), 0, 8))
-        await until(lambda: sender.report.statuses[200] > 300)
+        await wait_until(lambda: sender.report.statuses[200] > 300)
         if process:
             process.send_signal(signal.SIGKILL)
         await asyncio.sleep(0.3)
@@ -240,9 +241,9 @@ def test_kill_9_under_load_keeps_the_version_and_every_acknowledged_prediction(t
         assert set(sender.report.versions) == {1} and not sender.report.wrong
     assert set(sender.report.statuses) == {200}
     records = [decode(data) for _, data in read(tmp_path / "online" / "predictions")]
-    found = {one["served/id"][0].decode(): one for one in records}
-    assert len(found) == len(records) and set(answered) <= set(found)
-    last = [one for one in records if one["transaction_id"][0].startswith(b"h2-")]
-    # Memory outlived both kills: each purchase of the last hour knows of all that were answered in the hours before.
+    recorded = {record["served/id"][0].decode(): record for record in records}
+    assert len(recorded) == len(records) and set(answered) <= set(recorded)
+    last = [record for record in records if record["transaction_id"][0].startswith(b"h2-")]
+    # The history survived both kills: each purchase of the last hour counts all purchases answered in the hours before.
     assert len(before) == 50 and len(last) >= 300
-    assert all(one["customer_count_1d"][0] >= before[one["customer_id"][0].decode()] > 0 for one in last)
+    assert all(record["customer_count_1d"][0] >= before[record["customer_id"][0].decode()] > 0 for record in last)

@@ -1,4 +1,4 @@
-"""Traffic against a gateway on a real port: what it counts, what it checks, and what it does when things break."""
+"""The load generator against a gateway on a real port: counts, checks and errors, and the traffic of both cases."""
 
 import asyncio
 import itertools
@@ -29,8 +29,8 @@ def bodies(count):
     return [orjson.dumps(PURCHASE | {"transaction_id": f"t{n}"}) for n in range(count)]
 
 
-def sent(tmp_path, work, backend=None):
-    """What ``work`` gives, called with a port."""
+def run_against_gateway(tmp_path, work, backend=None):
+    """Call ``work`` with the port of a running gateway; return its result."""
 
     async def main():
         async with opened(tmp_path, backend) as (gateway, _):
@@ -43,21 +43,21 @@ def sent(tmp_path, work, backend=None):
     return asyncio.run(main())
 
 
-def sender(port, check=lambda answer: None, **more):
-    return Sender("127.0.0.1", port, "/v1/fraud/score", check, **more)
+def sender(port, check=lambda answer: None, **options):
+    return Sender("127.0.0.1", port, "/v1/fraud/score", check, **options)
 
 
-def test_every_body_is_sent_once_and_what_came_back_is_counted(tmp_path):
-    seen = []
-    report = sent(
-        tmp_path, lambda port: sender(port, seen=lambda body, answer: seen.append(body)).run(bodies(200), 0, 8)
+def test_every_body_is_sent_once_and_answers_are_counted(tmp_path):
+    sent = []
+    report = run_against_gateway(
+        tmp_path, lambda port: sender(port, seen=lambda body, answer: sent.append(body)).run(bodies(200), 0, 8)
     )
     assert (report.sent, report.failed, report.statuses, report.versions) == (200, 0, {200: 200}, {2: 200})
-    assert sorted(seen) == sorted(bodies(200)) and len(report.latencies) == 200
+    assert sorted(sent) == sorted(bodies(200)) and len(report.latencies) == 200
     assert report.decisions == {"pass": 200} and json.dumps(report.plain())
 
 
-def test_refusals_and_wrong_answers_are_failures(tmp_path):
+def test_error_statuses_and_wrong_answers_are_failures(tmp_path):
     def fault(model, version):
         if len(backend.asked) % 4 == 0:
             raise ServingError("INVALID_ARGUMENT", "every fourth")
@@ -65,33 +65,37 @@ def test_refusals_and_wrong_answers_are_failures(tmp_path):
     backend = Simple()
     backend.fault = fault
     check = iter(itertools.cycle([None, "odd"]))
-    report = sent(tmp_path, lambda port: sender(port, lambda answer: next(check)).run(bodies(40), 0, 1), backend)
+    report = run_against_gateway(
+        tmp_path, lambda port: sender(port, lambda answer: next(check)).run(bodies(40), 0, 1), backend
+    )
     assert report.statuses == {200: 30, 400: 10} and report.wrong == {"odd": 15} and report.failed == 25
     assert "every fourth" in report.refusals[400]
 
 
-def test_a_rate_spreads_requests_and_seconds_end_them(tmp_path):
-    report = sent(tmp_path, lambda port: sender(port).run(bodies(30), 300, 4))
+def test_requests_follow_the_rate_and_end_after_the_duration(tmp_path):
+    report = run_against_gateway(tmp_path, lambda port: sender(port).run(bodies(30), 300, 4))
     assert report.sent == 30 and report.seconds >= 29 / 300
-    report = sent(tmp_path / "more", lambda port: sender(port).run(itertools.cycle(bodies(9)), 200, 4, seconds=0.3))
-    assert 0 < report.sent <= 200 * report.seconds + 1  # the first goes at once
+    report = run_against_gateway(
+        tmp_path / "more", lambda port: sender(port).run(itertools.cycle(bodies(9)), 200, 4, seconds=0.3)
+    )
+    assert 0 < report.sent <= 200 * report.seconds + 1  # the first is sent at once
 
 
-def test_waiting_behind_a_slow_answer_counts(tmp_path):
-    """Ten requests due at once over one connection: the last has waited for the nine before it."""
+def test_latency_includes_waiting_behind_a_slow_answer(tmp_path):
+    """Ten requests are due at once on one connection: the last waits for the nine before it."""
     backend = Simple()
     backend.delay = 0.02
-    report = sent(tmp_path, lambda port: sender(port).run(bodies(10), 10_000, 1), backend)
+    report = run_against_gateway(tmp_path, lambda port: sender(port).run(bodies(10), 10_000, 1), backend)
     assert max(report.latencies) > 0.15 and report.percentiles()["p50"] > 50
 
 
-def test_a_connection_that_breaks_is_a_failure_and_not_the_end(tmp_path):
+def test_broken_connection_is_counted_and_the_sender_continues(tmp_path):
     async def work():
-        async def rude(reader, writer):
+        async def hang_up(reader, writer):
             await reader.readuntil(b"\r\n\r\n")
             writer.close()
 
-        server = await asyncio.start_server(rude, "127.0.0.1", 0)
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         report = await sender(port).run(bodies(3), 0, 1)
         server.close()
@@ -101,40 +105,40 @@ def test_a_connection_that_breaks_is_a_failure_and_not_the_end(tmp_path):
     assert report.statuses == {0: 3} and report.failed == 3 and "closed" in report.refusals[0]
 
 
-def test_percentiles_are_those_of_the_sorted_list():
+def test_percentiles_equal_those_of_the_sorted_latencies():
     assert Report(latencies=[n / 1000 for n in range(1000, 0, -1)]).percentiles() == pytest.approx(
         {"p50": 501, "p90": 901, "p95": 951, "p99": 991, "p99.9": 1000}
     )
     assert Report().percentiles() == {}
 
 
-# What is sent.
+# The traffic of both cases.
 
 
-def test_purchases_go_on_where_training_ended_in_order_of_time(tmp_path):
-    found = list(purchases.requests(None, "", tmp_path, -1, -1, [], SETTINGS))
-    times = [datetime.fromisoformat(body["event_time"]) for body, _ in found]
+def test_purchases_continue_after_the_training_data_in_order_of_time(tmp_path):
+    requests = list(purchases.requests(None, "", tmp_path, -1, -1, [], SETTINGS))
+    times = [datetime.fromisoformat(body["event_time"]) for body, _ in requests]
     assert times == sorted(times) and {time.date().isoformat() for time in times} == {
         "2026-01-15",
         "2026-01-16",
         "2026-01-17",
     }
-    assert 400 < len(found) < 800 and set(found[0][0]) == set(purchases.SENT)
-    labels = [label for _, label in found if label]
+    assert 400 < len(requests) < 800 and set(requests[0][0]) == set(purchases.SENT)
+    labels = [label for _, label in requests if label]
     assert {label["label"] for label in labels} == {0, 1} and all("T" in label["label_time"] for label in labels)
 
 
-def test_drift_changes_what_it_says_and_nothing_before(tmp_path):
+def test_drift_changes_the_named_column_from_its_day_on(tmp_path):
     def amounts(drift):
         return [body["amount"] for body, _ in purchases.requests(None, "", tmp_path, 9, 11, drift, SETTINGS)]
 
     clean, drifted = amounts([]), amounts(["amount:2@10"])
-    changed = [one != other for one, other in zip(clean, drifted, strict=True)]
+    changed = [before != after for before, after in zip(clean, drifted, strict=True)]
     first = changed.index(True)
     assert 0 < first < len(changed) and all(changed[first:]) and drifted[-1] == pytest.approx(2 * clean[-1])
 
 
-def test_what_cannot_be_sent_is_said_in_one_sentence(tmp_path):
+def test_invalid_traffic_options_are_data_errors(tmp_path):
     cases = ((None, -1, ["colour:1@1"]), (None, -1, ["amount:2@99"]), ("x", -1, ["amount:2@1"]), ("x", 0, []))
     for data, first, drift in cases:
         with pytest.raises(DataError):
@@ -143,22 +147,22 @@ def test_what_cannot_be_sent_is_said_in_one_sentence(tmp_path):
         list(pictures.requests(None, "", tmp_path, -1, -1, ["amount:2@1"], {}))
 
 
-def test_pictures_are_those_of_the_source_that_were_not_learnt_or_all_of_a_folder(tmp_path):
+def test_pictures_exclude_the_train_split_of_the_source(tmp_path):
     source, shares = embedded(tmp_path / "digits"), {"eval_share": 0.2, "valid_share": 0.1}
-    found = list(pictures.requests(None, str(source), tmp_path, -1, -1, [], shares))
-    assert 480 < len(found) < 600 and {label["label"] for _, label in found} == set("0123456789")
-    learnt = {
+    requests = list(pictures.requests(None, str(source), tmp_path, -1, -1, [], shares))
+    assert 480 < len(requests) < 600 and {label["label"] for _, label in requests} == set("0123456789")
+    trained_on = {
         row["key"]
         for batch in readers.read(source / "span-000")
         for row in batch.to_pylist()
         if _share(row["key"]) >= 0.3
     }
-    assert not learnt & {body["key"] for body, _ in found} and len(learnt) + len(found) == 1797
+    assert not trained_on & {body["key"] for body, _ in requests} and len(trained_on) + len(requests) == 1797
     assert len(list(pictures.requests(str(source), "", tmp_path, -1, -1, [], shares))) == 1797
 
 
 @pytest.mark.parametrize(
-    ("answer", "wrong"),
+    ("answer", "problem"),
     [
         ((0.4, "pass"), None),
         ((0.5, "stop"), None),
@@ -167,21 +171,21 @@ def test_pictures_are_those_of_the_source_that_were_not_learnt_or_all_of_a_folde
         ((0.4, "stop"), "does not follow"),
     ],
 )
-def test_a_purchases_answer_is_checked(answer, wrong):
+def test_purchase_answer_is_checked(answer, problem):
     answer = {"score": answer[0], "decision": answer[1], "threshold": 0.5}
-    assert (purchases.check(answer) is None) if wrong is None else (wrong in purchases.check(answer))
+    assert (purchases.check(answer) is None) if problem is None else (problem in purchases.check(answer))
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "decision", "wrong"),
+    ("probabilities", "decision", "problem"),
     [({"a": 0.4, "b": 0.6}, "b", None), ({"a": 0.4, "b": 0.6}, "a", "likeliest"), ({"a": 0.4, "b": 0.5}, "b", "sum")],
 )
-def test_a_pictures_answer_is_checked(probabilities, decision, wrong):
-    found = pictures.check({"probabilities": probabilities, "decision": decision})
-    assert (found is None) if wrong is None else (wrong in found)
+def test_picture_answer_is_checked(probabilities, decision, problem):
+    reported = pictures.check({"probabilities": probabilities, "decision": decision})
+    assert (reported is None) if problem is None else (problem in reported)
 
 
-def test_traffic_without_a_gateway_says_how_to_start_one(tmp_path):
+def test_traffic_without_a_gateway_names_the_command_to_start_one(tmp_path):
     done = run_in_process("traffic", "fraud", "--home", tmp_path)
     assert done.returncode == 2 and "showcase serve" in done.stderr and len(done.stderr.splitlines()) == 1
     assert run_in_process("traffic", "fraud", "--home", tmp_path, "--gateway", "nowhere").returncode == 2

@@ -1,4 +1,4 @@
-"""The gateway's memory in its own process, there again from checkpoint and logs."""
+"""The online history in the gateway's own process, restored from a checkpoint and the logs."""
 
 import asyncio
 import logging
@@ -16,19 +16,19 @@ from serving.gateway.log.prediction_log import PredictionLog
 from serving.gateway.log.tf_example import Value
 from serving.gateway.use_case_interface import Change, Online, Row
 
-LOOK_SECONDS = 0.5
-# Between two pieces of a checkpoint, each of about a millisecond: requests hardly notice it.
+POLL_SECONDS = 0.5
+# Pause between two pieces of a checkpoint, each of which takes about a millisecond: requests are hardly delayed.
 PAUSE_SECONDS = 0.005
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """When a checkpoint is written.
+    """When a checkpoint is written: whichever limit is reached first.
 
     Attributes:
-        rows: After so many rows and labels.
-        seconds: After so many seconds, if anything came.
+        rows: Number of new rows and labels.
+        seconds: Seconds since the last checkpoint, if there are new rows or labels.
     """
 
     rows: int = ROWS
@@ -36,21 +36,21 @@ class Pace:
 
 
 class Embedded:
-    """The memory in this process; see ``serving.gateway.history.memory.Memory``.
+    """A memory in this process; see ``serving.gateway.history.memory.Memory``.
 
-    Its calls wait for nothing: a record gets its place in the log and its row is remembered without anything between, so a
-    checkpoint at a place holds what lies before it.
+    Its calls never yield to the event loop: a record gets its log position and its row is remembered in one step. A
+    checkpoint at a log position therefore holds exactly the rows before it.
 
     Args:
-        online: The case.
+        online: The use case.
         folder: Holds the logs and the checkpoint.
-        pace: See there.
+        pace: When checkpoints are written.
     """
 
     def __init__(self, online: Online, folder: Path, pace: Pace = Pace()) -> None:  # noqa: B008 (frozen)
         self.online, self.store, self.pace = online, OnlineStore(online, folder), pace
-        self._logs: tuple[PredictionLog, PredictionLog]  # from :meth:`open` on
-        self._new, self._since = 0, time.monotonic()
+        self._logs: tuple[PredictionLog, PredictionLog]  # set by :meth:`open`
+        self._new, self._checkpointed_at = 0, time.monotonic()
         self._closing = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
 
@@ -58,15 +58,15 @@ class Embedded:
         """See ``Memory``."""
         if not self.store.is_new:
             return 0
-        return await asyncio.to_thread(self._seeded, seed)
+        return await asyncio.to_thread(self._seed, seed)
 
-    def _seeded(self, seed: Seed) -> int:
+    def _seed(self, seed: Seed) -> int:
         count = seed(self.online)
-        self.store.checkpoint(Place(), Place())  # what was put in is in no log
+        self.store.checkpoint(Place(), Place())  # seeded rows are in no log
         return count
 
     def open(self, predictions: PredictionLog, labels: PredictionLog) -> None:
-        """Loads the checkpoint and replays the logs."""
+        """Load the checkpoint and replay the logs."""
         restored = self.store.restore()
         self._new, self._logs, self.store.labels_at = (
             restored.rows + restored.labels,
@@ -75,8 +75,8 @@ class Embedded:
         )
 
     def begin(self) -> None:
-        """Begins to write checkpoints."""
-        self._writer = asyncio.get_running_loop().create_task(self._checkpoints())
+        """Start writing checkpoints."""
+        self._writer = asyncio.get_running_loop().create_task(self._write_checkpoints())
 
     async def recall(self, row: Row) -> tuple[dict[str, Value], None]:
         """See ``Memory``."""
@@ -91,56 +91,56 @@ class Embedded:
         """See ``Memory``."""
         return self.store.takes(key, label)
 
-    async def learn(self, key: str, label: int | str, known: int, journal: list[Any]) -> bool:
-        """See ``Memory``; the label is in its log, and no other label is under way."""
+    async def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
+        """See ``Memory``; the label is in its log already, and no other label is being processed."""
         self._new, self.store.labels_at = self._new + 1, self._logs[1].place
-        return self.store.learn(key, label, known, journal)
+        return self.store.learn(key, label, known_at, journal)
 
     def state(self) -> str:
-        """Nothing lies between."""
+        """Return ``closed``: there is no circuit breaker."""
         return CLOSED
 
     def spares(self, file: int) -> bool:
-        """Files before the checkpoint's place; none where there is no checkpoint."""
+        """Return True for log files before the checkpoint's position; without a checkpoint, for none."""
         return file < self.store.kept.file
 
     async def close(self) -> None:
-        """Writes a checkpoint."""
+        """Write a last checkpoint."""
         self._closing.set()
         if self._writer:
             await self._writer
-        self.store.checkpoint(*(one.place for one in self._logs))
+        self.store.checkpoint(*(prediction_log.place for prediction_log in self._logs))
 
-    async def _checkpoints(self) -> None:
+    async def _write_checkpoints(self) -> None:
         while not self._closing.is_set():
-            await self._wait(LOOK_SECONDS)
-            late = time.monotonic() - self._since >= self.pace.seconds
+            await self._wait(POLL_SECONDS)
+            late = time.monotonic() - self._checkpointed_at >= self.pace.seconds
             if self._closing.is_set() or self._new < self.pace.rows and not (late and self._new):
                 continue
-            self._new, self._since = 0, time.monotonic()
+            self._new, self._checkpointed_at = 0, time.monotonic()
             try:
                 await self.checkpoint()
-            except Exception as error:  # the one before holds still, and the log from there on
+            except Exception as error:  # the previous checkpoint stays valid, with the log after it
                 log.error("No checkpoint was written: %s", error)
 
     async def checkpoint(self) -> None:
-        """Writes the memory of this moment, while requests are answered.
+        """Write the memory as it is at the time of the call, while requests are answered.
 
         Raises:
-            OSError: if the disk does not take it, or not what the log holds up to this moment.
+            OSError: if the checkpoint, or the log up to this position, cannot be written.
         """
         predictions = self._logs[0]
-        at, text = predictions.place, []
-        pieces, settled = self.store.pieces(at, self.store.labels_at), predictions.settled()
+        position, text = predictions.place, []
+        pieces, log_written = self.store.pieces(position, self.store.labels_at), predictions.settled()
         for piece in pieces:
             text.append(piece)
             await self._wait(PAUSE_SECONDS)
-        await settled  # what is remembered of a row that nobody was answered has no place in a checkpoint
+        await log_written  # a row whose record did not reach the disk was not acknowledged and must not be checkpointed
         await asyncio.to_thread(memory_checkpoint.save, self.store.folder, text)
-        self.store.kept = at
+        self.store.kept = position
 
     async def _wait(self, seconds: float) -> None:
-        """Not at all while closing."""
+        """Sleep, but return at once while closing."""
         try:
             await asyncio.wait_for(self._closing.wait(), seconds)
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""What the gateway asks of its memory, be it in this process or in a store that several gateways share."""
+"""Interface of the gateway's memory (the online history), in this process or in a store that several gateways share."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -11,10 +11,11 @@ Seed = Callable[[Online], int]
 
 
 class UnreachedError(OSError):
-    """The shared memory gave no answer; what was asked of it may come again, and counts once.
+    """The shared history store does not answer. Every call may be retried: each change is applied only once.
 
     Args:
-        after: Seconds after which to ask again.
+        message: One sentence for the client.
+        after: Seconds after which to retry.
     """
 
     def __init__(self, message: str, after: float = 1.0) -> None:
@@ -23,61 +24,67 @@ class UnreachedError(OSError):
 
 
 class Memory(Protocol):
-    """What the gateway remembers of a case."""
+    """The online history of one case."""
 
     async def fill(self, seed: Seed) -> int:
-        """Fills a memory that is new; returns the number of rows that ``seed`` has put in.
+        """Fill a new memory with ``seed``; return the number of rows added, 0 if the memory is not new.
 
         Raises:
-            OSError: if the memory cannot be had.
+            OSError: if the memory is not available.
         """
 
     def open(self, predictions: PredictionLog, labels: PredictionLog) -> None:
-        """Gets ready; call it once, after :meth:`fill` where there is a seed.
+        """Restore the memory; call it once, after :meth:`fill` if there is a seed.
 
         Args:
-            predictions: The log that rows are written to before they are remembered; open already.
-            labels: The same for labels.
+            predictions: The open log to which rows are written before they are remembered.
+            labels: The open log to which labels are written before they are learnt.
         """
 
     def begin(self) -> None:
-        """Begins what it does by itself; call it from the event loop."""
+        """Start background work; call it from the event loop."""
 
     def spares(self, file: int) -> bool:
-        """Whether a file of the predictions' log is not needed any more to restore the memory."""
+        """Return whether a file of the prediction log is no longer needed to restore the memory."""
 
     async def recall(self, row: Row) -> tuple[dict[str, Value], Change | None]:
-        """The row's features, and what :meth:`remember` has to be given.
+        """Return the row's features, and the change to pass to :meth:`remember`.
 
         Raises:
             UnreachedError: if the memory does not answer.
         """
 
     async def remember(self, journal: list[Any], change: Change | None) -> None:
-        """Makes a row part of the past; again for the same row changes nothing.
+        """Add a row to the history; repeating it for the same row changes nothing.
 
         Raises:
             UnreachedError: if the memory does not answer.
         """
 
     async def takes(self, key: str, label: int | str) -> bool:
-        """Whether the label is new.
+        """Return whether the label is new; False if the row has the same label already.
 
         Raises:
-            Conflict: if the row has another.
+            Conflict: if the row has another label.
             UnreachedError: if the memory does not answer.
         """
 
-    async def learn(self, key: str, label: int | str, known: int, journal: list[Any]) -> bool:
-        """Takes a label once; False where the row has it already.
+    async def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
+        """Add a label to the history; return False if the row has it already.
+
+        Args:
+            key: The row's key.
+            label: The label.
+            known_at: When the label became known, in microseconds since 1970.
+            journal: The row's journal.
 
         Raises:
-            Conflict: if the row has another.
+            Conflict: if the row has another label.
             UnreachedError: if the memory does not answer.
         """
 
     def state(self) -> str:
-        """The state of the breaker before it."""
+        """Return the state of the memory's circuit breaker."""
 
     async def close(self) -> None:
-        """Lets go of it; the logs are closed already."""
+        """Release the memory; the logs are closed already."""

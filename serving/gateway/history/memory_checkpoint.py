@@ -1,4 +1,4 @@
-"""The memory on disk, as it was at one moment: JSON in pieces that are short to make, and a file that is whole or not there."""
+"""Checkpoint of the memory: a consistent snapshot, encoded as JSON in small pieces and written atomically."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,12 +17,12 @@ LABELS_A_PIECE = 5_000
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
+    """Contents of a checkpoint.
 
     Attributes:
-        at, labels_at: The places in the logs before which everything is in it.
+        at, labels_at: Positions in the prediction log and the label log; the checkpoint covers everything before them.
         labelled: Labels by the hash of their row's key.
-        states: The memory in parts, each for ``Online.load``.
+        states: The history in parts, each for ``Online.load``.
     """
 
     at: Place
@@ -31,52 +31,54 @@ class Checkpoint:
     states: Iterable[Any]
 
 
-def pieces(told: Checkpoint) -> Iterator[bytes]:
-    """The file's text; the labels that are there at the call, however many come until the last piece."""
-    names, head = iter(list(told.labelled)), {"at": _plain(told.at), "labels_at": _plain(told.labels_at)}
+def pieces(checkpoint: Checkpoint) -> Iterator[bytes]:
+    """Yield the file's text in pieces; labels that arrive after the call are not included."""
+    hashes = iter(list(checkpoint.labelled))
+    head = {"at": _to_list(checkpoint.at), "labels_at": _to_list(checkpoint.labels_at)}
 
-    def text() -> Iterator[bytes]:
+    def encode() -> Iterator[bytes]:
         yield orjson.dumps(head)[:-1] + b',"labelled":['
         comma = b""
-        while some := list(islice(names, LABELS_A_PIECE)):
-            yield comma + orjson.dumps([(name, told.labelled[name]) for name in some])[1:-1]
+        while batch := list(islice(hashes, LABELS_A_PIECE)):
+            yield comma + orjson.dumps([(number, checkpoint.labelled[number]) for number in batch])[1:-1]
             comma = b","
         yield b'],"state":['
-        for number, state in enumerate(told.states):
-            yield b"," * (number > 0) + orjson.dumps(state)
+        for index, state in enumerate(checkpoint.states):
+            yield b"," * (index > 0) + orjson.dumps(state)
         yield b"]}"
 
-    return text()
+    return encode()
 
 
 def save(folder: Path, text: Iterable[bytes]) -> None:
-    """Replaces the folder's checkpoint, whole or not at all."""
+    """Replace the folder's checkpoint atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{FILE}.{os.getpid()}"
-    with beside.open("wb") as stream:
+    temporary = folder / f".{FILE}.{os.getpid()}"
+    with temporary.open("wb") as stream:
         stream.writelines(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(beside, folder / FILE)
+    os.replace(temporary, folder / FILE)
     synced(folder)
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """The folder's checkpoint; None where there is none.
+    """Read the folder's checkpoint; None if there is none.
 
     Raises:
         ValueError: if it is damaged.
     """
     path = folder / FILE
     try:
-        told = orjson.loads(path.read_bytes())
+        contents = orjson.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); remove it to replay the whole log.") from None
-    states = told["state"] if isinstance(told["state"], list) else [told["state"]]  # one whole, as it once was
-    return Checkpoint(Place(*told["at"]), Place(*told["labels_at"]), dict(told["labelled"]), states)
+    state = contents["state"]
+    states = state if isinstance(state, list) else [state]  # older checkpoints hold the state as a single value
+    return Checkpoint(Place(*contents["at"]), Place(*contents["labels_at"]), dict(contents["labelled"]), states)
 
 
-def _plain(place: Place) -> list[int]:
-    return [place.file, place.offset]
+def _to_list(position: Place) -> list[int]:
+    return [position.file, position.offset]

@@ -1,10 +1,10 @@
-"""What the gateway remembers between requests, and how it is there again after a crash.
+"""The online history of a case, and how it is restored after a crash.
 
-The memory itself is the case's (``serving.gateway.use_case_interface.Online``). The prediction log is its journal: a row is
-remembered when its record is handed to the log, and the answer waits until the log is on disk. So one write and one fsync
-make both the answer and the memory durable, and what is remembered after ``kill -9`` is what was acknowledged, in order. A
-second store beside (SQLite, say) would be a second fsync a request, and could disagree with the log.
-A checkpoint keeps restarts short: the memory as JSON, with the places in the logs up to which it holds.
+The use case itself holds the history (``serving.gateway.use_case_interface.Online``). The prediction log is its
+journal: a row is remembered when its record is appended to the log, and the answer waits until the log is on disk. One
+write and one fsync thus make both the answer and the history durable. After ``kill -9`` the history holds exactly the
+acknowledged rows, in order. A second store (SQLite, for example) would cost a second fsync per request and could
+disagree with the log. A checkpoint keeps restarts short: the history as JSON, with the log positions that it covers.
 """
 
 import time
@@ -24,17 +24,17 @@ from serving.gateway.use_case_interface import Online
 
 JOURNAL = "served/journal"
 PREDICTIONS, LABELS = "predictions", "labels"
-# Replaying so many rows takes about a second.
+# Rows between two checkpoints; replaying this many takes about a second.
 ROWS = 50_000
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a start found.
+    """Result of a restore.
 
     Attributes:
-        rows, labels: How many were replayed from the logs.
-        seconds: How long it took, checkpoint included.
+        rows, labels: Number of rows and labels replayed from the logs.
+        seconds: Duration, including the loading of the checkpoint.
     """
 
     rows: int
@@ -43,18 +43,20 @@ class Restored:
 
 
 class Conflict(ValueError):
-    """A row has another label already."""
+    """The row already has another label."""
 
 
 class OnlineStore:
-    """The memory of one case.
+    """The history of one case, with its checkpoint and labels.
 
     Args:
-        online: The case.
+        online: The use case.
         folder: Holds the folders of both logs and the checkpoint.
 
     Attributes:
-        kept: The place in the prediction log from which the checkpoint on disk needs it.
+        at, labels_at: Positions in the logs up to which the history is restored.
+        labelled: Labels by the hash of their row's key.
+        kept: Position in the prediction log from which a restore has to replay, after the checkpoint on disk.
     """
 
     def __init__(self, online: Online, folder: Path) -> None:
@@ -65,76 +67,82 @@ class OnlineStore:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was ever remembered here."""
+        """Whether the folder holds neither a checkpoint nor a prediction log."""
         return not (self.folder / memory_checkpoint.FILE).exists() and not any(self.folder.glob(f"{PREDICTIONS}/*.*"))
 
     def restore(self, progress: Callable[[int], None] = lambda rows: None) -> Restored:
-        """Loads the checkpoint and replays what came after it.
+        """Load the checkpoint and replay the logs after it.
+
+        Args:
+            progress: Called with the number of replayed rows after every ``ROWS`` rows.
 
         Raises:
             CorruptError: if a log file is damaged.
-            ValueError: if the checkpoint is.
+            ValueError: if the checkpoint is damaged.
         """
         began, rows, labels = time.monotonic(), 0, 0
         self._load()
-        for place, record in read(self.folder / PREDICTIONS, self.at):
+        for position, record in read(self.folder / PREDICTIONS, self.at):
             if self.online.remembers:
                 self.online.remember(orjson.loads(last(record)))
-            rows, self.at = rows + 1, after(place, record)
+            rows, self.at = rows + 1, after(position, record)
             if rows % ROWS == 0:
                 progress(rows)
-        for place, record in read(self.folder / LABELS, self.labels_at):
+        for position, record in read(self.folder / LABELS, self.labels_at):
             self.learn(*orjson.loads(last(record)))
-            labels, self.labels_at = labels + 1, after(place, record)
+            labels, self.labels_at = labels + 1, after(position, record)
         return Restored(rows, labels, time.monotonic() - began)
 
-    def learn(self, key: str, label: int | str, known: int, journal: list[Any]) -> bool:
-        """Takes a label once; False where the row has it already.
+    def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
+        """Add a label to the history; return False if the row has it already.
 
         Raises:
-            Conflict: if the row has another.
+            Conflict: if the row has another label.
         """
         if not self.takes(key, label):
             return False
         self.labelled[hashed(key)] = label
-        self.online.learn(journal, label, known)
+        self.online.learn(journal, label, known_at)
         return True
 
     def takes(self, key: str, label: int | str) -> bool:
-        """Whether the label is new.
+        """Return whether the label is new; False if the row has the same label already.
 
         Raises:
-            Conflict: if the row has another.
+            Conflict: if the row has another label.
         """
-        known = self.labelled.get(hashed(key))
-        if known is not None and known != label:
-            raise Conflict(f"'{key}' is labelled {known} already.")
-        return known is None
+        previous = self.labelled.get(hashed(key))
+        if previous is not None and previous != label:
+            raise Conflict(f"'{key}' is labelled {previous} already.")
+        return previous is None
 
     def checkpoint(self, at: Place, labels_at: Place) -> None:
-        """Writes the memory, which holds everything before the two places; whole or not at all."""
+        """Write the history, which covers everything before the two log positions, atomically."""
         memory_checkpoint.save(self.folder, self.pieces(at, labels_at))
         self.kept = at
 
     def pieces(self, at: Place, labels_at: Place) -> Iterator[bytes]:
-        """The checkpoint's text, of the memory at this moment, while rows and labels may come between two pieces."""
+        """Yield the checkpoint's text as of the time of the call; rows and labels may arrive between two pieces."""
         return memory_checkpoint.pieces(Checkpoint(at, labels_at, self.labelled, self.online.snapshot()))
 
     def _load(self) -> None:
-        if told := memory_checkpoint.load(self.folder):
-            self.at, self.labels_at, self.labelled = told.at, told.labels_at, dict(told.labelled)
-            for state in told.states:
+        if checkpoint := memory_checkpoint.load(self.folder):
+            self.at, self.labels_at, self.labelled = checkpoint.at, checkpoint.labels_at, dict(checkpoint.labelled)
+            for state in checkpoint.states:
                 self.online.load(state)
-            self.kept = told.at
+            self.kept = checkpoint.at
 
 
 def journal(values: Any) -> bytes:
-    """The entry with which a record ends."""
+    """Encode the journal entry, which is the last entry of a record."""
     return text(JOURNAL, orjson.dumps(values))
 
 
 def last(record: bytes) -> bytes:
-    """The journal of a record, found without reading the rest: JSON holds no control character, so nothing looks like it."""
+    """Return a record's journal without parsing the rest.
+
+    The journal's JSON holds no control characters, so the last occurrence of the marker is the journal entry itself.
+    """
     return first(record, record.rindex(MARK) + len(MARK))
 
 
@@ -142,5 +150,5 @@ MARK = journal(None)[2 : 2 + 2 + len(JOURNAL)]
 
 
 def hashed(key: str) -> int:
-    """A number for a key; two keys have the same once in a long time."""
+    """Hash a key to 56 bits; collisions are very rare."""
     return int.from_bytes(blake2b(key.encode(), digest_size=7).digest(), "big")

@@ -1,4 +1,4 @@
-"""A connection to Redis by an address, made when it is first used."""
+"""Redis client from a URL; it connects on first use."""
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -9,14 +9,14 @@ CONNECTIONS = 32
 
 
 def client(url: str) -> tuple[Redis, str]:
-    """A client that has not connected yet, and the address without a password.
+    """Return a client that is not connected yet, and its address without the password.
 
     Raises:
-        ValueError: for a URL that is none.
+        ValueError: for an invalid URL.
     """
     try:
-        # A connection that went stale, such as after the store's restart, is replaced at once: whatever is sent again here
-        # counts once. All else waits for nothing: the caller says how long a call may take.
+        # A stale connection, for example after a restart of Redis, is replaced and the command is sent once more; all
+        # commands are idempotent. There are no other retries or timeouts: the caller limits the time of a call.
         retry = Retry(NoBackoff(), 1, (Disconnected,))
         pool = BlockingConnectionPool.from_url(
             url,
@@ -27,14 +27,17 @@ def client(url: str) -> tuple[Redis, str]:
             socket_connect_timeout=None,
         )
     except ValueError:
-        shown = url.rsplit("@", 1)[-1]
-        raise ValueError(f"The store is 'embedded' or an address like redis://HOST:PORT/DB, not '{shown}'.") from None
-    at = pool.connection_kwargs
-    return Redis(connection_pool=pool), at.get("path") or f"{at.get('host', 'localhost')}:{at.get('port', 6379)}"
+        without_password = url.rsplit("@", 1)[-1]
+        raise ValueError(
+            f"The store must be 'embedded' or a URL like redis://HOST:PORT/DB, not '{without_password}'."
+        ) from None
+    options = pool.connection_kwargs
+    address = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    return Redis(connection_pool=pool), address
 
 
 def said(error: Exception) -> str:
-    """The first line of an error, as the end of a sentence."""
+    """Return the first line of an error, without its final period, for use within a sentence."""
     if isinstance(error, TimeoutError):
-        return "it takes too long"
+        return "the call timed out"
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,7 +1,8 @@
-"""How a new memory in Redis gets its history: once, by one gateway, while the others wait.
+"""Fills a new history in Redis once, by one gateway, while the others wait.
 
-Whoever sets the lock fills. Every write asks whether the lock is still its own, so that a gateway that was held up longer
-than the lock cannot write over what others have counted since. One that dies leaves a lock that ends by itself.
+The gateway that acquires the lock fills the history. Every write checks that the lock is still its own, so that a
+gateway that was delayed for longer than the lock's lifetime cannot overwrite what others have counted since. The lock
+expires by itself if its owner dies.
 """
 
 import asyncio
@@ -27,9 +28,9 @@ LOCK_MS = 30_000
 POLL_SECONDS = 0.2
 BATCH = 200
 LABEL = "label"
-LATE = "Filling the history's store took too long, and another gateway has begun anew; start this one again."
+LOCK_LOST = "Filling the history store took too long and another gateway has taken over; restart this gateway."
 
-# KEYS: lock, record. ARGV: the lock's token, milliseconds to keep, then fields and values.
+# KEYS: lock, record. ARGV: the lock's token, retention in milliseconds, then fields and values.
 WRITE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[2])
@@ -37,37 +38,37 @@ for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return 1
 """
-# KEYS: lock, mark. ARGV: the lock's token, what every gateway needs.
-END = """
+# KEYS: lock, key that marks a filled history. ARGV: the lock's token, the state that every gateway needs.
+FINISH = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2])
 redis.call('DEL', KEYS[1])
 return 1
 """
-# KEYS: lock. ARGV: the lock's token, milliseconds.
-HOLD = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0"
+# KEYS: lock. ARGV: the lock's token, new lifetime in milliseconds.
+EXTEND = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0"
 
 
 class Filling:
-    """Fills a case's keys.
+    """Fills the history of one case.
 
     Args:
         redis: The store.
-        prefix: What the case's keys begin with.
-        online: The case; it is told how far the history reaches.
-        folder: Of this gateway: what it has remembered by itself before goes along.
+        prefix: Prefix of the case's keys.
+        online: The use case; it loads the state that every gateway needs, such as the end of the seeded history.
+        folder: This gateway's folder; rows that it has remembered in an embedded memory before are included.
 
     Attributes:
-        filled: The key that is there once a history is.
+        filled: The key that exists once the history is filled.
     """
 
     def __init__(self, redis: Redis, prefix: str, online: Shareable, folder: Path) -> None:
         self.redis, self.prefix, self.online, self.folder = redis, prefix, online, folder
         self.filled, self._lock = f"{prefix}filled", f"{prefix}filling"
-        self._write, self._end, self._hold = (redis.register_script(one) for one in (WRITE, END, HOLD))
+        self._write, self._finish, self._extend = (redis.register_script(script) for script in (WRITE, FINISH, EXTEND))
 
     async def run(self, seed: Seed) -> int:
-        """Returns once there is a history, with the number of rows that this call has put in.
+        """Return once the history is filled, with the number of rows that this call has added.
 
         Raises:
             OSError, RedisError: if the store does not answer.
@@ -75,62 +76,66 @@ class Filling:
         token = secrets.token_hex(8)
         while True:
             async with within(LOCK_MS / 1000):
-                if told := await self.redis.get(self.filled):
-                    self.online.load(orjson.loads(told))
+                if state := await self.redis.get(self.filled):
+                    self.online.load(orjson.loads(state))
                     return 0
-                mine = await self.redis.set(self._lock, token, nx=True, px=LOCK_MS)
-            if mine:
+                acquired = await self.redis.set(self._lock, token, nx=True, px=LOCK_MS)
+            if acquired:
                 return await self._fill(token, seed)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _fill(self, token: str, seed: Seed) -> int:
-        holding = asyncio.create_task(self._held(token))
+        lock_keeper = asyncio.create_task(self._keep_lock(token))
         try:
-            count, rest, records = await asyncio.to_thread(self._history, seed)
+            count, state, records = await asyncio.to_thread(self._load_history, seed)
             while batch := await asyncio.to_thread(lambda: list(islice(records, BATCH))):
-                await self._put(token, batch)
+                await self._write_batch(token, batch)
             async with within(LOCK_MS / 1000):
-                if not await self._end([self._lock, self.filled], [token, orjson.dumps(rest)]):
-                    raise UnreachedError(LATE)
+                if not await self._finish([self._lock, self.filled], [token, orjson.dumps(state)]):
+                    raise UnreachedError(LOCK_LOST)
         except Exception:
             with suppress(RedisError, OSError):
                 async with within(1.0):
-                    await self._hold([self._lock], [token, 1])  # whoever comes next need not wait for the lock's end
+                    await self._extend([self._lock], [token, 1])  # expire the lock now, so that the next need not wait
             raise
         finally:
-            holding.cancel()
-        self.online.load(rest)
+            lock_keeper.cancel()
+        self.online.load(state)
         return count
 
-    def _history(self, seed: Seed) -> tuple[int, Any, Iterator[tuple[str, Fields]]]:
-        """What the raw spans and this gateway's own logs hold; made beside, since the case itself remembers nothing."""
+    def _load_history(self, seed: Seed) -> tuple[int, Any, Iterator[tuple[str, Fields]]]:
+        """Read the history from the raw spans and this gateway's logs, into a copy: ``self.online`` itself stays empty.
+
+        Returns:
+            The number of seeded rows, the state that every gateway needs, and the records.
+        """
         online = copy.deepcopy(self.online)
         store = OnlineStore(online, self.folder)
         count = 0 if (self.folder / memory_checkpoint.FILE).exists() else seed(online)
         store.restore()
-        rest, records = online.records()
-        return count, rest, chain(records, _labels(store.labelled))
+        state, records = online.records()
+        return count, state, chain(records, _label_records(store.labelled))
 
-    async def _put(self, token: str, batch: list[tuple[str, Fields]]) -> None:
-        keep = int(self.online.keeps * 1000)
-        async with within(LOCK_MS / 1000), self.redis.pipeline(transaction=False) as asked:
+    async def _write_batch(self, token: str, batch: list[tuple[str, Fields]]) -> None:
+        retention = int(self.online.keeps * 1000)
+        async with within(LOCK_MS / 1000), self.redis.pipeline(transaction=False) as pipeline:
             for name, fields in batch:
                 keys = [self._lock, self.prefix + name]
-                await self._write(keys, [token, keep, *chain.from_iterable(fields.items())], client=asked)
-            if not all(await asked.execute()):
-                raise UnreachedError(LATE)
+                await self._write(keys, [token, retention, *chain.from_iterable(fields.items())], client=pipeline)
+            if not all(await pipeline.execute()):
+                raise UnreachedError(LOCK_LOST)
 
-    async def _held(self, token: str) -> None:
-        """Keeps the lock for as long as this process lives."""
+    async def _keep_lock(self, token: str) -> None:
+        """Extend the lock periodically, until this task is cancelled."""
         while True:
             await asyncio.sleep(LOCK_MS / 3000)
-            await self._hold([self._lock], [token, LOCK_MS])
+            await self._extend([self._lock], [token, LOCK_MS])
 
 
 def label_name(number: int) -> str:
-    """The record of a row's label, by the hash of the row's key."""
+    """Return the name of the record of a row's label, from the hash of the row's key."""
     return f"label/{number:x}"
 
 
-def _labels(labelled: Mapping[int, int | str]) -> Iterator[tuple[str, Fields]]:
+def _label_records(labelled: Mapping[int, int | str]) -> Iterator[tuple[str, Fields]]:
     return ((label_name(number), {LABEL: str(label)}) for number, label in labelled.items())

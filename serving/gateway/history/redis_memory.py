@@ -1,10 +1,10 @@
-"""The memory in Redis, by its address: several gateways share one history.
+"""The online history in Redis: several gateways share one history.
 
-A request reads its own records only, in one round trip, and a script of a few lines adds to them: a purchase or a label
-that is there already changes nothing, so nothing is lost between gateways, and what is sent again counts once. Without an
-answer of the store there is no score: one without history would look like that of a new customer, and would be wrong
-without saying so. The records are as durable as that Redis is; one server, with replicas or not, but no Redis Cluster,
-since a change touches two keys.
+A request reads only its own records, in one round trip, and a short Lua script updates them. The update is idempotent:
+a purchase or label that is stored already changes nothing, so concurrent gateways lose nothing and a retry is counted
+once. If the store does not answer, there is no score: without history the row would look like a new customer's, and the
+score would be silently wrong. The records are as durable as the Redis server, with or without replicas. Redis Cluster
+is not supported, since an update touches two keys.
 """
 
 import time
@@ -26,8 +26,8 @@ from serving.gateway.use_case_interface import Change, Row, Shareable
 
 Answer = TypeVar("Answer")
 
-# ARGV: field, value, counted field, milliseconds to keep, how many fields to drop of the first record, and fields to drop.
-# What is there already is answered and nothing is changed.
+# KEYS: record, record of the counter. ARGV: field, value, counter's field, retention in milliseconds, number of fields
+# to drop from the first record, fields to drop. If the field exists, its value is returned and nothing changes.
 CHANGE = """
 if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 0 then return redis.call('HGET', KEYS[1], ARGV[1]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
@@ -45,15 +45,15 @@ class RedisMemory:
 
     Args:
         name: The case; its keys begin with ``showcase:NAME:``.
-        online: The case's own part; it remembers nothing itself.
-        folder: Holds this gateway's logs, and what it has remembered by itself.
+        online: The use case; its own in-process history stays empty.
+        folder: Holds this gateway's logs and the checkpoint of an earlier embedded memory.
         url: ``redis://HOST:PORT/DB``, also ``rediss://`` and ``unix://``.
-        timeout: Seconds for an answer.
-        patience: When the breaker opens.
-        counted: Called with ``answered`` or ``failed`` after every call of the store.
+        timeout: Deadline of a call in seconds.
+        patience: When the circuit breaker opens.
+        count_outcome: Called with ``answered`` or ``failed`` after every call to the store.
 
     Raises:
-        ValueError: for a URL that is none.
+        ValueError: for an invalid URL.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class RedisMemory:
         url: str,
         timeout: float,
         patience: Patience,
-        counted: Callable[[str], None] = lambda outcome: None,
+        count_outcome: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         self.online, self.timeout, self.prefix = online, timeout, f"showcase:{name}:"
         self.redis, self.where = client(url)
-        self.breaker, self._counted = Breaker(patience, time.monotonic), counted
+        self.breaker, self._count_outcome = Breaker(patience, time.monotonic), count_outcome
         self._change = self.redis.register_script(CHANGE)
         self._filling = Filling(self.redis, self.prefix, online, folder)
 
     async def fill(self, seed: Seed) -> int:
-        """Fills a new store, once for all gateways: while one does it, the others wait here.
+        """Fill a new store, once for all gateways: while one gateway fills it, the others wait here.
 
         Raises:
             UnreachedError: if the store does not answer.
@@ -85,50 +85,49 @@ class RedisMemory:
             raise
         except (RedisError, OSError) as error:
             await self.close()
-            message = (
-                f"The history's store at {self.where} does not answer: {said(error)}. Start it, or leave --store out."
-            )
-            raise UnreachedError(message) from None
+            raise UnreachedError(
+                f"The history store at {self.where} does not answer: {said(error)}. Start it, or omit --store."
+            ) from None
 
     def open(self, predictions: PredictionLog, labels: PredictionLog) -> None:
-        """Nothing: connections are made when they are needed, and the logs are not its journal."""
+        """Do nothing: connections are opened when needed, and the logs are not this memory's journal."""
 
     def begin(self) -> None:
-        """Nothing."""
+        """Do nothing: there is no background work."""
 
     def spares(self, file: int) -> bool:
-        """Any."""
+        """Return True: no log file is needed to restore this memory."""
         return True
 
     async def recall(self, row: Row) -> tuple[dict[str, Value], Change]:
-        """Reads the row's records, in one round trip."""
+        """Read the row's records in one round trip; return its features and the change that adds the row."""
         names = self.online.names(row)
 
         async def read() -> list[Any]:
-            # Commands of a pipeline wait for execute(); by their types each would be awaited.
-            pipeline: Any = self.redis.pipeline(transaction=False)
-            async with pipeline as asked:
+            # Typed as Any: commands on a pipeline are queued until execute(), but redis-py types them as awaitable.
+            commands: Any = self.redis.pipeline(transaction=False)
+            async with commands as pipeline:
                 for name in names:
-                    asked.hgetall(self.prefix + name)
-                asked.exists(self._filling.filled)
-                found = await asked.execute()
-            if not found.pop():
-                raise _Emptied
-            return found
+                    pipeline.hgetall(self.prefix + name)
+                pipeline.exists(self._filling.filled)
+                replies = await pipeline.execute()
+            if not replies.pop():
+                raise _HistoryLostError
+            return replies
 
-        records = await self._answer(read)
+        records = await self._call(read)
         try:
             return self.online.recalled(row, records)
         except (ValueError, TypeError) as error:
             keys = " or ".join(self.prefix + name for name in names)
             raise UnreachedError(
-                f"The history's store holds something else under {keys} ({error}); remove it."
+                f"The history store holds an invalid record under {keys} ({error}); remove it."
             ) from None
 
     async def remember(self, journal: list[Any], change: Change | None) -> None:
-        """Adds the row to its records, unless it is there."""
-        assert change is not None, "what recall() gave"
-        await self._changed(
+        """Add the row to its records, unless it is stored already."""
+        assert change is not None, "recall() returned it"
+        await self._apply(
             change.record,
             change.field,
             change.value,
@@ -140,57 +139,58 @@ class RedisMemory:
         )
 
     async def takes(self, key: str, label: int | str) -> bool:
-        """Whether the label is new."""
-        known = await self._answer(lambda: self.redis.hget(self.prefix + label_name(hashed(key)), LABEL))
-        return _is_new(key, label, cast("str | None", known))  # the client decodes what comes
+        """Return whether the label is new; see ``Memory``."""
+        previous = await self._call(lambda: self.redis.hget(self.prefix + label_name(hashed(key)), LABEL))
+        return _is_new(key, label, cast("str | None", previous))  # str, since the client decodes replies
 
-    async def learn(self, key: str, label: int | str, known: int, journal: list[Any]) -> bool:
-        """Counts a label once."""
-        counts, counted = self.online.learned(journal, label, known)
-        before = await self._changed(label_name(hashed(key)), LABEL, str(label), counts, counted, 0)
-        return _is_new(key, label, before)
+    async def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
+        """Count a label once; see ``Memory``."""
+        record, field = self.online.learned(journal, label, known_at)
+        previous = await self._apply(label_name(hashed(key)), LABEL, str(label), record, field, 0)
+        return _is_new(key, label, previous)
 
     def state(self) -> str:
-        """The breaker's."""
+        """Return the circuit breaker's state."""
         return self.breaker.state
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self.redis.aclose()
         await self.redis.connection_pool.disconnect()
 
-    async def _changed(self, record: str, field: str, value: str, counts: str, counted: str, *drop: Any) -> str | None:
-        keys, keep = [self.prefix + record, self.prefix + counts], int(self.online.keeps * 1000)
-        return await self._answer(lambda: self._change(keys, [field, value, counted, keep, *drop]))
+    async def _apply(self, record: str, field: str, value: str, counts: str, counted: str, *drop: Any) -> str | None:
+        """Run the update script; return the field's previous value, None if it was new."""
+        keys, retention = [self.prefix + record, self.prefix + counts], int(self.online.keeps * 1000)
+        return await self._call(lambda: self._change(keys, [field, value, counted, retention, *drop]))
 
-    async def _answer(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """What the store answers in time, through the breaker."""
-        if after := self.breaker.wait():
-            raise UnreachedError("The history's store has failed several times in a row; try again later.", after)
+    async def _call(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Await a call to the store, with the deadline and through the circuit breaker."""
+        if retry_after := self.breaker.wait():
+            raise UnreachedError("The history store has failed several times in a row; try again later.", retry_after)
         try:
             async with within(self.timeout):
-                found = await call()
-        except _Emptied:
-            message = "has lost what it held; bring it back, or start a gateway again to fill it anew"
+                reply = await call()
+        except _HistoryLostError:
+            message = "has lost its data; restore it, or restart a gateway to fill it again"
         except TimeoutError:
-            message = f"gave no answer within {self.timeout:g} s"
+            message = f"did not answer within {self.timeout:g} s"
         except (RedisError, OSError) as error:
             message = f"does not answer: {said(error)}"
         else:
             self.breaker.succeeded()
-            self._counted("answered")
-            return found
+            self._count_outcome("answered")
+            return reply
         self.breaker.failed()
-        self._counted("failed")
-        raise UnreachedError(f"The history's store at {self.where} {message}.")
+        self._count_outcome("failed")
+        raise UnreachedError(f"The history store at {self.where} {message}.")
 
 
-class _Emptied(Exception):
-    """The store answers, and what was filled into it is gone."""
+class _HistoryLostError(Exception):
+    """The store answers, but the filled history is gone."""
 
 
-def _is_new(key: str, label: int | str, known: str | None) -> bool:
-    """Raises Conflict where the row has another label."""
-    if known is not None and known != str(label):
-        raise Conflict(f"'{key}' is labelled {known} already.")
-    return known is None
+def _is_new(key: str, label: int | str, previous: str | None) -> bool:
+    """Return whether the row has no label yet; raise Conflict if it has another one."""
+    if previous is not None and previous != str(label):
+        raise Conflict(f"'{key}' is labelled {previous} already.")
+    return previous is None

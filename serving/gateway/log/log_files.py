@@ -1,8 +1,8 @@
-"""The files of a log: their names, what a crash leaves of them, and how they are read.
+"""The files of a log: naming, recovery after a crash, and reading.
 
-The file being written is called ``*.open``. It is closed and renamed to ``*.tfrecord`` when it is large or old enough, so
-whoever reads ``*.tfrecord`` reads whole files only. What a crash has left half written is after the last fsync, thus was
-never acknowledged; it is cut off at the next start and kept beside as ``*.torn``.
+The file being written is named ``*.open``. When it is large or old enough it is closed and renamed to ``*.tfrecord``,
+so that ``*.tfrecord`` files are always complete. A half-written record after a crash lies after the last fsync and was
+therefore never acknowledged; the next start truncates it from the file and saves it as ``*.torn``.
 """
 
 import logging
@@ -19,30 +19,36 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """Where a record lies: number of the file and byte in it."""
+    """Position of a record in a log: number of the file and byte offset in it."""
 
     file: int = 0
     offset: int = 0
 
 
 def after(place: Place, data: bytes) -> Place:
-    """Where the record that follows one with that data lies, in the same file."""
+    """Return the position after a record with the given data, in the same file."""
     return Place(place.file, place.offset + len(data) + tfrecords.AROUND)
 
 
 def number(path: Path) -> int:
-    """The number of a log file by its name."""
+    """Return the number of a log file from its name; 0 for other files."""
     return int(path.stem) if path.stem.isdigit() else 0
 
 
 def recovered(path: Path) -> int:
-    """Closes a file that a crash has left open: whole records stay; returns the bytes cut off and kept beside."""
+    """Close a file that a crash left open: keep complete records and save the rest as ``*.torn``.
+
+    Returns:
+        The number of bytes truncated.
+    """
     buffer, end = path.read_bytes(), 0
     for offset, data in tfrecords.whole(buffer):
         end = offset + len(data) + tfrecords.AROUND
     if end < len(buffer):
         path.with_suffix(TORN).write_bytes(buffer[end:])
-        log.warning("%s ended in %d bytes of no whole record, never acknowledged.", path, len(buffer) - end)
+        log.warning(
+            "%s ended with an incomplete record of %d bytes, which was never acknowledged.", path, len(buffer) - end
+        )
         os.truncate(path, end)
     if end:
         synced(path)
@@ -54,24 +60,24 @@ def recovered(path: Path) -> int:
 
 
 def read(folder: Path, since: Place = Place()) -> Iterator[tuple[Place, bytes]]:  # noqa: B008 (frozen)
-    """Place and data of every record from a place on, in order; also of the file being written, up to its last whole one.
+    """Yield position and data of every record from a position on, in order, including those of the open file.
 
     Raises:
-        records.CorruptError: if a closed file is damaged.
+        tfrecords.CorruptError: if a closed file is damaged.
     """
     files = {number(path): path for suffix in (OPEN, DONE) for path in folder.glob(f"*{suffix}")}
-    for file in sorted(one for one in files if one >= since.file):
+    for file in sorted(file for file in files if file >= since.file):
         start = since.offset if file == since.file else 0
         path = files[file]
         if path.suffix == OPEN and not path.exists():
             path = path.with_suffix(DONE)
-        found = _growing(path, start) if path.suffix == OPEN else tfrecords.read(path, start)
-        for offset, data in found:
+        records = _read_open_file(path, start) if path.suffix == OPEN else tfrecords.read(path, start)
+        for offset, data in records:
             yield Place(file, offset), data
 
 
-def _growing(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
-    """Whole records of a file that is being written, from a byte on; what lies before is not read again."""
+def _read_open_file(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
+    """Yield offset and data of the complete records of the file being written, from a byte offset on."""
     with path.open("rb") as stream:
         stream.seek(start)
         for offset, data in tfrecords.whole(stream.read()):
@@ -79,7 +85,7 @@ def _growing(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
 
 
 def find(folder: Path, place: Place) -> bytes | None:
-    """The record at a place; None where none begins or its file is not kept any more."""
+    """Return the record at a position; None if no record starts there or its file has been removed."""
     for suffix in (OPEN, DONE):
         try:
             return tfrecords.at(folder / f"{place.file:08d}{suffix}", place.offset)
@@ -89,7 +95,7 @@ def find(folder: Path, place: Place) -> bytes | None:
 
 
 def synced(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on disk."""
+    """Flush a file, or the entries of a folder, to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""``tf.Example`` written and read without TensorFlow: what the model reads is, byte for byte, what the log keeps.
+"""Encodes and decodes ``tf.Example`` without TensorFlow; the log keeps exactly the bytes that the model reads.
 
-On the wire an Example is a map, and a map is its entries one after the other: further entries can be put behind those that
-a model was asked with, and the whole is again one Example.
+In protocol buffer encoding an Example is a map, and a map is the concatenation of its entries. Appending entries to a
+request's features therefore gives another valid Example.
 """
 
 import struct
@@ -12,7 +12,7 @@ from typing import Any
 Value = bytes | str | int | float | Sequence[bytes | str] | Sequence[int] | Sequence[float] | None
 
 
-def _varint(number: int) -> bytes:
+def _encode_varint(number: int) -> bytes:
     number &= (1 << 64) - 1
     out = bytearray()
     while number > 127:
@@ -22,33 +22,35 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-SHORT = 128  # texts of fewer bytes are worth remembering
-SMALL = [_varint(number) for number in range(1 << 14)]
+MAX_CACHED = 128  # texts shorter than this many bytes are cached
+SMALL_VARINTS = [_encode_varint(number) for number in range(1 << 14)]
 
 
-def _length(number: int) -> bytes:
-    return SMALL[number] if number < len(SMALL) else _varint(number)
+def _encode_length(number: int) -> bytes:
+    return SMALL_VARINTS[number] if number < len(SMALL_VARINTS) else _encode_varint(number)
 
 
-def _block(tag: bytes, data: bytes) -> bytes:
-    return tag + _length(len(data)) + data
+def _encode_block(tag: bytes, data: bytes) -> bytes:
+    """Return a length-delimited field."""
+    return tag + _encode_length(len(data)) + data
 
 
 @lru_cache(1 << 14)
-def _item(one: bytes | str) -> bytes:
-    """A text in a list of texts; the same merchants come again and again."""
-    return _block(b"\x0a", _bytes(one))
+def _encode_item(text: bytes | str) -> bytes:
+    """Encode a text of a list; cached, since values such as merchant ids recur."""
+    return _encode_block(b"\x0a", _to_bytes(text))
 
 
-def _bytes(one: bytes | str) -> bytes:
-    return one.encode() if isinstance(one, str) else one
+def _to_bytes(text: bytes | str) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 def entry(name: str, value: Value) -> bytes:
-    """One feature as an entry of the map; nothing for None.
+    """Encode one feature as an entry of the map; empty for None.
 
     Args:
-        value: Text, bytes, a whole number, a float (rounded to float32), or a list of one of these.
+        name: The feature's name.
+        value: Text, bytes, an integer, a float (rounded to float32), or a list of one of these types.
 
     Raises:
         OverflowError: for a float beyond float32's range.
@@ -58,52 +60,59 @@ def entry(name: str, value: Value) -> bytes:
     values = value if isinstance(value, (list, tuple)) else (value,)
     first = values[0] if values else b""
     if isinstance(first, float):
-        kind, held = b"\x12", _block(b"\x0a", struct.pack(f"<{len(values)}f", *values))
+        tag, encoded = b"\x12", _encode_block(b"\x0a", struct.pack(f"<{len(values)}f", *values))
     elif isinstance(first, int):
-        kind, held = b"\x1a", _block(b"\x0a", b"".join(map(_varint, values)))
+        tag, encoded = b"\x1a", _encode_block(b"\x0a", b"".join(map(_encode_varint, values)))
     else:
-        kind, held = (
+        tag, encoded = (
             b"\x0a",
-            b"".join([_item(one) if len(one) < SHORT else _block(b"\x0a", _bytes(one)) for one in values]),
+            b"".join(
+                [
+                    _encode_item(item) if len(item) < MAX_CACHED else _encode_block(b"\x0a", _to_bytes(item))
+                    for item in values
+                ]
+            ),
         )
-    return _block(b"\x0a", _block(b"\x0a", name.encode()) + _block(b"\x12", _block(kind, held)))
+    return _encode_block(
+        b"\x0a", _encode_block(b"\x0a", name.encode()) + _encode_block(b"\x12", _encode_block(tag, encoded))
+    )
 
 
 def example(*entries: bytes) -> bytes:
-    """The serialized Example of entries."""
-    return _block(b"\x0a", b"".join(entries))
+    """Serialize an Example from encoded entries."""
+    return _encode_block(b"\x0a", b"".join(entries))
 
 
 _HEADS: dict[tuple[str, int], bytes] = {}
 
 
 def text(name: str, value: bytes) -> bytes:
-    """The entry of one text; what is before a short text depends on its length only, and is made once."""
+    """Encode a feature of one text; the bytes before a short text depend only on its length and are cached."""
     size = len(value)
-    if size >= SHORT:
+    if size >= MAX_CACHED:
         return entry(name, value)
     head = _HEADS.get((name, size))
     if head is None:
-        whole = entry(name, value)
-        head = _HEADS[name, size] = whole[: len(whole) - size]
+        encoded = entry(name, value)
+        head = _HEADS[name, size] = encoded[: len(encoded) - size]
     return head + value
 
 
 class Floats:
-    """Entries of a fixed list of floats, all packed by one call: most of a purchase's features are such.
+    """Encoder of a fixed set of float features, which are packed with one call. Most features of a purchase are floats.
 
     Args:
-        sizes: How many floats each feature has, by name.
+        sizes: Number of floats by feature.
     """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
-        # An entry of floats ends with four bytes each; all before them never changes.
+        # An entry of floats ends with four bytes per float; the bytes before them are constant.
         self._heads = {name: entry(name, [0.0] * size)[: -4 * size] for name, size in sizes.items()}
         self._lists = frozenset(name for name, size in sizes.items() if size > 1)
         self._struct = struct.Struct("<" + "".join(f"{len(self._heads[name])}s{size}f" for name, size in sizes.items()))
 
     def __call__(self, features: Mapping[str, Any]) -> bytes:
-        """The entries of the names; all have to be there, each a float or as many floats as were said.
+        """Encode the features; each must be present, as one float or as a list of the given size.
 
         Raises:
             OverflowError: for a float beyond float32's range.
@@ -118,79 +127,86 @@ class Floats:
 
 
 class Encoder:
-    """Features to entries.
+    """Encodes features as entries of an Example.
 
     Args:
-        floats: How many floats those features have that are the same in every row, which are encoded together.
+        floats: Number of floats by feature, for the float features that every row has; they are encoded together.
     """
 
     def __init__(self, floats: Mapping[str, int]) -> None:
-        self._floats, self._packed = frozenset(floats), Floats(floats)
+        self._float_names, self._encode_floats = frozenset(floats), Floats(floats)
 
     def __call__(self, features: Mapping[str, Value]) -> bytes:
-        """The entries of all features; those that are None are left out."""
-        packed = self._floats
-        parts = [self._packed(features)]
+        """Encode all features except those that are None."""
+        float_names = self._float_names
+        parts = [self._encode_floats(features)]
         for name, value in features.items():
-            if name not in packed:
+            if name not in float_names:
                 parts.append(text(name, value.encode()) if type(value) is str else entry(name, value))
         return b"".join(parts)
 
 
-def decode(data: bytes, wanted: Container[str] | None = None) -> dict[str, list[Any]]:
-    """The features of a serialized Example: bytes, floats or whole numbers by name; only the wanted ones, or all.
+def decode(data: bytes, names: Container[str] | None = None) -> dict[str, list[Any]]:
+    """Parse a serialized Example into lists of bytes, floats or integers by feature name.
+
+    Args:
+        data: The serialized Example.
+        names: Names of the features to return; None for all.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if ``data`` is not a serialized Example.
     """
-    found: dict[str, list[Any]] = {}
+    decoded: dict[str, list[Any]] = {}
     try:
-        for features in _fields(data, 1):
-            for pair in _fields(features, 1):
-                name = b"".join(_fields(pair, 1)).decode()
-                if wanted is not None and name not in wanted:
+        for features in _read_fields(data, 1):
+            for pair in _read_fields(features, 1):
+                name = b"".join(_read_fields(pair, 1)).decode()
+                if names is not None and name not in names:
                     continue
-                found[name] = [one for value in _fields(pair, 2) for one in _values(value)]
+                decoded[name] = [item for value in _read_fields(pair, 2) for item in _decode_values(value)]
     except (IndexError, struct.error, UnicodeDecodeError) as error:
-        raise ValueError("This is no serialized tf.Example.") from error
-    return found
+        raise ValueError("The data is not a serialized tf.Example.") from error
+    return decoded
 
 
-def _values(value: bytes) -> list[Any]:
-    if texts := _fields(value, 1):
-        return [one for text in texts for one in _fields(text, 1)]
-    if floats := _fields(value, 2):
-        return [one for part in floats for packed in _fields(part, 1) for one in _unpacked(packed)]
-    return [one for part in _fields(value, 3) for packed in _fields(part, 1) for one in _numbers(packed)]
+def _decode_values(value: bytes) -> list[Any]:
+    if texts := _read_fields(value, 1):
+        return [item for text in texts for item in _read_fields(text, 1)]
+    if floats := _read_fields(value, 2):
+        return [item for part in floats for packed in _read_fields(part, 1) for item in _decode_floats(packed)]
+    return [
+        item for part in _read_fields(value, 3) for packed in _read_fields(part, 1) for item in _decode_integers(packed)
+    ]
 
 
-def _unpacked(packed: bytes) -> tuple[float, ...]:
+def _decode_floats(packed: bytes) -> tuple[float, ...]:
     return struct.unpack(f"<{len(packed) // 4}f", packed)
 
 
-def _numbers(packed: bytes) -> list[int]:
-    found, at = [], 0
+def _decode_integers(packed: bytes) -> list[int]:
+    numbers, at = [], 0
     while at < len(packed):
-        number, at = _read(packed, at)
-        found.append(number - (1 << 64) if number >> 63 else number)
-    return found
+        number, at = _read_varint(packed, at)
+        numbers.append(number - (1 << 64) if number >> 63 else number)
+    return numbers
 
 
-def _fields(data: bytes, number: int) -> list[bytes]:
-    """The blocks of that field in a message of blocks only."""
-    found, at = [], 0
+def _read_fields(data: bytes, number: int) -> list[bytes]:
+    """Return the contents of a field's occurrences, in a message of length-delimited fields only."""
+    contents, at = [], 0
     while at < len(data):
-        tag, at = _read(data, at)
-        length, at = _read(data, at)
+        tag, at = _read_varint(data, at)
+        length, at = _read_varint(data, at)
         if tag & 7 != 2 or at + length > len(data):
             raise IndexError(at)
         if tag >> 3 == number:
-            found.append(data[at : at + length])
+            contents.append(data[at : at + length])
         at += length
-    return found
+    return contents
 
 
-def _read(data: bytes, at: int) -> tuple[int, int]:
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the number that starts at an offset, and the offset after it."""
     number = shift = 0
     while True:
         byte = data[at]
@@ -201,9 +217,9 @@ def _read(data: bytes, at: int) -> tuple[int, int]:
 
 
 def first(data: bytes, at: int) -> bytes:
-    """The first text of the feature whose block begins at ``at``."""
+    """Return the first text of the feature that starts at offset ``at``."""
     length = 0
     for _ in range(3):  # feature, list, text
-        _, at = _read(data, at)
-        length, at = _read(data, at)
+        _, at = _read_varint(data, at)
+        length, at = _read_varint(data, at)
     return data[at : at + length]

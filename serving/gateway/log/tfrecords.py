@@ -1,6 +1,8 @@
-"""Records in a file as TensorFlow writes them (TFRecord), without TensorFlow: length, its checksum, bytes, their checksum.
+"""Reads and writes TFRecord files without TensorFlow.
 
-Checksums are CRC-32C, masked as the format asks, since a checksum of data that holds checksums is weak.
+A record is the length, a checksum of the length, the data and a checksum of the data.
+
+Checksums are CRC-32C, masked as the format requires, because a CRC of data that itself contains CRCs is weak.
 """
 
 import os
@@ -13,11 +15,11 @@ import google_crc32c
 HEAD = struct.Struct("<QI")
 TAIL = struct.Struct("<I")
 AROUND = HEAD.size + TAIL.size
-MOST = 1 << 30  # a length above this is no length: what is read is no record
+MAX_LENGTH = 1 << 30  # a larger length means that the bytes are not a record
 
 
 class CorruptError(ValueError):
-    """A file holds something that is no record; ``offset`` is where."""
+    """A file contains an invalid record at byte ``offset``."""
 
     def __init__(self, path: Path, offset: int) -> None:
         super().__init__(
@@ -26,41 +28,45 @@ class CorruptError(ValueError):
         self.offset = offset
 
 
-def _masked(data: bytes) -> int:
+def _compute_masked_crc(data: bytes) -> int:
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def framed(data: bytes) -> bytes:
-    """The record that holds ``data``; ``AROUND`` bytes longer."""
+    """Return the record of ``data``; it is ``AROUND`` bytes longer."""
     length = len(data).to_bytes(8, "little")
-    return b"%b%b%b%b" % (length, TAIL.pack(_masked(length)), data, TAIL.pack(_masked(data)))
+    return b"%b%b%b%b" % (length, TAIL.pack(_compute_masked_crc(length)), data, TAIL.pack(_compute_masked_crc(data)))
 
 
 def unframed(buffer: bytes, offset: int) -> bytes | None:
-    """The data of the record at ``offset``; None where no whole record with matching checksums lies."""
+    """Return the data of the record at ``offset``; None if there is no complete record with matching checksums."""
     if offset + AROUND > len(buffer):
         return None
     length, check = HEAD.unpack_from(buffer, offset)
     start = offset + HEAD.size
-    if check != _masked(buffer[offset : offset + 8]) or length > MOST or start + length + TAIL.size > len(buffer):
+    if (
+        check != _compute_masked_crc(buffer[offset : offset + 8])
+        or length > MAX_LENGTH
+        or start + length + TAIL.size > len(buffer)
+    ):
         return None
     data = bytes(buffer[start : start + length])
-    return data if TAIL.unpack_from(buffer, start + length)[0] == _masked(data) else None
+    return data if TAIL.unpack_from(buffer, start + length)[0] == _compute_masked_crc(data) else None
 
 
 def whole(buffer: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Offset and data of every record from ``offset`` up to the end or the first that is damaged."""
+    """Yield offset and data of every record from ``offset`` to the end or the first damaged record."""
     while (data := unframed(buffer, offset)) is not None:
         yield offset, data
         offset += len(data) + AROUND
 
 
 def read(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Offset and data of every record of a finished file.
+    """Yield offset and data of every record of a closed file, from ``offset`` on.
 
     Raises:
-        CorruptError: where something else follows the last good record.
+        CorruptError: if the last valid record is followed by other bytes.
     """
     buffer, end = path.read_bytes(), offset
     for start, data in whole(buffer, offset):
@@ -71,10 +77,10 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def at(path: Path, offset: int) -> bytes | None:
-    """The data of one record; None where none begins at ``offset``."""
+    """Return the data of the record at ``offset``; None if no record starts there."""
     with path.open("rb") as stream:
         stream.seek(offset)
         head = stream.read(HEAD.size)
-        if len(head) < HEAD.size or HEAD.unpack(head)[0] > min(MOST, os.fstat(stream.fileno()).st_size):
+        if len(head) < HEAD.size or HEAD.unpack(head)[0] > min(MAX_LENGTH, os.fstat(stream.fileno()).st_size):
             return None
         return unframed(head + stream.read(HEAD.unpack(head)[0] + TAIL.size), 0)

@@ -28,10 +28,10 @@ def test_home_without_pushed_models_is_an_error(tmp_path):
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_invalid_store_is_an_error(tmp_path):
-    result = run_in_process("serve", "--home", tmp_path, "--store", "nonsense")
-    assert result.returncode == 2 and "is 'embedded' or an address like" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+def test_a_store_that_is_none_is_one_sentence(tmp_path):
+    done = run_in_process("serve", "--home", tmp_path, "--store", "nonsense")
+    assert done.returncode == 2 and "must be 'embedded' or a URL like" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

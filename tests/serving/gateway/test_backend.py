@@ -1,4 +1,4 @@
-"""A backend that is a TensorFlow Serving elsewhere."""
+"""The gRPC backend against external TensorFlow Serving servers."""
 
 import asyncio
 
@@ -10,8 +10,8 @@ from serving.errors import ServingError
 from serving.gateway.backend import Remote
 
 
-def test_a_remote_tensorflow_serving_is_asked_by_grpc_with_a_deadline():
-    """Against a server of the stock stubs that answers as one would."""
+def test_remote_backend_decodes_outputs_and_maps_errors():
+    """The server uses the official gRPC stubs."""
     import grpc.aio
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -26,7 +26,7 @@ def test_a_remote_tensorflow_serving_is_asked_by_grpc_with_a_deadline():
             reply = predict_pb2.PredictResponse()
             reply.model_spec.version.value = request.model_spec.version.value or 7
             lengths = np.array([len(row) for row in rows], np.float32)
-            # Both ways in which a server may send numbers.
+            # A server may send numbers as packed bytes or as a list.
             reply.outputs["score"].CopyFrom(tf.make_tensor_proto(lengths))
             reply.outputs["wide"].CopyFrom(tf.make_tensor_proto(np.stack([lengths, lengths], 1)))
             reply.outputs["same"].CopyFrom(tf.make_tensor_proto(2.0, shape=[len(rows)]))
@@ -42,10 +42,10 @@ def test_a_remote_tensorflow_serving_is_asked_by_grpc_with_a_deadline():
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         backend = Remote(f"127.0.0.1:{port}")
-        answered = await backend.predict("fraud", [b"a", b"bcd"], None, 5.0)
-        assert answered.version == 7 and answered.outputs["wide"].tolist() == [[1, 1], [3, 3]]
-        assert answered.outputs["score"].tolist() == answered.outputs["listed"].tolist() == [1, 3]
-        assert answered.outputs["same"].tolist() == [2, 2]
+        result = await backend.predict("fraud", [b"a", b"bcd"], None, 5.0)
+        assert result.version == 7 and result.outputs["wide"].tolist() == [[1, 1], [3, 3]]
+        assert result.outputs["score"].tolist() == result.outputs["listed"].tolist() == [1, 3]
+        assert result.outputs["same"].tolist() == [2, 2]
         assert (await backend.predict("fraud", [b"a"], 3, 5.0)).version == 3
         for row, status in ((b"slow", "DEADLINE_EXCEEDED"), (b"bad", "INVALID_ARGUMENT")):
             with pytest.raises(ServingError) as caught:
@@ -60,8 +60,8 @@ def test_a_remote_tensorflow_serving_is_asked_by_grpc_with_a_deadline():
     run(work())
 
 
-def test_a_name_of_several_servers_is_asked_in_turns():
-    """As a headless Service of Kubernetes is: without it, one connection would keep all requests."""
+def test_requests_are_balanced_over_the_servers_of_one_name():
+    """A headless Kubernetes Service resolves to several servers; without balancing, one would get all requests."""
     import grpc.aio
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
@@ -81,8 +81,8 @@ def test_a_name_of_several_servers_is_asked_in_turns():
             ports.append(server.add_insecure_port("127.0.0.1:0"))
             await server.start()
         backend = Remote(f"ipv4:127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}")
-        seen = {(await backend.predict("fraud", [b"a"], None, 20.0)).version for _ in range(50)}
-        assert seen == {1, 2}
+        versions = {(await backend.predict("fraud", [b"a"], None, 20.0)).version for _ in range(50)}
+        assert versions == {1, 2}
         await backend.close()
         for server in servers:
             await server.stop(0)

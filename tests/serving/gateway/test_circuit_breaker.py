@@ -1,9 +1,9 @@
-"""Breaker and token bucket, by a clock that the test turns."""
+"""Circuit breaker and token bucket with a fake clock."""
 
 from serving.gateway.circuit_breaker import CLOSED, HALF_OPEN, OPEN, Breaker, Patience, TokenBucket
 
 
-def test_a_breaker_by_its_clock():
+def test_breaker_opens_after_failures_and_closes_after_a_success():
     now = 0.0
     breaker = Breaker(Patience(failures=2, seconds=10), lambda: now)
     assert breaker.wait() == 0
@@ -16,7 +16,7 @@ def test_a_breaker_by_its_clock():
     now = 9.999
     assert breaker.wait() > 0
     now = 10
-    assert breaker.wait() == 0 and breaker.state == HALF_OPEN and breaker.wait() == 10  # one at a time
+    assert breaker.wait() == 0 and breaker.state == HALF_OPEN and breaker.wait() == 10  # one trial at a time
     breaker.failed()
     assert breaker.state == OPEN and breaker.wait() == 10
     now = 20
@@ -25,7 +25,7 @@ def test_a_breaker_by_its_clock():
     assert breaker.state == CLOSED and breaker.wait() == 0
 
 
-def test_a_token_bucket_by_its_clock():
+def test_token_bucket_refills_at_its_rate():
     now = 0.0
     bucket = TokenBucket(2.0, 3, lambda: now)
     assert [bucket.wait() for _ in range(4)] == [0, 0, 0, 0.5]

@@ -1,4 +1,4 @@
-"""The gateway over a simple backend: every refusal, and both sides of every limit."""
+"""The gateway with a simple backend: every error response, and both sides of every limit."""
 
 import asyncio
 
@@ -39,20 +39,20 @@ from serving.http.asyncio_server import Request
         ("POST", "/labels/batch", b'{"labels": []}', 422),
     ],
 )
-def test_a_bad_request_is_told_in_one_sentence(tmp_path, method, path, body, status):
+def test_bad_request_gets_a_one_line_error(tmp_path, method, path, body, status):
     async def work():
         async with opened(tmp_path) as (gateway, backend):
             response = await gateway(Request(method, path, "", {}, body))
-            told = orjson.loads(response.body)
-            assert response.status == status and list(told) == ["error"] and "\n" not in told["error"]
-            assert 10 < len(told["error"]) < 400 and not backend.asked
+            answer = orjson.loads(response.body)
+            assert response.status == status and list(answer) == ["error"] and "\n" not in answer["error"]
+            assert 10 < len(answer["error"]) < 400 and not backend.asked
             assert (status == 405) == any(name == "allow" for name, _ in response.headers)
 
     run(work())
     assert logged(tmp_path) == []
 
 
-def test_the_largest_body_that_is_let_in_is_read(tmp_path):
+def test_body_of_the_maximum_size_is_accepted(tmp_path):
     async def work():
         async with opened(tmp_path) as (gateway, _):
             data = orjson.dumps(PURCHASE)
@@ -62,51 +62,51 @@ def test_the_largest_body_that_is_let_in_is_read(tmp_path):
     run(work())
 
 
-def test_more_than_the_rate_is_429_and_says_when(tmp_path):
+def test_request_over_the_rate_limit_is_429_with_retry_after(tmp_path):
     async def work():
         async with opened(tmp_path, options=Options(rate=0.1, burst=3)) as (gateway, _):
-            statuses = [(await score(gateway, transaction_id=f"t{n}"))[0] for n in range(4)]
-            assert [one.status for one in statuses] == [200, 200, 200, 429]
-            assert 1 <= int(dict(statuses[-1].headers)["retry-after"]) <= 10
+            responses = [(await score(gateway, transaction_id=f"t{n}"))[0] for n in range(4)]
+            assert [response.status for response in responses] == [200, 200, 200, 429]
+            assert 1 <= int(dict(responses[-1].headers)["retry-after"]) <= 10
 
     run(work())
 
 
-def test_more_than_may_wait_is_503(tmp_path):
+def test_request_over_the_in_flight_limit_is_503(tmp_path):
     async def work():
         async with opened(tmp_path, options=Options(waiting=3)) as (gateway, backend):
             backend.delay = 0.05
-            found = await asyncio.gather(*(score(gateway, transaction_id=f"t{n}") for n in range(5)))
-            assert sorted(response.status for response, _ in found) == [200, 200, 200, 503, 503]
+            replies = await asyncio.gather(*(score(gateway, transaction_id=f"t{n}") for n in range(5)))
+            assert sorted(response.status for response, _ in replies) == [200, 200, 200, 503, 503]
 
     run(work())
 
 
-def test_a_slow_backend_is_504_and_one_in_time_is_answered(tmp_path):
+def test_backend_timeout_is_504(tmp_path):
     async def work():
         async with opened(tmp_path, options=Options(timeout=0.2)) as (gateway, backend):
             backend.delay = 0.21
-            response, told = await score(gateway)
-            assert response.status == 504 and told["error"] == "Deadline Exceeded"
+            response, answer = await score(gateway)
+            assert response.status == 504 and answer["error"] == "Deadline Exceeded"
             backend.delay = 0.001
             assert (await score(gateway))[0].status == 200
 
     run(work())
 
 
-def test_a_failing_backend_opens_the_breaker_and_one_success_closes_it(tmp_path):
-    def broken(model, version):
+def test_failing_backend_opens_the_breaker_and_one_success_closes_it(tmp_path):
+    def fail(model, version):
         raise ServingError("UNAVAILABLE", "gone")
 
     async def work():
         patience = Patience(failures=3, seconds=0.1)
         async with opened(tmp_path, options=Options(patience=patience)) as (gateway, backend):
-            backend.fault = broken
+            backend.fault = fail
             assert [(await score(gateway))[0].status for _ in range(5)] == [503] * 5
             assert len(backend.asked) == 3
             ready = await gateway(Request("GET", "/readyz", "", {}, b""))
             assert ready.status == 503 and orjson.loads(ready.body)["cases"]["fraud"] == "breaker open"
-            assert (await post(gateway, "/v1/image/score", PICTURE))[0].status == 503  # its own breaker counts
+            assert (await post(gateway, "/v1/image/score", PICTURE))[0].status == 503  # each case has its own breaker
             backend.fault = lambda model, version: None
             await asyncio.sleep(0.11)
             assert [(await score(gateway))[0].status for _ in range(2)] == [200, 200]
@@ -115,20 +115,20 @@ def test_a_failing_backend_opens_the_breaker_and_one_success_closes_it(tmp_path)
     run(work())
 
 
-def test_refusals_of_the_backend_do_not_open_the_breaker(tmp_path):
-    def refuses(model, version):
+def test_client_errors_of_the_backend_do_not_open_the_breaker(tmp_path):
+    def reject(model, version):
         raise ServingError("INVALID_ARGUMENT", "no")
 
     async def work():
         async with opened(tmp_path, options=Options(patience=Patience(failures=2))) as (gateway, backend):
-            backend.fault = refuses
+            backend.fault = reject
             assert [(await score(gateway))[0].status for _ in range(5)] == [400] * 5
             assert len(backend.asked) == 5
 
     run(work())
 
 
-def test_a_log_that_cannot_be_written_is_503_and_nothing_is_lost_that_was_answered(tmp_path, monkeypatch):
+def test_unwritable_log_is_503_and_loses_no_acknowledged_prediction(tmp_path, monkeypatch):
     async def work():
         async with opened(tmp_path) as (gateway, _):
             log = gateway.scorers["fraud"].log
@@ -136,22 +136,24 @@ def test_a_log_that_cannot_be_written_is_503_and_nothing_is_lost_that_was_answer
             monkeypatch.setattr(
                 log, "_write", lambda file, data: (_ for _ in ()).throw(OSError(28, "No space left on device"))
             )
-            response, told = await score(gateway, transaction_id="refused")
-            assert response.status == 503 and "No space left" in told["error"] and dict(response.headers)["retry-after"]
+            response, answer = await score(gateway, transaction_id="rejected")
+            assert (
+                response.status == 503 and "No space left" in answer["error"] and dict(response.headers)["retry-after"]
+            )
             monkeypatch.undo()
             assert (await score(gateway, transaction_id="later"))[0].status == 200
 
     run(work())
-    assert [one["served/key"] for one in logged(tmp_path)] == [[b"kept"], [b"later"]]
+    assert [record["served/key"] for record in logged(tmp_path)] == [[b"kept"], [b"later"]]
     assert issubclass(UnwrittenError, OSError)
 
 
-def test_a_fault_of_ours_is_500_and_the_next_request_is_answered(tmp_path):
+def test_internal_error_is_500_and_the_next_request_is_answered(tmp_path):
     async def work():
         async with opened(tmp_path) as (gateway, backend):
             backend.fault = lambda model, version: 1 / 0
-            response, told = await score(gateway)
-            assert response.status == 500 and "ZeroDivision" not in told["error"]
+            response, answer = await score(gateway)
+            assert response.status == 500 and "ZeroDivision" not in answer["error"]
             backend.fault = lambda model, version: None
             assert (await score(gateway))[0].status == 200
 

@@ -1,4 +1,4 @@
-"""What the gateway says of itself: its metrics, and a document that a fuzzer holds it to."""
+"""The gateway's metrics, and its OpenAPI document, checked with a fuzzer."""
 
 import pytest
 import schemathesis
@@ -12,7 +12,7 @@ from serving.http import asyncio_server
 from serving.http.asyncio_server import Request
 
 
-def test_metrics_count_what_happened(tmp_path):
+def test_metrics_count_requests_decisions_and_records(tmp_path):
     async def work():
         async with opened(tmp_path) as (gateway, _):
             for amount in (10.0, 20.0, 900.0, -1.0):
@@ -46,16 +46,16 @@ def document(tmp_path_factory):
 @pytest.mark.parametrize(
     "path", ["/v1/fraud/score", "/v1/image/score", "/labels", "/labels/batch", "/healthz", "/readyz", "/metrics"]
 )
-def test_whatever_the_document_allows_or_forbids_is_answered_as_it_says(document, path, mode):
+def test_responses_match_the_openapi_document(document, path, mode):
     operation = next(iter(document[path].values()))
 
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(operation.as_strategy(generation_mode=mode))
-    def each(case):
-        # Some rules say more than types can, such as that a picture decodes: then 422 is right.
+    def check(case):
+        # The schema cannot express every rule, such as that a picture can be decoded; 422 is then correct.
         case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
     try:
-        each()
+        check()
     except Unsatisfiable as error:
         assert mode == GenerationMode.NEGATIVE and path in ("/healthz", "/readyz", "/metrics"), error

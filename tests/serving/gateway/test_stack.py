@@ -1,4 +1,4 @@
-"""A case that is pushed for the first time while both servers run: answered without a start, and the others notice nothing."""
+"""A case's first version is pushed while both servers run: no restart is needed, and other cases are unaffected."""
 
 import asyncio
 import os
@@ -27,40 +27,40 @@ BODIES = {"fraud": PURCHASE, "image": PICTURE}
 
 @pytest.fixture
 def simple(monkeypatch) -> None:
-    """The backend computes in this process, wherever it is said to be."""
+    """Replace the remote backend by one in this process."""
     monkeypatch.setattr(stack, "Remote", lambda target: Simple())
 
 
 @asynccontextmanager
-async def running(home: Path, **more: Any):
-    """Both cases of a home, of which some or none are pushed, and a client."""
-    made = {"fraud": Purchases(), "image": Pictures()}
-    cases = {name: Place(online, home / name / "versions", home / name / "online") for name, online in made.items()}
-    served = Serving(rest_port=None, grpc_port=None, poll=0.05)
-    settings = Settings(cases, served, port=0, options=Options(timeout=120.0), **({"backend": "nowhere:1"} | more))
-    both = await Stack(settings).start()
+async def run_stack(home: Path, **options: Any):
+    """Run a stack for both cases of a home, with any number of pushed versions; yield it and a client."""
+    onlines = {"fraud": Purchases(), "image": Pictures()}
+    cases = {name: Place(online, home / name / "versions", home / name / "online") for name, online in onlines.items()}
+    server = Serving(rest_port=None, grpc_port=None, poll=0.05)
+    settings = Settings(cases, server, port=0, options=Options(timeout=120.0), **({"backend": "nowhere:1"} | options))
+    servers = await Stack(settings).start()
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{both.port}", timeout=120.0) as client:
-            yield both, client
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{servers.port}", timeout=120.0) as client:
+            yield servers, client
     finally:
-        await both.close()
+        await servers.close()
 
 
-async def scored(client: httpx.AsyncClient, case: str, **changes: Any) -> httpx.Response:
+async def send_score(client: httpx.AsyncClient, case: str, **changes: Any) -> httpx.Response:
     return await client.post(f"/v1/{case}/score", json=BODIES[case] | changes)
 
 
 def push(home: Path, case: str) -> None:
-    """Appears at once, as a push does."""
+    """Move version 1 into place atomically, as a push does."""
     versions(home / case / "incoming", 1)
     (home / case / "versions").mkdir(exist_ok=True)
     os.rename(home / case / "incoming" / "1", home / case / "versions" / "1")
 
 
-async def answered(client: httpx.AsyncClient, case: str, **changes: Any) -> dict[str, Any]:
-    """The first answer, before which the gateway knows nothing of the case: no error comes between."""
+async def wait_for_answer(client: httpx.AsyncClient, case: str, **changes: Any) -> dict[str, Any]:
+    """Return the first answer; until then the only status is 404, since the case is not served yet."""
     ends = time.monotonic() + 120
-    while (response := await scored(client, case, **changes)).status_code == 404:
+    while (response := await send_score(client, case, **changes)).status_code == 404:
         assert time.monotonic() < ends
         await asyncio.sleep(0.02)
     assert response.status_code == 200, response.text
@@ -68,33 +68,35 @@ async def answered(client: httpx.AsyncClient, case: str, **changes: Any) -> dict
 
 
 @pytest.mark.parametrize(("first", "later"), [("fraud", "image"), ("image", "fraud")])
-def test_a_first_push_is_answered_while_others_go_on(tmp_path: Path, simple: None, first: str, later: str) -> None:
+def test_first_push_is_served_while_other_cases_keep_answering(
+    tmp_path: Path, simple: None, first: str, later: str
+) -> None:
     async def work():
         versions(tmp_path / first / "versions", 1)
-        async with running(tmp_path) as (_, client):
-            others = []
+        async with run_stack(tmp_path) as (_, client):
+            statuses = []
 
             async def load() -> None:
                 while True:
-                    others.append((await scored(client, first)).status_code)
+                    statuses.append((await send_score(client, first)).status_code)
 
-            going = asyncio.create_task(load())
-            assert (await scored(client, later)).status_code == 404
+            load_task = asyncio.create_task(load())
+            assert (await send_score(client, later)).status_code == 404
             assert f"/v1/{later}/score" not in (await client.get("/openapi.json")).json()["paths"]
             push(tmp_path, later)
-            assert (await answered(client, later))["case"] == later
+            assert (await wait_for_answer(client, later))["case"] == later
             assert f"/v1/{later}/score" in (await client.get("/openapi.json")).json()["paths"]
             assert (await client.get("/readyz")).json()["cases"] == {first: "ready", later: "ready"}
             assert f'gateway_decisions_total{{arm="stable",case="{later}"' in (await client.get("/metrics")).text
-            going.cancel()
-            await asyncio.gather(going, return_exceptions=True)
-            assert len(others) > 2 and set(others) == {200}
+            load_task.cancel()
+            await asyncio.gather(load_task, return_exceptions=True)
+            assert len(statuses) > 2 and set(statuses) == {200}
 
     run(work())
     assert len(logged(tmp_path, later)) == 1 and (tmp_path / later / "online" / memory_checkpoint.FILE).exists()
 
 
-def test_it_waits_for_what_it_begins_with_and_is_seeded_once(tmp_path: Path, simple: None) -> None:
+def test_new_case_waits_for_its_seed_data_and_is_seeded_once(tmp_path: Path, simple: None) -> None:
     ready, seeds = [], []
 
     def seed(name: str, online: Purchases) -> int:
@@ -105,36 +107,36 @@ def test_it_waits_for_what_it_begins_with_and_is_seeded_once(tmp_path: Path, sim
 
     async def work():
         versions(tmp_path / "image" / "versions", 1)
-        arrived = {"arrived": lambda name: name == "image" or bool(ready), "seed": seed}
-        async with running(tmp_path, **arrived) as (_, client):
+        options = {"arrived": lambda name: name == "image" or bool(ready), "seed": seed}
+        async with run_stack(tmp_path, **options) as (_, client):
             push(tmp_path, "fraud")
             for _ in range(10):
-                assert (await scored(client, "fraud")).status_code == 404
+                assert (await send_score(client, "fraud")).status_code == 404
                 await asyncio.sleep(0.05)
             ready.append(True)
-            await answered(client, "fraud")
-        async with running(tmp_path, **arrived) as (_, client):
-            assert (await scored(client, "fraud", transaction_id="t2")).status_code == 200
+            await wait_for_answer(client, "fraud")
+        async with run_stack(tmp_path, **options) as (_, client):
+            assert (await send_score(client, "fraud", transaction_id="t2")).status_code == 200
 
     run(work())
     assert seeds == ["image", "fraud"]
-    assert [one["customer_count_1d"] for one in logged(tmp_path)] == [[1.0], [2.0]]
+    assert [record["customer_count_1d"] for record in logged(tmp_path)] == [[1.0], [2.0]]
     assert logged(tmp_path)[0]["seconds_since_last"] == [10.0]
 
 
-def test_it_waits_for_the_historys_store(tmp_path: Path, simple: None, caplog) -> None:
+def test_new_case_waits_for_the_history_store(tmp_path: Path, simple: None, caplog) -> None:
     server = Server(tmp_path)
     server.kill()
 
     async def work():
         versions(tmp_path / "image" / "versions", 1)
-        async with running(tmp_path, store=server.url) as (_, client):
+        async with run_stack(tmp_path, store=server.url) as (_, client):
             push(tmp_path, "fraud")
-            while "fraud is not answered for yet: The history's store at" not in caplog.text:
-                assert (await scored(client, "image")).status_code == 200
-                assert (await scored(client, "fraud")).status_code == 404
+            while "fraud is not served yet: The history store at" not in caplog.text:
+                assert (await send_score(client, "image")).status_code == 200
+                assert (await send_score(client, "fraud")).status_code == 404
             await asyncio.to_thread(server.start)
-            await answered(client, "fraud")
+            await wait_for_answer(client, "fraud")
 
     try:
         run(work())
@@ -143,38 +145,38 @@ def test_it_waits_for_the_historys_store(tmp_path: Path, simple: None, caplog) -
         server.close()
 
 
-def test_one_that_cannot_be_restored_is_said_once_and_the_others_go_on(tmp_path: Path, simple: None, caplog) -> None:
+def test_damaged_checkpoint_is_logged_once_and_other_cases_keep_answering(tmp_path: Path, simple: None, caplog) -> None:
     (tmp_path / "fraud" / "online").mkdir(parents=True)
     (tmp_path / "fraud" / "online" / memory_checkpoint.FILE).write_text("{")
 
     async def work():
         versions(tmp_path / "image" / "versions", 1)
-        async with running(tmp_path) as (_, client):
+        async with run_stack(tmp_path) as (_, client):
             push(tmp_path, "fraud")
-            while "fraud is not answered for; mend this" not in caplog.text:
-                assert (await scored(client, "image")).status_code == 200
+            while "fraud is not served; fix this" not in caplog.text:
+                assert (await send_score(client, "image")).status_code == 200
             await asyncio.sleep(0.3)
-            assert (await scored(client, "fraud")).status_code == 404
-            assert caplog.text.count("is not answered for") == 1 and "remove it to replay" in caplog.text
+            assert (await send_score(client, "fraud")).status_code == 404
+            assert caplog.text.count("is not served") == 1 and "remove it to replay" in caplog.text
 
     run(work())
 
 
 @pytest.mark.slow
-def test_the_engine_has_loaded_it_before_the_gateway_answers(tmp_path: Path) -> None:
+def test_gateway_serves_a_new_case_only_after_the_engine_has_loaded_it(tmp_path: Path) -> None:
     from support.amount_model import model
 
     async def work():
-        (tmp_path / "made").mkdir()
+        (tmp_path / "models").mkdir()
         for case in BODIES:
-            model(tmp_path / "made", 1)
+            model(tmp_path / "models", 1)
             (tmp_path / case / "versions").mkdir(parents=True)
-            os.rename(tmp_path / "made" / "1", tmp_path / case / "pushed")
+            os.rename(tmp_path / "models" / "1", tmp_path / case / "pushed")
         os.rename(tmp_path / "image" / "pushed", tmp_path / "image" / "versions" / "1")
-        async with running(tmp_path, backend="") as (both, client):
-            assert both.loaded() == {"image": 1}
+        async with run_stack(tmp_path, backend="") as (servers, client):
+            assert servers.loaded() == {"image": 1}
             os.rename(tmp_path / "fraud" / "pushed", tmp_path / "fraud" / "versions" / "1")
-            assert (await answered(client, "fraud"))["score"] == pytest.approx(0.11)
-            assert both.loaded() == {"image": 1, "fraud": 1}
+            assert (await wait_for_answer(client, "fraud"))["score"] == pytest.approx(0.11)
+            assert servers.loaded() == {"image": 1, "fraud": 1}
 
     run(work())

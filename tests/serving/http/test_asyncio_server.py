@@ -1,4 +1,4 @@
-"""The HTTP layer: requests, limits, slow clients, closing; and the same handler under ASGI."""
+"""The HTTP server: requests, limits, slow clients, shutdown, and the same handler under ASGI."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from serving.http import asyncio_server
 pytestmark = pytest.mark.system
 
 
-def test_a_request_and_its_answer(server):
+def test_request_is_parsed_and_response_is_encoded(server):
     answer = exchange(
         server.port, b"POST /p?q=1 HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 3\r\n\r\nabc"
     )
@@ -32,13 +32,13 @@ def test_paths_are_decoded_and_queries_are_not(server):
     assert json.loads(exchange(server.port, GET).partition(b"\r\n\r\n")[2])[1:3] == ["/a b", "x=%20"]
 
 
-def test_requests_that_come_at_once_are_answered_in_order(server):
+def test_pipelined_requests_are_answered_in_order(server):
     parts = [f"GET /{'slow' if n == 0 else n} HTTP/1.1\r\nHost: h\r\n\r\n".encode() for n in range(100)]
     answer = exchange(server.port, b"".join(parts))
     assert re.findall(rb'\["GET", "/(\w+)"', answer) == [b"slow", *(str(n).encode() for n in range(1, 100))]
 
 
-def test_connections_are_kept(server):
+def test_connection_is_reused(server):
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
         before = len(server.server.connections)
         for _ in range(3):
@@ -47,7 +47,7 @@ def test_connections_are_kept(server):
 
 
 @pytest.mark.parametrize(
-    ("extra", "version", "kept"),
+    ("extra", "version", "keep_alive"),
     [
         ("", "1.1", True),
         ("Connection: close\r\n", "1.1", False),
@@ -55,21 +55,21 @@ def test_connections_are_kept(server):
         ("Connection: keep-alive\r\n", "1.0", True),
     ],
 )
-def test_who_wants_to_go_on(server, extra, version, kept):
+def test_keep_alive_follows_the_connection_header_and_version(server, extra, version, keep_alive):
     request = f"GET /x HTTP/{version}\r\nHost: h\r\n{extra}\r\n".encode()
     answer = exchange(server.port, request + request)
-    assert len(statuses(answer)) == (2 if kept else 1)
-    if not kept:
+    assert len(statuses(answer)) == (2 if keep_alive else 1)
+    if not keep_alive:
         assert b"connection: close" in answer
 
 
-def test_chunks_and_trailers(server):
+def test_chunked_body_is_joined_and_trailers_are_ignored(server):
     body = b"3\r\nabc\r\n2;ext=1\r\nde\r\n0\r\nX-A: trailer\r\n\r\n"
     answer = exchange(server.port, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + body + GET)
     assert statuses(answer) == [200, 200] and b'"abcde", ""]' in answer
 
 
-def test_a_body_is_asked_for_when_the_client_waits(server):
+def test_expect_100_continue_is_answered(server):
     with socket.create_connection(("127.0.0.1", server.port), 10) as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
         assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -77,18 +77,18 @@ def test_a_body_is_asked_for_when_the_client_waits(server):
         assert b'"ok"' in client.recv(1000)
 
 
-def test_an_earlier_answer_comes_before_a_100(server):
+def test_earlier_response_precedes_a_100(server):
     slow = b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"
-    asking = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    expecting = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), 10) as client:
-        client.sendall(slow + asking)
-        found = b""
-        while b"100 Continue" not in found:
-            found += client.recv(1000)
-        assert statuses(found) == [200, 100]
+        client.sendall(slow + expecting)
+        received = b""
+        while b"100 Continue" not in received:
+            received += client.recv(1000)
+        assert statuses(received) == [200, 100]
 
 
-def test_head_has_no_body_and_204_neither(server):
+def test_head_and_204_responses_have_no_body(server):
     answer = exchange(server.port, b"HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
     assert statuses(answer) == [200, 200] and answer.count(b"[") == 1
     answer = exchange(server.port, b"GET /none HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
@@ -96,7 +96,7 @@ def test_head_has_no_body_and_204_neither(server):
 
 
 @pytest.mark.parametrize("path", ["/boom", "/split"])
-def test_what_a_handler_does_wrong_is_a_500_that_tells_nothing_and_is_logged(server, caplog, path):
+def test_handler_error_is_a_logged_500_without_details(server, caplog, path):
     answer = exchange(server.port, f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode() + GET)
     assert statuses(answer) == [500, 200]
     assert b"secret" not in answer and b"set-cookie" not in answer and b'{"error": ' in answer
@@ -140,21 +140,21 @@ HOST = b"Host: h\r\n"
     ],
     ids=range(20),
 )
-def test_what_a_client_does_wrong_has_a_status_of_its_own_and_ends_the_connection(server, request_, status):
-    """The answer arrives, after that of the request before, though much of what was sent is never read."""
+def test_client_error_has_its_status_and_closes_the_connection(server, request_, status):
+    """The error response arrives after the previous response, although much of the sent data is never read."""
     answer = exchange(server.port, GET + request_, close=False)
     assert statuses(answer) == [200, status]
     assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"] and b"connection: close" in answer
 
 
-def test_what_follows_an_upgrade_is_not_read(server):
+def test_bytes_after_an_upgrade_are_not_read(server):
     answer = exchange(
         server.port, b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n\x00\x01", close=False
     )
     assert statuses(answer) == [200] and b"connection: close" in answer
 
 
-def test_slow_and_idle_clients_are_let_go():
+def test_slow_and_idle_clients_are_disconnected():
     with listening(read_seconds=0.2, idle_seconds=0.2) as running:
         assert statuses(exchange(running.port, b"GET / HTT", close=False)) == [408]
         assert statuses(
@@ -164,44 +164,46 @@ def test_slow_and_idle_clients_are_let_go():
         assert statuses(exchange(running.port, GET, close=False)) == [200]
 
 
-def test_a_client_that_does_not_read_is_let_go_and_holds_up_nobody():
+def test_client_that_does_not_read_is_disconnected_and_delays_no_other():
     with listening(read_seconds=0.3) as running, socket.create_connection(("127.0.0.1", running.port), 10) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.sendall(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n" * 50)
         assert statuses(exchange(running.port, GET)) == [200]
-        ends = time.monotonic() + 20
-        while running.server.connections and time.monotonic() < ends:
+        deadline = time.monotonic() + 20
+        while running.server.connections and time.monotonic() < deadline:
             time.sleep(0.02)
         assert not running.server.connections
 
 
-def test_more_than_can_be_answered_is_not_read(server):
-    """Five thousand requests at once, from a client that reads nothing until all are sent."""
+def test_reading_pauses_while_too_many_requests_wait(server):
+    """A client sends five thousand requests at once and reads nothing until all are sent."""
     client = socket.create_connection(("127.0.0.1", server.port), 30)
     sending = threading.Thread(target=lambda: (client.sendall(GET * 5000), client.shutdown(socket.SHUT_WR)))
     sending.start()
-    found = b""
+    received = b""
     while data := client.recv(1 << 16):
-        found += data
-        assert all(len(one.queue) <= ONE_READ + 16 for one in list(server.server.connections))
+        received += data
+        assert all(len(connection.queue) <= ONE_READ + 16 for connection in list(server.server.connections))
     sending.join()
     client.close()
-    assert statuses(found) == [200] * 5000
+    assert statuses(received) == [200] * 5000
 
 
-def test_closing_answers_what_is_under_way_and_refuses_what_is_new():
+def test_close_answers_requests_in_flight_and_rejects_new_connections():
     with listening() as running:
-        found: list[bytes] = []
-        asking = threading.Thread(
-            target=lambda: found.append(exchange(running.port, b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n", close=False))
+        responses: list[bytes] = []
+        client_thread = threading.Thread(
+            target=lambda: responses.append(
+                exchange(running.port, b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n", close=False)
+            )
         )
         idle = socket.create_connection(("127.0.0.1", running.port), 10)
-        asking.start()
-        while not any(one.working for one in list(running.server.connections)):
+        client_thread.start()
+        while not any(connection.working for connection in list(running.server.connections)):
             time.sleep(0.01)
         running.call(lambda: running.server.close(10))
-        asking.join()
-        assert statuses(found[0]) == [200] and b"connection: close" in found[0]
+        client_thread.join()
+        assert statuses(responses[0]) == [200] and b"connection: close" in responses[0]
         assert idle.recv(10) == b""
         idle.close()
         with pytest.raises(OSError):
@@ -209,7 +211,7 @@ def test_closing_answers_what_is_under_way_and_refuses_what_is_new():
 
 
 @contextmanager
-def under_uvicorn() -> Iterator[int]:
+def run_uvicorn() -> Iterator[int]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(asyncio_server.asgi(told, max_body=MAX_BODY), log_level="critical", lifespan="on")
@@ -223,16 +225,16 @@ def under_uvicorn() -> Iterator[int]:
         thread.join()
 
 
-def test_asgi_answers_as_our_own_server_does(server):
-    with under_uvicorn() as port:
-        asked = [("GET", path, b"") for path in ("/a%20b?x=1", "/boom", "/split", "/none")]
-        asked += [("HEAD", "/x", b""), ("POST", "/p", b"abc"), ("POST", "/p", b"x" * (MAX_BODY + 1))]
-        for method, path, body in asked:
-            ours, theirs = (
-                httpx.request(method, f"http://127.0.0.1:{one}{path}", content=body, headers={"x-a": "1"})
-                for one in (server.port, port)
+def test_asgi_responses_equal_those_of_the_server(server):
+    with run_uvicorn() as port:
+        requests = [("GET", path, b"") for path in ("/a%20b?x=1", "/boom", "/split", "/none")]
+        requests += [("HEAD", "/x", b""), ("POST", "/p", b"abc"), ("POST", "/p", b"x" * (MAX_BODY + 1))]
+        for method, path, body in requests:
+            own, uvicorns = (
+                httpx.request(method, f"http://127.0.0.1:{each}{path}", content=body, headers={"x-a": "1"})
+                for each in (server.port, port)
             )
-            assert (ours.status_code, ours.content) == (theirs.status_code, theirs.content), path
-            assert ours.headers.get("content-type") == theirs.headers.get("content-type")
+            assert (own.status_code, own.content) == (uvicorns.status_code, uvicorns.content), path
+            assert own.headers.get("content-type") == uvicorns.headers.get("content-type")
         chunks = iter([b"x" * 600, b"y" * 600])
         assert httpx.post(f"http://127.0.0.1:{port}/p", content=chunks).status_code == 413

@@ -1,4 +1,4 @@
-"""What the gateway remembers: equal to the batch columns over a stream, and there again after a crash."""
+"""The online history: equal to the batch columns over a stream, and restored after a crash."""
 
 import asyncio
 from operator import itemgetter
@@ -31,53 +31,55 @@ def row(online: Purchases, body: dict) -> dict:
     return online.row(online.Request.model_validate_json(orjson.dumps(body)))
 
 
-def test_the_gateways_features_are_the_batch_columns_that_trained_the_model(spans: Path) -> None:
-    """The whole way: JSON in, labels when they become known, every feature equal to the last bit."""
+def test_online_features_equal_the_batch_columns_of_training(spans: Path) -> None:
+    """End to end: purchases as JSON, labels when they become known; every feature is bit-identical."""
     whole = table(spans)
     batch = merchant_features(customer_features(whole), MerchantDays.of(whole)).to_pylist()
-    expected = {one["transaction_id"]: {name: one[name] for name in NAMES} for one in batch}
+    expected = {purchase["transaction_id"]: {name: purchase[name] for name in NAMES} for purchase in batch}
     online, late = Purchases(), []
     for body, raw in bodies(spans):
         while late and late[0][0] <= raw["event_time"]:
-            known, _, done = late.pop(0)
-            online.learn(online.journal(done), 1, _micro(known))
-        now = row(online, body)
-        features = online.features(now)
+            label_time, _, labelled = late.pop(0)
+            online.learn(online.journal(labelled), 1, _micro(label_time))
+        purchase = row(online, body)
+        features = online.features(purchase)
         assert {name: features[name] for name in NAMES} == expected[body["transaction_id"]]
-        assert features["event_time"] == now["event_time"] // 1_000_000 and "past_length" not in features
-        online.remember(online.journal(now))
+        assert features["event_time"] == purchase["event_time"] // 1_000_000 and "past_length" not in features
+        online.remember(online.journal(purchase))
         if raw["is_fraud"] and raw["label_time"]:
-            late.append((raw["label_time"], raw["transaction_id"], now))
+            late.append((raw["label_time"], raw["transaction_id"], purchase))
             late.sort(key=itemgetter(0, 1))
-    assert sum(one["merchant_risk_30d"] > 0 for one in expected.values()) > 50
+    assert sum(columns["merchant_risk_30d"] > 0 for columns in expected.values()) > 50
 
 
-def test_seeding_is_the_same_as_having_seen_it(spans: Path) -> None:
-    seeded, seen, sent = Purchases(), Purchases(), bodies(spans)
+def test_seeding_equals_remembering_the_same_rows(spans: Path) -> None:
+    seeded, remembered, sent = Purchases(), Purchases(), bodies(spans)
     count = seeded.seed([str(path) for path in sorted(spans.glob("span-*"))[:40]], {})
     assert 0 < count < len(sent)
     for body, raw in sent[:count]:
-        now = row(seen, body)
-        seen.remember(seen.journal(now))
+        purchase = row(remembered, body)
+        remembered.remember(remembered.journal(purchase))
         if raw["is_fraud"] and raw["label_time"]:
-            seen.learn(seen.journal(now), 1, _micro(raw["label_time"]))
-    assert _same(seeded, seen, sent[count:])
+            remembered.learn(remembered.journal(purchase), 1, _micro(raw["label_time"]))
+    assert have_equal_features(seeded, remembered, sent[count:])
 
 
-def record(online: Purchases, now: dict) -> bytes:
+def record(online: Purchases, purchase: dict) -> bytes:
     return example(
-        entry("amount", now["amount"]), entry("served/id", now["transaction_id"]), journal(online.journal(now))
+        entry("amount", purchase["amount"]),
+        entry("served/id", purchase["transaction_id"]),
+        journal(online.journal(purchase)),
     )
 
 
-def test_the_journal_of_a_record_is_found_whatever_the_record_holds() -> None:
+def test_journal_is_read_from_a_record_with_any_content() -> None:
     for text in ("plain", "\n\x0eserved/journal\x12", "\u2028 é \x00", 'quote " and \\'):
         data = example(entry("a", text), entry("b", [1.0] * 500), journal([text, 1]))
         assert orjson.loads(last(data)) == [text, 1]
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])
-def test_after_a_crash_the_memory_is_what_the_log_holds(spans: Path, tmp_path: Path, checkpoint: bool) -> None:
+def test_history_after_a_crash_equals_the_log(spans: Path, tmp_path: Path, checkpoint: bool) -> None:
     online, sent = Purchases(), bodies(spans)[:1500]
 
     async def work() -> None:
@@ -85,46 +87,46 @@ def test_after_a_crash_the_memory_is_what_the_log_holds(spans: Path, tmp_path: P
         assert store.is_new
         predictions, labels = (PredictionLog(tmp_path / name).open() for name in (PREDICTIONS, LABELS))
         for n, (body, raw) in enumerate(sent):
-            now = row(online, body)
-            group = predictions.append(record(online, now))
-            online.remember(online.journal(now))
+            purchase = row(online, body)
+            group = predictions.append(record(online, purchase))
+            online.remember(online.journal(purchase))
             if raw["is_fraud"] and raw["label_time"]:
-                told = [now["transaction_id"], 1, _micro(raw["label_time"]), online.journal(now)]
-                await labels.append(example(journal(told)))
-                assert store.learn(*told) and not store.learn(*told)
+                label = [purchase["transaction_id"], 1, _micro(raw["label_time"]), online.journal(purchase)]
+                await labels.append(example(journal(label)))
+                assert store.learn(*label) and not store.learn(*label)
             if n % 50 == 0:
                 await group
             if checkpoint and n == 700:
                 await group
                 store.checkpoint(predictions.place, labels.place)
-        await group  # and no close: what a killed process leaves
-        again = OnlineStore(Purchases(), tmp_path)
-        assert not again.is_new
-        restored = again.restore()
-        assert restored.rows == (len(sent) - 701 if checkpoint else len(sent))
-        assert _same(again.online, online, sent)
-        assert again.labelled == store.labelled and again.labelled
-        assert (again.at, again.labels_at) == (predictions.place, labels.place)
+        await group  # the logs are not closed, as after a kill
+        restored = OnlineStore(Purchases(), tmp_path)
+        assert not restored.is_new
+        result = restored.restore()
+        assert result.rows == (len(sent) - 701 if checkpoint else len(sent))
+        assert have_equal_features(restored.online, online, sent)
+        assert restored.labelled == store.labelled and restored.labelled
+        assert (restored.at, restored.labels_at) == (predictions.place, labels.place)
         for log in (predictions, labels):
             await log.close()
 
     asyncio.run(work())
 
 
-def _same(one: Purchases, other: Purchases, sent: list) -> bool:
-    return all(one.features(row(one, body)) == other.features(row(other, body)) for body, _ in sent)
+def have_equal_features(first: Purchases, second: Purchases, sent: list) -> bool:
+    return all(first.features(row(first, body)) == second.features(row(second, body)) for body, _ in sent)
 
 
-def test_a_label_counts_once_and_another_is_a_conflict(tmp_path: Path) -> None:
+def test_label_counts_once_and_a_different_label_is_a_conflict(tmp_path: Path) -> None:
     store = OnlineStore(Purchases(), tmp_path)
-    told = ["t1", 1, 2_000_000, ["t1", 1_000_000, "c", "m", 5.0]]
-    assert store.learn(*told) and not store.learn(*told)
+    label = ["t1", 1, 2_000_000, ["t1", 1_000_000, "c", "m", 5.0]]
+    assert store.learn(*label) and not store.learn(*label)
     with pytest.raises(Conflict, match="labelled 1 already"):
-        store.learn("t1", 0, *told[2:])
+        store.learn("t1", 0, *label[2:])
     assert store.online.history.state()["merchants"]["m"][1] == [[0, 0, 1]]
 
 
-def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+def test_damaged_checkpoint_error_names_the_remedy(tmp_path: Path) -> None:
     store = OnlineStore(Purchases(), tmp_path)
     store.checkpoint(Place(1, 0), Place(1, 0))
     path = tmp_path / "checkpoint.json"
@@ -134,7 +136,7 @@ def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"event_time": "2999-01-01T00:00:00"}, "in the future"),
         ({"event_time": "1969-12-31T23:59:59Z"}, "older than 1970"),
@@ -148,7 +150,7 @@ def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
         ({"distance_km": 25_001}, "less than or equal to 25000"),
     ],
 )
-def test_a_purchase_out_of_bounds_is_refused(change: dict, says: str) -> None:
+def test_purchase_out_of_bounds_is_rejected(change: dict, message: str) -> None:
     online = Purchases()
     body = {
         "transaction_id": "t",
@@ -165,11 +167,11 @@ def test_a_purchase_out_of_bounds_is_refused(change: dict, says: str) -> None:
         {"event_time": "1970-01-01T00:00:00"},
     ):
         assert row(online, body | edge)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         row(online, body | change)
 
 
-def test_the_decision_is_the_models_on_the_very_threshold() -> None:
+def test_score_equal_to_the_threshold_is_stopped_as_by_the_model() -> None:
     online, edge = Purchases(), np.float32(12 / 132)
     outputs = {"score": edge, "decision": np.float32(0), "anomaly": np.float32(0)}
     below = outputs | {"score": np.nextafter(edge, np.float32(0))}

@@ -1,4 +1,4 @@
-"""What a gateway says while the Redis with its history is gone, slow, empty or damaged, and that it comes back by itself."""
+"""The gateway while the Redis with its history is down, slow, empty or damaged, and its recovery without a restart."""
 
 import asyncio
 import sys
@@ -26,51 +26,51 @@ def server(tmp_path):
     running.close()
 
 
-async def told(gateway) -> tuple[int, dict, str]:
-    """Readiness and metrics."""
+async def read_state(gateway) -> tuple[int, dict, str]:
+    """Return the readiness status, the state of each case, and the metrics."""
     ready = await gateway(Request("GET", "/readyz", "", {}, b""))
     metrics = await gateway(Request("GET", "/metrics", "", {}, b""))
     return ready.status, orjson.loads(ready.body)["cases"], metrics.body.decode()
 
 
-async def until_answered(gateway, **changes) -> dict:
-    """The first answer, which comes without anybody's help."""
+async def wait_for_answer(gateway, **changes) -> dict:
+    """Return the first answer; until then every status is 503."""
     for _ in range(600):
-        response, found = await score(gateway, **changes)
+        response, answer = await score(gateway, **changes)
         if response.status == 200:
-            return found
+            return answer
         assert response.status == 503
         await asyncio.sleep(0.05)
-    raise AssertionError("the gateway does not come back")
+    raise AssertionError("the gateway does not recover")
 
 
 @pytest.mark.parametrize(
-    ("fault", "mend", "says"), [("kill", "start", "does not answer"), ("stall", "go_on", "no answer within")]
+    ("fault", "repair", "message"), [("kill", "start", "does not answer"), ("stall", "go_on", "did not answer within")]
 )
-def test_gone_or_slow_is_503_and_seen_and_mends_by_itself(
-    tmp_path, server: Server, fault: str, mend: str, says: str
+def test_store_failure_is_503_and_reported_and_the_gateway_recovers(
+    tmp_path, server: Server, fault: str, repair: str, message: str
 ) -> None:
     async def work():
         async with shared(tmp_path / "home", server.url, QUICK) as gateway:
             assert (await score(gateway))[0].status == 200
             getattr(server, fault)()
             response, answer = await score(gateway, transaction_id="t2")
-            assert response.status == 503 and says in answer["error"] and f":{server.port}" in answer["error"]
+            assert response.status == 503 and message in answer["error"] and f":{server.port}" in answer["error"]
             assert dict(response.headers)["retry-after"]
             hanging = [asyncio.ensure_future(score(gateway, transaction_id=f"h{n}")) for n in range(8)]
             await asyncio.sleep(0)
-            assert (await post(gateway, "/v1/image/score", PICTURE))[0].status == 200  # nobody else waits
+            assert (await post(gateway, "/v1/image/score", PICTURE))[0].status == 200  # other cases do not wait
             assert {response.status for response, _ in await asyncio.gather(*hanging)} == {503}
             response, answer = await score(gateway, transaction_id="t3")
-            status, cases, metrics = await told(gateway)
-            assert status == 503 and cases == {"fraud": "history's breaker open", "image": "ready"}
+            status, cases, metrics = await read_state(gateway)
+            assert status == 503 and cases == {"fraud": "history breaker open", "image": "ready"}
             assert 'gateway_history_breaker{case="fraud"} 2.0' in metrics
             assert 'gateway_history_total{case="fraud",outcome="failed"}' in metrics
-            getattr(server, mend)()
-            await until_answered(gateway, transaction_id="t4", event_time="2026-01-05T12:00:10Z")
-            assert (await told(gateway))[0] == 200
+            getattr(server, repair)()
+            await wait_for_answer(gateway, transaction_id="t4", event_time="2026-01-05T12:00:10Z")
+            assert (await read_state(gateway))[0] == 200
             record = server.redis.hgetall(CUSTOMER)
-            # The first purchase is there still; those that were refused may come again and are there once then.
+            # The first purchase is still stored; a rejected one can be retried and is then stored once.
             assert {name.split(":")[1] for name in record} >= {"t1", "t4"}
             assert (await score(gateway, transaction_id="t2"))[0].status == 200
             assert sum(name.endswith(":t2") for name in server.redis.hgetall(CUSTOMER)) == 1
@@ -78,8 +78,8 @@ def test_gone_or_slow_is_503_and_seen_and_mends_by_itself(
     run(work())
 
 
-def test_answers_after_a_slow_one_belong_to_their_own_questions(tmp_path, server: Server) -> None:
-    """A connection on which an answer is still to come must not be asked again."""
+def test_replies_after_a_timeout_belong_to_their_own_commands(tmp_path, server: Server) -> None:
+    """A connection with a pending reply must not be reused."""
 
     async def work():
         async with shared(tmp_path / "home", server.url, QUICK) as gateway:
@@ -91,7 +91,7 @@ def test_answers_after_a_slow_one_belong_to_their_own_questions(tmp_path, server
                     *(score(gateway, transaction_id=f"slow{n}", customer_id=f"c{n}") for n in range(5))
                 )
                 server.go_on()
-                await until_answered(gateway, transaction_id="probe", customer_id="probe")
+                await wait_for_answer(gateway, transaction_id="probe", customer_id="probe")
                 memory = gateway.scorers["fraud"].memory
                 for n in range(5):
                     online = memory.online
@@ -110,47 +110,45 @@ def test_answers_after_a_slow_one_belong_to_their_own_questions(tmp_path, server
     run(work())
 
 
-def test_a_store_that_was_emptied_is_said_and_filled_by_the_next_start(tmp_path, server: Server) -> None:
+def test_emptied_store_is_reported_and_filled_by_the_next_start(tmp_path, server: Server) -> None:
     async def work():
         async with shared(tmp_path / "a", server.url, QUICK) as gateway:
             assert (await score(gateway))[0].status == 200
             server.redis.flushall()
             response, answer = await score(gateway, transaction_id="t2")
-            assert response.status == 503 and "has lost what it held" in answer["error"]
+            assert response.status == 503 and "has lost its data" in answer["error"]
             async with shared(tmp_path / "b", server.url):
-                await until_answered(gateway, transaction_id="t2")
+                await wait_for_answer(gateway, transaction_id="t2")
 
     run(work())
 
 
-@pytest.mark.parametrize(("value", "says"), [(("junk", "junk"), "remove it"), (None, "does not answer: ")])
-def test_a_damaged_record_is_named(tmp_path, server: Server, value, says: str) -> None:
+@pytest.mark.parametrize(("value", "message"), [(("junk", "junk"), "remove it"), (None, "does not answer: ")])
+def test_damaged_record_is_named(tmp_path, server: Server, value, message: str) -> None:
     async def work():
         async with shared(tmp_path / "a", server.url, QUICK) as gateway:
             server.redis.hset(CUSTOMER, *value) if value else server.redis.set(CUSTOMER, "text")
             response, answer = await score(gateway)
-            assert response.status == 503 and says in answer["error"]
+            assert response.status == 503 and message in answer["error"]
             assert CUSTOMER in answer["error"]
             server.redis.delete(CUSTOMER)
-            await until_answered(gateway)
+            await wait_for_answer(gateway)
 
     run(work())
 
 
-def test_without_a_redis_the_start_is_one_sentence(tmp_path, server: Server) -> None:
+def test_start_without_redis_names_the_store_and_the_remedy(tmp_path, server: Server) -> None:
     server.kill()
 
     async def work():
         async with shared(tmp_path / "a", server.url, QUICK):
             pass
 
-    with pytest.raises(
-        UnreachedError, match=rf"127.0.0.1:{server.port} does not answer: .*Start it, or leave --store out"
-    ):
+    with pytest.raises(UnreachedError, match=rf"127.0.0.1:{server.port} does not answer: .*Start it, or omit --store"):
         run(work())
 
 
-def test_a_label_waits_for_the_store_too_and_is_kept_when_it_comes_again(tmp_path, server: Server) -> None:
+def test_label_is_503_without_the_store_and_stored_on_retry(tmp_path, server: Server) -> None:
     async def work():
         async with shared(tmp_path / "a", server.url, QUICK) as gateway:
             _, answer = await score(gateway)
@@ -158,7 +156,7 @@ def test_a_label_waits_for_the_store_too_and_is_kept_when_it_comes_again(tmp_pat
             server.kill()
             assert (await post(gateway, "/labels", label))[0].status == 503
             server.start()
-            await until_answered(gateway, transaction_id="t2")
+            await wait_for_answer(gateway, transaction_id="t2")
             outcomes = [(await post(gateway, "/labels", label))[1]["outcome"] for _ in range(2)]
             assert outcomes == ["kept", "known"]
 
@@ -182,20 +180,20 @@ asyncio.run(work())
 """
 
 
-def test_after_kill_9_of_a_gateway_another_knows_all_that_was_acknowledged(tmp_path, server: Server) -> None:
+def test_another_gateway_has_every_acknowledged_row_after_kill_9(tmp_path, server: Server) -> None:
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['tests', '.']{SCRIPT}", tmp_path / "a", server.url]
-    acknowledged = told_before_kill_9(command, ROOT, lambda told: len(told) >= 80)
+    acknowledged = told_before_kill_9(command, ROOT, lambda lines: len(lines) >= 80)
 
     async def work() -> int:
         async with shared(tmp_path / "b", server.url) as other:
-            for name in acknowledged[-8:]:  # a client that is not sure sends again, elsewhere
+            for name in acknowledged[-8:]:  # a client without an answer retries at another gateway
                 assert (await score(other, transaction_id=name))[0].status == 200
             memory = other.scorers["fraud"].memory
             body = orjson.dumps(PURCHASE | {"transaction_id": "z", "event_time": "2026-01-05T12:00:10Z"})
             features, _ = await memory.recall(memory.online.row(memory.online.Request.model_validate_json(body)))
             return features["customer_count_1d"]
 
-    known = run(work())
+    count = run(work())
     names = {field.partition(":")[2] for field in server.redis.hgetall(CUSTOMER)}
-    assert names >= set(acknowledged) and known == len(names)
+    assert names >= set(acknowledged) and count == len(names)
     assert server.redis.hgetall("showcase:fraud:merchant/m1") == {"20458": str(len(names))}

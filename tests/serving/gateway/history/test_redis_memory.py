@@ -1,4 +1,4 @@
-"""Several gateways with one history in Redis: equal to the one in memory, nothing lost between them, nothing counted twice."""
+"""Several gateways share one history in Redis: it equals the embedded one, and nothing is lost or counted twice."""
 
 import asyncio
 from operator import itemgetter
@@ -34,69 +34,72 @@ def url(server: Server) -> str:
     return server.url
 
 
-def seen(gateway) -> dict[bytes, dict]:
-    """What the model saw of each purchase, by its id."""
+def model_inputs(gateway) -> dict[bytes, dict]:
+    """Return the recorded model inputs by transaction id."""
     backend = gateway.scorers["fraud"].backend
-    return {one["transaction_id"][0]: one for one in backend.rows}
+    return {row["transaction_id"][0]: row for row in backend.rows}
 
 
-def remembering(gateway):
-    """The gateway, its backend keeping what it is asked."""
+def record_inputs(gateway):
+    """Make the gateway's backend record the model inputs; return the gateway."""
     backend = gateway.scorers["fraud"].backend
     backend.rows, predict = [], backend.predict
 
-    async def kept(model, examples, version, timeout):
-        backend.rows += [decode(one) for one in examples]
+    async def recording_predict(model, examples, version, timeout):
+        backend.rows += [decode(data) for data in examples]
         return await predict(model, examples, version, timeout)
 
-    backend.predict = kept
+    backend.predict = recording_predict
     return gateway
 
 
 @pytest.mark.parametrize("seeded", [0, 30])
-def test_two_gateways_in_turn_show_the_model_the_batch_columns(tmp_path: Path, url: str, seeded: int) -> None:
-    """The whole way: the first days by seeding, then JSON to either gateway, and labels when they become known."""
+def test_two_gateways_in_turn_compute_the_batch_columns(tmp_path: Path, url: str, seeded: int) -> None:
+    """End to end: the first days are seeded, then JSON goes to both gateways, and labels when they become known."""
     spans, homes = tmp_path / "data", (tmp_path / "a", tmp_path / "b")
     span_generator.generate(spans, rows=600, days=45, seed=3)
-    whole, first = table(spans), sorted(spans.glob("span-*"))[:seeded]
+    whole, seed_spans = table(spans), sorted(spans.glob("span-*"))[:seeded]
     batch = merchant_features(customer_features(whole), MerchantDays.of(whole)).to_pylist()
-    expected = {one["transaction_id"]: {name: one[name] for name in NAMES} for one in batch}
+    expected = {purchase["transaction_id"]: {name: purchase[name] for name in NAMES} for purchase in batch}
 
     def seed(name: str, online: Purchases) -> int:
-        return online.seed(map(str, first), {}) if name == "fraud" else 0
+        return online.seed(map(str, seed_spans), {}) if name == "fraud" else 0
 
     async def replay() -> list[dict]:
-        async with shared(homes[0], url, seed=seed) as one, shared(homes[1], url, seed=seed) as two:
-            gateways, late, sent = [remembering(one), remembering(two)], [], bodies(spans)
-            start = sum(Purchases().seed([str(path)], {}) for path in first)
+        async with (
+            shared(homes[0], url, seed=seed) as first_gateway,
+            shared(homes[1], url, seed=seed) as second_gateway,
+        ):
+            gateways, late, sent = [record_inputs(first_gateway), record_inputs(second_gateway)], [], bodies(spans)
+            start = sum(Purchases().seed([str(path)], {}) for path in seed_spans)
             for n, (body, raw) in enumerate(sent[start:]):
                 while late and late[0][0] <= raw["event_time"]:
-                    known, number, identity = late.pop(0)
-                    told = {"prediction_id": identity, "label": 1, "label_time": known.isoformat()}
-                    assert (await post(gateways[number], "/labels", told))[1]["outcome"] == "kept"
-                response, told = await post(gateways[n % 2], "/v1/fraud/score", body)
-                assert response.status == 200, told
+                    label_time, number, identity = late.pop(0)
+                    label = {"prediction_id": identity, "label": 1, "label_time": label_time.isoformat()}
+                    assert (await post(gateways[number], "/labels", label))[1]["outcome"] == "kept"
+                response, answer = await post(gateways[n % 2], "/v1/fraud/score", body)
+                assert response.status == 200, answer
                 if raw["is_fraud"] and raw["label_time"]:
-                    late.append((raw["label_time"], n % 2, told["prediction_id"]))
+                    late.append((raw["label_time"], n % 2, answer["prediction_id"]))
                     late.sort(key=itemgetter(0))
             assert _micro(sent[-1][1]["event_time"]) > 0 and start == len(sent) - n - 1
-            return [seen(one), seen(two)]
+            return [model_inputs(gateway) for gateway in gateways]
 
     for rows in run(replay()):
         assert len(rows) > 100
         for name, row in rows.items():
-            wanted = expected[name.decode()]
-            plain = {one: row[one] for one in NAMES}
-            plain["past_merchant"] = [text.decode() for text in plain["past_merchant"]]
-            assert {one: value if len(value) > 1 else value[0] for one, value in plain.items()} == wanted
-    assert any(one["merchant_risk_30d"] > 0 for one in expected.values())
+            columns = {column: row[column] for column in NAMES}
+            columns["past_merchant"] = [text.decode() for text in columns["past_merchant"]]
+            actual = {column: value if len(value) > 1 else value[0] for column, value in columns.items()}
+            assert actual == expected[name.decode()]
+    assert any(columns["merchant_risk_30d"] > 0 for columns in expected.values())
 
 
-def test_gateways_at_once_lose_no_purchase_and_a_retry_counts_once(tmp_path: Path, url: str, server: Server) -> None:
+def test_concurrent_gateways_lose_no_purchase_and_count_a_retry_once(tmp_path: Path, url: str, server: Server) -> None:
     async def work():
-        async with shared(tmp_path / "a", url) as one, shared(tmp_path / "b", url) as two:
-            asked = [score((one, two)[n % 2], transaction_id=f"t{n % 100}") for n in range(400)]
-            assert {response.status for response, _ in await asyncio.gather(*asked)} == {200}
+        async with shared(tmp_path / "a", url) as first, shared(tmp_path / "b", url) as second:
+            requests = [score((first, second)[n % 2], transaction_id=f"t{n % 100}") for n in range(400)]
+            assert {response.status for response, _ in await asyncio.gather(*requests)} == {200}
 
     run(work())
     assert server.redis.hlen(CUSTOMER) == 100
@@ -104,33 +107,33 @@ def test_gateways_at_once_lose_no_purchase_and_a_retry_counts_once(tmp_path: Pat
     assert len(logged(tmp_path / "a")) + len(logged(tmp_path / "b")) == 400
 
 
-def test_a_label_at_one_gateway_is_risk_at_the_other_and_counts_once(tmp_path: Path, url: str, server: Server) -> None:
+def test_label_at_one_gateway_raises_the_risk_at_the_other_and_counts_once(
+    tmp_path: Path, url: str, server: Server
+) -> None:
     async def work():
-        async with shared(tmp_path / "a", url) as one, shared(tmp_path / "b", url) as two:
-            _, told = await score(one)
-            label = {"prediction_id": told["prediction_id"], "label": 1, "label_time": "2026-01-06T00:00:00Z"}
-            found = await asyncio.gather(*(post(one, "/labels", label) for _ in range(5)))
-            assert sorted(answer["outcome"] for _, answer in found) == ["kept", "known", "known", "known", "known"]
-            response, answer = await post(one, "/labels", label | {"label": 0})
+        async with shared(tmp_path / "a", url) as first, shared(tmp_path / "b", url) as second:
+            _, answer = await score(first)
+            label = {"prediction_id": answer["prediction_id"], "label": 1, "label_time": "2026-01-06T00:00:00Z"}
+            replies = await asyncio.gather(*(post(first, "/labels", label) for _ in range(5)))
+            assert sorted(answer["outcome"] for _, answer in replies) == ["kept", "known", "known", "known", "known"]
+            response, answer = await post(first, "/labels", label | {"label": 0})
             assert response.status == 409 and "labelled 1 already" in answer["error"]
-            _, again = await score(two)  # the same purchase, scored elsewhere too
-            outcome = (await post(two, "/labels", label | {"prediction_id": again["prediction_id"]}))[1]["outcome"]
+            _, second_answer = await score(second)  # the same purchase at the other gateway
+            outcome = (await post(second, "/labels", label | {"prediction_id": second_answer["prediction_id"]}))[1][
+                "outcome"
+            ]
             assert outcome == "known"
-            assert (await post(two, "/labels", label))[
-                0
-            ].status == 404  # the record lies with the gateway that answered
-            assert (await score(remembering(two), transaction_id="t9", event_time="2026-01-13T12:00:00Z"))[
-                0
-            ].status == 200
-            assert seen(two)[b"t9"]["merchant_risk_1d"] == [pytest.approx(1 / 11)]
+            response, _ = await post(second, "/labels", label)
+            assert response.status == 404  # only the gateway that answered has the record
+            response, _ = await score(record_inputs(second), transaction_id="t9", event_time="2026-01-13T12:00:00Z")
+            assert response.status == 200
+            assert model_inputs(second)[b"t9"]["merchant_risk_1d"] == [pytest.approx(1 / 11)]
 
     run(work())
     assert server.redis.hgetall(MERCHANT) == {"20458": "1", "20458:20459": "1", "20466": "1"}
 
 
-def test_a_request_reads_its_own_two_records_and_changes_them_with_one_script(
-    tmp_path: Path, url: str, server: Server
-) -> None:
+def test_request_reads_two_records_and_updates_them_with_one_script(tmp_path: Path, url: str, server: Server) -> None:
     async def work():
         async with shared(tmp_path, url) as gateway:
             await score(gateway)
@@ -139,16 +142,16 @@ def test_a_request_reads_its_own_two_records_and_changes_them_with_one_script(
                 await score(gateway, transaction_id=f"more{n}")
             return server.redis.info("commandstats")
 
-    calls = {name.removeprefix("cmdstat_"): one["calls"] for name, one in run(work()).items()}
+    calls = {name.removeprefix("cmdstat_"): statistics["calls"] for name, statistics in run(work()).items()}
     assert (calls["hgetall"], calls["exists"], calls["evalsha"]) == (20, 10, 10)
     assert not {"keys", "scan", "hscan", "eval"} & set(calls)
 
 
-def test_records_end_when_no_window_reaches_them(tmp_path: Path, url: str, server: Server) -> None:
+def test_records_expire_after_the_longest_window(tmp_path: Path, url: str, server: Server) -> None:
     async def work():
         async with shared(tmp_path, url) as gateway:
-            _, told = await score(gateway)
-            await post(gateway, "/labels", {"prediction_id": told["prediction_id"], "label": 1})
+            _, answer = await score(gateway)
+            await post(gateway, "/labels", {"prediction_id": answer["prediction_id"], "label": 1})
             for key in (CUSTOMER, MERCHANT):
                 server.redis.pexpire(key, 60_000)
             await score(gateway, transaction_id="later")
@@ -159,28 +162,28 @@ def test_records_end_when_no_window_reaches_them(tmp_path: Path, url: str, serve
     assert len(keys) == 3 and all(longest - 3_600_000 < server.redis.pttl(key) <= longest for key in keys)
 
 
-def test_what_a_gateway_remembered_by_itself_goes_along(tmp_path: Path, url: str, server: Server) -> None:
+def test_embedded_history_is_moved_to_the_store(tmp_path: Path, url: str, server: Server) -> None:
     async def work():
         async with opened(tmp_path / "a") as (gateway, _):
-            _, told = await score(gateway)
-            label = {"prediction_id": told["prediction_id"], "label": 1, "label_time": "2026-01-06T00:00:00Z"}
+            _, answer = await score(gateway)
+            label = {"prediction_id": answer["prediction_id"], "label": 1, "label_time": "2026-01-06T00:00:00Z"}
             await post(gateway, "/labels", label)
         async with opened(tmp_path / "a") as (gateway, _):
             await score(gateway, transaction_id="t2", event_time="2026-01-05T12:00:10Z")
-        async with shared(tmp_path / "a", url) as one, shared(tmp_path / "b", url) as two:
-            assert (await post(one, "/labels", label))[1]["outcome"] == "known"
-            assert (await post(one, "/labels", label | {"label": 0}))[0].status == 409
-            await score(remembering(two), transaction_id="t3", event_time="2026-01-05T12:00:20Z")
-            assert seen(two)[b"t3"]["customer_count_1d"] == [2.0]
+        async with shared(tmp_path / "a", url) as first, shared(tmp_path / "b", url) as second:
+            assert (await post(first, "/labels", label))[1]["outcome"] == "known"
+            assert (await post(first, "/labels", label | {"label": 0}))[0].status == 409
+            await score(record_inputs(second), transaction_id="t3", event_time="2026-01-05T12:00:20Z")
+            assert model_inputs(second)[b"t3"]["customer_count_1d"] == [2.0]
 
     run(work())
     assert server.redis.hgetall(MERCHANT) == {"20458": "3", "20458:20459": "1"}
 
 
-def test_an_address_that_is_none_is_one_sentence_without_its_password() -> None:
-    with pytest.raises(ValueError, match="is 'embedded' or an address like") as error:
-        client("http://me:secret@here:1")
+def test_invalid_url_error_hides_the_password() -> None:
+    with pytest.raises(ValueError, match="must be 'embedded' or a URL like") as error:
+        client("http://me:secret@localhost:1")
     assert "secret" not in str(error.value)
-    # How long a call may take is said by the caller alone.
-    assert client("redis://here:1")[0].connection_pool.connection_kwargs["socket_timeout"] is None
-    assert client("redis://:secret@here:7000/1")[1] == "here:7000" and client("redis:///2")[1] == "localhost:6379"
+    # Only the caller limits the time of a call.
+    assert client("redis://host:1")[0].connection_pool.connection_kwargs["socket_timeout"] is None
+    assert client("redis://:secret@host:7000/1")[1] == "host:7000" and client("redis:///2")[1] == "localhost:6379"

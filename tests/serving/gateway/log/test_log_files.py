@@ -1,4 +1,4 @@
-"""What a crash leaves of the prediction log: torn tails, flipped bits, a killed writer."""
+"""Recovery of the prediction log: incomplete records, flipped bits, a killed writer."""
 
 import signal
 import subprocess
@@ -14,7 +14,7 @@ from serving.gateway.log.prediction_log import PredictionLog
 
 
 @pytest.mark.parametrize("cut", [1, 4, 11, 12, 20, 35])
-def test_a_torn_tail_is_cut_off_and_kept_beside(tmp_path, cut):
+def test_incomplete_record_is_truncated_and_saved(tmp_path, cut):
     whole = tfrecords.framed(b"kept" * 4)
     torn = tfrecords.framed(b"torn" * 5)[:cut]
     path = tmp_path / f"00000007{OPEN}"
@@ -32,7 +32,7 @@ def test_a_torn_tail_is_cut_off_and_kept_beside(tmp_path, cut):
     assert path.with_suffix(TORN).read_bytes() == torn
 
 
-def test_a_whole_tail_is_kept_and_an_empty_file_goes(tmp_path):
+def test_complete_file_is_closed_and_empty_file_is_removed(tmp_path):
     full, empty = tmp_path / f"1{OPEN}", tmp_path / f"2{OPEN}"
     full.write_bytes(tfrecords.framed(b"x"))
     empty.write_bytes(b"")
@@ -41,7 +41,7 @@ def test_a_whole_tail_is_kept_and_an_empty_file_goes(tmp_path):
 
 
 @pytest.mark.parametrize("at", range(0, 40, 3))
-def test_a_flipped_bit_in_a_closed_file_is_found(tmp_path, at):
+def test_flipped_bit_in_a_closed_file_is_an_error(tmp_path, at):
     data = bytearray(tfrecords.framed(b"a" * 8) + tfrecords.framed(b"b" * 8))
     data[at] ^= 4
     path = tmp_path / f"00000001{DONE}"
@@ -70,20 +70,20 @@ asyncio.run(main())
 
 
 @pytest.mark.system
-def test_what_was_acknowledged_before_kill_9_is_there_once_and_in_order(tmp_path):
+def test_acknowledged_records_are_stored_once_and_in_order_after_kill_9(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE, cwd=ROOT, text=True)
-    told = [process.stdout.readline().strip() for _ in range(3000)]
+    acknowledged = [process.stdout.readline().strip() for _ in range(3000)]
     process.send_signal(signal.SIGKILL)
     rest = process.communicate()[0].splitlines()
-    told += [line for line in rest[:-1] if line]
+    acknowledged += [line for line in rest[:-1] if line]
 
     async def reopen():
         await PredictionLog(tmp_path).open().close()
 
     run(reopen())
-    found = [data.decode().strip() for data in everything(tmp_path)]
-    assert len(found) == len(set(found)) and set(told) <= set(found)
+    stored = [data.decode().strip() for data in everything(tmp_path)]
+    assert len(stored) == len(set(stored)) and set(acknowledged) <= set(stored)
     for name in range(8):
-        numbers = [int(one.split(":")[1]) for one in found if one.startswith(f"{name}:")]
+        numbers = [int(text.split(":")[1]) for text in stored if text.startswith(f"{name}:")]
         assert numbers == list(range(len(numbers)))
     assert not list(tmp_path.glob(f"*{OPEN}"))

@@ -1,4 +1,4 @@
-"""The writer of the prediction log: groups, files, retention, and a disk that fails."""
+"""The writer of the prediction log: groups, rotation, retention and disk errors."""
 
 import asyncio
 import errno
@@ -12,16 +12,16 @@ from serving.gateway.log.log_files import DONE, Place, after, find, read
 from serving.gateway.log.prediction_log import Limits, PredictionLog, UnwrittenError, written
 
 
-def test_a_group_is_one_write_and_what_is_done_is_on_disk(tmp_path):
+def test_group_is_written_with_one_call_before_it_is_done(tmp_path):
     calls = []
 
-    def slow(file: int, data: bytes) -> None:
+    def slow_write(file: int, data: bytes) -> None:
         calls.append(len(data))
         time.sleep(0.02)
         written(file, data)
 
     async def work():
-        log = PredictionLog(tmp_path, write=slow).open()
+        log = PredictionLog(tmp_path, write=slow_write).open()
         groups = {log.append(b"first")}
         await asyncio.sleep(0.005)  # the first is being written
         groups |= {log.append(b"%d" % n) for n in range(50)}
@@ -35,19 +35,19 @@ def test_a_group_is_one_write_and_what_is_done_is_on_disk(tmp_path):
     assert len(calls) == 2
 
 
-def test_a_group_waits_for_those_under_way_and_not_for_ever(tmp_path):
+def test_group_waits_for_the_records_in_flight_up_to_a_limit(tmp_path):
     async def work():
-        under_way = 3
-        log = PredictionLog(tmp_path, expected=lambda: under_way).open()
-        one = log.append(b"one")
+        in_flight = 3
+        log = PredictionLog(tmp_path, expected=lambda: in_flight).open()
+        first = log.append(b"one")
         await asyncio.sleep(0)
-        two = log.append(b"two")
-        assert one is two is log.append(b"three")  # the third makes it whole
-        await one
+        second = log.append(b"two")
+        assert first is second is log.append(b"three")  # the third record completes the group
+        await first
         assert (log.records, log.groups) == (3, 1)
-        await log.append(b"alone")  # two others are under way and never come
+        await log.append(b"alone")  # the two others in flight never arrive
         assert (log.records, log.groups) == (4, 2)
-        under_way = 1
+        in_flight = 1
         await log.append(b"last")
         await log.close()
 
@@ -55,25 +55,25 @@ def test_a_group_waits_for_those_under_way_and_not_for_ever(tmp_path):
     assert everything(tmp_path) == [b"one", b"two", b"three", b"alone", b"last"]
 
 
-def test_a_record_is_found_by_its_place_while_the_file_is_open_and_after(tmp_path):
+def test_record_is_found_by_its_position_in_open_and_closed_files(tmp_path):
     async def work():
         log = PredictionLog(tmp_path, Limits(file_bytes=100)).open()
         data = [b"%03d" % n * 10 for n in range(20)]
-        places = [(await kept(log, one))[0] for one in data]
-        assert [find(tmp_path, place) for place in places] == data
+        positions = [(await kept(log, record))[0] for record in data]
+        assert [find(tmp_path, position) for position in positions] == data
         await log.close()
-        assert [find(tmp_path, place) for place in places] == data
-        assert len({place.file for place in places}) > 3
-        assert find(tmp_path, Place(places[0].file, places[0].offset + 1)) is None
+        assert [find(tmp_path, position) for position in positions] == data
+        assert len({position.file for position in positions}) > 3
+        assert find(tmp_path, Place(positions[0].file, positions[0].offset + 1)) is None
         assert find(tmp_path, Place(999, 0)) is None and find(tmp_path, Place(1, 10**9)) is None
-        assert [place for place, _ in read(tmp_path)] == places
-        assert [one for _, one in read(tmp_path, after(places[4], data[4]))] == data[5:]
+        assert [position for position, _ in read(tmp_path)] == positions
+        assert [record for _, record in read(tmp_path, after(positions[4], data[4]))] == data[5:]
 
     run(work())
 
 
-def test_files_rotate_by_size_and_by_age_and_readers_see_whole_ones(tmp_path):
-    async def by(limits: Limits, count: int, pause: float) -> int:
+def test_files_rotate_by_size_and_by_age(tmp_path):
+    async def count_closed(limits: Limits, count: int, pause: float) -> int:
         folder = tmp_path / str(limits.file_bytes)
         log = PredictionLog(folder, limits).open()
         for n in range(count):
@@ -84,13 +84,13 @@ def test_files_rotate_by_size_and_by_age_and_readers_see_whole_ones(tmp_path):
         assert everything(folder) == [b"%04d" % n * 25 for n in range(count)]
         return closed
 
-    assert run(by(Limits(file_bytes=117), 10, 0)) == 5  # a record is 116 bytes: the second fills a file
-    assert run(by(Limits(file_bytes=116), 10, 0)) == 10
-    assert run(by(Limits(file_bytes=10**6), 10, 0)) == 0
-    assert run(by(Limits(file_bytes=10**5, file_seconds=0.01), 4, 0.02)) >= 3
+    assert run(count_closed(Limits(file_bytes=117), 10, 0)) == 5  # a record is 116 bytes: the second fills a file
+    assert run(count_closed(Limits(file_bytes=116), 10, 0)) == 10
+    assert run(count_closed(Limits(file_bytes=10**6), 10, 0)) == 0
+    assert run(count_closed(Limits(file_bytes=10**5, file_seconds=0.01), 4, 0.02)) >= 3
 
 
-def test_retention_removes_the_oldest_and_nothing_that_is_needed(tmp_path):
+def test_retention_removes_the_oldest_files_that_are_not_needed(tmp_path):
     async def work(limits: Limits, needed: int) -> list[int]:
         folder = tmp_path / f"{limits.keep_bytes}-{limits.keep_seconds}-{needed}"
         log = PredictionLog(folder, limits, removable=lambda number: number < needed).open()
@@ -107,7 +107,7 @@ def test_retention_removes_the_oldest_and_nothing_that_is_needed(tmp_path):
     assert run(work(Limits(file_bytes=1, keep_bytes=0, keep_seconds=1e-9), 99)) == []
 
 
-def test_a_folder_has_one_writer(tmp_path):
+def test_second_writer_of_a_folder_is_an_error(tmp_path):
     async def work():
         log = PredictionLog(tmp_path).open()
         with pytest.raises(OSError, match="Another process"):
@@ -118,11 +118,11 @@ def test_a_folder_has_one_writer(tmp_path):
     run(work())
 
 
-# A disk that fails.
+# Disk errors.
 
 
 @pytest.mark.parametrize("partial", [0, 7, 10**6])
-def test_a_full_disk_refuses_what_it_cannot_keep_and_loses_nothing_that_it_kept(tmp_path, partial):
+def test_full_disk_fails_new_records_and_loses_no_earlier_one(tmp_path, partial):
     full = False
 
     def write(file: int, data: bytes) -> None:
@@ -140,25 +140,25 @@ def test_a_full_disk_refuses_what_it_cannot_keep_and_loses_nothing_that_it_kept(
             with pytest.raises(UnwrittenError, match="No space left"):
                 await log.append(b"lost")
         full = False
-        (place,) = await kept(log, b"three")
-        assert find(tmp_path, place) == b"three"
+        (position,) = await kept(log, b"three")
+        assert find(tmp_path, position) == b"three"
         await log.close()
 
     run(work())
     assert everything(tmp_path) == [b"one", b"two", b"three"]
 
 
-def test_who_waits_behind_a_failed_write_is_told_too(tmp_path):
+def test_group_waiting_behind_a_failed_write_fails_too(tmp_path):
     def write(file: int, data: bytes) -> None:
         time.sleep(0.02)
         raise OSError(errno.EIO, "Input/output error")
 
     async def work():
         log = PredictionLog(tmp_path, write=write).open()
-        one = log.append(b"one")
+        first = log.append(b"one")
         await asyncio.sleep(0.005)
-        two = log.append(b"two")
-        for group in (one, two):
+        second = log.append(b"two")
+        for group in (first, second):
             with pytest.raises(UnwrittenError):
                 await group
         await log.close()
@@ -167,18 +167,18 @@ def test_who_waits_behind_a_failed_write_is_told_too(tmp_path):
     assert everything(tmp_path) == []
 
 
-def test_a_disk_that_takes_no_new_file_is_tried_again(tmp_path, monkeypatch):
+def test_creating_a_file_is_retried_after_a_disk_error(tmp_path, monkeypatch):
     async def work():
         log = PredictionLog(tmp_path, Limits(file_bytes=1)).open()
-        begin = log._begin
-        monkeypatch.setattr(log, "_begin", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space")))
+        create_file = log._create_file
+        monkeypatch.setattr(log, "_create_file", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space")))
         with pytest.raises(UnwrittenError):
             await log.append(b"one")
         with pytest.raises(UnwrittenError):
             await log.append(b"two")
-        monkeypatch.setattr(log, "_begin", begin)
-        (place,) = await kept(log, b"three")
-        assert find(tmp_path, place) == b"three"
+        monkeypatch.setattr(log, "_create_file", create_file)
+        (position,) = await kept(log, b"three")
+        assert find(tmp_path, position) == b"three"
         await log.close()
 
     run(work())

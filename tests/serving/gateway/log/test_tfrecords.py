@@ -1,4 +1,4 @@
-"""Records and examples without TensorFlow, against TensorFlow."""
+"""TFRecord and tf.Example encoding, compared with TensorFlow."""
 
 import os
 
@@ -13,46 +13,46 @@ from serving.gateway.log.prediction_log import PredictionLog
 from serving.gateway.log.tf_example import Encoder, decode, entry, example, first
 
 FLOATS = st.floats(width=32, allow_nan=False)
-WHOLE = st.integers(-(2**63), 2**63 - 1)
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
 VALUES = st.one_of(
     st.binary(max_size=40),
     st.text(max_size=40),
-    WHOLE,
+    INTEGERS,
     FLOATS,
     st.lists(st.binary(max_size=300), min_size=1, max_size=9),
     st.lists(FLOATS, min_size=1, max_size=9),
-    st.lists(WHOLE, min_size=1, max_size=9),
+    st.lists(INTEGERS, min_size=1, max_size=9),
 )
 
 
 @settings(deadline=None)  # the first call imports TensorFlow
 @given(st.dictionaries(st.text(min_size=1, max_size=20), VALUES, max_size=8), st.lists(FLOATS, min_size=2, max_size=2))
-def test_an_example_is_the_one_that_tensorflow_reads(features, numbers):
+def test_example_is_read_by_tensorflow(features, numbers):
     import tensorflow as tf
 
     scalars = {"amount": numbers[0], "x" * 200: numbers}
     data = example(Encoder({"amount": 1, "x" * 200: 2})(features | scalars))
     parsed = tf.train.Example.FromString(data).features.feature
-    found = {name: list(getattr(value, value.WhichOneof("kind")).value) for name, value in parsed.items()}
-    assert found == decode(data)
+    decoded = {name: list(getattr(value, value.WhichOneof("kind")).value) for name, value in parsed.items()}
+    assert decoded == decode(data)
     for name, value in (features | scalars).items():
         values = value if isinstance(value, list) else [value]
-        assert found[name] == [one.encode() if isinstance(one, str) else one for one in values]
+        assert decoded[name] == [item.encode() if isinstance(item, str) else item for item in values]
 
 
-def test_entries_behind_make_one_example_and_none_is_left_out():
+def test_concatenated_entries_make_one_example_without_none():
     data = example(entry("a", 1.5), entry("b", None), entry("c", "last"))
     assert decode(data) == {"a": [1.5], "c": [b"last"]}
     assert first(data, data.index(b"\x01c\x12") + 2) == b"last"
 
 
 @pytest.mark.parametrize("data", [b"\x0a\x05abc", b"\x0a", b"\xff" * 20, b"\x0a\x03\x0a\x01\x08"])
-def test_what_is_no_example_is_refused(data):
-    with pytest.raises(ValueError, match=r"no serialized tf\.Example"):
+def test_invalid_example_is_an_error(data):
+    with pytest.raises(ValueError, match=r"not a serialized tf\.Example"):
         decode(data)
 
 
-def test_tensorflow_reads_the_files_and_we_read_tensorflows(tmp_path):
+def test_log_files_and_tensorflow_files_are_interchangeable(tmp_path):
     import tensorflow as tf
 
     data = [os.urandom(size) for size in (0, 1, 100, 70_000)]
@@ -64,8 +64,8 @@ def test_tensorflow_reads_the_files_and_we_read_tensorflows(tmp_path):
 
     run(write())
     files = [str(path) for path in sorted((tmp_path / "log").glob(f"*{DONE}"))]
-    assert [one.numpy() for one in tf.data.TFRecordDataset(files)] == data == everything(tmp_path / "log")
-    with tf.io.TFRecordWriter(str(tmp_path / "theirs")) as writer:
-        for one in data:
-            writer.write(one)
-    assert [one for _, one in tfrecords.read(tmp_path / "theirs")] == data
+    assert [record.numpy() for record in tf.data.TFRecordDataset(files)] == data == everything(tmp_path / "log")
+    with tf.io.TFRecordWriter(str(tmp_path / "tensorflow")) as writer:
+        for record in data:
+            writer.write(record)
+    assert [record for _, record in tfrecords.read(tmp_path / "tensorflow")] == data
