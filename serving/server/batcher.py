@@ -75,7 +75,7 @@ class Batcher:
         Raises:
             ServingError: UNAVAILABLE if the queue is full.
         """
-        if self.rows >= self.batching.most * self.batching.enqueued:
+        if self.rows >= self.batching.max_batch_size * self.batching.enqueued:
             raise ServingError("UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full")
         rows.future = self.loop.create_future()
         if timeout is not None:
@@ -103,7 +103,9 @@ class Batcher:
     def _take(self) -> list[Rows]:
         batch: list[Rows] = []
         count = 0
-        while self.waiting and (not batch or (self.batched and count + self.waiting[0].count <= self.batching.most)):
+        while self.waiting and (
+            not batch or (self.batched and count + self.waiting[0].count <= self.batching.max_batch_size)
+        ):
             rows = self.waiting.popleft()
             self.rows -= rows.count
             if not rows.future.done():  # a done future has expired or was cancelled
@@ -166,7 +168,7 @@ class Batcher:
         arrays = []
         for (name, spec), column in zip(self.signature.inputs.items(), columns, strict=True):
             converted = array(name, column, spec)
-            if not (converted.shape and converted.shape[1:] == spec.row) and not spec.fits(converted.shape):
+            if not (converted.shape and converted.shape[1:] == spec.row_shape) and not spec.fits(converted.shape):
                 raise misshapen(name, spec, converted.shape)
             arrays.append(converted)
         return arrays

@@ -37,7 +37,7 @@ class Model:
     specific: tuple[int, ...] = ()
     labels: Mapping[str, int] = field(default_factory=dict)
 
-    def wanted(self, available: Sequence[int]) -> list[int]:
+    def select_versions(self, available: Sequence[int]) -> list[int]:
         """Return the available versions that the version policy selects, in ascending order."""
         if self.policy == "all":
             return sorted(available)
@@ -52,25 +52,25 @@ class Batching:
 
     Attributes:
         enabled: False runs each request by itself.
-        most: Largest batch, in rows.
+        max_batch_size: Largest batch, in rows.
         sizes: Allowed batch sizes to pad to; empty for powers of two.
         enqueued: Full batches that may wait in the queue; further requests are refused as UNAVAILABLE.
         threads: Batches that run in parallel; 0 for one per core except one core, which is left to the event loop.
     """
 
     enabled: bool = True
-    most: int = 64
+    max_batch_size: int = 64
     sizes: tuple[int, ...] = ()
     enqueued: int = 64
     threads: int = 0
 
     def padded(self, rows: int) -> int:
         """Return the size to which a batch of that many rows is padded."""
-        if rows >= self.most:
+        if rows >= self.max_batch_size:
             return rows
         if self.sizes:
             return next((size for size in self.sizes if size >= rows), rows)
-        return min(self.most, 1 << (rows - 1).bit_length())
+        return min(self.max_batch_size, 1 << (rows - 1).bit_length())
 
 
 def models(path: Path) -> list[Model]:
@@ -141,14 +141,14 @@ def batching(path: Path) -> Batching:
     values = {name: value["value"] if isinstance(value, dict) else value for name, value in parsed.items()}
     sizes = values.get("allowed_batch_sizes", ())
     sizes = tuple(sizes) if isinstance(sizes, list) else (sizes,) if sizes else ()
-    max_rows = int(values.get("max_batch_size", sizes[-1] if sizes else Batching.most))
-    if max_rows < 1 or list(sizes) != sorted(set(sizes)) or (sizes and sizes[-1] != max_rows):
+    max_batch_size = int(values.get("max_batch_size", sizes[-1] if sizes else Batching.max_batch_size))
+    if max_batch_size < 1 or list(sizes) != sorted(set(sizes)) or (sizes and sizes[-1] != max_batch_size):
         raise ValueError(
-            f"The batching parameters file {path}: allowed_batch_sizes must increase and end with max_batch_size ({max_rows})."
+            f"The batching parameters file {path}: allowed_batch_sizes must increase up to max_batch_size ({max_batch_size})."
         )
     return Batching(
         True,
-        max_rows,
+        max_batch_size,
         sizes,
         int(values.get("max_enqueued_batches", Batching.enqueued)),
         int(values.get("num_batch_threads", 0)),

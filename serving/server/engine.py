@@ -103,9 +103,9 @@ class Engine:
         """
         return self.manager.states(model, version, label)
 
-    def knows(self, model: str) -> bool:
+    def has_model(self, model: str) -> bool:
         """Whether the configuration contains a model of that name."""
-        return self.manager.knows(model)
+        return self.manager.has_model(model)
 
     @property
     def ready(self) -> bool:
@@ -138,14 +138,14 @@ class Engine:
             ServingError: with the gRPC status and the reason.
         """
         servable = self.servable(model, version, label)
-        signature = self.door(servable, signature_name)
-        selected = signature.chosen(outputs)
+        signature = self.find_signature(servable, signature_name)
+        selected = signature.select_outputs(outputs)
         arrays = signature.arrays(inputs)
         results = await self.run(servable, signature, Rows(len(arrays[0]) if signature.batched else 1, arrays), timeout)
         by_name = dict(zip(signature.outputs, results, strict=True))
         return servable.version, {name: by_name[name] for name in selected} if outputs else by_name
 
-    def door(self, servable: Servable, name: str) -> Signature:
+    def find_signature(self, servable: Servable, name: str) -> Signature:
         """Return a signature of a version, ``serving_default`` if the name is empty.
 
         Raises:

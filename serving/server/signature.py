@@ -30,7 +30,7 @@ class Spec:
     shape: tuple[int | None, ...] | None
 
     @cached_property
-    def row(self) -> tuple[int, ...] | None:
+    def row_shape(self) -> tuple[int, ...] | None:
         """Shape of one row if only the batch axis has any size; otherwise None."""
         if self.shape is None or self.shape[:1] != (None,):
             return None
@@ -83,7 +83,7 @@ class Signature:
                 with np.errstate(over="ignore"):
                     value = cast(name, value, spec.dtype)
             # Most inputs have rows of fully known shape, which one comparison of tuples checks.
-            if not (value.shape and value.shape[1:] == spec.row) and not spec.fits(value.shape):
+            if not (value.shape and value.shape[1:] == spec.row_shape) and not spec.fits(value.shape):
                 raise misshapen(name, spec, value.shape)
             converted.append(value)
         if self.batched and len({len(value) for value in converted}) > 1:
@@ -91,7 +91,7 @@ class Signature:
             raise ServingError("INVALID_ARGUMENT", f"Batch sizes of the inputs differ: {sizes}")
         return converted
 
-    def chosen(self, outputs: Sequence[str]) -> list[str]:
+    def select_outputs(self, outputs: Sequence[str]) -> list[str]:
         """Return the names of the outputs to compute: the requested ones, or all.
 
         Raises:

@@ -73,7 +73,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             await context.abort(grpc.StatusCode.INTERNAL, f"The response could not be built: {error}")
         finally:
             name = _model_name(request)
-            if self.engine.knows(name):
+            if self.engine.has_model(name):
                 self.metrics.request(name, api, "GRPC", status, time.perf_counter() - started)
 
     async def _predict(self, request: predict_pb2.PredictRequest, timeout: float | None) -> predict_pb2.PredictResponse:
@@ -128,7 +128,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Run a signature; fill its classification or regression result and the ModelSpec of the response."""
         version, label = chosen(spec)
         servable = self.engine.servable(spec.name, version, label)
-        signature = self.engine.door(servable, spec.signature_name)
+        signature = self.engine.find_signature(servable, spec.signature_name)
         examples.check(signature, method)
         arrays = await self.engine.run(servable, signature, Rows(len(serialized), [serialized]), timeout)
         outputs = dict(zip(signature.outputs, arrays, strict=True))

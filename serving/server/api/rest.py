@@ -82,13 +82,13 @@ class Rest:
             status = error.status
             raise
         finally:
-            if self.engine.knows(target.model):  # names from clients would grow the metrics without bound
+            if self.engine.has_model(target.model):  # names from clients would grow the metrics without bound
                 self.metrics.request(target.model, APIS[target.verb], "REST", status, time.perf_counter() - started)
 
     async def _predict(self, request: Request, target: Target) -> bytes:
         servable = self.engine.servable(target.model, target.version, target.label)
         document = json_tensors.parse(self._read_body(request))
-        signature = self.engine.door(servable, _signature_name(document))
+        signature = self.engine.find_signature(servable, _signature_name(document))
         rows, by_row = json_tensors.rows(document, signature)
         arrays = await self.engine.run(servable, signature, rows, self.timeout)
         return json_tensors.answer(dict(zip(signature.outputs, arrays, strict=True)), by_row)
@@ -104,7 +104,7 @@ class Rest:
     async def _run_on_examples(self, request: Request, target: Target, method: str) -> tuple[dict[str, Any], int]:
         servable = self.engine.servable(target.model, target.version, target.label)
         document = json_tensors.parse(self._read_body(request))
-        signature = self.engine.door(servable, _signature_name(document))
+        signature = self.engine.find_signature(servable, _signature_name(document))
         examples.check(signature, method)
         example_list = document.get("examples")
         if not isinstance(example_list, list) or not example_list:

@@ -136,7 +136,7 @@ class Manager:
             raise ServingError("NOT_FOUND", f"Could not find {what}")
         return sorted(states, key=lambda state: -state.version)
 
-    def knows(self, name: str) -> bool:
+    def has_model(self, name: str) -> bool:
         """Whether the configuration contains a model of that name."""
         return name in self._models
 
@@ -182,7 +182,7 @@ class Manager:
     async def _poll_model(self, served: Kept) -> None:
         # Without polling, there is no later scan for which an unsettled version could wait.
         folders = await asyncio.to_thread(versions.complete, Path(served.model.base_path), max(self._poll_seconds, 0.0))
-        selected = served.model.wanted(list(folders))
+        selected = served.model.select_versions(list(folders))
         for version in selected:
             if version not in served.loaded and not self._closing:
                 await self._load(served, version, folders[version])
