@@ -39,7 +39,7 @@ class Site:
         needs its own conversion. Keep one preprocessing, and restrict shapes and types to what each runtime supports: in
         browsers, one row and 32-bit integers. Compare outputs on the same inputs before a push and, as here, in each runtime.
     Evidence: tour.evidence.serving.edge_files.equal_everywhere
-    Proof: tests/serving/browser/test_browser.py::test_the_page_answers_as_numpy_does
+    Proof: tests/serving/browser/test_browser.py::test_page_outputs_equal_numpy
 
     Args:
         versions: Folder of a pushed version by name of the use case.
@@ -106,9 +106,9 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "showcase"
     sys_version = ""
 
-    def __init__(self, site: Site, *rest: Any):
+    def __init__(self, site: Site, *args: Any):
         self._site = site
-        super().__init__(*rest)
+        super().__init__(*args)
 
     def do_GET(self) -> None:
         """Send the file at the path, with a content security policy that lets the page load only from this server."""
@@ -130,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def log_message(self, *words: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Log nothing; the page's own requests are not of interest."""
 
 

@@ -21,7 +21,7 @@ class Interpreter:
         CompiledModel in Kotlin or Java. Ops outside LiteRT's set need Select TF Ops or custom ops. Here, a test compares
         outputs across Python, C++ and Java.
     Evidence: tour.evidence.serving.edge_files.runtimes
-    Proof: tests/serving/edge/test_edge.py::test_every_runtime_answers_a_model_equally
+    Proof: tests/serving/edge/test_edge.py::test_every_runtime_returns_equal_outputs
 
     Attributes:
         inputs: Input tensors of one row by name.

@@ -18,7 +18,7 @@ from serving.server.signature import PREDICT, Signature, Spec
 FLOAT = Spec("x:0", np.dtype(np.float32), 1, (None, 2))
 
 
-def signature(call) -> Signature:
+def create_signature(call) -> Signature:
     return Signature("s", PREDICT, {"x": FLOAT}, {"y": Spec("y:0", np.dtype(np.float32), 1, (None,))}, call)
 
 
@@ -28,14 +28,14 @@ def run(call, batching: Batching, work, observe=lambda rows: None):
     async def main():
         workers = Workers(batching.threads or 1)
         try:
-            return await work(Batcher(signature(call), batching, workers, observe))
+            return await work(Batcher(create_signature(call), batching, workers, observe))
         finally:
             workers.stop()
 
     return asyncio.run(main())
 
 
-def summed(arrays):
+def sum_rows(arrays):
     return [arrays[0].sum(1)]
 
 
@@ -46,7 +46,7 @@ def test_each_request_gets_its_own_rows_and_batches_have_few_sizes(sizes, max_ba
 
     def call(arrays):
         batch_sizes.append(len(arrays[0]))
-        return summed(arrays)
+        return sum_rows(arrays)
 
     values = [np.random.default_rng(n).normal(size=(rows, 2)).astype(np.float32) for n, (rows, _) in enumerate(sizes)]
 
@@ -69,7 +69,7 @@ def test_requests_that_arrive_during_a_batch_form_the_next_batch():
 
     def call(arrays):
         go.wait(10)
-        return summed(arrays)
+        return sum_rows(arrays)
 
     async def work(batcher):
         first = batcher.submit(Rows(1, [np.ones((1, 2), np.float32)]), None)
@@ -93,7 +93,7 @@ def test_only_short_batches_run_in_the_event_loop(seconds, batching, in_event_lo
     def call(arrays):
         threads.append(threading.current_thread())
         time.sleep(seconds)
-        return summed(arrays)
+        return sum_rows(arrays)
 
     async def work(batcher):
         for _ in range(12):
@@ -110,7 +110,7 @@ def test_batch_size_without_a_measured_duration_runs_in_a_thread():
 
     def call(arrays):
         threads[len(arrays[0])] = threading.current_thread()
-        return summed(arrays)
+        return sum_rows(arrays)
 
     async def work(batcher):
         for rows in (1, 1, 64, 1):
@@ -124,7 +124,7 @@ def test_invalid_request_does_not_fail_the_others_in_its_batch():
     def call(arrays):
         if (arrays[0] < 0).any():
             raise ServingError("INVALID_ARGUMENT", "negative")
-        return summed(arrays)
+        return sum_rows(arrays)
 
     async def work(batcher):
         rows = [Rows(1, [np.full((1, 2), n, np.float32)]) for n in (1, -1, 2)]
@@ -143,7 +143,7 @@ def test_expired_request_frees_its_place_and_a_full_queue_refuses_requests():
     def call(arrays):
         calls.append(len(arrays[0]))
         go.wait(10)
-        return summed(arrays)
+        return sum_rows(arrays)
 
     async def work(batcher):
         row = np.ones((1, 2), np.float32)
@@ -170,7 +170,7 @@ def test_cancelled_request_does_not_affect_the_others():
         futures[1].cancel()
         return await asyncio.gather(futures[0], futures[2])
 
-    assert [float(answer[0][0]) for answer in run(summed, Batching(), work)] == [2.0, 2.0]
+    assert [float(answer[0][0]) for answer in run(sum_rows, Batching(), work)] == [2.0, 2.0]
 
 
 def test_every_request_gets_the_error_of_its_batch():
@@ -179,6 +179,6 @@ def test_every_request_gets_the_error_of_its_batch():
         return await asyncio.gather(*(batcher.submit(request, None) for request in requests), return_exceptions=True)
 
     errors = run(lambda arrays: [np.zeros(7, np.float32)], Batching(), work)
-    assert [request.status for request in errors] == ["INTERNAL", "INTERNAL"]
+    assert [error.status for error in errors] == ["INTERNAL", "INTERNAL"]
     errors = run(lambda arrays: 1 / 0, Batching(), work)
-    assert [type(request) for request in errors] == [ZeroDivisionError, ZeroDivisionError]
+    assert [type(error) for error in errors] == [ZeroDivisionError, ZeroDivisionError]
