@@ -38,7 +38,7 @@ class Options:
         threads: Threads inside an operation; 0 for one per core.
         retries: How many times loading a failed version is retried.
         retry_seconds: Seconds between retries.
-        free_labels: Whether labels may name versions that are not loaded.
+        allow_unavailable_labels: Whether labels may name versions that are not loaded.
         warmup: Whether warm-up requests are run.
         metrics_path: URL path of the Prometheus metrics; None serves no metrics.
         health: Whether the gRPC health service runs.
@@ -61,7 +61,7 @@ class Options:
     threads: int = 1
     retries: int = 5
     retry_seconds: float = 60.0
-    free_labels: bool = False
+    allow_unavailable_labels: bool = False
     warmup: bool = True
     metrics_path: str | None = config.METRICS_PATH
     health: bool = True
@@ -90,7 +90,7 @@ class App:
             threads=options.threads,
             retries=options.retries,
             retry_seconds=options.retry_seconds,
-            free_labels=options.free_labels,
+            allow_unavailable_labels=options.allow_unavailable_labels,
             warmup=options.warmup,
             metrics=self.metrics,
         )

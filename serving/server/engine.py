@@ -44,7 +44,7 @@ class Engine:
         threads: int = 1,
         retries: int = 5,
         retry_seconds: float = 60.0,
-        free_labels: bool = False,
+        allow_unavailable_labels: bool = False,
         warmup: bool = True,
         metrics: Metrics | None = None,
     ) -> None:
@@ -57,13 +57,15 @@ class Engine:
             threads: Threads inside an operation; 0 for one per core. Batches run in parallel, and idle threads spin.
             retries: How many times loading a failed version is retried.
             retry_seconds: Seconds between retries.
-            free_labels: Whether a label may name a version that is not loaded.
+            allow_unavailable_labels: Whether a label may name a version that is not loaded.
             warmup: Whether warm-up requests are run.
             metrics: Counts loads and batches.
         """
         self.batching = batching or Batching()
         self.metrics = metrics or Metrics()
-        self.manager = Manager(self._load_servable, self.metrics, poll_seconds, retries, retry_seconds, free_labels)
+        self.manager = Manager(
+            self._load_servable, self.metrics, poll_seconds, retries, retry_seconds, allow_unavailable_labels
+        )
         self._prefer_lite, self._threads, self._warmup = prefer_lite, threads, warmup
         self._workers: Workers | None = None
         self._freezing = threading.Lock()

@@ -148,7 +148,7 @@ def _build_options(values: dict[str, Any]) -> Options:
         or Options.threads,
         retries=values["max_num_load_retries"],
         retry_seconds=values["load_retry_interval_micros"] / 1e6,
-        free_labels=values["allow_version_labels_for_unavailable_models"],
+        allow_unavailable_labels=values["allow_version_labels_for_unavailable_models"],
         warmup=values["enable_model_warmup"],
         metrics_path=config.monitoring(Path(monitoring)) if monitoring else None,
         health=values["enable_grpc_healthcheck_service"],

@@ -46,10 +46,10 @@ class Manager:
         poll_seconds: float,
         retries: int,
         retry_seconds: float,
-        free_labels: bool,
+        allow_unavailable_labels: bool,
     ) -> None:
         self._metrics, self._load_servable = metrics, load_servable
-        self._poll_seconds, self._free_labels = poll_seconds, free_labels
+        self._poll_seconds, self._allow_unavailable_labels = poll_seconds, allow_unavailable_labels
         self._retries, self._retry_seconds = retries, retry_seconds
         self._models: dict[str, Kept] = {}
         self._lock = asyncio.Lock()
@@ -104,7 +104,7 @@ class Manager:
         for model in models:
             loaded = self._models[model.name].loaded if model.name in self._models else {}
             for label, version in model.labels.items():
-                if not self._free_labels and version not in loaded:
+                if not self._allow_unavailable_labels and version not in loaded:
                     raise ServingError(
                         "FAILED_PRECONDITION",
                         f"Request to assign label to {version} of model {model.name} (label {label}), "
