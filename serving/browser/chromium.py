@@ -52,7 +52,7 @@ class Chromium:
 
     Attributes:
         requests: URLs that the page has requested, in order.
-        complaints: Errors that the browser has logged, such as violations of the content security policy.
+        console_errors: Errors that the browser has logged, such as violations of the content security policy.
     """
 
     def __init__(self, url: str, width: int = 1100, height: int = 900):
@@ -70,7 +70,7 @@ class Chromium:
     def reopen(self, url: str) -> None:
         """Close the page and load an address in a new page with separate storage.
 
-        This takes a tenth of the time of a new browser. ``requests`` and ``complaints`` are cleared.
+        This takes a tenth of the time of a new browser. ``requests`` and ``console_errors`` are cleared.
         """
         self._session = ""
         self._call("Target.disposeBrowserContext", {"browserContextId": self._context})

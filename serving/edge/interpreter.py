@@ -26,7 +26,7 @@ class Interpreter:
     Attributes:
         inputs: Input tensors of one row by name.
         outputs: Output tensors of one row by name.
-        fixed: Number of rows per call; 0 for any number.
+        rows_per_call: Number of rows per call; 0 for any number.
     """
 
     def __init__(self, content: bytes, threads: int = 1):

@@ -75,7 +75,7 @@ class Batcher:
         Raises:
             ServingError: UNAVAILABLE if the queue is full.
         """
-        if self.rows >= self.batching.max_batch_size * self.batching.enqueued:
+        if self.rows >= self.batching.max_batch_size * self.batching.max_enqueued_batches:
             raise ServingError("UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full")
         rows.future = self.loop.create_future()
         if timeout is not None:
@@ -95,7 +95,7 @@ class Batcher:
                 self.running += 1
                 count = sum(rows.count for rows in batch)
                 self.observe(count)
-                if self.seconds.get(self.batching.padded(count), SHORT) < SHORT and not self.batching.threads:
+                if self.seconds.get(self.batching.padded_size(count), SHORT) < SHORT and not self.batching.threads:
                     self._finish(self._run_timed(batch), flush=False)
                 else:
                     self.workers.put(partial(self._run, batch))
@@ -125,7 +125,7 @@ class Batcher:
         except Exception as error:  # every waiting request gets the error, whatever it is
             return [(rows, error) for rows in batch]
         finally:
-            took, size = time.perf_counter() - began, self.batching.padded(sum(rows.count for rows in batch))
+            took, size = time.perf_counter() - began, self.batching.padded_size(sum(rows.count for rows in batch))
             self.seconds[size] = min(took, MAX_GROWTH * self.seconds.get(size, took))
 
     def _run_batch(self, batch: list[Rows]) -> list[tuple[Rows, Any]]:
@@ -168,14 +168,14 @@ class Batcher:
         arrays = []
         for (name, spec), column in zip(self.signature.inputs.items(), columns, strict=True):
             converted = array(name, column, spec)
-            if not (converted.shape and converted.shape[1:] == spec.row_shape) and not spec.fits(converted.shape):
+            if not (converted.shape and converted.shape[1:] == spec.row_shape) and not spec.accepts(converted.shape):
                 raise misshapen(name, spec, converted.shape)
             arrays.append(converted)
         return arrays
 
     def _call(self, arrays: list[np.ndarray], count: int) -> list[np.ndarray]:
         """Call the model with the batch padded by copies of its last row, so that it sees few shapes."""
-        padding = self.batching.padded(count) - count if count else 0
+        padding = self.batching.padded_size(count) - count if count else 0
         if padding:
             arrays = [np.concatenate([values, np.repeat(values[-1:], padding, axis=0)]) for values in arrays]
         outputs = self.signature.call(arrays)

@@ -54,17 +54,17 @@ class Batching:
         enabled: False runs each request by itself.
         max_batch_size: Largest batch, in rows.
         sizes: Allowed batch sizes to pad to; empty for powers of two.
-        enqueued: Full batches that may wait in the queue; further requests are refused as UNAVAILABLE.
+        max_enqueued_batches: Full batches that may wait in the queue; further requests are refused as UNAVAILABLE.
         threads: Batches that run in parallel; 0 for one per core except one core, which is left to the event loop.
     """
 
     enabled: bool = True
     max_batch_size: int = 64
     sizes: tuple[int, ...] = ()
-    enqueued: int = 64
+    max_enqueued_batches: int = 64
     threads: int = 0
 
-    def padded(self, rows: int) -> int:
+    def padded_size(self, rows: int) -> int:
         """Return the size to which a batch of that many rows is padded."""
         if rows >= self.max_batch_size:
             return rows
@@ -150,7 +150,7 @@ def batching(path: Path) -> Batching:
         True,
         max_batch_size,
         sizes,
-        int(values.get("max_enqueued_batches", Batching.enqueued)),
+        int(values.get("max_enqueued_batches", Batching.max_enqueued_batches)),
         int(values.get("num_batch_threads", 0)),
     )
 

@@ -37,7 +37,7 @@ class Spec:
         row = tuple(size for size in self.shape[1:] if size is not None)
         return row if len(row) == len(self.shape) - 1 else None
 
-    def fits(self, shape: Sequence[int]) -> bool:
+    def accepts(self, shape: Sequence[int]) -> bool:
         """Whether an array of that shape is accepted."""
         if self.shape is None:
             return True
@@ -83,7 +83,7 @@ class Signature:
                 with np.errstate(over="ignore"):
                     value = cast(name, value, spec.dtype)
             # Most inputs have rows of fully known shape, which one comparison of tuples checks.
-            if not (value.shape and value.shape[1:] == spec.row_shape) and not spec.fits(value.shape):
+            if not (value.shape and value.shape[1:] == spec.row_shape) and not spec.accepts(value.shape):
                 raise misshapen(name, spec, value.shape)
             converted.append(value)
         if self.batched and len({len(value) for value in converted}) > 1:

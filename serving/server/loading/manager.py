@@ -218,7 +218,7 @@ class Manager:
         served.failed.pop(version, None)
         served.loaded[version] = servable
         served.states[version] = State(version, "AVAILABLE")
-        log.info("%s version %d loaded, %d warm-up requests", name, version, servable.warmed)
+        log.info("%s version %d loaded, %d warm-up requests", name, version, servable.warmup_requests)
         self._metrics.load(name, "success", time.monotonic() - started)
 
     def _release(self, served: Kept, old: Sequence[int]) -> None:
@@ -229,7 +229,7 @@ class Manager:
             self._spawn(self._unload(served, servable))
 
     async def _unload(self, served: Kept, servable: Servable) -> None:
-        await servable.drained()
+        await servable.wait_until_idle()
         await asyncio.to_thread(servable.close)
         if servable.version not in served.loaded:
             served.states[servable.version] = State(servable.version, "END")

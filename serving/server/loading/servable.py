@@ -21,8 +21,8 @@ class Servable:
         version: Version number.
         signatures: Signatures by name.
         meta: The MetaGraphDef, without its graph.
-        using: Number of running requests.
-        warmed: Number of warm-up requests that ran.
+        active_requests: Number of running requests.
+        warmup_requests: Number of warm-up requests that ran.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Servable:
         self.name, self.version, self.path = name, version, path
         self._model = SavedModel(path, threads)
         self.meta: Any = self._model.meta
-        self.using, self._idle = 0, asyncio.Event()
+        self.active_requests, self._idle = 0, asyncio.Event()
         self._batchers: dict[str, Batcher] = {}
         try:
             signatures = self._model.signatures
             self.signatures: dict[str, Signature] = (
                 litert_signatures.preferred(path, signatures) if prefer_lite else signatures
             )
-            self.warmed = warming.warm(path, self.signatures, warmup) if warmup else 0
+            self.warmup_requests = warming.warm(path, self.signatures, warmup) if warmup else 0
         except BaseException:
             self._model.close()
             raise
@@ -67,17 +67,17 @@ class Servable:
 
     def enter(self) -> None:
         """Count a request that starts."""
-        self.using += 1
+        self.active_requests += 1
 
     def leave(self) -> None:
         """Count a request that has ended."""
-        self.using -= 1
-        if not self.using:
+        self.active_requests -= 1
+        if not self.active_requests:
             self._idle.set()
 
-    async def drained(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until no request is running. The caller must route no new requests to this version."""
-        while self.using:
+        while self.active_requests:
             self._idle.clear()
             await self._idle.wait()
 

@@ -43,7 +43,7 @@ def warm(path: Path, signatures: Mapping[str, Signature], batching: Batching) ->
 
 def _run_batch_sizes(signature: Signature, arrays: list[np.ndarray], batching: Batching) -> None:
     if signature.batched and batching.enabled and len(arrays[0]):
-        for size in sorted({batching.padded(rows) for rows in range(1, batching.max_batch_size + 1)}):
+        for size in sorted({batching.padded_size(rows) for rows in range(1, batching.max_batch_size + 1)}):
             signature.call([np.repeat(values[:1], size, axis=0) for values in arrays])
 
 

@@ -57,7 +57,7 @@ def test_each_request_gets_its_own_rows_and_batches_have_few_sizes(sizes, max_ba
         ]
         return await asyncio.gather(*(batcher.submit(request, None) for request in requests))
 
-    answers = run(call, Batching(max_batch_size=max_batch_size, enqueued=1000), work)
+    answers = run(call, Batching(max_batch_size=max_batch_size, max_enqueued_batches=1000), work)
     for value, (answer,) in zip(values, answers, strict=True):
         np.testing.assert_allclose(answer, value.sum(1), rtol=1e-5)
     assert all(size == max_batch_size or size > max_batch_size or size & (size - 1) == 0 for size in batch_sizes)
@@ -160,7 +160,7 @@ def test_expired_request_frees_its_place_and_a_full_queue_refuses_requests():
         go.set()
         await asyncio.gather(first, last)
 
-    run(call, Batching(max_batch_size=1, enqueued=2), work)
+    run(call, Batching(max_batch_size=1, max_enqueued_batches=2), work)
     assert calls == [1, 1]  # the expired request never ran
 
 

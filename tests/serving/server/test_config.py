@@ -14,11 +14,11 @@ def test_batching_file_sets_sizes_queue_and_threads(tmp_path):
         "allowed_batch_sizes: 8\nallowed_batch_sizes: 24"
     )
     batching = config.batching(path)
-    assert batching == Batching(max_batch_size=24, sizes=(8, 24), enqueued=7, threads=3)
-    assert [batching.padded(n) for n in (1, 8, 9, 24, 25)] == [8, 8, 24, 24, 25]
+    assert batching == Batching(max_batch_size=24, sizes=(8, 24), max_enqueued_batches=7, threads=3)
+    assert [batching.padded_size(n) for n in (1, 8, 9, 24, 25)] == [8, 8, 24, 24, 25]
     assert config.ignored(path) == ["batch_timeout_micros"]
     path.write_text("max_batch_size: { value: 6 }")
-    assert [config.batching(path).padded(n) for n in (1, 2, 3, 5, 6)] == [1, 2, 4, 6, 6]
+    assert [config.batching(path).padded_size(n) for n in (1, 2, 3, 5, 6)] == [1, 2, 4, 6, 6]
 
 
 INVALID = {

@@ -102,7 +102,7 @@ def test_running_request_finishes_on_the_old_version(every_signature, tmp_path):
     with serving(options(tmp_path)) as app:
         client = Client(app)
         slow = client.stub.Predict.future(predict("m", {"turns": np.array([1000], np.int32)}, "slow"), timeout=60)
-        until(lambda: app.engine.servable("m").using)
+        until(lambda: app.engine.servable("m").active_requests)
         shutil.copytree(every_signature, tmp_path / ".2")
         os.rename(tmp_path / ".2", tmp_path / "2")
         assert slow.result().model_spec.version.value == 1
@@ -261,7 +261,7 @@ def test_warmup_runs_before_serving_and_its_failure_prevents_loading(tmp_path):
     model = Model("m", str(tmp_path / "m"), "all")
     with serving(Options([model], grpc_port=None, rest_port=0, poll=POLL)) as app:
         until(lambda: len(app.engine.states("m")) == 2 and app.engine.states("m")[0].state == "END")
-        assert app.engine.servable("m").version == 1 and app.engine.servable("m").warmed == 1
+        assert app.engine.servable("m").version == 1 and app.engine.servable("m").warmup_requests == 1
         states = {state.version: (state.state, state.code) for state in app.engine.states("m")}
         assert states == {1: ("AVAILABLE", "OK"), 2: ("END", "INVALID_ARGUMENT")}
 
