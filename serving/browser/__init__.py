@@ -1,1 +1,1 @@
-"""A page that runs the model in the browser, without a server behind it."""
+"""A web page that runs the model in the browser, without a model server."""

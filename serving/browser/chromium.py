@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through its DevTools pipe: no port is opened and no package is needed."""
+"""Headless Chromium controlled through its DevTools pipe, without an open port and without another package."""
 
 import base64
 import fcntl
@@ -15,8 +15,8 @@ from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 60.0
-ABOVE = 10  # descriptors from here on, so that none is one of the two that Chromium reads
-# Names are resolved by nobody, so that a page that wants something from outside fails.
+MIN_DESCRIPTOR = 10  # pipe ends get at least this number, so that none is 3 or 4, which Chromium uses
+# No host name resolves, so that a page that requests anything from outside fails.
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 FLAGS = (
     "--headless",
@@ -32,14 +32,14 @@ FLAGS = (
 
 
 class PageError(RuntimeError):
-    """What a page threw."""
+    """A page threw an exception, or the browser reported an error."""
 
 
 def program() -> str:
-    """Path of a browser.
+    """Return the path of a browser.
 
     Raises:
-        FileNotFoundError: if there is none, naming what to install.
+        FileNotFoundError: if there is none; the message names the package to install.
     """
     for name in PROGRAMS:
         if path := shutil.which(name):
@@ -48,19 +48,19 @@ def program() -> str:
 
 
 class Chromium:
-    """One page in a browser of its own.
+    """One page in its own browser process.
 
     Attributes:
-        requests: Every address that the page has asked for, in order.
-        complaints: What the browser logged as an error, such as a breach of the content policy.
+        requests: URLs that the page has requested, in order.
+        console_errors: Errors that the browser has logged, such as violations of the content security policy.
     """
 
     def __init__(self, url: str, width: int = 1100, height: int = 900):
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self._profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
-        self._pid, self._write, self._read = _start(program(), self._profile.name, (width, height))
-        self._waiting, self._number, self._session, self._context, self._loaded = b"", 0, "", "", False
+        self._pid, self._write_end, self._read_end = _start(program(), self._profile.name, (width, height))
+        self._buffer, self._message_id, self._session, self._context, self._loaded = b"", 0, "", "", False
         try:
             self._open(url)
         except BaseException:
@@ -70,7 +70,7 @@ class Chromium:
     def reopen(self, url: str) -> None:
         """Close the page and load an address in a new page with separate storage.
 
-        This takes a tenth of the time of a new browser. ``requests`` and ``complaints`` are cleared.
+        This takes a tenth of the time of a new browser. ``requests`` and ``console_errors`` are cleared.
         """
         self._session = ""
         self._call("Target.disposeBrowserContext", {"browserContextId": self._context})
@@ -84,37 +84,37 @@ class Chromium:
         self.close()
 
     def evaluate(self, expression: str, seconds: float = SECONDS) -> Any:
-        """The value of a JavaScript expression, a promise awaited.
+        """Evaluate a JavaScript expression in the page and return its value; a promise is awaited.
 
         Raises:
-            PageError: with what was thrown.
-            TimeoutError: if there is no value in time.
+            PageError: if the expression throws; the message is the exception's.
+            TimeoutError: if there is no value within ``seconds``.
         """
-        asked = {"expression": expression, "awaitPromise": True, "returnByValue": True}
-        asked["allowUnsafeEvalBlockedByCSP"] = False  # the page's policy holds for what is asked of it too
-        told = self._call("Runtime.evaluate", asked, seconds)
-        if "exceptionDetails" in told:
-            details = told["exceptionDetails"]
+        parameters = {"expression": expression, "awaitPromise": True, "returnByValue": True}
+        parameters["allowUnsafeEvalBlockedByCSP"] = False  # the page's policy also applies to the expression
+        response = self._call("Runtime.evaluate", parameters, seconds)
+        if "exceptionDetails" in response:
+            details = response["exceptionDetails"]
             raise PageError(details.get("exception", {}).get("description") or details["text"])
-        return told["result"].get("value")
+        return response["result"].get("value")
 
     def drag(self, points: Sequence[tuple[float, float]]) -> None:
-        """Presses the mouse at the first point of the page, moves over the others and lets go at the last."""
+        """Press the mouse button at the first point of the page, move over the others and release it at the last."""
         kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
         for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
-            held = {"button": "left", "buttons": int(kind != "mouseReleased"), "clickCount": 1}
-            self._call("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **held})
+            button_state = {"button": "left", "buttons": int(kind != "mouseReleased"), "clickCount": 1}
+            self._call("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **button_state})
 
     def screenshot(self) -> bytes:
-        """The page as it looks, a PNG."""
+        """Return a screenshot of the page as PNG."""
         return base64.b64decode(self._call("Page.captureScreenshot", {"captureBeyondViewport": True})["data"])
 
     def close(self) -> None:
-        """Ends the browser with all its processes."""
-        for descriptor in (self._write, self._read):
+        """End the browser and all its processes."""
+        for descriptor in (self._write_end, self._read_end):
             os.close(descriptor)
         with suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)  # it leads a group of its own
+            os.killpg(self._pid, signal.SIGKILL)  # the browser leads its own process group
         os.waitpid(self._pid, 0)
         self._profile.cleanup()
 
@@ -125,40 +125,40 @@ class Chromium:
         self._session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._call(f"{domain}.enable")
-        failed = self._call("Page.navigate", {"url": url}).get("errorText")
-        if failed:
-            raise PageError(f"{url}: {failed}")
-        until = time.monotonic() + SECONDS
+        error_text = self._call("Page.navigate", {"url": url}).get("errorText")
+        if error_text:
+            raise PageError(f"{url}: {error_text}")
+        deadline = time.monotonic() + SECONDS
         while not self._loaded:
-            self._event(self._message(until))
+            self._handle_event(self._read_message(deadline))
 
     def _call(self, method: str, params: Mapping[str, Any] | None = None, seconds: float = SECONDS) -> dict[str, Any]:
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": params or {}}
+        self._message_id += 1
+        message = {"id": self._message_id, "method": method, "params": params or {}}
         message |= {"sessionId": self._session} if self._session else {}
-        data, until = json.dumps(message).encode() + b"\0", time.monotonic() + seconds
+        data, deadline = json.dumps(message).encode() + b"\0", time.monotonic() + seconds
         while data:
-            data = data[os.write(self._write, data) :]
-        while (answer := self._message(until)).get("id") != self._number:
-            self._event(answer)
+            data = data[os.write(self._write_end, data) :]
+        while (answer := self._read_message(deadline)).get("id") != self._message_id:
+            self._handle_event(answer)
         if "error" in answer:
             raise PageError(f"{method}: {answer['error']['message']}")
         return answer["result"]
 
-    def _message(self, until: float) -> dict[str, Any]:
-        """The next message, which ends with a zero byte."""
-        while b"\0" not in self._waiting:
-            ready, _, _ = select.select([self._read], [], [], max(0.0, until - time.monotonic()))
+    def _read_message(self, deadline: float) -> dict[str, Any]:
+        """Read the next message, which ends with a zero byte."""
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._read_end], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise TimeoutError("The browser gave no answer in time.")
-            if not (more := os.read(self._read, 1 << 20)):
-                raise PageError("The browser has ended.")
-            self._waiting += more
-        message, _, self._waiting = self._waiting.partition(b"\0")
+                raise TimeoutError("The browser did not answer before the timeout.")
+            if not (chunk := os.read(self._read_end, 1 << 20)):
+                raise PageError("The browser process has ended.")
+            self._buffer += chunk
+        message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)
 
-    def _event(self, message: Mapping[str, Any]) -> None:
-        if message.get("sessionId", "") != self._session:  # of a page that was closed
+    def _handle_event(self, message: Mapping[str, Any]) -> None:
+        if message.get("sessionId", "") != self._session:  # from a closed page
             return
         params = message.get("params", {})
         match message.get("method"):
@@ -173,23 +173,25 @@ class Chromium:
 
 
 def _start(path: str, profile: str, size: tuple[int, int]) -> tuple[int, int, int]:
-    """Process, descriptor to write to it and descriptor to read from it: Chromium reads from 3 and writes to 4."""
-    its_read, our_write = map(_moved, os.pipe())
-    our_read, its_write = map(_moved, os.pipe())
-    quiet = os.open(os.devnull, os.O_RDWR)
+    """Start the browser; return its process id, the descriptor to write to and the descriptor to read from.
+
+    Chromium reads commands from descriptor 3 and writes responses to descriptor 4.
+    """
+    browser_read, our_write = map(_move_descriptor, os.pipe())
+    our_read, browser_write = map(_move_descriptor, os.pipe())
+    devnull = os.open(os.devnull, os.O_RDWR)
     flags = [*FLAGS, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}"]
-    flags += ["--no-sandbox"] if os.geteuid() == 0 else []  # its sandbox refuses root
-    actions = [
-        (os.POSIX_SPAWN_DUP2, one, number) for number, one in enumerate((quiet, quiet, quiet, its_read, its_write))
-    ]
+    flags += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox does not start as root
+    inherited = (devnull, devnull, devnull, browser_read, browser_write)
+    actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(inherited)]
     environment = {**os.environ, "HOME": profile}
     pid = os.posix_spawn(path, [path, *flags, "about:blank"], environment, file_actions=actions, setpgroup=0)
-    for descriptor in (its_read, its_write, quiet):
+    for descriptor in (browser_read, browser_write, devnull):
         os.close(descriptor)
     return pid, our_write, our_read
 
 
-def _moved(descriptor: int) -> int:
-    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, ABOVE)
+def _move_descriptor(descriptor: int) -> int:
+    duplicate = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, MIN_DESCRIPTOR)
     os.close(descriptor)
-    return moved
+    return duplicate

@@ -1,4 +1,4 @@
-"""The page, LiteRT.js and the models, served from this machine only; nothing is fetched from elsewhere."""
+"""Local web server for the page, LiteRT.js and the models; nothing is loaded from the internet."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 PACKAGES = HERE / "node_modules" / "@litertjs"
-EXTRA = "assets.extra"  # the folder of a pushed version that TensorFlow Serving leaves alone
+EXTRA = "assets.extra"  # the folder of a pushed version that TensorFlow Serving ignores
 MODEL, SAMPLES = "one_row.tflite", "samples.npz"
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -31,60 +31,60 @@ SAMPLE = re.compile(r"/cases/([\w-]+)/samples/(\d{1,6})\.json$")
 
 
 class Site:
-    """Everything that is served, by its path; no other file can be asked for.
+    """The files of the web page by URL path; no other file is served.
 
     Question: B27
-    Answer: A model that only runs in a notebook is not deployed. One export has three ways out: TensorFlow Serving loads
-        the SavedModel, LiteRT runs the `.tflite` on devices, LiteRT.js runs it in a page, offline; TensorFlow.js wants a
-        conversion of its own. Keep one preprocessing for all, fix shapes and types to what each runtime has (in browsers
-        one row, 32-bit integers), and compare answers on the same inputs before a push and in each runtime.
+    Answer: The mistake is to stop at a model that only runs in a notebook. One export has three targets: TensorFlow Serving
+        loads the SavedModel, LiteRT runs the `.tflite` on devices, LiteRT.js runs it offline in a web page; TensorFlow.js
+        needs its own conversion. Keep one preprocessing, and restrict shapes and types to what each runtime supports: in
+        browsers, one row and 32-bit integers. Compare outputs on the same inputs before a push and, as here, in each runtime.
     Evidence: tour.evidence.serving.edge_files.equal_everywhere
-    Proof: tests/serving/browser/test_browser.py::test_the_page_answers_as_numpy_does
+    Proof: tests/serving/browser/test_browser.py::test_page_outputs_equal_numpy
 
     Args:
-        versions: A pushed version's folder by the name of the case.
-        models: Another ``.tflite`` of one row by the name of a case, in place of the version's own.
+        versions: Folder of a pushed version by name of the use case.
+        models: By name of the use case, a one-row ``.tflite`` that replaces the version's own.
 
     Raises:
-        FileNotFoundError: if LiteRT.js or a model is missing, naming the command that brings it.
+        FileNotFoundError: if LiteRT.js or a model is missing; the message names the command that creates it.
     """
 
     def __init__(self, versions: Mapping[str, Path], models: Mapping[str, Path] | None = None):
-        self._files = {**_page(), **_packages()}
+        self._files = {**_page_files(), **_package_files()}
         self._samples: dict[str, dict[str, np.ndarray]] = {}
-        about = []
+        descriptions = []
         for name, version in versions.items():
             model = (models or {}).get(name, version / EXTRA / MODEL)
             if not model.is_file() or not (version / EXTRA / SAMPLES).is_file():
                 raise FileNotFoundError(
-                    f"{version} has no {MODEL} with samples: `showcase run {name}` pushes one that has."
+                    f"{version} has no {MODEL} with samples; push a version that has them: `showcase run {name}`."
                 )
             self._files[f"/cases/{name}/model.tflite"] = model
             with np.load(version / EXTRA / SAMPLES) as arrays:
                 self._samples[name] = dict(arrays)
-            about.append(self._about(name, version, model))
-        self._cases = json.dumps(about).encode()
-        self.policy = _policy((HERE / "page" / "index.html").read_text())
+            descriptions.append(self._describe(name, version, model))
+        self._cases = json.dumps(descriptions).encode()
+        self.policy = _content_policy((HERE / "page" / "index.html").read_text())
 
     def answer(self, path: str) -> tuple[str, bytes] | None:
-        """Content type and content of a path; None for one that is not there."""
+        """Return content type and content of a URL path; None if it does not exist."""
         if path == "/cases.json":
             return TYPES[".json"], self._cases
-        if found := SAMPLE.match(path):
-            return self._sample(found[1], int(found[2]))
+        if match := SAMPLE.match(path):
+            return self._sample(match[1], int(match[2]))
         file = self._files.get(path)
         return (TYPES[file.suffix], file.read_bytes()) if file else None
 
-    def _about(self, name: str, version: Path, model: Path) -> dict[str, Any]:
-        told = json.loads((version / EXTRA / "model.json").read_text())
-        classes = told["settings"].get("classes", "")
+    def _describe(self, name: str, version: Path, model: Path) -> dict[str, Any]:
+        model_json = json.loads((version / EXTRA / "model.json").read_text())
+        classes = model_json["settings"].get("classes", "")
         count = len(next(iter(self._samples[name].values())))
         return {
             "name": name,
             "version": version.name,
             "bytes": model.stat().st_size,
             "samples": count,
-            "point": told["operating_point"],
+            "point": model_json["operating_point"],
             "classes": classes.split(",") if classes else [],
         }
 
@@ -92,29 +92,29 @@ class Site:
         arrays = self._samples.get(name, {})
         if not arrays or row >= len(next(iter(arrays.values()))):
             return None
-        parts: dict[str, dict[str, Any]] = {"raw": {}, "input": {}, "answer": {}}
+        sample: dict[str, dict[str, Any]] = {"raw": {}, "input": {}, "answer": {}}
         for key, values in arrays.items():
             part, _, feature = key.partition("/")
-            parts[part][feature] = values[row].ravel().tolist()
-        return TYPES[".json"], json.dumps(parts).encode()
+            sample[part][feature] = values[row].ravel().tolist()
+        return TYPES[".json"], json.dumps(sample).encode()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD from a site."""
+    """Handles GET and HEAD requests for the files of a site."""
 
     protocol_version = "HTTP/1.1"
     server_version = "showcase"
     sys_version = ""
 
-    def __init__(self, site: Site, *rest: Any):
+    def __init__(self, site: Site, *args: Any):
         self._site = site
-        super().__init__(*rest)
+        super().__init__(*args)
 
     def do_GET(self) -> None:
-        """Sends what lies at the path, under a policy that lets the page load from here and nowhere else."""
-        found = self._site.answer("/index.html" if self.path == "/" else self.path.partition("?")[0])
-        kind, content = found or ("text/plain; charset=utf-8", b"There is nothing here.\n")
-        self.send_response(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND)
+        """Send the file at the path, with a content security policy that lets the page load only from this server."""
+        resource = self._site.answer("/index.html" if self.path == "/" else self.path.partition("?")[0])
+        kind, content = resource or ("text/plain; charset=utf-8", b"Not found.\n")
+        self.send_response(HTTPStatus.OK if resource else HTTPStatus.NOT_FOUND)
         for name, value in (
             ("Content-Type", kind),
             ("Content-Length", str(len(content))),
@@ -130,47 +130,47 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def log_message(self, *words: Any) -> None:
-        """Says nothing: the page's own requests are of no interest."""
+    def log_message(self, *args: Any) -> None:
+        """Log nothing; the page's own requests are not of interest."""
 
 
 def server(site: Site, port: int = 0) -> ThreadingHTTPServer:
-    """A server on this machine's own address, not yet serving; port 0 takes a free one."""
-    made = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, site))
-    made.daemon_threads = True
-    return made
+    """Create a server on 127.0.0.1 that is not serving yet; port 0 takes a free port."""
+    http_server = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, site))
+    http_server.daemon_threads = True
+    return http_server
 
 
 def serve(versions: Mapping[str, Path], port: int) -> None:
-    """Serves the page for these versions, by case, until it is interrupted.
+    """Serve the page for these versions, by name of the use case, until interrupted.
 
     Raises:
-        FileNotFoundError: if LiteRT.js or a model is missing, naming the command that brings it.
+        FileNotFoundError: if LiteRT.js or a model is missing; the message names the command that creates it.
         OSError: if the port is taken.
     """
-    with server(Site(versions), port) as serving:
-        print(f"http://127.0.0.1:{serving.server_port}/ (Ctrl-C ends it)", flush=True)
+    with server(Site(versions), port) as http_server:
+        print(f"http://127.0.0.1:{http_server.server_port}/ (Ctrl-C ends it)", flush=True)
         with suppress(KeyboardInterrupt):
-            serving.serve_forever()
+            http_server.serve_forever()
 
 
-def _page() -> dict[str, Path]:
+def _page_files() -> dict[str, Path]:
     return {f"/{path.name}": path for path in (HERE / "page").iterdir()}
 
 
-def _packages() -> dict[str, Path]:
+def _package_files() -> dict[str, Path]:
     files = {
         "/litert/core.js": PACKAGES / "core" / "dist" / "index.js",
         "/litert/wasm-utils.js": PACKAGES / "wasm-utils" / "dist" / "index.js",
     }
     if missing := [path for path in files.values() if not path.is_file()]:
-        raise FileNotFoundError(f"{missing[0].parent.parent.name} of LiteRT.js is not installed: `make browser`.")
+        raise FileNotFoundError(f"{missing[0].parent.parent.name} of LiteRT.js is not installed; run `make browser`.")
     wasm = (path for path in (PACKAGES / "core" / "wasm").iterdir() if path.suffix in TYPES)
     return files | {f"/litert/wasm/{path.name}": path for path in wasm}
 
 
-def _policy(page: str) -> str:
-    """What the page may load: from here, WebAssembly, and the one import map that it has in it, by its hash."""
+def _content_policy(page: str) -> str:
+    """Return the content security policy: files of this server, WebAssembly, and the page's import map by its hash."""
     (import_map,) = IMPORT_MAP.findall(page)
     digest = base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
     return (

@@ -1,1 +1,1 @@
-"""The exported `.tflite` on devices: run from Python, C++ and Java, and told of for Android."""
+"""Runs the exported `.tflite` on devices from Python, C++ and Java, with sample code for Android."""

@@ -1,4 +1,4 @@
-"""The C++ and the Java program: built from the sources beside this file, and asked."""
+"""Builds the C++ and Java programs from the sources in this folder and runs them."""
 
 import hashlib
 import json
@@ -30,65 +30,65 @@ class Answers:
 
 @dataclass(frozen=True)
 class Program:
-    """A built program: the words that start it."""
+    """A built program, with the command that starts it."""
 
     command: tuple[str, ...]
 
     def signature(self, model: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Inputs and outputs of a model, as the program sees them.
+        """Return the inputs and outputs of a model as the program reads them.
 
         Raises:
-            ValueError: with the program's own words, if it cannot read the model.
+            ValueError: with the program's error message, if it cannot read the model.
         """
-        told = json.loads(_run([*self.command, str(model)]))
+        description = json.loads(_run([*self.command, str(model)]))
         inputs, outputs = (
-            {name: Tensor(one["dtype"], tuple(one["shape"])) for name, one in told[side].items()}
+            {name: Tensor(spec["dtype"], tuple(spec["shape"])) for name, spec in description[side].items()}
             for side in ("inputs", "outputs")
         )
         return inputs, outputs
 
     def answer(self, model: Path, rows: Mapping[str, np.ndarray]) -> Answers:
-        """Outputs for inputs ``[rows, ...]``, which go and come as files of raw bytes.
+        """Run the model on inputs ``[rows, ...]``; inputs and outputs are passed as files of raw bytes.
 
         Raises:
-            ValueError: for inputs that do not fit the model, or with the program's own words.
+            ValueError: if the inputs do not fit the model, or with the program's error message.
         """
         inputs, outputs = self.signature(model)
         with tempfile.TemporaryDirectory(prefix="edge-") as folder:
             for name, values in fitted(rows, inputs).items():
                 values.tofile(Path(folder, f"{name}.bin"))
             Path(folder, "out").mkdir()
-            told = json.loads(_run([*self.command, str(model), folder, f"{folder}/out"]))
-            found = {
-                name: np.fromfile(Path(folder, "out", f"{name}.bin"), one.dtype).reshape(-1, *one.shape)
-                for name, one in outputs.items()
+            report = json.loads(_run([*self.command, str(model), folder, f"{folder}/out"]))
+            arrays = {
+                name: np.fromfile(Path(folder, "out", f"{name}.bin"), tensor.dtype).reshape(-1, *tensor.shape)
+                for name, tensor in outputs.items()
             }
-        return Answers(found, told["latency_us"])
+        return Answers(arrays, report["latency_us"])
 
 
 def cpp(folder: Path) -> Program:
-    """The C++ program, built into a folder unless it is there already.
+    """Build the C++ program in a folder unless it is built already.
 
     Raises:
-        FileNotFoundError: if there is no compiler, naming what to install.
-        ValueError: with the compiler's words, if it refuses.
+        FileNotFoundError: if there is no compiler; the message names the package to install.
+        ValueError: with the compiler's error message, if compilation fails.
     """
     sources = sorted((HERE / "cpp").iterdir())
-    program = _place(folder, sources) / "edge"
+    program = _build_folder(folder, sources) / "edge"
     if not program.exists():
         _compile(("main.cc", "model.cc"), program, ())
     return Program((str(program),))
 
 
 def java(folder: Path) -> Program:
-    """The Java program with its JNI library, built into a folder unless they are there already.
+    """Build the Java program and its JNI library in a folder unless they are built already.
 
     Raises:
-        FileNotFoundError: if there is no compiler or no JDK, naming what to install.
-        ValueError: with the compiler's words, if it refuses.
+        FileNotFoundError: if there is no compiler or no JDK; the message names the package to install.
+        ValueError: with the compiler's error message, if compilation fails.
     """
     sources = sorted([*(HERE / "cpp").iterdir(), *(HERE / "java").iterdir()])
-    classes, home = _place(folder, sources) / "classes", _jdk()
+    classes, home = _build_folder(folder, sources) / "classes", _jdk()
     library = classes / "libedge.so"
     if not library.exists():
         _run(
@@ -107,37 +107,47 @@ def java(folder: Path) -> Program:
 
 
 def runtime() -> Path:
-    """LiteRT's shared library in the wheel of ``ai-edge-litert``; nothing is imported to find it."""
+    """Return the path of LiteRT's shared library in the ``ai-edge-litert`` package, without importing the package."""
     package = find_spec("ai_edge_litert")
     if package is None or not package.submodule_search_locations:
-        raise FileNotFoundError("The package ai-edge-litert is not installed; make setup installs it.")
+        raise FileNotFoundError("The package ai-edge-litert is not installed; run `make setup`.")
     return Path(package.submodule_search_locations[0], "libLiteRt.so")
 
 
-def _place(folder: Path, sources: Sequence[Path]) -> Path:
-    """A folder of its own for these sources and this library, so that a change of either builds anew."""
+def _build_folder(folder: Path, sources: Sequence[Path]) -> Path:
+    """Create the folder for this version of sources and library, named by their hash: a change of either rebuilds."""
     library = runtime()
-    total = hashlib.sha256(f"{library} {library.stat().st_size} {library.stat().st_mtime_ns} {FLAGS}".encode())
+    digest = hashlib.sha256(f"{library} {library.stat().st_size} {library.stat().st_mtime_ns} {FLAGS}".encode())
     for source in sources:
-        total.update(source.name.encode() + b"\0" + source.read_bytes())
-    place = folder.absolute() / total.hexdigest()[:16]
-    place.mkdir(parents=True, exist_ok=True)
-    return place
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    build_folder = folder.absolute() / digest.hexdigest()[:16]
+    build_folder.mkdir(parents=True, exist_ok=True)
+    return build_folder
 
 
-def _compile(sources: Sequence[str], target: Path, more: Sequence[str]) -> None:
+def _compile(sources: Sequence[str], target: Path, extra_flags: Sequence[str]) -> None:
     compiler = shutil.which("g++")
     if not compiler:
         raise FileNotFoundError("There is no C++ compiler: `apt-get install g++`.")
     library = runtime()
     link = [f"-L{library.parent}", f"-l:{library.name}", f"-Wl,-rpath,{library.parent}"]
-    made = target.with_name(f".{target.name}-{os.getpid()}")
-    _run([compiler, *FLAGS, *more, *(str(HERE / "cpp" / source) for source in sources), "-o", str(made), *link])
-    made.rename(target)  # whole or not at all, also where two build at once
+    temporary = target.with_name(f".{target.name}-{os.getpid()}")
+    _run(
+        [
+            compiler,
+            *FLAGS,
+            *extra_flags,
+            *(str(HERE / "cpp" / source) for source in sources),
+            "-o",
+            str(temporary),
+            *link,
+        ]
+    )
+    temporary.rename(target)  # atomic, also with two concurrent builds
 
 
 def _jdk() -> Path:
-    """The JDK's folder, with compiler and JNI headers."""
+    """Return the folder of the JDK with compiler and JNI headers."""
     compiler = shutil.which("javac")
     home = Path(compiler).resolve().parent.parent if compiler else None
     if home is None or not (home / "include" / "jni.h").exists():
@@ -146,9 +156,9 @@ def _jdk() -> Path:
 
 
 def _run(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error: " in line]
-        said = errors[-1] if errors else done.stderr.strip()[-500:] or f"status {done.returncode}"
-        raise ValueError(f"{Path(command[0]).name}: {said.removeprefix('error: ')}")
-    return done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    if process.returncode:
+        errors = [line for line in process.stderr.splitlines() if "error: " in line]
+        message = errors[-1] if errors else process.stderr.strip()[-500:] or f"status {process.returncode}"
+        raise ValueError(f"{Path(command[0]).name}: {message.removeprefix('error: ')}")
+    return process.stdout

@@ -1,4 +1,4 @@
-"""The model server: engine, REST, gRPC, metrics and health in one process, from start to drained."""
+"""The model server: engine, REST, gRPC, metrics and health in one process, from start to graceful shutdown."""
 
 import asyncio
 import logging
@@ -17,36 +17,36 @@ from serving.server.engine import Engine
 from serving.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
-# For a process that only serves, and before TensorFlow is imported: on a few rows oneDNN's set-up costs more than it saves.
+# For a process that only serves; set before TensorFlow is imported. On few rows, oneDNN's set-up costs more than it saves.
 ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a server is started with.
+    """Settings of a model server.
 
     Attributes:
-        models: What to serve; read anew from ``config_file`` if there is one.
+        models: Models to serve; ``config_file`` replaces them if it is given.
         host: Address to listen on.
-        grpc_port: 0 for any free one, None for no gRPC.
-        rest_port: 0 for any free one, None for no REST.
+        grpc_port: Port of gRPC; 0 for any free port, None for no gRPC.
+        rest_port: Port of REST; 0 for any free port, None for no REST.
         config_file: Model config file.
-        config_poll: Seconds between looks at it; 0 for never.
-        batching: How requests are run together.
-        poll: Seconds between looks at the models' folders.
-        prefer_lite: Whether LiteRT answers the signatures it has.
-        threads: Threads inside an operation; 0 for one a core.
-        retries: How often a version that did not load is tried again.
-        retry_seconds: How long between.
-        free_labels: Whether labels may name what is not loaded.
+        config_poll: Seconds between reads of ``config_file``; 0 reads it once.
+        batching: Batching parameters.
+        poll: Seconds between scans of the model folders.
+        prefer_lite: Whether LiteRT runs the signatures that ``model.tflite`` contains.
+        threads: Threads inside an operation; 0 for one per core.
+        retries: How many times loading a failed version is retried.
+        retry_seconds: Seconds between retries.
+        allow_unavailable_labels: Whether labels may name versions that are not loaded.
         warmup: Whether warm-up requests are run.
-        metrics_path: Where metrics are read; None for nowhere.
-        health: Whether gRPC health is answered.
-        packed: Whether tensors are answered as ``tensor_content``.
-        rest_timeout: Seconds for a REST request.
-        max_body: Bytes of a request.
-        grpc_options: Channel arguments.
-        drain_seconds: How long what is under way may take at the end.
+        metrics_path: URL path of the Prometheus metrics; None serves no metrics.
+        health: Whether the gRPC health service runs.
+        packed: Whether responses hold tensors as ``tensor_content``.
+        rest_timeout: Deadline of a REST request, in seconds.
+        max_body: Largest request, in bytes.
+        grpc_options: gRPC channel arguments.
+        drain_seconds: Seconds that running requests may take during shutdown.
     """
 
     models: Sequence[Model] = ()
@@ -61,7 +61,7 @@ class Options:
     threads: int = 1
     retries: int = 5
     retry_seconds: float = 60.0
-    free_labels: bool = False
+    allow_unavailable_labels: bool = False
     warmup: bool = True
     metrics_path: str | None = config.METRICS_PATH
     health: bool = True
@@ -73,12 +73,12 @@ class Options:
 
 
 class App:
-    """A running server.
+    """A model server in this process.
 
     Attributes:
-        engine: The models.
-        rest_port: The port of REST, once started.
-        grpc_port: The port of gRPC, once started.
+        engine: Runs the models.
+        rest_port: Port of REST after :meth:`start`.
+        grpc_port: Port of gRPC after :meth:`start`.
     """
 
     def __init__(self, options: Options) -> None:
@@ -90,7 +90,7 @@ class App:
             threads=options.threads,
             retries=options.retries,
             retry_seconds=options.retry_seconds,
-            free_labels=options.free_labels,
+            allow_unavailable_labels=options.allow_unavailable_labels,
             warmup=options.warmup,
             metrics=self.metrics,
         )
@@ -101,15 +101,15 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Loads the models, then listens: who reaches the server gets answers.
+        """Load the models, then listen: a client that can connect finds loaded models.
 
         Raises:
-            OSError: if a port cannot be had.
-            ValueError: if the model config file is not one.
+            OSError: if a port is taken.
+            ValueError: if the model config file is invalid.
         """
         options = self.options
-        # Read before the models are loaded, so that a change made while they load is followed.
-        first = options.config_file.read_bytes() if options.config_file else b""
+        # Read before the models are loaded, so that a change made during loading is noticed.
+        content = options.config_file.read_bytes() if options.config_file else b""
         await self.engine.start(config.models(options.config_file) if options.config_file else options.models)
         if options.rest_port is not None:
             rest = Rest(self.engine, self.metrics, options.metrics_path, options.rest_timeout, options.max_body)
@@ -118,12 +118,12 @@ class App:
         if options.grpc_port is not None:
             await self._start_grpc()
         if options.config_file and options.config_poll > 0:
-            self._tasks.append(asyncio.create_task(self._watch(options.config_file, first)))
+            self._tasks.append(asyncio.create_task(self._poll_config(options.config_file, content)))
         if self._health:
-            self._tasks.append(asyncio.create_task(self._tell_health()))
+            self._tasks.append(asyncio.create_task(self._update_health()))
 
     async def close(self) -> None:
-        """Answers what is under way, then lets go of everything."""
+        """Finish running requests, then free all models."""
         for task in self._tasks:
             task.cancel()
         drain = self.options.drain_seconds
@@ -141,58 +141,58 @@ class App:
             from grpc_health.v1.health import aio as health
 
             self._health = health.HealthServicer()
-        size = [("grpc.max_receive_message_length", self.options.max_body), ("grpc.max_send_message_length", -1)]
+        limits = [("grpc.max_receive_message_length", self.options.max_body), ("grpc.max_send_message_length", -1)]
         address = self.options.host if ":" not in self.options.host else f"[{self.options.host}]"
         self._grpc, self.grpc_port = grpc_api.server(
             self.engine,
             self.metrics,
             self.engine.reload,
             f"{address}:{self.options.grpc_port}",
-            [*size, *self.options.grpc_options],
+            [*limits, *self.options.grpc_options],
             self._health,
             self.options.packed,
         )
         await self._grpc.start()
 
-    async def _tell_health(self) -> None:
+    async def _update_health(self) -> None:
         from grpc_health.v1 import health_pb2
 
         status = health_pb2.HealthCheckResponse
         while True:
-            now = status.SERVING if self.engine.ready else status.NOT_SERVING
+            serving = status.SERVING if self.engine.ready else status.NOT_SERVING
             for name in ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"):
-                await self._health.set(name, now)
+                await self._health.set(name, serving)
             await asyncio.sleep(0.5)
 
-    async def _watch(self, path: Path, current: bytes) -> None:
-        """Reads the model config file again and again; one that is wrong changes nothing.
+    async def _poll_config(self, path: Path, current: bytes) -> None:
+        """Apply changes of the model config file; an invalid file changes nothing.
 
         Args:
             path: The file.
-            current: Its contents as the server started with them.
+            current: Its contents at the start of the server.
         """
         while True:
             await asyncio.sleep(self.options.config_poll)
             try:
-                new = await asyncio.to_thread(path.read_bytes)
-                if new != current:
+                content = await asyncio.to_thread(path.read_bytes)
+                if content != current:
                     await self.engine.reload(config.models(path))
-                    log.info("the model config file has changed and is followed")
-                current = new
+                    log.info("reloaded the model config file %s", path)
+                current = content
             except (ValueError, OSError, ServingError) as error:
-                log.error("the model config file is not followed: %s", error)
+                log.error("model config file %s not applied: %s", path, error)
 
 
 async def run(options: Options, started: Callable[[App], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; ``started`` is told once it answers."""
-    app, ended = App(options), asyncio.Event()
+    """Serve until SIGTERM or SIGINT, then drain; call ``started`` when the server accepts requests."""
+    app, stopped = App(options), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stopped.set)
     try:
         await app.start()
         started(app)
-        await ended.wait()
+        await stopped.wait()
         log.info("draining")
     finally:
         await app.close()

@@ -1,10 +1,11 @@
-"""Runs rows of several requests as one call, without waiting for any.
+"""Dynamic batching without a timer: rows of several requests run as one call.
 
-What has arrived while the event loop turned, or while earlier batches ran, is the next batch: under load batches grow by
-themselves, and a single request is never held back by a timer.
+The next batch contains the rows that arrived during one turn of the event loop or while earlier batches ran. Under load,
+batches therefore grow by themselves, and a timer never delays a single request.
 
-A batch that is known to be short runs in the event loop itself: handing it to a thread and back, and two threads taking
-turns at Python's lock, cost more than it does. What takes longer, or nobody has timed yet, runs in a thread.
+A batch whose measured duration is short runs in the event loop itself. Handing it to a thread and back, and two threads
+that compete for Python's lock, would cost more than the batch. Longer batches, and sizes without a measurement, run in a
+worker thread.
 """
 
 import asyncio
@@ -24,12 +25,12 @@ from serving.server.conversion.json_tensors import array
 from serving.server.conversion.request_rows import Rows
 from serving.server.signature import Signature, misshapen
 
-SHORT = 0.002  # seconds that all other requests may be held up by a batch in the event loop
-SLOWER = 1.1  # what a batch may take longer than thought; so one that was interrupted is not thought long
+SHORT = 0.002  # seconds that a batch in the event loop may delay all other requests
+MAX_GROWTH = 1.1  # tolerance on a batch's expected duration, so that a preempted batch does not distort the estimate
 
 
 class Workers:
-    """Threads that run what is put to them; one queue for all signatures."""
+    """Thread pool with one job queue for all signatures."""
 
     def __init__(self, threads: int) -> None:
         self.free = threads
@@ -39,11 +40,11 @@ class Workers:
             thread.start()
 
     def put(self, job: Callable[[], None]) -> None:
-        """Has it run by the next free thread."""
+        """Queue a job for the next free thread."""
         self.jobs.put(job)
 
     def stop(self) -> None:
-        """Ends the threads after what has been put."""
+        """Finish the queued jobs, then end the threads."""
         for _ in self.threads:
             self.jobs.put(None)
         for thread in self.threads:
@@ -55,7 +56,7 @@ class Workers:
 
 
 class Batcher:
-    """All requests of one signature of one version."""
+    """Batches the requests for one signature of one version."""
 
     def __init__(
         self, signature: Signature, batching: Batching, workers: Workers, observe: Callable[[int], None]
@@ -65,16 +66,16 @@ class Batcher:
         self.waiting: deque[Rows] = deque()
         self.running = self.rows = 0
         self.scheduled = False
-        self.seconds: dict[int, float] = {}  # that a batch takes, by its size
+        self.seconds: dict[int, float] = {}  # duration of a batch by its padded size
         self.loop = asyncio.get_running_loop()
 
     def submit(self, rows: Rows, timeout: float | None) -> "asyncio.Future[list[np.ndarray]]":
-        """The outputs in the signature's order, when they are there.
+        """Queue a request; the future resolves to its outputs in the signature's order.
 
         Raises:
-            ServingError: UNAVAILABLE, if too much is waiting.
+            ServingError: UNAVAILABLE if the queue is full.
         """
-        if self.rows >= self.batching.most * self.batching.enqueued:
+        if self.rows >= self.batching.max_batch_size * self.batching.max_enqueued_batches:
             raise ServingError("UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full")
         rows.future = self.loop.create_future()
         if timeout is not None:
@@ -94,102 +95,104 @@ class Batcher:
                 self.running += 1
                 count = sum(rows.count for rows in batch)
                 self.observe(count)
-                if self.seconds.get(self.batching.padded(count), SHORT) < SHORT and not self.batching.threads:
-                    self._finish(self._done(batch), again=False)
+                if self.seconds.get(self.batching.padded_size(count), SHORT) < SHORT and not self.batching.threads:
+                    self._finish(self._run_timed(batch), flush=False)
                 else:
                     self.workers.put(partial(self._run, batch))
 
     def _take(self) -> list[Rows]:
         batch: list[Rows] = []
         count = 0
-        while self.waiting and (not batch or (self.batched and count + self.waiting[0].count <= self.batching.most)):
+        while self.waiting and (
+            not batch or (self.batched and count + self.waiting[0].count <= self.batching.max_batch_size)
+        ):
             rows = self.waiting.popleft()
             self.rows -= rows.count
-            if not rows.future.done():  # else its time is over, or nobody waits any more
+            if not rows.future.done():  # a done future has expired or was cancelled
                 batch.append(rows)
                 count += rows.count
         return batch
 
-    # In a thread of the workers, or in the event loop.
+    # The following methods run in a worker thread or in the event loop.
 
     def _run(self, batch: list[Rows]) -> None:
-        self.loop.call_soon_threadsafe(self._finish, self._done(batch))
+        self.loop.call_soon_threadsafe(self._finish, self._run_timed(batch))
 
-    def _done(self, batch: list[Rows]) -> list[tuple[Rows, Any]]:
+    def _run_timed(self, batch: list[Rows]) -> list[tuple[Rows, Any]]:
         began = time.perf_counter()
         try:
-            return self._answers(batch)
-        except Exception as error:  # whatever it is, those who wait have to hear of it
+            return self._run_batch(batch)
+        except Exception as error:  # every waiting request gets the error, whatever it is
             return [(rows, error) for rows in batch]
         finally:
-            took, size = time.perf_counter() - began, self.batching.padded(sum(rows.count for rows in batch))
-            self.seconds[size] = min(took, SLOWER * self.seconds.get(size, took))
+            took, size = time.perf_counter() - began, self.batching.padded_size(sum(rows.count for rows in batch))
+            self.seconds[size] = min(took, MAX_GROWTH * self.seconds.get(size, took))
 
-    def _answers(self, batch: list[Rows]) -> list[tuple[Rows, Any]]:
+    def _run_batch(self, batch: list[Rows]) -> list[tuple[Rows, Any]]:
         if len(batch) == 1:
-            return [(batch[0], self._outputs(batch[0]))]
+            return [(batch[0], self._run_single(batch[0]))]
         try:
-            merged = self._merged(batch)
+            merged = self._merge(batch)
             outputs = self._call(merged, sum(rows.count for rows in batch))
         except Exception:
-            return self._apart(batch)  # one bad request must not fail the others
+            return self._run_separately(batch)  # one bad request must not fail the others
         parts: list[tuple[Rows, Any]] = []
-        at = 0
+        start = 0
         for rows in batch:
-            parts.append((rows, [output[at : at + rows.count] for output in outputs]))
-            at += rows.count
+            parts.append((rows, [output[start : start + rows.count] for output in outputs]))
+            start += rows.count
         return parts
 
-    def _apart(self, batch: list[Rows]) -> list[tuple[Rows, Any]]:
-        done: list[tuple[Rows, Any]] = []
+    def _run_separately(self, batch: list[Rows]) -> list[tuple[Rows, Any]]:
+        results: list[tuple[Rows, Any]] = []
         for rows in batch:
             try:
-                done.append((rows, self._outputs(rows)))
+                results.append((rows, self._run_single(rows)))
             except Exception as error:
-                done.append((rows, error))
-        return done
+                results.append((rows, error))
+        return results
 
-    def _outputs(self, rows: Rows) -> list[np.ndarray]:
-        arrays = rows.arrays if rows.columns is None else self._converted(rows.columns)
+    def _run_single(self, rows: Rows) -> list[np.ndarray]:
+        arrays = rows.arrays if rows.columns is None else self._convert(rows.columns)
         return self._call(arrays, rows.count) if self.batched else self.signature.call(arrays)
 
-    def _merged(self, batch: Sequence[Rows]) -> list[np.ndarray]:
+    def _merge(self, batch: Sequence[Rows]) -> list[np.ndarray]:
         lists = [rows.columns for rows in batch if rows.columns is not None]
         if len(lists) == len(batch):
-            return self._converted([[v for part in parts for v in part] for parts in zip(*lists, strict=True)])
-        arrays = [rows.arrays if rows.columns is None else self._converted(rows.columns) for rows in batch]
+            return self._convert([[v for part in parts for v in part] for parts in zip(*lists, strict=True)])
+        arrays = [rows.arrays if rows.columns is None else self._convert(rows.columns) for rows in batch]
         return [np.concatenate(parts) for parts in zip(*arrays, strict=True)]
 
     @np.errstate(over="ignore")
-    def _converted(self, columns: list[list[Any]]) -> list[np.ndarray]:
-        found = []
+    def _convert(self, columns: list[list[Any]]) -> list[np.ndarray]:
+        arrays = []
         for (name, spec), column in zip(self.signature.inputs.items(), columns, strict=True):
-            value = array(name, column, spec)
-            if not (value.shape and value.shape[1:] == spec.row) and not spec.fits(value.shape):
-                raise misshapen(name, spec, value.shape)
-            found.append(value)
-        return found
+            converted = array(name, column, spec)
+            if not (converted.shape and converted.shape[1:] == spec.row_shape) and not spec.accepts(converted.shape):
+                raise misshapen(name, spec, converted.shape)
+            arrays.append(converted)
+        return arrays
 
     def _call(self, arrays: list[np.ndarray], count: int) -> list[np.ndarray]:
-        """Filled up with copies of the last row, so that few shapes are ever seen."""
-        more = self.batching.padded(count) - count if count else 0
-        if more:
-            arrays = [np.concatenate([one, np.repeat(one[-1:], more, axis=0)]) for one in arrays]
+        """Call the model with the batch padded by copies of its last row, so that it sees few shapes."""
+        padding = self.batching.padded_size(count) - count if count else 0
+        if padding:
+            arrays = [np.concatenate([values, np.repeat(values[-1:], padding, axis=0)]) for values in arrays]
         outputs = self.signature.call(arrays)
         for output in outputs:
-            if output.shape[:1] != (count + more,):
+            if output.shape[:1] != (count + padding,):
                 raise ServingError(
                     "INTERNAL",
                     "Batched output tensor's 0th dimension does not equal the sum of the "
                     "0th dimension sizes of the input tensors",
                 )
-        return [output[:count] for output in outputs] if more else outputs
+        return [output[:count] for output in outputs] if padding else outputs
 
-    # In the event loop again.
+    # The following methods run in the event loop.
 
-    def _finish(self, done: list[tuple[Rows, Any]], again: bool = True) -> None:
+    def _finish(self, results: list[tuple[Rows, Any]], flush: bool = True) -> None:
         self.running -= 1
-        for rows, result in done:
+        for rows, result in results:
             if rows.timer:
                 rows.timer.cancel()
             if rows.future.done():
@@ -198,7 +201,7 @@ class Batcher:
                 rows.future.set_exception(result)
             else:
                 rows.future.set_result(result)
-        if again:
+        if flush:
             self._flush()
 
 

@@ -1,4 +1,4 @@
-"""What to serve and how: TensorFlow Serving's model config, batching and monitoring files, as plain values."""
+"""Reads TensorFlow Serving's model config, batching and monitoring files into dataclasses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +22,12 @@ class Model:
     """A model to serve.
 
     Attributes:
-        name: What clients call it.
-        base_path: Folder with a numbered folder a version.
-        policy: ``latest``, ``all`` or ``specific``.
-        latest: How many of the newest versions, under ``latest``.
-        specific: Which versions, under ``specific``.
-        labels: Version by label.
+        name: Model name in requests.
+        base_path: Folder with one numbered folder per version.
+        policy: Version policy: ``latest``, ``all`` or ``specific``.
+        latest: Number of newest versions that policy ``latest`` serves.
+        specific: Version numbers that policy ``specific`` serves.
+        labels: Version number by label.
     """
 
     name: str
@@ -37,47 +37,47 @@ class Model:
     specific: tuple[int, ...] = ()
     labels: Mapping[str, int] = field(default_factory=dict)
 
-    def wanted(self, found: Sequence[int]) -> list[int]:
-        """Those of the versions found that the policy asks for."""
+    def select_versions(self, available: Sequence[int]) -> list[int]:
+        """Return the available versions that the version policy selects, in ascending order."""
         if self.policy == "all":
-            return sorted(found)
+            return sorted(available)
         if self.policy == "specific":
-            return sorted(set(found) & set(self.specific))
-        return sorted(found)[-self.latest :]
+            return sorted(set(available) & set(self.specific))
+        return sorted(available)[-self.latest :]
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How requests are run together.
+    """Batching parameters.
 
     Attributes:
-        enabled: Whether they are; False runs each request by itself.
-        most: Rows of a batch.
-        sizes: Sizes to pad to; empty for powers of two.
-        enqueued: Full batches that may wait; more is refused as unavailable.
-        threads: Batches that run side by side; 0 for one a core, and one core left to the event loop.
+        enabled: False runs each request by itself.
+        max_batch_size: Largest batch, in rows.
+        sizes: Allowed batch sizes to pad to; empty for powers of two.
+        max_enqueued_batches: Full batches that may wait in the queue; further requests are refused as UNAVAILABLE.
+        threads: Batches that run in parallel; 0 for one per core except one core, which is left to the event loop.
     """
 
     enabled: bool = True
-    most: int = 64
+    max_batch_size: int = 64
     sizes: tuple[int, ...] = ()
-    enqueued: int = 64
+    max_enqueued_batches: int = 64
     threads: int = 0
 
-    def padded(self, rows: int) -> int:
-        """The size that a batch of so many rows is filled up to."""
-        if rows >= self.most:
+    def padded_size(self, rows: int) -> int:
+        """Return the size to which a batch of that many rows is padded."""
+        if rows >= self.max_batch_size:
             return rows
         if self.sizes:
             return next((size for size in self.sizes if size >= rows), rows)
-        return min(self.most, 1 << (rows - 1).bit_length())
+        return min(self.max_batch_size, 1 << (rows - 1).bit_length())
 
 
 def models(path: Path) -> list[Model]:
-    """The models of a ``ModelServerConfig`` file.
+    """Read the models of a ``ModelServerConfig`` file.
 
     Raises:
-        ValueError: if it is not one, saying where.
+        ValueError: if the file is invalid; the message names the line or the model.
     """
     from google.protobuf import text_format as protobuf
     from tensorflow_serving.config import model_server_config_pb2
@@ -93,86 +93,86 @@ def models(path: Path) -> list[Model]:
 
 
 def from_proto(config: Any) -> list[Model]:
-    """The models of a ``ModelServerConfig``.
+    """Convert a ``ModelServerConfig`` message to models.
 
     Raises:
-        ValueError: if something in it is missing, twice, or not supported.
+        ValueError: if a field is missing, a model is listed twice, or a setting is not supported.
     """
     if config.WhichOneof("config") == "custom_model_config":
-        raise ValueError("custom_model_config is not supported; model_config_list is.")
-    found = [_model(one) for one in config.model_config_list.config]
-    names = [one.name for one in found]
+        raise ValueError("custom_model_config is not supported; use model_config_list.")
+    served = [_model(model) for model in config.model_config_list.config]
+    names = [model.name for model in served]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"Illegal to list model {name} multiple times in config list")
-    return found
+    return served
 
 
-def _model(one: Any) -> Model:
-    if not one.name or not one.base_path:
+def _model(model: Any) -> Model:
+    if not model.name or not model.base_path:
         raise ValueError("Expected model to have a name and a base_path.")
-    if one.model_platform not in ("", "tensorflow"):
-        raise ValueError(f"model_platform '{one.model_platform}' of {one.name} is not supported; tensorflow is.")
-    if "://" in one.base_path:
-        raise ValueError(f"base_path '{one.base_path}' of {one.name} is not a local folder.")
-    policy, kind = one.model_version_policy, one.model_version_policy.WhichOneof("policy_choice") or "latest"
+    if model.model_platform not in ("", "tensorflow"):
+        raise ValueError(f"model_platform '{model.model_platform}' of {model.name} is not supported; use 'tensorflow'.")
+    if "://" in model.base_path:
+        raise ValueError(f"base_path '{model.base_path}' of {model.name} is not a local folder.")
+    policy, kind = model.model_version_policy, model.model_version_policy.WhichOneof("policy_choice") or "latest"
     if kind == "specific" and not policy.specific.versions:
-        raise ValueError(f"The specific version policy of {one.name} names no version.")
+        raise ValueError(f"The specific version policy of {model.name} names no version; add at least one.")
     return Model(
-        one.name,
-        one.base_path,
+        model.name,
+        model.base_path,
         kind,
         policy.latest.num_versions or 1,
         tuple(policy.specific.versions),
-        dict(one.version_labels),
+        dict(model.version_labels),
     )
 
 
 def batching(path: Path) -> Batching:
-    """A ``BatchingParameters`` file.
+    """Read a ``BatchingParameters`` file.
 
     Raises:
-        ValueError: if it is not one, or asks for what is not supported, by name.
+        ValueError: if the file is invalid or sets a parameter that is not supported; the message names it.
     """
-    told = _parsed(path, "batching parameters")
-    unknown = [name for name in told if name not in (*BATCHING_USED, *BATCHING_IGNORED)]
+    parsed = _parse(path, "batching parameters")
+    unknown = [name for name in parsed if name not in (*BATCHING_USED, *BATCHING_IGNORED)]
     if unknown:
         raise ValueError(f"The batching parameters file {path}: {unknown[0]} is not supported.")
-    plain = {name: value["value"] if isinstance(value, dict) else value for name, value in told.items()}
-    sizes = plain.get("allowed_batch_sizes", ())
+    values = {name: value["value"] if isinstance(value, dict) else value for name, value in parsed.items()}
+    sizes = values.get("allowed_batch_sizes", ())
     sizes = tuple(sizes) if isinstance(sizes, list) else (sizes,) if sizes else ()
-    most = int(plain.get("max_batch_size", sizes[-1] if sizes else Batching.most))
-    if most < 1 or list(sizes) != sorted(set(sizes)) or (sizes and sizes[-1] != most):
+    max_batch_size = int(values.get("max_batch_size", sizes[-1] if sizes else Batching.max_batch_size))
+    if max_batch_size < 1 or list(sizes) != sorted(set(sizes)) or (sizes and sizes[-1] != max_batch_size):
         raise ValueError(
-            f"The batching parameters file {path}: allowed_batch_sizes have to rise up to max_batch_size, which is {most}."
+            f"The batching parameters file {path}: allowed_batch_sizes must increase up to max_batch_size ({max_batch_size})."
         )
     return Batching(
         True,
-        most,
+        max_batch_size,
         sizes,
-        int(plain.get("max_enqueued_batches", Batching.enqueued)),
-        int(plain.get("num_batch_threads", 0)),
+        int(values.get("max_enqueued_batches", Batching.max_enqueued_batches)),
+        int(values.get("num_batch_threads", 0)),
     )
 
 
 def ignored(path: Path) -> list[str]:
-    """Names in a batching parameters file that mean nothing here: there is no timer to set."""
-    return [name for name in _parsed(path, "batching parameters") if name in BATCHING_IGNORED]
+    """Return the parameters in a batching parameters file that have no effect, as batches wait for no timer."""
+    return [name for name in _parse(path, "batching parameters") if name in BATCHING_IGNORED]
 
 
 def monitoring(path: Path) -> str | None:
-    """Where metrics are answered according to a ``MonitoringConfig`` file; None for nowhere.
+    """Read the URL path of the metrics from a ``MonitoringConfig`` file; None if metrics are disabled.
 
     Raises:
-        ValueError: if it is not one.
+        ValueError: if the file is invalid.
     """
-    told = _parsed(path, "monitoring config").get("prometheus_config", {})
-    if not isinstance(told, dict) or set(told) - {"enable", "path"}:
-        raise ValueError(f"The monitoring config file {path}: prometheus_config takes enable and path.")
-    return str(told.get("path") or METRICS_PATH) if told.get("enable") else None
+    prometheus = _parse(path, "monitoring config").get("prometheus_config", {})
+    if not isinstance(prometheus, dict) or set(prometheus) - {"enable", "path"}:
+        raise ValueError(f"The monitoring config file {path}: prometheus_config accepts only enable and path.")
+    return str(prometheus.get("path") or METRICS_PATH) if prometheus.get("enable") else None
 
 
-def _parsed(path: Path, what: str) -> dict[str, Any]:
+def _parse(path: Path, what: str) -> dict[str, Any]:
     try:
         return text_format.parse(_read(path, what))
     except ValueError as error:

@@ -1,10 +1,10 @@
-"""The engine: which versions of which models are loaded, and a call to any of them. One a process.
+"""The serving engine: loads versions of models and runs inference on them. One engine per process.
 
 Question: B19
-Answer: Measure first. Then remove overhead around the model: a prepared call in place of Session.run, functions inlined at
-    load, one thread an operation, garbage collection frozen. Then share work: rows that arrive together run as one batch,
-    without a timer, padded to few sizes. Then make the model cheaper: quantise it, gated by its metric; compile it with
-    XLA where that gains, or TensorRT, which TensorFlow's wheels no longer hold. A profiler trace names the slowest operation.
+Answer: Measure first, then remove overhead around the model: here, a prepared call replaces Session.run, functions are
+    inlined at load, each operation uses one thread and garbage collection is frozen. Next, batch rows that arrive together,
+    without a timer, padded to few sizes. Then make the model cheaper: quantise it behind a metric gate, or compile it with
+    XLA or TensorRT, which TensorFlow's wheels no longer include. Don't guess: a profiler trace names the slowest operation.
 Evidence: tour.evidence.serving.engine_speed.optimised
 Proof: tests/tour/evidence/test_engine_speed.py::test_every_way_gives_the_signatures_answers_and_one_row_is_dearest_alone
 """
@@ -30,9 +30,9 @@ from serving.server.signature import Signature
 
 
 class Engine:
-    """Loads versions with double buffering, drains the old, and answers.
+    """Loads new versions before it unloads old ones, drains the old ones, and runs inference.
 
-    Every method is called in one event loop; only loading and the models' own work are elsewhere.
+    Call every method from one event loop. Loading and model execution run in other threads.
     """
 
     def __init__(
@@ -44,134 +44,138 @@ class Engine:
         threads: int = 1,
         retries: int = 5,
         retry_seconds: float = 60.0,
-        free_labels: bool = False,
+        allow_unavailable_labels: bool = False,
         warmup: bool = True,
         metrics: Metrics | None = None,
     ) -> None:
-        """Serves nothing until started.
+        """Create an engine that serves nothing until :meth:`start`.
 
         Args:
-            batching: How requests are run together.
-            poll_seconds: How often folders are looked at; 0 for at the start only, negative for never.
-            prefer_lite: Whether ``model.tflite`` answers the signatures it has.
-            threads: Threads inside an operation; 0 for one a core. Batches run side by side, and idle threads spin.
-            retries: How often a version that did not load is tried again.
-            retry_seconds: How long between.
-            free_labels: Whether a label may name a version that is not loaded.
+            batching: Batching parameters.
+            poll_seconds: Seconds between scans of the model folders; 0 scans once at the start, negative never.
+            prefer_lite: Whether ``model.tflite`` runs the signatures that it contains.
+            threads: Threads inside an operation; 0 for one per core. Batches run in parallel, and idle threads spin.
+            retries: How many times loading a failed version is retried.
+            retry_seconds: Seconds between retries.
+            allow_unavailable_labels: Whether a label may name a version that is not loaded.
             warmup: Whether warm-up requests are run.
-            metrics: Where loads and batches are counted.
+            metrics: Counts loads and batches.
         """
         self.batching = batching or Batching()
         self.metrics = metrics or Metrics()
-        self.manager = Manager(self._make, self.metrics, poll_seconds, retries, retry_seconds, free_labels)
+        self.manager = Manager(
+            self._load_servable, self.metrics, poll_seconds, retries, retry_seconds, allow_unavailable_labels
+        )
         self._prefer_lite, self._threads, self._warmup = prefer_lite, threads, warmup
         self._workers: Workers | None = None
         self._freezing = threading.Lock()
 
     async def start(self, models: Sequence[Model]) -> None:
-        """Loads what there is, and goes on looking for more. Models that do not load have a state that says why."""
+        """Load the available versions and start polling for new ones. A version that fails to load keeps its error as state."""
         self._workers = Workers(self.batching.threads or max(1, len(os.sched_getaffinity(0)) - 1))
         await self.manager.start(models)
 
     async def reload(self, models: Sequence[Model]) -> None:
-        """Serves these models from now on, and waits until they are loaded.
+        """Replace the served models and wait until the new ones are loaded.
 
         Raises:
-            ServingError: if a label names a version that is not there; then nothing has changed.
+            ServingError: if a label names a version that is not loaded; then nothing has changed.
         """
         await self.manager.reload(models)
 
     async def close(self) -> None:
-        """Waits for what is under way, then frees everything."""
+        """Wait for running requests, then free all models and threads."""
         await self.manager.close()
         if self._workers:
             await asyncio.to_thread(self._workers.stop)
 
     def servable(self, model: str, version: int | None = None, label: str | None = None) -> Servable:
-        """The version that answers such a request.
+        """Return the loaded version for a request; the newest without ``version`` and ``label``.
 
         Raises:
-            ServingError: NOT_FOUND if there is none; INVALID_ARGUMENT for a label that is not known.
+            ServingError: NOT_FOUND if no such version is loaded; INVALID_ARGUMENT for an unknown label.
         """
         return self.manager.servable(model, version, label)
 
     def states(self, model: str, version: int | None = None, label: str | None = None) -> list[State]:
-        """State of every version that is or was there, the newest first, or of one.
+        """States of all present and past versions, the newest first, or of the requested version only.
 
         Raises:
-            ServingError: NOT_FOUND, if there is none.
+            ServingError: NOT_FOUND if there is none.
         """
         return self.manager.states(model, version, label)
 
-    def knows(self, model: str) -> bool:
-        """Whether a model of that name is to be served."""
-        return self.manager.knows(model)
+    def has_model(self, model: str) -> bool:
+        """Whether the configuration contains a model of that name."""
+        return self.manager.has_model(model)
 
     @property
     def ready(self) -> bool:
-        """Whether there is something that answers, and nothing that should and does not."""
+        """Whether at least one model is loaded and every model that has versions has a loaded one."""
         return self.manager.ready
 
     async def predict(
         self,
         model: str,
         inputs: Mapping[str, np.ndarray],
-        signature: str = "serving_default",
+        signature_name: str = "serving_default",
         *,
         version: int | None = None,
         label: str | None = None,
         outputs: Sequence[str] = (),
         timeout: float | None = None,
     ) -> tuple[int, dict[str, np.ndarray]]:
-        """The version that answered, and its outputs by name.
+        """Run a signature on one request; return the version that ran and its outputs by name.
 
         Args:
             model: Name of the model.
-            inputs: An array an input, ``[rows, ...]``; strings as ``object`` or ``S``.
-            signature: Which of its signatures.
-            version: A version's number; the newest by default.
-            label: In place of a number.
-            outputs: Which outputs; all by default.
-            timeout: Seconds after which the answer is not wanted any more.
+            inputs: One array ``[rows, ...]`` per input; strings as ``object`` or ``S``.
+            signature_name: Name of the signature.
+            version: Version number; the newest by default.
+            label: Version label, in place of a number.
+            outputs: Names of the outputs to return; all by default.
+            timeout: Deadline in seconds.
 
         Raises:
-            ServingError: saying why there is no answer.
+            ServingError: with the gRPC status and the reason.
         """
         servable = self.servable(model, version, label)
-        door = self.door(servable, signature)
-        wanted = door.chosen(outputs)
-        arrays = door.arrays(inputs)
-        found = await self.run(servable, door, Rows(len(arrays[0]) if door.batched else 1, arrays), timeout)
-        by_name = dict(zip(door.outputs, found, strict=True))
-        return servable.version, {name: by_name[name] for name in wanted} if outputs else by_name
+        signature = self.find_signature(servable, signature_name)
+        selected = signature.select_outputs(outputs)
+        arrays = signature.arrays(inputs)
+        results = await self.run(servable, signature, Rows(len(arrays[0]) if signature.batched else 1, arrays), timeout)
+        by_name = dict(zip(signature.outputs, results, strict=True))
+        return servable.version, {name: by_name[name] for name in selected} if outputs else by_name
 
-    def door(self, servable: Servable, signature: str) -> Signature:
-        """A signature of a version, ``serving_default`` if the name is empty.
+    def find_signature(self, servable: Servable, name: str) -> Signature:
+        """Return a signature of a version, ``serving_default`` if the name is empty.
 
         Raises:
-            ServingError: FAILED_PRECONDITION, if it has none of that name.
+            ServingError: FAILED_PRECONDITION if the version has no signature of that name.
         """
-        found = servable.signatures.get(signature or "serving_default")
-        if found is None:
-            raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{signature}" not found.')
-        return found
+        definition = servable.signatures.get(name or "serving_default")
+        if definition is None:
+            raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
+        return definition
 
-    async def run(self, servable: Servable, door: Signature, rows: Rows, timeout: float | None) -> list[np.ndarray]:
-        """Outputs in the signature's order."""
-        assert self._workers is not None, "start() makes them"
+    async def run(
+        self, servable: Servable, signature: Signature, rows: Rows, timeout: float | None
+    ) -> list[np.ndarray]:
+        """Batch one request's rows with others and return its outputs in the signature's order."""
+        assert self._workers is not None, "call start() first"
         servable.enter()
         try:
-            return await servable.batcher(door, self.batching, self._workers, self.metrics).submit(rows, timeout)
+            return await servable.batcher(signature, self.batching, self._workers, self.metrics).submit(rows, timeout)
         finally:
             servable.leave()
 
-    def _make(self, name: str, version: int, path: Path) -> Servable:
-        """Loads a version, in a thread."""
+    def _load_servable(self, model: str, version: int, path: Path) -> Servable:
+        """Load a version. Runs in a worker thread."""
         with self._freezing:
             if not gc.get_freeze_count():
-                import tensorflow  # noqa: F401 (what it brings stays for good)
+                import tensorflow  # noqa: F401 (its objects are never freed)
 
                 gc.collect()
-                # A full collection over TensorFlow's objects takes longer than a hundred answers; a model has few.
+                # A full collection over TensorFlow's objects takes longer than a hundred requests; a model has few objects.
                 gc.freeze()
-        return Servable(name, version, path, self._threads, self._prefer_lite, self.batching if self._warmup else None)
+        return Servable(model, version, path, self._threads, self._prefer_lite, self.batching if self._warmup else None)

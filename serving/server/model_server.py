@@ -1,4 +1,4 @@
-"""The model server as a program: ``python -m serving.server.model_server`` with the flags of ``tensorflow_model_server``."""
+"""Command of the model server: ``python -m serving.server.model_server`` with the flags of ``tensorflow_model_server``."""
 
 import logging
 import os
@@ -9,15 +9,15 @@ from serving.server import app, flags
 
 
 def main() -> None:
-    """The program; a mistake in flags or files is one sentence on standard error."""
-    words = sys.argv[1:]
-    if "--help" in words or "--version" in words or not words:
-        print(flags.usage() if "--version" not in words else "showcase model server")
-        sys.exit(0 if words else 2)
+    """Run the model server; an error in flags or files prints one sentence to standard error and exits with code 2."""
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "--version" in arguments or not arguments:
+        print(flags.usage() if "--version" not in arguments else "showcase model server")
+        sys.exit(0 if arguments else 2)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     os.environ.update(app.ENVIRONMENT | os.environ)
     try:
-        options, warnings = flags.parse(words)
+        options, warnings = flags.parse(arguments)
         for warning in warnings:
             logging.warning(warning)
         asyncio_server.run(app.run(options, announce))
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def announce(running: app.App) -> None:
-    """Says where the server listens, in TensorFlow Serving's words."""
+    """Log where the server listens, with TensorFlow Serving's messages."""
     if running.options.grpc_port is not None:
         logging.info("Running gRPC ModelServer at %s:%d ...", running.options.host, running.grpc_port)
     if running.options.rest_port is not None:

@@ -1,4 +1,4 @@
-"""A model's door: what it takes, what it gives, and the call behind it."""
+"""Signatures of a loaded model: input and output specs, and the call that runs them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ Call = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 @dataclass(frozen=True)
 class Spec:
-    """One input or output.
+    """Spec of one input or output tensor.
 
     Attributes:
-        tensor: Its name in the graph.
-        dtype: NumPy's type; ``object`` for strings.
-        enum: TensorFlow's number of the type.
-        shape: Sizes, None for one that is free; None for any shape.
+        tensor: Tensor name in the graph.
+        dtype: NumPy type; ``object`` for strings.
+        enum: Number of the type in TensorFlow's ``DataType``.
+        shape: Size of each axis, None for an axis of any size; None instead of the tuple for any shape.
     """
 
     tensor: str
@@ -30,15 +30,15 @@ class Spec:
     shape: tuple[int | None, ...] | None
 
     @cached_property
-    def row(self) -> tuple[int, ...] | None:
-        """Shape of a row where the rows' number alone is free; None for any other."""
+    def row_shape(self) -> tuple[int, ...] | None:
+        """Shape of one row if only the batch axis has any size; otherwise None."""
         if self.shape is None or self.shape[:1] != (None,):
             return None
         row = tuple(size for size in self.shape[1:] if size is not None)
         return row if len(row) == len(self.shape) - 1 else None
 
-    def fits(self, shape: Sequence[int]) -> bool:
-        """Whether an array of that shape can be fed."""
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """Whether an array of that shape is accepted."""
         if self.shape is None:
             return True
         return len(shape) == len(self.shape) and all(a in (None, b) for a, b in zip(self.shape, shape, strict=True))
@@ -46,14 +46,14 @@ class Spec:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model answers under one name.
+    """One signature of a model.
 
     Attributes:
-        name: Its key.
-        method: What kind of request it is for.
-        inputs: By name, in the order in which ``call`` takes them.
-        outputs: By name, in the order in which ``call`` gives them.
-        call: Arrays to arrays; may be called from several threads.
+        name: Key of the signature.
+        method: Method name: predict, classify or regress.
+        inputs: Specs by name, in the order of ``call``'s arguments.
+        outputs: Specs by name, in the order of ``call``'s results.
+        call: Maps input arrays to output arrays; thread-safe.
     """
 
     name: str
@@ -64,72 +64,74 @@ class Signature:
 
     @cached_property
     def batched(self) -> bool:
-        """Whether the first axis of every input and output is free, so that rows of several requests can be run as one."""
+        """Whether the first axis of every input and output has any size, so that requests can share a batch."""
         specs = (*self.inputs.values(), *self.outputs.values())
-        return bool(self.inputs) and all(one.shape is not None and one.shape[:1] == (None,) for one in specs)
+        return bool(self.inputs) and all(spec.shape is not None and spec.shape[:1] == (None,) for spec in specs)
 
     def arrays(self, inputs: Mapping[str, Any]) -> list[np.ndarray]:
-        """The inputs in order, checked.
+        """Validate inputs and return them as arrays in the signature's order.
 
         Raises:
-            ServingError: INVALID_ARGUMENT, if a name, type or shape is not the signature's.
+            ServingError: INVALID_ARGUMENT if a name, type or shape does not match the signature.
         """
         if inputs.keys() != self.inputs.keys():
-            raise self._names(set(inputs))
-        found = []
+            raise self._names_error(set(inputs))
+        converted = []
         for name, spec in self.inputs.items():
             value = np.asarray(inputs[name])
             if value.dtype != spec.dtype:
                 with np.errstate(over="ignore"):
                     value = cast(name, value, spec.dtype)
-            # By far most are of fully known rows: one comparison of tuples.
-            if not (value.shape and value.shape[1:] == spec.row) and not spec.fits(value.shape):
+            # Most inputs have rows of fully known shape, which one comparison of tuples checks.
+            if not (value.shape and value.shape[1:] == spec.row_shape) and not spec.accepts(value.shape):
                 raise misshapen(name, spec, value.shape)
-            found.append(value)
-        if self.batched and len({len(value) for value in found}) > 1:
-            sizes = ", ".join(f"{name} {len(value)}" for name, value in zip(self.inputs, found, strict=True))
+            converted.append(value)
+        if self.batched and len({len(value) for value in converted}) > 1:
+            sizes = ", ".join(f"{name} {len(value)}" for name, value in zip(self.inputs, converted, strict=True))
             raise ServingError("INVALID_ARGUMENT", f"Batch sizes of the inputs differ: {sizes}")
-        return found
+        return converted
 
-    def chosen(self, outputs: Sequence[str]) -> list[str]:
-        """The names to be answered: those asked for, or all.
+    def select_outputs(self, outputs: Sequence[str]) -> list[str]:
+        """Return the names of the outputs to compute: the requested ones, or all.
 
         Raises:
-            ServingError: INVALID_ARGUMENT, if one is asked for that is not there or twice.
+            ServingError: INVALID_ARGUMENT if a requested output does not exist or is named twice.
         """
         for name in outputs:
             if name not in self.outputs:
                 raise ServingError(
                     "INVALID_ARGUMENT",
                     f"output tensor alias not found in signature: {name} "
-                    f"Outputs expected to be in the set {_set(self.outputs)}.",
+                    f"Outputs expected to be in the set {_format_set(self.outputs)}.",
                 )
         if len(set(outputs)) < len(outputs):
             raise ServingError("INVALID_ARGUMENT", "duplicate output tensor alias")
         return list(outputs or self.outputs)
 
-    def _names(self, given: set[str]) -> ServingError:
+    def _names_error(self, given: set[str]) -> ServingError:
         extra, missing = given - set(self.inputs), set(self.inputs) - given
         return ServingError(
             "INVALID_ARGUMENT",
-            f"input size does not match signature: {len(given)}!={len(self.inputs)} len({_set(given)}) != "
-            f"len({_set(self.inputs)}). Sent extra: {_set(extra)}. Missing but required: {_set(missing)}.",
+            f"input size does not match signature: {len(given)}!={len(self.inputs)} len({_format_set(given)}) != "
+            f"len({_format_set(self.inputs)}). Sent extra: {_format_set(extra)}. Missing but required: {_format_set(missing)}.",
         )
 
 
 def cast(name: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """An array as another type, where nothing is lost but the precision of a real number; beyond its range lies infinity,
-    of which NumPy warns unless the caller's ``errstate`` says otherwise.
+    """Cast an array without loss other than floating-point precision.
+
+    A real number beyond the range of the type becomes infinity; NumPy warns of it unless the caller's ``errstate``
+    suppresses that.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if it does not fit.
+        ServingError: INVALID_ARGUMENT if the type or a value does not fit.
     """
     kinds = {"f": "iuf", "c": "iufc", "b": "b", "O": "SO"}.get(dtype.kind, "iu")
     if value.size == 0 and value.dtype.kind == "f":
         return value.astype(dtype)  # an empty list has no type of its own
     if value.dtype.kind not in kinds:
         raise ServingError(
-            "INVALID_ARGUMENT", f"Input {name} is of type {value.dtype.name}, expected is {_type(dtype)}"
+            "INVALID_ARGUMENT", f"Input {name} is of type {value.dtype.name}, expected is {_type_name(dtype)}"
         )
     if kinds == "iu" and value.size:
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
@@ -139,16 +141,16 @@ def cast(name: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def misshapen(name: str, spec: Spec, shape: Sequence[int]) -> ServingError:
-    """The error for an input of the wrong shape."""
-    wanted = ",".join("?" if size is None else str(size) for size in spec.shape or ())
+    """Return the error for an input of the wrong shape."""
+    expected = ",".join("?" if size is None else str(size) for size in spec.shape or ())
     return ServingError(
-        "INVALID_ARGUMENT", f"Input {name} has shape [{','.join(map(str, shape))}], expected is [{wanted}]"
+        "INVALID_ARGUMENT", f"Input {name} has shape [{','.join(map(str, shape))}], expected is [{expected}]"
     )
 
 
-def _type(dtype: np.dtype) -> str:
+def _type_name(dtype: np.dtype) -> str:
     return "string" if dtype.kind == "O" else dtype.name
 
 
-def _set(names: Any) -> str:
+def _format_set(names: Any) -> str:
     return "{" + ",".join(sorted(names)) + "}"

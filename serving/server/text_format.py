@@ -1,4 +1,4 @@
-"""Protobuf's text format for messages of which no definition is installed: batching and monitoring parameters."""
+"""Parser of Protobuf's text format for messages without an installed definition: batching and monitoring parameters."""
 
 import re
 from typing import Any
@@ -12,54 +12,56 @@ CLOSING = {"{": "}", "<": ">"}
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Fields by name: numbers, booleans, strings, and messages as dicts; a list where a field is repeated.
+    """Parse text format into fields by name: numbers, booleans, strings, messages as dicts, repeated fields as lists.
 
     Raises:
-        ValueError: with the line, if it is not text format.
+        ValueError: with the line number, if the text is invalid.
     """
     tokens = _Tokens(text)
-    found = tokens.message(None)
-    return found
+    message = tokens.message(None)
+    return message
 
 
 class _Tokens:
     def __init__(self, text: str) -> None:
         self.tokens: list[tuple[str, str, int]] = []
-        at = 0
-        while at < len(text):
-            match = TOKEN.match(text, at)
-            line = text.count("\n", 0, at) + 1
+        position = 0
+        while position < len(text):
+            match = TOKEN.match(text, position)
+            line = text.count("\n", 0, position) + 1
             if not match:
-                raise ValueError(f"line {line}: {text[at]!r} is not expected here")
+                raise ValueError(f"line {line}: {text[position]!r} is not expected here")
             if match.lastgroup:
                 self.tokens.append((match.lastgroup, match.group(), line))
-            at = match.end()
+            position = match.end()
         self.tokens.append(("end", "the end", text.count("\n") + 1))
         self.at = 0
 
-    def take(self, *wanted: str) -> str:
-        """The next token if it is one of those, by text or kind; else nothing is taken and the answer is empty."""
+    def take(self, *expected: str) -> str:
+        """Consume and return the next token if its text or kind is expected; otherwise return an empty string."""
         kind, text, _ = self.tokens[self.at]
-        if kind in wanted or text in wanted:
+        if kind in expected or text in expected:
             self.at += 1
             return text
         return ""
 
-    def refuse(self, wanted: str) -> ValueError:
+    def unexpected(self, expected: str) -> ValueError:
         _, text, line = self.tokens[self.at]
-        return ValueError(f"line {line}: {wanted} is expected, not {text}")
+        return ValueError(f"line {line}: {expected} is expected, not {text}")
 
     def message(self, closing: str | None) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         while not self.take(closing or "end"):
             name = self.take("word")
             if not name:
-                raise self.refuse("a field's name")
+                raise self.unexpected("a field's name")
             colon = self.take(":")
             values = self.values(bool(colon))
-            found[name] = [*_list(found[name]), *values] if name in found else values[0] if len(values) == 1 else values
+            fields[name] = (
+                [*_list(fields[name]), *values] if name in fields else values[0] if len(values) == 1 else values
+            )
             self.take(",", ";")
-        return found
+        return fields
 
     def values(self, colon: bool) -> list[Any]:
         if not self.take("["):
@@ -75,7 +77,7 @@ class _Tokens:
         if opening:
             return self.message(CLOSING[opening])
         if not colon:
-            raise self.refuse("':' or '{'")
+            raise self.unexpected("':' or '{'")
         text = self.take("text")
         if text:
             parts = [text]
@@ -84,12 +86,12 @@ class _Tokens:
             return "".join(part[1:-1].encode("latin-1", "backslashreplace").decode("unicode_escape") for part in parts)
         word = self.take("word")
         if not word:
-            raise self.refuse("a value")
+            raise self.unexpected("a value")
         if word in ("true", "false"):
             return word == "true"
         if NUMBER.fullmatch(word):
             return int(word) if word.lstrip("+-").isdigit() else float(word)
-        raise self.refuse(f"a value and not {word}")
+        raise self.unexpected(f"a value and not {word}")
 
 
 def _list(value: Any) -> list[Any]:

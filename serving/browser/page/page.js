@@ -1,93 +1,93 @@
-// The page: a case is chosen, an example picked or a picture drawn, and the answer shown beside the server's own.
+// The page: select a use case, then an example or a drawing; shows the model's outputs next to the SavedModel's.
 import { Board, show } from "/board.js";
 import { load, run } from "/model.js";
 
-const at = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
 const element = (tag, text = "", props = {}) => Object.assign(document.createElement(tag), { textContent: text }, props);
 const digits = (value) => {
   if (typeof value !== "number") return String(value);
   return value && Math.abs(value) < 1e-4 ? value.toExponential(2) : String(Number(value.toPrecision(6)));
 };
-const TIMED = 50; // rows whose mean time is shown
-const json = async (path) => {
+const TIMED_ROWS = 50; // number of rows whose mean time is shown
+const fetchJson = async (path) => {
   const response = await fetch(path);
   if (!response.ok) throw new Error(`${path}: ${response.status}`);
   return response.json();
 };
 
-let cases = [], chosen, frame, shown = 0; // frame: name and shape of the picture that the case takes, if it takes one
-const board = new Board(at("drawing"), () => drawn());
+let cases = [], selected, frame, turn = 0; // frame: name and shape of the picture input of the use case, if it has one
+const board = new Board(byId("drawing"), () => runDrawing());
 
-async function choose(one) {
-  chosen = one;
-  at("about").textContent = `${one.name}, version ${one.version}: ${(one.bytes / 1000).toFixed(0)} kB, float32, one row at a time.`;
-  for (const tab of at("cases").children) tab.setAttribute("aria-pressed", tab.textContent === one.name);
-  const inputs = (await load(one.name)).getInputDetails();
+async function choose(useCase) {
+  selected = useCase;
+  byId("about").textContent = `${useCase.name}, version ${useCase.version}: ${(useCase.bytes / 1000).toFixed(0)} kB, float32, one row per call.`;
+  for (const tab of byId("cases").children) tab.setAttribute("aria-pressed", tab.textContent === useCase.name);
+  const inputs = (await load(useCase.name)).getInputDetails();
   frame = inputs.length === 1 && inputs[0].shape.length === 4 ? { name: inputs[0].name, shape: [...inputs[0].shape].slice(1) } : null;
-  at("board").hidden = !frame;
+  byId("board").hidden = !frame;
   board.clear();
-  const numbers = Array.from({ length: one.samples }, (_, number) => number);
-  const samples = await Promise.all(numbers.map((number) => json(`/cases/${one.name}/samples/${number}.json`)));
-  at("samples").replaceChildren(...samples.map(button));
-  await pick(samples[0], at("samples").firstChild);
+  const numbers = Array.from({ length: useCase.samples }, (_, number) => number);
+  const samples = await Promise.all(numbers.map((number) => fetchJson(`/cases/${useCase.name}/samples/${number}.json`)));
+  byId("samples").replaceChildren(...samples.map(createButton));
+  await pick(samples[0], byId("samples").firstChild);
 }
 
-function button(sample) {
-  const made = element("button", "", { type: "button" });
+function createButton(sample) {
+  const button = element("button", "", { type: "button" });
   if (frame) {
-    made.append(element("canvas", "", { className: "pixels" }));
-    show(made.firstChild, sample.input[frame.name], ...frame.shape);
+    button.append(element("canvas", "", { className: "pixels" }));
+    show(button.firstChild, sample.input[frame.name], ...frame.shape);
   } else {
-    made.textContent = scalars(sample).slice(0, 3).map(([, value]) => digits(value)).join(" · ");
+    button.textContent = scalars(sample).slice(0, 3).map(([, value]) => digits(value)).join(" · ");
   }
-  made.addEventListener("click", () => pick(sample, made));
-  return made;
+  button.addEventListener("click", () => pick(sample, button));
+  return button;
 }
 
 const scalars = (sample) => Object.entries(sample.raw).filter(([, values]) => values.length === 1).map(([name, [value]]) => [name, value]);
 
-async function pick(sample, made) {
-  for (const other of at("samples").children) other.setAttribute("aria-pressed", other === made);
+async function pick(sample, button) {
+  for (const other of byId("samples").children) other.setAttribute("aria-pressed", other === button);
   board.clear();
-  if (frame) show(at("seen"), sample.input[frame.name], ...frame.shape);
-  await answer(sample.input, sample);
+  if (frame) show(byId("model-input"), sample.input[frame.name], ...frame.shape);
+  await showOutputs(sample.input, sample);
 }
 
-async function drawn() {
-  for (const other of at("samples").children) other.setAttribute("aria-pressed", false);
+async function runDrawing() {
+  for (const other of byId("samples").children) other.setAttribute("aria-pressed", false);
   const pixels = board.pixels(...frame.shape);
-  show(at("seen"), pixels, ...frame.shape);
-  await answer({ [frame.name]: pixels });
+  show(byId("model-input"), pixels, ...frame.shape);
+  await showOutputs({ [frame.name]: pixels });
 }
 
-async function answer(inputs, sample) {
-  const turn = ++shown;
-  const { outputs } = await run(chosen.name, inputs);
-  const many = Object.entries(inputs).map(([name, values]) => [name, Array(TIMED).fill(values).flat()]);
-  const { microseconds } = await run(chosen.name, Object.fromEntries(many));
-  if (turn !== shown) return; // a later one has been asked for
+async function showOutputs(inputs, sample) {
+  const thisTurn = ++turn;
+  const { outputs } = await run(selected.name, inputs);
+  const repeated = Object.entries(inputs).map(([name, values]) => [name, Array(TIMED_ROWS).fill(values).flat()]);
+  const { microseconds } = await run(selected.name, Object.fromEntries(repeated));
+  if (thisTurn !== turn) return; // newer inputs have been selected meanwhile
   const rows = Object.entries(outputs).flatMap(([name, values]) => values.map((value, index) => [label(name, index, values), value, sample?.answer[name]?.[index]]));
-  at("verdict").textContent = verdict(outputs);
-  at("outputs").replaceChildren(line("th", "output", "here", "", sample ? "SavedModel" : ""), ...rows.map(([name, here, there]) => line("td", name, digits(here), meter(name, here), there === undefined ? "" : digits(there))));
-  const worst = Math.max(...rows.map(([, here, there]) => Math.abs(here - there)));
-  at("compared").textContent = `${microseconds.toFixed(0)} µs a row here` + (sample ? `; largest difference from the SavedModel's answer ${worst.toExponential(1)}` : "");
-  at("raw").replaceChildren(...(sample ? scalars(sample).map(([name, value]) => line("td", name, digits(value))) : []));
+  byId("verdict").textContent = verdict(outputs);
+  byId("outputs").replaceChildren(line("th", "output", "this browser", "", sample ? "SavedModel" : ""), ...rows.map(([name, value, expected]) => line("td", name, digits(value), meter(name, value), expected === undefined ? "" : digits(expected))));
+  const worst = Math.max(...rows.map(([, value, expected]) => Math.abs(value - expected)));
+  byId("difference").textContent = `${microseconds.toFixed(0)} µs per row in this browser` + (sample ? `; largest difference from the SavedModel ${worst.toExponential(1)}` : "");
+  byId("raw").replaceChildren(...(sample ? scalars(sample).map(([name, value]) => line("td", name, digits(value))) : []));
 }
 
-const label = (name, index, values) => (values.length === 1 ? name : chosen.classes[index] ?? `${name} ${index}`);
+const label = (name, index, values) => (values.length === 1 ? name : selected.classes[index] ?? `${name} ${index}`);
 
 function verdict(outputs) {
-  if (chosen.classes.length) {
+  if (selected.classes.length) {
     const [values] = Object.values(outputs);
-    return `It is ${chosen.classes[values.indexOf(Math.max(...values))]}.`;
+    return `It is ${selected.classes[values.indexOf(Math.max(...values))]}.`;
   }
   return "decision" in outputs ? (outputs.decision[0] ? "Stop this purchase." : "Let it pass.") : "";
 }
 
-// Shares of one are drawn as a bar, with a mark at the threshold that is served.
+// Returns a bar for a probability; the colour of a score changes at the decision threshold of the served version.
 function meter(name, value) {
-  if (!(chosen.classes.length || name === "score")) return "";
-  return element("meter", "", { min: 0, max: 1, value, ...(name === "score" ? { high: chosen.point.threshold, low: chosen.point.threshold, optimum: 0 } : {}) });
+  if (!(selected.classes.length || name === "score")) return "";
+  return element("meter", "", { min: 0, max: 1, value, ...(name === "score" ? { high: selected.point.threshold, low: selected.point.threshold, optimum: 0 } : {}) });
 }
 
 function line(kind, ...cells) {
@@ -98,14 +98,14 @@ function line(kind, ...cells) {
 }
 
 async function start() {
-  at("clear").addEventListener("click", () => board.clear());
-  cases = await json("/cases.json");
-  at("cases").replaceChildren(...cases.map((one) => element("button", one.name, { type: "button", onclick: () => choose(one) })));
+  byId("clear").addEventListener("click", () => board.clear());
+  cases = await fetchJson("/cases.json");
+  byId("cases").replaceChildren(...cases.map((useCase) => element("button", useCase.name, { type: "button", onclick: () => choose(useCase) })));
   await choose(cases[0]);
 }
 
-// For programs: `ready` settles when the first answer is on the page, `run(case, {input: [numbers]})` answers rows.
+// For programs: `ready` settles when the first outputs are shown, `run(case, {input: [numbers]})` runs the model on rows.
 window.run = run;
-window.choose = (name) => choose(cases.find((one) => one.name === name));
-window.ready = start().then(() => cases.map((one) => one.name));
-window.ready.catch((error) => (at("verdict").textContent = `It does not work: ${error.message}`));
+window.choose = (name) => choose(cases.find((useCase) => useCase.name === name));
+window.ready = start().then(() => cases.map((useCase) => useCase.name));
+window.ready.catch((error) => (byId("verdict").textContent = `The page failed to load: ${error.message}`));

@@ -1,11 +1,11 @@
-// The model on Android, by LiteRT's CompiledModel API. Beside the module's other dependencies:
+// The model on Android with LiteRT's CompiledModel API. Add to the module's dependencies:
 //
 //   implementation("com.google.ai.edge.litert:litert:2.3.0")
 //
-// and `one_row.tflite` of a pushed version's assets.extra in src/main/assets: its tensors have no open axis, so that
-// buffers can be made at once. It takes transformed features; what makes them from a purchase or a picture has to run on
-// the device too, or the device asks the gateway. Accelerator.GPU in place of CPU needs litert-gpu as well; a model on
-// another processor gives other last digits, so compare its answers with samples.npz before you ship it.
+// and copy `one_row.tflite` from a pushed version's assets.extra to src/main/assets. Its tensors have fixed shapes, so
+// buffers can be created at once. It takes transformed features: the transformation of a purchase or picture has to run on
+// the device, too, or the device sends a request to the gateway. Accelerator.GPU instead of CPU also needs litert-gpu. On
+// another processor the last digits of outputs differ, so compare them with samples.npz before a release.
 package showcase.edge
 
 import android.content.res.AssetManager
@@ -15,13 +15,13 @@ import com.google.ai.edge.litert.TensorBuffer
 
 private const val SIGNATURE = "dense"
 
-/** Answers one purchase at a time. Not for several threads at once; close it when it is no longer needed. */
+/** Scores one purchase at a time. Not thread-safe; close it after use. */
 class FraudModel(assets: AssetManager, file: String = "one_row.tflite") : AutoCloseable {
   private val model = CompiledModel.create(assets, file, CompiledModel.Options(Accelerator.CPU))
   private val inputs = listOf("codes", "merchants", "numeric", "past").associateWith { model.createInputBuffer(it, SIGNATURE) }
   private val outputs = listOf("score", "decision", "anomaly").associateWith { model.createOutputBuffer(it, SIGNATURE) }
 
-  /** Probability of fraud. The sizes of a row: 4 codes, 9 merchants, 35 numbers and 8 past purchases of 6 numbers. */
+  /** Probability of fraud. One row has 4 codes, 9 merchants, 35 numbers and 8 past purchases of 6 numbers each. */
   fun score(codes: IntArray, merchants: IntArray, numeric: FloatArray, past: FloatArray): Float {
     inputs.getValue("codes").writeInt(codes)
     inputs.getValue("merchants").writeInt(merchants)

@@ -1,5 +1,6 @@
-// The few declarations of LiteRT's C API that this program needs. The wheel `ai-edge-litert` brings the library and no
-// header; what is declared here has to fit the version in the lock file, which tests/serving/edge/test_edge.py holds by running it.
+// The declarations of LiteRT's C API that this program needs. The package `ai-edge-litert` contains the library but no
+// headers. The declarations must match the version in the lock file; tests/serving/edge/test_edge.py runs the program to
+// check this.
 #pragma once
 
 #include <cstddef>
@@ -15,14 +16,14 @@ typedef struct LiteRtTensorT* LiteRtTensor;
 typedef struct LiteRtCompiledModelT* LiteRtCompiledModel;
 typedef struct LiteRtTensorBufferT* LiteRtTensorBuffer;
 typedef struct LiteRtTensorBufferRequirementsT* LiteRtTensorBufferRequirements;
-typedef int LiteRtStatus;  // an enumeration, 0 is good
+typedef int LiteRtStatus;  // an enumeration, 0 is success
 
 enum { kRank = 8, kCpu = 1, kRead = 0, kWrite = 1 };
 
 struct LiteRtLayout {
   unsigned rank : 7;
   bool has_strides : 1;
-  int32_t dimensions[kRank];  // negative where any size is taken
+  int32_t dimensions[kRank];  // negative for an axis of any size
   uint32_t strides[kRank];
 };
 

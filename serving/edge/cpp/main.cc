@@ -1,8 +1,8 @@
-// Answers rows from files with a `.tflite`, without Python or TensorFlow.
+// Runs a `.tflite` on rows from files, without Python or TensorFlow.
 //
-//   edge MODEL            what goes in and what comes out, as JSON
-//   edge MODEL IN OUT     reads IN/<input>.bin, rows one after the other as the machine holds them, and writes
-//                         OUT/<output>.bin; prints the number of rows and the median time of one as JSON
+//   edge MODEL            prints input and output tensors as JSON
+//   edge MODEL IN OUT     reads IN/<input>.bin, consecutive rows in the machine's byte order, and writes
+//                         OUT/<output>.bin; prints the number of rows and the median time per row (microseconds) as JSON
 #include <algorithm>
 #include <chrono>
 #include <fstream>

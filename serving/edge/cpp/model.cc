@@ -12,7 +12,7 @@ void check(LiteRtStatus status, const std::string& what) {
   if (status) throw std::runtime_error("LiteRT could not " + what + " (status " + std::to_string(status) + ")");
 }
 
-// LiteRT's number of an element type to NumPy's name and the bytes of one element.
+// Maps LiteRT's number of an element type to the NumPy name and the bytes of one element.
 const std::pair<std::string, size_t>& element(int type, const std::string& name) {
   static const std::map<int, std::pair<std::string, size_t>> known = {
       {1, {"float32", 4}}, {2, {"int32", 4}}, {3, {"uint8", 1}}, {4, {"int64", 8}}, {6, {"bool", 1}}, {9, {"int8", 1}},
@@ -33,7 +33,7 @@ Tensor described(const std::string& name, const LiteRtRankedTensorType& type) {
   return tensor;
 }
 
-// One row, where any number of rows is taken.
+// The tensor type for a batch of one row.
 LiteRtRankedTensorType one_row(LiteRtTensor tensor, const std::string& name) {
   LiteRtRankedTensorType type;
   check(LiteRtGetRankedTensorType(tensor, &type), "tell the type of " + name);

@@ -1,4 +1,4 @@
-// One signature of a `.tflite`, answering a row at a time: what a device does, and all that C++ and Java share.
+// Runs one signature of a `.tflite` row by row, as a device does; shared by the C++ and the Java program.
 #pragma once
 
 #include <cstddef>
@@ -10,23 +10,23 @@
 
 namespace edge {
 
-// One row of an input or an output.
+// Spec of an input or output tensor.
 struct Tensor {
   std::string name;
-  std::string type;        // as NumPy calls it
-  std::vector<int> shape;  // without the axis of the rows
-  size_t bytes;
+  std::string type;        // name of the NumPy type
+  std::vector<int> shape;  // of one row, without the batch axis
+  size_t bytes;            // of one row
 };
 
 class Model {
  public:
-  // Throws std::runtime_error if the file is no model, lacks the signature or takes more than one row at a time.
+  // Throws std::runtime_error if the file is not a model, lacks the signature or takes several rows per call.
   explicit Model(const std::string& path, const std::string& signature = "dense");
 
   const std::vector<Tensor>& inputs() const { return inputs_; }
   const std::vector<Tensor>& outputs() const { return outputs_; }
 
-  // Reads `inputs()[i].bytes` from each input and writes as much to each output.
+  // Reads `inputs()[i].bytes` bytes from each input and writes `outputs()[i].bytes` bytes to each output.
   void run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs);
 
  private:
@@ -44,7 +44,7 @@ class Model {
   size_t find(const std::string& signature, const std::string& path);
   void add(LiteRtSignature signature, size_t index, bool input);
 
-  // In the order of their making: what is made later is destroyed first.
+  // In the order of creation, because members are destroyed in reverse order.
   Owned<LiteRtEnvironmentT, LiteRtDestroyEnvironment> environment_;
   Owned<LiteRtOptionsT, LiteRtDestroyOptions> options_;
   Owned<LiteRtModelT, LiteRtDestroyModel> model_;

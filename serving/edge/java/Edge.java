@@ -10,7 +10,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.stream.Collectors;
 
-/** The C++ program's twin: the same words, the same files, the same answers. */
+/** The Java version of the C++ program, with the same arguments, files and output. */
 final class Edge {
   private Edge() {}
 

@@ -6,20 +6,20 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 
-/** One signature of a .tflite, answering a row at a time through the C++ code that the C++ program uses. */
+/** Runs one signature of a .tflite row by row, through the C++ code that the C++ program uses. */
 final class LiteModel implements AutoCloseable {
   static {
     System.loadLibrary("edge");
   }
 
-  /** Name, NumPy's name of the type, shape without the axis of the rows, and bytes of one row. */
+  /** Name, NumPy type, shape of one row (without the batch axis) and bytes of one row. */
   record Tensor(String name, String type, int[] shape, int bytes) {}
 
   private final List<Tensor> inputs;
   private final List<Tensor> outputs;
   private long handle;
 
-  /** Throws IllegalStateException if the file is no such model. */
+  /** Throws IllegalStateException if the model cannot be loaded. */
   LiteModel(Path path) {
     handle = open(path.toString());
     inputs = tensors(true);
@@ -39,7 +39,7 @@ final class LiteModel implements AutoCloseable {
     return ByteBuffer.allocateDirect(tensor.bytes()).order(ByteOrder.nativeOrder());
   }
 
-  /** Answers one row: a direct buffer an input, by name; new buffers come back. */
+  /** Runs one row: takes one direct buffer per input by name and returns new buffers by output name. */
   Map<String, ByteBuffer> run(Map<String, ByteBuffer> row) {
     var in = new ByteBuffer[inputs.size()];
     for (int index = 0; index < in.length; index++) {

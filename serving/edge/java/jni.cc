@@ -1,4 +1,4 @@
-// What LiteModel.java calls: each function hands on to edge::Model and turns what it throws into a Java exception.
+// Native methods of LiteModel.java: each calls edge::Model and converts its exceptions to Java exceptions.
 #include <jni.h>
 
 #include <exception>
@@ -13,7 +13,7 @@ const edge::Tensor& tensor(jlong handle, jboolean input, jint index) {
   return (input ? model->inputs() : model->outputs()).at(index);
 }
 
-// Runs what is given; an exception becomes an IllegalStateException, and nothing comes back.
+// Runs a function; a C++ exception becomes a Java IllegalStateException, and a default value is returned.
 template <typename Work>
 auto guarded(JNIEnv* java, Work work) -> decltype(work()) {
   try {

@@ -32,55 +32,55 @@ METHODS = {CLASSIFY: "classification_result", REGRESS: "regression_result"}
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict, classify, regress, several at once, and metadata."""
+    """gRPC PredictionService: Predict, Classify, Regress, MultiInference and GetModelMetadata."""
 
     def __init__(self, engine: Engine, metrics: Metrics, packed: bool) -> None:
         self.engine, self.metrics, self.packed = engine, metrics, packed
 
     async def Predict(self, request: predict_pb2.PredictRequest, context: Context) -> predict_pb2.PredictResponse:
-        """Named tensors to named tensors."""
-        return await self._answered(self._predict, "Predict", request, context)
+        """Run a signature on named tensors."""
+        return await self._handle(self._predict, "Predict", request, context)
 
     async def Classify(self, request: Message, context: Context) -> classification_pb2.ClassificationResponse:
-        """Examples to labels and scores."""
-        return await self._answered(self._classify, "Classify", request, context)
+        """Run a classify signature on ``tf.Example`` messages; return labels and scores."""
+        return await self._handle(self._classify, "Classify", request, context)
 
     async def Regress(self, request: Message, context: Context) -> regression_pb2.RegressionResponse:
-        """Examples to values."""
-        return await self._answered(self._regress, "Regress", request, context)
+        """Run a regress signature on ``tf.Example`` messages; return values."""
+        return await self._handle(self._regress, "Regress", request, context)
 
     async def MultiInference(self, request: Message, context: Context) -> inference_pb2.MultiInferenceResponse:
-        """Examples to the answers of several signatures of one model."""
-        return await self._answered(self._several, "MultiInference", request, context)
+        """Run several signatures of one model on the same examples."""
+        return await self._handle(self._multi_inference, "MultiInference", request, context)
 
     async def GetModelMetadata(self, request: Message, context: Context) -> Message:
-        """The signatures of a version."""
-        return await self._answered(self._metadata, "GetModelMetadata", request, context)
+        """Return the signatures of a version."""
+        return await self._handle(self._metadata, "GetModelMetadata", request, context)
 
-    async def _answered(
+    async def _handle(
         self, method: Callable[..., Awaitable[Message]], api: str, request: Message, context: Context
     ) -> Message:
         started, status = time.perf_counter(), "INTERNAL"
         try:
-            found = await method(request, context.time_remaining())
+            response = await method(request, context.time_remaining())
             status = "OK"
-            return found
+            return response
         except ServingError as error:
             status = error.status
             await context.abort(grpc.StatusCode[status], error.message)
         except (ValueError, TypeError) as error:
             log.exception("%s failed", api)
-            await context.abort(grpc.StatusCode.INTERNAL, f"The answer could not be made: {error}")
+            await context.abort(grpc.StatusCode.INTERNAL, f"The response could not be built: {error}")
         finally:
-            name = _name(request)
-            if self.engine.knows(name):
+            name = _model_name(request)
+            if self.engine.has_model(name):
                 self.metrics.request(name, api, "GRPC", status, time.perf_counter() - started)
 
     async def _predict(self, request: predict_pb2.PredictRequest, timeout: float | None) -> predict_pb2.PredictResponse:
         spec = request.model_spec
         inputs = {name: tensor_protos.from_proto(name, tensor) for name, tensor in request.inputs.items()}
         version, label = chosen(spec)
-        answered, outputs = await self.engine.predict(
+        served_version, outputs = await self.engine.predict(
             spec.name,
             inputs,
             spec.signature_name,
@@ -90,53 +90,57 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             timeout=timeout,
         )
         response = predict_pb2.PredictResponse()
-        _fill(response.model_spec, spec, answered)
+        _fill(response.model_spec, spec, served_version)
         for name, value in outputs.items():
             tensor_protos.to_proto(response.outputs[name], value, self.packed)
         return response
 
     async def _classify(self, request: Any, timeout: float | None) -> classification_pb2.ClassificationResponse:
         response = classification_pb2.ClassificationResponse()
-        await self._inferred(request.model_spec, CLASSIFY, examples.serialized(request.input), response, timeout)
+        await self._fill_response(request.model_spec, CLASSIFY, examples.serialized(request.input), response, timeout)
         return response
 
     async def _regress(self, request: Any, timeout: float | None) -> regression_pb2.RegressionResponse:
         response = regression_pb2.RegressionResponse()
-        await self._inferred(request.model_spec, REGRESS, examples.serialized(request.input), response, timeout)
+        await self._fill_response(request.model_spec, REGRESS, examples.serialized(request.input), response, timeout)
         return response
 
-    async def _several(self, request: Any, timeout: float | None) -> inference_pb2.MultiInferenceResponse:
+    async def _multi_inference(self, request: Any, timeout: float | None) -> inference_pb2.MultiInferenceResponse:
         _check_tasks(request.tasks)
-        packed = examples.serialized(request.input)
+        serialized = examples.serialized(request.input)
         response = inference_pb2.MultiInferenceResponse()
         for task in request.tasks:
             result = response.results.add()
             field = getattr(result, METHODS[task.method_name])
             field.SetInParent()
-            await self._infer(task.model_spec, task.method_name, packed, field, result.model_spec, timeout)
+            await self._infer(task.model_spec, task.method_name, serialized, field, result.model_spec, timeout)
         return response
 
-    async def _inferred(self, spec: Any, method: str, packed: Any, response: Any, timeout: float | None) -> None:
+    async def _fill_response(
+        self, spec: Any, method: str, serialized: Any, response: Any, timeout: float | None
+    ) -> None:
         response.result.SetInParent()
-        await self._infer(spec, method, packed, response.result, response.model_spec, timeout)
+        await self._infer(spec, method, serialized, response.result, response.model_spec, timeout)
 
-    async def _infer(self, spec: Any, method: str, packed: Any, result: Any, told: Any, timeout: float | None) -> None:
-        """Fills a classification or regression result, and which model gave it."""
+    async def _infer(
+        self, spec: Any, method: str, serialized: Any, result: Any, model_spec: Any, timeout: float | None
+    ) -> None:
+        """Run a signature; fill its classification or regression result and the ModelSpec of the response."""
         version, label = chosen(spec)
         servable = self.engine.servable(spec.name, version, label)
-        door = self.engine.door(servable, spec.signature_name)
-        examples.check(door, method)
-        found = await self.engine.run(servable, door, Rows(len(packed), [packed]), timeout)
-        outputs = dict(zip(door.outputs, found, strict=True))
+        signature = self.engine.find_signature(servable, spec.signature_name)
+        examples.check(signature, method)
+        arrays = await self.engine.run(servable, signature, Rows(len(serialized), [serialized]), timeout)
+        outputs = dict(zip(signature.outputs, arrays, strict=True))
         if method == CLASSIFY:
-            for row in examples.classes(outputs, len(packed)):
+            for row in examples.classes(outputs, len(serialized)):
                 classes = result.classifications.add().classes
-                for label_, score in row:
-                    classes.add(label=label_, score=score)
+                for class_label, score in row:
+                    classes.add(label=class_label, score=score)
         else:
-            for value in examples.values(outputs, len(packed)):
+            for value in examples.values(outputs, len(serialized)):
                 result.regressions.add(value=value)
-        _fill(told, spec, servable.version)
+        _fill(model_spec, spec, servable.version)
 
     async def _metadata(self, request: Any, timeout: float | None) -> get_model_metadata_pb2.GetModelMetadataResponse:
         if not request.HasField("model_spec"):
@@ -151,7 +155,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 def chosen(spec: Any) -> tuple[int | None, str | None]:
-    """Version and label that a ModelSpec names, of which one at most is there."""
+    """Return version and label of a ModelSpec; at most one of them is not None."""
     kind = spec.WhichOneof("version_choice")
     return (spec.version.value, None) if kind == "version" else (None, spec.version_label if kind else None)
 
@@ -165,24 +169,31 @@ def server(
     health: Any = None,
     packed: bool = False,
 ) -> tuple[grpc.aio.Server, int]:
-    """A server of both services, not yet started, and its port.
+    """Create a gRPC server with both services and return it, not yet started, with its port.
 
-    ``health`` is a health servicer; ``packed`` answers tensors as bytes.
+    Args:
+        engine: Runs the models.
+        metrics: Counts requests.
+        reload: Replaces the served models.
+        address: Host and port to listen on; port 0 for any free one.
+        options: gRPC channel arguments.
+        health: Health servicer, if any.
+        packed: Whether responses hold tensors as ``tensor_content``.
 
     Raises:
-        OSError: if the address cannot be had.
+        OSError: if the address is taken.
     """
-    found = grpc.aio.server(options=[("grpc.so_reuseport", 0), *options])
+    grpc_server = grpc.aio.server(options=[("grpc.so_reuseport", 0), *options])
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(engine, metrics, packed), found
+        PredictionService(engine, metrics, packed), grpc_server
     )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(engine, reload), found)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(engine, reload), grpc_server)
     if health is not None:
         from grpc_health.v1 import health_pb2_grpc
 
-        health_pb2_grpc.add_HealthServicer_to_server(health, found)
+        health_pb2_grpc.add_HealthServicer_to_server(health, grpc_server)
     try:
-        return found, found.add_insecure_port(address)
+        return grpc_server, grpc_server.add_insecure_port(address)
     except RuntimeError:
         raise OSError(f"The gRPC server cannot listen on {address}; is another server there?") from None
 
@@ -203,12 +214,12 @@ def _check_tasks(tasks: Sequence[Any]) -> None:
             raise ServingError("UNIMPLEMENTED", f"Unsupported signature method_name: {task.method_name}")
 
 
-def _fill(told: Any, spec: Any, version: int) -> None:
-    told.name, told.signature_name = spec.name, spec.signature_name or "serving_default"
-    told.version.value = version
+def _fill(model_spec: Any, spec: Any, version: int) -> None:
+    model_spec.name, model_spec.signature_name = spec.name, spec.signature_name or "serving_default"
+    model_spec.version.value = version
 
 
-def _name(request: Any) -> str:
+def _model_name(request: Any) -> str:
     if hasattr(request, "tasks"):
         return request.tasks[0].model_spec.name if request.tasks else ""
     return request.model_spec.name

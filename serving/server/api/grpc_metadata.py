@@ -1,4 +1,4 @@
-"""What a version says of itself, as TensorFlow Serving's message."""
+"""Model metadata as TensorFlow Serving's ``GetModelMetadataResponse``."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ FIELD = "signature_def"
 
 
 def response(servable: Servable) -> Any:
-    """A ``GetModelMetadataResponse`` with the signatures."""
+    """Build the ``GetModelMetadataResponse`` with a version's signatures."""
     from tensorflow_serving.apis import get_model_metadata_pb2
 
-    found = get_model_metadata_pb2.GetModelMetadataResponse()
-    found.model_spec.name = servable.name
-    found.model_spec.version.value = servable.version
+    message = get_model_metadata_pb2.GetModelMetadataResponse()
+    message.model_spec.name = servable.name
+    message.model_spec.version.value = servable.version
     signatures = get_model_metadata_pb2.SignatureDefMap()
     for name, definition in servable.meta.signature_def.items():
         signatures.signature_def[name].CopyFrom(definition)
-    found.metadata[FIELD].Pack(signatures)
-    return found
+    message.metadata[FIELD].Pack(signatures)
+    return message

@@ -1,4 +1,4 @@
-"""gRPC ModelService: which versions there are, and a new configuration for the running server."""
+"""gRPC ModelService: status of the versions, and reload of the model configuration."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,13 +15,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """Status and configuration."""
+    """gRPC ModelService: GetModelStatus and HandleReloadConfigRequest."""
 
     def __init__(self, engine: Engine, reload: Callable[..., Awaitable[None]]) -> None:
         self.engine, self.reload = engine, reload
 
     async def GetModelStatus(self, request: Any, context: Context) -> get_model_status_pb2.GetModelStatusResponse:
-        """State of every version, or of one."""
+        """Return the state of every version of a model, or of one version."""
         spec = request.model_spec
         kind = spec.WhichOneof("version_choice")
         response = get_model_status_pb2.GetModelStatusResponse()
@@ -30,10 +30,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 raise ServingError("INVALID_ARGUMENT", "Missing ModelSpec")
             version = spec.version.value if kind == "version" else None
             label = spec.version_label if kind == "version_label" else None
-            for one in self.engine.states(spec.name, version, label):
-                added = response.model_version_status.add(version=one.version, state=STATES[one.state])
-                added.status.error_code = grpc.StatusCode[one.code].value[0]
-                added.status.error_message = one.message
+            for state in self.engine.states(spec.name, version, label):
+                added = response.model_version_status.add(version=state.version, state=STATES[state.state])
+                added.status.error_code = grpc.StatusCode[state.code].value[0]
+                added.status.error_message = state.message
         except ServingError as error:
             await context.abort(grpc.StatusCode[error.status], error.message)
         return response
@@ -41,7 +41,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def HandleReloadConfigRequest(
         self, request: Any, context: Context
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Serves other models from now on; says in the answer's status whether that went well."""
+        """Replace the served models; the response's status holds the error, if any."""
         response = model_management_pb2.ReloadConfigResponse()
         try:
             if request.config.WhichOneof("config") is None:

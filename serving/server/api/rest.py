@@ -25,7 +25,7 @@ APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
 
 
 class Target(NamedTuple):
-    """What a path asks of which model."""
+    """Parsed URL path: model, version or label, and verb (or ``metadata``, or empty for the status)."""
 
     model: str
     version: int | None
@@ -34,14 +34,14 @@ class Target(NamedTuple):
 
 
 class Rest:
-    """The handler of all REST requests.
+    """Handler of all REST requests.
 
     Attributes:
-        engine: Answers.
-        metrics: Counts.
-        metrics_path: Where the counts are read; None for nowhere.
-        timeout: Seconds that a request may take.
-        max_body: Bytes of a body, also when it is unpacked.
+        engine: Runs the models.
+        metrics: Counts requests.
+        metrics_path: URL path of the Prometheus metrics; None serves no metrics.
+        timeout: Deadline of a request, in seconds.
+        max_body: Largest body in bytes, before and after decompression.
     """
 
     def __init__(
@@ -56,22 +56,22 @@ class Rest:
         }
 
     async def __call__(self, request: Request) -> Response:
-        """One answer."""
+        """Handle one request."""
         try:
             if request.path == self.metrics_path and request.method in ("GET", "HEAD"):
                 return Response(200, self.metrics.text(), CONTENT_TYPE)
             if not request.path.startswith("/v1/"):
-                return _failure(404, "Not found: the models are under /v1/models/")
-            target = _target(request.path)
+                return _error_response(404, "Not found; models are served under /v1/models/")
+            target = _parse_path(request.path)
             if target is None or request.method not in (("POST",) if target.verb in APIS else ("GET", "HEAD")):
                 raise ServingError("INVALID_ARGUMENT", f"Malformed request: {request.method} {request.path}")
             if target.verb not in APIS:
                 return Response(200, self._view(target))
-            return await self._counted(request, target)
+            return await self._run_counted(request, target)
         except ServingError as error:
-            return _failure(error.http, error.message)
+            return _error_response(error.http, error.message)
 
-    async def _counted(self, request: Request, target: Target) -> Response:
+    async def _run_counted(self, request: Request, target: Target) -> Response:
         started = time.perf_counter()
         status = "INTERNAL"
         try:
@@ -82,36 +82,38 @@ class Rest:
             status = error.status
             raise
         finally:
-            if self.engine.knows(target.model):  # else anybody could make us count names without end
+            if self.engine.has_model(target.model):  # names from clients would grow the metrics without bound
                 self.metrics.request(target.model, APIS[target.verb], "REST", status, time.perf_counter() - started)
 
     async def _predict(self, request: Request, target: Target) -> bytes:
         servable = self.engine.servable(target.model, target.version, target.label)
-        document = json_tensors.parse(self._body(request))
-        door = self.engine.door(servable, _signature(document))
-        rows, by_row = json_tensors.rows(document, door)
-        found = await self.engine.run(servable, door, rows, self.timeout)
-        return json_tensors.answer(dict(zip(door.outputs, found, strict=True)), by_row)
+        document = json_tensors.parse(self._read_body(request))
+        signature = self.engine.find_signature(servable, _signature_name(document))
+        rows, by_row = json_tensors.rows(document, signature)
+        arrays = await self.engine.run(servable, signature, rows, self.timeout)
+        return json_tensors.answer(dict(zip(signature.outputs, arrays, strict=True)), by_row)
 
     async def _classify(self, request: Request, target: Target) -> bytes:
-        outputs, rows = await self._on_examples(request, target, CLASSIFY)
+        outputs, rows = await self._run_on_examples(request, target, CLASSIFY)
         return json_tensors.dumps({"results": examples.classes(outputs, rows)}, False)
 
     async def _regress(self, request: Request, target: Target) -> bytes:
-        outputs, rows = await self._on_examples(request, target, REGRESS)
+        outputs, rows = await self._run_on_examples(request, target, REGRESS)
         return json_tensors.dumps({"results": examples.values(outputs, rows)}, False)
 
-    async def _on_examples(self, request: Request, target: Target, method: str) -> tuple[dict[str, Any], int]:
+    async def _run_on_examples(self, request: Request, target: Target, method: str) -> tuple[dict[str, Any], int]:
         servable = self.engine.servable(target.model, target.version, target.label)
-        document = json_tensors.parse(self._body(request))
-        door = self.engine.door(servable, _signature(document))
-        examples.check(door, method)
-        listed = document.get("examples")
-        if not isinstance(listed, list) or not listed:
+        document = json_tensors.parse(self._read_body(request))
+        signature = self.engine.find_signature(servable, _signature_name(document))
+        examples.check(signature, method)
+        example_list = document.get("examples")
+        if not isinstance(example_list, list) or not example_list:
             raise ServingError("INVALID_ARGUMENT", "Expecting non-empty 'examples' list")
-        packed = [examples.from_json(one, document.get("context")) for one in listed]
-        found = await self.engine.run(servable, door, Rows(len(packed), [examples.strings(packed)]), self.timeout)
-        return dict(zip(door.outputs, found, strict=True)), len(packed)
+        serialized = [examples.from_json(example, document.get("context")) for example in example_list]
+        arrays = await self.engine.run(
+            servable, signature, Rows(len(serialized), [examples.strings(serialized)]), self.timeout
+        )
+        return dict(zip(signature.outputs, arrays, strict=True)), len(serialized)
 
     def _view(self, target: Target) -> bytes:
         if target.verb == "metadata":
@@ -121,36 +123,36 @@ class Rest:
             {
                 "model_version_status": [
                     {
-                        "version": str(one.version),
-                        "state": one.state,
-                        "status": {"error_code": one.code, "error_message": one.message},
+                        "version": str(state.version),
+                        "state": state.state,
+                        "status": {"error_code": state.code, "error_message": state.message},
                     }
-                    for one in states
+                    for state in states
                 ]
             }
         ).encode()
 
-    def _body(self, request: Request) -> bytes:
-        coding = request.headers.get("content-encoding", "identity").lower()
-        if coding == "identity":
+    def _read_body(self, request: Request) -> bytes:
+        encoding = request.headers.get("content-encoding", "identity").lower()
+        if encoding == "identity":
             return request.body
-        if coding != "gzip":
-            raise ServingError("INVALID_ARGUMENT", f"Content-Encoding {coding} is not supported; gzip is")
-        unpacking = zlib.decompressobj(wbits=31)
+        if encoding != "gzip":
+            raise ServingError("INVALID_ARGUMENT", f"Content-Encoding {encoding} is not supported; use gzip")
+        decompressor = zlib.decompressobj(wbits=31)
         try:
-            body = unpacking.decompress(request.body, self.max_body + 1)
+            body = decompressor.decompress(request.body, self.max_body + 1)
         except zlib.error:
-            raise ServingError("INVALID_ARGUMENT", "The body is not gzip, as Content-Encoding says") from None
-        if len(body) > self.max_body or not unpacking.eof:
+            raise ServingError("INVALID_ARGUMENT", "The body is not gzip, which Content-Encoding declares") from None
+        if len(body) > self.max_body or not decompressor.eof:
             raise ServingError(
-                "INVALID_ARGUMENT", f"The unpacked body is cut short or larger than {self.max_body} bytes"
+                "INVALID_ARGUMENT", f"The decompressed body is truncated or larger than {self.max_body} bytes"
             )
         return body
 
 
 @lru_cache(64)
 def metadata(servable: Servable) -> bytes:
-    """The signatures as JSON."""
+    """Return the response to a metadata request as JSON: the version and its signatures."""
     from google.protobuf import json_format
     from tensorflow_serving.apis import get_model_metadata_pb2
 
@@ -159,15 +161,15 @@ def metadata(servable: Servable) -> bytes:
     message = grpc_metadata.response(servable)
     signatures = get_model_metadata_pb2.SignatureDefMap()
     message.metadata[grpc_metadata.FIELD].Unpack(signatures)
-    plain = json_format.MessageToDict(
+    signature_map = json_format.MessageToDict(
         signatures, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
     spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
-    return json.dumps({"model_spec": spec, "metadata": {grpc_metadata.FIELD: plain}}).encode()
+    return json.dumps({"model_spec": spec, "metadata": {grpc_metadata.FIELD: signature_map}}).encode()
 
 
 @lru_cache(4096)
-def _target(path: str) -> Target | None:
+def _parse_path(path: str) -> Target | None:
     match = PATH.fullmatch(path)
     if not match:
         return None
@@ -175,12 +177,12 @@ def _target(path: str) -> Target | None:
     return Target(match["model"], version, match["label"], match["verb"] or match["view"] or "")
 
 
-def _signature(document: dict[str, Any]) -> str:
+def _signature_name(document: dict[str, Any]) -> str:
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise ServingError("INVALID_ARGUMENT", "'signature_name' key must be a string value")
     return name
 
 
-def _failure(status: int, message: str) -> Response:
+def _error_response(status: int, message: str) -> Response:
     return Response(status, json.dumps({"error": message}).encode())

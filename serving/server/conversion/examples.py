@@ -1,4 +1,4 @@
-"""The ``tf.Example`` interface: classify, regress, and what their requests carry."""
+"""The ``tf.Example`` interface: inputs and outputs of classify and regress requests."""
 
 import base64
 import binascii
@@ -14,32 +14,32 @@ INPUT, CLASSES, SCORES, OUTPUT = "inputs", "classes", "scores", "outputs"
 
 
 def serialized(message: Any) -> np.ndarray:
-    """The examples of an ``Input``, each serialized, strings ``[n]``; a context is merged into each.
+    """Return the serialized examples of an ``Input``, strings ``[n]``; its context, if any, is merged into each.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if there are none.
+        ServingError: INVALID_ARGUMENT if there are no examples.
     """
     kind = message.WhichOneof("kind")
-    listed = getattr(message, kind) if kind else None
-    if listed is None or not listed.examples:
+    example_list = getattr(message, kind) if kind else None
+    if example_list is None or not example_list.examples:
         raise ServingError("INVALID_ARGUMENT", "Input is empty.")
-    found = np.empty(len(listed.examples), object)
+    array = np.empty(len(example_list.examples), object)
     if kind == "example_list":
-        found[:] = [one.SerializeToString() for one in listed.examples]
-        return found
-    for n, one in enumerate(listed.examples):
-        both = type(one)()
-        both.CopyFrom(listed.context)
-        both.MergeFrom(one)
-        found[n] = both.SerializeToString()
-    return found
+        array[:] = [example.SerializeToString() for example in example_list.examples]
+        return array
+    for n, example in enumerate(example_list.examples):
+        merged = type(example)()
+        merged.CopyFrom(example_list.context)
+        merged.MergeFrom(example)
+        array[n] = merged.SerializeToString()
+    return array
 
 
 def from_json(value: Any, context: Any = None) -> bytes:
-    """A ``tf.Example`` from a JSON object of features; one in ``context`` is taken where the example has none.
+    """Serialize a JSON object of features as a ``tf.Example``; ``context`` supplies the features that it lacks.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if a feature is neither a value nor a list of values of one type.
+        ServingError: INVALID_ARGUMENT if a feature is neither a value nor a list of values of one type.
     """
     from tensorflow.core.example import example_pb2
 
@@ -56,33 +56,33 @@ def from_json(value: Any, context: Any = None) -> bytes:
 
 def _fill(feature: Any, name: str, values: list[Any]) -> None:
     feature.Clear()
-    plain = [_unwrapped(name, value) for value in values]
+    converted = [_to_plain_value(name, value) for value in values]
     try:
-        if all(isinstance(value, bytes) for value in plain):
-            feature.bytes_list.value.extend(plain)
-        elif all(isinstance(value, int) for value in plain):
-            feature.int64_list.value.extend(int(value) for value in plain)
-        elif all(isinstance(value, int | float) for value in plain):
-            feature.float_list.value.extend(plain)
+        if all(isinstance(value, bytes) for value in converted):
+            feature.bytes_list.value.extend(converted)
+        elif all(isinstance(value, int) for value in converted):
+            feature.int64_list.value.extend(int(value) for value in converted)
+        elif all(isinstance(value, int | float) for value in converted):
+            feature.float_list.value.extend(converted)
         else:
             raise TypeError
     except (TypeError, ValueError, OverflowError):
         raise ServingError(
-            "INVALID_ARGUMENT", f"Example feature: {name} has values of several or no possible types"
+            "INVALID_ARGUMENT", f"Example feature: {name} has values of mixed or unsupported types"
         ) from None
 
 
-def _unwrapped(name: str, value: Any) -> Any:
+def _to_plain_value(name: str, value: Any) -> Any:
     if isinstance(value, str):
         return value.encode()
     return b64(value) if isinstance(value, Mapping) else value
 
 
 def b64(value: Any) -> bytes:
-    """The bytes of ``{"b64": text}``.
+    """Decode the bytes of ``{"b64": text}``.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if it is something else.
+        ServingError: INVALID_ARGUMENT for any other value.
     """
     try:
         if len(value) != 1:
@@ -96,10 +96,10 @@ def b64(value: Any) -> bytes:
 
 
 def check(signature: Signature, method: str) -> None:
-    """Refuses a signature that is for another kind of request.
+    """Check that a signature supports a classify or regress request.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, naming what it is for.
+        ServingError: INVALID_ARGUMENT if its method, inputs or outputs do not match the request.
     """
     kind = method.rpartition("/")[2]
     word = {"classify": "classification", "regress": "regression"}[kind]
@@ -110,18 +110,20 @@ def check(signature: Signature, method: str) -> None:
         )
     if set(signature.inputs) != {INPUT}:
         raise ServingError("INVALID_ARGUMENT", f"Expected {word} signature to have one input named {INPUT}")
-    wanted = {CLASSES, SCORES} if method == CLASSIFY else {OUTPUT}
-    if not set(signature.outputs) & wanted or (method == REGRESS and OUTPUT not in signature.outputs):
+    expected = {CLASSES, SCORES} if method == CLASSIFY else {OUTPUT}
+    if not set(signature.outputs) & expected or (method == REGRESS and OUTPUT not in signature.outputs):
         raise ServingError(
-            "INVALID_ARGUMENT", f"Expected {word} signature outputs to contain {' or '.join(sorted(wanted))}"
+            "INVALID_ARGUMENT", f"Expected {word} signature outputs to contain {' or '.join(sorted(expected))}"
         )
 
 
 def classes(outputs: Mapping[str, np.ndarray], rows: int) -> list[list[tuple[str, float]]]:
-    """Label and score of every class of every example; the one that the signature lacks stays empty.
+    """Return label and score of every class of every example.
+
+    If the signature has only one of the two outputs, labels are empty or scores are 0.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if an output is not ``[rows, classes]``.
+        ServingError: INVALID_ARGUMENT if an output is not ``[rows, classes]``.
     """
     for name in (CLASSES, SCORES):
         if name in outputs and (outputs[name].ndim != 2 or len(outputs[name]) != rows):
@@ -136,24 +138,24 @@ def classes(outputs: Mapping[str, np.ndarray], rows: int) -> list[list[tuple[str
 
 
 def values(outputs: Mapping[str, np.ndarray], rows: int) -> list[float]:
-    """The value of every example.
+    """Return the value of every example.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if the output is not ``[rows]`` or ``[rows, 1]``.
+        ServingError: INVALID_ARGUMENT if the output is not ``[rows]`` or ``[rows, 1]``.
     """
-    found = outputs[OUTPUT]
-    if found.shape not in ((rows,), (rows, 1)):
+    array = outputs[OUTPUT]
+    if array.shape not in ((rows,), (rows, 1)):
         raise ServingError(
             "INVALID_ARGUMENT", "Expected output Tensor shape to be either [batch_size] or [batch_size, 1]"
         )
-    return found.reshape(rows).tolist()
+    return array.reshape(rows).tolist()
 
 
 def strings(values: Sequence[bytes]) -> np.ndarray:
-    """Bytes as an array of strings ``[n]``."""
-    found = np.empty(len(values), object)
-    found[:] = list(values)
-    return found
+    """Return byte strings as an array ``[n]`` of type ``object``."""
+    array = np.empty(len(values), object)
+    array[:] = list(values)
+    return array
 
 
 def _json_type(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Between JSON and arrays, by TensorFlow Serving's rules for rows and columns."""
+"""Conversion between JSON and arrays by TensorFlow Serving's rules for the row and column formats."""
 
 import base64
 import json
@@ -14,27 +14,27 @@ from serving.server.conversion.examples import b64
 from serving.server.conversion.request_rows import Rows
 from serving.server.signature import Signature, Spec, cast
 
-orjson: ModuleType | None = None  # without it JSON takes longer, and all that JSON allows works the same
+orjson: ModuleType | None = None  # optional; without it, the results are the same but JSON is slower
 with suppress(ImportError):
     import orjson
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """A JSON object; ``NaN`` and ``Infinity`` are numbers, which standard JSON does not know.
+    """Parse a JSON object; ``NaN`` and ``Infinity``, which standard JSON does not have, are accepted as numbers.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if it is something else.
+        ServingError: INVALID_ARGUMENT if the body is not a JSON object.
     """
     try:
-        document = _loads(body)
+        document = _decode(body)
     except (ValueError, RecursionError) as error:
-        raise _invalid(f"JSON Parse error: {error}") from None
+        raise _error(f"JSON Parse error: {error}") from None
     if not isinstance(document, dict):
-        raise _invalid("Request body is not a JSON object")
+        raise _error("Request body is not a JSON object")
     return document
 
 
-def _loads(body: bytes) -> Any:
+def _decode(body: bytes) -> Any:
     if orjson is None:
         return json.loads(body)
     try:
@@ -46,21 +46,25 @@ def _loads(body: bytes) -> Any:
 
 
 def rows(document: Mapping[str, Any], signature: Signature) -> tuple[Rows, bool]:
-    """The inputs of a predict request, and whether they came row by row.
+    """Parse the inputs of a predict request; return them and whether they are in row format (``instances``).
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if they are not the signature's.
+        ServingError: INVALID_ARGUMENT if they do not match the signature.
     """
     if ("instances" in document) == ("inputs" in document):
-        what = (
+        problem = (
             "Missing 'inputs' or 'instances' key"
             if "inputs" not in document
             else ("Not formatted correctly expecting only one of 'instances' or 'inputs' keys to exist")
         )
-        raise _invalid(what)
+        raise _error(problem)
     by_row = "instances" in document
-    columns = _by_row(document["instances"], signature) if by_row else _by_column(document["inputs"], signature)
-    if signature.batched and (by_row or _even(columns)):
+    columns = (
+        _columns_from_rows(document["instances"], signature)
+        if by_row
+        else _columns_from_inputs(document["inputs"], signature)
+    )
+    if signature.batched and (by_row or _have_equal_lengths(columns)):
         return Rows(len(columns[0]), columns=columns), by_row
     named = zip(signature.inputs.items(), columns, strict=True)
     with np.errstate(over="ignore"):
@@ -68,154 +72,155 @@ def rows(document: Mapping[str, Any], signature: Signature) -> tuple[Rows, bool]
     return Rows(len(arrays[0]) if signature.batched else 1, arrays), by_row
 
 
-def _even(columns: Sequence[Any]) -> bool:
-    return all(isinstance(one, list) for one in columns) and len({len(one) for one in columns}) == 1
+def _have_equal_lengths(columns: Sequence[Any]) -> bool:
+    return all(isinstance(column, list) for column in columns) and len({len(column) for column in columns}) == 1
 
 
-def _by_row(instances: Any, signature: Signature) -> list[list[Any]]:
+def _columns_from_rows(instances: Any, signature: Signature) -> list[list[Any]]:
     if not isinstance(instances, list):
-        raise _invalid("Expecting 'instances' value to be a list/array")
+        raise _error("Expecting 'instances' value to be a list/array")
     if not instances:
-        raise _invalid("Invalid value for 'instances': the list is empty")
+        raise _error("Invalid value for 'instances': the list is empty")
     names = list(signature.inputs)
-    if len(names) == 1 and not any(_named(one, names[0]) for one in instances):
+    if len(names) == 1 and not any(_is_object_of_inputs(instance, names[0]) for instance in instances):
         return [instances]
     try:
-        if {len(one) for one in instances} == {len(names)}:
-            return [[one[name] for one in instances] for name in names]
+        if {len(instance) for instance in instances} == {len(names)}:
+            return [[instance[name] for instance in instances] for name in names]
     except (KeyError, TypeError, IndexError):
         pass
-    raise _odd(instances, names)
+    raise _instances_error(instances, names)
 
 
-def _odd(instances: Sequence[Any], names: Sequence[str]) -> ServingError:
-    for at, one in enumerate(instances):
-        if not isinstance(one, dict):
-            return _invalid(
-                f"Expecting object at element {at} of 'instances' list, as there are {len(names)} named inputs"
+def _instances_error(instances: Sequence[Any], names: Sequence[str]) -> ServingError:
+    for position, instance in enumerate(instances):
+        if not isinstance(instance, dict):
+            return _error(
+                f"Expecting object at element {position} of 'instances' list, as there are {len(names)} named inputs"
             )
-        if set(one) != set(names):
-            extra, missing = sorted(set(one) - set(names)), sorted(set(names) - set(one))
-            return _invalid(
-                f"Failed to process element: {at} of 'instances' list. Error: "
+        if set(instance) != set(names):
+            extra, missing = sorted(set(instance) - set(names)), sorted(set(names) - set(instance))
+            return _error(
+                f"Failed to process element: {position} of 'instances' list. Error: "
                 f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
             )
-    return _invalid("Failed to process 'instances' list")
+    return _error("Failed to process 'instances' list")
 
 
-def _by_column(inputs: Any, signature: Signature) -> list[Any]:
+def _columns_from_inputs(inputs: Any, signature: Signature) -> list[Any]:
     names = list(signature.inputs)
-    if len(names) == 1 and not _named(inputs, names[0]):
+    if len(names) == 1 and not _is_object_of_inputs(inputs, names[0]):
         return [inputs]
     if not isinstance(inputs, dict):
-        raise _invalid("'inputs' is a plain value/list, but expecting an object/map as there are several named inputs")
+        raise _error("'inputs' is a plain value/list, but expecting an object/map as there are several named inputs")
     if set(inputs) != set(names):
-        signature.arrays(inputs)  # raises with the names that differ
+        signature.arrays(inputs)  # raises an error that names the differences
     return [inputs[name] for name in names]
 
 
-def _named(value: Any, name: str) -> bool:
-    """Whether it is an object of inputs, and not a value: bytes are an object, too."""
+def _is_object_of_inputs(value: Any, name: str) -> bool:
+    """Whether a value is an object of inputs, and not a string of bytes, which is also an object (``{"b64": ...}``)."""
     return isinstance(value, dict) and (name == "b64" or set(value) != {"b64"})
 
 
 def array(name: str, value: Any, spec: Spec) -> np.ndarray:
-    """A tensor from a number, a string or nested lists.
+    """Convert a number, a string or nested lists to an array of the spec's type.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if it is ragged or holds what the type cannot.
+        ServingError: INVALID_ARGUMENT if the lists are ragged or a value does not fit the type.
     """
     if spec.dtype.kind == "O":
-        return _strings(name, value)
+        return _to_strings(name, value)
     try:
-        found = np.array(value)
+        converted = np.array(value)
     except (ValueError, OverflowError):
-        raise _invalid(
-            f"Encountered list at unexpected size in input {name}: all rows have to be of one shape"
-        ) from None
+        raise _error(f"Encountered list at unexpected size in input {name}: all rows have to be of one shape") from None
     except RecursionError:
-        raise _invalid(f"Input {name} is nested too deeply") from None
-    if found.dtype == spec.dtype:
-        return found
-    if found.dtype.kind in "OUS":
-        raise _invalid(f"JSON Value of input {name} is not of expected type: {spec.dtype.name}")
-    return cast(name, found, spec.dtype)
+        raise _error(f"Input {name} is nested too deeply") from None
+    if converted.dtype == spec.dtype:
+        return converted
+    if converted.dtype.kind in "OUS":
+        raise _error(f"JSON Value of input {name} is not of expected type: {spec.dtype.name}")
+    return cast(name, converted, spec.dtype)
 
 
-def _strings(name: str, value: Any) -> np.ndarray:
+def _to_strings(name: str, value: Any) -> np.ndarray:
     try:
-        found = np.array(value, object)
+        array = np.array(value, object)
     except (ValueError, RecursionError):
-        raise _invalid(
-            f"Encountered list at unexpected size in input {name}: all rows have to be of one shape"
-        ) from None
-    flat = found.reshape(-1)
+        raise _error(f"Encountered list at unexpected size in input {name}: all rows have to be of one shape") from None
+    elements = array.reshape(-1)
     try:
-        flat[:] = [one.encode() if type(one) is str else b64(one) for one in flat.tolist()]
+        elements[:] = [element.encode() if type(element) is str else b64(element) for element in elements.tolist()]
     except UnicodeEncodeError:
-        raise _invalid(f"Input {name} holds text that is not Unicode") from None
+        raise _error(f"Input {name} holds text that is not Unicode") from None
     except ServingError:
-        if any(isinstance(one, list) for one in flat):
-            raise _invalid(
-                f"Encountered list at unexpected size in input {name}: rows have to be of one shape"
-            ) from None
-        raise _invalid(
+        if any(isinstance(element, list) for element in elements):
+            raise _error(f"Encountered list at unexpected size in input {name}: rows have to be of one shape") from None
+        raise _error(
             f"JSON Value of input {name} is not of expected type: string, or an object with the key b64"
         ) from None
-    return found
+    return array
 
 
 def answer(outputs: Mapping[str, np.ndarray], by_row: bool) -> bytes:
-    """The JSON of an answer: ``predictions`` row by row, or ``outputs``; a single one loses its name.
+    """Encode outputs as JSON: ``predictions`` in row format, else ``outputs``; a single output is not named.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if rows are asked for and an output has none, or not as many as another.
+        ServingError: INVALID_ARGUMENT for row format if an output has no batch dimension or batch sizes differ.
     """
-    plain = {name: _plain(name, value) for name, value in outputs.items()}
+    values_by_name = {name: _to_json_value(name, value) for name, value in outputs.items()}
     finite = all(value.dtype.kind != "f" or np.isfinite(value).all() for value in outputs.values())
     if not by_row:
-        return dumps({"outputs": next(iter(plain.values())) if len(plain) == 1 else plain}, finite)
+        return dumps(
+            {"outputs": next(iter(values_by_name.values())) if len(values_by_name) == 1 else values_by_name}, finite
+        )
     sizes = {value.shape[:1] for value in outputs.values()}
     if () in sizes:
-        raise _invalid("An output has no batch dimension; ask by 'inputs' in place of 'instances'")
+        raise _error("An output has no batch dimension; use 'inputs' instead of 'instances'")
     if len(sizes) > 1:
-        raise _invalid(f"Outputs have inconsistent batch sizes: {sorted(size for (size,) in sizes)}")
-    if len(plain) == 1:
-        return dumps({"predictions": next(iter(plain.values()))}, finite)
+        raise _error(f"Outputs have inconsistent batch sizes: {sorted(size for (size,) in sizes)}")
+    if len(values_by_name) == 1:
+        return dumps({"predictions": next(iter(values_by_name.values()))}, finite)
     return dumps(
-        {"predictions": [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]}, finite
+        {
+            "predictions": [
+                dict(zip(values_by_name, row, strict=True)) for row in zip(*values_by_name.values(), strict=True)
+            ]
+        },
+        finite,
     )
 
 
-def _plain(name: str, value: np.ndarray) -> Any:
+def _to_json_value(name: str, value: np.ndarray) -> Any:
     if value.dtype.kind != "O":
         return value
     if name.endswith("_bytes"):
-        texts = [{"b64": base64.b64encode(one).decode()} for one in value.ravel()]
+        texts = [{"b64": base64.b64encode(element).decode()} for element in value.ravel()]
     else:
-        texts = [one.decode(errors="replace") for one in value.ravel()]
-    found = np.empty(len(texts), object)
-    found[:] = texts
-    return found.reshape(value.shape).tolist()
+        texts = [element.decode(errors="replace") for element in value.ravel()]
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return array.reshape(value.shape).tolist()
 
 
 def dumps(value: Any, finite: bool = True) -> bytes:
-    """JSON, arrays included; float32 in as few digits as tell it from its neighbours."""
+    """Encode a value as JSON, arrays included; float32 in the fewest digits that identify it."""
     if orjson is not None and finite:
         try:
             return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError:
-            pass  # a type of array that it does not know
-    return json.dumps(value, default=_listed).encode()
+            pass  # an array of a type that orjson does not support
+    return json.dumps(value, default=_to_list).encode()
 
 
-def _listed(value: Any) -> Any:
+def _to_list(value: Any) -> Any:
     if isinstance(value, np.floating) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
-        # By way of its shortest text: 0.1 as float32 is not 0.10000000149011612.
+        # Converted through the shortest text, so that 0.1 as float32 does not become 0.10000000149011612.
         texts = value.astype(str) if isinstance(value, np.ndarray) else np.array(str(value))
         return texts.astype(float).tolist()
     return value.tolist()
 
 
-def _invalid(message: str) -> ServingError:
+def _error(message: str) -> ServingError:
     return ServingError("INVALID_ARGUMENT", message)

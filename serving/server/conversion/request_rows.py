@@ -1,4 +1,4 @@
-"""The inputs of one request while it waits for its batch."""
+"""Inputs of one request that waits for its batch."""
 
 import asyncio
 from typing import Any
@@ -7,14 +7,14 @@ import numpy as np
 
 
 class Rows:
-    """Inputs of one request: ``arrays`` in the signature's order, or ``columns``, a plain list of rows an input.
+    """Inputs of one request: ``arrays`` in the signature's order, or ``columns``, one list of rows per input.
 
-    Lists are turned into arrays when a batch is put together, once an input and not once a request.
+    Lists are converted to arrays when a batch is formed: once per input, not once per request.
 
     Attributes:
-        count: How many rows.
-        future: Where the outputs come to, once it waits.
-        timer: Its deadline, if it has one.
+        count: Number of rows.
+        future: Receives the outputs; set when the request is queued.
+        timer: Timer of the deadline, if there is one.
     """
 
     __slots__ = ("arrays", "columns", "count", "future", "timer")

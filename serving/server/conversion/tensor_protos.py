@@ -1,4 +1,4 @@
-"""Between ``TensorProto`` and NumPy, without TensorFlow's own conversion, which is slower for small tensors."""
+"""Conversion between ``TensorProto`` and NumPy; TensorFlow's own conversion is slower for small tensors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from serving.errors import ServingError
 
-# Number in the protocol: NumPy's type, and the field that holds values one by one.
+# Number of the DataType: NumPy type, and the TensorProto field that holds the values as a list.
 KINDS: dict[int, tuple[np.dtype, str]] = {
     1: (np.dtype(np.float32), "float_val"),
     2: (np.dtype(np.float64), "double_val"),
@@ -23,44 +23,44 @@ KINDS: dict[int, tuple[np.dtype, str]] = {
     23: (np.dtype(np.uint64), "uint64_val"),
 }
 ENUMS = {dtype: enum for enum, (dtype, _) in KINDS.items()}
-RARE = (8, 14, 18, 19)  # complex64, bfloat16, complex128, half: left to TensorFlow
-MOST = 1 << 24  # values that one value may stand for
+RARE = (8, 14, 18, 19)  # complex64, bfloat16, complex128, half: converted by TensorFlow
+MAX_REPEATED = 1 << 24  # largest tensor, in values, that a repeated last value may fill
 
 
 def from_proto(name: str, tensor: Any) -> np.ndarray:
-    """A tensor's values; read-only where it shares the message's bytes.
+    """Convert a ``TensorProto`` to an array, which is read-only if it shares the message's bytes.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if the message contradicts itself or holds no dense tensor of a known type.
+        ServingError: INVALID_ARGUMENT if values and shape contradict each other, or the type is not supported.
     """
-    form = tensor.tensor_shape
-    shape = [dim.size for dim in form.dim]
-    if form.unknown_rank or (shape and min(shape) < 0):
+    tensor_shape = tensor.tensor_shape
+    shape = [dim.size for dim in tensor_shape.dim]
+    if tensor_shape.unknown_rank or (shape and min(shape) < 0):
         raise ServingError("INVALID_ARGUMENT", f"The shape of tensor {name} is not fully known")
     kind = KINDS.get(tensor.dtype)
     if kind is None:
-        return _by_tensorflow(name, tensor)
+        return _convert_with_tensorflow(name, tensor)
     dtype, field = kind
     size = 1
-    for one in shape:
-        size *= one
+    for axis_size in shape:
+        size *= axis_size
     if tensor.tensor_content and field != "string_val":
         if len(tensor.tensor_content) != size * dtype.itemsize:
-            raise _mismatch(name, shape, f"{len(tensor.tensor_content)} bytes")
+            raise _mismatch_error(name, shape, f"{len(tensor.tensor_content)} bytes")
         return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
     values = getattr(tensor, field)
     if len(values) == size:
-        return _flat(name, values, dtype).reshape(shape)
-    if not 0 < len(values) < size < MOST:
-        raise _mismatch(name, shape, f"{len(values)} values")
-    flat = np.empty(size, dtype)  # the last value stands for all that follow
-    flat[: len(values)] = _flat(name, values, dtype)
+        return _to_flat_array(name, values, dtype).reshape(shape)
+    if not 0 < len(values) < size < MAX_REPEATED:
+        raise _mismatch_error(name, shape, f"{len(values)} values")
+    flat = np.empty(size, dtype)  # TensorFlow's compact form: the last value is repeated
+    flat[: len(values)] = _to_flat_array(name, values, dtype)
     flat[len(values) :] = values[-1]
     return flat.reshape(shape)
 
 
 def to_proto(tensor: Any, value: np.ndarray, packed: bool = False) -> None:
-    """Fills a ``TensorProto``: with values one by one, as TensorFlow Serving does and old clients read, or ``packed``."""
+    """Fill a ``TensorProto`` with a list of values, as TensorFlow Serving does for old clients, or ``packed`` as bytes."""
     enum = ENUMS.get(value.dtype)
     if enum is None:
         from tensorflow import make_tensor_proto
@@ -77,16 +77,16 @@ def to_proto(tensor: Any, value: np.ndarray, packed: bool = False) -> None:
         getattr(tensor, KINDS[enum][1]).extend(value.ravel().tolist())
 
 
-def _flat(name: str, values: Sequence[Any], dtype: np.dtype) -> np.ndarray:
+def _to_flat_array(name: str, values: Sequence[Any], dtype: np.dtype) -> np.ndarray:
     try:
         return np.fromiter(values, dtype, len(values))
     except OverflowError:
         raise ServingError("INVALID_ARGUMENT", f"Tensor {name} has values out of the range of {dtype.name}") from None
 
 
-def _by_tensorflow(name: str, tensor: Any) -> np.ndarray:
+def _convert_with_tensorflow(name: str, tensor: Any) -> np.ndarray:
     if tensor.dtype not in RARE:
-        raise ServingError("INVALID_ARGUMENT", f"Tensor {name} is of a type that cannot be served: {tensor.dtype}")
+        raise ServingError("INVALID_ARGUMENT", f"Tensor {name} has the unsupported type {tensor.dtype}")
     from tensorflow import make_ndarray
 
     try:
@@ -95,6 +95,6 @@ def _by_tensorflow(name: str, tensor: Any) -> np.ndarray:
         raise ServingError("INVALID_ARGUMENT", f"Tensor {name} cannot be read: {error}") from None
 
 
-def _mismatch(name: str, shape: Sequence[int], what: str) -> ServingError:
+def _mismatch_error(name: str, shape: Sequence[int], content: str) -> ServingError:
     sizes = ",".join(map(str, shape))
-    return ServingError("INVALID_ARGUMENT", f"Tensor {name} of shape [{sizes}] has {what}")
+    return ServingError("INVALID_ARGUMENT", f"Tensor {name} of shape [{sizes}] has {content}")

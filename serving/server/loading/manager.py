@@ -1,4 +1,4 @@
-"""Looks at the models' folders, loads what is new before it lets go of what is old, and knows the state of each version."""
+"""Polls the model folders, loads new versions before it unloads old ones, and tracks the state of each version."""
 
 import asyncio
 import logging
@@ -19,13 +19,14 @@ Make = Callable[[str, int, Path], Servable]
 
 
 class Kept:
-    """A model that is served, or was.
+    """State of a configured model.
 
     Attributes:
-        model: What the configuration says.
-        loaded: Servables that answer, by version.
-        states: Of every version that there is or was.
-        failed: Of versions that did not load: how often, when to try again, and when the folder had last changed.
+        model: Configuration of the model.
+        loaded: Loaded servables by version.
+        states: States of present and past versions by version.
+        failed: For versions that failed to load: number of failures, time of the next attempt (monotonic clock), and
+            last change of the folder at the failure.
     """
 
     def __init__(self, model: Model) -> None:
@@ -36,65 +37,74 @@ class Kept:
 
 
 class Manager:
-    """Every model of the server."""
+    """Loads, unloads and looks up the versions of all configured models."""
 
     def __init__(
-        self, make: Make, metrics: Metrics, poll_seconds: float, retries: int, retry_seconds: float, free_labels: bool
+        self,
+        load_servable: Make,
+        metrics: Metrics,
+        poll_seconds: float,
+        retries: int,
+        retry_seconds: float,
+        allow_unavailable_labels: bool,
     ) -> None:
-        self._metrics, self._make, self._poll_seconds, self._free_labels = metrics, make, poll_seconds, free_labels
+        self._metrics, self._load_servable = metrics, load_servable
+        self._poll_seconds, self._allow_unavailable_labels = poll_seconds, allow_unavailable_labels
         self._retries, self._retry_seconds = retries, retry_seconds
-        self._kept: dict[str, Kept] = {}
+        self._models: dict[str, Kept] = {}
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
     async def start(self, models: Sequence[Model]) -> None:
-        """Loads what there is, and begins to look for more."""
-        self._kept = {model.name: Kept(model) for model in models}
+        """Load the available versions and start to poll for new ones."""
+        self._models = {model.name: Kept(model) for model in models}
         if self._poll_seconds >= 0:
             await self.poll()
-            if self._poll_seconds > 0 and not all(kept.loaded or kept.states for kept in self._kept.values()):
-                await asyncio.sleep(self._poll_seconds)  # a version that was pushed a moment ago is whole by then
+            if self._poll_seconds > 0 and not all(served.loaded or served.states for served in self._models.values()):
+                await asyncio.sleep(self._poll_seconds)  # a version that was pushed just now is complete by then
                 await self.poll()
         if self._poll_seconds > 0:
             self._spawn(self._poll_forever(), "poll")
 
     async def poll(self) -> None:
-        """Looks once, and loads and lets go of what the policies say."""
+        """Scan the folders once; load and unload versions by their version policies."""
         async with self._lock:
-            for kept in list(self._kept.values()):
-                await self._poll_model(kept)
+            for served in list(self._models.values()):
+                await self._poll_model(served)
 
     async def reload(self, models: Sequence[Model]) -> None:
-        """Changes what is served.
+        """Replace the served models.
 
         Raises:
-            ServingError: if a label names a version that is not loaded, then nothing has changed; or if a model has no
-                version that loads.
+            ServingError: if a label names a version that is not loaded, in which case nothing has changed; or if no
+                version of a model loads.
         """
         async with self._lock:
             self._check_labels(models)
-            for name in self._kept.keys() - {model.name for model in models}:
-                self._release(self._kept[name], list(self._kept[name].loaded))
-                del self._kept[name]
+            for name in self._models.keys() - {model.name for model in models}:
+                self._release(self._models[name], list(self._models[name].loaded))
+                del self._models[name]
             for model in models:
-                kept = self._kept.setdefault(model.name, Kept(model))
-                kept.model = model
-                kept.failed.clear()
-                await self._poll_model(kept)
+                served = self._models.setdefault(model.name, Kept(model))
+                served.model = model
+                served.failed.clear()
+                await self._poll_model(served)
             for model in models:
-                self._check_loaded(self._kept[model.name])
+                self._check_loaded(self._models[model.name])
 
-    def _check_loaded(self, kept: Kept) -> None:
-        failed = [one for one in kept.states.values() if one.code != "OK"]
-        if failed and not kept.loaded:
-            raise ServingError(failed[-1].code, f"{kept.model.name} version {failed[-1].version}: {failed[-1].message}")
+    def _check_loaded(self, served: Kept) -> None:
+        failures = [state for state in served.states.values() if state.code != "OK"]
+        if failures and not served.loaded:
+            raise ServingError(
+                failures[-1].code, f"{served.model.name} version {failures[-1].version}: {failures[-1].message}"
+            )
 
     def _check_labels(self, models: Sequence[Model]) -> None:
         for model in models:
-            loaded = self._kept[model.name].loaded if model.name in self._kept else {}
+            loaded = self._models[model.name].loaded if model.name in self._models else {}
             for label, version in model.labels.items():
-                if not self._free_labels and version not in loaded:
+                if not self._allow_unavailable_labels and version not in loaded:
                     raise ServingError(
                         "FAILED_PRECONDITION",
                         f"Request to assign label to {version} of model {model.name} (label {label}), "
@@ -102,62 +112,64 @@ class Manager:
                     )
 
     def servable(self, name: str, version: int | None, label: str | None) -> Servable:
-        """The version that answers; see ``Engine.servable``."""
-        kept = self._kept.get(name)
-        if kept is not None and label is not None:
-            version = self._labelled(kept, label)
-        if kept is not None and kept.loaded:
-            found = kept.loaded.get(max(kept.loaded) if version is None else version)
-            if found is not None:
-                return found
-        wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-        raise ServingError("NOT_FOUND", f"Servable not found for request: {wanted}")
+        """Return the loaded version for a request; see ``Engine.servable``."""
+        served = self._models.get(name)
+        if served is not None and label is not None:
+            version = self._version_of_label(served, label)
+        if served is not None and served.loaded:
+            servable = served.loaded.get(max(served.loaded) if version is None else version)
+            if servable is not None:
+                return servable
+        request = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+        raise ServingError("NOT_FOUND", f"Servable not found for request: {request}")
 
     def states(self, name: str, version: int | None, label: str | None) -> list[State]:
-        """States; see ``Engine.states``."""
-        kept = self._kept.get(name)
-        if kept is not None and label is not None:
-            version = self._labelled(kept, label)
-        found = [] if kept is None else [one for number, one in kept.states.items() if version in (None, number)]
-        if not found:
+        """Return states of versions; see ``Engine.states``."""
+        served = self._models.get(name)
+        if served is not None and label is not None:
+            version = self._version_of_label(served, label)
+        states = (
+            [] if served is None else [state for number, state in served.states.items() if version in (None, number)]
+        )
+        if not states:
             what = f"version {version} of model {name}" if version is not None else f"any versions of model {name}"
             raise ServingError("NOT_FOUND", f"Could not find {what}")
-        return sorted(found, key=lambda one: -one.version)
+        return sorted(states, key=lambda state: -state.version)
 
-    def knows(self, name: str) -> bool:
-        """Whether a model of that name is to be served."""
-        return name in self._kept
+    def has_model(self, name: str) -> bool:
+        """Whether the configuration contains a model of that name."""
+        return name in self._models
 
     def loaded(self, name: str) -> list[int]:
-        """Versions that answer."""
-        return sorted(self._kept[name].loaded) if name in self._kept else []
+        """Return the loaded versions in ascending order."""
+        return sorted(self._models[name].loaded) if name in self._models else []
 
     @property
     def ready(self) -> bool:
-        """Whether there is something that answers, and nothing that should and does not."""
-        kept = self._kept.values()
-        return any(one.loaded for one in kept) and all(one.loaded or not one.states for one in kept)
+        """Whether at least one model is loaded and every model that has versions has a loaded one."""
+        served = self._models.values()
+        return any(model.loaded for model in served) and all(model.loaded or not model.states for model in served)
 
     @property
     def models(self) -> list[Model]:
-        """What the configuration says."""
-        return [kept.model for kept in self._kept.values()]
+        """The configured models."""
+        return [served.model for served in self._models.values()]
 
     async def close(self) -> None:
-        """Stops looking, waits for what is under way and frees everything."""
+        """Stop polling, wait for running requests and unload all versions."""
         self._closing = True
         async with self._lock:
-            for kept in self._kept.values():
-                self._release(kept, list(kept.loaded))
+            for served in self._models.values():
+                self._release(served, list(served.loaded))
         polling = [task for task in self._tasks if task.get_name() == "poll"]
         for task in polling:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _labelled(self, kept: Kept, label: str) -> int:
-        if label not in kept.model.labels:
+    def _version_of_label(self, served: Kept, label: str) -> int:
+        if label not in served.model.labels:
             raise ServingError("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
-        return kept.model.labels[label]
+        return served.model.labels[label]
 
     async def _poll_forever(self) -> None:
         while not self._closing:
@@ -165,59 +177,63 @@ class Manager:
             try:
                 await self.poll()
             except Exception:
-                log.exception("looking for versions failed; it is tried again")
+                log.exception("polling for versions failed; next attempt in %.1f seconds", self._poll_seconds)
 
-    async def _poll_model(self, kept: Kept) -> None:
-        # Without another look to come there is nothing to wait for.
-        found = await asyncio.to_thread(versions.complete, Path(kept.model.base_path), max(self._poll_seconds, 0.0))
-        wanted = kept.model.wanted(list(found))
-        for version in wanted:
-            if version not in kept.loaded and not self._closing:
-                await self._load(kept, version, found[version])
-        old = [version for version in kept.loaded if version not in wanted]
-        # What answers stays until what replaces it answers too; and a folder that has vanished is no replacement.
-        if old and wanted and any(version in kept.loaded for version in wanted):
-            self._release(kept, old)
+    async def _poll_model(self, served: Kept) -> None:
+        # Without polling, there is no later scan for which an unsettled version could wait.
+        folders = await asyncio.to_thread(versions.complete, Path(served.model.base_path), max(self._poll_seconds, 0.0))
+        selected = served.model.select_versions(list(folders))
+        for version in selected:
+            if version not in served.loaded and not self._closing:
+                await self._load(served, version, folders[version])
+        old = [version for version in served.loaded if version not in selected]
+        # An old version stays loaded until its replacement is loaded. A deleted folder is not a replacement.
+        if old and selected and any(version in served.loaded for version in selected):
+            self._release(served, old)
 
-    async def _load(self, kept: Kept, version: int, path: Path) -> None:
-        changed = await asyncio.to_thread(versions.last_change, path)
-        times, again, then = kept.failed.get(version, (0, 0.0, None))
-        if times and changed == then and (times > self._retries or time.monotonic() < again):
+    async def _load(self, served: Kept, version: int, path: Path) -> None:
+        last_change = await asyncio.to_thread(versions.last_change, path)
+        failures, retry_at, failed_change = served.failed.get(version, (0, 0.0, None))
+        if failures and last_change == failed_change and (failures > self._retries or time.monotonic() < retry_at):
             return
-        name, started = kept.model.name, time.monotonic()
-        kept.states[version] = State(version, "LOADING")
+        name, started = served.model.name, time.monotonic()
+        served.states[version] = State(version, "LOADING")
         try:
-            servable = await asyncio.to_thread(self._make, name, version, path)
+            servable = await asyncio.to_thread(self._load_servable, name, version, path)
         except Exception as error:
-            known = error if isinstance(error, ServingError) else None
-            kept.states[version] = State(version, "END", known.status if known else "INTERNAL", str(error))
-            kept.failed[version] = (
-                times + 1 if changed == then else 1,
-                time.monotonic() + self._retry_seconds,
-                changed,
+            serving_error = error if isinstance(error, ServingError) else None
+            served.states[version] = State(
+                version, "END", serving_error.status if serving_error else "INTERNAL", str(error)
             )
-            log.log(logging.ERROR, "%s version %d did not load: %s", name, version, error, exc_info=known is None)
+            served.failed[version] = (
+                failures + 1 if last_change == failed_change else 1,
+                time.monotonic() + self._retry_seconds,
+                last_change,
+            )
+            log.log(
+                logging.ERROR, "%s version %d failed to load: %s", name, version, error, exc_info=serving_error is None
+            )
             self._metrics.load(name, "fail", time.monotonic() - started)
             return
-        kept.failed.pop(version, None)
-        kept.loaded[version] = servable
-        kept.states[version] = State(version, "AVAILABLE")
-        log.info("%s version %d answers, %d warm-up requests", name, version, servable.warmed)
+        served.failed.pop(version, None)
+        served.loaded[version] = servable
+        served.states[version] = State(version, "AVAILABLE")
+        log.info("%s version %d loaded, %d warm-up requests", name, version, servable.warmup_requests)
         self._metrics.load(name, "success", time.monotonic() - started)
 
-    def _release(self, kept: Kept, old: Sequence[int]) -> None:
-        """New requests go elsewhere at once; those under way are waited for."""
+    def _release(self, served: Kept, old: Sequence[int]) -> None:
+        """Route no new requests to these versions, and unload each after its running requests."""
         for version in old:
-            servable = kept.loaded.pop(version)
-            kept.states[version] = State(version, "UNLOADING")
-            self._spawn(self._unload(kept, servable))
+            servable = served.loaded.pop(version)
+            served.states[version] = State(version, "UNLOADING")
+            self._spawn(self._unload(served, servable))
 
-    async def _unload(self, kept: Kept, servable: Servable) -> None:
-        await servable.drained()
+    async def _unload(self, served: Kept, servable: Servable) -> None:
+        await servable.wait_until_idle()
         await asyncio.to_thread(servable.close)
-        if servable.version not in kept.loaded:
-            kept.states[servable.version] = State(servable.version, "END")
-        log.info("%s version %d is let go", servable.name, servable.version)
+        if servable.version not in served.loaded:
+            served.states[servable.version] = State(servable.version, "END")
+        log.info("%s version %d unloaded", servable.name, servable.version)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str | None = None) -> None:
         task = asyncio.create_task(work, name=name)

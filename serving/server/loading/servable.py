@@ -1,4 +1,4 @@
-"""One loaded version of a model: its signatures with a batcher each, and who is still using it."""
+"""A loaded version of a model: its signatures, a batcher for each, and the number of running requests."""
 
 import asyncio
 from pathlib import Path
@@ -14,63 +14,74 @@ from serving.server.signature import Signature
 
 
 class Servable:
-    """A version that answers.
+    """A loaded version of a model.
 
     Attributes:
-        name: The model's name.
-        version: Its number.
-        signatures: By name.
+        name: Name of the model.
+        version: Version number.
+        signatures: Signatures by name.
         meta: The MetaGraphDef, without its graph.
-        using: Requests under way.
+        active_requests: Number of running requests.
+        warmup_requests: Number of warm-up requests that ran.
     """
 
     def __init__(
         self, name: str, version: int, path: Path, threads: int, prefer_lite: bool, warmup: Batching | None
     ) -> None:
-        """Loads, and warms up for such batches; takes seconds, so it is called in a thread.
+        """Load the version and run its warm-up requests at all batch sizes. Takes seconds; call it in a worker thread.
+
+        Args:
+            name: Name of the model.
+            version: Version number.
+            path: Folder of the version.
+            threads: Threads inside an operation.
+            prefer_lite: Whether ``model.tflite`` runs the signatures that it contains.
+            warmup: Batching parameters for the warm-up; None skips the warm-up.
 
         Raises:
-            ServingError: if it cannot be loaded, or a warm-up request fails.
+            ServingError: if the version cannot be loaded or a warm-up request fails.
         """
         self.name, self.version, self.path = name, version, path
         self._model = SavedModel(path, threads)
         self.meta: Any = self._model.meta
-        self.using, self._idle = 0, asyncio.Event()
+        self.active_requests, self._idle = 0, asyncio.Event()
         self._batchers: dict[str, Batcher] = {}
         try:
-            found = self._model.signatures
-            self.signatures: dict[str, Signature] = litert_signatures.preferred(path, found) if prefer_lite else found
-            self.warmed = warming.warm(path, self.signatures, warmup) if warmup else 0
+            signatures = self._model.signatures
+            self.signatures: dict[str, Signature] = (
+                litert_signatures.preferred(path, signatures) if prefer_lite else signatures
+            )
+            self.warmup_requests = warming.warm(path, self.signatures, warmup) if warmup else 0
         except BaseException:
             self._model.close()
             raise
 
     def batcher(self, signature: Signature, batching: Batching, workers: Workers, metrics: Metrics) -> Batcher:
-        """The batcher of a signature, made when it is first asked for."""
-        found = self._batchers.get(signature.name)
-        if found is None:
-            found = self._batchers[signature.name] = Batcher(
+        """Return the batcher of a signature, created on first use."""
+        batcher = self._batchers.get(signature.name)
+        if batcher is None:
+            batcher = self._batchers[signature.name] = Batcher(
                 signature, batching, workers, lambda rows: metrics.batch(self.name, rows)
             )
-        return found
+        return batcher
 
     def enter(self) -> None:
-        """A request begins."""
-        self.using += 1
+        """Count a request that starts."""
+        self.active_requests += 1
 
     def leave(self) -> None:
-        """A request has ended."""
-        self.using -= 1
-        if not self.using:
+        """Count a request that has ended."""
+        self.active_requests -= 1
+        if not self.active_requests:
             self._idle.set()
 
-    async def drained(self) -> None:
-        """Waits until no request is under way; none may begin meanwhile."""
-        while self.using:
+    async def wait_until_idle(self) -> None:
+        """Wait until no request is running. The caller must route no new requests to this version."""
+        while self.active_requests:
             self._idle.clear()
             await self._idle.wait()
 
     def close(self) -> None:
-        """Frees the session; called in a thread."""
+        """Free the session. Call it in a worker thread."""
         self.signatures, self._batchers = {}, {}
         self._model.close()

@@ -1,4 +1,4 @@
-"""Which versions lie in a model's folder, and what became of each."""
+"""Versions in a model's folder and their states."""
 
 import os
 import time
@@ -11,13 +11,13 @@ STATES = {"START": 10, "LOADING": 20, "AVAILABLE": 30, "UNLOADING": 40, "END": 5
 
 @dataclass
 class State:
-    """Where a version is in its life.
+    """State of a version.
 
     Attributes:
-        version: Its number.
-        state: A name of ``STATES``.
+        version: Version number.
+        state: A name in ``STATES``.
         code: Name of the gRPC status; ``OK`` unless loading failed.
-        message: Why it failed.
+        message: Reason of the failure, if any.
     """
 
     version: int
@@ -27,25 +27,26 @@ class State:
 
 
 def complete(base: Path, settle: float) -> dict[int, Path]:
-    """Folders of the versions that are whole: they hold a model, and nothing in them has changed for ``settle`` seconds.
+    """Return the folders of complete versions by number.
 
-    A copy under way changes all the time, whichever name it has, so it is never read half-written.
+    A version is complete if it contains a model and no file in it has changed for ``settle`` seconds. A running copy changes
+    files all the time, so a partly written version is never read.
     """
-    found = {}
+    folders = {}
     try:
         names = [entry.name for entry in os.scandir(base) if entry.name.isdecimal()]
     except FileNotFoundError:
         return {}
     for name in names:
         path = base / name
-        changed = last_change(path)
-        if changed is not None and not (settle and time.time() - settle < changed <= time.time()):
-            found[int(name)] = path
-    return found
+        changed_at = last_change(path)
+        if changed_at is not None and not (settle and time.time() - settle < changed_at <= time.time()):
+            folders[int(name)] = path
+    return folders
 
 
 def last_change(path: Path) -> float | None:
-    """When a file of the model's folder was last written or put there; None if there is no model yet, or no more."""
+    """Return when a file in a version's folder last changed (ctime); None if the folder contains no model."""
     try:
         if not any((path / name).is_file() for name in GRAPHS):
             return None

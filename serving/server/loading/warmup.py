@@ -1,4 +1,4 @@
-"""Requests that travel with a model and are answered before anybody's, so that nobody waits for first calls."""
+"""Warm-up requests: stored with a model and run before it serves, so that no client waits for slow first calls."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,38 +13,38 @@ from serving.server.conversion.examples import INPUT, serialized
 from serving.server.signature import Signature
 
 FILE = "assets.extra/tf_serving_warmup_requests"
-MOST = 1000
+MAX_RECORDS = 1000
 DEFAULT = "serving_default"
 
 
 def warm(path: Path, signatures: Mapping[str, Signature], batching: Batching) -> int:
-    """Runs the model's warm-up requests, and the first row of each signature's first at every size of a batch.
+    """Run the model's warm-up requests and return their number.
 
-    Returns how many requests there were.
+    The first row of each signature's first request also runs at every batch size.
 
     Raises:
-        ServingError: if the file cannot be read or a request fails: then the version is not fit to be served.
+        ServingError: if the file cannot be read or a request fails; the version is then not served.
     """
-    count, seen = 0, set()
+    count, warmed_signatures = 0, set()
     for record in records(path / FILE):
         count += 1
-        if count > MOST:
-            raise ServingError("INVALID_ARGUMENT", f"There are more than {MOST} warm-up records in {path / FILE}")
+        if count > MAX_RECORDS:
+            raise ServingError("INVALID_ARGUMENT", f"{path / FILE} has more than {MAX_RECORDS} warm-up records")
         for name, inputs in _requests(record):
             if name not in signatures:
                 raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
             arrays = signatures[name].arrays(inputs)
             signatures[name].call(arrays)
-            if name not in seen:
-                seen.add(name)
-                _rehearse(signatures[name], arrays, batching)
+            if name not in warmed_signatures:
+                warmed_signatures.add(name)
+                _run_batch_sizes(signatures[name], arrays, batching)
     return count
 
 
-def _rehearse(signature: Signature, arrays: list[np.ndarray], batching: Batching) -> None:
+def _run_batch_sizes(signature: Signature, arrays: list[np.ndarray], batching: Batching) -> None:
     if signature.batched and batching.enabled and len(arrays[0]):
-        for size in sorted({batching.padded(rows) for rows in range(1, batching.most + 1)}):
-            signature.call([np.repeat(one[:1], size, axis=0) for one in arrays])
+        for size in sorted({batching.padded_size(rows) for rows in range(1, batching.max_batch_size + 1)}):
+            signature.call([np.repeat(values[:1], size, axis=0) for values in arrays])
 
 
 def _requests(record: Any) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -65,10 +65,10 @@ def _requests(record: Any) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
 
 
 def records(path: Path) -> Iterator[Any]:
-    """The ``PredictionLog`` messages of a TFRecord file; none if there is no file.
+    """Yield the ``PredictionLog`` messages of a TFRecord file; nothing if there is no file.
 
     Raises:
-        ServingError: DATA_LOSS, if a record is torn or is something else.
+        ServingError: DATA_LOSS if a record is damaged or not a ``PredictionLog``.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError

@@ -1,4 +1,4 @@
-"""The edge: Python, C++ and Java answer a `.tflite` as NumPy, the SavedModel and each other do, and say what is wrong."""
+"""Python, C++ and Java run a `.tflite` with outputs equal to NumPy and the SavedModel, and report errors."""
 
 import json
 import shutil
@@ -25,16 +25,16 @@ MAKERS = {"cpp": (native.cpp, ("g++",)), "java": (native.java, ("javac", "g++"))
 
 
 @pytest.fixture(scope="session")
-def built_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("programs")
 
 
 @pytest.fixture(scope="session", params=MAKERS)
-def program(request: pytest.FixtureRequest, built_in: Path) -> native.Program:
-    make, programs = MAKERS[request.param]
-    for one in programs:
-        edge_models.needs(one)
-    return make(built_in)
+def program(request: pytest.FixtureRequest, build_folder: Path) -> native.Program:
+    build, programs = MAKERS[request.param]
+    for name in programs:
+        edge_models.needs(name)
+    return build(build_folder)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(export: Path) -> dict[str, Path]:
-    """The model for any number of rows, and for one row without 64-bit integers."""
+    """Paths of two models: ``any`` for any number of rows, ``one`` for one row without 64-bit integers."""
     narrow = export.with_name("narrow")
     one_row.save(str(export), str(narrow))
     paths = {}
@@ -54,62 +54,62 @@ def models(export: Path) -> dict[str, Path]:
     return paths
 
 
-def worst(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
-    assert found.keys() == expected.keys()
-    assert all(found[name].shape == np.shape(expected[name]) for name in found)
-    return max(float(np.abs(found[name] - expected[name]).max()) for name in found)
+def max_difference(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
+    assert outputs.keys() == expected.keys()
+    assert all(outputs[name].shape == np.shape(expected[name]) for name in outputs)
+    return max(float(np.abs(outputs[name] - expected[name]).max()) for name in outputs)
 
 
 @pytest.mark.parametrize("form", ["any", "one"])
-def test_every_runtime_answers_a_model_equally(program: native.Program, models: dict[str, Path], form: str) -> None:
-    given, expected = edge_models.mixed(40)
-    python = Interpreter(models[form].read_bytes()).answer(given)
-    assert worst(python, expected) < 1e-5
-    answers = program.answer(models[form], given)
-    assert worst(answers.outputs, python) <= SAME and answers.latency_us > 0
+def test_every_runtime_returns_equal_outputs(program: native.Program, models: dict[str, Path], form: str) -> None:
+    inputs, expected = edge_models.mixed(40)
+    python_outputs = Interpreter(models[form].read_bytes()).answer(inputs)
+    assert max_difference(python_outputs, expected) < 1e-5
+    program_outputs = program.answer(models[form], inputs)
+    assert max_difference(program_outputs.outputs, python_outputs) <= SAME and program_outputs.latency_us > 0
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7])
-def test_any_number_of_rows_has_as_many_answers(program: native.Program, models: dict[str, Path], rows: int) -> None:
-    given, expected = edge_models.mixed(rows)
+def test_outputs_have_as_many_rows_as_the_inputs(program: native.Program, models: dict[str, Path], rows: int) -> None:
+    inputs, expected = edge_models.mixed(rows)
     for form, path in models.items():
-        for found in (Interpreter(path.read_bytes()).answer(given), program.answer(path, given).outputs):
-            assert {name: values.shape for name, values in found.items()} == {
+        for outputs in (Interpreter(path.read_bytes()).answer(inputs), program.answer(path, inputs).outputs):
+            assert {name: values.shape for name, values in outputs.items()} == {
                 name: values.shape for name, values in expected.items()
             }, form
 
 
-def test_a_program_sees_the_signature_that_the_interpreter_sees(
-    program: native.Program, models: dict[str, Path]
-) -> None:
+def test_program_and_interpreter_read_the_same_signature(program: native.Program, models: dict[str, Path]) -> None:
     for path in models.values():
         python = Interpreter(path.read_bytes())
         assert program.signature(path) == (python.inputs, python.outputs)
 
 
-def test_one_row_has_no_open_axis_and_no_64_bit_integer(models: dict[str, Path]) -> None:
-    any_, one = (Interpreter(models[form].read_bytes()) for form in ("any", "one"))
-    assert (any_.fixed, one.fixed) == (0, 1)
-    assert (any_.inputs["ids"].dtype, one.inputs["ids"].dtype) == ("int64", "int32")
-    assert {name: tensor.shape for name, tensor in one.inputs.items()} == {"ids": (3,), "past": (2, 4)}
+def test_one_row_model_has_fixed_shapes_and_no_64_bit_integers(models: dict[str, Path]) -> None:
+    any_rows, one_row_model = (Interpreter(models[form].read_bytes()) for form in ("any", "one"))
+    assert (any_rows.fixed, one_row_model.fixed) == (0, 1)
+    assert (any_rows.inputs["ids"].dtype, one_row_model.inputs["ids"].dtype) == ("int64", "int32")
+    assert {name: tensor.shape for name, tensor in one_row_model.inputs.items()} == {"ids": (3,), "past": (2, 4)}
 
 
-def test_the_latency_is_of_one_row(models: dict[str, Path]) -> None:
+def test_latency_is_positive_and_below_a_second(models: dict[str, Path]) -> None:
     for path in models.values():
         assert 0 < Interpreter(path.read_bytes()).latency(edge_models.mixed(5)[0], 3) < 1e6
 
 
-WANTED = {"ids": Tensor("int32", (3,)), "x": Tensor("float32", ())}
+SPECS = {"ids": Tensor("int32", (3,)), "x": Tensor("float32", ())}
 IDS, X = np.zeros((2, 3), np.int64), np.zeros(2, np.float32)
 
 
-def test_what_fits_is_narrowed_and_laid_out_in_order() -> None:
-    made = fitted({"x": X, "ids": np.asfortranarray(IDS + 2**31 - 1)}, WANTED)
-    assert made["ids"].dtype == np.int32 and made["ids"].flags.c_contiguous and (made["ids"] == 2**31 - 1).all()
+def test_int64_values_that_fit_become_contiguous_int32() -> None:
+    tensors = fitted({"x": X, "ids": np.asfortranarray(IDS + 2**31 - 1)}, SPECS)
+    assert (
+        tensors["ids"].dtype == np.int32 and tensors["ids"].flags.c_contiguous and (tensors["ids"] == 2**31 - 1).all()
+    )
 
 
 @pytest.mark.parametrize(
-    ("rows", "sentence"),
+    ("rows", "message"),
     [
         ({"ids": IDS}, "The model takes ids, x, not ids."),
         ({}, "The model takes ids, x, not nothing."),
@@ -117,44 +117,44 @@ def test_what_fits_is_narrowed_and_laid_out_in_order() -> None:
         ({"ids": IDS, "x": X[:1]}, "The inputs differ in their number of rows."),
         ({"ids": IDS[:, :2], "x": X}, "A row of ids has the shape [3], not [2]."),
         ({"ids": IDS, "x": X.astype(np.float64)}, "x is float32, not float64."),
-        ({"ids": IDS + 2**31, "x": X}, "A number of ids does not fit into 32 bits"),
-        ({"ids": IDS - 2**31 - 1, "x": X}, "A number of ids does not fit into 32 bits"),
+        ({"ids": IDS + 2**31, "x": X}, "A value of ids does not fit into 32 bits"),
+        ({"ids": IDS - 2**31 - 1, "x": X}, "A value of ids does not fit into 32 bits"),
     ],
 )
-def test_what_does_not_fit_is_refused(rows: dict, sentence: str) -> None:
+def test_inputs_that_do_not_fit_are_refused(rows: dict, message: str) -> None:
     with pytest.raises(ValueError) as caught:
-        fitted(rows, WANTED)
-    assert sentence in str(caught.value)
+        fitted(rows, SPECS)
+    assert message in str(caught.value)
 
 
 class Pair(tf.Module):
-    """Two rows at a time."""
+    """Model with two rows per call."""
 
     @tf.function(input_signature=[tf.TensorSpec([2, 1], tf.float32, name="x")])
     def dense(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": x * 2.0}
 
 
-def test_a_model_of_several_rows_at_a_time(program: native.Program, tmp_path: Path) -> None:
+def test_model_with_two_rows_per_call_runs_in_python_only(program: native.Program, tmp_path: Path) -> None:
     path = tmp_path / "pair.tflite"
     path.write_bytes(edge_models.lite(edge_models.exported(Pair(), tmp_path / "export")))
     python, rows = Interpreter(path.read_bytes()), np.arange(4, dtype=np.float32).reshape(4, 1)
     assert python.fixed == 2 and (python.answer({"x": rows})["y"] == 2 * rows).all()
-    with pytest.raises(ValueError, match="takes 2 rows at a time, and 3 is no multiple"):
+    with pytest.raises(ValueError, match="takes 2 rows at a time, and 3 is not a multiple"):
         python.answer({"x": rows[:3]})
     with pytest.raises(ValueError, match="x takes several rows at a time, and not one"):
         program.answer(path, {"x": rows})
 
 
 class Open(tf.Module):
-    """An axis of any size beside the rows."""
+    """Model with an axis of unknown size next to the batch axis."""
 
     @tf.function(input_signature=[tf.TensorSpec([1, None], tf.float32, name="x")])
     def dense(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": x * 2.0}
 
 
-def test_a_program_says_what_is_wrong_with_a_file(program: native.Program, tmp_path: Path) -> None:
+def test_program_reports_an_invalid_model_file(program: native.Program, tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     with pytest.raises(ValueError, match="could not read a model from .*model.tflite"):
         program.signature(path)
@@ -175,9 +175,7 @@ def test_a_program_says_what_is_wrong_with_a_file(program: native.Program, tmp_p
         Interpreter(path.read_bytes())
 
 
-def test_a_program_says_what_is_wrong_with_inputs(
-    program: native.Program, models: dict[str, Path], tmp_path: Path
-) -> None:
+def test_program_reports_invalid_input_files(program: native.Program, models: dict[str, Path], tmp_path: Path) -> None:
     def run(**files: bytes) -> subprocess.CompletedProcess:
         for name in ("ids", "past"):
             (tmp_path / f"{name}.bin").unlink(missing_ok=True)
@@ -188,36 +186,36 @@ def test_a_program_says_what_is_wrong_with_inputs(
 
     (tmp_path / "out").mkdir()
     assert run(ids=b"\0" * 24, past=b"\0" * 32).returncode == 0
-    for files, sentence in (
+    for files, message in (
         ({"ids": b"\0" * 24}, "past.bin"),
         ({"ids": b"\0" * 25, "past": b"\0" * 32}, "ids has 25 bytes, which is no whole number of rows of 24"),
         ({"ids": b"\0" * 48, "past": b"\0" * 32}, "inputs differ in their rows"),
     ):
-        done = run(**files)
-        assert done.returncode == 1 and sentence in done.stderr.splitlines()[-1], done.stderr
+        process = run(**files)
+        assert process.returncode == 1 and message in process.stderr.splitlines()[-1], process.stderr
     assert subprocess.run([*program.command], capture_output=True).returncode == 2
 
 
-def test_it_is_built_once_and_again_when_a_source_changes(
-    built_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_program_is_rebuilt_only_when_a_source_changes(
+    build_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edge_models.needs("g++")
-    first = native.cpp(built_in)
+    first = native.cpp(build_folder)
     monkeypatch.setattr(native, "HERE", tmp_path)
     shutil.copytree(Path(native.__file__).parent / "cpp", tmp_path / "cpp")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert native.cpp(built_in) == first  # without a compiler
+    assert native.cpp(build_folder) == first  # without a compiler
     with (tmp_path / "cpp" / "main.cc").open("a") as source:
         source.write("\nno program\n")
     with pytest.raises(FileNotFoundError, match=r"no C\+\+ compiler: `apt-get install g\+\+`"):
-        native.cpp(built_in)
+        native.cpp(build_folder)
     monkeypatch.undo()
     monkeypatch.setattr(native, "HERE", tmp_path)
     with pytest.raises(ValueError, match=r"g\+\+: .*main.cc:\d+:\d+: error: "):
-        native.cpp(built_in)
+        native.cpp(build_folder)
 
 
-def test_without_a_jdk_its_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_jdk_error_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="no JDK with JNI headers: `apt-get install openjdk-17-jdk-headless`"):
         native.java(tmp_path)
@@ -225,7 +223,7 @@ def test_without_a_jdk_its_package_is_named(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_all_agree_on_a_thousand_inputs(pushed_home: Path, program: native.Program, case: str) -> None:
+def test_all_runtimes_agree_on_a_thousand_inputs(pushed_home: Path, program: native.Program, case: str) -> None:
     context = Context.of(pushed_home, case)
     rows, folder = edge_models.thousand(context), context.artifact("lite_model")
     network, gates = context.case.load("model"), context.settings["gates"]
@@ -234,13 +232,15 @@ def test_all_agree_on_a_thousand_inputs(pushed_home: Path, program: native.Progr
     for variant in (*lite_exporter.VARIANTS, "one_row", "model"):
         path = folder / f"{variant}.tflite"
         python = Interpreter(path.read_bytes()).answer(rows)
-        found = program.answer(path, rows).outputs
-        assert len(found[network.SCORE]) == 1000 and worst(found, python) <= SAME, variant
-        difference = float(np.abs(found[network.SCORE] - expected[network.SCORE]).max())
-        # What is quantised is held to the metric by the gate, and differs as it says there; half as much again here.
-        told = {one["variant"]: one["difference"] for one in record["variants"]}
+        outputs = program.answer(path, rows).outputs
+        assert len(outputs[network.SCORE]) == 1000 and max_difference(outputs, python) <= SAME, variant
+        difference = float(np.abs(outputs[network.SCORE] - expected[network.SCORE]).max())
+        # The gate checks the metric of quantised variants; their difference may be up to 1.5 times the recorded one.
+        differences = {entry["variant"]: entry["difference"] for entry in record["variants"]}
         allowed = (
-            1.5 * told[record["chosen"] if variant == "model" else variant] if variant in (*told, "model") else 0.0
+            1.5 * differences[record["chosen"] if variant == "model" else variant]
+            if variant in (*differences, "model")
+            else 0.0
         )
         print(case, variant, difference)
         assert difference <= max(gates["lite_tolerance"], allowed), variant
@@ -248,10 +248,10 @@ def test_all_agree_on_a_thousand_inputs(pushed_home: Path, program: native.Progr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_the_evidence_shows_variants_that_pass_and_one_that_is_refused(pushed_home: Path, case: str) -> None:
+def test_evidence_lists_passing_variants_and_a_refused_one(pushed_home: Path, case: str) -> None:
     context = Context.of(pushed_home, case)
-    table, chosen, _, told = edge_files.conversions(context)
+    table, chosen, _, difference = edge_files.conversions(context)
     verdicts = {row[0]: row[-1] for row in table.rows}
     assert verdicts.pop("int8, ranges from zeros") == "refused"
     assert tuple(verdicts) == lite_exporter.VARIANTS and verdicts[chosen.value] == "passes"
-    assert "float32 TFLite differs from the SavedModel" in told.value
+    assert "float32 TFLite differs from the SavedModel" in difference.value

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's contract: status and words of what goes wrong, limits and deadlines."""
+"""TensorFlow Serving's interface: error status and messages, limits and deadlines."""
 
 import grpc
 import httpx
@@ -14,7 +14,7 @@ from serving.server.config import Model
 pytestmark = pytest.mark.system
 
 
-def test_unknown_models_and_versions_have_tensorflow_servings_words(client):
+def test_unknown_model_or_version_returns_tensorflow_servings_error(client):
     assert error(client.stub.Predict, predict("nope", {"x": 1.0})) == (
         "NOT_FOUND",
         "Servable not found for request: Latest(nope)",
@@ -23,13 +23,16 @@ def test_unknown_models_and_versions_have_tensorflow_servings_words(client):
         "NOT_FOUND",
         "Servable not found for request: Specific(half, 9)",
     )
-    found = client.post("nope:predict", {"instances": [1]})
-    assert (found.status_code, found.json()) == (404, {"error": "Servable not found for request: Latest(nope)"})
-    found = client.post("half/versions/9:predict", {"instances": [1]})
-    assert (found.status_code, found.json()) == (404, {"error": "Servable not found for request: Specific(half, 9)"})
+    response = client.post("nope:predict", {"instances": [1]})
+    assert (response.status_code, response.json()) == (404, {"error": "Servable not found for request: Latest(nope)"})
+    response = client.post("half/versions/9:predict", {"instances": [1]})
+    assert (response.status_code, response.json()) == (
+        404,
+        {"error": "Servable not found for request: Specific(half, 9)"},
+    )
 
 
-def test_unknown_signatures_inputs_and_labels(client):
+def test_unknown_signature_input_or_label_is_refused(client):
     code, text = error(client.stub.Predict, predict("half", {"x": [[1.0]]}, "no"))
     assert (code, text) == ("FAILED_PRECONDITION", 'Serving signature key "no" not found.')
     assert client.post("half:predict", {"signature_name": "no", "instances": [[1]]}).status_code == 400
@@ -66,9 +69,9 @@ def test_unknown_signatures_inputs_and_labels(client):
         b'{"inputs": {"x": [[1]], "q": 2}}',
     ],
 )
-def test_json_that_is_no_request_is_a_400_that_says_so(client, body):
-    found = client.post("half:predict", body)
-    assert found.status_code == 400 and found.json()["error"]
+def test_invalid_json_returns_400_with_a_reason(client, body):
+    response = client.post("half:predict", body)
+    assert response.status_code == 400 and response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -85,16 +88,16 @@ def test_json_that_is_no_request_is_a_400_that_says_so(client, body):
         [{"a": True, "b": [1, 2]}],
     ],
 )
-def test_rows_of_several_inputs_are_checked(client, rows):
+def test_invalid_rows_of_several_inputs_return_400(client, rows):
     assert client.post("doors:predict", {"instances": rows}).status_code == 400
 
 
 @pytest.mark.parametrize(
     "value", ["text", {"b64": "!"}, {"b64": "AA", "more": 1}, {"b64": 5}, 3, None, ["a", ["b"]]], ids=str
 )
-def test_strings_are_checked(client, value):
-    found = client.post("doors:predict", {"signature_name": "echo", "instances": [value, value]})
-    assert found.status_code == (200 if value == "text" else 400)
+def test_strings_are_accepted_and_other_values_return_400(client, value):
+    response = client.post("doors:predict", {"signature_name": "echo", "instances": [value, value]})
+    assert response.status_code == (200 if value == "text" else 400)
 
 
 @pytest.mark.parametrize(
@@ -110,13 +113,15 @@ def test_strings_are_checked(client, value):
         ("POST", "half/metadata"),
     ],
 )
-def test_paths_that_are_not_in_the_interface(client, method, path):
-    found = client.http.request(method, f"/v1/models/{path}")
-    assert found.status_code == 400 and found.json()["error"].startswith(f"Malformed request: {method} /v1/models/")
+def test_unknown_path_or_method_is_a_malformed_request(client, method, path):
+    response = client.http.request(method, f"/v1/models/{path}")
+    assert response.status_code == 400 and response.json()["error"].startswith(
+        f"Malformed request: {method} /v1/models/"
+    )
     assert client.http.get("/elsewhere").status_code == 404
 
 
-def test_the_status_map(client):
+def test_status_names_map_to_http_codes(client):
     expected = {
         "NOT_FOUND": 404,
         "RESOURCE_EXHAUSTED": 429,
@@ -131,7 +136,7 @@ def test_the_status_map(client):
     assert set(HTTP) == {code.name for code in grpc.StatusCode} - {"OK"}
 
 
-def test_contradicting_tensors_are_refused(client):
+def test_inconsistent_tensor_is_refused(client):
     for change in (
         lambda t: t.tensor_shape.dim[0].__setattr__("size", 5_000_000_000),
         lambda t: t.tensor_shape.dim[0].__setattr__("size", -1),
@@ -146,7 +151,7 @@ def test_contradicting_tensors_are_refused(client):
         assert error(client.stub.Predict, request)[0] == "INVALID_ARGUMENT"
 
 
-def test_a_wrong_type_or_shape_is_refused_before_the_model(client):
+def test_wrong_type_or_shape_is_refused_before_the_model_runs(client):
     assert error(client.stub.Predict, predict("half", {"x": [["a"]]}))[0] == "INVALID_ARGUMENT"
     assert error(client.stub.Predict, predict("doors", {"x": 1.0}, "same"))[0] == "INVALID_ARGUMENT"
     assert client.post("doors:predict", {"signature_name": "same", "inputs": 1.0}).status_code == 400
@@ -154,16 +159,16 @@ def test_a_wrong_type_or_shape_is_refused_before_the_model(client):
     assert code == "INVALID_ARGUMENT" and "expected is [?,1]" in text
 
 
-def test_an_error_in_the_model_reaches_the_client_and_nobody_else(client):
+def test_model_error_fails_only_its_own_request(client):
     import threading
 
     results: dict[float, int] = {}
 
-    def ask(value: float) -> None:
+    def send_request(value: float) -> None:
         body = {"signature_name": "positive", "instances": [value]}
         results[value] = client.post("doors:predict", body).status_code
 
-    threads = [threading.Thread(target=ask, args=(value,)) for value in [*map(float, range(12)), -1.0]]
+    threads = [threading.Thread(target=send_request, args=(value,)) for value in [*map(float, range(12)), -1.0]]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -171,13 +176,13 @@ def test_an_error_in_the_model_reaches_the_client_and_nobody_else(client):
     assert results.pop(-1.0) == 400 and set(results.values()) == {200}
 
 
-def test_large_requests_are_refused_by_both(client):
+def test_large_request_is_refused_over_grpc_and_rest(client):
     assert client.post("half:predict", b" " * (MAX_BODY + 1)).status_code == 413
     code, _ = error(client.stub.Predict, predict("half", {"x": np.zeros((MAX_BODY // 4, 1), np.float32)}))
     assert code == "RESOURCE_EXHAUSTED"
 
 
-def test_gzip_bodies_are_read_up_to_the_limit(client):
+def test_gzip_body_is_decompressed_up_to_the_limit(client):
     import gzip
 
     def send(content: bytes) -> int:
@@ -190,16 +195,16 @@ def test_gzip_bodies_are_read_up_to_the_limit(client):
     assert send(b"no gzip") == 400
 
 
-def test_deadlines_end_requests_and_not_the_server(client):
+def test_expired_deadline_does_not_stop_the_server(client):
     slow = predict("doors", {"turns": np.array([2000], np.int32)}, "slow")
     assert error(client.stub.Predict, slow, timeout=0.05)[0] == "DEADLINE_EXCEEDED"
     assert client.post("half:predict", {"instances": [[2.0]]}).status_code == 200
 
 
-def test_rest_deadlines_are_504(served_folder):
+def test_expired_rest_deadline_returns_504(served_folder):
     options = Options(
         [Model("doors", str(served_folder / "doors"))], grpc_port=None, rest_port=0, poll=POLL, rest_timeout=0.05
     )
     with serving(options) as app, httpx.Client(base_url=f"http://127.0.0.1:{app.rest_port}", timeout=120) as client:
-        found = client.post("/v1/models/doors:predict", json={"signature_name": "slow", "instances": [2000]})
-        assert found.status_code == 504 and found.json() == {"error": "Deadline Exceeded"}
+        response = client.post("/v1/models/doors:predict", json={"signature_name": "slow", "instances": [2000]})
+        assert response.status_code == 504 and response.json() == {"error": "Deadline Exceeded"}

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's contract: metrics under its names, health, and both switched off."""
+"""TensorFlow Serving's interface: metrics under its names, the health service, and both disabled."""
 
 import numpy as np
 import pytest
@@ -21,22 +21,24 @@ def test_prometheus_metrics_have_tensorflow_servings_names(client):
     client.post("nobody-has-this:predict", {})
     text = client.http.get("/monitoring/prometheus/metrics").text
     assert "nobody-has-this" not in text
-    families = {one.name: one for one in text_string_to_metric_families(text)}
+    families = {family.name: family for family in text_string_to_metric_families(text)}
     counts = {
-        (one.labels["model_name"], one.labels["status"]): one.value
-        for one in families[":tensorflow:serving:request_count"].samples
+        (sample.labels["model_name"], sample.labels["status"]): sample.value
+        for sample in families[":tensorflow:serving:request_count"].samples
     }
     assert counts["half", "OK"] >= 1 and counts["half", "INVALID_ARGUMENT"] >= 1
     latency = [
-        one for one in families[":tensorflow:serving:request_latency"].samples if one.labels.get("model_name") == "half"
+        sample
+        for sample in families[":tensorflow:serving:request_latency"].samples
+        if sample.labels.get("model_name") == "half"
     ]
-    assert {one.labels["entrypoint"] for one in latency} == {"REST", "GRPC"}
-    assert {one.labels["API"] for one in latency} >= {"Predict", "Classify", "Regress"}
-    by_name = {one.name.rsplit("_", 1)[1] for one in latency}
-    assert by_name == {"bucket", "sum", "count"}
+    assert {sample.labels["entrypoint"] for sample in latency} == {"REST", "GRPC"}
+    assert {sample.labels["API"] for sample in latency} >= {"Predict", "Classify", "Regress"}
+    suffixes = {sample.name.rsplit("_", 1)[1] for sample in latency}
+    assert suffixes == {"bucket", "sum", "count"}
 
 
-def test_health_tells_both_services(client):
+def test_health_reports_all_services_as_serving(client):
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     stub = health_pb2_grpc.HealthStub(client.channel)
@@ -45,7 +47,7 @@ def test_health_tells_both_services(client):
     assert error(stub.Check, health_pb2.HealthCheckRequest(service="other"))[0] == "NOT_FOUND"
 
 
-def test_what_is_switched_off_is_not_there(served_folder):
+def test_disabled_health_metrics_and_batching_are_absent(served_folder):
     models = [Model("doors", str(served_folder / "doors"))]
     options = Options(
         models,

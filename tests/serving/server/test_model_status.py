@@ -1,4 +1,4 @@
-"""TensorFlow Serving's contract: versions, labels, status, metadata and the reload of a config."""
+"""TensorFlow Serving's interface: versions, labels, status, metadata and reload of the model config."""
 
 import pytest
 import tensorflow as tf
@@ -16,33 +16,33 @@ from serving.server.config import Model
 pytestmark = pytest.mark.system
 
 
-def test_versions_and_labels_by_both(client):
+def test_versions_and_labels_select_the_model_over_grpc_and_rest(client):
     for path, expected in (("versions/1", 2.0), ("versions/2", 3.0), ("labels/stable", 2.0), ("labels/canary", 3.0)):
         assert client.post(f"half/{path}:predict", {"instances": [[2.0]]}).json() == {"predictions": [[expected]]}
-    for named, expected in (({"version": 1}, 2.0), ({"label": "canary"}, 3.0), ({"label": "stable"}, 2.0)):
-        answer = client.stub.Predict(predict("half", {"x": [[2.0]]}, **named), timeout=20)
+    for choice, expected in (({"version": 1}, 2.0), ({"label": "canary"}, 3.0), ({"label": "stable"}, 2.0)):
+        answer = client.stub.Predict(predict("half", {"x": [[2.0]]}, **choice), timeout=20)
         assert list(answer.outputs["y"].float_val) == [expected]
 
 
-def test_status_by_both(client):
-    found = client.http.get("/v1/models/half").json()["model_version_status"]
-    fine = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    assert found == [{"version": "2"} | fine, {"version": "1"} | fine]
-    assert client.http.get("/v1/models/half/versions/1").json()["model_version_status"] == found[1:]
-    assert client.http.get("/v1/models/half/labels/stable").json()["model_version_status"] == found[1:]
+def test_status_lists_versions_over_grpc_and_rest(client):
+    statuses_json = client.http.get("/v1/models/half").json()["model_version_status"]
+    available = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    assert statuses_json == [{"version": "2"} | available, {"version": "1"} | available]
+    assert client.http.get("/v1/models/half/versions/1").json()["model_version_status"] == statuses_json[1:]
+    assert client.http.get("/v1/models/half/labels/stable").json()["model_version_status"] == statuses_json[1:]
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = "half"
     statuses = client.models.GetModelStatus(request, timeout=20).model_version_status
-    assert [(one.version, one.state) for one in statuses] == [(2, 30), (1, 30)]
+    assert [(status.version, status.state) for status in statuses] == [(2, 30), (1, 30)]
     assert client.http.get("/v1/models/nope").status_code == 404
     request.model_spec.name = "nope"
     assert error(client.models.GetModelStatus, request)[0] == "NOT_FOUND"
 
 
-def test_metadata_by_both(client):
-    found = client.http.get("/v1/models/half/metadata").json()
-    assert found["model_spec"] == {"name": "half", "signature_name": "", "version": "2"}
-    signature = found["metadata"]["signature_def"]["signature_def"]["serving_default"]
+def test_metadata_lists_signatures_over_grpc_and_rest(client):
+    metadata = client.http.get("/v1/models/half/metadata").json()
+    assert metadata["model_spec"] == {"name": "half", "signature_name": "", "version": "2"}
+    signature = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert signature["inputs"]["x"]["dtype"] == "DT_FLOAT"
     assert [dim["size"] for dim in signature["inputs"]["x"]["tensor_shape"]["dim"]] == ["-1", "1"]
     assert signature["method_name"] == "tensorflow/serving/predict"
@@ -55,7 +55,7 @@ def test_metadata_by_both(client):
     assert signatures.signature_def["serving_default"].inputs["x"].dtype == tf.float32.as_datatype_enum
 
 
-def test_metadata_refuses(client):
+def test_invalid_metadata_request_is_refused(client):
     request = get_model_metadata_pb2.GetModelMetadataRequest()
     assert error(client.stub.GetModelMetadata, request) == ("INVALID_ARGUMENT", "Missing ModelSpec")
     request.model_spec.name = "half"
@@ -64,19 +64,19 @@ def test_metadata_refuses(client):
     assert error(client.stub.GetModelMetadata, request)[1] == "Metadata field other is not supported"
 
 
-def test_reload_by_grpc(client_of_two):
-    client, folder = client_of_two
+def test_reload_config_replaces_models_and_labels(client_of_two_versions):
+    client, folder = client_of_two_versions
     request = model_management_pb2.ReloadConfigRequest()
-    one = request.config.model_config_list.config.add(name="other", base_path=str(folder / "half"))
-    one.model_version_policy.specific.versions.append(3)
+    model = request.config.model_config_list.config.add(name="other", base_path=str(folder / "half"))
+    model.model_version_policy.specific.versions.append(3)
     assert client.models.HandleReloadConfigRequest(request, timeout=30).status.error_code == 0
     answer = client.stub.Predict(predict("other", {"x": [[2.0]]}), timeout=20)
     assert (answer.model_spec.version.value, list(answer.outputs["y"].float_val)) == (3, [4.0])
     assert error(client.stub.Predict, predict("half", {"x": [[2.0]]}))[0] == "NOT_FOUND"
-    one.version_labels["stable"] = 2
-    refused = client.models.HandleReloadConfigRequest(request, timeout=30).status
-    assert refused.error_code == 9 and "not currently available for inference" in refused.error_message
-    one.version_labels["stable"] = 3
+    model.version_labels["stable"] = 2
+    status = client.models.HandleReloadConfigRequest(request, timeout=30).status
+    assert status.error_code == 9 and "not currently available for inference" in status.error_message
+    model.version_labels["stable"] = 3
     assert client.models.HandleReloadConfigRequest(request, timeout=30).status.error_code == 0
     answer = client.stub.Predict(predict("other", {"x": [[2.0]]}, label="stable"), timeout=20)
     assert answer.model_spec.version.value == 3
@@ -87,7 +87,7 @@ def test_reload_by_grpc(client_of_two):
 
 
 @pytest.fixture
-def client_of_two(served_folder):
+def client_of_two_versions(served_folder):
     models = [Model("half", str(served_folder / "half"), latest=2)]
     with serving(Options(models, grpc_port=0, rest_port=0, poll=POLL)) as app:
         client = Client(app)

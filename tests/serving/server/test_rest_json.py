@@ -1,4 +1,4 @@
-"""The JSON of predict requests under anything that may be sent, directly and through both servers' handlers."""
+"""JSON of predict requests with arbitrary bodies, through the REST handler directly and over ASGI."""
 
 import asyncio
 import json
@@ -49,32 +49,32 @@ LEAF = st.one_of(
 )
 VALUE = st.recursive(
     LEAF,
-    lambda one: st.lists(one, max_size=3) | st.dictionaries(st.sampled_from("abcx"), one, max_size=3),
+    lambda value: st.lists(value, max_size=3) | st.dictionaries(st.sampled_from("abcx"), value, max_size=3),
     max_leaves=12,
 )
 DOCUMENT = st.dictionaries(st.sampled_from(["instances", "inputs", "signature_name", "other"]), VALUE, max_size=3)
 
 
-class Served:
-    """An engine with one signature, and no TensorFlow."""
+class FakeEngine:
+    """An engine with one signature, without TensorFlow."""
 
     def __init__(self, signature: Signature) -> None:
         self.signature, self.version, self.name = signature, 1, "m"
 
-    def servable(self, *arguments) -> "Served":
+    def servable(self, *arguments) -> "FakeEngine":
         return self
 
-    def door(self, servable, name: str) -> Signature:
-        return Engine.door(self, _Signatures(self.signature), name)
+    def find_signature(self, servable, name: str) -> Signature:
+        return Engine.find_signature(self, _Signatures(self.signature), name)
 
-    def knows(self, name: str) -> bool:
+    def has_model(self, name: str) -> bool:
         return True
 
-    async def run(self, servable, door: Signature, rows: Rows, timeout: float) -> list[np.ndarray]:
+    async def run(self, servable, signature: Signature, rows: Rows, timeout: float) -> list[np.ndarray]:
         from serving.server.batcher import Batcher
 
-        batcher = Batcher(door, Batching(), _NoWorkers(), lambda count: None)
-        return batcher._outputs(rows)
+        batcher = Batcher(signature, Batching(), _NoWorkers(), lambda count: None)
+        return batcher._run_single(rows)
 
 
 class _Signatures:
@@ -86,27 +86,27 @@ class _NoWorkers:
     threads = ()
 
 
-def handlers(signature: Signature):
-    rest = Rest(Served(signature), Metrics(), None, 5, 1 << 20)
+def create_client_and_handler(signature: Signature):
+    rest = Rest(FakeEngine(signature), Metrics(), None, 5, 1 << 20)
     return httpx.AsyncClient(transport=httpx.ASGITransport(asyncio_server.asgi(rest)), base_url="http://m"), rest
 
 
 async def post(signature: Signature, body: bytes) -> tuple[int, bytes]:
-    client, rest = handlers(signature)
+    client, rest = create_client_and_handler(signature)
     async with client:
-        found = await client.post("/v1/models/m:predict", content=body)
+        response = await client.post("/v1/models/m:predict", content=body)
     direct = await rest(asyncio_server.Request("POST", "/v1/models/m:predict", "", {}, body))
-    assert (direct.status, direct.body) == (found.status_code, found.content)
-    return found.status_code, found.content
+    assert (direct.status, direct.body) == (response.status_code, response.content)
+    return response.status_code, response.content
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(SIGNATURES), DOCUMENT)
-def test_any_document_is_answered_or_refused(signature, document):
+def test_any_document_returns_200_or_400(signature, document):
     status, content = asyncio.run(post(signature, json.dumps(document).encode()))
-    found = json.loads(content)
+    response = json.loads(content)
     assert status in (200, 400)
-    assert set(found) <= ({"predictions", "outputs"} if status == 200 else {"error"})
+    assert set(response) <= ({"predictions", "outputs"} if status == 200 else {"error"})
 
 
 PIECES = [
@@ -131,24 +131,24 @@ TEXT_OF_PIECES = st.lists(st.sampled_from(PIECES), max_size=15).map("".join).map
 
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=40).map(str.encode), TEXT_OF_PIECES))
-def test_any_bytes_are_answered_or_refused(body):
+def test_any_bytes_return_200_or_400(body):
     for signature in SIGNATURES[:4]:
         assert asyncio.run(post(signature, body))[0] in (200, 400)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(width=32), min_size=1, max_size=20), st.booleans())
-def test_every_float32_comes_back_to_the_bit(values, by_row):
+def test_every_float32_is_returned_exactly(values, by_row):
     body = json.dumps({"instances" if by_row else "inputs": values}).encode()
     status, content = asyncio.run(post(SIGNATURES[0], body))
     assert status == 200
-    (found,) = json.loads(content).values()
-    np.testing.assert_array_equal(np.array(found, np.float32), np.array(values, np.float32))
+    (returned,) = json.loads(content).values()
+    np.testing.assert_array_equal(np.array(returned, np.float32), np.array(values, np.float32))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=10))
-def test_every_text_comes_back(values):
+def test_every_text_is_returned_unchanged(values):
     status, content = asyncio.run(post(SIGNATURES[2], json.dumps({"instances": values}).encode()))
     assert status == 200 and json.loads(content) == {"predictions": values}
 
@@ -156,18 +156,20 @@ def test_every_text_comes_back(values):
 @given(st.integers())
 def test_integers_are_exact_or_refused(value):
     try:
-        found = json_tensors.array("x", [value], spec(INT, None))
+        array = json_tensors.array("x", [value], spec(INT, None))
     except ServingError:
         assert not -(2**63) <= value < 2**63
     else:
-        assert int(found[0]) == value
+        assert int(array[0]) == value
 
 
 @pytest.mark.parametrize("orjson", [True, False], ids=["orjson", "json"])
-def test_without_orjson_it_is_the_same(monkeypatch, orjson):
+def test_results_without_orjson_are_the_same(monkeypatch, orjson):
     if not orjson:
         monkeypatch.setattr(json_tensors, "orjson", None)
     for body in (b'{"instances": [0.1, 2]}', b'{"instances": [NaN, 0.1]}', b'{"inputs": [1e-9]}'):
-        found = json.loads(asyncio.run(post(SIGNATURES[0], body))[1])
-        (values,) = found.values()
-        np.testing.assert_array_equal(values, [float(str(np.float32(one))) for one in (*json.loads(body).values(),)[0]])
+        response = json.loads(asyncio.run(post(SIGNATURES[0], body))[1])
+        (values,) = response.values()
+        np.testing.assert_array_equal(
+            values, [float(str(np.float32(value))) for value in (*json.loads(body).values(),)[0]]
+        )

@@ -1,4 +1,4 @@
-"""Versions that come and go while requests are answered."""
+"""Loading and unloading of versions while the server handles requests."""
 
 import os
 import shutil
@@ -35,75 +35,75 @@ def states(app) -> list[State]:
 
 
 def versions(app) -> set[int]:
-    return {one.version for one in states(app) if one.state == "AVAILABLE"}
+    return {state.version for state in states(app) if state.state == "AVAILABLE"}
 
 
-def ended(app) -> bool:
+def has_failed(app) -> bool:
     return bool(states(app)) and states(app)[0].state == "END"
 
 
-def looked(app) -> None:
-    """Waits until the server has looked at the folders twice more."""
-    manager, looks = app.engine.manager, []
+def wait_for_polls(app) -> None:
+    """Wait until the server has polled the folders twice more."""
+    manager, polls = app.engine.manager, []
     poll = manager.poll
 
-    async def counted() -> None:
+    async def count_poll() -> None:
         await poll()
-        looks.append(1)
+        polls.append(1)
 
-    manager.poll = counted
-    until(lambda: len(looks) >= 2)
+    manager.poll = count_poll
+    until(lambda: len(polls) >= 2)
     manager.poll = poll
 
 
 @pytest.fixture(scope="module")
-def made_doors(tmp_path_factory) -> Path:
-    """A version with every kind of signature, to be copied."""
+def every_signature(tmp_path_factory) -> Path:
+    """Folder of a version with every kind of signature, for tests to copy."""
     return doors(tmp_path_factory.mktemp("doors") / "1")
 
 
-def test_a_swap_under_load_loses_nothing_and_frees_the_old(made, tmp_path):
+def test_version_swap_under_load_loses_no_request_and_unloads_the_old_version(made, tmp_path):
     push(made, tmp_path, 1)
-    seen: list[tuple[int, float]] = []
-    over = threading.Event()
+    answers: list[tuple[int, float]] = []
+    finished = threading.Event()
 
     def load(app) -> None:
         client = Client(app)
-        while not over.is_set():
+        while not finished.is_set():
             answer = client.stub.Predict(predict("m", {"x": [[2.0]]}), timeout=120)
-            seen.append((answer.model_spec.version.value, answer.outputs["y"].float_val[0]))
-            found = client.post("m:predict", {"instances": [[2.0]]})
-            assert found.status_code == 200
-            seen.append((0, found.json()["predictions"][0][0]))
+            answers.append((answer.model_spec.version.value, answer.outputs["y"].float_val[0]))
+            response = client.post("m:predict", {"instances": [[2.0]]})
+            assert response.status_code == 200
+            answers.append((0, response.json()["predictions"][0][0]))
         client.close()
 
     with serving(options(tmp_path)) as app:
         threads = [threading.Thread(target=load, args=(app,)) for _ in range(3)]
         for thread in threads:
             thread.start()
-        until(lambda: len(seen) > 20)
+        until(lambda: len(answers) > 20)
         for version in (2, 3):
             push(made, tmp_path, version)
             until(lambda version=version: versions(app) == {version})
-            until(lambda version=version: [one for one, _ in seen].count(version) > 10)
-            before = len(seen)
-            until(lambda before=before: len(seen) > before + 20)
-        over.set()
+            until(lambda version=version: [number for number, _ in answers].count(version) > 10)
+            before = len(answers)
+            until(lambda before=before: len(answers) > before + 20)
+        finished.set()
         for thread in threads:
             thread.join()
-        assert {version for version, _ in seen} == {0, 1, 2, 3}
-        assert all(value == 1.0 + version for version, value in seen if version)
-        assert {value for _, value in seen} == {2.0, 3.0, 4.0}
-        until(lambda: {one.version: one.state for one in states(app)} == {1: "END", 2: "END", 3: "AVAILABLE"})
+        assert {version for version, _ in answers} == {0, 1, 2, 3}
+        assert all(value == 1.0 + version for version, value in answers if version)
+        assert {value for _, value in answers} == {2.0, 3.0, 4.0}
+        until(lambda: {state.version: state.state for state in states(app)} == {1: "END", 2: "END", 3: "AVAILABLE"})
 
 
-def test_a_request_under_way_is_answered_by_the_version_that_took_it(made_doors, tmp_path):
-    shutil.copytree(made_doors, tmp_path / "1")
+def test_running_request_finishes_on_the_old_version(every_signature, tmp_path):
+    shutil.copytree(every_signature, tmp_path / "1")
     with serving(options(tmp_path)) as app:
         client = Client(app)
         slow = client.stub.Predict.future(predict("m", {"turns": np.array([1000], np.int32)}, "slow"), timeout=60)
-        until(lambda: app.engine.servable("m").using)
-        shutil.copytree(made_doors, tmp_path / ".2")
+        until(lambda: app.engine.servable("m").active_requests)
+        shutil.copytree(every_signature, tmp_path / ".2")
         os.rename(tmp_path / ".2", tmp_path / "2")
         assert slow.result().model_spec.version.value == 1
         until(lambda: versions(app) == {2})
@@ -111,24 +111,24 @@ def test_a_request_under_way_is_answered_by_the_version_that_took_it(made_doors,
 
 
 @pytest.mark.parametrize(
-    ("since", "whole"),
+    ("seconds", "complete"),
     [(0.0, False), (1.9, False), (2.1, True), (-0.1, True)],
-    ids=["now", "lately", "long ago", "skew"],
+    ids=["now", "within settle time", "after settle time", "clock skew"],
 )
-def test_a_version_is_whole_once_it_has_been_left_alone(made, monkeypatch, since, whole):
+def test_version_is_complete_after_the_settle_time(made, monkeypatch, seconds, complete):
     changed = folders.last_change(made / "1")
-    monkeypatch.setattr(folders, "time", SimpleNamespace(time=lambda: changed + since))
-    assert (1 in folders.complete(made, settle=2.0)) == whole and 1 in folders.complete(made, settle=0.0)
+    monkeypatch.setattr(folders, "time", SimpleNamespace(time=lambda: changed + seconds))
+    assert (1 in folders.complete(made, settle=2.0)) == complete and 1 in folders.complete(made, settle=0.0)
 
 
-def test_a_half_written_version_is_not_touched(made, tmp_path, monkeypatch):
+def test_partly_written_version_is_not_loaded(made, tmp_path, monkeypatch):
     push(made, tmp_path, 1)
     with serving(options(tmp_path)) as app:
         (tmp_path / "2").mkdir()
         copying = True
 
         def now() -> float:
-            """The time; while the copy goes on, that of its last change, however long this machine takes for a step."""
+            """Return the time; during the copy, the time of its last change, however slow this machine is."""
             changed = folders.last_change(tmp_path / "2") if copying else None
             return time.time() if changed is None else changed
 
@@ -136,8 +136,8 @@ def test_a_half_written_version_is_not_touched(made, tmp_path, monkeypatch):
         content = (made / "2" / "saved_model.pb").read_bytes()
         for end in range(0, 1 + len(content), -(-len(content) // 4)):
             (tmp_path / "2" / "saved_model.pb").write_bytes(content[:end])
-            looked(app)
-            assert {one.version for one in app.engine.states("m")} == {1}
+            wait_for_polls(app)
+            assert {state.version for state in app.engine.states("m")} == {1}
             assert ask(app.rest_port) == 2.0
         shutil.copytree(made / "2", tmp_path / "2", dirs_exist_ok=True)
         copying = False
@@ -145,44 +145,44 @@ def test_a_half_written_version_is_not_touched(made, tmp_path, monkeypatch):
         assert ask(app.rest_port) == 3.0
 
 
-@pytest.mark.parametrize("torn", ["graph", "variables", "asset", "nothing in it"])
-def test_a_version_that_does_not_load_leaves_the_old_one_answering_and_a_better_one_replaces_both(made, tmp_path, torn):
+@pytest.mark.parametrize("damage", ["graph", "variables", "asset", "empty file"])
+def test_version_that_fails_to_load_keeps_the_old_one_until_a_newer_one_loads(made, tmp_path, damage):
     push(made, tmp_path, 1)
     with serving(options(tmp_path)) as app:
         shutil.copytree(made / "2", tmp_path / "incoming")
-        if torn == "graph":
+        if damage == "graph":
             (tmp_path / "incoming" / "saved_model.pb").write_bytes(b"\xff" * 100)
-        elif torn == "variables":
+        elif damage == "variables":
             data = next((tmp_path / "incoming" / "variables").glob("*.data-*"))
             data.write_bytes(data.read_bytes()[:-5])
-        elif torn == "asset":
+        elif damage == "asset":
             shutil.rmtree(tmp_path / "incoming" / "assets")
         else:
             (tmp_path / "incoming" / "saved_model.pb").write_bytes(b"")
         os.rename(tmp_path / "incoming", tmp_path / "2")
-        until(lambda: ended(app))
+        until(lambda: has_failed(app))
         (bad, good) = app.engine.states("m")
         assert (bad.version, good.version, good.state) == (2, 1, "AVAILABLE") and bad.code != "OK" and bad.message
         assert ask(app.rest_port) == 2.0
-        told = httpx.get(f"http://127.0.0.1:{app.rest_port}/v1/models/m").json()["model_version_status"][0]
-        assert told["state"] == "END" and told["status"]["error_message"] == bad.message
+        status = httpx.get(f"http://127.0.0.1:{app.rest_port}/v1/models/m").json()["model_version_status"][0]
+        assert status["state"] == "END" and status["status"]["error_message"] == bad.message
         push(made, tmp_path, 3)
         until(lambda: versions(app) == {3})
         assert ask(app.rest_port) == 4.0
 
 
-def test_a_version_that_is_mended_in_place_is_tried_again(made, tmp_path):
+def test_repaired_version_is_loaded_again(made, tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"\xff")
     with serving(options(tmp_path, poll=0.1)) as app:
-        until(lambda: bool(app.engine.manager._kept["m"].failed))
+        until(lambda: bool(app.engine.manager._models["m"].failed))
         assert not app.engine.ready
         shutil.copytree(made / "1", tmp_path / "1", dirs_exist_ok=True)
         until(lambda: versions(app) == {1})
         assert app.engine.ready and ask(app.rest_port) == 2.0
 
 
-def test_the_newest_gone_the_one_before_answers_again(made, tmp_path):
+def test_deleted_newest_version_is_replaced_by_the_previous_one(made, tmp_path):
     push(made, tmp_path, 1)
     push(made, tmp_path, 2)
     with serving(options(tmp_path)) as app:
@@ -191,8 +191,8 @@ def test_the_newest_gone_the_one_before_answers_again(made, tmp_path):
         until(lambda: versions(app) == {1})
         assert ask(app.rest_port) == 2.0
         shutil.rmtree(tmp_path / "1")
-        looked(app)
-        assert ask(app.rest_port) == 2.0  # nothing is no replacement
+        wait_for_polls(app)
+        assert ask(app.rest_port) == 2.0  # the last version stays loaded
 
 
 @pytest.mark.parametrize(
@@ -205,15 +205,15 @@ def test_the_newest_gone_the_one_before_answers_again(made, tmp_path):
     ],
     ids=["latest", "latest two", "all", "specific"],
 )
-def test_policies(made, policy, expected):
+def test_version_policies_select_the_loaded_versions(made, policy, expected):
     with serving(Options([Model("m", str(made), **policy)], grpc_port=None, rest_port=0, poll=POLL)) as app:
         until(lambda: versions(app) == expected)
 
 
-def test_litert_answers_the_signatures_that_it_has(made_doors, tmp_path):
-    shutil.copytree(made_doors, tmp_path / "m" / "1")
+def test_litert_runs_the_signatures_of_the_tflite_file(every_signature, tmp_path):
+    shutil.copytree(every_signature, tmp_path / "m" / "1")
     other = Doors()
-    other.scale.assign(5.0)  # told apart from the SavedModel's by what it answers
+    other.scale.assign(5.0)  # so that its outputs differ from the SavedModel's
     tf.saved_model.save(other, str(tmp_path / "other"), signatures={"serving_default": other.add})
     converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "other"), signature_keys=["serving_default"])
     (tmp_path / "m" / "1" / "model.tflite").write_bytes(converter.convert())
@@ -230,16 +230,16 @@ def test_litert_answers_the_signatures_that_it_has(made_doors, tmp_path):
             client.close()
 
 
-def test_a_torn_tflite_keeps_the_version_out(made_doors, tmp_path):
-    shutil.copytree(made_doors, tmp_path / "1")
+def test_damaged_tflite_prevents_loading(every_signature, tmp_path):
+    shutil.copytree(every_signature, tmp_path / "1")
     (tmp_path / "1" / "model.tflite").write_bytes(b"TFL3")
     with serving(options(tmp_path, prefer_lite=True)) as app:
-        until(lambda: ended(app))
+        until(lambda: has_failed(app))
         assert app.engine.states("m")[0].code == "DATA_LOSS"
 
 
-def test_rows_of_concurrent_requests_run_together(made_doors, tmp_path):
-    shutil.copytree(made_doors, tmp_path / "1")
+def test_rows_of_concurrent_requests_share_a_batch(every_signature, tmp_path):
+    shutil.copytree(every_signature, tmp_path / "1")
     with serving(options(tmp_path, batching=Batching(threads=1))) as app:
         until(lambda: versions(app) == {1})
         client = Client(app)
@@ -248,21 +248,21 @@ def test_rows_of_concurrent_requests_run_together(made_doors, tmp_path):
             client.stub.Predict.future(predict("m", {"x": np.full(2, n, np.float32)}, "same"), timeout=60)
             for n in range(10)
         ]
-        assert [list(one.result().outputs["y"].float_val) for one in others] == [[n, n] for n in range(10)]
+        assert [list(future.result().outputs["y"].float_val) for future in others] == [[n, n] for n in range(10)]
         assert first.result().outputs["done"].float_val[0] == 300.0
-        found = app.metrics.batches["m"]
-        assert found.sum == 21 and sum(found.counts) < 11
+        histogram = app.metrics.batches["m"]
+        assert histogram.sum == 21 and sum(histogram.counts) < 11
         client.close()
 
 
-def test_warm_up_requests_run_before_a_version_serves_and_a_bad_one_keeps_it_out(tmp_path):
+def test_warmup_runs_before_serving_and_its_failure_prevents_loading(tmp_path):
     warm(half_plus(tmp_path / "m" / "1"), 4.0)
     warm(half_plus(tmp_path / "m" / "2"), 4.0, column="wrong")
     model = Model("m", str(tmp_path / "m"), "all")
     with serving(Options([model], grpc_port=None, rest_port=0, poll=POLL)) as app:
         until(lambda: len(app.engine.states("m")) == 2 and app.engine.states("m")[0].state == "END")
-        assert app.engine.servable("m").version == 1 and app.engine.servable("m").warmed == 1
-        states = {one.version: (one.state, one.code) for one in app.engine.states("m")}
+        assert app.engine.servable("m").version == 1 and app.engine.servable("m").warmup_requests == 1
+        states = {state.version: (state.state, state.code) for state in app.engine.states("m")}
         assert states == {1: ("AVAILABLE", "OK"), 2: ("END", "INVALID_ARGUMENT")}
 
 
@@ -270,7 +270,7 @@ CONFIG = """model_config_list {{ config {{ name: "m" base_path: "{0}" model_plat
   model_version_policy {{ specific {{ versions: {1} }} }} version_labels {{ key: "stable" value: {1} }} }} }}"""
 
 
-def test_the_model_config_file_is_followed(made, tmp_path, caplog):
+def test_changes_of_the_model_config_file_are_applied(made, tmp_path, caplog):
     path = tmp_path / "models.config"
     path.write_text(CONFIG.format(made, 1))
     changes = {"config_file": path, "config_poll": POLL, "grpc_port": None, "rest_port": 0, "poll": POLL}
@@ -278,10 +278,10 @@ def test_the_model_config_file_is_followed(made, tmp_path, caplog):
         until(lambda: versions(app) == {1})
         assert app.engine.servable("m", label="stable").version == 1
         path.write_text("model_config_list {")
-        until(lambda: "the model config file is not followed" in caplog.text)
-        assert versions(app) == {1}  # a torn file changes nothing
+        until(lambda: "not applied" in caplog.text)
+        assert versions(app) == {1}  # an invalid file changes nothing
         path.write_text(CONFIG.format(made, 2).replace("stable", "other"))
         until(lambda: "not currently available for inference" in caplog.text)
-        assert versions(app) == {1}  # its label names what is not loaded
+        assert versions(app) == {1}  # its label names a version that is not loaded
         path.write_text(CONFIG.format(made, 2).split("version_labels")[0] + "} }")
         until(lambda: versions(app) == {2})
