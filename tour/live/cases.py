@@ -57,10 +57,8 @@ def _read_case(home: Path, runtime: Runtime, name: str, runs: list[store.Run]) -
     current = rollout.read(folder)
     if numbers := rollout.versions(folder):
         arms = {rollout.stable(folder, current): "stable", current.canary: "canary", current.shadow: "shadow"}
-        fields |= {
-            "versions": tuple((number, arms.get(number, "")) for number in numbers),
-            "rollout": rollouts.told(folder, current),
-        }
+        roles = tuple((number, arms.get(number, "")) for number in numbers)
+        fields |= {"versions": roles, "rollout": rollouts.told(folder, current)}
     fields |= _read_monitor(home / name / "online" / "monitor.json")
     if not runs:
         return Case(**fields)

@@ -122,9 +122,8 @@ def placed(stages: Iterable[Stage], edges: Iterable[tuple[str, str]]) -> Dag:
     for _ in by_name:  # each pass settles at least one more stage of the longest path
         for a, b in direct:
             column[b] = min(max(column[b], column[a] + 1), len(by_name) - 1)
-    for name in set(by_name) - {
-        b for _, b in direct
-    }:  # a stage without inputs is one column left of its first consumer
+    for name in set(by_name) - {b for _, b in direct}:
+        # A stage without inputs is placed one column left of its first consumer.
         column[name] = min((column[b] - 1 for a, b in direct if a == name), default=0)
     edges, passing = tuple(sorted(direct)), {}
     for a, b in edges:
