@@ -63,18 +63,18 @@ class Reports:
     clumping: float
 
     @staticmethod
-    def of_windows(rows: Sequence[int], found: Sequence[np.ndarray], overlap: int = 1) -> "Reports":
+    def of_windows(rows: Sequence[int], source_counts: Sequence[np.ndarray], overlap: int = 1) -> "Reports":
         """Estimate from reference windows.
 
         Args:
             rows: Number of rows of each window.
-            found: For each window, the result of :func:`sources` for the positives that were reported by its end.
+            source_counts: For each window, the result of :func:`sources` for the positives that were reported by its end.
             overlap: Number of windows that contain the same day, if they overlap.
 
         Raises:
             ValueError: for fewer than ``RELIABLE`` windows, or without a positive.
         """
-        count, square = (np.array([(window**power).sum() for window in found]) for power in (1, 2))
+        count, square = (np.array([(window**power).sum() for window in source_counts]) for power in (1, 2))
         if len(rows) < RELIABLE or not count.any():
             raise ValueError(
                 f"The usual rate needs at least {RELIABLE} windows and a positive label; wait for more labels."
@@ -83,12 +83,12 @@ class Reports:
         clumping = float(((count - rate * np.asarray(rows)) ** 2).sum() / square.sum())
         return Reports(float(rate), int(np.sum(rows) / overlap), float(count.sum() / square.sum()), max(clumping, 1.0))
 
-    def test(self, rows: int, found: np.ndarray) -> tuple[float, float]:
+    def test(self, rows: int, source_counts: np.ndarray) -> tuple[float, float]:
         """Test whether a window has another rate of sources.
 
         Args:
             rows: Number of rows of the window.
-            found: Result of :func:`sources` for the window.
+            source_counts: Result of :func:`sources` for the window.
 
         Returns:
             p-value of Fisher's exact test, with counts scaled to independent customers, and the ratio of the rate to
@@ -96,7 +96,7 @@ class Reports:
         """
         if not rows:
             return 1.0, float("nan")
-        scale, count = self.parts / self.clumping, float(found.sum())
+        scale, count = self.parts / self.clumping, float(source_counts.sum())
         past = self.rate * self.rows, self.rows
         p = distribution_distances.same_rate(*(round(number * scale) for number in (count, rows, *past)))
         return p, count / rows / self.rate
