@@ -21,7 +21,8 @@ from tour.live.cases import Case
 from tour.live.events import Event, happened
 from tour.live.traffic import PATIENCE, Scrapes, Traffic, fetch
 
-EVERY, SELDOM = 0.5, 5.0  # seconds between two reads, with and without viewers
+EVERY = 0.5  # seconds between two reads while there are viewers
+SELDOM = 5.0  # seconds between two reads without viewers
 LATELY = 15.0  # seconds after its last request for which a viewer counts as present
 RELOOK = 1.0  # seconds between two reads of the store while a run is in progress
 KEPT = 30  # number of events shown

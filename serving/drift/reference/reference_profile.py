@@ -23,7 +23,8 @@ from serving.drift.reference.explained_columns import Effects, Expected
 from serving.drift.reference.metric_estimate import Estimate, Estimator, Metric, realised
 from serving.gateway.version_files import EXTRA
 
-FACTS, BASELINE = "normal.json", "baseline.json"
+FACTS = "normal.json"
+BASELINE = "baseline.json"
 # Overdispersion of rows with a time but with too few days to estimate the variation between days: a customer's purchases are
 # clustered, so that shares vary more than those of independent rows.
 FEW_DAYS = 3.0
