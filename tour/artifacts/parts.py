@@ -45,7 +45,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Classes:
-    """Confidence slider and confusion matrix for several classes; ``told`` is from ``tour.artifacts.curves.confidence``."""
+    """Confidence slider and confusion matrix; ``told`` holds the counts of ``tour.artifacts.curves.confidence``."""
 
     title: str
     names: Sequence[str]

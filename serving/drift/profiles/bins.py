@@ -89,7 +89,7 @@ class Category:
 
     @staticmethod
     def of(name: str, values: Any) -> "Category":
-        """The most frequent values of the reference: at most ``KNOWN``, and at most ``ROOM`` bytes of JSON."""
+        """The most frequent values of the reference, at most ``KNOWN`` values and ``ROOM`` bytes of JSON."""
         frequencies = counts(values)
         frequent = sorted(frequencies, key=lambda value: (-frequencies[value], value))[:KNOWN]
         sizes = np.cumsum([len(json.dumps(value, ensure_ascii=False).encode()) + 1 for value in frequent])
