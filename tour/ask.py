@@ -1,4 +1,4 @@
-"""The command that asks: a question, its answer, the code that it is about, and the evidence computed now."""
+"""The `ask` command: a question with its answer, the code that it is about, and evidence computed on demand."""
 
 import json
 import logging
@@ -24,31 +24,31 @@ MATCHES = 8
 
 
 def ask(words: Sequence[str], prove: bool, case: str | None, home: Path, as_json: bool) -> None:
-    """Prints the list of questions, one of them, or those that fit the words.
+    """Print the list of questions, one question, or those that match the words.
 
     Raises:
-        ValueError: for an unknown id, words that fit nothing, or evidence that cannot be had, saying what to do.
+        ValueError: for an unknown id, words without a match, or evidence that cannot be computed, with the remedy.
     """
-    found = notes.read()
-    ids = _ids(" ".join(words), found)
+    answers = notes.read()
+    ids = _find_ids(" ".join(words), answers)
     if prove and len(ids) != 1:
-        raise ValueError("--prove takes one question; `showcase ask` lists their ids.")
+        raise ValueError("--prove takes exactly one question; list the ids with `showcase ask`.")
     if len(ids) != 1:
-        _list(ids, found, as_json)
+        _print_list(ids, answers, as_json)
         return
-    note = found.get(ids[0])
+    note = answers.get(ids[0])
     if note is None:
         raise ValueError(f"{ids[0]} ({notes.questions()[ids[0]].text}) has no answer in the code yet.")
     if prove:
-        _proven(note, case, home, as_json)
+        _print_evidence(note, case, home, as_json)
     else:
-        _show(note, as_json)
+        _print_note(note, as_json)
 
 
 def evidence(note: Note, case: str | None, home: Path) -> tuple[str, list[Any], float]:
-    """The case that had the evidence, the evidence itself, and the seconds it took, imports left out.
+    """Compute the evidence for a note; return the case, the results and the seconds without imports.
 
-    Without a case, every case that has a pushed run is asked until one has the evidence.
+    Without a case, every case with a pushed run is tried until one has the evidence.
 
     Raises:
         ValueError: if there is no pushed run.
@@ -56,21 +56,21 @@ def evidence(note: Note, case: str | None, home: Path) -> tuple[str, list[Any], 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for logger in ("absl", "tensorflow"):
         logging.getLogger(logger).setLevel(logging.ERROR)
-    asked = list(contexts(case, home))
+    candidates = list(contexts(case, home))
     module, _, name = note.evidence.rpartition(".")
     function = getattr(import_module(module), name)
-    found: list[tuple[str, list[Any], float]] = []
-    for context in asked:
+    computed: list[tuple[str, list[Any], float]] = []
+    for context in candidates:
         started = time.perf_counter()
         results = function(context)
-        found.append((context.case.name, results, time.perf_counter() - started))
-        if any(type(one).__name__ != "NotHere" for one in results):
+        computed.append((context.case.name, results, time.perf_counter() - started))
+        if any(type(result).__name__ != "NotHere" for result in results):
             break
-    return found[-1]
+    return computed[-1]
 
 
 def contexts(case: str | None, home: Path) -> Iterator[Any]:
-    """The last pushed run of the case asked for, or of all that have one.
+    """The last pushed run of the given case, or of every case that has one.
 
     Raises:
         ValueError: if there is none.
@@ -84,25 +84,25 @@ def contexts(case: str | None, home: Path) -> Iterator[Any]:
     pushed = [name for name in CASES if Context.has(home, name)]
     if not pushed:
         raise ValueError(
-            f"Evidence comes from a run, and nothing has been pushed under {home}: `showcase demo --home {home}`."
+            f"Evidence needs a pushed run, and {home} has none; create one with `showcase demo --home {home}`."
         )
     yield from (Context.of(home, name) for name in pushed)
 
 
-def _ids(text: str, found: dict[str, Note]) -> list[str]:
-    """All ids for no text, the one that is named, or the best matches."""
+def _find_ids(text: str, answers: dict[str, Note]) -> list[str]:
+    """All ids without a text, the id that the text names, or else the best matches."""
     if not text:
         return list(notes.questions())
     if text.upper() in notes.questions():
         return [text.upper()]
-    matches = notes.search(text, found)[:MATCHES]
+    matches = notes.search(text, answers)[:MATCHES]
     if not matches:
         raise ValueError(f"There is no question '{text}'; `showcase ask` lists them all.")
     return matches
 
 
-def _list(ids: Sequence[str], found: dict[str, Note], as_json: bool) -> None:
-    rows = [(id_, notes.questions()[id_].text, found.get(id_)) for id_ in ids]
+def _print_list(ids: Sequence[str], answers: dict[str, Note], as_json: bool) -> None:
+    rows = [(id_, notes.questions()[id_].text, answers.get(id_)) for id_ in ids]
     if as_json:
         print(json.dumps([{"id": id_, "question": text, "answered": bool(note)} for id_, text, note in rows], indent=1))
         return
@@ -112,27 +112,27 @@ def _list(ids: Sequence[str], found: dict[str, Note], as_json: bool) -> None:
     Console().print(table)
 
 
-def _show(note: Note, as_json: bool) -> None:
+def _print_note(note: Note, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(note), indent=1))
         return
     console = Console()
-    _head(console, note)
+    _print_answer(console, note)
     console.print(f"\n[dim]{note.path}:{note.line}[/dim]  {note.name}", highlight=False)
-    for code in _code(note):
+    for code in _highlight_source(note):
         console.print(code)
     console.print(f"\n[dim]evidence[/dim]  {note.evidence}   [dim](add --prove)[/dim]", highlight=False, soft_wrap=True)
     console.print(f"[dim]proof   [/dim]  {note.proof}", highlight=False, soft_wrap=True)
 
 
-def _head(console: Console, note: Note) -> None:
+def _print_answer(console: Console, note: Note) -> None:
     console.print(f"[bold]{note.id}  {note.question.text}[/bold]\n\n{note.answer}", highlight=False)
     if note.question.follow_ups:
-        console.print(f"[dim]say also: {'; '.join(note.question.follow_ups)}[/dim]", highlight=False)
+        console.print(f"[dim]follow-up points: {'; '.join(note.question.follow_ups)}[/dim]", highlight=False)
 
 
-def _code(note: Note) -> Iterator[Syntax]:
-    """The first lines of the code, in runs of lines that follow each other, with their numbers in the file."""
+def _highlight_source(note: Note) -> Iterator[Syntax]:
+    """The first lines of the code in blocks of consecutive lines, with their line numbers in the file."""
     text = (ROOT / note.path).read_text()
     for lines in runs_of_lines(note.source[:CODE_LINES]):
         yield Syntax(
@@ -141,26 +141,26 @@ def _code(note: Note) -> Iterator[Syntax]:
 
 
 def runs_of_lines(source: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Numbered lines in runs that follow each other: a docstring that was left out parts them."""
+    """Split numbered lines into blocks of consecutive lines; a docstring that was left out separates two blocks."""
     for _, run in groupby(enumerate(source), key=lambda pair: pair[1][0] - pair[0]):
         yield [line for _, line in run]
 
 
-def _proven(note: Note, case: str | None, home: Path, as_json: bool) -> None:
+def _print_evidence(note: Note, case: str | None, home: Path, as_json: bool) -> None:
     from pipeline.session import stderr_to
 
-    # TensorFlow's C++ code talks on standard error before it can be told not to; what goes wrong comes as an exception.
+    # TensorFlow's C++ code logs to standard error before logging can be configured; errors are raised as exceptions.
     with stderr_to(Path(os.devnull)):
         name, results, seconds = evidence(note, case, home)
     from tour.evidence import render
 
     if as_json:
-        shown = [render.to_json(one) for one in results]
+        shown = [render.to_json(result) for result in results]
         print(json.dumps({"id": note.id, "case": name, "seconds": seconds, "evidence": shown}, indent=1, default=str))
         return
     console = Console()
-    _head(console, note)
-    for one in results:
+    _print_answer(console, note)
+    for result in results:
         console.print()
-        console.print(render.to_rich(one))
+        console.print(render.to_rich(result))
     console.print(f"\n[dim]{note.evidence} on the last pushed run of {name}: {seconds:.1f} s[/dim]", highlight=False)

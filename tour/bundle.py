@@ -1,4 +1,4 @@
-"""All evidence at once, computed now: a page, the same as JSON, and its figures as files."""
+"""Compute all evidence at once: an HTML page, the same as JSON, and the figures as files."""
 
 import base64
 import json
@@ -17,28 +17,28 @@ from tour.notes import Note
 
 
 def bundle(out: Path, case: str | None, home: Path, as_json: bool) -> list[str]:
-    """Writes ``index.html``, ``evidence.json`` and ``figures/`` into a folder; returns the ids that could not be computed.
+    """Write ``index.html``, ``evidence.json`` and ``figures/`` to a folder; return the ids whose evidence failed.
 
     Raises:
-        ValueError: if no run has been pushed, or the folder is a file.
+        ValueError: if no run has been pushed, or the path is a file.
     """
     from pipeline.session import stderr_to
 
     runs = {context.case.name: context.run.id for context in ask.contexts(case, home)}
-    _folder(out)
-    found = notes.read()
-    order = [found[id_] for id_ in notes.questions() if id_ in found]
-    # TensorFlow's C++ code talks on standard error before it can be told not to; what goes wrong comes as an exception.
+    _create_folder(out)
+    answers = notes.read()
+    ordered = [answers[id_] for id_ in notes.questions() if id_ in answers]
+    # TensorFlow's C++ code logs to standard error before logging can be configured; errors are raised as exceptions.
     with stderr_to(Path(os.devnull)):
-        shown = order if as_json else track(order, "Evidence", console=Console())
-        answered = [computed(note, case, home) for note in shown]
-    told = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "runs": runs, "questions": answered}
-    (out / "evidence.json").write_text(json.dumps(told, indent=1, default=str))
-    for name, content in figures(answered):
-        (out / "figures" / name).write_bytes(content)
-    (out / "index.html").write_text(page(told))
-    failed = [one["id"] for one in answered if "error" in one]
-    _say(out, told, failed, as_json)
+        iterable = ordered if as_json else track(ordered, "Evidence", console=Console())
+        answered = [computed(note, case, home) for note in iterable]
+    content = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "runs": runs, "questions": answered}
+    (out / "evidence.json").write_text(json.dumps(content, indent=1, default=str))
+    for name, data in figures(answered):
+        (out / "figures" / name).write_bytes(data)
+    (out / "index.html").write_text(page(content))
+    failed = [question["id"] for question in answered if "error" in question]
+    _print_summary(out, content, failed, as_json)
     return failed
 
 
@@ -47,52 +47,53 @@ def computed(note: Note, case: str | None, home: Path) -> dict[str, Any]:
     from tour.evidence import render
     from tour.figures import svg
 
-    plain = {name: value for name, value in asdict(note).items() if name not in ("question", "source")}
-    plain |= {"question": note.question.text, "follow_ups": note.question.follow_ups}
+    fields = {name: value for name, value in asdict(note).items() if name not in ("question", "source")}
+    fields |= {"question": note.question.text, "follow_ups": note.question.follow_ups}
     try:
         name, results, seconds = ask.evidence(note, case, home)
-    except Exception as error:  # one that fails must not take the others with it
-        return plain | {"error": f"{type(error).__name__}: {error}", "results": []}
-    shown = [render.to_json(one) | {"svg": svg(one)} for one in results]
-    return plain | {"case": name, "seconds": round(seconds, 2), "results": shown}
+    except Exception as error:  # a failure must not stop the other questions
+        return fields | {"error": f"{type(error).__name__}: {error}", "results": []}
+    shown = [render.to_json(result) | {"svg": svg(result)} for result in results]
+    return fields | {"case": name, "seconds": round(seconds, 2), "results": shown}
 
 
 def figures(answered: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each figure: drawings as SVG, pictures as PNG."""
-    for one in answered:
-        for number, result in enumerate(one["results"], 1):
+    """File name and content of each figure: charts as SVG, images as PNG."""
+    for question in answered:
+        for number, result in enumerate(question["results"], 1):
             if result["kind"] == "Image":
-                yield f"{one['id']}-{number}.png", base64.b64decode(result["png"])
+                yield f"{question['id']}-{number}.png", base64.b64decode(result["png"])
             elif result["svg"]:
-                yield f"{one['id']}-{number}.svg", result["svg"].encode()
+                yield f"{question['id']}-{number}.svg", result["svg"].encode()
 
 
-def page(told: Mapping[str, Any]) -> str:
-    """One page that needs nothing else; all that comes from data is escaped."""
+def page(content: Mapping[str, Any]) -> str:
+    """One self-contained page; all text from data is escaped."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["code"] = highlight.code
-    environment.filters["drawing"] = Markup  # by matplotlib, which escapes the names in it
+    environment.filters["drawing"] = Markup  # drawn by matplotlib, which escapes names
     template = environment.get_template("bundle.html")
-    return template.render(**told, notes=notes.read(), styles=Markup(highlight.styles()))
+    return template.render(**content, notes=notes.read(), styles=Markup(highlight.styles()))
 
 
-def _folder(out: Path) -> None:
+def _create_folder(out: Path) -> None:
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"{out} is a file; name a folder for the evidence.") from None
 
 
-def _say(out: Path, told: Mapping[str, Any], failed: Sequence[str], as_json: bool) -> None:
-    seconds = sum(one.get("seconds", 0.0) for one in told["questions"])
+def _print_summary(out: Path, content: Mapping[str, Any], failed: Sequence[str], as_json: bool) -> None:
+    seconds = sum(question.get("seconds", 0.0) for question in content["questions"])
     if as_json:
-        print(json.dumps({"out": str(out), "questions": len(told["questions"]), "failed": failed, "seconds": seconds}))
+        print(
+            json.dumps({"out": str(out), "questions": len(content["questions"]), "failed": failed, "seconds": seconds})
+        )
         return
-    words = (
-        f"{len(told['questions']) - len(failed)} of {len(told['questions'])} in {seconds:.0f} s: {out / 'index.html'}"
-    )
-    Console().print(words + (f"; failed: {', '.join(failed)}" if failed else ""), highlight=False, soft_wrap=True)
+    total = len(content["questions"])
+    summary = f"{total - len(failed)} of {total} in {seconds:.0f} s: {out / 'index.html'}"
+    Console().print(summary + (f"; failed: {', '.join(failed)}" if failed else ""), highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A note's code as HTML: the lines as they lie in the file now, with their numbers."""
+"""The source code of a note as HTML, with the file's line numbers."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,28 +9,28 @@ from tour import ask
 
 
 class Sourced(Protocol):
-    """What has code."""
+    """An object with source code."""
 
     @property
     def source(self) -> Sequence[tuple[int, str]]:
-        """Lines with their numbers."""
+        """Line numbers and lines."""
 
 
 def code(note: Sourced, lines: int = ask.CODE_LINES) -> Markup:
-    """The first lines of a note's code, in classes of pygments'."""
+    """The first lines of a note's code as HTML with Pygments' CSS classes."""
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
     parts = []
     for run in ask.runs_of_lines(note.source[:lines]):
-        how = HtmlFormatter(linenos="inline", linenostart=run[0][0])
-        parts.append(highlight("\n".join(text for _, text in run), PythonLexer(stripnl=False), how))
+        formatter = HtmlFormatter(linenos="inline", linenostart=run[0][0])
+        parts.append(highlight("\n".join(text for _, text in run), PythonLexer(stripnl=False), formatter))
     return Markup("".join(parts))  # pygments escapes the code
 
 
 def styles() -> str:
-    """What the classes look like on a page that has no style sheet of its own."""
+    """Pygments' style sheet, for a page without one of its own."""
     from pygments.formatters import HtmlFormatter
 
     return HtmlFormatter().get_style_defs(".highlight")

@@ -1,7 +1,7 @@
-"""From a prediction back to everything that it came of, and from a span of data forward to everything that came of it.
+"""Lineage of a prediction back to its data, and of a span of data forward to predictions.
 
-All of it is looked up: the prediction log says which version answered, the run's record which run pushed that version, the
-metadata store what the run took. What cannot be found is told as missing.
+The prediction log records the version that answered, a run's record the version that it pushed, and the metadata store
+the inputs of its stages. Missing records are reported as missing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,36 +21,41 @@ PUSHED = "pushed_model"
 
 @dataclass(frozen=True)
 class Trail:
-    """Stations in order, and which came of which, by their names."""
+    """Steps in order, the edges between them by name, and the page of each."""
 
     steps: tuple[Step, ...]
     edges: frozenset[tuple[str, str]] = frozenset()
     links: Mapping[str, str] = field(default_factory=dict)
 
 
-def back(home: Path, case: str, one: Logged) -> Trail:
+def back(home: Path, case: str, logged: Logged) -> Trail:
     """From a logged prediction to its version, run, code, artifacts and spans."""
     runtime = local_runtime(home)
-    version = Step(f"version {one.version}", "The version that answered", *stations.version(runtime, case, one.version))
-    run = pushed_by(store.runs(runtime.metadata, case), one.version)
-    told = stations.label(home, case, one)
-    steps = [Step("prediction", "The prediction", stations.prediction(one, told)), version]
+    version = Step(
+        f"version {logged.version}", "The version that answered", *stations.version(runtime, case, logged.version)
+    )
+    run = pushed_by(store.runs(runtime.metadata, case), logged.version)
+    true_label = stations.label(home, case, logged)
+    steps = [Step("prediction", "The prediction", stations.prediction(logged, true_label)), version]
     edges = {(version.name, "prediction")}
     if run is None:
-        why = f"No run in the store says that it pushed version {one.version} of {case}: its record was removed or never ended."
-        return Trail((*steps, Step("run", "The run", missing=why)), frozenset(edges | {("run", version.name)}))
+        reason = (
+            f"No run in the store says that it pushed version {logged.version} of {case}; its record was deleted or is "
+            "incomplete."
+        )
+        return Trail((*steps, Step("run", "The run", missing=reason)), frozenset(edges | {("run", version.name)}))
     steps += [stations.run(run), stations.code(run), stations.data(run)]
     edges |= {("run", version.name), ("code", "run"), ("spans", "run")}
     if run.facts.get("decision"):
         steps.append(stations.decided(runtime, case, run.facts["decision"]))
         edges.add(("decision", "run"))
-    artifacts, between, links = ancestors(runtime.metadata, case, run.id)
+    artifacts, artifact_edges, links = ancestors(runtime.metadata, case, run.id)
     if not artifacts:
-        steps.append(Step("artifacts", "Its artifacts", missing="The store has no artifacts of that run."))
+        steps.append(Step("artifacts", "Its artifacts", missing="The store has no artifacts of this run."))
         return Trail(tuple(steps), frozenset(edges))
-    steps.append(Step("artifacts", "Its artifacts", tuple(stations.artifact(one) for one in artifacts)))
-    names = {named(one) for one in artifacts}
-    edges = {pair for pair in edges if "run" not in pair} | between
+    steps.append(Step("artifacts", "Its artifacts", tuple(stations.artifact(artifact) for artifact in artifacts)))
+    names = {named(artifact) for artifact in artifacts}
+    edges = {pair for pair in edges if "run" not in pair} | artifact_edges
     edges |= {("spans", name) for name in names if name.startswith("Examples")}
     trained = {name for name in names if name.startswith("Model ") and "/Resolver?" not in links[name]}
     edges |= {("code", name) for name in trained}
@@ -61,69 +66,77 @@ def back(home: Path, case: str, one: Logged) -> Trail:
 
 
 def forward(home: Path, case: str, source: Source, span: int, counts: Mapping[int, int]) -> Trail:
-    """From a span to the runs that learnt from it, their versions, and the predictions that those answered.
+    """From a span to the runs that were trained on it, their versions, and the predictions of those versions.
 
     Args:
-        counts: Logged predictions by version.
+        home: Folder of the home.
+        case: Name of the use case.
+        source: Folder of data that contains the span.
+        span: Number of the span.
+        counts: Number of logged predictions by version.
     """
     runtime = local_runtime(home)
-    every = store.runs(runtime.metadata, case)
-    runs = [run for run in every if run.facts.get("source") == source.folder and span in stations.window(run)]
-    begin = Step(f"span {span}", f"Span {span}", stations.of_span(source, span), stations.gone(source, span))
+    all_runs = store.runs(runtime.metadata, case)
+    runs = [run for run in all_runs if run.facts.get("source") == source.folder and span in stations.window(run)]
+    start = Step(f"span {span}", f"Span {span}", stations.of_span(source, span), stations.gone(source, span))
     if not runs:
-        return Trail((begin, Step("runs", "Runs", missing="No run in the store has learnt from this span.")))
-    steps, edges, links = [begin], set(), {begin.name: f"#span-{span}"}
+        return Trail((start, Step("runs", "Runs", missing="No run in the store has learnt from this span.")))
+    steps, edges, links = [start], set(), {start.name: f"#span-{span}"}
     for run in runs:
-        own = f"run {run.id.removeprefix(case + '-')}"
-        steps.append(stations.run(run, own))
-        edges.add((begin.name, own))
-        links[own] = "#" + own.replace(" ", "-")
+        run_name = f"run {run.id.removeprefix(case + '-')}"
+        steps.append(stations.run(run, run_name))
+        edges.add((start.name, run_name))
+        links[run_name] = "#" + run_name.replace(" ", "-")
         number = int(run.facts["version"]) if run.facts.get("version", "").isdigit() else None
-        if number is None or run.state != "pushed" or pushed_by(every, number) is not run:
+        if number is None or run.state != "pushed" or pushed_by(all_runs, number) is not run:
             continue
         name = f"version {number}"
         answered = counts.get(number, 0)
         facts, missing = stations.version(runtime, case, number)
         steps.append(Step(name, f"Version {number}", (*facts, ("logged predictions", f"{answered:,}", "")), missing))
-        edges |= {(own, name), (name, f"{answered:,} predictions")} if answered else {(own, name)}
+        edges |= {(run_name, name), (name, f"{answered:,} predictions")} if answered else {(run_name, name)}
         links |= {name: "#" + name.replace(" ", "-")}
     return Trail(tuple(steps), frozenset(edges), links)
 
 
 def sources(home: Path, case: str) -> list[Source]:
-    """Every folder of data that a run of the case has learnt from, with the spans that runs have seen of it."""
-    seen: dict[str, set[int]] = {}
+    """Every folder of data that a run of the case was trained on, with the spans that runs read from it."""
+    spans_of_folder: dict[str, set[int]] = {}
     for run in store.runs(local_runtime(home).metadata, case):
         if run.facts.get("source"):
-            seen.setdefault(run.facts["source"], set()).update(stations.window(run))
-    return [Source(number, folder, tuple(sorted(found))) for number, (folder, found) in enumerate(seen.items())]
+            spans_of_folder.setdefault(run.facts["source"], set()).update(stations.window(run))
+    return [
+        Source(number, folder, tuple(sorted(spans))) for number, (folder, spans) in enumerate(spans_of_folder.items())
+    ]
 
 
 def pushed_by(runs: Iterable[store.Run], version: int) -> store.Run | None:
-    """The run whose record says that it pushed the version; the last one, should there be several."""
-    mine = [run for run in runs if run.state == "pushed" and run.facts.get("version") == str(version)]
-    own = [run for run in mine if not run.facts.get("same_as")]
-    best = own or mine
-    return best[-1] if best else None
+    """The run whose record says that it pushed the version; the last of several."""
+    candidates = [run for run in runs if run.state == "pushed" and run.facts.get("version") == str(version)]
+    uncached = [run for run in candidates if not run.facts.get("same_as")]
+    preferred = uncached or candidates
+    return preferred[-1] if preferred else None
 
 
 def ancestors(
     metadata: MetadataAddress, case: str, run_id: str
 ) -> tuple[list[Artifact], set[tuple[str, str]], dict[str, str]]:
-    """What a run's pushed model came of within the run: artifacts, edges between them by name, and where each is shown."""
-    made = {out.id: (execution, out) for execution in trace.executions(metadata, run_id) for out in execution.outputs}
-    waiting = [out.id for _, out in made.values() if out.key == PUSHED]
-    seen: dict[int, Artifact] = {}
+    """Inputs of a run's pushed model within the run: artifacts, edges between their names, and the page of each."""
+    outputs = {
+        out.id: (execution, out) for execution in trace.executions(metadata, run_id) for out in execution.outputs
+    }
+    pending = [out.id for _, out in outputs.values() if out.key == PUSHED]
+    visited: dict[int, Artifact] = {}
     edges: set[tuple[str, str]] = set()
     links = {}
-    while waiting:
-        execution, one = made[waiting.pop()]
-        if one.id in seen:
+    while pending:
+        execution, artifact = outputs[pending.pop()]
+        if artifact.id in visited:
             continue
-        seen[one.id] = one
-        links[named(one)] = f"/stages/{case}/{execution.node}?run={run_id}"
-        for taken in execution.inputs:
-            if taken.id in made:
-                edges.add((named(taken), named(one)))
-                waiting.append(taken.id)
-    return sorted(seen.values(), key=lambda one: one.id), edges, links
+        visited[artifact.id] = artifact
+        links[named(artifact)] = f"/stages/{case}/{execution.node}?run={run_id}"
+        for source in execution.inputs:
+            if source.id in outputs:
+                edges.add((named(source), named(artifact)))
+                pending.append(source.id)
+    return sorted(visited.values(), key=lambda artifact: artifact.id), edges, links

@@ -1,4 +1,4 @@
-"""The prediction log, read: the latest predictions, one by its id, and how many each version has answered."""
+"""Read the prediction log: the latest predictions, a prediction by id, and the number of predictions by version."""
 
 import re
 from collections import Counter, deque
@@ -17,17 +17,17 @@ LATEST = 30
 
 @dataclass(frozen=True)
 class Logged:
-    """A prediction as the log has it.
+    """A logged prediction.
 
     Attributes:
-        id: As the answer gave it.
-        time: When it was answered, UTC.
-        key: The client's name for the row.
-        version: Of the model.
+        id: Id from the response.
+        time: Time of the response, UTC.
+        key: The client's key of the row.
+        version: Version of the model.
         arm: stable or canary.
-        score: What the model said.
-        decision: What followed.
-        record: The serialized example, features and answer.
+        score: Output of the model.
+        decision: Decision based on the score.
+        record: Serialized example with features and response.
     """
 
     id: str
@@ -41,91 +41,92 @@ class Logged:
 
     @property
     def features(self) -> dict[str, Any]:
-        """What the model was asked with, values that can be read only."""
-        held = {name: values for name, values in decode(self.record).items() if "/" not in name}
-        return {name: [_readable(value) for value in values] for name, values in held.items()}
+        """Features of the request, binary values replaced by their size."""
+        features = {name: values for name, values in decode(self.record).items() if "/" not in name}
+        return {name: [_to_readable(value) for value in values] for name, values in features.items()}
 
 
 def by_id(folder: Path, identity: str) -> Logged | None:
-    """The prediction of that id; None for one that is not in the log, or not any more.
+    """The prediction with the given id; None if it is not or no longer in the log.
 
     Args:
-        folder: Of the case's log, with ``predictions`` and ``labels``.
+        folder: Folder of the case's log, with ``predictions`` and ``labels``.
+        identity: Id of the prediction.
     """
     parts = IDENTITY.fullmatch(identity)
     data = find(folder / "predictions", Place(int(parts[2], 16), int(parts[3], 16))) if parts else None
-    found = _logged(data) if data else None
-    return found if found and found.id == identity else None
+    logged = _parse_record(data) if data else None
+    return logged if logged and logged.id == identity else None
 
 
 def label(folder: Path, identity: str) -> str:
-    """What the prediction turned out to be; empty while nobody has said."""
-    wanted = identity.encode()
+    """The label of a prediction; empty if none has arrived."""
+    encoded = identity.encode()
     for path in sorted((folder / "labels").glob("*.*")):
-        if wanted not in path.read_bytes():
+        if encoded not in path.read_bytes():
             continue
         for _, record in read(folder / "labels", Place(int(path.stem), 0)):
-            held = decode(record, ("label/id", "label/value"))
-            if held["label/id"] == [wanted]:
-                return str(_readable(held["label/value"][0]))
+            fields = decode(record, ("label/id", "label/value"))
+            if fields["label/id"] == [encoded]:
+                return str(_to_readable(fields["label/value"][0]))
     return ""
 
 
 class Book:
-    """Counts and the latest places of one case's log; a second look reads only what is new."""
+    """Counts and latest predictions of a case's log; repeated calls read only new records."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "predictions"
         self._next = Place()
-        self._counts: dict[int, Counter[int]] = {}
+        self._version_counts: dict[int, Counter[int]] = {}
         self._latest: deque[Place] = deque(maxlen=LATEST)
 
     def look(self, versions: Sequence[int]) -> "Book":
-        """Reads on to the end.
+        """Read to the end of the log.
 
         Args:
-            versions: Those that may have answered.
+            versions: Versions that may have answered.
 
         Raises:
             ValueError: if a closed file is damaged.
         """
         if not self._folder.is_dir():
             return self
-        # What was answered stands behind the features, so the last place counts where a client sent such bytes.
+        # The version follows the features in a record, so the last match counts if a client's features contain the same bytes.
         marks = {number: entry("served/version", number) for number in versions}
         for place, record in read(self._folder, self._next):
-            hits = {number: record.rfind(mark) for number, mark in marks.items()}
-            number = max(hits, key=hits.__getitem__, default=0)
-            self._counts.setdefault(place.file, Counter())[number if hits.get(number, -1) >= 0 else 0] += 1
+            positions = {number: record.rfind(mark) for number, mark in marks.items()}
+            number = max(positions, key=positions.__getitem__, default=0)
+            self._version_counts.setdefault(place.file, Counter())[number if positions.get(number, -1) >= 0 else 0] += 1
             self._latest.append(place)
             self._next = after(place, record)
         return self
 
     def counts(self) -> Mapping[int, int]:
-        """How many of the predictions that are kept each version answered; 0 stands for one that is not known."""
-        there = {int(path.stem) for path in self._folder.glob("*.*") if path.stem.isdigit()}
-        return sum((one for file, one in self._counts.items() if file in there), Counter())
+        """Number of predictions in the existing files by version; key 0 counts unknown versions."""
+        files = {int(path.stem) for path in self._folder.glob("*.*") if path.stem.isdigit()}
+        return sum((counts for file, counts in self._version_counts.items() if file in files), Counter())
 
     def latest(self, most: int = LATEST) -> list[Logged]:
-        """The latest predictions, the newest first."""
-        found = (find(self._folder, place) for place in list(self._latest)[::-1][:most])
-        return [one for data in found if data and (one := _logged(data))]
+        """The latest predictions, newest first."""
+        records = (find(self._folder, place) for place in list(self._latest)[::-1][:most])
+        return [logged for data in records if data and (logged := _parse_record(data))]
 
 
-def _logged(data: bytes) -> Logged | None:
+def _parse_record(data: bytes) -> Logged | None:
     names = ("id", "key", "time", "version", "arm", "score", "decision")
     try:
-        held = decode(data, {f"served/{name}" for name in names})
-        told = {name: _readable(held[f"served/{name}"][0]) for name in names}
+        values = decode(data, {f"served/{name}" for name in names})
+        fields = {name: _to_readable(values[f"served/{name}"][0]) for name in names}
     except (ValueError, LookupError):
         return None
-    when = datetime.fromtimestamp(told["time"] / 1e6, UTC).isoformat(sep=" ", timespec="seconds")[:19]
+    time = datetime.fromtimestamp(fields["time"] / 1e6, UTC).isoformat(sep=" ", timespec="seconds")[:19]
     return Logged(
-        **{**told, "time": when, "version": int(told["version"]), "decision": str(told["decision"])}, record=data
+        **{**fields, "time": time, "version": int(fields["version"]), "decision": str(fields["decision"])}, record=data
     )
 
 
-def _readable(value: Any) -> Any:
+def _to_readable(value: Any) -> Any:
     if not isinstance(value, bytes):
         return round(value, 6) if isinstance(value, float) else value
     try:

@@ -1,6 +1,6 @@
-"""The interview notes: a question, its answer, its evidence and its proof, read from docstrings without importing them.
+"""Interview notes: question, answer, evidence and proof, read from docstrings without importing the modules.
 
-A note is a block of fields in the docstring of the code that answers the question, as follows; indented lines go on::
+A note is a block of fields in the docstring of the code that answers the question. Indented lines continue a field::
 
     Question: A29
     Answer: Each replica computes gradients on its slice of the batch, and
@@ -30,12 +30,12 @@ Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Question:
-    """One of the questions.
+    """An interview question.
 
     Attributes:
-        id: Such as A29.
+        id: For example A29.
         text: The question itself.
-        follow_ups: What a strong candidate adds.
+        follow_ups: Points that a strong candidate adds.
     """
 
     id: str
@@ -45,18 +45,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Note:
-    """What the code says on a question.
+    """The answer to a question, as the code documents it.
 
     Attributes:
-        id: The question's id.
-        question: Its wording.
+        id: Id of the question.
+        question: The question.
         answer: At most ``WORDS`` words.
         evidence: Importable name of the function that computes the evidence.
-        proof: The test that would fail if the answer were wrong.
+        proof: Test that fails if the answer is wrong.
         path: File of the code, relative to the root.
-        line: Line on which the object begins.
-        name: The object's name in its module, such as ``Transform.parse``; the module's own for a module.
-        source: The object's lines without its docstring, each with its number.
+        line: First line of the object.
+        name: Name of the object in its module, for example ``Transform.parse``; of a module, its own name.
+        source: Line numbers and lines of the object, without its docstring.
     """
 
     id: str
@@ -72,30 +72,30 @@ class Note:
 
 @cache
 def questions() -> dict[str, Question]:
-    """All questions by id, in their order."""
+    """All questions by id, in order."""
     table = tomllib.loads(Path(__file__).with_name("questions.toml").read_text())
-    return {id_: Question(id_, one["question"], tuple(one["follow_ups"])) for id_, one in table.items()}
+    return {id_: Question(id_, entry["question"], tuple(entry["follow_ups"])) for id_, entry in table.items()}
 
 
 def read(root: Path = ROOT) -> dict[str, Note]:
-    """All notes under the root by id, in the questions' order.
+    """All notes under the root by id, in the order of the questions.
 
     Raises:
-        ValueError: for a malformed note, naming file and line.
+        ValueError: for a malformed note, with file and line.
     """
-    found: dict[str, Note] = {}
+    by_id: dict[str, Note] = {}
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
-            for note in _notes(path, path.relative_to(root).as_posix()):
-                if note.id in found:
-                    other = found[note.id]
+            for note in _read_file(path, path.relative_to(root).as_posix()):
+                if note.id in by_id:
+                    other = by_id[note.id]
                     raise _error(note.path, note.line, f"{note.id} has a note already, in {other.path}:{other.line}")
-                found[note.id] = note
-    return {id_: found[id_] for id_ in questions() if id_ in found}
+                by_id[note.id] = note
+    return {id_: by_id[id_] for id_ in questions() if id_ in by_id}
 
 
 def current() -> dict[str, Note]:
-    """All notes as the code has them now, read again only when a file has changed."""
+    """All notes of the current code, read again only if a file has changed."""
     stamps = (path.stat().st_mtime_ns for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
     return _read_at(tuple(stamps))
 
@@ -106,49 +106,49 @@ def _read_at(stamps: tuple[int, ...]) -> dict[str, Note]:
 
 
 def search(words: str, notes: Mapping[str, Note]) -> list[str]:
-    """Ids of the questions that have the words, the best first.
+    """Ids of the questions that contain the words, best match first.
 
-    A word counts the more, the fewer questions have it; in the question itself it counts twice what it does in the answer.
+    A word weighs more, the fewer questions contain it; in the question itself it counts twice as much as in the answer.
     """
-    asked = {id_: _words(one.text) for id_, one in questions().items()}
-    told = {id_: _words(" ".join(one.follow_ups)) for id_, one in questions().items()}
+    question_words = {id_: _split_words(question.text) for id_, question in questions().items()}
+    answer_words = {id_: _split_words(" ".join(question.follow_ups)) for id_, question in questions().items()}
     for id_, note in notes.items():
-        told[id_] |= _words(f"{note.answer} {note.name}")
-    scores = dict.fromkeys(asked, 0.0)
-    for word in _words(words):
-        having = [id_ for id_ in asked if word in asked[id_] | told[id_]]
-        for id_ in having:
-            scores[id_] += (2 * (word in asked[id_]) + (word in told[id_])) / len(having)
+        answer_words[id_] |= _split_words(f"{note.answer} {note.name}")
+    scores = dict.fromkeys(question_words, 0.0)
+    for word in _split_words(words):
+        matching = [id_ for id_ in question_words if word in question_words[id_] | answer_words[id_]]
+        for id_ in matching:
+            scores[id_] += (2 * (word in question_words[id_]) + (word in answer_words[id_])) / len(matching)
     return sorted((id_ for id_ in scores if scores[id_]), key=lambda id_: -scores[id_])
 
 
-def _words(text: str) -> set[str]:
+def _split_words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
 
 
-def _notes(path: Path, shown: str) -> Iterator[Note]:
+def _read_file(path: Path, relative: str) -> Iterator[Note]:
     text = path.read_text()
-    # Parsing is what takes time, and most files have no note.
+    # Parsing takes most of the time, and most files have no note.
     if not any(f"{field}:" in text for field in FIELDS):
         return
     lines = text.splitlines()
-    for name, node in _documented(ast.parse(text), path.stem, ""):
-        begins = node.body[0].lineno
-        for offset, fields in _blocks(ast.get_docstring(node) or "", shown, begins):
-            yield _note(fields, shown, begins + offset, name, node, lines)
+    for name, node in _find_documented(ast.parse(text), path.stem, ""):
+        first_line = node.body[0].lineno
+        for offset, fields in _find_blocks(ast.get_docstring(node) or "", relative, first_line):
+            yield _parse_note(fields, relative, first_line + offset, name, node, lines)
 
 
-def _documented(node: ast.AST, name: str, prefix: str) -> Iterator[tuple[str, Documented]]:
-    """Every object with a docstring, by its name in the module."""
+def _find_documented(node: ast.AST, name: str, prefix: str) -> Iterator[tuple[str, Documented]]:
+    """Every object with a docstring, with its name in the module."""
     if isinstance(node, Documented) and ast.get_docstring(node, clean=False) is not None:
         yield name, node
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from _documented(child, prefix + child.name, f"{prefix}{child.name}.")
+            yield from _find_documented(child, prefix + child.name, f"{prefix}{child.name}.")
 
 
-def _blocks(doc: str, path: str, start: int) -> Iterator[tuple[int, dict[str, str]]]:
-    """The blocks of a docstring: on which of its lines each begins, and its fields."""
+def _find_blocks(doc: str, path: str, start: int) -> Iterator[tuple[int, dict[str, str]]]:
+    """The notes of a docstring: line offset and fields of each."""
     block: dict[str, str] = {}
     first, last = 0, ""
     for offset, line in enumerate([*doc.splitlines(), ""]):
@@ -159,7 +159,7 @@ def _blocks(doc: str, path: str, start: int) -> Iterator[tuple[int, dict[str, st
         if field:
             if not block and field[1] != FIELDS[0]:
                 raise _error(
-                    path, start + offset, f"'{field[1]}:' stands outside a note; a note begins with 'Question:'"
+                    path, start + offset, f"'{field[1]}:' is outside of a note; begin the note with 'Question:'"
                 )
             if field[1] in block:
                 raise _error(path, start + offset, f"'{field[1]}:' is given twice")
@@ -167,19 +167,21 @@ def _blocks(doc: str, path: str, start: int) -> Iterator[tuple[int, dict[str, st
             block[last] = (field[2] or "").strip()
         elif block and line.strip():
             if not line.startswith(" "):
-                raise _error(path, start + offset, f"'{line}' is no field of a note; lines that go on are indented")
+                raise _error(
+                    path, start + offset, f"'{line}' is not a field of a note; indent lines that continue a field"
+                )
             block[last] = f"{block[last]} {line.strip()}".strip()
 
 
-def _note(fields: dict[str, str], path: str, line: int, name: str, node: Documented, lines: list[str]) -> Note:
+def _parse_note(fields: dict[str, str], path: str, line: int, name: str, node: Documented, lines: list[str]) -> Note:
     for field in FIELDS:
         if not fields.get(field):
-            raise _error(path, line, f"the note {fields.get('Question', '')} lacks '{field}:'")
+            raise _error(path, line, f"the note {fields.get('Question', '')} has no '{field}:'")
     id_, answer, evidence, proof = (fields[field] for field in FIELDS)
     if id_ not in questions():
         raise _error(path, line, f"there is no question '{id_}'")
     if len(answer.split()) > WORDS:
-        raise _error(path, line, f"the answer to {id_} has {len(answer.split())} words, and {WORDS} is the most")
+        raise _error(path, line, f"the answer to {id_} has {len(answer.split())} words; the maximum is {WORDS}")
     if not EVIDENCE.match(evidence):
         raise _error(
             path,
@@ -189,14 +191,14 @@ def _note(fields: dict[str, str], path: str, line: int, name: str, node: Documen
     if not PROOF.match(proof):
         raise _error(path, line, f"the proof for {id_} is not a test such as tests/test_x.py::test_y: '{proof}'")
     begins = 1 if isinstance(node, ast.Module) else node.lineno
-    return Note(id_, questions()[id_], answer, evidence, proof, path, begins, name, _source(node, begins, lines))
+    return Note(id_, questions()[id_], answer, evidence, proof, path, begins, name, _source_lines(node, begins, lines))
 
 
-def _source(node: Documented, begins: int, lines: list[str]) -> tuple[tuple[int, str], ...]:
-    doc = node.body[0]
-    ends = len(lines) if isinstance(node, ast.Module) else node.end_lineno or node.lineno
-    inside = range(doc.lineno, (doc.end_lineno or doc.lineno) + 1)
-    numbers = (n for n in range(begins, ends + 1) if n not in inside)
+def _source_lines(node: Documented, first_line: int, lines: list[str]) -> tuple[tuple[int, str], ...]:
+    docstring = node.body[0]
+    last_line = len(lines) if isinstance(node, ast.Module) else node.end_lineno or node.lineno
+    docstring_lines = range(docstring.lineno, (docstring.end_lineno or docstring.lineno) + 1)
+    numbers = (n for n in range(first_line, last_line + 1) if n not in docstring_lines)
     return tuple((number, lines[number - 1]) for number in numbers)
 
 

@@ -1,4 +1,4 @@
-"""What is known of each station between data and a prediction, and what is missing, in words for people."""
+"""Steps of a lineage between data and a prediction: the recorded facts of each, or the reason why they are missing."""
 
 import json
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ Facts = tuple[tuple[str, str, str], ...]
 
 @dataclass(frozen=True)
 class Step:
-    """A station on the way.
+    """A step of a lineage.
 
     Attributes:
-        name: Of the node in the graph.
-        title: What kind of thing it is.
-        facts: What is known, ``(name, text, address)``; an empty address is no link.
-        missing: Why nothing is known; empty if something is.
+        name: Name of the node in the graph.
+        title: Title of the step.
+        facts: ``(name, text, address)``; an empty address is no link.
+        missing: Why facts are missing; empty if none is.
     """
 
     name: str
@@ -37,70 +37,73 @@ class Step:
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of spans that runs have learnt from; ``number`` names it in addresses."""
+    """A folder of spans that runs were trained on; ``number`` identifies it in URLs."""
 
     number: int
     folder: str
     spans: tuple[int, ...]
 
 
-def named(one: Artifact) -> str:
+def named(artifact: Artifact) -> str:
     """An artifact's name in a graph."""
-    return f"{one.type} {one.id}"
+    return f"{artifact.type} {artifact.id}"
 
 
-def label(home: Path, case: str, one: Logged) -> str:
-    """What the prediction turned out to be, in words."""
+def label(home: Path, case: str, logged: Logged) -> str:
+    """The label of a prediction as text."""
     try:
-        return logbook.label(home / case / "online", one.id) or "not known yet"
+        return logbook.label(home / case / "online", logged.id) or "not known yet"
     except (OSError, ValueError) as error:
         return f"the labels cannot be read: {error}"
 
 
-def prediction(one: Logged, told: str) -> Facts:
-    """What the log says of it."""
+def prediction(logged: Logged, true_label: str) -> Facts:
+    """Facts of a logged prediction."""
     facts = (
-        ("id", one.id),
-        ("answered", f"{one.time} UTC"),
-        ("the client's key", one.key),
-        ("score", f"{one.score:.6g}"),
-        ("decision", one.decision),
-        ("arm", one.arm),
-        ("what it turned out to be", told),
+        ("id", logged.id),
+        ("answered", f"{logged.time} UTC"),
+        ("client key", logged.key),
+        ("score", f"{logged.score:.6g}"),
+        ("decision", logged.decision),
+        ("arm", logged.arm),
+        ("label", true_label),
     )
     return tuple((name, value, "") for name, value in facts)
 
 
 def version(runtime: Any, case: str, number: int) -> tuple[Facts, str]:
-    """A version's folder and what it does now; or why nothing is known."""
+    """Facts of a version and its current role; or why they are missing."""
     folder = Path(runtime.versions(case))
     if number not in rollout.versions(folder):
         return (), f"The folder of version {number} is not there any more."
-    now = rollout.read(folder)
-    arms = {now.shadow: "shadow: it is asked and never answers", now.canary: "canary: it answers a share"}
-    role = (arms | {rollout.stable(folder, now): "stable: it answers"}).get(number, "it does not answer")
-    return (("number", str(number), ""), ("now", role, ""), ("folder", str(folder / str(number)), "")), ""
+    current = rollout.read(folder)
+    arms = {
+        current.shadow: "shadow: it scores copies of requests, but does not answer",
+        current.canary: "canary: it answers a share of the requests",
+    }
+    role = (arms | {rollout.stable(folder, current): "stable: it answers"}).get(number, "not serving")
+    return (("number", str(number), ""), ("role", role, ""), ("folder", str(folder / str(number)), "")), ""
 
 
 def run(run: store.Run, name: str = "run") -> Step:
-    """A run by its record."""
-    facts = [("run", run.id, f"/stages/{run.case}/Trainer?run={run.id}"), ("came to", f"{run.state}: {run.reason}", "")]
+    """Facts of a run from its record."""
+    facts = [("run", run.id, f"/stages/{run.case}/Trainer?run={run.id}"), ("result", f"{run.state}: {run.reason}", "")]
     facts += [
         (name_, run.facts[key], "")
         for name_, key in (("started", "started"), ("ended", "ended"), ("metric", "headline"))
         if run.facts.get(key)
     ]
     if run.facts.get("same_as"):
-        facts.append(("found done", f"the result of {run.facts['same_as']}", ""))
-    return Step(name, "The run" if name == "run" else "A run that learnt from it", tuple(facts))
+        facts.append(("cached from", run.facts["same_as"], ""))
+    return Step(name, "The run" if name == "run" else "A run trained on it", tuple(facts))
 
 
 def code(run: store.Run) -> Step:
-    """The code that ran."""
+    """Facts of the code that ran."""
     commit = run.facts.get("commit", "")
     if not commit:
         return Step("code", "The code", missing="The run was not made from a checkout, so no commit is known.")
-    changed = " with files that differed from it" if commit.endswith("+") else ""
+    changed = " with uncommitted changes" if commit.endswith("+") else ""
     libraries = json.loads(run.facts.get("libraries") or "{}")
     facts = [("commit", commit.rstrip("+") + changed, ""), ("lock file", run.facts.get("lock", "")[:16], "")]
     facts += (
@@ -110,66 +113,70 @@ def code(run: store.Run) -> Step:
 
 
 def data(run: store.Run) -> Step:
-    """The spans that were read."""
-    seen, source = window(run), run.facts.get("source", "")
+    """Facts of the spans that a run read."""
+    read, source = window(run), run.facts.get("source", "")
     try:
-        gone = len(set(seen) - spans.find(Path(source)).keys())
-        missing = f"{gone} of {len(seen)} spans are not there any more." if gone else ""
+        missing_count = len(set(read) - spans.find(Path(source)).keys())
+        missing = f"{missing_count} of {len(read)} spans are not there any more." if missing_count else ""
     except (DataError, OSError, ValueError):
         missing = f"The data at {source} are not there any more."
     facts = [
         ("folder", source, ""),
-        ("spans", f"{seen.start} to {seen.stop - 1}", ""),
-        ("digest of what was read", run.facts.get("data_version", ""), ""),
+        ("spans", f"{read.start} to {read.stop - 1}", ""),
+        ("digest of the data", run.facts.get("data_version", ""), ""),
     ]
     return Step("spans", "The data", tuple(facts), missing)
 
 
 def decided(runtime: Any, case: str, identity: str) -> Step:
-    """Why the run was asked for."""
-    found = [one for one in decisions.all_of(runtime, case) if one.id == identity]
-    if not found:
+    """Facts of the decision that requested the run."""
+    matching = [decision for decision in decisions.all_of(runtime, case) if decision.id == identity]
+    if not matching:
         return Step(
-            "decision", "The decision that asked for the run", missing=f"{identity} is not in the store any more."
+            "decision", "The decision that requested the run", missing=f"{identity} is not in the store any more."
         )
-    record = found[-1].record
+    record = matching[-1].record
     facts = (("decision", identity, ""), ("action", record["action"], ""), ("because", " ".join(record["reasons"]), ""))
-    return Step("decision", "The decision that asked for the run", facts)
+    return Step("decision", "The decision that requested the run", facts)
 
 
-def artifact(one: Artifact) -> tuple[str, str, str]:
-    """An artifact in one line, and where all that it comes from is shown."""
-    known = [
-        f"{name} {one.facts[name]}"
+def artifact(artifact: Artifact) -> tuple[str, str, str]:
+    """An artifact in one line, with the address of its lineage."""
+    facts = [
+        f"{name} {artifact.facts[name]}"
         for name in ("first_span", "span", "input_fingerprint", "blessed", "pushed_version")
-        if one.facts.get(name)
+        if artifact.facts.get(name)
     ]
-    gone = "" if one.folder.exists() else "; its folder is not there any more"
-    return named(one), ", ".join([f"made {one.made} UTC", *known]) + gone, f"/lineage/artifact/{one.id}"
+    missing = "" if artifact.folder.exists() else "; its folder is not there any more"
+    return (
+        named(artifact),
+        ", ".join([f"created {artifact.made} UTC", *facts]) + missing,
+        f"/lineage/artifact/{artifact.id}",
+    )
 
 
 def of_span(source: Source, span: int) -> Facts:
-    """A span's files."""
-    folder = _folder(source, span)
+    """Facts of a span."""
+    folder = _find_folder(source, span)
     files: Sequence[Path] = sorted(folder.iterdir()) if folder and folder.is_dir() else ()
-    facts = [("of", source.folder, "")]
+    facts = [("source", source.folder, "")]
     facts += (
         [("files", ", ".join(f"{file.name} ({file.stat().st_size:,} bytes)" for file in files[:4]), "")]
         if files
         else []
     )
     if any(file.name == "served.parquet" for file in files):
-        facts.append(("collected", "from the prediction log, with the labels that had come", ""))
+        facts.append(("collected", "from the prediction log, with the labels available then", ""))
     return tuple(facts)
 
 
 def gone(source: Source, span: int) -> str:
-    """Why nothing more is known of a span; empty if it is there."""
-    folder = _folder(source, span)
+    """Why a span has no more facts; empty if its folder exists."""
+    folder = _find_folder(source, span)
     return "" if folder and folder.exists() else "The span's folder is not there any more."
 
 
-def _folder(source: Source, span: int) -> Path | None:
+def _find_folder(source: Source, span: int) -> Path | None:
     try:
         return spans.find(Path(source.folder)).get(span)
     except (DataError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Who came of what, from the metadata store and the prediction log alone: runs, artifacts, versions, logged predictions."""
+"""Executions and artifacts of runs, from the metadata store."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,15 +20,15 @@ OUTPUTS = (mlmd.Event.OUTPUT, mlmd.Event.DECLARED_OUTPUT)
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a stage made.
+    """An artifact of a stage.
 
     Attributes:
-        id: In the store.
-        key: Under which its maker gives it.
-        type: Such as Examples.
-        folder: Where it lies.
+        id: Id in the store.
+        key: Output key of its producer.
+        type: For example Examples.
+        folder: Folder of its files.
         facts: Its properties, as text or numbers.
-        made: When, UTC.
+        made: Time of creation, UTC.
     """
 
     id: int
@@ -41,7 +41,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Execution:
-    """A stage as it ran: what it took and what it gave."""
+    """An execution of a stage with its inputs and outputs."""
 
     id: int
     node: str
@@ -51,63 +51,68 @@ class Execution:
 
 
 def executions(address: MetadataAddress, run_id: str) -> list[Execution]:
-    """The stages of a run that have begun, in the order in which they did; of a stage that was tried again the last try."""
-    with store.open_for_reading(address) as held:
-        context = held.get_context_by_type_and_name("pipeline_run", run_id)
-        found = sorted(held.get_executions_by_context(context.id), key=lambda one: one.id) if context else []
-        return list({one.node: one for one in _read(held, found)}.values())
+    """Executions of a run, ordered by start; for a retried stage only the last try."""
+    with store.open_for_reading(address) as metadata:
+        context = metadata.get_context_by_type_and_name("pipeline_run", run_id)
+        stored = metadata.get_executions_by_context(context.id) if context else []
+        stored = sorted(stored, key=lambda execution: execution.id)
+        return list({execution.node: execution for execution in _read_executions(metadata, stored)}.values())
 
 
 def maker(address: MetadataAddress, artifact_id: int) -> tuple[str, Execution] | None:
-    """The run that made an artifact, and how; None for one that is not there or that no run made.
+    """The run and the execution that created an artifact; None if it does not exist or no run created it.
 
-    Later runs that found it done have it as an output too: the first execution made it.
+    Runs that reuse a cached artifact have it as an output too; the first execution created it.
     """
-    with store.open_for_reading(address) as held:
-        if not held.get_artifacts_by_id([artifact_id]):
+    with store.open_for_reading(address) as metadata:
+        if not metadata.get_artifacts_by_id([artifact_id]):
             return None
-        events = [one for one in held.get_events_by_artifact_ids([artifact_id]) if one.type in OUTPUTS]
+        events = [event for event in metadata.get_events_by_artifact_ids([artifact_id]) if event.type in OUTPUTS]
         if not events:
             return None
-        first = min(one.execution_id for one in events)
+        first = min(event.execution_id for event in events)
         run = [
-            one
-            for one in held.get_contexts_by_execution(first)
-            if one.type_id == held.get_context_type("pipeline_run").id
+            context
+            for context in metadata.get_contexts_by_execution(first)
+            if context.type_id == metadata.get_context_type("pipeline_run").id
         ]
-        made = list(_read(held, held.get_executions_by_id([first])))
-        return (run[0].name if run else "", made[0])
+        producers = list(_read_executions(metadata, metadata.get_executions_by_id([first])))
+        return (run[0].name if run else "", producers[0])
 
 
 def run_ids(address: MetadataAddress, prefix: str) -> list[str]:
-    """Ids of everything that has run in the store and whose name begins so, the oldest first."""
-    with store.open_for_reading(address) as held:
-        kinds = {one.name for one in held.get_context_types()}
-        found = held.get_contexts_by_type("pipeline_run") if "pipeline_run" in kinds else []
-    return [one.name for one in sorted(found, key=lambda one: one.id) if one.name.startswith(prefix)]
+    """Ids of the runs in the store that begin with the prefix, oldest first."""
+    with store.open_for_reading(address) as metadata:
+        kinds = {kind.name for kind in metadata.get_context_types()}
+        runs = metadata.get_contexts_by_type("pipeline_run") if "pipeline_run" in kinds else []
+    return [run.name for run in sorted(runs, key=lambda run: run.id) if run.name.startswith(prefix)]
 
 
-def _read(held: MetadataStore, found: list[mlmd.Execution]) -> Iterator[Execution]:
-    if not found:
+def _read_executions(metadata: MetadataStore, stored: list[mlmd.Execution]) -> Iterator[Execution]:
+    if not stored:
         return
-    nodes = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in held.get_execution_types()}
-    types = {kind.id: kind.name for kind in held.get_artifact_types()}
-    events = held.get_events_by_execution_ids([one.id for one in found])
-    there = held.get_artifacts_by_id(sorted({one.artifact_id for one in events})) if events else []
-    by_id = {one.id: one for one in there}
-    for execution in found:
-        mine = [one for one in events if one.execution_id == execution.id and one.artifact_id in by_id]
-        taken, given = ([one for one in mine if one.type in kinds] for kinds in (INPUTS, OUTPUTS))
-        ends = [tuple(_artifact(by_id[one.artifact_id], one, types) for one in side) for side in (taken, given)]
+    nodes = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in metadata.get_execution_types()}
+    types = {kind.id: kind.name for kind in metadata.get_artifact_types()}
+    events = metadata.get_events_by_execution_ids([execution.id for execution in stored])
+    artifacts = metadata.get_artifacts_by_id(sorted({event.artifact_id for event in events})) if events else []
+    by_id = {artifact.id: artifact for artifact in artifacts}
+    for execution in stored:
+        own = [event for event in events if event.execution_id == execution.id and event.artifact_id in by_id]
+        inputs, outputs = ([event for event in own if event.type in kinds] for kinds in (INPUTS, OUTPUTS))
+        ends = [
+            tuple(_to_artifact(by_id[event.artifact_id], event, types) for event in side) for side in (inputs, outputs)
+        ]
         state = store.STATES.get(execution.last_known_state, "running")
         yield Execution(execution.id, nodes[execution.type_id], state, *ends)
 
 
-def _artifact(one: mlmd.Artifact, event: mlmd.Event, types: Mapping[int, str]) -> Artifact:
+def _to_artifact(stored: mlmd.Artifact, event: mlmd.Event, types: Mapping[int, str]) -> Artifact:
     key = event.path.steps[0].key if event.path.steps else ""
-    facts = {name: _value(value) for held in (one.properties, one.custom_properties) for name, value in held.items()}
-    made = datetime.fromtimestamp(one.create_time_since_epoch / 1000, UTC).isoformat(sep=" ", timespec="seconds")
-    return Artifact(one.id, key, types[one.type_id], Path(one.uri), facts, made[:19])
+    properties = (stored.properties, stored.custom_properties)
+    facts = {name: _value(value) for values in properties for name, value in values.items()}
+    created = datetime.fromtimestamp(stored.create_time_since_epoch / 1000, UTC)
+    created_at = created.isoformat(sep=" ", timespec="seconds")
+    return Artifact(stored.id, key, types[stored.type_id], Path(stored.uri), facts, created_at[:19])
 
 
 def _value(value: mlmd.Value) -> Any:

@@ -1,8 +1,8 @@
-"""The gateway's monitor of one case: follows the prediction log, in a process beside the gateway, which never waits for it.
+"""Drift monitor of one case beside the gateway: a separate process that follows the prediction log.
 
-All it knows follows from the log. Its state, written after each window, keeps a restart short: the place in the log from
-which on the open windows lie, the verdict so far, and news not yet delivered. A kill between two writes makes it read that
-part of the log again, with the same outcome.
+The gateway never waits for it. The monitor's state follows entirely from the log. It is written after each window to
+keep a restart short: the position in the log where the open windows begin, the results so far, and the alerts not yet
+delivered. After a kill between two writes, the monitor reads that part of the log again, with the same results.
 """
 
 import json
@@ -23,66 +23,66 @@ from serving.gateway.log.tf_example import decode
 
 STATE = "monitor.json"
 BATCH = 1024  # rows that are counted together
-STEP = 20_000  # rows after which a reader of a long log gives others a turn
+STEP = 20_000  # rows that are read before the other cases get their turn
 log = logging.getLogger(__name__)
 
 
 class Live:
-    """Follows one case's log.
+    """Follows the prediction log of one case.
 
     Args:
-        case: Its name, for the news.
-        folder: Holds ``predictions``; the state is written there.
-        versions: The case's pushed versions.
-        cut: How the log is cut into windows.
-        sinks: Where news goes.
+        case: Name of the case, for alerts.
+        folder: Contains ``predictions``; the state is written there.
+        versions: Folder of the case's pushed versions.
+        cut: How the log is divided into windows.
+        sinks: Where alerts are sent.
     """
 
     def __init__(self, case: str, folder: Path, versions: Path, cut: Cut, sinks: Sequence[Sink]) -> None:
         self.case, self.folder, self.versions, self.cut, self.sinks = case, folder, versions, cut, sinks
-        told = _read(folder / STATE)
+        state = _read_state(folder / STATE)
         self.judge = Judge(lambda version: reference_profile.of_version(versions, version), cut.least)
-        if told:
-            self.judge.load(told["judge"])
-        self.cutter = Cutter(cut, told.get("closed", -1))
-        self.cutter.late = told.get("late", 0)
-        self.place = Place(*told.get("place", (0, 0)))
-        self.pending: list[dict[str, Any]] = told.get("pending", [])
-        self.windows = [Judged.read(one) for one in told.get("windows", [])]
+        if state:
+            self.judge.load(state["judge"])
+        self.cutter = Cutter(cut, state.get("closed", -1))
+        self.cutter.late = state.get("late", 0)
+        self.place = Place(*state.get("place", (0, 0)))
+        self.pending: list[dict[str, Any]] = state.get("pending", [])
+        self.windows = [Judged.read(fields) for fields in state.get("windows", [])]
         self._parts: dict[int, dict[int, Part]] = {}
-        self._waiting: dict[tuple[int, int], list[bytes]] = {}
-        self._wanted = frozenset((VERSION, cut.time))
-        self._unknown: set[int] = set()
+        self._uncounted: dict[tuple[int, int], list[bytes]] = {}
+        self._fields = frozenset((VERSION, cut.time))
+        self._unmonitored: set[int] = set()
 
     def step(self, most: int = STEP) -> list[Judged]:
-        """Reads what is new in the log, at most so many rows; returns the windows that are over now."""
-        found: list[Judged] = []
+        """Read at most ``most`` new rows of the log; return the results of the windows that were closed."""
+        results: list[Judged] = []
         for count, (place, record) in enumerate(read(self.folder / "predictions", self.place), 1):
             self.place = after(place, record)
-            found += self._take(place, record)
+            results += self._add_record(place, record)
             if count >= most:
                 break
-        if found or self.pending:
+        if results or self.pending:
             self.pending = delivered(self.pending, self.sinks)
             self._save()
-        return found
+        return results
 
-    def _take(self, place: Place, record: bytes) -> list[Judged]:
-        told = decode(record, self._wanted)
-        window = self.cutter.take(place, (told.get(self.cut.time) or (None,))[0])
+    def _add_record(self, place: Place, record: bytes) -> list[Judged]:
+        row = decode(record, self._fields)
+        window = self.cutter.take(place, (row.get(self.cut.time) or (None,))[0])
         if window is None:
             return []
-        rows = self._waiting.setdefault((window, told[VERSION][0]), [])
+        rows = self._uncounted.setdefault((window, row[VERSION][0]), [])
         rows.append(record)
         if len(rows) >= BATCH:
-            self._count(window, told[VERSION][0])
-        return [self._close(one) for one in self.cutter.over()]
+            self._profile_rows(window, row[VERSION][0])
+        return [self._close_window(number) for number in self.cutter.over()]
 
-    def _close(self, window: int) -> Judged:
-        for number, version in [key for key in self._waiting if key[0] == window]:
-            self._count(number, version)
+    def _close_window(self, window: int) -> Judged:
+        for number, version in [key for key in self._uncounted if key[0] == window]:
+            self._profile_rows(number, version)
         parts = self._parts.pop(window, {})
-        judged = self.judge.observe(window, parts) if parts else _unjudged(window)
+        judged = self.judge.observe(window, parts) if parts else _result_without_reference(window)
         self.windows = [*self.windows, judged][-MOST:]
         for what, incident in judged.news:
             self.pending.append(
@@ -96,51 +96,51 @@ class Live:
             )
         return judged
 
-    def _count(self, window: int, version: int) -> None:
-        """Counts rows that wait, by what the version that answered them calls normal."""
-        records = self._waiting.pop((window, version))
+    def _profile_rows(self, window: int, version: int) -> None:
+        """Profile the collected rows of a window with the reference of the version that answered them."""
+        records = self._uncounted.pop((window, version))
         try:
-            known = reference_profile.of_version(self.versions, version)
+            reference = reference_profile.of_version(self.versions, version)
         except ValueError as error:
-            if version not in self._unknown:
-                log.warning("version %d of %s is not watched: %s", version, self.case, error)
-            self._unknown.add(version)
+            if version not in self._unmonitored:
+                log.warning("Version %d of %s is not monitored: %s", version, self.case, error)
+            self._unmonitored.add(version)
             return
-        part = counted(known, records)
+        part = counted(reference, records)
         parts = self._parts.setdefault(window, {})
         parts[version] = parts[version] + part if version in parts else part
 
     def _save(self) -> None:
-        since = self.cutter.since(self.place)
-        told = {
-            "place": [since.file, since.offset],
+        start = self.cutter.since(self.place)
+        state = {
+            "place": [start.file, start.offset],
             "closed": self.cutter.closed,
             "late": self.cutter.late,
             "judge": self.judge.state(),
-            "windows": [asdict(one) for one in self.windows],
+            "windows": [asdict(window) for window in self.windows],
             "pending": self.pending,
         }
-        beside = self.folder / f".{STATE}.{os.getpid()}"
-        with beside.open("w") as stream:
-            json.dump(told, stream)
+        temporary = self.folder / f".{STATE}.{os.getpid()}"
+        with temporary.open("w") as stream:
+            json.dump(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(beside, self.folder / STATE)
+        os.replace(temporary, self.folder / STATE)
         synced(self.folder)
 
 
-def counted(known: reference_profile.Normal, records: Sequence[bytes]) -> Part:
-    """What a version answered in some records of the log."""
-    frame, scores = known.watched.records(records)
-    return Part(known.profile(frame), known.watched.confidence(scores))
+def counted(reference: reference_profile.Normal, records: Sequence[bytes]) -> Part:
+    """Profile the records of the log that one version answered."""
+    frame, scores = reference.watched.records(records)
+    return Part(reference.profile(frame), reference.watched.confidence(scores))
 
 
-def _unjudged(window: int) -> Judged:
-    return Judged(window, 0, 0, "No version that answered says what is normal.")
+def _result_without_reference(window: int) -> Judged:
+    return Judged(window, 0, 0, "No version that answered has a reference profile.")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The state; none where there is none, or one that is damaged: the log still has everything."""
+def _read_state(path: Path) -> dict[str, Any]:
+    """The state; empty if there is none or the file is damaged, since the log holds everything."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""All evidence as one folder: what is in it, what fails, and what a page must not do."""
+"""The evidence bundle: its files, failures, and that its page is self-contained."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,9 @@ from tour import ask, bundle, notes
 
 @pytest.fixture
 def some(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Two questions in place of all, the second without evidence."""
-    kept = {id_: note for id_, note in notes.read().items() if id_ in ("A1", "B1")}
-    monkeypatch.setattr(notes, "read", lambda: kept)
+    """Replace the notes by two questions, the second without evidence."""
+    selected = {id_: note for id_, note in notes.read().items() if id_ in ("A1", "B1")}
+    monkeypatch.setattr(notes, "read", lambda: selected)
 
     def evidence(note, case, home):
         if note.id == "B1":
@@ -23,38 +23,39 @@ def some(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(ask, "contexts", lambda case, home: iter(()))
     monkeypatch.setattr(ask, "evidence", evidence)
-    return list(kept)
+    return list(selected)
 
 
-def test_the_folder_has_a_page_the_same_as_json_and_figures(some, tmp_path: Path, capsys) -> None:
+def test_folder_has_a_page_the_same_content_as_json_and_figures(some, tmp_path: Path, capsys) -> None:
     failed = bundle.bundle(tmp_path / "out", None, tmp_path, as_json=True)
-    said = json.loads(capsys.readouterr().out)
-    told = json.loads((tmp_path / "out" / "evidence.json").read_text())
-    first, second = told["questions"]
+    summary = json.loads(capsys.readouterr().out)
+    content = json.loads((tmp_path / "out" / "evidence.json").read_text())
+    first, second = content["questions"]
     assert (first["id"], second["id"]) == ("A1", "B1") and first["seconds"] == 0.12
-    assert [one["kind"] for one in first["results"]] == [type(one).__name__ for one in KINDS]
+    assert [result["kind"] for result in first["results"]] == [type(result).__name__ for result in KINDS]
     assert sorted(path.name for path in (tmp_path / "out" / "figures").iterdir()) == [
         "A1-4.svg",
         "A1-5.svg",
         "A1-6.png",
         "A1-7.svg",
     ]
-    assert failed == said["failed"] == ["B1"] and second["error"] == "ValueError: this run has no such artifact"
+    assert failed == summary["failed"] == ["B1"] and second["error"] == "ValueError: this run has no such artifact"
     page = (tmp_path / "out" / "index.html").read_text()
     assert "12,345" in page and "no such artifact" in page and first["answer"][:30] in page
 
 
-def test_nothing_from_data_becomes_markup_and_nothing_comes_from_elsewhere(some, tmp_path: Path) -> None:
+def test_page_has_no_script_and_no_external_resource(some, tmp_path: Path) -> None:
     bundle.bundle(tmp_path, None, tmp_path, as_json=True)
     tags = Tags((tmp_path / "index.html").read_text()).found
     assert not any(
-        name in ("script", "link", "iframe") or any(key.startswith("on") for key in held) for name, held in tags
+        name in ("script", "link", "iframe") or any(key.startswith("on") for key in attributes)
+        for name, attributes in tags
     )
-    places = [held[key] for _, held in tags for key in ("src", "href") if key in held]
-    assert places and all(place.startswith(("data:", "#")) for place in places)
+    addresses = [attributes[key] for _, attributes in tags for key in ("src", "href") if key in attributes]
+    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
 
 
-def test_code_keeps_the_numbers_of_its_lines(some, tmp_path: Path) -> None:
+def test_code_shows_the_line_numbers_of_the_file(some, tmp_path: Path) -> None:
     bundle.bundle(tmp_path, None, tmp_path, as_json=True)
     note = notes.read()["A1"]
     page = (tmp_path / "index.html").read_text()
@@ -62,13 +63,13 @@ def test_code_keeps_the_numbers_of_its_lines(some, tmp_path: Path) -> None:
         assert f">{number}</span>" in page or f"> {number}</span>" in page
 
 
-def test_a_file_in_place_of_a_folder_is_an_error(some, tmp_path: Path) -> None:
+def test_file_instead_of_a_folder_raises(some, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file; name a folder"):
         bundle.bundle(tmp_path / "file", None, tmp_path, as_json=True)
 
 
 @pytest.mark.system
-def test_without_a_run_it_says_what_makes_one(tmp_path: Path) -> None:
+def test_without_a_run_the_error_names_the_remedy(tmp_path: Path) -> None:
     done = showcase("evidence", "-o", tmp_path / "out", "--home", tmp_path / "home")
     assert done.returncode == 2 and "showcase demo" in done.stderr and "Traceback" not in done.stderr

@@ -1,7 +1,7 @@
-"""Small drawings as SVG in the page: their colours are the page's, and their text is text.
+"""Small charts as inline SVG, which use the colours of the page and keep text as text.
 
-A drawing has units of its own and grows with its place. The page's policy allows no style in the
-page, so a drawing has classes; ``s0`` to ``s5`` are the colours of its series.
+A chart has its own coordinate system and scales with its container. The page's content security policy allows no inline
+styles, so a chart uses classes; ``s0`` to ``s5`` are the colours of its series.
 """
 
 import math
@@ -17,12 +17,12 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Frame:
-    """A place to draw in: data units to drawing units.
+    """Plot area: maps data units to drawing units.
 
     Attributes:
-        x: Least and greatest of the horizontal axis.
-        y: Least and greatest of the vertical axis.
-        height, width: Of the drawing.
+        x: Minimum and maximum of the horizontal axis.
+        y: Minimum and maximum of the vertical axis.
+        height, width: Size of the chart in drawing units.
     """
 
     x: tuple[float, float]
@@ -31,17 +31,17 @@ class Frame:
     width: float = WIDTH
 
     def across(self, value: float) -> float:
-        """Where a horizontal value lies."""
+        """Horizontal position of a value, in drawing units."""
         low, high = self.x
         return LEFT + (value - low) / ((high - low) or 1.0) * (self.width - LEFT - RIGHT)
 
     def down(self, value: float) -> float:
-        """Where a vertical value lies."""
+        """Vertical position of a value, in drawing units."""
         low, high = self.y
         return TOP + (high - value) / ((high - low) or 1.0) * (self.height - TOP - BOTTOM)
 
     def path(self, points: Points) -> str:
-        """A line through the points."""
+        """SVG path through the points."""
         return " ".join(
             f"{'L' if n else 'M'}{self.across(x):.1f} {self.down(y):.1f}" for n, (x, y) in enumerate(points)
         )
@@ -56,76 +56,83 @@ def lines(
     frame: Frame | None = None,
     inside: str = "",
 ) -> Markup:
-    """Named lines over two axes, with points worth naming.
+    """Line chart of named series, with optional marked points.
 
     Args:
-        title: What a person who cannot see the drawing is told.
-        series: Points ``(x, y)`` by name; what is not finite is left out.
+        title: Text alternative for screen readers.
+        series: Points ``(x, y)`` by name; non-finite points are left out.
         x, y: Labels of the axes.
-        marks: Points by name.
-        frame: The axes' ends; by default those of the points.
-        inside: What else is drawn, as SVG.
+        marks: Marked points by name.
+        frame: Plot area; by default around the points.
+        inside: Additional SVG.
     """
-    kept = {name: [one for one in points if all(map(math.isfinite, one))] for name, points in series.items()}
-    frame = frame or framed([one for points in kept.values() for one in points])
+    finite = {name: [point for point in points if all(map(math.isfinite, point))] for name, points in series.items()}
+    frame = frame or framed([point for points in finite.values() for point in points])
     parts = [axes(frame, x, y)]
-    for number, (name, points) in enumerate(kept.items()):
+    for number, (name, points) in enumerate(finite.items()):
         if points:
-            drawn = Markup('<path class="line s{}" d="{}"><title>{}</title></path>')
-            parts.append(drawn.format(number % 6, frame.path(points), name))
+            element = Markup('<path class="line s{}" d="{}"><title>{}</title></path>')
+            parts.append(element.format(number % 6, frame.path(points), name))
     for name, (at, value) in (marks or {}).items():
         parts.append(mark(frame, at, value, name))
-    key = legend(list(kept)) if len(kept) > 1 else ""
+    key = legend(list(finite)) if len(finite) > 1 else ""
     return Markup("{}{}").format(key, svg(title, frame, *parts, Markup(inside)))
 
 
 def mark(frame: Frame, x: float, y: float, name: str) -> Markup:
-    """A point with its name beside it, on the side where there is room."""
-    at, down = frame.across(x), frame.down(y)
-    side = ("end", -9) if at > frame.width * 0.62 else ("start", 9)
-    point = Markup('<circle class="mark" cx="{:.1f}" cy="{:.1f}" r="4.5"/>').format(at, down)
-    return point + text("name", at + side[1], max(down - 8, 12), side[0], name)
+    """A marked point with its name, on the side that has room."""
+    left, top = frame.across(x), frame.down(y)
+    side = ("end", -9) if left > frame.width * 0.62 else ("start", 9)
+    point = Markup('<circle class="mark" cx="{:.1f}" cy="{:.1f}" r="4.5"/>').format(left, top)
+    return point + text("name", left + side[1], max(top - 8, 12), side[0], name)
 
 
 def text(kind: str, x: float, y: float, anchor: str, words: str) -> Markup:
-    """Words at a place."""
+    """A text element."""
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, words)
 
 
 def bars(title: str, series: Mapping[str, Sequence[float]], labels: Sequence[str], height: float = 84.0) -> Markup:
-    """Bars side by side, no axes: for many small drawings. Values are heights, ``labels`` say what each group is."""
+    """Bar chart without axes, for many small charts side by side.
+
+    Args:
+        title: Text alternative for screen readers.
+        series: Heights of the bars by series, one per group.
+        labels: Name of each group.
+        height: Height of the chart in drawing units.
+    """
     top = max((value for values in series.values() for value in values), default=0.0) or 1.0
     count, names = max(map(len, series.values()), default=0), list(series)
     step = 240.0 / max(count, 1)
-    wide = step * 0.9 / max(len(names), 1)
-    parts, told = [], "<title>{}, {}: {:.3g}</title></rect>"
+    bar_width = step * 0.9 / max(len(names), 1)
+    parts, tooltip = [], "<title>{}, {}: {:.3g}</title></rect>"
     for number, name in enumerate(names):
         for at, value in enumerate(series[name]):
-            tall = max(value / top * (height - 4), 0.6 if value else 0.0)
-            drawn = '<rect class="bar s{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}">' + told
-            place = (at * step + number * wide, height - tall, max(wide - 0.3, 0.4), tall)
-            parts.append(Markup(drawn).format(number % 6, *place, name, labels[at], value))
-    whole = '<svg class="chart bars" viewBox="0 0 240 {:.0f}" role="img" aria-label="{}" preserveAspectRatio="none">{}</svg>'
-    return Markup(whole).format(height, title, Markup("").join(parts))
+            bar_height = max(value / top * (height - 4), 0.6 if value else 0.0)
+            element = '<rect class="bar s{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}">' + tooltip
+            box = (at * step + number * bar_width, height - bar_height, max(bar_width - 0.3, 0.4), bar_height)
+            parts.append(Markup(element).format(number % 6, *box, name, labels[at], value))
+    chart = '<svg class="chart bars" viewBox="0 0 240 {:.0f}" role="img" aria-label="{}" preserveAspectRatio="none">{}</svg>'
+    return Markup(chart).format(height, title, Markup("").join(parts))
 
 
 def svg(title: str, frame: Frame, *parts: Markup) -> Markup:
-    """The parts as one drawing."""
-    whole = '<svg class="chart{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>'
-    kind = " narrow" if frame.width < WIDTH else ""
-    return Markup(whole).format(kind, frame.width, frame.height, title, Markup("").join(parts))
+    """Join the parts into one chart."""
+    chart = '<svg class="chart{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>'
+    narrow = " narrow" if frame.width < WIDTH else ""
+    return Markup(chart).format(narrow, frame.width, frame.height, title, Markup("").join(parts))
 
 
 def legend(names: Sequence[str]) -> Markup:
-    """Which colour is which."""
-    drawn = Markup('<span><i class="s{}"></i>{}</span>')
+    """Legend: the colour of each series."""
+    entry = Markup('<span><i class="s{}"></i>{}</span>')
     return Markup('<p class="legend">{}</p>').format(
-        Markup("").join(drawn.format(n % 6, name) for n, name in enumerate(names))
+        Markup("").join(entry.format(n % 6, name) for n, name in enumerate(names))
     )
 
 
 def axes(frame: Frame, x: str, y: str) -> Markup:
-    """Grid, numbers and labels."""
+    """Grid lines, tick labels and axis labels."""
     floor, parts = frame.height - BOTTOM, []
     for value in ticks(*frame.y):
         line, at = Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'), frame.down(value)
@@ -133,22 +140,22 @@ def axes(frame: Frame, x: str, y: str) -> Markup:
     count = 6 if frame.width == WIDTH else 4
     parts += [text("tick", frame.across(value), floor + 16, "middle", said(value)) for value in ticks(*frame.x, count)]
     parts.append(text("label", (LEFT + frame.width - RIGHT) / 2, frame.height - 5, "middle", x))
-    turned = '<text class="label" transform="translate(12 {:.0f}) rotate(-90)" text-anchor="middle">{}</text>'
-    parts.append(Markup(turned).format((TOP + floor) / 2, y))
+    rotated = '<text class="label" transform="translate(12 {:.0f}) rotate(-90)" text-anchor="middle">{}</text>'
+    parts.append(Markup(rotated).format((TOP + floor) / 2, y))
     return Markup("").join(parts)
 
 
 def framed(points: Points, height: float = HEIGHT) -> Frame:
-    """A frame around the points, with a little room above and below."""
+    """A plot area around the points, with a margin above and below."""
     if not points:
         return Frame((0.0, 1.0), (0.0, 1.0), height)
     (left, right), (low, high) = ((min(axis), max(axis)) for axis in zip(*points, strict=True))
-    room = (high - low) * 0.08 or abs(high) * 0.1 or 0.5
-    return Frame((left, right if right > left else left + 1), (low - room, high + room), height)
+    margin = (high - low) * 0.08 or abs(high) * 0.1 or 0.5
+    return Frame((left, right if right > left else left + 1), (low - margin, high + margin), height)
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers between two ends, about ``count`` of them."""
+    """About ``count`` round numbers between two ends."""
     if not high > low:
         return [low]
     raw = (high - low) / count
@@ -159,7 +166,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def said(value: float) -> str:
-    """A number as short as an axis wants it."""
+    """Format a number briefly, for an axis."""
     if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
         mantissa, _, power = f"{value:.2e}".partition("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"

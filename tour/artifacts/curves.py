@@ -1,7 +1,6 @@
-"""What every threshold would have done on the eval split: counts from the scores that the run kept, exact and few.
+"""Counts of decisions at every threshold on the eval split, from the scores that the run stored.
 
-A threshold is one of the scores, so each line of a table is what a model with that threshold would have decided; between two
-lines nothing is interpolated.
+Every threshold is one of the scores, so each row of a table is exact; nothing is interpolated between rows.
 """
 
 import json
@@ -11,37 +10,40 @@ from typing import Any
 
 import numpy as np
 
-LINES = 240  # of a table; the scores of the rare class are kept before others
+LINES = 240  # largest number of rows of a table; scores of the rare class are preferred
 
 
 def table(truth: np.ndarray, scores: np.ndarray, served: float) -> dict[str, Any]:
-    """Counts by threshold, from one that stops nothing to one that stops all.
+    """Counts by threshold, from one that flags no row to one that flags all.
 
     Args:
-        truth: 0 or 1, ``[rows]``.
-        scores: ``[rows]``; at or above a threshold a row is stopped.
-        served: The threshold that answers now, which is one of the lines.
+        truth: Labels 0 or 1, ``[rows]``.
+        scores: ``[rows]``; a score of at least the threshold flags the row.
+        served: Threshold that is served now; it becomes a row of the table.
 
     Returns:
-        ``threshold``, ``tp`` and ``fp``, equally long lists, thresholds falling; ``positives`` and ``negatives``; ``served``,
-        the line of the served threshold; ``roc`` and ``pr``, areas over all distinct scores.
+        ``threshold``, ``tp`` and ``fp``, lists of equal length, thresholds descending; ``positives`` and ``negatives``;
+        ``served``, the index of the served threshold; ``roc`` and ``pr``, areas under the curves over all distinct
+        scores.
     """
     order = np.argsort(-scores, kind="stable")
-    ordered, right = scores[order].astype(np.float64), truth[order] > 0.5
-    last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)  # of each distinct score the last row
-    tp, fp = np.cumsum(right)[last], np.cumsum(~right)[last]
-    kept = _kept(ordered[last], ordered[right], served)
-    thresholds = np.concatenate([[_above(ordered)], ordered[last][kept]])
-    rows = [thresholds, np.concatenate([[0], tp[kept]]), np.concatenate([[0], fp[kept]])]
-    stopped = scores >= np.float32(served)
+    ordered, positive = scores[order].astype(np.float64), truth[order] > 0.5
+    last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)  # last row of each distinct score
+    tp, fp = np.cumsum(positive)[last], np.cumsum(~positive)[last]
+    selected = _select_thresholds(ordered[last], ordered[positive], served)
+    thresholds = np.concatenate([[_threshold_above(ordered)], ordered[last][selected]])
+    sampled = [thresholds, np.concatenate([[0], tp[selected]]), np.concatenate([[0], fp[selected]])]
+    flagged = scores >= np.float32(served)
     at = int(np.searchsorted(-thresholds, -served))
-    exact = (served, int(np.sum(stopped & (truth > 0.5))), int(np.sum(stopped & (truth <= 0.5))))
-    told = [np.insert(values.astype(float), at, one).tolist() for values, one in zip(rows, exact, strict=True)]
-    positives, negatives = int(right.sum()), int((~right).sum())
+    exact = (served, int(np.sum(flagged & (truth > 0.5))), int(np.sum(flagged & (truth <= 0.5))))
+    columns = [
+        np.insert(values.astype(float), at, value).tolist() for values, value in zip(sampled, exact, strict=True)
+    ]
+    positives, negatives = int(positive.sum()), int((~positive).sum())
     return {
-        "threshold": told[0],
-        "tp": [int(one) for one in told[1]],
-        "fp": [int(one) for one in told[2]],
+        "threshold": columns[0],
+        "tp": [int(count) for count in columns[1]],
+        "fp": [int(count) for count in columns[2]],
         "positives": positives,
         "negatives": negatives,
         "served": at,
@@ -50,7 +52,7 @@ def table(truth: np.ndarray, scores: np.ndarray, served: float) -> dict[str, Any
 
 
 def areas(tp: np.ndarray, fp: np.ndarray, positives: int, negatives: int) -> dict[str, float]:
-    """ROC area by trapezes and PR area as average precision, both over every distinct score; NaN without both classes."""
+    """ROC AUC by the trapezoidal rule and PR AUC as average precision, over every distinct score; NaN with a single class."""
     if not positives or not negatives:
         return {"roc": float("nan"), "pr": float("nan")}
     recall = np.concatenate([[0.0], tp / positives])
@@ -60,82 +62,83 @@ def areas(tp: np.ndarray, fp: np.ndarray, positives: int, negatives: int) -> dic
 
 
 def confidence(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """How many rows would be answered, and how many of them rightly, if a model was silent below a probability.
+    """Number of answered rows and of correct ones among them, if rows below a confidence threshold get no answer.
 
     Args:
         truth: Index of the class, ``[rows]``.
         probabilities: ``[rows, classes]``.
 
     Returns:
-        ``threshold``, ``answered`` and ``right``, thresholds falling to 0; ``rows``; and ``matrix``, counts of truth by answer.
+        ``threshold``, ``answered`` and ``right``, thresholds descending to 0; ``rows``; and ``matrix``, the confusion
+        matrix with one row per true class.
     """
-    best, sure = probabilities.argmax(axis=1), probabilities.max(axis=1).astype(np.float64)
-    order = np.argsort(-sure, kind="stable")
-    ordered, right = sure[order], (best == truth)[order]
+    predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1).astype(np.float64)
+    order = np.argsort(-confidences, kind="stable")
+    ordered, correct = confidences[order], (predicted == truth)[order]
     last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
-    kept = last if len(last) <= LINES else last[_spread(len(last), LINES)]
+    selected = last if len(last) <= LINES else last[_evenly_spaced(len(last), LINES)]
     matrix = np.zeros((probabilities.shape[1],) * 2, int)
-    np.add.at(matrix, (truth.astype(int), best), 1)
+    np.add.at(matrix, (truth.astype(int), predicted), 1)
     return {
-        "threshold": [*ordered[kept].tolist(), 0.0],
-        "answered": [*(kept + 1).tolist(), len(truth)],
-        "right": [*np.cumsum(right)[kept].tolist(), int(right.sum())],
+        "threshold": [*ordered[selected].tolist(), 0.0],
+        "answered": [*(selected + 1).tolist(), len(truth)],
+        "right": [*np.cumsum(correct)[selected].tolist(), int(correct.sum())],
         "rows": len(truth),
         "matrix": matrix.tolist(),
     }
 
 
-def rates(told: Mapping[str, Any], at: int) -> dict[str, float]:
-    """Rates and counts of one line of a table; what would divide by nothing is NaN."""
-    tp, fp = told["tp"][at], told["fp"][at]
-    fn, tn = told["positives"] - tp, told["negatives"] - fp
+def rates(table: Mapping[str, Any], at: int) -> dict[str, float]:
+    """Counts and rates at one row of a table; a division by zero gives NaN."""
+    tp, fp = table["tp"][at], table["fp"][at]
+    fn, tn = table["positives"] - tp, table["negatives"] - fp
     return {
-        "threshold": told["threshold"][at],
+        "threshold": table["threshold"][at],
         "tp": tp,
         "fp": fp,
         "fn": fn,
         "tn": tn,
-        "recall": _share(tp, told["positives"]),
-        "fpr": _share(fp, told["negatives"]),
-        "precision": _share(tp, tp + fp),
+        "recall": _ratio(tp, table["positives"]),
+        "fpr": _ratio(fp, table["negatives"]),
+        "precision": _ratio(tp, tp + fp),
     }
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")
+def _ratio(part: float, total: float) -> float:
+    return part / total if total else float("nan")
 
 
 def kept_scores(folder: Path) -> dict[str, np.ndarray]:
-    """Truth ``[rows]`` and every model's scores ``[rows, outputs]`` of the eval split, by name; empty where none are kept."""
+    """Labels ``[rows]`` and scores ``[rows, outputs]`` of every model on the eval split by name; empty if not stored."""
     path = folder / "scores.npz"
     if not path.is_file():
         return {}
     with np.load(path) as arrays:
-        found = {name: arrays[name] for name in arrays.files}
-    return found | {"truth": found["truth"].reshape(-1)}
+        scores = {name: arrays[name] for name in arrays.files}
+    return scores | {"truth": scores["truth"].reshape(-1)}
 
 
-def sent(told: Mapping[str, Any], prices: Mapping[str, float]) -> str:
-    """A table and the prices of errors as JSON for the page's script; what is not finite is left out."""
-    plain = {name: value for name, value in told.items() if not (isinstance(value, float) and not np.isfinite(value))}
-    return json.dumps(plain | {"prices": dict(prices)})
+def sent(table: Mapping[str, Any], prices: Mapping[str, float]) -> str:
+    """A table and the costs of errors as JSON for the page's script, without non-finite values."""
+    finite = {name: value for name, value in table.items() if not (isinstance(value, float) and not np.isfinite(value))}
+    return json.dumps(finite | {"prices": dict(prices)})
 
 
-def _kept(distinct: np.ndarray, positives: np.ndarray, served: float) -> np.ndarray:
-    """Places of the thresholds to keep, without the served one: half by the positives' scores, half by all."""
+def _select_thresholds(distinct: np.ndarray, positives: np.ndarray, served: float) -> np.ndarray:
+    """Indices of the thresholds of the table except the served one: half at positives' scores, half at all scores."""
     if len(distinct) <= LINES:
-        kept = np.arange(len(distinct))
+        selected = np.arange(len(distinct))
     else:
-        wanted = positives[_spread(len(positives), LINES // 2)] if len(positives) else distinct[:0]
-        by_positives = np.searchsorted(-distinct, -wanted)
-        kept = np.unique(np.concatenate([by_positives, _spread(len(distinct), LINES // 2)]))
-    return kept[distinct[kept] != served]
+        sampled = positives[_evenly_spaced(len(positives), LINES // 2)] if len(positives) else distinct[:0]
+        by_positives = np.searchsorted(-distinct, -sampled)
+        selected = np.unique(np.concatenate([by_positives, _evenly_spaced(len(distinct), LINES // 2)]))
+    return selected[distinct[selected] != served]
 
 
-def _spread(count: int, most: int) -> np.ndarray:
+def _evenly_spaced(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
 
 
-def _above(ordered: np.ndarray) -> float:
-    """A threshold that stops nothing."""
-    return float(max(1.0, np.nextafter(ordered[0], np.inf)) if len(ordered) else 1.0)
+def _threshold_above(descending: np.ndarray) -> float:
+    """A threshold that flags no row."""
+    return float(max(1.0, np.nextafter(descending[0], np.inf)) if len(descending) else 1.0)

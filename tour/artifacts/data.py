@@ -1,4 +1,4 @@
-"""Readers of what data stages make: splits, statistics, anomalies, schemas, the transform graph."""
+"""Readers of the artifacts of data stages: splits, statistics, anomalies, schemas, transform graphs."""
 
 from collections.abc import Iterator
 
@@ -10,54 +10,59 @@ from tour.trace import Artifact
 SHOWN_WORDS = 6
 
 
-def examples(one: Artifact, sight: Sight) -> Iterator[Part]:
-    held = statistics.read(sight.outputs["statistics"].folder) if "statistics" in sight.outputs else {}
+def examples(artifact: Artifact, context: Sight) -> Iterator[Part]:
+    split_statistics = statistics.read(context.outputs["statistics"].folder) if "statistics" in context.outputs else {}
     rows = []
-    for split in statistics.splits(one.folder):
-        files = sorted((one.folder / f"Split-{split}").iterdir())
-        count = held[split].num_examples if split in held else ""
+    for split in statistics.splits(artifact.folder):
+        files = sorted((artifact.folder / f"Split-{split}").iterdir())
+        count = split_statistics[split].num_examples if split in split_statistics else ""
         rows.append((split, count, len(files), sum(file.stat().st_size for file in files)))
     yield Table("Splits", ("split", "rows", "shards", "bytes"), tuple(rows))
-    if drawn := {split: one.num_examples for split, one in held.items()}:
-        names = list(drawn)
+    if counts := {split: stats.num_examples for split, stats in split_statistics.items()}:
+        names = list(counts)
         yield Chart(
-            "Rows by split", charts.bars("Rows by split", {"rows": list(drawn.values())}, names), ", ".join(names)
+            "Rows by split", charts.bars("Rows by split", {"rows": list(counts.values())}, names), ", ".join(names)
         )
 
 
-def described(one: Artifact, sight: Sight) -> Iterator[Part]:
-    held = statistics.read(one.folder)
-    newest = dict(list(held.items())[-3:])  # of a monitoring pass the last windows
-    yield Number("Rows described", sum(int(one.num_examples) for one in held.values()), f"in {len(held)} splits")
-    yield Features("Every feature, split beside split", list(newest), statistics.features(newest))
+def described(artifact: Artifact, context: Sight) -> Iterator[Part]:
+    split_statistics = statistics.read(artifact.folder)
+    latest = dict(list(split_statistics.items())[-3:])  # a monitoring run has one split per window; show the last three
+    rows = sum(int(stats.num_examples) for stats in split_statistics.values())
+    yield Number("Rows in the statistics", rows, f"in {len(split_statistics)} splits")
+    yield Features("Features by split", list(latest), statistics.features(latest))
 
 
-def anomalies(one: Artifact, sight: Sight) -> Iterator[Part]:
-    found = statistics.anomalies(one.folder)
-    splits = statistics.splits(one.folder)
-    if not found:
-        yield Number("Anomalies", 0, f"in {', '.join(splits)}: every split fits the schema")
+def anomalies(artifact: Artifact, context: Sight) -> Iterator[Part]:
+    differences = statistics.anomalies(artifact.folder)
+    splits = statistics.splits(artifact.folder)
+    if not differences:
+        yield Number("Anomalies", 0, f"in {', '.join(splits)}: every split matches the schema")
         return
-    rows = tuple((row["split"], row["feature"], row["short"], row["full"]) for row in found)
-    yield Table("What differs from the schema", ("split", "feature", "in short", "in full"), rows)
+    rows = tuple((row["split"], row["feature"], row["short"], row["full"]) for row in differences)
+    yield Table("Anomalies against the schema", ("split", "feature", "summary", "description"), rows)
 
 
-def curated(one: Artifact, sight: Sight) -> Iterator[Part]:
-    path = one.folder / "schema.pbtxt"
+def curated(artifact: Artifact, context: Sight) -> Iterator[Part]:
+    path = artifact.folder / "schema.pbtxt"
     rows = tuple(tuple(row.values()) for row in statistics.schema(path))
-    yield Table(f"{len(rows)} features", ("feature", "type", "shape", "may be", "has to be there"), rows)
+    yield Table(f"{len(rows)} features", ("feature", "type", "shape", "domain", "required presence"), rows)
 
 
-def transform(one: Artifact, sight: Sight) -> Iterator[Part]:
+def transform(artifact: Artifact, context: Sight) -> Iterator[Part]:
     rows = tuple(
         (row["name"], row["type"], row["shape"], row["values"])
-        for row in statistics.schema(one.folder / "transformed_metadata" / "schema.pbtxt")
+        for row in statistics.schema(artifact.folder / "transformed_metadata" / "schema.pbtxt")
     )
-    yield Table("What comes out", ("tensor", "type", "shape of a row", "values"), rows)
-    words = []
-    for path in sorted((one.folder / "transform_fn" / "assets").glob("*")):
+    yield Table("Transformed features", ("tensor", "type", "shape of a row", "values"), rows)
+    vocabularies = []
+    for path in sorted((artifact.folder / "transform_fn" / "assets").glob("*")):
         lines = path.read_text(errors="replace").splitlines()
-        words.append((path.name, len(lines), ", ".join(lines[:SHOWN_WORDS])))
-    if words:
-        yield Table("Vocabularies learnt from the train split", ("of", "words", "most frequent first"), tuple(words))
-    yield Later("What the graph has learnt and computes", f"/figure/{sight.case}/{sight.run}/learnt")
+        vocabularies.append((path.name, len(lines), ", ".join(lines[:SHOWN_WORDS])))
+    if vocabularies:
+        yield Table(
+            "Vocabularies learnt from the train split",
+            ("vocabulary", "words", "most frequent words"),
+            tuple(vocabularies),
+        )
+    yield Later("Learnt constants and operations of the graph", f"/figure/{context.case}/{context.run}/learnt")

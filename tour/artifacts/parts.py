@@ -1,4 +1,4 @@
-"""What a page shows of an artifact, beside the kinds of evidence; ``stage_parts.html`` has a macro for each."""
+"""Parts of a page about an artifact, in addition to the kinds of evidence; ``stage_parts.html`` has a macro for each."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ MOST_JSON = 4 << 20
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with a title, and what to know of it."""
+    """A chart with a title and a note."""
 
     title: str
     drawn: Markup
@@ -24,7 +24,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Features:
-    """Features by split; see ``tour.artifacts.statistics.features``."""
+    """Statistics of features by split; see ``tour.artifacts.statistics.features``."""
 
     title: str
     splits: Sequence[str]
@@ -33,7 +33,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Two classes: counts by threshold, which a person can move along; see ``tour.artifacts.curves.table``."""
+    """Threshold slider for two classes; ``told`` holds the counts of ``tour.artifacts.curves.table``."""
 
     title: str
     told: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Classes:
-    """Several classes: rows answered by confidence, and the matrix; see ``tour.artifacts.curves.confidence``."""
+    """Confidence slider and confusion matrix; ``told`` holds the counts of ``tour.artifacts.curves.confidence``."""
 
     title: str
     names: Sequence[str]
@@ -54,7 +54,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Later:
-    """What is computed in another process and put here when it is there."""
+    """Placeholder for a part that another process computes; the page loads it from ``address``."""
 
     title: str
     address: str
@@ -62,14 +62,15 @@ class Later:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a reader may look at beside the artifact.
+    """The run of an artifact, for its reader.
 
     Attributes:
         case: Name of the use case.
-        run: The run's id.
-        facts: The run's record.
-        outputs: All artifacts of the run by key.
-        metric: What the case is judged by.
+        run: Id of the run.
+        facts: Record of the run.
+        outputs: All artifacts of the run by output key.
+        metric: Metric of the case.
+        settings: Settings of the case by section.
     """
 
     case: str
@@ -80,16 +81,16 @@ class Sight:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-Part = Any  # one of these, or one of ``tour.evidence.result_types``
+Part = Any  # one of the classes above, or of ``tour.evidence.result_types``
 Reader = Callable[[Artifact, Sight], Iterator[Part]]
 
 
 def loaded(path: Path) -> Any:
-    """A JSON file of ours.
+    """Load a JSON file.
 
     Raises:
-        ValueError: for one that is none, or too large to be shown.
+        ValueError: if the file is not JSON, or too large to be shown.
     """
     if path.stat().st_size > MOST_JSON:
-        raise ValueError(f"{path.name} is larger than {MOST_JSON >> 20} MB")
+        raise ValueError(f"{path.name} is larger than {MOST_JSON >> 20} MiB, the most that a page shows")
     return json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Artifacts for people: each type has a reader that turns its folder into parts of a page."""
+"""Readers by artifact type: each turns the files of an artifact into parts of a page."""
 
 from collections.abc import Mapping
 
@@ -28,11 +28,11 @@ READERS: Mapping[str, Reader] = {
 }
 
 
-def parts(one: Artifact, sight: Sight) -> list[Part]:
-    """What there is to see of an artifact; one that is missing or damaged says so."""
-    if not one.folder.is_dir():
-        return [NotHere(one.type, "Its folder is not there any more.")]
+def parts(artifact: Artifact, context: Sight) -> list[Part]:
+    """Parts of a page about an artifact; a notice if its files are missing or damaged."""
+    if not artifact.folder.is_dir():
+        return [NotHere(artifact.type, "Its folder is not there any more.")]
     try:
-        return list(READERS.get(one.type, serving.told)(one, sight))
+        return list(READERS.get(artifact.type, serving.told)(artifact, context))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        return [NotHere(one.type, f"It cannot be read ({type(error).__name__}: {error}).")]
+        return [NotHere(artifact.type, f"It cannot be read ({type(error).__name__}: {error}).")]

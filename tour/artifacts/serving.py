@@ -1,4 +1,4 @@
-"""Readers of what decides on serving: blessings, the edge's variants, pushes; and of what watches it: reports, decisions."""
+"""Readers of artifacts around serving: blessings, LiteRT variants, pushes, drift reports, retraining decisions."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -12,87 +12,94 @@ from tour.trace import Artifact
 SHOWN_FILES = 12
 
 
-def blessing(one: Artifact, sight: Sight) -> Iterator[Part]:
-    blessed = bool(one.facts.get("blessed"))
+def blessing(artifact: Artifact, context: Sight) -> Iterator[Part]:
+    blessed = bool(artifact.facts.get("blessed"))
     yield Number("Verdict", "blessed" if blessed else "not blessed", "")
-    if reason := sight.facts.get("reason", ""):
-        yield Number("The run in one sentence", reason, "")
-    if "baseline_model_id" in one.facts:
-        yield Number("Compared with the model blessed before, artifact", one.facts["baseline_model_id"], "")
+    if reason := context.facts.get("reason", ""):
+        yield Number("Result of the run", reason, "")
+    if "baseline_model_id" in artifact.facts:
+        yield Number("Baseline: artifact id of the previously blessed model", artifact.facts["baseline_model_id"], "")
 
 
-def infra(one: Artifact, sight: Sight) -> Iterator[Part]:
-    verdict = "blessed" if one.facts.get("blessed") else "not blessed"
-    yield Number("Loaded as a server loads it, in a process of its own", verdict, "")
-    yield from files(one, sight)
+def infra(artifact: Artifact, context: Sight) -> Iterator[Part]:
+    verdict = "blessed" if artifact.facts.get("blessed") else "not blessed"
+    yield Number("Loaded by a server in a separate process", verdict, "")
+    yield from files(artifact, context)
 
 
-def lite(one: Artifact, sight: Sight) -> Iterator[Part]:
-    told = loaded(one.folder / "lite.json")
-    variants = [*told["variants"], *([{"variant": "float32, one row"} | told["one_row"]] if "one_row" in told else [])]
-    names = ("variant", "bytes", "latency_us", "difference", "metric", "metric_loss", "passed")
-    rows = tuple(tuple(row.get(name, "") for name in names) for row in variants)
-    shown = ("variant", "bytes", "µs a row", "largest difference", sight.metric or "metric", "loss", "passed")
-    yield Number("Chosen: the smallest that passed", told["chosen"], "")
-    yield Table("Variants against the SavedModel on held-out rows", shown, rows)
-    made = [row["variant"] for row in variants]
+def lite(artifact: Artifact, context: Sight) -> Iterator[Part]:
+    record = loaded(artifact.folder / "lite.json")
+    variants = [
+        *record["variants"],
+        *([{"variant": "float32, one row"} | record["one_row"]] if "one_row" in record else []),
+    ]
+    fields = ("variant", "bytes", "latency_us", "difference", "metric", "metric_loss", "passed")
+    rows = tuple(tuple(row.get(name, "") for name in fields) for row in variants)
+    shown = ("variant", "bytes", "µs per row", "largest difference", context.metric or "metric", "loss", "passed")
+    yield Number("Chosen variant (smallest that passed)", record["chosen"], "")
+    yield Table("Variants compared with the SavedModel on held-out rows", shown, rows)
+    names = [row["variant"] for row in variants]
     yield Chart(
-        "Size", charts.bars("Bytes by variant", {"bytes": [row["bytes"] for row in variants]}, made), ", ".join(made)
+        "Size", charts.bars("Bytes by variant", {"bytes": [row["bytes"] for row in variants]}, names), ", ".join(names)
     )
-    gates = [(name, value) for name, value in sight.settings.get("gates", {}).items() if name.startswith("lite_")]
+    gates = [(name, value) for name, value in context.settings.get("gates", {}).items() if name.startswith("lite_")]
     if gates:
         yield Table("Bounds", ("bound", "value"), tuple(gates))
 
 
-def pushed(one: Artifact, sight: Sight) -> Iterator[Part]:
+def pushed(artifact: Artifact, context: Sight) -> Iterator[Part]:
     facts = [
-        (name, one.facts[name]) for name in ("pushed", "pushed_version", "pushed_destination") if name in one.facts
+        (name, artifact.facts[name])
+        for name in ("pushed", "pushed_version", "pushed_destination")
+        if name in artifact.facts
     ]
-    yield Table("What was pushed", ("fact", "value"), tuple(facts))
+    yield Table("Push", ("fact", "value"), tuple(facts))
 
 
-def files(one: Artifact, sight: Sight) -> Iterator[Part]:
-    found = sorted(path for path in one.folder.rglob("*") if path.is_file())
-    rows = tuple((path.relative_to(one.folder).as_posix(), path.stat().st_size) for path in found[:SHOWN_FILES])
-    more = f", the first {SHOWN_FILES} of {len(found)}" if len(found) > SHOWN_FILES else ""
+def files(artifact: Artifact, context: Sight) -> Iterator[Part]:
+    paths = sorted(path for path in artifact.folder.rglob("*") if path.is_file())
+    rows = tuple((path.relative_to(artifact.folder).as_posix(), path.stat().st_size) for path in paths[:SHOWN_FILES])
+    more = f", the first {SHOWN_FILES} of {len(paths)}" if len(paths) > SHOWN_FILES else ""
     yield Table(f"Files{more}", ("file", "bytes"), rows)
 
 
-def told(one: Artifact, sight: Sight) -> Iterator[Part]:
-    """Whatever scalars its JSON files have."""
-    for path in sorted(one.folder.glob("*.json")):
-        held = loaded(path)
-        if isinstance(held, dict):
-            rows = tuple((name, value) for name, value in held.items() if isinstance(value, str | int | float))
+def told(artifact: Artifact, context: Sight) -> Iterator[Part]:
+    """Scalar values in the JSON files of an artifact, and its files."""
+    for path in sorted(artifact.folder.glob("*.json")):
+        values = loaded(path)
+        if isinstance(values, dict):
+            rows = tuple((name, value) for name, value in values.items() if isinstance(value, str | int | float))
             if rows:
                 yield Table(path.name, ("fact", "value"), rows)
-    yield from files(one, sight)
+    yield from files(artifact, context)
 
 
-def report(one: Artifact, sight: Sight) -> Iterator[Part]:
-    told = loaded(one.folder / "report.json")
-    windows = told["windows"]
-    told_of = [row for row in windows if row.get("estimate")]
-    metric = sight.metric or "metric"
+def report(artifact: Artifact, context: Sight) -> Iterator[Part]:
+    record = loaded(artifact.folder / "report.json")
+    windows = record["windows"]
+    estimated = [row for row in windows if row.get("estimate")]
+    metric = context.metric or "metric"
     series = {
-        "estimated": [(row["window"], row["estimate"]["value"]) for row in told_of],
-        "usual": [(row["window"], row["usual"]["value"]) for row in told_of],
-        "realised, once labels came": sorted((int(at), one["value"]) for at, one in told["realised"].items()),
+        "estimated": [(row["window"], row["estimate"]["value"]) for row in estimated],
+        "reference": [(row["window"], row["usual"]["value"]) for row in estimated],
+        "measured with labels": sorted(
+            (int(number), measured["value"]) for number, measured in record["realised"].items()
+        ),
     }
     title = f"{metric} by window"
-    yield Chart(title, charts.lines(title, series, "window (a day since 1970, or a number)", metric))
-    days = bool(CASES[sight.case].time)
+    yield Chart(title, charts.lines(title, series, "window (days since 1970, or a running number)", metric))
+    days = bool(CASES[context.case].time)
     rows = tuple(
         (
             named(row["window"], days),
             row["rows"],
             row["version"],
-            row["skipped"] or ", ".join(row["moved"]) or "nothing moved",
+            row["skipped"] or ", ".join(row["moved"]) or "no drift",
         )
         for row in reversed(windows)
     )
-    yield Table("Windows, the newest first", ("window", "rows", "version", "what moved"), rows)
-    seen = tuple(
+    yield Table("Windows, newest first", ("window", "rows", "version", "drift"), rows)
+    incidents = tuple(
         (
             row["id"],
             row["kind"],
@@ -101,21 +108,21 @@ def report(one: Artifact, sight: Sight) -> Iterator[Part]:
             row["state"],
             ", ".join(row["causes"]),
         )
-        for row in told["incidents"]
+        for row in record["incidents"]
     )
-    yield Table("Incidents", ("id", "kind", "opened", "last seen", "state", "causes"), seen)
+    yield Table("Incidents", ("id", "kind", "opened", "last seen", "state", "causes"), incidents)
 
 
-def decision(one: Artifact, sight: Sight) -> Iterator[Part]:
-    told = loaded(one.folder / "decision.json")
-    yield Number("Decision", told["action"], f"after {named(told['window'], bool(CASES[sight.case].time))}")
-    yield Table("Because", ("reason",), tuple((reason,) for reason in told["reasons"]))
-    loss = told.get("loss") or {}
+def decision(artifact: Artifact, context: Sight) -> Iterator[Part]:
+    record = loaded(artifact.folder / "decision.json")
+    yield Number("Decision", record["action"], f"after {named(record['window'], bool(CASES[context.case].time))}")
+    yield Table("Reasons", ("reason",), tuple((reason,) for reason in record["reasons"]))
+    loss = record.get("loss") or {}
     if loss:
-        yield Table("The loss that it saw", ("fact", "value"), tuple(loss.items()))
-    yield Table("The policy", ("rule", "value"), tuple((name, str(value)) for name, value in told["policy"].items()))
+        yield Table("Drop of the metric", ("fact", "value"), tuple(loss.items()))
+    yield Table("Policy", ("rule", "value"), tuple((name, str(value)) for name, value in record["policy"].items()))
 
 
 def named(window: int, days: bool) -> str:
-    """A window for people: its date where windows are days since 1970, else its number."""
+    """A window as text: its date if windows are days since 1970, else its number."""
     return (date(1970, 1, 1) + timedelta(window)).isoformat() if days else f"window {window}"

@@ -1,6 +1,7 @@
-"""What a transform graph has learnt and computes, told by TensorFlow in a process of its own.
+"""Learnt constants and operations of a transform graph, read by TensorFlow in a separate process.
 
-``python -m tour.artifacts.transform HOME CASE RUN`` prints evidence as JSON: the tour's own process never loads TensorFlow.
+``python -m tour.artifacts.transform HOME CASE RUN`` prints evidence as JSON, so that the tour's own process never loads
+TensorFlow.
 """
 
 import json
@@ -15,41 +16,43 @@ import numpy as np
 
 from tour.evidence.result_types import NotHere, Result, Series, Table
 
-SHOWN, MOST, NICE = 6, 14, 5
+SHOWN, MOST, NICE = 6, 14, 5  # values and operations shown, and priority of the process
 
 
 def learnt(folder: Path) -> Iterator[Result]:
-    """Constants that the train split has left in a transform graph, and its operations by kind.
+    """Constants in a transform graph that analyzers computed on the train split, and its operations by type.
 
     Args:
-        folder: Of the TransformGraph artifact.
+        folder: Folder of the TransformGraph artifact.
     """
     from tensorflow.core.protobuf import saved_model_pb2
     from tensorflow.python.framework import tensor_util
 
     saved = saved_model_pb2.SavedModel.FromString((folder / "transform_fn" / "saved_model.pb").read_bytes())
     graph = saved.meta_graphs[0].graph_def
-    # What analyzers found is captured by the graph's function, hence a constant outside of it.
-    held = [tensor_util.MakeNdarray(node.attr["value"].tensor) for node in graph.node if node.op == "Const"]
-    found = [values for values in held if values.dtype.kind == "f" and values.size > 1]
+    # The results of analyzers are captured by the graph's function, hence constants of the outer graph.
+    constants = [tensor_util.MakeNdarray(node.attr["value"].tensor) for node in graph.node if node.op == "Const"]
+    learnt_values = [values for values in constants if values.dtype.kind == "f" and values.size > 1]
     rows = [
-        (meaning(one, found), str(list(one.shape)), ", ".join(f"{x:.4g}" for x in one.ravel()[:SHOWN])) for one in found
+        (meaning(values, learnt_values), str(list(values.shape)), ", ".join(f"{x:.4g}" for x in values.ravel()[:SHOWN]))
+        for values in learnt_values
+        for values in learnt_values
     ]
     if rows:
-        yield Table("Learnt numbers", ("what", "shape", "the first of them"), tuple(rows))
+        yield Table("Learnt numbers", ("meaning", "shape", "first values"), tuple(rows))
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     counts = Counter(node.op for node in nodes if node.op not in ("Const", "Identity", "NoOp", "Placeholder"))
-    told = tuple(counts.most_common(MOST))
-    title = f"The {MOST} most frequent of {len(counts)} operations, {len(nodes):,} nodes in all"
-    yield Table(title, ("operation", "times"), told)
+    frequent = tuple(counts.most_common(MOST))
+    title = f"The {MOST} most frequent of {len(counts)} operations, {len(nodes):,} nodes in total"
+    yield Table(title, ("operation", "count"), frequent)
 
 
 def meaning(values: np.ndarray, others: Sequence[np.ndarray]) -> str:
-    """What a constant is, by its own numbers; the graph keeps no names of them.
+    """Meaning of a constant, derived from its values, since the graph does not name its constants.
 
     Args:
         values: The constant.
-        others: All constants, among which a covariance says which are its variances.
+        others: All constants; a covariance among them identifies its variances and means.
     """
     shape = values.shape
     if len(shape) == 2 and shape[0] == shape[1] and np.allclose(values, values.T, rtol=1e-4):
@@ -58,14 +61,14 @@ def meaning(values: np.ndarray, others: Sequence[np.ndarray]) -> str:
         return "principal axes, one a column"
     if len(shape) == 2 and shape[0] == 1 and np.all(np.diff(values[0]) > 0):
         return "boundaries of buckets"
-    squares = [np.diag(one) for one in others if one.ndim == 2 and one.shape == (values.size, values.size)]
-    if any(np.allclose(one, values.ravel(), rtol=1e-3) for one in squares):
+    variances = [np.diag(other) for other in others if other.ndim == 2 and other.shape == (values.size, values.size)]
+    if any(np.allclose(diagonal, values.ravel(), rtol=1e-3) for diagonal in variances):
         return "variances of the columns"
-    return "means of the columns" if squares else "numbers of the train split"
+    return "means of the columns" if variances else "numbers of the train split"
 
 
 def spectrum(context: Any) -> Iterator[Result]:
-    """The variance that each principal component keeps, as a curve, and what the evidence on them says."""
+    """Share of variance of each principal component as a curve, then the evidence on PCA."""
     from tour.evidence.data import transform_graph
 
     for result in transform_graph.components(context):
@@ -76,10 +79,10 @@ def spectrum(context: Any) -> Iterator[Result]:
 
 
 def main() -> None:
-    """The process."""
+    """Entry point of the process."""
     os.nice(NICE)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    out, sys.stdout = sys.stdout, sys.stderr  # libraries print; the answer alone goes out
+    out, sys.stdout = sys.stdout, sys.stderr  # libraries print to standard output; reserve it for the result
     from models.catalog import find
     from pipeline.local.local_runtime import local_runtime
     from pipeline.metadata import store
@@ -88,14 +91,14 @@ def main() -> None:
     from tour.figures import svg
 
     home, case, run_id = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    run = next(one for one in store.runs(local_runtime(home).metadata, case) if one.id == run_id)
+    run = next(run for run in store.runs(local_runtime(home).metadata, case) if run.id == run_id)
     context = Context(home, find(case), run)
     results = list(learnt(context.artifact("transform_graph")))
     try:
         results += spectrum(context)
     except (OSError, ValueError, LookupError, np.linalg.LinAlgError) as error:
         results.append(NotHere("PCA spectrum", f"It cannot be computed ({type(error).__name__}: {error})."))
-    json.dump([render.to_json(one) | {"svg": svg(one)} for one in results], out, default=str)
+    json.dump([render.to_json(result) | {"svg": svg(result)} for result in results], out, default=str)
 
 
 if __name__ == "__main__":

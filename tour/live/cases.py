@@ -1,4 +1,4 @@
-"""What the stores of a home say of each case: its last run, its versions, what the monitor saw, what was decided."""
+"""Current state of each case, from the stores of a home: last run, versions, drift monitor, last decision."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +18,18 @@ from tour.live.dag import of as graph_of
 
 @dataclass(frozen=True)
 class Case:
-    """What is known of one case; ``run`` is its last run, None before the first; ``daily`` if its windows are days."""
+    """State of one case.
+
+    Attributes:
+        run: The last run; None before the first.
+        graph: The graph of the last run.
+        versions: Version numbers with their roles.
+        rollout: The rollout in words.
+        window: The last window that the monitor judged.
+        decided: The last retraining decision in words.
+        headline: Metric of the run that pushed the stable version.
+        daily: Whether windows are days.
+    """
 
     name: str
     title: str
@@ -34,36 +45,37 @@ class Case:
 
 
 def read(home: Path) -> tuple[Case, ...]:
-    """Every case as its stores have it now."""
+    """Read the state of every case from its stores."""
     runtime = local_runtime(home)
     every = store.runs(runtime.metadata)
-    return tuple(_case(home, runtime, name, [run for run in every if run.case == name]) for name in CASES)
+    return tuple(_read_case(home, runtime, name, [run for run in every if run.case == name]) for name in CASES)
 
 
-def _case(home: Path, runtime: Runtime, name: str, runs: list[store.Run]) -> Case:
-    known: dict[str, Any] = {"name": name, "title": CASES[name].title, "daily": bool(CASES[name].time)}
+def _read_case(home: Path, runtime: Runtime, name: str, runs: list[store.Run]) -> Case:
+    fields: dict[str, Any] = {"name": name, "title": CASES[name].title, "daily": bool(CASES[name].time)}
     folder = Path(runtime.versions(name))
-    now = rollout.read(folder)
-    if there := rollout.versions(folder):
-        arms = {rollout.stable(folder, now): "stable", now.canary: "canary", now.shadow: "shadow"}
-        known |= {"versions": tuple((one, arms.get(one, "")) for one in there), "rollout": rollouts.told(folder, now)}
-    known |= _drift(home / name / "online" / "monitor.json")
+    current = rollout.read(folder)
+    if numbers := rollout.versions(folder):
+        arms = {rollout.stable(folder, current): "stable", current.canary: "canary", current.shadow: "shadow"}
+        roles = tuple((number, arms.get(number, "")) for number in numbers)
+        fields |= {"versions": roles, "rollout": rollouts.told(folder, current)}
+    fields |= _read_monitor(home / name / "online" / "monitor.json")
     if not runs:
-        return Case(**known)
+        return Case(**fields)
     earlier = [run for run in runs[:-1] if run.state != "running"]
     graph = graph_of(runtime.metadata, runs[-1], home / name / "logs" / runs[-1].id, earlier[-1] if earlier else None)
-    # By number and not by folder: a home may have been moved.
-    served = str(rollout.stable(folder, now))
+    # Compare numbers rather than folders, since a home may have been moved.
+    served = str(rollout.stable(folder, current))
     headline = next(
         (run.facts["headline"] for run in reversed(runs) if Path(run.facts.get("pushed", "")).name == served), ""
     )
-    return Case(**known, run=runs[-1], graph=graph, decided=decisions.line(runtime, name), headline=headline)
+    return Case(**fields, run=runs[-1], graph=graph, decided=decisions.line(runtime, name), headline=headline)
 
 
-def _drift(path: Path) -> dict[str, Any]:
-    """What the monitor beside the gateway wrote; nothing where none has seen a window."""
+def _read_monitor(path: Path) -> dict[str, Any]:
+    """Last window and incidents from the state of the gateway monitor; empty if it has judged no window."""
     try:
-        told = json.loads(path.read_text())
-        return {"window": told["windows"][-1], "incidents": tuple(told["judge"]["incidents"]["seen"])}
+        state = json.loads(path.read_text())
+        return {"window": state["windows"][-1], "incidents": tuple(state["judge"]["incidents"]["seen"])}
     except (OSError, ValueError, LookupError):
         return {}

@@ -1,4 +1,4 @@
-"""What the gateway counts, asked for over HTTP as Prometheus would, and what follows from two answers."""
+"""The gateway's metrics, scraped over HTTP as Prometheus does, and rates and latencies from consecutive scrapes."""
 
 import asyncio
 import math
@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-SECONDS = 0.5  # that the gateway has for an answer
-PATIENCE = 5.0  # seconds for which one that is late still counts as there
-RECENT = 5.0  # seconds over which a rate is taken
-WINDOW = 60.0  # seconds over which latencies and errors are taken, and of the small drawing
-MOST = 4 << 20
+SECONDS = 0.5  # timeout of a scrape
+PATIENCE = 5.0  # seconds without a scrape after which a slow gateway counts as stopped
+RECENT = 5.0  # seconds over which the rate is averaged
+WINDOW = 60.0  # seconds covered by latencies, errors and the history of rates
+MOST = 4 << 20  # largest size of a response, in bytes
 LINE = re.compile(r"(gateway_(?:requests_total|request_seconds_bucket|breaker))\{([^}]*)\} (\S+)")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 BREAKER = {0: "closed", 1: "half-open", 2: "open"}
@@ -19,7 +19,13 @@ BREAKER = {0: "closed", 1: "half-open", 2: "open"}
 
 @dataclass(frozen=True)
 class Counted:
-    """What is counted of one case since the gateway began: answers by status, scored ones by bucket of seconds."""
+    """Counters of one case since the gateway started.
+
+    Attributes:
+        answers: Number of responses by HTTP status.
+        buckets: Cumulative latency histogram of scored requests, by upper edge in seconds.
+        breaker: State of the circuit breaker.
+    """
 
     answers: Mapping[str, float] = field(default_factory=dict)
     buckets: Mapping[float, float] = field(default_factory=dict)
@@ -28,16 +34,17 @@ class Counted:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What goes through the gateway for one case.
+    """Traffic of one case through the gateway.
 
     Attributes:
-        rate: Answers a second over the last seconds.
-        p50, p99: Milliseconds of scored answers of the last minute, by interpolation in the histogram; None without any.
-        errors: Share of the last minute's answers that were the server's fault; None without any.
-        refused: How many of the last minute's answers refused the request.
-        total: Answers since the gateway began.
-        breaker: closed, half-open or open.
-        history: Rates over the last minute, the oldest first.
+        rate: Responses per second over the last ``RECENT`` seconds.
+        p50, p99: Latency percentiles of scored requests of the last minute in milliseconds, interpolated in the
+            histogram; None without requests.
+        errors: Share of the last minute's responses with a status of at least 500; None without responses.
+        refused: Number of the last minute's responses with a status from 400 to 499.
+        total: Responses since the gateway started.
+        breaker: State of the circuit breaker: closed, half-open or open.
+        history: Rates over the last minute, oldest first.
     """
 
     rate: float = 0.0
@@ -51,93 +58,102 @@ class Traffic:
 
 
 class Scrapes:
-    """The answers of the last minute; a gateway that began anew is followed from its beginning."""
+    """Scrapes of the last minute; discarded when the gateway restarts, since its counters start from zero."""
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[float, dict[str, Counted]]] = deque()
+        self._scrapes: deque[tuple[float, dict[str, Counted]]] = deque()
 
-    def add(self, found: dict[str, Counted], at: float) -> None:
-        """Takes an answer, the newest so far."""
-        if self._kept and _total(found) < _total(self._kept[-1][1]):
-            self._kept.clear()
-        self._kept.append((at, found))
-        while self._kept[-1][0] - self._kept[0][0] > WINDOW:
-            self._kept.popleft()
+    def add(self, counters: dict[str, Counted], at: float) -> None:
+        """Add the latest scrape."""
+        if self._scrapes and _count_total(counters) < _count_total(self._scrapes[-1][1]):
+            self._scrapes.clear()
+        self._scrapes.append((at, counters))
+        while self._scrapes[-1][0] - self._scrapes[0][0] > WINDOW:
+            self._scrapes.popleft()
 
     @property
     def at(self) -> float:
-        """When the newest came; 0 without any."""
-        return self._kept[-1][0] if self._kept else 0.0
+        """Time of the latest scrape; 0 without any."""
+        return self._scrapes[-1][0] if self._scrapes else 0.0
 
     def clear(self) -> None:
-        """Forgets all: the gateway is gone."""
-        self._kept.clear()
+        """Discard all scrapes, when the gateway has stopped."""
+        self._scrapes.clear()
 
     def of(self, case: str) -> Traffic:
-        """What goes through for a case."""
-        kept = [(at, found.get(case, Counted())) for at, found in self._kept]
-        if not kept:
+        """Traffic of a case."""
+        scrapes = [(at, counters.get(case, Counted())) for at, counters in self._scrapes]
+        if not scrapes:
             return Traffic()
-        (_, first), (now, last) = kept[0], kept[-1]
-        since = next(one for one in kept if now - one[0] <= RECENT or one is kept[-1])
+        (_, first), (now, last) = scrapes[0], scrapes[-1]
+        since = next(scrape for scrape in scrapes if now - scrape[0] <= RECENT or scrape is scrapes[-1])
         answers = {status: count - first.answers.get(status, 0) for status, count in last.answers.items()}
         buckets = {edge: count - first.buckets.get(edge, 0) for edge, count in last.buckets.items()}
-        asked = sum(answers.values())
+        responses = sum(answers.values())
         return Traffic(
-            rate=_rate(since, kept[-1]),
+            rate=_rate(since, scrapes[-1]),
             p50=quantile(buckets, 0.5),
             p99=quantile(buckets, 0.99),
-            errors=sum(count for status, count in answers.items() if status >= "500") / asked if asked else None,
+            errors=sum(count for status, count in answers.items() if status >= "500") / responses
+            if responses
+            else None,
             refused=round(sum(count for status, count in answers.items() if "400" <= status < "500")),
             total=round(sum(last.answers.values())),
             breaker=last.breaker,
-            history=tuple(_rate(a, b) for a, b in zip(kept, kept[1:], strict=False)),
+            history=tuple(_rate(a, b) for a, b in zip(scrapes, scrapes[1:], strict=False)),
         )
 
 
 def parsed(text: str) -> dict[str, Counted]:
-    """What an exposition says of each case."""
-    found: dict[str, tuple[dict[str, float], dict[float, float], list[str]]] = {}
-    for name, words, value in LINE.findall(text):
-        labels = dict(LABEL.findall(words))
-        answers, buckets, breaker = found.setdefault(labels["case"], ({}, {}, []))
+    """Parse the Prometheus text format into counters by case."""
+    by_case: dict[str, tuple[dict[str, float], dict[float, float], list[str]]] = {}
+    for name, label_text, value in LINE.findall(text):
+        labels = dict(LABEL.findall(label_text))
+        answers, buckets, breaker = by_case.setdefault(labels["case"], ({}, {}, []))
         if name == "gateway_requests_total":
             answers[labels["status"]] = float(value)
         elif name == "gateway_breaker":
             breaker.append(BREAKER.get(int(float(value)), "closed"))
         else:
             buckets[float(labels["le"])] = float(value)
-    return {case: Counted(one, two, (three or ["closed"])[0]) for case, (one, two, three) in found.items() if case}
+    return {
+        case: Counted(answers, buckets, (states or ["closed"])[0])
+        for case, (answers, buckets, states) in by_case.items()
+        if case
+    }
 
 
 def quantile(buckets: Mapping[float, float], share: float) -> float | None:
-    """Milliseconds below which that share lies, straight lines within buckets; the last edge for what lies beyond it."""
-    total, below, least = buckets.get(math.inf, 0), 0.0, 0.0
+    """Latency quantile in milliseconds, interpolated linearly within buckets; the last finite edge beyond it.
+
+    Returns None if the histogram is empty.
+    """
+    total, below, lower_edge = buckets.get(math.inf, 0), 0.0, 0.0
     if not total:
         return None
     for edge, count in sorted(buckets.items()):
         if count >= share * total:
-            part = (share * total - below) / (count - below) if count > below else 0.0
-            return 1000 * (least if math.isinf(edge) else least + part * (edge - least))
-        below, least = count, edge
+            fraction = (share * total - below) / (count - below) if count > below else 0.0
+            return 1000 * (lower_edge if math.isinf(edge) else lower_edge + fraction * (edge - lower_edge))
+        below, lower_edge = count, edge
     return None
 
 
 async def fetch(address: str) -> dict[str, Counted]:
-    """What the gateway at HOST:PORT counts.
+    """Scrape the gateway at HOST:PORT.
 
     Raises:
-        TimeoutError: if it takes too long, as on a machine that has much to do.
-        OSError: if none is there, or what is there is no gateway.
+        TimeoutError: if the response takes too long, for example on a busy machine.
+        OSError: if nothing listens there, or it is not a gateway.
     """
     try:
-        return parsed(await asyncio.wait_for(_get(address), SECONDS))
+        return parsed(await asyncio.wait_for(_request_metrics(address), SECONDS))
     except ValueError as error:
-        raise OSError(f"{address} is no gateway's address: {error}") from None
+        raise OSError(f"{address} is not the address of a gateway: {error}") from None
 
 
-async def _get(address: str) -> str:
-    """The exposition by plain HTTP/1.0 in the event loop: a client library would cost more than the answer."""
+async def _request_metrics(address: str) -> str:
+    """Request the metrics by plain HTTP in the event loop; an HTTP client library would cost more than the response."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), limit=MOST)
     try:
@@ -149,19 +165,19 @@ async def _get(address: str) -> str:
 
 def _rate(first: tuple[float, Counted], last: tuple[float, Counted]) -> float:
     seconds = last[0] - first[0]
-    return (_answers([last[1]]) - _answers([first[1]])) / seconds if seconds > 0 else 0.0
+    return (_count_answers([last[1]]) - _count_answers([first[1]])) / seconds if seconds > 0 else 0.0
 
 
-def _answers(found: Iterable[Counted]) -> float:
-    return sum(sum(one.answers.values()) for one in found)
+def _count_answers(cases: Iterable[Counted]) -> float:
+    return sum(sum(case.answers.values()) for case in cases)
 
 
-def _total(found: Mapping[str, Counted]) -> float:
-    return _answers(found.values())
+def _count_total(cases: Mapping[str, Counted]) -> float:
+    return _count_answers(cases.values())
 
 
 def line(values: Sequence[float], width: int, height: int) -> str:
-    """Points of a line through the values, for an SVG."""
+    """Points of an SVG polyline through the values."""
     top = max([*values, 1e-9])
     step = width / max(1, len(values) - 1)
     return " ".join(f"{at * step:.1f},{height - 1 - value / top * (height - 2):.1f}" for at, value in enumerate(values))

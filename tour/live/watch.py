@@ -1,7 +1,7 @@
-"""What is known of a home at this moment, looked up once for all who look at it.
+"""The current state of a home, read once for all viewers.
 
-One task asks the file system what has changed, and the gateway what it counts; what is slow runs in a thread. Who looks at
-a page waits for the next state, so that a hundred viewers cost one look.
+One task checks which files have changed and scrapes the gateway; slow reads run in a thread. Pages wait for the next
+state, so that a hundred viewers cost one read.
 """
 
 import asyncio
@@ -21,15 +21,16 @@ from tour.live.cases import Case
 from tour.live.events import Event, happened
 from tour.live.traffic import PATIENCE, Scrapes, Traffic, fetch
 
-EVERY, SELDOM = 0.5, 5.0  # seconds between two looks, while somebody looks on and while nobody does
-LATELY = 15.0  # seconds for which somebody who looked still counts as looking on
-RELOOK = 1.0  # seconds after which a store is read again while a run is under way
-KEPT = 30  # events that are shown
+EVERY = 0.5  # seconds between two reads while there are viewers
+SELDOM = 5.0  # seconds between two reads without viewers
+LATELY = 15.0  # seconds after its last request for which a viewer counts as present
+RELOOK = 1.0  # seconds between two reads of the store while a run is in progress
+KEPT = 30  # number of events shown
 
 
 @dataclass(frozen=True)
 class State:
-    """All that the System page shows."""
+    """Everything that the System page shows."""
 
     cases: tuple[Case, ...] = ()
     gateway: str = ""
@@ -44,84 +45,84 @@ class State:
 
 
 class Watch:
-    """Looks at a home while somebody is interested."""
+    """Polls the state of a home, frequently while there are viewers."""
 
     def __init__(self, home: Path, gateway: Callable[[], str]) -> None:
         self._home, self._gateway = home, gateway
         self.state, self.number = State(), 0
-        self._news, self._closed = asyncio.Event(), False
+        self._changed_event, self._closed = asyncio.Event(), False
         self._stamp: object = None
         self._scrapes, self._events = Scrapes(), deque[Event](maxlen=KEPT)
         self._task: asyncio.Task[None] | None = None
-        self._looking, self._wanted, self._seen = asyncio.Lock(), asyncio.Event(), 0.0
+        self._reading, self._viewed, self._last_viewed = asyncio.Lock(), asyncio.Event(), 0.0
         self._rendered: tuple[int, dict[str, str]] = (0, {})
 
     def start(self) -> None:
-        """Begins to look, from the event loop."""
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+        """Start polling; call it in the event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._poll())
 
     async def close(self) -> None:
-        """Ends, and lets go all who wait."""
+        """Stop polling, and release all waiting pages."""
         self._closed = True
-        self._news.set()
+        self._changed_event.set()
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
     async def now(self) -> State:
-        """The state; looked up first where nobody has looked yet."""
-        self._look_on()
+        """The current state; reads it if nothing has been read yet."""
+        self._note_viewer()
         if not self.number:
             await self.look()
         return self.state
 
     def rendered(self, render: Callable[[State], dict[str, str]]) -> dict[str, str]:
-        """The state as it is shown, rendered once for all who look on."""
+        """The state rendered as parts of the page, once per state for all viewers."""
         if self._rendered[0] != self.number:
             self._rendered = (self.number, render(self.state))
         return self._rendered[1]
 
     async def after(self, number: int, seconds: float) -> bool:
-        """Waits for a state newer than the one of that number, at most so long; False once it is over."""
-        self._look_on()
-        until = time.monotonic() + seconds
-        while self.number <= number and not self._closed and (left := until - time.monotonic()) > 0:
+        """Wait at most ``seconds`` for a state newer than ``number``; return False if polling has stopped."""
+        self._note_viewer()
+        deadline = time.monotonic() + seconds
+        while self.number <= number and not self._closed and (remaining := deadline - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), left)
+                await asyncio.wait_for(self._changed_event.wait(), remaining)
         return not self._closed
 
     async def look(self) -> None:
-        """Looks once."""
-        async with self._looking:
-            before, problem = self.state, ""
-            cases = before.cases
+        """Read the state once."""
+        async with self._reading:
+            previous, problem = self.state, ""
+            cases = previous.cases
             try:
                 stamp = await asyncio.to_thread(
-                    _stamp, self._home, any(one.run and one.run.state == "running" for one in cases)
+                    _read_stamp, self._home, any(case.run and case.run.state == "running" for case in cases)
                 )
                 if stamp != self._stamp or not self.number:
                     cases = await asyncio.to_thread(stores.read, self._home)
                     self._stamp = stamp
             except MetadataUnavailableError as error:
                 problem = str(error)
-            except Exception as error:  # a half-written file must not end the look; the next one finds it whole
+            except Exception as error:  # a half-written file must not stop polling; the next read finds it complete
                 problem = f"{type(error).__name__}: {error}"
-            gateway, traffic = await self._asked()
-            self._events.extendleft(happened(before.cases, cases, before.gateway, gateway) if self.number else [])
+            gateway, traffic = await self._scrape()
+            self._events.extendleft(happened(previous.cases, cases, previous.gateway, gateway) if self.number else [])
             state = State(cases, gateway, traffic, tuple(self._events), problem)
-            if state != before or not self.number:
+            if state != previous or not self.number:
                 self.state, self.number = state, self.number + 1
-                self._news.set()
-                self._news = asyncio.Event()
+                self._changed_event.set()
+                self._changed_event = asyncio.Event()
 
-    def _look_on(self) -> None:
-        """Somebody is interested: looks are frequent from now on."""
-        self._seen = time.monotonic()
-        self._wanted.set()
+    def _note_viewer(self) -> None:
+        """Record a viewer, so that reads are frequent from now on."""
+        self._last_viewed = time.monotonic()
+        self._viewed.set()
 
-    async def _asked(self) -> tuple[str, tuple[tuple[str, Traffic], ...]]:
-        """Where the gateway is, and what goes through it; empty where none answers."""
+    async def _scrape(self) -> tuple[str, tuple[tuple[str, Traffic], ...]]:
+        """Address of the gateway and traffic by case; empty if no gateway answers."""
         try:
             if address := self._gateway():
                 self._scrapes.add(await fetch(address), time.monotonic())
@@ -134,30 +135,33 @@ class Watch:
         self._scrapes.clear()
         return "", ()
 
-    async def _keep(self) -> None:
+    async def _poll(self) -> None:
         while True:
             await self.look()
             await asyncio.sleep(EVERY)
-            if time.monotonic() - self._seen > LATELY:
-                self._wanted.clear()
+            if time.monotonic() - self._last_viewed > LATELY:
+                self._viewed.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wanted.wait(), SELDOM)
+                    await asyncio.wait_for(self._viewed.wait(), SELDOM)
 
 
-def _stamp(home: Path, lively: bool) -> tuple[object, ...]:
-    """What changes when something has happened; the time too where a process may end, or a server change, unseen."""
+def _read_stamp(home: Path, is_running: bool) -> tuple[object, ...]:
+    """A value that changes whenever the state may have changed.
+
+    It includes the time if a process may end, or a remote metadata store change, without a change of a file.
+    """
     runtime = local_runtime(home)
     file = runtime.metadata.file
     paths = [file] if file else []
     for name in CASES:
         folder = Path(runtime.versions(name))
         paths += [folder, folder / rollout.FILE, home / name / "online" / "monitor.json"]
-    return (*(_changed(path) for path in paths), time.monotonic() // RELOOK if lively or not file else 0.0)
+    return (*(_file_stamp(path) for path in paths), time.monotonic() // RELOOK if is_running or not file else 0.0)
 
 
-def _changed(path: Path) -> tuple[int, int] | None:
+def _file_stamp(path: Path) -> tuple[int, int] | None:
     try:
-        told = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return told.st_mtime_ns, told.st_size
+    return stat.st_mtime_ns, stat.st_size

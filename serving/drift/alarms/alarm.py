@@ -1,4 +1,4 @@
-"""Whether a window is worth an alarm: more than chance, and more than nothing."""
+"""Drift alarms: test each column of a window against the reference, and alarm on significant changes of a relevant size."""
 
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -16,14 +16,16 @@ from serving.drift.reference.day_variation import Baseline
 
 @dataclass(frozen=True)
 class Rule:
-    """When to alarm.
+    """When a window raises a drift alarm.
 
     Attributes:
-        alpha: Chance of a false alarm a window, over all columns and spans together.
-        correction: ``holm`` holds that chance; ``benjamini-hochberg`` the share of false findings.
-        spans: How many of the last windows are judged together: one for what comes at once, more for slow ramps.
-        parts: Each span's part of alpha, adding up to 1.
-        location, spread, shape, share: The least effect that matters: standard deviations, and change of a share.
+        alpha: Family-wise false alarm rate of a window, over all columns and spans.
+        correction: Correction for multiple tests: ``holm`` controls the family-wise error rate at alpha,
+            ``benjamini-hochberg`` the false discovery rate.
+        spans: Numbers of most recent windows that are tested together: 1 detects sudden drift, larger spans slow drift.
+        parts: Fraction of alpha that each span gets; they add up to 1.
+        location, spread, shape, share: Smallest effect size that matters: in standard deviations of the reference for
+            location and spread, as a change of a share for the others.
     """
 
     alpha: float = 0.01
@@ -38,13 +40,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class Finding:
-    """A component of a column over the last windows.
+    """Test result of one component of a column over the last windows.
 
     Attributes:
-        column, component, span: What was looked at, over how many windows.
-        p, adjusted: Before and after the correction for many tests.
-        effect, floor: How much it moved, and the least that matters.
-        moved: Whether both say so.
+        column, component, span: Column, component of it, and number of windows tested together.
+        p, adjusted: p-value before and after the correction for multiple tests.
+        effect, floor: Effect size, and the smallest one that matters.
+        moved: Whether the component drifted: the adjusted p-value is at most alpha and the effect at least the floor.
     """
 
     column: str
@@ -58,58 +60,75 @@ class Finding:
 
 
 def judge(baseline: Baseline, windows: Sequence[tuple[str, Profile]], rule: Rule | None = None) -> list[Finding]:
-    """Every component of the last windows, the most surprising first.
+    """Test every component of the last windows against the reference; return the results sorted by p-value, smallest first.
 
     Args:
-        baseline: What is usual.
-        windows: Kind of day and profile, oldest first; the last is the one judged.
+        baseline: The reference and its variation from day to day.
+        windows: Kind of day and profile of each window, oldest first; the last one is judged.
         rule: When to alarm.
 
     Raises:
-        ValueError: for no window, or a rule whose parts do not match its spans.
+        ValueError: if there is no window, or the rule's parts do not match its spans.
     """
     rule = rule or Rule()
     if not windows or len(rule.spans) != len(rule.parts):
-        raise ValueError("Judging takes at least one window, and a part of alpha for each span.")
-    spans = [(span, part) for span, part in zip(rule.spans, rule.parts, strict=True) if span <= len(windows)]
+        raise ValueError("Give at least one window, and a rule with one fraction of alpha (parts) for each span.")
+    spans = [(span, fraction) for span, fraction in zip(rule.spans, rule.parts, strict=True) if span <= len(windows)]
     tests = [
-        (part, span, weight, outcome)
+        (component, span, weight, outcome)
         for span, weight in spans
-        for part in baseline.components
-        if (outcome := baseline.test(part, windows[-span:]))
+        for component in baseline.components
+        if (outcome := baseline.test(component, windows[-span:]))
     ]
     p = np.array([outcome.p for *_, outcome in tests])
-    # Every family of columns has the same part of alpha, however many components it is seen by. Half of a number's part
-    # is its location's: that is what moves first.
-    parts = [(part.family, 2 if part.kind == "location" else 1) for part, *_ in tests]
-    seen: Counter[tuple[str, int]] = Counter()
-    for (family, size), (_, span, *_) in zip(parts, tests, strict=True):
-        seen[family, span] += size
-    weights = np.array([w * size / seen[f, span] for (f, size), (_, span, w, _) in zip(parts, tests, strict=True)])
+    # Every family of columns gets the same fraction of alpha, however many components it has. A numeric column's location
+    # gets twice the weight of its other components, since it is usually the first to change.
+    families = [(component.family, 2 if component.kind == "location" else 1) for component, *_ in tests]
+    sizes: Counter[tuple[str, int]] = Counter()
+    for (family, size), (_, span, *_) in zip(families, tests, strict=True):
+        sizes[family, span] += size
+    weights = np.array(
+        [
+            weight * size / sizes[family, span]
+            for (family, size), (_, span, weight, _) in zip(families, tests, strict=True)
+        ]
+    )
     if rule.correction == "holm":
         adjusted = distribution_distances.holm(p, weights)
     else:
         adjusted = distribution_distances.benjamini_hochberg(
             np.minimum(p * weights.sum() / weights / max(len(weights), 1), 1.0)
         )
-    found = []
-    for (part, span, _, outcome), value in zip(tests, adjusted, strict=True):
-        floor = getattr(rule, part.kind)
-        moved = bool(value <= rule.alpha and outcome.effect >= floor)
-        found.append(Finding(part.column, part.name, span, outcome.p, float(value), outcome.effect, floor, moved))
-    return sorted(found, key=lambda one: (one.p, one.column, one.component, one.span))
+    findings = []
+    for (component, span, _, outcome), adjusted_p in zip(tests, adjusted, strict=True):
+        floor = getattr(rule, component.kind)
+        moved = bool(adjusted_p <= rule.alpha and outcome.effect >= floor)
+        findings.append(
+            Finding(
+                column=component.column,
+                component=component.name,
+                span=span,
+                p=outcome.p,
+                adjusted=float(adjusted_p),
+                effect=outcome.effect,
+                floor=floor,
+                moved=moved,
+            )
+        )
+    return sorted(findings, key=lambda finding: (finding.p, finding.column, finding.component, finding.span))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a window showed.
+    """What the test of a window showed.
 
     Attributes:
-        window: Its number.
-        judged: Whether days of its kind were in the reference; faults are looked for in any case.
-        findings: Of drift, the most surprising first.
-        faults: Of the data.
-        news: What people should hear: alerts and resolutions.
+        window: Number of the window.
+        judged: Whether drift was tested, which needs days of this kind in the reference; data faults are always
+            checked.
+        findings: Test results for drift, sorted by p-value.
+        faults: Faults of the data.
+        news: Incidents that were opened (alert) or resolved in this window.
     """
 
     window: int
@@ -120,22 +139,22 @@ class Verdict:
 
     @property
     def moved(self) -> list[str]:
-        """Columns that drifted, the most surprising first."""
-        return list(dict.fromkeys(one.column for one in self.findings if one.moved))
+        """Columns that drifted, sorted by p-value."""
+        return list(dict.fromkeys(finding.column for finding in self.findings if finding.moved))
 
     @property
     def alarm(self) -> bool:
-        """Whether something drifted or is broken."""
+        """Whether a column drifted or has a data fault."""
         return bool(self.moved or self.faults)
 
 
 @dataclass
 class Monitor:
-    """Looks at one window after the other against a baseline.
+    """Judges consecutive windows against a baseline.
 
-    Where data are broken, nothing is said about drift: what follows from a fault would look like one. Such windows stay
-    out of the spans as well. So do windows that alarm by themselves: spans are for what single windows do not show, and
-    after a drift that was taken back they would go on alarming over windows that are long past.
+    A window with data faults is not tested for drift, since a fault would look like drift, and it does not enter the
+    spans. A window that raises an alarm by itself does not enter them either: spans are for changes that single windows
+    do not show, and after a drift that was reverted they would raise alarms for windows that have passed.
     """
 
     baseline: Baseline
@@ -144,7 +163,7 @@ class Monitor:
     past: deque[tuple[str, Profile]] = field(default_factory=deque)
 
     def observe(self, window: int, kind: str, profile: Profile) -> Verdict:
-        """Judges the next window; ``kind`` is its kind of day."""
+        """Judge the next window; ``kind`` is its kind of day."""
         faults = data_faults.check(self.baseline.pooled, profile)
         judged = self.baseline.knows(kind) and profile.rows > 0
         findings: list[Finding] = []
@@ -153,9 +172,9 @@ class Monitor:
             while len(self.past) > max(self.rule.spans):
                 self.past.popleft()
             findings = judge(self.baseline, list(self.past), self.rule)
-            if any(one.moved and one.span == 1 for one in findings):
+            if any(finding.moved and finding.span == 1 for finding in findings):
                 self.past.pop()
-        moved = list(dict.fromkeys(one.column for one in findings if one.moved))
-        causes = {"quality": [f"{one.column}: {one.kind}" for one in faults], "drift": moved}
+        moved = list(dict.fromkeys(finding.column for finding in findings if finding.moved))
+        causes = {"quality": [f"{fault.column}: {fault.kind}" for fault in faults], "drift": moved}
         self.incidents, news = self.incidents.update(window, causes)
         return Verdict(window, judged, findings, faults, news)

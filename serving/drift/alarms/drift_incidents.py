@@ -1,4 +1,4 @@
-"""One alert an incident: what goes on is not told again, what comes back soon is the same."""
+"""Drift incidents: group alarms of consecutive windows, so that one incident sends one alert."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,14 +10,14 @@ News = Literal["alert", "resolved"]
 
 @dataclass(frozen=True)
 class Incident:
-    """Something that is or was wrong.
+    """A period of alarms of one kind.
 
     Attributes:
         id: Counts from 1.
-        kind: What it is about; at most one of a kind is open.
+        kind: ``quality`` or ``drift``; at most one incident of a kind is open.
         opened, last: First and last window with an alarm.
-        causes: What moved, in the order in which it was first seen.
-        state: Whether it goes on.
+        causes: Columns or faults, in the order of their first alarm.
+        state: ``open``, or ``resolved`` once enough windows had no alarm.
     """
 
     id: int
@@ -30,11 +30,11 @@ class Incident:
 
 @dataclass(frozen=True)
 class Incidents:
-    """All incidents so far; every update gives a new value, so that it can be kept with what it follows from.
+    """All incidents so far; immutable, so every update returns a new value.
 
     Attributes:
-        quiet: Windows without an alarm after which an incident is resolved.
-        cooldown: Windows after its last alarm in which a resolved incident is taken up again, without an alert.
+        quiet: Number of windows without an alarm after which an incident is resolved.
+        cooldown: Number of windows after its last alarm within which a resolved incident is reopened without an alert.
         seen: Every incident.
     """
 
@@ -45,49 +45,49 @@ class Incidents:
     def update(
         self, window: int, causes: Mapping[str, Sequence[str]]
     ) -> tuple["Incidents", list[tuple[News, Incident]]]:
-        """Takes a window's alarms.
+        """Add the alarms of a window.
 
         Args:
-            window: Number of the window; the same or an older one again changes nothing that is told.
-            causes: By kind, what moved.
+            window: Number of the window; a repeated or older window sends no further alert.
+            causes: By kind of incident, the columns or faults with an alarm.
 
         Returns:
-            The incidents afterwards, and what people should hear.
+            The updated incidents, and those that were opened (alert) or resolved.
         """
-        seen, news = list(self.seen), []
-        for kind, moved in causes.items():
-            if moved:
-                news += _alarm(seen, kind, tuple(moved), window, self.cooldown)
-        for place, one in enumerate(seen):
-            if one.state == "open" and window - one.last >= self.quiet:
-                seen[place] = replace(one, state="resolved")
-                news.append(("resolved", seen[place]))
-        return replace(self, seen=tuple(seen)), news
+        incidents, news = list(self.seen), []
+        for kind, alarms in causes.items():
+            if alarms:
+                news += _record_alarm(incidents, kind, tuple(alarms), window, self.cooldown)
+        for index, incident in enumerate(incidents):
+            if incident.state == "open" and window - incident.last >= self.quiet:
+                incidents[index] = replace(incident, state="resolved")
+                news.append(("resolved", incidents[index]))
+        return replace(self, seen=tuple(incidents)), news
 
     @property
     def open(self) -> tuple[Incident, ...]:
-        """Those that go on."""
-        return tuple(one for one in self.seen if one.state == "open")
+        """Incidents that are not resolved."""
+        return tuple(incident for incident in self.seen if incident.state == "open")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for a state file."""
+        """Plain values for a state file."""
         return asdict(self)
 
     @staticmethod
-    def from_json(held: Mapping[str, Any]) -> "Incidents":
-        """What :meth:`to_json` gave."""
-        seen = tuple(Incident(**{**one, "causes": tuple(one["causes"])}) for one in held["seen"])
-        return Incidents(held["quiet"], held["cooldown"], seen)
+    def from_json(state: Mapping[str, Any]) -> "Incidents":
+        """Restore the result of :meth:`to_json`."""
+        incidents = tuple(Incident(**{**fields, "causes": tuple(fields["causes"])}) for fields in state["seen"])
+        return Incidents(state["quiet"], state["cooldown"], incidents)
 
 
-def _alarm(
-    seen: list[Incident], kind: str, moved: tuple[str, ...], window: int, cooldown: int
+def _record_alarm(
+    incidents: list[Incident], kind: str, alarms: tuple[str, ...], window: int, cooldown: int
 ) -> list[tuple[News, Incident]]:
-    place = next((at for at in reversed(range(len(seen))) if seen[at].kind == kind), None)
-    if place is not None and (seen[place].state == "open" or window - seen[place].last <= cooldown):
-        one = seen[place]
-        causes = tuple(dict.fromkeys([*one.causes, *moved]))
-        seen[place] = replace(one, last=max(one.last, window), causes=causes, state="open")
+    index = next((position for position in reversed(range(len(incidents))) if incidents[position].kind == kind), None)
+    if index is not None and (incidents[index].state == "open" or window - incidents[index].last <= cooldown):
+        incident = incidents[index]
+        causes = tuple(dict.fromkeys([*incident.causes, *alarms]))
+        incidents[index] = replace(incident, last=max(incident.last, window), causes=causes, state="open")
         return []
-    seen.append(Incident(len(seen) + 1, kind, window, window, moved))
-    return [("alert", seen[-1])]
+    incidents.append(Incident(len(incidents) + 1, kind, window, window, alarms))
+    return [("alert", incidents[-1])]

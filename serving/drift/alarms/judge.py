@@ -1,4 +1,4 @@
-"""One window after the other, whichever version answered: the same for the gateway's monitor and for the pipeline's."""
+"""Judge the windows of a case in order, whichever version answered; used by the gateway monitor and the pipeline."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -13,36 +13,41 @@ from serving.drift.profiles.profile import Profile
 from serving.drift.reference.metric_estimate import Estimate
 from serving.drift.reference.reference_profile import Normal
 
-MOST = 20  # findings and windows that are kept for people
-ALONE = 0.9  # share of a window's rows that one version has to have answered
-SAMPLE = 100_000  # scores of a window that a metric is estimated from
+MOST = 20  # findings and windows that are stored for display
+ALONE = 0.9  # smallest share of a window's rows that one version must have answered for the window to be judged
+SAMPLE = 100_000  # largest number of scores of a window that the metric is estimated from
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one version answered in a window: the profile of its rows, and their confidences, a sample of very many."""
+    """The rows of a window that one version answered.
+
+    Attributes:
+        profile: Profile of the rows.
+        scores: Their confidences, sorted; a sample if there are more than ``SAMPLE``.
+    """
 
     profile: Profile
     scores: np.ndarray
 
     def __add__(self, other: "Part") -> "Part":
-        both = np.sort(np.concatenate([self.scores, other.scores]))
-        # Of very many every n-th in order of size, which keeps their distribution.
-        return Part(self.profile.merge(other.profile), both[:: -(-len(both) // SAMPLE)] if len(both) else both)
+        scores = np.sort(np.concatenate([self.scores, other.scores]))
+        # Every n-th sorted score, which preserves the distribution.
+        return Part(self.profile.merge(other.profile), scores[:: -(-len(scores) // SAMPLE)] if len(scores) else scores)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a window showed, as plain values.
+    """Result of a window, as plain values.
 
     Attributes:
-        window, rows, version: Its number, its rows, and the version that answered most of them.
-        skipped: Why it was not judged; empty where it was.
-        findings: The most surprising ones.
+        window, rows, version: Number of the window, its rows, and the version that answered most of them.
+        skipped: Why the window was not judged; empty if it was.
+        findings: Those with the smallest p-values, at most ``MOST``.
         moved: Columns that drifted.
-        faults: Of the data.
-        estimate, usual: The metric without labels in the window, and as measured before the push.
-        news: What people should hear.
+        faults: Faults of the data.
+        estimate, usual: The metric estimated without labels in the window, and as measured on the reference.
+        news: Incidents that were opened or resolved.
     """
 
     window: int
@@ -58,26 +63,26 @@ class Judged:
 
     @property
     def loss(self) -> float:
-        """How much worse the metric is in estimation; 0 where nothing is estimated."""
+        """Drop of the estimated metric below the measured one; 0 if nothing was estimated."""
         return self.usual["value"] - self.estimate["value"] if self.estimate and self.usual else 0.0
 
     @staticmethod
-    def read(held: Mapping[str, Any]) -> "Judged":
-        """What :func:`dataclasses.asdict` and JSON made of it."""
+    def read(fields: Mapping[str, Any]) -> "Judged":
+        """Restore a result from its JSON."""
         lists = ("findings", "moved", "faults")
-        news = tuple((what, one) for what, one in held["news"])
-        return Judged(**{**held, **{name: tuple(held[name]) for name in lists}, "news": news})
+        news = tuple((what, incident) for what, incident in fields["news"])
+        return Judged(**{**fields, **{name: tuple(fields[name]) for name in lists}, "news": news})
 
 
 @dataclass
 class Judge:
-    """Keeps what was seen of a case from window to window.
+    """Judges the windows of one case; holds the state that carries over from window to window.
 
     Attributes:
-        normal: What a version calls normal; raises ValueError where it does not say so.
-        least: Windows with fewer rows are not judged.
+        normal: Returns the reference profile of a version; raises ValueError if the version has none.
+        least: Smallest number of rows of a window that is judged.
         rule: When to alarm.
-        version: Whose windows ``past`` holds.
+        version: Version that answered the windows in ``past``.
     """
 
     normal: Callable[[int], Normal]
@@ -88,51 +93,51 @@ class Judge:
     past: deque[tuple[str, Profile]] = field(default_factory=deque)
 
     def observe(self, window: int, parts: Mapping[int, Part]) -> Judged:
-        """Judges the next window, from what each version answered in it."""
+        """Judge the next window, given the rows that each version answered."""
         rows = {version: part.profile.rows for version, part in parts.items()}
-        version, total = max(rows, key=lambda one: (rows[one], one)), sum(rows.values())
-        if skipped := self._skipped(rows[version], total):
+        version, total = max(rows, key=lambda number: (rows[number], number)), sum(rows.values())
+        if skipped := self._reason_to_skip(rows[version], total):
             return Judged(window, total, version, skipped)
-        if version != self.version:  # what another model calls normal cannot be compared
+        if version != self.version:  # windows of another model cannot be compared with this reference
             self.version, self.past = version, deque()
-        normal, part = self.normal(version), parts[version]
-        monitor = Monitor(normal.baseline, self.rule, self.incidents, self.past)
-        verdict = monitor.observe(window, normal.kind(window), part.profile)
+        reference, part = self.normal(version), parts[version]
+        monitor = Monitor(reference.baseline, self.rule, self.incidents, self.past)
+        verdict = monitor.observe(window, reference.kind(window), part.profile)
         self.incidents = monitor.incidents
-        return _judged(verdict, normal, part, total)
+        return _to_result(verdict, reference, part, total)
 
-    def _skipped(self, most: int, total: int) -> str:
+    def _reason_to_skip(self, most: int, total: int) -> str:
         if total < self.least:
-            return f"{total} rows are too few; {self.least} are the least."
-        return f"Two versions answered, neither {ALONE:.0%} of it." if most < ALONE * total else ""
+            return f"The window has {total} rows, fewer than the minimum of {self.least}."
+        return f"Several versions answered, none of them {ALONE:.0%} of the rows." if most < ALONE * total else ""
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next window needs, as plain values."""
+        """State that the next window needs, as plain values."""
         past = [[kind, profile.to_bytes().decode()] for kind, profile in self.past]
         return {"version": self.version, "incidents": self.incidents.to_json(), "past": past}
 
     def load(self, state: Mapping[str, Any]) -> "Judge":
-        """Takes what :meth:`state` gave."""
+        """Restore the result of :meth:`state`."""
         self.version, self.incidents = state["version"], Incidents.from_json(state["incidents"])
         self.past = deque((kind, Profile.from_bytes(text.encode())) for kind, text in state["past"])
         return self
 
 
-def _judged(verdict: Verdict, normal: Normal, part: Part, total: int) -> Judged:
-    estimate: Estimate = normal.estimator.estimate(part.scores)
+def _to_result(verdict: Verdict, reference: Normal, part: Part, total: int) -> Judged:
+    estimate: Estimate = reference.estimator.estimate(part.scores)
     return Judged(
         verdict.window,
         total,
-        normal.version,
-        "" if verdict.judged else "No day of its kind was in the reference.",
-        tuple(asdict(one) for one in verdict.findings[:MOST]),
+        reference.version,
+        "" if verdict.judged else "The reference has no days of this kind.",
+        tuple(asdict(finding) for finding in verdict.findings[:MOST]),
         tuple(verdict.moved),
-        tuple(asdict(one) for one in verdict.faults),
+        tuple(asdict(fault) for fault in verdict.faults),
         asdict(estimate),
-        asdict(normal.usual),
-        tuple((news, _plain(incident)) for news, incident in verdict.news),
+        asdict(reference.usual),
+        tuple((news, _to_plain_values(incident)) for news, incident in verdict.news),
     )
 
 
-def _plain(incident: Incident) -> dict[str, Any]:
+def _to_plain_values(incident: Incident) -> dict[str, Any]:
     return asdict(incident) | {"causes": list(incident.causes)}

@@ -1,7 +1,7 @@
-"""Labels that come late: joined to the predictions they belong to, and their rate judged as soon as they are ripe.
+"""Late labels: join them to their predictions, and test the rate of positives as early as labels allow.
 
-Frauds are reported within days and honest purchases are never reported. So what is known of the last days by their end is
-held against what was known of as many days before, by the end of those.
+Frauds are reported over days, and honest purchases are never reported. So the frauds of the last days that are known by
+their end are compared with those of earlier spans of as many days, known by the end of those.
 """
 
 from collections.abc import Sequence
@@ -12,31 +12,32 @@ import polars as pl
 
 from serving.drift.alarms import distribution_distances
 
-RELIABLE = 20
-MEET = 2  # customers with a positive at one place, by chance
+RELIABLE = 20  # smallest number of reference windows
+MEET = 2  # customers with a positive at one merchant that may coincide by chance
 
 
 def joined(predictions: pl.DataFrame, labels: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Predictions with the label of their key, those without one left out; a label that comes twice counts once.
+    """Join predictions with the labels of their keys; drop predictions without a label, count repeated equal labels once.
 
     Raises:
         ValueError: if two labels of one key differ.
     """
-    once = labels.drop_nulls().unique()
-    if once[key].is_duplicated().any():
-        which = once.filter(once[key].is_duplicated())[key][0]
-        raise ValueError(f"'{which}' has two labels that differ; keep the later one.")
-    return predictions.join(once, on=key, how="inner", maintain_order="left")
+    unique_labels = labels.drop_nulls().unique()
+    if unique_labels[key].is_duplicated().any():
+        conflict = unique_labels.filter(unique_labels[key].is_duplicated())[key][0]
+        raise ValueError(f"'{conflict}' has two labels that differ; keep the later one.")
+    return predictions.join(unique_labels, on=key, how="inner", maintain_order="left")
 
 
 def sources(customers: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """What each customer with a positive adds to the number of sources, ``[customers]``: a part of 1.
+    """What each customer with a positive adds to the number of independent sources, ``[customers]``, each between 0 and 1.
 
-    Positives come in bursts. One customer's are one; of a place that many customers have in common, such as a shop whose
-    cards were copied, each is a small part, so that the burst counts as two, which may meet by chance.
+    Positives come in bursts. All of one customer's positives are one source. At a place that many customers have in
+    common, such as a merchant whose cards were copied, each customer is a fraction, so that the burst counts as two
+    sources, which may coincide by chance.
 
     Args:
-        customers, places: Of each positive row, as integers ``[n]``.
+        customers, places: Integer ids of each positive row's customer and merchant, ``[n]``.
     """
     pairs = np.unique(np.stack([customers, places]), axis=1)
     _, place, victims = np.unique(pairs[1], return_inverse=True, return_counts=True)
@@ -46,13 +47,14 @@ def sources(customers: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reports:
-    """How many sources of positives a window has, known by its end.
+    """Usual rate of independent sources of positives in a window, as reported by its end.
 
     Attributes:
-        rate: Sources a row.
-        rows: Of the reference.
-        parts: Sum over sum of squares of what customers add: of so many independent ones a source seems to consist.
-        clumping: How much more windows vary than independent customers would make them.
+        rate: Sources per row.
+        rows: Number of rows of the reference.
+        parts: Sum over sum of squares of what customers add: converts sources to an equivalent number of independent
+            customers.
+        clumping: Overdispersion: variance of the windows over that of independent customers, at least 1.
     """
 
     rate: float
@@ -61,33 +63,40 @@ class Reports:
     clumping: float
 
     @staticmethod
-    def of_windows(rows: Sequence[int], found: Sequence[np.ndarray], overlap: int = 1) -> "Reports":
-        """From reference windows.
+    def of_windows(rows: Sequence[int], source_counts: Sequence[np.ndarray], overlap: int = 1) -> "Reports":
+        """Estimate from reference windows.
 
         Args:
-            rows: Of each window.
-            found: Of each window what :func:`sources` gives for the positives known by its end.
-            overlap: Windows that hold a day, where they overlap.
+            rows: Number of rows of each window.
+            source_counts: For each window, the result of :func:`sources` for the positives that were reported by its end.
+            overlap: Number of windows that contain the same day, if they overlap.
 
         Raises:
             ValueError: for fewer than ``RELIABLE`` windows, or without a positive.
         """
-        count, square = (np.array([(one**power).sum() for one in found]) for power in (1, 2))
+        count, square = (np.array([(window**power).sum() for window in source_counts]) for power in (1, 2))
         if len(rows) < RELIABLE or not count.any():
-            raise ValueError(f"A usual rate takes {RELIABLE} windows with positives; wait for more labels.")
+            raise ValueError(
+                f"The usual rate needs at least {RELIABLE} windows and a positive label; wait for more labels."
+            )
         rate = count.sum() / np.sum(rows)
         clumping = float(((count - rate * np.asarray(rows)) ** 2).sum() / square.sum())
         return Reports(float(rate), int(np.sum(rows) / overlap), float(count.sum() / square.sum()), max(clumping, 1.0))
 
-    def test(self, rows: int, found: np.ndarray) -> tuple[float, float]:
-        """Whether a window has another rate of sources.
+    def test(self, rows: int, source_counts: np.ndarray) -> tuple[float, float]:
+        """Test whether a window has another rate of sources.
+
+        Args:
+            rows: Number of rows of the window.
+            source_counts: Result of :func:`sources` for the window.
 
         Returns:
-            An exact p-value, of counts as of independent customers, and the rate over the usual one.
+            p-value of Fisher's exact test, with counts scaled to independent customers, and the ratio of the rate to
+            the usual one.
         """
         if not rows:
             return 1.0, float("nan")
-        scale, count = self.parts / self.clumping, float(found.sum())
+        scale, count = self.parts / self.clumping, float(source_counts.sum())
         past = self.rate * self.rows, self.rows
-        p = distribution_distances.same_rate(*(round(one * scale) for one in (count, rows, *past)))
+        p = distribution_distances.same_rate(*(round(number * scale) for number in (count, rows, *past)))
         return p, count / rows / self.rate

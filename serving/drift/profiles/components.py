@@ -1,4 +1,7 @@
-"""What a column is seen by: a few components, linear in its shares, so that windows of any number of days can be compared."""
+"""Components of a column that are tested for drift.
+
+A component is linear in the column's shares, so that windows of any number of days can be compared.
+"""
 
 from dataclasses import dataclass
 
@@ -7,10 +10,10 @@ from scipy import special
 
 from serving.drift.profiles.bins import Column, Number
 
-RARE = 0.005  # categories below this share count together
-COARSE = 16  # groups of bins that a shape is judged by
-BOUND = 1.5  # normal scores beyond it move a location no further (Huber): a run of odd values is no shift of all
-# Columns that say one thing are a family: pixels, softmax outputs, and a score with the decision that follows from it.
+RARE = 0.005  # categories with a smaller share are counted together
+COARSE = 16  # groups of bins that a shape is tested on
+BOUND = 1.5  # normal scores are clipped here (Huber), so that a run of outliers is not taken for a shift of all values
+# Columns that measure the same thing are a family: pixels, softmax outputs, and a score with the decision based on it.
 FAMILIES = {
     "brightness": "pixels",
     "contrast": "pixels",
@@ -23,11 +26,11 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Component:
-    """One way of looking at a column: ``shares @ weights`` is what is compared.
+    """One statistic of a column: ``shares @ weights`` is compared between windows.
 
     Attributes:
-        column, name: Of which column; ``location``, ``spread``, ``shape``, or ``share of`` a value.
-        weights: ``[bins, q]``; q is 1 but for a shape.
+        column, name: Column, and ``location``, ``spread``, ``shape``, or ``share of`` a value.
+        weights: ``[bins, q]``; q is 1 except for a shape.
     """
 
     column: str
@@ -36,7 +39,7 @@ class Component:
 
     @property
     def family(self) -> str:
-        """The column, or what several columns say together."""
+        """The column, or the group of columns that measure the same thing."""
         return FAMILIES.get(self.column, self.column)
 
     @property
@@ -46,53 +49,62 @@ class Component:
 
 
 def of(column: Column, bins: np.ndarray) -> list[Component]:
-    """What a column is seen by, from the reference's counts ``[bins]``; nothing where it has one value."""
+    """Components of a column, from the reference's counts ``[bins]``; empty if the column has a single value."""
     shares = bins / max(bins.sum(), 1)
     if (shares > 0).sum() < 2:
         return []
     if isinstance(column, Number):
-        return [*_scores(column.name, shares), Component(column.name, "shape", _grouped(shares, _runs(shares)))]
-    kept, groups = np.unique(np.where(shares >= RARE, np.arange(len(shares)), len(shares) - 1), return_inverse=True)
-    whole = _grouped(shares, groups)
+        return [
+            *_location_and_spread(column.name, shares),
+            Component(column.name, "shape", _chi_squared_weights(shares, _group_bins(shares))),
+        ]
+    bin_of_group, groups = np.unique(
+        np.where(shares >= RARE, np.arange(len(shares)), len(shares) - 1), return_inverse=True
+    )
+    shape = _chi_squared_weights(shares, groups)
     values = [
-        (*column.values, "others")[at] for at, held in zip(kept, np.bincount(groups, shares), strict=True) if held
+        (*column.values, "others")[index]
+        for index, share in zip(bin_of_group, np.bincount(groups, shares), strict=True)
+        if share
     ]
-    alone = [Component(column.name, f"share of {name}", whole[:, [at]]) for at, name in enumerate(values)]
-    # Of two values one share says it all. Where one of many moves, its own share shows it sooner than all together.
-    return alone[:1] if len(alone) < 3 else [Component(column.name, "shape", whole), *alone]
+    single_shares = [Component(column.name, f"share of {name}", shape[:, [index]]) for index, name in enumerate(values)]
+    # Two values have one independent share. A change of one value among many shows sooner in its own share than in the shape.
+    return single_shares[:1] if len(single_shares) < 3 else [Component(column.name, "shape", shape), *single_shares]
 
 
-def _scores(name: str, shares: np.ndarray) -> list[Component]:
-    """Location and spread: normal scores of the reference's ranks, bounded, and their squares, with mean 0 and deviation 1.
+def _location_and_spread(name: str, shares: np.ndarray) -> list[Component]:
+    """Location: clipped normal scores of the reference's ranks. Spread: their squares. Both have mean 0 and deviation 1.
 
-    Ranks, so that one outlier moves nothing. Bins that the reference left empty lie at the ends and count as its outermost
-    ones: a small reference does not hold what rows of the same kind reach now and then.
+    Ranks are robust against single outliers. Bins that are empty in the reference lie at the ends and get the scores of
+    its outermost bins, since a small reference does not contain all values that undrifted rows occasionally reach.
     """
-    middle, held = np.cumsum(shares) - shares / 2, shares > 0
+    middle, occupied = np.cumsum(shares) - shares / 2, shares > 0
     scores = special.ndtri(np.clip(middle, 1e-4, 1 - 1e-4))
-    scores = _standard(np.clip(scores, scores[held].min(), scores[held].max()), shares)
+    scores = _standardize(np.clip(scores, scores[occupied].min(), scores[occupied].max()), shares)
     spread = scores**2
-    spread = _standard(spread - scores * (shares @ (scores * spread)), shares)
-    location = _standard(np.clip(scores, -BOUND, BOUND), shares)
+    spread = _standardize(spread - scores * (shares @ (scores * spread)), shares)
+    location = _standardize(np.clip(scores, -BOUND, BOUND), shares)
     return [
-        Component(name, what, one[:, None]) for what, one in (("location", location), ("spread", spread)) if one.any()
+        Component(name, kind, weights[:, None])
+        for kind, weights in (("location", location), ("spread", spread))
+        if weights.any()
     ]
 
 
-def _standard(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def _standardize(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
     centred = values - shares @ values
     deviation = np.sqrt(shares @ centred**2)
     return centred / deviation if deviation > 1e-9 else np.zeros(len(values))
 
 
-def _runs(shares: np.ndarray) -> np.ndarray:
-    """Neighbouring bins joined to about ``COARSE`` groups of equal shares, ``[bins]``."""
+def _group_bins(shares: np.ndarray) -> np.ndarray:
+    """Group index of each bin, ``[bins]``: neighbouring bins joined to about ``COARSE`` groups of equal shares."""
     group = np.minimum((np.cumsum(shares) - shares / 2) * COARSE, COARSE - 1).astype(np.int64)
     return np.unique(group, return_inverse=True)[1]
 
 
-def _grouped(shares: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Weights ``[bins, groups]`` whose squared differences add up to Pearson's statistic over the groups."""
+def _chi_squared_weights(shares: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Weights ``[bins, groups]`` whose squared differences add up to Pearson's chi-squared statistic over the groups."""
     member = np.eye(int(groups.max()) + 1)[groups]
-    held = shares @ member
-    return member[:, held > 0] / np.sqrt(held[held > 0])
+    group_shares = shares @ member
+    return member[:, group_shares > 0] / np.sqrt(group_shares[group_shares > 0])

@@ -1,4 +1,4 @@
-"""Pictures as columns: what the pixels look like, and what the model made of them."""
+"""Columns derived from images: pixel statistics and the model's outputs."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 TINY = 1e-12
-# What is computed of a row, here or as its only score, and sent by nobody, with the greatest value that it can have; the least
-# is 0. Beyond its usual range it tells of drift; only beyond the possible one of a fault of the data, such as pixels in 0..255.
+# Computed columns, and the largest value that each can have; the smallest is 0. A value beyond the reference's range is drift;
+# only a value beyond the possible range is a data fault, such as pixels in 0..255.
 DERIVED = {
     "score": 1.0,
     "confidence": 1.0,
@@ -19,7 +19,7 @@ DERIVED = {
 
 
 def columns(pixels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
-    """Pixel statistics, softmax outputs and predicted classes; each finds what the others do not.
+    """Pixel statistics, softmax outputs and predicted classes; each detects drift that the others miss.
 
     Args:
         pixels: ``[n, height, width, channels]`` in 0..1.
@@ -34,25 +34,31 @@ def columns(pixels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str
 
 def answers(probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
     """``confidence``, ``entropy`` and ``predicted`` of softmax outputs ``[n, classes]``."""
-    held = np.asarray(probabilities, np.float64)
-    names = np.array(list(classes), dtype=object)[held.argmax(axis=1)]
+    outputs = np.asarray(probabilities, np.float64)
+    names = np.array(list(classes), dtype=object)[outputs.argmax(axis=1)]
     return pl.DataFrame(
         {
-            "confidence": held.max(axis=1),
-            "entropy": -(held * np.log(np.maximum(held, TINY))).sum(axis=1),
+            "confidence": outputs.max(axis=1),
+            "entropy": -(outputs * np.log(np.maximum(outputs, TINY))).sum(axis=1),
             "predicted": pl.Series([str(name) for name in names], dtype=pl.String),
         }
     )
 
 
 def statistics(pixels: np.ndarray) -> pl.DataFrame:
-    """``brightness`` (mean), ``contrast`` (deviation) and ``roughness`` of ``[n, height, width, channels]``.
+    """``brightness`` (mean), ``contrast`` (standard deviation) and ``roughness`` of ``[n, height, width, channels]``.
 
-    Roughness is the mean square of second differences, along rows and columns: noise that nobody sees raises it, since
-    pictures are smooth.
+    Roughness is the root mean square of second differences along rows and columns. Natural images are smooth, so that
+    even invisible noise raises it.
     """
-    held = np.asarray(pixels, np.float64)
-    flat = held.reshape(len(held), -1)
-    bends = [np.diff(held, n=2, axis=axis).reshape(len(held), -1) for axis in (1, 2)]
-    rough = np.sqrt(sum((bend**2).mean(axis=1) if bend.shape[1] else np.zeros(len(held)) for bend in bends) + TINY)
-    return pl.DataFrame({"brightness": flat.mean(axis=1), "contrast": flat.std(axis=1), "roughness": rough})
+    images = np.asarray(pixels, np.float64)
+    flat = images.reshape(len(images), -1)
+    second_differences = [np.diff(images, n=2, axis=axis).reshape(len(images), -1) for axis in (1, 2)]
+    roughness = np.sqrt(
+        sum(
+            (differences**2).mean(axis=1) if differences.shape[1] else np.zeros(len(images))
+            for differences in second_differences
+        )
+        + TINY
+    )
+    return pl.DataFrame({"brightness": flat.mean(axis=1), "contrast": flat.std(axis=1), "roughness": roughness})

@@ -1,4 +1,4 @@
-"""What a window of rows looks like, in integers: profiles of parts add up to the profile of the whole, exactly."""
+"""Profiles of windows: integer counts per column, so that profiles of parts add up exactly to the profile of the whole."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,30 +13,30 @@ from serving.drift.profiles import bins as layouts
 from serving.drift.profiles.bins import INFINITE, RANKS, SIGN, Category, Column, Layout, Number
 
 LIMIT = 64 << 10
-CHUNK = 1 << 16  # rows at a time: what a column needs stays in the processor's cache
-FEW = 4096  # below, a search among the edges is faster than a table of all ranks
-SAMPLE = 48
-FARTHEST = 2.0**40
+CHUNK = 1 << 16  # rows at a time, so that a column's values stay in the processor's cache
+FEW = 4096  # below this number of rows, a binary search among the edges is faster than a table of all ranks
+SAMPLE = 48  # largest number of unseen names that are stored
+FARTHEST = 2.0**40  # bound of a value in integer steps, so that sums do not overflow
 
 
 def canonical(held: Mapping[str, Any]) -> bytes:
-    """JSON of which equal values give equal bytes."""
+    """Canonical JSON: equal values give equal bytes."""
     return json.dumps(held, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True)
 class Counts:
-    """One column's counts.
+    """Counts of one column.
 
     Attributes:
-        bins: Rows a bin, int64 ``[size]``; of a category the last bin holds what the reference did not.
-        nulls: Rows without a value, or with one that is not a number.
-        infinite: Values beyond float32.
-        whole: Values without decimals.
-        total: Sum over the finite values of ``rint((value - centre) * scale)``, of any size.
-        least, most: Extreme finite values, None where there is none.
-        unseen: The unknown names with the smallest hashes, at most ``SAMPLE``, and how often each is there. A name among
-            the smallest of a whole is among the smallest of each part that has it, so these counts are exact too.
+        bins: Rows per bin, int64 ``[size]``; a category's last bin counts values that the reference does not have.
+        nulls: Rows without a value, or with NaN.
+        infinite: Values beyond the range of float32.
+        whole: Values that are whole numbers.
+        total: Sum over the finite values of ``rint((value - centre) * scale)``, of arbitrary size.
+        least, most: Smallest and largest finite value; None if there is none.
+        unseen: Unknown names with the smallest hashes, at most ``SAMPLE``, with their counts. A name among the smallest
+            of the whole is among the smallest of each part that contains it, so these counts are exact too.
     """
 
     bins: np.ndarray
@@ -50,30 +50,31 @@ class Counts:
 
     @property
     def rows(self) -> int:
-        """Rows with a value that can be placed."""
+        """Rows with a value that falls into a bin."""
         return int(self.bins.sum())
 
     def __add__(self, other: "Counts") -> "Counts":
-        both = {
+        sums = {
             name: getattr(self, name) + getattr(other, name) for name in ("bins", "nulls", "infinite", "whole", "total")
         }
         return Counts(
-            **both,
-            least=_extreme(min, self.least, other.least),
-            most=_extreme(max, self.most, other.most),
-            unseen=_smallest(self.unseen or {}, other.unseen or {}),
+            **sums,
+            least=_merge_extreme(min, self.least, other.least),
+            most=_merge_extreme(max, self.most, other.most),
+            unseen=_merge_unseen(self.unseen or {}, other.unseen or {}),
         )
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Counts a column of a layout, and the number of rows.
+    """Counts of each column of a layout, and the number of rows.
 
     Question: B18
-    Answer: Log what was asked and answered, and profile each window by the bins of the evaluation split, which travel with
-        the model. Compare inputs, scores and predicted classes: KL, Jensen–Shannon, Kolmogorov–Smirnov, L-infinity, PSI say
-        how much; whether it is more than chance is judged by what undrifted days differ by, corrected for many columns.
-        Tell broken data from drift. Drift is not damage: estimate the metric, confirm with late labels, then retrain.
+    Answer: Log requests and answers, and profile each window with the reference profile's bins, which travel with the
+        model. Compare inputs, scores and predicted classes: KL, Jensen–Shannon, Kolmogorov–Smirnov, L-infinity or PSI
+        give the distance; significance is tested against the variation between undrifted days, corrected for multiple
+        tests. Separate broken data from drift. Drift alone is not damage, so here the monitor estimates the metric,
+        confirms it with late labels, and then retrains.
     Evidence: tour.evidence.serving.drift_detection.detected
     Proof: tests/serving/drift/alarms/test_alarm.py::test_a_shifted_column_alarms_on_its_first_day_and_a_clean_one_does_not
     """
@@ -84,7 +85,7 @@ class Profile:
 
     @staticmethod
     def empty(layout: Layout) -> "Profile":
-        """The profile of no row."""
+        """The profile of zero rows."""
         return Profile(layout, 0, tuple(Counts(np.zeros(column.size, np.int64)) for column in layout))
 
     @staticmethod
@@ -92,96 +93,102 @@ class Profile:
         """The profile of some rows.
 
         Raises:
-            ValueError: if a column of the layout is not there, or columns differ in length.
+            ValueError: if a column of the layout is missing, or columns differ in length.
         """
-        there = layouts.names(columns)
-        if lacking := [column.name for column in layout if column.name not in there]:
-            raise ValueError(f"The rows have no column '{lacking[0]}'; they have {', '.join(sorted(there))}.")
-        read = [layouts.series(columns[column.name]) for column in layout]
-        if len({len(one) for one in read}) > 1:
-            raise ValueError(f"Columns differ in length: {', '.join(f'{one.name} {len(one)}' for one in read)}.")
-        return Profile(layout, len(read[0]) if read else 0, tuple(map(_count, layout, read)))
+        names = layouts.names(columns)
+        if missing := [column.name for column in layout if column.name not in names]:
+            raise ValueError(f"The rows have no column '{missing[0]}'; they have {', '.join(sorted(names))}.")
+        values = [layouts.series(columns[column.name]) for column in layout]
+        if len({len(column) for column in values}) > 1:
+            raise ValueError(
+                f"Columns differ in length: {', '.join(f'{column.name} {len(column)}' for column in values)}."
+            )
+        return Profile(layout, len(values[0]) if values else 0, tuple(map(_count_column, layout, values)))
 
     @staticmethod
     def stream(layout: Layout, batches: Iterable[Mapping[str, Any] | pl.DataFrame]) -> "Profile":
-        """The profile of all batches, in the memory of one."""
-        whole = Profile.empty(layout)
+        """The profile of all batches; holds one batch in memory at a time."""
+        profile = Profile.empty(layout)
         for batch in batches:
-            whole = whole.merge(Profile.of(layout, batch))
-        return whole
+            profile = profile.merge(Profile.of(layout, batch))
+        return profile
 
     def merge(self, other: "Profile") -> "Profile":
-        """The profile of both rows together.
+        """The profile of the rows of both.
 
         Raises:
-            ValueError: if they were counted by different layouts.
+            ValueError: if they were counted with different layouts.
         """
         if self.layout is not other.layout and self.layout != other.layout:
-            raise ValueError("Profiles of different layouts do not add up; count both by the layout of one model.")
-        added = tuple(one + two for one, two in zip(self.counts, other.counts, strict=True))
+            raise ValueError("Profiles of different layouts cannot be added; count both with the layout of one model.")
+        added = tuple(own + others for own, others in zip(self.counts, other.counts, strict=True))
         return Profile(self.layout, self.rows + other.rows, added)
 
     def __getitem__(self, name: str) -> Counts:
         for column, counts in zip(self.layout, self.counts, strict=True):
             if column.name == name:
                 return counts
-        raise KeyError(f"There is no column '{name}' in this profile.")
+        raise KeyError(f"This profile has no column '{name}'.")
 
     def mean(self, name: str) -> float:
-        """Mean of the finite values of a column of numbers; not a number where there is none."""
-        column = next(one for one in self.layout if one.name == name and isinstance(one, Number))
+        """Mean of the finite values of a numeric column; NaN if there is none."""
+        column = next(item for item in self.layout if item.name == name and isinstance(item, Number))
         counts = self[name]
         finite = counts.rows - counts.infinite
         return column.centre + counts.total / column.scale / finite if finite else float("nan")
 
     def to_bytes(self) -> bytes:
-        """Canonical: equal profiles give equal bytes."""
-        columns = [_written(column, counts) for column, counts in zip(self.layout, self.counts, strict=True)]
+        """Serialize canonically: equal profiles give equal bytes."""
+        columns = [_to_plain_values(column, counts) for column, counts in zip(self.layout, self.counts, strict=True)]
         return canonical({"rows": self.rows, "columns": columns})
 
     @staticmethod
     def from_bytes(data: bytes) -> "Profile":
-        """What :meth:`to_bytes` wrote.
+        """Restore the result of :meth:`to_bytes`.
 
         Raises:
-            ValueError: if it is something else.
+            ValueError: if the bytes are something else.
         """
         try:
-            read = json.loads(data)
-            pairs = [_read(one) for one in read["columns"]]
-            return Profile(tuple(column for column, _ in pairs), read["rows"], tuple(counts for _, counts in pairs))
+            fields = json.loads(data)
+            pairs = [_from_plain_values(column) for column in fields["columns"]]
+            return Profile(tuple(column for column, _ in pairs), fields["rows"], tuple(counts for _, counts in pairs))
         except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"These bytes are no profile ({error}); write one with Profile.to_bytes.") from None
+            raise ValueError(f"These bytes are not a profile ({error}); write one with Profile.to_bytes.") from None
 
 
-def _count(column: Column, values: pl.Series) -> Counts:
-    return _numbers(column, values) if isinstance(column, Number) else _names(column, values)
+def _count_column(column: Column, values: pl.Series) -> Counts:
+    return _count_numbers(column, values) if isinstance(column, Number) else _count_categories(column, values)
 
 
-def _numbers(column: Number, values: pl.Series) -> Counts:
+def _count_numbers(column: Number, values: pl.Series) -> Counts:
     if not (values.dtype.is_numeric() or values.dtype == pl.Null):
-        raise ValueError(f"Column '{column.name}' holds {values.dtype}, and its reference numbers; cast it before.")
+        raise ValueError(
+            f"Column '{column.name}' has type {values.dtype}, but its reference is numeric; cast it to a number first."
+        )
     array = values.cast(pl.Float64).to_numpy()
-    whole = Counts(np.zeros(column.size, np.int64))
+    total = Counts(np.zeros(column.size, np.int64))
     for start in range(0, len(array), CHUNK):
-        whole = whole + _chunk(column, array[start : start + CHUNK])
-    return whole
+        total = total + _count_chunk(column, array[start : start + CHUNK])
+    return total
 
 
-def _chunk(column: Number, values: np.ndarray) -> Counts:
+def _count_chunk(column: Number, values: np.ndarray) -> Counts:
     halves = column.halves(values)
     table = np.bincount(halves, minlength=RANKS) if len(values) >= FEW else None
     if table is None:
         ranks = layouts.ordered(halves)
-        there = (halves & (SIGN - 1)) <= INFINITE
-        bins = np.bincount(np.searchsorted(np.array(column.edges), ranks[there], side="right"), minlength=column.size)
+        is_number = (halves & (SIGN - 1)) <= INFINITE
+        bins = np.bincount(
+            np.searchsorted(np.array(column.edges), ranks[is_number], side="right"), minlength=column.size
+        )
         infinite = int(((halves & (SIGN - 1)) == INFINITE).sum())
     else:
-        # In the order of ranks; what is no number lies at both ends and is left out.
-        line = np.concatenate([table[SIGN:][::-1], table[:SIGN]])
-        lost = SIGN - 1 - INFINITE
-        line[:lost] = line[RANKS - lost :] = 0
-        bins = np.add.reduceat(np.append(line, 0), np.concatenate([[0], column.edges]))
+        # In the order of ranks; NaN patterns lie at both ends and are excluded.
+        by_rank = np.concatenate([table[SIGN:][::-1], table[:SIGN]])
+        nan_patterns = SIGN - 1 - INFINITE
+        by_rank[:nan_patterns] = by_rank[RANKS - nan_patterns :] = 0
+        bins = np.add.reduceat(np.append(by_rank, 0), np.concatenate([[0], column.edges]))
         infinite = int(table[INFINITE] + table[SIGN + INFINITE])
     nulls = len(values) - int(bins.sum())
     finite = values[(halves & (SIGN - 1)) < INFINITE] if nulls or infinite else values
@@ -199,40 +206,40 @@ def _chunk(column: Number, values: np.ndarray) -> Counts:
     )
 
 
-def _names(column: Category, values: pl.Series) -> Counts:
-    found = layouts.counts(values)
-    known = [found.pop(value, 0) for value in column.values]
-    bins = np.array([*known, sum(found.values())], np.int64)
-    return Counts(bins, values.null_count(), unseen=_smallest(found, {}))
+def _count_categories(column: Category, values: pl.Series) -> Counts:
+    others = layouts.counts(values)
+    known_counts = [others.pop(value, 0) for value in column.values]
+    bins = np.array([*known_counts, sum(others.values())], np.int64)
+    return Counts(bins, values.null_count(), unseen=_merge_unseen(others, {}))
 
 
-def _smallest(one: Mapping[str, int], two: Mapping[str, int]) -> dict[str, int]:
-    """Counts of both, of the ``SAMPLE`` names with the smallest hashes, sorted by name."""
-    both = {name: one.get(name, 0) + two.get(name, 0) for name in {**one, **two}}
-    if len(both) > SAMPLE:
-        kept = sorted(both, key=lambda name: (blake2b(name.encode(), digest_size=8).digest(), name))[:SAMPLE]
-        both = {name: both[name] for name in kept}
-    return dict(sorted(both.items()))
+def _merge_unseen(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
+    """Sum of both counts, for the ``SAMPLE`` names with the smallest hashes, sorted by name."""
+    merged = {name: left.get(name, 0) + right.get(name, 0) for name in {**left, **right}}
+    if len(merged) > SAMPLE:
+        sample = sorted(merged, key=lambda name: (blake2b(name.encode(), digest_size=8).digest(), name))[:SAMPLE]
+        merged = {name: merged[name] for name in sample}
+    return dict(sorted(merged.items()))
 
 
-def _extreme(which: Any, one: float | None, two: float | None) -> float | None:
-    there = [value for value in (one, two) if value is not None]
-    # Plus zero, since which of 0.0 and -0.0 is met first must not show in the bytes.
-    return which(there) + 0.0 if there else None
+def _merge_extreme(select: Any, left: float | None, right: float | None) -> float | None:
+    values = [value for value in (left, right) if value is not None]
+    # Adding 0.0 turns -0.0 into 0.0, so that the bytes do not depend on the order of the rows.
+    return select(values) + 0.0 if values else None
 
 
-def _written(column: Column, counts: Counts) -> dict[str, Any]:
-    held = {"name": column.name, "bins": counts.bins.tolist(), "nulls": counts.nulls}
+def _to_plain_values(column: Column, counts: Counts) -> dict[str, Any]:
+    fields = {"name": column.name, "bins": counts.bins.tolist(), "nulls": counts.nulls}
     if isinstance(column, Category):
-        return held | {"values": list(column.values), "unseen": dict(counts.unseen or {})}
+        return fields | {"values": list(column.values), "unseen": dict(counts.unseen or {})}
     numbers = {name: getattr(counts, name) for name in ("infinite", "whole", "total", "least", "most")}
-    return held | numbers | {"centre": column.centre, "scale": column.scale, "edges": list(column.edges)}
+    return fields | numbers | {"centre": column.centre, "scale": column.scale, "edges": list(column.edges)}
 
 
-def _read(held: Mapping[str, Any]) -> tuple[Column, Counts]:
-    bins = np.array(held["bins"], np.int64)
-    if "values" in held:
-        return Category(held["name"], tuple(held["values"])), Counts(bins, held["nulls"], unseen=held["unseen"])
-    column = Number(held["name"], held["centre"], held["scale"], tuple(held["edges"]))
-    numbers = {name: held[name] for name in ("nulls", "infinite", "whole", "total", "least", "most")}
+def _from_plain_values(fields: Mapping[str, Any]) -> tuple[Column, Counts]:
+    bins = np.array(fields["bins"], np.int64)
+    if "values" in fields:
+        return Category(fields["name"], tuple(fields["values"])), Counts(bins, fields["nulls"], unseen=fields["unseen"])
+    column = Number(fields["name"], fields["centre"], fields["scale"], tuple(fields["edges"]))
+    numbers = {name: fields[name] for name in ("nulls", "infinite", "whole", "total", "least", "most")}
     return column, Counts(bins, **numbers)

@@ -1,4 +1,7 @@
-"""The log cut into windows: days of the rows' own time, or so many rows; the same log is always cut the same way."""
+"""Division of the prediction log into windows: days of event time, or a fixed number of rows.
+
+The division is deterministic: the same log always gives the same windows.
+"""
 
 from dataclasses import dataclass
 
@@ -9,13 +12,14 @@ DAY = 86_400
 
 @dataclass(frozen=True)
 class Cut:
-    """How.
+    """How the log is divided into windows.
 
     Attributes:
-        time: The raw feature with a row's time in seconds since 1970; a window is a day. Empty for windows of ``rows``.
-        rows: Of a window, where rows have no time.
-        behind: Rows of later days that have to be there before a day is over: clients overlap at midnight, and one wrong
-            clock must not end the day for all others.
+        time: Raw feature with a row's event time in seconds since 1970; a window is a day. If empty, a window has
+            ``rows`` rows.
+        rows: Number of rows of a window, if rows have no time.
+        behind: Number of rows of later days that close a day. Clients overlap at midnight, and one wrong clock must not
+            close the day for all others.
         least: Windows with fewer rows are not judged.
     """
 
@@ -26,11 +30,11 @@ class Cut:
 
 
 class Cutter:
-    """Says of row after row, in the order of the log, to which window it belongs.
+    """Assigns each row, in the order of the log, to its window.
 
     Attributes:
-        closed: The last window that is over; rows of it or of an older one come too late.
-        late: How many have.
+        closed: The last closed window; a row of it or of an earlier one is late and dropped.
+        late: Number of late rows.
     """
 
     def __init__(self, cut: Cut, closed: int = -1) -> None:
@@ -39,7 +43,7 @@ class Cutter:
         self._rows: dict[int, int] = {}
 
     def take(self, place: Place, seconds: int | None) -> int | None:
-        """The window of the row at a place; None if that is over."""
+        """Window of the row at a position of the log; None if the row is late."""
         number = seconds // DAY if self.cut.time and seconds is not None else self.closed + 1
         if number <= self.closed:
             self.late += 1
@@ -49,21 +53,21 @@ class Cutter:
         return number
 
     def over(self) -> list[int]:
-        """Windows that are over since the last call, the oldest first."""
-        found = []
+        """Windows that were closed since the last call, oldest first."""
+        closed = []
         for number in sorted(self._rows):
-            if not self._ends(number):
+            if not self._is_complete(number):
                 break
-            found.append(number)
+            closed.append(number)
             self.closed = number
             del self._rows[number], self._first[number]
-        return found
+        return closed
 
-    def _ends(self, number: int) -> bool:
+    def _is_complete(self, number: int) -> bool:
         if not self.cut.time:
             return self._rows[number] >= self.cut.rows
         return sum(rows for other, rows in self._rows.items() if other > number) >= self.cut.behind
 
     def since(self, end: Place) -> Place:
-        """Where reading has to begin again to see every row of the open windows; ``end`` where there is none."""
+        """Position of the log from which to read again to get every row of the open windows; ``end`` if none is open."""
         return min(self._first.values(), default=end)

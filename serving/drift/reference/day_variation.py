@@ -1,9 +1,9 @@
-"""What undrifted days differ by: the yardstick for a new one.
+"""Variation between undrifted days: the yardstick for a new day.
 
-Rows of a day are not independent (a customer comes again, a fraud is a burst), so tests that take them for independent
-alarm on clean days. Here a day is one observation. Each column is seen through a few components
-(:mod:`serving.drift.profiles.components`); of each, the deviations of reference days from others of their kind give the
-variance to judge by.
+Rows of a day are not independent (customers return, frauds come in bursts), so tests that assume independent rows raise
+alarms on undrifted days. Here a day is one observation. Each column is reduced to a few components
+(:mod:`serving.drift.profiles.components`). The variance of a component is that of the reference days around other days
+of their kind.
 """
 
 import json
@@ -21,12 +21,12 @@ from serving.drift.profiles.components import Component
 from serving.drift.profiles.profile import Profile, canonical
 
 LEAST_DAYS = 10
-LAGS = 7  # days over which moods are followed
+LAGS = 7  # largest lag of the autocorrelation, in days
 ANY = "any"
 
 
 def kind_of_day(day: date, holidays: frozenset[date] = frozenset()) -> str:
-    """Days that are alike: working days, Saturdays, Sundays, holidays."""
+    """Kind of a day: working day, Saturday, Sunday or holiday; days of one kind are compared."""
     if day in holidays:
         return "holiday"
     return {5: "saturday", 6: "sunday"}.get(day.weekday(), "workday")
@@ -34,12 +34,12 @@ def kind_of_day(day: date, holidays: frozenset[date] = frozenset()) -> str:
 
 @dataclass(frozen=True)
 class Noise:
-    """How a component varies without drift.
+    """Variation of a component between undrifted days.
 
     Attributes:
-        trace: Sum of variances a row.
-        above, below: Degrees of freedom.
-        lags: Correlation of its column's days that are 1, 2, ... days apart: who travels does so for days.
+        trace: Trace of its covariance, per row.
+        above, below: Degrees of freedom of the numerator and the denominator of the test statistic.
+        lags: Autocorrelation of the column at 1, 2, ... days: a customer who travels does so for several days.
     """
 
     trace: float
@@ -48,18 +48,21 @@ class Noise:
     lags: tuple[float, ...] = ()
 
     def lasting(self, days: int) -> float:
-        """How much more the mean of so many days in a row varies than if days were independent, at least 1."""
-        return max(1.0, 1 + 2 * sum((1 - lag / days) * one for lag, one in enumerate(self.lags[: days - 1], 1)))
+        """Variance inflation of the mean of consecutive days by autocorrelation, over independent days; at least 1."""
+        return max(
+            1.0, 1 + 2 * sum((1 - lag / days) * correlation for lag, correlation in enumerate(self.lags[: days - 1], 1))
+        )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A component of a window against the reference.
+    """Test of one component of the last windows against the reference.
 
     Attributes:
-        statistic: Squared distance over what is usual; around 1 without drift.
-        p: How likely that or more is without drift.
-        effect: Location and spread in standard deviations of the reference; else the largest change of a share.
+        statistic: Squared distance over its expected value; around 1 without drift.
+        p: p-value.
+        effect: Effect size: standard deviations of the reference for location and spread, else the largest change of a
+            share.
     """
 
     statistic: float
@@ -69,12 +72,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The reference: a profile a kind of day, and the noise a component.
+    """The reference: one profile per kind of day, and the noise of each component.
 
     Attributes:
-        groups: Merged profiles of the reference's days of a kind.
+        groups: Merged profile of the reference days of each kind.
         noise: By (column, component).
-        most_rows: Of a reference's day: a larger window is not trusted to be less noisy, as days have moods of their own.
+        most_rows: Largest number of rows of a reference day. A larger window is not assumed to be less noisy, since
+            days vary as a whole.
     """
 
     groups: Mapping[str, Profile]
@@ -83,151 +87,163 @@ class Baseline:
 
     @staticmethod
     def of_days(days: Sequence[tuple[str, Profile]]) -> "Baseline":
-        """From reference days that the model has not been fitted on, each with its kind.
+        """Fit to reference days on which the model was not trained, each with its kind.
 
         Raises:
-            ValueError: for fewer than ``LEAST_DAYS`` days beyond one a kind.
+            ValueError: if there are fewer than ``LEAST_DAYS`` days in addition to one per kind.
         """
         kinds = sorted({kind for kind, _ in days})
         below = len(days) - len(kinds)
         if below < LEAST_DAYS:
             raise ValueError(
-                f"{len(days)} reference days of {len(kinds)} kinds are too few to know what is usual; give at least "
-                f"{LEAST_DAYS + len(kinds)}, or judge rows as independent with Baseline.of_rows."
+                f"{len(days)} reference days of {len(kinds)} kinds are too few to estimate the variation between days; give "
+                f"at least {LEAST_DAYS + len(kinds)}, or treat rows as independent with Baseline.of_rows."
             )
-        groups = {kind: _merged(profile for one, profile in days if one == kind) for kind in kinds}
-        found = Baseline(groups, {}, max(profile.rows for _, profile in days))
+        groups = {kind: _merge(profile for other, profile in days if other == kind) for kind in kinds}
+        without_noise = Baseline(groups, {}, max(profile.rows for _, profile in days))
         residuals = {
-            (part.column, part.name): np.stack(
+            (component.column, component.name): np.stack(
                 [
-                    (_seen(part, profile) - _seen(part, groups[kind])) * np.sqrt(max(profile[part.column].rows, 1))
+                    (_component_values(component, profile) - _component_values(component, groups[kind]))
+                    * np.sqrt(max(profile[component.column].rows, 1))
                     for kind, profile in days
                 ]
             )
-            for part in found.components
+            for component in without_noise.components
         }
         order = [kind for kind, _ in days]
-        lags = {one: _lags([r for (column, _), r in residuals.items() if column == one], order) for one, _ in residuals}
-        noise = {key: replace(_noise(one, below), lags=lags[key[0]]) for key, one in residuals.items()}
-        return Baseline(groups, noise, found.most_rows)
+        lags = {
+            name: _autocorrelations([values for (column, _), values in residuals.items() if column == name], order)
+            for name, _ in residuals
+        }
+        noise = {key: replace(_estimate_noise(values, below), lags=lags[key[0]]) for key, values in residuals.items()}
+        return Baseline(groups, noise, without_noise.most_rows)
 
     @staticmethod
     def of_rows(reference: Profile, overdispersion: float = 1.0) -> "Baseline":
-        """From one sample whose rows are independent, as pictures are; ``overdispersion`` widens what is usual."""
-        found = Baseline({ANY: reference}, {}, reference.rows)
+        """Fit to one sample of independent rows, such as images; ``overdispersion`` multiplies their variance."""
+        without_noise = Baseline({ANY: reference}, {}, reference.rows)
         noise = {}
-        for part in found.components:
-            r = reference[part.column].bins / max(reference[part.column].rows, 1)
-            covariance = part.weights.T @ (np.diag(r) - np.outer(r, r)) @ part.weights
+        for component in without_noise.components:
+            shares = reference[component.column].bins / max(reference[component.column].rows, 1)
+            covariance = component.weights.T @ (np.diag(shares) - np.outer(shares, shares)) @ component.weights
             trace, square = float(np.trace(covariance)), float((covariance**2).sum())
-            noise[part.column, part.name] = Noise(overdispersion * trace, trace**2 / square if square else 1.0, np.inf)
-        return Baseline({ANY: reference}, noise, found.most_rows)
+            noise[component.column, component.name] = Noise(
+                overdispersion * trace, trace**2 / square if square else 1.0, np.inf
+            )
+        return Baseline({ANY: reference}, noise, without_noise.most_rows)
 
     @cached_property
     def pooled(self) -> Profile:
-        """The whole reference."""
-        return _merged(self.groups.values())
+        """Profile of the whole reference."""
+        return _merge(self.groups.values())
 
     @cached_property
     def components(self) -> tuple[Component, ...]:
-        """What every column is seen by; those that do not vary in the reference are left out."""
-        found = [one for column in self.pooled.layout for one in components.of(column, self.pooled[column.name].bins)]
-        return tuple(one for one in found if one.weights.size)
+        """Components of all columns; those that do not vary in the reference are left out."""
+        candidates = [
+            component
+            for column in self.pooled.layout
+            for component in components.of(column, self.pooled[column.name].bins)
+        ]
+        return tuple(component for component in candidates if component.weights.size)
 
     def knows(self, kind: str) -> bool:
-        """Whether days of the kind were in the reference; without days, every window is of one kind."""
+        """Whether the reference has days of the kind; a reference of rows has a single kind for every window."""
         return kind in self.groups or ANY in self.groups
 
-    def test(self, part: Component, windows: Sequence[tuple[str, Profile]]) -> Outcome | None:
-        """Windows taken together against what days of their kinds hold; None where there is nothing to compare."""
+    def test(self, component: Component, windows: Sequence[tuple[str, Profile]]) -> Outcome | None:
+        """Test the windows, pooled, against reference days of the same kinds; None if there is nothing to compare."""
         rows: dict[str, int] = {}
-        sums = np.zeros(part.weights.shape[0])
+        sums = np.zeros(component.weights.shape[0])
         for kind, profile in windows:
             kind = kind if kind in self.groups else ANY
-            rows[kind] = rows.get(kind, 0) + profile[part.column].rows
-            sums += profile[part.column].bins
-        # A version that was pushed before a component was thought of has no noise for it.
-        total, noise = sum(rows.values()), self.noise.get((part.column, part.name))
+            rows[kind] = rows.get(kind, 0) + profile[component.column].rows
+            sums += profile[component.column].bins
+        # A version that was pushed before a component was introduced has no noise for it.
+        total, noise = sum(rows.values()), self.noise.get((component.column, component.name))
         if noise is None or not total or noise.trace <= 0:
             return None
-        if part.kind == "shape" and len(windows) > 1 and np.isfinite(noise.below):
-            return None  # a shape has directions in which moods last for weeks, and few days do not tell which
-        kinds = [(count / total, *self._usual(part, kind, noise)) for kind, count in rows.items()]
-        moved = sums / total - sum(share * usual for share, usual, _ in kinds)
-        difference = moved @ part.weights
-        # The windows' own noise, and that of the reference's means, which all windows share.
-        own = 1 / min(total, self.most_rows * len(windows))
-        shared = sum(share**2 * variance for share, _, variance in kinds)
+        if component.kind == "shape" and len(windows) > 1 and np.isfinite(noise.below):
+            return None  # some directions of a shape are autocorrelated over weeks; too few days show which
+        kinds = [(count / total, *self._expected_shares(component, kind, noise)) for kind, count in rows.items()]
+        change = sums / total - sum(share * expected for share, expected, _ in kinds)
+        difference = change @ component.weights
+        # Variance of the windows, and of the reference's means, which all windows share.
+        own_variance = 1 / min(total, self.most_rows * len(windows))
+        shared_variance = sum(share**2 * variance for share, _, variance in kinds)
         trace = noise.trace
-        if np.isinf(
-            noise.below
-        ):  # independent rows: both sides together know best what they vary by, as in a test of rates
-            counts = self.groups[ANY][part.column].bins
-            trace *= _trace(part.weights, counts + sums) / _trace(part.weights, counts)
-        lasting = own * noise.lasting(len(windows)) + shared * noise.lasting(LAGS + 1)
-        statistic = float(difference @ difference) / (trace * lasting)
-        return Outcome(statistic, _tail(statistic, noise), _effect(part, difference, moved))
+        if np.isinf(noise.below):
+            # Rows are independent: estimate the variance from both samples pooled, as in a test of two rates.
+            counts = self.groups[ANY][component.column].bins
+            trace *= _trace_per_row(component.weights, counts + sums) / _trace_per_row(component.weights, counts)
+        variance = own_variance * noise.lasting(len(windows)) + shared_variance * noise.lasting(LAGS + 1)
+        statistic = float(difference @ difference) / (trace * variance)
+        return Outcome(statistic, _p_value(statistic, noise), _effect_size(component, difference, change))
 
-    def _usual(self, part: Component, kind: str, noise: Noise) -> tuple[np.ndarray, float]:
-        """Shares ``[bins]`` on days of a kind, and the variance of their components in units of a row's.
+    def _expected_shares(self, component: Component, kind: str, noise: Noise) -> tuple[np.ndarray, float]:
+        """Expected shares ``[bins]`` on days of a kind, and the variance of their components in units of a row's.
 
-        Holidays are few, so that their own mean is known badly. As far as a kind is no further from other days than noise
-        brings it, those say what is usual of it (James and Stein's estimate).
+        Holidays are few, so that their own mean is imprecise. It is shrunk towards the mean of all days, the more the
+        closer the distance of the kind from other days is to what noise alone explains (James–Stein shrinkage).
         """
-        mine, every = self.groups[kind][part.column], self.pooled[part.column]
-        own, others = max(mine.rows, 1), every.rows - mine.rows
-        if not others:
-            return mine.bins / own, 1 / own
-        gap = (mine.bins / own - (every.bins - mine.bins) / others) @ part.weights
-        by_noise = noise.trace * (1 / own + 1 / others)
-        kept = max(0.0, 1 - by_noise / max(float(gap @ gap), by_noise))
-        return kept * mine.bins / own + (1 - kept) * every.bins / every.rows, kept / own + (1 - kept) / every.rows
+        kind_counts, all_counts = self.groups[kind][component.column], self.pooled[component.column]
+        kind_rows, other_rows = max(kind_counts.rows, 1), all_counts.rows - kind_counts.rows
+        if not other_rows:
+            return kind_counts.bins / kind_rows, 1 / kind_rows
+        gap = (kind_counts.bins / kind_rows - (all_counts.bins - kind_counts.bins) / other_rows) @ component.weights
+        expected_gap = noise.trace * (1 / kind_rows + 1 / other_rows)
+        weight = max(0.0, 1 - expected_gap / max(float(gap @ gap), expected_gap))
+        shares = weight * kind_counts.bins / kind_rows + (1 - weight) * all_counts.bins / all_counts.rows
+        return shares, weight / kind_rows + (1 - weight) / all_counts.rows
 
     def to_bytes(self) -> bytes:
-        """Canonical, for the model's ``assets.extra``."""
-        held = {
+        """Serialize canonically, for the model's ``assets.extra``."""
+        fields = {
             "groups": {kind: json.loads(profile.to_bytes()) for kind, profile in self.groups.items()},
             "noise": [
-                [*key, one.trace, one.above, str(one.below), one.lags] for key, one in sorted(self.noise.items())
+                [*key, noise.trace, noise.above, str(noise.below), noise.lags]
+                for key, noise in sorted(self.noise.items())
             ],
             "most_rows": self.most_rows,
         }
-        return canonical(held)
+        return canonical(fields)
 
     @staticmethod
     def from_bytes(data: bytes) -> "Baseline":
-        """What :meth:`to_bytes` wrote."""
-        held = json.loads(data)
-        groups = {kind: Profile.from_bytes(json.dumps(one).encode()) for kind, one in held["groups"].items()}
+        """Restore the result of :meth:`to_bytes`."""
+        fields = json.loads(data)
+        groups = {kind: Profile.from_bytes(json.dumps(profile).encode()) for kind, profile in fields["groups"].items()}
         noise = {
             (column, name): Noise(trace, above, float(below), *map(tuple, lags))
-            for column, name, trace, above, below, *lags in held["noise"]
+            for column, name, trace, above, below, *lags in fields["noise"]
         }
-        return Baseline(groups, noise, held["most_rows"])
+        return Baseline(groups, noise, fields["most_rows"])
 
 
-def _merged(profiles: Iterable[Profile]) -> Profile:
+def _merge(profiles: Iterable[Profile]) -> Profile:
     first, *rest = profiles
-    for one in rest:
-        first = first.merge(one)
+    for profile in rest:
+        first = first.merge(profile)
     return first
 
 
-def _seen(part: Component, profile: Profile) -> np.ndarray:
-    counts = profile[part.column]
-    return counts.bins @ part.weights / max(counts.rows, 1)
+def _component_values(component: Component, profile: Profile) -> np.ndarray:
+    counts = profile[component.column]
+    return counts.bins @ component.weights / max(counts.rows, 1)
 
 
-def _trace(weights: np.ndarray, counts: np.ndarray) -> float:
-    """Sum of the variances a row of ``shares @ weights`` for independent rows with these counts."""
+def _trace_per_row(weights: np.ndarray, counts: np.ndarray) -> float:
+    """Trace of the covariance of ``shares @ weights`` per row, for independent rows with these counts."""
     shares = counts / counts.sum()
     return float((shares @ weights**2 - (shares @ weights) ** 2).sum())
 
 
-def _noise(residuals: np.ndarray, below: int) -> Noise:
-    """From residuals ``[days, q]``: the trace of their covariance, and how many directions it really has.
+def _estimate_noise(residuals: np.ndarray, below: int) -> Noise:
+    """Estimate the trace of the covariance and its effective number of dimensions from residuals ``[days, q]``.
 
-    Trace squared over the trace of the square, after Satterthwaite, both freed of the bias of few days (Bai, Saranadasa).
+    The degrees of freedom are the trace squared over the trace of the square (Satterthwaite), both corrected for the
+    bias of few days (Bai and Saranadasa).
     """
     covariance = residuals.T @ residuals / below
     trace, raw = float(np.trace(covariance)), float((covariance**2).sum())
@@ -236,26 +252,28 @@ def _noise(residuals: np.ndarray, below: int) -> Noise:
     return Noise(trace, float(np.clip(above, 1.0, len(covariance))), float(below))
 
 
-def _lags(residuals: Sequence[np.ndarray], kinds: Sequence[str]) -> tuple[float, ...]:
-    """Correlations ``[LAGS]`` of days, by all of a column's residuals ``[days, q]``; of few days one says little.
+def _autocorrelations(residuals: Sequence[np.ndarray], kinds: Sequence[str]) -> tuple[float, ...]:
+    """Autocorrelations ``[LAGS]`` of days, from residuals ``[days, q]`` of each component of a column.
 
-    Days of a kind lie around their own mean, which makes independent ones look opposed: that is put back.
+    They are averaged over all residuals, since few days give a noisy estimate. Residuals are deviations from the mean
+    of their kind, which biases the correlation of independent days below zero; the bias is corrected.
     """
-    days, found = Counter(kinds), []
+    counts, correlations = Counter(kinds), []
     for lag in range(1, min(LAGS, len(kinds) - 1) + 1):
-        opposed = np.mean([(one == two) / days[one] for one, two in zip(kinds, kinds[lag:], strict=False)])
+        bias = np.mean([(kind == later) / counts[kind] for kind, later in zip(kinds, kinds[lag:], strict=False)])
         pairs = [(r[lag:] * r[:-lag]).sum(axis=1).mean() / (r**2).sum(axis=1).mean() for r in residuals if r.any()]
-        found.append(float(np.mean(pairs) * (1 - len(days) / len(kinds)) + opposed) if pairs else 0.0)
-    return tuple(found)
+        correlations.append(float(np.mean(pairs) * (1 - len(counts) / len(kinds)) + bias) if pairs else 0.0)
+    return tuple(correlations)
 
 
-def _tail(statistic: float, noise: Noise) -> float:
+def _p_value(statistic: float, noise: Noise) -> float:
+    """Upper tail of the F distribution with ``above`` and ``above * below`` degrees of freedom; chi-squared for rows."""
     if np.isinf(noise.below):
         return float(stats.chi2.sf(statistic * noise.above, noise.above))
     return float(stats.f.sf(statistic, noise.above, noise.above * noise.below))
 
 
-def _effect(part: Component, difference: np.ndarray, moved: np.ndarray) -> float:
-    if part.kind in ("location", "spread"):
+def _effect_size(component: Component, difference: np.ndarray, change: np.ndarray) -> float:
+    if component.kind in ("location", "spread"):
         return float(abs(difference[0]))
-    return float(np.abs(moved @ (part.weights > 0)).max())
+    return float(np.abs(change @ (component.weights > 0)).max())

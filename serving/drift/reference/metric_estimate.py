@@ -1,8 +1,8 @@
-"""The metric before the labels are there: what it is in expectation if scores are probabilities, and how sure that is.
+"""Estimate of a metric without labels: its expectation if calibrated scores are probabilities, with a standard error.
 
-Labels of a window are drawn from the calibrated scores again and again; the metric's mean over the draws is the
-estimate, their deviation its error of chance. It sees what changed in the inputs. Where the meaning of the inputs
-changed (concept drift), it cannot see anything: only labels can.
+Labels of a window are drawn repeatedly from the calibrated scores; the mean of the metric over the draws is the
+estimate, their standard deviation its sampling error. The estimate reflects changes of the inputs (covariate shift). It
+cannot detect a change of what the inputs mean (concept drift): that needs labels.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,9 @@ class Estimate:
     """A metric with its error.
 
     Attributes:
-        value: The estimate, or what was measured.
-        error: One standard deviation: of chance, and for an estimate of how well scores are calibrated.
-        rows: How many it is about.
+        value: Estimated or measured value.
+        error: One standard deviation: sampling error, and for an estimate also the calibration error.
+        rows: Number of rows.
     """
 
     value: float
@@ -33,12 +33,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Estimator:
-    """Probabilities behind scores, and how wrong estimates were on labelled rows.
+    """Calibration curve of the scores, and the error of estimates on labelled rows.
 
     Attributes:
-        metric: What is estimated.
-        knots, heights: Scores, ascending, and the chance at each; between them it is interpolated.
-        bias_error: The estimate's difference from what was measured on held-out labelled rows, beyond chance.
+        metric: Metric that is estimated.
+        knots, heights: Ascending scores and the calibrated probability at each; linear interpolation between them.
+        bias_error: Difference between estimate and measurement on held-out labelled rows, beyond sampling error.
     """
 
     metric: Metric
@@ -48,65 +48,66 @@ class Estimator:
 
     @staticmethod
     def fit(metric: Metric, scores: np.ndarray, right: np.ndarray, seed: int = 0) -> "Estimator":
-        """Calibrates on one half of labelled rows and checks on the other.
+        """Calibrate on one half of the labelled rows and check on the other, both ways.
 
         Args:
-            metric: ``accuracy`` takes the confidence in the predicted class, the others the score of the positive class.
+            metric: ``accuracy`` takes the confidence in the predicted class, the others the score of the positive
+                class.
             scores: ``[n]`` in 0..1.
-            right: What came, 0 or 1, ``[n]``: the label, or for accuracy whether the prediction was right.
-            seed: Of the draws.
+            right: Outcome, 0 or 1, ``[n]``: the label, or for accuracy whether the prediction was correct.
+            seed: Seed of the draws.
 
         Raises:
-            ValueError: if not both outcomes are there.
+            ValueError: if the labels of a ranking metric are all equal.
         """
         scores, right = np.asarray(scores, np.float64), np.asarray(right, np.float64)
         if metric != "accuracy" and len(np.unique(right)) < 2:
             raise ValueError(f"{metric} needs labelled rows of both classes; wait for more labels.")
         knots, heights = _isotonic(scores, right)
-        off = []
+        squared_biases = []
         for half in (0, 1):
             fitted = Estimator(metric, *_isotonic(scores[half::2], right[half::2]), 0.0)
-            held = (scores[1 - half :: 2], right[1 - half :: 2])
-            found = fitted.estimate(held[0], seed)
-            off.append((found.value - METRICS[metric](*held)) ** 2 - found.error**2)
-        # Each half is checked on half of the rows; only what chance does not explain counts as bias.
-        return Estimator(metric, knots, heights, float(np.sqrt(max(float(np.mean(off)), 0.0))))
+            test_half = (scores[1 - half :: 2], right[1 - half :: 2])
+            estimate = fitted.estimate(test_half[0], seed)
+            squared_biases.append((estimate.value - METRICS[metric](*test_half)) ** 2 - estimate.error**2)
+        # Only the part of the squared difference that sampling error does not explain counts as bias.
+        return Estimator(metric, knots, heights, float(np.sqrt(max(float(np.mean(squared_biases)), 0.0))))
 
     def probability(self, scores: np.ndarray) -> np.ndarray:
-        """The calibrated chance of each score, ``[n]``."""
+        """Calibrated probability of each score, ``[n]``."""
         return np.interp(np.asarray(scores, np.float64), self.knots, self.heights)
 
     def estimate(self, scores: np.ndarray, seed: int = 0) -> Estimate:
-        """The metric of rows whose labels are not known, ``[n]``; the same seed gives the same value."""
-        rng, chance = np.random.default_rng(seed), self.probability(scores)
+        """Estimate the metric of unlabelled rows from their scores ``[n]``; deterministic for a given seed."""
+        rng, probability = np.random.default_rng(seed), self.probability(scores)
         order = np.argsort(-np.asarray(scores), kind="stable")
-        drawn = [METRICS[self.metric](scores[order], rng.random(len(order)) < chance[order]) for _ in range(DRAWS)]
-        value, spread = float(np.nanmean(drawn)), float(np.nanstd(drawn))
+        draws = [METRICS[self.metric](scores[order], rng.random(len(order)) < probability[order]) for _ in range(DRAWS)]
+        value, spread = float(np.nanmean(draws)), float(np.nanstd(draws))
         return Estimate(value, float(np.hypot(spread, self.bias_error)), len(order))
 
 
 def realised(metric: Metric, scores: np.ndarray, right: np.ndarray, rounds: int = DRAWS, seed: int = 0) -> Estimate:
-    """The metric of labelled rows, with the error that bootstrap draws of them show."""
+    """Measure the metric on labelled rows ``[n]``; its error is the bootstrap standard error."""
     rng, rows = np.random.default_rng(seed), len(scores)
-    drawn = []
+    draws = []
     for _ in range(rounds):
         chosen = rng.integers(0, rows, rows)
-        drawn.append(METRICS[metric](scores[chosen], right[chosen]))
-    return Estimate(METRICS[metric](scores, right), float(np.nanstd(drawn)), rows)
+        draws.append(METRICS[metric](scores[chosen], right[chosen]))
+    return Estimate(METRICS[metric](scores, right), float(np.nanstd(draws)), rows)
 
 
 def pr_auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Average precision: the area under precision over recall, in steps, equal scores taken together."""
+    """Average precision: area under the precision-recall curve as a step function; tied scores are one step."""
     if not np.any(labels):
         return float("nan")
     order = np.argsort(-scores, kind="stable")
     hits, last = np.cumsum(labels[order]), np.append(np.diff(scores[order]) != 0, True)
-    taken, found = np.flatnonzero(last) + 1, hits[last]
-    return float((np.diff(found, prepend=0) * found / taken).sum() / found[-1])
+    predicted_positive, true_positive = np.flatnonzero(last) + 1, hits[last]
+    return float((np.diff(true_positive, prepend=0) * true_positive / predicted_positive).sum() / true_positive[-1])
 
 
 def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The chance that a random positive scores above a random negative, ties counting half."""
+    """Probability that a random positive scores above a random negative; ties count half."""
     labels = np.asarray(labels, bool)
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives:
@@ -116,7 +117,7 @@ def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def accuracy(scores: np.ndarray, right: np.ndarray) -> float:
-    """Share of predictions that were right; the scores are not looked at."""
+    """Share of correct predictions; the scores are not used."""
     return float(np.mean(right))
 
 
@@ -128,12 +129,12 @@ METRICS: dict[Metric, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def _isotonic(scores: np.ndarray, right: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The likeliest rising curve, as the ends of its steps."""
+    """Isotonic regression of outcomes on scores, as the ends of its steps."""
     order = np.argsort(scores, kind="stable")
     x = scores[order]
     y = optimize.isotonic_regression(right[order]).x
-    kept = np.append(True, np.diff(y) > 0) | np.append(np.diff(y) > 0, True)
-    # Equal scores have one chance; the mean of theirs keeps the curve a function.
-    knots, place = np.unique(x[kept], return_inverse=True)
-    heights = np.bincount(place, y[kept]) / np.bincount(place)
+    step_ends = np.append(True, np.diff(y) > 0) | np.append(np.diff(y) > 0, True)
+    # Tied scores get the mean of their probabilities, so that the curve is a function.
+    knots, index = np.unique(x[step_ends], return_inverse=True)
+    heights = np.bincount(index, y[step_ends]) / np.bincount(index)
     return tuple(knots.tolist()), tuple(heights.tolist())

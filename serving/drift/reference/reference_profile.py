@@ -1,4 +1,7 @@
-"""What a model calls normal, as files beside it: columns, reference, what explains them, and how to estimate its metric."""
+"""Reference profile of a model, stored as files in its SavedModel.
+
+It holds the monitored columns, the reference baseline, the fits that explain columns, and the estimator of the metric.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,30 +23,31 @@ from serving.drift.reference.explained_columns import Effects, Expected
 from serving.drift.reference.metric_estimate import Estimate, Estimator, Metric, realised
 from serving.gateway.version_files import EXTRA
 
-FACTS, BASELINE = "normal.json", "baseline.json"
-# Of rows with a time but too few days to know how days differ: purchases of a customer come together, so that shares vary
-# more than those of independent rows.
+FACTS = "normal.json"
+BASELINE = "baseline.json"
+# Overdispersion of rows with a time but with too few days to estimate the variation between days: a customer's purchases are
+# clustered, so that shares vary more than those of independent rows.
 FEW_DAYS = 3.0
 EPOCH = date(1970, 1, 1)
 
 
 def kind(day: int) -> str:
-    """The kind of a day, counted from 1970."""
+    """Kind of a day, given as days since 1970."""
     return kind_of_day(EPOCH + timedelta(day))
 
 
 @dataclass(frozen=True)
 class Normal:
-    """See the module.
+    """Reference profile of a model.
 
     Attributes:
-        watched: Which columns a row has.
-        baseline: The reference, and what undrifted windows differ by.
-        expected: Columns that others explain.
+        watched: Monitored columns of a row.
+        baseline: The reference, and the variation between undrifted windows.
+        expected: Fits of columns that others explain.
         estimator: Estimates the metric without labels.
         usual: The metric on the labelled rows of the reference.
-        days: Days of the reference; 0 where rows have no time.
-        version: Of the model, where it has been pushed.
+        days: Number of days of the reference; 0 if rows have no time.
+        version: Version of the model, if it was pushed.
     """
 
     watched: Watched
@@ -56,61 +60,61 @@ class Normal:
 
     @property
     def layout(self) -> Layout:
-        """How columns are counted."""
+        """Bins of the columns."""
         return self.baseline.pooled.layout
 
     def columns(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The counted columns of watched rows."""
-        for one in self.expected:
-            frame = one.added(frame)
+        """The profiled columns of monitored rows, with residual columns added."""
+        for model in self.expected:
+            frame = model.added(frame)
         return frame.select(column.name for column in self.layout)
 
     def profile(self, frame: pl.DataFrame) -> Profile:
-        """The profile of watched rows."""
+        """Profile of monitored rows."""
         return Profile.of(self.layout, self.columns(frame))
 
     def kind(self, window: int) -> str:
-        """A window's kind of day; where the reference knows no days, all are of one kind."""
+        """A window's kind of day; a single kind if the reference has no days."""
         return kind(window) if self.watched.time and ANY not in self.baseline.groups else ANY
 
     def save(self, folder: Path) -> None:
-        """Writes both files."""
+        """Write both files."""
         folder.mkdir(parents=True, exist_ok=True)
-        held = {name: asdict(getattr(self, name)) for name in ("watched", "estimator", "usual")}
-        told = held | {"expected": [asdict(one) for one in self.expected], "days": self.days}
-        (folder / FACTS).write_text(json.dumps(told, indent=1, sort_keys=True))
+        parts = {name: asdict(getattr(self, name)) for name in ("watched", "estimator", "usual")}
+        facts = parts | {"expected": [asdict(model) for model in self.expected], "days": self.days}
+        (folder / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
         (folder / BASELINE).write_bytes(self.baseline.to_bytes())
 
     @staticmethod
     def load(folder: Path, version: int = 0) -> "Normal":
-        """What :meth:`save` wrote.
+        """Restore the result of :meth:`save`.
 
         Raises:
-            ValueError: if the files are not there or damaged: a model pushed before there were such files has none.
+            ValueError: if the files are missing or damaged; a model that was pushed before they existed has none.
         """
         try:
-            told = json.loads((folder / FACTS).read_text())
+            facts = json.loads((folder / FACTS).read_text())
             return Normal(
-                Watched(**{name: _tuple(value) for name, value in told["watched"].items()}),
+                Watched(**{name: _to_tuple(value) for name, value in facts["watched"].items()}),
                 Baseline.from_bytes((folder / BASELINE).read_bytes()),
-                tuple(_expected(one) for one in told["expected"]),
-                Estimator(**{name: _tuple(value) for name, value in told["estimator"].items()}),
-                Estimate(**told["usual"]),
-                told["days"],
+                tuple(_load_expected(fields) for fields in facts["expected"]),
+                Estimator(**{name: _to_tuple(value) for name, value in facts["estimator"].items()}),
+                Estimate(**facts["usual"]),
+                facts["days"],
                 version,
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{folder} does not say what is normal for the model ({error}); push a new version."
+                f"{folder} has no readable reference profile of the model ({error}); push a new version."
             ) from None
 
 
 @lru_cache(8)
 def of_version(versions: Path, version: int) -> Normal:
-    """What a pushed version calls normal.
+    """Load the reference profile of a pushed version.
 
     Raises:
-        ValueError: if it does not say so.
+        ValueError: if the version has none.
     """
     return Normal.load(versions / str(version) / EXTRA / "normal", version)
 
@@ -123,57 +127,58 @@ def fit(
     estimator: Estimator,
     usual: Estimate,
 ) -> Normal:
-    """From rows that the model has not been fitted on.
+    """Fit a reference profile to rows on which the model was not trained.
 
-    With enough days each day is one observation. Otherwise rows count as independent, widened where they have a time.
+    With enough days, each day is one observation. Otherwise rows count as independent, with overdispersion if they have
+    a time.
 
     Args:
-        watched: Which columns a row has.
-        explained: By column, those that say what it would be.
-        rows: As :class:`Watched` gives them.
-        days: Each row's day since 1970, ``[n]``; None where rows have no time.
-        estimator: Of the metric.
+        watched: Monitored columns of a row.
+        explained: For each explained column, the columns that explain it.
+        rows: Monitored columns, as :meth:`Watched.frame` returns them.
+        days: Each row's day since 1970, ``[n]``; None if rows have no time.
+        estimator: Estimator of the metric.
         usual: The metric on labelled rows.
 
     Raises:
         ValueError: if there is no row.
     """
     if not len(rows):
-        raise ValueError("There is no row to say what is normal by: the split is empty.")
+        raise ValueError("The split is empty; a reference profile needs at least one row.")
     expected = tuple(Expected.fit(rows, name, by) for name, by in explained.items())
-    for one in expected:
-        rows = one.added(rows, fitted=True)
+    for model in expected:
+        rows = model.added(rows, fitted=True)
     rows = rows.select(name for name in rows.columns if name not in watched.explaining)
-    counted = layouts.fit(rows)
-    baseline, number = _baseline(counted, rows, days)
-    return Normal(watched, baseline, expected, estimator, usual, number)
+    layout = layouts.fit(rows)
+    baseline, day_count = _fit_baseline(layout, rows, days)
+    return Normal(watched, baseline, expected, estimator, usual, day_count)
 
 
-def _baseline(counted: Layout, rows: pl.DataFrame, days: np.ndarray | None) -> tuple[Baseline, int]:
+def _fit_baseline(layout: Layout, rows: pl.DataFrame, days: np.ndarray | None) -> tuple[Baseline, int]:
     if days is None:
-        return Baseline.of_rows(Profile.of(counted, rows)), 0
+        return Baseline.of_rows(Profile.of(layout, rows)), 0
     numbers = np.unique(days)
-    parts = [(kind(int(day)), Profile.of(counted, rows.filter(pl.Series(days == day)))) for day in numbers]
-    if len(parts) - len({one for one, _ in parts}) >= LEAST_DAYS:
+    parts = [(kind(int(day)), Profile.of(layout, rows.filter(pl.Series(days == day)))) for day in numbers]
+    if len(parts) - len({name for name, _ in parts}) >= LEAST_DAYS:
         return Baseline.of_days(parts), len(parts)
-    return Baseline.of_rows(Profile.of(counted, rows), FEW_DAYS), len(parts)
+    return Baseline.of_rows(Profile.of(layout, rows), FEW_DAYS), len(parts)
 
 
 def measured(metric: Metric, scores: np.ndarray, right: np.ndarray) -> tuple[Estimator, Estimate]:
-    """The estimator of a metric, and the metric itself, from labelled rows ``[n]``."""
+    """Fit the estimator of a metric to labelled rows ``[n]``, and measure the metric on them."""
     return Estimator.fit(metric, scores, right), realised(metric, scores, right)
 
 
-def _tuple(value: Any) -> Any:
+def _to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _expected(held: Mapping[str, Any]) -> Expected:
-    levels = {name: tuple(known) for name, known in held["levels"].items()}
-    # Versions pushed before have no spreads or effects.
-    spreads, effects = tuple(held.get("spreads", ())), held.get("effects", {})
-    told = {
-        name: Effects(one["drawn"], {value: tuple(both) for value, both in one["known"].items()})
-        for name, one in effects.items()
+def _load_expected(fields: Mapping[str, Any]) -> Expected:
+    levels = {name: tuple(values) for name, values in fields["levels"].items()}
+    # Versions that were pushed before spreads and effects existed have none.
+    spreads = tuple(fields.get("spreads", ()))
+    effects = {
+        name: Effects(effect["drawn"], {value: tuple(sums) for value, sums in effect["known"].items()})
+        for name, effect in fields.get("effects", {}).items()
     }
-    return Expected(held["name"], tuple(held["numbers"]), levels, tuple(held["weights"]), spreads, told)
+    return Expected(fields["name"], tuple(fields["numbers"]), levels, tuple(fields["weights"]), spreads, effects)

@@ -1,4 +1,4 @@
-"""Where alerts go: a webhook that takes them, one that does not, and what people read."""
+"""Alert sinks: delivery to a webhook, retries after failures, and the text of alerts."""
 
 import json
 import logging
@@ -20,48 +20,48 @@ NEWS = {
 
 @pytest.fixture
 def posted():
-    """An address, what was posted to it, and the statuses that it answers with."""
-    taken, statuses = [], []
+    """A URL, the bodies posted to it, and the statuses that it will return."""
+    bodies, statuses = [], []
 
-    class Taker(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            taken.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
             self.send_response(statuses.pop() if statuses else 204)
             self.end_headers()
 
         def log_message(self, *words: object) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Taker)
+    server = HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/hook", taken, statuses
+    yield f"http://127.0.0.1:{server.server_port}/hook", bodies, statuses
     server.shutdown()
 
 
 @pytest.mark.system
-def test_a_webhook_gets_json_and_a_sentence(posted) -> None:
-    address, taken, _ = posted
+def test_webhook_receives_json_with_a_sentence(posted) -> None:
+    address, bodies, _ = posted
     Webhook(address)(NEWS)
-    assert taken == [{"text": "tiny version 3: drift incident 2 in window 12: amount, score", **NEWS}]
+    assert bodies == [{"text": "tiny version 3: drift incident 2 in window 12: amount, score", **NEWS}]
 
 
 @pytest.mark.system
-def test_what_is_refused_or_unheard_waits_for_that_sink_alone(posted) -> None:
-    address, taken, statuses = posted
-    heard = []
+def test_failed_delivery_is_retried_for_that_sink_only(posted) -> None:
+    address, bodies, statuses = posted
+    received = []
     statuses.append(500)
-    left = delivered([NEWS], [heard.append, Webhook(address)])
-    assert left == [{**NEWS, "left": [1]}] and len(taken) == 1
-    assert delivered(left, [heard.append, Webhook(address)]) == [] and len(taken) == 2 and heard == [NEWS]
+    left = delivered([NEWS], [received.append, Webhook(address)])
+    assert left == [{**NEWS, "left": [1]}] and len(bodies) == 1
+    assert delivered(left, [received.append, Webhook(address)]) == [] and len(bodies) == 2 and received == [NEWS]
     assert delivered([NEWS], [Webhook("http://127.0.0.1:9/")]) == [{**NEWS, "left": [0]}]
 
 
-def test_the_log_says_what_is_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_resolved_incident_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         to_log({**NEWS, "what": "resolved"})
-    assert caplog.messages == ["tiny version 3: drift incident 2 is over"] and sentence(NEWS) not in caplog.text
+    assert caplog.messages == ["tiny version 3: drift incident 2 is resolved"] and sentence(NEWS) not in caplog.text
 
 
-def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="begins with http"):
+def test_url_of_another_scheme_raises() -> None:
+    with pytest.raises(ValueError, match="does not start with http"):
         Webhook("file:///etc/passwd")

@@ -1,4 +1,4 @@
-"""The monitor beside the gateway: what it says of a log, through restarts at any place, new versions and deaf sinks."""
+"""The gateway monitor: results of a log, restarts at any row, new versions and failing sinks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,42 +11,49 @@ from serving.drift.reference.reference_profile import Normal
 
 
 @pytest.fixture(scope="module")
-def known() -> Normal:
+def usual_profile() -> Normal:
     return usual()
 
 
 @pytest.fixture
-def live(known: Normal, tmp_path: Path) -> Callable[..., Live]:
-    """Makes a monitor of the log under ``tmp_path``, anew from its state."""
-    pushed(tmp_path / "versions", known, 1, 2)
+def new_monitor(usual_profile: Normal, tmp_path: Path) -> Callable[..., Live]:
+    """Returns a function that creates a monitor of the log under ``tmp_path`` from its state file."""
+    pushed(tmp_path / "versions", usual_profile, 1, 2)
     return lambda *sinks: Live("tiny", tmp_path, tmp_path / "versions", CUT, sinks)
 
 
-def test_clean_days_are_quiet_and_drift_alarms_on_its_first_day(live: Callable[..., Live], tmp_path: Path) -> None:
-    heard = []
+def test_undrifted_days_raise_no_alarm_and_drift_does_on_its_first_day(
+    new_monitor: Callable[..., Live], tmp_path: Path
+) -> None:
+    alerts = []
     served(tmp_path / "predictions", *range(7))
     served(tmp_path / "predictions", 7, 8, factor=1.3)
-    found = live(heard.append).step()
-    assert [one.window - FIRST for one in found] == list(range(8)) and all(one.rows == ROWS for one in found)
-    assert not any(one.moved or one.faults for one in found[:7])
-    assert found[7].moved[0] in ("amount", "amount_unexplained")
-    assert [(one["what"], one["window"] - FIRST, one["incident"]["kind"]) for one in heard] == [("alert", 7, "drift")]
-    assert found[0].estimate["value"] == pytest.approx(found[0].usual["value"], abs=0.1)
+    results = new_monitor(alerts.append).step()
+    assert [result.window - FIRST for result in results] == list(range(8))
+    assert all(result.rows == ROWS for result in results)
+    assert not any(result.moved or result.faults for result in results[:7])
+    assert results[7].moved[0] in ("amount", "amount_unexplained")
+    assert [(alert["what"], alert["window"] - FIRST, alert["incident"]["kind"]) for alert in alerts] == [
+        ("alert", 7, "drift")
+    ]
+    assert results[0].estimate["value"] == pytest.approx(results[0].usual["value"], abs=0.1)
 
 
-def test_restarted_at_any_row_it_says_the_same_once(live: Callable[..., Live], tmp_path: Path) -> None:
+def test_restart_at_any_row_gives_the_same_results_and_one_alert(
+    new_monitor: Callable[..., Live], tmp_path: Path
+) -> None:
     served(tmp_path / "predictions", 0, 1)
     served(tmp_path / "predictions", 2, 3, 4, factor=1.3)
-    once = [], live().step()
+    expected = new_monitor().step()
     (tmp_path / STATE).unlink()
-    heard, found = [], []
+    alerts, results = [], []
     for most in range(173, 3000, 57):
-        found += live(heard.append).step(most)  # each time from its state alone
-    assert found == once[1] and len(heard) == 1
+        results += new_monitor(alerts.append).step(most)  # each monitor starts from the state file
+    assert results == expected and len(alerts) == 1
 
 
-def test_a_growing_log_is_followed(live: Callable[..., Live], tmp_path: Path) -> None:
-    monitor, folder = live(), tmp_path / "predictions"
+def test_growing_log_is_followed(new_monitor: Callable[..., Live], tmp_path: Path) -> None:
+    monitor, folder = new_monitor(), tmp_path / "predictions"
     assert monitor.step() == []
     rows = day(0)
     append(folder, [record(rows, n) for n in range(300)])
@@ -54,54 +61,56 @@ def test_a_growing_log_is_followed(live: Callable[..., Live], tmp_path: Path) ->
     append(folder, [record(rows, n) for n in range(300, ROWS)])
     (folder / "00000001.open").rename(folder / "00000001.tfrecord")
     served(folder, 1, file=2)
-    (found,) = monitor.step()
-    assert found.window == FIRST and found.rows == ROWS
+    (result,) = monitor.step()
+    assert result.window == FIRST and result.rows == ROWS
 
 
-def test_a_new_version_is_held_against_its_own_normal_and_a_shared_window_is_not_judged(
-    live: Callable[..., Live], tmp_path: Path
+def test_new_version_uses_its_own_reference_and_a_shared_window_is_not_judged(
+    new_monitor: Callable[..., Live], tmp_path: Path
 ) -> None:
     folder = tmp_path / "predictions"
     served(folder, 0)
     rows = day(1)
     append(folder, [record(rows, n, 1 + (n > ROWS // 3)) for n in range(ROWS)])
     served(folder, 2, 3, version=2)
-    found = live().step()
-    assert [(one.version, bool(one.skipped)) for one in found] == [(1, False), (2, True), (2, False)]
-    assert "Two versions" in found[1].skipped
+    results = new_monitor().step()
+    assert [(result.version, bool(result.skipped)) for result in results] == [(1, False), (2, True), (2, False)]
+    assert "Several versions" in results[1].skipped
 
 
-def test_few_rows_and_unknown_versions_are_said_not_judged(live: Callable[..., Live], tmp_path: Path) -> None:
+def test_few_rows_and_versions_without_a_reference_are_not_judged(
+    new_monitor: Callable[..., Live], tmp_path: Path
+) -> None:
     rows = day(0)
     append(tmp_path / "predictions", [record(rows, n) for n in range(50)])
     served(tmp_path / "predictions", 1, version=9)
     served(tmp_path / "predictions", 2)
-    found = live().step()
-    assert "too few" in found[0].skipped and "No version" in found[1].skipped
+    results = new_monitor().step()
+    assert "fewer than the minimum" in results[0].skipped and "No version" in results[1].skipped
 
 
-def test_a_sink_that_fails_hears_it_later_and_no_other_twice(live: Callable[..., Live], tmp_path: Path) -> None:
-    heard, deaf = [], [True, True]
+def test_failed_alert_is_delivered_later_and_to_no_sink_twice(new_monitor: Callable[..., Live], tmp_path: Path) -> None:
+    received, failures = [], [True, True]
 
-    def hard(news: dict) -> None:
-        if deaf:
-            deaf.pop()
-            raise OSError("nobody listens")
-        heard.append(("hard", news["incident"]["id"]))
+    def failing(news: dict) -> None:
+        if failures:
+            failures.pop()
+            raise OSError("connection refused")
+        received.append(("failing", news["incident"]["id"]))
 
     served(tmp_path / "predictions", 0, 1, factor=1.4)
-    sinks = (lambda news: heard.append(("good", news["incident"]["id"])), hard)
-    live(*sinks).step()
-    assert heard == [("good", 1)]
-    live(*sinks).step()  # a restart between
-    live(*sinks).step()
-    assert heard == [("good", 1), ("hard", 1)]
-    live(*sinks).step()
-    assert len(heard) == 2
+    sinks = (lambda news: received.append(("good", news["incident"]["id"])), failing)
+    new_monitor(*sinks).step()
+    assert received == [("good", 1)]
+    new_monitor(*sinks).step()  # after a restart
+    new_monitor(*sinks).step()
+    assert received == [("good", 1), ("failing", 1)]
+    new_monitor(*sinks).step()
+    assert len(received) == 2
 
 
-def test_a_damaged_state_is_read_again_from_the_log(live: Callable[..., Live], tmp_path: Path) -> None:
+def test_damaged_state_is_rebuilt_from_the_log(new_monitor: Callable[..., Live], tmp_path: Path) -> None:
     served(tmp_path / "predictions", 0, 1)
-    expected = live().step()
+    expected = new_monitor().step()
     (tmp_path / STATE).write_text("{")
-    assert live().step() == expected
+    assert new_monitor().step() == expected

@@ -1,4 +1,4 @@
-"""The System page: what the stores say is what it shows, and what changes is told."""
+"""The System page: it shows the state of the stores, and reports changes as events."""
 
 import asyncio
 import json
@@ -34,13 +34,13 @@ def client(home: Path) -> Iterator[TestClient]:
 
 
 def look(client: TestClient) -> dict[str, str]:
-    """The page's parts after a look at the stores."""
-    shared, page = client.app.state.watch, client.app.state.page
-    client.portal.call(shared.look)
-    return system.parts(page.templates, shared.state)
+    """Parts of the page after the state was read once."""
+    watch, page = client.app.state.watch, client.app.state.page
+    client.portal.call(watch.look)
+    return system.parts(page.templates, watch.state)
 
 
-def test_the_page_shows_the_last_run_what_is_pushed_and_that_nothing_is_served(client: TestClient) -> None:
+def test_page_shows_the_last_run_the_pushed_version_and_that_no_gateway_answers(client: TestClient) -> None:
     page = client.get("/").text
     for words in ("Pusher", "done · 1.5 s", "version 1", "pr_auc 0.5", "spans 0:9", 'href="/stages/fraud/Trainer"'):
         assert words in page, words
@@ -48,39 +48,39 @@ def test_the_page_shows_the_last_run_what_is_pushed_and_that_nothing_is_served(c
     assert "No run yet; <code>showcase run image</code>" in page
 
 
-def test_an_empty_home_says_how_to_begin(tmp_path: Path) -> None:
+def test_empty_home_shows_the_command_for_the_first_run(tmp_path: Path) -> None:
     with TestClient(create(tmp_path), base_url=BASE) as client:
         assert "No run yet; <code>showcase run fraud</code>" in client.get("/").text
 
 
-def test_a_change_of_the_store_is_an_event_and_a_change_of_its_parts_alone(client: TestClient, home: Path) -> None:
+def test_store_change_adds_an_event_and_changes_only_its_parts(client: TestClient, home: Path) -> None:
     before = look(client)
     run = store.Run("fraud-2", "fraud", "running", "", "f", {"pid": "1"})
     store.save(local_runtime(home).metadata, run)
-    with store.opened(local_runtime(home).metadata) as held:
-        stages(held, "fraud-2", {"SpanExampleGen": COMPLETE, "StatisticsGen": RUNNING})
+    with store.opened(local_runtime(home).metadata) as metadata:
+        stages(metadata, "fraud-2", {"SpanExampleGen": COMPLETE, "StatisticsGen": RUNNING})
     after = look(client)
     assert {name for name in before if before[name] != after[name]} == {"run-fraud", "graph-fraud", "happened"}
     assert "Run fraud-2 began." in after["happened"] and "StatisticsGen: running" in after["happened"]
     assert 'class="node running"' in after["graph-fraud"] and 'class="node waiting"' in after["graph-fraud"]
 
 
-def test_a_rollout_and_an_incident_are_told(client: TestClient, home: Path) -> None:
+def test_rollout_and_incident_are_shown(client: TestClient, home: Path) -> None:
     look(client)
     versions = Path(local_runtime(home).versions("fraud"))
     (versions / "2").mkdir()
     rollout.promote(versions, 1, share=0.25)
-    seen = {"window": 93, "rows": 500, "skipped": "", "moved": ["amount"], "faults": []}
+    window = {"window": 93, "rows": 500, "skipped": "", "moved": ["amount"], "faults": []}
     incident = {"id": 1, "kind": "drift", "opened": 93, "last": 93, "causes": ["amount"], "state": "open"}
     (home / "fraud" / "online").mkdir()
-    told = {"windows": [seen], "judge": {"incidents": {"seen": [incident]}}}
-    (home / "fraud" / "online" / "monitor.json").write_text(json.dumps(told))
+    state = {"windows": [window], "judge": {"incidents": {"seen": [incident]}}}
+    (home / "fraud" / "online" / "monitor.json").write_text(json.dumps(state))
     parts = look(client)
     assert "canary 1 for 25%" in parts["tiles-fraud"] and "since 1970-04-04: amount" in parts["tiles-fraud"]
     assert "drift incident 1 is open: amount" in parts["happened"] and "Versions: " in parts["happened"]
 
 
-def test_a_stream_sends_all_and_then_what_changed(home: Path) -> None:
+def test_stream_sends_all_parts_and_then_only_changed_ones(home: Path) -> None:
     class Request:
         def __init__(self, app: object) -> None:
             self.app = app
@@ -88,50 +88,50 @@ def test_a_stream_sends_all_and_then_what_changed(home: Path) -> None:
         async def is_disconnected(self) -> bool:
             return False
 
-    async def streamed() -> list[dict[str, str]]:
+    async def read_stream() -> list[dict[str, str]]:
         app = create(home)
-        shared = app.state.watch
+        watch = app.state.watch
         stream = system._events(Request(app))
         first = await anext(stream)
         store.save(local_runtime(home).metadata, replace(planted(home), reason="version 7"))
-        shared.start()
+        watch.start()
         second = await asyncio.wait_for(anext(stream), 30)
-        await shared.close()
-        return [json.loads(one.partition("data: ")[2]) for one in (first, second)]
+        await watch.close()
+        return [json.loads(message.partition("data: ")[2]) for message in (first, second)]
 
-    first, second = asyncio.run(streamed())
+    first, second = asyncio.run(read_stream())
     assert {"serving", "happened", "run-fraud", "graph-image"} <= first.keys()
     assert "version 7" in second["run-fraud"] and "run-image" not in second
 
 
-def test_a_damaged_file_is_told_and_the_rest_stays(client: TestClient, home: Path) -> None:
+def test_damaged_file_is_reported_and_other_parts_stay(client: TestClient, home: Path) -> None:
     look(client)
     (Path(local_runtime(home).versions("fraud")) / rollout.FILE).write_text("{")
     parts = look(client)
     assert "rollout.json is damaged" in parts["serving"] and "version 1" in parts["tiles-fraud"]
 
 
-def test_what_a_run_says_is_text(client: TestClient, home: Path) -> None:
+def test_reason_of_a_run_is_escaped(client: TestClient, home: Path) -> None:
     store.save(
         local_runtime(home).metadata, replace(planted(home), reason="<script>alert(1)</script>", state="refused")
     )
     assert "&lt;script&gt;" in look(client)["run-fraud"] and "<script>alert" not in client.get("/").text
 
 
-def test_a_refused_stage_says_why(home: Path) -> None:
+def test_refused_stage_has_a_message(home: Path) -> None:
     run = planted(home, run_id="fraud-3", state="refused")
-    told = json.loads(run.facts["stages"]) | {
+    outcomes = json.loads(run.facts["stages"]) | {
         "DataGate": {"state": "refused", "seconds": 0.5, "message": "amount has nulls"}
     }
-    run = replace(run, facts={**run.facts, "stages": json.dumps(told)})
-    found = dag.of(local_runtime(home).metadata, run, home)
-    assert (found.stage("DataGate").state, found.stage("DataGate").message) == ("refused", "amount has nulls")
+    run = replace(run, facts={**run.facts, "stages": json.dumps(outcomes)})
+    graph = dag.of(local_runtime(home).metadata, run, home)
+    assert (graph.stage("DataGate").state, graph.stage("DataGate").message) == ("refused", "amount has nulls")
 
 
-def test_a_verdict_marks_the_stage_that_refused_and_what_it_held_back(home: Path) -> None:
+def test_verdict_marks_the_refusing_stage_and_the_stages_it_holds_back(home: Path) -> None:
     run = planted(home, run_id="fraud-4", state="refused", reason="Trainer: pr_auc is 0.1; recall is 0.2")
-    found = dag.of(local_runtime(home).metadata, run, home)
-    assert {one.name: one.state for one in found.stages if one.state != "done"} == {
+    graph = dag.of(local_runtime(home).metadata, run, home)
+    assert {stage.name: stage.state for stage in graph.stages if stage.state != "done"} == {
         "Trainer": "refused",
         "Pusher": "held",
     }
@@ -142,42 +142,42 @@ def test_a_verdict_marks_the_stage_that_refused_and_what_it_held_back(home: Path
     )
 
 
-def test_the_metric_beside_a_version_is_that_of_the_run_that_pushed_it(home: Path) -> None:
+def test_metric_of_a_version_is_that_of_the_run_that_pushed_it(home: Path) -> None:
     run = planted(home, run_id="fraud-5")
     pushed = replace(run, facts={**run.facts, "pushed": "/elsewhere/versions/1", "headline": "pr_auc 0.75"})
     refused = replace(run, id="fraud-6", state="refused", facts={"headline": "pr_auc 0.1"})
-    for one in (pushed, refused):
-        store.save(local_runtime(home).metadata, one)
-    assert [one.headline for one in cases.read(home) if one.name == "fraud"] == ["pr_auc 0.75"]
+    for saved in (pushed, refused):
+        store.save(local_runtime(home).metadata, saved)
+    assert [case.headline for case in cases.read(home) if case.name == "fraud"] == ["pr_auc 0.75"]
 
 
-def test_edges_lead_to_the_right_and_what_follows_from_others_is_left_out(home: Path) -> None:
-    found = dag.of(local_runtime(home).metadata, planted(home), home)
-    assert ("SpanExampleGen", "Trainer") not in found.edges and ("DataGate", "Trainer") in found.edges
-    assert all(found.stage(a).column < found.stage(b).column for a, b in found.edges)
-    places = [(one.column, one.row) for one in found.stages]
+def test_edges_lead_to_the_right_and_are_transitively_reduced(home: Path) -> None:
+    graph = dag.of(local_runtime(home).metadata, planted(home), home)
+    assert ("SpanExampleGen", "Trainer") not in graph.edges and ("DataGate", "Trainer") in graph.edges
+    assert all(graph.stage(a).column < graph.stage(b).column for a, b in graph.edges)
+    places = [(stage.column, stage.row) for stage in graph.stages]
     assert len(set(places)) == len(places)
 
 
-def test_a_long_edge_runs_behind_no_stage() -> None:
+def test_long_edge_passes_behind_no_stage() -> None:
     edges = [("a", "b"), ("b", "c"), ("c", "d"), ("e", "d"), ("a", "e")]
-    found = dag.placed([Stage(name, "done") for name in "abcde"], edges)
-    way = found.ways[found.edges.index(("e", "d"))]
-    first = found.stage("e").column
-    taken = {(one.column, one.row) for one in found.stages}
+    graph = dag.placed([Stage(name, "done") for name in "abcde"], edges)
+    way = graph.ways[graph.edges.index(("e", "d"))]
+    first = graph.stage("e").column
+    taken = {(stage.column, stage.row) for stage in graph.stages}
     assert len(way) == 1 and not any((first + at, row) in taken for at, row in enumerate(way, 1))
 
 
-def test_those_who_look_share_one_rendering(client: TestClient) -> None:
+def test_viewers_share_one_rendering(client: TestClient) -> None:
     calls: list[object] = []
-    shared = client.app.state.watch
-    client.portal.call(shared.look)
+    watch = client.app.state.watch
+    client.portal.call(watch.look)
     for _ in range(5):
-        shared.rendered(lambda state: calls.append(state) or {})
+        watch.rendered(lambda state: calls.append(state) or {})
     assert len(calls) <= 1
 
 
-def test_who_waits_for_whom_without_an_artifact_is_as_the_graph_is_wired() -> None:
+def test_dependencies_without_artifact_match_the_pipeline_graph() -> None:
     from models.catalog import CASES
     from pipeline.plan import Plan
     from tour.evidence import overview
@@ -195,5 +195,5 @@ def test_who_waits_for_whom_without_an_artifact_is_as_the_graph_is_wired() -> No
         space={"learning_rate": {"low": 0.1, "high": 1}},
     )
     _, edges = overview.graph_of(plan)
-    known = {(b if b != "latest_blessed_model" else "Resolver", a) for b, a in edges}
-    assert {(a, b) for a, b in dag.WAITS if a != "Resolver"} <= known
+    dependencies = {(b if b != "latest_blessed_model" else "Resolver", a) for b, a in edges}
+    assert {(a, b) for a, b in dag.WAITS if a != "Resolver"} <= dependencies

@@ -1,4 +1,4 @@
-"""What the gateway counts, as the tour reads it: rates, latencies, and a gateway that is late, anew or gone."""
+"""Gateway metrics in the tour: rates, latencies, and a gateway that is slow, restarted or stopped."""
 
 import asyncio
 from pathlib import Path
@@ -18,17 +18,17 @@ def exposition(ok: int, failed: int) -> str:
     return "\n".join([*lines, 'gateway_breaker{case="fraud"} 2.0', 'other{x="1"} 4'])
 
 
-def test_rates_latencies_and_errors_follow_from_two_answers_of_the_gateway() -> None:
+def test_rates_latencies_and_errors_are_computed_from_two_scrapes() -> None:
     scrapes = Scrapes()
     scrapes.add(traffic.parsed(exposition(100, 0)), 10.0)
     scrapes.add(traffic.parsed(exposition(180, 20)), 12.0)
-    found = scrapes.of("fraud")
-    assert found.rate == 50 and found.errors == 0.2 and found.total == 200 and found.breaker == "open"
-    assert found.p50 == pytest.approx(1.0) and found.p99 == pytest.approx(1 + 9 * 0.98)
+    fraud = scrapes.of("fraud")
+    assert fraud.rate == 50 and fraud.errors == 0.2 and fraud.total == 200 and fraud.breaker == "open"
+    assert fraud.p50 == pytest.approx(1.0) and fraud.p99 == pytest.approx(1 + 9 * 0.98)
     assert scrapes.of("image").total == 0
 
 
-def test_a_gateway_that_began_anew_is_counted_from_its_beginning() -> None:
+def test_restarted_gateway_is_counted_from_its_restart() -> None:
     scrapes = Scrapes()
     scrapes.add({"fraud": Counted({"200": 1000})}, 1.0)
     scrapes.add({"fraud": Counted({"200": 3})}, 2.0)
@@ -37,12 +37,12 @@ def test_a_gateway_that_began_anew_is_counted_from_its_beginning() -> None:
 
 
 @pytest.mark.system
-def test_a_gateway_that_does_not_answer_holds_nothing_up() -> None:
+def test_fetch_times_out_or_raises_without_an_answer() -> None:
     async def hanging(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)
         writer.close()
 
-    async def asked() -> None:
+    async def check() -> None:
         server = await asyncio.start_server(hanging, "127.0.0.1", 0)
         async with server:
             with pytest.raises(TimeoutError):
@@ -51,10 +51,10 @@ def test_a_gateway_that_does_not_answer_holds_nothing_up() -> None:
             with pytest.raises(OSError):
                 await traffic.fetch(address)
 
-    asyncio.run(asked())
+    asyncio.run(check())
 
 
-def test_a_gateway_that_is_late_once_is_still_there_and_one_that_is_gone_is_not(
+def test_gateway_is_shown_after_one_timeout_and_not_after_a_refused_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[object] = [{"fraud": Counted({"200": 5})}, TimeoutError(), OSError()]
@@ -65,12 +65,12 @@ def test_a_gateway_that_is_late_once_is_still_there_and_one_that_is_gone_is_not(
             raise answer
         return answer
 
-    async def looked() -> list[str]:
-        found, one = [], watch.Watch(tmp_path, lambda: "127.0.0.1:8080")
+    async def read_addresses() -> list[str]:
+        addresses, polled = [], watch.Watch(tmp_path, lambda: "127.0.0.1:8080")
         while answers:
-            await one.look()
-            found.append(one.state.gateway)
-        return found
+            await polled.look()
+            addresses.append(polled.state.gateway)
+        return addresses
 
     monkeypatch.setattr(watch, "fetch", fetch)
-    assert asyncio.run(looked()) == ["127.0.0.1:8080", "127.0.0.1:8080", ""]
+    assert asyncio.run(read_addresses()) == ["127.0.0.1:8080", "127.0.0.1:8080", ""]

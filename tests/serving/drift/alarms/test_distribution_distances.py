@@ -1,4 +1,4 @@
-"""Each statistic against SciPy, scikit-learn or its formula."""
+"""Distances and tests against SciPy, scikit-learn or their definition."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ COUNTS = st.lists(st.integers(0, 500), min_size=3, max_size=12)
 NOW, THEN = np.array([30, 50, 20, 0]), np.array([40, 40, 15, 5])
 
 
-def test_divergences_are_scipys_on_the_same_shares() -> None:
+def test_divergences_equal_scipy_on_the_same_shares() -> None:
     p, q = (NOW + 0.5) / (NOW + 0.5).sum(), (THEN + 0.5) / (THEN + 0.5).sum()
     assert distribution_distances.kullback_leibler(NOW, THEN) == pytest.approx(stats.entropy(p, q))
     assert distribution_distances.jensen_shannon(NOW, THEN) == pytest.approx(spatial.distance.jensenshannon(p, q) ** 2)
@@ -22,24 +22,24 @@ def test_divergences_are_scipys_on_the_same_shares() -> None:
     assert distribution_distances.linf(NOW, THEN) == pytest.approx(0.1)
 
 
-def test_kolmogorov_smirnov_is_scipys_on_the_rows() -> None:
+def test_kolmogorov_smirnov_equals_scipy_on_the_rows() -> None:
     rng = np.random.default_rng(0)
-    one, two = rng.integers(0, 9, 200), rng.integers(1, 10, 300)
-    counts = [np.bincount(rows, minlength=10) for rows in (one, two)]
-    assert distribution_distances.kolmogorov_smirnov(*counts) == pytest.approx(stats.ks_2samp(one, two).statistic)
+    first, second = rng.integers(0, 9, 200), rng.integers(1, 10, 300)
+    counts = [np.bincount(rows, minlength=10) for rows in (first, second)]
+    assert distribution_distances.kolmogorov_smirnov(*counts) == pytest.approx(stats.ks_2samp(first, second).statistic)
 
 
-def test_tests_on_tables_are_scipys_without_empty_bins() -> None:
+def test_contingency_tests_equal_scipy_without_empty_bins() -> None:
     table = np.stack([NOW, THEN])
-    found = stats.chi2_contingency(table, correction=False)
-    assert distribution_distances.chi_squared(NOW, THEN) == pytest.approx((found.statistic, found.pvalue))
-    found = stats.chi2_contingency(table, correction=False, lambda_="log-likelihood")
+    expected = stats.chi2_contingency(table, correction=False)
+    assert distribution_distances.chi_squared(NOW, THEN) == pytest.approx((expected.statistic, expected.pvalue))
+    expected = stats.chi2_contingency(table, correction=False, lambda_="log-likelihood")
     assert distribution_distances.g_test(np.append(NOW, 0), np.append(THEN, 0)) == pytest.approx(
-        (found.statistic, found.pvalue)
+        (expected.statistic, expected.pvalue)
     )
 
 
-def test_exact_rates_add_up_the_binomial_and_hypergeometric_terms() -> None:
+def test_exact_p_values_are_sums_of_binomial_and_hypergeometric_terms() -> None:
     terms = stats.binom.pmf(np.arange(21), 20, 0.1)
     assert distribution_distances.binomial(5, 20, 0.1) == pytest.approx(terms[terms <= terms[5] * (1 + 1e-9)].sum())
     table = stats.hypergeom.pmf(np.arange(16), 120, 15, 20)
@@ -49,9 +49,9 @@ def test_exact_rates_add_up_the_binomial_and_hypergeometric_terms() -> None:
 
 
 @given(COUNTS, COUNTS)
-def test_distances_are_zero_to_oneself_and_within_their_bounds(one, two) -> None:
-    size = min(len(one), len(two))
-    p, q = np.array(one[:size]) + 1, np.array(two[:size]) + 1
+def test_distances_are_zero_for_equal_counts_and_within_their_bounds(first, second) -> None:
+    size = min(len(first), len(second))
+    p, q = np.array(first[:size]) + 1, np.array(second[:size]) + 1
     for distance in (
         distribution_distances.kullback_leibler,
         distribution_distances.jensen_shannon,
@@ -63,7 +63,7 @@ def test_distances_are_zero_to_oneself_and_within_their_bounds(one, two) -> None
     assert distribution_distances.linf(p, q) <= 1 and distribution_distances.kolmogorov_smirnov(p, q) <= 1
 
 
-def test_corrections_are_scipys_and_holms_definition() -> None:
+def test_corrections_equal_scipy_and_the_definition_of_holm() -> None:
     p = np.random.default_rng(3).random(17) ** 3
     np.testing.assert_allclose(distribution_distances.benjamini_hochberg(p), stats.false_discovery_control(p))
     order = np.argsort(p)
@@ -71,21 +71,21 @@ def test_corrections_are_scipys_and_holms_definition() -> None:
     np.testing.assert_allclose(distribution_distances.holm(p)[order], expected)
 
 
-def test_weights_give_a_test_its_part_of_alpha() -> None:
+def test_weights_divide_alpha_among_tests() -> None:
     p, weights = np.array([0.006, 0.006, 0.5]), np.array([8.0, 1.0, 1.0])
     adjusted = distribution_distances.holm(p, weights)
     assert adjusted[0] == pytest.approx(0.006 * 10 / 8) and adjusted[1] == pytest.approx(0.006 * 2 / 1)
     np.testing.assert_allclose(distribution_distances.holm(p, weights * 7), adjusted)
 
 
-def test_nothing_to_compare_is_said() -> None:
-    with pytest.raises(ValueError, match="rows on both sides"):
+def test_empty_samples_raise() -> None:
+    with pytest.raises(ValueError, match="rows in both samples"):
         distribution_distances.chi_squared(np.zeros(3), THEN[:3])
-    with pytest.raises(ValueError, match="Shares of no rows"):
+    with pytest.raises(ValueError, match="Shares of zero rows"):
         distribution_distances.linf(np.zeros(3), THEN[:3])
 
 
-def test_lower_values_are_told_from_equal_and_higher_ones_as_by_mann_and_whitney() -> None:
+def test_lower_equals_the_mann_whitney_test() -> None:
     rng = np.random.default_rng(3)
     past, now = rng.normal(0, 1, 400).round(1), rng.normal(-0.3, 1, 50).round(1)
     ones = np.ones(50), np.ones(400)
@@ -95,7 +95,7 @@ def test_lower_values_are_told_from_equal_and_higher_ones_as_by_mann_and_whitney
         distribution_distances.lower(now + 1, past, *ones) > 0.99
         and distribution_distances.lower(now[:0], past, *ones) == 1.0
     )
-    # What weighs nothing has no say.
+    # Values with weight zero have no influence.
     first = (np.arange(50) < 1).astype(float)
     alone = distribution_distances.lower(now[:1], past, np.ones(1), ones[1])
     assert distribution_distances.lower(now, past, first, ones[1]) == pytest.approx(alone)

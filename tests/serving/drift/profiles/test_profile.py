@@ -1,4 +1,4 @@
-"""Profiles: parts add up to the whole exactly, bytes are canonical, and nothing is lost or counted twice."""
+"""Profiles: parts add up exactly to the whole, bytes are canonical, and every row is counted once."""
 
 import json
 
@@ -36,16 +36,16 @@ def profile(rows: list[tuple]) -> Profile:
 
 @given(ROWS, ROWS, ROWS)
 @settings(max_examples=150, deadline=None)
-def test_merging_parts_in_any_order_gives_the_bytes_of_the_whole(one, two, three) -> None:
-    whole = profile(one + two + three).to_bytes()
-    assert profile(one).merge(profile(two)).merge(profile(three)).to_bytes() == whole
-    assert profile(three).merge(profile(one).merge(profile(two))).to_bytes() == whole
-    assert Profile.empty(LAYOUT).merge(profile(one + two + three)).to_bytes() == whole
+def test_merging_parts_in_any_order_gives_the_bytes_of_the_whole(first, second, third) -> None:
+    whole = profile(first + second + third).to_bytes()
+    assert profile(first).merge(profile(second)).merge(profile(third)).to_bytes() == whole
+    assert profile(third).merge(profile(first).merge(profile(second))).to_bytes() == whole
+    assert Profile.empty(LAYOUT).merge(profile(first + second + third)).to_bytes() == whole
 
 
 @given(ROWS)
 @settings(max_examples=100, deadline=None)
-def test_bytes_read_back_and_every_row_is_in_one_place(rows) -> None:
+def test_bytes_round_trip_and_every_row_is_counted_once(rows) -> None:
     counted = profile(rows)
     assert Profile.from_bytes(counted.to_bytes()).to_bytes() == counted.to_bytes()
     for column in ("x", "c"):
@@ -53,33 +53,33 @@ def test_bytes_read_back_and_every_row_is_in_one_place(rows) -> None:
 
 
 @pytest.mark.parametrize("count", [FEW - 1, FEW, CHUNK + 5])
-def test_bins_are_those_of_a_search_among_the_edges_whatever_the_batch(count: int) -> None:
+def test_bins_equal_a_binary_search_among_the_edges_for_every_batch_size(count: int) -> None:
     rng = np.random.default_rng(count)
     values = np.concatenate([rng.lognormal(3, 1.5, count - 4), [np.inf, -np.inf, -1e9, 1e9]])
-    column = next(one for one in LAYOUT if one.name == "x")
+    column = next(column for column in LAYOUT if column.name == "x")
     expected = np.bincount(column.bins(values), minlength=column.size)
     counted = Profile.of(LAYOUT, {"x": values, "c": ["a"] * count})["x"]
     np.testing.assert_array_equal(counted.bins, expected)
     assert counted.infinite == 2
 
 
-def test_ranks_rise_with_values_and_bins_hold_equal_shares() -> None:
-    column = next(one for one in LAYOUT if one.name == "x")
+def test_ranks_ascend_with_values_and_bins_have_equal_shares() -> None:
+    column = next(column for column in LAYOUT if column.name == "x")
     values = np.sort(np.random.default_rng(1).normal(0, 500, 5000))
     assert (np.diff(column.ranks(values)) >= 0).all()
     inner = Profile.of(LAYOUT, REFERENCE)["x"].bins[1:-2]
-    # 64 quantile bins of 4,000 rows; the last two are the uppermost thousandth and what lies above.
+    # 64 quantile bins of 4,000 rows; the last two hold the uppermost thousandth and values above.
     assert abs(inner[:-1] / 4000 - 1 / 64).max() < 0.01
 
 
-def test_what_lies_outside_the_reference_falls_into_the_outer_bins() -> None:
+def test_values_outside_the_reference_fall_into_the_outer_bins() -> None:
     reference = Profile.of(LAYOUT, REFERENCE)["x"]
     assert reference.bins[0] == reference.bins[-1] == 0
     out = Profile.of(LAYOUT, {"x": [-5.0, 1e7, 1e8], "c": ["a"] * 3})["x"]
     assert (out.bins[0], out.bins[-1]) == (1, 2)
 
 
-def test_mean_whole_numbers_and_extremes_are_those_of_the_values() -> None:
+def test_mean_whole_numbers_and_extremes_equal_those_of_the_values() -> None:
     values = np.array([1.0, 2.5, 20.0, np.nan, 7.25])
     counted = Profile.of(LAYOUT, {"x": values, "c": [None] * 5})
     assert counted.mean("x") == pytest.approx(np.nanmean(values), rel=1e-6)
@@ -88,7 +88,7 @@ def test_mean_whole_numbers_and_extremes_are_those_of_the_values() -> None:
     assert np.isnan(Profile.empty(LAYOUT).mean("x"))
 
 
-def test_a_stream_gives_the_whole_and_flags_and_bytes_are_read() -> None:
+def test_stream_equals_the_whole_and_booleans_and_bytes_are_accepted() -> None:
     table = pl.DataFrame({"x": REFERENCE["x"], "c": REFERENCE["c"]})
     parts = Profile.stream(LAYOUT, (table[at : at + 700] for at in range(0, 4000, 700)))
     assert parts.to_bytes() == Profile.of(LAYOUT, table).to_bytes()
@@ -97,30 +97,30 @@ def test_a_stream_gives_the_whole_and_flags_and_bytes_are_read() -> None:
     assert counted["b"].unseen == {"z": 1} and counted["f"].rows == 2
 
 
-def test_a_column_never_takes_more_than_its_limit() -> None:
+def test_serialized_column_stays_below_its_size_limit() -> None:
     rng = np.random.default_rng(2)
     names = ["".join(map(chr, rng.choice([1, 34, 92, 233, 0x4E2D, 65], 80))) for _ in range(3000)]
     counted = bins.fit({"c": names, "x": rng.normal(size=3000)})
-    column = next(one for one in counted if one.name == "c")
+    column = next(column for column in counted if column.name == "c")
     whole = Profile.of(
         counted, {"c": [f"{name[:40]}{i}" for i, name in enumerate(names)], "x": rng.normal(size=3000) * 1e30}
     )
     assert 20 < len(column.values) <= KNOWN and all(len(value.encode()) <= LONGEST for value in column.values)
     assert len(whole["c"].unseen) == SAMPLE
-    for held in json.loads(whole.to_bytes())["columns"]:
-        assert len(json.dumps(held, ensure_ascii=False).encode()) <= LIMIT
+    for fields in json.loads(whole.to_bytes())["columns"]:
+        assert len(json.dumps(fields, ensure_ascii=False).encode()) <= LIMIT
 
 
-def test_what_cannot_be_counted_is_refused_in_a_sentence() -> None:
+def test_invalid_rows_and_bytes_raise() -> None:
     with pytest.raises(ValueError, match="no column 'c'"):
         Profile.of(LAYOUT, {"x": [1.0]})
     with pytest.raises(ValueError, match="differ in length"):
         Profile.of(LAYOUT, {"x": [1.0], "c": ["a", "b"]})
-    with pytest.raises(ValueError, match="holds String"):
+    with pytest.raises(ValueError, match="has type String"):
         Profile.of(LAYOUT, {"x": ["1"], "c": ["a"]})
     with pytest.raises(ValueError, match="no finite value"):
         bins.fit({"x": [np.nan, np.nan]})
     with pytest.raises(ValueError, match="different layouts"):
         Profile.empty(LAYOUT).merge(Profile.empty(LAYOUT[:1]))
-    with pytest.raises(ValueError, match="no profile"):
+    with pytest.raises(ValueError, match="not a profile"):
         Profile.from_bytes(b"{}")

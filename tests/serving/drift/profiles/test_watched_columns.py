@@ -1,4 +1,4 @@
-"""Columns of served rows: the same from a log's records as from a table, with nulls, classes and pixels."""
+"""Monitored columns: equal from log records and from a table, with nulls, classes and pixels."""
 
 import io
 
@@ -12,7 +12,7 @@ from serving.drift.profiles.watched_columns import Watched
 from serving.gateway.log.tf_example import entry, example
 
 
-def test_records_of_the_log_give_the_columns_of_the_table() -> None:
+def test_log_records_give_the_columns_of_the_table() -> None:
     rows = day(0, rows=50)
     frame, scores = WATCHED.records([record(rows, n) for n in range(50)])
     expected, _ = WATCHED.frame(rows, rows["score"])
@@ -21,30 +21,30 @@ def test_records_of_the_log_give_the_columns_of_the_table() -> None:
     assert frame["channel"].to_list() == list(rows["channel"]) and scores.shape == (50, 1)
 
 
-def test_what_a_row_lacks_is_null_and_bytes_are_text() -> None:
+def test_missing_features_are_null_and_bytes_are_text() -> None:
     watched = Watched(("a", "b"), (), "score")
-    one = example(entry("a", 1.0), entry("output/score", 0.7))
-    other = example(entry("b", "x"), entry("output/score", 0.2))
-    frame, _ = watched.records([one, other])
+    first = example(entry("a", 1.0), entry("output/score", 0.7))
+    second = example(entry("b", "x"), entry("output/score", 0.2))
+    frame, _ = watched.records([first, second])
     assert frame["a"].to_list() == [1.0, None] and frame["b"].to_list() == [None, "x"]
     assert frame["predicted"].to_list() == ["positive", "negative"]
 
 
-def test_classes_are_watched_by_confidence_entropy_and_name() -> None:
+def test_classes_have_confidence_entropy_and_predicted_name() -> None:
     watched = Watched(("a",), (), "probabilities", classes=("cat", "dog"))
     scores = np.array([[0.9, 0.1], [0.5, 0.5], [0.0, 1.0]])
-    frame, held = watched.frame({"a": [1, 2, 3]}, scores)
+    frame, outputs = watched.frame({"a": [1, 2, 3]}, scores)
     assert frame["predicted"].to_list() == ["cat", "cat", "dog"]
     assert frame["entropy"].to_list() == pytest.approx([0.325083, np.log(2), 0.0], abs=1e-6)
-    assert watched.confidence(held).tolist() == [0.9, 0.5, 1.0]
-    assert watched.right(held, [b"cat", "dog", "dog"]) == [1.0, 0.0, 1.0]
+    assert watched.confidence(outputs).tolist() == [0.9, 0.5, 1.0]
+    assert watched.right(outputs, [b"cat", "dog", "dog"]) == [1.0, 0.0, 1.0]
 
 
-def test_a_label_of_a_single_score_is_what_came() -> None:
+def test_outcome_of_a_single_score_is_the_label() -> None:
     assert WATCHED.right(np.array([[0.9], [0.1]]), [0, 1]) == [0.0, 1.0]
 
 
-def test_a_picture_is_watched_by_its_pixels_and_told_features_are_not_doubled() -> None:
+def test_image_has_pixel_statistics_and_given_features_take_precedence() -> None:
     def png(pixels: np.ndarray) -> bytes:
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "PNG")

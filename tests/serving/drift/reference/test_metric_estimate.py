@@ -1,4 +1,4 @@
-"""Metrics without labels, metrics with late labels, and rates of positives, against truths that are known."""
+"""Metrics without labels, metrics with late labels, explained columns and rates of positives, against simulated truths."""
 
 import numpy as np
 import polars as pl
@@ -12,14 +12,14 @@ from serving.drift.reference.metric_estimate import Estimator
 
 
 def drawn(seed: int, n: int = 20_000, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Scores that overstate the odds, and labels of the true chance; ``shift`` moves the inputs alone."""
+    """Scores that overstate the odds, and labels drawn from the true probabilities; ``shift`` moves the inputs only."""
     rng = np.random.default_rng(seed)
     logit = rng.normal(-3.5 + shift, 1.8, n)
     chance = 1 / (1 + np.exp(-logit))
     return 1 / (1 + np.exp(-logit - 1.0)), rng.random(n) < chance
 
 
-def test_metrics_are_scikit_learns_with_ties() -> None:
+def test_metrics_equal_scikit_learn_with_ties() -> None:
     scores, truth = drawn(1, 3000)
     scores = scores.round(2)
     assert metric_estimate.pr_auc(scores, truth) == pytest.approx(metrics.average_precision_score(truth, scores))
@@ -31,20 +31,20 @@ def test_metrics_are_scikit_learns_with_ties() -> None:
 
 @pytest.mark.parametrize("metric", ["pr_auc", "roc_auc"])
 @pytest.mark.parametrize("shift", [-0.5, 0.0, 0.7])
-def test_under_covariate_shift_the_estimate_is_within_its_error_of_the_truth(metric: str, shift: float) -> None:
+def test_estimate_under_covariate_shift_is_within_its_error_of_the_truth(metric: str, shift: float) -> None:
     fitted = Estimator.fit(metric, *drawn(1))
     scores, truth = drawn(2, shift=shift)
-    guess, real = fitted.estimate(scores), metric_estimate.METRICS[metric](scores, truth)
-    assert abs(guess.value - real) < 3 * guess.error and guess.error < 0.03
+    estimate, measured = fitted.estimate(scores), metric_estimate.METRICS[metric](scores, truth)
+    assert abs(estimate.value - measured) < 3 * estimate.error and estimate.error < 0.03
 
 
-def test_the_error_covers_what_it_says_over_many_windows() -> None:
-    fitted, off = Estimator.fit("roc_auc", *drawn(1, 40_000)), []
+def test_standardized_errors_of_many_windows_have_unit_deviation() -> None:
+    fitted, standardized = Estimator.fit("roc_auc", *drawn(1, 40_000)), []
     for seed in range(3, 33):
         scores, truth = drawn(seed, 4000)
-        guess = fitted.estimate(scores)
-        off.append((guess.value - metric_estimate.roc_auc(scores, truth)) / guess.error)
-    assert 0.5 < np.std(off) < 1.6 and abs(np.mean(off)) < 0.8
+        estimate = fitted.estimate(scores)
+        standardized.append((estimate.value - metric_estimate.roc_auc(scores, truth)) / estimate.error)
+    assert 0.5 < np.std(standardized) < 1.6 and abs(np.mean(standardized)) < 0.8
 
 
 def test_scores_are_calibrated_and_accuracy_takes_the_confidence() -> None:
@@ -60,20 +60,20 @@ def test_scores_are_calibrated_and_accuracy_takes_the_confidence() -> None:
     assert fitted.estimate(low).value == pytest.approx(low.mean() - 0.1, abs=0.02)
 
 
-def test_when_the_meaning_changed_only_labels_tell() -> None:
+def test_concept_drift_is_measured_with_labels_and_missed_by_the_estimate() -> None:
     fitted = Estimator.fit("roc_auc", *drawn(1))
     scores, truth = drawn(6)
     truth = np.random.default_rng(7).permutation(truth)
-    real = metric_estimate.realised("roc_auc", scores, truth)
-    assert fitted.estimate(scores).value > 0.8 and abs(real.value - 0.5) < 4 * real.error
+    measured = metric_estimate.realised("roc_auc", scores, truth)
+    assert fitted.estimate(scores).value > 0.8 and abs(measured.value - 0.5) < 4 * measured.error
 
 
-def test_one_class_cannot_calibrate() -> None:
+def test_calibration_with_a_single_class_raises() -> None:
     with pytest.raises(ValueError, match="both classes"):
         Estimator.fit("pr_auc", np.linspace(0, 1, 50), np.zeros(50))
 
 
-def test_late_labels_join_once_and_contradictions_are_refused() -> None:
+def test_late_labels_join_once_and_conflicting_labels_raise() -> None:
     predictions = pl.DataFrame({"id": ["a", "b", "c"], "score": [0.1, 0.9, 0.5]})
     late = pl.DataFrame({"id": ["c", "a", "a", "b", "z"], "label": [1, 0, 0, None, 1]})
     assert label_rate.joined(predictions, late, "id").rows() == [("a", 0.1, 0), ("c", 0.5, 1)]
@@ -82,15 +82,15 @@ def test_late_labels_join_once_and_contradictions_are_refused() -> None:
 
 
 def customers(rng: np.random.Generator, rate: float, shop: int) -> np.ndarray:
-    """Sources of a window: customers with frauds anywhere, and as many victims of a copied card as chance wants."""
+    """Sources of a window: customers with frauds anywhere, and a random number of victims of one copied card reader."""
     alone = rng.poisson(rate)
     victims = rng.integers(0, 80) if rng.random() < 0.5 else 0
-    who = np.concatenate([np.repeat(np.arange(alone), 4), 10_000 + np.arange(victims)])
-    where = np.concatenate([rng.integers(0, 100_000, 4 * alone), np.full(victims, 200_000 + shop)])
-    return label_rate.sources(who, where)
+    customer = np.concatenate([np.repeat(np.arange(alone), 4), 10_000 + np.arange(victims)])
+    merchant = np.concatenate([rng.integers(0, 100_000, 4 * alone), np.full(victims, 200_000 + shop)])
+    return label_rate.sources(customer, merchant)
 
 
-def test_frauds_that_come_together_are_few_sources() -> None:
+def test_clustered_frauds_count_as_few_sources() -> None:
     assert label_rate.sources(np.array([1, 1, 1]), np.array([7, 8, 9])).tolist() == [
         1.0
     ]  # a card used up in three shops
@@ -100,7 +100,7 @@ def test_frauds_that_come_together_are_few_sources() -> None:
     assert label_rate.sources(np.array([], int), np.array([], int)).sum() == 0
 
 
-def test_an_unchanged_rate_is_left_alone_and_half_as_much_again_is_found() -> None:
+def test_unchanged_rate_raises_no_alarm_and_an_increase_by_half_is_detected() -> None:
     rng = np.random.default_rng(8)
     past = label_rate.Reports.of_windows([70_000] * 48, [customers(rng, 120, shop) for shop in range(48)])
     assert past.rate == pytest.approx(121 / 70_000, rel=0.05) and past.clumping < 2
@@ -113,14 +113,14 @@ def test_an_unchanged_rate_is_left_alone_and_half_as_much_again_is_found() -> No
     assert np.mean(np.array([p(180) for _ in range(60)]) <= 0.01) > 0.9
 
 
-def test_a_usual_rate_takes_weeks_of_ripe_days() -> None:
+def test_rate_of_too_few_windows_raises() -> None:
     with pytest.raises(ValueError, match="20 windows"):
         label_rate.Reports.of_windows([100] * 19, [np.ones(3)] * 19)
     past = label_rate.Reports.of_windows([100] * 20, [np.ones(3)] * 20, overlap=2)
     assert past.rows == 1000 and past.test(0, np.empty(0))[0] == 1.0
 
 
-def test_what_is_left_of_a_column_is_the_regressions_residual() -> None:
+def test_residuals_equal_those_of_a_least_squares_regression() -> None:
     rng = np.random.default_rng(9)
     usual, kind = rng.lognormal(3, 1, 5000), rng.choice(["a", "b"], 5000)
     amount = np.exp(0.8 * np.log1p(usual) + (kind == "b") + rng.normal(0, 0.2, 5000))
@@ -137,26 +137,28 @@ def test_what_is_left_of_a_column_is_the_regressions_residual() -> None:
         Expected.fit(rows.with_columns(amount=-pl.col("amount")), "amount", ["usual"])
 
 
-def test_effects_of_many_values_are_the_best_linear_predictions() -> None:
+def test_random_effects_equal_best_linear_unbiased_predictions() -> None:
     rng = np.random.default_rng(3)
     shop = rng.integers(0, 300, 6000) ** 2 // 300  # some with many rows, some with few
     effect = rng.normal(0, 0.5, 300)
     logs = 2.0 + effect[shop] + rng.normal(0, 0.8, 6000)
-    rows = pl.DataFrame({"amount": np.exp(logs), "shop": [f"s{one}" for one in shop], "none": np.zeros(6000)})
+    rows = pl.DataFrame({"amount": np.exp(logs), "shop": [f"s{number}" for number in shop], "none": np.zeros(6000)})
     fitted = Expected.fit(rows, "amount", ["none", "shop"])
     drawn, known = fitted.effects["shop"].drawn, fitted.effects["shop"].known
     assert drawn == pytest.approx(0.8**2 / 0.5**2, rel=0.2)
     n, mean = np.bincount(shop, minlength=300), np.bincount(shop, logs - logs.mean(), minlength=300)
-    for one in np.flatnonzero(n > 1):
-        count, total = known[f"s{one}"]
-        assert count == n[one] and total / (count + drawn) == pytest.approx(mean[one] / (n[one] + drawn), abs=1e-3)
+    for number in np.flatnonzero(n > 1):
+        count, total = known[f"s{number}"]
+        assert count == n[number] and total / (count + drawn) == pytest.approx(
+            mean[number] / (n[number] + drawn), abs=1e-3
+        )
     rmse = np.sqrt(
-        np.mean([(total / (count + drawn) - effect[int(one[1:])]) ** 2 for one, (count, total) in known.items()])
+        np.mean([(total / (count + drawn) - effect[int(name[1:])]) ** 2 for name, (count, total) in known.items()])
     )
     assert rmse < 0.6 * effect.std()
 
 
-def test_rows_that_were_fitted_on_are_told_by_the_others_of_their_value() -> None:
+def test_residuals_of_fitted_rows_vary_like_those_of_new_rows() -> None:
     rng = np.random.default_rng(4)
     shop, effect = rng.integers(0, 1000, 8000), rng.normal(0, 0.3, 1000)
 
@@ -166,11 +168,13 @@ def test_rows_that_were_fitted_on_are_told_by_the_others_of_their_value() -> Non
 
     rows, new = drawn(), drawn()
     fitted = Expected.fit(rows, "amount", ["none", "shop"])
-    own, apart, later = (one.std() for one in (fitted.left(rows), fitted.left(rows, fitted=True), fitted.left(new)))
+    own, apart, later = (
+        values.std() for values in (fitted.left(rows), fitted.left(rows, fitted=True), fitted.left(new))
+    )
     assert apart == pytest.approx(later, rel=0.025) and own < 0.97 * later
 
 
-def test_values_that_do_not_differ_have_no_effect_and_unknown_ones_none() -> None:
+def test_equal_values_and_unknown_values_have_no_effect() -> None:
     rng = np.random.default_rng(5)
     rows = pl.DataFrame({"amount": np.exp(rng.normal(0, 1, 5000)), "shop": rng.integers(0, 400, 5000).astype(str)})
     plain = Expected.fit(rows, "amount", []).left(rows)

@@ -1,4 +1,4 @@
-"""What a model calls normal: days where there are enough, written and read back, refused where it is not there."""
+"""Reference profiles: days if there are enough, serialization, and errors for versions without one."""
 
 import json
 from dataclasses import replace
@@ -17,18 +17,24 @@ from serving.drift.reference.reference_profile import Normal
 
 
 @pytest.fixture(scope="module")
-def known() -> Normal:
+def usual_profile() -> Normal:
     return usual()
 
 
-def test_days_are_observations_of_their_kind(known: Normal) -> None:
-    assert known.days == 21 and set(known.baseline.groups) == {"workday", "saturday", "sunday"}
-    assert [column.name for column in known.layout] == ["amount", "amount_unexplained", "channel", "predicted", "score"]
-    assert {known.kind(FIRST + n) for n in range(5)} == {"workday"}
-    assert (known.kind(FIRST + 5), known.kind(FIRST + 6)) == ("saturday", "sunday")
+def test_enough_days_are_grouped_by_kind(usual_profile: Normal) -> None:
+    assert usual_profile.days == 21 and set(usual_profile.baseline.groups) == {"workday", "saturday", "sunday"}
+    assert [column.name for column in usual_profile.layout] == [
+        "amount",
+        "amount_unexplained",
+        "channel",
+        "predicted",
+        "score",
+    ]
+    assert {usual_profile.kind(FIRST + n) for n in range(5)} == {"workday"}
+    assert (usual_profile.kind(FIRST + 5), usual_profile.kind(FIRST + 6)) == ("saturday", "sunday")
 
 
-def test_few_days_are_rows_with_more_noise_and_none_are_independent_rows() -> None:
+def test_few_days_give_overdispersed_rows_and_none_give_independent_rows() -> None:
     few = usual(days=6)
     assert list(few.baseline.groups) == [ANY] and few.kind(FIRST + 6) == ANY and few.days == 6
     frame, _ = WATCHED.frame(day(0), day(0)["score"])
@@ -38,41 +44,50 @@ def test_few_days_are_rows_with_more_noise_and_none_are_independent_rows() -> No
         assert wide.baseline.noise[key].trace == pytest.approx(reference_profile.FEW_DAYS * noise.trace)
 
 
-def test_written_and_read_back_it_counts_and_estimates_the_same(known: Normal, tmp_path: Path) -> None:
-    again = reference_profile.of_version(pushed(tmp_path, known, 4), 4)
+def test_loaded_profile_counts_and_estimates_the_same(usual_profile: Normal, tmp_path: Path) -> None:
+    again = reference_profile.of_version(pushed(tmp_path, usual_profile, 4), 4)
     rows = day(0)
     frame, scores = WATCHED.frame(rows, rows["score"])
-    assert again.profile(frame).to_bytes() == known.profile(frame).to_bytes()
-    assert again.estimator.estimate(scores[:, 0]) == known.estimator.estimate(scores[:, 0])
-    assert again.baseline.to_bytes() == known.baseline.to_bytes() and again.version == 4
-    assert (again.watched, again.expected, again.usual) == (known.watched, known.expected, known.usual)
+    assert again.profile(frame).to_bytes() == usual_profile.profile(frame).to_bytes()
+    assert again.estimator.estimate(scores[:, 0]) == usual_profile.estimator.estimate(scores[:, 0])
+    assert again.baseline.to_bytes() == usual_profile.baseline.to_bytes() and again.version == 4
+    assert (again.watched, again.expected, again.usual) == (
+        usual_profile.watched,
+        usual_profile.expected,
+        usual_profile.usual,
+    )
 
 
-def test_effects_of_many_values_are_read_back_too(known: Normal, tmp_path: Path) -> None:
+def test_random_effects_are_loaded(usual_profile: Normal, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     shop = rng.integers(0, 200, 2000)
-    rows = pl.DataFrame({"amount": np.exp(shop % 7 + rng.normal(0, 1, 2000)), "shop": [f"shop {one}" for one in shop]})
+    rows = pl.DataFrame(
+        {"amount": np.exp(shop % 7 + rng.normal(0, 1, 2000)), "shop": [f"shop {number}" for number in shop]}
+    )
     expected = (Expected.fit(rows, "amount", ["shop"]),)
     assert len(expected[0].effects["shop"].known) > 150
-    again = reference_profile.of_version(pushed(tmp_path, replace(known, expected=expected), 5), 5)
+    again = reference_profile.of_version(pushed(tmp_path, replace(usual_profile, expected=expected), 5), 5)
     assert again.expected == expected and (again.expected[0].left(rows) == expected[0].left(rows)).all()
 
 
-def test_the_reference_is_the_sum_of_its_days(known: Normal) -> None:
+def test_pooled_reference_is_the_sum_of_its_days(usual_profile: Normal) -> None:
     whole = pl.concat([WATCHED.frame(day(n), day(n)["score"])[0] for n in range(-21, 0)])
-    assert Profile.of(known.layout, known.columns(whole)).to_bytes() == known.baseline.pooled.to_bytes()
+    assert (
+        Profile.of(usual_profile.layout, usual_profile.columns(whole)).to_bytes()
+        == usual_profile.baseline.pooled.to_bytes()
+    )
 
 
-def test_a_version_that_does_not_say_so_is_named(known: Normal, tmp_path: Path) -> None:
+def test_version_without_a_profile_raises(usual_profile: Normal, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="push a new version"):
         reference_profile.of_version(tmp_path, 9)
-    folder = pushed(tmp_path, known, 2) / "2" / "assets.extra" / "normal"
+    folder = pushed(tmp_path, usual_profile, 2) / "2" / "assets.extra" / "normal"
     (folder / reference_profile.FACTS).write_text(json.dumps({"days": 1}))
     with pytest.raises(ValueError, match="push a new version"):
         reference_profile.of_version(tmp_path, 2)
 
 
-def test_no_row_is_refused(known: Normal) -> None:
+def test_empty_split_raises(usual_profile: Normal) -> None:
     frame, _ = WATCHED.frame(day(0), day(0)["score"])
-    with pytest.raises(ValueError, match="no row"):
-        reference_profile.fit(WATCHED, {}, frame.head(0), None, known.estimator, known.usual)
+    with pytest.raises(ValueError, match="at least one row"):
+        reference_profile.fit(WATCHED, {}, frame.head(0), None, usual_profile.estimator, usual_profile.usual)

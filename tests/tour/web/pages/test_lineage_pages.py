@@ -52,7 +52,7 @@ def test_a_prediction_is_followed_back_to_run_code_and_spans(home: Path, ids: li
     assert not [step.missing for step in trail.steps if step.missing]
     assert facts(trail, "run")["run"] == RUN and facts(trail, "code")["commit"] == "abc1234"
     assert facts(trail, "spans")["spans"] == "0 to 1"
-    assert facts(trail, "prediction")["what it turned out to be"] == "not known yet"
+    assert facts(trail, "prediction")["label"] == "not known yet"
     ran = trace.executions(MetadataAddress.of(home), RUN)
     made = {out.key: f"{out.type} {out.id}" for execution in ran for out in execution.outputs}
     for pair in (
