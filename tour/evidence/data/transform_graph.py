@@ -104,15 +104,15 @@ def scatter(projected: np.ndarray, classes: np.ndarray) -> Series:
 def compared(
     views: Mapping[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]],
     train: Mapping[str, np.ndarray],
-    held: Mapping[str, np.ndarray],
+    evaluated: Mapping[str, np.ndarray],
     label: str,
     metric: Callable[[np.ndarray, np.ndarray], float],
 ) -> tuple[tuple[str, int, float, float], ...]:
-    """Fit the same model on each view of the features; return columns, held-out metric and milliseconds per step."""
+    """Fit the same model on each view of the features; return its columns, the metric on ``evaluated`` and milliseconds per step."""
     rows = []
     for name, view in views.items():
-        scores, milliseconds = _logistic(view(train), train[label][:, 0], view(held))
-        rows.append((name, view(held).shape[1], metric(held[label], scores), milliseconds))
+        scores, milliseconds = _logistic(view(train), train[label][:, 0], view(evaluated))
+        rows.append((name, view(evaluated).shape[1], metric(evaluated[label], scores), milliseconds))
     return tuple(rows)
 
 
@@ -141,7 +141,7 @@ def beside(source: np.ndarray, matrix: np.ndarray) -> list[Result]:
     ]
 
 
-def _logistic(x: np.ndarray, y: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float]:
+def _logistic(x: np.ndarray, y: np.ndarray, evaluated: np.ndarray) -> tuple[np.ndarray, float]:
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
@@ -149,7 +149,7 @@ def _logistic(x: np.ndarray, y: np.ndarray, held: np.ndarray) -> tuple[np.ndarra
     started = time.perf_counter()
     model.fit((x - mean) / scale, y)
     milliseconds = 1000 * (time.perf_counter() - started) / max(1, int(np.max(model.n_iter_)))
-    scores = model.predict_proba((held - mean) / scale)
+    scores = model.predict_proba((evaluated - mean) / scale)
     return scores[:, 1:] if scores.shape[1] == 2 else scores, milliseconds
 
 
