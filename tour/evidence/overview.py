@@ -151,11 +151,11 @@ def lineage(metadata: MetadataAddress, artifact_id: int) -> Graph:
 
 def jobs_of(nodes: Iterable[Node]) -> dict[str, list[str]]:
     """Names of the nodes that use each library, by library."""
-    nodes_by_library: dict[str, list[str]] = {}
+    by_library: dict[str, list[str]] = {}
     for node in nodes:
         for name in filter(None, node.detail.split(", ")):
-            nodes_by_library.setdefault(name, []).append(node.name)
-    return nodes_by_library
+            by_library.setdefault(name, []).append(node.name)
+    return by_library
 
 
 def written(context: Context) -> dict[str, int]:

@@ -108,7 +108,7 @@ def compared(
     label: str,
     metric: Callable[[np.ndarray, np.ndarray], float],
 ) -> tuple[tuple[str, int, float, float], ...]:
-    """Fit the same model on each view of the features; return its columns, the metric on ``evaluated`` and milliseconds per step."""
+    """Fit the same model on each view of the features; return columns, metric on ``evaluated``, milliseconds per step."""
     rows = []
     for name, view in views.items():
         scores, milliseconds = _logistic(view(train), train[label][:, 0], view(evaluated))
