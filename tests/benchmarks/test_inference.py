@@ -96,4 +96,6 @@ def test_every_way_answers_as_the_eager_model(pushed_home: Path) -> None:
         assert rows[way, 1]["accuracy"] == rows["eager Keras", 1]["accuracy"] > 0.9
     assert rows["LiteRT int8", 1]["accuracy"] > 0.9
     assert found["slowest operations"][0]["share"] > 0.05
-    assert found["tensorrt"][0]["outcome"].startswith("TensorRT is not available") or tf.config.list_physical_devices("GPU")
+    assert found["tensorrt"][0]["outcome"].startswith("TensorRT is not available") or tf.config.list_physical_devices(
+        "GPU"
+    )
