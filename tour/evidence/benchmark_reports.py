@@ -16,9 +16,9 @@ def read(benchmark: str, folder: Path = FOLDER) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def missing(benchmark: str, what: str) -> NotHere:
+def missing(benchmark: str, title: str) -> NotHere:
     """Say that a benchmark has not been run, and with which command to run it."""
-    return NotHere(what, f"Not measured yet. To measure it: python -m benchmarks.{benchmark}")
+    return NotHere(title, f"Not measured yet. To measure it: python -m benchmarks.{benchmark}")
 
 
 def tables(benchmark: str, part: str, case: str = "", folder: Path = FOLDER) -> list[Result]:

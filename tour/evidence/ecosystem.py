@@ -1,4 +1,4 @@
-"""Evidence on the ecosystem: what this run used around the training, and which libraries depend on TensorFlow."""
+"""Evidence on the ecosystem: the work around the training in this run, and the libraries that depend on TensorFlow."""
 
 import importlib.util
 import os
@@ -39,7 +39,7 @@ with np.load(rows_file) as rows:
 
 
 def surface(context: Context) -> list[Result]:
-    """B1: what this run needed in addition to a trained network, counted; the network on other Keras backends."""
+    """B1: counts of this run's work around the training, and the network's outputs on other Keras backends."""
     jobs = (
         ("values checked before training", "TFDV", _values(context), "values"),
         ("preprocessing inside the model", "Transform", _operations(context), "operations"),

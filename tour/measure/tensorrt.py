@@ -26,7 +26,7 @@ def convert(
     Args:
         path: The SavedModel.
         out: Folder of the converted SavedModel.
-        inputs: Real rows, ``[rows, ...]`` a feature, at least ``batch_size``.
+        inputs: Real rows, ``[rows, ...]`` per feature, at least ``batch_size``.
         precision: One of ``PRECISIONS``.
         batch_size: Batch size that the engines are built for.
         converter: TensorFlow's converter, or a substitute in tests.

@@ -97,12 +97,12 @@ def test_evidence_of_several_processes_differs_between_homes(
     proofs: Proofs, changed_proofs: Proofs, id_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trains the job in this process on both homes, as only the dependence on the rows is tested."""
-    monkeypatch.setattr(distribution.cluster, "run", train_here)
+    monkeypatch.setattr(distribution.cluster, "run", train_in_this_process)
     first, second = (ask.evidence(notes.read()[id_], "image", home)[1] for home in (proofs.home, changed_proofs.home))
     assert changed(first, second), CONSTANT.format(id_)
 
 
-def train_here(job: Job) -> None:
+def train_in_this_process(job: Job) -> None:
     """Replace the cluster by a single task in this process."""
     print("worker 0 is process 1")
     Path(job.folder, "cluster.json").write_text("{}")

@@ -37,7 +37,7 @@ def word2vec(context: Context) -> list[Result]:
 
 def parameters(facts: Mapping[str, Any]) -> Table:
     """The six parameters by their usual names, and the counts of this run."""
-    rows = [(name, facts["settings"][name], what) for name, what in PARAMETERS.items()]
+    rows = [(name, facts["settings"][name], meaning) for name, meaning in PARAMETERS.items()]
     rows += [(f"({name})", facts[name], "counted in this run") for name in ("words", "sequences", "tokens")]
     return Table("Parameters of the run", ("name", "value", "meaning"), tuple(rows))
 

@@ -51,7 +51,7 @@ def chosen(context: Context) -> Table:
     return Table("Settings and result of this run", (*names, "steps", f"{metric} on valid"), (row,))
 
 
-def shown(tried: Sequence[Tried], what: str) -> list[Result]:
+def shown(tried: Sequence[Tried], description: str) -> list[Result]:
     """Show the curves at each optimizer's best rate, the outcomes by optimizer and rate, and both spreads."""
     names = list(dict.fromkeys(trial.optimizer for trial in tried))
     rates = sorted({trial.rate for trial in tried})
@@ -66,7 +66,7 @@ def shown(tried: Sequence[Tried], what: str) -> list[Result]:
     return [
         Series("Loss of each optimizer at its best rate", "epoch or step", "loss", lines),
         Table(
-            f"Outcome: {what}; lower is better",
+            f"Outcome: {description}; lower is better",
             ("optimizer", *(f"rate {rate:.2g}" for rate in rates), "best rate"),
             rows,
         ),

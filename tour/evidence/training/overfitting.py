@@ -87,7 +87,7 @@ def ablation(context: Context) -> list[Result]:
     case = benchmark_reports.read("ablation").get("cases", {}).get(context.case.name)
     if not case:
         return [benchmark_reports.missing("ablation", title)]
-    what = f"{title}: {case['metric']}, {case['rows']} rows, {case['seeds']} seeds, {case['date'][:10]}"
+    table_title = f"{title}: {case['metric']}, {case['rows']} rows, {case['seeds']} seeds, {case['date'][:10]}"
     figures = ("train", "valid", "eval", "gap")
     rows = tuple(
         (name, *(row[figure]["mean"] for figure in figures), row["gap"]["sd"], row["ratio"])
@@ -100,7 +100,9 @@ def ablation(context: Context) -> list[Result]:
         ("eval split", folds["eval"], None),
     )
     return [
-        Table(what, ("method", *figures, "standard deviation of the gap", "share of the gap without methods"), rows),
+        Table(
+            table_title, ("method", *figures, "standard deviation of the gap", "share of the gap without methods"), rows
+        ),
         Table(
             f"{case['metric']} estimated by cross-validation and on one split",
             ("estimate", "mean", "standard deviation"),
