@@ -128,7 +128,7 @@ def waits(context: Context, split: reading_ladder.Split, ways: Sequence[str]) ->
         wait, work = reading_ladder.waiting(reading_ladder.WAYS[name](split), lambda: compiled(stream), STEPS)
         rows.append((name, wait, work, wait / (wait + work)))
     title = f"Waiting of a training step for {split.batch_size} rows, mean of {STEPS} steps"
-    return Table(title, ("way of reading", "waits, ms", "works, ms", "share of waiting"), tuple(rows))
+    return Table(title, ("way of reading", "waiting, ms", "step, ms", "share of waiting"), tuple(rows))
 
 
 def chosen(iterator: Any) -> tuple[tuple[str, int, float, str], ...]:
