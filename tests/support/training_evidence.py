@@ -31,4 +31,4 @@ def told_apart(results):
     rows = table(results, "Processes").rows
     assert [row[0] for row in rows] == ["worker 0", "worker 1"] and rows[0][1] != rows[1][1]
     assert '"task": {"type": "worker", "index": 1}' in rows[1][2]
-    assert table(results, "Together").rows[0][0] == 2
+    assert table(results, "Result of the training").rows[0][0] == 2

@@ -1,4 +1,4 @@
-"""Where TensorFlow stands: what this run used around the training, and which libraries need it."""
+"""Evidence on the ecosystem: the work around the training in this run, and the libraries that depend on TensorFlow."""
 
 import importlib.util
 import os
@@ -20,129 +20,138 @@ from tour.evidence.context import Context
 from tour.evidence.result_types import Graph, Node, NotHere, Number, Result, Table
 
 GATES = ("DataGate", "FitGate", "Evaluator", "LiteExporter", "ServingCheck")
-OTHERS = {"jax": "jax", "torch": "torch"}  # Keras' name of a backend: the module that it needs
+OTHERS = {"jax": "jax", "torch": "torch"}  # Keras backend: the module that it requires
 TENSORFLOW = "tensorflow"
 ROWS = 64
-# In a process of its own: a backend is chosen once, when Keras is imported.
+# Runs in a process of its own, as the backend is chosen once, when Keras is imported.
 ANSWER = """
 import sys
 import numpy as np
 from models.saved_model import restore
 from models.catalog import find
 from models.input import Transform
-case, served, graph, pretrained, held, out = sys.argv[1:]
+case, served, graph, pretrained, rows_file, out = sys.argv[1:]
 network = find(case).load("model")
 model = restore.model(served, network, Transform(graph), pretrained)
-with np.load(held) as rows:
+with np.load(rows_file) as rows:
     np.save(out, np.asarray(model({name: rows[name] for name in network.INPUTS}, training=False)))
 """
 
 
 def surface(context: Context) -> list[Result]:
-    """B1: what production took beside a trained network, counted in this run; the network under another backend."""
+    """B1: counts of this run's work around the training, and the network's outputs on other Keras backends."""
     jobs = (
         ("values checked before training", "TFDV", _values(context), "values"),
-        ("preparation that ships in the model", "Transform", _operations(context), "operations"),
-        ("gates passed before the push", "TFMA and ours", _gates(context), "gates"),
-        ("answers by one file", "TensorFlow Serving", len(_signatures(context.served)), "signatures"),
-        ("to go back to", "TensorFlow Serving", len(_versions(context)), "versions"),
-        ("on phones and in browsers", "LiteRT", (context.served / "model.tflite").stat().st_size, "bytes"),
-        ("remembered of all runs", "ML Metadata", _artifacts(context), "artifacts"),
+        ("preprocessing inside the model", "Transform", _operations(context), "operations"),
+        ("gates passed before the push", "TFMA and our components", _gates(context), "gates"),
+        ("signatures in one SavedModel", "TensorFlow Serving", len(_signatures(context.served)), "signatures"),
+        ("versions available for a rollback", "TensorFlow Serving", len(_versions(context)), "versions"),
+        ("model file for phones and browsers", "LiteRT", (context.served / "model.tflite").stat().st_size, "bytes"),
+        ("recorded artifacts of all runs", "ML Metadata", _artifacts(context), "artifacts"),
     )
-    there = [name for name, module in OTHERS.items() if importlib.util.find_spec(module)]
-    table = Table("Around the training, in this run", ("job", "by", "number", "of"), jobs)
-    if not there:
-        reason = "neither JAX nor PyTorch is installed; `uv pip install jax` brings one, and Keras runs on it"
-        return [table, NotHere("The served network on another backend", reason)]
-    return [table, agreement(context, there)]
+    installed = [name for name, module in OTHERS.items() if importlib.util.find_spec(module)]
+    table = Table("Work around the training in this run", ("job", "done by", "number", "unit"), jobs)
+    if not installed:
+        reason = "Neither JAX nor PyTorch is installed. To compare with JAX: `uv pip install jax`."
+        return [table, NotHere("The served network on another Keras backend", reason)]
+    return [table, agreement(context, installed)]
 
 
 def placed(context: Context) -> list[Result]:
-    """B25: the libraries of the run with what they need of each other, and which of them stand without TensorFlow."""
+    """B25: the libraries of the run, their dependencies on each other, and which of them do not need TensorFlow."""
     jobs, sizes = overview.jobs_of(overview.run_graph(context).nodes), overview.written(context)
     edges = needs(jobs)
-    reached = reaching(TENSORFLOW, edges)
-    said = {name: "yes" if name in reached else "no" for name in jobs} | {TENSORFLOW: "is it"}
+    dependents = reaching(TENSORFLOW, edges)
+    needed = {name: "yes" if name in dependents else "no" for name in jobs} | {TENSORFLOW: "is TensorFlow"}
     rows = tuple(
-        (name, version(name), said[name], sum(sizes.get(node, 0) for node in jobs[name]), ", ".join(jobs[name]))
+        (name, version(name), needed[name], sum(sizes.get(node, 0) for node in jobs[name]), ", ".join(jobs[name]))
         for name in sorted(jobs)
     )
-    apart = sum(name not in reached and name != TENSORFLOW for name in jobs)
+    independent = sum(name not in dependents and name != TENSORFLOW for name in jobs)
     return [
-        Graph(
-            "What needs what, as the installed packages say", tuple(Node(name, version(name)) for name in jobs), edges
-        ),
+        Graph("Dependencies between the installed packages", tuple(Node(name, version(name)) for name in jobs), edges),
         Table(
-            "Libraries of this run",
-            ("library", "version", "needs TensorFlow", "bytes that its nodes wrote", "nodes"),
+            "Libraries used in this run",
+            ("library", "version", "needs TensorFlow", "bytes written by its nodes", "nodes"),
             rows,
         ),
-        Number("Libraries that stand without TensorFlow", apart, f"of {len(jobs)}"),
+        Number("Libraries that do not need TensorFlow", independent, f"of {len(jobs)} libraries"),
     ]
 
 
 def agreement(context: Context, backends: Iterable[str]) -> Table:
-    """Largest difference of the served network's outputs between TensorFlow and other backends, on rows of eval."""
+    """Compare the served network's outputs on other backends with those on TensorFlow, on rows of eval."""
     import numpy as np
 
     rows = context.rows("eval", context.case.load("model").INPUTS, ROWS)
     with tempfile.TemporaryDirectory() as folder:
-        held = Path(folder, "rows.npz")
-        np.savez(held, allow_pickle=True, **rows)
-        ours = answered(context, TENSORFLOW, held)
-        found = [(name, float(np.abs(answered(context, name, held) - ours).max())) for name in backends]
-    return Table(f"The served network on {len(ours)} rows", ("Keras backend", "largest difference"), tuple(found))
+        rows_file = Path(folder, "rows.npz")
+        np.savez(rows_file, allow_pickle=True, **rows)
+        expected = answered(context, TENSORFLOW, rows_file)
+        differences = [(name, float(np.abs(answered(context, name, rows_file) - expected).max())) for name in backends]
+    return Table(
+        f"Outputs of the served network on {len(expected)} rows of eval, compared with TensorFlow",
+        ("Keras backend", "largest difference"),
+        tuple(differences),
+    )
 
 
-def answered(context: Context, backend: str, held: Path) -> Any:
-    """The network's outputs under a Keras backend, ``[rows, outputs]``, for the rows in a file of arrays.
+def answered(context: Context, backend: str, rows_file: Path) -> Any:
+    """Compute the network's outputs, ``[rows, outputs]``, on a Keras backend for the rows in a file of arrays.
 
     Raises:
-        RuntimeError: if the network does not run on it.
+        RuntimeError: if the network does not run on the backend.
     """
     import numpy as np
 
-    out = held.with_name(f"{backend}.npy")
-    words = (context.case.name, context.served, context.artifact("transform_graph"), context.pretrained, held, out)
+    outputs_file = rows_file.with_name(f"{backend}.npy")
+    arguments = (
+        context.case.name,
+        context.served,
+        context.artifact("transform_graph"),
+        context.pretrained,
+        rows_file,
+        outputs_file,
+    )
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", ANSWER, *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
+    command = [sys.executable, "-c", ANSWER, *map(str, arguments)]
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if process.returncode:
         raise RuntimeError(
-            f"The network does not run on Keras' backend {backend}: {done.stderr.strip().splitlines()[-1]}"
+            f"The network does not run on Keras' backend {backend}: {process.stderr.strip().splitlines()[-1]}"
         )
-    return np.load(out)
+    return np.load(outputs_file)
 
 
 def needs(names: Collection[str]) -> tuple[tuple[str, str], ...]:
-    """Pairs of these packages of which the first asks for the second, optional extras left out."""
-    pairs = set()
+    """Pairs of these packages of which the first requires the second; optional extras are ignored."""
+    dependencies = set()
     for name in names:
         for text in requires(name) or ():
-            wanted = re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0].lower().replace("_", "-")
-            if wanted in names and wanted != name and "extra ==" not in text:
-                pairs.add((name, wanted))
-    return tuple(sorted(pairs))
+            requirement = re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0].lower().replace("_", "-")
+            if requirement in names and requirement != name and "extra ==" not in text:
+                dependencies.add((name, requirement))
+    return tuple(sorted(dependencies))
 
 
 def reaching(target: str, edges: Iterable[tuple[str, str]]) -> set[str]:
-    """Whatever needs the target, directly or through others."""
-    edges, found = tuple(edges), {target}
-    while more := {one for one, other in edges if other in found} - found:
-        found |= more
-    return found - {target}
+    """Packages that require the target, directly or through others."""
+    edges, dependents = tuple(edges), {target}
+    while more := {package for package, requirement in edges if requirement in dependents} - dependents:
+        dependents |= more
+    return dependents - {target}
 
 
 def _values(context: Context) -> int:
-    """Values that the statistics of all splits have counted."""
+    """Number of values in the statistics of all splits."""
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
-    found = 0
+    count = 0
     for path in context.artifact("statistics").glob("Split-*/FeatureStats.pb"):
         for split in statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes()).datasets:
-            kinds = ((one, one.WhichOneof("stats")) for one in split.features)
-            found += sum(getattr(one, kind).common_stats.tot_num_values for one, kind in kinds if kind)
-    return found
+            kinds = ((feature, feature.WhichOneof("stats")) for feature in split.features)
+            count += sum(getattr(feature, kind).common_stats.tot_num_values for feature, kind in kinds if kind)
+    return count
 
 
 def _saved(path: Path) -> Any:
@@ -152,15 +161,15 @@ def _saved(path: Path) -> Any:
 
 
 def _operations(context: Context) -> int:
-    """Operations of the transform graph, its functions included; constants and arguments are none."""
+    """Number of operations in the transform graph and its functions, without constants and placeholders."""
     graph = _saved(context.artifact("transform_graph") / "transform_fn").graph_def
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     return sum(node.op not in ("Const", "Placeholder", "NoOp", "Identity") for node in nodes)
 
 
 def _signatures(served: Path) -> Mapping[str, Any]:
-    found = _saved(served).signature_def
-    return {name: one for name, one in found.items() if not name.startswith("__saved_model")}
+    signatures = _saved(served).signature_def
+    return {name: signature for name, signature in signatures.items() if not name.startswith("__saved_model")}
 
 
 def _gates(context: Context) -> int:
@@ -173,5 +182,5 @@ def _versions(context: Context) -> list[int]:
 
 
 def _artifacts(context: Context) -> int:
-    with store.open_for_reading(context.metadata) as opened:
-        return len(opened.get_artifacts())
+    with store.open_for_reading(context.metadata) as metadata_store:
+        return len(metadata_store.get_artifacts())

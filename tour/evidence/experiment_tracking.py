@@ -1,4 +1,4 @@
-"""Experiments: what was recorded of the runs, and whether training can be repeated to the bit."""
+"""Evidence on experiment tracking: the runs recorded in MLflow, and whether training is reproducible bit by bit."""
 
 import json
 import statistics
@@ -11,7 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import config as framework  # has the way back from determinism; the public API has not
+from tensorflow.python.framework import (
+    config as framework,
+)  # the public API can switch determinism on, but not off again
 
 from models.catalog import CASES
 from models.training import optimizers
@@ -26,86 +28,88 @@ STEPS = 20
 
 
 def runs_compared(context: Context) -> list[Result]:
-    """B28: MLflow's records asked now, one of them in full, and the last two side by side."""
+    """B28: MLflow's records read now, this run's record in full, and this run compared with the one before it."""
     address = context.run.facts.get("tracked_at", "")
     if not address:
-        why = context.run.facts.get("untracked") or "MLflow was off; `--tracking` names a server."
-        return [NotHere("Records in MLflow", f"The run {context.run.id} has none: {why}")]
+        reason = context.run.facts.get("untracked") or "MLflow was off. Use `--tracking` to name a server."
+        return [NotHere("Records in MLflow", f"The run {context.run.id} has none: {reason}")]
     started = time.perf_counter()
     records = {case: mlflow_process.recorded(address, case) for case in CASES}
     seconds = time.perf_counter() - started
-    mine = next(one for one in records[context.case.name] if one["id"] == context.run.facts["mlflow"])
-    listed = [one for found in records.values() for one in found]
-    others = [one for one in records[context.case.name] if one is not mine] or [
-        one for one in listed if one is not mine
+    current = next(record for record in records[context.case.name] if record["id"] == context.run.facts["mlflow"])
+    listed = [record for of_case in records.values() for record in of_case]
+    others = [record for record in records[context.case.name] if record is not current] or [
+        record for record in listed if record is not current
     ]
     return [
-        Number("Records in MLflow's store", len(listed), f"read in {seconds:.1f} s, MLflow's import included"),
+        Number("Records in MLflow's store", len(listed), f"read in {seconds:.1f} s, including the import of MLflow"),
         table_of(listed),
-        contents(mine),
-        *curves(address, mine),
-        *(side_by_side(*sorted((others[-1], mine), key=lambda one: one["started"])) if others else [alone(context)]),
+        contents(current),
+        *curves(address, current),
+        *(side_by_side(*sorted((others[-1], current), key=lambda run: run["started"])) if others else [alone(context)]),
     ]
 
 
 def table_of(records: Sequence[Mapping[str, Any]]) -> Table:
-    """A row a record: what it was, on which data and code, where the model is."""
+    """One row per record: state, headline, data version, commit and model folder."""
     rows = tuple(
         (
-            one["run"],
-            one["tags"]["state"],
-            one["tags"]["headline"],
-            len(one["params"]),
-            len(one["metrics"]),
-            one["data"].get("digest", ""),
-            one["tags"]["commit"],
-            one["tags"]["model"],
+            record["run"],
+            record["tags"]["state"],
+            record["tags"]["headline"],
+            len(record["params"]),
+            len(record["metrics"]),
+            record["data"].get("digest", ""),
+            record["tags"]["commit"],
+            record["tags"]["model"],
         )
-        for one in records
+        for record in records
     )
     names = ("run", "state", "headline", "parameters", "metrics", "data version", "commit", "model")
     return Table("Runs recorded in MLflow", names, rows)
 
 
 def contents(record: Mapping[str, Any]) -> Table:
-    """Everything that one record holds but its curves."""
+    """Everything in a record except its curves."""
     kinds = (("tag", record["tags"]), ("parameter", record["params"]), ("metric", record["metrics"]))
-    rows = tuple((kind, name, value) for kind, found in kinds for name, value in sorted(found.items()))
-    return Table(f"Record of {record['run']}", ("kind", "name", "value"), rows)
+    rows = tuple((kind, name, value) for kind, values in kinds for name, value in sorted(values.items()))
+    return Table(f"MLflow record of {record['run']}", ("kind", "name", "value"), rows)
 
 
 def curves(address: str, record: Mapping[str, Any]) -> list[Result]:
-    """Loss by epoch as MLflow has it."""
+    """Loss by epoch, as recorded in MLflow."""
     names = [name for name in ("loss", "valid_loss") if f"epoch/{name}" in record["metrics"]]
     lines = {name: tuple(mlflow_process.curve(address, record["id"], name)) for name in names}
-    return [Series("Curves in MLflow", "epoch", "loss", lines)] if lines else []
+    return [Series("Loss by epoch, as recorded in MLflow", "epoch", "loss", lines)] if lines else []
 
 
 def side_by_side(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Result]:
-    """Two records: what they are, the parameters that differ, the metrics."""
-    found = comparison.compared(first, second)
-    pair = (found.first, found.second)
+    """Compare two records: facts, parameters that differ, metrics."""
+    compared = comparison.compared(first, second)
+    pair = (compared.first, compared.second)
     return [
-        Table("Two runs compared", ("fact", *pair), found.facts),
-        Table("Parameters that differ", ("parameter", *pair), found.params),
-        Table("Metrics", ("metric", *pair, "difference"), found.metrics),
+        Table("Two runs compared", ("fact", *pair), compared.facts),
+        Table("Parameters that differ", ("parameter", *pair), compared.params),
+        Table("Metrics", ("metric", *pair, "difference"), compared.metrics),
     ]
 
 
 def alone(context: Context) -> NotHere:
-    """Why there are no two to compare."""
+    """Say that there is no second record to compare with."""
     name = context.case.name
-    return NotHere("Two runs compared", f"There is one record; `showcase run {name} --set seed=2` makes another.")
+    return NotHere(
+        "Two runs compared", f"There is only one record. To make another: `showcase run {name} --set seed=2`."
+    )
 
 
 def reproducible(context: Context) -> list[Result]:
-    """B21: what the run recorded of its making, its weights' hash again from what is served, and training repeated."""
+    """B21: the facts that decide the run's result, the hash of its weights computed again, and training repeated now."""
     trials = repeated(context)
     return [recorded(context), weights(context), table_of_trials(trials), cost(trials)]
 
 
 def recorded(context: Context) -> Table:
-    """Everything that decides the result, as the run recorded it."""
+    """Everything that decides the result, as recorded by the run."""
     facts, settings = context.run.facts, context.settings["training"]
     versions = json.loads(facts.get("libraries", "{}"))
     rows = [
@@ -113,26 +117,33 @@ def recorded(context: Context) -> Table:
         ("deterministic operations", settings.get("deterministic", False)),
         ("data", f"{facts['source']} spans {facts['spans']}"),
         ("data version (content digest)", facts["data_version"]),
-        ("git commit (+ where files differ)", facts["commit"] or "not a checkout"),
-        ("lock file (SHA-256)", facts.get("lock") or "not a checkout"),
-        ("fingerprint of all that decides the result", context.run.fingerprint),
+        ("git commit (+ if files differ from it)", facts["commit"] or "no git checkout"),
+        ("lock file (SHA-256)", facts.get("lock") or "no git checkout"),
+        ("fingerprint of everything that decides the result", context.run.fingerprint),
         *versions.items(),
         *((f"setting {name}", value) for name, value in sorted(settings.items())),
         *((f"metric {name}", value) for name, value in json.loads(facts["metrics"]).items()),
     ]
-    return Table(f"Recorded with run {context.run.id}", ("what", "value"), tuple(rows))
+    return Table(f"Facts recorded with run {context.run.id}", ("fact", "value"), tuple(rows))
 
 
 def weights(context: Context) -> Table:
-    """The hash of the pushed weights, from the training's record and from the served folder as it is now."""
-    told, now = context.training.get("weights", ""), saved_weights_digest(context.served)
-    rows = (("recorded by the training", told or "not recorded"), (f"computed now from {context.served}", now))
-    return Table(f"SHA-256 of the weights: {_verdict(told, now)}", ("where", "hash"), rows)
+    """Hash of the pushed weights: as recorded by the training, and computed now from the served folder."""
+    recorded_hash, now = context.training.get("weights", ""), saved_weights_digest(context.served)
+    rows = (("recorded by the training", recorded_hash or "not recorded"), (f"computed now from {context.served}", now))
+    return Table(f"SHA-256 of the weights: {_verdict(recorded_hash, now)}", ("where", "hash"), rows)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A few training steps: seed, whether operations were deterministic, hash of the weights, median seconds of a step."""
+    """Outcome of a few training steps.
+
+    Attributes:
+        seed: Seed of every random generator.
+        deterministic: Whether TensorFlow's operations were deterministic.
+        digest: Hash of the weights afterwards.
+        seconds: Median seconds of a step.
+    """
 
     seed: int
     deterministic: bool
@@ -141,13 +152,13 @@ class Trial:
 
 
 def repeated(context: Context) -> list[Trial]:
-    """The case's own network trained a few steps on rows of the run: twice with one seed, with another, and free."""
+    """Train the use case's network for a few steps: twice with the same seed, with another seed, and non-deterministically."""
     network = context.case.load("model")
     rows = context.rows("train", (*network.INPUTS, network.LABEL), SAMPLE)
     settings, features = context.training["settings"], context.transform.features
     seed = settings["seed"]
-    asked = [(seed, True), (seed, True), (seed + 1, True), (seed, False)]
-    return [trial(network, settings, features, rows, *one) for one in asked]
+    trials = [(seed, True), (seed, True), (seed + 1, True), (seed, False)]
+    return [trial(network, settings, features, rows, *arguments) for arguments in trials]
 
 
 def trial(
@@ -158,7 +169,7 @@ def trial(
     seed: int,
     deterministic: bool,
 ) -> Trial:
-    """Builds the network from a seed and takes a few steps.
+    """Build the network from a seed and train it for a few steps.
 
     Args:
         rows: Transformed features and label, ``[rows, ...]`` each.
@@ -177,10 +188,12 @@ def trial(
             optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
             return loss
 
-        chosen = [np.random.randint(len(rows[network.LABEL]), size=BATCH) for _ in range(STEPS)]
-        batches = [{name: tf.constant(value[one]) for name, value in rows.items()} for one in chosen]
+        samples = [np.random.randint(len(rows[network.LABEL]), size=BATCH) for _ in range(STEPS)]
+        batches = [{name: tf.constant(value[indices]) for name, value in rows.items()} for indices in samples]
         times = [_seconds(step, batch) for batch in batches]
-        return Trial(seed, deterministic, weights_digest(model), statistics.median(times[1:]))  # the first one traces
+        return Trial(
+            seed, deterministic, weights_digest(model), statistics.median(times[1:])
+        )  # the first step includes tracing
 
 
 def _seconds(step: Callable[[Mapping[str, tf.Tensor]], tf.Tensor], batch: Mapping[str, tf.Tensor]) -> float:
@@ -191,37 +204,38 @@ def _seconds(step: Callable[[Mapping[str, tf.Tensor]], tf.Tensor], batch: Mappin
 
 @contextmanager
 def determinism(on: bool) -> Iterator[None]:
-    """Deterministic operations on or off, and back."""
+    """Switch deterministic operations on or off; restore the former state on exit."""
     before = framework.is_op_determinism_enabled()
-    _determinism(on)
+    _set_determinism(on)
     try:
         yield
     finally:
-        _determinism(before)
+        _set_determinism(before)
 
 
-def _determinism(on: bool) -> None:
+def _set_determinism(on: bool) -> None:
     (framework.enable_op_determinism if on else framework.disable_op_determinism)()
 
 
 def table_of_trials(trials: list[Trial]) -> Table:
-    """A row a trial."""
-    rows = tuple((one.seed, one.deterministic, one.digest, 1000 * one.seconds) for one in trials)
-    fixed = [one for one in trials if one.deterministic]
-    same = {one.digest for one in fixed if one.seed == fixed[0].seed}
-    other = {one.digest for one in fixed if one.seed != fixed[0].seed}
-    said = f"same seed {'equal' if len(same) == 1 else 'NOT equal'}, other seed {'differs' if not same & other else 'EQUAL'}"
-    names = ("seed", "deterministic", "SHA-256 of the weights", "milliseconds a step")
-    return Table(f"Trained {STEPS} steps just now: {said}", names, rows)
+    """One row per trial; the title says whether the hashes agree."""
+    rows = tuple((run.seed, run.deterministic, run.digest, 1000 * run.seconds) for run in trials)
+    fixed = [run for run in trials if run.deterministic]
+    same = {run.digest for run in fixed if run.seed == fixed[0].seed}
+    other = {run.digest for run in fixed if run.seed != fixed[0].seed}
+    same_seed = "equal weights" if len(same) == 1 else "weights NOT equal"
+    other_seed = "different weights" if not same & other else "EQUAL weights"
+    names = ("seed", "deterministic", "SHA-256 of the weights", "milliseconds per step")
+    return Table(f"Trained for {STEPS} steps now. Same seed: {same_seed}; other seed: {other_seed}", names, rows)
 
 
 def cost(trials: list[Trial]) -> Number:
-    """Median time of a step with deterministic operations against without."""
-    on, off = (min(one.seconds for one in trials if one.deterministic is kind) for kind in (True, False))
+    """Ratio of the step times with and without deterministic operations."""
+    on, off = (min(run.seconds for run in trials if run.deterministic is kind) for kind in (True, False))
     return Number("A step with deterministic operations takes", round(on / off, 2), "times as long as one without")
 
 
-def _verdict(told: str, now: str) -> str:
-    if not told:
-        return "this run's training recorded none"
-    return "equal" if told == now else "NOT equal"
+def _verdict(recorded_hash: str, now: str) -> str:
+    if not recorded_hash:
+        return "this run's training recorded no hash"
+    return "equal" if recorded_hash == now else "NOT equal"

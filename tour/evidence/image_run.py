@@ -1,4 +1,4 @@
-"""A whole run on pictures, from what was read to what it answers."""
+"""Evidence on a whole image run, from its examples to the answers of the served model."""
 
 import io
 
@@ -15,11 +15,11 @@ SIDE = 96
 
 
 def whole_run(context: Context) -> list[Result]:
-    """B9: data, model, fit, metrics and answers with their pictures."""
+    """B9: examples, network, loss curves, metrics, and answers with their pictures."""
     network = context.case.load("model")
     pictures = next((name for name in network.INPUTS if context.transform.features[name].shape.rank == 4), None)
     if pictures is None:
-        return [NotHere("No pictures", f"{context.case.name} has no pictures; ask with --case image.")]
+        return [NotHere("No pictures", f"The rows of {context.case.name} have no pictures. Use --case image.")]
     confusion = thresholds.matrix(context)
     results: list[Result] = [
         _data(context),
@@ -33,49 +33,60 @@ def whole_run(context: Context) -> list[Result]:
 
 
 def _data(context: Context) -> Table:
-    """Examples a class and split, counted in the shards."""
+    """Number of examples by class and split, counted in the shards."""
     label = context.case.load("model").LABEL
     classes = context.settings["data"]["classes"].split(",")
     counts = {}
     for split in ("train", "valid", "eval"):
         spec = {label: tf.io.FixedLenFeature([1], tf.int64)}
         records = tf.data.TFRecordDataset(context.shards(split)).batch(2048)
-        truth = np.concatenate([tf.io.parse_example(one, spec)[label].numpy()[:, 0] for one in records])
+        truth = np.concatenate([tf.io.parse_example(batch, spec)[label].numpy()[:, 0] for batch in records])
         counts[split] = np.bincount(truth, minlength=len(classes))
     rows = [(name, *(int(counts[split][n]) for split in counts)) for n, name in enumerate(classes)]
-    return Table("Examples", ("class", *counts), (*rows, ("all", *(int(one.sum()) for one in counts.values()))))
+    return Table(
+        "Number of examples", ("class", *counts), (*rows, ("all", *(int(split.sum()) for split in counts.values())))
+    )
 
 
 def _layers(context: Context) -> Table:
-    """The network as it is built from the run's settings."""
+    """Layers of the network, built from the run's settings."""
     model = context.case.load("model").build(
         context.training["settings"], context.transform.features, context.pretrained
     )
-    rows = tuple((one.name, type(one).__name__, str(one.output.shape), one.count_params()) for one in model.layers)
-    return Table(f"Network of {model.count_params():,} parameters", ("layer", "kind", "output", "parameters"), rows)
+    rows = tuple(
+        (layer.name, type(layer).__name__, str(layer.output.shape), layer.count_params()) for layer in model.layers
+    )
+    return Table(
+        f"Layers of the network, {model.count_params():,} parameters",
+        ("layer", "class", "output shape", "parameters"),
+        rows,
+    )
 
 
 def _answers(context: Context, pictures: str) -> list[Result]:
-    """Answers of the served model to the first pictures of the eval split, and the first wrong one if there is one."""
+    """Answers of the served model to the first pictures of the eval split, and to the first misclassified one, if any."""
     network = context.case.load("model")
     classes = context.settings["data"]["classes"].split(",")
     rows = context.rows("eval", (*network.INPUTS, network.LABEL), 2048)
     served = tf.saved_model.load(str(context.served)).signatures["dense"]
     scores = served(**{name: tf.constant(rows[name]) for name in network.INPUTS})[network.SCORE].numpy()
-    truth, answer = rows[network.LABEL][:, 0], scores.argmax(axis=1)
-    chosen = [*range(min(PICTURES, len(truth))), *np.flatnonzero(truth != answer)[:1]]
-    shown = [
-        Image(f"{classes[truth[n]]}, answered {classes[answer[n]]} with {scores[n].max():.3f}", png(rows[pictures][n]))
-        for n in chosen
+    truth, predicted = rows[network.LABEL][:, 0], scores.argmax(axis=1)
+    indices = [*range(min(PICTURES, len(truth))), *np.flatnonzero(truth != predicted)[:1]]
+    images = [
+        Image(
+            f"true {classes[truth[n]]}, predicted {classes[predicted[n]]} with probability {scores[n].max():.3f}",
+            png(rows[pictures][n]),
+        )
+        for n in indices
     ]
     return [
-        Number("Right answers of the served model", float(np.mean(truth == answer)), f"of {len(truth)} pictures"),
-        *shown,
+        Number("Accuracy of the served model", float(np.mean(truth == predicted)), f"on {len(truth)} pictures of eval"),
+        *images,
     ]
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Pixels in 0..1, ``[height, width, channels]``, as a PNG large enough to be seen."""
+    """Encode pixels in 0..1, ``[height, width, channels]``, as a PNG of about ``SIDE`` pixels, so that it is visible."""
     from PIL import Image as Pillow
 
     values = np.rint(pixels * 255).clip(0, 255).astype(np.uint8)

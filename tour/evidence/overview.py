@@ -1,4 +1,4 @@
-"""The whole pipeline: the graph that ran, the libraries under it, and how the served model came to be."""
+"""Evidence on the whole pipeline: the graph of the last run, its libraries, and the lineage of the served model."""
 
 import ast
 import inspect
@@ -17,7 +17,7 @@ from pipeline.plan import Plan
 from tour.evidence.context import Context
 from tour.evidence.result_types import Graph, Node, Number, Result, Table
 
-# What a node can stand on: importable name to the name of the package.
+# Libraries that a node can use: importable name to package name.
 LIBRARIES = {
     "tensorflow": "tensorflow",
     "keras": "keras",
@@ -37,18 +37,21 @@ LIBRARIES = {
 
 
 def libraries_of_run(context: Context) -> list[Result]:
-    """A1: the graph of the last run, and the versions of what its nodes stand on."""
+    """A1: the graph of the last run, and the versions of the libraries that its nodes use."""
     graph = run_graph(context)
     jobs, sizes = jobs_of(graph.nodes), written(context)
     rows = tuple(
         (name, version(name), sum(sizes.get(node, 0) for node in jobs[name]), ", ".join(jobs[name]))
         for name in sorted(jobs)
     )
-    return [graph, Table("Libraries in use", ("library", "version", "bytes that its nodes wrote", "nodes"), rows)]
+    return [
+        graph,
+        Table("Libraries used in this run", ("library", "version", "bytes written by its nodes", "nodes"), rows),
+    ]
 
 
 def pipeline_of_run(context: Context) -> list[Result]:
-    """B17: the graph of the last run, how long each stage took, and what the gates did over all runs."""
+    """B17: the graph of the last run, the seconds of each stage, and the outcome of every run."""
     last = context.runs[-1]
     seconds = Table(
         "Stages of the last run", ("stage", "state", "seconds"), tuple(stage_times(context.metadata, last.id))
@@ -58,36 +61,36 @@ def pipeline_of_run(context: Context) -> list[Result]:
     return [
         run_graph(context),
         seconds,
-        Table("Every run, and what came of it", ("run", "state", "reason"), history),
-        Number("Runs that a gate refused", refused, f"of {len(history)}"),
+        Table("All runs and their outcome", ("run", "state", "reason"), history),
+        Number("Runs stopped by a gate", refused, f"of {len(history)} runs"),
     ]
 
 
 def lineage_of_served(context: Context) -> list[Result]:
-    """A15: the served model walked back through the metadata store to the spans, and the facts of its run."""
+    """A15: the lineage of the served model back to its spans, from the metadata store, and the facts of its run."""
     pushed = next(o["pushed_model"] for o in context.outputs.values() if "pushed_model" in o)
     graph = lineage(context.metadata, pushed.id)
     names = ("source", "spans", "data_version", "commit", "started", "ended", "pushed", "headline")
     facts = [("run", context.run.id), *((name, context.run.facts.get(name, "")) for name in names)]
-    return [graph, Table("The run that made it", ("fact", "value"), tuple(facts))]
+    return [graph, Table("Run that produced the served model", ("fact", "value"), tuple(facts))]
 
 
 def run_graph(context: Context) -> Graph:
-    """The graph as it is built from the last run's plan, each node with its libraries and its recorded state."""
+    """Graph built from the last run's plan; each node with its libraries and its recorded state."""
     last = context.runs[-1]
     states = store.stage_states(context.metadata, last.id)
     nodes, edges = graph_of(plan_of(context))
-    shown = tuple(Node(name, ", ".join(used), states.get(name, "not reached")) for name, used in nodes.items())
-    return Graph(f"Run {last.id}", shown, edges)
+    graph_nodes = tuple(Node(name, ", ".join(used), states.get(name, "not reached")) for name, used in nodes.items())
+    return Graph(f"Run {last.id}", graph_nodes, edges)
 
 
 def plan_of(context: Context) -> Plan:
-    """The last run's plan, from what the store kept of it."""
+    """Rebuild the last run's plan from the facts in the metadata store."""
     run = context.runs[-1]
     first, last = run.facts["spans"].split(":")
-    kept = json.loads(run.facts["settings"])
-    # A run of an older version has no word on settings that came later.
-    settings = {group: {**values, **kept.get(group, {})} for group, values in context.case.settings.items()}
+    recorded = json.loads(run.facts["settings"])
+    # A run of an older version lacks the settings that were added later: these get their defaults.
+    settings = {group: {**values, **recorded.get(group, {})} for group, values in context.case.settings.items()}
     schema = context.artifact("schema") / "schema.pbtxt"
     return Plan(
         case=context.case,
@@ -103,13 +106,13 @@ def plan_of(context: Context) -> Plan:
 
 
 def graph_of(plan: Plan) -> tuple[dict[str, list[str]], tuple[tuple[str, str], ...]]:
-    """The libraries of every node of the plan's graph by the node's name, and the edges."""
+    """Build the plan's graph; return the libraries of each node by its name, and the edges."""
     from tfx.orchestration.pipeline import Pipeline
 
     from pipeline import graph
 
     stages = graph.build(plan)
-    # What flows between two nodes makes an edge once they are in a pipeline.
+    # TFX derives upstream nodes from the channels only when the nodes are put into a pipeline.
     Pipeline(plan.case.name, plan.versions, components=[stage.node for stage in stages])
     nodes = {stage.node.id: _libraries(stage.node, stage.modules) for stage in stages}
     edges = tuple((up.id, stage.node.id) for stage in stages for up in stage.node.upstream_nodes)
@@ -117,75 +120,80 @@ def graph_of(plan: Plan) -> tuple[dict[str, list[str]], tuple[tuple[str, str], .
 
 
 def lineage(metadata: MetadataAddress, artifact_id: int) -> Graph:
-    """The artifacts and executions that an artifact comes from, at any depth, from the store alone."""
+    """Artifacts and executions that an artifact descends from, at any depth, read from the metadata store alone."""
     nodes: dict[str, Node] = {}
     edges: set[tuple[str, str]] = set()
-    with store.open_for_reading(metadata) as opened:
-        kinds = {kind.id: kind.name for kind in opened.get_artifact_types()}
-        makers = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in opened.get_execution_types()}
-        waiting = [artifact_id]
-        while waiting:
-            one = opened.get_artifacts_by_id([waiting.pop()])[0]
-            name = f"{kinds[one.type_id]} {one.id}"
+    with store.open_for_reading(metadata) as metadata_store:
+        kinds = {kind.id: kind.name for kind in metadata_store.get_artifact_types()}
+        execution_kinds = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in metadata_store.get_execution_types()}
+        pending = [artifact_id]
+        while pending:
+            artifact = metadata_store.get_artifacts_by_id([pending.pop()])[0]
+            name = f"{kinds[artifact.type_id]} {artifact.id}"
             if name in nodes:
                 continue
-            nodes[name] = Node(name, one.uri, _properties(one.custom_properties))
-            # The execution that made it, and not the later ones that found it cached: the lowest id.
-            made = [e for e in opened.get_events_by_artifact_ids([one.id]) if e.type == mlmd.Event.OUTPUT]
-            for execution in opened.get_executions_by_id([e.execution_id for e in made])[:1]:
-                maker = f"{makers[execution.type_id]} ({execution.id})"
-                nodes.setdefault(maker, Node(maker, _properties(execution.custom_properties), "ran"))
-                edges.add((maker, name))
-                for event in opened.get_events_by_execution_ids([execution.id]):
+            nodes[name] = Node(name, artifact.uri, _properties(artifact.custom_properties))
+            # Only the execution that produced it, which has the lowest id; later ones took it from the cache.
+            outputs = [
+                e for e in metadata_store.get_events_by_artifact_ids([artifact.id]) if e.type == mlmd.Event.OUTPUT
+            ]
+            for execution in metadata_store.get_executions_by_id([e.execution_id for e in outputs])[:1]:
+                execution_name = f"{execution_kinds[execution.type_id]} ({execution.id})"
+                nodes.setdefault(execution_name, Node(execution_name, _properties(execution.custom_properties), "ran"))
+                edges.add((execution_name, name))
+                for event in metadata_store.get_events_by_execution_ids([execution.id]):
                     if event.type == mlmd.Event.INPUT:
-                        source = opened.get_artifacts_by_id([event.artifact_id])[0]
-                        edges.add((f"{kinds[source.type_id]} {source.id}", maker))
-                        waiting.append(source.id)
+                        source = metadata_store.get_artifacts_by_id([event.artifact_id])[0]
+                        edges.add((f"{kinds[source.type_id]} {source.id}", execution_name))
+                        pending.append(source.id)
     return Graph("Lineage of the served model", tuple(nodes.values()), tuple(sorted(edges)))
 
 
 def jobs_of(nodes: Iterable[Node]) -> dict[str, list[str]]:
-    """Names of nodes by the libraries that they stand on."""
-    found: dict[str, list[str]] = {}
+    """Names of the nodes that use each library, by library."""
+    by_library: dict[str, list[str]] = {}
     for node in nodes:
         for name in filter(None, node.detail.split(", ")):
-            found.setdefault(name, []).append(node.name)
-    return found
+            by_library.setdefault(name, []).append(node.name)
+    return by_library
 
 
 def written(context: Context) -> dict[str, int]:
-    """Bytes of the artifacts that each node of the run gave out."""
+    """Bytes of the artifacts that each node of the run produced, by node."""
     return {
         node: sum(
-            path.stat().st_size for one in outputs.values() for path in Path(one.uri).rglob("*") if path.is_file()
+            path.stat().st_size
+            for artifact in outputs.values()
+            for path in Path(artifact.uri).rglob("*")
+            if path.is_file()
         )
         for node, outputs in context.outputs.items()
     }
 
 
 def stage_times(metadata: MetadataAddress, run_id: str) -> list[tuple[str, str, float]]:
-    """Stage, state and seconds from first to last write of its execution, in the order they ran."""
+    """Stage, state and seconds between creation and last update of its execution, in execution order."""
     states = store.stage_states(metadata, run_id)
-    with store.open_for_reading(metadata) as opened:
-        run = opened.get_context_by_type_and_name("pipeline_run", run_id)
-        kinds = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in opened.get_execution_types()}
-        executions = sorted(opened.get_executions_by_context(run.id), key=lambda one: one.id)
-    spent = {
-        kinds[one.type_id]: (one.last_update_time_since_epoch - one.create_time_since_epoch) / 1000
-        for one in executions
+    with store.open_for_reading(metadata) as metadata_store:
+        run = metadata_store.get_context_by_type_and_name("pipeline_run", run_id)
+        kinds = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in metadata_store.get_execution_types()}
+        executions = sorted(metadata_store.get_executions_by_context(run.id), key=lambda execution: execution.id)
+    seconds_by_stage = {
+        kinds[execution.type_id]: (execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000
+        for execution in executions
     }
-    return [(name, states[name], seconds) for name, seconds in spent.items()]
+    return [(name, states[name], seconds) for name, seconds in seconds_by_stage.items()]
 
 
 def _properties(values: Mapping[str, mlmd.Value]) -> str:
-    """The properties that say which data and version it was."""
+    """Format the properties that identify data and version."""
     shown = ("span", "first_span", "input_fingerprint", "pushed_version", "blessed", "code_digest")
-    found = {name: values[name] for name in shown if name in values}
-    return ", ".join(f"{name} {value.string_value or value.int_value}" for name, value in found.items())
+    present = {name: values[name] for name in shown if name in values}
+    return ", ".join(f"{name} {value.string_value or value.int_value}" for name, value in present.items())
 
 
 def _libraries(node: object, modules: Iterable[str]) -> list[str]:
-    """Packages imported by the module of the node's executor and by our modules behind the node."""
+    """Packages that are imported by the node's executor and by our modules that it runs."""
     executor = getattr(getattr(node, "executor_spec", None), "executor_class", type(node))
     files = [Path(inspect.getfile(import_module(executor.__module__)))]
     files += [path for path in code_digest.closure(*modules).values() if path.name != "catalog.py"]
@@ -194,11 +202,11 @@ def _libraries(node: object, modules: Iterable[str]) -> list[str]:
 
 
 def _imports(path: Path) -> set[str]:
-    """Top names of all that a file imports, inside functions too."""
-    found = set()
+    """Top-level names that a file imports, including imports inside functions."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.split(".")[0])
-    return found
+            names.add(node.module.split(".")[0])
+    return names

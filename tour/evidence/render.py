@@ -1,4 +1,4 @@
-"""Evidence for a terminal, and for a program."""
+"""Render evidence for a terminal and as JSON."""
 
 import base64
 import dataclasses
@@ -23,30 +23,30 @@ SHADES = " ░▒▓█"
 
 
 def to_json(result: Result) -> dict[str, Any]:
-    """Plain values with the ``kind`` beside them; pictures in base64, what is not finite as text."""
+    """Convert evidence to JSON values with its ``kind``; images become base64, infinities and NaN become text."""
     values = dataclasses.asdict(result)
     if isinstance(result, Image):
         values["png"] = base64.b64encode(result.png).decode()
-    return {"kind": type(result).__name__, **_sayable(values)}
+    return {"kind": type(result).__name__, **_finite_or_text(values)}
 
 
-def _sayable(value: Any) -> Any:
-    """Infinities and not-a-number in words: JSON has no numbers for them."""
+def _finite_or_text(value: Any) -> Any:
+    """Replace infinities and NaN by text, as JSON has no numbers for them."""
     if isinstance(value, Mapping):
-        return {name: _sayable(one) for name, one in value.items()}
+        return {name: _finite_or_text(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_sayable(one) for one in value]
+        return [_finite_or_text(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @singledispatch
 def to_rich(result: Result) -> RenderableType:
-    """What a terminal shows.
+    """Render evidence for a terminal.
 
     Raises:
-        TypeError: if the value is no evidence.
+        TypeError: if the value is not a type of evidence.
     """
-    raise TypeError(f"{type(result).__name__} is no kind of evidence.")
+    raise TypeError(f"{type(result).__name__} is not a type of evidence.")
 
 
 @to_rich.register
@@ -78,7 +78,7 @@ def _(result: Matrix) -> RenderableType:
 
 @to_rich.register
 def _(result: Graph) -> RenderableType:
-    table = _table(result.title, ("node", "what", "state", "from"))
+    table = _table(result.title, ("node", "description", "state", "inputs"))
     for node in result.nodes:
         sources = ", ".join(source for source, target in result.edges if target == node.name)
         table.add_row(*(Text(value) for value in (node.name, node.detail, node.state, sources)))
@@ -88,9 +88,9 @@ def _(result: Graph) -> RenderableType:
 @to_rich.register
 def _(result: Series) -> RenderableType:
     title = Text.assemble((result.title, "bold"), f"   {result.y} over {result.x}")
-    shown = [_spark(name, points) for name, points in result.lines.items()] if result.joined else [_scatter(result)]
+    plots = [_sparkline(name, points) for name, points in result.lines.items()] if result.joined else [_scatter(result)]
     marks = [Text(f"● {name}: {result.x} {_text(x)}, {result.y} {_text(y)}") for name, (x, y) in result.marks.items()]
-    return Group(title, *shown, *marks)
+    return Group(title, *plots, *marks)
 
 
 @to_rich.register
@@ -98,11 +98,11 @@ def _(result: Image) -> RenderableType:
     from PIL import Image as Pillow
 
     picture = Pillow.open(io.BytesIO(result.png)).convert("L")
-    # A character is about twice as high as it is wide.
+    # A character is about twice as high as it is wide, so half as many rows keep the proportions.
     picture = picture.resize((PICTURE, max(1, PICTURE * picture.height // picture.width // 2)))
-    grey = picture.tobytes()
-    lines = (grey[at : at + picture.width] for at in range(0, len(grey), picture.width))
-    rows = ["".join(SHADES[level * len(SHADES) // 256] for level in line) for line in lines]
+    levels = picture.tobytes()
+    scanlines = (levels[start : start + picture.width] for start in range(0, len(levels), picture.width))
+    rows = ["".join(SHADES[level * len(SHADES) // 256] for level in line) for line in scanlines]
     return Group(Text(result.title, "bold"), Text("\n".join(rows)))
 
 
@@ -113,7 +113,7 @@ def _table(title: str, columns: tuple[str, ...]) -> RichTable:
     return table
 
 
-def _spark(name: str, points: tuple[tuple[float, float], ...]) -> Text:
+def _sparkline(name: str, points: tuple[tuple[float, float], ...]) -> Text:
     values = [y for _, y in points][:: max(1, -(-len(points) // WIDTH))]
     low, high = (min(values), max(values)) if values else (0.0, 0.0)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
@@ -122,7 +122,7 @@ def _spark(name: str, points: tuple[tuple[float, float], ...]) -> Text:
 
 
 def _scatter(result: Series) -> Text:
-    """Points on a grid of characters, each line by the first letter of its name."""
+    """Draw points on a grid of characters; a point is the first letter of its line's name."""
     points = [point for line in result.lines.values() for point in line]
     if not points:
         return Text("no points")

@@ -1,4 +1,4 @@
-"""What evidence can be: plain values, so that a terminal, a web page and a program can each show them."""
+"""Types of evidence: plain values that a terminal, a web page and a program can each show."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Number:
-    """One quantity; ``unit`` may be empty."""
+    """A single quantity; ``unit`` may be empty."""
 
     title: str
     value: float | int | str
@@ -28,12 +28,12 @@ class Series:
     """Named sequences of points on two axes.
 
     Attributes:
-        title: What is seen.
+        title: What the points show.
         x: Label of the horizontal axis.
         y: Label of the vertical axis.
-        lines: Points ``(x, y)`` by name.
-        marks: Points worth naming, such as an operating point.
-        joined: Whether points are joined; False for a scatter.
+        lines: Points ``(x, y)`` of each line, by the line's name.
+        marks: Named points to highlight, such as the operating point.
+        joined: Whether to draw lines between points; False for a scatter plot.
     """
 
     title: str
@@ -46,7 +46,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Numbers by row and column, such as counts of truth against prediction."""
+    """Numbers by row and column, such as a confusion matrix."""
 
     title: str
     rows: tuple[str, ...]
@@ -58,7 +58,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Image:
-    """A picture as the bytes of a PNG file."""
+    """An image, as the bytes of a PNG file."""
 
     title: str
     png: bytes
@@ -66,7 +66,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a graph; ``detail`` says what it is, ``state`` how it is."""
+    """Node of a graph: ``detail`` describes it, ``state`` is its status."""
 
     name: str
     detail: str = ""
@@ -75,7 +75,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes and directed edges, each edge the names of its two nodes."""
+    """Nodes and directed edges; an edge is the names of its source and its target."""
 
     title: str
     nodes: tuple[Node, ...]
@@ -84,7 +84,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class NotHere:
-    """Why this run has no such evidence, and where it is."""
+    """Reason why this run has no such evidence, and what to do to get it."""
 
     title: str
     reason: str

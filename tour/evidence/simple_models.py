@@ -1,4 +1,4 @@
-"""Simple models beside the network: what this run's Comparison says, and smaller fits made now."""
+"""Evidence on simple models: the run's comparison of baselines with the network, and small models fitted now."""
 
 import json
 import time
@@ -14,135 +14,142 @@ from tour.evidence.result_types import Number, Result, Table
 
 SAMPLE = 20_000
 SHOWN = 8
-COLUMNS = ("model", "metric", "from", "to", "training s", "bytes")
+COLUMNS = ("model", "metric", "interval from", "interval to", "training s", "bytes")
 
 
 def forest(context: Context) -> list[Result]:
-    """A26: the six parameters in this run's forest, the forest opened and asked anew, and its metric beside others."""
-    found = _comparison(context)
-    row, model = _row(found, "random forest"), baselines.opened(context.artifact("comparison") / "random_forest")
-    held = _table(context, load(context.shards("eval"), context.transform, _keep(context)))
-    scores = baselines.forest_scores(model, held.names, held.x)
-    now = _metric(context, held, scores if _outputs(context) > 1 else scores[:, 1:])
+    """A26: this run's random forest: the six parameters, its size, its metric compared with other models and computed again."""
+    comparison = _comparison(context)
+    row, model = _row(comparison, "random forest"), baselines.opened(context.artifact("comparison") / "random_forest")
+    table = _table(context, load(context.shards("eval"), context.transform, _keep(context)))
+    scores = baselines.forest_scores(model, table.names, table.x)
+    now = _metric(context, table, scores if _outputs(context) > 1 else scores[:, 1:])
     return [
         parameters(model, row["settings"], context.training["rows"]),
-        Table("The forest, read from its files", ("", "value"), tuple(shape(model).items())),
+        Table("Size of the forest, read from its files", ("", "value"), tuple(shape(model).items())),
         Table(
-            f"{found['metric']} on {found['evaluated']} rows of eval, {found['level']:.0%} interval",
+            f"{comparison['metric']} on {comparison['evaluated']} rows of eval, {comparison['level']:.0%} interval",
             COLUMNS[:4],
-            tuple(one[:4] for one in _lines(found)),
+            tuple(line[:4] for line in _lines(comparison)),
         ),
-        Number("Who is ahead", context.run.facts["comparison"]),
+        Number("Verdict", context.run.facts["comparison"]),
         Table(
-            "The saved forest, asked now",
+            "Metric of the saved forest",
             ("", "value"),
-            ((f"{found['metric']} recorded by the run", row["metric"]), (f"{found['metric']} computed now", now)),
+            (
+                (f"{comparison['metric']} recorded by the run", row["metric"]),
+                (f"{comparison['metric']} computed now", now),
+            ),
         ),
         importances(context, model),
     ]
 
 
 def deep_or_classic(context: Context) -> list[Result]:
-    """B6: every model of every case: metric with interval, time and size; who wins; a regression fitted now."""
+    """B6: metric with interval, training time and size of every model and use case; the verdicts; a regression fitted now."""
     runs = {name: Context.of(context.home, name) for name in CASES if Context.has(context.home, name)}
     runs[context.case.name] = context
     results: list[Result] = []
-    for name, one in runs.items():
-        found = _comparison(one)
-        title = f"{name}: {found['metric']} on {found['evaluated']} rows, {found['level']:.0%} interval"
-        results += [Table(title, COLUMNS, _lines(found)), Number(f"{name}: who wins", one.run.facts["comparison"])]
+    for name, run in runs.items():
+        comparison = _comparison(run)
+        title = f"{name}: {comparison['metric']} on {comparison['evaluated']} rows of eval, {comparison['level']:.0%} interval"
+        results += [Table(title, COLUMNS, _lines(comparison)), Number(f"{name}: verdict", run.run.facts["comparison"])]
     return [*results, by_slice(_comparison(context)), refitted(context)]
 
 
 def parameters(model: Any, settings: Mapping[str, Any], rows: int) -> Table:
-    """The six that the question asks for: where each lives in YDF, and what it is in this forest."""
-    columns, tallest = len(model.input_feature_names()), shape(model)
-    tried = settings.get("num_candidate_attributes_ratio")
+    """The six parameters of the question: the YDF option of each, and its value in this forest."""
+    columns, size = len(model.input_feature_names()), shape(model)
+    ratio = settings.get("num_candidate_attributes_ratio")
     sample = settings["bootstrap_size_ratio"]
     return Table(
         "The six parameters",
-        ("asked for", "where it lives in YDF", "in this forest"),
+        ("parameter", "option in YDF", "in this forest"),
         (
             ("inputs", "the columns of the data set, or features=", columns),
             (
                 "features per node",
                 "num_candidate_attributes, or its _ratio",
-                f"{tried:g} of {columns}" if tried else f"square root of {columns}, the default",
+                f"{ratio:g} of {columns}" if ratio else f"square root of {columns} (default)",
             ),
             (
                 "batch or sample",
-                "bootstrap_size_ratio; no batches, the data is in memory",
-                f"{round(sample * rows)} of {rows} rows a tree, with replacement",
+                "bootstrap_size_ratio; no batches, as the data is in memory",
+                f"{round(sample * rows)} of {rows} rows per tree, with replacement",
             ),
-            ("steps", "none: a tree is grown once; maximum_training_duration_seconds can end it", "no limit of time"),
+            (
+                "steps",
+                "none: each tree is grown once; maximum_training_duration_seconds limits the training",
+                "no time limit",
+            ),
             ("trees", "num_trees", model.num_trees()),
             (
                 "maximum nodes",
                 "max_num_nodes with growing_strategy=BEST_FIRST_GLOBAL; else max_depth, min_examples",
-                f"depth {settings['max_depth']}, from {settings['min_examples']} rows; "
-                f"the largest tree has {tallest['nodes of the largest tree']}",
+                f"depth {settings['max_depth']}, at least {settings['min_examples']} rows per leaf; "
+                f"the largest tree has {size['nodes of the largest tree']} nodes",
             ),
         ),
     )
 
 
 def shape(model: Any) -> dict[str, int]:
-    """Trees and nodes, counted by walking every tree."""
-    walked = [list(_walk(tree.root, 1)) for tree in model.iter_trees()]
+    """Numbers of trees and nodes, and the depth, counted by traversing every tree."""
+    trees = [list(_walk(tree.root, 1)) for tree in model.iter_trees()]
     return {
-        "trees": len(walked),
-        "nodes": sum(len(depths) for depths in walked),
-        "nodes of the largest tree": max(len(depths) for depths in walked),
-        "depth of the deepest leaf": max(max(depths) for depths in walked),
+        "trees": len(trees),
+        "nodes": sum(len(depths) for depths in trees),
+        "nodes of the largest tree": max(len(depths) for depths in trees),
+        "depth of the deepest leaf": max(max(depths) for depths in trees),
     }
 
 
 def importances(context: Context, model: Any) -> Table:
-    """The columns that stand nearest to the roots, 1 at the root of every tree, and how many roots each splits."""
+    """Columns with the highest importance (1 if the column splits every root), and how many roots each of them splits."""
     by_kind = model.variable_importances()
     roots = {name: int(value) for value, name in by_kind["NUM_AS_ROOT"]}
-    nearest = sorted(by_kind["INV_MEAN_MIN_DEPTH"], reverse=True)[:SHOWN]
-    rows = tuple((label(context, name), value, roots.get(name, 0)) for value, name in nearest)
-    return Table("What the forest splits on first", ("column", "1 / (1 + mean least depth)", "roots"), rows)
+    highest = sorted(by_kind["INV_MEAN_MIN_DEPTH"], reverse=True)[:SHOWN]
+    rows = tuple((label(context, name), value, roots.get(name, 0)) for value, name in highest)
+    return Table("Columns that the forest splits on first", ("column", "1 / (1 + mean minimum depth)", "roots"), rows)
 
 
 def label(context: Context, column: str) -> str:
-    """A table's column as people call it, where the case says so: ``numeric.4`` is ``distance_km``."""
+    """Readable name of a column, if the use case defines one: ``numeric.4`` is ``distance_km``."""
     name, _, index = column.rpartition(".")
     names = getattr(context.case.load("features"), "COLUMNS", {}).get(name, ())
     shape = context.transform.features[name].shape
     if not names or len(names) != shape[-1]:
         return column
-    step, at = divmod(int(index), len(names))
-    return names[at] if shape.rank == 2 else f"{name} {step}: {names[at]}"
+    step, position = divmod(int(index), len(names))
+    return names[position] if shape.rank == 2 else f"{name} {step}: {names[position]}"
 
 
-def by_slice(found: Mapping[str, Any]) -> Table:
-    """The metric of every model on every slice, the whole split first."""
-    names = [row["model"] for row in found["rows"]]
+def by_slice(comparison: Mapping[str, Any]) -> Table:
+    """Metric of every model on every slice; the first row is the whole split."""
+    names = [row["model"] for row in comparison["rows"]]
     rows = []
-    for number, one in enumerate(found["rows"][0]["slices"]):
-        title = " and ".join(f"{column} {value}" for column, value in one["slice"]) or "the whole eval split"
-        rows.append((title, one["rows"], *(row["slices"][number]["metric"] for row in found["rows"])))
-    return Table(f"{found['metric']} by the Evaluator's slices", ("slice", "rows", *names), tuple(rows))
+    for number, part in enumerate(comparison["rows"][0]["slices"]):
+        title = " and ".join(f"{column} {value}" for column, value in part["slice"]) or "whole eval split"
+        rows.append((title, part["rows"], *(row["slices"][number]["metric"] for row in comparison["rows"])))
+    return Table(f"{comparison['metric']} by slice", ("slice", "rows", *names), tuple(rows))
 
 
 def refitted(context: Context) -> Table:
-    """Logistic regression fitted now on a part of the train split, beside what the run recorded."""
-    train, held = (
+    """Fit logistic regression now on a part of the train split; compare it with the run's recorded models."""
+    train, evaluated = (
         _table(context, context.rows(split, _keep(context), most))
         for split, most in (("train", SAMPLE), ("eval", SAMPLE))
     )
     started = time.perf_counter()
-    model = baselines.logistic(train, held)
+    model = baselines.logistic(train, evaluated)
     seconds = time.perf_counter() - started
-    found = _comparison(context)
-    now = _metric(context, held, model.scores(held.x, _outputs(context)))
-    kept = ((row["model"], context.training["rows"], row["seconds"], row["metric"]) for row in found["rows"])
+    comparison = _comparison(context)
+    now = _metric(context, evaluated, model.scores(evaluated.x, _outputs(context)))
+    recorded = ((row["model"], context.training["rows"], row["seconds"], row["metric"]) for row in comparison["rows"])
     return Table(
-        "Logistic regression, fitted now",
-        ("model", "rows", "training s", found["metric"]),
-        (("logistic regression, now", len(train.y), seconds, now), *kept),
+        "Logistic regression fitted now, compared with the recorded models",
+        ("model", "training rows", "training s", comparison["metric"]),
+        (("logistic regression, fitted now", len(train.y), seconds, now), *recorded),
     )
 
 
@@ -150,14 +157,14 @@ def _comparison(context: Context) -> dict[str, Any]:
     return json.loads((context.artifact("comparison") / "comparison.json").read_text())
 
 
-def _row(found: Mapping[str, Any], model: str) -> dict[str, Any]:
-    return next(row for row in found["rows"] if row["model"] == model)
+def _row(comparison: Mapping[str, Any], model: str) -> dict[str, Any]:
+    return next(row for row in comparison["rows"] if row["model"] == model)
 
 
-def _lines(found: Mapping[str, Any]) -> tuple[tuple[Any, ...], ...]:
-    """A line a model, the best first."""
-    rows = sorted(found["rows"], key=lambda row: -row["metric"])
-    return tuple((r["model"], r["metric"], *r["interval"], r["seconds"], r["bytes"]) for r in rows)
+def _lines(comparison: Mapping[str, Any]) -> tuple[tuple[Any, ...], ...]:
+    """One line per model, best first."""
+    rows = sorted(comparison["rows"], key=lambda row: -row["metric"])
+    return tuple((row["model"], row["metric"], *row["interval"], row["seconds"], row["bytes"]) for row in rows)
 
 
 def _keep(context: Context) -> tuple[str, ...]:
@@ -171,7 +178,7 @@ def _table(context: Context, features: Mapping[str, Any]) -> Examples:
 
 
 def _outputs(context: Context) -> int:
-    """How many scores the network gives a row."""
+    """Number of scores per row of the network."""
     import numpy as np
 
     with np.load(context.artifact("comparison") / "scores.npz") as scores:
@@ -184,7 +191,7 @@ def _metric(context: Context, table: Examples, scores: Any) -> float:
 
 
 def _walk(node: Any, depth: int) -> Iterator[int]:
-    """The depth of every node under this one, itself included."""
+    """Yield the depth of this node and of every node below it."""
     yield depth
     if not node.is_leaf:
         yield from _walk(node.neg_child, depth + 1)

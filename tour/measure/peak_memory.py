@@ -1,7 +1,8 @@
-"""Peak memory and time of ways to read a split, each in a process of its own: ``python -m tour.measure.peak_memory`` with JSON.
+"""Measure peak memory and time of ways to read a split: ``python -m tour.measure.peak_memory``, with JSON on stdin.
 
-Each way runs in a fork that is made after the imports and before TensorFlow has started a thread, so nobody pays twice for
-them. It first reads a batch of one shard: what that takes does not depend on the data and is not counted.
+Each way runs in a process of its own, forked after the imports and before TensorFlow starts a thread, so that the
+imports happen once. It first reads a batch of one shard: the memory for that does not depend on the data and is not
+counted.
 """
 
 import json
@@ -30,15 +31,15 @@ TIMEOUT = 600
 
 @dataclass(frozen=True)
 class Peak:
-    """One way on one size.
+    """Measurement of a way of reading on a size of data.
 
     Attributes:
         way: One of :data:`WAYS`.
-        times: How many times the shards were read as if they were so much data.
-        rows: Rows that came.
+        times: How often the list of shards was repeated, to simulate more data.
+        rows: Rows that were read.
         first: Seconds to the first batch.
         seconds: Seconds of one pass.
-        bytes: Peak over that of reading one batch of one shard.
+        bytes: Peak memory minus the peak after one batch of one shard.
     """
 
     way: str
@@ -52,12 +53,12 @@ class Peak:
 def measured(
     graph: str, paths: Sequence[str], keep: Sequence[str], batch_size: int, ways: Sequence[str], times: Sequence[int]
 ) -> list[Peak]:
-    """A peak for each way and size.
+    """Measure the peak for each way and size, in a new process.
 
     Raises:
-        RuntimeError: if a way failed, with the last line of what it wrote.
+        RuntimeError: if a way failed; the message has the last line of its standard error.
     """
-    told = {
+    request = {
         "graph": graph,
         "paths": list(paths),
         "keep": list(keep),
@@ -66,32 +67,34 @@ def measured(
         "times": list(times),
     }
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tour.measure.peak_memory"],
-        input=json.dumps(told),
+        input=json.dumps(request),
         capture_output=True,
         text=True,
         cwd=ROOT,
         env=environment,
         timeout=TIMEOUT,
     )
-    if done.returncode:
-        raise RuntimeError(f"Memory could not be measured: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
-    return [Peak(**one) for one in json.loads(done.stdout.splitlines()[-1])]
+    if process.returncode:
+        raise RuntimeError(
+            f"Memory could not be measured: {(process.stderr.strip().splitlines() or ['no message on standard error'])[-1]}"
+        )
+    return [Peak(**peak) for peak in json.loads(process.stdout.splitlines()[-1])]
 
 
 def main() -> None:
-    """Reads what to measure from standard input, writes the peaks as one line of JSON."""
-    told = json.load(sys.stdin)
-    # Imported before the forks: each of them then has it for nothing.
+    """Read a request from standard input, write the peaks as one line of JSON."""
+    request = json.load(sys.stdin)
+    # Imported before the forks, so that none of them imports it again.
     from tour.measure import reading_ladder  # noqa: F401
 
-    peaks = [forked(partial(one, told, way, times)) for way in told["ways"] for times in told["times"]]
+    peaks = [forked(partial(one, request, way, times)) for way in request["ways"] for times in request["times"]]
     print(json.dumps(peaks))
 
 
 def forked(call: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """What the call returns in a child process."""
+    """Run the call in a forked child process and return its result."""
     reads, writes = os.pipe()
     child = os.fork()
     if child == 0:
@@ -109,20 +112,22 @@ def forked(call: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         text = pipe.read()
     _, status = os.waitpid(child, 0)
     if status:
-        raise RuntimeError(f"A way of reading ended with status {os.waitstatus_to_exitcode(status)}.")
+        raise RuntimeError(
+            f"The process of a way of reading ended with status {os.waitstatus_to_exitcode(status)}; see standard error."
+        )
     return json.loads(text)
 
 
-def one(told: Mapping[str, Any], way: str, times: int) -> dict[str, Any]:
-    """One pass over ``times`` times the shards."""
+def one(request: Mapping[str, Any], way: str, times: int) -> dict[str, Any]:
+    """Measure a pass over the shards, repeated ``times`` times."""
     from models import input as reading
     from tour.measure import reading_ladder
 
     split = reading_ladder.Split(
-        told["paths"] * times, reading.Transform(told["graph"]), told["keep"], told["batch_size"]
+        request["paths"] * times, reading.Transform(request["graph"]), request["keep"], request["batch_size"]
     )
     next(iter(reading.dataset(split.paths[:1], split.transform, split.keep)))
-    before = _most()
+    before = _peak_bytes()
     started, first, rows = time.perf_counter(), 0.0, 0
     for batch in {"numpy": arrays, "streamed": reading_ladder.streamed, "kept": reading_ladder.full}[way](split):
         first = first or time.perf_counter() - started
@@ -134,18 +139,19 @@ def one(told: Mapping[str, Any], way: str, times: int) -> dict[str, Any]:
         "rows": rows,
         "first": first,
         "seconds": seconds,
-        "bytes": _most() - before,
+        "bytes": _peak_bytes() - before,
     }
 
 
 def arrays(split: "Split") -> Iterator[dict[str, "np.ndarray"]]:
-    """Everything in NumPy first, then batches by shuffled index: what is easily written and ends with the memory.
+    """Load everything into NumPy, then yield batches by shuffled index; the memory limits the data.
 
     Question: B24
-    Answer: Loading everything is fine while it fits, and small data is then even quicker, as it is parsed once. But memory
-        grows with the data, often several times over through copies, the first step waits for the last row, every worker
-        holds it all, and a tf.function that captures the array puts it in the graph. Shards and tf.data hold a few buffers,
-        whatever the size. Measure what fits, and stream beyond it.
+    Answer: Loading everything is fine while the data fits into memory; small data is even faster that way, because it
+        is parsed once. But memory grows with the data, often several times over through copies. The first step waits
+        for the last row, every worker holds a full copy, and a tf.function that captures the array puts it into the
+        graph. Shards with tf.data need only a few buffers, whatever the size. So I measure what fits and stream beyond
+        that.
     Evidence: tour.evidence.data.input_speed.arrays_and_streams
     Proof: tests/tour/evidence/test_input_speed.py::test_arrays_grow_with_the_data_and_streams_do_not
     """
@@ -159,8 +165,8 @@ def arrays(split: "Split") -> Iterator[dict[str, "np.ndarray"]]:
         yield {name: values[order[start : start + split.batch_size]] for name, values in rows.items()}
 
 
-def _most() -> int:
-    """Bytes that this process held at its peak so far."""
+def _peak_bytes() -> int:
+    """Peak resident memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
 
 

@@ -1,4 +1,4 @@
-"""The export for TensorRT: TensorFlow's own converter replaces what a GPU's engines can run and keeps the rest."""
+"""Convert an export for TensorRT: TensorFlow's converter replaces subgraphs by GPU engines and keeps the rest."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,26 +19,26 @@ def convert(
     batch_size: int = 64,
     converter: Callable[..., Any] = tf.experimental.tensorrt.Converter,
 ) -> None:
-    """Writes the ``dense`` signature of a SavedModel as a SavedModel with TensorRT engines.
+    """Convert the ``dense`` signature of a SavedModel to a SavedModel with TensorRT engines.
 
-    Engines are built here and not at the first request, for real rows; INT8 learns its ranges from them.
+    The engines are built now, not at the first request, with real rows, which also calibrate INT8.
 
     Args:
         path: The SavedModel.
-        out: Folder of the converted one.
-        inputs: Real rows, ``[rows, ...]`` a feature, at least ``batch_size``.
+        out: Folder of the converted SavedModel.
+        inputs: Real rows, ``[rows, ...]`` per feature, at least ``batch_size``.
         precision: One of ``PRECISIONS``.
-        batch_size: Rows that the engines are built for.
-        converter: TensorFlow's converter, or what takes its place.
+        batch_size: Batch size that the engines are built for.
+        converter: TensorFlow's converter, or a substitute in tests.
 
     Raises:
-        ValueError: for another precision.
-        RuntimeError: where TensorRT or a GPU is missing, saying so and what to do.
+        ValueError: if the precision is unknown.
+        RuntimeError: if TensorRT or a GPU is missing; the message says what to do.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"There is no precision '{precision}'; there are {', '.join(PRECISIONS)}.")
+        raise ValueError(f"Unknown precision '{precision}'. Use one of: {', '.join(PRECISIONS)}.")
     try:
-        made = converter(
+        conversion = converter(
             input_saved_model_dir=path,
             input_saved_model_signature_key=SIGNATURE,
             precision_mode=precision,
@@ -46,18 +46,18 @@ def convert(
         )
     except RuntimeError as error:
         raise RuntimeError(
-            f"TensorRT cannot be used here: {str(error).rstrip('.')}. "
-            "Convert in an image whose TensorFlow was built with TensorRT, on the GPU that serves."
+            f"TensorRT is not available: {str(error).rstrip('.')}. "
+            "Convert in an image whose TensorFlow was built with TensorRT, on the GPU model that serves."
         ) from None
     calibration = (
         {"calibration_input_fn": lambda: _batches(inputs, batch_size, CALIBRATED)} if precision == "INT8" else {}
     )
-    made.convert(**calibration)
-    made.build(lambda: _batches(inputs, batch_size, batch_size))
-    made.save(out)
+    conversion.convert(**calibration)
+    conversion.build(lambda: _batches(inputs, batch_size, batch_size))
+    conversion.save(out)
 
 
 def _batches(inputs: Mapping[str, np.ndarray], size: int, rows: int) -> Iterator[dict[str, tf.Tensor]]:
-    """Whole batches of the first ``rows`` rows, by name, as the signature takes them."""
+    """Yield whole batches of the first ``rows`` rows, by name, as the signature expects them."""
     for start in range(0, min(rows, len(next(iter(inputs.values())))) - size + 1, size):
         yield {name: tf.constant(values[start : start + size]) for name, values in inputs.items()}

@@ -232,12 +232,12 @@ def test_store_query_finds_the_runs_that_a_baseline_won(pushed_home: Path) -> No
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_saved_forest_gives_the_scores_of_the_run(pushed_home: Path, case: str) -> None:
-    tables = {part.title: part for part in evidence.forest(Context.of(pushed_home, case))}
-    (_, recorded), (_, now) = tables["The saved forest, asked now"].rows
+def test_the_saved_forest_answers_now_as_it_did_in_the_run(pushed_home: Path, case: str) -> None:
+    tables = {one.title: one for one in evidence.forest(Context.of(pushed_home, case))}
+    (_, recorded), (_, now) = tables["Metric of the saved forest"].rows
     assert now == pytest.approx(recorded, abs=1e-6)
     six = {row[0]: row[2] for row in tables["The six parameters"].rows}
-    counted = dict(tables["The forest, read from its files"].rows)
+    counted = dict(tables["Size of the forest, read from its files"].rows)
     assert len(six) == 6 and six["trees"] == counted["trees"] == baselines.TREES
     assert counted["depth of the deepest leaf"] <= 16 < counted["nodes of the largest tree"]
     assert str(counted["nodes of the largest tree"]) in six["maximum nodes"]
@@ -259,8 +259,8 @@ def test_evidence_compares_both_cases_and_refits_one_model(pushed_home: Path, ca
     for name in CASES:
         (table,) = (part for part in results if part.title.startswith(f"{name}: ") and hasattr(part, "rows"))
         assert {row[0] for row in table.rows} == MODELS
-        (line,) = (part.value for part in results if part.title == f"{name}: who wins")
+        (line,) = (one.value for one in results if one.title == f"{name}: verdict")
         assert line.split(": ")[1].startswith(table.rows[0][0])
     fitted = {row[0]: row for row in results[-1].rows}
-    refitted, stored = fitted["logistic regression, now"], fitted["logistic regression"]
-    assert 0 < refitted[1] <= stored[1] and refitted[3] == pytest.approx(stored[3], abs=0.15)
+    now, kept = fitted["logistic regression, fitted now"], fitted["logistic regression"]
+    assert 0 < now[1] <= kept[1] and now[3] == pytest.approx(kept[3], abs=0.15)

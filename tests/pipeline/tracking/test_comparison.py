@@ -138,7 +138,7 @@ def test_evidence_uses_the_demos_runs(pushed_home: Path) -> None:
     facts, hashes, trials, cost = evidence.reproducible(context)
     assert ("data version (content digest)", context.run.facts["data_version"]) in facts.rows
     assert hashes.rows[1][1] == saved_weights_digest(context.served)
-    assert "same seed equal, other seed differs" in trials.title and cost.value > 0
+    assert "Same seed: equal weights; other seed: different weights" in trials.title and cost.value > 0
 
 
 def write_tree(folder: Path, **files: str) -> Path:

@@ -252,6 +252,6 @@ def test_evidence_lists_passing_variants_and_a_refused_one(pushed_home: Path, ca
     context = Context.of(pushed_home, case)
     table, chosen, _, difference = edge_files.conversions(context)
     verdicts = {row[0]: row[-1] for row in table.rows}
-    assert verdicts.pop("int8, ranges from zeros") == "refused"
+    assert verdicts.pop("int8, calibrated on zeros") == "refused"
     assert tuple(verdicts) == lite_exporter.VARIANTS and verdicts[chosen.value] == "passes"
     assert "float32 TFLite differs from the SavedModel" in difference.value

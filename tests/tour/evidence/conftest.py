@@ -1,4 +1,4 @@
-"""Evidence on the shared home's runs, and on those of a home that says something else."""
+"""Fixtures: evidence on the runs of the shared home and of a changed copy."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from support.proofs import Proofs
 
 @pytest.fixture(scope="session")
 def proofs(pushed_home: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Proofs:
-    """Evidence on the shared home's runs, for all test processes."""
+    """Evidence on the runs of the shared home, shared by all test processes."""
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "proofs"
     with FileLock(f"{folder}.lock"):
@@ -21,7 +21,7 @@ def proofs(pushed_home: Path, tmp_path_factory: pytest.TempPathFactory, worker_i
 
 @pytest.fixture(scope="session")
 def changed_proofs(pushed_home: Path, proofs: Proofs, tmp_path_factory: pytest.TempPathFactory) -> Proofs:
-    """Evidence on the runs of a changed copy, with what was compiled for the first home."""
+    """Evidence on the runs of a changed copy; the compiled edge programs of the first home are reused."""
     folder = tmp_path_factory.mktemp("changed")
     home = copy_changed(pushed_home, folder / "home")
     (proofs.home / "edge").mkdir(exist_ok=True)

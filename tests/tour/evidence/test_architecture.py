@@ -1,4 +1,4 @@
-"""Evidence on networks: twins, activations against their formulas, dead units, lines, layers of ours."""
+"""Evidence on networks: functional and subclassed, activations, dead units, lines of code, custom layers."""
 
 import io
 import tokenize
@@ -33,7 +33,7 @@ def test_functional_and_subclassed_answer_equally_with_equal_weights() -> None:
     assert rows["parameters"] == (first.count_params(), first.count_params())
 
 
-def test_curves_are_the_formulas_and_slopes_are_their_differences() -> None:
+def test_activation_curves_match_formulas_and_derivatives_match_differences() -> None:
     values, slopes = architecture.curves()
     x = architecture.CURVE.astype(float)
     expected = {
@@ -43,13 +43,13 @@ def test_curves_are_the_formulas_and_slopes_are_their_differences() -> None:
     }
     for name, points in values.items():
         assert np.allclose([y for _, y in points], expected[name], atol=1e-5)
-        found, steps = np.array([y for _, y in slopes[name]]), np.gradient(expected[name], x)
+        derivatives, differences = np.array([y for _, y in slopes[name]]), np.gradient(expected[name], x)
         smooth = np.abs(x) > 0.15
-        assert np.allclose(found[smooth], steps[smooth], atol=2e-3)
+        assert np.allclose(derivatives[smooth], differences[smooth], atol=2e-3)
 
 
 class Served(tf.Module):
-    """Three units: one that always answers, one that sometimes does, one that never does."""
+    """Three ReLU units: one is always active, one sometimes, one never."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Served(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None, 3], name="x")])
     def dense(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Its ReLU, doubled."""
+        """Return the doubled output of the ReLU."""
         return {"y": 2 * tf.nn.relu(x + self.bias)}
 
 
@@ -65,8 +65,8 @@ def test_dead_units_are_those_that_never_answer(tmp_path: Path) -> None:
     module = Served()
     tf.saved_model.save(module, str(tmp_path), signatures={"dense": module.dense})
     x = np.random.default_rng(3).normal(size=(1000, 3)).astype(np.float32)
-    ((_, units, silent, zeros),) = architecture.dead(tf.saved_model.load(str(tmp_path)), {"x": tf.constant(x)})
-    assert (units, silent) == (3, 1)
+    ((_, units, dead, zeros),) = architecture.dead(tf.saved_model.load(str(tmp_path)), {"x": tf.constant(x)})
+    assert (units, dead) == (3, 1)
     assert zeros == pytest.approx((np.mean(x[:, 1] <= 0) + 1) / 3, abs=1e-6)
 
 
@@ -75,7 +75,7 @@ def test_lines_are_those_that_python_would_run(tmp_path: Path) -> None:
     text += 'def f(\n    a,\n):\n    """Doc."""\n    return (\n        a\n    )\n'
     (tmp_path / "m.py").write_text(text)
     assert architecture.lines(tmp_path / "m.py") == 7
-    table = {row[0]: row[3:] for row in [(*row[:3], *architecture._home(row[3])) for row in architecture.LEFT]}
+    table = {row[0]: row[3:] for row in [(*row[:3], *architecture._source_file(row[3])) for row in architecture.LEFT]}
     for path, count in table.values():
         source = (ROOT / path).read_text()
         tokens = tokenize.generate_tokens(io.StringIO(source).readline)
@@ -98,12 +98,12 @@ def test_lines_are_those_that_python_would_run(tmp_path: Path) -> None:
     assert table["export"][0] == "models/saved_model/export.py"
 
 
-def test_the_layer_comes_back_and_is_refused_without_its_class() -> None:
+def test_custom_layer_survives_save_and_load_and_needs_its_class() -> None:
     settings = {**CASES["image"].settings["training"], "filters": 4, "classes": "a,b"}
     model = image.build(settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])})
     pixels = {"pixels": np.random.default_rng(4).random((3, 8, 8, 1), np.float32)}
-    difference, refused = architecture.round_trip(model, LAYERS, pixels)
-    assert difference == 0.0 and refused.startswith("TypeError")
+    difference, error = architecture.round_trip(model, LAYERS, pixels)
+    assert difference == 0.0 and error.startswith("TypeError")
     numbers = keras.Input((2,), name="pixels")
     plain = keras.Model({"pixels": numbers}, keras.layers.Dense(1)(numbers))
     assert architecture.round_trip(plain, {}, {"pixels": np.ones((1, 2), np.float32)}) == (0.0, "works")
@@ -118,15 +118,20 @@ def test_the_built_network_is_the_one_that_the_run_trained(proofs: Proofs) -> No
     assert ends == names == {row[0] for row in table.rows} and len(graph.edges) >= len(names) - 1
 
 
-def test_the_evidence_of_a_run(proofs: Proofs) -> None:
-    told = proofs.prove("A8", "image")
-    assert {"image", "fraud"} <= {one.title.split(":")[0] for one in told}
-    values, slopes, silent, units = proofs.prove("A13", "image")
+def test_network_evidence_describes_the_run(proofs: Proofs) -> None:
+    results = proofs.prove("A8", "image")
+    assert {"image", "fraud"} <= {result.title.split(":")[0] for result in results}
+    values, slopes, dead_units, units = proofs.prove("A13", "image")
     assert isinstance(values, Series) and set(values.lines) == set(slopes.lines)
-    assert 0 <= silent.value <= sum(row[1] for row in units.rows) > 50
-    config, weights, difference, refused = proofs.prove("B11", "image")
+    assert 0 <= dead_units.value <= sum(row[1] for row in units.rows) > 50
+    config, weights, difference, error = proofs.prove("B11", "image")
     assert {row[0] for row in config.rows} >= {"Residual", "Shift"}
     assert {row[0]: row[1:] for row in weights.rows}["Residual"][0] == 0
-    assert difference.value < 1e-5 and "TypeError" in refused.value
-    left, stayed, doors = proofs.prove("B2", "image")
-    assert isinstance(doors, Number) and doors.value == 3 and len(left.rows) == 3 and len(stayed.rows) == 2
+    assert difference.value < 1e-5 and "TypeError" in error.value
+    outside_keras, with_keras, signatures = proofs.prove("B2", "image")
+    assert (
+        isinstance(signatures, Number)
+        and signatures.value == 3
+        and len(outside_keras.rows) == 3
+        and len(with_keras.rows) == 2
+    )

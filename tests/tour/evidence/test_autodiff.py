@@ -1,4 +1,4 @@
-"""Automatic differentiation: tapes against formulas and against differences, and the Trainer's step written out."""
+"""Evidence on automatic differentiation, compared with formulas and with central differences."""
 
 import keras
 import numpy as np
@@ -25,14 +25,14 @@ def test_the_tape_agrees_with_central_differences_and_a_wrong_gradient_does_not(
     def wrong() -> tf.Tensor:
         return tf.reduce_sum(tf.sin(tilted(tf.convert_to_tensor(weights))) ** 2)
 
-    kept = weights.numpy()
-    ((_, _, exact, near, error),) = autodiff.compared(right, [weights])
-    assert error < 1e-7 and np.isclose(exact, near) and np.array_equal(weights.numpy(), kept)
+    original = weights.numpy()
+    ((_, _, exact, approximation, error),) = autodiff.compared(right, [weights])
+    assert error < 1e-7 and np.isclose(exact, approximation) and np.array_equal(weights.numpy(), original)
     ((_, _, _, _, error),) = autodiff.compared(wrong, [weights])
     assert error > 1e-3
 
 
-def test_a_difference_is_the_derivative_of_the_formula() -> None:
+def test_central_difference_equals_the_derivative_of_the_formula() -> None:
     x = tf.Variable([2.0], dtype=tf.float64)
     assert np.isclose(autodiff.difference(lambda: tf.reduce_sum(x**3), x, np.array([1.0])), 12.0)
     assert x.numpy() == [2.0]
@@ -43,28 +43,28 @@ def test_persistent_tapes_second_derivatives_and_stop_gradient() -> None:
     plain, persistent = autodiff.persistent(step).rows
     assert plain[1] == persistent[1]
     assert plain[2].startswith("RuntimeError: A non-persistent") and persistent[2].startswith("norm ")
-    made = np.random.default_rng(2)
+    generator = np.random.default_rng(2)
     truth, logits, direction = (
-        made.integers(0, 2, (9, 1)).astype(float),
-        made.normal(size=(9, 1)),
-        made.normal(size=(9, 1)),
+        generator.integers(0, 2, (9, 1)).astype(float),
+        generator.normal(size=(9, 1)),
+        generator.normal(size=(9, 1)),
     )
-    curved, near = autodiff.curvature(
+    exact, approximation = autodiff.curvature(
         lambda y, z: tf.nn.sigmoid_cross_entropy_with_logits(y, z), truth, tf.constant(logits), tf.constant(direction)
     )
     p = 1 / (1 + np.exp(-logits))
-    assert np.allclose(curved, p * (1 - p) * direction) and np.allclose(curved, near, atol=1e-8)
+    assert np.allclose(exact, p * (1 - p) * direction) and np.allclose(exact, approximation, atol=1e-8)
     free, stopped = autodiff.stopped(step).rows
     assert np.isclose(free[1], stopped[1]) and free[2].startswith("norm ") and stopped[2] == "None for every variable"
 
 
-def test_norms_by_layer_are_those_of_the_formula() -> None:
+def test_gradient_norms_by_layer_match_the_formula() -> None:
     step = small_step()
     *_, (name, weights, norm, _) = autodiff.norms(step).rows
-    below = keras.Model(step.model.inputs, step.model.layers[-2].output)
-    # Batch normalisation moves its averages in a training pass, and uses the batch's own: the same in both passes.
-    hidden = below(step.inputs, training=True).numpy()
-    kernel, bias = (one.numpy() for one in step.model.layers[-1].trainable_variables)
+    hidden_layers = keras.Model(step.model.inputs, step.model.layers[-2].output)
+    # In training mode, batch normalization updates its moving averages but uses the batch's own: equal in both passes.
+    hidden = hidden_layers(step.inputs, training=True).numpy()
+    kernel, bias = (variable.numpy() for variable in step.model.layers[-1].trainable_variables)
     logits = hidden @ kernel + bias
     error = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     error[np.arange(len(error)), step.batch["label_id"].numpy()[:, 0]] -= 1
@@ -73,19 +73,21 @@ def test_norms_by_layer_are_those_of_the_formula() -> None:
     assert np.isclose(norm, np.sqrt(((hidden.T @ error) ** 2).sum() + (error.sum(axis=0) ** 2).sum()), rtol=1e-4)
 
 
-def test_slices_that_name_a_row_twice_are_summed() -> None:
+def test_indexed_slices_with_a_repeated_row_are_summed() -> None:
     slices = tf.IndexedSlices(tf.ones((2, 3)), tf.constant([1, 1]), tf.constant([2, 3]))
     assert autodiff.dense([slices])[0].numpy().tolist() == [[0.0] * 3, [2.0] * 3]
 
 
 def test_a_step_written_out_equals_the_trainers(proofs: Proofs) -> None:
-    moved, losses = proofs.prove("B12")
-    assert all(gradient > 0 and change > 1e-5 and apart < change / 100 for _, gradient, change, apart in moved.rows)
-    (_, told), (_, written) = losses.rows
-    assert np.isclose(told, written, rtol=1e-4)
+    changes, losses = proofs.prove("B12")
+    assert all(
+        gradient > 0 and change > 1e-5 and difference < change / 100 for _, gradient, change, difference in changes.rows
+    )
+    (_, trainer_loss), (_, handwritten_loss) = losses.rows
+    assert np.isclose(trainer_loss, handwritten_loss, rtol=1e-4)
 
 
-def test_the_served_networks_gradients_are_right(proofs: Proofs) -> None:
+def test_gradients_of_the_served_network_match_central_differences(proofs: Proofs) -> None:
     table, largest, times, passes = proofs.prove("A4")
     assert 0 < largest.value < 1e-5 and all(row[2] for row in table.rows)
     assert times.rows[1][2] == times.rows[1][1] / times.rows[0][1] and passes.value > 1000

@@ -1,7 +1,7 @@
-"""Evidence over runs: every question has some, and none is a constant: on another home's runs it says something else.
+"""Evidence on runs: every question has evidence, and it is no constant: it differs on the runs of another home.
 
-The other home is a copy in which every artifact is changed. Only what was found is compared: what was measured of time or
-memory differs by itself, as names of files and runs do, and would hide a constant.
+The other home is a copy in which every artifact is changed. Measurements of time and memory, and names of files and runs,
+are not compared: they differ in any case and would hide a constant.
 """
 
 import json
@@ -26,7 +26,7 @@ from tour.evidence.training import distribution
 
 pytestmark = pytest.mark.system
 
-# Evidence that trains, measures or starts processes for seconds: with the slow tests, so that `make test` stays short.
+# Evidence that trains, measures or starts processes for seconds: marked slow, so that `make test` stays short.
 LONG = {
     "A1",
     "A3",
@@ -57,30 +57,30 @@ LONG = {
     "B26",
     "B28",
 }
-PROCESSES = ("A29", "B13")  # what starts processes, which is done once
-CONSTANT = "The evidence of {} says the same of two runs: it is a constant."
-# Titles, columns and units of measurements, of their ratios, and of what is sorted by them.
+PROCESSES = ("A29", "B13")  # evidence that starts processes, computed once
+CONSTANT = "The evidence of {} is the same for two different runs: it is a constant."
+# Titles, columns and units of measurements, of ratios of measurements, and of rows that are sorted by them.
 MEASURED = re.compile(
     r"(^|[\s(/])(s|ms|µs|us|MiB|seconds|examples/s|bytes/s)\b|\btimes?\b|peak|[Mm]emory|latency|Slowest|AUTOTUNE|[Pp]rocess"
     r"|eager / graph|pay for|limit|ratio$|gain by|[Ww]ait"
 )
 NAMES = re.compile(r"/\S+|\b[a-z]+-\d{8}-\d{6}-\d+|\d{4}-\d\d-\d\d(T\S+)?|\b[0-9a-f]{32}\b")
-FAINT = 1e-5  # less than that is rounding, which differs by itself
+FAINT = 1e-5  # smaller values are rounding errors, which differ in any case
 
 
 @pytest.mark.parametrize(
     "id_", [pytest.param(id_, marks=[pytest.mark.slow] if id_ in LONG else []) for id_ in notes.read()]
 )
 def test_every_note_has_evidence_on_a_run(proofs: Proofs, id_: str) -> None:
-    shown = [result for result in proofs.prove(id_) if not isinstance(result, NotHere)]
-    assert shown
-    for result in shown:
+    available = [result for result in proofs.prove(id_) if not isinstance(result, NotHere)]
+    assert available
+    for result in available:
         json.dumps(render.to_json(result), allow_nan=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("id_", "check"), [("A29", agree), ("B13", told_apart)])
-def test_several_replicas_agree_and_were_told_their_places(
+def test_replicas_agree_and_have_their_own_tf_config(
     proofs: Proofs, id_: str, check: Callable[[list[Result]], None]
 ) -> None:
     check(proofs.prove(id_))
@@ -88,23 +88,23 @@ def test_several_replicas_agree_and_were_told_their_places(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("id_", [id_ for id_ in notes.read() if id_ not in PROCESSES])
-def test_evidence_is_no_constant(proofs: Proofs, changed_proofs: Proofs, id_: str) -> None:
+def test_evidence_differs_between_homes(proofs: Proofs, changed_proofs: Proofs, id_: str) -> None:
     assert changed(proofs.prove(id_), changed_proofs.prove(id_)), CONSTANT.format(id_)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("id_", PROCESSES)
-def test_evidence_of_several_processes_is_no_constant(
+def test_evidence_of_several_processes_differs_between_homes(
     proofs: Proofs, changed_proofs: Proofs, id_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job of the processes is trained in this one, on both homes: what is looked at is whose rows it has."""
-    monkeypatch.setattr(distribution.cluster, "run", train_here)
+    """Trains the job in this process on both homes, as only the dependence on the rows is tested."""
+    monkeypatch.setattr(distribution.cluster, "run", train_in_this_process)
     first, second = (ask.evidence(notes.read()[id_], "image", home)[1] for home in (proofs.home, changed_proofs.home))
     assert changed(first, second), CONSTANT.format(id_)
 
 
-def train_here(job: Job) -> None:
-    """A cluster of one task, which is this process."""
+def train_in_this_process(job: Job) -> None:
+    """Replace the cluster by a single task in this process."""
     print("worker 0 is process 1")
     Path(job.folder, "cluster.json").write_text("{}")
     settings = {**job.settings, "strategy": "none"}
@@ -112,12 +112,12 @@ def train_here(job: Job) -> None:
     entry_point.train(replace(job, settings=settings))
 
 
-def test_a_constant_is_seen_whatever_was_measured_and_however_things_are_called() -> None:
+def test_changed_ignores_measurements_and_names() -> None:
     def constant(home: str, seconds: float) -> list[Result]:
         return [
             Number("Steps", 40),
             Number("It took", seconds, "s"),
-            Number("Growth", seconds, "MiB a split"),
+            Number("Growth", seconds, "MiB per split"),
             Table("Ways", ("way", "rows", "ms", "times naive"), (("one", 3, seconds, 2 * seconds),)),
             Series("Speed", "batch", "examples/s", {"here": ((1.0, seconds),)}),
             Matrix("m", ("a",), ("b",), ((1.0,),)),
@@ -131,7 +131,7 @@ def test_a_constant_is_seen_whatever_was_measured_and_however_things_are_called(
 
 
 @pytest.mark.parametrize(
-    "one",
+    "make",
     [
         lambda n: Number("Steps", 40 + n),
         lambda n: Number("Gate", f"passes {n}"),
@@ -145,32 +145,34 @@ def test_a_constant_is_seen_whatever_was_measured_and_however_things_are_called(
         lambda n: Graph("", (Node("a", "", f"span {n}"),), ()),
     ],
 )
-def test_what_a_run_decides_is_seen_wherever_it_stands(one: Any) -> None:
-    assert changed([one(1)], [one(2)]) and not changed([one(1)], [one(1)])
+def test_changed_detects_a_difference_in_every_part_of_evidence(make: Any) -> None:
+    assert changed([make(1)], [make(2)]) and not changed([make(1)], [make(1)])
 
 
 def changed(first: list[Result], second: list[Result]) -> bool:
-    """Whether the two say different things of their runs."""
-    return [facts(one) for one in first] != [facts(one) for one in second]
+    """Whether the evidence of two runs differs."""
+    return [facts(result) for result in first] != [facts(result) for result in second]
 
 
 def facts(result: Result) -> list[str]:
-    """What a piece of evidence says of its run, without measurements and names."""
+    """Texts of a piece of evidence without measurements and names."""
     if isinstance(result, NotHere) or MEASURED.search(result.title):
         return []
-    said = [_word(result.title)]
+    texts = [_word(result.title)]
     if isinstance(result, Number):
-        return said if MEASURED.search(f" {result.unit}") else [*said, _word(result.value), _word(result.unit)]
+        return texts if MEASURED.search(f" {result.unit}") else [*texts, _word(result.value), _word(result.unit)]
     if isinstance(result, Table):
-        kept = [n for n, name in enumerate(result.columns) if not MEASURED.search(name)]
-        return said + [_word(row[n]) for row in result.rows for n in kept]
+        indices = [n for n, name in enumerate(result.columns) if not MEASURED.search(name)]
+        return texts + [_word(row[n]) for row in result.rows for n in indices]
     if isinstance(result, Series):
-        return said if MEASURED.search(f"{result.x} {result.y}") else said + _words(result.lines) + _words(result.marks)
+        return (
+            texts if MEASURED.search(f"{result.x} {result.y}") else texts + _words(result.lines) + _words(result.marks)
+        )
     if isinstance(result, Matrix):
-        return said + _words(result.values)
+        return texts + _words(result.values)
     if isinstance(result, Image):
-        return [*said, sha256(result.png).hexdigest()]
-    return said + [_word(text) for node in result.nodes for text in (node.name, node.detail, node.state)]
+        return [*texts, sha256(result.png).hexdigest()]
+    return texts + [_word(text) for node in result.nodes for text in (node.name, node.detail, node.state)]
 
 
 def _word(value: Any) -> str:
@@ -181,5 +183,5 @@ def _word(value: Any) -> str:
 
 def _words(value: Any) -> list[str]:
     if isinstance(value, Mapping):
-        return [word for name, one in value.items() for word in (str(name), *_words(one))]
-    return [word for one in value for word in _words(one)] if isinstance(value, tuple | list) else [_word(value)]
+        return [word for name, item in value.items() for word in (str(name), *_words(item))]
+    return [word for item in value for word in _words(item)] if isinstance(value, tuple | list) else [_word(value)]

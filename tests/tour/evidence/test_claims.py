@@ -1,4 +1,4 @@
-"""Evidence: each claim on small data with an independent answer, and what it says of the demo's run."""
+"""Evidence functions on small data with independently computed results, and on the demo's run."""
 
 from pathlib import Path
 
@@ -56,34 +56,42 @@ def test_every_node_stands_on_a_library_and_is_joined(name: str) -> None:
 
 def test_an_example_becomes_tensors_of_known_type_and_shape(done: Built) -> None:
     rows = raw_examples.steps(tf.constant(done.held[0]), reading.Transform(str(done.graph)), image.INPUTS)
-    found = {(step, name): (dtype, shape, rank) for step, name, dtype, shape, rank, _ in rows}
-    assert found["tf.Example", "examples"] == ("string", "(1,)", 1)
-    assert found["parsed", "image"] == ("string", "(1, 1)", 2)
-    assert found["transformed", "pixels"] == ("float32", "(1, 8, 8, 1)", 4)
+    features = {(step, name): (dtype, shape, rank) for step, name, dtype, shape, rank, _ in rows}
+    assert features["tf.Example", "examples"] == ("string", "(1,)", 1)
+    assert features["parsed", "image"] == ("string", "(1, 1)", 2)
+    assert features["transformed", "pixels"] == ("float32", "(1, 8, 8, 1)", 4)
     with pytest.raises(TypeError):
         tf.constant([1.0])[0] = 2.0
 
 
 def test_lineage_leads_from_the_pushed_model_to_its_spans_and_to_nothing_else(tmp_path: Path) -> None:
-    path = MetadataAddress.of(tmp_path)
-    with store.opened(path) as opened:
-        kinds_ = {n: opened.put_artifact_type(mlmd.ArtifactType(name=n)) for n in ("Examples", "Model", "PushedModel")}
-        runs = {n: opened.put_execution_type(mlmd.ExecutionType(name=n)) for n in ("Gen", "Trainer", "Pusher")}
+    address = MetadataAddress.of(tmp_path)
+    with store.opened(address) as metadata_store:
+        artifact_types = {
+            n: metadata_store.put_artifact_type(mlmd.ArtifactType(name=n)) for n in ("Examples", "Model", "PushedModel")
+        }
+        execution_types = {
+            n: metadata_store.put_execution_type(mlmd.ExecutionType(name=n)) for n in ("Gen", "Trainer", "Pusher")
+        }
 
         def make(kind: str, by: str, *sources: int, **properties: int) -> int:
-            artifact = mlmd.Artifact(type_id=kinds_[kind], uri=f"/{kind}")
+            artifact = mlmd.Artifact(type_id=artifact_types[kind], uri=f"/{kind}")
             for name, value in properties.items():
                 artifact.custom_properties[name].int_value = value
-            (id_,) = opened.put_artifacts([artifact])
-            (execution,) = opened.put_executions([mlmd.Execution(type_id=runs[by])])
-            events = [mlmd.Event(artifact_id=one, execution_id=execution, type=mlmd.Event.INPUT) for one in sources]
-            opened.put_events([*events, mlmd.Event(artifact_id=id_, execution_id=execution, type=mlmd.Event.OUTPUT)])
+            (id_,) = metadata_store.put_artifacts([artifact])
+            (execution,) = metadata_store.put_executions([mlmd.Execution(type_id=execution_types[by])])
+            events = [
+                mlmd.Event(artifact_id=source, execution_id=execution, type=mlmd.Event.INPUT) for source in sources
+            ]
+            metadata_store.put_events(
+                [*events, mlmd.Event(artifact_id=id_, execution_id=execution, type=mlmd.Event.OUTPUT)]
+            )
             return id_
 
         examples, other = make("Examples", "Gen", span=7, first_span=3), make("Examples", "Gen", span=9)
         pushed = make("PushedModel", "Pusher", make("Model", "Trainer", examples))
         make("Model", "Trainer", other)
-    graph = overview.lineage(path, pushed)
+    graph = overview.lineage(address, pushed)
     names = [node.name.split()[0] for node in graph.nodes]
     assert names == ["PushedModel", "Pusher", "Model", "Trainer", "Examples", "Gen"]
     assert graph.nodes[4].state == "span 7, first_span 3" and len(graph.edges) == 5
@@ -95,12 +103,12 @@ def test_an_epoch_is_every_whole_batch_once() -> None:
     both = {"pixels": x, "label_id": y}
     count, feed = reading.kept(both, 32, 1)
     fitted = loop.fit(image, tiny(epochs=3), {"pixels": tf.TensorSpec([None, 8, 8, 1])}, feed, count, both)
-    told = {"rows": fitted.rows, "batch_size": fitted.batch_size, "steps": fitted.steps, "curves": fitted.curves}
-    table = trainer_output.reconciled(told, rows)
-    assert cells(table)["steps in all"] == 3 * (150 // 32) == 12
-    assert cells(table)["examples left out of every epoch"] == 150 - 4 * 32
+    record = {"rows": fitted.rows, "batch_size": fitted.batch_size, "steps": fitted.steps, "curves": fitted.curves}
+    table = trainer_output.reconciled(record, rows)
+    assert cells(table)["steps in total"] == 3 * (150 // 32) == 12
+    assert cells(table)["examples left out of each epoch"] == 150 - 4 * 32
     assert all(cells(table, 3).values())
-    assert not all(cells(trainer_output.reconciled(told, rows + 32), 3).values())
+    assert not all(cells(trainer_output.reconciled(record, rows + 32), 3).values())
 
 
 def tiny(**changes: float | str) -> dict[str, float | str]:
@@ -109,16 +117,18 @@ def tiny(**changes: float | str) -> dict[str, float | str]:
 
 
 def test_components_keep_the_signal_in_fewer_columns() -> None:
-    """A plane in forty dimensions: two components carry what a logistic model needs."""
-    made = np.random.default_rng(2)
-    hidden, mix = made.normal(size=(4000, 2)), made.normal(size=(2, 40))
-    x = (hidden @ mix + 0.05 * made.normal(size=(4000, 40))).astype(np.float32)
+    """The signal lies in a plane in forty dimensions, so two components are enough for a logistic model."""
+    generator = np.random.default_rng(2)
+    hidden, mix = generator.normal(size=(4000, 2)), generator.normal(size=(2, 40))
+    x = (hidden @ mix + 0.05 * generator.normal(size=(4000, 40))).astype(np.float32)
     part = {"x": x, "pca": PCA(2).fit_transform(x[:3000]), "y": (hidden[:, :1] > hidden[:, 1:]).astype(np.int64)}
     part["pca"] = PCA(2).fit(x[:3000]).transform(x)
-    train, held = ({name: value[rows] for name, value in part.items()} for rows in (slice(3000), slice(3000, None)))
-    views = {"all": lambda one: one["x"], "components": lambda one: one["pca"]}
+    train, evaluated = (
+        {name: value[rows] for name, value in part.items()} for rows in (slice(3000), slice(3000, None))
+    )
+    views = {"all": lambda features: features["x"], "components": lambda features: features["pca"]}
     full, reduced = transform_graph.compared(
-        views, train, held, "y", lambda y, s: float(roc_auc_score(y[:, 0], s[:, 0]))
+        views, train, evaluated, "y", lambda y, s: float(roc_auc_score(y[:, 0], s[:, 0]))
     )
     assert (full[1], reduced[1]) == (40, 2)
     assert reduced[2] > 0.98 and abs(full[2] - reduced[2]) < 0.01
@@ -133,13 +143,13 @@ def test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split(done
     assert name == "pixels"
     assert np.allclose(np.abs(np.sum(matrix * oracle.components_.T, axis=0)), 1, atol=1e-3)
     assert np.allclose(transform_graph.explained(flat, train["pca"]), oracle.explained_variance_ratio_, atol=1e-4)
-    held = reading.load(reading.files(str(done.examples), "eval"), graph, ("pixels", "pca"))
-    assert np.allclose(held["pixels"].reshape(len(held["pca"]), -1) @ matrix, held["pca"], atol=1e-3)
+    evaluated = reading.load(reading.files(str(done.examples), "eval"), graph, ("pixels", "pca"))
+    assert np.allclose(evaluated["pixels"].reshape(len(evaluated["pca"]), -1) @ matrix, evaluated["pca"], atol=1e-3)
 
 
 def test_tensor_and_array_agree_in_number_and_differ_in_kind() -> None:
-    made = np.random.default_rng(6)
-    x, w = made.normal(size=(50, 9)).astype(np.float32), made.normal(size=(9, 3)).astype(np.float32)
+    generator = np.random.default_rng(6)
+    x, w = generator.normal(size=(50, 9)).astype(np.float32), generator.normal(size=(9, 3)).astype(np.float32)
     table, products, gradients = transform_graph.beside(x, w)
     assert products.value < 1e-5 and gradients.value < 1e-5
     tensor, array = cells(table, 1), cells(table, 2)
@@ -151,15 +161,15 @@ def test_the_image_network_learns_real_digits() -> None:
     digits = load_digits()
     x, y = (digits.images[..., None] / 16).astype(np.float32), digits.target[:, None].astype(np.int64)
     seed_everything({"seed": 1, "deterministic": False})
-    train, held = ({"pixels": x[rows], "label_id": y[rows]} for rows in (slice(1400), slice(1400, None)))
+    train, evaluated = ({"pixels": x[rows], "label_id": y[rows]} for rows in (slice(1400), slice(1400, None)))
     rows, feed = reading.kept(train, 64, 1)
     settings = tiny(classes="0,1,2,3,4,5,6,7,8,9", filters=12, batch_size=64, epochs=6)
-    fitted = loop.fit(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])}, feed, rows, held)
-    assert image.quality(held["label_id"], predict(fitted.model, held))["accuracy"] > 0.9
+    fitted = loop.fit(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])}, feed, rows, evaluated)
+    assert image.quality(evaluated["label_id"], predict(fitted.model, evaluated))["accuracy"] > 0.9
 
 
 class Rows:
-    """Stands in for a transform: the record itself, wide."""
+    """Replacement for a transform: a record is a row of 1,024 numbers."""
 
     def parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"x": tf.reshape(tf.io.decode_raw(serialized, tf.float32), [-1, 1024])}
@@ -175,7 +185,7 @@ def test_streaming_ten_times_the_data_takes_no_more_memory(tmp_path: Path) -> No
     once, tenfold = (raw_examples.peak(lambda n=n: reading.dataset(paths * n, Rows(), ("x",))) for n in (1, 10))
     assert (once[0], tenfold[0]) == (4 * rows, 40 * rows)
     assert tenfold[1] == 40 * rows * 4096
-    # Growth, and not the peak, which is that of the buffers and of what the allocator keeps of them.
+    # Compares the growth, as the peak itself depends on the buffers and on what the allocator keeps.
     assert tenfold[2] - once[2] < (tenfold[1] - once[1]) / 2
 
 

@@ -1,4 +1,4 @@
-"""Devices: operations where they ran, and a setting that is put back."""
+"""Evidence on devices: placement of operations, and soft placement that is restored."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_operations_are_found_on_the_device_they_ran_on() -> None:
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_asking_for_a_gpu_leaves_soft_placement_as_it_was(before: bool) -> None:
+def test_requesting_a_gpu_restores_soft_placement(before: bool) -> None:
     tf.config.set_soft_device_placement(before)
     try:
         (_, soft), (_, hard) = devices.asked()
@@ -36,13 +36,13 @@ def test_asking_for_a_gpu_leaves_soft_placement_as_it_was(before: bool) -> None:
         assert "GPU:0" in soft and "GPU:0" in hard
     else:
         assert soft.endswith("CPU:0") and hard.startswith("InvalidArgumentError")
-        assert "no GPU here" in devices.verdict().value
+        assert "no GPU" in devices.verdict().value
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_operation_of_a_step_has_a_device(pushed_home: Path, case: str) -> None:
-    seen, _, placed, *_ = devices.found_and_placed(Context.of(pushed_home, case))
-    assert sum(row[1] for row in placed.rows) > 100
-    known = {device.name for device in tf.config.list_logical_devices()}
-    assert all(any(row[0].endswith(name.removeprefix("/device")) for name in known) for row in placed.rows)
-    assert len(seen.rows) == len(tf.config.list_physical_devices())
+    devices_table, _, placement, *_ = devices.found_and_placed(Context.of(pushed_home, case))
+    assert sum(row[1] for row in placement.rows) > 100
+    logical = {device.name for device in tf.config.list_logical_devices()}
+    assert all(any(row[0].endswith(name.removeprefix("/device")) for name in logical) for row in placement.rows)
+    assert len(devices_table.rows) == len(tf.config.list_physical_devices())

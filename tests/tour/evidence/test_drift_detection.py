@@ -1,4 +1,4 @@
-"""Drift's evidence on the demo's run."""
+"""Evidence on drift detection on the demo's run."""
 
 import pytest
 
@@ -11,14 +11,14 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_changed_window_of_the_eval_split_is_called_drift_and_an_unchanged_one_is_not(pushed_home, case) -> None:
+def test_drift_is_detected_in_a_changed_window_only(pushed_home, case) -> None:
     context = Context.of(pushed_home, case)
     results = drift_detection.detected(context)
-    clean, drifted, faulty, faults = (one for one in results if isinstance(one, Table))
+    clean, drifted, faulty, faults = (result for result in results if isinstance(result, Table))
     number = drifted.title.split()[1]
     marks = {name: {row[0]: row[-1] for row in table.rows} for name, table in (("clean", clean), ("drifted", drifted))}
     assert set(marks["clean"].values()) == {"no"} and marks["drifted"][number] == "yes"
-    assert [one for one, mark in marks["drifted"].items() if mark == "yes"] == [number]
+    assert [column for column, mark in marks["drifted"].items() if mark == "yes"] == [number]
     assert {row[0] for row in faults.rows} <= {faulty.title.removeprefix("Window ").split(",")[0]}
     assert (number, True) in {(row[1], row[2] in ("units", "range")) for row in faults.rows}
-    assert [one.value for one in results if isinstance(one, Number)][-1] == "yes"
+    assert [result.value for result in results if isinstance(result, Number)][-1] == "yes"

@@ -1,4 +1,4 @@
-"""B1 and B25: what is counted is this run's, and what needs what is what the packages say."""
+"""B1 and B25: counts of this run, and dependencies between installed packages."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.system
 
 
 def in_this_process(command: list[str], **_: Any) -> subprocess.CompletedProcess:
-    """What the process would do, without the seconds of its imports."""
+    """Run the program in this process, which saves the seconds of its imports."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["-c", *command[3:]])
         exec(command[2], {"__name__": "__main__"})
@@ -33,30 +33,30 @@ def test_another_backend_gives_the_served_networks_answers(
     context = Context.of(pushed_home, case)
     rows = context.rows("eval", context.case.load("model").INPUTS, 8)
     np.savez(tmp_path / "rows.npz", **rows)
-    # JAX and PyTorch are optional: the process that would run on them runs on TensorFlow.
-    found = ecosystem.answered(context, ecosystem.TENSORFLOW, tmp_path / "rows.npz")
+    # JAX and PyTorch are optional, so the process runs on TensorFlow here.
+    outputs = ecosystem.answered(context, ecosystem.TENSORFLOW, tmp_path / "rows.npz")
     from models.saved_model import restore
 
     network = context.case.load("model")
     model = restore.model(str(context.served), network, context.transform, context.pretrained)
-    np.testing.assert_allclose(found, model(rows, training=False), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs, model(rows, training=False), rtol=1e-4, atol=1e-5)
 
 
-def test_a_backend_that_is_not_there_is_named(pushed_home: Path, tmp_path: Path) -> None:
+def test_an_unknown_backend_is_named_in_the_error(pushed_home: Path, tmp_path: Path) -> None:
     context = Context.of(pushed_home, "fraud")
     with pytest.raises(RuntimeError, match="backend nothing"):
         ecosystem.answered(context, "nothing", tmp_path / "rows.npz")
 
 
-def test_the_surface_is_counted_in_the_run(pushed_home: Path) -> None:
+def test_production_work_is_counted_in_the_run(pushed_home: Path) -> None:
     context = Context.of(pushed_home, "fraud")
     table, _ = ecosystem.surface(context)
-    counted = {job: number for job, _, number, _ in table.rows}
-    assert counted["on phones and in browsers"] == len((context.served / "model.tflite").read_bytes())
-    assert counted["gates passed before the push"] == len(ecosystem.GATES)
-    assert counted["answers by one file"] == 3
-    assert counted["values checked before training"] >= context.training["rows"] * len(context.transform.raw) / 2
-    assert counted["preparation that ships in the model"] > 100
+    numbers = {job: number for job, _, number, _ in table.rows}
+    assert numbers["model file for phones and browsers"] == len((context.served / "model.tflite").read_bytes())
+    assert numbers["gates passed before the push"] == len(ecosystem.GATES)
+    assert numbers["signatures in one SavedModel"] == 3
+    assert numbers["values checked before training"] >= context.training["rows"] * len(context.transform.raw) / 2
+    assert numbers["preprocessing inside the model"] > 100
 
 
 def test_what_needs_tensorflow_is_what_reaches_it() -> None:
@@ -65,14 +65,16 @@ def test_what_needs_tensorflow_is_what_reaches_it() -> None:
     assert ecosystem.reaching("keras", edges) == set()
 
 
-def test_needs_are_those_of_the_installed_packages() -> None:
+def test_dependencies_are_those_of_the_installed_packages() -> None:
     names = ("tensorflow", "keras", "ml-metadata", "tensorflow-transform", "apache-beam")
     edges = set(ecosystem.needs(names))
     assert {("tensorflow", "keras"), ("tensorflow-transform", "apache-beam")} <= edges
-    assert not any(one == "ml-metadata" for one, _ in edges)
-    assert all(any(text.lower().startswith(other) for text in requires(one)) for one, other in edges)
+    assert not any(package == "ml-metadata" for package, _ in edges)
+    assert all(
+        any(text.lower().startswith(requirement) for text in requires(package)) for package, requirement in edges
+    )
 
 
-def test_libraries_know_the_nodes_that_stand_on_them() -> None:
+def test_nodes_are_listed_by_library() -> None:
     nodes = [Node("A", "keras, tensorflow"), Node("B", "tensorflow"), Node("C", "")]
     assert overview.jobs_of(nodes) == {"keras": ["A"], "tensorflow": ["A", "B"]}

@@ -1,4 +1,4 @@
-"""B19: what is measured is the model that is served, by every way, against answers that NumPy gives."""
+"""B19: every way of answering gives the outputs of NumPy, and its latency is measured."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ WEIGHTS = np.random.default_rng(3).normal(size=(16, 4)).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Path:
-    """One matrix product, and its TensorFlow Lite file beside."""
+    """SavedModel of a matrix product with ReLU, and its TensorFlow Lite file."""
     module = tf.Module()
     module.weights = tf.Variable(WEIGHTS)
     module.dense = tf.function(
@@ -36,27 +36,27 @@ def test_every_way_gives_the_signatures_answers_and_one_row_is_dearest_alone(ser
     ways = engine_speed.answering(served, model, rows)
     assert list(ways) == ["signature", "signature, XLA", "Session.run", "engine", "LiteRT, the pushed file"]
     for way in ways.values():
-        (found,) = way(rows)
-        np.testing.assert_allclose(found, np.maximum(rows["x"] @ WEIGHTS, 0), rtol=1e-4, atol=1e-5)
-    told = {row[0]: row[2] for row in engine_speed.agreement(ways, rows).rows}
-    assert set(told) == set(ways) and max(told.values()) < 1e-4
+        (outputs,) = way(rows)
+        np.testing.assert_allclose(outputs, np.maximum(rows["x"] @ WEIGHTS, 0), rtol=1e-4, atol=1e-5)
+    differences = {row[0]: row[2] for row in engine_speed.agreement(ways, rows).rows}
+    assert set(differences) == set(ways) and max(differences.values()) < 1e-4
     table = engine_speed.latencies(ways, rows)
-    for name, one, _, large, per_row, gain in table.rows:
-        assert one > 0 and per_row == pytest.approx(large / 64, abs=0.06), name
-        assert gain == pytest.approx(64 * one / large, rel=0.6), name
-    slow = engine_speed.slowest(model, rows)
-    assert "MatMul" in " ".join(str(row[0]) for row in slow.rows)
-    assert all(0 <= row[3] <= 100 for row in slow.rows)
+    for name, single, _, large, per_row, gain in table.rows:
+        assert single > 0 and per_row == pytest.approx(large / 64, abs=0.06), name
+        assert gain == pytest.approx(64 * single / large, rel=0.6), name
+    slowest_table = engine_speed.slowest(model, rows)
+    assert "MatMul" in " ".join(str(row[0]) for row in slowest_table.rows)
+    assert all(0 <= row[3] <= 100 for row in slowest_table.rows)
     model.close()
 
 
-def test_a_difference_is_seen(served):
+def test_differences_between_ways_are_reported(served):
     rows = {"x": np.ones((64, 16), np.float32)}
     ways = {"exact": lambda batch: [batch["x"]], "off": lambda batch: [batch["x"] + 0.5]}
     assert [(name, off) for name, _, off in engine_speed.agreement(ways, rows).rows] == [("exact", 0.0), ("off", 0.5)]
     assert [first.split(", ")[0] for _, first, _ in engine_speed.agreement(ways, rows).rows] == ["1", "1.5"]
 
 
-def test_tensorrt_says_why_it_is_not_here_or_is(served):
-    found = engine_speed.tensorrt(served, {"x": np.ones((1, 16), np.float32)})
-    assert found.title == "TensorRT" and (getattr(found, "reason", "") or found.value == "converted")
+def test_tensorrt_converts_or_gives_a_reason(served):
+    result = engine_speed.tensorrt(served, {"x": np.ones((1, 16), np.float32)})
+    assert result.title == "TensorRT" and (getattr(result, "reason", "") or result.value == "converted")

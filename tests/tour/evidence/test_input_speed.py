@@ -1,4 +1,4 @@
-"""Ways of reading: the same rows by each, waiting seen where it is, memory that grows where it has to."""
+"""Ways of reading: equal rows, measured waiting and rates, growth of memory, benchmark reports."""
 
 import json
 from collections import Counter
@@ -24,13 +24,13 @@ SHARDS, ROWS, WIDE = 4, 2048, 1024
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> reading_ladder.Split:
-    done: Built = built(CASES["image"], tmp_path_factory)
-    paths = reading.files(str(done.examples), "train")
-    return reading_ladder.Split(paths, reading.Transform(str(done.graph)), ("pixels", "label_id"), 64)
+    case: Built = built(CASES["image"], tmp_path_factory)
+    paths = reading.files(str(case.examples), "train")
+    return reading_ladder.Split(paths, reading.Transform(str(case.graph)), ("pixels", "label_id"), 64)
 
 
 class Rows:
-    """Stands in for a transform: the record itself, wide."""
+    """Replacement for a transform: a record is a row of ``WIDE`` numbers."""
 
     def parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"x": tf.reshape(tf.io.decode_raw(serialized, tf.float32), [-1, WIDE])}
@@ -47,32 +47,32 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def rows_of(batches) -> Counter:
-    found: Counter = Counter()
+    rows: Counter = Counter()
     for batch in batches:
         values = {name: np.asarray(batch[name]) for name in ("pixels", "label_id")}
-        found.update((pixels.tobytes(), int(label[0])) for pixels, label in zip(*values.values(), strict=True))
-    return found
+        rows.update((pixels.tobytes(), int(label[0])) for pixels, label in zip(*values.values(), strict=True))
+    return rows
 
 
 @pytest.mark.parametrize("name", reading_ladder.WAYS)
 def test_every_way_gives_the_same_rows(split: reading_ladder.Split, name: str) -> None:
     expected = rows_of([reading.load(split.paths, split.transform, split.keep)])
-    found = rows_of(reading_ladder.WAYS[name](split))
-    if name in ("streamed", "full"):  # the rest of an epoch that fills no batch is left out
-        assert found.total() == expected.total() // split.batch_size * split.batch_size
-        assert found <= expected
+    actual = rows_of(reading_ladder.WAYS[name](split))
+    if name in ("streamed", "full"):  # the last incomplete batch of an epoch is dropped
+        assert actual.total() == expected.total() // split.batch_size * split.batch_size
+        assert actual <= expected
     else:
-        assert found == expected
+        assert actual == expected
 
 
 def test_arrays_are_the_same_rows_shuffled(split: reading_ladder.Split) -> None:
     expected = rows_of([reading.load(split.paths, split.transform, split.keep)])
-    found = rows_of(peak_memory.arrays(split))
-    assert found <= expected and found.total() == expected.total() // 64 * 64
+    actual = rows_of(peak_memory.arrays(split))
+    assert actual <= expected and actual.total() == expected.total() // 64 * 64
 
 
-class Late:
-    """Batches of a hundred rows, each of which takes so many seconds of a clock; as often as one likes."""
+class SlowInput:
+    """Iterable over three batches of a hundred rows, each of which takes ``seconds`` of a simulated clock."""
 
     def __init__(self, clock: Clock, seconds: float):
         self.clock, self.seconds = clock, seconds
@@ -86,49 +86,51 @@ class Late:
 def test_a_slow_input_is_seen_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(reading_ladder, "time", clock)
-    for late in (0.0, 0.01):
-        wait, work = reading_ladder.waiting(Late(clock, late), lambda: clock.sleep(0.002), 10)
-        assert (wait, work) == (pytest.approx(1000 * late), pytest.approx(2))
+    for delay in (0.0, 0.01):
+        wait, work = reading_ladder.waiting(SlowInput(clock, delay), lambda: clock.sleep(0.002), 10)
+        assert (wait, work) == (pytest.approx(1000 * delay), pytest.approx(2))
 
 
-def test_a_rate_is_rows_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_is_rows_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(reading_ladder, "time", clock)
-    assert reading_ladder.rate(Late(clock, 0.02), 0.3) == pytest.approx(5000)
-    assert 0.3 <= clock.now < 0.36  # one batch before, and fifteen or sixteen that count
+    assert reading_ladder.rate(SlowInput(clock, 0.02), 0.3) == pytest.approx(5000)
+    assert 0.3 <= clock.now < 0.36  # one warm-up batch, and fifteen or sixteen that count
 
 
-def test_bytes_are_counted(wide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_per_second_counts_all_bytes(wide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_ladder, "time", Clock(tick=2.0))
     size = sum(Path(path).stat().st_size for path in wide)
     assert reading_ladder.bytes_per_second(wide, passes=3) == pytest.approx(3 * size / 2)
-    read = sum(
+    rows_read = sum(
         reading_ladder.count(batch) for batch in reading_ladder.records(reading_ladder.Split(wide, Rows(), ("x",), 500))
     )
-    assert read == SHARDS * ROWS
+    assert rows_read == SHARDS * ROWS
 
 
 def test_arrays_grow_with_the_data_and_streams_do_not(wide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "SHUFFLE", 256)
-    grown = {}
+    monkeypatch.setattr(input_speed, "SHUFFLE", 256)
+    growth = {}
     for name, way in (("streamed", reading_ladder.streamed), ("numpy", peak_memory.arrays)):
         input_speed.grown(lambda way=way: way(reading_ladder.Split(wide, Rows(), ("x",), 256)))
         for times in (1, 8):
             split = reading_ladder.Split(wide * times, Rows(), ("x",), 256)
-            rows, first, seconds, grown[name, times] = input_speed.grown(lambda way=way, split=split: way(split))
+            rows, first, seconds, growth[name, times] = input_speed.grown(lambda way=way, split=split: way(split))
             assert rows == times * SHARDS * ROWS and 0 < first <= seconds
-    more = 7 * SHARDS * ROWS * WIDE * 4
-    # Half of what there is more to read lies far from both: what the allocator keeps is of the size of a few batches.
-    assert grown["numpy", 8] - grown["numpy", 1] > more / 2 > grown["streamed", 8] - grown["streamed", 1]
+    additional_bytes = 7 * SHARDS * ROWS * WIDE * 4
+    # Half of the additional data is a clear limit between both: the allocator keeps only the size of a few batches.
+    assert (
+        growth["numpy", 8] - growth["numpy", 1] > additional_bytes / 2 > growth["streamed", 8] - growth["streamed", 1]
+    )
 
 
-def test_a_fork_answers_or_its_failure_is_told() -> None:
+def test_fork_returns_its_result_or_raises() -> None:
     assert peak_memory.forked(lambda: {"rows": 3}) == {"rows": 3}
     with pytest.raises(RuntimeError, match="status 1"):
         peak_memory.forked(lambda: {}["missing"])
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_has_the_last_line_of_standard_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\necho Traceback >&2\necho 'OSError: there is no such graph' >&2\nexit 1\n")
     program.chmod(0o755)
@@ -138,19 +140,20 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-def test_peaks_come_from_processes_of_their_own(
+def test_peaks_are_measured_for_every_way_and_size(
     tmp_path_factory: pytest.TempPathFactory, split: reading_ladder.Split
 ) -> None:
     graph = str(built(CASES["image"], tmp_path_factory).graph)
-    found = peak_memory.measured(graph, split.paths, split.keep, 64, peak_memory.WAYS, (1, 2))
+    peaks = peak_memory.measured(graph, split.paths, split.keep, 64, peak_memory.WAYS, (1, 2))
     rows = reading_ladder.count(reading.load(split.paths, split.transform, split.keep))
-    assert [(one.way, one.times) for one in found] == [(way, times) for way in peak_memory.WAYS for times in (1, 2)]
+    assert [(peak.way, peak.times) for peak in peaks] == [(way, times) for way in peak_memory.WAYS for times in (1, 2)]
     assert all(
-        one.rows == one.times * rows // 64 * 64 and one.bytes >= 0 and 0 < one.first <= one.seconds for one in found
+        peak.rows == peak.times * rows // 64 * 64 and peak.bytes >= 0 and 0 < peak.first <= peak.seconds
+        for peak in peaks
     )
 
 
-def test_what_autotune_chose_is_read_from_the_running_input(split: reading_ladder.Split) -> None:
+def test_autotune_choices_are_read_from_the_running_input(split: reading_ladder.Split) -> None:
     iterator = iter(reading_ladder.prefetched(split).repeat())
     for _ in range(30):
         next(iterator)
@@ -158,7 +161,7 @@ def test_what_autotune_chose_is_read_from_the_running_input(split: reading_ladde
     assert "buffer_size" in parts["Prefetch"] and "parallelism" in parts["ParallelMapV2"]
 
 
-def test_a_benchmark_is_shown_with_its_date_and_its_absence_is_said(tmp_path: Path) -> None:
+def test_benchmark_tables_have_a_date_or_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "input.json"
     (missing,) = benchmark_reports.tables("input", "speeds", "fraud", tmp_path)
     assert isinstance(missing, result_types.NotHere) and "benchmarks.input" in missing.reason

@@ -1,4 +1,4 @@
-"""Overfitting on small data: that it is made, seen and lessened; and what the benchmark's report says of it."""
+"""Overfitting on small data: produced, detected and reduced; and the report of the ablation benchmark."""
 
 import json
 from dataclasses import replace
@@ -28,10 +28,10 @@ pytestmark = pytest.mark.system
 
 
 def noisy(rows: int, seed: int) -> dict[str, np.ndarray]:
-    """Points of which a fifth bear the wrong label: who knows them by heart errs on others."""
-    made = points(rows, seed)
+    """Points of which a fifth have a wrong label, so that a network that memorizes them errs on others."""
+    data = points(rows, seed)
     wrong = np.random.default_rng(seed).random((rows, 1)) < 0.2
-    return {**made, "above": np.where(wrong, 1 - made["above"], made["above"])}
+    return {**data, "above": np.where(wrong, 1 - data["above"], data["above"])}
 
 
 def fit(network: Any, settings: dict[str, Any], train: dict, valid: dict, last: bool = False) -> dict[str, Any]:
@@ -39,11 +39,11 @@ def fit(network: Any, settings: dict[str, Any], train: dict, valid: dict, last: 
     return measured(network, settings, fitted.model, train, valid)
 
 
-def gap(told: dict[str, Any]) -> float:
-    return told["train"][told["metric"]] - told["valid"][told["metric"]]
+def gap(fit_record: dict[str, Any]) -> float:
+    return fit_record["train"][fit_record["metric"]] - fit_record["valid"][fit_record["metric"]]
 
 
-HEART = {
+MEMORIZING = {
     **TINY.settings["training"],
     "width": 128,
     "epochs": 24,
@@ -56,21 +56,25 @@ HEART = {
 def test_more_rows_narrow_the_gap() -> None:
     valid = noisy(1000, 9)
     few, many = (
-        fit(tiny, {**HEART, "max_steps": 600}, noisy(rows, seed), valid, last=True)
+        fit(tiny, {**MEMORIZING, "max_steps": 600}, noisy(rows, seed), valid, last=True)
         for rows, seed in ((40, 1), (2000, 2))
     )
     assert gap(few) > 0.15 > 2 * gap(many)
     assert overfitted(few, TINY.settings["gates"]["max_gap"] / 2) and not overfitted(many, 0.1)
 
 
-def test_the_last_epoch_is_kept_or_the_best() -> None:
+def test_last_epoch_or_best_epoch_is_kept() -> None:
     train, valid = noisy(80, 1), noisy(300, 9)
-    settings = {**HEART, "epochs": 12, "schedule": "cosine"}  # a plateau is one of the monitored metric, which differs
+    settings = {
+        **MEMORIZING,
+        "epochs": 12,
+        "schedule": "cosine",
+    }  # plateau depends on the monitored metric, which differs
     last = refit.fit_rows(refit.LastEpoch(tiny), settings, train, valid)
     best = refit.fit_rows(tiny, settings, train, valid)
     assert last.best == len(last.curves) - 1 == 11
-    assert [one["accuracy"] for one in last.curves] == pytest.approx([one["accuracy"] for one in best.curves])
-    assert best.best == int(np.argmax([one["accuracy"] for one in best.curves]))
+    assert [epoch["accuracy"] for epoch in last.curves] == pytest.approx([epoch["accuracy"] for epoch in best.curves])
+    assert best.best == int(np.argmax([epoch["accuracy"] for epoch in best.curves]))
 
 
 def test_the_fit_is_measured_without_dropout() -> None:
@@ -81,13 +85,15 @@ def test_the_fit_is_measured_without_dropout() -> None:
     }
     settings = pictures(dropout=0.9, epochs=1, filters=4)
     fitted = refit.fit_rows(image, settings, rows, rows)
-    told = measured(image, settings, fitted.model, rows, rows)
+    fit_record = measured(image, settings, fitted.model, rows, rows)
     logits = fitted.model({"pixels": rows["pixels"]}, training=False).numpy()
     shifted = logits - logits.max(axis=1, keepdims=True)
     log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     expected = -np.take_along_axis(log, rows["label_id"], axis=1).mean()
-    assert told["train"] == told["valid"] and told["train"]["loss"] == pytest.approx(expected, rel=1e-4)
-    assert told["train"]["accuracy"] == np.mean(logits.argmax(axis=1) == rows["label_id"][:, 0])
+    assert fit_record["train"] == fit_record["valid"] and fit_record["train"]["loss"] == pytest.approx(
+        expected, rel=1e-4
+    )
+    assert fit_record["train"]["accuracy"] == np.mean(logits.argmax(axis=1) == rows["label_id"][:, 0])
 
 
 def pictures(**changes: Any) -> dict[str, Any]:
@@ -103,10 +109,10 @@ def test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many() -> N
         "label_id": digits.target[:, None].astype(np.int64),
     }
     valid, limit = picked(rows, np.arange(1200, 1797)), CASES["image"].settings["gates"]["max_gap"]
-    known = pictures(epochs=24, max_steps=240)
-    nothing = {**known, **{name: value for name, value in evidence.NOTHING.items() if name in known}}
-    few = fit(image, nothing, picked(rows, np.arange(50)), valid, last=True)
-    many = fit(image, {**known, "batch_size": 64}, picked(rows, np.arange(1200)), valid)
+    settings = pictures(epochs=24, max_steps=240)
+    unregularized = {**settings, **{name: value for name, value in evidence.NOTHING.items() if name in settings}}
+    few = fit(image, unregularized, picked(rows, np.arange(50)), valid, last=True)
+    many = fit(image, {**settings, "batch_size": 64}, picked(rows, np.arange(1200)), valid)
     assert few["train"]["accuracy"] > 0.98 and overfitted(few, limit)
     assert many["valid"]["accuracy"] > few["valid"]["accuracy"] + 0.05 and not overfitted(many, limit)
 
@@ -117,20 +123,20 @@ def test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many() -> N
 def test_the_ablation_changes_one_thing_at_a_time() -> None:
     settings = pictures()
     rows = {"pixels": np.zeros((4, 8, 8, 1), np.float32)}
-    made = list(ablation.trainings(image, settings, specs(rows), 2))
-    by_name = {name: told for name, seed, told in made if seed == 1}
-    assert len(made) == 2 * len(by_name) and {"none", "dropout", "early stopping", "all"} <= set(by_name)
-    for name, told in by_name.items():
-        differs = {key for key in told if told[key] != by_name["none"][key]}
+    trainings = list(ablation.trainings(image, settings, specs(rows), 2))
+    by_name = {name: changed for name, seed, changed in trainings if seed == 1}
+    assert len(trainings) == 2 * len(by_name) and {"none", "dropout", "early stopping", "all"} <= set(by_name)
+    for name, changed in by_name.items():
+        differs = {key for key in changed if changed[key] != by_name["none"][key]}
         assert name == "all" or differs == set(ablation.METHODS[name])
     assert ("augmentation" in by_name) == ("augment" in settings)
     penalty = image.build({**settings, "l2": 0.1}, specs(rows)).losses
     assert ("L2" in by_name) == bool(penalty)
 
 
-def test_the_ablations_table_has_every_method() -> None:
+def test_ablation_table_has_every_method() -> None:
     figures = {name: {"mean": 0.5, "sd": 0.1} for name in ablation.FIGURES}
-    found = {
+    report = {
         "metric": "skill",
         "rows": 10,
         "epochs": 2,
@@ -138,12 +144,12 @@ def test_the_ablations_table_has_every_method() -> None:
         "folds": {"folds": 5, "mean": 0.5, "sd": 0.1, "valid": 0.4, "eval": 0.3},
     }
     console = Console(record=True, width=140)
-    console.print(ablation.table("image", found))
-    said = console.export_text()
-    assert "none" in said and "all" in said and "0.5000 ± 0.1000" in said and "5 folds" in said
+    console.print(ablation.table("image", report))
+    output = console.export_text()
+    assert "none" in output and "all" in output and "0.5000 ± 0.1000" in output and "5 folds" in output
 
 
-def test_the_report_adds_up_and_names_no_place() -> None:
+def test_ablation_report_is_consistent_and_has_no_local_paths() -> None:
     report = benchmark_reports.read("ablation")
     text = json.dumps(report)
     assert report["cases"] and set(report["cases"]) <= set(CASES)
@@ -156,28 +162,29 @@ def test_the_report_adds_up_and_names_no_place() -> None:
             assert row["gap"]["mean"] == pytest.approx(row["train"]["mean"] - row["valid"]["mean"])
 
 
-def test_the_gate_catches_what_is_overfitted_now_and_lets_a_run_pass(pushed_home) -> None:
+def test_gate_refuses_an_overfitted_network_and_passes_the_run(pushed_home) -> None:
     context = Context.of(pushed_home, "image")
-    # A gate that the run's own gap just passes, whatever the run's gate was.
+    # Sets a limit that the run's own gap just passes, whatever the run's limit was.
     settings = {
         **context.settings,
         "gates": {**context.settings["gates"], "max_gap": gap(context.training["fit"]) + 0.01},
     }
     facts = {**context.run.facts, "settings": json.dumps(settings)}
     results = evidence.caught(replace(context, run=replace(context.run, facts=facts)))
-    said = {result.title: result.value for result in results if isinstance(result, Number)}
-    assert said["The gate on this run"] == "passes"
-    assert "a gap of" in said["The gate on that network"] and "max_gap" in said["The gate on that network"]
+    verdicts = {result.title: result.value for result in results if isinstance(result, Number)}
+    assert verdicts["Gate on this run"] == "passes"
+    refusal = verdicts["Gate on the network trained now"]
+    assert "a gap of" in refusal and "max_gap" in refusal
 
 
-def test_pictures_are_asked_of_a_case_that_has_them(pushed_home) -> None:
+def test_picture_evidence_needs_a_case_with_pictures(pushed_home) -> None:
     assert isinstance(evidence.practice(Context.of(pushed_home, "fraud"))[0], NotHere)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_runs_gap_is_that_of_its_training_record(pushed_home, case: str) -> None:
+def test_gap_of_the_run_matches_its_training_record(pushed_home, case: str) -> None:
     context = Context.of(pushed_home, case)
     table = evidence.gap(context)
-    told = context.training["fit"]
+    fit_record = context.training["fit"]
     assert isinstance(table, Table)
-    assert table.rows[2][3] == pytest.approx(gap(told)) and table.rows[0][1] == told["train"]["rows"]
+    assert table.rows[2][3] == pytest.approx(gap(fit_record)) and table.rows[0][1] == fit_record["train"]["rows"]

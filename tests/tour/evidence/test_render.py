@@ -1,4 +1,4 @@
-"""Evidence of every kind, shown on a terminal and as JSON."""
+"""Rendering of every type of evidence on a terminal and as JSON."""
 
 import json
 import types
@@ -35,6 +35,6 @@ def test_every_kind_is_shown_on_a_terminal_and_as_json(result: result_types.Resu
     assert json.loads(json.dumps(render.to_json(result)))["kind"] == type(result).__name__
 
 
-def test_what_is_no_evidence_is_refused() -> None:
-    with pytest.raises(TypeError, match="str is no kind of evidence"):
+def test_other_types_are_refused() -> None:
+    with pytest.raises(TypeError, match="str is not a type of evidence"):
         render.to_rich("x")

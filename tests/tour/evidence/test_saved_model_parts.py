@@ -1,4 +1,4 @@
-"""Evidence on the export: its parts, doors, lifetimes and what the optimiser leaves of it."""
+"""Evidence on the export: parts, signatures, lifetimes of variables, and the graph after Grappler."""
 
 import numpy as np
 import pytest
@@ -22,9 +22,9 @@ def cells(table: result_types.Table, column: int = 1) -> dict:
 
 
 def test_parts_of_a_saved_model_are_counted_as_tensorflow_loads_them(done: Built) -> None:
-    parts, doors, _ = saved_model_parts.counted(done.export)
+    parts, signatures, _ = saved_model_parts.counted(done.export)
     counts, loaded = cells(parts), tf.saved_model.load(str(done.export))
-    assert set(cells(doors)) == set(loaded.signatures) == {"serving_default", "raw", "dense"}
+    assert set(cells(signatures)) == set(loaded.signatures) == {"serving_default", "raw", "dense"}
     assert counts["signatures"] == 3 and counts["sessions"] == 0
     assert counts["variables"] >= len(loaded.signatures["dense"].variables) > 0
     assert counts["operations"] > counts["kinds of operation"] > 10 and counts["functions"] > 3
@@ -39,10 +39,10 @@ def test_placeholders_fail_and_specs_take_their_place(done: Built) -> None:
 
 
 def test_a_variable_lives_as_long_as_its_owner_which_the_export_names(done: Built) -> None:
-    assert saved_model_parts.released() == (("one of two references gone", "yes"), ("the last reference gone", "no"))
+    assert saved_model_parts.released() == (("one of two references deleted", "yes"), ("last reference deleted", "no"))
     graph = saved_model_parts.owners(done.export)
-    kept = {node.name for node in graph.nodes if node.detail.startswith("variable ")}
-    assert len(kept) == cells(saved_model_parts.counted(done.export)[0])["variables"]
+    variables = {node.name for node in graph.nodes if node.detail.startswith("variable ")}
+    assert len(variables) == cells(saved_model_parts.counted(done.export)[0])["variables"]
     assert {target for _, target in graph.edges} == {node.name for node in graph.nodes} - {"model"}
 
 

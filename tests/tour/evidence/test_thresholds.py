@@ -1,4 +1,4 @@
-"""Evidence on the evaluation: areas and thresholds, against scikit-learn."""
+"""Evidence on the evaluation: areas compared with scikit-learn, and thresholds."""
 
 import json
 import math
@@ -15,11 +15,11 @@ from tour.evidence.context import Context
 pytestmark = pytest.mark.system
 
 
-def counted(truth: np.ndarray, scores: np.ndarray) -> list[thresholds.Counts]:
-    found = []
+def count_errors(truth: np.ndarray, scores: np.ndarray) -> list[thresholds.Counts]:
+    counts = []
     for threshold in np.linspace(0, 1, 2001):
         stopped = scores >= threshold
-        found.append(
+        counts.append(
             thresholds.Counts(
                 threshold,
                 (stopped & (truth == 1)).sum(),
@@ -28,38 +28,38 @@ def counted(truth: np.ndarray, scores: np.ndarray) -> list[thresholds.Counts]:
                 (~stopped & (truth == 1)).sum(),
             )
         )
-    return found
+    return counts
 
 
 def test_the_area_under_the_roc_is_scikit_learns() -> None:
-    made = np.random.default_rng(4)
-    truth = (made.random(4000) < 0.1).astype(int)
-    scores = 1 / (1 + np.exp(-(made.normal(size=4000) + 1.5 * truth)))
-    counts = counted(truth, scores)
+    generator = np.random.default_rng(4)
+    truth = (generator.random(4000) < 0.1).astype(int)
+    scores = 1 / (1 + np.exp(-(generator.normal(size=4000) + 1.5 * truth)))
+    counts = count_errors(truth, scores)
     assert math.isclose(
-        thresholds.area([thresholds.rates(c)[0] for c in counts]), roc_auc_score(truth, scores), abs_tol=1e-3
+        thresholds.area([thresholds.rates(point)[0] for point in counts]), roc_auc_score(truth, scores), abs_tol=1e-3
     )
     (fpr, tpr), (recall, precision) = thresholds.rates(thresholds.Counts(0.5, tp=8, fp=2, tn=88, fn=2))
     assert (fpr, tpr, recall, precision) == (2 / 90, 0.8, 0.8, 0.8)
 
 
 def test_the_cheapest_threshold_follows_from_the_prices_if_scores_are_calibrated() -> None:
-    made = np.random.default_rng(5)
-    scores = made.beta(0.4, 2.0, 60_000)
-    counts = counted((made.random(60_000) < scores).astype(int), scores)
+    generator = np.random.default_rng(5)
+    scores = generator.beta(0.4, 2.0, 60_000)
+    counts = count_errors((generator.random(60_000) < scores).astype(int), scores)
     for miss, review in ((120.0, 12.0), (10.0, 10.0)):
         logits = np.log(scores / (1 - scores))[:, None]
         prices = {"miss_cost": miss, "review_cost": review}
-        served = fraud.operating_point(prices, (made.random((60_000, 1)) < scores[:, None]).astype(int), logits)[
+        served = fraud.operating_point(prices, (generator.random((60_000, 1)) < scores[:, None]).astype(int), logits)[
             "threshold"
         ]
-        best = min(thresholds.cost(one, miss, review) for one in counts)
+        best = min(thresholds.cost(point, miss, review) for point in counts)
         assert math.isclose(served, review / (review + miss))
         assert thresholds.cost(thresholds.nearest(counts, served), miss, review) < 1.02 * best
         assert thresholds.cost(thresholds.nearest(counts, 0.9), miss, review) > 1.1 * best
 
 
-def test_the_roc_of_a_run_has_the_evaluators_area(proofs: Proofs) -> None:
+def test_roc_area_of_a_run_matches_the_evaluators_metric(proofs: Proofs) -> None:
     context = Context.of(proofs.home, "fraud")
     areas = next(result for result in proofs.prove("A28", "fraud") if result.title == "Areas under the curves")
     metrics = json.loads(context.run.facts["metrics"])

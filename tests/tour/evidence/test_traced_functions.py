@@ -1,4 +1,4 @@
-"""Traced functions: the same numbers as eagerly, counted traces, and what an export cannot take along."""
+"""Evidence on tf.function: numbers equal to eager execution, number of traces, and exports with Python code."""
 
 import subprocess
 import sys
@@ -17,17 +17,17 @@ pytestmark = pytest.mark.system
 
 @pytest.mark.slow
 def test_eager_and_graph_steps_give_the_same_weights(proofs: Proofs) -> None:
-    table, apart = proofs.prove("A3")
-    assert 0 <= apart.value < 1e-4 and table.rows[0][0] == traced_functions.SMALL
-    for rows, loss, eager, graph, ratio, first, earned in table.rows:
+    table, difference = proofs.prove("A3")
+    assert 0 <= difference.value < 1e-4 and table.rows[0][0] == traced_functions.SMALL
+    for rows, loss, eager, graph, ratio, first_call, steps_to_pay in table.rows:
         assert rows > 0 and loss > 0
-        assert ratio == eager / graph and earned == (first - graph) / (eager - graph)
+        assert ratio == eager / graph and steps_to_pay == (first_call - graph) / (eager - graph)
 
 
-def test_a_new_shape_traces_again_unless_a_signature_says_any() -> None:
-    found = traced_functions.traces(small_step())
-    assert [row[1:3] for row in found] == [(1, 1), (1, 1), (2, 1), (3, 1), (3, 1)]
-    assert found[0][3] == found[1][3] != found[2][3] == found[4][3]
+def test_new_shape_retraces_without_a_signature() -> None:
+    rows = traced_functions.traces(small_step())
+    assert [row[1:3] for row in rows] == [(1, 1), (1, 1), (2, 1), (3, 1), (3, 1)]
+    assert rows[0][3] == rows[1][3] != rows[2][3] == rows[4][3]
 
 
 def test_python_numbers_trace_each_time_and_tensors_once() -> None:
@@ -40,7 +40,7 @@ def test_python_numbers_trace_each_time_and_tensors_once() -> None:
     assert all(milliseconds > 0 for _, milliseconds in traced_functions.once(step))
 
 
-def test_a_sweep_that_changes_the_answers_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_with_different_answers_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     step, calls = small_step(), []
 
     def answers(logits, point, settings):
@@ -70,15 +70,15 @@ def test_an_export_with_python_in_it_fails_in_another_process(tmp_path: Path) ->
     assert "Could not find callback" in python
 
 
-def test_an_empty_registry_is_like_another_process_and_is_put_back(tmp_path: Path) -> None:
+def test_function_registry_is_emptied_and_restored(tmp_path: Path) -> None:
     traced_functions.save(traced_functions.by_python, str(tmp_path))
-    operations, told = traced_functions.exported(traced_functions.by_python)
-    assert "EagerPyFunc pyfunc_" in operations and "Could not find callback" in told
+    operations, error = traced_functions.exported(traced_functions.by_python)
+    assert "EagerPyFunc pyfunc_" in operations and "Could not find callback" in error
     assert traced_functions.exported(tf.sqrt) == ("Sqrt", "[1. 2.]")
     assert traced_functions.answer(tf.saved_model.load(str(tmp_path))) == "[1. 2.]"
 
 
-def test_the_graph_of_the_answers_is_drawn() -> None:
-    graph = traced_functions._drawn(CONTEXT, small_step())
+def test_answers_graph_has_its_operations_and_edges() -> None:
+    graph = traced_functions._answers_graph(CONTEXT, small_step())
     assert {"Softmax", "RealDiv"} <= {node.detail for node in graph.nodes}
     assert ("truediv", "Softmax") in graph.edges

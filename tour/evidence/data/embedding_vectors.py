@@ -1,4 +1,4 @@
-"""The embedding of the run: its parameters, how it was learnt, what is like what, and what negative sampling saves."""
+"""Evidence on the run's embedding: parameters, loss, nearest neighbours, and the time that negative sampling saves."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,50 +10,54 @@ from tour.evidence.result_types import NotHere, Number, Result, Series, Table
 
 PARAMETERS = {
     "embedding_size": "length of a vector",
-    "max_vocabulary_size": "words that get one at most",
-    "min_occurrence": "times that a word has to occur",
+    "max_vocabulary_size": "maximum number of words with a vector",
+    "min_occurrence": "minimum number of occurrences of a word",
     "skip_window": "neighbours on each side that count as context",
-    "num_skips": "contexts that a word draws from them",
-    "num_sampled": "noise words that a batch draws",
+    "num_skips": "context words sampled per word",
+    "num_sampled": "negative samples per batch",
 }
 WORDS, NEAR, LARGE = 3, 5, 20_000
 
 
 def word2vec(context: Context) -> list[Result]:
-    """A25: the six parameters of the run, its loss, neighbours of the most frequent words, and a step timed both ways."""
+    """A25: the six parameters, the loss, neighbours of the most frequent words, and step times by kind of softmax."""
     if not context.case.has("sentences"):
-        return [NotHere("Word2vec", f"The rows of {context.case.name} form no sequences; ask with another --case.")]
-    learnt = Embedding.load(context.artifact("embedding"))
+        return [
+            NotHere("Word2vec", f"The rows of {context.case.name} form no sequences. Use --case with another use case.")
+        ]
+    embedding = Embedding.load(context.artifact("embedding"))
     return [
-        parameters(learnt.facts),
-        Series("Loss by negative sampling", "epoch", "loss", {"train": _points(learnt.facts["loss"])}),
-        neighbours(learnt, learnt.words[:WORDS]),
-        steps(learnt.facts["settings"], (learnt.facts["words"], LARGE)),
-        Number("Trained in", learnt.facts["seconds"], f"s on {learnt.facts['pairs']:,} pairs"),
+        parameters(embedding.facts),
+        Series("Loss with negative sampling", "epoch", "loss", {"train": _points(embedding.facts["loss"])}),
+        neighbours(embedding, embedding.words[:WORDS]),
+        steps(embedding.facts["settings"], (embedding.facts["words"], LARGE)),
+        Number("Training time", embedding.facts["seconds"], f"s for {embedding.facts['pairs']:,} pairs"),
     ]
 
 
 def parameters(facts: Mapping[str, Any]) -> Table:
-    """The six by their usual names, with what they made of this run's sequences."""
-    rows = [(name, facts["settings"][name], what) for name, what in PARAMETERS.items()]
+    """The six parameters by their usual names, and the counts of this run."""
+    rows = [(name, facts["settings"][name], meaning) for name, meaning in PARAMETERS.items()]
     rows += [(f"({name})", facts[name], "counted in this run") for name in ("words", "sequences", "tokens")]
-    return Table("Parameters of the run", ("name", "value", "what it is"), tuple(rows))
+    return Table("Parameters of the run", ("name", "value", "meaning"), tuple(rows))
 
 
-def neighbours(learnt: Embedding, words: list[str]) -> Table:
-    """The nearest by cosine."""
-    rows = tuple((word, other, cosine) for word in words for other, cosine in learnt.neighbours(word, NEAR))
-    return Table("Nearest neighbours of the most frequent", ("word", "neighbour", "cosine"), rows)
+def neighbours(embedding: Embedding, words: list[str]) -> Table:
+    """Nearest neighbours by cosine similarity."""
+    rows = tuple((word, neighbour, cosine) for word in words for neighbour, cosine in embedding.neighbours(word, NEAR))
+    return Table("Nearest neighbours of the most frequent words", ("word", "neighbour", "cosine similarity"), rows)
 
 
 def steps(settings: Mapping[str, Any], sizes: tuple[int, ...]) -> Table:
-    """Milliseconds of a step now, by the size of the vocabulary: the run's, and a large one."""
+    """Measure the milliseconds of a step by vocabulary size: the run's, and a large one."""
     rows = []
     for size in sizes:
-        found = skip_gram.step_times(size, settings["embedding_size"], settings["num_sampled"], times=5)
-        sampled, full = found["negative sampling"] / 1e3, found["full softmax"] / 1e3
+        times = skip_gram.step_times(size, settings["embedding_size"], settings["num_sampled"], times=5)
+        sampled, full = times["negative sampling"] / 1e3, times["full softmax"] / 1e3
         rows.append((size, sampled, full, full / sampled))
-    return Table("A step, ms", ("vocabulary", "negative sampling", "full softmax", "ratio"), tuple(rows))
+    return Table(
+        "Duration of a training step, ms", ("words", "negative sampling", "full softmax", "ratio"), tuple(rows)
+    )
 
 
 def _points(values: list[float]) -> tuple[tuple[float, float], ...]:

@@ -1,4 +1,4 @@
-"""Examples: one followed to the model, and how many can be read in how little memory."""
+"""Evidence on examples: one example from raw record to tensor, and the memory of streaming."""
 
 import resource
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,36 +26,39 @@ Step = tuple[str, str, str, str, int, str]
 
 
 def example_followed(context: Context) -> list[Result]:
-    """A2: one example of the eval split from its raw record to the batch that the network gets."""
+    """A2: an example of the eval split from its raw record to the tensors that the network reads."""
     record = next(iter(tf.data.TFRecordDataset(context.shards("eval")).take(1)))
     rows = steps(record, context.transform, context.case.load("model").INPUTS)
     key = tf.train.Example.FromString(record.numpy()).features.feature[context.case.key].bytes_list.value[0].decode()
     raw = [("raw record", name, type(value).__name__, "", 0, _preview(value)) for name, value in _raw(context, key)]
     columns = ("step", "name", "dtype", "shape", "rank", "value")
-    return [Table(f"{context.case.key} {key}, from record to tensor", columns, tuple(raw + rows)), _immutable(record)]
+    return [
+        Table(f"From raw record to tensor: {context.case.key} {key}", columns, tuple(raw + rows)),
+        _immutable(record),
+    ]
 
 
 def memory_of_streaming(context: Context) -> list[Result]:
-    """B22: shards and bytes of the train split, and the memory that streaming it once and ten times takes."""
+    """B22: shards and bytes of the train split, and the memory for streaming it once and ten times."""
     shards = context.shards("train")
     keep = context.case.load("model").INPUTS
-    used = {times: peak(partial(reading.dataset, shards * times, context.transform, keep)) for times in (1, REPEATS)}
+    usage = {times: peak(partial(reading.dataset, shards * times, context.transform, keep)) for times in (1, REPEATS)}
     sizes = [Path(path).stat().st_size for path in shards]
     rows = tuple(
-        (f"{times}×", times * sum(sizes) / MIB, count, held / MIB, extra / MIB)
-        for times, (count, held, extra) in used.items()
+        (f"{times}×", times * sum(sizes) / MIB, count, array_bytes / MIB, growth / MIB)
+        for times, (count, array_bytes, growth) in usage.items()
     )
-    columns = ("train split", "on disk, MiB", "examples", "as one array, MiB", "peak of streaming, MiB")
-    grown = (used[REPEATS][2] - used[1][2]) / MIB
+    columns = ("size of the train split", "on disk, MiB", "examples", "as one array, MiB", "peak while streaming, MiB")
+    growth = (usage[REPEATS][2] - usage[1][2]) / MIB
     return [
         Table("Shards of the train split", ("shards", "bytes"), ((len(shards), sum(sizes)),)),
-        Table("Memory over what the process held before", columns, rows),
-        Number(f"Growth of the peak from 1× to {REPEATS}×", grown, "MiB"),
+        Table("Growth of the process's memory", columns, rows),
+        Number(f"Growth of the peak from 1× to {REPEATS}× the data", growth, "MiB"),
     ]
 
 
 def steps(record: tf.Tensor, transform: "Transform", inputs: Sequence[str]) -> list[Step]:
-    """A serialized example, then its parsed features, then the network's inputs: each with dtype, shape and rank."""
+    """Steps of an example: serialized, parsed features, inputs of the network; each with dtype, shape and rank."""
     serialized = tf.reshape(record, [1])
     parsed = tf.io.parse_example(serialized, transform.raw)
     dense = transform.parse(serialized)
@@ -65,20 +68,20 @@ def steps(record: tf.Tensor, transform: "Transform", inputs: Sequence[str]) -> l
 
 
 def peak(make: Callable[[], Iterable[Mapping[str, Any]]]) -> tuple[int, int, int]:
-    """Rows of a stream, the bytes they would fill in memory, and by how many bytes the process grew at its peak."""
-    # A first pass pays for tracing, buffers and thread pools, which do not grow with the data.
+    """Read a stream; return its rows, their size in bytes as arrays, and the peak growth of the process in bytes."""
+    # Warm up first: tracing, buffers and thread pools take memory that does not grow with the data.
     for _, _batch in zip(range(WARM), make(), strict=False):
         pass
-    before, most, rows, held = resident(), 0, 0, 0
+    before, peak_growth, rows, array_bytes = resident(), 0, 0, 0
     for batch in make():
         rows += len(next(iter(batch.values())))
-        held += sum(int(np.prod(value.shape)) * value.dtype.size for value in batch.values())
-        most = max(most, resident() - before)
-    return rows, held, max(most, 0)
+        array_bytes += sum(int(np.prod(value.shape)) * value.dtype.size for value in batch.values())
+        peak_growth = max(peak_growth, resident() - before)
+    return rows, array_bytes, max(peak_growth, 0)
 
 
 def resident() -> int:
-    """Bytes of this process in memory now."""
+    """Resident memory of this process now, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
@@ -96,32 +99,37 @@ def _step(step: str, name: str, value: Any) -> Step:
 
 
 def _preview(value: Any) -> str:
-    shown = value.numpy().ravel()[:4] if isinstance(value, tf.Tensor) else value
-    if isinstance(shown, np.ndarray):
-        text = " ".join(f"{one:.3g}" if isinstance(one, float | np.floating) else str(one) for one in shown)
+    values = value.numpy().ravel()[:4] if isinstance(value, tf.Tensor) else value
+    if isinstance(values, np.ndarray):
+        text = " ".join(
+            f"{number:.3g}" if isinstance(number, float | np.floating) else str(number) for number in values
+        )
     else:
-        text = str(shown)
+        text = str(values)
     return text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"
 
 
 def _raw(context: Context, key: str) -> list[tuple[str, Any]]:
-    """Columns of the raw record of that key."""
+    """Columns of the raw record with the given key."""
     run = context.run.facts
     window = spans.window(Path(run["source"]), *(int(bound) for bound in run["spans"].split(":")))
     read = {"fraud": _purchases, "image": _pictures}[context.case.name]
     for batch in read(window.values(), context.settings["data"]):
         row = int(np.argmax(batch[context.case.key].to_numpy(zero_copy_only=False) == key))
-        found = {name: batch[name][row].as_py() for name in batch.schema.names}
-        if found[context.case.key] == key:
-            return list(found.items())
-    raise ValueError(f"The record {key} is no more among the raw spans in {run['source']}.")
+        values = {name: batch[name][row].as_py() for name in batch.schema.names}
+        if values[context.case.key] == key:
+            return list(values.items())
+    raise ValueError(
+        f"The record {key} is missing in the raw spans in {run['source']}. Restore the spans that the run read."
+    )
 
 
 def _purchases(folders: Iterable[Path], settings: Mapping[str, Any]) -> Iterable[Any]:
     from models.fraud import purchases
 
     tables = (
-        purchases.read(str(f), settings["columns"], settings["label_delay_days"]) for f in reversed(list(folders))
+        purchases.read(str(folder), settings["columns"], settings["label_delay_days"])
+        for folder in reversed(list(folders))
     )
     return (table.combine_chunks().to_batches()[0] for table in tables if len(table))
 
@@ -132,15 +140,15 @@ def _pictures(folders: Iterable[Path], settings: Mapping[str, Any]) -> Iterable[
     return (batch for folder in folders for batch in readers.read(folder))
 
 
-def _immutable(tensor: tf.Tensor) -> Table:
-    """What happens when one tries to change a tensor, and a variable."""
-    held = tf.constant([1.0, 2.0])
+def _immutable(_record: tf.Tensor) -> Table:
+    """Try to change a tensor and a variable in place."""
+    tensor = tf.constant([1.0, 2.0])
     try:
-        held[0] = 3.0
+        tensor[0] = 3.0
         outcome = "changed"
     except TypeError as error:
         outcome = f"TypeError: {error}"
-    variable = tf.Variable(held)
+    variable = tf.Variable(tensor)
     variable[0].assign(3.0)
     return Table(
         "Changing a value in place",

@@ -1,4 +1,4 @@
-"""Networks: how they are built, what Keras is to TensorFlow, a layer of ours, activations, and where Keras was left."""
+"""Evidence on networks: their layers, Keras and TensorFlow, custom layers, activations, and code outside Keras."""
 
 import ast
 import os
@@ -20,7 +20,7 @@ from tour.evidence.result_types import Graph, Node, NotHere, Number, Result, Ser
 
 ROWS = 2048
 CURVE = np.linspace(-4, 4, 81).astype(np.float32)
-# What lies outside Keras, why, what stands there in Keras' own way, and the function by which its file is found.
+# What is implemented outside Keras, why, the Keras method that it replaces, and the function that defines it.
 LEFT = (
     (
         "training step",
@@ -28,13 +28,13 @@ LEFT = (
         "compile",
         "step_function",
     ),
-    ("training loop", "fit calls that step, and does not go on in the middle of an epoch", "fit", "fit"),
-    ("export", "the transform graph and three signatures, which a session has to load", "model.export", "save"),
+    ("training loop", "fit calls that step, and cannot resume in the middle of an epoch", "fit", "fit"),
+    ("export", "exports the transform graph and three signatures that a session can load", "model.export", "save"),
 )
 
 
 def built(context: Context) -> list[Result]:
-    """A10: the network's layers as built from the run's settings, what they have learnt, and how they hang together."""
+    """A10: the layers of the served network, the norms of their weights, and the connections between them."""
     model = served(context)
     names = {layer.name for layer in model.layers}
     edges = tuple(
@@ -45,120 +45,131 @@ def built(context: Context) -> list[Result]:
         if source.name in names
     )
     nodes = tuple(Node(layer.name, f"{type(layer).__name__} {_shape(layer)}") for layer in model.layers)
-    return [layers(model), Graph("How the layers hang together", nodes, edges)]
+    return [layers(model), Graph("Connections between the layers", nodes, edges)]
 
 
 def keras_on_tensorflow(context: Context) -> list[Result]:
-    """A8: whose version is whose, the networks that are served, and one network written in two ways."""
-    shown = [served(Context.of(context.home, name)) for name in CASES if Context.has(context.home, name)]
-    held = type(shown[0].weights[0].value).__name__
+    """A8: versions of Keras and TensorFlow, the served networks, and a functional network compared with a subclassed one."""
+    networks = [served(Context.of(context.home, name)) for name in CASES if Context.has(context.home, name)]
+    holder = type(networks[0].weights[0].value).__name__
     rows = (
         ("Keras", keras.__version__),
-        ("its backend", keras.backend.backend()),
+        ("backend of Keras", keras.backend.backend()),
         ("TensorFlow", tf.__version__),
-        ("TF_USE_LEGACY_KERAS, which TFX's libraries set", os.environ.get("TF_USE_LEGACY_KERAS", "not set")),
+        ("TF_USE_LEGACY_KERAS (set by TFX's libraries)", os.environ.get("TF_USE_LEGACY_KERAS", "not set")),
         ("tf.keras.layers.Dense in this process", tf.keras.layers.Dense.__module__),
-        ("a layer's weight is held by", held),
+        ("class that holds a layer's weight", holder),
     )
-    return [Table("Keras and TensorFlow here", ("", ""), rows), *map(summary, shown), twins()]
+    return [Table("Versions of Keras and TensorFlow in use", ("item", "value"), rows), *map(summary, networks), twins()]
 
 
 def where_keras_was_left(context: Context) -> list[Result]:
-    """B2: the places without Keras, their reasons, lines of code counted now and work in this run; the model's beside them."""
-    told, kept = (
-        context.training,
-        [(path, lines(ROOT / path)) for path in ("models/image/model.py", "models/image/layers.py")],
-    )
+    """B2: what is implemented outside Keras, why, its lines of code and its work in this run; and the code that uses Keras."""
+    training = context.training
+    with_keras = [(path, lines(ROOT / path)) for path in ("models/image/model.py", "models/image/layers.py")]
     size = sum(path.stat().st_size for path in context.served.rglob("*") if path.is_file())
-    did = (
-        f"{told['steps']:,} steps",
-        f"{len(told['curves'])} epochs, the best {told['best_epoch'] + 1}",
+    done = (
+        f"{training['steps']:,} steps",
+        f"{len(training['curves'])} epochs, best: epoch {training['best_epoch'] + 1}",
         f"{size:,} bytes",
     )
-    rows = [(*left[:3], *_home(left[3]), work) for left, work in zip(LEFT, did, strict=True)]
-    title = "Where Keras was left (lines without blank ones, comments and docstrings)"
-    doors = len(tf.saved_model.load(str(context.served)).signatures)
+    rows = [(*left[:3], *_source_file(left[3]), work) for left, work in zip(LEFT, done, strict=True)]
+    title = "Implemented outside Keras (lines of code without blank lines, comments and docstrings)"
+    signatures = len(tf.saved_model.load(str(context.served)).signatures)
     return [
-        Table(title, ("place", "reason", "Keras' own way", "file", "lines", "in this run"), tuple(rows)),
-        Table("Where Keras stayed", ("file", "lines"), tuple(kept)),
-        Number("Signatures of the served model", doors, "where model.export writes one"),
+        Table(title, ("part", "reason", "Keras equivalent", "file", "lines", "in this run"), tuple(rows)),
+        Table("Implemented with Keras", ("file", "lines"), tuple(with_keras)),
+        Number("Signatures of the served model", signatures, "(model.export writes one)"),
     ]
 
 
 def custom_layer(context: Context) -> list[Result]:
-    """B11: the network's own layers: what their config holds, and the served network saved, loaded and asked again, now."""
+    """B11: custom layers: their configuration and weights, and the served network saved, loaded and compared now."""
     model = served(context)
-    ours = {type(one).__name__: one for one in model.layers if type(one).__module__.startswith("models.")}
-    if not ours:
-        return [NotHere("No layer of ours", f"The network of {context.case.name} is made of Keras' layers only.")]
-    own = {name: {k: v for k, v in one.get_config().items() if k not in _common()} for name, one in ours.items()}
-    configs = tuple((name, key, str(value)) for name, config in own.items() for key, value in config.items())
-    before = [
-        (name, len(type(one).from_config(one.get_config()).weights), len(one.weights), norm(one))
-        for name, one in ours.items()
+    custom_layers = {
+        type(layer).__name__: layer for layer in model.layers if type(layer).__module__.startswith("models.")
+    }
+    if not custom_layers:
+        return [NotHere("No custom layers", f"The network of {context.case.name} uses only layers of Keras.")]
+    settings_by_layer = {
+        name: {key: value for key, value in layer.get_config().items() if key not in _common()}
+        for name, layer in custom_layers.items()
+    }
+    configs = tuple(
+        (name, key, str(value)) for name, config in settings_by_layer.items() for key, value in config.items()
+    )
+    weights = [
+        (name, len(type(layer).from_config(layer.get_config()).weights), len(layer.weights), norm(layer))
+        for name, layer in custom_layers.items()
     ]
-    difference, refused = round_trip(model, {name: type(one) for name, one in ours.items()}, inputs(context, 16))
+    difference, error = round_trip(
+        model, {name: type(layer) for name, layer in custom_layers.items()}, inputs(context, 16)
+    )
     return [
-        Table("What get_config returns and __init__ takes", ("layer", "argument", "value"), configs),
-        Table("Weights", ("layer", "after __init__", "after build", "their norm as served"), tuple(before)),
-        Number("Largest difference of logits after save and load", difference),
-        Number("Loaded without custom_objects", refused),
+        Table("Configuration that get_config returns and __init__ accepts", ("layer", "argument", "value"), configs),
+        Table(
+            "Number of weights", ("layer", "after __init__", "after build", "norm in the served model"), tuple(weights)
+        ),
+        Number("Largest difference between logits after save and load", difference),
+        Number("Loading without custom_objects", error),
     ]
 
 
 def activations(context: Context) -> list[Result]:
-    """A13: the functions that our networks use with their slopes, and the dead ReLU units of the served model."""
+    """A13: the activations of our networks with their derivatives, and the dead ReLU units of the served model."""
     values, slopes = curves()
     rows = {name: tf.constant(value) for name, value in inputs(context, ROWS, "eval").items()}
     units = dead(tf.saved_model.load(str(context.served)), rows)
-    count, silent = sum(one[1] for one in units), sum(one[2] for one in units)
-    title = f"ReLU units of the served model over {len(next(iter(rows.values())))} examples of eval"
+    count, dead_count = sum(row[1] for row in units), sum(row[2] for row in units)
+    title = f"ReLU units of the served model on {len(next(iter(rows.values())))} examples of eval"
     return [
-        Series("Activations", "logit", "answer", values),
-        Series("Their derivatives, by GradientTape", "logit", "slope", slopes),
-        Number("Dead ReLU units", silent, f"of {count}" + (f", {silent / count:.1%}" if count else "")),
+        Series("Activation functions", "input", "output", values),
+        Series("Derivatives of the activation functions, by GradientTape", "input", "derivative", slopes),
+        Number("Dead ReLU units", dead_count, f"of {count}" + (f" ({dead_count / count:.1%})" if count else "")),
         Table(title, ("operation", "units", "dead", "share of zeros"), tuple(units)),
     ]
 
 
 def served(context: Context) -> keras.Model:
-    """The run's network with the weights that are served."""
+    """Load the run's network with the served weights."""
     return restore.model(str(context.served), context.case.load("model"), context.transform, context.pretrained)
 
 
 def network(context: Context) -> keras.Model:
-    """The run's network, built anew; its weights are fresh."""
+    """Build the run's network with fresh weights."""
     settings = context.training["settings"]
     return context.case.load("model").build(settings, context.transform.features, context.pretrained)
 
 
 def inputs(context: Context, most: int, split: str = "valid") -> dict[str, np.ndarray]:
-    """What the network reads, for the first rows of a split."""
+    """Inputs of the network for the first rows of a split."""
     return context.rows(split, context.case.load("model").INPUTS, most)
 
 
 def layers(model: keras.Model) -> Table:
-    """A row a layer."""
-    rows = tuple((one.name, type(one).__name__, _shape(one), one.count_params(), norm(one)) for one in model.layers)
-    columns = ("layer", "kind", "output", "parameters", "norm of weights")
-    return Table(f"Network of {model.count_params():,} parameters", columns, rows)
+    """One row per layer."""
+    rows = tuple(
+        (layer.name, type(layer).__name__, _shape(layer), layer.count_params(), norm(layer)) for layer in model.layers
+    )
+    columns = ("layer", "class", "output shape", "parameters", "norm of weights")
+    return Table(f"Layers of the network, {model.count_params():,} parameters", columns, rows)
 
 
 def norm(layer: keras.layers.Layer) -> float:
-    """Of all that a layer holds, what was learnt elsewhere too; 0 for one that holds nothing."""
-    return float(np.sqrt(sum(np.square(one.numpy(), dtype=np.float64).sum() for one in layer.weights)))
+    """Norm of all weights of a layer, pretrained ones included; 0 for a layer without weights."""
+    return float(np.sqrt(sum(np.square(weight.numpy(), dtype=np.float64).sum() for weight in layer.weights)))
 
 
 def summary(model: keras.Model) -> Table:
-    """Kinds of layers and their parameters; what is inside a layer of ours counts as that layer's."""
-    kinds = Counter(type(one).__name__ for one in model.layers)
-    weight: Counter[str] = Counter()
-    learnt: defaultdict[str, float] = defaultdict(float)
-    for one in model.layers:
-        weight[type(one).__name__] += one.count_params()
-        learnt[type(one).__name__] += norm(one) ** 2
-    rows = tuple((kind, count, weight[kind], float(np.sqrt(learnt[kind]))) for kind, count in kinds.most_common())
-    columns = ("kind", "layers", "parameters", "norm as served")
+    """Number and parameters of the layers by class; layers inside a custom layer count as part of it."""
+    kinds = Counter(type(layer).__name__ for layer in model.layers)
+    parameters: Counter[str] = Counter()
+    squares: defaultdict[str, float] = defaultdict(float)
+    for layer in model.layers:
+        parameters[type(layer).__name__] += layer.count_params()
+        squares[type(layer).__name__] += norm(layer) ** 2
+    rows = tuple((kind, count, parameters[kind], float(np.sqrt(squares[kind]))) for kind, count in kinds.most_common())
+    columns = ("class", "layers", "parameters", "norm in the served model")
     return Table(f"{model.name}: {model.count_params():,} parameters", columns, rows)
 
 
@@ -171,7 +182,7 @@ def functional(classes: int = 10) -> keras.Model:
 
 
 class Subclassed(keras.Model):
-    """The same network as a class: what ``functional`` writes as calls stands in ``call``."""
+    """The network of ``functional`` as a class; ``call`` connects the layers."""
 
     def __init__(self, classes: int = 10, **kwargs: Any):
         super().__init__(**kwargs)
@@ -180,43 +191,43 @@ class Subclassed(keras.Model):
         self.logits = keras.layers.Dense(classes)
 
     def call(self, pixels: Any, training: bool | None = None) -> Any:
-        """Pixels ``[batch, 8, 8, 1]`` to logits."""
+        """Map pixels ``[batch, 8, 8, 1]`` to logits."""
         return self.logits(self.pool(self.norm(self.convolution(pixels), training=training)))
 
 
 def twins() -> Table:
-    """Both, with equal weights, on the same pixels."""
+    """Compare the functional and the subclassed network with equal weights on the same pixels."""
     first, second, pixels = functional(), Subclassed(), np.random.default_rng(1).random((32, 8, 8, 1), np.float32)
-    known = first.output_shape, getattr(second, "output_shape", None) if second.built else "none before the first call"
+    shapes = first.output_shape, getattr(second, "output_shape", None) if second.built else "none before the first call"
     second(pixels)
     second.set_weights(first.get_weights())
     difference = float(np.max(np.abs(first(pixels) - second(pixels))))
     rows = (
         ("parameters", first.count_params(), second.count_params()),
-        ("output shape before the first call", str(known[0]), str(known[1])),
+        ("output shape before the first call", str(shapes[0]), str(shapes[1])),
         ("largest difference with equal weights", 0.0, difference),
     )
-    return Table("One network in two ways", ("", "functional", "subclassed"), rows)
+    return Table("The same network, functional and subclassed", ("property", "functional", "subclassed"), rows)
 
 
 def lines(path: Path) -> int:
-    """Lines on which code stands: neither blank nor comment nor docstring."""
-    tree, found = ast.parse(path.read_text()), set()
-    text = {
+    """Count the lines of code: neither blank nor comment nor docstring."""
+    tree, code_lines = ast.parse(path.read_text()), set()
+    docstring_lines = {
         number
         for node in ast.walk(tree)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line.strip() and not line.strip().startswith("#") and number not in text:
-            found.add(number)
-    return len(found)
+        if line.strip() and not line.strip().startswith("#") and number not in docstring_lines:
+            code_lines.add(number)
+    return len(code_lines)
 
 
-def _home(function: str) -> tuple[str, int]:
-    """The file under ``models/`` that defines the function, and its lines."""
-    for path in sorted((ROOT / "models").rglob("*.py")):
+def _source_file(function: str) -> tuple[str, int]:
+    """File under ``models/`` that defines the function, and its lines of code."""
+    for path in sorted((ROOT / "models").glob("*.py")):
         names = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
         if function in names:
             return path.relative_to(ROOT).as_posix(), lines(path)
@@ -224,22 +235,22 @@ def _home(function: str) -> tuple[str, int]:
 
 
 def round_trip(model: keras.Model, classes: Mapping[str, type], x: Mapping[str, np.ndarray]) -> tuple[float, str]:
-    """The largest difference of the outputs after a save and a load, and what loading says that is told no class."""
+    """Save and load a model; return the largest difference between the outputs and the error of loading without its classes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
-        again = keras.models.load_model(path, custom_objects=dict(classes))
-        difference = float(np.max(np.abs(model(dict(x), training=False) - again(dict(x), training=False))))
+        loaded = keras.models.load_model(path, custom_objects=dict(classes))
+        difference = float(np.max(np.abs(model(dict(x), training=False) - loaded(dict(x), training=False))))
         try:
             keras.models.load_model(path)
             return difference, "works"
-        except Exception as error:  # Keras raises several kinds here
-            why = str(error).partition("Could not locate class")
-            return difference, f"{type(error).__name__}: {''.join(why[1:])[:40] or why[0][:80]}"
+        except Exception as error:  # Keras raises several classes of errors here
+            message = str(error).partition("Could not locate class")
+            return difference, f"{type(error).__name__}: {''.join(message[1:])[:40] or message[0][:80]}"
 
 
 def curves() -> tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]]]:
-    """Points ``(x, f(x))`` and ``(x, f'(x))`` of ReLU, sigmoid and softmax, the latter of one logit beside a zero."""
+    """Points ``(x, f(x))`` and ``(x, f'(x))`` of ReLU, sigmoid, and softmax of three logits of which two are zero."""
     functions: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
         "relu": tf.nn.relu,
         "sigmoid": tf.sigmoid,
@@ -255,9 +266,9 @@ def curves() -> tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]]]:
 
 
 def dead(loaded: Any, rows: Mapping[str, tf.Tensor]) -> list[tuple[str, int, int, float]]:
-    """For each ReLU of the ``dense`` signature: name, units, those that are zero for every row, and the share of zeros.
+    """For each ReLU of the ``dense`` signature: name, units, units that are zero for every row, and share of zeros.
 
-    A unit of a convolution is a map: it is dead if it is zero at every place of every picture.
+    A unit of a convolution is a feature map: it is dead if it is zero at every position of every picture.
     """
     from tensorflow.python.framework import convert_to_constants
 
@@ -265,14 +276,16 @@ def dead(loaded: Any, rows: Mapping[str, tf.Tensor]) -> list[tuple[str, int, int
         loaded.signatures["dense"], lower_control_flow=False
     )
     relus = [op for op in frozen.graph.get_operations() if op.type == "Relu"]
-    fed = [tensor for tensor in frozen.inputs if tensor.dtype != tf.resource]
-    run = frozen.prune(fed, [op.outputs[0] for op in relus])
-    given = [tf.cast(rows[tensor.name.split(":")[0]], tensor.dtype) for tensor in fed]
-    found = []
-    for op, answer in zip(relus, run(*given), strict=True):
-        active = answer.numpy().reshape(-1, answer.shape[-1]) > 0
-        found.append((_short(op.name), active.shape[1], int((~active.any(axis=0)).sum()), float(1 - active.mean())))
-    return found
+    placeholders = [tensor for tensor in frozen.inputs if tensor.dtype != tf.resource]
+    run = frozen.prune(placeholders, [op.outputs[0] for op in relus])
+    arguments = [tf.cast(rows[tensor.name.split(":")[0]], tensor.dtype) for tensor in placeholders]
+    rows_by_relu = []
+    for op, output in zip(relus, run(*arguments), strict=True):
+        active = output.numpy().reshape(-1, output.shape[-1]) > 0
+        rows_by_relu.append(
+            (_short(op.name), active.shape[1], int((~active.any(axis=0)).sum()), float(1 - active.mean()))
+        )
+    return rows_by_relu
 
 
 def _points(values: tf.Tensor) -> tuple[tuple[float, float], ...]:
@@ -284,9 +297,9 @@ def _short(name: str) -> str:
 
 
 def _shape(layer: keras.layers.Layer) -> str:
-    return str(tuple(layer.output.shape)) if not isinstance(layer.output, Sequence) else "several"
+    return str(tuple(layer.output.shape)) if not isinstance(layer.output, Sequence) else "several outputs"
 
 
 def _common() -> set[str]:
-    """What every layer's config holds."""
+    """Keys that the configuration of every layer has."""
     return set(keras.layers.Layer().get_config())

@@ -1,4 +1,4 @@
-"""Devices: which TensorFlow sees, where the operations of a step ran, and what moves them."""
+"""Evidence on devices: those that TensorFlow finds, the placement of a step's operations, and the settings for it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -14,49 +14,49 @@ from tour.evidence.training import one_step as steps
 
 FREQUENT = 4
 GPU = "/GPU:0"
-# By name, so that a machine without a GPU can say why.
+# Build facts that explain why a machine uses no GPU.
 BUILT = ("is_cuda_build", "cuda_version", "cudnn_version")
 
 
 def found_and_placed(context: Context) -> list[Result]:
-    """B8: the devices that TensorFlow sees, where each operation of the Trainer's step ran, and what moves them."""
+    """B8: the devices that TensorFlow finds, the device of each operation of the Trainer's step, and the settings for it."""
     step = steps.of(context)
     compiled, stream, losses = step.compiled(), step.stream(), []
-    where = placed(lambda: losses.append(float(compiled(stream))))
+    placement = placed(lambda: losses.append(float(compiled(stream))))
     return [
         seen(),
         verdict(),
         Table(
-            "Where the operations of one training step ran",
-            ("device", "operations", "most frequent"),
-            where,
+            "Devices of the operations in one training step",
+            ("device", "operations", "most frequent operations"),
+            placement,
         ),
-        Number("Loss of that step", losses[0], f"on {len(step.batch[step.label])} rows of the train split"),
-        Table(f"A matrix product under tf.device('{GPU}')", ("soft placement", "outcome"), asked()),
-        Table("What decides", ("setting", "now", "what it does"), flags()),
+        Number("Loss of this step", losses[0], f"on {len(step.batch[step.label])} rows of the train split"),
+        Table(f"Matrix product under tf.device('{GPU}')", ("soft placement", "device or error"), asked()),
+        Table("Settings for the placement", ("setting", "value now", "effect"), flags()),
     ]
 
 
 def seen() -> Table:
-    """Every physical device with what it is."""
+    """List every physical device with its kind and name."""
     rows = []
     for device in tf.config.list_physical_devices():
         details = tf.config.experimental.get_device_details(device) if device.device_type == "GPU" else {}
         rows.append((device.device_type, device.name, details.get("device_name", "")))
-    return Table("Devices that TensorFlow sees", ("kind", "name", "what"), tuple(rows))
+    return Table("Devices that TensorFlow finds", ("kind", "name", "description"), tuple(rows))
 
 
 def verdict() -> Number:
-    """Whether there is a GPU, and whether this TensorFlow could use one."""
+    """Whether there is a GPU, and whether this build of TensorFlow supports one."""
     build = tf.sysconfig.get_build_info()
-    made = ", ".join(f"{name} {build[name]}" for name in BUILT if name in build)
+    build_facts = ", ".join(f"{name} {build[name]}" for name in BUILT if name in build)
     count = len(tf.config.list_physical_devices("GPU"))
-    text = f"{count} GPU" if count else "no GPU here: everything runs on the CPU"
-    return Number("GPU", text, f"built with {made}")
+    text = f"{count} GPU" if count else "no GPU: everything runs on the CPU"
+    return Number("GPU", text, f"(TensorFlow was built with {build_facts})")
 
 
 def placed(call: Callable[[], Any]) -> tuple[tuple[str, int, str], ...]:
-    """A row a device: how many operations of a function's first call it ran, as the executor partitioned them."""
+    """One row per device: the number of operations that it ran in a call, as partitioned by the executor."""
     with recorded() as metadata:
         call()
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
@@ -71,7 +71,7 @@ def placed(call: Callable[[], Any]) -> tuple[tuple[str, int, str], ...]:
 
 
 def asked() -> tuple[tuple[str, str], ...]:
-    """Asking for a GPU with and without soft placement: the device that it ran on, or the error."""
+    """Request a GPU with and without soft placement; return the device that was used, or the error."""
     before, rows = tf.config.get_soft_device_placement(), []
     try:
         for soft in (True, False):
@@ -83,15 +83,19 @@ def asked() -> tuple[tuple[str, str], ...]:
 
 
 def flags() -> tuple[tuple[str, str, str], ...]:
-    """The settings that move operations or the memory they get, as they stand in this process."""
+    """Settings for placement and memory, with their values in this process."""
     gpus = tf.config.list_physical_devices("GPU")
     growth = ", ".join(str(tf.config.experimental.get_memory_growth(gpu)) for gpu in gpus) or "no GPU to set it on"
     visible = ", ".join(device.name for device in tf.config.get_visible_devices())
     return (
-        ("tf.device(name)", "not set", "asks for a device for what is created inside"),
-        ("set_soft_device_placement", str(tf.config.get_soft_device_placement()), "falls back where it cannot be had"),
-        ("set_visible_devices", visible, "hides devices; before the first operation"),
-        ("set_memory_growth", growth, "takes GPU memory as needed and not all at once"),
+        ("tf.device(name)", "not set", "requests a device for operations created in its scope"),
+        (
+            "set_soft_device_placement",
+            str(tf.config.get_soft_device_placement()),
+            "falls back to another device if the requested one is missing",
+        ),
+        ("set_visible_devices", visible, "hides devices; to be called before the first operation"),
+        ("set_memory_growth", growth, "allocates GPU memory as needed instead of all at once"),
         (
             "set_log_device_placement",
             str(tf.debugging.get_log_device_placement()),
@@ -102,11 +106,11 @@ def flags() -> tuple[tuple[str, str, str], ...]:
 
 @contextmanager
 def recorded() -> Iterator[Callable[[], Any]]:
-    """Collects the run metadata of what runs inside; the function that is given returns it."""
-    # There is no public way to the graphs as partitioned in TensorFlow 2.
+    """Record the run metadata of operations in the context; yield a function that returns it."""
+    # TensorFlow 2 has no public API for the partitioned graphs.
     collector = eager.context()
     collector.enable_run_metadata()
-    collector.export_run_metadata()  # what a profile collected before is not ours
+    collector.export_run_metadata()  # discards what an earlier profile collected
     try:
         yield collector.export_run_metadata
     finally:

@@ -1,4 +1,4 @@
-"""Losses on the served model's own predictions, and what an encoder of sequences or of pictures brings."""
+"""Evidence on losses and encoders: losses of the served model's predictions, and the gain from sequence or image encoders."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ SEQUENCE = {"GRU over the sequence": "gru", "dense layers over the sequence": "d
 
 
 def on_predictions(context: Context) -> list[Result]:
-    """A16: losses of the served model's answers on eval; for yes or no by weight and focus, for classes by from_logits."""
+    """A16: losses of the served model's predictions on eval, for binary decisions or for classes."""
     network = context.case.load("model")
     rows = context.rows("eval", (*network.INPUTS, network.LABEL), ROWS)
     answers = _answers(context, network, rows)
@@ -30,22 +30,24 @@ def on_predictions(context: Context) -> list[Result]:
 
 
 def decisions(truth: np.ndarray, scores: np.ndarray, errors: np.ndarray) -> list[Result]:
-    """Binary losses of scores ``[rows]``: the mean, how much of it frauds are, and the share of the easy half."""
+    """Binary losses of scores ``[rows]`` by class weight and gamma: mean, share of the frauds, share of the easier half."""
     logits = np.log(np.clip(scores, 1e-7, 1 - 1e-7)) - np.log1p(-np.clip(scores, 1e-7, 1 - 1e-7))
     outputs = tf.constant(np.stack([logits, np.zeros_like(logits)], axis=1), tf.float32)
     rows = []
     for weight in WEIGHTS:
         for gamma in GAMMAS:
             settings = {"loss": "focal" if gamma else "weighted", "focal_gamma": gamma, "positive_weight": weight}
-            each = fraud.loss(settings)(tf.constant(truth[:, None], tf.float32), outputs).numpy()
-            easy = np.sort(each)[: len(each) // 2].sum() / each.sum()
-            rows.append((weight, gamma, float(each.mean()), float(each[truth == 1].sum() / each.sum()), float(easy)))
-    columns = ("weight of a fraud", "focus", "mean loss", "share of frauds", "share of the easier half")
+            losses = fraud.loss(settings)(tf.constant(truth[:, None], tf.float32), outputs).numpy()
+            easy_share = np.sort(losses)[: len(losses) // 2].sum() / losses.sum()
+            rows.append(
+                (weight, gamma, float(losses.mean()), float(losses[truth == 1].sum() / losses.sum()), float(easy_share))
+            )
+    columns = ("weight of a fraud", "focal gamma", "mean loss", "share of the frauds", "share of the easier half")
     return [
-        Table("Cross-entropy of the served scores on eval", columns, tuple(rows)),
-        Number("Share of frauds among the rows", float(truth.mean() * 100), "%"),
+        Table("Cross-entropy of the served scores on eval, and its parts", columns, tuple(rows)),
+        Number("Share of frauds in the rows", float(truth.mean() * 100), "%"),
         Table(
-            "Squared error of the autoencoder",
+            "Squared reconstruction error of the autoencoder",
             ("purchases", "median"),
             tuple((name, float(np.median(errors[truth == y]))) for name, y in (("honest", 0), ("fraud", 1))),
         ),
@@ -54,30 +56,34 @@ def decisions(truth: np.ndarray, scores: np.ndarray, errors: np.ndarray) -> list
 
 
 def classes(truth: np.ndarray, probabilities: np.ndarray) -> Table:
-    """Sparse categorical cross-entropy of class indices and probabilities, by truth; and of a model that knows nothing."""
-    each = -np.log(np.maximum(np.take_along_axis(probabilities, truth[:, None], axis=1)[:, 0], 1e-12))
+    """Sparse categorical cross-entropy for right and wrong predictions, and for equal probabilities of all classes."""
+    losses = -np.log(np.maximum(np.take_along_axis(probabilities, truth[:, None], axis=1)[:, 0], 1e-12))
     wrong = probabilities.argmax(axis=1) != truth
     rows = (
-        ("all", len(each), float(each.mean())),
-        ("right", int((~wrong).sum()), float(each[~wrong].mean()) if (~wrong).any() else 0.0),
-        ("wrong", int(wrong.sum()), float(each[wrong].mean()) if wrong.any() else 0.0),
-        ("all classes equal", len(each), float(np.log(probabilities.shape[1]))),
+        ("all", len(losses), float(losses.mean())),
+        ("right", int((~wrong).sum()), float(losses[~wrong].mean()) if (~wrong).any() else 0.0),
+        ("wrong", int(wrong.sum()), float(losses[wrong].mean()) if wrong.any() else 0.0),
+        ("equal probabilities", len(losses), float(np.log(probabilities.shape[1]))),
     )
-    return Table("Sparse categorical cross-entropy on eval", ("pictures", "count", "mean loss"), rows)
+    return Table("Sparse categorical cross-entropy on eval", ("predictions", "pictures", "mean loss"), rows)
 
 
 def saturated() -> Table:
-    """Why logits: the loss of a certain and wrong answer, from the logit and from its probability in float32."""
+    """Loss of a confident wrong answer, from the logit and from its probability in float32, which saturates."""
     rows = []
     for logit in (10.0, 50.0, 200.0):
         z = tf.constant([logit])
         exact = float(tf.nn.sigmoid_cross_entropy_with_logits(tf.constant([0.0]), z)[0])
         rows.append((logit, exact, float(-tf.math.log(1.0 - tf.sigmoid(z))[0])))
-    return Table("An honest purchase called fraud", ("logit", "loss from logits", "loss from probability"), tuple(rows))
+    return Table(
+        "Loss of an honest purchase that is classified as fraud",
+        ("logit", "loss from logits", "loss from probability"),
+        tuple(rows),
+    )
 
 
 def encoders(context: Context) -> list[Result]:
-    """A17: the convolutional network's parameters and receptive field, or the sequence encoder's and what it brings."""
+    """A17: the receptive field and gain of the convolutions, or the parameters and gain of the sequence encoder."""
     network = context.case.load("model")
     if hasattr(network, "ENCODERS"):
         return [sequence(context), measured(), gain(context)]
@@ -86,18 +92,18 @@ def encoders(context: Context) -> list[Result]:
 
 
 def receptive(model: keras.Model) -> Table:
-    """What one number of each layer's output sees of the picture: grows by (kernel - 1) times the strides before it."""
-    seen, stride, rows = 1, 1, []
+    """Receptive field of each layer's output: it grows by (kernel - 1) times the product of the strides before it."""
+    field, stride, rows = 1, 1, []
     for layer in _windows(model.layers):
         kernel = getattr(layer, "kernel_size", None) or layer.pool_size
-        seen += (kernel[0] - 1) * stride
+        field += (kernel[0] - 1) * stride
         stride *= layer.strides[0]
-        rows.append((layer.name, layer.count_params(), f"{seen} x {seen}"))
-    return Table("Receptive field", ("layer", "parameters", "pixels seen"), tuple(rows))
+        rows.append((layer.name, layer.count_params(), f"{field} x {field}"))
+    return Table("Receptive field of each layer", ("layer", "parameters", "pixels"), tuple(rows))
 
 
 def _windows(layers: Iterable[keras.layers.Layer]) -> Iterator[keras.layers.Layer]:
-    """The convolutions and poolings in the order of the data, those inside blocks and inside a pretrained base too."""
+    """Yield convolutions and poolings in the order of the data, including those in blocks and in a pretrained base."""
     for layer in layers:
         if hasattr(layer, "kernel_size") or hasattr(layer, "pool_size"):
             yield layer
@@ -106,10 +112,10 @@ def _windows(layers: Iterable[keras.layers.Layer]) -> Iterator[keras.layers.Laye
 
 
 def without_convolution(context: Context, parameters: int) -> Table:
-    """The served network beside dense layers of about as many parameters, trained now on the same pictures."""
+    """Compare the served network with dense layers of about as many parameters, trained now on the same pictures."""
     network = context.case.load("model")
     keep = (*network.INPUTS, network.LABEL)
-    train, held = context.rows("train", keep, TRAIN), context.rows("eval", keep, HELD)
+    train, evaluated = context.rows("train", keep, TRAIN), context.rows("eval", keep, HELD)
     (name,) = network.INPUTS
     started, kinds = time.perf_counter(), len(context.settings["data"]["classes"].split(","))
     plain = _plain(train[name].shape[1:], kinds, parameters)
@@ -117,17 +123,25 @@ def without_convolution(context: Context, parameters: int) -> Table:
     plain.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     plain.fit(train[name], train[network.LABEL], 64, PLAIN_EPOCHS, verbose=0)
     seconds = time.perf_counter() - started
-    served = network.quality(held[network.LABEL], _answers(context, network, held)[network.SCORE])[network.MONITOR]
-    other = network.quality(held[network.LABEL], plain(held[name], training=False).numpy())[network.MONITOR]
+    served_metric = network.quality(evaluated[network.LABEL], _answers(context, network, evaluated)[network.SCORE])[
+        network.MONITOR
+    ]
+    plain_metric = network.quality(evaluated[network.LABEL], plain(evaluated[name], training=False).numpy())[
+        network.MONITOR
+    ]
     rows = (
-        ("convolutions, served", parameters, served, ""),
-        (f"dense layers, {PLAIN_EPOCHS} epochs now", plain.count_params(), other, seconds),
+        ("convolutions (served model)", parameters, served_metric, ""),
+        (f"dense layers, trained now for {PLAIN_EPOCHS} epochs", plain.count_params(), plain_metric, seconds),
     )
-    return Table("With and without convolutions, on eval", ("network", "parameters", network.MONITOR, "s"), rows)
+    return Table(
+        "Network with and without convolutions, on eval",
+        ("network", "parameters", network.MONITOR, "training, s"),
+        rows,
+    )
 
 
 def _plain(shape: tuple[int, ...], kinds: int, parameters: int) -> keras.Model:
-    """Two dense layers of equal width w: (inputs + w + kinds) w + ..., solved for about ``parameters``."""
+    """Two dense layers of equal width w, with (inputs + w + kinds) w + ... parameters; w is solved for ``parameters``."""
     inputs = int(np.prod(shape))
     width = max(8, round((np.sqrt((inputs + kinds) ** 2 + 4 * parameters) - inputs - kinds) / 2))
     layers = [keras.layers.Flatten(), *(keras.layers.Dense(width, "relu") for _ in range(2)), keras.layers.Dense(kinds)]
@@ -135,39 +149,42 @@ def _plain(shape: tuple[int, ...], kinds: int, parameters: int) -> keras.Model:
 
 
 def sequence(context: Context) -> Table:
-    """Parameters of every encoder of the last purchases, as the difference to a model without."""
+    """Parameters of every encoder of the last purchases, as the difference from a model without one."""
     settings, features = context.settings["training"], context.transform.features
     length = int(features["past"].shape[1])
-    count = {one: _built(settings, features, past_encoder=one).count_params() for one in fraud.ENCODERS}
-    rows = tuple((one, length, count[one], count[one] - count["none"]) for one in fraud.ENCODERS)
-    return Table("Encoders of the sequence", ("encoder", "steps", "parameters of the model", "of the sequence"), rows)
+    count = {name: _build(settings, features, past_encoder=name).count_params() for name in fraud.ENCODERS}
+    rows = tuple((name, length, count[name], count[name] - count["none"]) for name in fraud.ENCODERS)
+    columns = ("encoder", "sequence length", "parameters of the model", "parameters of the encoder")
+    return Table("Sequence encoders", columns, rows)
 
 
 def measured() -> Result:
-    """The benchmark's figures, with their date."""
-    told = benchmark_reports.read("fraud").get("choice")
-    if not told:
+    """The benchmark's results, with their date."""
+    report = benchmark_reports.read("fraud").get("choice")
+    if not report:
         return benchmark_reports.missing("fraud", "Benchmark of variants")
-    rows = tuple((one["variant"], one["valid"], one["eval"], one["seconds"]) for one in told["rows"])
-    title = f"Mean PR-AUC over {len(told['seeds'])} generator seeds, measured {told['date']}"
+    rows = tuple((row["variant"], row["valid"], row["eval"], row["seconds"]) for row in report["rows"])
+    title = f"Benchmark: mean PR-AUC over {len(report['seeds'])} generator seeds, measured {report['date']}"
     return Table(title, ("variant", "valid", "eval", "seconds"), rows)
 
 
 def gain(context: Context) -> Table:
-    """With and without a sequence encoder: small networks trained now on part of the train split, scored on valid."""
+    """Train small networks with and without a sequence encoder on part of the train split; evaluate them on valid."""
     keep = (*fraud.INPUTS, fraud.LABEL)
     train, valid = context.rows("train", keep, TRAIN), context.rows("valid", keep, HELD)
     settings = {**context.settings["training"], "members": 1, "frequencies": 0, "width": 32}
     rows = []
     for name, encoder in SEQUENCE.items():
         started = time.perf_counter()
-        model = _built(settings, context.transform.features, past_encoder=encoder)
+        model = _build(settings, context.transform.features, past_encoder=encoder)
         _fit(model, settings, train)
         outputs = model({n: tf.constant(valid[n]) for n in fraud.INPUTS}, training=False).numpy()
         area = fraud.quality(valid[fraud.LABEL], outputs)["pr_auc"]
         rows.append((name, area, time.perf_counter() - started))
     return Table(
-        f"Trained now for {EPOCHS} epochs on {len(train[fraud.LABEL]):,} rows", ("variant", "pr_auc", "s"), tuple(rows)
+        f"PR-AUC on valid, trained now for {EPOCHS} epochs on {len(train[fraud.LABEL]):,} rows",
+        ("variant", "PR-AUC", "s"),
+        tuple(rows),
     )
 
 
@@ -177,7 +194,7 @@ def _fit(model: keras.Model, settings: Mapping[str, Any], train: Mapping[str, np
     model.fit({n: train[n] for n in fraud.INPUTS}, train[fraud.LABEL], BATCH, EPOCHS, verbose=0)
 
 
-def _built(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], **changes: Any) -> keras.Model:
+def _build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], **changes: Any) -> keras.Model:
     keras.utils.set_random_seed(1)
     return fraud.build({**settings, **changes}, features)
 

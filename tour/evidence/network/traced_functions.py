@@ -1,4 +1,4 @@
-"""Eager code and traced functions: what each costs, when Python is run again, and what does not survive an export."""
+"""Evidence on tf.function: cost of eager and graph execution, retracing, and Python code in an export."""
 
 import tempfile
 import time
@@ -18,104 +18,115 @@ from tour.evidence.serving import saved_model_parts
 from tour.evidence.training import one_step as steps
 from tour.evidence.training.one_step import Step
 
-SAME = 3  # steps after which the weights are compared
+SAME = 3  # number of steps before the weights are compared
 SMALL = 32
 SWEEP = 12
 PLUMBING = ("Placeholder", "Identity", "NoOp", "StatefulPartitionedCall", "PartitionedCall")
 
 
 def eager_and_graph(context: Context) -> list[Result]:
-    """A3: the Trainer's step run by Python and as a graph: same weights, and what each costs."""
-    small, apart = raced(context, SMALL)
-    large, apart_too = raced(context, context.training["batch_size"])
+    """A3: the Trainer's step run eagerly and as a graph: the weights are the same, the times differ."""
+    small, small_difference = raced(context, SMALL)
+    large, large_difference = raced(context, context.training["batch_size"])
     columns = (
         "batch",
         "loss",
         "eager, ms",
         "graph, ms",
         "eager / graph",
-        "first call, ms",
-        "steps that pay for tracing",
+        "first call of the graph, ms",
+        "steps needed to pay for tracing",
     )
     return [
-        Table("The Trainer's step", columns, (small, large)),
-        Number(f"Largest difference of a weight after {SAME} steps", max(apart, apart_too)),
+        Table("The Trainer's step, eagerly and as a graph", columns, (small, large)),
+        Number(f"Largest difference between weights after {SAME} steps", max(small_difference, large_difference)),
     ]
 
 
 def traced(context: Context) -> list[Result]:
-    """B4: how often the network is traced by what it is called with, one graph, and what py_function does to an export."""
+    """B4: the number of traces by input shape, a traced graph, and the effect of py_function on an export."""
     step = steps.of(context, SMALL)
     answers = (("tf.sqrt", exported(tf.sqrt)), ("tf.py_function", exported(by_python)))
     return [
         Table(
-            "Traces after each call",
-            ("called with", "no signature", "input_signature [None, …]", "mean of the answers"),
+            "Number of traces after each call",
+            ("called with", "without signature", "input_signature [None, …]", "mean of the outputs"),
             traces(step),
         ),
-        _drawn(context, step),
+        _answers_graph(context, step),
         Table(
-            "An export loaded where the registry of Python functions is empty, as it is in another process",
-            ("square root by", "operations", "what it answers to 1 and 4"),
-            tuple((name, *cells) for name, cells in answers),
+            "An export loaded without the Python functions of this process, as in another process",
+            ("square root by", "operations", "output for 1 and 4"),
+            tuple((name, *row) for name, row in answers),
         ),
     ]
 
 
 def misused(context: Context) -> list[Result]:
-    """B23: a sweep over thresholds with Python numbers and with tensors, and a function that is called once."""
+    """B23: a sweep over operating points with Python numbers and with tensors, and a function that is called once."""
     step = steps.of(context)
     logits = tf.constant(step.model(step.inputs, training=False))
     return [
         Table(
-            f"The answers for {SWEEP} values of '{next(iter(context.point))}', {len(logits)} rows",
-            ("how", "traces", "seconds", "times eager", "sum of the answers"),
+            f"Answers for {SWEEP} values of '{next(iter(context.point))}' on {len(logits)} rows",
+            ("execution", "traces", "seconds", "times eager", "sum of the answers"),
             swept(context, step, logits),
         ),
-        Table("The network on one batch, once", ("how", "ms"), once(step)),
+        Table("One call of the network on a batch", ("execution", "ms"), once(step)),
     ]
 
 
 def raced(context: Context, rows: int) -> tuple[tuple[int, float, float, float, float, float, float], float]:
-    """The step by Python and as a graph, each from the served weights on the same batch, dropout included.
+    """Run the step eagerly and as a graph, each from the served weights on the same batch, with dropout.
 
     Returns:
-        Rows, the loss after ``SAME`` steps, milliseconds of the step eagerly and as a graph, their ratio, milliseconds of
-        the graph's first call, and after how many steps that is earned; and by how much a weight differs after them.
+        A row and the largest difference between the weights after ``SAME`` steps. The row holds the batch size, the loss
+        after these steps, milliseconds of the step eagerly and as a graph, their ratio, milliseconds of the graph's first
+        call, and the number of steps after which tracing has paid off.
     """
-    mine, graph = steps.of(context, rows), steps.of(context, rows)
+    python, graph = steps.of(context, rows), steps.of(context, rows)
     eager, compiled = (
-        partial(call, one.stream())
-        for call, one in ((mine.compiled().python_function, mine), (graph.compiled(), graph))
+        partial(call, step.stream())
+        for call, step in ((python.compiled().python_function, python), (graph.compiled(), graph))
     )
-    first = timed(compiled)
+    first_call = timed(compiled)
     for _ in range(SAME - 1):
         compiled()
     for _ in range(SAME):
         eager()
-    pairs = zip(mine.model.trainable_variables, graph.model.trainable_variables, strict=True)
-    apart = max(float(np.abs(a.numpy() - b.numpy()).max()) for a, b in pairs)
+    pairs = zip(python.model.trainable_variables, graph.model.trainable_variables, strict=True)
+    difference = max(float(np.abs(a.numpy() - b.numpy()).max()) for a, b in pairs)
     loss = float(graph.mean_loss())
-    slow, quick = interleaved([eager, compiled])
-    return (rows, loss, slow, quick, slow / quick, first, (first - quick) / (slow - quick)), apart
+    eager_time, graph_time = interleaved([eager, compiled])
+    return (
+        rows,
+        loss,
+        eager_time,
+        graph_time,
+        eager_time / graph_time,
+        first_call,
+        (first_call - graph_time) / (eager_time - graph_time),
+    ), difference
 
 
 def traces(step: Step) -> tuple[tuple[str, int, int, float], ...]:
-    """How often Python ran so far, call by call, without and with an input signature, and what the network answered."""
+    """Traces so far after each call, without and with an input signature, and the mean of the network's outputs."""
     spec = {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in step.inputs.items()}
-    free = tf.function(lambda inputs: step.model(inputs, training=False))
+    unsigned = tf.function(lambda inputs: step.model(inputs, training=False))
     signed = tf.function(lambda inputs: step.model(inputs, training=False), input_signature=[spec])
     rows = []
     for count in (8, 8, 16, 24, 16):
         inputs = {name: value[:count] for name, value in step.inputs.items()}
-        free(inputs)
+        unsigned(inputs)
         mean = float(tf.reduce_mean(signed(inputs)))
-        rows.append((f"{count} rows", *(f.experimental_get_tracing_count() for f in (free, signed)), mean))
+        rows.append(
+            (f"{count} rows", *(function.experimental_get_tracing_count() for function in (unsigned, signed)), mean)
+        )
     return tuple(rows)
 
 
 def exported(root: Callable[[tf.Tensor], tf.Tensor]) -> tuple[str, str]:
-    """The operations of a saved function, and what it answers once loaded without this process's Python functions."""
+    """Save a function and load it without this process's Python functions; return its operations and its answer."""
     with tempfile.TemporaryDirectory() as folder:
         save(root, folder)
         with forgotten():
@@ -124,14 +135,14 @@ def exported(root: Callable[[tf.Tensor], tf.Tensor]) -> tuple[str, str]:
 
 
 def save(root: Callable[[tf.Tensor], tf.Tensor], folder: str) -> None:
-    """A SavedModel whose ``f`` is that function of a vector."""
+    """Write a SavedModel whose attribute ``f`` is the given function of a vector."""
     module = tf.Module()
     module.f = tf.function(root, input_signature=[tf.TensorSpec([None])])
     tf.saved_model.save(module, folder)
 
 
 def answer(loaded: Any) -> str:
-    """What a loaded ``f`` answers to 1 and 4, or the error."""
+    """Output of a loaded ``f`` for 1 and 4, or its error."""
     try:
         return str(loaded.f(tf.constant([1.0, 4.0])).numpy())
     except tf.errors.OpError as error:
@@ -139,30 +150,30 @@ def answer(loaded: Any) -> str:
 
 
 def operations(function: Any) -> str:
-    """The kinds of operation in a loaded function, with the key by which Python is called."""
+    """Types of the operations in a loaded function, with the key of the Python function that an operation calls."""
     graph = function.concrete_functions[0].graph.as_graph_def()
-    nodes = [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
-    return ", ".join(f"{one.op} {one.attr['token'].s.decode()}".strip() for one in nodes if one.op not in PLUMBING)
+    nodes = [*graph.node, *(node for library in graph.library.function for node in library.node_def)]
+    return ", ".join(f"{node.op} {node.attr['token'].s.decode()}".strip() for node in nodes if node.op not in PLUMBING)
 
 
 @contextmanager
 def forgotten() -> Iterator[None]:
-    """An empty registry of Python functions, such as a process has that did not make them; put back afterwards."""
-    held = script_ops._py_funcs._funcs
-    script_ops._py_funcs._funcs = type(held)()
+    """Replace the registry of Python functions by an empty one, as in another process; restore it on exit."""
+    functions = script_ops._py_funcs._funcs
+    script_ops._py_funcs._funcs = type(functions)()
     try:
         yield
     finally:
-        script_ops._py_funcs._funcs = held
+        script_ops._py_funcs._funcs = functions
 
 
 def by_python(x: tf.Tensor) -> tf.Tensor:
-    """A square root by NumPy: what the graph holds is a key by which this process finds the Python function."""
-    return tf.ensure_shape(tf.py_function(lambda one: np.sqrt(one.numpy()), [x], tf.float32), [None])
+    """Square root by NumPy: the graph holds only a key, by which this process finds the Python function."""
+    return tf.ensure_shape(tf.py_function(lambda tensor: np.sqrt(tensor.numpy()), [x], tf.float32), [None])
 
 
 def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, int, float, float, float], ...]:
-    """Answers for several operating points: eagerly, as a function of Python numbers, as a function of tensors."""
+    """Compute answers for several operating points: eagerly, as a function of Python numbers and as a function of tensors."""
     name, settings = next(iter(context.point)), context.settings["training"]
     values = [float(value) for value in context.point[name] * np.linspace(0.5, 1.5, SWEEP)]
 
@@ -176,26 +187,29 @@ def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, i
         ("tf.function, Python numbers", tf.function(answers), float),
         ("tf.function, tensors", tf.function(answers), tf.constant),
     )
-    for how, function, make in ways:
+    for execution, function, convert in ways:
         started = time.perf_counter()
         sums.append(
-            [float(tf.reduce_sum(tf.cast(next(iter(function(make(one)).values())), tf.float64))) for one in values]
+            [
+                float(tf.reduce_sum(tf.cast(next(iter(function(convert(value)).values())), tf.float64)))
+                for value in values
+            ]
         )
         seconds = time.perf_counter() - started
         count = 0 if function is answers else function.experimental_get_tracing_count()
-        rows.append((how, count, seconds, seconds / (rows[0][2] if rows else seconds), sum(sums[-1])))
+        rows.append((execution, count, seconds, seconds / (rows[0][2] if rows else seconds), sum(sums[-1])))
     if not np.allclose(sums[0], sums[1:], rtol=1e-4):
-        raise ArithmeticError("Eager and traced answers differ.")
+        raise ArithmeticError("Eager and traced answers differ by more than a relative tolerance of 1e-4.")
     return tuple(rows)
 
 
 def once(step: Step) -> tuple[tuple[str, float], ...]:
-    """Milliseconds of one call eagerly and of the first and a second call of a function."""
+    """Milliseconds of an eager call, and of the first and the second call of a tf.function."""
     step.model(step.inputs, training=False)
     function = tf.function(lambda: step.model(step.inputs, training=False))
     return tuple(
-        (how, timed(call))
-        for how, call in (
+        (execution, timed(call))
+        for execution, call in (
             ("eager", lambda: step.model(step.inputs, training=False)),
             ("tf.function, first call: tracing", function),
             ("tf.function, second call", function),
@@ -203,16 +217,16 @@ def once(step: Step) -> tuple[tuple[str, float], ...]:
     )
 
 
-def _drawn(context: Context, step: Step) -> Graph:
-    """The graph of the function that turns logits into answers, as traced."""
+def _answers_graph(context: Context, step: Step) -> Graph:
+    """Traced graph of the function that turns logits into answers."""
     outputs = step.model.output_shape[-1]
     function = tf.function(lambda logits: step.network.answers(logits, context.point, context.settings["training"]))
     concrete = function.get_concrete_function(tf.TensorSpec([None, outputs]))
-    return saved_model_parts.drawn(concrete.graph.as_graph_def(), "The traced function from logits to answers")
+    return saved_model_parts.drawn(concrete.graph.as_graph_def(), "Traced function from logits to answers")
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """Milliseconds of one call."""
+    """Measure the milliseconds of one call."""
     started = time.perf_counter()
     call()
     return 1000 * (time.perf_counter() - started)

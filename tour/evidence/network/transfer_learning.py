@@ -1,4 +1,4 @@
-"""Transfer learning: what the benchmark measured, and the same on the run's own pictures, now."""
+"""Evidence on transfer learning: the benchmark's results, and a small experiment on the run's pictures now."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,57 +12,73 @@ from tour.evidence.context import Context
 from tour.evidence.result_types import NotHere, Result, Series, Table
 
 WAYS = ("scratch", "frozen", "thawed")
-# Live: so small that it takes seconds.
+# Sizes of the experiment that runs now, small enough to take seconds.
 ROWS, SHOTS, STEPS, BASE_STEPS, FILTERS, SEED, RATE = 3000, 5, 60, 250, 12, 1, 0.003
 
 
 def few_pictures(context: Context) -> list[Result]:
-    """B7: accuracy from few pictures of new classes, from scratch and on a base that knows the others."""
+    """B7: accuracy on new classes from few pictures, trained from scratch and on a base trained on the other classes."""
     network = context.case.load("model")
     pictures = next((name for name in network.INPUTS if context.transform.features[name].shape.rank == 4), None)
     if pictures is None:
-        return [NotHere("No pictures", f"{context.case.name} has no pictures; ask with --case image.")]
+        return [NotHere("No pictures", f"The rows of {context.case.name} have no pictures. Use --case image.")]
     keep = (pictures, network.LABEL)
     rows = (context.rows(split, keep, ROWS) for split in ("train", "eval"))
-    train, held = ((one[pictures], one[network.LABEL][:, 0]) for one in rows)
-    parts = transfer.split(train, held, SHOTS, SEED)
+    train, evaluated = ((features[pictures], features[network.LABEL][:, 0]) for features in rows)
+    parts = transfer.split(train, evaluated, SHOTS, SEED)
     settings = {**context.training["settings"], "filters": FILTERS, "dropout": 0.0, "transfer": ""}
     return [*benchmark(), live(network, settings, parts, context.settings["data"]["classes"].split(","))]
 
 
 def live(network: Any, settings: Mapping[str, Any], parts: transfer.Split, names: list[str]) -> Table:
-    """A base learnt now on the known classes, and the three ways on the new ones."""
+    """Train a base on the known classes now, then compare the three ways on the new classes."""
     keras.utils.set_random_seed(SEED)
-    make = transfer.maker(network, settings, parts.few[0].shape[1:])
-    body = transfer.without_head(transfer.trained(make(len(np.unique(parts.known[1]))), parts.known, BASE_STEPS, RATE))
-    found = transfer.compared(body, make, parts, STEPS, RATE, lambda pixels: network.augmented(pixels, settings))
-    new = ", ".join(names[one] for one in parts.names)
-    title = f"Learnt now: {SHOTS} pictures each of {new}; accuracy on {len(parts.held[1])} others"
-    told = (
-        f"fresh weights, {2 * STEPS} steps",
-        f"head on a frozen base, {STEPS} steps",
-        f"then all of it, {STEPS} more at a tenth of the rate",
+    make_network = transfer.maker(network, settings, parts.few[0].shape[1:])
+    body = transfer.without_head(
+        transfer.trained(make_network(len(np.unique(parts.known[1]))), parts.known, BASE_STEPS, RATE)
     )
-    return Table(title, ("way", "accuracy"), tuple((text, found[way]) for text, way in zip(told, WAYS, strict=True)))
+    accuracy = transfer.compared(
+        body, make_network, parts, STEPS, RATE, lambda pixels: network.augmented(pixels, settings)
+    )
+    new_classes = ", ".join(names[label] for label in parts.names)
+    title = (
+        f"Accuracy on {len(parts.held[1])} pictures of the new classes {new_classes}; "
+        f"trained now on {SHOTS} pictures per class"
+    )
+    descriptions = (
+        f"from scratch, {2 * STEPS} steps",
+        f"new head on a frozen base, {STEPS} steps",
+        f"then fine-tuning of all layers, {STEPS} more steps at a tenth of the learning rate",
+    )
+    return Table(
+        title,
+        ("training", "accuracy"),
+        tuple((text, accuracy[way]) for text, way in zip(descriptions, WAYS, strict=True)),
+    )
 
 
 def benchmark() -> list[Result]:
-    """Mean accuracy by pictures a class, from the benchmark's file, with its date."""
-    told = benchmark_reports.read("transfer")
-    if not told:
-        return [benchmark_reports.missing("transfer", "Benchmark of transfer")]
+    """Mean accuracy by number of pictures per class, from the benchmark's report, with its date."""
+    report = benchmark_reports.read("transfer")
+    if not report:
+        return [benchmark_reports.missing("transfer", "Benchmark of transfer learning")]
     lines = {
-        way: tuple((row["shots"], row[way]["mean"]) for row in told["rows"]) for way in WAYS if way in told["rows"][0]
+        way: tuple((row["shots"], row[way]["mean"]) for row in report["rows"])
+        for way in WAYS
+        if way in report["rows"][0]
     }
-    seeds, date = len(told["seeds"]), told["machine"]["date"][:10]
-    columns = ("pictures a class", *(f"{way} (± sd)" for way in WAYS))
+    seeds, date = len(report["seeds"]), report["machine"]["date"][:10]
+    columns = ("pictures per class", *(f"{way} (± standard deviation)" for way in WAYS))
     rows = tuple(
         (row["shots"], *(f"{row[way]['mean']:.3f} ± {row[way]['deviation']:.3f}" for way in WAYS))
-        for row in told["rows"]
+        for row in report["rows"]
     )
     return [
         Series(
-            f"{told['data']}, mean of {seeds} seeds, {date}", "pictures a class", "accuracy on the new classes", lines
+            f"{report['data']}: mean accuracy over {seeds} seeds, measured {date}",
+            "pictures per class",
+            "accuracy on the new classes",
+            lines,
         ),
-        Table(f"benchmarks.transfer, {seeds} seeds, {date}", columns, rows),
+        Table(f"Accuracy in benchmarks.transfer over {seeds} seeds, measured {date}", columns, rows),
     ]

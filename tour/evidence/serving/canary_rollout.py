@@ -1,4 +1,4 @@
-"""A version put into production, now: a push, a canary and a rollback under load, with what each request saw."""
+"""Evidence on rollouts: a push, a canary, a promotion and a rollback under load, run now, with the versions that answered."""
 
 import asyncio
 import itertools
@@ -23,32 +23,36 @@ from tour.evidence.context import Context
 from tour.evidence.result_types import Result, Table
 
 REQUESTS, CONNECTIONS, SHARE = 240, 8, 0.3
-SETTLED = 1.1  # a folder that has just been written is left alone for a second
+SETTLED = 1.1  # the loader ignores a folder that was written within the last second
 SECONDS = 60.0
 
 
 def live(context: Context) -> list[Result]:
-    """A21: the versions on disk and what came of each run, then a push, a canary and a rollback done now."""
+    """A21: the versions on disk, the outcome of the last runs, and a push, a canary and a rollback run now."""
     folder = context.served.parent
     now = rollout.read(folder)
     pushed = {Path(run.facts["pushed"]).name: run for run in context.runs if run.facts.get("pushed")}
     versions = tuple(
         (number, "stable" if number == rollout.stable(folder, now) else "", pushed[str(number)].reason)
         if str(number) in pushed
-        else (number, "", "by a run that is not recorded")
+        else (number, "", "pushed by a run that is not recorded")
         for number in rollout.versions(folder)
     )
     gates = tuple((run.id, run.state, run.reason) for run in context.runs[-5:])
-    columns = ("step", "rollout", "requests", "failed", "answers by version", "p50 ms", "p99 ms")
+    columns = ("step", "rollout", "requests", "failed requests", "answers by version", "p50 ms", "p99 ms")
     return [
-        Table("Versions on disk", ("version", "answers", "why"), versions),
-        Table("The last runs and their gates", ("run", "state", "reason"), gates),
-        Table(f"Done now: {REQUESTS} requests a step over {CONNECTIONS} connections", columns, tuple(steps(context))),
+        Table("Versions on disk", ("version", "role", "reason of its run"), versions),
+        Table("Outcome of the last runs", ("run", "state", "reason"), gates),
+        Table(
+            f"Rollout run now: {REQUESTS} requests per step over {CONNECTIONS} connections",
+            columns,
+            tuple(steps(context)),
+        ),
     ]
 
 
 def steps(context: Context) -> list[tuple[Any, ...]]:
-    """A row a step, on a copy of the served version twice over: the home itself stays as it is."""
+    """One row per step, on two copies of the served version; the home itself is not changed."""
     with tempfile.TemporaryDirectory(prefix="rollout-") as name:
         folder = Path(name, "versions")
         for version in ("1", "2"):
@@ -64,19 +68,19 @@ async def _steps(context: Context, root: Path, folder: Path) -> list[tuple[Any, 
     place, name = Place(online, folder, root / "online"), context.case.name
     running = await Stack(Settings({name: place}, Options(rest_port=None, grpc_port=None, poll=0.1), port=0)).start()
     bodies, rows = itertools.cycle(list(itertools.islice(_bodies(context), 2 * REQUESTS))), []
-    assert running.gateway and running.app, "both were asked for"
+    assert running.gateway and running.app, "the stack starts gateway and model server"
     scorer, manager = running.gateway.scorers[name], running.app.engine.manager
 
-    async def step(what: str) -> None:
+    async def step(description: str) -> None:
         sender = Sender("127.0.0.1", running.port, f"/v1/{name}/score", context.case.load("traffic").check)
         report = await sender.run(itertools.islice(bodies, REQUESTS), 0, CONNECTIONS)
-        rows.append((what, rollouts.told(folder, rollout.read(folder)), *_row(report)))
+        rows.append((description, rollouts.told(folder, rollout.read(folder)), *_row(report)))
 
-    async def loaded(*versions: int) -> None:
+    async def wait_until_loaded(*versions: int) -> None:
         ends = time.monotonic() + SECONDS
         while set(manager.loaded(name)) != set(versions) or scorer.rollout != rollout.read(folder):
             if time.monotonic() > ends:
-                raise TimeoutError(f"{context.case.name}: versions {versions} were not loaded in {SECONDS:g} s.")
+                raise TimeoutError(f"{context.case.name}: versions {versions} were not loaded within {SECONDS:g} s.")
             await asyncio.sleep(0.05)
 
     try:
@@ -85,15 +89,15 @@ async def _steps(context: Context, root: Path, folder: Path) -> list[tuple[Any, 
         os.rename(root / "copies" / "2", folder / "2")
         await asyncio.sleep(SETTLED)
         rollout.promote(folder, 2, share=SHARE)
-        await step("version 2 is pushed as a canary, meanwhile")
-        await loaded(1, 2)
-        await step("the canary answers its share")
+        await step("while version 2 is pushed as a canary")
+        await wait_until_loaded(1, 2)
+        await step("the canary answers its share of the requests")
         rollout.promote(folder, 2)
-        await step("it is promoted, meanwhile")
-        await loaded(2)
+        await step("while version 2 is promoted")
+        await wait_until_loaded(2)
         rollout.rollback(folder)
-        await step("it is rolled back, meanwhile")
-        await loaded(1)
+        await step("while version 2 is rolled back")
+        await wait_until_loaded(1)
         await step("version 1 answers again")
     finally:
         await running.close()
@@ -101,7 +105,7 @@ async def _steps(context: Context, root: Path, folder: Path) -> list[tuple[Any, 
 
 
 def _bodies(context: Context) -> Iterator[bytes]:
-    """Rows of the last span that the run learnt from."""
+    """Request bodies from the last span that the run was trained on."""
     facts = context.run.facts
     last = int(facts["spans"].partition(":")[2])
     settings = json.loads(facts["settings"])["data"]

@@ -1,4 +1,4 @@
-"""Drift: the eval split's own profile against other rows of it, as they are and with something changed."""
+"""Evidence on drift detection: one half of the eval split compared with the other half, unchanged and with changes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,73 +21,78 @@ Change = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 def detected(context: Context) -> list[Result]:
-    """B18: half of the eval split as the reference; the other half clean, with drift, and with a fault."""
+    """B18: half of the eval split as the reference profile; the other half unchanged, with drift, and with a data fault."""
     rows = watched(context)
     halves = rows[::2], rows[1::2]
-    counted = bins.fit(halves[0])
-    reference = Profile.of(counted, halves[0])
+    layout = bins.fit(halves[0])
+    reference = Profile.of(layout, halves[0])
     baseline = Baseline.of_rows(reference)
     number = next(name for name in context.case.watch if rows[name].dtype.is_numeric())
-    windows = {name: Profile.of(counted, change(halves[1])) for name, change in changes(number).items()}
-    tables = [_compared(name, baseline, window) for name, window in windows.items()]
+    windows = {name: Profile.of(layout, change(halves[1])) for name, change in changes(number).items()}
+    tables = [_compare(name, baseline, window) for name, window in windows.items()]
     faults = tuple(
         (name, fault.column, fault.kind, fault.says)
         for name, window in windows.items()
         for fault in data_faults.check(reference, window)
     )
-    halved = Profile.of(counted, halves[1][::2]).merge(Profile.of(counted, halves[1][1::2]))
-    whole = windows["as it is"].to_bytes()
+    merged = Profile.of(layout, halves[1][::2]).merge(Profile.of(layout, halves[1][1::2]))
+    whole = windows["unchanged"].to_bytes()
     return [
         *tables,
-        Table("Faults of the data, told apart from drift", ("window", "column", "fault", "what"), faults),
-        Number("Bytes of the profile a column", len(whole) // len(counted)),
-        Number("The profiles of two parts add up to that of the whole", "yes" if halved.to_bytes() == whole else "no"),
+        Table("Data faults, distinguished from drift", ("window", "column", "fault", "description"), faults),
+        Number("Bytes of the profile per column", len(whole) // len(layout)),
+        Number(
+            "The merged profiles of two parts equal the profile of the whole",
+            "yes" if merged.to_bytes() == whole else "no",
+        ),
     ]
 
 
 def watched(context: Context) -> pl.DataFrame:
-    """The eval split's watched raw features, and the scores that the pushed model gave."""
+    """Monitored raw features of the eval split, and the scores of the pushed model."""
     import tensorflow as tf
 
     from models.evaluation import slices
 
     records = tf.data.TFRecordDataset(context.shards("eval"))
     raw = {name: tf.io.RaggedFeature(kind) for name, kind in slices.types(records, context.case.watch).items()}
-    batches = list(records.batch(4096).map(lambda one: tf.io.parse_example(one, raw)))
+    batches = list(records.batch(4096).map(lambda batch: tf.io.parse_example(batch, raw)))
     columns = {name: _column([batch[name] for batch in batches]) for name in raw}
-    with np.load(context.artifact("comparison") / "scores.npz") as held:
-        scores = held["network"]
+    with np.load(context.artifact("comparison") / "scores.npz") as arrays:
+        scores = arrays["network"]
     if scores.shape[1] == 1:
         return pl.DataFrame(columns | {"score": scores[:, 0].astype(np.float64)})
-    predicted = pl.Series([str(one) for one in scores.argmax(axis=1)])
+    predicted = pl.Series([str(label) for label in scores.argmax(axis=1)])
     return pl.DataFrame(columns | {"confidence": scores.max(axis=1).astype(np.float64), "predicted": predicted})
 
 
 def changes(number: str) -> Mapping[str, Change]:
-    """What is done to a window, by name: nothing, every value times ``FACTOR``, some in another unit."""
+    """Changes of a window, by name: none, all values times ``FACTOR``, and a share of the values in another unit."""
 
-    def faulty(rows: pl.DataFrame) -> pl.DataFrame:
-        some = pl.int_range(pl.len()) % round(1 / SHARE) == 0
-        return rows.with_columns(pl.when(some).then((pl.col(number) * UNIT).round()).otherwise(number).alias(number))
+    def change_unit(rows: pl.DataFrame) -> pl.DataFrame:
+        selected = pl.int_range(pl.len()) % round(1 / SHARE) == 0
+        return rows.with_columns(
+            pl.when(selected).then((pl.col(number) * UNIT).round()).otherwise(number).alias(number)
+        )
 
     return {
-        "as it is": lambda rows: rows,
+        "unchanged": lambda rows: rows,
         f"{number} times {FACTOR}": lambda rows: rows.with_columns(pl.col(number) * FACTOR),
-        f"{number} times {UNIT} in {SHARE:.0%}": faulty,
+        f"{number} times {UNIT} in {SHARE:.0%} of the rows": change_unit,
     }
 
 
-def _compared(name: str, baseline: Baseline, window: Profile) -> Table:
-    """Distances a column, and whether the tests call it drift."""
+def _compare(name: str, baseline: Baseline, window: Profile) -> Table:
+    """Distances from the reference per column, and whether the tests detect drift."""
     findings = judge(baseline, [(ANY, window)])
     rows = tuple(_row(column.name, baseline.pooled, window, findings) for column in window.layout)
-    columns = ("column", "KL", "Jensen–Shannon", "KS", "L-infinity", "PSI", "adjusted p", "drift")
+    columns = ("column", "KL", "Jensen–Shannon", "KS", "L-infinity", "PSI", "adjusted p-value", "drift")
     return Table(f"Window {name}, {window.rows:,} rows", columns, rows)
 
 
 def _row(column: str, reference: Profile, window: Profile, findings: list[Finding]) -> tuple[Any, ...]:
-    now, then = window[column].bins, reference[column].bins
-    own = [one for one in findings if one.column == column]
+    window_bins, reference_bins = window[column].bins, reference[column].bins
+    own = [finding for finding in findings if finding.column == column]
     distances = (
         distribution_distances.kullback_leibler,
         distribution_distances.jensen_shannon,
@@ -95,14 +100,21 @@ def _row(column: str, reference: Profile, window: Profile, findings: list[Findin
         distribution_distances.linf,
         distribution_distances.population_stability,
     )
-    p = min((one.adjusted for one in own), default=1.0)
-    return column, *(distance(now, then) for distance in distances), p, "yes" if any(one.moved for one in own) else "no"
+    p_value = min((finding.adjusted for finding in own), default=1.0)
+    return (
+        column,
+        *(distance(window_bins, reference_bins) for distance in distances),
+        p_value,
+        "yes" if any(finding.moved for finding in own) else "no",
+    )
 
 
 def _column(batches: list[Any]) -> pl.Series:
     """The first value of each row, null where there is none."""
     values = np.concatenate([batch.to_tensor(shape=[None, 1]).numpy()[:, 0] for batch in batches])
-    there = np.concatenate([batch.row_lengths().numpy() for batch in batches]) > 0
-    plain = values.astype(np.float64) if values.dtype != object else [one.decode("utf-8", "replace") for one in values]
-    kept = pl.Series(plain)
-    return pl.select(pl.when(pl.Series(there)).then(kept).otherwise(None)).to_series()
+    present = np.concatenate([batch.row_lengths().numpy() for batch in batches]) > 0
+    plain = (
+        values.astype(np.float64) if values.dtype != object else [value.decode("utf-8", "replace") for value in values]
+    )
+    series = pl.Series(plain)
+    return pl.select(pl.when(pl.Series(present)).then(series).otherwise(None)).to_series()

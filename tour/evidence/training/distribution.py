@@ -1,4 +1,4 @@
-"""Distribution: the strategy of the run, the same weights under others, and real processes of a cluster."""
+"""Evidence on distribution: the run's strategy, equal weights under other strategies, and a cluster of real processes."""
 
 import json
 import os
@@ -22,10 +22,10 @@ from tour.evidence.benchmark_reports import tables
 from tour.evidence.context import Context
 from tour.evidence.result_types import Number, Result, Table
 
-# Few steps: sooner or later rounding puts one value on the other side of a ReLU, and that is no rounding any more.
+# Few steps: after many, rounding moves a value across the kink of a ReLU, and the difference exceeds rounding.
 ROWS, STEPS = 1024, 4
-# What would make two strategies differ without either being wrong: random masks drawn a replica, and Adam, which makes full
-# steps of the rounding that is all there is to the gradient of some weights before a batch normalisation.
+# Switches off whatever makes two correct strategies differ: random masks, which are drawn per replica, and Adam, which
+# makes full steps where the gradient is only rounding, as for some weights before a batch normalisation.
 PLAIN = {
     "dropout": 0.0,
     "augment": False,
@@ -44,50 +44,53 @@ PLAIN = {
 
 
 def strategies_agree(context: Context) -> list[Result]:
-    """A29: the run's strategy, one device against two replicas now, and the benchmark of all strategies."""
-    told = context.training
+    """A29: the run's strategy, one device compared with two replicas now, and the benchmark of all strategies."""
+    training = context.training
     run = Table(
-        "This run",
+        "Strategy of this run",
         ("strategy", "replicas", "global batch", "steps"),
-        ((told["settings"]["strategy"], told["replicas"], told["batch_size"], told["steps"]),),
+        ((training["settings"]["strategy"], training["replicas"], training["batch_size"], training["steps"]),),
     )
     with scratch() as folder:
-        alone, both = (trained(context, folder / name, strategy=name) for name in ("none", "mirrored"))
-    apart = max(float(np.abs(one - other).max()) for one, other in zip(alone[1], both[1], strict=True))
-    rows = tuple(
-        (name, one["replicas"], one["curves"][0]["loss"]) for name, (one, _) in (("none", alone), ("mirrored", both))
+        single_device, two_replicas = (trained(context, folder / name, strategy=name) for name in ("none", "mirrored"))
+    difference = max(
+        float(np.abs(first - second).max()) for first, second in zip(single_device[1], two_replicas[1], strict=True)
     )
-    agree = Table(f"{STEPS} steps on the same global batches, now", ("strategy", "replicas", "mean loss"), rows)
-    return [run, agree, Number("Largest difference of a weight", apart), *tables("strategies", "strategies")]
+    rows = tuple(
+        (name, record["replicas"], record["curves"][0]["loss"])
+        for name, (record, _) in (("none", single_device), ("mirrored", two_replicas))
+    )
+    agree = Table(f"{STEPS} steps on the same global batches, trained now", ("strategy", "replicas", "mean loss"), rows)
+    return [run, agree, Number("Largest difference between weights", difference), *tables("strategies", "strategies")]
 
 
 def processes_of_a_cluster(context: Context) -> list[Result]:
-    """B13: two workers in processes of their own, what TF_CONFIG told each, and what they made together."""
-    said = StringIO()
+    """B13: two workers in processes of their own, the TF_CONFIG of each, and the result of the training."""
+    output = StringIO()
     with scratch() as folder:
-        record, _ = trained(context, folder / "job", said, strategy="multiworker")
-        places = json.loads((folder / "job" / "cluster.json").read_text())
-    pids = re.findall(r"^(\w+) (\d+) is process (\d+)$", said.getvalue(), re.MULTILINE)
+        record, _ = trained(context, folder / "job", output, strategy="multiworker")
+        members = json.loads((folder / "job" / "cluster.json").read_text())
+    pids = re.findall(r"^(\w+) (\d+) is process (\d+)$", output.getvalue(), re.MULTILINE)
     rows = tuple(
-        (f"{kind} {index}", int(pid), json.dumps({"cluster": places, "task": {"type": kind, "index": int(index)}}))
+        (f"{kind} {index}", int(pid), json.dumps({"cluster": members, "task": {"type": kind, "index": int(index)}}))
         for kind, index, pid in pids
     )
     together = (record["replicas"], record["steps"], record["curves"][0]["loss"])
     return [
-        Table("Processes that trained just now", ("task", "process", "TF_CONFIG"), rows),
-        Table("Together", ("replicas", "steps", "mean loss"), (together,)),
+        Table("Processes that trained now", ("task", "process", "TF_CONFIG"), rows),
+        Table("Result of the training", ("replicas", "steps", "mean loss"), (together,)),
         Number(
-            "The same on several machines",
-            "python -m models.training.worker JOB.json on each, TF_CONFIG set by the cluster",
+            "To train on several machines",
+            "run python -m models.training.worker JOB.json on each; the cluster sets TF_CONFIG",
         ),
         *tables("strategies", "strategies"),
     ]
 
 
 def trained(
-    context: Context, folder: Path, said: StringIO | None = None, **changes: Any
+    context: Context, folder: Path, output: StringIO | None = None, **changes: Any
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """A few steps from fresh weights on rows of the run's train split: what was recorded, and the weights."""
+    """Train a few steps from fresh weights on rows of the run's train split; return the record and the weights."""
     network = context.case.load("model")
     keep = (*network.INPUTS, network.LABEL)
     rows = context.rows("train", keep, ROWS)
@@ -104,7 +107,7 @@ def trained(
         reading.store(rows, folder / entry_point.STORED),
         count,
     )
-    with redirect_stdout(said or StringIO()):
+    with redirect_stdout(output or StringIO()):
         if settings["strategy"] == "none":
             seed_everything(settings)
             entry_point.train(job)
@@ -115,11 +118,11 @@ def trained(
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for jobs that is gone afterwards; nothing of a cluster around this process is inherited."""
-    told = os.environ.pop("TF_CONFIG", None)
+    """Temporary folder for jobs, without TF_CONFIG, so that the jobs do not join a cluster that this process is part of."""
+    config = os.environ.pop("TF_CONFIG", None)
     try:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
     finally:
-        if told:
-            os.environ["TF_CONFIG"] = told
+        if config:
+            os.environ["TF_CONFIG"] = config

@@ -1,4 +1,4 @@
-"""Our loop beside Keras' fit: the same steps of both on the same batches, now."""
+"""Evidence on the training loop: our loop and Keras' fit train for the same steps on the same batches."""
 
 import time
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from tour.evidence.context import Context
 from tour.evidence.result_types import Number, Result, Table
 
 ROWS, BATCH, EPOCHS = 2048, 128, 2
-# Random masks are drawn by every call, and files are for people to read; neither belongs to what is compared. SGD, since
-# under Adam fit squares the gradients of an embedding's rows one by one where several examples share a row; ours sums first.
+# Switches off random masks, which differ in every call, and files, which are not compared. SGD, as the two differ under
+# Adam: where several examples share an embedding's row, fit squares their gradients one by one, our loop sums them first.
 PLAIN = {
     "dropout": 0.0,
     "augment": False,
@@ -38,25 +38,33 @@ PLAIN = {
 
 
 def loop_equals_fit(context: Context) -> list[Result]:
-    """A27: the same network trained by our loop and by fit from the same seed; the weights, the losses, the seconds."""
+    """A27: the same network trained by our loop and by fit from the same seed: weights, losses and seconds."""
     network = context.case.load("model")
     settings = {**context.training["settings"], **PLAIN}
-    rows = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
-    count, feed = kept(rows, BATCH, settings["seed"])
+    data = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
+    count, feed = kept(data, BATCH, settings["seed"])
     started = time.perf_counter()
-    ours = fit_rows(LastEpoch(network), settings, rows, rows, context.pretrained)
-    between = time.perf_counter()
-    theirs, losses = _fit(network, settings, context, feed, count)
+    ours = fit_rows(LastEpoch(network), settings, data, data, context.pretrained)
+    middle = time.perf_counter()
+    model, fit_losses = _fit(network, settings, context, feed, count)
     ended = time.perf_counter()
-    apart = max(float(np.abs(a - b).max()) for a, b in zip(ours.model.get_weights(), theirs.get_weights(), strict=True))
-    table = (
-        ("our loop", ours.steps, ours.curves[-1]["loss"], between - started),
-        ("keras fit", EPOCHS * (count // BATCH), losses[-1], ended - between),
+    difference = max(
+        float(np.abs(a - b).max()) for a, b in zip(ours.model.get_weights(), model.get_weights(), strict=True)
+    )
+    rows = (
+        ("our loop", ours.steps, ours.curves[-1]["loss"], middle - started),
+        ("keras fit", EPOCHS * (count // BATCH), fit_losses[-1], ended - middle),
     )
     return [
-        Table("The same training twice, now", ("by", "steps", "loss of the last epoch", "s with tracing"), table),
-        Number("Largest difference of a weight", apart),
-        Number("The run itself", context.training["steps"], f"steps of this loop under {settings['strategy']}"),
+        Table(
+            "The same training by our loop and by Keras' fit, run now",
+            ("trained by", "steps", "loss of the last epoch", "s including tracing"),
+            rows,
+        ),
+        Number("Largest difference between weights", difference),
+        Number(
+            "Training of this run", context.training["steps"], f"steps of our loop, strategy {settings['strategy']}"
+        ),
     ]
 
 
@@ -68,5 +76,7 @@ def _fit(
     loss, kind = network.loss(settings), context.transform.features[network.LABEL].dtype
     model.compile(optimizers.create(settings, EPOCHS * (count // BATCH)), lambda y, z: loss(tf.cast(y, kind), z))
     stream = feed().map(lambda batch: ({name: batch[name] for name in network.INPUTS}, batch[network.LABEL]))
-    told = model.fit(stream.take(EPOCHS * (count // BATCH)), steps_per_epoch=count // BATCH, epochs=EPOCHS, verbose=0)
-    return model, told.history["loss"]
+    history = model.fit(
+        stream.take(EPOCHS * (count // BATCH)), steps_per_epoch=count // BATCH, epochs=EPOCHS, verbose=0
+    )
+    return model, history.history["loss"]

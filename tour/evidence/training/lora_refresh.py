@@ -1,4 +1,4 @@
-"""Refining with little memory: adapters on the served network, and what the benchmark of refreshes measured."""
+"""Evidence on LoRA refreshes: adapters trained on the served network, and the benchmarks of refreshes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,26 +21,33 @@ FLOAT = 4  # bytes
 
 
 def adapters_measured(context: Context) -> list[Result]:
-    """B20: weights and optimizer state with and without adapters, a few steps of each now, and the benchmarks."""
+    """B20: trainable weights, memory and loss with and without LoRA adapters, after a few steps now; and the benchmarks."""
     ranks = {"all weights": 0, **{f"adapters of rank {rank}": rank for rank in (1, 4)}}
     rows = tuple((name, *_few_steps(context, rank)) for name, rank in ranks.items())
-    columns = ("trained", "weights to train", "of all", "gradients and optimizer, bytes", "loss before", "loss after")
-    title = f"{STEPS} steps of {BATCH} rows on the served network, now"
+    columns = (
+        "trained part",
+        "trainable weights",
+        "share of all weights",
+        "gradients and optimizer, bytes",
+        "loss before",
+        "loss after",
+    )
+    title = f"Served network trained now for {STEPS} steps of {BATCH} rows"
     return [Table(title, columns, rows), *tables("refresh", "refresh"), *tables("strategies", "switches")]
 
 
 def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:
-    """Weights to train, their share, bytes that training adds to them, and the loss before and after."""
+    """Trainable weights, their share, bytes of gradients and optimizer state, and the loss before and after."""
     network = context.case.load("model")
     settings = {**restore.settings(str(context.served)), "accumulate": 1, "xla": False, "schedule": "plateau"}
     settings["learning_rate"] = 0.1 * settings["learning_rate"]
     seed_everything({**settings, "deterministic": False})
     model = restore.model(str(context.served), network, context.transform, context.pretrained)
-    whole = trainable(model)
-    count = adapters.add(model, rank) if rank else whole
+    all_weights = trainable(model)
+    count = adapters.add(model, rank) if rank else all_weights
     optimizer = optimizers.create(settings, STEPS)
     optimizer.build(model.trainable_variables)
-    state = sum(int(np.prod(one.shape)) for one in optimizer.variables) + count
+    state = sum(int(np.prod(variable.shape)) for variable in optimizer.variables) + count
     rows = context.rows("valid", (*network.INPUTS, network.LABEL), BATCH)
     loss = _loss(network, settings, model, rows)
     step = step_function(
@@ -55,7 +62,7 @@ def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:
     before, stream = loss(), iter(tf.data.Dataset.from_tensors(rows).repeat())
     for _ in range(STEPS):
         step(stream)
-    return count, round(count / whole, 4), state * FLOAT, before, loss()
+    return count, round(count / all_weights, 4), state * FLOAT, before, loss()
 
 
 def _loss(network: Any, settings: dict[str, Any], model: Any, rows: dict[str, np.ndarray]) -> Callable[[], float]:

@@ -1,4 +1,4 @@
-"""Optimizers and learning rates side by side: what the Tuner of the run found, or a small comparison made now."""
+"""Evidence on optimizers and learning rates: the trials of the run's Tuner, or a small comparison trained now."""
 
 import json
 import math
@@ -23,7 +23,7 @@ RATES = (0.0003, 0.003, 0.03)
 
 @dataclass(frozen=True)
 class Tried:
-    """One optimizer at one rate: how it ended (less is better) and the loss on the way."""
+    """An optimizer at one learning rate: the outcome (lower is better) and the loss curve."""
 
     optimizer: str
     rate: float
@@ -32,10 +32,10 @@ class Tried:
 
 
 def optimizers(context: Context) -> list[Result]:
-    """A11: five optimizers at their best rates, the spread over rates beside that over optimizers, and the run's own choice."""
+    """A11: optimizers at their best learning rates, the spread over rates and over optimizers, and the run's own choice."""
     if "Tuner" in context.outputs:
         report = json.loads((context.artifact("tuner_results") / "curves.json").read_text())
-        return [*shown(searched(report), f"1 - {report['metric']} in the Tuner's trials"), chosen(context)]
+        return [*shown(searched(report), f"1 - {report['metric']} of the Tuner's trials"), chosen(context)]
     network = context.case.load("model")
     train = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
     tried = compared(network, context.training["settings"], train)
@@ -43,61 +43,72 @@ def optimizers(context: Context) -> list[Result]:
 
 
 def chosen(context: Context) -> Table:
-    """What the run trained with, and what it reached on valid."""
-    told, settings = context.training, context.training["settings"]
-    metric, reached = next(iter(told["valid"].items()))
+    """The run's optimizer settings and its metric on the validation split."""
+    training, settings = context.training, context.training["settings"]
+    metric, value = next(iter(training["valid"].items()))
     names = ("optimizer", "schedule", "learning_rate", "weight_decay")
-    row = (*(settings[name] for name in names), told["steps"], reached)
-    return Table("The run itself", (*names, "steps", f"{metric} on valid"), (row,))
+    row = (*(settings[name] for name in names), training["steps"], value)
+    return Table("Settings and result of this run", (*names, "steps", f"{metric} on valid"), (row,))
 
 
-def shown(tried: Sequence[Tried], what: str) -> list[Result]:
-    """Curves at each optimizer's best rate, the outcomes by optimizer and rate, and both spreads."""
-    names = list(dict.fromkeys(one.optimizer for one in tried))
-    rates = sorted({one.rate for one in tried})
-    best = {name: min((one for one in tried if one.optimizer == name), key=lambda one: one.outcome) for name in names}
-    lines = {f"{name}, rate {one.rate:.2g}": one.curve for name, one in best.items()}
-    outcome = {(one.optimizer, one.rate): one.outcome for one in tried}
+def shown(tried: Sequence[Tried], description: str) -> list[Result]:
+    """Show the curves at each optimizer's best rate, the outcomes by optimizer and rate, and both spreads."""
+    names = list(dict.fromkeys(trial.optimizer for trial in tried))
+    rates = sorted({trial.rate for trial in tried})
+    best = {
+        name: min((trial for trial in tried if trial.optimizer == name), key=lambda trial: trial.outcome)
+        for name in names
+    }
+    lines = {f"{name}, rate {trial.rate:.2g}": trial.curve for name, trial in best.items()}
+    outcome = {(trial.optimizer, trial.rate): trial.outcome for trial in tried}
     rows = tuple((name, *(outcome.get((name, rate)) for rate in rates), best[name].rate) for name in names)
     over_rates, over_optimizers = spreads(tried)
     return [
         Series("Loss of each optimizer at its best rate", "epoch or step", "loss", lines),
-        Table(f"Outcome: {what}; less is better", ("optimizer", *(f"rate {r:.2g}" for r in rates), "best rate"), rows),
-        Number("spread over rates, mean over the optimizers", over_rates),
-        Number("spread over optimizers, each at its best rate", over_optimizers),
+        Table(
+            f"Outcome: {description}; lower is better",
+            ("optimizer", *(f"rate {rate:.2g}" for rate in rates), "best rate"),
+            rows,
+        ),
+        Number("Spread of the outcome over learning rates, mean over the optimizers", over_rates),
+        Number("Spread of the outcome over optimizers, each at its best rate", over_optimizers),
     ]
 
 
 def spreads(tried: Sequence[Tried]) -> tuple[float, float]:
-    """Worst less best outcome: over the rates of an optimizer, on average, and over optimizers at their best rates."""
+    """Worst minus best outcome: over an optimizer's rates (mean over optimizers), and over optimizers at their best rates."""
     by_name: dict[str, list[float]] = {}
-    for one in tried:
-        by_name.setdefault(one.optimizer, []).append(one.outcome)
-    best = [min(found) for found in by_name.values()]
-    return float(np.mean([max(found) - min(found) for found in by_name.values()])), max(best) - min(best)
+    for trial in tried:
+        by_name.setdefault(trial.optimizer, []).append(trial.outcome)
+    best = [min(outcomes) for outcomes in by_name.values()]
+    return float(np.mean([max(outcomes) - min(outcomes) for outcomes in by_name.values()])), max(best) - min(best)
 
 
 def searched(report: Mapping[str, Any]) -> list[Tried]:
-    """The Tuner's first trials, which differ in optimizer and rate alone; one that failed learnt nothing, outcome 1."""
+    """Trials of the Tuner that differ from the first in optimizer and rate only; a failed trial has the outcome 1."""
 
     def rest(trial: Mapping[str, Any]) -> dict[str, Any]:
         return {n: v for n, v in trial["settings"].items() if n not in ("optimizer", "learning_rate")}
 
     first = report["trials"][0]
-    found = []
+    trials = []
     for trial in report["trials"]:
-        told = trial["settings"]
-        if rest(trial) == rest(first) and {"optimizer", "learning_rate"} <= set(told):
-            curve = [(epoch + 1.0, one["loss"]) for epoch, one in enumerate(trial["curves"]) if one["loss"] is not None]
+        settings = trial["settings"]
+        if rest(trial) == rest(first) and {"optimizer", "learning_rate"} <= set(settings):
+            curve = [
+                (epoch + 1.0, values["loss"])
+                for epoch, values in enumerate(trial["curves"])
+                if values["loss"] is not None
+            ]
             outcome = 1.0 if trial["error"] else 1.0 - trial["score"]
-            found.append(Tried(told["optimizer"], told["learning_rate"], outcome, tuple(curve)))
-    return found
+            trials.append(Tried(settings["optimizer"], settings["learning_rate"], outcome, tuple(curve)))
+    return trials
 
 
 def compared(network: Any, settings: Mapping[str, Any], train: Rows, rates: Sequence[float] = RATES) -> list[Tried]:
-    """Every optimizer at every rate from the same weights over the same batches; all in a few seconds.
+    """Train with every optimizer at every rate from the same weights on the same batches, in a few seconds.
 
-    The gradient is traced once and the loop once an optimizer: tracing is what takes the time.
+    The gradient is traced once and the loop once per optimizer, as tracing takes most of the time.
     """
     seed_everything(settings)
     model, loss_fn = network.build(settings, specs(train)), network.loss(settings)
@@ -109,42 +120,45 @@ def compared(network: Any, settings: Mapping[str, Any], train: Rows, rates: Sequ
             loss = tf.reduce_mean(
                 loss_fn(batch[network.LABEL], model({n: batch[n] for n in model.input}, training=True))
             )
-        return loss, [tf.convert_to_tensor(one) for one in tape.gradient(loss, variables)]
+        return loss, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
 
     count = len(train[network.LABEL])
     order = np.random.default_rng(settings["seed"]).integers(0, count, (STEPS, min(BATCH, count)))
     batches = {name: tf.constant(values[order]) for name, values in train.items()}
-    found = []
+    outcomes = []
     for name in OPTIMIZERS:
         optimizer = ours.create({**settings, "optimizer": name, "schedule": "plateau"}, STEPS)
         optimizer.build(variables)
-        fresh, run = [variable.numpy() for variable in optimizer.variables], _loop(optimizer, gradients, variables)
+        initial, train_loop = (
+            [variable.numpy() for variable in optimizer.variables],
+            _loop(optimizer, gradients, variables),
+        )
         for rate in rates:
             model.set_weights(start)
-            for variable, value in zip(optimizer.variables, fresh, strict=True):
+            for variable, value in zip(optimizer.variables, initial, strict=True):
                 variable.assign(value)
             optimizer.learning_rate = rate
-            found.append(_tried(name, rate, run(batches).numpy()))
-    return found
+            outcomes.append(_smooth_losses(name, rate, train_loop(batches).numpy()))
+    return outcomes
 
 
 def _loop(optimizer: keras.optimizers.Optimizer, gradients: Any, variables: list[Any]) -> Any:
-    """A compiled training over batches ``[steps, batch, ...]`` a feature, to the losses ``[steps]``."""
+    """Compile a training loop: batches, ``[steps, batch, ...]`` per feature, to losses ``[steps]``."""
 
     @tf.function
     def run(batches: dict[str, tf.Tensor]) -> tf.Tensor:
         losses = tf.TensorArray(tf.float32, STEPS)
         for step in tf.range(STEPS):
-            loss, found = gradients({name: values[step] for name, values in batches.items()})
-            optimizer.apply(found, variables)
+            loss, step_gradients = gradients({name: values[step] for name, values in batches.items()})
+            optimizer.apply(step_gradients, variables)
             losses = losses.write(step, loss)
         return losses.stack()
 
     return run
 
 
-def _tried(name: str, rate: float, losses: np.ndarray) -> Tried:
-    """The outcome, and the losses as means of so many steps; what diverged has learnt no more than the untrained model."""
+def _smooth_losses(name: str, rate: float, losses: np.ndarray) -> Tried:
+    """Smooth the losses over ``LAST`` steps; a diverged training counts as the untrained model."""
     smooth = np.convolve(losses, np.ones(LAST) / LAST, "valid")
     curve = tuple((float(step + LAST), float(loss)) for step, loss in enumerate(smooth) if math.isfinite(loss))
     outcome = min(float(smooth[-1]), float(losses[0])) if math.isfinite(smooth[-1]) else float(losses[0])

@@ -1,4 +1,4 @@
-"""Overfitting: the run's curves and gap, measured effects of what is done against it, and small trainings made now."""
+"""Evidence on overfitting: the run's curves and gap, the measured effect of each countermeasure, and small trainings now."""
 
 import math
 from collections.abc import Mapping
@@ -16,38 +16,41 @@ from tour.evidence.result_types import NotHere, Number, Result, Series, Table
 from tour.evidence.training import trainer_output
 
 POOL, VALID, RAREST, STEPS = 8192, 4096, 8, 120
-# Against overfitting nothing at all, and a little of everything that the network knows.
+# Settings without any countermeasure against overfitting, and with a moderate amount of each.
 NOTHING = {"dropout": 0.0, "l2": 0.0, "weight_decay": 0.0, "augment": False, "batch_norm": False, "patience": 0}
 SOMETHING = {"dropout": 0.3, "l2": 0.001, "weight_decay": 0.01, "augment": True, "batch_norm": True, "patience": 5}
 
 
 def methods(context: Context) -> list[Result]:
-    """A14: the run's curves and gap, each method's measured effect, and now: more rows against few."""
+    """A14: the run's curves and gap, the measured effect of each method, and training on few and on more rows now."""
     train, valid = _rows(context)
     rows = [
-        ("few rows", *_live(context, NOTHING, _few(context, train, 1), valid)),
-        ("eight times the rows, or all there are", *_live(context, NOTHING, _few(context, train, 8), valid)),
+        ("few rows", *_measure(context, NOTHING, _sample_rows(context, train, 1), valid)),
+        (
+            "eight times the rows, or all of the split",
+            *_measure(context, NOTHING, _sample_rows(context, train, 8), valid),
+        ),
     ]
-    return [trainer_output.curves(context), gap(context), *ablation(context), _made_now(context, rows)]
+    return [trainer_output.curves(context), gap(context), *ablation(context), _trained_now(context, rows)]
 
 
 def practice(context: Context) -> list[Result]:
-    """B16: as A14 for the image network; now: few pictures without any method, and with all."""
+    """B16: as A14 for the image network, with training now on few pictures without any method and with all methods."""
     if not any(context.transform.features[name].shape.rank == 4 for name in context.case.load("model").INPUTS):
-        return [NotHere("No pictures", f"{context.case.name} has no pictures; ask with --case image.")]
+        return [NotHere("No pictures", f"The rows of {context.case.name} have no pictures. Use --case image.")]
     train, valid = _rows(context)
-    few = _few(context, train, 1)
+    few = _sample_rows(context, train, 1)
     rows = [
-        (name, *_live(context, changes, few, valid))
-        for name, changes in (("nothing against it", NOTHING), ("all methods", SOMETHING))
+        (name, *_measure(context, changes, few, valid))
+        for name, changes in (("no method against overfitting", NOTHING), ("all methods", SOMETHING))
     ]
-    return [trainer_output.curves(context), gap(context), *ablation(context), _made_now(context, rows)]
+    return [trainer_output.curves(context), gap(context), *ablation(context), _trained_now(context, rows)]
 
 
 def caught(context: Context) -> list[Result]:
-    """B26: the gate on this run, and on a network that is overfitted to few rows now."""
+    """B26: the overfitting gate on this run, and on a network that is overfitted to few rows now."""
     train, valid = _rows(context)
-    few = _few(context, train, 1)
+    few = _sample_rows(context, train, 1)
     fit, curves = trained(context, NOTHING, few, valid)
     limit = context.settings["gates"]["max_gap"]
     lines = {
@@ -55,31 +58,36 @@ def caught(context: Context) -> list[Result]:
     }
     return [
         gap(context),
-        Number("The gate on this run", overfitted(context.training["fit"], limit) or "passes"),
+        Number("Gate on this run", overfitted(context.training["fit"], limit) or "passes"),
         Series(
-            f"Loss on {fit['train']['rows']} rows, trained now with nothing against overfitting", "epoch", "loss", lines
+            f"Loss on {fit['train']['rows']} rows, trained now without any method against overfitting",
+            "epoch",
+            "loss",
+            lines,
         ),
-        Number("The gate on that network", overfitted(fit, limit) or "passes"),
+        Number("Gate on the network trained now", overfitted(fit, limit) or "passes"),
     ]
 
 
 def gap(context: Context) -> Table:
-    """Loss and metric of the kept weights on train and valid, both in inference mode, beside the gate's limit."""
+    """Loss and metric of the best weights on train and valid, both in inference mode, with the gate's limit in the title."""
     fit, limit = context.training["fit"], context.settings["gates"]["max_gap"]
     name = fit["metric"]
     rows = [(split, fit[split]["rows"], fit[split]["loss"], fit[split][name]) for split in ("train", "valid")]
-    apart = fit["train"][name] - fit["valid"][name]
-    rows.append(("gap", "", fit["valid"]["loss"] - fit["train"]["loss"], apart))
-    return Table(f"The kept weights; the gate allows a gap of {limit:g}", ("split", "rows", "loss", name), tuple(rows))
+    difference = fit["train"][name] - fit["valid"][name]
+    rows.append(("gap", "", fit["valid"]["loss"] - fit["train"]["loss"], difference))
+    return Table(
+        f"Best weights; the gate allows a gap in {name} of {limit:g}", ("split", "rows", "loss", name), tuple(rows)
+    )
 
 
 def ablation(context: Context) -> list[Result]:
-    """What the benchmark measured of every method for this case, with its date; and its cross-validation."""
-    title = "Each method alone"
+    """The benchmark's results for this use case, with date: the effect of each method, and cross-validation."""
+    title = "Effect of each method alone"
     case = benchmark_reports.read("ablation").get("cases", {}).get(context.case.name)
     if not case:
         return [benchmark_reports.missing("ablation", title)]
-    what = f"{title}: {case['metric']}, {case['rows']} rows, {case['seeds']} seeds, {case['date'][:10]}"
+    table_title = f"{title}: {case['metric']}, {case['rows']} rows, {case['seeds']} seeds, {case['date'][:10]}"
     figures = ("train", "valid", "eval", "gap")
     rows = tuple(
         (name, *(row[figure]["mean"] for figure in figures), row["gap"]["sd"], row["ratio"])
@@ -92,49 +100,58 @@ def ablation(context: Context) -> list[Result]:
         ("eval split", folds["eval"], None),
     )
     return [
-        Table(what, ("method", *figures, "gap's deviation", "gap to none"), rows),
-        Table(f"{case['metric']} by cross-validation and by one split", ("by", "mean", "deviation"), estimates),
+        Table(
+            table_title, ("method", *figures, "standard deviation of the gap", "share of the gap without methods"), rows
+        ),
+        Table(
+            f"{case['metric']} estimated by cross-validation and on one split",
+            ("estimate", "mean", "standard deviation"),
+            estimates,
+        ),
     ]
 
 
 def trained(
     context: Context, changes: Mapping[str, Any], train: Rows, valid: Rows
 ) -> tuple[dict[str, Any], list[dict[str, float]]]:
-    """The case's network on these rows: its fit as training.json has it, and its curves.
+    """Train the use case's network on these rows; return its fit, as in training.json, and its curves.
 
-    Without patience the last epoch is kept, as there is then nothing that looks at valid.
+    Without patience (early stopping) the last epoch is kept, as nothing then monitors the validation split.
     """
-    network, told = context.case.load("model"), context.training["settings"]
-    settings = short(
-        {**told, **{name: value for name, value in changes.items() if name in told}}, len(train[network.LABEL])
-    )
+    network, recorded = context.case.load("model"), context.training["settings"]
+    known_changes = {name: value for name, value in changes.items() if name in recorded}
+    settings = short({**recorded, **known_changes}, len(train[network.LABEL]))
     fitted = fit_rows(network if settings["patience"] else LastEpoch(network), settings, train, valid)
     return measured(network, settings, fitted.model, train, valid), fitted.curves
 
 
 def short(settings: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """Settings for ``STEPS`` steps on few rows: four batches an epoch at most, on this process alone."""
+    """Settings for ``STEPS`` steps on few rows, at least four batches per epoch, in this process only."""
     size = max(8, min(settings["batch_size"], rows // 4))
     epochs = math.ceil(STEPS / max(1, rows // size))
     return {**settings, "batch_size": size, "epochs": epochs, "max_steps": STEPS, "strategy": "none"}
 
 
-def _live(context: Context, changes: Mapping[str, Any], train: Rows, valid: Rows) -> tuple[float, ...]:
+def _measure(context: Context, changes: Mapping[str, Any], train: Rows, valid: Rows) -> tuple[float, ...]:
     fit, _ = trained(context, changes, train, valid)
     on_train, on_valid = (fit[split][fit["metric"]] for split in ("train", "valid"))
     return fit["train"]["rows"], on_train, on_valid, on_train - on_valid
 
 
-def _made_now(context: Context, rows: list[tuple[Any, ...]]) -> Table:
+def _trained_now(context: Context, rows: list[tuple[Any, ...]]) -> Table:
     metric = context.case.load("model").MONITOR
-    return Table(f"{metric} of networks trained now, {STEPS} steps", ("", "rows", "train", "valid", "gap"), tuple(rows))
+    return Table(
+        f"{metric} of networks trained now for {STEPS} steps",
+        ("training", "rows", "train", "valid", "gap"),
+        tuple(rows),
+    )
 
 
-def _few(context: Context, train: Rows, times: int) -> Rows:
-    """So few rows that the rarest class has about ``RAREST``, or a multiple of them."""
+def _sample_rows(context: Context, train: Rows, multiple: int) -> Rows:
+    """Sample rows such that the rarest class has about ``RAREST`` of them, or a multiple."""
     label = train[context.case.load("model").LABEL]
     share = np.unique(label, return_counts=True)[1].min() / len(label)
-    return sample([train], math.ceil(times * RAREST / share), context.training["settings"]["seed"])
+    return sample([train], math.ceil(multiple * RAREST / share), context.training["settings"]["seed"])
 
 
 def _rows(context: Context) -> tuple[Rows, Rows]:

@@ -1,4 +1,4 @@
-"""Training: what the Trainer wrote, beside what can be counted."""
+"""Evidence from the Trainer's record of the run and its event files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,95 +12,93 @@ RECORDS = 8192
 
 
 def epochs_reconciled(context: Context) -> list[Result]:
-    """A18: rows, batches, steps and epochs of the run beside a count of the train split's records made now."""
-    told = context.training
+    """A18: rows, batches, steps and epochs of the run, compared with the records of the train split counted now."""
+    training = context.training
     batches = tf.data.TFRecordDataset(context.shards("train")).batch(RECORDS)
     counted = sum(int(batch.shape[0]) for batch in batches)
-    return [reconciled(told, counted), curves(context)]
+    return [reconciled(training, counted), curves(context)]
 
 
-def reconciled(told: Mapping[str, Any], counted: int) -> Table:
-    """The Trainer's numbers, and the same numbers from a count of records."""
-    epochs, batch = len(told["curves"]), told["batch_size"]
-    expected = epochs * (counted // batch)
+def reconciled(training: Mapping[str, Any], count: int) -> Table:
+    """Compare the Trainer's numbers with those that follow from the counted records."""
+    epochs, batch = len(training["curves"]), training["batch_size"]
+    expected = epochs * (count // batch)
     rows = (
-        ("examples of the train split", told["rows"], counted, told["rows"] == counted),
-        ("examples of a batch", batch, batch, True),
-        ("steps of an epoch", told["steps"] // epochs, counted // batch, told["steps"] // epochs == counted // batch),
-        ("epochs until it stopped", epochs, epochs, True),
-        ("steps in all", told["steps"], expected, told["steps"] == expected),
+        ("examples in the train split", training["rows"], count, training["rows"] == count),
+        ("examples per batch", batch, batch, True),
+        ("steps per epoch", training["steps"] // epochs, count // batch, training["steps"] // epochs == count // batch),
+        ("epochs until training stopped", epochs, epochs, True),
+        ("steps in total", training["steps"], expected, training["steps"] == expected),
         (
-            "examples left out of every epoch",
-            told["rows"] % batch,
-            counted % batch,
-            told["rows"] % batch == counted % batch,
+            "examples left out of each epoch",
+            training["rows"] % batch,
+            count % batch,
+            training["rows"] % batch == count % batch,
         ),
     )
-    return Table("An epoch of this run", ("", "Trainer", "counted now", "equal"), rows)
+    return Table("Epochs of this run", ("quantity", "recorded by the Trainer", "counted now", "equal"), rows)
 
 
 def curves(context: Context) -> Series:
-    """Loss by epoch on train and valid, the kept epoch marked."""
-    told = context.training
+    """Loss by epoch on train and valid; the epoch with the best weights is marked."""
+    training = context.training
     lines = {
-        name: tuple((epoch + 1, curve[name]) for epoch, curve in enumerate(told["curves"]))
+        name: tuple((epoch + 1, curve[name]) for epoch, curve in enumerate(training["curves"]))
         for name in ("loss", "valid_loss")
     }
-    best = told["best_epoch"]
-    marks = {"kept weights": (best + 1, told["curves"][best]["valid_loss"])}
-    return Series("Loss of the run", "epoch", "loss", lines, marks)
+    best = training["best_epoch"]
+    marks = {"best weights": (best + 1, training["curves"][best]["valid_loss"])}
+    return Series("Loss of this run by epoch", "epoch", "loss", lines, marks)
 
 
 def best(context: Context) -> Number:
-    """The monitored metric of the kept epoch on the validation split."""
+    """Monitored metric of the best epoch on the validation split."""
     name, value = next(iter(context.training["valid"].items()))
-    return Number(f"{name} on the validation split", value, f"in epoch {context.training['best_epoch'] + 1}")
+    return Number(f"{name} on the validation split", value, f"in epoch {context.training['best_epoch'] + 1}, the best")
 
 
 def callbacks_of_run(context: Context) -> list[Result]:
-    """B15: what each callback did in this run, by epoch, and the settings that called it."""
-    told = context.training
-    acted = [(entry["epoch"] + 1, entry["callback"], entry["what"]) for entry in told["journal"]]
+    """B15: what each callback did in this run, by epoch, and the settings that enable the callbacks."""
+    training = context.training
+    actions = [(entry["epoch"] + 1, entry["callback"], entry["what"]) for entry in training["journal"]]
     names = ("patience", "schedule", "checkpoint_steps", "tensorboard", "profile")
-    rates = tuple((name, told["settings"][name]) for name in names)
+    settings = tuple((name, training["settings"][name]) for name in names)
     return [
-        Table("What the callbacks did", ("epoch", "callback", "what"), tuple(acted)),
-        Table("Settings", ("setting", "value"), rates),
+        Table("What the callbacks did", ("epoch", "callback", "action"), tuple(actions)),
+        Table("Settings of the callbacks", ("setting", "value"), settings),
         curves(context),
     ]
 
 
 def event_files(context: Context) -> list[Result]:
-    """A7: what TensorBoard would show, read from the run's event files, and the command that opens it."""
+    """A7: what TensorBoard shows, read from the run's event files, and the command that opens TensorBoard."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     logs = context.artifact("model_run") / "logs"
     if not logs.is_dir():
-        return [
-            NotHere("No event files", "The run was made with tensorboard=false; --set tensorboard=true writes them.")
-        ]
-    read = EventAccumulator(str(logs / "train"), size_guidance={"tensors": 0})
-    read.Reload()
-    tags = read.Tags()["tensors"]
+        return [NotHere("No event files", "The run had tensorboard=false. Run again with --set tensorboard=true.")]
+    events = EventAccumulator(str(logs / "train"), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = events.Tags()["tensors"]
     scalars = sorted(tag for tag in tags if tag.startswith("epoch_"))
     histograms = [tag for tag in tags if tag.endswith("/histogram")]
     profiles = list(logs.rglob("*.xplane.pb"))
     rows = (
         ("scalars", len(scalars), ", ".join(tag.removeprefix("epoch_") for tag in scalars)),
         ("histograms", len(histograms), f"weights after each of {len(told_epochs(context))} epochs"),
-        ("graph", int(read.Tags()["graph"]), f"{len(read.Graph().node)} nodes" if read.Tags()["graph"] else ""),
-        ("profiles", len(profiles), ", ".join(f"{one.stat().st_size:,} bytes" for one in profiles)),
+        ("graph", int(events.Tags()["graph"]), f"{len(events.Graph().node)} nodes" if events.Tags()["graph"] else ""),
+        ("profiles", len(profiles), ", ".join(f"{profile.stat().st_size:,} bytes" for profile in profiles)),
     )
-    points = tuple((event.step + 1, _scalar(event)) for event in read.Tensors("epoch_loss"))
+    points = tuple((event.step + 1, _scalar(event)) for event in events.Tensors("epoch_loss"))
     return [
-        Table("In the event files", ("kind", "number", "what"), rows),
-        Series("Loss as TensorBoard has it", "epoch", "loss", {"loss": points}),
-        Number("To look at them", f"tensorboard --logdir {logs}"),
+        Table("Contents of the event files", ("kind", "number", "description"), rows),
+        Series("Training loss in the event files", "epoch", "loss", {"loss": points}),
+        Number("Command to open TensorBoard", f"tensorboard --logdir {logs}"),
     ]
 
 
 def told_epochs(context: Context) -> list[dict[str, Any]]:
-    """The run's curves, a dict an epoch."""
+    """Losses and metrics of the run, a dict per epoch."""
     return context.training["curves"]
 
 
