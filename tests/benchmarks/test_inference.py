@@ -97,7 +97,7 @@ def test_every_method_agrees_with_the_eager_model(pushed_home: Path) -> None:
         assert rows[method, 64]["largest difference"] < 1e-4
         assert rows[method, 1]["accuracy"] == rows["eager Keras", 1]["accuracy"] > 0.9
     assert rows["LiteRT int8", 1]["accuracy"] > 0.9
-    assert found["slowest operations"][0]["share"] > 0.05
-    assert found["tensorrt"][0]["outcome"].startswith("TensorRT is not available") or tf.config.list_physical_devices(
+    assert report["slowest operations"][0]["share"] > 0.05
+    assert report["tensorrt"][0]["outcome"].startswith("TensorRT is not available") or tf.config.list_physical_devices(
         "GPU"
     )

@@ -125,6 +125,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_model_server_and_gateway_pass_their_probes_and_score(volume: Path, config: Path, tmp_path: Path) -> None:
     grpc_port, rest_port, gateway_port = free(3)
     model, gateway = container("base", "model-server"), container("base", "gateway")

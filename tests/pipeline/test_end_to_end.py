@@ -168,6 +168,7 @@ def test_worse_candidate_is_refused_and_status_shows_the_reason(home_copy):
     assert [p.name for p in (home_copy / "fraud" / "versions").iterdir()] == ["1"]
 
 
+@pytest.mark.slow
 def test_many_unknown_categories_are_refused_and_nothing_is_pushed(home_copy, tmp_path):
     source, flooded = Path(find_pushed_run(home_copy, "fraud").facts["source"]), tmp_path / "flooded"
     shutil.copytree(source, flooded)

@@ -11,7 +11,6 @@ from support.built_case import Built, built
 from tfx.types import Artifact, standard_artifacts
 
 from components.training.reference_profiler import Normal, NormalFiles
-from models.catalog import find
 from models.use_case import UseCase
 from serving.drift.reference import reference_profile
 
@@ -20,7 +19,13 @@ pytestmark = pytest.mark.system
 ProfiledRun = tuple[Built, reference_profile.Normal]
 
 
-@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
+CASES_TO_BUILD = [
+    pytest.param(find("fraud"), id="fraud", marks=pytest.mark.slow),
+    pytest.param(find("image"), id="image"),
+]
+
+
+@pytest.fixture(scope="module", params=CASES_TO_BUILD)
 def profiled_run(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Built, reference_profile.Normal]:

@@ -204,6 +204,7 @@ def test_xla_compiles_a_step_with_augmentation() -> None:
     assert all(np.isfinite(part).all() for part in gradient(tf.constant(PIXELS)))
 
 
+@pytest.mark.slow
 def test_import_registers_nothing_and_replicas_share_moments_and_augment() -> None:
     """The check runs in its own process, as logical devices have to be configured first."""
     result = subprocess.run(

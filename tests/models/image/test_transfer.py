@@ -134,6 +134,7 @@ def draw_bars(rows: int, angles: int, seed: int) -> tuple[np.ndarray, np.ndarray
     return pictures[..., None].astype(np.float32), labels
 
 
+@pytest.mark.slow
 def test_transfer_beats_training_from_scratch_on_few_pictures() -> None:
     keras.utils.set_random_seed(1)
     train, held = draw_bars(2000, 10, 1), draw_bars(1000, 10, 2)

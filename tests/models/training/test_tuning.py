@@ -147,6 +147,7 @@ def test_sample_is_uniform_and_keeps_rows_whole() -> None:
 # The Tuner in TFX.
 
 
+@pytest.mark.slow
 def test_trainer_uses_the_tuners_best_values(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

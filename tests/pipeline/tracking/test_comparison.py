@@ -121,6 +121,7 @@ def _spec(values) -> "evidence.tf.TensorSpec":
     return evidence.tf.TensorSpec([None, *values.shape[1:]], values.dtype)
 
 
+@pytest.mark.slow
 def test_evidence_uses_the_demos_runs(pushed_home: Path) -> None:
     context = Context.of(pushed_home, "image")
     results = evidence.runs_compared(context)

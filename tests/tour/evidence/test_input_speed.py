@@ -109,7 +109,7 @@ def test_bytes_per_second_counts_all_bytes(wide: list[str], monkeypatch: pytest.
 
 
 def test_arrays_grow_with_the_data_and_streams_do_not(wide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input_speed, "SHUFFLE", 256)
+    monkeypatch.setattr(reading, "SHUFFLE", 256)
     growth = {}
     for name, way in (("streamed", reading_ladder.streamed), ("numpy", peak_memory.arrays)):
         input_speed.grown(lambda way=way: way(reading_ladder.Split(wide, Rows(), ("x",), 256)))

@@ -51,6 +51,7 @@ def two_workers(tmp_path_factory):
     return job, [json.loads(text.split("TF_CONFIG=")[1].split("\0")[0]) for text in environments]
 
 
+@pytest.mark.slow
 def test_two_workers_get_their_tasks_and_write_one_result(two_workers):
     job, configs = two_workers
     assert [config["task"] for config in configs] == [{"type": "worker", "index": 0}, {"type": "worker", "index": 1}]
@@ -91,7 +92,14 @@ def test_another_seed_gives_other_weights(alone, tmp_path):
     assert furthest(weights(job), weights(alone)) > 1e-2
 
 
-@pytest.mark.parametrize("switch", [{"accumulate": 4}, {"xla": True}, {"remat": True}])
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"accumulate": 4},
+        pytest.param({"xla": True}, marks=pytest.mark.slow),
+        pytest.param({"remat": True}, marks=pytest.mark.slow),
+    ],
+)
 def test_step_options_do_not_change_the_weights(alone, tmp_path, switch):
     job = small_job(tmp_path / "job", **switch)
     trained(job)
@@ -99,6 +107,7 @@ def test_step_options_do_not_change_the_weights(alone, tmp_path, switch):
     assert furthest(dict(enumerate(model_weights(job))), dict(enumerate(model_weights(alone)))) < 1e-4
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_float32_weights(alone, tmp_path):
     job = small_job(tmp_path / "job", mixed_precision=True)
     trained(job)
