@@ -11,6 +11,7 @@ from support.built_case import Built, built
 from tfx.types import Artifact, standard_artifacts
 
 from components.training.reference_profiler import Normal, NormalFiles
+from models.catalog import find
 from models.use_case import UseCase
 from serving.drift.reference import reference_profile
 
