@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.runs import ROOT, write
+from benchmarks.runs import ROOT, write_report
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -56,14 +56,14 @@ def main() -> None:
             cases[case] = measure(options.home, case, options.seeds, console)
         except (ValueError, MetadataUnavailableError) as error:
             sys.exit(f"error: {error}")
-        console.print(table(case, cases[case]))
-        write(options.out, cases=cases)
+        console.print(format_table(case, cases[case]))
+        write_report(options.out, cases=cases)
 
 
 def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, Any]:
     """Train one use case with every method and seed, then cross-validate it."""
     from models.rows import sample, specs
-    from models.training.cross_validation import cross_validate, summary
+    from models.training.cross_validation import cross_validate, summarize
     from tour.evidence.context import Context
 
     context = Context.of(home, case)
@@ -76,7 +76,7 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
     settings |= {"epochs": EPOCHS[case], "batch_size": BATCH[case], "patience": 0, "strategy": "none"}
     runs: dict[str, list[dict[str, float]]] = {}
     started = time.perf_counter()
-    for name, seed, changed in trainings(network, settings, specs(whole["train"]), seeds):
+    for name, seed, changed in list_trainings(network, settings, specs(whole["train"]), seeds):
         train = sample([whole["train"]], ROWS[case], seed)
         runs.setdefault(name, []).append(_train(network, changed, name, train, whole))
         gap = runs[name][-1]["gap"]
@@ -99,12 +99,17 @@ def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, An
         "rows": ROWS[case],
         "epochs": EPOCHS[case],
         "methods": rows,
-        "folds": {"folds": FOLDS, **summary(folds, network.MONITOR), "valid": single["valid"], "eval": single["eval"]},
+        "folds": {
+            "folds": FOLDS,
+            **summarize(folds, network.MONITOR),
+            "valid": single["valid"],
+            "eval": single["eval"],
+        },
         "seconds": round(time.perf_counter() - started, 1),
     }
 
 
-def trainings(
+def list_trainings(
     network: Any, settings: Mapping[str, Any], features: Mapping[str, Any], seeds: int
 ) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Yield method, seed and settings of every training; methods without effect on the network are skipped."""
@@ -130,12 +135,12 @@ def _has_effect(network: Any, none: Mapping[str, Any], change: Mapping[str, Any]
 
 
 def _train(network: Any, settings: Mapping[str, Any], name: str, train: Any, whole: Any) -> dict[str, float]:
-    from models.training.entry_point import measured
+    from models.training.entry_point import measure_fit
     from models.training.refit import LastEpoch, fit_rows
 
     keeps_best = name in ("early stopping", "all")
     fitted = fit_rows(network if keeps_best else LastEpoch(network), settings, train, whole["valid"])
-    figures = {split: measured(network, settings, fitted.model, train, whole[split]) for split in ("valid", "eval")}
+    figures = {split: measure_fit(network, settings, fitted.model, train, whole[split]) for split in ("valid", "eval")}
     train_, valid = figures["valid"]["train"], figures["valid"]["valid"]
     metric = network.MONITOR
     return {
@@ -154,7 +159,7 @@ def _aggregate_seeds(runs: list[dict[str, float]]) -> dict[str, dict[str, float]
     }
 
 
-def table(case: str, report: Mapping[str, Any]) -> Table:
+def format_table(case: str, report: Mapping[str, Any]) -> Table:
     """Return a table of means and standard deviations over the seeds."""
     result_table = Table(title=f"{case}: {report['metric']} with {report['rows']} rows, {report['epochs']} epochs")
     for column in ("method", "train", "valid", "eval", "gap", "gap ÷ none", "loss gap"):

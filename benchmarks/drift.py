@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.runs import ROOT, show, write
+from benchmarks.runs import ROOT, print_table, write_report
 
 if TYPE_CHECKING:
     pass
@@ -31,28 +31,28 @@ METRICS = ("pr_auc", "roc_auc")
 PICTURES = {"clean": "<= 1%", "subtle noise": ">= 0.6", "brightness": ">= 0.95", "prior shift": ">= 0.5"}
 
 
-def world(seed: int, judged: int) -> dict[str, Any]:
+def measure_world(seed: int, judged: int) -> dict[str, Any]:
     """Run all trials on one generated world."""
     from benchmarks import drift_trials as trials
-    from benchmarks.drift_days import Days
+    from benchmarks.drift_days import GeneratedDays
 
-    days, started = Days(seed, judged), time.monotonic()
+    days, started = GeneratedDays(seed, judged), time.monotonic()
     windows = days.profile_clean_days()
     results = {
-        "clean": trials.clean(days, windows),
-        "amount 1.05": trials.delay(days, windows, "amount", 1.05, 3, 1),
-        "amount 1.03": trials.delay(days, windows, "amount", 1.03, 10, 6),
-        "amount-ramp 1.10": trials.delay(days, windows, "amount-ramp", 1.10, 50, 14),
-        "online 0.05": trials.delay(days, windows, "online", 0.05, 20, 4),
-        "faults": trials.faults(days, 10),
-        "fraud rate 1.5": trials.fraud_rate(days, 1.5, 3),
-        "concept 0.5": trials.concept(days, 0.5, 10),
-        "estimates": trials.estimated(days),
+        "clean": trials.find_clean_alarms(days, windows),
+        "amount 1.05": trials.measure_delay(days, windows, "amount", 1.05, 3, 1),
+        "amount 1.03": trials.measure_delay(days, windows, "amount", 1.03, 10, 6),
+        "amount-ramp 1.10": trials.measure_delay(days, windows, "amount-ramp", 1.10, 50, 14),
+        "online 0.05": trials.measure_delay(days, windows, "online", 0.05, 20, 4),
+        "faults": trials.detect_faults(days, 10),
+        "fraud rate 1.5": trials.compute_fraud_rate_p_values(days, 1.5, 3),
+        "concept 0.5": trials.compute_concept_p_values(days, 0.5, 10),
+        "estimates": trials.estimate_metrics(days),
     }
     return json.loads(json.dumps(results, default=float)) | {"seconds": time.monotonic() - started}
 
 
-def kept(work: Path | None, name: str, measure: Callable[[], Any]) -> Any:
+def load_or_measure(work: Path | None, name: str, measure: Callable[[], Any]) -> Any:
     """Return the stored result of a measurement in ``work``; measure and store it if there is none."""
     path = work / f"{name}.json" if work else None
     if path and path.exists():
@@ -64,25 +64,25 @@ def kept(work: Path | None, name: str, measure: Callable[[], Any]) -> Any:
     return result
 
 
-def worlds(seeds: Sequence[int], judged: int, jobs: int, work: Path | None) -> list[dict[str, Any]]:
+def measure_worlds(seeds: Sequence[int], judged: int, jobs: int, work: Path | None) -> list[dict[str, Any]]:
     """Return the trials of every seed."""
     # Spawn, since Polars' threads do not survive a fork.
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool, ThreadPoolExecutor(jobs) as threads:
         names = [f"world-{seed}-{judged}" for seed in seeds]
-        measures = [lambda seed=seed: pool.submit(world, seed, judged).result() for seed in seeds]
-        return list(threads.map(kept, [work] * len(seeds), names, measures))
+        measures = [lambda seed=seed: pool.submit(measure_world, seed, judged).result() for seed in seeds]
+        return list(threads.map(load_or_measure, [work] * len(seeds), names, measures))
 
 
 def profile_stream(rows: int) -> dict[str, float]:
     """Profile a stream of rows; return rows per CPU second and the process's peak memory in MiB."""
     import resource
 
-    from benchmarks.drift_table import random_table
+    from benchmarks.drift_table import make_random_table
     from serving.drift.profiles import bins
     from serving.drift.profiles.profile import Profile
 
-    parts = [random_table(BATCH, seed) for seed in range(4)]
-    layout = bins.fit(parts[0])
+    parts = [make_random_table(BATCH, seed) for seed in range(4)]
+    layout = bins.fit_layout(parts[0])
     started = time.process_time()
     whole = Profile.stream(layout, (parts[at % 4] for at in range(rows // BATCH)))
     cpu_seconds = time.process_time() - started
@@ -96,7 +96,7 @@ def profile_stream(rows: int) -> dict[str, float]:
     }
 
 
-def alone(call: str) -> Any:
+def run_in_process(call: str) -> Any:
     """Call a function of this module in a separate process with one thread, so that its memory can be measured."""
     code = f"import json; from benchmarks import drift; print(json.dumps(drift.{call}))"
     threads = {name: "1" for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -108,7 +108,7 @@ def alone(call: str) -> Any:
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def lines(
+def build_figures(
     worlds: Sequence[dict[str, Any]], pictures: dict[str, float], speed: Sequence[dict[str, float]]
 ) -> list[dict[str, Any]]:
     """Return a row per figure: target, measured value, number of trials, and whether the target is reached."""
@@ -178,7 +178,7 @@ def _check_target(target: str, value: float) -> str:
     return "yes" if (value >= number if sign == ">=" else value <= number) else "NO"
 
 
-def rules(worlds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def compare_rules(worlds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Compare our rule with simple ones on the same windows: false alarms on clean ones, power at amount x1.05."""
     naive = np.concatenate([world["clean"]["rows as independent"] for world in worlds])
     ours = np.concatenate([world["clean"]["ours"] for world in worlds])
@@ -208,15 +208,20 @@ def main() -> None:
     options = parser.parse_args()
     from benchmarks import drift_peers, drift_pictures
 
-    speed = [kept(options.work, f"speed-{rows}", partial(alone, f"profile_stream({rows})")) for rows in options.rows]
-    peers = kept(options.work, "peers", partial(drift_peers.measured, options.peers))
-    pictures = kept(options.work, f"pictures-{options.trials}", partial(drift_pictures.alarms, options.trials))
-    results = worlds(options.seeds, options.days, options.jobs, options.work)
-    table, rule_table = lines(results, pictures | {"trials": options.trials}, speed), rules(results)
-    show("Figures", table)
-    show("Rules on the same windows", rule_table)
-    show("Others on the same table", peers)
-    write(options.out, figures=table, rules=rule_table, peers=peers, speed=speed, worlds=results)
+    speed = [
+        load_or_measure(options.work, f"speed-{rows}", partial(run_in_process, f"profile_stream({rows})"))
+        for rows in options.rows
+    ]
+    peers = load_or_measure(options.work, "peers", partial(drift_peers.measure_peers, options.peers))
+    pictures = load_or_measure(
+        options.work, f"pictures-{options.trials}", partial(drift_pictures.measure_alarms, options.trials)
+    )
+    results = measure_worlds(options.seeds, options.days, options.jobs, options.work)
+    table, rule_table = build_figures(results, pictures | {"trials": options.trials}, speed), compare_rules(results)
+    print_table("Figures", table)
+    print_table("Rules on the same windows", rule_table)
+    print_table("Others on the same table", peers)
+    write_report(options.out, figures=table, rules=rule_table, peers=peers, speed=speed, worlds=results)
 
 
 if __name__ == "__main__":

@@ -15,16 +15,16 @@ import polars as pl
 import pyarrow as pa
 
 from models.fraud.case import CASE
-from models.fraud.costs import served_threshold
+from models.fraud.costs import decision_threshold
 from models.fraud.generator import span_generator
 from models.fraud.generator.drift import CATEGORY_NAMES, Drift, inject
 from models.fraud.generator.world import CATEGORIES, CHANNELS, DAY, DEVICES, ONLINE, Rows, World
 from models.fraud.history import point_in_time
-from serving.drift.alarms.label_rate import sources
+from serving.drift.alarms.label_rate import count_sources
 from serving.drift.profiles import bins
 from serving.drift.profiles.profile import Profile
-from serving.drift.reference.day_variation import Baseline, kind_of_day
-from serving.drift.reference.explained_columns import Expected
+from serving.drift.reference.day_variation import ReferenceBaseline, kind_of_day
+from serving.drift.reference.explained_columns import ExplainedColumn
 
 ROWS = 9_600
 WARM, FIT, REFERENCE, TAIL = 30, 14, 56, 26
@@ -43,7 +43,7 @@ def is_holiday(day: int) -> bool:
 
 
 @dataclass
-class Days:
+class GeneratedDays:
     """A world's purchases, sorted by time.
 
     Attributes:
@@ -77,7 +77,9 @@ class Days:
     @cached_property
     def purchases(self) -> Rows:
         """All purchases with the generator's columns; holidays have fewer of them."""
-        rows, _ = span_generator.drifted(self.world, ROWS * self.total, self.total, self.seed, START.weekday(), [])
+        rows, _ = span_generator.generate_rows(
+            self.world, ROWS * self.total, self.total, self.seed, START.weekday(), []
+        )
         rng = np.random.default_rng(self.seed)
         holiday_share = np.array([HOLIDAY_SHARES.get(name, 1.0) for name in CATEGORIES])[rows["category"]]
         is_day_off = np.array([is_holiday(day) for day in range(self.total)])[rows["time"] // DAY]
@@ -97,8 +99,12 @@ class Days:
                 "transaction_id": rows["id"],
                 "event_time": rows["time"],
                 "amount": rows["amount"],
-                "customer_id": span_generator._named([f"c{i}" for i in range(len(self.world.rate))], rows["customer"]),
-                "merchant_id": span_generator._named([f"m{i}" for i in range(len(self.world.where))], rows["merchant"]),
+                "customer_id": span_generator.take_names(
+                    [f"c{i}" for i in range(len(self.world.rate))], rows["customer"]
+                ),
+                "merchant_id": span_generator.take_names(
+                    [f"m{i}" for i in range(len(self.world.where))], rows["merchant"]
+                ),
             }
         )
         features: Rows = {name: np.empty(len(rows["id"]), np.float32) for name in (*SUMS, "seconds_since_last")}
@@ -116,7 +122,7 @@ class Days:
 
     def add_label_days(self, rows: Rows) -> Rows:
         """Add ``known``, ``[n]``: the (fractional) day on which a fraud's label arrives; infinite without one."""
-        delays = span_generator.label(rows, self.seed)
+        delays = span_generator.draw_labels(rows, self.seed)
         label_day = rows["time"] / DAY + delays["delay"]
         return rows | {"known": np.where((rows["scenario"] > 0) & ~delays["never"], label_day, np.inf)}
 
@@ -126,9 +132,9 @@ class Days:
         return {name: column[low:high] for name, column in self.rows.items()}
 
     @cached_property
-    def expected(self) -> Expected:
+    def expected(self) -> ExplainedColumn:
         """Model of the expected amount, fitted on the days before the reference."""
-        return Expected.fit(_to_frame(self.select_days(WARM, WARM + FIT)), "amount", CASE.explained["amount"])
+        return ExplainedColumn.fit(_to_frame(self.select_days(WARM, WARM + FIT)), "amount", CASE.explained["amount"])
 
     @cached_property
     def model(self) -> Any:
@@ -152,9 +158,11 @@ class Days:
     def build_frame(self, rows: Rows) -> pl.DataFrame:
         """Return the monitored columns."""
         scores = self.score(rows)
-        threshold = served_threshold({name: value for group in CASE.settings.values() for name, value in group.items()})
+        threshold = decision_threshold(
+            {name: value for group in CASE.settings.values() for name, value in group.items()}
+        )
         decision = pl.Series("predicted", np.where(scores >= threshold, "positive", "negative"))
-        frame = self.expected.added(_to_frame(rows)).with_columns(pl.Series("score", scores), decision)
+        frame = self.expected.with_residuals(_to_frame(rows)).with_columns(pl.Series("score", scores), decision)
         return frame.select(*CASE.watch, self.expected.column, "score", "predicted")
 
     def build_profiles(self, rows: Rows, days: Iterable[int]) -> list[tuple[str, Profile]]:
@@ -174,17 +182,17 @@ class Days:
     @cached_property
     def layout(self) -> bins.Layout:
         """Bins fitted on the reference."""
-        return bins.fit(self._reference)
+        return bins.fit_layout(self._reference)
 
     @cached_property
     def _reference(self) -> pl.DataFrame:
         return self.build_frame(self.select_days(WARM + FIT, self.first))
 
     @cached_property
-    def baseline(self) -> Baseline:
+    def baseline(self) -> ReferenceBaseline:
         """Baseline fitted on the reference days."""
         days = range(WARM + FIT, self.first)
-        return Baseline.of_days(
+        return ReferenceBaseline.of_days(
             self._profile_days(self._reference, self.select_days(days[0], self.first)["time"], days)
         )
 
@@ -215,7 +223,7 @@ class Days:
         return rows
 
 
-def selected(rows: Rows, kind: str, seed: int) -> Rows:
+def drop_half(rows: Rows, kind: str, seed: int) -> Rows:
     """Drop half of some rows, so that the inputs drift but their relation to the label stays (covariate shift).
 
     Args:
@@ -225,11 +233,11 @@ def selected(rows: Rows, kind: str, seed: int) -> Rows:
     return _take(rows, ~thinned | (np.random.default_rng(seed).random(len(thinned)) < 0.5))
 
 
-def reports(rows: Rows, today: int) -> tuple[int, np.ndarray]:
+def count_reports(rows: Rows, today: int) -> tuple[int, np.ndarray]:
     """Count the rows of the ``AGES`` days before today; return also the sources of the frauds known by then."""
     recent = (rows["time"] >= (today - AGES) * DAY) & (rows["time"] < today * DAY)
     labelled = recent & (rows["known"] < today)
-    return int(recent.sum()), sources(rows["customer"][labelled], rows["merchant"][labelled])
+    return int(recent.sum()), count_sources(rows["customer"][labelled], rows["merchant"][labelled])
 
 
 def _to_frame(rows: Rows) -> pl.DataFrame:

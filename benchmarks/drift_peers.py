@@ -13,7 +13,7 @@ ROWS = 100_000
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def measured(python: str = sys.executable, rows: int = ROWS) -> list[dict[str, Any]]:
+def measure_peers(python: str = sys.executable, rows: int = ROWS) -> list[dict[str, Any]]:
     """Measure rows per CPU second on 15 columns for each library, ours first; note those that are not installed.
 
     Args:
@@ -37,17 +37,17 @@ def _compute_ratio(ours: dict[str, Any], peer: dict[str, Any]) -> float | str:
 
 
 def _measure_ours(rows: int) -> dict[str, Any]:
-    from benchmarks.drift_table import random_table
-    from serving.drift.alarms.alarm import judge
+    from benchmarks.drift_table import make_random_table
+    from serving.drift.alarms.alarm import find_drift
     from serving.drift.profiles import bins
     from serving.drift.profiles.profile import Profile
-    from serving.drift.reference.day_variation import Baseline
+    from serving.drift.reference.day_variation import ReferenceBaseline
 
-    past, now = random_table(rows, 1), random_table(rows, 2)
-    layout = bins.fit(past)
-    baseline = Baseline.of_rows(Profile.of(layout, past))
+    past, now = make_random_table(rows, 1), make_random_table(rows, 2)
+    layout = bins.fit_layout(past)
+    baseline = ReferenceBaseline.of_rows(Profile.of(layout, past))
     started = time.process_time()
-    judge(baseline, [("any", Profile.of(layout, now))])
+    find_drift(baseline, [("any", Profile.of(layout, now))])
     return _make_row("ours", rows, time.process_time() - started)
 
 
@@ -72,11 +72,11 @@ PEERS = {"evidently": _run_evidently, "nannyml": _run_nannyml}
 
 def _measure_peer(name: str, rows: int) -> dict[str, Any]:
     """Measure one library, or return why it does not import: it may not work with the installed pandas."""
-    from benchmarks.drift_table import random_table
+    from benchmarks.drift_table import make_random_table
 
     try:
         import_module(name)  # import time is not counted
-        past, now = (random_table(rows, seed).to_pandas() for seed in (1, 2))
+        past, now = (make_random_table(rows, seed).to_pandas() for seed in (1, 2))
         started = time.process_time()
         PEERS[name](past, now)
     except ImportError as error:

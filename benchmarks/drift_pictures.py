@@ -47,12 +47,12 @@ class Digits:
         return np.concatenate([pool[self.truth[pool] == label][:count] for label, count in enumerate(counts)])
 
 
-def alarms(trials: int, seed: int = 0) -> dict[str, float]:
+def measure_alarms(trials: int, seed: int = 0) -> dict[str, float]:
     """Return the share of windows of 500 pictures that alarm, by change, and the class's share in shifted windows."""
-    from serving.drift.alarms.alarm import judge
+    from serving.drift.alarms.alarm import find_drift
     from serving.drift.profiles import bins
     from serving.drift.profiles.profile import Profile
-    from serving.drift.reference.day_variation import ANY, Baseline
+    from serving.drift.reference.day_variation import ANY_KIND, ReferenceBaseline
 
     rng, digits = np.random.default_rng(seed), Digits(seed)
     counts = dict.fromkeys(("clean", "subtle noise", "brightness", "prior shift"), 0)
@@ -60,8 +60,8 @@ def alarms(trials: int, seed: int = 0) -> dict[str, float]:
     for _ in range(trials):
         order = rng.permutation(len(digits.truth))
         pool, past = order[:POOL], digits.compute_columns(order[POOL:])
-        layout = bins.fit(past, bins=BINS)
-        baseline = Baseline.of_rows(Profile.of(layout, past))
+        layout = bins.fit_layout(past, bins=BINS)
+        baseline = ReferenceBaseline.of_rows(Profile.of(layout, past))
         clean, shifted = pool[:WINDOW], digits.draw_shifted_window(pool, rng)
         pixels = digits.pixels[clean]
         shares.append((digits.truth[shifted] == CLASS).mean())
@@ -72,6 +72,6 @@ def alarms(trials: int, seed: int = 0) -> dict[str, float]:
             "prior shift": digits.compute_columns(shifted),
         }
         for name, window in windows.items():
-            results = judge(baseline, [(ANY, Profile.of(layout, window))])
+            results = find_drift(baseline, [(ANY_KIND, Profile.of(layout, window))])
             counts[name] += any(result.moved for result in results)
     return {name: count / trials for name, count in counts.items()} | {"share": float(np.mean(shares))}

@@ -6,7 +6,7 @@ import polars as pl
 COLUMNS, NAMES = 15, 4
 
 
-def random_table(rows: int, seed: int = 0) -> pl.DataFrame:
+def make_random_table(rows: int, seed: int = 0) -> pl.DataFrame:
     """Return random rows of 15 columns: 11 of numbers, 4 of text with a dozen values."""
     rng, names = np.random.default_rng(seed), pl.Series([f"value {i}" for i in range(12)])
     numbers = {f"x{i}": rng.lognormal(3, 1, rows).round(2) for i in range(COLUMNS - NAMES)}

@@ -34,15 +34,15 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.public.tfxio import TFExampleRecord
 
 from benchmarks.score_calibration import BINS, expected_calibration_error
-from components.training.extended_trainer import aligned
+from components.training.extended_trainer import align_embedding
 from components.training.span_example_gen import Write
 from models import skip_gram, spans
-from models.evaluation.baselines import Table, boosted, logistic
+from models.evaluation.baselines import Table, fit_boosted_trees, fit_logistic_regression
 from models.evaluation.intervals import LEVEL, average_precision, interval
 from models.fraud import data, features, sentences
 from models.fraud import model as network
 from models.fraud.case import CASE
-from models.input import Transform, files
+from models.input import Transform, list_shards
 from models.training import entry_point
 from pipeline.local.local_runtime import local_runtime
 
@@ -78,32 +78,36 @@ def main() -> None:
     report = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
         work = options.work or Path(scratch)
-        for name, part in (("acceptance", acceptance), ("choice", choice)):
+        for name, part in (("acceptance", measure_acceptance), ("choice", measure_variants)):
             for result in part(work) if options.only in (None, name) else ():
                 # Written after every row, so that an error at the end does not lose hours.
                 report[name] = {"date": date.today().isoformat(), **result}
                 RESULT.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def acceptance(work: Path) -> Iterator[dict[str, Any]]:
+def measure_acceptance(work: Path) -> Iterator[dict[str, Any]]:
     """Score all models on eval for each seed of ``ACCEPTANCE``, with intervals; yields the report after each seed."""
     rows = []
     for seed in ACCEPTANCE:
-        prepared_data = prepared(seed, work)
-        row = {"seed": seed, "frauds": int(prepared_data.splits["eval"][network.LABEL].sum()), **scored(prepared_data)}
+        prepared_data = prepare_data(seed, work)
+        row = {
+            "seed": seed,
+            "frauds": int(prepared_data.splits["eval"][network.LABEL].sum()),
+            **score_models(prepared_data),
+        }
         rows.append(row)
         yield {"split": "eval", "bins": BINS, "draws": DRAWS, "level": LEVEL, "rows": rows}
         print(_format_rows([row]), flush=True)
 
 
-def choice(work: Path) -> Iterator[dict[str, Any]]:
+def measure_variants(work: Path) -> Iterator[dict[str, Any]]:
     """Score every variant on valid, which decides, and on eval for each seed of ``CHOICE``; yields the report."""
     rows = []
     for name, change in VARIANTS.items():
         changes, runs = {**START, **change}, []
         for seed in CHOICE:
-            prepared_data = prepared(seed, work)
-            scores, facts = network_scores(prepared_data, changes)
+            prepared_data = prepare_data(seed, work)
+            scores, facts = score_network(prepared_data, changes)
             areas = {split: _compute_pr_auc(prepared_data.splits[split], scores[split]) for split in ("valid", "eval")}
             runs.append({"seed": seed, **areas, **facts})
         means = {key: float(np.mean([run[key] for run in runs])) for key in ("valid", "eval", "seconds")}
@@ -112,11 +116,11 @@ def choice(work: Path) -> Iterator[dict[str, Any]]:
         yield {"seeds": list(CHOICE), "rows": rows}
 
 
-def scored(prepared_data: SimpleNamespace) -> dict[str, Any]:
+def score_models(prepared_data: SimpleNamespace) -> dict[str, Any]:
     """Return PR-AUC with interval, calibration error and seconds of every model on eval, and the network's lead."""
     eval_rows = prepared_data.splits["eval"]
     truth, report = eval_rows[network.LABEL][:, 0], {}
-    scores, facts = network_scores(prepared_data, {})
+    scores, facts = score_network(prepared_data, {})
     answers = {"network": (scores["eval"], facts["seconds"])}
     for name, (fit, table) in BASELINES.items():
         started = time.perf_counter()
@@ -139,7 +143,7 @@ def scored(prepared_data: SimpleNamespace) -> dict[str, Any]:
     return {"models": report, "lead": leads, "parameters": facts["parameters"], "anomaly_pr_auc": facts["anomaly"]}
 
 
-def network_scores(prepared_data: SimpleNamespace, changes: Mapping[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+def score_network(prepared_data: SimpleNamespace, changes: Mapping[str, Any]) -> tuple[Arrays, dict[str, Any]]:
     """Train the network with the Trainer's function; return the export's scores on valid and eval, and facts."""
     settings = {**prepared_data.settings, **changes}
     unknown = set(changes) - set(CASE.settings["training"])
@@ -175,12 +179,12 @@ def network_scores(prepared_data: SimpleNamespace, changes: Mapping[str, Any]) -
     return scores, facts
 
 
-def prepared(seed: int, work: Path) -> SimpleNamespace:
+def prepare_data(seed: int, work: Path) -> SimpleNamespace:
     """Build examples, transform graph and embedding of a seed with the pipeline's code; cached in ``work``."""
     if seed in _PREPARED:
         return _PREPARED[seed]
-    groups = CASE.configured({"data_seed": str(seed)})
-    window = spans.window(data.prepare(None, work / "raw", groups["data"]), -1, -1)
+    groups = CASE.configure({"data_seed": str(seed)})
+    window = spans.select_window(data.prepare(None, work / "raw", groups["data"]), -1, -1)
     groups["data"] |= data.check(window, groups["data"])
     settings = {name: value for group in groups.values() for name, value in group.items()}
     folder = work / f"prepared-{seed}"
@@ -191,7 +195,7 @@ def prepared(seed: int, work: Path) -> SimpleNamespace:
         embedding = skip_gram.train(sentences.sentences(str(folder / "examples"), settings), settings)
         embedding.facts["vocabulary"] = sentences.VOCABULARY
         embedding.save(folder / "embedding")
-        aligned(str(folder / "embedding"), str(folder / "graph"), folder / "aligned")
+        align_embedding(str(folder / "embedding"), str(folder / "graph"), folder / "aligned")
     transform = Transform(str(folder / "graph"))
     splits = {split: _load_split(folder, split, transform) for split in ("train", "valid", "eval")}
     matrix = np.load(folder / "aligned" / "matrix.npy")
@@ -229,14 +233,16 @@ def _build_similarity_table(prepared_data: SimpleNamespace, split: str) -> Table
 
 
 BASELINES = {
-    "LightGBM": (boosted, _build_table),
-    "LightGBM with likeness": (boosted, _build_similarity_table),
-    "logistic regression": (logistic, _build_table),
+    "LightGBM": (fit_boosted_trees, _build_table),
+    "LightGBM with likeness": (fit_boosted_trees, _build_similarity_table),
+    "logistic regression": (fit_logistic_regression, _build_table),
 }
 
 
 def _load_split(folder: Path, split: str, transform: Transform) -> Arrays:
-    examples = tf.constant(list(tf.data.TFRecordDataset(files(str(folder / "examples"), split)).as_numpy_iterator()))
+    examples = tf.constant(
+        list(tf.data.TFRecordDataset(list_shards(str(folder / "examples"), split)).as_numpy_iterator())
+    )
     rows = {name: value.numpy() for name, value in transform.parse(examples).items()}
     customer = tf.io.parse_example(examples, {"customer_id": tf.io.FixedLenFeature([], tf.string)})["customer_id"]
     return rows | {"customer": customer.numpy()}

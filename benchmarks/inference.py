@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import arguments, artifacts, home_of, median, show, write
+from benchmarks.runs import find_artifacts, median, parse_arguments, print_table, provide_home, write_report
 
 SIZES = (1, 64)
 LITE = ("float32", "dynamic", "float16", "int8")
@@ -32,36 +32,36 @@ Call = Callable[[Mapping[str, Any]], Any]
 def main() -> None:
     """Measure each use case, print its tables and write the JSON."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    options = arguments(__doc__, "inference.json")
-    with home_of(options.home, options.cases) as home:
+    options = parse_arguments(__doc__, "inference.json")
+    with provide_home(options.home, options.cases) as home:
         cases = {name: measure(home, name, options.seconds, options.rounds) for name in options.cases}
-    write(options.out, cases=cases)
+    write_report(options.out, cases=cases)
 
 
 def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, Any]:
     """Measure one use case: latency and metric by method, the slowest operations, TensorRT."""
-    from models.catalog import find
-    from models.input import Transform, files, load
+    from models.catalog import find_use_case
+    from models.input import Transform, list_shards, load
     from models.saved_model import restore
 
-    outputs, served = artifacts(home, case)
-    network, transform = find(case).load("model"), Transform(str(outputs["transform_graph"]))
-    rows = load(files(str(outputs["examples"]), "eval"), transform, (*network.INPUTS, network.LABEL))
+    outputs, served = find_artifacts(home, case)
+    network, transform = find_use_case(case).load("model"), Transform(str(outputs["transform_graph"]))
+    rows = load(list_shards(str(outputs["examples"]), "eval"), transform, (*network.INPUTS, network.LABEL))
     inputs, truth = {name: rows[name] for name in network.INPUTS}, rows[network.LABEL]
-    model = restore.model(str(served), network, transform, restore.pretrained(outputs["model_run"]))
-    ways = made(network, model, served, outputs["lite_model"])
-    metrics = judged(ways, inputs, truth, network)
+    model = restore.restore_model(str(served), network, transform, restore.find_pretrained(outputs["model_run"]))
+    ways = build_methods(network, model, served, outputs["lite_model"])
+    metrics = compute_metrics(ways, inputs, truth, network)
     tables = {
-        "latency": [row | metrics[row["way"]] for row in timed(ways, inputs, seconds, rounds)],
-        "slowest operations": slowest(ways["tf.function"], inputs),
-        "tensorrt": [{"outcome": tensorrt(served, inputs)}],
+        "latency": [row | metrics[row["way"]] for row in measure_methods(ways, inputs, seconds, rounds)],
+        "slowest operations": find_slowest_operations(ways["tf.function"], inputs),
+        "tensorrt": [{"outcome": convert_with_tensorrt(served, inputs)}],
     }
     for name, table in tables.items():
-        show(f"{case}: {name}", table)
+        print_table(f"{case}: {name}", table)
     return tables
 
 
-def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
+def build_methods(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
     """Return every execution method by name; each maps arrays, ``[rows, ...]`` per feature, to outputs by name."""
     import json
 
@@ -70,7 +70,7 @@ def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
     from models.saved_model import restore
     from models.saved_model.files import EXTRA
 
-    settings = restore.settings(str(served))
+    settings = restore.read_settings(str(served))
     point = json.loads((served / EXTRA / "model.json").read_text())["operating_point"]
 
     def answer(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def made(network: Any, model: Any, served: Path, lite: Path) -> dict[str, Call]:
     return ways | {f"LiteRT {name}": _load_lite(lite / f"{name}.tflite") for name in LITE}
 
 
-def judged(
+def compute_metrics(
     ways: Mapping[str, Call], inputs: Mapping[str, Any], truth: Any, network: Any
 ) -> dict[str, dict[str, float]]:
     """Return the metric of each method on the whole split, and its largest difference from the eager model's scores."""
@@ -120,7 +120,9 @@ def judged(
     }
 
 
-def timed(ways: Mapping[str, Call], inputs: Mapping[str, Any], seconds: float, rounds: int) -> list[dict[str, Any]]:
+def measure_methods(
+    ways: Mapping[str, Call], inputs: Mapping[str, Any], seconds: float, rounds: int
+) -> list[dict[str, Any]]:
     """Return a row per method and batch size: median latency, rows per second, ratios to eager and to the limit."""
     results = []
     for size in SIZES:
@@ -130,9 +132,9 @@ def timed(ways: Mapping[str, Call], inputs: Mapping[str, Any], seconds: float, r
             way(batch), way(batch)  # warm-up: tracing, compilation, allocation
         for _ in range(rounds):
             for name, way in ways.items():
-                times[name].append(latency(partial(way, batch), seconds / rounds))
+                times[name].append(measure_latency(partial(way, batch), seconds / rounds))
         medians = {name: median(values) for name, values in times.items()}
-        floor = limit(ways["tf.function"], batch, rounds)
+        floor = compute_limit(ways["tf.function"], batch, rounds)
         results += [
             {
                 "way": name,
@@ -149,7 +151,7 @@ def timed(ways: Mapping[str, Call], inputs: Mapping[str, Any], seconds: float, r
     return results
 
 
-def latency(call: Callable[[], Any], seconds: float) -> float:
+def measure_latency(call: Callable[[], Any], seconds: float) -> float:
     """Return the median time of a call in seconds, measured for at least ``seconds``."""
     times: list[float] = []
     deadline = time.perf_counter() + seconds
@@ -160,18 +162,18 @@ def latency(call: Callable[[], Any], seconds: float) -> float:
     return median(times)
 
 
-def limit(way: Call, batch: Mapping[str, Any], rounds: int) -> float:
+def compute_limit(way: Call, batch: Mapping[str, Any], rounds: int) -> float:
     """Return the seconds of the batch's floating-point operations at the rate of a large matrix product."""
     import tensorflow as tf
 
     square = tf.random.stateless_normal((SIDE, SIDE), (1, 2))
     product = tf.function(lambda: tf.matmul(square, square))
     product()
-    seconds = min(latency(lambda: product().numpy(), 0.2) for _ in range(rounds))
-    return operations(way, batch) / (2 * SIDE**3 / seconds)
+    seconds = min(measure_latency(lambda: product().numpy(), 0.2) for _ in range(rounds))
+    return count_operations(way, batch) / (2 * SIDE**3 / seconds)
 
 
-def operations(way: Call, batch: Mapping[str, Any]) -> int:
+def count_operations(way: Call, batch: Mapping[str, Any]) -> int:
     """Count the floating-point operations of one call with TensorFlow's profiler, on a graph of that batch size."""
     import tensorflow as tf
     from tensorflow.python.framework import convert_to_constants
@@ -183,13 +185,13 @@ def operations(way: Call, batch: Mapping[str, Any]) -> int:
     return tf.compat.v1.profiler.profile(frozen.graph, options=options).total_float_ops
 
 
-def slowest(way: Call, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+def find_slowest_operations(way: Call, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the slowest operations in a profiler trace of the compiled network at the larger batch size."""
     from benchmarks import profiler_trace
 
     batch = {name: value[: SIZES[-1]] for name, value in inputs.items()}
     with tempfile.TemporaryDirectory() as folder:
-        trace = profiler_trace.traced(lambda: way(batch), TRACED, Path(folder))
+        trace = profiler_trace.trace_call(lambda: way(batch), TRACED, Path(folder))
     total = sum(operation.milliseconds for operation in trace)
     return [
         {
@@ -203,7 +205,7 @@ def slowest(way: Call, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def tensorrt(served: Path, inputs: Mapping[str, Any]) -> str:
+def convert_with_tensorrt(served: Path, inputs: Mapping[str, Any]) -> str:
     """Convert the export with TensorRT; return ``converted``, or the reason why it cannot be."""
     from tour.measure import tensorrt as converting
 

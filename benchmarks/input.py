@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import arguments, artifacts, home_of, median, show, write
+from benchmarks.runs import find_artifacts, median, parse_arguments, print_table, provide_home, write_report
 
 TIMES = (1, 10)
 STEPS = 60
@@ -25,43 +25,43 @@ STEPS = 60
 
 def main() -> None:
     """Measure each use case, print its tables and write the JSON."""
-    options = arguments(__doc__, "input.json")
-    with home_of(options.home, options.cases) as home:
+    options = parse_arguments(__doc__, "input.json")
+    with provide_home(options.home, options.cases) as home:
         cases = {name: measure(home, name, options.seconds, options.rounds) for name in options.cases}
-    write(options.out, cases=cases)
+    write_report(options.out, cases=cases)
 
 
 def measure(home: Path, case: str, seconds: float, rounds: int) -> dict[str, list[dict[str, Any]]]:
     """Return the three tables of one use case."""
-    split, graph, run = split_of(home, case)
+    split, graph, run = load_split(home, case)
     tables = {
-        "speeds": speeds(split, seconds, rounds),
-        "memory": memory(split, graph),
-        "waiting": waiting(split, run, rounds),
+        "speeds": measure_speed(split, seconds, rounds),
+        "memory": measure_memory(split, graph),
+        "waiting": measure_waiting(split, run, rounds),
     }
     for name, rows in tables.items():
-        show(f"{case}: {name}", rows)
+        print_table(f"{case}: {name}", rows)
     return tables
 
 
-def split_of(home: Path, case: str) -> tuple[Any, str, dict[str, Any]]:
+def load_split(home: Path, case: str) -> tuple[Any, str, dict[str, Any]]:
     """Return the train split of the last pushed run, its transform graph, and the parts of the served model."""
-    from models.catalog import find
-    from models.input import Transform, files
+    from models.catalog import find_use_case
+    from models.input import Transform, list_shards
     from models.saved_model import restore
     from tour.measure import reading_ladder
 
-    outputs, served = artifacts(home, case)
+    outputs, served = find_artifacts(home, case)
     record = json.loads((outputs["model_run"] / "training.json").read_text())
-    network = find(case).load("model")
+    network = find_use_case(case).load("model")
     graph = str(outputs["transform_graph"])
-    paths = files(str(outputs["examples"]), "train")
+    paths = list_shards(str(outputs["examples"]), "train")
     split = reading_ladder.Split(paths, Transform(graph), (*network.INPUTS, network.LABEL), record["batch_size"])
-    run = {"served": str(served), "network": network, "settings": restore.settings(str(served))}
-    return split, graph, run | {"pretrained": restore.pretrained(outputs["model_run"])}
+    run = {"served": str(served), "network": network, "settings": restore.read_settings(str(served))}
+    return split, graph, run | {"pretrained": restore.find_pretrained(outputs["model_run"])}
 
 
-def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
+def measure_speed(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
     """Return a row per input pipeline, limits first: median examples per second, and the share of the limits."""
     from tour.measure import reading_ladder
 
@@ -70,12 +70,14 @@ def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
     warm_up_batches = {"cached": batches, "shuffled": batches}
     rates_by_way: dict[str, list[float]] = {name: [] for name in ("bytes", "records", *datasets)}
     size = sum(Path(path).stat().st_size for path in split.paths)
-    rows = sum(reading_ladder.count(batch) for batch in reading_ladder.records(split))
+    rows = sum(reading_ladder.count_rows(batch) for batch in reading_ladder.records(split))
     for turn in range(rounds):
         rates_by_way["bytes"].append(reading_ladder.bytes_per_second(split.paths, 5) * rows / size)
-        rates_by_way["records"].append(reading_ladder.rate(reading_ladder.records(split), seconds, 2))
+        rates_by_way["records"].append(reading_ladder.measure_rate(reading_ladder.records(split), seconds, 2))
         for name, data in datasets.items():
-            rates_by_way[name].append(reading_ladder.rate(data, seconds, 2 if turn else warm_up_batches.get(name, 2)))
+            rates_by_way[name].append(
+                reading_ladder.measure_rate(data, seconds, 2 if turn else warm_up_batches.get(name, 2))
+            )
     medians = {name: median(rates) for name, rates in rates_by_way.items()}
     return [
         {
@@ -91,11 +93,11 @@ def speeds(split: Any, seconds: float, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-def memory(split: Any, graph: str) -> list[dict[str, Any]]:
+def measure_memory(split: Any, graph: str) -> list[dict[str, Any]]:
     """Return a row per input pipeline and size: examples, seconds, peak memory in MiB."""
     from tour.measure import peak_memory
 
-    results = peak_memory.measured(graph, split.paths, split.keep, split.batch_size, peak_memory.WAYS, TIMES)
+    results = peak_memory.measure_peaks(graph, split.paths, split.keep, split.batch_size, peak_memory.WAYS, TIMES)
     return [
         {
             "way": result.way,
@@ -109,13 +111,13 @@ def memory(split: Any, graph: str) -> list[dict[str, Any]]:
     ]
 
 
-def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, Any]]:
+def measure_waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, Any]]:
     """Return a row per input pipeline: milliseconds of waiting and of the step, and speed relative to ``constant``."""
     import tensorflow as tf
 
     from tour.measure import reading_ladder
 
-    step, batch = trainer_step(split, run)
+    step, batch = build_trainer_step(split, run)
     constant = tf.data.Dataset.from_tensors(batch).repeat()
     streams: dict[str, Callable[[], Any]] = {"constant": lambda: constant}
 
@@ -126,8 +128,8 @@ def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, A
     constant_batches = iter(constant)
     rows: list[dict[str, Any]] = []
     for name, make in streams.items():
-        pairs = [reading_ladder.waiting(make(), lambda: step(constant_batches), STEPS) for _ in range(rounds)]
-        rates = [inside(step, make(), split.batch_size) for _ in range(rounds)]
+        pairs = [reading_ladder.measure_waiting(make(), lambda: step(constant_batches), STEPS) for _ in range(rounds)]
+        rates = [measure_step_inside_graph(step, make(), split.batch_size) for _ in range(rounds)]
         wait, work = (median(values) for values in zip(*pairs, strict=True))
         rows.append(
             {
@@ -143,20 +145,20 @@ def waiting(split: Any, run: Mapping[str, Any], rounds: int) -> list[dict[str, A
     return rows
 
 
-def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], Any], dict[str, Any]]:
+def build_trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], Any], dict[str, Any]]:
     """Return the Trainer's compiled step on the served network, and one batch."""
     import tensorflow as tf
 
     from models.saved_model import restore
     from models.training import optimizers
-    from models.training.step import step_function
+    from models.training.step import create_train_step
     from tour.measure import reading_ladder
 
     network, settings = run["network"], run["settings"]
-    model = restore.model(run["served"], network, split.transform, run["pretrained"])
+    model = restore.restore_model(run["served"], network, split.transform, run["pretrained"])
     optimizer = optimizers.create(settings, 1_000_000)
     optimizer.build(model.trainable_variables)
-    step = step_function(
+    step = create_train_step(
         tf.distribute.get_strategy(),
         model,
         optimizer,
@@ -170,7 +172,7 @@ def trainer_step(split: Any, run: Mapping[str, Any]) -> tuple[Callable[[Any], An
     return step, batch
 
 
-def inside(step: Callable[[Any], Any], data: Any, batch_size: int) -> float:
+def measure_step_inside_graph(step: Callable[[Any], Any], data: Any, batch_size: int) -> float:
     """Return examples per second when the step reads its batches inside the graph, as the Trainer's step does."""
     stream = iter(data)
     step(stream)

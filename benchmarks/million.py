@@ -23,11 +23,11 @@ from typing import Any
 
 import orjson
 
-from benchmarks.runs import ROOT, write
-from models.catalog import find
+from benchmarks.runs import ROOT, write_report
+from models.catalog import find_use_case
 from serving import rollout
 from serving.gateway.history.online_store import PREDICTIONS
-from serving.gateway.log.log_files import read
+from serving.gateway.log.log_files import read_log
 from serving.gateway.log.tf_example import decode
 from serving.http import asyncio_server
 from serving.traffic import Sender
@@ -37,7 +37,7 @@ SWAPS = 10
 SETTLED = 90.0
 
 
-class Watch:
+class AnswerCheck:
     """Tracks which versions may answer at the moment, and which version gave each answer."""
 
     def __init__(self) -> None:
@@ -51,17 +51,19 @@ class Watch:
         self.not_live += answer["version"] not in self.allowed
 
 
-def rows(home: Path, count: int) -> Iterator[bytes]:
+def generate_rows(home: Path, count: int) -> Iterator[bytes]:
     """Yield ``count`` purchases: those of the days after training, repeated under new ids."""
-    case = find(CASE)
-    settings = case.configured({})["data"]
+    case = find_use_case(CASE)
+    settings = case.configure({})["data"]
     bodies = [body for body, _ in case.load("traffic").requests(None, "", home / "data", -1, -1, [], settings)]
     for number in range(count):
         body = bodies[number % len(bodies)]
         yield orjson.dumps(body | {"transaction_id": f"{body['transaction_id']}-{number // len(bodies)}"})
 
 
-async def swaps(home: Path, folder: Path, sender: Sender, watch: Watch, total: int) -> list[dict[str, Any]]:
+async def swap_versions(
+    home: Path, folder: Path, sender: Sender, watch: AnswerCheck, total: int
+) -> list[dict[str, Any]]:
     """Push a version after each twelfth of the requests, roll back after the last; return what was done and when."""
     steps = []
     for number in range(2, SWAPS + 3):
@@ -94,7 +96,7 @@ async def _wait_until(condition: Any) -> None:
         await asyncio.sleep(0.05)
 
 
-def copies(source: Path, home: Path) -> Path:
+def copy_versions(source: Path, home: Path) -> Path:
     """Copy the model as version 1 in place and as later versions next to it, each with its own threshold."""
     folder = home / CASE / "versions"
     folder.mkdir(parents=True)
@@ -108,29 +110,29 @@ def copies(source: Path, home: Path) -> Path:
     return folder
 
 
-def check(answer: Mapping[str, Any]) -> str | None:
+def check_answer(answer: Mapping[str, Any]) -> str | None:
     """Return what is wrong with an answer, None if nothing; its threshold shows which version's files were used."""
     if answer["threshold"] != answer["version"] / 100:
         return "a threshold of another version"
-    return find(CASE).load("traffic").check(answer)
+    return find_use_case(CASE).load("traffic").check(answer)
 
 
-async def measured(home: Path, folder: Path, port: int, total: int, connections: int) -> dict[str, Any]:
+async def measure(home: Path, folder: Path, port: int, total: int, connections: int) -> dict[str, Any]:
     """Send all requests during the swaps; return the report."""
-    watch = Watch()
+    watch = AnswerCheck()
     watch.allowed = {1}
-    sender = Sender("127.0.0.1", port, f"/v1/{CASE}/score", check, watch.record)
-    steps = asyncio.ensure_future(swaps(home, folder, sender, watch, total))
-    report = await sender.run(rows(home, total), 0, connections)
+    sender = Sender("127.0.0.1", port, f"/v1/{CASE}/score", check_answer, watch.record)
+    steps = asyncio.ensure_future(swap_versions(home, folder, sender, watch, total))
+    report = await sender.run(generate_rows(home, total), 0, connections)
     finished_steps = await asyncio.wait_for(steps, SETTLED)
     return report.plain() | {"steps": finished_steps, "not_live": watch.not_live, "answered": watch.answered}
 
 
-def lost(home: Path, answered: dict[str, int]) -> dict[str, int]:
+def count_lost(home: Path, answered: dict[str, int]) -> dict[str, int]:
     """Count the answers that the log lacks, has twice, or has with another version."""
     version_by_id: dict[str, int] = {}
     records = twice = 0
-    for _, data in read(home / CASE / "online" / PREDICTIONS):
+    for _, data in read_log(home / CASE / "online" / PREDICTIONS):
         record = decode(data)
         name = record["served/id"][0].decode()
         records, twice = records + 1, twice + (name in version_by_id)
@@ -155,19 +157,19 @@ def main() -> int:
     source = options.home / CASE / "versions" / "1"
     with tempfile.TemporaryDirectory(prefix="million-") as name:
         home = Path(name)
-        folder = copies(source, home)
+        folder = copy_versions(source, home)
         words = ["serve", CASE, "--home", str(home), "--port", "0", "--rest-port", "-1", "--grpc-port", "-1", "--json"]
         words += ["--timeout", "30"]  # long, so that slow answers on a busy machine do not count as failures
         server = subprocess.Popen([sys.executable, "-m", "cli.main", *words], stdout=subprocess.PIPE)
         try:
             assert server.stdout is not None, "a pipe"
             port = int(json.loads(server.stdout.readline())["gateway"].rpartition(":")[2])
-            report = asyncio_server.run(measured(home, folder, port, options.requests, options.connections))
+            report = asyncio_server.run(measure(home, folder, port, options.requests, options.connections))
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(60)
-        report |= {"log": lost(home, report.pop("answered"))}
-    write(options.out, **report)
+        report |= {"log": count_lost(home, report.pop("answered"))}
+    write_report(options.out, **report)
     print(json.dumps(report, indent=1))
     bad = (
         report["failed"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import litserve
 
-from benchmarks.served import caller
+from benchmarks.served import load_predict
 
 
 class Api(litserve.LitAPI):
@@ -20,7 +20,7 @@ class Api(litserve.LitAPI):
         self.model = model
 
     def setup(self, device: str) -> None:
-        self.call = caller(self.model)
+        self.call = load_predict(self.model)
 
     def predict(self, document: dict[str, Any]) -> dict[str, Any]:
         return self.call(document)

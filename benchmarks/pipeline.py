@@ -25,7 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.runs import ROOT, write
+from benchmarks.runs import ROOT, write_report
 
 SEED = 7
 # The smallest size has too few frauds for the default gate, and a refused run has no push to time.
@@ -51,7 +51,7 @@ PEERS = {
 LITE_ROWS, CHECK_ROWS = 2048, 32
 
 
-class Failed(Exception):
+class MeasurementError(Exception):
     """A measured process failed; the message is one sentence."""
 
 
@@ -64,14 +64,14 @@ def main() -> None:
         _warm_up(console)
         for rows in options.rows:
             report["sizes"].append(measure(rows, options.days, options.work, console))
-            console.print(stage_table(report["sizes"][-1]))
-            write(options.out, **report)
+            console.print(format_stages(report["sizes"][-1]))
+            write_report(options.out, **report)
     except KeyboardInterrupt:
         console.print(f"Interrupted; {len(report['sizes'])} of {len(options.rows)} sizes were measured.")
         sys.exit(130)
-    except (Failed, OSError) as error:
+    except (MeasurementError, OSError) as error:
         sys.exit(f"error: {error}")
-    console.print(total_table(report["sizes"]))
+    console.print(format_totals(report["sizes"]))
 
 
 def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any]:
@@ -81,13 +81,13 @@ def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any
         MeasurementError: if one of them fails.
     """
     console.rule(f"{rows:,} rows over {days} days")
-    data, home = generated(rows, days, work, console), work / f"home-{rows}"
+    data, home = generate_data(rows, days, work, console), work / f"home-{rows}"
     for stale in (home, work / "bare"):
         shutil.rmtree(stale, ignore_errors=True)
     load = os.getloadavg()[0]
-    first = pipeline_run(data, home, console, "the pipeline without a cache")
-    again = pipeline_run(data, home, console, "the cached pipeline")
-    bare = bare_run(data, work / "bare", console)
+    first = run_pipeline(data, home, console, "the pipeline without a cache")
+    again = run_pipeline(data, home, console, "the cached pipeline")
+    bare = run_bare_script(data, work / "bare", console)
     # In this order, since _describe_stages removes from first what is not reported.
     pipeline = _describe_stages(first, home, rows) | first
     return {
@@ -100,33 +100,33 @@ def measure(rows: int, days: int, work: Path, console: Console) -> dict[str, Any
     }
 
 
-def generated(rows: int, days: int, work: Path, console: Console) -> Path:
+def generate_data(rows: int, days: int, work: Path, console: Console) -> Path:
     """Return the folder with data of that size; it is generated on first use."""
     folder = work / f"data-{rows}-{days}"
     if not (folder / "truth.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         console.print(f"generating {folder}", highlight=False)
         arguments = ["--rows", rows, "--days", days, "--seed", SEED, "--out", folder]
-        timed(["-m", "cli.main", "generate", "fraud", *arguments], work / "generate.txt")
+        run_timed(["-m", "cli.main", "generate", "fraud", *arguments], work / "generate.txt")
     return folder
 
 
-def pipeline_run(data: Path, home: Path, console: Console, title: str) -> dict[str, Any]:
+def run_pipeline(data: Path, home: Path, console: Console, title: str) -> dict[str, Any]:
     """Run ``showcase run`` as a process, which prints its progress; return its times and facts."""
     console.print(title)
     arguments = ["--data", data, "--home", home, "--set", f"min_pr_auc={LEAST_PR_AUC}", "--json"]
-    spent, out = timed(["-m", "cli.main", "run", "fraud", *arguments], home.with_suffix(".json"))
+    spent, out = run_timed(["-m", "cli.main", "run", "fraud", *arguments], home.with_suffix(".json"))
     run = json.loads(out)
     if run["state"] != "pushed":
-        raise Failed(f"the pipeline ended in state {run['state']}: {run['reason']}")
+        raise MeasurementError(f"the pipeline ended in state {run['state']}: {run['reason']}")
     return spent | {"state": run["state"], "id": run["id"], "facts": run["facts"]}
 
 
-def bare_run(data: Path, out: Path, console: Console) -> dict[str, Any]:
+def run_bare_script(data: Path, out: Path, console: Console) -> dict[str, Any]:
     """Run ``benchmarks/bare`` as a process; return its times and its steps."""
     console.print("the bare script")
     arguments = ["--data", data, "--out", out, "--min-pr-auc", LEAST_PR_AUC]
-    spent, text = timed(["-m", "benchmarks.bare", *arguments], out.with_suffix(".json"), quiet=True)
+    spent, text = run_timed(["-m", "benchmarks.bare", *arguments], out.with_suffix(".json"), quiet=True)
     script_report = json.loads(text)
     imports = script_report["seconds"].pop("imports")
     steps = {
@@ -141,7 +141,7 @@ def bare_run(data: Path, out: Path, console: Console) -> dict[str, Any]:
     return spent | results | {"imports": imports, "work": sum(script_report["seconds"].values()), "steps": steps}
 
 
-def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dict[str, float], str]:
+def run_timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dict[str, float], str]:
     """Run Python at the root; return wall and CPU seconds, and its standard output, which is stored in ``out``.
 
     Args:
@@ -168,7 +168,7 @@ def timed(arguments: Sequence[Any], out: Path, quiet: bool = False) -> tuple[dic
     wall, process.returncode, text = time.perf_counter() - started, os.waitstatus_to_exitcode(status), out.read_text()
     if process.returncode not in (0, 1) or (process.returncode and not text):
         name = " ".join(command[1:4]).removeprefix("-m ")
-        raise Failed(error or f"{name} ended with exit code {process.returncode}; its messages are above.")
+        raise MeasurementError(error or f"{name} ended with exit code {process.returncode}; its messages are above.")
     return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime}, text
 
 
@@ -186,7 +186,7 @@ def _relay_progress(process: subprocess.Popen[str]) -> str:
 
 def _describe_stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str, Any]:
     """Return the stages with rows per second, and totals; remove from ``run`` what is not reported."""
-    facts, splits = run.pop("facts"), split_rows(home, run["id"])
+    facts, splits = run.pop("facts"), read_split_rows(home, run["id"])
     stage_facts, epochs = json.loads(facts["stages"]), _read_epochs(home, run["id"])
     rows = {
         "SpanExampleGen": raw_rows,
@@ -218,7 +218,7 @@ def _describe_stages(run: dict[str, Any], home: Path, raw_rows: int) -> dict[str
     }
 
 
-def split_rows(home: Path, run_id: str) -> dict[str, int]:
+def read_split_rows(home: Path, run_id: str) -> dict[str, int]:
     """Return the number of examples of each split, as counted by StatisticsGen."""
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
@@ -245,7 +245,7 @@ def _read_outputs(home: Path, run_id: str) -> dict[str, dict[str, Any]]:
     return store.outputs(MetadataAddress.of(home), run_id)
 
 
-def stage_table(size: Mapping[str, Any]) -> Table:
+def format_stages(size: Mapping[str, Any]) -> Table:
     """Return a table of stages and the script's steps; the ratio is the stage's time over the step's."""
     table = Table(title=f"{size['rows']:,} rows", title_justify="left", box=None, header_style="dim", pad_edge=False)
     table.add_column("stage")
@@ -274,7 +274,7 @@ def _format_cells(step: Mapping[str, float]) -> tuple[str, str]:
     return f"{step['seconds']:.1f}", f"{rate:,.0f}" if rate else ""
 
 
-def total_table(sizes: Sequence[Mapping[str, Any]]) -> Table:
+def format_totals(sizes: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table with a line per size that compares the whole processes."""
     table = Table(title="Totals", title_justify="left", box=None, header_style="dim", pad_edge=False)
     columns = (
@@ -308,7 +308,7 @@ def _warm_up(console: Console) -> None:
     code = f"import {libraries}, pipeline.graph, pipeline.outcome, pipeline.local.runner"
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     if process.returncode:
-        raise Failed(f"the libraries cannot be imported: {process.stderr.strip().splitlines()[-1]}")
+        raise MeasurementError(f"the libraries cannot be imported: {process.stderr.strip().splitlines()[-1]}")
 
 
 def _compute_rate(rows: float, seconds: float) -> float:

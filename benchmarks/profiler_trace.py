@@ -30,7 +30,7 @@ class Operation:
     milliseconds: float
 
 
-def traced(call: Callable[[], Any], times: int, folder: Path) -> list[Operation]:
+def trace_call(call: Callable[[], Any], times: int, folder: Path) -> list[Operation]:
     """Profile ``times`` calls of a function that was traced before; return its operations, the slowest first."""
     tf.profiler.experimental.start(str(folder))
     try:
@@ -38,10 +38,10 @@ def traced(call: Callable[[], Any], times: int, folder: Path) -> list[Operation]
             call()
     finally:
         tf.profiler.experimental.stop()
-    return operations(folder)
+    return read_operations(folder)
 
 
-def operations(folder: Path) -> list[Operation]:
+def read_operations(folder: Path) -> list[Operation]:
     """Return the operations in the traces under a folder, the longest total duration first.
 
     Raises:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, artifacts, show, write
+from benchmarks.runs import ROOT, find_artifacts, print_table, write_report
 
 CASE, DAYS, WINDOW = "fraud", 120, 90
 DRIFT = ("amount:1.3@85", "concept:0.5@85")
@@ -42,24 +42,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         raw, base = Path(folder, "raw"), Path(folder, "base")
         drift = [word for drift_text in options.drift for word in ("--drift", drift_text)]
-        showcase("generate", CASE, "--rows", options.rows, "--days", DAYS, "--seed", options.seed, *drift, "--out", raw)
-        showcase("run", CASE, "--home", base, "--data", raw, "--spans", f"0:{WINDOW - 1}", *DISABLED_GATES)
-        rows = [unchanged(base)]
+        run_showcase(
+            "generate", CASE, "--rows", options.rows, "--days", DAYS, "--seed", options.seed, *drift, "--out", raw
+        )
+        run_showcase("run", CASE, "--home", base, "--data", raw, "--spans", f"0:{WINDOW - 1}", *DISABLED_GATES)
+        rows = [describe_old_model(base)]
         newest = f"{DAYS - WINDOW}:{DAYS - 1}"
         for name, words in (("refresh", ("refresh", CASE)), ("training anew", ("run", CASE, "--spans", newest))):
             home = Path(folder, name.replace(" ", "-"))
             shutil.copytree(base, home)
-            ended = json.loads(showcase(*words, "--home", home, "--data", raw, *DISABLED_GATES))
-            rows.append(measured(name, home, ended))
+            ended = json.loads(run_showcase(*words, "--home", home, "--data", raw, *DISABLED_GATES))
+            rows.append(describe_run(name, home, ended))
         # The old model on the split that the other two were measured on.
-        rows[0]["pr_auc"] = judged(base, Path(folder, "refresh"))
+        rows[0]["pr_auc"] = evaluate_old_model(base, Path(folder, "refresh"))
     for row in rows:
         row["to doing nothing"] = row["pr_auc"] - rows[0]["pr_auc"]
-    show(f"{CASE}: after {', '.join(options.drift)}", rows)
-    write(options.out, cases={CASE: {"drift": options.drift, "rows": options.rows, "refresh": rows}})
+    print_table(f"{CASE}: after {', '.join(options.drift)}", rows)
+    write_report(options.out, cases={CASE: {"drift": options.drift, "rows": options.rows, "refresh": rows}})
 
 
-def showcase(*words: object) -> str:
+def run_showcase(*words: object) -> str:
     """Run a command of ``showcase``; return its standard output.
 
     Raises:
@@ -73,9 +75,9 @@ def showcase(*words: object) -> str:
     return process.stdout
 
 
-def unchanged(home: Path) -> dict[str, Any]:
+def describe_old_model(home: Path) -> dict[str, Any]:
     """Return the row of the old model, which costs nothing."""
-    parameters = trained(home)["parameters"]
+    parameters = read_training_record(home)["parameters"]
     return {
         "answer": "nothing",
         "weights trained": 0,
@@ -88,9 +90,9 @@ def unchanged(home: Path) -> dict[str, Any]:
     }
 
 
-def measured(name: str, home: Path, ended: dict[str, Any]) -> dict[str, Any]:
+def describe_run(name: str, home: Path, ended: dict[str, Any]) -> dict[str, Any]:
     """Return the row of a run: its cost, and the metric of the Evaluator."""
-    record, stage = trained(home), json.loads(ended["facts"]["stages"])["Trainer"]
+    record, stage = read_training_record(home), json.loads(ended["facts"]["stages"])["Trainer"]
     return {
         "answer": name,
         "weights trained": record["trainable"],
@@ -103,22 +105,22 @@ def measured(name: str, home: Path, ended: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def trained(home: Path) -> dict[str, Any]:
+def read_training_record(home: Path) -> dict[str, Any]:
     """Read the training record of the last pushed run."""
-    return json.loads((artifacts(home, CASE)[0]["model_run"] / "training.json").read_text())
+    return json.loads((find_artifacts(home, CASE)[0]["model_run"] / "training.json").read_text())
 
 
-def judged(old: Path, new: Path) -> float:
+def evaluate_old_model(old: Path, new: Path) -> float:
     """Compute the old model's metric on the new run's eval split, as the Evaluator does."""
     import tensorflow as tf
 
-    from models.catalog import find
-    from models.input import files
+    from models.catalog import find_use_case
+    from models.input import list_shards
 
-    _, served = artifacts(old, CASE)
-    examples = files(str(artifacts(new, CASE)[0]["examples"]), "eval")
+    _, served = find_artifacts(old, CASE)
+    examples = list_shards(str(find_artifacts(new, CASE)[0]["examples"]), "eval")
     answer = tf.saved_model.load(str(served)).signatures["serving_default"]
-    metric, label = tf.keras.metrics.AUC(curve="PR", num_thresholds=1000), find(CASE).label
+    metric, label = tf.keras.metrics.AUC(curve="PR", num_thresholds=1000), find_use_case(CASE).label
     for batch in tf.data.TFRecordDataset(examples).batch(2048):
         truth = tf.io.parse_example(batch, {label: tf.io.FixedLenFeature([1], tf.int64)})[label]
         metric.update_state(truth[:, 0], answer(examples=batch)["score"])

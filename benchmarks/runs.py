@@ -31,7 +31,7 @@ PACKAGES = (
 )
 
 
-def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
+def find_artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
     """Return the folders of the last pushed run's artifacts by output name, and that of the pushed model.
 
     Raises:
@@ -58,7 +58,7 @@ def artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
 
 
 @contextmanager
-def home_of(home: Path | None, cases: Sequence[str]) -> Iterator[Path]:
+def provide_home(home: Path | None, cases: Sequence[str]) -> Iterator[Path]:
     """Yield the home, or a temporary one in which each use case was run."""
     if home:
         yield home.resolve()
@@ -69,7 +69,7 @@ def home_of(home: Path | None, cases: Sequence[str]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows as a table."""
     from rich.console import Console
     from rich.table import Table
@@ -88,14 +88,14 @@ def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def write(path: Path, **parts: Any) -> None:
+def write_report(path: Path, **parts: Any) -> None:
     """Write the report with a description of the machine; it contains no path of this machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(), **parts}, indent=1) + "\n")
+    path.write_text(json.dumps({"machine": describe_machine(), **parts}, indent=1) + "\n")
     print(f"written to {path.name}", flush=True)
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Return date, cores, load, CPU, memory, commit and package versions."""
     memory = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
@@ -116,7 +116,7 @@ def median(values: Sequence[float]) -> float:
     return float(statistics.median(values))
 
 
-def arguments(doc: str, name: str) -> argparse.Namespace:
+def parse_arguments(doc: str, name: str) -> argparse.Namespace:
     """Parse the command line that all benchmarks of a pushed run share."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument(

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runs import ROOT, show, write
+from benchmarks.runs import ROOT, print_table, write_report
 
 ROWS = (100_000, 1_000_000, 5_000_000)
 DAY = 10_000_000_000  # rows per day
 SECONDS = 86_400
 
 
-def measured(rows: int, runner: str, folder: Path) -> dict[str, Any]:
+def measure_run(rows: int, runner: str, folder: Path) -> dict[str, Any]:
     """Run the pipeline without a cache; return each stage's wall and CPU seconds, and the peak resident memory.
 
     Raises:
@@ -55,7 +55,7 @@ def measured(rows: int, runner: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def slopes(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def fit_stages(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Fit start and rows per second of each stage and runner by least squares over the sizes; 0 for a constant stage.
 
     Both are fitted to wall seconds, and to CPU seconds (``cpu_``).
@@ -86,7 +86,7 @@ def _fit(rows: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
     return float(start), float(1 / slope) if grows else 0.0
 
 
-def paper(fits: Sequence[Mapping[str, Any]], rows: int = DAY) -> list[dict[str, Any]]:
+def extrapolate(fits: Sequence[Mapping[str, Any]], rows: int = DAY) -> list[dict[str, Any]]:
     """Compute the cores that each growing stage needs to process a day's rows within a day, if the slope holds.
 
     It is a lower bound: the slope of one machine does not include network shuffles and stragglers.
@@ -116,18 +116,18 @@ def main() -> None:
     for rows in options.rows:
         for runner in options.runners:
             with tempfile.TemporaryDirectory() as folder:
-                runs.append(measured(rows, runner, Path(folder)))
+                runs.append(measure_run(rows, runner, Path(folder)))
             total = sum(runs[-1]["seconds"].values())
             print(
                 f"{rows:,} rows with runner {runner}: {total:,.0f} s in stages, {runs[-1]['peak_mb']:,.0f} MB",
                 flush=True,
             )
-            fits = slopes(runs)
-            needed = paper(fits)
-            write(options.out, runs=runs, slopes=fits, paper=needed)  # the next run may take an hour
-    show("Each stage: seconds at the start, and rows per second after it (0: constant)", fits)
+            fits = fit_stages(runs)
+            needed = extrapolate(fits)
+            write_report(options.out, runs=runs, slopes=fits, paper=needed)  # the next run may take an hour
+    print_table("Each stage: seconds at the start, and rows per second after it (0: constant)", fits)
     if needed:
-        show(f"Extrapolated to {DAY:,} rows: core hours, and cores to finish within a day", needed)
+        print_table(f"Extrapolated to {DAY:,} rows: core hours, and cores to finish within a day", needed)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def main() -> None:
     KINDS[kind](int(port), *map(Path, model))
 
 
-def floor(port: int) -> None:
+def serve_floor(port: int) -> None:
     """Serve a fixed response over our HTTP layer."""
     from serving.http import asyncio_server
 
@@ -38,12 +38,12 @@ def floor(port: int) -> None:
     asyncio_server.run(serve_forever())
 
 
-def fastapi(port: int, model: Path) -> None:
+def serve_fastapi(port: int, model: Path) -> None:
     """Serve with FastAPI: one call of the signature per request, in FastAPI's threads."""
     import uvicorn
     from fastapi import FastAPI
 
-    predict = caller(model)
+    predict = load_predict(model)
     app = FastAPI()
 
     @app.post("/predict")
@@ -53,7 +53,7 @@ def fastapi(port: int, model: Path) -> None:
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 
-def caller(model: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def load_predict(model: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return a function from a request to its response by the signature, as in TensorFlow's guide."""
     import tensorflow as tf
 
@@ -86,7 +86,7 @@ def _make_fixed_response() -> Any:
     return response
 
 
-def grpc_floor(port: int) -> None:
+def serve_grpc_floor(port: int) -> None:
     """Serve a fixed response with grpcio on asyncio: messages are parsed and written, without a model."""
     import grpc
     from tensorflow_serving.apis import prediction_service_pb2_grpc
@@ -109,7 +109,7 @@ def grpc_floor(port: int) -> None:
     asyncio_server.run(serve_forever())
 
 
-def grpc_floor_sync(port: int) -> None:
+def serve_grpc_floor_sync(port: int) -> None:
     """Serve a fixed response with grpcio on threads: messages are parsed and written, without a model."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -130,10 +130,10 @@ def grpc_floor_sync(port: int) -> None:
 
 
 KINDS: dict[str, Callable[..., None]] = {
-    "floor": floor,
-    "fastapi": fastapi,
-    "grpc-floor": grpc_floor,
-    "grpc-floor-sync": grpc_floor_sync,
+    "floor": serve_floor,
+    "fastapi": serve_fastapi,
+    "grpc-floor": serve_grpc_floor,
+    "grpc-floor-sync": serve_grpc_floor_sync,
 }
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, home_of, median, show, write
+from benchmarks.runs import ROOT, median, print_table, provide_home, write_report
 
 START = 300
 PEERS = ("fastapi", "litserve")
@@ -53,17 +53,17 @@ def main() -> None:
     """Measure all servers, print the tables and write the JSON."""
     options = _parse_arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended as well
-    with home_of(options.home, ("fraud", "image")) as home, ExitStack() as stack:
+    with provide_home(options.home, ("fraud", "image")) as home, ExitStack() as stack:
         targets = list(_start_targets(home, stack)) + [_parse_target(text) for text in options.also]
         for target in targets:
             _wait_until_listening(target)
         results = measure(targets, options.connections, options.seconds, options.rounds)
     summaries = {key: _summarise(runs) for key, runs in results.items()}
     rows = [{"target": name, "connections": at, **summary} for (name, at), summary in summaries.items()]
-    show("requests per second, medians", rows)
-    ratios = list(compared(summaries))
-    show("ratios and their targets", ratios)
-    write(options.out, requests=rows, bars=ratios)
+    print_table("requests per second, medians", rows)
+    ratios = list(compare_targets(summaries))
+    print_table("ratios and their targets", ratios)
+    write_report(options.out, requests=rows, bars=ratios)
 
 
 def measure(
@@ -78,7 +78,7 @@ def measure(
     return results
 
 
-def compared(rows: Mapping[tuple[str, int], Mapping[str, float]]) -> Iterator[dict[str, Any]]:
+def compare_targets(rows: Mapping[tuple[str, int], Mapping[str, float]]) -> Iterator[dict[str, Any]]:
     """Yield the figures that have a target, if they were measured."""
 
     def ratio(what: str, name: str, reference: str, at: int, bar: str) -> Iterator[dict[str, Any]]:

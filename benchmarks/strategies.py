@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, arguments, artifacts, home_of, median, show, write
+from benchmarks.runs import ROOT, find_artifacts, median, parse_arguments, print_table, provide_home, write_report
 
 ROWS, EPOCHS = 16_384, 4
 STRATEGIES = (("none", 1), ("mirrored", 2), ("multiworker", 2), ("parameter-server", 1), ("parameter-server", 2))
@@ -38,32 +38,32 @@ LARGE = {"fraud": 8192, "image": 1024}
 
 def main() -> None:
     """Measure each use case, print its tables and write the JSON."""
-    options = arguments(__doc__, "strategies.json")
+    options = parse_arguments(__doc__, "strategies.json")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     cases = {}
-    with home_of(options.home, options.cases) as home, tempfile.TemporaryDirectory() as scratch:
+    with provide_home(options.home, options.cases) as home, tempfile.TemporaryDirectory() as scratch:
         for case in options.cases:
-            job = prepared(home, case, Path(scratch, case))
-            cases[case] = {"strategies": strategies(job), "switches": switches(job)}
+            job = prepare_job(home, case, Path(scratch, case))
+            cases[case] = {"strategies": measure_strategies(job), "switches": measure_switches(job)}
             for title, rows in cases[case].items():
-                show(f"{case}: {title}", rows)
-    write(options.out, cases=cases)
+                print_table(f"{case}: {title}", rows)
+    write_report(options.out, cases=cases)
 
 
-def prepared(home: Path, case: str, folder: Path) -> Any:
+def prepare_job(home: Path, case: str, folder: Path) -> Any:
     """Return a job on some rows of the train split, stored once for all strategies, without random masks."""
     from models import input as reading
-    from models.catalog import find
-    from models.input import Transform, dataset, files
+    from models.catalog import find_use_case
+    from models.input import Transform, dataset, list_shards
     from models.rows import sample
     from models.saved_model import restore
     from models.training import entry_point
-    from models.training.distribute.job import Job
+    from models.training.distribute.job import TrainingJob
 
-    outputs, served = artifacts(home, case)
-    network, transform = find(case).load("model"), Transform(str(outputs["transform_graph"]))
+    outputs, served = find_artifacts(home, case)
+    network, transform = find_use_case(case).load("model"), Transform(str(outputs["transform_graph"]))
     keep = (*network.INPUTS, network.LABEL)
-    rows = sample(dataset(files(str(outputs["examples"]), "train"), transform, keep).as_numpy_iterator(), ROWS, 1)
+    rows = sample(dataset(list_shards(str(outputs["examples"]), "train"), transform, keep).as_numpy_iterator(), ROWS, 1)
     count = len(rows[network.LABEL])
     deterministic = {
         "dropout": 0.0,
@@ -75,34 +75,34 @@ def prepared(home: Path, case: str, folder: Path) -> Any:
         "learning_rate": 0.01,
     }
     settings = {
-        **restore.settings(str(served)),
+        **restore.read_settings(str(served)),
         **deterministic,
         "epochs": EPOCHS,
         "max_steps": 10**6,
         "checkpoint_steps": 10**6,
     }
-    return Job(
+    return TrainingJob(
         case,
         settings,
         str(outputs["examples"]),
         str(outputs["transform_graph"]),
         str(folder),
-        restore.pretrained(outputs["model_run"]),
+        restore.find_pretrained(outputs["model_run"]),
         "",
         reading.store(rows, folder / entry_point.STORED),
         count,
     )
 
 
-def strategies(job: Any) -> list[dict[str, Any]]:
+def measure_strategies(job: Any) -> list[dict[str, Any]]:
     """Return a row per strategy and number of workers."""
     from models.saved_model import restore
 
     rows, reference = [], None
     for name, workers in STRATEGIES:
-        record, _ = trained(job, f"{name}-{workers}", strategy=name, workers=workers)
+        record, _ = train_job(job, f"{name}-{workers}", strategy=name, workers=workers)
         speed = median([curve["examples_per_second"] for curve in record["curves"][1:]])
-        weights = list(restore.arrays(Path(job.folder, f"{name}-{workers}", "best.weights.h5")).values())
+        weights = list(restore.read_weights(Path(job.folder, f"{name}-{workers}", "best.weights.h5")).values())
         reference = reference or (speed, weights)
         difference = max(
             float(abs(array - reference_array).max())
@@ -122,12 +122,12 @@ def strategies(job: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def switches(job: Any) -> list[dict[str, Any]]:
+def measure_switches(job: Any) -> list[dict[str, Any]]:
     """Return a row per switch: speed, peak memory of its process, and the loss after the same number of epochs."""
     large = replace(job, settings={**job.settings, "batch_size": min(LARGE.get(job.case, 1024), job.rows)})
     rows: list[dict[str, Any]] = []
     for name, changes in SWITCHES.items():
-        record, peak = trained(large, f"switch-{name.replace(' ', '-')}", **changes)
+        record, peak = train_job(large, f"switch-{name.replace(' ', '-')}", **changes)
         speed = median([curve["examples_per_second"] for curve in record["curves"][1:]])
         first = rows[0] if rows else {"examples/s": speed, "peak MB": peak}
         rows.append(
@@ -144,7 +144,7 @@ def switches(job: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def trained(job: Any, name: str, **changes: Any) -> tuple[Mapping[str, Any], float]:
+def train_job(job: Any, name: str, **changes: Any) -> tuple[Mapping[str, Any], float]:
     """Train a job with its strategy; return the record, and the peak memory in MB if it is a single process."""
     from models.training import entry_point
     from models.training.distribute import cluster

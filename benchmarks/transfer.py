@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.runs import ROOT, write
+from benchmarks.runs import ROOT, write_report
 from models.catalog import CASES
 from models.image import model as network
 from models.image import readers, sources, transfer
@@ -33,14 +33,17 @@ RATE = 0.003
 def main() -> None:
     """Measure every seed and number of pictures, print the table and write the JSON."""
     options = _parse_arguments()
-    folder = options.data or sources.embedded(options.work / "digits")
-    train, held = pictures(folder)
+    folder = options.data or sources.store_digits(options.work / "digits")
+    train, held = load_pictures(folder)
     changes = {"dropout": 0.0, "filters": options.filters}
     settings = {**CASES["image"].settings["training"], **changes}
     started, outcomes = time.process_time(), []
     for seed in options.seeds:
         outcomes += measure(train, held, settings, options, seed)
-    rows = [row(shots, [outcome for outcome in outcomes if outcome["shots"] == shots]) for shots in options.shots]
+    rows = [
+        summarise_shots(shots, [outcome for outcome in outcomes if outcome["shots"] == shots])
+        for shots in options.shots
+    ]
     report = {
         "data": folder.name if options.data else "digits of scikit-learn",
         "pictures": len(train[1]),
@@ -55,8 +58,8 @@ def main() -> None:
         "rows": rows,
         "outcomes": outcomes,
     }
-    Console().print(table(report))
-    write(options.out, **report)
+    Console().print(format_table(report))
+    write_report(options.out, **report)
 
 
 def measure(
@@ -68,28 +71,28 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Train one base, then apply the three methods with each number of pictures."""
     keras.utils.set_random_seed(seed)
-    make = transfer.maker(network, settings, train[0].shape[1:])
+    make = transfer.network_builder(network, settings, train[0].shape[1:])
     outcomes: list[dict[str, Any]] = []
     # The choice of the new classes, and so of the base classes, does not depend on the shots.
-    split = transfer.split(train, held, options.shots[0], seed)
-    base_model = transfer.trained(make(len(np.unique(split.known[1]))), split.known, options.base_steps, RATE)
+    split = transfer.split_classes(train, held, options.shots[0], seed)
+    base_model = transfer.fit(make(len(np.unique(split.known[1]))), split.known, options.base_steps, RATE)
     known_classes = np.setdiff1d(np.unique(held[1]), split.names)
     rows = np.isin(held[1], known_classes)
-    score = transfer.accuracy(base_model, (held[0][rows], np.searchsorted(known_classes, held[1][rows])))
-    base = transfer.without_head(base_model)
+    score = transfer.measure_accuracy(base_model, (held[0][rows], np.searchsorted(known_classes, held[1][rows])))
+    base = transfer.remove_head(base_model)
     weights = base.get_weights()
     for shots in options.shots:
-        split = transfer.split(train, held, shots, seed)
+        split = transfer.split_classes(train, held, shots, seed)
         base.set_weights(weights)
-        ways = transfer.compared(
-            base, make, split, options.steps, RATE, lambda pixels: network.augmented(pixels, settings)
+        ways = transfer.compare_methods(
+            base, make, split, options.steps, RATE, lambda pixels: network.augment(pixels, settings)
         )
         outcomes.append({"seed": seed, "shots": shots, "known": score, **ways})
         print(json.dumps(outcomes[-1]), flush=True)
     return outcomes
 
 
-def pictures(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def load_pictures(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return pixels in 0..1 and class numbers for training and for evaluation: the source's split, or a random one."""
     import io
 
@@ -106,7 +109,7 @@ def pictures(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndar
     return (pixels[~held], numbers[~held]), (pixels[held], numbers[held])
 
 
-def row(shots: int, outcomes: list[Mapping[str, Any]]) -> dict[str, Any]:
+def summarise_shots(shots: int, outcomes: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Return mean and standard deviation over the seeds of each method, and of the gain of fine-tuning over scratch."""
     summary: dict[str, Any] = {"shots": shots}
     for way in WAYS:
@@ -119,7 +122,7 @@ def _summarise(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.mean(values), "deviation": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
-def table(report: Mapping[str, Any]) -> Table:
+def format_table(report: Mapping[str, Any]) -> Table:
     """Return the report as a table."""
     result_table = Table(title=f"{report['data']}: accuracy on new classes, mean ± sd of {len(report['seeds'])} seeds")
     for column in ("pictures a class", *WAYS, "thawed - scratch"):

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from models.catalog import CASES, find
+from models.catalog import CASES, find_use_case
 from pipeline import session
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
@@ -46,8 +46,8 @@ def run(
     console, started = Console(file=os.fdopen(os.dup(2), "w")) if as_json or quiet else Console(), time.monotonic()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     runtime = local_runtime(home, tracking, runner)
-    console.print(f"[bold]{find(case).title}[/bold]")
-    plan = make_plan(Request(find(case), **request_fields), runtime)
+    console.print(f"[bold]{find_use_case(case).title}[/bold]")
+    plan = make_plan(Request(find_use_case(case), **request_fields), runtime)
     summary = f"data {plan.source}, spans {plan.first}:{plan.last}, version {plan.data_version}"
     console.print(summary, highlight=False, soft_wrap=True)
     if runtime.beam.page:
@@ -70,7 +70,7 @@ def run(
     return ended
 
 
-def browser(cases: Sequence[str], port: int, home: Path) -> None:
+def serve_browser_page(cases: Sequence[str], port: int, home: Path) -> None:
     """Serve the page that runs the served versions in the browser, until it is interrupted.
 
     Raises:
@@ -79,7 +79,7 @@ def browser(cases: Sequence[str], port: int, home: Path) -> None:
     """
     from serving.browser import site
 
-    names = [find(case).name for case in cases] or list(CASES)
+    names = [find_use_case(case).name for case in cases] or list(CASES)
     versions = {name: version for name in names if (version := rollouts.served_version(home, name))}
     missing = [name for name in names if name not in versions]
     if missing and (cases or not versions):
@@ -89,7 +89,7 @@ def browser(cases: Sequence[str], port: int, home: Path) -> None:
     site.serve(versions, port)
 
 
-def neighbours(case: str, value: str, number: int, home: Path, as_json: bool) -> None:
+def print_neighbours(case: str, value: str, number: int, home: Path, as_json: bool) -> None:
     """Print the nearest neighbours of ``value`` in the embedding of the use case's last pushed run.
 
     Raises:
@@ -97,7 +97,7 @@ def neighbours(case: str, value: str, number: int, home: Path, as_json: bool) ->
     """
     from models.embedding import Embedding
 
-    if not find(case).has("sentences"):
+    if not find_use_case(case).has("sentences"):
         raise ValueError(f"{case} learns no embedding: its package has no sentences.py.")
     path = local_runtime(home).metadata
     pushed = [run for run in store.runs(path, case) if run.state == "pushed"]
@@ -117,7 +117,7 @@ def neighbours(case: str, value: str, number: int, home: Path, as_json: bool) ->
 def generate(case: str, out: Path, rows: int, days: int, seed: int, drift: list[str]) -> None:
     """Write generated spans with a progress bar."""
     console = Console()
-    data = find(case).load("data")
+    data = find_use_case(case).load("data")
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("writing", total=days)
         line = data.generate(
@@ -129,19 +129,19 @@ def generate(case: str, out: Path, rows: int, days: int, seed: int, drift: list[
 def draft_schema(case: str, data: str | None, columns: str, home: Path) -> None:
     """Print the curated schema with its listed values replaced by the values that the data has."""
     runtime = local_runtime(home)
-    plan = make_plan(Request(find(case), data, changes={"columns": columns} if columns else {}), runtime)
-    with session.stderr_to(home / case / "logs" / "schema.log"):
+    plan = make_plan(Request(find_use_case(case), data, changes={"columns": columns} if columns else {}), runtime)
+    with session.redirect_stderr(home / case / "logs" / "schema.log"):
         from pipeline import schema_draft
 
-        text = schema_draft.schema(plan, runtime)
+        text = schema_draft.draft_schema(plan, runtime)
     print(text)
 
 
-def doctor(home: Path, as_json: bool) -> int:
+def print_checks(home: Path, as_json: bool) -> int:
     """Print the checks; return 1 if something that every run needs is missing."""
     from cli import doctor as checks
 
-    results = checks.report(home)
+    results = checks.run_checks(home)
     if as_json:
         print(json.dumps([dataclasses.asdict(check) for check in results], indent=1))
     else:
@@ -149,7 +149,7 @@ def doctor(home: Path, as_json: bool) -> int:
     return int(any(check.state == "missing" for check in results))
 
 
-def dvc(source: str, home: Path, check: bool) -> None:
+def write_dvc_file(source: str, home: Path, check: bool) -> None:
     """Write the ``.dvc`` file of a folder or of a use case's data; with ``check`` only compare folder and file.
 
     Raises:
@@ -164,7 +164,7 @@ def dvc(source: str, home: Path, check: bool) -> None:
             raise ValueError(f"There is no run of {source} under {home} whose data could be used; name a folder.")
         folder = Path(runs[-1].facts["source"])
     file = folder.resolve().with_name(folder.resolve().name + ".dvc") if check else files.write(folder)
-    if differences := files.differences(file):
+    if differences := files.find_differences(file):
         raise ValueError(f"{folder} differs from {file}: {'; '.join(differences)}.")
     description = files.read(file)
     Console().print(

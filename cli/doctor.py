@@ -52,7 +52,7 @@ class Check:
     advice: str = ""
 
 
-def report(home: Path = Path("runs")) -> list[Check]:
+def run_checks(home: Path = Path("runs")) -> list[Check]:
     """Run every check, in the order of a set-up: Python, platform, packages, resources, then optional programs.
 
     Takes well under half a second, starts no program and writes nothing.
@@ -61,17 +61,17 @@ def report(home: Path = Path("runs")) -> list[Check]:
         home: Folder of all state; it need not exist yet.
     """
     return [
-        python(),
-        libc(),
-        *packages(),
-        *resources(home),
-        metadata(home),
-        java(),
-        flink(),
-        gpus(),
-        docker(),
-        *tools(),
-        mlflow(),
+        check_python(),
+        check_platform(),
+        *check_packages(),
+        *check_resources(home),
+        check_metadata_store(home),
+        check_java(),
+        check_flink(),
+        check_gpus(),
+        check_docker(),
+        *check_tools(),
+        check_mlflow(),
     ]
 
 
@@ -86,13 +86,13 @@ def render(checks: Sequence[Check]) -> "Table":
     return table
 
 
-def python() -> Check:
+def check_python() -> Check:
     """Check the version of Python: TFX 1.21 with Kubeflow exists for Python 3.11 only."""
     passed = sys.version_info[:2] == (3, 11)
     return _judge("Python", platform.python_version(), passed, "missing", "Install Python 3.11 and run make setup.")
 
 
-def libc() -> Check:
+def check_platform() -> Check:
     """Check operating system, processor and C library, which decide whether the locked wheels load."""
     name, number = platform.libc_ver()
     finding = f"{platform.system()} {platform.machine()}, {name or 'no glibc'} {number}".rstrip()
@@ -103,7 +103,7 @@ def libc() -> Check:
     )
 
 
-def packages() -> Iterator[Check]:
+def check_packages() -> Iterator[Check]:
     """Compare installed with locked versions, overrides included: a newer build may not load on this machine.
 
     Question: B25
@@ -112,7 +112,7 @@ def packages() -> Iterator[Check]:
         lineage; TensorFlow Serving and LiteRT serve. PyTorch and JAX lead in research, and gradient-boosted trees are
         often better on tables. So say for each part what it does, whether it needs TensorFlow, and what could replace
         it. Here the imports show which parts do.
-    Evidence: tour.evidence.ecosystem.placed
+    Evidence: tour.evidence.ecosystem.library_dependencies
     Proof: tests/tour/evidence/test_ecosystem.py::test_what_needs_tensorflow_is_what_reaches_it
     """
     locked = _read_locked_versions()
@@ -128,7 +128,7 @@ def packages() -> Iterator[Check]:
     yield _judge("kfp", kfp or "not installed", kfp, "warn", "compile, rehearse and submit will not work.")
 
 
-def resources(home: Path) -> Iterator[Check]:
+def check_resources(home: Path) -> Iterator[Check]:
     """Check the cores and memory that this process may use, and the free disk space of the home."""
     cores, memory, disk = (
         _count_cores(),
@@ -142,7 +142,7 @@ def resources(home: Path) -> Iterator[Check]:
     yield _judge("Disk", f"{disk:.1f} GiB free for {home}", disk >= DISK_GIB, "warn", advice)
 
 
-def metadata(home: Path) -> Check:
+def check_metadata_store(home: Path) -> Check:
     """Check that the metadata store of the home answers; without it no command finds a run."""
     address = MetadataAddress.of(home)
     try:
@@ -151,7 +151,7 @@ def metadata(home: Path) -> Check:
         return Check("Metadata store", "missing", str(address), str(error))
 
 
-def java() -> Check:
+def check_java() -> Check:
     """Check Java, which Flink needs; its version is read from its release file, since starting it takes too long."""
     path = shutil.which("java")
     release = Path(path).resolve().parent.parent / "release" if path else None
@@ -162,7 +162,7 @@ def java() -> Check:
     return _judge("Java", finding, path, "warn", "Beam on Flink will not work; install Java 11 or 17.")
 
 
-def flink() -> Check:
+def check_flink() -> Check:
     """Check the jars of Flink and of Beam's Flink runner, which come from Maven Central."""
     from pipeline.local.flink.cluster import JARS
 
@@ -171,7 +171,7 @@ def flink() -> Check:
     return _judge("Flink", f"{jars} jars" if jars else f"no jars in {JARS}", jars, "warn", advice)
 
 
-def gpus() -> Check:
+def check_gpus() -> Check:
     """Check for NVIDIA devices, and that the driver's program (nvidia-smi) is installed if there are any."""
     devices = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
     driver = shutil.which("nvidia-smi")
@@ -181,7 +181,7 @@ def gpus() -> Check:
     return _judge("GPUs", ", ".join(devices) or "none", devices, "warn", "Training runs on the CPU.")
 
 
-def docker() -> Check:
+def check_docker() -> Check:
     """Check that Docker's engine accepts connections; a client without an engine is useless."""
     address = os.environ.get("DOCKER_HOST", DOCKER_SOCKET)
     advice = "The TensorFlow Serving container and the image build will not work."
@@ -189,14 +189,14 @@ def docker() -> Check:
     return _judge("Docker engine", address if accepts else f"nothing listens at {address}", accepts, "warn", advice)
 
 
-def tools() -> Iterator[Check]:
+def check_tools() -> Iterator[Check]:
     """Check the programs that only some parts need."""
     for name, (programs, consequence) in TOOLS.items():
         path = next(filter(None, map(shutil.which, programs)), None)
         yield _judge(name, path or "not on PATH", path, "warn", f"Without it {consequence}.")
 
 
-def mlflow() -> Check:
+def check_mlflow() -> Check:
     """Check MLflow, which records the runs. The package mlflow-skinny has everything but the web pages."""
     full, small = _read_version("mlflow"), _read_version("mlflow-skinny")
     finding = f"mlflow {full}" if full else f"mlflow-skinny {small}, without pages" if small else "not installed"

@@ -19,7 +19,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)
-class Tracked:
+class DvcOutput:
     """A folder as a `.dvc` file describes it.
 
     Attributes:
@@ -35,7 +35,7 @@ class Tracked:
     path: Path
 
 
-def program() -> str | None:
+def find_program() -> str | None:
     """Return the path of the ``dvc`` program, next to this Python or on the PATH; None if it is not installed."""
     sibling = Path(sys.executable).parent / "dvc"
     return str(sibling) if sibling.is_file() else shutil.which("dvc")
@@ -48,7 +48,7 @@ def write(folder: Path, run: Run = subprocess.run) -> Path:
         OSError: if DVC is not installed, or fails; the message is then DVC's.
     """
     folder = _resolve(folder)
-    dvc = program()
+    dvc = find_program()
     if dvc is None:
         raise OSError(
             "DVC is not installed; run `pip install dvc` in a separate environment and put its program on the PATH."
@@ -60,7 +60,7 @@ def write(folder: Path, run: Run = subprocess.run) -> Path:
     return folder.with_name(folder.name + ".dvc")
 
 
-def read(file: Path) -> Tracked:
+def read(file: Path) -> DvcOutput:
     """Read a `.dvc` file.
 
     Raises:
@@ -70,12 +70,12 @@ def read(file: Path) -> Tracked:
         (out,) = yaml.safe_load(file.read_text())["outs"]
         if out["hash"] != "md5" or not out["md5"].endswith(".dir"):
             raise KeyError("md5")
-        return Tracked(out["md5"], int(out["size"]), int(out["nfiles"]), file.parent / out["path"])
+        return DvcOutput(out["md5"], int(out["size"]), int(out["nfiles"]), file.parent / out["path"])
     except (KeyError, TypeError, ValueError, yaml.YAMLError):
         raise ValueError(f"{file} is not a .dvc file of one folder in the format of DVC 3.") from None
 
 
-def measure(folder: Path) -> Tracked:
+def measure(folder: Path) -> DvcOutput:
     """Describe the folder as DVC would: its MD5 is that of the JSON list of its files' paths and MD5s."""
     folder = _resolve(folder)
     paths = [p for p in folder.rglob("*") if p.is_file()]
@@ -83,10 +83,10 @@ def measure(folder: Path) -> Tracked:
         ({"md5": _compute_md5(p), "relpath": p.relative_to(folder).as_posix()} for p in paths), key=_get_path
     )
     total = hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
-    return Tracked(f"{total}.dir", sum(p.stat().st_size for p in paths), len(paths), folder)
+    return DvcOutput(f"{total}.dir", sum(p.stat().st_size for p in paths), len(paths), folder)
 
 
-def differences(file: Path) -> Sequence[str]:
+def find_differences(file: Path) -> Sequence[str]:
     """List how the folder differs from its `.dvc` file; empty if it does not."""
     expected = read(file)
     actual = measure(expected.path)

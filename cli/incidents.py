@@ -9,12 +9,12 @@ from rich.text import Text
 
 from pipeline.online import rollouts
 from tour import incidents
-from tour.incidents.incident import Live
+from tour.incidents.incident import LiveSystem
 
 COLOURS = {"info": "", "good": "green", "bad": "red"}
 
 
-def broken(name: str | None, undo: bool, home: Path, as_json: bool) -> None:
+def play_incident(name: str | None, undo: bool, home: Path, as_json: bool) -> None:
     """List the incidents, play one, or undo it.
 
     Args:
@@ -32,9 +32,9 @@ def broken(name: str | None, undo: bool, home: Path, as_json: bool) -> None:
         for incident in incidents.INCIDENTS.values():
             console.print(f"{incident.name:8} {incident.what}", highlight=False, markup=False, soft_wrap=True)
         return
-    server = rollouts.running(home)
+    server = rollouts.find_running_server(home)
     gateway = f"{server['host']}:{server['gateway']}" if server and server["gateway"] else ""
-    for event in incidents.play(name, Live(home, gateway), undo):
+    for event in incidents.play(name, LiveSystem(home, gateway), undo):
         if as_json:
             print(json.dumps(dataclasses.asdict(event)), flush=True)
         else:

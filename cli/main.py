@@ -178,7 +178,7 @@ def dvc(
     """Have DVC write the .dvc file of a data folder, and verify the folder."""
     from cli import commands
 
-    commands.dvc(source, home, check)
+    commands.write_dvc_file(source, home, check)
 
 
 @app.command()
@@ -251,7 +251,7 @@ def neighbours(
     """Print a value's nearest neighbours in the learned embedding."""
     from cli import commands
 
-    commands.neighbours(case, value, number, home, as_json)
+    commands.print_neighbours(case, value, number, home, as_json)
 
 
 @app.command()
@@ -266,7 +266,7 @@ def browser(
     """
     from cli import commands
 
-    commands.browser(cases or [], port, home)
+    commands.serve_browser_page(cases or [], port, home)
 
 
 @app.command()
@@ -274,7 +274,7 @@ def doctor(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Check what this machine has and what will not work on it."""
     from cli import commands
 
-    raise typer.Exit(commands.doctor(home, as_json))
+    raise typer.Exit(commands.print_checks(home, as_json))
 
 
 @app.command()
@@ -310,7 +310,7 @@ def evidence(
     """Compute the evidence of every question as a page, JSON and figures."""
     from tour import bundle
 
-    raise typer.Exit(1 if bundle.bundle(out, case, home, as_json) else 0)
+    raise typer.Exit(1 if bundle.write_bundle(out, case, home, as_json) else 0)
 
 
 @app.command("break")
@@ -323,7 +323,7 @@ def break_(
     """Break something on purpose and show how the system responds."""
     from cli import incidents
 
-    incidents.broken(name, undo, home, as_json)
+    incidents.play_incident(name, undo, home, as_json)
 
 
 @app.command()

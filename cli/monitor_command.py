@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from models.catalog import find
-from models.retraining_policy import Policy
+from models.catalog import find_use_case
+from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
@@ -21,10 +21,10 @@ from pipeline.monitoring.liveness import Heartbeat
 from pipeline.progress import Progress, ProgressTable
 
 # Errors that may have gone at the next check.
-TRANSIENT_ERRORS = (store.BusyError, loop.FailedError, loop.NothingServedError, MetadataUnavailableError)
+TRANSIENT_ERRORS = (store.BusyError, loop.MonitoringFailedError, loop.NothingServedError, MetadataUnavailableError)
 
 
-def watch(
+def run_monitor(
     case: str,
     home: Path,
     changes: Mapping[str, str],
@@ -48,12 +48,12 @@ def watch(
         ValueError: for a use case without a policy or a served version, or a port that is taken.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    use_case = find(case)
+    use_case = find_use_case(case)
     if use_case.policy is None:
         raise ValueError(
             f"{case} has no retraining policy, so its drift would have no effect; define one in its case.py."
         )
-    policy = use_case.policy.changed(changes)
+    policy = use_case.policy.with_changes(changes)
     # A duplicate of standard error, since stages redirect descriptor 2 to the log of their run.
     console = Console(file=os.fdopen(os.dup(2), "w")) if as_json else Console()
     heartbeat = Heartbeat(case)
@@ -77,7 +77,13 @@ def watch(
 
 
 def _check_once(
-    case: UseCase, policy: Policy, home: Path, console: Console, as_json: bool, quiet: bool, heartbeat: Heartbeat
+    case: UseCase,
+    policy: RetrainingPolicy,
+    home: Path,
+    console: Console,
+    as_json: bool,
+    quiet: bool,
+    heartbeat: Heartbeat,
 ) -> int:
     runtime = local_runtime(home)
     with ProgressTable(console) as stages:
@@ -86,24 +92,24 @@ def _check_once(
             heartbeat.beat()
             stages.report(progress)
 
-        decision, run = loop.once(case, policy, runtime, report)
-    heartbeat.looked(decision.record["action"] if decision else "", run.state if run else "")
+        decision, run = loop.run_monitor_once(case, policy, runtime, report)
+    heartbeat.record_check(decision.record["action"] if decision else "", run.state if run else "")
     if as_json and (decision or run or not quiet):
         print(json.dumps(_to_json(decision, run)), flush=True)
     elif decision or run:
         _print(console, decision, run)
     elif not quiet:
-        last = decisions.line(runtime, case.name) or "no decision yet"
+        last = decisions.describe_last_decision(runtime, case.name) or "no decision yet"
         console.print(f"no window has ended since the last check; {last}", highlight=False, soft_wrap=True)
     return int(run is not None and run.state != "pushed")
 
 
-def _to_json(decision: decisions.Decided | None, run: store.Run | None) -> dict[str, Any]:
+def _to_json(decision: decisions.StoredDecision | None, run: store.Run | None) -> dict[str, Any]:
     record = {**decision.record, "page": str(decision.folder / decisions.PAGE)} if decision else None
     return {"decision": record, "run": dataclasses.asdict(run) if run else None}
 
 
-def _print(console: Console, decision: decisions.Decided | None, run: store.Run | None) -> None:
+def _print(console: Console, decision: decisions.StoredDecision | None, run: store.Run | None) -> None:
     if decision:
         record = decision.record
         colour = {"none": "green", "watch": "yellow", "wait": "yellow"}.get(record["action"], "red")

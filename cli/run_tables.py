@@ -31,9 +31,9 @@ def show(words: Sequence[str], home: Path, tracking: str, two: bool, from_mlflow
 
     case, ids = (words[0], words[1:]) if words and words[0] in CASES else (None, words)
     runtime = local_runtime(home, tracking)
-    rows = comparison.recorded(runtime, case) if from_mlflow else comparison.listed(runtime, case)
+    rows = comparison.list_mlflow_runs(runtime, case) if from_mlflow else comparison.list_runs(runtime, case)
     if ids or two:
-        pair = comparison.compare(runtime, comparison.pick(rows, ids), from_mlflow)
+        pair = comparison.compare_runs(runtime, comparison.choose_runs(rows, ids), from_mlflow)
         print(json.dumps(dataclasses.asdict(pair), indent=1)) if as_json else _print_comparison(pair)
         return
     if as_json:
@@ -42,7 +42,7 @@ def show(words: Sequence[str], home: Path, tracking: str, two: bool, from_mlflow
     names = ("id", "state", "headline", "strategy", "spans", "data", "commit", "time")
     labelled = [dataclasses.replace(row, state=f"{row.state} (cached)" if row.same_as else row.state) for row in rows]
     _print(names, [[getattr(row, name) for name in names] for row in labelled])
-    Console().print(comparison.where(runtime), style="dim", highlight=False, soft_wrap=True)
+    Console().print(comparison.describe_mlflow_store(runtime), style="dim", highlight=False, soft_wrap=True)
 
 
 def _print_comparison(pair: Any) -> None:

@@ -49,14 +49,14 @@ def serve(
 
     The interfaces are those of TensorFlow Serving. New versions are loaded as they are pushed.
     """
-    from pipeline.online.serve import Asked
+    from pipeline.online.serve import ServeOptions
     from pipeline.online.serve import serve as start
 
     gateway_port = port if gateway else None
     rest, grpc = (None if number < 0 else number for number in (rest_port, grpc_port))
     shared = "" if store == "embedded" else store
     start(
-        Asked(
+        ServeOptions(
             cases or [], home, host, gateway_port, rest, grpc, backend, rate, timeout, lite, shared, monitor, webhook
         ),
         as_json,
@@ -83,10 +83,12 @@ def traffic(
 
     The exit code is 1 if a request failed or none was sent.
     """
-    from pipeline.online.replay import Replay
-    from pipeline.online.replay import traffic as send
+    from pipeline.online.replay import TrafficOptions
+    from pipeline.online.replay import run_traffic as send
 
-    request = Replay(case, home, data, *parse_window(spans), drift or [], rate, seconds, connections, gateway, labels)
+    request = TrafficOptions(
+        case, home, data, *parse_window(spans), drift or [], rate, seconds, connections, gateway, labels
+    )
     raise typer.Exit(send(request, as_json))
 
 
@@ -112,7 +114,7 @@ def monitor(
 
     listen = (host, port) if watch and port >= 0 else None
     raise typer.Exit(
-        monitor_command.watch(case, home, parse_settings(policy or [], "--policy"), watch, every, as_json, listen)
+        monitor_command.run_monitor(case, home, parse_settings(policy or [], "--policy"), watch, every, as_json, listen)
     )
 
 

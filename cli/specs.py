@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from models.catalog import find
+from models.catalog import find_use_case
 from pipeline.kubeflow import compiler, deployment, local_run, submission
 from pipeline.local.local_runtime import local_runtime
 from pipeline.plan import Request
@@ -22,8 +22,8 @@ def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, request_
     Raises:
         ValueError: if Kubeflow's packages are missing, or as :func:`pipeline.kubeflow.compiler.compile_to`.
     """
-    settings = deployment.read(cluster or deployment.DEFAULT)
-    tasks = _compile(out, Request(find(case), **request_fields), settings)
+    settings = deployment.read_deployment(cluster or deployment.DEFAULT_FILE)
+    tasks = _compile(out, Request(find_use_case(case), **request_fields), settings)
     if as_json:
         print(json.dumps({"file": str(out), "tasks": tasks}, indent=1))
         return
@@ -39,7 +39,11 @@ def rehearse(
     local_runtime(home).metadata.exists()  # raises before compiling if the metadata server does not answer
     path = home / case / "pipeline.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    tasks = _compile(path, Request(find(case), **request_fields), deployment.read(cluster or deployment.DEFAULT))
+    tasks = _compile(
+        path,
+        Request(find_use_case(case), **request_fields),
+        deployment.read_deployment(cluster or deployment.DEFAULT_FILE),
+    )
     ended = local_run.rehearse(path, case, home, tracking)
     if as_json:
         print(json.dumps({"file": str(path), "tasks": tasks, **dataclasses.asdict(ended)}, indent=1))
@@ -65,7 +69,11 @@ def submit(
     """Compile and submit the pipeline; print the address of the run."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, f"{case}.yaml")
-        _compile(path, Request(find(case), **request_fields), deployment.read(cluster or deployment.DEFAULT))
+        _compile(
+            path,
+            Request(find_use_case(case), **request_fields),
+            deployment.read_deployment(cluster or deployment.DEFAULT_FILE),
+        )
         submitted = submission.submit(path, f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}", target, every)
     if as_json:
         print(json.dumps(submitted, indent=1))

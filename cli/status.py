@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from models.catalog import CASES, find
+from models.catalog import CASES, find_use_case
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.monitoring import decisions
@@ -14,7 +14,7 @@ from pipeline.monitoring import decisions
 
 def show(case: str | None, home: Path, as_json: bool) -> None:
     """Print the served version and the outcome of the last run of each use case."""
-    names = [find(case).name] if case else list(CASES)
+    names = [find_use_case(case).name] if case else list(CASES)
     path = local_runtime(home).metadata
     runs_by_case = {name: store.runs(path, name) for name in names}
     if as_json:
@@ -34,7 +34,7 @@ def show(case: str | None, home: Path, as_json: bool) -> None:
         console.print(f"  answers   {_describe_rollout(home, name)}", highlight=False, soft_wrap=True)
         for heading, line in (
             ("drift", _describe_last_window(home, name)),
-            ("decided", decisions.line(local_runtime(home), name)),
+            ("decided", decisions.describe_last_decision(local_runtime(home), name)),
         ):
             if line:
                 console.print(f"  {heading:9} {line}", highlight=False, markup=False, soft_wrap=True)
@@ -48,15 +48,15 @@ def _describe_rollout(home: Path, case: str) -> str:
     from serving import rollout
 
     folder = Path(local_runtime(home).versions(case))
-    if not rollout.versions(folder):
+    if not rollout.list_versions(folder):
         return "nothing"
-    server = rollouts.running(home)
+    server = rollouts.find_running_server(home)
     where = (
         f"at {server['host']}:{server['gateway'] or server['rest'] or server['grpc']}"
         if server
         else "no server is running"
     )
-    return f"{rollouts.told(folder, rollout.read(folder))}; {where}"
+    return f"{rollouts.describe_rollout(folder, rollout.read(folder))}; {where}"
 
 
 def _describe_last_window(home: Path, case: str) -> str:

@@ -7,7 +7,7 @@ from models.use_case import UseCase
 CASES: dict[str, UseCase] = {case.name: case for case in (FRAUD, IMAGE)}
 
 
-def find(name: str) -> UseCase:
+def find_use_case(name: str) -> UseCase:
     """Return the use case of that name.
 
     Raises:

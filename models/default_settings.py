@@ -50,7 +50,7 @@ TRAINING: Mapping[str, Any] = {
 REFRESH: Mapping[str, Any] = {"epochs": 4, "patience": 2, "learning_rate": 0.001}
 
 # Search space of the Tuner for every use case, by training setting: choices, or a range sampled by its logarithm.
-SPACE: Mapping[str, Any] = {
+SEARCH_SPACE: Mapping[str, Any] = {
     "optimizer": OPTIMIZERS,
     "learning_rate": {"low": 0.0003, "high": 0.1},
     "dropout": (0.0, 0.1, 0.2, 0.3, 0.5),
@@ -58,7 +58,7 @@ SPACE: Mapping[str, Any] = {
 }
 
 
-def check(settings: Mapping[str, Any]) -> None:
+def check_settings(settings: Mapping[str, Any]) -> None:
     """Check that the settings are compatible, before anything is started.
 
     Raises:

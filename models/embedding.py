@@ -54,7 +54,7 @@ class Embedding:
         order = [row for row in np.argsort(-cosine, kind="stable") if row != position]
         return [(self.words[row], float(cosine[row])) for row in order[:number]]
 
-    def aligned(self, words: Sequence[str], unknown: int = 1) -> "Embedding":
+    def align(self, words: Sequence[str], unknown: int = 1) -> "Embedding":
         """Reorder the rows to another vocabulary; unknown words get the mean vector, as do ``unknown`` extra rows."""
         positions = {word: row for row, word in enumerate(self.words)}
         vectors = np.vstack([self.matrix, self.matrix.mean(axis=0)])

@@ -5,7 +5,7 @@ class DataError(ValueError):
     """The data is not what the use case needs; the message says what is wrong and what to do."""
 
 
-class Refused(Exception):
+class GateError(Exception):
     """A gate stopped the run; the version served before keeps being served.
 
     Attributes:
@@ -17,5 +17,5 @@ class Refused(Exception):
         self.gate = gate
 
 
-class Preempted(Exception):
+class PreemptedError(Exception):
     """Training was asked to stop (SIGTERM) and has written a checkpoint."""

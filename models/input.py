@@ -19,27 +19,27 @@ RowSpec = tuple[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShare:
     """The part of every global batch that one input pipeline reads.
 
     Attributes:
         replicas: Number of replicas; a global batch is cut into as many equal slices.
         first: Index of the first replica that this pipeline feeds.
-        mine: Number of replicas that it feeds; each element of the dataset is one replica's slice.
+        local_replicas: Number of replicas that it feeds; each element of the dataset is one replica's slice.
     """
 
     replicas: int = 1
     first: int = 0
-    mine: int = 1
+    local_replicas: int = 1
 
 
-WHOLE = Share()
+WHOLE = BatchShare()
 
 
 class Feed(Protocol):
     """Creates the infinite dataset of batches from step ``first`` on, for a share of the replicas."""
 
-    def __call__(self, first: int = 0, share: Share = WHOLE) -> tf.data.Dataset: ...
+    def __call__(self, first: int = 0, share: BatchShare = WHOLE) -> tf.data.Dataset: ...
 
 
 class Transform:
@@ -71,13 +71,13 @@ class Transform:
             first axis is usually the batch. Ragged tensors hold rows of different lengths, sparse tensors store only
             the values that are present. A tensor cannot change in place: state that must change is a tf.Variable. Here
             a vector of serialized examples becomes typed features, then the dense batches that the network reads.
-        Evidence: tour.evidence.data.raw_examples.example_followed
+        Evidence: tour.evidence.data.raw_examples.raw_example_to_tensor
         Proof: tests/tour/evidence/test_claims.py::test_an_example_becomes_tensors_of_known_type_and_shape
         """
         return self.apply(tf.io.parse_example(serialized, self.raw))
 
 
-def files(examples: str, split: str) -> list[str]:
+def list_shards(examples: str, split: str) -> list[str]:
     """List the TFRecord shards of a split, sorted, so that the order is the same everywhere."""
     return sorted(str(path) for path in Path(examples, f"Split-{split}").iterdir())
 
@@ -113,7 +113,7 @@ def load(paths: Sequence[str], transform: Transform, keep: Sequence[str]) -> dic
     return {name: np.concatenate([batch[name] for batch in batches]) for name in keep}
 
 
-def fits(paths: Sequence[str]) -> bool:
+def fits_in_memory(paths: Sequence[str]) -> bool:
     """Whether a split is at most ``IN_MEMORY`` bytes on disk, so that it is transformed once and kept in memory."""
     return sum(Path(path).stat().st_size for path in paths) <= IN_MEMORY
 
@@ -134,23 +134,23 @@ def batches(
     Evidence: tour.evidence.data.raw_examples.memory_of_streaming
     Proof: tests/tour/evidence/test_claims.py::test_streaming_ten_times_the_data_takes_no_more_memory
     """
-    if not fits(paths):
-        return streamed(paths, transform, keep, batch_size, seed)
-    return kept(load(paths, transform, keep), batch_size, seed)
+    if not fits_in_memory(paths):
+        return feed_from_files(paths, transform, keep, batch_size, seed)
+    return feed_from_memory(load(paths, transform, keep), batch_size, seed)
 
 
-def kept(rows: Mapping[str, np.ndarray], batch_size: int, seed: int) -> tuple[int, Feed]:
+def feed_from_memory(rows: Mapping[str, np.ndarray], batch_size: int, seed: int) -> tuple[int, Feed]:
     """As :func:`batches`, from arrays in memory."""
     count = len(next(iter(rows.values())))
     tensors = {name: tf.constant(values) for name, values in rows.items()}
 
-    def feed(first: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
+    def feed(first: int = 0, share: BatchShare = WHOLE) -> tf.data.Dataset:
         return _gather_batches(tf.data.Dataset.from_tensors(tensors), count, batch_size, seed, first, share)
 
     return count, feed
 
 
-def stored(folder: Path, spec: Mapping[str, RowSpec], count: int, batch_size: int, seed: int) -> Feed:
+def feed_from_store(folder: Path, spec: Mapping[str, RowSpec], count: int, batch_size: int, seed: int) -> Feed:
     """As :func:`kept`, from the files that :func:`store` wrote, read inside the TensorFlow graph.
 
     Therefore the pipeline can be built on a worker that only runs graphs, such as one of a parameter-server cluster.
@@ -163,7 +163,7 @@ def stored(folder: Path, spec: Mapping[str, RowSpec], count: int, batch_size: in
             rows[name] = tf.reshape(rows[name], [count, *shape])
         return rows
 
-    def feed(first: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
+    def feed(first: int = 0, share: BatchShare = WHOLE) -> tf.data.Dataset:
         return _gather_batches(tf.data.Dataset.from_tensors(0).map(read), count, batch_size, seed, first, share)
 
     return feed
@@ -183,7 +183,7 @@ def fetch(folder: Path, spec: Mapping[str, tuple[Any, ...]], count: int) -> dict
 
 
 def _gather_batches(
-    source: tf.data.Dataset, count: int, batch_size: int, seed: int, first: int, share: Share
+    source: tf.data.Dataset, count: int, batch_size: int, seed: int, first: int, share: BatchShare
 ) -> tf.data.Dataset:
     """Gather batches by index; an epoch's order depends only on seed and epoch, so a stream can start at any step."""
     size = min(batch_size, count)
@@ -195,7 +195,7 @@ def _gather_batches(
         key = tf.stack([tf.constant(seed, tf.int64), number])
         order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), key)
         slices = tf.reshape(order[: steps * size], [steps, share.replicas, size // share.replicas])
-        return tf.data.Dataset.from_tensor_slices(slices[:, share.first : share.first + share.mine])
+        return tf.data.Dataset.from_tensor_slices(slices[:, share.first : share.first + share.local_replicas])
 
     def gather(rows: Tensors) -> tf.data.Dataset:
         order = tf.data.Dataset.counter(tf.constant(first // steps, tf.int64)).flat_map(epoch).skip(first % steps)
@@ -208,7 +208,7 @@ def _gather_batches(
     return source.flat_map(gather).prefetch(4)
 
 
-def streamed(
+def feed_from_files(
     paths: Sequence[str], transform: Transform, keep: Sequence[str], batch_size: int, seed: int
 ) -> tuple[int, Feed]:
     """As :func:`batches`, with bounded memory: shuffles the shards and a buffer of records.
@@ -218,20 +218,20 @@ def streamed(
         interleaves shards, shuffles, parses, batches and prefetches. It matters because an accelerator idles while it
         waits for input. First check whether the step waits at all, by comparing with a constant batch. Here parsing one
         record at a time starves the step; parsing whole batches hardly makes it wait.
-    Evidence: tour.evidence.data.input_speed.speeds
+    Evidence: tour.evidence.data.input_speed.reading_speeds
     Proof: tests/tour/evidence/test_input_speed.py::test_a_slow_input_is_seen_as_waiting
     """
     count = sum(int(batch.shape[0]) for batch in tf.data.TFRecordDataset(list(paths)).batch(PARSE_BATCH))
 
-    def feed(first: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
+    def feed(first: int = 0, share: BatchShare = WHOLE) -> tf.data.Dataset:
         shuffled = tf.data.Dataset.from_tensor_slices(list(paths)).shuffle(len(paths), seed=seed)
         records = shuffled.interleave(tf.data.TFRecordDataset, cycle_length=8, num_parallel_calls=2, deterministic=True)
         size = min(batch_size, count) // share.replicas
         slices = records.shuffle(SHUFFLE, seed=seed).batch(size, drop_remainder=True).repeat()
         if share.replicas > 1:
             slices = slices.batch(share.replicas, drop_remainder=True)
-            slices = slices.map(lambda batch: batch[share.first : share.first + share.mine]).unbatch()
-        slices = slices.skip(first * share.mine)
+            slices = slices.map(lambda batch: batch[share.first : share.first + share.local_replicas]).unbatch()
+        slices = slices.skip(first * share.local_replicas)
         parsed = slices.map(
             lambda serialized: {name: value for name, value in transform.parse(serialized).items() if name in keep},
             num_parallel_calls=2,

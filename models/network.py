@@ -33,7 +33,7 @@ def predict(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarra
         hurts when every call brings a new Python number or shape and so traces again, when the function is created in a
         loop, or when it is called once. Python side effects such as print happen only while tracing. So pass tensors,
         set an input_signature and count traces; this evidence does the count.
-    Evidence: tour.evidence.network.traced_functions.misused
+    Evidence: tour.evidence.network.traced_functions.tracing_mistakes
     Proof: tests/tour/evidence/test_traced_functions.py::test_python_numbers_trace_each_time_and_tensors_once
     """
     infer = _compile_inference(model)
@@ -54,7 +54,7 @@ def _compile_inference(model: keras.Model) -> Callable[[Mapping[str, tf.Tensor]]
         operations, and from then on runs the graph. New shapes or Python values trace again; an input_signature with
         None for the batch prevents that. The trap is tf.py_function: it calls this process's Python, so an export fails
         elsewhere.
-    Evidence: tour.evidence.network.traced_functions.traced
+    Evidence: tour.evidence.network.traced_functions.retracing
     Proof: tests/tour/evidence/test_traced_functions.py::test_an_export_with_python_in_it_fails_in_another_process
     """
     if not hasattr(model, "_compiled_inference"):

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetrainingPolicy:
     """When drift leads to a retraining, and how the model is retrained.
 
     Attributes:
@@ -35,7 +35,7 @@ class Policy:
     spans: int = 0
     settings: Mapping[str, str] = field(default_factory=dict)
 
-    def changed(self, changes: Mapping[str, str]) -> Self:
+    def with_changes(self, changes: Mapping[str, str]) -> Self:
         """Return a copy with numbers changed, each parsed as the type of its field.
 
         Raises:

@@ -13,7 +13,7 @@ def specs(rows: Rows) -> dict[str, tf.TensorSpec]:
     return {name: tf.TensorSpec([None, *values.shape[1:]], values.dtype) for name, values in rows.items()}
 
 
-def picked(rows: Rows, index: np.ndarray) -> dict[str, np.ndarray]:
+def select_rows(rows: Rows, index: np.ndarray) -> dict[str, np.ndarray]:
     """Select the rows at ``index``, an array of row numbers or a boolean mask."""
     return {name: values[index] for name, values in rows.items()}
 
@@ -32,7 +32,7 @@ def sample(batches: Iterable[Rows], most: int, seed: int) -> dict[str, np.ndarra
         rows = {n: np.concatenate([rows[n], v]) for n, v in batch.items()} if rows else dict(batch)
         if len(keys) > most:
             smallest = np.sort(np.argpartition(keys, most)[:most])
-            keys, rows = keys[smallest], picked(rows, smallest)
+            keys, rows = keys[smallest], select_rows(rows, smallest)
     if rows is None:
         raise ValueError("There are no rows to sample: the split is empty.")
     return rows

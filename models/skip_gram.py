@@ -13,7 +13,7 @@ from models.embedding import Embedding
 BATCH = 2048
 # Noise words for each pair. The batch shares the drawn words; their mean loss is multiplied by this number.
 NEGATIVES = 5
-TIMED = 30
+TIMED_STEPS = 30
 SETTINGS = (
     "embedding_size",
     "max_vocabulary_size",
@@ -27,14 +27,14 @@ SETTINGS = (
 Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def vocabulary(sequences: Sequence[Sequence[str]], max_vocabulary_size: int, min_occurrence: int) -> list[str]:
+def build_vocabulary(sequences: Sequence[Sequence[str]], max_vocabulary_size: int, min_occurrence: int) -> list[str]:
     """The words that occur at least ``min_occurrence`` times, most frequent first, ties by name."""
     counts = Counter(word for sequence in sequences for word in sequence)
     often = [word for word, count in counts.items() if count >= min_occurrence]
     return sorted(often, key=lambda word: (-counts[word], word))[:max_vocabulary_size]
 
 
-def pairs(
+def draw_pairs(
     sequences: Sequence[Sequence[int]], skip_window: int, num_skips: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw pairs of centre and context words, int64 ``[pairs]`` each, without a loop over words.
@@ -76,7 +76,7 @@ def negative_sampling_loss(
     return true + negatives * tf.reduce_sum(false, axis=1) / tf.maximum(tf.reduce_sum(1.0 - hits, axis=1), 1.0)
 
 
-class Model(tf.Module):
+class SkipGramModel(tf.Module):
     """Input vectors, which become the embedding, and output vectors; steps by negative sampling and full softmax.
 
     Question: A25
@@ -158,12 +158,12 @@ def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Em
             f"num_skips is {settings['num_skips']}, and a skip_window of {settings['skip_window']} holds at most "
             f"{2 * settings['skip_window']} contexts; lower the one or raise the other."
         )
-    words = vocabulary(sequences, settings["max_vocabulary_size"], settings["min_occurrence"])
+    words = build_vocabulary(sequences, settings["max_vocabulary_size"], settings["min_occurrence"])
     if len(words) < 2:
         raise ValueError("Fewer than two words occur often enough for an embedding; lower min_occurrence.")
     numbers = {word: number for number, word in enumerate(words)}
     encoded = [[numbers[word] for word in sequence if word in numbers] for sequence in sequences]
-    model = Model(
+    model = SkipGramModel(
         len(words),
         settings["embedding_size"],
         settings["num_sampled"],
@@ -188,10 +188,10 @@ def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Em
 
 
 def _train_epoch(
-    model: Model, encoded: list[list[int]], settings: Mapping[str, Any], seed: int
+    model: SkipGramModel, encoded: list[list[int]], settings: Mapping[str, Any], seed: int
 ) -> tuple[list[float], int]:
     """Train one epoch on freshly drawn, shuffled pairs; return the batches' losses and the number of pairs."""
-    centres, contexts = pairs(encoded, settings["skip_window"], settings["num_skips"], seed)
+    centres, contexts = draw_pairs(encoded, settings["skip_window"], settings["num_skips"], seed)
     order = np.random.default_rng(seed).permutation(len(centres))
     batch = min(BATCH, len(order))
     starts = range(0, len(order) - batch + 1, batch) if batch else ()
@@ -200,9 +200,11 @@ def _train_epoch(
     return [float(loss) for loss in losses], len(order)
 
 
-def step_times(words: int, size: int, num_sampled: int, batch: int = BATCH, times: int = TIMED) -> dict[str, float]:
+def measure_step_times(
+    words: int, size: int, num_sampled: int, batch: int = BATCH, times: int = TIMED_STEPS
+) -> dict[str, float]:
     """Median microseconds of a step by negative sampling and by full softmax, over ``times`` steps and ``words`` words."""
-    model, rng = Model(words, size, num_sampled, 0.1, seed=1), np.random.default_rng(1)
+    model, rng = SkipGramModel(words, size, num_sampled, 0.1, seed=1), np.random.default_rng(1)
     centres, contexts = (tf.constant(rng.integers(0, words, batch)) for _ in range(2))
     medians = {}
     for name, step in (("negative sampling", model.sampled_step), ("full softmax", model.softmax_step)):

@@ -10,7 +10,7 @@ from models.errors import DataError
 NAME = re.compile(r"span-(\d+)")
 
 
-def find(source: Path) -> dict[int, Path]:
+def find_spans(source: Path) -> dict[int, Path]:
     """Find the ``span-NNN`` folders of a source by number; a folder without any is itself span 0.
 
     Raises:
@@ -34,13 +34,13 @@ def find(source: Path) -> dict[int, Path]:
     return dict(sorted(spans.items())) or {0: source}
 
 
-def window(source: Path, first: int, last: int) -> dict[int, Path]:
+def select_window(source: Path, first: int, last: int) -> dict[int, Path]:
     """Select the spans from ``first`` to ``last``, both included; -1 is the source's own first or last span.
 
     Raises:
         DataError: if the window is empty or has gaps, naming the missing spans.
     """
-    spans = find(source)
+    spans = find_spans(source)
     first, last = (min(spans) if first < 0 else first), (max(spans) if last < 0 else last)
     missing = [number for number in range(first, last + 1) if number not in spans]
     if missing or last < first:
@@ -50,7 +50,7 @@ def window(source: Path, first: int, last: int) -> dict[int, Path]:
     return {number: spans[number] for number in range(first, last + 1)}
 
 
-def digest(spans: Iterable[Path]) -> str:
+def digest_spans(spans: Iterable[Path]) -> str:
     """Hash the names and contents of all files of the spans: the version of the data."""
     total = hashlib.sha256()
     for span in spans:

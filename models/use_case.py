@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from models.retraining_policy import Policy
+from models.retraining_policy import RetrainingPolicy
 
 # The metrics that can also be estimated without labels.
 Headline = Literal["pr_auc", "roc_auc", "accuracy"]
@@ -65,11 +65,11 @@ class UseCase:
     time: str = ""
     window_rows: int = 500
     picture: str = ""
-    policy: Policy | None = None
+    policy: RetrainingPolicy | None = None
     space: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def watching(self) -> dict[str, Any]:
+    def watched_inputs(self) -> dict[str, Any]:
         """The inputs that drift monitoring watches, for the cache key of the stages that use them."""
         return {name: getattr(self, name) for name in ("watch", "explained", "time", "picture")}
 
@@ -94,7 +94,7 @@ class UseCase:
     def _folder(self) -> Path:
         return Path(import_module(self.package).__path__[0])
 
-    def configured(self, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    def configure(self, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """Return the settings by group with ``changes`` applied, each parsed as the type of its default.
 
         Raises:

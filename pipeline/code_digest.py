@@ -29,7 +29,7 @@ def digest(*modules: str) -> str:
     return total.hexdigest()[:16]
 
 
-def lock(path: Path = LOCK) -> str:
+def lock_digest(path: Path = LOCK) -> str:
     """SHA-256 of the lock file, which pins every package to its hash; empty outside a checkout."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 

@@ -6,7 +6,7 @@ Answer: I choose TensorFlow when the path to production matters more than the ne
     tf.distribute trains on many machines or TPUs. The trade-off: PyTorch leads in research and new models, and its
     serving and export tools have matured. Keras 3 runs on TensorFlow, JAX and PyTorch, so here the pipeline around the
     network decides, not the network.
-Evidence: tour.evidence.ecosystem.surface
+Evidence: tour.evidence.ecosystem.production_work
 Proof: tests/tour/evidence/test_ecosystem.py::test_another_backend_gives_the_served_networks_answers
 """
 
@@ -31,14 +31,14 @@ def build(plan: Plan) -> list[Stage]:
     examples = stages.example_gen(plan)
     statistics = stages.statistics_gen(plan, examples["examples"], schema["schema"])
     anomalies = stages.example_validator(plan, statistics["statistics"], schema["schema"])
-    data_gate = stages.gate(plan, anomalies["anomalies"])
+    data_gate = stages.anomaly_gate(plan, anomalies["anomalies"])
     transform = stages.transform(plan, examples["examples"], schema["schema"])
     embedding = stages.embedding(plan, examples["examples"])
     tuner = stages.tuner(plan, examples["examples"], transform["transform_graph"], schema["schema"], data_gate)
     trainer = stages.trainer(
         plan, examples["examples"], transform["transform_graph"], schema["schema"], data_gate, embedding, tuner
     )
-    fit_gate = stages.fit(plan, trainer["model_run"])
+    fit_gate = stages.overfitting_gate(plan, trainer["model_run"])
     baseline = stages.baselines(
         plan, examples["examples"], transform["transform_graph"], trainer["model"], trainer["model_run"]
     )
@@ -46,8 +46,10 @@ def build(plan: Plan) -> list[Stage]:
     evaluator = stages.evaluator(
         plan, examples["examples"], trainer["model"], blessed["model"], schema["evaluation_schema"], fit_gate
     )
-    lite = stages.lite(plan, examples["examples"], transform["transform_graph"], trainer["model"])
-    reference_profile = stages.normality(plan, examples["examples"], transform["transform_graph"], trainer["model"])
+    lite = stages.lite_export(plan, examples["examples"], transform["transform_graph"], trainer["model"])
+    reference_profile = stages.reference_profile(
+        plan, examples["examples"], transform["transform_graph"], trainer["model"]
+    )
     serving = stages.serving(
         plan,
         examples["examples"],
@@ -80,7 +82,7 @@ def build(plan: Plan) -> list[Stage]:
     return [stage for stage in all_stages if stage]  # optional stages are None
 
 
-def draft(plan: Plan) -> list[Stage]:
+def build_schema_draft(plan: Plan) -> list[Stage]:
     """Return the stages that infer a schema draft for new data."""
     examples = stages.example_gen(plan)
     statistics = stages.statistics_gen(plan, examples["examples"])

@@ -13,7 +13,9 @@ from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 
 
-def of(runtime: Runtime, run_id: str, progress: Mapping[str, Progress], plan: Plan) -> tuple[str, str, dict[str, str]]:
+def summarize_outcome(
+    runtime: Runtime, run_id: str, progress: Mapping[str, Progress], plan: Plan
+) -> tuple[str, str, dict[str, str]]:
     """Return state, reason and facts of a run whose stages have ended."""
     for state in ("refused", "failed"):
         for name, stage in progress.items():
@@ -21,18 +23,22 @@ def of(runtime: Runtime, run_id: str, progress: Mapping[str, Progress], plan: Pl
                 return state, f"{name}: {stage.message}", {}
     outputs = store.outputs(runtime.metadata, run_id)
     evaluation = Path(outputs["Evaluator"]["evaluation"].uri)
-    metrics = overall(evaluation)
+    metrics = overall_metrics(evaluation)
     facts = {"metrics": json.dumps(metrics), "headline": f"{plan.case.headline} {metrics[plan.case.headline]:.4f}"}
-    facts["slices"] = json.dumps(by_slice(evaluation, plan.case.headline))
-    facts["comparison"] = comparison(Path(outputs["Baseline"]["comparison"].uri, "comparison.json"))
+    facts["slices"] = json.dumps(metric_by_slice(evaluation, plan.case.headline))
+    facts["comparison"] = describe_comparison(Path(outputs["Baseline"]["comparison"].uri, "comparison.json"))
     pushed = outputs["Pusher"]["pushed_model"].custom_properties
     if not pushed["pushed"].int_value:
-        return "refused", "Evaluator: " + "; ".join(failures(evaluation)), facts
+        return "refused", "Evaluator: " + "; ".join(describe_missed_bounds(evaluation)), facts
     facts |= {"pushed": pushed["pushed_destination"].string_value, "version": pushed["pushed_version"].string_value}
-    return "pushed", f"version {facts['version']} with {facts['headline']}, blessed within {kept(plan)}", facts
+    return (
+        "pushed",
+        f"version {facts['version']} with {facts['headline']}, blessed within {describe_bounds(plan)}",
+        facts,
+    )
 
 
-def overall(evaluation: Path) -> dict[str, float]:
+def overall_metrics(evaluation: Path) -> dict[str, float]:
     """Return the candidate's metrics over the whole eval split, by name."""
     slices = tfma.load_eval_result(str(evaluation)).slicing_metrics
     values: dict[str, float] = {}
@@ -43,7 +49,7 @@ def overall(evaluation: Path) -> dict[str, float]:
     return values
 
 
-def by_slice(evaluation: Path, metric: str) -> dict[str, float]:
+def metric_by_slice(evaluation: Path, metric: str) -> dict[str, float]:
     """Return one metric of the candidate by slice name; the overall slice is left out."""
     values_by_slice: dict[str, float] = {}
     for key, outputs in tfma.load_eval_result(str(evaluation)).slicing_metrics:
@@ -53,7 +59,7 @@ def by_slice(evaluation: Path, metric: str) -> dict[str, float]:
     return values_by_slice
 
 
-def comparison(path: Path) -> str:
+def describe_comparison(path: Path) -> str:
     """Describe the network and the baselines on the same rows in one line: values in descending order, then the lead."""
     report = json.loads(path.read_text())
     rows, lead = sorted(report["rows"], key=lambda row: -row["metric"]), report["ahead"]
@@ -71,7 +77,7 @@ def _describe_lead(lead: Mapping[str, Any], level: float) -> str:
     return f"{position if value else 'level with ' + lead['over']} ({level:.0%} interval {low:.4f} to {high:.4f})"
 
 
-def failures(evaluation: Path) -> list[str]:
+def describe_missed_bounds(evaluation: Path) -> list[str]:
     """Return a line for every bound that was missed: metric, slice, value and threshold."""
     result = tfma.load_validation_result(str(evaluation))
     lines = [
@@ -82,7 +88,7 @@ def failures(evaluation: Path) -> list[str]:
     return lines or ["the evaluation has no result for a bound"]
 
 
-def kept(plan: Plan) -> str:
+def describe_bounds(plan: Plan) -> str:
     """Describe the absolute bounds that a pushed model has to meet."""
     bounds = {name: value for name, value in plan.settings["gates"].items() if name.startswith(("min_", "max_"))}
     return ", ".join(f"{name} {value:g}" for name, value in bounds.items())

@@ -12,7 +12,7 @@ from models import default_settings, spans
 from models.errors import DataError
 from models.use_case import UseCase
 from pipeline import code_digest
-from pipeline.refresh import Base
+from pipeline.refresh import RefreshBase
 from pipeline.runtime import Runtime
 
 # Libraries whose versions decide what a run computes.
@@ -73,7 +73,7 @@ class Plan:
     versions: str
     data_version: str
     space: Mapping[str, Any] = field(default_factory=dict)
-    base: Base | None = None
+    base: RefreshBase | None = None
     decision: str = ""
 
     def config(self, *groups: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Plan:
             self.data_version,
             self.space,
             self.base and asdict(self.base),
-            self.case.watching,
+            self.case.watched_inputs,
             code_digest.digest("pipeline.graph", "models.training.entry_point", *modules),
             [version(name) for name in PACKAGES],
         ]
@@ -110,18 +110,18 @@ def make_plan(request: Request, runtime: Runtime) -> Plan:
         MetadataUnavailableError: if the metadata store's server does not answer.
         ValueError: for an unknown setting, or an invalid combination of settings.
     """
-    settings = request.case.configured(request.changes or {})
+    settings = request.case.configure(request.changes or {})
     runtime.metadata.exists()  # raises before the data is prepared if the server does not answer
-    base = Base.of(request.case, runtime) if request.refresh else None
+    base = RefreshBase.of(request.case, runtime) if request.refresh else None
     if base:
         chosen = {name: settings["training"][name] for name in request.changes or {} if name in settings["training"]}
         settings["training"] |= {**base.settings, **default_settings.REFRESH, **chosen}
-    default_settings.check(settings["training"])
+    default_settings.check_settings(settings["training"])
     data = request.case.load("data")
     source = data.prepare(request.data, Path(runtime.root, "data"), settings["data"]).resolve()
-    window = spans.window(source, request.first, request.last)
+    window = spans.select_window(source, request.first, request.last)
     if base and (request.first, request.last) == (-1, -1):
-        window = spans.window(source, *base.window(request.case.name, str(source), max(window)))
+        window = spans.select_window(source, *base.window(request.case.name, str(source), max(window)))
     settings["data"] |= data.check(window, settings["data"])
     schema = request.schema or request.case.schema_path
     if not schema.is_file():
@@ -134,7 +134,7 @@ def make_plan(request: Request, runtime: Runtime) -> Plan:
         settings=settings,
         schema=read_schema(schema),
         versions=runtime.versions(request.case.name),
-        data_version=spans.digest(window.values()),
+        data_version=spans.digest_spans(window.values()),
         space=search_space(request) if request.tune else {},
         base=base,
         decision=request.decision,

@@ -13,7 +13,7 @@ from pipeline.runtime import Runtime
 
 
 @dataclass(frozen=True)
-class Base:
+class RefreshBase:
     """The served model that a refresh refines.
 
     Attributes:
@@ -35,7 +35,7 @@ class Base:
     artifacts: Mapping[str, str]
 
     @classmethod
-    def of(cls, case: UseCase, runtime: Runtime) -> "Base":
+    def of(cls, case: UseCase, runtime: Runtime) -> "RefreshBase":
         """Return the version that was pushed last.
 
         Raises:

@@ -10,10 +10,10 @@ from pipeline.metadata import store
 from pipeline.plan import PACKAGES, Plan
 
 
-def of(plan: Plan) -> dict[str, str]:
+def collect_run_facts(plan: Plan) -> dict[str, str]:
     """Return data, settings, code and library versions of a plan, as text by name."""
     return {
-        "started": store.now(),
+        "started": store.utc_now(),
         "source": plan.source,
         "spans": f"{plan.first}:{plan.last}",
         "data_version": plan.data_version,
@@ -22,7 +22,7 @@ def of(plan: Plan) -> dict[str, str]:
         "base": plan.base.run if plan.base else "",
         "decision": plan.decision,
         "commit": _commit(),
-        "lock": code_digest.lock(),
+        "lock": code_digest.lock_digest(),
         "libraries": json.dumps({name: version(name) for name in PACKAGES}),
     }
 

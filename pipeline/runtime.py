@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.metadata.store_address import FILE, MetadataAddress
+from pipeline.metadata.store_address import SQLITE_FILE, MetadataAddress
 
 
 def no_sidecar(logs: Path) -> AbstractContextManager[None]:
@@ -14,7 +14,7 @@ def no_sidecar(logs: Path) -> AbstractContextManager[None]:
 
 
 @dataclass(frozen=True)
-class Beam:
+class BeamRunner:
     """Which Beam runner executes the pipeline.
 
     Attributes:
@@ -41,7 +41,7 @@ class Runtime:
     """
 
     root: str
-    beam: Beam
+    beam: BeamRunner
     workers: int = 2
     tracking: str = ""
     database: str = ""
@@ -54,7 +54,7 @@ class Runtime:
     @property
     def metadata(self) -> MetadataAddress:
         """The metadata store: a server, or the SQLite file under the root."""
-        return MetadataAddress(self.database or Path(self.root, FILE))
+        return MetadataAddress(self.database or Path(self.root, SQLITE_FILE))
 
     def artifacts(self, case: str) -> str:
         """Root folder of a case's pipeline artifacts."""
@@ -67,4 +67,4 @@ class Runtime:
 
 # The default DirectRunner first tries to download Prism. If no container image is given, TFX builds a source distribution.
 NO_IMAGE = "--sdk_container_image=none"
-IN_PROCESS = Beam(("--runner=FnApiRunner", NO_IMAGE))
+IN_PROCESS = BeamRunner(("--runner=FnApiRunner", NO_IMAGE))

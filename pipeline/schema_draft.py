@@ -13,24 +13,24 @@ from pipeline.plan import Plan
 from pipeline.runtime import Runtime
 
 
-def schema(plan: Plan, runtime: Runtime) -> str:
+def draft_schema(plan: Plan, runtime: Runtime) -> str:
     """Return the draft as text; runs ExampleGen, StatisticsGen and SchemaGen as a separate run in the same store.
 
     Raises:
         DataError: if one of the three stages fails, with its message.
     """
     run_id = f"schema-{plan.fingerprint()}"
-    ir = runner.compiled(graph.draft(plan), plan.case.name, runtime, run_id)
+    ir = runner.compile_graph(graph.build_schema_draft(plan), plan.case.name, runtime, run_id)
     progress = runner.run(ir, runtime, Path(runtime.root, plan.case.name, "logs", run_id), lambda _: None)
     failures = [f"{name}: {stage.message}" for name, stage in progress.items() if stage.state not in ("done", "cached")]
     if failures:
         raise DataError(f"The schema could not be drafted: {failures[0]}")
     folder = Path(store.outputs(runtime.metadata, run_id)["SchemaGen"]["schema"].uri)
     inferred = text_format.Parse((folder / "schema.pbtxt").read_text(), schema_pb2.Schema())
-    return text_format.MessageToString(merged(text_format.Parse(plan.schema, schema_pb2.Schema()), inferred))
+    return text_format.MessageToString(merge_domains(text_format.Parse(plan.schema, schema_pb2.Schema()), inferred))
 
 
-def merged(curated: schema_pb2.Schema, inferred: schema_pb2.Schema) -> schema_pb2.Schema:
+def merge_domains(curated: schema_pb2.Schema, inferred: schema_pb2.Schema) -> schema_pb2.Schema:
     """Replace the curated schema's string domains by the inferred ones; all other curated rules stay."""
     values = {feature.name: feature.domain for feature in inferred.feature if feature.HasField("domain")}
     domains = {domain.name: domain for domain in inferred.string_domain}

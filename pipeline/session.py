@@ -31,19 +31,19 @@ def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store.
     Raises:
         BusyError: if another run of the case is in progress in this home.
     """
-    with store.alone(Path(runtime.root, plan.case.name, "run.lock"), f"run of {plan.case.name}"):
+    with store.exclusive_lock(Path(runtime.root, plan.case.name, "run.lock"), f"run of {plan.case.name}"):
         return _execute(plan, runtime, fresh, report)
 
 
 def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store.Run:
-    run = begin(plan, runtime, fresh)
+    run = register_run(plan, runtime, fresh)
     if run.state == "pushed":
         report({name: Progress("cached") for name in store.stage_states(runtime.metadata, run.id)})
         return run
     return _run(plan, runtime, run, fresh, report)
 
 
-def begin(plan: Plan, runtime: Runtime, fresh: bool = False, external_id: str = "") -> store.Run:
+def register_run(plan: Plan, runtime: Runtime, fresh: bool = False, external_id: str = "") -> store.Run:
     """Register a run: a cached one, already in the state pushed; an unfinished one to resume; or a new one.
 
     Args:
@@ -66,17 +66,19 @@ def begin(plan: Plan, runtime: Runtime, fresh: bool = False, external_id: str = 
     if is_unfinished and not fresh and not external_id:
         run = replace(matching[-1], state="running", reason="", facts={**matching[-1].facts, **process_id})
     else:
-        run_id = external_id or name(plan.case.name)
-        run = store.Run(run_id, plan.case.name, "running", "", fingerprint, run_facts.of(plan) | process_id)
+        run_id = external_id or make_run_id(plan.case.name)
+        run = store.Run(
+            run_id, plan.case.name, "running", "", fingerprint, run_facts.collect_run_facts(plan) | process_id
+        )
     store.save(runtime.metadata, run)
     return run
 
 
-def end(
+def record_end(
     runtime: Runtime, run: store.Run, state: str, reason: str, facts: Mapping[str, str], tracker: recording.Tracker
 ) -> store.Run:
     """Record how a run ended in the metadata store, then in the experiment tracker."""
-    ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.now()})
+    ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.utc_now()})
     store.save(runtime.metadata, ended)
     # Saved before tracking, so that a failure of the tracker cannot lose the run's end.
     tracked = replace(ended, facts={**ended.facts, **tracker.finish(ended)})
@@ -88,10 +90,10 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Repo
     logs = Path(runtime.root, plan.case.name, "logs", run.id)
     tracker = recording.Tracker(runtime, logs / "tracking.log")
     try:
-        with stderr_to(logs / "run.log"):
+        with redirect_stderr(logs / "run.log"):
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
-            graph, runner, outcome = imported()
+            graph, runner, outcome = import_tfx_modules()
             ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
             with runtime.beam.sidecar(logs):
                 progress = runner.run(ir, runtime, logs, report)
@@ -105,10 +107,10 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Repo
             traceback.print_exception(error, file=log)
         state, facts = "failed", {}
         reason = f"{type(error).__name__}: {error} See {logs / 'run.log'} for the traceback."
-    return end(runtime, run, state, reason, facts, tracker)
+    return record_end(runtime, run, state, reason, facts, tracker)
 
 
-def imported() -> tuple[Any, Any, Any]:
+def import_tfx_modules() -> tuple[Any, Any, Any]:
     """Import and return the modules that need TFX.
 
     The imports create millions of permanent objects; garbage collection of them would take a tenth of the start-up time.
@@ -123,7 +125,7 @@ def imported() -> tuple[Any, Any, Any]:
 
 
 @contextmanager
-def stderr_to(path: Path) -> Iterator[None]:
+def redirect_stderr(path: Path) -> Iterator[None]:
     """Redirect standard error to a log file at the level of the file descriptor, which C++ libraries write to directly."""
     path.parent.mkdir(parents=True, exist_ok=True)
     saved_descriptor = os.dup(2)
@@ -137,12 +139,12 @@ def stderr_to(path: Path) -> Iterator[None]:
 
 
 def _register_cached(plan: Plan, runtime: Runtime, pushed_run: store.Run, external_id: str) -> store.Run:
-    run_id = external_id or name(plan.case.name)
+    run_id = external_id or make_run_id(plan.case.name)
     store.copy_as_cached(runtime.metadata, pushed_run.id, run_id)
     facts = {
         **pushed_run.facts,
-        "started": store.now(),
-        "ended": store.now(),
+        "started": store.utc_now(),
+        "ended": store.utc_now(),
         "same_as": pushed_run.facts.get("same_as", pushed_run.id),
     }
     facts |= {"decision": plan.decision}
@@ -157,6 +159,6 @@ def _is_current(run: store.Run, past_runs: list[store.Run]) -> bool:
     return pushed[-1].facts.get("pushed") == run.facts.get("pushed") and Path(run.facts["pushed"]).is_dir()
 
 
-def name(case: str) -> str:
+def make_run_id(case: str) -> str:
     """Return a new run id: the case and the local time to the millisecond."""
     return f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}"[:-3]

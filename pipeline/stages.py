@@ -45,7 +45,7 @@ from components.training import (
 )
 from pipeline import code_digest
 from pipeline.plan import Plan
-from pipeline.refresh import Base
+from pipeline.refresh import RefreshBase
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Stage:
 
 def example_gen(plan: Plan) -> Stage:
     """Read the window of spans and write sharded examples by split."""
-    node = span_example_gen.component(plan.source, plan.first, plan.last, plan.config("data"))
+    node = span_example_gen.create_example_gen(plan.source, plan.first, plan.last, plan.config("data"))
     return Stage(node, ("components.training.span_example_gen", plan.case.module("data")))
 
 
@@ -92,7 +92,7 @@ def example_validator(plan: Plan, statistics: Channel, schema: Channel) -> Stage
     return Stage(ExampleValidator(statistics=statistics, schema=schema))
 
 
-def gate(plan: Plan, anomalies: Channel) -> Stage:
+def anomaly_gate(plan: Plan, anomalies: Channel) -> Stage:
     """Stop the run if there is any anomaly."""
     return Stage(data_gate.DataGate(anomalies=anomalies), ("components.training.data_gate",))
 
@@ -175,11 +175,11 @@ def trainer(
     return Stage(node, modules)
 
 
-def _import_artifact(base: Base, name: str, kind: type, key: str) -> Stage:
+def _import_artifact(base: RefreshBase, name: str, kind: type, key: str) -> Stage:
     return Stage(Importer(base.artifacts[key], kind, output_key=key).with_id(name))
 
 
-def fit(plan: Plan, model_run: Channel) -> Stage:
+def overfitting_gate(plan: Plan, model_run: Channel) -> Stage:
     """Stop the run if the overfitting gap is too large."""
     node = fit_gate.FitGate(model_run=model_run, config=_to_json(plan.config("gates")))
     return Stage(node, ("components.training.fit_gate",))
@@ -223,7 +223,7 @@ def evaluator(plan: Plan, examples: Channel, model: Channel, blessed: Channel, s
     return Stage(node, (plan.case.module("evaluation"),))
 
 
-def lite(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
+def lite_export(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
     """Convert the dense signature to LiteRT; a variant passes only if its outputs match the model's."""
     node = lite_exporter.LiteExporter(
         examples=examples, transform_graph=transform, model=model, config=_to_json(plan.config("gates"))
@@ -231,9 +231,9 @@ def lite(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> S
     return Stage(node, ("components.training.lite_exporter", plan.case.module("model")))
 
 
-def normality(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
+def reference_profile(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:
     """Compute the reference profile, against which drift of served rows is measured."""
-    config = plan.config("data") | plan.case.watching  # read by the stage itself; included for its cache key
+    config = plan.config("data") | plan.case.watched_inputs  # read by the stage itself; included for its cache key
     node = reference_profiler.Normal(examples=examples, transform_graph=transform, model=model, config=_to_json(config))
     return Stage(node, ("components.training.reference_profiler",))
 

@@ -42,17 +42,17 @@ class Rollout:
 
     def arm(self, key: str) -> tuple[str, int | None]:
         """Return the label and version that answer a request with this key."""
-        if self.canary is not None and place(key) < self.share:
+        if self.canary is not None and hash_to_fraction(key) < self.share:
             return CANARY, self.canary
         return STABLE, self.stable
 
 
-def place(key: str) -> float:
+def hash_to_fraction(key: str) -> float:
     """Hash a key to a number in [0, 1), the same in every process and uniformly distributed over keys."""
     return int.from_bytes(blake2b(key.encode(), digest_size=6).digest(), "big") / (1 << 48)
 
 
-def versions(folder: Path) -> list[int]:
+def list_versions(folder: Path) -> list[int]:
     """Return the version numbers in a folder of versions, ascending."""
     if not folder.is_dir():
         return []
@@ -96,10 +96,10 @@ def promote(folder: Path, version: int | None, share: float | None = None, shado
         before draining the old one. A canary answers a share of requests, a shadow none; rolling back takes
         seconds, since the old version is still there. Deadlines, rate limits and circuit breakers protect it;
         logged answers feed monitoring; replicas scale with load.
-    Evidence: tour.evidence.serving.canary_rollout.live
+    Evidence: tour.evidence.serving.canary_rollout.canary_and_rollback
     Proof: tests/serving/test_rollout.py::test_version_changes_under_load_lose_no_request
     """
-    available, old = versions(folder), read(folder)
+    available, old = list_versions(folder), read(folder)
     if version is not None and version not in available:
         raise ValueError(f"{folder} has no version {version}; it has {', '.join(map(str, available)) or 'none'}.")
     if share is not None and not 0 < share < 1:
@@ -122,7 +122,7 @@ def rollback(folder: Path) -> Rollout:
     Raises:
         ValueError: if there is no older version.
     """
-    old, available = read(folder), versions(folder)
+    old, available = read(folder), list_versions(folder)
     current = stable(folder, old)
     if old.canary is not None or old.shadow is not None:
         new = Rollout(stable=current, previous=old.previous)
@@ -139,7 +139,7 @@ def rollback(folder: Path) -> Rollout:
 
 def stable(folder: Path, rollout: Rollout) -> int | None:
     """Return the stable version: the one that the rollout names, or the newest; None if the folder has no version."""
-    return rollout.stable if rollout.stable is not None else max(versions(folder), default=None)
+    return rollout.stable if rollout.stable is not None else max(list_versions(folder), default=None)
 
 
 def model_config(folders: Mapping[str, Path]) -> str:

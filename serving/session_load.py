@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def answer(model: str, requests: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def run_signatures(model: str, requests: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Run every signature that ``requests`` names, using only graph, session and feeds; return the outputs."""
     answers: dict[str, np.ndarray] = {}
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -26,7 +26,7 @@ def answer(model: str, requests: dict[str, np.ndarray]) -> dict[str, np.ndarray]
 def main() -> None:
     model, requests, answers = sys.argv[1:]
     with np.load(requests, allow_pickle=True) as loaded:
-        np.savez(answers, allow_pickle=True, **answer(model, dict(loaded)))
+        np.savez(answers, allow_pickle=True, **run_signatures(model, dict(loaded)))
 
 
 if __name__ == "__main__":

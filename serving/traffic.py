@@ -15,7 +15,7 @@ Check = Callable[[Mapping[str, Any]], str | None]
 
 
 @dataclass
-class Report:
+class TrafficReport:
     """Results of the requests.
 
     Attributes:
@@ -65,7 +65,7 @@ class Report:
         }
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """Client side of one HTTP/1.1 connection; sends one request at a time."""
 
     def __init__(self) -> None:
@@ -122,10 +122,10 @@ class Sender:
         seen: Callable[[bytes, dict[str, Any]], None] = lambda body, answer: None,
     ) -> None:
         self.host, self.port, self.check, self.seen = host, port, check, seen
-        self.report = Report()
+        self.report = TrafficReport()
         self._head = f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\n".encode()
 
-    async def run(self, bodies: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> Report:
+    async def run(self, bodies: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> TrafficReport:
         """Send requests until the bodies are exhausted or the time is over.
 
         Latency is measured from the time at which a request was due, so that waiting behind a slow answer is included.
@@ -158,7 +158,7 @@ class Sender:
         finally:
             connection.transport.close()
 
-    async def _send(self, connection: Connection, body: bytes, due: float) -> Connection:
+    async def _send(self, connection: ClientConnection, body: bytes, due: float) -> ClientConnection:
         """Send one body, reconnecting if necessary; return the connection for the next."""
         self.report.sent += 1
         try:
@@ -171,8 +171,8 @@ class Sender:
             await asyncio.sleep(0.05)
         return connection
 
-    async def _connect(self) -> Connection:
-        return (await asyncio.get_running_loop().create_connection(Connection, self.host, self.port))[1]
+    async def _connect(self) -> ClientConnection:
+        return (await asyncio.get_running_loop().create_connection(ClientConnection, self.host, self.port))[1]
 
     def _count_answer(self, body: bytes, status: int, data: bytes, latency: float) -> None:
         if status != 200:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.order import FIRST
+from support.order import FIRST_FILES
 from support.system_tests import FIXTURES, record_events
 
 TESTS = Path(__file__).parent
@@ -13,7 +13,7 @@ TESTS = Path(__file__).parent
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first; the tests of a file stay together, in their order."""
-    order = {TESTS / name: number for number, name in enumerate(FIRST)}
+    order = {TESTS / name: number for number, name in enumerate(FIRST_FILES)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
     for item in items:
         if FIXTURES & set(getattr(item, "fixturenames", ())):
@@ -72,47 +72,49 @@ def yield_unchanged_home(config: pytest.Config, name: str, small: bool) -> Itera
 @pytest.fixture(scope="module")
 def tried_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home for the Try page with small models of both cases."""
-    from support.tried_home import tried
+    from support.tried_home import plant_tried_home
 
-    return tried(tmp_path_factory.mktemp("tried"))
+    return plant_tried_home(tmp_path_factory.mktemp("tried"))
 
 
 @pytest.fixture(scope="module")
 def tried_gateway(tried_home: Path) -> Iterator[str]:
     """Address of a gateway that serves ``tried_home``."""
-    from support.tried_home import answering
+    from support.tried_home import run_gateway
 
-    with answering(tried_home) as address:
+    with run_gateway(tried_home) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
 def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with small models: ``half`` in three versions, and ``doors`` with every type of signature."""
-    from support.served_models import doors, half_plus
+    from support.served_models import export_half_plus, export_signatures
 
     base = tmp_path_factory.mktemp("models")
     for version, add in ((1, 1.0), (2, 2.0), (3, 3.0)):
-        half_plus(base / "half" / str(version), add)
-    doors(base / "doors" / "1")
+        export_half_plus(base / "half" / str(version), add)
+    export_signatures(base / "doors" / "1")
     return base
 
 
 @pytest.fixture(scope="module")
 def client(served_folder: Path) -> Iterator[Any]:
     """Client of a model server with both models."""
-    from support.served_client import MAX_BODY, Client
-    from support.served_models import POLL, serving
+    from support.served_client import MAX_BODY, ModelServerClient
+    from support.served_models import POLL, run_model_server
 
-    from serving.server.app import Options
-    from serving.server.config import Model
+    from serving.server.app import ServerOptions
+    from serving.server.config import ModelConfig
 
     models = [
-        Model("half", str(served_folder / "half"), "specific", specific=(1, 2), labels={"stable": 1, "canary": 2}),
-        Model("doors", str(served_folder / "doors")),
+        ModelConfig(
+            "half", str(served_folder / "half"), "specific", specific=(1, 2), labels={"stable": 1, "canary": 2}
+        ),
+        ModelConfig("doors", str(served_folder / "doors")),
     ]
-    with serving(Options(models, grpc_port=0, rest_port=0, poll=POLL, max_body=MAX_BODY)) as app:
-        client = Client(app)
+    with run_model_server(ServerOptions(models, grpc_port=0, rest_port=0, poll=POLL, max_body=MAX_BODY)) as app:
+        client = ModelServerClient(app)
         yield client
         client.close()
 
@@ -120,18 +122,18 @@ def client(served_folder: Path) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of model versions to copy; version n adds n."""
-    from support.served_models import half_plus
+    from support.served_models import export_half_plus
 
     base = tmp_path_factory.mktemp("made")
     for version in (1, 2, 3):
-        half_plus(base / str(version), float(version))
+        export_half_plus(base / str(version), float(version))
     return base
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
     """The HTTP layer over a handler that echoes requests."""
-    from support.http_server import listening
+    from support.http_server import run_http_server
 
-    with listening() as running:
+    with run_http_server() as running:
         yield running

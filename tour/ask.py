@@ -45,7 +45,7 @@ def ask(words: Sequence[str], prove: bool, case: str | None, home: Path, as_json
         _print_note(note, as_json)
 
 
-def evidence(note: Note, case: str | None, home: Path) -> tuple[str, list[Any], float]:
+def compute_evidence(note: Note, case: str | None, home: Path) -> tuple[str, list[Any], float]:
     """Compute the evidence for a note; return the case, the results and the seconds without imports.
 
     Without a case, every case with a pushed run is tried until one has the evidence.
@@ -56,7 +56,7 @@ def evidence(note: Note, case: str | None, home: Path) -> tuple[str, list[Any], 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for logger in ("absl", "tensorflow"):
         logging.getLogger(logger).setLevel(logging.ERROR)
-    candidates = list(contexts(case, home))
+    candidates = list(pushed_contexts(case, home))
     module, _, name = note.evidence.rpartition(".")
     function = getattr(import_module(module), name)
     computed: list[tuple[str, list[Any], float]] = []
@@ -69,7 +69,7 @@ def evidence(note: Note, case: str | None, home: Path) -> tuple[str, list[Any], 
     return computed[-1]
 
 
-def contexts(case: str | None, home: Path) -> Iterator[Any]:
+def pushed_contexts(case: str | None, home: Path) -> Iterator[Any]:
     """The last pushed run of the given case, or of every case that has one.
 
     Raises:
@@ -134,24 +134,24 @@ def _print_answer(console: Console, note: Note) -> None:
 def _highlight_source(note: Note) -> Iterator[Syntax]:
     """The first lines of the code in blocks of consecutive lines, with their line numbers in the file."""
     text = (ROOT / note.path).read_text()
-    for lines in runs_of_lines(note.source[:CODE_LINES]):
+    for lines in split_consecutive(note.source[:CODE_LINES]):
         yield Syntax(
             text, "python", line_numbers=True, line_range=(lines[0][0], lines[-1][0]), theme="ansi_dark", word_wrap=True
         )
 
 
-def runs_of_lines(source: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+def split_consecutive(source: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
     """Split numbered lines into blocks of consecutive lines; a docstring that was left out separates two blocks."""
     for _, run in groupby(enumerate(source), key=lambda pair: pair[1][0] - pair[0]):
         yield [line for _, line in run]
 
 
 def _print_evidence(note: Note, case: str | None, home: Path, as_json: bool) -> None:
-    from pipeline.session import stderr_to
+    from pipeline.session import redirect_stderr
 
     # TensorFlow's C++ code logs to standard error before logging can be configured; errors are raised as exceptions.
-    with stderr_to(Path(os.devnull)):
-        name, results, seconds = evidence(note, case, home)
+    with redirect_stderr(Path(os.devnull)):
+        name, results, seconds = compute_evidence(note, case, home)
     from tour.evidence import render
 
     if as_json:

@@ -16,33 +16,33 @@ from tour import ask, highlight, notes
 from tour.notes import Note
 
 
-def bundle(out: Path, case: str | None, home: Path, as_json: bool) -> list[str]:
+def write_bundle(out: Path, case: str | None, home: Path, as_json: bool) -> list[str]:
     """Write ``index.html``, ``evidence.json`` and ``figures/`` to a folder; return the ids whose evidence failed.
 
     Raises:
         ValueError: if no run has been pushed, or the path is a file.
     """
-    from pipeline.session import stderr_to
+    from pipeline.session import redirect_stderr
 
-    runs = {context.case.name: context.run.id for context in ask.contexts(case, home)}
+    runs = {context.case.name: context.run.id for context in ask.pushed_contexts(case, home)}
     _create_folder(out)
     answers = notes.read()
     ordered = [answers[id_] for id_ in notes.questions() if id_ in answers]
     # TensorFlow's C++ code logs to standard error before logging can be configured; errors are raised as exceptions.
-    with stderr_to(Path(os.devnull)):
+    with redirect_stderr(Path(os.devnull)):
         iterable = ordered if as_json else track(ordered, "Evidence", console=Console())
-        answered = [computed(note, case, home) for note in iterable]
+        answered = [compute_question(note, case, home) for note in iterable]
     content = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "runs": runs, "questions": answered}
     (out / "evidence.json").write_text(json.dumps(content, indent=1, default=str))
-    for name, data in figures(answered):
+    for name, data in iterate_figures(answered):
         (out / "figures" / name).write_bytes(data)
-    (out / "index.html").write_text(page(content))
+    (out / "index.html").write_text(render_page(content))
     failed = [question["id"] for question in answered if "error" in question]
     _print_summary(out, content, failed, as_json)
     return failed
 
 
-def computed(note: Note, case: str | None, home: Path) -> dict[str, Any]:
+def compute_question(note: Note, case: str | None, home: Path) -> dict[str, Any]:
     """A question with its answer and evidence as plain values; ``error`` in place of evidence that failed."""
     from tour.evidence import render
     from tour.figures import svg
@@ -50,14 +50,14 @@ def computed(note: Note, case: str | None, home: Path) -> dict[str, Any]:
     fields = {name: value for name, value in asdict(note).items() if name not in ("question", "source")}
     fields |= {"question": note.question.text, "follow_ups": note.question.follow_ups}
     try:
-        name, results, seconds = ask.evidence(note, case, home)
+        name, results, seconds = ask.compute_evidence(note, case, home)
     except Exception as error:  # a failure must not stop the other questions
         return fields | {"error": f"{type(error).__name__}: {error}", "results": []}
     shown = [render.to_json(result) | {"svg": svg(result)} for result in results]
     return fields | {"case": name, "seconds": round(seconds, 2), "results": shown}
 
 
-def figures(answered: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, bytes]]:
+def iterate_figures(answered: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, bytes]]:
     """File name and content of each figure: charts as SVG, images as PNG."""
     for question in answered:
         for number, result in enumerate(question["results"], 1):
@@ -67,17 +67,17 @@ def figures(answered: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, bytes]
                 yield f"{question['id']}-{number}.svg", result["svg"].encode()
 
 
-def page(content: Mapping[str, Any]) -> str:
+def render_page(content: Mapping[str, Any]) -> str:
     """One self-contained page; all text from data is escaped."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["code"] = highlight.code
+    environment.filters["code"] = highlight.highlight_source
     environment.filters["drawing"] = Markup  # drawn by matplotlib, which escapes names
     template = environment.get_template("bundle.html")
-    return template.render(**content, notes=notes.read(), styles=Markup(highlight.styles()))
+    return template.render(**content, notes=notes.read(), styles=Markup(highlight.style_sheet()))
 
 
 def _create_folder(out: Path) -> None:

@@ -68,7 +68,7 @@ def _(result: Matrix) -> str:
 
 @svg.register
 def _(result: Graph) -> str:
-    places = layered(result)
+    places = layer_nodes(result)
     across, down = (max((place[axis] for place in places.values()), default=0.0) for axis in (0, 1))
     with rc_context(STYLE | {"axes.grid": False}):
         figure, axes = _new_figure(max(WIDTH, 1.6 * across), max(HEIGHT, 0.6 * down))
@@ -82,7 +82,7 @@ def _(result: Graph) -> str:
         return _to_svg(figure)
 
 
-def layered(graph: Graph) -> Mapping[str, tuple[float, int]]:
+def layer_nodes(graph: Graph) -> Mapping[str, tuple[float, int]]:
     """Horizontal position and row of each node: below all its predecessors; rows are centred, in the order of the nodes."""
     row = {node.name: 0 for node in graph.nodes}
     for _ in graph.nodes:  # each pass settles at least one more node of the longest path

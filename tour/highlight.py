@@ -8,7 +8,7 @@ from markupsafe import Markup
 from tour import ask
 
 
-class Sourced(Protocol):
+class HasSource(Protocol):
     """An object with source code."""
 
     @property
@@ -16,20 +16,20 @@ class Sourced(Protocol):
         """Line numbers and lines."""
 
 
-def code(note: Sourced, lines: int = ask.CODE_LINES) -> Markup:
+def highlight_source(note: HasSource, lines: int = ask.CODE_LINES) -> Markup:
     """The first lines of a note's code as HTML with Pygments' CSS classes."""
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
     parts = []
-    for run in ask.runs_of_lines(note.source[:lines]):
+    for run in ask.split_consecutive(note.source[:lines]):
         formatter = HtmlFormatter(linenos="inline", linenostart=run[0][0])
         parts.append(highlight("\n".join(text for _, text in run), PythonLexer(stripnl=False), formatter))
     return Markup("".join(parts))  # pygments escapes the code
 
 
-def styles() -> str:
+def style_sheet() -> str:
     """Pygments' style sheet, for a page without one of its own."""
     from pygments.formatters import HtmlFormatter
 

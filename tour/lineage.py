@@ -12,8 +12,8 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from tour import stations, trace
-from tour.logbook import Logged
-from tour.stations import Source, Step, named
+from tour.logbook import LoggedPrediction
+from tour.stations import Source, Step, artifact_name
 from tour.trace import Artifact
 
 PUSHED = "pushed_model"
@@ -28,15 +28,15 @@ class Trail:
     links: Mapping[str, str] = field(default_factory=dict)
 
 
-def back(home: Path, case: str, logged: Logged) -> Trail:
+def trace_back(home: Path, case: str, logged: LoggedPrediction) -> Trail:
     """From a logged prediction to its version, run, code, artifacts and spans."""
     runtime = local_runtime(home)
     version = Step(
-        f"version {logged.version}", "The version that answered", *stations.version(runtime, case, logged.version)
+        f"version {logged.version}", "The version that answered", *stations.version_facts(runtime, case, logged.version)
     )
-    run = pushed_by(store.runs(runtime.metadata, case), logged.version)
-    true_label = stations.label(home, case, logged)
-    steps = [Step("prediction", "The prediction", stations.prediction(logged, true_label)), version]
+    run = find_pushing_run(store.runs(runtime.metadata, case), logged.version)
+    true_label = stations.label_text(home, case, logged)
+    steps = [Step("prediction", "The prediction", stations.prediction_facts(logged, true_label)), version]
     edges = {(version.name, "prediction")}
     if run is None:
         reason = (
@@ -44,17 +44,17 @@ def back(home: Path, case: str, logged: Logged) -> Trail:
             "incomplete."
         )
         return Trail((*steps, Step("run", "The run", missing=reason)), frozenset(edges | {("run", version.name)}))
-    steps += [stations.run(run), stations.code(run), stations.data(run)]
+    steps += [stations.run_step(run), stations.code_step(run), stations.data_step(run)]
     edges |= {("run", version.name), ("code", "run"), ("spans", "run")}
     if run.facts.get("decision"):
-        steps.append(stations.decided(runtime, case, run.facts["decision"]))
+        steps.append(stations.decision_step(runtime, case, run.facts["decision"]))
         edges.add(("decision", "run"))
     artifacts, artifact_edges, links = ancestors(runtime.metadata, case, run.id)
     if not artifacts:
         steps.append(Step("artifacts", "Its artifacts", missing="The store has no artifacts of this run."))
         return Trail(tuple(steps), frozenset(edges))
-    steps.append(Step("artifacts", "Its artifacts", tuple(stations.artifact(artifact) for artifact in artifacts)))
-    names = {named(artifact) for artifact in artifacts}
+    steps.append(Step("artifacts", "Its artifacts", tuple(stations.artifact_fact(artifact) for artifact in artifacts)))
+    names = {artifact_name(artifact) for artifact in artifacts}
     edges = {pair for pair in edges if "run" not in pair} | artifact_edges
     edges |= {("spans", name) for name in names if name.startswith("Examples")}
     trained = {name for name in names if name.startswith("Model ") and "/Resolver?" not in links[name]}
@@ -65,7 +65,7 @@ def back(home: Path, case: str, logged: Logged) -> Trail:
     return Trail(tuple(steps), frozenset(edges), links | {version.name: "#" + version.name.replace(" ", "-")})
 
 
-def forward(home: Path, case: str, source: Source, span: int, counts: Mapping[int, int]) -> Trail:
+def trace_forward(home: Path, case: str, source: Source, span: int, counts: Mapping[int, int]) -> Trail:
     """From a span to the runs that were trained on it, their versions, and the predictions of those versions.
 
     Args:
@@ -77,40 +77,40 @@ def forward(home: Path, case: str, source: Source, span: int, counts: Mapping[in
     """
     runtime = local_runtime(home)
     all_runs = store.runs(runtime.metadata, case)
-    runs = [run for run in all_runs if run.facts.get("source") == source.folder and span in stations.window(run)]
-    start = Step(f"span {span}", f"Span {span}", stations.of_span(source, span), stations.gone(source, span))
+    runs = [run for run in all_runs if run.facts.get("source") == source.folder and span in stations.run_spans(run)]
+    start = Step(f"span {span}", f"Span {span}", stations.span_facts(source, span), stations.missing_span(source, span))
     if not runs:
         return Trail((start, Step("runs", "Runs", missing="No run in the store has learnt from this span.")))
     steps, edges, links = [start], set(), {start.name: f"#span-{span}"}
     for run in runs:
         run_name = f"run {run.id.removeprefix(case + '-')}"
-        steps.append(stations.run(run, run_name))
+        steps.append(stations.run_step(run, run_name))
         edges.add((start.name, run_name))
         links[run_name] = "#" + run_name.replace(" ", "-")
         number = int(run.facts["version"]) if run.facts.get("version", "").isdigit() else None
-        if number is None or run.state != "pushed" or pushed_by(all_runs, number) is not run:
+        if number is None or run.state != "pushed" or find_pushing_run(all_runs, number) is not run:
             continue
         name = f"version {number}"
         answered = counts.get(number, 0)
-        facts, missing = stations.version(runtime, case, number)
+        facts, missing = stations.version_facts(runtime, case, number)
         steps.append(Step(name, f"Version {number}", (*facts, ("logged predictions", f"{answered:,}", "")), missing))
         edges |= {(run_name, name), (name, f"{answered:,} predictions")} if answered else {(run_name, name)}
         links |= {name: "#" + name.replace(" ", "-")}
     return Trail(tuple(steps), frozenset(edges), links)
 
 
-def sources(home: Path, case: str) -> list[Source]:
+def read_sources(home: Path, case: str) -> list[Source]:
     """Every folder of data that a run of the case was trained on, with the spans that runs read from it."""
     spans_of_folder: dict[str, set[int]] = {}
     for run in store.runs(local_runtime(home).metadata, case):
         if run.facts.get("source"):
-            spans_of_folder.setdefault(run.facts["source"], set()).update(stations.window(run))
+            spans_of_folder.setdefault(run.facts["source"], set()).update(stations.run_spans(run))
     return [
         Source(number, folder, tuple(sorted(spans))) for number, (folder, spans) in enumerate(spans_of_folder.items())
     ]
 
 
-def pushed_by(runs: Iterable[store.Run], version: int) -> store.Run | None:
+def find_pushing_run(runs: Iterable[store.Run], version: int) -> store.Run | None:
     """The run whose record says that it pushed the version; the last of several."""
     candidates = [run for run in runs if run.state == "pushed" and run.facts.get("version") == str(version)]
     uncached = [run for run in candidates if not run.facts.get("same_as")]
@@ -134,9 +134,9 @@ def ancestors(
         if artifact.id in visited:
             continue
         visited[artifact.id] = artifact
-        links[named(artifact)] = f"/stages/{case}/{execution.node}?run={run_id}"
+        links[artifact_name(artifact)] = f"/stages/{case}/{execution.node}?run={run_id}"
         for source in execution.inputs:
             if source.id in outputs:
-                edges.add((named(source), named(artifact)))
+                edges.add((artifact_name(source), artifact_name(artifact)))
                 pending.append(source.id)
     return sorted(visited.values(), key=lambda artifact: artifact.id), edges, links

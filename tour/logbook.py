@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serving.gateway.log.log_files import Place, after, find, read
-from serving.gateway.log.tf_example import decode, entry
+from serving.gateway.log.log_files import LogPosition, find_record, next_position, read_log
+from serving.gateway.log.tf_example import decode, encode_entry
 
 IDENTITY = re.compile(r"([a-z0-9_-]{1,40})\.([0-9a-f]{1,8})\.([0-9a-f]{1,12})\.[0-9a-f]{8}")
-LATEST = 30
+MAX_LATEST = 30
 
 
 @dataclass(frozen=True)
-class Logged:
+class LoggedPrediction:
     """A logged prediction.
 
     Attributes:
@@ -46,7 +46,7 @@ class Logged:
         return {name: [_to_readable(value) for value in values] for name, values in features.items()}
 
 
-def by_id(folder: Path, identity: str) -> Logged | None:
+def find_prediction(folder: Path, identity: str) -> LoggedPrediction | None:
     """The prediction with the given id; None if it is not or no longer in the log.
 
     Args:
@@ -54,34 +54,34 @@ def by_id(folder: Path, identity: str) -> Logged | None:
         identity: Id of the prediction.
     """
     parts = IDENTITY.fullmatch(identity)
-    data = find(folder / "predictions", Place(int(parts[2], 16), int(parts[3], 16))) if parts else None
+    data = find_record(folder / "predictions", LogPosition(int(parts[2], 16), int(parts[3], 16))) if parts else None
     logged = _parse_record(data) if data else None
     return logged if logged and logged.id == identity else None
 
 
-def label(folder: Path, identity: str) -> str:
+def find_label(folder: Path, identity: str) -> str:
     """The label of a prediction; empty if none has arrived."""
     encoded = identity.encode()
     for path in sorted((folder / "labels").glob("*.*")):
         if encoded not in path.read_bytes():
             continue
-        for _, record in read(folder / "labels", Place(int(path.stem), 0)):
+        for _, record in read_log(folder / "labels", LogPosition(int(path.stem), 0)):
             fields = decode(record, ("label/id", "label/value"))
             if fields["label/id"] == [encoded]:
                 return str(_to_readable(fields["label/value"][0]))
     return ""
 
 
-class Book:
+class PredictionLogReader:
     """Counts and latest predictions of a case's log; repeated calls read only new records."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "predictions"
-        self._next = Place()
+        self._next = LogPosition()
         self._version_counts: dict[int, Counter[int]] = {}
-        self._latest: deque[Place] = deque(maxlen=LATEST)
+        self._latest: deque[LogPosition] = deque(maxlen=MAX_LATEST)
 
-    def look(self, versions: Sequence[int]) -> "Book":
+    def refresh(self, versions: Sequence[int]) -> "PredictionLogReader":
         """Read to the end of the log.
 
         Args:
@@ -93,13 +93,13 @@ class Book:
         if not self._folder.is_dir():
             return self
         # The version follows the features in a record, so the last match counts if a client's features contain the same bytes.
-        marks = {number: entry("served/version", number) for number in versions}
-        for place, record in read(self._folder, self._next):
+        marks = {number: encode_entry("served/version", number) for number in versions}
+        for place, record in read_log(self._folder, self._next):
             positions = {number: record.rfind(mark) for number, mark in marks.items()}
             number = max(positions, key=positions.__getitem__, default=0)
             self._version_counts.setdefault(place.file, Counter())[number if positions.get(number, -1) >= 0 else 0] += 1
             self._latest.append(place)
-            self._next = after(place, record)
+            self._next = next_position(place, record)
         return self
 
     def counts(self) -> Mapping[int, int]:
@@ -107,13 +107,13 @@ class Book:
         files = {int(path.stem) for path in self._folder.glob("*.*") if path.stem.isdigit()}
         return sum((counts for file, counts in self._version_counts.items() if file in files), Counter())
 
-    def latest(self, most: int = LATEST) -> list[Logged]:
+    def latest(self, most: int = MAX_LATEST) -> list[LoggedPrediction]:
         """The latest predictions, newest first."""
-        records = (find(self._folder, place) for place in list(self._latest)[::-1][:most])
+        records = (find_record(self._folder, place) for place in list(self._latest)[::-1][:most])
         return [logged for data in records if data and (logged := _parse_record(data))]
 
 
-def _parse_record(data: bytes) -> Logged | None:
+def _parse_record(data: bytes) -> LoggedPrediction | None:
     names = ("id", "key", "time", "version", "arm", "score", "decision")
     try:
         values = decode(data, {f"served/{name}" for name in names})
@@ -121,7 +121,7 @@ def _parse_record(data: bytes) -> Logged | None:
     except (ValueError, LookupError):
         return None
     time = datetime.fromtimestamp(fields["time"] / 1e6, UTC).isoformat(sep=" ", timespec="seconds")[:19]
-    return Logged(
+    return LoggedPrediction(
         **{**fields, "time": time, "version": int(fields["version"]), "decision": str(fields["decision"])}, record=data
     )
 

@@ -12,7 +12,7 @@ from pipeline.metadata import store
 from pipeline.monitoring import decisions
 from serving import rollout
 from tour import logbook
-from tour.logbook import Logged
+from tour.logbook import LoggedPrediction
 from tour.trace import Artifact
 
 Facts = tuple[tuple[str, str, str], ...]
@@ -44,20 +44,20 @@ class Source:
     spans: tuple[int, ...]
 
 
-def named(artifact: Artifact) -> str:
+def artifact_name(artifact: Artifact) -> str:
     """An artifact's name in a graph."""
     return f"{artifact.type} {artifact.id}"
 
 
-def label(home: Path, case: str, logged: Logged) -> str:
+def label_text(home: Path, case: str, logged: LoggedPrediction) -> str:
     """The label of a prediction as text."""
     try:
-        return logbook.label(home / case / "online", logged.id) or "not known yet"
+        return logbook.find_label(home / case / "online", logged.id) or "not known yet"
     except (OSError, ValueError) as error:
         return f"the labels cannot be read: {error}"
 
 
-def prediction(logged: Logged, true_label: str) -> Facts:
+def prediction_facts(logged: LoggedPrediction, true_label: str) -> Facts:
     """Facts of a logged prediction."""
     facts = (
         ("id", logged.id),
@@ -71,10 +71,10 @@ def prediction(logged: Logged, true_label: str) -> Facts:
     return tuple((name, value, "") for name, value in facts)
 
 
-def version(runtime: Any, case: str, number: int) -> tuple[Facts, str]:
+def version_facts(runtime: Any, case: str, number: int) -> tuple[Facts, str]:
     """Facts of a version and its current role; or why they are missing."""
     folder = Path(runtime.versions(case))
-    if number not in rollout.versions(folder):
+    if number not in rollout.list_versions(folder):
         return (), f"The folder of version {number} is not there any more."
     current = rollout.read(folder)
     arms = {
@@ -85,7 +85,7 @@ def version(runtime: Any, case: str, number: int) -> tuple[Facts, str]:
     return (("number", str(number), ""), ("role", role, ""), ("folder", str(folder / str(number)), "")), ""
 
 
-def run(run: store.Run, name: str = "run") -> Step:
+def run_step(run: store.Run, name: str = "run") -> Step:
     """Facts of a run from its record."""
     facts = [("run", run.id, f"/stages/{run.case}/Trainer?run={run.id}"), ("result", f"{run.state}: {run.reason}", "")]
     facts += [
@@ -98,7 +98,7 @@ def run(run: store.Run, name: str = "run") -> Step:
     return Step(name, "The run" if name == "run" else "A run trained on it", tuple(facts))
 
 
-def code(run: store.Run) -> Step:
+def code_step(run: store.Run) -> Step:
     """Facts of the code that ran."""
     commit = run.facts.get("commit", "")
     if not commit:
@@ -112,11 +112,11 @@ def code(run: store.Run) -> Step:
     return Step("code", "The code", tuple(facts))
 
 
-def data(run: store.Run) -> Step:
+def data_step(run: store.Run) -> Step:
     """Facts of the spans that a run read."""
-    read, source = window(run), run.facts.get("source", "")
+    read, source = run_spans(run), run.facts.get("source", "")
     try:
-        missing_count = len(set(read) - spans.find(Path(source)).keys())
+        missing_count = len(set(read) - spans.find_spans(Path(source)).keys())
         missing = f"{missing_count} of {len(read)} spans are not there any more." if missing_count else ""
     except (DataError, OSError, ValueError):
         missing = f"The data at {source} are not there any more."
@@ -128,9 +128,9 @@ def data(run: store.Run) -> Step:
     return Step("spans", "The data", tuple(facts), missing)
 
 
-def decided(runtime: Any, case: str, identity: str) -> Step:
+def decision_step(runtime: Any, case: str, identity: str) -> Step:
     """Facts of the decision that requested the run."""
-    matching = [decision for decision in decisions.all_of(runtime, case) if decision.id == identity]
+    matching = [decision for decision in decisions.list_decisions(runtime, case) if decision.id == identity]
     if not matching:
         return Step(
             "decision", "The decision that requested the run", missing=f"{identity} is not in the store any more."
@@ -140,7 +140,7 @@ def decided(runtime: Any, case: str, identity: str) -> Step:
     return Step("decision", "The decision that requested the run", facts)
 
 
-def artifact(artifact: Artifact) -> tuple[str, str, str]:
+def artifact_fact(artifact: Artifact) -> tuple[str, str, str]:
     """An artifact in one line, with the address of its lineage."""
     facts = [
         f"{name} {artifact.facts[name]}"
@@ -149,13 +149,13 @@ def artifact(artifact: Artifact) -> tuple[str, str, str]:
     ]
     missing = "" if artifact.folder.exists() else "; its folder is not there any more"
     return (
-        named(artifact),
+        artifact_name(artifact),
         ", ".join([f"created {artifact.made} UTC", *facts]) + missing,
         f"/lineage/artifact/{artifact.id}",
     )
 
 
-def of_span(source: Source, span: int) -> Facts:
+def span_facts(source: Source, span: int) -> Facts:
     """Facts of a span."""
     folder = _find_folder(source, span)
     files: Sequence[Path] = sorted(folder.iterdir()) if folder and folder.is_dir() else ()
@@ -170,7 +170,7 @@ def of_span(source: Source, span: int) -> Facts:
     return tuple(facts)
 
 
-def gone(source: Source, span: int) -> str:
+def missing_span(source: Source, span: int) -> str:
     """Why a span has no more facts; empty if its folder exists."""
     folder = _find_folder(source, span)
     return "" if folder and folder.exists() else "The span's folder is not there any more."
@@ -178,12 +178,12 @@ def gone(source: Source, span: int) -> str:
 
 def _find_folder(source: Source, span: int) -> Path | None:
     try:
-        return spans.find(Path(source.folder)).get(span)
+        return spans.find_spans(Path(source.folder)).get(span)
     except (DataError, OSError, ValueError):
         return None
 
 
-def window(run: store.Run) -> range:
+def run_spans(run: store.Run) -> range:
     """The spans that a run read."""
     first, _, last = run.facts.get("spans", "").partition(":")
     return range(int(first), int(last) + 1) if first.isdigit() and last.isdigit() else range(0)

@@ -59,7 +59,7 @@ def executions(address: MetadataAddress, run_id: str) -> list[Execution]:
         return list({execution.node: execution for execution in _read_executions(metadata, stored)}.values())
 
 
-def maker(address: MetadataAddress, artifact_id: int) -> tuple[str, Execution] | None:
+def find_producer(address: MetadataAddress, artifact_id: int) -> tuple[str, Execution] | None:
     """The run and the execution that created an artifact; None if it does not exist or no run created it.
 
     Runs that reuse a cached artifact have it as an output too; the first execution created it.

@@ -22,14 +22,14 @@ sys.modules["tensorflow_transform"] = ModuleType("tensorflow_transform")
 
 import polars as pl  # noqa: E402
 
-from benchmarks.bare.clock import Clock, age, peak_mb  # noqa: E402
+from benchmarks.bare.clock import Clock, peak_mb, process_age  # noqa: E402
 from benchmarks.bare.columns import LABEL  # noqa: E402
-from benchmarks.bare.export import REQUESTS, check_session, export, push, serialized  # noqa: E402
-from benchmarks.bare.lite import CHECKED, lite  # noqa: E402
+from benchmarks.bare.export import REQUESTS, check_session, export, push, serialize_rows  # noqa: E402
+from benchmarks.bare.lite import CHECKED, convert_variants  # noqa: E402
 from benchmarks.bare.preparation import Preparation  # noqa: E402
-from benchmarks.bare.purchases import read, split, with_history  # noqa: E402
+from benchmarks.bare.purchases import add_history, read, split  # noqa: E402
 from benchmarks.bare.schema import check_schema, describe  # noqa: E402
-from benchmarks.bare.training import BASELINES, baseline, evaluate, fit, predict  # noqa: E402
+from benchmarks.bare.training import BASELINES, evaluate, fit, predict, score_baseline  # noqa: E402
 from models.fraud import model as network  # noqa: E402
 from models.fraud.case import CASE  # noqa: E402
 
@@ -54,7 +54,7 @@ def main() -> None:
             sys.exit(f"error: {str(error).splitlines()[0]}")
         except KeyboardInterrupt:
             sys.exit(130)
-    report |= {"seconds": clock.seconds, "rows": clock.rows, "total": age(), "peak_mb": peak_mb()}
+    report |= {"seconds": clock.seconds, "rows": clock.rows, "total": process_age(), "peak_mb": peak_mb()}
     print(json.dumps(report, indent=1))
 
 
@@ -69,7 +69,7 @@ def run_steps(data: Path, out: Path, least: float, clock: Clock) -> dict[str, An
         raw = read(data, settings["label_delay_days"])
     clock.rows["read"] = raw.height
     with clock.step("history", raw.height):
-        splits = split(with_history(raw, settings["label_delay_days"]), settings)
+        splits = split(add_history(raw, settings["label_delay_days"]), settings)
     sizes = {name: frame.height for name, frame in splits.items()}
     with clock.step("statistics", sum(sizes.values())):
         check_schema({name: describe(frame) for name, frame in splits.items()})
@@ -82,16 +82,18 @@ def run_steps(data: Path, out: Path, least: float, clock: Clock) -> dict[str, An
         point = network.operating_point(settings, valid[LABEL], predict(model, valid))
     clock.rows["train"] = sizes["train"] * epochs
     with clock.step("baselines", sizes["train"]):
-        baselines = {name: baseline(make, features) for name, make in BASELINES.items()}
+        baselines = {name: score_baseline(make, features) for name, make in BASELINES.items()}
     with clock.step("evaluate", sizes["eval"]):
         metrics = evaluate(model, point, settings, splits["eval"], features["eval"])
     with clock.step("export", sizes["eval"]):
         export(out / "model", model, preparation, point, settings)
     with clock.step("lite", min(CHECKED, sizes["eval"])):
-        variants = lite(out / "model", {name: values[:CHECKED] for name, values in features["eval"].items()}, settings)
+        variants = convert_variants(
+            out / "model", {name: values[:CHECKED] for name, values in features["eval"].items()}, settings
+        )
     with clock.step("check", REQUESTS):
         names = raw["merchant_id"].unique().sort().to_list()
-        check_session(out / "model", serialized(splits["eval"].head(REQUESTS), names), features["eval"])
+        check_session(out / "model", serialize_rows(splits["eval"].head(REQUESTS), names), features["eval"])
     pr_auc = metrics["overall"]["pr_auc"]
     with clock.step("push"):
         version = push(out / "model", out / "versions") if pr_auc >= least else None

@@ -12,7 +12,7 @@ class Clock:
     """Seconds and rows of each step; each is printed on standard error when it ends."""
 
     def __init__(self) -> None:
-        self.seconds = {"imports": age()}
+        self.seconds = {"imports": process_age()}
         self.rows: dict[str, int] = {}
 
     @contextmanager
@@ -24,7 +24,7 @@ class Clock:
         print(f"{name:17} done     {self.seconds[name]:6.1f} s", file=sys.stderr, flush=True)
 
 
-def age() -> float:
+def process_age() -> float:
     """Seconds since this process started, including its imports."""
     started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started

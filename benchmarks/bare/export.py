@@ -60,7 +60,7 @@ def _make_parsing_spec() -> dict[str, tf.io.FixedLenFeature]:
     }
 
 
-def serialized(frame: pl.DataFrame, merchants: list[str]) -> np.ndarray:
+def serialize_rows(frame: pl.DataFrame, merchants: list[str]) -> np.ndarray:
     """Serialize rows as examples, ``[rows]``; codes of past merchants become names."""
     rows = []
     for row in frame.iter_rows(named=True):

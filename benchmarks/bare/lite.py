@@ -16,7 +16,7 @@ REPRESENTATIVE, CHECKED, TIMED = 256, 2048, 200
 VARIANTS = ("float32", "dynamic", "float16", "int8")
 
 
-def lite(path: Path, rows: Arrays, settings: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def convert_variants(path: Path, rows: Arrays, settings: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Convert the model to four TensorFlow Lite variants; write the smallest that keeps the metric as ``model.tflite``.
 
     Raises:
@@ -28,7 +28,7 @@ def lite(path: Path, rows: Arrays, settings: Mapping[str, Any]) -> dict[str, dic
     exact, variants, contents = network.quality(truth, expected[:, None])["pr_auc"], {}, {}
     for variant in VARIANTS:
         contents[variant] = convert(path, variant, inputs)
-        answers, latency = ask(contents[variant], inputs)
+        answers, latency = measure_variant(contents[variant], inputs)
         variants[variant] = {
             "bytes": len(contents[variant]),
             "latency_us": latency,
@@ -61,7 +61,7 @@ def convert(path: Path, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes
     return converter.convert()
 
 
-def ask(content: bytes, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, float]:
+def measure_variant(content: bytes, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, float]:
     """Return the scores of all rows, and the median latency of one row in microseconds."""
     runner = Interpreter(model_content=content, num_threads=1).get_signature_runner("dense")
     answers, row, times = runner(**inputs)[network.SCORE], {n: values[:1] for n, values in inputs.items()}, []

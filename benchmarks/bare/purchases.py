@@ -28,7 +28,7 @@ def read(data: Path, delay: int) -> pl.DataFrame:
     )
 
 
-def with_history(frame: pl.DataFrame, delay: int) -> pl.DataFrame:
+def add_history(frame: pl.DataFrame, delay: int) -> pl.DataFrame:
     """Sort purchases by customer and time and add their history features; times become seconds."""
     frame = frame.sort("customer", "event_time", "transaction_id")
     columns = _compute_customer_features(frame) | _compute_merchant_features(frame, delay)

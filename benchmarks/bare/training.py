@@ -64,7 +64,7 @@ def predict(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarra
     return model.predict({name: features[name] for name in network.INPUTS}, batch_size=PREDICT_BATCH, verbose=0)
 
 
-def baseline(make: Callable[..., Any], features: Mapping[str, Arrays]) -> float:
+def score_baseline(make: Callable[..., Any], features: Mapping[str, Arrays]) -> float:
     """Return the PR-AUC on eval of a simple model on the same features."""
     tables = [
         np.concatenate([part[n].reshape(len(part[n]), -1).astype(np.float32) for n in network.INPUTS], axis=1)

@@ -10,29 +10,31 @@ from typing import Any
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tfx.types.artifact import Artifact
 
-from serving.drift.alarms.judge import Judged
+from serving.drift.alarms.judge import WindowResult
 from serving.drift.reference import reference_profile
 from serving.gateway.version_files import EXTRA
 
 # TFDV's alarm threshold here; our own alarm does not use it.
-LEAST = 0.02
+THRESHOLD = 0.02
 PROFILE = "profile.pb"
 
 
-def compared(statistics: Artifact, judged: Sequence[Judged], versions: Path) -> dict[str, list[Any]]:
+def compare_windows(statistics: Artifact, judged: Sequence[WindowResult], versions: Path) -> dict[str, list[Any]]:
     """Compare each window: every watched feature's skew against the version's eval split, drift against the last window."""
     measured, previous = {}, None
     for verdict in judged:
         current = _read(Path(statistics.uri, f"Split-window-{verdict.window}", "FeatureStats.pb"))
         if verdict.version:
             reference = _read(versions / str(verdict.version) / EXTRA / PROFILE)
-            features = reference_profile.of_version(versions, verdict.version).watched.features
-            measured[str(verdict.window)] = measures(reference, current, previous, features)
+            features = reference_profile.load_version(versions, verdict.version).watched.features
+            measured[str(verdict.window)] = compare_statistics(reference, current, previous, features)
         previous = current
     return measured
 
 
-def measures(reference: Any, current: Any, previous: Any | None, features: Sequence[str]) -> list[dict[str, Any]]:
+def compare_statistics(
+    reference: Any, current: Any, previous: Any | None, features: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return a dict a feature and comparator: the measure, its value and whether it is above the threshold."""
     import tensorflow_data_validation as tfdv
 
@@ -45,7 +47,7 @@ def measures(reference: Any, current: Any, previous: Any | None, features: Seque
             "comparator": name,
             "measure": measure.Type.Name(measure.type).lower(),
             "value": measure.value,
-            "above": measure.value > LEAST,
+            "above": measure.value > THRESHOLD,
         }
         for name, anomalies in (("skew", skew), ("drift", drift))
         if anomalies is not None
@@ -67,10 +69,10 @@ def _schema(statistics: Any, features: Sequence[str]) -> schema_pb2.Schema:
         feature.type = schema_pb2.FLOAT if numeric else schema_pb2.BYTES
         for comparator in (feature.skew_comparator, feature.drift_comparator):
             if numeric:
-                comparator.jensen_shannon_divergence.threshold = LEAST
+                comparator.jensen_shannon_divergence.threshold = THRESHOLD
                 comparator.jensen_shannon_divergence.source.type = schema_pb2.HistogramSelection.QUANTILES
             else:
-                comparator.infinity_norm.threshold = LEAST
+                comparator.infinity_norm.threshold = THRESHOLD
     return schema
 
 

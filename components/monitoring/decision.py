@@ -11,13 +11,13 @@ from tfx.types.standard_artifacts import PushedModel
 
 from components.monitoring import drift_page
 from components.monitoring.drift_monitor import LABELLED, REPORT, DriftReport
-from components.monitoring.policy_rules import ACTS, Evidence, choose
-from models.retraining_policy import Policy
-from serving.drift.alarms.judge import Judged
+from components.monitoring.policy_rules import RETRAINING_ACTIONS, DecisionInputs, apply_policy
+from models.retraining_policy import RetrainingPolicy
+from serving.drift.alarms.judge import WindowResult
 from serving.drift.reference import reference_profile
 
 DECISION, PAGE = "decision.json", "report.html"
-GOING_ON = ("watch", "wait", "hold")
+ONGOING_ACTIONS = ("watch", "wait", "hold")
 
 
 class Decision(Artifact):
@@ -47,14 +47,14 @@ def Decide(
     options, folder, output = json.loads(config), Path(report.uri), Path(decision.uri)
     findings = json.loads((folder / REPORT).read_text())
     last = json.loads(Path(previous.uri, DECISION).read_text()) if previous else {"retrained": []}
-    windows = [Judged.read(stored) for stored in findings["windows"]]
-    judged, policy = windows[-1], Policy(**options["policy"])
+    windows = [WindowResult.read(stored) for stored in findings["windows"]]
+    judged, policy = windows[-1], RetrainingPolicy(**options["policy"])
     versions, served = Path(options["versions"]), options["served"]
-    profile = reference_profile.of_version(versions, judged.version) if judged.version else None
-    metric = reference_profile.of_version(versions, served).estimator.metric
+    profile = reference_profile.load_version(versions, judged.version) if judged.version else None
+    metric = reference_profile.load_version(versions, served).estimator.metric
     labels = pl.read_parquet(folder / LABELLED)
-    since = last["since"] if last.get("served") == served and last["action"] in GOING_ON else -1
-    evidence = Evidence(
+    since = last["since"] if last.get("served") == served and last["action"] in ONGOING_ACTIONS else -1
+    evidence = DecisionInputs(
         windows,
         served,
         findings["incidents"],
@@ -64,9 +64,9 @@ def Decide(
         options["unseen"],
         since,
     )
-    choice = choose(policy, evidence)
+    choice = apply_policy(policy, evidence)
     name = f"{findings['case']}-{judged.window}"
-    retrained = [*last["retrained"], *([judged.window] if choice.action in ACTS else [])]
+    retrained = [*last["retrained"], *([judged.window] if choice.action in RETRAINING_ACTIONS else [])]
     record = choice.plain() | {
         "id": name,
         "case": findings["case"],
@@ -81,7 +81,7 @@ def Decide(
         "metric": metric,
     }
     (output / DECISION).write_text(json.dumps(record, indent=1))
-    (output / PAGE).write_text(drift_page.drawn(record, findings, profile, folder / "parts"))
+    (output / PAGE).write_text(drift_page.render_drift_page(record, findings, profile, folder / "parts"))
     for key in ("id", "case", "action"):
         decision.set_string_custom_property(key, record[key])
     decision.set_int_custom_property("window", judged.window)

@@ -16,20 +16,20 @@ from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples, ExampleStatistics, PushedModel
 
-from components.monitoring.comparators import compared
+from components.monitoring.comparators import compare_windows
 from components.monitoring.log_example_gen import LABELS, PLACES
-from serving.drift.alarms.judge import Judge, Judged, Part
-from serving.drift.gateway_monitor import BATCH, counted
-from serving.drift.profiles.watched_columns import IDENTITY, VERSION, Watched
-from serving.drift.profiles.windows import DAY, Cut
+from serving.drift.alarms.judge import Judge, WindowPart, WindowResult
+from serving.drift.gateway_monitor import BATCH_ROWS, profile_records
+from serving.drift.profiles.watched_columns import IDENTITY, VERSION, WatchedColumns
+from serving.drift.profiles.windows import DAY, Windowing
 from serving.drift.reference import reference_profile
-from serving.drift.reference.metric_estimate import realised
+from serving.drift.reference.metric_estimate import measure_metric
 from serving.gateway.log import tfrecords
 from serving.gateway.log.tf_example import decode
 
 REPORT, STATE, LABELLED = "report.json", "state.json", "labelled.parquet"
-KEPT = 60  # number of last windows whose labels and verdicts a report contains
-RIPE = 0.9  # share of a window's rows that need a label before its realised metric is reported
+MAX_WINDOWS = 60  # number of last windows whose labels and verdicts a report contains
+MIN_LABELLED_SHARE = 0.9  # share of a window's rows that need a label before its realised metric is reported
 EMPTY = {"window": pl.Int64, "version": pl.Int64, "confidence": pl.Float64, "right": pl.Float64}
 
 
@@ -39,22 +39,22 @@ class DriftReport(Artifact):
     TYPE_NAME = "DriftReport"
 
 
-class Merged(beam.CombineFn):
+class MergeParts(beam.CombineFn):
     """Add up the profiles of parts of a window; their counts are integers, so the order does not matter."""
 
-    def create_accumulator(self) -> Part | None:
+    def create_accumulator(self) -> WindowPart | None:
         return None
 
-    def add_input(self, accumulator: Part | None, element: Part) -> Part:
+    def add_input(self, accumulator: WindowPart | None, element: WindowPart) -> WindowPart:
         return element if accumulator is None else accumulator + element
 
-    def merge_accumulators(self, accumulators: Iterable[Part | None]) -> Part | None:
+    def merge_accumulators(self, accumulators: Iterable[WindowPart | None]) -> WindowPart | None:
         total = None
         for part in accumulators:
             total = part if total is None else total if part is None else total + part
         return total
 
-    def extract_output(self, accumulator: Part | None) -> Part | None:
+    def extract_output(self, accumulator: WindowPart | None) -> WindowPart | None:
         return accumulator
 
 
@@ -80,19 +80,19 @@ def DriftMonitor(
         beam_pipeline: Pipeline that counts the profiles.
     """
     options, output = json.loads(config), Path(report.uri)
-    cut, versions = Cut(**options["cut"]), Path(options["versions"])
+    cut, versions = Windowing(**options["cut"]), Path(options["versions"])
     last_report = Path(previous.uri) if previous else None
     windows = sorted(int(name.rpartition("-")[2]) for name in artifact_utils.decode_split_names(examples.split_names))
-    parts = profiles(beam_pipeline, Path(examples.uri), windows, versions, output / "parts")
+    parts = profile_windows(beam_pipeline, Path(examples.uri), windows, versions, output / "parts")
     state = json.loads((last_report / STATE).read_text()) if last_report else {"windows": [], "places": {}}
-    judge = Judge(lambda version: reference_profile.of_version(versions, version), cut.least)
+    judge = Judge(lambda version: reference_profile.load_version(versions, version), cut.least)
     if "judge" in state:
         judge.load(state["judge"])
     new = [judge.observe(window, parts[window]) for window in windows if parts[window]]
-    verdicts = [*(Judged.read(stored) for stored in state["windows"]), *new][-KEPT:]
+    verdicts = [*(WindowResult.read(stored) for stored in state["windows"]), *new][-MAX_WINDOWS:]
     places = {**state["places"], **json.loads(Path(examples.uri, PLACES).read_text())}
-    places = {window: places[window] for window in sorted(places, key=int)[-KEPT:]}
-    labels = labelled(last_report, Path(examples.uri), versions, cut, places)
+    places = {window: places[window] for window in sorted(places, key=int)[-MAX_WINDOWS:]}
+    labels = collect_outcomes(last_report, Path(examples.uri), versions, cut, places)
     labels.write_parquet(output / LABELLED)
     state = {"judge": judge.state(), "windows": [asdict(verdict) for verdict in verdicts], "places": places}
     (output / STATE).write_text(json.dumps(state))
@@ -101,8 +101,8 @@ def DriftMonitor(
         "new": windows,
         "windows": state["windows"],
         "incidents": judge.incidents.to_json()["seen"],
-        "realised": metrics(labels, verdicts, judge),
-        "tfdv": compared(statistics, new, versions),
+        "realised": compute_realised(labels, verdicts, judge),
+        "tfdv": compare_windows(statistics, new, versions),
     }
     (output / REPORT).write_text(json.dumps(findings, indent=1))
     report.set_string_custom_property("case", options["case"])
@@ -110,9 +110,9 @@ def DriftMonitor(
     report.set_int_custom_property("open_incidents", len(judge.incidents.open))
 
 
-def profiles(
+def profile_windows(
     pipeline: beam.Pipeline, folder: Path, windows: list[int], versions: Path, scratch: Path
-) -> dict[int, dict[int, Part]]:
+) -> dict[int, dict[int, WindowPart]]:
     """Profile each version's answers in each window; returns parts by window and version."""
     scratch.mkdir(parents=True, exist_ok=True)
     shards = [
@@ -123,19 +123,19 @@ def profiles(
             running
             | beam.Create(shards)
             | beam.FlatMap(_count_shard, str(versions))
-            | beam.CombinePerKey(Merged())
+            | beam.CombinePerKey(MergeParts())
             | beam.Map(_write_part, str(scratch))
         )
-    parts: dict[int, dict[int, Part]] = {window: {} for window in windows}
+    parts: dict[int, dict[int, WindowPart]] = {window: {} for window in windows}
     for path in sorted(scratch.glob("*.json")):
         window, version = map(int, path.stem.split("-"))
-        profile = reference_profile.of_version(versions, version)
+        profile = reference_profile.load_version(versions, version)
         counts = type(profile.baseline.pooled).from_bytes(path.read_bytes())
-        parts[window][version] = Part(counts, np.load(path.with_suffix(".npy")))
+        parts[window][version] = WindowPart(counts, np.load(path.with_suffix(".npy")))
     return parts
 
 
-def _count_shard(shard: tuple[int, str], versions: str) -> Iterator[tuple[tuple[int, int], Part]]:
+def _count_shard(shard: tuple[int, str], versions: str) -> Iterator[tuple[tuple[int, int], WindowPart]]:
     window, path = shard
     records: dict[int, list[bytes]] = {}
     for _, record in tfrecords.read(Path(path)):
@@ -143,21 +143,21 @@ def _count_shard(shard: tuple[int, str], versions: str) -> Iterator[tuple[tuple[
         records.setdefault(version, []).append(record)
     for version, rows in records.items():
         try:
-            profile = reference_profile.of_version(Path(versions), version)
+            profile = reference_profile.load_version(Path(versions), version)
         except ValueError:
             continue  # a version pushed before exports carried a reference profile
-        for start in range(0, len(rows), BATCH):
-            yield (window, version), counted(profile, rows[start : start + BATCH])
+        for start in range(0, len(rows), BATCH_ROWS):
+            yield (window, version), profile_records(profile, rows[start : start + BATCH_ROWS])
 
 
-def _write_part(element: tuple[tuple[int, int], Part], scratch: str) -> None:
+def _write_part(element: tuple[tuple[int, int], WindowPart], scratch: str) -> None:
     (window, version), part = element
     np.save(Path(scratch, f"{window}-{version}.npy"), part.scores)
     Path(scratch, f"{window}-{version}.json").write_bytes(part.profile.to_bytes())
 
 
-def labelled(
-    last_report: Path | None, folder: Path, versions: Path, cut: Cut, places: Mapping[str, Any]
+def collect_outcomes(
+    last_report: Path | None, folder: Path, versions: Path, cut: Windowing, places: Mapping[str, Any]
 ) -> pl.DataFrame:
     """Labelled predictions of the last windows: window, version, confidence, and whether the answer was right.
 
@@ -170,16 +170,16 @@ def labelled(
     parts = [pl.read_parquet(last_report / LABELLED)] if last_report else []
     for version, records in rows.items():
         try:
-            watched = reference_profile.of_version(versions, version).watched
+            watched = reference_profile.load_version(versions, version).watched
         except ValueError:
             continue
         parts.append(_outcomes(version, watched, records, cut, places))
     table = pl.concat([pl.DataFrame(schema=EMPTY), *parts])
-    return table.filter(pl.col("window") > pl.col("window").max() - KEPT) if len(table) else table
+    return table.filter(pl.col("window") > pl.col("window").max() - MAX_WINDOWS) if len(table) else table
 
 
 def _outcomes(
-    version: int, watched: Watched, records: list[bytes], cut: Cut, places: Mapping[str, Any]
+    version: int, watched: WatchedColumns, records: list[bytes], cut: Windowing, places: Mapping[str, Any]
 ) -> pl.DataFrame:
     fields = [decode(record, (cut.time, IDENTITY, "label/value")) for record in records]
     scores = watched.scores(records)
@@ -194,7 +194,7 @@ def _outcomes(
     return pl.DataFrame(columns, schema=EMPTY)
 
 
-def _find_window(fields: Mapping[str, list[Any]], cut: Cut, places: Mapping[str, Any]) -> int:
+def _find_window(fields: Mapping[str, list[Any]], cut: Windowing, places: Mapping[str, Any]) -> int:
     """A record's window: its day, or the last window that begins at or before its position in the log; -1 for none."""
     if cut.time:
         return fields[cut.time][0] // DAY
@@ -204,14 +204,14 @@ def _find_window(fields: Mapping[str, list[Any]], cut: Cut, places: Mapping[str,
     return begins[at - 1][1] if at else -1
 
 
-def metrics(labels: pl.DataFrame, verdicts: list[Judged], judge: Judge) -> dict[str, dict[str, Any]]:
+def compute_realised(labels: pl.DataFrame, verdicts: list[WindowResult], judge: Judge) -> dict[str, dict[str, Any]]:
     """Compute the metric of each window that has enough labels by now."""
     values = {}
     for judged in verdicts:
         rows = labels.filter(window=judged.window, version=judged.version)
-        if judged.version and len(rows) >= RIPE * judged.rows:
+        if judged.version and len(rows) >= MIN_LABELLED_SHARE * judged.rows:
             metric = judge.normal(judged.version).estimator.metric
             values[str(judged.window)] = asdict(
-                realised(metric, rows["confidence"].to_numpy(), rows["right"].to_numpy())
+                measure_metric(metric, rows["confidence"].to_numpy(), rows["right"].to_numpy())
             )
     return values

@@ -8,17 +8,19 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from serving.drift.alarms.data_faults import least_values
-from serving.drift.profiles.bins import Number
+from serving.drift.alarms.data_faults import edge_values
+from serving.drift.profiles.bins import NumericColumn
 from serving.drift.profiles.profile import Profile
-from serving.drift.reference.reference_profile import EPOCH, Normal
+from serving.drift.reference.reference_profile import EPOCH, ReferenceProfile
 
 TEMPLATE = Path(__file__).with_name("drift_page.html")
 BARS, COLUMNS = 16, 12
 WIDTH, HEIGHT = 520, 120
 
 
-def drawn(record: Mapping[str, Any], report: Mapping[str, Any], profile: Normal | None, parts: Path) -> str:
+def render_drift_page(
+    record: Mapping[str, Any], report: Mapping[str, Any], profile: ReferenceProfile | None, parts: Path
+) -> str:
     """Render one self-contained HTML page; all text that comes from data is escaped.
 
     Args:
@@ -36,20 +38,20 @@ def drawn(record: Mapping[str, Any], report: Mapping[str, Any], profile: Normal 
         last=last,
         incidents=report["incidents"],
         tfdv=report["tfdv"].get(str(last["window"]), []),
-        name=lambda window: named(window, bool(profile and profile.watched.time)),
-        shapes=shapes(profile, parts / f"{last['window']}-{last['version']}.json", last["moved"]),
-        line=line(report["windows"], report["realised"]),
+        name=lambda window: window_label(window, bool(profile and profile.watched.time)),
+        shapes=column_bars(profile, parts / f"{last['window']}-{last['version']}.json", last["moved"]),
+        line=metric_points(report["windows"], report["realised"]),
         width=WIDTH,
         height=HEIGHT,
     )
 
 
-def named(window: int, days: bool) -> str:
+def window_label(window: int, days: bool) -> str:
     """Format a window: its date, or its number where windows are not days."""
     return (EPOCH + timedelta(window)).isoformat() if days else f"window {window}"
 
 
-def shapes(profile: Normal | None, path: Path, moved: Sequence[str]) -> list[dict[str, Any]]:
+def column_bars(profile: ReferenceProfile | None, path: Path, moved: Sequence[str]) -> list[dict[str, Any]]:
     """Shares of the reference and of the window in a few bars, for each profiled column; drifted columns come first."""
     if profile is None or not path.is_file():
         return []
@@ -67,9 +69,9 @@ def shapes(profile: Normal | None, path: Path, moved: Sequence[str]) -> list[dic
 def _build_bars(column: Any, reference: Profile, current: Profile) -> list[dict[str, Any]]:
     counts = [profile[column.name] for profile in (reference, current)]
     shares = [count.bins / max(count.rows, 1) for count in counts]
-    if isinstance(column, Number):
+    if isinstance(column, NumericColumn):
         groups = np.minimum((np.cumsum(shares[0]) * BARS).astype(int), BARS - 1)
-        edges = ["below", *(f"from {value:.4g}" for value in least_values(column))]
+        edges = ["below", *(f"from {value:.4g}" for value in edge_values(column))]
         labels = [edges[int(np.flatnonzero(groups == group)[0])] for group in np.unique(groups)]
     else:
         order = np.argsort(-(shares[0] + shares[1]), kind="stable")
@@ -91,7 +93,7 @@ def _build_bars(column: Any, reference: Profile, current: Profile) -> list[dict[
     ]
 
 
-def line(windows: Sequence[Mapping[str, Any]], realised: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def metric_points(windows: Sequence[Mapping[str, Any]], realised: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Coordinates of the metric over windows: estimated with its error, realised, and the reference value."""
     estimated = [verdict for verdict in windows if verdict["estimate"]]
     measured = {int(window): value for window, value in realised.items()}

@@ -10,9 +10,9 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
 
-from serving.drift.profiles.windows import Cut, Cutter
+from serving.drift.profiles.windows import WindowAssigner, Windowing
 from serving.gateway.log import tfrecords
-from serving.gateway.log.log_files import Place, find, read
+from serving.gateway.log.log_files import LogPosition, find_record, read_log
 from serving.gateway.log.tf_example import decode
 
 SHARD = 8192  # records in a file
@@ -39,49 +39,51 @@ def LogExampleGen(
         examples: Output.
     """
     options, folder = json.loads(stretch), Path(log)
-    closed = windows(folder / "predictions", options, Cut(**json.loads(cut)))
+    closed = read_windows(folder / "predictions", options, Windowing(**json.loads(cut)))
     for window, rows in closed.items():
         _write(Path(examples.uri, f"Split-window-{window}"), [record for _, record in rows])
-    _write(Path(examples.uri, f"Split-{LABELS}"), list(labelled(folder, options)))
+    _write(Path(examples.uri, f"Split-{LABELS}"), list(read_labelled(folder, options)))
     begins = {window: [min(rows)[0].file, min(rows)[0].offset] for window, rows in closed.items()}
     Path(examples.uri, PLACES).write_text(json.dumps(begins))
     examples.split_names = artifact_utils.encode_split_names([f"window-{window}" for window in closed])
 
 
-def windows(folder: Path, options: Mapping[str, Any], cut: Cut) -> dict[int, list[tuple[Place, bytes]]]:
+def read_windows(
+    folder: Path, options: Mapping[str, Any], cut: Windowing
+) -> dict[int, list[tuple[LogPosition, bytes]]]:
     """Records with their log positions, by window, of the windows that are closed at the end of the stretch."""
-    cutter, end = Cutter(cut, options["closed"]), Place(*options["to"])
-    rows: dict[int, list[tuple[Place, bytes]]] = {}
+    cutter, end = WindowAssigner(cut, options["closed"]), LogPosition(*options["to"])
+    rows: dict[int, list[tuple[LogPosition, bytes]]] = {}
     closed: list[int] = []
-    for place, record in read(folder, Place(*options["from"])):
+    for place, record in read_log(folder, LogPosition(*options["from"])):
         if place >= end:
             break
-        window = cutter.take(place, seconds(record, cut))
+        window = cutter.take(place, event_seconds(record, cut))
         if window is not None:
             rows.setdefault(window, []).append((place, record))
         closed += cutter.over()
     return {window: rows[window] for window in closed}
 
 
-def seconds(record: bytes, cut: Cut) -> int | None:
+def event_seconds(record: bytes, cut: Windowing) -> int | None:
     """The record's event time in seconds; None where windows are not cut by time or the record has none."""
     return (decode(record, (cut.time,)).get(cut.time) or (None,))[0] if cut.time else None
 
 
-def labelled(folder: Path, options: Mapping[str, Any]) -> Iterator[bytes]:
+def read_labelled(folder: Path, options: Mapping[str, Any]) -> Iterator[bytes]:
     """Records of predictions whose label lies in the stretch; predictions deleted from the log are left out."""
-    end = Place(*options["labels_to"])
-    for place, record in read(folder / "labels", Place(*options["labels_from"])):
+    end = LogPosition(*options["labels_to"])
+    for place, record in read_log(folder / "labels", LogPosition(*options["labels_from"])):
         if place >= end:
             return
         label = decode(record, PARTS)
         _, file, offset, _ = label["label/id"][0].decode().rsplit(".", 3)
-        served = find(folder / "predictions", Place(int(file, 16), int(offset, 16)))
+        served = find_record(folder / "predictions", LogPosition(int(file, 16), int(offset, 16)))
         if served is not None:
-            yield joined(served, record)
+            yield join_label(served, record)
 
 
-def joined(served: bytes, label: bytes) -> bytes:
+def join_label(served: bytes, label: bytes) -> bytes:
     """Join a prediction and its label into one example.
 
     Concatenated protocol buffer messages parse as one message, in which the last value of a key counts.
@@ -92,5 +94,5 @@ def joined(served: bytes, label: bytes) -> bytes:
 def _write(folder: Path, rows: list[bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(range(0, len(rows), SHARD)):
-        data = b"".join(tfrecords.framed(row) for row in rows[start : start + SHARD])
+        data = b"".join(tfrecords.frame_record(row) for row in rows[start : start + SHARD])
         (folder / f"examples-{number:05d}").write_bytes(data)

@@ -7,15 +7,15 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from models.retraining_policy import Policy
-from serving.drift.alarms.judge import Judged
-from serving.drift.reference.metric_estimate import Estimate, Metric, realised
+from models.retraining_policy import RetrainingPolicy
+from serving.drift.alarms.judge import WindowResult
+from serving.drift.reference.metric_estimate import Metric, MetricEstimate, measure_metric
 
 Action = Literal["none", "watch", "wait", "hold", "refresh", "retrain"]
-ACTS: tuple[Action, ...] = ("refresh", "retrain")
-RECENT = 7  # labelled windows over which a loss is computed, if no input has drifted
-LEAST = 2  # minimum number of labelled windows
-OUTCOMES = (
+RETRAINING_ACTIONS: tuple[Action, ...] = ("refresh", "retrain")
+RECENT_WINDOWS = 7  # labelled windows over which a loss is computed, if no input has drifted
+MIN_LABELLED_WINDOWS = 2  # minimum number of labelled windows
+MIN_OUTCOMES = (
     30  # minimum of right and of wrong answers: with fewer frauds the bootstrap error of a low metric is too small
 )
 
@@ -44,7 +44,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Choice:
+class PolicyDecision:
     """The policy's answer.
 
     Attributes:
@@ -66,7 +66,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class DecisionInputs:
     """Inputs of a decision.
 
     Attributes:
@@ -80,7 +80,7 @@ class Evidence:
         since: First window of the drift or loss in the decision before, for the same version; -1 for none.
     """
 
-    windows: Sequence[Judged]
+    windows: Sequence[WindowResult]
     served: int
     incidents: Sequence[Mapping[str, Any]]
     labels: pl.DataFrame
@@ -90,32 +90,36 @@ class Evidence:
     since: int = -1
 
 
-def choose(policy: Policy, evidence: Evidence) -> Choice:
+def apply_policy(policy: RetrainingPolicy, evidence: DecisionInputs) -> PolicyDecision:
     """Apply the policy to the last window."""
     opened = {incident["kind"]: incident for incident in evidence.incidents if incident["state"] == "open"}
     if fault := opened.get("quality"):
         reason = (
             f"Data fault ({', '.join(fault['causes'])}): repair the source first; retraining would learn the fault."
         )
-        return Choice("none", (reason,), fault["opened"])
+        return PolicyDecision("none", (reason,), fault["opened"])
     verdicts = [verdict for verdict in evidence.windows if verdict.version == evidence.served and not verdict.skipped]
     if not verdicts:
-        return Choice("none", (f"No window of version {evidence.served}, the one served now, has been judged yet.",))
+        return PolicyDecision(
+            "none", (f"No window of version {evidence.served}, the one served now, has been judged yet.",)
+        )
     incident = _find_current(opened.get("drift"), verdicts)
     since = max(incident["opened"], verdicts[0].window) if incident else -1
-    loss = lost(evidence, verdicts, since if incident else evidence.since)
+    loss = measure_loss(evidence, verdicts, since if incident else evidence.since)
     if not incident:
         if not (loss and _is_significant(policy, loss)):
-            return Choice("none", ("No drift and no measured loss since this version began to serve.",), loss=loss)
+            return PolicyDecision(
+                "none", ("No drift and no measured loss since this version began to serve.",), loss=loss
+            )
         since = evidence.since if evidence.since >= 0 else loss.since
     reasons = [
         _describe_incident(incident),
         f"{evidence.metric}: {loss}." if loss else f"{evidence.metric} cannot be measured or estimated yet.",
     ]
-    return _weigh_drift(policy, evidence, verdicts, Choice("watch", tuple(reasons), since, loss))
+    return _weigh_drift(policy, evidence, verdicts, PolicyDecision("watch", tuple(reasons), since, loss))
 
 
-def _find_current(incident: Mapping[str, Any] | None, verdicts: Sequence[Judged]) -> Mapping[str, Any] | None:
+def _find_current(incident: Mapping[str, Any] | None, verdicts: Sequence[WindowResult]) -> Mapping[str, Any] | None:
     """The open drift incident, if it was last seen while this version served."""
     return incident if incident and incident["last"] >= verdicts[0].window else None
 
@@ -128,7 +132,9 @@ def _describe_incident(incident: Mapping[str, Any] | None) -> str:
     )
 
 
-def _weigh_drift(policy: Policy, evidence: Evidence, verdicts: Sequence[Judged], draft: Choice) -> Choice:
+def _weigh_drift(
+    policy: RetrainingPolicy, evidence: DecisionInputs, verdicts: Sequence[WindowResult], draft: PolicyDecision
+) -> PolicyDecision:
     """Decide between watching the drift and retraining, unless data, cooldown or budget forbid that now."""
     drifting = sum(bool(verdict.moved) and verdict.window >= draft.since for verdict in verdicts)
     loss = draft.loss
@@ -153,7 +159,7 @@ def _weigh_drift(policy: Policy, evidence: Evidence, verdicts: Sequence[Judged],
     return replace(draft, action=action, reasons=tuple(reasons))
 
 
-def lost(evidence: Evidence, verdicts: Sequence[Judged], since: int) -> Loss | None:
+def measure_loss(evidence: DecisionInputs, verdicts: Sequence[WindowResult], since: int) -> Loss | None:
     """Return the loss since a window: realised if there are enough labels, else estimated; None if neither is possible.
 
     With ``since`` -1 it covers the last labelled windows.
@@ -162,39 +168,41 @@ def lost(evidence: Evidence, verdicts: Sequence[Judged], since: int) -> Loss | N
     if not windows:
         return None
     assert windows[-1].usual is not None, "every judged window has a reference estimate"
-    reference = Estimate(**windows[-1].usual)
+    reference = MetricEstimate(**windows[-1].usual)
     numbers = [verdict.window for verdict in windows]
     labels = evidence.labels.filter(pl.col("window").is_in(numbers), version=windows[-1].version)
     if (rows := _select_labelled(labels)) is not None:
-        current = realised(evidence.metric, rows["confidence"].to_numpy(), rows["right"].to_numpy())
+        current = measure_metric(evidence.metric, rows["confidence"].to_numpy(), rows["right"].to_numpy())
         return _build_loss("realised", min(rows["window"].to_list()), current, reference)
     estimated = [verdict.estimate for verdict in windows if verdict.estimate]
-    estimates = [Estimate(**estimate) for estimate in estimated if np.isfinite(estimate["value"])]
+    estimates = [MetricEstimate(**estimate) for estimate in estimated if np.isfinite(estimate["value"])]
     return _build_loss("estimated", since, _pool_estimates(estimates), reference) if since >= 0 and estimates else None
 
 
 def _select_labelled(labels: pl.DataFrame) -> pl.DataFrame | None:
     """Labelled rows of as many of the last windows as the metric needs; None where all together are too few."""
     numbers = sorted(set(labels["window"].to_list()))
-    for count in range(min(RECENT, len(numbers)), len(numbers) + 1):
+    for count in range(min(RECENT_WINDOWS, len(numbers)), len(numbers) + 1):
         rows = labels.filter(pl.col("window").is_in(numbers[-count:]))
         right = int(rows["right"].sum())
-        if count >= LEAST and min(right, len(rows) - right) >= OUTCOMES:
+        if count >= MIN_LABELLED_WINDOWS and min(right, len(rows) - right) >= MIN_OUTCOMES:
             return rows
     return None
 
 
-def _pool_estimates(estimates: Sequence[Estimate]) -> Estimate:
+def _pool_estimates(estimates: Sequence[MetricEstimate]) -> MetricEstimate:
     """Mean of estimates weighted by rows; the error too, since windows share the calibration error."""
     rows = np.array([estimate.rows for estimate in estimates], np.float64)
     value, error = (
         float(np.average([getattr(estimate, name) for estimate in estimates], weights=rows))
         for name in ("value", "error")
     )
-    return Estimate(value, error, int(rows.sum()))
+    return MetricEstimate(value, error, int(rows.sum()))
 
 
-def _build_loss(how: Literal["realised", "estimated"], since: int, current: Estimate, reference: Estimate) -> Loss:
+def _build_loss(
+    how: Literal["realised", "estimated"], since: int, current: MetricEstimate, reference: MetricEstimate
+) -> Loss:
     return Loss(
         how,
         since,
@@ -205,11 +213,13 @@ def _build_loss(how: Literal["realised", "estimated"], since: int, current: Esti
     )
 
 
-def _is_significant(policy: Policy, loss: Loss) -> bool:
+def _is_significant(policy: RetrainingPolicy, loss: Loss) -> bool:
     return loss.value >= policy.loss and loss.value >= policy.errors * loss.error
 
 
-def _find_obstacle(policy: Policy, evidence: Evidence, window: int, since: int) -> tuple[Action, str] | None:
+def _find_obstacle(
+    policy: RetrainingPolicy, evidence: DecisionInputs, window: int, since: int
+) -> tuple[Action, str] | None:
     """Return the action in place of a retraining that is not allowed now, and the reason; None where it is allowed."""
     available, needed = window - since + 1, evidence.unseen + policy.learn
     if available < needed:

@@ -37,11 +37,13 @@ def WindowStatistics(
         beam_pipeline: Pipeline that computes the statistics.
     """
     splits = artifact_utils.decode_split_names(examples.split_names)
-    described(beam_pipeline, Path(examples.uri), splits, json.loads(features), Path(statistics.uri))
+    write_statistics(beam_pipeline, Path(examples.uri), splits, json.loads(features), Path(statistics.uri))
     statistics.split_names = examples.split_names
 
 
-def described(pipeline: beam.Pipeline, folder: Path, splits: Sequence[str], features: Sequence[str], out: Path) -> None:
+def write_statistics(
+    pipeline: beam.Pipeline, folder: Path, splits: Sequence[str], features: Sequence[str], out: Path
+) -> None:
     """Write the statistics of these features for each split of a folder of examples."""
     from tensorflow_data_validation import StatsOptions  # after TFX: TFDV needs a module stub that TFX installs
     from tensorflow_data_validation.statistics.stats_impl import GenerateSlicedStatisticsImpl

@@ -16,10 +16,10 @@ from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples, Model, ModelRun, TransformGraph
 from tfx.utils import path_utils
 
-from models.catalog import find
+from models.catalog import find_use_case
 from models.evaluation import intervals, slices
-from models.evaluation.baselines import FITS, Table
-from models.input import Transform, files, load
+from models.evaluation.baselines import BASELINES, Table
+from models.input import Transform, list_shards, load
 
 BATCH = 8192
 NETWORK = "network"
@@ -57,17 +57,21 @@ def Baseline(
     Proof: tests/components/training/test_baseline.py::test_run_reports_a_baseline_that_wins
     """
     options = json.loads(config)
-    network, folder = find(options["case"]).load("model"), Path(comparison.uri)
+    network, folder = find_use_case(options["case"]).load("model"), Path(comparison.uri)
     transform = Transform(transform_graph.uri)
     keep = (*network.INPUTS, network.LABEL)
-    train, valid = (load(files(examples.uri, split), transform, keep) for split in ("train", "valid"))
-    eval_rows, columns = slices.read(files(examples.uri, "eval"), transform, keep, slices.names(options["slices"]))
+    train, valid = (load(list_shards(examples.uri, split), transform, keep) for split in ("train", "valid"))
+    eval_rows, columns = slices.read_split(
+        list_shards(examples.uri, "eval"), transform, keep, slices.list_features(options["slices"])
+    )
     path = path_utils.serving_model_path(model.uri)
     trained = json.loads(Path(model_run.uri, "training.json").read_text())
     facts = {NETWORK: {"seconds": sum(curve["seconds"] for curve in trained["curves"]), "bytes": size(Path(path))}}
-    scores = {NETWORK: answers(network, path, eval_rows)}
-    fits, fit_facts = fitted(network, train, valid, eval_rows, scores[NETWORK].shape[1], folder)
-    record = compared(network, scores | fits, facts | fit_facts, eval_rows[network.LABEL], options["slices"], columns)
+    scores = {NETWORK: score_export(network, path, eval_rows)}
+    fits, fit_facts = fit_baselines(network, train, valid, eval_rows, scores[NETWORK].shape[1], folder)
+    record = compare_models(
+        network, scores | fits, facts | fit_facts, eval_rows[network.LABEL], options["slices"], columns
+    )
     np.savez_compressed(folder / "scores.npz", allow_pickle=True, truth=eval_rows[network.LABEL], **scores, **fits)
     (folder / "comparison.json").write_text(json.dumps(record, indent=1))
     for name, value in properties(record).items():
@@ -77,7 +81,7 @@ def Baseline(
         set_property(name, value)
 
 
-def fitted(
+def fit_baselines(
     network: Any,
     train: Mapping[str, Any],
     valid: Mapping[str, Any],
@@ -88,7 +92,7 @@ def fitted(
     """Fit and save every baseline; return its scores of ``eval_rows``, ``[rows, outputs]``, and its costs."""
     tables = [Table.of(network.INPUTS, network.LABEL, part) for part in (train, valid, eval_rows)]
     scores, facts = {}, {}
-    for name, fit in FITS.items():
+    for name, fit in BASELINES.items():
         started = time.perf_counter()
         model = fit(*tables[:2])
         seconds = time.perf_counter() - started
@@ -98,7 +102,7 @@ def fitted(
     return scores, facts
 
 
-def compared(
+def compare_models(
     network: Any,
     scores: Mapping[str, np.ndarray],
     facts: Mapping[str, Mapping[str, Any]],
@@ -116,8 +120,8 @@ def compared(
         specs: The Evaluator's slicing specs as JSON.
         columns: Text of the raw features that define slices, ``[rows]`` each.
     """
-    resampled = intervals.resampled(network.MONITOR, network.quality, truth, scores)
-    parts = slices.cut(specs, columns, len(truth))
+    resampled = intervals.resample_metric(network.MONITOR, network.quality, truth, scores)
+    parts = slices.find_slices(specs, columns, len(truth))
     rows = [
         {
             "model": name,
@@ -162,7 +166,7 @@ def properties(result: Mapping[str, Any]) -> dict[str, str | float]:
     }
 
 
-def answers(network: Any, path: str, features: Mapping[str, np.ndarray]) -> np.ndarray:
+def score_export(network: Any, path: str, features: Mapping[str, np.ndarray]) -> np.ndarray:
     """Scores of the exported network, ``[rows, outputs]``, from its ``dense`` signature."""
     signature, rows = tf.saved_model.load(path).signatures["dense"], len(features[network.LABEL])
     parts = []

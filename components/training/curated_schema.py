@@ -24,11 +24,11 @@ def CuratedSchema(
     none of them, so every feature that is left out saves time on every row.
     """
     parsed = text_format.Parse(text, schema_pb2.Schema())
-    for artifact, part in ((schema, parsed), (evaluation_schema, only(parsed, evaluated.split(",")))):
+    for artifact, part in ((schema, parsed), (evaluation_schema, select_features(parsed, evaluated.split(",")))):
         Path(artifact.uri, "schema.pbtxt").write_text(text_format.MessageToString(part))
 
 
-def only(schema: schema_pb2.Schema, names: Collection[str]) -> schema_pb2.Schema:
+def select_features(schema: schema_pb2.Schema, names: Collection[str]) -> schema_pb2.Schema:
     """Copy a schema with only the named features and their tensor representations."""
     part = schema_pb2.Schema()
     part.CopyFrom(schema)

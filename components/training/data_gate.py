@@ -7,7 +7,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import ExampleAnomalies
 
-from models.errors import Refused
+from models.errors import GateError
 
 REMEDY = {
     "SCHEMA_NEW_COLUMN": "add the feature to the schema or drop it from the data",
@@ -40,9 +40,9 @@ def DataGate(anomalies: InputArtifact[ExampleAnomalies]) -> None:
     folders = sorted(Path(anomalies.uri).glob("Split-*"))
     findings = [line for folder in folders for line in _list_findings(folder)]
     if not folders:
-        raise Refused("data", f"no split was validated: {anomalies.uri} is empty; run again with --fresh.")
+        raise GateError("data", f"no split was validated: {anomalies.uri} is empty; run again with --fresh.")
     if findings:
-        raise Refused("data", f"{len(findings)} finding(s): " + " | ".join(findings))
+        raise GateError("data", f"{len(findings)} finding(s): " + " | ".join(findings))
 
 
 def _list_findings(folder: Path) -> list[str]:

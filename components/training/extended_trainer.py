@@ -40,19 +40,19 @@ class Executor(GenericExecutor):
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
         if input_dict.get(PRETRAINED):
             source = artifact_utils.get_single_uri(input_dict[PRETRAINED])
-            folder = aligned(source, fn_args.transform_graph_path, Path(fn_args.model_run_dir, PRETRAINED))
+            folder = align_embedding(source, fn_args.transform_graph_path, Path(fn_args.model_run_dir, PRETRAINED))
             fn_args.custom_config = {**fn_args.custom_config, PRETRAINED: str(folder)}
         return fn_args
 
 
-def aligned(source: str, transform_graph: str, folder: Path) -> Path:
+def align_embedding(source: str, transform_graph: str, folder: Path) -> Path:
     """Write the embedding with its rows in the order of Transform's vocabulary; return the folder.
 
     Transform and SkipGram number the words independently, so rows are joined by the word itself.
     """
     embedding = Embedding.load(source)
     words = tft.TFTransformOutput(transform_graph).vocabulary_by_name(embedding.facts["vocabulary"])
-    embedding.aligned([word.decode() for word in words]).save(folder)
+    embedding.align([word.decode() for word in words]).save(folder)
     return folder
 
 

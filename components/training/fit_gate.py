@@ -9,7 +9,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import ModelRun
 
-from models.errors import Refused
+from models.errors import GateError
 
 REMEDY = (
     "get more data, raise dropout or l2, turn augmentation on, make the network smaller, stop earlier (patience), "
@@ -29,16 +29,16 @@ def FitGate(model_run: InputArtifact[ModelRun], config: Parameter[str]) -> None:
         inference mode on train and on validation, and limit the gap. The running epoch loss is a poor guide: it
         averages over changing weights and has dropout on. No gap at all is suspicious too; look for leakage. Here both
         curves are recorded, and a gate stops the run before anything is pushed.
-    Evidence: tour.evidence.training.overfitting.caught
+    Evidence: tour.evidence.training.overfitting.overfitting_gate
     Proof: tests/components/training/test_fit_gate.py::test_an_overfitted_run_is_refused_and_nothing_is_pushed
     """
     fit = json.loads(Path(model_run.uri, "training.json").read_text())["fit"]
-    reason = overfitted(fit, json.loads(config)["settings"]["max_gap"])
+    reason = find_overfitting(fit, json.loads(config)["settings"]["max_gap"])
     if reason:
-        raise Refused("FitGate", reason)
+        raise GateError("FitGate", reason)
 
 
-def overfitted(fit: Mapping[str, Any], limit: float) -> str:
+def find_overfitting(fit: Mapping[str, Any], limit: float) -> str:
     """Return why the model may not be pushed, in one sentence; empty if it may, or if ``limit`` is 0.
 
     Args:

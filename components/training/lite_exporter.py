@@ -15,15 +15,15 @@ from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 from tfx.utils import path_utils
 
 from components.training import one_row, samples
-from models.catalog import find
-from models.errors import Refused
-from models.input import Transform, files
+from models.catalog import find_use_case
+from models.errors import GateError
+from models.input import Transform, list_shards
 from serving.edge.interpreter import Interpreter
 
 VARIANTS = ("float32", "dynamic", "float16", "int8")
 REPRESENTATIVE = 256
-CHECKED = 2048
-TIMED = 200
+CHECKED_ROWS = 2048
+TIMED_CALLS = 200
 ONE_ROW = "one_row.tflite"
 SAMPLES = "samples.npz"
 
@@ -61,23 +61,23 @@ def LiteExporter(
         Refused: if float32 differs from the SavedModel by more than the tolerance, or if no variant keeps the metric.
     """
     options = json.loads(config)
-    network, gates = find(options["case"]).load("model"), options["settings"]
+    network, gates = find_use_case(options["case"]).load("model"), options["settings"]
     source, transform = path_utils.serving_model_path(model.uri), Transform(transform_graph.uri)
     serialized = _read_records(examples.uri)
     rows = {name: value.numpy() for name, value in transform.parse(serialized).items()}
     inputs = {name: rows[name] for name in network.INPUTS}
-    expected = answers(source, inputs)
+    expected = run_saved_model(source, inputs)
     folder, table = Path(lite_model.uri), []
     for variant in VARIANTS:
         content = convert(source, variant, inputs)
         (folder / f"{variant}.tflite").write_bytes(content)
-        table.append(measured(variant, content, network, rows, expected))
+        table.append(measure_lite_variant(variant, content, network, rows, expected))
     _write_chosen(folder, table, gates)
     _add_one_row(folder, source, inputs, expected[network.SCORE], network.SCORE, gates)
     samples.write(folder / SAMPLES, serialized, transform.raw, inputs, expected, expected[network.SCORE])
 
 
-def answers(path: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def run_saved_model(path: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Answers of the SavedModel's ``dense`` signature for rows ``[rows, ...]``."""
     signature = tf.saved_model.load(path).signatures["dense"]
     given = {name: tf.constant(values) for name, values in inputs.items()}
@@ -107,17 +107,17 @@ def convert(path: str, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes:
     return converter.convert()
 
 
-def run(content: bytes, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float]:
+def run_variant(content: bytes, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float]:
     """Run a variant: its answers for all rows, and the median latency of one row in microseconds on one thread."""
     interpreter = Interpreter(content)
-    return interpreter.answer(inputs), interpreter.latency(inputs, TIMED)
+    return interpreter.answer(inputs), interpreter.latency(inputs, TIMED_CALLS)
 
 
-def measured(
+def measure_lite_variant(
     variant: str, content: bytes, network: Any, rows: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """Measure a variant: size, latency, largest difference of its scores from the SavedModel's, metric and metric loss."""
-    outputs, latency = run(content, {name: rows[name] for name in network.INPUTS})
+    outputs, latency = run_variant(content, {name: rows[name] for name in network.INPUTS})
     return {"variant": variant, "bytes": len(content), "latency_us": latency} | _compare(
         network, rows, outputs, expected
     )
@@ -125,9 +125,9 @@ def measured(
 
 def _read_records(uri: str) -> tf.Tensor:
     """Read the first serialized examples of the eval split, interleaved over several shards."""
-    shards = tf.data.Dataset.from_tensor_slices(files(uri, "eval"))
+    shards = tf.data.Dataset.from_tensor_slices(list_shards(uri, "eval"))
     records = shards.interleave(tf.data.TFRecordDataset, cycle_length=4)
-    return next(iter(records.batch(CHECKED)))
+    return next(iter(records.batch(CHECKED_ROWS)))
 
 
 def _representative_rows(inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
@@ -154,7 +154,7 @@ def _as_columns(scores: np.ndarray) -> np.ndarray:
     return scores.reshape(len(scores), -1)
 
 
-def judge(table: list[dict[str, Any]], gates: Mapping[str, Any]) -> str:
+def select_variant(table: list[dict[str, Any]], gates: Mapping[str, Any]) -> str:
     """Mark the variants of the table that pass, and return the name of the smallest; the first row is float32.
 
     Raises:
@@ -166,7 +166,7 @@ def judge(table: list[dict[str, Any]], gates: Mapping[str, Any]) -> str:
         row["passed"] = row["metric_loss"] <= gates["lite_metric_loss"]
     passed = [row for row in table if row["passed"]]
     if not passed:
-        raise Refused(
+        raise GateError(
             "lite",
             f"no variant keeps the metric: float32 loses {float32['metric_loss']:.2g}, "
             f"and at most {gates['lite_metric_loss']:.2g} is allowed (lite_metric_loss).",
@@ -176,7 +176,7 @@ def judge(table: list[dict[str, Any]], gates: Mapping[str, Any]) -> str:
 
 def _check_tolerance(difference: float, variant: str, gates: Mapping[str, Any]) -> None:
     if not difference <= gates["lite_tolerance"]:  # written so that NaN is refused
-        raise Refused(
+        raise GateError(
             "lite",
             f"{variant} differs from the SavedModel by {difference:.2g}, "
             f"and at most {gates['lite_tolerance']:.2g} is allowed (lite_tolerance).",
@@ -184,7 +184,7 @@ def _check_tolerance(difference: float, variant: str, gates: Mapping[str, Any]) 
 
 
 def _write_chosen(folder: Path, table: list[dict[str, Any]], gates: Mapping[str, Any]) -> None:
-    chosen = judge(table, gates)
+    chosen = select_variant(table, gates)
     (folder / "model.tflite").write_bytes((folder / f"{chosen}.tflite").read_bytes())
     _write_table(folder, {"chosen": chosen, "variants": table})
 
@@ -201,7 +201,7 @@ def _add_one_row(
     with tempfile.TemporaryDirectory() as scratch:
         one_row.save(source, scratch)
         content = convert(scratch, "float32", inputs)
-    outputs, latency = run(content, inputs)
+    outputs, latency = run_variant(content, inputs)
     difference = float(np.max(np.abs(outputs[score] - expected)))
     _check_tolerance(difference, "float32 for one row", gates)
     (folder / ONE_ROW).write_bytes(content)

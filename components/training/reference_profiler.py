@@ -14,14 +14,14 @@ from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 from tfx.utils import path_utils
 
-from models.catalog import find
-from models.input import Transform, files
+from models.catalog import find_use_case
+from models.input import Transform, list_shards
 from models.saved_model.files import EXTRA
 from models.use_case import UseCase
-from serving.drift.profiles.watched_columns import Watched
+from serving.drift.profiles.watched_columns import WatchedColumns
 from serving.drift.profiles.windows import DAY
 from serving.drift.reference import reference_profile
-from serving.drift.reference.metric_estimate import Estimate, Estimator
+from serving.drift.reference.metric_estimate import MetricEstimate, MetricEstimator
 
 BATCH = 4096
 
@@ -47,22 +47,22 @@ def Normal(
     mature labels too. The metric estimator needs labels and is fitted on ``eval``.
     """
     options = json.loads(config)
-    case, path = find(options["case"]), path_utils.serving_model_path(model.uri)
+    case, path = find_use_case(options["case"]), path_utils.serving_model_path(model.uri)
     spec = {name: feature.dtype for name, feature in Transform(transform_graph.uri).raw.items()}
     source = "normal" if Path(examples.uri, "Split-normal").is_dir() else "eval"
-    watched = watching(case, json.loads(Path(path, EXTRA, "model.json").read_text()))
-    columns, scores = read(files(examples.uri, source), path, case, spec, watched.raw)
+    watched = build_watched(case, json.loads(Path(path, EXTRA, "model.json").read_text()))
+    columns, scores = read_scored(list_shards(examples.uri, source), path, case, spec, watched.raw)
     frame, _ = watched.frame(columns, scores)
     days = np.array(columns[case.time], np.int64) // DAY if case.time else None
-    estimator, estimate = labelled(files(examples.uri, "eval"), path, case, spec)
+    estimator, estimate = estimate_metric(list_shards(examples.uri, "eval"), path, case, spec)
     reference_profile.fit(watched, case.explained, frame, days, estimator, estimate).save(Path(normal.uri))
 
 
-def watching(case: UseCase, facts: dict[str, Any]) -> Watched:
+def build_watched(case: UseCase, facts: dict[str, Any]) -> WatchedColumns:
     """The columns that drift monitoring watches, with the operating point and classes of ``model.json``."""
     explaining = {name: None for group in case.explained.values() for name in group if name not in case.watch}
     classes = facts["settings"].get("classes", "")
-    return Watched(
+    return WatchedColumns(
         features=case.watch,
         explaining=tuple(explaining),
         score=case.score,
@@ -73,15 +73,17 @@ def watching(case: UseCase, facts: dict[str, Any]) -> Watched:
     )
 
 
-def labelled(shards: list[str], path: str, case: UseCase, spec: dict[str, tf.DType]) -> tuple[Estimator, Estimate]:
+def estimate_metric(
+    shards: list[str], path: str, case: UseCase, spec: dict[str, tf.DType]
+) -> tuple[MetricEstimator, MetricEstimate]:
     """Fit the estimator of the headline metric on labelled rows; return it and the metric's value there."""
-    columns, scores = read(shards, path, case, spec, (case.label,))
+    columns, scores = read_scored(shards, path, case, spec, (case.label,))
     scores, truth = scores.reshape(len(scores), -1), np.array(columns[case.label])
     right = scores.argmax(axis=1) == truth if scores.shape[1] > 1 else truth
-    return reference_profile.measured(case.headline, Watched.confidence(scores), right.astype(np.float64))
+    return reference_profile.fit_estimator(case.headline, WatchedColumns.confidence(scores), right.astype(np.float64))
 
 
-def read(
+def read_scored(
     shards: list[str], path: str, case: UseCase, spec: dict[str, tf.DType], names: tuple[str, ...]
 ) -> tuple[dict[str, pl.Series], np.ndarray]:
     """Read raw features ``[n]`` by name, None for a missing value, and the exported model's scores ``[n, ...]``."""

@@ -30,7 +30,7 @@ def write(
         inputs: The same rows, transformed.
         answers: The SavedModel's outputs for them.
     """
-    rows = telling(scores.reshape(len(scores), -1))
+    rows = select_sample_rows(scores.reshape(len(scores), -1))
     features = {name: _to_array(value) for name, value in tf.io.parse_example(tf.gather(serialized, rows), raw).items()}
     parts = {"raw": features, "input": inputs, "answer": answers}
     np.savez_compressed(
@@ -45,7 +45,7 @@ def write(
     )
 
 
-def telling(scores: np.ndarray) -> np.ndarray:
+def select_sample_rows(scores: np.ndarray) -> np.ndarray:
     """Select row numbers by scores ``[rows, 1]`` or ``[rows, classes]``.
 
     With one score a row: geometrically spaced ranks from the highest, so that a rare class at the top is well covered.

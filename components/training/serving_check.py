@@ -17,9 +17,9 @@ from tfx.utils import path_utils
 
 from components.training.lite_exporter import ONE_ROW, SAMPLES, LiteModel
 from components.training.reference_profiler import NormalFiles
-from models.errors import Refused
-from models.input import Transform, files
-from models.saved_model.files import EXTRA, NORMAL
+from models.errors import GateError
+from models.input import Transform, list_shards
+from models.saved_model.files import EXTRA, REFERENCE_PROFILE
 from serving import session_load  # imported as a module, so that the code digest of this component covers it
 
 REQUESTS = 32
@@ -57,21 +57,21 @@ def ServingCheck(
     for name in sorted(expected):
         if not np.allclose(expected[name], answers[name], atol=TOLERANCE):
             worst = float(np.max(np.abs(expected[name] - answers[name])))
-            raise Refused(
+            raise GateError(
                 "serving",
                 f"{name} differs by {worst:.2g} when loaded as the server does; at most {TOLERANCE} is allowed.",
             )
     stamped = Path(path_utils.stamped_model_path(blessing.uri))
     _write_stamped(Path(source), Path(lite_model.uri), stamped, serialized)
     shutil.copy(Path(statistics.uri, "Split-eval", "FeatureStats.pb"), stamped / EXTRA / PROFILE)
-    shutil.copytree(normal.uri, stamped / EXTRA / NORMAL, dirs_exist_ok=True)
+    shutil.copytree(normal.uri, stamped / EXTRA / REFERENCE_PROFILE, dirs_exist_ok=True)
     blessing.set_int_custom_property("blessed", 1)
     blessing.set_int_custom_property("has_model", 1)
     Path(blessing.uri, "INFRA_BLESSED").touch()
 
 
 def _read_examples(uri: str) -> np.ndarray:
-    records = tf.data.TFRecordDataset(files(uri, "eval")).take(REQUESTS)
+    records = tf.data.TFRecordDataset(list_shards(uri, "eval")).take(REQUESTS)
     return np.array(list(records.as_numpy_iterator()), dtype=object)
 
 
@@ -80,7 +80,7 @@ def _run_signatures(source: str, transform: Transform, serialized: np.ndarray, r
     signatures = tf.saved_model.load(source).signatures
     missing = [name for name in ("serving_default", "raw", "dense") if name not in signatures]
     if missing:
-        raise Refused("serving", f"the export has no signature '{missing[0]}'.")
+        raise GateError("serving", f"the export has no signature '{missing[0]}'.")
     dense = transform.parse(tf.constant(serialized))
     inputs = {
         "serving_default": {"examples": serialized},
@@ -113,11 +113,11 @@ def _load_in_subprocess(source: str, requests: Path) -> dict[str, np.ndarray]:
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        raise Refused(
+        raise GateError(
             "serving", f"the export, loaded as the server loads it, did not answer within {SECONDS} s."
         ) from None
     if process.returncode:
-        raise Refused("serving", f"the export does not load as the server loads it: {_find_cause(process)}")
+        raise GateError("serving", f"the export does not load as the server loads it: {_find_cause(process)}")
     with np.load(answers, allow_pickle=True) as loaded:
         return dict(loaded)
 

@@ -9,7 +9,7 @@ from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples
 
 from models import skip_gram
-from models.catalog import find
+from models.catalog import find_use_case
 
 
 class Embedding(Artifact):
@@ -22,9 +22,9 @@ class Embedding(Artifact):
 def SkipGram(examples: InputArtifact[Examples], config: Parameter[str], embedding: OutputArtifact[Embedding]) -> None:
     """Train on the sequences that the case's ``sentences.py`` reads from the train split; time a step with both losses."""
     options = json.loads(config)
-    sentences = find(options["case"]).load("sentences")
+    sentences = find_use_case(options["case"]).load("sentences")
     settings = options["settings"]
     learned = skip_gram.train(sentences.sentences(examples.uri, settings), settings)
-    step_times = skip_gram.step_times(len(learned.words), settings["embedding_size"], settings["num_sampled"])
+    step_times = skip_gram.measure_step_times(len(learned.words), settings["embedding_size"], settings["num_sampled"])
     learned.facts |= {"vocabulary": sentences.VOCABULARY, "step_us": step_times}
     learned.save(Path(embedding.uri))

@@ -21,7 +21,7 @@ from tfx.utils import proto_utils
 from tfx_bsl.coders import example_coder
 
 from models import spans as span_folders
-from models.catalog import find
+from models.catalog import find_use_case
 
 SPLITS = ("train", "valid", "eval")
 
@@ -31,8 +31,8 @@ class Driver(driver.FileBasedDriver):
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         properties = execution_info.exec_properties
-        spans = window(properties)
-        version = span_folders.digest(spans.values())
+        spans = select_spans(properties)
+        version = span_folders.digest_spans(spans.values())
         output = driver_output_pb2.DriverOutput()
         for name, value in {**properties, "span": max(spans), "input_fingerprint": version}.items():
             if value is not None:
@@ -62,7 +62,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         config = _unpack_config(exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
         with self._make_beam_pipeline() as pipeline:
-            batches = find(config["case"]).load("data").examples(pipeline, window(exec_properties), config["settings"])
+            batches = (
+                find_use_case(config["case"])
+                .load("data")
+                .examples(pipeline, select_spans(exec_properties), config["settings"])
+            )
             _ = batches | "Encode" >> beam.ParDo(Write(artifact.uri))
         artifact.split_names = artifact_utils.encode_split_names(list(SPLITS))
         for split in SPLITS:
@@ -98,7 +102,7 @@ class SpanExampleGen(FileBasedExampleGen):
     DRIVER_CLASS = Driver
 
 
-def component(source: str, first: int, last: int, config: dict[str, Any]) -> SpanExampleGen:
+def create_example_gen(source: str, first: int, last: int, config: dict[str, Any]) -> SpanExampleGen:
     """Create the node that reads spans ``first`` to ``last`` of a source; -1 is the source's own first or last span."""
     static = range_config_pb2.StaticRange(start_span_number=first, end_span_number=last)
     return SpanExampleGen(
@@ -113,13 +117,13 @@ def component(source: str, first: int, last: int, config: dict[str, Any]) -> Spa
     )
 
 
-def window(exec_properties: dict[str, Any]) -> dict[int, Path]:
+def select_spans(exec_properties: dict[str, Any]) -> dict[int, Path]:
     """The spans that the range config selects: folders by number."""
     config = range_config_pb2.RangeConfig()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.RANGE_CONFIG_KEY], config)
     bounds = config.static_range
     source = Path(exec_properties[standard_component_specs.INPUT_BASE_KEY])
-    return span_folders.window(source, bounds.start_span_number, bounds.end_span_number)
+    return span_folders.select_window(source, bounds.start_span_number, bounds.end_span_number)
 
 
 def _pack_config(config: dict[str, Any]) -> example_gen_pb2.CustomConfig:

@@ -45,7 +45,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedBaseline:
     """A fitted baseline.
 
     Attributes:
@@ -67,7 +67,7 @@ class Fitted:
         return full[:, 1:] if outputs == 1 else full
 
 
-def logistic(train: Table, valid: Table) -> Fitted:
+def fit_logistic_regression(train: Table, valid: Table) -> FittedBaseline:
     """Logistic regression on z-scores; ``valid`` is not used."""
     import joblib
     from sklearn.linear_model import LogisticRegression
@@ -76,10 +76,10 @@ def logistic(train: Table, valid: Table) -> Fitted:
 
     settings = {"max_iter": 30 if train.wide else 200}
     model = make_pipeline(StandardScaler(), LogisticRegression(**settings)).fit(train.x, train.y)
-    return Fitted(model.predict_proba, model.classes_, lambda path: joblib.dump(model, path), settings)
+    return FittedBaseline(model.predict_proba, model.classes_, lambda path: joblib.dump(model, path), settings)
 
 
-def boosted(train: Table, valid: Table) -> Fitted:
+def fit_boosted_trees(train: Table, valid: Table) -> FittedBaseline:
     """Gradient-boosted trees (LightGBM), stopped by the metric on ``valid``."""
     import lightgbm
 
@@ -100,10 +100,10 @@ def boosted(train: Table, valid: Table) -> Fitted:
     metric = "multi_logloss" if multiclass else "average_precision"
     model.fit(train.x, train.y, eval_X=valid.x, eval_y=valid.y, eval_metric=metric, callbacks=[early_stopping])
     settings["trees"] = int(model.best_iteration_ or model.n_estimators)
-    return Fitted(model.predict_proba, model.classes_, model.booster_.save_model, settings)
+    return FittedBaseline(model.predict_proba, model.classes_, model.booster_.save_model, settings)
 
 
-def forest(train: Table, valid: Table) -> Fitted:
+def fit_random_forest(train: Table, valid: Table) -> FittedBaseline:
     """A random forest (Yggdrasil, Breiman 2001); ``valid`` is not used.
 
     Every tree draws its own sample of at most ``TREE_ROWS`` rows, so that its cost does not grow with the data while
@@ -124,10 +124,12 @@ def forest(train: Table, valid: Table) -> Fitted:
     learner = ydf.RandomForestLearner(label="y", random_seed=SEED, num_threads=1, **settings)
     model = learner.train({**_split_columns(train.names, train.x), "y": train.y}, verbose=0)
     classes = np.array([int(name) for name in model.label_classes()])
-    return Fitted(lambda x: forest_scores(model, train.names, x), classes, lambda path: model.save(str(path)), settings)
+    return FittedBaseline(
+        lambda x: predict_forest(model, train.names, x), classes, lambda path: model.save(str(path)), settings
+    )
 
 
-def opened(path: Path) -> Any:
+def load_forest(path: Path) -> Any:
     """Load a saved forest without YDF's log output."""
     import ydf
 
@@ -154,7 +156,7 @@ def forest_settings(rows: int, columns: int) -> dict[str, Any]:
     }
 
 
-def forest_scores(model: Any, names: Sequence[str], x: np.ndarray) -> np.ndarray:
+def predict_forest(model: Any, names: Sequence[str], x: np.ndarray) -> np.ndarray:
     """Predict the share of each class, ``[rows, classes]``, with a fitted or loaded forest."""
     shares = model.predict(_split_columns(names, x))
     return np.stack([1 - shares, shares], axis=1) if shares.ndim == 1 else shares
@@ -164,8 +166,8 @@ def _split_columns(names: Sequence[str], x: np.ndarray) -> dict[str, np.ndarray]
     return dict(zip(names, np.ascontiguousarray(x.T), strict=True))
 
 
-FITS: Mapping[str, Callable[[Table, Table], Fitted]] = {
-    "logistic regression": logistic,
-    "LightGBM": boosted,
-    "random forest": forest,
+BASELINES: Mapping[str, Callable[[Table, Table], FittedBaseline]] = {
+    "logistic regression": fit_logistic_regression,
+    "LightGBM": fit_boosted_trees,
+    "random forest": fit_random_forest,
 }

@@ -20,7 +20,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def resampled(
+def resample_metric(
     metric: str,
     quality: Callable[[np.ndarray, np.ndarray], Mapping[str, float]],
     truth: np.ndarray,
@@ -42,7 +42,7 @@ def resampled(
     by_model = {name: _make_measure(metric, quality, truth, values) for name, values in scores.items()}
     parts = [
         {name: measure(weights) for name, measure in by_model.items()}
-        for weights in draws(truth[:, 0], resamples, seed)
+        for weights in draw_weights(truth[:, 0], resamples, seed)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in scores}
 
@@ -53,7 +53,7 @@ def interval(values: np.ndarray, level: float = LEVEL) -> Interval:
     return Interval(float(low), float(high))
 
 
-def draws(classes: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def draw_weights(classes: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Yield row weights, the number of times each row was drawn, ``[block of resamples, rows]``, one block at a time.
 
     Rows are drawn with replacement within each class, so that a resample has as many frauds as the split.

@@ -12,7 +12,7 @@ Key = tuple[tuple[str, str], ...]
 TYPES = {"bytes_list": tf.string, "float_list": tf.float32, "int64_list": tf.int64}
 
 
-def read(
+def read_split(
     paths: Sequence[str], transform: Transform, keep: Sequence[str], names: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Load a split in the order of its files: transformed features, and the raw features that define slices.
@@ -24,7 +24,7 @@ def read(
         ValueError: if a row has several values of a raw feature.
     """
     records = tf.data.TFRecordDataset(list(paths))
-    raw = {name: tf.io.RaggedFeature(dtype) for name, dtype in types(records, names).items()}
+    raw = {name: tf.io.RaggedFeature(dtype) for name, dtype in infer_types(records, names).items()}
 
     def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         features = transform.parse(serialized)
@@ -40,12 +40,14 @@ def read(
     return features, {name: columns.get(name, np.full(rows, None, object)) for name in names}
 
 
-def names(specs: Sequence[Mapping[str, Any]]) -> list[str]:
+def list_features(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The raw features that the slicing specs use, sorted."""
     return sorted({name for spec in specs for name in (*spec.get("featureKeys", ()), *spec.get("featureValues", {}))})
 
 
-def cut(specs: Sequence[Mapping[str, Any]], columns: Mapping[str, np.ndarray], rows: int) -> dict[Key, np.ndarray]:
+def find_slices(
+    specs: Sequence[Mapping[str, Any]], columns: Mapping[str, np.ndarray], rows: int
+) -> dict[Key, np.ndarray]:
     """Return the rows of every slice by its key, ``((feature, value), ...)`` sorted by feature; ``()`` is the whole split.
 
     Args:
@@ -60,7 +62,7 @@ def cut(specs: Sequence[Mapping[str, Any]], columns: Mapping[str, np.ndarray], r
     for spec in specs:
         if "sliceKeysSql" in spec:
             raise ValueError("Slices in SQL are supported only by the Evaluator; use feature_keys or feature_values.")
-        fixed, by = spec.get("featureValues", {}), names([spec])
+        fixed, by = spec.get("featureValues", {}), list_features([spec])
         selected = np.ones(rows, bool)
         for name in by:
             values = columns[name]
@@ -82,7 +84,7 @@ def _group_rows(by: Sequence[str], columns: Mapping[str, np.ndarray], rows: np.n
     return groups
 
 
-def types(records: tf.data.Dataset, names: Sequence[str]) -> dict[str, tf.DType]:
+def infer_types(records: tf.data.Dataset, names: Sequence[str]) -> dict[str, tf.DType]:
     """Types of raw features, from the first records that have them; features that no record has are left out."""
     dtypes: dict[str, tf.DType] = {}
     for record in records if names else ():

@@ -1,7 +1,7 @@
 """Card fraud: score a purchase from its own features and its point-in-time history."""
 
-from models.default_settings import SPACE, TRAINING
-from models.retraining_policy import Policy
+from models.default_settings import SEARCH_SPACE, TRAINING
+from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -72,7 +72,7 @@ CASE = UseCase(
     # Days before the drift dilute what the days after it teach. So the policy waits for 20 drifted days, and the window is
     # just long enough to train on them alone: warm-up, 20 days, valid, eval and the label delays. Labels come late, so
     # valid and eval are short.
-    policy=Policy(
+    policy=RetrainingPolicy(
         loss=0.05,
         insist=30,
         learn=20,
@@ -81,5 +81,5 @@ CASE = UseCase(
         # Valid holds only the latest days: after a drift they differ from most of train without any overfitting.
         settings={"eval_days": "4", "valid_days": "3", "max_gap": "0.5"},
     ),
-    space={**SPACE, "width": (64, 128, 256)},
+    space={**SEARCH_SPACE, "width": (64, 128, 256)},
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def served_threshold(settings: Mapping[str, Any]) -> float:
+def decision_threshold(settings: Mapping[str, Any]) -> float:
     """Return the cheapest threshold on a calibrated probability of fraud (Elkan 2001).
 
     Stopping an honest purchase costs ``review_cost``; passing a fraud costs ``miss_cost``. Stopping is cheaper where the

@@ -14,7 +14,7 @@ USUAL, DRIFTED, LATER = 2, 32, 8
 POLICY = {"learn": "10", "spans": "70"}
 
 
-class Shown(NamedTuple):
+class DemoTraffic(NamedTuple):
     """Traffic to replay.
 
     Attributes:
@@ -34,12 +34,12 @@ class Shown(NamedTuple):
     drift: tuple[str, ...]
 
 
-def shown(cache: Path, settings: Mapping[str, Any]) -> Shown:
+def shown(cache: Path, settings: Mapping[str, Any]) -> DemoTraffic:
     """Return the days that follow the training data, generated on first use."""
     begins = settings["days"] + USUAL
     ends, drift = begins + DRIFTED, tuple(f"{change}@{begins}" for change in DRIFT)
     folder = generated(cache, ends + LATER, drift, settings)
     labelled = range(settings["days"], ends - settings["label_delay_days"])
-    return Shown(
+    return DemoTraffic(
         folder, range(settings["days"], begins), range(begins, ends), range(ends, ends + LATER), labelled, drift
     )

@@ -7,7 +7,7 @@ from typing import Any
 from tensorflow_model_analysis.metrics import confusion_matrix_metrics
 from tensorflow_model_analysis.proto import config_pb2
 
-from models.fraud.costs import served_threshold
+from models.fraud.costs import decision_threshold
 
 THRESHOLDS = 1000
 
@@ -44,7 +44,7 @@ def eval_config(settings: Mapping[str, Any]) -> config_pb2.EvalConfig:
     Evidence: tour.evidence.thresholds.roc
     Proof: tests/tour/evidence/test_thresholds.py::test_the_area_under_the_roc_is_scikit_learns
     """
-    threshold = served_threshold(settings)
+    threshold = decision_threshold(settings)
     cost = {name: settings[name] for name in ("miss_cost", "review_cost")} | {"thresholds": threshold}
     metrics = [
         _metric("ExampleCount", name="example_count"),

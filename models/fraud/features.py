@@ -177,7 +177,7 @@ def _pca(raw: tf.Tensor, numeric: tf.Tensor) -> tf.Tensor:
         it. Scale the columns first, or the one with the largest unit dominates; with scaled columns the components are
         the eigenvectors of the correlation matrix. Here tft computes the covariance with Beam on the train split only.
         The projection is a constant of the transform graph, so evaluation and serving use the same axes.
-    Evidence: tour.evidence.data.transform_graph.components
+    Evidence: tour.evidence.data.transform_graph.principal_components
     Proof: tests/tour/evidence/test_claims.py::test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split
     """
     # Covariance is a difference of large sums: in float32 its last digits would depend on the order of Beam's additions.

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from models.embedding import Embedding
-from models.fraud.costs import served_threshold
+from models.fraud.costs import decision_threshold
 from models.fraud.features import CATEGORIES, PAST, VOCABULARY
 from models.fraud.layers import Anomaly, Heads, Likeness, Periodic, Recomputed, Views
 
@@ -106,7 +106,7 @@ def _encode_past(inputs: Mapping[str, Any], settings: Mapping[str, Any], likenes
         that grows with depth, and it trains in parallel. An RNN carries a state through a sequence of any length, but step
         by step, and its gradients vanish, so LSTM and GRU add gates. I use CNNs for images and RNNs for ordered
         sequences; attention has replaced many RNNs. Here we measure both against models without them.
-    Evidence: tour.evidence.network.losses.encoders
+    Evidence: tour.evidence.network.losses.encoder_gain
     Proof: tests/tour/evidence/test_losses_and_embeddings.py::test_the_receptive_field_is_what_a_gradient_reaches
     """
     amount = keras.layers.RepeatVector(PAST)(inputs["numeric"][:, :1])
@@ -139,7 +139,7 @@ def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Ten
         sparse categorical cross-entropy for several, and squared error for quantities, such as our autoencoder's
         reconstruction. Pass logits, not probabilities, or it can overflow. With few positives, weight them or use a focal
         loss, then recalibrate. The loss is not the business metric: here we select by PR AUC and the costs of errors.
-    Evidence: tour.evidence.network.losses.on_predictions
+    Evidence: tour.evidence.network.losses.prediction_losses
     Proof: tests/models/fraud/test_model.py::test_focal_loss_equals_its_formula
     """
     weight, gamma = settings["positive_weight"], settings["focal_gamma"] if settings["loss"] == "focal" else 0.0
@@ -182,7 +182,7 @@ def operating_point(settings: Mapping[str, Any], truth: np.ndarray, outputs: np.
     if slope <= 0:
         # Too few frauds for a fit. A negative slope would reverse the order of the scores, so only the weight is corrected.
         slope, intercept = 1.0, -float(np.log(settings["positive_weight"]))
-    threshold = served_threshold(settings)
+    threshold = decision_threshold(settings)
     return {"slope": slope, "intercept": intercept, "threshold": threshold}
 
 

@@ -18,7 +18,7 @@ from models.fraud.history.point_in_time import (
     SECOND,
     customer_names,
     merchant_names,
-    moment,
+    to_microseconds,
 )
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -74,7 +74,7 @@ class Purchases:
     def row(self, request: Purchase) -> dict[str, Any]:
         """Return the purchase with its time in microseconds since 1970."""
         row = dict(request.__dict__)
-        at = row["event_time"] = moment(row["event_time"])
+        at = row["event_time"] = to_microseconds(row["event_time"])
         if at < 0:
             raise ValueError("event_time: a purchase cannot be older than 1970.")
         if at > self._seeded + LONGEST and at > time.time() * SECOND + LATE:
@@ -125,7 +125,7 @@ class Purchases:
         for span in spans:
             table = purchases.read(span, settings.get("columns", ""), self.history.delay)
             for row in table.select(SEEDS).sort_by([("event_time", "ascending")]).to_pylist():
-                row["event_time"] = moment(row["event_time"])
+                row["event_time"] = to_microseconds(row["event_time"])
                 self.history.add(row)
                 if row["is_fraud"] and row["label_time"]:
                     self.history.label(row["merchant_id"], row["event_time"], row["label_time"], 1)
@@ -148,24 +148,24 @@ class Purchases:
         self.history.load(state)
 
     @property
-    def keeps(self) -> float:
+    def retention_seconds(self) -> float:
         """Seconds for which a record is needed: longest window, delay of merchant counts, and a day for late purchases."""
         return (LONGEST + LATE + self.history.delay * DAY) / SECOND
 
     def names(self, row: Mapping[str, Any]) -> Sequence[str]:
         """Return the names of the customer's and the merchant's record."""
-        return shared_history.names(row)
+        return shared_history.record_names(row)
 
-    def recalled(
+    def features_from_records(
         self, row: Mapping[str, Any], records: Sequence[shared_history.Fields]
-    ) -> tuple[dict[str, Any], shared_history.Change]:
+    ) -> tuple[dict[str, Any], shared_history.PurchaseChange]:
         """Return the features from a history of only these two records, and the change that adds the purchase."""
-        history = shared_history.history(row, records, self.history.delay)
-        return _features(row, history), shared_history.change(row, records, history)
+        history = shared_history.build_history(row, records, self.history.delay)
+        return _features(row, history), shared_history.add_purchase(row, records, history)
 
-    def learned(self, journal: list[Any], label: int, label_time: int) -> tuple[str, str]:
+    def label_counter(self, journal: list[Any], label: int, label_time: int) -> tuple[str, str]:
         """Return the record and field that count a labelled fraud for its merchant."""
-        return shared_history.learned(journal[3], journal[1], label_time, label)
+        return shared_history.label_counter(journal[3], journal[1], label_time, label)
 
     def records(self) -> tuple[dict[str, Any], Iterator[tuple[str, shared_history.Fields]]]:
         """Return the time of the last seeded purchase with an empty history, and a record for each customer and merchant."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.input import files
+from models.input import list_shards
 
 VOCABULARY = "merchant_id"  # vocabulary of the same words in the transform graph
 BATCH = 8192
@@ -24,7 +24,7 @@ def sentences(examples: str, settings: Mapping[str, Any]) -> list[list[str]]:
         examples: Folder of the examples, with ``Split-*`` folders.
         settings: Not used.
     """
-    records = tf.data.TFRecordDataset(files(examples, "train")).batch(BATCH)
+    records = tf.data.TFRecordDataset(list_shards(examples, "train")).batch(BATCH)
     parts = [tf.io.parse_example(batch, FEATURES) for batch in records]
     customer, merchant, time = (np.concatenate([part[name].numpy() for part in parts]) for name in FEATURES)
     order = np.lexsort((merchant, time, customer))

@@ -23,7 +23,7 @@ class Group(NamedTuple):
     labels: np.ndarray
 
 
-def groups(span: Path) -> list[Group]:
+def read_groups(span: Path) -> list[Group]:
     """Read ``images.npz`` of a span, or else its IDX files.
 
     Raises:
@@ -36,7 +36,7 @@ def groups(span: Path) -> list[Group]:
     return loaded
 
 
-def archive(path: Path, *names: str) -> dict[str, np.ndarray]:
+def read_archive(path: Path, *names: str) -> dict[str, np.ndarray]:
     """Read the named arrays, without those that do not exist; other arrays are not read."""
     try:
         # Opened explicitly, as NumPy does not close a damaged file.
@@ -47,7 +47,7 @@ def archive(path: Path, *names: str) -> dict[str, np.ndarray]:
 
 
 def _read_archive_groups(path: Path) -> list[Group]:
-    arrays = archive(path, "images", "labels", "part")
+    arrays = read_archive(path, "images", "labels", "part")
     images, labels = (arrays.get(name, np.empty(0)) for name in ("images", "labels"))
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3) or not images.size:

@@ -5,12 +5,12 @@ Answer: I combine augmentation, batch normalisation, global average pooling inst
     last layer and decoupled weight decay; most are settings here. Augmentation is a layer that is active only in training.
     Early stopping on validation accuracy keeps the best weights, and a gate limits the gap between train and valid. With
     few pictures, start from a pretrained base. Judge on eval, which selected nothing.
-Evidence: tour.evidence.training.overfitting.practice
+Evidence: tour.evidence.training.overfitting.regularization_of_images
 Proof: tests/tour/evidence/test_overfitting.py::test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many
 """
 
-from models.default_settings import SPACE, TRAINING
-from models.retraining_policy import Policy
+from models.default_settings import SEARCH_SPACE, TRAINING
+from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -63,6 +63,6 @@ CASE = UseCase(
     },
     watch=("brightness", "contrast"),
     picture="image",
-    policy=Policy(loss=0.03, insist=4, full=0.1, learn=2),
-    space={**SPACE, "filters": (16, 24, 32)},
+    policy=RetrainingPolicy(loss=0.03, insist=4, full=0.1, learn=2),
+    space={**SEARCH_SPACE, "filters": (16, 24, 32)},
 )

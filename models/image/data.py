@@ -18,9 +18,9 @@ BUCKETS = 10_000
 def prepare(data: str | None, cache: Path, settings: Mapping[str, Any]) -> Path:
     """Return the folder of pictures: a path, a Keras data set by name, or the built-in digits, written on first use."""
     if not data:
-        return sources.embedded(cache / "digits")
+        return sources.store_digits(cache / "digits")
     if data in sources.KERAS and not Path(data).exists():
-        return sources.keras_dataset(data, cache / data)
+        return sources.store_keras_dataset(data, cache / data)
     return Path(data)
 
 
@@ -70,14 +70,14 @@ def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, An
 def _read(span: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, pa.RecordBatch]]:
     classes = {name: number for number, name in enumerate(settings["classes"].split(","))}
     for batch in readers.read(Path(span)):
-        assigned = places(batch, settings)
+        assigned = assign_splits(batch, settings)
         for split in ("train", "valid", "eval"):
             rows = pa.array(np.flatnonzero(assigned == split))
             if len(rows):
                 yield split, _example(batch.take(rows), classes)
 
 
-def places(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> np.ndarray:
+def assign_splits(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> np.ndarray:
     """Return the split of each row: an official test part is eval, other rows go by a stable hash of their key."""
     share = np.array([_share(key) for key in batch["key"].to_pylist()])
     part = batch["part"].to_numpy(zero_copy_only=False)

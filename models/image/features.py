@@ -51,7 +51,7 @@ def _pca(flat: tf.Tensor) -> tf.Tensor:
         and noise disappear, and the data can be plotted. Methods are PCA, learned embeddings, autoencoders and feature
         selection. The trap is that a direction with little variance may still separate the classes, so measure the metric
         before and after. Here we use the components for plots and comparison; the networks read every column.
-    Evidence: tour.evidence.data.transform_graph.reduction
+    Evidence: tour.evidence.data.transform_graph.dimension_reduction
     Proof: tests/tour/evidence/test_claims.py::test_components_keep_the_signal_in_fewer_columns
     """
     count = min(COMPONENTS, flat.shape[1])

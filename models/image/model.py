@@ -45,16 +45,16 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     """
     shape, classes = tuple(features["pixels"].shape[1:]), len(settings["classes"].split(","))
     if source := pretrained or settings["transfer"]:
-        base = transfer.base(source, shape)
-        return transfer.under_head(base, classes, settings["dropout"], lambda pixels: augmented(pixels, settings))
+        base = transfer.load_base(source, shape)
+        return transfer.add_head(base, classes, settings["dropout"], lambda pixels: augment(pixels, settings))
     pixels = keras.Input(shape, name="pixels")
-    hidden = body(augmented(pixels, settings), settings)
+    hidden = body(augment(pixels, settings), settings)
     hidden = keras.layers.Dropout(settings["dropout"])(keras.layers.GlobalAveragePooling2D()(hidden))
     logits = keras.layers.Dense(classes, kernel_regularizer=_l2(settings), name="logits")
     return keras.Model({"pixels": pixels}, logits(hidden), name="image")
 
 
-def augmented(pixels: Any, settings: Mapping[str, Any]) -> Any:
+def augment(pixels: Any, settings: Mapping[str, Any]) -> Any:
     """Add the augmentation layers: random shift, flip and erasing; outside of training they are identities."""
     if not settings["augment"]:
         return pixels
@@ -76,7 +76,7 @@ def body(hidden: Any, settings: Mapping[str, Any]) -> Any:
         checks shapes while building and allows several inputs and branches; Sequential is only for a plain chain. Then
         compile with optimizer, loss and metrics and call fit, or write a training loop; evaluate, predict, save. Here the
         network returns logits; the loss and the export apply the softmax.
-    Evidence: tour.evidence.network.architecture.built
+    Evidence: tour.evidence.network.architecture.network_layers
     Proof: tests/tour/evidence/test_architecture.py::test_the_built_network_is_the_one_that_the_run_trained
     """
     filters, synchronized = settings["filters"], tf.distribute.get_strategy().num_replicas_in_sync > 1
@@ -111,7 +111,7 @@ def loss(settings: Mapping[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tf.Ten
         where Keras is not enough. We do so twice. The training step and loop are ours, as Keras 3's fit fails under
         multi-worker and parameter-server strategies; so this loss is a plain function with one value for each example.
         The export is ours, as one SavedModel holds the transform graph and three signatures. The layers stay Keras.
-    Evidence: tour.evidence.network.architecture.where_keras_was_left
+    Evidence: tour.evidence.network.architecture.outside_keras
     Proof: tests/tour/evidence/test_architecture.py::test_lines_are_those_that_python_would_run
     """
     return lambda truth, logits: tf.nn.sparse_softmax_cross_entropy_with_logits(truth[:, 0], logits)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.image.png import pngs
+from models.image.png import encode_pngs
 
 MOST_BYTES = 8 << 20
 MOST_PIXELS = 16 << 20
@@ -139,7 +139,7 @@ def _encode_pixels(pixels: list[list[Any]]) -> bytes:
     if len(pixels) * len(pixels[0]) > MOST_PIXELS:
         raise ValueError(f"pixels: a picture may have at most {MOST_PIXELS} pixels.")
     array = np.array(pixels, np.uint8)
-    return pngs(array.reshape(1, *array.shape[:2], -1))[0]
+    return encode_pngs(array.reshape(1, *array.shape[:2], -1))[0]
 
 
 def _decode_pixels(data: bytes) -> np.ndarray:

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 
 
-def pngs(images: np.ndarray) -> list[bytes]:
+def encode_pngs(images: np.ndarray) -> list[bytes]:
     """Encode each image of uint8 [N,H,W,C], with C of 1 or 3, as the bytes of a PNG file.
 
     Pillow is not used, as its overhead for each file exceeds the work for a small image. The small window and the run-length

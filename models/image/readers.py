@@ -10,8 +10,8 @@ import pyarrow as pa
 from PIL import Image
 
 from models.errors import DataError
-from models.image.arrays import ARCHIVE, Group, archive, groups
-from models.image.png import pngs
+from models.image.arrays import ARCHIVE, Group, read_archive, read_groups
+from models.image.png import encode_pngs
 
 COLUMNS = pa.schema(
     {
@@ -65,7 +65,7 @@ def read(span: Path) -> Iterator[pa.RecordBatch]:
     if _storage_format(span) == "folders":
         yield from _file_batches(span)
         return
-    for group in groups(span):
+    for group in read_groups(span):
         step = min(ROWS, max(1, BATCH_BYTES // group.images[0].nbytes))
         for start in range(0, len(group.images), step):
             yield _array_batch(group, start, start + step)
@@ -78,7 +78,7 @@ def shape(span: Path) -> tuple[int, int, int]:
     images of a sample are grey.
     """
     if _storage_format(span) != "folders":
-        height, width, channels = (int(size) for size in groups(span)[0].images.shape[1:])
+        height, width, channels = (int(size) for size in read_groups(span)[0].images.shape[1:])
         return height, width, channels
     files = [path for path, _, _ in _list_files(span)]
     sample = [_open_image(path) for path in files[:: max(1, len(files) // SAMPLE)][:SAMPLE]]
@@ -90,9 +90,9 @@ def classes(span: Path) -> list[str]:
     """Return all labels of a span, sorted as text, including those of an archive's own list of classes."""
     if _storage_format(span) == "folders":
         return sorted({label for _, label, _ in _list_files(span)})
-    labels_by_group = [np.unique(group.labels) for group in groups(span)]
+    labels_by_group = [np.unique(group.labels) for group in read_groups(span)]
     if _storage_format(span) == "archive":
-        labels_by_group.append(archive(span / ARCHIVE, "classes").get("classes", np.empty(0)).astype(str))
+        labels_by_group.append(read_archive(span / ARCHIVE, "classes").get("classes", np.empty(0)).astype(str))
     return sorted({str(label) for labels in labels_by_group for label in labels})
 
 
@@ -124,7 +124,7 @@ def _array_batch(group: Group, start: int, stop: int) -> pa.RecordBatch:
     pixels = images.reshape(len(images), -1).astype(np.float32) / 255
     prefix = group.part + "/" if group.part else ""
     keys = [f"{prefix}{number:05d}" for number in range(start, start + len(images))]
-    return _batch(pngs(images), labels, [group.part] * len(images), keys, pixels.mean(1), pixels.std(1))
+    return _batch(encode_pngs(images), labels, [group.part] * len(images), keys, pixels.mean(1), pixels.std(1))
 
 
 def _batch(*columns: Sequence[Any] | np.ndarray) -> pa.RecordBatch:
@@ -166,7 +166,7 @@ def _read_content(path: Path) -> tuple[bytes, np.ndarray]:
         pixels = np.asarray(image.convert("L" if _is_grey(image) else "RGB"), np.float32) / 255
     if image.format in PASSED:
         return path.read_bytes(), pixels
-    return pngs(np.rint(pixels * 255).astype(np.uint8).reshape(1, *pixels.shape[:2], -1))[0], pixels
+    return encode_pngs(np.rint(pixels * 255).astype(np.uint8).reshape(1, *pixels.shape[:2], -1))[0], pixels
 
 
 def _open_image(path: Path) -> Image.Image:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import DataError
-from models.image.arrays import ARCHIVE, archive
+from models.image.arrays import ARCHIVE, read_archive
 
 KERAS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 DOWNLOAD_SECONDS = 10.0
 
 
-def embedded(folder: Path) -> Path:
+def store_digits(folder: Path) -> Path:
     """Store scikit-learn's 1,797 handwritten digits, uint8 [N,8,8,1], as ``span-000`` of ``folder``, once."""
 
     def load_arrays() -> dict[str, np.ndarray]:
@@ -28,7 +28,7 @@ def embedded(folder: Path) -> Path:
     return _store("digits", folder, load_arrays)
 
 
-def keras_dataset(name: str, folder: Path) -> Path:
+def store_keras_dataset(name: str, folder: Path) -> Path:
     """Store one of ``KERAS`` with its official split as ``span-000`` of ``folder``, once.
 
     Raises:
@@ -42,7 +42,7 @@ def keras_dataset(name: str, folder: Path) -> Path:
 def _store(name: str, folder: Path, load: Callable[[], dict[str, np.ndarray]]) -> Path:
     path = folder / "span-000" / ARCHIVE
     if path.exists():
-        if str(archive(path, "name").get("name", "")) != name:
+        if str(read_archive(path, "name").get("name", "")) != name:
             raise DataError(f"{path} holds other data than '{name}'; choose another folder.")
         return folder
     arrays = load()

@@ -10,7 +10,7 @@ import pyarrow as pa
 from models import spans
 from models.errors import DataError
 from models.image import readers
-from models.image.data import places
+from models.image.data import assign_splits
 
 
 def requests(
@@ -26,10 +26,10 @@ def requests(
     """
     if drift:
         raise DataError("The image case has no generator, so it does not support --drift.")
-    for folder in spans.window(Path(data or source), first, last).values():
+    for folder in spans.select_window(Path(data or source), first, last).values():
         for batch in readers.read(folder):
             if not data:
-                batch = batch.filter(pa.array(places(batch, settings) != "train"))
+                batch = batch.filter(pa.array(assign_splits(batch, settings) != "train"))
             for row in batch.select(["key", "image", "label"]).to_pylist():
                 body = {"key": row["key"], "image": base64.b64encode(row["image"]).decode()}
                 yield body, {"label": row["label"]}

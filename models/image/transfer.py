@@ -20,7 +20,7 @@ DOWNLOAD_SECONDS = 10.0
 Shape = tuple[int, int, int]
 
 
-def base(source: str, shape: Shape, load: Callable[[str, Shape], keras.Model] | None = None) -> keras.Model:
+def load_base(source: str, shape: Shape, load: Callable[[str, Shape], keras.Model] | None = None) -> keras.Model:
     """Load a network without its head, from pixels in 0..1 ``[batch, *shape]`` to features.
 
     Args:
@@ -33,7 +33,7 @@ def base(source: str, shape: Shape, load: Callable[[str, Shape], keras.Model] | 
         DataError: if the source does not exist, its weights cannot be loaded, or it expects another shape.
     """
     try:
-        network = _load_from_disk(Path(source), shape) or (load or application)(source, shape)
+        network = _load_from_disk(Path(source), shape) or (load or load_application)(source, shape)
     except Exception as error:  # urllib, Keras and h5py raise different exceptions for a failed download or file
         raise DataError(
             f"The pretrained base '{source}' cannot be loaded ({error}). Give a .keras file, the folder of a SavedModel or, "
@@ -57,7 +57,7 @@ def _load_from_disk(path: Path, shape: Shape) -> keras.Model | None:
     return keras.Model(pixels, next(iter(outputs.values())) if isinstance(outputs, Mapping) else outputs, name="hub")
 
 
-def application(name: str, shape: Shape, weights: str | None = "imagenet") -> keras.Model:
+def load_application(name: str, shape: Shape, weights: str | None = "imagenet") -> keras.Model:
     """Load a Keras application without its head; small or grey pictures are first enlarged and given three channels.
 
     Raises:
@@ -81,7 +81,7 @@ def application(name: str, shape: Shape, weights: str | None = "imagenet") -> ke
     return keras.Model(pixels, network(hidden), name=name.lower())
 
 
-def without_head(model: keras.Model, layer: str = "residual_1") -> keras.Model:
+def remove_head(model: keras.Model, layer: str = "residual_1") -> keras.Model:
     """Return the lower part of a trained network of this case, from its pixels to the maps of ``layer``.
 
     The layers above are too specific to the old classes to be useful for others.
@@ -89,7 +89,7 @@ def without_head(model: keras.Model, layer: str = "residual_1") -> keras.Model:
     return keras.Model(model.inputs[0], model.get_layer(layer).output, name="base")
 
 
-def under_head(
+def add_head(
     body: keras.Model, classes: int, dropout: float, prepare: Callable[[Any], Any] | None = None
 ) -> keras.Model:
     """Put a new head with logits ``[batch, classes]`` on the frozen base; ``prepare`` augments the pixels before it.
@@ -117,7 +117,7 @@ def under_head(
 
 
 @dataclass(frozen=True)
-class Split:
+class FewShotSplit:
     """Pictures ``[n, height, width, channels]`` and labels ``[n]`` of base classes and new classes.
 
     Attributes:
@@ -133,7 +133,7 @@ class Split:
     names: tuple[int, ...]
 
 
-def split(train: Sequence[np.ndarray], held: Sequence[np.ndarray], shots: int, seed: int) -> Split:
+def split_classes(train: Sequence[np.ndarray], held: Sequence[np.ndarray], shots: int, seed: int) -> FewShotSplit:
     """Draw half of the classes as new ones, with ``shots`` training pictures each.
 
     Args:
@@ -154,13 +154,13 @@ def split(train: Sequence[np.ndarray], held: Sequence[np.ndarray], shots: int, s
             (held, new_classes, np.isin(held[1], new_classes)),
         )
     )
-    return Split(base_pictures, few_pictures, held_pictures, tuple(int(label) for label in new_classes))
+    return FewShotSplit(base_pictures, few_pictures, held_pictures, tuple(int(label) for label in new_classes))
 
 
-def compared(
+def compare_methods(
     body: keras.Model,
     scratch: Callable[[int], keras.Model],
-    parts: Split,
+    parts: FewShotSplit,
     steps: int,
     rate: float,
     prepare: Callable[[Any], Any] | None = None,
@@ -179,15 +179,15 @@ def compared(
         Accuracy of ``scratch``, of ``frozen`` (only the head is trained) and of ``thawed`` (then the base, too).
     """
     classes = len(parts.names)
-    accuracies = {"scratch": accuracy(trained(scratch(classes), parts.few, 2 * steps, rate), parts.held)}
-    model = trained(under_head(body, classes, 0.0, prepare), parts.few, steps, rate)
-    accuracies["frozen"] = accuracy(model, parts.held)
+    accuracies = {"scratch": measure_accuracy(fit(scratch(classes), parts.few, 2 * steps, rate), parts.held)}
+    model = fit(add_head(body, classes, 0.0, prepare), parts.few, steps, rate)
+    accuracies["frozen"] = measure_accuracy(model, parts.held)
     body.trainable = True
-    accuracies["thawed"] = accuracy(trained(model, parts.few, steps, rate / 10), parts.held)
+    accuracies["thawed"] = measure_accuracy(fit(model, parts.few, steps, rate / 10), parts.held)
     return accuracies
 
 
-def trained(model: keras.Model, data: tuple[np.ndarray, np.ndarray], steps: int, rate: float) -> keras.Model:
+def fit(model: keras.Model, data: tuple[np.ndarray, np.ndarray], steps: int, rate: float) -> keras.Model:
     """Train the model for ``steps`` steps of Adam on pictures and labels ``data``, with Keras' ``fit`` on one device."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps)), loss)
@@ -196,13 +196,13 @@ def trained(model: keras.Model, data: tuple[np.ndarray, np.ndarray], steps: int,
     return model
 
 
-def accuracy(model: keras.Model, data: tuple[np.ndarray, np.ndarray]) -> float:
+def measure_accuracy(model: keras.Model, data: tuple[np.ndarray, np.ndarray]) -> float:
     """Compute the accuracy on pictures and labels."""
     logits = model.predict({"pixels": data[0]}, batch_size=1024, verbose=0)
     return float(np.mean(np.argmax(logits, axis=1) == data[1]))
 
 
-def maker(network: Any, settings: Mapping[str, Any], shape: Shape) -> Callable[[int], keras.Model]:
+def network_builder(network: Any, settings: Mapping[str, Any], shape: Shape) -> Callable[[int], keras.Model]:
     """Return a function that builds the case's network with new weights for a number of classes."""
     features = {"pixels": tf.TensorSpec([None, *shape], tf.float32)}
 

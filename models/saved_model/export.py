@@ -53,7 +53,7 @@ def save(
         constants, prune unused operations and fuse others; batch normalisation is folded into convolutions. Branches
         and loops become If and While operations. It can be differentiated, compiled by XLA and run without Python. Here
         operations before and after optimisation are counted.
-    Evidence: tour.evidence.serving.saved_model_parts.optimised
+    Evidence: tour.evidence.serving.saved_model_parts.grappler_optimization
     Proof:
         tests/tour/evidence/test_saved_model_parts.py::test_grappler_leaves_fewer_operations_and_folds_batch_normalisation
     """
@@ -92,7 +92,7 @@ def _batch_spec(name: str, shape: Sequence[int], dtype: tf.DType) -> tf.TensorSp
         input that a TensorFlow 1 session fed; it exists only in tf.compat.v1 and raises an error in eager mode. Today
         function arguments and tf.TensorSpec do its job of declaring shape and type, as here for the inputs of each
         signature.
-    Evidence: tour.evidence.serving.saved_model_parts.doors
+    Evidence: tour.evidence.serving.saved_model_parts.variables_and_inputs
     Proof: tests/tour/evidence/test_saved_model_parts.py::test_placeholders_fail_and_specs_take_their_place
     """
     return tf.TensorSpec([None, *shape], dtype, name=name)

@@ -3,4 +3,4 @@
 # The folder that TensorFlow Serving reserves for additional files.
 EXTRA = "assets.extra"
 WEIGHTS = "model.weights.h5"
-NORMAL = "normal"
+REFERENCE_PROFILE = "normal"

@@ -13,18 +13,18 @@ from models.network import build
 from models.saved_model.files import EXTRA, WEIGHTS
 
 
-def pretrained(model_run: Path) -> str:
+def find_pretrained(model_run: Path) -> str:
     """Folder of the pretrained weights that the Trainer stored next to its record; empty if there were none."""
     folder = model_run / "pretrained"
     return str(folder) if folder.is_dir() else ""
 
 
-def settings(path: str) -> dict[str, Any]:
+def read_settings(path: str) -> dict[str, Any]:
     """The settings that the exported model was trained with."""
     return json.loads((Path(path) / EXTRA / "model.json").read_text())["settings"]
 
 
-def model(path: str, network: Any, transform: Transform, pretrained: str = "") -> keras.Model:
+def restore_model(path: str, network: Any, transform: Transform, pretrained: str = "") -> keras.Model:
     """Restore the exported network as a Keras model with its weights and the state of its random generators.
 
     Args:
@@ -36,7 +36,7 @@ def model(path: str, network: Any, transform: Transform, pretrained: str = "") -
     Raises:
         ValueError: if the export's variables do not match the network that the current code builds.
     """
-    keras_model = build(network, {**settings(path), "mixed_precision": False}, transform.features, pretrained)
+    keras_model = build(network, {**read_settings(path), "mixed_precision": False}, transform.features, pretrained)
     try:
         keras_model.load_weights(Path(path) / EXTRA / WEIGHTS)
     except ValueError as error:
@@ -46,7 +46,7 @@ def model(path: str, network: Any, transform: Transform, pretrained: str = "") -
     return keras_model
 
 
-def arrays(path: Path) -> dict[str, np.ndarray]:
+def read_weights(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays of a Keras weights file by path, sorted, without the state of random generators."""
     weights: dict[str, np.ndarray] = {}
     with h5py.File(path) as file:

@@ -23,7 +23,7 @@ def add(model: keras.Model, rank: int) -> int:
         can add bfloat16 activations, gradient checkpointing, which recomputes in the backward pass, gradient
         accumulation, and 8-bit optimizer states. The trap: on a small model the framework takes most of the memory.
         Here a refresh trains with LoRA.
-    Evidence: tour.evidence.training.lora_refresh.adapters_measured
+    Evidence: tour.evidence.training.lora_refresh.adapter_training
     Proof: tests/models/training/test_adapters.py::test_adapters_keep_the_answers_before_training_and_merge_on_save
     """
     for layer in model._flatten_layers(include_self=False, recursive=True):
@@ -34,10 +34,10 @@ def add(model: keras.Model, rank: int) -> int:
                 layer.enable_lora(rank)
         else:
             layer.trainable = False
-    return trainable(model)
+    return count_trainable(model)
 
 
-def trainable(model: keras.Model) -> int:
+def count_trainable(model: keras.Model) -> int:
     """Number of weights that training changes."""
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 

@@ -14,10 +14,10 @@ STATE = {
     "ReduceLROnPlateau": ("best", "wait", "cooldown_counter"),
     "Journal": ("best", "rate"),
 }
-PROFILED = (5, 10)  # first and last batch of the first epoch that the profile covers
+PROFILED_BATCHES = (5, 10)  # first and last batch of the first epoch that the profile covers
 
 
-class Journal(keras.callbacks.Callback):
+class CallbackJournal(keras.callbacks.Callback):
     """Records, epoch by epoch, the actions of the other callbacks; it must be the last of the list.
 
     Attributes:
@@ -95,10 +95,10 @@ def create(settings: Mapping[str, Any], monitor: str, folder: Path, chief: bool)
     if chief and settings["tensorboard"]:
         callbacks.append(
             keras.callbacks.TensorBoard(
-                str(folder / "logs"), histogram_freq=1, profile_batch=PROFILED if settings["profile"] else 0
+                str(folder / "logs"), histogram_freq=1, profile_batch=PROFILED_BATCHES if settings["profile"] else 0
             )
         )
-    return [*callbacks, Journal(callbacks)]
+    return [*callbacks, CallbackJournal(callbacks)]
 
 
 def state(callbacks: list[keras.callbacks.Callback]) -> dict[str, dict[str, Any]]:

@@ -9,12 +9,12 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from models.errors import Preempted
+from models.errors import PreemptedError
 from models.training import callbacks as calls
-from models.training.distribute.job import Task
+from models.training.distribute.job import ClusterTask
 
 
-class Position(tf.train.experimental.PythonState):
+class TrainingPosition(tf.train.experimental.PythonState):
     """Training position, stored in a checkpoint with the weights: step, losses of the current epoch, curves, callbacks."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Position(tf.train.experimental.PythonState):
         self.__dict__.update(json.loads(string_value))
 
 
-class Saver:
+class CheckpointSaver:
     """Saves and restores weights, optimizer and position.
 
     As a context manager it records SIGTERM instead of ending the process. With several workers TensorFlow's own handler
@@ -45,13 +45,13 @@ class Saver:
         self,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
-        position: Position,
+        position: TrainingPosition,
         callbacks: list[keras.callbacks.Callback],
         folder: Path,
-        task: Task,
+        task: ClusterTask,
     ) -> None:
         self.position, self.callbacks, self.terminated = position, callbacks, threading.Event()
-        self.watches = True
+        self.handles_sigterm = True
         # A list of variables, not the model: through the model TensorFlow does not find the states of random generators
         # (dropout, augmentation), nor what a layer stores in a list, such as the moments of a residual block.
         variables = [variable.value for variable in model.variables]
@@ -64,7 +64,7 @@ class Saver:
 
     def __enter__(self) -> Self:
         self._previous_handler = None
-        if self.watches and threading.current_thread() is threading.main_thread():
+        if self.handles_sigterm and threading.current_thread() is threading.main_thread():
             self._previous_handler = signal.signal(signal.SIGTERM, lambda *_: self.terminated.set())
         return self
 
@@ -96,4 +96,4 @@ class Saver:
             Preempted: always.
         """
         self.save()
-        raise Preempted(f"Training was stopped; it resumes at step {self.position.step} when started again.")
+        raise PreemptedError(f"Training was stopped; it resumes at step {self.position.step} when started again.")

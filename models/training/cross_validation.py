@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from models.network import predict
-from models.rows import Rows, picked
+from models.rows import Rows, select_rows
 from models.training.refit import fit_rows
 
 
@@ -30,10 +30,10 @@ def cross_validate(
     """
     results = []
     for number, (train_index, fold_index) in enumerate(
-        splits(train[network.LABEL], settings["folds"], settings["seed"])
+        split_folds(train[network.LABEL], settings["folds"], settings["seed"])
     ):
-        fitted = fit_rows(network, settings, picked(train, train_index), valid, pretrained)
-        fold_rows = picked(train, fold_index)
+        fitted = fit_rows(network, settings, select_rows(train, train_index), valid, pretrained)
+        fold_rows = select_rows(train, fold_index)
         on_fold = network.quality(fold_rows[network.LABEL], predict(fitted.model, fold_rows))
         on_valid = network.quality(valid[network.LABEL], predict(fitted.model, valid))
         results.append(
@@ -46,7 +46,7 @@ def cross_validate(
     return results
 
 
-def splits(label: np.ndarray, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def split_folds(label: np.ndarray, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the row numbers to train on and those of the fold, stratified by label ``[rows, 1]``.
 
     Raises:
@@ -61,7 +61,7 @@ def splits(label: np.ndarray, folds: int, seed: int) -> Iterator[tuple[np.ndarra
     return StratifiedKFold(folds, shuffle=True, random_state=seed).split(classes, classes)
 
 
-def summary(folds: list[dict[str, float]], metric: str) -> dict[str, float]:
+def summarize(folds: list[dict[str, float]], metric: str) -> dict[str, float]:
     """Mean and standard deviation over the folds."""
     values = np.array([fold[metric] for fold in folds])
     return {"mean": float(values.mean()), "sd": float(values.std(ddof=1))}

@@ -11,24 +11,24 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from models.catalog import find
-from models.input import Transform, batches, dataset, fetch, files, fits, load, store, stored
+from models.catalog import find_use_case
+from models.input import Transform, batches, dataset, feed_from_store, fetch, fits_in_memory, list_shards, load, store
 from models.network import build, predict
 from models.rows import Rows, sample, specs
 from models.saved_model import export
 from models.training import callbacks, weight_digests
 from models.training.distribute import cluster, strategies
-from models.training.distribute.job import Job, Task
-from models.training.loop import Fit, fit
+from models.training.distribute.job import ClusterTask, TrainingJob
+from models.training.loop import TrainingResult, fit
 from models.training.seeds import seed_everything
 
 RESULT = "fit.json"
 STORED, STORED_VALID = "train", "valid"
-MEASURED = 20_000  # maximum rows of the train split on which the final weights are measured
+MAX_MEASURED_ROWS = 20_000  # maximum rows of the train split on which the final weights are measured
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """Inputs of a job's training, export and record.
 
     Attributes:
@@ -57,16 +57,18 @@ class Data:
         return self.graph
 
     @classmethod
-    def of(cls, job: Job) -> Self:
+    def of(cls, job: TrainingJob) -> Self:
         """Load the transform graph and the valid split."""
-        network, transform = find(job.case).load("model"), Transform(job.transform)
+        network, transform = find_use_case(job.case).load("model"), Transform(job.transform)
         keep = (*network.INPUTS, network.LABEL)
-        return cls(network, keep, transform.features, load(files(job.examples, "valid"), transform, keep), transform)
+        return cls(
+            network, keep, transform.features, load(list_shards(job.examples, "valid"), transform, keep), transform
+        )
 
     @classmethod
-    def stored(cls, job: Job) -> Self:
+    def from_store(cls, job: TrainingJob) -> Self:
         """Read what :func:`prepared` stored; a process of a cluster needs no transform graph."""
-        network = find(job.case).load("model")
+        network = find_use_case(job.case).load("model")
         valid = fetch(Path(job.folder, STORED_VALID), job.spec or {}, job.valid_rows)
         return cls(network, (*network.INPUTS, network.LABEL), specs(valid), valid)
 
@@ -78,17 +80,17 @@ def run_fn(fn_args: Any) -> None:
     and its devices and peers can no longer be configured. Writes ``training.json`` (curves, counts, settings) to the
     model run folder.
     """
-    job = Job.of(fn_args)
+    job = TrainingJob.of(fn_args)
     Path(job.folder).mkdir(parents=True, exist_ok=True)
-    data = Data.of(job)
+    data = TrainingData.of(job)
     if job.settings["strategy"] == "none":
         train(job, data)
     else:
-        cluster.run(prepared(job, data))
+        cluster.run(store_splits(job, data))
     finish(job, data, Path(fn_args.serving_model_dir), Path(fn_args.model_run_dir))
 
 
-def train(job: Job, data: Data | None = None) -> None:
+def train(job: TrainingJob, data: TrainingData | None = None) -> None:
     """Train as this process's task in the job's strategy; the chief writes the best weights and the training record.
 
     Args:
@@ -99,10 +101,12 @@ def train(job: Job, data: Data | None = None) -> None:
         Preempted: after SIGTERM, with a checkpoint written.
         ValueError: if the settings are not compatible.
     """
-    task = Task.here() if job.settings["strategy"] not in ("none", "mirrored", "tpu") else Task()
+    task = (
+        ClusterTask.from_environment() if job.settings["strategy"] not in ("none", "mirrored", "tpu") else ClusterTask()
+    )
     strategy = strategies.create(job.settings, task)
     seed_everything(job.settings)
-    data = data or (Data.stored(job) if job.valid_rows else Data.of(job))
+    data = data or (TrainingData.from_store(job) if job.valid_rows else TrainingData.of(job))
     rows, feed = _create_feed(job, data)
     fitted = fit(
         data.network,
@@ -121,7 +125,7 @@ def train(job: Job, data: Data | None = None) -> None:
         _write_result(fitted, Path(job.folder))
 
 
-def finish(job: Job, data: Data, model_folder: Path, run_folder: Path) -> None:
+def finish(job: TrainingJob, data: TrainingData, model_folder: Path, run_folder: Path) -> None:
     """Export the best weights from a float32 model, whatever precision they were trained in, and record the training."""
     network, transform, valid = data.network, data.transform, data.valid
     float32_settings = {**job.settings, "mixed_precision": False}
@@ -130,7 +134,7 @@ def finish(job: Job, data: Data, model_folder: Path, run_folder: Path) -> None:
     logits = predict(model, valid)
     point = network.operating_point(job.settings, valid[network.LABEL], logits)
     export.save(str(model_folder), network, model, transform, point, job.settings)
-    train_rows = dataset(files(job.examples, "train"), transform, data.keep).as_numpy_iterator()
+    train_rows = dataset(list_shards(job.examples, "train"), transform, data.keep).as_numpy_iterator()
     record = {
         **json.loads(Path(job.folder, RESULT).read_text()),
         "parameters": model.count_params(),
@@ -138,14 +142,16 @@ def finish(job: Job, data: Data, model_folder: Path, run_folder: Path) -> None:
         "settings": dict(job.settings),
         "operating_point": dict(point),
         "valid": network.quality(valid[network.LABEL], logits),
-        "fit": measured(network, job.settings, model, sample(train_rows, MEASURED, job.settings["seed"]), valid),
+        "fit": measure_fit(
+            network, job.settings, model, sample(train_rows, MAX_MEASURED_ROWS, job.settings["seed"]), valid
+        ),
     }
     if job.settings["folds"]:
         from models.training.cross_validation import (
             cross_validate,  # imports scikit-learn, so only if cross-validation is configured
         )
 
-        train_split = load(files(job.examples, "train"), transform, data.keep)
+        train_split = load(list_shards(job.examples, "train"), transform, data.keep)
         record["folds"] = cross_validate(network, job.settings, train_split, valid, job.pretrained)
     run_folder.mkdir(parents=True, exist_ok=True)
     (run_folder / "training.json").write_text(json.dumps(record, indent=1))
@@ -155,7 +161,9 @@ def finish(job: Job, data: Data, model_folder: Path, run_folder: Path) -> None:
     shutil.rmtree(job.folder)  # so that a later run of the same inputs trains from scratch
 
 
-def measured(network: Any, settings: Mapping[str, Any], model: keras.Model, train: Rows, valid: Rows) -> dict[str, Any]:
+def measure_fit(
+    network: Any, settings: Mapping[str, Any], model: keras.Model, train: Rows, valid: Rows
+) -> dict[str, Any]:
     """Measure the final weights on train (or a sample of it) and on valid, in inference mode, so that both are comparable.
 
     The loss of an epoch is not comparable: it is computed with dropout and augmentation on, while the weights change.
@@ -170,7 +178,7 @@ def measured(network: Any, settings: Mapping[str, Any], model: keras.Model, trai
         Measure each, because some cost more than they gain; on a small split use cross-validation. The trap is that
         every choice made on validation overfits it, so keep eval untouched. Here the gap is recorded for every run, and
         each remedy is measured.
-    Evidence: tour.evidence.training.overfitting.methods
+    Evidence: tour.evidence.training.overfitting.regularization_methods
     Proof: tests/tour/evidence/test_overfitting.py::test_more_rows_narrow_the_gap
     """
     measurements: dict[str, Any] = {"metric": network.MONITOR}
@@ -181,10 +189,10 @@ def measured(network: Any, settings: Mapping[str, Any], model: keras.Model, trai
     return measurements
 
 
-def prepared(job: Job, data: Data) -> Job:
+def store_splits(job: TrainingJob, data: TrainingData) -> TrainingJob:
     """Transform both splits once and store them, so that each process only reads them; return the job that refers to them."""
-    paths = files(job.examples, "train")
-    if not fits(paths):
+    paths = list_shards(job.examples, "train")
+    if not fits_in_memory(paths):
         if job.settings["strategy"] == "parameter-server":
             raise ValueError(
                 "parameter-server holds the train split in memory, and this one is too large: use multiworker."
@@ -197,14 +205,14 @@ def prepared(job: Job, data: Data) -> Job:
     return replace(job, spec=spec, rows=len(rows[label]), valid_rows=len(data.valid[label]))
 
 
-def _create_feed(job: Job, data: Data) -> tuple[int, Any]:
+def _create_feed(job: TrainingJob, data: TrainingData) -> tuple[int, Any]:
     size, seed = job.settings["batch_size"], job.settings["seed"]
     if job.spec:
-        return job.rows, stored(Path(job.folder, STORED), job.spec, job.rows, size, seed)
-    return batches(files(job.examples, "train"), data.transform, data.keep, size, seed)
+        return job.rows, feed_from_store(Path(job.folder, STORED), job.spec, job.rows, size, seed)
+    return batches(list_shards(job.examples, "train"), data.transform, data.keep, size, seed)
 
 
-def _write_result(fitted: Fit, folder: Path) -> None:
+def _write_result(fitted: TrainingResult, folder: Path) -> None:
     record = {
         "rows": fitted.rows,
         "batch_size": fitted.batch_size,

@@ -15,14 +15,14 @@ from models.input import Feed
 from models.network import build, predict
 from models.training import adapters, optimizers
 from models.training import callbacks as calls
-from models.training.checkpoint import Position, Saver
+from models.training.checkpoint import CheckpointSaver, TrainingPosition
 from models.training.distribute import strategies
-from models.training.distribute.job import ALONE, Task
-from models.training.step import runner, step_function
+from models.training.distribute.job import SINGLE_TASK, ClusterTask
+from models.training.step import create_runner, create_train_step
 
 
 @dataclass
-class Fit:
+class TrainingResult:
     """Result of a training.
 
     Attributes:
@@ -59,8 +59,8 @@ def fit(
     pretrained: str = "",
     base: str = "",
     strategy: tf.distribute.Strategy | None = None,
-    task: Task = ALONE,
-) -> Fit:
+    task: ClusterTask = SINGLE_TASK,
+) -> TrainingResult:
     """Train until the monitored metric on ``valid`` has not improved for ``patience`` epochs; return the best weights.
 
     Args:
@@ -85,7 +85,7 @@ def fit(
         eventually overfit, so training stops after `patience` epochs without a better validation metric and restores
         the best epoch's weights. An infinite stream has no epochs; you count steps instead. Here the evidence
         reconciles epochs, steps and examples.
-    Evidence: tour.evidence.training.trainer_output.epochs_reconciled
+    Evidence: tour.evidence.training.trainer_output.epoch_counts
     Proof: tests/tour/evidence/test_claims.py::test_an_epoch_is_every_whole_batch_once
 
     Question: A27
@@ -112,15 +112,17 @@ def fit(
         optimizer = optimizers.create(settings, per_epoch * epochs)
         optimizer.build(model.trainable_variables)
     strategies.check_model(model, settings, strategy.num_replicas_in_sync)
-    model.optimizer, model.stop_training, position = optimizer, False, Position()
-    train_step = step_function(strategy, model, optimizer, network.loss(settings), network.LABEL, batch_size, settings)
+    model.optimizer, model.stop_training, position = optimizer, False, TrainingPosition()
+    train_step = create_train_step(
+        strategy, model, optimizer, network.loss(settings), network.LABEL, batch_size, settings
+    )
     model.train_function = train_step  # the TensorBoard callback reads the graph from this attribute
     callbacks = calls.create(settings, network.MONITOR, folder, task.chief)
     callback_list = keras.callbacks.CallbackList(callbacks, model=model)
-    saver = Saver(model, optimizer, position, callbacks, folder, task)
+    saver = CheckpointSaver(model, optimizer, position, callbacks, folder, task)
     callback_list.on_train_begin()
     resumed = saver.restore()
-    run_steps = runner(strategy, saver, train_step, feed, task, position, callback_list)
+    run_steps = create_runner(strategy, saver, train_step, feed, task, position, callback_list)
     # TensorFlow's preemption handler has restored once more: an earlier journal entry would be lost.
     if resumed:
         saver.note()
@@ -153,7 +155,7 @@ def _measure_epoch(
     network: Any,
     settings: Mapping[str, Any],
     model: keras.Model,
-    position: Position,
+    position: TrainingPosition,
     batch_size: int,
     valid: Mapping[str, np.ndarray],
     started: float,
@@ -178,14 +180,14 @@ def _build_result(
     folder: Path,
     rows: int,
     batch_size: int,
-    position: Position,
+    position: TrainingPosition,
     strategy: tf.distribute.Strategy,
-    task: Task,
-) -> Fit:
+    task: ClusterTask,
+) -> TrainingResult:
     if task.chief:
         model.load_weights(folder / calls.BEST)
     best = int(np.argmax([curve[network.MONITOR] for curve in position.curves]))
-    return Fit(
+    return TrainingResult(
         model,
         rows,
         batch_size,
@@ -194,5 +196,5 @@ def _build_result(
         position.curves,
         position.journal,
         strategy.num_replicas_in_sync,
-        adapters.trainable(model),
+        adapters.count_trainable(model),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-FLOOR = 0.02  # final learning rate of cosine decay, as a share of the first
+FINAL_RATE_SHARE = 0.02  # final learning rate of cosine decay, as a share of the first
 
 
 def create(settings: Mapping[str, Any], steps: int) -> keras.optimizers.Optimizer:
@@ -17,7 +17,7 @@ def create(settings: Mapping[str, Any], steps: int) -> keras.optimizers.Optimize
     """
     rate = settings["learning_rate"]
     if settings["schedule"] == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, max(1, steps), alpha=FLOOR)
+        rate = keras.optimizers.schedules.CosineDecay(rate, max(1, steps), alpha=FINAL_RATE_SHARE)
     match settings["optimizer"]:
         case "adamw":
             return keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"])

@@ -6,9 +6,9 @@ from io import StringIO
 from itertools import count
 from typing import Any
 
-from models.input import kept
+from models.input import feed_from_memory
 from models.rows import Rows, specs
-from models.training.loop import Fit, fit
+from models.training.loop import TrainingResult, fit
 from models.training.seeds import seed_everything
 
 
@@ -28,10 +28,12 @@ class LastEpoch:
         return {**self._network.quality(truth, logits), self.MONITOR: float(next(self._epochs))}
 
 
-def fit_rows(network: Any, settings: Mapping[str, Any], train: Rows, valid: Rows, pretrained: str = "") -> Fit:
+def fit_rows(
+    network: Any, settings: Mapping[str, Any], train: Rows, valid: Rows, pretrained: str = ""
+) -> TrainingResult:
     """Run the Trainer's loop on arrays, ``[rows, ...]`` for each feature; each call is seeded, so that calls compare."""
     seed_everything(settings)
-    rows, feed = kept(train, settings["batch_size"], settings["seed"])
+    rows, feed = feed_from_memory(train, settings["batch_size"], settings["seed"])
     # Many short trainings in a row: nobody reads their event files.
     quiet_settings = {**settings, "tensorboard": False}
     with redirect_stdout(StringIO()):  # progress by epoch would hide the caller's one line for each training

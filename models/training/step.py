@@ -7,14 +7,14 @@ import keras
 import tensorflow as tf
 
 from models.input import Feed
-from models.training.checkpoint import Position, Saver
+from models.training.checkpoint import CheckpointSaver, TrainingPosition
 from models.training.distribute import strategies
-from models.training.distribute.job import Task
+from models.training.distribute.job import ClusterTask
 
-SCHEDULED = 50  # steps that a coordinator schedules before it waits for them
+SCHEDULED_STEPS = 50  # steps that a coordinator schedules before it waits for them
 
 
-def step_function(
+def create_train_step(
     strategy: tf.distribute.Strategy,
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
@@ -62,7 +62,7 @@ def step_function(
             several calls, until you delete it; a tape inside a tape gives second derivatives. The trap is
             stop_gradient: it makes a value a constant for the tape, so nothing behind it gets a gradient, and
             gradient() returns None.
-        Evidence: tour.evidence.network.autodiff.tape_shown
+        Evidence: tour.evidence.network.autodiff.gradient_tape
         Proof: tests/tour/evidence/test_autodiff.py::test_persistent_tapes_second_derivatives_and_stop_gradient
         """
         with tf.GradientTape() as tape:
@@ -83,7 +83,7 @@ def step_function(
             not enough: gradient accumulation, several losses, gradient penalties, or strategies under which fit
             fails. Keep the whole step in one tf.function, and monitor gradient norms by layer: zero or exploding norms
             reveal errors. Here it matches the Trainer's step.
-        Evidence: tour.evidence.network.autodiff.custom_step
+        Evidence: tour.evidence.network.autodiff.handwritten_step
         Proof: tests/tour/evidence/test_autodiff.py::test_a_step_written_out_equals_the_trainers
         """
         parts = {name: tf.split(value, settings["accumulate"]) for name, value in batch.items()}
@@ -112,17 +112,17 @@ def _clip_gradients(gradients: list[tf.Tensor], norm: float, replicas: int) -> l
     return [clipped / replicas for clipped in tf.clip_by_global_norm(gradients, norm)[0]]
 
 
-def runner(
+def create_runner(
     strategy: tf.distribute.Strategy,
-    saver: Saver,
+    saver: CheckpointSaver,
     train_step: Callable[[Any], Any],
     feed: Feed,
-    task: Task,
-    position: Position,
+    task: ClusterTask,
+    position: TrainingPosition,
     callback_list: keras.callbacks.CallbackList,
 ) -> Callable[[int], None]:
     """Return the function that runs a number of steps under the strategy and records their losses."""
-    share = strategies.share(strategy, task)
+    share = strategies.compute_share(strategy, task)
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
         return _create_scheduler(strategy, saver, train_step, feed, position, callback_list)
     stream = iter(strategy.distribute_datasets_from_function(lambda _: feed(position.step, share)))
@@ -143,9 +143,9 @@ def runner(
     return run
 
 
-def _create_preemption_handler(saver: Saver) -> Any:
+def _create_preemption_handler(saver: CheckpointSaver) -> Any:
     """TensorFlow's preemption handler: the worker that gets SIGTERM informs the others; all stop after the same step."""
-    saver.watches = False
+    saver.handles_sigterm = False
     return tf.distribute.experimental.PreemptionCheckpointHandler(
         tf.distribute.cluster_resolver.TFConfigClusterResolver(),
         saver.reader,
@@ -157,10 +157,10 @@ def _create_preemption_handler(saver: Saver) -> Any:
 
 def _create_scheduler(
     strategy: tf.distribute.Strategy,
-    saver: Saver,
+    saver: CheckpointSaver,
     train_step: Callable[[Any], Any],
     feed: Feed,
-    position: Position,
+    position: TrainingPosition,
     callback_list: keras.callbacks.CallbackList,
 ) -> Callable[[int], None]:
     """Schedule steps on whichever worker is free; if a worker dies, another repeats its step."""
@@ -177,7 +177,7 @@ def _create_scheduler(
         while steps:
             if saver.terminated.is_set():
                 saver.stop()
-            count = min(steps, SCHEDULED)
+            count = min(steps, SCHEDULED_STEPS)
             callback_list.on_train_batch_begin(position.step)
             results = [coordinator.schedule(train_step, args=(stream,)) for _ in range(count)]
             coordinator.join()

@@ -13,14 +13,14 @@ import numpy as np
 from keras_tuner.engine import base_tuner
 from tfx.components.tuner.component import TunerFnResult
 
-from models.catalog import find
-from models.input import Transform, dataset, files, load
+from models.catalog import find_use_case
+from models.input import Transform, dataset, list_shards, load
 from models.rows import Rows, sample
 from models.training.refit import fit_rows
 
 ROWS = 20_000  # maximum rows of the train split for a trial
 RATES = 3
-WORST = -1.0  # below every monitored metric, which are between 0 and 1
+FAILED_SCORE = -1.0  # below every monitored metric, which are between 0 and 1
 
 
 def tuner_fn(fn_args: Any) -> TunerFnResult:
@@ -38,13 +38,13 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
     Proof: tests/models/training/test_tuning.py::test_the_rate_matters_more_than_the_optimizer
     """
     config = fn_args.custom_config
-    network, settings, space = find(config["case"]).load("model"), config["settings"], config["space"]
+    network, settings, space = find_use_case(config["case"]).load("model"), config["settings"], config["space"]
     transform, keep = Transform(fn_args.transform_graph_path), (*network.INPUTS, network.LABEL)
     examples = str(Path(fn_args.train_files[0]).parent.parent)
-    streamed = dataset(files(examples, "train"), transform, keep).as_numpy_iterator()
+    streamed = dataset(list_shards(examples, "train"), transform, keep).as_numpy_iterator()
     train = sample(streamed, ROWS, settings["seed"])
     tuner = Search(network, settings, space, fn_args.working_dir)
-    return TunerFnResult(tuner, {"train": train, "valid": load(files(examples, "valid"), transform, keep)})
+    return TunerFnResult(tuner, {"train": train, "valid": load(list_shards(examples, "valid"), transform, keep)})
 
 
 class Search(base_tuner.BaseTuner):
@@ -58,10 +58,10 @@ class Search(base_tuner.BaseTuner):
         self.network, self.settings = network, settings
         self.trials: list[dict[str, Any]] = []
         oracle = Oracle(
-            planned=planned(space, settings),
+            planned=plan_trials(space, settings),
             objective=keras_tuner.Objective(network.MONITOR, "max"),
             max_trials=settings["tune_trials"],
-            hyperparameters=hyperparameters(space, settings),
+            hyperparameters=build_search_space(space, settings),
             tune_new_entries=False,
             allow_new_entries=False,
             seed=settings["seed"],
@@ -84,7 +84,7 @@ class Search(base_tuner.BaseTuner):
                 error = "the loss is no longer a number"
         except Exception as failure:  # any failure: the next trial has other settings
             error = f"{type(failure).__name__}: {failure}"
-        score = WORST if error else max(curve[self.network.MONITOR] for curve in curves)
+        score = FAILED_SCORE if error else max(curve[self.network.MONITOR] for curve in curves)
         seconds = time.perf_counter() - started
         self.trials.append(
             {"settings": values, "score": score, "seconds": seconds, "error": error, "curves": _replace_nan(curves)}
@@ -130,7 +130,7 @@ class Oracle(keras_tuner.oracles.BayesianOptimizationOracle):
         return {"status": "RUNNING", "values": values} if values else super().populate_space(trial_id)
 
 
-def planned(space: Mapping[str, Any], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def plan_trials(space: Mapping[str, Any], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Plan trials for a fair comparison: every optimizer at the same few rates, the middle rate first."""
     optimizers = space.get("optimizer", [settings["optimizer"]])
     rates = [settings["learning_rate"]]
@@ -142,7 +142,7 @@ def planned(space: Mapping[str, Any], settings: Mapping[str, Any]) -> list[dict[
     return [defaults | {name: value for name, value in trial.items() if name in space} for trial in trials]
 
 
-def hyperparameters(space: Mapping[str, Any], settings: Mapping[str, Any]) -> keras_tuner.HyperParameters:
+def build_search_space(space: Mapping[str, Any], settings: Mapping[str, Any]) -> keras_tuner.HyperParameters:
     """Convert the search space to KerasTuner's, extended where needed to contain the current settings."""
     parameters = keras_tuner.HyperParameters()
     for name, kind in space.items():

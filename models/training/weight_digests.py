@@ -28,7 +28,7 @@ def weights_digest(model: keras.Model) -> str:
         shuffles; deterministic operations; a content digest of the data; the git commit, lock file and hyperparameters.
         Then test it: a second run must give equal weight hashes. The price is speed: some operations use slower
         kernels, and input is read in order. The trap: other hardware or another number of replicas rounds differently.
-    Evidence: tour.evidence.experiment_tracking.reproducible
+    Evidence: tour.evidence.experiment_tracking.reproducibility
     Proof:
         tests/pipeline/tracking/test_comparison.py::test_trained_again_with_the_same_seed_the_weights_are_equal_to_the_bit
     """

@@ -13,8 +13,15 @@ import sys
 from pathlib import Path
 
 from models import default_settings
-from models.errors import Preempted
-from models.training.distribute.job import PREEMPTED, UNBOUND, WRONG, Job, Task, build_tf_config
+from models.errors import PreemptedError
+from models.training.distribute.job import (
+    ADDRESS_IN_USE,
+    INVALID_SETTINGS,
+    PREEMPTED,
+    ClusterTask,
+    TrainingJob,
+    build_tf_config,
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -24,11 +31,11 @@ def main(arguments: list[str]) -> int:
         The exit code: 0 when done, ``PREEMPTED`` after SIGTERM with a checkpoint written, ``UNBOUND`` if the task's
         address is in use, ``WRONG`` if the settings are not compatible. Other errors are raised.
     """
-    options = parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     if options.finish:
         return _finish(options.job, options.finish)
     os.environ.update(build_tf_config(os.environ))
-    task = Task.here()
+    task = ClusterTask.from_environment()
     if options.export:
         return _train_and_export(options, task.chief)
     if task.cluster and not _is_free(task.cluster[task.kind][task.index]):
@@ -36,25 +43,25 @@ def main(arguments: list[str]) -> int:
             f"{task.kind} {task.index} cannot listen on {task.cluster[task.kind][task.index]}: the address is in use.",
             flush=True,
         )
-        return UNBOUND
+        return ADDRESS_IN_USE
     if task.kind == "ps" or (task.kind == "worker" and task.count("ps")):
         _run_server(task)
     try:
-        job = Job.read(options.job)
-        default_settings.check(job.settings)
+        job = TrainingJob.read(options.job)
+        default_settings.check_settings(job.settings)
         from models.training import entry_point  # the import takes seconds; errors in the job are reported before it
 
         entry_point.train(job)
-    except Preempted as preemption:
+    except PreemptedError as preemption:
         print(preemption, flush=True)
         return PREEMPTED
     except ValueError as error:
         print(error, flush=True)
-        return WRONG
+        return INVALID_SETTINGS
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Build the command-line parser."""
     parser = argparse.ArgumentParser(prog="python -m models.training.worker")
     parser.add_argument("job", type=Path, help="JSON file of the training job")
@@ -81,13 +88,13 @@ def _finish(path: Path, folder: Path) -> int:
     """Export the model that a cluster trained: ``model`` and ``run`` in the folder."""
     from models.training import entry_point
 
-    job = Job.read(path)
-    entry_point.finish(job, entry_point.Data.of(job), folder / "model", folder / "run")
+    job = TrainingJob.read(path)
+    entry_point.finish(job, entry_point.TrainingData.of(job), folder / "model", folder / "run")
     print(f"exported to {folder / 'model'}", flush=True)
     return 0
 
 
-def _run_server(task: Task) -> None:
+def _run_server(task: ClusterTask) -> None:
     """Serve the coordinator's requests until the process is stopped."""
     import tensorflow as tf
 

@@ -18,13 +18,13 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # Argo names templates and pods after tasks
 
 
-def check(path: Path) -> None:
+def check_spec(path: Path) -> None:
     """Check a compiled pipeline against the backend's rules.
 
     Raises:
         ValueError: naming the first rule that is violated.
     """
-    spec, platform = documents(path)
+    spec, platform = read_specs(path)
     info = spec.pipeline_info.name
     _require(spec.schema_version == SCHEMA, f"schema version must be {SCHEMA}, not '{spec.schema_version}'")
     _require(bool(NAME.fullmatch(info)), f"'{info}' is not a valid name: use lower case letters, digits, '-' and '.'")
@@ -36,7 +36,7 @@ def check(path: Path) -> None:
         _require(label in executors, f"the Kubernetes settings name '{label}', which is not an executor")
 
 
-def documents(path: Path) -> tuple["PipelineSpec", dict[str, Any]]:
+def read_specs(path: Path) -> tuple["PipelineSpec", dict[str, Any]]:
     """Read the pipeline spec in a file and the Kubernetes platform spec after it; the latter is empty if absent.
 
     Raises:

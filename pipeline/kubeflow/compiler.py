@@ -16,8 +16,8 @@ from pipeline.kubeflow import backend_rules, task
 from pipeline.kubeflow.deployment import Deployment
 from pipeline.plan import Request
 
-FIRST = "Begin"
-LAST = "End"
+FIRST_TASK = "Begin"
+LAST_TASK = "End"
 
 
 def compile_to(path: Path, request: Request, deployment: Deployment) -> list[str]:
@@ -30,23 +30,23 @@ def compile_to(path: Path, request: Request, deployment: Deployment) -> list[str
         raise ValueError(f"A pipeline spec is a YAML file; '{path.name}' has to end in .yaml.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TFX and Kubeflow's SDK call deprecated functions of protobuf
-        nodes = upstream(request)
+        nodes = find_upstream_nodes(request)
         _check_nodes(deployment, nodes)
         from kfp import compiler
 
         compiler.Compiler().compile(_make_pipeline(request, nodes, deployment), str(path))
-    backend_rules.check(path)
-    return [FIRST, *nodes, LAST]
+    backend_rules.check_spec(path)
+    return [FIRST_TASK, *nodes, LAST_TASK]
 
 
-def upstream(request: Request) -> dict[str, list[str]]:
+def find_upstream_nodes(request: Request) -> dict[str, list[str]]:
     """Return the upstream nodes of every node, by node name, in TFX's topological order."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     from tfx.orchestration import pipeline as tfx_pipeline
 
     from pipeline import graph
 
-    nodes = [stage.node for stage in graph.build(task.outline(request))]
+    nodes = [stage.node for stage in graph.build(task.outline_plan(request))]
     components = tfx_pipeline.Pipeline(request.case.name, "/root", components=nodes).components
     return {node.id: sorted(upstream_node.id for upstream_node in node.upstream_nodes) for node in components}
 
@@ -56,38 +56,40 @@ def _check_nodes(deployment: Deployment, nodes: Mapping[str, Sequence[str]]) -> 
 
     One deployment file serves all cases, and not every graph has every node.
     """
-    if set(deployment.nodes) <= {FIRST, *nodes, LAST}:
+    if set(deployment.nodes) <= {FIRST_TASK, *nodes, LAST_TASK}:
         return
-    known_nodes = [name for case in CASES.values() for name in upstream(Request(case, tune=bool(case.space)))]
-    if unknown := sorted(set(deployment.nodes) - {FIRST, *nodes, *known_nodes, LAST}):
+    known_nodes = [
+        name for case in CASES.values() for name in find_upstream_nodes(Request(case, tune=bool(case.space)))
+    ]
+    if unknown := sorted(set(deployment.nodes) - {FIRST_TASK, *nodes, *known_nodes, LAST_TASK}):
         raise ValueError(f"The graph has no node '{unknown[0]}'; it has {', '.join(dict.fromkeys(known_nodes))}.")
 
 
 def begin(request: str, run: str, root: str, metadata: str, tracking: str) -> None:
     """Task: make the plan. The function's source is embedded in the spec, so it imports what it needs itself."""
-    from pipeline.kubeflow.task import Task
+    from pipeline.kubeflow.task import KubeflowTask
 
-    Task(run, root, metadata, tracking).begin(request)
+    KubeflowTask(run, root, metadata, tracking).begin(request)
 
 
 def node(name: str, run: str, root: str, metadata: str, tracking: str, flink: str) -> None:
     """Task: run one node of the graph."""
-    from pipeline.kubeflow.task import Task
+    from pipeline.kubeflow.task import KubeflowTask
 
-    Task(run, root, metadata, tracking, flink).node(name)
+    KubeflowTask(run, root, metadata, tracking, flink).node(name)
 
 
 def end(run: str, root: str, metadata: str, tracking: str) -> None:
     """Task: record the outcome of the run."""
-    from pipeline.kubeflow.task import Task
+    from pipeline.kubeflow.task import KubeflowTask
 
-    Task(run, root, metadata, tracking).end()
+    KubeflowTask(run, root, metadata, tracking).end()
 
 
 def _make_pipeline(request: Request, nodes: Mapping[str, Sequence[str]], deployment: Deployment) -> Any:
     from kfp import dsl
 
-    request_json = task.told(request)
+    request_json = task.dump_request(request)
 
     @dsl.pipeline(name=request.case.name, description=request.case.title)
     def pipeline(
@@ -103,12 +105,12 @@ def _make_pipeline(request: Request, nodes: Mapping[str, Sequence[str]], deploym
             "tracking": tracking,
             "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         }
-        tasks = {FIRST: _make_task(begin, FIRST, deployment, request=request, **common_arguments)}
+        tasks = {FIRST_TASK: _make_task(begin, FIRST_TASK, deployment, request=request, **common_arguments)}
         for name, upstream_nodes in nodes.items():
             tasks[name] = _make_task(node, name, deployment, name=name, flink=flink, **common_arguments)
-            tasks[name].after(*(tasks[upstream_node] for upstream_node in upstream_nodes or [FIRST]))
+            tasks[name].after(*(tasks[upstream_node] for upstream_node in upstream_nodes or [FIRST_TASK]))
         leaves = set(nodes) - {name for upstream_nodes in nodes.values() for name in upstream_nodes}
-        _make_task(end, LAST, deployment, **common_arguments).after(*(tasks[name] for name in sorted(leaves)))
+        _make_task(end, LAST_TASK, deployment, **common_arguments).after(*(tasks[name] for name in sorted(leaves)))
 
     return pipeline
 
@@ -118,7 +120,7 @@ def _make_task(function: Callable[..., None], task_name: str, deployment: Deploy
     from kfp import kubernetes as pods
 
     component = dsl.component(function, base_image=deployment.image, install_kfp_package=False)
-    component.component_spec.name = dashed(task_name)
+    component.component_spec.name = to_kubernetes_name(task_name)
     resources = deployment.resources_for(task_name)
     # TFX's cache covers inputs and code and reruns a comparison when the blessed model changes; Kubeflow's does neither.
     kfp_task = component(**arguments).set_display_name(task_name).set_caching_options(False)
@@ -141,6 +143,6 @@ def _make_task(function: Callable[..., None], task_name: str, deployment: Deploy
     return kfp_task
 
 
-def dashed(name: str) -> str:
+def to_kubernetes_name(name: str) -> str:
     """Convert a node's name to a Kubernetes name: ``SpanExampleGen`` becomes ``span-example-gen``."""
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")

@@ -8,10 +8,10 @@ from typing import Any
 
 from pipeline.checkout import ROOT
 from pipeline.local.flink import cluster
-from pipeline.runtime import IN_PROCESS, NO_IMAGE, Beam, Runtime
+from pipeline.runtime import IN_PROCESS, NO_IMAGE, BeamRunner, Runtime
 
-DEFAULT = ROOT / "kubernetes" / "pipeline.toml"
-WORDS = {str: "text", int: "a whole number", bool: "true or false"}
+DEFAULT_FILE = ROOT / "kubernetes" / "pipeline.toml"
+TYPE_NAMES = {str: "text", int: "a whole number", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Deployment:
         return self.retries if node_retries < 0 else node_retries
 
 
-def read(path: Path = DEFAULT) -> Deployment:
+def read_deployment(path: Path = DEFAULT_FILE) -> Deployment:
     """Read the deployment settings from a TOML file.
 
     Raises:
@@ -116,8 +116,8 @@ def _parse_section(section_class: type, values: Mapping[str, Any], location: str
         if name not in known_fields:
             raise ValueError(f"{location}: unknown key '{name}'; known keys are {', '.join(known_fields)}.")
         expected_type = known_fields[name].type if isinstance(known_fields[name].type, type) else None
-        if expected_type in WORDS and type(value) is not expected_type:
-            raise ValueError(f"{location}: '{name}' takes {WORDS[expected_type]}, not {value!r}.")
+        if expected_type in TYPE_NAMES and type(value) is not expected_type:
+            raise ValueError(f"{location}: '{name}' takes {TYPE_NAMES[expected_type]}, not {value!r}.")
     try:
         return section_class(**values)
     except TypeError as error:
@@ -138,5 +138,5 @@ def pod_runtime(root: str, database: str, tracking: str = "", flink: str = "") -
     """
     if "://" in root:
         raise ValueError(f"The root is a folder that every pod mounts, not '{root}'; mount a bucket as a volume.")
-    beam = Beam((*cluster.beam_args(flink), NO_IMAGE)) if flink else IN_PROCESS
+    beam = BeamRunner((*cluster.beam_args(flink), NO_IMAGE)) if flink else IN_PROCESS
     return Runtime(root, beam, tracking=tracking or "none", database=database)

@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TOKEN = "KFP_TOKEN"
-TRIES = 4
+ATTEMPTS = 4
 PAUSE = 1.0  # seconds before the first retry; every further pause is twice as long
-PASSING = (408, 429, 500, 502, 503, 504)
+TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -110,20 +110,20 @@ def _retry(target: Target, call: Callable[[], Any], find_created: Callable[[], A
     from urllib3.exceptions import HTTPError
 
     last_failure = "was not called"
-    for attempt in range(TRIES):
+    for attempt in range(ATTEMPTS):
         try:
             if attempt and find_created and (created := find_created()):
                 return created
             return call()
         except ApiException as error:
-            if error.status not in PASSING:
+            if error.status not in TRANSIENT_STATUSES:
                 raise ValueError(f"{target.host} refused: {error.status} {_reason(error)}") from None
             last_failure = f"answered {error.status} {_reason(error)}"
         except HTTPError as error:
             last_failure = f"does not answer ({type(error).__name__})"
-        if attempt + 1 < TRIES:
+        if attempt + 1 < ATTEMPTS:
             time.sleep(PAUSE * 2**attempt)
-    raise OSError(f"{target.host} {last_failure}, {TRIES} times; check the address and the port forwarding.")
+    raise OSError(f"{target.host} {last_failure}, {ATTEMPTS} times; check the address and the port forwarding.")
 
 
 def _reason(error: Any) -> str:

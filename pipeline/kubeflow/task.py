@@ -11,20 +11,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.catalog import find
+from models.catalog import find_use_case
 from pipeline import session
 from pipeline.kubeflow.deployment import pod_runtime
 from pipeline.metadata import store, store_address
 from pipeline.online import rollouts
 from pipeline.plan import Plan, Request, make_plan, search_space
 from pipeline.progress import Progress
-from pipeline.refresh import Base
+from pipeline.refresh import RefreshBase
 from pipeline.runtime import Runtime
 from pipeline.tracking.recording import Tracker
 
 
 @dataclass(frozen=True)
-class Task:
+class KubeflowTask:
     """The environment of one task.
 
     Attributes:
@@ -57,11 +57,11 @@ class Task:
             request: The request as JSON, see :func:`told`.
         """
         if self.database:
-            store_address.note(Path(self.root), self.database)
-        plan = make_plan(asked(request), self.runtime)
+            store_address.write_server_address(Path(self.root), self.database)
+        plan = make_plan(load_request(request), self.runtime)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(written(plan))
-        run = session.begin(plan, self.runtime, external_id=self.run)
+        self._path.write_text(dump_plan(plan))
+        run = session.register_run(plan, self.runtime, external_id=self.run)
         print(f"run {run.id}: data {plan.source} spans {plan.first}:{plan.last}, {run.state} {run.reason}", flush=True)
 
     def node(self, name: str) -> None:
@@ -76,12 +76,12 @@ class Task:
             from pipeline import graph
             from pipeline.local import runner
 
-            ir = runner.compiled(graph.build(plan), plan.case.name, runtime, self.run)
+            ir = runner.compile_graph(graph.build(plan), plan.case.name, runtime, self.run)
             try:
                 state = runner.launch(ir, name, runtime.metadata)
             except Exception as error:
                 traceback.print_exc()
-                failure = runner.failure(error)
+                failure = runner.describe_failure(error)
                 self._end(failure["state"], f"{name}: {failure['message']}")
         print(f"{name} {state}", flush=True)
 
@@ -100,13 +100,13 @@ class Task:
         progress = {
             name: Progress(state) for name, state in store.stage_states(self.runtime.metadata, self.run).items()
         }
-        state, reason, facts = outcome.of(self.runtime, self.run, progress, self._plan())
+        state, reason, facts = outcome.summarize_outcome(self.runtime, self.run, progress, self._plan())
         facts["stages"] = json.dumps({name: asdict(stage) for name, stage in progress.items()})
         self._end(state, reason, facts)
 
     def _end(self, state: str, reason: str, facts: dict[str, str] | None = None) -> None:
         tracker = Tracker(self.runtime, self._path.with_suffix(".log"))
-        session.end(self.runtime, self._run(), state, reason, facts or {}, tracker)
+        session.record_end(self.runtime, self._run(), state, reason, facts or {}, tracker)
         print(f"{state} {reason}", flush=True)
         if state != "pushed":
             sys.exit(1)
@@ -116,15 +116,15 @@ class Task:
         return next(run for run in store.runs(self.runtime.metadata) if run.id == self.run)
 
     def _plan(self) -> Plan:
-        return read(self._path.read_text())
+        return load_plan(self._path.read_text())
 
 
-def told(request: Request) -> str:
+def dump_request(request: Request) -> str:
     """Return a request as JSON, which the spec contains as a parameter."""
     return json.dumps({**_fields(request), "case": request.case.name, "schema": str(request.schema or "")})
 
 
-def asked(text: str) -> Request:
+def load_request(text: str) -> Request:
     """Parse a request from JSON; the inverse of :func:`told`.
 
     Raises:
@@ -132,28 +132,28 @@ def asked(text: str) -> Request:
     """
     try:
         values = json.loads(text)
-        case, schema = find(values.pop("case")), values.pop("schema")
+        case, schema = find_use_case(values.pop("case")), values.pop("schema")
         return Request(case, schema=Path(schema) if schema else None, **values)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"The request was not written by this version of `showcase compile`: {error!r}.") from None
 
 
-def written(plan: Plan) -> str:
+def dump_plan(plan: Plan) -> str:
     """Return a plan as JSON."""
     base = asdict(plan.base) if plan.base else None
     return json.dumps({**_fields(plan), "case": plan.case.name, "base": base}, indent=1)
 
 
-def read(text: str) -> Plan:
+def load_plan(text: str) -> Plan:
     """Parse a plan from JSON; the inverse of :func:`written`."""
     values = json.loads(text)
     base = values.pop("base")
-    return Plan(case=find(values.pop("case")), base=Base(**base) if base else None, **values)
+    return Plan(case=find_use_case(values.pop("case")), base=RefreshBase(**base) if base else None, **values)
 
 
-def outline(request: Request) -> Plan:
+def outline_plan(request: Request) -> Plan:
     """Return a plan without data, which suffices to list the nodes and their order where the data is not accessible."""
-    settings = request.case.configured(request.changes or {})
+    settings = request.case.configure(request.changes or {})
     space = search_space(request) if request.tune else {}
     return Plan(
         case=request.case,

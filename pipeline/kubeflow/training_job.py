@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from models import default_settings
-from models.catalog import find
+from models.catalog import find_use_case
 from pipeline.arguments import parse_settings
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 
 
-def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict[str, Any]:
-    """Return the fields of a :class:`models.training.distribute.job.Job` for the data of the case's last trained run.
+def collect_job_fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict[str, Any]:
+    """Return the fields of a :class:`models.training.distribute.job.TrainingJob` for the data of the case's last trained run.
 
     Args:
         changes: Changed settings by name, as text.
@@ -32,8 +32,8 @@ def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict
     """
     from models.saved_model import restore  # with TensorFlow
 
-    use_case, metadata = find(case), local_runtime(home).metadata
-    typed = use_case.configured(changes)
+    use_case, metadata = find_use_case(case), local_runtime(home).metadata
+    typed = use_case.configure(changes)
     for run in reversed(store.runs(metadata, case)):
         artifacts = {
             key: artifact.uri
@@ -49,7 +49,7 @@ def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict
     settings |= {name: typed["training"][name] for name in changes if name in typed["training"]}
     if unknown := sorted(set(changes) - set(typed["training"])):
         raise ValueError(f"'{unknown[0]}' is not a training setting; the job reuses the run's examples as they are.")
-    default_settings.check(settings)
+    default_settings.check_settings(settings)
     folder = home.resolve() / case / "training" / name
     return {
         "case": case,
@@ -57,7 +57,7 @@ def fields(case: str, home: Path, changes: Mapping[str, str], name: str) -> dict
         "examples": artifacts["examples"],
         "transform": artifacts["transform_graph"],
         "folder": str(folder),
-        "pretrained": restore.pretrained(Path(artifacts["model_run"])),
+        "pretrained": restore.find_pretrained(Path(artifacts["model_run"])),
     }
 
 
@@ -83,14 +83,14 @@ def main(arguments: list[str]) -> int:
     """Run the command; return the exit code."""
     options = parser().parse_args(arguments)
     try:
-        job_fields = fields(options.case, options.home, parse_settings(options.set), options.name)
+        job_fields = collect_job_fields(options.case, options.home, parse_settings(options.set), options.name)
         Path(job_fields["folder"]).mkdir(parents=True, exist_ok=True)
         from models.training import entry_point
-        from models.training.distribute.job import Job
+        from models.training.distribute.job import TrainingJob
 
-        job = Job(**job_fields)
+        job = TrainingJob(**job_fields)
         if options.store:
-            job = entry_point.prepared(job, entry_point.Data.of(job))
+            job = entry_point.store_splits(job, entry_point.TrainingData.of(job))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -7,22 +7,22 @@ from pathlib import Path
 
 from pipeline.local.flink import cluster
 from pipeline.metadata.store_address import MetadataAddress
-from pipeline.runtime import IN_PROCESS, NO_IMAGE, Beam, Runtime
+from pipeline.runtime import IN_PROCESS, NO_IMAGE, BeamRunner, Runtime
 
 
-def direct() -> Beam:
+def direct_runner() -> BeamRunner:
     """Run Beam in the stage's own process."""
     return IN_PROCESS
 
 
-def multiprocess() -> Beam:
+def multiprocess_runner() -> BeamRunner:
     """Run Beam in one process per core.
 
     Each process has to import TFX first, because TFX installs a compatibility module that TFDV needs; only the DirectRunner
     passes ``--beam_plugins`` to its workers. With an update compatibility version, here its own, it does not look for Prism.
     """
     workers = len(os.sched_getaffinity(0))
-    return Beam(
+    return BeamRunner(
         (
             "--runner=DirectRunner",
             f"--update_compatibility_version={version('apache-beam')}",
@@ -34,17 +34,21 @@ def multiprocess() -> Beam:
     )
 
 
-def flink() -> Beam:
+def flink_runner() -> BeamRunner:
     """Run Beam on Flink, which starts and ends with the run.
 
     Raises:
         ValueError: if this machine has no Java or no Flink jars.
     """
     flink_cluster = cluster.Flink.on_free_ports()
-    return Beam((*flink_cluster.args, NO_IMAGE), flink_cluster.run, flink_cluster.address)
+    return BeamRunner((*flink_cluster.args, NO_IMAGE), flink_cluster.run, flink_cluster.address)
 
 
-RUNNERS: dict[str, Callable[[], Beam]] = {"direct": direct, "multiprocess": multiprocess, "flink": flink}
+RUNNERS: dict[str, Callable[[], BeamRunner]] = {
+    "direct": direct_runner,
+    "multiprocess": multiprocess_runner,
+    "flink": flink_runner,
+}
 
 
 def local_runtime(home: Path, tracking: str = "", runner: str = "direct") -> Runtime:

@@ -20,7 +20,7 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from models.errors import DataError, Refused
+from models.errors import DataError, GateError
 from pipeline import code_digest
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
@@ -41,7 +41,7 @@ class LockedMetadata(metadata.Metadata):
         self._address = address
 
     def __enter__(self) -> "LockedMetadata":
-        self._turn = store.locked(self._address.file)
+        self._turn = store.write_lock(self._address.file)
         self._turn.__enter__()
         return super().__enter__()
 
@@ -52,7 +52,9 @@ class LockedMetadata(metadata.Metadata):
         self._turn.__exit__(kind, error, trace)
 
 
-def compiled(stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt: str = "") -> pipeline_pb2.Pipeline:
+def compile_graph(
+    stages: list[Stage], case: str, runtime: Runtime, run_id: str, salt: str = ""
+) -> pipeline_pb2.Pipeline:
     """Compile the graph to TFX's intermediate representation, with the run id and each node's code digest as parameters.
 
     Args:
@@ -168,7 +170,7 @@ def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -
         result = {"state": launch(ir, name, runtime.metadata), "message": ""}
     except BaseException as error:
         traceback.print_exc()
-        result = failure(error)
+        result = describe_failure(error)
     finally:
         (logs / f"{name}.json").write_text(json.dumps(result))
         sys.stdout.flush()
@@ -176,7 +178,7 @@ def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -
         os._exit(0)
 
 
-def failure(error: BaseException) -> dict[str, str]:
+def describe_failure(error: BaseException) -> dict[str, str]:
     """Return the state and message of a failure; a refusal or a data error may be wrapped in Beam's exceptions."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
@@ -184,8 +186,8 @@ def failure(error: BaseException) -> dict[str, str]:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     for link in chain:
-        if isinstance(link, Refused | DataError):
-            state = "refused" if isinstance(link, Refused) else "failed"
+        if isinstance(link, GateError | DataError):
+            state = "refused" if isinstance(link, GateError) else "failed"
             return {"state": state, "message": str(link)}
     lines = [line for line in str(chain[0]).splitlines() if line.strip()] or [type(chain[0]).__name__]
     return {"state": "failed", "message": f"{type(chain[0]).__name__}: {lines[0]}"}
@@ -227,6 +229,6 @@ def _training_progress(log: Path) -> str:
 def _sweep(ir: pipeline_pb2.Pipeline, name: str, address: MetadataAddress) -> None:
     """Delete outputs of killed attempts of this node in this run; their shards would be read with the new ones."""
     run_id = ir.runtime_spec.pipeline_run_id.field_value.string_value
-    for execution_id in store.unfinished(address, run_id, name):
+    for execution_id in store.find_unfinished_executions(address, run_id, name):
         for folder in Path(ir.runtime_spec.pipeline_root.field_value.string_value, name).glob(f"*/{execution_id}"):
             shutil.rmtree(folder, ignore_errors=True)

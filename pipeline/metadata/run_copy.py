@@ -18,7 +18,7 @@ def copy_run(source: MetadataAddress, run: store.Run, target: MetadataAddress) -
     Raises:
         MetadataUnavailableError: if one of the stores does not answer.
     """
-    with store.open_for_reading(source) as old, store.opened(target) as new:
+    with store.open_for_reading(source) as old, store.open_for_writing(target) as new:
         copier = _Copier(old, new)
         for execution in store.executions(old, run.id):
             copier.copy_execution(execution)

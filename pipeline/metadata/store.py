@@ -13,7 +13,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.metadata.store_address import MetadataAddress
 
-RUN = "showcase_run"
+RUN_CONTEXT = "showcase_run"
 EMPTY = mlmd.ConnectionConfig(fake_database=mlmd.FakeDatabaseConfig())
 # Errors of a call if the server is down, does not answer in time, or is not a metadata server.
 NO_ANSWER = (errors.UnavailableError, errors.DeadlineExceededError, errors.UnimplementedError)
@@ -46,7 +46,7 @@ class Run:
 
 
 @contextmanager
-def locked(file: Path | None) -> Iterator[None]:
+def write_lock(file: Path | None) -> Iterator[None]:
     """Hold a lock that allows one writer over all processes; the kernel releases the lock of a killed process.
 
     Args:
@@ -62,7 +62,7 @@ def locked(file: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def alone(path: Path, what: str) -> Iterator[None]:
+def exclusive_lock(path: Path, what: str) -> Iterator[None]:
     """Hold an exclusive lock without waiting for it, for work that must not run twice at the same time.
 
     Args:
@@ -82,7 +82,7 @@ def alone(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(address: MetadataAddress) -> Iterator[MetadataStore]:
+def open_for_writing(address: MetadataAddress) -> Iterator[MetadataStore]:
     """Open the store for writing, under its lock; create it if it does not exist.
 
     Raises:
@@ -109,7 +109,7 @@ def open_for_reading(address: MetadataAddress) -> Iterator[MetadataStore]:
 
 @contextmanager
 def _connect(address: MetadataAddress) -> Iterator[MetadataStore]:
-    with locked(address.file):
+    with write_lock(address.file):
         try:
             connection = MetadataStore(address.connection())
         except (errors.StatusError, RuntimeError) as error:  # the C++ code raises RuntimeError
@@ -124,7 +124,7 @@ def runs(address: MetadataAddress, case: str | None = None) -> list[Run]:
     """Return all runs, or those of a case, the oldest first."""
     with open_for_reading(address) as connection:
         try:
-            contexts = connection.get_contexts_by_type(RUN)
+            contexts = connection.get_contexts_by_type(RUN_CONTEXT)
         except errors.NotFoundError:
             return []
     all_runs = [_parse_run(context) for context in sorted(contexts, key=lambda c: c.id)]
@@ -133,12 +133,12 @@ def runs(address: MetadataAddress, case: str | None = None) -> list[Run]:
 
 def save(address: MetadataAddress, run: Run) -> None:
     """Write the run's record; replace an existing record with the same id."""
-    with opened(address) as store:
-        kind = mlmd.ContextType(name=RUN)
+    with open_for_writing(address) as store:
+        kind = mlmd.ContextType(name=RUN_CONTEXT)
         for name in ("case", "state", "reason", "fingerprint"):
             kind.properties[name] = mlmd.STRING
         context = mlmd.Context(type_id=store.put_context_type(kind, can_add_fields=True), name=run.id)
-        existing = store.get_context_by_type_and_name(RUN, run.id)
+        existing = store.get_context_by_type_and_name(RUN_CONTEXT, run.id)
         if existing:
             context.id = existing.id
         for name in ("case", "state", "reason", "fingerprint"):
@@ -164,7 +164,7 @@ def copy_as_cached(address: MetadataAddress, source: str, run_id: str) -> list[s
     Returns:
         The names of the stages.
     """
-    with opened(address) as store:
+    with open_for_writing(address) as store:
         types = {kind.id: kind.name for kind in store.get_execution_types()}
         run_type = store.get_context_type("pipeline_run")
         context_id = store.put_contexts([mlmd.Context(type_id=run_type.id, name=run_id)])[0]
@@ -196,7 +196,7 @@ def execution_state(address: MetadataAddress, execution_id: int) -> str:
         return STATES.get(store.get_executions_by_id([execution_id])[0].last_known_state, "running")
 
 
-def unfinished(address: MetadataAddress, run_id: str, node: str) -> list[int]:
+def find_unfinished_executions(address: MetadataAddress, run_id: str, node: str) -> list[int]:
     """Return the ids of a node's executions in a run that started and did not succeed."""
     with open_for_reading(address) as store:
         types = {kind.id: kind.name for kind in store.get_execution_types()}
@@ -204,7 +204,7 @@ def unfinished(address: MetadataAddress, run_id: str, node: str) -> list[int]:
     return [e.id for e in node_executions if e.last_known_state not in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)]
 
 
-def now() -> str:
+def utc_now() -> str:
     """Return the current time in UTC as ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2 as protos
 
 PASSWORD = "METADATA_PASSWORD"
-FILE = "metadata.sqlite"
-NOTED = "metadata.address"
+SQLITE_FILE = "metadata.sqlite"
+ADDRESS_FILE = "metadata.address"
 MYSQL_PORT = 3306
 ANSWER_SECONDS = 3.0  # time for a server to accept a connection
 CALL_SECONDS = 30.0  # time for one call of a server
@@ -40,9 +40,9 @@ class MetadataAddress:
     @classmethod
     def of(cls, home: Path) -> "MetadataAddress":
         """Return the store of a home: the server that its runs use, otherwise a SQLite file in the home."""
-        path = home / NOTED
+        path = home / ADDRESS_FILE
         server_address = path.read_text().strip() if path.is_file() else ""
-        return cls(server_address or home.resolve() / FILE)
+        return cls(server_address or home.resolve() / SQLITE_FILE)
 
     @property
     def file(self) -> Path | None:
@@ -126,7 +126,7 @@ class MetadataAddress:
             )
         return MetadataUnavailableError(
             f"The metadata store at {self.server} does not answer: {reason}. Start it or make it reachable from here; "
-            f"a home names its store in {NOTED}."
+            f"a home names its store in {ADDRESS_FILE}."
         )
 
     def _parts(self) -> SplitResult:
@@ -148,7 +148,7 @@ class MetadataAddress:
         return parts
 
 
-def note(home: Path, server: str) -> None:
+def write_server_address(home: Path, server: str) -> None:
     """Write the server's address into the home, so that every command with this home reads the same store."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / NOTED).write_text(server + "\n")
+    (home / ADDRESS_FILE).write_text(server + "\n")

@@ -20,7 +20,7 @@ from ml_metadata.metadata_store.pywrap.metadata_store_extension import metadata_
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from ml_metadata.proto import metadata_store_service_pb2 as protos
 
-from pipeline.metadata.store_address import FILE, MetadataAddress
+from pipeline.metadata.store_address import SQLITE_FILE, MetadataAddress
 
 SERVICE = protos.DESCRIPTOR.services_by_name["MetadataStoreService"]
 MOST_BYTES = 64 << 20
@@ -28,7 +28,7 @@ GRACE = 10.0  # seconds for calls in progress at shutdown
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class Service(grpc.GenericRpcHandler):
+class MetadataService(grpc.GenericRpcHandler):
     """gRPC handler that passes each call's bytes to the C++ store and returns its response."""
 
     def __init__(self, address: MetadataAddress) -> None:
@@ -69,7 +69,7 @@ def serve(address: MetadataAddress, port: int, host: str = "0.0.0.0") -> tuple[g
     """
     options = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.so_reuseport", 0)]
     server = grpc.server(ThreadPoolExecutor(8), options=options)
-    server.add_generic_rpc_handlers((Service(address),))
+    server.add_generic_rpc_handlers((MetadataService(address),))
     health_service = health.HealthServicer()
     health_service.set("", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     argument_parser = argparse.ArgumentParser(
         prog="python -m pipeline.metadata.store_server", description=__doc__.partition("\n")[0]
     )
-    argument_parser.add_argument("--home", type=Path, default=Path("runs"), help=f"folder with {FILE}")
+    argument_parser.add_argument("--home", type=Path, default=Path("runs"), help=f"folder with {SQLITE_FILE}")
     argument_parser.add_argument(
         "--database", default="", help="mysql://USER@HOST:PORT/DATABASE to use in place of SQLite"
     )
@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> int:
     stopped = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stopped.set())
-    address = MetadataAddress(options.database or options.home / FILE)
+    address = MetadataAddress(options.database or options.home / SQLITE_FILE)
     try:
         server, port = serve(address, options.port, options.host)
     except (OSError, ValueError) as error:

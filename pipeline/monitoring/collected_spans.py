@@ -13,18 +13,18 @@ from models import spans
 from models.errors import DataError
 from models.use_case import UseCase
 from pipeline.metadata import store
-from pipeline.monitoring.decisions import Decided
-from pipeline.monitoring.sidecar import cut
+from pipeline.monitoring.decisions import StoredDecision
+from pipeline.monitoring.sidecar import window_cut
 from pipeline.runtime import Runtime
-from serving.drift.profiles.windows import Cutter
-from serving.gateway.history.online_store import LABELS, PREDICTIONS, last
-from serving.gateway.log.log_files import read
+from serving.drift.profiles.windows import WindowAssigner
+from serving.gateway.history.online_store import LABELS, PREDICTIONS, read_journal
+from serving.gateway.log.log_files import read_log
 from serving.gateway.log.tf_example import decode
 
 COLLECTED = "collected.json"
 
 
-def collect(case: UseCase, runtime: Runtime, decided: Decided, base: store.Run) -> Path:
+def collect(case: UseCase, runtime: Runtime, decided: StoredDecision, base: store.Run) -> Path:
     """Return the folder of spans that a retraining reads; it is created atomically, once per decision.
 
     The spans of the base run's window keep their numbers; every later window of the log becomes a further span.
@@ -44,14 +44,14 @@ def collect(case: UseCase, runtime: Runtime, decided: Decided, base: store.Run) 
     if (source / COLLECTED).is_file():
         earlier = json.loads((source / COLLECTED).read_text())
     numbers, covered = {int(window): number for window, number in earlier["windows"].items()}, earlier["covered"]
-    windows = served(case, runtime, decided.record["window"])
+    windows = read_served_rows(case, runtime, decided.record["window"])
     rows = {window: served_rows for window, served_rows in windows.items() if window > covered}
     first, end = map(int, base.facts["spans"].split(":"))
     end = max(end, *numbers.values()) if numbers else end
     for window in sorted(set(rows) - set(numbers)):
         end += 1
         numbers[window] = end
-    for number, folder in spans.window(source, first, int(base.facts["spans"].split(":")[1])).items():
+    for number, folder in spans.select_window(source, first, int(base.facts["spans"].split(":")[1])).items():
         _link(temporary / f"span-{number:03d}", folder)
     row_counts = {
         window: _write_span(case, temporary / f"span-{numbers[window]:03d}", rows[window], settings) for window in rows
@@ -66,16 +66,16 @@ def collect(case: UseCase, runtime: Runtime, decided: Decided, base: store.Run) 
     return out
 
 
-def served(case: UseCase, runtime: Runtime, until: int) -> dict[int, list[dict[str, Any]]]:
+def read_served_rows(case: UseCase, runtime: Runtime, until: int) -> dict[int, list[dict[str, Any]]]:
     """Return the rows of the log by window, up to and including a window, each with its label.
 
     Of two rows with the same key in a window, the later one is used.
     """
     folder = Path(runtime.root, case.name, "online")
     labels = _read_labels(folder / LABELS)
-    cutter = Cutter(cut(case))
+    cutter = WindowAssigner(window_cut(case))
     windows: dict[int, dict[Any, dict[str, Any]]] = {}
-    for position, record in read(folder / PREDICTIONS):
+    for position, record in read_log(folder / PREDICTIONS):
         values = decode(record)
         window = cutter.take(position, values[case.time][0] if case.time else None)
         cutter.over()
@@ -86,7 +86,7 @@ def served(case: UseCase, runtime: Runtime, until: int) -> dict[int, list[dict[s
         row = {
             "key": key,
             "features": values,
-            "journal": orjson.loads(last(record)),
+            "journal": orjson.loads(read_journal(record)),
             "label": label,
             "known": label_time,
         }
@@ -97,7 +97,7 @@ def served(case: UseCase, runtime: Runtime, until: int) -> dict[int, list[dict[s
 def _read_labels(folder: Path) -> dict[str, tuple[Any, int]]:
     """Return label and label time by key."""
     labels = {}
-    for _, record in read(folder):
+    for _, record in read_log(folder):
         values = decode(record)
         value = values["label/value"][0]
         value = value.decode() if isinstance(value, bytes) else value

@@ -13,12 +13,12 @@ from pipeline.metadata import store
 from pipeline.runtime import Runtime
 
 TYPE, FILE, PAGE = "Decision", "decision.json", "report.html"
-ACTS = ("refresh", "retrain")
-ENDED = ("pushed", "refused", "failed")
+TRAINING_ACTIONS = ("refresh", "retrain")
+ENDED_STATES = ("pushed", "refused", "failed")
 
 
 @dataclass(frozen=True)
-class Decided:
+class StoredDecision:
     """A monitoring decision.
 
     Attributes:
@@ -35,7 +35,7 @@ class Decided:
         return self.record["id"]
 
 
-def all_of(runtime: Runtime, case: str) -> list[Decided]:
+def list_decisions(runtime: Runtime, case: str) -> list[StoredDecision]:
     """Return every decision about a case, the oldest first."""
     with store.open_for_reading(runtime.metadata) as connection:
         try:
@@ -53,23 +53,25 @@ def all_of(runtime: Runtime, case: str) -> list[Decided]:
             decisions_of_case, key=lambda artifact: (artifact.custom_properties["window"].int_value, artifact.id)
         )
     ]
-    return [Decided(folder, json.loads((folder / FILE).read_text())) for folder in folders]
+    return [StoredDecision(folder, json.loads((folder / FILE).read_text())) for folder in folders]
 
 
-def undone(runtime: Runtime, case: str) -> Decided | None:
+def find_pending_decision(runtime: Runtime, case: str) -> StoredDecision | None:
     """Return the last decision if it calls for training and no run has ended for it; None otherwise."""
-    last = next(reversed(all_of(runtime, case)), None)
-    if last is None or last.record["action"] not in ACTS:
+    last = next(reversed(list_decisions(runtime, case)), None)
+    if last is None or last.record["action"] not in TRAINING_ACTIONS:
         return None
     ended = [
-        run for run in store.runs(runtime.metadata, case) if run.facts.get("decision") == last.id and run.state in ENDED
+        run
+        for run in store.runs(runtime.metadata, case)
+        if run.facts.get("decision") == last.id and run.state in ENDED_STATES
     ]
     return None if ended else last
 
 
-def line(runtime: Runtime, case: str) -> str:
+def describe_last_decision(runtime: Runtime, case: str) -> str:
     """Describe the last decision and the run that followed in one line; empty if there is no decision."""
-    last = next(reversed(all_of(runtime, case)), None)
+    last = next(reversed(list_decisions(runtime, case)), None)
     if last is None:
         return ""
     runs = [run for run in store.runs(runtime.metadata, case) if run.facts.get("decision") == last.id]

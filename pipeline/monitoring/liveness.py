@@ -7,7 +7,9 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-PATIENCE = 300.0  # seconds without progress until the probe fails; running stages report several times a second
+IDLE_LIMIT_SECONDS = (
+    300.0  # seconds without progress until the probe fails; running stages report several times a second
+)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -27,7 +29,7 @@ class Heartbeat:
         clock: Monotonic clock, in seconds.
 
     Attributes:
-        looks: Time of the last check for new windows.
+        last_check_time: Time of the last check for new windows.
         decisions: Number of decisions by action.
         retrainings: Number of retrainings by the state in which they ended.
     """
@@ -37,7 +39,7 @@ class Heartbeat:
 
         registry = CollectorRegistry()
         self._clock, self._last, self._case = clock, clock(), case
-        self.looks = Gauge(
+        self.last_check_time = Gauge(
             "showcase_monitor_last_look_timestamp_seconds",
             "Time of the last check for new windows.",
             ["case"],
@@ -55,10 +57,10 @@ class Heartbeat:
         """Record progress: a stage reported, or a check for new windows ended."""
         self._last = self._clock()
 
-    def looked(self, action: str = "", state: str = "") -> None:
+    def record_check(self, action: str = "", state: str = "") -> None:
         """Record the end of a check for new windows, with its decision and the final state of its retraining, if any."""
         self.beat()
-        self.looks.labels(self._case).set_to_current_time()
+        self.last_check_time.labels(self._case).set_to_current_time()
         if action:
             self.decisions.labels(self._case, action).inc()
         if state:
@@ -84,7 +86,9 @@ class Heartbeat:
             return self._metrics(environ, start_response)
         idle = self._clock() - self._last
         is_probe = environ["PATH_INFO"] == "/healthz"
-        status = "404 Not Found" if not is_probe else "200 OK" if idle < PATIENCE else "503 Service Unavailable"
+        status = (
+            "404 Not Found" if not is_probe else "200 OK" if idle < IDLE_LIMIT_SECONDS else "503 Service Unavailable"
+        )
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [
             f"{idle:.0f} s since the last progress\n".encode()

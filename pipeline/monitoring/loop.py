@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from models import spans
-from models.retraining_policy import Policy
+from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 from pipeline import session
 from pipeline.metadata import store
 from pipeline.monitoring import collected_spans, decisions
-from pipeline.monitoring.sidecar import cut
+from pipeline.monitoring.sidecar import window_cut
 from pipeline.plan import Request, make_plan
 from pipeline.progress import Report
 from pipeline.runtime import Runtime
 from serving import rollout
-from serving.drift.profiles.windows import Cut, Cutter
+from serving.drift.profiles.windows import WindowAssigner, Windowing
 from serving.gateway.history.online_store import LABELS, PREDICTIONS
-from serving.gateway.log.log_files import Place, after, read
+from serving.gateway.log.log_files import LogPosition, next_position, read_log
 from serving.gateway.log.tf_example import decode
 
-BEGIN: dict[str, Any] = {"next": [0, 0], "labels_to": [0, 0], "last": -1}
+FIRST_READING: dict[str, Any] = {"next": [0, 0], "labels_to": [0, 0], "last": -1}
 
 
-class FailedError(OSError):
+class MonitoringFailedError(OSError):
     """A stage of the monitoring pipeline failed."""
 
 
@@ -33,9 +33,9 @@ class NothingServedError(ValueError):
     """No version has been pushed, so there is nothing to monitor."""
 
 
-def once(
-    case: UseCase, policy: Policy, runtime: Runtime, report: Report
-) -> tuple[decisions.Decided | None, store.Run | None]:
+def run_monitor_once(
+    case: UseCase, policy: RetrainingPolicy, runtime: Runtime, report: Report
+) -> tuple[decisions.StoredDecision | None, store.Run | None]:
     """Process new windows, decide, and retrain if the decision calls for it; resume the work of a killed monitor.
 
     Returns:
@@ -46,19 +46,19 @@ def once(
         FailedError: naming the stage that failed.
         NothingServedError: if nothing has been pushed.
     """
-    with store.alone(Path(runtime.root, case.name, "monitor.lock"), f"monitor of {case.name}"):
-        base = served(case, runtime)
+    with store.exclusive_lock(Path(runtime.root, case.name, "monitor.lock"), f"monitor of {case.name}"):
+        base = find_served_run(case, runtime)
         decided = None
         # A pending retraining comes first: newer windows would be judged on a model that is about to be replaced.
-        pending = decisions.undone(runtime, case.name)
-        if pending is None and (stretch := new(case, runtime)):
+        pending = decisions.find_pending_decision(runtime, case.name)
+        if pending is None and (stretch := find_unread_windows(case, runtime)):
             _run_monitoring_graph(case, policy, runtime, base, stretch, report)
-            decided = decisions.all_of(runtime, case.name)[-1]
-            pending = decisions.undone(runtime, case.name)
-        return decided, trained(case, runtime, pending, base, report) if pending else None
+            decided = decisions.list_decisions(runtime, case.name)[-1]
+            pending = decisions.find_pending_decision(runtime, case.name)
+        return decided, retrain(case, runtime, pending, base, report) if pending else None
 
 
-def served(case: UseCase, runtime: Runtime) -> store.Run:
+def find_served_run(case: UseCase, runtime: Runtime) -> store.Run:
     """Return the run that pushed the stable version.
 
     Raises:
@@ -75,62 +75,67 @@ def served(case: UseCase, runtime: Runtime) -> store.Run:
     return matching[-1]
 
 
-def new(case: UseCase, runtime: Runtime) -> dict[str, Any] | None:
+def find_unread_windows(case: UseCase, runtime: Runtime) -> dict[str, Any] | None:
     """Return the unread part of the log if it completes a window, else None.
 
     The fields are described in ``components.monitoring.log_example_gen``.
     """
-    past_decisions = decisions.all_of(runtime, case.name)
+    past_decisions = decisions.list_decisions(runtime, case.name)
     reading, folder = (
-        past_decisions[-1].record["reading"] if past_decisions else BEGIN,
+        past_decisions[-1].record["reading"] if past_decisions else FIRST_READING,
         Path(runtime.root, case.name, "online"),
     )
-    stretch = scanned(folder / PREDICTIONS, cut(case), Place(*reading["next"]), reading["last"])
+    stretch = scan_log(folder / PREDICTIONS, window_cut(case), LogPosition(*reading["next"]), reading["last"])
     if stretch is None:
         return None
-    labels = Place(*reading["labels_to"])
-    for position, record in read(folder / LABELS, labels):
-        labels = after(position, record)
+    labels = LogPosition(*reading["labels_to"])
+    for position, record in read_log(folder / LABELS, labels):
+        labels = next_position(position, record)
     return {**stretch, "labels_from": reading["labels_to"], "labels_to": [labels.file, labels.offset]}
 
 
-def scanned(folder: Path, log_cut: Cut, begin: Place, closed: int) -> dict[str, Any] | None:
+def scan_log(folder: Path, log_cut: Windowing, begin: LogPosition, closed: int) -> dict[str, Any] | None:
     """Return the positions between which the log holds the completed windows; None if no window is complete."""
-    cutter, end, stretch = Cutter(log_cut, closed), begin, None
-    for position, record in read(folder, begin):
-        end = after(position, record)
+    cutter, end, stretch = WindowAssigner(log_cut, closed), begin, None
+    for position, record in read_log(folder, begin):
+        end = next_position(position, record)
         cutter.take(position, decode(record, (log_cut.time,))[log_cut.time][0] if log_cut.time else None)
         if cutter.over():
-            next_position = cutter.since(end)
+            window_start = cutter.since(end)
             stretch = {
                 "to": [end.file, end.offset],
-                "next": [next_position.file, next_position.offset],
+                "next": [window_start.file, window_start.offset],
                 "last": cutter.closed,
             }
     return stretch and {"from": [begin.file, begin.offset], "closed": closed, **stretch}
 
 
 def _run_monitoring_graph(
-    case: UseCase, policy: Policy, runtime: Runtime, base: store.Run, stretch: Mapping[str, Any], report: Report
+    case: UseCase,
+    policy: RetrainingPolicy,
+    runtime: Runtime,
+    base: store.Run,
+    stretch: Mapping[str, Any],
+    report: Report,
 ) -> None:
     """Run the monitoring pipeline over a part of the log."""
-    run_id = session.name(f"{case.name}-monitor")
+    run_id = session.make_run_id(f"{case.name}-monitor")
     logs = Path(runtime.root, case.name, "logs", run_id)
-    past_decisions = decisions.all_of(runtime, case.name)
-    with session.stderr_to(logs / "run.log"):
-        _, runner, _ = session.imported()
+    past_decisions = decisions.list_decisions(runtime, case.name)
+    with session.redirect_stderr(logs / "run.log"):
+        _, runner, _ = session.import_tfx_modules()
         from pipeline.monitoring import monitoring_graph
 
-        monitoring_pass = monitoring_graph.Pass(
+        monitoring_pass = monitoring_graph.MonitoringPass(
             case,
             str(Path(runtime.root, case.name, "online")),
             stretch,
-            cut(case),
+            window_cut(case),
             runtime.versions(case.name),
             store.outputs(runtime.metadata, base.id)["Pusher"]["pushed_model"].uri,
             int(base.facts["version"]),
             asdict(policy),
-            unseen(case, policy, base),
+            count_unseen_spans(case, policy, base),
             past_decisions[-1].record["report"] if past_decisions else "",
             str(past_decisions[-1].folder) if past_decisions else "",
         )
@@ -142,10 +147,12 @@ def _run_monitoring_graph(
         if stage.state not in ("done", "cached", "waiting")
     ]
     if failures or any(stage.state == "waiting" for stage in progress.values()):
-        raise FailedError(f"The monitor of {case.name} failed, {'; '.join(failures)}; see the logs in {logs}.")
+        raise MonitoringFailedError(
+            f"The monitor of {case.name} failed, {'; '.join(failures)}; see the logs in {logs}."
+        )
 
 
-def unseen(case: UseCase, policy: Policy, base: store.Run) -> int:
+def count_unseen_spans(case: UseCase, policy: RetrainingPolicy, base: store.Run) -> int:
     """Return the number of last spans in a window that a retraining with the policy's settings does not train on."""
     return case.load("data").unseen(
         json.loads(base.facts["settings"])["data"] | _parse_changes(case, policy.settings)["data"]
@@ -154,25 +161,27 @@ def unseen(case: UseCase, policy: Policy, base: store.Run) -> int:
 
 def _parse_changes(case: UseCase, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return only the changed settings, by group, converted to their types."""
-    settings = case.configured(changes)
+    settings = case.configure(changes)
     return {group: {name: values[name] for name in changes if name in values} for group, values in settings.items()}
 
 
-def trained(case: UseCase, runtime: Runtime, decision: decisions.Decided, base: store.Run, report: Report) -> store.Run:
+def retrain(
+    case: UseCase, runtime: Runtime, decision: decisions.StoredDecision, base: store.Run, report: Report
+) -> store.Run:
     """Execute or resume the run that a decision calls for, with the same data, settings and gates as a manual run."""
     base = _run_of_decision(case, runtime, decision, base)
     source = collected_spans.collect(case, runtime, decision, base)
-    first, last = spans_of(case, decision.record["policy"]["spans"], source, base)
+    first, last = choose_spans(case, decision.record["policy"]["spans"], source, base)
     refresh = decision.record["action"] == "refresh"
     changes = (
-        changed(case, base, ("data", "gates") if refresh else tuple(case.settings))
+        find_changed_settings(case, base, ("data", "gates") if refresh else tuple(case.settings))
         | decision.record["policy"]["settings"]
     )
     request = Request(case, str(source), first, last, changes, refresh=refresh, decision=decision.id)
     return session.execute(make_plan(request, runtime), runtime, False, report)
 
 
-def _run_of_decision(case: UseCase, runtime: Runtime, decision: decisions.Decided, base: store.Run) -> store.Run:
+def _run_of_decision(case: UseCase, runtime: Runtime, decision: decisions.StoredDecision, base: store.Run) -> store.Run:
     """Return the run that pushed the version served at the time of the decision, whatever has been pushed since."""
     version = str(decision.record["served"])
     matching = [
@@ -183,19 +192,19 @@ def _run_of_decision(case: UseCase, runtime: Runtime, decision: decisions.Decide
     return matching[-1] if matching else base
 
 
-def spans_of(case: UseCase, length: int, source: Path, base: store.Run) -> tuple[int, int]:
+def choose_spans(case: UseCase, length: int, source: Path, base: store.Run) -> tuple[int, int]:
     """Return the first and last span to train on: the newest spans, as many as the policy or the base run has.
 
     A case without event time is trained on all spans, unless the policy sets a length.
     """
-    available = spans.find(source)
+    available = spans.find_spans(source)
     first, last = map(int, base.facts["spans"].split(":"))
     if not length and not case.time:
         return min(available), max(available)
     return max(min(available), max(available) + 1 - (length or last + 1 - first)), max(available)
 
 
-def changed(case: UseCase, base: store.Run, groups: tuple[str, ...]) -> dict[str, str]:
+def find_changed_settings(case: UseCase, base: store.Run, groups: tuple[str, ...]) -> dict[str, str]:
     """Return the settings of a run that differ from the defaults, as text for ``--set``."""
     run_settings = json.loads(base.facts["settings"])
     return {

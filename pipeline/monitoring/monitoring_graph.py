@@ -13,11 +13,11 @@ from components.monitoring import drift_monitor, log_example_gen
 from components.monitoring import window_statistics as counting
 from models.use_case import UseCase
 from pipeline.stages import Stage
-from serving.drift.profiles.windows import Cut
+from serving.drift.profiles.windows import Windowing
 
 
 @dataclass(frozen=True)
-class Pass:
+class MonitoringPass:
     """Input of one pass of the monitoring pipeline over the unread part of a case's log.
 
     Attributes:
@@ -37,7 +37,7 @@ class Pass:
     case: UseCase
     log: str
     stretch: Mapping[str, Any]
-    cut: Cut
+    cut: Windowing
     versions: str
     model: str
     served: int
@@ -47,16 +47,16 @@ class Pass:
     decision: str = ""
 
 
-def build(monitoring_pass: Pass) -> list[Stage]:
+def build(monitoring_pass: MonitoringPass) -> list[Stage]:
     """Return all stages of a pass, upstream before downstream."""
-    model = imported("ServedModel", monitoring_pass.model, standard_artifacts.PushedModel, "model")
+    model = import_artifact("ServedModel", monitoring_pass.model, standard_artifacts.PushedModel, "model")
     report = (
-        imported("LastReport", monitoring_pass.report, drift_monitor.DriftReport, "report")
+        import_artifact("LastReport", monitoring_pass.report, drift_monitor.DriftReport, "report")
         if monitoring_pass.report
         else None
     )
     decision = (
-        imported("LastDecision", monitoring_pass.decision, decisions.Decision, "decision")
+        import_artifact("LastDecision", monitoring_pass.decision, decisions.Decision, "decision")
         if monitoring_pass.decision
         else None
     )
@@ -67,12 +67,12 @@ def build(monitoring_pass: Pass) -> list[Stage]:
     return [stage for stage in stages if stage]
 
 
-def imported(name: str, folder: str, kind: type, key: str) -> Stage:
+def import_artifact(name: str, folder: str, kind: type, key: str) -> Stage:
     """Import an artifact of an earlier run, so that the metadata store records the lineage."""
     return Stage(Importer(folder, kind, output_key=key).with_id(name))
 
 
-def log_examples(monitoring_pass: Pass) -> Stage:
+def log_examples(monitoring_pass: MonitoringPass) -> Stage:
     """Copy the records of completed windows, one split per window."""
     stretch, cut = _to_json(monitoring_pass.stretch), _to_json(asdict(monitoring_pass.cut))
     return Stage(
@@ -81,13 +81,15 @@ def log_examples(monitoring_pass: Pass) -> Stage:
     )
 
 
-def window_statistics(monitoring_pass: Pass, examples: Stage) -> Stage:
+def window_statistics(monitoring_pass: MonitoringPass, examples: Stage) -> Stage:
     """Compute statistics of every monitored feature in every window."""
     node = counting.WindowStatistics(examples=examples["examples"], features=json.dumps(monitoring_pass.case.watch))
     return Stage(node, ("components.monitoring.window_statistics",))
 
 
-def drift(monitoring_pass: Pass, examples: Stage, statistics: Stage, model: Stage, report: Stage | None) -> Stage:
+def drift(
+    monitoring_pass: MonitoringPass, examples: Stage, statistics: Stage, model: Stage, report: Stage | None
+) -> Stage:
     """Compare the windows with the model's reference profile."""
     node = drift_monitor.DriftMonitor(
         examples=examples["examples"],
@@ -105,7 +107,7 @@ def drift(monitoring_pass: Pass, examples: Stage, statistics: Stage, model: Stag
     return Stage(node, ("components.monitoring.drift_monitor",))
 
 
-def decide(monitoring_pass: Pass, monitor: Stage, model: Stage, decision: Stage | None) -> Stage:
+def decide(monitoring_pass: MonitoringPass, monitor: Stage, model: Stage, decision: Stage | None) -> Stage:
     """Apply the retraining policy to the drift report."""
     config = {"policy": monitoring_pass.policy, "unseen": monitoring_pass.unseen, "served": monitoring_pass.served}
     config |= {"versions": monitoring_pass.versions, "reading": monitoring_pass.stretch}

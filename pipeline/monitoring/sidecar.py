@@ -14,50 +14,52 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.catalog import find
+from models.catalog import find_use_case
 from models.use_case import UseCase
 from pipeline.local.local_runtime import local_runtime
 
 if TYPE_CHECKING:
-    from serving.drift.profiles.windows import Cut
+    from serving.drift.profiles.windows import Windowing
 
 PR_SET_PDEATHSIG = 1
 POLL = 1.0
 NICE = 10
-PATIENCE = 5.0  # seconds before an ended monitor is restarted
+RESTART_SECONDS = 5.0  # seconds before an ended monitor is restarted
 log = logging.getLogger(__name__)
 
 
-def cut(case: UseCase) -> "Cut":
+def window_cut(case: UseCase) -> "Windowing":
     """Return how the case's log is divided into windows: by event time or by number of rows."""
-    from serving.drift.profiles.windows import Cut
+    from serving.drift.profiles.windows import Windowing
 
-    return Cut(case.time, case.window_rows)
+    return Windowing(case.time, case.window_rows)
 
 
 def follow(home: Path, cases: Sequence[str], webhook: str, poll: float = POLL) -> None:
     """Follow the logs of cases until the process is killed; log the error of a case and retry it."""
-    from serving.drift.alert_sinks import Sink, Webhook, to_log
-    from serving.drift.gateway_monitor import STEP, Live
+    from serving.drift.alert_sinks import Sink, Webhook, log_alert
+    from serving.drift.gateway_monitor import STEP_ROWS, GatewayMonitor
 
-    sinks: list[Sink] = [to_log, Webhook(webhook)] if webhook else [to_log]
+    sinks: list[Sink] = [log_alert, Webhook(webhook)] if webhook else [log_alert]
     runtime = local_runtime(home)
-    monitors: dict[str, Live] = {}
+    monitors: dict[str, GatewayMonitor] = {}
     while True:
         for name in cases:
             folder = Path(runtime.root, name, "online")
             try:
                 if name not in monitors and folder.is_dir():
-                    monitors[name] = Live(name, folder, Path(runtime.versions(name)), cut(find(name)), sinks)
+                    monitors[name] = GatewayMonitor(
+                        name, folder, Path(runtime.versions(name)), window_cut(find_use_case(name)), sinks
+                    )
                 if name in monitors:
-                    monitors[name].step(STEP)
+                    monitors[name].step(STEP_ROWS)
             except (OSError, ValueError) as error:
                 log.error("the monitor of %s failed and is retried: %s", name, error)
                 monitors.pop(name, None)  # restored from its saved state in the next round
         time.sleep(poll)
 
 
-class Beside:
+class MonitorProcess:
     """The monitor's process while a gateway runs: restarted when it ends, stopped with the gateway."""
 
     def __init__(self, home: Path, cases: Sequence[str], webhook: str = "") -> None:
@@ -82,7 +84,7 @@ class Beside:
                 log.info("the monitor is process %d", self._process.pid)
                 exit_code = await self._process.wait()
                 log.warning("the monitor ended with exit code %d and is restarted from its saved state", exit_code)
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(RESTART_SECONDS)
 
     async def close(self) -> None:
         """Kill the process; log records processed since its last saved state are read again after the next start."""
@@ -95,7 +97,7 @@ class Beside:
             await self._process.wait()
 
 
-def gauges(metrics: Any, home: Path, cases: Sequence[str]) -> None:
+def export_gauges(metrics: Any, home: Path, cases: Sequence[str]) -> None:
     """Export the monitor's findings in the gateway's metrics; its state file is read when the metrics are scraped."""
     states: dict[str, tuple[float, Mapping[str, Any]]] = {}
 

@@ -14,7 +14,7 @@ import orjson
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from models.catalog import find
+from models.catalog import find_use_case
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.online import rollouts
@@ -23,7 +23,7 @@ LABELS = 500  # labels in one request
 
 
 @dataclasses.dataclass(frozen=True)
-class Replay:
+class TrafficOptions:
     """Options of ``showcase traffic``."""
 
     case: str
@@ -39,13 +39,13 @@ class Replay:
     labels: bool
 
 
-def traffic(options: Replay, as_json: bool) -> int:
+def run_traffic(options: TrafficOptions, as_json: bool) -> int:
     """Send the case's rows to the gateway and print a report; return 1 if a request failed or none was sent.
 
     Raises:
         ValueError: if there is no gateway or no data.
     """
-    report = replayed(options)
+    report = send_traffic(options)
     if as_json:
         print(json.dumps(report, indent=1))
     else:
@@ -53,7 +53,7 @@ def traffic(options: Replay, as_json: bool) -> int:
     return int(report["failed"] > 0 or not report["sent"])
 
 
-def replayed(options: Replay) -> dict[str, Any]:
+def send_traffic(options: TrafficOptions) -> dict[str, Any]:
     """Send the case's rows to the gateway; return the report as plain values.
 
     Raises:
@@ -61,7 +61,7 @@ def replayed(options: Replay) -> dict[str, Any]:
     """
     from serving.http import asyncio_server
 
-    case = find(options.case)
+    case = find_use_case(options.case)
     if not case.has("traffic"):
         raise ValueError(f"{options.case} has no traffic to send: its package has no traffic.py.")
     host, port = _gateway_address(options)
@@ -69,19 +69,19 @@ def replayed(options: Replay) -> dict[str, Any]:
     return report.plain() | {"labels": label_count}
 
 
-def _gateway_address(options: Replay) -> tuple[str, int]:
+def _gateway_address(options: TrafficOptions) -> tuple[str, int]:
     if options.address:
         host, _, port = options.address.removeprefix("http://").rpartition(":")
         if not port.isdigit():
             raise ValueError(f"--gateway takes HOST:PORT, not '{options.address}'.")
         return host, int(port)
-    server = rollouts.running(options.home)
+    server = rollouts.find_running_server(options.home)
     if not server or not server["gateway"]:
         raise ValueError(f"No gateway of {options.home} is running; `showcase serve --home {options.home}` starts one.")
     return server["host"], server["gateway"]
 
 
-async def _send_rows(options: Replay, module: Any, host: str, port: int) -> tuple[Any, int]:
+async def _send_rows(options: TrafficOptions, module: Any, host: str, port: int) -> tuple[Any, int]:
     from serving.traffic import Sender
 
     rows, label_by_request, labels = await asyncio.to_thread(_start_iterator, _load_rows(options, module)), {}, []
@@ -148,9 +148,9 @@ def _start_iterator(rows: Iterator[Any]) -> Iterator[Any]:
     return rows if first_row is None else chain([first_row], rows)
 
 
-def _load_rows(options: Replay, module: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+def _load_rows(options: TrafficOptions, module: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
     pushed = [run for run in store.runs(local_runtime(options.home).metadata, options.case) if run.state == "pushed"]
-    settings = find(options.case).configured({})["data"]
+    settings = find_use_case(options.case).configure({})["data"]
     if pushed:
         settings = settings | json.loads(pushed[-1].facts["settings"])["data"]
     source = pushed[-1].facts["source"] if pushed else ""

@@ -8,18 +8,18 @@ from typing import Any
 
 from rich.console import Console
 
-from models.catalog import CASES, find
+from models.catalog import CASES, find_use_case
 from pipeline.local.local_runtime import local_runtime
 from serving import rollout
 
-RUNNING = "serve.json"
+SERVER_RECORD_FILE = "serve.json"
 CONFIG = "models.config"
 
 
-def running(home: Path) -> dict[str, Any] | None:
+def find_running_server(home: Path) -> dict[str, Any] | None:
     """Return the record of this home's running server: process id, host and ports; None if there is none."""
     try:
-        server = json.loads((home / RUNNING).read_text())
+        server = json.loads((home / SERVER_RECORD_FILE).read_text())
         os.kill(server["pid"], 0)
     except (OSError, ValueError):
         return None
@@ -30,7 +30,7 @@ def write_config(home: Path) -> None:
     """Write TensorFlow Serving's model config file for the home's cases, which an external server can poll."""
     runtime = local_runtime(home)
     folders = {name: Path(runtime.versions(name)) for name in CASES}
-    text = rollout.model_config({name: folder for name, folder in folders.items() if rollout.versions(folder)})
+    text = rollout.model_config({name: folder for name, folder in folders.items() if rollout.list_versions(folder)})
     temporary = home / f".{CONFIG}.{os.getpid()}"
     temporary.write_text(text)
     os.replace(temporary, home / CONFIG)
@@ -58,7 +58,7 @@ def rollback(case: str, home: Path, as_json: bool) -> None:
 
 
 def _versions_folder(case: str, home: Path) -> Path:
-    return Path(local_runtime(home).versions(find(case).name))
+    return Path(local_runtime(home).versions(find_use_case(case).name))
 
 
 def _report_change(case: str, changed: rollout.Rollout, home: Path, as_json: bool) -> None:
@@ -66,11 +66,15 @@ def _report_change(case: str, changed: rollout.Rollout, home: Path, as_json: boo
     if as_json:
         print(json.dumps(dataclasses.asdict(changed), indent=1))
         return
-    effect = "the running server follows within two seconds" if running(home) else "no server is running now"
-    Console().print(f"{case}: {told(_versions_folder(case, home), changed)}; {effect}", highlight=False, soft_wrap=True)
+    effect = (
+        "the running server follows within two seconds" if find_running_server(home) else "no server is running now"
+    )
+    Console().print(
+        f"{case}: {describe_rollout(_versions_folder(case, home), changed)}; {effect}", highlight=False, soft_wrap=True
+    )
 
 
-def told(folder: Path, current: rollout.Rollout) -> str:
+def describe_rollout(folder: Path, current: rollout.Rollout) -> str:
     """Describe a rollout in words."""
     parts = [f"stable {rollout.stable(folder, current)}" + ("" if current.stable else " (the newest)")]
     if current.canary:

@@ -14,21 +14,21 @@ from typing import Any
 from rich.console import Console
 
 from models import spans
-from models.catalog import CASES, find
+from models.catalog import CASES, find_use_case
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataUnavailableError
 from pipeline.monitoring import sidecar
-from pipeline.online.rollouts import RUNNING, write_config
+from pipeline.online.rollouts import SERVER_RECORD_FILE, write_config
 from serving import rollout
 from serving.gateway.history import memory_checkpoint
-from serving.gateway.history.memory import UnreachedError
+from serving.gateway.history.memory import StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class ServeOptions:
     """Options of ``showcase serve``; port 0 means any free port, None disables the server."""
 
     cases: Sequence[str]
@@ -46,7 +46,7 @@ class Asked:
     webhook: str = ""
 
 
-def serve(options: Asked, as_json: bool) -> None:
+def serve(options: ServeOptions, as_json: bool) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
@@ -61,19 +61,19 @@ def serve(options: Asked, as_json: bool) -> None:
     asyncio_server.run(_serve(options, as_json))
 
 
-async def _serve(options: Asked, as_json: bool) -> None:
-    from serving.gateway.scoring import Options
-    from serving.gateway.stack import Place, Settings, Stack
-    from serving.server.app import Options as ServerOptions
+async def _serve(options: ServeOptions, as_json: bool) -> None:
+    from serving.gateway.scoring import ScoringOptions
+    from serving.gateway.stack import ServedCase, Stack, StackSettings
+    from serving.server.app import ServerOptions as ServerOptions
 
     if options.store:
-        from serving.gateway.history.redis_client import client
+        from serving.gateway.history.redis_client import make_client
 
-        client(options.store)  # raises for an invalid address before a model is loaded
+        make_client(options.store)  # raises for an invalid address before a model is loaded
     folders = {name: _versions_folder(options, name) for name in _servable(options)}
-    cases = {name: Place(_load_online(name), path, path.parent / "online") for name, path in folders.items()}
+    cases = {name: ServedCase(_load_online(name), path, path.parent / "online") for name, path in folders.items()}
     write_config(options.home)
-    settings = Settings(
+    settings = StackSettings(
         cases,
         ServerOptions(
             host=options.host, rest_port=options.rest_port, grpc_port=options.grpc_port, prefer_lite=options.lite
@@ -81,29 +81,31 @@ async def _serve(options: Asked, as_json: bool) -> None:
         options.host,
         options.port,
         options.backend,
-        Options(timeout=options.timeout, rate=options.rate),
-        lambda name: arrived(options.home, name),
-        lambda name, online: seed(options.home, name, online),
+        ScoringOptions(timeout=options.timeout, rate=options.rate),
+        lambda name: can_fill_memory(options.home, name),
+        lambda name, online: fill_memory(options.home, name, online),
         options.store,
     )
     monitor = _make_monitor(options, [name for name, case_place in cases.items() if case_place.online is not None])
     # Two gateways of one home would diverge in their online history; there is no limit on model servers without a gateway.
-    with store.alone(options.home / "serve.lock", "gateway") if options.port is not None else nullcontext():
+    with store.exclusive_lock(options.home / "serve.lock", "gateway") if options.port is not None else nullcontext():
         await _run_until_signal(options, Stack(settings), monitor, as_json)
 
 
-def _make_monitor(options: Asked, names: list[str]) -> sidecar.Beside | None:
+def _make_monitor(options: ServeOptions, names: list[str]) -> sidecar.MonitorProcess | None:
     """Return the monitor's process; None without a gateway or if monitoring is off."""
     if options.webhook:
         from serving.drift.alert_sinks import Webhook
 
         Webhook(options.webhook)  # raises for an invalid address before anything starts
     is_wanted = options.monitor and options.port is not None and names
-    return sidecar.Beside(options.home, names, options.webhook) if is_wanted else None
+    return sidecar.MonitorProcess(options.home, names, options.webhook) if is_wanted else None
 
 
-async def _run_until_signal(options: Asked, stack: Any, monitor: sidecar.Beside | None, as_json: bool) -> None:
-    stop_requested, record_path = asyncio.Event(), options.home / RUNNING
+async def _run_until_signal(
+    options: ServeOptions, stack: Any, monitor: sidecar.MonitorProcess | None, as_json: bool
+) -> None:
+    stop_requested, record_path = asyncio.Event(), options.home / SERVER_RECORD_FILE
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop_requested.set)
     try:
@@ -112,7 +114,7 @@ async def _run_until_signal(options: Asked, stack: Any, monitor: sidecar.Beside 
         if stack.gateway:
             record_path.write_text(json.dumps(server_record, indent=1))
         if monitor:
-            sidecar.gauges(stack.gateway.metrics, options.home, list(stack.gateway.scorers))
+            sidecar.export_gauges(stack.gateway.metrics, options.home, list(stack.gateway.scorers))
             monitor.start()
         _announce(server_record, stack, as_json)
         await stop_requested.wait()
@@ -124,14 +126,14 @@ async def _run_until_signal(options: Asked, stack: Any, monitor: sidecar.Beside 
         await stack.close()
 
 
-def _servable(options: Asked) -> list[str]:
+def _servable(options: ServeOptions) -> list[str]:
     """Return the requested cases, or all; with all, a case whose first push comes later is served from then on.
 
     Raises:
         ValueError: if a requested case has no pushed version, or no case has one.
     """
-    pushed_cases = [name for name in CASES if rollout.versions(_versions_folder(options, name))]
-    if missing := [find(name).name for name in options.cases if name not in pushed_cases]:
+    pushed_cases = [name for name in CASES if rollout.list_versions(_versions_folder(options, name))]
+    if missing := [find_use_case(name).name for name in options.cases if name not in pushed_cases]:
         raise ValueError(
             f"No version of {missing[0]} has been pushed under {options.home}; `showcase run {missing[0]}` pushes one."
         )
@@ -142,16 +144,16 @@ def _servable(options: Asked) -> list[str]:
     return list(options.cases) or list(CASES)
 
 
-def _versions_folder(options: Asked, name: str) -> Path:
+def _versions_folder(options: ServeOptions, name: str) -> Path:
     return Path(local_runtime(options.home).versions(name))
 
 
 def _load_online(name: str) -> Any:
     """Return the case's online features and history for the gateway; None if it has none."""
-    return find(name).load("online").online() if find(name).has("online") else None
+    return find_use_case(name).load("online").online() if find_use_case(name).has("online") else None
 
 
-def _server_record(options: Asked, stack: Any) -> dict[str, Any]:
+def _server_record(options: ServeOptions, stack: Any) -> dict[str, Any]:
     host = "127.0.0.1" if options.host in ("0.0.0.0", "::") else options.host
     record = {"pid": os.getpid(), "host": host, "gateway": stack.port if stack.gateway else None}
     return record | {
@@ -180,7 +182,7 @@ def _announce(server_record: dict[str, Any], stack: Any, as_json: bool) -> None:
     console.print("Ctrl-C drains open requests and exits", soft_wrap=True)
 
 
-def arrived(home: Path, case: str) -> bool:
+def can_fill_memory(home: Path, case: str) -> bool:
     """Whether the case's online history can be filled from its last pushed run.
 
     A first push happens before its run ends, and only the ended run's record names the spans. An online history with a
@@ -198,7 +200,7 @@ def arrived(home: Path, case: str) -> bool:
     return "pushed" in states or "running" not in states
 
 
-def seed(home: Path, case: str, online: Any) -> int:
+def fill_memory(home: Path, case: str, online: Any) -> int:
     """Load the raw spans of the case's last pushed run into the online history; return the number of rows.
 
     Raises:
@@ -207,11 +209,11 @@ def seed(home: Path, case: str, online: Any) -> int:
     try:
         pushed = [run for run in store.runs(local_runtime(home).metadata, case) if run.state == "pushed"]
     except MetadataUnavailableError as error:
-        raise UnreachedError(str(error)) from error
-    if not pushed or not online.remembers:
+        raise StoreUnavailableError(str(error)) from error
+    if not pushed or not online.has_history:
         return 0
     facts = pushed[-1].facts
-    window = spans.window(Path(facts["source"]), *_window(facts["spans"]))
+    window = spans.select_window(Path(facts["source"]), *_window(facts["spans"]))
     return online.seed(map(str, window.values()), json.loads(facts["settings"])["data"])
 
 

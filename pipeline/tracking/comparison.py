@@ -27,7 +27,7 @@ FACTS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class RunRow:
     """One run in a list.
 
     Attributes:
@@ -74,12 +74,12 @@ class Comparison:
     metrics: tuple[tuple[str, float | None, float | None, float | None], ...]
 
 
-def listed(runtime: Runtime, case: str | None = None) -> list[Row]:
+def list_runs(runtime: Runtime, case: str | None = None) -> list[RunRow]:
     """Return the runs in the metadata store, the oldest first."""
     return [_row(run) for run in store.runs(runtime.metadata, case)]
 
 
-def recorded(runtime: Runtime, case: str | None = None) -> list[Row]:
+def list_mlflow_runs(runtime: Runtime, case: str | None = None) -> list[RunRow]:
     """Return the runs in MLflow, the oldest first."""
     return [
         _row_from_record(record, name)
@@ -88,7 +88,7 @@ def recorded(runtime: Runtime, case: str | None = None) -> list[Row]:
     ]
 
 
-def pick(rows: Sequence[Row], words: Sequence[str]) -> tuple[Row, Row]:
+def choose_runs(rows: Sequence[RunRow], words: Sequence[str]) -> tuple[RunRow, RunRow]:
     """Choose the two runs to compare: the two named ones, the named one and the one before it, or the last two.
 
     Cached runs are skipped unless they are named.
@@ -111,14 +111,14 @@ def pick(rows: Sequence[Row], words: Sequence[str]) -> tuple[Row, Row]:
     return candidates[-2], candidates[-1]
 
 
-def compare(runtime: Runtime, pair: tuple[Row, Row], from_mlflow: bool = False) -> Comparison:
+def compare_runs(runtime: Runtime, pair: tuple[RunRow, RunRow], from_mlflow: bool = False) -> Comparison:
     """Compare two runs, read from the metadata store or from MLflow."""
     records = [_load_record(runtime, row, from_mlflow) for row in pair]
-    return compared(*records)
+    return compare_records(*records)
 
 
-def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
-    """Compare two records, made by :func:`pipeline.tracking.recording.record` or read from MLflow."""
+def compare_records(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
+    """Compare two records, made by :func:`pipeline.tracking.recording.build_record` or read from MLflow."""
     params = [{name: str(value) for name, value in record["params"].items()} for record in (a, b)]
     names = sorted(params[0].keys() | params[1].keys())
     rows = ((name, params[0].get(name, ""), params[1].get(name, "")) for name in names)
@@ -133,10 +133,10 @@ def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
     )
 
 
-def where(runtime: Runtime) -> str:
+def describe_mlflow_store(runtime: Runtime) -> str:
     """Return one line with the address of MLflow's records and the command that opens its web UI."""
-    address = recording.shown(recording.address(runtime))
-    if runtime.tracking == recording.OFF:
+    address = recording.hide_credentials(recording.tracking_address(runtime))
+    if runtime.tracking == recording.TRACKING_OFF:
         return "MLflow is off."
     if address.startswith("http"):
         return f"MLflow: {address}"
@@ -155,10 +155,10 @@ def _has_full_mlflow() -> bool:
         return False
 
 
-def _row(run: store.Run) -> Row:
+def _row(run: store.Run) -> RunRow:
     facts = run.facts
     training = json.loads(facts.get("settings", "{}")).get("training", {})
-    return Row(
+    return RunRow(
         id=run.id,
         case=run.case,
         state=run.state,
@@ -172,10 +172,10 @@ def _row(run: store.Run) -> Row:
     )
 
 
-def _row_from_record(record: Mapping[str, Any], case: str) -> Row:
+def _row_from_record(record: Mapping[str, Any], case: str) -> RunRow:
     tags = record["tags"]
     ended = datetime.fromtimestamp((record["ended"] or record["started"]) / 1000, UTC)
-    return Row(
+    return RunRow(
         id=record["run"],
         case=case,
         state=tags.get("state", ""),
@@ -191,18 +191,18 @@ def _row_from_record(record: Mapping[str, Any], case: str) -> Row:
 def _mlflow_records(runtime: Runtime, case: str) -> list[dict[str, Any]]:
     from pipeline.tracking import mlflow_process
 
-    return mlflow_process.recorded(recording.address(runtime), case)
+    return mlflow_process.read_records(recording.tracking_address(runtime), case)
 
 
-def _load_record(runtime: Runtime, row: Row, from_mlflow: bool) -> dict[str, Any]:
+def _load_record(runtime: Runtime, row: RunRow, from_mlflow: bool) -> dict[str, Any]:
     if from_mlflow:
         return next(record for record in _mlflow_records(runtime, row.case) if record["run"] == row.id)
-    return recording.record(
+    return recording.build_record(
         runtime, next(record for record in store.runs(runtime.metadata, row.case) if record.id == row.id)
     )
 
 
-def _find_run(rows: Sequence[Row], word: str) -> Row:
+def _find_run(rows: Sequence[RunRow], word: str) -> RunRow:
     matches = [row for row in rows if row.id == word] or [row for row in rows if row.id.endswith(word)]
     if not matches:
         raise ValueError(f"There is no run '{word}'; `showcase runs` lists all, and the end of an id is sufficient.")

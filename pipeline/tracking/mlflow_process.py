@@ -31,12 +31,12 @@ def main() -> None:
     answer, record = {}, RecordReader()
     try:
         with redirect_stdout(sys.stderr):  # with a server, MLflow prints links to the run
-            tracker = opened(address, record)
+            tracker = open_client(address, record)
             if text := record.text():
-                answer = {"id": write(tracker, json.loads(text), artifacts)}
+                answer = {"id": write_record(tracker, json.loads(text), artifacts)}
     except Exception as error:
         record.text()
-        answer = {"error": _sentence(error).replace(address, recording.shown(address))}
+        answer = {"error": _sentence(error).replace(address, recording.hide_credentials(address))}
     print(json.dumps(answer), flush=True)
 
 
@@ -65,7 +65,7 @@ class RecordReader:
                 os._exit(0)
 
 
-def opened(address: str, record: RecordReader | None = None) -> Any:
+def open_client(address: str, record: RecordReader | None = None) -> Any:
     """Return an MLflow client after checking that its store can be written; create a SQLite store if there is none.
 
     Args:
@@ -81,17 +81,17 @@ def opened(address: str, record: RecordReader | None = None) -> Any:
     _check(address)
     client_class = _client_class()
     # Under a lock, because two processes that create the tables at the same time corrupt the store.
-    with record.busy if record else nullcontext(), store.locked(Path(database)):
+    with record.busy if record else nullcontext(), store.write_lock(Path(database)):
         client = client_class(tracking_uri=address)
         client.search_experiments(max_results=1)
     return client
 
 
-def write(client: Any, record: Mapping[str, Any], artifacts: str) -> str:
+def write_record(client: Any, record: Mapping[str, Any], artifacts: str) -> str:
     """Record a run; earlier records of the same run, which was resumed since, are deleted once the new one is complete.
 
     Args:
-        record: A record made by :func:`pipeline.tracking.recording.record`.
+        record: A record made by :func:`pipeline.tracking.recording.build_record`.
         artifacts: Folder for an experiment's files in a local store; a server uses its own.
 
     Returns:
@@ -117,7 +117,7 @@ def write(client: Any, record: Mapping[str, Any], artifacts: str) -> str:
     return record_id
 
 
-def recorded(address: str, case: str) -> list[dict[str, Any]]:
+def read_records(address: str, case: str) -> list[dict[str, Any]]:
     """Return all records of a case, the oldest first.
 
     Returns:
@@ -129,7 +129,7 @@ def recorded(address: str, case: str) -> list[dict[str, Any]]:
     file = Path(address.removeprefix("sqlite:///"))
     if address.startswith("sqlite:///") and not file.is_file():
         raise OSError(f"There is no tracking store {file}; the first finished `showcase run` creates it.")
-    client = opened(address)
+    client = open_client(address)
     experiment = client.get_experiment_by_name(case)
     if experiment is None:
         return []
@@ -143,17 +143,17 @@ def recorded(address: str, case: str) -> list[dict[str, Any]]:
         token = page.token
         if not token:
             break
-    return [_to_plain(mlflow_run) for mlflow_run in mlflow_runs if recording.RUN in mlflow_run.data.tags]
+    return [_to_plain(mlflow_run) for mlflow_run in mlflow_runs if recording.RUN_TAG in mlflow_run.data.tags]
 
 
-def curve(address: str, run: str, name: str) -> list[tuple[int, float]]:
+def read_curve(address: str, run: str, name: str) -> list[tuple[int, float]]:
     """Return a metric of one record by epoch."""
-    return [(point.step, point.value) for point in opened(address).get_metric_history(run, f"epoch/{name}")]
+    return [(point.step, point.value) for point in open_client(address).get_metric_history(run, f"epoch/{name}")]
 
 
 def _client_class() -> Any:
     """Import and return MLflow's client class; the import takes seconds."""
-    os.environ.update(recording.MANNERS)  # MLflow reads them at import and at every call
+    os.environ.update(recording.MLFLOW_ENVIRONMENT)  # MLflow reads them at import and at every call
     from mlflow.tracking import MlflowClient
 
     return MlflowClient
@@ -216,7 +216,7 @@ def _to_plain(mlflow_run: Any) -> dict[str, Any]:
     inputs = mlflow_run.inputs.dataset_inputs
     return {
         "id": mlflow_run.info.run_id,
-        "run": mlflow_run.data.tags[recording.RUN],
+        "run": mlflow_run.data.tags[recording.RUN_TAG],
         "status": mlflow_run.info.status,
         "started": mlflow_run.info.start_time,
         "ended": mlflow_run.info.end_time,

@@ -9,7 +9,7 @@ Answer: I track experiments so that I can say which settings, data and code prod
     remembering them. Tracking has to be automatic: here every run that trained or was refused goes to MLflow with
     parameters, metrics, loss curves, data digest, commit, lock file, strategy and a link to the model, while TFX's
     metadata keeps the lineage. The trap is coupling: a slow or missing tracker must never fail a run.
-Evidence: tour.evidence.experiment_tracking.runs_compared
+Evidence: tour.evidence.experiment_tracking.compare_runs
 Proof: tests/pipeline/tracking/test_recording.py::test_recorded_run_is_read_back_completely
 """
 
@@ -27,11 +27,11 @@ from pipeline.checkout import ROOT
 from pipeline.metadata import store
 from pipeline.runtime import Runtime
 
-RUN = "showcase.run"
-OFF = "none"
-SECONDS = 120
+RUN_TAG = "showcase.run"
+TRACKING_OFF = "none"
+TIMEOUT_SECONDS = 120
 # Two short attempts to reach a server, and no telemetry.
-MANNERS = {
+MLFLOW_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -48,9 +48,9 @@ class Tracker:
 
     def __init__(self, runtime: Runtime, log: Path):
         self._runtime, self._log, self._process, self._error = runtime, log, None, ""
-        if runtime.tracking != OFF:
+        if runtime.tracking != TRACKING_OFF:
             try:
-                self._process = _start_process(address(runtime), str(Path(runtime.root, "mlflow")), log)
+                self._process = _start_process(tracking_address(runtime), str(Path(runtime.root, "mlflow")), log)
             except OSError as error:
                 self._error = str(error)
 
@@ -61,18 +61,18 @@ class Tracker:
             Facts: MLflow's id and address, or one sentence with the reason why the run is not recorded.
         """
         try:
-            if self._runtime.tracking == OFF or not worthy(self._runtime, run):
+            if self._runtime.tracking == TRACKING_OFF or not should_record(self._runtime, run):
                 return {}
             answer = {"error": self._error}
             if self._process:
-                answer = _send_record(self._process, json.dumps(record(self._runtime, run)))
+                answer = _send_record(self._process, json.dumps(build_record(self._runtime, run)))
         except subprocess.TimeoutExpired:
-            answer = {"error": f"no answer within {SECONDS} s"}
+            answer = {"error": f"no answer within {TIMEOUT_SECONDS} s"}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         finally:
             self._end()
-        where = shown(address(self._runtime))
+        where = hide_credentials(tracking_address(self._runtime))
         if "id" in answer:
             return {"mlflow": answer["id"], "tracked_at": where, "untracked": ""}
         return {"untracked": f"The run is not recorded in MLflow at {where}: {answer['error']} (see {self._log})"}
@@ -87,7 +87,7 @@ class Tracker:
 
 
 def _send_record(process: subprocess.Popen[str], text: str) -> dict[str, str]:
-    answer, _ = process.communicate(text, timeout=SECONDS)
+    answer, _ = process.communicate(text, timeout=TIMEOUT_SECONDS)
     return json.loads(answer) if answer else {"error": "its process ended without an answer"}
 
 
@@ -107,25 +107,25 @@ def _start_process(address: str, artifacts: str, log: Path) -> subprocess.Popen[
         )
 
 
-def address(runtime: Runtime) -> str:
+def tracking_address(runtime: Runtime) -> str:
     """Return the tracker's address: the configured server, or a SQLite file next to the metadata store."""
     return runtime.tracking or f"sqlite:///{Path(runtime.root, 'mlflow.sqlite')}"
 
 
-def shown(address: str) -> str:
+def hide_credentials(address: str) -> str:
     """Return an address without the user name and password that it may contain, for messages and records."""
     parts = urlsplit(address)
     return address.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1) if "@" in parts.netloc else address
 
 
-def worthy(runtime: Runtime, run: store.Run) -> bool:
+def should_record(runtime: Runtime, run: store.Run) -> bool:
     """Whether a run is recorded: it was pushed or refused, or it failed after training."""
     if run.state != "failed":
         return run.state in ("pushed", "refused")
     return bool(_json(_artifacts(runtime, run), "model_run", "training.json"))
 
 
-def record(runtime: Runtime, run: store.Run) -> dict[str, Any]:
+def build_record(runtime: Runtime, run: store.Run) -> dict[str, Any]:
     """Build the record of a finished run as plain values, from its facts and artifacts.
 
     Returns:
@@ -147,7 +147,7 @@ def record(runtime: Runtime, run: store.Run) -> dict[str, Any]:
     metrics |= {f"seconds/{key}": stage["seconds"] for key, stage in json.loads(facts.get("stages", "{}")).items()}
     link = facts.get("pushed") or str(artifacts.get("model", ""))
     tags = {
-        RUN: run.id,
+        RUN_TAG: run.id,
         "state": run.state,
         "reason": run.reason,
         "fingerprint": run.fingerprint,

@@ -35,7 +35,7 @@ class PageError(RuntimeError):
     """A page threw an exception, or the browser reported an error."""
 
 
-def program() -> str:
+def find_browser() -> str:
     """Return the path of a browser.
 
     Raises:
@@ -57,9 +57,9 @@ class Chromium:
 
     def __init__(self, url: str, width: int = 1100, height: int = 900):
         self.requests: list[str] = []
-        self.complaints: list[str] = []
+        self.console_errors: list[str] = []
         self._profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
-        self._pid, self._write_end, self._read_end = _start(program(), self._profile.name, (width, height))
+        self._pid, self._write_end, self._read_end = _start(find_browser(), self._profile.name, (width, height))
         self._buffer, self._message_id, self._session, self._context, self._loaded = b"", 0, "", "", False
         try:
             self._open(url)
@@ -74,7 +74,7 @@ class Chromium:
         """
         self._session = ""
         self._call("Target.disposeBrowserContext", {"browserContextId": self._context})
-        self.requests, self.complaints = [], []
+        self.requests, self.console_errors = [], []
         self._open(url)
 
     def __enter__(self) -> "Chromium":
@@ -167,9 +167,9 @@ class Chromium:
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
             case "Log.entryAdded" if params["entry"]["level"] == "error":
-                self.complaints.append(params["entry"]["text"])
+                self.console_errors.append(params["entry"]["text"])
             case "Runtime.exceptionThrown":
-                self.complaints.append(params["exceptionDetails"]["text"])
+                self.console_errors.append(params["exceptionDetails"]["text"])
 
 
 def _start(path: str, profile: str, size: tuple[int, int]) -> tuple[int, int, int]:

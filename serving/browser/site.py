@@ -134,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing; the page's own requests are not of interest."""
 
 
-def server(site: Site, port: int = 0) -> ThreadingHTTPServer:
+def create_server(site: Site, port: int = 0) -> ThreadingHTTPServer:
     """Create a server on 127.0.0.1 that is not serving yet; port 0 takes a free port."""
     http_server = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, site))
     http_server.daemon_threads = True
@@ -148,7 +148,7 @@ def serve(versions: Mapping[str, Path], port: int) -> None:
         FileNotFoundError: if LiteRT.js or a model is missing; the message names the command that creates it.
         OSError: if the port is taken.
     """
-    with server(Site(versions), port) as http_server:
+    with create_server(Site(versions), port) as http_server:
         print(f"http://127.0.0.1:{http_server.server_port}/ (Ctrl-C ends it)", flush=True)
         with suppress(KeyboardInterrupt):
             http_server.serve_forever()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
-SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 
 
 class Sink(Protocol):
@@ -16,9 +16,9 @@ class Sink(Protocol):
     def __call__(self, news: Mapping[str, Any]) -> None: ...
 
 
-def to_log(news: Mapping[str, Any]) -> None:
+def log_alert(news: Mapping[str, Any]) -> None:
     """Write an alert to the log as a warning."""
-    log.warning("%s", sentence(news))
+    log.warning("%s", format_alert(news))
 
 
 class Webhook:
@@ -37,13 +37,13 @@ class Webhook:
 
     def __call__(self, news: Mapping[str, Any]) -> None:
         """Post an alert; raises OSError if the response is not a success."""
-        body = json.dumps({"text": sentence(news), **news}).encode()
+        body = json.dumps({"text": format_alert(news), **news}).encode()
         request = urllib.request.Request(self.url, body, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=SECONDS):  # noqa: S310 (the scheme was checked)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310 (the scheme was checked)
             pass
 
 
-def sentence(news: Mapping[str, Any]) -> str:
+def format_alert(news: Mapping[str, Any]) -> str:
     """One sentence about an alert."""
     incident = news["incident"]
     what = (
@@ -52,7 +52,7 @@ def sentence(news: Mapping[str, Any]) -> str:
     return f"{news['case']} version {news['version']}: {incident['kind']} incident {incident['id']} {what}"
 
 
-def delivered(pending: Sequence[Mapping[str, Any]], sinks: Sequence[Sink]) -> list[dict[str, Any]]:
+def deliver(pending: Sequence[Mapping[str, Any]], sinks: Sequence[Sink]) -> list[dict[str, Any]]:
     """Send alerts to all sinks; return those that at least one sink has not received.
 
     Each returned alert carries ``left``, the indices of the sinks that have not received it, so that a sink does not

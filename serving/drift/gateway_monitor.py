@@ -13,21 +13,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from serving.drift.alarms.judge import MOST, Judge, Judged, Part
-from serving.drift.alert_sinks import Sink, delivered
+from serving.drift.alarms.judge import MAX_STORED, Judge, WindowPart, WindowResult
+from serving.drift.alert_sinks import Sink, deliver
 from serving.drift.profiles.watched_columns import VERSION
-from serving.drift.profiles.windows import Cut, Cutter
+from serving.drift.profiles.windows import WindowAssigner, Windowing
 from serving.drift.reference import reference_profile
-from serving.gateway.log.log_files import Place, after, read, synced
+from serving.gateway.log.log_files import LogPosition, next_position, read_log, sync_to_disk
 from serving.gateway.log.tf_example import decode
 
-STATE = "monitor.json"
-BATCH = 1024  # rows that are counted together
-STEP = 20_000  # rows that are read before the other cases get their turn
+STATE_FILE = "monitor.json"
+BATCH_ROWS = 1024  # rows that are counted together
+STEP_ROWS = 20_000  # rows that are read before the other cases get their turn
 log = logging.getLogger(__name__)
 
 
-class Live:
+class GatewayMonitor:
     """Follows the prediction log of one case.
 
     Args:
@@ -38,52 +38,52 @@ class Live:
         sinks: Where alerts are sent.
     """
 
-    def __init__(self, case: str, folder: Path, versions: Path, cut: Cut, sinks: Sequence[Sink]) -> None:
+    def __init__(self, case: str, folder: Path, versions: Path, cut: Windowing, sinks: Sequence[Sink]) -> None:
         self.case, self.folder, self.versions, self.cut, self.sinks = case, folder, versions, cut, sinks
-        state = _read_state(folder / STATE)
-        self.judge = Judge(lambda version: reference_profile.of_version(versions, version), cut.least)
+        state = _read_state(folder / STATE_FILE)
+        self.judge = Judge(lambda version: reference_profile.load_version(versions, version), cut.least)
         if state:
             self.judge.load(state["judge"])
-        self.cutter = Cutter(cut, state.get("closed", -1))
+        self.cutter = WindowAssigner(cut, state.get("closed", -1))
         self.cutter.late = state.get("late", 0)
-        self.place = Place(*state.get("place", (0, 0)))
+        self.place = LogPosition(*state.get("place", (0, 0)))
         self.pending: list[dict[str, Any]] = state.get("pending", [])
-        self.windows = [Judged.read(fields) for fields in state.get("windows", [])]
-        self._parts: dict[int, dict[int, Part]] = {}
+        self.windows = [WindowResult.read(fields) for fields in state.get("windows", [])]
+        self._parts: dict[int, dict[int, WindowPart]] = {}
         self._uncounted: dict[tuple[int, int], list[bytes]] = {}
         self._fields = frozenset((VERSION, cut.time))
         self._unmonitored: set[int] = set()
 
-    def step(self, most: int = STEP) -> list[Judged]:
+    def step(self, most: int = STEP_ROWS) -> list[WindowResult]:
         """Read at most ``most`` new rows of the log; return the results of the windows that were closed."""
-        results: list[Judged] = []
-        for count, (place, record) in enumerate(read(self.folder / "predictions", self.place), 1):
-            self.place = after(place, record)
+        results: list[WindowResult] = []
+        for count, (place, record) in enumerate(read_log(self.folder / "predictions", self.place), 1):
+            self.place = next_position(place, record)
             results += self._add_record(place, record)
             if count >= most:
                 break
         if results or self.pending:
-            self.pending = delivered(self.pending, self.sinks)
+            self.pending = deliver(self.pending, self.sinks)
             self._save()
         return results
 
-    def _add_record(self, place: Place, record: bytes) -> list[Judged]:
+    def _add_record(self, place: LogPosition, record: bytes) -> list[WindowResult]:
         row = decode(record, self._fields)
         window = self.cutter.take(place, (row.get(self.cut.time) or (None,))[0])
         if window is None:
             return []
         rows = self._uncounted.setdefault((window, row[VERSION][0]), [])
         rows.append(record)
-        if len(rows) >= BATCH:
+        if len(rows) >= BATCH_ROWS:
             self._profile_rows(window, row[VERSION][0])
         return [self._close_window(number) for number in self.cutter.over()]
 
-    def _close_window(self, window: int) -> Judged:
+    def _close_window(self, window: int) -> WindowResult:
         for number, version in [key for key in self._uncounted if key[0] == window]:
             self._profile_rows(number, version)
         parts = self._parts.pop(window, {})
         judged = self.judge.observe(window, parts) if parts else _result_without_reference(window)
-        self.windows = [*self.windows, judged][-MOST:]
+        self.windows = [*self.windows, judged][-MAX_STORED:]
         for what, incident in judged.news:
             self.pending.append(
                 {
@@ -100,13 +100,13 @@ class Live:
         """Profile the collected rows of a window with the reference of the version that answered them."""
         records = self._uncounted.pop((window, version))
         try:
-            reference = reference_profile.of_version(self.versions, version)
+            reference = reference_profile.load_version(self.versions, version)
         except ValueError as error:
             if version not in self._unmonitored:
                 log.warning("Version %d of %s is not monitored: %s", version, self.case, error)
             self._unmonitored.add(version)
             return
-        part = counted(reference, records)
+        part = profile_records(reference, records)
         parts = self._parts.setdefault(window, {})
         parts[version] = parts[version] + part if version in parts else part
 
@@ -120,23 +120,23 @@ class Live:
             "windows": [asdict(window) for window in self.windows],
             "pending": self.pending,
         }
-        temporary = self.folder / f".{STATE}.{os.getpid()}"
+        temporary = self.folder / f".{STATE_FILE}.{os.getpid()}"
         with temporary.open("w") as stream:
             json.dump(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, self.folder / STATE)
-        synced(self.folder)
+        os.replace(temporary, self.folder / STATE_FILE)
+        sync_to_disk(self.folder)
 
 
-def counted(reference: reference_profile.Normal, records: Sequence[bytes]) -> Part:
+def profile_records(reference: reference_profile.ReferenceProfile, records: Sequence[bytes]) -> WindowPart:
     """Profile the records of the log that one version answered."""
     frame, scores = reference.watched.records(records)
-    return Part(reference.profile(frame), reference.watched.confidence(scores))
+    return WindowPart(reference.profile(frame), reference.watched.confidence(scores))
 
 
-def _result_without_reference(window: int) -> Judged:
-    return Judged(window, 0, 0, "No version that answered has a reference profile.")
+def _result_without_reference(window: int) -> WindowResult:
+    return WindowResult(window, 0, 0, "No version that answered has a reference profile.")
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.edge.tensors import Tensor, fitted
+from serving.edge.tensors import Tensor, fit_tensors
 
 SIGNATURE = "dense"
 
@@ -39,7 +39,7 @@ class Interpreter:
         input_details = self._run.get_input_details()
         self.inputs = {name: _to_tensor(detail) for name, detail in input_details.items()}
         self.outputs = {name: _to_tensor(detail) for name, detail in self._run.get_output_details().items()}
-        self.fixed = max(0, int(next(iter(input_details.values()))["shape_signature"][0]))
+        self.rows_per_call = max(0, int(next(iter(input_details.values()))["shape_signature"][0]))
 
     def answer(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the model on inputs ``[rows, ...]``; return outputs ``[rows, ...]``.
@@ -49,9 +49,9 @@ class Interpreter:
         Raises:
             ValueError: if the inputs do not fit the model.
         """
-        rows = fitted(rows, self.inputs)
+        rows = fit_tensors(rows, self.inputs)
         count = len(next(iter(rows.values())))
-        step = self.fixed or max(1, count)
+        step = self.rows_per_call or max(1, count)
         if count % step:
             raise ValueError(f"The model takes {step} rows at a time, and {count} is not a multiple of it.")
         parts = [{name: _empty(tensor) for name, tensor in self.outputs.items()}]  # so that zero rows have outputs, too
@@ -61,7 +61,7 @@ class Interpreter:
 
     def latency(self, rows: Mapping[str, np.ndarray], times: int) -> float:
         """Measure the median time of a call with the first row, in microseconds, over ``times`` calls after one warm-up."""
-        first_row = {name: values[: self.fixed or 1] for name, values in fitted(rows, self.inputs).items()}
+        first_row = {name: values[: self.rows_per_call or 1] for name, values in fit_tensors(rows, self.inputs).items()}
         seconds = []
         for _ in range(times + 1):
             started = time.perf_counter()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.edge.tensors import Tensor, fitted
+from serving.edge.tensors import Tensor, fit_tensors
 
 HERE = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror")
@@ -21,7 +21,7 @@ SECONDS = 300
 
 
 @dataclass(frozen=True)
-class Answers:
+class ProgramOutputs:
     """Outputs ``[rows, ...]`` by name, and the median microseconds of a row as the program measured them."""
 
     outputs: dict[str, np.ndarray]
@@ -47,7 +47,7 @@ class Program:
         )
         return inputs, outputs
 
-    def answer(self, model: Path, rows: Mapping[str, np.ndarray]) -> Answers:
+    def answer(self, model: Path, rows: Mapping[str, np.ndarray]) -> ProgramOutputs:
         """Run the model on inputs ``[rows, ...]``; inputs and outputs are passed as files of raw bytes.
 
         Raises:
@@ -55,7 +55,7 @@ class Program:
         """
         inputs, outputs = self.signature(model)
         with tempfile.TemporaryDirectory(prefix="edge-") as folder:
-            for name, values in fitted(rows, inputs).items():
+            for name, values in fit_tensors(rows, inputs).items():
                 values.tofile(Path(folder, f"{name}.bin"))
             Path(folder, "out").mkdir()
             report = json.loads(_run([*self.command, str(model), folder, f"{folder}/out"]))
@@ -63,10 +63,10 @@ class Program:
                 name: np.fromfile(Path(folder, "out", f"{name}.bin"), tensor.dtype).reshape(-1, *tensor.shape)
                 for name, tensor in outputs.items()
             }
-        return Answers(arrays, report["latency_us"])
+        return ProgramOutputs(arrays, report["latency_us"])
 
 
-def cpp(folder: Path) -> Program:
+def build_cpp(folder: Path) -> Program:
     """Build the C++ program in a folder unless it is built already.
 
     Raises:
@@ -80,7 +80,7 @@ def cpp(folder: Path) -> Program:
     return Program((str(program),))
 
 
-def java(folder: Path) -> Program:
+def build_java(folder: Path) -> Program:
     """Build the Java program and its JNI library in a folder unless they are built already.
 
     Raises:
@@ -106,7 +106,7 @@ def java(folder: Path) -> Program:
     return Program((str(home / "bin" / "java"), f"-Djava.library.path={classes}", "-cp", str(classes), "Edge"))
 
 
-def runtime() -> Path:
+def find_litert_library() -> Path:
     """Return the path of LiteRT's shared library in the ``ai-edge-litert`` package, without importing the package."""
     package = find_spec("ai_edge_litert")
     if package is None or not package.submodule_search_locations:
@@ -116,7 +116,7 @@ def runtime() -> Path:
 
 def _build_folder(folder: Path, sources: Sequence[Path]) -> Path:
     """Create the folder for this version of sources and library, named by their hash: a change of either rebuilds."""
-    library = runtime()
+    library = find_litert_library()
     digest = hashlib.sha256(f"{library} {library.stat().st_size} {library.stat().st_mtime_ns} {FLAGS}".encode())
     for source in sources:
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
@@ -129,7 +129,7 @@ def _compile(sources: Sequence[str], target: Path, extra_flags: Sequence[str]) -
     compiler = shutil.which("g++")
     if not compiler:
         raise FileNotFoundError("There is no C++ compiler: `apt-get install g++`.")
-    library = runtime()
+    library = find_litert_library()
     link = [f"-L{library.parent}", f"-l:{library.name}", f"-Wl,-rpath,{library.parent}"]
     temporary = target.with_name(f".{target.name}-{os.getpid()}")
     _run(

@@ -19,7 +19,7 @@ class Tensor:
     shape: tuple[int, ...]
 
 
-def fitted(rows: Mapping[str, np.ndarray], specs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+def fit_tensors(rows: Mapping[str, np.ndarray], specs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """Convert arrays ``[rows, ...]`` by name to the types in ``specs``: 64-bit integers become 32-bit ones if they fit.
 
     Raises:

@@ -12,7 +12,7 @@ SIGNATURE, INPUT = "serving_default", "examples"
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class PredictResult:
     """Model outputs for a batch of rows.
 
     Attributes:
@@ -27,7 +27,9 @@ class Answered:
 class Backend(Protocol):
     """Scores serialized ``tf.Example`` records with the signature that every export has."""
 
-    async def predict(self, model: str, examples: Sequence[bytes], version: int | None, timeout: float) -> Answered:
+    async def predict(
+        self, model: str, examples: Sequence[bytes], version: int | None, timeout: float
+    ) -> PredictResult:
         """Score the examples with the given version, or with the backend's newest version if ``version`` is None.
 
         Raises:
@@ -38,22 +40,24 @@ class Backend(Protocol):
         """Release the backend's resources."""
 
 
-class InProcess:
+class EngineBackend:
     """The engine of this process: no bytes are copied, and rows of several requests share a batch."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
 
-    async def predict(self, model: str, examples: Sequence[bytes], version: int | None, timeout: float) -> Answered:
+    async def predict(
+        self, model: str, examples: Sequence[bytes], version: int | None, timeout: float
+    ) -> PredictResult:
         """See :class:`Backend`."""
         inputs = {INPUT: np.array(examples, object)}
-        return Answered(*await self._engine.predict(model, inputs, SIGNATURE, version=version, timeout=timeout))
+        return PredictResult(*await self._engine.predict(model, inputs, SIGNATURE, version=version, timeout=timeout))
 
     async def close(self) -> None:
         """Do nothing: the owner of the engine closes it."""
 
 
-class Remote:
+class GrpcBackend:
     """A TensorFlow Serving, or a compatible server, at ``host:port``.
 
     If the name resolves to several servers, requests are balanced round-robin.
@@ -67,7 +71,9 @@ class Remote:
         self._channel = grpc.aio.insecure_channel(target, options=[("grpc.lb_policy_name", "round_robin")])
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
-    async def predict(self, model: str, examples: Sequence[bytes], version: int | None, timeout: float) -> Answered:
+    async def predict(
+        self, model: str, examples: Sequence[bytes], version: int | None, timeout: float
+    ) -> PredictResult:
         """See :class:`Backend`."""
         request = self._request()
         request.model_spec.name, request.model_spec.signature_name = model, SIGNATURE
@@ -81,7 +87,7 @@ class Remote:
         except self._grpc.aio.AioRpcError as error:
             raise ServingError(error.code().name, error.details() or "The backend gave no reason.") from None
         outputs = {name: _to_array(tensor) for name, tensor in reply.outputs.items()}
-        return Answered(reply.model_spec.version.value, outputs)
+        return PredictResult(reply.model_spec.version.value, outputs)
 
     async def close(self) -> None:
         """Close the channel."""

@@ -7,7 +7,7 @@ CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
 
 
 @dataclass(frozen=True)
-class Patience:
+class BreakerPolicy:
     """When a circuit breaker opens, and for how long.
 
     Attributes:
@@ -19,40 +19,40 @@ class Patience:
     seconds: float = 2.0
 
 
-class Breaker:
+class CircuitBreaker:
     """Circuit breaker.
 
     Closed, it lets requests through. After ``patience.failures`` consecutive failures it opens and rejects requests.
     After ``patience.seconds`` it is half-open: a single trial request may pass.
 
     Args:
-        patience: When it opens, and for how long.
+        breaker_policy: When it opens, and for how long.
         now: Monotonic clock in seconds.
     """
 
-    def __init__(self, patience: Patience, now: Callable[[], float]) -> None:
-        self.patience, self._now = patience, now
+    def __init__(self, patience: BreakerPolicy, now: Callable[[], float]) -> None:
+        self.breaker_policy, self._now = patience, now
         self.state, self._failures, self._changed_at = CLOSED, 0, 0.0
 
     def wait(self) -> float:
         """Return 0 if the request may go; the caller then records its outcome. Otherwise return the seconds to wait."""
         if self.state == CLOSED:
             return 0.0
-        left = self._changed_at + self.patience.seconds - self._now()
+        left = self._changed_at + self.breaker_policy.seconds - self._now()
         if left > 0:
             return left
         # Trials are sequential. A trial whose outcome is never recorded blocks others for `patience.seconds` only.
         self.state, self._changed_at = HALF_OPEN, self._now()
         return 0.0
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """Record that the backend answered, even if it rejected the request."""
         self.state, self._failures = CLOSED, 0
 
     def failed(self) -> None:
         """Record that the backend failed or timed out."""
         self._failures += 1
-        if self.state == HALF_OPEN or self._failures >= self.patience.failures:
+        if self.state == HALF_OPEN or self._failures >= self.breaker_policy.failures:
             self.state, self._changed_at = OPEN, self._now()
 
 

@@ -11,7 +11,7 @@ from serving.gateway.log.tf_example import Value
 MAX_FEATURES = 3
 
 
-def variations(
+def vary_features(
     features: Mapping[str, Value], hints: Sequence[str], typical: Mapping[str, float | str]
 ) -> list[tuple[str, dict[str, Value]]]:
     """Return one copy of the row per feature, with that feature at its typical value, paired with the feature's name.
@@ -26,7 +26,7 @@ def variations(
     return varied
 
 
-def reasons(
+def rank_attributions(
     features: Mapping[str, Value],
     varied: Sequence[tuple[str, Mapping[str, Value]]],
     score: float,

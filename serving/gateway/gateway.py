@@ -12,9 +12,9 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from serving.gateway import late_labels
-from serving.gateway.gateway_metrics import Metrics
-from serving.gateway.openapi import document
-from serving.gateway.request_errors import Refused, invalid
+from serving.gateway.gateway_metrics import GatewayMetrics
+from serving.gateway.openapi import build_document
+from serving.gateway.request_errors import RequestError, to_request_error
 from serving.gateway.scoring import Scorer
 from serving.http.asyncio_server import Request, Response
 
@@ -34,7 +34,7 @@ class Gateway:
         metrics: The metrics object that the scorers also use.
     """
 
-    def __init__(self, scorers: Mapping[str, Scorer], metrics: Metrics) -> None:
+    def __init__(self, scorers: Mapping[str, Scorer], metrics: GatewayMetrics) -> None:
         self.scorers, self.metrics = dict(scorers), metrics
         self._routes: dict[str, dict[str, tuple[str, Route]]] = {
             "/labels": {"POST": ("", self._post_label)},
@@ -73,7 +73,7 @@ class Gateway:
         self.document = self._build_document()
 
     def _build_document(self) -> bytes:
-        return orjson.dumps(document({name: scorer.online for name, scorer in self.scorers.items()}))
+        return orjson.dumps(build_document({name: scorer.online for name, scorer in self.scorers.items()}))
 
     async def close(self) -> None:
         """Write pending records and a checkpoint of every memory."""
@@ -97,7 +97,7 @@ class Gateway:
         methods = self._routes.get(request.path)
         try:
             if methods is None:
-                raise Refused(404, f"There is no route {request.path[:200]}; GET /openapi.json lists the routes.")
+                raise RequestError(404, f"There is no route {request.path[:200]}; GET /openapi.json lists the routes.")
             match = methods.get("GET" if request.method == "HEAD" else request.method)
             if match is None:
                 raise _MethodNotAllowedError(", ".join(methods), request.method)
@@ -105,7 +105,7 @@ class Gateway:
             response = await route(request)
         except _MethodNotAllowedError as error:
             response = Response(405, _encode_error(str(error)), headers=(("allow", error.allowed),))
-        except Refused as error:
+        except RequestError as error:
             retry_after = (("retry-after", str(max(1, math.ceil(error.after)))),) if error.after is not None else ()
             response = Response(error.status, _encode_error(error.message), headers=retry_after)
         except Exception:
@@ -122,12 +122,12 @@ class Gateway:
 
     async def _post_label(self, request: Request) -> Response:
         label = _parse_body(late_labels.Label, request.body, MAX_LABEL_BYTES)
-        (stored,) = await late_labels.take(self.scorers, [label])
+        (stored,) = await late_labels.store_labels(self.scorers, [label])
         return Response(200, stored.model_dump_json().encode())
 
     async def _post_labels(self, request: Request) -> Response:
         labels = _parse_body(late_labels.Labels, request.body, MAX_LABELS_BYTES).labels
-        stored = await late_labels.take(self.scorers, labels)
+        stored = await late_labels.store_labels(self.scorers, labels)
         return Response(200, late_labels.AllLabelled(labels=stored).model_dump_json().encode())
 
     async def _get_health(self, request: Request) -> Response:
@@ -154,11 +154,11 @@ class _MethodNotAllowedError(Exception):
 
 def _parse_body(model: type[Body], body: bytes, max_bytes: int) -> Body:
     if len(body) > max_bytes:
-        raise Refused(413, f"The body is larger than {max_bytes} bytes.")
+        raise RequestError(413, f"The body is larger than {max_bytes} bytes.")
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise to_request_error(error) from None
 
 
 def _make_score_route(scorer: Scorer) -> Route:
@@ -177,9 +177,11 @@ def _wants_reasons(query: str) -> bool:
     parameters = parse_qs(query, keep_blank_values=True)
     values = parameters.pop("reasons", ["false"])
     if parameters:
-        raise Refused(422, f"Unknown query parameter '{next(iter(parameters))[:64]}'; only 'reasons' is supported.")
+        raise RequestError(
+            422, f"Unknown query parameter '{next(iter(parameters))[:64]}'; only 'reasons' is supported."
+        )
     if len(values) != 1 or values[0] not in ("true", "false"):
-        raise Refused(422, "reasons: the value must be true or false, given once.")
+        raise RequestError(422, "reasons: the value must be true or false, given once.")
     return values[0] == "true"
 
 

@@ -12,7 +12,7 @@ DIFFERENCES = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 STATES = {"closed": 0, "half-open": 1, "open": 2}
 
 
-class Metrics:
+class GatewayMetrics:
     """The gateway's metrics, in their own registry."""
 
     def __init__(self) -> None:

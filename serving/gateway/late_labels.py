@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from serving.gateway.history.memory import UnreachedError
-from serving.gateway.history.online_store import JOURNAL, Conflict, journal
-from serving.gateway.log.log_files import Place, find
-from serving.gateway.log.prediction_log import UnwrittenError
-from serving.gateway.log.tf_example import decode, entry, example
-from serving.gateway.request_errors import Refused
+from serving.gateway.history.memory import StoreUnavailableError
+from serving.gateway.history.online_store import JOURNAL, LabelConflictError, encode_journal
+from serving.gateway.log.log_files import LogPosition, find_record
+from serving.gateway.log.prediction_log import LogWriteError
+from serving.gateway.log.tf_example import decode, encode_entry, encode_example
+from serving.gateway.request_errors import RequestError
 from serving.gateway.scoring import Scorer
 
 MAX_LABELS, YIELD_EVERY = 1000, 20  # labels per request; lookups between two yields to the event loop
@@ -82,13 +82,19 @@ class JoinedLabel:
 
     def record(self) -> bytes:
         """Return the record for the log of labels."""
-        entries = (entry("label/id", self.identity), entry("label/key", self.key), entry("label/value", self.label))
-        return example(
-            *entries, entry("label/time", self.known_at), journal([self.key, self.label, self.known_at, self.row])
+        entries = (
+            encode_entry("label/id", self.identity),
+            encode_entry("label/key", self.key),
+            encode_entry("label/value", self.label),
+        )
+        return encode_example(
+            *entries,
+            encode_entry("label/time", self.known_at),
+            encode_journal([self.key, self.label, self.known_at, self.row]),
         )
 
 
-async def take(scorers: Mapping[str, Scorer], labels: Sequence[Label]) -> list[Labelled]:
+async def store_labels(scorers: Mapping[str, Scorer], labels: Sequence[Label]) -> list[Labelled]:
     """Store labels of one case; when this returns they are on disk, as one group. If one is rejected, none is stored.
 
     Raises:
@@ -102,18 +108,18 @@ async def take(scorers: Mapping[str, Scorer], labels: Sequence[Label]) -> list[L
             await asyncio.sleep(0)  # each lookup reads a file; let other requests run in between
     scorer = predictions[0][0]
     if any(other is not scorer for other, _ in predictions):
-        raise Refused(422, "labels: all predictions of one request must belong to one case.")
+        raise RequestError(422, "labels: all predictions of one request must belong to one case.")
     try:
         joined = [_join(scorer, label, record) for label, (_, record) in zip(labels, predictions, strict=True)]
         is_new = await _store(scorer, joined)
-    except Conflict as error:
-        raise Refused(409, str(error)) from None
+    except LabelConflictError as error:
+        raise RequestError(409, str(error)) from None
     except ValueError as error:
-        raise Refused(422, str(error)) from None
-    except UnwrittenError as error:
-        raise Refused(503, str(error), 1.0) from None
-    except UnreachedError as error:
-        raise Refused(503, str(error), error.after) from None
+        raise RequestError(422, str(error)) from None
+    except LogWriteError as error:
+        raise RequestError(503, str(error), 1.0) from None
+    except StoreUnavailableError as error:
+        raise RequestError(503, str(error), error.after) from None
     outcomes: list[Outcome] = ["kept" if new else "known" for new in is_new]
     for outcome in outcomes:
         scorer.metrics.labels.labels(scorer.name, outcome).inc()
@@ -131,14 +137,14 @@ def _join(scorer: Scorer, label: Label, record: Mapping[str, list[Any]]) -> Join
 
 async def _store(scorer: Scorer, labels: Sequence[JoinedLabel]) -> list[bool]:
     """Store the labels and return which of them were new. A lock serializes concurrent requests."""
-    async with scorer.labelling:
+    async with scorer.label_lock:
         first: dict[str, JoinedLabel] = {}
         for label in labels:
             if first.setdefault(label.key, label).label != label.label:
-                raise Conflict(
+                raise LabelConflictError(
                     f"'{label.key}' is labelled {first[label.key].label} and {label.label} in the same request."
                 )
-        fresh = [label for label in first.values() if await scorer.memory.takes(label.key, label.label)]
+        fresh = [label for label in first.values() if await scorer.memory.is_new_label(label.key, label.label)]
         await asyncio.gather(*(scorer.labels.append(label.record()) for label in fresh))
         learnt = {
             label.key for label in fresh if await scorer.memory.learn(label.key, label.label, label.known_at, label.row)
@@ -151,11 +157,11 @@ def _find_prediction(scorers: Mapping[str, Scorer], identity: str) -> tuple[Scor
     parts = PREDICTION_ID.fullmatch(identity)
     scorer = scorers.get(parts[1]) if parts else None
     if parts is None or scorer is None:
-        raise Refused(404, "prediction_id: this gateway made no prediction with this id.")
-    data = find(scorer.log.folder, Place(int(parts[2], 16), int(parts[3], 16)))
+        raise RequestError(404, "prediction_id: this gateway made no prediction with this id.")
+    data = find_record(scorer.log.folder, LogPosition(int(parts[2], 16), int(parts[3], 16)))
     record = decode(data) if data else {}
     if record.get("served/id") != [identity.encode()]:
-        raise Refused(404, "prediction_id: this gateway made no prediction with this id, or no longer keeps it.")
+        raise RequestError(404, "prediction_id: this gateway made no prediction with this id, or no longer keeps it.")
     return scorer, record
 
 

@@ -51,14 +51,14 @@ class Base(BaseModel):
     reasons: list[Reason] | None = None
 
 
-def answer_model(name: str, online: Online) -> type[BaseModel]:
+def make_answer_model(name: str, online: Online) -> type[BaseModel]:
     """Return the complete response model of a case: its own fields and the common ones."""
     return create_model(f"{name.capitalize()}Answer", __base__=(online.Answer, Base))
 
 
-def document(cases: Mapping[str, Online]) -> dict[str, Any]:
+def build_document(cases: Mapping[str, Online]) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document for the cases."""
-    answers = {name: answer_model(name, online) for name, online in cases.items()}
+    answers = {name: make_answer_model(name, online) for name, online in cases.items()}
     requests = [online.Request for online in cases.values()] + [Label, Labels]
     responses: list[type[BaseModel]] = [*answers.values(), Labelled, AllLabelled, Error]
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in requests]
@@ -66,7 +66,7 @@ def document(cases: Mapping[str, Online]) -> dict[str, Any]:
     _, schemas = models_json_schema(modes, ref_template=REF)
     paths: dict[str, Any] = {}
     for name, online in cases.items():
-        parameters = [TRACEPARENT, *([EXPLAIN] if online.hints else [])]
+        parameters = [TRACEPARENT, *([EXPLAIN] if online.explained_features else [])]
         statuses = (400, 413, 422, 429, 500, 503, 504)
         paths[f"/v1/{name}/score"] = {
             "post": _make_operation(

@@ -3,7 +3,7 @@
 from pydantic import ValidationError
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A rejected request.
 
     Args:
@@ -17,11 +17,11 @@ class Refused(Exception):
         self.status, self.message, self.after = status, message, after
 
 
-def invalid(error: ValidationError) -> Refused:
+def to_request_error(error: ValidationError) -> RequestError:
     """Return the first problem of an invalid body as an error: 400 if it is not JSON, else 422."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":
-        return Refused(400, f"The body is not JSON: {first['msg']}.")
+        return RequestError(400, f"The body is not JSON: {first['msg']}.")
     where = ".".join(map(str, first["loc"])) or "body"
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return Refused(422, f"{where}: {first['msg']}{more}.")
+    return RequestError(422, f"{where}: {first['msg']}{more}.")

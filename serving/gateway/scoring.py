@@ -15,20 +15,20 @@ from pydantic import ValidationError
 
 from serving import rollout
 from serving.errors import ServingError
-from serving.gateway.backend import Answered, Backend
-from serving.gateway.circuit_breaker import CLOSED, Breaker, Patience, TokenBucket
-from serving.gateway.feature_attribution import reasons, variations
-from serving.gateway.gateway_metrics import STATES, Metrics
-from serving.gateway.history.embedded_memory import Embedded, Pace
-from serving.gateway.history.memory import Memory, UnreachedError
-from serving.gateway.history.online_store import LABELS, PREDICTIONS, journal
-from serving.gateway.log.prediction_log import Limits, PredictionLog, UnwrittenError
-from serving.gateway.log.tf_example import Encoder, Value, example
-from serving.gateway.prediction_record import scored
-from serving.gateway.request_errors import Refused, invalid
-from serving.gateway.shadow_traffic import Shadow
-from serving.gateway.use_case_interface import Change, Online, Row
-from serving.gateway.version_files import Served, served
+from serving.gateway.backend import Backend, PredictResult
+from serving.gateway.circuit_breaker import CLOSED, BreakerPolicy, CircuitBreaker, TokenBucket
+from serving.gateway.feature_attribution import rank_attributions, vary_features
+from serving.gateway.gateway_metrics import STATES, GatewayMetrics
+from serving.gateway.history.embedded_memory import CheckpointSchedule, EmbeddedMemory
+from serving.gateway.history.memory import Memory, StoreUnavailableError
+from serving.gateway.history.online_store import LABELS, PREDICTIONS, encode_journal
+from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog
+from serving.gateway.log.tf_example import Encoder, Value, encode_example
+from serving.gateway.prediction_record import encode_prediction
+from serving.gateway.request_errors import RequestError, to_request_error
+from serving.gateway.shadow_traffic import ShadowTraffic
+from serving.gateway.use_case_interface import HistoryChange, Online, Row
+from serving.gateway.version_files import VersionFiles, read_version_files
 from serving.http.asyncio_server import Request, Response
 
 # gRPC statuses that count as failures of the backend; all others are faults of the request.
@@ -37,7 +37,7 @@ TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 
 
 @dataclass(frozen=True)
-class Options:
+class ScoringOptions:
     """How a case is served.
 
     Attributes:
@@ -45,18 +45,18 @@ class Options:
         rate: Rate limit in requests a second; 0 for no limit.
         burst: Requests that may arrive at once within the rate limit.
         waiting: Maximum number of requests in flight; further ones are rejected.
-        patience: When the circuit breaker opens.
+        breaker_policy: When the circuit breaker opens.
         limits: Rotation and retention of the prediction log's files.
-        pace: How often a memory in this process writes checkpoints.
+        checkpoint_schedule: How often a memory in this process writes checkpoints.
     """
 
     timeout: float = 2.0
     rate: float = 0.0
     burst: float = 100.0
     waiting: int = 1024
-    patience: Patience = Patience()
-    limits: Limits = Limits()
-    pace: Pace = Pace()
+    breaker_policy: BreakerPolicy = BreakerPolicy()
+    limits: LogLimits = LogLimits()
+    checkpoint_schedule: CheckpointSchedule = CheckpointSchedule()
 
 
 class Scorer:
@@ -80,23 +80,23 @@ class Scorer:
         backend: Backend,
         versions: Path,
         folder: Path,
-        options: Options,
-        metrics: Metrics,
+        options: ScoringOptions,
+        metrics: GatewayMetrics,
         memory: Memory | None = None,
     ) -> None:
         self.name, self.online, self.backend, self.versions, self.options = name, online, backend, versions, options
-        self.metrics, self.memory = metrics, memory or Embedded(online, folder, options.pace)
+        self.metrics, self.memory = metrics, memory or EmbeddedMemory(online, folder, options.checkpoint_schedule)
         self.log = PredictionLog(
-            folder / PREDICTIONS, options.limits, self.memory.spares, expected=lambda: self.under_way
+            folder / PREDICTIONS, options.limits, self.memory.can_remove_file, expected=lambda: self.in_flight
         )
-        self.labels = PredictionLog(folder / LABELS, Limits(keep_seconds=0))
-        self.shadow = Shadow(
+        self.labels = PredictionLog(folder / LABELS, LogLimits(keep_seconds=0))
+        self.shadow = ShadowTraffic(
             name, backend, self._build_answers, folder / "shadow", options.limits, options.timeout, metrics
         )
-        self.breaker = Breaker(options.patience, time.monotonic)
+        self.breaker = CircuitBreaker(options.breaker_policy, time.monotonic)
         self.bucket = TokenBucket(options.rate, options.burst, time.monotonic)
-        self.labelling = asyncio.Lock()
-        self.rollout, self.version, self.under_way = rollout.Rollout(), 0, 0
+        self.label_lock = asyncio.Lock()
+        self.rollout, self.version, self.in_flight = rollout.Rollout(), 0, 0
         self._encode = Encoder(online.floats)
         self._seconds = metrics.seconds.labels(name)
         self._decision_counter = lru_cache(256)(lambda *labels: metrics.decisions.labels(name, *labels))
@@ -130,13 +130,13 @@ class Scorer:
         """
         began = time.perf_counter()
         self._admit(request)
-        self.under_way += 1
+        self.in_flight += 1
         try:
             row, features, change = await self._parse_row(request.body)
             arm, version = self.rollout.arm(self.online.key(row))
             varied = self._vary_features(features, version) if explain else []
             entries = self._encode(features)
-            examples = [example(entries), *(example(self._encode(variation)) for _, variation in varied)]
+            examples = [encode_example(entries), *(encode_example(self._encode(variation)) for _, variation in varied)]
             result = await self._predict(examples, version)
             answer, *others = self._build_answers(result)
             trace = request.headers.get("traceparent", "")
@@ -144,14 +144,16 @@ class Scorer:
             identity, written = await self._record(row, change, entries, result, arm, answer, trace)
             body = {"prediction_id": identity, "case": self.name, "version": result.version, "arm": arm, **answer}
             if explain:
-                body["reasons"] = reasons(features, varied, answer["score"], [other["score"] for other in others])
+                body["reasons"] = rank_attributions(
+                    features, varied, answer["score"], [other["score"] for other in others]
+                )
             await written
-        except UnwrittenError as error:
-            raise Refused(503, str(error), 1.0) from None
-        except UnreachedError as error:
-            raise Refused(503, str(error), error.after) from None
+        except LogWriteError as error:
+            raise RequestError(503, str(error), 1.0) from None
+        except StoreUnavailableError as error:
+            raise RequestError(503, str(error), error.after) from None
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
         self._decision_counter(str(result.version), arm, answer["decision"]).inc()
         self._seconds.observe(time.perf_counter() - began)
         return Response(200, orjson.dumps(body), headers=(("traceparent", trace),) if trace else ())
@@ -166,26 +168,26 @@ class Scorer:
     def _admit(self, request: Request) -> None:
         """Apply the rate limit, the limit on requests in flight and the limit on the body's size."""
         if retry_after := self.bucket.wait():
-            raise Refused(429, f"More than {self.options.rate:g} requests a second; try again later.", retry_after)
-        if self.under_way >= self.options.waiting:
-            raise Refused(503, f"{self.options.waiting} requests are in flight already; try again later.", 1.0)
-        if len(request.body) > self.online.most_bytes:
-            raise Refused(413, f"The body is larger than {self.online.most_bytes} bytes.")
+            raise RequestError(429, f"More than {self.options.rate:g} requests a second; try again later.", retry_after)
+        if self.in_flight >= self.options.waiting:
+            raise RequestError(503, f"{self.options.waiting} requests are in flight already; try again later.", 1.0)
+        if len(request.body) > self.online.max_bytes:
+            raise RequestError(413, f"The body is larger than {self.online.max_bytes} bytes.")
 
-    async def _parse_row(self, body: bytes) -> tuple[Row, dict[str, Value], Change | None]:
+    async def _parse_row(self, body: bytes) -> tuple[Row, dict[str, Value], HistoryChange | None]:
         """Return the request as a row, the row's features, and the change that adds the row to the history."""
         try:
             row = self.online.row(self.online.Request.model_validate_json(body))
             return row, *await self.memory.recall(row)
         except ValidationError as error:
-            raise invalid(error) from None
+            raise to_request_error(error) from None
         except ValueError as error:
-            raise Refused(422, str(error)) from None
+            raise RequestError(422, str(error)) from None
 
-    async def _predict(self, examples: Sequence[bytes], version: int | None) -> Answered:
+    async def _predict(self, examples: Sequence[bytes], version: int | None) -> PredictResult:
         """Call the backend through the circuit breaker."""
         if retry_after := self.breaker.wait():
-            raise Refused(503, "The model has failed several times in a row; try again later.", retry_after)
+            raise RequestError(503, "The model has failed several times in a row; try again later.", retry_after)
         try:
             try:
                 result = await self.backend.predict(self.name, examples, version, self.options.timeout)
@@ -195,38 +197,38 @@ class Scorer:
                 # The version was just unloaded: fall back to the version that is served now.
                 result = await self.backend.predict(self.name, examples, None, self.options.timeout)
         except ServingError as error:
-            self.breaker.failed() if error.status in FAILURES else self.breaker.succeeded()
-            raise Refused(error.http, error.message, 1.0 if error.http in (429, 503) else None) from None
+            self.breaker.failed() if error.status in FAILURES else self.breaker.record_success()
+            raise RequestError(error.http, error.message, 1.0 if error.http in (429, 503) else None) from None
         except Exception:
             self.breaker.failed()
             raise
-        self.breaker.succeeded()
+        self.breaker.record_success()
         self.version = result.version
         return result
 
-    def _build_answers(self, result: Answered) -> list[dict[str, Any]]:
+    def _build_answers(self, result: PredictResult) -> list[dict[str, Any]]:
         """Return the case's answer for every row of the outputs."""
         files = self._get_version_files(result.version)
         count = len(next(iter(result.outputs.values())))
         rows = ({name: values[n] for name, values in result.outputs.items()} for n in range(count))
         return [self.online.answer(row, files.point, files.settings) for row in rows]
 
-    def _get_version_files(self, version: int) -> Served:
-        return served(self.versions, version)
+    def _get_version_files(self, version: int) -> VersionFiles:
+        return read_version_files(self.versions, version)
 
     def _vary_features(self, features: dict[str, Value], version: int | None) -> list[tuple[str, dict[str, Value]]]:
-        if not self.online.hints:
-            raise Refused(422, f"Case '{self.name}' does not support reasons; send the request without them.")
+        if not self.online.explained_features:
+            raise RequestError(422, f"Case '{self.name}' does not support reasons; send the request without them.")
         if version is None:
             version = self.version or rollout.stable(self.versions, self.rollout) or 0
-        return variations(features, self.online.hints, self._get_version_files(version).typical)
+        return vary_features(features, self.online.explained_features, self._get_version_files(version).typical)
 
     async def _record(
         self,
         row: Row,
-        change: Change | None,
+        change: HistoryChange | None,
         entries: bytes,
-        result: Answered,
+        result: PredictResult,
         arm: str,
         answer: dict[str, Any],
         trace: str,
@@ -239,8 +241,8 @@ class Scorer:
         position = self.log.place
         identity = f"{self.name}.{position.file:x}.{position.offset:x}.{getrandbits(32):08x}"
         row_journal = self.online.journal(row)
-        answer_entries = scored(identity, self.online.key(row), result, arm, answer, trace)
-        written = self.log.append(example(entries, answer_entries, journal(row_journal)))
+        answer_entries = encode_prediction(identity, self.online.key(row), result, arm, answer, trace)
+        written = self.log.append(encode_example(entries, answer_entries, encode_journal(row_journal)))
         await self.memory.remember(row_journal, change)
         if self.rollout.shadow is not None:
             self.shadow.ask(identity, entries, answer["score"], self.rollout.shadow)

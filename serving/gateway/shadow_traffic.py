@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import ServingError
-from serving.gateway.backend import Answered, Backend
-from serving.gateway.gateway_metrics import Metrics
-from serving.gateway.log.prediction_log import Limits, PredictionLog, UnwrittenError
-from serving.gateway.log.tf_example import example
-from serving.gateway.prediction_record import scored
+from serving.gateway.backend import Backend, PredictResult
+from serving.gateway.gateway_metrics import GatewayMetrics
+from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog
+from serving.gateway.log.tf_example import encode_example
+from serving.gateway.prediction_record import encode_prediction
 from serving.rollout import SHADOW
 
 MAX_IN_FLIGHT = 64  # further requests are dropped, so that a slow shadow does not delay the real answers
 
 
-class Shadow:
+class ShadowTraffic:
     """Sends the shadow requests of one case. Open it before use and close it after.
 
     Args:
@@ -33,11 +33,11 @@ class Shadow:
         self,
         name: str,
         backend: Backend,
-        build_answers: Callable[[Answered], Sequence[Mapping[str, Any]]],
+        build_answers: Callable[[PredictResult], Sequence[Mapping[str, Any]]],
         folder: Path,
-        limits: Limits,
+        limits: LogLimits,
         timeout: float,
-        metrics: Metrics,
+        metrics: GatewayMetrics,
     ) -> None:
         self.name, self.backend, self.metrics = name, backend, metrics
         self.log = PredictionLog(folder, limits)
@@ -73,12 +73,12 @@ class Shadow:
     async def _ask(self, identity: str, entries: bytes, score: float, version: int) -> None:
         outcome = "failed"
         try:
-            result = await self.backend.predict(self.name, [example(entries)], version, self._timeout)
+            result = await self.backend.predict(self.name, [encode_example(entries)], version, self._timeout)
             (answer,) = self._build_answers(result)
             self.metrics.difference.labels(self.name).observe(abs(answer["score"] - score))
-            await self.log.append(example(entries, scored(identity, "", result, SHADOW, answer, "")))
+            await self.log.append(encode_example(entries, encode_prediction(identity, "", result, SHADOW, answer, "")))
             outcome = "answered"
-        except (ServingError, UnwrittenError):
+        except (ServingError, LogWriteError):
             pass  # noqa: SIM105 (counted below)
         finally:
             self.metrics.shadows.labels(self.name, outcome).inc()

@@ -10,24 +10,24 @@ from typing import cast
 
 from serving import rollout
 from serving.errors import ServingError
-from serving.gateway.backend import InProcess, Remote
+from serving.gateway.backend import EngineBackend, GrpcBackend
 from serving.gateway.gateway import Gateway
-from serving.gateway.gateway_metrics import Metrics
-from serving.gateway.history.embedded_memory import Embedded
-from serving.gateway.history.memory import Memory, UnreachedError
-from serving.gateway.scoring import Options, Scorer
+from serving.gateway.gateway_metrics import GatewayMetrics
+from serving.gateway.history.embedded_memory import EmbeddedMemory
+from serving.gateway.history.memory import Memory, StoreUnavailableError
+from serving.gateway.scoring import Scorer, ScoringOptions
 from serving.gateway.use_case_interface import Online, Shareable
 from serving.http import asyncio_server
 from serving.rollout import Rollout
-from serving.server.app import App
-from serving.server.app import Options as ServerOptions
-from serving.server.config import Model
+from serving.server.app import ModelServer
+from serving.server.app import ServerOptions as ServerOptions
+from serving.server.config import ModelConfig
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
+class ServedCase:
     """One served case and its folders.
 
     Attributes:
@@ -42,7 +42,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Settings:
+class StackSettings:
     """What to start, and how.
 
     Attributes:
@@ -52,18 +52,18 @@ class Settings:
         port: The gateway's port; 0 for any free port, None for no gateway.
         backend: ``host:port`` of a TensorFlow Serving to use instead of the engine; then no model server is started.
         options: How cases are served.
-        arrived: Called with a case's name; whether everything that ``seed`` needs is available.
+        can_fill: Called with a case's name; whether everything that ``seed`` needs is available.
         seed: Fills the memory of a case that has no history yet; returns the number of rows added.
         store: URL of a Redis that holds the history of cases with a memory; empty to keep it in this process.
     """
 
-    cases: Mapping[str, Place]
+    cases: Mapping[str, ServedCase]
     server: ServerOptions = field(default_factory=ServerOptions)
     host: str = "127.0.0.1"
     port: int | None = 8080
     backend: str = ""
-    options: Options = field(default_factory=Options)
-    arrived: Callable[[str], bool] = lambda name: True
+    options: ScoringOptions = field(default_factory=ScoringOptions)
+    can_fill: Callable[[str], bool] = lambda name: True
     seed: Callable[[str, Online], int] = lambda name, online: 0
     store: str = ""
 
@@ -77,9 +77,13 @@ class Stack:
         port: The gateway's port, once started.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StackSettings) -> None:
         self.settings, self.port = settings, 0
-        self.app = None if settings.backend else App(replace(settings.server, models=models(settings.cases)))
+        self.app = (
+            None
+            if settings.backend
+            else ModelServer(replace(settings.server, models=build_model_configs(settings.cases)))
+        )
         self.gateway: Gateway | None = None
         self._listening: asyncio_server.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -95,7 +99,7 @@ class Stack:
         """
         if self.app:
             await self.app.start()
-        self._rollouts = rollouts(self.settings.cases)
+        self._rollouts = read_rollouts(self.settings.cases)
         if self.settings.port is not None:
             gateway = await self._start_gateway(self.settings.port)
             self._tasks.append(asyncio.create_task(self._watch_new_cases(gateway)))
@@ -105,27 +109,27 @@ class Stack:
         return self
 
     async def _start_gateway(self, port: int) -> Gateway:
-        settings, self._metrics = self.settings, Metrics()
-        self._backend = InProcess(self.app.engine) if self.app else Remote(settings.backend)
+        settings, self._metrics = self.settings, GatewayMetrics()
+        self._backend = EngineBackend(self.app.engine) if self.app else GrpcBackend(settings.backend)
         scorers = {
             name: await self._scorer(name, case)
             for name, case in settings.cases.items()
             if await self._can_serve(name, case)
         }
         self.gateway = Gateway(scorers, self._metrics).open()
-        max_body = max((case.online.most_bytes for case in settings.cases.values() if case.online), default=0) + (
+        max_body = max((case.online.max_bytes for case in settings.cases.values() if case.online), default=0) + (
             64 << 10
         )
         self._listening = await asyncio_server.serve(self.gateway, settings.host, port, max_body=max_body)
         self.port = self._listening.port
         return self.gateway
 
-    async def _can_serve(self, name: str, case: Place) -> bool:
+    async def _can_serve(self, name: str, case: ServedCase) -> bool:
         """Return whether the case has a gateway part, a loaded version, and everything that its seed needs."""
-        if case.online is None or not rollout.versions(case.versions):
+        if case.online is None or not rollout.list_versions(case.versions):
             return False
         loaded = self.app is None or self.app.engine.manager.loaded(name)
-        return bool(loaded) and await asyncio.to_thread(self.settings.arrived, name)
+        return bool(loaded) and await asyncio.to_thread(self.settings.can_fill, name)
 
     async def _watch_new_cases(self, gateway: Gateway) -> None:
         """Add cases to the gateway whose first version is pushed while it runs."""
@@ -138,16 +142,16 @@ class Stack:
                 except Exception as error:  # the cause may be temporary; the next poll tries again
                     log.error("%s is not served yet: %s", name, error)
 
-    async def _add_case(self, gateway: Gateway, name: str, case: Place) -> None:
+    async def _add_case(self, gateway: Gateway, name: str, case: ServedCase) -> None:
         try:
             await gateway.add(await self._scorer(name, case))
-        except UnreachedError:
+        except StoreUnavailableError:
             raise
         except (OSError, ValueError) as error:
             self._failed.add(name)
             log.error("%s is not served; fix this and restart the gateway: %s", name, error)
 
-    async def _scorer(self, name: str, case: Place) -> Scorer:
+    async def _scorer(self, name: str, case: ServedCase) -> Scorer:
         """Return the case's scorer, with its memory filled."""
         assert case.online is not None, "_can_serve() checks it"
         settings, memory = self.settings, self._make_memory(name, case.online, case.folder)
@@ -159,8 +163,8 @@ class Stack:
 
     def _make_memory(self, name: str, online: Online, folder: Path) -> Memory:
         """Return a memory in Redis if a store is set and the case has a history to share; else an embedded memory."""
-        if not (self.settings.store and online.remembers):
-            return Embedded(online, folder, self.settings.options.pace)
+        if not (self.settings.store and online.has_history):
+            return EmbeddedMemory(online, folder, self.settings.options.checkpoint_schedule)
         from serving.gateway.history.redis_memory import (
             RedisMemory,  # imported here, so that a gateway without Redis does not load its client
         )
@@ -173,7 +177,7 @@ class Stack:
             folder,
             self.settings.store,
             options.timeout,
-            options.patience,
+            options.breaker_policy,
             lambda outcome: counter(outcome).inc(),
         )
 
@@ -197,7 +201,7 @@ class Stack:
         if self.app:
             await self.app.close()
 
-    async def _follow_rollouts(self, app: App) -> None:
+    async def _follow_rollouts(self, app: ModelServer) -> None:
         """Make the engine load the versions in the rollout files.
 
         The gateway reads the files by itself; it works whichever of the two reads a change first.
@@ -205,21 +209,21 @@ class Stack:
         while True:
             await asyncio.sleep(self.settings.server.poll)
             try:
-                current = rollouts(self.settings.cases)
+                current = read_rollouts(self.settings.cases)
                 if current != self._rollouts:
-                    await app.engine.reload(models(self.settings.cases))
+                    await app.engine.reload(build_model_configs(self.settings.cases))
                     await self._assign_labels(app, current)
                     self._rollouts = current
             except (OSError, ValueError, ServingError) as error:  # the previous versions stay in service
                 log.error("the rollout is not followed: %s", error)
 
-    async def _assign_labels(self, app: App, current: Mapping[str, Rollout]) -> None:
+    async def _assign_labels(self, app: ModelServer, current: Mapping[str, Rollout]) -> None:
         """Assign version labels after loading: a label may only name a loaded version."""
         if any(state.wanted for state in current.values()):
-            await app.engine.reload(models(self.settings.cases, labels=True))
+            await app.engine.reload(build_model_configs(self.settings.cases, labels=True))
 
 
-def rollouts(cases: Mapping[str, Place]) -> dict[str, Rollout]:
+def read_rollouts(cases: Mapping[str, ServedCase]) -> dict[str, Rollout]:
     """Read the rollout of each case.
 
     Raises:
@@ -228,13 +232,13 @@ def rollouts(cases: Mapping[str, Place]) -> dict[str, Rollout]:
     return {name: rollout.read(case.versions) for name, case in cases.items()}
 
 
-def models(cases: Mapping[str, Place], labels: bool = False) -> list[Model]:
+def build_model_configs(cases: Mapping[str, ServedCase], labels: bool = False) -> list[ModelConfig]:
     """Return the engine's model configuration: the versions of each rollout, or the newest if it names none."""
     configs = []
     for name, case in cases.items():
         state = rollout.read(case.versions)
         policy = "specific" if state.wanted else "latest"
         configs.append(
-            Model(name, str(case.versions), policy, specific=state.wanted, labels=state.labels if labels else {})
+            ModelConfig(name, str(case.versions), policy, specific=state.wanted, labels=state.labels if labels else {})
         )
     return configs

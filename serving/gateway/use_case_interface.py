@@ -13,7 +13,7 @@ Outputs = Mapping[str, np.ndarray]
 Fields = Mapping[str, str]
 
 
-class Change(Protocol):
+class HistoryChange(Protocol):
     """How a row or a label changes records that several gateways share. Idempotent: applying it again changes nothing.
 
     Attributes:
@@ -40,18 +40,18 @@ class Online(Protocol):
     Attributes:
         Request: Model of a request body.
         Answer: The case's own part of the response: a score, a decision and other fields for its clients.
-        most_bytes: Maximum size of a request body in bytes.
+        max_bytes: Maximum size of a request body in bytes.
         floats: Number of floats by feature, for the float features that every row has.
-        hints: Features that an attribution may name; empty if the case does not support attributions.
-        remembers: Whether a row's features depend on earlier rows.
+        explained_features: Features that an attribution may name; empty if the case does not support attributions.
+        has_history: Whether a row's features depend on earlier rows.
     """
 
     Request: type[BaseModel]
     Answer: type[BaseModel]
-    most_bytes: int
+    max_bytes: int
     floats: Mapping[str, int]
-    hints: Sequence[str]
-    remembers: bool
+    explained_features: Sequence[str]
+    has_history: bool
 
     def row(self, request: BaseModel) -> Row:
         """Convert the request to plain values, with the checks that types cannot express.
@@ -117,18 +117,18 @@ class Shareable(Online, Protocol):
     """A use case with a history that can also be kept in a shared store, as named records of fields.
 
     Attributes:
-        keeps: Retention of a record after its last change, in seconds.
+        retention_seconds: Retention of a record after its last change, in seconds.
     """
 
-    keeps: float
+    retention_seconds: float
 
     def names(self, row: Row) -> Sequence[str]:
         """Return the names of the records from which the row's features are computed."""
 
-    def recalled(self, row: Row, records: Sequence[Fields]) -> tuple[dict[str, Value], Change]:
+    def features_from_records(self, row: Row, records: Sequence[Fields]) -> tuple[dict[str, Value], HistoryChange]:
         """Compute the row's features from those records, as :meth:`features` does, and the change that adds the row."""
 
-    def learned(self, journal: list[Any], label: int | str, known_at: int) -> tuple[str, str]:
+    def label_counter(self, journal: list[Any], label: int | str, known_at: int) -> tuple[str, str]:
         """Return the record and the field in which a label is counted; the field is empty for a label that is not."""
 
     def records(self) -> tuple[Any, Iterator[tuple[str, Fields]]]:

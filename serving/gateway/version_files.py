@@ -11,7 +11,7 @@ EXTRA = "assets.extra"
 
 
 @dataclass(frozen=True)
-class Served:
+class VersionFiles:
     """Contents of a version's ``assets.extra`` folder.
 
     Attributes:
@@ -26,14 +26,14 @@ class Served:
 
 
 @lru_cache(maxsize=64)
-def served(folder: Path, version: int) -> Served:
+def read_version_files(folder: Path, version: int) -> VersionFiles:
     """Read the files of a version from the folder of versions; all fields are empty if the gateway cannot read them."""
     extra = folder / str(version) / EXTRA
     try:
         description = json.loads((extra / "model.json").read_text())
     except (OSError, ValueError):
         description = {}
-    return Served(
+    return VersionFiles(
         description.get("operating_point", {}), description.get("settings", {}), _read_typical(extra / "profile.pb")
     )
 

@@ -11,7 +11,7 @@ from email.utils import formatdate
 from typing import Any
 
 from serving.http.connection import Connection
-from serving.http.messages import Handler, Request, Response, answered, failure
+from serving.http.messages import Handler, Request, Response, call_handler, error_response
 
 __all__ = ["Handler", "Request", "Response", "Server", "asgi", "run", "serve"]
 
@@ -118,9 +118,9 @@ def asgi(handler: Handler, *, max_body: int = MAX_BODY) -> Application:
         elif scope["type"] == "http":
             body = await _read_body(receive, max_body)
             if body is not None:
-                response = failure(413, f"The body is larger than {max_body} bytes.")
+                response = error_response(413, f"The body is larger than {max_body} bytes.")
                 if len(body) <= max_body:
-                    response = await answered(handler, _to_request(scope, body))
+                    response = await call_handler(handler, _to_request(scope, body))
                 await _send(send, scope, response)
 
     return application

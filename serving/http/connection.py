@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from serving.http.messages import Handler, Request, Response, answered, encoded, failure
+from serving.http.messages import Handler, Request, Response, call_handler, encode_response, error_response
 
 MAX_HEAD = 64 << 10  # bytes of all headers
 MAX_TARGET = 8 << 10  # bytes of the request target
@@ -16,12 +16,12 @@ LINGER_SECONDS = 2.0  # how long a rejected client may take to read the error re
 MIN_BODY_RATE = 100_000  # bytes a second at which a body has to arrive
 
 
-class Refused(Exception):
+class BadRequestError(Exception):
     """A request that cannot be read; ``response`` holds the error response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.response = failure(status, message)
+        self.response = error_response(status, message)
 
 
 class Listener(Protocol):
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         self.over = self.reading = self.in_head = self.held = False
         self.working = self.lingering = self.expecting = False
         self.writable: asyncio.Future[None] | None = None
-        self.refusal: Refused | None = None
+        self.refusal: BadRequestError | None = None
         self.head_bytes = self.size = 0
         self.since = loop.time()
         self.target = b""
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
             self.over = True  # the request is answered as plain HTTP; the bytes after it belong to another protocol
         except httptools.HttpParserError as error:
             if not self.over:
-                self._refuse(self.refusal or Refused(400, f"Malformed HTTP: {error}"))
+                self._refuse(self.refusal or BadRequestError(400, f"Malformed HTTP: {error}"))
         else:
             if self.in_head and self.headers is headers:
                 self.head_bytes += len(data)
@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
     def _enforce_limits(self) -> None:
         """Limit an unfinished header, which the parser does not report, and the number of queued requests."""
         if self.in_head and self.head_bytes > 2 * MAX_HEAD:
-            self._refuse(Refused(431, f"Headers are larger than {MAX_HEAD} bytes."))
+            self._refuse(BadRequestError(431, f"Headers are larger than {MAX_HEAD} bytes."))
         if len(self.queue) >= MAX_PIPELINED and not self.held:
             self.held = True
             self.transport.pause_reading()
@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
 
     def _stop(self, status: int, message: str) -> NoReturn:
         """Abort the parsing from inside a callback."""
-        self.refusal = Refused(status, message)
+        self.refusal = BadRequestError(status, message)
         raise self.refusal
 
     # Responses and timeouts.
@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
             pass
         elif self.reading:
             if waited > self.server.read_seconds + self.size / MIN_BODY_RATE:
-                self._refuse(Refused(408, "The request took too long to arrive."))
+                self._refuse(BadRequestError(408, "The request took too long to arrive."))
         elif waited > self.server.idle_seconds:
             self.transport.close()
 
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
         if not (self.working or self.reading or self.lingering):
             self.transport.close()
 
-    def _refuse(self, refusal: Refused) -> None:
+    def _refuse(self, refusal: BadRequestError) -> None:
         """Send the error response after the responses that are due, then close."""
         self.over, self.reading = True, False
         self._enqueue(refusal.response, False)
@@ -227,14 +227,14 @@ class Connection(asyncio.Protocol):
             item, keep = self.queue.popleft()
             request: Request | None = None
             if isinstance(item, Request):
-                request, response = item, await answered(self.server.handler, item)
+                request, response = item, await call_handler(self.server.handler, item)
             else:
                 response = item
             if self.transport.is_closing():
                 break
             last = (self.over or self.server.draining) and not (self.queue or self.reading)
             keep = keep and not last
-            self.transport.write(encoded(request, response, keep, self.server.date))
+            self.transport.write(encode_response(request, response, keep, self.server.date))
             if not keep:
                 self.over, self.lingering = True, request is None
                 break

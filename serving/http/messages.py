@@ -36,12 +36,12 @@ class Response:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def failure(status: int, message: str) -> Response:
+def error_response(status: int, message: str) -> Response:
     """Return an error response with the JSON body ``{"error": message}``."""
     return Response(status, json.dumps({"error": message}).encode())
 
 
-async def answered(handler: Handler, request: Request) -> Response:
+async def call_handler(handler: Handler, request: Request) -> Response:
     """Return the handler's response, or a 500 without details of the exception, which is logged."""
     try:
         response = await handler(request)
@@ -50,7 +50,7 @@ async def answered(handler: Handler, request: Request) -> Response:
                 raise ValueError(f"the header {name or 'content-type'!r} cannot be sent")
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
-        return failure(500, "The server failed to answer; see its log for the reason.")
+        return error_response(500, "The server failed to answer; see its log for the reason.")
     return response
 
 
@@ -59,7 +59,7 @@ def _format_status_line(status: int, content_type: str) -> bytes:
     return f"HTTP/1.1 {status} {PHRASES.get(status, 'Unknown')}\r\ncontent-type: {content_type}".encode("latin-1")
 
 
-def encoded(request: Request | None, response: Response, keep: bool, date: bytes) -> bytes:
+def encode_response(request: Request | None, response: Response, keep: bool, date: bytes) -> bytes:
     """Encode a response; ``request`` is None if the request could not be read."""
     head, body = _format_status_line(response.status, response.content_type) + date, response.body
     if response.headers:

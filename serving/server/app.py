@@ -11,10 +11,10 @@ from typing import Any
 from serving.errors import ServingError
 from serving.http import asyncio_server
 from serving.server import config
-from serving.server.api.rest import Rest
-from serving.server.config import Batching, Model
+from serving.server.api.rest import RestHandler
+from serving.server.config import BatchingParameters, ModelConfig
 from serving.server.engine import Engine
-from serving.server.metrics import Metrics
+from serving.server.metrics import ServerMetrics
 
 log = logging.getLogger(__name__)
 # For a process that only serves; set before TensorFlow is imported. On few rows, oneDNN's set-up costs more than it saves.
@@ -22,7 +22,7 @@ ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 @dataclass(frozen=True)
-class Options:
+class ServerOptions:
     """Settings of a model server.
 
     Attributes:
@@ -49,13 +49,13 @@ class Options:
         drain_seconds: Seconds that running requests may take during shutdown.
     """
 
-    models: Sequence[Model] = ()
+    models: Sequence[ModelConfig] = ()
     host: str = "127.0.0.1"
     grpc_port: int | None = 8500
     rest_port: int | None = 8501
     config_file: Path | None = None
     config_poll: float = 0.0
-    batching: Batching = field(default_factory=Batching)
+    batching: BatchingParameters = field(default_factory=BatchingParameters)
     poll: float = 1.0
     prefer_lite: bool = False
     threads: int = 1
@@ -72,7 +72,7 @@ class Options:
     drain_seconds: float = 20.0
 
 
-class App:
+class ModelServer:
     """A model server in this process.
 
     Attributes:
@@ -81,8 +81,8 @@ class App:
         grpc_port: Port of gRPC after :meth:`start`.
     """
 
-    def __init__(self, options: Options) -> None:
-        self.options, self.metrics = options, Metrics()
+    def __init__(self, options: ServerOptions) -> None:
+        self.options, self.metrics = options, ServerMetrics()
         self.engine = Engine(
             batching=options.batching,
             poll_seconds=options.poll,
@@ -110,9 +110,9 @@ class App:
         options = self.options
         # Read before the models are loaded, so that a change made during loading is noticed.
         content = options.config_file.read_bytes() if options.config_file else b""
-        await self.engine.start(config.models(options.config_file) if options.config_file else options.models)
+        await self.engine.start(config.read_models(options.config_file) if options.config_file else options.models)
         if options.rest_port is not None:
-            rest = Rest(self.engine, self.metrics, options.metrics_path, options.rest_timeout, options.max_body)
+            rest = RestHandler(self.engine, self.metrics, options.metrics_path, options.rest_timeout, options.max_body)
             self._http = await asyncio_server.serve(rest, options.host, options.rest_port, max_body=options.max_body)
             self.rest_port = self._http.port
         if options.grpc_port is not None:
@@ -143,7 +143,7 @@ class App:
             self._health = health.HealthServicer()
         limits = [("grpc.max_receive_message_length", self.options.max_body), ("grpc.max_send_message_length", -1)]
         address = self.options.host if ":" not in self.options.host else f"[{self.options.host}]"
-        self._grpc, self.grpc_port = grpc_api.server(
+        self._grpc, self.grpc_port = grpc_api.create_server(
             self.engine,
             self.metrics,
             self.engine.reload,
@@ -176,16 +176,16 @@ class App:
             try:
                 content = await asyncio.to_thread(path.read_bytes)
                 if content != current:
-                    await self.engine.reload(config.models(path))
+                    await self.engine.reload(config.read_models(path))
                     log.info("reloaded the model config file %s", path)
                 current = content
             except (ValueError, OSError, ServingError) as error:
                 log.error("model config file %s not applied: %s", path, error)
 
 
-async def run(options: Options, started: Callable[[App], None]) -> None:
+async def run(options: ServerOptions, started: Callable[[ModelServer], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain; call ``started`` when the server accepts requests."""
-    app, stopped = App(options), asyncio.Event()
+    app, stopped = ModelServer(options), asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopped.set)

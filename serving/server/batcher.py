@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 
 from serving.errors import ServingError
-from serving.server.config import Batching
-from serving.server.conversion.json_tensors import array
+from serving.server.config import BatchingParameters
+from serving.server.conversion.json_tensors import to_array
 from serving.server.conversion.request_rows import Rows
-from serving.server.signature import Signature, misshapen
+from serving.server.signature import Signature, shape_error
 
-SHORT = 0.002  # seconds that a batch in the event loop may delay all other requests
+INLINE_SECONDS = 0.002  # seconds that a batch in the event loop may delay all other requests
 MAX_GROWTH = 1.1  # tolerance on a batch's expected duration, so that a preempted batch does not distort the estimate
 
 
-class Workers:
+class WorkerPool:
     """Thread pool with one job queue for all signatures."""
 
     def __init__(self, threads: int) -> None:
@@ -59,7 +59,7 @@ class Batcher:
     """Batches the requests for one signature of one version."""
 
     def __init__(
-        self, signature: Signature, batching: Batching, workers: Workers, observe: Callable[[int], None]
+        self, signature: Signature, batching: BatchingParameters, workers: WorkerPool, observe: Callable[[int], None]
     ) -> None:
         self.signature, self.batching, self.workers, self.observe = signature, batching, workers, observe
         self.batched = signature.batched and batching.enabled
@@ -95,7 +95,10 @@ class Batcher:
                 self.running += 1
                 count = sum(rows.count for rows in batch)
                 self.observe(count)
-                if self.seconds.get(self.batching.padded_size(count), SHORT) < SHORT and not self.batching.threads:
+                if (
+                    self.seconds.get(self.batching.padded_size(count), INLINE_SECONDS) < INLINE_SECONDS
+                    and not self.batching.threads
+                ):
                     self._finish(self._run_timed(batch), flush=False)
                 else:
                     self.workers.put(partial(self._run, batch))
@@ -167,9 +170,9 @@ class Batcher:
     def _convert(self, columns: list[list[Any]]) -> list[np.ndarray]:
         arrays = []
         for (name, spec), column in zip(self.signature.inputs.items(), columns, strict=True):
-            converted = array(name, column, spec)
+            converted = to_array(name, column, spec)
             if not (converted.shape and converted.shape[1:] == spec.row_shape) and not spec.accepts(converted.shape):
-                raise misshapen(name, spec, converted.shape)
+                raise shape_error(name, spec, converted.shape)
             arrays.append(converted)
         return arrays
 

@@ -18,7 +18,7 @@ BATCHING_USED = ("max_batch_size", "max_enqueued_batches", "num_batch_threads", 
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelConfig:
     """A model to serve.
 
     Attributes:
@@ -47,7 +47,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Batching:
+class BatchingParameters:
     """Batching parameters.
 
     Attributes:
@@ -73,7 +73,7 @@ class Batching:
         return min(self.max_batch_size, 1 << (rows - 1).bit_length())
 
 
-def models(path: Path) -> list[Model]:
+def read_models(path: Path) -> list[ModelConfig]:
     """Read the models of a ``ModelServerConfig`` file.
 
     Raises:
@@ -85,14 +85,14 @@ def models(path: Path) -> list[Model]:
     config = model_server_config_pb2.ModelServerConfig()
     try:
         protobuf.Parse(_read(path, "model config"), config)
-        return from_proto(config)
+        return models_from_proto(config)
     except protobuf.ParseError as error:
         raise ValueError(f"The model config file {path} is not a ModelServerConfig: {error}.") from None
     except ValueError as error:
         raise ValueError(f"The model config file {path}: {error}") from None
 
 
-def from_proto(config: Any) -> list[Model]:
+def models_from_proto(config: Any) -> list[ModelConfig]:
     """Convert a ``ModelServerConfig`` message to models.
 
     Raises:
@@ -108,7 +108,7 @@ def from_proto(config: Any) -> list[Model]:
     return served
 
 
-def _model(model: Any) -> Model:
+def _model(model: Any) -> ModelConfig:
     if not model.name or not model.base_path:
         raise ValueError("Expected model to have a name and a base_path.")
     if model.model_platform not in ("", "tensorflow"):
@@ -118,7 +118,7 @@ def _model(model: Any) -> Model:
     policy, kind = model.model_version_policy, model.model_version_policy.WhichOneof("policy_choice") or "latest"
     if kind == "specific" and not policy.specific.versions:
         raise ValueError(f"The specific version policy of {model.name} names no version; add at least one.")
-    return Model(
+    return ModelConfig(
         model.name,
         model.base_path,
         kind,
@@ -128,7 +128,7 @@ def _model(model: Any) -> Model:
     )
 
 
-def batching(path: Path) -> Batching:
+def read_batching(path: Path) -> BatchingParameters:
     """Read a ``BatchingParameters`` file.
 
     Raises:
@@ -141,26 +141,26 @@ def batching(path: Path) -> Batching:
     values = {name: value["value"] if isinstance(value, dict) else value for name, value in parsed.items()}
     sizes = values.get("allowed_batch_sizes", ())
     sizes = tuple(sizes) if isinstance(sizes, list) else (sizes,) if sizes else ()
-    max_batch_size = int(values.get("max_batch_size", sizes[-1] if sizes else Batching.max_batch_size))
+    max_batch_size = int(values.get("max_batch_size", sizes[-1] if sizes else BatchingParameters.max_batch_size))
     if max_batch_size < 1 or list(sizes) != sorted(set(sizes)) or (sizes and sizes[-1] != max_batch_size):
         raise ValueError(
             f"The batching parameters file {path}: allowed_batch_sizes must increase up to max_batch_size ({max_batch_size})."
         )
-    return Batching(
+    return BatchingParameters(
         True,
         max_batch_size,
         sizes,
-        int(values.get("max_enqueued_batches", Batching.max_enqueued_batches)),
+        int(values.get("max_enqueued_batches", BatchingParameters.max_enqueued_batches)),
         int(values.get("num_batch_threads", 0)),
     )
 
 
-def ignored(path: Path) -> list[str]:
+def find_ignored_parameters(path: Path) -> list[str]:
     """Return the parameters in a batching parameters file that have no effect, as batches wait for no timer."""
     return [name for name in _parse(path, "batching parameters") if name in BATCHING_IGNORED]
 
 
-def monitoring(path: Path) -> str | None:
+def read_metrics_path(path: Path) -> str | None:
     """Read the URL path of the metrics from a ``MonitoringConfig`` file; None if metrics are disabled.
 
     Raises:

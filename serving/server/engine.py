@@ -5,7 +5,7 @@ Answer: Measure first, then remove overhead around the model: here, a prepared c
     inlined at load, each operation uses one thread and garbage collection is frozen. Next, batch rows that arrive together,
     without a timer, padded to few sizes. Then make the model cheaper: quantise it behind a metric gate, or compile it with
     XLA or TensorRT, which TensorFlow's wheels no longer include. Don't guess: a profiler trace names the slowest operation.
-Evidence: tour.evidence.serving.engine_speed.optimised
+Evidence: tour.evidence.serving.engine_speed.serving_latency
 Proof: tests/tour/evidence/test_engine_speed.py::test_every_way_gives_the_signatures_answers_and_one_row_is_dearest_alone
 """
 
@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from serving.errors import ServingError
-from serving.server.batcher import Workers
-from serving.server.config import Batching, Model
+from serving.server.batcher import WorkerPool
+from serving.server.config import BatchingParameters, ModelConfig
 from serving.server.conversion.request_rows import Rows
-from serving.server.loading.manager import Manager
+from serving.server.loading.manager import ModelManager
 from serving.server.loading.servable import Servable
-from serving.server.loading.versions import State
-from serving.server.metrics import Metrics
+from serving.server.loading.versions import VersionState
+from serving.server.metrics import ServerMetrics
 from serving.server.signature import Signature
 
 
@@ -38,7 +38,7 @@ class Engine:
     def __init__(
         self,
         *,
-        batching: Batching | None = None,
+        batching: BatchingParameters | None = None,
         poll_seconds: float = 1.0,
         prefer_lite: bool = False,
         threads: int = 1,
@@ -46,7 +46,7 @@ class Engine:
         retry_seconds: float = 60.0,
         allow_unavailable_labels: bool = False,
         warmup: bool = True,
-        metrics: Metrics | None = None,
+        metrics: ServerMetrics | None = None,
     ) -> None:
         """Create an engine that serves nothing until :meth:`start`.
 
@@ -61,21 +61,21 @@ class Engine:
             warmup: Whether warm-up requests are run.
             metrics: Counts loads and batches.
         """
-        self.batching = batching or Batching()
-        self.metrics = metrics or Metrics()
-        self.manager = Manager(
+        self.batching = batching or BatchingParameters()
+        self.metrics = metrics or ServerMetrics()
+        self.manager = ModelManager(
             self._load_servable, self.metrics, poll_seconds, retries, retry_seconds, allow_unavailable_labels
         )
         self._prefer_lite, self._threads, self._warmup = prefer_lite, threads, warmup
-        self._workers: Workers | None = None
+        self._workers: WorkerPool | None = None
         self._freezing = threading.Lock()
 
-    async def start(self, models: Sequence[Model]) -> None:
+    async def start(self, models: Sequence[ModelConfig]) -> None:
         """Load the available versions and start polling for new ones. A version that fails to load keeps its error as state."""
-        self._workers = Workers(self.batching.threads or max(1, len(os.sched_getaffinity(0)) - 1))
+        self._workers = WorkerPool(self.batching.threads or max(1, len(os.sched_getaffinity(0)) - 1))
         await self.manager.start(models)
 
-    async def reload(self, models: Sequence[Model]) -> None:
+    async def reload(self, models: Sequence[ModelConfig]) -> None:
         """Replace the served models and wait until the new ones are loaded.
 
         Raises:
@@ -97,7 +97,7 @@ class Engine:
         """
         return self.manager.servable(model, version, label)
 
-    def states(self, model: str, version: int | None = None, label: str | None = None) -> list[State]:
+    def states(self, model: str, version: int | None = None, label: str | None = None) -> list[VersionState]:
         """States of all present and past versions, the newest first, or of the requested version only.
 
         Raises:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from serving.server import config
-from serving.server.app import Options
-from serving.server.config import Batching, Model
+from serving.server.app import ServerOptions
+from serving.server.config import BatchingParameters, ModelConfig
 
 # Name: default, whose type is the flag's type, and help text.
-FOLLOWED: dict[str, tuple[Any, str]] = {
+SUPPORTED: dict[str, tuple[Any, str]] = {
     "port": (8500, "Port of gRPC; 0 disables gRPC."),
     "rest_api_port": (0, "Port of REST; 0 disables REST."),
     "host": ("0.0.0.0", "Address to listen on (not a flag of tensorflow_model_server)."),
@@ -53,7 +53,7 @@ IGNORED = {
     "per_process_gpu_memory_fraction": "no GPU is used",
     "enable_profiler": "showcase ask B19 --prove takes profiles",
 }
-REFUSED = {
+UNSUPPORTED = {
     "ssl_config_file": "put a proxy in front for TLS",
     "platform_config_file": "only SavedModels are served",
     "grpc_socket_path": "gRPC listens on a port",
@@ -66,14 +66,14 @@ REFUSED = {
 }
 
 
-def parse(arguments: Sequence[str]) -> tuple[Options, list[str]]:
+def parse(arguments: Sequence[str]) -> tuple[ServerOptions, list[str]]:
     """Parse command-line arguments; return the options and warning messages.
 
     Raises:
         ValueError: for a flag that is unknown, refused or has an invalid value; the message names it.
     """
     given, warnings = _split(arguments)
-    values = {name: default for name, (default, _) in FOLLOWED.items()} | given
+    values = {name: default for name, (default, _) in SUPPORTED.items()} | given
     if values["saved_model_tags"] != "serve":
         raise ValueError("--saved_model_tags: only 'serve' is supported.")
     if not values["model_config_file"] and not values["model_base_path"]:
@@ -81,16 +81,17 @@ def parse(arguments: Sequence[str]) -> tuple[Options, list[str]]:
     if values["batching_parameters_file"]:
         path = Path(values["batching_parameters_file"])
         warnings += [
-            f"{name} in {path} has no effect here: batches wait for no timer." for name in config.ignored(path)
+            f"{name} in {path} has no effect here: batches wait for no timer."
+            for name in config.find_ignored_parameters(path)
         ]
     return _build_options(values), warnings
 
 
-def usage() -> str:
+def format_usage() -> str:
     """Return the help text: one line per flag."""
-    lines = [f"  --{name}={_format_default(default)}  {text}" for name, (default, text) in FOLLOWED.items()]
+    lines = [f"  --{name}={_format_default(default)}  {text}" for name, (default, text) in SUPPORTED.items()]
     lines += ["accepted without effect:", *(f"  --{name}  ({why})" for name, why in IGNORED.items())]
-    lines += ["refused:", *(f"  --{name}  ({why})" for name, why in REFUSED.items())]
+    lines += ["refused:", *(f"  --{name}  ({why})" for name, why in UNSUPPORTED.items())]
     return "\n".join(["usage: showcase-model-server --FLAG=VALUE ...", *lines])
 
 
@@ -99,11 +100,11 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     warnings, remaining = [], list(arguments)
     while remaining:
         name, equals, value = remaining.pop(0).removeprefix("--").partition("=")
-        if name in REFUSED:
-            raise ValueError(f"--{name} is not supported: {REFUSED[name]}.")
-        if name not in FOLLOWED and name not in IGNORED:
+        if name in UNSUPPORTED:
+            raise ValueError(f"--{name} is not supported: {UNSUPPORTED[name]}.")
+        if name not in SUPPORTED and name not in IGNORED:
             raise ValueError(f"Unknown flag --{name}; --help lists all flags.")
-        boolean = name in FOLLOWED and isinstance(FOLLOWED[name][0], bool)
+        boolean = name in SUPPORTED and isinstance(SUPPORTED[name][0], bool)
         if not equals and not boolean and remaining and not remaining[0].startswith("--"):
             equals, value = "=", remaining.pop(0)
         if name in IGNORED:
@@ -114,7 +115,7 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _parse_value(name: str, text: str) -> Any:
-    expected_type = type(FOLLOWED[name][0])
+    expected_type = type(SUPPORTED[name][0])
     try:
         if expected_type is bool:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
@@ -125,15 +126,17 @@ def _parse_value(name: str, text: str) -> Any:
         ) from None
 
 
-def _build_options(values: dict[str, Any]) -> Options:
+def _build_options(values: dict[str, Any]) -> ServerOptions:
     batching = (
-        config.batching(Path(values["batching_parameters_file"])) if values["batching_parameters_file"] else Batching()
+        config.read_batching(Path(values["batching_parameters_file"]))
+        if values["batching_parameters_file"]
+        else BatchingParameters()
     )
     monitoring = values["monitoring_config_file"]
-    model = Model(values["model_name"], values["model_base_path"])
+    model = ModelConfig(values["model_name"], values["model_base_path"])
     if "://" in model.base_path:
         raise ValueError(f"--model_base_path '{model.base_path}' is not a local folder.")
-    return Options(
+    return ServerOptions(
         models=() if values["model_config_file"] else (model,),
         host=values["host"],
         grpc_port=values["port"] or None,
@@ -145,12 +148,12 @@ def _build_options(values: dict[str, Any]) -> Options:
         prefer_lite=values["prefer_tflite_model"],
         threads=values["tensorflow_intra_op_parallelism"]
         or values["tensorflow_session_parallelism"]
-        or Options.threads,
+        or ServerOptions.threads,
         retries=values["max_num_load_retries"],
         retry_seconds=values["load_retry_interval_micros"] / 1e6,
         allow_unavailable_labels=values["allow_version_labels_for_unavailable_models"],
         warmup=values["enable_model_warmup"],
-        metrics_path=config.monitoring(Path(monitoring)) if monitoring else None,
+        metrics_path=config.read_metrics_path(Path(monitoring)) if monitoring else None,
         health=values["enable_grpc_healthcheck_service"],
         packed=values["enable_serialization_as_tensor_content"],
         rest_timeout=values["rest_api_timeout_in_ms"] / 1000,

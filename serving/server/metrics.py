@@ -26,7 +26,7 @@ class Histogram:
         self.sum += value
 
 
-class Metrics:
+class ServerMetrics:
     """Metrics of the model server: requests, latency, batch sizes and loads."""
 
     def __init__(self) -> None:

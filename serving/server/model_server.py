@@ -12,7 +12,7 @@ def main() -> None:
     """Run the model server; an error in flags or files prints one sentence to standard error and exits with code 2."""
     arguments = sys.argv[1:]
     if "--help" in arguments or "--version" in arguments or not arguments:
-        print(flags.usage() if "--version" not in arguments else "showcase model server")
+        print(flags.format_usage() if "--version" not in arguments else "showcase model server")
         sys.exit(0 if arguments else 2)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     os.environ.update(app.ENVIRONMENT | os.environ)
@@ -26,7 +26,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def announce(running: app.App) -> None:
+def announce(running: app.ModelServer) -> None:
     """Log where the server listens, with TensorFlow Serving's messages."""
     if running.options.grpc_port is not None:
         logging.info("Running gRPC ModelServer at %s:%d ...", running.options.host, running.grpc_port)

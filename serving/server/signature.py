@@ -14,7 +14,7 @@ Call = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Spec:
+class TensorSpec:
     """Spec of one input or output tensor.
 
     Attributes:
@@ -58,8 +58,8 @@ class Signature:
 
     name: str
     method: str
-    inputs: Mapping[str, Spec]
-    outputs: Mapping[str, Spec]
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
     call: Call
 
     @cached_property
@@ -84,7 +84,7 @@ class Signature:
                     value = cast(name, value, spec.dtype)
             # Most inputs have rows of fully known shape, which one comparison of tuples checks.
             if not (value.shape and value.shape[1:] == spec.row_shape) and not spec.accepts(value.shape):
-                raise misshapen(name, spec, value.shape)
+                raise shape_error(name, spec, value.shape)
             converted.append(value)
         if self.batched and len({len(value) for value in converted}) > 1:
             sizes = ", ".join(f"{name} {len(value)}" for name, value in zip(self.inputs, converted, strict=True))
@@ -140,7 +140,7 @@ def cast(name: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return value.astype(dtype)
 
 
-def misshapen(name: str, spec: Spec, shape: Sequence[int]) -> ServingError:
+def shape_error(name: str, spec: TensorSpec, shape: Sequence[int]) -> ServingError:
     """Return the error for an input of the wrong shape."""
     expected = ",".join("?" if size is None else str(size) for size in spec.shape or ())
     return ServingError(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import drift, drift_pictures
-from benchmarks.drift_days import selected
+from benchmarks.drift_days import drop_half
 
 WORLD = {
     "clean": {"ours": [False] * 99 + [True], "alerts": [False] * 100, "rows as independent": [True] * 100},
@@ -26,7 +26,7 @@ SPEED = [{"rows": 1_000_000, "rows_per_s": 2e6, "peak_mib": 250.0, "bytes_a_colu
 
 
 def list_verdicts(world: dict, pictures: dict = PICTURES, speed: list = SPEED) -> dict[tuple[str, str], str]:
-    return {(row["figure"], row["target"]): row["reached"] for row in drift.lines([world], pictures, speed)}
+    return {(row["figure"], row["target"]): row["reached"] for row in drift.build_figures([world], pictures, speed)}
 
 
 def test_all_targets_are_reached_at_their_bounds() -> None:
@@ -78,7 +78,7 @@ def test_prior_shift_has_the_expected_share_and_no_picture_twice() -> None:
 
 def test_selection_halves_one_kind_of_rows_and_keeps_the_others() -> None:
     rows = {"amount": np.arange(1000.0), "channel": np.arange(1000) % 4}
-    fewer = selected(rows, "large", 1)["amount"]
+    fewer = drop_half(rows, "large", 1)["amount"]
     assert 200 < (fewer < 499.5).sum() < 300 and (fewer > 499.5).sum() == 500
-    online = selected(rows, "online", 1)["channel"]
+    online = drop_half(rows, "online", 1)["channel"]
     assert (online == 3).sum() == 250 and 320 < (online != 3).sum() < 430

@@ -29,7 +29,9 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 def test_matrix_product_has_two_operations_per_weight_and_row() -> None:
     weights = tf.Variable(tf.ones((30, 7)))
-    counted = inference.operations(lambda rows: tf.matmul(rows["x"], weights), {"x": np.ones((5, 30), np.float32)})
+    counted = inference.count_operations(
+        lambda rows: tf.matmul(rows["x"], weights), {"x": np.ones((5, 30), np.float32)}
+    )
     assert counted == 2 * 5 * 30 * 7
 
 
@@ -40,15 +42,15 @@ def test_latency_is_the_median_of_the_calls(work: Callable[[float], None]) -> No
         calls.append(1)
         work(0.05 if len(calls) == 2 else 0.005)
 
-    assert inference.latency(call, 0.1) == pytest.approx(0.005) and len(calls) == 11
-    assert inference.latency(lambda: work(0.03), 0.0) == pytest.approx(0.03)
+    assert inference.measure_latency(call, 0.1) == pytest.approx(0.005) and len(calls) == 11
+    assert inference.measure_latency(lambda: work(0.03), 0.0) == pytest.approx(0.03)
 
 
 def test_metric_and_difference_cover_the_whole_split() -> None:
     truth = np.arange(10)[:, None] % 2
     network = SimpleNamespace(SCORE="s", quality=lambda y, z: {"accuracy": float(np.mean((z[:, 0] > 0.5) == y[:, 0]))})
     methods = {"exact": lambda rows: {"s": rows["x"]}, "off": lambda rows: {"s": rows["x"] + 0.25}}
-    metrics = inference.judged(methods, {"x": truth[:, 0] * 0.5 + 0.26}, truth, network)
+    metrics = inference.compute_metrics(methods, {"x": truth[:, 0] * 0.5 + 0.26}, truth, network)
     assert metrics["exact"] == {"accuracy": 1.0, "largest difference": 0.0}
     assert metrics["off"] == {"accuracy": 0.5, "largest difference": 0.25}
 
@@ -65,9 +67,9 @@ def test_methods_are_timed_in_interleaved_rounds(
 
         return call
 
-    monkeypatch.setattr(inference, "limit", lambda *_: 0.002)
+    monkeypatch.setattr(inference, "compute_limit", lambda *_: 0.002)
     methods = {"eager Keras": make_method("eager", 0.02), "tf.function": make_method("graph", 0.005)}
-    rows = inference.timed(methods, {"x": np.ones((64, 2))}, 0.0, 3)
+    rows = inference.measure_methods(methods, {"x": np.ones((64, 2))}, 0.0, 3)
     assert [(row["way"], row["batch"]) for row in rows] == [(name, size) for size in (1, 64) for name in methods]
     assert order == 2 * (["eager", "eager", "graph", "graph"] + 3 * ["eager", "graph"])
     assert rows[1]["times eager"] == pytest.approx(4) and rows[1]["of the limit"] == pytest.approx(0.4)
@@ -76,7 +78,7 @@ def test_methods_are_timed_in_interleaved_rounds(
 
 def test_missing_run_error_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="showcase run fraud"):
-        runs.artifacts(tmp_path, "fraud")
+        runs.find_artifacts(tmp_path, "fraud")
 
 
 def test_reports_contain_no_path_of_the_machine() -> None:

@@ -20,7 +20,7 @@ def runs() -> list[dict]:
 
 
 def test_fit_returns_start_and_speed_and_0_for_a_constant_stage() -> None:
-    fits = {(fit["runner"], fit["stage"]): fit for fit in scale.slopes(runs())}
+    fits = {(fit["runner"], fit["stage"]): fit for fit in scale.fit_stages(runs())}
     assert fits["direct", "Grows"]["rows_per_s"] == pytest.approx(10_000)
     assert fits["multiprocess", "Grows"]["rows_per_s"] == pytest.approx(20_000)
     assert fits["direct", "Grows"]["start_s"] == pytest.approx(2)
@@ -30,12 +30,12 @@ def test_fit_returns_start_and_speed_and_0_for_a_constant_stage() -> None:
 
 
 def test_cores_are_extrapolated_from_cpu_seconds() -> None:
-    (direct, both) = scale.paper(scale.slopes(runs()), rows=691_200_000)
+    (direct, both) = scale.extrapolate(scale.fit_stages(runs()), rows=691_200_000)
     assert direct["core_hours"] == both["core_hours"] == pytest.approx(24)
     assert direct["cores"] == both["cores"] == 1
-    assert scale.paper(scale.slopes(runs()), rows=691_300_000)[0]["cores"] == 2
+    assert scale.extrapolate(scale.fit_stages(runs()), rows=691_300_000)[0]["cores"] == 2
 
 
 def test_single_size_has_no_slope() -> None:
-    fits = scale.slopes(runs()[:1])
-    assert all(fit["rows_per_s"] == 0 for fit in fits) and scale.paper(fits) == []
+    fits = scale.fit_stages(runs()[:1])
+    assert all(fit["rows_per_s"] == 0 for fit in fits) and scale.extrapolate(fits) == []

@@ -17,20 +17,20 @@ import pytest
 import typer
 from support.command import showcase
 from support.shown_home import RUN
-from support.stored_home import Homes, homes, put_finished_run
-from support.tried_home import answering
+from support.stored_home import Homes, plant_homes, put_finished_run
+from support.tried_home import run_gateway
 
 from benchmarks import runs as benchmarks
 from cli import main, monitor_command
 from models.catalog import CASES
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store, store_address
-from pipeline.metadata.store_address import FILE, MetadataAddress
+from pipeline.metadata.store_address import SQLITE_FILE, MetadataAddress
 from pipeline.monitoring import loop
 from pipeline.online import serve
 from tour import notes, trace
 from tour.incidents import scratch
-from tour.incidents.incident import Live
+from tour.incidents.incident import LiveSystem
 
 pytestmark = pytest.mark.system
 
@@ -88,7 +88,7 @@ Ask = Callable[..., Answer]
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
-    with homes(tmp_path_factory.mktemp("homes")) as pair:
+    with plant_homes(tmp_path_factory.mktemp("homes")) as pair:
         for home in (pair.file, pair.grpc):
             put_finished_run(home)
         yield pair
@@ -96,7 +96,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
 
 @pytest.fixture(scope="module")
 def gateway(planted: Homes) -> Iterator[str]:
-    with answering(planted.file) as address:
+    with run_gateway(planted.file) as address:
         yield address
 
 
@@ -176,12 +176,12 @@ def test_doctor_reports_whether_the_store_answers(planted: Homes, ask: Ask, tmp_
     assert stores[planted.file] == {
         "name": "Metadata store",
         "state": "ok",
-        "found": f"{planted.file / FILE}",
+        "found": f"{planted.file / SQLITE_FILE}",
         "advice": "",
     }
     assert stores[planted.grpc]["state"] == "ok" and stores[planted.grpc]["found"].startswith("grpc://127.0.0.1:")
     assert stores[planted.gone]["state"] == "missing" and "does not answer" in stores[planted.gone]["advice"]
-    assert stores[tmp_path]["state"] == "ok" and stores[tmp_path]["found"].endswith(f"{FILE}, not there yet")
+    assert stores[tmp_path]["state"] == "ok" and stores[tmp_path]["found"].endswith(f"{SQLITE_FILE}, not there yet")
     assert ask("doctor", planted.gone).code == 1
 
 
@@ -191,7 +191,7 @@ def test_monitor_resumes_when_the_store_is_back(
     class StopLoopError(Exception):
         """Ends the loop of the monitor."""
 
-    results, waits, once = [], [], loop.once
+    results, waits, once = [], [], loop.run_monitor_once
     server = MetadataAddress.of(planted.grpc).server
 
     def check(*arguments: Any) -> Any:
@@ -202,17 +202,17 @@ def test_monitor_resumes_when_the_store_is_back(
     def wait(seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 2:
-            store_address.note(planted.gone, server)
+            store_address.write_server_address(planted.gone, server)
         if len(waits) == 3:
             raise StopLoopError
 
-    monkeypatch.setattr(loop, "once", check)
+    monkeypatch.setattr(loop, "run_monitor_once", check)
     monkeypatch.setattr(monitor_command.time, "sleep", wait)
     try:
         with pytest.raises(StopLoopError):
             ask("monitor fraud --watch --every 7", planted.gone)
     finally:
-        store_address.note(planted.gone, f"grpc://127.0.0.1:{planted.port}")
+        store_address.write_server_address(planted.gone, f"grpc://127.0.0.1:{planted.port}")
     assert results == ["lost", "lost", (None, None)]
     assert capfd.readouterr().out.count("does not answer") == 1
 
@@ -251,7 +251,7 @@ def test_gateway_starts_with_the_history_that_the_store_names(
 def test_incident_copies_the_last_pushed_run(planted: Homes, name: str) -> None:
     home = getattr(planted, name)
     source = local_runtime(home).metadata
-    with scratch.copied(Live(home), CASES["fraud"]) as copy:
+    with scratch.copy_served_version(LiveSystem(home), CASES["fraud"]) as copy:
         own = local_runtime(copy).metadata
         assert own.file and [run.id for run in store.runs(own)] == [RUN]
         assert store.stage_states(own, RUN) == store.stage_states(source, RUN)
@@ -264,17 +264,17 @@ def test_incident_copies_the_last_pushed_run(planted: Homes, name: str) -> None:
 
 
 def test_benchmark_finds_the_pushed_run_or_exits_with_an_error(planted: Homes) -> None:
-    runs = [benchmarks.artifacts(home, "image") for home in (planted.file, planted.grpc)]
+    runs = [benchmarks.find_artifacts(home, "image") for home in (planted.file, planted.grpc)]
     plain_paths = [{key: planted.plain(str(path)) for key, path in outputs.items()} for outputs, _ in runs]
     assert plain_paths[0] == plain_paths[1] and plain_paths[0]["model"] == "HOME/artifacts/model"
     with pytest.raises(SystemExit, match="error: The metadata store at grpc://.* does not answer"):
-        benchmarks.artifacts(planted.gone, "image")
+        benchmarks.find_artifacts(planted.gone, "image")
 
 
 def test_local_stages_write_to_the_server(planted: Homes, tmp_path: Path) -> None:
     """Stages are forked from a process that called the server before."""
     address, home = MetadataAddress.of(planted.grpc), tmp_path / "home"
-    store_address.note(home, address.server)
+    store_address.write_server_address(home, address.server)
     shutil.copytree(planted.grpc / "digits", tmp_path / "digits")
     for folder in (tmp_path / "digits" / "span-000").iterdir():
         picture = next(folder.glob("*.png"))
@@ -285,4 +285,4 @@ def test_local_stages_write_to_the_server(planted: Homes, tmp_path: Path) -> Non
     assert 'name: "label"' in result.stdout and 'name: "brightness"' in result.stdout
     (run_id,) = trace.run_ids(address, "schema-")
     assert {stage: state for stage, state in store.stage_states(address, run_id).items() if state != "done"} == {}
-    assert not (home / FILE).exists()
+    assert not (home / SQLITE_FILE).exists()

@@ -36,7 +36,7 @@ print(json.dumps([len(checks), sorted(heavy)]))
 
 
 def test_every_check_that_is_not_ok_has_advice(tmp_path):
-    for check in doctor.report(tmp_path):
+    for check in doctor.run_checks(tmp_path):
         assert check.found
         assert bool(check.advice) == (check.state != "ok")
 
@@ -44,7 +44,7 @@ def test_every_check_that_is_not_ok_has_advice(tmp_path):
 @pytest.mark.parametrize(("number", "state"), [((3, 11, 7), "ok"), ((3, 12, 1), "missing"), ((3, 10, 0), "missing")])
 def test_python_3_11_is_required(monkeypatch, number, state):
     monkeypatch.setattr(sys, "version_info", number)
-    assert doctor.python().state == state
+    assert doctor.check_python().state == state
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_linux_x86_64_with_a_recent_glibc_is_required(monkeypatch, system, machi
     monkeypatch.setattr(doctor.platform, "system", lambda: system)
     monkeypatch.setattr(doctor.platform, "machine", lambda: machine)
     monkeypatch.setattr(doctor.platform, "libc_ver", lambda: library)
-    assert doctor.libc().state == state
+    assert doctor.check_platform().state == state
 
 
 @pytest.mark.parametrize(
@@ -71,20 +71,20 @@ def test_linux_x86_64_with_a_recent_glibc_is_required(monkeypatch, system, machi
 )
 def test_packages_are_compared_with_the_lock(monkeypatch, installed, state, advice):
     monkeypatch.setattr(doctor, "_read_version", lambda _: installed)
-    check = find_check(doctor.packages(), "ml-metadata")
+    check = find_check(doctor.check_packages(), "ml-metadata")
     assert (check.state, advice in check.advice) == (state, True)
 
 
 def test_missing_lock_is_a_warning(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "_read_version", lambda _: "1.0")
     monkeypatch.setattr(doctor, "LOCK", tmp_path / "uv.lock")
-    assert find_check(doctor.packages(), "tfx").state == "warn"
+    assert find_check(doctor.check_packages(), "tfx").state == "warn"
 
 
 @pytest.mark.parametrize(("installed", "state"), [("2.16.1", "ok"), (None, "warn")])
 def test_missing_kubeflow_is_a_warning(monkeypatch, installed, state):
     monkeypatch.setattr(doctor, "_read_version", lambda _: installed)
-    assert find_check(doctor.packages(), "kfp").state == state
+    assert find_check(doctor.check_packages(), "kfp").state == state
 
 
 @pytest.mark.parametrize(("gib", "cores", "state"), [(64, 8, "ok"), (1, 1, "warn")])
@@ -93,11 +93,11 @@ def test_few_cores_little_memory_and_disk_are_warnings(monkeypatch, tmp_path, gi
     monkeypatch.setattr(doctor, "_read_memory_limit", lambda: gib * doctor.GIB)
     monkeypatch.setattr(doctor, "_count_cores", lambda: cores)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage(gib * doctor.GIB))
-    assert [check.state for check in doctor.resources(tmp_path)] == [state] * 3
+    assert [check.state for check in doctor.check_resources(tmp_path)] == [state] * 3
 
 
 def test_disk_space_is_measured_at_the_home(tmp_path):
-    check = find_check(doctor.resources(tmp_path / "not" / "yet"), "Disk")
+    check = find_check(doctor.check_resources(tmp_path / "not" / "yet"), "Disk")
     assert str(tmp_path / "not" / "yet") in check.found
     assert not (tmp_path / "not").exists()
 
@@ -114,17 +114,17 @@ def test_java_version_is_read_from_its_release_file(monkeypatch, tmp_path):
     java = program(tmp_path / "jdk" / "bin", "java")
     (tmp_path / "jdk" / "release").write_text('IMPLEMENTOR="x"\nJAVA_VERSION="17.0.15"\n')
     monkeypatch.setenv("PATH", str(java.parent))
-    assert doctor.java() == doctor.Check("Java", "ok", "17.0.15")
+    assert doctor.check_java() == doctor.Check("Java", "ok", "17.0.15")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor.java().state == "warn"
+    assert doctor.check_java().state == "warn"
 
 
 def test_flink_without_jars_is_a_warning(monkeypatch, tmp_path):
     monkeypatch.setattr("pipeline.local.flink.cluster.JARS", tmp_path)
-    check = doctor.flink()
+    check = doctor.check_flink()
     assert check.state == "warn" and str(tmp_path) in check.found and "make flink" in check.advice
     (tmp_path / "one.jar").touch()
-    assert doctor.flink() == doctor.Check("Flink", "ok", "1 jars")
+    assert doctor.check_flink() == doctor.Check("Flink", "ok", "1 jars")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_flink_without_jars_is_a_warning(monkeypatch, tmp_path):
 def test_gpu_check_needs_device_and_driver(monkeypatch, devices, driver, state, text):
     monkeypatch.setattr(Path, "glob", lambda *_: iter(Path("/dev", name) for name in devices))
     monkeypatch.setattr(doctor.shutil, "which", lambda _: driver)
-    check = doctor.gpus()
+    check = doctor.check_gpus()
     assert check.state == state
     assert text in check.found
 
@@ -147,10 +147,10 @@ def test_gpu_check_needs_device_and_driver(monkeypatch, devices, driver, state, 
 @pytest.mark.system
 def test_docker_without_an_engine_is_a_warning(monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    assert doctor.docker().state == "warn"
+    assert doctor.check_docker().state == "warn"
     with socket.create_server(("127.0.0.1", 0)) as engine:
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{engine.getsockname()[1]}")
-        assert doctor.docker().state == "ok"
+        assert doctor.check_docker().state == "ok"
 
 
 @pytest.mark.parametrize(("present", "state"), [(True, "ok"), (False, "warn")])
@@ -159,7 +159,7 @@ def test_missing_optional_programs_are_warnings(monkeypatch, tmp_path, present, 
         for name in ("g++", "javac", "dvc", "mvn", "npm", "google-chrome"):
             program(tmp_path, name)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert {check.name: check.state for check in doctor.tools()} == dict.fromkeys(
+    assert {check.name: check.state for check in doctor.check_tools()} == dict.fromkeys(
         ("g++", "javac", "dvc", "mvn", "npm", "chromium"), state
     )
 
@@ -182,5 +182,5 @@ def test_table_shows_every_check_without_interpreting_markup():
 )
 def test_missing_mlflow_is_a_warning(monkeypatch, installed, state, value):
     monkeypatch.setattr(doctor, "_read_version", installed.get)
-    check = doctor.mlflow()
+    check = doctor.check_mlflow()
     assert (check.state, check.found) == (state, value)

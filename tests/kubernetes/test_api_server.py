@@ -7,16 +7,16 @@ objects of these kinds; the pods of such objects are validated separately.
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.api_server import Server, running
-from support.manifests import CRDS, FOLDER, TARGETS, Document, rendered, templates
+from support.api_server import ApiServer, run_api_server
+from support.manifests import CRDS, FOLDER, TARGETS, Document, list_pod_templates, render_manifests
 
 pytestmark = [pytest.mark.slow, pytest.mark.api_server]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """A server in which the namespaces exist, as a dry run cannot use a namespace that does not."""
-    with running(tmp_path_factory.mktemp("server")) as running_server:
+    with run_api_server(tmp_path_factory.mktemp("server")) as running_server:
         created = running_server.kubectl("create", "namespace", "kubeflow")
         created = (
             created if created.returncode else running_server.kubectl("apply", "-f", FOLDER / "base" / "namespace.yaml")
@@ -26,8 +26,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_server_accepts_every_object_of_a_built_in_kind(server: Server, target: str) -> None:
-    documents = [document for document in rendered(target) if document["kind"] not in CRDS]
+def test_server_accepts_every_object_of_a_built_in_kind(server: ApiServer, target: str) -> None:
+    documents = [document for document in render_manifests(target) if document["kind"] not in CRDS]
     if not documents:
         assert target == "kserve"
         return
@@ -37,9 +37,9 @@ def test_server_accepts_every_object_of_a_built_in_kind(server: Server, target: 
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_server_refuses_only_custom_kinds_without_a_definition(server: Server, target: str) -> None:
+def test_server_refuses_only_custom_kinds_without_a_definition(server: ApiServer, target: str) -> None:
     result = server.kubectl("apply", "--dry-run=server", "-k", FOLDER / target)
-    unknown = {document["kind"] for document in rendered(target)} & set(CRDS)
+    unknown = {document["kind"] for document in render_manifests(target)} & set(CRDS)
     assert bool(result.returncode) == bool(unknown), result.stderr
     for kind in unknown:
         assert f'no matches for kind "{kind}"' in result.stderr
@@ -48,7 +48,7 @@ def test_server_refuses_only_custom_kinds_without_a_definition(server: Server, t
 def pods(target: str) -> list[Document]:
     """Return every pod that the objects of a folder create, with the volumes from a stateful set's claims."""
     result = []
-    for number, (name, template) in enumerate(templates(rendered(target))):
+    for number, (name, template) in enumerate(list_pod_templates(render_manifests(target))):
         pod = {"apiVersion": "v1", "kind": "Pod", "spec": template["spec"], "metadata": dict(template["metadata"])}
         pod["metadata"] |= {"name": f"pod-{number}", "namespace": "showcase"}
         volumes = {entry["name"] for entry in pod["spec"]["volumes"]}
@@ -62,7 +62,7 @@ def pods(target: str) -> list[Document]:
 
 
 @pytest.mark.parametrize("target", [target for target in TARGETS if target != "kserve"])
-def test_every_pod_complies_with_the_restricted_standard(server: Server, target: str) -> None:
+def test_every_pod_complies_with_the_restricted_standard(server: ApiServer, target: str) -> None:
     documents = pods(target)
     result = server.kubectl("create", "--dry-run=server", "-f", "-", objects=documents)
     assert result.returncode == 0, result.stderr
@@ -96,7 +96,7 @@ def test_every_pod_complies_with_the_restricted_standard(server: Server, target:
         pytest.param(lambda pod: pod["spec"].update(hostNetwork=True), "violates PodSecurity", id="the host's network"),
     ],
 )
-def test_server_refuses_invalid_pods(server: Server, fault: Callable[[Document], object], message: str) -> None:
+def test_server_refuses_invalid_pods(server: ApiServer, fault: Callable[[Document], object], message: str) -> None:
     pod = pods("base")[0]
     fault(pod)
     result = server.kubectl("create", "--dry-run=server", "-f", "-", objects=[pod])

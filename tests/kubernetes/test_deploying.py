@@ -6,7 +6,7 @@ import subprocess
 from functools import cache
 
 import pytest
-from support.manifests import FOLDER, check_words, rendered, tool
+from support.manifests import FOLDER, check_command_line, render_manifests, require_tool
 
 PAGE = FOLDER.parent / "docs" / "deploying.md"
 BLOCK = re.compile(r"^( *)```\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
@@ -19,7 +19,7 @@ def check(line: str) -> None:
     """Check that a command exists and accepts its arguments."""
     program, *rest = shlex.split(line)
     if program == "showcase":
-        check_words([program, *rest])
+        check_command_line([program, *rest])
     elif program == "kubectl":
         _check_kubectl(rest)
     elif program.startswith("kubernetes/"):
@@ -35,7 +35,7 @@ def _check_kubectl(rest: list[str]) -> None:
     """Check the command and its flags against kubectl's help."""
     words = rest[: rest.index("--")] if "--" in rest else rest
     if "--" in rest:
-        check_words(rest[rest.index("--") + 1 :])
+        check_command_line(rest[rest.index("--") + 1 :])
     verbs = [word for word in words if re.fullmatch(r"[a-z-]+", word) and not word.startswith("-")]
     verbs = [word for word in verbs if words[words.index(word) - 1] != "--namespace"]
     depth = {"rollout": 2, "create": 3}.get(verbs[0], 1)
@@ -51,14 +51,14 @@ def _check_kubectl(rest: list[str]) -> None:
 
 @cache
 def _read_help(*words: str) -> str:
-    result = subprocess.run([tool("kubectl"), *words], capture_output=True, text=True)
+    result = subprocess.run([require_tool("kubectl"), *words], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
 @cache
 def _render_all() -> list[dict]:
-    return [document for target in ("base", "training/multiworker", "flink") for document in rendered(target)]
+    return [document for target in ("base", "training/multiworker", "flink") for document in render_manifests(target)]
 
 
 @pytest.mark.system

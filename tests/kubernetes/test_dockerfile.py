@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.manifests import FOLDER, containers, rendered, templates, tool
+from support.manifests import FOLDER, list_containers, list_pod_templates, render_manifests, require_tool
 
 pytestmark = pytest.mark.system
 
@@ -14,7 +14,7 @@ ROOT = FOLDER.parent
 
 
 def test_hadolint_accepts_the_dockerfile_and_refuses_a_broken_one(tmp_path: Path) -> None:
-    hadolint = tool("hadolint")
+    hadolint = require_tool("hadolint")
     result = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
     broken = tmp_path / "Dockerfile"
@@ -36,7 +36,7 @@ def test_image_has_two_stages_locked_packages_and_no_root() -> None:
     syncs = [text for name, text in steps if name == "RUN" and "uv sync" in text]
     assert syncs and all("--frozen" in sync and "--group kubeflow" in sync for sync in syncs)
     assert [text for name, text in steps if name == "USER"] == ["10001:10001"]
-    assert {spec["securityContext"]["runAsUser"] for _, spec, _ in containers(rendered("base"))} == {10001}
+    assert {spec["securityContext"]["runAsUser"] for _, spec, _ in list_containers(render_manifests("base"))} == {10001}
 
 
 def test_copied_sources_exist_and_include_every_package() -> None:
@@ -56,15 +56,15 @@ def test_copied_sources_exist_and_include_every_package() -> None:
 def test_image_pipeline_and_manifests_agree_on_name_user_and_volume() -> None:
     from pipeline.kubeflow import deployment
 
-    settings = deployment.read()
-    images = {entry["image"] for _, _, entry in containers(rendered("base"))}
+    settings = deployment.read_deployment()
+    images = {entry["image"] for _, _, entry in list_containers(render_manifests("base"))}
     claims = {
         v["persistentVolumeClaim"]["claimName"]
-        for _, t in templates(rendered("base"))
+        for _, t in list_pod_templates(render_manifests("base"))
         for v in t["spec"]["volumes"]
         if "persistentVolumeClaim" in v
     }
     assert settings.image in images and claims == {settings.volume} and settings.user == 10001
     assert settings.metadata == "grpc://metadata:8080" and ("Service", "metadata") in {
-        (entry["kind"], entry["metadata"]["name"]) for entry in rendered("base")
+        (entry["kind"], entry["metadata"]["name"]) for entry in render_manifests("base")
     }

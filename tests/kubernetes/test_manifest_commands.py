@@ -21,7 +21,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.command import ROOT
-from support.manifests import Document, containers, rendered, words
+from support.manifests import Document, command_line, list_containers, render_manifests
 
 from models.catalog import CASES
 from models.training.distribute.job import build_tf_config
@@ -48,7 +48,7 @@ def free(count: int) -> list[int]:
 
 def container(target: str, name: str) -> Document:
     """Return a container of the manifests by name."""
-    return next(entry for full, _, entry in containers(rendered(target)) if full.endswith(f"/{name}"))
+    return next(entry for full, _, entry in list_containers(render_manifests(target)) if full.endswith(f"/{name}"))
 
 
 def localize_command(line: Sequence[str], replacements: Mapping[str, object]) -> list[str]:
@@ -109,7 +109,7 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pipeline.online import rollouts
 
     home = tmp_path_factory.mktemp("volume")
-    amount_model.model(home / "fraud" / "versions", 1)
+    amount_model.export_amount_model(home / "fraud" / "versions", 1)
     rollouts.write_config(home)
     return home
 
@@ -118,7 +118,7 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of the config map."""
     folder = tmp_path_factory.mktemp("config")
-    config_maps = [document for document in rendered("base") if document["kind"] == "ConfigMap"]
+    config_maps = [document for document in render_manifests("base") if document["kind"] == "ConfigMap"]
     (config_map,) = [document for document in config_maps if "batching.config" in document["data"]]
     for name, text in config_map["data"].items():
         (folder / name).write_text(text)
@@ -131,7 +131,7 @@ def test_model_server_and_gateway_pass_their_probes_and_score(volume: Path, conf
     model, gateway = container("base", "model-server"), container("base", "gateway")
     replacements = {"/showcase": volume, "/config": config, "=8500": f"={grpc_port}", "=8501": f"={rest_port}"}
     replacements["wait_seconds=5"] = "wait_seconds=1"  # a version is loaded once it has been unchanged for that long
-    with start_process(localize_command(words(model), replacements), tmp_path / "model.log") as model_process:
+    with start_process(localize_command(command_line(model), replacements), tmp_path / "model.log") as model_process:
         until(model, {"rest": rest_port, 8500: grpc_port}, model_process, tmp_path / "model.log")
         replacements = {
             "/showcase": volume,
@@ -139,7 +139,9 @@ def test_model_server_and_gateway_pass_their_probes_and_score(volume: Path, conf
             "8080": gateway_port,
             "0.0.0.0": "127.0.0.1",
         }
-        with start_process(localize_command(words(gateway), replacements), tmp_path / "gateway.log") as gateway_process:
+        with start_process(
+            localize_command(command_line(gateway), replacements), tmp_path / "gateway.log"
+        ) as gateway_process:
             until(gateway, {"http": gateway_port}, gateway_process, tmp_path / "gateway.log")
             row = {
                 "transaction_id": "t1",
@@ -162,7 +164,7 @@ def test_model_server_and_gateway_pass_their_probes_and_score(volume: Path, conf
 def test_monitors_pass_their_probes_before_the_first_push(case: str, tmp_path: Path) -> None:
     monitor, (port,) = container("base", f"monitor-{case}"), free(1)
     replacements = {"/showcase": tmp_path / "empty", "8080": port, "0.0.0.0": "127.0.0.1"}
-    with start_process(localize_command(words(monitor), replacements), tmp_path / "log") as child:
+    with start_process(localize_command(command_line(monitor), replacements), tmp_path / "log") as child:
         until(monitor, {"http": port}, child, tmp_path / "log")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
             assert b"showcase_monitor" in response.read()
@@ -174,7 +176,7 @@ def test_tour_passes_its_probes_and_reads_its_token_from_the_environment(tmp_pat
     (variable,) = tour["env"]
     replacements = {"/showcase": tmp_path, "8600": port, "0.0.0.0": "127.0.0.1"}
     with start_process(
-        localize_command(words(tour), replacements), tmp_path / "log", {variable["name"]: "secret-1"}
+        localize_command(command_line(tour), replacements), tmp_path / "log", {variable["name"]: "secret-1"}
     ) as child:
         until(tour, {"http": port}, child, tmp_path / "log")
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -185,7 +187,9 @@ def test_tour_passes_its_probes_and_reads_its_token_from_the_environment(tmp_pat
 
 def test_annotations_name_port_and_path_of_the_metrics(config: Path) -> None:
     for name, path in (("model-server", "/monitoring/prometheus/metrics"), ("gateway", "/metrics")):
-        (workload,) = [d for d in rendered("base") if d["metadata"]["name"] == name and "template" in d.get("spec", {})]
+        (workload,) = [
+            d for d in render_manifests("base") if d["metadata"]["name"] == name and "template" in d.get("spec", {})
+        ]
         annotations = workload["spec"]["template"]["metadata"]["annotations"]
         ports = [str(port["containerPort"]) for port in workload["spec"]["template"]["spec"]["containers"][0]["ports"]]
         assert annotations["prometheus.io/path"] == path and annotations["prometheus.io/port"] in ports
@@ -195,7 +199,7 @@ def test_annotations_name_port_and_path_of_the_metrics(config: Path) -> None:
 def test_metadata_server_passes_its_probes(tmp_path: Path) -> None:
     (port,), metadata = free(1), container("base", "metadata")
     with start_process(
-        localize_command(words(metadata), {"/metadata": tmp_path, "8080": port}), tmp_path / "log"
+        localize_command(command_line(metadata), {"/metadata": tmp_path, "8080": port}), tmp_path / "log"
     ) as child:
         until(metadata, {8080: port}, child, tmp_path / "log")
     assert (tmp_path / "metadata.sqlite").is_file()
@@ -210,17 +214,17 @@ def test_two_workers_of_the_indexed_job_export_one_model(pushed_home: Path, tmp_
     first, worker = container("training/multiworker", "job"), container("training/multiworker", "worker")
     replacements = {"/showcase": tmp_path, "/tmp/job.json": tmp_path / "job.json"}
     short_training = ["--set", "epochs=1", "--set", "max_steps=40"]
-    subprocess.run([*localize_command(words(first), replacements), *short_training], cwd=ROOT, check=True)
+    subprocess.run([*localize_command(command_line(first), replacements), *short_training], cwd=ROOT, check=True)
     variables = {entry["name"]: entry["value"] for entry in worker["env"]}
     addresses = [f"127.0.0.1:{port}" for port in free(len(variables["WORKERS"].split(",")))]
-    (job,) = [entry for entry in rendered("training/multiworker") if entry["kind"] == "Job"]
+    (job,) = [entry for entry in render_manifests("training/multiworker") if entry["kind"] == "Job"]
     assert len(addresses) == job["spec"]["completions"] == job["spec"]["parallelism"] == 2
     with ExitStack() as stack:
         logs = [tmp_path / f"worker-{index}.log" for index in range(2)]
         children = [
             stack.enter_context(
                 start_process(
-                    localize_command(words(worker), replacements),
+                    localize_command(command_line(worker), replacements),
                     logs[index],
                     {"WORKERS": ",".join(addresses), "JOB_COMPLETION_INDEX": str(index), "TF_CPP_MIN_LOG_LEVEL": "2"},
                 )

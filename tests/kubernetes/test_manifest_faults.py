@@ -6,14 +6,22 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-from support.manifests import Document, check_words, faults, rendered, templates, tool, valid
+from support.manifests import (
+    Document,
+    check_command_line,
+    find_faults,
+    list_pod_templates,
+    render_manifests,
+    require_tool,
+    validate_object,
+)
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module", autouse=True)
 def kubectl() -> None:
-    tool("kubectl")
+    require_tool("kubectl")
 
 
 def model_server_container(documents: list[Document]) -> Document:
@@ -33,11 +41,11 @@ def model_server_container(documents: list[Document]) -> Document:
     ],
 )
 def test_a_typo_and_a_wrong_type_are_refused(fault: Callable[[Document], Any]) -> None:
-    documents = rendered("base")
+    documents = render_manifests("base")
     fault(model_server_container(documents))
     with pytest.raises(kubernetes_validate.ValidationError):
         for document in documents:
-            valid(document)
+            validate_object(document)
 
 
 @pytest.mark.parametrize(
@@ -56,16 +64,16 @@ def test_a_typo_and_a_wrong_type_are_refused(fault: Callable[[Document], Any]) -
     ],
 )
 def test_missing_pod_settings_are_found(fault: Callable[[Document], Any], message: str) -> None:
-    documents = rendered("base")
+    documents = render_manifests("base")
     fault(model_server_container(documents))
-    (problem,) = faults(documents)
+    (problem,) = find_faults(documents)
     assert message in problem
 
 
 def test_a_pod_that_may_run_as_root_is_found() -> None:
-    documents = rendered("base")
-    next(templates(documents))[1]["spec"]["securityContext"].pop("runAsNonRoot")
-    assert [text for text in faults(documents) if "may run as root" in text]
+    documents = render_manifests("base")
+    next(list_pod_templates(documents))[1]["spec"]["securityContext"].pop("runAsNonRoot")
+    assert [text for text in find_faults(documents) if "may run as root" in text]
 
 
 @pytest.mark.parametrize(
@@ -85,4 +93,4 @@ def test_a_pod_that_may_run_as_root_is_found() -> None:
 )
 def test_an_unknown_flag_command_or_module_is_refused(line: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        check_words(line)
+        check_command_line(line)

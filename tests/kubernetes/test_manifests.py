@@ -13,14 +13,14 @@ from support.manifests import (
     FOLDER,
     TARGETS,
     Document,
-    check_words,
-    containers,
-    faults,
-    rendered,
-    templates,
-    tool,
-    valid,
-    words,
+    check_command_line,
+    command_line,
+    find_faults,
+    list_containers,
+    list_pod_templates,
+    render_manifests,
+    require_tool,
+    validate_object,
 )
 
 pytestmark = pytest.mark.system
@@ -37,7 +37,7 @@ MOUNTED = re.compile(r"(?:^|=)(/[\w./-]+)")
 
 @pytest.fixture(scope="module", autouse=True)
 def kubectl() -> None:
-    tool("kubectl")
+    require_tool("kubectl")
 
 
 def test_every_kustomization_is_tested() -> None:
@@ -47,41 +47,41 @@ def test_every_kustomization_is_tested() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_object_is_valid(target: str) -> None:
-    documents = rendered(target)
+    documents = render_manifests(target)
     assert documents
     for document in documents:
         if document["kind"] not in CRDS:
-            valid(document)
-    for _, template in templates(documents):  # the templates of custom kinds are pods, too
-        valid({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": template["spec"]})
+            validate_object(document)
+    for _, template in list_pod_templates(documents):  # the templates of custom kinds are pods, too
+        validate_object({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": template["spec"]})
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_pod_has_the_required_settings(target: str) -> None:
-    assert faults(rendered(target)) == []
+    assert find_faults(render_manifests(target)) == []
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_command_is_accepted_by_its_program(target: str) -> None:
-    for name, _, container in containers(rendered(target)):
+    for name, _, container in list_containers(render_manifests(target)):
         if container["name"] in IMAGE_COMMANDS:
             continue
         try:
-            check_words(words(container))
+            check_command_line(command_line(container))
         except ValueError as error:
             pytest.fail(f"{name}: {error}")
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_files_of_commands_are_on_mounted_volumes(target: str) -> None:
-    documents = rendered(target)
+    documents = render_manifests(target)
     config_files = {
         entry["metadata"]["name"]: set(entry["data"]) for entry in documents if entry["kind"] == "ConfigMap"
     }
-    for name, spec, container in containers(documents):
+    for name, spec, container in list_containers(documents):
         mounts = {entry["mountPath"]: entry["name"] for entry in container["volumeMounts"]}
         maps = {entry["name"]: entry["configMap"]["name"] for entry in spec["volumes"] if "configMap" in entry}
-        for path in (match[1] for word in words(container) for match in [MOUNTED.search(word)] if match):
+        for path in (match[1] for word in command_line(container) for match in [MOUNTED.search(word)] if match):
             (mount,) = [entry for entry in mounts if path == entry or path.startswith(f"{entry}/")]
             if mounts[mount] in maps:
                 assert Path(path).name in config_files[maps[mounts[mount]]], f"{name}: {path}"
@@ -90,7 +90,10 @@ def test_files_of_commands_are_on_mounted_volumes(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_referenced_objects_exist(target: str) -> None:
     """Accounts, claims, services and ports; objects that a folder lacks have to be in the base."""
-    documents = [*rendered(target), *(rendered("base") if not target.startswith(("base", "overlays")) else [])]
+    documents = [
+        *render_manifests(target),
+        *(render_manifests("base") if not target.startswith(("base", "overlays")) else []),
+    ]
     names = {(document["kind"], document["metadata"]["name"]) for document in documents}
     names |= {
         ("PersistentVolumeClaim", c["metadata"]["name"])
@@ -98,13 +101,13 @@ def test_referenced_objects_exist(target: str) -> None:
         if document["kind"] == "StatefulSet"
         for c in document["spec"].get("volumeClaimTemplates", ())
     }
-    for name, template in templates(documents):
+    for name, template in list_pod_templates(documents):
         spec = template["spec"]
         assert ("ServiceAccount", spec["serviceAccountName"]) in names, name
         for volume in spec["volumes"]:
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
             assert claim is None or ("PersistentVolumeClaim", claim) in names, name
-    labelled = [(template["metadata"]["labels"], template["spec"]) for _, template in templates(documents)]
+    labelled = [(template["metadata"]["labels"], template["spec"]) for _, template in list_pod_templates(documents)]
     for service in (document for document in documents if document["kind"] == "Service"):
         selected = [spec for labels, spec in labelled if service["spec"]["selector"].items() <= labels.items()]
         assert selected, service["metadata"]["name"]
@@ -115,7 +118,7 @@ def test_referenced_objects_exist(target: str) -> None:
 
 
 def test_probes_use_ports_of_the_container() -> None:
-    for name, _, container in containers(rendered("base")):
+    for name, _, container in list_containers(render_manifests("base")):
         ports = {port["name"]: port["containerPort"] for port in container.get("ports", ())}
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
             probe = container.get(kind, {})
@@ -124,7 +127,7 @@ def test_probes_use_ports_of_the_container() -> None:
 
 
 def test_traffic_is_denied_by_default_and_connections_are_allowed_on_both_ends() -> None:
-    policies = [policy["spec"] for policy in rendered("base") if policy["kind"] == "NetworkPolicy"]
+    policies = [policy["spec"] for policy in render_manifests("base") if policy["kind"] == "NetworkPolicy"]
     (default,) = [policy for policy in policies if policy["podSelector"] == {} and "Ingress" in policy["policyTypes"]]
     assert default["policyTypes"] == ["Ingress", "Egress"] and "ingress" not in default and "egress" not in default
 
@@ -153,8 +156,8 @@ def test_traffic_is_denied_by_default_and_connections_are_allowed_on_both_ends()
 
 def test_secrets_are_references_and_no_object_contains_one() -> None:
     for target in TARGETS:
-        assert not [entry for entry in rendered(target) if entry["kind"] == "Secret"]
-        for name, _, entry in containers(rendered(target)):
+        assert not [entry for entry in render_manifests(target) if entry["kind"] == "Secret"]
+        for name, _, entry in list_containers(render_manifests(target)):
             for variable in entry.get("env", ()):
                 if re.search("PASSWORD|TOKEN|SECRET|KEY", variable["name"]):
                     assert "value" not in variable and variable["valueFrom"]["secretKeyRef"], name
@@ -164,7 +167,7 @@ def test_secrets_are_references_and_no_object_contains_one() -> None:
 def test_schema_of_flinks_operator_accepts_the_deployment_and_refuses_wrong_types(tmp_path: Path) -> None:
     """No Python package contains the definition; a Node package provides a validator."""
     command = [
-        tool("npm"),
+        require_tool("npm"),
         "install",
         "--prefix",
         tmp_path,
@@ -183,10 +186,10 @@ catch (error) {{ console.log(error.message); }}
 """
 
     def validate(document: Document) -> str:
-        words = [tool("node"), "--input-type=module", "--eval", program]
+        words = [require_tool("node"), "--input-type=module", "--eval", program]
         return subprocess.run(words, input=json.dumps(document), check=True, capture_output=True, text=True).stdout
 
-    (flink,) = [document for document in rendered("flink") if document["kind"] == "FlinkDeployment"]
+    (flink,) = [document for document in render_manifests("flink") if document["kind"] == "FlinkDeployment"]
     assert validate(flink) == "valid\n"
     flink["spec"]["mode"], flink["spec"]["taskManager"]["replicas"] = "alone", "two"
     assert "data/spec/mode must be equal" in validate(flink) and "replicas must be integer" in validate(flink)
@@ -195,9 +198,11 @@ catch (error) {{ console.log(error.message); }}
 @pytest.mark.slow
 def test_checkov_finds_only_the_skipped_checks(tmp_path: Path) -> None:
     """Checkov's dependencies conflict with the lock file, so uv runs it in a separate environment."""
-    uv = shutil.which("uv") or next((str(entry) for entry in (ROOT / ".tools").glob("*/uv")), None) or tool("uv")
+    uv = (
+        shutil.which("uv") or next((str(entry) for entry in (ROOT / ".tools").glob("*/uv")), None) or require_tool("uv")
+    )
     for target in TARGETS:
-        (tmp_path / f"{target.replace('/', '-')}.yaml").write_text(yaml.safe_dump_all(rendered(target)))
+        (tmp_path / f"{target.replace('/', '-')}.yaml").write_text(yaml.safe_dump_all(render_manifests(target)))
     (tmp_path / "privileged.yaml").write_text(yaml.safe_dump(privileged_pod()))
     shutil.copy(ROOT / "Dockerfile", tmp_path)
     command = [uv, "tool", "run", "--from", CHECKOV, "checkov", "--skip-download", "--quiet", "--compact", "-o", "json"]
@@ -221,7 +226,7 @@ def test_checkov_finds_only_the_skipped_checks(tmp_path: Path) -> None:
 
 def privileged_pod() -> Document:
     """Return a privileged pod."""
-    spec = next(templates(rendered("base")))[1]["spec"]
+    spec = next(list_pod_templates(render_manifests("base")))[1]["spec"]
     spec["containers"][0]["securityContext"]["privileged"] = True
     return {
         "apiVersion": "v1",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.manifests import FOLDER, tool
+from support.manifests import FOLDER, require_tool
 
 from pipeline.monitoring.liveness import Heartbeat
 from serving.gateway import gateway_metrics
@@ -30,12 +30,12 @@ GROUPED = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 def exported_metrics() -> dict[str, set[str]]:
     """Return the labels of every metric of gateway, monitor and model server, from the code that exports them."""
     metrics_by_name = {}
-    for metric in (*vars(gateway_metrics.Metrics()).values(), *vars(Heartbeat("fraud")).values()):
+    for metric in (*vars(gateway_metrics.GatewayMetrics()).values(), *vars(Heartbeat("fraud")).values()):
         if hasattr(metric, "_labelnames"):
             for suffix in SUFFIXES[metric._type]:
                 labels = set(metric._labelnames) | ({"le"} if suffix == "_bucket" else set())
                 metrics_by_name[metric._name + suffix] = labels
-    server_metrics = metrics.Metrics()
+    server_metrics = metrics.ServerMetrics()
     server_metrics.request("m", "predict", "grpc", "OK", 0.1)
     server_metrics.batch("m", 1)
     server_metrics.load("m", "OK", 1.0)
@@ -127,7 +127,7 @@ def test_every_alert_has_summary_severity_and_test() -> None:
 
 
 def promtool(*words: str, folder: Path = MONITORING) -> subprocess.CompletedProcess:
-    return subprocess.run([tool("promtool"), *words], cwd=folder, capture_output=True, text=True)
+    return subprocess.run([require_tool("promtool"), *words], cwd=folder, capture_output=True, text=True)
 
 
 def test_rules_are_valid_and_alerts_fire_as_expected() -> None:

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.manifests import FOLDER, check_words
+from support.manifests import FOLDER, check_command_line
 
 pytestmark = pytest.mark.system
 
@@ -80,7 +80,7 @@ def test_commands_of_the_scripts_are_valid(tmp_path: Path) -> None:
     (tmp_path / "looks").unlink()
     _, bad = run(tmp_path, (0, 0), (9, 9), "fraud", "3", "0.2", "0")
     for line in {*good, *bad}:
-        check_words(["showcase", *line.split()])
+        check_command_line(["showcase", *line.split()])
 
 
 def test_without_a_version_the_usage_is_printed(tmp_path: Path) -> None:

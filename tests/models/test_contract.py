@@ -12,17 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
-from support.built_case import SMALL, Built, build, built, pipeline
+from support.built_case import SMALL, BuiltCase, build, get_built_case, pipeline
 from support.command import ROOT
 from support.tiny_case.case import CASE as TINY
 from tfx_bsl.coders import example_coder
 
-from components.training.lite_exporter import convert, run
+from components.training.lite_exporter import convert, run_variant
 from components.training.span_example_gen import Write
 from models import spans
 from models.catalog import CASES
 from models.errors import DataError
-from models.input import Transform, files
+from models.input import Transform, list_shards
 from models.saved_model import restore
 from models.training.weight_digests import saved_weights_digest, weights_digest
 from models.use_case import UseCase
@@ -37,8 +37,8 @@ every_case = pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
 
 
 @pytest.fixture(scope="module", params=ALL, ids=lambda case: case.name)
-def small_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return built(request.param, tmp_path_factory)
+def small_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BuiltCase:
+    return get_built_case(request.param, tmp_path_factory)
 
 
 # The package of a use case.
@@ -85,7 +85,7 @@ def test_modules_agree_with_the_case_and_are_documented(case: UseCase) -> None:
 def test_eval_config_is_valid_and_bounds_the_headline_metric(case: UseCase) -> None:
     import tensorflow_model_analysis as tfma
 
-    settings = {name: value for group in case.configured({}).values() for name, value in group.items()}
+    settings = {name: value for group in case.configure({}).values() for name, value in group.items()}
     config = case.load("evaluation").eval_config({"classes": "a,b", **settings})
     tfma.utils.verify_eval_config(tfma.utils.update_eval_config_with_defaults(config, has_baseline=True))
     assert {spec.signature_name for spec in config.model_specs} == {"serving_default"}
@@ -104,16 +104,16 @@ def _find_bounds(metric: object) -> list[float]:
 def test_a_folder_without_data_is_refused_in_one_sentence(case: UseCase, tmp_path: Path) -> None:
     (tmp_path / "span-000").mkdir()
     (tmp_path / "span-000" / "notes.txt").write_text("not data")
-    data, settings = case.load("data"), case.configured({})["data"]
+    data, settings = case.load("data"), case.configure({})["data"]
     with pytest.raises(DataError, match="span-000") as caught:
-        data.check(spans.window(data.prepare(str(tmp_path), tmp_path, settings), -1, -1), settings)
+        data.check(spans.select_window(data.prepare(str(tmp_path), tmp_path, settings), -1, -1), settings)
     assert "\n" not in str(caught.value)
 
 
 # The outputs of the stages.
 
 
-def test_examples_fit_the_curated_schema(small_run: Built) -> None:
+def test_examples_fit_the_curated_schema(small_run: BuiltCase) -> None:
     import tensorflow_data_validation as tfdv
     from tensorflow_data_validation.statistics import stats_impl
 
@@ -129,7 +129,7 @@ def test_examples_fit_the_curated_schema(small_run: Built) -> None:
         )
 
 
-def test_examples_hold_what_the_schema_names_and_no_row_is_in_two_splits(small_run: Built) -> None:
+def test_examples_hold_what_the_schema_names_and_no_row_is_in_two_splits(small_run: BuiltCase) -> None:
     names = {feature.name for feature in small_run.schema.feature}
     assert {small_run.case.label, small_run.case.key, *small_run.case.watch} <= names
     keys = []
@@ -152,13 +152,13 @@ def test_batches_with_an_equal_first_row_get_separate_shards(tmp_path: Path) -> 
         )
     values = [
         tf.train.Example.FromString(data).features.feature["x"].float_list.value[0]
-        for data in tf.data.TFRecordDataset(files(str(tmp_path), "train")).as_numpy_iterator()
+        for data in tf.data.TFRecordDataset(list_shards(str(tmp_path), "train")).as_numpy_iterator()
     ]
     # The first batch is written twice, as when a bundle is retried, and counts once.
     assert sorted(values) == [1.0, 1.0, 2.0, 3.0]
 
 
-def test_training_takes_whole_batches_and_leaves_finite_weights(small_run: Built) -> None:
+def test_training_takes_whole_batches_and_leaves_finite_weights(small_run: BuiltCase) -> None:
     fitted = small_run.fitted
     assert fitted.rows == len(read_records(small_run, "train"))
     assert fitted.steps == fitted.rows // fitted.batch_size * len(fitted.curves) >= 2
@@ -166,7 +166,7 @@ def test_training_takes_whole_batches_and_leaves_finite_weights(small_run: Built
     assert all(np.isfinite(list(curve.values())).all() for curve in fitted.curves)
 
 
-def test_the_metric_is_the_same_of_logits_and_of_served_scores(small_run: Built) -> None:
+def test_the_metric_is_the_same_of_logits_and_of_served_scores(small_run: BuiltCase) -> None:
     """Baseline and LiteExporter measure scores; training measures logits."""
     network = small_run.case.load("model")
     logits = small_run.fitted.model({name: small_run.rows[name] for name in network.INPUTS}, training=False).numpy()
@@ -177,7 +177,7 @@ def test_the_metric_is_the_same_of_logits_and_of_served_scores(small_run: Built)
     assert of_scores[network.MONITOR] == pytest.approx(of_logits[network.MONITOR], abs=2e-3)
 
 
-def test_operating_point_keeps_the_order_of_the_scores(small_run: Built) -> None:
+def test_operating_point_keeps_the_order_of_the_scores(small_run: BuiltCase) -> None:
     """A small validation split may suggest the reverse order by chance."""
     network, width = small_run.case.load("model"), small_run.fitted.model.output_shape[1]
     logits = np.random.default_rng(1).normal(size=(300, width)).astype(np.float32)
@@ -196,12 +196,12 @@ def test_operating_point_keeps_the_order_of_the_scores(small_run: Built) -> None
 # Equal answers through every signature.
 
 
-def read_records(small_run: Built, split: str) -> list[bytes]:
+def read_records(small_run: BuiltCase, split: str) -> list[bytes]:
     """The split's serialized examples, shard by shard."""
-    return list(tf.data.TFRecordDataset(files(str(small_run.examples), split)).as_numpy_iterator())
+    return list(tf.data.TFRecordDataset(list_shards(str(small_run.examples), split)).as_numpy_iterator())
 
 
-def by_key(small_run: Built, split: str) -> dict[bytes, tf.train.Example]:
+def by_key(small_run: BuiltCase, split: str) -> dict[bytes, tf.train.Example]:
     """The split's examples, whose bytes may name their features in any order."""
     examples = [tf.train.Example.FromString(data) for data in read_records(small_run, split)]
     return {example.features.feature[small_run.case.key].bytes_list.value[0]: example for example in examples}
@@ -212,7 +212,7 @@ def _load_export(path: str) -> tf.Module:
     return tf.saved_model.load(path)
 
 
-def build_requests(small_run: Built) -> dict[str, dict[str, np.ndarray]]:
+def build_requests(small_run: BuiltCase) -> dict[str, dict[str, np.ndarray]]:
     """The first rows of eval for each signature, parsed without TensorFlow; a missing value is the type's default."""
     serialized = small_run.held[:ROWS]
     parsed = [tf.train.Example.FromString(data).features.feature for data in serialized]
@@ -234,7 +234,7 @@ def build_requests(small_run: Built) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def compute_answers(small_run: Built, whole: bool = True) -> dict[str, dict[str, np.ndarray]]:
+def compute_answers(small_run: BuiltCase, whole: bool = True) -> dict[str, dict[str, np.ndarray]]:
     """Answers of the loaded export for each signature, or with ``whole`` those of ``dense`` for the whole eval split."""
     signatures, requested = _load_export(str(small_run.export)).signatures, build_requests(small_run)
     if whole:
@@ -248,7 +248,7 @@ def compute_answers(small_run: Built, whole: bool = True) -> dict[str, dict[str,
     }
 
 
-def test_all_three_signatures_answer_as_the_trained_model_does(small_run: Built) -> None:
+def test_all_three_signatures_answer_as_the_trained_model_does(small_run: BuiltCase) -> None:
     network = small_run.case.load("model")
     logits = small_run.fitted.model({name: small_run.rows[name][:ROWS] for name in network.INPUTS}, training=False)
     expected = network.answers(logits, small_run.point, small_run.settings)
@@ -280,7 +280,7 @@ def fresh_process_answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """Answers of each case's export in a fresh process, by ``signature/output``."""
     folders = {}
     for case in ALL:
-        small_run, folder = built(case, tmp_path_factory), tmp_path_factory.mktemp(f"elsewhere-{case.name}")
+        small_run, folder = get_built_case(case, tmp_path_factory), tmp_path_factory.mktemp(f"elsewhere-{case.name}")
         flat = {
             f"{signature}/{name}": v
             for signature, inputs in build_requests(small_run).items()
@@ -296,7 +296,7 @@ def fresh_process_answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 def test_a_fresh_process_loads_the_export_as_the_server_does_and_answers_equally(
-    small_run: Built, fresh_process_answers: dict[str, dict[str, np.ndarray]]
+    small_run: BuiltCase, fresh_process_answers: dict[str, dict[str, np.ndarray]]
 ) -> None:
     answered, expected = fresh_process_answers[small_run.case.name], compute_answers(small_run, whole=False)
     assert set(answered) == {f"{signature}/{name}" for signature, outputs in expected.items() for name in outputs}
@@ -305,31 +305,31 @@ def test_a_fresh_process_loads_the_export_as_the_server_does_and_answers_equally
         assert np.allclose(answered[key], expected[signature][name], atol=1e-5), key
 
 
-def test_no_signature_takes_the_label(small_run: Built) -> None:
+def test_no_signature_takes_the_label(small_run: BuiltCase) -> None:
     for signature in _load_export(str(small_run.export)).signatures.values():
         assert small_run.case.label not in signature.structured_input_signature[1]
 
 
-def test_float32_on_the_edge_is_within_the_cases_tolerance(small_run: Built) -> None:
+def test_float32_on_the_edge_is_within_the_cases_tolerance(small_run: BuiltCase) -> None:
     network = small_run.case.load("model")
     inputs = {name: small_run.rows[name][:200] for name in network.INPUTS}
-    outputs, _ = run(convert(str(small_run.export), "float32", inputs), inputs)
+    outputs, _ = run_variant(convert(str(small_run.export), "float32", inputs), inputs)
     expected = compute_answers(small_run)["dense"]
     assert set(outputs) == set(expected)
     worst = float(np.max(np.abs(outputs[network.SCORE] - expected[network.SCORE][:200])))
     assert worst <= small_run.settings["lite_tolerance"]
 
 
-def test_the_export_carries_its_operating_point_and_settings(small_run: Built) -> None:
+def test_the_export_carries_its_operating_point_and_settings(small_run: BuiltCase) -> None:
     facts = json.loads((small_run.export / "assets.extra" / "model.json").read_text())
     assert facts == {"operating_point": small_run.point, "settings": small_run.settings}
 
 
-def test_an_export_has_the_digest_of_the_model_it_was_made_of(small_run: Built) -> None:
+def test_an_export_has_the_digest_of_the_model_it_was_made_of(small_run: BuiltCase) -> None:
     assert saved_weights_digest(small_run.export) == weights_digest(small_run.fitted.model)
 
 
-def test_one_flipped_bit_in_any_weight_is_another_digest(small_run: Built) -> None:
+def test_one_flipped_bit_in_any_weight_is_another_digest(small_run: BuiltCase) -> None:
     model = small_run.fitted.model
     digest, weights = weights_digest(model), model.get_weights()
     for number in range(len(weights)):
@@ -341,10 +341,10 @@ def test_one_flipped_bit_in_any_weight_is_another_digest(small_run: Built) -> No
     assert weights_digest(model) == digest
 
 
-def test_network_is_restored_from_its_export(small_run: Built) -> None:
+def test_network_is_restored_from_its_export(small_run: BuiltCase) -> None:
     network, rows = small_run.case.load("model"), build_requests(small_run)["dense"]
-    model = restore.model(str(small_run.export), network, Transform(str(small_run.graph)))
-    assert restore.settings(str(small_run.export)) == json.loads(json.dumps(small_run.settings))
+    model = restore.restore_model(str(small_run.export), network, Transform(str(small_run.graph)))
+    assert restore.read_settings(str(small_run.export)) == json.loads(json.dumps(small_run.settings))
     again = network.answers(model(rows, training=False), small_run.point, small_run.settings)
     for name, values in compute_answers(small_run, whole=False)["dense"].items():
         assert np.allclose(again[name], values, atol=1e-6), name
@@ -353,7 +353,7 @@ def test_network_is_restored_from_its_export(small_run: Built) -> None:
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_tiny_model(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     # Close, not equal: on a busy machine sums run in another order. Another test covers deterministic operations.
-    first, second = built(TINY, tmp_path_factory), build(TINY, tmp_path / "again")
+    first, second = get_built_case(TINY, tmp_path_factory), build(TINY, tmp_path / "again")
     other = build(TINY, tmp_path / "other", seed="2")
     assert by_key(first, "train") == by_key(second, "train")
     near, far = (model.fitted.model.get_weights() for model in (second, other))
@@ -363,4 +363,4 @@ def test_the_same_seed_gives_the_same_tiny_model(tmp_path: Path, tmp_path_factor
 
 def test_small_settings_are_valid() -> None:
     for name, changes in SMALL.items():
-        CASES[name].configured(changes)
+        CASES[name].configure(changes)

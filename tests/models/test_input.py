@@ -38,7 +38,7 @@ def kind(request, monkeypatch):
 def read_order(shards, seed, batches, first=0, share=None):
     count, feed = examples.batches(shards, Plain(), ["x"], 100, seed)
     assert count == ROWS
-    stream = feed(first, share or examples.Share())
+    stream = feed(first, share or examples.BatchShare())
     return np.concatenate([batch["x"].numpy()[:, 0] for batch in stream.take(batches)])
 
 
@@ -66,24 +66,26 @@ def test_a_stream_can_begin_at_any_step(shards, kind):
 
 def test_slices_of_replicas_make_up_the_global_batch(shards, kind):
     whole = read_order(shards, 1, 12)
-    pipelines = [read_order(shards, 1, 24, share=examples.Share(4, first, 2)).reshape(12, 2, 25) for first in (0, 2)]
+    pipelines = [
+        read_order(shards, 1, 24, share=examples.BatchShare(4, first, 2)).reshape(12, 2, 25) for first in (0, 2)
+    ]
     assert (np.concatenate(pipelines, axis=1).ravel() == whole).all()
 
 
 def test_slices_begin_at_any_step_too(shards, kind):
-    share = examples.Share(4, 2, 2)
+    share = examples.BatchShare(4, 2, 2)
     assert (read_order(shards, 1, 6, first=5, share=share) == read_order(shards, 1, 16, share=share)[250:]).all()
 
 
 def test_indivisible_batch_is_refused(shards):
     with pytest.raises(ValueError, match="A batch of 100 cannot be cut into 3 equal slices"):
-        read_order(shards, 1, 1, share=examples.Share(3, 0, 1))
+        read_order(shards, 1, 1, share=examples.BatchShare(3, 0, 1))
 
 
 def test_stored_rows_give_the_batches_of_rows_in_memory(tmp_path):
     rows = {"x": np.arange(ROWS)[:, None], "p": np.random.default_rng(1).normal(size=(ROWS, 2, 3)).astype(np.float32)}
     spec = examples.store(rows, tmp_path)
-    _, memory = examples.kept(rows, 64, 5)
-    file = examples.stored(tmp_path, spec, ROWS, 64, 5)
+    _, memory = examples.feed_from_memory(rows, 64, 5)
+    file = examples.feed_from_store(tmp_path, spec, ROWS, 64, 5)
     for batch, other in zip(memory(3).take(4), file(3).take(4), strict=True):
         assert all((batch[name].numpy() == other[name].numpy()).all() for name in rows)

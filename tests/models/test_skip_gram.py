@@ -40,14 +40,14 @@ def plant_groups(seed: int = 1, groups: int = 5, size: int = 6) -> list[list[str
 
 @pytest.mark.parametrize("window", [1, 2, 5])
 def test_all_pairs_are_those_of_a_double_loop(window: int) -> None:
-    centres, contexts = skip_gram.pairs(SENTENCES, window, 2 * window, seed=1)
+    centres, contexts = skip_gram.draw_pairs(SENTENCES, window, 2 * window, seed=1)
     assert sorted(zip(centres.tolist(), contexts.tolist(), strict=True)) == loop_over_pairs(SENTENCES, window)
 
 
 @pytest.mark.parametrize(("window", "skips"), [(2, 1), (2, 3), (3, 4)])
 def test_each_word_draws_num_skips_contexts_or_all(window: int, skips: int) -> None:
     sentence = list(range(100, 110))
-    centres, contexts = skip_gram.pairs([sentence], window, skips, seed=1)
+    centres, contexts = skip_gram.draw_pairs([sentence], window, skips, seed=1)
     for position, word in enumerate(sentence):
         window_words = {
             sentence[n] for n in range(max(0, position - window), min(10, position + window + 1)) if n != position
@@ -58,24 +58,24 @@ def test_each_word_draws_num_skips_contexts_or_all(window: int, skips: int) -> N
 
 def test_contexts_are_drawn_uniformly_and_by_seed() -> None:
     sentence = [list(range(5))] * 3000
-    _, contexts = skip_gram.pairs(sentence, 2, 1, seed=1)
+    _, contexts = skip_gram.draw_pairs(sentence, 2, 1, seed=1)
     middle = np.bincount(contexts.reshape(3000, 5)[:, 2], minlength=5) / 3000
     assert np.allclose(middle, [0.25, 0.25, 0, 0.25, 0.25], atol=0.03)
-    assert np.array_equal(contexts, skip_gram.pairs(sentence, 2, 1, seed=1)[1])
-    assert not np.array_equal(contexts, skip_gram.pairs(sentence, 2, 1, seed=2)[1])
+    assert np.array_equal(contexts, skip_gram.draw_pairs(sentence, 2, 1, seed=1)[1])
+    assert not np.array_equal(contexts, skip_gram.draw_pairs(sentence, 2, 1, seed=2)[1])
 
 
 def test_no_sentence_gives_no_pair() -> None:
     for none in ([], [[]], [[3]]):
-        centres, contexts = skip_gram.pairs(none, 2, 2, seed=1)
+        centres, contexts = skip_gram.draw_pairs(none, 2, 2, seed=1)
         assert len(centres) == len(contexts) == 0
 
 
 def test_the_vocabulary_is_the_frequent_words_in_order() -> None:
     sequences = [["b", "a", "c"], ["a", "b", "d"], ["a", "e", "e"]]
-    assert skip_gram.vocabulary(sequences, 10, 1) == ["a", "b", "e", "c", "d"]
-    assert skip_gram.vocabulary(sequences, 10, 2) == ["a", "b", "e"]
-    assert skip_gram.vocabulary(sequences, 2, 1) == ["a", "b"]
+    assert skip_gram.build_vocabulary(sequences, 10, 1) == ["a", "b", "e", "c", "d"]
+    assert skip_gram.build_vocabulary(sequences, 10, 2) == ["a", "b", "e"]
+    assert skip_gram.build_vocabulary(sequences, 2, 1) == ["a", "b"]
 
 
 def test_the_loss_is_its_formula() -> None:
@@ -97,7 +97,7 @@ def test_the_loss_is_its_formula() -> None:
 
 def test_a_step_is_adagrad_on_the_gradient_of_the_sum() -> None:
     """The full softmax, since its gradient is known: probabilities minus one-hot."""
-    model = skip_gram.Model(4, 3, 2, rate=0.5, seed=1)
+    model = skip_gram.SkipGramModel(4, 3, 2, rate=0.5, seed=1)
     model.contexts.assign(np.random.default_rng(1).normal(size=(4, 3)))
     u, v = model.centres.numpy(), model.contexts.numpy()
     centres, contexts = np.array([0, 2, 0]), np.array([1, 3, 2])
@@ -139,7 +139,7 @@ def test_neighbours_are_by_cosine_and_without_the_word() -> None:
 
 def test_rows_follow_another_vocabulary_by_their_words() -> None:
     matrix = np.array([[1, 1], [2, 2], [6, 6]], np.float32)
-    aligned = Embedding(["a", "b", "c"], matrix, {"k": 1}).aligned(["c", "new", "a"])
+    aligned = Embedding(["a", "b", "c"], matrix, {"k": 1}).align(["c", "new", "a"])
     assert aligned.matrix.tolist() == [[6, 6], [3, 3], [1, 1], [3, 3]] and aligned.facts == {"k": 1}
 
 
@@ -158,5 +158,5 @@ def test_impossible_parameters_are_refused() -> None:
 
 
 def test_both_kinds_of_step_are_timed() -> None:
-    times = skip_gram.step_times(500, 8, 16, batch=256)
+    times = skip_gram.measure_step_times(500, 8, 16, batch=256)
     assert set(times) == {"negative sampling", "full softmax"} and all(value > 0 for value in times.values())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import DataError
-from models.spans import digest, find, window
+from models.spans import digest_spans, find_spans, select_window
 
 
 def create_source(folder: Path, *names: str) -> Path:
@@ -16,7 +16,7 @@ def create_source(folder: Path, *names: str) -> Path:
 
 
 def test_spans_are_found_by_number_in_order(tmp_path: Path) -> None:
-    spans = find(create_source(tmp_path, "span-010", "span-2", "span-001"))
+    spans = find_spans(create_source(tmp_path, "span-010", "span-2", "span-001"))
     assert list(spans.items()) == [
         (n, tmp_path / name) for n, name in ((1, "span-001"), (2, "span-2"), (10, "span-010"))
     ]
@@ -25,17 +25,17 @@ def test_spans_are_found_by_number_in_order(tmp_path: Path) -> None:
 def test_similar_names_are_not_spans(tmp_path: Path) -> None:
     create_source(tmp_path, "span-001", "old-span-002", ".span-003", "span-004-copy", "span-x", "span-")
     (tmp_path / "span-005").write_text("a file")
-    assert list(find(tmp_path)) == [1]
+    assert list(find_spans(tmp_path)) == [1]
 
 
 def test_two_folders_of_one_number_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="two folders for span 1"):
-        find(create_source(tmp_path, "span-1", "span-001"))
+        find_spans(create_source(tmp_path, "span-1", "span-001"))
 
 
 def test_a_folder_without_spans_is_span_0_itself(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("x")
-    assert find(tmp_path) == {0: tmp_path} == window(tmp_path, -1, -1)
+    assert find_spans(tmp_path) == {0: tmp_path} == select_window(tmp_path, -1, -1)
 
 
 def test_no_folder_a_file_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_no_folder_a_file_and_an_empty_folder_are_refused(tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     for name, words in (("missing", "no folder"), ("file", "no folder"), ("empty", "is empty")):
         with pytest.raises(DataError, match=f"{words}|{name} {words}") as caught:
-            find(tmp_path / name)
+            find_spans(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
 
 
@@ -52,15 +52,15 @@ def test_no_folder_a_file_and_an_empty_folder_are_refused(tmp_path: Path) -> Non
     [(-1, -1, [2, 3, 4, 5]), (3, -1, [3, 4, 5]), (-1, 3, [2, 3]), (3, 4, [3, 4]), (5, 5, [5])],
 )
 def test_the_window_takes_both_ends(tmp_path: Path, first: int, last: int, numbers: list[int]) -> None:
-    spans = window(create_source(tmp_path, *(f"span-{n:03d}" for n in (2, 3, 4, 5))), first, last)
+    spans = select_window(create_source(tmp_path, *(f"span-{n:03d}" for n in (2, 3, 4, 5))), first, last)
     assert spans == {n: tmp_path / f"span-{n:03d}" for n in numbers}
 
 
 def test_gap_is_refused_only_inside_the_window(tmp_path: Path) -> None:
     create_source(tmp_path, "span-000", "span-001", "span-004", "span-005")
     with pytest.raises(DataError, match=r"has spans 0 to 5, but the window 0:5 lacks span-002, span-003\."):
-        window(tmp_path, -1, -1)
-    assert list(window(tmp_path, 4, -1)) == [4, 5] and list(window(tmp_path, 0, 1)) == [0, 1]
+        select_window(tmp_path, -1, -1)
+    assert list(select_window(tmp_path, 4, -1)) == [4, 5] and list(select_window(tmp_path, 0, 1)) == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_gap_is_refused_only_inside_the_window(tmp_path: Path) -> None:
 def test_window_outside_the_source_is_refused(tmp_path: Path, first: int, last: int, words: str) -> None:
     create_source(tmp_path, *(f"span-{n:03d}" for n in (2, 3, 4, 5)))
     with pytest.raises(DataError, match=f"has spans 2 to 5, but the window {first}:.*{words}"):
-        window(tmp_path, first, last)
+        select_window(tmp_path, first, last)
 
 
 def test_digest_depends_only_on_content_and_names(tmp_path: Path) -> None:
@@ -78,24 +78,28 @@ def test_digest_depends_only_on_content_and_names(tmp_path: Path) -> None:
         create_source(tmp_path / "a", "span-000", "span-001"),
         create_source(tmp_path / "b", "span-001", "span-000"),
     )
-    original = digest(find(first).values())
-    assert original == digest(find(second).values())  # another folder, other times, another order of writing
+    original = digest_spans(find_spans(first).values())
+    assert original == digest_spans(
+        find_spans(second).values()
+    )  # another folder, other times, another order of writing
     (first / "span-001" / "rows.csv").touch()
-    assert digest(find(first).values()) == original
+    assert digest_spans(find_spans(first).values()) == original
     (first / "span-001" / "rows.csv").write_text("content of span-002")
-    changed = digest(find(first).values())
+    changed = digest_spans(find_spans(first).values())
     (first / "span-001" / "rows.csv").rename(first / "span-001" / "other.csv")
-    renamed = digest(find(first).values())
+    renamed = digest_spans(find_spans(first).values())
     (first / "span-001" / "deep").mkdir()
     (first / "span-001" / "other.csv").rename(first / "span-001" / "deep" / "other.csv")
-    moved = digest(find(first).values())
+    moved = digest_spans(find_spans(first).values())
     (first / "span-000" / "new.csv").write_text("")
-    added = digest(find(first).values())
+    added = digest_spans(find_spans(first).values())
     assert len({original, changed, renamed, moved, added}) == 5
 
 
 def test_windows_of_one_source_have_different_digests(tmp_path: Path) -> None:
     create_source(tmp_path, *(f"span-{n:03d}" for n in range(3)))
-    digests = {digest(window(tmp_path, first, last).values()) for first in range(3) for last in range(first, 3)}
+    digests = {
+        digest_spans(select_window(tmp_path, first, last).values()) for first in range(3) for last in range(first, 3)
+    }
     assert len(digests) == 6
     assert all(len(text) == 16 and int(text, 16) >= 0 for text in digests)

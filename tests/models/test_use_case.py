@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from support.tiny_case.case import CASE as TINY
 
-from models.catalog import CASES, find
+from models.catalog import CASES, find_use_case
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -25,11 +25,11 @@ CASE = UseCase(
 
 
 def test_without_changes_the_defaults_are_returned_in_their_groups() -> None:
-    assert CASE.configured({}) == CASE.settings
+    assert CASE.configure({}) == CASE.settings
 
 
 def test_a_change_is_read_as_the_type_of_its_default_and_stays_in_its_group() -> None:
-    configured = CASE.configured({"rows": "-3", "columns": "a=b,c=d", "rate": "1e-3", "least": "1"})
+    configured = CASE.configure({"rows": "-3", "columns": "a=b,c=d", "rate": "1e-3", "least": "1"})
     assert configured == {
         "data": {"rows": -3, "columns": "a=b,c=d"},
         "training": {"rate": 0.001, "shuffle": True, "quiet": False},
@@ -39,20 +39,20 @@ def test_a_change_is_read_as_the_type_of_its_default_and_stays_in_its_group() ->
 
 
 def test_configuring_leaves_the_case_as_it_is() -> None:
-    CASE.configured({"rows": "3"})["data"]["rows"] = 99
-    assert CASE.configured({})["data"]["rows"] == CASE.settings["data"]["rows"] == 10
+    CASE.configure({"rows": "3"})["data"]["rows"] = 99
+    assert CASE.configure({})["data"]["rows"] == CASE.settings["data"]["rows"] == 10
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("True", True), ("false", False), ("FALSE", False)])
 @pytest.mark.parametrize("name", ["shuffle", "quiet"])
 def test_booleans_are_true_or_false(name: str, text: str, value: bool) -> None:
-    assert CASE.configured({name: text})["training"][name] is value
+    assert CASE.configure({name: text})["training"][name] is value
 
 
 @pytest.mark.parametrize("text", ["1", "0", "yes", "", "truee"])
 def test_other_words_for_booleans_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="'shuffle' is true or false, not"):
-        CASE.configured({"shuffle": text})
+        CASE.configure({"shuffle": text})
 
 
 @pytest.mark.parametrize(
@@ -60,20 +60,20 @@ def test_other_words_for_booleans_are_refused(text: str) -> None:
 )
 def test_a_value_of_another_type_names_setting_type_and_text(name: str, text: str, kind: str) -> None:
     with pytest.raises(ValueError, match=f"Setting '{name}' takes a {kind}, not '{text}'"):
-        CASE.configured({name: text})
+        CASE.configure({name: text})
 
 
 @pytest.mark.parametrize("name", ["row", "data", "", "ROWS"])
 def test_unknown_name_is_refused_with_all_valid_names(name: str) -> None:
     with pytest.raises(ValueError, match="probe has no setting") as caught:
-        CASE.configured({"rows": "3", name: "1"})
+        CASE.configure({"rows": "3", name: "1"})
     assert f"'{name}'; it has columns, least, quiet, rate, rows, shuffle." in str(caught.value)
     assert str(caught.value).endswith("Did you mean rows?") == (name == "row")
 
 
 def test_one_invalid_change_among_valid_ones_is_refused() -> None:
     with pytest.raises(ValueError, match="'rate'"):
-        CASE.configured({"rows": "3", "rate": "fast", "least": "0.5"})
+        CASE.configure({"rows": "3", "rate": "fast", "least": "0.5"})
 
 
 def test_modules_and_schema_come_from_the_package() -> None:
@@ -89,15 +89,15 @@ def test_a_case_cannot_be_changed_in_place() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_catalog_finds_a_case_by_its_own_name(name: str) -> None:
-    assert find(name).name == name
+    assert find_use_case(name).name == name
 
 
 def test_unknown_use_case_is_refused_with_the_catalog() -> None:
     with pytest.raises(ValueError, match="no use case 'frauds'; there are fraud, image"):
-        find("frauds")
+        find_use_case("frauds")
 
 
 @pytest.mark.parametrize("case", [*CASES.values(), TINY], ids=lambda case: case.name)
 def test_every_default_is_parsed_from_its_own_text(case: UseCase) -> None:
     written = {name: str(value) for group in case.settings.values() for name, value in group.items()}
-    assert case.configured(written) == case.settings
+    assert case.configure(written) == case.settings

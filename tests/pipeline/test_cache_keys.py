@@ -18,14 +18,14 @@ from support.command import ROOT
 from support.wording import reword
 
 from models.catalog import CASES
-from models.training.distribute.job import Job
+from models.training.distribute.job import TrainingJob
 from pipeline import code_digest
 from pipeline.plan import Plan
 
 
 def make_plan(name: str) -> Plan:
     data_settings = {"image": {"classes": "a,b", "height": 8, "width": 8, "channels": 1}}
-    settings = CASES[name].configured({})
+    settings = CASES[name].configure({})
     settings["data"] |= data_settings.get(name, {"first_day": 0, "last_day": 89})
     return Plan(
         case=CASES[name],
@@ -198,7 +198,7 @@ def find_checkpoint_folder(case: str, folder: Path) -> str:
     fn_args = SimpleNamespace(
         custom_config=config, hyperparameters=None, transform_graph_path="/graph", train_files=files, model_run_dir=run
     )
-    return Job.of(fn_args).folder
+    return TrainingJob.of(fn_args).folder
 
 
 @pytest.mark.system

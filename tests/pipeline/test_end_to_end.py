@@ -14,7 +14,7 @@ import tensorflow as tf
 from sklearn.metrics import average_precision_score
 from support.command import ROOT, command_server, showcase
 from support.in_process import run_in_process
-from support.pushed_home import SMALL_RUNS, as_words, copy_home, ended_runs
+from support.pushed_home import SMALL_RUNS, copy_home, format_settings, read_runs
 from support.small_runs import FEW
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
@@ -24,7 +24,7 @@ from pipeline.metadata.store_address import MetadataAddress
 
 pytestmark = pytest.mark.system
 
-SMALL = {case: as_words(settings) for case, settings in SMALL_RUNS.items()}
+SMALL = {case: format_settings(settings) for case, settings in SMALL_RUNS.items()}
 
 
 def find_pushed_run(home: Path, case: str) -> store.Run:
@@ -68,7 +68,7 @@ def home_copy(pushed_home: Path, tmp_path: Path) -> Path:
 
 def test_every_case_is_pushed_with_a_reason(pushed_home):
     for case in CASES:
-        run = ended_runs(pushed_home)[case]
+        run = read_runs(pushed_home)[case]
         assert run["state"] == "pushed" and "blessed within" in run["reason"], run
 
 
@@ -206,7 +206,7 @@ def test_invalid_arguments_print_one_sentence_without_traceback(tmp_path, monkey
 @pytest.mark.slow
 def test_fresh_run_with_the_same_seed_reproduces_the_weights(tmp_path):
     """Examples, transform graph, embedding and weights are computed twice; ``--fresh`` disables the cache."""
-    setting_arguments = as_words({**FEW["fraud"], "epochs": 2, "deterministic": "true"})
+    setting_arguments = format_settings({**FEW["fraud"], "epochs": 2, "deterministic": "true"})
     arguments = ("run", "fraud", "--seed", 1, "--home", tmp_path, "--tracking", "none", "--json", *setting_arguments)
     digests = []
     for options in ([], ["--fresh"]):

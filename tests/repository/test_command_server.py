@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from support.command import ROOT, command_server, showcase, start_showcase
 from support.command_server import CommandServer
-from support.planted_home import planted
-from support.process import alive, children
+from support.planted_home import plant_run
+from support.process import is_alive, list_children
 
 pytestmark = pytest.mark.system
 
@@ -67,7 +67,7 @@ def server(folder: Path) -> Iterator[CommandServer]:
 
 def wait_until_ended(*pids: int) -> None:
     deadline = time.monotonic() + 30
-    while any(map(alive, pids)):
+    while any(map(is_alive, pids)):
         assert time.monotonic() < deadline, f"some of {pids} are still running"
         time.sleep(0.01)
 
@@ -85,7 +85,7 @@ def wait_until_ended(*pids: int) -> None:
     ],
 )
 def test_command_output_and_exit_code_equal_those_of_a_new_process(words: tuple[str, ...], tmp_path: Path) -> None:
-    planted(tmp_path)
+    plant_run(tmp_path)
     words = tuple(str(tmp_path) if word == "HOME" else word for word in words)
     command = [sys.executable, "-m", "cli.main", *words]
     expected = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
@@ -133,7 +133,7 @@ def test_exit_code_of_a_signal_is_its_negative_number(
 ) -> None:
     command = server.start("waits", "same", cwd=folder, stdout=subprocess.PIPE)
     child = int(command.stdout.readline())
-    assert command.poll() is None and alive(command.pid) and children(command.pid) == [child]
+    assert command.poll() is None and is_alive(command.pid) and list_children(command.pid) == [child]
     command.send_signal(number)
     assert command.wait(30) == -number == command.poll()
     wait_until_ended(command.pid)
@@ -152,7 +152,7 @@ def test_killed_command_has_the_exit_code_of_its_signal(tmp_path: Path) -> None:
 def test_timeout_kills_a_program_and_its_children(server: CommandServer, folder: Path, session: str) -> None:
     with pytest.raises(subprocess.TimeoutExpired) as error:
         server.run("waits", session, cwd=folder, timeout=2)
-    assert children(server.pid) == []
+    assert list_children(server.pid) == []
     wait_until_ended(int(error.value.output))
 
 
@@ -185,7 +185,7 @@ def test_server_ends_when_the_test_process_is_killed(folder: Path) -> None:
     """
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True) as owner:
         pids = list(map(int, owner.stdout.readline().split()))
-        assert all(map(alive, pids)) and len(pids) == 3
+        assert all(map(is_alive, pids)) and len(pids) == 3
         owner.kill()
     wait_until_ended(*pids)
 

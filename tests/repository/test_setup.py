@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from setuptools import find_packages
-from support.order import FIRST
+from support.order import FIRST_FILES
 
 REPOSITORY = Path(__file__).parents[2]
 BASICS = ("sh", "bash", "uname", "dirname", "ls", "head", "rm", "touch", "mkdir", "cat", "chmod", "awk")
@@ -271,7 +271,7 @@ def test_ci_names_or_installs_a_package_that_is_missing(continuous: Machine) -> 
 
 
 def test_the_files_that_are_run_first_exist() -> None:
-    assert all((REPOSITORY / "tests" / name).is_file() for name in FIRST)
+    assert all((REPOSITORY / "tests" / name).is_file() for name in FIRST_FILES)
 
 
 def test_the_package_list_names_every_package() -> None:

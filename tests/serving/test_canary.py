@@ -4,7 +4,7 @@ import asyncio
 import math
 
 import pytest
-from support.gateway_case import logged, opened, run, score, versions
+from support.gateway_case import create_versions, open_gateway, read_logged_rows, run, score_purchase
 
 from serving import rollout
 from serving.errors import ServingError
@@ -14,14 +14,14 @@ from serving.http.asyncio_server import Request
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_canary_answers_its_share_and_a_key_keeps_its_version(tmp_path, share):
-    count, folder = 1000, versions(tmp_path / "fraud" / "versions")
+    count, folder = 1000, create_versions(tmp_path / "fraud" / "versions")
     rollout.write(folder, rollout.Rollout(stable=1, canary=2, share=share))
 
     async def work():
-        async with opened(tmp_path) as (gateway, _):
+        async with open_gateway(tmp_path) as (gateway, _):
             rounds = []
             for _ in range(2):
-                answers = await asyncio.gather(*(score(gateway, transaction_id=f"t{n}") for n in range(count)))
+                answers = await asyncio.gather(*(score_purchase(gateway, transaction_id=f"t{n}") for n in range(count)))
                 rounds.append([(answer["version"], answer["arm"]) for _, answer in answers])
             assert rounds[0] == rounds[1]
             return rounds[0]
@@ -33,12 +33,12 @@ def test_canary_answers_its_share_and_a_key_keeps_its_version(tmp_path, share):
 
 
 def test_shadow_is_scored_and_logged_and_changes_no_answer(tmp_path):
-    folder = versions(tmp_path / "fraud" / "versions")
+    folder = create_versions(tmp_path / "fraud" / "versions")
     rollout.write(folder, rollout.Rollout(stable=1, shadow=2))
 
     async def work():
-        async with opened(tmp_path) as (gateway, backend):
-            _, answer = await score(gateway)
+        async with open_gateway(tmp_path) as (gateway, backend):
+            _, answer = await score_purchase(gateway)
             await asyncio.sleep(0.1)
             assert backend.asked == [("fraud", 1, 1), ("fraud", 2, 1)] and answer["version"] == 1
 
@@ -48,7 +48,7 @@ def test_shadow_is_scored_and_logged_and_changes_no_answer(tmp_path):
 
             backend.fault = fail_shadow
             for n in range(10):
-                response, later = await score(gateway, transaction_id=f"s{n}")
+                response, later = await score_purchase(gateway, transaction_id=f"s{n}")
                 assert response.status == 200 and later["score"] == answer["score"] and later["version"] == 1
             assert gateway.scorers["fraud"].breaker.state == CLOSED
             await asyncio.sleep(0.05)
@@ -57,22 +57,22 @@ def test_shadow_is_scored_and_logged_and_changes_no_answer(tmp_path):
         return answer
 
     answer = run(work())
-    (shadow,) = logged(tmp_path, folder="shadow")
+    (shadow,) = read_logged_rows(tmp_path, folder="shadow")
     assert shadow["served/version"] == [2] and shadow["served/id"] == [answer["prediction_id"].encode()]
     assert shadow["served/score"][0] == pytest.approx(answer["score"] + 0.01)
 
 
 def test_unloaded_version_falls_back_to_the_served_one(tmp_path):
-    folder = versions(tmp_path / "fraud" / "versions")
+    folder = create_versions(tmp_path / "fraud" / "versions")
     rollout.write(folder, rollout.Rollout(stable=2))
 
     async def work():
-        async with opened(tmp_path) as (gateway, backend):
+        async with open_gateway(tmp_path) as (gateway, backend):
             backend.live = {1}
-            response, answer = await score(gateway)
+            response, answer = await score_purchase(gateway)
             assert response.status == 200 and answer["version"] == 1
             backend.live = set()
             backend.fault = lambda model, version: (_ for _ in ()).throw(ServingError("NOT_FOUND", "nothing"))
-            assert (await score(gateway))[0].status == 404
+            assert (await score_purchase(gateway))[0].status == 404
 
     run(work())

@@ -13,13 +13,13 @@ from collections import Counter
 
 import orjson
 import pytest
-from support.amount_model import model, stack
+from support.amount_model import create_stack, export_amount_model
 from support.command import ROOT
-from support.gateway_case import PURCHASE, versions
+from support.gateway_case import PURCHASE, create_versions
 from support.in_process import run_in_process
 
 from serving import rollout
-from serving.gateway.log.log_files import read
+from serving.gateway.log.log_files import read_log
 from serving.gateway.log.tf_example import decode
 from serving.rollout import Rollout
 from serving.server import config
@@ -36,14 +36,14 @@ serve_forever(Path(sys.argv[1]))
 
 
 def test_without_a_file_the_newest_version_is_served(tmp_path):
-    folder = versions(tmp_path, 1, 2, 10)
-    assert rollout.read(folder) == Rollout() and rollout.versions(folder) == [1, 2, 10]
+    folder = create_versions(tmp_path, 1, 2, 10)
+    assert rollout.read(folder) == Rollout() and rollout.list_versions(folder) == [1, 2, 10]
     assert rollout.stable(folder, Rollout()) == 10 and rollout.stable(tmp_path / "none", Rollout()) is None
     assert Rollout().arm("any") == ("stable", None) and Rollout().wanted == ()
 
 
 def test_promote_and_rollback_change_the_stable_version(tmp_path):
-    folder = versions(tmp_path, 1, 2, 3)
+    folder = create_versions(tmp_path, 1, 2, 3)
     assert rollout.promote(folder, 2) == Rollout(stable=2, previous=3) == rollout.read(folder)
     assert rollout.promote(folder, 3) == Rollout(stable=3, previous=2)
     assert rollout.rollback(folder) == Rollout(stable=2)
@@ -56,7 +56,7 @@ def test_promote_and_rollback_change_the_stable_version(tmp_path):
 
 
 def test_canary_and_shadow_keep_the_stable_version_until_promoted_or_ended(tmp_path):
-    folder = versions(tmp_path, 1, 2, 3)
+    folder = create_versions(tmp_path, 1, 2, 3)
     rollout.promote(folder, 2)
     assert rollout.promote(folder, 3, share=0.2) == Rollout(stable=2, previous=3, canary=3, share=0.2)
     assert rollout.promote(folder, 1, shadow=True).wanted == (1, 2, 3)
@@ -77,7 +77,7 @@ def test_canary_and_shadow_keep_the_stable_version_until_promoted_or_ended(tmp_p
     ],
 )
 def test_invalid_promotion_is_rejected_and_changes_nothing(tmp_path, arguments, message):
-    folder = versions(tmp_path, 1, 2)
+    folder = create_versions(tmp_path, 1, 2)
     with pytest.raises(ValueError, match=message):
         rollout.promote(folder, *arguments)
     assert not (folder / rollout.FILE).exists()
@@ -93,19 +93,19 @@ def test_damaged_file_error_names_the_remedy(tmp_path):
 
 
 def test_model_config_file_contains_the_versions_and_labels(tmp_path):
-    first_folder, second_folder = versions(tmp_path / "one", 1, 2, 3), versions(tmp_path / "two", 5)
+    first_folder, second_folder = create_versions(tmp_path / "one", 1, 2, 3), create_versions(tmp_path / "two", 5)
     rollout.promote(first_folder, 2)
     rollout.promote(first_folder, 3, share=0.1)
     path = tmp_path / "models.config"
     path.write_text(rollout.model_config({"one": first_folder, "two": second_folder}))
-    first, second = config.models(path)
+    first, second = config.read_models(path)
     assert (first.policy, first.specific, dict(first.labels)) == ("specific", (2, 3), {"stable": 2, "canary": 3})
     assert (second.name, second.base_path) == ("two", str(second_folder))
     assert (second.policy, dict(second.labels)) == ("latest", {})
 
 
 def test_commands_change_the_file_and_report_errors_on_one_line(tmp_path):
-    folder = versions(tmp_path / "fraud" / "versions", 1, 2)
+    folder = create_versions(tmp_path / "fraud" / "versions", 1, 2)
     assert run_in_process("promote", "fraud", 1, "--home", tmp_path).returncode == 0
     assert rollout.read(folder) == Rollout(stable=1, previous=2)
     done = run_in_process("promote", "fraud", 2, "--canary", 0.25, "--home", tmp_path, "--json")
@@ -144,12 +144,12 @@ def test_version_changes_under_load_lose_no_request(tmp_path):
     folder = tmp_path / "versions"
     folder.mkdir()
     for version in (1, 2):
-        model(folder, version)
+        export_amount_model(folder, version)
     shutil.move(folder / "2", tmp_path / "2")
     answered: dict[str, int] = {}
 
     async def work() -> Counter[int]:
-        running = await stack(tmp_path).start()
+        running = await create_stack(tmp_path).start()
         sender = Sender(
             "127.0.0.1",
             running.port,
@@ -192,7 +192,7 @@ def test_version_changes_under_load_lose_no_request(tmp_path):
     assert set(counts) == {1, 2}
     recorded = {
         record["served/id"][0].decode(): record["served/version"][0]
-        for record in (decode(data) for _, data in read(tmp_path / "online" / "predictions"))
+        for record in (decode(data) for _, data in read_log(tmp_path / "online" / "predictions"))
     }
     assert answered.items() <= recorded.items() and len(recorded) - len(answered) <= 8
 
@@ -202,7 +202,7 @@ def test_version_and_acknowledged_predictions_survive_kill_9_under_load(tmp_path
     folder = tmp_path / "versions"
     folder.mkdir()
     for version in (1, 2):
-        model(folder, version)
+        export_amount_model(folder, version)
     rollout.promote(folder, 1)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     answered: dict[str, bytes] = {}
@@ -240,7 +240,7 @@ def test_version_and_acknowledged_predictions_survive_kill_9_under_load(tmp_path
             process.communicate()
         assert set(sender.report.versions) == {1} and not sender.report.wrong
     assert set(sender.report.statuses) == {200}
-    records = [decode(data) for _, data in read(tmp_path / "online" / "predictions")]
+    records = [decode(data) for _, data in read_log(tmp_path / "online" / "predictions")]
     recorded = {record["served/id"][0].decode(): record for record in records}
     assert len(recorded) == len(records) and set(answered) <= set(recorded)
     last = [record for record in records if record["transaction_id"][0].startswith(b"h2-")]

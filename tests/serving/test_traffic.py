@@ -7,7 +7,7 @@ from datetime import datetime
 
 import orjson
 import pytest
-from support.gateway_case import PURCHASE, Simple, opened
+from support.gateway_case import PURCHASE, FakeBackend, open_gateway
 from support.in_process import run_in_process
 
 from models.errors import DataError
@@ -15,10 +15,10 @@ from models.fraud import traffic as purchases
 from models.image import readers
 from models.image import traffic as pictures
 from models.image.data import _share
-from models.image.sources import embedded
+from models.image.sources import store_digits
 from serving.errors import ServingError
 from serving.http import asyncio_server
-from serving.traffic import Report, Sender
+from serving.traffic import Sender, TrafficReport
 
 pytestmark = pytest.mark.system
 
@@ -33,7 +33,7 @@ def run_against_gateway(tmp_path, work, backend=None):
     """Call ``work`` with the port of a running gateway; return its result."""
 
     async def main():
-        async with opened(tmp_path, backend) as (gateway, _):
+        async with open_gateway(tmp_path, backend) as (gateway, _):
             server = await asyncio_server.serve(gateway, "127.0.0.1", 0)
             try:
                 return await work(server.port)
@@ -62,7 +62,7 @@ def test_error_statuses_and_wrong_answers_are_failures(tmp_path):
         if len(backend.asked) % 4 == 0:
             raise ServingError("INVALID_ARGUMENT", "every fourth")
 
-    backend = Simple()
+    backend = FakeBackend()
     backend.fault = fault
     check = iter(itertools.cycle([None, "odd"]))
     report = run_against_gateway(
@@ -83,7 +83,7 @@ def test_requests_follow_the_rate_and_end_after_the_duration(tmp_path):
 
 def test_latency_includes_waiting_behind_a_slow_answer(tmp_path):
     """Ten requests are due at once on one connection: the last waits for the nine before it."""
-    backend = Simple()
+    backend = FakeBackend()
     backend.delay = 0.02
     report = run_against_gateway(tmp_path, lambda port: sender(port).run(bodies(10), 10_000, 1), backend)
     assert max(report.latencies) > 0.15 and report.percentiles()["p50"] > 50
@@ -106,10 +106,10 @@ def test_broken_connection_is_counted_and_the_sender_continues(tmp_path):
 
 
 def test_percentiles_equal_those_of_the_sorted_latencies():
-    assert Report(latencies=[n / 1000 for n in range(1000, 0, -1)]).percentiles() == pytest.approx(
+    assert TrafficReport(latencies=[n / 1000 for n in range(1000, 0, -1)]).percentiles() == pytest.approx(
         {"p50": 501, "p90": 901, "p95": 951, "p99": 991, "p99.9": 1000}
     )
-    assert Report().percentiles() == {}
+    assert TrafficReport().percentiles() == {}
 
 
 # The traffic of both cases.
@@ -148,7 +148,7 @@ def test_invalid_traffic_options_are_data_errors(tmp_path):
 
 
 def test_pictures_exclude_the_train_split_of_the_source(tmp_path):
-    source, shares = embedded(tmp_path / "digits"), {"eval_share": 0.2, "valid_share": 0.1}
+    source, shares = store_digits(tmp_path / "digits"), {"eval_share": 0.2, "valid_share": 0.1}
     requests = list(pictures.requests(None, str(source), tmp_path, -1, -1, [], shares))
     assert 480 < len(requests) < 600 and {label["label"] for _, label in requests} == set("0123456789")
     trained_on = {

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from models.training.distribute.job import Job, Task
+from models.training.distribute.job import ClusterTask, TrainingJob
 
 PATIENCE = 60  # seconds; a condition becomes true at once or never
 
@@ -66,7 +66,7 @@ def act(words: Iterator[str], folder: Path, terminated: list[int]) -> None:
 
 def main() -> None:
     """Run the script of this process."""
-    job, task, terminated = Job.read(Path(sys.argv[1])), Task.here(), []
+    job, task, terminated = TrainingJob.read(Path(sys.argv[1])), ClusterTask.from_environment(), []
     folder, acts = Path(job.folder), job.settings["acts"][f"{task.kind} {task.index}"]
     number = count_processes(folder, task.kind, task.index)
     words = acts[min(number, len(acts) - 1)].split()

@@ -9,7 +9,7 @@ from models.fraud.online import Purchases
 from support.gateway_case import THRESHOLD
 
 
-def model(folder: Path, version: int) -> Path:
+def export_amount_model(folder: Path, version: int) -> Path:
     """Export, atomically, a SavedModel whose score is amount / 1000 + version / 100."""
     import tensorflow as tf
 
@@ -30,18 +30,18 @@ def model(folder: Path, version: int) -> Path:
     return folder / str(version)
 
 
-def stack(home: Path):
+def create_stack(home: Path):
     """Create a model server without ports and a gateway on a free port."""
-    from serving.gateway.scoring import Options
-    from serving.gateway.stack import Place, Settings, Stack
-    from serving.server.app import Options as Server
+    from serving.gateway.scoring import ScoringOptions
+    from serving.gateway.stack import ServedCase, Stack, StackSettings
+    from serving.server.app import ServerOptions as Server
 
     case_settings, server = (
-        Place(Purchases(), home / "versions", home / "online"),
+        ServedCase(Purchases(), home / "versions", home / "online"),
         Server(rest_port=None, grpc_port=None, poll=0.2),
     )
     # A deadline that a busy machine meets, as these tests are about lost records, not about speed.
-    return Stack(Settings({"fraud": case_settings}, server, port=0, options=Options(timeout=120.0)))
+    return Stack(StackSettings({"fraud": case_settings}, server, port=0, options=ScoringOptions(timeout=120.0)))
 
 
 def serve_forever(home: Path) -> None:
@@ -49,7 +49,7 @@ def serve_forever(home: Path) -> None:
     from serving.http import asyncio_server
 
     async def work() -> None:
-        running = await stack(home).start()
+        running = await create_stack(home).start()
         print(running.port, flush=True)
         await asyncio.Event().wait()
 

@@ -24,7 +24,7 @@ PROGRAM = ROOT / ".tools" / "bin" / "kube-apiserver"
 START = 120.0  # seconds; 4 on a quiet machine
 
 
-class Server:
+class ApiServer:
     """A running API server, used through kubectl as its administrator."""
 
     def __init__(self, port: int, token: str) -> None:
@@ -47,7 +47,7 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Server]:
+def run_api_server(folder: Path) -> Iterator[ApiServer]:
     """Run etcd and the API server; skip if the server has not been built, which takes too long for every CI run."""
     if not PROGRAM.is_file():
         pytest.skip("Kubernetes' API server is not built: run make apiserver.")
@@ -106,7 +106,7 @@ def running(folder: Path) -> Iterator[Server]:
                 processes.append(
                     subprocess.Popen(list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, cwd=folder)
                 )
-        server, ends = Server(port, token), time.monotonic() + START
+        server, ends = ApiServer(port, token), time.monotonic() + START
         while not server.ready():
             ended = any(process.poll() is not None for process in processes)
             assert not ended and time.monotonic() < ends, (folder / "kube-apiserver.log").read_text()[-2000:]

@@ -8,7 +8,7 @@ import pytest
 from serving.browser.chromium import Chromium, PageError
 
 
-def until(page: Chromium, condition: str) -> None:
+def wait_until(page: Chromium, condition: str) -> None:
     """Wait for a JavaScript condition, also across a navigation."""
     ends = time.monotonic() + 60
     while time.monotonic() < ends:

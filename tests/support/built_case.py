@@ -23,7 +23,7 @@ from tfx_bsl.public.tfxio import TFExampleRecord
 
 from components.training.span_example_gen import Write
 from models import spans
-from models.input import Transform, batches, files, load
+from models.input import Transform, batches, list_shards, load
 from models.network import build as build_network
 from models.network import predict
 from models.rows import specs
@@ -52,7 +52,7 @@ FACTS, WEIGHTS = "facts.json", "fitted.weights.h5"
 
 
 @dataclass
-class Built:
+class BuiltCase:
     """Outputs of the stages.
 
     Attributes:
@@ -74,16 +74,16 @@ class Built:
     examples: Path
     graph: Path
     export: Path
-    fitted: loop.Fit
+    fitted: loop.TrainingResult
     held: list[bytes]
     rows: dict[str, np.ndarray]
     point: dict[str, float]
 
 
-_BUILT: dict[str, Built] = {}
+_BUILT: dict[str, BuiltCase] = {}
 
 
-def built(case: UseCase, factory: pytest.TempPathFactory) -> Built:
+def get_built_case(case: UseCase, factory: pytest.TempPathFactory) -> BuiltCase:
     """Return the case, built once for all test processes."""
     if case.name not in _BUILT:
         base = factory.getbasetemp()
@@ -93,17 +93,19 @@ def built(case: UseCase, factory: pytest.TempPathFactory) -> Built:
     return _BUILT[case.name]
 
 
-def save_built(case: UseCase, folder: Path) -> Built:
+def save_built(case: UseCase, folder: Path) -> BuiltCase:
     """Build the case and save what another process needs to load it."""
     result = build(case, folder)
     result.fitted.model.save_weights(folder / WEIGHTS)
     np.savez(folder / "rows.npz", **result.rows)
-    fit = {field.name: getattr(result.fitted, field.name) for field in fields(loop.Fit) if field.name != "model"}
+    fit = {
+        field.name: getattr(result.fitted, field.name) for field in fields(loop.TrainingResult) if field.name != "model"
+    }
     (folder / FACTS).write_text(json.dumps({"settings": result.settings, "point": result.point, "fit": fit}))
     return result
 
 
-def load_built(case: UseCase, folder: Path) -> Built:
+def load_built(case: UseCase, folder: Path) -> BuiltCase:
     """Load a case that another process has built."""
     facts = json.loads((folder / FACTS).read_text())
     examples, graph, model = (folder / name for name in ("examples", "graph", "export"))
@@ -112,16 +114,16 @@ def load_built(case: UseCase, folder: Path) -> Built:
     network = build_network(case.load("model"), facts["settings"], specs(rows))
     network.load_weights(folder / WEIGHTS)
     schema = text_format.Parse(case.schema_path.read_text(), schema_pb2.Schema())
-    held = list(tf.data.TFRecordDataset(files(str(examples), "eval")).as_numpy_iterator())
-    fit = loop.Fit(network, **facts["fit"])
-    return Built(case, facts["settings"], schema, examples, graph, model, fit, held, rows, facts["point"])
+    held = list(tf.data.TFRecordDataset(list_shards(str(examples), "eval")).as_numpy_iterator())
+    fit = loop.TrainingResult(network, **facts["fit"])
+    return BuiltCase(case, facts["settings"], schema, examples, graph, model, fit, held, rows, facts["point"])
 
 
-def build(case: UseCase, folder: Path, **changes: str) -> Built:
+def build(case: UseCase, folder: Path, **changes: str) -> BuiltCase:
     """Create examples, a transform graph, a trained network and an export from raw data."""
-    settings = case.configured(SMALL.get(case.name, {}) | changes)
+    settings = case.configure(SMALL.get(case.name, {}) | changes)
     data, network = case.load("data"), case.load("model")
-    window = spans.window(data.prepare(None, folder / "data", settings["data"]), -1, -1)
+    window = spans.select_window(data.prepare(None, folder / "data", settings["data"]), -1, -1)
     settings["data"] |= data.check(window, settings["data"])
     flat = {name: value for group in settings.values() for name, value in group.items()}
     schema = text_format.Parse(case.schema_path.read_text(), schema_pb2.Schema())
@@ -131,14 +133,14 @@ def build(case: UseCase, folder: Path, **changes: str) -> Built:
     analyze(case, settings["data"], schema, examples, graph)
     seed_everything(flat)
     transform, keep = Transform(str(graph)), (*network.INPUTS, network.LABEL)
-    valid = load(files(str(examples), "valid"), transform, keep)
-    held = list(tf.data.TFRecordDataset(files(str(examples), "eval")).as_numpy_iterator())
+    valid = load(list_shards(str(examples), "valid"), transform, keep)
+    held = list(tf.data.TFRecordDataset(list_shards(str(examples), "eval")).as_numpy_iterator())
     rows = {name: value.numpy() for name, value in transform.parse(tf.constant(held)).items() if name in keep}
-    count, train = batches(files(str(examples), "train"), transform, keep, flat["batch_size"], 1)
+    count, train = batches(list_shards(str(examples), "train"), transform, keep, flat["batch_size"], 1)
     fitted = loop.fit(network, flat, transform.features, train, count, valid)
     point = network.operating_point(flat, valid[network.LABEL], predict(fitted.model, valid))
     export.save(str(model), network, fitted.model, transform, point, flat)
-    return Built(case, flat, schema, examples, graph, model, fitted, held, rows, point)
+    return BuiltCase(case, flat, schema, examples, graph, model, fitted, held, rows, point)
 
 
 def pipeline() -> beam.Pipeline:

@@ -43,7 +43,7 @@ class Lines(tf.Module):
         return {"probabilities": tf.nn.softmax(tf.stack([rows, columns], axis=1))}
 
 
-def mixed(rows: int, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def draw_mixed_rows(rows: int, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Draw inputs for :class:`Mixed` and compute its outputs with NumPy."""
     rng = np.random.default_rng(seed)
     inputs = {"ids": rng.integers(0, len(TABLE), (rows, 3)), "past": rng.normal(size=(rows, 2, 4)).astype(np.float32)}
@@ -52,7 +52,7 @@ def mixed(rows: int, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np
     return inputs, {"score": score, "decision": (score >= 0.5).astype(np.float32), "total": total}
 
 
-def lines(rows: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def draw_line_rows(rows: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Draw inputs for :class:`Lines` and compute its outputs with NumPy."""
     pixels = np.random.default_rng(1).random((rows, 8, 8, 1)).astype(np.float32)
     logits = np.stack([pixels[:, 3:5].sum(axis=(1, 2, 3)), pixels[:, :, 3:5].sum(axis=(1, 2, 3))], axis=1)
@@ -60,23 +60,23 @@ def lines(rows: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     return {"pixels": pixels}, {"probabilities": exponentials / exponentials.sum(axis=1, keepdims=True)}
 
 
-def exported(module: tf.Module, folder: Path) -> Path:
+def export_module(module: tf.Module, folder: Path) -> Path:
     """Export the module as a SavedModel with the signature ``dense``."""
     tf.saved_model.save(module, str(folder), signatures={"dense": module.dense})
     return folder
 
 
-def lite(export: Path) -> bytes:
+def convert_to_lite(export: Path) -> bytes:
     """Convert the signature ``dense`` of a SavedModel to ``.tflite``."""
     return tf.lite.TFLiteConverter.from_saved_model(str(export), signature_keys=["dense"]).convert()
 
 
-def version(module: tf.Module, folder: Path, rows: tuple, classes: tuple[str, ...] = ()) -> Path:
+def build_version(module: tf.Module, folder: Path, rows: tuple, classes: tuple[str, ...] = ()) -> Path:
     """Write the files of a pushed version that the browser page reads, with these rows as samples."""
     extra = folder / "1" / "assets.extra"
     extra.mkdir(parents=True)
-    one_row.save(str(exported(module, folder / "export")), str(folder / "narrow"))
-    (extra / site.MODEL).write_bytes(lite(folder / "narrow"))
+    one_row.save(str(export_module(module, folder / "export")), str(folder / "narrow"))
+    (extra / site.MODEL).write_bytes(convert_to_lite(folder / "narrow"))
     arrays = {
         f"{part}/{name}": values
         for part, side in zip(("input", "answer"), rows, strict=True)
@@ -96,7 +96,7 @@ def needs_litert_js() -> None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("LiteRT.js is not installed: `make browser`.")
 
 
-def thousand(context) -> dict[str, np.ndarray]:
+def load_thousand_rows(context) -> dict[str, np.ndarray]:
     """Return 1,000 transformed rows of a run, from other splits, too, if eval has fewer."""
     network = context.case.load("model")
     splits = [context.rows(split, network.INPUTS, 1000) for split in ("eval", "valid", "train")]

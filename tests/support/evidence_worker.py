@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 
-def worker(folder: Path, body: str) -> list[str]:
+def write_worker(folder: Path, body: str) -> list[str]:
     """Write a program that replaces the worker; return its command."""
     path = folder / "worker.py"
     path.write_text(f"import json, os, sys, time\nfor line in sys.stdin:\n    asked = json.loads(line)\n{body}")

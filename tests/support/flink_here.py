@@ -14,14 +14,14 @@ from pipeline.local.flink import cluster
 from support.command_server import ForkedCommand
 
 
-def jars() -> Path:
+def require_jars() -> Path:
     """Return the folder of Flink's jars, which `make flink` fetches; without them skip, or fail under CI."""
     if not cluster.JARS.is_dir():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("The jars of Flink are missing: run make flink.")
     return cluster.JARS
 
 
-def left(folder: Path) -> list[str]:
+def find_leftover_processes(folder: Path) -> list[str]:
     """Return command lines of running processes that name a folder or write their output to it."""
     command_lines = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -34,7 +34,7 @@ def left(folder: Path) -> list[str]:
     return command_lines
 
 
-def watched(run: ForkedCommand, output: Path) -> Iterator[str]:
+def watch_job_states(run: ForkedCommand, output: Path) -> Iterator[str]:
     """Yield the states of Beam jobs in Flink's REST API while a run executes; its output contains the address."""
     while run.poll() is None:
         time.sleep(0.3)

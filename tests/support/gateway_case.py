@@ -13,12 +13,12 @@ import orjson
 from models.fraud.online import Purchases
 from models.image.online import Pictures
 from serving.errors import ServingError
-from serving.gateway.backend import Answered
+from serving.gateway.backend import PredictResult
 from serving.gateway.gateway import Gateway
-from serving.gateway.gateway_metrics import Metrics
-from serving.gateway.log.log_files import read
+from serving.gateway.gateway_metrics import GatewayMetrics
+from serving.gateway.log.log_files import read_log
 from serving.gateway.log.tf_example import decode
-from serving.gateway.scoring import Options, Scorer
+from serving.gateway.scoring import Scorer, ScoringOptions
 from serving.http.asyncio_server import Request, Response
 
 THRESHOLD = 0.5
@@ -34,14 +34,16 @@ PICTURE = {"pixels": [[0, 255], [255, 0]]}
 Fault = Callable[[str, int | None], None]
 
 
-class Simple:
+class FakeBackend:
     """Fake backend with versions 1 and 2; a purchase's score is amount / 1000, plus 0.01 in version 2."""
 
     def __init__(self) -> None:
         self.live, self.asked, self.delay = {1, 2}, [], 0.0
         self.fault: Fault = lambda model, version: None
 
-    async def predict(self, model: str, examples: Sequence[bytes], version: int | None, timeout: float) -> Answered:
+    async def predict(
+        self, model: str, examples: Sequence[bytes], version: int | None, timeout: float
+    ) -> PredictResult:
         self.asked.append((model, version, len(examples)))
         self.fault(model, version)
         if self.delay:
@@ -55,12 +57,12 @@ class Simple:
         rows = [decode(row) for row in examples]
         if model == "image":
             share = np.array([row["brightness"][0] for row in rows], np.float32)
-            return Answered(served_version, {"probabilities": np.stack([share, 1 - share], axis=1)})
+            return PredictResult(served_version, {"probabilities": np.stack([share, 1 - share], axis=1)})
         score = np.array([min(row["amount"][0] / 1000, 0.9) for row in rows], np.float32) + np.float32(
             0.01 * (served_version - 1)
         )
         decision = (score >= THRESHOLD).astype(np.float32)
-        return Answered(
+        return PredictResult(
             served_version, {"score": score, "decision": decision, "anomaly": np.zeros(len(rows), np.float32)}
         )
 
@@ -68,7 +70,7 @@ class Simple:
         pass
 
 
-def versions(folder: Path, *numbers: int) -> Path:
+def create_versions(folder: Path, *numbers: int) -> Path:
     """Create a folder of versions, each with an operating point."""
     for number in numbers or (1, 2):
         extra = folder / str(number) / "assets.extra"
@@ -79,24 +81,24 @@ def versions(folder: Path, *numbers: int) -> Path:
     return folder
 
 
-def made(home: Path, backend: Any, options: Options | None = None) -> Gateway:
+def build_gateway(home: Path, backend: Any, options: ScoringOptions | None = None) -> Gateway:
     """Create a gateway for both cases, without opening it."""
-    metrics, options = Metrics(), options or Options()
+    metrics, options = GatewayMetrics(), options or ScoringOptions()
     cases = {"fraud": Purchases(), "image": Pictures()}
     scorers = {}
     for name, online in cases.items():
         folder = home / name / "versions"
         if not folder.exists():
-            versions(folder)
+            create_versions(folder)
         scorers[name] = Scorer(name, online, backend, folder, home / name / "online", options, metrics)
     return Gateway(scorers, metrics)
 
 
 @asynccontextmanager
-async def opened(home: Path, backend: Any = None, options: Options | None = None):
+async def open_gateway(home: Path, backend: Any = None, options: ScoringOptions | None = None):
     """Open a gateway; yield it and its backend."""
-    backend = backend or Simple()
-    gateway = made(home, backend, options).open()
+    backend = backend or FakeBackend()
+    gateway = build_gateway(home, backend, options).open()
     try:
         yield gateway, backend
     finally:
@@ -110,7 +112,7 @@ async def post(gateway: Gateway, path: str, body: Any, query: str = "", **header
     return response, orjson.loads(response.body)
 
 
-async def score(gateway: Gateway, query: str = "", **changes: Any) -> tuple[Response, Any]:
+async def score_purchase(gateway: Gateway, query: str = "", **changes: Any) -> tuple[Response, Any]:
     """Score the purchase ``PURCHASE`` with changes."""
     return await post(gateway, "/v1/fraud/score", PURCHASE | changes, query)
 
@@ -119,5 +121,5 @@ def run(work):
     return asyncio.run(work)
 
 
-def logged(home, case="fraud", folder="predictions"):
-    return [decode(data) for _, data in read(home / case / "online" / folder)]
+def read_logged_rows(home, case="fraud", folder="predictions"):
+    return [decode(data) for _, data in read_log(home / case / "online" / folder)]

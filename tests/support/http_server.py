@@ -18,7 +18,7 @@ ONE_READ = (256 << 10) // 37 + 1  # requests that fit into one read of the event
 GET = b"GET /a%20b?x=%20 HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
-async def told(request: Request) -> Response:
+async def echo_request(request: Request) -> Response:
     """Echo the request; some paths give an error, a delay or an unusual response."""
     if request.path == "/boom":
         raise RuntimeError("secret")
@@ -41,7 +41,7 @@ async def told(request: Request) -> Response:
 
 
 @dataclass
-class Running:
+class RunningServer:
     port: int
     server: asyncio_server.Server
     loop: asyncio.AbstractEventLoop
@@ -51,13 +51,13 @@ class Running:
 
 
 @contextmanager
-def listening(**limits) -> Iterator[Running]:
-    ready: list[Running] = []
+def run_http_server(**limits) -> Iterator[RunningServer]:
+    ready: list[RunningServer] = []
     started, stopping = threading.Event(), asyncio.Event()
 
     async def main() -> None:
-        server = await asyncio_server.serve(told, "127.0.0.1", 0, **({"max_body": MAX_BODY} | limits))
-        ready.append(Running(server.port, server, asyncio.get_running_loop()))
+        server = await asyncio_server.serve(echo_request, "127.0.0.1", 0, **({"max_body": MAX_BODY} | limits))
+        ready.append(RunningServer(server.port, server, asyncio.get_running_loop()))
         started.set()
         await stopping.wait()
         await server.close()
@@ -88,5 +88,5 @@ def exchange(port: int, *parts: bytes, close: bool = True, wait: float = 10) -> 
         return received
 
 
-def statuses(answer: bytes) -> list[int]:
+def parse_statuses(answer: bytes) -> list[int]:
     return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d+) ", answer)]

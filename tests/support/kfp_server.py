@@ -13,14 +13,14 @@ IDS = {"experiments": "experiment_id", "runs": "run_id", "recurringruns": "recur
 LISTS = {"experiments": "experiments", "runs": "runs", "recurringruns": "recurringRuns"}
 
 
-class Api(ThreadingHTTPServer):
+class FakeKfpApi(ThreadingHTTPServer):
     """HTTP server of the fake API.
 
     Attributes:
         made: Bodies of created entries by kind, each with its id.
         requests: Method, path and headers of all requests.
-        failing: Statuses of the next creations, which create nothing.
-        losing: Number of next creations that succeed although the response is an error.
+        failing_statuses: Statuses of the next creations, which create nothing.
+        lost_responses: Number of next creations that succeed although the response is an error.
         users: Whether the API reports multi-user mode.
     """
 
@@ -30,8 +30,8 @@ class Api(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.made: dict[str, list[dict[str, Any]]] = {kind: [] for kind in IDS}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
-        self.failing: list[int] = []
-        self.losing = 0
+        self.failing_statuses: list[int] = []
+        self.lost_responses = 0
         self.users = False
 
     @property
@@ -41,7 +41,7 @@ class Api(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Api
+    server: FakeKfpApi
 
     def do_GET(self) -> None:
         kind, query = self._parse_request()
@@ -59,12 +59,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if kind not in IDS:
             return self._answer(404, {"error": f"nothing at {self.path}"})
-        if kind != "experiments" and self.server.failing:
-            return self._answer(self.server.failing.pop(0), {"error": "not now"})
+        if kind != "experiments" and self.server.failing_statuses:
+            return self._answer(self.server.failing_statuses.pop(0), {"error": "not now"})
         entry = {**body, IDS[kind]: f"{kind}-{len(self.server.made[kind]) + 1}"}
         self.server.made[kind].append(entry)
-        if kind != "experiments" and self.server.losing:
-            self.server.losing -= 1
+        if kind != "experiments" and self.server.lost_responses:
+            self.server.lost_responses -= 1
             return self._answer(504, {"error": "the answer was lost"})
         return self._answer(200, entry)
 
@@ -86,9 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def standing_in() -> Iterator[Api]:
+def run_fake_api() -> Iterator[FakeKfpApi]:
     """Run the fake API."""
-    api = Api()
+    api = FakeKfpApi()
     threading.Thread(target=api.serve_forever, args=(0.01,), daemon=True).start()  # polls for shutdown every 10 ms
     try:
         yield api

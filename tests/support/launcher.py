@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.training.distribute.job import Job
-from support.process import alive
+from models.training.distribute.job import TrainingJob
+from support.process import is_alive
 
 LAUNCH = """
 import sys
@@ -37,7 +37,7 @@ class Launcher:
         worker: Arguments of Python for a task; by default the product's worker.
     """
 
-    def __init__(self, job: Job, *worker: str):
+    def __init__(self, job: TrainingJob, *worker: str):
         path = job.save(Path(job.folder, "launched.json"))
         self.log = Path(job.folder, f"launcher-{time.monotonic_ns()}.log")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -50,24 +50,24 @@ class Launcher:
             )
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """Output of the launcher so far."""
         return self.log.read_text()
 
     def wait_for(self, pattern: str) -> re.Match:
         """Wait until the output matches a pattern; return the match."""
         deadline = time.monotonic() + PATIENCE
-        while not (match := re.search(pattern, self.said)):
+        while not (match := re.search(pattern, self.output)):
             ended = self.child.poll() is not None
-            if match := re.search(pattern, self.said):
+            if match := re.search(pattern, self.output):
                 break
-            assert not ended and time.monotonic() < deadline, self.said
+            assert not ended and time.monotonic() < deadline, self.output
             time.sleep(0.02)
         return match
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each task's last process."""
-        tasks = re.findall(r"^(\w+ \d+) is process (\d+)$", self.said, re.MULTILINE)
+        tasks = re.findall(r"^(\w+ \d+) is process (\d+)$", self.output, re.MULTILINE)
         return {name: int(pid) for name, pid in tasks}
 
     def kill(self, task: str) -> None:
@@ -78,14 +78,14 @@ class Launcher:
         """Wait for the end and return the exit code; fail if a process is left."""
         code = self.child.wait(PATIENCE)
         deadline = time.monotonic() + PATIENCE
-        while any(alive(pid) for pid in self.pids().values()):
+        while any(is_alive(pid) for pid in self.pids().values()):
             assert time.monotonic() < deadline, "processes are left"
             time.sleep(0.02)
         return code
 
 
 @contextmanager
-def launching(job: Job, *worker: str) -> Iterator[Launcher]:
+def start_launcher(job: TrainingJob, *worker: str) -> Iterator[Launcher]:
     """Run a launcher; kill it at the end of the block."""
     launcher = Launcher(job, *worker)
     try:

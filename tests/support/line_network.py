@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.default_settings import TRAINING
-from models.input import kept
+from models.input import feed_from_memory
 from models.training import loop
 
 ROWS, BATCH = 640, 64
@@ -45,5 +45,5 @@ def settings(**changes):
 
 def fit(changes, folder=None):
     keras.utils.set_random_seed(1)
-    count, feed = kept(data(), BATCH, 1)
+    count, feed = feed_from_memory(data(), BATCH, 1)
     return loop.fit(Line, settings(**changes), {}, feed, count, data(200), folder)

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from serving.gateway.log.log_files import Place, read
+from serving.gateway.log.log_files import LogPosition, read_log
 from serving.gateway.log.prediction_log import PredictionLog
 
 
@@ -12,7 +12,7 @@ def run(*steps):
     return asyncio.run(*steps)
 
 
-async def kept(log: PredictionLog, *data: bytes) -> list[Place]:
+async def append_and_wait(log: PredictionLog, *data: bytes) -> list[LogPosition]:
     """Append records, wait until they are durable, and return their places."""
     places, groups = [], set()
     for record in data:
@@ -23,5 +23,5 @@ async def kept(log: PredictionLog, *data: bytes) -> list[Place]:
     return places
 
 
-def everything(folder: Path) -> list[bytes]:
-    return [data for _, data in read(folder)]
+def read_all_records(folder: Path) -> list[bytes]:
+    return [data for _, data in read_log(folder)]

@@ -38,14 +38,14 @@ def _kustomize(target: str) -> str:
     return subprocess.run([*command, str(FOLDER / target)], check=True, capture_output=True, text=True).stdout
 
 
-def rendered(target: str) -> list[Document]:
+def render_manifests(target: str) -> list[Document]:
     """Return the objects that ``kubectl apply -k`` would send; each call creates new ones, which a test may change."""
     # The C loader is ten times as fast, but PyYAML may be built without it.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return [document for document in yaml.load_all(_kustomize(target), loader) if document]
 
 
-def tool(name: str) -> str:
+def require_tool(name: str) -> str:
     """Return the path of a program that `.ci/run` installs; without it skip, or fail under CI."""
     program = shutil.which(name) or shutil.which(name, path=str(FOLDER.parent / ".venv" / "bin"))
     if not program and not os.environ.get("CI"):
@@ -54,12 +54,12 @@ def tool(name: str) -> str:
     return program
 
 
-def valid(document: Document) -> None:
+def validate_object(document: Document) -> None:
     """Validate an object against the API's schema; an unknown field is an error."""
     kubernetes_validate.validate(document, VERSION, strict=True)
 
 
-def templates(documents: Sequence[Document]) -> Iterator[tuple[str, Document]]:
+def list_pod_templates(documents: Sequence[Document]) -> Iterator[tuple[str, Document]]:
     """Yield the name and the template of every pod that the objects would create."""
     for document in documents:
         name = f"{document['kind']}/{document['metadata']['name']}"
@@ -87,20 +87,20 @@ def _flink_pod(spec: Document, role: str) -> Document:
     return common
 
 
-def containers(documents: Sequence[Document]) -> Iterator[tuple[str, Document, Document]]:
+def list_containers(documents: Sequence[Document]) -> Iterator[tuple[str, Document, Document]]:
     """Yield the name, the pod spec and the container, for every container."""
-    for name, template in templates(documents):
+    for name, template in list_pod_templates(documents):
         spec = template["spec"]
         for container in (*spec.get("initContainers", ()), *spec["containers"]):
             yield f"{name}/{container['name']}", spec, container
 
 
-def words(container: Document) -> list[str]:
+def command_line(container: Document) -> list[str]:
     """Return the command line; without a command of the container, only the arguments of the image's command."""
     return [*container.get("command", ()), *container.get("args", ())]
 
 
-def check_words(line: Sequence[str]) -> None:
+def check_command_line(line: Sequence[str]) -> None:
     """Parse a command line with the parser of its program, without running it.
 
     Raises:
@@ -148,10 +148,10 @@ def _check_module(module: str, rest: Sequence[str]) -> None:
     parser.parse_args(list(rest))
 
 
-def faults(documents: Sequence[Document]) -> list[str]:
+def find_faults(documents: Sequence[Document]) -> list[str]:
     """List missing probes, resources and security settings of our pods."""
     problems = []
-    for name, spec, container in containers(documents):
+    for name, spec, container in list_containers(documents):
         is_server = name.startswith(("Deployment", "StatefulSet"))
         if is_server:
             problems += [

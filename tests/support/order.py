@@ -2,7 +2,7 @@
 
 # Files that take minutes start first, so that none of them starts when the other processes have finished. The first quick test
 # creates the home with pushed runs; those after it do not need that home.
-FIRST = (
+FIRST_FILES = (
     "pipeline/monitoring/test_drift_loop.py",
     "tour/demo/test_end_to_end.py",
     "tour/evidence/test_changes.py",

@@ -44,7 +44,7 @@ def build_until_trainer(plan: Any) -> list[Any]:
 
 
 def judge(runtime: Any, run_id: str, progress: Mapping[str, Any], plan: Any) -> tuple[str, str, dict[str, str]]:
-    """Replace ``pipeline.outcome.of``, which reads stages that are not in the part."""
+    """Replace ``pipeline.outcome.summarize_outcome``, which reads stages that are not in the part."""
     failures = [f"{name}: {stage.message}" for name, stage in progress.items() if stage.state not in ("done", "cached")]
     return ("failed", failures[0], {}) if failures else ("pushed", "all stages of the part ran", {})
 
@@ -56,6 +56,6 @@ if __name__ == "__main__":
     part, *words = sys.argv[1:]
     name, _, model = part.partition(":")
     graph.build = partial(build_beam_stages, model) if name == "beam" else build_until_trainer
-    outcome.of = judge
+    outcome.summarize_outcome = judge
     sys.argv[:] = ["showcase", *words]
     main.main()

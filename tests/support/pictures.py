@@ -11,13 +11,13 @@ from PIL import Image
 from models.image import readers
 
 
-def decoded(content: bytes) -> np.ndarray:
+def decode_picture(content: bytes) -> np.ndarray:
     with Image.open(BytesIO(content)) as image:
         image.load()
         return np.asarray(image)
 
 
-def rows(span: Path) -> list[dict]:
+def read_rows(span: Path) -> list[dict]:
     return [row for batch in readers.read(span) for row in batch.to_pylist()]
 
 
@@ -25,13 +25,13 @@ def random_images(*size: int) -> np.ndarray:
     return np.random.default_rng(7).integers(0, 256, size, np.uint8)
 
 
-def idx(images: np.ndarray, dimensions: int, count: int | None = None) -> bytes:
+def encode_idx(images: np.ndarray, dimensions: int, count: int | None = None) -> bytes:
     sizes = (len(images) if count is None else count, *images.shape[1:])
     return struct.pack(f">{1 + dimensions}I", 0x800 + dimensions, *sizes) + images.tobytes()
 
 
 def write_idx(span: Path, prefix: str, images: np.ndarray, labels: np.ndarray, packed: bool = False) -> None:
-    for name, content in (("images-idx3", idx(images, 3)), ("labels-idx1", idx(labels, 1))):
+    for name, content in (("images-idx3", encode_idx(images, 3)), ("labels-idx1", encode_idx(labels, 1))):
         path = span / f"{prefix}-{name}-ubyte{'.gz' if packed else ''}"
         path.write_bytes(gzip.compress(content) if packed else content)
 

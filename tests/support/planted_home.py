@@ -25,13 +25,13 @@ INPUT_STAGES = {
 COMPLETE, RUNNING = mlmd.Execution.COMPLETE, mlmd.Execution.RUNNING
 
 
-def planted(
+def plant_run(
     home: Path, case: str = "fraud", run_id: str = "fraud-1", state: str = "pushed", reason: str = "version 1"
 ) -> store.Run:
     """Write a run of the case with all stages complete, and version 1."""
     path = local_runtime(home).metadata
-    with store.opened(path) as connection:
-        stages(connection, run_id, dict.fromkeys(STEPS, COMPLETE))
+    with store.open_for_writing(path) as connection:
+        plant_stages(connection, run_id, dict.fromkeys(STEPS, COMPLETE))
     facts = {
         "started": "2026-01-02T03:04:05+00:00",
         "spans": "0:9",
@@ -46,7 +46,7 @@ def planted(
     return run
 
 
-def stages(connection: MetadataStore, run_id: str, states: dict[str, int]) -> None:
+def plant_stages(connection: MetadataStore, run_id: str, states: dict[str, int]) -> None:
     """Write executions of a run; each reads the artifacts of earlier ones."""
     kind = connection.put_context_type(mlmd.ContextType(name="pipeline_run"), can_add_fields=True)
     context = mlmd.Context(type_id=kind, name=run_id)

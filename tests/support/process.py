@@ -6,14 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     with suppress(OSError):
         os.kill(pid, 0)
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return False
 
 
-def children(pid: int) -> list[int]:
+def list_children(pid: int) -> list[int]:
     """Return the process ids of the children of a process."""
     pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -32,7 +32,7 @@ def kill_tree(pid: int) -> None:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGSTOP)
             stopped.append(process)
-            pending += children(process)
+            pending += list_children(process)
     for process in stopped:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)

@@ -17,7 +17,9 @@ def needs(*programs: str) -> str:
     return program
 
 
-def told_before_kill_9(command: Sequence[str | Path], root: Path, is_enough: Callable[[list[str]], bool]) -> list[str]:
+def read_words_until_killed(
+    command: Sequence[str | Path], root: Path, is_enough: Callable[[list[str]], bool]
+) -> list[str]:
     """Kill a program with SIGKILL once its output is enough; return the words of its complete lines."""
     process, words = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root), []
     try:

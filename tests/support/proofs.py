@@ -47,7 +47,7 @@ PICTURES = {
 
 
 @dataclass(frozen=True)
-class Proofs:
+class EvidenceCache:
     """Evidence by question and use case.
 
     Attributes:
@@ -65,15 +65,15 @@ class Proofs:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if not path.exists():
-                with smaller():
-                    name, results, _ = ask.evidence(notes.read()[id_], case, self.home)
+                with shrink_measurements():
+                    name, results, _ = ask.compute_evidence(notes.read()[id_], case, self.home)
                 for copy in {path, path.with_name(f"{id_}-{name}.pickle")}:
                     copy.write_bytes(pickle.dumps(results))
         return pickle.loads(path.read_bytes())
 
 
 @contextmanager
-def smaller() -> Iterator[None]:
+def shrink_measurements() -> Iterator[None]:
     """Apply ``SMALLER``: short measurements and small trainings."""
     with pytest.MonkeyPatch.context() as patch:
         for module, changes in SMALLER.items():

@@ -11,13 +11,13 @@ from models.fraud.purchases import read
 NAMES = (*customer_names(), *merchant_names(), "past_amount", "past_age", "past_merchant")
 
 
-def table(spans: Path):
+def read_table(spans: Path):
     import pyarrow as pa
 
     return pa.concat_tables([read(str(path), "", 7) for path in sorted(spans.glob("span-*"))])
 
 
-def bodies(spans: Path) -> list[tuple[dict, dict]]:
+def read_bodies(spans: Path) -> list[tuple[dict, dict]]:
     """Return the request body and the raw row of every purchase, in order of time."""
     rows = [row for path in sorted(spans.glob("span-*/*.parquet")) for row in pq.read_table(path).to_pylist()]
     names = ("transaction_id", "customer_id", "merchant_id", "amount", "category", "channel", "device", "distance_km")

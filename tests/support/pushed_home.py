@@ -80,7 +80,7 @@ def cached_home(cache: Path, name: str, settings: Settings) -> Path:
 def digest(settings: Settings) -> str:
     """Hash what determines the contents of a home: code, schemas, packages, settings and this module."""
     schemas = {name: case.schema_path.read_text() for name, case in CASES.items()}
-    packages = [code_digest.lock(), *map(version, PACKAGES)]
+    packages = [code_digest.lock_digest(), *map(version, PACKAGES)]
     parts = [code_digest.digest(*MODULES), schemas, packages, settings, Path(__file__).read_text()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -89,7 +89,7 @@ def make_home(home: Path, settings: Settings) -> None:
     """Run every case's pipeline on its embedded data, in an empty home."""
     runs = {}
     for case in CASES:
-        result = showcase("run", case, "--home", home, "--json", *as_words(settings[case]))
+        result = showcase("run", case, "--home", home, "--json", *format_settings(settings[case]))
         assert result.returncode == 0, result.stdout + result.stderr
         runs[case] = json.loads(result.stdout)
     (home / MARKER).write_text(json.dumps({"home": str(home), "runs": runs, "files": list_files(home)}))
@@ -121,12 +121,12 @@ def list_files(home: Path) -> dict[str, list[int]]:
     return files
 
 
-def as_words(settings: Mapping[str, object]) -> list[str]:
+def format_settings(settings: Mapping[str, object]) -> list[str]:
     """Return settings as the command line takes them."""
     return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
 
 
-def ended_runs(home: Path) -> dict[str, dict[str, Any]]:
+def read_runs(home: Path) -> dict[str, dict[str, Any]]:
     """Return the output of ``showcase run --json`` for every case's run in the home."""
     return json.loads((home / MARKER).read_text())["runs"]
 

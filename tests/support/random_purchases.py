@@ -31,7 +31,7 @@ SEQUENCES = ("past_amount", "past_age", "past_merchant", "past_length")
 NAMES = (*customer_names(), *merchant_names(), *SEQUENCES)
 
 
-def purchases(seed: int, rows: int = 200, days: int = 60, customers: int = 5, merchants: int = 4) -> pa.Table:
+def draw_purchases(seed: int, rows: int = 200, days: int = 60, customers: int = 5, merchants: int = 4) -> pa.Table:
     """Draw purchases with many equal times, null labels, and labels that are an hour to weeks late."""
     rng = np.random.default_rng(seed)
     times = START + rng.integers(0, days * 24, rows) * 3_600 * SECOND
@@ -49,7 +49,7 @@ def purchases(seed: int, rows: int = 200, days: int = 60, customers: int = 5, me
     return pa.table({name: pa.array(column).cast(SCHEMA.field(name).type) for name, column in columns.items()})
 
 
-def batch(table: pa.Table, delay: int = 7) -> dict[str, dict]:
+def compute_features(table: pa.Table, delay: int = 7) -> dict[str, dict]:
     """Compute features by transaction id."""
     features = merchant_features(customer_features(table), MerchantDays.of(table), delay)
     return {row["transaction_id"]: {name: row[name] for name in NAMES} for row in features.to_pylist()}

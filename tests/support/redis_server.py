@@ -14,7 +14,7 @@ from support.programs import needs
 PROGRAMS = ("redis-server", "valkey-server")
 
 
-class Server:
+class RedisServer:
     """A Redis server; a ``durable`` one writes all data to disk before it answers, so that a restart loses nothing."""
 
     def __init__(self, folder: Path, durable: bool = True) -> None:
@@ -40,10 +40,10 @@ class Server:
                 time.sleep(0.02)
         raise TimeoutError("the Redis server of this test does not start")
 
-    def stall(self) -> None:
+    def pause(self) -> None:
         os.kill(self.process.pid, signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         os.kill(self.process.pid, signal.SIGCONT)
 
     def kill(self) -> None:

@@ -2,12 +2,12 @@
 
 from models.catalog import CASES
 from pipeline.metadata import store
-from pipeline.monitoring.loop import changed
+from pipeline.monitoring.loop import find_changed_settings
 
 
 def repeat(run: store.Run) -> list[str]:
     """Return the command line of the same run: its data, spans and changed settings."""
     case = CASES[run.case]
     words = ["run", run.case, "--data", run.facts["source"], "--spans", run.facts["spans"], "--tracking", "none"]
-    changes = changed(case, run, tuple(case.settings))
+    changes = find_changed_settings(case, run, tuple(case.settings))
     return [*words, *(word for name, value in changes.items() for word in ("--set", f"{name}={value}"))]

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from models.catalog import CASES
-from models.retraining_policy import Policy
+from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.monitoring import decisions
-from pipeline.online.replay import Replay
+from pipeline.online.replay import TrafficOptions
 from pipeline.runtime import Runtime
-from serving.drift.gateway_monitor import STATE
+from serving.drift.gateway_monitor import STATE_FILE
 from serving.gateway.history.online_store import PREDICTIONS
-from support.drift_case import append, day, record
+from support.drift_case import append_records, encode_record, generate_day
 from tour.demo.collaborators import Collaborators
 from tour.demo.refusal import UNTRAINED
 
@@ -79,7 +79,7 @@ class ScriptedSystem:
         self.child: ScriptedChild | None = None
         self.interrupt_at, self.first_run, self.retraining = "", "pushed", "pushed"
         self.failed_requests, self.swaps, self.notices = 0, True, True
-        self._decisions: list[decisions.Decided] = []
+        self._decisions: list[decisions.StoredDecision] = []
 
     def collaborators(self) -> Collaborators:
         return Collaborators(
@@ -124,11 +124,11 @@ class ScriptedSystem:
         finally:
             self.calls.append("stop serving")
 
-    def _replay_traffic(self, request: Replay) -> dict[str, Any]:
+    def _replay_traffic(self, request: TrafficOptions) -> dict[str, Any]:
         assert request.address == "127.0.0.1:1"
         self._call(f"{request.case} {request.first}")
         if request.case == "fraud" and request.first == NOTICED_AFTER and self.notices:
-            state = self.home / "fraud" / "online" / STATE
+            state = self.home / "fraud" / "online" / STATE_FILE
             state.parent.mkdir(parents=True, exist_ok=True)
             state.write_text(json.dumps({"judge": {"incidents": {"seen": [INCIDENT]}}}))
         return report_traffic(failed=self.failed_requests)
@@ -139,18 +139,20 @@ class ScriptedSystem:
         return self.child
 
     def _monitor_once(
-        self, case: UseCase, policy: Policy, runtime: Runtime, report: object
-    ) -> tuple[decisions.Decided, store.Run | None]:
+        self, case: UseCase, policy: RetrainingPolicy, runtime: Runtime, report: object
+    ) -> tuple[decisions.StoredDecision, store.Run | None]:
         self._call("monitor")
         assert (policy.learn, policy.spans) == (10, 70), "the demonstration's own policy"
         assert self.child is not None and self.child.poll() is None, "requests continue meanwhile"
         action = "retrain" if self.retraining else "wait"
         decision = {"id": "fraud-39", "action": action, "window": 39, "reasons": ["It lost much."]}
-        self._decisions = [decisions.Decided(self.home, decision)]
+        self._decisions = [decisions.StoredDecision(self.home, decision)]
         if not self.retraining:
             return self._decisions[0], None
         metrics = json.dumps(METRICS)
         run = self.save_run(case.name, self.retraining, version="2", decision="fraud-39", metrics=metrics)
         if self.retraining == "pushed" and self.swaps:
-            append(self.home / case.name / "online" / PREDICTIONS, [record(day(0), 0, version=2)])
+            append_records(
+                self.home / case.name / "online" / PREDICTIONS, [encode_record(generate_day(0), 0, version=2)]
+            )
         return self._decisions[0], run

@@ -13,7 +13,7 @@ from tensorflow_serving.apis import (
 MAX_BODY = 1 << 20
 
 
-class Client:
+class ModelServerClient:
     """Client of one server, for REST and gRPC."""
 
     def __init__(self, app) -> None:
@@ -32,7 +32,7 @@ class Client:
         self.channel.close()
 
 
-def error(call, *arguments, **named) -> tuple[str, str]:
+def expect_error(call, *arguments, **named) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call(*arguments, timeout=named.pop("timeout", 20), **named)
     return caught.value.code().name, caught.value.details()

@@ -16,14 +16,14 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving.http import asyncio_server
-from serving.server.app import App, Options
+from serving.server.app import ModelServer, ServerOptions
 
 v1 = tf.compat.v1
 WHOLE_LINE, LINE_NUMBER = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
 POLL = 0.05
 
 
-def half_plus(path: Path, add: float = 2.0) -> Path:
+def export_half_plus(path: Path, add: float = 2.0) -> Path:
     """Export x/2 + ``add`` with TensorFlow 1: signatures for predict, regress and classify, a variable and an asset."""
     asset = path.parent / f"asset-{path.name}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def half_plus(path: Path, add: float = 2.0) -> Path:
     return path
 
 
-class Doors(tf.Module):
+class SignaturesModule(tf.Module):
     """Signatures that ``half_plus`` lacks: strings, integers, several inputs, no batch, NaN, and slow work."""
 
     def __init__(self) -> None:
@@ -114,9 +114,9 @@ class Doors(tf.Module):
             return {"y": tf.sqrt(x)}
 
 
-def doors(path: Path) -> Path:
+def export_signatures(path: Path) -> Path:
     """Export the module with TensorFlow 2."""
-    module = Doors()
+    module = SignaturesModule()
     names = ("echo", "add", "scalar", "same", "slow", "positive")
     tf.saved_model.save(
         module, str(path), signatures={"serving_default": module.add} | {n: getattr(module, n) for n in names}
@@ -124,16 +124,16 @@ def doors(path: Path) -> Path:
     return path
 
 
-def warm(path: Path, value: float, signature: str = "", column: str = "x") -> None:
+def write_warmup(path: Path, value: float, signature: str = "", column: str = "x") -> None:
     """Write a warm-up request into a version."""
     log = prediction_log_pb2.PredictionLog()
-    log.predict_log.request.CopyFrom(predict("any", {column: np.array([[value]], np.float32)}, signature))
+    log.predict_log.request.CopyFrom(build_predict_request("any", {column: np.array([[value]], np.float32)}, signature))
     (path / "assets.extra").mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path / "assets.extra" / "tf_serving_warmup_requests")) as writer:
         writer.write(log.SerializeToString())
 
 
-def predict(
+def build_predict_request(
     model: str,
     inputs: Mapping[str, Any],
     signature: str = "",
@@ -153,7 +153,7 @@ def predict(
     return request
 
 
-def until(condition: Callable[[], bool], seconds: float = 180) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 180) -> None:
     """Wait until a condition is true."""
     ends = time.monotonic() + seconds
     while not condition():
@@ -162,14 +162,14 @@ def until(condition: Callable[[], bool], seconds: float = 180) -> None:
 
 
 @contextmanager
-def serving(options: Options) -> Iterator[App]:
+def run_model_server(options: ServerOptions) -> Iterator[ModelServer]:
     """Run a server on free ports."""
-    apps: list[App] = []
+    apps: list[ModelServer] = []
     failures: list[BaseException] = []
     started, stopping, loops = threading.Event(), asyncio.Event(), []
 
     async def work() -> None:
-        app = App(options)
+        app = ModelServer(options)
         try:
             await app.start()
             apps.append(app)
@@ -201,14 +201,14 @@ def serving(options: Options) -> Iterator[App]:
             raise failures[0]
 
 
-def push(source: Path, base: Path, version: int) -> None:
+def push_version(source: Path, base: Path, version: int) -> None:
     """Copy a version to a temporary folder and rename it, like the Pusher."""
     base.mkdir(exist_ok=True)
     shutil.copytree(source / str(version), base / f".incoming-{version}")
     os.rename(base / f".incoming-{version}", base / str(version))
 
 
-def ask(port: int, value: float = 2.0) -> float:
+def predict_number(port: int, value: float = 2.0) -> float:
     """Return the prediction of model ``m`` for a number."""
     response = httpx.post(f"http://127.0.0.1:{port}/v1/models/m:predict", json={"instances": [[value]]}, timeout=120)
     assert response.status_code == 200, response.text

@@ -3,7 +3,7 @@
 DAY = 1_774_224_000_000_000  # a midnight, in microseconds since 1970
 
 
-def purchase(n: int, **changes: object) -> dict:
+def served_purchase(n: int, **changes: object) -> dict:
     features = {
         "category": [b"travel"],
         "channel": [b"online"],

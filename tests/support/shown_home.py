@@ -10,10 +10,10 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
-from support.gateway_case import opened, run, score
+from support.gateway_case import open_gateway, run, score_purchase
 
 RUN = "fraud-20260102-030405-006"
-LOOK = "fraud-monitor-20260103-000000-000"
+MONITORING_RUN = "fraud-monitor-20260103-000000-000"
 THRESHOLD = 0.4
 HOSTILE = "<img src=x onerror=alert(1)>"
 SCHEMA = """
@@ -44,12 +44,12 @@ def truth_and_scores(rows: int = 900) -> tuple[np.ndarray, np.ndarray]:
     return truth, np.clip(rng.normal(0.3 + 0.25 * truth, 0.15), 0, 1).round(3).astype(np.float32)
 
 
-def shown(home: Path, run_id: str = RUN, hostile: bool = False) -> Path:
+def plant_home(home: Path, run_id: str = RUN, hostile: bool = False) -> Path:
     """Write the home; with ``hostile`` every text that comes from data is markup."""
     word = HOSTILE if hostile else "online"
     folder = home / "artifacts"
     _files(folder, word)
-    put(home, run_id, STAGES, folder)
+    plant_artifacts(home, run_id, STAGES, folder)
     source = home / "raw"
     for span in (0, 1):
         (source / f"span-{span:03d}").mkdir(parents=True, exist_ok=True)
@@ -76,29 +76,29 @@ def shown(home: Path, run_id: str = RUN, hostile: bool = False) -> Path:
     return home
 
 
-def watched(home: Path) -> Path:
+def plant_monitoring_run(home: Path) -> Path:
     """Write a run of the drift monitor with a decision."""
-    put(home, LOOK, WATCHING, home / "artifacts")
+    plant_artifacts(home, MONITORING_RUN, WATCHING, home / "artifacts")
     return home
 
 
-def answered(home: Path, count: int = 3) -> list[str]:
+def score_purchases(home: Path, count: int = 3) -> list[str]:
     """Score purchases with a fake gateway; return the prediction ids, oldest first."""
     ids = []
 
     async def work() -> None:
-        async with opened(home) as (gateway, _):
+        async with open_gateway(home) as (gateway, _):
             for number in range(count):
-                _, answer = await score(gateway, transaction_id=f"t{number}", amount=100.0 * (number + 1))
+                _, answer = await score_purchase(gateway, transaction_id=f"t{number}", amount=100.0 * (number + 1))
                 ids.append(answer["prediction_id"])
 
     run(work())
     return ids
 
 
-def put(home: Path, run_id: str, stages: Any, folder: Path) -> None:
+def plant_artifacts(home: Path, run_id: str, stages: Any, folder: Path) -> None:
     """Write the executions and artifacts of a run to the store."""
-    with store.opened(local_runtime(home).metadata) as connection:
+    with store.open_for_writing(local_runtime(home).metadata) as connection:
         kind = connection.put_context_type(mlmd.ContextType(name="pipeline_run"), can_add_fields=True)
         context = mlmd.Context(type_id=kind, name=run_id)
         existing = connection.get_context_by_type_and_name("pipeline_run", run_id)

@@ -7,7 +7,7 @@ from tour.evidence.result_types import Graph, Image, Matrix, Node, NotHere, Numb
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-KINDS = [
+RESULTS = [
     Number("count", 12345, "rows"),
     NotHere("TPU", HOSTILE),
     Table("rows", ("name", "value"), ((HOSTILE, 0.25), ("b", True))),
@@ -18,7 +18,7 @@ KINDS = [
 ]
 
 
-class Tags(HTMLParser):
+class TagParser(HTMLParser):
     """Parser that collects the name and attributes of every element."""
 
     def __init__(self, text: str) -> None:

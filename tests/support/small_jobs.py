@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.catalog import find
+from models.catalog import find_use_case
 from models.fraud.features import CATEGORIES, PAST, VOCABULARY
 from models.saved_model import restore
 from models.training import entry_point
@@ -35,7 +35,7 @@ SETTINGS = {
 
 def small_job(folder: Path, **changes) -> entry_point.Job:
     """Create a job with changed settings whose rows are stored in its folder."""
-    settings = {**find("fraud").settings["training"], **SETTINGS, **changes}
+    settings = {**find_use_case("fraud").settings["training"], **SETTINGS, **changes}
     spec = entry_point.store(fraud_rows(ROWS, 1), folder / entry_point.STORED)
     entry_point.store(fraud_rows(VALID_ROWS, 2), folder / entry_point.STORED_VALID)
     return entry_point.Job("fraud", settings, "", "", str(folder), spec=spec, rows=ROWS, valid_rows=VALID_ROWS)
@@ -55,26 +55,26 @@ def fraud_rows(count: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def weights(job: entry_point.Job) -> dict[str, np.ndarray]:
+def load_weights(job: entry_point.Job) -> dict[str, np.ndarray]:
     """Load the best weights by path."""
-    return restore.arrays(Path(job.folder, BEST))
+    return restore.read_weights(Path(job.folder, BEST))
 
 
-def record(job: entry_point.Job) -> dict:
+def read_record(job: entry_point.Job) -> dict:
     """Read the training record of the chief."""
     return json.loads(Path(job.folder, entry_point.RESULT).read_text())
 
 
-def trained(job: entry_point.Job) -> dict:
+def train_job(job: entry_point.Job) -> dict:
     """Train the job under its strategy; return the record of the chief."""
     if job.settings["strategy"] == "none":
         entry_point.train(job)
     else:
         cluster.run(job)
-    return record(job)
+    return read_record(job)
 
 
-def furthest(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> float:
+def max_difference(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> float:
     """Return the largest absolute difference of a weight."""
     assert first.keys() == second.keys() and first
     return max(float(np.abs(first[name] - second[name]).max()) for name in first)

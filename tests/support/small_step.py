@@ -10,14 +10,14 @@ from models.image import model as image
 from models.network import build
 from models.training import optimizers
 from models.training.seeds import seed_everything
-from tour.evidence.training.one_step import PLAIN, Step
+from tour.evidence.training.one_step import PLAIN, TrainingStep
 
 SETTINGS = {name: value for group in CASES["image"].settings.values() for name, value in group.items()}
 SETTINGS |= {**PLAIN, "classes": "a,b,c", "filters": 4, "dropout": 0.0, "augment": False}
 CONTEXT = SimpleNamespace(point={"temperature": 1.3}, settings={"training": SETTINGS})
 
 
-def small_step(rows: int = 24) -> Step:
+def small_step(rows: int = 24) -> TrainingStep:
     """Create the step; the same at each call."""
     seed_everything(SETTINGS)
     model = build(image, SETTINGS, {"pixels": tf.TensorSpec([None, 8, 8, 1])})
@@ -28,4 +28,4 @@ def small_step(rows: int = 24) -> Step:
         "pixels": tf.constant(rng.random((rows, 8, 8, 1), np.float32)),
         "label_id": tf.constant(rng.integers(0, 3, (rows, 1))),
     }
-    return Step(model, optimizer, image.loss(SETTINGS), batch, "label_id", image, SETTINGS)
+    return TrainingStep(model, optimizer, image.loss(SETTINGS), batch, "label_id", image, SETTINGS)

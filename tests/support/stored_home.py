@@ -17,9 +17,17 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store, store_address, store_server
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.plan import Request, make_plan
-from support.gateway_case import versions
-from support.shown_home import LOOK, RUN, STAGES, answered, put, shown, watched
-from support.tried_home import put_rows
+from support.gateway_case import create_versions
+from support.shown_home import (
+    MONITORING_RUN,
+    RUN,
+    STAGES,
+    plant_artifacts,
+    plant_home,
+    plant_monitoring_run,
+    score_purchases,
+)
+from support.tried_home import plant_training_rows
 
 REFUSED = "fraud-20260104-030405-006"
 SKIP_GRAM = (("SkipGram", (), (("embedding", "Embedding"),)),)
@@ -54,20 +62,20 @@ class Homes:
 
 
 @contextmanager
-def homes(base: Path) -> Iterator[Homes]:
+def plant_homes(base: Path) -> Iterator[Homes]:
     """Write all three homes; the one on a server through its address."""
     file, grpc, gone = (base / name for name in NAMES)
-    with serving(base / "served.sqlite") as port, refusing() as closed:
-        store_address.note(grpc, f"grpc://127.0.0.1:{port}")
+    with run_store_server(base / "served.sqlite") as port, reserve_closed_port() as closed:
+        store_address.write_server_address(grpc, f"grpc://127.0.0.1:{port}")
         ids = {home: plant(home) for home in (file, grpc)}
         shutil.copytree(grpc, gone)
-        store_address.note(gone, f"grpc://127.0.0.1:{closed}")
-        (decision,) = store.outputs(local_runtime(grpc).metadata, LOOK)["Decide"].values()
+        store_address.write_server_address(gone, f"grpc://127.0.0.1:{closed}")
+        (decision,) = store.outputs(local_runtime(grpc).metadata, MONITORING_RUN)["Decide"].values()
         yield Homes(file, grpc, gone, closed, decision.id, ids | {gone: ids[grpc]})
 
 
 @contextmanager
-def serving(file: Path, port: int = 0) -> Iterator[int]:
+def run_store_server(file: Path, port: int = 0) -> Iterator[int]:
     """Run a metadata server over a SQLite file; yield its port."""
     server, port = store_server.serve(MetadataAddress(file), port, "127.0.0.1")
     try:
@@ -77,7 +85,7 @@ def serving(file: Path, port: int = 0) -> Iterator[int]:
 
 
 @contextmanager
-def refusing() -> Iterator[int]:
+def reserve_closed_port() -> Iterator[int]:
     """Reserve a port at which nothing listens."""
     with socket.socket() as socket_:
         socket_.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -87,15 +95,15 @@ def refusing() -> Iterator[int]:
 
 def plant(home: Path) -> list[str]:
     """Write a pushed run of each case, a decision, a run that it triggered, and a log; return prediction ids."""
-    watched(shown(home))
-    put_rows(home)
+    plant_monitoring_run(plant_home(home))
+    plant_training_rows(home)
     settings = {"classes": "flat,third,upright", "height": 8, "width": 8, "channels": 1}
     for case in CASES:
-        extra = versions(home / case / "versions", 1, 2) / "2" / "assets.extra"
+        extra = create_versions(home / case / "versions", 1, 2) / "2" / "assets.extra"
         (extra / "one_row.tflite").write_bytes(b"a model")
         (extra / "model.json").write_text(json.dumps({"operating_point": {"threshold": 0.5}, "settings": settings}))
     where = local_runtime(home).metadata
-    put(home, RUN, SKIP_GRAM, home / "artifacts")
+    plant_artifacts(home, RUN, SKIP_GRAM, home / "artifacts")
     Embedding(["m1", "m2", "m3"], np.eye(3, 2, dtype=np.float32), {}).save(home / "artifacts" / "embedding")
     settings = {group: dict(values) for group, values in CASES["fraud"].settings.items()}
     pushed = next(run for run in store.runs(where, "fraud") if run.id == RUN)
@@ -103,7 +111,7 @@ def plant(home: Path) -> list[str]:
     facts["pushed"] = str(home / "fraud" / "versions" / "2")
     pushed = replace(pushed, facts=facts)
     store.save(where, pushed)
-    put(home, REFUSED, STAGES, home / "artifacts")
+    plant_artifacts(home, REFUSED, STAGES, home / "artifacts")
     decision = {"decision": json.loads((home / "artifacts" / "decision" / "decision.json").read_text())["id"]}
     reason = "FitGate: the loss is too large"
     store.save(where, replace(pushed, id=REFUSED, state="refused", reason=reason, facts=facts | decision))
@@ -111,13 +119,13 @@ def plant(home: Path) -> list[str]:
     total = dvc_files.measure(source)
     out = f"outs:\n- md5: {total.md5}\n  size: {total.size}\n  nfiles: {total.nfiles}\n  hash: md5\n  path: {source.name}\n"
     source.with_name(f"{source.name}.dvc").write_text(out)
-    return answered(home)
+    return score_purchases(home)
 
 
 def put_finished_run(home: Path) -> None:
     """Write a run of the image case that the same command would reuse."""
     plan = make_plan(Request(CASES["image"], str(home / "digits"), changes={}), local_runtime(home))
-    put(home, "image-2", STAGES, home / "artifacts")
+    plant_artifacts(home, "image-2", STAGES, home / "artifacts")
     where = local_runtime(home).metadata
     (run,) = [run for run in store.runs(where, "image") if run.id == "image-1"]
     facts = run.facts | {"pushed": str(Path(plan.versions, "2")), "version": "2"}

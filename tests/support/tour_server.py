@@ -12,7 +12,7 @@ from tour.web.command import listening
 
 
 @contextmanager
-def touring(app: Any) -> Iterator[str]:
+def run_tour(app: Any) -> Iterator[str]:
     """Serve an application; yield its address."""
     with listening("127.0.0.1", 0) as bound:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="on"))

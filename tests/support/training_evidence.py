@@ -6,29 +6,29 @@ from tour.evidence import result_types
 from tour.evidence.training import distribution
 
 
-def table(results, title):
+def find_table(results, title):
     return next(
         result for result in results if isinstance(result, result_types.Table) and result.title.startswith(title)
     )
 
 
-def number(results, title):
+def find_number(results, title):
     return next(
         item.value for item in results if isinstance(item, result_types.Number) and item.title.startswith(title)
     )
 
 
-def agree(results):
+def check_strategies_agree(results):
     """Check the evidence of A29; the tests of all evidence check it for the fraud case."""
-    rows = table(results, f"{distribution.STEPS} steps").rows
+    rows = find_table(results, f"{distribution.STEPS} steps").rows
     assert [row[:2] for row in rows] == [("none", 1), ("mirrored", 2)]
     assert rows[0][2] == pytest.approx(rows[1][2], rel=1e-4)
-    assert number(results, "Largest difference") < 2e-4
+    assert find_number(results, "Largest difference") < 2e-4
 
 
-def told_apart(results):
+def check_processes_differ(results):
     """Check the evidence of B13."""
-    rows = table(results, "Processes").rows
+    rows = find_table(results, "Processes").rows
     assert [row[0] for row in rows] == ["worker 0", "worker 1"] and rows[0][1] != rows[1][1]
     assert '"task": {"type": "worker", "index": 1}' in rows[1][2]
-    assert table(results, "Result of the training").rows[0][0] == 2
+    assert find_table(results, "Result of the training").rows[0][0] == 2

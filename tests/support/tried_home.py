@@ -17,9 +17,9 @@ from models.fraud import collected
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from serving.http import asyncio_server
-from support.gateway_case import opened
-from support.served_rows import purchase
-from support.shown_home import RUN, shown
+from support.gateway_case import open_gateway
+from support.served_rows import served_purchase
+from support.shown_home import RUN, plant_home
 from tour.web import trial
 
 # Fake of the TensorFlow process: it returns the inputs of the first row of the small models.
@@ -33,15 +33,15 @@ for line in sys.stdin:
 """
 
 
-def flat(arrays: dict[str, np.ndarray]) -> dict[str, list[float]]:
+def flatten_first_row(arrays: dict[str, np.ndarray]) -> dict[str, list[float]]:
     return {name: values[0].ravel().tolist() for name, values in arrays.items()}
 
 
-def small(home: Path, case: str, module: Any, rows: tuple, classes: tuple[str, ...] = ()) -> None:
+def push_small_model(home: Path, case: str, module: Any, rows: tuple, classes: tuple[str, ...] = ()) -> None:
     """Write a small model as version 2 of a case."""
     from support import edge_models
 
-    version = edge_models.version(module, home / "made" / case, rows, classes)
+    version = edge_models.build_version(module, home / "made" / case, rows, classes)
     target = Path(local_runtime(home).versions(case), "2")
     target.parent.mkdir(parents=True, exist_ok=True)
     version.rename(target)
@@ -50,26 +50,26 @@ def small(home: Path, case: str, module: Any, rows: tuple, classes: tuple[str, .
     (target / "assets.extra" / "model.json").write_text(json.dumps(facts))
 
 
-def tried(home: Path) -> Path:
+def plant_tried_home(home: Path) -> Path:
     """Write the home with both cases pushed as version 2."""
     from support import edge_models  # imports TensorFlow, which rows do not need
 
-    folder = shown(home)
-    put_rows(folder)
-    small(folder, "fraud", edge_models.Mixed(), edge_models.mixed(3))
-    small(folder, "image", edge_models.Lines(), edge_models.lines(3), edge_models.CLASSES)
+    folder = plant_home(home)
+    plant_training_rows(folder)
+    push_small_model(folder, "fraud", edge_models.Mixed(), edge_models.draw_mixed_rows(3))
+    push_small_model(folder, "image", edge_models.Lines(), edge_models.draw_line_rows(3), edge_models.CLASSES)
     return folder
 
 
-def put_rows(folder: Path) -> None:
+def plant_training_rows(folder: Path) -> None:
     """Write rows that the pushed runs of both cases were trained on."""
     path = local_runtime(folder).metadata
     run = store.runs(path, "fraud")[0]
     settings = json.dumps({"data": {"columns": "", "label_delay_days": 7}, "gates": {"lite_tolerance": 1e-4}})
     source = folder / "purchases"
-    odd = purchase(9, label=1)
+    odd = served_purchase(9, label=1)
     odd["journal"] = [*odd["journal"][:4], 5000.0]
-    rows = [*(purchase(n) for n in range(5)), purchase(8, label=1), odd]
+    rows = [*(served_purchase(n) for n in range(5)), served_purchase(8, label=1), odd]
     collected.write(source / "span-001", rows, {"columns": ""})
     facts = run.facts | {"source": str(source), "spans": "1:1", "settings": settings}
     store.save(path, store.Run(RUN, "fraud", "pushed", "", "f", facts))
@@ -83,12 +83,12 @@ def put_rows(folder: Path) -> None:
 
 
 @contextmanager
-def answering(home: Path) -> Iterator[str]:
+def run_gateway(home: Path) -> Iterator[str]:
     """Run a gateway over HTTP; yield its address."""
     started, stop, addresses = threading.Event(), [], []
 
     async def main() -> None:
-        async with opened(home) as (gateway, _):
+        async with open_gateway(home) as (gateway, _):
             server = await asyncio_server.serve(gateway, "127.0.0.1", 0)
             addresses.append(f"127.0.0.1:{server.port}")
             stop.append((asyncio.get_running_loop(), asyncio.Event()))
@@ -107,8 +107,8 @@ def answering(home: Path) -> Iterator[str]:
         thread.join(30)
 
 
-def beside(home: Path, inputs: dict[str, np.ndarray], worker: str = WORKER) -> trial.Beside:
+def create_tensor_process(home: Path, inputs: dict[str, np.ndarray], worker: str = WORKER) -> trial.Beside:
     """Create the process that computes tensors, with a fake of TensorFlow."""
     process = trial.Beside(home)
-    process.command = [sys.executable, "-c", worker, json.dumps(flat(inputs))]
+    process.command = [sys.executable, "-c", worker, json.dumps(flatten_first_row(inputs))]
     return process

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.command import showcase
-from support.shown_kinds import KINDS, Tags
+from support.shown_kinds import RESULTS, TagParser
 
 from tour import ask, bundle, notes
 
@@ -19,20 +19,20 @@ def some(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def evidence(note, case, home):
         if note.id == "B1":
             raise ValueError("this run has no such artifact")
-        return "fraud", KINDS, 0.125
+        return "fraud", RESULTS, 0.125
 
-    monkeypatch.setattr(ask, "contexts", lambda case, home: iter(()))
-    monkeypatch.setattr(ask, "evidence", evidence)
+    monkeypatch.setattr(ask, "pushed_contexts", lambda case, home: iter(()))
+    monkeypatch.setattr(ask, "compute_evidence", evidence)
     return list(selected)
 
 
 def test_folder_has_a_page_the_same_content_as_json_and_figures(some, tmp_path: Path, capsys) -> None:
-    failed = bundle.bundle(tmp_path / "out", None, tmp_path, as_json=True)
+    failed = bundle.write_bundle(tmp_path / "out", None, tmp_path, as_json=True)
     summary = json.loads(capsys.readouterr().out)
     content = json.loads((tmp_path / "out" / "evidence.json").read_text())
     first, second = content["questions"]
     assert (first["id"], second["id"]) == ("A1", "B1") and first["seconds"] == 0.12
-    assert [result["kind"] for result in first["results"]] == [type(result).__name__ for result in KINDS]
+    assert [result["kind"] for result in first["results"]] == [type(result).__name__ for result in RESULTS]
     assert sorted(path.name for path in (tmp_path / "out" / "figures").iterdir()) == [
         "A1-4.svg",
         "A1-5.svg",
@@ -45,8 +45,8 @@ def test_folder_has_a_page_the_same_content_as_json_and_figures(some, tmp_path: 
 
 
 def test_page_has_no_script_and_no_external_resource(some, tmp_path: Path) -> None:
-    bundle.bundle(tmp_path, None, tmp_path, as_json=True)
-    tags = Tags((tmp_path / "index.html").read_text()).found
+    bundle.write_bundle(tmp_path, None, tmp_path, as_json=True)
+    tags = TagParser((tmp_path / "index.html").read_text()).found
     assert not any(
         name in ("script", "link", "iframe") or any(key.startswith("on") for key in attributes)
         for name, attributes in tags
@@ -56,7 +56,7 @@ def test_page_has_no_script_and_no_external_resource(some, tmp_path: Path) -> No
 
 
 def test_code_shows_the_line_numbers_of_the_file(some, tmp_path: Path) -> None:
-    bundle.bundle(tmp_path, None, tmp_path, as_json=True)
+    bundle.write_bundle(tmp_path, None, tmp_path, as_json=True)
     note = notes.read()["A1"]
     page = (tmp_path / "index.html").read_text()
     for number, _ in (note.source[0], note.source[5]):
@@ -66,7 +66,7 @@ def test_code_shows_the_line_numbers_of_the_file(some, tmp_path: Path) -> None:
 def test_file_instead_of_a_folder_raises(some, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file; name a folder"):
-        bundle.bundle(tmp_path / "file", None, tmp_path, as_json=True)
+        bundle.write_bundle(tmp_path / "file", None, tmp_path, as_json=True)
 
 
 @pytest.mark.system

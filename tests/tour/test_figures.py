@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tour.evidence.result_types import Graph, Image, Matrix, Node, Number, Series
-from tour.figures import layered, svg
+from tour.figures import layer_nodes, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -41,13 +41,13 @@ def test_names_are_escaped() -> None:
 def test_nodes_are_below_their_predecessors() -> None:
     nodes = tuple(Node(name) for name in ("end", "start", "middle", "beside"))
     graph = Graph("t", nodes, (("start", "middle"), ("middle", "end"), ("start", "end"), ("start", "beside")))
-    places = layered(graph)
+    places = layer_nodes(graph)
     assert {name: y for name, (_, y) in places.items()} == {"start": 0, "middle": 1, "beside": 1, "end": 2}
     assert len(set(places.values())) == 4 and places["start"][0] == places["end"][0] == 0.5
 
 
 def test_layout_of_a_cycle_terminates() -> None:
-    assert set(layered(Graph("t", (Node("a"), Node("b")), (("a", "b"), ("b", "a"))))) == {"a", "b"}
+    assert set(layer_nodes(Graph("t", (Node("a"), Node("b")), (("a", "b"), ("b", "a"))))) == {"a", "b"}
 
 
 @pytest.mark.parametrize("result", [Number("t", 1), Image("t", b"")])

@@ -13,23 +13,30 @@ import pytest
 from support.command import ROOT, showcase
 from support.in_process import run_in_process
 from support.pushed_home import copy_home
-from support.served_models import POLL, half_plus, serving
+from support.served_models import POLL, export_half_plus, run_model_server
 
 from pipeline.metadata import store
 from pipeline.online import rollouts
-from serving.drift.gateway_monitor import STATE
-from serving.server.app import Options
-from serving.server.config import Model
+from serving.drift.gateway_monitor import STATE_FILE
+from serving.server.app import ServerOptions
+from serving.server.config import ModelConfig
 from tour import incidents
 from tour.incidents import INCIDENTS, drift, model, scratch, server
-from tour.incidents.incident import Event, FailedError, Incident, Live, MissingError, until
+from tour.incidents.incident import (
+    IncidentEvent,
+    IncidentFailedError,
+    LiveSystem,
+    MissingPrerequisiteError,
+    StagedIncident,
+    wait_until,
+)
 
 pytestmark = pytest.mark.system
 
 NAMES = ("schema", "drift", "model", "worker", "server", "flood")
 
 
-def texts(events: Iterator[Event]) -> list[str]:
+def texts(events: Iterator[IncidentEvent]) -> list[str]:
     return [event.text for event in events]
 
 
@@ -45,31 +52,31 @@ def test_incidents_are_listed_with_their_descriptions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "undo"), [(name, False) for name in NAMES[1:]] + [("drift", True), ("server", True)])
 def test_missing_precondition_is_reported_before_anything_is_changed(tmp_path: Path, name: str, undo: bool) -> None:
-    with pytest.raises(MissingError, match="showcase (demo|serve|run)"):
-        list(incidents.play(name, Live(tmp_path), undo))
+    with pytest.raises(MissingPrerequisiteError, match="showcase (demo|serve|run)"):
+        list(incidents.play(name, LiveSystem(tmp_path), undo))
     assert [path.name for path in tmp_path.iterdir()] == ["break.lock"]
 
 
 @pytest.mark.parametrize("name", ["schema", "worker", "flood", "model"])
 def test_undo_of_an_incident_that_was_not_played_succeeds(tmp_path: Path, name: str) -> None:
-    assert [event.kind for event in incidents.play(name, Live(tmp_path), undo=True)] == ["good"]
+    assert [event.kind for event in incidents.play(name, LiveSystem(tmp_path), undo=True)] == ["good"]
 
 
 def test_unknown_name_and_second_incident_at_a_time_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="There is no incident 'fire'; there are schema, drift"):
-        list(incidents.play("fire", Live(tmp_path)))
+    with pytest.raises(MissingPrerequisiteError, match="There is no incident 'fire'; there are schema, drift"):
+        list(incidents.play("fire", LiveSystem(tmp_path)))
 
-    def slow(live: Live) -> Iterator[Event]:
-        yield Event("begun")
-        yield Event("done")
+    def slow(live: LiveSystem) -> Iterator[IncidentEvent]:
+        yield IncidentEvent("begun")
+        yield IncidentEvent("done")
 
-    scenarios = {"slow": Incident("slow", "", "", "", slow, slow)}
-    first = incidents.play("slow", Live(tmp_path), incidents=scenarios)
+    scenarios = {"slow": StagedIncident("slow", "", "", "", slow, slow)}
+    first = incidents.play("slow", LiveSystem(tmp_path), incidents=scenarios)
     next(first)
     with pytest.raises(store.BusyError, match="Another incident is under way"):
-        list(incidents.play("slow", Live(tmp_path), incidents=scenarios))
+        list(incidents.play("slow", LiveSystem(tmp_path), incidents=scenarios))
     first.close()
-    assert texts(incidents.play("slow", Live(tmp_path), incidents=scenarios)) == ["begun", "done"]
+    assert texts(incidents.play("slow", LiveSystem(tmp_path), incidents=scenarios)) == ["begun", "done"]
 
 
 def test_interrupted_incident_ends_its_process_and_deletes_its_folder(tmp_path: Path, monkeypatch) -> None:
@@ -83,8 +90,8 @@ def test_interrupted_incident_ends_its_process_and_deletes_its_folder(tmp_path: 
     monkeypatch.setattr(scratch.processes, "start", start)
 
     def play() -> Iterator[str]:
-        with scratch.empty(Live(tmp_path)) as home, scratch.child([], home / "log") as process:
-            yield from scratch.lines(home / "log", process)
+        with scratch.make_folder(LiveSystem(tmp_path)) as home, scratch.run_child([], home / "log") as process:
+            yield from scratch.follow_log(home / "log", process)
 
     lines = play()
     assert next(lines) == "on" and len(list(tmp_path.iterdir())) == 1
@@ -96,7 +103,7 @@ def test_log_lines_are_yielded_as_they_are_written(tmp_path: Path) -> None:
     code = "import time; print('one', flush=True); time.sleep(.3); print('two\\nthree', flush=True)"
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([sys.executable, "-c", code], stdout=log)
-    lines = list(scratch.lines(tmp_path / "log", process))
+    lines = list(scratch.follow_log(tmp_path / "log", process))
     assert [line for line in lines if line] == ["one", "two", "three"] and "" in lines[
         lines.index("one") : lines.index("two")
     ]
@@ -105,11 +112,13 @@ def test_log_lines_are_yielded_as_they_are_written(tmp_path: Path) -> None:
 def test_garbage_version_is_not_served_and_is_deleted(tmp_path: Path) -> None:
     """On a real model server: the garbage version does not load, and the version before it continues to answer."""
     versions = tmp_path / "image" / "versions"
-    half_plus(versions / "1", 1.0)
-    with serving(Options([Model("image", str(versions))], grpc_port=0, rest_port=0, poll=POLL)) as app:
+    export_half_plus(versions / "1", 1.0)
+    with run_model_server(
+        ServerOptions([ModelConfig("image", str(versions))], grpc_port=0, rest_port=0, poll=POLL)
+    ) as app:
         address = f"http://127.0.0.1:{app.rest_port}"
-        until(lambda: model._list_available_versions(address, "image") == ["1"], 60, "no")
-        events = list(model.broken(Live(tmp_path), address))
+        wait_until(lambda: model._list_available_versions(address, "image") == ["1"], 60, "no")
+        events = list(model.add_broken_version(LiveSystem(tmp_path), address))
         assert [event.kind for event in events] == ["bad", "good", "good", "info"] and "Version 2" in events[0].text
         assert events[1].data["error"] and events[2].text == "Version 1 continues to answer."
         assert [path.name for path in versions.iterdir() if path.name.isdigit()] == ["1"]
@@ -123,7 +132,7 @@ def test_undo_deletes_only_versions_that_the_incident_made(tmp_path: Path) -> No
         folder.mkdir(parents=True)
         if mark:
             (folder / model.MARK).touch()
-    assert "deleted: 1" in texts(model.undo(Live(tmp_path)))[0]
+    assert "deleted: 1" in texts(model.undo(LiveSystem(tmp_path)))[0]
     assert [path.name for path in (tmp_path / "image" / "versions").iterdir()] == ["1"]
 
 
@@ -131,30 +140,32 @@ def test_server_is_restarted_with_its_arguments_and_current_ports(tmp_path: Path
     process = subprocess.Popen(["sleep", "600"])
     try:
         record = {"pid": process.pid, "gateway": 38080, "rest": None, "grpc": 38500}
-        until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes(), 30, "the process has no command line yet")
-        arguments = server.command(record)
+        wait_until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes(), 30, "the process has no command line yet")
+        arguments = server.read_command_line(record)
         assert arguments == ["sleep", "600", "--port", "38080", "--rest-port", "-1", "--grpc-port", "38500"]
-        assert scratch.alive(process.pid)
+        assert scratch.is_alive(process.pid)
         process.kill()
-        until(lambda: not scratch.alive(process.pid), 30, "the killed process counts as alive")
+        wait_until(lambda: not scratch.is_alive(process.pid), 30, "the killed process counts as alive")
     finally:
         process.kill()
         process.wait()
 
 
 def test_drift_is_refused_while_an_incident_is_open(tmp_path: Path) -> None:
-    (tmp_path / rollouts.RUNNING).write_text(json.dumps({"pid": os.getpid(), "host": "127.0.0.1", "gateway": 1}))
+    (tmp_path / rollouts.SERVER_RECORD_FILE).write_text(
+        json.dumps({"pid": os.getpid(), "host": "127.0.0.1", "gateway": 1})
+    )
     folder = tmp_path / "fraud" / "online"
     folder.mkdir(parents=True)
     history = [{"id": 1, "kind": "drift", "opened": 20553, "causes": ["amount"], "state": "open"}]
-    (folder / STATE).write_text(json.dumps({"judge": {"incidents": {"seen": history}}}))
-    with pytest.raises(MissingError, match="open already, since window 20553"):
-        list(drift.run(Live(tmp_path)))
+    (folder / STATE_FILE).write_text(json.dumps({"judge": {"incidents": {"seen": history}}}))
+    with pytest.raises(MissingPrerequisiteError, match="open already, since window 20553"):
+        list(drift.run(LiveSystem(tmp_path)))
 
 
 def test_timeout_error_names_what_did_not_happen() -> None:
-    with pytest.raises(FailedError, match="It did not come within 0 s"):
-        until(lambda: False, 0.05, "It did not come")
+    with pytest.raises(IncidentFailedError, match="It did not come within 0 s"):
+        wait_until(lambda: False, 0.05, "It did not come")
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +192,7 @@ def served_home(pushed_home: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         )
     assert process.stdout.readline(), (home / "serve.log").read_text()[-2000:]
     yield home
-    server = rollouts.running(home)
+    server = rollouts.find_running_server(home)
     process.poll() or process.terminate()
     if server and server["pid"] != process.pid:
         os.kill(server["pid"], 15)

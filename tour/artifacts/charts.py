@@ -30,12 +30,12 @@ class Frame:
     height: float = HEIGHT
     width: float = WIDTH
 
-    def across(self, value: float) -> float:
+    def x_position(self, value: float) -> float:
         """Horizontal position of a value, in drawing units."""
         low, high = self.x
         return LEFT + (value - low) / ((high - low) or 1.0) * (self.width - LEFT - RIGHT)
 
-    def down(self, value: float) -> float:
+    def y_position(self, value: float) -> float:
         """Vertical position of a value, in drawing units."""
         low, high = self.y
         return TOP + (high - value) / ((high - low) or 1.0) * (self.height - TOP - BOTTOM)
@@ -43,11 +43,11 @@ class Frame:
     def path(self, points: Points) -> str:
         """SVG path through the points."""
         return " ".join(
-            f"{'L' if n else 'M'}{self.across(x):.1f} {self.down(y):.1f}" for n, (x, y) in enumerate(points)
+            f"{'L' if n else 'M'}{self.x_position(x):.1f} {self.y_position(y):.1f}" for n, (x, y) in enumerate(points)
         )
 
 
-def lines(
+def line_chart(
     title: str,
     series: Mapping[str, Points],
     x: str,
@@ -67,21 +67,21 @@ def lines(
         inside: Additional SVG.
     """
     finite = {name: [point for point in points if all(map(math.isfinite, point))] for name, points in series.items()}
-    frame = frame or framed([point for points in finite.values() for point in points])
+    frame = frame or fit_frame([point for points in finite.values() for point in points])
     parts = [axes(frame, x, y)]
     for number, (name, points) in enumerate(finite.items()):
         if points:
             element = Markup('<path class="line s{}" d="{}"><title>{}</title></path>')
             parts.append(element.format(number % 6, frame.path(points), name))
     for name, (at, value) in (marks or {}).items():
-        parts.append(mark(frame, at, value, name))
+        parts.append(mark_point(frame, at, value, name))
     key = legend(list(finite)) if len(finite) > 1 else ""
     return Markup("{}{}").format(key, svg(title, frame, *parts, Markup(inside)))
 
 
-def mark(frame: Frame, x: float, y: float, name: str) -> Markup:
+def mark_point(frame: Frame, x: float, y: float, name: str) -> Markup:
     """A marked point with its name, on the side that has room."""
-    left, top = frame.across(x), frame.down(y)
+    left, top = frame.x_position(x), frame.y_position(y)
     side = ("end", -9) if left > frame.width * 0.62 else ("start", 9)
     point = Markup('<circle class="mark" cx="{:.1f}" cy="{:.1f}" r="4.5"/>').format(left, top)
     return point + text("name", left + side[1], max(top - 8, 12), side[0], name)
@@ -92,7 +92,7 @@ def text(kind: str, x: float, y: float, anchor: str, words: str) -> Markup:
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, words)
 
 
-def bars(title: str, series: Mapping[str, Sequence[float]], labels: Sequence[str], height: float = 84.0) -> Markup:
+def bar_chart(title: str, series: Mapping[str, Sequence[float]], labels: Sequence[str], height: float = 84.0) -> Markup:
     """Bar chart without axes, for many small charts side by side.
 
     Args:
@@ -135,17 +135,23 @@ def axes(frame: Frame, x: str, y: str) -> Markup:
     """Grid lines, tick labels and axis labels."""
     floor, parts = frame.height - BOTTOM, []
     for value in ticks(*frame.y):
-        line, at = Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'), frame.down(value)
-        parts += [line.format(LEFT, frame.width - RIGHT, at, at), text("tick", LEFT - 7, at + 4, "end", said(value))]
+        line, at = Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'), frame.y_position(value)
+        parts += [
+            line.format(LEFT, frame.width - RIGHT, at, at),
+            text("tick", LEFT - 7, at + 4, "end", format_number(value)),
+        ]
     count = 6 if frame.width == WIDTH else 4
-    parts += [text("tick", frame.across(value), floor + 16, "middle", said(value)) for value in ticks(*frame.x, count)]
+    parts += [
+        text("tick", frame.x_position(value), floor + 16, "middle", format_number(value))
+        for value in ticks(*frame.x, count)
+    ]
     parts.append(text("label", (LEFT + frame.width - RIGHT) / 2, frame.height - 5, "middle", x))
     rotated = '<text class="label" transform="translate(12 {:.0f}) rotate(-90)" text-anchor="middle">{}</text>'
     parts.append(Markup(rotated).format((TOP + floor) / 2, y))
     return Markup("").join(parts)
 
 
-def framed(points: Points, height: float = HEIGHT) -> Frame:
+def fit_frame(points: Points, height: float = HEIGHT) -> Frame:
     """A plot area around the points, with a margin above and below."""
     if not points:
         return Frame((0.0, 1.0), (0.0, 1.0), height)
@@ -165,7 +171,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def said(value: float) -> str:
+def format_number(value: float) -> str:
     """Format a number briefly, for an axis."""
     if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
         mantissa, _, power = f"{value:.2e}".partition("e")

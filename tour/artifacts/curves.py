@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-LINES = 240  # largest number of rows of a table; scores of the rare class are preferred
+MAX_ROWS = 240  # largest number of rows of a table; scores of the rare class are preferred
 
 
-def table(truth: np.ndarray, scores: np.ndarray, served: float) -> dict[str, Any]:
+def threshold_table(truth: np.ndarray, scores: np.ndarray, served: float) -> dict[str, Any]:
     """Counts by threshold, from one that flags no row to one that flags all.
 
     Args:
@@ -61,7 +61,7 @@ def areas(tp: np.ndarray, fp: np.ndarray, positives: int, negatives: int) -> dic
     return {"roc": float(roc), "pr": float(np.sum(np.diff(recall) * precision))}
 
 
-def confidence(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+def confidence_table(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     """Number of answered rows and of correct ones among them, if rows below a confidence threshold get no answer.
 
     Args:
@@ -76,7 +76,7 @@ def confidence(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     order = np.argsort(-confidences, kind="stable")
     ordered, correct = confidences[order], (predicted == truth)[order]
     last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
-    selected = last if len(last) <= LINES else last[_evenly_spaced(len(last), LINES)]
+    selected = last if len(last) <= MAX_ROWS else last[_evenly_spaced(len(last), MAX_ROWS)]
     matrix = np.zeros((probabilities.shape[1],) * 2, int)
     np.add.at(matrix, (truth.astype(int), predicted), 1)
     return {
@@ -88,7 +88,7 @@ def confidence(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     }
 
 
-def rates(table: Mapping[str, Any], at: int) -> dict[str, float]:
+def rates_at(table: Mapping[str, Any], at: int) -> dict[str, float]:
     """Counts and rates at one row of a table; a division by zero gives NaN."""
     tp, fp = table["tp"][at], table["fp"][at]
     fn, tn = table["positives"] - tp, table["negatives"] - fp
@@ -108,7 +108,7 @@ def _ratio(part: float, total: float) -> float:
     return part / total if total else float("nan")
 
 
-def kept_scores(folder: Path) -> dict[str, np.ndarray]:
+def load_scores(folder: Path) -> dict[str, np.ndarray]:
     """Labels ``[rows]`` and scores ``[rows, outputs]`` of every model on the eval split by name; empty if not stored."""
     path = folder / "scores.npz"
     if not path.is_file():
@@ -118,7 +118,7 @@ def kept_scores(folder: Path) -> dict[str, np.ndarray]:
     return scores | {"truth": scores["truth"].reshape(-1)}
 
 
-def sent(table: Mapping[str, Any], prices: Mapping[str, float]) -> str:
+def to_json(table: Mapping[str, Any], prices: Mapping[str, float]) -> str:
     """A table and the costs of errors as JSON for the page's script, without non-finite values."""
     finite = {name: value for name, value in table.items() if not (isinstance(value, float) and not np.isfinite(value))}
     return json.dumps(finite | {"prices": dict(prices)})
@@ -126,12 +126,12 @@ def sent(table: Mapping[str, Any], prices: Mapping[str, float]) -> str:
 
 def _select_thresholds(distinct: np.ndarray, positives: np.ndarray, served: float) -> np.ndarray:
     """Indices of the thresholds of the table except the served one: half at positives' scores, half at all scores."""
-    if len(distinct) <= LINES:
+    if len(distinct) <= MAX_ROWS:
         selected = np.arange(len(distinct))
     else:
-        sampled = positives[_evenly_spaced(len(positives), LINES // 2)] if len(positives) else distinct[:0]
+        sampled = positives[_evenly_spaced(len(positives), MAX_ROWS // 2)] if len(positives) else distinct[:0]
         by_positives = np.searchsorted(-distinct, -sampled)
-        selected = np.unique(np.concatenate([by_positives, _evenly_spaced(len(distinct), LINES // 2)]))
+        selected = np.unique(np.concatenate([by_positives, _evenly_spaced(len(distinct), MAX_ROWS // 2)]))
     return selected[distinct[selected] != served]
 
 

@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 
 from tour.artifacts import charts, statistics
-from tour.artifacts.parts import Chart, Features, Later, Part, Sight
+from tour.artifacts.parts import Chart, Features, Later, Part, RunContext
 from tour.evidence.result_types import Number, Table
 from tour.trace import Artifact
 
 SHOWN_WORDS = 6
 
 
-def examples(artifact: Artifact, context: Sight) -> Iterator[Part]:
-    split_statistics = statistics.read(context.outputs["statistics"].folder) if "statistics" in context.outputs else {}
+def examples(artifact: Artifact, context: RunContext) -> Iterator[Part]:
+    split_statistics = (
+        statistics.read_statistics(context.outputs["statistics"].folder) if "statistics" in context.outputs else {}
+    )
     rows = []
     for split in statistics.splits(artifact.folder):
         files = sorted((artifact.folder / f"Split-{split}").iterdir())
@@ -21,19 +23,19 @@ def examples(artifact: Artifact, context: Sight) -> Iterator[Part]:
     if counts := {split: stats.num_examples for split, stats in split_statistics.items()}:
         names = list(counts)
         yield Chart(
-            "Rows by split", charts.bars("Rows by split", {"rows": list(counts.values())}, names), ", ".join(names)
+            "Rows by split", charts.bar_chart("Rows by split", {"rows": list(counts.values())}, names), ", ".join(names)
         )
 
 
-def described(artifact: Artifact, context: Sight) -> Iterator[Part]:
-    split_statistics = statistics.read(artifact.folder)
+def example_statistics(artifact: Artifact, context: RunContext) -> Iterator[Part]:
+    split_statistics = statistics.read_statistics(artifact.folder)
     latest = dict(list(split_statistics.items())[-3:])  # a monitoring run has one split per window; show the last three
     rows = sum(int(stats.num_examples) for stats in split_statistics.values())
     yield Number("Rows in the statistics", rows, f"in {len(split_statistics)} splits")
     yield Features("Features by split", list(latest), statistics.features(latest))
 
 
-def anomalies(artifact: Artifact, context: Sight) -> Iterator[Part]:
+def anomalies(artifact: Artifact, context: RunContext) -> Iterator[Part]:
     differences = statistics.anomalies(artifact.folder)
     splits = statistics.splits(artifact.folder)
     if not differences:
@@ -43,13 +45,13 @@ def anomalies(artifact: Artifact, context: Sight) -> Iterator[Part]:
     yield Table("Anomalies against the schema", ("split", "feature", "summary", "description"), rows)
 
 
-def curated(artifact: Artifact, context: Sight) -> Iterator[Part]:
+def schema(artifact: Artifact, context: RunContext) -> Iterator[Part]:
     path = artifact.folder / "schema.pbtxt"
     rows = tuple(tuple(row.values()) for row in statistics.schema(path))
     yield Table(f"{len(rows)} features", ("feature", "type", "shape", "domain", "required presence"), rows)
 
 
-def transform(artifact: Artifact, context: Sight) -> Iterator[Part]:
+def transform(artifact: Artifact, context: RunContext) -> Iterator[Part]:
     rows = tuple(
         (row["name"], row["type"], row["shape"], row["values"])
         for row in statistics.schema(artifact.folder / "transformed_metadata" / "schema.pbtxt")

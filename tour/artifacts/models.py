@@ -7,15 +7,15 @@ from typing import Any
 from markupsafe import Markup
 
 from tour.artifacts import charts, curves
-from tour.artifacts.parts import Chart, Classes, Part, Sight, Threshold, loaded
+from tour.artifacts.parts import Chart, Classes, Part, RunContext, Threshold, load_json
 from tour.evidence.result_types import NotHere, Table
 from tour.trace import Artifact
 
 FACTS = ("rows", "batch_size", "steps", "parameters", "trainable", "replicas")
 
 
-def training(artifact: Artifact, context: Sight) -> Iterator[Part]:
-    record = loaded(artifact.folder / "training.json")
+def training_run(artifact: Artifact, context: RunContext) -> Iterator[Part]:
+    record = load_json(artifact.folder / "training.json")
     epochs = record["curves"]
     names = [name for name in epochs[0] if name not in ("seconds", "examples_per_second")]
     losses = [name for name in names if name.endswith("loss")]
@@ -29,10 +29,10 @@ def training(artifact: Artifact, context: Sight) -> Iterator[Part]:
         *((f"{name} by epoch", [name]) for name in names if name not in losses),
     ):
         series = {name: values[name] for name in group}
-        frame = charts.framed([point for points in series.values() for point in points])
+        frame = charts.fit_frame([point for points in series.values() for point in points])
         top = group[-1]
         marks = {f"best weights: epoch {best + 1}": (best + 1, epochs[best][top])} if top in epochs[best] else {}
-        chart = charts.lines(
+        chart = charts.line_chart(
             title, series, "epoch", title.partition(" ")[0], marks, frame, _callback_ticks(journal, frame)
         )
         yield Chart(title, chart, note)
@@ -54,12 +54,13 @@ def _callback_ticks(journal: Sequence[Mapping[str, Any]], frame: charts.Frame) -
     tick = Markup('<g class="tickmark"><title>epoch {}, {}: {}</title><path d="M{:.1f} {:.1f}v-9"/></g>')
     floor = frame.height - charts.BOTTOM
     return Markup("").join(
-        tick.format(row["epoch"], row["callback"], row["what"], frame.across(row["epoch"]), floor) for row in journal
+        tick.format(row["epoch"], row["callback"], row["what"], frame.x_position(row["epoch"]), floor)
+        for row in journal
     )
 
 
-def comparison(artifact: Artifact, context: Sight) -> Iterator[Part]:
-    record = loaded(artifact.folder / "comparison.json")
+def comparison(artifact: Artifact, context: RunContext) -> Iterator[Part]:
+    record = load_json(artifact.folder / "comparison.json")
     metric = record["metric"]
     ranked = sorted(record["rows"], key=lambda row: -row["metric"])
     rows = tuple((row["model"], row["metric"], *row["interval"], row["seconds"], row["bytes"]) for row in ranked)
@@ -67,7 +68,7 @@ def comparison(artifact: Artifact, context: Sight) -> Iterator[Part]:
     yield Table(title, ("model", metric, f"{record['level']:.0%} from", "to", "seconds to fit", "bytes"), rows)
     names = [row["model"] for row in ranked]
     yield Chart(
-        "Models compared", charts.bars(title, {metric: [row["metric"] for row in ranked]}, names), ", ".join(names)
+        "Models compared", charts.bar_chart(title, {metric: [row["metric"] for row in ranked]}, names), ", ".join(names)
     )
     yield slices(record)
 
@@ -85,16 +86,16 @@ def slices(comparison: Mapping[str, Any]) -> Table:
     return Table(f"{comparison['metric']} by slice", ("slice", "rows", *names), rows)
 
 
-def evaluation(artifact: Artifact, context: Sight) -> Iterator[Part]:
+def evaluation(artifact: Artifact, context: RunContext) -> Iterator[Part]:
     metrics = json.loads(context.facts.get("metrics") or "{}")
     if "comparison" in context.outputs:
-        yield from scored(context)
+        yield from threshold_slider(context)
     if metrics:
         yield Table(
             "Candidate on the whole eval split", ("metric", "value"), tuple(map(_strip_decimals, metrics.items()))
         )
     if "comparison" in context.outputs and (path := context.outputs["comparison"].folder / "comparison.json").is_file():
-        yield slices(loaded(path))
+        yield slices(load_json(path))
     bounds = [
         (name, value) for name, value in context.settings.get("gates", {}).items() if name.startswith(("min_", "max_"))
     ]
@@ -102,9 +103,9 @@ def evaluation(artifact: Artifact, context: Sight) -> Iterator[Part]:
         yield Table("Bounds for the blessing", ("bound", "value"), tuple(bounds))
 
 
-def scored(context: Sight) -> Iterator[Part]:
+def threshold_slider(context: RunContext) -> Iterator[Part]:
     """The threshold slider for two classes, the confidence slider for several."""
-    scores = curves.kept_scores(context.outputs["comparison"].folder)
+    scores = curves.load_scores(context.outputs["comparison"].folder)
     if not scores:
         yield NotHere("Scores of the eval split", "The run has not kept them.")
         return
@@ -112,13 +113,13 @@ def scored(context: Sight) -> Iterator[Part]:
     if network.shape[1] > 1:
         names = context.settings.get("data", {}).get("classes", "").split(",")
         names = names if len(names) == network.shape[1] else [str(n) for n in range(network.shape[1])]
-        yield Classes("Confusion on the eval split", names, curves.confidence(scores["truth"], network))
+        yield Classes("Confusion on the eval split", names, curves.confidence_table(scores["truth"], network))
         return
-    table = curves.table(scores["truth"], network[:, 0], point.get("threshold", 0.5))
+    table = curves.threshold_table(scores["truth"], network[:, 0], point.get("threshold", 0.5))
     training = context.settings.get("training", {})
     costs = {"miss": float(training.get("miss_cost", 1.0)), "review": float(training.get("review_cost", 1.0))}
-    served = curves.rates(table, table["served"])
-    rows = [curves.rates(table, at) for at in range(len(table["threshold"]))]
+    served = curves.rates_at(table, table["served"])
+    rows = [curves.rates_at(table, at) for at in range(len(table["threshold"]))]
     unit = charts.Frame((0.0, 1.0), (0.0, 1.0), 320.0, 380.0)
     roc = _curve("ROC", rows, unit, "fpr", "recall", "false positive rate")
     pr = _curve(
@@ -135,26 +136,28 @@ def scored(context: Sight) -> Iterator[Part]:
 
 
 def _curve(title: str, rows: Sequence[Mapping[str, float]], frame: charts.Frame, x: str, y: str, label: str) -> Markup:
-    return charts.lines(title, {title: [(row[x], row[y]) for row in rows]}, label, y, {}, frame)
+    return charts.line_chart(title, {title: [(row[x], row[y]) for row in rows]}, label, y, {}, frame)
 
 
 def _add_points(chart: Markup, frame: charts.Frame, served: Mapping[str, float], x: str, y: str) -> Markup:
     """Add the served point and the point that the page's script moves to a chart; attributes hold the chart's frame."""
     point = Markup('<circle class="{}" r="{}" cx="{:.1f}" cy="{:.1f}" data-x="{}" data-y="{}" data-frame="{}"/>')
-    ends = " ".join(f"{end:.2f}" for end in (frame.across(0), frame.across(1), frame.down(0), frame.down(1)))
+    ends = " ".join(
+        f"{end:.2f}" for end in (frame.x_position(0), frame.x_position(1), frame.y_position(0), frame.y_position(1))
+    )
     points = [
-        point.format(kind, size, frame.across(served[x]), frame.down(served[y]), x, y, ends)
+        point.format(kind, size, frame.x_position(served[x]), frame.y_position(served[y]), x, y, ends)
         for kind, size in (("served", 9), ("moved", 5.5))
     ]
     return Markup(str(chart).replace("</svg>", f"{''.join(points)}</svg>"))
 
 
-def _operating_point(context: Sight) -> dict[str, float]:
+def _operating_point(context: RunContext) -> dict[str, float]:
     """Operating point in the metadata of the run's model."""
     for key in ("model", "blessing"):
         if key in context.outputs:
             for path in context.outputs[key].folder.glob("*/assets.extra/model.json"):
-                return loaded(path)["operating_point"]
+                return load_json(path)["operating_point"]
     return {}
 
 

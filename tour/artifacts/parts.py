@@ -33,7 +33,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Threshold slider for two classes; ``told`` holds the counts of ``tour.artifacts.curves.table``."""
+    """Threshold slider for two classes; ``told`` holds the counts of ``tour.artifacts.curves.threshold_table``."""
 
     title: str
     told: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Classes:
-    """Confidence slider and confusion matrix; ``told`` holds the counts of ``tour.artifacts.curves.confidence``."""
+    """Confidence slider and confusion matrix; ``told`` holds the counts of ``tour.artifacts.curves.confidence_table``."""
 
     title: str
     names: Sequence[str]
@@ -61,7 +61,7 @@ class Later:
 
 
 @dataclass(frozen=True)
-class Sight:
+class RunContext:
     """The run of an artifact, for its reader.
 
     Attributes:
@@ -82,10 +82,10 @@ class Sight:
 
 
 Part = Any  # one of the classes above, or of ``tour.evidence.result_types``
-Reader = Callable[[Artifact, Sight], Iterator[Part]]
+Reader = Callable[[Artifact, RunContext], Iterator[Part]]
 
 
-def loaded(path: Path) -> Any:
+def load_json(path: Path) -> Any:
     """Load a JSON file.
 
     Raises:

@@ -5,14 +5,14 @@ from datetime import date, timedelta
 
 from models.catalog import CASES
 from tour.artifacts import charts
-from tour.artifacts.parts import Chart, Part, Sight, loaded
+from tour.artifacts.parts import Chart, Part, RunContext, load_json
 from tour.evidence.result_types import Number, Table
 from tour.trace import Artifact
 
 SHOWN_FILES = 12
 
 
-def blessing(artifact: Artifact, context: Sight) -> Iterator[Part]:
+def blessing(artifact: Artifact, context: RunContext) -> Iterator[Part]:
     blessed = bool(artifact.facts.get("blessed"))
     yield Number("Verdict", "blessed" if blessed else "not blessed", "")
     if reason := context.facts.get("reason", ""):
@@ -21,14 +21,14 @@ def blessing(artifact: Artifact, context: Sight) -> Iterator[Part]:
         yield Number("Baseline: artifact id of the previously blessed model", artifact.facts["baseline_model_id"], "")
 
 
-def infra(artifact: Artifact, context: Sight) -> Iterator[Part]:
+def infra_blessing(artifact: Artifact, context: RunContext) -> Iterator[Part]:
     verdict = "blessed" if artifact.facts.get("blessed") else "not blessed"
     yield Number("Loaded by a server in a separate process", verdict, "")
     yield from files(artifact, context)
 
 
-def lite(artifact: Artifact, context: Sight) -> Iterator[Part]:
-    record = loaded(artifact.folder / "lite.json")
+def lite_model(artifact: Artifact, context: RunContext) -> Iterator[Part]:
+    record = load_json(artifact.folder / "lite.json")
     variants = [
         *record["variants"],
         *([{"variant": "float32, one row"} | record["one_row"]] if "one_row" in record else []),
@@ -40,14 +40,16 @@ def lite(artifact: Artifact, context: Sight) -> Iterator[Part]:
     yield Table("Variants compared with the SavedModel on held-out rows", shown, rows)
     names = [row["variant"] for row in variants]
     yield Chart(
-        "Size", charts.bars("Bytes by variant", {"bytes": [row["bytes"] for row in variants]}, names), ", ".join(names)
+        "Size",
+        charts.bar_chart("Bytes by variant", {"bytes": [row["bytes"] for row in variants]}, names),
+        ", ".join(names),
     )
     gates = [(name, value) for name, value in context.settings.get("gates", {}).items() if name.startswith("lite_")]
     if gates:
         yield Table("Bounds", ("bound", "value"), tuple(gates))
 
 
-def pushed(artifact: Artifact, context: Sight) -> Iterator[Part]:
+def pushed_model(artifact: Artifact, context: RunContext) -> Iterator[Part]:
     facts = [
         (name, artifact.facts[name])
         for name in ("pushed", "pushed_version", "pushed_destination")
@@ -56,17 +58,17 @@ def pushed(artifact: Artifact, context: Sight) -> Iterator[Part]:
     yield Table("Push", ("fact", "value"), tuple(facts))
 
 
-def files(artifact: Artifact, context: Sight) -> Iterator[Part]:
+def files(artifact: Artifact, context: RunContext) -> Iterator[Part]:
     paths = sorted(path for path in artifact.folder.rglob("*") if path.is_file())
     rows = tuple((path.relative_to(artifact.folder).as_posix(), path.stat().st_size) for path in paths[:SHOWN_FILES])
     more = f", the first {SHOWN_FILES} of {len(paths)}" if len(paths) > SHOWN_FILES else ""
     yield Table(f"Files{more}", ("file", "bytes"), rows)
 
 
-def told(artifact: Artifact, context: Sight) -> Iterator[Part]:
+def json_values(artifact: Artifact, context: RunContext) -> Iterator[Part]:
     """Scalar values in the JSON files of an artifact, and its files."""
     for path in sorted(artifact.folder.glob("*.json")):
-        values = loaded(path)
+        values = load_json(path)
         if isinstance(values, dict):
             rows = tuple((name, value) for name, value in values.items() if isinstance(value, str | int | float))
             if rows:
@@ -74,8 +76,8 @@ def told(artifact: Artifact, context: Sight) -> Iterator[Part]:
     yield from files(artifact, context)
 
 
-def report(artifact: Artifact, context: Sight) -> Iterator[Part]:
-    record = loaded(artifact.folder / "report.json")
+def drift_report(artifact: Artifact, context: RunContext) -> Iterator[Part]:
+    record = load_json(artifact.folder / "report.json")
     windows = record["windows"]
     estimated = [row for row in windows if row.get("estimate")]
     metric = context.metric or "metric"
@@ -87,11 +89,11 @@ def report(artifact: Artifact, context: Sight) -> Iterator[Part]:
         ),
     }
     title = f"{metric} by window"
-    yield Chart(title, charts.lines(title, series, "window (days since 1970, or a running number)", metric))
+    yield Chart(title, charts.line_chart(title, series, "window (days since 1970, or a running number)", metric))
     days = bool(CASES[context.case].time)
     rows = tuple(
         (
-            named(row["window"], days),
+            format_window(row["window"], days),
             row["rows"],
             row["version"],
             row["skipped"] or ", ".join(row["moved"]) or "no drift",
@@ -103,8 +105,8 @@ def report(artifact: Artifact, context: Sight) -> Iterator[Part]:
         (
             row["id"],
             row["kind"],
-            named(row["opened"], days),
-            named(row["last"], days),
+            format_window(row["opened"], days),
+            format_window(row["last"], days),
             row["state"],
             ", ".join(row["causes"]),
         )
@@ -113,9 +115,11 @@ def report(artifact: Artifact, context: Sight) -> Iterator[Part]:
     yield Table("Incidents", ("id", "kind", "opened", "last seen", "state", "causes"), incidents)
 
 
-def decision(artifact: Artifact, context: Sight) -> Iterator[Part]:
-    record = loaded(artifact.folder / "decision.json")
-    yield Number("Decision", record["action"], f"after {named(record['window'], bool(CASES[context.case].time))}")
+def decision(artifact: Artifact, context: RunContext) -> Iterator[Part]:
+    record = load_json(artifact.folder / "decision.json")
+    yield Number(
+        "Decision", record["action"], f"after {format_window(record['window'], bool(CASES[context.case].time))}"
+    )
     yield Table("Reasons", ("reason",), tuple((reason,) for reason in record["reasons"]))
     loss = record.get("loss") or {}
     if loss:
@@ -123,6 +127,6 @@ def decision(artifact: Artifact, context: Sight) -> Iterator[Part]:
     yield Table("Policy", ("rule", "value"), tuple((name, str(value)) for name, value in record["policy"].items()))
 
 
-def named(window: int, days: bool) -> str:
+def format_window(window: int, days: bool) -> str:
     """A window as text: its date if windows are days since 1970, else its number."""
     return (date(1970, 1, 1) + timedelta(window)).isoformat() if days else f"window {window}"

@@ -29,7 +29,7 @@ def splits(folder: Path) -> list[str]:
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
-def read(folder: Path) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
+def read_statistics(folder: Path) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
     """Statistics of each split."""
     statistics: dict[str, statistics_pb2.DatasetFeatureStatistics] = {}
     for split in splits(folder):
@@ -95,7 +95,7 @@ def _describe_feature(name: str, by_split: Mapping[str, Feature]) -> dict[str, A
     ]
     kind = TYPES.get(first.type, "")
     ends = (labels[0].partition(" to ")[0], labels[-1].rpartition(" to ")[2]) if numeric and labels else ("", "")
-    chart = charts.bars(f"{name}: share of rows by value and split", series, labels) if labels else ""
+    chart = charts.bar_chart(f"{name}: share of rows by value and split", series, labels) if labels else ""
     return {
         "name": name,
         "type": kind,
@@ -129,7 +129,9 @@ def _numbers(by_split: Mapping[str, Feature]) -> tuple[dict[str, list[float]], l
 
 
 def _format_end(value: float, time: bool) -> str:
-    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d") if time else charts.said(float(f"{value:.3g}"))
+    return (
+        datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d") if time else charts.format_number(float(f"{value:.3g}"))
+    )
 
 
 def _rebin(buckets: Sequence[Any], edges: np.ndarray, scale: Callable[[Any], Any]) -> list[float]:

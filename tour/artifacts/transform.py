@@ -19,7 +19,7 @@ from tour.evidence.result_types import NotHere, Result, Series, Table
 SHOWN, MOST, NICE = 6, 14, 5  # values and operations shown, and priority of the process
 
 
-def learnt(folder: Path) -> Iterator[Result]:
+def learnt_constants(folder: Path) -> Iterator[Result]:
     """Constants in a transform graph that analyzers computed on the train split, and its operations by type.
 
     Args:
@@ -34,7 +34,11 @@ def learnt(folder: Path) -> Iterator[Result]:
     constants = [tensor_util.MakeNdarray(node.attr["value"].tensor) for node in graph.node if node.op == "Const"]
     learnt_values = [values for values in constants if values.dtype.kind == "f" and values.size > 1]
     rows = [
-        (meaning(values, learnt_values), str(list(values.shape)), ", ".join(f"{x:.4g}" for x in values.ravel()[:SHOWN]))
+        (
+            describe_constant(values, learnt_values),
+            str(list(values.shape)),
+            ", ".join(f"{x:.4g}" for x in values.ravel()[:SHOWN]),
+        )
         for values in learnt_values
         for values in learnt_values
     ]
@@ -47,7 +51,7 @@ def learnt(folder: Path) -> Iterator[Result]:
     yield Table(title, ("operation", "count"), frequent)
 
 
-def meaning(values: np.ndarray, others: Sequence[np.ndarray]) -> str:
+def describe_constant(values: np.ndarray, others: Sequence[np.ndarray]) -> str:
     """Meaning of a constant, derived from its values, since the graph does not name its constants.
 
     Args:
@@ -71,7 +75,7 @@ def spectrum(context: Any) -> Iterator[Result]:
     """Share of variance of each principal component as a curve, then the evidence on PCA."""
     from tour.evidence.data import transform_graph
 
-    for result in transform_graph.components(context):
+    for result in transform_graph.principal_components(context):
         if isinstance(result, Table) and result.rows:
             points = tuple((float(n), float(share)) for n, share, *_ in result.rows)
             yield Series("PCA spectrum", "component", "share of variance", {"share of variance": points})
@@ -83,7 +87,7 @@ def main() -> None:
     os.nice(NICE)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     out, sys.stdout = sys.stdout, sys.stderr  # libraries print to standard output; reserve it for the result
-    from models.catalog import find
+    from models.catalog import find_use_case
     from pipeline.local.local_runtime import local_runtime
     from pipeline.metadata import store
     from tour.evidence import render
@@ -92,8 +96,8 @@ def main() -> None:
 
     home, case, run_id = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     run = next(run for run in store.runs(local_runtime(home).metadata, case) if run.id == run_id)
-    context = Context(home, find(case), run)
-    results = list(learnt(context.artifact("transform_graph")))
+    context = Context(home, find_use_case(case), run)
+    results = list(learnt_constants(context.artifact("transform_graph")))
     try:
         results += spectrum(context)
     except (OSError, ValueError, LookupError, np.linalg.LinAlgError) as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.retraining_policy import Policy
+from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 from pipeline.local import processes
 from pipeline.metadata import store
@@ -39,12 +39,12 @@ class Collaborators:
     run_pipeline: Callable[..., store.Run]
     serve_models: Callable[[Path, DemoReport], AbstractContextManager[Mapping[str, Any]]] = serving.serve_models
     show_tour: Callable[[Path, DemoReport], None] = serving.show_tour
-    replay_traffic: Callable[[replay.Replay], dict[str, Any]] = replay.replayed
+    replay_traffic: Callable[[replay.TrafficOptions], dict[str, Any]] = replay.send_traffic
     start_process: serving.StartProcess = processes.start
-    monitor_once: Callable[[UseCase, Policy, Runtime, Report], tuple[decisions.Decided | None, store.Run | None]] = (
-        loop.once
-    )
-    read_decisions: Callable[[Runtime, str], list[decisions.Decided]] = decisions.all_of
+    monitor_once: Callable[
+        [UseCase, RetrainingPolicy, Runtime, Report], tuple[decisions.StoredDecision | None, store.Run | None]
+    ] = loop.run_monitor_once
+    read_decisions: Callable[[Runtime, str], list[decisions.StoredDecision]] = decisions.list_decisions
     notice_timeout: float = 300.0
     swap_timeout: float = 120.0
     settle_seconds: float = 2.0

@@ -12,10 +12,10 @@ from models.use_case import UseCase
 from pipeline.metadata import store
 from pipeline.monitoring import decisions
 from pipeline.progress import ProgressTable
-from serving.drift.gateway_monitor import STATE
+from serving.drift.gateway_monitor import STATE_FILE
 from serving.drift.profiles.watched_columns import VERSION
 from serving.gateway.history.online_store import PREDICTIONS
-from serving.gateway.log.log_files import Place, after, read
+from serving.gateway.log.log_files import LogPosition, next_position, read_log
 from serving.gateway.log.tf_example import decode
 from tour.demo import traffic
 from tour.demo.playthrough import Playthrough
@@ -66,7 +66,7 @@ def _retrain_under_traffic(play: Playthrough, case: UseCase, scenario: Any, resu
     return all_valid and ended
 
 
-def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.Decided | None, store.Run | None]:
+def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.StoredDecision | None, store.Run | None]:
     """Run the monitoring pipeline once, and the retraining if one is due; return the last decision and the run.
 
     Raises:
@@ -74,7 +74,7 @@ def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.Dec
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     assert case.policy is not None, "only cases with a policy are played"
-    policy = case.policy.changed(case.load("demo").POLICY)
+    policy = case.policy.with_changes(case.load("demo").POLICY)
     with ProgressTable(play.report.console) as stages:
         decision, run = play.collaborators.monitor_once(case, policy, play.runtime, stages.report)
     if run is not None and run.state == "interrupted":
@@ -88,12 +88,12 @@ def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.Dec
     return decision, run
 
 
-def find_answer(play: Playthrough, case: UseCase) -> tuple[decisions.Decided, store.Run] | None:
+def find_answer(play: Playthrough, case: UseCase) -> tuple[decisions.StoredDecision, store.Run] | None:
     """Return the last retraining that was decided and ended, with its decision; None if there is none."""
     by_id = {
         decision.id: decision
         for decision in play.collaborators.read_decisions(play.runtime, case.name)
-        if decision.record["action"] in decisions.ACTS
+        if decision.record["action"] in decisions.TRAINING_ACTIONS
     }
     runs = [run for run in play.read_runs(case, "pushed", "refused") if run.facts.get("decision") in by_id]
     return (by_id[runs[-1].facts["decision"]], runs[-1]) if runs else None
@@ -109,7 +109,7 @@ def wait_for_incidents(home: Path, case: UseCase, timeout: float) -> list[dict[s
 
 def _read_drift_incidents(home: Path, case: UseCase) -> list[dict[str, Any]]:
     try:
-        state = json.loads((home / case.name / "online" / STATE).read_text())
+        state = json.loads((home / case.name / "online" / STATE_FILE).read_text())
     except FileNotFoundError:
         return []
     return [incident for incident in state["judge"]["incidents"]["seen"] if incident["kind"] == "drift"]
@@ -120,12 +120,12 @@ def wait_for_swap(play: Playthrough, case: UseCase, run: store.Run) -> float | N
 
     The newest record of the prediction log names the version that answered.
     """
-    started, position, version = time.monotonic(), Place(0, 0), int(run.facts["version"])
+    started, position, version = time.monotonic(), LogPosition(0, 0), int(run.facts["version"])
     timeout, log = play.collaborators.swap_timeout, play.home / case.name / "online" / PREDICTIONS
     while True:
         newest = None
-        for place, record in read(log, position):
-            position, newest = after(place, record), record
+        for place, record in read_log(log, position):
+            position, newest = next_position(place, record), record
         seconds = time.monotonic() - started
         if newest is not None and decode(newest, (VERSION,))[VERSION][0] == version:
             play.report.print_line(f"version {version} answers {seconds:.1f} s after the end of its run")
@@ -137,7 +137,7 @@ def wait_for_swap(play: Playthrough, case: UseCase, run: store.Run) -> float | N
         time.sleep(0.1)
 
 
-def describe_outcome(case: UseCase, decision: decisions.Decided, run: store.Run) -> dict[str, Any]:
+def describe_outcome(case: UseCase, decision: decisions.StoredDecision, run: store.Run) -> dict[str, Any]:
     """Return decision, run, a one-line summary, and the metric of the new and the old model on the same rows."""
     record, metrics, metric = decision.record, json.loads(run.facts.get("metrics", "{}")), case.headline
     outcome: dict[str, Any] = {

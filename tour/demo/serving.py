@@ -38,7 +38,7 @@ def serve_models(
     Yields:
         Where the server listens: ``host``, ``gateway``, ``rest`` and ``grpc``.
     """
-    if server := rollouts.running(home):
+    if server := rollouts.find_running_server(home):
         report.print_line(f"Using the running gateway: http://{server['host']}:{server['gateway']}")
         yield server
         return
@@ -49,7 +49,7 @@ def serve_models(
         with report.time_part("Model server and gateway, in a child process"):
             addresses = read_addresses(child, log)
             report.print_line("\n".join(f"{name:8} {url}" for name, url in addresses.items() if name != "models"))
-        yield rollouts.running(home) or {}
+        yield rollouts.find_running_server(home) or {}
     finally:
         processes.end(child)
         stop_server(home)  # another process may have replaced the child by now
@@ -69,11 +69,11 @@ def read_addresses(child: subprocess.Popen[str], log: Path) -> dict[str, Any]:
 
 def stop_server(home: Path, timeout: float = processes.GRACE) -> None:
     """Send SIGTERM to the running server of a home, if any, and wait at most ``timeout`` seconds for its end."""
-    server, deadline = rollouts.running(home), time.monotonic() + timeout
+    server, deadline = rollouts.find_running_server(home), time.monotonic() + timeout
     if server:
         with suppress(ProcessLookupError):
             os.kill(server["pid"], signal.SIGTERM)
-    while server and rollouts.running(home) and time.monotonic() < deadline:
+    while server and rollouts.find_running_server(home) and time.monotonic() < deadline:
         time.sleep(0.1)
 
 

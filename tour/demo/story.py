@@ -20,7 +20,7 @@ from tour.demo.drift import play_drift
 from tour.demo.playthrough import Playthrough, find_unknown_settings
 from tour.demo.refusal import play_refusal
 from tour.demo.report import DemoReport
-from tour.demo.traffic import send_usual_traffic
+from tour.demo.traffic import send_undrifted_traffic
 
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 and the number of SIGINT
 
@@ -69,7 +69,7 @@ def _play_parts(play: Playthrough) -> bool:
         report.print_line("A use case has no pushed model, so nothing is served; `showcase status` shows the reason.")
         return False
     with play.collaborators.serve_models(play.home, report) as gateway:
-        results = [send_usual_traffic(play, case, gateway) for case in cases]
+        results = [send_undrifted_traffic(play, case, gateway) for case in cases]
         results += [play_drift(play, case, gateway) for case in cases if case.has("demo")]
         results.append(play_refusal(play))
         report.summary["served"] = _read_served_versions(play.home)

@@ -10,7 +10,7 @@ from typing import Any
 
 from models.use_case import UseCase
 from pipeline.local import processes
-from pipeline.online.replay import Replay
+from pipeline.online.replay import TrafficOptions
 from tour.demo.playthrough import Playthrough
 
 CONNECTIONS = 16
@@ -21,11 +21,11 @@ SENT_DAYS = "demo.json"
 def load_scenario(play: Playthrough, case: UseCase) -> Any:
     """Return the traffic scenario of the use case, which continues the data of its first pushed model."""
     first_push = play.read_runs(case, "pushed")[0]
-    settings = case.configured({})["data"] | json.loads(first_push.facts["settings"])["data"]
+    settings = case.configure({})["data"] | json.loads(first_push.facts["settings"])["data"]
     return case.load("demo").shown(play.home / "data", settings)
 
 
-def send_usual_traffic(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> bool:
+def send_undrifted_traffic(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> bool:
     """Send rows with the distribution of the training data; return whether every answer was valid."""
     with play.report.time_part(f"{case.name}: traffic without drift, every answer checked"):
         if not case.has("demo"):
@@ -60,7 +60,7 @@ def replay(
     labels: bool = True,
 ) -> dict[str, Any]:
     """Send one day of a folder of spans, or without a folder all rows of the use case; return counts and latencies."""
-    request = Replay(
+    request = TrafficOptions(
         case=case.name,
         home=play.home,
         data=None if folder is None else str(folder),

@@ -16,7 +16,7 @@ def read(benchmark: str, folder: Path = FOLDER) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def missing(benchmark: str, title: str) -> NotHere:
+def not_measured(benchmark: str, title: str) -> NotHere:
     """Say that a benchmark has not been run, and with which command to run it."""
     return NotHere(title, f"Not measured yet. To measure it: python -m benchmarks.{benchmark}")
 
@@ -36,4 +36,4 @@ def tables(benchmark: str, part: str, case: str = "", folder: Path = FOLDER) -> 
             tuple(tuple(row.values()) for row in rows),
         )
         for name, rows in parts.items()
-    ] or [missing(benchmark, f"Benchmark of {part}")]
+    ] or [not_measured(benchmark, f"Benchmark of {part}")]

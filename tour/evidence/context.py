@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.catalog import find
+from models.catalog import find_use_case
 from models.use_case import UseCase
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
@@ -40,7 +40,7 @@ class Context:
         Raises:
             ValueError: if no run was pushed; the message names the command that produces one.
         """
-        use_case = find(case)
+        use_case = find_use_case(case)
         pushed = [run for run in store.runs(local_runtime(home).metadata, use_case.name) if run.state == "pushed"]
         if not pushed:
             raise ValueError(
@@ -94,7 +94,7 @@ class Context:
         """Folder of the pretrained weights that the network was built with; empty without any."""
         from models.saved_model import restore
 
-        return restore.pretrained(self.artifact("model_run"))
+        return restore.find_pretrained(self.artifact("model_run"))
 
     @cached_property
     def transform(self) -> "Transform":
@@ -116,9 +116,9 @@ class Context:
 
     def shards(self, split: str) -> list[str]:
         """TFRecord files of a split."""
-        from models.input import files
+        from models.input import list_shards
 
-        return files(str(self.artifact("examples")), split)
+        return list_shards(str(self.artifact("examples")), split)
 
     def rows(self, split: str, keep: Sequence[str], most: int) -> dict[str, "np.ndarray"]:
         """Transformed features of the first ``most`` rows of a split, ``[rows, ...]`` each.

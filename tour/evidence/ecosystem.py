@@ -38,7 +38,7 @@ with np.load(rows_file) as rows:
 """
 
 
-def surface(context: Context) -> list[Result]:
+def production_work(context: Context) -> list[Result]:
     """B1: counts of this run's work around the training, and the network's outputs on other Keras backends."""
     jobs = (
         ("values checked before training", "TFDV", _values(context), "values"),
@@ -54,14 +54,14 @@ def surface(context: Context) -> list[Result]:
     if not installed:
         reason = "Neither JAX nor PyTorch is installed. To compare with JAX: `uv pip install jax`."
         return [table, NotHere("The served network on another Keras backend", reason)]
-    return [table, agreement(context, installed)]
+    return [table, compare_backends(context, installed)]
 
 
-def placed(context: Context) -> list[Result]:
+def library_dependencies(context: Context) -> list[Result]:
     """B25: the libraries of the run, their dependencies on each other, and which of them do not need TensorFlow."""
-    jobs, sizes = overview.jobs_of(overview.run_graph(context).nodes), overview.written(context)
-    edges = needs(jobs)
-    dependents = reaching(TENSORFLOW, edges)
+    jobs, sizes = overview.nodes_by_library(overview.run_graph(context).nodes), overview.bytes_by_node(context)
+    edges = requirements_between(jobs)
+    dependents = dependents_of(TENSORFLOW, edges)
     needed = {name: "yes" if name in dependents else "no" for name in jobs} | {TENSORFLOW: "is TensorFlow"}
     rows = tuple(
         (name, version(name), needed[name], sum(sizes.get(node, 0) for node in jobs[name]), ", ".join(jobs[name]))
@@ -79,7 +79,7 @@ def placed(context: Context) -> list[Result]:
     ]
 
 
-def agreement(context: Context, backends: Iterable[str]) -> Table:
+def compare_backends(context: Context, backends: Iterable[str]) -> Table:
     """Compare the served network's outputs on other backends with those on TensorFlow, on rows of eval."""
     import numpy as np
 
@@ -87,8 +87,10 @@ def agreement(context: Context, backends: Iterable[str]) -> Table:
     with tempfile.TemporaryDirectory() as folder:
         rows_file = Path(folder, "rows.npz")
         np.savez(rows_file, allow_pickle=True, **rows)
-        expected = answered(context, TENSORFLOW, rows_file)
-        differences = [(name, float(np.abs(answered(context, name, rows_file) - expected).max())) for name in backends]
+        expected = compute_on_backend(context, TENSORFLOW, rows_file)
+        differences = [
+            (name, float(np.abs(compute_on_backend(context, name, rows_file) - expected).max())) for name in backends
+        ]
     return Table(
         f"Outputs of the served network on {len(expected)} rows of eval, compared with TensorFlow",
         ("Keras backend", "largest difference"),
@@ -96,7 +98,7 @@ def agreement(context: Context, backends: Iterable[str]) -> Table:
     )
 
 
-def answered(context: Context, backend: str, rows_file: Path) -> Any:
+def compute_on_backend(context: Context, backend: str, rows_file: Path) -> Any:
     """Compute the network's outputs, ``[rows, outputs]``, on a Keras backend for the rows in a file of arrays.
 
     Raises:
@@ -123,7 +125,7 @@ def answered(context: Context, backend: str, rows_file: Path) -> Any:
     return np.load(outputs_file)
 
 
-def needs(names: Collection[str]) -> tuple[tuple[str, str], ...]:
+def requirements_between(names: Collection[str]) -> tuple[tuple[str, str], ...]:
     """Pairs of these packages of which the first requires the second; optional extras are ignored."""
     dependencies = set()
     for name in names:
@@ -134,7 +136,7 @@ def needs(names: Collection[str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(dependencies))
 
 
-def reaching(target: str, edges: Iterable[tuple[str, str]]) -> set[str]:
+def dependents_of(target: str, edges: Iterable[tuple[str, str]]) -> set[str]:
     """Packages that require the target, directly or through others."""
     edges, dependents = tuple(edges), {target}
     while more := {package for package, requirement in edges if requirement in dependents} - dependents:
@@ -178,7 +180,7 @@ def _gates(context: Context) -> int:
 
 
 def _versions(context: Context) -> list[int]:
-    return rollout.versions(Path(local_runtime(context.home).versions(context.case.name)))
+    return rollout.list_versions(Path(local_runtime(context.home).versions(context.case.name)))
 
 
 def _artifacts(context: Context) -> int:

@@ -27,14 +27,14 @@ BATCH = 64
 STEPS = 20
 
 
-def runs_compared(context: Context) -> list[Result]:
+def compare_runs(context: Context) -> list[Result]:
     """B28: MLflow's records read now, this run's record in full, and this run compared with the one before it."""
     address = context.run.facts.get("tracked_at", "")
     if not address:
         reason = context.run.facts.get("untracked") or "MLflow was off. Use `--tracking` to name a server."
         return [NotHere("Records in MLflow", f"The run {context.run.id} has none: {reason}")]
     started = time.perf_counter()
-    records = {case: mlflow_process.recorded(address, case) for case in CASES}
+    records = {case: mlflow_process.read_records(address, case) for case in CASES}
     seconds = time.perf_counter() - started
     current = next(record for record in records[context.case.name] if record["id"] == context.run.facts["mlflow"])
     listed = [record for of_case in records.values() for record in of_case]
@@ -43,14 +43,18 @@ def runs_compared(context: Context) -> list[Result]:
     ]
     return [
         Number("Records in MLflow's store", len(listed), f"read in {seconds:.1f} s, including the import of MLflow"),
-        table_of(listed),
-        contents(current),
+        records_table(listed),
+        record_contents(current),
         *curves(address, current),
-        *(side_by_side(*sorted((others[-1], current), key=lambda run: run["started"])) if others else [alone(context)]),
+        *(
+            compare_records(*sorted((others[-1], current), key=lambda run: run["started"]))
+            if others
+            else [no_second_record(context)]
+        ),
     ]
 
 
-def table_of(records: Sequence[Mapping[str, Any]]) -> Table:
+def records_table(records: Sequence[Mapping[str, Any]]) -> Table:
     """One row per record: state, headline, data version, commit and model folder."""
     rows = tuple(
         (
@@ -69,7 +73,7 @@ def table_of(records: Sequence[Mapping[str, Any]]) -> Table:
     return Table("Runs recorded in MLflow", names, rows)
 
 
-def contents(record: Mapping[str, Any]) -> Table:
+def record_contents(record: Mapping[str, Any]) -> Table:
     """Everything in a record except its curves."""
     kinds = (("tag", record["tags"]), ("parameter", record["params"]), ("metric", record["metrics"]))
     rows = tuple((kind, name, value) for kind, values in kinds for name, value in sorted(values.items()))
@@ -79,13 +83,13 @@ def contents(record: Mapping[str, Any]) -> Table:
 def curves(address: str, record: Mapping[str, Any]) -> list[Result]:
     """Loss by epoch, as recorded in MLflow."""
     names = [name for name in ("loss", "valid_loss") if f"epoch/{name}" in record["metrics"]]
-    lines = {name: tuple(mlflow_process.curve(address, record["id"], name)) for name in names}
+    lines = {name: tuple(mlflow_process.read_curve(address, record["id"], name)) for name in names}
     return [Series("Loss by epoch, as recorded in MLflow", "epoch", "loss", lines)] if lines else []
 
 
-def side_by_side(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Result]:
+def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Result]:
     """Compare two records: facts, parameters that differ, metrics."""
-    compared = comparison.compared(first, second)
+    compared = comparison.compare_records(first, second)
     pair = (compared.first, compared.second)
     return [
         Table("Two runs compared", ("fact", *pair), compared.facts),
@@ -94,7 +98,7 @@ def side_by_side(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Re
     ]
 
 
-def alone(context: Context) -> NotHere:
+def no_second_record(context: Context) -> NotHere:
     """Say that there is no second record to compare with."""
     name = context.case.name
     return NotHere(
@@ -102,13 +106,13 @@ def alone(context: Context) -> NotHere:
     )
 
 
-def reproducible(context: Context) -> list[Result]:
+def reproducibility(context: Context) -> list[Result]:
     """B21: the facts that decide the run's result, the hash of its weights computed again, and training repeated now."""
-    trials = repeated(context)
-    return [recorded(context), weights(context), table_of_trials(trials), cost(trials)]
+    trials = repeat_training(context)
+    return [recorded_facts(context), weight_hashes(context), trials_table(trials), determinism_cost(trials)]
 
 
-def recorded(context: Context) -> Table:
+def recorded_facts(context: Context) -> Table:
     """Everything that decides the result, as recorded by the run."""
     facts, settings = context.run.facts, context.settings["training"]
     versions = json.loads(facts.get("libraries", "{}"))
@@ -127,7 +131,7 @@ def recorded(context: Context) -> Table:
     return Table(f"Facts recorded with run {context.run.id}", ("fact", "value"), tuple(rows))
 
 
-def weights(context: Context) -> Table:
+def weight_hashes(context: Context) -> Table:
     """Hash of the pushed weights: as recorded by the training, and computed now from the served folder."""
     recorded_hash, now = context.training.get("weights", ""), saved_weights_digest(context.served)
     rows = (("recorded by the training", recorded_hash or "not recorded"), (f"computed now from {context.served}", now))
@@ -151,17 +155,17 @@ class Trial:
     seconds: float
 
 
-def repeated(context: Context) -> list[Trial]:
+def repeat_training(context: Context) -> list[Trial]:
     """Train the use case's network for a few steps: twice with the same seed, with another seed, and non-deterministically."""
     network = context.case.load("model")
     rows = context.rows("train", (*network.INPUTS, network.LABEL), SAMPLE)
     settings, features = context.training["settings"], context.transform.features
     seed = settings["seed"]
     trials = [(seed, True), (seed, True), (seed + 1, True), (seed, False)]
-    return [trial(network, settings, features, rows, *arguments) for arguments in trials]
+    return [run_trial(network, settings, features, rows, *arguments) for arguments in trials]
 
 
-def trial(
+def run_trial(
     network: Any,
     settings: Mapping[str, Any],
     features: Mapping[str, tf.TensorSpec],
@@ -174,7 +178,7 @@ def trial(
     Args:
         rows: Transformed features and label, ``[rows, ...]`` each.
     """
-    with determinism(deterministic):
+    with set_determinism(deterministic):
         keras.utils.set_random_seed(seed)
         model = network.build(settings, features)
         optimizer, loss_fn = optimizers.create(settings, STEPS), network.loss(settings)
@@ -203,7 +207,7 @@ def _seconds(step: Callable[[Mapping[str, tf.Tensor]], tf.Tensor], batch: Mappin
 
 
 @contextmanager
-def determinism(on: bool) -> Iterator[None]:
+def set_determinism(on: bool) -> Iterator[None]:
     """Switch deterministic operations on or off; restore the former state on exit."""
     before = framework.is_op_determinism_enabled()
     _set_determinism(on)
@@ -217,7 +221,7 @@ def _set_determinism(on: bool) -> None:
     (framework.enable_op_determinism if on else framework.disable_op_determinism)()
 
 
-def table_of_trials(trials: list[Trial]) -> Table:
+def trials_table(trials: list[Trial]) -> Table:
     """One row per trial; the title says whether the hashes agree."""
     rows = tuple((run.seed, run.deterministic, run.digest, 1000 * run.seconds) for run in trials)
     fixed = [run for run in trials if run.deterministic]
@@ -229,7 +233,7 @@ def table_of_trials(trials: list[Trial]) -> Table:
     return Table(f"Trained for {STEPS} steps now. Same seed: {same_seed}; other seed: {other_seed}", names, rows)
 
 
-def cost(trials: list[Trial]) -> Number:
+def determinism_cost(trials: list[Trial]) -> Number:
     """Ratio of the step times with and without deterministic operations."""
     on, off = (min(run.seconds for run in trials if run.deterministic is kind) for kind in (True, False))
     return Number("A step with deterministic operations takes", round(on / off, 2), "times as long as one without")

@@ -20,12 +20,12 @@ def whole_run(context: Context) -> list[Result]:
     pictures = next((name for name in network.INPUTS if context.transform.features[name].shape.rank == 4), None)
     if pictures is None:
         return [NotHere("No pictures", f"The rows of {context.case.name} have no pictures. Use --case image.")]
-    confusion = thresholds.matrix(context)
+    confusion = thresholds.confusion_matrix(context)
     results: list[Result] = [
         _data(context),
         _layers(context),
-        trainer_output.curves(context),
-        trainer_output.best(context),
+        trainer_output.loss_curves(context),
+        trainer_output.best_metric(context),
     ]
     if confusion:
         results.append(confusion)

@@ -39,7 +39,7 @@ LIBRARIES = {
 def libraries_of_run(context: Context) -> list[Result]:
     """A1: the graph of the last run, and the versions of the libraries that its nodes use."""
     graph = run_graph(context)
-    jobs, sizes = jobs_of(graph.nodes), written(context)
+    jobs, sizes = nodes_by_library(graph.nodes), bytes_by_node(context)
     rows = tuple(
         (name, version(name), sum(sizes.get(node, 0) for node in jobs[name]), ", ".join(jobs[name]))
         for name in sorted(jobs)
@@ -79,12 +79,12 @@ def run_graph(context: Context) -> Graph:
     """Graph built from the last run's plan; each node with its libraries and its recorded state."""
     last = context.runs[-1]
     states = store.stage_states(context.metadata, last.id)
-    nodes, edges = graph_of(plan_of(context))
+    nodes, edges = build_graph(rebuild_plan(context))
     graph_nodes = tuple(Node(name, ", ".join(used), states.get(name, "not reached")) for name, used in nodes.items())
     return Graph(f"Run {last.id}", graph_nodes, edges)
 
 
-def plan_of(context: Context) -> Plan:
+def rebuild_plan(context: Context) -> Plan:
     """Rebuild the last run's plan from the facts in the metadata store."""
     run = context.runs[-1]
     first, last = run.facts["spans"].split(":")
@@ -105,7 +105,7 @@ def plan_of(context: Context) -> Plan:
     )
 
 
-def graph_of(plan: Plan) -> tuple[dict[str, list[str]], tuple[tuple[str, str], ...]]:
+def build_graph(plan: Plan) -> tuple[dict[str, list[str]], tuple[tuple[str, str], ...]]:
     """Build the plan's graph; return the libraries of each node by its name, and the edges."""
     from tfx.orchestration.pipeline import Pipeline
 
@@ -149,7 +149,7 @@ def lineage(metadata: MetadataAddress, artifact_id: int) -> Graph:
     return Graph("Lineage of the served model", tuple(nodes.values()), tuple(sorted(edges)))
 
 
-def jobs_of(nodes: Iterable[Node]) -> dict[str, list[str]]:
+def nodes_by_library(nodes: Iterable[Node]) -> dict[str, list[str]]:
     """Names of the nodes that use each library, by library."""
     by_library: dict[str, list[str]] = {}
     for node in nodes:
@@ -158,7 +158,7 @@ def jobs_of(nodes: Iterable[Node]) -> dict[str, list[str]]:
     return by_library
 
 
-def written(context: Context) -> dict[str, int]:
+def bytes_by_node(context: Context) -> dict[str, int]:
     """Bytes of the artifacts that each node of the run produced, by node."""
     return {
         node: sum(

@@ -20,13 +20,16 @@ COLUMNS = ("model", "metric", "interval from", "interval to", "training s", "byt
 def forest(context: Context) -> list[Result]:
     """A26: this run's random forest: the six parameters, its size, its metric compared with other models and computed again."""
     comparison = _comparison(context)
-    row, model = _row(comparison, "random forest"), baselines.opened(context.artifact("comparison") / "random_forest")
+    row, model = (
+        _row(comparison, "random forest"),
+        baselines.load_forest(context.artifact("comparison") / "random_forest"),
+    )
     table = _table(context, load(context.shards("eval"), context.transform, _keep(context)))
-    scores = baselines.forest_scores(model, table.names, table.x)
+    scores = baselines.predict_forest(model, table.names, table.x)
     now = _metric(context, table, scores if _outputs(context) > 1 else scores[:, 1:])
     return [
-        parameters(model, row["settings"], context.training["rows"]),
-        Table("Size of the forest, read from its files", ("", "value"), tuple(shape(model).items())),
+        forest_parameters(model, row["settings"], context.training["rows"]),
+        Table("Size of the forest, read from its files", ("", "value"), tuple(forest_size(model).items())),
         Table(
             f"{comparison['metric']} on {comparison['evaluated']} rows of eval, {comparison['level']:.0%} interval",
             COLUMNS[:4],
@@ -41,7 +44,7 @@ def forest(context: Context) -> list[Result]:
                 (f"{comparison['metric']} computed now", now),
             ),
         ),
-        importances(context, model),
+        column_importances(context, model),
     ]
 
 
@@ -54,12 +57,12 @@ def deep_or_classic(context: Context) -> list[Result]:
         comparison = _comparison(run)
         title = f"{name}: {comparison['metric']} on {comparison['evaluated']} rows of eval, {comparison['level']:.0%} interval"
         results += [Table(title, COLUMNS, _lines(comparison)), Number(f"{name}: verdict", run.run.facts["comparison"])]
-    return [*results, by_slice(_comparison(context)), refitted(context)]
+    return [*results, metrics_by_slice(_comparison(context)), refit_logistic(context)]
 
 
-def parameters(model: Any, settings: Mapping[str, Any], rows: int) -> Table:
+def forest_parameters(model: Any, settings: Mapping[str, Any], rows: int) -> Table:
     """The six parameters of the question: the YDF option of each, and its value in this forest."""
-    columns, size = len(model.input_feature_names()), shape(model)
+    columns, size = len(model.input_feature_names()), forest_size(model)
     ratio = settings.get("num_candidate_attributes_ratio")
     sample = settings["bootstrap_size_ratio"]
     return Table(
@@ -93,7 +96,7 @@ def parameters(model: Any, settings: Mapping[str, Any], rows: int) -> Table:
     )
 
 
-def shape(model: Any) -> dict[str, int]:
+def forest_size(model: Any) -> dict[str, int]:
     """Numbers of trees and nodes, and the depth, counted by traversing every tree."""
     trees = [list(_walk(tree.root, 1)) for tree in model.iter_trees()]
     return {
@@ -104,16 +107,16 @@ def shape(model: Any) -> dict[str, int]:
     }
 
 
-def importances(context: Context, model: Any) -> Table:
+def column_importances(context: Context, model: Any) -> Table:
     """Columns with the highest importance (1 if the column splits every root), and how many roots each of them splits."""
     by_kind = model.variable_importances()
     roots = {name: int(value) for value, name in by_kind["NUM_AS_ROOT"]}
     highest = sorted(by_kind["INV_MEAN_MIN_DEPTH"], reverse=True)[:SHOWN]
-    rows = tuple((label(context, name), value, roots.get(name, 0)) for value, name in highest)
+    rows = tuple((column_label(context, name), value, roots.get(name, 0)) for value, name in highest)
     return Table("Columns that the forest splits on first", ("column", "1 / (1 + mean minimum depth)", "roots"), rows)
 
 
-def label(context: Context, column: str) -> str:
+def column_label(context: Context, column: str) -> str:
     """Readable name of a column, if the use case defines one: ``numeric.4`` is ``distance_km``."""
     name, _, index = column.rpartition(".")
     names = getattr(context.case.load("features"), "COLUMNS", {}).get(name, ())
@@ -124,7 +127,7 @@ def label(context: Context, column: str) -> str:
     return names[position] if shape.rank == 2 else f"{name} {step}: {names[position]}"
 
 
-def by_slice(comparison: Mapping[str, Any]) -> Table:
+def metrics_by_slice(comparison: Mapping[str, Any]) -> Table:
     """Metric of every model on every slice; the first row is the whole split."""
     names = [row["model"] for row in comparison["rows"]]
     rows = []
@@ -134,14 +137,14 @@ def by_slice(comparison: Mapping[str, Any]) -> Table:
     return Table(f"{comparison['metric']} by slice", ("slice", "rows", *names), tuple(rows))
 
 
-def refitted(context: Context) -> Table:
+def refit_logistic(context: Context) -> Table:
     """Fit logistic regression now on a part of the train split; compare it with the run's recorded models."""
     train, evaluated = (
         _table(context, context.rows(split, _keep(context), most))
         for split, most in (("train", SAMPLE), ("eval", SAMPLE))
     )
     started = time.perf_counter()
-    model = baselines.logistic(train, evaluated)
+    model = baselines.fit_logistic_regression(train, evaluated)
     seconds = time.perf_counter() - started
     comparison = _comparison(context)
     now = _metric(context, evaluated, model.scores(evaluated.x, _outputs(context)))

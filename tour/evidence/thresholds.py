@@ -110,7 +110,7 @@ def nearest(counts: Sequence[Counts], threshold: float) -> Counts:
     return min(counts, key=lambda point: abs(point.threshold - threshold))
 
 
-def matrix(context: Context) -> Matrix | None:
+def confusion_matrix(context: Context) -> Matrix | None:
     """Confusion matrix over classes; None if the Evaluator computed none."""
     for _, plot in _overall(context, _models(context)[0]):
         cells = plot.get("multiClassConfusionMatrixAtThresholds")

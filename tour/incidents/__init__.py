@@ -8,21 +8,21 @@ from collections.abc import Iterator, Mapping
 
 from pipeline.metadata import store
 from tour.incidents import cluster, data, drift, flood, model, server
-from tour.incidents.incident import Event, Incident, Live, MissingError, untouched
+from tour.incidents.incident import IncidentEvent, LiveSystem, MissingPrerequisiteError, StagedIncident, undo_nothing
 
 NOTHING_TO_UNDO = "There is nothing to undo: only a scratch copy is broken, and it is deleted afterwards."
-INCIDENTS: Mapping[str, Incident] = {
+INCIDENTS: Mapping[str, StagedIncident] = {
     incident.name: incident
     for incident in (
-        Incident(
+        StagedIncident(
             "schema",
             "Break the schema",
             "Purchases with an unknown category enter the pipeline; DataGate names the feature and stops the run.",
             NOTHING_TO_UNDO,
             data.run,
-            untouched,
+            undo_nothing,
         ),
-        Incident(
+        StagedIncident(
             "drift",
             "Drift the traffic",
             "In-store purchases move online, and the live gateway's monitor opens a drift incident.",
@@ -30,7 +30,7 @@ INCIDENTS: Mapping[str, Incident] = {
             drift.run,
             drift.undo,
         ),
-        Incident(
+        StagedIncident(
             "model",
             "Push a bad model",
             "The gates refuse a candidate trained for one step, and the server refuses a version of garbage files.",
@@ -38,15 +38,15 @@ INCIDENTS: Mapping[str, Incident] = {
             model.run,
             model.undo,
         ),
-        Incident(
+        StagedIncident(
             "worker",
             "Kill a worker",
             "Two worker processes train together, one gets SIGKILL, and the cluster restarts from its last checkpoint.",
             NOTHING_TO_UNDO,
             cluster.run,
-            untouched,
+            undo_nothing,
         ),
-        Incident(
+        StagedIncident(
             "server",
             "Kill the server",
             "The live server gets SIGKILL and restarts with the same version; no acknowledged prediction is lost.",
@@ -54,19 +54,21 @@ INCIDENTS: Mapping[str, Incident] = {
             server.run,
             server.undo,
         ),
-        Incident(
+        StagedIncident(
             "flood",
             "Flood the gateway with requests",
             "A gateway gets many times its rate limit, refuses the excess with 429, and then answers as before.",
             NOTHING_TO_UNDO,
             flood.run,
-            untouched,
+            undo_nothing,
         ),
     )
 }
 
 
-def play(name: str, live: Live, undo: bool = False, incidents: Mapping[str, Incident] = INCIDENTS) -> Iterator[Event]:
+def play(
+    name: str, live: LiveSystem, undo: bool = False, incidents: Mapping[str, StagedIncident] = INCIDENTS
+) -> Iterator[IncidentEvent]:
     """Play or undo an incident; only one at a time runs in a home.
 
     Raises:
@@ -75,7 +77,7 @@ def play(name: str, live: Live, undo: bool = False, incidents: Mapping[str, Inci
         MissingPrerequisiteError: if there is no such incident, or something that it needs is missing.
     """
     if name not in incidents:
-        raise MissingError(f"There is no incident '{name}'; there are {', '.join(incidents)}.")
+        raise MissingPrerequisiteError(f"There is no incident '{name}'; there are {', '.join(incidents)}.")
     incident = incidents[name]
-    with store.alone(live.home / "break.lock", "incident"):
+    with store.exclusive_lock(live.home / "break.lock", "incident"):
         yield from (incident.undo if undo else incident.run)(live)

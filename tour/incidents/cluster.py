@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from tour.incidents import scratch
-from tour.incidents.incident import Event, FailedError, Live, MissingError
+from tour.incidents.incident import IncidentEvent, IncidentFailedError, LiveSystem, MissingPrerequisiteError
 
 SMALL = {
     "strategy": "multiworker",
@@ -33,28 +33,28 @@ SMALL = {
 VICTIM = "worker 1"
 
 
-def run(live: Live) -> Iterator[Event]:
+def run(live: LiveSystem) -> Iterator[IncidentEvent]:
     """Train the cheapest use case on the examples of its last run, in a scratch folder, and kill a worker."""
-    case = scratch.cheapest(live.home)
-    last = scratch.last_pushed(live.home, case)
-    with scratch.empty(live) as folder:
-        job = written(live, last, folder)
-        yield Event(
+    case = scratch.choose_cheapest_case(live.home)
+    last = scratch.find_last_pushed_run(live.home, case)
+    with scratch.make_folder(live) as folder:
+        job = write_job(live, last, folder)
+        yield IncidentEvent(
             f"Two workers train {case.name} together; TF_CONFIG gives each the addresses of both.",
             "info",
             {"case": case.name},
         )
         log = folder / "launcher.log"
-        with scratch.child([job], log, "tour.incidents.cluster") as process:
+        with scratch.run_child([job], log, "tour.incidents.cluster") as process:
             yield from _kill_worker(log, process)
         result = folder / "result.json"
         if process.returncode or not result.exists():
-            raise FailedError(f"The training did not succeed; the log ends with: {log.read_text()[-300:]}")
+            raise IncidentFailedError(f"The training did not succeed; the log ends with: {log.read_text()[-300:]}")
         record = json.loads(result.read_text())
-        yield Event(f"{record['replicas']} replicas completed all {record['steps']} steps.", "good", record)
+        yield IncidentEvent(f"{record['replicas']} replicas completed all {record['steps']} steps.", "good", record)
 
 
-def written(live: Live, last: store.Run, folder: Path) -> Path:
+def write_job(live: LiveSystem, last: store.Run, folder: Path) -> Path:
     """Write the job of the launcher to a file and return its path.
 
     Raises:
@@ -63,7 +63,7 @@ def written(live: Live, last: store.Run, folder: Path) -> Path:
     outputs = store.outputs(local_runtime(live.home).metadata, last.id)
     examples, transform = outputs["SpanExampleGen"]["examples"].uri, outputs["Transform"]["transform_graph"].uri
     if not Path(examples).is_dir() or not Path(transform).is_dir():
-        raise MissingError(
+        raise MissingPrerequisiteError(
             f"The examples of {last.id} were deleted; run `showcase run {last.case} --fresh` to recreate them."
         )
     settings = {name: value for group in json.loads(last.facts["settings"]).values() for name, value in group.items()}
@@ -81,26 +81,26 @@ def written(live: Live, last: store.Run, folder: Path) -> Path:
     return path
 
 
-def _kill_worker(log: Path, process: Any) -> Iterator[Event]:
+def _kill_worker(log: Path, process: Any) -> Iterator[IncidentEvent]:
     """Yield the launcher's progress, and kill a worker once there is a checkpoint to resume from."""
     pids: dict[str, int] = {}
     killed = False
-    for line in scratch.lines(log, process):
+    for line in scratch.follow_log(log, process):
         if started := re.fullmatch(r"(\w+ \d+) is process (\d+)", line):
             pids[started[1]] = int(started[2])
-            yield Event(line, "good" if killed else "info", {"pid": pids[started[1]]})
+            yield IncidentEvent(line, "good" if killed else "info", {"pid": pids[started[1]]})
         elif epoch := re.match(r"epoch (\d+)/(\d+)", line):
-            yield Event(line, "info", {"epoch": int(epoch[1])})
+            yield IncidentEvent(line, "info", {"epoch": int(epoch[1])})
             if not killed and int(epoch[1]) >= 2:
                 killed = True
                 os.kill(pids[VICTIM], signal.SIGKILL)
-                yield Event(f"kill -9 {pids[VICTIM]}: {VICTIM} is dead.", "bad", {"pid": pids[VICTIM]})
+                yield IncidentEvent(f"kill -9 {pids[VICTIM]}: {VICTIM} is dead.", "bad", {"pid": pids[VICTIM]})
         elif "restarts are left" in line:
-            yield Event(line, "bad")
+            yield IncidentEvent(line, "bad")
         elif line.startswith("went on "):
-            yield Event(line, "good", {"step": int(re.findall(r"\d+", line)[0])})
+            yield IncidentEvent(line, "good", {"step": int(re.findall(r"\d+", line)[0])})
     if not killed:
-        raise FailedError(
+        raise IncidentFailedError(
             f"The training ended before a worker could be killed; the log ends with: {log.read_text()[-300:]}"
         )
 
@@ -109,13 +109,13 @@ def main(path: Path) -> None:
     """Run the launcher: train the job in ``path`` and write ``result.json`` next to it."""
     from models.training import entry_point
     from models.training.distribute import cluster
-    from models.training.distribute.job import Job
+    from models.training.distribute.job import TrainingJob
 
     fields = json.loads(path.read_text())
     Path(fields["folder"]).mkdir()
-    job = Job(**fields)
+    job = TrainingJob(**fields)
     with redirect_stdout(sys.stderr):  # standard error goes to the log that the incident reads
-        cluster.run(entry_point.prepared(job, entry_point.Data.of(job)))
+        cluster.run(entry_point.store_splits(job, entry_point.TrainingData.of(job)))
     record = json.loads(Path(job.folder, entry_point.RESULT).read_text())
     path.with_name("result.json").write_text(json.dumps({name: record[name] for name in ("steps", "replicas", "rows")}))
 

@@ -5,52 +5,55 @@ from collections.abc import Iterator
 from functools import partial
 
 from serving.http import asyncio_server
-from serving.traffic import Report
+from serving.traffic import TrafficReport
 from tour.incidents import scratch
-from tour.incidents.incident import Event, FailedError, Live
-from tour.incidents.requests import Requests, bodies
+from tour.incidents.incident import IncidentEvent, IncidentFailedError, LiveSystem
+from tour.incidents.requests import ScoringClient, generate_bodies
 
 RATE, CONNECTIONS, SECONDS = 50, 32, 4.0
 STEADY = 10.0  # requests per second of a client that keeps to the limit
 
 
-def run(live: Live) -> Iterator[Event]:
+def run(live: LiveSystem) -> Iterator[IncidentEvent]:
     """Flood a gateway that serves a copy of the model; a client within the limit measures it before and after."""
-    case = scratch.cheapest(live.home)
-    rows = bodies(case, scratch.last_pushed(live.home, case))
-    with scratch.copied(live, case) as home, scratch.served(home, case, "--rate", RATE, "--timeout", 30) as gateway:
-        steady = partial(Requests(gateway, case).send, rows, STEADY, 2, SECONDS)
-        yield Event(
+    case = scratch.choose_cheapest_case(live.home)
+    rows = generate_bodies(case, scratch.find_last_pushed_run(live.home, case))
+    with (
+        scratch.copy_served_version(live, case) as home,
+        scratch.serve_gateway(home, case, "--rate", RATE, "--timeout", 30) as gateway,
+    ):
+        steady = partial(ScoringClient(gateway, case).send, rows, STEADY, 2, SECONDS)
+        yield IncidentEvent(
             f"A separate gateway on {gateway} has a rate limit of {RATE} requests per second.",
             "info",
             {"gateway": gateway},
         )
         yield from _describe_steady_client("Before", before := steady())
-        yield Event(f"{CONNECTIONS} connections send as fast as they can for {SECONDS:.0f} s.", "bad")
-        flood = Requests(gateway, case).send(rows, 0, CONNECTIONS, SECONDS)
+        yield IncidentEvent(f"{CONNECTIONS} connections send as fast as they can for {SECONDS:.0f} s.", "bad")
+        flood = ScoringClient(gateway, case).send(rows, 0, CONNECTIONS, SECONDS)
         refused, answered = flood.statuses[429], flood.statuses[200]
         numbers = {"sent": flood.sent, "answered": answered, "refused": refused}
-        yield Event(
+        yield IncidentEvent(
             f"{flood.sent} requests: {answered} answered, {refused} refused with 429: {_read_refusal(flood)}",
             "good",
             numbers,
         )
         if refused + answered != flood.sent or not refused:
-            raise FailedError(
+            raise IncidentFailedError(
                 f"The flood should get status 200 or 429 only; answers by status: {dict(flood.statuses)}."
             )
         asyncio_server.run(asyncio.sleep(2.0))  # the token bucket of the rate limit refills
         yield from _describe_steady_client("After", after := steady())
         if before.failed or after.failed:
-            raise FailedError(f"{before.failed} requests failed before the flood and {after.failed} after it.")
-        yield Event("The gateway process is the same, and no request has failed since.", "good")
+            raise IncidentFailedError(f"{before.failed} requests failed before the flood and {after.failed} after it.")
+        yield IncidentEvent("The gateway process is the same, and no request has failed since.", "good")
 
 
-def _describe_steady_client(when: str, report: Report) -> Iterator[Event]:
+def _describe_steady_client(when: str, report: TrafficReport) -> Iterator[IncidentEvent]:
     p99 = report.percentiles().get("p99", 0.0)
     text = f"{when} the flood: {report.sent} requests at {STEADY:.0f}/s, {report.failed} failed, p99 {p99:.1f} ms."
-    yield Event(text, "info", {"p99": p99, "failed": report.failed})
+    yield IncidentEvent(text, "info", {"p99": p99, "failed": report.failed})
 
 
-def _read_refusal(report: Report) -> str:
+def _read_refusal(report: TrafficReport) -> str:
     return report.refusals.get(429, "")[:200]

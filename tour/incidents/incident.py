@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["info", "good", "bad"]
+EventKind = Literal["info", "good", "bad"]
 
 
 @dataclass(frozen=True)
-class Event:
+class IncidentEvent:
     """One step of an incident, to be shown to people.
 
     Attributes:
@@ -20,12 +20,12 @@ class Event:
     """
 
     text: str
-    kind: Kind = "info"
+    kind: EventKind = "info"
     data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveSystem:
     """The live system that an incident breaks.
 
     Attributes:
@@ -37,11 +37,11 @@ class Live:
     gateway: str = ""
 
 
-Play = Callable[[Live], Iterator[Event]]
+Play = Callable[[LiveSystem], Iterator[IncidentEvent]]
 
 
 @dataclass(frozen=True)
-class Incident:
+class StagedIncident:
     """A fault that happens in real life, caused on purpose.
 
     Attributes:
@@ -61,20 +61,20 @@ class Incident:
     undo: Play
 
 
-class MissingError(ValueError):
+class MissingPrerequisiteError(ValueError):
     """Something that an incident needs is missing."""
 
 
-class FailedError(OSError):
+class IncidentFailedError(OSError):
     """The system did not respond as it should."""
 
 
-def untouched(live: Live) -> Iterator[Event]:
+def undo_nothing(live: LiveSystem) -> Iterator[IncidentEvent]:
     """Undo an incident that changed only a scratch copy."""
-    yield Event("Nothing to undo: only a scratch copy was broken, and it is deleted.", "good")
+    yield IncidentEvent("Nothing to undo: only a scratch copy was broken, and it is deleted.", "good")
 
 
-def until(condition: Callable[[], Any], seconds: float, failure: str) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float, failure: str) -> Any:
     """Wait until a condition returns a true value and return the value.
 
     Raises:
@@ -83,6 +83,6 @@ def until(condition: Callable[[], Any], seconds: float, failure: str) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise FailedError(f"{failure} within {seconds:.0f} s.")
+            raise IncidentFailedError(f"{failure} within {seconds:.0f} s.")
         time.sleep(0.05)
     return value

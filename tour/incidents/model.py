@@ -13,49 +13,49 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.online import rollouts
 from serving import rollout
 from tour.incidents import scratch
-from tour.incidents.data import stages
-from tour.incidents.incident import Event, FailedError, Live, until
-from tour.incidents.server import version_of
+from tour.incidents.data import follow_stages
+from tour.incidents.incident import IncidentEvent, IncidentFailedError, LiveSystem, wait_until
+from tour.incidents.server import read_served_version
 
 LOADED = 60.0
 MARK = "broken-on-purpose"
 GARBAGE = b"no graph"
 
 
-def run(live: Live) -> Iterator[Event]:
+def run(live: LiveSystem) -> Iterator[IncidentEvent]:
     """Train a candidate for one step, which the gates refuse; then add a version with broken files."""
-    yield from candidate(live)
-    server = rollouts.running(live.home)
+    yield from train_refused_candidate(live)
+    server = rollouts.find_running_server(live.home)
     if not server or not server["rest"]:
-        yield Event(
+        yield IncidentEvent(
             "This home has no running model server with a REST port, so the second half, a broken version, is skipped."
         )
         return
-    yield from broken(live, f"http://{server['host']}:{server['rest']}")
+    yield from add_broken_version(live, f"http://{server['host']}:{server['rest']}")
 
 
-def candidate(live: Live) -> Iterator[Event]:
+def train_refused_candidate(live: LiveSystem) -> Iterator[IncidentEvent]:
     """Train a candidate for one step in a scratch home, with the same blessed model and the same gates."""
-    case = scratch.cheapest(live.home)
-    last = scratch.last_pushed(live.home, case)
-    with scratch.copied(live, case) as home:
-        yield Event(f"A candidate of {case.name} is trained for one step.", "bad", {"case": case.name})
+    case = scratch.choose_cheapest_case(live.home)
+    last = scratch.find_last_pushed_run(live.home, case)
+    with scratch.copy_served_version(live, case) as home:
+        yield IncidentEvent(f"A candidate of {case.name} is trained for one step.", "bad", {"case": case.name})
         words = ["run", case.name, "--home", home, "--data", last.facts["source"], "--spans", last.facts["spans"]]
-        with scratch.child(
+        with scratch.run_child(
             [*words, "--set", "max_steps=1", "--tracking", "none", "--json"], home / "run.log"
         ) as process:
-            yield from stages(home / "run.log", process)
+            yield from follow_stages(home / "run.log", process)
             outcome = json.loads(processes.output(process).read() or "{}")
         if outcome.get("state") != "refused":
-            raise FailedError(f"The candidate was not refused: {outcome.get('state')}: {outcome.get('reason')}")
-        yield Event(f"Refused. {outcome['reason']}", "good", {"reason": outcome["reason"]})
+            raise IncidentFailedError(f"The candidate was not refused: {outcome.get('state')}: {outcome.get('reason')}")
+        yield IncidentEvent(f"Refused. {outcome['reason']}", "good", {"reason": outcome["reason"]})
 
 
-def broken(live: Live, server: str) -> Iterator[Event]:
+def add_broken_version(live: LiveSystem, server: str) -> Iterator[IncidentEvent]:
     """Add a version that cannot be loaded to the live system, under the next number."""
-    case = scratch.cheapest(live.home)
+    case = scratch.choose_cheapest_case(live.home)
     folder = Path(local_runtime(live.home).versions(case.name))
-    served, number = str(version_of(live, case)), max(rollout.versions(folder)) + 1
+    served, number = str(read_served_version(live, case)), max(rollout.list_versions(folder)) + 1
     staged = folder / f".{MARK}"
     try:
         shutil.rmtree(staged, ignore_errors=True)
@@ -63,34 +63,38 @@ def broken(live: Live, server: str) -> Iterator[Event]:
         (staged / MARK).touch()
         (staged / "saved_model.pb").write_bytes(GARBAGE)
         staged.rename(folder / str(number))
-        yield Event(f"Version {number} of {case.name} appears next to version {served}: its graph is garbage.", "bad")
-        error = until(
+        yield IncidentEvent(
+            f"Version {number} of {case.name} appears next to version {served}: its graph is garbage.", "bad"
+        )
+        error = wait_until(
             lambda: _read_load_error(server, case.name, number), LOADED, "The server did not report the version's state"
         )
-        yield Event(f"The server refuses it: {error}", "good", {"version": number, "error": error})
+        yield IncidentEvent(f"The server refuses it: {error}", "good", {"version": number, "error": error})
         available = _list_available_versions(server, case.name)
         if available != [served]:
-            raise FailedError(f"Only version {served} should be served, but it is {', '.join(available) or 'none'}.")
-        yield Event(f"Version {served} continues to answer.", "good", {"version": served})
+            raise IncidentFailedError(
+                f"Only version {served} should be served, but it is {', '.join(available) or 'none'}."
+            )
+        yield IncidentEvent(f"Version {served} continues to answer.", "good", {"version": served})
     finally:
-        removed = cleared(folder)
-    yield Event(f"{len(removed)} broken version was deleted.", "info", {"removed": removed})
+        removed = delete_broken_versions(folder)
+    yield IncidentEvent(f"{len(removed)} broken version was deleted.", "info", {"removed": removed})
 
 
-def undo(live: Live) -> Iterator[Event]:
+def undo(live: LiveSystem) -> Iterator[IncidentEvent]:
     """Delete the broken versions that an interrupted incident may have left."""
-    removed = [version for folder in folders(live) for version in cleared(folder)]
-    yield Event(
+    removed = [version for folder in list_version_folders(live) for version in delete_broken_versions(folder)]
+    yield IncidentEvent(
         f"Broken versions deleted: {len(removed)}. The candidate was in a scratch copy, which is deleted too.", "good"
     )
 
 
-def folders(live: Live) -> list[Path]:
+def list_version_folders(live: LiveSystem) -> list[Path]:
     """Return each use case's folder of versions."""
     return sorted(live.home.glob("*/versions"))
 
 
-def cleared(folder: Path) -> list[str]:
+def delete_broken_versions(folder: Path) -> list[str]:
     """Delete the versions that this incident made, and no others; return their numbers."""
     marks = list(folder.glob(f"*/{MARK}"))
     for mark in marks:

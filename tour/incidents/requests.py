@@ -9,10 +9,10 @@ import orjson
 from models.use_case import UseCase
 from pipeline.metadata import store
 from serving.http import asyncio_server
-from serving.traffic import Report, Sender
+from serving.traffic import Sender, TrafficReport
 
 
-def bodies(case: UseCase, last: store.Run) -> Iterator[bytes]:
+def generate_bodies(case: UseCase, last: store.Run) -> Iterator[bytes]:
     """Yield the rows of the last span that the served model was trained on, repeated without end."""
     span, source = int(last.facts["spans"].split(":")[1]), last.facts["source"]
     settings, module = json.loads(last.facts["settings"])["data"], case.load("traffic")
@@ -21,7 +21,7 @@ def bodies(case: UseCase, last: store.Run) -> Iterator[bytes]:
             yield orjson.dumps(body)
 
 
-class Requests:
+class ScoringClient:
     """Client that scores rows of one use case at a gateway.
 
     Attributes:
@@ -35,16 +35,18 @@ class Requests:
         self._sender = Sender(host, int(port), f"/v1/{case.name}/score", case.load("traffic").check, self._record)
 
     @property
-    def report(self) -> Report:
+    def report(self) -> TrafficReport:
         return self._sender.report
 
-    async def sending(self, rows: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> Report:
+    async def send_async(
+        self, rows: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0
+    ) -> TrafficReport:
         """Send rows until they or the seconds run out."""
         return await self._sender.run(rows, rate, connections, seconds)
 
-    def send(self, rows: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> Report:
+    def send(self, rows: Iterable[bytes], rate: float, connections: int, seconds: float = 0.0) -> TrafficReport:
         """Send rows as :meth:`send_async` does, from outside an event loop."""
-        return asyncio_server.run(self.sending(rows, rate, connections, seconds))
+        return asyncio_server.run(self.send_async(rows, rate, connections, seconds))
 
     def _record(self, body: bytes, answer: Mapping[str, Any]) -> None:
         self.acknowledged[answer["prediction_id"]] = answer["version"]

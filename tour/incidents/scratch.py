@@ -16,10 +16,10 @@ from pipeline.metadata import store
 from pipeline.metadata.run_copy import copy_run
 from pipeline.online import rollouts
 from tour.demo import serving
-from tour.incidents.incident import Live, MissingError
+from tour.incidents.incident import LiveSystem, MissingPrerequisiteError
 
 
-def cheapest(home: Path) -> UseCase:
+def choose_cheapest_case(home: Path) -> UseCase:
     """Return the pushed use case that is cheapest to run: preferably one whose rows have no history.
 
     Raises:
@@ -27,11 +27,11 @@ def cheapest(home: Path) -> UseCase:
     """
     pushed = [case for case in CASES.values() if rollouts.served_version(home, case.name)]
     if not pushed:
-        raise MissingError(f"No model is pushed under {home}; run `showcase demo --home {home}` first.")
+        raise MissingPrerequisiteError(f"No model is pushed under {home}; run `showcase demo --home {home}` first.")
     return min(pushed, key=lambda case: bool(case.time))
 
 
-def last_pushed(home: Path, case: UseCase) -> store.Run:
+def find_last_pushed_run(home: Path, case: UseCase) -> store.Run:
     """Return the last run that pushed a model.
 
     Raises:
@@ -39,14 +39,14 @@ def last_pushed(home: Path, case: UseCase) -> store.Run:
     """
     runs = [run for run in store.runs(local_runtime(home).metadata, case.name) if run.state == "pushed"]
     if not runs:
-        raise MissingError(
+        raise MissingPrerequisiteError(
             f"No run of {case.name} under {home} has pushed a model; run `showcase run {case.name}` first."
         )
     return runs[-1]
 
 
 @contextmanager
-def empty(live: Live) -> Iterator[Path]:
+def make_folder(live: LiveSystem) -> Iterator[Path]:
     """Make an empty folder that is deleted at the end of the block, also if the incident is interrupted."""
     live.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".break-", dir=live.home, ignore_cleanup_errors=True) as name:
@@ -54,16 +54,16 @@ def empty(live: Live) -> Iterator[Path]:
 
 
 @contextmanager
-def copied(live: Live, case: UseCase) -> Iterator[Path]:
+def copy_served_version(live: LiveSystem, case: UseCase) -> Iterator[Path]:
     """Make a home with the use case's served version and last pushed run, whose stages are cached in it."""
     version = rollouts.served_version(live.home, case.name)
     if version is None:
-        raise MissingError(
+        raise MissingPrerequisiteError(
             f"No version of {case.name} is pushed; run `showcase run {case.name} --home {live.home}` first."
         )
     source = local_runtime(live.home).metadata
     pushed = [run for run in store.runs(source, case.name) if run.state == "pushed"]
-    with empty(live) as home:
+    with make_folder(live) as home:
         for run in pushed[-1:]:  # empty if the run was interrupted after its push
             copy_run(source, run, local_runtime(home).metadata)
         shutil.copytree(version, Path(local_runtime(home).versions(case.name), version.name))
@@ -71,7 +71,7 @@ def copied(live: Live, case: UseCase) -> Iterator[Path]:
 
 
 @contextmanager
-def child(words: Sequence[object], log: Path, module: str = "cli.main") -> Iterator[subprocess.Popen[str]]:
+def run_child(words: Sequence[object], log: Path, module: str = "cli.main") -> Iterator[subprocess.Popen[str]]:
     """Start a child process that is ended with the block."""
     process = processes.start(words, log, module)
     try:
@@ -81,15 +81,15 @@ def child(words: Sequence[object], log: Path, module: str = "cli.main") -> Itera
 
 
 @contextmanager
-def served(home: Path, case: UseCase, *options: object) -> Iterator[str]:
+def serve_gateway(home: Path, case: UseCase, *options: object) -> Iterator[str]:
     """Run a gateway on a scratch home; yields its HOST:PORT."""
     ports = ("--port", 0, "--rest-port", -1, "--grpc-port", -1)
     words = ("serve", case.name, "--home", home, *ports, "--no-monitor", "--json", *options)
-    with child(words, home / "serve.log") as process:
+    with run_child(words, home / "serve.log") as process:
         yield serving.read_addresses(process, home / "serve.log")["gateway"].removeprefix("http://")
 
 
-def lines(log: Path, process: subprocess.Popen[str]) -> Iterator[str]:
+def follow_log(log: Path, process: subprocess.Popen[str]) -> Iterator[str]:
     """Yield the lines of a log while a process writes it, until the process ends.
 
     An empty line is yielded about every 0.1 s, so that the caller is never blocked.
@@ -116,7 +116,7 @@ def _wait(seconds: float = 0.1) -> None:
     time.sleep(seconds)
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Return whether a process runs; a zombie, which has ended but was not waited for, does not."""
     try:
         os.kill(pid, 0)

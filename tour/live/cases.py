@@ -13,11 +13,11 @@ from pipeline.online import rollouts
 from pipeline.runtime import Runtime
 from serving import rollout
 from tour.live.dag import Dag
-from tour.live.dag import of as graph_of
+from tour.live.dag import load_graph as graph_of
 
 
 @dataclass(frozen=True)
-class Case:
+class CaseState:
     """State of one case.
 
     Attributes:
@@ -44,24 +44,24 @@ class Case:
     daily: bool = False
 
 
-def read(home: Path) -> tuple[Case, ...]:
+def read_cases(home: Path) -> tuple[CaseState, ...]:
     """Read the state of every case from its stores."""
     runtime = local_runtime(home)
     every = store.runs(runtime.metadata)
     return tuple(_read_case(home, runtime, name, [run for run in every if run.case == name]) for name in CASES)
 
 
-def _read_case(home: Path, runtime: Runtime, name: str, runs: list[store.Run]) -> Case:
+def _read_case(home: Path, runtime: Runtime, name: str, runs: list[store.Run]) -> CaseState:
     fields: dict[str, Any] = {"name": name, "title": CASES[name].title, "daily": bool(CASES[name].time)}
     folder = Path(runtime.versions(name))
     current = rollout.read(folder)
-    if numbers := rollout.versions(folder):
+    if numbers := rollout.list_versions(folder):
         arms = {rollout.stable(folder, current): "stable", current.canary: "canary", current.shadow: "shadow"}
         roles = tuple((number, arms.get(number, "")) for number in numbers)
-        fields |= {"versions": roles, "rollout": rollouts.told(folder, current)}
+        fields |= {"versions": roles, "rollout": rollouts.describe_rollout(folder, current)}
     fields |= _read_monitor(home / name / "online" / "monitor.json")
     if not runs:
-        return Case(**fields)
+        return CaseState(**fields)
     earlier = [run for run in runs[:-1] if run.state != "running"]
     graph = graph_of(runtime.metadata, runs[-1], home / name / "logs" / runs[-1].id, earlier[-1] if earlier else None)
     # Compare numbers rather than folders, since a home may have been moved.
@@ -69,7 +69,9 @@ def _read_case(home: Path, runtime: Runtime, name: str, runs: list[store.Run]) -
     headline = next(
         (run.facts["headline"] for run in reversed(runs) if Path(run.facts.get("pushed", "")).name == served), ""
     )
-    return Case(**fields, run=runs[-1], graph=graph, decided=decisions.line(runtime, name), headline=headline)
+    return CaseState(
+        **fields, run=runs[-1], graph=graph, decided=decisions.describe_last_decision(runtime, name), headline=headline
+    )
 
 
 def _read_monitor(path: Path) -> dict[str, Any]:

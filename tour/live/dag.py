@@ -12,7 +12,7 @@ from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 
 # Dependencies without an artifact, which the store does not record: (upstream, downstream).
-WAITS = (("DataGate", "Tuner"), ("DataGate", "Trainer"), ("FitGate", "Evaluator"), ("Resolver", "Evaluator"))
+ORDER_EDGES = (("DataGate", "Tuner"), ("DataGate", "Trainer"), ("FitGate", "Evaluator"), ("Resolver", "Evaluator"))
 SWEEPS = 4  # passes of the barycentre heuristic
 Edges = frozenset[tuple[str, str]]
 
@@ -69,7 +69,7 @@ class Dag:
         return next(stage for stage in self.stages if stage.name == name)
 
 
-def of(address: MetadataAddress, run: store.Run, logs: Path, before: store.Run | None = None) -> Dag:
+def load_graph(address: MetadataAddress, run: store.Run, logs: Path, before: store.Run | None = None) -> Dag:
     """Read the graph of a run.
 
     Args:
@@ -95,8 +95,8 @@ def of(address: MetadataAddress, run: store.Run, logs: Path, before: store.Run |
             message = _read_progress(logs / f"{name}.log")
         spent = outcomes.get(name, {}).get("seconds", seconds.get(name, 0.0))
         stages.append(Stage(name, state, spent, message, tuple(artifacts.get(name, ()))))
-    edges |= {pair for pair in WAITS if pair[0] in names and pair[1] in names}
-    return placed(_apply_verdict(stages, edges, run), edges)
+    edges |= {pair for pair in ORDER_EDGES if pair[0] in names and pair[1] in names}
+    return lay_out(_apply_verdict(stages, edges, run), edges)
 
 
 def _apply_verdict(stages: Iterable[Stage], edges: Iterable[tuple[str, str]], run: store.Run) -> Iterator[Stage]:
@@ -111,13 +111,13 @@ def _apply_verdict(stages: Iterable[Stage], edges: Iterable[tuple[str, str]], ru
             yield replace(stage, state="held") if stage.name in held and stage.state in ("done", "cached") else stage
 
 
-def placed(stages: Iterable[Stage], edges: Iterable[tuple[str, str]]) -> Dag:
+def lay_out(stages: Iterable[Stage], edges: Iterable[tuple[str, str]]) -> Dag:
     """Lay out the stages and reduce the edges.
 
     A stage is to the right of everything that it depends on, in a row near the mean of its neighbours.
     """
     by_name = {stage.name: stage for stage in stages}
-    direct = reduced({(a, b) for a, b in edges if a in by_name and b in by_name and a != b})
+    direct = reduce_edges({(a, b) for a, b in edges if a in by_name and b in by_name and a != b})
     column = dict.fromkeys(by_name, 0)
     for _ in by_name:  # each pass settles at least one more stage of the longest path
         for a, b in direct:
@@ -135,7 +135,7 @@ def placed(stages: Iterable[Stage], edges: Iterable[tuple[str, str]]) -> Dag:
     return Dag(tuple(sorted(positioned, key=lambda stage: (stage.column, stage.row))), edges, ways)
 
 
-def reduced(edges: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+def reduce_edges(edges: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
     """Transitive reduction: the edges without those between stages that a longer path connects."""
     successors: dict[str, set[str]] = {}
     for a, b in edges:

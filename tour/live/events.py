@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from tour.live.cases import Case
+from tour.live.cases import CaseState
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,9 @@ class Event:
     state: str = ""
 
 
-def happened(old: tuple[Case, ...], new: tuple[Case, ...], gateway_before: str, gateway: str) -> list[Event]:
+def find_changes(
+    old: tuple[CaseState, ...], new: tuple[CaseState, ...], gateway_before: str, gateway: str
+) -> list[Event]:
     """Changes from the old to the new state, oldest first."""
     at, events = datetime.now().strftime("%H:%M:%S"), []
     if gateway != gateway_before:
@@ -25,14 +27,14 @@ def happened(old: tuple[Case, ...], new: tuple[Case, ...], gateway_before: str, 
         events.append(Event(at, "", text, "ok" if gateway else "bad"))
     past = {case.name: case for case in old}
     for case in new:
-        before = past.get(case.name, Case(case.name, case.title))
+        before = past.get(case.name, CaseState(case.name, case.title))
         if case != before:
             parts = (_run_changes(before, case), _rollout_changes(before, case), _drift_changes(before, case))
             events += [Event(at, case.name, text, state) for part in parts for text, state in part]
     return events
 
 
-def _run_changes(old: Case, new: Case) -> Iterator[tuple[str, str]]:
+def _run_changes(old: CaseState, new: CaseState) -> Iterator[tuple[str, str]]:
     if new.run is None:
         return
     past = old.run if old.run is not None and old.run.id == new.run.id else None
@@ -47,12 +49,12 @@ def _run_changes(old: Case, new: Case) -> Iterator[tuple[str, str]]:
         yield f"{new.run.state}: {new.run.reason}", new.run.state
 
 
-def _rollout_changes(old: Case, new: Case) -> Iterator[tuple[str, str]]:
+def _rollout_changes(old: CaseState, new: CaseState) -> Iterator[tuple[str, str]]:
     if new.rollout != old.rollout and new.rollout:
         yield f"Versions: {new.rollout}.", "info"
 
 
-def _drift_changes(old: Case, new: Case) -> Iterator[tuple[str, str]]:
+def _drift_changes(old: CaseState, new: CaseState) -> Iterator[tuple[str, str]]:
     reported = {(incident["id"], incident["state"]) for incident in old.incidents}
     for incident in new.incidents:
         if (incident["id"], incident["state"]) not in reported:

@@ -7,18 +7,18 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-SECONDS = 0.5  # timeout of a scrape
-PATIENCE = 5.0  # seconds without a scrape after which a slow gateway counts as stopped
-RECENT = 5.0  # seconds over which the rate is averaged
-WINDOW = 60.0  # seconds covered by latencies, errors and the history of rates
-MOST = 4 << 20  # largest size of a response, in bytes
+SCRAPE_TIMEOUT = 0.5  # timeout of a scrape
+GONE_AFTER = 5.0  # seconds without a scrape after which a slow gateway counts as stopped
+RATE_SECONDS = 5.0  # seconds over which the rate is averaged
+HISTORY_SECONDS = 60.0  # seconds covered by latencies, errors and the history of rates
+MAX_RESPONSE_BYTES = 4 << 20  # largest size of a response, in bytes
 LINE = re.compile(r"(gateway_(?:requests_total|request_seconds_bucket|breaker))\{([^}]*)\} (\S+)")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 BREAKER = {0: "closed", 1: "half-open", 2: "open"}
 
 
 @dataclass(frozen=True)
-class Counted:
+class CaseCounters:
     """Counters of one case since the gateway started.
 
     Attributes:
@@ -61,14 +61,14 @@ class Scrapes:
     """Scrapes of the last minute; discarded when the gateway restarts, since its counters start from zero."""
 
     def __init__(self) -> None:
-        self._scrapes: deque[tuple[float, dict[str, Counted]]] = deque()
+        self._scrapes: deque[tuple[float, dict[str, CaseCounters]]] = deque()
 
-    def add(self, counters: dict[str, Counted], at: float) -> None:
+    def add(self, counters: dict[str, CaseCounters], at: float) -> None:
         """Add the latest scrape."""
         if self._scrapes and _count_total(counters) < _count_total(self._scrapes[-1][1]):
             self._scrapes.clear()
         self._scrapes.append((at, counters))
-        while self._scrapes[-1][0] - self._scrapes[0][0] > WINDOW:
+        while self._scrapes[-1][0] - self._scrapes[0][0] > HISTORY_SECONDS:
             self._scrapes.popleft()
 
     @property
@@ -82,11 +82,11 @@ class Scrapes:
 
     def of(self, case: str) -> Traffic:
         """Traffic of a case."""
-        scrapes = [(at, counters.get(case, Counted())) for at, counters in self._scrapes]
+        scrapes = [(at, counters.get(case, CaseCounters())) for at, counters in self._scrapes]
         if not scrapes:
             return Traffic()
         (_, first), (now, last) = scrapes[0], scrapes[-1]
-        since = next(scrape for scrape in scrapes if now - scrape[0] <= RECENT or scrape is scrapes[-1])
+        since = next(scrape for scrape in scrapes if now - scrape[0] <= RATE_SECONDS or scrape is scrapes[-1])
         answers = {status: count - first.answers.get(status, 0) for status, count in last.answers.items()}
         buckets = {edge: count - first.buckets.get(edge, 0) for edge, count in last.buckets.items()}
         responses = sum(answers.values())
@@ -104,7 +104,7 @@ class Scrapes:
         )
 
 
-def parsed(text: str) -> dict[str, Counted]:
+def parse_metrics(text: str) -> dict[str, CaseCounters]:
     """Parse the Prometheus text format into counters by case."""
     by_case: dict[str, tuple[dict[str, float], dict[float, float], list[str]]] = {}
     for name, label_text, value in LINE.findall(text):
@@ -117,7 +117,7 @@ def parsed(text: str) -> dict[str, Counted]:
         else:
             buckets[float(labels["le"])] = float(value)
     return {
-        case: Counted(answers, buckets, (states or ["closed"])[0])
+        case: CaseCounters(answers, buckets, (states or ["closed"])[0])
         for case, (answers, buckets, states) in by_case.items()
         if case
     }
@@ -139,7 +139,7 @@ def quantile(buckets: Mapping[float, float], share: float) -> float | None:
     return None
 
 
-async def fetch(address: str) -> dict[str, Counted]:
+async def fetch(address: str) -> dict[str, CaseCounters]:
     """Scrape the gateway at HOST:PORT.
 
     Raises:
@@ -147,7 +147,7 @@ async def fetch(address: str) -> dict[str, Counted]:
         OSError: if nothing listens there, or it is not a gateway.
     """
     try:
-        return parsed(await asyncio.wait_for(_request_metrics(address), SECONDS))
+        return parse_metrics(await asyncio.wait_for(_request_metrics(address), SCRAPE_TIMEOUT))
     except ValueError as error:
         raise OSError(f"{address} is not the address of a gateway: {error}") from None
 
@@ -155,7 +155,7 @@ async def fetch(address: str) -> dict[str, Counted]:
 async def _request_metrics(address: str) -> str:
     """Request the metrics by plain HTTP in the event loop; an HTTP client library would cost more than the response."""
     host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), limit=MOST)
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), limit=MAX_RESPONSE_BYTES)
     try:
         writer.write(f"GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
         return (await reader.read(-1)).partition(b"\r\n\r\n")[2].decode()
@@ -163,20 +163,20 @@ async def _request_metrics(address: str) -> str:
         writer.close()
 
 
-def _rate(first: tuple[float, Counted], last: tuple[float, Counted]) -> float:
+def _rate(first: tuple[float, CaseCounters], last: tuple[float, CaseCounters]) -> float:
     seconds = last[0] - first[0]
     return (_count_answers([last[1]]) - _count_answers([first[1]])) / seconds if seconds > 0 else 0.0
 
 
-def _count_answers(cases: Iterable[Counted]) -> float:
+def _count_answers(cases: Iterable[CaseCounters]) -> float:
     return sum(sum(case.answers.values()) for case in cases)
 
 
-def _count_total(cases: Mapping[str, Counted]) -> float:
+def _count_total(cases: Mapping[str, CaseCounters]) -> float:
     return _count_answers(cases.values())
 
 
-def line(values: Sequence[float], width: int, height: int) -> str:
+def polyline_points(values: Sequence[float], width: int, height: int) -> str:
     """Points of an SVG polyline through the values."""
     top = max([*values, 1e-9])
     step = width / max(1, len(values) - 1)

@@ -17,22 +17,22 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata.store_address import MetadataUnavailableError
 from serving import rollout
 from tour.live import cases as stores
-from tour.live.cases import Case
-from tour.live.events import Event, happened
-from tour.live.traffic import PATIENCE, Scrapes, Traffic, fetch
+from tour.live.cases import CaseState
+from tour.live.events import Event, find_changes
+from tour.live.traffic import GONE_AFTER, Scrapes, Traffic, fetch
 
-EVERY = 0.5  # seconds between two reads while there are viewers
-SELDOM = 5.0  # seconds between two reads without viewers
-LATELY = 15.0  # seconds after its last request for which a viewer counts as present
-RELOOK = 1.0  # seconds between two reads of the store while a run is in progress
-KEPT = 30  # number of events shown
+POLL_SECONDS = 0.5  # seconds between two reads while there are viewers
+IDLE_SECONDS = 5.0  # seconds between two reads without viewers
+VIEWER_SECONDS = 15.0  # seconds after its last request for which a viewer counts as present
+STORE_SECONDS = 1.0  # seconds between two reads of the store while a run is in progress
+MAX_EVENTS = 30  # number of events shown
 
 
 @dataclass(frozen=True)
-class State:
+class HomeState:
     """Everything that the System page shows."""
 
-    cases: tuple[Case, ...] = ()
+    cases: tuple[CaseState, ...] = ()
     gateway: str = ""
     traffic: tuple[tuple[str, Traffic], ...] = ()
     events: tuple[Event, ...] = ()
@@ -44,15 +44,15 @@ class State:
         return dict(self.traffic)
 
 
-class Watch:
+class HomeWatcher:
     """Polls the state of a home, frequently while there are viewers."""
 
     def __init__(self, home: Path, gateway: Callable[[], str]) -> None:
         self._home, self._gateway = home, gateway
-        self.state, self.number = State(), 0
+        self.state, self.number = HomeState(), 0
         self._changed_event, self._closed = asyncio.Event(), False
         self._stamp: object = None
-        self._scrapes, self._events = Scrapes(), deque[Event](maxlen=KEPT)
+        self._scrapes, self._events = Scrapes(), deque[Event](maxlen=MAX_EVENTS)
         self._task: asyncio.Task[None] | None = None
         self._reading, self._viewed, self._last_viewed = asyncio.Lock(), asyncio.Event(), 0.0
         self._rendered: tuple[int, dict[str, str]] = (0, {})
@@ -70,14 +70,14 @@ class Watch:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def now(self) -> State:
+    async def now(self) -> HomeState:
         """The current state; reads it if nothing has been read yet."""
         self._note_viewer()
         if not self.number:
-            await self.look()
+            await self.refresh()
         return self.state
 
-    def rendered(self, render: Callable[[State], dict[str, str]]) -> dict[str, str]:
+    def render_once(self, render: Callable[[HomeState], dict[str, str]]) -> dict[str, str]:
         """The state rendered as parts of the page, once per state for all viewers."""
         if self._rendered[0] != self.number:
             self._rendered = (self.number, render(self.state))
@@ -92,7 +92,7 @@ class Watch:
                 await asyncio.wait_for(self._changed_event.wait(), remaining)
         return not self._closed
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Read the state once."""
         async with self._reading:
             previous, problem = self.state, ""
@@ -102,15 +102,17 @@ class Watch:
                     _read_stamp, self._home, any(case.run and case.run.state == "running" for case in cases)
                 )
                 if stamp != self._stamp or not self.number:
-                    cases = await asyncio.to_thread(stores.read, self._home)
+                    cases = await asyncio.to_thread(stores.read_cases, self._home)
                     self._stamp = stamp
             except MetadataUnavailableError as error:
                 problem = str(error)
             except Exception as error:  # a half-written file must not stop polling; the next read finds it complete
                 problem = f"{type(error).__name__}: {error}"
             gateway, traffic = await self._scrape()
-            self._events.extendleft(happened(previous.cases, cases, previous.gateway, gateway) if self.number else [])
-            state = State(cases, gateway, traffic, tuple(self._events), problem)
+            self._events.extendleft(
+                find_changes(previous.cases, cases, previous.gateway, gateway) if self.number else []
+            )
+            state = HomeState(cases, gateway, traffic, tuple(self._events), problem)
             if state != previous or not self.number:
                 self.state, self.number = state, self.number + 1
                 self._changed_event.set()
@@ -128,7 +130,7 @@ class Watch:
                 self._scrapes.add(await fetch(address), time.monotonic())
                 return address, tuple((name, self._scrapes.of(name)) for name in CASES)
         except TimeoutError:
-            if time.monotonic() - self._scrapes.at < PATIENCE:
+            if time.monotonic() - self._scrapes.at < GONE_AFTER:
                 return self.state.gateway, self.state.traffic
         except OSError:
             pass
@@ -137,12 +139,12 @@ class Watch:
 
     async def _poll(self) -> None:
         while True:
-            await self.look()
-            await asyncio.sleep(EVERY)
-            if time.monotonic() - self._last_viewed > LATELY:
+            await self.refresh()
+            await asyncio.sleep(POLL_SECONDS)
+            if time.monotonic() - self._last_viewed > VIEWER_SECONDS:
                 self._viewed.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._viewed.wait(), SELDOM)
+                    await asyncio.wait_for(self._viewed.wait(), IDLE_SECONDS)
 
 
 def _read_stamp(home: Path, is_running: bool) -> tuple[object, ...]:
@@ -156,7 +158,10 @@ def _read_stamp(home: Path, is_running: bool) -> tuple[object, ...]:
     for name in CASES:
         folder = Path(runtime.versions(name))
         paths += [folder, folder / rollout.FILE, home / name / "online" / "monitor.json"]
-    return (*(_file_stamp(path) for path in paths), time.monotonic() // RELOOK if is_running or not file else 0.0)
+    return (
+        *(_file_stamp(path) for path in paths),
+        time.monotonic() // STORE_SECONDS if is_running or not file else 0.0,
+    )
 
 
 def _file_stamp(path: Path) -> tuple[int, int] | None:

@@ -50,7 +50,7 @@ class Peak:
     bytes: int
 
 
-def measured(
+def measure_peaks(
     graph: str, paths: Sequence[str], keep: Sequence[str], batch_size: int, ways: Sequence[str], times: Sequence[int]
 ) -> list[Peak]:
     """Measure the peak for each way and size, in a new process.
@@ -89,11 +89,13 @@ def main() -> None:
     # Imported before the forks, so that none of them imports it again.
     from tour.measure import reading_ladder  # noqa: F401
 
-    peaks = [forked(partial(one, request, way, times)) for way in request["ways"] for times in request["times"]]
+    peaks = [
+        run_in_fork(partial(measure_way, request, way, times)) for way in request["ways"] for times in request["times"]
+    ]
     print(json.dumps(peaks))
 
 
-def forked(call: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+def run_in_fork(call: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     """Run the call in a forked child process and return its result."""
     reads, writes = os.pipe()
     child = os.fork()
@@ -118,7 +120,7 @@ def forked(call: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     return json.loads(text)
 
 
-def one(request: Mapping[str, Any], way: str, times: int) -> dict[str, Any]:
+def measure_way(request: Mapping[str, Any], way: str, times: int) -> dict[str, Any]:
     """Measure a pass over the shards, repeated ``times`` times."""
     from models import input as reading
     from tour.measure import reading_ladder
@@ -129,9 +131,11 @@ def one(request: Mapping[str, Any], way: str, times: int) -> dict[str, Any]:
     next(iter(reading.dataset(split.paths[:1], split.transform, split.keep)))
     before = _peak_bytes()
     started, first, rows = time.perf_counter(), 0.0, 0
-    for batch in {"numpy": arrays, "streamed": reading_ladder.streamed, "kept": reading_ladder.full}[way](split):
+    for batch in {"numpy": load_all_into_numpy, "streamed": reading_ladder.streamed, "kept": reading_ladder.full}[way](
+        split
+    ):
         first = first or time.perf_counter() - started
-        rows += reading_ladder.count(batch)
+        rows += reading_ladder.count_rows(batch)
     seconds = time.perf_counter() - started
     return {
         "way": way,
@@ -143,7 +147,7 @@ def one(request: Mapping[str, Any], way: str, times: int) -> dict[str, Any]:
     }
 
 
-def arrays(split: "Split") -> Iterator[dict[str, "np.ndarray"]]:
+def load_all_into_numpy(split: "Split") -> Iterator[dict[str, "np.ndarray"]]:
     """Load everything into NumPy, then yield batches by shuffled index; the memory limits the data.
 
     Question: B24

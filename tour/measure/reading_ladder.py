@@ -5,7 +5,7 @@ Answer: I build the input with tf.data, which describes it as a graph of dataset
     training step. For speed, interleave several shards, parse whole batches instead of single records, cache work that
     would be repeated, run map and interleave in parallel with AUTOTUNE, and prefetch last, so that the next batch is
     prepared while the step runs. Then measure: only an input that the step waits for is worth optimizing.
-Evidence: tour.evidence.data.input_speed.tuned
+Evidence: tour.evidence.data.input_speed.autotune_settings
 Proof: tests/tour/evidence/test_input_speed.py::test_every_way_gives_the_same_rows
 """
 
@@ -48,24 +48,24 @@ class Split:
         features = self.transform.parse(serialized)
         return {name: features[name] for name in self.keep}
 
-    def one(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    def parse_one(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         """Parse and transform a single serialized example; the features have no batch axis."""
         return {name: value[0] for name, value in self.parse(tf.reshape(serialized, [1])).items()}
 
 
 def naive(split: Split) -> tf.data.Dataset:
     """Read one file after the other; parse and transform one record at a time."""
-    return tf.data.TFRecordDataset(list(split.paths)).map(split.one).batch(split.batch_size)
+    return tf.data.TFRecordDataset(list(split.paths)).map(split.parse_one).batch(split.batch_size)
 
 
 def interleaved(split: Split) -> tf.data.Dataset:
     """Read several shards at once; parse and transform one record at a time."""
-    return _records(split).map(split.one).batch(split.batch_size)
+    return _records(split).map(split.parse_one).batch(split.batch_size)
 
 
 def parallel(split: Split) -> tf.data.Dataset:
     """Parse and transform records in parallel; AUTOTUNE chooses the number of threads."""
-    return _records(split).map(split.one, num_parallel_calls=AUTO).batch(split.batch_size)
+    return _records(split).map(split.parse_one, num_parallel_calls=AUTO).batch(split.batch_size)
 
 
 def batched(split: Split) -> tf.data.Dataset:
@@ -91,7 +91,7 @@ def shuffled(split: Split) -> tf.data.Dataset:
 
 def streamed(split: Split) -> tf.data.Dataset:
     """The Trainer's pipeline for data larger than memory: shuffle shards and records, parse whole batches."""
-    return _feed(reading.streamed, split)
+    return _feed(reading.feed_from_files, split)
 
 
 def full(split: Split) -> tf.data.Dataset:
@@ -119,18 +119,18 @@ def bytes_per_second(paths: Sequence[str], passes: int = 1) -> float:
     return count / (time.perf_counter() - started)
 
 
-def rate(data: tf.data.Dataset, seconds: float, warm: int = 1) -> float:
+def measure_rate(data: tf.data.Dataset, seconds: float, warm: int = 1) -> float:
     """Measure rows per second over at least ``seconds`` seconds after ``warm`` batches; restart at the end of the data."""
     batches, rows = _repeat_forever(data), 0
     for _ in range(warm):
         next(batches)
     started = time.perf_counter()
     while (elapsed := time.perf_counter() - started) < seconds or not rows:
-        rows += count(next(batches))
+        rows += count_rows(next(batches))
     return rows / elapsed
 
 
-def waiting(data: tf.data.Dataset, step: Callable[[], Any], steps: int) -> tuple[float, float]:
+def measure_waiting(data: tf.data.Dataset, step: Callable[[], Any], steps: int) -> tuple[float, float]:
     """Mean milliseconds of waiting for a batch and of a step; the input pipeline runs in parallel with the step."""
     batches, waits, works = _repeat_forever(data), [], []
     next(batches)
@@ -144,7 +144,7 @@ def waiting(data: tf.data.Dataset, step: Callable[[], Any], steps: int) -> tuple
     return 1000 * float(np.mean(waits)), 1000 * float(np.mean(works))
 
 
-def count(batch: Any) -> int:
+def count_rows(batch: Any) -> int:
     """Rows of a batch."""
     return int((next(iter(batch.values())) if isinstance(batch, Mapping) else batch).shape[0])
 

@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from pipeline.metadata.store_address import MetadataAddressError, MetadataUnavailableError
 from pipeline.online import rollouts
 from tour import notes
-from tour.live.watch import Watch
+from tour.live.watch import HomeWatcher
 from tour.web import rendering
 from tour.web.guard import Guard
 from tour.web.pages import incidents, lineage_pages, presenter, question, stage, system, try_it
@@ -43,7 +43,7 @@ def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...
     app = FastAPI(title="Showcase tour", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
     app.state.home, app.state.token = home, token
     app.state.gateway = (lambda: gateway) if gateway else partial(_gateway, home)
-    app.state.watch, app.state.prover = Watch(home, app.state.gateway), Prover(home)
+    app.state.watch, app.state.prover = HomeWatcher(home, app.state.gateway), Prover(home)
     app.state.page = rendering.Pages(NAV)
     for module in (system, stage, question, try_it, incidents, presenter, lineage_pages):
         app.include_router(module.router)
@@ -89,7 +89,7 @@ async def _without_metadata(request: Request, error: Exception) -> Response:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # So that the first page need not wait for a look, nor the first question for all the code to be read.
-    await app.state.watch.look()
+    await app.state.watch.refresh()
     app.state.watch.start()
     reading = asyncio.create_task(asyncio.to_thread(notes.current))
     yield
@@ -100,5 +100,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _gateway(home: Path) -> str:
     """Where the gateway of this home listens; empty if none does."""
-    told = rollouts.running(home)
+    told = rollouts.find_running_server(home)
     return f"{told['host']}:{told['gateway']}" if told and told["gateway"] else ""

@@ -27,7 +27,7 @@ def environment(nav: Sequence[tuple[str, str]]) -> Environment:
     )
     made.globals["nav"] = nav
     made.filters["drawing"] = drawing
-    made.filters["code"] = highlight.code
+    made.filters["code"] = highlight.highlight_source
     made.filters.update(ticks=ticks, short=short, window=window)
     return made
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from models.catalog import CASES, find
+from models.catalog import CASES, find_use_case
 from pipeline.checkout import ROOT
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
@@ -57,7 +57,7 @@ def start(home: Path, case: str) -> Start:
     runs = [run for run in store.runs(local_runtime(home).metadata, case) if run.state == "pushed"]
     if not runs:
         return Start(problem=f"Nothing of {case} has been pushed: `showcase run {case} --home {home}`.")
-    facts, use_case = runs[-1].facts, find(case)
+    facts, use_case = runs[-1].facts, find_use_case(case)
     span = int(facts["spans"].rpartition(":")[2])
     try:
         rows = use_case.load("traffic").requests(
@@ -160,13 +160,13 @@ class Beside:
                 process.kill()
             await process.wait()
 
-    def _known(self, case: str, identity: str) -> tuple[logbook.Logged, Path, Path, dict[str, Any], float]:
+    def _known(self, case: str, identity: str) -> tuple[logbook.LoggedPrediction, Path, Path, dict[str, Any], float]:
         runtime = local_runtime(self._home)
-        one = logbook.by_id(self._home / case / "online", identity)
+        one = logbook.find_prediction(self._home / case / "online", identity)
         if one is None:
             raise LookupError("The prediction is not in this home's log: the gateway serves another home.")
         model = version_file(self._home, case, one.version, ONE_ROW)
-        run = lineage.pushed_by(store.runs(runtime.metadata, case), one.version)
+        run = lineage.find_pushing_run(store.runs(runtime.metadata, case), one.version)
         if run is None:
             raise LookupError(f"No run in the store says that it pushed version {one.version}.")
         outputs = (out for execution in trace.executions(runtime.metadata, run.id) for out in execution.outputs)
@@ -217,13 +217,17 @@ def version_file(home: Path, case: str, version: int, name: str) -> Path:
     """
     folder = Path(local_runtime(home).versions(case))
     path = folder / str(version) / EXTRA / name
-    if case not in CASES or version not in rollout.versions(folder) or not path.is_file():
+    if case not in CASES or version not in rollout.list_versions(folder) or not path.is_file():
         raise LookupError(f"Version {version} of {case} has no {name}; `showcase run {case}` pushes one that has.")
     return path
 
 
 def _answered(
-    one: logbook.Logged, features: Mapping[str, list[float]], model: Path, told: Mapping[str, Any], tolerance: float
+    one: logbook.LoggedPrediction,
+    features: Mapping[str, list[float]],
+    model: Path,
+    told: Mapping[str, Any],
+    tolerance: float,
 ) -> Answered:
     interpreter = Interpreter(model.read_bytes())
     inputs = {name: features[name] for name in interpreter.inputs}

@@ -28,7 +28,7 @@ def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            told = bundle.computed(notes.read()[asked["id"]], asked["case"], home)
+            told = bundle.compute_question(notes.read()[asked["id"]], asked["case"], home)
         except ValueError as error:  # nothing has been pushed
             told = {"error": str(error), "results": []}
         answers.write(json.dumps(told, default=str) + "\n")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.fraud.generator.fraud_scenarios import CHANCE, SCENARIOS, switched
-from models.fraud.generator.world import CATEGORIES, DAY, ONLINE, Rows, World, stream
+from models.fraud.generator.fraud_scenarios import CHANCE, SCENARIOS, apply_new_pattern
+from models.fraud.generator.world import CATEGORIES, DAY, ONLINE, Rows, World, random_stream
 
 RAMP_DAYS = 14
 CENTS = 100
@@ -80,7 +80,7 @@ def inject(drift: Drift, rows: Rows, world: World, days: int, seed: int) -> tupl
     if drift.kind == "prior":
         return _prior(drift, rows, world, days, seed)
     after = rows["time"] >= drift.day * DAY
-    draws = stream(seed, str(drift)).random(rows["id"].max() + 1)[rows["id"]]
+    draws = random_stream(seed, str(drift)).random(rows["id"].max() + 1)[rows["id"]]
     changed = _change(drift, rows, after, after & (draws < drift.size), world, seed)
     touched = np.zeros(len(after), bool)
     for name in changed:
@@ -115,10 +115,10 @@ def _change(drift: Drift, rows: Rows, after: np.ndarray, chosen: np.ndarray, wor
 
 def _concept(drift: Drift, rows: Rows, world: World, seed: int) -> Rows:
     """Give whole fraud episodes the new pattern; frauds by chance follow no pattern and do not change."""
-    rng = stream(seed, f"{drift} pattern")
+    rng = random_stream(seed, f"{drift} pattern")
     fraud = (rows["scenario"] > 0) & (rows["scenario"] < CHANCE) & (rows["time"] >= drift.day * DAY)
     fraud[fraud] = rng.random(rows["episode"].max() + 1)[rows["episode"][fraud]] < drift.size
-    new = switched(world, {name: column[fraud] for name, column in rows.items()}, rng)
+    new = apply_new_pattern(world, {name: column[fraud] for name, column in rows.items()}, rng)
     changed = {name: rows[name].copy() for name in ("merchant", "amount", "channel", "device")}
     for name, column in changed.items():
         column[fraud] = new[name]
@@ -130,7 +130,7 @@ def _prior(drift: Drift, rows: Rows, world: World, days: int, seed: int) -> tupl
 
     Frauds by chance are the exception, as they are relabelled honest rows: there labels are flipped.
     """
-    rng, after = stream(seed, f"{drift} prior"), rows["time"] >= drift.day * DAY
+    rng, after = random_stream(seed, f"{drift} prior"), rows["time"] >= drift.day * DAY
     scenario = rows["scenario"].copy()
     flipped = _flip(drift, scenario, after, rng)
     rows = rows | {"scenario": scenario}
@@ -144,7 +144,7 @@ def _prior(drift: Drift, rows: Rows, world: World, days: int, seed: int) -> tupl
         count = round((drift.size - 1) * (after & (scenario == code)).sum())
         if count:
             added = kind.purchases(world, count, drift.day * DAY, days * DAY, rng)
-            parts.append(numbered(added, code, parts[-1], world))
+            parts.append(assign_ids(added, code, parts[-1], world))
     combined = {name: np.concatenate([part[name] for part in parts]) for name in rows}
     return combined, flipped + len(combined["id"]) - len(rows["id"])
 
@@ -167,7 +167,7 @@ def _flip(drift: Drift, scenario: np.ndarray, after: np.ndarray, rng: np.random.
     return count
 
 
-def numbered(rows: Rows, code: int, before: Rows, world: World) -> Rows:
+def assign_ids(rows: Rows, code: int, before: Rows, world: World) -> Rows:
     """Add ids and episodes that continue those of ``before``, the scenario code and categories to purchases."""
     return rows | {
         "id": before["id"].max() + 1 + np.arange(len(rows["time"])),

@@ -19,7 +19,7 @@ from models.fraud.generator.world import (
     TOWNS,
     Rows,
     World,
-    hours,
+    draw_hours,
 )
 
 
@@ -102,7 +102,7 @@ def _compromise(world: World, episodes: Episodes, rng: np.random.Generator) -> R
     return {
         "customer": customer,
         "merchant": merchant,
-        "time": np.floor(rng.random(n) * length).astype(np.int64) * DAY + hours(rng, world.shift[customer]),
+        "time": np.floor(rng.random(n) * length).astype(np.int64) * DAY + draw_hours(rng, world.shift[customer]),
         "amount": world.amounts(customer, merchant, rng) * rng.uniform(1.4, 3.8, n),
         "channel": np.where(copied, SWIPE, channel),
         "device": np.where(copied, TERMINAL, device),
@@ -154,7 +154,7 @@ SCENARIOS = (
 CHANCE = len(SCENARIOS)  # code of the last scenario; 0 is honest
 
 
-def switched(world: World, rows: Rows, rng: np.random.Generator) -> Rows:
+def apply_new_pattern(world: World, rows: Rows, rng: np.random.Generator) -> Rows:
     """Give rows the new pattern of concept drift: round amounts, paid in person at the victim's favourite merchants.
 
     Such a purchase is nearby, at a familiar merchant and of ordinary size, so a model of the old patterns scores it as honest.

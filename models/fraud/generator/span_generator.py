@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.fraud.generator.drift import CATEGORY_NAMES, Drift, inject, numbered
+from models.fraud.generator.drift import CATEGORY_NAMES, Drift, assign_ids, inject
 from models.fraud.generator.fraud_scenarios import CHANCE, SCENARIOS
-from models.fraud.generator.world import CHANNELS, DAY, DEVICES, TOWNS, Rows, World, purchases, stream
+from models.fraud.generator.world import CHANNELS, DAY, DEVICES, TOWNS, Rows, World, draw_purchases, random_stream
 
 FRAUD_SHARE = 0.013
 LABEL_DELAY_DAYS = 7
@@ -93,14 +93,14 @@ def generate(
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty; remove it or choose another folder.")
     world = World.of(seed, customers=max(20, rows // days), merchants=max(2 * TOWNS, rows // days // 4))
-    columns, affected = drifted(world, rows, days, seed, start.weekday(), drift)
-    labels = label(columns, seed)
+    columns, affected = generate_rows(world, rows, days, seed, start.weekday(), drift)
+    labels = draw_labels(columns, seed)
     truth = _truth(world, columns, labels, days, seed, start, [(d, start, count) for d, count in affected])
     _write(out, _table(world, columns, labels, seed, start), days, start, truth, progress)
     return truth
 
 
-def drifted(
+def generate_rows(
     world: World, rows: int, days: int, seed: int, weekday: int, drift: Sequence[Drift]
 ) -> tuple[Rows, list[tuple[Drift, int]]]:
     """Return all purchases with their drift, and each drift with the number of rows that it affected.
@@ -119,28 +119,30 @@ def drifted(
 def _draw_clean_rows(world: World, count: int, days: int, seed: int, weekday: int) -> Rows:
     """Draw ``count`` purchases without drift: honest ones first, then those of each scenario."""
     frauds = [round(count * FRAUD_SHARE * kind.share) for kind in SCENARIOS]
-    honest = purchases(world, count - sum(frauds[:-1]), days, weekday, stream(seed, "purchases"))
+    honest = draw_purchases(world, count - sum(frauds[:-1]), days, weekday, random_stream(seed, "purchases"))
     nothing = {"id": np.array([-1]), "episode": np.array([-1])}
-    parts = [numbered(honest | {"episode": np.zeros(len(honest["time"]), np.int64)}, 0, nothing, world)]
+    parts = [assign_ids(honest | {"episode": np.zeros(len(honest["time"]), np.int64)}, 0, nothing, world)]
     parts[0]["episode"] = np.full(len(honest["time"]), -1)
     for code, (kind, number) in enumerate(zip(SCENARIOS[:-1], frauds, strict=False), 1):
         if number:
-            fraud = kind.purchases(world, number, 0, days * DAY, stream(seed, kind.name))
-            parts.append(numbered(fraud, code, parts[-1], world))
+            fraud = kind.purchases(world, number, 0, days * DAY, random_stream(seed, kind.name))
+            parts.append(assign_ids(fraud, code, parts[-1], world))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    chance = stream(seed, "chance").choice(len(honest["time"]), frauds[-1], replace=False)
+    chance = random_stream(seed, "chance").choice(len(honest["time"]), frauds[-1], replace=False)
     columns["scenario"][chance] = CHANCE
     return columns
 
 
-def label(rows: Rows, seed: int) -> Rows:
+def draw_labels(rows: Rows, seed: int) -> Rows:
     """Draw ``never`` (bool ``[n]``: no label arrives) and ``delay`` (days from purchase to label, ``[n]``).
 
     A purchase is labelled honest when nobody has complained for a week. Frauds are reported after 1 to 7 days, some much
     later. Random numbers are drawn by row id, so that added rows do not change those of other rows.
     """
     size, fraud = rows["id"].max() + 1, rows["scenario"] > 0
-    never, late, wait = (stream(seed, f"label {name}").random(size)[rows["id"]] for name in ("never", "late", "wait"))
+    never, late, wait = (
+        random_stream(seed, f"label {name}").random(size)[rows["id"]] for name in ("never", "late", "wait")
+    )
     soon = 1 + (LABEL_DELAY_DAYS - 1) * wait**1.5
     delay = np.where(late < LATE_SHARE, LABEL_DELAY_DAYS + (LATEST_DAYS - LABEL_DELAY_DAYS) * wait, soon)
     return {"never": never < NEVER_SHARE, "delay": np.where(fraud, delay, float(LABEL_DELAY_DAYS))}
@@ -156,14 +158,14 @@ def _table(world: World, rows: Rows, labels: Rows, seed: int, start: date) -> pa
         {
             "transaction_id": _hex(name[order]),
             "event_time": pa.array(time).cast(pa.timestamp("us")),
-            "customer_id": _named([f"c{i:06d}" for i in range(len(world.rate))], rows["customer"]),
-            "merchant_id": _named([f"m{i:05d}" for i in range(len(world.where))], rows["merchant"]),
+            "customer_id": take_names([f"c{i:06d}" for i in range(len(world.rate))], rows["customer"]),
+            "merchant_id": take_names([f"m{i:05d}" for i in range(len(world.where))], rows["merchant"]),
             "amount": rows["amount"],
             "is_fraud": pa.array((rows["scenario"] > 0).astype(np.int8), mask=never),
             "label_time": pa.array(label_time, mask=never).cast(pa.timestamp("us")),
-            "category": _named(CATEGORY_NAMES, rows["category"]),
-            "channel": _named(CHANNELS, rows["channel"]),
-            "device": _named(DEVICES, rows["device"]),
+            "category": take_names(CATEGORY_NAMES, rows["category"]),
+            "channel": take_names(CHANNELS, rows["channel"]),
+            "device": take_names(DEVICES, rows["device"]),
             "distance_km": world.distance_km(rows["customer"], rows["merchant"]),
         }
     )
@@ -190,7 +192,7 @@ def _hex(numbers: np.ndarray) -> pa.Array:
     return pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(digits.tobytes()))
 
 
-def _named(names: Sequence[str], codes: np.ndarray) -> pa.Array:
+def take_names(names: Sequence[str], codes: np.ndarray) -> pa.Array:
     """Look up strings by code; null for -1."""
     return pa.array(names, pa.string()).take(pa.array(codes.astype(np.int32), mask=codes < 0))
 

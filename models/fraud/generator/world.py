@@ -37,7 +37,7 @@ HOURS = np.array([1.0, 0.6, 0.4, 0.3, 0.3, 0.6, 1.5, 3, 4.5, 5, 5.5, 6.5, 7.5, 7
 Rows = dict[str, np.ndarray]
 
 
-def stream(seed: int, name: str) -> np.random.Generator:
+def random_stream(seed: int, name: str) -> np.random.Generator:
     """Return a random generator for one part of the data, so that the draws of one part do not change another."""
     return np.random.default_rng(np.random.SeedSequence([seed, crc32(name.encode())]))
 
@@ -73,7 +73,7 @@ class World:
     @staticmethod
     def of(seed: int, customers: int, merchants: int) -> "World":
         """Draw a population of that size; each town has at least one merchant."""
-        rng = stream(seed, "world")
+        rng = random_stream(seed, "world")
         towns, size = rng.uniform(0, SIDE_KM, (TOWNS, 2)), rng.dirichlet(np.full(TOWNS, 3.0))
         town = np.sort(rng.choice(TOWNS, customers, p=size))
         where = np.sort(np.concatenate([np.arange(TOWNS), rng.choice(TOWNS, merchants - TOWNS, p=size)]))
@@ -130,14 +130,14 @@ class World:
         return np.round(np.hypot(*(self.home[customer] - self.place[merchant]).T), 2)
 
 
-def hours(rng: np.random.Generator, shift: np.ndarray) -> np.ndarray:
+def draw_hours(rng: np.random.Generator, shift: np.ndarray) -> np.ndarray:
     """Draw times of day in microseconds, ``[n]``, from the daily rhythm moved by ``shift`` hours."""
     rhythm = np.concatenate([[0], np.cumsum(HOURS) / HOURS.sum()])
     hour = np.interp(rng.random(len(shift)), rhythm, np.arange(25)) + shift
     return (hour % 24 * HOUR).astype(np.int64) % DAY
 
 
-def purchases(world: World, count: int, days: int, weekday: int, rng: np.random.Generator) -> Rows:
+def draw_purchases(world: World, count: int, days: int, weekday: int, rng: np.random.Generator) -> Rows:
     """Draw ``count`` honest purchases, sorted by customer, over ``days`` days; the first day is ``weekday`` (Monday 0).
 
     Counts per customer are Poisson given their sum. Some honest behaviour resembles fraud on purpose: trips, shopping sprees,
@@ -145,7 +145,9 @@ def purchases(world: World, count: int, days: int, weekday: int, rng: np.random.
     """
     customer = np.repeat(np.arange(len(world.rate)), rng.multinomial(count, world.rate))
     week = np.cumsum(WEEK[(weekday + np.arange(days)) % 7])
-    time = np.searchsorted(week, rng.random(count) * week[-1], side="right") * DAY + hours(rng, world.shift[customer])
+    time = np.searchsorted(week, rng.random(count) * week[-1], side="right") * DAY + draw_hours(
+        rng, world.shift[customer]
+    )
     slot = np.floor((FAVOURITES + 1) ** rng.random(count)).astype(np.int64) - 1
     merchant = world.favourites[customer, slot]
     elsewhere = rng.random(count) < 0.06

@@ -21,7 +21,7 @@ from models.fraud.history.point_in_time import (
     WINDOWS,
     customer_names,
     merchant_names,
-    moment,
+    to_microseconds,
 )
 from models.fraud.history.snapshot import Snapshot
 
@@ -59,7 +59,7 @@ class OnlineHistory:
             transaction: ``transaction_id``, ``event_time`` (a datetime, or microseconds since 1970), ``customer_id``,
                 ``merchant_id``. It may have been added before; it does not count as its own past.
         """
-        time = moment(transaction["event_time"])
+        time = to_microseconds(transaction["event_time"])
         customer = self._customers.get(transaction["customer_id"]) or _Customer()
         merchant = self._merchants.get(transaction["merchant_id"]) or _Merchant()
         return {
@@ -69,7 +69,7 @@ class OnlineHistory:
 
     def add(self, transaction: Mapping[str, Any]) -> None:
         """Add a purchase with its ``amount``; a repeated call for the same purchase changes nothing."""
-        time = moment(transaction["event_time"])
+        time = to_microseconds(transaction["event_time"])
         self._before_change(CUSTOMERS, transaction["customer_id"])
         self._before_change(MERCHANTS, transaction["merchant_id"])
         customer = self._customers[transaction["customer_id"]]
@@ -82,7 +82,7 @@ class OnlineHistory:
         """Add a purchase's label, once, however late; it counts from the day after ``label_time``, never earlier."""
         if is_fraud:
             self._before_change(MERCHANTS, merchant_id)
-            self._merchants[merchant_id].label(moment(event_time) // DAY, moment(label_time) // DAY)
+            self._merchants[merchant_id].label(to_microseconds(event_time) // DAY, to_microseconds(label_time) // DAY)
 
     def state(self) -> dict[str, Any]:
         """Return the whole state, as values that JSON preserves exactly."""

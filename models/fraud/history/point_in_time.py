@@ -71,7 +71,7 @@ def customer_features(table: pa.Table) -> pa.Table:
     """
     table, codes, times = _sort(table)
     rows, first = np.arange(len(codes)), np.searchsorted(codes, codes)
-    totals = np.concatenate([[0], np.cumsum(units(_floats(table["amount"])))])
+    totals = np.concatenate([[0], np.cumsum(to_units(_floats(table["amount"])))])
     columns: list[np.ndarray] = []
     for start in _window_starts(codes, times):
         columns += [rows - start, (totals[rows] - totals[start]) / UNIT]
@@ -149,7 +149,7 @@ def microseconds(times: Column) -> np.ndarray:
     return np.asarray(times.cast(pa.int64()))
 
 
-def moment(time: datetime | int) -> int:
+def to_microseconds(time: datetime | int) -> int:
     """Convert a time (without a zone: UTC), or such an integer, to microseconds since 1970; see :func:`microseconds`."""
     if isinstance(time, int):
         return time
@@ -157,7 +157,7 @@ def moment(time: datetime | int) -> int:
     return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def units(amounts: Any) -> Any:
+def to_units(amounts: Any) -> Any:
     """Convert amounts, an array or a number, to integer multiples of 1/``UNIT``; values that are not finite become 0."""
     return np.rint(np.where(np.isfinite(amounts), amounts, 0.0) * UNIT).astype(np.int64)
 

@@ -17,8 +17,8 @@ Fields = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Change:
-    """Change of the records by one purchase; see ``serving.gateway.use_case_interface.Change``."""
+class PurchaseChange:
+    """Change of the records by one purchase; see ``serving.gateway.use_case_interface.HistoryChange``."""
 
     record: str
     field: str
@@ -29,12 +29,12 @@ class Change:
     drop_counts: Sequence[str]
 
 
-def names(row: Mapping[str, Any]) -> tuple[str, str]:
+def record_names(row: Mapping[str, Any]) -> tuple[str, str]:
     """Return the names of the records of a purchase's customer and merchant."""
     return _customer_name(row["customer_id"]), _merchant_name(row["merchant_id"])
 
 
-def history(row: Mapping[str, Any], records: Sequence[Fields], delay: int) -> OnlineHistory:
+def build_history(row: Mapping[str, Any], records: Sequence[Fields], delay: int) -> OnlineHistory:
     """Build a history of only the purchase's customer and merchant, from the records of :func:`names`."""
     customer, merchant = records
     loaded = OnlineHistory(delay)
@@ -47,7 +47,7 @@ def history(row: Mapping[str, Any], records: Sequence[Fields], delay: int) -> On
     return loaded
 
 
-def change(row: Mapping[str, Any], before: Sequence[Fields], history: OnlineHistory) -> Change:
+def add_purchase(row: Mapping[str, Any], before: Sequence[Fields], history: OnlineHistory) -> PurchaseChange:
     """Add the purchase to ``history`` and return the change of its records, which are ``before`` until then."""
     single = OnlineHistory(history.delay)
     single.add(row)
@@ -55,15 +55,15 @@ def change(row: Mapping[str, Any], before: Sequence[Fields], history: OnlineHist
     (field, value), (counted, _) = *added.items(), *counts_added.items()
     history.add(row)
     remaining = dict(records(history.state()))
-    customer, merchant = names(row)
+    customer, merchant = record_names(row)
     drop = [
         [field_name for field_name in old if field_name not in remaining[name]]
         for name, old in zip((customer, merchant), before, strict=True)
     ]
-    return Change(customer, field, value, merchant, counted, *drop)
+    return PurchaseChange(customer, field, value, merchant, counted, *drop)
 
 
-def learned(merchant_id: str, event_time: int, label_time: int, label: int) -> tuple[str, str]:
+def label_counter(merchant_id: str, event_time: int, label_time: int, label: int) -> tuple[str, str]:
     """Return the record and field that a label increments: a fraud its merchant's, an honest purchase none (empty field)."""
     return _merchant_name(merchant_id), f"{event_time // DAY}:{label_time // DAY}" if label else ""
 

@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.errors import Preempted
-from models.training.distribute.job import PREEMPTED, UNBOUND, WRONG
+from models.errors import PreemptedError
+from models.training.distribute.job import ADDRESS_IN_USE, INVALID_SETTINGS, PREEMPTED
 
-GRACE = 30.0  # seconds that processes have to save before they are killed
+GRACE_SECONDS = 30.0  # seconds that processes have to save before they are killed
 PR_SET_PDEATHSIG = 1
 PROGRESS = ("epoch ", "went on ")
 WORKER = ("-m", "models.training.worker")  # Python's arguments to run a task
 
 
 @dataclass
-class Process:
+class TaskProcess:
     """The process of one task.
 
     Attributes:
@@ -56,7 +56,7 @@ class Cluster:
     strategy: str
     config: Mapping[str, list[str]]
     folder: Path
-    processes: list[Process] = field(default_factory=list)
+    processes: list[TaskProcess] = field(default_factory=list)
 
     def start(self) -> None:
         """Start every task."""
@@ -65,7 +65,7 @@ class Cluster:
             for index in range(len(kinds[kind])):
                 self.processes.append(self.launch(kind, index))
 
-    def launch(self, kind: str, index: int) -> Process:
+    def launch(self, kind: str, index: int) -> TaskProcess:
         """Start one task, with its output in its own log."""
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         environment.pop("TF_CONFIG", None)
@@ -85,9 +85,9 @@ class Cluster:
                 start_new_session=True,
             )
         print(f"{kind} {index} is process {child.pid}", flush=True)
-        return Process(kind, index, child, log, offset)
+        return TaskProcess(kind, index, child, log, offset)
 
-    def pass_on(self) -> None:
+    def print_progress(self) -> None:
         """Print the new progress lines of the process that writes the result."""
         chiefs = [process for process in self.processes if process.kind == "chief"]
         writer = (chiefs or self.processes)[0]
@@ -124,7 +124,7 @@ def run(job: Any) -> None:
       the coordinator dies, the whole cluster restarts.
 
     Args:
-        job: A :class:`models.training.distribute.job.Job`.
+        job: A :class:`models.training.distribute.job.TrainingJob`.
 
     Raises:
         Preempted: after SIGTERM, when all processes have saved.
@@ -136,7 +136,7 @@ def run(job: Any) -> None:
     with _collect_sigterm() as signals:
         restarts_left = job.settings["restarts"]
         while True:
-            cluster = Cluster(path, job.settings["strategy"], addresses(job.settings), folder)
+            cluster = Cluster(path, job.settings["strategy"], allocate_addresses(job.settings), folder)
             (folder / "cluster.json").write_text(json.dumps(cluster.config))
             try:
                 cluster.start()
@@ -154,7 +154,7 @@ def run(job: Any) -> None:
     )
 
 
-def addresses(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+def allocate_addresses(settings: Mapping[str, Any]) -> dict[str, list[str]]:
     """The ``cluster`` of ``TF_CONFIG`` on free ports of this machine; empty for a strategy with one process."""
     counts = {"multiworker": {"worker": settings["workers"]}}
     counts["parameter-server"] = {"chief": 1, "worker": settings["workers"], "ps": settings["parameter_servers"]}
@@ -163,26 +163,31 @@ def addresses(settings: Mapping[str, Any]) -> dict[str, list[str]]:
     return {kind: [f"localhost:{next(ports)}" for _ in range(count)] for kind, count in tasks.items()}
 
 
-def _wait(cluster: Cluster, signals: list[int], restarts: int) -> Process | None:
+def _wait(cluster: Cluster, signals: list[int], restarts: int) -> TaskProcess | None:
     """Wait until training ends; return None if it is done, else the process that died."""
     deadline, handled = None, 0
     while True:
         if len(signals) > handled:
-            handled, deadline = len(signals), deadline or time.monotonic() + GRACE
+            handled, deadline = len(signals), deadline or time.monotonic() + GRACE_SECONDS
             cluster.terminate()
         if deadline and time.monotonic() > deadline:
-            raise Preempted("Training was stopped and did not save in time; it resumes at its last checkpoint.")
-        cluster.pass_on()
+            raise PreemptedError("Training was stopped and did not save in time; it resumes at its last checkpoint.")
+        cluster.print_progress()
         ended = [process for process in cluster.processes if process.child.poll() is not None]
         for process in ended:
             code = process.child.returncode
             if code == PREEMPTED:
-                raise Preempted(_read_last_line(process.log))
+                raise PreemptedError(_read_last_line(process.log))
             if deadline and code == -signal.SIGTERM:
-                raise Preempted("Training was stopped before it had begun; run the same command to start it.")
-            if code == WRONG:
+                raise PreemptedError("Training was stopped before it had begun; run the same command to start it.")
+            if code == INVALID_SETTINGS:
                 raise ValueError(_read_last_line(process.log))
-            if cluster.strategy == "parameter-server" and process.kind == "worker" and restarts > 0 and code != UNBOUND:
+            if (
+                cluster.strategy == "parameter-server"
+                and process.kind == "worker"
+                and restarts > 0
+                and code != ADDRESS_IN_USE
+            ):
                 restarts -= 1
                 print(f"{_describe_end(process)} Training continues; the process is restarted.", flush=True)
                 cluster.processes[cluster.processes.index(process)] = cluster.launch(process.kind, process.index)
@@ -207,7 +212,7 @@ def _collect_sigterm() -> Iterator[list[int]]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _describe_end(process: Process) -> str:
+def _describe_end(process: TaskProcess) -> str:
     code = process.child.returncode
     ending = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     return f"{process.name} {ending}: {_read_last_line(process.log)}"

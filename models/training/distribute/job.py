@@ -13,13 +13,13 @@ from typing import Any, Self
 
 # Exit codes of the process that runs a job.
 PREEMPTED = 42  # stopped after SIGTERM, with a checkpoint
-UNBOUND = 43  # the task's address is in use
-WRONG = 44  # the settings are not compatible
+ADDRESS_IN_USE = 43  # the task's address is in use
+INVALID_SETTINGS = 44  # the settings are not compatible
 INDEX, WORKERS = "JOB_COMPLETION_INDEX", "WORKERS"
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One training job as plain values, which another process can read from a file.
 
     Attributes:
@@ -86,7 +86,7 @@ def apply_tuning(settings: Mapping[str, Any], best: Mapping[str, Any] | None) ->
 
 
 @dataclass(frozen=True)
-class Task:
+class ClusterTask:
     """The task of this process in a cluster, from ``TF_CONFIG``; without that variable it is the only process.
 
     Attributes:
@@ -100,7 +100,7 @@ class Task:
     cluster: Mapping[str, list[str]] | None = None
 
     @classmethod
-    def here(cls) -> Self:
+    def from_environment(cls) -> Self:
         """Read the task from the environment.
 
         Raises:
@@ -146,4 +146,4 @@ def build_tf_config(environment: Mapping[str, str]) -> dict[str, str]:
     return {"TF_CONFIG": json.dumps(tf_config)}
 
 
-ALONE = Task()
+SINGLE_TASK = ClusterTask()

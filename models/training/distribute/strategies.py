@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models.input import Share
-from models.training.distribute.job import Task
+from models.input import BatchShare
+from models.training.distribute.job import ClusterTask
 
 
-def create(settings: Mapping[str, Any], task: Task, distribute: Any = tf.distribute) -> tf.distribute.Strategy:
+def create(settings: Mapping[str, Any], task: ClusterTask, distribute: Any = tf.distribute) -> tf.distribute.Strategy:
     """Create the configured strategy; call this before TensorFlow is initialised in the process.
 
     - none: one device, TensorFlow's default strategy;
@@ -61,15 +61,15 @@ def create(settings: Mapping[str, Any], task: Task, distribute: Any = tf.distrib
     raise ValueError(f"There is no strategy '{settings['strategy']}'.")
 
 
-def share(strategy: tf.distribute.Strategy, task: Task) -> Share:
+def compute_share(strategy: tf.distribute.Strategy, task: ClusterTask) -> BatchShare:
     """The slices of a global batch that this process's input pipeline reads; all of it under parameter servers."""
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
-        return Share()
+        return BatchShare()
     replicas = strategy.num_replicas_in_sync
     pipelines = max(1, task.count("worker") + task.count("chief"))
     count = replicas // pipelines
     position = task.index + (task.count("chief") if task.kind == "worker" else 0)
-    return Share(replicas, position * count, count)
+    return BatchShare(replicas, position * count, count)
 
 
 def check_model(model: keras.Model, settings: Mapping[str, Any], replicas: int) -> None:
@@ -95,7 +95,7 @@ def _create_mirrored(workers: int) -> tf.distribute.Strategy:
         allows a fallback, CUDA_VISIBLE_DEVICES hides devices. The trap is memory: TensorFlow takes all of it unless you
         set memory growth before the first operation. Then use mixed precision and make sure the input keeps up. Here we
         list what was placed where.
-    Evidence: tour.evidence.network.devices.found_and_placed
+    Evidence: tour.evidence.network.devices.device_placement
     Proof: tests/tour/evidence/test_devices.py::test_operations_are_found_on_the_device_they_ran_on
     """
     gpus = tf.config.list_physical_devices("GPU")

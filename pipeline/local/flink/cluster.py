@@ -26,11 +26,11 @@ HOST = worker_pool.HOST
 # Defaults of Flink and Beam; a port in use is replaced by a free one. Beam's options are part of a stage's cache key, so a
 # stopped run reuses its finished stages only if the same ports are free.
 PORTS = {"page": 8081, "jobs": 8099, "pool": worker_pool.PORT}
-PAGES = 10  # size of the port range for dashboards: stages run in parallel, each job with its own
-START = 180.0  # seconds until all processes have to listen
+DASHBOARD_PORTS = 10  # size of the port range for dashboards: stages run in parallel, each job with its own
+START_SECONDS = 180.0  # seconds until all processes have to listen
 JOB_SERVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
 # Flink and Kryo use reflection on JDK classes, which Java 17 forbids by default.
-OPENED = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "net", "io", "nio", "util", "time")]
+JAVA_OPENS = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "net", "io", "nio", "util", "time")]
 HEAP = "2g"
 CONFIG = """
 rest.address: {host}
@@ -114,7 +114,7 @@ class Flink:
         scratch.mkdir(parents=True, exist_ok=True)
         values = {
             "first": self.page,
-            "last": self.page + PAGES - 1,
+            "last": self.page + DASHBOARD_PORTS - 1,
             "cores": len(os.sched_getaffinity(0)),
             "scratch": scratch,
         }
@@ -127,7 +127,7 @@ class Flink:
                 f"-Xmx{HEAP}",
                 "-XX:+UseSerialGC",
                 f"-Djava.io.tmpdir={scratch}",
-                *OPENED,
+                *JAVA_OPENS,
                 "-Dorg.slf4j.simpleLogger.showDateTime=true",
                 "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
                 "-cp",
@@ -153,13 +153,13 @@ class Flink:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _wait(self, children: dict[str, subprocess.Popen[str]], logs: Path) -> None:
-        deadline = time.monotonic() + START
+        deadline = time.monotonic() + START_SECONDS
         while not (_listens(self.pool) and _listens(self.jobs)):
             for name, child in children.items():
                 if child.poll() is not None:
                     raise RuntimeError(f"Flink did not start: its {name} ended; see {logs / f'flink-{name}.log'}.")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"Flink did not start within {START:.0f} s; see {logs}/flink-*.log.")
+                raise RuntimeError(f"Flink did not start within {START_SECONDS:.0f} s; see {logs}/flink-*.log.")
             time.sleep(0.2)
 
 

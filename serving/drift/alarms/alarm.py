@@ -9,13 +9,13 @@ import numpy as np
 
 from serving.drift.alarms import data_faults, distribution_distances
 from serving.drift.alarms.data_faults import Fault
-from serving.drift.alarms.drift_incidents import Incident, Incidents, News
+from serving.drift.alarms.drift_incidents import DriftIncident, DriftIncidents, News
 from serving.drift.profiles.profile import Profile
-from serving.drift.reference.day_variation import Baseline
+from serving.drift.reference.day_variation import ReferenceBaseline
 
 
 @dataclass(frozen=True)
-class Rule:
+class AlarmRule:
     """When a window raises a drift alarm.
 
     Attributes:
@@ -59,7 +59,9 @@ class Finding:
     moved: bool
 
 
-def judge(baseline: Baseline, windows: Sequence[tuple[str, Profile]], rule: Rule | None = None) -> list[Finding]:
+def find_drift(
+    baseline: ReferenceBaseline, windows: Sequence[tuple[str, Profile]], rule: AlarmRule | None = None
+) -> list[Finding]:
     """Test every component of the last windows against the reference; return the results sorted by p-value, smallest first.
 
     Args:
@@ -70,7 +72,7 @@ def judge(baseline: Baseline, windows: Sequence[tuple[str, Profile]], rule: Rule
     Raises:
         ValueError: if there is no window, or the rule's parts do not match its spans.
     """
-    rule = rule or Rule()
+    rule = rule or AlarmRule()
     if not windows or len(rule.spans) != len(rule.parts):
         raise ValueError("Give at least one window, and a rule with one fraction of alpha (parts) for each span.")
     spans = [(span, fraction) for span, fraction in zip(rule.spans, rule.parts, strict=True) if span <= len(windows)]
@@ -119,7 +121,7 @@ def judge(baseline: Baseline, windows: Sequence[tuple[str, Profile]], rule: Rule
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DriftVerdict:
     """What the test of a window showed.
 
     Attributes:
@@ -135,7 +137,7 @@ class Verdict:
     judged: bool
     findings: list[Finding]
     faults: list[Fault]
-    news: list[tuple[News, Incident]]
+    news: list[tuple[News, DriftIncident]]
 
     @property
     def moved(self) -> list[str]:
@@ -143,13 +145,13 @@ class Verdict:
         return list(dict.fromkeys(finding.column for finding in self.findings if finding.moved))
 
     @property
-    def alarm(self) -> bool:
+    def has_alarm(self) -> bool:
         """Whether a column drifted or has a data fault."""
         return bool(self.moved or self.faults)
 
 
 @dataclass
-class Monitor:
+class WindowMonitor:
     """Judges consecutive windows against a baseline.
 
     A window with data faults is not tested for drift, since a fault would look like drift, and it does not enter the
@@ -157,24 +159,24 @@ class Monitor:
     do not show, and after a drift that was reverted they would raise alarms for windows that have passed.
     """
 
-    baseline: Baseline
-    rule: Rule = field(default_factory=Rule)
-    incidents: Incidents = field(default_factory=Incidents)
+    baseline: ReferenceBaseline
+    rule: AlarmRule = field(default_factory=AlarmRule)
+    incidents: DriftIncidents = field(default_factory=DriftIncidents)
     past: deque[tuple[str, Profile]] = field(default_factory=deque)
 
-    def observe(self, window: int, kind: str, profile: Profile) -> Verdict:
+    def observe(self, window: int, kind: str, profile: Profile) -> DriftVerdict:
         """Judge the next window; ``kind`` is its kind of day."""
-        faults = data_faults.check(self.baseline.pooled, profile)
+        faults = data_faults.find_faults(self.baseline.pooled, profile)
         judged = self.baseline.knows(kind) and profile.rows > 0
         findings: list[Finding] = []
         if judged and not faults:
             self.past.append((kind, profile))
             while len(self.past) > max(self.rule.spans):
                 self.past.popleft()
-            findings = judge(self.baseline, list(self.past), self.rule)
+            findings = find_drift(self.baseline, list(self.past), self.rule)
             if any(finding.moved and finding.span == 1 for finding in findings):
                 self.past.pop()
         moved = list(dict.fromkeys(finding.column for finding in findings if finding.moved))
         causes = {"quality": [f"{fault.column}: {fault.kind}" for fault in faults], "drift": moved}
         self.incidents, news = self.incidents.update(window, causes)
-        return Verdict(window, judged, findings, faults, news)
+        return DriftVerdict(window, judged, findings, faults, news)

@@ -13,22 +13,22 @@ import numpy as np
 from scipy import optimize, special
 
 from serving.drift.alarms import distribution_distances
-from serving.drift.profiles.bins import RANKS, SIGN, Category, Number
-from serving.drift.profiles.image_columns import DERIVED
-from serving.drift.profiles.profile import Counts, Profile
+from serving.drift.profiles.bins import RANKS, SIGN, CategoricalColumn, NumericColumn
+from serving.drift.profiles.image_columns import COMPUTED_MAXIMA
+from serving.drift.profiles.profile import ColumnCounts, Profile
 
 Kind = Literal["nulls", "infinite", "unseen", "encoding", "range", "units", "empty"]
 
-LEAST = 0.004  # smallest share of rows that counts as a fault
-SURE = 1e-6  # largest p-value of a change of a rate that counts as a fault
+MIN_SHARE = 0.004  # smallest share of rows that counts as a fault
+MAX_P_VALUE = 1e-6  # largest p-value of a change of a rate that counts as a fault
 FACTORS = (100.0, 0.01, 1000.0, 0.001)  # of wrong units
 # How much better a mixture with another unit has to explain the window, as twice the gain in log-likelihood; above what the
 # variation from day to day reaches.
-BETTER = 60.0
+MIN_GAIN = 60.0
 # Fraction of the window's deviation from the reference that the wrong unit has to explain. Halved prices do not reach it.
-EXPLAINS = 0.7
+MIN_EXPLAINED = 0.7
 CENTS_WHOLE = 0.5  # share of whole numbers that decides whether a column already held amounts in cents
-ROUNDED = 1e-5  # by how much a computed float32 value can exceed its possible range
+ROUNDING_ERROR = 1e-5  # by how much a computed float32 value can exceed its possible range
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Fault:
     says: str
 
 
-def check(reference: Profile, window: Profile) -> list[Fault]:
+def find_faults(reference: Profile, window: Profile) -> list[Fault]:
     """Return the faults of a window in the order of the columns; one column can have several.
 
     Raises:
@@ -63,14 +63,14 @@ def check(reference: Profile, window: Profile) -> list[Fault]:
     for column in reference.layout:
         expected, actual = reference[column.name], window[column.name]
         faults += _check_rates(column.name, expected, actual, reference.rows, window.rows)
-        if isinstance(column, Category):
+        if isinstance(column, CategoricalColumn):
             faults += _check_categories(column, expected, actual, reference.rows, window.rows)
         else:
             faults += _check_numbers(column, expected, actual)
     return faults
 
 
-def _check_rates(name: str, expected: Counts, actual: Counts, past_rows: int, rows: int) -> list[Fault]:
+def _check_rates(name: str, expected: ColumnCounts, actual: ColumnCounts, past_rows: int, rows: int) -> list[Fault]:
     faults = []
     if _is_increase(actual.nulls, rows, expected.nulls, past_rows):
         kind: Kind = "empty" if actual.nulls == rows else "nulls"
@@ -84,16 +84,18 @@ def _check_rates(name: str, expected: Counts, actual: Counts, past_rows: int, ro
 
 def _is_increase(hits: int, rows: int, past_hits: int, past_rows: int) -> bool:
     """Whether a rate grew by a share that matters and, by Fisher's exact test, by more than chance."""
-    if not past_rows or hits / rows - past_hits / past_rows < LEAST:
+    if not past_rows or hits / rows - past_hits / past_rows < MIN_SHARE:
         return False
-    return distribution_distances.same_rate(hits, rows, past_hits, past_rows) < SURE
+    return distribution_distances.fisher_exact(hits, rows, past_hits, past_rows) < MAX_P_VALUE
 
 
 def _build_fault(name: str, kind: Kind, share: float, past_share: float, what: str) -> Fault:
     return Fault(name, kind, share, past_share, f"{share:.1%} of {what} (reference: {past_share:.1%}).")
 
 
-def _check_categories(column: Category, expected: Counts, actual: Counts, past_rows: int, rows: int) -> list[Fault]:
+def _check_categories(
+    column: CategoricalColumn, expected: ColumnCounts, actual: ColumnCounts, past_rows: int, rows: int
+) -> list[Fault]:
     """Unseen categories; those that match a known one after normalisation are garbled, not new."""
     if not _is_increase(int(actual.bins[-1]), rows, int(expected.bins[-1]), past_rows):
         return []
@@ -103,11 +105,11 @@ def _check_categories(column: Category, expected: Counts, actual: Counts, past_r
     garbled_fraction = sum(garbled.values()) / max(sum(sample.values()), 1)
     share, past_share = int(actual.bins[-1]) / rows, int(expected.bins[-1]) / past_rows
     faults = []
-    if garbled and garbled_fraction * share >= LEAST:
+    if garbled and garbled_fraction * share >= MIN_SHARE:
         what = f"values are garbled, such as '{max(garbled, key=garbled.__getitem__)}'"
         faults.append(_build_fault(column.name, "encoding", garbled_fraction * share, past_share, what))
     others = {name: count for name, count in sample.items() if name not in garbled}
-    if others and (1 - garbled_fraction) * share >= LEAST:
+    if others and (1 - garbled_fraction) * share >= MIN_SHARE:
         what = f"values are unknown, such as '{max(others, key=others.__getitem__)}'"
         faults.append(_build_fault(column.name, "unseen", (1 - garbled_fraction) * share, past_share, what))
     return faults
@@ -121,10 +123,10 @@ def _normalize_name(name: str) -> str:
     return plain.removesuffix("a") if name.rstrip()[-1:] in "ÂÃ" or "Â" in name or "Ã" in name else plain
 
 
-def _check_numbers(column: Number, expected: Counts, actual: Counts) -> list[Fault]:
+def _check_numbers(column: NumericColumn, expected: ColumnCounts, actual: ColumnCounts) -> list[Fault]:
     if not actual.rows or not expected.rows:
         return []
-    computed = column.name in DERIVED
+    computed = column.name in COMPUTED_MAXIMA
     if computed and _is_possible(column.name, actual):
         return []
     if not computed and (fault := _check_units(column, expected, actual)):
@@ -136,7 +138,7 @@ def _check_numbers(column: Number, expected: Counts, actual: Counts) -> list[Fau
     return [_build_fault(column.name, "range", outside / actual.rows, past_outside / expected.rows, what)]
 
 
-def _is_possible(name: str, actual: Counts) -> bool:
+def _is_possible(name: str, actual: ColumnCounts) -> bool:
     """Whether all values of a computed column lie in its possible range.
 
     Only the extremes separate impossible from unusual values, since no bin edge lies between them; infinite values have
@@ -144,10 +146,10 @@ def _is_possible(name: str, actual: Counts) -> bool:
     """
     if actual.least is None or actual.most is None:
         return False
-    return actual.least >= -ROUNDED and actual.most <= DERIVED[name] + ROUNDED
+    return actual.least >= -ROUNDING_ERROR and actual.most <= COMPUTED_MAXIMA[name] + ROUNDING_ERROR
 
 
-def _check_units(column: Number, expected: Counts, actual: Counts) -> Fault | None:
+def _check_units(column: NumericColumn, expected: ColumnCounts, actual: ColumnCounts) -> Fault | None:
     """Find the factor by which some rows may be multiplied: a mixture with such rows explains the window far better.
 
     Real growth moves all rows a little; a wrong unit moves some rows a hundredfold, to where the reference has hardly
@@ -168,7 +170,7 @@ def _check_units(column: Number, expected: Counts, actual: Counts) -> Fault | No
         cents_plausible = (
             factor < 1 or expected.whole / expected.rows > CENTS_WHOLE or whole_increase > share * CENTS_WHOLE
         )
-        if cents_plausible and share >= LEAST and gain > max(best[0], BETTER, EXPLAINS * deviance):
+        if cents_plausible and share >= MIN_SHARE and gain > max(best[0], MIN_GAIN, MIN_EXPLAINED * deviance):
             best = (gain, factor, share)
     if not best[0]:
         return None
@@ -176,12 +178,12 @@ def _check_units(column: Number, expected: Counts, actual: Counts) -> Fault | No
     return _build_fault(column.name, "units", best[2], 0.0, what)
 
 
-def _scale_shares(column: Number, base: np.ndarray, expected: Counts, factor: float) -> np.ndarray:
+def _scale_shares(column: NumericColumn, base: np.ndarray, expected: ColumnCounts, factor: float) -> np.ndarray:
     """Shares of the bins ``[bins]`` after the reference's values are multiplied by a factor.
 
     Each bin is represented by 16 evenly spaced points.
     """
-    edges = np.concatenate([[expected.least], least_values(column), [expected.most]])
+    edges = np.concatenate([[expected.least], edge_values(column), [expected.most]])
     edges = np.clip(edges, expected.least, expected.most)
     offsets = (np.arange(16) + 0.5) / 16
     points = edges[:-1, None] + np.diff(edges)[:, None] * offsets
@@ -190,7 +192,7 @@ def _scale_shares(column: Number, base: np.ndarray, expected: Counts, factor: fl
     return scaled / scaled.sum()
 
 
-def least_values(column: Number) -> np.ndarray:
+def edge_values(column: NumericColumn) -> np.ndarray:
     """The smallest value of each edge's rank, ``[edges]``."""
     ranks = np.array(column.edges)
     halves = np.where(ranks >= SIGN, ranks - SIGN, RANKS - 1 - ranks).astype(np.uint32)

@@ -73,18 +73,18 @@ def _test_contingency(now: np.ndarray, reference: np.ndarray, measure: str | Non
     return statistic, float(stats.chi2.sf(statistic, max(table.shape[1] - 1, 1)))
 
 
-def binomial(hits: int, trials: int, rate: float) -> float:
+def binomial_test(hits: int, trials: int, rate: float) -> float:
     """Two-sided exact binomial test: p-value of ``hits`` in ``trials`` independent trials under a known rate."""
     return float(stats.binomtest(hits, trials, rate).pvalue)
 
 
-def same_rate(hits: int, trials: int, past_hits: int, past_trials: int) -> float:
+def fisher_exact(hits: int, trials: int, past_hits: int, past_trials: int) -> float:
     """Fisher's exact test, two-sided: p-value of the hypothesis that the rates now and in the past are equal."""
     table = [[hits, trials - hits], [past_hits, past_trials - past_hits]]
     return float(stats.fisher_exact(table).pvalue)
 
 
-def lower(now: np.ndarray, past: np.ndarray, weights: np.ndarray, past_weights: np.ndarray) -> float:
+def mann_whitney_lower(now: np.ndarray, past: np.ndarray, weights: np.ndarray, past_weights: np.ndarray) -> float:
     """One-sided Mann–Whitney test with weights: p-value of the hypothesis that ``now`` is not lower than ``past``.
 
     Weights account for values that come in bursts. The statistic is the weighted mean rank of each value among the
@@ -105,7 +105,7 @@ def lower(now: np.ndarray, past: np.ndarray, weights: np.ndarray, past_weights: 
     return float(stats.norm.cdf((weights @ ranks / weights.sum() - 0.5) / np.sqrt(variance)))
 
 
-def interval(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """Clopper–Pearson's exact confidence interval of a rate."""
     bounds = stats.binomtest(hits, trials).proportion_ci(level, "exact")
     return float(bounds.low), float(bounds.high)

@@ -9,7 +9,7 @@ News = Literal["alert", "resolved"]
 
 
 @dataclass(frozen=True)
-class Incident:
+class DriftIncident:
     """A period of alarms of one kind.
 
     Attributes:
@@ -29,7 +29,7 @@ class Incident:
 
 
 @dataclass(frozen=True)
-class Incidents:
+class DriftIncidents:
     """All incidents so far; immutable, so every update returns a new value.
 
     Attributes:
@@ -40,11 +40,11 @@ class Incidents:
 
     quiet: int = 3
     cooldown: int = 7
-    seen: tuple[Incident, ...] = ()
+    seen: tuple[DriftIncident, ...] = ()
 
     def update(
         self, window: int, causes: Mapping[str, Sequence[str]]
-    ) -> tuple["Incidents", list[tuple[News, Incident]]]:
+    ) -> tuple["DriftIncidents", list[tuple[News, DriftIncident]]]:
         """Add the alarms of a window.
 
         Args:
@@ -65,7 +65,7 @@ class Incidents:
         return replace(self, seen=tuple(incidents)), news
 
     @property
-    def open(self) -> tuple[Incident, ...]:
+    def open(self) -> tuple[DriftIncident, ...]:
         """Incidents that are not resolved."""
         return tuple(incident for incident in self.seen if incident.state == "open")
 
@@ -74,20 +74,20 @@ class Incidents:
         return asdict(self)
 
     @staticmethod
-    def from_json(state: Mapping[str, Any]) -> "Incidents":
+    def from_json(state: Mapping[str, Any]) -> "DriftIncidents":
         """Restore the result of :meth:`to_json`."""
-        incidents = tuple(Incident(**{**fields, "causes": tuple(fields["causes"])}) for fields in state["seen"])
-        return Incidents(state["quiet"], state["cooldown"], incidents)
+        incidents = tuple(DriftIncident(**{**fields, "causes": tuple(fields["causes"])}) for fields in state["seen"])
+        return DriftIncidents(state["quiet"], state["cooldown"], incidents)
 
 
 def _record_alarm(
-    incidents: list[Incident], kind: str, alarms: tuple[str, ...], window: int, cooldown: int
-) -> list[tuple[News, Incident]]:
+    incidents: list[DriftIncident], kind: str, alarms: tuple[str, ...], window: int, cooldown: int
+) -> list[tuple[News, DriftIncident]]:
     index = next((position for position in reversed(range(len(incidents))) if incidents[position].kind == kind), None)
     if index is not None and (incidents[index].state == "open" or window - incidents[index].last <= cooldown):
         incident = incidents[index]
         causes = tuple(dict.fromkeys([*incident.causes, *alarms]))
         incidents[index] = replace(incident, last=max(incident.last, window), causes=causes, state="open")
         return []
-    incidents.append(Incident(len(incidents) + 1, kind, window, window, alarms))
+    incidents.append(DriftIncident(len(incidents) + 1, kind, window, window, alarms))
     return [("alert", incidents[-1])]

@@ -7,19 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from serving.drift.alarms.alarm import Monitor, Rule, Verdict
-from serving.drift.alarms.drift_incidents import Incident, Incidents, News
+from serving.drift.alarms.alarm import AlarmRule, DriftVerdict, WindowMonitor
+from serving.drift.alarms.drift_incidents import DriftIncident, DriftIncidents, News
 from serving.drift.profiles.profile import Profile
-from serving.drift.reference.metric_estimate import Estimate
-from serving.drift.reference.reference_profile import Normal
+from serving.drift.reference.metric_estimate import MetricEstimate
+from serving.drift.reference.reference_profile import ReferenceProfile
 
-MOST = 20  # findings and windows that are stored for display
-ALONE = 0.9  # smallest share of a window's rows that one version must have answered for the window to be judged
-SAMPLE = 100_000  # largest number of scores of a window that the metric is estimated from
+MAX_STORED = 20  # findings and windows that are stored for display
+MIN_VERSION_SHARE = (
+    0.9  # smallest share of a window's rows that one version must have answered for the window to be judged
+)
+MAX_SCORES = 100_000  # largest number of scores of a window that the metric is estimated from
 
 
 @dataclass(frozen=True)
-class Part:
+class WindowPart:
     """The rows of a window that one version answered.
 
     Attributes:
@@ -30,14 +32,16 @@ class Part:
     profile: Profile
     scores: np.ndarray
 
-    def __add__(self, other: "Part") -> "Part":
+    def __add__(self, other: "WindowPart") -> "WindowPart":
         scores = np.sort(np.concatenate([self.scores, other.scores]))
         # Every n-th sorted score, which preserves the distribution.
-        return Part(self.profile.merge(other.profile), scores[:: -(-len(scores) // SAMPLE)] if len(scores) else scores)
+        return WindowPart(
+            self.profile.merge(other.profile), scores[:: -(-len(scores) // MAX_SCORES)] if len(scores) else scores
+        )
 
 
 @dataclass(frozen=True)
-class Judged:
+class WindowResult:
     """Result of a window, as plain values.
 
     Attributes:
@@ -67,11 +71,11 @@ class Judged:
         return self.usual["value"] - self.estimate["value"] if self.estimate and self.usual else 0.0
 
     @staticmethod
-    def read(fields: Mapping[str, Any]) -> "Judged":
+    def read(fields: Mapping[str, Any]) -> "WindowResult":
         """Restore a result from its JSON."""
         lists = ("findings", "moved", "faults")
         news = tuple((what, incident) for what, incident in fields["news"])
-        return Judged(**{**fields, **{name: tuple(fields[name]) for name in lists}, "news": news})
+        return WindowResult(**{**fields, **{name: tuple(fields[name]) for name in lists}, "news": news})
 
 
 @dataclass
@@ -85,23 +89,23 @@ class Judge:
         version: Version that answered the windows in ``past``.
     """
 
-    normal: Callable[[int], Normal]
+    normal: Callable[[int], ReferenceProfile]
     least: int = 100
-    rule: Rule = field(default_factory=Rule)
-    incidents: Incidents = field(default_factory=Incidents)
+    rule: AlarmRule = field(default_factory=AlarmRule)
+    incidents: DriftIncidents = field(default_factory=DriftIncidents)
     version: int = 0
     past: deque[tuple[str, Profile]] = field(default_factory=deque)
 
-    def observe(self, window: int, parts: Mapping[int, Part]) -> Judged:
+    def observe(self, window: int, parts: Mapping[int, WindowPart]) -> WindowResult:
         """Judge the next window, given the rows that each version answered."""
         rows = {version: part.profile.rows for version, part in parts.items()}
         version, total = max(rows, key=lambda number: (rows[number], number)), sum(rows.values())
         if skipped := self._reason_to_skip(rows[version], total):
-            return Judged(window, total, version, skipped)
+            return WindowResult(window, total, version, skipped)
         if version != self.version:  # windows of another model cannot be compared with this reference
             self.version, self.past = version, deque()
         reference, part = self.normal(version), parts[version]
-        monitor = Monitor(reference.baseline, self.rule, self.incidents, self.past)
+        monitor = WindowMonitor(reference.baseline, self.rule, self.incidents, self.past)
         verdict = monitor.observe(window, reference.kind(window), part.profile)
         self.incidents = monitor.incidents
         return _to_result(verdict, reference, part, total)
@@ -109,7 +113,11 @@ class Judge:
     def _reason_to_skip(self, most: int, total: int) -> str:
         if total < self.least:
             return f"The window has {total} rows, fewer than the minimum of {self.least}."
-        return f"Several versions answered, none of them {ALONE:.0%} of the rows." if most < ALONE * total else ""
+        return (
+            f"Several versions answered, none of them {MIN_VERSION_SHARE:.0%} of the rows."
+            if most < MIN_VERSION_SHARE * total
+            else ""
+        )
 
     def state(self) -> dict[str, Any]:
         """State that the next window needs, as plain values."""
@@ -118,19 +126,19 @@ class Judge:
 
     def load(self, state: Mapping[str, Any]) -> "Judge":
         """Restore the result of :meth:`state`."""
-        self.version, self.incidents = state["version"], Incidents.from_json(state["incidents"])
+        self.version, self.incidents = state["version"], DriftIncidents.from_json(state["incidents"])
         self.past = deque((kind, Profile.from_bytes(text.encode())) for kind, text in state["past"])
         return self
 
 
-def _to_result(verdict: Verdict, reference: Normal, part: Part, total: int) -> Judged:
-    estimate: Estimate = reference.estimator.estimate(part.scores)
-    return Judged(
+def _to_result(verdict: DriftVerdict, reference: ReferenceProfile, part: WindowPart, total: int) -> WindowResult:
+    estimate: MetricEstimate = reference.estimator.estimate(part.scores)
+    return WindowResult(
         verdict.window,
         total,
         reference.version,
         "" if verdict.judged else "The reference has no days of this kind.",
-        tuple(asdict(finding) for finding in verdict.findings[:MOST]),
+        tuple(asdict(finding) for finding in verdict.findings[:MAX_STORED]),
         tuple(verdict.moved),
         tuple(asdict(fault) for fault in verdict.faults),
         asdict(estimate),
@@ -139,5 +147,5 @@ def _to_result(verdict: Verdict, reference: Normal, part: Part, total: int) -> J
     )
 
 
-def _to_plain_values(incident: Incident) -> dict[str, Any]:
+def _to_plain_values(incident: DriftIncident) -> dict[str, Any]:
     return asdict(incident) | {"causes": list(incident.causes)}

@@ -12,11 +12,11 @@ import polars as pl
 
 from serving.drift.alarms import distribution_distances
 
-RELIABLE = 20  # smallest number of reference windows
-MEET = 2  # customers with a positive at one merchant that may coincide by chance
+MIN_WINDOWS = 20  # smallest number of reference windows
+CHANCE_SOURCES = 2  # customers with a positive at one merchant that may coincide by chance
 
 
-def joined(predictions: pl.DataFrame, labels: pl.DataFrame, key: str) -> pl.DataFrame:
+def join_labels(predictions: pl.DataFrame, labels: pl.DataFrame, key: str) -> pl.DataFrame:
     """Join predictions with the labels of their keys; drop predictions without a label, count repeated equal labels once.
 
     Raises:
@@ -29,7 +29,7 @@ def joined(predictions: pl.DataFrame, labels: pl.DataFrame, key: str) -> pl.Data
     return predictions.join(unique_labels, on=key, how="inner", maintain_order="left")
 
 
-def sources(customers: np.ndarray, places: np.ndarray) -> np.ndarray:
+def count_sources(customers: np.ndarray, places: np.ndarray) -> np.ndarray:
     """What each customer with a positive adds to the number of independent sources, ``[customers]``, each between 0 and 1.
 
     Positives come in bursts. All of one customer's positives are one source. At a place that many customers have in
@@ -42,11 +42,11 @@ def sources(customers: np.ndarray, places: np.ndarray) -> np.ndarray:
     pairs = np.unique(np.stack([customers, places]), axis=1)
     _, place, victims = np.unique(pairs[1], return_inverse=True, return_counts=True)
     _, customer, rows = np.unique(pairs[0], return_inverse=True, return_counts=True)
-    return np.bincount(customer, np.minimum(MEET / victims[place], 1.0)) / rows
+    return np.bincount(customer, np.minimum(CHANCE_SOURCES / victims[place], 1.0)) / rows
 
 
 @dataclass(frozen=True)
-class Reports:
+class PositiveRate:
     """Usual rate of independent sources of positives in a window, as reported by its end.
 
     Attributes:
@@ -63,7 +63,7 @@ class Reports:
     clumping: float
 
     @staticmethod
-    def of_windows(rows: Sequence[int], source_counts: Sequence[np.ndarray], overlap: int = 1) -> "Reports":
+    def of_windows(rows: Sequence[int], source_counts: Sequence[np.ndarray], overlap: int = 1) -> "PositiveRate":
         """Estimate from reference windows.
 
         Args:
@@ -75,13 +75,15 @@ class Reports:
             ValueError: for fewer than ``RELIABLE`` windows, or without a positive.
         """
         count, square = (np.array([(window**power).sum() for window in source_counts]) for power in (1, 2))
-        if len(rows) < RELIABLE or not count.any():
+        if len(rows) < MIN_WINDOWS or not count.any():
             raise ValueError(
-                f"The usual rate needs at least {RELIABLE} windows and a positive label; wait for more labels."
+                f"The usual rate needs at least {MIN_WINDOWS} windows and a positive label; wait for more labels."
             )
         rate = count.sum() / np.sum(rows)
         clumping = float(((count - rate * np.asarray(rows)) ** 2).sum() / square.sum())
-        return Reports(float(rate), int(np.sum(rows) / overlap), float(count.sum() / square.sum()), max(clumping, 1.0))
+        return PositiveRate(
+            float(rate), int(np.sum(rows) / overlap), float(count.sum() / square.sum()), max(clumping, 1.0)
+        )
 
     def test(self, rows: int, source_counts: np.ndarray) -> tuple[float, float]:
         """Test whether a window has another rate of sources.
@@ -98,5 +100,5 @@ class Reports:
             return 1.0, float("nan")
         scale, count = self.parts / self.clumping, float(source_counts.sum())
         past = self.rate * self.rows, self.rows
-        p = distribution_distances.same_rate(*(round(number * scale) for number in (count, rows, *past)))
+        p = distribution_distances.fisher_exact(*(round(number * scale) for number in (count, rows, *past)))
         return p, count / rows / self.rate

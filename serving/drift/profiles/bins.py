@@ -9,17 +9,17 @@ import numpy as np
 import polars as pl
 
 BINS = 64
-KNOWN = 512  # largest number of known values of a category
-LONGEST = 64  # largest length of a category's name, in bytes; longer names are cut
-ROOM = 24 << 10  # largest total size of the known names in JSON, in bytes
-TAIL = 0.999  # quantile above which values have a bin of their own
+MAX_CATEGORIES = 512  # largest number of known values of a category
+MAX_NAME_BYTES = 64  # largest length of a category's name, in bytes; longer names are cut
+MAX_NAMES_BYTES = 24 << 10  # largest total size of the known names in JSON, in bytes
+TAIL_QUANTILE = 0.999  # quantile above which values have a bin of their own
 RANKS = 1 << 16
 SIGN = 1 << 15
 INFINITE = 0x7F80  # upper 16 bits of float32 infinity; larger patterns are NaN
 
 
 @dataclass(frozen=True)
-class Number:
+class NumericColumn:
     """Bins of a numeric column.
 
     A value's rank is its position among the upper 16 bits of ``float32(value - centre)`` in sorted order. With 7 bits
@@ -40,7 +40,7 @@ class Number:
     edges: tuple[int, ...]
 
     @staticmethod
-    def of(name: str, values: np.ndarray, bins: int = BINS) -> "Number":
+    def of(name: str, values: np.ndarray, bins: int = BINS) -> "NumericColumn":
         """Bins of equal shares of the reference's finite values ``[n]``, and one for the uppermost thousandth.
 
         Raises:
@@ -54,12 +54,12 @@ class Number:
             )
         centre = float(values[len(values) // 2])
         spread = float(max(abs(values[0] - centre), abs(values[-1] - centre))) or 1.0
-        shares = np.append(np.arange(1, bins) / bins, TAIL)
-        unbinned = Number(name, centre, 2.0 ** np.floor(30 - np.log2(spread)), ())
+        shares = np.append(np.arange(1, bins) / bins, TAIL_QUANTILE)
+        unbinned = NumericColumn(name, centre, 2.0 ** np.floor(30 - np.log2(spread)), ())
         inner = unbinned.ranks(values[np.minimum((shares * len(values)).astype(np.int64), len(values) - 1)])
         least, most = unbinned.ranks(values[[0, -1]])
         edges = np.unique(np.concatenate([[least], inner, [most + 1]]))
-        return Number(name, centre, unbinned.scale, tuple(int(edge) for edge in edges))
+        return NumericColumn(name, centre, unbinned.scale, tuple(int(edge) for edge in edges))
 
     def halves(self, values: np.ndarray) -> np.ndarray:
         """Upper 16 bits of each value's float32 pattern, uint16 ``[n]``."""
@@ -68,7 +68,7 @@ class Number:
 
     def ranks(self, values: np.ndarray) -> np.ndarray:
         """Ranks 0 to 65,535 in the order of the values, int64 ``[n]``."""
-        return ordered(self.halves(np.asarray(values, np.float64)))
+        return to_ranks(self.halves(np.asarray(values, np.float64)))
 
     def bins(self, values: np.ndarray) -> np.ndarray:
         """Index of each value's bin, int64 ``[n]``."""
@@ -81,19 +81,19 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Category:
+class CategoricalColumn:
     """Bins of a categorical column; ``values`` are the reference's most frequent values, sorted."""
 
     name: str
     values: tuple[str, ...]
 
     @staticmethod
-    def of(name: str, values: Any) -> "Category":
+    def of(name: str, values: Any) -> "CategoricalColumn":
         """The most frequent values of the reference, at most ``KNOWN`` values and ``ROOM`` bytes of JSON."""
-        frequencies = counts(values)
-        frequent = sorted(frequencies, key=lambda value: (-frequencies[value], value))[:KNOWN]
+        frequencies = count_values(values)
+        frequent = sorted(frequencies, key=lambda value: (-frequencies[value], value))[:MAX_CATEGORIES]
         sizes = np.cumsum([len(json.dumps(value, ensure_ascii=False).encode()) + 1 for value in frequent])
-        return Category(name, tuple(sorted(frequent[: int((sizes <= ROOM).sum())])))
+        return CategoricalColumn(name, tuple(sorted(frequent[: int((sizes <= MAX_NAMES_BYTES).sum())])))
 
     @property
     def size(self) -> int:
@@ -101,25 +101,27 @@ class Category:
         return len(self.values) + 1
 
 
-Column = Number | Category
+Column = NumericColumn | CategoricalColumn
 Layout = tuple[Column, ...]
 
 
-def fit(columns: Mapping[str, Any] | pl.DataFrame, bins: int = BINS) -> Layout:
+def fit_layout(columns: Mapping[str, Any] | pl.DataFrame, bins: int = BINS) -> Layout:
     """Fit a layout to a sample of the reference, columns in sorted order: quantile bins for numbers, names for the rest."""
-    values = {name: series(columns[name]) for name in sorted(names(columns))}
+    values = {name: to_series(columns[name]) for name in sorted(column_names(columns))}
     return tuple(
-        Number.of(name, column.to_numpy(), bins) if column.dtype.is_numeric() else Category.of(name, column)
+        NumericColumn.of(name, column.to_numpy(), bins)
+        if column.dtype.is_numeric()
+        else CategoricalColumn.of(name, column)
         for name, column in values.items()
     )
 
 
-def names(columns: Mapping[str, Any] | pl.DataFrame) -> list[str]:
+def column_names(columns: Mapping[str, Any] | pl.DataFrame) -> list[str]:
     """Column names of a frame or a mapping."""
     return columns.columns if isinstance(columns, pl.DataFrame) else list(columns)
 
 
-def series(values: Any) -> pl.Series:
+def to_series(values: Any) -> pl.Series:
     """A column as a series; bytes are decoded to text, booleans become integers."""
     column = values if isinstance(values, pl.Series) else pl.Series(values)
     if column.dtype == pl.Binary:
@@ -129,17 +131,17 @@ def series(values: Any) -> pl.Series:
     return column.cast(pl.Int8) if column.dtype == pl.Boolean else column
 
 
-def counts(values: Any) -> dict[str, int]:
+def count_values(values: Any) -> dict[str, int]:
     """Frequency of each name, without nulls; names are cut to ``LONGEST`` bytes."""
-    table = series(values).drop_nulls().value_counts(name="count")
+    table = to_series(values).drop_nulls().value_counts(name="count")
     frequencies: dict[str, int] = {}
     for value, number in zip(table[table.columns[0]].cast(pl.String), table["count"], strict=True):
-        text = value if len(value) * 4 <= LONGEST else value.encode()[:LONGEST].decode("utf-8", "ignore")
+        text = value if len(value) * 4 <= MAX_NAME_BYTES else value.encode()[:MAX_NAME_BYTES].decode("utf-8", "ignore")
         frequencies[text] = frequencies.get(text, 0) + number
     return frequencies
 
 
-def ordered(halves: np.ndarray) -> np.ndarray:
+def to_ranks(halves: np.ndarray) -> np.ndarray:
     """Ranks of upper halves: bit patterns of floats ascend for positive values and descend for negative ones."""
     wide = halves.astype(np.int64)
     return np.where(wide >= SIGN, RANKS - 1 - wide, wide + SIGN)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from serving.drift.profiles.bins import Column, Number
+from serving.drift.profiles.bins import Column, NumericColumn
 
-RARE = 0.005  # categories with a smaller share are counted together
-COARSE = 16  # groups of bins that a shape is tested on
-BOUND = 1.5  # normal scores are clipped here (Huber), so that a run of outliers is not taken for a shift of all values
+MIN_CATEGORY_SHARE = 0.005  # categories with a smaller share are counted together
+SHAPE_GROUPS = 16  # groups of bins that a shape is tested on
+SCORE_BOUND = (
+    1.5  # normal scores are clipped here (Huber), so that a run of outliers is not taken for a shift of all values
+)
 # Columns that measure the same thing are a family: pixels, softmax outputs, and a score with the decision based on it.
 FAMILIES = {
     "brightness": "pixels",
@@ -48,18 +50,18 @@ class Component:
         return self.name.split()[0]
 
 
-def of(column: Column, bins: np.ndarray) -> list[Component]:
+def build_components(column: Column, bins: np.ndarray) -> list[Component]:
     """Components of a column, from the reference's counts ``[bins]``; empty if the column has a single value."""
     shares = bins / max(bins.sum(), 1)
     if (shares > 0).sum() < 2:
         return []
-    if isinstance(column, Number):
+    if isinstance(column, NumericColumn):
         return [
             *_location_and_spread(column.name, shares),
             Component(column.name, "shape", _chi_squared_weights(shares, _group_bins(shares))),
         ]
     bin_of_group, groups = np.unique(
-        np.where(shares >= RARE, np.arange(len(shares)), len(shares) - 1), return_inverse=True
+        np.where(shares >= MIN_CATEGORY_SHARE, np.arange(len(shares)), len(shares) - 1), return_inverse=True
     )
     shape = _chi_squared_weights(shares, groups)
     values = [
@@ -83,7 +85,7 @@ def _location_and_spread(name: str, shares: np.ndarray) -> list[Component]:
     scores = _standardize(np.clip(scores, scores[occupied].min(), scores[occupied].max()), shares)
     spread = scores**2
     spread = _standardize(spread - scores * (shares @ (scores * spread)), shares)
-    location = _standardize(np.clip(scores, -BOUND, BOUND), shares)
+    location = _standardize(np.clip(scores, -SCORE_BOUND, SCORE_BOUND), shares)
     return [
         Component(name, kind, weights[:, None])
         for kind, weights in (("location", location), ("spread", spread))
@@ -99,7 +101,7 @@ def _standardize(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 def _group_bins(shares: np.ndarray) -> np.ndarray:
     """Group index of each bin, ``[bins]``: neighbouring bins joined to about ``COARSE`` groups of equal shares."""
-    group = np.minimum((np.cumsum(shares) - shares / 2) * COARSE, COARSE - 1).astype(np.int64)
+    group = np.minimum((np.cumsum(shares) - shares / 2) * SHAPE_GROUPS, SHAPE_GROUPS - 1).astype(np.int64)
     return np.unique(group, return_inverse=True)[1]
 
 

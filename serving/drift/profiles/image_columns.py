@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-TINY = 1e-12
+EPSILON = 1e-12
 # Computed columns, and the largest value that each can have; the smallest is 0. A value beyond the reference's range is drift;
 # only a value beyond the possible range is a data fault, such as pixels in 0..255.
-DERIVED = {
+COMPUTED_MAXIMA = {
     "score": 1.0,
     "confidence": 1.0,
     "entropy": np.inf,
@@ -29,23 +29,23 @@ def columns(pixels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str
     Returns:
         ``brightness``, ``contrast``, ``roughness``, ``confidence``, ``entropy`` and ``predicted``, ``[n]`` each.
     """
-    return statistics(pixels).hstack(answers(probabilities, classes))
+    return pixel_statistics(pixels).hstack(output_columns(probabilities, classes))
 
 
-def answers(probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
+def output_columns(probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
     """``confidence``, ``entropy`` and ``predicted`` of softmax outputs ``[n, classes]``."""
     outputs = np.asarray(probabilities, np.float64)
     names = np.array(list(classes), dtype=object)[outputs.argmax(axis=1)]
     return pl.DataFrame(
         {
             "confidence": outputs.max(axis=1),
-            "entropy": -(outputs * np.log(np.maximum(outputs, TINY))).sum(axis=1),
+            "entropy": -(outputs * np.log(np.maximum(outputs, EPSILON))).sum(axis=1),
             "predicted": pl.Series([str(name) for name in names], dtype=pl.String),
         }
     )
 
 
-def statistics(pixels: np.ndarray) -> pl.DataFrame:
+def pixel_statistics(pixels: np.ndarray) -> pl.DataFrame:
     """``brightness`` (mean), ``contrast`` (standard deviation) and ``roughness`` of ``[n, height, width, channels]``.
 
     Roughness is the root mean square of second differences along rows and columns. Natural images are smooth, so that
@@ -59,6 +59,6 @@ def statistics(pixels: np.ndarray) -> pl.DataFrame:
             (differences**2).mean(axis=1) if differences.shape[1] else np.zeros(len(images))
             for differences in second_differences
         )
-        + TINY
+        + EPSILON
     )
     return pl.DataFrame({"brightness": flat.mean(axis=1), "contrast": flat.std(axis=1), "roughness": roughness})

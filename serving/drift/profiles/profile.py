@@ -10,22 +10,22 @@ import numpy as np
 import polars as pl
 
 from serving.drift.profiles import bins as layouts
-from serving.drift.profiles.bins import INFINITE, RANKS, SIGN, Category, Column, Layout, Number
+from serving.drift.profiles.bins import INFINITE, RANKS, SIGN, CategoricalColumn, Column, Layout, NumericColumn
 
-LIMIT = 64 << 10
+MAX_COLUMN_BYTES = 64 << 10
 CHUNK = 1 << 16  # rows at a time, so that a column's values stay in the processor's cache
-FEW = 4096  # below this number of rows, a binary search among the edges is faster than a table of all ranks
-SAMPLE = 48  # largest number of unseen names that are stored
-FARTHEST = 2.0**40  # bound of a value in integer steps, so that sums do not overflow
+MIN_TABLE_ROWS = 4096  # below this number of rows, a binary search among the edges is faster than a table of all ranks
+MAX_UNSEEN = 48  # largest number of unseen names that are stored
+MAX_STEPS = 2.0**40  # bound of a value in integer steps, so that sums do not overflow
 
 
-def canonical(held: Mapping[str, Any]) -> bytes:
+def to_canonical_json(held: Mapping[str, Any]) -> bytes:
     """Canonical JSON: equal values give equal bytes."""
     return json.dumps(held, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True)
-class Counts:
+class ColumnCounts:
     """Counts of one column.
 
     Attributes:
@@ -53,11 +53,11 @@ class Counts:
         """Rows with a value that falls into a bin."""
         return int(self.bins.sum())
 
-    def __add__(self, other: "Counts") -> "Counts":
+    def __add__(self, other: "ColumnCounts") -> "ColumnCounts":
         sums = {
             name: getattr(self, name) + getattr(other, name) for name in ("bins", "nulls", "infinite", "whole", "total")
         }
-        return Counts(
+        return ColumnCounts(
             **sums,
             least=_merge_extreme(min, self.least, other.least),
             most=_merge_extreme(max, self.most, other.most),
@@ -75,18 +75,18 @@ class Profile:
         give the distance; significance is tested against the variation between undrifted days, corrected for multiple
         tests. Separate broken data from drift. Drift alone is not damage, so here the monitor estimates the metric,
         confirms it with late labels, and then retrains.
-    Evidence: tour.evidence.serving.drift_detection.detected
+    Evidence: tour.evidence.serving.drift_detection.drift_and_faults
     Proof: tests/serving/drift/alarms/test_alarm.py::test_a_shifted_column_alarms_on_its_first_day_and_a_clean_one_does_not
     """
 
     layout: Layout
     rows: int
-    counts: tuple[Counts, ...]
+    counts: tuple[ColumnCounts, ...]
 
     @staticmethod
     def empty(layout: Layout) -> "Profile":
         """The profile of zero rows."""
-        return Profile(layout, 0, tuple(Counts(np.zeros(column.size, np.int64)) for column in layout))
+        return Profile(layout, 0, tuple(ColumnCounts(np.zeros(column.size, np.int64)) for column in layout))
 
     @staticmethod
     def of(layout: Layout, columns: Mapping[str, Any] | pl.DataFrame) -> "Profile":
@@ -95,10 +95,10 @@ class Profile:
         Raises:
             ValueError: if a column of the layout is missing, or columns differ in length.
         """
-        names = layouts.names(columns)
+        names = layouts.column_names(columns)
         if missing := [column.name for column in layout if column.name not in names]:
             raise ValueError(f"The rows have no column '{missing[0]}'; they have {', '.join(sorted(names))}.")
-        values = [layouts.series(columns[column.name]) for column in layout]
+        values = [layouts.to_series(columns[column.name]) for column in layout]
         if len({len(column) for column in values}) > 1:
             raise ValueError(
                 f"Columns differ in length: {', '.join(f'{column.name} {len(column)}' for column in values)}."
@@ -124,7 +124,7 @@ class Profile:
         added = tuple(own + others for own, others in zip(self.counts, other.counts, strict=True))
         return Profile(self.layout, self.rows + other.rows, added)
 
-    def __getitem__(self, name: str) -> Counts:
+    def __getitem__(self, name: str) -> ColumnCounts:
         for column, counts in zip(self.layout, self.counts, strict=True):
             if column.name == name:
                 return counts
@@ -132,7 +132,7 @@ class Profile:
 
     def mean(self, name: str) -> float:
         """Mean of the finite values of a numeric column; NaN if there is none."""
-        column = next(item for item in self.layout if item.name == name and isinstance(item, Number))
+        column = next(item for item in self.layout if item.name == name and isinstance(item, NumericColumn))
         counts = self[name]
         finite = counts.rows - counts.infinite
         return column.centre + counts.total / column.scale / finite if finite else float("nan")
@@ -140,7 +140,7 @@ class Profile:
     def to_bytes(self) -> bytes:
         """Serialize canonically: equal profiles give equal bytes."""
         columns = [_to_plain_values(column, counts) for column, counts in zip(self.layout, self.counts, strict=True)]
-        return canonical({"rows": self.rows, "columns": columns})
+        return to_canonical_json({"rows": self.rows, "columns": columns})
 
     @staticmethod
     def from_bytes(data: bytes) -> "Profile":
@@ -157,27 +157,27 @@ class Profile:
             raise ValueError(f"These bytes are not a profile ({error}); write one with Profile.to_bytes.") from None
 
 
-def _count_column(column: Column, values: pl.Series) -> Counts:
-    return _count_numbers(column, values) if isinstance(column, Number) else _count_categories(column, values)
+def _count_column(column: Column, values: pl.Series) -> ColumnCounts:
+    return _count_numbers(column, values) if isinstance(column, NumericColumn) else _count_categories(column, values)
 
 
-def _count_numbers(column: Number, values: pl.Series) -> Counts:
+def _count_numbers(column: NumericColumn, values: pl.Series) -> ColumnCounts:
     if not (values.dtype.is_numeric() or values.dtype == pl.Null):
         raise ValueError(
             f"Column '{column.name}' has type {values.dtype}, but its reference is numeric; cast it to a number first."
         )
     array = values.cast(pl.Float64).to_numpy()
-    total = Counts(np.zeros(column.size, np.int64))
+    total = ColumnCounts(np.zeros(column.size, np.int64))
     for start in range(0, len(array), CHUNK):
         total = total + _count_chunk(column, array[start : start + CHUNK])
     return total
 
 
-def _count_chunk(column: Number, values: np.ndarray) -> Counts:
+def _count_chunk(column: NumericColumn, values: np.ndarray) -> ColumnCounts:
     halves = column.halves(values)
-    table = np.bincount(halves, minlength=RANKS) if len(values) >= FEW else None
+    table = np.bincount(halves, minlength=RANKS) if len(values) >= MIN_TABLE_ROWS else None
     if table is None:
-        ranks = layouts.ordered(halves)
+        ranks = layouts.to_ranks(halves)
         is_number = (halves & (SIGN - 1)) <= INFINITE
         bins = np.bincount(
             np.searchsorted(np.array(column.edges), ranks[is_number], side="right"), minlength=column.size
@@ -193,9 +193,9 @@ def _count_chunk(column: Number, values: np.ndarray) -> Counts:
     nulls = len(values) - int(bins.sum())
     finite = values[(halves & (SIGN - 1)) < INFINITE] if nulls or infinite else values
     if not len(finite):
-        return Counts(bins.astype(np.int64), nulls, infinite)
-    steps = np.rint(np.clip((finite - column.centre) * column.scale, -FARTHEST, FARTHEST))
-    return Counts(
+        return ColumnCounts(bins.astype(np.int64), nulls, infinite)
+    steps = np.rint(np.clip((finite - column.centre) * column.scale, -MAX_STEPS, MAX_STEPS))
+    return ColumnCounts(
         bins.astype(np.int64),
         nulls,
         infinite,
@@ -206,18 +206,18 @@ def _count_chunk(column: Number, values: np.ndarray) -> Counts:
     )
 
 
-def _count_categories(column: Category, values: pl.Series) -> Counts:
-    others = layouts.counts(values)
+def _count_categories(column: CategoricalColumn, values: pl.Series) -> ColumnCounts:
+    others = layouts.count_values(values)
     known_counts = [others.pop(value, 0) for value in column.values]
     bins = np.array([*known_counts, sum(others.values())], np.int64)
-    return Counts(bins, values.null_count(), unseen=_merge_unseen(others, {}))
+    return ColumnCounts(bins, values.null_count(), unseen=_merge_unseen(others, {}))
 
 
 def _merge_unseen(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
     """Sum of both counts, for the ``SAMPLE`` names with the smallest hashes, sorted by name."""
     merged = {name: left.get(name, 0) + right.get(name, 0) for name in {**left, **right}}
-    if len(merged) > SAMPLE:
-        sample = sorted(merged, key=lambda name: (blake2b(name.encode(), digest_size=8).digest(), name))[:SAMPLE]
+    if len(merged) > MAX_UNSEEN:
+        sample = sorted(merged, key=lambda name: (blake2b(name.encode(), digest_size=8).digest(), name))[:MAX_UNSEEN]
         merged = {name: merged[name] for name in sample}
     return dict(sorted(merged.items()))
 
@@ -228,18 +228,20 @@ def _merge_extreme(select: Any, left: float | None, right: float | None) -> floa
     return select(values) + 0.0 if values else None
 
 
-def _to_plain_values(column: Column, counts: Counts) -> dict[str, Any]:
+def _to_plain_values(column: Column, counts: ColumnCounts) -> dict[str, Any]:
     fields = {"name": column.name, "bins": counts.bins.tolist(), "nulls": counts.nulls}
-    if isinstance(column, Category):
+    if isinstance(column, CategoricalColumn):
         return fields | {"values": list(column.values), "unseen": dict(counts.unseen or {})}
     numbers = {name: getattr(counts, name) for name in ("infinite", "whole", "total", "least", "most")}
     return fields | numbers | {"centre": column.centre, "scale": column.scale, "edges": list(column.edges)}
 
 
-def _from_plain_values(fields: Mapping[str, Any]) -> tuple[Column, Counts]:
+def _from_plain_values(fields: Mapping[str, Any]) -> tuple[Column, ColumnCounts]:
     bins = np.array(fields["bins"], np.int64)
     if "values" in fields:
-        return Category(fields["name"], tuple(fields["values"])), Counts(bins, fields["nulls"], unseen=fields["unseen"])
-    column = Number(fields["name"], fields["centre"], fields["scale"], tuple(fields["edges"]))
+        return CategoricalColumn(fields["name"], tuple(fields["values"])), ColumnCounts(
+            bins, fields["nulls"], unseen=fields["unseen"]
+        )
+    column = NumericColumn(fields["name"], fields["centre"], fields["scale"], tuple(fields["edges"]))
     numbers = {name: fields[name] for name in ("nulls", "infinite", "whole", "total", "least", "most")}
-    return column, Counts(bins, **numbers)
+    return column, ColumnCounts(bins, **numbers)

@@ -17,7 +17,7 @@ VERSION, IDENTITY = "served/version", "served/id"
 
 
 @dataclass(frozen=True)
-class Watched:
+class WatchedColumns:
     """Which columns of a row are monitored, as plain values that travel with a model.
 
     Attributes:
@@ -74,7 +74,7 @@ class Watched:
         scores = np.asarray(scores, np.float64).reshape(len(scores), -1)
         frame = pl.DataFrame({name: _to_series(columns[name]) for name in (*self.features, *self.explaining)})
         if self.picture:
-            pixels = [image_columns.statistics(_decode_image(data)) for data in columns[self.picture]]
+            pixels = [image_columns.pixel_statistics(_decode_image(data)) for data in columns[self.picture]]
             statistics = pl.concat(pixels).drop([name for name in pixels[0].columns if name in frame.columns])
             frame = frame.hstack(statistics)
         return frame.hstack(self.answers(scores)), scores
@@ -82,7 +82,9 @@ class Watched:
     def answers(self, scores: np.ndarray) -> pl.DataFrame:
         """Columns of the model's outputs, from scores ``[n, outputs]``."""
         if scores.shape[1] > 1:
-            return image_columns.answers(scores, self.classes or [str(index) for index in range(scores.shape[1])])
+            return image_columns.output_columns(
+                scores, self.classes or [str(index) for index in range(scores.shape[1])]
+            )
         positive = np.where(scores[:, 0] >= self.threshold, "positive", "negative")
         return pl.DataFrame({"score": scores[:, 0], "predicted": pl.Series(positive.tolist(), dtype=pl.String)})
 
@@ -93,7 +95,7 @@ class Watched:
 
 
 def _to_series(values: Any) -> pl.Series:
-    return bins.series(values if isinstance(values, pl.Series) else pl.Series(list(values), strict=False))
+    return bins.to_series(values if isinstance(values, pl.Series) else pl.Series(list(values), strict=False))
 
 
 def _decode_image(data: bytes) -> np.ndarray:

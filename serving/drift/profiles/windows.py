@@ -5,13 +5,13 @@ The division is deterministic: the same log always gives the same windows.
 
 from dataclasses import dataclass
 
-from serving.gateway.log.log_files import Place
+from serving.gateway.log.log_files import LogPosition
 
 DAY = 86_400
 
 
 @dataclass(frozen=True)
-class Cut:
+class Windowing:
     """How the log is divided into windows.
 
     Attributes:
@@ -29,7 +29,7 @@ class Cut:
     least: int = 100
 
 
-class Cutter:
+class WindowAssigner:
     """Assigns each row, in the order of the log, to its window.
 
     Attributes:
@@ -37,12 +37,12 @@ class Cutter:
         late: Number of late rows.
     """
 
-    def __init__(self, cut: Cut, closed: int = -1) -> None:
+    def __init__(self, cut: Windowing, closed: int = -1) -> None:
         self.cut, self.closed, self.late = cut, closed, 0
-        self._first: dict[int, Place] = {}
+        self._first: dict[int, LogPosition] = {}
         self._rows: dict[int, int] = {}
 
-    def take(self, place: Place, seconds: int | None) -> int | None:
+    def take(self, place: LogPosition, seconds: int | None) -> int | None:
         """Window of the row at a position of the log; None if the row is late."""
         number = seconds // DAY if self.cut.time and seconds is not None else self.closed + 1
         if number <= self.closed:
@@ -68,6 +68,6 @@ class Cutter:
             return self._rows[number] >= self.cut.rows
         return sum(rows for other, rows in self._rows.items() if other > number) >= self.cut.behind
 
-    def since(self, end: Place) -> Place:
+    def since(self, end: LogPosition) -> LogPosition:
         """Position of the log from which to read again to get every row of the open windows; ``end`` if none is open."""
         return min(self._first.values(), default=end)

@@ -18,11 +18,11 @@ from scipy import stats
 
 from serving.drift.profiles import components
 from serving.drift.profiles.components import Component
-from serving.drift.profiles.profile import Profile, canonical
+from serving.drift.profiles.profile import Profile, to_canonical_json
 
-LEAST_DAYS = 10
+MIN_DAYS = 10
 LAGS = 7  # largest lag of the autocorrelation, in days
-ANY = "any"
+ANY_KIND = "any"
 
 
 def kind_of_day(day: date, holidays: frozenset[date] = frozenset()) -> str:
@@ -43,11 +43,11 @@ class Noise:
     """
 
     trace: float
-    above: float
-    below: float
+    numerator_df: float
+    denominator_df: float
     lags: tuple[float, ...] = ()
 
-    def lasting(self, days: int) -> float:
+    def variance_inflation(self, days: int) -> float:
         """Variance inflation of the mean of consecutive days by autocorrelation, over independent days; at least 1."""
         return max(
             1.0, 1 + 2 * sum((1 - lag / days) * correlation for lag, correlation in enumerate(self.lags[: days - 1], 1))
@@ -55,7 +55,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ComponentResult:
     """Test of one component of the last windows against the reference.
 
     Attributes:
@@ -71,7 +71,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Baseline:
+class ReferenceBaseline:
     """The reference: one profile per kind of day, and the noise of each component.
 
     Attributes:
@@ -86,7 +86,7 @@ class Baseline:
     most_rows: int
 
     @staticmethod
-    def of_days(days: Sequence[tuple[str, Profile]]) -> "Baseline":
+    def of_days(days: Sequence[tuple[str, Profile]]) -> "ReferenceBaseline":
         """Fit to reference days on which the model was not trained, each with its kind.
 
         Raises:
@@ -94,13 +94,13 @@ class Baseline:
         """
         kinds = sorted({kind for kind, _ in days})
         below = len(days) - len(kinds)
-        if below < LEAST_DAYS:
+        if below < MIN_DAYS:
             raise ValueError(
                 f"{len(days)} reference days of {len(kinds)} kinds are too few to estimate the variation between days; give "
-                f"at least {LEAST_DAYS + len(kinds)}, or treat rows as independent with Baseline.of_rows."
+                f"at least {MIN_DAYS + len(kinds)}, or treat rows as independent with Baseline.of_rows."
             )
         groups = {kind: _merge(profile for other, profile in days if other == kind) for kind in kinds}
-        without_noise = Baseline(groups, {}, max(profile.rows for _, profile in days))
+        without_noise = ReferenceBaseline(groups, {}, max(profile.rows for _, profile in days))
         residuals = {
             (component.column, component.name): np.stack(
                 [
@@ -117,12 +117,12 @@ class Baseline:
             for name, _ in residuals
         }
         noise = {key: replace(_estimate_noise(values, below), lags=lags[key[0]]) for key, values in residuals.items()}
-        return Baseline(groups, noise, without_noise.most_rows)
+        return ReferenceBaseline(groups, noise, without_noise.most_rows)
 
     @staticmethod
-    def of_rows(reference: Profile, overdispersion: float = 1.0) -> "Baseline":
+    def of_rows(reference: Profile, overdispersion: float = 1.0) -> "ReferenceBaseline":
         """Fit to one sample of independent rows, such as images; ``overdispersion`` multiplies their variance."""
-        without_noise = Baseline({ANY: reference}, {}, reference.rows)
+        without_noise = ReferenceBaseline({ANY_KIND: reference}, {}, reference.rows)
         noise = {}
         for component in without_noise.components:
             shares = reference[component.column].bins / max(reference[component.column].rows, 1)
@@ -131,7 +131,7 @@ class Baseline:
             noise[component.column, component.name] = Noise(
                 overdispersion * trace, trace**2 / square if square else 1.0, np.inf
             )
-        return Baseline({ANY: reference}, noise, without_noise.most_rows)
+        return ReferenceBaseline({ANY_KIND: reference}, noise, without_noise.most_rows)
 
     @cached_property
     def pooled(self) -> Profile:
@@ -144,27 +144,27 @@ class Baseline:
         candidates = [
             component
             for column in self.pooled.layout
-            for component in components.of(column, self.pooled[column.name].bins)
+            for component in components.build_components(column, self.pooled[column.name].bins)
         ]
         return tuple(component for component in candidates if component.weights.size)
 
     def knows(self, kind: str) -> bool:
         """Whether the reference has days of the kind; a reference of rows has a single kind for every window."""
-        return kind in self.groups or ANY in self.groups
+        return kind in self.groups or ANY_KIND in self.groups
 
-    def test(self, component: Component, windows: Sequence[tuple[str, Profile]]) -> Outcome | None:
+    def test(self, component: Component, windows: Sequence[tuple[str, Profile]]) -> ComponentResult | None:
         """Test the windows, pooled, against reference days of the same kinds; None if there is nothing to compare."""
         rows: dict[str, int] = {}
         sums = np.zeros(component.weights.shape[0])
         for kind, profile in windows:
-            kind = kind if kind in self.groups else ANY
+            kind = kind if kind in self.groups else ANY_KIND
             rows[kind] = rows.get(kind, 0) + profile[component.column].rows
             sums += profile[component.column].bins
         # A version that was pushed before a component was introduced has no noise for it.
         total, noise = sum(rows.values()), self.noise.get((component.column, component.name))
         if noise is None or not total or noise.trace <= 0:
             return None
-        if component.kind == "shape" and len(windows) > 1 and np.isfinite(noise.below):
+        if component.kind == "shape" and len(windows) > 1 and np.isfinite(noise.denominator_df):
             return None  # some directions of a shape are autocorrelated over weeks; too few days show which
         kinds = [(count / total, *self._expected_shares(component, kind, noise)) for kind, count in rows.items()]
         change = sums / total - sum(share * expected for share, expected, _ in kinds)
@@ -173,13 +173,15 @@ class Baseline:
         own_variance = 1 / min(total, self.most_rows * len(windows))
         shared_variance = sum(share**2 * variance for share, _, variance in kinds)
         trace = noise.trace
-        if np.isinf(noise.below):
+        if np.isinf(noise.denominator_df):
             # Rows are independent: estimate the variance from both samples pooled, as in a test of two rates.
-            counts = self.groups[ANY][component.column].bins
+            counts = self.groups[ANY_KIND][component.column].bins
             trace *= _trace_per_row(component.weights, counts + sums) / _trace_per_row(component.weights, counts)
-        variance = own_variance * noise.lasting(len(windows)) + shared_variance * noise.lasting(LAGS + 1)
+        variance = own_variance * noise.variance_inflation(len(windows)) + shared_variance * noise.variance_inflation(
+            LAGS + 1
+        )
         statistic = float(difference @ difference) / (trace * variance)
-        return Outcome(statistic, _p_value(statistic, noise), _effect_size(component, difference, change))
+        return ComponentResult(statistic, _p_value(statistic, noise), _effect_size(component, difference, change))
 
     def _expected_shares(self, component: Component, kind: str, noise: Noise) -> tuple[np.ndarray, float]:
         """Expected shares ``[bins]`` on days of a kind, and the variance of their components in units of a row's.
@@ -202,15 +204,15 @@ class Baseline:
         fields = {
             "groups": {kind: json.loads(profile.to_bytes()) for kind, profile in self.groups.items()},
             "noise": [
-                [*key, noise.trace, noise.above, str(noise.below), noise.lags]
+                [*key, noise.trace, noise.numerator_df, str(noise.denominator_df), noise.lags]
                 for key, noise in sorted(self.noise.items())
             ],
             "most_rows": self.most_rows,
         }
-        return canonical(fields)
+        return to_canonical_json(fields)
 
     @staticmethod
-    def from_bytes(data: bytes) -> "Baseline":
+    def from_bytes(data: bytes) -> "ReferenceBaseline":
         """Restore the result of :meth:`to_bytes`."""
         fields = json.loads(data)
         groups = {kind: Profile.from_bytes(json.dumps(profile).encode()) for kind, profile in fields["groups"].items()}
@@ -218,7 +220,7 @@ class Baseline:
             (column, name): Noise(trace, above, float(below), *map(tuple, lags))
             for column, name, trace, above, below, *lags in fields["noise"]
         }
-        return Baseline(groups, noise, fields["most_rows"])
+        return ReferenceBaseline(groups, noise, fields["most_rows"])
 
 
 def _merge(profiles: Iterable[Profile]) -> Profile:
@@ -268,9 +270,9 @@ def _autocorrelations(residuals: Sequence[np.ndarray], kinds: Sequence[str]) -> 
 
 def _p_value(statistic: float, noise: Noise) -> float:
     """Upper tail of the F distribution with ``above`` and ``above * below`` degrees of freedom; chi-squared for rows."""
-    if np.isinf(noise.below):
-        return float(stats.chi2.sf(statistic * noise.above, noise.above))
-    return float(stats.f.sf(statistic, noise.above, noise.above * noise.below))
+    if np.isinf(noise.denominator_df):
+        return float(stats.chi2.sf(statistic * noise.numerator_df, noise.numerator_df))
+    return float(stats.f.sf(statistic, noise.numerator_df, noise.numerator_df * noise.denominator_df))
 
 
 def _effect_size(component: Component, difference: np.ndarray, change: np.ndarray) -> float:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-SLIGHT = 1e-6  # ridge penalty per row, and smallest divisor
-SMALLEST = 0.05  # smallest expected absolute residual, for rows unlike all rows of the fit
-MANY = 50  # categories with more values get random effects instead of a weight per value
+RIDGE = 1e-6  # ridge penalty per row, and smallest divisor
+MIN_SPREAD = 0.05  # smallest expected absolute residual, for rows unlike all rows of the fit
+MAX_LEVELS = 50  # categories with more values get random effects instead of a weight per value
 
 
 @dataclass(frozen=True)
-class Effects:
+class RandomEffects:
     """Random effects of the values of a category with many values: best linear unbiased prediction (Henderson).
 
     A value with few rows has an imprecise mean. Means are shrunk towards zero, the more the fewer rows they have and
@@ -31,7 +31,7 @@ class Effects:
     known: Mapping[str, tuple[int, float]]
 
     @staticmethod
-    def fit(names: pl.Series, left: np.ndarray) -> "Effects":
+    def fit(names: pl.Series, left: np.ndarray) -> "RandomEffects":
         """Fit to residuals ``[n]``; the variance components come from an analysis of variance with unequal groups."""
         present = names.is_not_null().to_numpy()
         values, at = np.unique(names.drop_nulls().cast(pl.String).to_list(), return_inverse=True)
@@ -41,10 +41,10 @@ class Effects:
         size = (n.sum() - (n**2).sum() / n.sum()) / max(len(n) - 1, 1)
         variance = (between - within) / size if size else 0.0
         if variance <= 0:
-            return Effects(0.0, {})
+            return RandomEffects(0.0, {})
         groups = zip(values, n, total, strict=True)
         known = {str(name): (int(rows), float(residuals)) for name, rows, residuals in groups if rows > 1}
-        return Effects(float(within / variance), known)
+        return RandomEffects(float(within / variance), known)
 
     def of(self, names: pl.Series, left: np.ndarray | None = None) -> np.ndarray:
         """Effect of each row's value ``[n]``; 0 for unknown values.
@@ -61,11 +61,11 @@ class Effects:
         if left is not None:
             own = (n > 0) & np.isfinite(left)
             n, total = n - own, total - np.where(own, left, 0.0)
-        return total / np.maximum(n + self.drawn, SLIGHT)
+        return total / np.maximum(n + self.drawn, RIDGE)
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExplainedColumn:
     """Least-squares fit of the logarithm of a column, plus random effects of categories with many values.
 
     Attributes:
@@ -82,10 +82,10 @@ class Expected:
     levels: Mapping[str, tuple[str, ...]]
     weights: tuple[float, ...]
     spreads: tuple[float, ...] = ()
-    effects: Mapping[str, Effects] = field(default_factory=dict)
+    effects: Mapping[str, RandomEffects] = field(default_factory=dict)
 
     @staticmethod
-    def fit(rows: pl.DataFrame, name: str, by: Sequence[str]) -> "Expected":
+    def fit(rows: pl.DataFrame, name: str, by: Sequence[str]) -> "ExplainedColumn":
         """Fit to the reference; rows without a positive value are left out.
 
         Raises:
@@ -94,7 +94,7 @@ class Expected:
         numbers = tuple(column for column in by if rows[column].dtype.is_numeric())
         categories = [column for column in by if column not in numbers]
         values = {column: rows[column].drop_nulls().cast(pl.String).unique().sort() for column in categories}
-        levels = {column: tuple(names) for column, names in values.items() if len(names) <= MANY}
+        levels = {column: tuple(names) for column, names in values.items() if len(names) <= MAX_LEVELS}
         logs = _positive_logs(rows[name])
         positive = np.isfinite(logs)
         if not positive.any():
@@ -102,16 +102,16 @@ class Expected:
                 f"The reference's column '{name}' has no positive value; it cannot be explained by other columns."
             )
         rows, logs = rows.filter(pl.Series(positive)), logs[positive]
-        table = Expected(name, numbers, levels, ())._design_matrix(rows)
+        table = ExplainedColumn(name, numbers, levels, ())._design_matrix(rows)
         # Ridge penalty, since the levels of a category and the constant are collinear.
-        square = table.T @ table + SLIGHT * len(table) * np.eye(table.shape[1])
+        square = table.T @ table + RIDGE * len(table) * np.eye(table.shape[1])
         weights = np.linalg.solve(square, table.T @ logs)
         residuals, effects = logs - table @ weights, {}
         for column in (column for column in values if column not in levels):
-            effects[column] = Effects.fit(rows[column], residuals)
+            effects[column] = RandomEffects.fit(rows[column], residuals)
             residuals = residuals - effects[column].of(rows[column], residuals)
         spreads = np.linalg.solve(square, table.T @ np.abs(residuals))
-        return Expected(name, numbers, levels, tuple(weights.tolist()), tuple(spreads.tolist()), effects)
+        return ExplainedColumn(name, numbers, levels, tuple(weights.tolist()), tuple(spreads.tolist()), effects)
 
     def left(self, rows: pl.DataFrame, fitted: bool = False) -> np.ndarray:
         """Residuals ``[n]``: log of the value over the expected one, in units of the expected absolute residual of the row.
@@ -127,9 +127,9 @@ class Expected:
         residuals = logs - table @ np.array(self.weights)
         for column, effect in self.effects.items():
             residuals = residuals - effect.of(rows[column], residuals if fitted else None)
-        return residuals / (np.maximum(table @ np.array(self.spreads), SMALLEST) if self.spreads else 1.0)
+        return residuals / (np.maximum(table @ np.array(self.spreads), MIN_SPREAD) if self.spreads else 1.0)
 
-    def added(self, rows: pl.DataFrame, fitted: bool = False) -> pl.DataFrame:
+    def with_residuals(self, rows: pl.DataFrame, fitted: bool = False) -> pl.DataFrame:
         """The rows with the residuals as an additional column."""
         return rows.with_columns(pl.Series(self.column, self.left(rows, fitted)))
 

@@ -17,7 +17,7 @@ DRAWS = 100
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MetricEstimate:
     """A metric with its error.
 
     Attributes:
@@ -32,7 +32,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Estimator:
+class MetricEstimator:
     """Calibration curve of the scores, and the error of estimates on labelled rows.
 
     Attributes:
@@ -47,7 +47,7 @@ class Estimator:
     bias_error: float
 
     @staticmethod
-    def fit(metric: Metric, scores: np.ndarray, right: np.ndarray, seed: int = 0) -> "Estimator":
+    def fit(metric: Metric, scores: np.ndarray, right: np.ndarray, seed: int = 0) -> "MetricEstimator":
         """Calibrate on one half of the labelled rows and check on the other, both ways.
 
         Args:
@@ -66,34 +66,36 @@ class Estimator:
         knots, heights = _isotonic(scores, right)
         squared_biases = []
         for half in (0, 1):
-            fitted = Estimator(metric, *_isotonic(scores[half::2], right[half::2]), 0.0)
+            fitted = MetricEstimator(metric, *_isotonic(scores[half::2], right[half::2]), 0.0)
             test_half = (scores[1 - half :: 2], right[1 - half :: 2])
             estimate = fitted.estimate(test_half[0], seed)
             squared_biases.append((estimate.value - METRICS[metric](*test_half)) ** 2 - estimate.error**2)
         # Only the part of the squared difference that sampling error does not explain counts as bias.
-        return Estimator(metric, knots, heights, float(np.sqrt(max(float(np.mean(squared_biases)), 0.0))))
+        return MetricEstimator(metric, knots, heights, float(np.sqrt(max(float(np.mean(squared_biases)), 0.0))))
 
     def probability(self, scores: np.ndarray) -> np.ndarray:
         """Calibrated probability of each score, ``[n]``."""
         return np.interp(np.asarray(scores, np.float64), self.knots, self.heights)
 
-    def estimate(self, scores: np.ndarray, seed: int = 0) -> Estimate:
+    def estimate(self, scores: np.ndarray, seed: int = 0) -> MetricEstimate:
         """Estimate the metric of unlabelled rows from their scores ``[n]``; deterministic for a given seed."""
         rng, probability = np.random.default_rng(seed), self.probability(scores)
         order = np.argsort(-np.asarray(scores), kind="stable")
         draws = [METRICS[self.metric](scores[order], rng.random(len(order)) < probability[order]) for _ in range(DRAWS)]
         value, spread = float(np.nanmean(draws)), float(np.nanstd(draws))
-        return Estimate(value, float(np.hypot(spread, self.bias_error)), len(order))
+        return MetricEstimate(value, float(np.hypot(spread, self.bias_error)), len(order))
 
 
-def realised(metric: Metric, scores: np.ndarray, right: np.ndarray, rounds: int = DRAWS, seed: int = 0) -> Estimate:
+def measure_metric(
+    metric: Metric, scores: np.ndarray, right: np.ndarray, rounds: int = DRAWS, seed: int = 0
+) -> MetricEstimate:
     """Measure the metric on labelled rows ``[n]``; its error is the bootstrap standard error."""
     rng, rows = np.random.default_rng(seed), len(scores)
     draws = []
     for _ in range(rounds):
         chosen = rng.integers(0, rows, rows)
         draws.append(METRICS[metric](scores[chosen], right[chosen]))
-    return Estimate(METRICS[metric](scores, right), float(np.nanstd(draws)), rows)
+    return MetricEstimate(METRICS[metric](scores, right), float(np.nanstd(draws)), rows)
 
 
 def pr_auc(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -17,27 +17,27 @@ import polars as pl
 from serving.drift.profiles import bins as layouts
 from serving.drift.profiles.bins import Layout
 from serving.drift.profiles.profile import Profile
-from serving.drift.profiles.watched_columns import Watched
-from serving.drift.reference.day_variation import ANY, LEAST_DAYS, Baseline, kind_of_day
-from serving.drift.reference.explained_columns import Effects, Expected
-from serving.drift.reference.metric_estimate import Estimate, Estimator, Metric, realised
+from serving.drift.profiles.watched_columns import WatchedColumns
+from serving.drift.reference.day_variation import ANY_KIND, MIN_DAYS, ReferenceBaseline, kind_of_day
+from serving.drift.reference.explained_columns import ExplainedColumn, RandomEffects
+from serving.drift.reference.metric_estimate import Metric, MetricEstimate, MetricEstimator, measure_metric
 from serving.gateway.version_files import EXTRA
 
-FACTS = "normal.json"
-BASELINE = "baseline.json"
+FACTS_FILE = "normal.json"
+BASELINE_FILE = "baseline.json"
 # Overdispersion of rows with a time but with too few days to estimate the variation between days: a customer's purchases are
 # clustered, so that shares vary more than those of independent rows.
-FEW_DAYS = 3.0
+FEW_DAYS_OVERDISPERSION = 3.0
 EPOCH = date(1970, 1, 1)
 
 
-def kind(day: int) -> str:
+def kind_of_window(day: int) -> str:
     """Kind of a day, given as days since 1970."""
     return kind_of_day(EPOCH + timedelta(day))
 
 
 @dataclass(frozen=True)
-class Normal:
+class ReferenceProfile:
     """Reference profile of a model.
 
     Attributes:
@@ -50,11 +50,11 @@ class Normal:
         version: Version of the model, if it was pushed.
     """
 
-    watched: Watched
-    baseline: Baseline
-    expected: tuple[Expected, ...]
-    estimator: Estimator
-    usual: Estimate
+    watched: WatchedColumns
+    baseline: ReferenceBaseline
+    expected: tuple[ExplainedColumn, ...]
+    estimator: MetricEstimator
+    usual: MetricEstimate
     days: int
     version: int = 0
 
@@ -66,7 +66,7 @@ class Normal:
     def columns(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The profiled columns of monitored rows, with residual columns added."""
         for model in self.expected:
-            frame = model.added(frame)
+            frame = model.with_residuals(frame)
         return frame.select(column.name for column in self.layout)
 
     def profile(self, frame: pl.DataFrame) -> Profile:
@@ -75,31 +75,31 @@ class Normal:
 
     def kind(self, window: int) -> str:
         """A window's kind of day; a single kind if the reference has no days."""
-        return kind(window) if self.watched.time and ANY not in self.baseline.groups else ANY
+        return kind_of_window(window) if self.watched.time and ANY_KIND not in self.baseline.groups else ANY_KIND
 
     def save(self, folder: Path) -> None:
         """Write both files."""
         folder.mkdir(parents=True, exist_ok=True)
         parts = {name: asdict(getattr(self, name)) for name in ("watched", "estimator", "usual")}
         facts = parts | {"expected": [asdict(model) for model in self.expected], "days": self.days}
-        (folder / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
-        (folder / BASELINE).write_bytes(self.baseline.to_bytes())
+        (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1, sort_keys=True))
+        (folder / BASELINE_FILE).write_bytes(self.baseline.to_bytes())
 
     @staticmethod
-    def load(folder: Path, version: int = 0) -> "Normal":
+    def load(folder: Path, version: int = 0) -> "ReferenceProfile":
         """Restore the result of :meth:`save`.
 
         Raises:
             ValueError: if the files are missing or damaged; a model that was pushed before they existed has none.
         """
         try:
-            facts = json.loads((folder / FACTS).read_text())
-            return Normal(
-                Watched(**{name: _to_tuple(value) for name, value in facts["watched"].items()}),
-                Baseline.from_bytes((folder / BASELINE).read_bytes()),
+            facts = json.loads((folder / FACTS_FILE).read_text())
+            return ReferenceProfile(
+                WatchedColumns(**{name: _to_tuple(value) for name, value in facts["watched"].items()}),
+                ReferenceBaseline.from_bytes((folder / BASELINE_FILE).read_bytes()),
                 tuple(_load_expected(fields) for fields in facts["expected"]),
-                Estimator(**{name: _to_tuple(value) for name, value in facts["estimator"].items()}),
-                Estimate(**facts["usual"]),
+                MetricEstimator(**{name: _to_tuple(value) for name, value in facts["estimator"].items()}),
+                MetricEstimate(**facts["usual"]),
                 facts["days"],
                 version,
             )
@@ -110,23 +110,23 @@ class Normal:
 
 
 @lru_cache(8)
-def of_version(versions: Path, version: int) -> Normal:
+def load_version(versions: Path, version: int) -> ReferenceProfile:
     """Load the reference profile of a pushed version.
 
     Raises:
         ValueError: if the version has none.
     """
-    return Normal.load(versions / str(version) / EXTRA / "normal", version)
+    return ReferenceProfile.load(versions / str(version) / EXTRA / "normal", version)
 
 
 def fit(
-    watched: Watched,
+    watched: WatchedColumns,
     explained: Mapping[str, Sequence[str]],
     rows: pl.DataFrame,
     days: np.ndarray | None,
-    estimator: Estimator,
-    usual: Estimate,
-) -> Normal:
+    estimator: MetricEstimator,
+    usual: MetricEstimate,
+) -> ReferenceProfile:
     """Fit a reference profile to rows on which the model was not trained.
 
     With enough days, each day is one observation. Otherwise rows count as independent, with overdispersion if they have
@@ -145,40 +145,40 @@ def fit(
     """
     if not len(rows):
         raise ValueError("The split is empty; a reference profile needs at least one row.")
-    expected = tuple(Expected.fit(rows, name, by) for name, by in explained.items())
+    expected = tuple(ExplainedColumn.fit(rows, name, by) for name, by in explained.items())
     for model in expected:
-        rows = model.added(rows, fitted=True)
+        rows = model.with_residuals(rows, fitted=True)
     rows = rows.select(name for name in rows.columns if name not in watched.explaining)
-    layout = layouts.fit(rows)
+    layout = layouts.fit_layout(rows)
     baseline, day_count = _fit_baseline(layout, rows, days)
-    return Normal(watched, baseline, expected, estimator, usual, day_count)
+    return ReferenceProfile(watched, baseline, expected, estimator, usual, day_count)
 
 
-def _fit_baseline(layout: Layout, rows: pl.DataFrame, days: np.ndarray | None) -> tuple[Baseline, int]:
+def _fit_baseline(layout: Layout, rows: pl.DataFrame, days: np.ndarray | None) -> tuple[ReferenceBaseline, int]:
     if days is None:
-        return Baseline.of_rows(Profile.of(layout, rows)), 0
+        return ReferenceBaseline.of_rows(Profile.of(layout, rows)), 0
     numbers = np.unique(days)
-    parts = [(kind(int(day)), Profile.of(layout, rows.filter(pl.Series(days == day)))) for day in numbers]
-    if len(parts) - len({name for name, _ in parts}) >= LEAST_DAYS:
-        return Baseline.of_days(parts), len(parts)
-    return Baseline.of_rows(Profile.of(layout, rows), FEW_DAYS), len(parts)
+    parts = [(kind_of_window(int(day)), Profile.of(layout, rows.filter(pl.Series(days == day)))) for day in numbers]
+    if len(parts) - len({name for name, _ in parts}) >= MIN_DAYS:
+        return ReferenceBaseline.of_days(parts), len(parts)
+    return ReferenceBaseline.of_rows(Profile.of(layout, rows), FEW_DAYS_OVERDISPERSION), len(parts)
 
 
-def measured(metric: Metric, scores: np.ndarray, right: np.ndarray) -> tuple[Estimator, Estimate]:
+def fit_estimator(metric: Metric, scores: np.ndarray, right: np.ndarray) -> tuple[MetricEstimator, MetricEstimate]:
     """Fit the estimator of a metric to labelled rows ``[n]``, and measure the metric on them."""
-    return Estimator.fit(metric, scores, right), realised(metric, scores, right)
+    return MetricEstimator.fit(metric, scores, right), measure_metric(metric, scores, right)
 
 
 def _to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _load_expected(fields: Mapping[str, Any]) -> Expected:
+def _load_expected(fields: Mapping[str, Any]) -> ExplainedColumn:
     levels = {name: tuple(values) for name, values in fields["levels"].items()}
     # Versions that were pushed before spreads and effects existed have none.
     spreads = tuple(fields.get("spreads", ()))
     effects = {
-        name: Effects(effect["drawn"], {value: tuple(sums) for value, sums in effect["known"].items()})
+        name: RandomEffects(effect["drawn"], {value: tuple(sums) for value, sums in effect["known"].items()})
         for name, effect in fields.get("effects", {}).items()
     }
-    return Expected(fields["name"], tuple(fields["numbers"]), levels, tuple(fields["weights"]), spreads, effects)
+    return ExplainedColumn(fields["name"], tuple(fields["numbers"]), levels, tuple(fields["weights"]), spreads, effects)

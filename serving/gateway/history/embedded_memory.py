@@ -10,11 +10,11 @@ from typing import Any
 from serving.gateway.circuit_breaker import CLOSED
 from serving.gateway.history import memory_checkpoint
 from serving.gateway.history.memory import Seed
-from serving.gateway.history.online_store import ROWS, OnlineStore
-from serving.gateway.log.log_files import Place
+from serving.gateway.history.online_store import CHECKPOINT_ROWS, OnlineStore
+from serving.gateway.log.log_files import LogPosition
 from serving.gateway.log.prediction_log import PredictionLog
 from serving.gateway.log.tf_example import Value
-from serving.gateway.use_case_interface import Change, Online, Row
+from serving.gateway.use_case_interface import HistoryChange, Online, Row
 
 POLL_SECONDS = 0.5
 # Pause between two pieces of a checkpoint, each of which takes about a millisecond: requests are hardly delayed.
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pace:
+class CheckpointSchedule:
     """When a checkpoint is written: whichever limit is reached first.
 
     Attributes:
@@ -31,11 +31,11 @@ class Pace:
         seconds: Seconds since the last checkpoint, if there are new rows or labels.
     """
 
-    rows: int = ROWS
+    rows: int = CHECKPOINT_ROWS
     seconds: float = 300.0
 
 
-class Embedded:
+class EmbeddedMemory:
     """A memory in this process; see ``serving.gateway.history.memory.Memory``.
 
     Its calls never yield to the event loop: a record gets its log position and its row is remembered in one step. A
@@ -44,11 +44,11 @@ class Embedded:
     Args:
         online: The use case.
         folder: Holds the logs and the checkpoint.
-        pace: When checkpoints are written.
+        checkpoint_schedule: When checkpoints are written.
     """
 
-    def __init__(self, online: Online, folder: Path, pace: Pace = Pace()) -> None:  # noqa: B008 (frozen)
-        self.online, self.store, self.pace = online, OnlineStore(online, folder), pace
+    def __init__(self, online: Online, folder: Path, pace: CheckpointSchedule = CheckpointSchedule()) -> None:  # noqa: B008 (frozen)
+        self.online, self.store, self.checkpoint_schedule = online, OnlineStore(online, folder), pace
         self._logs: tuple[PredictionLog, PredictionLog]  # set by :meth:`open`
         self._new, self._checkpointed_at = 0, time.monotonic()
         self._closing = asyncio.Event()
@@ -62,7 +62,7 @@ class Embedded:
 
     def _seed(self, seed: Seed) -> int:
         count = seed(self.online)
-        self.store.checkpoint(Place(), Place())  # seeded rows are in no log
+        self.store.checkpoint(LogPosition(), LogPosition())  # seeded rows are in no log
         return count
 
     def open(self, predictions: PredictionLog, labels: PredictionLog) -> None:
@@ -82,14 +82,14 @@ class Embedded:
         """See ``Memory``."""
         return self.online.features(row), None
 
-    async def remember(self, journal: list[Any], change: Change | None) -> None:
+    async def remember(self, journal: list[Any], change: HistoryChange | None) -> None:
         """See ``Memory``."""
         self.online.remember(journal)
         self._new += 1
 
-    async def takes(self, key: str, label: int | str) -> bool:
+    async def is_new_label(self, key: str, label: int | str) -> bool:
         """See ``Memory``."""
-        return self.store.takes(key, label)
+        return self.store.is_new_label(key, label)
 
     async def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
         """See ``Memory``; the label is in its log already, and no other label is being processed."""
@@ -100,7 +100,7 @@ class Embedded:
         """Return ``closed``: there is no circuit breaker."""
         return CLOSED
 
-    def spares(self, file: int) -> bool:
+    def can_remove_file(self, file: int) -> bool:
         """Return True for log files before the checkpoint's position; without a checkpoint, for none."""
         return file < self.store.kept.file
 
@@ -114,8 +114,8 @@ class Embedded:
     async def _write_checkpoints(self) -> None:
         while not self._closing.is_set():
             await self._wait(POLL_SECONDS)
-            late = time.monotonic() - self._checkpointed_at >= self.pace.seconds
-            if self._closing.is_set() or self._new < self.pace.rows and not (late and self._new):
+            late = time.monotonic() - self._checkpointed_at >= self.checkpoint_schedule.seconds
+            if self._closing.is_set() or self._new < self.checkpoint_schedule.rows and not (late and self._new):
                 continue
             self._new, self._checkpointed_at = 0, time.monotonic()
             try:

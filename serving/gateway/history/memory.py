@@ -5,12 +5,12 @@ from typing import Any, Protocol
 
 from serving.gateway.log.prediction_log import PredictionLog
 from serving.gateway.log.tf_example import Value
-from serving.gateway.use_case_interface import Change, Online, Row
+from serving.gateway.use_case_interface import HistoryChange, Online, Row
 
 Seed = Callable[[Online], int]
 
 
-class UnreachedError(OSError):
+class StoreUnavailableError(OSError):
     """The shared history store does not answer. Every call may be retried: each change is applied only once.
 
     Args:
@@ -44,24 +44,24 @@ class Memory(Protocol):
     def begin(self) -> None:
         """Start background work; call it from the event loop."""
 
-    def spares(self, file: int) -> bool:
+    def can_remove_file(self, file: int) -> bool:
         """Return whether a file of the prediction log is no longer needed to restore the memory."""
 
-    async def recall(self, row: Row) -> tuple[dict[str, Value], Change | None]:
+    async def recall(self, row: Row) -> tuple[dict[str, Value], HistoryChange | None]:
         """Return the row's features, and the change to pass to :meth:`remember`.
 
         Raises:
             UnreachedError: if the memory does not answer.
         """
 
-    async def remember(self, journal: list[Any], change: Change | None) -> None:
+    async def remember(self, journal: list[Any], change: HistoryChange | None) -> None:
         """Add a row to the history; repeating it for the same row changes nothing.
 
         Raises:
             UnreachedError: if the memory does not answer.
         """
 
-    async def takes(self, key: str, label: int | str) -> bool:
+    async def is_new_label(self, key: str, label: int | str) -> bool:
         """Return whether the label is new; False if the row has the same label already.
 
         Raises:

@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from serving.gateway.log.log_files import Place, synced
+from serving.gateway.log.log_files import LogPosition, sync_to_disk
 
 FILE = "checkpoint.json"
-LABELS_A_PIECE = 5_000
+LABELS_PER_PIECE = 5_000
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Checkpoint:
         states: The history in parts, each for ``Online.load``.
     """
 
-    at: Place
-    labels_at: Place
+    at: LogPosition
+    labels_at: LogPosition
     labelled: Mapping[int, int | str]
     states: Iterable[Any]
 
 
-def pieces(checkpoint: Checkpoint) -> Iterator[bytes]:
+def encode_pieces(checkpoint: Checkpoint) -> Iterator[bytes]:
     """Yield the file's text in pieces; labels that arrive after the call are not included."""
     hashes = iter(list(checkpoint.labelled))
     head = {"at": _to_list(checkpoint.at), "labels_at": _to_list(checkpoint.labels_at)}
@@ -39,7 +39,7 @@ def pieces(checkpoint: Checkpoint) -> Iterator[bytes]:
     def encode() -> Iterator[bytes]:
         yield orjson.dumps(head)[:-1] + b',"labelled":['
         comma = b""
-        while batch := list(islice(hashes, LABELS_A_PIECE)):
+        while batch := list(islice(hashes, LABELS_PER_PIECE)):
             yield comma + orjson.dumps([(number, checkpoint.labelled[number]) for number in batch])[1:-1]
             comma = b","
         yield b'],"state":['
@@ -59,7 +59,7 @@ def save(folder: Path, text: Iterable[bytes]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, folder / FILE)
-    synced(folder)
+    sync_to_disk(folder)
 
 
 def load(folder: Path) -> Checkpoint | None:
@@ -77,8 +77,10 @@ def load(folder: Path) -> Checkpoint | None:
         raise ValueError(f"{path} is damaged ({error}); remove it to replay the whole log.") from None
     state = contents["state"]
     states = state if isinstance(state, list) else [state]  # older checkpoints hold the state as a single value
-    return Checkpoint(Place(*contents["at"]), Place(*contents["labels_at"]), dict(contents["labelled"]), states)
+    return Checkpoint(
+        LogPosition(*contents["at"]), LogPosition(*contents["labels_at"]), dict(contents["labelled"]), states
+    )
 
 
-def _to_list(position: Place) -> list[int]:
+def _to_list(position: LogPosition) -> list[int]:
     return [position.file, position.offset]

@@ -18,18 +18,18 @@ import orjson
 
 from serving.gateway.history import memory_checkpoint
 from serving.gateway.history.memory_checkpoint import Checkpoint
-from serving.gateway.log.log_files import Place, after, read
-from serving.gateway.log.tf_example import first, text
+from serving.gateway.log.log_files import LogPosition, next_position, read_log
+from serving.gateway.log.tf_example import encode_text, read_first_text
 from serving.gateway.use_case_interface import Online
 
 JOURNAL = "served/journal"
 PREDICTIONS, LABELS = "predictions", "labels"
 # Rows between two checkpoints; replaying this many takes about a second.
-ROWS = 50_000
+CHECKPOINT_ROWS = 50_000
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoreResult:
     """Result of a restore.
 
     Attributes:
@@ -42,7 +42,7 @@ class Restored:
     seconds: float
 
 
-class Conflict(ValueError):
+class LabelConflictError(ValueError):
     """The row already has another label."""
 
 
@@ -61,16 +61,16 @@ class OnlineStore:
 
     def __init__(self, online: Online, folder: Path) -> None:
         self.online, self.folder = online, folder
-        self.at, self.labels_at = Place(), Place()
+        self.at, self.labels_at = LogPosition(), LogPosition()
         self.labelled: dict[int, int | str] = {}
-        self.kept = Place()
+        self.kept = LogPosition()
 
     @property
     def is_new(self) -> bool:
         """Whether the folder holds neither a checkpoint nor a prediction log."""
         return not (self.folder / memory_checkpoint.FILE).exists() and not any(self.folder.glob(f"{PREDICTIONS}/*.*"))
 
-    def restore(self, progress: Callable[[int], None] = lambda rows: None) -> Restored:
+    def restore(self, progress: Callable[[int], None] = lambda rows: None) -> RestoreResult:
         """Load the checkpoint and replay the logs after it.
 
         Args:
@@ -82,16 +82,16 @@ class OnlineStore:
         """
         began, rows, labels = time.monotonic(), 0, 0
         self._load()
-        for position, record in read(self.folder / PREDICTIONS, self.at):
-            if self.online.remembers:
-                self.online.remember(orjson.loads(last(record)))
-            rows, self.at = rows + 1, after(position, record)
-            if rows % ROWS == 0:
+        for position, record in read_log(self.folder / PREDICTIONS, self.at):
+            if self.online.has_history:
+                self.online.remember(orjson.loads(read_journal(record)))
+            rows, self.at = rows + 1, next_position(position, record)
+            if rows % CHECKPOINT_ROWS == 0:
                 progress(rows)
-        for position, record in read(self.folder / LABELS, self.labels_at):
-            self.learn(*orjson.loads(last(record)))
-            labels, self.labels_at = labels + 1, after(position, record)
-        return Restored(rows, labels, time.monotonic() - began)
+        for position, record in read_log(self.folder / LABELS, self.labels_at):
+            self.learn(*orjson.loads(read_journal(record)))
+            labels, self.labels_at = labels + 1, next_position(position, record)
+        return RestoreResult(rows, labels, time.monotonic() - began)
 
     def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
         """Add a label to the history; return False if the row has it already.
@@ -99,31 +99,31 @@ class OnlineStore:
         Raises:
             Conflict: if the row has another label.
         """
-        if not self.takes(key, label):
+        if not self.is_new_label(key, label):
             return False
-        self.labelled[hashed(key)] = label
+        self.labelled[hash_key(key)] = label
         self.online.learn(journal, label, known_at)
         return True
 
-    def takes(self, key: str, label: int | str) -> bool:
+    def is_new_label(self, key: str, label: int | str) -> bool:
         """Return whether the label is new; False if the row has the same label already.
 
         Raises:
             Conflict: if the row has another label.
         """
-        previous = self.labelled.get(hashed(key))
+        previous = self.labelled.get(hash_key(key))
         if previous is not None and previous != label:
-            raise Conflict(f"'{key}' is labelled {previous} already.")
+            raise LabelConflictError(f"'{key}' is labelled {previous} already.")
         return previous is None
 
-    def checkpoint(self, at: Place, labels_at: Place) -> None:
+    def checkpoint(self, at: LogPosition, labels_at: LogPosition) -> None:
         """Write the history, which covers everything before the two log positions, atomically."""
         memory_checkpoint.save(self.folder, self.pieces(at, labels_at))
         self.kept = at
 
-    def pieces(self, at: Place, labels_at: Place) -> Iterator[bytes]:
+    def pieces(self, at: LogPosition, labels_at: LogPosition) -> Iterator[bytes]:
         """Yield the checkpoint's text as of the time of the call; rows and labels may arrive between two pieces."""
-        return memory_checkpoint.pieces(Checkpoint(at, labels_at, self.labelled, self.online.snapshot()))
+        return memory_checkpoint.encode_pieces(Checkpoint(at, labels_at, self.labelled, self.online.snapshot()))
 
     def _load(self) -> None:
         if checkpoint := memory_checkpoint.load(self.folder):
@@ -133,22 +133,22 @@ class OnlineStore:
             self.kept = checkpoint.at
 
 
-def journal(values: Any) -> bytes:
+def encode_journal(values: Any) -> bytes:
     """Encode the journal entry, which is the last entry of a record."""
-    return text(JOURNAL, orjson.dumps(values))
+    return encode_text(JOURNAL, orjson.dumps(values))
 
 
-def last(record: bytes) -> bytes:
+def read_journal(record: bytes) -> bytes:
     """Return a record's journal without parsing the rest.
 
     The journal's JSON holds no control characters, so the last occurrence of the marker is the journal entry itself.
     """
-    return first(record, record.rindex(MARK) + len(MARK))
+    return read_first_text(record, record.rindex(JOURNAL_MARK) + len(JOURNAL_MARK))
 
 
-MARK = journal(None)[2 : 2 + 2 + len(JOURNAL)]
+JOURNAL_MARK = encode_journal(None)[2 : 2 + 2 + len(JOURNAL)]
 
 
-def hashed(key: str) -> int:
+def hash_key(key: str) -> int:
     """Hash a key to 56 bits; collisions are very rare."""
     return int.from_bytes(blake2b(key.encode(), digest_size=7).digest(), "big")

@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as Disconnected
 CONNECTIONS = 32
 
 
-def client(url: str) -> tuple[Redis, str]:
+def make_client(url: str) -> tuple[Redis, str]:
     """Return a client that is not connected yet, and its address without the password.
 
     Raises:
@@ -36,7 +36,7 @@ def client(url: str) -> tuple[Redis, str]:
     return Redis(connection_pool=pool), address
 
 
-def said(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return the first line of an error, without its final period, for use within a sentence."""
     if isinstance(error, TimeoutError):
         return "the call timed out"

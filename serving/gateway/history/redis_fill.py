@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from serving.gateway.history import memory_checkpoint
-from serving.gateway.history.memory import Seed, UnreachedError
+from serving.gateway.history.memory import Seed, StoreUnavailableError
 from serving.gateway.history.online_store import OnlineStore
 from serving.gateway.use_case_interface import Fields, Shareable
 
@@ -49,7 +49,7 @@ return 1
 EXTEND = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0"
 
 
-class Filling:
+class HistoryFill:
     """Fills the history of one case.
 
     Args:
@@ -59,12 +59,12 @@ class Filling:
         folder: This gateway's folder; rows that it has remembered in an embedded memory before are included.
 
     Attributes:
-        filled: The key that exists once the history is filled.
+        filled_key: The key that exists once the history is filled.
     """
 
     def __init__(self, redis: Redis, prefix: str, online: Shareable, folder: Path) -> None:
         self.redis, self.prefix, self.online, self.folder = redis, prefix, online, folder
-        self.filled, self._lock = f"{prefix}filled", f"{prefix}filling"
+        self.filled_key, self._lock = f"{prefix}filled", f"{prefix}filling"
         self._write, self._finish, self._extend = (redis.register_script(script) for script in (WRITE, FINISH, EXTEND))
 
     async def run(self, seed: Seed) -> int:
@@ -76,7 +76,7 @@ class Filling:
         token = secrets.token_hex(8)
         while True:
             async with within(LOCK_MS / 1000):
-                if state := await self.redis.get(self.filled):
+                if state := await self.redis.get(self.filled_key):
                     self.online.load(orjson.loads(state))
                     return 0
                 acquired = await self.redis.set(self._lock, token, nx=True, px=LOCK_MS)
@@ -91,8 +91,8 @@ class Filling:
             while batch := await asyncio.to_thread(lambda: list(islice(records, BATCH))):
                 await self._write_batch(token, batch)
             async with within(LOCK_MS / 1000):
-                if not await self._finish([self._lock, self.filled], [token, orjson.dumps(state)]):
-                    raise UnreachedError(LOCK_LOST)
+                if not await self._finish([self._lock, self.filled_key], [token, orjson.dumps(state)]):
+                    raise StoreUnavailableError(LOCK_LOST)
         except Exception:
             with suppress(RedisError, OSError):
                 async with within(1.0):
@@ -117,13 +117,13 @@ class Filling:
         return count, state, chain(records, _label_records(store.labelled))
 
     async def _write_batch(self, token: str, batch: list[tuple[str, Fields]]) -> None:
-        retention = int(self.online.keeps * 1000)
+        retention = int(self.online.retention_seconds * 1000)
         async with within(LOCK_MS / 1000), self.redis.pipeline(transaction=False) as pipeline:
             for name, fields in batch:
                 keys = [self._lock, self.prefix + name]
                 await self._write(keys, [token, retention, *chain.from_iterable(fields.items())], client=pipeline)
             if not all(await pipeline.execute()):
-                raise UnreachedError(LOCK_LOST)
+                raise StoreUnavailableError(LOCK_LOST)
 
     async def _keep_lock(self, token: str) -> None:
         """Extend the lock periodically, until this task is cancelled."""
@@ -132,10 +132,10 @@ class Filling:
             await self._extend([self._lock], [token, LOCK_MS])
 
 
-def label_name(number: int) -> str:
+def label_record(number: int) -> str:
     """Return the name of the record of a row's label, from the hash of the row's key."""
     return f"label/{number:x}"
 
 
 def _label_records(labelled: Mapping[int, int | str]) -> Iterator[tuple[str, Fields]]:
-    return ((label_name(number), {LABEL: str(label)}) for number, label in labelled.items())
+    return ((label_record(number), {LABEL: str(label)}) for number, label in labelled.items())

@@ -15,14 +15,14 @@ from typing import Any, TypeVar, cast
 
 from redis.exceptions import RedisError
 
-from serving.gateway.circuit_breaker import Breaker, Patience
-from serving.gateway.history.memory import Seed, UnreachedError
-from serving.gateway.history.online_store import Conflict, hashed
-from serving.gateway.history.redis_client import client, said
-from serving.gateway.history.redis_fill import LABEL, Filling, label_name
+from serving.gateway.circuit_breaker import BreakerPolicy, CircuitBreaker
+from serving.gateway.history.memory import Seed, StoreUnavailableError
+from serving.gateway.history.online_store import LabelConflictError, hash_key
+from serving.gateway.history.redis_client import describe_error, make_client
+from serving.gateway.history.redis_fill import LABEL, HistoryFill, label_record
 from serving.gateway.log.prediction_log import PredictionLog
 from serving.gateway.log.tf_example import Value
-from serving.gateway.use_case_interface import Change, Row, Shareable
+from serving.gateway.use_case_interface import HistoryChange, Row, Shareable
 
 Answer = TypeVar("Answer")
 
@@ -63,14 +63,14 @@ class RedisMemory:
         folder: Path,
         url: str,
         timeout: float,
-        patience: Patience,
+        patience: BreakerPolicy,
         count_outcome: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         self.online, self.timeout, self.prefix = online, timeout, f"showcase:{name}:"
-        self.redis, self.where = client(url)
-        self.breaker, self._count_outcome = Breaker(patience, time.monotonic), count_outcome
+        self.redis, self.where = make_client(url)
+        self.breaker, self._count_outcome = CircuitBreaker(patience, time.monotonic), count_outcome
         self._change = self.redis.register_script(CHANGE)
-        self._filling = Filling(self.redis, self.prefix, online, folder)
+        self._filling = HistoryFill(self.redis, self.prefix, online, folder)
 
     async def fill(self, seed: Seed) -> int:
         """Fill a new store, once for all gateways: while one gateway fills it, the others wait here.
@@ -80,13 +80,13 @@ class RedisMemory:
         """
         try:
             return await self._filling.run(seed)
-        except UnreachedError:
+        except StoreUnavailableError:
             await self.close()
             raise
         except (RedisError, OSError) as error:
             await self.close()
-            raise UnreachedError(
-                f"The history store at {self.where} does not answer: {said(error)}. Start it, or omit --store."
+            raise StoreUnavailableError(
+                f"The history store at {self.where} does not answer: {describe_error(error)}. Start it, or omit --store."
             ) from None
 
     def open(self, predictions: PredictionLog, labels: PredictionLog) -> None:
@@ -95,11 +95,11 @@ class RedisMemory:
     def begin(self) -> None:
         """Do nothing: there is no background work."""
 
-    def spares(self, file: int) -> bool:
+    def can_remove_file(self, file: int) -> bool:
         """Return True: no log file is needed to restore this memory."""
         return True
 
-    async def recall(self, row: Row) -> tuple[dict[str, Value], Change]:
+    async def recall(self, row: Row) -> tuple[dict[str, Value], HistoryChange]:
         """Read the row's records in one round trip; return its features and the change that adds the row."""
         names = self.online.names(row)
 
@@ -109,7 +109,7 @@ class RedisMemory:
             async with commands as pipeline:
                 for name in names:
                     pipeline.hgetall(self.prefix + name)
-                pipeline.exists(self._filling.filled)
+                pipeline.exists(self._filling.filled_key)
                 replies = await pipeline.execute()
             if not replies.pop():
                 raise _HistoryLostError
@@ -117,14 +117,14 @@ class RedisMemory:
 
         records = await self._call(read)
         try:
-            return self.online.recalled(row, records)
+            return self.online.features_from_records(row, records)
         except (ValueError, TypeError) as error:
             keys = " or ".join(self.prefix + name for name in names)
-            raise UnreachedError(
+            raise StoreUnavailableError(
                 f"The history store holds an invalid record under {keys} ({error}); remove it."
             ) from None
 
-    async def remember(self, journal: list[Any], change: Change | None) -> None:
+    async def remember(self, journal: list[Any], change: HistoryChange | None) -> None:
         """Add the row to its records, unless it is stored already."""
         assert change is not None, "recall() returned it"
         await self._apply(
@@ -138,15 +138,15 @@ class RedisMemory:
             *change.drop_counts,
         )
 
-    async def takes(self, key: str, label: int | str) -> bool:
+    async def is_new_label(self, key: str, label: int | str) -> bool:
         """Return whether the label is new; see ``Memory``."""
-        previous = await self._call(lambda: self.redis.hget(self.prefix + label_name(hashed(key)), LABEL))
+        previous = await self._call(lambda: self.redis.hget(self.prefix + label_record(hash_key(key)), LABEL))
         return _is_new(key, label, cast("str | None", previous))  # str, since the client decodes replies
 
     async def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
         """Count a label once; see ``Memory``."""
-        record, field = self.online.learned(journal, label, known_at)
-        previous = await self._apply(label_name(hashed(key)), LABEL, str(label), record, field, 0)
+        record, field = self.online.label_counter(journal, label, known_at)
+        previous = await self._apply(label_record(hash_key(key)), LABEL, str(label), record, field, 0)
         return _is_new(key, label, previous)
 
     def state(self) -> str:
@@ -160,13 +160,15 @@ class RedisMemory:
 
     async def _apply(self, record: str, field: str, value: str, counts: str, counted: str, *drop: Any) -> str | None:
         """Run the update script; return the field's previous value, None if it was new."""
-        keys, retention = [self.prefix + record, self.prefix + counts], int(self.online.keeps * 1000)
+        keys, retention = [self.prefix + record, self.prefix + counts], int(self.online.retention_seconds * 1000)
         return await self._call(lambda: self._change(keys, [field, value, counted, retention, *drop]))
 
     async def _call(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """Await a call to the store, with the deadline and through the circuit breaker."""
         if retry_after := self.breaker.wait():
-            raise UnreachedError("The history store has failed several times in a row; try again later.", retry_after)
+            raise StoreUnavailableError(
+                "The history store has failed several times in a row; try again later.", retry_after
+            )
         try:
             async with within(self.timeout):
                 reply = await call()
@@ -175,14 +177,14 @@ class RedisMemory:
         except TimeoutError:
             message = f"did not answer within {self.timeout:g} s"
         except (RedisError, OSError) as error:
-            message = f"does not answer: {said(error)}"
+            message = f"does not answer: {describe_error(error)}"
         else:
-            self.breaker.succeeded()
+            self.breaker.record_success()
             self._count_outcome("answered")
             return reply
         self.breaker.failed()
         self._count_outcome("failed")
-        raise UnreachedError(f"The history store at {self.where} {message}.")
+        raise StoreUnavailableError(f"The history store at {self.where} {message}.")
 
 
 class _HistoryLostError(Exception):
@@ -192,5 +194,5 @@ class _HistoryLostError(Exception):
 def _is_new(key: str, label: int | str, previous: str | None) -> bool:
     """Return whether the row has no label yet; raise Conflict if it has another one."""
     if previous is not None and previous != str(label):
-        raise Conflict(f"'{key}' is labelled {previous} already.")
+        raise LabelConflictError(f"'{key}' is labelled {previous} already.")
     return previous is None

@@ -18,32 +18,32 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class LogPosition:
     """Position of a record in a log: number of the file and byte offset in it."""
 
     file: int = 0
     offset: int = 0
 
 
-def after(place: Place, data: bytes) -> Place:
+def next_position(place: LogPosition, data: bytes) -> LogPosition:
     """Return the position after a record with the given data, in the same file."""
-    return Place(place.file, place.offset + len(data) + tfrecords.AROUND)
+    return LogPosition(place.file, place.offset + len(data) + tfrecords.FRAME_BYTES)
 
 
-def number(path: Path) -> int:
+def file_number(path: Path) -> int:
     """Return the number of a log file from its name; 0 for other files."""
     return int(path.stem) if path.stem.isdigit() else 0
 
 
-def recovered(path: Path) -> int:
+def recover_file(path: Path) -> int:
     """Close a file that a crash left open: keep complete records and save the rest as ``*.torn``.
 
     Returns:
         The number of bytes truncated.
     """
     buffer, end = path.read_bytes(), 0
-    for offset, data in tfrecords.whole(buffer):
-        end = offset + len(data) + tfrecords.AROUND
+    for offset, data in tfrecords.iterate_records(buffer):
+        end = offset + len(data) + tfrecords.FRAME_BYTES
     if end < len(buffer):
         path.with_suffix(TORN).write_bytes(buffer[end:])
         log.warning(
@@ -51,21 +51,21 @@ def recovered(path: Path) -> int:
         )
         os.truncate(path, end)
     if end:
-        synced(path)
+        sync_to_disk(path)
         os.rename(path, path.with_suffix(DONE))
     else:
         path.unlink()
-    synced(path.parent)
+    sync_to_disk(path.parent)
     return len(buffer) - end
 
 
-def read(folder: Path, since: Place = Place()) -> Iterator[tuple[Place, bytes]]:  # noqa: B008 (frozen)
+def read_log(folder: Path, since: LogPosition = LogPosition()) -> Iterator[tuple[LogPosition, bytes]]:  # noqa: B008 (frozen)
     """Yield position and data of every record from a position on, in order, including those of the open file.
 
     Raises:
         tfrecords.CorruptError: if a closed file is damaged.
     """
-    files = {number(path): path for suffix in (OPEN, DONE) for path in folder.glob(f"*{suffix}")}
+    files = {file_number(path): path for suffix in (OPEN, DONE) for path in folder.glob(f"*{suffix}")}
     for file in sorted(file for file in files if file >= since.file):
         start = since.offset if file == since.file else 0
         path = files[file]
@@ -73,28 +73,28 @@ def read(folder: Path, since: Place = Place()) -> Iterator[tuple[Place, bytes]]:
             path = path.with_suffix(DONE)
         records = _read_open_file(path, start) if path.suffix == OPEN else tfrecords.read(path, start)
         for offset, data in records:
-            yield Place(file, offset), data
+            yield LogPosition(file, offset), data
 
 
 def _read_open_file(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
     """Yield offset and data of the complete records of the file being written, from a byte offset on."""
     with path.open("rb") as stream:
         stream.seek(start)
-        for offset, data in tfrecords.whole(stream.read()):
+        for offset, data in tfrecords.iterate_records(stream.read()):
             yield start + offset, data
 
 
-def find(folder: Path, place: Place) -> bytes | None:
+def find_record(folder: Path, place: LogPosition) -> bytes | None:
     """Return the record at a position; None if no record starts there or its file has been removed."""
     for suffix in (OPEN, DONE):
         try:
-            return tfrecords.at(folder / f"{place.file:08d}{suffix}", place.offset)
+            return tfrecords.read_at(folder / f"{place.file:08d}{suffix}", place.offset)
         except FileNotFoundError:
             continue
     return None
 
 
-def synced(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """Flush a file, or the entries of a folder, to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -18,19 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.gateway.log import tfrecords
-from serving.gateway.log.log_files import DONE, OPEN, Place, number, recovered, synced
+from serving.gateway.log.log_files import DONE, OPEN, LogPosition, file_number, recover_file, sync_to_disk
 
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.002
 
 
-class UnwrittenError(OSError):
+class LogWriteError(OSError):
     """The records could not be written; none of the answers that fail with this error was acknowledged."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class LogLimits:
     """Rotation and retention of log files.
 
     Attributes:
@@ -60,13 +60,13 @@ class PredictionLog:
     def __init__(
         self,
         folder: Path,
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        limits: LogLimits = LogLimits(),  # noqa: B008 (frozen)
         removable: Callable[[int], bool] = lambda number: True,
         write: Callable[[int, bytes], None] | None = None,
         expected: Callable[[], int] = lambda: 0,
     ) -> None:
         self.folder, self.limits, self.removable = folder, limits, removable
-        self._write, self._expected = write or written, expected
+        self._write, self._expected = write or write_durably, expected
         self._timer: asyncio.TimerHandle | None = None
         self.records = self.groups = self.torn_bytes = 0
         self._buffer: list[bytes] = []
@@ -74,7 +74,7 @@ class PredictionLog:
         self._writing: asyncio.Future[None] | None = None
         self._busy = self._closed = False
         self._thread = ThreadPoolExecutor(1, "log")
-        self.sealed: Callable[[int], None] = lambda number: None
+        self.on_file_closed: Callable[[int], None] = lambda number: None
 
     def open(self) -> "PredictionLog":
         """Lock the folder, truncate incomplete records of a crash, and start a new file.
@@ -90,8 +90,8 @@ class PredictionLog:
             os.close(self._lock)
             raise OSError(f"Another process writes to {self.folder}; stop it, or use another --home.") from None
         for path in sorted(self.folder.glob(f"*{OPEN}")):
-            self.torn_bytes += recovered(path)
-        self.number, self.size = max((number(path) for path in self.folder.iterdir()), default=0) + 1, 0
+            self.torn_bytes += recover_file(path)
+        self.number, self.size = max((file_number(path) for path in self.folder.iterdir()), default=0) + 1, 0
         self._create_file(self.number)
         return self
 
@@ -99,13 +99,13 @@ class PredictionLog:
         """Create a file. Also runs in the writer thread, so it must not change ``number`` and ``size``."""
         self._path = self.folder / f"{file:08d}{OPEN}"
         self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644)
-        synced(self.folder)
+        sync_to_disk(self.folder)
         self._durable, self._born = 0, time.monotonic()
 
     @property
-    def place(self) -> Place:
+    def place(self) -> LogPosition:
         """Position of the next record."""
-        return Place(self.number, self.size)
+        return LogPosition(self.number, self.size)
 
     @property
     def lag(self) -> int:
@@ -116,7 +116,7 @@ class PredictionLog:
         """Add a record; return a future that is done once it is on disk, or fails with UnwrittenError."""
         if self._group is None:
             self._group = asyncio.get_running_loop().create_future()
-        record = tfrecords.framed(data)
+        record = tfrecords.frame_record(data)
         self._buffer.append(record)
         self.size += len(record)
         if not self._busy:
@@ -178,11 +178,11 @@ class PredictionLog:
         os.close(file)
         if self._durable:
             os.rename(self._path, self._path.with_suffix(DONE))
-            synced(self.folder)
+            sync_to_disk(self.folder)
         else:
             self._path.unlink()
         self._remove_old_files()
-        self.sealed(int(self._path.stem))
+        self.on_file_closed(int(self._path.stem))
 
     def _finish_group(self, group: "asyncio.Future[None]", count: int, error: OSError | None) -> None:
         self._busy, self._writing = False, None
@@ -204,9 +204,7 @@ class PredictionLog:
         waiting, self._group, self._buffer = self._group, None, []
         for future in (group, waiting):
             if future is not None and not future.done():
-                future.set_exception(
-                    UnwrittenError(f"The prediction log cannot be written: {error.strerror or error}.")
-                )
+                future.set_exception(LogWriteError(f"The prediction log cannot be written: {error.strerror or error}."))
         self.number, self.size = self.number + 1, 0
         try:
             if self._file >= 0:
@@ -224,7 +222,7 @@ class PredictionLog:
         for path, size in zip(files, sizes, strict=True):
             too_old = self.limits.keep_seconds and now - path.stat().st_mtime > self.limits.keep_seconds
             too_large = self.limits.keep_bytes and total > self.limits.keep_bytes
-            if not (too_old or too_large) or not self.removable(number(path)):
+            if not (too_old or too_large) or not self.removable(file_number(path)):
                 break
             path.unlink()
             total -= size
@@ -244,7 +242,7 @@ class PredictionLog:
         os.close(self._lock)
 
 
-def written(file: int, data: bytes) -> None:
+def write_durably(file: int, data: bytes) -> None:
     """Write all of ``data`` and wait until it is on disk."""
     view = memoryview(data)
     while view:

@@ -45,7 +45,7 @@ def _to_bytes(text: bytes | str) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
-def entry(name: str, value: Value) -> bytes:
+def encode_entry(name: str, value: Value) -> bytes:
     """Encode one feature as an entry of the map; empty for None.
 
     Args:
@@ -78,7 +78,7 @@ def entry(name: str, value: Value) -> bytes:
     )
 
 
-def example(*entries: bytes) -> bytes:
+def encode_example(*entries: bytes) -> bytes:
     """Serialize an Example from encoded entries."""
     return _encode_block(b"\x0a", b"".join(entries))
 
@@ -86,19 +86,19 @@ def example(*entries: bytes) -> bytes:
 _HEADS: dict[tuple[str, int], bytes] = {}
 
 
-def text(name: str, value: bytes) -> bytes:
+def encode_text(name: str, value: bytes) -> bytes:
     """Encode a feature of one text; the bytes before a short text depend only on its length and are cached."""
     size = len(value)
     if size >= MAX_CACHED:
-        return entry(name, value)
+        return encode_entry(name, value)
     head = _HEADS.get((name, size))
     if head is None:
-        encoded = entry(name, value)
+        encoded = encode_entry(name, value)
         head = _HEADS[name, size] = encoded[: len(encoded) - size]
     return head + value
 
 
-class Floats:
+class FloatEncoder:
     """Encoder of a fixed set of float features, which are packed with one call. Most features of a purchase are floats.
 
     Args:
@@ -107,7 +107,7 @@ class Floats:
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         # An entry of floats ends with four bytes per float; the bytes before them are constant.
-        self._heads = {name: entry(name, [0.0] * size)[: -4 * size] for name, size in sizes.items()}
+        self._heads = {name: encode_entry(name, [0.0] * size)[: -4 * size] for name, size in sizes.items()}
         self._lists = frozenset(name for name, size in sizes.items() if size > 1)
         self._struct = struct.Struct("<" + "".join(f"{len(self._heads[name])}s{size}f" for name, size in sizes.items()))
 
@@ -134,7 +134,7 @@ class Encoder:
     """
 
     def __init__(self, floats: Mapping[str, int]) -> None:
-        self._float_names, self._encode_floats = frozenset(floats), Floats(floats)
+        self._float_names, self._encode_floats = frozenset(floats), FloatEncoder(floats)
 
     def __call__(self, features: Mapping[str, Value]) -> bytes:
         """Encode all features except those that are None."""
@@ -142,7 +142,7 @@ class Encoder:
         parts = [self._encode_floats(features)]
         for name, value in features.items():
             if name not in float_names:
-                parts.append(text(name, value.encode()) if type(value) is str else entry(name, value))
+                parts.append(encode_text(name, value.encode()) if type(value) is str else encode_entry(name, value))
         return b"".join(parts)
 
 
@@ -216,7 +216,7 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
             return number, at
 
 
-def first(data: bytes, at: int) -> bytes:
+def read_first_text(data: bytes, at: int) -> bytes:
     """Return the first text of the feature that starts at offset ``at``."""
     length = 0
     for _ in range(3):  # feature, list, text

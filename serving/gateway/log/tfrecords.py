@@ -14,11 +14,11 @@ import google_crc32c
 
 HEAD = struct.Struct("<QI")
 TAIL = struct.Struct("<I")
-AROUND = HEAD.size + TAIL.size
+FRAME_BYTES = HEAD.size + TAIL.size
 MAX_LENGTH = 1 << 30  # a larger length means that the bytes are not a record
 
 
-class CorruptError(ValueError):
+class CorruptRecordError(ValueError):
     """A file contains an invalid record at byte ``offset``."""
 
     def __init__(self, path: Path, offset: int) -> None:
@@ -33,15 +33,15 @@ def _compute_masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def framed(data: bytes) -> bytes:
+def frame_record(data: bytes) -> bytes:
     """Return the record of ``data``; it is ``AROUND`` bytes longer."""
     length = len(data).to_bytes(8, "little")
     return b"%b%b%b%b" % (length, TAIL.pack(_compute_masked_crc(length)), data, TAIL.pack(_compute_masked_crc(data)))
 
 
-def unframed(buffer: bytes, offset: int) -> bytes | None:
+def unframe_record(buffer: bytes, offset: int) -> bytes | None:
     """Return the data of the record at ``offset``; None if there is no complete record with matching checksums."""
-    if offset + AROUND > len(buffer):
+    if offset + FRAME_BYTES > len(buffer):
         return None
     length, check = HEAD.unpack_from(buffer, offset)
     start = offset + HEAD.size
@@ -55,11 +55,11 @@ def unframed(buffer: bytes, offset: int) -> bytes | None:
     return data if TAIL.unpack_from(buffer, start + length)[0] == _compute_masked_crc(data) else None
 
 
-def whole(buffer: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+def iterate_records(buffer: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
     """Yield offset and data of every record from ``offset`` to the end or the first damaged record."""
-    while (data := unframed(buffer, offset)) is not None:
+    while (data := unframe_record(buffer, offset)) is not None:
         yield offset, data
-        offset += len(data) + AROUND
+        offset += len(data) + FRAME_BYTES
 
 
 def read(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -69,18 +69,18 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         CorruptError: if the last valid record is followed by other bytes.
     """
     buffer, end = path.read_bytes(), offset
-    for start, data in whole(buffer, offset):
-        end = start + len(data) + AROUND
+    for start, data in iterate_records(buffer, offset):
+        end = start + len(data) + FRAME_BYTES
         yield start, data
     if end != len(buffer):
-        raise CorruptError(path, end)
+        raise CorruptRecordError(path, end)
 
 
-def at(path: Path, offset: int) -> bytes | None:
+def read_at(path: Path, offset: int) -> bytes | None:
     """Return the data of the record at ``offset``; None if no record starts there."""
     with path.open("rb") as stream:
         stream.seek(offset)
         head = stream.read(HEAD.size)
         if len(head) < HEAD.size or HEAD.unpack(head)[0] > min(MAX_LENGTH, os.fstat(stream.fileno()).st_size):
             return None
-        return unframed(head + stream.read(HEAD.unpack(head)[0] + TAIL.size), 0)
+        return unframe_record(head + stream.read(HEAD.unpack(head)[0] + TAIL.size), 0)

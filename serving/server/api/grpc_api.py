@@ -23,7 +23,7 @@ from serving.server.api.grpc_models import ModelService
 from serving.server.conversion import examples, tensor_protos
 from serving.server.conversion.request_rows import Rows
 from serving.server.engine import Engine
-from serving.server.metrics import Metrics
+from serving.server.metrics import ServerMetrics
 from serving.server.signature import CLASSIFY, REGRESS
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ METHODS = {CLASSIFY: "classification_result", REGRESS: "regression_result"}
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """gRPC PredictionService: Predict, Classify, Regress, MultiInference and GetModelMetadata."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, packed: bool) -> None:
+    def __init__(self, engine: Engine, metrics: ServerMetrics, packed: bool) -> None:
         self.engine, self.metrics, self.packed = engine, metrics, packed
 
     async def Predict(self, request: predict_pb2.PredictRequest, context: Context) -> predict_pb2.PredictResponse:
@@ -79,7 +79,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def _predict(self, request: predict_pb2.PredictRequest, timeout: float | None) -> predict_pb2.PredictResponse:
         spec = request.model_spec
         inputs = {name: tensor_protos.from_proto(name, tensor) for name, tensor in request.inputs.items()}
-        version, label = chosen(spec)
+        version, label = get_version_choice(spec)
         served_version, outputs = await self.engine.predict(
             spec.name,
             inputs,
@@ -97,17 +97,21 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def _classify(self, request: Any, timeout: float | None) -> classification_pb2.ClassificationResponse:
         response = classification_pb2.ClassificationResponse()
-        await self._fill_response(request.model_spec, CLASSIFY, examples.serialized(request.input), response, timeout)
+        await self._fill_response(
+            request.model_spec, CLASSIFY, examples.serialize_examples(request.input), response, timeout
+        )
         return response
 
     async def _regress(self, request: Any, timeout: float | None) -> regression_pb2.RegressionResponse:
         response = regression_pb2.RegressionResponse()
-        await self._fill_response(request.model_spec, REGRESS, examples.serialized(request.input), response, timeout)
+        await self._fill_response(
+            request.model_spec, REGRESS, examples.serialize_examples(request.input), response, timeout
+        )
         return response
 
     async def _multi_inference(self, request: Any, timeout: float | None) -> inference_pb2.MultiInferenceResponse:
         _check_tasks(request.tasks)
-        serialized = examples.serialized(request.input)
+        serialized = examples.serialize_examples(request.input)
         response = inference_pb2.MultiInferenceResponse()
         for task in request.tasks:
             result = response.results.add()
@@ -126,19 +130,19 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, spec: Any, method: str, serialized: Any, result: Any, model_spec: Any, timeout: float | None
     ) -> None:
         """Run a signature; fill its classification or regression result and the ModelSpec of the response."""
-        version, label = chosen(spec)
+        version, label = get_version_choice(spec)
         servable = self.engine.servable(spec.name, version, label)
         signature = self.engine.find_signature(servable, spec.signature_name)
-        examples.check(signature, method)
+        examples.check_signature(signature, method)
         arrays = await self.engine.run(servable, signature, Rows(len(serialized), [serialized]), timeout)
         outputs = dict(zip(signature.outputs, arrays, strict=True))
         if method == CLASSIFY:
-            for row in examples.classes(outputs, len(serialized)):
+            for row in examples.get_classes(outputs, len(serialized)):
                 classes = result.classifications.add().classes
                 for class_label, score in row:
                     classes.add(label=class_label, score=score)
         else:
-            for value in examples.values(outputs, len(serialized)):
+            for value in examples.get_values(outputs, len(serialized)):
                 result.regressions.add(value=value)
         _fill(model_spec, spec, servable.version)
 
@@ -150,19 +154,19 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         for field in request.metadata_field:
             if field != grpc_metadata.FIELD:
                 raise ServingError("INVALID_ARGUMENT", f"Metadata field {field} is not supported")
-        version, label = chosen(request.model_spec)
-        return grpc_metadata.response(self.engine.servable(request.model_spec.name, version, label))
+        version, label = get_version_choice(request.model_spec)
+        return grpc_metadata.build_response(self.engine.servable(request.model_spec.name, version, label))
 
 
-def chosen(spec: Any) -> tuple[int | None, str | None]:
+def get_version_choice(spec: Any) -> tuple[int | None, str | None]:
     """Return version and label of a ModelSpec; at most one of them is not None."""
     kind = spec.WhichOneof("version_choice")
     return (spec.version.value, None) if kind == "version" else (None, spec.version_label if kind else None)
 
 
-def server(
+def create_server(
     engine: Engine,
-    metrics: Metrics,
+    metrics: ServerMetrics,
     reload: Callable[..., Awaitable[None]],
     address: str,
     options: Sequence[tuple[str, Any]],

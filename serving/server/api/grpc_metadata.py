@@ -7,7 +7,7 @@ from serving.server.loading.servable import Servable
 FIELD = "signature_def"
 
 
-def response(servable: Servable) -> Any:
+def build_response(servable: Servable) -> Any:
     """Build the ``GetModelMetadataResponse`` with a version's signatures."""
     from tensorflow_serving.apis import get_model_metadata_pb2
 

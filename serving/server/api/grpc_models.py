@@ -46,7 +46,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         try:
             if request.config.WhichOneof("config") is None:
                 raise ServingError("INVALID_ARGUMENT", "ModelServerConfig was not set")
-            await self.reload(config.from_proto(request.config))
+            await self.reload(config.models_from_proto(request.config))
         except ServingError as error:
             response.status.error_code = grpc.StatusCode[error.status].value[0]
             response.status.error_message = error.message

@@ -14,7 +14,7 @@ from serving.server.conversion import examples, json_tensors
 from serving.server.conversion.request_rows import Rows
 from serving.server.engine import Engine
 from serving.server.loading.servable import Servable
-from serving.server.metrics import CONTENT_TYPE, Metrics
+from serving.server.metrics import CONTENT_TYPE, ServerMetrics
 from serving.server.signature import CLASSIFY, REGRESS
 
 PATH = re.compile(
@@ -24,7 +24,7 @@ PATH = re.compile(
 APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
 
 
-class Target(NamedTuple):
+class RequestPath(NamedTuple):
     """Parsed URL path: model, version or label, and verb (or ``metadata``, or empty for the status)."""
 
     model: str
@@ -33,7 +33,7 @@ class Target(NamedTuple):
     verb: str
 
 
-class Rest:
+class RestHandler:
     """Handler of all REST requests.
 
     Attributes:
@@ -45,11 +45,11 @@ class Rest:
     """
 
     def __init__(
-        self, engine: Engine, metrics: Metrics, metrics_path: str | None, timeout: float, max_body: int
+        self, engine: Engine, metrics: ServerMetrics, metrics_path: str | None, timeout: float, max_body: int
     ) -> None:
         self.engine, self.metrics, self.metrics_path = engine, metrics, metrics_path
         self.timeout, self.max_body = timeout, max_body
-        self._verbs: dict[str, Callable[[Request, Target], Awaitable[bytes]]] = {
+        self._verbs: dict[str, Callable[[Request, RequestPath], Awaitable[bytes]]] = {
             "predict": self._predict,
             "classify": self._classify,
             "regress": self._regress,
@@ -71,7 +71,7 @@ class Rest:
         except ServingError as error:
             return _error_response(error.http, error.message)
 
-    async def _run_counted(self, request: Request, target: Target) -> Response:
+    async def _run_counted(self, request: Request, target: RequestPath) -> Response:
         started = time.perf_counter()
         status = "INTERNAL"
         try:
@@ -85,39 +85,39 @@ class Rest:
             if self.engine.has_model(target.model):  # names from clients would grow the metrics without bound
                 self.metrics.request(target.model, APIS[target.verb], "REST", status, time.perf_counter() - started)
 
-    async def _predict(self, request: Request, target: Target) -> bytes:
+    async def _predict(self, request: Request, target: RequestPath) -> bytes:
         servable = self.engine.servable(target.model, target.version, target.label)
         document = json_tensors.parse(self._read_body(request))
         signature = self.engine.find_signature(servable, _signature_name(document))
-        rows, by_row = json_tensors.rows(document, signature)
+        rows, by_row = json_tensors.parse_rows(document, signature)
         arrays = await self.engine.run(servable, signature, rows, self.timeout)
-        return json_tensors.answer(dict(zip(signature.outputs, arrays, strict=True)), by_row)
+        return json_tensors.encode_response(dict(zip(signature.outputs, arrays, strict=True)), by_row)
 
-    async def _classify(self, request: Request, target: Target) -> bytes:
+    async def _classify(self, request: Request, target: RequestPath) -> bytes:
         outputs, rows = await self._run_on_examples(request, target, CLASSIFY)
-        return json_tensors.dumps({"results": examples.classes(outputs, rows)}, False)
+        return json_tensors.dumps({"results": examples.get_classes(outputs, rows)}, False)
 
-    async def _regress(self, request: Request, target: Target) -> bytes:
+    async def _regress(self, request: Request, target: RequestPath) -> bytes:
         outputs, rows = await self._run_on_examples(request, target, REGRESS)
-        return json_tensors.dumps({"results": examples.values(outputs, rows)}, False)
+        return json_tensors.dumps({"results": examples.get_values(outputs, rows)}, False)
 
-    async def _run_on_examples(self, request: Request, target: Target, method: str) -> tuple[dict[str, Any], int]:
+    async def _run_on_examples(self, request: Request, target: RequestPath, method: str) -> tuple[dict[str, Any], int]:
         servable = self.engine.servable(target.model, target.version, target.label)
         document = json_tensors.parse(self._read_body(request))
         signature = self.engine.find_signature(servable, _signature_name(document))
-        examples.check(signature, method)
+        examples.check_signature(signature, method)
         example_list = document.get("examples")
         if not isinstance(example_list, list) or not example_list:
             raise ServingError("INVALID_ARGUMENT", "Expecting non-empty 'examples' list")
         serialized = [examples.from_json(example, document.get("context")) for example in example_list]
         arrays = await self.engine.run(
-            servable, signature, Rows(len(serialized), [examples.strings(serialized)]), self.timeout
+            servable, signature, Rows(len(serialized), [examples.to_string_array(serialized)]), self.timeout
         )
         return dict(zip(signature.outputs, arrays, strict=True)), len(serialized)
 
-    def _view(self, target: Target) -> bytes:
+    def _view(self, target: RequestPath) -> bytes:
         if target.verb == "metadata":
-            return metadata(self.engine.servable(target.model, target.version, target.label))
+            return encode_metadata(self.engine.servable(target.model, target.version, target.label))
         states = self.engine.states(target.model, target.version, target.label)
         return json.dumps(
             {
@@ -151,14 +151,14 @@ class Rest:
 
 
 @lru_cache(64)
-def metadata(servable: Servable) -> bytes:
+def encode_metadata(servable: Servable) -> bytes:
     """Return the response to a metadata request as JSON: the version and its signatures."""
     from google.protobuf import json_format
     from tensorflow_serving.apis import get_model_metadata_pb2
 
     from serving.server.api import grpc_metadata
 
-    message = grpc_metadata.response(servable)
+    message = grpc_metadata.build_response(servable)
     signatures = get_model_metadata_pb2.SignatureDefMap()
     message.metadata[grpc_metadata.FIELD].Unpack(signatures)
     signature_map = json_format.MessageToDict(
@@ -169,12 +169,12 @@ def metadata(servable: Servable) -> bytes:
 
 
 @lru_cache(4096)
-def _parse_path(path: str) -> Target | None:
+def _parse_path(path: str) -> RequestPath | None:
     match = PATH.fullmatch(path)
     if not match:
         return None
     version = int(match["version"]) if match["version"] else None
-    return Target(match["model"], version, match["label"], match["verb"] or match["view"] or "")
+    return RequestPath(match["model"], version, match["label"], match["verb"] or match["view"] or "")
 
 
 def _signature_name(document: dict[str, Any]) -> str:

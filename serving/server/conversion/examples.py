@@ -13,7 +13,7 @@ from serving.server.signature import CLASSIFY, REGRESS, Signature
 INPUT, CLASSES, SCORES, OUTPUT = "inputs", "classes", "scores", "outputs"
 
 
-def serialized(message: Any) -> np.ndarray:
+def serialize_examples(message: Any) -> np.ndarray:
     """Return the serialized examples of an ``Input``, strings ``[n]``; its context, if any, is merged into each.
 
     Raises:
@@ -75,10 +75,10 @@ def _fill(feature: Any, name: str, values: list[Any]) -> None:
 def _to_plain_value(name: str, value: Any) -> Any:
     if isinstance(value, str):
         return value.encode()
-    return b64(value) if isinstance(value, Mapping) else value
+    return decode_base64(value) if isinstance(value, Mapping) else value
 
 
-def b64(value: Any) -> bytes:
+def decode_base64(value: Any) -> bytes:
     """Decode the bytes of ``{"b64": text}``.
 
     Raises:
@@ -95,7 +95,7 @@ def b64(value: Any) -> bytes:
         ) from None
 
 
-def check(signature: Signature, method: str) -> None:
+def check_signature(signature: Signature, method: str) -> None:
     """Check that a signature supports a classify or regress request.
 
     Raises:
@@ -117,7 +117,7 @@ def check(signature: Signature, method: str) -> None:
         )
 
 
-def classes(outputs: Mapping[str, np.ndarray], rows: int) -> list[list[tuple[str, float]]]:
+def get_classes(outputs: Mapping[str, np.ndarray], rows: int) -> list[list[tuple[str, float]]]:
     """Return label and score of every class of every example.
 
     If the signature has only one of the two outputs, labels are empty or scores are 0.
@@ -137,7 +137,7 @@ def classes(outputs: Mapping[str, np.ndarray], rows: int) -> list[list[tuple[str
     ]
 
 
-def values(outputs: Mapping[str, np.ndarray], rows: int) -> list[float]:
+def get_values(outputs: Mapping[str, np.ndarray], rows: int) -> list[float]:
     """Return the value of every example.
 
     Raises:
@@ -151,7 +151,7 @@ def values(outputs: Mapping[str, np.ndarray], rows: int) -> list[float]:
     return array.reshape(rows).tolist()
 
 
-def strings(values: Sequence[bytes]) -> np.ndarray:
+def to_string_array(values: Sequence[bytes]) -> np.ndarray:
     """Return byte strings as an array ``[n]`` of type ``object``."""
     array = np.empty(len(values), object)
     array[:] = list(values)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from serving.errors import ServingError
-from serving.server.conversion.examples import b64
+from serving.server.conversion.examples import decode_base64
 from serving.server.conversion.request_rows import Rows
-from serving.server.signature import Signature, Spec, cast
+from serving.server.signature import Signature, TensorSpec, cast
 
 orjson: ModuleType | None = None  # optional; without it, the results are the same but JSON is slower
 with suppress(ImportError):
@@ -45,7 +45,7 @@ def _decode(body: bytes) -> Any:
     return json.loads(body)
 
 
-def rows(document: Mapping[str, Any], signature: Signature) -> tuple[Rows, bool]:
+def parse_rows(document: Mapping[str, Any], signature: Signature) -> tuple[Rows, bool]:
     """Parse the inputs of a predict request; return them and whether they are in row format (``instances``).
 
     Raises:
@@ -68,7 +68,7 @@ def rows(document: Mapping[str, Any], signature: Signature) -> tuple[Rows, bool]
         return Rows(len(columns[0]), columns=columns), by_row
     named = zip(signature.inputs.items(), columns, strict=True)
     with np.errstate(over="ignore"):
-        arrays = signature.arrays({name: array(name, column, spec) for (name, spec), column in named})
+        arrays = signature.arrays({name: to_array(name, column, spec) for (name, spec), column in named})
     return Rows(len(arrays[0]) if signature.batched else 1, arrays), by_row
 
 
@@ -123,7 +123,7 @@ def _is_object_of_inputs(value: Any, name: str) -> bool:
     return isinstance(value, dict) and (name == "b64" or set(value) != {"b64"})
 
 
-def array(name: str, value: Any, spec: Spec) -> np.ndarray:
+def to_array(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
     """Convert a number, a string or nested lists to an array of the spec's type.
 
     Raises:
@@ -151,7 +151,9 @@ def _to_strings(name: str, value: Any) -> np.ndarray:
         raise _error(f"Encountered list at unexpected size in input {name}: all rows have to be of one shape") from None
     elements = array.reshape(-1)
     try:
-        elements[:] = [element.encode() if type(element) is str else b64(element) for element in elements.tolist()]
+        elements[:] = [
+            element.encode() if type(element) is str else decode_base64(element) for element in elements.tolist()
+        ]
     except UnicodeEncodeError:
         raise _error(f"Input {name} holds text that is not Unicode") from None
     except ServingError:
@@ -163,7 +165,7 @@ def _to_strings(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def answer(outputs: Mapping[str, np.ndarray], by_row: bool) -> bytes:
+def encode_response(outputs: Mapping[str, np.ndarray], by_row: bool) -> bytes:
     """Encode outputs as JSON: ``predictions`` in row format, else ``outputs``; a single output is not named.
 
     Raises:

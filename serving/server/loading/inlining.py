@@ -18,7 +18,7 @@ KEEP = "train_op"
 log = logging.getLogger(__name__)
 
 
-def inline(meta: Any) -> Any:
+def inline_functions(meta: Any) -> Any:
     """Return the graph of a MetaGraphDef with its functions inlined by Grappler; the original graph if that fails.
 
     A session does not inline the functions of TensorFlow 2. It runs each in its own executor, whose threads must be woken

@@ -14,7 +14,7 @@ FILE = "model.tflite"
 MAX_RUNNERS = 8  # interpreters per thread and signature, one per batch size
 
 
-def preferred(path: Path, signatures: dict[str, Signature]) -> dict[str, Signature]:
+def use_litert_signatures(path: Path, signatures: dict[str, Signature]) -> dict[str, Signature]:
     """Return the signatures with LiteRT calls for those that ``model.tflite`` also has; unchanged without that file.
 
     Raises:

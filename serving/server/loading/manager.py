@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import ServingError
-from serving.server.config import Model
+from serving.server.config import ModelConfig
 from serving.server.loading import versions
 from serving.server.loading.servable import Servable
-from serving.server.loading.versions import State
-from serving.server.metrics import Metrics
+from serving.server.loading.versions import VersionState
+from serving.server.metrics import ServerMetrics
 
 log = logging.getLogger(__name__)
-Make = Callable[[str, int, Path], Servable]
+LoadServable = Callable[[str, int, Path], Servable]
 
 
-class Kept:
+class ServedModel:
     """State of a configured model.
 
     Attributes:
@@ -29,20 +29,20 @@ class Kept:
             last change of the folder at the failure.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ModelConfig) -> None:
         self.model = model
         self.loaded: dict[int, Servable] = {}
-        self.states: dict[int, State] = {}
+        self.states: dict[int, VersionState] = {}
         self.failed: dict[int, tuple[int, float, float | None]] = {}
 
 
-class Manager:
+class ModelManager:
     """Loads, unloads and looks up the versions of all configured models."""
 
     def __init__(
         self,
-        load_servable: Make,
-        metrics: Metrics,
+        load_servable: LoadServable,
+        metrics: ServerMetrics,
         poll_seconds: float,
         retries: int,
         retry_seconds: float,
@@ -51,14 +51,14 @@ class Manager:
         self._metrics, self._load_servable = metrics, load_servable
         self._poll_seconds, self._allow_unavailable_labels = poll_seconds, allow_unavailable_labels
         self._retries, self._retry_seconds = retries, retry_seconds
-        self._models: dict[str, Kept] = {}
+        self._models: dict[str, ServedModel] = {}
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    async def start(self, models: Sequence[Model]) -> None:
+    async def start(self, models: Sequence[ModelConfig]) -> None:
         """Load the available versions and start to poll for new ones."""
-        self._models = {model.name: Kept(model) for model in models}
+        self._models = {model.name: ServedModel(model) for model in models}
         if self._poll_seconds >= 0:
             await self.poll()
             if self._poll_seconds > 0 and not all(served.loaded or served.states for served in self._models.values()):
@@ -73,7 +73,7 @@ class Manager:
             for served in list(self._models.values()):
                 await self._poll_model(served)
 
-    async def reload(self, models: Sequence[Model]) -> None:
+    async def reload(self, models: Sequence[ModelConfig]) -> None:
         """Replace the served models.
 
         Raises:
@@ -86,21 +86,21 @@ class Manager:
                 self._release(self._models[name], list(self._models[name].loaded))
                 del self._models[name]
             for model in models:
-                served = self._models.setdefault(model.name, Kept(model))
+                served = self._models.setdefault(model.name, ServedModel(model))
                 served.model = model
                 served.failed.clear()
                 await self._poll_model(served)
             for model in models:
                 self._check_loaded(self._models[model.name])
 
-    def _check_loaded(self, served: Kept) -> None:
+    def _check_loaded(self, served: ServedModel) -> None:
         failures = [state for state in served.states.values() if state.code != "OK"]
         if failures and not served.loaded:
             raise ServingError(
                 failures[-1].code, f"{served.model.name} version {failures[-1].version}: {failures[-1].message}"
             )
 
-    def _check_labels(self, models: Sequence[Model]) -> None:
+    def _check_labels(self, models: Sequence[ModelConfig]) -> None:
         for model in models:
             loaded = self._models[model.name].loaded if model.name in self._models else {}
             for label, version in model.labels.items():
@@ -123,7 +123,7 @@ class Manager:
         request = f"Latest({name})" if version is None else f"Specific({name}, {version})"
         raise ServingError("NOT_FOUND", f"Servable not found for request: {request}")
 
-    def states(self, name: str, version: int | None, label: str | None) -> list[State]:
+    def states(self, name: str, version: int | None, label: str | None) -> list[VersionState]:
         """Return states of versions; see ``Engine.states``."""
         served = self._models.get(name)
         if served is not None and label is not None:
@@ -151,7 +151,7 @@ class Manager:
         return any(model.loaded for model in served) and all(model.loaded or not model.states for model in served)
 
     @property
-    def models(self) -> list[Model]:
+    def models(self) -> list[ModelConfig]:
         """The configured models."""
         return [served.model for served in self._models.values()]
 
@@ -166,7 +166,7 @@ class Manager:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _version_of_label(self, served: Kept, label: str) -> int:
+    def _version_of_label(self, served: ServedModel, label: str) -> int:
         if label not in served.model.labels:
             raise ServingError("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
         return served.model.labels[label]
@@ -179,9 +179,11 @@ class Manager:
             except Exception:
                 log.exception("polling for versions failed; next attempt in %.1f seconds", self._poll_seconds)
 
-    async def _poll_model(self, served: Kept) -> None:
+    async def _poll_model(self, served: ServedModel) -> None:
         # Without polling, there is no later scan for which an unsettled version could wait.
-        folders = await asyncio.to_thread(versions.complete, Path(served.model.base_path), max(self._poll_seconds, 0.0))
+        folders = await asyncio.to_thread(
+            versions.find_complete_versions, Path(served.model.base_path), max(self._poll_seconds, 0.0)
+        )
         selected = served.model.select_versions(list(folders))
         for version in selected:
             if version not in served.loaded and not self._closing:
@@ -191,18 +193,18 @@ class Manager:
         if old and selected and any(version in served.loaded for version in selected):
             self._release(served, old)
 
-    async def _load(self, served: Kept, version: int, path: Path) -> None:
-        last_change = await asyncio.to_thread(versions.last_change, path)
+    async def _load(self, served: ServedModel, version: int, path: Path) -> None:
+        last_change = await asyncio.to_thread(versions.get_last_change, path)
         failures, retry_at, failed_change = served.failed.get(version, (0, 0.0, None))
         if failures and last_change == failed_change and (failures > self._retries or time.monotonic() < retry_at):
             return
         name, started = served.model.name, time.monotonic()
-        served.states[version] = State(version, "LOADING")
+        served.states[version] = VersionState(version, "LOADING")
         try:
             servable = await asyncio.to_thread(self._load_servable, name, version, path)
         except Exception as error:
             serving_error = error if isinstance(error, ServingError) else None
-            served.states[version] = State(
+            served.states[version] = VersionState(
                 version, "END", serving_error.status if serving_error else "INTERNAL", str(error)
             )
             served.failed[version] = (
@@ -217,22 +219,22 @@ class Manager:
             return
         served.failed.pop(version, None)
         served.loaded[version] = servable
-        served.states[version] = State(version, "AVAILABLE")
+        served.states[version] = VersionState(version, "AVAILABLE")
         log.info("%s version %d loaded, %d warm-up requests", name, version, servable.warmup_requests)
         self._metrics.load(name, "success", time.monotonic() - started)
 
-    def _release(self, served: Kept, old: Sequence[int]) -> None:
+    def _release(self, served: ServedModel, old: Sequence[int]) -> None:
         """Route no new requests to these versions, and unload each after its running requests."""
         for version in old:
             servable = served.loaded.pop(version)
-            served.states[version] = State(version, "UNLOADING")
+            served.states[version] = VersionState(version, "UNLOADING")
             self._spawn(self._unload(served, servable))
 
-    async def _unload(self, served: Kept, servable: Servable) -> None:
+    async def _unload(self, served: ServedModel, servable: Servable) -> None:
         await servable.wait_until_idle()
         await asyncio.to_thread(servable.close)
         if servable.version not in served.loaded:
-            served.states[servable.version] = State(servable.version, "END")
+            served.states[servable.version] = VersionState(servable.version, "END")
         log.info("%s version %d unloaded", servable.name, servable.version)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str | None = None) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from serving.errors import ServingError
-from serving.server.loading.inlining import inline
-from serving.server.signature import Call, Signature, Spec
+from serving.server.loading.inlining import inline_functions
+from serving.server.signature import Call, Signature, TensorSpec
 
 TAG = "serve"
 INIT = "__saved_model_init_op"
@@ -20,7 +20,7 @@ CALLER_RUNS = -1
 log = logging.getLogger(__name__)
 
 
-class SavedModel:
+class SavedModelSession:
     """A loaded SavedModel.
 
     The graph is imported and restored directly, not by ``tf.compat.v1.saved_model.load``. That function builds a saver and
@@ -43,7 +43,7 @@ class SavedModel:
         graph = tf.Graph()
         with graph.as_default():
             try:
-                tf.import_graph_def(inline(self.meta), name="")
+                tf.import_graph_def(inline_functions(self.meta), name="")
             except ValueError as error:
                 raise ServingError(
                     "INVALID_ARGUMENT", f"The graph of {path} cannot be read: {_first_line(error)}"
@@ -93,8 +93,8 @@ class SavedModel:
             yield from self.meta.collection_def[key].node_list.value if key in self.meta.collection_def else ()
 
     def _create_signature(self, name: str, definition: Any) -> Signature:
-        inputs = {key: spec(tensor) for key, tensor in sorted(definition.inputs.items())}
-        outputs = {key: spec(tensor) for key, tensor in sorted(definition.outputs.items())}
+        inputs = {key: to_tensor_spec(tensor) for key, tensor in sorted(definition.inputs.items())}
+        outputs = {key: to_tensor_spec(tensor) for key, tensor in sorted(definition.outputs.items())}
         call = self._create_call(
             [value.tensor for value in inputs.values()], [value.tensor for value in outputs.values()]
         )
@@ -115,7 +115,7 @@ class SavedModel:
                 with lock:
                     if not prepared:
                         prepared.append(self._prepare(options))
-            return run(prepared[0], arrays)
+            return run_call(prepared[0], arrays)
 
         return call
 
@@ -128,7 +128,7 @@ class SavedModel:
         return lambda *arrays: self.session.run(fetches, dict(zip(feeds, arrays, strict=True)))
 
 
-def run(call: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
+def run_call(call: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """Run a prepared call; convert a TensorFlow error to a ServingError."""
     from tensorflow.errors import OpError
 
@@ -138,7 +138,7 @@ def run(call: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
         raise ServingError(_status_name(error), error.message) from None
 
 
-def spec(tensor: Any) -> Spec:
+def to_tensor_spec(tensor: Any) -> TensorSpec:
     """Convert a ``TensorInfo`` to a spec.
 
     Raises:
@@ -151,7 +151,7 @@ def spec(tensor: Any) -> Spec:
     kind = tf.as_dtype(tensor.dtype)
     dims = tensor.tensor_shape
     shape = None if dims.unknown_rank else tuple(dim.size if dim.size >= 0 else None for dim in dims.dim)
-    return Spec(tensor.name, np.dtype(object if kind == tf.string else kind.as_numpy_dtype), tensor.dtype, shape)
+    return TensorSpec(tensor.name, np.dtype(object if kind == tf.string else kind.as_numpy_dtype), tensor.dtype, shape)
 
 
 def _read_meta_graph(path: Path) -> Any:

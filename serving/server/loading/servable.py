@@ -4,12 +4,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from serving.server.batcher import Batcher, Workers
-from serving.server.config import Batching
+from serving.server.batcher import Batcher, WorkerPool
+from serving.server.config import BatchingParameters
 from serving.server.loading import litert_signatures
 from serving.server.loading import warmup as warming
-from serving.server.loading.saved_model_session import SavedModel
-from serving.server.metrics import Metrics
+from serving.server.loading.saved_model_session import SavedModelSession
+from serving.server.metrics import ServerMetrics
 from serving.server.signature import Signature
 
 
@@ -26,7 +26,7 @@ class Servable:
     """
 
     def __init__(
-        self, name: str, version: int, path: Path, threads: int, prefer_lite: bool, warmup: Batching | None
+        self, name: str, version: int, path: Path, threads: int, prefer_lite: bool, warmup: BatchingParameters | None
     ) -> None:
         """Load the version and run its warm-up requests at all batch sizes. Takes seconds; call it in a worker thread.
 
@@ -42,21 +42,23 @@ class Servable:
             ServingError: if the version cannot be loaded or a warm-up request fails.
         """
         self.name, self.version, self.path = name, version, path
-        self._model = SavedModel(path, threads)
+        self._model = SavedModelSession(path, threads)
         self.meta: Any = self._model.meta
         self.active_requests, self._idle = 0, asyncio.Event()
         self._batchers: dict[str, Batcher] = {}
         try:
             signatures = self._model.signatures
             self.signatures: dict[str, Signature] = (
-                litert_signatures.preferred(path, signatures) if prefer_lite else signatures
+                litert_signatures.use_litert_signatures(path, signatures) if prefer_lite else signatures
             )
-            self.warmup_requests = warming.warm(path, self.signatures, warmup) if warmup else 0
+            self.warmup_requests = warming.run_warmup(path, self.signatures, warmup) if warmup else 0
         except BaseException:
             self._model.close()
             raise
 
-    def batcher(self, signature: Signature, batching: Batching, workers: Workers, metrics: Metrics) -> Batcher:
+    def batcher(
+        self, signature: Signature, batching: BatchingParameters, workers: WorkerPool, metrics: ServerMetrics
+    ) -> Batcher:
         """Return the batcher of a signature, created on first use."""
         batcher = self._batchers.get(signature.name)
         if batcher is None:

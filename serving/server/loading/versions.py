@@ -10,7 +10,7 @@ STATES = {"START": 10, "LOADING": 20, "AVAILABLE": 30, "UNLOADING": 40, "END": 5
 
 
 @dataclass
-class State:
+class VersionState:
     """State of a version.
 
     Attributes:
@@ -26,7 +26,7 @@ class State:
     message: str = ""
 
 
-def complete(base: Path, settle: float) -> dict[int, Path]:
+def find_complete_versions(base: Path, settle: float) -> dict[int, Path]:
     """Return the folders of complete versions by number.
 
     A version is complete if it contains a model and no file in it has changed for ``settle`` seconds. A running copy changes
@@ -39,13 +39,13 @@ def complete(base: Path, settle: float) -> dict[int, Path]:
         return {}
     for name in names:
         path = base / name
-        changed_at = last_change(path)
+        changed_at = get_last_change(path)
         if changed_at is not None and not (settle and time.time() - settle < changed_at <= time.time()):
             folders[int(name)] = path
     return folders
 
 
-def last_change(path: Path) -> float | None:
+def get_last_change(path: Path) -> float | None:
     """Return when a file in a version's folder last changed (ctime); None if the folder contains no model."""
     try:
         if not any((path / name).is_file() for name in GRAPHS):

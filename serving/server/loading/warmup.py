@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from serving.errors import ServingError
-from serving.server.config import Batching
+from serving.server.config import BatchingParameters
 from serving.server.conversion import tensor_protos
-from serving.server.conversion.examples import INPUT, serialized
+from serving.server.conversion.examples import INPUT, serialize_examples
 from serving.server.signature import Signature
 
 FILE = "assets.extra/tf_serving_warmup_requests"
@@ -17,7 +17,7 @@ MAX_RECORDS = 1000
 DEFAULT = "serving_default"
 
 
-def warm(path: Path, signatures: Mapping[str, Signature], batching: Batching) -> int:
+def run_warmup(path: Path, signatures: Mapping[str, Signature], batching: BatchingParameters) -> int:
     """Run the model's warm-up requests and return their number.
 
     The first row of each signature's first request also runs at every batch size.
@@ -26,7 +26,7 @@ def warm(path: Path, signatures: Mapping[str, Signature], batching: Batching) ->
         ServingError: if the file cannot be read or a request fails; the version is then not served.
     """
     count, warmed_signatures = 0, set()
-    for record in records(path / FILE):
+    for record in read_records(path / FILE):
         count += 1
         if count > MAX_RECORDS:
             raise ServingError("INVALID_ARGUMENT", f"{path / FILE} has more than {MAX_RECORDS} warm-up records")
@@ -41,7 +41,7 @@ def warm(path: Path, signatures: Mapping[str, Signature], batching: Batching) ->
     return count
 
 
-def _run_batch_sizes(signature: Signature, arrays: list[np.ndarray], batching: Batching) -> None:
+def _run_batch_sizes(signature: Signature, arrays: list[np.ndarray], batching: BatchingParameters) -> None:
     if signature.batched and batching.enabled and len(arrays[0]):
         for size in sorted({batching.padded_size(rows) for rows in range(1, batching.max_batch_size + 1)}):
             signature.call([np.repeat(values[:1], size, axis=0) for values in arrays])
@@ -55,16 +55,16 @@ def _requests(record: Any) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         yield request.model_spec.signature_name or DEFAULT, inputs
     elif kind in ("classify_log", "regress_log"):
         request = getattr(record, kind).request
-        yield request.model_spec.signature_name or DEFAULT, {INPUT: serialized(request.input)}
+        yield request.model_spec.signature_name or DEFAULT, {INPUT: serialize_examples(request.input)}
     elif kind == "multi_inference_log":
         request = record.multi_inference_log.request
         for task in request.tasks:
-            yield task.model_spec.signature_name or DEFAULT, {INPUT: serialized(request.input)}
+            yield task.model_spec.signature_name or DEFAULT, {INPUT: serialize_examples(request.input)}
     else:
         raise ServingError("UNIMPLEMENTED", f"Unsupported log_type for warm-up: {kind}")
 
 
-def records(path: Path) -> Iterator[Any]:
+def read_records(path: Path) -> Iterator[Any]:
     """Yield the ``PredictionLog`` messages of a TFRecord file; nothing if there is no file.
 
     Raises:

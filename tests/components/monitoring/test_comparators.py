@@ -28,7 +28,7 @@ def by_feature(measures: list[dict]) -> dict[tuple[str, str], float]:
 
 
 def test_categorical_measure_is_the_largest_change_of_a_share(statistics) -> None:
-    measured = comparators.measures(
+    measured = comparators.compare_statistics(
         statistics(1, 1000), statistics(1, 1500), statistics(1, 1250), ("amount", "channel")
     )
     values = by_feature(measured)
@@ -39,7 +39,7 @@ def test_categorical_measure_is_the_largest_change_of_a_share(statistics) -> Non
 
 def test_numeric_divergence_grows_with_the_shift(statistics) -> None:
     values = [
-        by_feature(comparators.measures(statistics(1, 1000), statistics(factor, 1000), None, ("amount",)))[
+        by_feature(comparators.compare_statistics(statistics(1, 1000), statistics(factor, 1000), None, ("amount",)))[
             "skew", "amount"
         ]
         for factor in (1.0, 1.1, 1.3, 2.0)
@@ -48,5 +48,5 @@ def test_numeric_divergence_grows_with_the_shift(statistics) -> None:
 
 
 def test_first_window_has_only_skew(statistics) -> None:
-    measured = comparators.measures(statistics(1, 9), statistics(1, 9), None, ("channel",))
+    measured = comparators.compare_statistics(statistics(1, 9), statistics(1, 9), None, ("channel",))
     assert {row["comparator"] for row in measured} == {"skew"}

@@ -9,33 +9,43 @@ from typing import Any
 import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score
-from support.drift_case import CUT, FIRST, ROWS, append, day, pushed, record, served, usual
+from support.drift_case import (
+    CUT,
+    FIRST,
+    ROWS,
+    append_records,
+    encode_record,
+    fit_reference_profile,
+    generate_day,
+    log_days,
+    save_profiles,
+)
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import Artifact, standard_artifacts
 
 from components.monitoring import drift_monitor
-from components.monitoring.drift_monitor import DriftMonitor, DriftReport, Merged
+from components.monitoring.drift_monitor import DriftMonitor, DriftReport, MergeParts
 from components.monitoring.log_example_gen import LogExampleGen
 from pipeline.local.local_runtime import local_runtime
 from pipeline.monitoring import loop
-from serving.drift.alarms.judge import Part
-from serving.drift.gateway_monitor import Live, counted
-from serving.drift.reference.reference_profile import Normal
-from serving.gateway.log.log_files import Place, read
-from serving.gateway.log.tf_example import decode, entry, example
+from serving.drift.alarms.judge import WindowPart
+from serving.drift.gateway_monitor import GatewayMonitor, profile_records
+from serving.drift.reference.reference_profile import ReferenceProfile
+from serving.gateway.log.log_files import LogPosition, read_log
+from serving.gateway.log.tf_example import decode, encode_entry, encode_example
 
 
 @pytest.fixture(scope="module")
-def profile() -> Normal:
-    return usual()
+def profile() -> ReferenceProfile:
+    return fit_reference_profile()
 
 
 @pytest.fixture
-def home(tmp_path: Path, profile: Normal, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, profile: ReferenceProfile, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a version, and TFDV's statistics of its eval split."""
     monkeypatch.setattr(sys, "argv", ["showcase"])  # TFX reads flags from it
-    pushed(tmp_path / "versions", profile)
-    (tmp_path / "versions/1/assets.extra/profile.pb").write_bytes(statistics(day(-1)))
+    save_profiles(tmp_path / "versions", profile)
+    (tmp_path / "versions/1/assets.extra/profile.pb").write_bytes(statistics(generate_day(-1)))
     return tmp_path
 
 
@@ -55,7 +65,7 @@ def at(kind: type, folder: Path) -> Artifact:
 def monitor_once(home: Path, name: str, reading: dict, previous: Path | None = None) -> tuple[dict, dict]:
     """Run one pass over the new part of the log; return the stretch that was read, and the report."""
     stretch = {
-        **loop.scanned(home / "predictions", CUT, Place(*reading["next"]), reading["last"]),
+        **loop.scan_log(home / "predictions", CUT, LogPosition(*reading["next"]), reading["last"]),
         "labels_from": reading["labels_to"],
         "labels_to": [9, 0],
     }
@@ -66,7 +76,9 @@ def monitor_once(home: Path, name: str, reading: dict, previous: Path | None = N
     for folder in Path(examples.uri).glob("Split-window-*"):
         directory = Path(described.uri, folder.name)
         directory.mkdir(parents=True)
-        (directory / "FeatureStats.pb").write_bytes(statistics(day(int(folder.name.rpartition("-")[2]) - FIRST)))
+        (directory / "FeatureStats.pb").write_bytes(
+            statistics(generate_day(int(folder.name.rpartition("-")[2]) - FIRST))
+        )
     report = at(DriftReport, home / name / "report")
     Path(report.uri).mkdir()
     inputs = {
@@ -82,11 +94,11 @@ def monitor_once(home: Path, name: str, reading: dict, previous: Path | None = N
 
 
 def test_verdicts_equal_the_gateway_monitors_in_one_or_two_passes(home: Path) -> None:
-    served(home / "predictions", 0, 1, 2)
-    first, report = monitor_once(home, "one", loop.BEGIN)
-    served(home / "predictions", 3, 4, factor=1.3)
+    log_days(home / "predictions", 0, 1, 2)
+    first, report = monitor_once(home, "one", loop.FIRST_READING)
+    log_days(home / "predictions", 3, 4, factor=1.3)
     _, second = monitor_once(home, "two", first, home / "one" / "report")
-    live = Live("tiny", home, home / "versions", CUT, [])
+    live = GatewayMonitor("tiny", home, home / "versions", CUT, [])
     expected = json.loads(json.dumps([asdict(verdict) for verdict in live.step()]))
     assert [verdict["window"] - FIRST for verdict in expected] == [0, 1, 2, 3]
     assert report["windows"] == expected[:2] and second["windows"] == expected
@@ -96,49 +108,53 @@ def test_verdicts_equal_the_gateway_monitors_in_one_or_two_passes(home: Path) ->
 
 
 def test_late_labels_are_joined_and_the_metric_equals_scikit_learns(home: Path) -> None:
-    rows, folder = day(0), home / "predictions"
+    rows, folder = generate_day(0), home / "predictions"
     for n in range(ROWS):  # a prediction's id contains its position in the log
         place = (folder / "00000001.open").stat().st_size if n else 0
-        append(folder, [record(rows, n) + example(entry("served/id", f"tiny.1.{place:x}.{n:08x}"))])
-    served(folder, 1, 2)
-    names = [decode(data)["served/id"][0] for _, data in read(folder)]
+        append_records(
+            folder, [encode_record(rows, n) + encode_example(encode_entry("served/id", f"tiny.1.{place:x}.{n:08x}"))]
+        )
+    log_days(folder, 1, 2)
+    names = [decode(data)["served/id"][0] for _, data in read_log(folder)]
     labels = [
-        example(entry("label/id", name), entry("label/value", int(label)), entry("label/time", 1))
+        encode_example(
+            encode_entry("label/id", name), encode_entry("label/value", int(label)), encode_entry("label/time", 1)
+        )
         for name, label in zip(names, rows["label"], strict=False)
     ]
-    append(home / "labels", labels[: ROWS // 2])
-    first, report = monitor_once(home, "one", loop.BEGIN)
+    append_records(home / "labels", labels[: ROWS // 2])
+    first, report = monitor_once(home, "one", loop.FIRST_READING)
     assert report["realised"] == {}  # half of a window's labels is not its metric
     labelled = pl.read_parquet(home / "one" / "report" / drift_monitor.LABELLED)
     assert labelled["window"].unique().to_list() == [FIRST] and labelled["right"].to_list() == list(
         rows["label"][: ROWS // 2]
     )
-    append(home / "labels", labels[ROWS // 2 :], file=5)
-    served(folder, 3)
+    append_records(home / "labels", labels[ROWS // 2 :], file=5)
+    log_days(folder, 3)
     _, report = monitor_once(home, "two", first | {"labels_to": [2, 0]}, home / "one" / "report")
     expected = average_precision_score(rows["label"], rows["score"])
     assert report["realised"][str(FIRST)]["value"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_merged_parts_equal_the_whole_in_any_order(profile: Normal, tmp_path: Path) -> None:
-    served(tmp_path, 0)
-    rows = [data for _, data in read(tmp_path)]
-    parts, combine = [counted(profile, rows[n : n + 90]) for n in range(0, ROWS, 90)], Merged()
+def test_merged_parts_equal_the_whole_in_any_order(profile: ReferenceProfile, tmp_path: Path) -> None:
+    log_days(tmp_path, 0)
+    rows = [data for _, data in read_log(tmp_path)]
+    parts, combine = [profile_records(profile, rows[n : n + 90]) for n in range(0, ROWS, 90)], MergeParts()
 
-    def whole(order: list[Part]) -> Part:
+    def whole(order: list[WindowPart]) -> WindowPart:
         half = combine.create_accumulator(), combine.create_accumulator()
         first, second = (
             _add_parts(combine, start, group) for start, group in zip(half, (order[:2], order[2:]), strict=True)
         )
         return combine.extract_output(combine.merge_accumulators([None, first, second]))
 
-    expected = counted(profile, rows).profile.to_bytes()
+    expected = profile_records(profile, rows).profile.to_bytes()
     for order in (parts, parts[::-1]):
         assert whole(order).profile.to_bytes() == expected
-        assert sorted(whole(order).scores) == sorted(counted(profile, rows).scores)
+        assert sorted(whole(order).scores) == sorted(profile_records(profile, rows).scores)
 
 
-def _add_parts(combine: Merged, start: Part | None, parts: list[Part]) -> Part | None:
+def _add_parts(combine: MergeParts, start: WindowPart | None, parts: list[WindowPart]) -> WindowPart | None:
     for part in parts:
         start = combine.add_input(start, part)
     return start

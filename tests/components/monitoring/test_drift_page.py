@@ -6,30 +6,30 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from support.drift_case import CUT, FIRST, pushed, served, usual
+from support.drift_case import CUT, FIRST, fit_reference_profile, log_days, save_profiles
 
 from components.monitoring import drift_page
-from serving.drift.gateway_monitor import Live, counted
-from serving.drift.reference.reference_profile import Normal
-from serving.gateway.log.log_files import read
+from serving.drift.gateway_monitor import GatewayMonitor, profile_records
+from serving.drift.reference.reference_profile import ReferenceProfile
+from serving.gateway.log.log_files import read_log
 
 EVIL = '<script>alert("x")</script>'
 
 
 @pytest.fixture(scope="module")
-def profile() -> Normal:
-    return usual()
+def profile() -> ReferenceProfile:
+    return fit_reference_profile()
 
 
-def render(folder: Path, profile: Normal, reason: str = "why") -> str:
+def render(folder: Path, profile: ReferenceProfile, reason: str = "why") -> str:
     """Render the page of the last of several days, of which the last two have drifted."""
-    pushed(folder / "versions", profile)
-    served(folder / "predictions", 0, 1, 2)
-    served(folder / "predictions", 3, 4, factor=1.4)
-    live = Live("tiny", folder, folder / "versions", CUT, [])
+    save_profiles(folder / "versions", profile)
+    log_days(folder / "predictions", 0, 1, 2)
+    log_days(folder / "predictions", 3, 4, factor=1.4)
+    live = GatewayMonitor("tiny", folder, folder / "versions", CUT, [])
     windows = [json.loads(json.dumps(asdict(verdict))) for verdict in live.step()]
-    rows = [data for _, data in read(folder / "predictions")][3 * 400 : 4 * 400]
-    (folder / f"{FIRST + 3}-1.json").write_bytes(counted(profile, rows).profile.to_bytes())
+    rows = [data for _, data in read_log(folder / "predictions")][3 * 400 : 4 * 400]
+    (folder / f"{FIRST + 3}-1.json").write_bytes(profile_records(profile, rows).profile.to_bytes())
     record = {
         "id": "tiny-1",
         "case": EVIL,
@@ -48,7 +48,7 @@ def render(folder: Path, profile: Normal, reason: str = "why") -> str:
         "realised": {str(FIRST): {"value": 0.4, "error": 0.1, "rows": 9}},
         "tfdv": {str(FIRST + 3): [{"feature": EVIL, "comparator": "skew", "measure": "linf", "value": 0.5}]},
     }
-    return drift_page.drawn(record, report, profile, folder)
+    return drift_page.render_drift_page(record, report, profile, folder)
 
 
 class Tags(HTMLParser):
@@ -64,7 +64,7 @@ class Tags(HTMLParser):
         self.addresses += [value for name, value in attrs if name in ("src", "href", "onload", "onclick")]
 
 
-def test_page_shows_decision_drift_and_metric(profile: Normal, tmp_path: Path) -> None:
+def test_page_shows_decision_drift_and_metric(profile: ReferenceProfile, tmp_path: Path) -> None:
     page = render(tmp_path, profile, "because of 1 < 2")
     assert "2026-01-08" in page and "Decision: watch" in page and "because of 1 &lt; 2" in page
     assert "amount_unexplained" in page and page.count('<tr class="moved">') >= 1
@@ -72,15 +72,15 @@ def test_page_shows_decision_drift_and_metric(profile: Normal, tmp_path: Path) -
     assert len(page.encode()) < 500_000
 
 
-def test_page_is_self_contained_and_escapes_data(profile: Normal, tmp_path: Path) -> None:
+def test_page_is_self_contained_and_escapes_data(profile: ReferenceProfile, tmp_path: Path) -> None:
     tags = Tags(render(tmp_path, profile, EVIL))
     assert "script" not in tags.names and not tags.addresses
     assert tags.names.count("svg") >= 5
 
 
-def test_bars_are_shares_of_the_reference_and_of_the_window(profile: Normal, tmp_path: Path) -> None:
+def test_bars_are_shares_of_the_reference_and_of_the_window(profile: ReferenceProfile, tmp_path: Path) -> None:
     render(tmp_path, profile)
-    shapes = drift_page.shapes(profile, tmp_path / f"{FIRST + 3}-1.json", ["score"])
+    shapes = drift_page.column_bars(profile, tmp_path / f"{FIRST + 3}-1.json", ["score"])
     assert shapes[0]["name"] == "score" and shapes[0]["moved"] and not shapes[1]["moved"]
     for shape in shapes:
         assert len(shape["bars"]) <= drift_page.BARS
@@ -113,7 +113,7 @@ def test_window_that_was_not_judged_is_rendered() -> None:
         "model": "",
         "report": "",
     }
-    page = drift_page.drawn(
+    page = drift_page.render_drift_page(
         record, {"windows": [last], "incidents": [], "realised": {}, "tfdv": {}}, None, Path("nowhere")
     )
     assert "too few" in page and "No incident so far" in page

@@ -7,25 +7,27 @@ import numpy as np
 import polars as pl
 import pytest
 
-from components.monitoring.policy_rules import Choice, Evidence, choose
-from models.retraining_policy import Policy
-from serving.drift.alarms.drift_incidents import Incident
-from serving.drift.alarms.judge import Judged
-from serving.drift.reference.metric_estimate import Estimate
+from components.monitoring.policy_rules import DecisionInputs, PolicyDecision, apply_policy
+from models.retraining_policy import RetrainingPolicy
+from serving.drift.alarms.drift_incidents import DriftIncident
+from serving.drift.alarms.judge import WindowResult
+from serving.drift.reference.metric_estimate import MetricEstimate
 
-USUAL = Estimate(0.80, 0.01, 9000)
-POLICY = Policy(loss=0.05, errors=2, insist=0, learn=3, full=0.2, cooldown=4, budget=2, per=30)
+USUAL = MetricEstimate(0.80, 0.01, 9000)
+POLICY = RetrainingPolicy(loss=0.05, errors=2, insist=0, learn=3, full=0.2, cooldown=4, budget=2, per=30)
 NONE = pl.DataFrame(schema={"window": pl.Int64, "version": pl.Int64, "confidence": pl.Float64, "right": pl.Float64})
 
 
-def windows(count: int, value: float = 0.80, moved: int = 99, version: int = 1, error: float = 0.01) -> list[Judged]:
+def windows(
+    count: int, value: float = 0.80, moved: int = 99, version: int = 1, error: float = 0.01
+) -> list[WindowResult]:
     """Verdicts of windows 0 to ``count`` - 1, with drift from window ``moved`` on, each with an estimate."""
-    estimates = {"estimate": asdict(Estimate(value, error, 1000)), "usual": asdict(USUAL)}
-    return [Judged(n, 1000, version, moved=("amount",) if n >= moved else (), **estimates) for n in range(count)]
+    estimates = {"estimate": asdict(MetricEstimate(value, error, 1000)), "usual": asdict(USUAL)}
+    return [WindowResult(n, 1000, version, moved=("amount",) if n >= moved else (), **estimates) for n in range(count)]
 
 
 def incident(opened: int, last: int, kind: str = "drift", state: str = "open") -> dict[str, Any]:
-    return asdict(Incident(1, kind, opened, last, ("amount",), state))
+    return asdict(DriftIncident(1, kind, opened, last, ("amount",), state))
 
 
 def labels(*numbers: int, value: float) -> pl.DataFrame:
@@ -38,9 +40,11 @@ def labels(*numbers: int, value: float) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def decide(verdicts: list[Judged], incidents: list[dict[str, Any]], policy: Policy = POLICY, **more: Any) -> Choice:
+def decide(
+    verdicts: list[WindowResult], incidents: list[dict[str, Any]], policy: RetrainingPolicy = POLICY, **more: Any
+) -> PolicyDecision:
     inputs = {"served": verdicts[-1].version, "labels": NONE, "metric": "accuracy", "retrained": [], "unseen": 2} | more
-    return choose(policy, Evidence(verdicts, incidents=incidents, **inputs))
+    return apply_policy(policy, DecisionInputs(verdicts, incidents=incidents, **inputs))
 
 
 def test_no_drift_gives_no_action() -> None:

@@ -10,7 +10,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from components.monitoring import window_statistics
 from serving.gateway.log import tfrecords
-from serving.gateway.log.tf_example import entry, example
+from serving.gateway.log.tf_example import encode_entry, encode_example
 
 pytestmark = pytest.mark.system
 
@@ -23,14 +23,16 @@ def write_shards(folder: Path, window: int, shards: int) -> pd.DataFrame:
     amounts = np.exp(rng.normal(3 + window, 0.5, 3000)).astype(np.float32)
     channels = rng.choice(["online", "till", None], 3000, p=[0.5, 0.3, 0.2])
     rows = [
-        example(
-            entry("amount", [float(amount)]), entry("other", [1]), *([entry("channel", [channel])] if channel else [])
+        encode_example(
+            encode_entry("amount", [float(amount)]),
+            encode_entry("other", [1]),
+            *([encode_entry("channel", [channel])] if channel else []),
         )
         for amount, channel in zip(amounts, channels, strict=True)
     ]
     (folder / f"Split-window-{window}").mkdir(parents=True)
     for n in range(shards):
-        data = b"".join(tfrecords.framed(row) for row in rows[n::shards])
+        data = b"".join(tfrecords.frame_record(row) for row in rows[n::shards])
         (folder / f"Split-window-{window}" / f"examples-{n:05d}").write_bytes(data)
     return pd.DataFrame({"amount": amounts, "channel": channels})
 
@@ -39,7 +41,7 @@ def test_each_window_has_the_statistics_of_its_own_rows(tmp_path: Path) -> None:
     import tensorflow_data_validation as tfdv
 
     frames = {f"window-{n}": write_shards(tmp_path / "examples", n, shards) for n, shards in ((1, 1), (2, 3))}
-    window_statistics.described(pipeline(), tmp_path / "examples", list(frames), FEATURES, tmp_path / "out")
+    window_statistics.write_statistics(pipeline(), tmp_path / "examples", list(frames), FEATURES, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {f"Split-{name}" for name in frames}
     for name, frame in frames.items():
         read = (tmp_path / "out" / f"Split-{name}" / window_statistics.FILE).read_bytes()

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_model_analysis as tfma
 from ml_metadata.metadata_store import ListOptions
 from sklearn.metrics import average_precision_score
-from support.built_case import Built, built
+from support.built_case import BuiltCase, get_built_case
 from support.tiny_case.case import CASE as TINY
 from tfx.types import standard_artifacts
 
@@ -26,16 +26,16 @@ from tour.evidence.context import Context
 pytestmark = pytest.mark.system
 
 SPLIT = [{}, {"featureKeys": ["side"]}]
-MODELS = {"network", *baselines.FITS}
+MODELS = {"network", *baselines.BASELINES}
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return built(TINY, tmp_path_factory)
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> BuiltCase:
+    return get_built_case(TINY, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def recorded(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+def recorded(tiny: BuiltCase, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """The component's record of the tiny case, whose classes a line separates. Read-only."""
     tmp_path = tmp_path_factory.mktemp("recorded")
     kinds = {
@@ -68,7 +68,7 @@ def read(folder: Path) -> dict:
 
 def test_run_reports_a_baseline_that_wins(recorded: Comparison) -> None:
     """A line separates the tiny case's classes, and its network was trained for one epoch."""
-    record, sentence = read(Path(recorded.uri)), outcome.comparison(Path(recorded.uri, "comparison.json"))
+    record, sentence = read(Path(recorded.uri)), outcome.describe_comparison(Path(recorded.uri, "comparison.json"))
     by_name = {row["model"]: row["metric"] for row in record["rows"]}
     assert set(by_name) == MODELS
     assert by_name["logistic regression"] == max(by_name.values()) > by_name["network"]
@@ -76,7 +76,7 @@ def test_run_reports_a_baseline_that_wins(recorded: Comparison) -> None:
     assert "the network is behind logistic regression by " in sentence
 
 
-def test_the_record_holds_metric_time_size_and_slices_of_every_model(recorded: Comparison, tiny: Built) -> None:
+def test_the_record_holds_metric_time_size_and_slices_of_every_model(recorded: Comparison, tiny: BuiltCase) -> None:
     record = read(Path(recorded.uri))
     truth = tiny.rows["above"][:, 0]
     for row in record["rows"]:
@@ -118,7 +118,7 @@ def describe(tmp_path: Path, network: float, other: float, low: float, high: flo
     (tmp_path / "comparison.json").write_text(
         json.dumps({"metric": "pr_auc", "level": 0.95, "rows": rows, "ahead": ahead})
     )
-    return outcome.comparison(tmp_path / "comparison.json")
+    return outcome.describe_comparison(tmp_path / "comparison.json")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_slice_without_positives_has_no_average_precision() -> None:
     truth[:10] = 1
     side = np.array(["left"] * 50 + ["right"] * 50, object)
     scores = {name: generator.random((100, 1)) for name in ("network", "other")}
-    record = baseline.compared(network, scores, {name: {} for name in scores}, truth, SPLIT, {"side": side})
+    record = baseline.compare_models(network, scores, {name: {} for name in scores}, truth, SPLIT, {"side": side})
     for row in record["rows"]:
         whole, left, right = (part["metric"] for part in row["slices"])
         assert whole == pytest.approx(average_precision_score(truth[:, 0], scores[row["model"]][:, 0]))
@@ -199,11 +199,11 @@ def test_pr_auc_of_every_slice_is_the_evaluators(pushed_home: Path) -> None:
     """
     context = Context.of(pushed_home, "fraud")
     network = context.case.load("model")
-    features, columns = slices.read(context.shards("eval"), context.transform, (network.LABEL,), ("channel",))
+    features, columns = slices.read_split(context.shards("eval"), context.transform, (network.LABEL,), ("channel",))
     with np.load(context.artifact("comparison") / "scores.npz") as scores:
         truth, answers = scores["truth"], scores["network"]
     assert np.array_equal(truth, features[network.LABEL])
-    parts = slices.cut([{}, {"featureKeys": ["channel"]}], columns, len(truth))
+    parts = slices.find_slices([{}, {"featureKeys": ["channel"]}], columns, len(truth))
     for key, values in evaluated(context).items():
         metric = keras.metrics.AUC(curve="PR", num_thresholds=1000)
         metric.update_state(truth[parts[key]], answers[parts[key]])
@@ -217,7 +217,7 @@ def test_pr_auc_of_every_slice_is_the_evaluators(pushed_home: Path) -> None:
 def test_store_query_finds_the_runs_that_a_baseline_won(pushed_home: Path) -> None:
     context = Context.of(pushed_home, "fraud")
     row = max(read(context.artifact("comparison"))["rows"], key=lambda row: row["metric"])
-    with store.opened(context.metadata) as opened:
+    with store.open_for_writing(context.metadata) as opened:
 
         def won(name: str, least: float) -> list[str]:
             query = (
@@ -249,8 +249,11 @@ def test_columns_of_the_forest_have_names_that_the_case_gives(pushed_home: Path)
     assert {name: len(names) for name, names in named.items()} == {
         name: context.transform.features[name].shape[-1] for name in context.case.load("model").INPUTS if name in named
     }
-    assert evidence.label(context, "numeric.0") == "amount" and evidence.label(context, "past.7") == "past 1: age"
-    assert evidence.label(Context.of(pushed_home, "image"), "pixels.9") == "pixels.9"
+    assert (
+        evidence.column_label(context, "numeric.0") == "amount"
+        and evidence.column_label(context, "past.7") == "past 1: age"
+    )
+    assert evidence.column_label(Context.of(pushed_home, "image"), "pixels.9") == "pixels.9"
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -11,8 +11,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from tfx.types import standard_artifacts
 
 from components.training.data_gate import DEFAULT_REMEDY, REMEDY, DataGate
-from models.catalog import find
-from models.errors import Refused
+from models.catalog import find_use_case
+from models.errors import GateError
 
 Anomalies = anomalies_pb2.Anomalies
 
@@ -34,7 +34,7 @@ def run_gate(folder: Path, **splits: Anomalies) -> None:
 
 
 def get_refusal(folder: Path, **splits: Anomalies) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(GateError) as caught:
         run_gate(folder, **splits)
     assert caught.value.gate == "data"
     return str(caught.value)
@@ -109,7 +109,7 @@ GOOD = {"amount": [12.5, 80.0, 3.2, 41.0], "channel": ["chip", "online", "chip",
 @pytest.fixture(scope="module")
 def schema() -> schema_pb2.Schema:
     """The curated schema, limited to the columns of these tests."""
-    whole = text_format.Parse(find("fraud").schema_path.read_text(), schema_pb2.Schema())
+    whole = text_format.Parse(find_use_case("fraud").schema_path.read_text(), schema_pb2.Schema())
     features = [feature for feature in whole.feature if feature.name in GOOD]
     domains = [domain for domain in whole.string_domain if domain.name in GOOD]
     return schema_pb2.Schema(feature=features, string_domain=domains)

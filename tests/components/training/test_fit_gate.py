@@ -7,9 +7,9 @@ import pytest
 from support.command import showcase
 from tfx.types import standard_artifacts
 
-from components.training.fit_gate import FitGate, overfitted
+from components.training.fit_gate import FitGate, find_overfitting
 from models.catalog import CASES
-from models.errors import Refused
+from models.errors import GateError
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.plan import Plan
@@ -37,12 +37,12 @@ def run_gate(folder: Path, fit: dict, limit: float) -> None:
     ("train", "valid", "limit"), [(0.9, 0.85, 0.1), (0.9, 0.875, 0.03125), (0.6, 0.9, 0.1), (1.0, 0.0, 0.0)]
 )
 def test_gap_within_the_limit_or_without_limit_passes(tmp_path: Path, train: float, valid: float, limit: float) -> None:
-    assert overfitted(fit(train, valid), limit) == ""
+    assert find_overfitting(fit(train, valid), limit) == ""
     run_gate(tmp_path, fit(train, valid), limit)
 
 
 def test_gap_beyond_the_limit_is_refused_with_remedies(tmp_path: Path) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(GateError) as caught:
         run_gate(tmp_path, fit(0.99, 0.7), 0.2)
     reason = str(caught.value)
     assert caught.value.gate == "FitGate" and "\n" not in reason
@@ -60,7 +60,7 @@ def test_gap_beyond_the_limit_is_refused_with_remedies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pair", [(float("nan"), 0.7), (0.7, float("nan"))])
 def test_nan_is_refused(pair: tuple[float, float]) -> None:
-    assert "nan" in overfitted(fit(*pair), 0.2)
+    assert "nan" in find_overfitting(fit(*pair), 0.2)
 
 
 def test_record_without_measurements_does_not_pass(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_record_without_measurements_does_not_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_blessed_or_pushed_before_the_gate(name: str) -> None:
     case = CASES[name]
-    _, edges = overview.graph_of(Plan(case, "/raw", 0, 1, case.configured({}), "", "/versions", ""))
+    _, edges = overview.build_graph(Plan(case, "/raw", 0, 1, case.configure({}), "", "/versions", ""))
     assert {("Trainer", "FitGate"), ("FitGate", "Evaluator"), ("Evaluator", "Pusher")} <= set(edges)
 
 
@@ -94,7 +94,7 @@ def test_the_gate_reads_the_metrics_of_the_trained_model(pushed_home: Path, name
 @pytest.mark.parametrize("name", CASES)
 def test_default_runs_pass_with_a_margin(default_home: Path, name: str) -> None:
     limit = CASES[name].settings["gates"]["max_gap"]
-    assert 0 < limit < 0.5 and not overfitted(training_record(default_home, name)["fit"], 0.75 * limit)
+    assert 0 < limit < 0.5 and not find_overfitting(training_record(default_home, name)["fit"], 0.75 * limit)
 
 
 # About thirty training images, no regularisation, and enough epochs to memorise them.

@@ -7,28 +7,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.built_case import Built, built
+from support.built_case import BuiltCase, get_built_case
 from support.tiny_case.case import CASE
 from tfx.types import standard_artifacts
 
 from components.training import lite_exporter
-from components.training.lite_exporter import VARIANTS, LiteExporter, LiteModel, convert, run
+from components.training.lite_exporter import VARIANTS, LiteExporter, LiteModel, convert, run_variant
 from models import catalog
-from models.errors import Refused
+from models.errors import GateError
 from serving.edge.interpreter import Interpreter
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return built(CASE, tmp_path_factory)
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> BuiltCase:
+    return get_built_case(CASE, tmp_path_factory)
 
 
-def run_exporter(tiny: Built, folder: Path, patch: pytest.MonkeyPatch) -> Path:
+def run_exporter(tiny: BuiltCase, folder: Path, patch: pytest.MonkeyPatch) -> Path:
     """Run the component's executor on the tiny case; return the folder of variants."""
     patch.setitem(catalog.CASES, CASE.name, CASE)
-    patch.setattr(lite_exporter, "TIMED", 2)
+    patch.setattr(lite_exporter, "TIMED_CALLS", 2)
     model, examples, graph = (
         standard_artifacts.Model(),
         standard_artifacts.Examples(),
@@ -45,7 +45,7 @@ def run_exporter(tiny: Built, folder: Path, patch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def good(tiny: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(tiny: BuiltCase, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The variants of the tiny case's own model. Read-only."""
     with pytest.MonkeyPatch.context() as patch:
         return run_exporter(tiny, tmp_path_factory.mktemp("good"), patch)
@@ -59,7 +59,7 @@ def contents(good: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def export(
-    tiny: Built, good: Path, contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: BuiltCase, good: Path, contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Path]:
     """A function that runs the executor again over the same model, with the conversions of :func:`good`."""
 
@@ -71,7 +71,7 @@ def export(
     return lambda: run_exporter(tiny, tmp_path, monkeypatch)
 
 
-def inputs(tiny: Built) -> dict[str, np.ndarray]:
+def inputs(tiny: BuiltCase) -> dict[str, np.ndarray]:
     return {"scaled": tiny.rows["scaled"]}
 
 
@@ -97,23 +97,23 @@ def test_weights_of_fewer_bits_make_smaller_files(contents: dict[str, bytes]) ->
     assert weights < sizes["int8"] < sizes["float16"]  # its ranges and zero points need space as well
 
 
-def test_every_variant_answers_every_row_within_its_precision(tiny: Built, contents: dict[str, bytes]) -> None:
+def test_every_variant_answers_every_row_within_its_precision(tiny: BuiltCase, contents: dict[str, bytes]) -> None:
     expected = tiny.fitted.model(inputs(tiny), training=False).numpy()
     expected = np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True)  # the Keras model, not the export
     bounds = {"float32": 1e-5, "float16": 2e-3, "dynamic": 0.05, "int8": 0.1}
     for variant, content in contents.items():
-        answers, latency = run(content, inputs(tiny))
+        answers, latency = run_variant(content, inputs(tiny))
         assert answers["probabilities"].shape == expected.shape and latency > 0
         assert np.abs(answers["probabilities"] - expected).max() < bounds[variant], variant
 
 
-def test_a_converted_model_with_one_row_answers_as_with_many(tiny: Built, contents: dict[str, bytes]) -> None:
-    many, _ = run(contents["float32"], inputs(tiny))
-    single, _ = run(contents["float32"], {"scaled": tiny.rows["scaled"][3:4]})
+def test_a_converted_model_with_one_row_answers_as_with_many(tiny: BuiltCase, contents: dict[str, bytes]) -> None:
+    many, _ = run_variant(contents["float32"], inputs(tiny))
+    single, _ = run_variant(contents["float32"], {"scaled": tiny.rows["scaled"][3:4]})
     assert np.allclose(single["probabilities"][0], many["probabilities"][3], atol=1e-6)
 
 
-def test_good_model_writes_all_variants_the_chosen_one_and_the_table(tiny: Built, good: Path) -> None:
+def test_good_model_writes_all_variants_the_chosen_one_and_the_table(tiny: BuiltCase, good: Path) -> None:
     folder = good
     record = json.loads((folder / "lite.json").read_text())
     table = {row["variant"]: row for row in record["variants"]}
@@ -124,15 +124,15 @@ def test_good_model_writes_all_variants_the_chosen_one_and_the_table(tiny: Built
     assert record["chosen"] == min(VARIANTS, key=lambda v: (folder / f"{v}.tflite").stat().st_size)
     assert (folder / "model.tflite").read_bytes() == (folder / f"{record['chosen']}.tflite").read_bytes()
     truth = tiny.rows["above"][:, 0]
-    answers, _ = run((folder / "model.tflite").read_bytes(), inputs(tiny))
+    answers, _ = run_variant((folder / "model.tflite").read_bytes(), inputs(tiny))
     assert record["one_row"]["bytes"] == (folder / "one_row.tflite").stat().st_size
     assert table[record["chosen"]]["metric"] == np.mean(answers["probabilities"].argmax(axis=1) == truth) > 0.5
 
 
-def test_one_row_model_agrees_with_the_saved_model(tiny: Built, good: Path) -> None:
+def test_one_row_model_agrees_with_the_saved_model(tiny: BuiltCase, good: Path) -> None:
     interpreter = Interpreter((good / "one_row.tflite").read_bytes())
-    assert interpreter.fixed == 1
-    outputs, expected = interpreter.answer(inputs(tiny)), lite_exporter.answers(str(tiny.export), inputs(tiny))
+    assert interpreter.rows_per_call == 1
+    outputs, expected = interpreter.answer(inputs(tiny)), lite_exporter.run_saved_model(str(tiny.export), inputs(tiny))
     difference = np.abs(outputs["probabilities"] - expected["probabilities"]).max()
     assert difference < 1e-5 and np.isclose(
         json.loads((good / "lite.json").read_text())["one_row"]["difference"], difference, atol=1e-7
@@ -141,19 +141,19 @@ def test_one_row_model_agrees_with_the_saved_model(tiny: Built, good: Path) -> N
 
 def test_one_row_model_beyond_the_tolerance_is_refused(export: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     def altered(content: bytes, rows: dict) -> tuple[dict, float]:
-        answers, latency = run(content, rows)
-        shift = 0.001 * (Interpreter(content).fixed == 1)
+        answers, latency = run_variant(content, rows)
+        shift = 0.001 * (Interpreter(content).rows_per_call == 1)
         return {name: value + shift for name, value in answers.items()}, latency
 
-    monkeypatch.setattr(lite_exporter, "run", altered)
+    monkeypatch.setattr(lite_exporter, "run_variant", altered)
     with pytest.raises(
-        Refused, match=r"float32 for one row differs from the SavedModel by 0\.001, and at most 1e-05 is"
+        GateError, match=r"float32 for one row differs from the SavedModel by 0\.001, and at most 1e-05 is"
     ):
         export()
 
 
 def test_float32_beyond_the_tolerance_is_refused(
-    tiny: Built, export: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: BuiltCase, export: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Altered(tf.Module):
         def __init__(self) -> None:
@@ -172,7 +172,7 @@ def test_float32_beyond_the_tolerance_is_refused(
         "convert",
         lambda path, variant, rows: other if variant == "float32" else original(path, variant, rows),
     )
-    with pytest.raises(Refused, match=r"differs from the SavedModel by 0\.001, and at most 1e-05 is") as caught:
+    with pytest.raises(GateError, match=r"differs from the SavedModel by 0\.001, and at most 1e-05 is") as caught:
         export()
     assert caught.value.gate == "lite"
     assert not (tmp_path / "lite" / "model.tflite").exists() and not (tmp_path / "lite" / "lite.json").exists()
@@ -185,12 +185,12 @@ def test_the_smallest_is_not_chosen_if_it_loses_too_much(
     measured = iter(VARIANTS)
 
     def spoilt(content: bytes, rows: dict) -> tuple[dict, float]:
-        answers, latency = run(content, rows)
+        answers, latency = run_variant(content, rows)
         if next(measured, "one row") == by_size[0]:
             answers = {name: value[:, ::-1] for name, value in answers.items()}  # always the wrong class
         return answers, latency
 
-    monkeypatch.setattr(lite_exporter, "run", spoilt)
+    monkeypatch.setattr(lite_exporter, "run_variant", spoilt)
     record = json.loads((export() / "lite.json").read_text())
     table = {row["variant"]: row for row in record["variants"]}
     assert [v for v in VARIANTS if not table[v]["passed"]] == by_size[:1]
@@ -218,7 +218,7 @@ def test_a_difference_within_the_tolerance_passes(tmp_path: Path, difference: fl
 
 @pytest.mark.parametrize("difference", [1.1e-4, 1.0, float("inf"), float("nan")])
 def test_a_difference_beyond_the_tolerance_or_nan_is_refused(tmp_path: Path, difference: float) -> None:
-    with pytest.raises(Refused, match="float32 TFLite differs from the SavedModel"):
+    with pytest.raises(GateError, match="float32 TFLite differs from the SavedModel"):
         choose(tmp_path, [row("float32", 100, difference), row("int8", 28)])
 
 
@@ -228,6 +228,6 @@ def test_only_float32_has_to_be_exact(tmp_path: Path) -> None:
 
 def test_no_variant_within_the_metric_loss_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        Refused, match=r"no variant keeps the metric: float32 loses 0\.02, and at most 0\.01 is allowed"
+        GateError, match=r"no variant keeps the metric: float32 loses 0\.02, and at most 0\.01 is allowed"
     ):
         choose(tmp_path, [row("float32", 100, metric_loss=0.02), row("int8", 28, metric_loss=0.3)])

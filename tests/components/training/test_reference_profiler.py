@@ -7,32 +7,32 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.metrics import average_precision_score
-from support.built_case import Built, built
+from support.built_case import BuiltCase, get_built_case
 from tfx.types import Artifact, standard_artifacts
 
 from components.training.reference_profiler import Normal, NormalFiles
-from models.catalog import find
+from models.catalog import find_use_case
 from models.use_case import UseCase
 from serving.drift.reference import reference_profile
 
 pytestmark = pytest.mark.system
 
-ProfiledRun = tuple[Built, reference_profile.Normal]
+ProfiledRun = tuple[BuiltCase, reference_profile.ReferenceProfile]
 
 
 CASES_TO_BUILD = [
-    pytest.param(find("fraud"), id="fraud", marks=pytest.mark.slow),
-    pytest.param(find("image"), id="image"),
+    pytest.param(find_use_case("fraud"), id="fraud", marks=pytest.mark.slow),
+    pytest.param(find_use_case("image"), id="image"),
 ]
 
 
 @pytest.fixture(scope="module", params=CASES_TO_BUILD)
 def profiled_run(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Built, reference_profile.Normal]:
+) -> tuple[BuiltCase, reference_profile.ReferenceProfile]:
     """A small run of each case, and the component's reference profile."""
     case: UseCase = request.param
-    small_run, folder = built(case, tmp_path_factory), tmp_path_factory.mktemp("normal")
+    small_run, folder = get_built_case(case, tmp_path_factory), tmp_path_factory.mktemp("normal")
     (folder / "model").mkdir()
     (folder / "model" / "Format-Serving").symlink_to(small_run.export)
     inputs = {
@@ -42,7 +42,7 @@ def profiled_run(
     }
     out = {"normal": [at(NormalFiles, folder / "out")]}
     Normal.EXECUTOR_SPEC.executor_class().Do(inputs, out, {"config": json.dumps({"case": case.name})})
-    return small_run, reference_profile.Normal.load(folder / "out")
+    return small_run, reference_profile.ReferenceProfile.load(folder / "out")
 
 
 def at(kind: type, folder: Path) -> Artifact:
@@ -51,7 +51,7 @@ def at(kind: type, folder: Path) -> Artifact:
     return artifact
 
 
-def split(small_run: Built, name: str) -> list[tf.train.Example]:
+def split(small_run: BuiltCase, name: str) -> list[tf.train.Example]:
     shards = sorted(str(path) for path in Path(small_run.examples, f"Split-{name}").iterdir())
     return [tf.train.Example.FromString(data) for data in tf.data.TFRecordDataset(shards).as_numpy_iterator()]
 

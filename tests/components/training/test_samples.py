@@ -47,18 +47,18 @@ def test_each_sample_holds_one_row_before_and_after(tmp_path: Path, classes: int
 
 def test_single_score_rows_are_dense_at_the_top() -> None:
     scores = np.random.default_rng(4).permutation(1000)[:, None]
-    selected = scores[samples.telling(scores), 0]
+    selected = scores[samples.select_sample_rows(scores), 0]
     assert selected[0] == 999 and selected[-1] == 0 and (np.diff(selected) < 0).all()
     assert (selected >= 990).sum() > 5
 
 
 def test_multiclass_rows_are_evenly_spaced() -> None:
-    selected = samples.telling(np.zeros((1000, 3)))
+    selected = samples.select_sample_rows(np.zeros((1000, 3)))
     assert selected[0] == 0 and selected[-1] == 999 and np.diff(selected).max() < 50
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_few_rows_are_selected_at_most_once(rows: int) -> None:
     for classes in (1, 3):
-        selected = samples.telling(np.zeros((rows, classes)))
+        selected = samples.select_sample_rows(np.zeros((rows, classes)))
         assert len(set(selected)) == len(selected) <= rows and set(selected) <= set(range(rows))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.built_case import Built, built
+from support.built_case import BuiltCase, get_built_case
 from support.tiny_case.case import CASE
 from tensorflow_serving.apis import prediction_log_pb2
 from tfx.components.util import model_utils
@@ -21,8 +21,8 @@ from components.training import serving_check
 from components.training.lite_exporter import LiteModel
 from components.training.reference_profiler import NormalFiles
 from components.training.serving_check import WARMUP, ServingCheck
-from models.errors import Refused
-from models.input import files
+from models.errors import GateError
+from models.input import list_shards
 from serving import session_load
 
 pytestmark = pytest.mark.system
@@ -36,12 +36,12 @@ EXAMPLES = tf.TensorSpec([None], tf.string, name="examples")
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return built(CASE, tmp_path_factory)
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> BuiltCase:
+    return get_built_case(CASE, tmp_path_factory)
 
 
 @pytest.fixture
-def check(tiny: Built, tmp_path: Path) -> Callable[[Path], standard_artifacts.InfraBlessing]:
+def check(tiny: BuiltCase, tmp_path: Path) -> Callable[[Path], standard_artifacts.InfraBlessing]:
     """A function that runs the component's executor on an export and returns the blessing."""
 
     def do(export: Path) -> standard_artifacts.InfraBlessing:
@@ -80,7 +80,7 @@ def refused(check: Callable, tmp_path: Path) -> Callable[[Path], str]:
     """A function that runs the check on an export that must be refused, and returns the reason."""
 
     def do(export: Path) -> str:
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(GateError) as caught:
             check(export)
         assert caught.value.gate == "serving"
         assert not (tmp_path / "blessing" / "INFRA_BLESSED").exists()
@@ -136,7 +136,7 @@ def save_model(
 
 
 def test_a_good_export_is_blessed_with_the_model_that_will_be_pushed(
-    tiny: Built, check: Callable, tmp_path: Path
+    tiny: BuiltCase, check: Callable, tmp_path: Path
 ) -> None:
     blessing = check(tiny.export)
     assert model_utils.is_infra_validated(blessing)
@@ -157,7 +157,7 @@ def test_a_good_export_is_blessed_with_the_model_that_will_be_pushed(
     requests = [log.predict_log.request for log in logs]
     assert [log.WhichOneof("log_type") for log in logs] == ["predict_log"] * 2
     assert [request.model_spec.signature_name for request in requests] == ["serving_default"] * 2
-    serialized = list(tf.data.TFRecordDataset(files(str(tiny.examples), "eval")).as_numpy_iterator())
+    serialized = list(tf.data.TFRecordDataset(list_shards(str(tiny.examples), "eval")).as_numpy_iterator())
     for request, size in zip(requests, (1, WARMUP), strict=True):
         sent = tf.make_ndarray(request.inputs["examples"])
         assert sent.tolist() == serialized[:size]
@@ -167,14 +167,14 @@ def test_a_good_export_is_blessed_with_the_model_that_will_be_pushed(
         assert np.allclose(serving(examples=tf.constant(sent))["probabilities"].numpy(), expected, atol=1e-5)
 
 
-def _compute_dense(tiny: Built, serialized_rows: list[bytes]) -> dict[str, np.ndarray]:
+def _compute_dense(tiny: BuiltCase, serialized_rows: list[bytes]) -> dict[str, np.ndarray]:
     """The z-scores by NumPy, from mean and standard deviation of the train split."""
 
     def points(serialized: list[bytes]) -> np.ndarray:
         features = [tf.train.Example.FromString(data).features.feature for data in serialized]
         return np.array([[f["x"].float_list.value[0], f["y"].float_list.value[0]] for f in features])
 
-    train = points(list(tf.data.TFRecordDataset(files(str(tiny.examples), "train")).as_numpy_iterator()))
+    train = points(list(tf.data.TFRecordDataset(list_shards(str(tiny.examples), "train")).as_numpy_iterator()))
     return {"scaled": ((points(serialized_rows) - train.mean(axis=0)) / train.std(axis=0)).astype(np.float32)}
 
 
@@ -186,7 +186,7 @@ def test_export_without_a_signature_is_refused(absent: str, refused: Callable, t
 
 
 @pytest.mark.usefixtures("loaded_here")
-def test_an_export_that_only_python_can_load_is_refused(tiny: Built, refused: Callable, tmp_path: Path) -> None:
+def test_an_export_that_only_python_can_load_is_refused(tiny: BuiltCase, refused: Callable, tmp_path: Path) -> None:
     """A session-based loader does not find the variables of a Keras 3 model saved by ``tf.saved_model.save``."""
     model = tiny.fitted.model
 
@@ -211,7 +211,7 @@ def test_export_with_changing_answers_is_refused(refused: Callable, tmp_path: Pa
 
 @pytest.mark.parametrize(("added", "accepted"), [(0.0, True), (5e-6, True), (1e-3, False), (np.nan, False)])
 def test_the_tolerance_has_two_sides(
-    tiny: Built, check: Callable, monkeypatch: pytest.MonkeyPatch, added: float, accepted: bool
+    tiny: BuiltCase, check: Callable, monkeypatch: pytest.MonkeyPatch, added: float, accepted: bool
 ) -> None:
     def elsewhere(source: str, requests: Path) -> dict[str, np.ndarray]:
         signatures = tf.saved_model.load(source).signatures
@@ -231,12 +231,12 @@ def test_the_tolerance_has_two_sides(
     if accepted:
         assert model_utils.is_infra_validated(check(tiny.export))
     else:
-        with pytest.raises(Refused, match="raw/probabilities differs by"):
+        with pytest.raises(GateError, match="raw/probabilities differs by"):
             check(tiny.export)
 
 
 def test_a_server_that_dies_or_hangs_is_a_refusal(
-    tiny: Built, refused: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny: BuiltCase, refused: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def killed(command: list[str], **_: object) -> subprocess.CompletedProcess:
         return subprocess.CompletedProcess(command, -9, "", "")

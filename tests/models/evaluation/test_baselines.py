@@ -34,8 +34,8 @@ def test_the_forests_parameters_decide_the_saved_forest(tmp_path: Path, monkeypa
         """Depths of all nodes of each tree, and the columns that roots split."""
         for key, value in changes.items():
             monkeypatch.setattr(baselines, key, value)
-        baselines.forest(data, data).save(tmp_path / name)
-        model = baselines.opened(tmp_path / name)
+        baselines.fit_random_forest(data, data).save(tmp_path / name)
+        model = baselines.load_forest(tmp_path / name)
         assert sorted(model.input_feature_names()) == sorted(data.names)
         trees = [depths(tree.root) for tree in model.iter_trees()]
         assert sum(map(len, trees)) == model.num_nodes()
@@ -74,7 +74,7 @@ def test_maximum_nodes_apply_only_to_best_first_growth() -> None:
 def test_the_forest_is_as_good_as_scikit_learns(classes: int) -> None:
     train, heldout = create_table(3000, classes=classes), create_table(3000, classes=classes, seed=2)
     oracle = RandomForestClassifier(50, max_features=0.3, min_samples_leaf=3, random_state=1).fit(train.x, train.y)
-    scores_of_forest = baselines.forest(train, train).scores(heldout.x, classes)
+    scores_of_forest = baselines.fit_random_forest(train, train).scores(heldout.x, classes)
     assert np.allclose(scores_of_forest.sum(axis=1), 1, atol=1e-5)
     areas = [
         roc_auc_score(heldout.y == 1, scores[:, 1]) for scores in (scores_of_forest, oracle.predict_proba(heldout.x))
@@ -86,29 +86,29 @@ def test_trees_learn_an_interaction_and_logistic_regression_does_not() -> None:
     train, valid, heldout = (create_table(3000, seed=seed) for seed in (1, 2, 3))
     areas = {
         name: roc_auc_score(heldout.y, fit(train, valid).scores(heldout.x, 1)[:, 0])
-        for name, fit in baselines.FITS.items()
+        for name, fit in baselines.BASELINES.items()
     }
     assert areas["logistic regression"] < 0.6
     assert min(areas["random forest"], areas["LightGBM"]) > 0.8
 
 
-@pytest.mark.parametrize("name", baselines.FITS)
+@pytest.mark.parametrize("name", baselines.BASELINES)
 def test_scores_have_the_networks_shape_and_every_class_its_column(name: str) -> None:
     """One output is the positive class, two are both, and a class that is not in the train split has score zero."""
     train = create_table(600)
-    model = baselines.FITS[name](train, train)
+    model = baselines.BASELINES[name](train, train)
     single, both = model.scores(train.x, 1), model.scores(train.x, 2)
     assert single.shape == (600, 1) and both.shape == (600, 2)
     assert np.allclose(single[:, 0], both[:, 1]) and roc_auc_score(train.y, single[:, 0]) > 0.5
     gap = Table(train.names, train.x, np.where(train.y == 1, 3, np.arange(600) % 2))
-    scores = baselines.FITS[name](gap, gap).scores(gap.x, 4)
+    scores = baselines.BASELINES[name](gap, gap).scores(gap.x, 4)
     assert scores.shape == (600, 4) and (scores[:, 2] == 0).all() and (scores[:, [0, 1, 3]].max(axis=0) > 0).all()
 
 
-@pytest.mark.parametrize("name", baselines.FITS)
+@pytest.mark.parametrize("name", baselines.BASELINES)
 def test_baseline_is_reproducible_and_can_be_saved(name: str, tmp_path: Path) -> None:
     train = create_table(500)
-    first, second = (baselines.FITS[name](train, train) for _ in range(2))
+    first, second = (baselines.BASELINES[name](train, train) for _ in range(2))
     assert np.array_equal(first.score(train.x), second.score(train.x))
     first.save(tmp_path / "saved")
     assert (tmp_path / "saved").exists()
@@ -116,10 +116,10 @@ def test_baseline_is_reproducible_and_can_be_saved(name: str, tmp_path: Path) ->
 
 def test_loaded_forest_agrees_with_the_fitted_one(tmp_path: Path) -> None:
     train = create_table(500)
-    fitted = baselines.forest(train, train)
+    fitted = baselines.fit_random_forest(train, train)
     fitted.save(tmp_path / "forest")
-    model = baselines.opened(tmp_path / "forest")
-    assert np.allclose(baselines.forest_scores(model, train.names, train.x), fitted.score(train.x), atol=1e-6)
+    model = baselines.load_forest(tmp_path / "forest")
+    assert np.allclose(baselines.predict_forest(model, train.names, train.x), fitted.score(train.x), atol=1e-6)
 
 
 def test_forest_settings_are_bounded_for_large_and_wide_tables() -> None:

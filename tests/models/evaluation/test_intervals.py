@@ -41,22 +41,22 @@ def test_accuracy_of_weighted_rows_is_scikit_learns() -> None:
 def test_every_draw_keeps_the_number_of_rows_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
     classes = np.repeat([0, 1, 7], [50, 3, 20])
     monkeypatch.setattr(intervals, "CELLS", 10 * len(classes))
-    blocks = list(intervals.draws(classes, 25, seed=3))
+    blocks = list(intervals.draw_weights(classes, 25, seed=3))
     assert [len(block) for block in blocks] == [10, 10, 5]
     weights = np.concatenate(blocks)
     for label in (0, 1, 7):
         assert (weights[:, classes == label].sum(axis=1) == (classes == label).sum()).all()
     # With replacement, a row is left out with probability near 1/e.
     assert (weights[:, :50] == 0).mean() == pytest.approx((1 - 1 / 50) ** 50, abs=0.05)
-    assert np.array_equal(weights, np.concatenate(list(intervals.draws(classes, 25, seed=3))))
-    assert not np.array_equal(weights, np.concatenate(list(intervals.draws(classes, 25, seed=4))))
+    assert np.array_equal(weights, np.concatenate(list(intervals.draw_weights(classes, 25, seed=3))))
+    assert not np.array_equal(weights, np.concatenate(list(intervals.draw_weights(classes, 25, seed=4))))
 
 
 def test_vectorised_resamples_equal_a_loop() -> None:
     truth, scores = draw_scores(300)
     both = {"one": scores, "other": -scores}
-    vectorised = intervals.resampled("pr_auc", pr_auc, truth, both, resamples=40)
-    looped = intervals.resampled("area", lambda t, s: {"area": pr_auc(t, s)["pr_auc"]}, truth, both, resamples=40)
+    vectorised = intervals.resample_metric("pr_auc", pr_auc, truth, both, resamples=40)
+    looped = intervals.resample_metric("area", lambda t, s: {"area": pr_auc(t, s)["pr_auc"]}, truth, both, resamples=40)
     for name in both:
         assert vectorised[name].shape == (40,)
         assert vectorised[name] == pytest.approx(looped[name], abs=1e-12)
@@ -67,7 +67,9 @@ def test_the_interval_is_scipys() -> None:
     generator = np.random.default_rng(4)
     truth, right = np.zeros((600, 1), np.int64), generator.random(600) < 0.9
     scores = np.stack([right, ~right], axis=1).astype(float)
-    interval = intervals.interval(intervals.resampled("accuracy", None, truth, {"m": scores}, resamples=2000)["m"])
+    interval = intervals.interval(
+        intervals.resample_metric("accuracy", None, truth, {"m": scores}, resamples=2000)["m"]
+    )
     oracle = stats.bootstrap(
         (right,), np.mean, n_resamples=2000, method="percentile", rng=generator
     ).confidence_interval
@@ -76,7 +78,9 @@ def test_the_interval_is_scipys() -> None:
 
 def test_the_interval_of_average_precision_is_near_scipys_over_rows() -> None:
     truth, scores = draw_scores(800, share=0.2)
-    interval = intervals.interval(intervals.resampled("pr_auc", pr_auc, truth, {"m": scores}, resamples=1000)["m"])
+    interval = intervals.interval(
+        intervals.resample_metric("pr_auc", pr_auc, truth, {"m": scores}, resamples=1000)["m"]
+    )
     oracle = stats.bootstrap(
         (truth[:, 0], scores[:, 0]),
         average_precision_score,
@@ -92,7 +96,9 @@ def test_the_interval_of_average_precision_is_near_scipys_over_rows() -> None:
 
 def test_models_share_their_resamples_so_equal_models_do_not_differ() -> None:
     truth, scores = draw_scores(500)
-    both = intervals.resampled("pr_auc", pr_auc, truth, {"one": scores, "twin": 2 * scores + 1, "noise": scores * 0})
+    both = intervals.resample_metric(
+        "pr_auc", pr_auc, truth, {"one": scores, "twin": 2 * scores + 1, "noise": scores * 0}
+    )
     assert intervals.interval(both["one"] - both["twin"]) == (0, 0)
     low, high = intervals.interval(both["one"] - both["noise"])
     assert 0 < low < high

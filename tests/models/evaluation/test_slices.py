@@ -33,7 +33,7 @@ def transform() -> SimpleNamespace:
 
 def test_rows_and_their_slice_columns_come_in_the_order_of_the_files(tmp_path: Path) -> None:
     paths = [write_rows(tmp_path / "one", ROWS[:2]), write_rows(tmp_path / "two", ROWS[2:])]
-    features, columns = slices.read(paths, transform(), ("x",), ("day", "nowhere", "shop"))
+    features, columns = slices.read_split(paths, transform(), ("x",), ("day", "nowhere", "shop"))
     assert features["x"][:, 0].tolist() == [0, 1, 0, 1, 2]
     assert columns["shop"].tolist() == ["a", "b", "a", None, "b"]
     assert columns["day"].tolist() == ["1", "1", "2", "2", "1"]
@@ -41,29 +41,29 @@ def test_rows_and_their_slice_columns_come_in_the_order_of_the_files(tmp_path: P
 
 
 def test_no_slices_need_no_columns(tmp_path: Path) -> None:
-    features, columns = slices.read([write_rows(tmp_path / "one", ROWS)], transform(), ("x",), ())
+    features, columns = slices.read_split([write_rows(tmp_path / "one", ROWS)], transform(), ("x",), ())
     assert features["x"].shape == (5, 1) and columns == {}
 
 
 def test_slices_hold_the_rows_that_a_loop_finds() -> None:
     columns = {"shop": np.array([shop for shop, _ in ROWS], object), "day": np.array([str(d) for _, d in ROWS], object)}
-    by_key = slices.cut(SPECS, columns, len(ROWS))
+    by_key = slices.find_slices(SPECS, columns, len(ROWS))
     expected = {(): [0, 1, 2, 3, 4]}
     for row, (shop, day) in enumerate(ROWS):
         for key in ((("shop", shop),), (("day", str(day)), ("shop", shop))):
             if shop is not None:
                 expected.setdefault(key, []).append(row)
     assert {key: rows.tolist() for key, rows in by_key.items()} == expected
-    assert slices.names(SPECS) == ["day", "shop"]
+    assert slices.list_features(SPECS) == ["day", "shop"]
 
 
 def test_value_that_no_row_has_gives_no_slice() -> None:
     columns = {"shop": np.array(["a", None], object)}
-    assert slices.cut([{"featureValues": {"shop": "z"}}], columns, 2) == {}
+    assert slices.find_slices([{"featureValues": {"shop": "z"}}], columns, 2) == {}
 
 
 def test_several_values_and_sql_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="A row has 2 values of 'shop'"):
-        slices.read([write_rows(tmp_path / "one", [(["a", "b"], 1)])], transform(), ("x",), ("shop",))
+        slices.read_split([write_rows(tmp_path / "one", [(["a", "b"], 1)])], transform(), ("x",), ("shop",))
     with pytest.raises(ValueError, match="SQL"):
-        slices.cut([{"sliceKeysSql": ["SELECT 1"]}], {}, 2)
+        slices.find_slices([{"sliceKeysSql": ["SELECT 1"]}], {}, 2)

@@ -56,7 +56,7 @@ def write_spans(folder: Path, seed: int = 0, customers: int = 12) -> dict[int, P
         span = folder / f"span-{day:03d}"
         span.mkdir(parents=True)
         pq.write_table(table, span / "a.parquet")
-    return span_folders.window(folder, -1, -1)
+    return span_folders.select_window(folder, -1, -1)
 
 
 def run_beam(spans: dict[int, Path], settings: dict) -> dict[str, list[dict]]:
@@ -199,7 +199,7 @@ def test_train_has_no_labels_that_arrived_after_eval_began(
 def test_without_label_times_labels_arrive_after_the_delay(tmp_path: Path) -> None:
     for span in write_spans(tmp_path).values():
         pq.write_table(pq.read_table(span / "a.parquet").drop_columns(["label_time"]), span / "a.parquet")
-    spans = span_folders.window(tmp_path, -1, -1)
+    spans = span_folders.select_window(tmp_path, -1, -1)
     labelled = [row for path in spans.values() for row in pq.read_table(path / "a.parquet").to_pylist()]
     rows = run_beam(spans, WHOLE)["eval"]
     days = data.splits(WHOLE)["eval"]

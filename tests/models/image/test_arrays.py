@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.pictures import damage, decoded, idx, random_images, rows, write_idx
+from support.pictures import damage, decode_picture, encode_idx, random_images, read_rows, write_idx
 
 from models.errors import DataError
 from models.image import readers, sources
@@ -47,14 +47,14 @@ def test_an_archive_lists_classes_that_a_span_lacks(tmp_path):
 def test_an_archive_with_inconsistent_arrays_is_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "images.npz", **arrays)
     with pytest.raises(DataError, match=f"images.npz.*{message}"):
-        rows(tmp_path)
+        read_rows(tmp_path)
 
 
 def test_a_truncated_archive_is_refused(tmp_path):
-    path = sources.embedded(tmp_path) / "span-000" / "images.npz"
+    path = sources.store_digits(tmp_path) / "span-000" / "images.npz"
     path.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(DataError, match="images.npz is damaged"):
-        rows(path.parent)
+        read_rows(path.parent)
 
 
 # IDX
@@ -65,8 +65,8 @@ def test_idx_files_have_both_parts(tmp_path, packed):
     images, labels = random_images(5, 6, 7), np.array([3, 1, 2, 0, 1], np.uint8)
     write_idx(tmp_path, "train", images[:3], labels[:3], packed)
     write_idx(tmp_path, "t10k", images[3:], labels[3:], packed)
-    loaded = rows(tmp_path)
-    np.testing.assert_array_equal(np.stack([decoded(row["image"]) for row in loaded]), images)
+    loaded = read_rows(tmp_path)
+    np.testing.assert_array_equal(np.stack([decode_picture(row["image"]) for row in loaded]), images)
     assert [row["label"] for row in loaded] == ["3", "1", "2", "0", "1"]
     assert [row["part"] for row in loaded] == ["train"] * 3 + ["test"] * 2
     assert [row["key"] for row in loaded][2:4] == ["train/00002", "test/00000"]
@@ -84,28 +84,28 @@ def test_idx_files_have_both_parts(tmp_path, packed):
         (True, "train-images-idx3-ubyte.gz", lambda data: data[:-9], "damaged"),
         (True, "train-images-idx3-ubyte.gz", lambda data: b"no gzip" + data, "damaged"),
         (True, "train-labels-idx1-ubyte.gz", lambda data: data[:-9], "damaged"),
-        (False, "train-labels-idx1-ubyte", lambda _: idx(np.zeros(2, np.uint8), 1), "2 labels"),
+        (False, "train-labels-idx1-ubyte", lambda _: encode_idx(np.zeros(2, np.uint8), 1), "2 labels"),
     ],
 )
 def test_a_damaged_idx_file_is_named(tmp_path, packed, name, change, message):
     write_idx(tmp_path, "train", random_images(3, 6, 7), np.zeros(3, np.uint8), packed)
     damage(tmp_path, name, change)
     with pytest.raises(DataError, match=f"{name}.*{message}"):
-        rows(tmp_path)
+        read_rows(tmp_path)
 
 
 def test_images_without_their_labels_are_refused(tmp_path):
     write_idx(tmp_path, "train", random_images(3, 6, 7), np.zeros(3, np.uint8))
     (tmp_path / "train-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match="train-labels-idx1-ubyte is missing"):
-        rows(tmp_path)
+        read_rows(tmp_path)
 
 
 def test_parts_of_different_sizes_are_refused(tmp_path):
     write_idx(tmp_path, "train", random_images(3, 6, 7), np.zeros(3, np.uint8))
     write_idx(tmp_path, "t10k", random_images(3, 7, 6), np.zeros(3, np.uint8))
     with pytest.raises(DataError, match="differ in size"):
-        rows(tmp_path)
+        read_rows(tmp_path)
 
 
 def test_fashion_mnist_equals_the_published_data(tmp_path):
@@ -115,7 +115,7 @@ def test_fashion_mnist_equals_the_published_data(tmp_path):
         (tmp_path / name).symlink_to(FASHION / name)
     first = next(readers.read(tmp_path))
     raw = np.frombuffer(gzip.decompress((FASHION / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
-    np.testing.assert_array_equal(decoded(first["image"][4095].as_py()), raw.reshape(-1, 28, 28)[4095])
+    np.testing.assert_array_equal(decode_picture(first["image"][4095].as_py()), raw.reshape(-1, 28, 28)[4095])
     assert first["label"][:5].to_pylist() == ["9", "2", "1", "1", "6"]
     assert readers.shape(tmp_path) == (28, 28, 1)
     assert len(readers.classes(tmp_path)) == 10

@@ -169,7 +169,7 @@ def test_export_and_lite_model_contain_no_augmentation(tmp_path: Path) -> None:
     loaded = {switch: tf.saved_model.load(str(path)) for switch, path in paths.items()}
     # As the server runs it: Grappler removes nodes that no output needs, such as the batch size that Keras' layers compute.
     ops = {
-        switch: sorted(node.op for node in saved_model_parts.grappled(model.signatures["dense"]).node)
+        switch: sorted(node.op for node in saved_model_parts.optimize_with_grappler(model.signatures["dense"]).node)
         for switch, model in loaded.items()
     }
     assert ops[True] == ops[False] and ops[True].count("Conv2D") == 7
@@ -192,7 +192,7 @@ def test_export_and_lite_model_contain_no_augmentation(tmp_path: Path) -> None:
 def test_xla_compiles_a_step_with_augmentation() -> None:
     """The test has one layer of each type, as every convolution takes a second to compile."""
     pixels = keras.Input((8, 8, 1), name="pixels")
-    hidden = Residual()(image.augmented(pixels, settings(flip=True)))
+    hidden = Residual()(image.augment(pixels, settings(flip=True)))
     model = keras.Model({"pixels": pixels}, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(hidden)))
 
     @tf.function(jit_compile=True)

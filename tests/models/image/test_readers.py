@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.pictures import damage, decoded, random_images, rows, write_image
+from support.pictures import damage, decode_picture, random_images, read_rows, write_image
 
 from models.errors import DataError
 from models.image import readers
@@ -20,12 +20,12 @@ def test_class_folders_pass_on_png_and_jpeg_and_encode_others(tmp_path):
     bitmap = write_image(tmp_path / "dog" / "c.bmp", random_images(9, 7, 3))
     (tmp_path / "dog" / ".DS_Store").write_bytes(b"not an image")
     (tmp_path / "dog" / "notes.txt").write_text("not an image")
-    loaded = rows(tmp_path)
+    loaded = read_rows(tmp_path)
     assert [row["key"] for row in loaded] == ["cat/a.png", "cat/b.JPG", "dog/c.bmp"]
     assert [row["label"] for row in loaded] == ["cat", "cat", "dog"]
     assert [row["image"] for row in loaded][:2] == [(tmp_path / row["key"]).read_bytes() for row in loaded[:2]]
     assert loaded[2]["image"].startswith(b"\x89PNG")
-    np.testing.assert_array_equal(decoded(loaded[2]["image"]), bitmap)
+    np.testing.assert_array_equal(decode_picture(loaded[2]["image"]), bitmap)
     assert loaded[0]["brightness"] == pytest.approx(grey.mean() / 255, abs=1e-6)
     assert loaded[0]["contrast"] == pytest.approx(grey.std() / 255, abs=1e-6)
     assert readers.classes(tmp_path) == ["cat", "dog"]
@@ -36,7 +36,7 @@ def test_class_folders_pass_on_png_and_jpeg_and_encode_others(tmp_path):
 def test_class_folders_in_folders_of_parts(tmp_path, held_out):
     write_image(tmp_path / "train" / "cat" / "1.png", random_images(80, 100))
     write_image(tmp_path / held_out / "dog" / "1.png", random_images(80, 100))
-    assert {(row["part"], row["key"]) for row in rows(tmp_path)} == {
+    assert {(row["part"], row["key"]) for row in read_rows(tmp_path)} == {
         ("train", "train/cat/1.png"),
         ("test", f"{held_out}/dog/1.png"),
     }
@@ -46,7 +46,7 @@ def test_class_folders_in_folders_of_parts(tmp_path, held_out):
 
 def test_sixteen_bit_pixels_are_scaled_to_one(tmp_path):
     write_image(tmp_path / "cat" / "a.png", np.full((4, 4), 32768, np.uint16))
-    assert rows(tmp_path)[0]["brightness"] == pytest.approx(0.5, abs=1e-4)
+    assert read_rows(tmp_path)[0]["brightness"] == pytest.approx(0.5, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp"])
@@ -55,7 +55,7 @@ def test_a_damaged_image_is_named(tmp_path, name, change):
     write_image(tmp_path / "cat" / name, random_images(20, 20, 3))
     damage(tmp_path / "cat", name, change)
     with pytest.raises(DataError, match=f"cat/{name} is not an image that can be read"):
-        rows(tmp_path)
+        read_rows(tmp_path)
 
 
 def test_batches_of_large_files_are_limited_by_size(tmp_path, monkeypatch):

@@ -26,30 +26,30 @@ FEATURES = {"pixels": tf.TensorSpec([None, *SHAPE])}
 
 def build_base() -> keras.Model:
     keras.utils.set_random_seed(1)
-    return transfer.without_head(image.build(SETTINGS, FEATURES))
+    return transfer.remove_head(image.build(SETTINGS, FEATURES))
 
 
 def test_a_base_loads_from_a_file_and_from_a_folder(tmp_path: Path) -> None:
     body = build_base()
     body.save(tmp_path / "base.keras")
     for source in (tmp_path / "base.keras", tmp_path):
-        loaded = transfer.base(str(source), SHAPE)
+        loaded = transfer.load_base(str(source), SHAPE)
         assert np.array_equal(loaded(PIXELS), body(PIXELS)) and np.ptp(loaded(PIXELS)) > 0.1
 
 
 def test_a_saved_model_loads_as_a_base(tmp_path: Path) -> None:
     body = build_base()
     body.export(str(tmp_path / "hub"), verbose=False)
-    hub = transfer.base(str(tmp_path / "hub"), SHAPE)
+    hub = transfer.load_base(str(tmp_path / "hub"), SHAPE)
     assert np.allclose(hub(PIXELS), body(PIXELS), atol=1e-5)
     # The SavedModel's own checks are Keras' responsibility; ours is the network on top of it.
-    assert transfer.under_head(hub, 3, 0.0)({"pixels": PIXELS}).shape == (6, 3)
+    assert transfer.add_head(hub, 3, 0.0)({"pixels": PIXELS}).shape == (6, 3)
 
 
 def test_a_base_with_another_input_shape_is_refused(tmp_path: Path) -> None:
     build_base().save(tmp_path / "base.keras")
     with pytest.raises(DataError, match=r"expects pictures of \(8, 8, 1\), but these are \(28, 28, 1\)"):
-        transfer.base(str(tmp_path), (28, 28, 1))
+        transfer.load_base(str(tmp_path), (28, 28, 1))
 
 
 def test_a_failed_download_of_weights_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -61,22 +61,24 @@ def test_a_failed_download_of_weights_is_reported(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(
         DataError, match="'MobileNetV2' cannot be loaded.*no route to host.*Give a .keras file"
     ) as caught:
-        transfer.base("MobileNetV2", SHAPE)
+        transfer.load_base("MobileNetV2", SHAPE)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_name_and_a_damaged_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'NoSuchNet' cannot be loaded.*no such application"):
-        transfer.base("NoSuchNet", SHAPE)
+        transfer.load_base("NoSuchNet", SHAPE)
     (tmp_path / "base.keras").write_bytes(b"not a model")
     with pytest.raises(DataError, match="cannot be loaded"):
-        transfer.base(str(tmp_path), SHAPE)
+        transfer.load_base(str(tmp_path), SHAPE)
 
 
 def test_an_application_accepts_small_grey_pictures() -> None:
     """The loader of the test gives random weights, as ImageNet's need a download."""
-    body = transfer.base("MobileNetV2", SHAPE, lambda name, shape: transfer.application(name, shape, weights=None))
-    model = transfer.under_head(body, 3, 0.0)
+    body = transfer.load_base(
+        "MobileNetV2", SHAPE, lambda name, shape: transfer.load_application(name, shape, weights=None)
+    )
+    model = transfer.add_head(body, 3, 0.0)
     assert model({"pixels": PIXELS}).shape == (6, 3)
     assert [variable.path.split("/")[0] for variable in model.trainable_variables if "logits" in variable.path] == [
         "logits",
@@ -104,7 +106,7 @@ def test_the_case_trains_only_the_head_on_a_frozen_base(setting: str, tmp_path: 
     assert len(model.trainable_variables) == 4 and "logits" in names
     before = [variable.numpy() for variable in model.get_layer("base").weights]
     labels = np.arange(6) % 3
-    transfer.trained(model, (PIXELS, labels), 5, 0.01)
+    transfer.fit(model, (PIXELS, labels), 5, 0.01)
     for variable, after in zip(before, model.get_layer("base").weights, strict=True):
         assert np.array_equal(variable, after.numpy())  # the moving moments too
 
@@ -112,14 +114,14 @@ def test_the_case_trains_only_the_head_on_a_frozen_base(setting: str, tmp_path: 
 def test_split_has_few_pictures_of_half_of_the_classes() -> None:
     labels = np.repeat(np.arange(10), 30)
     pictures = labels[:, None, None, None] + np.zeros((1, 2, 2, 1))
-    parts = transfer.split((pictures, labels), (pictures[:200], labels[:200]), 4, seed=3)
+    parts = transfer.split_classes((pictures, labels), (pictures[:200], labels[:200]), 4, seed=3)
     new = set(parts.names)
     assert len(new) == 5 and set(np.unique(parts.known[0])) == set(range(10)) - new and len(parts.known[1]) == 150
     for pixels, numbers in (parts.few, parts.held):
         assert np.array_equal(np.array(parts.names)[numbers], pixels[:, 0, 0, 0])
     assert np.array_equal(np.bincount(parts.few[1]), [4] * 5)
     assert set(parts.held[0][:, 0, 0, 0]) == new & set(range(7))
-    other = transfer.split((pictures, labels), (pictures, labels), 4, seed=4)
+    other = transfer.split_classes((pictures, labels), (pictures, labels), 4, seed=4)
     assert other.names != parts.names
 
 
@@ -138,12 +140,12 @@ def draw_bars(rows: int, angles: int, seed: int) -> tuple[np.ndarray, np.ndarray
 def test_transfer_beats_training_from_scratch_on_few_pictures() -> None:
     keras.utils.set_random_seed(1)
     train, held = draw_bars(2000, 10, 1), draw_bars(1000, 10, 2)
-    make = transfer.maker(image, SETTINGS, SHAPE)
-    parts = transfer.split(train, held, 4, seed=1)
-    pretrained = transfer.trained(make(5), parts.known, 150, 0.003)
-    body = transfer.without_head(pretrained)
+    make = transfer.network_builder(image, SETTINGS, SHAPE)
+    parts = transfer.split_classes(train, held, 4, seed=1)
+    pretrained = transfer.fit(make(5), parts.known, 150, 0.003)
+    body = transfer.remove_head(pretrained)
     before = [old.numpy() for old in body.trainable_variables]
-    accuracies = transfer.compared(body, make, parts, 40, 0.003)
+    accuracies = transfer.compare_methods(body, make, parts, 40, 0.003)
     assert set(accuracies) == {"scratch", "frozen", "thawed"}
     assert max(accuracies["frozen"], accuracies["thawed"]) > accuracies["scratch"] + 0.03
     assert accuracies["frozen"] > 0.4  # five classes: chance is .2

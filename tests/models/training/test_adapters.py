@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from support.command import showcase
-from support.pushed_home import ended_runs
+from support.pushed_home import read_runs
 
 from models.saved_model import restore
 from models.training import adapters
@@ -48,11 +48,11 @@ def test_adapters_keep_the_answers_before_training_and_merge_on_save(tmp_path):
 
 def test_few_weights_are_trainable_and_moments_stay_frozen():
     model = network()
-    whole = adapters.trainable(model)
+    whole = adapters.count_trainable(model)
     remaining = adapters.add(model, 2)
     convolution, dense = 2 * (3 * 3 * 3 + 16), 2 * (6 * 6 * 16 + 32) + 32
     head = 32 * 2 + 2  # it has fewer weights than its adapters would have
-    assert remaining == convolution + dense + head == adapters.trainable(model) < whole / 10
+    assert remaining == convolution + dense + head == adapters.count_trainable(model) < whole / 10
     moments = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     before = moments[0].moving_mean.numpy()
     model(x() + 5, training=True)
@@ -65,7 +65,7 @@ def test_refresh_without_a_served_model_is_refused(tmp_path):
 
 
 def test_refresh_without_newer_spans_is_refused(pushed_home):
-    facts = ended_runs(pushed_home)["fraud"]["facts"]
+    facts = read_runs(pushed_home)["fraud"]["facts"]
     process = showcase("refresh", "fraud", "--home", pushed_home, "--data", facts["source"])
     last = facts["spans"].partition(":")[2]
     assert process.returncode == 2 and f"There is no span newer than {last}" in process.stderr
@@ -86,7 +86,7 @@ def test_refresh_trains_fewer_weights_and_passes_the_same_gates(tmp_path):
     ended = json.loads(refresh.stdout)
     assert ended["facts"]["version"] == "2" and ended["facts"]["spans"] == "20:79"
     assert ended["facts"]["base"] == served["id"]
-    weights = [restore.arrays(home / f"fraud/versions/{n}/assets.extra/model.weights.h5") for n in (1, 2)]
+    weights = [restore.read_weights(home / f"fraud/versions/{n}/assets.extra/model.weights.h5") for n in (1, 2)]
     assert weights[0].keys() == weights[1].keys()
     assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
     trained = [

@@ -9,15 +9,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from support.built_case import built
+from support.built_case import get_built_case
 from support.command import ROOT
-from support.small_jobs import small_job, weights
+from support.small_jobs import load_weights, small_job
 from support.tiny_case.case import CASE as TINY
 
 from models import catalog
 from models.training import entry_point
 from models.training.distribute import cluster
-from models.training.distribute.job import Job
+from models.training.distribute.job import TrainingJob
 from models.training.weight_digests import saved_weights_digest
 
 pytestmark = pytest.mark.system
@@ -30,7 +30,7 @@ SETTINGS = {"epochs": 5, "patience": 0, "learning_rate": 0.3, "optimizer": "sgd"
 def create_fn_args(tmp_path, tmp_path_factory, monkeypatch):
     """A function that creates the arguments of ``run_fn`` for one attempt on the tiny case."""
     monkeypatch.setitem(catalog.CASES, TINY.name, TINY)
-    case = built(TINY, tmp_path_factory)
+    case = get_built_case(TINY, tmp_path_factory)
 
     def make(attempt: int = 1, **changes) -> SimpleNamespace:
         return SimpleNamespace(
@@ -81,15 +81,15 @@ def test_killed_attempt_is_resumed_and_finished_one_is_not(create_fn_args, monke
 
 
 def test_other_settings_have_another_scratch_folder(create_fn_args):
-    jobs = [Job.of(create_fn_args(**changes)) for changes in ({}, {}, {"l2": 0.1})]
+    jobs = [TrainingJob.of(create_fn_args(**changes)) for changes in ({}, {}, {"l2": 0.1})]
     assert jobs[0].folder == jobs[1].folder != jobs[2].folder
 
 
 def test_cluster_gets_transformed_splits_and_its_weights_are_exported(create_fn_args, monkeypatch):
     launched = []
 
-    def run(job: Job) -> None:
-        stored, read = entry_point.Data.stored(job), entry_point.Data.of(job)
+    def run(job: TrainingJob) -> None:
+        stored, read = entry_point.TrainingData.from_store(job), entry_point.TrainingData.of(job)
         assert stored.keep == read.keep and stored.graph is None
         assert {name: read.features[name] for name in read.keep} == stored.features
         assert all((stored.valid[name] == read.valid[name]).all() for name in read.keep)
@@ -125,6 +125,6 @@ def test_two_processes_with_one_seed_end_with_the_same_bits(tmp_path):
     for names in (("one", "other"), ("two",)):
         paths = [str(jobs[name].save(tmp_path / f"{name}.json")) for name in names]
         subprocess.run([sys.executable, "-c", TRAIN, *paths], check=True, capture_output=True, cwd=ROOT)
-    first, second, other = (weights(jobs[name]) for name in ("one", "two", "other"))
+    first, second, other = (load_weights(jobs[name]) for name in ("one", "two", "other"))
     assert first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
     assert any(not np.array_equal(first[name], other[name]) for name in first)

@@ -10,14 +10,14 @@ import pytest
 import tensorflow as tf
 from support.line_network import BATCH, ROWS, Line, data, fit, settings
 
-from models.catalog import find
-from models.errors import Preempted
+from models.catalog import find_use_case
+from models.errors import PreemptedError
 from models.image import model as image
-from models.input import kept
+from models.input import feed_from_memory
 from models.network import build, predict
 from models.training import callbacks as calls
 from models.training import checkpoint, optimizers
-from models.training.distribute.job import ALONE
+from models.training.distribute.job import SINGLE_TASK
 
 pytestmark = pytest.mark.system
 
@@ -27,7 +27,7 @@ def test_the_loop_ends_with_the_weights_of_keras_fit(normalised):
     changes = {"patience": 0, "normalised": normalised, "l2": 0.01}
     ours = fit(changes)
     keras.utils.set_random_seed(1)
-    _, feed = kept(data(), BATCH, 1)
+    _, feed = feed_from_memory(data(), BATCH, 1)
     model = Line.build(settings(**changes), {})
     optimizer = optimizers.create(settings(**changes), 4 * ROWS // BATCH)
     model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
@@ -75,7 +75,7 @@ def check_equal(ended, expected):
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
 def test_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch, schedule):
     changes = {**STOPPED, "schedule": schedule}
-    saves, save = [], checkpoint.Saver.save
+    saves, save = [], checkpoint.CheckpointSaver.save
 
     def dying(self):
         save(self)
@@ -84,7 +84,7 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch, 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint.Saver, "save", dying)
+        patched.setattr(checkpoint.CheckpointSaver, "save", dying)
         with pytest.raises(KeyboardInterrupt):
             fit(changes, tmp_path)
     assert saves[-1] == 28 and saves[-1] % (ROWS // BATCH)  # inside an epoch
@@ -102,8 +102,8 @@ def test_sigterm_saves_and_training_resumes_at_the_next_step(tmp_path, monkeypat
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(calls.Journal, "on_train_batch_end", after_step)
-        with pytest.raises(Preempted, match=rf"resumes at step {stop_at} "):
+        patched.setattr(calls.CallbackJournal, "on_train_batch_end", after_step)
+        with pytest.raises(PreemptedError, match=rf"resumes at step {stop_at} "):
             fit(changes, tmp_path)
     assert signal.getsignal(signal.SIGTERM) is before
     ended = fit(changes, tmp_path)
@@ -113,14 +113,16 @@ def test_sigterm_saves_and_training_resumes_at_the_next_step(tmp_path, monkeypat
 
 def test_checkpoint_restores_every_variable_of_the_image_network(tmp_path):
     """Also states of random generators and moments inside a custom layer, which TensorFlow does not find in a model."""
-    settings = {name: value for group in find("image").settings.values() for name, value in group.items()}
+    settings = {name: value for group in find_use_case("image").settings.values() for name, value in group.items()}
     settings |= {"classes": "a,b,c", "filters": 4}
 
     def create():
         model = build(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])})
         optimizer = optimizers.create(settings, 100)
         optimizer.build(model.trainable_variables)
-        return model, checkpoint.Saver(model, optimizer, checkpoint.Position(), [], tmp_path, ALONE)
+        return model, checkpoint.CheckpointSaver(
+            model, optimizer, checkpoint.TrainingPosition(), [], tmp_path, SINGLE_TASK
+        )
 
     model, saver = create()
     for number, variable in enumerate(model.variables):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.built_case import built
+from support.built_case import get_built_case
 from support.command import showcase
-from support.points import points
+from support.points import draw_points
 from support.tiny_case import model as tiny
 from support.tiny_case.case import CASE as TINY
 from tfx.proto import trainer_pb2
@@ -37,7 +37,7 @@ SPACE = {"optimizer": ("adam", "sgd"), "learning_rate": {"low": BAD, "high": 0.1
 
 def run_search(folder: Path, space: dict = SPACE, **changes: Any) -> tuning.Search:
     search = tuning.Search(tiny, {**SETTINGS, "learning_rate": BAD, **changes}, space, str(folder))
-    search.search(train=points(400, 1), valid=points(200, 2))
+    search.search(train=draw_points(400, 1), valid=draw_points(200, 2))
     return search
 
 
@@ -101,7 +101,7 @@ def test_failed_trial_scores_worst_and_the_search_continues(tmp_path: Path, monk
     search = run_search(tmp_path)
     failed = [trial for trial in search.trials if trial["error"]]
     assert len(search.trials) == 7 and len(failed) >= 4
-    assert all(trial["score"] == tuning.WORST for trial in failed)
+    assert all(trial["score"] == tuning.FAILED_SCORE for trial in failed)
     assert {"RuntimeError: no such kernel", "the loss is no longer a number"} == {trial["error"] for trial in failed}
     best = search.get_best_hyperparameters()[0].values
     assert best["optimizer"] == "adam" and best["learning_rate"] <= 0.01
@@ -119,9 +119,9 @@ def test_search_without_a_successful_trial_raises(tmp_path: Path, monkeypatch: p
 def test_search_space_names_training_settings_and_contains_the_defaults(case: UseCase) -> None:
     settings = case.settings["training"]
     assert case.space and set(case.space) <= set(settings)
-    parameters = tuning.hyperparameters(case.space, settings)
+    parameters = tuning.build_search_space(case.space, settings)
     assert parameters.values == {name: settings[name] for name in case.space}
-    trials = tuning.planned(case.space, settings)
+    trials = tuning.plan_trials(case.space, settings)
     assert len(trials) == len(OPTIMIZERS) * tuning.RATES
     assert {trial["optimizer"] for trial in trials[: len(OPTIMIZERS)]} == set(OPTIMIZERS)
 
@@ -151,7 +151,7 @@ def test_sample_is_uniform_and_keeps_rows_whole() -> None:
 def test_trainer_uses_the_tuners_best_values(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small_run = built(TINY, tmp_path_factory)
+    small_run = get_built_case(TINY, tmp_path_factory)
     monkeypatch.setitem(catalog.CASES, TINY.name, TINY)
     settings = {**small_run.settings, "learning_rate": BAD, "tune_trials": 3, "tune_steps": 20, "epochs": 3}
     artifacts = [
@@ -197,12 +197,12 @@ def test_trainer_uses_the_tuners_best_values(
 
 def plan(**changes: Any) -> Plan:
     case = CASES["image"]
-    return Plan(case, "/raw", 0, 1, case.configured({}), "", "/versions", "", **changes)
+    return Plan(case, "/raw", 0, 1, case.configure({}), "", "/versions", "", **changes)
 
 
 def test_graph_has_a_tuner_only_if_requested() -> None:
-    plain, _ = overview.graph_of(plan())
-    tuned, edges = overview.graph_of(plan(space={"learning_rate": {"low": 0.1, "high": 1}}))
+    plain, _ = overview.build_graph(plan())
+    tuned, edges = overview.build_graph(plan(space={"learning_rate": {"low": 0.1, "high": 1}}))
     assert set(tuned) - set(plain) == {"Tuner"}
     assert {("Tuner", "Trainer"), ("DataGate", "Tuner"), ("Transform", "Tuner")} <= set(edges)
     assert plan().fingerprint() != plan(space=dict(TINY.space)).fingerprint()
@@ -232,7 +232,7 @@ def test_a_run_that_tunes_trains_with_the_best_values(tmp_path: Path) -> None:
 
 
 def test_the_rate_matters_more_than_the_optimizer() -> None:
-    tried = evidence.compared(tiny, SETTINGS, points(1000, 3))
+    tried = evidence.compare_optimizers(tiny, SETTINGS, draw_points(1000, 3))
     assert {trial.optimizer for trial in tried} == set(OPTIMIZERS) and len(tried) == 15
     over_rates, over_optimizers = evidence.spreads(tried)
     assert over_rates > 1.5 * over_optimizers
@@ -263,7 +263,7 @@ def test_optimizers_step_as_their_papers_say() -> None:
 
 def test_the_tuners_trials_are_compared_where_only_optimizer_and_rate_differ(search: tuning.Search) -> None:
     report = {"metric": "accuracy", "trials": search.trials, "best": search.best()["settings"]}
-    tried = evidence.searched(report)
+    tried = evidence.read_tuner_trials(report)
     assert len(tried) == 7 and min(trial.outcome for trial in tried) == pytest.approx(1 - search.best()["score"])
     other = {**search.trials[0], "settings": {**search.trials[0]["settings"], "width": 1}}
-    assert len(evidence.searched({**report, "trials": [*search.trials, other]})) == 7
+    assert len(evidence.read_tuner_trials({**report, "trials": [*search.trials, other]})) == 7

@@ -36,8 +36,8 @@ def write_documents(folder: Path, *documents: object) -> Path:
 
 
 def test_valid_spec_passes_with_and_without_platform_spec(tmp_path: Path) -> None:
-    backend_rules.check(write_documents(tmp_path, SPEC))
-    backend_rules.check(write_documents(tmp_path, SPEC, PLATFORM))
+    backend_rules.check_spec(write_documents(tmp_path, SPEC))
+    backend_rules.check_spec(write_documents(tmp_path, SPEC, PLATFORM))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_violated_rule_is_an_error(tmp_path: Path, break_spec: Callable[[dict], 
     broken = copy.deepcopy(SPEC)
     break_spec(broken)
     with pytest.raises(ValueError, match="^The backend would refuse") as raised:
-        backend_rules.check(write_documents(tmp_path, broken))
+        backend_rules.check_spec(write_documents(tmp_path, broken))
     assert message in str(raised.value)
 
 
@@ -83,11 +83,11 @@ def test_unknown_executor_and_wrong_number_of_specs_are_errors(tmp_path: Path) -
     )
     for documents, message in faults:
         with pytest.raises(ValueError, match=message):
-            backend_rules.check(write_documents(tmp_path, *documents))
+            backend_rules.check_spec(write_documents(tmp_path, *documents))
 
 
 def test_invalid_yaml_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text("a: [1")
     with pytest.raises(ValueError, match="would refuse spec.yaml"):
-        backend_rules.check(path)
+        backend_rules.check_spec(path)

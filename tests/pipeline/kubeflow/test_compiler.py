@@ -15,9 +15,9 @@ from support.small_runs import SMALL
 
 from models.catalog import CASES
 from pipeline.kubeflow import backend_rules, deployment, task
-from pipeline.kubeflow.compiler import FIRST, LAST, compile_to, dashed
+from pipeline.kubeflow.compiler import FIRST_TASK, LAST_TASK, compile_to, to_kubernetes_name
 from pipeline.kubeflow.deployment import Deployment, Resources, Secret
-from pipeline.kubeflow.task import Task
+from pipeline.kubeflow.task import KubeflowTask
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
@@ -52,7 +52,7 @@ def own_specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The spec of every case for the repository's default deployment."""
     folder = tmp_path_factory.mktemp("own")
     for name, case in CASES.items():
-        compile_in_thread(folder / f"{name}.yaml", Request(case), deployment.read())
+        compile_in_thread(folder / f"{name}.yaml", Request(case), deployment.read_deployment())
     return {name: folder / f"{name}.yaml" for name in CASES}
 
 
@@ -67,7 +67,7 @@ def tuned_spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_spec(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
-    spec, platform = backend_rules.documents(path)
+    spec, platform = backend_rules.read_specs(path)
     return json_format.MessageToDict(spec), platform["deploymentSpec"]["executors"]
 
 
@@ -83,16 +83,21 @@ def test_spec_has_one_task_per_node_with_the_edges_of_the_graph(
     plan = make_plan(Request(CASES[case], changes=SMALL if case == "fraud" else {}), runtime)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ir = runner.compiled(graph.build(plan), case, runtime, "run")
+        ir = runner.compile_graph(graph.build(plan), case, runtime, "run")
     nodes = {upstream.pipeline_node.node_info.id: upstream.pipeline_node for upstream in ir.nodes}
     tasks = read_spec(own_specs[case])[0]["root"]["dag"]["tasks"]
-    assert set(tasks) == {dashed(name) for name in (FIRST, *nodes, LAST)}
+    assert set(tasks) == {to_kubernetes_name(name) for name in (FIRST_TASK, *nodes, LAST_TASK)}
     for name, node in nodes.items():
-        upstream_names = node.upstream_nodes or [FIRST]
-        assert set(tasks[dashed(name)]["dependentTasks"]) == {dashed(upstream) for upstream in upstream_names}, name
-        assert tasks[dashed(name)]["inputs"]["parameters"]["name"]["runtimeValue"]["constant"] == name
-    leaves = {dashed(name) for name, node in nodes.items() if not node.downstream_nodes}
-    assert set(tasks[dashed(LAST)]["dependentTasks"]) == leaves and "dependentTasks" not in tasks[dashed(FIRST)]
+        upstream_names = node.upstream_nodes or [FIRST_TASK]
+        assert set(tasks[to_kubernetes_name(name)]["dependentTasks"]) == {
+            to_kubernetes_name(upstream) for upstream in upstream_names
+        }, name
+        assert tasks[to_kubernetes_name(name)]["inputs"]["parameters"]["name"]["runtimeValue"]["constant"] == name
+    leaves = {to_kubernetes_name(name) for name, node in nodes.items() if not node.downstream_nodes}
+    assert (
+        set(tasks[to_kubernetes_name(LAST_TASK)]["dependentTasks"]) == leaves
+        and "dependentTasks" not in tasks[to_kubernetes_name(FIRST_TASK)]
+    )
 
 
 def test_tasks_have_image_resources_and_retries_and_no_kubeflow_cache(tuned_spec: Path) -> None:
@@ -131,12 +136,12 @@ def test_spec_has_request_and_addresses_as_parameters(tuned_spec: Path) -> None:
     defaults = {
         name: parameter["defaultValue"] for name, parameter in spec["root"]["inputDefinitions"]["parameters"].items()
     }
-    assert task.asked(defaults.pop("request")) == TUNED
+    assert task.load_request(defaults.pop("request")) == TUNED
     assert defaults == {"root": "/there", "metadata": "grpc://metadata:8080", "tracking": "", "flink": ""}
 
 
 def test_default_deployment_compiles_for_every_case(own_specs: dict[str, Path]) -> None:
-    settings = deployment.read()
+    settings = deployment.read_deployment()
     for path in own_specs.values():
         executors = read_spec(path)[0]["deploymentSpec"]["executors"]
         assert {executor["container"]["image"] for executor in executors.values()} == {settings.image}
@@ -151,14 +156,18 @@ def test_unknown_node_and_file_without_yaml_suffix_are_errors(tmp_path: Path) ->
 
 
 def test_failed_node_exits_with_1_and_records_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Task("run-1", str(tmp_path)).begin(task.told(Request(CASES["image"])))
+    KubeflowTask("run-1", str(tmp_path)).begin(task.dump_request(Request(CASES["image"])))
     # Runs a node, as a pod does, whose upstream nodes have not run.
     with pytest.raises(SystemExit) as raised, flagsaver.flagsaver():
-        Task("run-1", str(tmp_path)).node("DataGate")
+        KubeflowTask("run-1", str(tmp_path)).node("DataGate")
     assert raised.value.code == 1 and "failed DataGate" in capsys.readouterr().out
     (run,) = store.runs(MetadataAddress.of(tmp_path))
     assert run.state == "failed" and run.reason.startswith("DataGate: ") and "inputs are missing" in run.reason
 
 
 def test_node_names_are_converted_to_kubernetes_names() -> None:
-    assert [dashed(name) for name in ("SpanExampleGen", "Pusher", "Begin")] == ["span-example-gen", "pusher", "begin"]
+    assert [to_kubernetes_name(name) for name in ("SpanExampleGen", "Pusher", "Begin")] == [
+        "span-example-gen",
+        "pusher",
+        "begin",
+    ]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.kubeflow import deployment
-from pipeline.kubeflow.deployment import DEFAULT, Resources, Secret, read
+from pipeline.kubeflow.deployment import DEFAULT_FILE, Resources, Secret, read_deployment
 
 
 def write_settings(folder: Path, text: str) -> Path:
@@ -15,7 +15,7 @@ def write_settings(folder: Path, text: str) -> Path:
 
 
 def test_default_file_is_valid() -> None:
-    settings = read(DEFAULT)
+    settings = read_deployment(DEFAULT_FILE)
     assert settings.image.partition(":")[2] not in ("", "latest")
     assert settings.volume and settings.metadata.startswith("grpc://")
     assert settings.secrets["METADATA_PASSWORD"] == Secret("metadata-mysql", "password", optional=True)
@@ -28,7 +28,7 @@ def test_node_overrides_defaults(tmp_path: Path) -> None:
         '[nodes.Trainer]\nmemory = "16Gi"\naccelerator = "nvidia.com/gpu"\naccelerators = 1\nselector = { gpu = "yes" }\n'
         "[nodes.Pusher]\nretries = 0\n",
     )
-    settings = read(path)
+    settings = read_deployment(path)
     assert settings.resources_for("Trainer") == Resources("2", "16Gi", "nvidia.com/gpu", 1, {"gpu": "yes"})
     assert settings.resources_for("Evaluator") == Resources("2", "4Gi")
     assert [settings.retries_for(name) for name in ("Pusher", "Trainer")] == [0, 3]
@@ -48,7 +48,7 @@ def test_node_overrides_defaults(tmp_path: Path) -> None:
 )
 def test_error_names_key_and_section(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        read(write_settings(tmp_path, text))
+        read_deployment(write_settings(tmp_path, text))
 
 
 def test_secret_has_no_field_for_its_value() -> None:

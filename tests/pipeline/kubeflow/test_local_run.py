@@ -27,7 +27,7 @@ def rehearse(home: Path) -> subprocess.CompletedProcess:
 def test_compiled_spec_pushes_a_model_and_second_run_is_cached(tmp_path: Path) -> None:
     """The metadata store is a server, as on a cluster."""
     server, port = store_server.serve(MetadataAddress(tmp_path / "server.sqlite"), 0, "127.0.0.1")
-    store_address.note(tmp_path, f"grpc://127.0.0.1:{port}")
+    store_address.write_server_address(tmp_path, f"grpc://127.0.0.1:{port}")
     address = MetadataAddress.of(tmp_path)
     process = rehearse(tmp_path)
     assert process.returncode == 0, process.stdout + process.stderr

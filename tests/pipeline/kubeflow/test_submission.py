@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.kfp_server import Api, standing_in
+from support.kfp_server import FakeKfpApi, run_fake_api
 
 from pipeline.kubeflow import submission
 from pipeline.kubeflow.submission import Target, submit
@@ -23,12 +23,12 @@ SPEC = {
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
+def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeKfpApi]:
     """The fake server; no pause between attempts, no token and no user settings."""
     monkeypatch.setattr(submission, "PAUSE", 0.0)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv(submission.TOKEN, raising=False)
-    with standing_in() as running:
+    with run_fake_api() as running:
         yield running
 
 
@@ -41,7 +41,7 @@ def spec(tmp_path: Path) -> Path:
     return path
 
 
-def test_run_is_created_with_the_spec_in_the_named_experiment(api: Api, spec: Path) -> None:
+def test_run_is_created_with_the_spec_in_the_named_experiment(api: FakeKfpApi, spec: Path) -> None:
     ids = submit(spec, "tiny-1", Target(api.url, "tiny", account="runner"))
     (experiment,), (run,) = api.made["experiments"], api.made["runs"]
     assert experiment["display_name"] == "tiny"
@@ -53,14 +53,14 @@ def test_run_is_created_with_the_spec_in_the_named_experiment(api: Api, spec: Pa
     assert ids == {"experiment": "experiments-1", "run": "runs-1", "url": f"{api.url}/#/runs/details/runs-1"}
 
 
-def test_existing_experiment_is_reused(api: Api, spec: Path) -> None:
+def test_existing_experiment_is_reused(api: FakeKfpApi, spec: Path) -> None:
     for name in ("tiny-1", "tiny-2"):
         submit(spec, name, Target(api.url, "tiny"))
     assert len(api.made["experiments"]) == 1
     assert [run["display_name"] for run in api.made["runs"]] == ["tiny-1", "tiny-2"]
 
 
-def test_recurring_run_has_schedule_and_concurrency_of_one(api: Api, spec: Path) -> None:
+def test_recurring_run_has_schedule_and_concurrency_of_one(api: FakeKfpApi, spec: Path) -> None:
     ids = submit(spec, "tiny-1", Target(api.url, "tiny"), every="0 0 3 * * *")
     (recurring_run,) = api.made["recurringruns"]
     assert recurring_run["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * *"}}
@@ -73,30 +73,30 @@ def test_recurring_run_has_schedule_and_concurrency_of_one(api: Api, spec: Path)
 
 
 @pytest.mark.parametrize("statuses", [[503], [429, 500, 502]])
-def test_transient_errors_are_retried(api: Api, spec: Path, statuses: list[int]) -> None:
-    api.failing = list(statuses)
+def test_transient_errors_are_retried(api: FakeKfpApi, spec: Path, statuses: list[int]) -> None:
+    api.failing_statuses = list(statuses)
     assert submit(spec, "tiny-1", Target(api.url, "tiny"))["run"] == "runs-1"
-    assert not api.failing and len(api.made["runs"]) == 1
+    assert not api.failing_statuses and len(api.made["runs"]) == 1
 
 
 @pytest.mark.parametrize(("every", "kind"), [("", "runs"), ("0 0 3 * * *", "recurringruns")])
-def test_creation_with_lost_response_is_not_repeated(api: Api, spec: Path, every: str, kind: str) -> None:
-    api.losing = 1
+def test_creation_with_lost_response_is_not_repeated(api: FakeKfpApi, spec: Path, every: str, kind: str) -> None:
+    api.lost_responses = 1
     assert f"{kind}-1" in submit(spec, "tiny-1", Target(api.url, "tiny"), every).values()
     assert len(api.made[kind]) == 1
 
 
-def test_permanent_error_and_exhausted_retries_show_the_response(api: Api, spec: Path) -> None:
-    api.failing = [400]
+def test_permanent_error_and_exhausted_retries_show_the_response(api: FakeKfpApi, spec: Path) -> None:
+    api.failing_statuses = [400]
     with pytest.raises(ValueError, match="refused: 400 .*not now"):
         submit(spec, "tiny-1", Target(api.url, "tiny"))
-    api.failing = [503] * submission.TRIES
+    api.failing_statuses = [503] * submission.ATTEMPTS
     with pytest.raises(OSError, match="answered 503 .*4 times"):
         submit(spec, "tiny-1", Target(api.url, "tiny"))
     assert not api.made["runs"]
 
 
-def test_unreachable_host_is_an_os_error(api: Api, spec: Path) -> None:
+def test_unreachable_host_is_an_os_error(api: FakeKfpApi, spec: Path) -> None:
     url = api.url
     api.shutdown()
     api.server_close()
@@ -104,7 +104,7 @@ def test_unreachable_host_is_an_os_error(api: Api, spec: Path) -> None:
         submit(spec, "tiny-1", Target(url, "tiny"))
 
 
-def test_token_is_sent_and_not_returned(api: Api, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_is_sent_and_not_returned(api: FakeKfpApi, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(submission.TOKEN, "a-secret")
     ids = submit(spec, "tiny-1", Target(api.url, "tiny"))
     tokens = [
@@ -113,7 +113,7 @@ def test_token_is_sent_and_not_returned(api: Api, spec: Path, monkeypatch: pytes
     assert set(tokens) == {"Bearer a-secret"} and "a-secret" not in str(ids)
 
 
-def test_multi_user_server_requires_a_namespace(api: Api, spec: Path) -> None:
+def test_multi_user_server_requires_a_namespace(api: FakeKfpApi, spec: Path) -> None:
     api.users = True
     with pytest.raises(ValueError, match="--namespace"):
         submit(spec, "tiny-1", Target(api.url, "tiny"))
@@ -124,7 +124,9 @@ def test_multi_user_server_requires_a_namespace(api: Api, spec: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "every", "option"), [("localhost:8080", "", "--host"), ("http://x", "0 3 * * *", "--every")]
 )
-def test_invalid_host_or_schedule_sends_no_request(api: Api, spec: Path, host: str, every: str, option: str) -> None:
+def test_invalid_host_or_schedule_sends_no_request(
+    api: FakeKfpApi, spec: Path, host: str, every: str, option: str
+) -> None:
     with pytest.raises(ValueError, match=option):
         submit(spec, "tiny-1", Target(host, "tiny"), every)
     assert not api.requests

@@ -12,12 +12,12 @@ from support.small_runs import SMALL
 import pipeline
 from models.catalog import CASES
 from pipeline.kubeflow import task
-from pipeline.kubeflow.task import Task
+from pipeline.kubeflow.task import KubeflowTask
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.plan import Request, make_plan
-from pipeline.refresh import Base
+from pipeline.refresh import RefreshBase
 
 FRAUD, IMAGE = CASES["fraud"], CASES["image"]
 
@@ -31,26 +31,28 @@ def test_requests_and_plans_survive_a_round_trip(case: str, tmp_path: Path) -> N
     request = replace(
         make_request(case), first=0, last=-1, schema=CASES[case].schema_path, tune=bool(CASES[case].space)
     )
-    assert task.asked(task.told(request)) == request
+    assert task.load_request(task.dump_request(request)) == request
     plan = make_plan(make_request(case), local_runtime(tmp_path))
-    assert task.read(task.written(plan)) == plan
-    plan_with_base = replace(plan, base=Base("run", 0, 9, "source", "weights", {"width": 3}, {"embedding": "there"}))
-    parsed = task.read(task.written(plan_with_base))
+    assert task.load_plan(task.dump_plan(plan)) == plan
+    plan_with_base = replace(
+        plan, base=RefreshBase("run", 0, 9, "source", "weights", {"width": 3}, {"embedding": "there"})
+    )
+    parsed = task.load_plan(task.dump_plan(plan_with_base))
     assert parsed == plan_with_base and parsed.fingerprint() == plan_with_base.fingerprint() != plan.fingerprint()
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"case": "fraud"}', '{"case": "fraud", "schema": "", "dta": 1}'])
 def test_invalid_request_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="showcase compile"):
-        task.asked(text)
+        task.load_request(text)
 
 
 @pytest.mark.system
 def test_begin_writes_plan_and_run_record(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    kubeflow_task = Task("run-1", str(tmp_path))
-    kubeflow_task.begin(task.told(make_request("fraud")))
+    kubeflow_task = KubeflowTask("run-1", str(tmp_path))
+    kubeflow_task.begin(task.dump_request(make_request("fraud")))
     (run,) = store.runs(MetadataAddress.of(tmp_path))
-    plan = task.read((tmp_path / "kubeflow" / "run-1.json").read_text())
+    plan = task.load_plan((tmp_path / "kubeflow" / "run-1.json").read_text())
     assert (run.id, run.state, run.case, run.fingerprint) == ("run-1", "running", "fraud", plan.fingerprint())
     assert json.loads(run.facts["settings"])["data"]["rows"] == 3000 and "pid" not in run.facts
     assert "run-1" in capsys.readouterr().out
@@ -59,24 +61,24 @@ def test_begin_writes_plan_and_run_record(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.system
 def test_repeated_begin_registers_a_run_once(tmp_path: Path) -> None:
-    request_json = task.told(make_request("fraud"))
+    request_json = task.dump_request(make_request("fraud"))
     for name in ("run-1", "run-1", "run-2"):
-        Task(name, str(tmp_path)).begin(request_json)
+        KubeflowTask(name, str(tmp_path)).begin(request_json)
     assert [run.id for run in store.runs(MetadataAddress.of(tmp_path))] == ["run-1", "run-2"]
 
 
 def test_begin_with_missing_data_registers_no_run(tmp_path: Path) -> None:
-    request_json = task.told(replace(make_request("fraud"), data=str(tmp_path / "nowhere")))
+    request_json = task.dump_request(replace(make_request("fraud"), data=str(tmp_path / "nowhere")))
     with pytest.raises(ValueError, match="There is no folder"):
-        Task("run-1", str(tmp_path / "home")).begin(request_json)
+        KubeflowTask("run-1", str(tmp_path / "home")).begin(request_json)
     assert store.runs(MetadataAddress.of(tmp_path / "home")) == []
 
 
 def test_outline_has_settings_without_data() -> None:
-    plan = task.outline(Request(FRAUD, changes={"epochs": "3"}, tune=True))
+    plan = task.outline_plan(Request(FRAUD, changes={"epochs": "3"}, tune=True))
     assert plan.settings["training"]["epochs"] == 3 and plan.space
     with pytest.raises(ValueError, match="no setting 'epoch'"):
-        task.outline(Request(FRAUD, changes={"epoch": "3"}))
+        task.outline_plan(Request(FRAUD, changes={"epoch": "3"}))
 
 
 def fake_outcome(monkeypatch: pytest.MonkeyPatch, state: str, reason: str) -> list[dict]:
@@ -96,8 +98,8 @@ def fake_outcome(monkeypatch: pytest.MonkeyPatch, state: str, reason: str) -> li
 
 @pytest.mark.system
 def test_end_records_a_pushed_run_and_writes_the_model_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kubeflow_task = Task("run-1", str(tmp_path))
-    kubeflow_task.begin(task.told(make_request("fraud")))
+    kubeflow_task = KubeflowTask("run-1", str(tmp_path))
+    kubeflow_task.begin(task.dump_request(make_request("fraud")))
     (tmp_path / "fraud" / "versions" / "1").mkdir(parents=True)
     assert (calls := fake_outcome(monkeypatch, "pushed", "version 1")) == []
     kubeflow_task.end()
@@ -115,8 +117,8 @@ def test_end_records_a_pushed_run_and_writes_the_model_config(tmp_path: Path, mo
 def test_end_of_a_refused_run_exits_with_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    kubeflow_task = Task("run-1", str(tmp_path))
-    kubeflow_task.begin(task.told(make_request("fraud")))
+    kubeflow_task = KubeflowTask("run-1", str(tmp_path))
+    kubeflow_task.begin(task.dump_request(make_request("fraud")))
     fake_outcome(monkeypatch, "refused", "Evaluator: pr_auc is 0.1")
     with pytest.raises(SystemExit) as raised:
         kubeflow_task.end()

@@ -22,7 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home with a run that trained with pretrained embeddings, and a later run that ended before training."""
     (tmp_path / "run" / "pretrained").mkdir(parents=True)
     trained_artifacts = ARTIFACTS | {"Trainer": {"model_run": SimpleNamespace(uri=str(tmp_path / "run"))}}
-    settings = CASES["fraud"].configured({"epochs": "7", "rows": "3000"})
+    settings = CASES["fraud"].configure({"epochs": "7", "rows": "3000"})
     for name in ("run-1", "run-2"):
         store.save(
             local_runtime(tmp_path).metadata,
@@ -33,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_job_has_the_runs_artifacts_and_changed_settings(home: Path) -> None:
-    fields = training_job.fields("fraud", home, {"strategy": "multiworker", "workers": "4"}, "mine")
+    fields = training_job.collect_job_fields("fraud", home, {"strategy": "multiworker", "workers": "4"}, "mine")
     assert (fields["examples"], fields["transform"]) == ("/made/examples", "/made/graph")
     # Not the embedding's own folder: the Trainer reorders its rows to the vocabulary of the transform graph.
     assert fields["pretrained"] == str(home / "run" / "pretrained")
@@ -52,7 +52,7 @@ def test_job_has_the_runs_artifacts_and_changed_settings(home: Path) -> None:
 )
 def test_invalid_settings_are_an_error(home: Path, changes: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        training_job.fields("fraud", home, changes, "mine")
+        training_job.collect_job_fields("fraud", home, changes, "mine")
 
 
 def test_without_a_run_the_command_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.command import ROOT
-from support.process import alive
+from support.process import is_alive
 
 
 @pytest.mark.system
@@ -19,10 +19,10 @@ def test_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     child = int(parent.stdout.readline())
-    assert alive(child)
+    assert is_alive(child)
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 60
-    while alive(child):
+    while is_alive(child):
         assert time.monotonic() < deadline
         time.sleep(0.02)

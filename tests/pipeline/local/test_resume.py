@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from support.command import ROOT, command_server, showcase
-from support.process import alive
+from support.process import is_alive
 from support.repeated_run import repeat
 
 from pipeline.metadata import store
@@ -45,14 +45,14 @@ def kill_in(stage: str, arguments: list[object], folder: Path) -> None:
     finally:
         run.kill()
         run.wait()
-    while alive(int(reached.read_text())):
+    while is_alive(int(reached.read_text())):
         assert time.monotonic() < deadline, f"{stage} outlives its run"
         time.sleep(0.01)
 
 
 def count_completions(address: MetadataAddress) -> Counter[str]:
     """Return how often each stage completed."""
-    with store.opened(address) as connection:
+    with store.open_for_writing(address) as connection:
         names = {kind.id: kind.name.rsplit(".", 1)[-1] for kind in connection.get_execution_types()}
         completed = [run for run in connection.get_executions() if run.last_known_state == mlmd.Execution.COMPLETE]
     return Counter(names[run.type_id] for run in completed)

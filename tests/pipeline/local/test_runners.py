@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.command import ROOT, command_server, showcase
-from support.flink_here import jars, left, watched
+from support.flink_here import find_leftover_processes, require_jars, watch_job_states
 from support.repeated_run import repeat
 
 from pipeline.local.local_runtime import local_runtime
@@ -58,11 +58,11 @@ def read_statistics(home: Path, run: str) -> dict[str, dict[str, float]]:
 
 def apply_transform(home: Path, run: str) -> dict[str, np.ndarray]:
     """Return the transformed eval split, each column sorted because the order of rows is not guaranteed."""
-    from models.input import Transform, files, load
+    from models.input import Transform, list_shards, load
 
     outputs = store.outputs(MetadataAddress.of(home), run)
     transform = Transform(outputs["Transform"]["transform_graph"].uri)
-    rows = load(files(outputs["SpanExampleGen"]["examples"].uri, "eval"), transform, tuple(transform.features))
+    rows = load(list_shards(outputs["SpanExampleGen"]["examples"].uri, "eval"), transform, tuple(transform.features))
     return {name: np.sort(np.reshape(column, (len(column), -1)), axis=0) for name, column in rows.items()}
 
 
@@ -130,12 +130,12 @@ def test_multiprocess_runner_reproduces_the_direct_runner(
 def test_flink_runner_reproduces_the_direct_runner_and_shows_running_jobs(
     pushed_home: Path, direct_run: store.Run, beam_arguments: list[object], tmp_path: Path
 ) -> None:
-    jars()
+    require_jars()
     arguments = (*beam_arguments, "--runner", "flink", "--home", tmp_path / "home")
     with (tmp_path / "said").open("w") as log:
         run = command_server().start(*arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=log)
         try:
-            states = set(watched(run, tmp_path / "said"))
+            states = set(watch_job_states(run, tmp_path / "said"))
             output = run.stdout.read()
         finally:
             run.send_signal(signal.SIGINT)
@@ -143,4 +143,4 @@ def test_flink_runner_reproduces_the_direct_runner_and_shows_running_jobs(
     assert run.returncode == 0, (tmp_path / "said").read_text()
     assert "RUNNING" in states and "FAILED" not in states
     assert_same_results((pushed_home, direct_run.id), (tmp_path / "home", json.loads(output)["id"]))
-    assert left(tmp_path) == []
+    assert find_leftover_processes(tmp_path) == []

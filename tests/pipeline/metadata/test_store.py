@@ -43,10 +43,10 @@ def test_run_of_an_ended_process_is_stopped(tmp_path: Path) -> None:
 def test_second_exclusive_lock_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "fraud" / "run.lock"
     with (
-        store.alone(path, "run of fraud"),
+        store.exclusive_lock(path, "run of fraud"),
         pytest.raises(store.BusyError, match="Another run of fraud is under way"),
-        store.alone(path, "run of fraud"),
+        store.exclusive_lock(path, "run of fraud"),
     ):
         pass
-    with store.alone(path, "run of fraud"):
+    with store.exclusive_lock(path, "run of fraud"):
         pass

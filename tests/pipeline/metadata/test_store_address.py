@@ -58,7 +58,7 @@ def test_password_in_an_address_is_an_error() -> None:
 def test_home_with_a_server_address_uses_the_server(tmp_path: Path, server: str) -> None:
     home = tmp_path / "home"
     assert local_runtime(home).metadata == MetadataAddress(home / "metadata.sqlite") == MetadataAddress.of(home)
-    store_address.note(home, server)
+    store_address.write_server_address(home, server)
     assert local_runtime(home).metadata == MetadataAddress(server) == pod_runtime("/showcase", server).metadata
     assert MetadataAddress.of(home).exists() and MetadataAddress.of(home).file is None
 
@@ -111,7 +111,7 @@ def test_other_server_and_damaged_file_are_errors(tmp_path: Path) -> None:
     other_server.stop(0).wait()
     address = MetadataAddress.of(tmp_path)
     address.file.write_text("no database" * 1000)
-    for open_store in (store.runs, store_server.Service):
+    for open_store in (store.runs, store_server.MetadataService):
         with pytest.raises(MetadataUnavailableError, match="cannot be opened: .*file is not a database. Restore"):
             open_store(address)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.served_rows import DAY, purchase
+from support.served_rows import DAY, served_purchase
 
 from models.fraud import collected as purchases_collected
 from models.fraud import purchases
@@ -17,10 +17,13 @@ from models.image import readers
 
 @pytest.mark.parametrize("columns", ["", "amount=AMT,customer_id=CARD"])
 def test_collected_purchases_are_read_like_the_source(tmp_path: Path, columns: str) -> None:
-    unlabelled = purchase(2, label=None, known=None)
+    unlabelled = served_purchase(2, label=None, known=None)
     unlabelled["features"] = {name: value for name, value in unlabelled["features"].items() if name != "category"}
     assert (
-        purchases_collected.write(tmp_path / "span-090", [purchase(1, label=1), unlabelled], {"columns": columns}) == 2
+        purchases_collected.write(
+            tmp_path / "span-090", [served_purchase(1, label=1), unlabelled], {"columns": columns}
+        )
+        == 2
     )
     first, second = purchases.read(str(tmp_path / "span-090"), columns, 7).to_pylist()
     assert (first["transaction_id"], first["amount"], first["is_fraud"], first["category"]) == (

@@ -21,7 +21,7 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.monitoring import decisions
 from serving.drift.reference.metric_estimate import pr_auc
-from serving.gateway.log.log_files import read
+from serving.gateway.log.log_files import read_log
 from serving.gateway.log.tf_example import decode
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -85,9 +85,9 @@ def read_labelled_rows(home: Path, first: int) -> tuple[list[bytes], np.ndarray,
     folder = home / "fraud" / "online"
     labels = {
         values["label/key"][0]: values["label/value"][0]
-        for values in (decode(record) for _, record in read(folder / "labels"))
+        for values in (decode(record) for _, record in read_log(folder / "labels"))
     }
-    rows = [(record, decode(record)) for _, record in read(folder / "predictions")]
+    rows = [(record, decode(record)) for _, record in read_log(folder / "predictions")]
     start = min(values["event_time"][0] for _, values in rows) // 86_400 + first - 90
     labelled = [
         (record, values)
@@ -103,7 +103,7 @@ def read_labelled_rows(home: Path, first: int) -> tuple[list[bytes], np.ndarray,
 
 def read_versions(home: Path, first: int) -> list[int]:
     """Return the versions that answered the rows from a day on, in the order of the log."""
-    rows = [decode(record) for _, record in read(home / "fraud" / "online" / "predictions")]
+    rows = [decode(record) for _, record in read_log(home / "fraud" / "online" / "predictions")]
     start = min(values["event_time"][0] for values in rows) // 86_400 + first - 90
     return [values["served/version"][0] for values in rows if values["event_time"][0] // 86_400 >= start]
 
@@ -147,9 +147,9 @@ def test_fraud_drift_leads_to_a_retrained_model_despite_kills(tmp_path: Path) ->
         report = json.loads(traffic.stdout.read())
         traffic.wait(60)
         assert report["failed"] == 0 and not report["wrong"] and set(report["versions"]) == {"1", "2"}
-    past_decisions = decisions.all_of(runtime, "fraud")
+    past_decisions = decisions.list_decisions(runtime, "fraud")
     assert len({decision.id for decision in past_decisions}) == len(past_decisions)
-    (triggering,) = [decision for decision in past_decisions if decision.record["action"] in decisions.ACTS]
+    (triggering,) = [decision for decision in past_decisions if decision.record["action"] in decisions.TRAINING_ACTIONS]
     assert (
         triggering.record["loss"]["how"] == "realised" and (triggering.folder / decisions.PAGE).stat().st_size < 500_000
     )
@@ -235,7 +235,7 @@ def test_rotated_and_darker_pictures_lead_to_a_retrained_model(pushed_home: Path
         deadline = time.monotonic() + 60
         while send_traffic(home, data, 2, 2, case="image")["versions"].keys() != {"2"}:
             assert time.monotonic() < deadline
-    assert [entry.record["action"] for entry in decisions.all_of(runtime, "image")] == ["none", "retrain"]
+    assert [entry.record["action"] for entry in decisions.list_decisions(runtime, "image")] == ["none", "retrain"]
     # On pictures that neither version was trained on.
     accuracies = [
         measure_accuracy(Path(runtime.versions("image"), version), rotated[1000:1200]) for version in ("1", "2")

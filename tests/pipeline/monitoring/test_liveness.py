@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from pipeline.monitoring.liveness import PATIENCE, Heartbeat
+from pipeline.monitoring.liveness import IDLE_LIMIT_SECONDS, Heartbeat
 
 pytestmark = pytest.mark.system
 
@@ -24,8 +24,8 @@ def test_health_check_fails_without_progress() -> None:
     heart = Heartbeat("fraud", lambda: now[0])
     port = heart.serve("127.0.0.1", 0)
     assert get(port, "/healthz")[0] == 200
-    now[0] += PATIENCE + 1
-    assert get(port, "/healthz") == (503, f"{PATIENCE + 1:.0f} s since the last progress\n")
+    now[0] += IDLE_LIMIT_SECONDS + 1
+    assert get(port, "/healthz") == (503, f"{IDLE_LIMIT_SECONDS + 1:.0f} s since the last progress\n")
     heart.beat()
     assert get(port, "/healthz")[0] == 200
     assert get(port, "/else")[0] == 404
@@ -34,9 +34,9 @@ def test_health_check_fails_without_progress() -> None:
 def test_checks_decisions_and_retrainings_are_counted() -> None:
     heart = Heartbeat("fraud")
     port = heart.serve("127.0.0.1", 0)
-    heart.looked()
-    heart.looked("retrain", "pushed")
-    heart.looked("retrain", "refused")
+    heart.record_check()
+    heart.record_check("retrain", "pushed")
+    heart.record_check("retrain", "refused")
     metrics = get(port, "/metrics")[1]
     assert 'showcase_monitor_decisions_total{action="retrain",case="fraud"} 2.0' in metrics
     assert 'showcase_monitor_retrainings_total{case="fraud",state="refused"} 1.0' in metrics

@@ -29,7 +29,7 @@ class StoredHistory:
         folder.mkdir()
         record = {"id": f"{case}-{window}", "action": action, "window": window, "reasons": ["because"]}
         (folder / decisions.FILE).write_text(json.dumps(record))
-        with store.opened(self.runtime.metadata) as connection:
+        with store.open_for_writing(self.runtime.metadata) as connection:
             kind = connection.put_artifact_type(mlmd.ArtifactType(name=decisions.TYPE))
             artifact = mlmd.Artifact(type_id=kind, uri=str(folder))
             artifact.state = mlmd.Artifact.LIVE if live else mlmd.Artifact.PENDING
@@ -48,15 +48,15 @@ def history(tmp_path: Path) -> StoredHistory:
 
 
 def test_decisions_are_listed_by_case_without_incomplete_ones(history: StoredHistory) -> None:
-    assert decisions.all_of(history.runtime, "fraud") == []
+    assert decisions.list_decisions(history.runtime, "fraud") == []
     history.decide(12, "none")
     history.decide(9, "watch")
     history.decide(13, "retrain", live=False)  # its stage was killed
     history.decide(40, "retrain", case="image")
-    assert [decision.id for decision in decisions.all_of(history.runtime, "fraud")] == ["fraud-9", "fraud-12"]
+    assert [decision.id for decision in decisions.list_decisions(history.runtime, "fraud")] == ["fraud-9", "fraud-12"]
     assert (
-        decisions.undone(history.runtime, "fraud") is None
-        and decisions.undone(history.runtime, "image").id == "image-40"
+        decisions.find_pending_decision(history.runtime, "fraud") is None
+        and decisions.find_pending_decision(history.runtime, "image").id == "image-40"
     )
 
 
@@ -70,8 +70,8 @@ def test_decision_is_pending_until_its_run_has_ended(history: StoredHistory, sta
     history.run("pushed", "fraud-8", 2)
     if state:
         history.run(state, "fraud-9", 3)
-    assert (decisions.undone(history.runtime, "fraud") is not None) == pending
-    description = decisions.line(history.runtime, "fraud")
+    assert (decisions.find_pending_decision(history.runtime, "fraud") is not None) == pending
+    description = decisions.describe_last_decision(history.runtime, "fraud")
     assert description.startswith("refresh after window 9: because") and (
         state is None or description.endswith(f"fraud-3: {_shown_state(state)}")
     )
@@ -84,47 +84,47 @@ def _shown_state(state: str) -> str:
 def test_newer_decision_replaces_a_pending_one(history: StoredHistory) -> None:
     history.decide(9, "retrain")
     history.decide(10, "none")
-    assert decisions.undone(history.runtime, "fraud") is None
+    assert decisions.find_pending_decision(history.runtime, "fraud") is None
 
 
 def make_base_run(**facts: object) -> store.Run:
-    all_facts = {"settings": json.dumps(FRAUD.configured({})), "spans": "10:89", "version": "1"} | facts
+    all_facts = {"settings": json.dumps(FRAUD.configure({})), "spans": "10:89", "version": "1"} | facts
     return store.Run("fraud-1", "fraud", "pushed", "", "f", all_facts)
 
 
 def test_retraining_uses_the_settings_of_the_served_run() -> None:
-    settings = FRAUD.configured({"eval_days": "5", "epochs": "3", "min_pr_auc": "0.2"})
+    settings = FRAUD.configure({"eval_days": "5", "epochs": "3", "min_pr_auc": "0.2"})
     settings["data"] |= {"first_day": 3, "last_day": 92}
     run = make_base_run(settings=json.dumps(settings))
-    all_changes = loop.changed(FRAUD, run, tuple(FRAUD.settings))
+    all_changes = loop.find_changed_settings(FRAUD, run, tuple(FRAUD.settings))
     assert all_changes == {"eval_days": "5", "epochs": "3", "min_pr_auc": "0.2"}
-    assert FRAUD.configured(all_changes)["training"] == settings["training"]
+    assert FRAUD.configure(all_changes)["training"] == settings["training"]
     # A LoRA refresh has its own training settings.
-    assert loop.changed(FRAUD, run, ("data", "gates")) == {"eval_days": "5", "min_pr_auc": "0.2"}
-    assert loop.changed(FRAUD, make_base_run(), tuple(FRAUD.settings)) == {}
+    assert loop.find_changed_settings(FRAUD, run, ("data", "gates")) == {"eval_days": "5", "min_pr_auc": "0.2"}
+    assert loop.find_changed_settings(FRAUD, make_base_run(), tuple(FRAUD.settings)) == {}
 
 
 def test_training_spans_are_the_newest_of_the_chosen_length(tmp_path: Path) -> None:
     for number in range(10, 120):
         (tmp_path / f"span-{number:03d}").mkdir()
-    assert loop.spans_of(FRAUD, 0, tmp_path, make_base_run()) == (40, 119)
-    assert loop.spans_of(FRAUD, 20, tmp_path, make_base_run()) == (100, 119)
-    assert loop.spans_of(FRAUD, 500, tmp_path, make_base_run()) == (10, 119)
-    assert loop.spans_of(CASES["image"], 0, tmp_path, make_base_run()) == (10, 119)
+    assert loop.choose_spans(FRAUD, 0, tmp_path, make_base_run()) == (40, 119)
+    assert loop.choose_spans(FRAUD, 20, tmp_path, make_base_run()) == (100, 119)
+    assert loop.choose_spans(FRAUD, 500, tmp_path, make_base_run()) == (10, 119)
+    assert loop.choose_spans(CASES["image"], 0, tmp_path, make_base_run()) == (10, 119)
 
 
 def test_unseen_spans_follow_from_the_policys_settings() -> None:
-    settings = FRAUD.configured({})
+    settings = FRAUD.configure({})
     settings["data"] |= {"first_day": 0, "last_day": 89}
     run = make_base_run(settings=json.dumps(settings))
     # Label delay twice, eval days and valid days.
-    assert loop.unseen(FRAUD, FRAUD.policy, run) == 7 + 4 + 7 + 3
-    assert loop.unseen(CASES["image"], CASES["image"].policy, run) == 0
+    assert loop.count_unseen_spans(FRAUD, FRAUD.policy, run) == 7 + 4 + 7 + 3
+    assert loop.count_unseen_spans(CASES["image"], CASES["image"].policy, run) == 0
 
 
 def test_existing_collection_is_reused(history: StoredHistory) -> None:
     history.decide(9, "retrain")
-    (decided,) = decisions.all_of(history.runtime, "fraud")
+    (decided,) = decisions.list_decisions(history.runtime, "fraud")
     out = history.folder / "fraud" / "collected" / "fraud-9"
     out.mkdir(parents=True)
     (out / collected_spans.COLLECTED).write_text("{}")
@@ -144,7 +144,7 @@ def test_monitor_errors_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_fraud_policy_trains_only_on_days_since_the_drift() -> None:
-    settings = FRAUD.configured(FRAUD.policy.settings)["data"]
+    settings = FRAUD.configure(FRAUD.policy.settings)["data"]
     drift_day, policy = 93, FRAUD.policy
     last = drift_day + policy.learn + FRAUD.load("data").unseen(settings | {"first_day": 0, "last_day": 89}) - 1
     window = settings | {"first_day": last + 1 - policy.spans, "last_day": last}

@@ -14,7 +14,7 @@ import tensorflow as tf
 from support.command import ROOT, start_showcase
 from support.in_process import run_in_process
 from support.pushed_home import copy_home
-from support.served_models import predict
+from support.served_models import build_predict_request
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from pipeline.local.local_runtime import local_runtime
@@ -51,7 +51,7 @@ def test_memory_can_be_filled_once_the_first_pushed_run_has_ended(tmp_path, stat
     metadata = local_runtime(tmp_path).metadata
     for number, state in enumerate(states):
         store.save(metadata, store.Run(f"run{number}", "fraud", state, "why", "print", {"pid": str(os.getpid())}))
-    assert serve.arrived(tmp_path, "fraud") is expected and serve.arrived(tmp_path, "image")
+    assert serve.can_fill_memory(tmp_path, "fraud") is expected and serve.can_fill_memory(tmp_path, "image")
 
 
 def test_serve_help_does_not_import_tensorflow():
@@ -75,7 +75,7 @@ def test_rest_grpc_and_serving_check_agree_for_all_signatures(pushed_home, tmp_p
         for case in server["models"]:
             for signature in ("serving_default", "raw", "dense"):
                 inputs, expected = load_check(pushed_home, case, signature)
-                outputs = stub.Predict(predict(case, inputs, signature), timeout=60).outputs
+                outputs = stub.Predict(build_predict_request(case, inputs, signature), timeout=60).outputs
                 body = {
                     "signature_name": signature,
                     "inputs": {name: to_json_value(value) for name, value in inputs.items()},

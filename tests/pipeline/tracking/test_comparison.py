@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.built_case import Built, built
+from support.built_case import BuiltCase, get_built_case
 from support.in_process import run_in_process
 
 from cli import dvc_files
@@ -52,11 +52,11 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_runs_are_chosen_by_two_ids_one_id_or_none(home: Path) -> None:
-    rows = comparison.listed(local_runtime(home))
+    rows = comparison.list_runs(local_runtime(home))
     assert [row.id for row in rows] == ["fraud-1", "fraud-21", "image-3", "fraud-4"]
 
-    def choose(*ids: str, rows: list[comparison.Row] = rows) -> tuple[str, ...]:
-        return tuple(row.id for row in comparison.pick(rows, ids))
+    def choose(*ids: str, rows: list[comparison.RunRow] = rows) -> tuple[str, ...]:
+        return tuple(row.id for row in comparison.choose_runs(rows, ids))
 
     assert choose("21", "image-3") == ("fraud-21", "image-3")
     assert choose("21") == ("fraud-1", "fraud-21")  # of the same case, before it
@@ -76,7 +76,7 @@ def test_runs_are_chosen_by_two_ids_one_id_or_none(home: Path) -> None:
 )
 def test_ids_that_do_not_match_two_runs_are_errors(home: Path, ids: list[str], error: str) -> None:
     with pytest.raises(ValueError, match=error):
-        comparison.pick(comparison.listed(local_runtime(home)), ids)
+        comparison.choose_runs(comparison.list_runs(local_runtime(home)), ids)
     result = run_in_process("runs", *ids, "--home", home)
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
 
@@ -101,16 +101,16 @@ def test_list_shows_every_run_and_the_mlflow_address(home: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return built(CASES["image"], tmp_path_factory)
+def done(tmp_path_factory: pytest.TempPathFactory) -> BuiltCase:
+    return get_built_case(CASES["image"], tmp_path_factory)
 
 
-def test_trained_again_with_the_same_seed_the_weights_are_equal_to_the_bit(done: Built) -> None:
+def test_trained_again_with_the_same_seed_the_weights_are_equal_to_the_bit(done: BuiltCase) -> None:
     network = done.case.load("model")
     features = {name: _spec(done.rows[name]) for name in network.INPUTS}
 
     def digest(seed: int) -> str:
-        return evidence.trial(network, done.settings, features, done.rows, seed, True).digest
+        return evidence.run_trial(network, done.settings, features, done.rows, seed, True).digest
 
     first = digest(1)
     assert first == digest(1) != digest(2)
@@ -124,7 +124,7 @@ def _spec(values) -> "evidence.tf.TensorSpec":
 @pytest.mark.slow
 def test_evidence_uses_the_demos_runs(pushed_home: Path) -> None:
     context = Context.of(pushed_home, "image")
-    results = evidence.runs_compared(context)
+    results = evidence.compare_runs(context)
     records = next(
         result
         for result in results
@@ -136,7 +136,7 @@ def test_evidence_uses_the_demos_runs(pushed_home: Path) -> None:
     recorded = [(epoch, curve["loss"]) for epoch, curve in enumerate(context.training["curves"], 1)]
     line = next(result for result in results if isinstance(result, result_types.Series)).lines["loss"]
     assert np.array(line) == pytest.approx(np.array(recorded))
-    facts, hashes, trials, cost = evidence.reproducible(context)
+    facts, hashes, trials, cost = evidence.reproducibility(context)
     assert ("data version (content digest)", context.run.facts["data_version"]) in facts.rows
     assert hashes.rows[1][1] == saved_weights_digest(context.served)
     assert "Same seed: equal weights; other seed: different weights" in trials.title and cost.value > 0
@@ -155,7 +155,7 @@ def test_folder_hash_matches_dvc(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "d2", a__f="1\n", a_dot__f="2\n")
     (folder / "a-c").mkdir()
     (folder / "a-c" / "f").write_text("3\n")
-    assert dvc_files.measure(folder) == dvc_files.Tracked("aea1080008716a51791ee2b7a2890621.dir", 6, 3, folder)
+    assert dvc_files.measure(folder) == dvc_files.DvcOutput("aea1080008716a51791ee2b7a2890621.dir", 6, 3, folder)
 
 
 def fake_dvc_add(command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess:
@@ -173,24 +173,24 @@ def fake_dvc_add(command: list[str], cwd: Path, **_: object) -> subprocess.Compl
 
 
 def test_dvc_file_is_read_back_and_detects_changes(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(dvc_files, "program", lambda: "dvc")
+    monkeypatch.setattr(dvc_files, "find_program", lambda: "dvc")
     folder = write_tree(tmp_path / "data", span__a="one", span__b="two")
     file = dvc_files.write(folder, fake_dvc_add)
-    assert file == tmp_path / "data.dvc" and dvc_files.read(file).nfiles == 2 and not dvc_files.differences(file)
+    assert file == tmp_path / "data.dvc" and dvc_files.read(file).nfiles == 2 and not dvc_files.find_differences(file)
     (folder / "span" / "a").write_text("eno")
-    assert [line.split()[0] for line in dvc_files.differences(file)] == ["hash"]
+    assert [line.split()[0] for line in dvc_files.find_differences(file)] == ["hash"]
     (folder / "span" / "c").write_text("3")
-    assert [line.split()[0] for line in dvc_files.differences(file)] == ["files", "bytes", "hash"]
+    assert [line.split()[0] for line in dvc_files.find_differences(file)] == ["files", "bytes", "hash"]
     result = run_in_process("dvc", folder, "--check")
     assert result.returncode == 2 and "files 3, and data.dvc has 2" in result.stderr.replace("\n", " ")
 
 
 def test_missing_dvc_repository_or_folder_is_an_error(tmp_path: Path, monkeypatch) -> None:
     folder = write_tree(tmp_path / "data", a="1")
-    monkeypatch.setattr(dvc_files, "program", lambda: None)
+    monkeypatch.setattr(dvc_files, "find_program", lambda: None)
     with pytest.raises(OSError, match="DVC is not installed"):
         dvc_files.write(folder)
-    monkeypatch.setattr(dvc_files, "program", lambda: "dvc")
+    monkeypatch.setattr(dvc_files, "find_program", lambda: "dvc")
     stderr = "ERROR: you are not inside of a DVC repository (checked up to mount point '/')\n"
     with pytest.raises(OSError, match="refused .*: you are not inside of a DVC repository"):
         dvc_files.write(folder, lambda *_, **__: subprocess.CompletedProcess([], 253, "", stderr))

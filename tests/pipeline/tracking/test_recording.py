@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from support.command import ROOT
-from support.process import alive
+from support.process import is_alive
 
 from pipeline import code_digest
 from pipeline.local.local_runtime import local_runtime
@@ -58,7 +58,7 @@ def save_run(home: Path, state: str = "pushed", trained: bool = True, id_: str =
         (folder / "training.json").write_text(json.dumps(training))
     comparison = {"rows": [{"model": "LightGBM", "metric": 0.5}]}
     (folder / "comparison.json").write_text(json.dumps(comparison))
-    with store.opened(local_runtime(home).metadata) as connection:
+    with store.open_for_writing(local_runtime(home).metadata) as connection:
         context = mlmd.Context(type_id=connection.put_context_type(mlmd.ContextType(name="pipeline_run")), name=id_)
         execution = mlmd.Execution(type_id=connection.put_execution_type(mlmd.ExecutionType(name="Trainer")))
         pairs = []
@@ -87,7 +87,7 @@ def test_recorded_run_is_read_back_completely(recorded_home: tuple[Path, dict[st
     home, facts = recorded_home
     address = f"sqlite:///{home}/mlflow.sqlite"
     assert facts == {"mlflow": facts["mlflow"], "tracked_at": address, "untracked": ""}
-    (record,) = mlflow_process.recorded(address, "fraud")
+    (record,) = mlflow_process.read_records(address, "fraud")
     assert (record["id"], record["run"], record["status"]) == (facts["mlflow"], "fraud-1", "FINISHED")
     assert record["ended"] - record["started"] == 60_000
     assert record["params"] == {"rows": "9", "seed": "1", "strategy": "mirrored", "schedule": "cosine"}
@@ -118,8 +118,8 @@ def test_recorded_run_is_read_back_completely(recorded_home: tuple[Path, dict[st
     }
     assert record["tags"].items() >= tags.items()
     assert record["data"] == {"name": "fraud 0:9", "digest": "b2ecbe802a412ab3"}
-    assert mlflow_process.curve(address, record["id"], "loss") == [(1, 1.0), (2, 0.5)]
-    assert mlflow_process.curve(address, record["id"], "valid_loss") == [(1, 1.5)]  # NaN is left out
+    assert mlflow_process.read_curve(address, record["id"], "loss") == [(1, 1.0), (2, 0.5)]
+    assert mlflow_process.read_curve(address, record["id"], "valid_loss") == [(1, 1.5)]  # NaN is left out
 
 
 def test_resumed_run_has_one_record_with_the_last_state(
@@ -129,21 +129,21 @@ def test_resumed_run_has_one_record_with_the_last_state(
         f"sqlite:///{recorded_home[0]}/mlflow.sqlite",
         replace(save_run(tmp_path, "failed"), case="image"),
     )
-    client = mlflow_process.opened(address)
+    client = mlflow_process.open_client(address)
     for ended in (failed_run, replace(failed_run, state="refused")):
-        record_id = mlflow_process.write(
-            client, recording.record(local_runtime(tmp_path), ended), str(tmp_path / "mlflow")
+        record_id = mlflow_process.write_record(
+            client, recording.build_record(local_runtime(tmp_path), ended), str(tmp_path / "mlflow")
         )
-    (record,) = mlflow_process.recorded(address, "image")
+    (record,) = mlflow_process.read_records(address, "image")
     assert record["id"] == record_id and record["status"] == "FINISHED" and record["tags"]["state"] == "refused"
-    assert mlflow_process.recorded(address, "another case") == []
+    assert mlflow_process.read_records(address, "another case") == []
 
 
 def test_only_pushed_refused_or_trained_runs_are_recorded(tmp_path: Path) -> None:
     def is_recorded(state: str, trained: bool) -> bool:
         home = tmp_path / f"{state}{trained}"
         home.mkdir()
-        return recording.worthy(local_runtime(home), save_run(home, state, trained))
+        return recording.should_record(local_runtime(home), save_run(home, state, trained))
 
     assert is_recorded("pushed", True) and is_recorded("refused", False) and is_recorded("failed", True)
     assert not is_recorded("failed", False) and not is_recorded("interrupted", True)
@@ -152,13 +152,13 @@ def test_only_pushed_refused_or_trained_runs_are_recorded(tmp_path: Path) -> Non
 def test_refused_run_links_to_the_trained_model(tmp_path: Path) -> None:
     ended = save_run(tmp_path, "refused")
     ended.facts.pop("pushed")
-    assert recording.record(local_runtime(tmp_path), ended)["tags"]["model"] == str(tmp_path / "fraud-1")
+    assert recording.build_record(local_runtime(tmp_path), ended)["tags"]["model"] == str(tmp_path / "fraud-1")
 
 
 def test_disabled_tracking_writes_no_file(tmp_path: Path) -> None:
     ended = save_run(tmp_path)
     before = set(tmp_path.iterdir())
-    assert finish(tmp_path, ended, recording.OFF) == {}
+    assert finish(tmp_path, ended, recording.TRACKING_OFF) == {}
     assert set(tmp_path.iterdir()) == before
 
 
@@ -213,12 +213,12 @@ def test_unreachable_server_gives_a_reason_without_the_password(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}"
-    answer, _ = run_program(address, recording.record(local_runtime(tmp_path), save_run(tmp_path)))
+    answer, _ = run_program(address, recording.build_record(local_runtime(tmp_path), save_run(tmp_path)))
     assert answer["error"].startswith("the server does not answer") and "secret" not in answer["error"]
 
 
 def test_silent_server_times_out_and_its_process_is_killed(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(recording, "SECONDS", 0.1)
+    monkeypatch.setattr(recording, "TIMEOUT_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         tracker = recording.Tracker(
             local_runtime(tmp_path, f"http://127.0.0.1:{listening.getsockname()[1]}"), tmp_path / "log"
@@ -230,8 +230,8 @@ def test_silent_server_times_out_and_its_process_is_killed(tmp_path: Path, monke
 def test_output_of_mlflow_is_not_mixed_with_the_answer(
     monkeypatch, run_program: Callable[..., tuple[dict[str, str], str]]
 ) -> None:
-    monkeypatch.setattr(mlflow_process, "opened", lambda *_: print("View run at http://host"))
-    monkeypatch.setattr(mlflow_process, "write", lambda *_: print("View experiment") or "id-1")
+    monkeypatch.setattr(mlflow_process, "open_client", lambda *_: print("View run at http://host"))
+    monkeypatch.setattr(mlflow_process, "write_record", lambda *_: print("View experiment") or "id-1")
     answer, log_text = run_program("http://host", {"run": "fraud-1"})
     assert answer == {"id": "id-1"} and "View run" in log_text
 
@@ -257,9 +257,9 @@ def test_process_ends_when_the_run_is_killed(tmp_path: Path) -> None:
     parent.wait()
     parent.stdout.close()
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and alive(child):
+    while time.monotonic() < deadline and is_alive(child):
         time.sleep(0.01)
-    assert not alive(child)
+    assert not is_alive(child)
     database = tmp_path / "mlflow.sqlite"
     assert not database.exists() or not database.stat().st_size  # it ended before it created the store
 
@@ -284,9 +284,9 @@ def test_process_does_not_end_while_it_creates_tables() -> None:
 
 def test_lock_digest_is_the_sha256_or_empty(tmp_path: Path) -> None:
     lock = tmp_path / "uv.lock"
-    assert code_digest.lock(lock) == ""
+    assert code_digest.lock_digest(lock) == ""
     lock.write_bytes(b"abc")
-    assert code_digest.lock(lock) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert code_digest.lock_digest(lock) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @pytest.mark.parametrize(
@@ -298,9 +298,9 @@ def test_lock_digest_is_the_sha256_or_empty(tmp_path: Path) -> None:
     ],
 )
 def test_credentials_are_removed_from_addresses(address: str, shown: str) -> None:
-    assert recording.shown(address) == shown
+    assert recording.hide_credentials(address) == shown
 
 
 def test_default_store_is_in_the_home() -> None:
-    assert recording.address(Runtime("/home/x", ())) == "sqlite:////home/x/mlflow.sqlite"
-    assert recording.address(Runtime("/home/x", (), tracking="http://host")) == "http://host"
+    assert recording.tracking_address(Runtime("/home/x", ())) == "sqlite:////home/x/mlflow.sqlite"
+    assert recording.tracking_address(Runtime("/home/x", (), tracking="http://host")) == "http://host"

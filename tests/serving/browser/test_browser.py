@@ -31,15 +31,17 @@ pytestmark = pytest.mark.system
 def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pushed")
     return {
-        "mixed": edge_models.version(edge_models.Mixed(), folder / "mixed", edge_models.mixed(3)),
-        "lines": edge_models.version(edge_models.Lines(), folder / "lines", edge_models.lines(3), edge_models.CLASSES),
+        "mixed": edge_models.build_version(edge_models.Mixed(), folder / "mixed", edge_models.draw_mixed_rows(3)),
+        "lines": edge_models.build_version(
+            edge_models.Lines(), folder / "lines", edge_models.draw_line_rows(3), edge_models.CLASSES
+        ),
     }
 
 
 @pytest.fixture(scope="module")
 def address(versions: dict[str, Path]) -> Iterator[str]:
     edge_models.needs_litert_js()
-    with site.server(site.Site(versions)) as http_server:
+    with site.create_server(site.Site(versions)) as http_server:
         threading.Thread(target=http_server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"127.0.0.1:{http_server.server_port}"
         http_server.shutdown()
@@ -78,7 +80,7 @@ def until(page: Chromium, condition: str) -> None:
 
 
 def test_page_outputs_equal_numpy(shared_page: Chromium) -> None:
-    for name, rows in (("mixed", edge_models.mixed), ("lines", edge_models.lines)):
+    for name, rows in (("mixed", edge_models.draw_mixed_rows), ("lines", edge_models.draw_line_rows)):
         inputs, expected = rows(60)
         outputs = run(shared_page, name, inputs)
         assert outputs.keys() == expected.keys()
@@ -87,10 +89,10 @@ def test_page_outputs_equal_numpy(shared_page: Chromium) -> None:
 
 
 def test_page_requests_only_its_own_server_without_errors(page: Chromium, address: str) -> None:
-    run(page, "lines", edge_models.lines(2)[0])
+    run(page, "lines", edge_models.draw_line_rows(2)[0])
     assert any(url.endswith(".wasm") for url in page.requests)
     assert all(url.startswith((f"http://{address}/", "data:")) for url in page.requests)
-    assert page.complaints == []
+    assert page.console_errors == []
 
 
 def test_content_security_policy_blocks_other_servers_and_eval(page: Chromium) -> None:
@@ -98,7 +100,7 @@ def test_content_security_policy_blocks_other_servers_and_eval(page: Chromium) -
         page.evaluate("fetch('http://example.com/')")
     with pytest.raises(PageError, match="EvalError"):
         page.evaluate("window.eval('1')")
-    assert any("Content Security Policy" in message for message in page.complaints)
+    assert any("Content Security Policy" in message for message in page.console_errors)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_inputs_that_do_not_fit_throw_an_error(shared_page: Chromium, name: str,
 
 
 def test_selected_sample_is_compared_with_the_saved_model(page: Chromium) -> None:
-    decision = edge_models.mixed(3)[1]["decision"]
+    decision = edge_models.draw_mixed_rows(3)[1]["decision"]
     for row in range(3):
         page.evaluate(f"document.querySelectorAll('#samples button')[{row}].click()")
         until(page, f"document.getElementById('raw').textContent.includes('{row}.25')")
@@ -238,10 +240,10 @@ def test_evaluation_times_out(shared_page: Chromium) -> None:
 
 def test_reopened_page_has_separate_storage_and_logs(page: Chromium, address: str) -> None:
     page.evaluate("localStorage.setItem('visited', 'yes'); fetch('http://example.com/').catch(() => 0)")
-    assert page.complaints
+    assert page.console_errors
     page.reopen(f"http://{address}/")
     assert page.evaluate("localStorage.getItem('visited')") is None
-    assert page.complaints == [] and page.requests.count(f"http://{address}/") == 1
+    assert page.console_errors == [] and page.requests.count(f"http://{address}/") == 1
 
 
 def test_command_serves_the_newest_version_until_interrupted(versions: dict[str, Path], tmp_path: Path) -> None:
@@ -272,10 +274,10 @@ def test_page_agrees_with_the_saved_model_on_a_thousand_inputs(pushed_home: Path
     edge_models.needs_litert_js()
     edge_models.needs(*chromium.PROGRAMS)
     context = Context.of(pushed_home, case)
-    rows, score = edge_models.thousand(context), context.case.load("model").SCORE
-    expected = lite_exporter.answers(str(context.served), rows)
+    rows, score = edge_models.load_thousand_rows(context), context.case.load("model").SCORE
+    expected = lite_exporter.run_saved_model(str(context.served), rows)
     started = time.monotonic()
-    outputs = edge_files.page(context, rows)
+    outputs = edge_files.answer_in_browser(context, rows)
     difference = max(
         float(np.abs(outputs[name].reshape(values.shape) - values).max())
         for name, values in expected.items()
@@ -291,8 +293,8 @@ def test_page_agrees_with_the_saved_model_on_a_thousand_inputs(pushed_home: Path
         name: values.astype(np.int32) if values.dtype == np.int64 else values for name, values in rows.items()
     }
     model.write_bytes(lite_exporter.convert(str(tmp_path / "narrow"), chosen, int32_rows))
-    python_outputs, _ = lite_exporter.run(model.read_bytes(), rows)
-    browser_scores = edge_files.page(context, rows, model)[score].reshape(python_outputs[score].shape)
+    python_outputs, _ = lite_exporter.run_variant(model.read_bytes(), rows)
+    browser_scores = edge_files.answer_in_browser(context, rows, model)[score].reshape(python_outputs[score].shape)
     print(
         case,
         chosen,

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from serving.drift.alert_sinks import Webhook, delivered, sentence, to_log
+from serving.drift.alert_sinks import Webhook, deliver, format_alert, log_alert
 
 NEWS = {
     "case": "tiny",
@@ -50,16 +50,16 @@ def test_failed_delivery_is_retried_for_that_sink_only(posted) -> None:
     address, bodies, statuses = posted
     received = []
     statuses.append(500)
-    left = delivered([NEWS], [received.append, Webhook(address)])
+    left = deliver([NEWS], [received.append, Webhook(address)])
     assert left == [{**NEWS, "left": [1]}] and len(bodies) == 1
-    assert delivered(left, [received.append, Webhook(address)]) == [] and len(bodies) == 2 and received == [NEWS]
-    assert delivered([NEWS], [Webhook("http://127.0.0.1:9/")]) == [{**NEWS, "left": [0]}]
+    assert deliver(left, [received.append, Webhook(address)]) == [] and len(bodies) == 2 and received == [NEWS]
+    assert deliver([NEWS], [Webhook("http://127.0.0.1:9/")]) == [{**NEWS, "left": [0]}]
 
 
 def test_resolved_incident_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        to_log({**NEWS, "what": "resolved"})
-    assert caplog.messages == ["tiny version 3: drift incident 2 is resolved"] and sentence(NEWS) not in caplog.text
+        log_alert({**NEWS, "what": "resolved"})
+    assert caplog.messages == ["tiny version 3: drift incident 2 is resolved"] and format_alert(NEWS) not in caplog.text
 
 
 def test_url_of_another_scheme_raises() -> None:

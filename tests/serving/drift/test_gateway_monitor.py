@@ -4,30 +4,40 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.drift_case import CUT, FIRST, ROWS, append, day, pushed, record, served, usual
+from support.drift_case import (
+    CUT,
+    FIRST,
+    ROWS,
+    append_records,
+    encode_record,
+    fit_reference_profile,
+    generate_day,
+    log_days,
+    save_profiles,
+)
 
-from serving.drift.gateway_monitor import STATE, Live
-from serving.drift.reference.reference_profile import Normal
+from serving.drift.gateway_monitor import STATE_FILE, GatewayMonitor
+from serving.drift.reference.reference_profile import ReferenceProfile
 
 
 @pytest.fixture(scope="module")
-def usual_profile() -> Normal:
-    return usual()
+def usual_profile() -> ReferenceProfile:
+    return fit_reference_profile()
 
 
 @pytest.fixture
-def new_monitor(usual_profile: Normal, tmp_path: Path) -> Callable[..., Live]:
+def new_monitor(usual_profile: ReferenceProfile, tmp_path: Path) -> Callable[..., GatewayMonitor]:
     """Returns a function that creates a monitor of the log under ``tmp_path`` from its state file."""
-    pushed(tmp_path / "versions", usual_profile, 1, 2)
-    return lambda *sinks: Live("tiny", tmp_path, tmp_path / "versions", CUT, sinks)
+    save_profiles(tmp_path / "versions", usual_profile, 1, 2)
+    return lambda *sinks: GatewayMonitor("tiny", tmp_path, tmp_path / "versions", CUT, sinks)
 
 
 def test_undrifted_days_raise_no_alarm_and_drift_does_on_its_first_day(
-    new_monitor: Callable[..., Live], tmp_path: Path
+    new_monitor: Callable[..., GatewayMonitor], tmp_path: Path
 ) -> None:
     alerts = []
-    served(tmp_path / "predictions", *range(7))
-    served(tmp_path / "predictions", 7, 8, factor=1.3)
+    log_days(tmp_path / "predictions", *range(7))
+    log_days(tmp_path / "predictions", 7, 8, factor=1.3)
     results = new_monitor(alerts.append).step()
     assert [result.window - FIRST for result in results] == list(range(8))
     assert all(result.rows == ROWS for result in results)
@@ -40,56 +50,58 @@ def test_undrifted_days_raise_no_alarm_and_drift_does_on_its_first_day(
 
 
 def test_restart_at_any_row_gives_the_same_results_and_one_alert(
-    new_monitor: Callable[..., Live], tmp_path: Path
+    new_monitor: Callable[..., GatewayMonitor], tmp_path: Path
 ) -> None:
-    served(tmp_path / "predictions", 0, 1)
-    served(tmp_path / "predictions", 2, 3, 4, factor=1.3)
+    log_days(tmp_path / "predictions", 0, 1)
+    log_days(tmp_path / "predictions", 2, 3, 4, factor=1.3)
     expected = new_monitor().step()
-    (tmp_path / STATE).unlink()
+    (tmp_path / STATE_FILE).unlink()
     alerts, results = [], []
     for most in range(173, 3000, 57):
         results += new_monitor(alerts.append).step(most)  # each monitor starts from the state file
     assert results == expected and len(alerts) == 1
 
 
-def test_growing_log_is_followed(new_monitor: Callable[..., Live], tmp_path: Path) -> None:
+def test_growing_log_is_followed(new_monitor: Callable[..., GatewayMonitor], tmp_path: Path) -> None:
     monitor, folder = new_monitor(), tmp_path / "predictions"
     assert monitor.step() == []
-    rows = day(0)
-    append(folder, [record(rows, n) for n in range(300)])
+    rows = generate_day(0)
+    append_records(folder, [encode_record(rows, n) for n in range(300)])
     assert monitor.step() == []
-    append(folder, [record(rows, n) for n in range(300, ROWS)])
+    append_records(folder, [encode_record(rows, n) for n in range(300, ROWS)])
     (folder / "00000001.open").rename(folder / "00000001.tfrecord")
-    served(folder, 1, file=2)
+    log_days(folder, 1, file=2)
     (result,) = monitor.step()
     assert result.window == FIRST and result.rows == ROWS
 
 
 def test_new_version_uses_its_own_reference_and_a_shared_window_is_not_judged(
-    new_monitor: Callable[..., Live], tmp_path: Path
+    new_monitor: Callable[..., GatewayMonitor], tmp_path: Path
 ) -> None:
     folder = tmp_path / "predictions"
-    served(folder, 0)
-    rows = day(1)
-    append(folder, [record(rows, n, 1 + (n > ROWS // 3)) for n in range(ROWS)])
-    served(folder, 2, 3, version=2)
+    log_days(folder, 0)
+    rows = generate_day(1)
+    append_records(folder, [encode_record(rows, n, 1 + (n > ROWS // 3)) for n in range(ROWS)])
+    log_days(folder, 2, 3, version=2)
     results = new_monitor().step()
     assert [(result.version, bool(result.skipped)) for result in results] == [(1, False), (2, True), (2, False)]
     assert "Several versions" in results[1].skipped
 
 
 def test_few_rows_and_versions_without_a_reference_are_not_judged(
-    new_monitor: Callable[..., Live], tmp_path: Path
+    new_monitor: Callable[..., GatewayMonitor], tmp_path: Path
 ) -> None:
-    rows = day(0)
-    append(tmp_path / "predictions", [record(rows, n) for n in range(50)])
-    served(tmp_path / "predictions", 1, version=9)
-    served(tmp_path / "predictions", 2)
+    rows = generate_day(0)
+    append_records(tmp_path / "predictions", [encode_record(rows, n) for n in range(50)])
+    log_days(tmp_path / "predictions", 1, version=9)
+    log_days(tmp_path / "predictions", 2)
     results = new_monitor().step()
     assert "fewer than the minimum" in results[0].skipped and "No version" in results[1].skipped
 
 
-def test_failed_alert_is_delivered_later_and_to_no_sink_twice(new_monitor: Callable[..., Live], tmp_path: Path) -> None:
+def test_failed_alert_is_delivered_later_and_to_no_sink_twice(
+    new_monitor: Callable[..., GatewayMonitor], tmp_path: Path
+) -> None:
     received, failures = [], [True, True]
 
     def failing(news: dict) -> None:
@@ -98,7 +110,7 @@ def test_failed_alert_is_delivered_later_and_to_no_sink_twice(new_monitor: Calla
             raise OSError("connection refused")
         received.append(("failing", news["incident"]["id"]))
 
-    served(tmp_path / "predictions", 0, 1, factor=1.4)
+    log_days(tmp_path / "predictions", 0, 1, factor=1.4)
     sinks = (lambda news: received.append(("good", news["incident"]["id"])), failing)
     new_monitor(*sinks).step()
     assert received == [("good", 1)]
@@ -109,8 +121,8 @@ def test_failed_alert_is_delivered_later_and_to_no_sink_twice(new_monitor: Calla
     assert len(received) == 2
 
 
-def test_damaged_state_is_rebuilt_from_the_log(new_monitor: Callable[..., Live], tmp_path: Path) -> None:
-    served(tmp_path / "predictions", 0, 1)
+def test_damaged_state_is_rebuilt_from_the_log(new_monitor: Callable[..., GatewayMonitor], tmp_path: Path) -> None:
+    log_days(tmp_path / "predictions", 0, 1)
     expected = new_monitor().step()
-    (tmp_path / STATE).write_text("{")
+    (tmp_path / STATE_FILE).write_text("{")
     assert new_monitor().step() == expected

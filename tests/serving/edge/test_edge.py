@@ -14,14 +14,14 @@ from components.training import lite_exporter, one_row
 from models.catalog import CASES
 from serving.edge import native
 from serving.edge.interpreter import Interpreter
-from serving.edge.tensors import Tensor, fitted
+from serving.edge.tensors import Tensor, fit_tensors
 from tour.evidence.context import Context
 from tour.evidence.serving import edge_files
 
 pytestmark = pytest.mark.system
 
 SAME = 1e-6  # between runtimes, which share their kernels
-MAKERS = {"cpp": (native.cpp, ("g++",)), "java": (native.java, ("javac", "g++"))}
+MAKERS = {"cpp": (native.build_cpp, ("g++",)), "java": (native.build_java, ("javac", "g++"))}
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def program(request: pytest.FixtureRequest, build_folder: Path) -> native.Progra
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return edge_models.exported(edge_models.Mixed(), tmp_path_factory.mktemp("mixed") / "export")
+    return edge_models.export_module(edge_models.Mixed(), tmp_path_factory.mktemp("mixed") / "export")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def models(export: Path) -> dict[str, Path]:
     paths = {}
     for name, source in (("any", export), ("one", narrow)):
         paths[name] = export.with_name(f"{name}.tflite")
-        paths[name].write_bytes(edge_models.lite(source))
+        paths[name].write_bytes(edge_models.convert_to_lite(source))
     return paths
 
 
@@ -62,7 +62,7 @@ def max_difference(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarra
 
 @pytest.mark.parametrize("form", ["any", "one"])
 def test_every_runtime_returns_equal_outputs(program: native.Program, models: dict[str, Path], form: str) -> None:
-    inputs, expected = edge_models.mixed(40)
+    inputs, expected = edge_models.draw_mixed_rows(40)
     python_outputs = Interpreter(models[form].read_bytes()).answer(inputs)
     assert max_difference(python_outputs, expected) < 1e-5
     program_outputs = program.answer(models[form], inputs)
@@ -71,7 +71,7 @@ def test_every_runtime_returns_equal_outputs(program: native.Program, models: di
 
 @pytest.mark.parametrize("rows", [0, 1, 7])
 def test_outputs_have_as_many_rows_as_the_inputs(program: native.Program, models: dict[str, Path], rows: int) -> None:
-    inputs, expected = edge_models.mixed(rows)
+    inputs, expected = edge_models.draw_mixed_rows(rows)
     for form, path in models.items():
         for outputs in (Interpreter(path.read_bytes()).answer(inputs), program.answer(path, inputs).outputs):
             assert {name: values.shape for name, values in outputs.items()} == {
@@ -87,14 +87,14 @@ def test_program_and_interpreter_read_the_same_signature(program: native.Program
 
 def test_one_row_model_has_fixed_shapes_and_no_64_bit_integers(models: dict[str, Path]) -> None:
     any_rows, one_row_model = (Interpreter(models[form].read_bytes()) for form in ("any", "one"))
-    assert (any_rows.fixed, one_row_model.fixed) == (0, 1)
+    assert (any_rows.rows_per_call, one_row_model.rows_per_call) == (0, 1)
     assert (any_rows.inputs["ids"].dtype, one_row_model.inputs["ids"].dtype) == ("int64", "int32")
     assert {name: tensor.shape for name, tensor in one_row_model.inputs.items()} == {"ids": (3,), "past": (2, 4)}
 
 
 def test_latency_is_positive_and_below_a_second(models: dict[str, Path]) -> None:
     for path in models.values():
-        assert 0 < Interpreter(path.read_bytes()).latency(edge_models.mixed(5)[0], 3) < 1e6
+        assert 0 < Interpreter(path.read_bytes()).latency(edge_models.draw_mixed_rows(5)[0], 3) < 1e6
 
 
 SPECS = {"ids": Tensor("int32", (3,)), "x": Tensor("float32", ())}
@@ -102,7 +102,7 @@ IDS, X = np.zeros((2, 3), np.int64), np.zeros(2, np.float32)
 
 
 def test_int64_values_that_fit_become_contiguous_int32() -> None:
-    tensors = fitted({"x": X, "ids": np.asfortranarray(IDS + 2**31 - 1)}, SPECS)
+    tensors = fit_tensors({"x": X, "ids": np.asfortranarray(IDS + 2**31 - 1)}, SPECS)
     assert (
         tensors["ids"].dtype == np.int32 and tensors["ids"].flags.c_contiguous and (tensors["ids"] == 2**31 - 1).all()
     )
@@ -123,7 +123,7 @@ def test_int64_values_that_fit_become_contiguous_int32() -> None:
 )
 def test_inputs_that_do_not_fit_are_refused(rows: dict, message: str) -> None:
     with pytest.raises(ValueError) as caught:
-        fitted(rows, SPECS)
+        fit_tensors(rows, SPECS)
     assert message in str(caught.value)
 
 
@@ -137,9 +137,9 @@ class Pair(tf.Module):
 
 def test_model_with_two_rows_per_call_runs_in_python_only(program: native.Program, tmp_path: Path) -> None:
     path = tmp_path / "pair.tflite"
-    path.write_bytes(edge_models.lite(edge_models.exported(Pair(), tmp_path / "export")))
+    path.write_bytes(edge_models.convert_to_lite(edge_models.export_module(Pair(), tmp_path / "export")))
     python, rows = Interpreter(path.read_bytes()), np.arange(4, dtype=np.float32).reshape(4, 1)
-    assert python.fixed == 2 and (python.answer({"x": rows})["y"] == 2 * rows).all()
+    assert python.rows_per_call == 2 and (python.answer({"x": rows})["y"] == 2 * rows).all()
     with pytest.raises(ValueError, match="takes 2 rows at a time, and 3 is not a multiple"):
         python.answer({"x": rows[:3]})
     with pytest.raises(ValueError, match="x takes several rows at a time, and not one"):
@@ -161,8 +161,8 @@ def test_program_reports_an_invalid_model_file(program: native.Program, tmp_path
     path.write_bytes(b"no model at all")
     with pytest.raises(ValueError, match="could not read a model from .*model.tflite"):
         program.signature(path)
-    export = edge_models.exported(Open(), tmp_path / "open")
-    path.write_bytes(edge_models.lite(export))
+    export = edge_models.export_module(Open(), tmp_path / "open")
+    path.write_bytes(edge_models.convert_to_lite(export))
     with pytest.raises(ValueError, match="x has an open axis beside the rows'"):
         program.signature(path)
     tf.saved_model.save(Pair(), str(tmp_path / "other"), signatures={"other": Pair().dense})
@@ -200,34 +200,34 @@ def test_program_is_rebuilt_only_when_a_source_changes(
     build_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edge_models.needs("g++")
-    first = native.cpp(build_folder)
+    first = native.build_cpp(build_folder)
     monkeypatch.setattr(native, "HERE", tmp_path)
     shutil.copytree(Path(native.__file__).parent / "cpp", tmp_path / "cpp")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert native.cpp(build_folder) == first  # without a compiler
+    assert native.build_cpp(build_folder) == first  # without a compiler
     with (tmp_path / "cpp" / "main.cc").open("a") as source:
         source.write("\nno program\n")
     with pytest.raises(FileNotFoundError, match=r"no C\+\+ compiler: `apt-get install g\+\+`"):
-        native.cpp(build_folder)
+        native.build_cpp(build_folder)
     monkeypatch.undo()
     monkeypatch.setattr(native, "HERE", tmp_path)
     with pytest.raises(ValueError, match=r"g\+\+: .*main.cc:\d+:\d+: error: "):
-        native.cpp(build_folder)
+        native.build_cpp(build_folder)
 
 
 def test_missing_jdk_error_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="no JDK with JNI headers: `apt-get install openjdk-17-jdk-headless`"):
-        native.java(tmp_path)
+        native.build_java(tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_all_runtimes_agree_on_a_thousand_inputs(pushed_home: Path, program: native.Program, case: str) -> None:
     context = Context.of(pushed_home, case)
-    rows, folder = edge_models.thousand(context), context.artifact("lite_model")
+    rows, folder = edge_models.load_thousand_rows(context), context.artifact("lite_model")
     network, gates = context.case.load("model"), context.settings["gates"]
-    expected = lite_exporter.answers(str(context.served), rows)
+    expected = lite_exporter.run_saved_model(str(context.served), rows)
     record = json.loads((folder / "lite.json").read_text())
     for variant in (*lite_exporter.VARIANTS, "one_row", "model"):
         path = folder / f"{variant}.tflite"

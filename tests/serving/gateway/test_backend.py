@@ -7,7 +7,7 @@ import pytest
 from support.gateway_case import run
 
 from serving.errors import ServingError
-from serving.gateway.backend import Remote
+from serving.gateway.backend import GrpcBackend
 
 
 def test_remote_backend_decodes_outputs_and_maps_errors():
@@ -41,7 +41,7 @@ def test_remote_backend_decodes_outputs_and_maps_errors():
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Server(), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        backend = Remote(f"127.0.0.1:{port}")
+        backend = GrpcBackend(f"127.0.0.1:{port}")
         result = await backend.predict("fraud", [b"a", b"bcd"], None, 5.0)
         assert result.version == 7 and result.outputs["wide"].tolist() == [[1, 1], [3, 3]]
         assert result.outputs["score"].tolist() == result.outputs["listed"].tolist() == [1, 3]
@@ -80,7 +80,7 @@ def test_requests_are_balanced_over_the_servers_of_one_name():
             prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Server(version), server)
             ports.append(server.add_insecure_port("127.0.0.1:0"))
             await server.start()
-        backend = Remote(f"ipv4:127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}")
+        backend = GrpcBackend(f"ipv4:127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}")
         versions = {(await backend.predict("fraud", [b"a"], None, 20.0)).version for _ in range(50)}
         assert versions == {1, 2}
         await backend.close()

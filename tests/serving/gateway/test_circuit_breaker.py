@@ -1,14 +1,14 @@
 """Circuit breaker and token bucket with a fake clock."""
 
-from serving.gateway.circuit_breaker import CLOSED, HALF_OPEN, OPEN, Breaker, Patience, TokenBucket
+from serving.gateway.circuit_breaker import CLOSED, HALF_OPEN, OPEN, BreakerPolicy, CircuitBreaker, TokenBucket
 
 
 def test_breaker_opens_after_failures_and_closes_after_a_success():
     now = 0.0
-    breaker = Breaker(Patience(failures=2, seconds=10), lambda: now)
+    breaker = CircuitBreaker(BreakerPolicy(failures=2, seconds=10), lambda: now)
     assert breaker.wait() == 0
     breaker.failed()
-    breaker.succeeded()
+    breaker.record_success()
     breaker.failed()
     assert breaker.state == CLOSED
     breaker.failed()
@@ -21,7 +21,7 @@ def test_breaker_opens_after_failures_and_closes_after_a_success():
     assert breaker.state == OPEN and breaker.wait() == 10
     now = 20
     assert breaker.wait() == 0
-    breaker.succeeded()
+    breaker.record_success()
     assert breaker.state == CLOSED and breaker.wait() == 0
 
 

@@ -5,15 +5,15 @@ import io
 
 import pytest
 from PIL import Image
-from support.gateway_case import PICTURE, PURCHASE, TRACE, logged, opened, post, run, score
+from support.gateway_case import PICTURE, PURCHASE, TRACE, open_gateway, post, read_logged_rows, run, score_purchase
 
-from serving.gateway.feature_attribution import reasons, variations
+from serving.gateway.feature_attribution import rank_attributions, vary_features
 
 
 def test_purchase_is_scored_and_logged_with_the_model_inputs(tmp_path):
     async def work():
-        async with opened(tmp_path) as (gateway, _):
-            response, first = await score(gateway, amount=499.0)
+        async with open_gateway(tmp_path) as (gateway, _):
+            response, first = await score_purchase(gateway, amount=499.0)
             assert (response.status, first["version"], first["arm"]) == (200, 2, "stable")
             assert (first["decision"], first["threshold"]) == ("stop", 0.5) and first["score"] == pytest.approx(0.509)
             headers = {"traceparent": TRACE}
@@ -27,7 +27,7 @@ def test_purchase_is_scored_and_logged_with_the_model_inputs(tmp_path):
             return first, second
 
     first, second = run(work())
-    record, next_record = logged(tmp_path)
+    record, next_record = read_logged_rows(tmp_path)
     assert record["served/id"] == [first["prediction_id"].encode()]
     assert [record["served/version"], record["served/decision"], record["served/arm"]] == [[2], [b"stop"], [b"stable"]]
     assert record["served/score"] == [first["score"]] == record["output/score"] and record["served/key"] == [b"t1"]
@@ -43,12 +43,12 @@ def test_purchase_is_scored_and_logged_with_the_model_inputs(tmp_path):
 )
 def test_invalid_trace_is_neither_returned_nor_logged(tmp_path, trace):
     async def work():
-        async with opened(tmp_path) as (gateway, _):
+        async with open_gateway(tmp_path) as (gateway, _):
             response, _ = await post(gateway, "/v1/fraud/score", PURCHASE, traceparent=trace)
             assert response.status == 200 and response.headers == ()
 
     run(work())
-    assert "served/trace" not in logged(tmp_path)[0]
+    assert "served/trace" not in read_logged_rows(tmp_path)[0]
 
 
 def encode_image(size=(2, 2), mode="L", kind="PNG") -> str:
@@ -59,7 +59,7 @@ def encode_image(size=(2, 2), mode="L", kind="PNG") -> str:
 
 def test_picture_is_scored_from_a_file_or_from_pixels(tmp_path):
     async def work():
-        async with opened(tmp_path) as (gateway, _):
+        async with open_gateway(tmp_path) as (gateway, _):
             for body, expected in (
                 (PICTURE, 0.5),
                 ({"image": encode_image()}, 1.0),
@@ -71,7 +71,7 @@ def test_picture_is_scored_from_a_file_or_from_pixels(tmp_path):
                 assert answer["decision"] == ("a" if expected >= 0.5 else "b")
 
     run(work())
-    assert logged(tmp_path, "image")[0]["image"][0].startswith(b"\x89PNG")
+    assert read_logged_rows(tmp_path, "image")[0]["image"][0].startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_picture_is_scored_from_a_file_or_from_pixels(tmp_path):
 )
 def test_invalid_picture_is_rejected(tmp_path, body, message):
     async def work():
-        async with opened(tmp_path) as (gateway, backend):
+        async with open_gateway(tmp_path) as (gateway, backend):
             response, answer = await post(gateway, "/v1/image/score", body)
             assert response.status == 422 and message in answer["error"] and not backend.asked
 
@@ -102,31 +102,33 @@ def test_invalid_picture_is_rejected(tmp_path, body, message):
 
 def test_reasons_use_one_call_and_name_the_feature_that_lowers_the_score_most(tmp_path, monkeypatch):
     from serving.gateway import scoring
-    from serving.gateway.version_files import Served
+    from serving.gateway.version_files import VersionFiles
 
     typical = {"amount": 50.0, "distance_km": 5.0, "category": "grocery"}
-    monkeypatch.setattr(scoring, "served", lambda folder, version: Served({"threshold": 0.5}, {}, typical))
+    monkeypatch.setattr(scoring, "served", lambda folder, version: VersionFiles({"threshold": 0.5}, {}, typical))
 
     async def work():
-        async with opened(tmp_path) as (gateway, backend):
-            response, answer = await score(gateway, "reasons=true", amount=800.0, category="travel")
+        async with open_gateway(tmp_path) as (gateway, backend):
+            response, answer = await score_purchase(gateway, "reasons=true", amount=800.0, category="travel")
             assert response.status == 200 and backend.asked == [("fraud", None, 4)]
             (reason,) = answer["reasons"]
             assert (reason["feature"], reason["value"], reason["typical"]) == ("amount", 800.0, 50.0)
             assert reason["lowers_by"] == pytest.approx(0.75)
-            response, answer = await score(gateway, "reasons=false")
+            response, answer = await score_purchase(gateway, "reasons=false")
             assert response.status == 200 and "reasons" not in answer
             for query in ("reasons=maybe", "reasons=true&reasons=true", "colour=red"):
-                assert (await score(gateway, query))[0].status == 422
+                assert (await score_purchase(gateway, query))[0].status == 422
             assert (await post(gateway, "/v1/image/score", PICTURE, "reasons=true"))[0].status == 422
 
     run(work())
 
 
 def test_reasons_skip_typical_features_and_features_that_raise_the_score():
-    varied = variations({"a": 1.0, "b": 2.0, "c": 3.0}, ("a", "b", "c", "d"), {"a": 1.0, "b": 0.0, "c": 0.0, "d": 1.0})
+    varied = vary_features(
+        {"a": 1.0, "b": 2.0, "c": 3.0}, ("a", "b", "c", "d"), {"a": 1.0, "b": 0.0, "c": 0.0, "d": 1.0}
+    )
     assert [name for name, _ in varied] == ["b", "c", "d"] and varied[0][1] == {"a": 1.0, "b": 0.0, "c": 3.0}
-    attributions = reasons({"b": 2.0, "c": 3.0}, varied, 0.5, [0.6, 0.4, 0.1])
+    attributions = rank_attributions({"b": 2.0, "c": 3.0}, varied, 0.5, [0.6, 0.4, 0.1])
     assert [(row["feature"], row["value"], row["typical"]) for row in attributions] == [
         ("d", None, 1.0),
         ("c", 3.0, 0.0),

@@ -4,12 +4,12 @@ import asyncio
 
 import orjson
 import pytest
-from support.gateway_case import PICTURE, PURCHASE, logged, opened, post, run, score
+from support.gateway_case import PICTURE, PURCHASE, open_gateway, post, read_logged_rows, run, score_purchase
 
 from serving.errors import ServingError
-from serving.gateway.circuit_breaker import Patience
-from serving.gateway.log.prediction_log import UnwrittenError
-from serving.gateway.scoring import Options
+from serving.gateway.circuit_breaker import BreakerPolicy
+from serving.gateway.log.prediction_log import LogWriteError
+from serving.gateway.scoring import ScoringOptions
 from serving.http.asyncio_server import Request
 
 
@@ -41,7 +41,7 @@ from serving.http.asyncio_server import Request
 )
 def test_bad_request_gets_a_one_line_error(tmp_path, method, path, body, status):
     async def work():
-        async with opened(tmp_path) as (gateway, backend):
+        async with open_gateway(tmp_path) as (gateway, backend):
             response = await gateway(Request(method, path, "", {}, body))
             answer = orjson.loads(response.body)
             assert response.status == status and list(answer) == ["error"] and "\n" not in answer["error"]
@@ -49,12 +49,12 @@ def test_bad_request_gets_a_one_line_error(tmp_path, method, path, body, status)
             assert (status == 405) == any(name == "allow" for name, _ in response.headers)
 
     run(work())
-    assert logged(tmp_path) == []
+    assert read_logged_rows(tmp_path) == []
 
 
 def test_body_of_the_maximum_size_is_accepted(tmp_path):
     async def work():
-        async with opened(tmp_path) as (gateway, _):
+        async with open_gateway(tmp_path) as (gateway, _):
             data = orjson.dumps(PURCHASE)
             assert (await post(gateway, "/v1/fraud/score", data + b" " * ((16 << 10) - len(data))))[0].status == 200
             assert (await post(gateway, "/v1/fraud/score", data + b" " * ((16 << 10) - len(data) + 1)))[0].status == 413
@@ -64,8 +64,8 @@ def test_body_of_the_maximum_size_is_accepted(tmp_path):
 
 def test_request_over_the_rate_limit_is_429_with_retry_after(tmp_path):
     async def work():
-        async with opened(tmp_path, options=Options(rate=0.1, burst=3)) as (gateway, _):
-            responses = [(await score(gateway, transaction_id=f"t{n}"))[0] for n in range(4)]
+        async with open_gateway(tmp_path, options=ScoringOptions(rate=0.1, burst=3)) as (gateway, _):
+            responses = [(await score_purchase(gateway, transaction_id=f"t{n}"))[0] for n in range(4)]
             assert [response.status for response in responses] == [200, 200, 200, 429]
             assert 1 <= int(dict(responses[-1].headers)["retry-after"]) <= 10
 
@@ -74,9 +74,9 @@ def test_request_over_the_rate_limit_is_429_with_retry_after(tmp_path):
 
 def test_request_over_the_in_flight_limit_is_503(tmp_path):
     async def work():
-        async with opened(tmp_path, options=Options(waiting=3)) as (gateway, backend):
+        async with open_gateway(tmp_path, options=ScoringOptions(waiting=3)) as (gateway, backend):
             backend.delay = 0.05
-            replies = await asyncio.gather(*(score(gateway, transaction_id=f"t{n}") for n in range(5)))
+            replies = await asyncio.gather(*(score_purchase(gateway, transaction_id=f"t{n}") for n in range(5)))
             assert sorted(response.status for response, _ in replies) == [200, 200, 200, 503, 503]
 
     run(work())
@@ -84,12 +84,12 @@ def test_request_over_the_in_flight_limit_is_503(tmp_path):
 
 def test_backend_timeout_is_504(tmp_path):
     async def work():
-        async with opened(tmp_path, options=Options(timeout=0.2)) as (gateway, backend):
+        async with open_gateway(tmp_path, options=ScoringOptions(timeout=0.2)) as (gateway, backend):
             backend.delay = 0.21
-            response, answer = await score(gateway)
+            response, answer = await score_purchase(gateway)
             assert response.status == 504 and answer["error"] == "Deadline Exceeded"
             backend.delay = 0.001
-            assert (await score(gateway))[0].status == 200
+            assert (await score_purchase(gateway))[0].status == 200
 
     run(work())
 
@@ -99,17 +99,17 @@ def test_failing_backend_opens_the_breaker_and_one_success_closes_it(tmp_path):
         raise ServingError("UNAVAILABLE", "gone")
 
     async def work():
-        patience = Patience(failures=3, seconds=0.1)
-        async with opened(tmp_path, options=Options(patience=patience)) as (gateway, backend):
+        patience = BreakerPolicy(failures=3, seconds=0.1)
+        async with open_gateway(tmp_path, options=ScoringOptions(breaker_policy=patience)) as (gateway, backend):
             backend.fault = fail
-            assert [(await score(gateway))[0].status for _ in range(5)] == [503] * 5
+            assert [(await score_purchase(gateway))[0].status for _ in range(5)] == [503] * 5
             assert len(backend.asked) == 3
             ready = await gateway(Request("GET", "/readyz", "", {}, b""))
             assert ready.status == 503 and orjson.loads(ready.body)["cases"]["fraud"] == "breaker open"
             assert (await post(gateway, "/v1/image/score", PICTURE))[0].status == 503  # each case has its own breaker
             backend.fault = lambda model, version: None
             await asyncio.sleep(0.11)
-            assert [(await score(gateway))[0].status for _ in range(2)] == [200, 200]
+            assert [(await score_purchase(gateway))[0].status for _ in range(2)] == [200, 200]
             assert (await gateway(Request("GET", "/readyz", "", {}, b""))).status == 200
 
     run(work())
@@ -120,9 +120,12 @@ def test_client_errors_of_the_backend_do_not_open_the_breaker(tmp_path):
         raise ServingError("INVALID_ARGUMENT", "no")
 
     async def work():
-        async with opened(tmp_path, options=Options(patience=Patience(failures=2))) as (gateway, backend):
+        async with open_gateway(tmp_path, options=ScoringOptions(breaker_policy=BreakerPolicy(failures=2))) as (
+            gateway,
+            backend,
+        ):
             backend.fault = reject
-            assert [(await score(gateway))[0].status for _ in range(5)] == [400] * 5
+            assert [(await score_purchase(gateway))[0].status for _ in range(5)] == [400] * 5
             assert len(backend.asked) == 5
 
     run(work())
@@ -130,31 +133,31 @@ def test_client_errors_of_the_backend_do_not_open_the_breaker(tmp_path):
 
 def test_unwritable_log_is_503_and_loses_no_acknowledged_prediction(tmp_path, monkeypatch):
     async def work():
-        async with opened(tmp_path) as (gateway, _):
+        async with open_gateway(tmp_path) as (gateway, _):
             log = gateway.scorers["fraud"].log
-            assert (await score(gateway, transaction_id="kept"))[0].status == 200
+            assert (await score_purchase(gateway, transaction_id="kept"))[0].status == 200
             monkeypatch.setattr(
                 log, "_write", lambda file, data: (_ for _ in ()).throw(OSError(28, "No space left on device"))
             )
-            response, answer = await score(gateway, transaction_id="rejected")
+            response, answer = await score_purchase(gateway, transaction_id="rejected")
             assert (
                 response.status == 503 and "No space left" in answer["error"] and dict(response.headers)["retry-after"]
             )
             monkeypatch.undo()
-            assert (await score(gateway, transaction_id="later"))[0].status == 200
+            assert (await score_purchase(gateway, transaction_id="later"))[0].status == 200
 
     run(work())
-    assert [record["served/key"] for record in logged(tmp_path)] == [[b"kept"], [b"later"]]
-    assert issubclass(UnwrittenError, OSError)
+    assert [record["served/key"] for record in read_logged_rows(tmp_path)] == [[b"kept"], [b"later"]]
+    assert issubclass(LogWriteError, OSError)
 
 
 def test_internal_error_is_500_and_the_next_request_is_answered(tmp_path):
     async def work():
-        async with opened(tmp_path) as (gateway, backend):
+        async with open_gateway(tmp_path) as (gateway, backend):
             backend.fault = lambda model, version: 1 / 0
-            response, answer = await score(gateway)
+            response, answer = await score_purchase(gateway)
             assert response.status == 500 and "ZeroDivision" not in answer["error"]
             backend.fault = lambda model, version: None
-            assert (await score(gateway))[0].status == 200
+            assert (await score_purchase(gateway))[0].status == 200
 
     run(work())

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from support.gateway_case import Simple, made, opened, run, score
+from support.gateway_case import FakeBackend, build_gateway, open_gateway, run, score_purchase
 
 from serving.http import asyncio_server
 from serving.http.asyncio_server import Request
@@ -14,9 +14,9 @@ from serving.http.asyncio_server import Request
 
 def test_metrics_count_requests_decisions_and_records(tmp_path):
     async def work():
-        async with opened(tmp_path) as (gateway, _):
+        async with open_gateway(tmp_path) as (gateway, _):
             for amount in (10.0, 20.0, 900.0, -1.0):
-                await score(gateway, amount=amount)
+                await score_purchase(gateway, amount=amount)
             return (await gateway(Request("GET", "/metrics", "", {}, b""))).body.decode()
 
     text = run(work())
@@ -36,7 +36,7 @@ def test_metrics_count_requests_decisions_and_records(tmp_path):
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory):
-    gateway = made(tmp_path_factory.mktemp("fuzz"), Simple())
+    gateway = build_gateway(tmp_path_factory.mktemp("fuzz"), FakeBackend())
     for scorer in gateway.scorers.values():
         scorer.open()
     return schemathesis.openapi.from_asgi("/openapi.json", asyncio_server.asgi(gateway))

@@ -9,16 +9,16 @@ from typing import Any
 
 import httpx
 import pytest
-from support.gateway_case import PICTURE, PURCHASE, Simple, logged, run, versions
-from support.redis_server import Server
+from support.gateway_case import PICTURE, PURCHASE, FakeBackend, create_versions, read_logged_rows, run
+from support.redis_server import RedisServer
 
 from models.fraud.online import Purchases
 from models.image.online import Pictures
 from serving.gateway import stack
 from serving.gateway.history import memory_checkpoint
-from serving.gateway.scoring import Options
-from serving.gateway.stack import Place, Settings, Stack
-from serving.server.app import Options as Serving
+from serving.gateway.scoring import ScoringOptions
+from serving.gateway.stack import ServedCase, Stack, StackSettings
+from serving.server.app import ServerOptions as Serving
 
 pytestmark = pytest.mark.system
 
@@ -28,16 +28,20 @@ BODIES = {"fraud": PURCHASE, "image": PICTURE}
 @pytest.fixture
 def simple(monkeypatch) -> None:
     """Replace the remote backend by one in this process."""
-    monkeypatch.setattr(stack, "Remote", lambda target: Simple())
+    monkeypatch.setattr(stack, "Remote", lambda target: FakeBackend())
 
 
 @asynccontextmanager
 async def run_stack(home: Path, **options: Any):
     """Run a stack for both cases of a home, with any number of pushed versions; yield it and a client."""
     onlines = {"fraud": Purchases(), "image": Pictures()}
-    cases = {name: Place(online, home / name / "versions", home / name / "online") for name, online in onlines.items()}
+    cases = {
+        name: ServedCase(online, home / name / "versions", home / name / "online") for name, online in onlines.items()
+    }
     server = Serving(rest_port=None, grpc_port=None, poll=0.05)
-    settings = Settings(cases, server, port=0, options=Options(timeout=120.0), **({"backend": "nowhere:1"} | options))
+    settings = StackSettings(
+        cases, server, port=0, options=ScoringOptions(timeout=120.0), **({"backend": "nowhere:1"} | options)
+    )
     servers = await Stack(settings).start()
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{servers.port}", timeout=120.0) as client:
@@ -52,7 +56,7 @@ async def send_score(client: httpx.AsyncClient, case: str, **changes: Any) -> ht
 
 def push(home: Path, case: str) -> None:
     """Move version 1 into place atomically, as a push does."""
-    versions(home / case / "incoming", 1)
+    create_versions(home / case / "incoming", 1)
     (home / case / "versions").mkdir(exist_ok=True)
     os.rename(home / case / "incoming" / "1", home / case / "versions" / "1")
 
@@ -72,7 +76,7 @@ def test_first_push_is_served_while_other_cases_keep_answering(
     tmp_path: Path, simple: None, first: str, later: str
 ) -> None:
     async def work():
-        versions(tmp_path / first / "versions", 1)
+        create_versions(tmp_path / first / "versions", 1)
         async with run_stack(tmp_path) as (_, client):
             statuses = []
 
@@ -93,7 +97,9 @@ def test_first_push_is_served_while_other_cases_keep_answering(
             assert len(statuses) > 2 and set(statuses) == {200}
 
     run(work())
-    assert len(logged(tmp_path, later)) == 1 and (tmp_path / later / "online" / memory_checkpoint.FILE).exists()
+    assert (
+        len(read_logged_rows(tmp_path, later)) == 1 and (tmp_path / later / "online" / memory_checkpoint.FILE).exists()
+    )
 
 
 def test_new_case_waits_for_its_seed_data_and_is_seeded_once(tmp_path: Path, simple: None) -> None:
@@ -106,7 +112,7 @@ def test_new_case_waits_for_its_seed_data_and_is_seeded_once(tmp_path: Path, sim
         return 1
 
     async def work():
-        versions(tmp_path / "image" / "versions", 1)
+        create_versions(tmp_path / "image" / "versions", 1)
         options = {"arrived": lambda name: name == "image" or bool(ready), "seed": seed}
         async with run_stack(tmp_path, **options) as (_, client):
             push(tmp_path, "fraud")
@@ -120,16 +126,16 @@ def test_new_case_waits_for_its_seed_data_and_is_seeded_once(tmp_path: Path, sim
 
     run(work())
     assert seeds == ["image", "fraud"]
-    assert [record["customer_count_1d"] for record in logged(tmp_path)] == [[1.0], [2.0]]
-    assert logged(tmp_path)[0]["seconds_since_last"] == [10.0]
+    assert [record["customer_count_1d"] for record in read_logged_rows(tmp_path)] == [[1.0], [2.0]]
+    assert read_logged_rows(tmp_path)[0]["seconds_since_last"] == [10.0]
 
 
 def test_new_case_waits_for_the_history_store(tmp_path: Path, simple: None, caplog) -> None:
-    server = Server(tmp_path)
+    server = RedisServer(tmp_path)
     server.kill()
 
     async def work():
-        versions(tmp_path / "image" / "versions", 1)
+        create_versions(tmp_path / "image" / "versions", 1)
         async with run_stack(tmp_path, store=server.url) as (_, client):
             push(tmp_path, "fraud")
             while "fraud is not served yet: The history store at" not in caplog.text:
@@ -150,7 +156,7 @@ def test_damaged_checkpoint_is_logged_once_and_other_cases_keep_answering(tmp_pa
     (tmp_path / "fraud" / "online" / memory_checkpoint.FILE).write_text("{")
 
     async def work():
-        versions(tmp_path / "image" / "versions", 1)
+        create_versions(tmp_path / "image" / "versions", 1)
         async with run_stack(tmp_path) as (_, client):
             push(tmp_path, "fraud")
             while "fraud is not served; fix this" not in caplog.text:
@@ -164,12 +170,12 @@ def test_damaged_checkpoint_is_logged_once_and_other_cases_keep_answering(tmp_pa
 
 @pytest.mark.slow
 def test_gateway_serves_a_new_case_only_after_the_engine_has_loaded_it(tmp_path: Path) -> None:
-    from support.amount_model import model
+    from support.amount_model import export_amount_model
 
     async def work():
         (tmp_path / "models").mkdir()
         for case in BODIES:
-            model(tmp_path / "models", 1)
+            export_amount_model(tmp_path / "models", 1)
             (tmp_path / case / "versions").mkdir(parents=True)
             os.rename(tmp_path / "models" / "1", tmp_path / case / "pushed")
         os.rename(tmp_path / "image" / "pushed", tmp_path / "image" / "versions" / "1")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 import uvicorn
-from support.http_server import GET, MAX_BODY, ONE_READ, exchange, listening, statuses, told
+from support.http_server import GET, MAX_BODY, ONE_READ, echo_request, exchange, parse_statuses, run_http_server
 
 from serving.http import asyncio_server
 
@@ -58,7 +58,7 @@ def test_connection_is_reused(server):
 def test_keep_alive_follows_the_connection_header_and_version(server, extra, version, keep_alive):
     request = f"GET /x HTTP/{version}\r\nHost: h\r\n{extra}\r\n".encode()
     answer = exchange(server.port, request + request)
-    assert len(statuses(answer)) == (2 if keep_alive else 1)
+    assert len(parse_statuses(answer)) == (2 if keep_alive else 1)
     if not keep_alive:
         assert b"connection: close" in answer
 
@@ -66,7 +66,7 @@ def test_keep_alive_follows_the_connection_header_and_version(server, extra, ver
 def test_chunked_body_is_joined_and_trailers_are_ignored(server):
     body = b"3\r\nabc\r\n2;ext=1\r\nde\r\n0\r\nX-A: trailer\r\n\r\n"
     answer = exchange(server.port, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + body + GET)
-    assert statuses(answer) == [200, 200] and b'"abcde", ""]' in answer
+    assert parse_statuses(answer) == [200, 200] and b'"abcde", ""]' in answer
 
 
 def test_expect_100_continue_is_answered(server):
@@ -85,20 +85,20 @@ def test_earlier_response_precedes_a_100(server):
         received = b""
         while b"100 Continue" not in received:
             received += client.recv(1000)
-        assert statuses(received) == [200, 100]
+        assert parse_statuses(received) == [200, 100]
 
 
 def test_head_and_204_responses_have_no_body(server):
     answer = exchange(server.port, b"HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
-    assert statuses(answer) == [200, 200] and answer.count(b"[") == 1
+    assert parse_statuses(answer) == [200, 200] and answer.count(b"[") == 1
     answer = exchange(server.port, b"GET /none HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
-    assert statuses(answer) == [204, 200] and answer.count(b"content-length") == 1
+    assert parse_statuses(answer) == [204, 200] and answer.count(b"content-length") == 1
 
 
 @pytest.mark.parametrize("path", ["/boom", "/split"])
 def test_handler_error_is_a_logged_500_without_details(server, caplog, path):
     answer = exchange(server.port, f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode() + GET)
-    assert statuses(answer) == [500, 200]
+    assert parse_statuses(answer) == [500, 200]
     assert b"secret" not in answer and b"set-cookie" not in answer and b'{"error": ' in answer
     assert f"GET {path} failed" in caplog.text
 
@@ -143,7 +143,7 @@ HOST = b"Host: h\r\n"
 def test_client_error_has_its_status_and_closes_the_connection(server, request_, status):
     """The error response arrives after the previous response, although much of the sent data is never read."""
     answer = exchange(server.port, GET + request_, close=False)
-    assert statuses(answer) == [200, status]
+    assert parse_statuses(answer) == [200, status]
     assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"] and b"connection: close" in answer
 
 
@@ -151,24 +151,27 @@ def test_bytes_after_an_upgrade_are_not_read(server):
     answer = exchange(
         server.port, b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n\x00\x01", close=False
     )
-    assert statuses(answer) == [200] and b"connection: close" in answer
+    assert parse_statuses(answer) == [200] and b"connection: close" in answer
 
 
 def test_slow_and_idle_clients_are_disconnected():
-    with listening(read_seconds=0.2, idle_seconds=0.2) as running:
-        assert statuses(exchange(running.port, b"GET / HTT", close=False)) == [408]
-        assert statuses(
+    with run_http_server(read_seconds=0.2, idle_seconds=0.2) as running:
+        assert parse_statuses(exchange(running.port, b"GET / HTT", close=False)) == [408]
+        assert parse_statuses(
             exchange(running.port, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\na", close=False)
         ) == [408]
         assert exchange(running.port, b"", close=False) == b""
-        assert statuses(exchange(running.port, GET, close=False)) == [200]
+        assert parse_statuses(exchange(running.port, GET, close=False)) == [200]
 
 
 def test_client_that_does_not_read_is_disconnected_and_delays_no_other():
-    with listening(read_seconds=0.3) as running, socket.create_connection(("127.0.0.1", running.port), 10) as client:
+    with (
+        run_http_server(read_seconds=0.3) as running,
+        socket.create_connection(("127.0.0.1", running.port), 10) as client,
+    ):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.sendall(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n" * 50)
-        assert statuses(exchange(running.port, GET)) == [200]
+        assert parse_statuses(exchange(running.port, GET)) == [200]
         deadline = time.monotonic() + 20
         while running.server.connections and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -186,11 +189,11 @@ def test_reading_pauses_while_too_many_requests_wait(server):
         assert all(len(connection.queue) <= ONE_READ + 16 for connection in list(server.server.connections))
     sending.join()
     client.close()
-    assert statuses(received) == [200] * 5000
+    assert parse_statuses(received) == [200] * 5000
 
 
 def test_close_answers_requests_in_flight_and_rejects_new_connections():
-    with listening() as running:
+    with run_http_server() as running:
         responses: list[bytes] = []
         client_thread = threading.Thread(
             target=lambda: responses.append(
@@ -203,7 +206,7 @@ def test_close_answers_requests_in_flight_and_rejects_new_connections():
             time.sleep(0.01)
         running.call(lambda: running.server.close(10))
         client_thread.join()
-        assert statuses(responses[0]) == [200] and b"connection: close" in responses[0]
+        assert parse_statuses(responses[0]) == [200] and b"connection: close" in responses[0]
         assert idle.recv(10) == b""
         idle.close()
         with pytest.raises(OSError):
@@ -214,7 +217,9 @@ def test_close_answers_requests_in_flight_and_rejects_new_connections():
 def run_uvicorn() -> Iterator[int]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(asyncio_server.asgi(told, max_body=MAX_BODY), log_level="critical", lifespan="on")
+        config = uvicorn.Config(
+            asyncio_server.asgi(echo_request, max_body=MAX_BODY), log_level="critical", lifespan="on"
+        )
         running = uvicorn.Server(config)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()

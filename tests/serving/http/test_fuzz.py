@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.http_server import GET, exchange, statuses
+from support.http_server import GET, exchange, parse_statuses
 
 pytestmark = pytest.mark.system
 
@@ -49,9 +49,9 @@ CHANGED = CHANGE.map(lambda change: VALID[: change[0]] + change[1] + VALID[chang
 def test_any_bytes_get_valid_responses_and_the_server_stays_up(server, sent):
     """Responses are complete and have an expected status, the connection closes, and the next client is served."""
     answer = exchange(server.port, sent)
-    assert set(statuses(answer)) <= {100, 200, 400, 413, 414, 417, 431}
+    assert set(parse_statuses(answer)) <= {100, 200, 400, 413, 414, 417, 431}
     assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
-    assert statuses(exchange(server.port, GET)) == [200]
+    assert parse_statuses(exchange(server.port, GET)) == [200]
 
 
 @settings(max_examples=40, deadline=None)
@@ -60,4 +60,4 @@ def test_responses_do_not_depend_on_how_the_bytes_are_split(server, cuts):
     ends = [0, *sorted(set(cuts)), len(VALID)]
     parts = [VALID[a:b] for a, b in zip(ends, ends[1:], strict=False)]
     answers = [re.sub(rb"date: [^\r]*", b"", exchange(server.port, *chunks)) for chunks in (parts, [VALID])]
-    assert answers[0] == answers[1] and statuses(answers[0]) == [200, 200]
+    assert answers[0] == answers[1] and parse_statuses(answers[0]) == [200, 200]

@@ -10,23 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.errors import ServingError
-from serving.server.batcher import SHORT, Batcher, Workers
-from serving.server.config import Batching
+from serving.server.batcher import INLINE_SECONDS, Batcher, WorkerPool
+from serving.server.config import BatchingParameters
 from serving.server.conversion.request_rows import Rows
-from serving.server.signature import PREDICT, Signature, Spec
+from serving.server.signature import PREDICT, Signature, TensorSpec
 
-FLOAT = Spec("x:0", np.dtype(np.float32), 1, (None, 2))
+FLOAT = TensorSpec("x:0", np.dtype(np.float32), 1, (None, 2))
 
 
 def create_signature(call) -> Signature:
-    return Signature("s", PREDICT, {"x": FLOAT}, {"y": Spec("y:0", np.dtype(np.float32), 1, (None,))}, call)
+    return Signature("s", PREDICT, {"x": FLOAT}, {"y": TensorSpec("y:0", np.dtype(np.float32), 1, (None,))}, call)
 
 
-def run(call, batching: Batching, work, observe=lambda rows: None):
+def run(call, batching: BatchingParameters, work, observe=lambda rows: None):
     """Run ``work`` with a batcher in its own event loop."""
 
     async def main():
-        workers = Workers(batching.threads or 1)
+        workers = WorkerPool(batching.threads or 1)
         try:
             return await work(Batcher(create_signature(call), batching, workers, observe))
         finally:
@@ -57,7 +57,7 @@ def test_each_request_gets_its_own_rows_and_batches_have_few_sizes(sizes, max_ba
         ]
         return await asyncio.gather(*(batcher.submit(request, None) for request in requests))
 
-    answers = run(call, Batching(max_batch_size=max_batch_size, max_enqueued_batches=1000), work)
+    answers = run(call, BatchingParameters(max_batch_size=max_batch_size, max_enqueued_batches=1000), work)
     for value, (answer,) in zip(values, answers, strict=True):
         np.testing.assert_allclose(answer, value.sum(1), rtol=1e-5)
     assert all(size == max_batch_size or size > max_batch_size or size & (size - 1) == 0 for size in batch_sizes)
@@ -78,13 +78,17 @@ def test_requests_that_arrive_during_a_batch_form_the_next_batch():
         go.set()
         await asyncio.gather(first, *others)
 
-    run(call, Batching(), work, batches.append)
+    run(call, BatchingParameters(), work, batches.append)
     assert batches == [1, 5]
 
 
 @pytest.mark.parametrize(
     ("seconds", "batching", "in_event_loop"),
-    [(0.0, Batching(), True), (2 * SHORT, Batching(), False), (0.0, Batching(threads=1), False)],
+    [
+        (0.0, BatchingParameters(), True),
+        (2 * INLINE_SECONDS, BatchingParameters(), False),
+        (0.0, BatchingParameters(threads=1), False),
+    ],
     ids=["short", "long", "threads requested"],
 )
 def test_only_short_batches_run_in_the_event_loop(seconds, batching, in_event_loop):
@@ -116,7 +120,7 @@ def test_batch_size_without_a_measured_duration_runs_in_a_thread():
         for rows in (1, 1, 64, 1):
             await batcher.submit(Rows(rows, [np.ones((rows, 2), np.float32)]), None)
 
-    run(call, Batching(), work)
+    run(call, BatchingParameters(), work)
     assert threads[1] is threading.main_thread() and threads[64] is not threading.main_thread()
 
 
@@ -131,7 +135,7 @@ def test_invalid_request_does_not_fail_the_others_in_its_batch():
         rows += [Rows(1, columns=[[["a", "b"]]]), Rows(1, columns=[[[1, 2, 3]]]), Rows(1, columns=[[[4, 5]]])]
         return await asyncio.gather(*(batcher.submit(request, None) for request in rows), return_exceptions=True)
 
-    results = run(call, Batching(), work)
+    results = run(call, BatchingParameters(), work)
     assert [float(results[n][0][0]) for n in (0, 2, 5)] == [2.0, 4.0, 9.0]
     assert all(isinstance(results[n], ServingError) and results[n].status == "INVALID_ARGUMENT" for n in (1, 3, 4))
 
@@ -160,7 +164,7 @@ def test_expired_request_frees_its_place_and_a_full_queue_refuses_requests():
         go.set()
         await asyncio.gather(first, last)
 
-    run(call, Batching(max_batch_size=1, max_enqueued_batches=2), work)
+    run(call, BatchingParameters(max_batch_size=1, max_enqueued_batches=2), work)
     assert calls == [1, 1]  # the expired request never ran
 
 
@@ -170,7 +174,7 @@ def test_cancelled_request_does_not_affect_the_others():
         futures[1].cancel()
         return await asyncio.gather(futures[0], futures[2])
 
-    assert [float(answer[0][0]) for answer in run(sum_rows, Batching(), work)] == [2.0, 2.0]
+    assert [float(answer[0][0]) for answer in run(sum_rows, BatchingParameters(), work)] == [2.0, 2.0]
 
 
 def test_every_request_gets_the_error_of_its_batch():
@@ -178,7 +182,7 @@ def test_every_request_gets_the_error_of_its_batch():
         requests = [Rows(1, [np.ones((1, 2), np.float32)]) for _ in range(2)]
         return await asyncio.gather(*(batcher.submit(request, None) for request in requests), return_exceptions=True)
 
-    errors = run(lambda arrays: [np.zeros(7, np.float32)], Batching(), work)
+    errors = run(lambda arrays: [np.zeros(7, np.float32)], BatchingParameters(), work)
     assert [error.status for error in errors] == ["INTERNAL", "INTERNAL"]
-    errors = run(lambda arrays: 1 / 0, Batching(), work)
+    errors = run(lambda arrays: 1 / 0, BatchingParameters(), work)
     assert [type(error) for error in errors] == [ZeroDivisionError, ZeroDivisionError]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.served_client import error
+from support.served_client import expect_error
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
@@ -81,13 +81,13 @@ def test_multi_inference_returns_one_result_per_task(client):
 
 def test_invalid_multi_inference_is_refused(client):
     twice = multi_inference_request(("regress_x_to_y", "regress"), ("regress_x_to_y", "regress"))
-    code, text = error(client.stub.MultiInference, twice)
+    code, text = expect_error(client.stub.MultiInference, twice)
     assert code == "INVALID_ARGUMENT" and text == "Duplicate evaluation of signature: regress_x_to_y"
-    assert error(client.stub.MultiInference, multi_inference_request(("two", "predict")))[0] == "UNIMPLEMENTED"
-    assert error(client.stub.MultiInference, multi_inference_request())[0] == "INVALID_ARGUMENT"
+    assert expect_error(client.stub.MultiInference, multi_inference_request(("two", "predict")))[0] == "UNIMPLEMENTED"
+    assert expect_error(client.stub.MultiInference, multi_inference_request())[0] == "INVALID_ARGUMENT"
     other = multi_inference_request(("regress_x_to_y", "regress"), ("regress_x_to_y3", "regress"))
     other.tasks[1].model_spec.name = "doors"
-    assert "same model name" in error(client.stub.MultiInference, other)[1]
+    assert "same model name" in expect_error(client.stub.MultiInference, other)[1]
     empty = multi_inference_request(("regress_x_to_y", "regress"))
     empty.ClearField("input")
-    assert error(client.stub.MultiInference, empty) == ("INVALID_ARGUMENT", "Input is empty.")
+    assert expect_error(client.stub.MultiInference, empty) == ("INVALID_ARGUMENT", "Input is empty.")

@@ -3,7 +3,7 @@
 import pytest
 
 from serving.server import config, flags
-from serving.server.config import Batching, Model
+from serving.server.config import BatchingParameters, ModelConfig
 
 
 def test_batching_file_sets_sizes_queue_and_threads(tmp_path):
@@ -13,16 +13,16 @@ def test_batching_file_sets_sizes_queue_and_threads(tmp_path):
         "max_enqueued_batches { value: 7 }\nnum_batch_threads { value: 3 }\n"
         "allowed_batch_sizes: 8\nallowed_batch_sizes: 24"
     )
-    batching = config.batching(path)
-    assert batching == Batching(max_batch_size=24, sizes=(8, 24), max_enqueued_batches=7, threads=3)
+    batching = config.read_batching(path)
+    assert batching == BatchingParameters(max_batch_size=24, sizes=(8, 24), max_enqueued_batches=7, threads=3)
     assert [batching.padded_size(n) for n in (1, 8, 9, 24, 25)] == [8, 8, 24, 24, 25]
-    assert config.ignored(path) == ["batch_timeout_micros"]
+    assert config.find_ignored_parameters(path) == ["batch_timeout_micros"]
     path.write_text("max_batch_size: { value: 6 }")
-    assert [config.batching(path).padded_size(n) for n in (1, 2, 3, 5, 6)] == [1, 2, 4, 6, 6]
+    assert [config.read_batching(path).padded_size(n) for n in (1, 2, 3, 5, 6)] == [1, 2, 4, 6, 6]
 
 
 INVALID = {
-    config.models: [
+    config.read_models: [
         ("nonsense", "is not a ModelServerConfig"),
         ('model_config_list { config { name: "m" } }', "a name and a base_path"),
         ('model_config_list { config { name: "m" base_path: "gs://b" } }', "not a local folder"),
@@ -40,7 +40,7 @@ INVALID = {
         ),
         ("custom_model_config {}", "custom_model_config is not supported"),
     ],
-    config.batching: [
+    config.read_batching: [
         ("max_batch_size { value: ", "line 1"),
         ("pad_variable_length_inputs: true", "pad_variable_length_inputs is not supported"),
         ("max_batch_size { value: 8 } allowed_batch_sizes: 4", "must increase up to max_batch_size"),
@@ -63,14 +63,14 @@ def test_invalid_file_is_refused_with_the_reason(tmp_path, read, text, message):
 def test_monitoring_file_sets_the_metrics_path(tmp_path):
     path = tmp_path / "monitoring.config"
     path.write_text('prometheus_config { enable: true, path: "/metrics" }')
-    assert config.monitoring(path) == "/metrics"
+    assert config.read_metrics_path(path) == "/metrics"
     path.write_text("prometheus_config: { enable: true }")
-    assert config.monitoring(path) == "/monitoring/prometheus/metrics"
+    assert config.read_metrics_path(path) == "/monitoring/prometheus/metrics"
     path.write_text("prometheus_config { enable: false }")
-    assert config.monitoring(path) is None
+    assert config.read_metrics_path(path) is None
     path.write_text("prometheus_config { enabled: true }")
     with pytest.raises(ValueError, match="enable and path"):
-        config.monitoring(path)
+        config.read_metrics_path(path)
 
 
 def test_flags_of_tensorflow_model_server_set_the_options():
@@ -88,7 +88,7 @@ def test_flags_of_tensorflow_model_server_set_the_options():
         "--file_system_poll_wait_seconds=0",
     ]
     options, warnings = flags.parse(arguments)
-    assert (options.grpc_port, options.rest_port, options.models) == (1, 2, (Model("m", "/m"),))
+    assert (options.grpc_port, options.rest_port, options.models) == (1, 2, (ModelConfig("m", "/m"),))
     assert (
         options.prefer_lite
         and not options.batching.enabled
@@ -121,4 +121,4 @@ def test_invalid_flag_is_refused_with_its_name(arguments, message):
 def test_flag_without_effect_gives_a_warning():
     _, warnings = flags.parse(["--model_base_path=/m", "--num_load_threads=4", "--flush_filesystem_caches"])
     assert [warning.split()[0] for warning in warnings] == ["--num_load_threads", "--flush_filesystem_caches"]
-    assert all(f"--{name}" in flags.usage() for name in (*flags.FOLLOWED, *flags.IGNORED, *flags.REFUSED))
+    assert all(f"--{name}" in flags.format_usage() for name in (*flags.SUPPORTED, *flags.IGNORED, *flags.UNSUPPORTED))

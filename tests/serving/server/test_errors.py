@@ -4,22 +4,22 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from support.served_client import MAX_BODY, error
-from support.served_models import POLL, predict, serving
+from support.served_client import MAX_BODY, expect_error
+from support.served_models import POLL, build_predict_request, run_model_server
 
 from serving.errors import HTTP, ServingError
-from serving.server.app import Options
-from serving.server.config import Model
+from serving.server.app import ServerOptions
+from serving.server.config import ModelConfig
 
 pytestmark = pytest.mark.system
 
 
 def test_unknown_model_or_version_returns_tensorflow_servings_error(client):
-    assert error(client.stub.Predict, predict("nope", {"x": 1.0})) == (
+    assert expect_error(client.stub.Predict, build_predict_request("nope", {"x": 1.0})) == (
         "NOT_FOUND",
         "Servable not found for request: Latest(nope)",
     )
-    assert error(client.stub.Predict, predict("half", {"x": 1.0}, version=9)) == (
+    assert expect_error(client.stub.Predict, build_predict_request("half", {"x": 1.0}, version=9)) == (
         "NOT_FOUND",
         "Servable not found for request: Specific(half, 9)",
     )
@@ -33,12 +33,12 @@ def test_unknown_model_or_version_returns_tensorflow_servings_error(client):
 
 
 def test_unknown_signature_input_or_label_is_refused(client):
-    code, text = error(client.stub.Predict, predict("half", {"x": [[1.0]]}, "no"))
+    code, text = expect_error(client.stub.Predict, build_predict_request("half", {"x": [[1.0]]}, "no"))
     assert (code, text) == ("FAILED_PRECONDITION", 'Serving signature key "no" not found.')
     assert client.post("half:predict", {"signature_name": "no", "instances": [[1]]}).status_code == 400
-    code, text = error(client.stub.Predict, predict("half", {"z": [[1.0]]}))
+    code, text = expect_error(client.stub.Predict, build_predict_request("half", {"z": [[1.0]]}))
     assert code == "INVALID_ARGUMENT" and "Sent extra: {z}. Missing but required: {x}." in text
-    code, text = error(client.stub.Predict, predict("half", {"x": [[1.0]]}, label="odd"))
+    code, text = expect_error(client.stub.Predict, build_predict_request("half", {"x": [[1.0]]}, label="odd"))
     assert (code, text) == ("INVALID_ARGUMENT", "Unrecognized servable version label: odd")
 
 
@@ -144,18 +144,20 @@ def test_inconsistent_tensor_is_refused(client):
         lambda t: t.__setattr__("tensor_content", b"abc"),
         lambda t: t.ClearField("float_val"),
     ):
-        request = predict("half", {"x": [[1.0], [2.0]]})
+        request = build_predict_request("half", {"x": [[1.0], [2.0]]})
         tensor = request.inputs["x"]
         tensor.tensor_content, tensor.float_val[:] = b"", [1.0, 2.0]
         change(tensor)
-        assert error(client.stub.Predict, request)[0] == "INVALID_ARGUMENT"
+        assert expect_error(client.stub.Predict, request)[0] == "INVALID_ARGUMENT"
 
 
 def test_wrong_type_or_shape_is_refused_before_the_model_runs(client):
-    assert error(client.stub.Predict, predict("half", {"x": [["a"]]}))[0] == "INVALID_ARGUMENT"
-    assert error(client.stub.Predict, predict("doors", {"x": 1.0}, "same"))[0] == "INVALID_ARGUMENT"
+    assert expect_error(client.stub.Predict, build_predict_request("half", {"x": [["a"]]}))[0] == "INVALID_ARGUMENT"
+    assert (
+        expect_error(client.stub.Predict, build_predict_request("doors", {"x": 1.0}, "same"))[0] == "INVALID_ARGUMENT"
+    )
     assert client.post("doors:predict", {"signature_name": "same", "inputs": 1.0}).status_code == 400
-    code, text = error(client.stub.Predict, predict("half", {"x": [[1.0, 2.0]]}))
+    code, text = expect_error(client.stub.Predict, build_predict_request("half", {"x": [[1.0, 2.0]]}))
     assert code == "INVALID_ARGUMENT" and "expected is [?,1]" in text
 
 
@@ -178,7 +180,9 @@ def test_model_error_fails_only_its_own_request(client):
 
 def test_large_request_is_refused_over_grpc_and_rest(client):
     assert client.post("half:predict", b" " * (MAX_BODY + 1)).status_code == 413
-    code, _ = error(client.stub.Predict, predict("half", {"x": np.zeros((MAX_BODY // 4, 1), np.float32)}))
+    code, _ = expect_error(
+        client.stub.Predict, build_predict_request("half", {"x": np.zeros((MAX_BODY // 4, 1), np.float32)})
+    )
     assert code == "RESOURCE_EXHAUSTED"
 
 
@@ -196,15 +200,18 @@ def test_gzip_body_is_decompressed_up_to_the_limit(client):
 
 
 def test_expired_deadline_does_not_stop_the_server(client):
-    slow = predict("doors", {"turns": np.array([2000], np.int32)}, "slow")
-    assert error(client.stub.Predict, slow, timeout=0.05)[0] == "DEADLINE_EXCEEDED"
+    slow = build_predict_request("doors", {"turns": np.array([2000], np.int32)}, "slow")
+    assert expect_error(client.stub.Predict, slow, timeout=0.05)[0] == "DEADLINE_EXCEEDED"
     assert client.post("half:predict", {"instances": [[2.0]]}).status_code == 200
 
 
 def test_expired_rest_deadline_returns_504(served_folder):
-    options = Options(
-        [Model("doors", str(served_folder / "doors"))], grpc_port=None, rest_port=0, poll=POLL, rest_timeout=0.05
+    options = ServerOptions(
+        [ModelConfig("doors", str(served_folder / "doors"))], grpc_port=None, rest_port=0, poll=POLL, rest_timeout=0.05
     )
-    with serving(options) as app, httpx.Client(base_url=f"http://127.0.0.1:{app.rest_port}", timeout=120) as client:
+    with (
+        run_model_server(options) as app,
+        httpx.Client(base_url=f"http://127.0.0.1:{app.rest_port}", timeout=120) as client,
+    ):
         response = client.post("/v1/models/doors:predict", json={"signature_name": "slow", "instances": [2000]})
         assert response.status_code == 504 and response.json() == {"error": "Deadline Exceeded"}

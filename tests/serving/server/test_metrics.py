@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.served_client import Client, error
-from support.served_models import POLL, predict, serving
+from support.served_client import ModelServerClient, expect_error
+from support.served_models import POLL, build_predict_request, run_model_server
 
-from serving.server.app import Options
-from serving.server.config import Batching, Model
+from serving.server.app import ServerOptions
+from serving.server.config import BatchingParameters, ModelConfig
 
 pytestmark = pytest.mark.system
 
 
 def test_prometheus_metrics_have_tensorflow_servings_names(client):
-    client.stub.Predict(predict("half", {"x": [[1.0]]}), timeout=20)
+    client.stub.Predict(build_predict_request("half", {"x": [[1.0]]}), timeout=20)
     for kind in ("classify", "regress"):
         client.post(f"half:{kind}", {"signature_name": f"{kind}_x_to_y", "examples": [{"x": 1.0}]})
     client.post("half:predict", {"instances": [[1]]})
@@ -44,12 +44,12 @@ def test_health_reports_all_services_as_serving(client):
     stub = health_pb2_grpc.HealthStub(client.channel)
     for name in ("", "tensorflow.serving.PredictionService"):
         assert stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=20).status == 1
-    assert error(stub.Check, health_pb2.HealthCheckRequest(service="other"))[0] == "NOT_FOUND"
+    assert expect_error(stub.Check, health_pb2.HealthCheckRequest(service="other"))[0] == "NOT_FOUND"
 
 
 def test_disabled_health_metrics_and_batching_are_absent(served_folder):
-    models = [Model("doors", str(served_folder / "doors"))]
-    options = Options(
+    models = [ModelConfig("doors", str(served_folder / "doors"))]
+    options = ServerOptions(
         models,
         grpc_port=0,
         rest_port=0,
@@ -57,15 +57,15 @@ def test_disabled_health_metrics_and_batching_are_absent(served_folder):
         health=False,
         metrics_path=None,
         packed=True,
-        batching=Batching(enabled=False),
+        batching=BatchingParameters(enabled=False),
     )
-    with serving(options) as app:
-        client = Client(app)
+    with run_model_server(options) as app:
+        client = ModelServerClient(app)
         from grpc_health.v1 import health_pb2, health_pb2_grpc
 
         check = health_pb2_grpc.HealthStub(client.channel).Check
-        assert error(check, health_pb2.HealthCheckRequest())[0] == "UNIMPLEMENTED"
+        assert expect_error(check, health_pb2.HealthCheckRequest())[0] == "UNIMPLEMENTED"
         assert client.http.get("/monitoring/prometheus/metrics").status_code == 404
-        tensor = client.stub.Predict(predict("doors", {"x": [1.5]}, "same"), timeout=20).outputs["y"]
+        tensor = client.stub.Predict(build_predict_request("doors", {"x": [1.5]}, "same"), timeout=20).outputs["y"]
         assert tensor.tensor_content == np.float32(1.5).tobytes() and not tensor.float_val
         client.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.command import ROOT
-from support.served_models import ask, doors, push
+from support.served_models import export_signatures, predict_number, push_version
 
 pytestmark = pytest.mark.system
 
@@ -43,7 +43,7 @@ def running_server(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.P
 
 
 def test_sigterm_finishes_running_requests(tmp_path):
-    doors(tmp_path / "1")
+    export_signatures(tmp_path / "1")
     with running_server(tmp_path, "--model_name=m", f"--model_base_path={tmp_path}") as (process, port):
         body = b'{"signature_name": "slow", "instances": [500]}'
         head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -58,16 +58,16 @@ def test_sigterm_finishes_running_requests(tmp_path):
         assert response.startswith(b"HTTP/1.1 200 OK") and response.endswith(b'{"predictions":[500.0]}')
         assert process.wait(60) == 0
         with pytest.raises(httpx.ConnectError):
-            ask(port)
+            predict_number(port)
 
 
 @pytest.mark.slow
 def test_server_killed_under_load_restarts_with_the_same_version(made, tmp_path):
     for version in (1, 2):
-        push(made, tmp_path, version)
+        push_version(made, tmp_path, version)
     for _ in range(2):
         with running_server(tmp_path, "--model_name=m", f"--model_base_path={tmp_path}") as (process, port):
-            assert [ask(port) for _ in range(50)] == [3.0] * 50
+            assert [predict_number(port) for _ in range(50)] == [3.0] * 50
             process.kill()
 
 

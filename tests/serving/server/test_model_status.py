@@ -2,16 +2,16 @@
 
 import pytest
 import tensorflow as tf
-from support.served_client import Client, error
-from support.served_models import POLL, predict, serving
+from support.served_client import ModelServerClient, expect_error
+from support.served_models import POLL, build_predict_request, run_model_server
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,
 )
 
-from serving.server.app import Options
-from serving.server.config import Model
+from serving.server.app import ServerOptions
+from serving.server.config import ModelConfig
 
 pytestmark = pytest.mark.system
 
@@ -20,7 +20,7 @@ def test_versions_and_labels_select_the_model_over_grpc_and_rest(client):
     for path, expected in (("versions/1", 2.0), ("versions/2", 3.0), ("labels/stable", 2.0), ("labels/canary", 3.0)):
         assert client.post(f"half/{path}:predict", {"instances": [[2.0]]}).json() == {"predictions": [[expected]]}
     for choice, expected in (({"version": 1}, 2.0), ({"label": "canary"}, 3.0), ({"label": "stable"}, 2.0)):
-        answer = client.stub.Predict(predict("half", {"x": [[2.0]]}, **choice), timeout=20)
+        answer = client.stub.Predict(build_predict_request("half", {"x": [[2.0]]}, **choice), timeout=20)
         assert list(answer.outputs["y"].float_val) == [expected]
 
 
@@ -36,7 +36,7 @@ def test_status_lists_versions_over_grpc_and_rest(client):
     assert [(status.version, status.state) for status in statuses] == [(2, 30), (1, 30)]
     assert client.http.get("/v1/models/nope").status_code == 404
     request.model_spec.name = "nope"
-    assert error(client.models.GetModelStatus, request)[0] == "NOT_FOUND"
+    assert expect_error(client.models.GetModelStatus, request)[0] == "NOT_FOUND"
 
 
 def test_metadata_lists_signatures_over_grpc_and_rest(client):
@@ -57,11 +57,11 @@ def test_metadata_lists_signatures_over_grpc_and_rest(client):
 
 def test_invalid_metadata_request_is_refused(client):
     request = get_model_metadata_pb2.GetModelMetadataRequest()
-    assert error(client.stub.GetModelMetadata, request) == ("INVALID_ARGUMENT", "Missing ModelSpec")
+    assert expect_error(client.stub.GetModelMetadata, request) == ("INVALID_ARGUMENT", "Missing ModelSpec")
     request.model_spec.name = "half"
-    assert "at least one metadata_field" in error(client.stub.GetModelMetadata, request)[1]
+    assert "at least one metadata_field" in expect_error(client.stub.GetModelMetadata, request)[1]
     request.metadata_field.append("other")
-    assert error(client.stub.GetModelMetadata, request)[1] == "Metadata field other is not supported"
+    assert expect_error(client.stub.GetModelMetadata, request)[1] == "Metadata field other is not supported"
 
 
 def test_reload_config_replaces_models_and_labels(client_of_two_versions):
@@ -70,15 +70,15 @@ def test_reload_config_replaces_models_and_labels(client_of_two_versions):
     model = request.config.model_config_list.config.add(name="other", base_path=str(folder / "half"))
     model.model_version_policy.specific.versions.append(3)
     assert client.models.HandleReloadConfigRequest(request, timeout=30).status.error_code == 0
-    answer = client.stub.Predict(predict("other", {"x": [[2.0]]}), timeout=20)
+    answer = client.stub.Predict(build_predict_request("other", {"x": [[2.0]]}), timeout=20)
     assert (answer.model_spec.version.value, list(answer.outputs["y"].float_val)) == (3, [4.0])
-    assert error(client.stub.Predict, predict("half", {"x": [[2.0]]}))[0] == "NOT_FOUND"
+    assert expect_error(client.stub.Predict, build_predict_request("half", {"x": [[2.0]]}))[0] == "NOT_FOUND"
     model.version_labels["stable"] = 2
     status = client.models.HandleReloadConfigRequest(request, timeout=30).status
     assert status.error_code == 9 and "not currently available for inference" in status.error_message
     model.version_labels["stable"] = 3
     assert client.models.HandleReloadConfigRequest(request, timeout=30).status.error_code == 0
-    answer = client.stub.Predict(predict("other", {"x": [[2.0]]}, label="stable"), timeout=20)
+    answer = client.stub.Predict(build_predict_request("other", {"x": [[2.0]]}, label="stable"), timeout=20)
     assert answer.model_spec.version.value == 3
     request.config.model_config_list.config.add(name="other", base_path="/elsewhere")
     assert "multiple times" in client.models.HandleReloadConfigRequest(request, timeout=30).status.error_message
@@ -88,8 +88,8 @@ def test_reload_config_replaces_models_and_labels(client_of_two_versions):
 
 @pytest.fixture
 def client_of_two_versions(served_folder):
-    models = [Model("half", str(served_folder / "half"), latest=2)]
-    with serving(Options(models, grpc_port=0, rest_port=0, poll=POLL)) as app:
-        client = Client(app)
+    models = [ModelConfig("half", str(served_folder / "half"), latest=2)]
+    with run_model_server(ServerOptions(models, grpc_port=0, rest_port=0, poll=POLL)) as app:
+        client = ModelServerClient(app)
         yield client, served_folder
         client.close()

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.served_client import error
-from support.served_models import predict
+from support.served_client import expect_error
+from support.served_models import build_predict_request
 
 pytestmark = pytest.mark.system
 
 
 def test_grpc_predict_returns_model_spec_and_float_val(client):
-    answer = client.stub.Predict(predict("half", {"x": [[2.0], [4.0]]}), timeout=20)
+    answer = client.stub.Predict(build_predict_request("half", {"x": [[2.0], [4.0]]}), timeout=20)
     assert (answer.model_spec.name, answer.model_spec.version.value) == ("half", 2)
     assert answer.model_spec.signature_name == "serving_default"
     tensor = answer.outputs["y"]
@@ -40,7 +40,7 @@ def test_several_inputs_and_outputs_keep_their_names(client):
 def test_rest_and_grpc_return_equal_outputs(client):
     values = np.random.default_rng(1).normal(size=(50, 1)).astype(np.float32)
     by_rest = client.post("half:predict", {"signature_name": "two", "inputs": values.tolist()}).json()["outputs"]
-    by_grpc = client.stub.Predict(predict("half", {"x": values}, "two"), timeout=20).outputs
+    by_grpc = client.stub.Predict(build_predict_request("half", {"x": values}, "two"), timeout=20).outputs
     for name in ("y", "y3"):
         np.testing.assert_array_equal(np.array(by_rest[name], np.float32), tf.make_ndarray(by_grpc[name]))
     np.testing.assert_allclose(by_rest["y"], values / 2 + 2, rtol=1e-6)
@@ -80,11 +80,13 @@ def test_signature_without_batch_axis_needs_the_column_format(client):
 
 
 def test_output_filter_selects_outputs_and_refuses_invalid_names(client):
-    answer = client.stub.Predict(predict("half", {"x": [[2.0]]}, "two", only=("y3",)), timeout=20)
+    answer = client.stub.Predict(build_predict_request("half", {"x": [[2.0]]}, "two", only=("y3",)), timeout=20)
     assert set(answer.outputs) == {"y3"}
-    code, text = error(client.stub.Predict, predict("half", {"x": [[2.0]]}, "two", only=("no",)))
+    code, text = expect_error(client.stub.Predict, build_predict_request("half", {"x": [[2.0]]}, "two", only=("no",)))
     assert code == "INVALID_ARGUMENT" and "output tensor alias not found in signature: no" in text
-    code, text = error(client.stub.Predict, predict("half", {"x": [[2.0]]}, "two", only=("y", "y")))
+    code, text = expect_error(
+        client.stub.Predict, build_predict_request("half", {"x": [[2.0]]}, "two", only=("y", "y"))
+    )
     assert (code, text) == ("INVALID_ARGUMENT", "duplicate output tensor alias")
 
 

@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 
 from serving.errors import ServingError
 from serving.http import asyncio_server
-from serving.server.api.rest import Rest
-from serving.server.config import Batching
+from serving.server.api.rest import RestHandler
+from serving.server.config import BatchingParameters
 from serving.server.conversion import json_tensors
 from serving.server.conversion.request_rows import Rows
 from serving.server.engine import Engine
-from serving.server.metrics import Metrics
-from serving.server.signature import PREDICT, Signature, Spec
+from serving.server.metrics import ServerMetrics
+from serving.server.signature import PREDICT, Signature, TensorSpec
 
 FLOAT, INT, TEXT = ((np.dtype(kind), n) for kind, n in ((np.float32, 1), (np.int64, 9), (object, 7)))
 
 
-def spec(kind, *shape) -> Spec:
-    return Spec("t:0", *kind, shape)
+def spec(kind, *shape) -> TensorSpec:
+    return TensorSpec("t:0", *kind, shape)
 
 
-def echo(inputs: dict[str, Spec]) -> Signature:
+def echo(inputs: dict[str, TensorSpec]) -> Signature:
     return Signature("serving_default", PREDICT, inputs, inputs, lambda arrays: arrays)
 
 
@@ -36,7 +36,7 @@ SIGNATURES = [
     echo({"x": spec(TEXT, None)}),
     echo({"a": spec(INT, None, 1), "b": spec(TEXT, None, 2), "c": spec(FLOAT, None)}),
     echo({"x": spec(INT)}),
-    echo({"x": Spec("t:0", *FLOAT, None)}),
+    echo({"x": TensorSpec("t:0", *FLOAT, None)}),
 ]
 LEAF = st.one_of(
     st.none(),
@@ -73,7 +73,7 @@ class FakeEngine:
     async def run(self, servable, signature: Signature, rows: Rows, timeout: float) -> list[np.ndarray]:
         from serving.server.batcher import Batcher
 
-        batcher = Batcher(signature, Batching(), _NoWorkers(), lambda count: None)
+        batcher = Batcher(signature, BatchingParameters(), _NoWorkers(), lambda count: None)
         return batcher._run_single(rows)
 
 
@@ -87,7 +87,7 @@ class _NoWorkers:
 
 
 def create_client_and_handler(signature: Signature):
-    rest = Rest(FakeEngine(signature), Metrics(), None, 5, 1 << 20)
+    rest = RestHandler(FakeEngine(signature), ServerMetrics(), None, 5, 1 << 20)
     return httpx.AsyncClient(transport=httpx.ASGITransport(asyncio_server.asgi(rest)), base_url="http://m"), rest
 
 
@@ -156,7 +156,7 @@ def test_every_text_is_returned_unchanged(values):
 @given(st.integers())
 def test_integers_are_exact_or_refused(value):
     try:
-        array = json_tensors.array("x", [value], spec(INT, None))
+        array = json_tensors.to_array("x", [value], spec(INT, None))
     except ServingError:
         assert not -(2**63) <= value < 2**63
     else:

@@ -11,23 +11,34 @@ import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.served_client import Client
-from support.served_models import POLL, Doors, ask, doors, half_plus, predict, push, serving, until, warm
+from support.served_client import ModelServerClient
+from support.served_models import (
+    POLL,
+    SignaturesModule,
+    build_predict_request,
+    export_half_plus,
+    export_signatures,
+    predict_number,
+    push_version,
+    run_model_server,
+    wait_until,
+    write_warmup,
+)
 
 from serving.errors import ServingError
-from serving.server.app import Options
-from serving.server.config import Batching, Model
+from serving.server.app import ServerOptions
+from serving.server.config import BatchingParameters, ModelConfig
 from serving.server.loading import versions as folders
-from serving.server.loading.versions import State
+from serving.server.loading.versions import VersionState
 
 pytestmark = pytest.mark.system
 
 
-def options(base: Path, **changes) -> Options:
-    return Options([Model("m", str(base))], **({"grpc_port": 0, "rest_port": 0, "poll": POLL} | changes))
+def options(base: Path, **changes) -> ServerOptions:
+    return ServerOptions([ModelConfig("m", str(base))], **({"grpc_port": 0, "rest_port": 0, "poll": POLL} | changes))
 
 
-def states(app) -> list[State]:
+def states(app) -> list[VersionState]:
     try:
         return app.engine.states("m")
     except ServingError:
@@ -52,61 +63,65 @@ def wait_for_polls(app) -> None:
         polls.append(1)
 
     manager.poll = count_poll
-    until(lambda: len(polls) >= 2)
+    wait_until(lambda: len(polls) >= 2)
     manager.poll = poll
 
 
 @pytest.fixture(scope="module")
 def every_signature(tmp_path_factory) -> Path:
     """Folder of a version with every kind of signature, for tests to copy."""
-    return doors(tmp_path_factory.mktemp("doors") / "1")
+    return export_signatures(tmp_path_factory.mktemp("doors") / "1")
 
 
 def test_version_swap_under_load_loses_no_request_and_unloads_the_old_version(made, tmp_path):
-    push(made, tmp_path, 1)
+    push_version(made, tmp_path, 1)
     answers: list[tuple[int, float]] = []
     finished = threading.Event()
 
     def load(app) -> None:
-        client = Client(app)
+        client = ModelServerClient(app)
         while not finished.is_set():
-            answer = client.stub.Predict(predict("m", {"x": [[2.0]]}), timeout=120)
+            answer = client.stub.Predict(build_predict_request("m", {"x": [[2.0]]}), timeout=120)
             answers.append((answer.model_spec.version.value, answer.outputs["y"].float_val[0]))
             response = client.post("m:predict", {"instances": [[2.0]]})
             assert response.status_code == 200
             answers.append((0, response.json()["predictions"][0][0]))
         client.close()
 
-    with serving(options(tmp_path)) as app:
+    with run_model_server(options(tmp_path)) as app:
         threads = [threading.Thread(target=load, args=(app,)) for _ in range(3)]
         for thread in threads:
             thread.start()
-        until(lambda: len(answers) > 20)
+        wait_until(lambda: len(answers) > 20)
         for version in (2, 3):
-            push(made, tmp_path, version)
-            until(lambda version=version: versions(app) == {version})
-            until(lambda version=version: [number for number, _ in answers].count(version) > 10)
+            push_version(made, tmp_path, version)
+            wait_until(lambda version=version: versions(app) == {version})
+            wait_until(lambda version=version: [number for number, _ in answers].count(version) > 10)
             before = len(answers)
-            until(lambda before=before: len(answers) > before + 20)
+            wait_until(lambda before=before: len(answers) > before + 20)
         finished.set()
         for thread in threads:
             thread.join()
         assert {version for version, _ in answers} == {0, 1, 2, 3}
         assert all(value == 1.0 + version for version, value in answers if version)
         assert {value for _, value in answers} == {2.0, 3.0, 4.0}
-        until(lambda: {state.version: state.state for state in states(app)} == {1: "END", 2: "END", 3: "AVAILABLE"})
+        wait_until(
+            lambda: {state.version: state.state for state in states(app)} == {1: "END", 2: "END", 3: "AVAILABLE"}
+        )
 
 
 def test_running_request_finishes_on_the_old_version(every_signature, tmp_path):
     shutil.copytree(every_signature, tmp_path / "1")
-    with serving(options(tmp_path)) as app:
-        client = Client(app)
-        slow = client.stub.Predict.future(predict("m", {"turns": np.array([1000], np.int32)}, "slow"), timeout=60)
-        until(lambda: app.engine.servable("m").active_requests)
+    with run_model_server(options(tmp_path)) as app:
+        client = ModelServerClient(app)
+        slow = client.stub.Predict.future(
+            build_predict_request("m", {"turns": np.array([1000], np.int32)}, "slow"), timeout=60
+        )
+        wait_until(lambda: app.engine.servable("m").active_requests)
         shutil.copytree(every_signature, tmp_path / ".2")
         os.rename(tmp_path / ".2", tmp_path / "2")
         assert slow.result().model_spec.version.value == 1
-        until(lambda: versions(app) == {2})
+        wait_until(lambda: versions(app) == {2})
         client.close()
 
 
@@ -116,20 +131,22 @@ def test_running_request_finishes_on_the_old_version(every_signature, tmp_path):
     ids=["now", "within settle time", "after settle time", "clock skew"],
 )
 def test_version_is_complete_after_the_settle_time(made, monkeypatch, seconds, complete):
-    changed = folders.last_change(made / "1")
+    changed = folders.get_last_change(made / "1")
     monkeypatch.setattr(folders, "time", SimpleNamespace(time=lambda: changed + seconds))
-    assert (1 in folders.complete(made, settle=2.0)) == complete and 1 in folders.complete(made, settle=0.0)
+    assert (1 in folders.find_complete_versions(made, settle=2.0)) == complete and 1 in folders.find_complete_versions(
+        made, settle=0.0
+    )
 
 
 def test_partly_written_version_is_not_loaded(made, tmp_path, monkeypatch):
-    push(made, tmp_path, 1)
-    with serving(options(tmp_path)) as app:
+    push_version(made, tmp_path, 1)
+    with run_model_server(options(tmp_path)) as app:
         (tmp_path / "2").mkdir()
         copying = True
 
         def now() -> float:
             """Return the time; during the copy, the time of its last change, however slow this machine is."""
-            changed = folders.last_change(tmp_path / "2") if copying else None
+            changed = folders.get_last_change(tmp_path / "2") if copying else None
             return time.time() if changed is None else changed
 
         monkeypatch.setattr(folders, "time", SimpleNamespace(time=now))
@@ -138,17 +155,17 @@ def test_partly_written_version_is_not_loaded(made, tmp_path, monkeypatch):
             (tmp_path / "2" / "saved_model.pb").write_bytes(content[:end])
             wait_for_polls(app)
             assert {state.version for state in app.engine.states("m")} == {1}
-            assert ask(app.rest_port) == 2.0
+            assert predict_number(app.rest_port) == 2.0
         shutil.copytree(made / "2", tmp_path / "2", dirs_exist_ok=True)
         copying = False
-        until(lambda: versions(app) == {2})
-        assert ask(app.rest_port) == 3.0
+        wait_until(lambda: versions(app) == {2})
+        assert predict_number(app.rest_port) == 3.0
 
 
 @pytest.mark.parametrize("damage", ["graph", "variables", "asset", "empty file"])
 def test_version_that_fails_to_load_keeps_the_old_one_until_a_newer_one_loads(made, tmp_path, damage):
-    push(made, tmp_path, 1)
-    with serving(options(tmp_path)) as app:
+    push_version(made, tmp_path, 1)
+    with run_model_server(options(tmp_path)) as app:
         shutil.copytree(made / "2", tmp_path / "incoming")
         if damage == "graph":
             (tmp_path / "incoming" / "saved_model.pb").write_bytes(b"\xff" * 100)
@@ -160,39 +177,39 @@ def test_version_that_fails_to_load_keeps_the_old_one_until_a_newer_one_loads(ma
         else:
             (tmp_path / "incoming" / "saved_model.pb").write_bytes(b"")
         os.rename(tmp_path / "incoming", tmp_path / "2")
-        until(lambda: has_failed(app))
+        wait_until(lambda: has_failed(app))
         (bad, good) = app.engine.states("m")
         assert (bad.version, good.version, good.state) == (2, 1, "AVAILABLE") and bad.code != "OK" and bad.message
-        assert ask(app.rest_port) == 2.0
+        assert predict_number(app.rest_port) == 2.0
         status = httpx.get(f"http://127.0.0.1:{app.rest_port}/v1/models/m").json()["model_version_status"][0]
         assert status["state"] == "END" and status["status"]["error_message"] == bad.message
-        push(made, tmp_path, 3)
-        until(lambda: versions(app) == {3})
-        assert ask(app.rest_port) == 4.0
+        push_version(made, tmp_path, 3)
+        wait_until(lambda: versions(app) == {3})
+        assert predict_number(app.rest_port) == 4.0
 
 
 def test_repaired_version_is_loaded_again(made, tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"\xff")
-    with serving(options(tmp_path, poll=0.1)) as app:
-        until(lambda: bool(app.engine.manager._models["m"].failed))
+    with run_model_server(options(tmp_path, poll=0.1)) as app:
+        wait_until(lambda: bool(app.engine.manager._models["m"].failed))
         assert not app.engine.ready
         shutil.copytree(made / "1", tmp_path / "1", dirs_exist_ok=True)
-        until(lambda: versions(app) == {1})
-        assert app.engine.ready and ask(app.rest_port) == 2.0
+        wait_until(lambda: versions(app) == {1})
+        assert app.engine.ready and predict_number(app.rest_port) == 2.0
 
 
 def test_deleted_newest_version_is_replaced_by_the_previous_one(made, tmp_path):
-    push(made, tmp_path, 1)
-    push(made, tmp_path, 2)
-    with serving(options(tmp_path)) as app:
-        until(lambda: versions(app) == {2})
+    push_version(made, tmp_path, 1)
+    push_version(made, tmp_path, 2)
+    with run_model_server(options(tmp_path)) as app:
+        wait_until(lambda: versions(app) == {2})
         shutil.rmtree(tmp_path / "2")
-        until(lambda: versions(app) == {1})
-        assert ask(app.rest_port) == 2.0
+        wait_until(lambda: versions(app) == {1})
+        assert predict_number(app.rest_port) == 2.0
         shutil.rmtree(tmp_path / "1")
         wait_for_polls(app)
-        assert ask(app.rest_port) == 2.0  # the last version stays loaded
+        assert predict_number(app.rest_port) == 2.0  # the last version stays loaded
 
 
 @pytest.mark.parametrize(
@@ -206,26 +223,28 @@ def test_deleted_newest_version_is_replaced_by_the_previous_one(made, tmp_path):
     ids=["latest", "latest two", "all", "specific"],
 )
 def test_version_policies_select_the_loaded_versions(made, policy, expected):
-    with serving(Options([Model("m", str(made), **policy)], grpc_port=None, rest_port=0, poll=POLL)) as app:
-        until(lambda: versions(app) == expected)
+    with run_model_server(
+        ServerOptions([ModelConfig("m", str(made), **policy)], grpc_port=None, rest_port=0, poll=POLL)
+    ) as app:
+        wait_until(lambda: versions(app) == expected)
 
 
 def test_litert_runs_the_signatures_of_the_tflite_file(every_signature, tmp_path):
     shutil.copytree(every_signature, tmp_path / "m" / "1")
-    other = Doors()
+    other = SignaturesModule()
     other.scale.assign(5.0)  # so that its outputs differ from the SavedModel's
     tf.saved_model.save(other, str(tmp_path / "other"), signatures={"serving_default": other.add})
     converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "other"), signature_keys=["serving_default"])
     (tmp_path / "m" / "1" / "model.tflite").write_bytes(converter.convert())
     for prefer, expected in ((False, [6.0, 8.0, 10.0]), (True, [15.0, 20.0, 25.0])):
-        with serving(options(tmp_path / "m", prefer_lite=prefer)) as app:
-            until(lambda: versions(app) == {1})
-            client = Client(app)
+        with run_model_server(options(tmp_path / "m", prefer_lite=prefer)) as app:
+            wait_until(lambda: versions(app) == {1})
+            client = ModelServerClient(app)
             for rows in (3, 1, 2):
                 inputs = {"a": np.array([1, 2, 3], np.int64)[:rows], "b": np.ones((rows, 2), np.float32)}
-                answer = client.stub.Predict(predict("m", inputs), timeout=20)
+                answer = client.stub.Predict(build_predict_request("m", inputs), timeout=20)
                 assert list(answer.outputs["sum"].float_val) == expected[:rows]
-            same = client.stub.Predict(predict("m", {"x": [1.0]}, "same"), timeout=20)
+            same = client.stub.Predict(build_predict_request("m", {"x": [1.0]}, "same"), timeout=20)
             assert list(same.outputs["y"].float_val) == [1.0]
             client.close()
 
@@ -233,19 +252,21 @@ def test_litert_runs_the_signatures_of_the_tflite_file(every_signature, tmp_path
 def test_damaged_tflite_prevents_loading(every_signature, tmp_path):
     shutil.copytree(every_signature, tmp_path / "1")
     (tmp_path / "1" / "model.tflite").write_bytes(b"TFL3")
-    with serving(options(tmp_path, prefer_lite=True)) as app:
-        until(lambda: has_failed(app))
+    with run_model_server(options(tmp_path, prefer_lite=True)) as app:
+        wait_until(lambda: has_failed(app))
         assert app.engine.states("m")[0].code == "DATA_LOSS"
 
 
 def test_rows_of_concurrent_requests_share_a_batch(every_signature, tmp_path):
     shutil.copytree(every_signature, tmp_path / "1")
-    with serving(options(tmp_path, batching=Batching(threads=1))) as app:
-        until(lambda: versions(app) == {1})
-        client = Client(app)
-        first = client.stub.Predict.future(predict("m", {"turns": np.array([300], np.int32)}, "slow"), timeout=60)
+    with run_model_server(options(tmp_path, batching=BatchingParameters(threads=1))) as app:
+        wait_until(lambda: versions(app) == {1})
+        client = ModelServerClient(app)
+        first = client.stub.Predict.future(
+            build_predict_request("m", {"turns": np.array([300], np.int32)}, "slow"), timeout=60
+        )
         others = [
-            client.stub.Predict.future(predict("m", {"x": np.full(2, n, np.float32)}, "same"), timeout=60)
+            client.stub.Predict.future(build_predict_request("m", {"x": np.full(2, n, np.float32)}, "same"), timeout=60)
             for n in range(10)
         ]
         assert [list(future.result().outputs["y"].float_val) for future in others] == [[n, n] for n in range(10)]
@@ -256,11 +277,11 @@ def test_rows_of_concurrent_requests_share_a_batch(every_signature, tmp_path):
 
 
 def test_warmup_runs_before_serving_and_its_failure_prevents_loading(tmp_path):
-    warm(half_plus(tmp_path / "m" / "1"), 4.0)
-    warm(half_plus(tmp_path / "m" / "2"), 4.0, column="wrong")
-    model = Model("m", str(tmp_path / "m"), "all")
-    with serving(Options([model], grpc_port=None, rest_port=0, poll=POLL)) as app:
-        until(lambda: len(app.engine.states("m")) == 2 and app.engine.states("m")[0].state == "END")
+    write_warmup(export_half_plus(tmp_path / "m" / "1"), 4.0)
+    write_warmup(export_half_plus(tmp_path / "m" / "2"), 4.0, column="wrong")
+    model = ModelConfig("m", str(tmp_path / "m"), "all")
+    with run_model_server(ServerOptions([model], grpc_port=None, rest_port=0, poll=POLL)) as app:
+        wait_until(lambda: len(app.engine.states("m")) == 2 and app.engine.states("m")[0].state == "END")
         assert app.engine.servable("m").version == 1 and app.engine.servable("m").warmup_requests == 1
         states = {state.version: (state.state, state.code) for state in app.engine.states("m")}
         assert states == {1: ("AVAILABLE", "OK"), 2: ("END", "INVALID_ARGUMENT")}
@@ -274,14 +295,14 @@ def test_changes_of_the_model_config_file_are_applied(made, tmp_path, caplog):
     path = tmp_path / "models.config"
     path.write_text(CONFIG.format(made, 1))
     changes = {"config_file": path, "config_poll": POLL, "grpc_port": None, "rest_port": 0, "poll": POLL}
-    with serving(Options(**changes)) as app:
-        until(lambda: versions(app) == {1})
+    with run_model_server(ServerOptions(**changes)) as app:
+        wait_until(lambda: versions(app) == {1})
         assert app.engine.servable("m", label="stable").version == 1
         path.write_text("model_config_list {")
-        until(lambda: "not applied" in caplog.text)
+        wait_until(lambda: "not applied" in caplog.text)
         assert versions(app) == {1}  # an invalid file changes nothing
         path.write_text(CONFIG.format(made, 2).replace("stable", "other"))
-        until(lambda: "not currently available for inference" in caplog.text)
+        wait_until(lambda: "not currently available for inference" in caplog.text)
         assert versions(app) == {1}  # its label names a version that is not loaded
         path.write_text(CONFIG.format(made, 2).split("version_labels")[0] + "} }")
-        until(lambda: versions(app) == {2})
+        wait_until(lambda: versions(app) == {2})

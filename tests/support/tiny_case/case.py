@@ -1,6 +1,6 @@
 """Points in the plane: whether they are above the line x + y = 0."""
 
-from models.default_settings import SPACE, TRAINING
+from models.default_settings import SEARCH_SPACE, TRAINING
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -26,5 +26,5 @@ CASE = UseCase(
         "gates": {"min_accuracy": 0.5, "max_gap": 0.2, "lite_tolerance": 1e-5, "lite_metric_loss": 0.05},
     },
     watch=("x", "y"),
-    space={"optimizer": SPACE["optimizer"], "learning_rate": SPACE["learning_rate"], "width": (16, 64)},
+    space={"optimizer": SEARCH_SPACE["optimizer"], "learning_rate": SEARCH_SPACE["learning_rate"], "width": (16, 64)},
 )

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support.drift_case import append, day, record
+from support.drift_case import append_records, encode_record, generate_day
 from support.scripted_demo import INCIDENT, ScriptedSystem
 
-from models.catalog import find
-from serving.drift.gateway_monitor import STATE
+from models.catalog import find_use_case
+from serving.drift.gateway_monitor import STATE_FILE
 from serving.gateway.history.online_store import PREDICTIONS
 from tour.demo.drift import wait_for_incidents, wait_for_swap
 from tour.demo.playthrough import Playthrough
@@ -17,9 +17,9 @@ from tour.demo.report import DemoReport
 
 
 def test_only_drift_incidents_are_returned(tmp_path: Path) -> None:
-    fraud = find("fraud")
+    fraud = find_use_case("fraud")
     assert wait_for_incidents(tmp_path, fraud, timeout=0.0) == []
-    state = tmp_path / "fraud" / "online" / STATE
+    state = tmp_path / "fraud" / "online" / STATE_FILE
     state.parent.mkdir(parents=True)
     state.write_text(json.dumps({"judge": {"incidents": {"seen": [INCIDENT, INCIDENT | {"kind": "fault"}]}}}))
     assert wait_for_incidents(tmp_path, fraud, timeout=0.0) == [INCIDENT]
@@ -31,8 +31,8 @@ def test_swap_is_detected_in_the_newest_logged_prediction(
 ) -> None:
     system = ScriptedSystem(tmp_path)
     play = Playthrough(tmp_path, DemoReport(Console()), collaborators=system.collaborators())
-    rows, log = day(0), tmp_path / "fraud" / "online" / PREDICTIONS
-    append(log, [record(rows, 0, version=3 - version), record(rows, 1, version=version)])
+    rows, log = generate_day(0), tmp_path / "fraud" / "online" / PREDICTIONS
+    append_records(log, [encode_record(rows, 0, version=3 - version), encode_record(rows, 1, version=version)])
     run = system.save_run("fraud", "pushed", version="2")
-    assert (wait_for_swap(play, find("fraud"), run) is not None) == swapped
+    assert (wait_for_swap(play, find_use_case("fraud"), run) is not None) == swapped
     assert ("version 2 answers" in capsys.readouterr().out) == swapped

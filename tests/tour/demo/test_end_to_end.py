@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.command import showcase
 
-from models.catalog import CASES, find
+from models.catalog import CASES, find_use_case
 
 pytestmark = pytest.mark.system
 
@@ -29,4 +29,4 @@ def test_drift_leads_to_a_second_version_with_a_better_metric(default_home: Path
     assert summary["failed"] == 0 and drift["run"]["state"] == "pushed" and summary["served"]["fraud"] == 2
     assert drift["metric"]["after"] > drift["metric"]["before"]
     assert set(summary["traffic"]["fraud"]["versions"]) == {"1", "2"} and summary["refused"]["state"] == "refused"
-    assert find("fraud").policy.loss <= drift["decision"]["loss"]["value"]
+    assert find_use_case("fraud").policy.loss <= drift["decision"]["loss"]["value"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support.process import alive
+from support.process import is_alive
 
 from pipeline.online import rollouts
 from tour.demo import serving
@@ -48,7 +48,7 @@ def report() -> DemoReport:
 
 @pytest.fixture
 def server_code(tmp_path: Path) -> str:
-    return SERVER.format(path=str(tmp_path / rollouts.RUNNING))
+    return SERVER.format(path=str(tmp_path / rollouts.SERVER_RECORD_FILE))
 
 
 def test_models_are_served_until_the_block_ends(
@@ -56,18 +56,20 @@ def test_models_are_served_until_the_block_ends(
 ) -> None:
     start = Starter(server_code)
     with serving.serve_models(tmp_path, report, start) as place:
-        assert place["gateway"] == 7 and alive(place["pid"])
-    assert not alive(place["pid"]) and rollouts.running(tmp_path) is None
+        assert place["gateway"] == 7 and is_alive(place["pid"])
+    assert not is_alive(place["pid"]) and rollouts.find_running_server(tmp_path) is None
     assert start.commands[0][:3] == ["serve", "--home", tmp_path] and "--timeout" in start.commands[0]
     assert "http://127.0.0.1:7" in capsys.readouterr().out
 
 
 def test_running_server_is_used_and_not_ended(tmp_path: Path, report: DemoReport) -> None:
     start = Starter("raise SystemExit('never')")
-    (tmp_path / rollouts.RUNNING).write_text(json.dumps({"pid": os.getpid(), "host": "127.0.0.1", "gateway": 9}))
+    (tmp_path / rollouts.SERVER_RECORD_FILE).write_text(
+        json.dumps({"pid": os.getpid(), "host": "127.0.0.1", "gateway": 9})
+    )
     with serving.serve_models(tmp_path, report, start) as place:
         assert place["gateway"] == 9
-    assert not start.commands and (tmp_path / rollouts.RUNNING).exists()
+    assert not start.commands and (tmp_path / rollouts.SERVER_RECORD_FILE).exists()
 
 
 def test_server_that_replaced_the_child_is_ended(tmp_path: Path, report: DemoReport, server_code: str) -> None:
@@ -76,7 +78,7 @@ def test_server_that_replaced_the_child_is_ended(tmp_path: Path, report: DemoRep
         os.kill(place["pid"], 9)
         replacement = start([], tmp_path / "log")
         replacement.stdout.readline()
-    assert replacement.wait(60) == 0 and not alive(place["pid"])
+    assert replacement.wait(60) == 0 and not is_alive(place["pid"])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.special import expit, softmax
-from support.proofs import Proofs
+from support.proofs import EvidenceCache
 
 from models.catalog import CASES
 from models.image import model as image
@@ -23,18 +23,18 @@ pytestmark = pytest.mark.system
 
 
 def test_functional_and_subclassed_answer_equally_with_equal_weights() -> None:
-    first, second = architecture.functional(), architecture.Subclassed()
+    first, second = architecture.functional_network(), architecture.SubclassedNetwork()
     pixels = np.random.default_rng(2).random((5, 8, 8, 1), np.float32)
     assert not np.allclose(first(pixels), second(pixels), atol=1e-3)
     second.set_weights(first.get_weights())
     assert np.array_equal(first(pixels), second(pixels)) and np.ptp(first(pixels)) > 1e-3
-    rows = {row[0]: row[1:] for row in architecture.twins().rows}
+    rows = {row[0]: row[1:] for row in architecture.compare_functional_and_subclassed().rows}
     assert rows["largest difference with equal weights"] == (0.0, 0.0)
     assert rows["parameters"] == (first.count_params(), first.count_params())
 
 
 def test_activation_curves_match_formulas_and_derivatives_match_differences() -> None:
-    values, slopes = architecture.curves()
+    values, slopes = architecture.activation_curves()
     x = architecture.CURVE.astype(float)
     expected = {
         "relu": np.maximum(x, 0),
@@ -65,7 +65,7 @@ def test_dead_units_are_those_that_never_answer(tmp_path: Path) -> None:
     module = Served()
     tf.saved_model.save(module, str(tmp_path), signatures={"dense": module.dense})
     x = np.random.default_rng(3).normal(size=(1000, 3)).astype(np.float32)
-    ((_, units, dead, zeros),) = architecture.dead(tf.saved_model.load(str(tmp_path)), {"x": tf.constant(x)})
+    ((_, units, dead, zeros),) = architecture.dead_units(tf.saved_model.load(str(tmp_path)), {"x": tf.constant(x)})
     assert (units, dead) == (3, 1)
     assert zeros == pytest.approx((np.mean(x[:, 1] <= 0) + 1) / 3, abs=1e-6)
 
@@ -74,7 +74,7 @@ def test_lines_are_those_that_python_would_run(tmp_path: Path) -> None:
     text = '"""Doc\n\nof it."""\n\n# a comment\nimport os  # why\n\n'
     text += 'def f(\n    a,\n):\n    """Doc."""\n    return (\n        a\n    )\n'
     (tmp_path / "m.py").write_text(text)
-    assert architecture.lines(tmp_path / "m.py") == 7
+    assert architecture.count_code_lines(tmp_path / "m.py") == 7
     table = {row[0]: row[3:] for row in [(*row[:3], *architecture._source_file(row[3])) for row in architecture.LEFT]}
     for path, count in table.values():
         source = (ROOT / path).read_text()
@@ -109,7 +109,7 @@ def test_custom_layer_survives_save_and_load_and_needs_its_class() -> None:
     assert architecture.round_trip(plain, {}, {"pixels": np.ones((1, 2), np.float32)}) == (0.0, "works")
 
 
-def test_the_built_network_is_the_one_that_the_run_trained(proofs: Proofs) -> None:
+def test_the_built_network_is_the_one_that_the_run_trained(proofs: EvidenceCache) -> None:
     table, graph = proofs.prove("A10", "image")
     assert isinstance(table, Table) and isinstance(graph, Graph)
     assert sum(row[3] for row in table.rows) == Context.of(proofs.home, "image").training["parameters"] > 1000
@@ -118,7 +118,7 @@ def test_the_built_network_is_the_one_that_the_run_trained(proofs: Proofs) -> No
     assert ends == names == {row[0] for row in table.rows} and len(graph.edges) >= len(names) - 1
 
 
-def test_network_evidence_describes_the_run(proofs: Proofs) -> None:
+def test_network_evidence_describes_the_run(proofs: EvidenceCache) -> None:
     results = proofs.prove("A8", "image")
     assert {"image", "fraud"} <= {result.title.split(":")[0] for result in results}
     values, slopes, dead_units, units = proofs.prove("A13", "image")

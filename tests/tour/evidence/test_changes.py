@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.proofs import Proofs
-from support.training_evidence import agree, told_apart
+from support.proofs import EvidenceCache
+from support.training_evidence import check_processes_differ, check_strategies_agree
 
 from models.training import entry_point
-from models.training.distribute.job import Job
+from models.training.distribute.job import TrainingJob
 from models.training.seeds import seed_everything
 from tour import ask, notes
 from tour.evidence import render
@@ -71,7 +71,7 @@ FAINT = 1e-5  # smaller values are rounding errors, which differ in any case
 @pytest.mark.parametrize(
     "id_", [pytest.param(id_, marks=[pytest.mark.slow] if id_ in LONG else []) for id_ in notes.read()]
 )
-def test_every_note_has_evidence_on_a_run(proofs: Proofs, id_: str) -> None:
+def test_every_note_has_evidence_on_a_run(proofs: EvidenceCache, id_: str) -> None:
     available = [result for result in proofs.prove(id_) if not isinstance(result, NotHere)]
     assert available
     for result in available:
@@ -79,31 +79,33 @@ def test_every_note_has_evidence_on_a_run(proofs: Proofs, id_: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("id_", "check"), [("A29", agree), ("B13", told_apart)])
+@pytest.mark.parametrize(("id_", "check"), [("A29", check_strategies_agree), ("B13", check_processes_differ)])
 def test_replicas_agree_and_have_their_own_tf_config(
-    proofs: Proofs, id_: str, check: Callable[[list[Result]], None]
+    proofs: EvidenceCache, id_: str, check: Callable[[list[Result]], None]
 ) -> None:
     check(proofs.prove(id_))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("id_", [id_ for id_ in notes.read() if id_ not in PROCESSES])
-def test_evidence_differs_between_homes(proofs: Proofs, changed_proofs: Proofs, id_: str) -> None:
+def test_evidence_differs_between_homes(proofs: EvidenceCache, changed_proofs: EvidenceCache, id_: str) -> None:
     assert changed(proofs.prove(id_), changed_proofs.prove(id_)), CONSTANT.format(id_)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("id_", PROCESSES)
 def test_evidence_of_several_processes_differs_between_homes(
-    proofs: Proofs, changed_proofs: Proofs, id_: str, monkeypatch: pytest.MonkeyPatch
+    proofs: EvidenceCache, changed_proofs: EvidenceCache, id_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trains the job in this process on both homes, as only the dependence on the rows is tested."""
     monkeypatch.setattr(distribution.cluster, "run", train_in_this_process)
-    first, second = (ask.evidence(notes.read()[id_], "image", home)[1] for home in (proofs.home, changed_proofs.home))
+    first, second = (
+        ask.compute_evidence(notes.read()[id_], "image", home)[1] for home in (proofs.home, changed_proofs.home)
+    )
     assert changed(first, second), CONSTANT.format(id_)
 
 
-def train_in_this_process(job: Job) -> None:
+def train_in_this_process(job: TrainingJob) -> None:
     """Replace the cluster by a single task in this process."""
     print("worker 0 is process 1")
     Path(job.folder, "cluster.json").write_text("{}")

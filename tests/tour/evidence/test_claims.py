@@ -9,7 +9,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
-from support.built_case import Built, built
+from support.built_case import BuiltCase, get_built_case
 
 from models import input as reading
 from models.catalog import CASES
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return built(CASES["image"], tmp_path_factory)
+def done(tmp_path_factory: pytest.TempPathFactory) -> BuiltCase:
+    return get_built_case(CASES["image"], tmp_path_factory)
 
 
 def cells(table: result_types.Table, column: int = 1) -> dict:
@@ -39,8 +39,8 @@ def cells(table: result_types.Table, column: int = 1) -> dict:
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_node_stands_on_a_library_and_is_joined(name: str) -> None:
-    settings = CASES[name].configured({})
-    nodes, edges = overview.graph_of(Plan(CASES[name], "/raw", 0, 1, settings, "", "/versions", ""))
+    settings = CASES[name].configure({})
+    nodes, edges = overview.build_graph(Plan(CASES[name], "/raw", 0, 1, settings, "", "/versions", ""))
     assert all("tfx" in used for used in nodes.values())
     expected = {
         "StatisticsGen": "tensorflow-data-validation",
@@ -54,8 +54,8 @@ def test_every_node_stands_on_a_library_and_is_joined(name: str) -> None:
     assert {("DataGate", "Trainer"), ("Transform", "Trainer"), ("Evaluator", "Pusher")} <= set(edges)
 
 
-def test_an_example_becomes_tensors_of_known_type_and_shape(done: Built) -> None:
-    rows = raw_examples.steps(tf.constant(done.held[0]), reading.Transform(str(done.graph)), image.INPUTS)
+def test_an_example_becomes_tensors_of_known_type_and_shape(done: BuiltCase) -> None:
+    rows = raw_examples.example_steps(tf.constant(done.held[0]), reading.Transform(str(done.graph)), image.INPUTS)
     features = {(step, name): (dtype, shape, rank) for step, name, dtype, shape, rank, _ in rows}
     assert features["tf.Example", "examples"] == ("string", "(1,)", 1)
     assert features["parsed", "image"] == ("string", "(1, 1)", 2)
@@ -66,7 +66,7 @@ def test_an_example_becomes_tensors_of_known_type_and_shape(done: Built) -> None
 
 def test_lineage_leads_from_the_pushed_model_to_its_spans_and_to_nothing_else(tmp_path: Path) -> None:
     address = MetadataAddress.of(tmp_path)
-    with store.opened(address) as metadata_store:
+    with store.open_for_writing(address) as metadata_store:
         artifact_types = {
             n: metadata_store.put_artifact_type(mlmd.ArtifactType(name=n)) for n in ("Examples", "Model", "PushedModel")
         }
@@ -101,14 +101,14 @@ def test_an_epoch_is_every_whole_batch_once() -> None:
     rows, x = 150, np.random.default_rng(1).normal(size=(150, 8, 8, 1)).astype(np.float32)
     y = np.arange(rows, dtype=np.int64)[:, None] % 2
     both = {"pixels": x, "label_id": y}
-    count, feed = reading.kept(both, 32, 1)
+    count, feed = reading.feed_from_memory(both, 32, 1)
     fitted = loop.fit(image, tiny(epochs=3), {"pixels": tf.TensorSpec([None, 8, 8, 1])}, feed, count, both)
     record = {"rows": fitted.rows, "batch_size": fitted.batch_size, "steps": fitted.steps, "curves": fitted.curves}
-    table = trainer_output.reconciled(record, rows)
+    table = trainer_output.compare_counts(record, rows)
     assert cells(table)["steps in total"] == 3 * (150 // 32) == 12
     assert cells(table)["examples left out of each epoch"] == 150 - 4 * 32
     assert all(cells(table, 3).values())
-    assert not all(cells(trainer_output.reconciled(record, rows + 32), 3).values())
+    assert not all(cells(trainer_output.compare_counts(record, rows + 32), 3).values())
 
 
 def tiny(**changes: float | str) -> dict[str, float | str]:
@@ -127,30 +127,32 @@ def test_components_keep_the_signal_in_fewer_columns() -> None:
         {name: value[rows] for name, value in part.items()} for rows in (slice(3000), slice(3000, None))
     )
     views = {"all": lambda features: features["x"], "components": lambda features: features["pca"]}
-    full, reduced = transform_graph.compared(
+    full, reduced = transform_graph.compare_views(
         views, train, evaluated, "y", lambda y, s: float(roc_auc_score(y[:, 0], s[:, 0]))
     )
     assert (full[1], reduced[1]) == (40, 2)
     assert reduced[2] > 0.98 and abs(full[2] - reduced[2]) < 0.01
 
 
-def test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split(done: Built) -> None:
+def test_the_graphs_components_are_those_of_scikit_learn_on_the_train_split(done: BuiltCase) -> None:
     graph = reading.Transform(str(done.graph))
-    train = reading.load(reading.files(str(done.examples), "train"), graph, ("pixels", "pca"))
+    train = reading.load(reading.list_shards(str(done.examples), "train"), graph, ("pixels", "pca"))
     flat = train["pixels"].reshape(len(train["pixels"]), -1)
     oracle = PCA(train["pca"].shape[1]).fit(flat)
-    name, matrix = transform_graph.projection(train, image.INPUTS)
+    name, matrix = transform_graph.find_projection(train, image.INPUTS)
     assert name == "pixels"
     assert np.allclose(np.abs(np.sum(matrix * oracle.components_.T, axis=0)), 1, atol=1e-3)
-    assert np.allclose(transform_graph.explained(flat, train["pca"]), oracle.explained_variance_ratio_, atol=1e-4)
-    evaluated = reading.load(reading.files(str(done.examples), "eval"), graph, ("pixels", "pca"))
+    assert np.allclose(
+        transform_graph.explained_variance(flat, train["pca"]), oracle.explained_variance_ratio_, atol=1e-4
+    )
+    evaluated = reading.load(reading.list_shards(str(done.examples), "eval"), graph, ("pixels", "pca"))
     assert np.allclose(evaluated["pixels"].reshape(len(evaluated["pca"]), -1) @ matrix, evaluated["pca"], atol=1e-3)
 
 
 def test_tensor_and_array_agree_in_number_and_differ_in_kind() -> None:
     generator = np.random.default_rng(6)
     x, w = generator.normal(size=(50, 9)).astype(np.float32), generator.normal(size=(9, 3)).astype(np.float32)
-    table, products, gradients = transform_graph.beside(x, w)
+    table, products, gradients = transform_graph.compare_tensor_and_array(x, w)
     assert products.value < 1e-5 and gradients.value < 1e-5
     tensor, array = cells(table, 1), cells(table, 2)
     assert "CPU" in tensor["device"] or "GPU" in tensor["device"]
@@ -162,7 +164,7 @@ def test_the_image_network_learns_real_digits() -> None:
     x, y = (digits.images[..., None] / 16).astype(np.float32), digits.target[:, None].astype(np.int64)
     seed_everything({"seed": 1, "deterministic": False})
     train, evaluated = ({"pixels": x[rows], "label_id": y[rows]} for rows in (slice(1400), slice(1400, None)))
-    rows, feed = reading.kept(train, 64, 1)
+    rows, feed = reading.feed_from_memory(train, 64, 1)
     settings = tiny(classes="0,1,2,3,4,5,6,7,8,9", filters=12, batch_size=64, epochs=6)
     fitted = loop.fit(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])}, feed, rows, evaluated)
     assert image.quality(evaluated["label_id"], predict(fitted.model, evaluated))["accuracy"] > 0.9
@@ -182,7 +184,9 @@ def test_streaming_ten_times_the_data_takes_no_more_memory(tmp_path: Path) -> No
         with tf.io.TFRecordWriter(path) as writer:
             for _ in range(rows):
                 writer.write(record)
-    once, tenfold = (raw_examples.peak(lambda n=n: reading.dataset(paths * n, Rows(), ("x",))) for n in (1, 10))
+    once, tenfold = (
+        raw_examples.streaming_peak(lambda n=n: reading.dataset(paths * n, Rows(), ("x",))) for n in (1, 10)
+    )
     assert (once[0], tenfold[0]) == (4 * rows, 40 * rows)
     assert tenfold[1] == 40 * rows * 4096
     # Compares the growth, as the peak itself depends on the buffers and on what the allocator keeps.
@@ -192,7 +196,7 @@ def test_streaming_ten_times_the_data_takes_no_more_memory(tmp_path: Path) -> No
 @pytest.mark.parametrize("case", CASES)
 def test_evidence_agrees_with_the_run(pushed_home: Path, case: str) -> None:
     context = Context.of(pushed_home, case)
-    assert all(cells(trainer_output.epochs_reconciled(context)[0], 3).values())
+    assert all(cells(trainer_output.epoch_counts(context)[0], 3).values())
     facts = cells(overview.lineage_of_served(context)[1])
     assert facts["run"] == context.run.id and facts["data_version"] == context.run.facts["data_version"]
     states = {node.state for node in overview.run_graph(context).nodes}

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.system
 @pytest.mark.parametrize("case", CASES)
 def test_drift_is_detected_in_a_changed_window_only(pushed_home, case) -> None:
     context = Context.of(pushed_home, case)
-    results = drift_detection.detected(context)
+    results = drift_detection.drift_and_faults(context)
     clean, drifted, faulty, faults = (result for result in results if isinstance(result, Table))
     number = drifted.title.split()[1]
     marks = {name: {row[0]: row[-1] for row in table.rows} for name, table in (("clean", clean), ("drifted", drifted))}

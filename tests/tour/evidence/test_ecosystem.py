@@ -34,23 +34,23 @@ def test_another_backend_gives_the_served_networks_answers(
     rows = context.rows("eval", context.case.load("model").INPUTS, 8)
     np.savez(tmp_path / "rows.npz", **rows)
     # JAX and PyTorch are optional, so the process runs on TensorFlow here.
-    outputs = ecosystem.answered(context, ecosystem.TENSORFLOW, tmp_path / "rows.npz")
+    outputs = ecosystem.compute_on_backend(context, ecosystem.TENSORFLOW, tmp_path / "rows.npz")
     from models.saved_model import restore
 
     network = context.case.load("model")
-    model = restore.model(str(context.served), network, context.transform, context.pretrained)
+    model = restore.restore_model(str(context.served), network, context.transform, context.pretrained)
     np.testing.assert_allclose(outputs, model(rows, training=False), rtol=1e-4, atol=1e-5)
 
 
 def test_an_unknown_backend_is_named_in_the_error(pushed_home: Path, tmp_path: Path) -> None:
     context = Context.of(pushed_home, "fraud")
     with pytest.raises(RuntimeError, match="backend nothing"):
-        ecosystem.answered(context, "nothing", tmp_path / "rows.npz")
+        ecosystem.compute_on_backend(context, "nothing", tmp_path / "rows.npz")
 
 
 def test_production_work_is_counted_in_the_run(pushed_home: Path) -> None:
     context = Context.of(pushed_home, "fraud")
-    table, _ = ecosystem.surface(context)
+    table, _ = ecosystem.production_work(context)
     numbers = {job: number for job, _, number, _ in table.rows}
     assert numbers["model file for phones and browsers"] == len((context.served / "model.tflite").read_bytes())
     assert numbers["gates passed before the push"] == len(ecosystem.GATES)
@@ -61,13 +61,13 @@ def test_production_work_is_counted_in_the_run(pushed_home: Path) -> None:
 
 def test_what_needs_tensorflow_is_what_reaches_it() -> None:
     edges = (("tfx", "tensorflow-transform"), ("tensorflow-transform", "tensorflow"), ("tfx", "apache-beam"))
-    assert ecosystem.reaching("tensorflow", edges) == {"tfx", "tensorflow-transform"}
-    assert ecosystem.reaching("keras", edges) == set()
+    assert ecosystem.dependents_of("tensorflow", edges) == {"tfx", "tensorflow-transform"}
+    assert ecosystem.dependents_of("keras", edges) == set()
 
 
 def test_dependencies_are_those_of_the_installed_packages() -> None:
     names = ("tensorflow", "keras", "ml-metadata", "tensorflow-transform", "apache-beam")
-    edges = set(ecosystem.needs(names))
+    edges = set(ecosystem.requirements_between(names))
     assert {("tensorflow", "keras"), ("tensorflow-transform", "apache-beam")} <= edges
     assert not any(package == "ml-metadata" for package, _ in edges)
     assert all(
@@ -77,4 +77,4 @@ def test_dependencies_are_those_of_the_installed_packages() -> None:
 
 def test_nodes_are_listed_by_library() -> None:
     nodes = [Node("A", "keras, tensorflow"), Node("B", "tensorflow"), Node("C", "")]
-    assert overview.jobs_of(nodes) == {"keras": ["A"], "tensorflow": ["A", "B"]}
+    assert overview.nodes_by_library(nodes) == {"keras": ["A"], "tensorflow": ["A", "B"]}

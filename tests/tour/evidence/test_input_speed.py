@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.built_case import Built, built
+from support.built_case import BuiltCase, get_built_case
 from support.clock import Clock
 
 from models import input as reading
@@ -24,8 +24,8 @@ SHARDS, ROWS, WIDE = 4, 2048, 1024
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> reading_ladder.Split:
-    case: Built = built(CASES["image"], tmp_path_factory)
-    paths = reading.files(str(case.examples), "train")
+    case: BuiltCase = get_built_case(CASES["image"], tmp_path_factory)
+    paths = reading.list_shards(str(case.examples), "train")
     return reading_ladder.Split(paths, reading.Transform(str(case.graph)), ("pixels", "label_id"), 64)
 
 
@@ -67,7 +67,7 @@ def test_every_way_gives_the_same_rows(split: reading_ladder.Split, name: str) -
 
 def test_arrays_are_the_same_rows_shuffled(split: reading_ladder.Split) -> None:
     expected = rows_of([reading.load(split.paths, split.transform, split.keep)])
-    actual = rows_of(peak_memory.arrays(split))
+    actual = rows_of(peak_memory.load_all_into_numpy(split))
     assert actual <= expected and actual.total() == expected.total() // 64 * 64
 
 
@@ -87,14 +87,14 @@ def test_a_slow_input_is_seen_as_waiting(monkeypatch: pytest.MonkeyPatch) -> Non
     clock = Clock()
     monkeypatch.setattr(reading_ladder, "time", clock)
     for delay in (0.0, 0.01):
-        wait, work = reading_ladder.waiting(SlowInput(clock, delay), lambda: clock.sleep(0.002), 10)
+        wait, work = reading_ladder.measure_waiting(SlowInput(clock, delay), lambda: clock.sleep(0.002), 10)
         assert (wait, work) == (pytest.approx(1000 * delay), pytest.approx(2))
 
 
 def test_rate_is_rows_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(reading_ladder, "time", clock)
-    assert reading_ladder.rate(SlowInput(clock, 0.02), 0.3) == pytest.approx(5000)
+    assert reading_ladder.measure_rate(SlowInput(clock, 0.02), 0.3) == pytest.approx(5000)
     assert 0.3 <= clock.now < 0.36  # one warm-up batch, and fifteen or sixteen that count
 
 
@@ -103,7 +103,8 @@ def test_bytes_per_second_counts_all_bytes(wide: list[str], monkeypatch: pytest.
     size = sum(Path(path).stat().st_size for path in wide)
     assert reading_ladder.bytes_per_second(wide, passes=3) == pytest.approx(3 * size / 2)
     rows_read = sum(
-        reading_ladder.count(batch) for batch in reading_ladder.records(reading_ladder.Split(wide, Rows(), ("x",), 500))
+        reading_ladder.count_rows(batch)
+        for batch in reading_ladder.records(reading_ladder.Split(wide, Rows(), ("x",), 500))
     )
     assert rows_read == SHARDS * ROWS
 
@@ -111,11 +112,13 @@ def test_bytes_per_second_counts_all_bytes(wide: list[str], monkeypatch: pytest.
 def test_arrays_grow_with_the_data_and_streams_do_not(wide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "SHUFFLE", 256)
     growth = {}
-    for name, way in (("streamed", reading_ladder.streamed), ("numpy", peak_memory.arrays)):
-        input_speed.grown(lambda way=way: way(reading_ladder.Split(wide, Rows(), ("x",), 256)))
+    for name, way in (("streamed", reading_ladder.streamed), ("numpy", peak_memory.load_all_into_numpy)):
+        input_speed.measure_growth(lambda way=way: way(reading_ladder.Split(wide, Rows(), ("x",), 256)))
         for times in (1, 8):
             split = reading_ladder.Split(wide * times, Rows(), ("x",), 256)
-            rows, first, seconds, growth[name, times] = input_speed.grown(lambda way=way, split=split: way(split))
+            rows, first, seconds, growth[name, times] = input_speed.measure_growth(
+                lambda way=way, split=split: way(split)
+            )
             assert rows == times * SHARDS * ROWS and 0 < first <= seconds
     additional_bytes = 7 * SHARDS * ROWS * WIDE * 4
     # Half of the additional data is a clear limit between both: the allocator keeps only the size of a few batches.
@@ -125,9 +128,9 @@ def test_arrays_grow_with_the_data_and_streams_do_not(wide: list[str], monkeypat
 
 
 def test_fork_returns_its_result_or_raises() -> None:
-    assert peak_memory.forked(lambda: {"rows": 3}) == {"rows": 3}
+    assert peak_memory.run_in_fork(lambda: {"rows": 3}) == {"rows": 3}
     with pytest.raises(RuntimeError, match="status 1"):
-        peak_memory.forked(lambda: {}["missing"])
+        peak_memory.run_in_fork(lambda: {}["missing"])
 
 
 def test_error_has_the_last_line_of_standard_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,16 +139,16 @@ def test_error_has_the_last_line_of_standard_error(tmp_path: Path, monkeypatch: 
     program.chmod(0o755)
     monkeypatch.setattr(peak_memory.sys, "executable", str(program))
     with pytest.raises(RuntimeError, match=r"Memory could not be measured: OSError: there is no such graph$"):
-        peak_memory.measured(str(tmp_path), ["shard"], ["x"], 64, ["numpy"], [1])
+        peak_memory.measure_peaks(str(tmp_path), ["shard"], ["x"], 64, ["numpy"], [1])
 
 
 @pytest.mark.slow
 def test_peaks_are_measured_for_every_way_and_size(
     tmp_path_factory: pytest.TempPathFactory, split: reading_ladder.Split
 ) -> None:
-    graph = str(built(CASES["image"], tmp_path_factory).graph)
-    peaks = peak_memory.measured(graph, split.paths, split.keep, 64, peak_memory.WAYS, (1, 2))
-    rows = reading_ladder.count(reading.load(split.paths, split.transform, split.keep))
+    graph = str(get_built_case(CASES["image"], tmp_path_factory).graph)
+    peaks = peak_memory.measure_peaks(graph, split.paths, split.keep, 64, peak_memory.WAYS, (1, 2))
+    rows = reading_ladder.count_rows(reading.load(split.paths, split.transform, split.keep))
     assert [(peak.way, peak.times) for peak in peaks] == [(way, times) for way in peak_memory.WAYS for times in (1, 2)]
     assert all(
         peak.rows == peak.times * rows // 64 * 64 and peak.bytes >= 0 and 0 < peak.first <= peak.seconds
@@ -157,7 +160,7 @@ def test_autotune_choices_are_read_from_the_running_input(split: reading_ladder.
     iterator = iter(reading_ladder.prefetched(split).repeat())
     for _ in range(30):
         next(iterator)
-    parts = {name: settings for name, _, _, settings in input_speed.chosen(iterator)}
+    parts = {name: settings for name, _, _, settings in input_speed.read_autotune_choices(iterator)}
     assert "buffer_size" in parts["Prefetch"] and "parallelism" in parts["ParallelMapV2"]
 
 

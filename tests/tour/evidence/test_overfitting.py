@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 from sklearn.datasets import load_digits
-from support.points import points
+from support.points import draw_points
 from support.tiny_case import model as tiny
 from support.tiny_case.case import CASE as TINY
 
 from benchmarks import ablation
-from components.training.fit_gate import overfitted
+from components.training.fit_gate import find_overfitting
 from models.catalog import CASES
 from models.image import model as image
-from models.rows import picked, specs
+from models.rows import select_rows, specs
 from models.training import refit
-from models.training.entry_point import measured
+from models.training.entry_point import measure_fit
 from tour.evidence import benchmark_reports
 from tour.evidence.context import Context
 from tour.evidence.result_types import NotHere, Number, Table
@@ -29,14 +29,14 @@ pytestmark = pytest.mark.system
 
 def noisy(rows: int, seed: int) -> dict[str, np.ndarray]:
     """Points of which a fifth have a wrong label, so that a network that memorizes them errs on others."""
-    data = points(rows, seed)
+    data = draw_points(rows, seed)
     wrong = np.random.default_rng(seed).random((rows, 1)) < 0.2
     return {**data, "above": np.where(wrong, 1 - data["above"], data["above"])}
 
 
 def fit(network: Any, settings: dict[str, Any], train: dict, valid: dict, last: bool = False) -> dict[str, Any]:
     fitted = refit.fit_rows(refit.LastEpoch(network) if last else network, settings, train, valid)
-    return measured(network, settings, fitted.model, train, valid)
+    return measure_fit(network, settings, fitted.model, train, valid)
 
 
 def gap(fit_record: dict[str, Any]) -> float:
@@ -60,7 +60,7 @@ def test_more_rows_narrow_the_gap() -> None:
         for rows, seed in ((40, 1), (2000, 2))
     )
     assert gap(few) > 0.15 > 2 * gap(many)
-    assert overfitted(few, TINY.settings["gates"]["max_gap"] / 2) and not overfitted(many, 0.1)
+    assert find_overfitting(few, TINY.settings["gates"]["max_gap"] / 2) and not find_overfitting(many, 0.1)
 
 
 def test_last_epoch_or_best_epoch_is_kept() -> None:
@@ -85,7 +85,7 @@ def test_the_fit_is_measured_without_dropout() -> None:
     }
     settings = pictures(dropout=0.9, epochs=1, filters=4)
     fitted = refit.fit_rows(image, settings, rows, rows)
-    fit_record = measured(image, settings, fitted.model, rows, rows)
+    fit_record = measure_fit(image, settings, fitted.model, rows, rows)
     logits = fitted.model({"pixels": rows["pixels"]}, training=False).numpy()
     shifted = logits - logits.max(axis=1, keepdims=True)
     log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -108,13 +108,13 @@ def test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many() -> N
         "pixels": (digits.images[..., None] / 16).astype(np.float32),
         "label_id": digits.target[:, None].astype(np.int64),
     }
-    valid, limit = picked(rows, np.arange(1200, 1797)), CASES["image"].settings["gates"]["max_gap"]
+    valid, limit = select_rows(rows, np.arange(1200, 1797)), CASES["image"].settings["gates"]["max_gap"]
     settings = pictures(epochs=24, max_steps=240)
     unregularized = {**settings, **{name: value for name, value in evidence.NOTHING.items() if name in settings}}
-    few = fit(image, unregularized, picked(rows, np.arange(50)), valid, last=True)
-    many = fit(image, {**settings, "batch_size": 64}, picked(rows, np.arange(1200)), valid)
-    assert few["train"]["accuracy"] > 0.98 and overfitted(few, limit)
-    assert many["valid"]["accuracy"] > few["valid"]["accuracy"] + 0.05 and not overfitted(many, limit)
+    few = fit(image, unregularized, select_rows(rows, np.arange(50)), valid, last=True)
+    many = fit(image, {**settings, "batch_size": 64}, select_rows(rows, np.arange(1200)), valid)
+    assert few["train"]["accuracy"] > 0.98 and find_overfitting(few, limit)
+    assert many["valid"]["accuracy"] > few["valid"]["accuracy"] + 0.05 and not find_overfitting(many, limit)
 
 
 # The benchmark and the evidence.
@@ -123,7 +123,7 @@ def test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many() -> N
 def test_the_ablation_changes_one_thing_at_a_time() -> None:
     settings = pictures()
     rows = {"pixels": np.zeros((4, 8, 8, 1), np.float32)}
-    trainings = list(ablation.trainings(image, settings, specs(rows), 2))
+    trainings = list(ablation.list_trainings(image, settings, specs(rows), 2))
     by_name = {name: changed for name, seed, changed in trainings if seed == 1}
     assert len(trainings) == 2 * len(by_name) and {"none", "dropout", "early stopping", "all"} <= set(by_name)
     for name, changed in by_name.items():
@@ -144,7 +144,7 @@ def test_ablation_table_has_every_method() -> None:
         "folds": {"folds": 5, "mean": 0.5, "sd": 0.1, "valid": 0.4, "eval": 0.3},
     }
     console = Console(record=True, width=140)
-    console.print(ablation.table("image", report))
+    console.print(ablation.format_table("image", report))
     output = console.export_text()
     assert "none" in output and "all" in output and "0.5000 ± 0.1000" in output and "5 folds" in output
 
@@ -170,7 +170,7 @@ def test_gate_refuses_an_overfitted_network_and_passes_the_run(pushed_home) -> N
         "gates": {**context.settings["gates"], "max_gap": gap(context.training["fit"]) + 0.01},
     }
     facts = {**context.run.facts, "settings": json.dumps(settings)}
-    results = evidence.caught(replace(context, run=replace(context.run, facts=facts)))
+    results = evidence.overfitting_gate(replace(context, run=replace(context.run, facts=facts)))
     verdicts = {result.title: result.value for result in results if isinstance(result, Number)}
     assert verdicts["Gate on this run"] == "passes"
     refusal = verdicts["Gate on the network trained now"]
@@ -178,13 +178,13 @@ def test_gate_refuses_an_overfitted_network_and_passes_the_run(pushed_home) -> N
 
 
 def test_picture_evidence_needs_a_case_with_pictures(pushed_home) -> None:
-    assert isinstance(evidence.practice(Context.of(pushed_home, "fraud"))[0], NotHere)
+    assert isinstance(evidence.regularization_of_images(Context.of(pushed_home, "fraud"))[0], NotHere)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_gap_of_the_run_matches_its_training_record(pushed_home, case: str) -> None:
     context = Context.of(pushed_home, case)
-    table = evidence.gap(context)
+    table = evidence.overfitting_gap(context)
     fit_record = context.training["fit"]
     assert isinstance(table, Table)
     assert table.rows[2][3] == pytest.approx(gap(fit_record)) and table.rows[0][1] == fit_record["train"]["rows"]

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from support.proofs import Proofs
+from support.proofs import EvidenceCache
 
 from models.fraud import model as fraud
 from tour.evidence import thresholds
@@ -59,7 +59,7 @@ def test_the_cheapest_threshold_follows_from_the_prices_if_scores_are_calibrated
         assert thresholds.cost(thresholds.nearest(counts, 0.9), miss, review) > 1.1 * best
 
 
-def test_roc_area_of_a_run_matches_the_evaluators_metric(proofs: Proofs) -> None:
+def test_roc_area_of_a_run_matches_the_evaluators_metric(proofs: EvidenceCache) -> None:
     context = Context.of(proofs.home, "fraud")
     areas = next(result for result in proofs.prove("A28", "fraud") if result.title == "Areas under the curves")
     metrics = json.loads(context.run.facts["metrics"])

@@ -1,7 +1,7 @@
 """Evidence on the training of a run: callbacks, training loops, LoRA adapters."""
 
 import pytest
-from support.training_evidence import number, table
+from support.training_evidence import find_number, find_table
 
 from models.catalog import CASES
 from tour.evidence.context import Context
@@ -13,11 +13,11 @@ pytestmark = pytest.mark.system
 @pytest.mark.parametrize("case", CASES)
 def test_callbacks_and_event_files_are_those_of_the_run(pushed_home, case):
     context = Context.of(pushed_home, case)
-    actions = table(trainer_output.callbacks_of_run(context), "What the callbacks did").rows
+    actions = find_table(trainer_output.callbacks_of_run(context), "What the callbacks did").rows
     checkpoint_epochs = [epoch for epoch, callback, _ in actions if callback == "ModelCheckpoint"]
     assert checkpoint_epochs[-1] == context.training["best_epoch"] + 1
     contents = {
-        row[0]: row[1] for row in table(trainer_output.event_files(context), "Contents of the event files").rows
+        row[0]: row[1] for row in find_table(trainer_output.event_files(context), "Contents of the event files").rows
     }
     assert (
         contents["scalars"] >= 3 and contents["histograms"] > 3 and contents["graph"] == 1 and contents["profiles"] >= 1
@@ -26,9 +26,9 @@ def test_callbacks_and_event_files_are_those_of_the_run(pushed_home, case):
 
 def test_the_loop_and_fit_end_with_the_same_weights_on_a_run(proofs):
     results = proofs.prove("A27")
-    ours, theirs = table(results, "The same training").rows
+    ours, theirs = find_table(results, "The same training").rows
     assert ours[1] == theirs[1] and ours[2] == pytest.approx(theirs[2], rel=1e-3)
-    assert number(results, "Largest difference") < 1e-3
+    assert find_number(results, "Largest difference") < 1e-3
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from support.planted_home import COMPLETE, RUNNING, planted, stages
+from support.planted_home import COMPLETE, RUNNING, plant_run, plant_stages
 
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
@@ -23,7 +23,7 @@ BASE = "http://127.0.0.1"
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    planted(tmp_path)
+    plant_run(tmp_path)
     return tmp_path
 
 
@@ -36,7 +36,7 @@ def client(home: Path) -> Iterator[TestClient]:
 def look(client: TestClient) -> dict[str, str]:
     """Parts of the page after the state was read once."""
     watch, page = client.app.state.watch, client.app.state.page
-    client.portal.call(watch.look)
+    client.portal.call(watch.refresh)
     return system.parts(page.templates, watch.state)
 
 
@@ -57,8 +57,8 @@ def test_store_change_adds_an_event_and_changes_only_its_parts(client: TestClien
     before = look(client)
     run = store.Run("fraud-2", "fraud", "running", "", "f", {"pid": "1"})
     store.save(local_runtime(home).metadata, run)
-    with store.opened(local_runtime(home).metadata) as metadata:
-        stages(metadata, "fraud-2", {"SpanExampleGen": COMPLETE, "StatisticsGen": RUNNING})
+    with store.open_for_writing(local_runtime(home).metadata) as metadata:
+        plant_stages(metadata, "fraud-2", {"SpanExampleGen": COMPLETE, "StatisticsGen": RUNNING})
     after = look(client)
     assert {name for name in before if before[name] != after[name]} == {"run-fraud", "graph-fraud", "happened"}
     assert "Run fraud-2 began." in after["happened"] and "StatisticsGen: running" in after["happened"]
@@ -93,7 +93,7 @@ def test_stream_sends_all_parts_and_then_only_changed_ones(home: Path) -> None:
         watch = app.state.watch
         stream = system._events(Request(app))
         first = await anext(stream)
-        store.save(local_runtime(home).metadata, replace(planted(home), reason="version 7"))
+        store.save(local_runtime(home).metadata, replace(plant_run(home), reason="version 7"))
         watch.start()
         second = await asyncio.wait_for(anext(stream), 30)
         await watch.close()
@@ -113,24 +113,24 @@ def test_damaged_file_is_reported_and_other_parts_stay(client: TestClient, home:
 
 def test_reason_of_a_run_is_escaped(client: TestClient, home: Path) -> None:
     store.save(
-        local_runtime(home).metadata, replace(planted(home), reason="<script>alert(1)</script>", state="refused")
+        local_runtime(home).metadata, replace(plant_run(home), reason="<script>alert(1)</script>", state="refused")
     )
     assert "&lt;script&gt;" in look(client)["run-fraud"] and "<script>alert" not in client.get("/").text
 
 
 def test_refused_stage_has_a_message(home: Path) -> None:
-    run = planted(home, run_id="fraud-3", state="refused")
+    run = plant_run(home, run_id="fraud-3", state="refused")
     outcomes = json.loads(run.facts["stages"]) | {
         "DataGate": {"state": "refused", "seconds": 0.5, "message": "amount has nulls"}
     }
     run = replace(run, facts={**run.facts, "stages": json.dumps(outcomes)})
-    graph = dag.of(local_runtime(home).metadata, run, home)
+    graph = dag.load_graph(local_runtime(home).metadata, run, home)
     assert (graph.stage("DataGate").state, graph.stage("DataGate").message) == ("refused", "amount has nulls")
 
 
 def test_verdict_marks_the_refusing_stage_and_the_stages_it_holds_back(home: Path) -> None:
-    run = planted(home, run_id="fraud-4", state="refused", reason="Trainer: pr_auc is 0.1; recall is 0.2")
-    graph = dag.of(local_runtime(home).metadata, run, home)
+    run = plant_run(home, run_id="fraud-4", state="refused", reason="Trainer: pr_auc is 0.1; recall is 0.2")
+    graph = dag.load_graph(local_runtime(home).metadata, run, home)
     assert {stage.name: stage.state for stage in graph.stages if stage.state != "done"} == {
         "Trainer": "refused",
         "Pusher": "held",
@@ -143,16 +143,16 @@ def test_verdict_marks_the_refusing_stage_and_the_stages_it_holds_back(home: Pat
 
 
 def test_metric_of_a_version_is_that_of_the_run_that_pushed_it(home: Path) -> None:
-    run = planted(home, run_id="fraud-5")
+    run = plant_run(home, run_id="fraud-5")
     pushed = replace(run, facts={**run.facts, "pushed": "/elsewhere/versions/1", "headline": "pr_auc 0.75"})
     refused = replace(run, id="fraud-6", state="refused", facts={"headline": "pr_auc 0.1"})
     for saved in (pushed, refused):
         store.save(local_runtime(home).metadata, saved)
-    assert [case.headline for case in cases.read(home) if case.name == "fraud"] == ["pr_auc 0.75"]
+    assert [case.headline for case in cases.read_cases(home) if case.name == "fraud"] == ["pr_auc 0.75"]
 
 
 def test_edges_lead_to_the_right_and_are_transitively_reduced(home: Path) -> None:
-    graph = dag.of(local_runtime(home).metadata, planted(home), home)
+    graph = dag.load_graph(local_runtime(home).metadata, plant_run(home), home)
     assert ("SpanExampleGen", "Trainer") not in graph.edges and ("DataGate", "Trainer") in graph.edges
     assert all(graph.stage(a).column < graph.stage(b).column for a, b in graph.edges)
     places = [(stage.column, stage.row) for stage in graph.stages]
@@ -161,7 +161,7 @@ def test_edges_lead_to_the_right_and_are_transitively_reduced(home: Path) -> Non
 
 def test_long_edge_passes_behind_no_stage() -> None:
     edges = [("a", "b"), ("b", "c"), ("c", "d"), ("e", "d"), ("a", "e")]
-    graph = dag.placed([Stage(name, "done") for name in "abcde"], edges)
+    graph = dag.lay_out([Stage(name, "done") for name in "abcde"], edges)
     way = graph.ways[graph.edges.index(("e", "d"))]
     first = graph.stage("e").column
     taken = {(stage.column, stage.row) for stage in graph.stages}
@@ -171,9 +171,9 @@ def test_long_edge_passes_behind_no_stage() -> None:
 def test_viewers_share_one_rendering(client: TestClient) -> None:
     calls: list[object] = []
     watch = client.app.state.watch
-    client.portal.call(watch.look)
+    client.portal.call(watch.refresh)
     for _ in range(5):
-        watch.rendered(lambda state: calls.append(state) or {})
+        watch.render_once(lambda state: calls.append(state) or {})
     assert len(calls) <= 1
 
 
@@ -188,12 +188,12 @@ def test_dependencies_without_artifact_match_the_pipeline_graph() -> None:
         "/raw",
         0,
         1,
-        case.configured({}),
+        case.configure({}),
         "",
         "/versions",
         "",
         space={"learning_rate": {"low": 0.1, "high": 1}},
     )
-    _, edges = overview.graph_of(plan)
+    _, edges = overview.build_graph(plan)
     dependencies = {(b if b != "latest_blessed_model" else "Resolver", a) for b, a in edges}
-    assert {(a, b) for a, b in dag.WAITS if a != "Resolver"} <= dependencies
+    assert {(a, b) for a, b in dag.ORDER_EDGES if a != "Resolver"} <= dependencies

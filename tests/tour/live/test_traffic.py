@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tour.live import traffic, watch
-from tour.live.traffic import Counted, Scrapes
+from tour.live.traffic import CaseCounters, Scrapes
 
 
 def exposition(ok: int, failed: int) -> str:
@@ -20,8 +20,8 @@ def exposition(ok: int, failed: int) -> str:
 
 def test_rates_latencies_and_errors_are_computed_from_two_scrapes() -> None:
     scrapes = Scrapes()
-    scrapes.add(traffic.parsed(exposition(100, 0)), 10.0)
-    scrapes.add(traffic.parsed(exposition(180, 20)), 12.0)
+    scrapes.add(traffic.parse_metrics(exposition(100, 0)), 10.0)
+    scrapes.add(traffic.parse_metrics(exposition(180, 20)), 12.0)
     fraud = scrapes.of("fraud")
     assert fraud.rate == 50 and fraud.errors == 0.2 and fraud.total == 200 and fraud.breaker == "open"
     assert fraud.p50 == pytest.approx(1.0) and fraud.p99 == pytest.approx(1 + 9 * 0.98)
@@ -30,9 +30,9 @@ def test_rates_latencies_and_errors_are_computed_from_two_scrapes() -> None:
 
 def test_restarted_gateway_is_counted_from_its_restart() -> None:
     scrapes = Scrapes()
-    scrapes.add({"fraud": Counted({"200": 1000})}, 1.0)
-    scrapes.add({"fraud": Counted({"200": 3})}, 2.0)
-    scrapes.add({"fraud": Counted({"200": 5})}, 3.0)
+    scrapes.add({"fraud": CaseCounters({"200": 1000})}, 1.0)
+    scrapes.add({"fraud": CaseCounters({"200": 3})}, 2.0)
+    scrapes.add({"fraud": CaseCounters({"200": 5})}, 3.0)
     assert scrapes.of("fraud").rate == 2 and min(scrapes.of("fraud").history) >= 0
 
 
@@ -57,7 +57,7 @@ def test_fetch_times_out_or_raises_without_an_answer() -> None:
 def test_gateway_is_shown_after_one_timeout_and_not_after_a_refused_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers: list[object] = [{"fraud": Counted({"200": 5})}, TimeoutError(), OSError()]
+    answers: list[object] = [{"fraud": CaseCounters({"200": 5})}, TimeoutError(), OSError()]
 
     async def fetch(address: str) -> object:
         answer = answers.pop(0)
@@ -66,9 +66,9 @@ def test_gateway_is_shown_after_one_timeout_and_not_after_a_refused_connection(
         return answer
 
     async def read_addresses() -> list[str]:
-        addresses, polled = [], watch.Watch(tmp_path, lambda: "127.0.0.1:8080")
+        addresses, polled = [], watch.HomeWatcher(tmp_path, lambda: "127.0.0.1:8080")
         while answers:
-            await polled.look()
+            await polled.refresh()
             addresses.append(polled.state.gateway)
         return addresses
 

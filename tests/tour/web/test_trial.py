@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from support import edge_models
-from support.tried_home import beside, flat
+from support.tried_home import create_tensor_process, flatten_first_row
 
-from serving.gateway.log.tf_example import entry, example
+from serving.gateway.log.tf_example import encode_entry, encode_example
 from tour.web import tensors, trial
 
 pytestmark = pytest.mark.system
@@ -25,12 +25,12 @@ def test_the_form_begins_with_rows_of_the_newest_span_the_oddest_first(tried_hom
 
 def test_a_process_that_ends_is_told_and_the_next_request_has_a_new_one(tried_home: Path) -> None:
     async def work() -> None:
-        made = beside(tried_home, edge_models.mixed(3)[0], "import sys; sys.exit(3)")
+        made = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0], "import sys; sys.exit(3)")
         for _ in range(2):
             with pytest.raises((ValueError, ConnectionError)):
                 await made._dense(Path("transform_graph"), b"x")
-        made.command = beside(tried_home, edge_models.mixed(3)[0]).command
-        assert await made._dense(Path("transform_graph"), b"x") == flat(edge_models.mixed(3)[0])
+        made.command = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0]).command
+        assert await made._dense(Path("transform_graph"), b"x") == flatten_first_row(edge_models.draw_mixed_rows(3)[0])
         made.command = [sys.executable, "-c", 'print(\'{"error": "no graph"}\')']
         await made.close()
         with pytest.raises(ValueError, match="cannot be applied: no graph"):
@@ -49,5 +49,5 @@ def test_tensors_come_of_what_a_request_has_by_the_models_own_graph() -> None:
         def apply(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return {f"{name}_twice": 2 * value for name, value in raw.items()}
 
-    record = example(entry("amount", 1.5), entry("served/id", "x"))
+    record = encode_example(encode_entry("amount", 1.5), encode_entry("served/id", "x"))
     assert tensors.tensors(Doubled(), record) == {"amount_twice": [3.0]}

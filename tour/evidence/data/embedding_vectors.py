@@ -27,15 +27,15 @@ def word2vec(context: Context) -> list[Result]:
         ]
     embedding = Embedding.load(context.artifact("embedding"))
     return [
-        parameters(embedding.facts),
+        embedding_parameters(embedding.facts),
         Series("Loss with negative sampling", "epoch", "loss", {"train": _points(embedding.facts["loss"])}),
         neighbours(embedding, embedding.words[:WORDS]),
-        steps(embedding.facts["settings"], (embedding.facts["words"], LARGE)),
+        time_steps(embedding.facts["settings"], (embedding.facts["words"], LARGE)),
         Number("Training time", embedding.facts["seconds"], f"s for {embedding.facts['pairs']:,} pairs"),
     ]
 
 
-def parameters(facts: Mapping[str, Any]) -> Table:
+def embedding_parameters(facts: Mapping[str, Any]) -> Table:
     """The six parameters by their usual names, and the counts of this run."""
     rows = [(name, facts["settings"][name], meaning) for name, meaning in PARAMETERS.items()]
     rows += [(f"({name})", facts[name], "counted in this run") for name in ("words", "sequences", "tokens")]
@@ -48,11 +48,11 @@ def neighbours(embedding: Embedding, words: list[str]) -> Table:
     return Table("Nearest neighbours of the most frequent words", ("word", "neighbour", "cosine similarity"), rows)
 
 
-def steps(settings: Mapping[str, Any], sizes: tuple[int, ...]) -> Table:
+def time_steps(settings: Mapping[str, Any], sizes: tuple[int, ...]) -> Table:
     """Measure the milliseconds of a step by vocabulary size: the run's, and a large one."""
     rows = []
     for size in sizes:
-        times = skip_gram.step_times(size, settings["embedding_size"], settings["num_sampled"], times=5)
+        times = skip_gram.measure_step_times(size, settings["embedding_size"], settings["num_sampled"], times=5)
         sampled, full = times["negative sampling"] / 1e3, times["full softmax"] / 1e3
         rows.append((size, sampled, full, full / sampled))
     return Table(

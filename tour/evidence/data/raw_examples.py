@@ -25,10 +25,10 @@ PAGE = resource.getpagesize()
 Step = tuple[str, str, str, str, int, str]
 
 
-def example_followed(context: Context) -> list[Result]:
+def raw_example_to_tensor(context: Context) -> list[Result]:
     """A2: an example of the eval split from its raw record to the tensors that the network reads."""
     record = next(iter(tf.data.TFRecordDataset(context.shards("eval")).take(1)))
-    rows = steps(record, context.transform, context.case.load("model").INPUTS)
+    rows = example_steps(record, context.transform, context.case.load("model").INPUTS)
     key = tf.train.Example.FromString(record.numpy()).features.feature[context.case.key].bytes_list.value[0].decode()
     raw = [("raw record", name, type(value).__name__, "", 0, _preview(value)) for name, value in _raw(context, key)]
     columns = ("step", "name", "dtype", "shape", "rank", "value")
@@ -42,7 +42,10 @@ def memory_of_streaming(context: Context) -> list[Result]:
     """B22: shards and bytes of the train split, and the memory for streaming it once and ten times."""
     shards = context.shards("train")
     keep = context.case.load("model").INPUTS
-    usage = {times: peak(partial(reading.dataset, shards * times, context.transform, keep)) for times in (1, REPEATS)}
+    usage = {
+        times: streaming_peak(partial(reading.dataset, shards * times, context.transform, keep))
+        for times in (1, REPEATS)
+    }
     sizes = [Path(path).stat().st_size for path in shards]
     rows = tuple(
         (f"{times}×", times * sum(sizes) / MIB, count, array_bytes / MIB, growth / MIB)
@@ -57,7 +60,7 @@ def memory_of_streaming(context: Context) -> list[Result]:
     ]
 
 
-def steps(record: tf.Tensor, transform: "Transform", inputs: Sequence[str]) -> list[Step]:
+def example_steps(record: tf.Tensor, transform: "Transform", inputs: Sequence[str]) -> list[Step]:
     """Steps of an example: serialized, parsed features, inputs of the network; each with dtype, shape and rank."""
     serialized = tf.reshape(record, [1])
     parsed = tf.io.parse_example(serialized, transform.raw)
@@ -67,20 +70,20 @@ def steps(record: tf.Tensor, transform: "Transform", inputs: Sequence[str]) -> l
     return rows + [_step("transformed", name, dense[name]) for name in inputs]
 
 
-def peak(make: Callable[[], Iterable[Mapping[str, Any]]]) -> tuple[int, int, int]:
+def streaming_peak(make: Callable[[], Iterable[Mapping[str, Any]]]) -> tuple[int, int, int]:
     """Read a stream; return its rows, their size in bytes as arrays, and the peak growth of the process in bytes."""
     # Warm up first: tracing, buffers and thread pools take memory that does not grow with the data.
     for _, _batch in zip(range(WARM), make(), strict=False):
         pass
-    before, peak_growth, rows, array_bytes = resident(), 0, 0, 0
+    before, peak_growth, rows, array_bytes = resident_bytes(), 0, 0, 0
     for batch in make():
         rows += len(next(iter(batch.values())))
         array_bytes += sum(int(np.prod(value.shape)) * value.dtype.size for value in batch.values())
-        peak_growth = max(peak_growth, resident() - before)
+        peak_growth = max(peak_growth, resident_bytes() - before)
     return rows, array_bytes, max(peak_growth, 0)
 
 
-def resident() -> int:
+def resident_bytes() -> int:
     """Resident memory of this process now, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
@@ -112,7 +115,7 @@ def _preview(value: Any) -> str:
 def _raw(context: Context, key: str) -> list[tuple[str, Any]]:
     """Columns of the raw record with the given key."""
     run = context.run.facts
-    window = spans.window(Path(run["source"]), *(int(bound) for bound in run["spans"].split(":")))
+    window = spans.select_window(Path(run["source"]), *(int(bound) for bound in run["spans"].split(":")))
     read = {"fraud": _purchases, "image": _pictures}[context.case.name]
     for batch in read(window.values(), context.settings["data"]):
         row = int(np.argmax(batch[context.case.key].to_numpy(zero_copy_only=False) == key))

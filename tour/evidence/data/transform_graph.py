@@ -18,15 +18,15 @@ REDUCED = "pca"
 EXACT = 1e-3
 
 
-def components(context: Context) -> list[Result]:
+def principal_components(context: Context) -> list[Result]:
     """A20: the principal components in the graph, their explained variance on train, and the eval split on the first two."""
     network = context.case.load("model")
     rows = context.rows("train", (*network.INPUTS, REDUCED), TRAIN)
-    projected = projection(rows, network.INPUTS)
+    projected = find_projection(rows, network.INPUTS)
     if projected is None:
         return [NotHere("PCA", f"No input of {context.case.name} is projected onto '{REDUCED}'.")]
     source, matrix = projected
-    ratios = explained(rows[source].reshape(len(rows[source]), -1), rows[REDUCED])
+    ratios = explained_variance(rows[source].reshape(len(rows[source]), -1), rows[REDUCED])
     total = np.cumsum(ratios)
     rows_by_component = tuple((n + 1, float(ratio), float(total[n])) for n, ratio in enumerate(ratios))
     evaluated = context.rows("eval", (REDUCED, network.LABEL), HELD)
@@ -38,11 +38,11 @@ def components(context: Context) -> list[Result]:
         Number(
             "Largest deviation of WᵀW from the identity", float(np.abs(matrix.T @ matrix - np.eye(len(total))).max())
         ),
-        scatter(evaluated[REDUCED], evaluated[network.LABEL][:, 0]),
+        scatter_components(evaluated[REDUCED], evaluated[network.LABEL][:, 0]),
     ]
 
 
-def reduction(context: Context) -> list[Result]:
+def dimension_reduction(context: Context) -> list[Result]:
     """A19: a logistic model on all columns, on the components alone, and on the columns that they are computed from."""
     network = context.case.load("model")
     keep = (*network.INPUTS, network.LABEL, REDUCED)
@@ -51,10 +51,10 @@ def reduction(context: Context) -> list[Result]:
         "all columns": lambda part: baselines.Table.of(network.INPUTS, network.LABEL, part).x,
         "components": lambda part: part[REDUCED],
     }
-    if projected := projection(train, network.INPUTS):
+    if projected := find_projection(train, network.INPUTS):
         source, _ = projected
         views[f"'{source}' alone"] = lambda part: part[source].reshape(len(part[source]), -1)
-    rows = compared(views, train, evaluated, network.LABEL, lambda y, s: network.quality(y, s)[network.MONITOR])
+    rows = compare_views(views, train, evaluated, network.LABEL, lambda y, s: network.quality(y, s)[network.MONITOR])
     return [
         Table(
             "Logistic regression on all columns and on principal components",
@@ -68,14 +68,14 @@ def tensors_and_arrays(context: Context) -> list[Result]:
     """B5: the projection computed by TensorFlow and by NumPy, and the differences between tensor and array."""
     network = context.case.load("model")
     rows = context.rows("eval", (*network.INPUTS, REDUCED), 2048)
-    projected = projection(rows, network.INPUTS)
+    projected = find_projection(rows, network.INPUTS)
     if projected is None:
         return [NotHere("Projection", f"No input of {context.case.name} is projected onto '{REDUCED}'.")]
     source, matrix = projected
-    return beside(rows[source].reshape(len(rows[source]), -1), matrix.astype(np.float32))
+    return compare_tensor_and_array(rows[source].reshape(len(rows[source]), -1), matrix.astype(np.float32))
 
 
-def projection(rows: Mapping[str, np.ndarray], inputs: Sequence[str]) -> tuple[str, np.ndarray] | None:
+def find_projection(rows: Mapping[str, np.ndarray], inputs: Sequence[str]) -> tuple[str, np.ndarray] | None:
     """Find the input of which ``pca`` is a linear projection; return its name and the matrix, ``[columns, components]``."""
     for name in inputs:
         flat = rows[name].reshape(len(rows[name]), -1)
@@ -87,12 +87,12 @@ def projection(rows: Mapping[str, np.ndarray], inputs: Sequence[str]) -> tuple[s
     return None
 
 
-def explained(source: np.ndarray, projected: np.ndarray) -> np.ndarray:
+def explained_variance(source: np.ndarray, projected: np.ndarray) -> np.ndarray:
     """Share of the variance of ``source``, ``[rows, columns]``, in each projected column."""
     return projected.var(axis=0, dtype=np.float64) / source.var(axis=0, dtype=np.float64).sum()
 
 
-def scatter(projected: np.ndarray, classes: np.ndarray) -> Series:
+def scatter_components(projected: np.ndarray, classes: np.ndarray) -> Series:
     """First two components by class, at most ``SHOWN`` points per class."""
     lines = {
         f"{int(label)}": tuple((float(x), float(y)) for x, y in projected[classes == label][:SHOWN, :2])
@@ -101,7 +101,7 @@ def scatter(projected: np.ndarray, classes: np.ndarray) -> Series:
     return Series("Eval split on the first two components, by class", "component 1", "component 2", lines, joined=False)
 
 
-def compared(
+def compare_views(
     views: Mapping[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]],
     train: Mapping[str, np.ndarray],
     evaluated: Mapping[str, np.ndarray],
@@ -116,7 +116,7 @@ def compared(
     return tuple(rows)
 
 
-def beside(source: np.ndarray, matrix: np.ndarray) -> list[Result]:
+def compare_tensor_and_array(source: np.ndarray, matrix: np.ndarray) -> list[Result]:
     """Compute ``source @ matrix`` in TensorFlow and in NumPy; compare the results and what each object supports."""
     tensor, weights = tf.constant(source), tf.constant(matrix)
     product, array = tf.matmul(tensor, weights), source @ matrix

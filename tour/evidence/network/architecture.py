@@ -33,9 +33,9 @@ LEFT = (
 )
 
 
-def built(context: Context) -> list[Result]:
+def network_layers(context: Context) -> list[Result]:
     """A10: the layers of the served network, the norms of their weights, and the connections between them."""
-    model = served(context)
+    model = served_network(context)
     names = {layer.name for layer in model.layers}
     edges = tuple(
         (source.name, layer.name)
@@ -45,12 +45,12 @@ def built(context: Context) -> list[Result]:
         if source.name in names
     )
     nodes = tuple(Node(layer.name, f"{type(layer).__name__} {_shape(layer)}") for layer in model.layers)
-    return [layers(model), Graph("Connections between the layers", nodes, edges)]
+    return [layers_table(model), Graph("Connections between the layers", nodes, edges)]
 
 
 def keras_on_tensorflow(context: Context) -> list[Result]:
     """A8: versions of Keras and TensorFlow, the served networks, and a functional network compared with a subclassed one."""
-    networks = [served(Context.of(context.home, name)) for name in CASES if Context.has(context.home, name)]
+    networks = [served_network(Context.of(context.home, name)) for name in CASES if Context.has(context.home, name)]
     holder = type(networks[0].weights[0].value).__name__
     rows = (
         ("Keras", keras.__version__),
@@ -60,13 +60,17 @@ def keras_on_tensorflow(context: Context) -> list[Result]:
         ("tf.keras.layers.Dense in this process", tf.keras.layers.Dense.__module__),
         ("class that holds a layer's weight", holder),
     )
-    return [Table("Versions of Keras and TensorFlow in use", ("item", "value"), rows), *map(summary, networks), twins()]
+    return [
+        Table("Versions of Keras and TensorFlow in use", ("item", "value"), rows),
+        *map(layers_by_class, networks),
+        compare_functional_and_subclassed(),
+    ]
 
 
-def where_keras_was_left(context: Context) -> list[Result]:
+def outside_keras(context: Context) -> list[Result]:
     """B2: what is implemented outside Keras, why, its lines of code and its work in this run; and the code that uses Keras."""
     training = context.training
-    with_keras = [(path, lines(ROOT / path)) for path in ("models/image/model.py", "models/image/layers.py")]
+    with_keras = [(path, count_code_lines(ROOT / path)) for path in ("models/image/model.py", "models/image/layers.py")]
     size = sum(path.stat().st_size for path in context.served.rglob("*") if path.is_file())
     done = (
         f"{training['steps']:,} steps",
@@ -85,7 +89,7 @@ def where_keras_was_left(context: Context) -> list[Result]:
 
 def custom_layer(context: Context) -> list[Result]:
     """B11: custom layers: their configuration and weights, and the served network saved, loaded and compared now."""
-    model = served(context)
+    model = served_network(context)
     custom_layers = {
         type(layer).__name__: layer for layer in model.layers if type(layer).__module__.startswith("models.")
     }
@@ -99,11 +103,11 @@ def custom_layer(context: Context) -> list[Result]:
         (name, key, str(value)) for name, config in settings_by_layer.items() for key, value in config.items()
     )
     weights = [
-        (name, len(type(layer).from_config(layer.get_config()).weights), len(layer.weights), norm(layer))
+        (name, len(type(layer).from_config(layer.get_config()).weights), len(layer.weights), weight_norm(layer))
         for name, layer in custom_layers.items()
     ]
     difference, error = round_trip(
-        model, {name: type(layer) for name, layer in custom_layers.items()}, inputs(context, 16)
+        model, {name: type(layer) for name, layer in custom_layers.items()}, input_rows(context, 16)
     )
     return [
         Table("Configuration that get_config returns and __init__ accepts", ("layer", "argument", "value"), configs),
@@ -117,9 +121,9 @@ def custom_layer(context: Context) -> list[Result]:
 
 def activations(context: Context) -> list[Result]:
     """A13: the activations of our networks with their derivatives, and the dead ReLU units of the served model."""
-    values, slopes = curves()
-    rows = {name: tf.constant(value) for name, value in inputs(context, ROWS, "eval").items()}
-    units = dead(tf.saved_model.load(str(context.served)), rows)
+    values, slopes = activation_curves()
+    rows = {name: tf.constant(value) for name, value in input_rows(context, ROWS, "eval").items()}
+    units = dead_units(tf.saved_model.load(str(context.served)), rows)
     count, dead_count = sum(row[1] for row in units), sum(row[2] for row in units)
     title = f"ReLU units of the served model on {len(next(iter(rows.values())))} examples of eval"
     return [
@@ -130,50 +134,51 @@ def activations(context: Context) -> list[Result]:
     ]
 
 
-def served(context: Context) -> keras.Model:
+def served_network(context: Context) -> keras.Model:
     """Load the run's network with the served weights."""
-    return restore.model(str(context.served), context.case.load("model"), context.transform, context.pretrained)
+    return restore.restore_model(str(context.served), context.case.load("model"), context.transform, context.pretrained)
 
 
-def network(context: Context) -> keras.Model:
+def fresh_network(context: Context) -> keras.Model:
     """Build the run's network with fresh weights."""
     settings = context.training["settings"]
     return context.case.load("model").build(settings, context.transform.features, context.pretrained)
 
 
-def inputs(context: Context, most: int, split: str = "valid") -> dict[str, np.ndarray]:
+def input_rows(context: Context, most: int, split: str = "valid") -> dict[str, np.ndarray]:
     """Inputs of the network for the first rows of a split."""
     return context.rows(split, context.case.load("model").INPUTS, most)
 
 
-def layers(model: keras.Model) -> Table:
+def layers_table(model: keras.Model) -> Table:
     """One row per layer."""
     rows = tuple(
-        (layer.name, type(layer).__name__, _shape(layer), layer.count_params(), norm(layer)) for layer in model.layers
+        (layer.name, type(layer).__name__, _shape(layer), layer.count_params(), weight_norm(layer))
+        for layer in model.layers
     )
     columns = ("layer", "class", "output shape", "parameters", "norm of weights")
     return Table(f"Layers of the network, {model.count_params():,} parameters", columns, rows)
 
 
-def norm(layer: keras.layers.Layer) -> float:
+def weight_norm(layer: keras.layers.Layer) -> float:
     """Norm of all weights of a layer, pretrained ones included; 0 for a layer without weights."""
     return float(np.sqrt(sum(np.square(weight.numpy(), dtype=np.float64).sum() for weight in layer.weights)))
 
 
-def summary(model: keras.Model) -> Table:
+def layers_by_class(model: keras.Model) -> Table:
     """Number and parameters of the layers by class; layers inside a custom layer count as part of it."""
     kinds = Counter(type(layer).__name__ for layer in model.layers)
     parameters: Counter[str] = Counter()
     squares: defaultdict[str, float] = defaultdict(float)
     for layer in model.layers:
         parameters[type(layer).__name__] += layer.count_params()
-        squares[type(layer).__name__] += norm(layer) ** 2
+        squares[type(layer).__name__] += weight_norm(layer) ** 2
     rows = tuple((kind, count, parameters[kind], float(np.sqrt(squares[kind]))) for kind, count in kinds.most_common())
     columns = ("class", "layers", "parameters", "norm in the served model")
     return Table(f"{model.name}: {model.count_params():,} parameters", columns, rows)
 
 
-def functional(classes: int = 10) -> keras.Model:
+def functional_network(classes: int = 10) -> keras.Model:
     """A small convolutional network as a graph of layers."""
     pixels = keras.Input((8, 8, 1))
     hidden = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(pixels)
@@ -181,7 +186,7 @@ def functional(classes: int = 10) -> keras.Model:
     return keras.Model(pixels, keras.layers.Dense(classes)(hidden))
 
 
-class Subclassed(keras.Model):
+class SubclassedNetwork(keras.Model):
     """The network of ``functional`` as a class; ``call`` connects the layers."""
 
     def __init__(self, classes: int = 10, **kwargs: Any):
@@ -195,9 +200,13 @@ class Subclassed(keras.Model):
         return self.logits(self.pool(self.norm(self.convolution(pixels), training=training)))
 
 
-def twins() -> Table:
+def compare_functional_and_subclassed() -> Table:
     """Compare the functional and the subclassed network with equal weights on the same pixels."""
-    first, second, pixels = functional(), Subclassed(), np.random.default_rng(1).random((32, 8, 8, 1), np.float32)
+    first, second, pixels = (
+        functional_network(),
+        SubclassedNetwork(),
+        np.random.default_rng(1).random((32, 8, 8, 1), np.float32),
+    )
     shapes = first.output_shape, getattr(second, "output_shape", None) if second.built else "none before the first call"
     second(pixels)
     second.set_weights(first.get_weights())
@@ -210,7 +219,7 @@ def twins() -> Table:
     return Table("The same network, functional and subclassed", ("property", "functional", "subclassed"), rows)
 
 
-def lines(path: Path) -> int:
+def count_code_lines(path: Path) -> int:
     """Count the lines of code: neither blank nor comment nor docstring."""
     tree, code_lines = ast.parse(path.read_text()), set()
     docstring_lines = {
@@ -230,7 +239,7 @@ def _source_file(function: str) -> tuple[str, int]:
     for path in sorted((ROOT / "models").glob("*.py")):
         names = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
         if function in names:
-            return path.relative_to(ROOT).as_posix(), lines(path)
+            return path.relative_to(ROOT).as_posix(), count_code_lines(path)
     raise LookupError(f"No file of models/ defines {function}.")
 
 
@@ -249,7 +258,7 @@ def round_trip(model: keras.Model, classes: Mapping[str, type], x: Mapping[str, 
             return difference, f"{type(error).__name__}: {''.join(message[1:])[:40] or message[0][:80]}"
 
 
-def curves() -> tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]]]:
+def activation_curves() -> tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]]]:
     """Points ``(x, f(x))`` and ``(x, f'(x))`` of ReLU, sigmoid, and softmax of three logits of which two are zero."""
     functions: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
         "relu": tf.nn.relu,
@@ -265,7 +274,7 @@ def curves() -> tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]]]:
     return values, slopes
 
 
-def dead(loaded: Any, rows: Mapping[str, tf.Tensor]) -> list[tuple[str, int, int, float]]:
+def dead_units(loaded: Any, rows: Mapping[str, tf.Tensor]) -> list[tuple[str, int, int, float]]:
     """For each ReLU of the ``dense`` signature: name, units, units that are zero for every row, and share of zeros.
 
     A unit of a convolution is a feature map: it is dead if it is zero at every position of every picture.

@@ -12,7 +12,7 @@ from models.saved_model import restore
 from tour.evidence.context import Context
 from tour.evidence.result_types import Number, Result, Table
 from tour.evidence.training import one_step as steps
-from tour.evidence.training.one_step import Step
+from tour.evidence.training.one_step import TrainingStep
 
 ROWS = 64
 WIDTH = 1e-6  # step of a central difference in float64, whose error is of the order of the square
@@ -23,9 +23,9 @@ Loss = Callable[[], tf.Tensor]
 
 def gradients_checked(context: Context) -> list[Result]:
     """A4: the gradient of each variable compared with central differences in float64, and the cost of the tape."""
-    loss, variables = doubled(context)
-    rows = compared(loss, variables)
-    forward, both, parameters = cost(steps.of(context))
+    loss, variables = loss_in_float64(context)
+    rows = compare_gradients(loss, variables)
+    forward, both, parameters = gradient_cost(steps.load_step(context))
     return [
         Table(
             f"Directional derivative of the loss on {ROWS} rows, one direction per variable, float64",
@@ -42,20 +42,20 @@ def gradients_checked(context: Context) -> list[Result]:
     ]
 
 
-def tape_shown(context: Context) -> list[Result]:
+def gradient_tape(context: Context) -> list[Result]:
     """A12: gradient norms by layer, a persistent tape, second derivatives and ``stop_gradient``, on one batch of train."""
-    step = steps.of(context)
-    return [norms(step), persistent(step), *second(step), stopped(step)]
+    step = steps.load_step(context)
+    return [gradient_norms(step), persistent_tape(step), *second_derivative(step), stopped_gradient(step)]
 
 
-def custom_step(context: Context) -> list[Result]:
+def handwritten_step(context: Context) -> list[Result]:
     """B12: the Trainer's step compared with the same step written by hand, from the same weights on the same batch."""
-    manual, trainer = steps.of(context), steps.of(context)
+    manual, trainer = steps.load_step(context), steps.load_step(context)
     before = [variable.numpy() for variable in manual.model.trainable_variables]
     trainer_loss = float(trainer.compiled()(trainer.stream()))
     with tf.GradientTape() as tape:
         loss = manual.mean_loss(learning=True)
-    gradients = dense(tape.gradient(loss, manual.model.trainable_variables))
+    gradients = to_tensors(tape.gradient(loss, manual.model.trainable_variables))
     manual.optimizer.apply(gradients, manual.model.trainable_variables)
     return [
         Table(
@@ -71,13 +71,13 @@ def custom_step(context: Context) -> list[Result]:
     ]
 
 
-def doubled(context: Context) -> tuple[Loss, list[Any]]:
+def loss_in_float64(context: Context) -> tuple[Loss, list[Any]]:
     """Loss of the served network on a few rows in float64, without dropout, and the weights that it depends on."""
-    single = steps.of(context, ROWS)
+    single = steps.load_step(context, ROWS)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float64")
     try:
-        settings = restore.settings(str(context.served))
+        settings = restore.read_settings(str(context.served))
         model = single.network.build(settings, context.transform.features, context.pretrained)
     finally:
         keras.config.set_dtype_policy(policy)
@@ -93,7 +93,7 @@ def doubled(context: Context) -> tuple[Loss, list[Any]]:
     return tf.function(loss), model.trainable_variables
 
 
-def compared(loss: Loss, variables: Sequence[Any]) -> tuple[tuple[str, str, float, float, float], ...]:
+def compare_gradients(loss: Loss, variables: Sequence[Any]) -> tuple[tuple[str, str, float, float, float], ...]:
     """One row per variable: a directional derivative by the tape and by a central difference.
 
     The direction is half gradient and half random: along the gradient alone, an orthogonal error would go unnoticed.
@@ -106,13 +106,13 @@ def compared(loss: Loss, variables: Sequence[Any]) -> tuple[tuple[str, str, floa
         noise = generator.normal(size=gradient.shape)
         norm = np.linalg.norm(gradient)
         direction = noise / np.linalg.norm(noise) + (gradient / norm if norm else 0)
-        exact, approximation = float((gradient * direction).sum()), difference(loss, variable, direction)
+        exact, approximation = float((gradient * direction).sum()), central_difference(loss, variable, direction)
         error = abs(exact - approximation) / max(abs(exact), abs(approximation), WIDTH)
         rows.append((_name(variable), str(tuple(variable.shape)), exact, approximation, error))
     return tuple(rows)
 
 
-def difference(loss: Loss, variable: Any, direction: np.ndarray) -> float:
+def central_difference(loss: Loss, variable: Any, direction: np.ndarray) -> float:
     """Central difference of the loss as the variable moves along ``direction``; the variable's value is restored."""
     original, losses = variable.numpy(), []
     for sign in (1, -1):
@@ -122,7 +122,7 @@ def difference(loss: Loss, variable: Any, direction: np.ndarray) -> float:
     return (losses[0] - losses[1]) / (2 * WIDTH)
 
 
-def cost(step: Step) -> tuple[float, float, int]:
+def gradient_cost(step: TrainingStep) -> tuple[float, float, int]:
     """Milliseconds of the compiled forward pass and of forward plus backward pass, and the number of trainable weights."""
     variables = step.model.trainable_variables
 
@@ -136,11 +136,11 @@ def cost(step: Step) -> tuple[float, float, int]:
             loss = step.mean_loss(learning=True)
         return [tf.reduce_sum(tf.convert_to_tensor(gradient)) for gradient in tape.gradient(loss, variables)]
 
-    forward_time, both_time = interleaved([forward, both])
+    forward_time, both_time = time_interleaved([forward, both])
     return forward_time, both_time, sum(int(np.prod(variable.shape)) for variable in variables)
 
 
-def interleaved(calls: Sequence[Callable[[], Any]]) -> list[float]:
+def time_interleaved(calls: Sequence[Callable[[], Any]]) -> list[float]:
     """Median milliseconds of each call, not counting the first; interleaved, so that a disturbance affects all calls."""
     for call in calls:
         call()
@@ -157,12 +157,12 @@ def interleaved(calls: Sequence[Callable[[], Any]]) -> list[float]:
     return [float(np.median(durations)) for durations in times]
 
 
-def norms(step: Step) -> Table:
+def gradient_norms(step: TrainingStep) -> Table:
     """Number of weights, norm of the gradient and norm of the weights, by layer."""
     with tf.GradientTape() as tape:
         loss = step.mean_loss(learning=True)
     variables = step.model.trainable_variables
-    gradients = dense(tape.gradient(loss, variables))
+    gradients = to_tensors(tape.gradient(loss, variables))
     by_variable = {id(variable): value for variable, value in zip(variables, gradients, strict=True)}
     rows = []
     for layer in step.model.layers:
@@ -175,7 +175,7 @@ def norms(step: Step) -> Table:
     return Table(title, ("layer", "weights", "norm of gradient", "norm of weights"), tuple(rows))
 
 
-def persistent(step: Step) -> Table:
+def persistent_tape(step: TrainingStep) -> Table:
     """Compute two gradients from one tape: a plain tape raises an error for the second, a persistent one does not."""
     variables, rows = step.model.trainable_variables, []
     for keep in (False, True):
@@ -185,7 +185,7 @@ def persistent(step: Step) -> Table:
         cells = []
         for target in (loss, mean):
             try:
-                cells.append(f"norm {float(tf.linalg.global_norm(dense(tape.gradient(target, variables)))):.4g}")
+                cells.append(f"norm {float(tf.linalg.global_norm(to_tensors(tape.gradient(target, variables)))):.4g}")
             except RuntimeError as error:
                 cells.append(f"{type(error).__name__}: {error}".split(". ")[0])
         rows.append(("persistent" if keep else "plain", *cells))
@@ -194,13 +194,13 @@ def persistent(step: Step) -> Table:
     )
 
 
-def second(step: Step) -> list[Result]:
+def second_derivative(step: TrainingStep) -> list[Result]:
     """Compare the second derivative of the loss by the logits, from nested tapes, with a difference of first derivatives."""
     truth = step.batch[step.label]
     truth = tf.cast(truth, tf.float64) if truth.dtype.is_floating else truth
     logits = tf.cast(step.model(step.inputs, training=False), tf.float64)
     direction = tf.constant(np.random.default_rng(2).normal(size=logits.shape))
-    exact, approximation = curvature(step.loss, truth, logits, direction)
+    exact, approximation = hessian_product(step.loss, truth, logits, direction)
     rows = tuple((row, float(exact[row, 0]), float(approximation[row, 0])) for row in range(5))
     return [
         Table("Second derivative of the loss in one direction", ("row", "nested tapes", "central difference"), rows),
@@ -210,7 +210,7 @@ def second(step: Step) -> list[Result]:
     ]
 
 
-def curvature(
+def hessian_product(
     loss: Callable[[Any, Any], Any], truth: Any, logits: tf.Tensor, direction: tf.Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hessian of the summed loss times ``direction``, ``[rows, outputs]``: from nested tapes and from central differences."""
@@ -228,7 +228,7 @@ def curvature(
     return outer.gradient(along, logits).numpy(), approximation.numpy()
 
 
-def stopped(step: Step) -> Table:
+def stopped_gradient(step: TrainingStep) -> Table:
     """Gradient through scaled logits with and without ``stop_gradient``, which keeps it from reaching the network."""
     scale, rows = tf.Variable(1.0), []
     variables = step.model.trainable_variables
@@ -238,7 +238,7 @@ def stopped(step: Step) -> Table:
             logits = tf.stop_gradient(logits) if stop else logits
             loss = tf.reduce_mean(step.loss(step.batch[step.label], logits * scale))
         own, *others = tape.gradient(loss, [scale, *variables])
-        gradients = dense([gradient for gradient in others if gradient is not None])
+        gradients = to_tensors([gradient for gradient in others if gradient is not None])
         network_gradient = (
             f"norm {float(tf.linalg.global_norm(gradients)):.4g}" if gradients else "None for every variable"
         )
@@ -250,12 +250,12 @@ def stopped(step: Step) -> Table:
     )
 
 
-def dense(gradients: Sequence[Any]) -> list[tf.Tensor]:
+def to_tensors(gradients: Sequence[Any]) -> list[tf.Tensor]:
     """Convert gradients to tensors: an embedding's gradient consists of slices, which may list a row several times."""
     return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
-def _loss_without_penalties(step: Step, loss: tf.Tensor) -> float:
+def _loss_without_penalties(step: TrainingStep, loss: tf.Tensor) -> float:
     """Loss as the Trainer reports it, without the penalties of the layers."""
     return float(loss) - float(sum(step.model.losses))
 
@@ -265,7 +265,7 @@ def _weight_changes(manual: Any, trainer: Any, before: Sequence[np.ndarray], gra
     for own, other, start, gradient in pairs:
         change = np.abs(own.numpy() - start).max()
         deviation = np.abs(own.numpy() - other.numpy()).max()
-        yield _name(own), float(tf.linalg.global_norm(dense([gradient]))), float(change), float(deviation)
+        yield _name(own), float(tf.linalg.global_norm(to_tensors([gradient]))), float(change), float(deviation)
 
 
 def _name(variable: Any) -> str:

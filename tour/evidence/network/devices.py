@@ -18,26 +18,26 @@ GPU = "/GPU:0"
 BUILT = ("is_cuda_build", "cuda_version", "cudnn_version")
 
 
-def found_and_placed(context: Context) -> list[Result]:
+def device_placement(context: Context) -> list[Result]:
     """B8: the devices that TensorFlow finds, the device of each operation of the Trainer's step, and the settings for it."""
-    step = steps.of(context)
+    step = steps.load_step(context)
     compiled, stream, losses = step.compiled(), step.stream(), []
-    placement = placed(lambda: losses.append(float(compiled(stream))))
+    placement = operations_by_device(lambda: losses.append(float(compiled(stream))))
     return [
-        seen(),
-        verdict(),
+        list_devices(),
+        gpu_support(),
         Table(
             "Devices of the operations in one training step",
             ("device", "operations", "most frequent operations"),
             placement,
         ),
         Number("Loss of this step", losses[0], f"on {len(step.batch[step.label])} rows of the train split"),
-        Table(f"Matrix product under tf.device('{GPU}')", ("soft placement", "device or error"), asked()),
-        Table("Settings for the placement", ("setting", "value now", "effect"), flags()),
+        Table(f"Matrix product under tf.device('{GPU}')", ("soft placement", "device or error"), request_gpu()),
+        Table("Settings for the placement", ("setting", "value now", "effect"), placement_settings()),
     ]
 
 
-def seen() -> Table:
+def list_devices() -> Table:
     """List every physical device with its kind and name."""
     rows = []
     for device in tf.config.list_physical_devices():
@@ -46,7 +46,7 @@ def seen() -> Table:
     return Table("Devices that TensorFlow finds", ("kind", "name", "description"), tuple(rows))
 
 
-def verdict() -> Number:
+def gpu_support() -> Number:
     """Whether there is a GPU, and whether this build of TensorFlow supports one."""
     build = tf.sysconfig.get_build_info()
     build_facts = ", ".join(f"{name} {build[name]}" for name in BUILT if name in build)
@@ -55,9 +55,9 @@ def verdict() -> Number:
     return Number("GPU", text, f"(TensorFlow was built with {build_facts})")
 
 
-def placed(call: Callable[[], Any]) -> tuple[tuple[str, int, str], ...]:
+def operations_by_device(call: Callable[[], Any]) -> tuple[tuple[str, int, str], ...]:
     """One row per device: the number of operations that it ran in a call, as partitioned by the executor."""
-    with recorded() as metadata:
+    with record_run_metadata() as metadata:
         call()
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     for function in metadata().function_graphs:
@@ -70,7 +70,7 @@ def placed(call: Callable[[], Any]) -> tuple[tuple[str, int, str], ...]:
     )
 
 
-def asked() -> tuple[tuple[str, str], ...]:
+def request_gpu() -> tuple[tuple[str, str], ...]:
     """Request a GPU with and without soft placement; return the device that was used, or the error."""
     before, rows = tf.config.get_soft_device_placement(), []
     try:
@@ -82,7 +82,7 @@ def asked() -> tuple[tuple[str, str], ...]:
     return tuple(rows)
 
 
-def flags() -> tuple[tuple[str, str, str], ...]:
+def placement_settings() -> tuple[tuple[str, str, str], ...]:
     """Settings for placement and memory, with their values in this process."""
     gpus = tf.config.list_physical_devices("GPU")
     growth = ", ".join(str(tf.config.experimental.get_memory_growth(gpu)) for gpu in gpus) or "no GPU to set it on"
@@ -105,7 +105,7 @@ def flags() -> tuple[tuple[str, str, str], ...]:
 
 
 @contextmanager
-def recorded() -> Iterator[Callable[[], Any]]:
+def record_run_metadata() -> Iterator[Callable[[], Any]]:
     """Record the run metadata of operations in the context; yield a function that returns it."""
     # TensorFlow 2 has no public API for the partitioned graphs.
     collector = eager.context()

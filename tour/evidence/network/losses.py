@@ -19,17 +19,17 @@ WEIGHTS = (1.0, 10.0)
 SEQUENCE = {"GRU over the sequence": "gru", "dense layers over the sequence": "dense", "no sequence": "none"}
 
 
-def on_predictions(context: Context) -> list[Result]:
+def prediction_losses(context: Context) -> list[Result]:
     """A16: losses of the served model's predictions on eval, for binary decisions or for classes."""
     network = context.case.load("model")
     rows = context.rows("eval", (*network.INPUTS, network.LABEL), ROWS)
     answers = _answers(context, network, rows)
     if hasattr(network, "LOSSES"):
-        return decisions(rows[network.LABEL][:, 0], answers["score"], answers["anomaly"])
-    return [classes(rows[network.LABEL][:, 0], answers[network.SCORE])]
+        return decision_losses(rows[network.LABEL][:, 0], answers["score"], answers["anomaly"])
+    return [class_losses(rows[network.LABEL][:, 0], answers[network.SCORE])]
 
 
-def decisions(truth: np.ndarray, scores: np.ndarray, errors: np.ndarray) -> list[Result]:
+def decision_losses(truth: np.ndarray, scores: np.ndarray, errors: np.ndarray) -> list[Result]:
     """Binary losses of scores ``[rows]`` by class weight and gamma: mean, share of the frauds, share of the easier half."""
     logits = np.log(np.clip(scores, 1e-7, 1 - 1e-7)) - np.log1p(-np.clip(scores, 1e-7, 1 - 1e-7))
     outputs = tf.constant(np.stack([logits, np.zeros_like(logits)], axis=1), tf.float32)
@@ -51,11 +51,11 @@ def decisions(truth: np.ndarray, scores: np.ndarray, errors: np.ndarray) -> list
             ("purchases", "median"),
             tuple((name, float(np.median(errors[truth == y]))) for name, y in (("honest", 0), ("fraud", 1))),
         ),
-        saturated(),
+        saturated_loss(),
     ]
 
 
-def classes(truth: np.ndarray, probabilities: np.ndarray) -> Table:
+def class_losses(truth: np.ndarray, probabilities: np.ndarray) -> Table:
     """Sparse categorical cross-entropy for right and wrong predictions, and for equal probabilities of all classes."""
     losses = -np.log(np.maximum(np.take_along_axis(probabilities, truth[:, None], axis=1)[:, 0], 1e-12))
     wrong = probabilities.argmax(axis=1) != truth
@@ -68,7 +68,7 @@ def classes(truth: np.ndarray, probabilities: np.ndarray) -> Table:
     return Table("Sparse categorical cross-entropy on eval", ("predictions", "pictures", "mean loss"), rows)
 
 
-def saturated() -> Table:
+def saturated_loss() -> Table:
     """Loss of a confident wrong answer, from the logit and from its probability in float32, which saturates."""
     rows = []
     for logit in (10.0, 50.0, 200.0):
@@ -82,16 +82,16 @@ def saturated() -> Table:
     )
 
 
-def encoders(context: Context) -> list[Result]:
+def encoder_gain(context: Context) -> list[Result]:
     """A17: the receptive field and gain of the convolutions, or the parameters and gain of the sequence encoder."""
     network = context.case.load("model")
     if hasattr(network, "ENCODERS"):
-        return [sequence(context), measured(), gain(context)]
+        return [sequence_encoders(context), benchmark_of_variants(), sequence_encoder_gain(context)]
     model = network.build(context.training["settings"], context.transform.features, context.pretrained)
-    return [receptive(model), without_convolution(context, model.count_params())]
+    return [receptive_field(model), compare_with_dense_layers(context, model.count_params())]
 
 
-def receptive(model: keras.Model) -> Table:
+def receptive_field(model: keras.Model) -> Table:
     """Receptive field of each layer's output: it grows by (kernel - 1) times the product of the strides before it."""
     field, stride, rows = 1, 1, []
     for layer in _windows(model.layers):
@@ -111,7 +111,7 @@ def _windows(layers: Iterable[keras.layers.Layer]) -> Iterator[keras.layers.Laye
             yield from _windows(getattr(layer, "convolutions", ()) or getattr(layer, "layers", ()))
 
 
-def without_convolution(context: Context, parameters: int) -> Table:
+def compare_with_dense_layers(context: Context, parameters: int) -> Table:
     """Compare the served network with dense layers of about as many parameters, trained now on the same pictures."""
     network = context.case.load("model")
     keep = (*network.INPUTS, network.LABEL)
@@ -148,7 +148,7 @@ def _plain(shape: tuple[int, ...], kinds: int, parameters: int) -> keras.Model:
     return keras.Sequential([keras.Input(shape), *layers])
 
 
-def sequence(context: Context) -> Table:
+def sequence_encoders(context: Context) -> Table:
     """Parameters of every encoder of the last purchases, as the difference from a model without one."""
     settings, features = context.settings["training"], context.transform.features
     length = int(features["past"].shape[1])
@@ -158,17 +158,17 @@ def sequence(context: Context) -> Table:
     return Table("Sequence encoders", columns, rows)
 
 
-def measured() -> Result:
+def benchmark_of_variants() -> Result:
     """The benchmark's results, with their date."""
     report = benchmark_reports.read("fraud").get("choice")
     if not report:
-        return benchmark_reports.missing("fraud", "Benchmark of variants")
+        return benchmark_reports.not_measured("fraud", "Benchmark of variants")
     rows = tuple((row["variant"], row["valid"], row["eval"], row["seconds"]) for row in report["rows"])
     title = f"Benchmark: mean PR-AUC over {len(report['seeds'])} generator seeds, measured {report['date']}"
     return Table(title, ("variant", "valid", "eval", "seconds"), rows)
 
 
-def gain(context: Context) -> Table:
+def sequence_encoder_gain(context: Context) -> Table:
     """Train small networks with and without a sequence encoder on part of the train split; evaluate them on valid."""
     keep = (*fraud.INPUTS, fraud.LABEL)
     train, valid = context.rows("train", keep, TRAIN), context.rows("valid", keep, HELD)

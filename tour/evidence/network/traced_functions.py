@@ -12,11 +12,11 @@ import tensorflow as tf
 from tensorflow.python.ops import script_ops
 
 from tour.evidence.context import Context
-from tour.evidence.network.autodiff import interleaved
+from tour.evidence.network.autodiff import time_interleaved
 from tour.evidence.result_types import Graph, Number, Result, Table
 from tour.evidence.serving import saved_model_parts
 from tour.evidence.training import one_step as steps
-from tour.evidence.training.one_step import Step
+from tour.evidence.training.one_step import TrainingStep
 
 SAME = 3  # number of steps before the weights are compared
 SMALL = 32
@@ -26,8 +26,8 @@ PLUMBING = ("Placeholder", "Identity", "NoOp", "StatefulPartitionedCall", "Parti
 
 def eager_and_graph(context: Context) -> list[Result]:
     """A3: the Trainer's step run eagerly and as a graph: the weights are the same, the times differ."""
-    small, small_difference = raced(context, SMALL)
-    large, large_difference = raced(context, context.training["batch_size"])
+    small, small_difference = time_eager_and_graph(context, SMALL)
+    large, large_difference = time_eager_and_graph(context, context.training["batch_size"])
     columns = (
         "batch",
         "loss",
@@ -43,15 +43,15 @@ def eager_and_graph(context: Context) -> list[Result]:
     ]
 
 
-def traced(context: Context) -> list[Result]:
+def retracing(context: Context) -> list[Result]:
     """B4: the number of traces by input shape, a traced graph, and the effect of py_function on an export."""
-    step = steps.of(context, SMALL)
-    answers = (("tf.sqrt", exported(tf.sqrt)), ("tf.py_function", exported(by_python)))
+    step = steps.load_step(context, SMALL)
+    answers = (("tf.sqrt", export_and_load(tf.sqrt)), ("tf.py_function", export_and_load(sqrt_by_numpy)))
     return [
         Table(
             "Number of traces after each call",
             ("called with", "without signature", "input_signature [None, …]", "mean of the outputs"),
-            traces(step),
+            count_traces(step),
         ),
         _answers_graph(context, step),
         Table(
@@ -62,21 +62,23 @@ def traced(context: Context) -> list[Result]:
     ]
 
 
-def misused(context: Context) -> list[Result]:
+def tracing_mistakes(context: Context) -> list[Result]:
     """B23: a sweep over operating points with Python numbers and with tensors, and a function that is called once."""
-    step = steps.of(context)
+    step = steps.load_step(context)
     logits = tf.constant(step.model(step.inputs, training=False))
     return [
         Table(
             f"Answers for {SWEEP} values of '{next(iter(context.point))}' on {len(logits)} rows",
             ("execution", "traces", "seconds", "times eager", "sum of the answers"),
-            swept(context, step, logits),
+            sweep_operating_points(context, step, logits),
         ),
-        Table("One call of the network on a batch", ("execution", "ms"), once(step)),
+        Table("One call of the network on a batch", ("execution", "ms"), time_single_calls(step)),
     ]
 
 
-def raced(context: Context, rows: int) -> tuple[tuple[int, float, float, float, float, float, float], float]:
+def time_eager_and_graph(
+    context: Context, rows: int
+) -> tuple[tuple[int, float, float, float, float, float, float], float]:
     """Run the step eagerly and as a graph, each from the served weights on the same batch, with dropout.
 
     Returns:
@@ -84,12 +86,12 @@ def raced(context: Context, rows: int) -> tuple[tuple[int, float, float, float, 
         after these steps, milliseconds of the step eagerly and as a graph, their ratio, milliseconds of the graph's first
         call, and the number of steps after which tracing has paid off.
     """
-    python, graph = steps.of(context, rows), steps.of(context, rows)
+    python, graph = steps.load_step(context, rows), steps.load_step(context, rows)
     eager, compiled = (
         partial(call, step.stream())
         for call, step in ((python.compiled().python_function, python), (graph.compiled(), graph))
     )
-    first_call = timed(compiled)
+    first_call = time_call(compiled)
     for _ in range(SAME - 1):
         compiled()
     for _ in range(SAME):
@@ -97,7 +99,7 @@ def raced(context: Context, rows: int) -> tuple[tuple[int, float, float, float, 
     pairs = zip(python.model.trainable_variables, graph.model.trainable_variables, strict=True)
     difference = max(float(np.abs(a.numpy() - b.numpy()).max()) for a, b in pairs)
     loss = float(graph.mean_loss())
-    eager_time, graph_time = interleaved([eager, compiled])
+    eager_time, graph_time = time_interleaved([eager, compiled])
     return (
         rows,
         loss,
@@ -109,7 +111,7 @@ def raced(context: Context, rows: int) -> tuple[tuple[int, float, float, float, 
     ), difference
 
 
-def traces(step: Step) -> tuple[tuple[str, int, int, float], ...]:
+def count_traces(step: TrainingStep) -> tuple[tuple[str, int, int, float], ...]:
     """Traces so far after each call, without and with an input signature, and the mean of the network's outputs."""
     spec = {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in step.inputs.items()}
     unsigned = tf.function(lambda inputs: step.model(inputs, training=False))
@@ -125,23 +127,23 @@ def traces(step: Step) -> tuple[tuple[str, int, int, float], ...]:
     return tuple(rows)
 
 
-def exported(root: Callable[[tf.Tensor], tf.Tensor]) -> tuple[str, str]:
+def export_and_load(root: Callable[[tf.Tensor], tf.Tensor]) -> tuple[str, str]:
     """Save a function and load it without this process's Python functions; return its operations and its answer."""
     with tempfile.TemporaryDirectory() as folder:
-        save(root, folder)
-        with forgotten():
+        save_function(root, folder)
+        with without_python_functions():
             loaded = tf.saved_model.load(folder)
-            return operations(loaded.f), answer(loaded)
+            return operation_types(loaded.f), call_loaded(loaded)
 
 
-def save(root: Callable[[tf.Tensor], tf.Tensor], folder: str) -> None:
+def save_function(root: Callable[[tf.Tensor], tf.Tensor], folder: str) -> None:
     """Write a SavedModel whose attribute ``f`` is the given function of a vector."""
     module = tf.Module()
     module.f = tf.function(root, input_signature=[tf.TensorSpec([None])])
     tf.saved_model.save(module, folder)
 
 
-def answer(loaded: Any) -> str:
+def call_loaded(loaded: Any) -> str:
     """Output of a loaded ``f`` for 1 and 4, or its error."""
     try:
         return str(loaded.f(tf.constant([1.0, 4.0])).numpy())
@@ -149,7 +151,7 @@ def answer(loaded: Any) -> str:
         return next(line for line in error.message.splitlines() if "Error: " in line)
 
 
-def operations(function: Any) -> str:
+def operation_types(function: Any) -> str:
     """Types of the operations in a loaded function, with the key of the Python function that an operation calls."""
     graph = function.concrete_functions[0].graph.as_graph_def()
     nodes = [*graph.node, *(node for library in graph.library.function for node in library.node_def)]
@@ -157,7 +159,7 @@ def operations(function: Any) -> str:
 
 
 @contextmanager
-def forgotten() -> Iterator[None]:
+def without_python_functions() -> Iterator[None]:
     """Replace the registry of Python functions by an empty one, as in another process; restore it on exit."""
     functions = script_ops._py_funcs._funcs
     script_ops._py_funcs._funcs = type(functions)()
@@ -167,12 +169,14 @@ def forgotten() -> Iterator[None]:
         script_ops._py_funcs._funcs = functions
 
 
-def by_python(x: tf.Tensor) -> tf.Tensor:
+def sqrt_by_numpy(x: tf.Tensor) -> tf.Tensor:
     """Square root by NumPy: the graph holds only a key, by which this process finds the Python function."""
     return tf.ensure_shape(tf.py_function(lambda tensor: np.sqrt(tensor.numpy()), [x], tf.float32), [None])
 
 
-def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, int, float, float, float], ...]:
+def sweep_operating_points(
+    context: Context, step: TrainingStep, logits: tf.Tensor
+) -> tuple[tuple[str, int, float, float, float], ...]:
     """Compute answers for several operating points: eagerly, as a function of Python numbers and as a function of tensors."""
     name, settings = next(iter(context.point)), context.settings["training"]
     values = [float(value) for value in context.point[name] * np.linspace(0.5, 1.5, SWEEP)]
@@ -203,12 +207,12 @@ def swept(context: Context, step: Step, logits: tf.Tensor) -> tuple[tuple[str, i
     return tuple(rows)
 
 
-def once(step: Step) -> tuple[tuple[str, float], ...]:
+def time_single_calls(step: TrainingStep) -> tuple[tuple[str, float], ...]:
     """Milliseconds of an eager call, and of the first and the second call of a tf.function."""
     step.model(step.inputs, training=False)
     function = tf.function(lambda: step.model(step.inputs, training=False))
     return tuple(
-        (execution, timed(call))
+        (execution, time_call(call))
         for execution, call in (
             ("eager", lambda: step.model(step.inputs, training=False)),
             ("tf.function, first call: tracing", function),
@@ -217,15 +221,15 @@ def once(step: Step) -> tuple[tuple[str, float], ...]:
     )
 
 
-def _answers_graph(context: Context, step: Step) -> Graph:
+def _answers_graph(context: Context, step: TrainingStep) -> Graph:
     """Traced graph of the function that turns logits into answers."""
     outputs = step.model.output_shape[-1]
     function = tf.function(lambda logits: step.network.answers(logits, context.point, context.settings["training"]))
     concrete = function.get_concrete_function(tf.TensorSpec([None, outputs]))
-    return saved_model_parts.drawn(concrete.graph.as_graph_def(), "Traced function from logits to answers")
+    return saved_model_parts.draw_graph(concrete.graph.as_graph_def(), "Traced function from logits to answers")
 
 
-def timed(call: Callable[[], Any]) -> float:
+def time_call(call: Callable[[], Any]) -> float:
     """Measure the milliseconds of one call."""
     started = time.perf_counter()
     call()

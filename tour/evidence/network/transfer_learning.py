@@ -25,19 +25,19 @@ def few_pictures(context: Context) -> list[Result]:
     keep = (pictures, network.LABEL)
     rows = (context.rows(split, keep, ROWS) for split in ("train", "eval"))
     train, evaluated = ((features[pictures], features[network.LABEL][:, 0]) for features in rows)
-    parts = transfer.split(train, evaluated, SHOTS, SEED)
+    parts = transfer.split_classes(train, evaluated, SHOTS, SEED)
     settings = {**context.training["settings"], "filters": FILTERS, "dropout": 0.0, "transfer": ""}
-    return [*benchmark(), live(network, settings, parts, context.settings["data"]["classes"].split(","))]
+    return [*benchmark_results(), train_now(network, settings, parts, context.settings["data"]["classes"].split(","))]
 
 
-def live(network: Any, settings: Mapping[str, Any], parts: transfer.Split, names: list[str]) -> Table:
+def train_now(network: Any, settings: Mapping[str, Any], parts: transfer.FewShotSplit, names: list[str]) -> Table:
     """Train a base on the known classes now, then compare the three ways on the new classes."""
     keras.utils.set_random_seed(SEED)
-    make_network = transfer.maker(network, settings, parts.few[0].shape[1:])
-    body = transfer.without_head(
-        transfer.trained(make_network(len(np.unique(parts.known[1]))), parts.known, BASE_STEPS, RATE)
+    make_network = transfer.network_builder(network, settings, parts.few[0].shape[1:])
+    body = transfer.remove_head(
+        transfer.fit(make_network(len(np.unique(parts.known[1]))), parts.known, BASE_STEPS, RATE)
     )
-    accuracy = transfer.compared(
+    accuracy = transfer.compare_methods(
         body, make_network, parts, STEPS, RATE, lambda pixels: network.augmented(pixels, settings)
     )
     new_classes = ", ".join(names[label] for label in parts.names)
@@ -57,11 +57,11 @@ def live(network: Any, settings: Mapping[str, Any], parts: transfer.Split, names
     )
 
 
-def benchmark() -> list[Result]:
+def benchmark_results() -> list[Result]:
     """Mean accuracy by number of pictures per class, from the benchmark's report, with its date."""
     report = benchmark_reports.read("transfer")
     if not report:
-        return [benchmark_reports.missing("transfer", "Benchmark of transfer learning")]
+        return [benchmark_reports.not_measured("transfer", "Benchmark of transfer learning")]
     lines = {
         way: tuple((row["shots"], row[way]["mean"]) for row in report["rows"])
         for way in WAYS

@@ -15,10 +15,10 @@ import orjson
 
 from pipeline.online import rollouts
 from serving import rollout
-from serving.gateway.stack import Place, Settings, Stack
+from serving.gateway.stack import ServedCase, Stack, StackSettings
 from serving.http import asyncio_server
-from serving.server.app import Options
-from serving.traffic import Report, Sender
+from serving.server.app import ServerOptions
+from serving.traffic import Sender, TrafficReport
 from tour.evidence.context import Context
 from tour.evidence.result_types import Result, Table
 
@@ -27,7 +27,7 @@ SETTLED = 1.1  # the loader ignores a folder that was written within the last se
 SECONDS = 60.0
 
 
-def live(context: Context) -> list[Result]:
+def canary_and_rollback(context: Context) -> list[Result]:
     """A21: the versions on disk, the outcome of the last runs, and a push, a canary and a rollback run now."""
     folder = context.served.parent
     now = rollout.read(folder)
@@ -36,7 +36,7 @@ def live(context: Context) -> list[Result]:
         (number, "stable" if number == rollout.stable(folder, now) else "", pushed[str(number)].reason)
         if str(number) in pushed
         else (number, "", "pushed by a run that is not recorded")
-        for number in rollout.versions(folder)
+        for number in rollout.list_versions(folder)
     )
     gates = tuple((run.id, run.state, run.reason) for run in context.runs[-5:])
     columns = ("step", "rollout", "requests", "failed requests", "answers by version", "p50 ms", "p99 ms")
@@ -46,12 +46,12 @@ def live(context: Context) -> list[Result]:
         Table(
             f"Rollout run now: {REQUESTS} requests per step over {CONNECTIONS} connections",
             columns,
-            tuple(steps(context)),
+            tuple(run_rollout(context)),
         ),
     ]
 
 
-def steps(context: Context) -> list[tuple[Any, ...]]:
+def run_rollout(context: Context) -> list[tuple[Any, ...]]:
     """One row per step, on two copies of the served version; the home itself is not changed."""
     with tempfile.TemporaryDirectory(prefix="rollout-") as name:
         folder = Path(name, "versions")
@@ -65,8 +65,10 @@ def steps(context: Context) -> list[tuple[Any, ...]]:
 
 async def _steps(context: Context, root: Path, folder: Path) -> list[tuple[Any, ...]]:
     online = context.case.load("online").online()
-    place, name = Place(online, folder, root / "online"), context.case.name
-    running = await Stack(Settings({name: place}, Options(rest_port=None, grpc_port=None, poll=0.1), port=0)).start()
+    place, name = ServedCase(online, folder, root / "online"), context.case.name
+    running = await Stack(
+        StackSettings({name: place}, ServerOptions(rest_port=None, grpc_port=None, poll=0.1), port=0)
+    ).start()
     bodies, rows = itertools.cycle(list(itertools.islice(_bodies(context), 2 * REQUESTS))), []
     assert running.gateway and running.app, "the stack starts gateway and model server"
     scorer, manager = running.gateway.scorers[name], running.app.engine.manager
@@ -74,7 +76,7 @@ async def _steps(context: Context, root: Path, folder: Path) -> list[tuple[Any, 
     async def step(description: str) -> None:
         sender = Sender("127.0.0.1", running.port, f"/v1/{name}/score", context.case.load("traffic").check)
         report = await sender.run(itertools.islice(bodies, REQUESTS), 0, CONNECTIONS)
-        rows.append((description, rollouts.told(folder, rollout.read(folder)), *_row(report)))
+        rows.append((description, rollouts.describe_rollout(folder, rollout.read(folder)), *_row(report)))
 
     async def wait_until_loaded(*versions: int) -> None:
         ends = time.monotonic() + SECONDS
@@ -114,7 +116,7 @@ def _bodies(context: Context) -> Iterator[bytes]:
         yield orjson.dumps(body)
 
 
-def _row(report: Report) -> tuple[Any, ...]:
+def _row(report: TrafficReport) -> tuple[Any, ...]:
     answers = ", ".join(f"{version}: {count}" for version, count in sorted(report.versions.items()))
     times = report.percentiles()
     return report.sent, report.failed, answers, times.get("p50", 0.0), times.get("p99", 0.0)

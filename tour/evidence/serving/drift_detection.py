@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 
 from serving.drift.alarms import data_faults, distribution_distances
-from serving.drift.alarms.alarm import Finding, judge
+from serving.drift.alarms.alarm import Finding, find_drift
 from serving.drift.profiles import bins
 from serving.drift.profiles.profile import Profile
-from serving.drift.reference.day_variation import ANY, Baseline
+from serving.drift.reference.day_variation import ANY_KIND, ReferenceBaseline
 from tour.evidence.context import Context
 from tour.evidence.result_types import Number, Result, Table
 
@@ -20,20 +20,20 @@ SHARE = 0.2
 Change = Callable[[pl.DataFrame], pl.DataFrame]
 
 
-def detected(context: Context) -> list[Result]:
+def drift_and_faults(context: Context) -> list[Result]:
     """B18: half of the eval split as the reference profile; the other half unchanged, with drift, and with a data fault."""
-    rows = watched(context)
+    rows = monitored_rows(context)
     halves = rows[::2], rows[1::2]
-    layout = bins.fit(halves[0])
+    layout = bins.fit_layout(halves[0])
     reference = Profile.of(layout, halves[0])
-    baseline = Baseline.of_rows(reference)
+    baseline = ReferenceBaseline.of_rows(reference)
     number = next(name for name in context.case.watch if rows[name].dtype.is_numeric())
-    windows = {name: Profile.of(layout, change(halves[1])) for name, change in changes(number).items()}
+    windows = {name: Profile.of(layout, change(halves[1])) for name, change in window_changes(number).items()}
     tables = [_compare(name, baseline, window) for name, window in windows.items()]
     faults = tuple(
         (name, fault.column, fault.kind, fault.says)
         for name, window in windows.items()
-        for fault in data_faults.check(reference, window)
+        for fault in data_faults.find_faults(reference, window)
     )
     merged = Profile.of(layout, halves[1][::2]).merge(Profile.of(layout, halves[1][1::2]))
     whole = windows["unchanged"].to_bytes()
@@ -48,14 +48,14 @@ def detected(context: Context) -> list[Result]:
     ]
 
 
-def watched(context: Context) -> pl.DataFrame:
+def monitored_rows(context: Context) -> pl.DataFrame:
     """Monitored raw features of the eval split, and the scores of the pushed model."""
     import tensorflow as tf
 
     from models.evaluation import slices
 
     records = tf.data.TFRecordDataset(context.shards("eval"))
-    raw = {name: tf.io.RaggedFeature(kind) for name, kind in slices.types(records, context.case.watch).items()}
+    raw = {name: tf.io.RaggedFeature(kind) for name, kind in slices.infer_types(records, context.case.watch).items()}
     batches = list(records.batch(4096).map(lambda batch: tf.io.parse_example(batch, raw)))
     columns = {name: _column([batch[name] for batch in batches]) for name in raw}
     with np.load(context.artifact("comparison") / "scores.npz") as arrays:
@@ -66,7 +66,7 @@ def watched(context: Context) -> pl.DataFrame:
     return pl.DataFrame(columns | {"confidence": scores.max(axis=1).astype(np.float64), "predicted": predicted})
 
 
-def changes(number: str) -> Mapping[str, Change]:
+def window_changes(number: str) -> Mapping[str, Change]:
     """Changes of a window, by name: none, all values times ``FACTOR``, and a share of the values in another unit."""
 
     def change_unit(rows: pl.DataFrame) -> pl.DataFrame:
@@ -82,9 +82,9 @@ def changes(number: str) -> Mapping[str, Change]:
     }
 
 
-def _compare(name: str, baseline: Baseline, window: Profile) -> Table:
+def _compare(name: str, baseline: ReferenceBaseline, window: Profile) -> Table:
     """Distances from the reference per column, and whether the tests detect drift."""
-    findings = judge(baseline, [(ANY, window)])
+    findings = find_drift(baseline, [(ANY_KIND, window)])
     rows = tuple(_row(column.name, baseline.pooled, window, findings) for column in window.layout)
     columns = ("column", "KL", "Jensen–Shannon", "KS", "L-infinity", "PSI", "adjusted p-value", "drift")
     return Table(f"Window {name}, {window.rows:,} rows", columns, rows)

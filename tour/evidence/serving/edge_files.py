@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.training import lite_exporter
-from models.errors import Refused
+from models.errors import GateError
 from serving import session_load
 from serving.browser import chromium, site
 from serving.edge import native
@@ -33,7 +33,7 @@ Answers = dict[str, np.ndarray]
 def runtimes(context: Context) -> list[Result]:
     """A22: the pushed `.tflite` run by Python, C++ and Java on held-out rows, compared with the SavedModel."""
     rows, path = _rows(context), context.served / "model.tflite"
-    python, expected = Interpreter(path.read_bytes()), lite_exporter.answers(str(context.served), rows)
+    python, expected = Interpreter(path.read_bytes()), lite_exporter.run_saved_model(str(context.served), rows)
     answers = python.answer(rows)
     first = (
         "Python",
@@ -43,7 +43,7 @@ def runtimes(context: Context) -> list[Result]:
         _largest_difference(answers, expected, context),
     )
     table: list[tuple[Any, ...]] = [first]
-    for name, build in (("C++", native.cpp), ("Java over JNI", native.java)):
+    for name, build in (("C++", native.build_cpp), ("Java over JNI", native.build_java)):
         try:
             native_run = build(context.home / "edge").answer(path, rows)
         except FileNotFoundError as error:
@@ -65,7 +65,7 @@ def runtimes(context: Context) -> list[Result]:
     return [
         Table(f"model.tflite on {len(_first_value(rows))} held-out rows", columns, tuple(table)),
         Table("Inputs of the model for a row", ("input", "dtype", "shape"), inputs),
-        Number("Size of LiteRT's shared library", native.runtime().stat().st_size, "bytes"),
+        Number("Size of LiteRT's shared library", native.find_litert_library().stat().st_size, "bytes"),
     ]
 
 
@@ -92,7 +92,7 @@ def variants(context: Context) -> list[Result]:
     )
     return [
         Table(f"Variants on {len(rows[network.LABEL])} held-out rows, one thread", columns, tuple(table)),
-        Number("Size of LiteRT's shared library", native.runtime().stat().st_size, "bytes"),
+        Number("Size of LiteRT's shared library", native.find_litert_library().stat().st_size, "bytes"),
         Number("Size of the TensorFlow package", _size(Path(tf.__file__).parent), "bytes"),
     ]
 
@@ -101,12 +101,12 @@ def conversions(context: Context) -> list[Result]:
     """B14: options and parity of each variant, and the gate refusing an int8 model that was calibrated on zeros."""
     rows, network, gates = _rows(context, label=True), context.case.load("model"), context.settings["gates"]
     inputs = {name: rows[name] for name in network.INPUTS}
-    expected = lite_exporter.answers(str(context.served), inputs)
+    expected = lite_exporter.run_saved_model(str(context.served), inputs)
     table = _measure_variants(context, rows, expected)
-    chosen = lite_exporter.judge(table, gates)
+    chosen = lite_exporter.select_variant(table, gates)
     zeros = {name: np.zeros_like(values) for name, values in inputs.items()}
     content = lite_exporter.convert(str(context.served), "int8", zeros)
-    miscalibrated = lite_exporter.measured("int8, calibrated on zeros", content, network, rows, expected)
+    miscalibrated = lite_exporter.measure_lite_variant("int8, calibrated on zeros", content, network, rows, expected)
     variant_rows = [
         (
             variant["variant"],
@@ -156,7 +156,7 @@ def equal_everywhere(context: Context) -> list[Result]:
     ways: dict[str, Callable[[], Answers]] = {
         "server: SavedModel in a session": lambda: _session(context, rows),
         "Python: .tflite": lambda: Interpreter(model.read_bytes()).answer(rows),
-        "C++: .tflite": lambda: native.cpp(context.home / "edge").answer(model, rows).outputs,
+        "C++: .tflite": lambda: native.build_cpp(context.home / "edge").answer(model, rows).outputs,
         "browser: LiteRT.js in Chromium": lambda: _browser(context, rows),
     }
     answers, missing = {}, []
@@ -188,14 +188,14 @@ def equal_everywhere(context: Context) -> list[Result]:
     return results
 
 
-def page(context: Context, rows: Mapping[str, np.ndarray], model: Path | None = None) -> Answers:
+def answer_in_browser(context: Context, rows: Mapping[str, np.ndarray], model: Path | None = None) -> Answers:
     """Answer the rows by the page in a headless browser.
 
     Raises:
         FileNotFoundError: if there is no browser or LiteRT.js is not installed; the message says what to do.
     """
     name = context.case.name
-    server = site.server(site.Site({name: context.served}, {name: model} if model else {}))
+    server = site.create_server(site.Site({name: context.served}, {name: model} if model else {}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with server, chromium.Chromium(f"http://127.0.0.1:{server.server_port}/") as browser:
@@ -210,11 +210,13 @@ def page(context: Context, rows: Mapping[str, np.ndarray], model: Path | None = 
 
 def _browser(context: Context, rows: Mapping[str, np.ndarray]) -> Answers:
     shapes = Interpreter((context.served / site.EXTRA / site.MODEL).read_bytes()).outputs
-    return {name: values.reshape(-1, *shapes[name].shape) for name, values in page(context, rows).items()}
+    return {name: values.reshape(-1, *shapes[name].shape) for name, values in answer_in_browser(context, rows).items()}
 
 
 def _session(context: Context, rows: Mapping[str, np.ndarray]) -> Answers:
-    answers = session_load.answer(str(context.served), {f"dense/{name}": values for name, values in rows.items()})
+    answers = session_load.run_signatures(
+        str(context.served), {f"dense/{name}": values for name, values in rows.items()}
+    )
     return {name.removeprefix("dense/"): values for name, values in answers.items()}
 
 
@@ -226,7 +228,7 @@ def _rows(context: Context, label: bool = False) -> Answers:
 def _measure_variants(context: Context, rows: Answers, expected: Answers) -> list[dict[str, Any]]:
     folder, network = context.artifact("lite_model"), context.case.load("model")
     return [
-        lite_exporter.measured(name, (folder / f"{name}.tflite").read_bytes(), network, rows, expected)
+        lite_exporter.measure_lite_variant(name, (folder / f"{name}.tflite").read_bytes(), network, rows, expected)
         for name in lite_exporter.VARIANTS
     ]
 
@@ -238,8 +240,8 @@ def _verdict(variant: Mapping[str, Any], gates: Mapping[str, Any]) -> str:
 def _refusal(table: list[dict[str, Any]], gates: Mapping[str, Any]) -> str:
     """Message of the gate if float32 differed by twice the tolerance."""
     try:
-        lite_exporter.judge([{**table[0], "difference": 2 * gates["lite_tolerance"]}, *table[1:]], gates)
-    except Refused as error:
+        lite_exporter.select_variant([{**table[0], "difference": 2 * gates["lite_tolerance"]}, *table[1:]], gates)
+    except GateError as error:
         return str(error)
     return "passes"
 

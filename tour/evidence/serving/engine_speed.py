@@ -22,20 +22,25 @@ TRACES = 20
 SLOWEST = 8
 
 
-def optimised(context: Context) -> list[Result]:
+def serving_latency(context: Context) -> list[Result]:
     """B19: latency of the served model by way of answering and batch size, and the operations that take longest."""
-    from serving.server.loading.saved_model_session import SavedModel
+    from serving.server.loading.saved_model_session import SavedModelSession
 
     rows = context.rows("eval", context.case.load("model").INPUTS, max(SIZES))
-    model = SavedModel(context.served)
+    model = SavedModelSession(context.served)
     try:
-        ways = answering(context.served, model, rows)
-        return [latencies(ways, rows), agreement(ways, rows), slowest(model, rows), tensorrt(context.served, rows)]
+        ways = ways_to_answer(context.served, model, rows)
+        return [
+            measure_latencies(ways, rows),
+            compare_outputs(ways, rows),
+            slowest_operations(model, rows),
+            try_tensorrt(context.served, rows),
+        ]
     finally:
         model.close()
 
 
-def answering(served: Path, model: Any, rows: Mapping[str, "np.ndarray"]) -> dict[str, Way]:
+def ways_to_answer(served: Path, model: Any, rows: Mapping[str, "np.ndarray"]) -> dict[str, Way]:
     """Ways to answer a batch, by name: from calling the signature, as a script would, to the serving engine."""
     import tensorflow as tf
 
@@ -61,7 +66,7 @@ def answering(served: Path, model: Any, rows: Mapping[str, "np.ndarray"]) -> dic
         "Session.run": lambda batch: model.session.run(fetches, {feeds[name]: value for name, value in batch.items()}),
         "engine": lambda batch: signature.call([batch[name] for name in signature.inputs]),
     }
-    lite_signature = litert_signatures.preferred(served, {SIGNATURE: signature})[SIGNATURE]
+    lite_signature = litert_signatures.use_litert_signatures(served, {SIGNATURE: signature})[SIGNATURE]
     if lite_signature is not signature:
         ways["LiteRT, the pushed file"] = lambda batch: lite_signature.call(
             [batch[name] for name in lite_signature.inputs]
@@ -69,11 +74,11 @@ def answering(served: Path, model: Any, rows: Mapping[str, "np.ndarray"]) -> dic
     return ways
 
 
-def latencies(ways: Mapping[str, Way], rows: Mapping[str, "np.ndarray"]) -> Table:
+def measure_latencies(ways: Mapping[str, Way], rows: Mapping[str, "np.ndarray"]) -> Table:
     """Median microseconds per batch by batch size, microseconds per row in the largest batch, and the gain by batching."""
     latency_rows = []
     for name, way in ways.items():
-        times = [median(partial(way, {key: value[:size] for key, value in rows.items()})) for size in SIZES]
+        times = [median_seconds(partial(way, {key: value[:size] for key, value in rows.items()})) for size in SIZES]
         latency_rows.append(
             (
                 name,
@@ -91,7 +96,7 @@ def latencies(ways: Mapping[str, Way], rows: Mapping[str, "np.ndarray"]) -> Tabl
     return Table("Latency of the served network on this machine", columns, tuple(latency_rows))
 
 
-def agreement(ways: Mapping[str, Way], rows: Mapping[str, "np.ndarray"]) -> Table:
+def compare_outputs(ways: Mapping[str, Way], rows: Mapping[str, "np.ndarray"]) -> Table:
     """Outputs of each way for the first row, and its largest difference from the signature over all rows."""
     import numpy as np
 
@@ -105,7 +110,7 @@ def agreement(ways: Mapping[str, Way], rows: Mapping[str, "np.ndarray"]) -> Tabl
     )
 
 
-def slowest(model: Any, rows: Mapping[str, "np.ndarray"]) -> Table:
+def slowest_operations(model: Any, rows: Mapping[str, "np.ndarray"]) -> Table:
     """Operations that take longest, by their minimum microseconds over several traces of the session."""
     import tensorflow as tf
 
@@ -134,7 +139,7 @@ def slowest(model: Any, rows: Mapping[str, "np.ndarray"]) -> Table:
     )
 
 
-def tensorrt(served: Path, rows: Mapping[str, "np.ndarray"]) -> Number | NotHere:
+def try_tensorrt(served: Path, rows: Mapping[str, "np.ndarray"]) -> Number | NotHere:
     """Convert the export with TensorRT, or say why this machine cannot."""
     import tempfile
 
@@ -148,7 +153,7 @@ def tensorrt(served: Path, rows: Mapping[str, "np.ndarray"]) -> Number | NotHere
     return Number("TensorRT", "converted")
 
 
-def median(call: Callable[[], Any], seconds: float = SECONDS) -> float:
+def median_seconds(call: Callable[[], Any], seconds: float = SECONDS) -> float:
     """Median seconds of a call, not counting the first."""
     call()
     times: list[float] = []

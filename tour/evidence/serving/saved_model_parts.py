@@ -23,46 +23,57 @@ ROWS = 64
 
 def parts(context: Context) -> list[Result]:
     """A5: operations, variables, functions and signatures of the served model, counted in its files; norm of its weights."""
-    arrays = {name: array for name, array in values(context.served).values() if np.issubdtype(array.dtype, np.floating)}
+    arrays = {
+        name: array
+        for name, array in read_variables(context.served).values()
+        if np.issubdtype(array.dtype, np.floating)
+    }
     norm = float(np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in arrays.values())))
     numbers = sum(array.size for array in arrays.values())
-    return [*counted(context.served), Number(f"Norm of the {numbers:,} floating-point numbers in the variables", norm)]
+    return [
+        *count_parts(context.served),
+        Number(f"Norm of the {numbers:,} floating-point numbers in the variables", norm),
+    ]
 
 
-def doors(context: Context) -> list[Result]:
+def variables_and_inputs(context: Context) -> list[Result]:
     """A9: the served variables, the inputs of the signatures, and the error of a placeholder in eager mode."""
     loaded = tf.saved_model.load(str(context.served))
-    return [variables(context.served), inputs(loaded), Number("tf.compat.v1.placeholder in eager mode", placeholder())]
+    return [
+        variables_table(context.served),
+        inputs_table(loaded),
+        Number("tf.compat.v1.placeholder in eager mode", create_placeholder()),
+    ]
 
 
 def lifetimes(context: Context) -> list[Result]:
     """A23: which object of the served model owns which variable, and a variable that is released with its owner."""
-    rows = (("owner alive", _yes(True)), *released())
+    rows = (("owner alive", _yes(True)), *release_variable())
     return [
-        owners(context.served),
+        variable_owners(context.served),
         Table("Lifetime of a tf.Variable, observed by a weak reference", ("moment", "variable exists"), rows),
     ]
 
 
-def optimised(context: Context) -> list[Result]:
+def grappler_optimization(context: Context) -> list[Result]:
     """A24: operations and outputs of the served ``dense`` signature before and after Grappler, and the optimized graph."""
     # Keep a reference to the model: a function does not keep its variables alive (see A23).
     loaded = tf.saved_model.load(str(context.served))
     function = loaded.signatures["dense"]
-    before, after = inlined(function), grappled(function)
+    before, after = inline_functions(function), optimize_with_grappler(function)
     rows = context.rows("eval", context.case.load("model").INPUTS, ROWS)
     return [
-        histogram(before, after),
+        count_operations(before, after),
         Table(
             f"Outputs of the signature for {ROWS} rows of eval",
             ("output", "first row", "largest difference after Grappler"),
-            tuple(compared(function, after, rows)),
+            tuple(compare_outputs(function, after, rows)),
         ),
-        drawn(after, "Graph of the dense signature after Grappler"),
+        draw_graph(after, "Graph of the dense signature after Grappler"),
     ]
 
 
-def counted(path: Path) -> list[Result]:
+def count_parts(path: Path) -> list[Result]:
     """Count the parts in the SavedModel's protocol buffer."""
     meta = _meta(path)
     nodes = [
@@ -90,9 +101,9 @@ def counted(path: Path) -> list[Result]:
     ]
 
 
-def variables(path: Path) -> Table:
+def variables_table(path: Path) -> Table:
     """Name, shape, dtype and norm of every variable in the object graph."""
-    nodes, contents = _meta(path).object_graph_def.nodes, values(path)
+    nodes, contents = _meta(path).object_graph_def.nodes, read_variables(path)
     rows = tuple(
         (
             node.variable.name,
@@ -109,7 +120,7 @@ def variables(path: Path) -> Table:
     )
 
 
-def values(path: Path) -> dict[int, tuple[str, np.ndarray]]:
+def read_variables(path: Path) -> dict[int, tuple[str, np.ndarray]]:
     """Read the variables from their checkpoint; return key and array by the variable's node number in the object graph."""
     checkpoint = tf.train.load_checkpoint(str(path / "variables" / "variables"))
     nodes, contents = _meta(path).object_graph_def.nodes, {}
@@ -119,7 +130,7 @@ def values(path: Path) -> dict[int, tuple[str, np.ndarray]]:
     return contents
 
 
-def inputs(loaded: Any) -> Table:
+def inputs_table(loaded: Any) -> Table:
     """Inputs of every signature: each is a TensorSpec, which replaces the placeholder of TensorFlow 1."""
     rows = [
         (signature, spec.name, str(spec.shape), spec.dtype.name)
@@ -129,7 +140,7 @@ def inputs(loaded: Any) -> Table:
     return Table("Inputs of the signatures: TensorSpecs", ("signature", "name", "shape", "dtype"), tuple(sorted(rows)))
 
 
-def placeholder() -> str:
+def create_placeholder() -> str:
     """Create a placeholder in eager mode; return the error."""
     try:
         tf.compat.v1.placeholder(tf.float32, [None])
@@ -138,9 +149,9 @@ def placeholder() -> str:
     return "no error"
 
 
-def owners(path: Path) -> Graph:
+def variable_owners(path: Path) -> Graph:
     """Part of the object graph that leads from the root to the variables; names are attribute paths."""
-    nodes, contents = _meta(path).object_graph_def.nodes, values(path)
+    nodes, contents = _meta(path).object_graph_def.nodes, read_variables(path)
     graph_nodes: dict[str, Node] = {"model": Node("model", _describe(nodes[0]))}
     edges: set[tuple[str, str]] = set()
     for trail in _trails(nodes):
@@ -154,7 +165,7 @@ def owners(path: Path) -> Graph:
     return Graph("Owners of the variables", tuple(graph_nodes.values()), tuple(sorted(edges)))
 
 
-def released() -> tuple[tuple[str, str], ...]:
+def release_variable() -> tuple[tuple[str, str], ...]:
     """Observe a variable while the references to its owner are deleted."""
     owner = tf.Module()
     owner.variable = tf.Variable([1.0, 2.0])
@@ -168,12 +179,12 @@ def released() -> tuple[tuple[str, str], ...]:
     return (("one of two references deleted", shared), ("last reference deleted", _yes(reference() is not None)))
 
 
-def inlined(function: tf.types.experimental.ConcreteFunction) -> tf.compat.v1.GraphDef:
+def inline_functions(function: tf.types.experimental.ConcreteFunction) -> tf.compat.v1.GraphDef:
     """Graph of the function with the functions that it calls inlined, without optimization."""
     return _grappler(function, ["function"])
 
 
-def grappled(function: tf.types.experimental.ConcreteFunction) -> tf.compat.v1.GraphDef:
+def optimize_with_grappler(function: tf.types.experimental.ConcreteFunction) -> tf.compat.v1.GraphDef:
     """Graph of the function after Grappler's passes; variables are frozen, so that constant folding becomes visible."""
     from tensorflow.python.framework import convert_to_constants
 
@@ -181,7 +192,7 @@ def grappled(function: tf.types.experimental.ConcreteFunction) -> tf.compat.v1.G
     return _grappler(frozen, ["function", "pruning", "constfold", "arithmetic", "dependency", "remap", "constfold"])
 
 
-def compared(
+def compare_outputs(
     function: tf.types.experimental.ConcreteFunction, graph: tf.compat.v1.GraphDef, rows: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, str, float]]:
     """For each output: its value for the first row, and the largest difference between function and optimized graph."""
@@ -195,7 +206,7 @@ def compared(
         yield name, first, float(np.abs(expected[name].numpy().astype(np.float64) - output.numpy()).max())
 
 
-def histogram(before: tf.compat.v1.GraphDef, after: tf.compat.v1.GraphDef) -> Table:
+def count_operations(before: tf.compat.v1.GraphDef, after: tf.compat.v1.GraphDef) -> Table:
     """Number of operations by type, most frequent first; the first row is the total."""
     first, second = Counter(node.op for node in before.node), Counter(node.op for node in after.node)
     kinds = sorted(first | second, key=lambda kind: (-first[kind], kind))
@@ -203,7 +214,7 @@ def histogram(before: tf.compat.v1.GraphDef, after: tf.compat.v1.GraphDef) -> Ta
     return Table("Operations before and after Grappler", ("operation", "before", "after"), tuple(rows))
 
 
-def drawn(graph: tf.compat.v1.GraphDef, title: str) -> Graph:
+def draw_graph(graph: tf.compat.v1.GraphDef, title: str) -> Graph:
     """Convert to a graph without constants; only the ``MOST`` nodes nearest to the outputs."""
     nodes = [node for node in graph.node if node.op not in ("Const", "NoOp")][-MOST:]
     graph_nodes = tuple(Node(_short(node.name), node.op) for node in nodes)

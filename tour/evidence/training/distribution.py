@@ -16,7 +16,7 @@ from models import input as reading
 from models.saved_model import restore
 from models.training import callbacks, entry_point
 from models.training.distribute import cluster
-from models.training.distribute.job import Job
+from models.training.distribute.job import TrainingJob
 from models.training.seeds import seed_everything
 from tour.evidence.benchmark_reports import tables
 from tour.evidence.context import Context
@@ -51,8 +51,10 @@ def strategies_agree(context: Context) -> list[Result]:
         ("strategy", "replicas", "global batch", "steps"),
         ((training["settings"]["strategy"], training["replicas"], training["batch_size"], training["steps"]),),
     )
-    with scratch() as folder:
-        single_device, two_replicas = (trained(context, folder / name, strategy=name) for name in ("none", "mirrored"))
+    with scratch_folder() as folder:
+        single_device, two_replicas = (
+            train_few_steps(context, folder / name, strategy=name) for name in ("none", "mirrored")
+        )
     difference = max(
         float(np.abs(first - second).max()) for first, second in zip(single_device[1], two_replicas[1], strict=True)
     )
@@ -67,8 +69,8 @@ def strategies_agree(context: Context) -> list[Result]:
 def processes_of_a_cluster(context: Context) -> list[Result]:
     """B13: two workers in processes of their own, the TF_CONFIG of each, and the result of the training."""
     output = StringIO()
-    with scratch() as folder:
-        record, _ = trained(context, folder / "job", output, strategy="multiworker")
+    with scratch_folder() as folder:
+        record, _ = train_few_steps(context, folder / "job", output, strategy="multiworker")
         members = json.loads((folder / "job" / "cluster.json").read_text())
     pids = re.findall(r"^(\w+) (\d+) is process (\d+)$", output.getvalue(), re.MULTILINE)
     rows = tuple(
@@ -87,7 +89,7 @@ def processes_of_a_cluster(context: Context) -> list[Result]:
     ]
 
 
-def trained(
+def train_few_steps(
     context: Context, folder: Path, output: StringIO | None = None, **changes: Any
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Train a few steps from fresh weights on rows of the run's train split; return the record and the weights."""
@@ -96,7 +98,7 @@ def trained(
     rows = context.rows("train", keep, ROWS)
     count = len(rows[network.LABEL])
     settings = {**context.training["settings"], **PLAIN, **changes, "batch_size": 2 * (count // (2 * STEPS))}
-    job = Job(
+    job = TrainingJob(
         context.case.name,
         settings,
         str(context.artifact("examples")),
@@ -113,11 +115,13 @@ def trained(
             entry_point.train(job)
         else:
             cluster.run(job)
-    return json.loads((folder / entry_point.RESULT).read_text()), list(restore.arrays(folder / callbacks.BEST).values())
+    return json.loads((folder / entry_point.RESULT).read_text()), list(
+        restore.read_weights(folder / callbacks.BEST).values()
+    )
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     """Temporary folder for jobs, without TF_CONFIG, so that the jobs do not join a cluster that this process is part of."""
     config = os.environ.pop("TF_CONFIG", None)
     try:

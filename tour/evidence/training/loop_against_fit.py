@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.input import Feed, kept
+from models.input import Feed, feed_from_memory
 from models.network import build
 from models.training import optimizers
 from models.training.refit import LastEpoch, fit_rows
@@ -42,7 +42,7 @@ def loop_equals_fit(context: Context) -> list[Result]:
     network = context.case.load("model")
     settings = {**context.training["settings"], **PLAIN}
     data = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
-    count, feed = kept(data, BATCH, settings["seed"])
+    count, feed = feed_from_memory(data, BATCH, settings["seed"])
     started = time.perf_counter()
     ours = fit_rows(LastEpoch(network), settings, data, data, context.pretrained)
     middle = time.perf_counter()

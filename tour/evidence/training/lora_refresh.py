@@ -9,9 +9,9 @@ import tensorflow as tf
 from models.network import predict
 from models.saved_model import restore
 from models.training import adapters, optimizers
-from models.training.adapters import trainable
+from models.training.adapters import count_trainable
 from models.training.seeds import seed_everything
-from models.training.step import step_function
+from models.training.step import create_train_step
 from tour.evidence.benchmark_reports import tables
 from tour.evidence.context import Context
 from tour.evidence.result_types import Result, Table
@@ -20,7 +20,7 @@ STEPS, BATCH = 30, 256
 FLOAT = 4  # bytes
 
 
-def adapters_measured(context: Context) -> list[Result]:
+def adapter_training(context: Context) -> list[Result]:
     """B20: trainable weights, memory and loss with and without LoRA adapters, after a few steps now; and the benchmarks."""
     ranks = {"all weights": 0, **{f"adapters of rank {rank}": rank for rank in (1, 4)}}
     rows = tuple((name, *_few_steps(context, rank)) for name, rank in ranks.items())
@@ -39,18 +39,18 @@ def adapters_measured(context: Context) -> list[Result]:
 def _few_steps(context: Context, rank: int) -> tuple[Any, ...]:
     """Trainable weights, their share, bytes of gradients and optimizer state, and the loss before and after."""
     network = context.case.load("model")
-    settings = {**restore.settings(str(context.served)), "accumulate": 1, "xla": False, "schedule": "plateau"}
+    settings = {**restore.read_settings(str(context.served)), "accumulate": 1, "xla": False, "schedule": "plateau"}
     settings["learning_rate"] = 0.1 * settings["learning_rate"]
     seed_everything({**settings, "deterministic": False})
-    model = restore.model(str(context.served), network, context.transform, context.pretrained)
-    all_weights = trainable(model)
+    model = restore.restore_model(str(context.served), network, context.transform, context.pretrained)
+    all_weights = count_trainable(model)
     count = adapters.add(model, rank) if rank else all_weights
     optimizer = optimizers.create(settings, STEPS)
     optimizer.build(model.trainable_variables)
     state = sum(int(np.prod(variable.shape)) for variable in optimizer.variables) + count
     rows = context.rows("valid", (*network.INPUTS, network.LABEL), BATCH)
     loss = _loss(network, settings, model, rows)
-    step = step_function(
+    step = create_train_step(
         tf.distribute.get_strategy(),
         model,
         optimizer,

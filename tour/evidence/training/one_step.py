@@ -10,7 +10,7 @@ import tensorflow as tf
 from models.saved_model import restore
 from models.training import optimizers
 from models.training.seeds import seed_everything
-from models.training.step import step_function
+from models.training.step import create_train_step
 from tour.evidence.context import Context
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ PLAIN = {"accumulate": 1, "xla": False, "clip_norm": 0.0}
 
 
 @dataclass
-class Step:
+class TrainingStep:
     """A network and a batch, ready for a training step.
 
     Attributes:
@@ -57,20 +57,20 @@ class Step:
     def compiled(self) -> Any:
         """The Trainer's own step, a ``tf.function`` that takes an iterator over batches."""
         strategy, rows = tf.distribute.get_strategy(), len(self.batch[self.label])
-        return step_function(strategy, self.model, self.optimizer, self.loss, self.label, rows, self.settings)
+        return create_train_step(strategy, self.model, self.optimizer, self.loss, self.label, rows, self.settings)
 
     def stream(self) -> Any:
         """Endless iterator that repeats the batch."""
         return iter(tf.data.Dataset.from_tensors(dict(self.batch)).repeat())
 
 
-def of(context: Context, rows: int | None = None) -> Step:
+def load_step(context: Context, rows: int | None = None) -> TrainingStep:
     """Load the served network and the first ``rows`` rows of the train split (default: the run's batch size)."""
-    network, settings = context.case.load("model"), {**restore.settings(str(context.served)), **PLAIN}
+    network, settings = context.case.load("model"), {**restore.read_settings(str(context.served)), **PLAIN}
     seed_everything(settings)
-    model = restore.model(str(context.served), network, context.transform, context.pretrained)
+    model = restore.restore_model(str(context.served), network, context.transform, context.pretrained)
     optimizer = optimizers.create(settings, STEPS)
     optimizer.build(model.trainable_variables)
     features = context.rows("train", (*network.INPUTS, network.LABEL), rows or context.training["batch_size"])
     batch = {name: tf.constant(np.ascontiguousarray(values)) for name, values in features.items()}
-    return Step(model, optimizer, network.loss(settings), batch, network.LABEL, network, settings)
+    return TrainingStep(model, optimizer, network.loss(settings), batch, network.LABEL, network, settings)

@@ -22,7 +22,7 @@ RATES = (0.0003, 0.003, 0.03)
 
 
 @dataclass(frozen=True)
-class Tried:
+class OptimizerTrial:
     """An optimizer at one learning rate: the outcome (lower is better) and the loss curve."""
 
     optimizer: str
@@ -35,14 +35,17 @@ def optimizers(context: Context) -> list[Result]:
     """A11: optimizers at their best learning rates, the spread over rates and over optimizers, and the run's own choice."""
     if "Tuner" in context.outputs:
         report = json.loads((context.artifact("tuner_results") / "curves.json").read_text())
-        return [*shown(searched(report), f"1 - {report['metric']} of the Tuner's trials"), chosen(context)]
+        return [
+            *trial_results(read_tuner_trials(report), f"1 - {report['metric']} of the Tuner's trials"),
+            run_choice(context),
+        ]
     network = context.case.load("model")
     train = context.rows("train", (*network.INPUTS, network.LABEL), ROWS)
-    tried = compared(network, context.training["settings"], train)
-    return [*shown(tried, f"mean loss of the last {LAST} of {STEPS} steps, trained now"), chosen(context)]
+    tried = compare_optimizers(network, context.training["settings"], train)
+    return [*trial_results(tried, f"mean loss of the last {LAST} of {STEPS} steps, trained now"), run_choice(context)]
 
 
-def chosen(context: Context) -> Table:
+def run_choice(context: Context) -> Table:
     """The run's optimizer settings and its metric on the validation split."""
     training, settings = context.training, context.training["settings"]
     metric, value = next(iter(training["valid"].items()))
@@ -51,7 +54,7 @@ def chosen(context: Context) -> Table:
     return Table("Settings and result of this run", (*names, "steps", f"{metric} on valid"), (row,))
 
 
-def shown(tried: Sequence[Tried], description: str) -> list[Result]:
+def trial_results(tried: Sequence[OptimizerTrial], description: str) -> list[Result]:
     """Show the curves at each optimizer's best rate, the outcomes by optimizer and rate, and both spreads."""
     names = list(dict.fromkeys(trial.optimizer for trial in tried))
     rates = sorted({trial.rate for trial in tried})
@@ -75,7 +78,7 @@ def shown(tried: Sequence[Tried], description: str) -> list[Result]:
     ]
 
 
-def spreads(tried: Sequence[Tried]) -> tuple[float, float]:
+def spreads(tried: Sequence[OptimizerTrial]) -> tuple[float, float]:
     """Worst minus best outcome: over an optimizer's rates (mean over optimizers), and over optimizers at their best rates."""
     by_name: dict[str, list[float]] = {}
     for trial in tried:
@@ -84,7 +87,7 @@ def spreads(tried: Sequence[Tried]) -> tuple[float, float]:
     return float(np.mean([max(outcomes) - min(outcomes) for outcomes in by_name.values()])), max(best) - min(best)
 
 
-def searched(report: Mapping[str, Any]) -> list[Tried]:
+def read_tuner_trials(report: Mapping[str, Any]) -> list[OptimizerTrial]:
     """Trials of the Tuner that differ from the first in optimizer and rate only; a failed trial has the outcome 1."""
 
     def rest(trial: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,11 +104,13 @@ def searched(report: Mapping[str, Any]) -> list[Tried]:
                 if values["loss"] is not None
             ]
             outcome = 1.0 if trial["error"] else 1.0 - trial["score"]
-            trials.append(Tried(settings["optimizer"], settings["learning_rate"], outcome, tuple(curve)))
+            trials.append(OptimizerTrial(settings["optimizer"], settings["learning_rate"], outcome, tuple(curve)))
     return trials
 
 
-def compared(network: Any, settings: Mapping[str, Any], train: Rows, rates: Sequence[float] = RATES) -> list[Tried]:
+def compare_optimizers(
+    network: Any, settings: Mapping[str, Any], train: Rows, rates: Sequence[float] = RATES
+) -> list[OptimizerTrial]:
     """Train with every optimizer at every rate from the same weights on the same batches, in a few seconds.
 
     The gradient is traced once and the loop once per optimizer, as tracing takes most of the time.
@@ -157,9 +162,9 @@ def _loop(optimizer: keras.optimizers.Optimizer, gradients: Any, variables: list
     return run
 
 
-def _smooth_losses(name: str, rate: float, losses: np.ndarray) -> Tried:
+def _smooth_losses(name: str, rate: float, losses: np.ndarray) -> OptimizerTrial:
     """Smooth the losses over ``LAST`` steps; a diverged training counts as the untrained model."""
     smooth = np.convolve(losses, np.ones(LAST) / LAST, "valid")
     curve = tuple((float(step + LAST), float(loss)) for step, loss in enumerate(smooth) if math.isfinite(loss))
     outcome = min(float(smooth[-1]), float(losses[0])) if math.isfinite(smooth[-1]) else float(losses[0])
-    return Tried(name, rate, outcome, curve)
+    return OptimizerTrial(name, rate, outcome, curve)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from components.training.fit_gate import overfitted
+from components.training.fit_gate import find_overfitting
 from models.rows import Rows, sample
-from models.training.entry_point import measured
+from models.training.entry_point import measure_fit
 from models.training.refit import LastEpoch, fit_rows
 from tour.evidence import benchmark_reports
 from tour.evidence.context import Context
@@ -21,7 +21,7 @@ NOTHING = {"dropout": 0.0, "l2": 0.0, "weight_decay": 0.0, "augment": False, "ba
 SOMETHING = {"dropout": 0.3, "l2": 0.001, "weight_decay": 0.01, "augment": True, "batch_norm": True, "patience": 5}
 
 
-def methods(context: Context) -> list[Result]:
+def regularization_methods(context: Context) -> list[Result]:
     """A14: the run's curves and gap, the measured effect of each method, and training on few and on more rows now."""
     train, valid = _rows(context)
     rows = [
@@ -31,10 +31,15 @@ def methods(context: Context) -> list[Result]:
             *_measure(context, NOTHING, _sample_rows(context, train, 8), valid),
         ),
     ]
-    return [trainer_output.curves(context), gap(context), *ablation(context), _trained_now(context, rows)]
+    return [
+        trainer_output.loss_curves(context),
+        overfitting_gap(context),
+        *ablation_results(context),
+        _trained_now(context, rows),
+    ]
 
 
-def practice(context: Context) -> list[Result]:
+def regularization_of_images(context: Context) -> list[Result]:
     """B16: as A14 for the image network, with training now on few pictures without any method and with all methods."""
     if not any(context.transform.features[name].shape.rank == 4 for name in context.case.load("model").INPUTS):
         return [NotHere("No pictures", f"The rows of {context.case.name} have no pictures. Use --case image.")]
@@ -44,32 +49,37 @@ def practice(context: Context) -> list[Result]:
         (name, *_measure(context, changes, few, valid))
         for name, changes in (("no method against overfitting", NOTHING), ("all methods", SOMETHING))
     ]
-    return [trainer_output.curves(context), gap(context), *ablation(context), _trained_now(context, rows)]
+    return [
+        trainer_output.loss_curves(context),
+        overfitting_gap(context),
+        *ablation_results(context),
+        _trained_now(context, rows),
+    ]
 
 
-def caught(context: Context) -> list[Result]:
+def overfitting_gate(context: Context) -> list[Result]:
     """B26: the overfitting gate on this run, and on a network that is overfitted to few rows now."""
     train, valid = _rows(context)
     few = _sample_rows(context, train, 1)
-    fit, curves = trained(context, NOTHING, few, valid)
+    fit, curves = train_on_rows(context, NOTHING, few, valid)
     limit = context.settings["gates"]["max_gap"]
     lines = {
         name: tuple((epoch + 1, curve[name]) for epoch, curve in enumerate(curves)) for name in ("loss", "valid_loss")
     }
     return [
-        gap(context),
-        Number("Gate on this run", overfitted(context.training["fit"], limit) or "passes"),
+        overfitting_gap(context),
+        Number("Gate on this run", find_overfitting(context.training["fit"], limit) or "passes"),
         Series(
             f"Loss on {fit['train']['rows']} rows, trained now without any method against overfitting",
             "epoch",
             "loss",
             lines,
         ),
-        Number("Gate on the network trained now", overfitted(fit, limit) or "passes"),
+        Number("Gate on the network trained now", find_overfitting(fit, limit) or "passes"),
     ]
 
 
-def gap(context: Context) -> Table:
+def overfitting_gap(context: Context) -> Table:
     """Loss and metric of the best weights on train and valid, both in inference mode, with the gate's limit in the title."""
     fit, limit = context.training["fit"], context.settings["gates"]["max_gap"]
     name = fit["metric"]
@@ -81,12 +91,12 @@ def gap(context: Context) -> Table:
     )
 
 
-def ablation(context: Context) -> list[Result]:
+def ablation_results(context: Context) -> list[Result]:
     """The benchmark's results for this use case, with date: the effect of each method, and cross-validation."""
     title = "Effect of each method alone"
     case = benchmark_reports.read("ablation").get("cases", {}).get(context.case.name)
     if not case:
-        return [benchmark_reports.missing("ablation", title)]
+        return [benchmark_reports.not_measured("ablation", title)]
     table_title = f"{title}: {case['metric']}, {case['rows']} rows, {case['seeds']} seeds, {case['date'][:10]}"
     figures = ("train", "valid", "eval", "gap")
     rows = tuple(
@@ -111,7 +121,7 @@ def ablation(context: Context) -> list[Result]:
     ]
 
 
-def trained(
+def train_on_rows(
     context: Context, changes: Mapping[str, Any], train: Rows, valid: Rows
 ) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """Train the use case's network on these rows; return its fit, as in training.json, and its curves.
@@ -120,12 +130,12 @@ def trained(
     """
     network, recorded = context.case.load("model"), context.training["settings"]
     known_changes = {name: value for name, value in changes.items() if name in recorded}
-    settings = short({**recorded, **known_changes}, len(train[network.LABEL]))
+    settings = shorten_training({**recorded, **known_changes}, len(train[network.LABEL]))
     fitted = fit_rows(network if settings["patience"] else LastEpoch(network), settings, train, valid)
-    return measured(network, settings, fitted.model, train, valid), fitted.curves
+    return measure_fit(network, settings, fitted.model, train, valid), fitted.curves
 
 
-def short(settings: Mapping[str, Any], rows: int) -> dict[str, Any]:
+def shorten_training(settings: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """Settings for ``STEPS`` steps on few rows, at least four batches per epoch, in this process only."""
     size = max(8, min(settings["batch_size"], rows // 4))
     epochs = math.ceil(STEPS / max(1, rows // size))
@@ -133,7 +143,7 @@ def short(settings: Mapping[str, Any], rows: int) -> dict[str, Any]:
 
 
 def _measure(context: Context, changes: Mapping[str, Any], train: Rows, valid: Rows) -> tuple[float, ...]:
-    fit, _ = trained(context, changes, train, valid)
+    fit, _ = train_on_rows(context, changes, train, valid)
     on_train, on_valid = (fit[split][fit["metric"]] for split in ("train", "valid"))
     return fit["train"]["rows"], on_train, on_valid, on_train - on_valid
 

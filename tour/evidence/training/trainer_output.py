@@ -11,15 +11,15 @@ from tour.evidence.result_types import NotHere, Number, Result, Series, Table
 RECORDS = 8192
 
 
-def epochs_reconciled(context: Context) -> list[Result]:
+def epoch_counts(context: Context) -> list[Result]:
     """A18: rows, batches, steps and epochs of the run, compared with the records of the train split counted now."""
     training = context.training
     batches = tf.data.TFRecordDataset(context.shards("train")).batch(RECORDS)
     counted = sum(int(batch.shape[0]) for batch in batches)
-    return [reconciled(training, counted), curves(context)]
+    return [compare_counts(training, counted), loss_curves(context)]
 
 
-def reconciled(training: Mapping[str, Any], count: int) -> Table:
+def compare_counts(training: Mapping[str, Any], count: int) -> Table:
     """Compare the Trainer's numbers with those that follow from the counted records."""
     epochs, batch = len(training["curves"]), training["batch_size"]
     expected = epochs * (count // batch)
@@ -39,7 +39,7 @@ def reconciled(training: Mapping[str, Any], count: int) -> Table:
     return Table("Epochs of this run", ("quantity", "recorded by the Trainer", "counted now", "equal"), rows)
 
 
-def curves(context: Context) -> Series:
+def loss_curves(context: Context) -> Series:
     """Loss by epoch on train and valid; the epoch with the best weights is marked."""
     training = context.training
     lines = {
@@ -51,7 +51,7 @@ def curves(context: Context) -> Series:
     return Series("Loss of this run by epoch", "epoch", "loss", lines, marks)
 
 
-def best(context: Context) -> Number:
+def best_metric(context: Context) -> Number:
     """Monitored metric of the best epoch on the validation split."""
     name, value = next(iter(context.training["valid"].items()))
     return Number(f"{name} on the validation split", value, f"in epoch {context.training['best_epoch'] + 1}, the best")
@@ -66,7 +66,7 @@ def callbacks_of_run(context: Context) -> list[Result]:
     return [
         Table("What the callbacks did", ("epoch", "callback", "action"), tuple(actions)),
         Table("Settings of the callbacks", ("setting", "value"), settings),
-        curves(context),
+        loss_curves(context),
     ]
 
 
@@ -85,7 +85,7 @@ def event_files(context: Context) -> list[Result]:
     profiles = list(logs.rglob("*.xplane.pb"))
     rows = (
         ("scalars", len(scalars), ", ".join(tag.removeprefix("epoch_") for tag in scalars)),
-        ("histograms", len(histograms), f"weights after each of {len(told_epochs(context))} epochs"),
+        ("histograms", len(histograms), f"weights after each of {len(epoch_metrics(context))} epochs"),
         ("graph", int(events.Tags()["graph"]), f"{len(events.Graph().node)} nodes" if events.Tags()["graph"] else ""),
         ("profiles", len(profiles), ", ".join(f"{profile.stat().st_size:,} bytes" for profile in profiles)),
     )
@@ -97,7 +97,7 @@ def event_files(context: Context) -> list[Result]:
     ]
 
 
-def told_epochs(context: Context) -> list[dict[str, Any]]:
+def epoch_metrics(context: Context) -> list[dict[str, Any]]:
     """Losses and metrics of the run, a dict per epoch."""
     return context.training["curves"]
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from tour import incidents
-from tour.incidents.incident import Event, Incident, Live
+from tour.incidents.incident import IncidentEvent, LiveSystem, StagedIncident
 
 router = APIRouter()
 END = "end"
@@ -31,15 +31,15 @@ async def do(request: Request, name: str, undo: bool = False) -> StreamingRespon
     known = _incidents(request)
     if name not in known:
         raise HTTPException(404, f"There is no incident '{name}'.")
-    live = Live(request.app.state.home, request.app.state.gateway())
+    live = LiveSystem(request.app.state.home, request.app.state.gateway())
     return StreamingResponse(_told(name, live, undo, known), media_type="application/x-ndjson")
 
 
-def _incidents(request: Request) -> Mapping[str, Incident]:
+def _incidents(request: Request) -> Mapping[str, StagedIncident]:
     return getattr(request.app.state, "incidents", incidents.INCIDENTS)
 
 
-async def _told(name: str, live: Live, undo: bool, known: Mapping[str, Incident]) -> AsyncIterator[str]:
+async def _told(name: str, live: LiveSystem, undo: bool, known: Mapping[str, StagedIncident]) -> AsyncIterator[str]:
     """The events of an incident, which has a thread of its own: its processes end with that, and no page waits for it.
 
     It goes on to its end when the page is left, so that it cleans up after itself.
@@ -62,15 +62,15 @@ async def _told(name: str, live: Live, undo: bool, known: Mapping[str, Incident]
             return
 
 
-def _played(name: str, live: Live, undo: bool, known: Mapping[str, Incident], put: Any) -> None:
+def _played(name: str, live: LiveSystem, undo: bool, known: Mapping[str, StagedIncident], put: Any) -> None:
     ok = False
     try:
         for event in incidents.play(name, live, undo, known):
             put(dataclasses.asdict(event))
         ok = True
     except (ValueError, OSError) as error:
-        put(dataclasses.asdict(Event(str(error), "bad")))
+        put(dataclasses.asdict(IncidentEvent(str(error), "bad")))
     except Exception as error:  # a page that waits for ever would tell nobody
-        put(dataclasses.asdict(Event(f"{type(error).__name__}: {error}", "bad")))
+        put(dataclasses.asdict(IncidentEvent(f"{type(error).__name__}: {error}", "bad")))
     finally:
         put({"kind": END, "ok": ok, "text": "", "data": {}})

@@ -17,12 +17,12 @@ from tour import lineage, logbook, stations, trace
 from tour.evidence.result_types import Graph
 from tour.lineage import Trail
 from tour.live import dag
-from tour.logbook import Book
+from tour.logbook import PredictionLogReader
 from tour.web.pages.system import Drawn, drawn
 
 router = APIRouter()
 SHOWN, FEATURES = 12, 40
-books: dict[Path, Book] = {}
+books: dict[Path, PredictionLogReader] = {}
 turn = threading.Lock()  # a log is read by one at a time
 
 
@@ -68,7 +68,7 @@ async def artifact(request: Request, artifact: int) -> HTMLResponse:
 
 def _begin(home: Path) -> list[dict[str, Any]]:
     return [
-        {"case": name, "title": case.title, **_latest(home, name), "sources": lineage.sources(home, name)}
+        {"case": name, "title": case.title, **_latest(home, name), "sources": lineage.read_sources(home, name)}
         for name, case in CASES.items()
     ]
 
@@ -81,33 +81,33 @@ def _latest(home: Path, case: str) -> dict[str, Any]:
         return {"latest": [], "counts": [], "problem": f"The log cannot be read: {error}"}
 
 
-def _book(home: Path, case: str) -> Book:
+def _book(home: Path, case: str) -> PredictionLogReader:
     """The case's log up to now; versions that are gone have answered too, hence all numbers up to the newest."""
     folder = home / case / "online"
-    versions = rollout.versions(Path(local_runtime(home).versions(case)))
+    versions = rollout.list_versions(Path(local_runtime(home).versions(case)))
     with turn:
-        return books.setdefault(folder, Book(folder)).look(range(1, max(versions, default=0) + 1))
+        return books.setdefault(folder, PredictionLogReader(folder)).refresh(range(1, max(versions, default=0) + 1))
 
 
 def _back(home: Path, case: str, identity: str) -> dict[str, Any]:
-    found = logbook.by_id(home / case / "online", identity)
+    found = logbook.find_prediction(home / case / "online", identity)
     if found is None:
         raise HTTPException(404, f"The log of {case} has no prediction {identity}, or does not keep it any more.")
-    trail = lineage.back(home, case, found)
+    trail = lineage.trace_back(home, case, found)
     features = list(found.features.items())[:FEATURES]
     lead = "What it was asked with, who answered, and every step back to the data."
     return _values(f"Prediction {identity}", lead, case, trail, features)
 
 
 def _forward(home: Path, case: str, source: int, span: int) -> dict[str, Any]:
-    sources = lineage.sources(home, case)
+    sources = lineage.read_sources(home, case)
     if not 0 <= source < len(sources):
         raise HTTPException(404, f"No run of {case} has learnt from such a source.")
     try:
         counts: Mapping[int, int] = _book(home, case).counts()
     except (OSError, ValueError):
         counts = {}
-    trail = lineage.forward(home, case, sources[source], span, counts)
+    trail = lineage.trace_forward(home, case, sources[source], span, counts)
     lead = "Which runs learnt from it, which versions they pushed, and how many logged predictions those answered."
     return _values(f"Span {span} of {case}", lead, case, trail, [])
 
@@ -132,14 +132,14 @@ def graph(edges: frozenset[tuple[str, str]] | tuple[tuple[str, str], ...], missi
     if not names:
         return None
     boxes = [dag.Stage(name, "not reached" if name in missing else "done") for name in sorted(names)]
-    return drawn(dag.placed(boxes, edges))
+    return drawn(dag.lay_out(boxes, edges))
 
 
 def _artifact(home: Path, artifact: int) -> dict[str, Any]:
     from tour.evidence import overview as evidence
 
     metadata = local_runtime(home).metadata
-    found = trace.maker(metadata, artifact)
+    found = trace.find_producer(metadata, artifact)
     if found is None:
         raise HTTPException(404, f"The store has no artifact {artifact}, or no run made it.")
     run, execution = found
@@ -153,7 +153,7 @@ def _artifact(home: Path, artifact: int) -> dict[str, Any]:
         "node": execution.node,
         "case": case,
         "state": known[run].state if run in known else "",
-        "title": stations.named(one),
+        "title": stations.artifact_name(one),
         "rows": _rows(whole),
         "graph": graph(artifacts_only(whole), set()),
     }

@@ -18,8 +18,8 @@ from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from tour import highlight, notes, trace
 from tour.artifacts import curves
-from tour.artifacts.parts import Part, Sight, Threshold
-from tour.artifacts.readers import parts
+from tour.artifacts.parts import Part, RunContext, Threshold
+from tour.artifacts.readers import read_parts
 from tour.evidence import render
 from tour.evidence.result_types import Table
 from tour.trace import Artifact, Execution
@@ -66,7 +66,7 @@ async def learnt(request: Request, case: str, run: str) -> HTMLResponse:
 @router.get("/report/{case}/{artifact}", response_class=HTMLResponse)
 async def report(request: Request, case: str, artifact: int) -> Response:
     """The page that a decision was sent out with, as it is, under a policy that lets it run nothing."""
-    found = await asyncio.to_thread(trace.maker, local_runtime(request.app.state.home).metadata, artifact)
+    found = await asyncio.to_thread(trace.find_producer, local_runtime(request.app.state.home).metadata, artifact)
     made = [one for one in found[1].outputs if one.id == artifact and one.type == "Decision"] if found else []
     if case not in CASES or not made or not (path := made[0].folder / "report.html").is_file():
         raise HTTPException(404, "There is no such report.")
@@ -187,11 +187,11 @@ def _stage(home: Path, case: str, node: str, asked: str) -> dict[str, Any]:
     }
 
 
-def _sight(case: str, name: str, run: store.Run | None, executions: list[Execution]) -> Sight:
+def _sight(case: str, name: str, run: store.Run | None, executions: list[Execution]) -> RunContext:
     facts = run.facts | {"reason": run.reason} if run else {}
     outputs = {one.key: one for execution in executions for one in execution.outputs}
     settings = json.loads(facts.get("settings") or "{}")
-    return Sight(case, name, facts, outputs, CASES[case].headline, settings)
+    return RunContext(case, name, facts, outputs, CASES[case].headline, settings)
 
 
 def _facts(told: Mapping[str, Any], facts: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -207,12 +207,12 @@ def _facts(told: Mapping[str, Any], facts: Mapping[str, str]) -> list[tuple[str,
     return found
 
 
-def _shown(metadata: MetadataAddress, case: str, artifact: Artifact, sight: Sight) -> dict[str, Any]:
-    found = trace.maker(metadata, artifact.id)
+def _shown(metadata: MetadataAddress, case: str, artifact: Artifact, sight: RunContext) -> dict[str, Any]:
+    found = trace.find_producer(metadata, artifact.id)
     page = f"/report/{case}/{artifact.id}" if artifact.type == "Decision" else ""
     return {
         "artifact": artifact,
-        "parts": parts(artifact, sight),
+        "parts": read_parts(artifact, sight),
         "maker": found[0] if found else "",
         "page": page,
         "sources": found[1].inputs if found else (),
@@ -230,7 +230,7 @@ def _found(home: Path, case: str, run: str, kind: str) -> Artifact:
 
 
 def _lines(piece: sources.Piece) -> Any:
-    return highlight.code(piece, CODE_LINES)
+    return highlight.highlight_source(piece, CODE_LINES)
 
 
 def _plain(part: Part) -> dict[str, Any]:
@@ -242,4 +242,4 @@ def _plain(part: Part) -> dict[str, Any]:
 
 
 def _counts(part: Threshold) -> str:
-    return curves.sent(part.told, part.prices)
+    return curves.to_json(part.told, part.prices)

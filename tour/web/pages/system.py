@@ -15,7 +15,7 @@ from markupsafe import Markup
 from tour.live import traffic
 from tour.live.dag import Dag, Stage
 from tour.live.traffic import Traffic
-from tour.live.watch import State
+from tour.live.watch import HomeState
 
 BREATH = 10.0  # seconds after which a silent stream says that it is alive
 ACROSS, DOWN, WIDE, HIGH = 176, 64, 150, 48  # of the drawing: steps between stages, and a stage's box
@@ -28,7 +28,7 @@ async def system(request: Request) -> HTMLResponse:
     watch, page = request.app.state.watch, request.app.state.page
     state = await watch.now()
     return page(
-        request, "system.html", active="System", state=state, parts=watch.rendered(partial(parts, page.templates))
+        request, "system.html", active="System", state=state, parts=watch.render_once(partial(parts, page.templates))
     )
 
 
@@ -44,7 +44,7 @@ async def _events(request: Request) -> AsyncIterator[str]:
     await watch.now()
     while not await request.is_disconnected():
         number = watch.number
-        found = watch.rendered(partial(parts, templates))
+        found = watch.render_once(partial(parts, templates))
         changed = {name: text for name, text in found.items() if sent.get(name) != text}
         yield message("parts", changed) if changed else ": still here\n\n"
         sent = found
@@ -57,13 +57,13 @@ def message(kind: str, told: Mapping[str, Any]) -> str:
     return f"event: {kind}\ndata: {json.dumps(told)}\n\n"
 
 
-def parts(templates: Environment, state: State) -> dict[str, str]:
+def parts(templates: Environment, state: HomeState) -> dict[str, str]:
     """The changing parts of the page by the id of their element."""
     macros: Any = templates.get_template("system_parts.html").module  # has the template's macros as attributes
     found = {"serving": macros.serving(state), "happened": macros.happened(state)}
     for case in state.cases:
         flow = state.flow.get(case.name, Traffic())
-        line = traffic.line(flow.history, 120, 28) if any(flow.history) else ""
+        line = traffic.polyline_points(flow.history, 120, 28) if any(flow.history) else ""
         found[f"run-{case.name}"] = macros.run(case)
         found[f"tiles-{case.name}"] = macros.tiles(case, flow, line, bool(state.gateway))
         found[f"graph-{case.name}"] = macros.graph(case, drawn(case.graph) if case.graph else None)

@@ -7,13 +7,13 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.launcher import launching
-from support.small_jobs import STEPS, furthest, record, small_job, trained, weights
+from support.launcher import start_launcher
+from support.small_jobs import STEPS, load_weights, max_difference, read_record, small_job, train_job
 
-from models.errors import Preempted
+from models.errors import PreemptedError
 from models.training import entry_point, worker
 from models.training.distribute import cluster
-from models.training.distribute.job import PREEMPTED, UNBOUND, WRONG
+from models.training.distribute.job import ADDRESS_IN_USE, INVALID_SETTINGS, PREEMPTED
 
 pytestmark = pytest.mark.system
 
@@ -38,7 +38,7 @@ def act(tmp_path, monkeypatch, capsys):
         try:
             cluster.run(acting_job(tmp_path / "job", strategy, acts, **changes))
             error = None
-        except (Preempted, RuntimeError, ValueError) as raised:
+        except (PreemptedError, RuntimeError, ValueError) as raised:
             error = raised
         return capsys.readouterr().out, error
 
@@ -137,24 +137,24 @@ def test_incompatible_settings_raise_without_a_restart(act):
 def test_sigterm_is_forwarded_and_preemption_raised(act, strategy, acts):
     workers = len([name for name in acts if name.startswith("worker")])
     output, error = act(strategy, acts, workers=workers)
-    assert isinstance(error, Preempted) and str(error) == "it goes on at step 7"
+    assert isinstance(error, PreemptedError) and str(error) == "it goes on at step 7"
     assert set(pids(output)) == set(acts) and "restarts are left" not in output
 
 
 def test_sigterm_before_training_raises_preemption(act):
     _, error = act("mirrored", {"chief 0": ["stop stay"]})
-    assert isinstance(error, Preempted) and "before it had begun" in str(error)
+    assert isinstance(error, PreemptedError) and "before it had begun" in str(error)
 
 
 def test_process_that_does_not_save_in_time_is_killed(act, monkeypatch):
-    monkeypatch.setattr(cluster, "GRACE", 0.2)
+    monkeypatch.setattr(cluster, "GRACE_SECONDS", 0.2)
     _, error = act("mirrored", {"chief 0": ["stop save stay"]})
-    assert isinstance(error, Preempted) and "did not save in time" in str(error)
+    assert isinstance(error, PreemptedError) and "did not save in time" in str(error)
 
 
 def test_a_killed_launcher_leaves_no_process(tmp_path):
     job = acting_job(tmp_path / "job", "multiworker", {f"worker {index}": ["say epoch_1/2 stay"] for index in (0, 1)})
-    with launching(job, *ACTING) as launched:
+    with start_launcher(job, *ACTING) as launched:
         launched.wait_for(r"epoch 1/")
         launched.child.kill()
         assert launched.end() == -signal.SIGKILL
@@ -170,7 +170,7 @@ def test_address_in_use_is_reported(tmp_path, monkeypatch):
         listener.bind(("localhost", 0))
         listener.listen()
         addresses = {"worker": [f"localhost:{listener.getsockname()[1]}", "localhost:1"]}
-        monkeypatch.setattr(cluster, "addresses", lambda settings: addresses)
+        monkeypatch.setattr(cluster, "allocate_addresses", lambda settings: addresses)
         with pytest.raises(RuntimeError, match="worker 0 .*cannot listen on localhost:.* the address is in use"):
             cluster.run(job)
 
@@ -182,7 +182,7 @@ def test_worker_with_its_address_in_use_exits_with_unbound(monkeypatch):
         address = f"localhost:{listener.getsockname()[1]}"
         config = {"cluster": {"worker": [address]}, "task": {"type": "worker", "index": 0}}
         monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-        assert worker.main(["nowhere.json"]) == UNBOUND
+        assert worker.main(["nowhere.json"]) == ADDRESS_IN_USE
 
 
 @pytest.mark.parametrize(
@@ -195,13 +195,13 @@ def test_worker_with_its_address_in_use_exits_with_unbound(monkeypatch):
 def test_worker_with_incompatible_settings_exits_with_wrong(tmp_path, monkeypatch, capsys, changes, sentence):
     monkeypatch.delenv("TPU_NAME", raising=False)
     job = small_job(tmp_path / "job", **changes)
-    assert worker.main([str(job.save(tmp_path / "job.json"))]) == WRONG
+    assert worker.main([str(job.save(tmp_path / "job.json"))]) == INVALID_SETTINGS
     assert sentence in capsys.readouterr().out
 
 
 def test_worker_that_saved_after_sigterm_exits_with_preempted(tmp_path, monkeypatch, capsys):
     def stop(job: entry_point.Job) -> None:
-        raise Preempted(f"it goes on with {job.case}")
+        raise PreemptedError(f"it goes on with {job.case}")
 
     monkeypatch.setattr(entry_point, "train", stop)
     job = small_job(tmp_path / "job", strategy="mirrored")
@@ -224,17 +224,17 @@ def test_killed_worker_restarts_the_cluster_from_its_checkpoint(tmp_path):
         small_job(tmp_path / name, strategy=strategy, **LONG)
         for name, strategy in (("whole", "none"), ("hurt", "multiworker"))
     )
-    trained(uninterrupted)
-    with launching(interrupted) as launched:
+    train_job(uninterrupted)
+    with start_launcher(interrupted) as launched:
         launched.wait_for(r"epoch 3/")
         launched.kill("worker 1")
-        assert launched.end() == 0, launched.said
-    output = launched.said
+        assert launched.end() == 0, launched.output
+    output = launched.output
     assert re.search(r"worker [01] (was killed by signal 9|ended with code)", output)
     assert re.search(r"went on at step [1-9]", output)
-    assert record(interrupted)["steps"] == record(uninterrupted)["steps"] == steps(interrupted)
-    assert furthest(weights(interrupted), weights(uninterrupted)) < 1e-4
-    assert any(entry["callback"] == "checkpoint" for entry in record(interrupted)["journal"])
+    assert read_record(interrupted)["steps"] == read_record(uninterrupted)["steps"] == steps(interrupted)
+    assert max_difference(load_weights(interrupted), load_weights(uninterrupted)) < 1e-4
+    assert any(entry["callback"] == "checkpoint" for entry in read_record(interrupted)["journal"])
 
 
 @pytest.mark.slow
@@ -243,31 +243,31 @@ def test_sigterm_saves_and_the_restart_resumes_at_the_next_step(tmp_path, strate
     changes = {**LONG, "checkpoint_steps": 10_000}
     job = small_job(tmp_path / "job", strategy=strategy, workers=workers, **changes)
     uninterrupted = small_job(tmp_path / "whole", **changes)
-    trained(uninterrupted)
-    with launching(job) as first:
+    train_job(uninterrupted)
+    with start_launcher(job) as first:
         first.wait_for(r"epoch 2/")
         first.child.send_signal(signal.SIGTERM)
-        assert first.end() == 42, first.said
-    stopped = int(re.search(r"resumes at step (\d+)", first.said)[1])
-    with launching(job) as second:
-        assert second.end() == 0, second.said
-    assert int(re.search(r"went on at step (\d+)", second.said)[1]) == stopped
-    assert record(job)["steps"] == record(uninterrupted)["steps"] == steps(job)
-    assert furthest(weights(job), weights(uninterrupted)) < 1e-4
+        assert first.end() == 42, first.output
+    stopped = int(re.search(r"resumes at step (\d+)", first.output)[1])
+    with start_launcher(job) as second:
+        assert second.end() == 0, second.output
+    assert int(re.search(r"went on at step (\d+)", second.output)[1]) == stopped
+    assert read_record(job)["steps"] == read_record(uninterrupted)["steps"] == steps(job)
+    assert max_difference(load_weights(job), load_weights(uninterrupted)) < 1e-4
 
 
 @pytest.mark.slow
 def test_parameter_server_replaces_a_killed_worker_and_restarts_after_a_killed_server(tmp_path):
     job = small_job(tmp_path / "job", strategy="parameter-server", workers=2, **{**LONG, "epochs": 40})
-    with launching(job) as launched:
+    with start_launcher(job) as launched:
         launched.wait_for(r"epoch 3/")
         coordinator = launched.pids()["chief 0"]
         launched.kill("worker 1")
         launched.wait_for(r"worker 1 was killed by signal 9.* Training continues")
-        epoch = int(re.findall(r"epoch (\d+)/", launched.said)[-1])
+        epoch = int(re.findall(r"epoch (\d+)/", launched.output)[-1])
         launched.wait_for(rf"epoch {epoch + 2}/")
         assert launched.pids()["chief 0"] == coordinator
         launched.kill("ps 0")
-        assert launched.end() == 0, launched.said
-    assert re.search(r"went on at step [1-9]", launched.said)
-    assert record(job)["steps"] == steps(job)
+        assert launched.end() == 0, launched.output
+    assert re.search(r"went on at step [1-9]", launched.output)
+    assert read_record(job)["steps"] == steps(job)

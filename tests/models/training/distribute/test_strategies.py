@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.launcher import launching
-from support.small_jobs import STEPS, furthest, record, small_job, trained, weights
+from support.launcher import start_launcher
+from support.small_jobs import STEPS, load_weights, max_difference, read_record, small_job, train_job
 
 from models import default_settings
 from models.network import build
 from models.training import entry_point
 from models.training.callbacks import BEST
 from models.training.distribute import strategies
-from models.training.distribute.job import ALONE, Task
+from models.training.distribute.job import SINGLE_TASK, ClusterTask
 
 pytestmark = pytest.mark.system
 
@@ -26,7 +26,7 @@ TOLERANCE = 2e-6
 
 def model_weights(job: entry_point.Job) -> list[np.ndarray]:
     """The best weights in the model's own order."""
-    data = entry_point.Data.stored(job)
+    data = entry_point.TrainingData.from_store(job)
     model = build(data.network, job.settings, data.features, job.pretrained)
     model.load_weights(Path(job.folder, BEST))
     return [variable.numpy() for variable in model.trainable_variables]
@@ -36,7 +36,7 @@ def model_weights(job: entry_point.Job) -> list[np.ndarray]:
 def alone(tmp_path_factory):
     """A job trained on one device with whole batches, the reference for the others."""
     job = small_job(tmp_path_factory.mktemp("alone"))
-    trained(job)
+    train_job(job)
     return job
 
 
@@ -44,10 +44,10 @@ def alone(tmp_path_factory):
 def two_workers(tmp_path_factory):
     """A job that two workers have trained, and the ``TF_CONFIG`` from the environment of each."""
     job = small_job(tmp_path_factory.mktemp("multiworker") / "job", strategy="multiworker")
-    with launching(job) as launched:
+    with start_launcher(job) as launched:
         launched.wait_for(r"worker 1 is process")
         environments = [Path(f"/proc/{pid}/environ").read_text() for _, pid in sorted(launched.pids().items())]
-        assert launched.end() == 0, launched.said
+        assert launched.end() == 0, launched.output
     return job, [json.loads(text.split("TF_CONFIG=")[1].split("\0")[0]) for text in environments]
 
 
@@ -56,7 +56,7 @@ def test_two_workers_get_their_tasks_and_write_one_result(two_workers):
     job, configs = two_workers
     assert [config["task"] for config in configs] == [{"type": "worker", "index": 0}, {"type": "worker", "index": 1}]
     assert configs[0]["cluster"] == configs[1]["cluster"] and len(set(configs[0]["cluster"]["worker"])) == 2
-    assert record(job)["replicas"] == 2
+    assert read_record(job)["replicas"] == 2
 
 
 @pytest.mark.parametrize(
@@ -74,22 +74,22 @@ def test_the_same_weights_under_every_strategy(request, alone, tmp_path, strateg
         job = request.getfixturevalue("two_workers")[0]
     else:
         job = small_job(tmp_path / "job", strategy=strategy, **changes)
-        trained(job)
+        train_job(job)
     if "clip_norm" in changes:
         oracle = small_job(tmp_path / "alone", clip_norm=changes["clip_norm"])
-        trained(oracle)
-        assert furthest(weights(oracle), weights(alone)) > 1e-3  # otherwise nothing was clipped
-    actual, expected = record(job), record(oracle)
+        train_job(oracle)
+        assert max_difference(load_weights(oracle), load_weights(alone)) > 1e-3  # otherwise nothing was clipped
+    actual, expected = read_record(job), read_record(oracle)
     assert actual["replicas"] == (1 if strategy == "parameter-server" else 2)
     assert actual["steps"] == expected["steps"] == STEPS and actual["best_epoch"] == expected["best_epoch"]
-    assert furthest(weights(job), weights(oracle)) < TOLERANCE
+    assert max_difference(load_weights(job), load_weights(oracle)) < TOLERANCE
     assert [c["loss"] for c in actual["curves"]] == pytest.approx([c["loss"] for c in expected["curves"]], rel=1e-5)
 
 
 def test_another_seed_gives_other_weights(alone, tmp_path):
     job = small_job(tmp_path / "job", seed=2)
-    trained(job)
-    assert furthest(weights(job), weights(alone)) > 1e-2
+    train_job(job)
+    assert max_difference(load_weights(job), load_weights(alone)) > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -102,17 +102,17 @@ def test_another_seed_gives_other_weights(alone, tmp_path):
 )
 def test_step_options_do_not_change_the_weights(alone, tmp_path, switch):
     job = small_job(tmp_path / "job", **switch)
-    trained(job)
+    train_job(job)
     # A wrapped layer has another path, but its weights keep their order.
-    assert furthest(dict(enumerate(model_weights(job))), dict(enumerate(model_weights(alone)))) < 1e-4
+    assert max_difference(dict(enumerate(model_weights(job))), dict(enumerate(model_weights(alone)))) < 1e-4
 
 
 @pytest.mark.slow
 def test_mixed_precision_keeps_float32_weights(alone, tmp_path):
     job = small_job(tmp_path / "job", mixed_precision=True)
-    trained(job)
-    assert {value.dtype.name for value in weights(job).values()} <= {"float32", "int64"}
-    assert 0 < furthest(weights(job), weights(alone)) < 1.0
+    train_job(job)
+    assert {value.dtype.name for value in load_weights(job).values()} <= {"float32", "int64"}
+    assert 0 < max_difference(load_weights(job), load_weights(alone)) < 1.0
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_mixed_precision_keeps_float32_weights(alone, tmp_path):
     ],
 )
 def test_incompatible_settings_are_refused(changes, message):
-    default_settings.check(default_settings.TRAINING)
+    default_settings.check_settings(default_settings.TRAINING)
     with pytest.raises(ValueError, match=message):
-        default_settings.check({**default_settings.TRAINING, **changes})
+        default_settings.check_settings({**default_settings.TRAINING, **changes})
 
 
 def test_xla_with_synchronized_batch_normalization_is_refused():
@@ -153,7 +153,7 @@ def test_xla_with_synchronized_batch_normalization_is_refused():
 def test_missing_tpu_is_refused(monkeypatch):
     monkeypatch.delenv("TPU_NAME", raising=False)
     with pytest.raises(ValueError, match="No TPU was found .* set TPU_NAME on a TPU host"):
-        strategies.create({"strategy": "tpu"}, Task())
+        strategies.create({"strategy": "tpu"}, ClusterTask())
 
 
 def test_a_tpu_is_resolved_connected_initialised_and_used_in_this_order(monkeypatch):
@@ -185,16 +185,16 @@ def test_a_tpu_is_resolved_connected_initialised_and_used_in_this_order(monkeypa
 def test_invalid_tf_config_is_refused(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ValueError, match="TF_CONFIG needs"):
-        Task.here()
+        ClusterTask.from_environment()
 
 
 def test_tf_config_gives_the_task_and_its_share(monkeypatch):
     peers = {"worker": ["a:1", "b:1"]}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": peers, "task": {"type": "worker", "index": 1}}))
-    task = Task.here()
+    task = ClusterTask.from_environment()
     assert (task.kind, task.index, task.chief, task.count("worker")) == ("worker", 1, False, 2)
-    assert Task("worker", 0, peers).chief and ALONE.chief
-    assert strategies.share(SimpleNamespace(num_replicas_in_sync=4), task) == strategies.Share(4, 2, 2)
+    assert ClusterTask("worker", 0, peers).chief and SINGLE_TASK.chief
+    assert strategies.compute_share(SimpleNamespace(num_replicas_in_sync=4), task) == strategies.Share(4, 2, 2)
 
 
 def test_saved_job_is_read_unchanged(tmp_path):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from support.command import ROOT
-from support.flink_here import jars, left
-from support.manifests import containers, rendered, words
+from support.flink_here import find_leftover_processes, require_jars
+from support.manifests import command_line, list_containers, render_manifests
 
 from pipeline.kubeflow.deployment import pod_runtime
-from pipeline.kubeflow.task import Task
+from pipeline.kubeflow.task import KubeflowTask
 from pipeline.local.flink import cluster, worker_pool
 from pipeline.local.flink.cluster import Flink
 from pipeline.local.local_runtime import local_runtime
@@ -33,7 +33,7 @@ def fake_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "jars" / "one.jar").touch()
     (tmp_path / "bin").mkdir()
     monkeypatch.setattr(cluster, "JARS", tmp_path / "jars")
-    monkeypatch.setattr(cluster, "START", 3.0)
+    monkeypatch.setattr(cluster, "START_SECONDS", 3.0)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     return tmp_path / "bin"
 
@@ -102,7 +102,7 @@ def test_failed_start_names_the_log_and_ends_all_processes(
     monkeypatch.setattr(cluster, "PORTS", dict(zip(PORTS, cluster._free_ports(3), strict=True)))
     with pytest.raises(RuntimeError, match=message), Flink.on_free_ports().run(tmp_path / "logs"):
         pytest.fail("it ran")
-    assert left(tmp_path) == [] and not (tmp_path / "logs" / "flink.tmp").exists()
+    assert find_leftover_processes(tmp_path) == [] and not (tmp_path / "logs" / "flink.tmp").exists()
 
 
 def test_worker_pool_with_a_taken_port_exits_with_2() -> None:
@@ -125,10 +125,10 @@ with cluster.Flink.on_free_ports().run(Path({str(tmp_path / "logs")!r})):
     pass
 """
     run = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
-    wait_until(lambda: len(left(tmp_path / "logs")) == 3)  # both processes and the run itself
+    wait_until(lambda: len(find_leftover_processes(tmp_path / "logs")) == 3)  # both processes and the run itself
     run.kill()
     run.wait()
-    wait_until(lambda: not left(tmp_path / "logs"))
+    wait_until(lambda: not find_leftover_processes(tmp_path / "logs"))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -141,13 +141,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def test_manifests_use_the_addresses_of_the_pod_runtime() -> None:
     """The worker pool and the job server listen where the stages' options expect them."""
-    by_name = {container["name"]: container for _, _, container in containers(rendered("flink"))}
-    options = worker_pool.parser().parse_args(words(by_name["worker-pool"])[3:])
+    by_name = {container["name"]: container for _, _, container in list_containers(render_manifests("flink"))}
+    options = worker_pool.parser().parse_args(command_line(by_name["worker-pool"])[3:])
     args = pod_runtime("/showcase", "grpc://metadata:8080", flink="job-server:8099").beam_args
     assert f"--environment_config={options.host}:{options.port}" in args and "--job_endpoint=job-server:8099" in args
     assert pod_runtime("/showcase", "grpc://metadata:8080").beam_args == IN_PROCESS.args
-    assert Task("run", "/showcase", "grpc://metadata:8080", flink="job-server:8099").runtime.beam_args == args
-    (flink,) = [container for container in rendered("flink") if container["kind"] == "FlinkDeployment"]
+    assert KubeflowTask("run", "/showcase", "grpc://metadata:8080", flink="job-server:8099").runtime.beam_args == args
+    (flink,) = [container for container in render_manifests("flink") if container["kind"] == "FlinkDeployment"]
     buffers = "taskmanager.network.sort-shuffle.min-buffers"
     assert f"{buffers}: {flink['spec']['flinkConfiguration'][buffers]}\n" in cluster.CONFIG
     assert (
@@ -156,8 +156,10 @@ def test_manifests_use_the_addresses_of_the_pod_runtime() -> None:
 
 
 def test_job_server_accepts_the_options_of_the_manifest() -> None:
-    (server,) = [container for _, _, container in containers(rendered("flink")) if container["name"] == "job-server"]
-    command = ["java", "-cp", f"{jars()}/*", cluster.JOB_SERVER, "--no-such-word"]
+    (server,) = [
+        container for _, _, container in list_containers(render_manifests("flink")) if container["name"] == "job-server"
+    ]
+    command = ["java", "-cp", f"{require_jars()}/*", cluster.JOB_SERVER, "--no-such-word"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=120)
     options = set(re.findall(r"^ (--[\w-]+)", process.stdout + process.stderr, re.MULTILINE))
     assert {argument.partition("=")[0] for argument in server["args"]} <= options

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from serving.drift.alarms.alarm import Monitor, Rule, judge
-from serving.drift.alarms.drift_incidents import Incidents
+from serving.drift.alarms.alarm import AlarmRule, WindowMonitor, find_drift
+from serving.drift.alarms.drift_incidents import DriftIncidents
 from serving.drift.profiles import bins, image_columns
 from serving.drift.profiles.profile import Profile
-from serving.drift.reference.day_variation import Baseline, Noise, kind_of_day
-from serving.drift.reference.explained_columns import Expected
+from serving.drift.reference.day_variation import Noise, ReferenceBaseline, kind_of_day
+from serving.drift.reference.explained_columns import ExplainedColumn
 
 START, ROWS, PEOPLE, REFERENCE = date(2026, 1, 5), 2000, 400, 42
 HOLIDAYS = frozenset(START + timedelta(day) for day in (10, 33, 50, 60))
@@ -38,27 +38,27 @@ def whole() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def explained(whole: pl.DataFrame) -> Expected:
-    return Expected.fit(whole, "amount", ["usual"])
+def explained(whole: pl.DataFrame) -> ExplainedColumn:
+    return ExplainedColumn.fit(whole, "amount", ["usual"])
 
 
 @pytest.fixture(scope="module")
-def counted(whole: pl.DataFrame, explained: Expected) -> bins.Layout:
-    return bins.fit(explained.added(whole).drop("usual"))
+def counted(whole: pl.DataFrame, explained: ExplainedColumn) -> bins.Layout:
+    return bins.fit_layout(explained.with_residuals(whole).drop("usual"))
 
 
 @pytest.fixture(scope="module")
 def window(counted, explained):
-    return lambda day, **change: (kind(day), Profile.of(counted, explained.added(rows_of(day, **change))))
+    return lambda day, **change: (kind(day), Profile.of(counted, explained.with_residuals(rows_of(day, **change))))
 
 
 @pytest.fixture(scope="module")
-def baseline(window) -> Baseline:
-    return Baseline.of_days([window(day) for day in range(REFERENCE)])
+def baseline(window) -> ReferenceBaseline:
+    return ReferenceBaseline.of_days([window(day) for day in range(REFERENCE)])
 
 
-def moved(baseline: Baseline, windows: list, rule: Rule | None = None) -> list[str]:
-    return [finding.column for finding in judge(baseline, windows, rule) if finding.moved]
+def moved(baseline: ReferenceBaseline, windows: list, rule: AlarmRule | None = None) -> list[str]:
+    return [finding.column for finding in find_drift(baseline, windows, rule) if finding.moved]
 
 
 def test_shifted_column_alarms_on_its_first_day_and_a_clean_one_does_not(baseline, window) -> None:
@@ -69,7 +69,7 @@ def test_shifted_column_alarms_on_its_first_day_and_a_clean_one_does_not(baselin
 
 
 def test_clustered_rows_inflate_false_alarms_of_a_test_for_independent_rows(baseline, window) -> None:
-    naive = Baseline.of_rows(baseline.pooled)
+    naive = ReferenceBaseline.of_rows(baseline.pooled)
     days = [window(day) for day in range(REFERENCE, REFERENCE + 40)]
     assert sum(bool(moved(naive, [day])) for day in days) > 10 > sum(bool(moved(baseline, [day])) for day in days)
     key = ("amount", "location")
@@ -91,7 +91,7 @@ def test_p_values_of_clean_days_are_uniform(baseline, window) -> None:
 def test_holiday_is_compared_with_holidays_and_an_unknown_kind_is_not_judged(baseline, window) -> None:
     assert not moved(baseline, [window(50)]) and kind(50) == "holiday"
     assert "channel" in moved(baseline, [("workday", window(50)[1])])
-    monitor = Monitor(baseline)
+    monitor = WindowMonitor(baseline)
     verdict = monitor.observe(0, "strike", window(50)[1])
     assert not verdict.judged and not verdict.findings and not monitor.past
 
@@ -99,49 +99,49 @@ def test_holiday_is_compared_with_holidays_and_an_unknown_kind_is_not_judged(bas
 def test_significant_but_small_change_raises_no_alarm(baseline, window) -> None:
     day = window(REFERENCE, factor=1.08)
     assert moved(baseline, [day])
-    high = Rule(location=1.0, spread=1.0, shape=1.0)
-    findings = judge(baseline, [day], high)
+    high = AlarmRule(location=1.0, spread=1.0, shape=1.0)
+    findings = find_drift(baseline, [day], high)
     assert findings[0].adjusted <= high.alpha and not any(finding.moved for finding in findings)
 
 
 def test_large_but_insignificant_change_raises_no_alarm(counted, baseline, explained) -> None:
-    few = Profile.of(counted, explained.added(rows_of(REFERENCE, factor=1.2)[:25]))
-    findings = judge(baseline, [(kind(REFERENCE), few)])
-    assert max(finding.effect for finding in findings) > Rule().location
+    few = Profile.of(counted, explained.with_residuals(rows_of(REFERENCE, factor=1.2)[:25]))
+    findings = find_drift(baseline, [(kind(REFERENCE), few)])
+    assert max(finding.effect for finding in findings) > AlarmRule().location
     assert not any(finding.moved for finding in findings)
 
 
 def test_slow_drift_is_detected_by_longer_spans_and_not_by_single_days(baseline, window) -> None:
     days = [window(day, factor=1.022) for day in range(REFERENCE, REFERENCE + 8)]
-    single = Rule(spans=(1,), parts=(1.0,))
+    single = AlarmRule(spans=(1,), parts=(1.0,))
     assert sum(bool(moved(baseline, [day], single)) for day in days) <= 3
-    findings = [finding for finding in judge(baseline, days) if finding.moved]
+    findings = [finding for finding in find_drift(baseline, days) if finding.moved]
     assert {finding.column for finding in findings} == {"amount_unexplained"}
     assert min(finding.span for finding in findings) > 1
 
 
 def test_benjamini_hochberg_rejects_at_least_what_holm_rejects(baseline, window) -> None:
     day = [window(REFERENCE, factor=1.1, online=0.24)]
-    holm, bh = (set(moved(baseline, day, Rule(correction=name))) for name in ("holm", "benjamini-hochberg"))
+    holm, bh = (set(moved(baseline, day, AlarmRule(correction=name))) for name in ("holm", "benjamini-hochberg"))
     assert "channel" in bh and holm <= bh
 
 
 def test_deserialized_baseline_gives_equal_findings(baseline, window) -> None:
-    again = Baseline.from_bytes(baseline.to_bytes())
+    again = ReferenceBaseline.from_bytes(baseline.to_bytes())
     assert again.to_bytes() == baseline.to_bytes()
     days = [window(REFERENCE, factor=1.05)]
-    assert judge(again, days) == judge(baseline, days)
+    assert find_drift(again, days) == find_drift(baseline, days)
 
 
 def test_too_few_days_and_no_window_raise(baseline, window) -> None:
     with pytest.raises(ValueError, match="too few to estimate the variation"):
-        Baseline.of_days([window(day) for day in range(12)])
+        ReferenceBaseline.of_days([window(day) for day in range(12)])
     with pytest.raises(ValueError, match="at least one window"):
-        judge(baseline, [])
+        find_drift(baseline, [])
 
 
 def test_an_incident_sends_one_alert_and_a_later_one_another(baseline, window) -> None:
-    monitor, reported = Monitor(baseline), []
+    monitor, reported = WindowMonitor(baseline), []
     factors = [1, 1.3, 1.3, 1.3] + [1] * 22 + [1.3]
     for index, factor in enumerate(factors):
         verdict = monitor.observe(index, *window(REFERENCE + index, factor=factor))
@@ -152,10 +152,10 @@ def test_an_incident_sends_one_alert_and_a_later_one_another(baseline, window) -
 
 
 def test_reverted_drift_raises_no_further_alarm(baseline, window) -> None:
-    monitor, alarms, reported = Monitor(baseline), [], []
+    monitor, alarms, reported = WindowMonitor(baseline), [], []
     for index, factor in enumerate([1.3] * 8 + [1] * 8):
         verdict = monitor.observe(index, *window(REFERENCE + index, factor=factor))
-        alarms.append(verdict.alarm)
+        alarms.append(verdict.has_alarm)
         reported += [(index, news) for news, _ in verdict.news]
     assert alarms == [True] * 8 + [False] * 8
     assert reported == [(0, "alert"), (7 + monitor.incidents.quiet, "resolved")]
@@ -169,9 +169,9 @@ def test_change_of_one_of_many_values_is_detected_more_often_by_its_share_than_b
         return pl.DataFrame({"class": rng.choice([f"c{i}" for i in range(10)], n, p=[first, *rest])})
 
     reference = draw_rows(2000, 0.1)
-    counted = bins.fit(reference)
-    baseline = Baseline.of_rows(Profile.of(counted, reference))
-    days = [judge(baseline, [("any", Profile.of(counted, draw_rows(500, 0.17)))]) for _ in range(60)]
+    counted = bins.fit_layout(reference)
+    baseline = ReferenceBaseline.of_rows(Profile.of(counted, reference))
+    days = [find_drift(baseline, [("any", Profile.of(counted, draw_rows(500, 0.17)))]) for _ in range(60)]
     hit = {
         name: [any(x.moved and x.component == name for x in day) for day in days] for name in ("share of c0", "shape")
     }
@@ -182,8 +182,8 @@ def test_windows_as_large_as_the_reference_keep_the_false_alarm_rate() -> None:
     rng, alarms = np.random.default_rng(12), 0
     for _ in range(300):
         both = pl.DataFrame({"x": rng.lognormal(0, 1, 1000), "y": 1 - rng.beta(1, 40, 1000)})
-        counted = bins.fit(both[:500], bins=32)
-        baseline = Baseline.of_rows(Profile.of(counted, both[:500]))
+        counted = bins.fit_layout(both[:500], bins=32)
+        baseline = ReferenceBaseline.of_rows(Profile.of(counted, both[:500]))
         alarms += bool(moved(baseline, [("any", Profile.of(counted, both[500:]))]))
     assert alarms <= 9  # 3 are expected; more than 9 have a probability of 0.001
 
@@ -197,29 +197,29 @@ def test_autocorrelated_days_inflate_the_variance_of_a_mean_over_days() -> None:
         for _ in range(60):
             mean = share * mean + rng.normal(0, 0.2 * np.sqrt(1 - share**2))
             days.append(("workday", pl.DataFrame({"x": rng.normal(mean, 1, 1000)})))
-        counted = bins.fit(pl.concat([rows for _, rows in days]))
-        fitted = Baseline.of_days([(kind, Profile.of(counted, rows)) for kind, rows in days])
-        assert Baseline.from_bytes(fitted.to_bytes()).noise == fitted.noise
+        counted = bins.fit_layout(pl.concat([rows for _, rows in days]))
+        fitted = ReferenceBaseline.of_days([(kind, Profile.of(counted, rows)) for kind, rows in days])
+        assert ReferenceBaseline.from_bytes(fitted.to_bytes()).noise == fitted.noise
         return fitted.noise["x", "location"]
 
-    assert noise(0.8).lasting(8) > 1.8 and noise(0.0).lasting(8) < 1.6
-    assert noise(0.8).lasting(1) == 1.0
+    assert noise(0.8).variance_inflation(8) > 1.8 and noise(0.0).variance_inflation(8) < 1.6
+    assert noise(0.8).variance_inflation(1) == 1.0
 
 
 def test_data_fault_is_not_reported_as_drift(baseline, window, counted, explained) -> None:
     broken = rows_of(REFERENCE).with_columns(channel=pl.lit("TILL"))
-    monitor = Monitor(baseline)
-    verdict = monitor.observe(0, kind(REFERENCE), Profile.of(counted, explained.added(broken)))
-    assert verdict.alarm and not verdict.findings and not monitor.past
+    monitor = WindowMonitor(baseline)
+    verdict = monitor.observe(0, kind(REFERENCE), Profile.of(counted, explained.with_residuals(broken)))
+    assert verdict.has_alarm and not verdict.findings and not monitor.past
     assert [(news, incident.kind) for news, incident in verdict.news] == [("alert", "quality")]
 
 
 def test_incidents_deduplicate_cool_down_and_deserialize() -> None:
-    incidents, reported = Incidents(quiet=2, cooldown=4), []
+    incidents, reported = DriftIncidents(quiet=2, cooldown=4), []
     for window, causes in enumerate([["a"], ["a", "b"], [], [], ["c"], [], [], [], [], [], ["a"]]):
         incidents, news = incidents.update(window, {"drift": causes})
         reported += [(window, what) for what, _ in news]
-        assert Incidents.from_json(incidents.to_json()) == incidents
+        assert DriftIncidents.from_json(incidents.to_json()) == incidents
     assert reported == [(0, "alert"), (3, "resolved"), (6, "resolved"), (10, "alert")]
     assert incidents.seen[0].causes == ("a", "b", "c") and (incidents.seen[0].opened, incidents.seen[0].last) == (0, 4)
     again, news = incidents.update(10, {"drift": ["a"]})
@@ -239,8 +239,8 @@ def test_image_drift_is_detected_in_pixels_and_predicted_classes() -> None:
         return image_columns.columns(pixels, np.column_stack([first, 1 - first]), ["cat", "dog"])
 
     reference = draw_rows(3000)
-    counted = bins.fit(reference, bins=32)
-    baseline = Baseline.of_rows(Profile.of(counted, reference))
+    counted = bins.fit_layout(reference, bins=32)
+    baseline = ReferenceBaseline.of_rows(Profile.of(counted, reference))
 
     def drifted(**change: float) -> set[str]:
         return set(moved(baseline, [("any", Profile.of(counted, draw_rows(500, **change)))]))
@@ -250,5 +250,5 @@ def test_image_drift_is_detected_in_pixels_and_predicted_classes() -> None:
     assert "brightness" in drifted(light=1.1)
     assert drifted(prior=0.65) == {"predicted"}
     # Pixels, softmax outputs and predicted classes get a third of alpha each, however many columns each family has.
-    first = judge(baseline, [("any", Profile.of(counted, draw_rows(500, prior=0.65)))])[0]
+    first = find_drift(baseline, [("any", Profile.of(counted, draw_rows(500, prior=0.65)))])[0]
     assert first.column == "predicted" and first.adjusted == pytest.approx(3 * first.p)

@@ -27,12 +27,12 @@ def rows(seed: int, factor: float = 1.0) -> pl.DataFrame:
 
 
 REFERENCE = pl.concat([rows(seed) for seed in range(5)])
-LAYOUT = bins.fit(REFERENCE)
+LAYOUT = bins.fit_layout(REFERENCE)
 USUAL = Profile.of(LAYOUT, REFERENCE)
 
 
 def faults(table: pl.DataFrame) -> list[tuple[str, str]]:
-    return [(fault.column, fault.kind) for fault in data_faults.check(USUAL, Profile.of(LAYOUT, table))]
+    return [(fault.column, fault.kind) for fault in data_faults.find_faults(USUAL, Profile.of(LAYOUT, table))]
 
 
 def replace_share(table: pl.DataFrame, share: float, column: str, value: pl.Expr) -> pl.DataFrame:
@@ -54,7 +54,7 @@ def test_price_change_of_all_rows_is_not_a_wrong_unit(factor: float) -> None:
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.5, 1.0])
 def test_amounts_in_cents_are_detected_with_their_share(share: float) -> None:
     broken = replace_share(rows(8), share, "amount", (pl.col("amount") * 100).round())
-    detected = data_faults.check(USUAL, Profile.of(LAYOUT, broken))
+    detected = data_faults.find_faults(USUAL, Profile.of(LAYOUT, broken))
     assert [(fault.column, fault.kind) for fault in detected] == [("amount", "units")]
     assert detected[0].share == pytest.approx(share, rel=0.35) and "multiplied by 100" in detected[0].says
 
@@ -78,9 +78,9 @@ def test_wrong_units_are_detected_in_both_directions_and_in_integer_columns() ->
 )
 def test_computed_column_has_a_fault_only_if_values_are_impossible(name: str, factor: float, kinds: list[str]) -> None:
     usual = pl.DataFrame({name: np.random.default_rng(1).uniform(0.2, 0.3, N)})
-    counted = bins.fit(usual)
+    counted = bins.fit_layout(usual)
     now = Profile.of(counted, usual * factor)
-    assert [fault.kind for fault in data_faults.check(Profile.of(counted, usual), now)] == kinds
+    assert [fault.kind for fault in data_faults.find_faults(Profile.of(counted, usual), now)] == kinds
 
 
 def test_large_values_with_decimals_are_out_of_range_and_not_cents() -> None:
@@ -110,14 +110,14 @@ def test_each_kind_of_fault_is_detected_at_two_percent_and_not_at_a_tenth_of_a_p
 def test_garbled_and_unseen_names_in_one_window_are_both_reported() -> None:
     broken = replace_share(rows(12), 0.04, "kind", pl.lit("FUEL"))
     broken = broken.with_columns(kind=pl.when(pl.int_range(pl.len()) < 300).then(pl.lit("crypto")).otherwise("kind"))
-    detected = data_faults.check(USUAL, Profile.of(LAYOUT, broken))
+    detected = data_faults.find_faults(USUAL, Profile.of(LAYOUT, broken))
     assert {fault.kind for fault in detected} == {"encoding", "unseen"}
     assert "'FUEL'" in detected[0].says and "'crypto'" in detected[1].says
 
 
 def test_column_without_values_is_empty_and_a_window_without_rows_has_no_fault() -> None:
     assert faults(rows(13).with_columns(amount=pl.lit(None, pl.Float64))) == [("amount", "empty")]
-    assert data_faults.check(USUAL, Profile.empty(LAYOUT)) == []
+    assert data_faults.find_faults(USUAL, Profile.empty(LAYOUT)) == []
 
 
 def test_changed_shares_of_known_names_are_no_fault() -> None:
@@ -127,4 +127,4 @@ def test_changed_shares_of_known_names_are_no_fault() -> None:
 
 def test_another_layout_raises() -> None:
     with pytest.raises(ValueError, match="another layout"):
-        data_faults.check(USUAL, Profile.empty(LAYOUT[:2]))
+        data_faults.find_faults(USUAL, Profile.empty(LAYOUT[:2]))

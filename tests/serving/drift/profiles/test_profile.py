@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.drift.profiles import bins
-from serving.drift.profiles.bins import KNOWN, LONGEST
-from serving.drift.profiles.profile import CHUNK, FEW, LIMIT, SAMPLE, Profile
+from serving.drift.profiles.bins import MAX_CATEGORIES, MAX_NAME_BYTES
+from serving.drift.profiles.profile import CHUNK, MAX_COLUMN_BYTES, MAX_UNSEEN, MIN_TABLE_ROWS, Profile
 
 REFERENCE = {"x": np.random.default_rng(0).lognormal(3, 1, 4000).round(2), "c": ["a", "b", "b", "é"] * 1000}
-LAYOUT = bins.fit(REFERENCE)
+LAYOUT = bins.fit_layout(REFERENCE)
 ROWS = st.lists(
     st.tuples(
         st.floats(allow_nan=True, allow_infinity=True) | st.none() | st.sampled_from([0.0, -0.0, 1e300, 20.0]),
@@ -52,7 +52,7 @@ def test_bytes_round_trip_and_every_row_is_counted_once(rows) -> None:
         assert counted[column].rows + counted[column].nulls == len(rows) == counted.rows
 
 
-@pytest.mark.parametrize("count", [FEW - 1, FEW, CHUNK + 5])
+@pytest.mark.parametrize("count", [MIN_TABLE_ROWS - 1, MIN_TABLE_ROWS, CHUNK + 5])
 def test_bins_equal_a_binary_search_among_the_edges_for_every_batch_size(count: int) -> None:
     rng = np.random.default_rng(count)
     values = np.concatenate([rng.lognormal(3, 1.5, count - 4), [np.inf, -np.inf, -1e9, 1e9]])
@@ -92,7 +92,7 @@ def test_stream_equals_the_whole_and_booleans_and_bytes_are_accepted() -> None:
     table = pl.DataFrame({"x": REFERENCE["x"], "c": REFERENCE["c"]})
     parts = Profile.stream(LAYOUT, (table[at : at + 700] for at in range(0, 4000, 700)))
     assert parts.to_bytes() == Profile.of(LAYOUT, table).to_bytes()
-    flags = bins.fit({"f": [True, False, True], "b": [b"p", b"q", None]})
+    flags = bins.fit_layout({"f": [True, False, True], "b": [b"p", b"q", None]})
     counted = Profile.of(flags, {"f": [True, True], "b": [b"q", b"z"]})
     assert counted["b"].unseen == {"z": 1} and counted["f"].rows == 2
 
@@ -100,15 +100,17 @@ def test_stream_equals_the_whole_and_booleans_and_bytes_are_accepted() -> None:
 def test_serialized_column_stays_below_its_size_limit() -> None:
     rng = np.random.default_rng(2)
     names = ["".join(map(chr, rng.choice([1, 34, 92, 233, 0x4E2D, 65], 80))) for _ in range(3000)]
-    counted = bins.fit({"c": names, "x": rng.normal(size=3000)})
+    counted = bins.fit_layout({"c": names, "x": rng.normal(size=3000)})
     column = next(column for column in counted if column.name == "c")
     whole = Profile.of(
         counted, {"c": [f"{name[:40]}{i}" for i, name in enumerate(names)], "x": rng.normal(size=3000) * 1e30}
     )
-    assert 20 < len(column.values) <= KNOWN and all(len(value.encode()) <= LONGEST for value in column.values)
-    assert len(whole["c"].unseen) == SAMPLE
+    assert 20 < len(column.values) <= MAX_CATEGORIES and all(
+        len(value.encode()) <= MAX_NAME_BYTES for value in column.values
+    )
+    assert len(whole["c"].unseen) == MAX_UNSEEN
     for fields in json.loads(whole.to_bytes())["columns"]:
-        assert len(json.dumps(fields, ensure_ascii=False).encode()) <= LIMIT
+        assert len(json.dumps(fields, ensure_ascii=False).encode()) <= MAX_COLUMN_BYTES
 
 
 def test_invalid_rows_and_bytes_raise() -> None:
@@ -119,7 +121,7 @@ def test_invalid_rows_and_bytes_raise() -> None:
     with pytest.raises(ValueError, match="has type String"):
         Profile.of(LAYOUT, {"x": ["1"], "c": ["a"]})
     with pytest.raises(ValueError, match="no finite value"):
-        bins.fit({"x": [np.nan, np.nan]})
+        bins.fit_layout({"x": [np.nan, np.nan]})
     with pytest.raises(ValueError, match="different layouts"):
         Profile.empty(LAYOUT).merge(Profile.empty(LAYOUT[:1]))
     with pytest.raises(ValueError, match="not a profile"):

@@ -6,15 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-from support.drift_case import WATCHED, day, record
+from support.drift_case import WATCHED, encode_record, generate_day
 
-from serving.drift.profiles.watched_columns import Watched
-from serving.gateway.log.tf_example import entry, example
+from serving.drift.profiles.watched_columns import WatchedColumns
+from serving.gateway.log.tf_example import encode_entry, encode_example
 
 
 def test_log_records_give_the_columns_of_the_table() -> None:
-    rows = day(0, rows=50)
-    frame, scores = WATCHED.records([record(rows, n) for n in range(50)])
+    rows = generate_day(0, rows=50)
+    frame, scores = WATCHED.records([encode_record(rows, n) for n in range(50)])
     expected, _ = WATCHED.frame(rows, rows["score"])
     assert frame.columns == expected.columns == ["amount", "channel", "usual", "score", "predicted"]
     np.testing.assert_allclose(frame["amount"], np.float32(rows["amount"]))
@@ -22,16 +22,16 @@ def test_log_records_give_the_columns_of_the_table() -> None:
 
 
 def test_missing_features_are_null_and_bytes_are_text() -> None:
-    watched = Watched(("a", "b"), (), "score")
-    first = example(entry("a", 1.0), entry("output/score", 0.7))
-    second = example(entry("b", "x"), entry("output/score", 0.2))
+    watched = WatchedColumns(("a", "b"), (), "score")
+    first = encode_example(encode_entry("a", 1.0), encode_entry("output/score", 0.7))
+    second = encode_example(encode_entry("b", "x"), encode_entry("output/score", 0.2))
     frame, _ = watched.records([first, second])
     assert frame["a"].to_list() == [1.0, None] and frame["b"].to_list() == [None, "x"]
     assert frame["predicted"].to_list() == ["positive", "negative"]
 
 
 def test_classes_have_confidence_entropy_and_predicted_name() -> None:
-    watched = Watched(("a",), (), "probabilities", classes=("cat", "dog"))
+    watched = WatchedColumns(("a",), (), "probabilities", classes=("cat", "dog"))
     scores = np.array([[0.9, 0.1], [0.5, 0.5], [0.0, 1.0]])
     frame, outputs = watched.frame({"a": [1, 2, 3]}, scores)
     assert frame["predicted"].to_list() == ["cat", "cat", "dog"]
@@ -51,7 +51,7 @@ def test_image_has_pixel_statistics_and_given_features_take_precedence() -> None
         return stream.getvalue()
 
     flat, rough = np.full((8, 8), 100, np.uint8), np.tile(np.array([0, 255], np.uint8), (8, 4))
-    watched = Watched(("brightness",), (), "probabilities", picture="image", classes=("a", "b"))
+    watched = WatchedColumns(("brightness",), (), "probabilities", picture="image", classes=("a", "b"))
     frame, _ = watched.frame({"brightness": [0.1, 0.2], "image": [png(flat), png(rough)]}, np.full((2, 2), 0.5))
     assert frame["brightness"].to_list() == [0.1, 0.2] and frame["contrast"].to_list() == pytest.approx([0.0, 0.5])
     assert frame["roughness"][1] > 100 * frame["roughness"][0]

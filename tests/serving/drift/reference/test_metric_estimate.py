@@ -7,8 +7,8 @@ from sklearn import metrics
 
 from serving.drift.alarms import label_rate
 from serving.drift.reference import metric_estimate
-from serving.drift.reference.explained_columns import Expected
-from serving.drift.reference.metric_estimate import Estimator
+from serving.drift.reference.explained_columns import ExplainedColumn
+from serving.drift.reference.metric_estimate import MetricEstimator
 
 
 def drawn(seed: int, n: int = 20_000, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -32,14 +32,14 @@ def test_metrics_equal_scikit_learn_with_ties() -> None:
 @pytest.mark.parametrize("metric", ["pr_auc", "roc_auc"])
 @pytest.mark.parametrize("shift", [-0.5, 0.0, 0.7])
 def test_estimate_under_covariate_shift_is_within_its_error_of_the_truth(metric: str, shift: float) -> None:
-    fitted = Estimator.fit(metric, *drawn(1))
+    fitted = MetricEstimator.fit(metric, *drawn(1))
     scores, truth = drawn(2, shift=shift)
     estimate, measured = fitted.estimate(scores), metric_estimate.METRICS[metric](scores, truth)
     assert abs(estimate.value - measured) < 3 * estimate.error and estimate.error < 0.03
 
 
 def test_standardized_errors_of_many_windows_have_unit_deviation() -> None:
-    fitted, standardized = Estimator.fit("roc_auc", *drawn(1, 40_000)), []
+    fitted, standardized = MetricEstimator.fit("roc_auc", *drawn(1, 40_000)), []
     for seed in range(3, 33):
         scores, truth = drawn(seed, 4000)
         estimate = fitted.estimate(scores)
@@ -49,36 +49,36 @@ def test_standardized_errors_of_many_windows_have_unit_deviation() -> None:
 
 def test_scores_are_calibrated_and_accuracy_takes_the_confidence() -> None:
     scores, truth = drawn(4, 50_000)
-    fitted = Estimator.fit("pr_auc", scores, truth)
+    fitted = MetricEstimator.fit("pr_auc", scores, truth)
     assert fitted.probability(scores).mean() == pytest.approx(truth.mean(), rel=0.02)
     assert scores.mean() > 1.3 * truth.mean()
     rng = np.random.default_rng(5)
     confidence = rng.uniform(0.5, 1, 8000)
     right = rng.random(8000) < confidence - 0.1
-    fitted = Estimator.fit("accuracy", confidence, right)
+    fitted = MetricEstimator.fit("accuracy", confidence, right)
     low = confidence[confidence < 0.8]
     assert fitted.estimate(low).value == pytest.approx(low.mean() - 0.1, abs=0.02)
 
 
 def test_concept_drift_is_measured_with_labels_and_missed_by_the_estimate() -> None:
-    fitted = Estimator.fit("roc_auc", *drawn(1))
+    fitted = MetricEstimator.fit("roc_auc", *drawn(1))
     scores, truth = drawn(6)
     truth = np.random.default_rng(7).permutation(truth)
-    measured = metric_estimate.realised("roc_auc", scores, truth)
+    measured = metric_estimate.measure_metric("roc_auc", scores, truth)
     assert fitted.estimate(scores).value > 0.8 and abs(measured.value - 0.5) < 4 * measured.error
 
 
 def test_calibration_with_a_single_class_raises() -> None:
     with pytest.raises(ValueError, match="both classes"):
-        Estimator.fit("pr_auc", np.linspace(0, 1, 50), np.zeros(50))
+        MetricEstimator.fit("pr_auc", np.linspace(0, 1, 50), np.zeros(50))
 
 
 def test_late_labels_join_once_and_conflicting_labels_raise() -> None:
     predictions = pl.DataFrame({"id": ["a", "b", "c"], "score": [0.1, 0.9, 0.5]})
     late = pl.DataFrame({"id": ["c", "a", "a", "b", "z"], "label": [1, 0, 0, None, 1]})
-    assert label_rate.joined(predictions, late, "id").rows() == [("a", 0.1, 0), ("c", 0.5, 1)]
+    assert label_rate.join_labels(predictions, late, "id").rows() == [("a", 0.1, 0), ("c", 0.5, 1)]
     with pytest.raises(ValueError, match="'a' has two labels"):
-        label_rate.joined(predictions, pl.DataFrame({"id": ["a", "a"], "label": [0, 1]}), "id")
+        label_rate.join_labels(predictions, pl.DataFrame({"id": ["a", "a"], "label": [0, 1]}), "id")
 
 
 def customers(rng: np.random.Generator, rate: float, shop: int) -> np.ndarray:
@@ -87,22 +87,32 @@ def customers(rng: np.random.Generator, rate: float, shop: int) -> np.ndarray:
     victims = rng.integers(0, 80) if rng.random() < 0.5 else 0
     customer = np.concatenate([np.repeat(np.arange(alone), 4), 10_000 + np.arange(victims)])
     merchant = np.concatenate([rng.integers(0, 100_000, 4 * alone), np.full(victims, 200_000 + shop)])
-    return label_rate.sources(customer, merchant)
+    return label_rate.count_sources(customer, merchant)
 
 
 def test_clustered_frauds_count_as_few_sources() -> None:
-    assert label_rate.sources(np.array([1, 1, 1]), np.array([7, 8, 9])).tolist() == [
+    assert label_rate.count_sources(np.array([1, 1, 1]), np.array([7, 8, 9])).tolist() == [
         1.0
     ]  # a card used up in three shops
-    assert label_rate.sources(np.arange(5), np.full(5, 3)).sum() == pytest.approx(2)  # a shop whose cards were copied
-    assert label_rate.sources(np.array([1, 2, 2]), np.array([5, 5, 6])).tolist() == [1.0, 1.0]  # two meet by chance
-    assert label_rate.sources(np.array([1, 2, 3, 4, 4]), np.array([5, 5, 5, 5, 6])).tolist() == [0.5, 0.5, 0.5, 0.75]
-    assert label_rate.sources(np.array([], int), np.array([], int)).sum() == 0
+    assert label_rate.count_sources(np.arange(5), np.full(5, 3)).sum() == pytest.approx(
+        2
+    )  # a shop whose cards were copied
+    assert label_rate.count_sources(np.array([1, 2, 2]), np.array([5, 5, 6])).tolist() == [
+        1.0,
+        1.0,
+    ]  # two meet by chance
+    assert label_rate.count_sources(np.array([1, 2, 3, 4, 4]), np.array([5, 5, 5, 5, 6])).tolist() == [
+        0.5,
+        0.5,
+        0.5,
+        0.75,
+    ]
+    assert label_rate.count_sources(np.array([], int), np.array([], int)).sum() == 0
 
 
 def test_unchanged_rate_raises_no_alarm_and_an_increase_by_half_is_detected() -> None:
     rng = np.random.default_rng(8)
-    past = label_rate.Reports.of_windows([70_000] * 48, [customers(rng, 120, shop) for shop in range(48)])
+    past = label_rate.PositiveRate.of_windows([70_000] * 48, [customers(rng, 120, shop) for shop in range(48)])
     assert past.rate == pytest.approx(121 / 70_000, rel=0.05) and past.clumping < 2
 
     def p(rate: float) -> float:
@@ -115,8 +125,8 @@ def test_unchanged_rate_raises_no_alarm_and_an_increase_by_half_is_detected() ->
 
 def test_rate_of_too_few_windows_raises() -> None:
     with pytest.raises(ValueError, match="20 windows"):
-        label_rate.Reports.of_windows([100] * 19, [np.ones(3)] * 19)
-    past = label_rate.Reports.of_windows([100] * 20, [np.ones(3)] * 20, overlap=2)
+        label_rate.PositiveRate.of_windows([100] * 19, [np.ones(3)] * 19)
+    past = label_rate.PositiveRate.of_windows([100] * 20, [np.ones(3)] * 20, overlap=2)
     assert past.rows == 1000 and past.test(0, np.empty(0))[0] == 1.0
 
 
@@ -125,7 +135,7 @@ def test_residuals_equal_those_of_a_least_squares_regression() -> None:
     usual, kind = rng.lognormal(3, 1, 5000), rng.choice(["a", "b"], 5000)
     amount = np.exp(0.8 * np.log1p(usual) + (kind == "b") + rng.normal(0, 0.2, 5000))
     rows = pl.DataFrame({"amount": amount, "usual": usual, "kind": kind})
-    fitted = Expected.fit(rows, "amount", ["usual", "kind"])
+    fitted = ExplainedColumn.fit(rows, "amount", ["usual", "kind"])
     design = np.column_stack([np.ones(5000), np.log1p(usual), kind == "b"])
     weights = np.linalg.lstsq(design, np.log(amount), rcond=None)[0]
     residual = np.log(amount) - design @ weights
@@ -134,7 +144,7 @@ def test_residuals_equal_those_of_a_least_squares_regression() -> None:
     odd = pl.DataFrame({"amount": [0.0, None, 5.0], "usual": [1.0, 2.0, None], "kind": ["a", None, "z"]})
     assert np.isnan(fitted.left(odd)[:2]).all() and np.isfinite(fitted.left(odd)[2])
     with pytest.raises(ValueError, match="no positive value"):
-        Expected.fit(rows.with_columns(amount=-pl.col("amount")), "amount", ["usual"])
+        ExplainedColumn.fit(rows.with_columns(amount=-pl.col("amount")), "amount", ["usual"])
 
 
 def test_random_effects_equal_best_linear_unbiased_predictions() -> None:
@@ -143,7 +153,7 @@ def test_random_effects_equal_best_linear_unbiased_predictions() -> None:
     effect = rng.normal(0, 0.5, 300)
     logs = 2.0 + effect[shop] + rng.normal(0, 0.8, 6000)
     rows = pl.DataFrame({"amount": np.exp(logs), "shop": [f"s{number}" for number in shop], "none": np.zeros(6000)})
-    fitted = Expected.fit(rows, "amount", ["none", "shop"])
+    fitted = ExplainedColumn.fit(rows, "amount", ["none", "shop"])
     drawn, known = fitted.effects["shop"].drawn, fitted.effects["shop"].known
     assert drawn == pytest.approx(0.8**2 / 0.5**2, rel=0.2)
     n, mean = np.bincount(shop, minlength=300), np.bincount(shop, logs - logs.mean(), minlength=300)
@@ -167,7 +177,7 @@ def test_residuals_of_fitted_rows_vary_like_those_of_new_rows() -> None:
         return pl.DataFrame({"amount": amount, "shop": shop.astype(str), "none": np.zeros(8000)})
 
     rows, new = drawn(), drawn()
-    fitted = Expected.fit(rows, "amount", ["none", "shop"])
+    fitted = ExplainedColumn.fit(rows, "amount", ["none", "shop"])
     own, apart, later = (
         values.std() for values in (fitted.left(rows), fitted.left(rows, fitted=True), fitted.left(new))
     )
@@ -177,10 +187,10 @@ def test_residuals_of_fitted_rows_vary_like_those_of_new_rows() -> None:
 def test_equal_values_and_unknown_values_have_no_effect() -> None:
     rng = np.random.default_rng(5)
     rows = pl.DataFrame({"amount": np.exp(rng.normal(0, 1, 5000)), "shop": rng.integers(0, 400, 5000).astype(str)})
-    plain = Expected.fit(rows, "amount", []).left(rows)
-    assert np.abs(Expected.fit(rows, "amount", ["shop"]).left(rows) - plain).max() < 0.5
+    plain = ExplainedColumn.fit(rows, "amount", []).left(rows)
+    assert np.abs(ExplainedColumn.fit(rows, "amount", ["shop"]).left(rows) - plain).max() < 0.5
     differing = rows.with_columns(amount=pl.col("amount") * (1 + pl.col("shop").cast(pl.Int64) % 5))
-    fitted = Expected.fit(differing, "amount", ["shop"])
+    fitted = ExplainedColumn.fit(differing, "amount", ["shop"])
     odd = differing.with_columns(shop=pl.Series(["never seen", None] * 2500))
     assert np.isfinite(fitted.left(odd)).all()
     assert fitted.left(odd).mean() == pytest.approx(fitted.left(differing).mean(), abs=0.05)

@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from support.drift_case import FIRST, WATCHED, day, pushed, usual
+from support.drift_case import FIRST, WATCHED, fit_reference_profile, generate_day, save_profiles
 
 from serving.drift.profiles.profile import Profile
 from serving.drift.reference import reference_profile
-from serving.drift.reference.day_variation import ANY
-from serving.drift.reference.explained_columns import Expected
-from serving.drift.reference.reference_profile import Normal
+from serving.drift.reference.day_variation import ANY_KIND
+from serving.drift.reference.explained_columns import ExplainedColumn
+from serving.drift.reference.reference_profile import ReferenceProfile
 
 
 @pytest.fixture(scope="module")
-def usual_profile() -> Normal:
-    return usual()
+def usual_profile() -> ReferenceProfile:
+    return fit_reference_profile()
 
 
-def test_enough_days_are_grouped_by_kind(usual_profile: Normal) -> None:
+def test_enough_days_are_grouped_by_kind(usual_profile: ReferenceProfile) -> None:
     assert usual_profile.days == 21 and set(usual_profile.baseline.groups) == {"workday", "saturday", "sunday"}
     assert [column.name for column in usual_profile.layout] == [
         "amount",
@@ -35,18 +35,18 @@ def test_enough_days_are_grouped_by_kind(usual_profile: Normal) -> None:
 
 
 def test_few_days_give_overdispersed_rows_and_none_give_independent_rows() -> None:
-    few = usual(days=6)
-    assert list(few.baseline.groups) == [ANY] and few.kind(FIRST + 6) == ANY and few.days == 6
-    frame, _ = WATCHED.frame(day(0), day(0)["score"])
+    few = fit_reference_profile(days=6)
+    assert list(few.baseline.groups) == [ANY_KIND] and few.kind(FIRST + 6) == ANY_KIND and few.days == 6
+    frame, _ = WATCHED.frame(generate_day(0), generate_day(0)["score"])
     alone = reference_profile.fit(WATCHED, {}, frame, None, few.estimator, few.usual)
     wide = reference_profile.fit(WATCHED, {}, frame, np.full(len(frame), FIRST), few.estimator, few.usual)
     for key, noise in alone.baseline.noise.items():
-        assert wide.baseline.noise[key].trace == pytest.approx(reference_profile.FEW_DAYS * noise.trace)
+        assert wide.baseline.noise[key].trace == pytest.approx(reference_profile.FEW_DAYS_OVERDISPERSION * noise.trace)
 
 
-def test_loaded_profile_counts_and_estimates_the_same(usual_profile: Normal, tmp_path: Path) -> None:
-    again = reference_profile.of_version(pushed(tmp_path, usual_profile, 4), 4)
-    rows = day(0)
+def test_loaded_profile_counts_and_estimates_the_same(usual_profile: ReferenceProfile, tmp_path: Path) -> None:
+    again = reference_profile.load_version(save_profiles(tmp_path, usual_profile, 4), 4)
+    rows = generate_day(0)
     frame, scores = WATCHED.frame(rows, rows["score"])
     assert again.profile(frame).to_bytes() == usual_profile.profile(frame).to_bytes()
     assert again.estimator.estimate(scores[:, 0]) == usual_profile.estimator.estimate(scores[:, 0])
@@ -58,36 +58,36 @@ def test_loaded_profile_counts_and_estimates_the_same(usual_profile: Normal, tmp
     )
 
 
-def test_random_effects_are_loaded(usual_profile: Normal, tmp_path: Path) -> None:
+def test_random_effects_are_loaded(usual_profile: ReferenceProfile, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     shop = rng.integers(0, 200, 2000)
     rows = pl.DataFrame(
         {"amount": np.exp(shop % 7 + rng.normal(0, 1, 2000)), "shop": [f"shop {number}" for number in shop]}
     )
-    expected = (Expected.fit(rows, "amount", ["shop"]),)
+    expected = (ExplainedColumn.fit(rows, "amount", ["shop"]),)
     assert len(expected[0].effects["shop"].known) > 150
-    again = reference_profile.of_version(pushed(tmp_path, replace(usual_profile, expected=expected), 5), 5)
+    again = reference_profile.load_version(save_profiles(tmp_path, replace(usual_profile, expected=expected), 5), 5)
     assert again.expected == expected and (again.expected[0].left(rows) == expected[0].left(rows)).all()
 
 
-def test_pooled_reference_is_the_sum_of_its_days(usual_profile: Normal) -> None:
-    whole = pl.concat([WATCHED.frame(day(n), day(n)["score"])[0] for n in range(-21, 0)])
+def test_pooled_reference_is_the_sum_of_its_days(usual_profile: ReferenceProfile) -> None:
+    whole = pl.concat([WATCHED.frame(generate_day(n), generate_day(n)["score"])[0] for n in range(-21, 0)])
     assert (
         Profile.of(usual_profile.layout, usual_profile.columns(whole)).to_bytes()
         == usual_profile.baseline.pooled.to_bytes()
     )
 
 
-def test_version_without_a_profile_raises(usual_profile: Normal, tmp_path: Path) -> None:
+def test_version_without_a_profile_raises(usual_profile: ReferenceProfile, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="push a new version"):
-        reference_profile.of_version(tmp_path, 9)
-    folder = pushed(tmp_path, usual_profile, 2) / "2" / "assets.extra" / "normal"
-    (folder / reference_profile.FACTS).write_text(json.dumps({"days": 1}))
+        reference_profile.load_version(tmp_path, 9)
+    folder = save_profiles(tmp_path, usual_profile, 2) / "2" / "assets.extra" / "normal"
+    (folder / reference_profile.FACTS_FILE).write_text(json.dumps({"days": 1}))
     with pytest.raises(ValueError, match="push a new version"):
-        reference_profile.of_version(tmp_path, 2)
+        reference_profile.load_version(tmp_path, 2)
 
 
-def test_empty_split_raises(usual_profile: Normal) -> None:
-    frame, _ = WATCHED.frame(day(0), day(0)["score"])
+def test_empty_split_raises(usual_profile: ReferenceProfile) -> None:
+    frame, _ = WATCHED.frame(generate_day(0), generate_day(0)["score"])
     with pytest.raises(ValueError, match="at least one row"):
         reference_profile.fit(WATCHED, {}, frame.head(0), None, usual_profile.estimator, usual_profile.usual)

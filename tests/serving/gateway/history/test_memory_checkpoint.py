@@ -12,19 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.command import ROOT
-from support.gateway_case import Simple, made, opened, post, run, score
-from support.programs import told_before_kill_9
+from support.gateway_case import FakeBackend, build_gateway, open_gateway, post, run, score_purchase
+from support.programs import read_words_until_killed
 
 from models.fraud.history import snapshot
 from models.fraud.online import Purchases
 from serving.gateway.history import memory_checkpoint
-from serving.gateway.history.embedded_memory import Pace
-from serving.gateway.history.online_store import PREDICTIONS, OnlineStore, last
-from serving.gateway.log.log_files import DONE, Place, number, read
-from serving.gateway.log.prediction_log import Limits, UnwrittenError
-from serving.gateway.scoring import Options
+from serving.gateway.history.embedded_memory import CheckpointSchedule
+from serving.gateway.history.online_store import PREDICTIONS, OnlineStore, read_journal
+from serving.gateway.log.log_files import DONE, LogPosition, file_number, read_log
+from serving.gateway.log.prediction_log import LogLimits, LogWriteError
+from serving.gateway.scoring import ScoringOptions
 
-OFTEN = Options(pace=Pace(rows=20, seconds=1e9))
+OFTEN = ScoringOptions(checkpoint_schedule=CheckpointSchedule(rows=20, seconds=1e9))
 LABEL_TIME = "2026-01-06T00:00:00Z"
 
 
@@ -61,10 +61,10 @@ def test_snapshot_ignores_changes_between_its_parts(seed: int, rows: int, part: 
 
 
 def test_checkpoint_text_holds_the_labels_of_the_time_of_the_call(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(memory_checkpoint, "LABELS_A_PIECE", 3)
+    monkeypatch.setattr(memory_checkpoint, "LABELS_PER_PIECE", 3)
     labelled = {n: n % 2 for n in range(10)}
-    checkpoint = memory_checkpoint.Checkpoint(Place(3, 4), Place(5, 6), labelled, iter([{"a": 1}, None]))
-    text = memory_checkpoint.pieces(checkpoint)
+    checkpoint = memory_checkpoint.Checkpoint(LogPosition(3, 4), LogPosition(5, 6), labelled, iter([{"a": 1}, None]))
+    text = memory_checkpoint.encode_pieces(checkpoint)
     written = []
     for n, piece in enumerate(text):
         labelled[100 + n] = 1
@@ -85,8 +85,8 @@ async def wait_until(condition) -> None:
 def replay_log(folder: Path) -> Purchases:
     """Build a memory from the whole log, without a checkpoint."""
     online = Purchases()
-    for _, record in read(folder / PREDICTIONS):
-        online.remember(orjson.loads(last(record)))
+    for _, record in read_log(folder / PREDICTIONS):
+        online.remember(orjson.loads(read_journal(record)))
     return online
 
 
@@ -113,10 +113,10 @@ asyncio.run(work())
 def test_restore_after_kill_9_replays_the_tail_and_loses_no_acknowledged_row(tmp_path: Path) -> None:
     folder = tmp_path / "fraud" / "online"
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['tests', '.']{SCRIPT}", str(tmp_path)]
-    acknowledged = told_before_kill_9(
+    acknowledged = read_words_until_killed(
         command, ROOT, lambda lines: len(lines) >= 80 and (folder / memory_checkpoint.FILE).exists()
     )
-    log = [orjson.loads(last(record)) for _, record in read(folder / PREDICTIONS)]
+    log = [orjson.loads(read_journal(record)) for _, record in read_log(folder / PREDICTIONS)]
     assert {row[0] for row in log} >= set(acknowledged)
     store = OnlineStore(Purchases(), folder)
     restored = store.restore()
@@ -130,19 +130,22 @@ def test_retention_keeps_the_log_files_after_the_checkpoint(tmp_path: Path) -> N
 
     async def send(gateway, start: int, count: int) -> None:
         for n in range(start, start + count):
-            assert (await score(gateway, transaction_id=f"t{n}"))[0].status == 200
+            assert (await score_purchase(gateway, transaction_id=f"t{n}"))[0].status == 200
 
     async def work() -> Purchases:
-        options = Options(limits=Limits(file_bytes=2_000, keep_bytes=1), pace=Pace(rows=10**9, seconds=1e9))
-        gateway = made(tmp_path, Simple(), options).open()
+        options = ScoringOptions(
+            limits=LogLimits(file_bytes=2_000, keep_bytes=1),
+            checkpoint_schedule=CheckpointSchedule(rows=10**9, seconds=1e9),
+        )
+        gateway = build_gateway(tmp_path, FakeBackend(), options).open()
         memory = gateway.scorers["fraud"].memory
         await send(gateway, 0, 30)
-        numbers = sorted(number(path) for path in files.glob(f"*{DONE}"))
+        numbers = sorted(file_number(path) for path in files.glob(f"*{DONE}"))
         assert len(numbers) > 5 and numbers[0] == 1  # there is no checkpoint yet
         await memory.checkpoint()
         needed = memory.store.kept
         await send(gateway, 30, 10)
-        numbers = sorted(number(path) for path in files.glob(f"*{DONE}"))
+        numbers = sorted(file_number(path) for path in files.glob(f"*{DONE}"))
         assert numbers == list(range(needed.file, numbers[-1] + 1)) and len(numbers) > 1
         store = OnlineStore(Purchases(), folder)
         assert store.restore().rows == 10
@@ -158,9 +161,11 @@ def test_checkpoint_waits_for_the_log_and_is_not_written_if_the_log_fails(
     tmp_path: Path, monkeypatch, fails: bool
 ) -> None:
     async def work():
-        async with opened(tmp_path, options=Options(pace=Pace(rows=10**9, seconds=1e9))) as (gateway, _):
+        async with open_gateway(
+            tmp_path, options=ScoringOptions(checkpoint_schedule=CheckpointSchedule(rows=10**9, seconds=1e9))
+        ) as (gateway, _):
             scorer = gateway.scorers["fraud"]
-            assert (await score(gateway, transaction_id="first"))[0].status == 200
+            assert (await score_purchase(gateway, transaction_id="first"))[0].status == 200
             await scorer.memory.checkpoint()
             before, position = (
                 (scorer.memory.store.folder / memory_checkpoint.FILE).read_bytes(),
@@ -176,7 +181,7 @@ def test_checkpoint_waits_for_the_log_and_is_not_written_if_the_log_fails(
                 write(file, data)
 
             monkeypatch.setattr(scorer.log, "_write", slow_write)
-            request = asyncio.ensure_future(score(gateway, transaction_id="second"))
+            request = asyncio.ensure_future(score_purchase(gateway, transaction_id="second"))
             await wait_until(lambda: scorer.log._busy)
             writing = asyncio.ensure_future(scorer.memory.checkpoint())
             await asyncio.sleep(0.1)
@@ -184,7 +189,7 @@ def test_checkpoint_waits_for_the_log_and_is_not_written_if_the_log_fails(
             assert (scorer.memory.store.folder / memory_checkpoint.FILE).read_bytes() == before
             disk_ready.set()
             if fails:
-                with pytest.raises(UnwrittenError):
+                with pytest.raises(LogWriteError):
                     await writing
                 assert (await request)[0].status == 503 and scorer.memory.store.kept == position
                 assert (scorer.memory.store.folder / memory_checkpoint.FILE).read_bytes() == before
@@ -205,14 +210,14 @@ def test_checkpoint_is_retried_after_a_disk_error(tmp_path: Path, monkeypatch) -
         save(folder, text)
 
     async def work():
-        async with opened(tmp_path, options=OFTEN) as (gateway, _):
+        async with open_gateway(tmp_path, options=OFTEN) as (gateway, _):
             store = gateway.scorers["fraud"].memory.store
             monkeypatch.setattr(memory_checkpoint, "save", save_failing_once)
             for start in (0, 25):
                 for n in range(start, start + 25):
-                    assert (await score(gateway, transaction_id=f"t{n}"))[0].status == 200
+                    assert (await score_purchase(gateway, transaction_id=f"t{n}"))[0].status == 200
                 await wait_until(lambda start=start: len(calls) > start / 25)
-            await wait_until(lambda: store.kept > Place())
+            await wait_until(lambda: store.kept > LogPosition())
             monkeypatch.undo()
 
     run(work())
@@ -221,9 +226,11 @@ def test_checkpoint_is_retried_after_a_disk_error(tmp_path: Path, monkeypatch) -
 
 def test_label_being_written_is_either_in_the_checkpoint_or_replayed(tmp_path: Path, monkeypatch) -> None:
     async def work():
-        async with opened(tmp_path, options=Options(pace=Pace(rows=10**9, seconds=1e9))) as (gateway, _):
+        async with open_gateway(
+            tmp_path, options=ScoringOptions(checkpoint_schedule=CheckpointSchedule(rows=10**9, seconds=1e9))
+        ) as (gateway, _):
             scorer = gateway.scorers["fraud"]
-            _, answer = await score(gateway)
+            _, answer = await score_purchase(gateway)
             disk_ready, loop, write = asyncio.Event(), asyncio.get_running_loop(), scorer.labels._write
 
             def slow_write(file: int, data: bytes) -> None:

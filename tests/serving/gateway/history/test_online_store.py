@@ -7,15 +7,22 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from support.purchase_stream import NAMES, _micro, bodies, table
+from support.purchase_stream import NAMES, _micro, read_bodies, read_table
 
 from models.fraud.generator import span_generator
 from models.fraud.history.point_in_time import MerchantDays, customer_features, merchant_features
 from models.fraud.online import Purchases
-from serving.gateway.history.online_store import LABELS, PREDICTIONS, Conflict, OnlineStore, journal, last
-from serving.gateway.log.log_files import Place
+from serving.gateway.history.online_store import (
+    LABELS,
+    PREDICTIONS,
+    LabelConflictError,
+    OnlineStore,
+    encode_journal,
+    read_journal,
+)
+from serving.gateway.log.log_files import LogPosition
 from serving.gateway.log.prediction_log import PredictionLog
-from serving.gateway.log.tf_example import entry, example
+from serving.gateway.log.tf_example import encode_entry, encode_example
 
 DAYS = 45
 
@@ -33,11 +40,11 @@ def row(online: Purchases, body: dict) -> dict:
 
 def test_online_features_equal_the_batch_columns_of_training(spans: Path) -> None:
     """End to end: purchases as JSON, labels when they become known; every feature is bit-identical."""
-    whole = table(spans)
+    whole = read_table(spans)
     batch = merchant_features(customer_features(whole), MerchantDays.of(whole)).to_pylist()
     expected = {purchase["transaction_id"]: {name: purchase[name] for name in NAMES} for purchase in batch}
     online, late = Purchases(), []
-    for body, raw in bodies(spans):
+    for body, raw in read_bodies(spans):
         while late and late[0][0] <= raw["event_time"]:
             label_time, _, labelled = late.pop(0)
             online.learn(online.journal(labelled), 1, _micro(label_time))
@@ -53,7 +60,7 @@ def test_online_features_equal_the_batch_columns_of_training(spans: Path) -> Non
 
 
 def test_seeding_equals_remembering_the_same_rows(spans: Path) -> None:
-    seeded, remembered, sent = Purchases(), Purchases(), bodies(spans)
+    seeded, remembered, sent = Purchases(), Purchases(), read_bodies(spans)
     count = seeded.seed([str(path) for path in sorted(spans.glob("span-*"))[:40]], {})
     assert 0 < count < len(sent)
     for body, raw in sent[:count]:
@@ -65,22 +72,22 @@ def test_seeding_equals_remembering_the_same_rows(spans: Path) -> None:
 
 
 def record(online: Purchases, purchase: dict) -> bytes:
-    return example(
-        entry("amount", purchase["amount"]),
-        entry("served/id", purchase["transaction_id"]),
-        journal(online.journal(purchase)),
+    return encode_example(
+        encode_entry("amount", purchase["amount"]),
+        encode_entry("served/id", purchase["transaction_id"]),
+        encode_journal(online.journal(purchase)),
     )
 
 
 def test_journal_is_read_from_a_record_with_any_content() -> None:
     for text in ("plain", "\n\x0eserved/journal\x12", "\u2028 é \x00", 'quote " and \\'):
-        data = example(entry("a", text), entry("b", [1.0] * 500), journal([text, 1]))
-        assert orjson.loads(last(data)) == [text, 1]
+        data = encode_example(encode_entry("a", text), encode_entry("b", [1.0] * 500), encode_journal([text, 1]))
+        assert orjson.loads(read_journal(data)) == [text, 1]
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_history_after_a_crash_equals_the_log(spans: Path, tmp_path: Path, checkpoint: bool) -> None:
-    online, sent = Purchases(), bodies(spans)[:1500]
+    online, sent = Purchases(), read_bodies(spans)[:1500]
 
     async def work() -> None:
         store = OnlineStore(online, tmp_path)
@@ -92,7 +99,7 @@ def test_history_after_a_crash_equals_the_log(spans: Path, tmp_path: Path, check
             online.remember(online.journal(purchase))
             if raw["is_fraud"] and raw["label_time"]:
                 label = [purchase["transaction_id"], 1, _micro(raw["label_time"]), online.journal(purchase)]
-                await labels.append(example(journal(label)))
+                await labels.append(encode_example(encode_journal(label)))
                 assert store.learn(*label) and not store.learn(*label)
             if n % 50 == 0:
                 await group
@@ -121,14 +128,14 @@ def test_label_counts_once_and_a_different_label_is_a_conflict(tmp_path: Path) -
     store = OnlineStore(Purchases(), tmp_path)
     label = ["t1", 1, 2_000_000, ["t1", 1_000_000, "c", "m", 5.0]]
     assert store.learn(*label) and not store.learn(*label)
-    with pytest.raises(Conflict, match="labelled 1 already"):
+    with pytest.raises(LabelConflictError, match="labelled 1 already"):
         store.learn("t1", 0, *label[2:])
     assert store.online.history.state()["merchants"]["m"][1] == [[0, 0, 1]]
 
 
 def test_damaged_checkpoint_error_names_the_remedy(tmp_path: Path) -> None:
     store = OnlineStore(Purchases(), tmp_path)
-    store.checkpoint(Place(1, 0), Place(1, 0))
+    store.checkpoint(LogPosition(1, 0), LogPosition(1, 0))
     path = tmp_path / "checkpoint.json"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ValueError, match="remove it to replay"):

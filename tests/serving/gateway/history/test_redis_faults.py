@@ -6,12 +6,12 @@ import sys
 import orjson
 import pytest
 from support.command import ROOT
-from support.gateway_case import PICTURE, PURCHASE, post, run, score
-from support.programs import told_before_kill_9
-from support.redis_server import Server
-from support.shared_case import QUICK, shared
+from support.gateway_case import PICTURE, PURCHASE, post, run, score_purchase
+from support.programs import read_words_until_killed
+from support.redis_server import RedisServer
+from support.shared_case import QUICK, open_shared_gateway
 
-from serving.gateway.history.memory import UnreachedError
+from serving.gateway.history.memory import StoreUnavailableError
 from serving.http.asyncio_server import Request
 
 pytestmark = pytest.mark.system
@@ -21,7 +21,7 @@ CUSTOMER = "showcase:fraud:customer/c1"
 
 @pytest.fixture
 def server(tmp_path):
-    running = Server(tmp_path)
+    running = RedisServer(tmp_path)
     yield running
     running.close()
 
@@ -36,7 +36,7 @@ async def read_state(gateway) -> tuple[int, dict, str]:
 async def wait_for_answer(gateway, **changes) -> dict:
     """Return the first answer; until then every status is 503."""
     for _ in range(600):
-        response, answer = await score(gateway, **changes)
+        response, answer = await score_purchase(gateway, **changes)
         if response.status == 200:
             return answer
         assert response.status == 503
@@ -48,20 +48,20 @@ async def wait_for_answer(gateway, **changes) -> dict:
     ("fault", "repair", "message"), [("kill", "start", "does not answer"), ("stall", "go_on", "did not answer within")]
 )
 def test_store_failure_is_503_and_reported_and_the_gateway_recovers(
-    tmp_path, server: Server, fault: str, repair: str, message: str
+    tmp_path, server: RedisServer, fault: str, repair: str, message: str
 ) -> None:
     async def work():
-        async with shared(tmp_path / "home", server.url, QUICK) as gateway:
-            assert (await score(gateway))[0].status == 200
+        async with open_shared_gateway(tmp_path / "home", server.url, QUICK) as gateway:
+            assert (await score_purchase(gateway))[0].status == 200
             getattr(server, fault)()
-            response, answer = await score(gateway, transaction_id="t2")
+            response, answer = await score_purchase(gateway, transaction_id="t2")
             assert response.status == 503 and message in answer["error"] and f":{server.port}" in answer["error"]
             assert dict(response.headers)["retry-after"]
-            hanging = [asyncio.ensure_future(score(gateway, transaction_id=f"h{n}")) for n in range(8)]
+            hanging = [asyncio.ensure_future(score_purchase(gateway, transaction_id=f"h{n}")) for n in range(8)]
             await asyncio.sleep(0)
             assert (await post(gateway, "/v1/image/score", PICTURE))[0].status == 200  # other cases do not wait
             assert {response.status for response, _ in await asyncio.gather(*hanging)} == {503}
-            response, answer = await score(gateway, transaction_id="t3")
+            response, answer = await score_purchase(gateway, transaction_id="t3")
             status, cases, metrics = await read_state(gateway)
             assert status == 503 and cases == {"fraud": "history breaker open", "image": "ready"}
             assert 'gateway_history_breaker{case="fraud"} 2.0' in metrics
@@ -72,25 +72,25 @@ def test_store_failure_is_503_and_reported_and_the_gateway_recovers(
             record = server.redis.hgetall(CUSTOMER)
             # The first purchase is still stored; a rejected one can be retried and is then stored once.
             assert {name.split(":")[1] for name in record} >= {"t1", "t4"}
-            assert (await score(gateway, transaction_id="t2"))[0].status == 200
+            assert (await score_purchase(gateway, transaction_id="t2"))[0].status == 200
             assert sum(name.endswith(":t2") for name in server.redis.hgetall(CUSTOMER)) == 1
 
     run(work())
 
 
-def test_replies_after_a_timeout_belong_to_their_own_commands(tmp_path, server: Server) -> None:
+def test_replies_after_a_timeout_belong_to_their_own_commands(tmp_path, server: RedisServer) -> None:
     """A connection with a pending reply must not be reused."""
 
     async def work():
-        async with shared(tmp_path / "home", server.url, QUICK) as gateway:
+        async with open_shared_gateway(tmp_path / "home", server.url, QUICK) as gateway:
             for n in range(5):
-                await score(gateway, transaction_id=f"t{n}", customer_id=f"c{n}", amount=n + 1.0)
+                await score_purchase(gateway, transaction_id=f"t{n}", customer_id=f"c{n}", amount=n + 1.0)
             for _ in range(3):
-                server.stall()
+                server.pause()
                 await asyncio.gather(
-                    *(score(gateway, transaction_id=f"slow{n}", customer_id=f"c{n}") for n in range(5))
+                    *(score_purchase(gateway, transaction_id=f"slow{n}", customer_id=f"c{n}") for n in range(5))
                 )
-                server.go_on()
+                server.resume()
                 await wait_for_answer(gateway, transaction_id="probe", customer_id="probe")
                 memory = gateway.scorers["fraud"].memory
                 for n in range(5):
@@ -110,25 +110,25 @@ def test_replies_after_a_timeout_belong_to_their_own_commands(tmp_path, server: 
     run(work())
 
 
-def test_emptied_store_is_reported_and_filled_by_the_next_start(tmp_path, server: Server) -> None:
+def test_emptied_store_is_reported_and_filled_by_the_next_start(tmp_path, server: RedisServer) -> None:
     async def work():
-        async with shared(tmp_path / "a", server.url, QUICK) as gateway:
-            assert (await score(gateway))[0].status == 200
+        async with open_shared_gateway(tmp_path / "a", server.url, QUICK) as gateway:
+            assert (await score_purchase(gateway))[0].status == 200
             server.redis.flushall()
-            response, answer = await score(gateway, transaction_id="t2")
+            response, answer = await score_purchase(gateway, transaction_id="t2")
             assert response.status == 503 and "has lost its data" in answer["error"]
-            async with shared(tmp_path / "b", server.url):
+            async with open_shared_gateway(tmp_path / "b", server.url):
                 await wait_for_answer(gateway, transaction_id="t2")
 
     run(work())
 
 
 @pytest.mark.parametrize(("value", "message"), [(("junk", "junk"), "remove it"), (None, "does not answer: ")])
-def test_damaged_record_is_named(tmp_path, server: Server, value, message: str) -> None:
+def test_damaged_record_is_named(tmp_path, server: RedisServer, value, message: str) -> None:
     async def work():
-        async with shared(tmp_path / "a", server.url, QUICK) as gateway:
+        async with open_shared_gateway(tmp_path / "a", server.url, QUICK) as gateway:
             server.redis.hset(CUSTOMER, *value) if value else server.redis.set(CUSTOMER, "text")
-            response, answer = await score(gateway)
+            response, answer = await score_purchase(gateway)
             assert response.status == 503 and message in answer["error"]
             assert CUSTOMER in answer["error"]
             server.redis.delete(CUSTOMER)
@@ -137,21 +137,23 @@ def test_damaged_record_is_named(tmp_path, server: Server, value, message: str) 
     run(work())
 
 
-def test_start_without_redis_names_the_store_and_the_remedy(tmp_path, server: Server) -> None:
+def test_start_without_redis_names_the_store_and_the_remedy(tmp_path, server: RedisServer) -> None:
     server.kill()
 
     async def work():
-        async with shared(tmp_path / "a", server.url, QUICK):
+        async with open_shared_gateway(tmp_path / "a", server.url, QUICK):
             pass
 
-    with pytest.raises(UnreachedError, match=rf"127.0.0.1:{server.port} does not answer: .*Start it, or omit --store"):
+    with pytest.raises(
+        StoreUnavailableError, match=rf"127.0.0.1:{server.port} does not answer: .*Start it, or omit --store"
+    ):
         run(work())
 
 
-def test_label_is_503_without_the_store_and_stored_on_retry(tmp_path, server: Server) -> None:
+def test_label_is_503_without_the_store_and_stored_on_retry(tmp_path, server: RedisServer) -> None:
     async def work():
-        async with shared(tmp_path / "a", server.url, QUICK) as gateway:
-            _, answer = await score(gateway)
+        async with open_shared_gateway(tmp_path / "a", server.url, QUICK) as gateway:
+            _, answer = await score_purchase(gateway)
             label = {"prediction_id": answer["prediction_id"], "label": 1, "label_time": "2026-01-06T00:00:00Z"}
             server.kill()
             assert (await post(gateway, "/labels", label))[0].status == 503
@@ -180,14 +182,14 @@ asyncio.run(work())
 """
 
 
-def test_another_gateway_has_every_acknowledged_row_after_kill_9(tmp_path, server: Server) -> None:
+def test_another_gateway_has_every_acknowledged_row_after_kill_9(tmp_path, server: RedisServer) -> None:
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['tests', '.']{SCRIPT}", tmp_path / "a", server.url]
-    acknowledged = told_before_kill_9(command, ROOT, lambda lines: len(lines) >= 80)
+    acknowledged = read_words_until_killed(command, ROOT, lambda lines: len(lines) >= 80)
 
     async def work() -> int:
-        async with shared(tmp_path / "b", server.url) as other:
+        async with open_shared_gateway(tmp_path / "b", server.url) as other:
             for name in acknowledged[-8:]:  # a client without an answer retries at another gateway
-                assert (await score(other, transaction_id=name))[0].status == 200
+                assert (await score_purchase(other, transaction_id=name))[0].status == 200
             memory = other.scorers["fraud"].memory
             body = orjson.dumps(PURCHASE | {"transaction_id": "z", "event_time": "2026-01-05T12:00:10Z"})
             features, _ = await memory.recall(memory.online.row(memory.online.Request.model_validate_json(body)))

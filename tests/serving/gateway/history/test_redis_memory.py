@@ -5,15 +5,15 @@ from operator import itemgetter
 from pathlib import Path
 
 import pytest
-from support.gateway_case import logged, opened, post, run, score
-from support.purchase_stream import NAMES, _micro, bodies, table
-from support.redis_server import Server
-from support.shared_case import shared
+from support.gateway_case import open_gateway, post, read_logged_rows, run, score_purchase
+from support.purchase_stream import NAMES, _micro, read_bodies, read_table
+from support.redis_server import RedisServer
+from support.shared_case import open_shared_gateway
 
 from models.fraud.generator import span_generator
 from models.fraud.history.point_in_time import MerchantDays, customer_features, merchant_features
 from models.fraud.online import Purchases
-from serving.gateway.history.redis_client import client
+from serving.gateway.history.redis_client import make_client
 from serving.gateway.log.tf_example import decode
 
 pytestmark = pytest.mark.system
@@ -23,13 +23,13 @@ CUSTOMER, MERCHANT = "showcase:fraud:customer/c1", "showcase:fraud:merchant/m1"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    running = Server(tmp_path_factory.mktemp("redis"), durable=False)
+    running = RedisServer(tmp_path_factory.mktemp("redis"), durable=False)
     yield running
     running.close()
 
 
 @pytest.fixture
-def url(server: Server) -> str:
+def url(server: RedisServer) -> str:
     server.redis.flushall()
     return server.url
 
@@ -58,7 +58,7 @@ def test_two_gateways_in_turn_compute_the_batch_columns(tmp_path: Path, url: str
     """End to end: the first days are seeded, then JSON goes to both gateways, and labels when they become known."""
     spans, homes = tmp_path / "data", (tmp_path / "a", tmp_path / "b")
     span_generator.generate(spans, rows=600, days=45, seed=3)
-    whole, seed_spans = table(spans), sorted(spans.glob("span-*"))[:seeded]
+    whole, seed_spans = read_table(spans), sorted(spans.glob("span-*"))[:seeded]
     batch = merchant_features(customer_features(whole), MerchantDays.of(whole)).to_pylist()
     expected = {purchase["transaction_id"]: {name: purchase[name] for name in NAMES} for purchase in batch}
 
@@ -67,10 +67,10 @@ def test_two_gateways_in_turn_compute_the_batch_columns(tmp_path: Path, url: str
 
     async def replay() -> list[dict]:
         async with (
-            shared(homes[0], url, seed=seed) as first_gateway,
-            shared(homes[1], url, seed=seed) as second_gateway,
+            open_shared_gateway(homes[0], url, seed=seed) as first_gateway,
+            open_shared_gateway(homes[1], url, seed=seed) as second_gateway,
         ):
-            gateways, late, sent = [record_inputs(first_gateway), record_inputs(second_gateway)], [], bodies(spans)
+            gateways, late, sent = [record_inputs(first_gateway), record_inputs(second_gateway)], [], read_bodies(spans)
             start = sum(Purchases().seed([str(path)], {}) for path in seed_spans)
             for n, (body, raw) in enumerate(sent[start:]):
                 while late and late[0][0] <= raw["event_time"]:
@@ -95,37 +95,47 @@ def test_two_gateways_in_turn_compute_the_batch_columns(tmp_path: Path, url: str
     assert any(columns["merchant_risk_30d"] > 0 for columns in expected.values())
 
 
-def test_concurrent_gateways_lose_no_purchase_and_count_a_retry_once(tmp_path: Path, url: str, server: Server) -> None:
+def test_concurrent_gateways_lose_no_purchase_and_count_a_retry_once(
+    tmp_path: Path, url: str, server: RedisServer
+) -> None:
     async def work():
-        async with shared(tmp_path / "a", url) as first, shared(tmp_path / "b", url) as second:
-            requests = [score((first, second)[n % 2], transaction_id=f"t{n % 100}") for n in range(400)]
+        async with (
+            open_shared_gateway(tmp_path / "a", url) as first,
+            open_shared_gateway(tmp_path / "b", url) as second,
+        ):
+            requests = [score_purchase((first, second)[n % 2], transaction_id=f"t{n % 100}") for n in range(400)]
             assert {response.status for response, _ in await asyncio.gather(*requests)} == {200}
 
     run(work())
     assert server.redis.hlen(CUSTOMER) == 100
     assert server.redis.hgetall(MERCHANT) == {"20458": "100"}
-    assert len(logged(tmp_path / "a")) + len(logged(tmp_path / "b")) == 400
+    assert len(read_logged_rows(tmp_path / "a")) + len(read_logged_rows(tmp_path / "b")) == 400
 
 
 def test_label_at_one_gateway_raises_the_risk_at_the_other_and_counts_once(
-    tmp_path: Path, url: str, server: Server
+    tmp_path: Path, url: str, server: RedisServer
 ) -> None:
     async def work():
-        async with shared(tmp_path / "a", url) as first, shared(tmp_path / "b", url) as second:
-            _, answer = await score(first)
+        async with (
+            open_shared_gateway(tmp_path / "a", url) as first,
+            open_shared_gateway(tmp_path / "b", url) as second,
+        ):
+            _, answer = await score_purchase(first)
             label = {"prediction_id": answer["prediction_id"], "label": 1, "label_time": "2026-01-06T00:00:00Z"}
             replies = await asyncio.gather(*(post(first, "/labels", label) for _ in range(5)))
             assert sorted(answer["outcome"] for _, answer in replies) == ["kept", "known", "known", "known", "known"]
             response, answer = await post(first, "/labels", label | {"label": 0})
             assert response.status == 409 and "labelled 1 already" in answer["error"]
-            _, second_answer = await score(second)  # the same purchase at the other gateway
+            _, second_answer = await score_purchase(second)  # the same purchase at the other gateway
             outcome = (await post(second, "/labels", label | {"prediction_id": second_answer["prediction_id"]}))[1][
                 "outcome"
             ]
             assert outcome == "known"
             response, _ = await post(second, "/labels", label)
             assert response.status == 404  # only the gateway that answered has the record
-            response, _ = await score(record_inputs(second), transaction_id="t9", event_time="2026-01-13T12:00:00Z")
+            response, _ = await score_purchase(
+                record_inputs(second), transaction_id="t9", event_time="2026-01-13T12:00:00Z"
+            )
             assert response.status == 200
             assert model_inputs(second)[b"t9"]["merchant_risk_1d"] == [pytest.approx(1 / 11)]
 
@@ -133,13 +143,15 @@ def test_label_at_one_gateway_raises_the_risk_at_the_other_and_counts_once(
     assert server.redis.hgetall(MERCHANT) == {"20458": "1", "20458:20459": "1", "20466": "1"}
 
 
-def test_request_reads_two_records_and_updates_them_with_one_script(tmp_path: Path, url: str, server: Server) -> None:
+def test_request_reads_two_records_and_updates_them_with_one_script(
+    tmp_path: Path, url: str, server: RedisServer
+) -> None:
     async def work():
-        async with shared(tmp_path, url) as gateway:
-            await score(gateway)
+        async with open_shared_gateway(tmp_path, url) as gateway:
+            await score_purchase(gateway)
             server.redis.config_resetstat()
             for n in range(10):
-                await score(gateway, transaction_id=f"more{n}")
+                await score_purchase(gateway, transaction_id=f"more{n}")
             return server.redis.info("commandstats")
 
     calls = {name.removeprefix("cmdstat_"): statistics["calls"] for name, statistics in run(work()).items()}
@@ -147,14 +159,14 @@ def test_request_reads_two_records_and_updates_them_with_one_script(tmp_path: Pa
     assert not {"keys", "scan", "hscan", "eval"} & set(calls)
 
 
-def test_records_expire_after_the_longest_window(tmp_path: Path, url: str, server: Server) -> None:
+def test_records_expire_after_the_longest_window(tmp_path: Path, url: str, server: RedisServer) -> None:
     async def work():
-        async with shared(tmp_path, url) as gateway:
-            _, answer = await score(gateway)
+        async with open_shared_gateway(tmp_path, url) as gateway:
+            _, answer = await score_purchase(gateway)
             await post(gateway, "/labels", {"prediction_id": answer["prediction_id"], "label": 1})
             for key in (CUSTOMER, MERCHANT):
                 server.redis.pexpire(key, 60_000)
-            await score(gateway, transaction_id="later")
+            await score_purchase(gateway, transaction_id="later")
 
     run(work())
     longest = (30 + 7 + 1) * 86_400_000
@@ -162,18 +174,21 @@ def test_records_expire_after_the_longest_window(tmp_path: Path, url: str, serve
     assert len(keys) == 3 and all(longest - 3_600_000 < server.redis.pttl(key) <= longest for key in keys)
 
 
-def test_embedded_history_is_moved_to_the_store(tmp_path: Path, url: str, server: Server) -> None:
+def test_embedded_history_is_moved_to_the_store(tmp_path: Path, url: str, server: RedisServer) -> None:
     async def work():
-        async with opened(tmp_path / "a") as (gateway, _):
-            _, answer = await score(gateway)
+        async with open_gateway(tmp_path / "a") as (gateway, _):
+            _, answer = await score_purchase(gateway)
             label = {"prediction_id": answer["prediction_id"], "label": 1, "label_time": "2026-01-06T00:00:00Z"}
             await post(gateway, "/labels", label)
-        async with opened(tmp_path / "a") as (gateway, _):
-            await score(gateway, transaction_id="t2", event_time="2026-01-05T12:00:10Z")
-        async with shared(tmp_path / "a", url) as first, shared(tmp_path / "b", url) as second:
+        async with open_gateway(tmp_path / "a") as (gateway, _):
+            await score_purchase(gateway, transaction_id="t2", event_time="2026-01-05T12:00:10Z")
+        async with (
+            open_shared_gateway(tmp_path / "a", url) as first,
+            open_shared_gateway(tmp_path / "b", url) as second,
+        ):
             assert (await post(first, "/labels", label))[1]["outcome"] == "known"
             assert (await post(first, "/labels", label | {"label": 0}))[0].status == 409
-            await score(record_inputs(second), transaction_id="t3", event_time="2026-01-05T12:00:20Z")
+            await score_purchase(record_inputs(second), transaction_id="t3", event_time="2026-01-05T12:00:20Z")
             assert model_inputs(second)[b"t3"]["customer_count_1d"] == [2.0]
 
     run(work())
@@ -182,8 +197,11 @@ def test_embedded_history_is_moved_to_the_store(tmp_path: Path, url: str, server
 
 def test_invalid_url_error_hides_the_password() -> None:
     with pytest.raises(ValueError, match="must be 'embedded' or a URL like") as error:
-        client("http://me:secret@localhost:1")
+        make_client("http://me:secret@localhost:1")
     assert "secret" not in str(error.value)
     # Only the caller limits the time of a call.
-    assert client("redis://host:1")[0].connection_pool.connection_kwargs["socket_timeout"] is None
-    assert client("redis://:secret@host:7000/1")[1] == "host:7000" and client("redis:///2")[1] == "localhost:6379"
+    assert make_client("redis://host:1")[0].connection_pool.connection_kwargs["socket_timeout"] is None
+    assert (
+        make_client("redis://:secret@host:7000/1")[1] == "host:7000"
+        and make_client("redis:///2")[1] == "localhost:6379"
+    )

@@ -5,12 +5,12 @@ import os
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.logged import everything, kept, run
+from support.logged import append_and_wait, read_all_records, run
 
 from serving.gateway.log import tfrecords
 from serving.gateway.log.log_files import DONE
 from serving.gateway.log.prediction_log import PredictionLog
-from serving.gateway.log.tf_example import Encoder, decode, entry, example, first
+from serving.gateway.log.tf_example import Encoder, decode, encode_entry, encode_example, read_first_text
 
 FLOATS = st.floats(width=32, allow_nan=False)
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
@@ -31,7 +31,7 @@ def test_example_is_read_by_tensorflow(features, numbers):
     import tensorflow as tf
 
     scalars = {"amount": numbers[0], "x" * 200: numbers}
-    data = example(Encoder({"amount": 1, "x" * 200: 2})(features | scalars))
+    data = encode_example(Encoder({"amount": 1, "x" * 200: 2})(features | scalars))
     parsed = tf.train.Example.FromString(data).features.feature
     decoded = {name: list(getattr(value, value.WhichOneof("kind")).value) for name, value in parsed.items()}
     assert decoded == decode(data)
@@ -41,9 +41,9 @@ def test_example_is_read_by_tensorflow(features, numbers):
 
 
 def test_concatenated_entries_make_one_example_without_none():
-    data = example(entry("a", 1.5), entry("b", None), entry("c", "last"))
+    data = encode_example(encode_entry("a", 1.5), encode_entry("b", None), encode_entry("c", "last"))
     assert decode(data) == {"a": [1.5], "c": [b"last"]}
-    assert first(data, data.index(b"\x01c\x12") + 2) == b"last"
+    assert read_first_text(data, data.index(b"\x01c\x12") + 2) == b"last"
 
 
 @pytest.mark.parametrize("data", [b"\x0a\x05abc", b"\x0a", b"\xff" * 20, b"\x0a\x03\x0a\x01\x08"])
@@ -59,12 +59,12 @@ def test_log_files_and_tensorflow_files_are_interchangeable(tmp_path):
 
     async def write():
         log = PredictionLog(tmp_path / "log").open()
-        await kept(log, *data)
+        await append_and_wait(log, *data)
         await log.close()
 
     run(write())
     files = [str(path) for path in sorted((tmp_path / "log").glob(f"*{DONE}"))]
-    assert [record.numpy() for record in tf.data.TFRecordDataset(files)] == data == everything(tmp_path / "log")
+    assert [record.numpy() for record in tf.data.TFRecordDataset(files)] == data == read_all_records(tmp_path / "log")
     with tf.io.TFRecordWriter(str(tmp_path / "tensorflow")) as writer:
         for record in data:
             writer.write(record)

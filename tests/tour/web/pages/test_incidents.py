@@ -16,7 +16,13 @@ from support.edge_models import needs
 
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
-from tour.incidents.incident import Event, FailedError, Incident, Live, MissingError
+from tour.incidents.incident import (
+    IncidentEvent,
+    IncidentFailedError,
+    LiveSystem,
+    MissingPrerequisiteError,
+    StagedIncident,
+)
 from tour.web import app as web
 
 pytestmark = pytest.mark.system
@@ -24,30 +30,30 @@ pytestmark = pytest.mark.system
 TITLE = "<script>window.hurt = 1</script>"
 
 
-def quick(live: Live) -> Iterator[Event]:
-    yield Event("It is broken <b>now</b>.", "bad", {"number": 7})
+def quick(live: LiveSystem) -> Iterator[IncidentEvent]:
+    yield IncidentEvent("It is broken <b>now</b>.", "bad", {"number": 7})
     time.sleep(0.2)
-    yield Event("It is mended.", "good")
+    yield IncidentEvent("It is mended.", "good")
 
 
-def fails(live: Live) -> Iterator[Event]:
-    yield Event("Something begins.")
-    raise FailedError("The system did not answer.")
+def fails(live: LiveSystem) -> Iterator[IncidentEvent]:
+    yield IncidentEvent("Something begins.")
+    raise IncidentFailedError("The system did not answer.")
 
 
-def missing(live: Live) -> Iterator[Event]:
-    raise MissingError("Nothing is served.")
+def missing(live: LiveSystem) -> Iterator[IncidentEvent]:
+    raise MissingPrerequisiteError("Nothing is served.")
     yield
 
 
-def wrong(live: Live) -> Iterator[Event]:
-    yield Event(str(1 / 0))
+def wrong(live: LiveSystem) -> Iterator[IncidentEvent]:
+    yield IncidentEvent(str(1 / 0))
 
 
-def incidents(**more: Incident) -> dict[str, Incident]:
+def incidents(**more: StagedIncident) -> dict[str, StagedIncident]:
     made = {
-        "quick": Incident("quick", TITLE, "Breaks it.", "Mends it.", quick, quick),
-        "fails": Incident("fails", "Fails", "Does not go well.", "Says why not.", fails, missing),
+        "quick": StagedIncident("quick", TITLE, "Breaks it.", "Mends it.", quick, quick),
+        "fails": StagedIncident("fails", "Fails", "Does not go well.", "Says why not.", fails, missing),
     }
     return made | more
 
@@ -88,7 +94,7 @@ def test_events_come_as_lines_and_the_last_says_how_it_ended(app: Any) -> None:
 
 
 def test_a_fault_of_an_incident_is_told_too(app: Any) -> None:
-    app.state.incidents = incidents(wrong=Incident("wrong", "Wrong", "", "", wrong, wrong))
+    app.state.incidents = incidents(wrong=StagedIncident("wrong", "Wrong", "", "", wrong, wrong))
     told = events(TestClient(app, base_url="http://localhost").post("/break/wrong").text)
     assert "ZeroDivisionError" in told[0]["text"] and not told[-1]["ok"]
 
@@ -124,16 +130,16 @@ def until(true: Callable[[], Any], seconds: float = 60) -> Any:
 def test_one_at_a_time_and_one_that_nobody_watches_goes_on_to_its_end(app: Any, address: str) -> None:
     begun, go, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def slow(live: Live) -> Iterator[Event]:
+    def slow(live: LiveSystem) -> Iterator[IncidentEvent]:
         try:
-            yield Event("It begins.")
+            yield IncidentEvent("It begins.")
             begun.set()
             go.wait(60)
-            yield Event("It goes on.")
+            yield IncidentEvent("It goes on.")
         finally:
             ended.set()
 
-    app.state.incidents = incidents(slow=Incident("slow", "Slow", "", "", slow, slow))
+    app.state.incidents = incidents(slow=StagedIncident("slow", "Slow", "", "", slow, slow))
     left = http.client.HTTPConnection(address)
     left.request("POST", "/break/slow")
     assert left.getresponse().readline()
@@ -166,6 +172,6 @@ def test_each_button_in_a_browser(address: str) -> None:
             assert page.evaluate(f"[...{card}.querySelectorAll('.words')].at(-1).textContent") == last
         first = page.evaluate("document.querySelector('#quick .words').textContent")
         assert first == "It is broken <b>now</b>." and page.evaluate("typeof window.hurt") == "undefined"
-        assert page.complaints == [] and all(one.startswith(f"http://{address}/") for one in page.requests)
+        assert page.console_errors == [] and all(one.startswith(f"http://{address}/") for one in page.requests)
         if folder := os.environ.get("SHOTS"):
             Path(folder, "break.png").write_bytes(page.screenshot())

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from support.browser import until
-from support.gateway_case import logged
+from support.browser import wait_until
+from support.gateway_case import read_logged_rows
 from support.programs import needs
-from support.shown_home import HOSTILE, RUN, STAGES, answered, put, shown, watched
-from support.shown_kinds import Tags
-from support.tour_server import touring
+from support.shown_home import HOSTILE, RUN, STAGES, plant_artifacts, plant_home, plant_monitoring_run, score_purchases
+from support.shown_kinds import TagParser
+from support.tour_server import run_tour
 
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
@@ -20,19 +20,19 @@ from pipeline.metadata.store_address import MetadataAddress
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour import lineage, logbook, trace
-from tour.logbook import Book
+from tour.logbook import PredictionLogReader
 from tour.web.app import create
 from tour.web.pages import lineage_pages as pages
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return watched(shown(tmp_path_factory.mktemp("traced")))
+    return plant_monitoring_run(plant_home(tmp_path_factory.mktemp("traced")))
 
 
 @pytest.fixture(scope="module")
 def ids(home: Path) -> list[str]:
-    return answered(home, 5)
+    return score_purchases(home, 5)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def facts(trail: lineage.Trail, name: str) -> dict[str, str]:
 
 
 def test_a_prediction_is_followed_back_to_run_code_and_spans(home: Path, ids: list[str]) -> None:
-    one = logbook.by_id(home / "fraud" / "online", ids[2])
+    one = logbook.find_prediction(home / "fraud" / "online", ids[2])
     assert (one.key, one.version, one.score) == ("t2", 2, pytest.approx(0.31))
-    trail = lineage.back(home, "fraud", one)
+    trail = lineage.trace_back(home, "fraud", one)
     assert not [step.missing for step in trail.steps if step.missing]
     assert facts(trail, "run")["run"] == RUN and facts(trail, "code")["commit"] == "abc1234"
     assert facts(trail, "spans")["spans"] == "0 to 1"
@@ -67,13 +67,13 @@ def test_a_prediction_is_followed_back_to_run_code_and_spans(home: Path, ids: li
 
 
 def test_a_span_is_followed_forward_to_the_number_of_predictions(home: Path, ids: list[str]) -> None:
-    source = lineage.sources(home, "fraud")[0]
-    counts = Book(home / "fraud" / "online").look([1, 2]).counts()
+    source = lineage.read_sources(home, "fraud")[0]
+    counts = PredictionLogReader(home / "fraud" / "online").refresh([1, 2]).counts()
     assert counts == {2: 5} and source.spans == (0, 1)
-    trail = lineage.forward(home, "fraud", source, 1, counts)
+    trail = lineage.trace_forward(home, "fraud", source, 1, counts)
     assert facts(trail, "version 2")["logged predictions"] == "5"
     assert ("version 2", "5 predictions") in trail.edges
-    none = lineage.forward(home, "fraud", source, 7, counts)
+    none = lineage.trace_forward(home, "fraud", source, 7, counts)
     assert [step.missing for step in none.steps] == [
         "The span's folder is not there any more.",
         "No run in the store has learnt from this span.",
@@ -81,60 +81,63 @@ def test_a_span_is_followed_forward_to_the_number_of_predictions(home: Path, ids
 
 
 def test_a_second_look_reads_only_what_is_new(home: Path, ids: list[str]) -> None:
-    book = Book(home / "fraud" / "online").look([1, 2])
+    book = PredictionLogReader(home / "fraud" / "online").refresh([1, 2])
     assert [one.id for one in book.latest()] == ids[::-1]
-    assert book.look([1, 2]).counts() == {2: 5}
-    assert book.look([]).counts() == {2: 5}
+    assert book.refresh([1, 2]).counts() == {2: 5}
+    assert book.refresh([]).counts() == {2: 5}
 
 
 def test_a_label_is_found(tmp_path: Path) -> None:
-    from support.gateway_case import opened, post, run, score
+    from support.gateway_case import open_gateway, post, run, score_purchase
 
     async def work() -> str:
-        async with opened(tmp_path) as (gateway, _):
-            _, told = await score(gateway)
+        async with open_gateway(tmp_path) as (gateway, _):
+            _, told = await score_purchase(gateway)
             await post(gateway, "/labels", {"prediction_id": told["prediction_id"], "label": 1})
             return told["prediction_id"]
 
     identity = run(work())
-    assert logbook.label(tmp_path / "fraud" / "online", identity) == "1"
-    assert logbook.label(tmp_path / "fraud" / "online", identity[:-1] + "x") == ""
-    assert logged(tmp_path, folder="labels")
+    assert logbook.find_label(tmp_path / "fraud" / "online", identity) == "1"
+    assert logbook.find_label(tmp_path / "fraud" / "online", identity[:-1] + "x") == ""
+    assert read_logged_rows(tmp_path, folder="labels")
 
 
 def test_missing_links_are_told(tmp_path: Path) -> None:
-    shown(tmp_path)
-    one = logbook.by_id(tmp_path / "fraud" / "online", answered(tmp_path, 1)[0])
+    plant_home(tmp_path)
+    one = logbook.find_prediction(tmp_path / "fraud" / "online", score_purchases(tmp_path, 1)[0])
     shutil.rmtree(tmp_path / "raw" / "span-001")
     shutil.rmtree(tmp_path / "fraud" / "versions" / "2")
-    said = [step.missing for step in lineage.back(tmp_path, "fraud", one).steps if step.missing]
+    said = [step.missing for step in lineage.trace_back(tmp_path, "fraud", one).steps if step.missing]
     assert said == ["The folder of version 2 is not there any more.", "1 of 2 spans are not there any more."]
     path = local_runtime(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
     store.save(path, store.Run(RUN, "fraud", "failed", "", "f", run.facts))
-    assert "No run in the store says that it pushed version 2" in lineage.back(tmp_path, "fraud", one).steps[-1].missing
+    assert (
+        "No run in the store says that it pushed version 2"
+        in lineage.trace_back(tmp_path, "fraud", one).steps[-1].missing
+    )
 
 
 def test_a_decision_that_asked_for_the_run_is_named_or_missed(tmp_path: Path) -> None:
-    shown(tmp_path)
+    plant_home(tmp_path)
     path = local_runtime(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
     store.save(path, store.Run(RUN, "fraud", "pushed", "", "f", run.facts | {"decision": "fraud-9", "commit": ""}))
-    one = logbook.by_id(tmp_path / "fraud" / "online", answered(tmp_path, 1)[0])
-    said = {step.name: step.missing for step in lineage.back(tmp_path, "fraud", one).steps}
+    one = logbook.find_prediction(tmp_path / "fraud" / "online", score_purchases(tmp_path, 1)[0])
+    said = {step.name: step.missing for step in lineage.trace_back(tmp_path, "fraud", one).steps}
     assert said["decision"] == "fraud-9 is not in the store any more."
     assert "no commit is known" in said["code"]
 
 
 def test_a_later_run_that_found_an_artifact_done_did_not_make_it(tmp_path: Path) -> None:
-    put(tmp_path, RUN, STAGES[:2], tmp_path / "artifacts")
+    plant_artifacts(tmp_path, RUN, STAGES[:2], tmp_path / "artifacts")
     path = MetadataAddress.of(tmp_path)
     first = trace.executions(path, RUN)[1].outputs[0]
     store.copy_as_cached(path, RUN, "fraud-later")
     assert trace.executions(path, "fraud-later")[1].outputs[0].id == first.id
-    assert trace.maker(path, first.id)[0] == RUN
+    assert trace.find_producer(path, first.id)[0] == RUN
     assert trace.run_ids(path, "fraud-") == [RUN, "fraud-later"]
-    assert trace.maker(path, 999) is None and trace.executions(path, "nothing") == []
+    assert trace.find_producer(path, 999) is None and trace.executions(path, "nothing") == []
 
 
 def test_pages_lead_from_the_list_to_the_prediction_to_the_artifact(
@@ -180,8 +183,8 @@ def test_an_empty_home_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_damaged_log_is_told(tmp_path: Path) -> None:
-    shown(tmp_path)
-    answered(tmp_path, 2)
+    plant_home(tmp_path)
+    score_purchases(tmp_path, 2)
     file = next((tmp_path / "fraud" / "online" / "predictions").glob("*.tfrecord"))
     file.write_bytes(file.read_bytes()[:-3] + b"xyz")
     with TestClient(create(tmp_path), "http://localhost") as client:
@@ -189,16 +192,16 @@ def test_a_damaged_log_is_told(tmp_path: Path) -> None:
 
 
 def test_nothing_from_data_becomes_markup(tmp_path: Path) -> None:
-    shown(tmp_path, hostile=True)
+    plant_home(tmp_path, hostile=True)
     path = local_runtime(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
     facts = run.facts | {"commit": HOSTILE, "libraries": json.dumps({HOSTILE: "1"})}
     store.save(path, store.Run(RUN, "fraud", "pushed", HOSTILE, "f", facts))
-    identity = answered(tmp_path, 1)[0]
+    identity = score_purchases(tmp_path, 1)[0]
     with TestClient(create(tmp_path), "http://localhost") as client:
         for place in (f"/lineage/prediction/{identity}", "/lineage/span/fraud/0/0", "/lineage"):
             text = client.get(place).text
-            tags = Tags(text).found
+            tags = TagParser(text).found
             assert HOSTILE not in text and not [one for one in tags if any(key.startswith("on") for key in one[1])]
 
 
@@ -213,12 +216,12 @@ def test_executions_are_left_out_of_a_drawing_of_artifacts() -> None:
 @pytest.mark.system
 def test_a_person_follows_the_links_in_a_browser(home: Path, ids: list[str]) -> None:
     needs(*chromium.PROGRAMS)
-    with touring(create(home)) as address, Chromium(f"{address}/lineage") as page:
+    with run_tour(create(home)) as address, Chromium(f"{address}/lineage") as page:
         page.evaluate(f"document.querySelector('#id').value = '{ids[1]}'")
         page.evaluate("document.querySelector('form .main').click()")
-        until(page, "location.pathname === '/lineage/find' && document.readyState === 'complete'")
+        wait_until(page, "location.pathname === '/lineage/find' && document.readyState === 'complete'")
         assert page.evaluate("document.querySelectorAll('.trail a').length") >= 8
         node = "[...document.querySelectorAll('.trail a')].find(one => one.textContent.includes('Model'))"
         page.evaluate(f"{node}.dispatchEvent(new MouseEvent('click', {{ bubbles: true }}))")
-        until(page, "location.pathname.startsWith('/stages/fraud/') && document.readyState === 'complete'")
-        assert page.complaints == [] and all(url.startswith((address, "data:")) for url in page.requests)
+        wait_until(page, "location.pathname.startsWith('/stages/fraud/') && document.readyState === 'complete'")
+        assert page.console_errors == [] and all(url.startswith((address, "data:")) for url in page.requests)

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.browser import until
-from support.evidence_worker import ANSWERS, worker
-from support.planted_home import planted
+from support.browser import wait_until
+from support.evidence_worker import ANSWERS, write_worker
+from support.planted_home import plant_run
 from support.programs import needs
-from support.tour_server import touring
+from support.tour_server import run_tour
 
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
@@ -27,15 +27,15 @@ SLOW = """
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tour")
-    planted(folder)
+    plant_run(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
     app = create(home)
-    app.state.prover.command = worker(home, SLOW + ANSWERS)
-    with touring(app) as found:
+    app.state.prover.command = write_worker(home, SLOW + ANSWERS)
+    with run_tour(app) as found:
         yield found
 
 
@@ -50,13 +50,13 @@ def browser(address: str) -> Iterator[Chromium]:
 def page(browser: Chromium, address: str) -> Iterator[Chromium]:
     browser.reopen(f"{address}/")
     yield browser
-    assert browser.complaints == []
+    assert browser.console_errors == []
     assert all(url.startswith((address, "data:", "about:")) for url in browser.requests)
 
 
 def go(page: Chromium, address: str, path: str) -> None:
     page._call("Page.navigate", {"url": address + path})
-    until(page, f"location.pathname === '{path.partition('?')[0]}' && document.readyState === 'complete'")
+    wait_until(page, f"location.pathname === '{path.partition('?')[0]}' && document.readyState === 'complete'")
 
 
 def text(page: Chromium, selector: str) -> str:
@@ -72,12 +72,12 @@ def press(page: Chromium, key: str) -> None:
 
 
 def test_what_happens_shows_on_the_system_page_without_a_reload(page: Chromium, home: Path) -> None:
-    until(page, "document.getElementById('live').textContent.includes('live')")
+    wait_until(page, "document.getElementById('live').textContent.includes('live')")
     page.evaluate("document.querySelector('.dag a').focus()")
     before = page.evaluate("document.activeElement.getAttribute('href')")
-    store.save(local_runtime(home).metadata, replace(planted(home), reason="version 7 <b>&", state="refused"))
-    until(page, "document.getElementById('run-fraud').textContent.includes('version 7 <b>&')")
-    until(page, "document.getElementById('happened').textContent.includes('refused: version 7')")
+    store.save(local_runtime(home).metadata, replace(plant_run(home), reason="version 7 <b>&", state="refused"))
+    wait_until(page, "document.getElementById('run-fraud').textContent.includes('version 7 <b>&')")
+    wait_until(page, "document.getElementById('happened').textContent.includes('refused: version 7')")
     assert page.evaluate("document.activeElement.getAttribute('href')") == before
     assert page.evaluate("document.querySelectorAll('.dag .node').length") == 5
 
@@ -101,7 +101,7 @@ def test_the_list_follows_what_is_typed(page: Chromium, address: str) -> None:
     )
     assert "A20" in shown and len(shown) < 20 and text(page, "#found") == f"{len(shown)} questions"
     click(page, ".search button")
-    until(page, "location.search === '?q=pca' && document.querySelector('#questions .id')")
+    wait_until(page, "location.search === '?q=pca' && document.querySelector('#questions .id')")
     assert text(page, "#questions .id") == "A20"
 
 
@@ -111,27 +111,27 @@ def test_an_answer_is_hidden_and_evidence_is_computed_stopped_and_computed_again
     click(page, "#answer summary")
     assert page.evaluate("document.getElementById('answer').open") is True
     click(page, "#evidence button")
-    until(page, "document.getElementById('evidence').textContent.includes('process A1')")
+    wait_until(page, "document.getElementById('evidence').textContent.includes('process A1')")
     assert text(page, "#evidence button") == "Compute again"
     go(page, address, "/questions/A2")
     click(page, "#evidence button")
-    until(page, "document.querySelector('#evidence button').textContent === 'Stop'")
-    until(
+    wait_until(page, "document.querySelector('#evidence button').textContent === 'Stop'")
+    wait_until(
         page, "document.querySelector('[data-since]') && Number(document.querySelector('[data-since]').textContent) > 0"
     )
     click(page, "#evidence button")
-    until(page, "document.getElementById('evidence').textContent.includes('stopped before it was done')")
+    wait_until(page, "document.getElementById('evidence').textContent.includes('stopped before it was done')")
 
 
 def test_a_rehearsal_draws_and_counts_and_forgets(page: Chromium, address: str) -> None:
     go(page, address, "/rehearse")
-    until(page, "document.querySelector('#card h2')")
+    wait_until(page, "document.querySelector('#card h2')")
     click(page, "#show")
     assert page.evaluate("document.getElementById('answer').open") is True
     for knew, key in ((True, ""), (False, ""), (True, "k"), (False, "n")):
         drawn = text(page, "#card .id")
         press(page, key) if key else click(page, "#knew" if knew else "#missed")
-        until(page, f"document.querySelector('#card .id').textContent !== '{drawn}'")
+        wait_until(page, f"document.querySelector('#card .id').textContent !== '{drawn}'")
     assert "2 known of" in text(page, "#score") or "1 known of" in text(page, "#score")
     go(page, address, "/rehearse")
     assert page.evaluate("document.querySelectorAll('.marks [class]').length") > 1
@@ -148,7 +148,7 @@ def test_the_presenter_goes_by_keys_and_its_clock_outlives_a_reload(page: Chromi
     press(page, " ")
     press(page, "o")
     assert page.evaluate(now) == 2 and page.evaluate("window.opened") == ["/stages/fraud/StatisticsGen", "audience"]
-    until(page, "document.getElementById('spent').textContent !== '0:00'")
+    wait_until(page, "document.getElementById('spent').textContent !== '0:00'")
     go(page, address, "/questions")
     go(page, address, "/presenter")
     assert page.evaluate(now) == 2 and text(page, "#spent") != "0:00" and text(page, "#go").startswith("Pause")
@@ -172,4 +172,4 @@ def test_a_phone_need_not_scroll_sideways_and_everything_has_a_name(page: Chromi
         and page.evaluate("document.querySelector('.skip').hash") == "#content"
     )
     assert page.evaluate("document.querySelectorAll('[style], script:not([src])').length") == 0
-    page.complaints[:] = [one for one in page.complaints if path != "/nothing" or "404" not in one]
+    page.console_errors[:] = [one for one in page.console_errors if path != "/nothing" or "404" not in one]

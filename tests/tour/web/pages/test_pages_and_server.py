@@ -11,15 +11,15 @@ from typing import Any
 
 import httpx
 import pytest
-from support.evidence_worker import ANSWERS, worker
-from support.shown_home import LOOK, RUN
-from support.stored_home import Homes, homes, refusing, serving
-from support.tour_server import touring
-from support.tried_home import beside
+from support.evidence_worker import ANSWERS, write_worker
+from support.shown_home import MONITORING_RUN, RUN
+from support.stored_home import Homes, plant_homes, reserve_closed_port, run_store_server
+from support.tour_server import run_tour
+from support.tried_home import create_tensor_process
 
 from pipeline.metadata import store_address
-from tour.incidents.incident import Event, Incident, Live
-from tour.logbook import Logged
+from tour.incidents.incident import IncidentEvent, LiveSystem, StagedIncident
+from tour.logbook import LoggedPrediction
 from tour.web import trial
 from tour.web.app import create
 from tour.web.pages import stage
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.system
 READS = {
     "GET /stages": ("/stages",),
     "GET /stage/{case}/{node}": ("/stage/fraud/Trainer", f"/stage/fraud/Pusher?run={RUN}", "/stage/fraud/Nothing"),
-    "GET /stages/{case}/{node}": (f"/stages/fraud/Decide?run={LOOK}", "/stages/image/Trainer"),
+    "GET /stages/{case}/{node}": (f"/stages/fraud/Decide?run={MONITORING_RUN}", "/stages/image/Trainer"),
     "GET /figure/{case}/{run}/learnt": (f"/figure/fraud/{RUN}/learnt",),
     "GET /report/{case}/{artifact}": ("/report/fraud/{decision}", "/report/fraud/1"),
     "GET /lineage": ("/lineage",),
@@ -93,12 +93,12 @@ class Tour:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
-    with homes(tmp_path_factory.mktemp("homes")) as made:
+    with plant_homes(tmp_path_factory.mktemp("homes")) as made:
         yield made
 
 
-def quick(live: Live) -> Iterator[Event]:
-    yield Event("It is broken.", "bad")
+def quick(live: LiveSystem) -> Iterator[IncidentEvent]:
+    yield IncidentEvent("It is broken.", "bad")
 
 
 async def learn(home: Path, case: str, run: str, path: Path) -> None:
@@ -107,7 +107,7 @@ async def learn(home: Path, case: str, run: str, path: Path) -> None:
     path.write_text(json.dumps([{"kind": "Table", "title": run, "columns": ["a"], "rows": [[1]], "svg": ""}]))
 
 
-def interpreted(one: Logged, inputs: Any, model: Path, told: Any, tolerance: float) -> trial.Answered:
+def interpreted(one: LoggedPrediction, inputs: Any, model: Path, told: Any, tolerance: float) -> trial.Answered:
     """In place of LiteRT."""
     return trial.Answered(one.version, inputs, {}, {}, len(model.read_bytes()), tolerance, ())
 
@@ -115,10 +115,10 @@ def interpreted(one: Logged, inputs: Any, model: Path, told: Any, tolerance: flo
 def made(home: Path, folder: Path) -> Any:
     """The application, with quick programs in place of those that need TensorFlow."""
     app = create(home)
-    app.state.incidents = {"quick": Incident("quick", "Quick", "Breaks it.", "Mends it.", quick, quick)}
-    app.state.beside = beside(home, {})
+    app.state.incidents = {"quick": StagedIncident("quick", "Quick", "Breaks it.", "Mends it.", quick, quick)}
+    app.state.beside = create_tensor_process(home, {})
     folder.mkdir(exist_ok=True)
-    app.state.prover.command = worker(folder, ANSWERS.replace("os.getpid()", "1"))
+    app.state.prover.command = write_worker(folder, ANSWERS.replace("os.getpid()", "1"))
     return app
 
 
@@ -130,7 +130,7 @@ def tours(planted: Homes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         patch.setattr(trial, "_answered", interpreted)
         folder = tmp_path_factory.mktemp("workers")
         yield {
-            home.name: Tour(planted, home, stack.enter_context(touring(made(home, folder / home.name))))
+            home.name: Tour(planted, home, stack.enter_context(run_tour(made(home, folder / home.name))))
             for home in (planted.file, planted.grpc, planted.gone)
         }
 
@@ -177,13 +177,13 @@ def test_pages_are_back_with_the_store(planted: Homes, tmp_path: Path) -> None:
     home, store = tmp_path / "back", tmp_path / "served.sqlite"
     shutil.copytree(planted.gone, home)
     shutil.copy(planted.file / "metadata.sqlite", store)
-    with refusing() as port:
-        store_address.note(home, f"grpc://127.0.0.1:{port}")
+    with reserve_closed_port() as port:
+        store_address.write_server_address(home, f"grpc://127.0.0.1:{port}")
     planted.ids[home] = planted.ids[planted.file]
-    with touring(made(home, tmp_path / "worker")) as address:
+    with run_tour(made(home, tmp_path / "worker")) as address:
         tour = Tour(planted, home, address)
         assert [tour.ask("GET", url)[0] for url in ("/", "/stages", "/lineage")] == [200, 503, 503]
-        with serving(store, port):
+        with run_store_server(store, port):
             assert [tour.ask("GET", url)[0] for url in ("/stages", "/lineage")] == [200, 200]
             until(lambda: "Run <code>" in tour.ask("GET", "/")[1], "the System page does not show the run")
         assert tour.ask("GET", "/stages")[0] == 503

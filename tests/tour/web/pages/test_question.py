@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from support.evidence_worker import ANSWERS, worker
-from support.shown_kinds import HOSTILE, KINDS, Tags
+from support.evidence_worker import ANSWERS, write_worker
+from support.shown_kinds import HOSTILE, RESULTS, TagParser
 
 from tour import notes
 from tour.evidence import render
@@ -47,7 +47,7 @@ def test_every_question_is_listed_and_has_a_page(client: TestClient) -> None:
 def test_search_finds_the_best_first(client: TestClient, words: str, first: str) -> None:
     links = [
         held["href"]
-        for name, held in Tags(client.get("/questions", params={"q": words}).text).found
+        for name, held in TagParser(client.get("/questions", params={"q": words}).text).found
         if name == "a" and "href" in held
     ]
     assert next(link for link in links if link.startswith("/questions/")) == f"/questions/{first}"
@@ -63,7 +63,7 @@ def test_the_code_is_that_of_the_file_now_without_styles_of_its_own(client: Test
     page = client.get("/questions/a29").text
     number, line = next((n, text) for n, text in note.source[1:] if text.strip())
     assert f"{note.path}:{note.line}" in page and f">{number}</span>" in page and line.split()[0] in page
-    assert not any("style" in held or any(key.startswith("on") for key in held) for _, held in Tags(page).found)
+    assert not any("style" in held or any(key.startswith("on") for key in held) for _, held in TagParser(page).found)
 
 
 @pytest.mark.parametrize("path", ["/questions/Z9", "/questions/Z9/card", "/questions/..%2fA1", "/questions/Z9/events"])
@@ -77,12 +77,12 @@ def test_evidence_of_every_kind_is_shown_and_nothing_in_it_becomes_markup(client
         "A1",
         None,
         "done",
-        told={"case": "fraud", "seconds": 0.5, "results": [render.to_json(one) | {"svg": svg(one)} for one in KINDS]},
+        told={"case": "fraud", "seconds": 0.5, "results": [render.to_json(one) | {"svg": svg(one)} for one in RESULTS]},
     )
     client.app.state.prover._jobs["A1"] = job
     page = client.get("/questions/A1").text
     assert "12,345" in page and HOSTILE not in page and page.count("data:image/svg+xml;base64,") == 3
-    tags = Tags(page).found
+    tags = TagParser(page).found
     assert not any(
         name in ("iframe", "style") or any(key.startswith("on") for key in held) or "style" in held
         for name, held in tags
@@ -92,7 +92,7 @@ def test_evidence_of_every_kind_is_shown_and_nothing_in_it_becomes_markup(client
 
 def test_evidence_comes_from_one_process_that_stays_and_a_piece_at_a_time(tmp_path: Path) -> None:
     async def asked() -> list[prover.Job]:
-        one = Prover(tmp_path, command=worker(tmp_path, ANSWERS))
+        one = Prover(tmp_path, command=write_worker(tmp_path, ANSWERS))
         jobs = [one.ask("A1"), one.ask("A2", "image"), one.ask("A1")]
         assert jobs[0] is jobs[2]
         while not all(job.over for job in jobs):
@@ -122,11 +122,11 @@ def test_evidence_that_does_not_come_is_given_up_and_the_next_has_a_new_process(
     tmp_path: Path, body: str, sentence: str
 ) -> None:
     async def asked() -> tuple[prover.Job, prover.Job]:
-        one = Prover(tmp_path, limit=0.4 if "sleep" in body else 30.0, command=worker(tmp_path, body))
+        one = Prover(tmp_path, limit=0.4 if "sleep" in body else 30.0, command=write_worker(tmp_path, body))
         lost = one.ask("A1")
         while not lost.over:
             await asyncio.sleep(0.01)
-        one.limit, one.command = 30.0, worker(tmp_path, ANSWERS)
+        one.limit, one.command = 30.0, write_worker(tmp_path, ANSWERS)
         found = one.ask("A1")
         while not found.over:
             await asyncio.sleep(0.01)
@@ -139,7 +139,7 @@ def test_evidence_that_does_not_come_is_given_up_and_the_next_has_a_new_process(
 
 def test_what_runs_can_be_stopped_and_what_waits_too_and_there_is_a_limit(tmp_path: Path) -> None:
     async def asked() -> None:
-        one = Prover(tmp_path, command=worker(tmp_path, "    time.sleep(60)\n"))
+        one = Prover(tmp_path, command=write_worker(tmp_path, "    time.sleep(60)\n"))
         jobs = [one.ask(f"A{n}") for n in range(1, prover.WAITING + 2)]
         with pytest.raises(BusyError, match="wait for their evidence"):
             one.ask("B1")
@@ -156,7 +156,7 @@ def test_what_runs_can_be_stopped_and_what_waits_too_and_there_is_a_limit(tmp_pa
 
 
 def test_the_buttons_of_a_page(client: TestClient, tmp_path: Path) -> None:
-    client.app.state.prover.command = worker(tmp_path, ANSWERS)
+    client.app.state.prover.command = write_worker(tmp_path, ANSWERS)
     answer = client.post("/questions/A1/evidence", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/questions/A1#evidence")
     told = client.get("/questions/A1/events").text
@@ -181,7 +181,7 @@ def test_nothing_pushed_is_said_by_the_real_worker(tmp_path: Path) -> None:
 
 
 def test_the_rehearsal_has_every_question_and_a_card_hides_its_answer(client: TestClient) -> None:
-    ids = next(held["data-ids"] for _, held in Tags(client.get("/rehearse").text).found if "data-ids" in held)
+    ids = next(held["data-ids"] for _, held in TagParser(client.get("/rehearse").text).found if "data-ids" in held)
     assert ids.split() == list(notes.read())
     card = client.get("/questions/A1/card").text
     assert "<details id=" in card and " open" not in card.partition("<summary>")[0] and "<html" not in card

@@ -11,12 +11,21 @@ import pytest
 from fastapi.testclient import TestClient
 from markupsafe import escape
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_auc_score
-from support.browser import until
+from support.browser import wait_until
 from support.command import ROOT
 from support.programs import needs
-from support.shown_home import HOSTILE, LOOK, RUN, STAGES, THRESHOLD, shown, truth_and_scores, watched
-from support.shown_kinds import Tags
-from support.tour_server import touring
+from support.shown_home import (
+    HOSTILE,
+    MONITORING_RUN,
+    RUN,
+    STAGES,
+    THRESHOLD,
+    plant_home,
+    plant_monitoring_run,
+    truth_and_scores,
+)
+from support.shown_kinds import TagParser
+from support.tour_server import run_tour
 
 from models.catalog import CASES
 from pipeline.local.local_runtime import local_runtime
@@ -40,7 +49,7 @@ def put(page: Chromium, where: str, value: float) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return watched(shown(tmp_path_factory.mktemp("shown")))
+    return plant_monitoring_run(plant_home(tmp_path_factory.mktemp("shown")))
 
 
 @pytest.fixture(scope="module")
@@ -51,41 +60,43 @@ def client(home: Path) -> Iterator[TestClient]:
 
 def test_every_line_of_the_table_is_what_scikit_learn_counts() -> None:
     truth, scores = truth_and_scores()
-    told = curves.table(truth, scores, THRESHOLD)
-    assert told["threshold"] == sorted(told["threshold"], reverse=True) and len(told["threshold"]) <= curves.LINES + 2
+    told = curves.threshold_table(truth, scores, THRESHOLD)
+    assert (
+        told["threshold"] == sorted(told["threshold"], reverse=True) and len(told["threshold"]) <= curves.MAX_ROWS + 2
+    )
     for at, threshold in enumerate(told["threshold"]):
         (tn, fp), (fn, tp) = confusion_matrix(truth, scores >= np.float32(threshold), labels=[0, 1])
-        one = curves.rates(told, at)
+        one = curves.rates_at(told, at)
         assert (one["tn"], one["fp"], one["fn"], one["tp"]) == (tn, fp, fn, tp), threshold
     assert told["roc"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
     assert told["pr"] == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
     precision, recall, thresholds = precision_recall_curve(truth, scores)
-    served = curves.rates(told, told["served"])
+    served = curves.rates_at(told, told["served"])
     at = int(np.searchsorted(thresholds, np.float32(THRESHOLD)))
     assert (served["precision"], served["recall"]) == (precision[at], recall[at])
 
 
 @pytest.mark.parametrize("truth", [[0.0, 0.0], [1.0, 1.0], [1.0, 0.0]])
 def test_a_split_of_one_class_or_two_rows_has_a_table_too(truth: list[float]) -> None:
-    told = curves.table(np.array(truth), np.array([0.7, 0.2], np.float32), 0.5)
+    told = curves.threshold_table(np.array(truth), np.array([0.7, 0.2], np.float32), 0.5)
     assert told["tp"][0] == told["fp"][0] == 0
     assert (told["tp"][-1], told["fp"][-1]) == (told["positives"], told["negatives"])
-    assert json.loads(curves.sent(told, {"miss": 1.0}))["prices"] == {"miss": 1.0}
+    assert json.loads(curves.to_json(told, {"miss": 1.0}))["prices"] == {"miss": 1.0}
 
 
 def test_a_thousand_distinct_scores_keep_the_rare_class_and_stay_few() -> None:
     draw = np.random.default_rng(2)
     truth, scores = (draw.random(20_000) < 0.01).astype(float), draw.random(20_000).astype(np.float32)
-    told = curves.table(truth, scores, 0.9)
-    assert len(told["threshold"]) <= curves.LINES + 2
-    assert np.diff(told["tp"]).max() <= np.ceil(2 * truth.sum() / (curves.LINES // 2))
+    told = curves.threshold_table(truth, scores, 0.9)
+    assert len(told["threshold"]) <= curves.MAX_ROWS + 2
+    assert np.diff(told["tp"]).max() <= np.ceil(2 * truth.sum() / (curves.MAX_ROWS // 2))
 
 
 def test_confidence_counts_what_is_answered_and_right() -> None:
     draw = np.random.default_rng(3)
     probabilities = draw.dirichlet(np.ones(4), 500)
     truth = draw.integers(0, 4, 500)
-    told = curves.confidence(truth, probabilities)
+    told = curves.confidence_table(truth, probabilities)
     assert told["matrix"] == confusion_matrix(truth, probabilities.argmax(axis=1)).tolist()
     for threshold, answered, right in zip(told["threshold"], told["answered"], told["right"], strict=True):
         kept = probabilities.max(axis=1) >= threshold
@@ -93,7 +104,7 @@ def test_confidence_counts_what_is_answered_and_right() -> None:
 
 
 def test_histograms_keep_their_shares_whatever_the_buckets(home: Path) -> None:
-    held = statistics.read(home / "artifacts" / "statistics")
+    held = statistics.read_statistics(home / "artifacts" / "statistics")
     amount, channel = statistics.features(held)
     assert (amount["numeric"], channel["numeric"]) == (True, False) and channel["tops"] == ["online"]
     series, _ = statistics._numbers({split: one.features[0] for split, one in held.items()})
@@ -145,7 +156,7 @@ def test_every_node_of_the_graph_has_its_sentence() -> None:
 def test_the_index_lists_runs_and_looks(client: TestClient) -> None:
     text = client.get("/stages").text
     assert (
-        f"/stage/fraud/DriftMonitor?run={LOOK}" in text
+        f"/stage/fraud/DriftMonitor?run={MONITORING_RUN}" in text
         and "/stage/fraud/Trainer" in text
         and "showcase run image" in text
     )
@@ -161,7 +172,7 @@ def test_without_a_script_the_served_threshold_is_shown(client: TestClient) -> N
 
 
 def test_what_is_missing_or_damaged_is_told_and_the_rest_stays(tmp_path: Path) -> None:
-    shown(tmp_path)
+    plant_home(tmp_path)
     (tmp_path / "artifacts" / "lite_model" / "lite.json").write_text("{")
     (tmp_path / "artifacts" / "model_run" / "training.json").write_text('{"curves": []}')
     (tmp_path / "artifacts" / "comparison" / "scores.npz").unlink()
@@ -191,17 +202,17 @@ def test_nothing_else_can_be_asked_for(client: TestClient, place: str) -> None:
 
 
 def test_a_report_is_shown_under_a_policy_that_lets_it_run_nothing(client: TestClient, home: Path) -> None:
-    decided = trace.executions(MetadataAddress.of(home), LOOK)[-1].outputs[0]
+    decided = trace.executions(MetadataAddress.of(home), MONITORING_RUN)[-1].outputs[0]
     answer = client.get(f"/report/fraud/{decided.id}")
     assert answer.text == "<p>drift</p>" and "script" not in answer.headers["content-security-policy"]
 
 
 def test_nothing_from_data_becomes_markup(tmp_path: Path) -> None:
-    watched(shown(tmp_path, hostile=True))
+    plant_monitoring_run(plant_home(tmp_path, hostile=True))
     with TestClient(create(tmp_path), "http://localhost") as client:
         pages = [client.get(f"/stage/fraud/{node}") for node in NODES]
     for answer in [one for one in pages if one.status_code == 200]:
-        tags = Tags(answer.text).found
+        tags = TagParser(answer.text).found
         assert not [name for name, held in tags if name == "img" or any(key.startswith("on") for key in held)]
         assert HOSTILE not in answer.text
     assert sum("&lt;img" in answer.text for answer in pages) >= 7
@@ -226,15 +237,15 @@ def test_the_transform_is_read_once_and_kept(client: TestClient, home: Path, mon
 def test_the_slider_moves_the_matrix_the_points_and_the_cost(home: Path) -> None:
     needs(*chromium.PROGRAMS)
     truth, scores = truth_and_scores()
-    told = curves.table(truth, scores, THRESHOLD)
-    every = [curves.rates(told, at) for at in range(len(told["threshold"]))]
+    told = curves.threshold_table(truth, scores, THRESHOLD)
+    every = [curves.rates_at(told, at) for at in range(len(told["threshold"]))]
     costs = [one["fn"] * 120 + one["fp"] * 12 for one in every]
-    with touring(create(home)) as address, Chromium(f"{address}/stage/fraud/Evaluator") as page:
-        until(page, f"!{SLIDER}.disabled")
+    with run_tour(create(home)) as address, Chromium(f"{address}/stage/fraud/Evaluator") as page:
+        wait_until(page, f"!{SLIDER}.disabled")
         assert page.evaluate(f"Number({SLIDER}.value)") == told["served"]
         before = page.evaluate("document.querySelector('.moved').getAttribute('cx')")
         put(page, SLIDER, 3)
-        one = curves.rates(told, 3)
+        one = curves.rates_at(told, 3)
         assert page.evaluate(SAID) == {
             "tp": str(one["tp"]),
             "fp": str(one["fp"]),
@@ -250,8 +261,8 @@ def test_the_slider_moves_the_matrix_the_points_and_the_cost(home: Path) -> None
         page.evaluate("document.querySelector('[data-to=cheapest]').click()")
         assert page.evaluate(SAID)["cost"] == "0.0000"  # to stop nothing costs nothing where a miss is free
         page.evaluate("document.querySelector('[data-to=served]').click()")
-        assert page.evaluate(SAID)["tp"] == str(curves.rates(told, told["served"])["tp"])
-        assert page.complaints == [] and all(url.startswith((address, "data:")) for url in page.requests)
+        assert page.evaluate(SAID)["tp"] == str(curves.rates_at(told, told["served"])["tp"])
+        assert page.console_errors == [] and all(url.startswith((address, "data:")) for url in page.requests)
 
 
 def test_constants_of_a_transform_graph_are_told_by_their_numbers() -> None:
@@ -267,7 +278,7 @@ def test_constants_of_a_transform_graph_are_told_by_their_numbers() -> None:
         np.array([[1.0, 2.0, 5.0]]),
         np.array([3.0, 1.0]),
     ]
-    assert [transform.meaning(one, held) for one in held] == [
+    assert [transform.describe_constant(one, held) for one in held] == [
         "covariance of the columns",
         "principal axes, one a column",
         "variances of the columns",

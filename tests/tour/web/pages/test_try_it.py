@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 from support import edge_models
 from support.gateway_case import PURCHASE
 from support.shown_home import HOSTILE
-from support.shown_kinds import Tags
-from support.tried_home import beside, flat
+from support.shown_kinds import TagParser
+from support.tried_home import create_tensor_process, flatten_first_row
 
 from serving.browser import site
 from tour.web import trial
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.system
 @pytest.fixture(scope="module")
 def client(tried_home: Path, tried_gateway: str) -> Iterator[TestClient]:
     app = create(tried_home, tried_gateway)
-    app.state.beside = beside(tried_home, edge_models.mixed(3)[0])
+    app.state.beside = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0])
     with TestClient(app, "http://localhost") as made:
         yield made
 
@@ -32,8 +32,8 @@ def test_a_purchase_is_scored_and_answered_by_litert_in_python(client: TestClien
     scored = client.post("/try/fraud/score", json=PURCHASE | {"transaction_id": "try-1"}).json()
     assert scored["answer"]["score"] == pytest.approx(0.11) and scored["milliseconds"] > 0
     lite = client.post("/try/fraud/lite", json={"prediction_id": scored["answer"]["prediction_id"]}).json()
-    given, expected = edge_models.mixed(3)
-    assert lite["inputs"] == flat(given) and (lite["version"], lite["tolerance"]) == (2, 1e-4)
+    given, expected = edge_models.draw_mixed_rows(3)
+    assert lite["inputs"] == flatten_first_row(given) and (lite["version"], lite["tolerance"]) == (2, 1e-4)
     assert lite["python"]["total"] == pytest.approx(expected["total"][0].tolist(), abs=1e-5)
     assert lite["server"]["score"] == pytest.approx([scored["answer"]["score"]]) and lite["microseconds"] > 0
 
@@ -107,7 +107,7 @@ def test_nothing_from_data_becomes_markup(tried_home: Path, monkeypatch: pytest.
     monkeypatch.setattr(try_it.trial, "start", lambda home, case: begin)
     with TestClient(create(tried_home), "http://localhost") as client:
         text = client.get("/try/fraud").text
-    tags = Tags(text).found
+    tags = TagParser(text).found
     assert HOSTILE not in text
     assert not [name for name, held in tags if name == "img" or any(key.startswith("on") for key in held)]
     assert [held.get("type") for name, held in tags if name == "script" and "src" not in held] in ([], ["importmap"])
