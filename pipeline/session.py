@@ -94,10 +94,10 @@ def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Repo
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
             graph, runner, outcome = import_tfx_modules()
-            ir = runner.compiled(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
+            ir = runner.compile_graph(graph.build(plan), plan.case.name, runtime, run.id, salt=run.id if fresh else "")
             with runtime.beam.sidecar(logs):
                 progress = runner.run(ir, runtime, logs, report)
-            state, reason, facts = outcome.of(runtime, run.id, progress, plan)
+            state, reason, facts = outcome.summarize_outcome(runtime, run.id, progress, plan)
             facts["stages"] = json.dumps({name: asdict(stage) for name, stage in progress.items()})
     except KeyboardInterrupt:
         state, facts = "interrupted", {}

@@ -30,7 +30,7 @@ class Rollout:
     shadow: int | None = None
 
     @property
-    def wanted(self) -> tuple[int, ...]:
+    def versions_to_load(self) -> tuple[int, ...]:
         """The versions that must be loaded, ascending; empty means the newest."""
         return tuple(sorted({version for version in (self.stable, self.canary, self.shadow) if version is not None}))
 
@@ -40,7 +40,7 @@ class Rollout:
         versions_by_label = {STABLE: self.stable, CANARY: self.canary, SHADOW: self.shadow}
         return {label: version for label, version in versions_by_label.items() if version is not None}
 
-    def arm(self, key: str) -> tuple[str, int | None]:
+    def choose_arm(self, key: str) -> tuple[str, int | None]:
         """Return the label and version that answer a request with this key."""
         if self.canary is not None and hash_to_fraction(key) < self.share:
             return CANARY, self.canary
@@ -104,7 +104,7 @@ def promote(folder: Path, version: int | None, share: float | None = None, shado
         raise ValueError(f"{folder} has no version {version}; it has {', '.join(map(str, available)) or 'none'}.")
     if share is not None and not 0 < share < 1:
         raise ValueError(f"A canary's share must be between 0 and 1, not {share:g}.")
-    current = stable(folder, old)
+    current = stable_version(folder, old)
     if version is not None and (share is not None or shadow):
         if version == current:
             raise ValueError(f"Version {version} is the stable version already; choose another as canary or shadow.")
@@ -123,7 +123,7 @@ def rollback(folder: Path) -> Rollout:
         ValueError: if there is no older version.
     """
     old, available = read(folder), list_versions(folder)
-    current = stable(folder, old)
+    current = stable_version(folder, old)
     if old.canary is not None or old.shadow is not None:
         new = Rollout(stable=current, previous=old.previous)
     else:
@@ -137,7 +137,7 @@ def rollback(folder: Path) -> Rollout:
     return new
 
 
-def stable(folder: Path, rollout: Rollout) -> int | None:
+def stable_version(folder: Path, rollout: Rollout) -> int | None:
     """Return the stable version: the one that the rollout names, or the newest; None if the folder has no version."""
     return rollout.stable if rollout.stable is not None else max(list_versions(folder), default=None)
 
@@ -150,8 +150,8 @@ def model_config(folders: Mapping[str, Path]) -> str:
 def _format_config(name: str, folder: Path) -> str:
     rollout = read(folder)
     lines = [f"name: {json.dumps(name)}", f"base_path: {json.dumps(str(folder))}", 'model_platform: "tensorflow"']
-    if rollout.wanted:
-        specific = " ".join(f"versions: {version}" for version in rollout.wanted)
+    if rollout.versions_to_load:
+        specific = " ".join(f"versions: {version}" for version in rollout.versions_to_load)
         lines.append(f"model_version_policy {{ specific {{ {specific} }} }}")
         lines += [f'version_labels {{ key: "{key}" value: {version} }}' for key, version in rollout.labels.items()]
     return "  config {\n" + "".join(f"    {line}\n" for line in lines) + "  }\n"

@@ -110,7 +110,7 @@ class Sender:
         port: Port of the gateway.
         path: URL path, such as ``/v1/CASE/score``.
         check: Returns the reason why an answer is wrong, or None.
-        seen: Called with the body of each request and its answer of status 200.
+        on_answer: Called with the body of each request and its answer of status 200.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class Sender:
         port: int,
         path: str,
         check: Check,
-        seen: Callable[[bytes, dict[str, Any]], None] = lambda body, answer: None,
+        on_answer: Callable[[bytes, dict[str, Any]], None] = lambda body, answer: None,
     ) -> None:
-        self.host, self.port, self.check, self.seen = host, port, check, seen
+        self.host, self.port, self.check, self.on_answer = host, port, check, on_answer
         self.report = TrafficReport()
         self._head = f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\n".encode()
 
@@ -187,7 +187,7 @@ class Sender:
         problem = self.check(answer)
         if problem:
             report.wrong[problem] += 1
-        self.seen(body, answer)
+        self.on_answer(body, answer)
 
     def _count_error(self, status: int, text: str) -> None:
         self.report.statuses[status] += 1

@@ -81,7 +81,7 @@ def version_facts(runtime: Any, case: str, number: int) -> tuple[Facts, str]:
         current.shadow: "shadow: it scores copies of requests, but does not answer",
         current.canary: "canary: it answers a share of the requests",
     }
-    role = (arms | {rollout.stable(folder, current): "stable: it answers"}).get(number, "not serving")
+    role = (arms | {rollout.stable_version(folder, current): "stable: it answers"}).get(number, "not serving")
     return (("number", str(number), ""), ("role", role, ""), ("folder", str(folder / str(number)), "")), ""
 
 

@@ -60,13 +60,21 @@ class Purchases:
     """
 
     Request, Answer = Purchase, Verdict
-    most_bytes = 16 << 10
+    max_bytes = 16 << 10
     floats = {
         **dict.fromkeys(("amount", "distance_km", *customer_names(), *merchant_names()), 1),
         **dict.fromkeys(("past_amount", "past_age"), PAST),
     }
-    hints = ("amount", "category", "channel", "device", "distance_km", *customer_names(), *merchant_names())
-    remembers = True
+    explained_features = (
+        "amount",
+        "category",
+        "channel",
+        "device",
+        "distance_km",
+        *customer_names(),
+        *merchant_names(),
+    )
+    has_history = True
 
     def __init__(self, delay: int = LABEL_DELAY_DAYS) -> None:
         self.history, self._seeded = OnlineHistory(delay), 0

@@ -62,10 +62,10 @@ class Pictures:
     """The gateway's interface to image classification; see ``serving.gateway.use_case_interface.Online``. It has no history."""
 
     Request, Answer = Picture, Classified
-    most_bytes = MOST_BYTES + (64 << 10)
+    max_bytes = MOST_BYTES + (64 << 10)
     floats = {"brightness": 1, "contrast": 1}
-    hints = ()
-    remembers = False
+    explained_features = ()
+    has_history = False
 
     def row(self, request: Picture) -> dict[str, Any]:
         """Return the picture's file, after decoding it completely, with its brightness and contrast."""

@@ -66,7 +66,7 @@ def find_served_run(case: UseCase, runtime: Runtime) -> store.Run:
     """
     pushed = [run for run in store.runs(runtime.metadata, case.name) if run.state == "pushed"]
     folder = Path(runtime.versions(case.name))
-    stable = rollout.stable(folder, rollout.read(folder))
+    stable = rollout.stable_version(folder, rollout.read(folder))
     matching = [run for run in pushed if run.facts.get("version") == str(stable)]
     if not matching:
         raise NothingServedError(
@@ -139,7 +139,7 @@ def _run_monitoring_graph(
             past_decisions[-1].record["report"] if past_decisions else "",
             str(past_decisions[-1].folder) if past_decisions else "",
         )
-        ir = runner.compiled(monitoring_graph.build(monitoring_pass), f"{case.name}/monitor", runtime, run_id)
+        ir = runner.compile_graph(monitoring_graph.build(monitoring_pass), f"{case.name}/monitor", runtime, run_id)
         progress = runner.run(ir, runtime, logs, report)
     failures = [
         f"{name}: {stage.message}"

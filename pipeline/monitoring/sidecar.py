@@ -108,9 +108,9 @@ def export_gauges(metrics: Any, home: Path, cases: Sequence[str]) -> None:
                 modified = path.stat().st_mtime
                 if name not in states or states[name][0] != modified:
                     states[name] = (modified, json.loads(path.read_text()))
-                    metrics.drifted(name, states[name][1])
+                    metrics.set_drift(name, states[name][1])
 
-    metrics.before(refresh)
+    metrics.add_refresh(refresh)
 
 
 def main() -> None:

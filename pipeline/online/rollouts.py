@@ -76,7 +76,7 @@ def _report_change(case: str, changed: rollout.Rollout, home: Path, as_json: boo
 
 def describe_rollout(folder: Path, current: rollout.Rollout) -> str:
     """Describe a rollout in words."""
-    parts = [f"stable {rollout.stable(folder, current)}" + ("" if current.stable else " (the newest)")]
+    parts = [f"stable {rollout.stable_version(folder, current)}" + ("" if current.stable else " (the newest)")]
     if current.canary:
         parts.append(f"canary {current.canary} for {current.share:.0%}")
     return ", ".join(parts + ([f"shadow {current.shadow}"] if current.shadow else []))
@@ -85,5 +85,5 @@ def describe_rollout(folder: Path, current: rollout.Rollout) -> str:
 def served_version(home: Path, case: str) -> Path | None:
     """Return the folder of the stable version: the one promoted or rolled back to, otherwise the newest; None for none."""
     folder = _versions_folder(case, home)
-    version = rollout.stable(folder, rollout.read(folder))
+    version = rollout.stable_version(folder, rollout.read(folder))
     return None if version is None else folder / str(version)

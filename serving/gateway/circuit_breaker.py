@@ -22,16 +22,16 @@ class BreakerPolicy:
 class CircuitBreaker:
     """Circuit breaker.
 
-    Closed, it lets requests through. After ``patience.failures`` consecutive failures it opens and rejects requests.
-    After ``patience.seconds`` it is half-open: a single trial request may pass.
+    Closed, it lets requests through. After ``breaker_policy.failures`` consecutive failures it opens and rejects requests.
+    After ``breaker_policy.seconds`` it is half-open: a single trial request may pass.
 
     Args:
         breaker_policy: When it opens, and for how long.
         now: Monotonic clock in seconds.
     """
 
-    def __init__(self, patience: BreakerPolicy, now: Callable[[], float]) -> None:
-        self.breaker_policy, self._now = patience, now
+    def __init__(self, breaker_policy: BreakerPolicy, now: Callable[[], float]) -> None:
+        self.breaker_policy, self._now = breaker_policy, now
         self.state, self._failures, self._changed_at = CLOSED, 0, 0.0
 
     def wait(self) -> float:
@@ -41,7 +41,7 @@ class CircuitBreaker:
         left = self._changed_at + self.breaker_policy.seconds - self._now()
         if left > 0:
             return left
-        # Trials are sequential. A trial whose outcome is never recorded blocks others for `patience.seconds` only.
+        # Trials are sequential. A trial whose outcome is never recorded blocks others for `breaker_policy.seconds` only.
         self.state, self._changed_at = HALF_OPEN, self._now()
         return 0.0
 
@@ -49,7 +49,7 @@ class CircuitBreaker:
         """Record that the backend answered, even if it rejected the request."""
         self.state, self._failures = CLOSED, 0
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         """Record that the backend failed or timed out."""
         self._failures += 1
         if self.state == HALF_OPEN or self._failures >= self.breaker_policy.failures:

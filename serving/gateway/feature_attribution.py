@@ -36,7 +36,7 @@ def rank_attributions(
 
     Args:
         features: The row as it is.
-        varied: What :func:`variations` returned.
+        varied: What :func:`vary_features` returned.
         score: Score of the row as it is.
         scores: Score of each row in ``varied``.
     """

@@ -106,7 +106,9 @@ class Gateway:
         except _MethodNotAllowedError as error:
             response = Response(405, _encode_error(str(error)), headers=(("allow", error.allowed),))
         except RequestError as error:
-            retry_after = (("retry-after", str(max(1, math.ceil(error.after)))),) if error.after is not None else ()
+            retry_after = (
+                (("retry-after", str(max(1, math.ceil(error.retry_after)))),) if error.retry_after is not None else ()
+            )
             response = Response(error.status, _encode_error(error.message), headers=retry_after)
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
@@ -172,7 +174,7 @@ def _wants_reasons(query: str) -> bool:
     """Return whether the query asks for feature attributions (``reasons=true``).
 
     Raises:
-        Refused: for an unknown parameter or an invalid value.
+        RequestError: for an unknown parameter or an invalid value.
     """
     parameters = parse_qs(query, keep_blank_values=True)
     values = parameters.pop("reasons", ["false"])

@@ -54,16 +54,16 @@ class GatewayMetrics:
             Gauge, "drift_metric", "Model metric: reference value, or estimate without labels.", "case", "what"
         )
         self.late = self._make(Gauge, "drift_late_rows", "Rows that arrived after their window closed.", "case")
-        self._before: list[Callable[[], None]] = []
+        self._refreshes: list[Callable[[], None]] = []
 
     def _make(self, kind: type[Metric], name: str, text: str, *labels: str, **options: Any) -> Metric:
         return kind(name, text, labels, registry=self.registry, **options)
 
-    def before(self, refresh: Callable[[], None]) -> None:
+    def add_refresh(self, refresh: Callable[[], None]) -> None:
         """Call ``refresh`` before every scrape, to set gauges."""
-        self._before.append(refresh)
+        self._refreshes.append(refresh)
 
-    def drifted(self, case: str, state: Mapping[str, Any]) -> None:
+    def set_drift(self, case: str, state: Mapping[str, Any]) -> None:
         """Set the drift gauges from the state that the case's monitor wrote."""
         last, incidents = state["windows"][-1], state["judge"]["incidents"]["seen"]
         self.windows.labels(case).set(last["window"])
@@ -86,6 +86,6 @@ class GatewayMetrics:
 
     def text(self) -> bytes:
         """Return the metrics in Prometheus's text format."""
-        for refresh in self._before:
+        for refresh in self._refreshes:
             refresh()
         return generate_latest(self.registry)

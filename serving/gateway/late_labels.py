@@ -98,7 +98,7 @@ async def store_labels(scorers: Mapping[str, Scorer], labels: Sequence[Label]) -
     """Store labels of one case; when this returns they are on disk, as one group. If one is rejected, none is stored.
 
     Raises:
-        Refused: for a prediction that is not in the log, a label that the case does not define or that contradicts an
+        RequestError: for a prediction that is not in the log, a label that the case does not define or that contradicts an
             earlier label, or predictions of several cases.
     """
     predictions = []
@@ -119,7 +119,7 @@ async def store_labels(scorers: Mapping[str, Scorer], labels: Sequence[Label]) -
     except LogWriteError as error:
         raise RequestError(503, str(error), 1.0) from None
     except StoreUnavailableError as error:
-        raise RequestError(503, str(error), error.after) from None
+        raise RequestError(503, str(error), error.retry_after) from None
     outcomes: list[Outcome] = ["kept" if new else "known" for new in is_new]
     for outcome in outcomes:
         scorer.metrics.labels.labels(scorer.name, outcome).inc()

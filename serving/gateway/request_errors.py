@@ -9,12 +9,12 @@ class RequestError(Exception):
     Args:
         status: HTTP status.
         message: One sentence for the client.
-        after: Seconds after which the client may retry; None if a retry does not help.
+        retry_after: Seconds after which the client may retry; None if a retry does not help.
     """
 
-    def __init__(self, status: int, message: str, after: float | None = None) -> None:
+    def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.status, self.message, self.after = status, message, after
+        self.status, self.message, self.retry_after = status, message, retry_after
 
 
 def to_request_error(error: ValidationError) -> RequestError:

@@ -44,7 +44,7 @@ class ScoringOptions:
         timeout: Deadline of a backend call in seconds.
         rate: Rate limit in requests a second; 0 for no limit.
         burst: Requests that may arrive at once within the rate limit.
-        waiting: Maximum number of requests in flight; further ones are rejected.
+        max_in_flight: Maximum number of requests in flight; further ones are rejected.
         breaker_policy: When the circuit breaker opens.
         limits: Rotation and retention of the prediction log's files.
         checkpoint_schedule: How often a memory in this process writes checkpoints.
@@ -53,7 +53,7 @@ class ScoringOptions:
     timeout: float = 2.0
     rate: float = 0.0
     burst: float = 100.0
-    waiting: int = 1024
+    max_in_flight: int = 1024
     breaker_policy: BreakerPolicy = BreakerPolicy()
     limits: LogLimits = LogLimits()
     checkpoint_schedule: CheckpointSchedule = CheckpointSchedule()
@@ -100,7 +100,7 @@ class Scorer:
         self._encode = Encoder(online.floats)
         self._seconds = metrics.seconds.labels(name)
         self._decision_counter = lru_cache(256)(lambda *labels: metrics.decisions.labels(name, *labels))
-        metrics.before(self._set_gauges)
+        metrics.add_refresh(self._set_gauges)
 
     def open(self) -> None:
         """Lock the folder, restore the memory and read the rollout."""
@@ -109,7 +109,7 @@ class Scorer:
         self.memory.open(self.log, self.labels)
         self.refresh()
         self._get_version_files(
-            rollout.stable(self.versions, self.rollout) or 0
+            rollout.stable_version(self.versions, self.rollout) or 0
         )  # fill the cache before the first request
 
     def refresh(self) -> None:
@@ -126,14 +126,14 @@ class Scorer:
         """Answer one request; with ``explain`` the answer includes the features that raise the score.
 
         Raises:
-            Refused: if the request is rejected or cannot be scored.
+            RequestError: if the request is rejected or cannot be scored.
         """
         began = time.perf_counter()
         self._admit(request)
         self.in_flight += 1
         try:
             row, features, change = await self._parse_row(request.body)
-            arm, version = self.rollout.arm(self.online.key(row))
+            arm, version = self.rollout.choose_arm(self.online.key(row))
             varied = self._vary_features(features, version) if explain else []
             entries = self._encode(features)
             examples = [encode_example(entries), *(encode_example(self._encode(variation)) for _, variation in varied)]
@@ -151,7 +151,7 @@ class Scorer:
         except LogWriteError as error:
             raise RequestError(503, str(error), 1.0) from None
         except StoreUnavailableError as error:
-            raise RequestError(503, str(error), error.after) from None
+            raise RequestError(503, str(error), error.retry_after) from None
         finally:
             self.in_flight -= 1
         self._decision_counter(str(result.version), arm, answer["decision"]).inc()
@@ -169,8 +169,10 @@ class Scorer:
         """Apply the rate limit, the limit on requests in flight and the limit on the body's size."""
         if retry_after := self.bucket.wait():
             raise RequestError(429, f"More than {self.options.rate:g} requests a second; try again later.", retry_after)
-        if self.in_flight >= self.options.waiting:
-            raise RequestError(503, f"{self.options.waiting} requests are in flight already; try again later.", 1.0)
+        if self.in_flight >= self.options.max_in_flight:
+            raise RequestError(
+                503, f"{self.options.max_in_flight} requests are in flight already; try again later.", 1.0
+            )
         if len(request.body) > self.online.max_bytes:
             raise RequestError(413, f"The body is larger than {self.online.max_bytes} bytes.")
 
@@ -197,10 +199,10 @@ class Scorer:
                 # The version was just unloaded: fall back to the version that is served now.
                 result = await self.backend.predict(self.name, examples, None, self.options.timeout)
         except ServingError as error:
-            self.breaker.failed() if error.status in FAILURES else self.breaker.record_success()
+            self.breaker.record_failure() if error.status in FAILURES else self.breaker.record_success()
             raise RequestError(error.http, error.message, 1.0 if error.http in (429, 503) else None) from None
         except Exception:
-            self.breaker.failed()
+            self.breaker.record_failure()
             raise
         self.breaker.record_success()
         self.version = result.version
@@ -220,7 +222,7 @@ class Scorer:
         if not self.online.explained_features:
             raise RequestError(422, f"Case '{self.name}' does not support reasons; send the request without them.")
         if version is None:
-            version = self.version or rollout.stable(self.versions, self.rollout) or 0
+            version = self.version or rollout.stable_version(self.versions, self.rollout) or 0
         return vary_features(features, self.online.explained_features, self._get_version_files(version).typical)
 
     async def _record(
@@ -238,7 +240,7 @@ class Scorer:
         Returns:
             The prediction's id, and a future that is done once the record is on disk.
         """
-        position = self.log.place
+        position = self.log.position
         identity = f"{self.name}.{position.file:x}.{position.offset:x}.{getrandbits(32):08x}"
         row_journal = self.online.journal(row)
         answer_entries = encode_prediction(identity, self.online.key(row), result, arm, answer, trace)

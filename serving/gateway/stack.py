@@ -219,7 +219,7 @@ class Stack:
 
     async def _assign_labels(self, app: ModelServer, current: Mapping[str, Rollout]) -> None:
         """Assign version labels after loading: a label may only name a loaded version."""
-        if any(state.wanted for state in current.values()):
+        if any(state.versions_to_load for state in current.values()):
             await app.engine.reload(build_model_configs(self.settings.cases, labels=True))
 
 
@@ -237,8 +237,7 @@ def build_model_configs(cases: Mapping[str, ServedCase], labels: bool = False) -
     configs = []
     for name, case in cases.items():
         state = rollout.read(case.versions)
-        policy = "specific" if state.wanted else "latest"
-        configs.append(
-            ModelConfig(name, str(case.versions), policy, specific=state.wanted, labels=state.labels if labels else {})
-        )
+        policy = "specific" if state.versions_to_load else "latest"
+        chosen = state.labels if labels else {}
+        configs.append(ModelConfig(name, str(case.versions), policy, specific=state.versions_to_load, labels=chosen))
     return configs

@@ -54,7 +54,7 @@ class Server:
             connection.transport.abort()
         self._timer.cancel()
 
-    def left(self, connection: Connection) -> None:
+    def forget(self, connection: Connection) -> None:
         """Forget a closed connection."""
         self.connections.discard(connection)
         if not self.connections:

@@ -45,7 +45,7 @@ class Listener(Protocol):
     draining: bool
     date: bytes
 
-    def left(self, connection: "Connection") -> None:
+    def forget(self, connection: "Connection") -> None:
         """Forget a closed connection."""
 
 
@@ -53,22 +53,22 @@ class Connection(asyncio.Protocol):
     """One client. Parsed requests wait in ``queue`` for ``_answer_requests``, which answers them in order.
 
     Attributes:
-        over: No further request is read: the client or the server has announced the end of the connection.
+        input_closed: No further request is read: the client or the server has announced the end of the connection.
         reading: A request has started to arrive; ``in_head`` is true while its headers arrive.
-        held: Reading is paused, because too many requests are queued.
-        since: Start of the current wait: for the next request, for the rest of one, or for the client to read.
+        reading_paused: Reading is paused, because too many requests are queued.
+        waiting_since: Start of the current wait: for the next request, for the rest of one, or for the client to read.
     """
 
     def __init__(self, server: Listener, loop: asyncio.AbstractEventLoop) -> None:
         self.server, self.loop = server, loop
         self.queue: deque[tuple[Request | Response, bool]] = deque()
         self.parser = httptools.HttpRequestParser(self)
-        self.over = self.reading = self.in_head = self.held = False
+        self.input_closed = self.reading = self.in_head = self.reading_paused = False
         self.working = self.lingering = self.expecting = False
         self.writable: asyncio.Future[None] | None = None
         self.refusal: BadRequestError | None = None
         self.head_bytes = self.size = 0
-        self.since = loop.time()
+        self.waiting_since = loop.time()
         self.target = b""
         self.headers: dict[str, str] = {}
         self.body: list[bytes] = []
@@ -80,19 +80,19 @@ class Connection(asyncio.Protocol):
         self.server.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.over = True
+        self.input_closed = True
         del self.parser  # breaks the reference cycle with this connection, so that both are freed at once
         self.queue.clear()
         self.resume_writing()
-        self.server.left(self)
+        self.server.forget(self)
 
     def eof_received(self) -> bool:
         """Keep the transport open while responses are due: a client may close its side and still wait for them."""
-        self.over = True
+        self.input_closed = True
         return self.working
 
     def pause_writing(self) -> None:
-        self.writable, self.since = self.loop.create_future(), self.loop.time()
+        self.writable, self.waiting_since = self.loop.create_future(), self.loop.time()
 
     def resume_writing(self) -> None:
         if self.writable and not self.writable.done():
@@ -100,15 +100,17 @@ class Connection(asyncio.Protocol):
         self.writable = None
 
     def data_received(self, data: bytes) -> None:
-        if self.over:
+        if self.input_closed:
             return
         headers = self.headers if self.in_head else None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.over = True  # the request is answered as plain HTTP; the bytes after it belong to another protocol
+            self.input_closed = (
+                True  # the request is answered as plain HTTP; the bytes after it belong to another protocol
+            )
         except httptools.HttpParserError as error:
-            if not self.over:
+            if not self.input_closed:
                 self._refuse(self.refusal or BadRequestError(400, f"Malformed HTTP: {error}"))
         else:
             if self.in_head and self.headers is headers:
@@ -119,8 +121,8 @@ class Connection(asyncio.Protocol):
         """Limit an unfinished header, which the parser does not report, and the number of queued requests."""
         if self.in_head and self.head_bytes > 2 * MAX_HEAD:
             self._refuse(BadRequestError(431, f"Headers are larger than {MAX_HEAD} bytes."))
-        if len(self.queue) >= MAX_PIPELINED and not self.held:
-            self.held = True
+        if len(self.queue) >= MAX_PIPELINED and not self.reading_paused:
+            self.reading_paused = True
             self.transport.pause_reading()
 
     # Callbacks of httptools.
@@ -129,7 +131,7 @@ class Connection(asyncio.Protocol):
         self.reading = self.in_head = True
         self.target, self.headers, self.body = b"", {}, []
         self.head_bytes = self.size = 0
-        self.since = self.loop.time()
+        self.waiting_since = self.loop.time()
 
     def on_url(self, part: bytes) -> None:
         self.target += part
@@ -176,7 +178,7 @@ class Connection(asyncio.Protocol):
         except (ValueError, httptools.HttpParserInvalidURLError):
             self._stop(400, "The request target is not a valid URL.")
         body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
-        self.over = not keep
+        self.input_closed = not keep
         self._enqueue(Request(self.parser.get_method().decode(), path, query, self.headers, body), keep)
 
     def _stop(self, status: int, message: str) -> NoReturn:
@@ -188,7 +190,7 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Close the connection if it has exceeded a timeout; called periodically."""
-        waited = now - self.since
+        waited = now - self.waiting_since
         if self.lingering or self.writable:
             if waited > (LINGER_SECONDS if self.lingering else self.server.read_seconds):
                 self.transport.abort()
@@ -207,7 +209,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refusal: BadRequestError) -> None:
         """Send the error response after the responses that are due, then close."""
-        self.over, self.reading = True, False
+        self.input_closed, self.reading = True, False
         self._enqueue(refusal.response, False)
 
     def _enqueue(self, item: Request | Response, keep: bool) -> None:
@@ -232,26 +234,26 @@ class Connection(asyncio.Protocol):
                 response = item
             if self.transport.is_closing():
                 break
-            last = (self.over or self.server.draining) and not (self.queue or self.reading)
+            last = (self.input_closed or self.server.draining) and not (self.queue or self.reading)
             keep = keep and not last
             self.transport.write(encode_response(request, response, keep, self.server.date))
             if not keep:
-                self.over, self.lingering = True, request is None
+                self.input_closed, self.lingering = True, request is None
                 break
             if self.writable:
                 await self.writable
-            if self.held and len(self.queue) < MAX_PIPELINED // 2 and not self.transport.is_closing():
-                self.held = False
+            if self.reading_paused and len(self.queue) < MAX_PIPELINED // 2 and not self.transport.is_closing():
+                self.reading_paused = False
                 self.transport.resume_reading()
         self._finish_work()
 
     def _finish_work(self) -> None:
         """Close the connection or wait for the next request, once everything that has arrived is answered."""
-        self.working, self.since = False, self.loop.time()
+        self.working, self.waiting_since = False, self.loop.time()
         if self.lingering and self.transport.can_write_eof() and not self.transport.is_closing():
             # Closing with unread bytes makes the kernel reset the connection, and the client would lose the response.
             self.transport.write_eof()
-        elif self.over:
+        elif self.input_closed:
             self.transport.close()
         else:
             self._continue()

@@ -32,7 +32,7 @@ def test_a_home_is_created_once_for_its_settings(created_homes: list[Path], tmp_
     assert cached_home(tmp_path, "small", SECOND) != first and len(created_homes) == 2
 
 
-@pytest.mark.parametrize("name", ["digest", "lock", "version"])
+@pytest.mark.parametrize("name", ["digest", "lock_digest", "version"])
 def test_other_code_or_packages_give_another_home(
     created_homes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

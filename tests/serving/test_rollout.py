@@ -38,8 +38,10 @@ serve_forever(Path(sys.argv[1]))
 def test_without_a_file_the_newest_version_is_served(tmp_path):
     folder = create_versions(tmp_path, 1, 2, 10)
     assert rollout.read(folder) == Rollout() and rollout.list_versions(folder) == [1, 2, 10]
-    assert rollout.stable(folder, Rollout()) == 10 and rollout.stable(tmp_path / "none", Rollout()) is None
-    assert Rollout().arm("any") == ("stable", None) and Rollout().wanted == ()
+    assert (
+        rollout.stable_version(folder, Rollout()) == 10 and rollout.stable_version(tmp_path / "none", Rollout()) is None
+    )
+    assert Rollout().choose_arm("any") == ("stable", None) and Rollout().versions_to_load == ()
 
 
 def test_promote_and_rollback_change_the_stable_version(tmp_path):
@@ -59,7 +61,7 @@ def test_canary_and_shadow_keep_the_stable_version_until_promoted_or_ended(tmp_p
     folder = create_versions(tmp_path, 1, 2, 3)
     rollout.promote(folder, 2)
     assert rollout.promote(folder, 3, share=0.2) == Rollout(stable=2, previous=3, canary=3, share=0.2)
-    assert rollout.promote(folder, 1, shadow=True).wanted == (1, 2, 3)
+    assert rollout.promote(folder, 1, shadow=True).versions_to_load == (1, 2, 3)
     assert rollout.read(folder).labels == {"stable": 2, "canary": 3, "shadow": 1}
     assert rollout.rollback(folder) == Rollout(stable=2, previous=3)  # ends both, and changes nothing else
     rollout.promote(folder, 3, share=0.2)

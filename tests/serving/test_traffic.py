@@ -50,7 +50,7 @@ def sender(port, check=lambda answer: None, **options):
 def test_every_body_is_sent_once_and_answers_are_counted(tmp_path):
     sent = []
     report = run_against_gateway(
-        tmp_path, lambda port: sender(port, seen=lambda body, answer: sent.append(body)).run(bodies(200), 0, 8)
+        tmp_path, lambda port: sender(port, on_answer=lambda body, answer: sent.append(body)).run(bodies(200), 0, 8)
     )
     assert (report.sent, report.failed, report.statuses, report.versions) == (200, 0, {200: 200}, {2: 200})
     assert sorted(sent) == sorted(bodies(200)) and len(report.latencies) == 200

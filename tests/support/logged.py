@@ -16,7 +16,7 @@ async def append_and_wait(log: PredictionLog, *data: bytes) -> list[LogPosition]
     """Append records, wait until they are durable, and return their places."""
     places, groups = [], set()
     for record in data:
-        places.append(log.place)
+        places.append(log.position)
         groups.add(log.append(record))
     for group in groups:
         await group

@@ -73,7 +73,7 @@ def export_half_plus(path: Path, add: float = 2.0) -> Path:
 
 
 class SignaturesModule(tf.Module):
-    """Signatures that ``half_plus`` lacks: strings, integers, several inputs, no batch, NaN, and slow work."""
+    """Signatures that ``export_half_plus`` lacks: strings, integers, several inputs, no batch, NaN, and slow work."""
 
     def __init__(self) -> None:
         super().__init__()

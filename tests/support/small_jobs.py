@@ -33,12 +33,12 @@ SETTINGS = {
 }
 
 
-def small_job(folder: Path, **changes) -> entry_point.Job:
+def small_job(folder: Path, **changes) -> entry_point.TrainingJob:
     """Create a job with changed settings whose rows are stored in its folder."""
     settings = {**find_use_case("fraud").settings["training"], **SETTINGS, **changes}
     spec = entry_point.store(fraud_rows(ROWS, 1), folder / entry_point.STORED)
     entry_point.store(fraud_rows(VALID_ROWS, 2), folder / entry_point.STORED_VALID)
-    return entry_point.Job("fraud", settings, "", "", str(folder), spec=spec, rows=ROWS, valid_rows=VALID_ROWS)
+    return entry_point.TrainingJob("fraud", settings, "", "", str(folder), spec=spec, rows=ROWS, valid_rows=VALID_ROWS)
 
 
 def fraud_rows(count: int, seed: int) -> dict[str, np.ndarray]:
@@ -55,17 +55,17 @@ def fraud_rows(count: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def load_weights(job: entry_point.Job) -> dict[str, np.ndarray]:
+def load_weights(job: entry_point.TrainingJob) -> dict[str, np.ndarray]:
     """Load the best weights by path."""
     return restore.read_weights(Path(job.folder, BEST))
 
 
-def read_record(job: entry_point.Job) -> dict:
+def read_record(job: entry_point.TrainingJob) -> dict:
     """Read the training record of the chief."""
     return json.loads(Path(job.folder, entry_point.RESULT).read_text())
 
 
-def train_job(job: entry_point.Job) -> dict:
+def train_job(job: entry_point.TrainingJob) -> dict:
     """Train the job under its strategy; return the record of the chief."""
     if job.settings["strategy"] == "none":
         entry_point.train(job)

@@ -219,7 +219,7 @@ def test_ask_imports_no_training_library() -> None:
 def test_ask_shows_answer_location_evidence_and_proof() -> None:
     output, note = run_in_process("ask", "A20").stdout, OURS["A20"]
     words = " ".join(output.split())
-    for text in (note.question.text, f"{note.path}:{note.line}", note.evidence, note.proof, "tft.pca"):
+    for text in (note.question.text, f"{note.path}:{note.line}", note.evidence, note.proof, "tft.covariance"):
         assert text in words
 
 

@@ -56,7 +56,7 @@ def _read_case(home: Path, runtime: Runtime, name: str, runs: list[store.Run]) -
     folder = Path(runtime.versions(name))
     current = rollout.read(folder)
     if numbers := rollout.list_versions(folder):
-        arms = {rollout.stable(folder, current): "stable", current.canary: "canary", current.shadow: "shadow"}
+        arms = {rollout.stable_version(folder, current): "stable", current.canary: "canary", current.shadow: "shadow"}
         roles = tuple((number, arms.get(number, "")) for number in numbers)
         fields |= {"versions": roles, "rollout": rollouts.describe_rollout(folder, current)}
     fields |= _read_monitor(home / name / "online" / "monitor.json")
@@ -65,7 +65,7 @@ def _read_case(home: Path, runtime: Runtime, name: str, runs: list[store.Run]) -
     earlier = [run for run in runs[:-1] if run.state != "running"]
     graph = graph_of(runtime.metadata, runs[-1], home / name / "logs" / runs[-1].id, earlier[-1] if earlier else None)
     # Compare numbers rather than folders, since a home may have been moved.
-    served = str(rollout.stable(folder, current))
+    served = str(rollout.stable_version(folder, current))
     headline = next(
         (run.facts["headline"] for run in reversed(runs) if Path(run.facts.get("pushed", "")).name == served), ""
     )

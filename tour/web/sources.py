@@ -61,7 +61,7 @@ def _watching(node: str) -> bool:
 
 
 def _mentioned(function: ast.FunctionDef) -> set[str]:
-    """Names that are called in a function, and those of modules whose ``component`` is: one builds the node of its name."""
+    """Names that are called in a function, and the modules of such calls in the spelling of a node: one of them is the node."""
     found = set()
     for one in ast.walk(function):
         if isinstance(one, ast.Call):
@@ -70,7 +70,7 @@ def _mentioned(function: ast.FunctionDef) -> set[str]:
                 found.add(called.id)
             elif isinstance(called, ast.Attribute):
                 found.add(called.attr)
-                if called.attr == "component" and isinstance(called.value, ast.Name):
+                if isinstance(called.value, ast.Name):
                     found.add("".join(word.capitalize() for word in called.value.id.split("_")))
     return found
 

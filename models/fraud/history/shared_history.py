@@ -35,7 +35,7 @@ def record_names(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def build_history(row: Mapping[str, Any], records: Sequence[Fields], delay: int) -> OnlineHistory:
-    """Build a history of only the purchase's customer and merchant, from the records of :func:`names`."""
+    """Build a history of only the purchase's customer and merchant, from the records of :func:`record_names`."""
     customer, merchant = records
     loaded = OnlineHistory(delay)
     loaded.load(

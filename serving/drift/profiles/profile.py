@@ -76,7 +76,7 @@ class Profile:
         tests. Separate broken data from drift. Drift alone is not damage, so here the monitor estimates the metric,
         confirms it with late labels, and then retrains.
     Evidence: tour.evidence.serving.drift_detection.drift_and_faults
-    Proof: tests/serving/drift/alarms/test_alarm.py::test_a_shifted_column_alarms_on_its_first_day_and_a_clean_one_does_not
+    Proof: tests/serving/drift/alarms/test_alarm.py::test_shifted_column_alarms_on_its_first_day_and_a_clean_one_does_not
     """
 
     layout: Layout

@@ -47,8 +47,10 @@ class EmbeddedMemory:
         checkpoint_schedule: When checkpoints are written.
     """
 
-    def __init__(self, online: Online, folder: Path, pace: CheckpointSchedule = CheckpointSchedule()) -> None:  # noqa: B008 (frozen)
-        self.online, self.store, self.checkpoint_schedule = online, OnlineStore(online, folder), pace
+    def __init__(
+        self, online: Online, folder: Path, checkpoint_schedule: CheckpointSchedule = CheckpointSchedule()
+    ) -> None:  # noqa: B008 (frozen)
+        self.online, self.store, self.checkpoint_schedule = online, OnlineStore(online, folder), checkpoint_schedule
         self._logs: tuple[PredictionLog, PredictionLog]  # set by :meth:`open`
         self._new, self._checkpointed_at = 0, time.monotonic()
         self._closing = asyncio.Event()
@@ -71,7 +73,7 @@ class EmbeddedMemory:
         self._new, self._logs, self.store.labels_at = (
             restored.rows + restored.labels,
             (predictions, labels),
-            labels.place,
+            labels.position,
         )
 
     def begin(self) -> None:
@@ -93,7 +95,7 @@ class EmbeddedMemory:
 
     async def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
         """See ``Memory``; the label is in its log already, and no other label is being processed."""
-        self._new, self.store.labels_at = self._new + 1, self._logs[1].place
+        self._new, self.store.labels_at = self._new + 1, self._logs[1].position
         return self.store.learn(key, label, known_at, journal)
 
     def state(self) -> str:
@@ -102,14 +104,14 @@ class EmbeddedMemory:
 
     def can_remove_file(self, file: int) -> bool:
         """Return True for log files before the checkpoint's position; without a checkpoint, for none."""
-        return file < self.store.kept.file
+        return file < self.store.replay_from.file
 
     async def close(self) -> None:
         """Write a last checkpoint."""
         self._closing.set()
         if self._writer:
             await self._writer
-        self.store.checkpoint(*(prediction_log.place for prediction_log in self._logs))
+        self.store.checkpoint(*(prediction_log.position for prediction_log in self._logs))
 
     async def _write_checkpoints(self) -> None:
         while not self._closing.is_set():
@@ -130,14 +132,14 @@ class EmbeddedMemory:
             OSError: if the checkpoint, or the log up to this position, cannot be written.
         """
         predictions = self._logs[0]
-        position, text = predictions.place, []
-        pieces, log_written = self.store.pieces(position, self.store.labels_at), predictions.settled()
+        position, text = predictions.position, []
+        pieces, log_written = self.store.pieces(position, self.store.labels_at), predictions.wait_until_written()
         for piece in pieces:
             text.append(piece)
             await self._wait(PAUSE_SECONDS)
         await log_written  # a row whose record did not reach the disk was not acknowledged and must not be checkpointed
         await asyncio.to_thread(memory_checkpoint.save, self.store.folder, text)
-        self.store.kept = position
+        self.store.replay_from = position
 
     async def _wait(self, seconds: float) -> None:
         """Sleep, but return at once while closing."""

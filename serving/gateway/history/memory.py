@@ -15,12 +15,12 @@ class StoreUnavailableError(OSError):
 
     Args:
         message: One sentence for the client.
-        after: Seconds after which to retry.
+        retry_after: Seconds after which to retry.
     """
 
-    def __init__(self, message: str, after: float = 1.0) -> None:
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
-        self.after = after
+        self.retry_after = retry_after
 
 
 class Memory(Protocol):
@@ -51,22 +51,22 @@ class Memory(Protocol):
         """Return the row's features, and the change to pass to :meth:`remember`.
 
         Raises:
-            UnreachedError: if the memory does not answer.
+            StoreUnavailableError: if the memory does not answer.
         """
 
     async def remember(self, journal: list[Any], change: HistoryChange | None) -> None:
         """Add a row to the history; repeating it for the same row changes nothing.
 
         Raises:
-            UnreachedError: if the memory does not answer.
+            StoreUnavailableError: if the memory does not answer.
         """
 
     async def is_new_label(self, key: str, label: int | str) -> bool:
         """Return whether the label is new; False if the row has the same label already.
 
         Raises:
-            Conflict: if the row has another label.
-            UnreachedError: if the memory does not answer.
+            LabelConflictError: if the row has another label.
+            StoreUnavailableError: if the memory does not answer.
         """
 
     async def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
@@ -79,8 +79,8 @@ class Memory(Protocol):
             journal: The row's journal.
 
         Raises:
-            Conflict: if the row has another label.
-            UnreachedError: if the memory does not answer.
+            LabelConflictError: if the row has another label.
+            StoreUnavailableError: if the memory does not answer.
         """
 
     def state(self) -> str:

@@ -56,14 +56,14 @@ class OnlineStore:
     Attributes:
         at, labels_at: Positions in the logs up to which the history is restored.
         labelled: Labels by the hash of their row's key.
-        kept: Position in the prediction log from which a restore has to replay, after the checkpoint on disk.
+        replay_from: Position in the prediction log from which a restore has to replay, after the checkpoint on disk.
     """
 
     def __init__(self, online: Online, folder: Path) -> None:
         self.online, self.folder = online, folder
         self.at, self.labels_at = LogPosition(), LogPosition()
         self.labelled: dict[int, int | str] = {}
-        self.kept = LogPosition()
+        self.replay_from = LogPosition()
 
     @property
     def is_new(self) -> bool:
@@ -74,10 +74,10 @@ class OnlineStore:
         """Load the checkpoint and replay the logs after it.
 
         Args:
-            progress: Called with the number of replayed rows after every ``ROWS`` rows.
+            progress: Called with the number of replayed rows after every ``CHECKPOINT_ROWS`` rows.
 
         Raises:
-            CorruptError: if a log file is damaged.
+            CorruptRecordError: if a log file is damaged.
             ValueError: if the checkpoint is damaged.
         """
         began, rows, labels = time.monotonic(), 0, 0
@@ -97,7 +97,7 @@ class OnlineStore:
         """Add a label to the history; return False if the row has it already.
 
         Raises:
-            Conflict: if the row has another label.
+            LabelConflictError: if the row has another label.
         """
         if not self.is_new_label(key, label):
             return False
@@ -109,7 +109,7 @@ class OnlineStore:
         """Return whether the label is new; False if the row has the same label already.
 
         Raises:
-            Conflict: if the row has another label.
+            LabelConflictError: if the row has another label.
         """
         previous = self.labelled.get(hash_key(key))
         if previous is not None and previous != label:
@@ -119,7 +119,7 @@ class OnlineStore:
     def checkpoint(self, at: LogPosition, labels_at: LogPosition) -> None:
         """Write the history, which covers everything before the two log positions, atomically."""
         memory_checkpoint.save(self.folder, self.pieces(at, labels_at))
-        self.kept = at
+        self.replay_from = at
 
     def pieces(self, at: LogPosition, labels_at: LogPosition) -> Iterator[bytes]:
         """Yield the checkpoint's text as of the time of the call; rows and labels may arrive between two pieces."""
@@ -130,7 +130,7 @@ class OnlineStore:
             self.at, self.labels_at, self.labelled = checkpoint.at, checkpoint.labels_at, dict(checkpoint.labelled)
             for state in checkpoint.states:
                 self.online.load(state)
-            self.kept = checkpoint.at
+            self.replay_from = checkpoint.at
 
 
 def encode_journal(values: Any) -> bytes:

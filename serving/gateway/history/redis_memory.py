@@ -49,7 +49,7 @@ class RedisMemory:
         folder: Holds this gateway's logs and the checkpoint of an earlier embedded memory.
         url: ``redis://HOST:PORT/DB``, also ``rediss://`` and ``unix://``.
         timeout: Deadline of a call in seconds.
-        patience: When the circuit breaker opens.
+        breaker_policy: When the circuit breaker opens.
         count_outcome: Called with ``answered`` or ``failed`` after every call to the store.
 
     Raises:
@@ -63,12 +63,12 @@ class RedisMemory:
         folder: Path,
         url: str,
         timeout: float,
-        patience: BreakerPolicy,
+        breaker_policy: BreakerPolicy,
         count_outcome: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         self.online, self.timeout, self.prefix = online, timeout, f"showcase:{name}:"
-        self.redis, self.where = make_client(url)
-        self.breaker, self._count_outcome = CircuitBreaker(patience, time.monotonic), count_outcome
+        self.redis, self.address = make_client(url)
+        self.breaker, self._count_outcome = CircuitBreaker(breaker_policy, time.monotonic), count_outcome
         self._change = self.redis.register_script(CHANGE)
         self._filling = HistoryFill(self.redis, self.prefix, online, folder)
 
@@ -76,7 +76,7 @@ class RedisMemory:
         """Fill a new store, once for all gateways: while one gateway fills it, the others wait here.
 
         Raises:
-            UnreachedError: if the store does not answer.
+            StoreUnavailableError: if the store does not answer.
         """
         try:
             return await self._filling.run(seed)
@@ -86,7 +86,7 @@ class RedisMemory:
         except (RedisError, OSError) as error:
             await self.close()
             raise StoreUnavailableError(
-                f"The history store at {self.where} does not answer: {describe_error(error)}. Start it, or omit --store."
+                f"The history store at {self.address} does not answer: {describe_error(error)}. Start it, or omit --store."
             ) from None
 
     def open(self, predictions: PredictionLog, labels: PredictionLog) -> None:
@@ -182,9 +182,9 @@ class RedisMemory:
             self.breaker.record_success()
             self._count_outcome("answered")
             return reply
-        self.breaker.failed()
+        self.breaker.record_failure()
         self._count_outcome("failed")
-        raise StoreUnavailableError(f"The history store at {self.where} {message}.")
+        raise StoreUnavailableError(f"The history store at {self.address} {message}.")
 
 
 class _HistoryLostError(Exception):
@@ -192,7 +192,7 @@ class _HistoryLostError(Exception):
 
 
 def _is_new(key: str, label: int | str, previous: str | None) -> bool:
-    """Return whether the row has no label yet; raise Conflict if it has another one."""
+    """Return whether the row has no label yet; raise LabelConflictError if it has another one."""
     if previous is not None and previous != str(label):
         raise LabelConflictError(f"'{key}' is labelled {previous} already.")
     return previous is None

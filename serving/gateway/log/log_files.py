@@ -63,7 +63,7 @@ def read_log(folder: Path, since: LogPosition = LogPosition()) -> Iterator[tuple
     """Yield position and data of every record from a position on, in order, including those of the open file.
 
     Raises:
-        tfrecords.CorruptError: if a closed file is damaged.
+        tfrecords.CorruptRecordError: if a closed file is damaged.
     """
     files = {file_number(path): path for suffix in (OPEN, DONE) for path in folder.glob(f"*{suffix}")}
     for file in sorted(file for file in files if file >= since.file):

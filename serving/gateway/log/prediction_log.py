@@ -103,7 +103,7 @@ class PredictionLog:
         self._durable, self._born = 0, time.monotonic()
 
     @property
-    def place(self) -> LogPosition:
+    def position(self) -> LogPosition:
         """Position of the next record."""
         return LogPosition(self.number, self.size)
 
@@ -113,7 +113,7 @@ class PredictionLog:
         return len(self._buffer)
 
     def append(self, data: bytes) -> "asyncio.Future[None]":
-        """Add a record; return a future that is done once it is on disk, or fails with UnwrittenError."""
+        """Add a record; return a future that is done once it is on disk, or fails with LogWriteError."""
         if self._group is None:
             self._group = asyncio.get_running_loop().create_future()
         record = tfrecords.frame_record(data)
@@ -123,8 +123,8 @@ class PredictionLog:
             self._schedule()
         return self._group
 
-    def settled(self) -> "asyncio.Future[None]":
-        """Return a future that is done when all records appended so far are on disk; it fails with UnwrittenError."""
+    def wait_until_written(self) -> "asyncio.Future[None]":
+        """Return a future that is done when all records appended so far are on disk; it fails with LogWriteError."""
         last = self._group or self._writing
         if last is None:
             last = asyncio.get_running_loop().create_future()

@@ -34,7 +34,7 @@ def _compute_masked_crc(data: bytes) -> int:
 
 
 def frame_record(data: bytes) -> bytes:
-    """Return the record of ``data``; it is ``AROUND`` bytes longer."""
+    """Return the record of ``data``; it is ``FRAME_BYTES`` bytes longer."""
     length = len(data).to_bytes(8, "little")
     return b"%b%b%b%b" % (length, TAIL.pack(_compute_masked_crc(length)), data, TAIL.pack(_compute_masked_crc(data)))
 
@@ -66,7 +66,7 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
     """Yield offset and data of every record of a closed file, from ``offset`` on.
 
     Raises:
-        CorruptError: if the last valid record is followed by other bytes.
+        CorruptRecordError: if the last valid record is followed by other bytes.
     """
     buffer, end = path.read_bytes(), offset
     for start, data in iterate_records(buffer, offset):

@@ -258,7 +258,7 @@ for expected, actual in zip(alone.weights, both.weights, strict=True):
 print("equal")
 def small():
     pixels = keras.Input((8, 8, 1), name="pixels")
-    moved = image.augmented(pixels, {**settings, "augment": True, "flip": True})
+    moved = image.augment(pixels, {**settings, "augment": True, "flip": True})
     hidden = keras.layers.Dropout(0.3)(Residual(synchronized=True, remat=True)(moved))
     small.moved = keras.Model(pixels, moved)
     return keras.Model({"pixels": pixels}, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(hidden)))

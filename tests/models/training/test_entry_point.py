@@ -112,7 +112,7 @@ import sys
 from pathlib import Path
 from models.training import entry_point
 for path in sys.argv[1:]:
-    entry_point.train(entry_point.Job.read(Path(path)))
+    entry_point.train(entry_point.TrainingJob.read(Path(path)))
 """
 
 

@@ -7,17 +7,17 @@ def test_breaker_opens_after_failures_and_closes_after_a_success():
     now = 0.0
     breaker = CircuitBreaker(BreakerPolicy(failures=2, seconds=10), lambda: now)
     assert breaker.wait() == 0
-    breaker.failed()
+    breaker.record_failure()
     breaker.record_success()
-    breaker.failed()
+    breaker.record_failure()
     assert breaker.state == CLOSED
-    breaker.failed()
+    breaker.record_failure()
     assert breaker.state == OPEN and breaker.wait() == 10
     now = 9.999
     assert breaker.wait() > 0
     now = 10
     assert breaker.wait() == 0 and breaker.state == HALF_OPEN and breaker.wait() == 10  # one trial at a time
-    breaker.failed()
+    breaker.record_failure()
     assert breaker.state == OPEN and breaker.wait() == 10
     now = 20
     assert breaker.wait() == 0

@@ -80,13 +80,13 @@ def test_picture_is_scored_from_a_file_or_from_pixels(tmp_path):
         ({}, "either image or pixels"),
         (PICTURE | {"image": encode_image()}, "either image or pixels"),
         (PICTURE | {"image": None}, "valid string"),
-        ({"image": "???"}, "not base64"),
+        ({"image": "???"}, "not valid base64"),
         ({"image": base64.b64encode(b"GIF89a").decode()}, "no PNG or JPEG"),
         ({"image": encode_image()[:40]}, "no PNG or JPEG"),
-        ({"image": encode_image((8193, 1))}, "sides of 8192"),
+        ({"image": encode_image((8193, 1))}, "sides of at most 8192"),
         ({"image": encode_image(mode="I;16")}, "8 bits"),
         ({"pixels": [[1, 2], [3]]}, "same length"),
-        ({"pixels": [[1, [1, 2, 3]]]}, "same kind"),
+        ({"pixels": [[1, [1, 2, 3]]]}, "same type"),
         ({"pixels": [[256]]}, "less than or equal to 255"),
         ({"pixels": []}, "at least 1 item"),
     ],
@@ -105,7 +105,9 @@ def test_reasons_use_one_call_and_name_the_feature_that_lowers_the_score_most(tm
     from serving.gateway.version_files import VersionFiles
 
     typical = {"amount": 50.0, "distance_km": 5.0, "category": "grocery"}
-    monkeypatch.setattr(scoring, "served", lambda folder, version: VersionFiles({"threshold": 0.5}, {}, typical))
+    monkeypatch.setattr(
+        scoring, "read_version_files", lambda folder, version: VersionFiles({"threshold": 0.5}, {}, typical)
+    )
 
     async def work():
         async with open_gateway(tmp_path) as (gateway, backend):

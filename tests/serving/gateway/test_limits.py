@@ -74,7 +74,7 @@ def test_request_over_the_rate_limit_is_429_with_retry_after(tmp_path):
 
 def test_request_over_the_in_flight_limit_is_503(tmp_path):
     async def work():
-        async with open_gateway(tmp_path, options=ScoringOptions(waiting=3)) as (gateway, backend):
+        async with open_gateway(tmp_path, options=ScoringOptions(max_in_flight=3)) as (gateway, backend):
             backend.delay = 0.05
             replies = await asyncio.gather(*(score_purchase(gateway, transaction_id=f"t{n}") for n in range(5)))
             assert sorted(response.status for response, _ in replies) == [200, 200, 200, 503, 503]
@@ -99,8 +99,8 @@ def test_failing_backend_opens_the_breaker_and_one_success_closes_it(tmp_path):
         raise ServingError("UNAVAILABLE", "gone")
 
     async def work():
-        patience = BreakerPolicy(failures=3, seconds=0.1)
-        async with open_gateway(tmp_path, options=ScoringOptions(breaker_policy=patience)) as (gateway, backend):
+        breaker_policy = BreakerPolicy(failures=3, seconds=0.1)
+        async with open_gateway(tmp_path, options=ScoringOptions(breaker_policy=breaker_policy)) as (gateway, backend):
             backend.fault = fail
             assert [(await score_purchase(gateway))[0].status for _ in range(5)] == [503] * 5
             assert len(backend.asked) == 3

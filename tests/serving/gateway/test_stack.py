@@ -28,7 +28,7 @@ BODIES = {"fraud": PURCHASE, "image": PICTURE}
 @pytest.fixture
 def simple(monkeypatch) -> None:
     """Replace the remote backend by one in this process."""
-    monkeypatch.setattr(stack, "Remote", lambda target: FakeBackend())
+    monkeypatch.setattr(stack, "GrpcBackend", lambda target: FakeBackend())
 
 
 @asynccontextmanager
@@ -113,7 +113,7 @@ def test_new_case_waits_for_its_seed_data_and_is_seeded_once(tmp_path: Path, sim
 
     async def work():
         create_versions(tmp_path / "image" / "versions", 1)
-        options = {"arrived": lambda name: name == "image" or bool(ready), "seed": seed}
+        options = {"can_fill": lambda name: name == "image" or bool(ready), "seed": seed}
         async with run_stack(tmp_path, **options) as (_, client):
             push(tmp_path, "fraud")
             for _ in range(10):

@@ -38,7 +38,7 @@ def train_now(network: Any, settings: Mapping[str, Any], parts: transfer.FewShot
         transfer.fit(make_network(len(np.unique(parts.known[1]))), parts.known, BASE_STEPS, RATE)
     )
     accuracy = transfer.compare_methods(
-        body, make_network, parts, STEPS, RATE, lambda pixels: network.augmented(pixels, settings)
+        body, make_network, parts, STEPS, RATE, lambda pixels: network.augment(pixels, settings)
     )
     new_classes = ", ".join(names[label] for label in parts.names)
     title = (

@@ -33,7 +33,7 @@ def canary_and_rollback(context: Context) -> list[Result]:
     now = rollout.read(folder)
     pushed = {Path(run.facts["pushed"]).name: run for run in context.runs if run.facts.get("pushed")}
     versions = tuple(
-        (number, "stable" if number == rollout.stable(folder, now) else "", pushed[str(number)].reason)
+        (number, "stable" if number == rollout.stable_version(folder, now) else "", pushed[str(number)].reason)
         if str(number) in pushed
         else (number, "", "pushed by a run that is not recorded")
         for number in rollout.list_versions(folder)

@@ -22,11 +22,11 @@ ACTING = ("-m", "support.acting_worker")
 SAVED = "say it_goes_on_at_step_7 end 42"
 
 
-def acting_job(folder: Path, strategy: str, acts: dict[str, list[str]], **changes) -> entry_point.Job:
+def acting_job(folder: Path, strategy: str, acts: dict[str, list[str]], **changes) -> entry_point.TrainingJob:
     """A job for processes that act a script instead of training."""
     folder.mkdir()
     settings = {"strategy": strategy, "workers": 2, "parameter_servers": 1, "restarts": 2, "acts": acts, **changes}
-    return entry_point.Job("fraud", settings, "", "", str(folder))
+    return entry_point.TrainingJob("fraud", settings, "", "", str(folder))
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_worker_with_incompatible_settings_exits_with_wrong(tmp_path, monkeypatc
 
 
 def test_worker_that_saved_after_sigterm_exits_with_preempted(tmp_path, monkeypatch, capsys):
-    def stop(job: entry_point.Job) -> None:
+    def stop(job: entry_point.TrainingJob) -> None:
         raise PreemptedError(f"it goes on with {job.case}")
 
     monkeypatch.setattr(entry_point, "train", stop)
@@ -214,7 +214,7 @@ def test_worker_that_saved_after_sigterm_exits_with_preempted(tmp_path, monkeypa
 LONG = {"epochs": 40, "max_steps": 10_000, "checkpoint_steps": 4}
 
 
-def steps(job: entry_point.Job) -> int:
+def steps(job: entry_point.TrainingJob) -> int:
     return job.settings["epochs"] * STEPS // 2
 
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.system
 TOLERANCE = 2e-6
 
 
-def model_weights(job: entry_point.Job) -> list[np.ndarray]:
+def model_weights(job: entry_point.TrainingJob) -> list[np.ndarray]:
     """The best weights in the model's own order."""
     data = entry_point.TrainingData.from_store(job)
     model = build(data.network, job.settings, data.features, job.pretrained)
@@ -194,10 +194,10 @@ def test_tf_config_gives_the_task_and_its_share(monkeypatch):
     task = ClusterTask.from_environment()
     assert (task.kind, task.index, task.chief, task.count("worker")) == ("worker", 1, False, 2)
     assert ClusterTask("worker", 0, peers).chief and SINGLE_TASK.chief
-    assert strategies.compute_share(SimpleNamespace(num_replicas_in_sync=4), task) == strategies.Share(4, 2, 2)
+    assert strategies.compute_share(SimpleNamespace(num_replicas_in_sync=4), task) == strategies.BatchShare(4, 2, 2)
 
 
 def test_saved_job_is_read_unchanged(tmp_path):
     job = small_job(tmp_path / "job")
-    again = asdict(entry_point.Job.read(job.save(tmp_path / "job.json")))
+    again = asdict(entry_point.TrainingJob.read(job.save(tmp_path / "job.json")))
     assert again == json.loads(json.dumps(asdict(job)))  # JSON turns a tuple into a list

@@ -93,15 +93,15 @@ def replay_log(folder: Path) -> Purchases:
 SCRIPT = """
 import asyncio, sys
 from pathlib import Path
-from support.gateway_case import Simple, made, score
-from serving.gateway.history.embedded_memory import Pace
-from serving.gateway.scoring import Options
+from support.gateway_case import FakeBackend, build_gateway, score_purchase
+from serving.gateway.history.embedded_memory import CheckpointSchedule
+from serving.gateway.scoring import ScoringOptions
 
 async def work():
-    options = Options(pace=Pace(rows=20, seconds=1e9))
-    gateway, n = made(Path(sys.argv[1]), Simple(), options).open(), 0
+    options = ScoringOptions(checkpoint_schedule=CheckpointSchedule(rows=20, seconds=1e9))
+    gateway, n = build_gateway(Path(sys.argv[1]), FakeBackend(), options).open(), 0
     while True:
-        each = [score(gateway, transaction_id=f"t{n + k}", customer_id=f"c{(n + k) % 7}") for k in range(8)]
+        each = [score_purchase(gateway, transaction_id=f"t{n + k}", customer_id=f"c{(n + k) % 7}") for k in range(8)]
         assert all(response.status == 200 for response, _ in await asyncio.gather(*each))
         print(*(f"t{n + k}" for k in range(8)), flush=True)
         n += 8
@@ -143,7 +143,7 @@ def test_retention_keeps_the_log_files_after_the_checkpoint(tmp_path: Path) -> N
         numbers = sorted(file_number(path) for path in files.glob(f"*{DONE}"))
         assert len(numbers) > 5 and numbers[0] == 1  # there is no checkpoint yet
         await memory.checkpoint()
-        needed = memory.store.kept
+        needed = memory.store.replay_from
         await send(gateway, 30, 10)
         numbers = sorted(file_number(path) for path in files.glob(f"*{DONE}"))
         assert numbers == list(range(needed.file, numbers[-1] + 1)) and len(numbers) > 1
@@ -169,7 +169,7 @@ def test_checkpoint_waits_for_the_log_and_is_not_written_if_the_log_fails(
             await scorer.memory.checkpoint()
             before, position = (
                 (scorer.memory.store.folder / memory_checkpoint.FILE).read_bytes(),
-                scorer.memory.store.kept,
+                scorer.memory.store.replay_from,
             )
             disk_ready, write = asyncio.Event(), scorer.log._write
             loop = asyncio.get_running_loop()
@@ -191,11 +191,11 @@ def test_checkpoint_waits_for_the_log_and_is_not_written_if_the_log_fails(
             if fails:
                 with pytest.raises(LogWriteError):
                     await writing
-                assert (await request)[0].status == 503 and scorer.memory.store.kept == position
+                assert (await request)[0].status == 503 and scorer.memory.store.replay_from == position
                 assert (scorer.memory.store.folder / memory_checkpoint.FILE).read_bytes() == before
             else:
                 await writing
-                assert (await request)[0].status == 200 and scorer.memory.store.kept > position
+                assert (await request)[0].status == 200 and scorer.memory.store.replay_from > position
 
     run(work())
 
@@ -217,7 +217,7 @@ def test_checkpoint_is_retried_after_a_disk_error(tmp_path: Path, monkeypatch) -
                 for n in range(start, start + 25):
                     assert (await score_purchase(gateway, transaction_id=f"t{n}"))[0].status == 200
                 await wait_until(lambda start=start: len(calls) > start / 25)
-            await wait_until(lambda: store.kept > LogPosition())
+            await wait_until(lambda: store.replay_from > LogPosition())
             monkeypatch.undo()
 
     run(work())

@@ -105,7 +105,7 @@ def test_history_after_a_crash_equals_the_log(spans: Path, tmp_path: Path, check
                 await group
             if checkpoint and n == 700:
                 await group
-                store.checkpoint(predictions.place, labels.place)
+                store.checkpoint(predictions.position, labels.position)
         await group  # the logs are not closed, as after a kill
         restored = OnlineStore(Purchases(), tmp_path)
         assert not restored.is_new
@@ -113,7 +113,7 @@ def test_history_after_a_crash_equals_the_log(spans: Path, tmp_path: Path, check
         assert result.rows == (len(sent) - 701 if checkpoint else len(sent))
         assert have_equal_features(restored.online, online, sent)
         assert restored.labelled == store.labelled and restored.labelled
-        assert (restored.at, restored.labels_at) == (predictions.place, labels.place)
+        assert (restored.at, restored.labels_at) == (predictions.position, labels.position)
         for log in (predictions, labels):
             await log.close()
 

@@ -169,13 +169,13 @@ def test_label_is_503_without_the_store_and_stored_on_retry(tmp_path, server: Re
 SCRIPT = """
 import asyncio, sys
 from pathlib import Path
-from support.gateway_case import score
-from support.shared_case import shared
+from support.gateway_case import score_purchase
+from support.shared_case import open_shared_gateway
 
 async def work():
-    async with shared(Path(sys.argv[1]), sys.argv[2]) as gateway:
+    async with open_shared_gateway(Path(sys.argv[1]), sys.argv[2]) as gateway:
         for n in range(10**6):
-            each = [score(gateway, transaction_id=f"{n}-{k}") for k in range(8)]
+            each = [score_purchase(gateway, transaction_id=f"{n}-{k}") for k in range(8)]
             assert all(response.status == 200 for response, _ in await asyncio.gather(*each))
             print(*(f"{n}-{k}" for k in range(8)), flush=True)
 asyncio.run(work())

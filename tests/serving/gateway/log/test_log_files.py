@@ -23,7 +23,7 @@ def test_incomplete_record_is_truncated_and_saved(tmp_path, cut):
 
     async def work():
         log = PredictionLog(tmp_path).open()
-        assert log.torn_bytes == cut and log.place == LogPosition(8, 0)
+        assert log.torn_bytes == cut and log.position == LogPosition(8, 0)
         await append_and_wait(log, b"next")
         await log.close()
 
@@ -54,7 +54,7 @@ def test_flipped_bit_in_a_closed_file_is_an_error(tmp_path, at):
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from serving.gateway.log.prediction_log import PredictionLog, Limits
+from serving.gateway.log.prediction_log import PredictionLog, LogLimits
 async def client(log, name):
     n = 0
     while True:
@@ -63,7 +63,7 @@ async def client(log, name):
         sys.stdout.write(f"{name}:{n}\\n"); sys.stdout.flush()
         n += 1
 async def main():
-    log = PredictionLog(Path(sys.argv[1]), Limits(file_bytes=20_000)).open()
+    log = PredictionLog(Path(sys.argv[1]), LogLimits(file_bytes=20_000)).open()
     await asyncio.gather(*(client(log, name) for name in range(8)))
 asyncio.run(main())
 """
