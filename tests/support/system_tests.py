@@ -18,6 +18,8 @@ EVENTS = {
     "os.fork": "started a process",
     "socket.bind": "opened a port",
 }
+# Python's `platform` asks it for the processor, once, when a library is imported that wants to know.
+IGNORED = ["uname", "-p"]
 _recordings: list[set[str]] = []
 _hooked: list[bool] = []
 
@@ -38,5 +40,5 @@ def record_events() -> Iterator[set[str]]:
 
 
 def _record(event: str, arguments: tuple[Any, ...]) -> None:
-    if _recordings and event in EVENTS:
+    if _recordings and event in EVENTS and not (event == "subprocess.Popen" and arguments[1] == IGNORED):
         _recordings[-1].add(EVENTS[event])
