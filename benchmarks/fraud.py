@@ -37,7 +37,7 @@ from benchmarks.score_calibration import BINS, expected_calibration_error
 from components.training.extended_trainer import align_embedding
 from components.training.span_example_gen import Write
 from models import skip_gram, spans
-from models.evaluation.baselines import Table, fit_boosted_trees, fit_logistic_regression
+from models.evaluation.baselines import FeatureTable, fit_boosted_trees, fit_logistic_regression
 from models.evaluation.intervals import LEVEL, average_precision, interval
 from models.fraud import data, features, sentences
 from models.fraud import model as network
@@ -214,12 +214,12 @@ def _resample_customers(customers: np.ndarray, seed: int) -> Iterator[np.ndarray
         yield rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=CHUNK)[:, owner]
 
 
-def _build_table(prepared_data: SimpleNamespace, split: str) -> Table:
+def _build_table(prepared_data: SimpleNamespace, split: str) -> FeatureTable:
     """Return the table that the Baseline component gives its models: all inputs as columns."""
-    return Table.of(network.INPUTS, network.LABEL, prepared_data.splits[split])
+    return FeatureTable.of(network.INPUTS, network.LABEL, prepared_data.splits[split])
 
 
-def _build_similarity_table(prepared_data: SimpleNamespace, split: str) -> Table:
+def _build_similarity_table(prepared_data: SimpleNamespace, split: str) -> FeatureTable:
     """Return the table with merchant similarity, as the network computes it, instead of merchant codes.
 
     Trees can learn little from the codes.
@@ -229,7 +229,7 @@ def _build_similarity_table(prepared_data: SimpleNamespace, split: str) -> Table
     merchant, past = rows["merchants"][:, 0], rows["merchants"][:, 1:]
     cosine = np.einsum("rd,rpd->rp", unit_vectors[merchant], unit_vectors[past]) * rows["past"][:, :, 3]
     inputs = [name for name in network.INPUTS if name != "merchants"]
-    return Table.of([*inputs, "likeness"], network.LABEL, {**rows, "likeness": cosine})
+    return FeatureTable.of([*inputs, "likeness"], network.LABEL, {**rows, "likeness": cosine})
 
 
 BASELINES = {

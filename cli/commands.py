@@ -16,7 +16,7 @@ from pipeline import session
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.online import rollouts
-from pipeline.plan import Request, make_plan
+from pipeline.plan import RunRequest, make_plan
 from pipeline.progress import ProgressTable
 
 
@@ -40,14 +40,14 @@ def run(
         quiet: Print everything on standard error, and no JSON.
         tracking: Address of the experiment tracker; a file under the home if empty.
         runner: Which Beam runner executes the pipeline.
-        request_fields: The fields of a :class:`Request`.
+        request_fields: The fields of a :class:`RunRequest`.
     """
     # A duplicate of standard error, since stages redirect descriptor 2 to the log of their run.
     console, started = Console(file=os.fdopen(os.dup(2), "w")) if as_json or quiet else Console(), time.monotonic()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     runtime = local_runtime(home, tracking, runner)
     console.print(f"[bold]{find_use_case(case).title}[/bold]")
-    plan = make_plan(Request(find_use_case(case), **request_fields), runtime)
+    plan = make_plan(RunRequest(find_use_case(case), **request_fields), runtime)
     summary = f"data {plan.source}, spans {plan.first}:{plan.last}, version {plan.data_version}"
     console.print(summary, highlight=False, soft_wrap=True)
     if runtime.beam.page:
@@ -95,7 +95,7 @@ def print_neighbours(case: str, value: str, number: int, home: Path, as_json: bo
     Raises:
         ValueError: for a use case or a run without an embedding, or a value that is not in it.
     """
-    from models.embedding import Embedding
+    from models.embedding import WordVectors
 
     if not find_use_case(case).has("sentences"):
         raise ValueError(f"{case} learns no embedding: its package has no sentences.py.")
@@ -106,7 +106,7 @@ def print_neighbours(case: str, value: str, number: int, home: Path, as_json: bo
         raise ValueError(
             f"No pushed run of {case} under {home} has an embedding; run `showcase run {case} --home {home}` first."
         )
-    nearest = Embedding.load(outputs["embedding"].uri).neighbours(value, number)
+    nearest = WordVectors.load(outputs["embedding"].uri).neighbours(value, number)
     if as_json:
         print(json.dumps([{"value": word, "cosine": cosine} for word, cosine in nearest], indent=1))
         return
@@ -129,7 +129,7 @@ def generate(case: str, out: Path, rows: int, days: int, seed: int, drift: list[
 def draft_schema(case: str, data: str | None, columns: str, home: Path) -> None:
     """Print the curated schema with its listed values replaced by the values that the data has."""
     runtime = local_runtime(home)
-    plan = make_plan(Request(find_use_case(case), data, changes={"columns": columns} if columns else {}), runtime)
+    plan = make_plan(RunRequest(find_use_case(case), data, changes={"columns": columns} if columns else {}), runtime)
     with session.redirect_stderr(home / case / "logs" / "schema.log"):
         from pipeline import schema_draft
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from models.catalog import find_use_case
 from pipeline.kubeflow import compiler, deployment, local_run, submission
 from pipeline.local.local_runtime import local_runtime
-from pipeline.plan import Request
+from pipeline.plan import RunRequest
 
 
 def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, request_fields: dict[str, Any]) -> None:
@@ -23,7 +23,7 @@ def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, request_
         ValueError: if Kubeflow's packages are missing, or as :func:`pipeline.kubeflow.compiler.compile_to`.
     """
     settings = deployment.read_deployment(cluster or deployment.DEFAULT_FILE)
-    tasks = _compile(out, Request(find_use_case(case), **request_fields), settings)
+    tasks = _compile(out, RunRequest(find_use_case(case), **request_fields), settings)
     if as_json:
         print(json.dumps({"file": str(out), "tasks": tasks}, indent=1))
         return
@@ -41,7 +41,7 @@ def rehearse(
     path.parent.mkdir(parents=True, exist_ok=True)
     tasks = _compile(
         path,
-        Request(find_use_case(case), **request_fields),
+        RunRequest(find_use_case(case), **request_fields),
         deployment.read_deployment(cluster or deployment.DEFAULT_FILE),
     )
     ended = local_run.rehearse(path, case, home, tracking)
@@ -71,7 +71,7 @@ def submit(
         path = Path(scratch, f"{case}.yaml")
         _compile(
             path,
-            Request(find_use_case(case), **request_fields),
+            RunRequest(find_use_case(case), **request_fields),
             deployment.read_deployment(cluster or deployment.DEFAULT_FILE),
         )
         submitted = submission.submit(path, f"{case}-{datetime.now():%Y%m%d-%H%M%S-%f}", target, every)
@@ -81,7 +81,7 @@ def submit(
     Console().print(f"submitted; {submitted['url']}", highlight=False, soft_wrap=True)
 
 
-def _compile(path: Path, request: Request, settings: deployment.Deployment) -> list[str]:
+def _compile(path: Path, request: RunRequest, settings: deployment.Deployment) -> list[str]:
     try:
         import kfp.kubernetes  # noqa: F401
     except ImportError:

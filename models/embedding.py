@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass
-class Embedding:
+class WordVectors:
     """Words and their vectors.
 
     Attributes:
@@ -32,7 +32,7 @@ class Embedding:
         (folder / "embedding.json").write_text(json.dumps(self.facts, indent=1))
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Embedding":
+    def load(cls, folder: str | Path) -> "WordVectors":
         """Read what :meth:`save` wrote."""
         folder = Path(folder)
         words = json.loads((folder / "words.json").read_text())
@@ -54,9 +54,9 @@ class Embedding:
         order = [row for row in np.argsort(-cosine, kind="stable") if row != position]
         return [(self.words[row], float(cosine[row])) for row in order[:number]]
 
-    def align(self, words: Sequence[str], unknown: int = 1) -> "Embedding":
+    def align(self, words: Sequence[str], unknown: int = 1) -> "WordVectors":
         """Reorder the rows to another vocabulary; unknown words get the mean vector, as do ``unknown`` extra rows."""
         positions = {word: row for row, word in enumerate(self.words)}
         vectors = np.vstack([self.matrix, self.matrix.mean(axis=0)])
         rows = [positions.get(word, len(self.words)) for word in words] + [len(self.words)] * unknown
-        return Embedding([*words, *[""] * unknown], vectors[rows].astype(np.float32), self.facts)
+        return WordVectors([*words, *[""] * unknown], vectors[rows].astype(np.float32), self.facts)

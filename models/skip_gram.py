@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.embedding import Embedding
+from models.embedding import WordVectors
 
 BATCH = 2048
 # Noise words for each pair. The batch shares the drawn words; their mean loss is multiplied by this number.
@@ -141,7 +141,7 @@ class SkipGramModel(tf.Module):
         return loss
 
 
-def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Embedding:
+def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> WordVectors:
     """Train a vector for each word.
 
     Args:
@@ -184,7 +184,7 @@ def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Em
         "seconds": time.perf_counter() - started,
         "settings": {name: settings[name] for name in SETTINGS},
     }
-    return Embedding(words, model.centres.numpy(), facts)
+    return WordVectors(words, model.centres.numpy(), facts)
 
 
 def _train_epoch(

@@ -20,7 +20,7 @@ PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "lightgb
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """A request to run a pipeline, as given on the command line.
 
     Attributes:
@@ -102,7 +102,7 @@ class Plan:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def make_plan(request: Request, runtime: Runtime) -> Plan:
+def make_plan(request: RunRequest, runtime: Runtime) -> Plan:
     """Find and check the data and resolve every setting before any stage starts.
 
     Raises:
@@ -157,7 +157,7 @@ def read_schema(path: Path) -> str:
         raise DataError(f"{path} is not a schema: {error}. Write a draft with `showcase schema`.") from error
 
 
-def search_space(request: Request) -> dict[str, Any]:
+def search_space(request: RunRequest) -> dict[str, Any]:
     """Return the Tuner's search space: the case's own, without the settings that the request sets.
 
     Raises:

@@ -120,7 +120,7 @@ def client(served_folder: Path) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def version_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of model versions to copy; version n adds n."""
     from support.served_models import export_half_plus
 

@@ -13,7 +13,7 @@ from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from tour import stations, trace
 from tour.logbook import LoggedPrediction
-from tour.stations import Source, Step, artifact_name
+from tour.stations import LineageStep, Source, artifact_name
 from tour.trace import Artifact
 
 PUSHED = "pushed_model"
@@ -23,7 +23,7 @@ PUSHED = "pushed_model"
 class Trail:
     """Steps in order, the edges between them by name, and the page of each."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[LineageStep, ...]
     edges: frozenset[tuple[str, str]] = frozenset()
     links: Mapping[str, str] = field(default_factory=dict)
 
@@ -31,19 +31,21 @@ class Trail:
 def trace_back(home: Path, case: str, logged: LoggedPrediction) -> Trail:
     """From a logged prediction to its version, run, code, artifacts and spans."""
     runtime = local_runtime(home)
-    version = Step(
+    version = LineageStep(
         f"version {logged.version}", "The version that answered", *stations.version_facts(runtime, case, logged.version)
     )
     run = find_pushing_run(store.runs(runtime.metadata, case), logged.version)
     true_label = stations.label_text(home, case, logged)
-    steps = [Step("prediction", "The prediction", stations.prediction_facts(logged, true_label)), version]
+    steps = [LineageStep("prediction", "The prediction", stations.prediction_facts(logged, true_label)), version]
     edges = {(version.name, "prediction")}
     if run is None:
         reason = (
             f"No run in the store says that it pushed version {logged.version} of {case}; its record was deleted or is "
             "incomplete."
         )
-        return Trail((*steps, Step("run", "The run", missing=reason)), frozenset(edges | {("run", version.name)}))
+        return Trail(
+            (*steps, LineageStep("run", "The run", missing=reason)), frozenset(edges | {("run", version.name)})
+        )
     steps += [stations.run_step(run), stations.code_step(run), stations.data_step(run)]
     edges |= {("run", version.name), ("code", "run"), ("spans", "run")}
     if run.facts.get("decision"):
@@ -51,9 +53,11 @@ def trace_back(home: Path, case: str, logged: LoggedPrediction) -> Trail:
         edges.add(("decision", "run"))
     artifacts, artifact_edges, links = ancestors(runtime.metadata, case, run.id)
     if not artifacts:
-        steps.append(Step("artifacts", "Its artifacts", missing="The store has no artifacts of this run."))
+        steps.append(LineageStep("artifacts", "Its artifacts", missing="The store has no artifacts of this run."))
         return Trail(tuple(steps), frozenset(edges))
-    steps.append(Step("artifacts", "Its artifacts", tuple(stations.artifact_fact(artifact) for artifact in artifacts)))
+    steps.append(
+        LineageStep("artifacts", "Its artifacts", tuple(stations.artifact_fact(artifact) for artifact in artifacts))
+    )
     names = {artifact_name(artifact) for artifact in artifacts}
     edges = {pair for pair in edges if "run" not in pair} | artifact_edges
     edges |= {("spans", name) for name in names if name.startswith("Examples")}
@@ -78,9 +82,11 @@ def trace_forward(home: Path, case: str, source: Source, span: int, counts: Mapp
     runtime = local_runtime(home)
     all_runs = store.runs(runtime.metadata, case)
     runs = [run for run in all_runs if run.facts.get("source") == source.folder and span in stations.run_spans(run)]
-    start = Step(f"span {span}", f"Span {span}", stations.span_facts(source, span), stations.missing_span(source, span))
+    start = LineageStep(
+        f"span {span}", f"Span {span}", stations.span_facts(source, span), stations.missing_span(source, span)
+    )
     if not runs:
-        return Trail((start, Step("runs", "Runs", missing="No run in the store has learnt from this span.")))
+        return Trail((start, LineageStep("runs", "Runs", missing="No run in the store has learnt from this span.")))
     steps, edges, links = [start], set(), {start.name: f"#span-{span}"}
     for run in runs:
         run_name = f"run {run.id.removeprefix(case + '-')}"
@@ -93,7 +99,9 @@ def trace_forward(home: Path, case: str, source: Source, span: int, counts: Mapp
         name = f"version {number}"
         answered = counts.get(number, 0)
         facts, missing = stations.version_facts(runtime, case, number)
-        steps.append(Step(name, f"Version {number}", (*facts, ("logged predictions", f"{answered:,}", "")), missing))
+        steps.append(
+            LineageStep(name, f"Version {number}", (*facts, ("logged predictions", f"{answered:,}", "")), missing)
+        )
         edges |= {(run_name, name), (name, f"{answered:,} predictions")} if answered else {(run_name, name)}
         links |= {name: "#" + name.replace(" ", "-")}
     return Trail(tuple(steps), frozenset(edges), links)

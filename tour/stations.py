@@ -19,7 +19,7 @@ Facts = tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
-class Step:
+class LineageStep:
     """A step of a lineage.
 
     Attributes:
@@ -85,7 +85,7 @@ def version_facts(runtime: Any, case: str, number: int) -> tuple[Facts, str]:
     return (("number", str(number), ""), ("role", role, ""), ("folder", str(folder / str(number)), "")), ""
 
 
-def run_step(run: store.Run, name: str = "run") -> Step:
+def run_step(run: store.Run, name: str = "run") -> LineageStep:
     """Facts of a run from its record."""
     facts = [("run", run.id, f"/stages/{run.case}/Trainer?run={run.id}"), ("result", f"{run.state}: {run.reason}", "")]
     facts += [
@@ -95,24 +95,24 @@ def run_step(run: store.Run, name: str = "run") -> Step:
     ]
     if run.facts.get("same_as"):
         facts.append(("cached from", run.facts["same_as"], ""))
-    return Step(name, "The run" if name == "run" else "A run trained on it", tuple(facts))
+    return LineageStep(name, "The run" if name == "run" else "A run trained on it", tuple(facts))
 
 
-def code_step(run: store.Run) -> Step:
+def code_step(run: store.Run) -> LineageStep:
     """Facts of the code that ran."""
     commit = run.facts.get("commit", "")
     if not commit:
-        return Step("code", "The code", missing="The run was not made from a checkout, so no commit is known.")
+        return LineageStep("code", "The code", missing="The run was not made from a checkout, so no commit is known.")
     changed = " with uncommitted changes" if commit.endswith("+") else ""
     libraries = json.loads(run.facts.get("libraries") or "{}")
     facts = [("commit", commit.rstrip("+") + changed, ""), ("lock file", run.facts.get("lock", "")[:16], "")]
     facts += (
         [("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items()), "")] if libraries else []
     )
-    return Step("code", "The code", tuple(facts))
+    return LineageStep("code", "The code", tuple(facts))
 
 
-def data_step(run: store.Run) -> Step:
+def data_step(run: store.Run) -> LineageStep:
     """Facts of the spans that a run read."""
     read, source = run_spans(run), run.facts.get("source", "")
     try:
@@ -125,19 +125,19 @@ def data_step(run: store.Run) -> Step:
         ("spans", f"{read.start} to {read.stop - 1}", ""),
         ("digest of the data", run.facts.get("data_version", ""), ""),
     ]
-    return Step("spans", "The data", tuple(facts), missing)
+    return LineageStep("spans", "The data", tuple(facts), missing)
 
 
-def decision_step(runtime: Any, case: str, identity: str) -> Step:
+def decision_step(runtime: Any, case: str, identity: str) -> LineageStep:
     """Facts of the decision that requested the run."""
     matching = [decision for decision in decisions.list_decisions(runtime, case) if decision.id == identity]
     if not matching:
-        return Step(
+        return LineageStep(
             "decision", "The decision that requested the run", missing=f"{identity} is not in the store any more."
         )
     record = matching[-1].record
     facts = (("decision", identity, ""), ("action", record["action"], ""), ("because", " ".join(record["reasons"]), ""))
-    return Step("decision", "The decision that requested the run", facts)
+    return LineageStep("decision", "The decision that requested the run", facts)
 
 
 def artifact_fact(artifact: Artifact) -> tuple[str, str, str]:

@@ -18,7 +18,7 @@ from tfx.utils import path_utils
 
 from models.catalog import find_use_case
 from models.evaluation import intervals, slices
-from models.evaluation.baselines import BASELINES, Table
+from models.evaluation.baselines import BASELINES, FeatureTable
 from models.input import Transform, list_shards, load
 
 BATCH = 8192
@@ -90,7 +90,7 @@ def fit_baselines(
     folder: Path,
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
     """Fit and save every baseline; return its scores of ``eval_rows``, ``[rows, outputs]``, and its costs."""
-    tables = [Table.of(network.INPUTS, network.LABEL, part) for part in (train, valid, eval_rows)]
+    tables = [FeatureTable.of(network.INPUTS, network.LABEL, part) for part in (train, valid, eval_rows)]
     scores, facts = {}, {}
     for name, fit in BASELINES.items():
         started = time.perf_counter()

@@ -14,7 +14,7 @@ from tfx.types.component_spec import ChannelParameter
 from tfx.utils import json_utils
 
 from components.training import skip_gram
-from models.embedding import Embedding
+from models.embedding import WordVectors
 
 PRETRAINED = "pretrained"
 
@@ -50,7 +50,7 @@ def align_embedding(source: str, transform_graph: str, folder: Path) -> Path:
 
     Transform and SkipGram number the words independently, so rows are joined by the word itself.
     """
-    embedding = Embedding.load(source)
+    embedding = WordVectors.load(source)
     words = tft.TFTransformOutput(transform_graph).vocabulary_by_name(embedding.facts["vocabulary"])
     embedding.align([word.decode() for word in words]).save(folder)
     return folder

@@ -17,7 +17,7 @@ MANY_COLUMNS, SMALL_TREES, SMALL_ROWS = 256, 15, 10_000
 
 
 @dataclass(frozen=True)
-class Table:
+class FeatureTable:
     """Examples as a table.
 
     Attributes:
@@ -31,7 +31,7 @@ class Table:
     y: np.ndarray
 
     @classmethod
-    def of(cls, inputs: Sequence[str], label: str, features: Mapping[str, np.ndarray]) -> "Table":
+    def of(cls, inputs: Sequence[str], label: str, features: Mapping[str, np.ndarray]) -> "FeatureTable":
         """Concatenate all inputs of a network; sequences and images are flattened."""
         parts = {name: features[name].reshape(len(features[name]), -1) for name in inputs}
         names = tuple(f"{name}.{column}" for name, part in parts.items() for column in range(part.shape[1]))
@@ -67,7 +67,7 @@ class FittedBaseline:
         return full[:, 1:] if outputs == 1 else full
 
 
-def fit_logistic_regression(train: Table, valid: Table) -> FittedBaseline:
+def fit_logistic_regression(train: FeatureTable, valid: FeatureTable) -> FittedBaseline:
     """Logistic regression on z-scores; ``valid`` is not used."""
     import joblib
     from sklearn.linear_model import LogisticRegression
@@ -79,7 +79,7 @@ def fit_logistic_regression(train: Table, valid: Table) -> FittedBaseline:
     return FittedBaseline(model.predict_proba, model.classes_, lambda path: joblib.dump(model, path), settings)
 
 
-def fit_boosted_trees(train: Table, valid: Table) -> FittedBaseline:
+def fit_boosted_trees(train: FeatureTable, valid: FeatureTable) -> FittedBaseline:
     """Gradient-boosted trees (LightGBM), stopped by the metric on ``valid``."""
     import lightgbm
 
@@ -103,7 +103,7 @@ def fit_boosted_trees(train: Table, valid: Table) -> FittedBaseline:
     return FittedBaseline(model.predict_proba, model.classes_, model.booster_.save_model, settings)
 
 
-def fit_random_forest(train: Table, valid: Table) -> FittedBaseline:
+def fit_random_forest(train: FeatureTable, valid: FeatureTable) -> FittedBaseline:
     """A random forest (Yggdrasil, Breiman 2001); ``valid`` is not used.
 
     Every tree draws its own sample of at most ``TREE_ROWS`` rows, so that its cost does not grow with the data while
@@ -166,7 +166,7 @@ def _split_columns(names: Sequence[str], x: np.ndarray) -> dict[str, np.ndarray]
     return dict(zip(names, np.ascontiguousarray(x.T), strict=True))
 
 
-BASELINES: Mapping[str, Callable[[Table, Table], FittedBaseline]] = {
+BASELINES: Mapping[str, Callable[[FeatureTable, FeatureTable], FittedBaseline]] = {
     "logistic regression": fit_logistic_regression,
     "LightGBM": fit_boosted_trees,
     "random forest": fit_random_forest,

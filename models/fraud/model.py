@@ -9,7 +9,7 @@ import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from models.embedding import Embedding
+from models.embedding import WordVectors
 from models.fraud.costs import decision_threshold
 from models.fraud.features import CATEGORIES, PAST, VOCABULARY
 from models.fraud.layers import Anomaly, Heads, Likeness, Periodic, Recomputed, Views
@@ -83,7 +83,7 @@ def _merchant_similarity(inputs: Mapping[str, Any], settings: Mapping[str, Any],
     """Cosine similarity of this merchant to those of the last purchases, ``[batch, PAST, 1]``; None without an embedding."""
     if not pretrained or settings["merchant_vectors"] == "none":
         return None
-    table = Embedding.load(pretrained).matrix
+    table = WordVectors.load(pretrained).matrix
     vectors = keras.layers.Embedding(
         *table.shape,
         embeddings_initializer=keras.initializers.Constant(table),

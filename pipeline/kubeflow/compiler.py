@@ -14,13 +14,13 @@ from typing import Any
 from models.catalog import CASES
 from pipeline.kubeflow import backend_rules, task
 from pipeline.kubeflow.deployment import Deployment
-from pipeline.plan import Request
+from pipeline.plan import RunRequest
 
 FIRST_TASK = "Begin"
 LAST_TASK = "End"
 
 
-def compile_to(path: Path, request: Request, deployment: Deployment) -> list[str]:
+def compile_to(path: Path, request: RunRequest, deployment: Deployment) -> list[str]:
     """Write the spec of a request's pipeline; return the names of its tasks.
 
     Raises:
@@ -39,7 +39,7 @@ def compile_to(path: Path, request: Request, deployment: Deployment) -> list[str
     return [FIRST_TASK, *nodes, LAST_TASK]
 
 
-def find_upstream_nodes(request: Request) -> dict[str, list[str]]:
+def find_upstream_nodes(request: RunRequest) -> dict[str, list[str]]:
     """Return the upstream nodes of every node, by node name, in TFX's topological order."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     from tfx.orchestration import pipeline as tfx_pipeline
@@ -59,7 +59,7 @@ def _check_nodes(deployment: Deployment, nodes: Mapping[str, Sequence[str]]) -> 
     if set(deployment.nodes) <= {FIRST_TASK, *nodes, LAST_TASK}:
         return
     known_nodes = [
-        name for case in CASES.values() for name in find_upstream_nodes(Request(case, tune=bool(case.space)))
+        name for case in CASES.values() for name in find_upstream_nodes(RunRequest(case, tune=bool(case.space)))
     ]
     if unknown := sorted(set(deployment.nodes) - {FIRST_TASK, *nodes, *known_nodes, LAST_TASK}):
         raise ValueError(f"The graph has no node '{unknown[0]}'; it has {', '.join(dict.fromkeys(known_nodes))}.")
@@ -86,7 +86,7 @@ def end(run: str, root: str, metadata: str, tracking: str) -> None:
     KubeflowTask(run, root, metadata, tracking).end()
 
 
-def _make_pipeline(request: Request, nodes: Mapping[str, Sequence[str]], deployment: Deployment) -> Any:
+def _make_pipeline(request: RunRequest, nodes: Mapping[str, Sequence[str]], deployment: Deployment) -> Any:
     from kfp import dsl
 
     request_json = task.dump_request(request)

@@ -16,7 +16,7 @@ from pipeline import session
 from pipeline.kubeflow.deployment import pod_runtime
 from pipeline.metadata import store, store_address
 from pipeline.online import rollouts
-from pipeline.plan import Plan, Request, make_plan, search_space
+from pipeline.plan import Plan, RunRequest, make_plan, search_space
 from pipeline.progress import Progress
 from pipeline.refresh import RefreshBase
 from pipeline.runtime import Runtime
@@ -119,12 +119,12 @@ class KubeflowTask:
         return load_plan(self._path.read_text())
 
 
-def dump_request(request: Request) -> str:
+def dump_request(request: RunRequest) -> str:
     """Return a request as JSON, which the spec contains as a parameter."""
     return json.dumps({**_fields(request), "case": request.case.name, "schema": str(request.schema or "")})
 
 
-def load_request(text: str) -> Request:
+def load_request(text: str) -> RunRequest:
     """Parse a request from JSON; the inverse of :func:`told`.
 
     Raises:
@@ -133,7 +133,7 @@ def load_request(text: str) -> Request:
     try:
         values = json.loads(text)
         case, schema = find_use_case(values.pop("case")), values.pop("schema")
-        return Request(case, schema=Path(schema) if schema else None, **values)
+        return RunRequest(case, schema=Path(schema) if schema else None, **values)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"The request was not written by this version of `showcase compile`: {error!r}.") from None
 
@@ -151,7 +151,7 @@ def load_plan(text: str) -> Plan:
     return Plan(case=find_use_case(values.pop("case")), base=RefreshBase(**base) if base else None, **values)
 
 
-def outline_plan(request: Request) -> Plan:
+def outline_plan(request: RunRequest) -> Plan:
     """Return a plan without data, which suffices to list the nodes and their order where the data is not accessible."""
     settings = request.case.configure(request.changes or {})
     space = search_space(request) if request.tune else {}

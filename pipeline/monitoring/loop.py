@@ -13,7 +13,7 @@ from pipeline import session
 from pipeline.metadata import store
 from pipeline.monitoring import collected_spans, decisions
 from pipeline.monitoring.sidecar import window_cut
-from pipeline.plan import Request, make_plan
+from pipeline.plan import RunRequest, make_plan
 from pipeline.progress import Report
 from pipeline.runtime import Runtime
 from serving import rollout
@@ -177,7 +177,7 @@ def retrain(
         find_changed_settings(case, base, ("data", "gates") if refresh else tuple(case.settings))
         | decision.record["policy"]["settings"]
     )
-    request = Request(case, str(source), first, last, changes, refresh=refresh, decision=decision.id)
+    request = RunRequest(case, str(source), first, last, changes, refresh=refresh, decision=decision.id)
     return session.execute(make_plan(request, runtime), runtime, False, report)
 
 

@@ -56,7 +56,7 @@ class RunRow:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Two runs side by side: rows of a name and both values, for metrics also second minus first.
 
     Attributes:
@@ -111,20 +111,20 @@ def choose_runs(rows: Sequence[RunRow], words: Sequence[str]) -> tuple[RunRow, R
     return candidates[-2], candidates[-1]
 
 
-def compare_runs(runtime: Runtime, pair: tuple[RunRow, RunRow], from_mlflow: bool = False) -> Comparison:
+def compare_runs(runtime: Runtime, pair: tuple[RunRow, RunRow], from_mlflow: bool = False) -> RunComparison:
     """Compare two runs, read from the metadata store or from MLflow."""
     records = [_load_record(runtime, row, from_mlflow) for row in pair]
     return compare_records(*records)
 
 
-def compare_records(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
+def compare_records(a: Mapping[str, Any], b: Mapping[str, Any]) -> RunComparison:
     """Compare two records, made by :func:`pipeline.tracking.recording.build_record` or read from MLflow."""
     params = [{name: str(value) for name, value in record["params"].items()} for record in (a, b)]
     names = sorted(params[0].keys() | params[1].keys())
     rows = ((name, params[0].get(name, ""), params[1].get(name, "")) for name in names)
     # A curve's last point is not the result: the metrics of the restored best epoch are recorded separately.
     metrics = [{n: v for n, v in record["metrics"].items() if not n.startswith("epoch/")} for record in (a, b)]
-    return Comparison(
+    return RunComparison(
         first=a["run"],
         second=b["run"],
         facts=tuple((name, a["tags"].get(name, ""), b["tags"].get(name, "")) for name in FACTS),

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from models import skip_gram
-from models.embedding import Embedding
+from models.embedding import WordVectors
 
 SETTINGS = {
     "embedding_size": 8,
@@ -130,23 +130,23 @@ def test_the_same_seed_gives_the_same_vectors() -> None:
 
 def test_neighbours_are_by_cosine_and_without_the_word() -> None:
     matrix = np.array([[1, 0], [10, 1], [0, 2], [-1, 0]], np.float32)
-    neighbours = Embedding(["a", "b", "c", "d"], matrix, {}).neighbours("a", 9)
+    neighbours = WordVectors(["a", "b", "c", "d"], matrix, {}).neighbours("a", 9)
     assert [word for word, _ in neighbours] == ["b", "c", "d"]
     assert [value for _, value in neighbours] == pytest.approx([10 / np.sqrt(101), 0, -1])
     with pytest.raises(ValueError, match="'z' is not among the 4"):
-        Embedding(["a", "b", "c", "d"], matrix, {}).neighbours("z", 3)
+        WordVectors(["a", "b", "c", "d"], matrix, {}).neighbours("z", 3)
 
 
 def test_rows_follow_another_vocabulary_by_their_words() -> None:
     matrix = np.array([[1, 1], [2, 2], [6, 6]], np.float32)
-    aligned = Embedding(["a", "b", "c"], matrix, {"k": 1}).align(["c", "new", "a"])
+    aligned = WordVectors(["a", "b", "c"], matrix, {"k": 1}).align(["c", "new", "a"])
     assert aligned.matrix.tolist() == [[6, 6], [3, 3], [1, 1], [3, 3]] and aligned.facts == {"k": 1}
 
 
 def test_saved_embedding_is_loaded_unchanged(tmp_path) -> None:
-    saved = Embedding(["a", "ü"], np.eye(2, dtype=np.float32), {"loss": [1.0]})
+    saved = WordVectors(["a", "ü"], np.eye(2, dtype=np.float32), {"loss": [1.0]})
     saved.save(tmp_path / "new")
-    loaded = Embedding.load(tmp_path / "new")
+    loaded = WordVectors.load(tmp_path / "new")
     assert loaded.words == saved.words and np.array_equal(loaded.matrix, saved.matrix) and loaded.facts == saved.facts
 
 

@@ -33,9 +33,19 @@ PRODUCT = [path for path in FILES if path.relative_to(ROOT).parts[0] not in ("te
 
 
 def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Names that a module binds, with their lines: variables, parameters, functions, classes."""
+    """Names that a module binds, with their lines: variables, parameters, functions, classes.
+
+    Annotated fields of classes are left out: many are keys of a stored format.
+    """
+    fields = {
+        line.target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for line in node.body
+        if isinstance(line, ast.AnnAssign)
+    }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in fields:
             yield node.id, node.lineno
         elif isinstance(node, ast.arg):
             yield node.arg, node.lineno
@@ -55,8 +65,8 @@ def banned_names(source: str) -> list[str]:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_module_binds_a_banned_name(folder: str) -> None:
     files = [path for path in FILES if path.relative_to(ROOT).parts[0] == folder]
-    found = {str(path.relative_to(ROOT)): names for path in files if (names := banned_names(path.read_text()))}
-    assert not found
+    violations = {str(path.relative_to(ROOT)): names for path in files if (names := banned_names(path.read_text()))}
+    assert not violations
 
 
 @pytest.mark.parametrize(
@@ -67,6 +77,7 @@ def test_no_module_binds_a_banned_name(folder: str) -> None:
         ("values = [found for found in ()]", ["line 1: found"]),
         ("def of(x):\n    return x", ["line 1: of"]),
         ("class Base:\n    def of(self):\n        return 1", []),
+        ("class Estimate:\n    usual: float", []),
         ("version = 1", []),
     ],
 )
@@ -85,7 +96,9 @@ def test_classes_of_the_product_have_distinct_names() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for path in PRODUCT:
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not CASES & set(path.parts):
+            # Every component of TFX has an executor of its own.
+            named = isinstance(node, ast.ClassDef) and not node.name.startswith("_") and node.name != "Executor"
+            if named and not CASES & set(path.parts):
                 places[node.name].append(str(path.relative_to(ROOT)))
     assert not {name: files for name, files in places.items() if len(files) > 1}
 

@@ -17,7 +17,7 @@ class FakeKfpApi(ThreadingHTTPServer):
     """HTTP server of the fake API.
 
     Attributes:
-        made: Bodies of created entries by kind, each with its id.
+        created: Bodies of created entries by kind, each with its id.
         requests: Method, path and headers of all requests.
         failing_statuses: Statuses of the next creations, which create nothing.
         lost_responses: Number of next creations that succeed although the response is an error.
@@ -28,7 +28,7 @@ class FakeKfpApi(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.made: dict[str, list[dict[str, Any]]] = {kind: [] for kind in IDS}
+        self.created: dict[str, list[dict[str, Any]]] = {kind: [] for kind in IDS}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.failing_statuses: list[int] = []
         self.lost_responses = 0
@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, {"multi_user": self.server.users})
         if kind not in IDS:
             return self._answer(404, {"error": f"nothing at {self.path}"})
-        entries = self.server.made[kind]
+        entries = self.server.created[kind]
         if kind != "experiments" and "experiment_id" in query:
             entries = [entry for entry in entries if entry["experiment_id"] == query["experiment_id"][0]]
         return self._answer(200, {LISTS[kind]: entries, "total_size": len(entries)})
@@ -61,8 +61,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(404, {"error": f"nothing at {self.path}"})
         if kind != "experiments" and self.server.failing_statuses:
             return self._answer(self.server.failing_statuses.pop(0), {"error": "not now"})
-        entry = {**body, IDS[kind]: f"{kind}-{len(self.server.made[kind]) + 1}"}
-        self.server.made[kind].append(entry)
+        entry = {**body, IDS[kind]: f"{kind}-{len(self.server.created[kind]) + 1}"}
+        self.server.created[kind].append(entry)
         if kind != "experiments" and self.server.lost_responses:
             self.server.lost_responses -= 1
             return self._answer(504, {"error": "the answer was lost"})

@@ -12,11 +12,11 @@ import numpy as np
 
 from cli import dvc_files
 from models.catalog import CASES
-from models.embedding import Embedding
+from models.embedding import WordVectors
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store, store_address, store_server
 from pipeline.metadata.store_address import MetadataAddress
-from pipeline.plan import Request, make_plan
+from pipeline.plan import RunRequest, make_plan
 from support.gateway_case import create_versions
 from support.shown_home import (
     MONITORING_RUN,
@@ -104,7 +104,7 @@ def plant(home: Path) -> list[str]:
         (extra / "model.json").write_text(json.dumps({"operating_point": {"threshold": 0.5}, "settings": settings}))
     where = local_runtime(home).metadata
     plant_artifacts(home, RUN, SKIP_GRAM, home / "artifacts")
-    Embedding(["m1", "m2", "m3"], np.eye(3, 2, dtype=np.float32), {}).save(home / "artifacts" / "embedding")
+    WordVectors(["m1", "m2", "m3"], np.eye(3, 2, dtype=np.float32), {}).save(home / "artifacts" / "embedding")
     settings = {group: dict(values) for group, values in CASES["fraud"].settings.items()}
     pushed = next(run for run in store.runs(where, "fraud") if run.id == RUN)
     facts = pushed.facts | {"started": "2026-01-02T03:04:05+00:00", "settings": json.dumps(settings)}
@@ -124,7 +124,7 @@ def plant(home: Path) -> list[str]:
 
 def put_finished_run(home: Path) -> None:
     """Write a run of the image case that the same command would reuse."""
-    plan = make_plan(Request(CASES["image"], str(home / "digits"), changes={}), local_runtime(home))
+    plan = make_plan(RunRequest(CASES["image"], str(home / "digits"), changes={}), local_runtime(home))
     plant_artifacts(home, "image-2", STAGES, home / "artifacts")
     where = local_runtime(home).metadata
     (run,) = [run for run in store.runs(where, "image") if run.id == "image-1"]

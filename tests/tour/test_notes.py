@@ -61,8 +61,8 @@ def test_notes_of_modules_classes_and_methods_are_read(tmp_path: Path) -> None:
     text = f'{of("A1", 0)}"""\nclass C:\n    {of("A2", 4)}    """\n    def f(self):\n        {of("A3", 8)}        """\n'
     (tmp_path / "tour").mkdir()
     (tmp_path / "tour" / "m.py").write_text(text)
-    found = notes.read(tmp_path)
-    assert [(note.id, note.name) for note in found.values()] == [("A1", "m"), ("A2", "C"), ("A3", "C.f")]
+    by_id = notes.read(tmp_path)
+    assert [(note.id, note.name) for note in by_id.values()] == [("A1", "m"), ("A2", "C"), ("A3", "C.f")]
 
 
 def test_indented_example_is_ignored(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.catalog import CASES
 from models.evaluation import baselines
-from models.evaluation.baselines import Table as Examples
+from models.evaluation.baselines import FeatureTable as Examples
 from models.input import load
 from tour.evidence.context import Context
 from tour.evidence.result_types import Number, Result, Table

@@ -18,7 +18,7 @@ Edges = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageStatus:
     """A stage of a run.
 
     Attributes:
@@ -50,7 +50,7 @@ class Dag:
         ways: For each edge, its row in every column that it passes, so that it does not run behind a stage.
     """
 
-    stages: tuple[Stage, ...]
+    stages: tuple[StageStatus, ...]
     edges: tuple[tuple[str, str], ...]
     ways: tuple[tuple[float, ...], ...] = ()
 
@@ -64,7 +64,7 @@ class Dag:
         """Number of rows of the drawing."""
         return max([stage.row for stage in self.stages] + [row for way in self.ways for row in way], default=-1) + 1
 
-    def stage(self, name: str) -> Stage:
+    def stage(self, name: str) -> StageStatus:
         """The stage of the given name."""
         return next(stage for stage in self.stages if stage.name == name)
 
@@ -94,12 +94,14 @@ def load_graph(address: MetadataAddress, run: store.Run, logs: Path, before: sto
         if state == "running":
             message = _read_progress(logs / f"{name}.log")
         spent = outcomes.get(name, {}).get("seconds", seconds.get(name, 0.0))
-        stages.append(Stage(name, state, spent, message, tuple(artifacts.get(name, ()))))
+        stages.append(StageStatus(name, state, spent, message, tuple(artifacts.get(name, ()))))
     edges |= {pair for pair in ORDER_EDGES if pair[0] in names and pair[1] in names}
     return lay_out(_apply_verdict(stages, edges, run), edges)
 
 
-def _apply_verdict(stages: Iterable[Stage], edges: Iterable[tuple[str, str]], run: store.Run) -> Iterator[Stage]:
+def _apply_verdict(
+    stages: Iterable[StageStatus], edges: Iterable[tuple[str, str]], run: store.Run
+) -> Iterator[StageStatus]:
     """Apply the run's verdict to its stages: a stage can succeed with the result that the model is not good enough."""
     name, colon, message = run.reason.partition(": ")
     refused = name if run.state == "refused" and colon else ""
@@ -111,7 +113,7 @@ def _apply_verdict(stages: Iterable[Stage], edges: Iterable[tuple[str, str]], ru
             yield replace(stage, state="held") if stage.name in held and stage.state in ("done", "cached") else stage
 
 
-def lay_out(stages: Iterable[Stage], edges: Iterable[tuple[str, str]]) -> Dag:
+def lay_out(stages: Iterable[StageStatus], edges: Iterable[tuple[str, str]]) -> Dag:
     """Lay out the stages and reduce the edges.
 
     A stage is to the right of everything that it depends on, in a row near the mean of its neighbours.

@@ -43,8 +43,8 @@ class RandomEffects:
         if variance <= 0:
             return RandomEffects(0.0, {})
         groups = zip(values, n, total, strict=True)
-        known = {str(name): (int(rows), float(residuals)) for name, rows, residuals in groups if rows > 1}
-        return RandomEffects(float(within / variance), known)
+        totals = {str(name): (int(rows), float(residuals)) for name, rows, residuals in groups if rows > 1}
+        return RandomEffects(float(within / variance), totals)
 
     def of(self, names: pl.Series, left: np.ndarray | None = None) -> np.ndarray:
         """Effect of each row's value ``[n]``; 0 for unknown values.

@@ -125,7 +125,7 @@ def fit(
     rows: pl.DataFrame,
     days: np.ndarray | None,
     estimator: MetricEstimator,
-    usual: MetricEstimate,
+    metric_estimate: MetricEstimate,
 ) -> ReferenceProfile:
     """Fit a reference profile to rows on which the model was not trained.
 
@@ -138,7 +138,7 @@ def fit(
         rows: Monitored columns, as :meth:`Watched.frame` returns them.
         days: Each row's day since 1970, ``[n]``; None if rows have no time.
         estimator: Estimator of the metric.
-        usual: The metric on labelled rows.
+        metric_estimate: The metric on labelled rows.
 
     Raises:
         ValueError: if there is no row.
@@ -151,7 +151,7 @@ def fit(
     rows = rows.select(name for name in rows.columns if name not in watched.explaining)
     layout = layouts.fit_layout(rows)
     baseline, day_count = _fit_baseline(layout, rows, days)
-    return ReferenceProfile(watched, baseline, expected, estimator, usual, day_count)
+    return ReferenceProfile(watched, baseline, expected, estimator, metric_estimate, day_count)
 
 
 def _fit_baseline(layout: Layout, rows: pl.DataFrame, days: np.ndarray | None) -> tuple[ReferenceBaseline, int]:

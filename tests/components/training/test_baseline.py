@@ -233,7 +233,7 @@ def test_store_query_finds_the_runs_that_a_baseline_won(pushed_home: Path) -> No
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_saved_forest_answers_now_as_it_did_in_the_run(pushed_home: Path, case: str) -> None:
-    tables = {one.title: one for one in evidence.forest(Context.of(pushed_home, case))}
+    tables = {result.title: result for result in evidence.forest(Context.of(pushed_home, case))}
     (_, recorded), (_, now) = tables["Metric of the saved forest"].rows
     assert now == pytest.approx(recorded, abs=1e-6)
     six = {row[0]: row[2] for row in tables["The six parameters"].rows}
@@ -262,8 +262,8 @@ def test_evidence_compares_both_cases_and_refits_one_model(pushed_home: Path, ca
     for name in CASES:
         (table,) = (part for part in results if part.title.startswith(f"{name}: ") and hasattr(part, "rows"))
         assert {row[0] for row in table.rows} == MODELS
-        (line,) = (one.value for one in results if one.title == f"{name}: verdict")
+        (line,) = (result.value for result in results if result.title == f"{name}: verdict")
         assert line.split(": ")[1].startswith(table.rows[0][0])
     fitted = {row[0]: row for row in results[-1].rows}
-    now, kept = fitted["logistic regression, fitted now"], fitted["logistic regression"]
-    assert 0 < now[1] <= kept[1] and now[3] == pytest.approx(kept[3], abs=0.15)
+    now, before = fitted["logistic regression, fitted now"], fitted["logistic regression"]
+    assert 0 < now[1] <= before[1] and now[3] == pytest.approx(before[3], abs=0.15)

@@ -11,7 +11,7 @@ from tfx.types import Channel, channel_utils, standard_artifacts
 
 from components.training import extended_trainer, skip_gram
 from models.catalog import CASES
-from models.embedding import Embedding
+from models.embedding import WordVectors
 from pipeline import graph, stages
 from pipeline.plan import Plan
 
@@ -72,14 +72,14 @@ def get_fn_args(tmp_path: Path, inputs: dict) -> SimpleNamespace:
 
 def test_executor_passes_the_embedding_in_the_graphs_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_vocabulary(monkeypatch, [b"b", b"new", b"a"])
-    Embedding(["a", "b"], np.array([[1, 2], [3, 4]], np.float32), {"vocabulary": "merchant_id"}).save(
+    WordVectors(["a", "b"], np.array([[1, 2], [3, 4]], np.float32), {"vocabulary": "merchant_id"}).save(
         tmp_path / "learnt"
     )
     artifact, transform = skip_gram.Embedding(), standard_artifacts.TransformGraph()
     artifact.uri, transform.uri = str(tmp_path / "learnt"), str(tmp_path)
     config = get_fn_args(tmp_path, {"pretrained": [artifact], "transform_graph": [transform]}).custom_config
     assert config["case"] == "tiny" and config["settings"] == {"a": 1}
-    assert Embedding.load(config["pretrained"]).matrix.tolist() == [[3, 4], [2, 3], [1, 2], [2, 3]]
+    assert WordVectors.load(config["pretrained"]).matrix.tolist() == [[3, 4], [2, 3], [1, 2], [2, 3]]
 
 
 def test_without_an_embedding_the_config_is_unchanged(tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
 from models.evaluation import baselines
-from models.evaluation.baselines import Table
+from models.evaluation.baselines import FeatureTable
 
 
-def create_table(rows: int, columns: int = 8, classes: int = 2, seed: int = 1) -> Table:
+def create_table(rows: int, columns: int = 8, classes: int = 2, seed: int = 1) -> FeatureTable:
     """Classes that depend on an interaction of two columns, so that no line separates them; the rest is noise."""
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(rows, columns)).astype(np.float32)
     angle = np.arctan2(x[:, 0] * x[:, 1], x[:, 2] + 0.3 * generator.normal(size=rows))
-    return Table(
+    return FeatureTable(
         tuple(f"x.{n}" for n in range(columns)), x, ((angle + np.pi) / (2 * np.pi) * classes).astype(int) % classes
     )
 
@@ -28,9 +28,9 @@ def depths(node: object, depth: int = 1) -> list[int]:
 def test_the_forests_parameters_decide_the_saved_forest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inputs, features per node, sample, trees and nodes, each read from the files of a forest that was saved."""
     train = create_table(3000)
-    plain = Table(train.names, train.x, (train.x[:, 4] > 0).astype(int))
+    plain = FeatureTable(train.names, train.x, (train.x[:, 4] > 0).astype(int))
 
-    def grown(data: Table, name: str, **changes: float) -> tuple[list[list[int]], set[str]]:
+    def grown(data: FeatureTable, name: str, **changes: float) -> tuple[list[list[int]], set[str]]:
         """Depths of all nodes of each tree, and the columns that roots split."""
         for key, value in changes.items():
             monkeypatch.setattr(baselines, key, value)
@@ -100,7 +100,7 @@ def test_scores_have_the_networks_shape_and_every_class_its_column(name: str) ->
     single, both = model.scores(train.x, 1), model.scores(train.x, 2)
     assert single.shape == (600, 1) and both.shape == (600, 2)
     assert np.allclose(single[:, 0], both[:, 1]) and roc_auc_score(train.y, single[:, 0]) > 0.5
-    gap = Table(train.names, train.x, np.where(train.y == 1, 3, np.arange(600) % 2))
+    gap = FeatureTable(train.names, train.x, np.where(train.y == 1, 3, np.arange(600) % 2))
     scores = baselines.BASELINES[name](gap, gap).scores(gap.x, 4)
     assert scores.shape == (600, 4) and (scores[:, 2] == 0).all() and (scores[:, [0, 1, 3]].max(axis=0) > 0).all()
 
@@ -133,7 +133,7 @@ def test_forest_settings_are_bounded_for_large_and_wide_tables() -> None:
 
 def test_a_table_names_its_columns_by_input() -> None:
     features = {"a": np.ones((3, 2, 2)), "b": np.zeros((3, 1)), "label": np.array([[0], [1], [1]])}
-    concatenated = Table.of(("a", "b"), "label", features)
+    concatenated = FeatureTable.of(("a", "b"), "label", features)
     assert concatenated.names == ("a.0", "a.1", "a.2", "a.3", "b.0")
     assert (
         concatenated.x.shape == (3, 5) and concatenated.x.dtype == np.float32 and concatenated.y.tolist() == [0, 1, 1]

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.score_calibration import expected_calibration_error
-from models.embedding import Embedding
+from models.embedding import WordVectors
 from models.fraud import features, model
 from models.fraud.case import CASE
 from models.fraud.layers import Anomaly, Heads, Likeness, Views
@@ -41,7 +41,7 @@ def build(pretrained: str = "", **changes: object) -> keras.Model:
 @pytest.fixture
 def embedding(tmp_path) -> str:
     matrix = np.random.default_rng(2).normal(size=(4, 3)).astype(np.float32)
-    Embedding(["a", "b", "c", ""], matrix, {}).save(tmp_path / "vectors")
+    WordVectors(["a", "b", "c", ""], matrix, {}).save(tmp_path / "vectors")
     return str(tmp_path / "vectors")
 
 
@@ -184,7 +184,7 @@ def test_merchants_matter_only_with_vectors_and_frozen_vectors_do_not_change(emb
         assert not np.allclose(network(batch), network(other))
         layer = network.get_layer("merchant_embedding")
         assert bool(layer.trainable_weights) is trained
-        assert np.array_equal(layer.get_weights()[0], Embedding.load(embedding).matrix)
+        assert np.array_equal(layer.get_weights()[0], WordVectors.load(embedding).matrix)
     assert np.allclose(build(embedding, merchant_vectors="none")(batch), without(batch))
 
 

@@ -24,7 +24,7 @@ from models.default_settings import OPTIMIZERS
 from models.rows import sample
 from models.training import entry_point, tuning
 from models.use_case import UseCase
-from pipeline.plan import Plan, Request, search_space
+from pipeline.plan import Plan, RunRequest, search_space
 from tour.evidence import overview
 from tour.evidence.training import optimizer_comparison as evidence
 
@@ -209,9 +209,9 @@ def test_graph_has_a_tuner_only_if_requested() -> None:
 
 
 def test_settings_given_by_the_user_are_not_tuned() -> None:
-    request = Request(CASES["image"], changes={"learning_rate": "0.1", "epochs": "1"}, tune=True)
+    request = RunRequest(CASES["image"], changes={"learning_rate": "0.1", "epochs": "1"}, tune=True)
     assert set(search_space(request)) == set(CASES["image"].space) - {"learning_rate"}
-    everything = Request(CASES["image"], changes=dict.fromkeys(CASES["image"].space, "1"), tune=True)
+    everything = RunRequest(CASES["image"], changes=dict.fromkeys(CASES["image"].space, "1"), tune=True)
     with pytest.raises(ValueError, match="nothing to tune"):
         search_space(everything)
 

@@ -21,7 +21,7 @@ from pipeline.kubeflow.task import KubeflowTask
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
-from pipeline.plan import Request, make_plan
+from pipeline.plan import RunRequest, make_plan
 
 pytestmark = pytest.mark.system
 
@@ -37,11 +37,11 @@ CLUSTER = Deployment(
     default=Resources("1", "2Gi"),
     nodes={"Trainer": Resources("4", "8Gi", "nvidia.com/gpu", 1, {"gpu": "yes"}, retries=0)},
 )
-TUNED = Request(CASES["fraud"], first=3, last=9, changes={"epochs": "2"}, tune=True)
+TUNED = RunRequest(CASES["fraud"], first=3, last=9, changes={"epochs": "2"}, tune=True)
 PASSWORD = "a-password-of-the-machine-that-compiles"
 
 
-def compile_in_thread(path: Path, request: Request, settings: Deployment) -> list[str]:
+def compile_in_thread(path: Path, request: RunRequest, settings: Deployment) -> list[str]:
     """Compile in a thread: the SDK inspects the whole call stack for every task setting, and pytest's stack is deep."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(compile_to, path, request, settings).result()
@@ -52,7 +52,7 @@ def own_specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The spec of every case for the repository's default deployment."""
     folder = tmp_path_factory.mktemp("own")
     for name, case in CASES.items():
-        compile_in_thread(folder / f"{name}.yaml", Request(case), deployment.read_deployment())
+        compile_in_thread(folder / f"{name}.yaml", RunRequest(case), deployment.read_deployment())
     return {name: folder / f"{name}.yaml" for name in CASES}
 
 
@@ -80,7 +80,7 @@ def test_spec_has_one_task_per_node_with_the_edges_of_the_graph(
 
     # The plan of a real run, ordered by TFX's compiler for one machine; the spec is compiled from a plan without data.
     runtime = local_runtime(tmp_path)
-    plan = make_plan(Request(CASES[case], changes=SMALL if case == "fraud" else {}), runtime)
+    plan = make_plan(RunRequest(CASES[case], changes=SMALL if case == "fraud" else {}), runtime)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ir = runner.compile_graph(graph.build(plan), case, runtime, "run")
@@ -149,14 +149,14 @@ def test_default_deployment_compiles_for_every_case(own_specs: dict[str, Path]) 
 
 def test_unknown_node_and_file_without_yaml_suffix_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no node 'Trianer'; it has .*Trainer"):
-        compile_to(tmp_path / "a.yaml", Request(CASES["fraud"]), replace(CLUSTER, nodes={"Trianer": Resources()}))
+        compile_to(tmp_path / "a.yaml", RunRequest(CASES["fraud"]), replace(CLUSTER, nodes={"Trianer": Resources()}))
     with pytest.raises(ValueError, match="has to end in .yaml"):
-        compile_to(tmp_path / "a.json", Request(CASES["fraud"]), CLUSTER)
+        compile_to(tmp_path / "a.json", RunRequest(CASES["fraud"]), CLUSTER)
     assert not list(tmp_path.iterdir())
 
 
 def test_failed_node_exits_with_1_and_records_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    KubeflowTask("run-1", str(tmp_path)).begin(task.dump_request(Request(CASES["image"])))
+    KubeflowTask("run-1", str(tmp_path)).begin(task.dump_request(RunRequest(CASES["image"])))
     # Runs a node, as a pod does, whose upstream nodes have not run.
     with pytest.raises(SystemExit) as raised, flagsaver.flagsaver():
         KubeflowTask("run-1", str(tmp_path)).node("DataGate")

@@ -43,7 +43,7 @@ def spec(tmp_path: Path) -> Path:
 
 def test_run_is_created_with_the_spec_in_the_named_experiment(api: FakeKfpApi, spec: Path) -> None:
     ids = submit(spec, "tiny-1", Target(api.url, "tiny", account="runner"))
-    (experiment,), (run,) = api.made["experiments"], api.made["runs"]
+    (experiment,), (run,) = api.created["experiments"], api.created["runs"]
     assert experiment["display_name"] == "tiny"
     assert (run["experiment_id"], run["display_name"], run["service_account"]) == ("experiments-1", "tiny-1", "runner")
     spec_of_run = run["pipeline_spec"]
@@ -56,34 +56,34 @@ def test_run_is_created_with_the_spec_in_the_named_experiment(api: FakeKfpApi, s
 def test_existing_experiment_is_reused(api: FakeKfpApi, spec: Path) -> None:
     for name in ("tiny-1", "tiny-2"):
         submit(spec, name, Target(api.url, "tiny"))
-    assert len(api.made["experiments"]) == 1
-    assert [run["display_name"] for run in api.made["runs"]] == ["tiny-1", "tiny-2"]
+    assert len(api.created["experiments"]) == 1
+    assert [run["display_name"] for run in api.created["runs"]] == ["tiny-1", "tiny-2"]
 
 
 def test_recurring_run_has_schedule_and_concurrency_of_one(api: FakeKfpApi, spec: Path) -> None:
     ids = submit(spec, "tiny-1", Target(api.url, "tiny"), every="0 0 3 * * *")
-    (recurring_run,) = api.made["recurringruns"]
+    (recurring_run,) = api.created["recurringruns"]
     assert recurring_run["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * *"}}
     assert (int(recurring_run["max_concurrency"]), recurring_run["no_catchup"], recurring_run["mode"]) == (
         1,
         True,
         "ENABLE",
     )
-    assert ids["recurring_run"] == "recurringruns-1" and not api.made["runs"]
+    assert ids["recurring_run"] == "recurringruns-1" and not api.created["runs"]
 
 
 @pytest.mark.parametrize("statuses", [[503], [429, 500, 502]])
 def test_transient_errors_are_retried(api: FakeKfpApi, spec: Path, statuses: list[int]) -> None:
     api.failing_statuses = list(statuses)
     assert submit(spec, "tiny-1", Target(api.url, "tiny"))["run"] == "runs-1"
-    assert not api.failing_statuses and len(api.made["runs"]) == 1
+    assert not api.failing_statuses and len(api.created["runs"]) == 1
 
 
 @pytest.mark.parametrize(("every", "kind"), [("", "runs"), ("0 0 3 * * *", "recurringruns")])
 def test_creation_with_lost_response_is_not_repeated(api: FakeKfpApi, spec: Path, every: str, kind: str) -> None:
     api.lost_responses = 1
     assert f"{kind}-1" in submit(spec, "tiny-1", Target(api.url, "tiny"), every).values()
-    assert len(api.made[kind]) == 1
+    assert len(api.created[kind]) == 1
 
 
 def test_permanent_error_and_exhausted_retries_show_the_response(api: FakeKfpApi, spec: Path) -> None:
@@ -93,7 +93,7 @@ def test_permanent_error_and_exhausted_retries_show_the_response(api: FakeKfpApi
     api.failing_statuses = [503] * submission.ATTEMPTS
     with pytest.raises(OSError, match="answered 503 .*4 times"):
         submit(spec, "tiny-1", Target(api.url, "tiny"))
-    assert not api.made["runs"]
+    assert not api.created["runs"]
 
 
 def test_unreachable_host_is_an_os_error(api: FakeKfpApi, spec: Path) -> None:
@@ -118,7 +118,7 @@ def test_multi_user_server_requires_a_namespace(api: FakeKfpApi, spec: Path) -> 
     with pytest.raises(ValueError, match="--namespace"):
         submit(spec, "tiny-1", Target(api.url, "tiny"))
     submit(spec, "tiny-1", Target(api.url, "tiny", namespace="me"))
-    assert api.made["experiments"][0]["namespace"] == "me"
+    assert api.created["experiments"][0]["namespace"] == "me"
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ from pipeline.kubeflow.task import KubeflowTask
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
-from pipeline.plan import Request, make_plan
+from pipeline.plan import RunRequest, make_plan
 from pipeline.refresh import RefreshBase
 
 FRAUD, IMAGE = CASES["fraud"], CASES["image"]
 
 
-def make_request(case: str) -> Request:
-    return Request(CASES[case], changes=SMALL if case == "fraud" else {"epochs": "1"})
+def make_request(case: str) -> RunRequest:
+    return RunRequest(CASES[case], changes=SMALL if case == "fraud" else {"epochs": "1"})
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -75,10 +75,10 @@ def test_begin_with_missing_data_registers_no_run(tmp_path: Path) -> None:
 
 
 def test_outline_has_settings_without_data() -> None:
-    plan = task.outline_plan(Request(FRAUD, changes={"epochs": "3"}, tune=True))
+    plan = task.outline_plan(RunRequest(FRAUD, changes={"epochs": "3"}, tune=True))
     assert plan.settings["training"]["epochs"] == 3 and plan.space
     with pytest.raises(ValueError, match="no setting 'epoch'"):
-        task.outline_plan(Request(FRAUD, changes={"epoch": "3"}))
+        task.outline_plan(RunRequest(FRAUD, changes={"epoch": "3"}))
 
 
 def fake_outcome(monkeypatch: pytest.MonkeyPatch, state: str, reason: str) -> list[dict]:

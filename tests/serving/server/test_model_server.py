@@ -62,9 +62,9 @@ def test_sigterm_finishes_running_requests(tmp_path):
 
 
 @pytest.mark.slow
-def test_server_killed_under_load_restarts_with_the_same_version(made, tmp_path):
+def test_server_killed_under_load_restarts_with_the_same_version(version_folder, tmp_path):
     for version in (1, 2):
-        push_version(made, tmp_path, version)
+        push_version(version_folder, tmp_path, version)
     for _ in range(2):
         with running_server(tmp_path, "--model_name=m", f"--model_base_path={tmp_path}") as (process, port):
             assert [predict_number(port) for _ in range(50)] == [3.0] * 50

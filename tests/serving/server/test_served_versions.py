@@ -73,8 +73,8 @@ def every_signature(tmp_path_factory) -> Path:
     return export_signatures(tmp_path_factory.mktemp("doors") / "1")
 
 
-def test_version_swap_under_load_loses_no_request_and_unloads_the_old_version(made, tmp_path):
-    push_version(made, tmp_path, 1)
+def test_version_swap_under_load_loses_no_request_and_unloads_the_old_version(version_folder, tmp_path):
+    push_version(version_folder, tmp_path, 1)
     answers: list[tuple[int, float]] = []
     finished = threading.Event()
 
@@ -94,7 +94,7 @@ def test_version_swap_under_load_loses_no_request_and_unloads_the_old_version(ma
             thread.start()
         wait_until(lambda: len(answers) > 20)
         for version in (2, 3):
-            push_version(made, tmp_path, version)
+            push_version(version_folder, tmp_path, version)
             wait_until(lambda version=version: versions(app) == {version})
             wait_until(lambda version=version: [number for number, _ in answers].count(version) > 10)
             before = len(answers)
@@ -130,16 +130,16 @@ def test_running_request_finishes_on_the_old_version(every_signature, tmp_path):
     [(0.0, False), (1.9, False), (2.1, True), (-0.1, True)],
     ids=["now", "within settle time", "after settle time", "clock skew"],
 )
-def test_version_is_complete_after_the_settle_time(made, monkeypatch, seconds, complete):
-    changed = folders.get_last_change(made / "1")
+def test_version_is_complete_after_the_settle_time(version_folder, monkeypatch, seconds, complete):
+    changed = folders.get_last_change(version_folder / "1")
     monkeypatch.setattr(folders, "time", SimpleNamespace(time=lambda: changed + seconds))
-    assert (1 in folders.find_complete_versions(made, settle=2.0)) == complete and 1 in folders.find_complete_versions(
-        made, settle=0.0
-    )
+    assert (
+        1 in folders.find_complete_versions(version_folder, settle=2.0)
+    ) == complete and 1 in folders.find_complete_versions(version_folder, settle=0.0)
 
 
-def test_partly_written_version_is_not_loaded(made, tmp_path, monkeypatch):
-    push_version(made, tmp_path, 1)
+def test_partly_written_version_is_not_loaded(version_folder, tmp_path, monkeypatch):
+    push_version(version_folder, tmp_path, 1)
     with run_model_server(options(tmp_path)) as app:
         (tmp_path / "2").mkdir()
         copying = True
@@ -150,23 +150,23 @@ def test_partly_written_version_is_not_loaded(made, tmp_path, monkeypatch):
             return time.time() if changed is None else changed
 
         monkeypatch.setattr(folders, "time", SimpleNamespace(time=now))
-        content = (made / "2" / "saved_model.pb").read_bytes()
+        content = (version_folder / "2" / "saved_model.pb").read_bytes()
         for end in range(0, 1 + len(content), -(-len(content) // 4)):
             (tmp_path / "2" / "saved_model.pb").write_bytes(content[:end])
             wait_for_polls(app)
             assert {state.version for state in app.engine.states("m")} == {1}
             assert predict_number(app.rest_port) == 2.0
-        shutil.copytree(made / "2", tmp_path / "2", dirs_exist_ok=True)
+        shutil.copytree(version_folder / "2", tmp_path / "2", dirs_exist_ok=True)
         copying = False
         wait_until(lambda: versions(app) == {2})
         assert predict_number(app.rest_port) == 3.0
 
 
 @pytest.mark.parametrize("damage", ["graph", "variables", "asset", "empty file"])
-def test_version_that_fails_to_load_keeps_the_old_one_until_a_newer_one_loads(made, tmp_path, damage):
-    push_version(made, tmp_path, 1)
+def test_version_that_fails_to_load_keeps_the_old_one_until_a_newer_one_loads(version_folder, tmp_path, damage):
+    push_version(version_folder, tmp_path, 1)
     with run_model_server(options(tmp_path)) as app:
-        shutil.copytree(made / "2", tmp_path / "incoming")
+        shutil.copytree(version_folder / "2", tmp_path / "incoming")
         if damage == "graph":
             (tmp_path / "incoming" / "saved_model.pb").write_bytes(b"\xff" * 100)
         elif damage == "variables":
@@ -183,25 +183,25 @@ def test_version_that_fails_to_load_keeps_the_old_one_until_a_newer_one_loads(ma
         assert predict_number(app.rest_port) == 2.0
         status = httpx.get(f"http://127.0.0.1:{app.rest_port}/v1/models/m").json()["model_version_status"][0]
         assert status["state"] == "END" and status["status"]["error_message"] == bad.message
-        push_version(made, tmp_path, 3)
+        push_version(version_folder, tmp_path, 3)
         wait_until(lambda: versions(app) == {3})
         assert predict_number(app.rest_port) == 4.0
 
 
-def test_repaired_version_is_loaded_again(made, tmp_path):
+def test_repaired_version_is_loaded_again(version_folder, tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"\xff")
     with run_model_server(options(tmp_path, poll=0.1)) as app:
         wait_until(lambda: bool(app.engine.manager._models["m"].failed))
         assert not app.engine.ready
-        shutil.copytree(made / "1", tmp_path / "1", dirs_exist_ok=True)
+        shutil.copytree(version_folder / "1", tmp_path / "1", dirs_exist_ok=True)
         wait_until(lambda: versions(app) == {1})
         assert app.engine.ready and predict_number(app.rest_port) == 2.0
 
 
-def test_deleted_newest_version_is_replaced_by_the_previous_one(made, tmp_path):
-    push_version(made, tmp_path, 1)
-    push_version(made, tmp_path, 2)
+def test_deleted_newest_version_is_replaced_by_the_previous_one(version_folder, tmp_path):
+    push_version(version_folder, tmp_path, 1)
+    push_version(version_folder, tmp_path, 2)
     with run_model_server(options(tmp_path)) as app:
         wait_until(lambda: versions(app) == {2})
         shutil.rmtree(tmp_path / "2")
@@ -222,9 +222,9 @@ def test_deleted_newest_version_is_replaced_by_the_previous_one(made, tmp_path):
     ],
     ids=["latest", "latest two", "all", "specific"],
 )
-def test_version_policies_select_the_loaded_versions(made, policy, expected):
+def test_version_policies_select_the_loaded_versions(version_folder, policy, expected):
     with run_model_server(
-        ServerOptions([ModelConfig("m", str(made), **policy)], grpc_port=None, rest_port=0, poll=POLL)
+        ServerOptions([ModelConfig("m", str(version_folder), **policy)], grpc_port=None, rest_port=0, poll=POLL)
     ) as app:
         wait_until(lambda: versions(app) == expected)
 
@@ -291,9 +291,9 @@ CONFIG = """model_config_list {{ config {{ name: "m" base_path: "{0}" model_plat
   model_version_policy {{ specific {{ versions: {1} }} }} version_labels {{ key: "stable" value: {1} }} }} }}"""
 
 
-def test_changes_of_the_model_config_file_are_applied(made, tmp_path, caplog):
+def test_changes_of_the_model_config_file_are_applied(version_folder, tmp_path, caplog):
     path = tmp_path / "models.config"
-    path.write_text(CONFIG.format(made, 1))
+    path.write_text(CONFIG.format(version_folder, 1))
     changes = {"config_file": path, "config_poll": POLL, "grpc_port": None, "rest_port": 0, "poll": POLL}
     with run_model_server(ServerOptions(**changes)) as app:
         wait_until(lambda: versions(app) == {1})
@@ -301,8 +301,8 @@ def test_changes_of_the_model_config_file_are_applied(made, tmp_path, caplog):
         path.write_text("model_config_list {")
         wait_until(lambda: "not applied" in caplog.text)
         assert versions(app) == {1}  # an invalid file changes nothing
-        path.write_text(CONFIG.format(made, 2).replace("stable", "other"))
+        path.write_text(CONFIG.format(version_folder, 2).replace("stable", "other"))
         wait_until(lambda: "not currently available for inference" in caplog.text)
         assert versions(app) == {1}  # its label names a version that is not loaded
-        path.write_text(CONFIG.format(made, 2).split("version_labels")[0] + "} }")
+        path.write_text(CONFIG.format(version_folder, 2).split("version_labels")[0] + "} }")
         wait_until(lambda: versions(app) == {2})

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from models import skip_gram
 from models.catalog import CASES
-from models.embedding import Embedding
+from models.embedding import WordVectors
 from models.image import layers
 from models.image import model as image
 from tour.evidence.data import embedding_vectors
@@ -84,7 +84,7 @@ def test_embedding_parameters_and_neighbours_are_listed() -> None:
     rows = {row[0]: row[1] for row in embedding_vectors.embedding_parameters(facts).rows}
     assert len(embedding_vectors.PARAMETERS) == 6 and all(rows[name] == 7 for name in embedding_vectors.PARAMETERS)
     matrix = np.array([[1, 0], [1, 1], [0, 1]], np.float32)
-    neighbours = embedding_vectors.neighbours(Embedding(["a", "b", "c"], matrix, facts), ["a"]).rows
+    neighbours = embedding_vectors.neighbours(WordVectors(["a", "b", "c"], matrix, facts), ["a"]).rows
     assert [row[:2] for row in neighbours] == [("a", "b"), ("a", "c")]
 
 

@@ -14,7 +14,7 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from serving import rollout
 from tour.live import cases, dag
-from tour.live.dag import Stage
+from tour.live.dag import StageStatus
 from tour.web.app import create
 from tour.web.pages import system
 
@@ -161,7 +161,7 @@ def test_edges_lead_to_the_right_and_are_transitively_reduced(home: Path) -> Non
 
 def test_long_edge_passes_behind_no_stage() -> None:
     edges = [("a", "b"), ("b", "c"), ("c", "d"), ("e", "d"), ("a", "e")]
-    graph = dag.lay_out([Stage(name, "done") for name in "abcde"], edges)
+    graph = dag.lay_out([StageStatus(name, "done") for name in "abcde"], edges)
     way = graph.ways[graph.edges.index(("e", "d"))]
     first = graph.stage("e").column
     taken = {(stage.column, stage.row) for stage in graph.stages}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models import skip_gram
-from models.embedding import Embedding
+from models.embedding import WordVectors
 from tour.evidence.context import Context
 from tour.evidence.result_types import NotHere, Number, Result, Series, Table
 
@@ -25,7 +25,7 @@ def word2vec(context: Context) -> list[Result]:
         return [
             NotHere("Word2vec", f"The rows of {context.case.name} form no sequences. Use --case with another use case.")
         ]
-    embedding = Embedding.load(context.artifact("embedding"))
+    embedding = WordVectors.load(context.artifact("embedding"))
     return [
         embedding_parameters(embedding.facts),
         Series("Loss with negative sampling", "epoch", "loss", {"train": _points(embedding.facts["loss"])}),
@@ -42,7 +42,7 @@ def embedding_parameters(facts: Mapping[str, Any]) -> Table:
     return Table("Parameters of the run", ("name", "value", "meaning"), tuple(rows))
 
 
-def neighbours(embedding: Embedding, words: list[str]) -> Table:
+def neighbours(embedding: WordVectors, words: list[str]) -> Table:
     """Nearest neighbours by cosine similarity."""
     rows = tuple((word, neighbour, cosine) for word in words for neighbour, cosine in embedding.neighbours(word, NEAR))
     return Table("Nearest neighbours of the most frequent words", ("word", "neighbour", "cosine similarity"), rows)

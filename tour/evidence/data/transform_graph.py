@@ -48,7 +48,7 @@ def dimension_reduction(context: Context) -> list[Result]:
     keep = (*network.INPUTS, network.LABEL, REDUCED)
     train, evaluated = context.rows("train", keep, TRAIN), context.rows("eval", keep, HELD)
     views: dict[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
-        "all columns": lambda part: baselines.Table.of(network.INPUTS, network.LABEL, part).x,
+        "all columns": lambda part: baselines.FeatureTable.of(network.INPUTS, network.LABEL, part).x,
         "components": lambda part: part[REDUCED],
     }
     if projected := find_projection(train, network.INPUTS):

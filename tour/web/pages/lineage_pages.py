@@ -131,7 +131,7 @@ def graph(edges: frozenset[tuple[str, str]] | tuple[tuple[str, str], ...], missi
     names = {name for pair in edges for name in pair}
     if not names:
         return None
-    boxes = [dag.Stage(name, "not reached" if name in missing else "done") for name in sorted(names)]
+    boxes = [dag.StageStatus(name, "not reached" if name in missing else "done") for name in sorted(names)]
     return drawn(dag.lay_out(boxes, edges))
 
 

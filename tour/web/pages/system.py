@@ -13,7 +13,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from tour.live import traffic
-from tour.live.dag import Dag, Stage
+from tour.live.dag import Dag, StageStatus
 from tour.live.traffic import Traffic
 from tour.live.watch import HomeState
 
@@ -76,7 +76,7 @@ class Drawn:
 
     width: int
     height: int
-    boxes: tuple[tuple[Stage, float, float], ...]
+    boxes: tuple[tuple[StageStatus, float, float], ...]
     edges: tuple[tuple[str, str], ...]
 
 

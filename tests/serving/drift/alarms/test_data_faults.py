@@ -77,10 +77,10 @@ def test_wrong_units_are_detected_in_both_directions_and_in_integer_columns() ->
     ],
 )
 def test_computed_column_has_a_fault_only_if_values_are_impossible(name: str, factor: float, kinds: list[str]) -> None:
-    usual = pl.DataFrame({name: np.random.default_rng(1).uniform(0.2, 0.3, N)})
-    counted = bins.fit_layout(usual)
-    now = Profile.of(counted, usual * factor)
-    assert [fault.kind for fault in data_faults.find_faults(Profile.of(counted, usual), now)] == kinds
+    reference = pl.DataFrame({name: np.random.default_rng(1).uniform(0.2, 0.3, N)})
+    counted = bins.fit_layout(reference)
+    now = Profile.of(counted, reference * factor)
+    assert [fault.kind for fault in data_faults.find_faults(Profile.of(counted, reference), now)] == kinds
 
 
 def test_large_values_with_decimals_are_out_of_range_and_not_cents() -> None:

@@ -132,11 +132,11 @@ def test_rate_of_too_few_windows_raises() -> None:
 
 def test_residuals_equal_those_of_a_least_squares_regression() -> None:
     rng = np.random.default_rng(9)
-    usual, kind = rng.lognormal(3, 1, 5000), rng.choice(["a", "b"], 5000)
-    amount = np.exp(0.8 * np.log1p(usual) + (kind == "b") + rng.normal(0, 0.2, 5000))
-    rows = pl.DataFrame({"amount": amount, "usual": usual, "kind": kind})
+    habit, kind = rng.lognormal(3, 1, 5000), rng.choice(["a", "b"], 5000)
+    amount = np.exp(0.8 * np.log1p(habit) + (kind == "b") + rng.normal(0, 0.2, 5000))
+    rows = pl.DataFrame({"amount": amount, "usual": habit, "kind": kind})
     fitted = ExplainedColumn.fit(rows, "amount", ["usual", "kind"])
-    design = np.column_stack([np.ones(5000), np.log1p(usual), kind == "b"])
+    design = np.column_stack([np.ones(5000), np.log1p(habit), kind == "b"])
     weights = np.linalg.lstsq(design, np.log(amount), rcond=None)[0]
     residual = np.log(amount) - design @ weights
     usual_size = design @ np.linalg.lstsq(design, np.abs(residual), rcond=None)[0]
@@ -154,16 +154,16 @@ def test_random_effects_equal_best_linear_unbiased_predictions() -> None:
     logs = 2.0 + effect[shop] + rng.normal(0, 0.8, 6000)
     rows = pl.DataFrame({"amount": np.exp(logs), "shop": [f"s{number}" for number in shop], "none": np.zeros(6000)})
     fitted = ExplainedColumn.fit(rows, "amount", ["none", "shop"])
-    drawn, known = fitted.effects["shop"].drawn, fitted.effects["shop"].known
+    drawn, totals = fitted.effects["shop"].drawn, fitted.effects["shop"].known
     assert drawn == pytest.approx(0.8**2 / 0.5**2, rel=0.2)
     n, mean = np.bincount(shop, minlength=300), np.bincount(shop, logs - logs.mean(), minlength=300)
     for number in np.flatnonzero(n > 1):
-        count, total = known[f"s{number}"]
+        count, total = totals[f"s{number}"]
         assert count == n[number] and total / (count + drawn) == pytest.approx(
             mean[number] / (n[number] + drawn), abs=1e-3
         )
     rmse = np.sqrt(
-        np.mean([(total / (count + drawn) - effect[int(name[1:])]) ** 2 for name, (count, total) in known.items()])
+        np.mean([(total / (count + drawn) - effect[int(name[1:])]) ** 2 for name, (count, total) in totals.items()])
     )
     assert rmse < 0.6 * effect.std()
 
