@@ -25,6 +25,7 @@ import orjson
 
 from benchmarks.runs import ROOT, write_report
 from models.catalog import find_use_case
+from pipeline.home import Home
 from serving import rollout
 from serving.gateway.history.online_store import PREDICTIONS
 from serving.gateway.log.log_files import read_log
@@ -98,7 +99,7 @@ async def _wait_until(condition: Any) -> None:
 
 def copy_versions(source: Path, home: Path) -> Path:
     """Copy the model as version 1 in place and as later versions next to it, each with its own threshold."""
-    folder = home / CASE / "versions"
+    folder = Home(home).case(CASE).versions
     folder.mkdir(parents=True)
     for version in range(1, SWAPS + 2):
         target = (folder if version == 1 else home / "copies") / str(version)
@@ -132,7 +133,7 @@ def count_lost(home: Path, answered: dict[str, int]) -> dict[str, int]:
     """Count the answers that the log lacks, has twice, or has with another version."""
     version_by_id: dict[str, int] = {}
     records = twice = 0
-    for _, data in read_log(home / CASE / "online" / PREDICTIONS):
+    for _, data in read_log(Home(home).case(CASE).online / PREDICTIONS):
         record = decode(data)
         name = record["served/id"][0].decode()
         records, twice = records + 1, twice + (name in version_by_id)
@@ -154,7 +155,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/million.json", help="JSON to write.")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended as well
-    source = options.home / CASE / "versions" / "1"
+    source = Home(options.home).case(CASE).versions / "1"
     with tempfile.TemporaryDirectory(prefix="million-") as name:
         home = Path(name)
         folder = copy_versions(source, home)

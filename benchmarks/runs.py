@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
@@ -40,9 +40,9 @@ def find_artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
     from pipeline.metadata import store
     from pipeline.metadata.store_address import MetadataUnavailableError
 
-    metadata = local_runtime(home).metadata
+    metadata = Home(home).metadata
     try:
-        pushed = [run for run in store.runs(metadata, case) if run.state == "pushed"]
+        pushed = store.pushed_runs(metadata, case)
     except MetadataUnavailableError as error:
         sys.exit(f"error: {error}")
     if not pushed:

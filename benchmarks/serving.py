@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs import ROOT, median, print_table, provide_home, write_report
+from pipeline.home import Home
 
 START = 300
 PEERS = ("fastapi", "litserve")
@@ -251,7 +252,7 @@ def _find_free_ports(count: int) -> list[int]:
 
 
 def _find_latest_version(home: Path, case: str) -> Path:
-    return max((home / case / "versions").iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
+    return max(Home(home).case(case).versions.iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
 
 
 def _parse_arguments() -> argparse.Namespace:

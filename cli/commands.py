@@ -13,11 +13,13 @@ from rich.progress import Progress as Bar
 
 from models.catalog import CASES, find_use_case
 from pipeline import session
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.online import rollouts
 from pipeline.plan import RunRequest, make_plan
 from pipeline.progress import ProgressTable
+from pipeline.run import Run
 
 
 def run(
@@ -29,7 +31,7 @@ def run(
     tracking: str = "",
     runner: str = "direct",
     **request_fields: Any,
-) -> store.Run:
+) -> Run:
     """Plan and execute one run with a live table; print the outcome and its reason.
 
     Args:
@@ -99,8 +101,8 @@ def print_neighbours(case: str, value: str, number: int, home: Path, as_json: bo
 
     if not find_use_case(case).has("sentences"):
         raise ValueError(f"{case} learns no embedding: its package has no sentences.py.")
-    path = local_runtime(home).metadata
-    pushed = [run for run in store.runs(path, case) if run.state == "pushed"]
+    path = Home(home).metadata
+    pushed = store.pushed_runs(path, case)
     outputs = store.outputs(path, pushed[-1].id).get("SkipGram", {}) if pushed else {}
     if not outputs:
         raise ValueError(
@@ -130,7 +132,7 @@ def draft_schema(case: str, data: str | None, columns: str, home: Path) -> None:
     """Print the curated schema with its listed values replaced by the values that the data has."""
     runtime = local_runtime(home)
     plan = make_plan(RunRequest(find_use_case(case), data, changes={"columns": columns} if columns else {}), runtime)
-    with session.redirect_stderr(home / case / "logs" / "schema.log"):
+    with session.redirect_stderr(Home(home).case(case).logs / "schema.log"):
         from pipeline import schema_draft
 
         text = schema_draft.draft_schema(plan, runtime)
@@ -159,7 +161,7 @@ def write_dvc_file(source: str, home: Path, check: bool) -> None:
 
     folder = Path(source)
     if source in CASES and not folder.is_dir():
-        runs = store.runs(local_runtime(home).metadata, source)
+        runs = Home(home).runs(source)
         if not runs:
             raise ValueError(f"There is no run of {source} under {home} whose data could be used; name a folder.")
         folder = Path(runs[-1].facts["source"])

@@ -19,6 +19,7 @@ from pipeline.metadata.store_address import MetadataUnavailableError
 from pipeline.monitoring import decisions, loop
 from pipeline.monitoring.liveness import Heartbeat
 from pipeline.progress import Progress, ProgressTable
+from pipeline.run import Run
 
 # Errors that may have gone at the next check.
 TRANSIENT_ERRORS = (store.BusyError, loop.MonitoringFailedError, loop.NothingServedError, MetadataUnavailableError)
@@ -104,12 +105,12 @@ def _check_once(
     return int(run is not None and run.state != "pushed")
 
 
-def _to_json(decision: decisions.StoredDecision | None, run: store.Run | None) -> dict[str, Any]:
+def _to_json(decision: decisions.StoredDecision | None, run: Run | None) -> dict[str, Any]:
     record = {**decision.record, "page": str(decision.folder / decisions.PAGE)} if decision else None
     return {"decision": record, "run": dataclasses.asdict(run) if run else None}
 
 
-def _print(console: Console, decision: decisions.StoredDecision | None, run: store.Run | None) -> None:
+def _print(console: Console, decision: decisions.StoredDecision | None, run: Run | None) -> None:
     if decision:
         record = decision.record
         colour = {"none": "green", "watch": "yellow", "wait": "yellow"}.get(record["action"], "red")

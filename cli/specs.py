@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from models.catalog import find_use_case
+from pipeline.home import Home
 from pipeline.kubeflow import compiler, deployment, local_run, submission
-from pipeline.local.local_runtime import local_runtime
 from pipeline.plan import RunRequest
 
 
@@ -36,7 +36,7 @@ def rehearse(
     case: str, home: Path, tracking: str, cluster: Path | None, as_json: bool, request_fields: dict[str, Any]
 ) -> int:
     """Compile the pipeline, then run only the compiled file; return the exit code, 0 if a model was pushed."""
-    local_runtime(home).metadata.exists()  # raises before compiling if the metadata server does not answer
+    Home(home).metadata.exists()  # raises before compiling if the metadata server does not answer
     path = home / case / "pipeline.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     tasks = _compile(

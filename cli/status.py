@@ -7,15 +7,17 @@ from pathlib import Path
 from rich.console import Console
 
 from models.catalog import CASES, find_use_case
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.monitoring import decisions
+from pipeline.run import Run
 
 
 def show(case: str | None, home: Path, as_json: bool) -> None:
     """Print the served version and the outcome of the last run of each use case."""
     names = [find_use_case(case).name] if case else list(CASES)
-    path = local_runtime(home).metadata
+    path = Home(home).metadata
     runs_by_case = {name: store.runs(path, name) for name in names}
     if as_json:
         print(
@@ -47,7 +49,7 @@ def _describe_rollout(home: Path, case: str) -> str:
     from pipeline.online import rollouts
     from serving import rollout
 
-    folder = Path(local_runtime(home).versions(case))
+    folder = Home(home).case(case).versions
     if not rollout.list_versions(folder):
         return "nothing"
     server = rollouts.find_running_server(home)
@@ -62,7 +64,7 @@ def _describe_rollout(home: Path, case: str) -> str:
 def _describe_last_window(home: Path, case: str) -> str:
     """Return what the gateway's monitor found in its last window; empty if it has not processed one."""
     try:
-        state = json.loads((home / case / "online" / "monitor.json").read_text())
+        state = json.loads(Home(home).case(case).monitor_state.read_text())
     except (OSError, ValueError):
         return ""
     window = state["windows"][-1]
@@ -76,7 +78,7 @@ def _describe_last_window(home: Path, case: str) -> str:
     return f"window {window['window']}, {window['rows']} rows: {verdict}; {open_incidents or 'no incident is open'}"
 
 
-def _describe_served_version(home: Path, case: str, runs: list[store.Run]) -> str:
+def _describe_served_version(home: Path, case: str, runs: list[Run]) -> str:
     """Return the folder of the stable version and the metric of the run that pushed it."""
     from pipeline.online import rollouts
 

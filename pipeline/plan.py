@@ -133,7 +133,7 @@ def make_plan(request: RunRequest, runtime: Runtime) -> Plan:
         last=max(window),
         settings=settings,
         schema=read_schema(schema),
-        versions=runtime.versions(request.case.name),
+        versions=str(runtime.case(request.case.name).versions),
         data_version=spans.digest_spans(window.values()),
         space=search_space(request) if request.tune else {},
         base=base,

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from models.saved_model.files import EXTRA, WEIGHTS
@@ -41,29 +40,24 @@ class RefreshBase:
         Raises:
             ValueError: if no version has been pushed, or the last one carries no weights.
         """
-        pushed = [run for run in store.runs(runtime.metadata, case.name) if run.state == "pushed"]
-        if not pushed or not Path(pushed[-1].facts["pushed"]).is_dir():
+        pushed = store.pushed_runs(runtime.metadata, case.name)
+        if not pushed or not pushed[-1].pushed_folder.is_dir():
             raise ValueError(
                 f"There is no pushed model of {case.name} to refresh; `showcase run {case.name}` trains the first one."
             )
         run = pushed[-1]
-        extra = Path(run.facts["pushed"], EXTRA)
+        extra = run.pushed_folder / EXTRA
         if not (extra / WEIGHTS).is_file():
-            raise ValueError(
-                f"Version {run.facts['version']} of {case.name} contains no {WEIGHTS}: push a new version first."
-            )
+            raise ValueError(f"Version {run.version} of {case.name} contains no {WEIGHTS}: push a new version first.")
         artifacts = {
             key: artifact.uri
             for outputs in store.outputs(runtime.metadata, run.id).values()
             for key, artifact in outputs.items()
             if key in ("transform_graph", "embedding")
         }
-        first, _, last = run.facts["spans"].partition(":")
         exported_settings = json.loads((extra / "model.json").read_text())["settings"]
         training = {name: value for name, value in exported_settings.items() if name in case.settings["training"]}
-        return cls(
-            run.id, int(first), int(last), run.facts["source"], str((extra / WEIGHTS).resolve()), training, artifacts
-        )
+        return cls(run.id, *run.window, run.source, str((extra / WEIGHTS).resolve()), training, artifacts)
 
     def window(self, case: str, source: str, newest: int) -> tuple[int, int]:
         """Return a window as long as the one that the model was trained on, ending at the newest span.

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.home import CaseFolders
 from pipeline.metadata.store_address import SQLITE_FILE, MetadataAddress
 
 
@@ -56,13 +57,9 @@ class Runtime:
         """The metadata store: a server, or the SQLite file under the root."""
         return MetadataAddress(self.database or Path(self.root, SQLITE_FILE))
 
-    def artifacts(self, case: str) -> str:
-        """Root folder of a case's pipeline artifacts."""
-        return f"{self.root}/{case}/artifacts"
-
-    def versions(self, case: str) -> str:
-        """Base path that a model server watches for versions of the case's model."""
-        return f"{self.root}/{case}/versions"
+    def case(self, name: str) -> CaseFolders:
+        """Return the folders of a use case."""
+        return CaseFolders(Path(self.root, name))
 
 
 # The default DirectRunner first tries to download Prism. If no container image is given, TFX builds a source distribution.

@@ -21,7 +21,7 @@ def draft_schema(plan: Plan, runtime: Runtime) -> str:
     """
     run_id = f"schema-{plan.fingerprint()}"
     ir = runner.compile_graph(graph.build_schema_draft(plan), plan.case.name, runtime, run_id)
-    progress = runner.run(ir, runtime, Path(runtime.root, plan.case.name, "logs", run_id), lambda _: None)
+    progress = runner.run(ir, runtime, runtime.case(plan.case.name).logs / run_id, lambda _: None)
     failures = [f"{name}: {stage.message}" for name, stage in progress.items() if stage.state not in ("done", "cached")]
     if failures:
         raise DataError(f"The schema could not be drafted: {failures[0]}")

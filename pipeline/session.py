@@ -17,11 +17,12 @@ from pipeline import run_facts
 from pipeline.metadata import store
 from pipeline.plan import Plan
 from pipeline.progress import Progress, Report
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.tracking import recording
 
 
-def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store.Run:
+def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> Run:
     """Run the plan, resume its interrupted run, or reuse its finished one.
 
     If a run with the same fingerprint was pushed and its model is still the last one blessed, its result is registered as
@@ -35,7 +36,7 @@ def execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store.
         return _execute(plan, runtime, fresh, report)
 
 
-def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store.Run:
+def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> Run:
     run = register_run(plan, runtime, fresh)
     if run.state == "pushed":
         report({name: Progress("cached") for name in store.stage_states(runtime.metadata, run.id)})
@@ -43,7 +44,7 @@ def _execute(plan: Plan, runtime: Runtime, fresh: bool, report: Report) -> store
     return _run(plan, runtime, run, fresh, report)
 
 
-def register_run(plan: Plan, runtime: Runtime, fresh: bool = False, external_id: str = "") -> store.Run:
+def register_run(plan: Plan, runtime: Runtime, fresh: bool = False, external_id: str = "") -> Run:
     """Register a run: a cached one, already in the state pushed; an unfinished one to resume; or a new one.
 
     Args:
@@ -67,16 +68,14 @@ def register_run(plan: Plan, runtime: Runtime, fresh: bool = False, external_id:
         run = replace(matching[-1], state="running", reason="", facts={**matching[-1].facts, **process_id})
     else:
         run_id = external_id or make_run_id(plan.case.name)
-        run = store.Run(
-            run_id, plan.case.name, "running", "", fingerprint, run_facts.collect_run_facts(plan) | process_id
-        )
+        run = Run(run_id, plan.case.name, "running", "", fingerprint, run_facts.collect_run_facts(plan) | process_id)
     store.save(runtime.metadata, run)
     return run
 
 
 def record_end(
-    runtime: Runtime, run: store.Run, state: str, reason: str, facts: Mapping[str, str], tracker: recording.Tracker
-) -> store.Run:
+    runtime: Runtime, run: Run, state: str, reason: str, facts: Mapping[str, str], tracker: recording.Tracker
+) -> Run:
     """Record how a run ended in the metadata store, then in the experiment tracker."""
     ended = replace(run, state=state, reason=reason, facts={**run.facts, **facts, "ended": store.utc_now()})
     store.save(runtime.metadata, ended)
@@ -86,8 +85,8 @@ def record_end(
     return tracked
 
 
-def _run(plan: Plan, runtime: Runtime, run: store.Run, fresh: bool, report: Report) -> store.Run:
-    logs = Path(runtime.root, plan.case.name, "logs", run.id)
+def _run(plan: Plan, runtime: Runtime, run: Run, fresh: bool, report: Report) -> Run:
+    logs = runtime.case(plan.case.name).logs / run.id
     tracker = recording.Tracker(runtime, logs / "tracking.log")
     try:
         with redirect_stderr(logs / "run.log"):
@@ -138,7 +137,7 @@ def redirect_stderr(path: Path) -> Iterator[None]:
         os.close(saved_descriptor)
 
 
-def _register_cached(plan: Plan, runtime: Runtime, pushed_run: store.Run, external_id: str) -> store.Run:
+def _register_cached(plan: Plan, runtime: Runtime, pushed_run: Run, external_id: str) -> Run:
     run_id = external_id or make_run_id(plan.case.name)
     store.copy_as_cached(runtime.metadata, pushed_run.id, run_id)
     facts = {
@@ -153,10 +152,10 @@ def _register_cached(plan: Plan, runtime: Runtime, pushed_run: store.Run, extern
     return run
 
 
-def _is_current(run: store.Run, past_runs: list[store.Run]) -> bool:
+def _is_current(run: Run, past_runs: list[Run]) -> bool:
     """Whether the run's version exists and no later run pushed another; otherwise the model has to be compared again."""
     pushed = [past_run for past_run in past_runs if past_run.state == "pushed"]
-    return pushed[-1].facts.get("pushed") == run.facts.get("pushed") and Path(run.facts["pushed"]).is_dir()
+    return pushed[-1].facts.get("pushed") == run.facts.get("pushed") and run.pushed_folder.is_dir()
 
 
 def make_run_id(case: str) -> str:

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.run import Run
 from tour import stations, trace
 from tour.logbook import LoggedPrediction
 from tour.stations import LineageStep, Source, artifact_name
@@ -48,7 +50,7 @@ def trace_back(home: Path, case: str, logged: LoggedPrediction) -> Trail:
         )
     steps += [stations.run_step(run), stations.code_step(run), stations.data_step(run)]
     edges |= {("run", version.name), ("code", "run"), ("spans", "run")}
-    if run.facts.get("decision"):
+    if run.decision:
         steps.append(stations.decision_step(runtime, case, run.facts["decision"]))
         edges.add(("decision", "run"))
     artifacts, artifact_edges, links = ancestors(runtime.metadata, case, run.id)
@@ -64,7 +66,7 @@ def trace_back(home: Path, case: str, logged: LoggedPrediction) -> Trail:
     trained = {name for name in names if name.startswith("Model ") and "/Resolver?" not in links[name]}
     edges |= {("code", name) for name in trained}
     edges |= {(name, version.name) for name in names if name.startswith("PushedModel")}
-    edges |= {("decision", "spans")} if run.facts.get("decision") else set()
+    edges |= {("decision", "spans")} if run.decision else set()
     links = links | {"prediction": "#prediction", "code": "#code", "spans": "#spans", "decision": "#decision"}
     return Trail(tuple(steps), frozenset(edges), links | {version.name: "#" + version.name.replace(" ", "-")})
 
@@ -93,7 +95,7 @@ def trace_forward(home: Path, case: str, source: Source, span: int, counts: Mapp
         steps.append(stations.run_step(run, run_name))
         edges.add((start.name, run_name))
         links[run_name] = "#" + run_name.replace(" ", "-")
-        number = int(run.facts["version"]) if run.facts.get("version", "").isdigit() else None
+        number = run.version
         if number is None or run.state != "pushed" or find_pushing_run(all_runs, number) is not run:
             continue
         name = f"version {number}"
@@ -110,18 +112,18 @@ def trace_forward(home: Path, case: str, source: Source, span: int, counts: Mapp
 def read_sources(home: Path, case: str) -> list[Source]:
     """Every folder of data that a run of the case was trained on, with the spans that runs read from it."""
     spans_of_folder: dict[str, set[int]] = {}
-    for run in store.runs(local_runtime(home).metadata, case):
+    for run in Home(home).runs(case):
         if run.facts.get("source"):
-            spans_of_folder.setdefault(run.facts["source"], set()).update(stations.run_spans(run))
+            spans_of_folder.setdefault(run.source, set()).update(stations.run_spans(run))
     return [
         Source(number, folder, tuple(sorted(spans))) for number, (folder, spans) in enumerate(spans_of_folder.items())
     ]
 
 
-def find_pushing_run(runs: Iterable[store.Run], version: int) -> store.Run | None:
+def find_pushing_run(runs: Iterable[Run], version: int) -> Run | None:
     """The run whose record says that it pushed the version; the last of several."""
-    candidates = [run for run in runs if run.state == "pushed" and run.facts.get("version") == str(version)]
-    uncached = [run for run in candidates if not run.facts.get("same_as")]
+    candidates = [run for run in runs if run.state == "pushed" and run.version == version]
+    uncached = [run for run in candidates if not run.same_as]
     preferred = uncached or candidates
     return preferred[-1] if preferred else None
 

@@ -1,6 +1,5 @@
 """Steps of a lineage between data and a prediction: the recorded facts of each, or the reason why they are missing."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import Any
 
 from models import spans
 from models.errors import DataError
-from pipeline.metadata import store
+from pipeline.home import Home
 from pipeline.monitoring import decisions
+from pipeline.run import Run
 from serving import rollout
 from tour import logbook
 from tour.logbook import LoggedPrediction
@@ -52,7 +52,7 @@ def artifact_name(artifact: Artifact) -> str:
 def label_text(home: Path, case: str, logged: LoggedPrediction) -> str:
     """The label of a prediction as text."""
     try:
-        return logbook.find_label(home / case / "online", logged.id) or "not known yet"
+        return logbook.find_label(Home(home).case(case).online, logged.id) or "not known yet"
     except (OSError, ValueError) as error:
         return f"the labels cannot be read: {error}"
 
@@ -73,7 +73,7 @@ def prediction_facts(logged: LoggedPrediction, true_label: str) -> Facts:
 
 def version_facts(runtime: Any, case: str, number: int) -> tuple[Facts, str]:
     """Facts of a version and its current role; or why they are missing."""
-    folder = Path(runtime.versions(case))
+    folder = runtime.case(case).versions
     if number not in rollout.list_versions(folder):
         return (), f"The folder of version {number} is not there any more."
     current = rollout.read(folder)
@@ -85,7 +85,7 @@ def version_facts(runtime: Any, case: str, number: int) -> tuple[Facts, str]:
     return (("number", str(number), ""), ("role", role, ""), ("folder", str(folder / str(number)), "")), ""
 
 
-def run_step(run: store.Run, name: str = "run") -> LineageStep:
+def run_step(run: Run, name: str = "run") -> LineageStep:
     """Facts of a run from its record."""
     facts = [("run", run.id, f"/stages/{run.case}/Trainer?run={run.id}"), ("result", f"{run.state}: {run.reason}", "")]
     facts += [
@@ -93,18 +93,18 @@ def run_step(run: store.Run, name: str = "run") -> LineageStep:
         for name_, key in (("started", "started"), ("ended", "ended"), ("metric", "headline"))
         if run.facts.get(key)
     ]
-    if run.facts.get("same_as"):
+    if run.same_as:
         facts.append(("cached from", run.facts["same_as"], ""))
     return LineageStep(name, "The run" if name == "run" else "A run trained on it", tuple(facts))
 
 
-def code_step(run: store.Run) -> LineageStep:
+def code_step(run: Run) -> LineageStep:
     """Facts of the code that ran."""
     commit = run.facts.get("commit", "")
     if not commit:
         return LineageStep("code", "The code", missing="The run was not made from a checkout, so no commit is known.")
     changed = " with uncommitted changes" if commit.endswith("+") else ""
-    libraries = json.loads(run.facts.get("libraries") or "{}")
+    libraries = run.libraries
     facts = [("commit", commit.rstrip("+") + changed, ""), ("lock file", run.facts.get("lock", "")[:16], "")]
     facts += (
         [("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items()), "")] if libraries else []
@@ -112,7 +112,7 @@ def code_step(run: store.Run) -> LineageStep:
     return LineageStep("code", "The code", tuple(facts))
 
 
-def data_step(run: store.Run) -> LineageStep:
+def data_step(run: Run) -> LineageStep:
     """Facts of the spans that a run read."""
     read, source = run_spans(run), run.facts.get("source", "")
     try:
@@ -183,7 +183,7 @@ def _find_folder(source: Source, span: int) -> Path | None:
         return None
 
 
-def run_spans(run: store.Run) -> range:
+def run_spans(run: Run) -> range:
     """The spans that a run read."""
     first, _, last = run.facts.get("spans", "").partition(":")
     return range(int(first), int(last) + 1) if first.isdigit() and last.isdigit() else range(0)

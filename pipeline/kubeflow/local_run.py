@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
+from pipeline.run import Run
 
 
-def rehearse(path: Path, case: str, home: Path, tracking: str = "") -> store.Run:
+def rehearse(path: Path, case: str, home: Path, tracking: str = "") -> Run:
     """Run every task of the spec in its own process, with the home in place of the cluster's volume.
 
     Args:
@@ -29,7 +30,7 @@ def rehearse(path: Path, case: str, home: Path, tracking: str = "") -> store.Run
 
     runtime = local_runtime(home)
     earlier_ids = {run.id for run in store.runs(runtime.metadata, case)}
-    log = Path(runtime.root, case, "logs", f"{path.stem}.log")
+    log = runtime.case(case).logs / f"{path.stem}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     failure = ""
     with tempfile.TemporaryDirectory() as scratch, log.open("w") as output, redirect_stdout(output):

@@ -19,6 +19,7 @@ from pipeline.online import rollouts
 from pipeline.plan import Plan, RunRequest, make_plan, search_space
 from pipeline.progress import Progress
 from pipeline.refresh import RefreshBase
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.tracking.recording import Tracker
 
@@ -112,7 +113,7 @@ class KubeflowTask:
             sys.exit(1)
         rollouts.write_config(Path(self.root))  # TensorFlow Serving polls this file
 
-    def _run(self) -> store.Run:
+    def _run(self) -> Run:
         return next(run for run in store.runs(self.runtime.metadata) if run.id == self.run)
 
     def _plan(self) -> Plan:

@@ -7,7 +7,6 @@ a file, and ``python -m models.training.worker`` runs it in several pods (kubern
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from models import default_settings
 from models.catalog import find_use_case
 from pipeline.arguments import parse_settings
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
 
 
@@ -32,7 +31,7 @@ def collect_job_fields(case: str, home: Path, changes: Mapping[str, str], name: 
     """
     from models.saved_model import restore  # with TensorFlow
 
-    use_case, metadata = find_use_case(case), local_runtime(home).metadata
+    use_case, metadata = find_use_case(case), Home(home).metadata
     typed = use_case.configure(changes)
     for run in reversed(store.runs(metadata, case)):
         artifacts = {
@@ -44,7 +43,7 @@ def collect_job_fields(case: str, home: Path, changes: Mapping[str, str], name: 
             break
     else:
         raise ValueError(f"No run of {case} under {home} has trained a model; `showcase run {case}` trains one.")
-    run_settings = json.loads(run.facts["settings"])
+    run_settings = run.settings
     settings = {**run_settings["data"], **run_settings["training"]}
     settings |= {name: typed["training"][name] for name in changes if name in typed["training"]}
     if unknown := sorted(set(changes) - set(typed["training"])):

@@ -62,7 +62,7 @@ def compile_graph(
     """
     pipeline = tfx_pipeline.Pipeline(
         pipeline_name=case,
-        pipeline_root=runtime.artifacts(case),
+        pipeline_root=str(runtime.case(case).artifacts),
         components=[stage.node for stage in stages],
         enable_cache=True,
         metadata_connection_config=runtime.metadata.connection(),

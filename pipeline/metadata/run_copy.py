@@ -8,9 +8,10 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.run import Run
 
 
-def copy_run(source: MetadataAddress, run: store.Run, target: MetadataAddress) -> None:
+def copy_run(source: MetadataAddress, run: Run, target: MetadataAddress) -> None:
     """Copy a run's record, its executions with their contexts, and their input and output artifacts.
 
     Files are not copied: the artifacts of both stores lie in the same folders.

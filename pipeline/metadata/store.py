@@ -3,7 +3,6 @@
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.run import Run
 
 RUN_CONTEXT = "showcase_run"
 EMPTY = mlmd.ConnectionConfig(fake_database=mlmd.FakeDatabaseConfig())
@@ -22,27 +22,6 @@ STATES = {mlmd.Execution.COMPLETE: "done", mlmd.Execution.CACHED: "cached", mlmd
 
 class BusyError(OSError):
     """Another process holds the lock for work that must not run twice at the same time."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a use case.
-
-    Attributes:
-        id: Id of the run, also its pipeline run id in TFX.
-        case: Name of the use case.
-        state: running, pushed, refused, failed, interrupted, or stopped (its process no longer exists).
-        reason: One sentence: what was pushed, or which gate refused the model.
-        fingerprint: Hash of everything that determines the result.
-        facts: Further values as text, by name: start, end, spans, version, commit.
-    """
-
-    id: str
-    case: str
-    state: str
-    reason: str
-    fingerprint: str
-    facts: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -129,6 +108,11 @@ def runs(address: MetadataAddress, case: str | None = None) -> list[Run]:
             return []
     all_runs = [_parse_run(context) for context in sorted(contexts, key=lambda c: c.id)]
     return [run for run in all_runs if case in (None, run.case)]
+
+
+def pushed_runs(address: MetadataAddress, case: str) -> list[Run]:
+    """Return the runs of a case that pushed a version, the oldest first."""
+    return [run for run in runs(address, case) if run.state == "pushed"]
 
 
 def save(address: MetadataAddress, run: Run) -> None:

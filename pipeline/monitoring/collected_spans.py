@@ -12,9 +12,9 @@ import orjson
 from models import spans
 from models.errors import DataError
 from models.use_case import UseCase
-from pipeline.metadata import store
 from pipeline.monitoring.decisions import StoredDecision
 from pipeline.monitoring.sidecar import window_cut
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 from serving.drift.profiles.windows import WindowAssigner
 from serving.gateway.history.online_store import LABELS, PREDICTIONS, read_journal
@@ -24,7 +24,7 @@ from serving.gateway.log.tf_example import decode
 COLLECTED = "collected.json"
 
 
-def collect(case: UseCase, runtime: Runtime, decided: StoredDecision, base: store.Run) -> Path:
+def collect(case: UseCase, runtime: Runtime, decided: StoredDecision, base: Run) -> Path:
     """Return the folder of spans that a retraining reads; it is created atomically, once per decision.
 
     The spans of the base run's window keep their numbers; every later window of the log becomes a further span.
@@ -33,12 +33,12 @@ def collect(case: UseCase, runtime: Runtime, decided: StoredDecision, base: stor
     Raises:
         DataError: if the log has no labelled row in a new window.
     """
-    out = Path(runtime.root, case.name, "collected", decided.id)
+    out = runtime.case(case.name).collected / decided.id
     if (out / COLLECTED).is_file():
         return out
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    source, settings = Path(base.facts["source"]), json.loads(base.facts["settings"])["data"]
+    source, settings = Path(base.source), base.settings["data"]
     # Days of the data and windows of the log have the same numbering.
     earlier = {"windows": {}, "covered": settings.get("last_day", -1)}
     if (source / COLLECTED).is_file():
@@ -46,12 +46,12 @@ def collect(case: UseCase, runtime: Runtime, decided: StoredDecision, base: stor
     numbers, covered = {int(window): number for window, number in earlier["windows"].items()}, earlier["covered"]
     windows = read_served_rows(case, runtime, decided.record["window"])
     rows = {window: served_rows for window, served_rows in windows.items() if window > covered}
-    first, end = map(int, base.facts["spans"].split(":"))
+    first, end = base.window
     end = max(end, *numbers.values()) if numbers else end
     for window in sorted(set(rows) - set(numbers)):
         end += 1
         numbers[window] = end
-    for number, folder in spans.select_window(source, first, int(base.facts["spans"].split(":")[1])).items():
+    for number, folder in spans.select_window(source, first, base.window[1]).items():
         _link(temporary / f"span-{number:03d}", folder)
     row_counts = {
         window: _write_span(case, temporary / f"span-{numbers[window]:03d}", rows[window], settings) for window in rows
@@ -71,7 +71,7 @@ def read_served_rows(case: UseCase, runtime: Runtime, until: int) -> dict[int, l
 
     Of two rows with the same key in a window, the later one is used.
     """
-    folder = Path(runtime.root, case.name, "online")
+    folder = runtime.case(case.name).online
     labels = _read_labels(folder / LABELS)
     cutter = WindowAssigner(window_cut(case))
     windows: dict[int, dict[Any, dict[str, Any]]] = {}

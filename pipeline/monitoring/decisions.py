@@ -61,11 +61,7 @@ def find_pending_decision(runtime: Runtime, case: str) -> StoredDecision | None:
     last = next(reversed(list_decisions(runtime, case)), None)
     if last is None or last.record["action"] not in TRAINING_ACTIONS:
         return None
-    ended = [
-        run
-        for run in store.runs(runtime.metadata, case)
-        if run.facts.get("decision") == last.id and run.state in ENDED_STATES
-    ]
+    ended = [run for run in store.runs(runtime.metadata, case) if run.decision == last.id and run.state in ENDED_STATES]
     return None if ended else last
 
 
@@ -74,7 +70,7 @@ def describe_last_decision(runtime: Runtime, case: str) -> str:
     last = next(reversed(list_decisions(runtime, case)), None)
     if last is None:
         return ""
-    runs = [run for run in store.runs(runtime.metadata, case) if run.facts.get("decision") == last.id]
+    runs = [run for run in store.runs(runtime.metadata, case) if run.decision == last.id]
     follow_up = f"; {runs[-1].id}: {runs[-1].state}" if runs else ""
     return (
         f"{last.record['action']} after window {last.record['window']}: {' '.join(last.record['reasons'])}{follow_up}"

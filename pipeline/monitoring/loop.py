@@ -1,6 +1,5 @@
 """Monitoring loop: from new windows of the prediction log to a decision, and to a retraining through the same gates."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline.monitoring import collected_spans, decisions
 from pipeline.monitoring.sidecar import window_cut
 from pipeline.plan import RunRequest, make_plan
 from pipeline.progress import Report
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 from serving import rollout
 from serving.drift.profiles.windows import WindowAssigner, Windowing
@@ -35,7 +35,7 @@ class NothingServedError(ValueError):
 
 def run_monitor_once(
     case: UseCase, policy: RetrainingPolicy, runtime: Runtime, report: Report
-) -> tuple[decisions.StoredDecision | None, store.Run | None]:
+) -> tuple[decisions.StoredDecision | None, Run | None]:
     """Process new windows, decide, and retrain if the decision calls for it; resume the work of a killed monitor.
 
     Returns:
@@ -58,16 +58,16 @@ def run_monitor_once(
         return decided, retrain(case, runtime, pending, base, report) if pending else None
 
 
-def find_served_run(case: UseCase, runtime: Runtime) -> store.Run:
+def find_served_run(case: UseCase, runtime: Runtime) -> Run:
     """Return the run that pushed the stable version.
 
     Raises:
         NothingServedError: if there is none.
     """
-    pushed = [run for run in store.runs(runtime.metadata, case.name) if run.state == "pushed"]
-    folder = Path(runtime.versions(case.name))
+    pushed = store.pushed_runs(runtime.metadata, case.name)
+    folder = runtime.case(case.name).versions
     stable = rollout.stable_version(folder, rollout.read(folder))
-    matching = [run for run in pushed if run.facts.get("version") == str(stable)]
+    matching = [run for run in pushed if run.version == stable]
     if not matching:
         raise NothingServedError(
             f"Nothing of {case.name} is pushed under {runtime.root}; `showcase run {case.name}` pushes a first version."
@@ -83,7 +83,7 @@ def find_unread_windows(case: UseCase, runtime: Runtime) -> dict[str, Any] | Non
     past_decisions = decisions.list_decisions(runtime, case.name)
     reading, folder = (
         past_decisions[-1].record["reading"] if past_decisions else FIRST_READING,
-        Path(runtime.root, case.name, "online"),
+        runtime.case(case.name).online,
     )
     stretch = scan_log(folder / PREDICTIONS, window_cut(case), LogPosition(*reading["next"]), reading["last"])
     if stretch is None:
@@ -114,13 +114,15 @@ def _run_monitoring_graph(
     case: UseCase,
     policy: RetrainingPolicy,
     runtime: Runtime,
-    base: store.Run,
+    base: Run,
     stretch: Mapping[str, Any],
     report: Report,
 ) -> None:
     """Run the monitoring pipeline over a part of the log."""
     run_id = session.make_run_id(f"{case.name}-monitor")
-    logs = Path(runtime.root, case.name, "logs", run_id)
+    version = base.version
+    assert version is not None, "a served run pushed a version"
+    logs = runtime.case(case.name).logs / run_id
     past_decisions = decisions.list_decisions(runtime, case.name)
     with session.redirect_stderr(logs / "run.log"):
         _, runner, _ = session.import_tfx_modules()
@@ -128,12 +130,12 @@ def _run_monitoring_graph(
 
         monitoring_pass = monitoring_graph.MonitoringPass(
             case,
-            str(Path(runtime.root, case.name, "online")),
+            str(runtime.case(case.name).online),
             stretch,
             window_cut(case),
-            runtime.versions(case.name),
+            str(runtime.case(case.name).versions),
             store.outputs(runtime.metadata, base.id)["Pusher"]["pushed_model"].uri,
-            int(base.facts["version"]),
+            version,
             asdict(policy),
             count_unseen_spans(case, policy, base),
             past_decisions[-1].record["report"] if past_decisions else "",
@@ -152,11 +154,9 @@ def _run_monitoring_graph(
         )
 
 
-def count_unseen_spans(case: UseCase, policy: RetrainingPolicy, base: store.Run) -> int:
+def count_unseen_spans(case: UseCase, policy: RetrainingPolicy, base: Run) -> int:
     """Return the number of last spans in a window that a retraining with the policy's settings does not train on."""
-    return case.load("data").unseen(
-        json.loads(base.facts["settings"])["data"] | _parse_changes(case, policy.settings)["data"]
-    )
+    return case.load("data").unseen(base.settings["data"] | _parse_changes(case, policy.settings)["data"])
 
 
 def _parse_changes(case: UseCase, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -165,9 +165,7 @@ def _parse_changes(case: UseCase, changes: Mapping[str, str]) -> dict[str, dict[
     return {group: {name: values[name] for name in changes if name in values} for group, values in settings.items()}
 
 
-def retrain(
-    case: UseCase, runtime: Runtime, decision: decisions.StoredDecision, base: store.Run, report: Report
-) -> store.Run:
+def retrain(case: UseCase, runtime: Runtime, decision: decisions.StoredDecision, base: Run, report: Report) -> Run:
     """Execute or resume the run that a decision calls for, with the same data, settings and gates as a manual run."""
     base = _run_of_decision(case, runtime, decision, base)
     source = collected_spans.collect(case, runtime, decision, base)
@@ -181,32 +179,30 @@ def retrain(
     return session.execute(make_plan(request, runtime), runtime, False, report)
 
 
-def _run_of_decision(case: UseCase, runtime: Runtime, decision: decisions.StoredDecision, base: store.Run) -> store.Run:
+def _run_of_decision(case: UseCase, runtime: Runtime, decision: decisions.StoredDecision, base: Run) -> Run:
     """Return the run that pushed the version served at the time of the decision, whatever has been pushed since."""
-    version = str(decision.record["served"])
+    version = int(decision.record["served"])
     matching = [
-        run
-        for run in store.runs(runtime.metadata, case.name)
-        if run.state == "pushed" and run.facts["version"] == version
+        run for run in store.runs(runtime.metadata, case.name) if run.state == "pushed" and run.version == version
     ]
     return matching[-1] if matching else base
 
 
-def choose_spans(case: UseCase, length: int, source: Path, base: store.Run) -> tuple[int, int]:
+def choose_spans(case: UseCase, length: int, source: Path, base: Run) -> tuple[int, int]:
     """Return the first and last span to train on: the newest spans, as many as the policy or the base run has.
 
     A case without event time is trained on all spans, unless the policy sets a length.
     """
     available = spans.find_spans(source)
-    first, last = map(int, base.facts["spans"].split(":"))
+    first, last = base.window
     if not length and not case.time:
         return min(available), max(available)
     return max(min(available), max(available) + 1 - (length or last + 1 - first)), max(available)
 
 
-def find_changed_settings(case: UseCase, base: store.Run, groups: tuple[str, ...]) -> dict[str, str]:
+def find_changed_settings(case: UseCase, base: Run, groups: tuple[str, ...]) -> dict[str, str]:
     """Return the settings of a run that differ from the defaults, as text for ``--set``."""
-    run_settings = json.loads(base.facts["settings"])
+    run_settings = base.settings
     return {
         name: _as_text(run_settings[group][name])
         for group in groups

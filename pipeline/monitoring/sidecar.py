@@ -45,11 +45,11 @@ def follow(home: Path, cases: Sequence[str], webhook: str, poll: float = POLL) -
     monitors: dict[str, GatewayMonitor] = {}
     while True:
         for name in cases:
-            folder = Path(runtime.root, name, "online")
+            folder = runtime.case(name).online
             try:
                 if name not in monitors and folder.is_dir():
                     monitors[name] = GatewayMonitor(
-                        name, folder, Path(runtime.versions(name)), window_cut(find_use_case(name)), sinks
+                        name, folder, runtime.case(name).versions, window_cut(find_use_case(name)), sinks
                     )
                 if name in monitors:
                     monitors[name].step(STEP_ROWS)

@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from models.catalog import find_use_case
-from pipeline.local.local_runtime import local_runtime
-from pipeline.metadata import store
+from pipeline.home import Home
 from pipeline.online import rollouts
 
 LABELS = 500  # labels in one request
@@ -149,11 +148,11 @@ def _start_iterator(rows: Iterator[Any]) -> Iterator[Any]:
 
 
 def _load_rows(options: TrafficOptions, module: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-    pushed = [run for run in store.runs(local_runtime(options.home).metadata, options.case) if run.state == "pushed"]
+    pushed = Home(options.home).pushed_runs(options.case)
     settings = find_use_case(options.case).configure({})["data"]
     if pushed:
-        settings = settings | json.loads(pushed[-1].facts["settings"])["data"]
-    source = pushed[-1].facts["source"] if pushed else ""
+        settings = settings | pushed[-1].settings["data"]
+    source = pushed[-1].source if pushed else ""
     cache = options.home / "data"
     return module.requests(options.data, source, cache, options.first, options.last, options.drift, settings)
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from models.catalog import CASES, find_use_case
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from serving import rollout
 
@@ -29,7 +30,7 @@ def find_running_server(home: Path) -> dict[str, Any] | None:
 def write_config(home: Path) -> None:
     """Write TensorFlow Serving's model config file for the home's cases, which an external server can poll."""
     runtime = local_runtime(home)
-    folders = {name: Path(runtime.versions(name)) for name in CASES}
+    folders = {name: runtime.case(name).versions for name in CASES}
     text = rollout.model_config({name: folder for name, folder in folders.items() if rollout.list_versions(folder)})
     temporary = home / f".{CONFIG}.{os.getpid()}"
     temporary.write_text(text)
@@ -58,7 +59,7 @@ def rollback(case: str, home: Path, as_json: bool) -> None:
 
 
 def _versions_folder(case: str, home: Path) -> Path:
-    return Path(local_runtime(home).versions(find_use_case(case).name))
+    return Home(home).case(find_use_case(case).name).versions
 
 
 def _report_change(case: str, changed: rollout.Rollout, home: Path, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from models import spans
 from models.catalog import CASES, find_use_case
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataUnavailableError
@@ -145,7 +146,7 @@ def _servable(options: ServeOptions) -> list[str]:
 
 
 def _versions_folder(options: ServeOptions, name: str) -> Path:
-    return Path(local_runtime(options.home).versions(name))
+    return Home(options.home).case(name).versions
 
 
 def _load_online(name: str) -> Any:
@@ -190,7 +191,7 @@ def can_fill_memory(home: Path, case: str) -> bool:
     store does not answer.
     """
     runtime = local_runtime(home)
-    if Path(runtime.root, case, "online", memory_checkpoint.FILE).exists():
+    if (runtime.case(case).online / memory_checkpoint.FILE).exists():
         return True
     try:
         states = {run.state for run in store.runs(runtime.metadata, case)}
@@ -207,7 +208,7 @@ def fill_memory(home: Path, case: str, online: Any) -> int:
         UnreachedError: if the metadata store does not answer; the caller may retry.
     """
     try:
-        pushed = [run for run in store.runs(local_runtime(home).metadata, case) if run.state == "pushed"]
+        pushed = Home(home).pushed_runs(case)
     except MetadataUnavailableError as error:
         raise StoreUnavailableError(str(error)) from error
     if not pushed or not online.has_history:

@@ -9,6 +9,7 @@ from typing import Any
 
 from models.catalog import CASES
 from pipeline.metadata import store
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.tracking import recording
 
@@ -155,7 +156,7 @@ def _has_full_mlflow() -> bool:
         return False
 
 
-def _row(run: store.Run) -> RunRow:
+def _row(run: Run) -> RunRow:
     facts = run.facts
     training = json.loads(facts.get("settings", "{}")).get("training", {})
     return RunRow(

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from pipeline.checkout import ROOT
 from pipeline.metadata import store
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 
 RUN_TAG = "showcase.run"
@@ -54,7 +55,7 @@ class Tracker:
             except OSError as error:
                 self._error = str(error)
 
-    def finish(self, run: store.Run) -> dict[str, str]:
+    def finish(self, run: Run) -> dict[str, str]:
         """Record the run if its state calls for it; never raise an error.
 
         Returns:
@@ -118,14 +119,14 @@ def hide_credentials(address: str) -> str:
     return address.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1) if "@" in parts.netloc else address
 
 
-def should_record(runtime: Runtime, run: store.Run) -> bool:
+def should_record(runtime: Runtime, run: Run) -> bool:
     """Whether a run is recorded: it was pushed or refused, or it failed after training."""
     if run.state != "failed":
         return run.state in ("pushed", "refused")
     return bool(_json(_artifacts(runtime, run), "model_run", "training.json"))
 
 
-def build_record(runtime: Runtime, run: store.Run) -> dict[str, Any]:
+def build_record(runtime: Runtime, run: Run) -> dict[str, Any]:
     """Build the record of a finished run as plain values, from its facts and artifacts.
 
     Returns:
@@ -173,7 +174,7 @@ def build_record(runtime: Runtime, run: store.Run) -> dict[str, Any]:
     }
 
 
-def _artifacts(runtime: Runtime, run: store.Run) -> dict[str, Path]:
+def _artifacts(runtime: Runtime, run: Run) -> dict[str, Path]:
     """Return the folder of every output of the run, by output key."""
     outputs_by_stage = store.outputs(runtime.metadata, run.id).values()
     return {key: Path(artifact.uri) for outputs in outputs_by_stage for key, artifact in outputs.items()}

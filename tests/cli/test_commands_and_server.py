@@ -23,7 +23,7 @@ from support.tried_home import run_gateway
 from benchmarks import runs as benchmarks
 from cli import main, monitor_command
 from models.catalog import CASES
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store, store_address
 from pipeline.metadata.store_address import SQLITE_FILE, MetadataAddress
 from pipeline.monitoring import loop
@@ -250,9 +250,9 @@ def test_gateway_starts_with_the_history_that_the_store_names(
 @pytest.mark.parametrize("name", ["file", "grpc"])
 def test_incident_copies_the_last_pushed_run(planted: Homes, name: str) -> None:
     home = getattr(planted, name)
-    source = local_runtime(home).metadata
+    source = Home(home).metadata
     with scratch.copy_served_version(LiveSystem(home), CASES["fraud"]) as copy:
-        own = local_runtime(copy).metadata
+        own = Home(copy).metadata
         assert own.file and [run.id for run in store.runs(own)] == [RUN]
         assert store.stage_states(own, RUN) == store.stage_states(source, RUN)
         copied, original = store.outputs(own, RUN), store.outputs(source, RUN)

@@ -21,13 +21,14 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from models.catalog import CASES
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.run import Run
 
 pytestmark = pytest.mark.system
 
 SMALL = {case: format_settings(settings) for case, settings in SMALL_RUNS.items()}
 
 
-def find_pushed_run(home: Path, case: str) -> store.Run:
+def find_pushed_run(home: Path, case: str) -> Run:
     return [run for run in store.runs(MetadataAddress.of(home), case) if run.state == "pushed"][0]
 
 

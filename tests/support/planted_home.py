@@ -6,8 +6,9 @@ from pathlib import Path
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
+from pipeline.run import Run
 
 STEPS = ("SpanExampleGen", "StatisticsGen", "DataGate", "Trainer", "Pusher")
 OUTPUT_TYPES = {
@@ -27,9 +28,9 @@ COMPLETE, RUNNING = mlmd.Execution.COMPLETE, mlmd.Execution.RUNNING
 
 def plant_run(
     home: Path, case: str = "fraud", run_id: str = "fraud-1", state: str = "pushed", reason: str = "version 1"
-) -> store.Run:
+) -> Run:
     """Write a run of the case with all stages complete, and version 1."""
-    path = local_runtime(home).metadata
+    path = Home(home).metadata
     with store.open_for_writing(path) as connection:
         plant_stages(connection, run_id, dict.fromkeys(STEPS, COMPLETE))
     facts = {
@@ -40,9 +41,9 @@ def plant_run(
         "pushed": "/versions/1",
     }
     facts["stages"] = json.dumps({name: {"state": "done", "seconds": 1.5, "message": ""} for name in STEPS})
-    run = store.Run(run_id, case, state, reason, "f", facts)
+    run = Run(run_id, case, state, reason, "f", facts)
     store.save(path, run)
-    Path(local_runtime(home).versions(case), "1").mkdir(parents=True, exist_ok=True)
+    (Home(home).case(case).versions / "1").mkdir(parents=True, exist_ok=True)
     return run
 
 

@@ -1,11 +1,11 @@
 """Repeat a run from its record."""
 
 from models.catalog import CASES
-from pipeline.metadata import store
 from pipeline.monitoring.loop import find_changed_settings
+from pipeline.run import Run
 
 
-def repeat(run: store.Run) -> list[str]:
+def repeat(run: Run) -> list[str]:
     """Return the command line of the same run: its data, spans and changed settings."""
     case = CASES[run.case]
     words = ["run", run.case, "--data", run.facts["source"], "--spans", run.facts["spans"], "--tracking", "none"]

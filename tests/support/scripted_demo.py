@@ -11,10 +11,11 @@ from typing import Any
 from models.catalog import CASES
 from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
 from pipeline.monitoring import decisions
 from pipeline.online.replay import TrafficOptions
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 from serving.drift.gateway_monitor import STATE_FILE
 from serving.gateway.history.online_store import PREDICTIONS
@@ -100,16 +101,16 @@ class ScriptedSystem:
         if self.interrupt_at == what:
             raise KeyboardInterrupt
 
-    def save_run(self, case: str, state: str, **facts: str) -> store.Run:
+    def save_run(self, case: str, state: str, **facts: str) -> Run:
         """Write a run's record to the home's metadata store."""
-        metadata = local_runtime(self.home).metadata
+        metadata = Home(self.home).metadata
         settings = json.dumps({"data": DATA if case == "fraud" else {}})
         run_id = f"{case}-{len(store.runs(metadata))}"
-        run = store.Run(run_id, case, state, f"{state} so", "f", {"settings": settings, "version": "1", **facts})
+        run = Run(run_id, case, state, f"{state} so", "f", {"settings": settings, "version": "1", **facts})
         store.save(metadata, run)
         return run
 
-    def _run_pipeline(self, case: str, home: Path, changes: dict[str, str], **options: Any) -> store.Run:
+    def _run_pipeline(self, case: str, home: Path, changes: dict[str, str], **options: Any) -> Run:
         assert home == self.home and case in CASES and not options["as_json"] and options["tracking"] == "none"
         untrained = UNTRAINED.items() <= changes.items()
         self.changes[case] = changes
@@ -140,7 +141,7 @@ class ScriptedSystem:
 
     def _monitor_once(
         self, case: UseCase, policy: RetrainingPolicy, runtime: Runtime, report: object
-    ) -> tuple[decisions.StoredDecision, store.Run | None]:
+    ) -> tuple[decisions.StoredDecision, Run | None]:
         self._call("monitor")
         assert (policy.learn, policy.spans) == (10, 70), "the demonstration's own policy"
         assert self.child is not None and self.child.poll() is None, "requests continue meanwhile"

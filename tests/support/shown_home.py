@@ -8,8 +8,9 @@ import numpy as np
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
+from pipeline.run import Run
 from support.gateway_case import open_gateway, run, score_purchase
 
 RUN = "fraud-20260102-030405-006"
@@ -72,7 +73,7 @@ def plant_home(home: Path, run_id: str = RUN, hostile: bool = False) -> Path:
         ),
         "stages": json.dumps({"Trainer": {"state": "done", "seconds": 1.5, "peak_mb": 10.0, "message": ""}}),
     }
-    store.save(local_runtime(home).metadata, store.Run(run_id, "fraud", "pushed", f"version 2, {word}", "f", facts))
+    store.save(Home(home).metadata, Run(run_id, "fraud", "pushed", f"version 2, {word}", "f", facts))
     return home
 
 
@@ -98,7 +99,7 @@ def score_purchases(home: Path, count: int = 3) -> list[str]:
 
 def plant_artifacts(home: Path, run_id: str, stages: Any, folder: Path) -> None:
     """Write the executions and artifacts of a run to the store."""
-    with store.open_for_writing(local_runtime(home).metadata) as connection:
+    with store.open_for_writing(Home(home).metadata) as connection:
         kind = connection.put_context_type(mlmd.ContextType(name="pipeline_run"), can_add_fields=True)
         context = mlmd.Context(type_id=kind, name=run_id)
         existing = connection.get_context_by_type_and_name("pipeline_run", run_id)

@@ -13,6 +13,7 @@ import numpy as np
 from cli import dvc_files
 from models.catalog import CASES
 from models.embedding import WordVectors
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store, store_address, store_server
 from pipeline.metadata.store_address import MetadataAddress
@@ -70,7 +71,7 @@ def plant_homes(base: Path) -> Iterator[Homes]:
         ids = {home: plant(home) for home in (file, grpc)}
         shutil.copytree(grpc, gone)
         store_address.write_server_address(gone, f"grpc://127.0.0.1:{closed}")
-        (decision,) = store.outputs(local_runtime(grpc).metadata, MONITORING_RUN)["Decide"].values()
+        (decision,) = store.outputs(Home(grpc).metadata, MONITORING_RUN)["Decide"].values()
         yield Homes(file, grpc, gone, closed, decision.id, ids | {gone: ids[grpc]})
 
 
@@ -102,7 +103,7 @@ def plant(home: Path) -> list[str]:
         extra = create_versions(home / case / "versions", 1, 2) / "2" / "assets.extra"
         (extra / "one_row.tflite").write_bytes(b"a model")
         (extra / "model.json").write_text(json.dumps({"operating_point": {"threshold": 0.5}, "settings": settings}))
-    where = local_runtime(home).metadata
+    where = Home(home).metadata
     plant_artifacts(home, RUN, SKIP_GRAM, home / "artifacts")
     WordVectors(["m1", "m2", "m3"], np.eye(3, 2, dtype=np.float32), {}).save(home / "artifacts" / "embedding")
     settings = {group: dict(values) for group, values in CASES["fraud"].settings.items()}
@@ -126,7 +127,7 @@ def put_finished_run(home: Path) -> None:
     """Write a run of the image case that the same command would reuse."""
     plan = make_plan(RunRequest(CASES["image"], str(home / "digits"), changes={}), local_runtime(home))
     plant_artifacts(home, "image-2", STAGES, home / "artifacts")
-    where = local_runtime(home).metadata
+    where = Home(home).metadata
     (run,) = [run for run in store.runs(where, "image") if run.id == "image-1"]
     facts = run.facts | {"pushed": str(Path(plan.versions, "2")), "version": "2"}
     store.save(where, replace(run, id="image-2", reason="version 2", fingerprint=plan.fingerprint(), facts=facts))

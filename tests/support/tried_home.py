@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from models.fraud import collected
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
+from pipeline.run import Run
 from serving.http import asyncio_server
 from support.gateway_case import open_gateway
 from support.served_rows import served_purchase
@@ -42,7 +43,7 @@ def push_small_model(home: Path, case: str, module: Any, rows: tuple, classes: t
     from support import edge_models
 
     version = edge_models.build_version(module, home / "made" / case, rows, classes)
-    target = Path(local_runtime(home).versions(case), "2")
+    target = Home(home).case(case).versions / "2"
     target.parent.mkdir(parents=True, exist_ok=True)
     version.rename(target)
     settings = {"classes": ",".join(classes), "height": 8, "width": 8, "channels": 1}
@@ -63,7 +64,7 @@ def plant_tried_home(home: Path) -> Path:
 
 def plant_training_rows(folder: Path) -> None:
     """Write rows that the pushed runs of both cases were trained on."""
-    path = local_runtime(folder).metadata
+    path = Home(folder).metadata
     run = store.runs(path, "fraud")[0]
     settings = json.dumps({"data": {"columns": "", "label_delay_days": 7}, "gates": {"lite_tolerance": 1e-4}})
     source = folder / "purchases"
@@ -72,14 +73,14 @@ def plant_training_rows(folder: Path) -> None:
     rows = [*(served_purchase(n) for n in range(5)), served_purchase(8, label=1), odd]
     collected.write(source / "span-001", rows, {"columns": ""})
     facts = run.facts | {"source": str(source), "spans": "1:1", "settings": settings}
-    store.save(path, store.Run(RUN, "fraud", "pushed", "", "f", facts))
+    store.save(path, Run(RUN, "fraud", "pushed", "", "f", facts))
     for label, grey in (("flat", 90), ("upright", 200), ("third", 20)):
         (folder / "digits" / "span-000" / label).mkdir(parents=True)
         stream = io.BytesIO()
         Image.fromarray(np.full((8, 8), grey, np.uint8)).save(stream, "PNG")
         (folder / "digits" / "span-000" / label / "one.png").write_bytes(stream.getvalue())
     facts |= {"source": str(folder / "digits"), "spans": "0:0"}
-    store.save(path, store.Run("image-1", "image", "pushed", "", "f", facts))
+    store.save(path, Run("image-1", "image", "pushed", "", "f", facts))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.home import Home
 from tour.evidence.result_types import NotHere, Result, Series, Table
 
 SHOWN, MOST, NICE = 6, 14, 5  # values and operations shown, and priority of the process
@@ -88,14 +89,12 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     out, sys.stdout = sys.stdout, sys.stderr  # libraries print to standard output; reserve it for the result
     from models.catalog import find_use_case
-    from pipeline.local.local_runtime import local_runtime
-    from pipeline.metadata import store
     from tour.evidence import render
     from tour.evidence.context import Context
     from tour.figures import svg
 
     home, case, run_id = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    run = next(run for run in store.runs(local_runtime(home).metadata, case) if run.id == run_id)
+    run = next(run for run in Home(home).runs(case) if run.id == run_id)
     context = Context(home, find_use_case(case), run)
     results = list(learnt_constants(context.artifact("transform_graph")))
     try:

@@ -9,10 +9,10 @@ from typing import Any
 from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 from pipeline.local import processes
-from pipeline.metadata import store
 from pipeline.monitoring import decisions, loop
 from pipeline.online import replay
 from pipeline.progress import Report
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 from tour.demo import serving
 from tour.demo.report import DemoReport
@@ -36,13 +36,13 @@ class Collaborators:
         settle_seconds: Seconds of traffic after the swap, so that the new version answers more than one request.
     """
 
-    run_pipeline: Callable[..., store.Run]
+    run_pipeline: Callable[..., Run]
     serve_models: Callable[[Path, DemoReport], AbstractContextManager[Mapping[str, Any]]] = serving.serve_models
     show_tour: Callable[[Path, DemoReport], None] = serving.show_tour
     replay_traffic: Callable[[replay.TrafficOptions], dict[str, Any]] = replay.send_traffic
     start_process: serving.StartProcess = processes.start
     monitor_once: Callable[
-        [UseCase, RetrainingPolicy, Runtime, Report], tuple[decisions.StoredDecision | None, store.Run | None]
+        [UseCase, RetrainingPolicy, Runtime, Report], tuple[decisions.StoredDecision | None, Run | None]
     ] = loop.run_monitor_once
     read_decisions: Callable[[Runtime, str], list[decisions.StoredDecision]] = decisions.list_decisions
     notice_timeout: float = 300.0

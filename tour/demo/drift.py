@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from models.use_case import UseCase
-from pipeline.metadata import store
+from pipeline.home import Home
 from pipeline.monitoring import decisions
 from pipeline.progress import ProgressTable
-from serving.drift.gateway_monitor import STATE_FILE
+from pipeline.run import Run
 from serving.drift.profiles.watched_columns import VERSION
 from serving.gateway.history.online_store import PREDICTIONS
 from serving.gateway.log.log_files import LogPosition, next_position, read_log
@@ -66,7 +66,7 @@ def _retrain_under_traffic(play: Playthrough, case: UseCase, scenario: Any, resu
     return all_valid and ended
 
 
-def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.StoredDecision | None, store.Run | None]:
+def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.StoredDecision | None, Run | None]:
     """Run the monitoring pipeline once, and the retraining if one is due; return the last decision and the run.
 
     Raises:
@@ -88,14 +88,14 @@ def monitor_and_retrain(play: Playthrough, case: UseCase) -> tuple[decisions.Sto
     return decision, run
 
 
-def find_answer(play: Playthrough, case: UseCase) -> tuple[decisions.StoredDecision, store.Run] | None:
+def find_answer(play: Playthrough, case: UseCase) -> tuple[decisions.StoredDecision, Run] | None:
     """Return the last retraining that was decided and ended, with its decision; None if there is none."""
     by_id = {
         decision.id: decision
         for decision in play.collaborators.read_decisions(play.runtime, case.name)
         if decision.record["action"] in decisions.TRAINING_ACTIONS
     }
-    runs = [run for run in play.read_runs(case, "pushed", "refused") if run.facts.get("decision") in by_id]
+    runs = [run for run in play.read_runs(case, "pushed", "refused") if run.decision in by_id]
     return (by_id[runs[-1].facts["decision"]], runs[-1]) if runs else None
 
 
@@ -109,19 +109,19 @@ def wait_for_incidents(home: Path, case: UseCase, timeout: float) -> list[dict[s
 
 def _read_drift_incidents(home: Path, case: UseCase) -> list[dict[str, Any]]:
     try:
-        state = json.loads((home / case.name / "online" / STATE_FILE).read_text())
+        state = json.loads(Home(home).case(case.name).monitor_state.read_text())
     except FileNotFoundError:
         return []
     return [incident for incident in state["judge"]["incidents"]["seen"] if incident["kind"] == "drift"]
 
 
-def wait_for_swap(play: Playthrough, case: UseCase, run: store.Run) -> float | None:
+def wait_for_swap(play: Playthrough, case: UseCase, run: Run) -> float | None:
     """Wait until the gateway answers with the pushed version; return the seconds waited, None after the timeout.
 
     The newest record of the prediction log names the version that answered.
     """
-    started, position, version = time.monotonic(), LogPosition(0, 0), int(run.facts["version"])
-    timeout, log = play.collaborators.swap_timeout, play.home / case.name / "online" / PREDICTIONS
+    started, position, version = time.monotonic(), LogPosition(0, 0), run.version
+    timeout, log = play.collaborators.swap_timeout, Home(play.home).case(case.name).online / PREDICTIONS
     while True:
         newest = None
         for place, record in read_log(log, position):
@@ -137,9 +137,9 @@ def wait_for_swap(play: Playthrough, case: UseCase, run: store.Run) -> float | N
         time.sleep(0.1)
 
 
-def describe_outcome(case: UseCase, decision: decisions.StoredDecision, run: store.Run) -> dict[str, Any]:
+def describe_outcome(case: UseCase, decision: decisions.StoredDecision, run: Run) -> dict[str, Any]:
     """Return decision, run, a one-line summary, and the metric of the new and the old model on the same rows."""
-    record, metrics, metric = decision.record, json.loads(run.facts.get("metrics", "{}")), case.headline
+    record, metrics, metric = decision.record, run.metrics, case.headline
     outcome: dict[str, Any] = {
         "decision": {**record, "page": str(decision.folder / decisions.PAGE)},
         "run": asdict(run),

@@ -7,6 +7,7 @@ from pathlib import Path
 from models.use_case import UseCase
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 from tour.demo.collaborators import Collaborators
 from tour.demo.report import DemoReport
@@ -37,12 +38,12 @@ class Playthrough:
         """This machine, with the home as its root."""
         return local_runtime(self.home, self.tracking)
 
-    def read_runs(self, case: UseCase, *states: str) -> list[store.Run]:
+    def read_runs(self, case: UseCase, *states: str) -> list[Run]:
         """Return the use case's runs, the oldest first; those in one of the states, if any are given."""
         runs = store.runs(self.runtime.metadata, case.name)
         return [run for run in runs if run.state in states] if states else runs
 
-    def run_pipeline(self, case: UseCase, **changes: str) -> store.Run:
+    def run_pipeline(self, case: UseCase, **changes: str) -> Run:
         """Run the use case's pipeline with the playthrough's settings and further changes.
 
         Raises:

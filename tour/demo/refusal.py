@@ -13,7 +13,7 @@ def play_refusal(play: Playthrough) -> bool:
     """Train the candidate, unless an earlier playthrough did; return whether it was refused."""
     case = choose_case()
     with play.report.time_part(f"{case.name}: a candidate after one training step meets the gates"):
-        refused = [run for run in play.read_runs(case, "refused") if not run.facts.get("decision")]
+        refused = [run for run in play.read_runs(case, "refused") if not run.decision]
         if refused:
             run = refused[-1]
             play.report.print_line(f"refused before: {run.reason}")

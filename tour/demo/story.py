@@ -86,7 +86,7 @@ def _train_first_model(play: Playthrough, case: UseCase) -> bool:
     """
     if play.collaborators.read_decisions(play.runtime, case.name):
         run = play.read_runs(case, "pushed")[-1]
-        version = run.facts["version"]
+        version = run.version
         play.report.print_line(
             f"{case.name}: version {version} is served, so the model is not trained on the first data again."
         )

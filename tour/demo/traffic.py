@@ -21,7 +21,7 @@ SENT_DAYS = "demo.json"
 def load_scenario(play: Playthrough, case: UseCase) -> Any:
     """Return the traffic scenario of the use case, which continues the data of its first pushed model."""
     first_push = play.read_runs(case, "pushed")[0]
-    settings = case.configure({})["data"] | json.loads(first_push.facts["settings"])["data"]
+    settings = case.configure({})["data"] | first_push.settings["data"]
     return case.load("demo").shown(play.home / "data", settings)
 
 

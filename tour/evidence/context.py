@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from models.catalog import find_use_case
 from models.use_case import UseCase
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.run import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,7 @@ class Context:
 
     home: Path
     case: UseCase
-    run: store.Run
+    run: Run
 
     @classmethod
     def of(cls, home: Path, case: str) -> "Context":
@@ -41,7 +42,7 @@ class Context:
             ValueError: if no run was pushed; the message names the command that produces one.
         """
         use_case = find_use_case(case)
-        pushed = [run for run in store.runs(local_runtime(home).metadata, use_case.name) if run.state == "pushed"]
+        pushed = Home(home).pushed_runs(use_case.name)
         if not pushed:
             raise ValueError(
                 f"There is no pushed run of {use_case.name} under {home}. "
@@ -52,15 +53,15 @@ class Context:
     @classmethod
     def has(cls, home: Path, case: str) -> bool:
         """Whether a run of the use case has been pushed."""
-        return any(run.state == "pushed" for run in store.runs(local_runtime(home).metadata, case))
+        return any(run.state == "pushed" for run in Home(home).runs(case))
 
     @property
     def metadata(self) -> MetadataAddress:
         """Address of the metadata store."""
-        return local_runtime(self.home).metadata
+        return Home(self.home).metadata
 
     @cached_property
-    def runs(self) -> list[store.Run]:
+    def runs(self) -> list[Run]:
         """All runs of the use case, oldest first."""
         return store.runs(self.metadata, self.case.name)
 
@@ -72,12 +73,12 @@ class Context:
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """Settings of the run by group."""
-        return json.loads(self.run.facts["settings"])
+        return self.run.settings
 
     @property
     def served(self) -> Path:
         """Folder of the pushed model version."""
-        return Path(self.run.facts["pushed"])
+        return self.run.pushed_folder
 
     @cached_property
     def point(self) -> dict[str, float]:

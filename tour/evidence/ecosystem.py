@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkout import ROOT
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
 from serving import rollout
 from tour.evidence import overview
@@ -180,7 +180,7 @@ def _gates(context: Context) -> int:
 
 
 def _versions(context: Context) -> list[int]:
-    return rollout.list_versions(Path(local_runtime(context.home).versions(context.case.name)))
+    return rollout.list_versions(Home(context.home).case(context.case.name).versions)
 
 
 def _artifacts(context: Context) -> int:

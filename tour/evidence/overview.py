@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import json
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import version
@@ -87,21 +86,21 @@ def run_graph(context: Context) -> Graph:
 def rebuild_plan(context: Context) -> Plan:
     """Rebuild the last run's plan from the facts in the metadata store."""
     run = context.runs[-1]
-    first, last = run.facts["spans"].split(":")
-    recorded = json.loads(run.facts["settings"])
+    first, last = run.window
+    recorded = run.settings
     # A run of an older version lacks the settings that were added later: these get their defaults.
     settings = {group: {**values, **recorded.get(group, {})} for group, values in context.case.settings.items()}
     schema = context.artifact("schema") / "schema.pbtxt"
     return Plan(
         case=context.case,
-        source=run.facts["source"],
-        first=int(first),
-        last=int(last),
+        source=run.source,
+        first=first,
+        last=last,
         settings=settings,
         schema=schema.read_text(),
         versions=str(context.served.parent),
         data_version=run.facts["data_version"],
-        space=json.loads(run.facts.get("space", "{}")),
+        space=run.space,
     )
 
 

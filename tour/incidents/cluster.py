@@ -13,8 +13,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
+from pipeline.run import Run
 from tour.incidents import scratch
 from tour.incidents.incident import IncidentEvent, IncidentFailedError, LiveSystem, MissingPrerequisiteError
 
@@ -54,19 +55,19 @@ def run(live: LiveSystem) -> Iterator[IncidentEvent]:
         yield IncidentEvent(f"{record['replicas']} replicas completed all {record['steps']} steps.", "good", record)
 
 
-def write_job(live: LiveSystem, last: store.Run, folder: Path) -> Path:
+def write_job(live: LiveSystem, last: Run, folder: Path) -> Path:
     """Write the job of the launcher to a file and return its path.
 
     Raises:
         MissingPrerequisiteError: if the examples of the run were deleted.
     """
-    outputs = store.outputs(local_runtime(live.home).metadata, last.id)
+    outputs = store.outputs(Home(live.home).metadata, last.id)
     examples, transform = outputs["SpanExampleGen"]["examples"].uri, outputs["Transform"]["transform_graph"].uri
     if not Path(examples).is_dir() or not Path(transform).is_dir():
         raise MissingPrerequisiteError(
             f"The examples of {last.id} were deleted; run `showcase run {last.case} --fresh` to recreate them."
         )
-    settings = {name: value for group in json.loads(last.facts["settings"]).values() for name, value in group.items()}
+    settings = {name: value for group in last.settings.values() for name, value in group.items()}
     embedding = outputs.get("SkipGram", {}).get("embedding")
     job = {
         "case": last.case,

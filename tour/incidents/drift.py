@@ -11,10 +11,11 @@ import orjson
 
 from models import spans
 from models.catalog import find_use_case
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.monitoring import decisions
-from serving.drift.gateway_monitor import STATE_FILE
+from pipeline.run import Run
 from serving.gateway.history.online_store import PREDICTIONS
 from serving.gateway.log.log_files import read_log
 from serving.gateway.log.tf_example import decode
@@ -75,7 +76,7 @@ def undo(live: LiveSystem) -> Iterator[IncidentEvent]:
 def read_open_incidents(live: LiveSystem) -> list[dict[str, Any]]:
     """Return the open drift incidents of the live monitor."""
     try:
-        history = json.loads((live.home / CASE / "online" / STATE_FILE).read_text())["judge"]["incidents"]["seen"]
+        history = json.loads(Home(live.home).case(CASE).monitor_state.read_text())["judge"]["incidents"]["seen"]
     except FileNotFoundError:
         return []
     return [incident for incident in history if incident["kind"] == "drift" and incident["state"] == "open"]
@@ -84,19 +85,19 @@ def read_open_incidents(live: LiveSystem) -> list[dict[str, Any]]:
 def find_next_span(live: LiveSystem) -> int:
     """Return the number of the span after the last day that was trained on or served."""
     trained = scratch.find_last_pushed_run(live.home, find_use_case(CASE))
-    last = max(json.loads(trained.facts["settings"])["data"]["last_day"], _read_last_logged_day(live))
+    last = max(trained.settings["data"]["last_day"], _read_last_logged_day(live))
     return last + 1 - _read_first_date(live)
 
 
 def _read_last_logged_day(live: LiveSystem) -> int:
-    records = read_log(live.home / CASE / "online" / PREDICTIONS)
+    records = read_log(Home(live.home).case(CASE).online / PREDICTIONS)
     return max((decode(record, (TIME,))[TIME][0] // 86_400 for _, record in records), default=-1)
 
 
 def _read_first_date(live: LiveSystem) -> int:
     """Return the date of span 0, in days since the epoch."""
     first = find_first_run(live)
-    truth = Path(first.facts["source"], "truth.json")
+    truth = Path(first.source, "truth.json")
     if not truth.is_file():
         raise MissingPrerequisiteError(
             "The model was not trained on generated purchases, so purchases that follow cannot be generated."
@@ -104,24 +105,24 @@ def _read_first_date(live: LiveSystem) -> int:
     return (date.fromisoformat(json.loads(truth.read_text())["start"]) - date(1970, 1, 1)).days
 
 
-def find_first_run(live: LiveSystem) -> store.Run:
+def find_first_run(live: LiveSystem) -> Run:
     """Return the first run that pushed: its data are generated, while later runs train on rows that were served."""
     scratch.find_last_pushed_run(live.home, find_use_case(CASE))
-    return next(run for run in store.runs(local_runtime(live.home).metadata, CASE) if run.state == "pushed")
+    return next(run for run in Home(live.home).runs(CASE) if run.state == "pushed")
 
 
 def list_trained_drift(live: LiveSystem) -> list[str]:
     """Return the drift that the served model was retrained on, if the demonstration came to a retraining."""
     runtime = local_runtime(live.home)
     decision_ids = {decision.id for decision in decisions.list_decisions(runtime, CASE)}
-    pushed = [run for run in store.runs(runtime.metadata, CASE) if run.state == "pushed"]
-    if not any(run.facts.get("decision") in decision_ids for run in pushed):
+    pushed = store.pushed_runs(runtime.metadata, CASE)
+    if not any(run.decision in decision_ids for run in pushed):
         return []
     return list(find_use_case(CASE).load("demo").shown(live.home / "data", _read_settings(live)).drift)
 
 
 def _read_settings(live: LiveSystem) -> dict[str, Any]:
-    return find_use_case(CASE).configure({})["data"] | json.loads(find_first_run(live).facts["settings"])["data"]
+    return find_use_case(CASE).configure({})["data"] | find_first_run(live).settings["data"]
 
 
 def _send_days(live: LiveSystem, first: int, days: int, drift: str) -> Iterator[IncidentEvent]:

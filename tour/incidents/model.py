@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
+from pipeline.home import Home
 from pipeline.local import processes
-from pipeline.local.local_runtime import local_runtime
 from pipeline.online import rollouts
 from serving import rollout
 from tour.incidents import scratch
@@ -40,7 +40,7 @@ def train_refused_candidate(live: LiveSystem) -> Iterator[IncidentEvent]:
     last = scratch.find_last_pushed_run(live.home, case)
     with scratch.copy_served_version(live, case) as home:
         yield IncidentEvent(f"A candidate of {case.name} is trained for one step.", "bad", {"case": case.name})
-        words = ["run", case.name, "--home", home, "--data", last.facts["source"], "--spans", last.facts["spans"]]
+        words = ["run", case.name, "--home", home, "--data", last.source, "--spans", last.facts["spans"]]
         with scratch.run_child(
             [*words, "--set", "max_steps=1", "--tracking", "none", "--json"], home / "run.log"
         ) as process:
@@ -54,7 +54,7 @@ def train_refused_candidate(live: LiveSystem) -> Iterator[IncidentEvent]:
 def add_broken_version(live: LiveSystem, server: str) -> Iterator[IncidentEvent]:
     """Add a version that cannot be loaded to the live system, under the next number."""
     case = scratch.choose_cheapest_case(live.home)
-    folder = Path(local_runtime(live.home).versions(case.name))
+    folder = Home(live.home).case(case.name).versions
     served, number = str(read_served_version(live, case)), max(rollout.list_versions(folder)) + 1
     staged = folder / f".{MARK}"
     try:

@@ -1,21 +1,20 @@
 """Requests that an incident sends to a gateway, and their results."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from models.use_case import UseCase
-from pipeline.metadata import store
+from pipeline.run import Run
 from serving.http import asyncio_server
 from serving.traffic import Sender, TrafficReport
 
 
-def generate_bodies(case: UseCase, last: store.Run) -> Iterator[bytes]:
+def generate_bodies(case: UseCase, last: Run) -> Iterator[bytes]:
     """Yield the rows of the last span that the served model was trained on, repeated without end."""
-    span, source = int(last.facts["spans"].split(":")[1]), last.facts["source"]
-    settings, module = json.loads(last.facts["settings"])["data"], case.load("traffic")
+    span, source = last.window[1], last.source
+    settings, module = last.settings["data"], case.load("traffic")
     while True:
         for body, _ in module.requests(source, source, None, span, span, [], settings):
             yield orjson.dumps(body)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from models.catalog import CASES
 from models.use_case import UseCase
+from pipeline.home import Home
 from pipeline.local import processes
-from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.run_copy import copy_run
 from pipeline.online import rollouts
+from pipeline.run import Run
 from tour.demo import serving
 from tour.incidents.incident import LiveSystem, MissingPrerequisiteError
 
@@ -31,13 +32,13 @@ def choose_cheapest_case(home: Path) -> UseCase:
     return min(pushed, key=lambda case: bool(case.time))
 
 
-def find_last_pushed_run(home: Path, case: UseCase) -> store.Run:
+def find_last_pushed_run(home: Path, case: UseCase) -> Run:
     """Return the last run that pushed a model.
 
     Raises:
         MissingPrerequisiteError: if there is none.
     """
-    runs = [run for run in store.runs(local_runtime(home).metadata, case.name) if run.state == "pushed"]
+    runs = Home(home).pushed_runs(case.name)
     if not runs:
         raise MissingPrerequisiteError(
             f"No run of {case.name} under {home} has pushed a model; run `showcase run {case.name}` first."
@@ -61,12 +62,12 @@ def copy_served_version(live: LiveSystem, case: UseCase) -> Iterator[Path]:
         raise MissingPrerequisiteError(
             f"No version of {case.name} is pushed; run `showcase run {case.name} --home {live.home}` first."
         )
-    source = local_runtime(live.home).metadata
-    pushed = [run for run in store.runs(source, case.name) if run.state == "pushed"]
+    source = Home(live.home).metadata
+    pushed = store.pushed_runs(source, case.name)
     with make_folder(live) as home:
         for run in pushed[-1:]:  # empty if the run was interrupted after its push
-            copy_run(source, run, local_runtime(home).metadata)
-        shutil.copytree(version, Path(local_runtime(home).versions(case.name), version.name))
+            copy_run(source, run, Home(home).metadata)
+        shutil.copytree(version, Home(home).case(case.name).versions / version.name)
         yield home
 
 

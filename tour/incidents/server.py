@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from models.use_case import UseCase
+from pipeline.home import Home
 from pipeline.online import rollouts
 from serving.gateway.history.online_store import PREDICTIONS
 from serving.gateway.log.log_files import read_log
@@ -81,7 +82,8 @@ def _check_log(
     live: LiveSystem, case: UseCase, acknowledged: dict[str, int], version: int, rows: Iterator[bytes]
 ) -> Iterator[IncidentEvent]:
     logged = {
-        decode(record, (ID,))[ID][0].decode() for _, record in read_log(live.home / case.name / "online" / PREDICTIONS)
+        decode(record, (ID,))[ID][0].decode()
+        for _, record in read_log(Home(live.home).case(case.name).online / PREDICTIONS)
     }
     missing = len(set(acknowledged) - logged)
     if missing:

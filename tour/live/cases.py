@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from models.catalog import CASES
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.monitoring import decisions
 from pipeline.online import rollouts
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 from serving import rollout
 from tour.live.dag import Dag
@@ -33,7 +35,7 @@ class CaseState:
 
     name: str
     title: str
-    run: store.Run | None = None
+    run: Run | None = None
     graph: Dag | None = None
     versions: tuple[tuple[int, str], ...] = ()
     rollout: str = ""
@@ -51,19 +53,21 @@ def read_cases(home: Path) -> tuple[CaseState, ...]:
     return tuple(_read_case(home, runtime, name, [run for run in every if run.case == name]) for name in CASES)
 
 
-def _read_case(home: Path, runtime: Runtime, name: str, runs: list[store.Run]) -> CaseState:
+def _read_case(home: Path, runtime: Runtime, name: str, runs: list[Run]) -> CaseState:
     fields: dict[str, Any] = {"name": name, "title": CASES[name].title, "daily": bool(CASES[name].time)}
-    folder = Path(runtime.versions(name))
+    folder = runtime.case(name).versions
     current = rollout.read(folder)
     if numbers := rollout.list_versions(folder):
         arms = {rollout.stable_version(folder, current): "stable", current.canary: "canary", current.shadow: "shadow"}
         roles = tuple((number, arms.get(number, "")) for number in numbers)
         fields |= {"versions": roles, "rollout": rollouts.describe_rollout(folder, current)}
-    fields |= _read_monitor(home / name / "online" / "monitor.json")
+    fields |= _read_monitor(Home(home).case(name).monitor_state)
     if not runs:
         return CaseState(**fields)
     earlier = [run for run in runs[:-1] if run.state != "running"]
-    graph = graph_of(runtime.metadata, runs[-1], home / name / "logs" / runs[-1].id, earlier[-1] if earlier else None)
+    graph = graph_of(
+        runtime.metadata, runs[-1], Home(home).case(name).logs / runs[-1].id, earlier[-1] if earlier else None
+    )
     # Compare numbers rather than folders, since a home may have been moved.
     served = str(rollout.stable_version(folder, current))
     headline = next(

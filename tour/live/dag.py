@@ -10,6 +10,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.run import Run
 
 # Dependencies without an artifact, which the store does not record: (upstream, downstream).
 ORDER_EDGES = (("DataGate", "Tuner"), ("DataGate", "Trainer"), ("FitGate", "Evaluator"), ("Resolver", "Evaluator"))
@@ -69,7 +70,7 @@ class Dag:
         return next(stage for stage in self.stages if stage.name == name)
 
 
-def load_graph(address: MetadataAddress, run: store.Run, logs: Path, before: store.Run | None = None) -> Dag:
+def load_graph(address: MetadataAddress, run: Run, logs: Path, before: Run | None = None) -> Dag:
     """Read the graph of a run.
 
     Args:
@@ -79,8 +80,8 @@ def load_graph(address: MetadataAddress, run: store.Run, logs: Path, before: sto
         before: An earlier run of the case, which supplies the stages that have not begun yet.
     """
     seconds, states, artifacts, edges = _read_graph(address, run.id)
-    outcomes = json.loads(run.facts.get("stages", "{}"))
-    outcomes = {} if run.facts.get("same_as") else outcomes
+    outcomes = run.stages
+    outcomes = {} if run.same_as else outcomes
     names, later = dict.fromkeys([*states, *outcomes]), "waiting" if run.state == "running" else "not reached"
     if before is not None:
         _, earlier_states, _, earlier_edges = _read_graph(address, before.id)
@@ -99,9 +100,7 @@ def load_graph(address: MetadataAddress, run: store.Run, logs: Path, before: sto
     return lay_out(_apply_verdict(stages, edges, run), edges)
 
 
-def _apply_verdict(
-    stages: Iterable[StageStatus], edges: Iterable[tuple[str, str]], run: store.Run
-) -> Iterator[StageStatus]:
+def _apply_verdict(stages: Iterable[StageStatus], edges: Iterable[tuple[str, str]], run: Run) -> Iterator[StageStatus]:
     """Apply the run's verdict to its stages: a stage can succeed with the result that the model is not good enough."""
     name, colon, message = run.reason.partition(": ")
     refused = name if run.state == "refused" and colon else ""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog import CASES
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata.store_address import MetadataUnavailableError
 from serving import rollout
@@ -156,8 +157,8 @@ def _read_stamp(home: Path, is_running: bool) -> tuple[object, ...]:
     file = runtime.metadata.file
     paths = [file] if file else []
     for name in CASES:
-        folder = Path(runtime.versions(name))
-        paths += [folder, folder / rollout.FILE, home / name / "online" / "monitor.json"]
+        folder = runtime.case(name).versions
+        paths += [folder, folder / rollout.FILE, Home(home).case(name).monitor_state]
     return (
         *(_file_stamp(path) for path in paths),
         time.monotonic() // STORE_SECONDS if is_running or not file else 0.0,

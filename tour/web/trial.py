@@ -215,7 +215,7 @@ def version_file(home: Path, case: str, version: int, name: str) -> Path:
     Raises:
         LookupError: if the version or the file is not there.
     """
-    folder = Path(local_runtime(home).versions(case))
+    folder = Path(str(local_runtime(home).case(case).versions))
     path = folder / str(version) / EXTRA / name
     if case not in CASES or version not in rollout.list_versions(folder) or not path.is_file():
         raise LookupError(f"Version {version} of {case} has no {name}; `showcase run {case}` pushes one that has.")

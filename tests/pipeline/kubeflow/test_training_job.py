@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from models.catalog import CASES
+from pipeline.home import Home
 from pipeline.kubeflow import training_job
-from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
+from pipeline.run import Run
 
 ARTIFACTS = {
     "SpanExampleGen": {"examples": SimpleNamespace(uri="/made/examples")},
@@ -25,8 +26,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings = CASES["fraud"].configure({"epochs": "7", "rows": "3000"})
     for name in ("run-1", "run-2"):
         store.save(
-            local_runtime(tmp_path).metadata,
-            store.Run(name, "fraud", "pushed", "", "x", {"settings": json.dumps(settings)}),
+            Home(tmp_path).metadata,
+            Run(name, "fraud", "pushed", "", "x", {"settings": json.dumps(settings)}),
         )
     monkeypatch.setattr(store, "outputs", lambda _, run: trained_artifacts if run == "run-1" else ARTIFACTS)
     return tmp_path

@@ -14,6 +14,7 @@ from support.repeated_run import repeat
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.run import Run
 
 
 def test_runners_differ_in_arguments_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,14 +103,14 @@ def assert_same_results(run: tuple[Path, str], other: tuple[Path, str]) -> None:
 
 
 @pytest.fixture
-def direct_run(pushed_home: Path) -> store.Run:
+def direct_run(pushed_home: Path) -> Run:
     """The fraud run with the direct runner."""
     (run,) = store.runs(MetadataAddress.of(pushed_home), "fraud")
     return run
 
 
 @pytest.fixture
-def beam_arguments(pushed_home: Path, direct_run: store.Run) -> list[object]:
+def beam_arguments(pushed_home: Path, direct_run: Run) -> list[object]:
     """Command that repeats the direct run's Beam stages with the model that it trained."""
     model = store.outputs(MetadataAddress.of(pushed_home), direct_run.id)["Trainer"]["model"].uri
     return ["tests.support.part_of_graph", f"beam:{model}", *repeat(direct_run), "--json"]
@@ -117,7 +118,7 @@ def beam_arguments(pushed_home: Path, direct_run: store.Run) -> list[object]:
 
 @pytest.mark.slow
 def test_multiprocess_runner_reproduces_the_direct_runner(
-    pushed_home: Path, direct_run: store.Run, beam_arguments: list[object], tmp_path: Path
+    pushed_home: Path, direct_run: Run, beam_arguments: list[object], tmp_path: Path
 ) -> None:
     process = command_server().run(
         *beam_arguments, "--runner", "multiprocess", "--home", tmp_path, cwd=ROOT, timeout=1200
@@ -128,7 +129,7 @@ def test_multiprocess_runner_reproduces_the_direct_runner(
 
 @pytest.mark.slow
 def test_flink_runner_reproduces_the_direct_runner_and_shows_running_jobs(
-    pushed_home: Path, direct_run: store.Run, beam_arguments: list[object], tmp_path: Path
+    pushed_home: Path, direct_run: Run, beam_arguments: list[object], tmp_path: Path
 ) -> None:
     require_jars()
     arguments = (*beam_arguments, "--runner", "flink", "--home", tmp_path / "home")

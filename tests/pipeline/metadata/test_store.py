@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.run import Run
 
 
-def make_run(**changes: object) -> store.Run:
-    default = store.Run("fraud-1", "fraud", "running", "", "f", {"pid": str(os.getpid()), "spans": "0:9"})
+def make_run(**changes: object) -> Run:
+    default = Run("fraud-1", "fraud", "running", "", "f", {"pid": str(os.getpid()), "spans": "0:9"})
     return replace(default, **changes)
 
 

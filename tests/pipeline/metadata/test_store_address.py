@@ -15,10 +15,11 @@ from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from support.command import ROOT
 
+from pipeline.home import Home
 from pipeline.kubeflow.deployment import pod_runtime
-from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store, store_address, store_server
 from pipeline.metadata.store_address import MetadataAddress, MetadataAddressError, MetadataUnavailableError
+from pipeline.run import Run
 
 pytestmark = pytest.mark.system
 
@@ -57,9 +58,9 @@ def test_password_in_an_address_is_an_error() -> None:
 
 def test_home_with_a_server_address_uses_the_server(tmp_path: Path, server: str) -> None:
     home = tmp_path / "home"
-    assert local_runtime(home).metadata == MetadataAddress(home / "metadata.sqlite") == MetadataAddress.of(home)
+    assert Home(home).metadata == MetadataAddress(home / "metadata.sqlite") == MetadataAddress.of(home)
     store_address.write_server_address(home, server)
-    assert local_runtime(home).metadata == MetadataAddress(server) == pod_runtime("/showcase", server).metadata
+    assert Home(home).metadata == MetadataAddress(server) == pod_runtime("/showcase", server).metadata
     assert MetadataAddress.of(home).exists() and MetadataAddress.of(home).file is None
 
 
@@ -93,7 +94,7 @@ def test_unreachable_server_is_an_error_and_not_an_empty_store(template: str, cl
     ):
         store.runs(address)
     with pytest.raises(MetadataUnavailableError):
-        store.save(address, store.Run("fraud-1", "fraud", "running", "", "abc"))
+        store.save(address, Run("fraud-1", "fraud", "running", "", "abc"))
 
 
 def test_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,14 +120,14 @@ def test_other_server_and_damaged_file_are_errors(tmp_path: Path) -> None:
 def test_runs_are_saved_and_read_through_the_server(server: str, tmp_path: Path) -> None:
     address = MetadataAddress(server)
     assert store.runs(address) == []
-    run = store.Run("fraud-1", "fraud", "running", "", "abc", {"spans": "0:9"})
+    run = Run("fraud-1", "fraud", "running", "", "abc", {"spans": "0:9"})
     store.save(address, run)
     assert store.runs(address, "fraud") == [run] == store.runs(MetadataAddress.of(tmp_path))
     assert store.runs(address, "image") == []
 
 
 def test_response_larger_than_the_grpc_default_limit_is_read(server: str) -> None:
-    run = store.Run("fraud-1", "fraud", "pushed", "", "abc", {"settings": "x" * (5 << 20)})
+    run = Run("fraud-1", "fraud", "pushed", "", "abc", {"settings": "x" * (5 << 20)})
     store.save(MetadataAddress(server), run)
     assert store.runs(MetadataAddress(server)) == [run]
 

@@ -238,6 +238,6 @@ def test_rotated_and_darker_pictures_lead_to_a_retrained_model(pushed_home: Path
     assert [entry.record["action"] for entry in decisions.list_decisions(runtime, "image")] == ["none", "retrain"]
     # On pictures that neither version was trained on.
     accuracies = [
-        measure_accuracy(Path(runtime.versions("image"), version), rotated[1000:1200]) for version in ("1", "2")
+        measure_accuracy(runtime.case("image").versions / version, rotated[1000:1200]) for version in ("1", "2")
     ]
     assert accuracies[0] < 0.6 < 0.9 < accuracies[1], accuracies

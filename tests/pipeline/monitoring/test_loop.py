@@ -12,6 +12,7 @@ from models.catalog import CASES
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.monitoring import collected_spans, decisions, loop
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 
 FRAUD = CASES["fraud"]
@@ -39,7 +40,7 @@ class StoredHistory:
 
     def run(self, state: str, decision: str, number: int = 1) -> None:
         facts = {"decision": decision, "pid": "0"}  # no process has this id
-        store.save(self.runtime.metadata, store.Run(f"fraud-{number}", "fraud", state, "", "f", facts))
+        store.save(self.runtime.metadata, Run(f"fraud-{number}", "fraud", state, "", "f", facts))
 
 
 @pytest.fixture
@@ -87,9 +88,9 @@ def test_newer_decision_replaces_a_pending_one(history: StoredHistory) -> None:
     assert decisions.find_pending_decision(history.runtime, "fraud") is None
 
 
-def make_base_run(**facts: object) -> store.Run:
+def make_base_run(**facts: object) -> Run:
     all_facts = {"settings": json.dumps(FRAUD.configure({})), "spans": "10:89", "version": "1"} | facts
-    return store.Run("fraud-1", "fraud", "pushed", "", "f", all_facts)
+    return Run("fraud-1", "fraud", "pushed", "", "f", all_facts)
 
 
 def test_retraining_uses_the_settings_of_the_served_run() -> None:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.online import rollouts
 from serving import rollout
 
 
 @pytest.fixture
 def versions(tmp_path: Path) -> Path:
-    folder = Path(local_runtime(tmp_path).versions("fraud"))
+    folder = Home(tmp_path).case("fraud").versions
     for number in (1, 2, 10):
         (folder / str(number)).mkdir(parents=True)
     return folder

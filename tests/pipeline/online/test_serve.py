@@ -17,7 +17,8 @@ from support.pushed_home import copy_home
 from support.served_models import build_predict_request
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
+from pipeline.run import Run
 
 pytestmark = pytest.mark.system
 
@@ -48,9 +49,9 @@ def test_memory_can_be_filled_once_the_first_pushed_run_has_ended(tmp_path, stat
     from pipeline.metadata import store
     from pipeline.online import serve
 
-    metadata = local_runtime(tmp_path).metadata
+    metadata = Home(tmp_path).metadata
     for number, state in enumerate(states):
-        store.save(metadata, store.Run(f"run{number}", "fraud", state, "why", "print", {"pid": str(os.getpid())}))
+        store.save(metadata, Run(f"run{number}", "fraud", state, "why", "print", {"pid": str(os.getpid())}))
     assert serve.can_fill_memory(tmp_path, "fraud") is expected and serve.can_fill_memory(tmp_path, "image")
 
 

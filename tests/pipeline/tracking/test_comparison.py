@@ -13,8 +13,10 @@ from support.in_process import run_in_process
 from cli import dvc_files
 from models.catalog import CASES
 from models.training.weight_digests import saved_weights_digest
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
+from pipeline.run import Run
 from pipeline.tracking import comparison
 from tour.evidence import experiment_tracking as evidence
 from tour.evidence import result_types
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.system
 SETTINGS = {"data": {}, "training": {"seed": 1, "strategy": "none"}}
 
 
-def save_run(home: Path, id_: str, case: str = "fraud", state: str = "pushed", **facts: str) -> store.Run:
+def save_run(home: Path, id_: str, case: str = "fraud", state: str = "pushed", **facts: str) -> Run:
     settings = json.dumps({**SETTINGS, "training": {**SETTINGS["training"], "seed": len(id_)}})
     base = {
         "started": "2026-01-02T03:04:05+00:00",
@@ -37,8 +39,8 @@ def save_run(home: Path, id_: str, case: str = "fraud", state: str = "pushed", *
         "metrics": '{"pr_auc": 0.5}',
         "headline": "pr_auc 0.5",
     }
-    run = store.Run(id_, case, state, "for a reason", "f", base | facts)
-    store.save(local_runtime(home).metadata, run)
+    run = Run(id_, case, state, "for a reason", "f", base | facts)
+    store.save(Home(home).metadata, run)
     return run
 
 

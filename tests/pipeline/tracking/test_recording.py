@@ -18,8 +18,10 @@ from support.command import ROOT
 from support.process import is_alive
 
 from pipeline import code_digest
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
+from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.tracking import mlflow_process, recording
 
@@ -47,10 +49,10 @@ FACTS = {
 }
 
 
-def save_run(home: Path, state: str = "pushed", trained: bool = True, id_: str = "fraud-1") -> store.Run:
+def save_run(home: Path, state: str = "pushed", trained: bool = True, id_: str = "fraud-1") -> Run:
     """Save an ended run: its record, and a Trainer's execution with its artifacts."""
-    run = store.Run(id_, "fraud", state, "for a reason", "f1", dict(FACTS))
-    store.save(local_runtime(home).metadata, run)
+    run = Run(id_, "fraud", state, "for a reason", "f1", dict(FACTS))
+    store.save(Home(home).metadata, run)
     folder = home / id_
     folder.mkdir(exist_ok=True)
     if trained:
@@ -58,7 +60,7 @@ def save_run(home: Path, state: str = "pushed", trained: bool = True, id_: str =
         (folder / "training.json").write_text(json.dumps(training))
     comparison = {"rows": [{"model": "LightGBM", "metric": 0.5}]}
     (folder / "comparison.json").write_text(json.dumps(comparison))
-    with store.open_for_writing(local_runtime(home).metadata) as connection:
+    with store.open_for_writing(Home(home).metadata) as connection:
         context = mlmd.Context(type_id=connection.put_context_type(mlmd.ContextType(name="pipeline_run")), name=id_)
         execution = mlmd.Execution(type_id=connection.put_execution_type(mlmd.ExecutionType(name="Trainer")))
         pairs = []
@@ -71,7 +73,7 @@ def save_run(home: Path, state: str = "pushed", trained: bool = True, id_: str =
     return run
 
 
-def finish(home: Path, ended: store.Run, address: str = "") -> dict[str, str]:
+def finish(home: Path, ended: Run, address: str = "") -> dict[str, str]:
     runtime = local_runtime(home, address)
     return recording.Tracker(runtime, home / "tracking.log").finish(ended)
 

@@ -10,8 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 from support.planted_home import COMPLETE, RUNNING, plant_run, plant_stages
 
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
+from pipeline.run import Run
 from serving import rollout
 from tour.live import cases, dag
 from tour.live.dag import StageStatus
@@ -55,9 +56,9 @@ def test_empty_home_shows_the_command_for_the_first_run(tmp_path: Path) -> None:
 
 def test_store_change_adds_an_event_and_changes_only_its_parts(client: TestClient, home: Path) -> None:
     before = look(client)
-    run = store.Run("fraud-2", "fraud", "running", "", "f", {"pid": "1"})
-    store.save(local_runtime(home).metadata, run)
-    with store.open_for_writing(local_runtime(home).metadata) as metadata:
+    run = Run("fraud-2", "fraud", "running", "", "f", {"pid": "1"})
+    store.save(Home(home).metadata, run)
+    with store.open_for_writing(Home(home).metadata) as metadata:
         plant_stages(metadata, "fraud-2", {"SpanExampleGen": COMPLETE, "StatisticsGen": RUNNING})
     after = look(client)
     assert {name for name in before if before[name] != after[name]} == {"run-fraud", "graph-fraud", "happened"}
@@ -67,7 +68,7 @@ def test_store_change_adds_an_event_and_changes_only_its_parts(client: TestClien
 
 def test_rollout_and_incident_are_shown(client: TestClient, home: Path) -> None:
     look(client)
-    versions = Path(local_runtime(home).versions("fraud"))
+    versions = Home(home).case("fraud").versions
     (versions / "2").mkdir()
     rollout.promote(versions, 1, share=0.25)
     window = {"window": 93, "rows": 500, "skipped": "", "moved": ["amount"], "faults": []}
@@ -93,7 +94,7 @@ def test_stream_sends_all_parts_and_then_only_changed_ones(home: Path) -> None:
         watch = app.state.watch
         stream = system._events(Request(app))
         first = await anext(stream)
-        store.save(local_runtime(home).metadata, replace(plant_run(home), reason="version 7"))
+        store.save(Home(home).metadata, replace(plant_run(home), reason="version 7"))
         watch.start()
         second = await asyncio.wait_for(anext(stream), 30)
         await watch.close()
@@ -106,15 +107,13 @@ def test_stream_sends_all_parts_and_then_only_changed_ones(home: Path) -> None:
 
 def test_damaged_file_is_reported_and_other_parts_stay(client: TestClient, home: Path) -> None:
     look(client)
-    (Path(local_runtime(home).versions("fraud")) / rollout.FILE).write_text("{")
+    (Home(home).case("fraud").versions / rollout.FILE).write_text("{")
     parts = look(client)
     assert "rollout.json is damaged" in parts["serving"] and "version 1" in parts["tiles-fraud"]
 
 
 def test_reason_of_a_run_is_escaped(client: TestClient, home: Path) -> None:
-    store.save(
-        local_runtime(home).metadata, replace(plant_run(home), reason="<script>alert(1)</script>", state="refused")
-    )
+    store.save(Home(home).metadata, replace(plant_run(home), reason="<script>alert(1)</script>", state="refused"))
     assert "&lt;script&gt;" in look(client)["run-fraud"] and "<script>alert" not in client.get("/").text
 
 
@@ -124,13 +123,13 @@ def test_refused_stage_has_a_message(home: Path) -> None:
         "DataGate": {"state": "refused", "seconds": 0.5, "message": "amount has nulls"}
     }
     run = replace(run, facts={**run.facts, "stages": json.dumps(outcomes)})
-    graph = dag.load_graph(local_runtime(home).metadata, run, home)
+    graph = dag.load_graph(Home(home).metadata, run, home)
     assert (graph.stage("DataGate").state, graph.stage("DataGate").message) == ("refused", "amount has nulls")
 
 
 def test_verdict_marks_the_refusing_stage_and_the_stages_it_holds_back(home: Path) -> None:
     run = plant_run(home, run_id="fraud-4", state="refused", reason="Trainer: pr_auc is 0.1; recall is 0.2")
-    graph = dag.load_graph(local_runtime(home).metadata, run, home)
+    graph = dag.load_graph(Home(home).metadata, run, home)
     assert {stage.name: stage.state for stage in graph.stages if stage.state != "done"} == {
         "Trainer": "refused",
         "Pusher": "held",
@@ -147,12 +146,12 @@ def test_metric_of_a_version_is_that_of_the_run_that_pushed_it(home: Path) -> No
     pushed = replace(run, facts={**run.facts, "pushed": "/elsewhere/versions/1", "headline": "pr_auc 0.75"})
     refused = replace(run, id="fraud-6", state="refused", facts={"headline": "pr_auc 0.1"})
     for saved in (pushed, refused):
-        store.save(local_runtime(home).metadata, saved)
+        store.save(Home(home).metadata, saved)
     assert [case.headline for case in cases.read_cases(home) if case.name == "fraud"] == ["pr_auc 0.75"]
 
 
 def test_edges_lead_to_the_right_and_are_transitively_reduced(home: Path) -> None:
-    graph = dag.load_graph(local_runtime(home).metadata, plant_run(home), home)
+    graph = dag.load_graph(Home(home).metadata, plant_run(home), home)
     assert ("SpanExampleGen", "Trainer") not in graph.edges and ("DataGate", "Trainer") in graph.edges
     assert all(graph.stage(a).column < graph.stage(b).column for a, b in graph.edges)
     places = [(stage.column, stage.row) for stage in graph.stages]

@@ -31,7 +31,7 @@ def canary_and_rollback(context: Context) -> list[Result]:
     """A21: the versions on disk, the outcome of the last runs, and a push, a canary and a rollback run now."""
     folder = context.served.parent
     now = rollout.read(folder)
-    pushed = {Path(run.facts["pushed"]).name: run for run in context.runs if run.facts.get("pushed")}
+    pushed = {run.pushed_folder.name: run for run in context.runs if run.facts.get("pushed")}
     versions = tuple(
         (number, "stable" if number == rollout.stable_version(folder, now) else "", pushed[str(number)].reason)
         if str(number) in pushed

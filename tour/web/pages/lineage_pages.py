@@ -84,7 +84,7 @@ def _latest(home: Path, case: str) -> dict[str, Any]:
 def _book(home: Path, case: str) -> PredictionLogReader:
     """The case's log up to now; versions that are gone have answered too, hence all numbers up to the newest."""
     folder = home / case / "online"
-    versions = rollout.list_versions(Path(local_runtime(home).versions(case)))
+    versions = rollout.list_versions(Path(str(local_runtime(home).case(case).versions)))
     with turn:
         return books.setdefault(folder, PredictionLogReader(folder)).refresh(range(1, max(versions, default=0) + 1))
 

@@ -16,6 +16,7 @@ from pipeline.checkout import ROOT
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.run import Run
 from tour import highlight, notes, trace
 from tour.artifacts import curves
 from tour.artifacts.parts import Part, RunContext, Threshold
@@ -144,7 +145,7 @@ def _looks(home: Path, case: str) -> list[str]:
     return trace.run_ids(local_runtime(home).metadata, f"{case}-monitor-")
 
 
-def _runs(home: Path, case: str) -> dict[str, store.Run | None]:
+def _runs(home: Path, case: str) -> dict[str, Run | None]:
     """All runs of a case by id, the newest first; a look at the log has no record of its own."""
     if case not in CASES:
         raise HTTPException(404, f"There is no use case '{case[:40]}'.")
@@ -187,7 +188,7 @@ def _stage(home: Path, case: str, node: str, asked: str) -> dict[str, Any]:
     }
 
 
-def _sight(case: str, name: str, run: store.Run | None, executions: list[Execution]) -> RunContext:
+def _sight(case: str, name: str, run: Run | None, executions: list[Execution]) -> RunContext:
     facts = run.facts | {"reason": run.reason} if run else {}
     outputs = {one.key: one for execution in executions for one in execution.outputs}
     settings = json.loads(facts.get("settings") or "{}")

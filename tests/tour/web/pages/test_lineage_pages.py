@@ -17,6 +17,7 @@ from support.tour_server import run_tour
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
+from pipeline.run import Run
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour import lineage, logbook, trace
@@ -111,7 +112,7 @@ def test_missing_links_are_told(tmp_path: Path) -> None:
     assert said == ["The folder of version 2 is not there any more.", "1 of 2 spans are not there any more."]
     path = local_runtime(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
-    store.save(path, store.Run(RUN, "fraud", "failed", "", "f", run.facts))
+    store.save(path, Run(RUN, "fraud", "failed", "", "f", run.facts))
     assert (
         "No run in the store says that it pushed version 2"
         in lineage.trace_back(tmp_path, "fraud", one).steps[-1].missing
@@ -122,7 +123,7 @@ def test_a_decision_that_asked_for_the_run_is_named_or_missed(tmp_path: Path) ->
     plant_home(tmp_path)
     path = local_runtime(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
-    store.save(path, store.Run(RUN, "fraud", "pushed", "", "f", run.facts | {"decision": "fraud-9", "commit": ""}))
+    store.save(path, Run(RUN, "fraud", "pushed", "", "f", run.facts | {"decision": "fraud-9", "commit": ""}))
     one = logbook.find_prediction(tmp_path / "fraud" / "online", score_purchases(tmp_path, 1)[0])
     said = {step.name: step.missing for step in lineage.trace_back(tmp_path, "fraud", one).steps}
     assert said["decision"] == "fraud-9 is not in the store any more."
@@ -196,7 +197,7 @@ def test_nothing_from_data_becomes_markup(tmp_path: Path) -> None:
     path = local_runtime(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
     facts = run.facts | {"commit": HOSTILE, "libraries": json.dumps({HOSTILE: "1"})}
-    store.save(path, store.Run(RUN, "fraud", "pushed", HOSTILE, "f", facts))
+    store.save(path, Run(RUN, "fraud", "pushed", HOSTILE, "f", facts))
     identity = score_purchases(tmp_path, 1)[0]
     with TestClient(create(tmp_path), "http://localhost") as client:
         for place in (f"/lineage/prediction/{identity}", "/lineage/span/fraud/0/0", "/lineage"):
