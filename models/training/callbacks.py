@@ -12,7 +12,7 @@ STATE = {
     "ModelCheckpoint": ("best",),
     "EarlyStopping": ("best", "wait", "stopped_epoch"),
     "ReduceLROnPlateau": ("best", "wait", "cooldown_counter"),
-    "Journal": ("best", "rate"),
+    "CallbackJournal": ("best", "rate"),
 }
 PROFILED_BATCHES = (5, 10)  # first and last batch of the first epoch that the profile covers
 

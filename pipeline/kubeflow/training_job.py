@@ -60,7 +60,7 @@ def collect_job_fields(case: str, home: Path, changes: Mapping[str, str], name: 
     }
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     argument_parser = argparse.ArgumentParser(
         prog="python -m pipeline.kubeflow.training_job", description=__doc__.partition("\n")[0]
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run the command; return the exit code."""
-    options = parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     try:
         job_fields = collect_job_fields(options.case, options.home, parse_settings(options.set), options.name)
         Path(job_fields["folder"]).mkdir(parents=True, exist_ok=True)

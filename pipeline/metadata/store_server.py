@@ -83,7 +83,7 @@ def serve(address: MetadataAddress, port: int, host: str = "0.0.0.0") -> tuple[g
     return server, bound
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     argument_parser = argparse.ArgumentParser(
         prog="python -m pipeline.metadata.store_server", description=__doc__.partition("\n")[0]
@@ -99,9 +99,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
-    options = parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     if options.database.startswith("grpc://"):
-        parser().error("--database takes a MySQL address; a grpc:// address is already a metadata server")
+        build_parser().error("--database takes a MySQL address; a grpc:// address is already a metadata server")
     stopped = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stopped.set())

@@ -25,7 +25,7 @@ def test_doctor_imports_nothing_heavy():
     program = """
 import json, sys
 from cli import doctor
-checks = doctor.report()
+checks = doctor.run_checks()
 heavy = {"tensorflow", "tfx", "keras", "apache_beam"} & set(sys.modules)
 print(json.dumps([len(checks), sorted(heavy)]))
 """

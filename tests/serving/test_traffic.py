@@ -178,7 +178,11 @@ def test_purchase_answer_is_checked(answer, problem):
 
 @pytest.mark.parametrize(
     ("probabilities", "decision", "problem"),
-    [({"a": 0.4, "b": 0.6}, "b", None), ({"a": 0.4, "b": 0.6}, "a", "likeliest"), ({"a": 0.4, "b": 0.5}, "b", "sum")],
+    [
+        ({"a": 0.4, "b": 0.6}, "b", None),
+        ({"a": 0.4, "b": 0.6}, "a", "most probable"),
+        ({"a": 0.4, "b": 0.5}, "b", "sum"),
+    ],
 )
 def test_picture_answer_is_checked(probabilities, decision, problem):
     reported = pictures.check({"probabilities": probabilities, "decision": decision})

@@ -17,12 +17,12 @@ LAUNCH = """
 import sys
 from pathlib import Path
 from models.training.distribute import cluster
-from models.errors import Preempted
-from models.training.distribute.job import Job
+from models.errors import PreemptedError
+from models.training.distribute.job import TrainingJob
 cluster.WORKER = tuple(sys.argv[2:]) or cluster.WORKER
 try:
-    cluster.run(Job.read(Path(sys.argv[1])))
-except Preempted as stopped:
+    cluster.run(TrainingJob.read(Path(sys.argv[1])))
+except PreemptedError as stopped:
     print(stopped, flush=True)
     sys.exit(42)
 """

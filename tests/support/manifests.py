@@ -137,7 +137,7 @@ def _check_showcase(rest: Sequence[str]) -> None:
 
 def _check_module(module: str, rest: Sequence[str]) -> None:
     try:
-        parser = import_module(module).parser()
+        parser = import_module(module).build_parser()
     except ModuleNotFoundError as error:
         raise ValueError(f"There is no module '{error.name}'.") from None
 

@@ -28,11 +28,11 @@ ANSWER = """
 import sys
 import numpy as np
 from models.saved_model import restore
-from models.catalog import find
+from models.catalog import find_use_case
 from models.input import Transform
 case, served, graph, pretrained, rows_file, out = sys.argv[1:]
-network = find(case).load("model")
-model = restore.model(served, network, Transform(graph), pretrained)
+network = find_use_case(case).load("model")
+model = restore.restore_model(served, network, Transform(graph), pretrained)
 with np.load(rows_file) as rows:
     np.save(out, np.asarray(model({name: rows[name] for name in network.INPUTS}, training=False)))
 """

@@ -17,7 +17,7 @@ PORT = 50000
 CALLS = 16  # concurrent requests to start or stop a worker; each worker runs in a separate thread
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     argument_parser = argparse.ArgumentParser(
         prog="python -m pipeline.local.flink.worker_pool", description=__doc__.partition("\n")[0]
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
-    options = parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     import grpc
 
     # Exclusive use of the port: by default gRPC would share it with the pool of another run.

@@ -61,7 +61,7 @@ def test_few_weights_are_trainable_and_moments_stay_frozen():
 
 def test_refresh_without_a_served_model_is_refused(tmp_path):
     process = showcase("refresh", "fraud", "--home", tmp_path)
-    assert process.returncode == 2 and "Nothing is served that could be refreshed" in process.stderr
+    assert process.returncode == 2 and "There is no pushed model of fraud to refresh" in process.stderr
 
 
 def test_refresh_without_newer_spans_is_refused(pushed_home):

@@ -16,7 +16,9 @@ def test_each_callback_is_recorded_when_it_acts():
     scores = [curve["accuracy"] for curve in ended.curves]
     improved = [n for n, score in enumerate(scores) if score > max(scores[:n], default=-1)]
     acted = {
-        name: [e["epoch"] for e in ended.journal if e["callback"] == name] for name in calls.STATE if name != "Journal"
+        name: [e["epoch"] for e in ended.journal if e["callback"] == name]
+        for name in calls.STATE
+        if name != "CallbackJournal"
     }
     assert acted["ModelCheckpoint"] == improved
     assert acted["EarlyStopping"] == [len(scores) - 1] == [ended.best + 3]
@@ -31,8 +33,8 @@ def test_only_the_chief_gets_callbacks_that_write(tmp_path):
         [type(callback).__name__ for callback in calls.create(settings, "accuracy", tmp_path, chief)]
         for chief in (True, False)
     ]
-    assert names[0] == ["ModelCheckpoint", "EarlyStopping", "ReduceLROnPlateau", "TensorBoard", "Journal"]
-    assert names[1] == ["EarlyStopping", "ReduceLROnPlateau", "Journal"]
+    assert names[0] == ["ModelCheckpoint", "EarlyStopping", "ReduceLROnPlateau", "TensorBoard", "CallbackJournal"]
+    assert names[1] == ["EarlyStopping", "ReduceLROnPlateau", "CallbackJournal"]
 
 
 def test_callback_state_is_saved_and_restored(tmp_path):

@@ -89,7 +89,7 @@ def fake_outcome(monkeypatch: pytest.MonkeyPatch, state: str, reason: str) -> li
         calls.append({name: stage.state for name, stage in progress.items()})
         return state, reason, {"headline": "pr_auc 0.5"}
 
-    fake_module = SimpleNamespace(of=summarize)
+    fake_module = SimpleNamespace(summarize_outcome=summarize)
     monkeypatch.setitem(sys.modules, "pipeline.outcome", fake_module)
     monkeypatch.setattr(pipeline, "outcome", fake_module, raising=False)
     monkeypatch.setattr(store, "stage_states", lambda *_: {"Trainer": "done", "Pusher": "done"})

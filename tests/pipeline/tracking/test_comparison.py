@@ -184,7 +184,7 @@ def test_dvc_file_is_read_back_and_detects_changes(tmp_path: Path, monkeypatch) 
     (folder / "span" / "c").write_text("3")
     assert [line.split()[0] for line in dvc_files.find_differences(file)] == ["files", "bytes", "hash"]
     result = run_in_process("dvc", folder, "--check")
-    assert result.returncode == 2 and "files 3, and data.dvc has 2" in result.stderr.replace("\n", " ")
+    assert result.returncode == 2 and "files 3, data.dvc has 2" in result.stderr.replace("\n", " ")
 
 
 def test_missing_dvc_repository_or_folder_is_an_error(tmp_path: Path, monkeypatch) -> None:

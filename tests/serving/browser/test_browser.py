@@ -264,7 +264,7 @@ def test_command_serves_the_newest_version_until_interrupted(versions: dict[str,
 @pytest.mark.parametrize("arguments", [(), ("fraud",)])
 def test_command_without_a_pushed_version_exits_with_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     result = run_in_process("browser", *arguments, "--port", 0, "--home", tmp_path)
-    assert result.returncode == 2 and "Nothing of fraud is pushed" in result.stderr
+    assert result.returncode == 2 and "No version of fraud is pushed" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -26,7 +26,7 @@ LEFT = (
         "training step",
         "train_step fails under multi-worker and parameter-server strategies",
         "compile",
-        "step_function",
+        "create_train_step",
     ),
     ("training loop", "fit calls that step, and cannot resume in the middle of an epoch", "fit", "fit"),
     ("export", "exports the transform graph and three signatures that a session can load", "model.export", "save"),

@@ -142,7 +142,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_manifests_use_the_addresses_of_the_pod_runtime() -> None:
     """The worker pool and the job server listen where the stages' options expect them."""
     by_name = {container["name"]: container for _, _, container in list_containers(render_manifests("flink"))}
-    options = worker_pool.parser().parse_args(command_line(by_name["worker-pool"])[3:])
+    options = worker_pool.build_parser().parse_args(command_line(by_name["worker-pool"])[3:])
     args = pod_runtime("/showcase", "grpc://metadata:8080", flink="job-server:8099").beam_args
     assert f"--environment_config={options.host}:{options.port}" in args and "--job_endpoint=job-server:8099" in args
     assert pod_runtime("/showcase", "grpc://metadata:8080").beam_args == IN_PROCESS.args

@@ -45,7 +45,7 @@ async def wait_for_answer(gateway, **changes) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("fault", "repair", "message"), [("kill", "start", "does not answer"), ("stall", "go_on", "did not answer within")]
+    ("fault", "repair", "message"), [("kill", "start", "does not answer"), ("pause", "resume", "did not answer within")]
 )
 def test_store_failure_is_503_and_reported_and_the_gateway_recovers(
     tmp_path, server: RedisServer, fault: str, repair: str, message: str
