@@ -236,7 +236,7 @@ def count_code_lines(path: Path) -> int:
 
 def _source_file(function: str) -> tuple[str, int]:
     """File under ``models/`` that defines the function, and its lines of code."""
-    for path in sorted((ROOT / "models").glob("*.py")):
+    for path in sorted((ROOT / "models").rglob("*.py")):
         names = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
         if function in names:
             return path.relative_to(ROOT).as_posix(), count_code_lines(path)

@@ -177,7 +177,7 @@ def test_nothing_pushed_is_said_by_the_real_worker(tmp_path: Path) -> None:
         return job
 
     job = asyncio.run(asked())
-    assert job.state == "failed" and "no pushed run" in job.told["error"]
+    assert job.state == "failed" and "needs a pushed run" in job.told["error"]
 
 
 def test_the_rehearsal_has_every_question_and_a_card_hides_its_answer(client: TestClient) -> None:
