@@ -20,6 +20,7 @@ from pipeline.monitoring import decisions, loop
 from pipeline.monitoring.liveness import Heartbeat
 from pipeline.progress import Progress, ProgressTable
 from pipeline.run import Run
+from serving.drift.profiles.windows import format_window
 
 # Errors that may have gone at the next check.
 TRANSIENT_ERRORS = (store.BusyError, loop.MonitoringFailedError, loop.NothingServedError, MetadataUnavailableError)
@@ -113,10 +114,9 @@ def _to_json(decision: decisions.StoredDecision | None, run: Run | None) -> dict
 def _print(console: Console, decision: decisions.StoredDecision | None, run: Run | None) -> None:
     if decision:
         record = decision.record
+        window = format_window(record["window"], bool(find_use_case(record["case"]).time))
         colour = {"none": "green", "watch": "yellow", "wait": "yellow"}.get(record["action"], "red")
-        console.print(
-            f"[{colour}]{record['action']}[/{colour}] after window {record['window']} of version {record['version']}"
-        )
+        console.print(f"[{colour}]{record['action']}[/{colour}] after {window} of version {record['version']}")
         for reason in record["reasons"]:
             console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"  {decision.folder / decisions.PAGE}", highlight=False, markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.monitoring import decisions
 from pipeline.run import Run
+from serving.drift.profiles.windows import format_window
 
 
 def show(case: str | None, home: Path, as_json: bool) -> None:
@@ -67,15 +68,16 @@ def _describe_last_window(home: Path, case: str) -> str:
         state = json.loads(Home(home).case(case).monitor_state.read_text())
     except (OSError, ValueError):
         return ""
-    window = state["windows"][-1]
+    window, daily = state["windows"][-1], bool(find_use_case(case).time)
     findings = [*window["moved"], *(f"{fault['column']}: {fault['kind']}" for fault in window["faults"])]
     open_incidents = "; ".join(
-        f"{incident['kind']} incident {incident['id']} open since window {incident['opened']}"
+        f"{incident['kind']} incident {incident['id']} open since {format_window(incident['opened'], daily)}"
         for incident in state["judge"]["incidents"]["seen"]
         if incident["state"] == "open"
     )
     verdict = window["skipped"] or ", ".join(findings) or "no drift"
-    return f"window {window['window']}, {window['rows']} rows: {verdict}; {open_incidents or 'no incident is open'}"
+    name = format_window(window["window"], daily)
+    return f"{name}, {window['rows']} rows: {verdict}; {open_incidents or 'no incident is open'}"
 
 
 def _describe_served_version(home: Path, case: str, runs: list[Run]) -> str:

@@ -63,6 +63,7 @@ def Decide(
         last["retrained"],
         options["unseen"],
         since,
+        daily=bool(profile and profile.watched.time),
     )
     choice = apply_policy(policy, evidence)
     name = f"{findings['case']}-{judged.window}"

@@ -1,7 +1,6 @@
 """The drift page of a window: the decision, the columns that drifted, the incidents and the metric over time."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import numpy as np
 from serving.drift.alarms.data_faults import edge_values
 from serving.drift.profiles.bins import NumericColumn
 from serving.drift.profiles.profile import Profile
-from serving.drift.reference.reference_profile import EPOCH, ReferenceProfile
+from serving.drift.profiles.windows import format_window
+from serving.drift.reference.reference_profile import ReferenceProfile
 
 TEMPLATE = Path(__file__).with_name("drift_page.html")
 BARS, COLUMNS = 16, 12
@@ -38,17 +38,12 @@ def render_drift_page(
         last=last,
         incidents=report["incidents"],
         tfdv=report["tfdv"].get(str(last["window"]), []),
-        name=lambda window: window_label(window, bool(profile and profile.watched.time)),
+        name=lambda window: format_window(window, bool(profile and profile.watched.time)),
         shapes=column_bars(profile, parts / f"{last['window']}-{last['version']}.json", last["moved"]),
         line=metric_points(report["windows"], report["realised"]),
         width=WIDTH,
         height=HEIGHT,
     )
-
-
-def window_label(window: int, days: bool) -> str:
-    """Format a window: its date, or its number where windows are not days."""
-    return (EPOCH + timedelta(window)).isoformat() if days else f"window {window}"
 
 
 def column_bars(profile: ReferenceProfile | None, path: Path, moved: Sequence[str]) -> list[dict[str, Any]]:

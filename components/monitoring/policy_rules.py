@@ -9,6 +9,7 @@ import polars as pl
 
 from models.retraining_policy import RetrainingPolicy
 from serving.drift.alarms.judge import WindowResult
+from serving.drift.profiles.windows import format_window
 from serving.drift.reference.metric_estimate import Metric, MetricEstimate, measure_metric
 
 Action = Literal["none", "watch", "wait", "hold", "refresh", "retrain"]
@@ -78,6 +79,7 @@ class DecisionInputs:
         retrained: Windows after which a retraining was decided.
         unseen: Number of last spans of a training window that training holds out.
         since: First window of the drift or loss in the decision before, for the same version; -1 for none.
+        daily: Whether windows are days.
     """
 
     windows: Sequence[WindowResult]
@@ -88,6 +90,11 @@ class DecisionInputs:
     retrained: Sequence[int]
     unseen: int
     since: int = -1
+    daily: bool = False
+
+    def name(self, window: int) -> str:
+        """Return a window's name for a sentence."""
+        return format_window(window, self.daily)
 
 
 def apply_policy(policy: RetrainingPolicy, evidence: DecisionInputs) -> PolicyDecision:
@@ -113,7 +120,7 @@ def apply_policy(policy: RetrainingPolicy, evidence: DecisionInputs) -> PolicyDe
             )
         since = evidence.since if evidence.since >= 0 else loss.since
     reasons = [
-        _describe_incident(incident),
+        _describe_incident(incident, evidence),
         f"{evidence.metric}: {loss}." if loss else f"{evidence.metric} cannot be measured or estimated yet.",
     ]
     return _weigh_drift(policy, evidence, verdicts, PolicyDecision("watch", tuple(reasons), since, loss))
@@ -124,12 +131,11 @@ def _find_current(incident: Mapping[str, Any] | None, verdicts: Sequence[WindowR
     return incident if incident and incident["last"] >= verdicts[0].window else None
 
 
-def _describe_incident(incident: Mapping[str, Any] | None) -> str:
+def _describe_incident(incident: Mapping[str, Any] | None, evidence: DecisionInputs) -> str:
     if incident is None:
         return "No input has drifted; the relation of inputs to labels has changed (concept drift)."
-    return (
-        f"Incident {incident['id']} has been open since window {incident['opened']}: {', '.join(incident['causes'])}."
-    )
+    since = evidence.name(incident["opened"])
+    return f"Incident {incident['id']} has been open since {since}: {', '.join(incident['causes'])}."
 
 
 def _weigh_drift(
@@ -229,7 +235,7 @@ def _find_obstacle(
     if last is not None and window - last < policy.cooldown:
         return (
             "wait",
-            f"The last retraining was decided after window {last}; the cooldown is {policy.cooldown} windows.",
+            f"The last retraining was decided after {evidence.name(last)}; the cooldown is {policy.cooldown} windows.",
         )
     spent = sum(window - retraining < policy.per for retraining in evidence.retrained)
     if spent >= policy.budget:

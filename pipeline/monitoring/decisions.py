@@ -9,8 +9,10 @@ from typing import Any
 from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from models.catalog import find_use_case
 from pipeline.metadata import store
 from pipeline.runtime import Runtime
+from serving.drift.profiles.windows import format_window
 
 TYPE, FILE, PAGE = "Decision", "decision.json", "report.html"
 TRAINING_ACTIONS = ("refresh", "retrain")
@@ -72,6 +74,5 @@ def describe_last_decision(runtime: Runtime, case: str) -> str:
         return ""
     runs = [run for run in store.runs(runtime.metadata, case) if run.decision == last.id]
     follow_up = f"; {runs[-1].id}: {runs[-1].state}" if runs else ""
-    return (
-        f"{last.record['action']} after window {last.record['window']}: {' '.join(last.record['reasons'])}{follow_up}"
-    )
+    window = format_window(last.record["window"], bool(find_use_case(case).time))
+    return f"{last.record['action']} after {window}: {' '.join(last.record['reasons'])}{follow_up}"

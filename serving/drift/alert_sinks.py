@@ -6,6 +6,8 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from serving.drift.profiles.windows import format_window
+
 log = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 5.0
 
@@ -45,10 +47,8 @@ class Webhook:
 
 def format_alert(news: Mapping[str, Any]) -> str:
     """One sentence about an alert."""
-    incident = news["incident"]
-    what = (
-        "is resolved" if news["what"] == "resolved" else f"in window {news['window']}: {', '.join(incident['causes'])}"
-    )
+    incident, window = news["incident"], format_window(news["window"], news.get("daily", False))
+    what = "is resolved" if news["what"] == "resolved" else f"in {window}: {', '.join(incident['causes'])}"
     return f"{news['case']} version {news['version']}: {incident['kind']} incident {incident['id']} {what}"
 
 

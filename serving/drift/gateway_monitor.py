@@ -90,6 +90,7 @@ class GatewayMonitor:
                     "case": self.case,
                     "version": judged.version,
                     "window": window,
+                    "daily": bool(self.cut.time),
                     "what": what,
                     "incident": dict(incident),
                 }

@@ -159,7 +159,7 @@ def test_drift_is_refused_while_an_incident_is_open(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     history = [{"id": 1, "kind": "drift", "opened": 20553, "causes": ["amount"], "state": "open"}]
     (folder / STATE_FILE).write_text(json.dumps({"judge": {"incidents": {"seen": history}}}))
-    with pytest.raises(MissingPrerequisiteError, match="open already, since window 20553"):
+    with pytest.raises(MissingPrerequisiteError, match="open already, since 2026-04-10"):
         list(drift.run(LiveSystem(tmp_path)))
 
 
@@ -209,7 +209,7 @@ def test_incident_is_played_and_undone_on_a_live_system(served_home: Path, name:
     assert "bad" in kinds and kinds[-1] != "bad" and "good" in kinds[kinds.index("bad") :]
     expected = {
         "schema": "feature 'category'",
-        "drift": "drift since window",
+        "drift": "drift since 20",
         "model": "accuracy",
         "worker": "went on at step",
         "server": "acknowledged predictions are in the log",

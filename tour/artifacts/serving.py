@@ -1,9 +1,9 @@
 """Readers of artifacts around serving: blessings, LiteRT variants, pushes, drift reports, retraining decisions."""
 
 from collections.abc import Iterator
-from datetime import date, timedelta
 
 from models.catalog import CASES
+from serving.drift.profiles.windows import format_window
 from tour.artifacts import charts
 from tour.artifacts.parts import Chart, Part, RunContext, load_json
 from tour.evidence.result_types import Number, Table
@@ -125,8 +125,3 @@ def decision(artifact: Artifact, context: RunContext) -> Iterator[Part]:
     if loss:
         yield Table("Drop of the metric", ("fact", "value"), tuple(loss.items()))
     yield Table("Policy", ("rule", "value"), tuple((name, str(value)) for name, value in record["policy"].items()))
-
-
-def format_window(window: int, days: bool) -> str:
-    """A window as text: its date if windows are days since 1970, else its number."""
-    return (date(1970, 1, 1) + timedelta(window)).isoformat() if days else f"window {window}"

@@ -14,6 +14,7 @@ from pipeline.monitoring import decisions
 from pipeline.progress import ProgressTable
 from pipeline.run import Run
 from serving.drift.profiles.watched_columns import VERSION
+from serving.drift.profiles.windows import format_window
 from serving.gateway.history.online_store import PREDICTIONS
 from serving.gateway.log.log_files import LogPosition, next_position, read_log
 from serving.gateway.log.tf_example import decode
@@ -42,9 +43,8 @@ def play_drift(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> 
         result["incidents"] = wait_for_incidents(play.home, case, play.collaborators.notice_timeout)
         for incident in result["incidents"]:
             causes = ", ".join(incident["causes"])
-            play.report.print_line(
-                f"incident {incident['id']}: {incident['kind']} since window {incident['opened']}: {causes}"
-            )
+            since = format_window(incident["opened"], bool(case.time))
+            play.report.print_line(f"incident {incident['id']}: {incident['kind']} since {since}: {causes}")
     return bool(result["incidents"]) and _retrain_under_traffic(play, case, scenario, result)
 
 
@@ -140,10 +140,11 @@ def wait_for_swap(play: Playthrough, case: UseCase, run: Run) -> float | None:
 def describe_outcome(case: UseCase, decision: decisions.StoredDecision, run: Run) -> dict[str, Any]:
     """Return decision, run, a one-line summary, and the metric of the new and the old model on the same rows."""
     record, metrics, metric = decision.record, run.metrics, case.headline
+    window = format_window(record["window"], bool(case.time))
     outcome: dict[str, Any] = {
         "decision": {**record, "page": str(decision.folder / decisions.PAGE)},
         "run": asdict(run),
-        "line": f"{record['action']} decided after window {record['window']}, {run.state}: {run.reason}",
+        "line": f"{record['action']} decided after {window}, {run.state}: {run.reason}",
     }
     if metric in metrics and f"{metric}_diff" in metrics:
         now, before = metrics[metric], metrics[metric] - metrics[f"{metric}_diff"]

@@ -16,6 +16,7 @@ from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.monitoring import decisions
 from pipeline.run import Run
+from serving.drift.profiles.windows import format_window
 from serving.gateway.history.online_store import PREDICTIONS
 from serving.gateway.log.log_files import read_log
 from serving.gateway.log.tf_example import decode
@@ -35,9 +36,9 @@ def run(live: LiveSystem) -> Iterator[IncidentEvent]:
     """Send days on which most in-store purchases have moved online, and wait for the drift incident."""
     server.find_server(live)
     if open_incidents := read_open_incidents(live):
-        since = open_incidents[0]["opened"]
+        since = format_window(open_incidents[0]["opened"], True)
         raise MissingPrerequisiteError(
-            f"A drift incident is open already, since window {since}: undo it, or run `showcase monitor {CASE}`."
+            f"A drift incident is open already, since {since}: undo it, or run `showcase monitor {CASE}`."
         )
     first = find_next_span(live)
     yield IncidentEvent(
@@ -47,10 +48,8 @@ def run(live: LiveSystem) -> Iterator[IncidentEvent]:
     incident = wait_until(
         lambda: read_open_incidents(live), PATIENCE, "The monitor of the gateway did not open an incident"
     )[0]
-    causes = ", ".join(incident["causes"])
-    yield IncidentEvent(
-        f"Incident {incident['id']}: drift since window {incident['opened']}: {causes}.", "good", incident
-    )
+    causes, since = ", ".join(incident["causes"]), format_window(incident["opened"], True)
+    yield IncidentEvent(f"Incident {incident['id']}: drift since {since}: {causes}.", "good", incident)
     yield IncidentEvent(f"`showcase monitor {CASE} --home {live.home}` would decide whether to retrain.")
 
 

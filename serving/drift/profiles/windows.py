@@ -4,10 +4,17 @@ The division is deterministic: the same log always gives the same windows.
 """
 
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 from serving.gateway.log.log_files import LogPosition
 
 DAY = 86_400
+EPOCH = date(1970, 1, 1)
+
+
+def format_window(number: int, daily: bool) -> str:
+    """Return a window's date if windows are days since 1970, otherwise ``window`` and its number."""
+    return (EPOCH + timedelta(number)).isoformat() if daily and number >= 0 else f"window {number}"
 
 
 @dataclass(frozen=True)

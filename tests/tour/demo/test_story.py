@@ -129,7 +129,7 @@ def test_interactive_playthrough_prints_every_step_and_shows_the_tour(
     assert system.calls[-2:] == ["tour", "stop serving"]
     printed = capsys.readouterr().out
     for text in (
-        "incident 1: drift since window 12: amount",
+        "incident 1: drift since 1970-01-13: amount",
         "It lost much.",
         "0.3500 before, 0.6000 now",
         "meets the gates",
