@@ -78,7 +78,7 @@ class Guard:
         ):
             return 403, "Requests from another site may not change anything; use the tour's own pages."
         if self._token and not self._has_token(headers):
-            return 403, "This needs a token; open the address with ?token=... that `showcase tour` printed once."
+            return 403, "This needs a token; open once the address with ?token=... that `showcase tour` printed."
         return None
 
     def _is_allowed_host(self, host: str) -> bool:

@@ -66,7 +66,7 @@ function confidence(section) {
   show();
 }
 
-async function load(section) {
+async function loadPart(section) {
   try {
     const response = await fetch(section.dataset.from);
     const text = await response.text();
@@ -80,4 +80,4 @@ async function load(section) {
 
 document.querySelectorAll(".threshold").forEach(threshold);
 document.querySelectorAll(".confidence").forEach(confidence);
-document.querySelectorAll(".later").forEach(load);
+document.querySelectorAll(".later").forEach(loadPart);

@@ -114,7 +114,7 @@ def compare_fake(
     return trial.PredictionComparison(logged.version, inputs, {}, {}, len(model.read_bytes()), tolerance, ())
 
 
-def create_app(home: Path, folder: Path) -> Any:
+def build_app(home: Path, folder: Path) -> Any:
     """Create the application with fakes of the programs that need TensorFlow."""
     app = create(home)
     app.state.incidents = {
@@ -134,7 +134,7 @@ def tours(planted: Homes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         patch.setattr(trial, "_compare_outputs", compare_fake)
         folder = tmp_path_factory.mktemp("workers")
         yield {
-            home.name: TourClient(planted, home, stack.enter_context(run_tour(create_app(home, folder / home.name))))
+            home.name: TourClient(planted, home, stack.enter_context(run_tour(build_app(home, folder / home.name))))
             for home in (planted.file, planted.grpc, planted.gone)
         }
 
@@ -184,7 +184,7 @@ def test_pages_recover_with_the_store(planted: Homes, tmp_path: Path) -> None:
     with reserve_closed_port() as port:
         store_address.write_server_address(home, f"grpc://127.0.0.1:{port}")
     planted.ids[home] = planted.ids[planted.file]
-    with run_tour(create_app(home, tmp_path / "worker")) as address:
+    with run_tour(build_app(home, tmp_path / "worker")) as address:
         tour = TourClient(planted, home, address)
         assert [tour.request("GET", url)[0] for url in ("/", "/stages", "/lineage")] == [200, 503, 503]
         with run_store_server(store, port):
