@@ -21,7 +21,7 @@ MAX_RESULTS = 64  # jobs whose results stay in memory
 MAX_LINE_BYTES = 64 << 20
 
 
-class BusyError(RuntimeError):
+class QueueFullError(RuntimeError):
     """The queue of evidence jobs is full."""
 
 
@@ -90,13 +90,13 @@ class Prover:
         """Queue a question; return its current job if that is waiting or running.
 
         Raises:
-            BusyError: if the queue is full.
+            QueueFullError: if the queue is full.
         """
         current = self._jobs.get(id_)
         if current and not current.is_over:
             return current
         if len(self._tasks) > MAX_WAITING:
-            raise BusyError(f"The evidence of {MAX_WAITING} questions is waiting; try again when it is computed.")
+            raise QueueFullError(f"The evidence of {MAX_WAITING} questions is waiting; try again when it is computed.")
         job = self._jobs[id_] = EvidenceJob(id_, case)
         self._jobs.move_to_end(id_)
         while len(self._jobs) > MAX_RESULTS:

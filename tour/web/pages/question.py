@@ -11,7 +11,7 @@ from models.catalog import CASES
 from tour import notes
 from tour.notes import Note
 from tour.web.pages.system import format_event
-from tour.web.prover import BUDGET_SECONDS, BusyError, EvidenceJob
+from tour.web.prover import BUDGET_SECONDS, EvidenceJob, QueueFullError
 
 POLL_SECONDS = 0.2
 router = APIRouter()
@@ -70,7 +70,7 @@ async def compute(request: Request, id_: str, case: str = "") -> Response:
         raise HTTPException(404, f"There is no use case '{case[:40]}'.")
     try:
         request.app.state.prover.submit(_get_note(current, id_).id, case or None)
-    except BusyError as error:
+    except QueueFullError as error:
         raise HTTPException(429, str(error)) from None
     return RedirectResponse(f"/questions/{id_}#evidence", 303)
 

@@ -17,7 +17,7 @@ from tour.figures import svg
 from tour.web import prover
 from tour.web.app import create
 from tour.web.pages import presenter, question
-from tour.web.prover import BusyError, Prover
+from tour.web.prover import Prover, QueueFullError
 
 pytestmark = pytest.mark.system
 
@@ -154,7 +154,7 @@ def test_running_and_waiting_jobs_can_be_stopped_and_the_queue_is_limited(tmp_pa
     async def run_jobs() -> None:
         runner = Prover(tmp_path, command=write_worker(tmp_path, "    time.sleep(60)\n"))
         jobs = [runner.submit(f"A{n}") for n in range(1, prover.MAX_WAITING + 2)]
-        with pytest.raises(BusyError, match="questions is waiting"):
+        with pytest.raises(QueueFullError, match="questions is waiting"):
             runner.submit("B1")
         while jobs[0].state != "running" or runner.process is None:
             await asyncio.sleep(0.01)
@@ -190,7 +190,7 @@ def test_worker_reports_that_no_run_has_been_pushed(tmp_path: Path) -> None:
         return job
 
     job = asyncio.run(run_jobs())
-    assert job.state == "failed" and "nothing has been pushed" in job.response["error"]
+    assert job.state == "failed" and "Evidence needs a pushed run" in job.response["error"]
 
 
 def test_rehearsal_has_every_question_and_a_card_hides_its_answer(client: TestClient) -> None:
