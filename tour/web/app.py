@@ -1,11 +1,11 @@
-"""The tour as a web application: server-rendered pages over one home, with nothing from outside.
+"""The tour's web application: server-rendered pages on one home, without external resources.
 
-A page is a module here with a ``router``. Its functions find what they share in ``request.app.state``:
+Each module in ``tour.web.pages`` has a ``router``. Route functions share ``request.app.state``:
 
-- ``home``: folder of all state; ``token``: what a change has to show, empty where none is needed;
-- ``gateway()``: HOST:PORT of the gateway that serves this home now, empty where nothing is served;
-- ``watch``: what is known of the home, see :mod:`tour.live.watch`; ``prover``: computes evidence, see
-  :mod:`tour.web.prover`; ``page(request, "stage.html", active="Stages", ...)``: a template rendered as an answer.
+- ``home``: folder of all state; ``token``: token that a request which changes something must carry, empty for none;
+- ``gateway()``: HOST:PORT of the gateway that serves this home now, empty if none does;
+- ``watch``: the state of the home, see :mod:`tour.live.watch`; ``prover``: computes evidence, see
+  :mod:`tour.web.prover`; ``page(request, "stage.html", active="Stages", ...)``: renders a template as a response.
 """
 
 import asyncio
@@ -32,27 +32,27 @@ HERE = Path(__file__).parent
 
 
 def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...] = ()) -> FastAPI:
-    """The application.
+    """Create the application.
 
     Args:
         home: Folder of all state.
-        gateway: HOST:PORT of a gateway; empty for the one that serves the home, whenever there is one.
-        token: What a request that changes something has to show; empty for none.
-        hosts: Names, beside localhost, under which a browser may ask for the pages.
+        gateway: HOST:PORT of a gateway; empty to look up the one that serves the home at each request.
+        token: Token that a request which changes something must carry; empty for none.
+        hosts: Host names, besides localhost, that a request may carry in its Host header.
     """
     app = FastAPI(title="Showcase tour", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
     app.state.home, app.state.token = home, token
-    app.state.gateway = (lambda: gateway) if gateway else partial(_gateway, home)
+    app.state.gateway = (lambda: gateway) if gateway else partial(_find_gateway, home)
     app.state.watch, app.state.prover = HomeWatcher(home, app.state.gateway), Prover(home)
-    app.state.page = rendering.Pages(NAV)
+    app.state.page = rendering.PageRenderer(NAV)
     for module in (system, stage, question, try_it, incidents, presenter, lineage_pages):
         app.include_router(module.router)
-    app.add_api_route("/healthz", _healthy)
+    app.add_api_route("/healthz", _check_health)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_middleware(Guard, token=token, hosts=hosts)
-    app.add_exception_handler(HTTPException, _refused)
-    for kind in (MetadataUnavailableError, MetadataAddressError):
-        app.add_exception_handler(kind, _without_metadata)
+    app.add_exception_handler(HTTPException, _render_error)
+    for error_type in (MetadataUnavailableError, MetadataAddressError):
+        app.add_exception_handler(error_type, _render_metadata_error)
     return app
 
 
@@ -67,38 +67,38 @@ NAV = (
 )
 
 
-async def _healthy() -> Response:
-    """For probes: no look at anything."""
+async def _check_health() -> Response:
+    """Answer a liveness probe without any I/O."""
     return Response("ok\n", media_type="text/plain")
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    """A page for people, JSON for a script."""
-    assert isinstance(error, HTTPException), "the only kind that it is told of"
+async def _render_error(request: Request, error: Exception) -> Response:
+    """Render an error as a page for a browser, as JSON for a script."""
+    assert isinstance(error, HTTPException), "registered for this type only"
     if "text/html" not in request.headers.get("accept", "*/*"):
         return JSONResponse({"error": error.detail}, error.status_code)
-    said = f"There is nothing at {request.url.path}." if error.detail == "Not Found" else error.detail
-    return request.app.state.page(request, "error.html", status=error.status_code, code=error.status_code, said=said)
+    text = f"There is no page at {request.url.path}." if error.detail == "Not Found" else error.detail
+    return request.app.state.page(request, "error.html", status=error.status_code, code=error.status_code, text=text)
 
 
-async def _without_metadata(request: Request, error: Exception) -> Response:
-    """Says that the metadata store cannot be asked; the next request asks it again."""
-    return await _refused(request, HTTPException(503, str(error)))
+async def _render_metadata_error(request: Request, error: Exception) -> Response:
+    """Answer 503 because the metadata store is unavailable; the next request tries it again."""
+    return await _render_error(request, HTTPException(503, str(error)))
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # So that the first page need not wait for a look, nor the first question for all the code to be read.
+    # Read the home and the notes now, so that the first page and the first question need not wait for them.
     await app.state.watch.refresh()
     app.state.watch.start()
-    reading = asyncio.create_task(asyncio.to_thread(notes.current))
+    notes_task = asyncio.create_task(asyncio.to_thread(notes.current))
     yield
-    reading.cancel()
+    notes_task.cancel()
     await app.state.watch.close()
     await app.state.prover.close()
 
 
-def _gateway(home: Path) -> str:
-    """Where the gateway of this home listens; empty if none does."""
-    told = rollouts.find_running_server(home)
-    return f"{told['host']}:{told['gateway']}" if told and told["gateway"] else ""
+def _find_gateway(home: Path) -> str:
+    """HOST:PORT of the gateway that serves this home; empty if none does."""
+    server = rollouts.find_running_server(home)
+    return f"{server['host']}:{server['gateway']}" if server and server["gateway"] else ""

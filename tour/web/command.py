@@ -1,4 +1,4 @@
-"""The command that shows the tour: a web server of its own process, which serving never waits for."""
+"""The command ``showcase tour``: a web server in a process of its own, so that it never delays serving."""
 
 import ipaddress
 import logging
@@ -13,54 +13,56 @@ from typing import Any
 
 import uvicorn
 
-NICE = 5  # behind whatever serves
-GRACE = 1  # seconds that open streams get at the end
+NICE = 5  # a lower priority than the server and the gateway
+GRACE_SECONDS = 1  # time that open streams have to end at shutdown
 
 
 def tour(home: Path, host: str, port: int, token: str, gateway: str, opens: bool) -> None:
-    """Serves the pages until it is interrupted, and says where.
+    """Serve the pages until interrupted; print the address.
 
     Raises:
-        ValueError: if there is no such home.
-        OSError: if the address cannot be had.
+        ValueError: if the home does not exist.
+        OSError: if the address cannot be bound.
     """
     if not home.is_dir():
-        raise ValueError(f"There is nothing at {home}: `showcase demo --home {home}` makes two models to walk through.")
+        raise ValueError(f"There is nothing at {home}; `showcase demo --home {home}` pushes two models to show.")
     from tour.web.app import create
 
-    here = is_loopback(host)
-    token = token or ("" if here else secrets.token_urlsafe(16))
+    is_local = is_loopback(host)
+    token = token or ("" if is_local else secrets.token_urlsafe(16))
     with listening(host, port) as bound:
         app = create(home, gateway, token, (host, socket.gethostname()))
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, lifespan="on")
-        address = url(host, bound.getsockname()[1], token)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="on"
+        )
+        address = page_url(host, bound.getsockname()[1], token)
 
-        def ready() -> None:
-            print(f"{address} (Ctrl-C ends it)", flush=True)
-            if not here:
-                print("Who can reach this machine can look; only who has the token can press buttons.", flush=True)
+        def announce() -> None:
+            print(f"{address} (stop with Ctrl-C)", flush=True)
+            if not is_local:
+                print("Anyone who can reach this machine can read the pages; buttons need the token.", flush=True)
             if opens:
                 webbrowser.open(address)
 
         os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
         with suppress(KeyboardInterrupt):
-            Server(config, app.state, ready).run(sockets=[bound])
+            TourServer(config, app.state, announce).run(sockets=[bound])
 
 
-class Server(uvicorn.Server):
-    """A server that says when it answers."""
+class TourServer(uvicorn.Server):
+    """A uvicorn server that announces when it is ready."""
 
-    def __init__(self, config: uvicorn.Config, state: Any, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, state: Any, announce: Callable[[], None]) -> None:
         super().__init__(config)
-        self._state, self._ready = state, ready
+        self._state, self._announce = state, announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts, then says so."""
+        """Start the server, then announce it."""
         await super().startup(sockets)
-        self._ready()
+        self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Lets the streams of open pages end, then ends; a stream that is cut off after all is no error to tell of."""
+        """End the event streams of open pages, then shut down; a stream that is cut off is not logged as an error."""
         logging.getLogger("uvicorn.error").disabled = True
         await self._state.watch.close()
         await self._state.prover.close()
@@ -76,20 +78,20 @@ def is_loopback(host: str) -> bool:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one.
+    """Open a listening socket; port 0 chooses a free one.
 
     Raises:
-        OSError: if the address cannot be had, saying which.
+        OSError: if the address cannot be bound; the message names it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        said = f"The tour cannot listen on {host}:{port} ({error.strerror}); --port takes another, 0 a free one."
-        raise OSError(said) from None
+        message = f"The tour cannot listen on {host}:{port} ({error.strerror}); choose another --port (0: a free one)."
+        raise OSError(message) from None
 
 
-def url(host: str, port: int, token: str) -> str:
-    """The address to open, the token in it where there is one."""
+def page_url(host: str, port: int, token: str) -> str:
+    """The URL to open in a browser, with the token if there is one."""
     name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{name}:{port}/" + (f"?token={token}" if token else "")

@@ -1,4 +1,4 @@
-"""What every request has to pass, and what every answer says: the tour's rules against other sites and other hosts."""
+"""ASGI middleware that refuses requests from other sites and unknown hosts, and adds security headers to responses."""
 
 import ipaddress
 import secrets
@@ -29,44 +29,44 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Guard:
-    """Refuses what another site or an unknown host asks for; a page may say a policy of its own.
+    """Middleware against cross-site requests and DNS rebinding; a page may send its own content security policy.
 
     Args:
-        app: What answers the rest.
-        token: What a request that changes something has to show; empty for none.
-        hosts: Names, beside localhost and plain addresses, that a Host header may have. A name that anybody can point at this
-            machine is refused, so that a foreign page cannot make itself this one.
+        app: The application that answers allowed requests.
+        token: Token that a request which changes something must carry; empty for none.
+        hosts: Host names, besides localhost and IP addresses, that a Host header may have. Any other name is refused:
+            its owner could point it at this machine, and then that site's script would have the tour's origin.
     """
 
     def __init__(self, app: Application, token: str = "", hosts: tuple[str, ...] = ()) -> None:
         self._app, self._token = app, token
-        self._hosts = {"localhost", *(one.lower() for one in hosts)}
+        self._hosts = {"localhost", *(host.lower() for host in hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An ASGI application."""
+        """Check a request, then pass it on."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
-        async def answered(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                there = {name for name, _ in message["headers"]}
-                more = ((name.encode(), value.encode()) for name, value in HEADERS)
-                message["headers"] = [*message["headers"], *(pair for pair in more if pair[0] not in there)]
+                present = {name for name, _ in message["headers"]}
+                defaults = ((name.encode(), value.encode()) for name, value in HEADERS)
+                message["headers"] = [*message["headers"], *(pair for pair in defaults if pair[0] not in present)]
             await send(message)
 
-        refused = self._refusal(scope, headers)
-        if refused:
-            return await _answer(answered, *refused)
-        if given := self._given(scope):
-            return await _remember(answered, scope, given)
-        return await self._app(scope, receive, answered)
+        refusal = self._find_refusal(scope, headers)
+        if refusal:
+            return await _send_text(send_with_headers, *refusal)
+        if token := self._find_url_token(scope):
+            return await _store_token(send_with_headers, scope, token)
+        return await self._app(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
-        """Status and sentence for a request that may not go on."""
+    def _find_refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+        """Status and message for a refused request; None for an allowed one."""
         host = headers.get("host", "")
-        if not self._known(host):
-            return 400, "This host name is not one of the tour's; ask for it by its address or as localhost."
+        if not self._is_allowed_host(host):
+            return 400, "The tour does not answer for this host name; open it by IP address or as localhost."
         if scope["method"] in SAFE:
             return None
         origin = headers.get("origin")
@@ -76,27 +76,27 @@ class Guard:
             "same-origin",
             "none",
         ):
-            return 403, "Another site may not change anything here."
-        if self._token and not self._shown(headers):
-            return 403, "This needs the token that `showcase tour` printed: open the address with ?token=... once."
+            return 403, "Requests from another site may not change anything; use the tour's own pages."
+        if self._token and not self._has_token(headers):
+            return 403, "This needs a token; open once the address with ?token=... that `showcase tour` printed."
         return None
 
-    def _known(self, host: str) -> bool:
+    def _is_allowed_host(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
         return name in self._hosts or _is_address(name)
 
-    def _shown(self, headers: dict[str, str]) -> bool:
-        held = SimpleCookie(headers.get("cookie", ""))
-        shown = headers.get("x-tour-token") or (held[COOKIE].value if COOKIE in held else "")
-        return secrets.compare_digest(shown.encode(), self._token.encode())
+    def _has_token(self, headers: dict[str, str]) -> bool:
+        cookies = SimpleCookie(headers.get("cookie", ""))
+        token = headers.get("x-tour-token") or (cookies[COOKIE].value if COOKIE in cookies else "")
+        return secrets.compare_digest(token.encode(), self._token.encode())
 
-    def _given(self, scope: Scope) -> str:
-        """The right token in the address; empty for none."""
-        given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token", "")
-        return given if self._token and secrets.compare_digest(given.encode(), self._token.encode()) else ""
+    def _find_url_token(self, scope: Scope) -> str:
+        """The token in the URL's query; empty if there is none or it is wrong."""
+        token = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token", "")
+        return token if self._token and secrets.compare_digest(token.encode(), self._token.encode()) else ""
 
 
 def _is_address(name: str) -> bool:
@@ -107,18 +107,18 @@ def _is_address(name: str) -> bool:
     return True
 
 
-async def _answer(send: Send, status: int, text: str) -> None:
+async def _send_text(send: Send, status: int, text: str) -> None:
     body = (text + "\n").encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _remember(send: Send, scope: Scope, token: str) -> None:
-    """Puts the token into a cookie and takes it out of the address, where it would be seen and kept."""
+async def _store_token(send: Send, scope: Scope, token: str) -> None:
+    """Set the token as a cookie and redirect to the URL without it, so that it stays out of the browser's history."""
     rest = [pair for pair in parse_qsl(scope["query_string"].decode("latin-1")) if pair[0] != "token"]
-    place = "/" + quote(scope["path"].lstrip("/")) + (f"?{urlencode(rest)}" if rest else "")
+    location = "/" + quote(scope["path"].lstrip("/")) + (f"?{urlencode(rest)}" if rest else "")
     cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict"
-    headers = [(b"location", place.encode()), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
+    headers = [(b"location", location.encode()), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
     await send({"type": "http.response.start", "status": 303, "headers": headers})
     await send({"type": "http.response.body", "body": b""})

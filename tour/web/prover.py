@@ -1,4 +1,4 @@
-"""Evidence computed on request, one piece at a time, in a process that is kept warm and can be ended at any moment."""
+"""Compute the evidence of questions on request, one at a time, in a warm worker process that can be killed."""
 
 import asyncio
 import contextlib
@@ -14,142 +14,148 @@ from typing import Any
 
 from pipeline.checkout import ROOT
 
-BUDGET = 20.0  # seconds that a piece of evidence may take by this project's own rule
-LIMIT = 300.0  # seconds after which it is given up, the start of the process included
-WAITING = 4  # pieces that may wait for their turn
-TOLD = 64  # results that are kept
-LINE = 64 << 20
+BUDGET_SECONDS = 20.0  # time budget of one evidence function by this project's rules
+TIMEOUT_SECONDS = 300.0  # includes the start of the worker process
+MAX_WAITING = 4  # jobs in the queue
+MAX_RESULTS = 64  # jobs whose results stay in memory
+MAX_LINE_BYTES = 64 << 20
 
 
-class BusyError(RuntimeError):
-    """Enough is waiting already."""
+class QueueFullError(RuntimeError):
+    """The queue of evidence jobs is full."""
 
 
 @dataclass
-class Job:
-    """A piece of evidence that somebody asked for.
+class EvidenceJob:
+    """A request for a question's evidence.
 
     Attributes:
-        id: The question.
-        case: Whose run; None for the first that has the evidence.
-        state: waiting, running, done, failed or stopped.
-        began: When it got its turn, on a clock that only goes forward.
-        seconds: How long it took; 0 until it is over.
-        warm: Whether the process was there when it got its turn.
-        told: What came of it.
-        at: When it was over, on the wall.
+        id: Id of the question.
+        case: Use case whose last pushed run is used; None for the first case that has the evidence.
+        state: ``waiting``, ``running``, ``done``, ``failed`` or ``stopped``.
+        started: Monotonic time at which it started to run.
+        seconds: How long it ran; 0 until it has ended.
+        warm: Whether the worker process was running already when the job started.
+        response: The worker's response.
+        ended: Local time at which it ended, as HH:MM:SS.
     """
 
     id: str
     case: str | None
     state: str = "waiting"
-    began: float = 0.0
+    started: float = 0.0
     seconds: float = 0.0
     warm: bool = True
-    told: Mapping[str, Any] = field(default_factory=dict)
-    at: str = ""
+    response: Mapping[str, Any] = field(default_factory=dict)
+    ended: str = ""
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more will come."""
+    def is_over(self) -> bool:
+        """Whether the job has ended, with or without a result."""
         return self.state not in ("waiting", "running")
 
     @property
-    def spent(self) -> float:
-        """Seconds so far, or in all."""
-        return self.seconds or (time.monotonic() - self.began if self.state == "running" else 0.0)
+    def elapsed(self) -> float:
+        """Seconds that it has run so far, or ran in total."""
+        return self.seconds or (time.monotonic() - self.started if self.state == "running" else 0.0)
 
-    def end(self, state: str, told: Mapping[str, Any]) -> None:
-        """Is over."""
-        self.seconds, self.told = self.spent, told
-        self.state, self.at = state, datetime.now().strftime("%H:%M:%S")
+    def end(self, state: str, response: Mapping[str, Any]) -> None:
+        """Record the final state and the response."""
+        self.seconds, self.response = self.elapsed, response
+        self.state, self.ended = state, datetime.now().strftime("%H:%M:%S")
 
 
 class Prover:
-    """Takes questions, and keeps the last result of each.
+    """Queue of evidence jobs with one worker process; it stores the last job of each question.
 
     Attributes:
-        limit: Seconds after which one is given up.
-        command: What computes: a line in for a question, a line out for what came of it.
-        process: The process that does, while there is one.
+        timeout: Seconds after which a job is stopped.
+        command: Command of the worker process, see :mod:`tour.web.worker` for its protocol.
+        process: The worker process; None while none runs.
     """
 
-    def __init__(self, home: Path, limit: float = LIMIT, command: Sequence[str] = ()) -> None:
-        self.limit = limit
+    def __init__(self, home: Path, timeout: float = TIMEOUT_SECONDS, command: Sequence[str] = ()) -> None:
+        self.timeout = timeout
         self.command = command or (sys.executable, "-m", "tour.web.worker", str(home.resolve()))
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._jobs: OrderedDict[str, EvidenceJob] = OrderedDict()
         self._turn = asyncio.Lock()
         self.process: asyncio.subprocess.Process | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def job(self, id_: str) -> Job | None:
-        """The last one for that question."""
+    def job(self, id_: str) -> EvidenceJob | None:
+        """The last job of a question; None if there is none."""
         return self._jobs.get(id_)
 
-    def ask(self, id_: str, case: str | None = None) -> Job:
-        """Has the evidence computed; a question that waits or runs already is not asked twice.
+    def submit(self, id_: str, case: str | None = None) -> EvidenceJob:
+        """Queue a question; return its current job if that is waiting or running.
 
         Raises:
-            BusyError: if enough is waiting.
+            QueueFullError: if the queue is full.
         """
-        there = self._jobs.get(id_)
-        if there and not there.over:
-            return there
-        if len(self._tasks) > WAITING:
-            raise BusyError(f"{WAITING} questions wait for their evidence already; ask again when they are done.")
-        job = self._jobs[id_] = Job(id_, case)
+        current = self._jobs.get(id_)
+        if current and not current.is_over:
+            return current
+        if len(self._tasks) > MAX_WAITING:
+            raise QueueFullError(f"The evidence of {MAX_WAITING} questions is waiting; try again when it is computed.")
+        job = self._jobs[id_] = EvidenceJob(id_, case)
         self._jobs.move_to_end(id_)
-        while len(self._jobs) > TOLD:
+        while len(self._jobs) > MAX_RESULTS:
             self._jobs.popitem(last=False)
-        task = self._tasks[id_] = asyncio.get_running_loop().create_task(self._prove(job))
+        task = self._tasks[id_] = asyncio.get_running_loop().create_task(self._run(job))
         task.add_done_callback(lambda _: self._tasks.pop(id_, None))
         return job
 
     async def stop(self, id_: str) -> None:
-        """Ends the computing of a question's evidence, if it is under way or waits."""
+        """Stop the job of a question if it is waiting or running."""
         job, task = self._jobs.get(id_), self._tasks.get(id_)
-        if job and task and not job.over:
-            job.end("stopped", {"error": "It was stopped before it was done.", "results": []})
+        if job and task and not job.is_over:
+            job.end("stopped", {"error": "The computation was stopped before it ended.", "results": []})
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
     async def close(self) -> None:
-        """Ends the process."""
+        """Stop all jobs and the worker process."""
         for id_ in list(self._tasks):
             await self.stop(id_)
-        await self._end()
+        await self._kill_process()
 
-    async def _prove(self, job: Job) -> None:
+    async def _run(self, job: EvidenceJob) -> None:
         async with self._turn:
-            job.state, job.began, job.warm = "running", time.monotonic(), self.process is not None
+            job.state, job.started, job.warm = "running", time.monotonic(), self.process is not None
             try:
-                told = await asyncio.wait_for(self._computed(job), self.limit)
-                job.end("failed" if "error" in told else "done", told)
+                response = await asyncio.wait_for(self._compute(job), self.timeout)
+                job.end("failed" if "error" in response else "done", response)
             except TimeoutError:
-                await self._end()
-                job.end("failed", {"error": f"It was not done after {self.limit:.0f} s and was ended.", "results": []})
+                await self._kill_process()
+                text = f"The computation did not end within {self.timeout:.0f} s and was stopped."
+                job.end("failed", {"error": text, "results": []})
             except (OSError, ValueError) as error:
-                await self._end()
+                await self._kill_process()
                 job.end("failed", {"error": str(error), "results": []})
             except asyncio.CancelledError:
-                await self._end()  # what computes cannot be told to stop; the next question starts a new process
+                await self._kill_process()  # a computation cannot be interrupted; the next job starts a new process
                 raise
 
-    async def _computed(self, job: Job) -> Mapping[str, Any]:
+    async def _compute(self, job: EvidenceJob) -> Mapping[str, Any]:
         if self.process is None or self.process.returncode is not None:
             pipe, root = asyncio.subprocess.PIPE, ROOT
             self.process = await asyncio.create_subprocess_exec(
-                *self.command, cwd=root, limit=LINE, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
+                *self.command,
+                cwd=root,
+                limit=MAX_LINE_BYTES,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=asyncio.subprocess.DEVNULL,
             )
         assert self.process.stdin and self.process.stdout, "both are pipes"
         self.process.stdin.write(json.dumps({"id": job.id, "case": job.case}).encode() + b"\n")
         line = await self.process.stdout.readline()
         if not line:
-            raise ValueError(f"The process that computes ended with status {await self.process.wait()}.")
+            raise ValueError(f"The worker process ended with exit code {await self.process.wait()}.")
         return json.loads(line)
 
-    async def _end(self) -> None:
+    async def _kill_process(self) -> None:
         process, self.process = self.process, None
         if process and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Templates, and how values become HTML: all that comes from data is escaped."""
+"""Jinja templates and their filters; every value from data is escaped."""
 
 import base64
 from collections.abc import Sequence
@@ -16,55 +16,55 @@ from tour import highlight
 HERE = Path(__file__).parent
 
 
-def environment(nav: Sequence[tuple[str, str]]) -> Environment:
-    """The templates of the tour, and of what it shares with the bundle of evidence."""
-    made = Environment(
+def create_environment(nav: Sequence[tuple[str, str]]) -> Environment:
+    """Create the Jinja environment with the tour's templates and those shared with the evidence bundle."""
+    environment = Environment(
         loader=FileSystemLoader([HERE / "templates", HERE.parent]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    made.globals["nav"] = nav
-    made.filters["drawing"] = drawing
-    made.filters["code"] = highlight.highlight_source
-    made.filters.update(ticks=ticks, short=short, window=window)
-    return made
+    environment.globals["nav"] = nav
+    environment.filters["drawing"] = embed_svg
+    environment.filters["code"] = highlight.highlight_source
+    environment.filters.update(ticks=format_code_spans, short=format_number, window=format_window)
+    return environment
 
 
-class Pages:
-    """Renders a template as an answer: ``page(request, name, active=..., **values)``."""
+class PageRenderer:
+    """Render a template as a response: ``page(request, name, active=..., **values)``."""
 
     def __init__(self, nav: Sequence[tuple[str, str]]) -> None:
-        self.templates = environment(nav)
+        self.templates = create_environment(nav)
 
     def __call__(self, request: Request, name: str, active: str = "", status: int = 200, **values: Any) -> HTMLResponse:
         text = self.templates.get_template(name).render(request=request, active=active, **values)
         return HTMLResponse(text, status)
 
 
-def drawing(svg: str) -> Markup:
-    """An SVG as a picture: its own styles hold inside it, and the page's policy allows none in the page."""
+def embed_svg(svg: str) -> Markup:
+    """Embed an SVG as an image, because the page's content security policy forbids inline styles."""
     return Markup('<img class="drawing" alt="" src="data:image/svg+xml;base64,{}">').format(
         base64.b64encode(svg.encode()).decode()
     )
 
 
-def ticks(text: str) -> Markup:
-    """Text with what stands between backticks as code."""
+def format_code_spans(text: str) -> Markup:
+    """Format text in backticks as code."""
     parts = text.split("`")
     return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
-def short(value: float) -> str:
-    """A number in as many digits as say something, and without an exponent."""
+def format_number(value: float) -> str:
+    """Format a number with three significant digits, or as an integer from 100; below 0.001 with an exponent."""
     return (
         f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 0.001 or not value else f"{value:.1e}"
     )
 
 
-def window(number: int, daily: bool) -> str:
-    """A window of served rows by its day, where windows are days."""
+def format_window(number: int, daily: bool) -> str:
+    """Format a monitoring window as its date if windows are days since 1970-01-01, else by its number."""
     return (
         (date(1970, 1, 1) + timedelta(days=number)).isoformat()
         if daily and 0 <= number < 100_000

@@ -1,4 +1,4 @@
-"""The code behind a stage, read as it lies in the files now: its sentence, its lines, and the questions that it answers."""
+"""The current source code of a stage, its summary sentence, and the interview questions that its code answers."""
 
 import ast
 import re
@@ -10,22 +10,22 @@ from pipeline.checkout import ROOT
 from tour.notes import Note
 
 GRAPHS = ("pipeline/stages.py", "pipeline/monitoring/monitoring_graph.py")
-# What to show of a module in which no object is called as the stage is, the first of these that it has.
-MAIN = ("run_fn", "preprocessing_fn", "eval_config", "tuner_fn", "sentences", "read", "build")
-LEARNING = ("models/training/entry_point.py", "models/training/tuning.py")
-Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+# The object shown of a module that has none with the node's name: the first of these that it defines.
+MAIN_OBJECTS = ("run_fn", "preprocessing_fn", "eval_config", "tuner_fn", "sentences", "read", "build")
+TRAINING_MODULES = ("models/training/entry_point.py", "models/training/tuning.py")
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 @dataclass(frozen=True)
-class Piece:
-    """An object of a file.
+class CodePiece:
+    """A function or class of a source file.
 
     Attributes:
-        path: Relative to the root.
-        line: Where it begins.
-        name: The object's.
-        sentence: The first line of its docstring.
-        source: Its lines with their numbers, the docstring left out.
+        path: Path of the file, relative to the repository root.
+        line: Line number of the definition.
+        name: Name of the object.
+        sentence: First line of its docstring.
+        source: Its lines with their numbers, without the docstring.
     """
 
     path: str
@@ -35,55 +35,61 @@ class Piece:
     source: tuple[tuple[int, str], ...]
 
 
-def stage(node: str, case: str, root: Path = ROOT) -> list[Piece]:
-    """The function that builds the stage, first, then the main object of each module behind it; empty for none."""
-    for path in GRAPHS if not _watching(node) else reversed(GRAPHS):
+def find_stage_code(node: str, case: str, root: Path = ROOT) -> list[CodePiece]:
+    """Find the function that builds a stage and the main object of each of its modules; empty if there is none."""
+    for path in GRAPHS if not _is_monitoring(node) else reversed(GRAPHS):
         tree = ast.parse((root / path).read_text())
-        for one in tree.body:
-            if isinstance(one, ast.FunctionDef) and node in _mentioned(one):
-                found = [_piece(root, path, one)]
-                return found + [piece for name in _modules(one, case) if (piece := _main(root, name, node))]
+        for builder in tree.body:
+            if isinstance(builder, ast.FunctionDef) and node in _called_names(builder):
+                modules = _stage_modules(builder, case)
+                pieces = [piece for name in modules if (piece := _find_main_object(root, name, node))]
+                return [_extract_piece(root, path, builder), *pieces]
     return []
 
 
-def questions(pieces: list[Piece], notes: Mapping[str, Note]) -> list[Note]:
-    """Notes in the stage's own function and anywhere in the modules behind it."""
+def find_notes(pieces: list[CodePiece], notes: Mapping[str, Note]) -> list[Note]:
+    """Find the notes in the function that builds the stage and in its modules."""
     if not pieces:
         return []
-    own, behind = pieces[0], {piece.path for piece in pieces[1:]}
-    if not behind & set(LEARNING):  # many stages look at the network; its questions belong to those that learn it
-        behind = {path for path in behind if not path.endswith("/model.py")}
-    return [one for one in notes.values() if one.path in behind or (one.path, one.name) == (own.path, own.name)]
+    builder, modules = pieces[0], {piece.path for piece in pieces[1:]}
+    if not modules & set(TRAINING_MODULES):
+        # Many stages depend on the model's module, but its questions belong to the training stages.
+        modules = {path for path in modules if not path.endswith("/model.py")}
+    return [
+        note
+        for note in notes.values()
+        if note.path in modules or (note.path, note.name) == (builder.path, builder.name)
+    ]
 
 
-def _watching(node: str) -> bool:
+def _is_monitoring(node: str) -> bool:
     return node in ("DriftMonitor", "Decide", "LogExampleGen", "WindowStatistics", "Importer")
 
 
-def _mentioned(function: ast.FunctionDef) -> set[str]:
-    """Names that are called in a function, and the modules of such calls in the spelling of a node: one of them is the node."""
-    found = set()
-    for one in ast.walk(function):
-        if isinstance(one, ast.Call):
-            called = one.func
-            if isinstance(called, ast.Name):
-                found.add(called.id)
-            elif isinstance(called, ast.Attribute):
-                found.add(called.attr)
-                if isinstance(called.value, ast.Name):
-                    found.add("".join(word.capitalize() for word in called.value.id.split("_")))
-    return found
+def _called_names(function: ast.FunctionDef) -> set[str]:
+    """Names that a function calls, and the modules of these calls in CamelCase; the id of the node is among them."""
+    names = set()
+    for call in ast.walk(function):
+        if isinstance(call, ast.Call):
+            callee = call.func
+            if isinstance(callee, ast.Name):
+                names.add(callee.id)
+            elif isinstance(callee, ast.Attribute):
+                names.add(callee.attr)
+                if isinstance(callee.value, ast.Name):
+                    names.add("".join(word.capitalize() for word in callee.value.id.split("_")))
+    return names
 
 
-def _modules(function: ast.FunctionDef, case: str) -> Iterator[str]:
-    """The modules named where the function makes its ``Stage``."""
-    for made in ast.walk(function):
+def _stage_modules(function: ast.FunctionDef, case: str) -> Iterator[str]:
+    """The modules that the function passes to ``Stage``."""
+    for call in ast.walk(function):
         if not (
-            isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id == "Stage" and made.args[1:]
+            isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Stage" and call.args[1:]
         ):
             continue
-        names = made.args[1]
-        if isinstance(names, ast.Name):  # a tuple that the function has named
+        names = call.args[1]
+        if isinstance(names, ast.Name):  # a variable that holds the tuple
             names = next(
                 (
                     line.value
@@ -92,27 +98,28 @@ def _modules(function: ast.FunctionDef, case: str) -> Iterator[str]:
                 ),
                 names,
             )
-        for one in getattr(names, "elts", []):
-            if isinstance(one, ast.Constant):
-                yield str(one.value)
-            elif isinstance(one, ast.Call) and one.args and isinstance(one.args[0], ast.Constant):
-                yield f"models.{case}.{str(one.args[0].value)}"
+        for element in getattr(names, "elts", []):
+            if isinstance(element, ast.Constant):
+                yield str(element.value)
+            elif isinstance(element, ast.Call) and element.args and isinstance(element.args[0], ast.Constant):
+                yield f"models.{case}.{str(element.args[0].value)}"
 
 
-def _main(root: Path, module: str, node: str) -> Piece | None:
+def _find_main_object(root: Path, module: str, node: str) -> CodePiece | None:
     path = f"{module.replace('.', '/')}.py"
     if not re.fullmatch(r"[\w.]+", module) or not (root / path).is_file():
         return None
-    objects = [one for one in ast.parse((root / path).read_text()).body if isinstance(one, Function)]
-    public = [one for one in objects if not one.name.startswith("_")]
-    ranked = sorted(public, key=lambda one: (one.name != node, MAIN.index(one.name) if one.name in MAIN else len(MAIN)))
-    return _piece(root, path, ranked[0]) if ranked else None
+    definitions = [item for item in ast.parse((root / path).read_text()).body if isinstance(item, Definition)]
+    public = [definition for definition in definitions if not definition.name.startswith("_")]
+    priority = {name: index for index, name in enumerate(MAIN_OBJECTS)}
+    ranked = sorted(public, key=lambda each: (each.name != node, priority.get(each.name, len(priority))))
+    return _extract_piece(root, path, ranked[0]) if ranked else None
 
 
-def _piece(root: Path, path: str, one: Function) -> Piece:
-    lines, doc = (root / path).read_text().splitlines(), ast.get_docstring(one) or ""
-    first = min([one.lineno, *(decorator.lineno for decorator in one.decorator_list)])
-    text = one.body[0]
-    held = range(text.lineno, (text.end_lineno or text.lineno) + 1) if doc else range(0)
-    source = tuple((n, lines[n - 1]) for n in range(first, (one.end_lineno or one.lineno) + 1) if n not in held)
-    return Piece(path, one.lineno, one.name, doc.partition("\n")[0], source)
+def _extract_piece(root: Path, path: str, definition: Definition) -> CodePiece:
+    lines, doc = (root / path).read_text().splitlines(), ast.get_docstring(definition) or ""
+    first = min([definition.lineno, *(decorator.lineno for decorator in definition.decorator_list)])
+    last, text = definition.end_lineno or definition.lineno, definition.body[0]
+    doc_lines = range(text.lineno, (text.end_lineno or text.lineno) + 1) if doc else range(0)
+    source = tuple((n, lines[n - 1]) for n in range(first, last + 1) if n not in doc_lines)
+    return CodePiece(path, definition.lineno, definition.name, doc.partition("\n")[0], source)

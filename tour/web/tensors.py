@@ -1,7 +1,7 @@
-"""The process that turns logged requests into the tensors that a network reads, by the model's own transform graph.
+"""Worker process that applies a model's transform graph to logged requests and returns the network's input tensors.
 
-TensorFlow is imported here and never in the process that answers pages. Each line on standard input names a transform graph
-and holds a record in base64; each line on standard output holds the tensors of its one row, flat.
+It imports TensorFlow, which the web server's process never does. Protocol: one JSON line on standard input with the
+path of a transform graph and a record in base64; one JSON line on standard output with the flat tensors of its row.
 """
 
 import base64
@@ -18,37 +18,38 @@ NICE = 5
 
 
 def main() -> None:
-    """Answers until standard input ends."""
+    """Answer requests until standard input ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICE)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # What libraries print must not get between the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    # Libraries print to standard output, so file descriptor 1 is redirected and responses use a copy of it.
+    responses = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     from models.input import Transform
 
-    loaded = lru_cache(4)(Transform)
+    load_transform = lru_cache(4)(Transform)
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         try:
-            told: dict[str, Any] = {"inputs": tensors(loaded(asked["graph"]), base64.b64decode(asked["record"]))}
-        except Exception as error:  # whatever one request is, the next one is answered
-            told = {"error": f"{type(error).__name__}: {error}"[:500]}
-        answers.write(json.dumps(told) + "\n")
+            record = base64.b64decode(request["record"])
+            response: dict[str, Any] = {"inputs": compute_tensors(load_transform(request["graph"]), record)}
+        except Exception as error:  # a faulty request must not stop the worker
+            response = {"error": f"{type(error).__name__}: {error}"[:500]}
+        responses.write(json.dumps(response) + "\n")
 
 
-def tensors(transform: Any, record: bytes) -> dict[str, list[float]]:
-    """Every transformed feature of one row, flat; what a request does not have, a label say, is left out."""
+def compute_tensors(transform: Any, record: bytes) -> dict[str, list[float]]:
+    """Compute the transformed features of one row, flat; features that the record lacks (the label) are left out."""
     import tensorflow as tf
 
-    there = _names(record)
-    raw = {name: spec for name, spec in transform.raw.items() if name in there}
+    names = _read_names(record)
+    raw = {name: spec for name, spec in transform.raw.items() if name in names}
     features = transform.apply(tf.io.parse_example(tf.constant([record]), raw))
     return {name: value.numpy().ravel().tolist() for name, value in features.items()}
 
 
-def _names(record: bytes) -> set[str]:
+def _read_names(record: bytes) -> set[str]:
     from serving.gateway.log.tf_example import decode
 
     return set(decode(record))

@@ -45,7 +45,7 @@ def test_page_shows_the_last_run_the_pushed_version_and_that_no_gateway_answers(
     page = client.get("/").text
     for words in ("Pusher", "done · 1.5 s", "version 1", "pr_auc 0.5", "spans 0:9", 'href="/stages/fraud/Trainer"'):
         assert words in page, words
-    assert "Nothing is served; start <code>showcase serve</code>" in page
+    assert "No gateway is running; start one with <code>showcase serve</code>" in page
     assert "No run yet; <code>showcase run image</code>" in page
 
 

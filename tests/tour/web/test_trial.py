@@ -1,4 +1,4 @@
-"""What the Try page begins with, and the process that makes tensors of what a request has."""
+"""The rows of the Try page's form, and the worker process that computes input tensors."""
 
 import asyncio
 import sys
@@ -14,40 +14,42 @@ from tour.web import tensors, trial
 pytestmark = pytest.mark.system
 
 
-def test_the_form_begins_with_rows_of_the_newest_span_the_oddest_first(tried_home: Path) -> None:
-    begin = trial.start(tried_home, "fraud")
-    assert (begin.span, begin.key, begin.problem) == (1, "transaction_id", "")
-    assert [row["amount"] for row in begin.odd] == [5000.0, 10.07] and len(begin.usual) == 5
-    assert begin.choices == {}  # one value is no choice, and one that never comes again is none either
-    pictures = trial.start(tried_home, "image")
-    assert set(pictures.every) == {"flat", "upright", "third"} and pictures.key == "key"
+def test_form_rows_are_from_the_newest_span_with_the_most_unusual_first(tried_home: Path) -> None:
+    form_rows = trial.load_form_rows(tried_home, "fraud")
+    assert (form_rows.span, form_rows.key, form_rows.problem) == (1, "transaction_id", "")
+    assert [row["amount"] for row in form_rows.unusual] == [5000.0, 10.07] and len(form_rows.typical) == 5
+    assert form_rows.choices == {}  # no choice among a single value, or among values that never repeat
+    form_rows = trial.load_form_rows(tried_home, "image")
+    assert set(form_rows.samples) == {"flat", "upright", "third"} and form_rows.key == "key"
 
 
-def test_a_process_that_ends_is_told_and_the_next_request_has_a_new_one(tried_home: Path) -> None:
+def test_ended_worker_process_is_reported_and_restarted_for_the_next_request(tried_home: Path) -> None:
     async def work() -> None:
-        made = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0], "import sys; sys.exit(3)")
+        comparer = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0], "import sys; sys.exit(3)")
         for _ in range(2):
             with pytest.raises((ValueError, ConnectionError)):
-                await made._dense(Path("transform_graph"), b"x")
-        made.command = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0]).command
-        assert await made._dense(Path("transform_graph"), b"x") == flatten_first_row(edge_models.draw_mixed_rows(3)[0])
-        made.command = [sys.executable, "-c", 'print(\'{"error": "no graph"}\')']
-        await made.close()
+                await comparer._compute_tensors(Path("transform_graph"), b"x")
+        comparer.command = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0]).command
+        assert await comparer._compute_tensors(Path("transform_graph"), b"x") == flatten_first_row(
+            edge_models.draw_mixed_rows(3)[0]
+        )
+        comparer.command = [sys.executable, "-c", 'print(\'{"error": "no graph"}\')']
+        await comparer.close()
         with pytest.raises(ValueError, match="cannot be applied: no graph"):
-            await made._dense(Path("transform_graph"), b"x")
-        await made.close()
+            await comparer._compute_tensors(Path("transform_graph"), b"x")
+        await comparer.close()
 
     asyncio.run(work())
 
 
-def test_tensors_come_of_what_a_request_has_by_the_models_own_graph() -> None:
+def test_compute_tensors_applies_the_transform_graph_without_the_missing_label() -> None:
     import tensorflow as tf
 
-    class Doubled:
+    class DoublingTransform:
         raw = {"amount": tf.io.FixedLenFeature([1], tf.float32), "is_fraud": tf.io.FixedLenFeature([1], tf.int64)}
 
         def apply(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return {f"{name}_twice": 2 * value for name, value in raw.items()}
 
     record = encode_example(encode_entry("amount", 1.5), encode_entry("served/id", "x"))
-    assert tensors.tensors(Doubled(), record) == {"amount_twice": [3.0]}
+    assert tensors.compute_tensors(DoublingTransform(), record) == {"amount_twice": [3.0]}

@@ -1,4 +1,4 @@
-"""The Presenter page: a route of timed steps through all other pages, with a clock, and as a printed page."""
+"""The Presenter page: a script of timed steps through the other pages, with a clock; it prints as well."""
 
 import tomllib
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ router = APIRouter()
 
 
 @dataclass(frozen=True)
-class Step:
-    """A step of the route.
+class RouteStep:
+    """A timed step of the presentation.
 
     Attributes:
-        title: What it is about.
-        minutes: How long it takes.
-        page: What to open.
-        show, say: What to show there, and what to say.
-        questions: Ids of the questions that it answers.
-        begins: Seconds from the start of the route.
+        title: Title of the step.
+        minutes: Duration.
+        page: Path of the page to open.
+        show, say: What to show on the page, and what to say.
+        questions: Ids of the interview questions that it answers.
+        begins: Seconds from the start of the presentation.
     """
 
     title: str
@@ -36,23 +36,23 @@ class Step:
 
     @property
     def seconds(self) -> int:
-        """How long it takes."""
+        """Duration in seconds."""
         return round(60 * self.minutes)
 
 
 @cache
-def route() -> tuple[Step, ...]:
-    """The steps in their order."""
-    told, begins, steps = tomllib.loads(Path(__file__).with_name("presenter.toml").read_text())["step"], 0, []
-    for one in told:
-        steps.append(Step(**{**one, "questions": tuple(one["questions"])}, begins=begins))
+def load_route() -> tuple[RouteStep, ...]:
+    """Load the steps in their order from ``presenter.toml``."""
+    tables, begins, steps = tomllib.loads(Path(__file__).with_name("presenter.toml").read_text())["step"], 0, []
+    for table in tables:
+        steps.append(RouteStep(**{**table, "questions": tuple(table["questions"])}, begins=begins))
         begins += steps[-1].seconds
     return tuple(steps)
 
 
 @router.get("/presenter", response_class=HTMLResponse)
 async def presenter(request: Request) -> HTMLResponse:
-    """The route."""
-    steps, asked = route(), notes.questions()
-    total = sum(one.seconds for one in steps)
-    return request.app.state.page(request, "presenter.html", active="Presenter", steps=steps, asked=asked, total=total)
+    """Render all steps."""
+    steps, questions = load_route(), notes.questions()
+    values = {"steps": steps, "questions": questions, "total": sum(step.seconds for step in steps)}
+    return request.app.state.page(request, "presenter.html", active="Presenter", **values)

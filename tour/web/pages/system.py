@@ -1,4 +1,4 @@
-"""The System page: the last run of each case, what is served, what goes through it and what is drifting, as it happens."""
+"""The System page: the last run of each case, its served version, traffic and drift, updated live."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -17,14 +17,14 @@ from tour.live.dag import Dag, StageStatus
 from tour.live.traffic import Traffic
 from tour.live.watch import HomeState
 
-BREATH = 10.0  # seconds after which a silent stream says that it is alive
-ACROSS, DOWN, WIDE, HIGH = 176, 64, 150, 48  # of the drawing: steps between stages, and a stage's box
+KEEPALIVE_SECONDS = 10.0  # a comment is sent after this time without a change
+COLUMN_STEP, ROW_STEP, BOX_WIDTH, BOX_HEIGHT = 176, 64, 150, 48  # of the drawing, in SVG units
 router = APIRouter()
 
 
 @router.get("/", response_class=HTMLResponse)
 async def system(request: Request) -> HTMLResponse:
-    """The page as it is now; it goes on by itself."""
+    """Render the page; its parts are updated through ``/events``."""
     watch, page = request.app.state.watch, request.app.state.page
     state = await watch.now()
     return page(
@@ -34,7 +34,7 @@ async def system(request: Request) -> HTMLResponse:
 
 @router.get("/events")
 async def events(request: Request) -> StreamingResponse:
-    """The parts of the page that change, each as HTML by the id of its element."""
+    """Stream the parts of the page that have changed, as HTML by element id."""
     return StreamingResponse(_events(request), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
@@ -44,35 +44,35 @@ async def _events(request: Request) -> AsyncIterator[str]:
     await watch.now()
     while not await request.is_disconnected():
         number = watch.number
-        found = watch.render_once(partial(parts, templates))
-        changed = {name: text for name, text in found.items() if sent.get(name) != text}
-        yield message("parts", changed) if changed else ": still here\n\n"
-        sent = found
-        if not await watch.after(number, BREATH):
+        current = watch.render_once(partial(parts, templates))
+        changed = {name: text for name, text in current.items() if sent.get(name) != text}
+        yield format_event("parts", changed) if changed else ": keep-alive\n\n"
+        sent = current
+        if not await watch.after(number, KEEPALIVE_SECONDS):
             return
 
 
-def message(kind: str, told: Mapping[str, Any]) -> str:
-    """A server-sent event; JSON has no line breaks that would end it."""
-    return f"event: {kind}\ndata: {json.dumps(told)}\n\n"
+def format_event(kind: str, data: Mapping[str, Any]) -> str:
+    """Format a server-sent event; JSON escapes line breaks, which would end it."""
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
 
 
 def parts(templates: Environment, state: HomeState) -> dict[str, str]:
-    """The changing parts of the page by the id of their element."""
-    macros: Any = templates.get_template("system_parts.html").module  # has the template's macros as attributes
-    found = {"serving": macros.serving(state), "happened": macros.happened(state)}
+    """Render the live parts of the page; returns HTML by element id."""
+    macros: Any = templates.get_template("system_parts.html").module  # its attributes are the template's macros
+    rendered = {"serving": macros.serving(state), "happened": macros.happened(state)}
     for case in state.cases:
         flow = state.flow.get(case.name, Traffic())
         line = traffic.polyline_points(flow.history, 120, 28) if any(flow.history) else ""
-        found[f"run-{case.name}"] = macros.run(case)
-        found[f"tiles-{case.name}"] = macros.tiles(case, flow, line, bool(state.gateway))
-        found[f"graph-{case.name}"] = macros.graph(case, drawn(case.graph) if case.graph else None)
-    return {name: Markup(text) for name, text in found.items()}
+        rendered[f"run-{case.name}"] = macros.run(case)
+        rendered[f"tiles-{case.name}"] = macros.tiles(case, flow, line, bool(state.gateway))
+        rendered[f"graph-{case.name}"] = macros.graph(case, draw_graph(case.graph) if case.graph else None)
+    return {name: Markup(text) for name, text in rendered.items()}
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A graph with places: size, boxes as (stage, x, y), and edges as paths."""
+class GraphDrawing:
+    """A graph with coordinates in SVG units: boxes as (stage, x, y) and edges as (path, state)."""
 
     width: int
     height: int
@@ -80,26 +80,27 @@ class Drawn:
     edges: tuple[tuple[str, str], ...]
 
 
-def drawn(dag: Dag) -> Drawn:
-    """Where everything of a graph lies; an edge is told with the state of the stage it comes from."""
-    place = {one.name: (one.column * ACROSS + 2.0, one.row * DOWN + 2.0) for one in dag.stages}
-    boxes = tuple((one, *place[one.name]) for one in dag.stages)
+def draw_graph(dag: Dag) -> GraphDrawing:
+    """Compute the coordinates of a graph; an edge has the state of the stage where it starts."""
+    corners = {stage.name: (stage.column * COLUMN_STEP + 2.0, stage.row * ROW_STEP + 2.0) for stage in dag.stages}
+    boxes = tuple((stage, *corners[stage.name]) for stage in dag.stages)
     edges = []
     for (a, b), way in zip(dag.edges, dag.ways, strict=True):
         first, last = dag.stage(a), dag.stage(b)
         stops = [
             (first.column, first.row),
-            *((first.column + at, row) for at, row in enumerate(way, 1)),
+            *((first.column + offset, row) for offset, row in enumerate(way, 1)),
             (last.column, last.row),
         ]
-        edges.append(("".join(_bend(*pair) for pair in pairwise(stops)), first.state))
-    width, height = (dag.columns - 1) * ACROSS + WIDE + 4, (dag.rows - 1) * DOWN + HIGH + 4
-    return Drawn(int(width), int(height), boxes, tuple(edges))
+        edges.append(("".join(_draw_edge(*pair) for pair in pairwise(stops)), first.state))
+    width = (dag.columns - 1) * COLUMN_STEP + BOX_WIDTH + 4
+    height = (dag.rows - 1) * ROW_STEP + BOX_HEIGHT + 4
+    return GraphDrawing(int(width), int(height), boxes, tuple(edges))
 
 
-def _bend(start: tuple[int, float], end: tuple[int, float]) -> str:
-    """A path from a column to the next: through the gap between them, then straight on to the next gap."""
-    x, y = start[0] * ACROSS + WIDE + 2, start[1] * DOWN + HIGH / 2 + 2
-    to, down = end[0] * ACROSS + 2, end[1] * DOWN + HIGH / 2 + 2
-    middle, half = (x + to) / 2, WIDE / 2
-    return f"M{x - half:.0f} {y:.0f}H{x}C{middle:.0f} {y:.0f} {middle:.0f} {down:.0f} {to} {down:.0f}H{to + half:.0f}"
+def _draw_edge(start: tuple[int, float], end: tuple[int, float]) -> str:
+    """SVG path from a column to the next: a curve through the gap between them, horizontal behind the boxes."""
+    x0, y0 = start[0] * COLUMN_STEP + BOX_WIDTH + 2, start[1] * ROW_STEP + BOX_HEIGHT / 2 + 2
+    x1, y1 = end[0] * COLUMN_STEP + 2, end[1] * ROW_STEP + BOX_HEIGHT / 2 + 2
+    middle, half = (x0 + x1) / 2, BOX_WIDTH / 2
+    return f"M{x0 - half:.0f} {y0:.0f}H{x0}C{middle:.0f} {y0:.0f} {middle:.0f} {y1:.0f} {x1} {y1:.0f}H{x1 + half:.0f}"

@@ -1,4 +1,4 @@
-"""The page on which a purchase is sent or a digit drawn, answered by the server and by LiteRT in Python and in the browser."""
+"""The Try page: send a purchase or draw a digit; the server, LiteRT in Python and LiteRT in the browser answer it."""
 
 import asyncio
 import json
@@ -23,25 +23,26 @@ from tour import logbook
 from tour.web import trial
 from tour.web.trial import Beside
 
-MOST = 256 << 10  # bytes of a request that is passed on
-SECONDS, QUIET = 10.0, 3.0
-MODEL = re.compile(r"([a-z0-9_-]{1,40})@(\d{1,9})")
+MAX_BYTES = 256 << 10  # of a request body
+TIMEOUT_SECONDS = 10.0  # of a request to the gateway
+WARM_UP_DELAY_SECONDS = 3.0
+MODEL_NAME = re.compile(r"([a-z0-9_-]{1,40})@(\d{1,9})")
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    begun = asyncio.create_task(_begun(app.state.home))
+    warm_up = asyncio.create_task(_warm_up(app.state.home))
     yield
-    begun.cancel()
-    if hasattr(app.state, "beside"):
-        await app.state.beside.close()
+    warm_up.cancel()
+    if hasattr(app.state, "lite_comparer"):
+        await app.state.lite_comparer.close()
 
 
-async def _begun(home: Path) -> None:
-    """Looks at the first case's rows once, a little after the start: what reads them takes a second to import."""
-    await asyncio.sleep(QUIET)
-    with suppress(OSError, ValueError):  # the page says it when it is asked for
-        await asyncio.to_thread(trial.start, home, next(iter(CASES)))
+async def _warm_up(home: Path) -> None:
+    """Load the first case's rows once shortly after the start, because the import of their readers takes a second."""
+    await asyncio.sleep(WARM_UP_DELAY_SECONDS)
+    with suppress(OSError, ValueError):  # the page reports the error
+        await asyncio.to_thread(trial.load_form_rows, home, next(iter(CASES)))
 
 
 router = APIRouter(lifespan=_lifespan)
@@ -49,68 +50,70 @@ router = APIRouter(lifespan=_lifespan)
 
 @router.get("/try", response_class=HTMLResponse)
 async def first(request: Request) -> HTMLResponse:
-    """The first case."""
+    """Render the page of the first case."""
     return await page(request, next(iter(CASES)))
 
 
 @router.get("/try/{case}", response_class=HTMLResponse)
 async def page(request: Request, case: str) -> HTMLResponse:
-    """One case: where to begin, and what is missing."""
-    _known(case)
+    """Render the page of one case: its request form, and which programs are missing."""
+    _check_case(case)
     home = request.app.state.home
-    begin, shape = await asyncio.gather(
-        asyncio.to_thread(trial.start, home, case), asyncio.to_thread(_shape, request, case)
+    form_rows, shape = await asyncio.gather(
+        asyncio.to_thread(trial.load_form_rows, home, case), asyncio.to_thread(_image_shape, request, case)
     )
-    found = await asyncio.to_thread(_site)
-    values: dict[str, Any] = {"case": case, "cases": list(CASES.items()), "begin": begin, "shape": shape, "home": home}
-    values |= {"rows": json.dumps({"usual": begin.usual, "odd": begin.odd, "every": begin.every, "key": begin.key})}
+    browser_site = await asyncio.to_thread(_site)
+    values: dict[str, Any] = {"case": case, "cases": list(CASES.items()), "form_rows": form_rows}
+    values |= {"shape": shape, "home": home}
+    names = ("typical", "unusual", "samples", "key")
+    values |= {"rows": json.dumps({name: getattr(form_rows, name) for name in names})}
     values |= {"frame": json.dumps(shape) if shape else "", "gateway": request.app.state.gateway()}
-    values |= {"browser": found is not None, "map": _import_map()}
+    values |= {"browser": browser_site is not None, "map": _import_map()}
     answer = request.app.state.page(request, "try.html", active="Try it", **values)
-    if values["gateway"] and not begin.problem:
-        await _beside(request.app).warm()
-    if found:  # WebAssembly, and the one import map that the page has in it
-        answer.headers["content-security-policy"] = found.policy
+    if values["gateway"] and not form_rows.problem:
+        await _lite_comparer(request.app).warm_up()
+    if browser_site:  # its policy allows WebAssembly and the import map of the page
+        answer.headers["content-security-policy"] = browser_site.policy
     return answer
 
 
 @router.post("/try/{case}/score")
 async def score(request: Request, case: str) -> JSONResponse:
-    """Passes the request on to the gateway; what the gateway says comes back with the milliseconds that it took."""
-    _known(case)
-    gateway, body = request.app.state.gateway(), await _body(request)
+    """Forward the request to the gateway; return its answer and the time in milliseconds."""
+    _check_case(case)
+    gateway, body = request.app.state.gateway(), await _read_body(request)
     if not gateway:
-        raise HTTPException(503, f"No gateway runs: `showcase serve --home {request.app.state.home}` starts one.")
+        raise HTTPException(503, f"No gateway is running; `showcase serve --home {request.app.state.home}` starts one.")
     began = time.perf_counter()
     try:
-        async with httpx.AsyncClient(timeout=SECONDS, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
             url, began = f"http://{gateway}/v1/{case}/score", time.perf_counter()
             answer = await client.post(url, content=body, headers={"content-type": "application/json"})
             spent = 1000 * (time.perf_counter() - began)
-            told = answer.json()
+            content = answer.json()
     except (httpx.HTTPError, ValueError) as error:
-        raise HTTPException(502, f"The gateway at {gateway} gave no answer ({type(error).__name__}).") from None
+        raise HTTPException(502, f"The gateway at {gateway} did not answer ({type(error).__name__}).") from None
     if answer.status_code != 200:
-        raise HTTPException(answer.status_code, str(told.get("error", "The gateway refused it."))[:500])
-    return JSONResponse({"milliseconds": spent, "answer": told})
+        raise HTTPException(answer.status_code, str(content.get("error", "The gateway refused the request."))[:500])
+    return JSONResponse({"milliseconds": spent, "answer": content})
 
 
 @router.post("/try/{case}/lite")
 async def lite(request: Request, case: str) -> JSONResponse:
-    """The request that was logged under an id, by LiteRT in Python; with the tensors that the browser needs for its own."""
-    _known(case)
+    """Answer a logged request with LiteRT in Python; return the input tensors too, which the browser needs."""
+    _check_case(case)
     try:
-        identity = str(json.loads(await _body(request))["prediction_id"])
+        identity = str(json.loads(await _read_body(request))["prediction_id"])
     except (ValueError, LookupError, TypeError):
-        raise HTTPException(422, "This takes a prediction_id.") from None
+        raise HTTPException(422, "The body must be a JSON object with a prediction_id.") from None
     if not logbook.IDENTITY.fullmatch(identity) or not identity.startswith(f"{case}."):
-        raise HTTPException(404, f"This is no id of a prediction of {case}.")
+        raise HTTPException(404, f"This is not a prediction id of {case}.")
     try:
-        return JSONResponse(asdict(await _beside(request.app).answer(case, identity)))
+        return JSONResponse(asdict(await _lite_comparer(request.app).compare(case, identity)))
     except LookupError as error:
         raise HTTPException(404, str(error.args[0])) from None
     except TimeoutError:
-        raise HTTPException(504, f"TensorFlow did not answer within {trial.SECONDS:.0f} s.") from None
+        raise HTTPException(504, f"TensorFlow did not answer within {trial.TIMEOUT_SECONDS:.0f} s.") from None
     except MetadataUnavailableError:
         raise
     except (ValueError, OSError) as error:
@@ -119,13 +122,13 @@ async def lite(request: Request, case: str) -> JSONResponse:
 
 @router.get("/cases/{name}/model.tflite")
 async def model(request: Request, name: str) -> Response:
-    """A version's model of one row; the name is that of the case with the version behind an ``@``."""
-    parts = MODEL.fullmatch(name)
+    """Return a version's LiteRT model for one row; ``name`` is the case and the version, as in ``fraud@2``."""
+    parts = MODEL_NAME.fullmatch(name)
     if not parts or parts[1] not in CASES:
-        raise HTTPException(404, "There is no such model.")
+        raise HTTPException(404, "There is no such model; a name looks like fraud@2.")
     try:
         path = await asyncio.to_thread(
-            trial.version_file, request.app.state.home, parts[1], int(parts[2]), trial.ONE_ROW
+            trial.find_version_file, request.app.state.home, parts[1], int(parts[2]), trial.ONE_ROW
         )
     except LookupError as error:
         raise HTTPException(404, str(error.args[0])) from None
@@ -136,38 +139,38 @@ async def model(request: Request, name: str) -> Response:
 @router.get("/board.js")
 @router.get("/model.js")
 async def asset(request: Request) -> Response:
-    """LiteRT.js and the scripts of the browser page, from the same files that ``showcase browser`` serves."""
-    found = await asyncio.to_thread(_site)
-    answer = await asyncio.to_thread(found.answer, request.url.path) if found else None
+    """Return a file of LiteRT.js or a script of the browser page, the same files that ``showcase browser`` serves."""
+    browser_site = await asyncio.to_thread(_site)
+    answer = await asyncio.to_thread(browser_site.answer, request.url.path) if browser_site else None
     if answer is None:
         raise HTTPException(404, "There is no such file.")
     return Response(answer[1], media_type=answer[0])
 
 
-def _known(case: str) -> None:
+def _check_case(case: str) -> None:
     if case not in CASES:
         raise HTTPException(404, f"There is no use case '{case[:40]}'.")
 
 
-async def _body(request: Request) -> bytes:
-    """The body, up to ``MOST`` bytes, whatever its head says of its length."""
+async def _read_body(request: Request) -> bytes:
+    """Read the body up to ``MAX_BYTES``; the Content-Length header is not trusted."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > MOST:
-            raise HTTPException(413, f"The body is larger than {MOST} bytes.")
+        if size > MAX_BYTES:
+            raise HTTPException(413, f"The body is larger than {MAX_BYTES} bytes.")
         parts.append(part)
     return b"".join(parts)
 
 
-def _beside(app: FastAPI) -> Beside:
-    if not hasattr(app.state, "beside"):
-        app.state.beside = Beside(app.state.home)
-    return app.state.beside
+def _lite_comparer(app: FastAPI) -> Beside:
+    if not hasattr(app.state, "lite_comparer"):
+        app.state.lite_comparer = Beside(app.state.home)
+    return app.state.lite_comparer
 
 
 def _site() -> site.Site | None:
-    """The browser's files; None where `make browser` has not been run."""
+    """The browser's files; None if ``make browser`` has not been run."""
     try:
         return site.Site({})
     except FileNotFoundError:
@@ -175,13 +178,13 @@ def _site() -> site.Site | None:
 
 
 def _import_map() -> Markup:
-    """The import map of the browser page, letter for letter: the policy knows it by its hash."""
+    """The import map of the browser page, unchanged because the content security policy allows it by its hash."""
     (text,) = site.IMPORT_MAP.findall((site.HERE / "page" / "index.html").read_text())
     return Markup(text)
 
 
-def _shape(request: Request, case: str) -> dict[str, int] | None:
-    """Height, width and channels of the pictures that the served version takes; None where it takes none."""
+def _image_shape(request: Request, case: str) -> dict[str, int] | None:
+    """Height, width and channels of the served version's input images; None if its input is not an image."""
     folder = rollouts.served_version(request.app.state.home, case)
     path = folder / site.EXTRA / "model.json" if folder else None
     if not CASES[case].picture or not path or not path.is_file():

@@ -1,4 +1,4 @@
-"""Every page of the tour in a headless Chromium, every button pressed, and nothing to complain of."""
+"""Every page of the tour and every button in a headless Chromium, without console errors or external requests."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,8 +35,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(home: Path) -> Iterator[str]:
     app = create(home)
     app.state.prover.command = write_worker(home, SLOW + ANSWERS)
-    with run_tour(app) as found:
-        yield found
+    with run_tour(app) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def press(page: Chromium, key: str) -> None:
     page.evaluate(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))")
 
 
-def test_what_happens_shows_on_the_system_page_without_a_reload(page: Chromium, home: Path) -> None:
+def test_system_page_shows_a_change_without_a_reload(page: Chromium, home: Path) -> None:
     wait_until(page, "document.getElementById('live').textContent.includes('live')")
     page.evaluate("document.querySelector('.dag a').focus()")
     before = page.evaluate("document.activeElement.getAttribute('href')")
@@ -82,30 +82,28 @@ def test_what_happens_shows_on_the_system_page_without_a_reload(page: Chromium, 
     assert page.evaluate("document.querySelectorAll('.dag .node').length") == 5
 
 
-def test_colours_are_chosen_and_kept(page: Chromium, address: str) -> None:
+def test_chosen_theme_is_kept_on_other_pages(page: Chromium, address: str) -> None:
     click(page, "#theme")
     chosen = page.evaluate("document.documentElement.dataset.theme")
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     go(page, address, "/presenter")
     assert page.evaluate("document.documentElement.dataset.theme") == chosen in ("dark", "light")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
     click(page, "#theme")
     assert page.evaluate("document.documentElement.dataset.theme") != chosen
 
 
-def test_the_list_follows_what_is_typed(page: Chromium, address: str) -> None:
+def test_question_list_is_filtered_while_typing(page: Chromium, address: str) -> None:
     go(page, address, "/questions")
     page.evaluate("(f => { f.value = 'pca'; f.dispatchEvent(new Event('input')); })(document.getElementById('q'))")
-    shown = page.evaluate(
-        "[...document.querySelectorAll('#questions li:not([hidden]) .id')].map(one => one.textContent)"
-    )
-    assert "A20" in shown and len(shown) < 20 and text(page, "#found") == f"{len(shown)} questions"
+    shown = page.evaluate("[...document.querySelectorAll('#questions li:not([hidden]) .id')].map(id => id.textContent)")
+    assert "A20" in shown and len(shown) < 20 and text(page, "#match-count") == f"{len(shown)} questions"
     click(page, ".search button")
     wait_until(page, "location.search === '?q=pca' && document.querySelector('#questions .id')")
     assert text(page, "#questions .id") == "A20"
 
 
-def test_an_answer_is_hidden_and_evidence_is_computed_stopped_and_computed_again(page: Chromium, address: str) -> None:
+def test_answer_is_hidden_and_evidence_is_computed_and_stopped(page: Chromium, address: str) -> None:
     go(page, address, "/questions/A1")
     assert page.evaluate("document.getElementById('answer').open") is False
     click(page, "#answer summary")
@@ -120,10 +118,10 @@ def test_an_answer_is_hidden_and_evidence_is_computed_stopped_and_computed_again
         page, "document.querySelector('[data-since]') && Number(document.querySelector('[data-since]').textContent) > 0"
     )
     click(page, "#evidence button")
-    wait_until(page, "document.getElementById('evidence').textContent.includes('stopped before it was done')")
+    wait_until(page, "document.getElementById('evidence').textContent.includes('stopped before it ended')")
 
 
-def test_a_rehearsal_draws_and_counts_and_forgets(page: Chromium, address: str) -> None:
+def test_rehearsal_draws_questions_and_keeps_a_score(page: Chromium, address: str) -> None:
     go(page, address, "/rehearse")
     wait_until(page, "document.querySelector('#card h2')")
     click(page, "#show")
@@ -139,10 +137,10 @@ def test_a_rehearsal_draws_and_counts_and_forgets(page: Chromium, address: str) 
     assert text(page, "#score").startswith("0 known of 0 drawn")
 
 
-def test_the_presenter_goes_by_keys_and_its_clock_outlives_a_reload(page: Chromium, address: str) -> None:
+def test_presenter_is_controlled_by_keys_and_its_clock_continues_after_a_reload(page: Chromium, address: str) -> None:
     go(page, address, "/presenter")
     page.evaluate("window.open = (url, name) => { window.opened = [url, name]; }")
-    now = "[...document.querySelectorAll('.step')].findIndex(one => one.getAttribute('aria-current') === 'step')"
+    now = "[...document.querySelectorAll('.step')].findIndex(step => step.getAttribute('aria-current') === 'step')"
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"):
         press(page, key)
     press(page, " ")
@@ -159,7 +157,7 @@ def test_the_presenter_goes_by_keys_and_its_clock_outlives_a_reload(page: Chromi
 
 
 @pytest.mark.parametrize("path", ["/", "/questions", "/questions/A1", "/rehearse", "/presenter", "/nothing"])
-def test_a_phone_need_not_scroll_sideways_and_everything_has_a_name(page: Chromium, address: str, path: str) -> None:
+def test_page_fits_a_phone_and_its_controls_have_names(page: Chromium, address: str, path: str) -> None:
     page._call(
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     )
@@ -172,4 +170,4 @@ def test_a_phone_need_not_scroll_sideways_and_everything_has_a_name(page: Chromi
         and page.evaluate("document.querySelector('.skip').hash") == "#content"
     )
     assert page.evaluate("document.querySelectorAll('[style], script:not([src])').length") == 0
-    page.console_errors[:] = [one for one in page.console_errors if path != "/nothing" or "404" not in one]
+    page.console_errors[:] = [error for error in page.console_errors if path != "/nothing" or "404" not in error]

@@ -1,4 +1,4 @@
-"""Every page of the tour over a home whose metadata are behind a server: as over a file, and a sentence without it."""
+"""Every page of the tour over a metadata server: the same as over a file, and an error while it is unavailable."""
 
 import json
 import re
@@ -26,8 +26,8 @@ from tour.web.pages import stage
 
 pytestmark = pytest.mark.system
 
-# Of each route one address or more. {prediction} and {decision} stand for what the home has.
-READS = {
+# One URL or more for each route; {prediction} and {decision} are replaced by ids of the home.
+NEEDS_STORE = {
     "GET /stages": ("/stages",),
     "GET /stage/{case}/{node}": ("/stage/fraud/Trainer", f"/stage/fraud/Pusher?run={RUN}", "/stage/fraud/Nothing"),
     "GET /stages/{case}/{node}": (f"/stages/fraud/Decide?run={MONITORING_RUN}", "/stages/image/Trainer"),
@@ -42,7 +42,7 @@ READS = {
     "GET /try/{case}": ("/try/image",),
     "POST /try/{case}/lite": ("/try/fraud/lite",),
 }
-DOES_NOT = {
+NEEDS_NO_STORE = {
     "GET /": ("/",),
     "GET /events": ("/events",),
     "GET /healthz": ("/healthz",),
@@ -62,20 +62,20 @@ DOES_NOT = {
     "GET /board.js": ("/board.js",),
     "GET /model.js": ("/model.js",),
 }
-EVERY = [(route.split()[0], url) for route, urls in (READS | DOES_NOT).items() for url in urls]
+ALL_URLS = [(route.split()[0], url) for route, urls in (NEEDS_STORE | NEEDS_NO_STORE).items() for url in urls]
 
 
-class Tour:
-    """The pages of one home, asked over HTTP."""
+class TourClient:
+    """HTTP client of the tour of one home."""
 
     def __init__(self, planted: Homes, home: Path, address: str) -> None:
         self._planted, self._home, self._address = planted, home, address
 
-    def ask(self, method: str, url: str) -> tuple[int, str]:
-        """Status and text, without what is another at each call."""
-        known = {"prediction": self._planted.ids[self._home][1], "decision": self._planted.decision}
-        url = url.format(**known)
-        body = {"json": {"prediction_id": known["prediction"]}} if method == "POST" else {}
+    def request(self, method: str, url: str) -> tuple[int, str]:
+        """Request a page; return the status and the text without ids, times and paths."""
+        ids = {"prediction": self._planted.ids[self._home][1], "decision": self._planted.decision}
+        url = url.format(**ids)
+        body = {"json": {"prediction_id": ids["prediction"]}} if method == "POST" else {}
         with httpx.Client(base_url=self._address, timeout=60, trust_env=False) as client:
             if url == "/events":
                 with client.stream(method, url) as answer:
@@ -85,117 +85,121 @@ class Tour:
 
     def _plain(self, text: str) -> str:
         text = self._planted.plain(text)
-        for number, one in enumerate(self._planted.ids[self._home]):
-            text = text.replace(one, f"PREDICTION{number}")
+        for number, prediction_id in enumerate(self._planted.ids[self._home]):
+            text = text.replace(prediction_id, f"PREDICTION{number}")
         text = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d|\b\d\d:\d\d:\d\d\b", "TIME", text)
         return re.sub(r"\b\d+\.\d+ s\b|\"microseconds\":[\d.]+", "N s", text)
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
-    with plant_homes(tmp_path_factory.mktemp("homes")) as made:
-        yield made
+    with plant_homes(tmp_path_factory.mktemp("homes")) as homes:
+        yield homes
 
 
-def quick(live: LiveSystem) -> Iterator[IncidentEvent]:
+def break_quickly(live: LiveSystem) -> Iterator[IncidentEvent]:
     yield IncidentEvent("It is broken.", "bad")
 
 
-async def learn(home: Path, case: str, run: str, path: Path) -> None:
-    """In place of the process that looks at a transform graph."""
+async def read_fake_graph(home: Path, case: str, run: str, path: Path) -> None:
+    """Fake of the process that reads a transform graph."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps([{"kind": "Table", "title": run, "columns": ["a"], "rows": [[1]], "svg": ""}]))
 
 
-def interpreted(one: LoggedPrediction, inputs: Any, model: Path, told: Any, tolerance: float) -> trial.Answered:
-    """In place of LiteRT."""
-    return trial.Answered(one.version, inputs, {}, {}, len(model.read_bytes()), tolerance, ())
+def compare_fake(
+    logged: LoggedPrediction, inputs: Any, model: Path, facts: Any, tolerance: float
+) -> trial.PredictionComparison:
+    """Fake of LiteRT."""
+    return trial.PredictionComparison(logged.version, inputs, {}, {}, len(model.read_bytes()), tolerance, ())
 
 
-def made(home: Path, folder: Path) -> Any:
-    """The application, with quick programs in place of those that need TensorFlow."""
+def build_app(home: Path, folder: Path) -> Any:
+    """Create the application with fakes of the programs that need TensorFlow."""
     app = create(home)
-    app.state.incidents = {"quick": StagedIncident("quick", "Quick", "Breaks it.", "Mends it.", quick, quick)}
-    app.state.beside = create_tensor_process(home, {})
+    app.state.incidents = {
+        "quick": StagedIncident("quick", "Quick", "Breaks it.", "Repairs it.", break_quickly, break_quickly)
+    }
+    app.state.lite_comparer = create_tensor_process(home, {})
     folder.mkdir(exist_ok=True)
     app.state.prover.command = write_worker(folder, ANSWERS.replace("os.getpid()", "1"))
     return app
 
 
 @pytest.fixture(scope="module")
-def tours(planted: Homes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tour]]:
-    """The tour of each home, by the home's name."""
+def tours(planted: Homes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, TourClient]]:
+    """Clients of the tours of all homes, by the home's name."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "_learn", learn)
-        patch.setattr(trial, "_answered", interpreted)
+        patch.setattr(stage, "_read_transform_graph", read_fake_graph)
+        patch.setattr(trial, "_compare_outputs", compare_fake)
         folder = tmp_path_factory.mktemp("workers")
         yield {
-            home.name: Tour(planted, home, stack.enter_context(run_tour(made(home, folder / home.name))))
+            home.name: TourClient(planted, home, stack.enter_context(run_tour(build_app(home, folder / home.name))))
             for home in (planted.file, planted.grpc, planted.gone)
         }
 
 
-def test_every_route_is_asked(planted: Homes) -> None:
+def test_every_route_is_tested(planted: Homes) -> None:
     paths = create(planted.file).openapi()["paths"]
     assert {
-        f"{method.upper()} {path}" for path, one in paths.items() for method in one
-    } == READS.keys() | DOES_NOT.keys()
+        f"{method.upper()} {path}" for path, methods in paths.items() for method in methods
+    } == NEEDS_STORE.keys() | NEEDS_NO_STORE.keys()
 
 
-@pytest.mark.parametrize(("method", "url"), EVERY)
-def test_a_page_is_as_over_a_file(tours: dict[str, Tour], method: str, url: str) -> None:
-    file, grpc = tours["file"].ask(method, url), tours["grpc"].ask(method, url)
+@pytest.mark.parametrize(("method", "url"), ALL_URLS)
+def test_page_over_a_server_equals_the_page_over_a_file(tours: dict[str, TourClient], method: str, url: str) -> None:
+    file, grpc = tours["file"].request(method, url), tours["grpc"].request(method, url)
     assert grpc == file
     assert file[0] < 500 or url == "/try/fraud/score"  # there is no gateway
 
 
-@pytest.mark.parametrize("url", [urls[0] for urls in READS.values()])
-def test_a_page_that_needs_the_store_says_that_it_does_not_answer(
-    planted: Homes, tours: dict[str, Tour], url: str
+@pytest.mark.parametrize("url", [urls[0] for urls in NEEDS_STORE.values()])
+def test_page_that_needs_the_store_reports_that_it_is_unavailable(
+    planted: Homes, tours: dict[str, TourClient], url: str
 ) -> None:
-    method = next(method for method, one in EVERY if one == url)
-    status, text = tours["gone"].ask(method, url)
+    method = next(method for method, other in ALL_URLS if other == url)
+    status, text = tours["gone"].request(method, url)
     assert status == 503 and f"grpc://127.0.0.1:{planted.port} does not answer: Connection refused. Start it" in text
 
 
 EVIDENCE = '<section class="card" id="evidence"'
 
 
-@pytest.mark.parametrize("url", [urls[0] for urls in DOES_NOT.values()])
-def test_a_page_that_needs_no_store_is_the_same_without_it(tours: dict[str, Tour], url: str) -> None:
-    method = next(method for method, one in EVERY if one == url)
-    (status, text), (as_before, page) = tours["gone"].ask(method, url), tours["file"].ask(method, url)
-    assert status == as_before and "Internal Server Error" not in text
+@pytest.mark.parametrize("url", [urls[0] for urls in NEEDS_NO_STORE.values()])
+def test_page_that_needs_no_store_is_unchanged_without_it(tours: dict[str, TourClient], url: str) -> None:
+    method = next(method for method, other in ALL_URLS if other == url)
+    (status, text), (file_status, page) = tours["gone"].request(method, url), tours["file"].request(method, url)
+    assert status == file_status and "Internal Server Error" not in text
     if url == "/":
-        assert "The stores cannot be read now: The metadata store at grpc://" in text and "No run yet" not in text
+        assert "The stores cannot be read: The metadata store at grpc://" in text and "No run yet" not in text
     elif url != "/events":
-        # Evidence that another test asked for is shown from then on.
+        # Evidence that another test has requested may be shown.
         assert text.partition(EVIDENCE)[0] == page.partition(EVIDENCE)[0]
 
 
-def test_pages_are_back_with_the_store(planted: Homes, tmp_path: Path) -> None:
+def test_pages_recover_with_the_store(planted: Homes, tmp_path: Path) -> None:
     home, store = tmp_path / "back", tmp_path / "served.sqlite"
     shutil.copytree(planted.gone, home)
     shutil.copy(planted.file / "metadata.sqlite", store)
     with reserve_closed_port() as port:
         store_address.write_server_address(home, f"grpc://127.0.0.1:{port}")
     planted.ids[home] = planted.ids[planted.file]
-    with run_tour(made(home, tmp_path / "worker")) as address:
-        tour = Tour(planted, home, address)
-        assert [tour.ask("GET", url)[0] for url in ("/", "/stages", "/lineage")] == [200, 503, 503]
+    with run_tour(build_app(home, tmp_path / "worker")) as address:
+        tour = TourClient(planted, home, address)
+        assert [tour.request("GET", url)[0] for url in ("/", "/stages", "/lineage")] == [200, 503, 503]
         with run_store_server(store, port):
-            assert [tour.ask("GET", url)[0] for url in ("/stages", "/lineage")] == [200, 200]
-            until(lambda: "Run <code>" in tour.ask("GET", "/")[1], "the System page does not show the run")
-        assert tour.ask("GET", "/stages")[0] == 503
-        until(
-            lambda: "does not answer" in tour.ask("GET", "/")[1], "the System page does not say that the store is gone"
+            assert [tour.request("GET", url)[0] for url in ("/stages", "/lineage")] == [200, 200]
+            wait_for(lambda: "Run <code>" in tour.request("GET", "/")[1], "the System page does not show the run")
+        assert tour.request("GET", "/stages")[0] == 503
+        wait_for(
+            lambda: "does not answer" in tour.request("GET", "/")[1],
+            "the System page does not say that the store is gone",
         )
-        assert "Run <code>" in tour.ask("GET", "/")[1]  # what was known is still shown
+        assert "Run <code>" in tour.request("GET", "/")[1]  # the last state is still shown
 
 
-def until(seen: Callable[[], bool], otherwise: str) -> None:
-    """Waits for something that a look brings."""
+def wait_for(condition: Callable[[], bool], failure: str) -> None:
     deadline = time.monotonic() + 60
-    while not seen():
-        assert time.monotonic() < deadline, otherwise
+    while not condition():
+        assert time.monotonic() < deadline, failure
         time.sleep(0.2)

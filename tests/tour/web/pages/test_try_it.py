@@ -1,4 +1,4 @@
-"""The Try page: one request by a real gateway and by LiteRT in Python, and what is said if one is missing."""
+"""The Try page: a request answered by a real gateway and by LiteRT in Python, and its messages if one is missing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,23 +23,23 @@ pytestmark = pytest.mark.system
 @pytest.fixture(scope="module")
 def client(tried_home: Path, tried_gateway: str) -> Iterator[TestClient]:
     app = create(tried_home, tried_gateway)
-    app.state.beside = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0])
-    with TestClient(app, "http://localhost") as made:
-        yield made
+    app.state.lite_comparer = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0])
+    with TestClient(app, "http://localhost") as opened:
+        yield opened
 
 
-def test_a_purchase_is_scored_and_answered_by_litert_in_python(client: TestClient) -> None:
+def test_purchase_is_answered_by_the_gateway_and_by_litert_in_python(client: TestClient) -> None:
     scored = client.post("/try/fraud/score", json=PURCHASE | {"transaction_id": "try-1"}).json()
     assert scored["answer"]["score"] == pytest.approx(0.11) and scored["milliseconds"] > 0
     lite = client.post("/try/fraud/lite", json={"prediction_id": scored["answer"]["prediction_id"]}).json()
-    given, expected = edge_models.draw_mixed_rows(3)
-    assert lite["inputs"] == flatten_first_row(given) and (lite["version"], lite["tolerance"]) == (2, 1e-4)
+    inputs, expected = edge_models.draw_mixed_rows(3)
+    assert lite["inputs"] == flatten_first_row(inputs) and (lite["version"], lite["tolerance"]) == (2, 1e-4)
     assert lite["python"]["total"] == pytest.approx(expected["total"][0].tolist(), abs=1e-5)
     assert lite["server"]["score"] == pytest.approx([scored["answer"]["score"]]) and lite["microseconds"] > 0
 
 
 @pytest.mark.parametrize(
-    ("place", "body", "status"),
+    ("path", "body", "status"),
     [
         ("/try/nobody/score", {}, 404),
         ("/try/fraud/score", {"amount": -1}, 422),
@@ -52,13 +52,13 @@ def test_a_purchase_is_scored_and_answered_by_litert_in_python(client: TestClien
         ("/try/fraud/lite", {"prediction_id": "fraud.7.0.00000000"}, 404),
     ],
 )
-def test_what_does_not_fit_is_refused_with_a_sentence(client: TestClient, place: str, body: Any, status: int) -> None:
-    answer = client.post(place, json=body, headers={"accept": "application/json"})
+def test_invalid_request_is_refused_with_a_message(client: TestClient, path: str, body: Any, status: int) -> None:
+    answer = client.post(path, json=body, headers={"accept": "application/json"})
     assert answer.status_code == status and answer.json()["error"]
 
 
 @pytest.mark.parametrize(
-    "place",
+    "path",
     [
         "/try/nobody",
         "/litert/../package.json",
@@ -71,15 +71,15 @@ def test_what_does_not_fit_is_refused_with_a_sentence(client: TestClient, place:
         "/cases/nobody@2/model.tflite",
     ],
 )
-def test_nothing_else_can_be_asked_for(client: TestClient, place: str) -> None:
-    assert client.get(place).status_code == 404
+def test_unknown_case_model_or_file_is_not_found(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 404
 
 
-def test_another_site_may_not_send_a_request(client: TestClient) -> None:
+def test_request_from_another_site_is_refused(client: TestClient) -> None:
     assert client.post("/try/fraud/score", json=PURCHASE, headers={"origin": "http://evil.example"}).status_code == 403
 
 
-def test_the_pages_own_policy_lets_webassembly_run_and_nothing_from_elsewhere(client: TestClient) -> None:
+def test_policy_of_the_page_allows_webassembly_and_no_external_resource(client: TestClient) -> None:
     edge_models.needs_litert_js()
     policy = client.get("/try/fraud").headers["content-security-policy"]
     assert "wasm-unsafe-eval" in policy and "default-src 'none'" in policy and "unsafe-inline" not in policy
@@ -87,7 +87,7 @@ def test_the_pages_own_policy_lets_webassembly_run_and_nothing_from_elsewhere(cl
     assert client.get("/cases/fraud@2/model.tflite").content[4:8] == b"TFL3"
 
 
-def test_what_is_missing_is_said_with_the_command_that_brings_it(
+def test_missing_program_is_reported_with_the_command_to_run(
     tried_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(site, "PACKAGES", tmp_path)
@@ -97,17 +97,17 @@ def test_what_is_missing_is_said_with_the_command_that_brings_it(
         answer = client.post("/try/fraud/score", json=PURCHASE)
         assert answer.status_code == 503 and "showcase serve" in answer.text
     with TestClient(create(tmp_path, "127.0.0.1:9"), "http://localhost") as client:
-        assert "Nothing of fraud has been pushed: `showcase run fraud" in client.get("/try").text.replace("&#39;", "'")
+        assert "No model of fraud has been pushed; `showcase run fraud" in client.get("/try").text.replace("&#39;", "'")
         assert client.post("/try/fraud/score", json=PURCHASE).status_code == 502
 
 
-def test_nothing_from_data_becomes_markup(tried_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_is_escaped(tried_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"transaction_id": HOSTILE, "amount": 1.0, "category": HOSTILE, HOSTILE: "x"}
-    begin = trial.Start((row,), (row,), None, "transaction_id", {"category": (HOSTILE, '"><script>')}, 1)
-    monkeypatch.setattr(try_it.trial, "start", lambda home, case: begin)
+    form_rows = trial.FormRows((row,), (row,), None, "transaction_id", {"category": (HOSTILE, '"><script>')}, 1)
+    monkeypatch.setattr(try_it.trial, "load_form_rows", lambda home, case: form_rows)
     with TestClient(create(tried_home), "http://localhost") as client:
         text = client.get("/try/fraud").text
     tags = TagParser(text).found
     assert HOSTILE not in text
-    assert not [name for name, held in tags if name == "img" or any(key.startswith("on") for key in held)]
-    assert [held.get("type") for name, held in tags if name == "script" and "src" not in held] in ([], ["importmap"])
+    assert not [name for name, attrs in tags if name == "img" or any(key.startswith("on") for key in attrs)]
+    assert [attrs.get("type") for name, attrs in tags if name == "script" and "src" not in attrs] in ([], ["importmap"])
