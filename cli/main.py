@@ -344,7 +344,7 @@ def tour(
     """Serve the tour: pages on the live system, its stages and the questions."""
     from tour.web import command
 
-    command.tour(home, host, port, token, gateway, open_browser)
+    command.serve_tour(home, host, port, token, gateway, open_browser)
 
 
 def main() -> None:

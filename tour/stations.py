@@ -150,7 +150,7 @@ def artifact_fact(artifact: Artifact) -> tuple[str, str, str]:
     missing = "" if artifact.folder.exists() else "; its folder is not there any more"
     return (
         artifact_name(artifact),
-        ", ".join([f"created {artifact.made} UTC", *facts]) + missing,
+        ", ".join([f"created {artifact.created} UTC", *facts]) + missing,
         f"/lineage/artifact/{artifact.id}",
     )
 

@@ -36,7 +36,7 @@ class Artifact:
     type: str
     folder: Path
     facts: Mapping[str, Any] = field(default_factory=dict)
-    made: str = ""
+    created: str = ""
 
 
 @dataclass(frozen=True)

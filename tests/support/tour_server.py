@@ -8,13 +8,13 @@ from typing import Any
 
 import uvicorn
 
-from tour.web.command import listening
+from tour.web.command import open_socket
 
 
 @contextmanager
 def run_tour(app: Any) -> Iterator[str]:
     """Serve an application; yield its address."""
-    with listening("127.0.0.1", 0) as bound:
+    with open_socket("127.0.0.1", 0) as bound:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="on"))
         thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
         thread.start()

@@ -33,10 +33,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Threshold slider for two classes; ``told`` holds the counts of ``tour.artifacts.curves.threshold_table``."""
+    """Threshold slider for two classes; ``table`` holds the counts of ``tour.artifacts.curves.threshold_table``."""
 
     title: str
-    told: Mapping[str, Any]
+    table: Mapping[str, Any]
     prices: Mapping[str, float]
     served: Mapping[str, float]
     roc: Markup
@@ -45,11 +45,11 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Classes:
-    """Confidence slider and confusion matrix; ``told`` holds the counts of ``tour.artifacts.curves.confidence_table``."""
+    """Confidence slider and confusion matrix; ``table`` holds the counts of ``tour.artifacts.curves.confidence_table``."""
 
     title: str
     names: Sequence[str]
-    told: Mapping[str, Any]
+    table: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from tour.web.prover import Prover
 HERE = Path(__file__).parent
 
 
-def create(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...] = ()) -> FastAPI:
+def create_app(home: Path, gateway: str = "", token: str = "", hosts: tuple[str, ...] = ()) -> FastAPI:
     """Create the application.
 
     Args:

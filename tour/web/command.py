@@ -17,7 +17,7 @@ NICE = 5  # a lower priority than the server and the gateway
 GRACE_SECONDS = 1  # time that open streams have to end at shutdown
 
 
-def tour(home: Path, host: str, port: int, token: str, gateway: str, opens: bool) -> None:
+def serve_tour(home: Path, host: str, port: int, token: str, gateway: str, opens: bool) -> None:
     """Serve the pages until interrupted; print the address.
 
     Raises:
@@ -26,12 +26,12 @@ def tour(home: Path, host: str, port: int, token: str, gateway: str, opens: bool
     """
     if not home.is_dir():
         raise ValueError(f"There is nothing at {home}; `showcase demo --home {home}` pushes two models to show.")
-    from tour.web.app import create
+    from tour.web.app import create_app
 
     is_local = is_loopback(host)
     token = token or ("" if is_local else secrets.token_urlsafe(16))
-    with listening(host, port) as bound:
-        app = create(home, gateway, token, (host, socket.gethostname()))
+    with open_socket(host, port) as bound:
+        app = create_app(home, gateway, token, (host, socket.gethostname()))
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="on"
         )
@@ -77,7 +77,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def listening(host: str, port: int) -> socket.socket:
+def open_socket(host: str, port: int) -> socket.socket:
     """Open a listening socket; port 0 chooses a free one.
 
     Raises:

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Sequence
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from serving.drift.profiles.windows import format_window
 from tour import highlight
 
 HERE = Path(__file__).parent
@@ -60,13 +60,4 @@ def format_number(value: float) -> str:
     """Format a number with three significant digits, or as an integer from 100; below 0.001 with an exponent."""
     return (
         f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 0.001 or not value else f"{value:.1e}"
-    )
-
-
-def format_window(number: int, daily: bool) -> str:
-    """Format a monitoring window as its date if windows are days since 1970-01-01, else by its number."""
-    return (
-        (date(1970, 1, 1) + timedelta(days=number)).isoformat()
-        if daily and 0 <= number < 100_000
-        else f"window {number}"
     )

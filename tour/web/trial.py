@@ -15,6 +15,7 @@ import numpy as np
 
 from models.catalog import CASES, find_use_case
 from pipeline.checkout import ROOT
+from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from serving import rollout
@@ -54,7 +55,7 @@ class FormRows:
 
 def load_form_rows(home: Path, case: str) -> FormRows:
     """Load rows of the newest span that the last pushed run was trained on."""
-    runs = [run for run in store.runs(local_runtime(home).metadata, case) if run.state == "pushed"]
+    runs = Home(home).pushed_runs(case)
     if not runs:
         return FormRows(problem=f"No model of {case} has been pushed; `showcase run {case} --home {home}` trains one.")
     facts, use_case = runs[-1].facts, find_use_case(case)
@@ -123,7 +124,7 @@ class PredictionComparison:
     names: tuple[str, ...]
 
 
-class Beside:
+class LiteComparer:
     """Answer logged requests with LiteRT; one worker process applies the transform graphs and caches them.
 
     Attributes:
@@ -164,7 +165,7 @@ class Beside:
         self, case: str, identity: str
     ) -> tuple[logbook.LoggedPrediction, Path, Path, dict[str, Any], float]:
         runtime = local_runtime(self._home)
-        logged = logbook.find_prediction(self._home / case / "online", identity)
+        logged = logbook.find_prediction(Home(self._home).case(case).online, identity)
         if logged is None:
             raise LookupError("The prediction is not in this home's log: the gateway serves another home.")
         model = find_version_file(self._home, case, logged.version, ONE_ROW)
@@ -176,7 +177,7 @@ class Beside:
         if not graphs:
             raise LookupError(f"The transform graph of run {run.id} has been deleted.")
         facts = json.loads((model.parent / "model.json").read_text())
-        return logged, graphs[-1], model, facts, float(json.loads(run.facts["settings"])["gates"]["lite_tolerance"])
+        return logged, graphs[-1], model, facts, float(run.settings["gates"]["lite_tolerance"])
 
     async def _compute_tensors(self, graph: Path, record: bytes) -> dict[str, list[float]]:
         async with self._lock:

@@ -16,7 +16,7 @@ from pipeline.run import Run
 from serving import rollout
 from tour.live import cases, dag
 from tour.live.dag import StageStatus
-from tour.web.app import create
+from tour.web.app import create_app
 from tour.web.pages import system
 
 BASE = "http://127.0.0.1"
@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(home: Path) -> Iterator[TestClient]:
-    with TestClient(create(home), base_url=BASE) as opened:
+    with TestClient(create_app(home), base_url=BASE) as opened:
         yield opened
 
 
@@ -38,7 +38,7 @@ def look(client: TestClient) -> dict[str, str]:
     """Parts of the page after the state was read once."""
     watch, page = client.app.state.watch, client.app.state.page
     client.portal.call(watch.refresh)
-    return system.parts(page.templates, watch.state)
+    return system.render_parts(page.templates, watch.state)
 
 
 def test_page_shows_the_last_run_the_pushed_version_and_that_no_gateway_answers(client: TestClient) -> None:
@@ -50,7 +50,7 @@ def test_page_shows_the_last_run_the_pushed_version_and_that_no_gateway_answers(
 
 
 def test_empty_home_shows_the_command_for_the_first_run(tmp_path: Path) -> None:
-    with TestClient(create(tmp_path), base_url=BASE) as client:
+    with TestClient(create_app(tmp_path), base_url=BASE) as client:
         assert "No run yet; <code>showcase run fraud</code>" in client.get("/").text
 
 
@@ -90,7 +90,7 @@ def test_stream_sends_all_parts_and_then_only_changed_ones(home: Path) -> None:
             return False
 
     async def read_stream() -> list[dict[str, str]]:
-        app = create(home)
+        app = create_app(home)
         watch = app.state.watch
         stream = system._events(Request(app))
         first = await anext(stream)
@@ -134,7 +134,7 @@ def test_verdict_marks_the_refusing_stage_and_the_stages_it_holds_back(home: Pat
         "Trainer": "refused",
         "Pusher": "held",
     }
-    with TestClient(create(home), base_url=BASE) as client:
+    with TestClient(create_app(home), base_url=BASE) as client:
         page = client.get("/").text
     assert (
         "<strong>Trainer: pr_auc is 0.1</strong>" in page and "<li>recall is 0.2</li>" in page and "held back" in page

@@ -14,20 +14,20 @@ from support.command import ROOT
 from support.in_process import run_in_process
 
 from tour.web import command
-from tour.web.app import create
+from tour.web.app import create_app
 
 BASE, URL = "http://127.0.0.1:8600", "/questions/A1/evidence/stop"
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(create(tmp_path, hosts=("showcase.example",)), base_url=BASE) as opened:
+    with TestClient(create_app(tmp_path, hosts=("showcase.example",)), base_url=BASE) as opened:
         yield opened
 
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(create(tmp_path, token="a-token"), base_url=BASE) as opened:
+    with TestClient(create_app(tmp_path, token="a-token"), base_url=BASE) as opened:
         yield opened
 
 
@@ -180,8 +180,8 @@ def test_address_reachable_from_other_machines_gets_a_token(
         lambda self, sockets: (tokens.append(self.config.app.state.token), self._announce()),
     )
     monkeypatch.setattr(command.os, "setpriority", lambda *words: None)
-    command.tour(tmp_path, "0.0.0.0", 0, "", "", False)
+    command.serve_tour(tmp_path, "0.0.0.0", 0, "", "", False)
     output = capsys.readouterr().out
     assert len(tokens[0]) > 20 and f"?token={tokens[0]} " in output and "buttons need the token" in output
-    command.tour(tmp_path, "127.0.0.1", 0, "", "", False)
+    command.serve_tour(tmp_path, "127.0.0.1", 0, "", "", False)
     assert tokens[1] == "" and "token" not in capsys.readouterr().out

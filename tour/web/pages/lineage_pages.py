@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from models.catalog import CASES
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
 from serving import rollout
 from tour import lineage, logbook, stations, trace
@@ -83,8 +83,8 @@ def _latest(home: Path, case: str) -> dict[str, Any]:
 
 def _read_log(home: Path, case: str) -> PredictionLogReader:
     """Read the case's log up to now, for all versions up to the newest: deleted versions have predictions too."""
-    folder = home / case / "online"
-    versions = rollout.list_versions(Path(local_runtime(home).versions(case)))
+    folder = Home(home).case(case).online
+    versions = rollout.list_versions(Home(home).case(case).versions)
     with lock:
         return log_readers.setdefault(folder, PredictionLogReader(folder)).refresh(
             range(1, max(versions, default=0) + 1)
@@ -92,7 +92,7 @@ def _read_log(home: Path, case: str) -> PredictionLogReader:
 
 
 def _trace_back(home: Path, case: str, identity: str) -> dict[str, Any]:
-    logged = logbook.find_prediction(home / case / "online", identity)
+    logged = logbook.find_prediction(Home(home).case(case).online, identity)
     if logged is None:
         raise HTTPException(404, f"The log of {case} has no prediction {identity}; it may have been deleted.")
     trail = lineage.trace_back(home, case, logged)
@@ -135,14 +135,14 @@ def draw_edges(
     names = {name for pair in edges for name in pair}
     if not names:
         return None
-    boxes = [dag.Stage(name, "not reached" if name in missing else "done") for name in sorted(names)]
+    boxes = [dag.StageStatus(name, "not reached" if name in missing else "done") for name in sorted(names)]
     return draw_graph(dag.lay_out(boxes, edges))
 
 
 def _artifact(home: Path, artifact: int) -> dict[str, Any]:
     from tour.evidence import overview as evidence
 
-    metadata = local_runtime(home).metadata
+    metadata = Home(home).metadata
     producer = trace.find_producer(metadata, artifact)
     if producer is None:
         raise HTTPException(404, f"The metadata store has no artifact {artifact} that a run has produced.")

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from models.catalog import CASES
 from pipeline.checkout import ROOT
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.run import Run
@@ -67,7 +67,7 @@ async def learnt(request: Request, case: str, run: str) -> HTMLResponse:
 @router.get("/report/{case}/{artifact}", response_class=HTMLResponse)
 async def report(request: Request, case: str, artifact: int) -> Response:
     """Return the report of a retraining decision unchanged, with a content security policy that forbids scripts."""
-    producer = await asyncio.to_thread(trace.find_producer, local_runtime(request.app.state.home).metadata, artifact)
+    producer = await asyncio.to_thread(trace.find_producer, Home(request.app.state.home).metadata, artifact)
     outputs = producer[1].outputs if producer else ()
     decisions = [output for output in outputs if output.id == artifact and output.type == "Decision"]
     if case not in CASES or not decisions or not (path := decisions[0].folder / "report.html").is_file():
@@ -102,7 +102,7 @@ async def _read_transform_graph(home: Path, case: str, run: str, path: Path) -> 
 
 
 def _groups(home: Path) -> list[dict[str, Any]]:
-    metadata, groups = local_runtime(home).metadata, []
+    metadata, groups = Home(home).metadata, []
     for case, use_case in CASES.items():
         runs = store.runs(metadata, case)
         last = runs[-1].id if runs else ""
@@ -146,19 +146,19 @@ def _summary(node: str, case: str) -> str:
 
 def _monitoring_runs(home: Path, case: str) -> list[str]:
     """Ids of the monitoring pipeline's runs."""
-    return trace.run_ids(local_runtime(home).metadata, f"{case}-monitor-")
+    return trace.run_ids(Home(home).metadata, f"{case}-monitor-")
 
 
-def _runs(home: Path, case: str) -> dict[str, store.Run | None]:
+def _runs(home: Path, case: str) -> dict[str, Run | None]:
     """All runs of a case by id, the newest first; None for a monitoring run, which has no run record."""
     if case not in CASES:
         raise HTTPException(404, f"There is no use case '{case[:40]}'.")
-    runs = {run.id: run for run in store.runs(local_runtime(home).metadata, case)}
+    runs = {run.id: run for run in Home(home).runs(case)}
     return dict(reversed([*dict.fromkeys(_monitoring_runs(home, case)).items(), *runs.items()]))
 
 
 def _stage(home: Path, case: str, node: str, run_id: str) -> dict[str, Any]:
-    runs, metadata = _runs(home, case), local_runtime(home).metadata
+    runs, metadata = _runs(home, case), Home(home).metadata
     if run_id and run_id not in runs:
         raise HTTPException(404, f"There is no run '{run_id[:80]}' of {case}.")
     by_run = {name: trace.executions(metadata, name) for name in ([run_id] if run_id else list(runs)[:RUNS])}
@@ -189,11 +189,11 @@ def _stage(home: Path, case: str, node: str, run_id: str) -> dict[str, Any]:
         "lines": _highlight,
         "plain": _to_values,
         "counts": _threshold_json,
-        "confident": lambda part: json.dumps(part.told),
+        "confident": lambda part: json.dumps(part.table),
     }
 
 
-def _run_context(case: str, name: str, run: store.Run | None, executions: list[Execution]) -> RunContext:
+def _run_context(case: str, name: str, run: Run | None, executions: list[Execution]) -> RunContext:
     facts = run.facts | {"reason": run.reason} if run else {}
     outputs = {output.key: output for execution in executions for output in execution.outputs}
     settings = json.loads(facts.get("settings") or "{}")
@@ -228,7 +228,7 @@ def _render_values(metadata: MetadataAddress, case: str, artifact: Artifact, con
 def _find_artifact(home: Path, case: str, run: str, kind: str) -> Artifact:
     if run not in _runs(home, case):
         raise HTTPException(404, f"There is no run '{run[:80]}' of {case}.")
-    for execution in trace.executions(local_runtime(home).metadata, run):
+    for execution in trace.executions(Home(home).metadata, run):
         for output in execution.outputs:
             if output.type == kind and output.folder.is_dir():
                 return output
@@ -248,4 +248,4 @@ def _to_values(part: Part) -> dict[str, Any]:
 
 
 def _threshold_json(part: Threshold) -> str:
-    return curves.to_json(part.told, part.prices)
+    return curves.to_json(part.table, part.prices)

@@ -28,7 +28,11 @@ async def system(request: Request) -> HTMLResponse:
     watch, page = request.app.state.watch, request.app.state.page
     state = await watch.now()
     return page(
-        request, "system.html", active="System", state=state, parts=watch.render_once(partial(parts, page.templates))
+        request,
+        "system.html",
+        active="System",
+        state=state,
+        parts=watch.render_once(partial(render_parts, page.templates)),
     )
 
 
@@ -44,7 +48,7 @@ async def _events(request: Request) -> AsyncIterator[str]:
     await watch.now()
     while not await request.is_disconnected():
         number = watch.number
-        current = watch.render_once(partial(parts, templates))
+        current = watch.render_once(partial(render_parts, templates))
         changed = {name: text for name, text in current.items() if sent.get(name) != text}
         yield format_event("parts", changed) if changed else ": keep-alive\n\n"
         sent = current
@@ -57,7 +61,7 @@ def format_event(kind: str, data: Mapping[str, Any]) -> str:
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
 
 
-def parts(templates: Environment, state: HomeState) -> dict[str, str]:
+def render_parts(templates: Environment, state: HomeState) -> dict[str, str]:
     """Render the live parts of the page; returns HTML by element id."""
     macros: Any = templates.get_template("system_parts.html").module  # its attributes are the template's macros
     rendered = {"serving": macros.serving(state), "happened": macros.happened(state)}

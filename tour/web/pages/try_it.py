@@ -21,7 +21,7 @@ from pipeline.online import rollouts
 from serving.browser import site
 from tour import logbook
 from tour.web import trial
-from tour.web.trial import Beside
+from tour.web.trial import LiteComparer
 
 MAX_BYTES = 256 << 10  # of a request body
 TIMEOUT_SECONDS = 10.0  # of a request to the gateway
@@ -163,9 +163,9 @@ async def _read_body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _lite_comparer(app: FastAPI) -> Beside:
+def _lite_comparer(app: FastAPI) -> LiteComparer:
     if not hasattr(app.state, "lite_comparer"):
-        app.state.lite_comparer = Beside(app.state.home)
+        app.state.lite_comparer = LiteComparer(app.state.home)
     return app.state.lite_comparer
 
 

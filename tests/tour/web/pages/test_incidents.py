@@ -60,7 +60,7 @@ def fake_incidents(**more: StagedIncident) -> dict[str, StagedIncident]:
 
 @pytest.fixture
 def app(tmp_path: Path) -> Any:
-    application = web.create(tmp_path)
+    application = web.create_app(tmp_path)
     application.state.incidents = fake_incidents()
     return application
 
@@ -76,7 +76,7 @@ def test_every_incident_has_a_card_with_escaped_text(app: Any) -> None:
 
 
 def test_page_lists_all_incidents(tmp_path: Path) -> None:
-    text = TestClient(web.create(tmp_path), base_url="http://localhost").get("/break").text
+    text = TestClient(web.create_app(tmp_path), base_url="http://localhost").get("/break").text
     for name in ("schema", "drift", "model", "worker", "server", "flood"):
         assert f'data-incident="{name}"' in text
 
@@ -100,7 +100,7 @@ def test_bug_in_an_incident_is_reported(app: Any) -> None:
 
 
 def test_incident_needs_the_token_and_the_tours_origin(tmp_path: Path) -> None:
-    app = web.create(tmp_path, token="secret")
+    app = web.create_app(tmp_path, token="secret")
     app.state.incidents = fake_incidents()
     client = TestClient(app, base_url="http://localhost")
     assert client.post("/break/quick").status_code == 403

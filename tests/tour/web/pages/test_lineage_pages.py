@@ -14,7 +14,7 @@ from support.shown_home import HOSTILE, RUN, STAGES, plant_artifacts, plant_home
 from support.shown_kinds import TagParser
 from support.tour_server import run_tour
 
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.run import Run
@@ -22,7 +22,7 @@ from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour import lineage, logbook, trace
 from tour.logbook import PredictionLogReader
-from tour.web.app import create
+from tour.web.app import create_app
 from tour.web.pages import lineage_pages as pages
 
 
@@ -38,7 +38,7 @@ def ids(home: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def client(home: Path, ids: list[str]) -> Iterator[TestClient]:
-    with TestClient(create(home), "http://localhost") as opened:
+    with TestClient(create_app(home), "http://localhost") as opened:
         yield opened
 
 
@@ -110,7 +110,7 @@ def test_missing_steps_are_reported(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "fraud" / "versions" / "2")
     missing = [step.missing for step in lineage.trace_back(tmp_path, "fraud", logged).steps if step.missing]
     assert missing == ["The folder of version 2 is not there any more.", "1 of 2 spans are not there any more."]
-    path = local_runtime(tmp_path).metadata
+    path = Home(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
     store.save(path, Run(RUN, "fraud", "failed", "", "f", run.facts))
     assert (
@@ -121,9 +121,9 @@ def test_missing_steps_are_reported(tmp_path: Path) -> None:
 
 def test_missing_decision_of_a_run_is_reported(tmp_path: Path) -> None:
     plant_home(tmp_path)
-    path = local_runtime(tmp_path).metadata
+    path = Home(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
-    store.save(path, store.Run(RUN, "fraud", "pushed", "", "f", run.facts | {"decision": "fraud-9", "commit": ""}))
+    store.save(path, Run(RUN, "fraud", "pushed", "", "f", run.facts | {"decision": "fraud-9", "commit": ""}))
     logged = logbook.find_prediction(tmp_path / "fraud" / "online", score_purchases(tmp_path, 1)[0])
     missing = {step.name: step.missing for step in lineage.trace_back(tmp_path, "fraud", logged).steps}
     assert missing["decision"] == "fraud-9 is not in the store any more."
@@ -175,7 +175,7 @@ def test_unknown_prediction_span_or_artifact_is_refused(client: TestClient, path
 
 
 def test_empty_home_shows_the_commands_to_run(tmp_path: Path) -> None:
-    with TestClient(create(tmp_path), "http://localhost") as client:
+    with TestClient(create_app(tmp_path), "http://localhost") as client:
         text = client.get("/lineage").text
         assert "showcase serve" in text and "No run yet" in text
         assert client.get("/lineage/artifact/1").status_code == 404
@@ -186,18 +186,18 @@ def test_damaged_log_is_reported(tmp_path: Path) -> None:
     score_purchases(tmp_path, 2)
     file = next((tmp_path / "fraud" / "online" / "predictions").glob("*.tfrecord"))
     file.write_bytes(file.read_bytes()[:-3] + b"xyz")
-    with TestClient(create(tmp_path), "http://localhost") as client:
+    with TestClient(create_app(tmp_path), "http://localhost") as client:
         assert "is damaged" in client.get("/lineage").text
 
 
 def test_data_is_escaped(tmp_path: Path) -> None:
     plant_home(tmp_path, hostile=True)
-    path = local_runtime(tmp_path).metadata
+    path = Home(tmp_path).metadata
     run = store.runs(path, "fraud")[0]
     facts = run.facts | {"commit": HOSTILE, "libraries": json.dumps({HOSTILE: "1"})}
     store.save(path, Run(RUN, "fraud", "pushed", HOSTILE, "f", facts))
     identity = score_purchases(tmp_path, 1)[0]
-    with TestClient(create(tmp_path), "http://localhost") as client:
+    with TestClient(create_app(tmp_path), "http://localhost") as client:
         for path in (f"/lineage/prediction/{identity}", "/lineage/span/fraud/0/0", "/lineage"):
             text = client.get(path).text
             tags = TagParser(text).found
@@ -215,7 +215,7 @@ def test_drop_executions_joins_their_inputs_and_outputs() -> None:
 @pytest.mark.system
 def test_links_of_the_graph_open_in_a_browser(home: Path, ids: list[str]) -> None:
     needs(*chromium.PROGRAMS)
-    with run_tour(create(home)) as address, Chromium(f"{address}/lineage") as page:
+    with run_tour(create_app(home)) as address, Chromium(f"{address}/lineage") as page:
         page.evaluate(f"document.querySelector('#id').value = '{ids[1]}'")
         page.evaluate("document.querySelector('form .main').click()")
         wait_until(page, "location.pathname === '/lineage/find' && document.readyState === 'complete'")

@@ -11,11 +11,11 @@ from support.planted_home import plant_run
 from support.programs import needs
 from support.tour_server import run_tour
 
-from pipeline.local.local_runtime import local_runtime
+from pipeline.home import Home
 from pipeline.metadata import store
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
-from tour.web.app import create
+from tour.web.app import create_app
 
 pytestmark = pytest.mark.system
 
@@ -33,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    app = create(home)
+    app = create_app(home)
     app.state.prover.command = write_worker(home, SLOW + ANSWERS)
     with run_tour(app) as served:
         yield served
@@ -75,7 +75,7 @@ def test_system_page_shows_a_change_without_a_reload(page: Chromium, home: Path)
     wait_until(page, "document.getElementById('live').textContent.includes('live')")
     page.evaluate("document.querySelector('.dag a').focus()")
     before = page.evaluate("document.activeElement.getAttribute('href')")
-    store.save(local_runtime(home).metadata, replace(plant_run(home), reason="version 7 <b>&", state="refused"))
+    store.save(Home(home).metadata, replace(plant_run(home), reason="version 7 <b>&", state="refused"))
     wait_until(page, "document.getElementById('run-fraud').textContent.includes('version 7 <b>&')")
     wait_until(page, "document.getElementById('happened').textContent.includes('refused: version 7')")
     assert page.evaluate("document.activeElement.getAttribute('href')") == before

@@ -21,7 +21,7 @@ from pipeline.metadata import store_address
 from tour.incidents.incident import IncidentEvent, LiveSystem, StagedIncident
 from tour.logbook import LoggedPrediction
 from tour.web import trial
-from tour.web.app import create
+from tour.web.app import create_app
 from tour.web.pages import stage
 
 pytestmark = pytest.mark.system
@@ -116,7 +116,7 @@ def compare_fake(
 
 def build_app(home: Path, folder: Path) -> Any:
     """Create the application with fakes of the programs that need TensorFlow."""
-    app = create(home)
+    app = create_app(home)
     app.state.incidents = {
         "quick": StagedIncident("quick", "Quick", "Breaks it.", "Repairs it.", break_quickly, break_quickly)
     }
@@ -140,7 +140,7 @@ def tours(planted: Homes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_every_route_is_tested(planted: Homes) -> None:
-    paths = create(planted.file).openapi()["paths"]
+    paths = create_app(planted.file).openapi()["paths"]
     assert {
         f"{method.upper()} {path}" for path, methods in paths.items() for method in methods
     } == NEEDS_STORE.keys() | NEEDS_NO_STORE.keys()

@@ -15,7 +15,7 @@ from tour import notes
 from tour.evidence import render
 from tour.figures import svg
 from tour.web import prover
-from tour.web.app import create
+from tour.web.app import create_app
 from tour.web.pages import presenter, question
 from tour.web.prover import Prover, QueueFullError
 
@@ -26,7 +26,7 @@ BASE = "http://127.0.0.1"
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(create(tmp_path), base_url=BASE) as opened:
+    with TestClient(create_app(tmp_path), base_url=BASE) as opened:
         yield opened
 
 

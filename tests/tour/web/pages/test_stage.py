@@ -28,15 +28,14 @@ from support.shown_kinds import TagParser
 from support.tour_server import run_tour
 
 from models.catalog import CASES
-from pipeline.local.local_runtime import local_runtime
-from pipeline.metadata import store
+from pipeline.home import Home
 from pipeline.metadata.store_address import MetadataAddress
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour import notes, trace
 from tour.artifacts import charts, curves, statistics, transform
 from tour.web import sources
-from tour.web.app import create
+from tour.web.app import create_app
 
 NODES = [*(node for node, _, _ in STAGES), "DriftMonitor", "Decide"]
 SLIDER, MISS = "document.querySelector('#threshold')", "document.querySelector('[data-price=miss]')"
@@ -55,7 +54,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(home: Path) -> Iterator[TestClient]:
-    with TestClient(create(home), "http://localhost") as opened:
+    with TestClient(create_app(home), "http://localhost") as opened:
         yield opened
 
 
@@ -180,7 +179,7 @@ def test_missing_or_damaged_file_is_reported_on_the_page(tmp_path: Path) -> None
     (tmp_path / "artifacts" / "lite_model" / "lite.json").write_text("{")
     (tmp_path / "artifacts" / "model_run" / "training.json").write_text('{"curves": []}')
     (tmp_path / "artifacts" / "comparison" / "scores.npz").unlink()
-    with TestClient(create(tmp_path), "http://localhost") as client:
+    with TestClient(create_app(tmp_path), "http://localhost") as client:
         assert "cannot be read" in client.get("/stage/fraud/LiteExporter").text
         assert "cannot be read" in client.get("/stage/fraud/Trainer").text
         assert "has not kept them" in client.get("/stage/fraud/Evaluator").text
@@ -213,7 +212,7 @@ def test_report_is_shown_without_scripts(client: TestClient, home: Path) -> None
 
 def test_data_is_escaped(tmp_path: Path) -> None:
     plant_monitoring_run(plant_home(tmp_path, hostile=True))
-    with TestClient(create(tmp_path), "http://localhost") as client:
+    with TestClient(create_app(tmp_path), "http://localhost") as client:
         pages = [client.get(f"/stage/fraud/{node}") for node in NODES]
     for answer in [page for page in pages if page.status_code == 200]:
         tags = TagParser(answer.text).found
@@ -244,7 +243,7 @@ def test_slider_changes_the_matrix_the_points_and_the_cost(home: Path) -> None:
     table = curves.threshold_table(truth, scores, THRESHOLD)
     rows = [curves.rates_at(table, at) for at in range(len(table["threshold"]))]
     costs = [row["fn"] * 120 + row["fp"] * 12 for row in rows]
-    with run_tour(create(home)) as address, Chromium(f"{address}/stage/fraud/Evaluator") as page:
+    with run_tour(create_app(home)) as address, Chromium(f"{address}/stage/fraud/Evaluator") as page:
         wait_until(page, f"!{SLIDER}.disabled")
         assert page.evaluate(f"Number({SLIDER}.value)") == table["served"]
         before = page.evaluate("document.querySelector('.moved').getAttribute('cx')")
@@ -300,10 +299,10 @@ def test_every_stage_of_the_demos_run_is_shown(pushed_home: Path, case: str) -> 
 
 def assert_every_stage_is_shown(home: Path, case: str) -> None:
     """Assert that the pages of all stages of the last run of a real home are complete."""
-    run = store.runs(local_runtime(home).metadata, case)[-1]
-    ran = trace.executions(local_runtime(home).metadata, run.id)
+    run = Home(home).runs(case)[-1]
+    ran = trace.executions(Home(home).metadata, run.id)
     assert len(ran) >= 15
-    with TestClient(create(home), "http://localhost") as client:
+    with TestClient(create_app(home), "http://localhost") as client:
         for execution in ran:
             text = client.get(f"/stages/{case}/{execution.node}").text
             assert "cannot be read" not in text and "not there any more" not in text, execution.node
@@ -313,7 +312,7 @@ def assert_every_stage_is_shown(home: Path, case: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_transform_graph_of_the_demos_run_is_described(pushed_home: Path, case: str) -> None:
-    run = store.runs(local_runtime(pushed_home).metadata, case)[-1]
+    run = Home(pushed_home).runs(case)[-1]
     command = [sys.executable, "-m", "tour.artifacts.transform", str(pushed_home), case, run.id]
     process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
     results = {result["title"]: result for result in json.loads(process.stdout)}

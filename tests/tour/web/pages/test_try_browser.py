@@ -13,7 +13,7 @@ from support.tried_home import create_tensor_process, flatten_first_row
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour.web import trial
-from tour.web.app import create
+from tour.web.app import create_app
 
 pytestmark = pytest.mark.system
 
@@ -31,15 +31,15 @@ def browser(tried_home: Path, tried_gateway: str, monkeypatch: pytest.MonkeyPatc
     edge_models.needs_litert_js()
     rows = {"fraud": edge_models.draw_mixed_rows(3), "image": edge_models.draw_line_rows(3)}
 
-    async def compare(self: trial.Beside, case: str, identity: str) -> trial.PredictionComparison:
+    async def compare(self: trial.LiteComparer, case: str, identity: str) -> trial.PredictionComparison:
         inputs, expected = rows[case]
         names = edge_models.CLASSES if case == "image" else ()
         return trial.PredictionComparison(
             2, flatten_first_row(inputs), flatten_first_row(expected), flatten_first_row(expected), 7.0, 1e-4, names
         )
 
-    monkeypatch.setattr(trial.Beside, "compare", compare)
-    app = create(tried_home, tried_gateway)
+    monkeypatch.setattr(trial.LiteComparer, "compare", compare)
+    app = create_app(tried_home, tried_gateway)
     app.state.lite_comparer = create_tensor_process(tried_home, rows["fraud"][0])
     with run_tour(app) as address:
         yield address

@@ -14,7 +14,7 @@ from support.tried_home import create_tensor_process, flatten_first_row
 
 from serving.browser import site
 from tour.web import trial
-from tour.web.app import create
+from tour.web.app import create_app
 from tour.web.pages import try_it
 
 pytestmark = pytest.mark.system
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def client(tried_home: Path, tried_gateway: str) -> Iterator[TestClient]:
-    app = create(tried_home, tried_gateway)
+    app = create_app(tried_home, tried_gateway)
     app.state.lite_comparer = create_tensor_process(tried_home, edge_models.draw_mixed_rows(3)[0])
     with TestClient(app, "http://localhost") as opened:
         yield opened
@@ -91,12 +91,12 @@ def test_missing_program_is_reported_with_the_command_to_run(
     tried_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(site, "PACKAGES", tmp_path)
-    with TestClient(create(tried_home), "http://localhost") as client:
+    with TestClient(create_app(tried_home), "http://localhost") as client:
         text = client.get("/try").text
         assert "showcase serve --home" in text and "make browser" in text and 'type="importmap"' not in text
         answer = client.post("/try/fraud/score", json=PURCHASE)
         assert answer.status_code == 503 and "showcase serve" in answer.text
-    with TestClient(create(tmp_path, "127.0.0.1:9"), "http://localhost") as client:
+    with TestClient(create_app(tmp_path, "127.0.0.1:9"), "http://localhost") as client:
         assert "No model of fraud has been pushed; `showcase run fraud" in client.get("/try").text.replace("&#39;", "'")
         assert client.post("/try/fraud/score", json=PURCHASE).status_code == 502
 
@@ -105,7 +105,7 @@ def test_data_is_escaped(tried_home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     row = {"transaction_id": HOSTILE, "amount": 1.0, "category": HOSTILE, HOSTILE: "x"}
     form_rows = trial.FormRows((row,), (row,), None, "transaction_id", {"category": (HOSTILE, '"><script>')}, 1)
     monkeypatch.setattr(try_it.trial, "load_form_rows", lambda home, case: form_rows)
-    with TestClient(create(tried_home), "http://localhost") as client:
+    with TestClient(create_app(tried_home), "http://localhost") as client:
         text = client.get("/try/fraud").text
     tags = TagParser(text).found
     assert HOSTILE not in text
