@@ -31,7 +31,7 @@ from serving.gateway.history.online_store import PREDICTIONS
 from serving.gateway.log.log_files import read_log
 from serving.gateway.log.tf_example import decode
 from serving.http import asyncio_server
-from serving.traffic import Sender
+from serving.request_sender import Sender
 
 CASE = "fraud"
 SWAPS = 10

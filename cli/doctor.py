@@ -164,7 +164,7 @@ def check_java() -> Check:
 
 def check_flink() -> Check:
     """Check the jars of Flink and of Beam's Flink runner, which come from Maven Central."""
-    from pipeline.local.flink.cluster import JARS
+    from pipeline.local.flink.flink_cluster import JARS
 
     jars = len(list(JARS.glob("*.jar")))
     advice = "`--runner flink` will not work; fetch the jars from Maven Central with `make flink`."

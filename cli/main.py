@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli import kubeflow, serving
+from cli import kubeflow_commands, serving_commands
 from cli.options import (
     DEFAULT_HOME,
     Case,
@@ -30,8 +30,8 @@ app = typer.Typer(
     add_completion=False,
     help="Train, serve, monitor and explain two use cases with one TFX pipeline.",
 )
-app.add_typer(serving.app)
-app.add_typer(kubeflow.app)
+app.add_typer(serving_commands.app)
+app.add_typer(kubeflow_commands.app)
 
 
 @app.command()
@@ -321,9 +321,9 @@ def break_(
     as_json: Json = False,
 ) -> None:
     """Break something on purpose and show how the system responds."""
-    from cli import incidents
+    from cli import break_command
 
-    incidents.play_incident(name, undo, home, as_json)
+    break_command.play_incident(name, undo, home, as_json)
 
 
 @app.command()

@@ -16,14 +16,19 @@ from models.use_case import UseCase
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataUnavailableError
-from pipeline.monitoring import decisions, loop
+from pipeline.monitoring import decisions, retraining_loop
 from pipeline.monitoring.liveness import Heartbeat
 from pipeline.progress import Progress, ProgressTable
 from pipeline.run import Run
 from serving.drift.profiles.windows import format_window
 
 # Errors that may have gone at the next check.
-TRANSIENT_ERRORS = (store.BusyError, loop.MonitoringFailedError, loop.NothingServedError, MetadataUnavailableError)
+TRANSIENT_ERRORS = (
+    store.BusyError,
+    retraining_loop.MonitoringFailedError,
+    retraining_loop.NothingServedError,
+    MetadataUnavailableError,
+)
 
 
 def run_monitor(
@@ -94,7 +99,7 @@ def _check_once(
             heartbeat.beat()
             stages.report(progress)
 
-        decision, run = loop.run_monitor_once(case, policy, runtime, report)
+        decision, run = retraining_loop.run_monitor_once(case, policy, runtime, report)
     heartbeat.record_check(decision.record["action"] if decision else "", run.state if run else "")
     if as_json and (decision or run or not quiet):
         print(json.dumps(_to_json(decision, run)), flush=True)

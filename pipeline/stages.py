@@ -38,8 +38,8 @@ from components.training import (
     fit_gate,
     lite_exporter,
     reference_profiler,
+    sequence_embedding,
     serving_check,
-    skip_gram,
     span_example_gen,
     versioned_pusher,
 )
@@ -123,9 +123,9 @@ def embedding(plan: Plan, examples: Channel) -> Stage | None:
     if not plan.case.has("sentences"):
         return None
     if plan.base:
-        return _import_artifact(plan.base, "SkipGram", skip_gram.Embedding, "embedding")
-    node = skip_gram.SkipGram(examples=examples, config=_to_json(plan.config("embedding")))
-    return Stage(node, ("components.training.skip_gram", plan.case.module("sentences")))
+        return _import_artifact(plan.base, "SkipGram", sequence_embedding.Embedding, "embedding")
+    node = sequence_embedding.SkipGram(examples=examples, config=_to_json(plan.config("embedding")))
+    return Stage(node, ("components.training.sequence_embedding", plan.case.module("sentences")))
 
 
 def tuner(plan: Plan, examples: Channel, transform: Channel, schema: Channel, gate: Stage) -> Stage | None:

@@ -13,7 +13,7 @@ from tfx.types import Artifact, BaseChannel, Channel, artifact_utils, standard_a
 from tfx.types.component_spec import ChannelParameter
 from tfx.utils import json_utils
 
-from components.training import skip_gram
+from components.training import sequence_embedding
 from models.embedding import WordVectors
 
 PRETRAINED = "pretrained"
@@ -24,7 +24,7 @@ class Spec(standard_component_specs.TrainerSpec):
 
     INPUTS = {
         **standard_component_specs.TrainerSpec.INPUTS,
-        PRETRAINED: ChannelParameter(type=skip_gram.Embedding, optional=True),
+        PRETRAINED: ChannelParameter(type=sequence_embedding.Embedding, optional=True),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkout import ROOT
-from pipeline.local.flink import cluster
+from pipeline.local.flink import flink_cluster
 from pipeline.runtime import IN_PROCESS, NO_IMAGE, BeamRunner, Runtime
 
 DEFAULT_FILE = ROOT / "kubernetes" / "pipeline.toml"
@@ -138,5 +138,5 @@ def pod_runtime(root: str, database: str, tracking: str = "", flink: str = "") -
     """
     if "://" in root:
         raise ValueError(f"The root is a folder that every pod mounts, not '{root}'; mount a bucket as a volume.")
-    beam = BeamRunner((*cluster.beam_args(flink), NO_IMAGE)) if flink else IN_PROCESS
+    beam = BeamRunner((*flink_cluster.beam_args(flink), NO_IMAGE)) if flink else IN_PROCESS
     return Runtime(root, beam, tracking=tracking or "none", database=database)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.local.flink import cluster
+from pipeline.local.flink import flink_cluster
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.runtime import IN_PROCESS, NO_IMAGE, BeamRunner, Runtime
 
@@ -40,8 +40,8 @@ def flink_runner() -> BeamRunner:
     Raises:
         ValueError: if this machine has no Java or no Flink jars.
     """
-    flink_cluster = cluster.Flink.on_free_ports()
-    return BeamRunner((*flink_cluster.args, NO_IMAGE), flink_cluster.run, flink_cluster.address)
+    local = flink_cluster.Flink.on_free_ports()
+    return BeamRunner((*local.args, NO_IMAGE), local.run, local.address)
 
 
 RUNNERS: dict[str, Callable[[], BeamRunner]] = {

@@ -81,7 +81,7 @@ def _gateway_address(options: TrafficOptions) -> tuple[str, int]:
 
 
 async def _send_rows(options: TrafficOptions, module: Any, host: str, port: int) -> tuple[Any, int]:
-    from serving.traffic import Sender
+    from serving.request_sender import Sender
 
     rows, label_by_request, labels = await asyncio.to_thread(_start_iterator, _load_rows(options, module)), {}, []
     ids: set[str] = set()
@@ -128,7 +128,7 @@ async def _send_rows(options: TrafficOptions, module: Any, host: str, port: int)
 
 async def _send_labels(host: str, port: int, labels: Sequence[dict[str, Any]]) -> int:
     """Send labels in batches; return how many were stored."""
-    from serving.traffic import Sender
+    from serving.request_sender import Sender
 
     stored_count = 0
 

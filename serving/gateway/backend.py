@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from serving.errors import ServingError
+from serving.status_errors import ServingError
 
 SIGNATURE, INPUT = "serving_default", "examples"
 

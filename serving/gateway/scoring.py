@@ -14,7 +14,6 @@ import orjson
 from pydantic import ValidationError
 
 from serving import rollout
-from serving.errors import ServingError
 from serving.gateway.backend import Backend, PredictResult
 from serving.gateway.circuit_breaker import CLOSED, BreakerPolicy, CircuitBreaker, TokenBucket
 from serving.gateway.feature_attribution import rank_attributions, vary_features
@@ -30,6 +29,7 @@ from serving.gateway.shadow_traffic import ShadowTraffic
 from serving.gateway.use_case_interface import HistoryChange, Online, Row
 from serving.gateway.version_files import VersionFiles, read_version_files
 from serving.http.asyncio_server import Request, Response
+from serving.status_errors import ServingError
 
 # gRPC statuses that count as failures of the backend; all others are faults of the request.
 FAILURES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED", "CANCELLED")

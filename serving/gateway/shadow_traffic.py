@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.errors import ServingError
 from serving.gateway.backend import Backend, PredictResult
 from serving.gateway.gateway_metrics import GatewayMetrics
 from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog
 from serving.gateway.log.tf_example import encode_example
 from serving.gateway.prediction_record import encode_prediction
 from serving.rollout import SHADOW
+from serving.status_errors import ServingError
 
 MAX_IN_FLIGHT = 64  # further requests are dropped, so that a slow shadow does not delay the real answers
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 from serving import rollout
-from serving.errors import ServingError
 from serving.gateway.backend import EngineBackend, GrpcBackend
 from serving.gateway.gateway import Gateway
 from serving.gateway.gateway_metrics import GatewayMetrics
@@ -22,6 +21,7 @@ from serving.rollout import Rollout
 from serving.server.app import ModelServer
 from serving.server.app import ServerOptions as ServerOptions
 from serving.server.config import ModelConfig
+from serving.status_errors import ServingError
 
 log = logging.getLogger(__name__)
 

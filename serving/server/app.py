@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.errors import ServingError
 from serving.http import asyncio_server
 from serving.server import config
 from serving.server.api.rest import RestHandler
 from serving.server.config import BatchingParameters, ModelConfig
 from serving.server.engine import Engine
 from serving.server.metrics import ServerMetrics
+from serving.status_errors import ServingError
 
 log = logging.getLogger(__name__)
 # For a process that only serves; set before TensorFlow is imported. On few rows, oneDNN's set-up costs more than it saves.

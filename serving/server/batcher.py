@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import ServingError
 from serving.server.config import BatchingParameters
 from serving.server.conversion.json_tensors import to_array
 from serving.server.conversion.request_rows import Rows
 from serving.server.signature import Signature, shape_error
+from serving.status_errors import ServingError
 
 INLINE_SECONDS = 0.002  # seconds that a batch in the event loop may delay all other requests
 MAX_GROWTH = 1.1  # tolerance on a batch's expected duration, so that a preempted batch does not distort the estimate

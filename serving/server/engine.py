@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.errors import ServingError
 from serving.server.batcher import WorkerPool
 from serving.server.config import BatchingParameters, ModelConfig
 from serving.server.conversion.request_rows import Rows
@@ -27,6 +26,7 @@ from serving.server.loading.servable import Servable
 from serving.server.loading.versions import VersionState
 from serving.server.metrics import ServerMetrics
 from serving.server.signature import Signature
+from serving.status_errors import ServingError
 
 
 class Engine:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import ServingError
+from serving.status_errors import ServingError
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress"))
 Call = Callable[[list[np.ndarray]], list[np.ndarray]]

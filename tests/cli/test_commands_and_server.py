@@ -26,7 +26,7 @@ from models.catalog import CASES
 from pipeline.home import Home
 from pipeline.metadata import store, store_address
 from pipeline.metadata.store_address import SQLITE_FILE, MetadataAddress
-from pipeline.monitoring import loop
+from pipeline.monitoring import retraining_loop
 from pipeline.online import serve
 from tour import notes, trace
 from tour.incidents import scratch
@@ -191,7 +191,7 @@ def test_monitor_resumes_when_the_store_is_back(
     class StopLoopError(Exception):
         """Ends the loop of the monitor."""
 
-    results, waits, once = [], [], loop.run_monitor_once
+    results, waits, once = [], [], retraining_loop.run_monitor_once
     server = MetadataAddress.of(planted.grpc).server
 
     def check(*arguments: Any) -> Any:
@@ -206,7 +206,7 @@ def test_monitor_resumes_when_the_store_is_back(
         if len(waits) == 3:
             raise StopLoopError
 
-    monkeypatch.setattr(loop, "run_monitor_once", check)
+    monkeypatch.setattr(retraining_loop, "run_monitor_once", check)
     monkeypatch.setattr(monitor_command.time, "sleep", wait)
     try:
         with pytest.raises(StopLoopError):

@@ -120,7 +120,7 @@ def test_java_version_is_read_from_its_release_file(monkeypatch, tmp_path):
 
 
 def test_flink_without_jars_is_a_warning(monkeypatch, tmp_path):
-    monkeypatch.setattr("pipeline.local.flink.cluster.JARS", tmp_path)
+    monkeypatch.setattr("pipeline.local.flink.flink_cluster.JARS", tmp_path)
     check = doctor.check_flink()
     assert check.state == "warn" and str(tmp_path) in check.found and "make flink" in check.advice
     (tmp_path / "one.jar").touch()

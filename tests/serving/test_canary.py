@@ -7,9 +7,9 @@ import pytest
 from support.gateway_case import create_versions, open_gateway, read_logged_rows, run, score_purchase
 
 from serving import rollout
-from serving.errors import ServingError
 from serving.gateway.circuit_breaker import CLOSED
 from serving.http.asyncio_server import Request
+from serving.status_errors import ServingError
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])

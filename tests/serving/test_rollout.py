@@ -21,9 +21,9 @@ from support.in_process import run_in_process
 from serving import rollout
 from serving.gateway.log.log_files import read_log
 from serving.gateway.log.tf_example import decode
+from serving.request_sender import Sender
 from serving.rollout import Rollout
 from serving.server import config
-from serving.traffic import Sender
 
 pytestmark = pytest.mark.system
 

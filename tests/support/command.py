@@ -13,11 +13,11 @@ MODULE = "cli.main"
 # Modules that the command line and a run import, with TensorFlow, TFX and the libraries of the stages. The command line itself
 # is missing, as a module that has been imported should not be run as the main module.
 IMPORTED = (
-    "cli.kubeflow",
+    "cli.kubeflow_commands",
     "cli.commands",
     "pipeline.graph",
     "pipeline.local.runner",
-    "cli.serving",
+    "cli.serving_commands",
     "pipeline.outcome",
     "models.training.entry_point",
     *(case.module(part) for case in CASES.values() for part in ("data", "features", "model", "evaluation")),

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.local.flink import cluster
+from pipeline.local.flink import flink_cluster
 from support.command_server import ForkedCommand
 
 
 def require_jars() -> Path:
     """Return the folder of Flink's jars, which `make flink` fetches; without them skip, or fail under CI."""
-    if not cluster.JARS.is_dir():
+    if not flink_cluster.JARS.is_dir():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("The jars of Flink are missing: run make flink.")
-    return cluster.JARS
+    return flink_cluster.JARS
 
 
 def find_leftover_processes(folder: Path) -> list[str]:

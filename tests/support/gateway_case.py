@@ -12,7 +12,6 @@ import orjson
 
 from models.fraud.online import Purchases
 from models.image.online import Pictures
-from serving.errors import ServingError
 from serving.gateway.backend import PredictResult
 from serving.gateway.gateway import Gateway
 from serving.gateway.gateway_metrics import GatewayMetrics
@@ -20,6 +19,7 @@ from serving.gateway.log.log_files import read_log
 from serving.gateway.log.tf_example import decode
 from serving.gateway.scoring import Scorer, ScoringOptions
 from serving.http.asyncio_server import Request, Response
+from serving.status_errors import ServingError
 
 THRESHOLD = 0.5
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -1,7 +1,7 @@
 """Repeat a run from its record."""
 
 from models.catalog import CASES
-from pipeline.monitoring.loop import find_changed_settings
+from pipeline.monitoring.retraining_loop import find_changed_settings
 from pipeline.run import Run
 
 

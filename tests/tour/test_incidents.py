@@ -21,7 +21,7 @@ from serving.drift.gateway_monitor import STATE_FILE
 from serving.server.app import ServerOptions
 from serving.server.config import ModelConfig
 from tour import incidents
-from tour.incidents import INCIDENTS, drift, model, scratch, server
+from tour.incidents import INCIDENTS, drifting_traffic, model, scratch, server
 from tour.incidents.incident import (
     IncidentEvent,
     IncidentFailedError,
@@ -160,7 +160,7 @@ def test_drift_is_refused_while_an_incident_is_open(tmp_path: Path) -> None:
     history = [{"id": 1, "kind": "drift", "opened": 20553, "causes": ["amount"], "state": "open"}]
     (folder / STATE_FILE).write_text(json.dumps({"judge": {"incidents": {"seen": history}}}))
     with pytest.raises(MissingPrerequisiteError, match="open already, since 2026-04-10"):
-        list(drift.run(LiveSystem(tmp_path)))
+        list(drifting_traffic.run(LiveSystem(tmp_path)))
 
 
 def test_timeout_error_names_what_did_not_happen() -> None:

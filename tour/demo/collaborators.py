@@ -9,12 +9,12 @@ from typing import Any
 from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 from pipeline.local import processes
-from pipeline.monitoring import decisions, loop
+from pipeline.monitoring import decisions, retraining_loop
 from pipeline.online import replay
 from pipeline.progress import Report
 from pipeline.run import Run
 from pipeline.runtime import Runtime
-from tour.demo import serving
+from tour.demo import servers
 from tour.demo.report import DemoReport
 
 
@@ -37,13 +37,13 @@ class Collaborators:
     """
 
     run_pipeline: Callable[..., Run]
-    serve_models: Callable[[Path, DemoReport], AbstractContextManager[Mapping[str, Any]]] = serving.serve_models
-    show_tour: Callable[[Path, DemoReport], None] = serving.show_tour
+    serve_models: Callable[[Path, DemoReport], AbstractContextManager[Mapping[str, Any]]] = servers.serve_models
+    show_tour: Callable[[Path, DemoReport], None] = servers.show_tour
     replay_traffic: Callable[[replay.TrafficOptions], dict[str, Any]] = replay.send_traffic
-    start_process: serving.StartProcess = processes.start
+    start_process: servers.StartProcess = processes.start
     monitor_once: Callable[
         [UseCase, RetrainingPolicy, Runtime, Report], tuple[decisions.StoredDecision | None, Run | None]
-    ] = loop.run_monitor_once
+    ] = retraining_loop.run_monitor_once
     read_decisions: Callable[[Runtime, str], list[decisions.StoredDecision]] = decisions.list_decisions
     notice_timeout: float = 300.0
     swap_timeout: float = 120.0

@@ -18,7 +18,7 @@ from serving.drift.profiles.windows import format_window
 from serving.gateway.history.online_store import PREDICTIONS
 from serving.gateway.log.log_files import LogPosition, next_position, read_log
 from serving.gateway.log.tf_example import decode
-from tour.demo import traffic
+from tour.demo import demo_traffic
 from tour.demo.playthrough import Playthrough
 
 
@@ -28,7 +28,7 @@ def play_drift(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> 
     Returns:
         Whether it ended in one of the two without a failed request.
     """
-    scenario = traffic.load_scenario(play, case)
+    scenario = demo_traffic.load_scenario(play, case)
     result: dict[str, Any] = {"injected": list(scenario.drift)}
     play.report.summary["drift"][case.name] = result
     if answer := find_answer(play, case):
@@ -37,7 +37,7 @@ def play_drift(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> 
         play.report.print_line(result["line"])
         return True
     with play.report.time_part(f"{case.name}: traffic with {' and '.join(scenario.drift)}"):
-        if not traffic.send_days(play, case, gateway, scenario, scenario.drifted):
+        if not demo_traffic.send_days(play, case, gateway, scenario, scenario.drifted):
             return False
     with play.report.time_part(f"{case.name}: detected by the monitor of the gateway"):
         result["incidents"] = wait_for_incidents(play.home, case, play.collaborators.notice_timeout)
@@ -51,11 +51,11 @@ def play_drift(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> 
 def _retrain_under_traffic(play: Playthrough, case: UseCase, scenario: Any, result: dict[str, Any]) -> bool:
     """Check for drift, decide and retrain while requests keep coming; add the outcome to the result."""
     part = play.report.time_part(f"{case.name}: decision and retraining under traffic")
-    with part, traffic.keep_sending(play, case, scenario) as child:
+    with part, demo_traffic.keep_sending(play, case, scenario) as child:
         decision, run = monitor_and_retrain(play, case)
         if run is not None and run.state == "pushed":
             result["swap_seconds"] = wait_for_swap(play, case, run)
-        all_valid = traffic.finish_sending(play, case, child)
+        all_valid = demo_traffic.finish_sending(play, case, child)
     if decision is None or run is None:
         reasons = " ".join(decision.record["reasons"]) if decision else "no window has ended"
         result["line"] = f"no retraining: {reasons}"

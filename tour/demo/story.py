@@ -16,11 +16,11 @@ from models.catalog import CASES
 from models.use_case import UseCase
 from pipeline.online import rollouts
 from tour.demo.collaborators import Collaborators
+from tour.demo.demo_traffic import send_undrifted_traffic
 from tour.demo.drift import play_drift
 from tour.demo.playthrough import Playthrough, find_unknown_settings
 from tour.demo.refusal import play_refusal
 from tour.demo.report import DemoReport
-from tour.demo.traffic import send_undrifted_traffic
 
 INTERRUPTED = 130  # exit code after Ctrl-C: 128 and the number of SIGINT
 

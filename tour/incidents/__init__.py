@@ -7,7 +7,7 @@ parts that it needs; its events say which.
 from collections.abc import Iterator, Mapping
 
 from pipeline.metadata import store
-from tour.incidents import cluster, data, drift, flood, model, server
+from tour.incidents import broken_span, drifting_traffic, flood, killed_worker, model, server
 from tour.incidents.incident import IncidentEvent, LiveSystem, MissingPrerequisiteError, StagedIncident, undo_nothing
 
 NOTHING_TO_UNDO = "There is nothing to undo: only a scratch copy is broken, and it is deleted afterwards."
@@ -19,7 +19,7 @@ INCIDENTS: Mapping[str, StagedIncident] = {
             "Break the schema",
             "Purchases with an unknown category enter the pipeline; DataGate names the feature and stops the run.",
             NOTHING_TO_UNDO,
-            data.run,
+            broken_span.run,
             undo_nothing,
         ),
         StagedIncident(
@@ -27,8 +27,8 @@ INCIDENTS: Mapping[str, StagedIncident] = {
             "Drift the traffic",
             "In-store purchases move online, and the live gateway's monitor opens a drift incident.",
             "Undo sends purchases without drift; the monitor closes the incident after enough quiet windows.",
-            drift.run,
-            drift.undo,
+            drifting_traffic.run,
+            drifting_traffic.undo,
         ),
         StagedIncident(
             "model",
@@ -43,7 +43,7 @@ INCIDENTS: Mapping[str, StagedIncident] = {
             "Kill a worker",
             "Two worker processes train together, one gets SIGKILL, and the cluster restarts from its last checkpoint.",
             NOTHING_TO_UNDO,
-            cluster.run,
+            killed_worker.run,
             undo_nothing,
         ),
         StagedIncident(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from serving.http import asyncio_server
-from serving.traffic import TrafficReport
+from serving.request_sender import TrafficReport
 from tour.incidents import scratch
 from tour.incidents.incident import IncidentEvent, IncidentFailedError, LiveSystem
 from tour.incidents.requests import ScoringClient, generate_bodies

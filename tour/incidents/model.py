@@ -13,7 +13,7 @@ from pipeline.local import processes
 from pipeline.online import rollouts
 from serving import rollout
 from tour.incidents import scratch
-from tour.incidents.data import follow_stages
+from tour.incidents.broken_span import follow_stages
 from tour.incidents.incident import IncidentEvent, IncidentFailedError, LiveSystem, wait_until
 from tour.incidents.server import read_served_version
 

@@ -8,7 +8,7 @@ import orjson
 from models.use_case import UseCase
 from pipeline.run import Run
 from serving.http import asyncio_server
-from serving.traffic import Sender, TrafficReport
+from serving.request_sender import Sender, TrafficReport
 
 
 def generate_bodies(case: UseCase, last: Run) -> Iterator[bytes]:

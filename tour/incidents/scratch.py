@@ -16,7 +16,7 @@ from pipeline.metadata import store
 from pipeline.metadata.run_copy import copy_run
 from pipeline.online import rollouts
 from pipeline.run import Run
-from tour.demo import serving
+from tour.demo import servers
 from tour.incidents.incident import LiveSystem, MissingPrerequisiteError
 
 
@@ -87,7 +87,7 @@ def serve_gateway(home: Path, case: UseCase, *options: object) -> Iterator[str]:
     ports = ("--port", 0, "--rest-port", -1, "--grpc-port", -1)
     words = ("serve", case.name, "--home", home, *ports, "--no-monitor", "--json", *options)
     with run_child(words, home / "serve.log") as process:
-        yield serving.read_addresses(process, home / "serve.log")["gateway"].removeprefix("http://")
+        yield servers.read_addresses(process, home / "serve.log")["gateway"].removeprefix("http://")
 
 
 def follow_log(log: Path, process: subprocess.Popen[str]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from serving import rollout
 from tour.live import cases as stores
 from tour.live.cases import CaseState
 from tour.live.events import Event, find_changes
-from tour.live.traffic import GONE_AFTER, Scrapes, Traffic, fetch
+from tour.live.gateway_counters import GONE_AFTER, Scrapes, Traffic, fetch
 
 POLL_SECONDS = 0.5  # seconds between two reads while there are viewers
 IDLE_SECONDS = 5.0  # seconds between two reads without viewers

@@ -26,7 +26,7 @@ def serve_tour(home: Path, host: str, port: int, token: str, gateway: str, opens
     """
     if not home.is_dir():
         raise ValueError(f"There is nothing at {home}; `showcase demo --home {home}` pushes two models to show.")
-    from tour.web.app import create_app
+    from tour.web.application import create_app
 
     is_local = is_loopback(host)
     token = token or ("" if is_local else secrets.token_urlsafe(16))

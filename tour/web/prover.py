@@ -70,13 +70,13 @@ class Prover:
 
     Attributes:
         timeout: Seconds after which a job is stopped.
-        command: Command of the worker process, see :mod:`tour.web.worker` for its protocol.
+        command: Command of the worker process, see :mod:`tour.web.evidence_worker` for its protocol.
         process: The worker process; None while none runs.
     """
 
     def __init__(self, home: Path, timeout: float = TIMEOUT_SECONDS, command: Sequence[str] = ()) -> None:
         self.timeout = timeout
-        self.command = command or (sys.executable, "-m", "tour.web.worker", str(home.resolve()))
+        self.command = command or (sys.executable, "-m", "tour.web.evidence_worker", str(home.resolve()))
         self._jobs: OrderedDict[str, EvidenceJob] = OrderedDict()
         self._turn = asyncio.Lock()
         self.process: asyncio.subprocess.Process | None = None

@@ -128,11 +128,11 @@ class LiteComparer:
     """Answer logged requests with LiteRT; one worker process applies the transform graphs and caches them.
 
     Attributes:
-        command: Command of the worker process, see :mod:`tour.web.tensors` for its protocol.
+        command: Command of the worker process, see :mod:`tour.web.logged_tensors` for its protocol.
     """
 
     def __init__(self, home: Path) -> None:
-        self.command = [sys.executable, "-m", "tour.web.tensors"]
+        self.command = [sys.executable, "-m", "tour.web.logged_tensors"]
         self._home, self._lock = home, asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
 

@@ -17,7 +17,6 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.errors import ServingError
 from serving.server.api import grpc_metadata
 from serving.server.api.grpc_models import ModelService
 from serving.server.conversion import examples, tensor_protos
@@ -25,6 +24,7 @@ from serving.server.conversion.request_rows import Rows
 from serving.server.engine import Engine
 from serving.server.metrics import ServerMetrics
 from serving.server.signature import CLASSIFY, REGRESS
+from serving.status_errors import ServingError
 
 log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -6,10 +6,10 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
-from serving.errors import ServingError
 from serving.server import config
 from serving.server.engine import Engine
 from serving.server.loading.versions import STATES
+from serving.status_errors import ServingError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

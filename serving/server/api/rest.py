@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from serving.errors import ServingError
 from serving.http.messages import Request, Response
 from serving.server.conversion import examples, json_tensors
 from serving.server.conversion.request_rows import Rows
@@ -16,6 +15,7 @@ from serving.server.engine import Engine
 from serving.server.loading.servable import Servable
 from serving.server.metrics import CONTENT_TYPE, ServerMetrics
 from serving.server.signature import CLASSIFY, REGRESS
+from serving.status_errors import ServingError
 
 PATH = re.compile(
     r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"

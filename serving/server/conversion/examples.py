@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import ServingError
 from serving.server.signature import CLASSIFY, REGRESS, Signature
+from serving.status_errors import ServingError
 
 INPUT, CLASSES, SCORES, OUTPUT = "inputs", "classes", "scores", "outputs"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import ServingError
 from serving.server.conversion.examples import decode_base64
 from serving.server.conversion.request_rows import Rows
 from serving.server.signature import Signature, TensorSpec, cast
+from serving.status_errors import ServingError
 
 orjson: ModuleType | None = None  # optional; without it, the results are the same but JSON is slower
 with suppress(ImportError):

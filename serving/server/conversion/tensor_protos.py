@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import ServingError
+from serving.status_errors import ServingError
 
 # Number of the DataType: NumPy type, and the TensorProto field that holds the values as a list.
 KINDS: dict[int, tuple[np.dtype, str]] = {

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import ServingError
 from serving.server.signature import Call, Signature
+from serving.status_errors import ServingError
 
 FILE = "model.tflite"
 MAX_RUNNERS = 8  # interpreters per thread and signature, one per batch size

@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.errors import ServingError
 from serving.server.config import ModelConfig
 from serving.server.loading import versions
 from serving.server.loading.servable import Servable
 from serving.server.loading.versions import VersionState
 from serving.server.metrics import ServerMetrics
+from serving.status_errors import ServingError
 
 log = logging.getLogger(__name__)
 LoadServable = Callable[[str, int, Path], Servable]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import ServingError
 from serving.server.loading.inlining import inline_functions
 from serving.server.signature import Call, Signature, TensorSpec
+from serving.status_errors import ServingError
 
 TAG = "serve"
 INIT = "__saved_model_init_op"

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import ServingError
 from serving.server.config import BatchingParameters
 from serving.server.conversion import tensor_protos
 from serving.server.conversion.examples import INPUT, serialize_examples
 from serving.server.signature import Signature
+from serving.status_errors import ServingError
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_RECORDS = 1000

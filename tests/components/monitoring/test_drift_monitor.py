@@ -27,7 +27,7 @@ from components.monitoring import drift_monitor
 from components.monitoring.drift_monitor import DriftMonitor, DriftReport, MergeParts
 from components.monitoring.log_example_gen import LogExampleGen
 from pipeline.local.local_runtime import local_runtime
-from pipeline.monitoring import loop
+from pipeline.monitoring import retraining_loop
 from serving.drift.alarms.judge import WindowPart
 from serving.drift.gateway_monitor import GatewayMonitor, profile_records
 from serving.drift.reference.reference_profile import ReferenceProfile
@@ -65,7 +65,7 @@ def at(kind: type, folder: Path) -> Artifact:
 def monitor_once(home: Path, name: str, reading: dict, previous: Path | None = None) -> tuple[dict, dict]:
     """Run one pass over the new part of the log; return the stretch that was read, and the report."""
     stretch = {
-        **loop.scan_log(home / "predictions", CUT, LogPosition(*reading["next"]), reading["last"]),
+        **retraining_loop.scan_log(home / "predictions", CUT, LogPosition(*reading["next"]), reading["last"]),
         "labels_from": reading["labels_to"],
         "labels_to": [9, 0],
     }
@@ -95,7 +95,7 @@ def monitor_once(home: Path, name: str, reading: dict, previous: Path | None = N
 
 def test_verdicts_equal_the_gateway_monitors_in_one_or_two_passes(home: Path) -> None:
     log_days(home / "predictions", 0, 1, 2)
-    first, report = monitor_once(home, "one", loop.FIRST_READING)
+    first, report = monitor_once(home, "one", retraining_loop.FIRST_READING)
     log_days(home / "predictions", 3, 4, factor=1.3)
     _, second = monitor_once(home, "two", first, home / "one" / "report")
     live = GatewayMonitor("tiny", home, home / "versions", CUT, [])
@@ -123,7 +123,7 @@ def test_late_labels_are_joined_and_the_metric_equals_scikit_learns(home: Path) 
         for name, label in zip(names, rows["label"], strict=False)
     ]
     append_records(home / "labels", labels[: ROWS // 2])
-    first, report = monitor_once(home, "one", loop.FIRST_READING)
+    first, report = monitor_once(home, "one", retraining_loop.FIRST_READING)
     assert report["realised"] == {}  # half of a window's labels is not its metric
     labelled = pl.read_parquet(home / "one" / "report" / drift_monitor.LABELLED)
     assert labelled["window"].unique().to_list() == [FIRST] and labelled["right"].to_list() == list(

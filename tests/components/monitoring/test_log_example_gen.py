@@ -10,7 +10,7 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.monitoring import log_example_gen
 from components.monitoring.log_example_gen import LogExampleGen
-from pipeline.monitoring import loop
+from pipeline.monitoring import retraining_loop
 from serving.gateway.log.log_files import LogPosition
 from serving.gateway.log.tf_example import decode, encode_entry, encode_example
 
@@ -37,7 +37,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def stretch(log: Path, since: LogPosition = LogPosition(), closed: int = -1) -> dict:  # noqa: B008 (frozen)
-    scanned = loop.scan_log(log / "predictions", CUT, since, closed)
+    scanned = retraining_loop.scan_log(log / "predictions", CUT, since, closed)
     return {**scanned, "labels_from": [0, 0], "labels_to": [9, 0]}
 
 
@@ -53,7 +53,7 @@ def test_each_closed_window_is_a_split_of_unchanged_records(log: Path, tmp_path:
 def test_the_next_stretch_begins_where_this_one_ends(log: Path, tmp_path: Path) -> None:
     first = stretch(log)
     assert first["last"] == FIRST + 1
-    assert loop.scan_log(log / "predictions", CUT, LogPosition(*first["next"]), first["last"]) is None
+    assert retraining_loop.scan_log(log / "predictions", CUT, LogPosition(*first["next"]), first["last"]) is None
     log_days(log / "predictions", 3, 4)
     second = stretch(log, LogPosition(*first["next"]), first["last"])
     examples = run_example_gen(tmp_path / "out", log, second)

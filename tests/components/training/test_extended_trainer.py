@@ -9,7 +9,7 @@ import pytest
 from tfx.proto import trainer_pb2
 from tfx.types import Channel, channel_utils, standard_artifacts
 
-from components.training import extended_trainer, skip_gram
+from components.training import extended_trainer, sequence_embedding
 from models.catalog import CASES
 from models.embedding import WordVectors
 from pipeline import graph, stages
@@ -36,7 +36,7 @@ def node(**more: object) -> extended_trainer.Trainer:
 
 
 def test_pretrained_input_is_optional() -> None:
-    with_embedding = node(pretrained=channel(skip_gram.Embedding))
+    with_embedding = node(pretrained=channel(sequence_embedding.Embedding))
     assert with_embedding.id == node().id == "Trainer"
     assert "pretrained" in with_embedding.inputs and "pretrained" not in node().inputs
     assert set(with_embedding.outputs) == {"model", "model_run"}
@@ -75,7 +75,7 @@ def test_executor_passes_the_embedding_in_the_graphs_order(tmp_path: Path, monke
     WordVectors(["a", "b"], np.array([[1, 2], [3, 4]], np.float32), {"vocabulary": "merchant_id"}).save(
         tmp_path / "learnt"
     )
-    artifact, transform = skip_gram.Embedding(), standard_artifacts.TransformGraph()
+    artifact, transform = sequence_embedding.Embedding(), standard_artifacts.TransformGraph()
     artifact.uri, transform.uri = str(tmp_path / "learnt"), str(tmp_path)
     config = get_fn_args(tmp_path, {"pretrained": [artifact], "transform_graph": [transform]}).custom_config
     assert config["case"] == "tiny" and config["settings"] == {"a": 1}

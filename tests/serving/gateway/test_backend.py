@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from support.gateway_case import run
 
-from serving.errors import ServingError
 from serving.gateway.backend import GrpcBackend
+from serving.status_errors import ServingError
 
 
 def test_remote_backend_decodes_outputs_and_maps_errors():

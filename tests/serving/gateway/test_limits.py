@@ -6,11 +6,11 @@ import orjson
 import pytest
 from support.gateway_case import PICTURE, PURCHASE, open_gateway, post, read_logged_rows, run, score_purchase
 
-from serving.errors import ServingError
 from serving.gateway.circuit_breaker import BreakerPolicy
 from serving.gateway.log.prediction_log import LogWriteError
 from serving.gateway.scoring import ScoringOptions
 from serving.http.asyncio_server import Request
+from serving.status_errors import ServingError
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.errors import ServingError
 from serving.server.batcher import INLINE_SECONDS, Batcher, WorkerPool
 from serving.server.config import BatchingParameters
 from serving.server.conversion.request_rows import Rows
 from serving.server.signature import PREDICT, Signature, TensorSpec
+from serving.status_errors import ServingError
 
 FLOAT = TensorSpec("x:0", np.dtype(np.float32), 1, (None, 2))
 

@@ -7,9 +7,9 @@ import pytest
 from support.served_client import MAX_BODY, expect_error
 from support.served_models import POLL, build_predict_request, run_model_server
 
-from serving.errors import HTTP, ServingError
 from serving.server.app import ServerOptions
 from serving.server.config import ModelConfig
+from serving.status_errors import HTTP, ServingError
 
 pytestmark = pytest.mark.system
 

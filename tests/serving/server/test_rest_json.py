@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.errors import ServingError
 from serving.http import asyncio_server
 from serving.server.api.rest import RestHandler
 from serving.server.config import BatchingParameters
@@ -18,6 +17,7 @@ from serving.server.conversion.request_rows import Rows
 from serving.server.engine import Engine
 from serving.server.metrics import ServerMetrics
 from serving.server.signature import PREDICT, Signature, TensorSpec
+from serving.status_errors import ServingError
 
 FLOAT, INT, TEXT = ((np.dtype(kind), n) for kind, n in ((np.float32, 1), (np.int64, 9), (object, 7)))
 

@@ -25,11 +25,11 @@ from support.served_models import (
     write_warmup,
 )
 
-from serving.errors import ServingError
 from serving.server.app import ServerOptions
 from serving.server.config import BatchingParameters, ModelConfig
 from serving.server.loading import versions as folders
 from serving.server.loading.versions import VersionState
+from serving.status_errors import ServingError
 
 pytestmark = pytest.mark.system
 

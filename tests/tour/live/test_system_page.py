@@ -16,7 +16,7 @@ from pipeline.run import Run
 from serving import rollout
 from tour.live import cases, dag
 from tour.live.dag import StageStatus
-from tour.web.app import create_app
+from tour.web.application import create_app
 from tour.web.pages import system
 
 BASE = "http://127.0.0.1"

@@ -14,7 +14,7 @@ from support.command import ROOT
 from support.in_process import run_in_process
 
 from tour.web import command
-from tour.web.app import create_app
+from tour.web.application import create_app
 
 BASE, URL = "http://127.0.0.1:8600", "/questions/A1/evidence/stop"
 

@@ -9,7 +9,7 @@ from support import edge_models
 from support.tried_home import create_tensor_process, flatten_first_row
 
 from serving.gateway.log.tf_example import encode_entry, encode_example
-from tour.web import tensors, trial
+from tour.web import logged_tensors, trial
 
 pytestmark = pytest.mark.system
 
@@ -52,4 +52,4 @@ def test_compute_tensors_applies_the_transform_graph_without_the_missing_label()
             return {f"{name}_twice": 2 * value for name, value in raw.items()}
 
     record = encode_example(encode_entry("amount", 1.5), encode_entry("served/id", "x"))
-    assert tensors.compute_tensors(DoublingTransform(), record) == {"amount_twice": [3.0]}
+    assert logged_tensors.compute_tensors(DoublingTransform(), record) == {"amount_twice": [3.0]}

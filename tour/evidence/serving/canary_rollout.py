@@ -17,8 +17,8 @@ from pipeline.online import rollouts
 from serving import rollout
 from serving.gateway.stack import ServedCase, Stack, StackSettings
 from serving.http import asyncio_server
+from serving.request_sender import Sender, TrafficReport
 from serving.server.app import ServerOptions
-from serving.traffic import Sender, TrafficReport
 from tour.evidence.context import Context
 from tour.evidence.result_types import Result, Table
 

@@ -12,9 +12,9 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from jinja2 import Environment
 from markupsafe import Markup
 
-from tour.live import traffic
+from tour.live import gateway_counters
 from tour.live.dag import Dag, StageStatus
-from tour.live.traffic import Traffic
+from tour.live.gateway_counters import Traffic
 from tour.live.watch import HomeState
 
 KEEPALIVE_SECONDS = 10.0  # a comment is sent after this time without a change
@@ -67,7 +67,7 @@ def render_parts(templates: Environment, state: HomeState) -> dict[str, str]:
     rendered = {"serving": macros.serving(state), "happened": macros.happened(state)}
     for case in state.cases:
         flow = state.flow.get(case.name, Traffic())
-        line = traffic.polyline_points(flow.history, 120, 28) if any(flow.history) else ""
+        line = gateway_counters.polyline_points(flow.history, 120, 28) if any(flow.history) else ""
         rendered[f"run-{case.name}"] = macros.run(case)
         rendered[f"tiles-{case.name}"] = macros.tiles(case, flow, line, bool(state.gateway))
         rendered[f"graph-{case.name}"] = macros.graph(case, draw_graph(case.graph) if case.graph else None)

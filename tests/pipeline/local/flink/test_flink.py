@@ -16,8 +16,8 @@ from support.manifests import command_line, list_containers, render_manifests
 
 from pipeline.kubeflow.deployment import pod_runtime
 from pipeline.kubeflow.task import KubeflowTask
-from pipeline.local.flink import cluster, worker_pool
-from pipeline.local.flink.cluster import Flink
+from pipeline.local.flink import flink_cluster, worker_pool
+from pipeline.local.flink.flink_cluster import Flink
 from pipeline.local.local_runtime import local_runtime
 from pipeline.runtime import IN_PROCESS
 
@@ -32,8 +32,8 @@ def fake_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "jars").mkdir()
     (tmp_path / "jars" / "one.jar").touch()
     (tmp_path / "bin").mkdir()
-    monkeypatch.setattr(cluster, "JARS", tmp_path / "jars")
-    monkeypatch.setattr(cluster, "START_SECONDS", 3.0)
+    monkeypatch.setattr(flink_cluster, "JARS", tmp_path / "jars")
+    monkeypatch.setattr(flink_cluster, "START_SECONDS", 3.0)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     return tmp_path / "bin"
 
@@ -78,7 +78,7 @@ def test_default_ports_are_used_unless_taken(fake_machine: Path, monkeypatch: py
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
         ports = {**PORTS, "page": taken.getsockname()[1], "jobs": free.getsockname()[1]}
         free.close()
-        monkeypatch.setattr(cluster, "PORTS", ports)
+        monkeypatch.setattr(flink_cluster, "PORTS", ports)
         flink = Flink.on_free_ports()
     assert flink.page != ports["page"] and flink.jobs == ports["jobs"]
     assert (
@@ -99,7 +99,7 @@ def test_failed_start_names_the_log_and_ends_all_processes(
     fake_machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
 ) -> None:
     write_java(fake_machine, script)
-    monkeypatch.setattr(cluster, "PORTS", dict(zip(PORTS, cluster._free_ports(3), strict=True)))
+    monkeypatch.setattr(flink_cluster, "PORTS", dict(zip(PORTS, flink_cluster._free_ports(3), strict=True)))
     with pytest.raises(RuntimeError, match=message), Flink.on_free_ports().run(tmp_path / "logs"):
         pytest.fail("it ran")
     assert find_leftover_processes(tmp_path) == [] and not (tmp_path / "logs" / "flink.tmp").exists()
@@ -149,7 +149,7 @@ def test_manifests_use_the_addresses_of_the_pod_runtime() -> None:
     assert KubeflowTask("run", "/showcase", "grpc://metadata:8080", flink="job-server:8099").runtime.beam_args == args
     (flink,) = [container for container in render_manifests("flink") if container["kind"] == "FlinkDeployment"]
     buffers = "taskmanager.network.sort-shuffle.min-buffers"
-    assert f"{buffers}: {flink['spec']['flinkConfiguration'][buffers]}\n" in cluster.CONFIG
+    assert f"{buffers}: {flink['spec']['flinkConfiguration'][buffers]}\n" in flink_cluster.CONFIG
     assert (
         "--job-port=8099" in by_name["job-server"]["args"] and "--job-host=job-server" in by_name["job-server"]["args"]
     )
@@ -159,7 +159,7 @@ def test_job_server_accepts_the_options_of_the_manifest() -> None:
     (server,) = [
         container for _, _, container in list_containers(render_manifests("flink")) if container["name"] == "job-server"
     ]
-    command = ["java", "-cp", f"{require_jars()}/*", cluster.JOB_SERVER, "--no-such-word"]
+    command = ["java", "-cp", f"{require_jars()}/*", flink_cluster.JOB_SERVER, "--no-such-word"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=120)
     options = set(re.findall(r"^ (--[\w-]+)", process.stdout + process.stderr, re.MULTILINE))
     assert {argument.partition("=")[0] for argument in server["args"]} <= options

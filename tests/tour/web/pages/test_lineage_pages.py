@@ -22,7 +22,7 @@ from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour import lineage, logbook, trace
 from tour.logbook import PredictionLogReader
-from tour.web.app import create_app
+from tour.web.application import create_app
 from tour.web.pages import lineage_pages as pages
 
 

@@ -15,7 +15,7 @@ from pipeline.home import Home
 from pipeline.metadata import store
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
-from tour.web.app import create_app
+from tour.web.application import create_app
 
 pytestmark = pytest.mark.system
 

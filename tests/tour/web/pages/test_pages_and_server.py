@@ -21,7 +21,7 @@ from pipeline.metadata import store_address
 from tour.incidents.incident import IncidentEvent, LiveSystem, StagedIncident
 from tour.logbook import LoggedPrediction
 from tour.web import trial
-from tour.web.app import create_app
+from tour.web.application import create_app
 from tour.web.pages import stage
 
 pytestmark = pytest.mark.system

@@ -15,7 +15,7 @@ from tour import notes
 from tour.evidence import render
 from tour.figures import svg
 from tour.web import prover
-from tour.web.app import create_app
+from tour.web.application import create_app
 from tour.web.pages import presenter, question
 from tour.web.prover import Prover, QueueFullError
 

@@ -35,7 +35,7 @@ from serving.browser.chromium import Chromium
 from tour import notes, trace
 from tour.artifacts import charts, curves, statistics, transform
 from tour.web import sources
-from tour.web.app import create_app
+from tour.web.application import create_app
 
 NODES = [*(node for node, _, _ in STAGES), "DriftMonitor", "Decide"]
 SLIDER, MISS = "document.querySelector('#threshold')", "document.querySelector('[data-price=miss]')"

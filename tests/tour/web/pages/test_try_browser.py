@@ -13,7 +13,7 @@ from support.tried_home import create_tensor_process, flatten_first_row
 from serving.browser import chromium
 from serving.browser.chromium import Chromium
 from tour.web import trial
-from tour.web.app import create_app
+from tour.web.application import create_app
 
 pytestmark = pytest.mark.system
 

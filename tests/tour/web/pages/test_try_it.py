@@ -14,7 +14,7 @@ from support.tried_home import create_tensor_process, flatten_first_row
 
 from serving.browser import site
 from tour.web import trial
-from tour.web.app import create_app
+from tour.web.application import create_app
 from tour.web.pages import try_it
 
 pytestmark = pytest.mark.system

@@ -11,7 +11,7 @@ from rich.console import Console
 from support.scripted_demo import report_traffic
 
 from models.catalog import find_use_case
-from tour.demo import traffic
+from tour.demo import demo_traffic
 from tour.demo.collaborators import Collaborators
 from tour.demo.playthrough import Playthrough
 from tour.demo.report import DemoReport
@@ -50,25 +50,25 @@ def start_play(tmp_path: Path) -> Callable[[str], tuple[Playthrough, list[list[o
 
 def test_requests_are_sent_until_the_child_is_ended(start_play: Callable) -> None:
     play, commands = start_play(SENDS)
-    with traffic.keep_sending(play, find_use_case("fraud"), SCENARIO) as child:
+    with demo_traffic.keep_sending(play, find_use_case("fraud"), SCENARIO) as child:
         assert child.poll() is None
-        assert traffic.finish_sending(play, find_use_case("fraud"), child)
+        assert demo_traffic.finish_sending(play, find_use_case("fraud"), child)
     assert child.returncode == 0 and play.report.summary["traffic"]["fraud"]["sent"] == 7
     assert commands[0][:4] == ["traffic", "fraud", "--home", play.home] and "44:51" in commands[0]
 
 
 def test_child_is_ended_if_the_block_raises(start_play: Callable) -> None:
     play, _ = start_play(SENDS)
-    with pytest.raises(KeyboardInterrupt), traffic.keep_sending(play, find_use_case("fraud"), SCENARIO) as child:
+    with pytest.raises(KeyboardInterrupt), demo_traffic.keep_sending(play, find_use_case("fraud"), SCENARIO) as child:
         raise KeyboardInterrupt
     assert child.returncode == 0
 
 
 def test_failed_child_is_reported_with_its_log(start_play: Callable, capsys: pytest.CaptureFixture) -> None:
     play, _ = start_play(FAILS)
-    with traffic.keep_sending(play, find_use_case("fraud"), SCENARIO) as child:
+    with demo_traffic.keep_sending(play, find_use_case("fraud"), SCENARIO) as child:
         child.wait()
-        assert not traffic.finish_sending(play, find_use_case("fraud"), child)
+        assert not demo_traffic.finish_sending(play, find_use_case("fraud"), child)
     printed = capsys.readouterr().out
     assert "exit code 3" in printed and "traffic.log" in printed
 
@@ -76,14 +76,14 @@ def test_failed_child_is_reported_with_its_log(start_play: Callable, capsys: pyt
 def test_second_attempt_sends_later_days(start_play: Callable) -> None:
     play, commands = start_play(SENDS)
     for _ in range(2):
-        with traffic.keep_sending(play, find_use_case("fraud"), SCENARIO):
+        with demo_traffic.keep_sending(play, find_use_case("fraud"), SCENARIO):
             pass
     assert "44:51" in commands[0] and "45:51" in commands[1]
 
 
 def test_last_day_is_recorded_for_each_use_case(tmp_path: Path) -> None:
     fraud, image = find_use_case("fraud"), find_use_case("image")
-    assert traffic.read_last_day(tmp_path, fraud) == -1
-    traffic.write_last_day(tmp_path, fraud, 12)
-    traffic.write_last_day(tmp_path, image, 3)
-    assert (traffic.read_last_day(tmp_path, fraud), traffic.read_last_day(tmp_path, image)) == (12, 3)
+    assert demo_traffic.read_last_day(tmp_path, fraud) == -1
+    demo_traffic.write_last_day(tmp_path, fraud, 12)
+    demo_traffic.write_last_day(tmp_path, image, 3)
+    assert (demo_traffic.read_last_day(tmp_path, fraud), demo_traffic.read_last_day(tmp_path, image)) == (12, 3)

@@ -16,9 +16,9 @@ from models.image import readers
 from models.image import traffic as pictures
 from models.image.data import _share
 from models.image.sources import store_digits
-from serving.errors import ServingError
 from serving.http import asyncio_server
-from serving.traffic import Sender, TrafficReport
+from serving.request_sender import Sender, TrafficReport
+from serving.status_errors import ServingError
 
 pytestmark = pytest.mark.system
 

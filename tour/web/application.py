@@ -25,7 +25,7 @@ from tour import notes
 from tour.live.watch import HomeWatcher
 from tour.web import rendering
 from tour.web.guard import Guard
-from tour.web.pages import incidents, lineage_pages, presenter, question, stage, system, try_it
+from tour.web.pages import break_it, lineage_pages, presenter, question, stage, system, try_it
 from tour.web.prover import Prover
 
 HERE = Path(__file__).parent
@@ -45,7 +45,7 @@ def create_app(home: Path, gateway: str = "", token: str = "", hosts: tuple[str,
     app.state.gateway = (lambda: gateway) if gateway else partial(_find_gateway, home)
     app.state.watch, app.state.prover = HomeWatcher(home, app.state.gateway), Prover(home)
     app.state.page = rendering.PageRenderer(NAV)
-    for module in (system, stage, question, try_it, incidents, presenter, lineage_pages):
+    for module in (system, stage, question, try_it, break_it, presenter, lineage_pages):
         app.include_router(module.router)
     app.add_api_route("/healthz", _check_health)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")

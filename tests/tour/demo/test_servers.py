@@ -13,7 +13,7 @@ from rich.console import Console
 from support.process import is_alive
 
 from pipeline.online import rollouts
-from tour.demo import serving
+from tour.demo import servers
 from tour.demo.report import DemoReport
 
 pytestmark = pytest.mark.system
@@ -55,7 +55,7 @@ def test_models_are_served_until_the_block_ends(
     tmp_path: Path, report: DemoReport, server_code: str, capsys: pytest.CaptureFixture
 ) -> None:
     start = Starter(server_code)
-    with serving.serve_models(tmp_path, report, start) as place:
+    with servers.serve_models(tmp_path, report, start) as place:
         assert place["gateway"] == 7 and is_alive(place["pid"])
     assert not is_alive(place["pid"]) and rollouts.find_running_server(tmp_path) is None
     assert start.commands[0][:3] == ["serve", "--home", tmp_path] and "--timeout" in start.commands[0]
@@ -67,14 +67,14 @@ def test_running_server_is_used_and_not_ended(tmp_path: Path, report: DemoReport
     (tmp_path / rollouts.SERVER_RECORD_FILE).write_text(
         json.dumps({"pid": os.getpid(), "host": "127.0.0.1", "gateway": 9})
     )
-    with serving.serve_models(tmp_path, report, start) as place:
+    with servers.serve_models(tmp_path, report, start) as place:
         assert place["gateway"] == 9
     assert not start.commands and (tmp_path / rollouts.SERVER_RECORD_FILE).exists()
 
 
 def test_server_that_replaced_the_child_is_ended(tmp_path: Path, report: DemoReport, server_code: str) -> None:
     start = Starter(server_code)
-    with serving.serve_models(tmp_path, report, start) as place:
+    with servers.serve_models(tmp_path, report, start) as place:
         os.kill(place["pid"], 9)
         replacement = start([], tmp_path / "log")
         replacement.stdout.readline()
@@ -84,8 +84,8 @@ def test_server_that_replaced_the_child_is_ended(tmp_path: Path, report: DemoRep
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        (lambda *arguments: serving.serve_models(*arguments).__enter__(), "server ended with exit code 3; .*serve.log"),
-        (serving.show_tour, "tour ended with exit code 3; .*tour.log"),
+        (lambda *arguments: servers.serve_models(*arguments).__enter__(), "server ended with exit code 3; .*serve.log"),
+        (servers.show_tour, "tour ended with exit code 3; .*tour.log"),
     ],
 )
 def test_failed_start_is_reported_with_its_log(
@@ -99,7 +99,7 @@ def test_address_of_the_tour_is_printed_on_its_own_line(
     tmp_path: Path, report: DemoReport, capsys: pytest.CaptureFixture
 ) -> None:
     start = Starter("print('http://127.0.0.1:8600/ (Ctrl-C ends it)', flush=True)")
-    serving.show_tour(tmp_path, report, start)
+    servers.show_tour(tmp_path, report, start)
     assert "http://127.0.0.1:8600/" in capsys.readouterr().out.splitlines()
     assert start.commands[0][:3] == ["tour", "--home", tmp_path]
 
@@ -107,5 +107,5 @@ def test_address_of_the_tour_is_printed_on_its_own_line(
 def test_taken_port_is_replaced_by_port_0() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert serving.choose_port(port) == 0
-    assert serving.choose_port(port) == port
+        assert servers.choose_port(port) == 0
+    assert servers.choose_port(port) == port

@@ -1,6 +1,6 @@
 """Incident *worker*: two processes train together, one gets SIGKILL, and the cluster resumes from its checkpoint.
 
-``python -m tour.incidents.cluster JOB.json`` is the launcher. It is a separate process, as the pipeline's stage is.
+``python -m tour.incidents.killed_worker JOB.json`` is the launcher. It is a separate process, as the pipeline's stage is.
 """
 
 import json
@@ -46,7 +46,7 @@ def run(live: LiveSystem) -> Iterator[IncidentEvent]:
             {"case": case.name},
         )
         log = folder / "launcher.log"
-        with scratch.run_child([job], log, "tour.incidents.cluster") as process:
+        with scratch.run_child([job], log, "tour.incidents.killed_worker") as process:
             yield from _kill_worker(log, process)
         result = folder / "result.json"
         if process.returncode or not result.exists():

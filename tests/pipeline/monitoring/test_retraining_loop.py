@@ -11,7 +11,7 @@ from support.in_process import run_in_process
 from models.catalog import CASES
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
-from pipeline.monitoring import collected_spans, decisions, loop
+from pipeline.monitoring import collected_spans, decisions, retraining_loop
 from pipeline.run import Run
 from pipeline.runtime import Runtime
 
@@ -97,21 +97,24 @@ def test_retraining_uses_the_settings_of_the_served_run() -> None:
     settings = FRAUD.configure({"eval_days": "5", "epochs": "3", "min_pr_auc": "0.2"})
     settings["data"] |= {"first_day": 3, "last_day": 92}
     run = make_base_run(settings=json.dumps(settings))
-    all_changes = loop.find_changed_settings(FRAUD, run, tuple(FRAUD.settings))
+    all_changes = retraining_loop.find_changed_settings(FRAUD, run, tuple(FRAUD.settings))
     assert all_changes == {"eval_days": "5", "epochs": "3", "min_pr_auc": "0.2"}
     assert FRAUD.configure(all_changes)["training"] == settings["training"]
     # A LoRA refresh has its own training settings.
-    assert loop.find_changed_settings(FRAUD, run, ("data", "gates")) == {"eval_days": "5", "min_pr_auc": "0.2"}
-    assert loop.find_changed_settings(FRAUD, make_base_run(), tuple(FRAUD.settings)) == {}
+    assert retraining_loop.find_changed_settings(FRAUD, run, ("data", "gates")) == {
+        "eval_days": "5",
+        "min_pr_auc": "0.2",
+    }
+    assert retraining_loop.find_changed_settings(FRAUD, make_base_run(), tuple(FRAUD.settings)) == {}
 
 
 def test_training_spans_are_the_newest_of_the_chosen_length(tmp_path: Path) -> None:
     for number in range(10, 120):
         (tmp_path / f"span-{number:03d}").mkdir()
-    assert loop.choose_spans(FRAUD, 0, tmp_path, make_base_run()) == (40, 119)
-    assert loop.choose_spans(FRAUD, 20, tmp_path, make_base_run()) == (100, 119)
-    assert loop.choose_spans(FRAUD, 500, tmp_path, make_base_run()) == (10, 119)
-    assert loop.choose_spans(CASES["image"], 0, tmp_path, make_base_run()) == (10, 119)
+    assert retraining_loop.choose_spans(FRAUD, 0, tmp_path, make_base_run()) == (40, 119)
+    assert retraining_loop.choose_spans(FRAUD, 20, tmp_path, make_base_run()) == (100, 119)
+    assert retraining_loop.choose_spans(FRAUD, 500, tmp_path, make_base_run()) == (10, 119)
+    assert retraining_loop.choose_spans(CASES["image"], 0, tmp_path, make_base_run()) == (10, 119)
 
 
 def test_unseen_spans_follow_from_the_policys_settings() -> None:
@@ -119,8 +122,8 @@ def test_unseen_spans_follow_from_the_policys_settings() -> None:
     settings["data"] |= {"first_day": 0, "last_day": 89}
     run = make_base_run(settings=json.dumps(settings))
     # Label delay twice, eval days and valid days.
-    assert loop.count_unseen_spans(FRAUD, FRAUD.policy, run) == 7 + 4 + 7 + 3
-    assert loop.count_unseen_spans(CASES["image"], CASES["image"].policy, run) == 0
+    assert retraining_loop.count_unseen_spans(FRAUD, FRAUD.policy, run) == 7 + 4 + 7 + 3
+    assert retraining_loop.count_unseen_spans(CASES["image"], CASES["image"].policy, run) == 0
 
 
 def test_existing_collection_is_reused(history: StoredHistory) -> None:

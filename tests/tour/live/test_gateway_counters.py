@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tour.live import traffic, watch
-from tour.live.traffic import CaseCounters, Scrapes
+from tour.live import gateway_counters, watch
+from tour.live.gateway_counters import CaseCounters, Scrapes
 
 
 def exposition(ok: int, failed: int) -> str:
@@ -20,8 +20,8 @@ def exposition(ok: int, failed: int) -> str:
 
 def test_rates_latencies_and_errors_are_computed_from_two_scrapes() -> None:
     scrapes = Scrapes()
-    scrapes.add(traffic.parse_metrics(exposition(100, 0)), 10.0)
-    scrapes.add(traffic.parse_metrics(exposition(180, 20)), 12.0)
+    scrapes.add(gateway_counters.parse_metrics(exposition(100, 0)), 10.0)
+    scrapes.add(gateway_counters.parse_metrics(exposition(180, 20)), 12.0)
     fraud = scrapes.of("fraud")
     assert fraud.rate == 50 and fraud.errors == 0.2 and fraud.total == 200 and fraud.breaker == "open"
     assert fraud.p50 == pytest.approx(1.0) and fraud.p99 == pytest.approx(1 + 9 * 0.98)
@@ -46,10 +46,10 @@ def test_fetch_times_out_or_raises_without_an_answer() -> None:
         server = await asyncio.start_server(hanging, "127.0.0.1", 0)
         async with server:
             with pytest.raises(TimeoutError):
-                await traffic.fetch(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+                await gateway_counters.fetch(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
         for address in ("127.0.0.1:1", "nonsense"):
             with pytest.raises(OSError):
-                await traffic.fetch(address)
+                await gateway_counters.fetch(address)
 
     asyncio.run(check())
 

@@ -23,7 +23,7 @@ from tour.incidents.incident import (
     MissingPrerequisiteError,
     StagedIncident,
 )
-from tour.web import app as web
+from tour.web import application as web
 
 pytestmark = pytest.mark.system
 
