@@ -151,7 +151,7 @@ def feed_from_memory(rows: Mapping[str, np.ndarray], batch_size: int, seed: int)
 
 
 def feed_from_store(folder: Path, spec: Mapping[str, RowSpec], count: int, batch_size: int, seed: int) -> Feed:
-    """As :func:`kept`, from the files that :func:`store` wrote, read inside the TensorFlow graph.
+    """As :func:`feed_from_memory`, from the files that :func:`store` wrote, read inside the TensorFlow graph.
 
     Therefore the pipeline can be built on a worker that only runs graphs, such as one of a parameter-server cluster.
     """

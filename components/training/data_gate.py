@@ -27,7 +27,7 @@ def DataGate(anomalies: InputArtifact[ExampleAnomalies]) -> None:
     """Stop the run if any split has an anomaly.
 
     Raises:
-        Refused: naming the split, the feature, the rule, the observed value and the remedy.
+        GateError: naming the split, the feature, the rule, the observed value and the remedy.
 
     Question: B17
     Answer: I chain ExampleGen, statistics, schema, validation, Transform, Trainer, an Evaluator against the blessed

@@ -22,7 +22,7 @@ def FitGate(model_run: InputArtifact[ModelRun], config: Parameter[str]) -> None:
     """Stop the run if the metric on train exceeds that on valid by more than the overfitting gap allowed.
 
     Raises:
-        Refused: naming the metric, both values, the limit and the remedies.
+        GateError: naming the metric, both values, the limit and the remedies.
 
     Question: B26
     Answer: The usual mistake is watching the training metric alone, which keeps rising. Measure the saved weights in

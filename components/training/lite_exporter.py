@@ -58,7 +58,7 @@ def LiteExporter(
     Proof: tests/components/training/test_lite_exporter.py::test_weights_of_fewer_bits_make_smaller_files
 
     Raises:
-        Refused: if float32 differs from the SavedModel by more than the tolerance, or if no variant keeps the metric.
+        GateError: if float32 differs from the SavedModel by more than the tolerance, or if no variant keeps the metric.
     """
     options = json.loads(config)
     network, gates = find_use_case(options["case"]).load("model"), options["settings"]
@@ -158,7 +158,7 @@ def select_variant(table: list[dict[str, Any]], gates: Mapping[str, Any]) -> str
     """Mark the variants of the table that pass, and return the name of the smallest; the first row is float32.
 
     Raises:
-        Refused: if float32 differs from the SavedModel by more than the tolerance, or if no variant keeps the metric.
+        GateError: if float32 differs from the SavedModel by more than the tolerance, or if no variant keeps the metric.
     """
     float32 = table[0]
     _check_tolerance(float32["difference"], "float32 TFLite", gates)

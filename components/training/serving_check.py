@@ -46,7 +46,7 @@ def ServingCheck(
     profile), and what the edge page needs: ``one_row.tflite`` and ``samples.npz``.
 
     Raises:
-        Refused: if the export does not load or an answer differs, naming which.
+        GateError: if the export does not load or an answer differs, naming which.
     """
     source = path_utils.serving_model_path(model.uri)
     serialized = _read_examples(examples.uri)

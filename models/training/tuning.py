@@ -72,7 +72,7 @@ class Search(base_tuner.BaseTuner):
     def run_trial(self, trial: Any, train: Rows, valid: Rows) -> dict[str, float]:
         """Train once with the trial's values; the score is the monitored metric of the best epoch.
 
-        A trial that fails or whose loss is NaN or infinite scores ``WORST``, so that the search avoids its settings.
+        A trial that fails or whose loss is NaN or infinite scores ``FAILED_SCORE``, so that the search avoids its settings.
         """
         values, started = dict(trial.hyperparameters.values), time.perf_counter()
         settings = {**self.settings, **values}

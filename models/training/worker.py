@@ -28,8 +28,8 @@ def main(arguments: list[str]) -> int:
     """Run the task to its end.
 
     Returns:
-        The exit code: 0 when done, ``PREEMPTED`` after SIGTERM with a checkpoint written, ``UNBOUND`` if the task's
-        address is in use, ``WRONG`` if the settings are not compatible. Other errors are raised.
+        The exit code: 0 when done, ``PREEMPTED`` after SIGTERM with a checkpoint written, ``ADDRESS_IN_USE`` if the task's
+        address is in use, ``INVALID_SETTINGS`` if the settings are not compatible. Other errors are raised.
     """
     options = build_parser().parse_args(arguments)
     if options.finish:

@@ -55,7 +55,7 @@ class KubeflowTask:
         """Make the plan and register the run; a run with the result of an earlier one is registered as cached.
 
         Args:
-            request: The request as JSON, see :func:`told`.
+            request: The request as JSON, see :func:`dump_request`.
         """
         if self.database:
             store_address.write_server_address(Path(self.root), self.database)
@@ -126,7 +126,7 @@ def dump_request(request: RunRequest) -> str:
 
 
 def load_request(text: str) -> RunRequest:
-    """Parse a request from JSON; the inverse of :func:`told`.
+    """Parse a request from JSON; the inverse of :func:`dump_request`.
 
     Raises:
         ValueError: if the text is not a request, or names an unknown case or field.

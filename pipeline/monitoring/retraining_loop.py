@@ -43,7 +43,7 @@ def run_monitor_once(
 
     Raises:
         BusyError: if another monitor or run of the case is in progress in this home.
-        FailedError: naming the stage that failed.
+        MonitoringFailedError: naming the stage that failed.
         NothingServedError: if nothing has been pushed.
     """
     with store.exclusive_lock(Path(runtime.root, case.name, "monitor.lock"), f"monitor of {case.name}"):

@@ -205,7 +205,7 @@ def fill_memory(home: Path, case: str, online: Any) -> int:
     """Load the raw spans of the case's last pushed run into the online history; return the number of rows.
 
     Raises:
-        UnreachedError: if the metadata store does not answer; the caller may retry.
+        StoreUnavailableError: if the metadata store does not answer; the caller may retry.
     """
     try:
         pushed = Home(home).pushed_runs(case)

@@ -72,7 +72,7 @@ class PositiveRate:
             overlap: Number of windows that contain the same day, if they overlap.
 
         Raises:
-            ValueError: for fewer than ``RELIABLE`` windows, or without a positive.
+            ValueError: for fewer than ``MIN_WINDOWS`` windows, or without a positive.
         """
         count, square = (np.array([(window**power).sum() for window in source_counts]) for power in (1, 2))
         if len(rows) < MIN_WINDOWS or not count.any():

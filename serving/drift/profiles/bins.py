@@ -89,7 +89,7 @@ class CategoricalColumn:
 
     @staticmethod
     def of(name: str, values: Any) -> "CategoricalColumn":
-        """The most frequent values of the reference, at most ``KNOWN`` values and ``ROOM`` bytes of JSON."""
+        """The most frequent values of the reference, at most ``KNOWN`` values and ``MAX_NAMES_BYTES`` bytes of JSON."""
         frequencies = count_values(values)
         frequent = sorted(frequencies, key=lambda value: (-frequencies[value], value))[:MAX_CATEGORIES]
         sizes = np.cumsum([len(json.dumps(value, ensure_ascii=False).encode()) + 1 for value in frequent])

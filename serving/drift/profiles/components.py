@@ -100,7 +100,7 @@ def _standardize(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def _group_bins(shares: np.ndarray) -> np.ndarray:
-    """Group index of each bin, ``[bins]``: neighbouring bins joined to about ``COARSE`` groups of equal shares."""
+    """Group index of each bin, ``[bins]``: neighbouring bins joined to about ``SHAPE_GROUPS`` groups of equal shares."""
     group = np.minimum((np.cumsum(shares) - shares / 2) * SHAPE_GROUPS, SHAPE_GROUPS - 1).astype(np.int64)
     return np.unique(group, return_inverse=True)[1]
 

@@ -90,7 +90,7 @@ class ReferenceBaseline:
         """Fit to reference days on which the model was not trained, each with its kind.
 
         Raises:
-            ValueError: if there are fewer than ``LEAST_DAYS`` days in addition to one per kind.
+            ValueError: if there are fewer than ``MIN_DAYS`` days in addition to one per kind.
         """
         kinds = sorted({kind for kind, _ in days})
         below = len(days) - len(kinds)
