@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs import ROOT, median, print_table, provide_home, write_report
+from models.training.distribute.local_processes import find_free_ports
 from pipeline.home import Home
 
 START = 300
@@ -115,7 +116,7 @@ def _start_targets(home: Path, stack: ExitStack) -> Iterator[Target]:
     """Start every server and yield it with its request."""
     served, fraud = home, _find_latest_version(home, "fraud")
     row, image, dense, request = _build_requests(home)
-    rest, grpc, lite_rest, lite_grpc, gateway = _find_free_ports(5)
+    rest, grpc, lite_rest, lite_grpc, gateway = find_free_ports(5)
     command = ["cli.main", "serve", "--no-gateway", "--home", str(served)]
     stack.enter_context(_run_module(*command, "--rest-port", rest, "--grpc-port", grpc))
     # The gateway gets its own home with a link to the versions, so that its log is not written to the measured home.
@@ -132,14 +133,14 @@ def _start_targets(home: Path, stack: ExitStack) -> Iterator[Target]:
     yield Target("server image", rest, _make_post("/v1/models/image:predict", image))
     yield Target("server gRPC", grpc, request, "load_grpc")
     for kind, body in (("floor", _make_post("/", row)), ("grpc-floor", request), ("grpc-floor-sync", request)):
-        (port,) = _find_free_ports(1)
+        (port,) = find_free_ports(1)
         stack.enter_context(_run_module("benchmarks.served", kind, port))
         yield Target(kind, port, body, "load_grpc" if kind.startswith("grpc") else "load")
     for kind in PEERS:
         if importlib.util.find_spec(kind) is None:
             print(f"{kind} is not installed; install it with `uv sync --group peers`")
             continue
-        (port,) = _find_free_ports(1)
+        (port,) = find_free_ports(1)
         words = ["benchmarks.served", kind] if kind == "fastapi" else ["benchmarks.peer_litserve"]
         stack.enter_context(_run_module(*words, port, fraud))
         yield Target(kind, port, _make_post("/predict", row))
@@ -241,14 +242,6 @@ def _wait_until_listening(target: Target) -> None:
                 return
         time.sleep(0.2)
     sys.exit(f"error: {target.name} did not start within {START} s.")
-
-
-def _find_free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for socket_ in sockets:
-            socket_.bind(("127.0.0.1", 0))
-        return [socket_.getsockname()[1] for socket_ in sockets]
 
 
 def _find_latest_version(home: Path, case: str) -> Path:

@@ -1,11 +1,12 @@
 """The rollout of a case: which versions serve which requests. Commands write the file and the gateway polls it."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
+
+from serving.atomic_file import write_atomically
 
 STABLE, CANARY, SHADOW = "stable", "canary", "shadow"
 FILE = "rollout.json"
@@ -76,12 +77,7 @@ def read(folder: Path) -> Rollout:
 
 def write(folder: Path, rollout: Rollout) -> None:
     """Replace the rollout file atomically."""
-    temporary = folder / f".{FILE}.{os.getpid()}"
-    with temporary.open("w") as stream:
-        stream.write(json.dumps(asdict(rollout), indent=1))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, folder / FILE)
+    write_atomically(folder / FILE, json.dumps(asdict(rollout), indent=1).encode())
 
 
 def promote(folder: Path, version: int | None, share: float | None = None, shadow: bool = False) -> Rollout:

@@ -1,16 +1,17 @@
 """Child processes of a command: they end with it, even if it is killed."""
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-PR_SET_PDEATHSIG = 1
+from models.training.distribute.local_processes import end_with_parent
+
 GRACE = 60.0  # seconds to finish requests in progress
 
 
@@ -40,7 +41,7 @@ def _popen(command: Sequence[object], log: Path, output: int | None) -> subproce
             stderr=log_stream,
             text=True,
             env=environment,
-            preexec_fn=_end_with_parent,
+            preexec_fn=partial(end_with_parent, signal.SIGTERM),
             start_new_session=True,
         )
 
@@ -69,7 +70,3 @@ def end_all(children: Iterable[subprocess.Popen[str]]) -> None:
             child.send_signal(signal.SIGTERM)
     for child in ending:
         end(child)
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

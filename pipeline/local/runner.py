@@ -1,6 +1,5 @@
 """Run the compiled graph on this machine: one process per stage, independent stages in parallel, every stage resumable."""
 
-import ctypes
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from models.errors import DataError, GateError
+from models.training.distribute.local_processes import end_with_parent
 from pipeline import code_digest
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
@@ -29,7 +29,6 @@ from pipeline.runtime import Runtime
 from pipeline.stages import Stage
 
 DIGEST = "code_digest"
-PR_SET_PDEATHSIG = 1
 GRACE = 30.0  # seconds for stages to save a checkpoint when the run is stopped
 
 
@@ -158,7 +157,7 @@ def _start(ir: pipeline_pb2.Pipeline, name: str, runtime: Runtime, logs: Path) -
     result = {"state": "failed", "message": ""}
     try:
         # A stage must not outlive the run: a stage of a killed run would write while the resumed run does.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         descriptor = os.open(logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

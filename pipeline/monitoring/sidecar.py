@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import ctypes
 import json
 import logging
 import os
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.catalog import find_use_case
+from models.training.distribute.local_processes import end_with_parent
 from models.use_case import UseCase
 from pipeline.local.local_runtime import local_runtime
 
 if TYPE_CHECKING:
     from serving.drift.profiles.windows import Windowing
 
-PR_SET_PDEATHSIG = 1
 POLL = 1.0
 NICE = 10
 RESTART_SECONDS = 5.0  # seconds before an ended monitor is restarted
@@ -121,7 +120,7 @@ def main() -> None:
     parser.add_argument("--webhook", default="")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICE)
     follow(options.home, options.cases, options.webhook)

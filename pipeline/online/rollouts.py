@@ -12,6 +12,7 @@ from models.catalog import CASES, find_use_case
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from serving import rollout
+from serving.atomic_file import write_atomically
 
 SERVER_RECORD_FILE = "serve.json"
 CONFIG = "models.config"
@@ -32,9 +33,7 @@ def write_config(home: Path) -> None:
     runtime = local_runtime(home)
     folders = {name: runtime.case(name).versions for name in CASES}
     text = rollout.model_config({name: folder for name, folder in folders.items() if rollout.list_versions(folder)})
-    temporary = home / f".{CONFIG}.{os.getpid()}"
-    temporary.write_text(text)
-    os.replace(temporary, home / CONFIG)
+    write_atomically(home / CONFIG, text.encode())
 
 
 def promote(case: str, version: str, share: float | None, shadow: bool, home: Path, as_json: bool) -> None:

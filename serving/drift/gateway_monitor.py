@@ -7,18 +7,18 @@ delivered. After a kill between two writes, the monitor reads that part of the l
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from serving.atomic_file import write_atomically
 from serving.drift.alarms.judge import MAX_STORED, Judge, WindowPart, WindowResult
 from serving.drift.alert_sinks import Sink, deliver
 from serving.drift.profiles.watched_columns import VERSION
 from serving.drift.profiles.windows import WindowAssigner, Windowing
 from serving.drift.reference import reference_profile
-from serving.gateway.log.log_files import LogPosition, next_position, read_log, sync_to_disk
+from serving.gateway.log.log_files import LogPosition, next_position, read_log
 from serving.gateway.log.tf_example import decode
 
 STATE_FILE = "monitor.json"
@@ -121,13 +121,7 @@ class GatewayMonitor:
             "windows": [asdict(window) for window in self.windows],
             "pending": self.pending,
         }
-        temporary = self.folder / f".{STATE_FILE}.{os.getpid()}"
-        with temporary.open("w") as stream:
-            json.dump(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, self.folder / STATE_FILE)
-        sync_to_disk(self.folder)
+        write_atomically(self.folder / STATE_FILE, json.dumps(state).encode())
 
 
 def profile_records(reference: reference_profile.ReferenceProfile, records: Sequence[bytes]) -> WindowPart:

@@ -1,7 +1,6 @@
 """The traffic of the demonstration, sent day by day, so that an interrupted demonstration resumes with the next day."""
 
 import json
-import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 from models.use_case import UseCase
 from pipeline.local import processes
 from pipeline.online.replay import TrafficOptions
+from serving.atomic_file import write_atomically
 from tour.demo.playthrough import Playthrough
 
 CONNECTIONS = 16
@@ -130,9 +130,7 @@ def read_last_day(home: Path, case: UseCase) -> int:
 def write_last_day(home: Path, case: UseCase, day: int) -> None:
     """Record the last day that was sent, atomically."""
     days = _read_sent_days(home) | {case.name: day}
-    temporary = home / f".{SENT_DAYS}.{os.getpid()}"
-    temporary.write_text(json.dumps(days))
-    os.replace(temporary, home / SENT_DAYS)
+    write_atomically(home / SENT_DAYS, json.dumps(days).encode())
 
 
 def _read_sent_days(home: Path) -> dict[str, int]:

@@ -3,20 +3,20 @@
 Protocol: one JSON line on standard input per question, one JSON line with its results on standard output.
 """
 
-import ctypes
 import json
 import os
 import signal
 import sys
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+from models.training.distribute.local_processes import end_with_parent
+
 NICE = 10  # a much lower priority than the server and the gateway
 
 
 def main() -> None:
     """Compute evidence until standard input ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
     # Libraries print to standard output, so file descriptor 1 is redirected and responses use a copy of it.

@@ -5,7 +5,6 @@ path of a transform graph and a record in base64; one JSON line on standard outp
 """
 
 import base64
-import ctypes
 import json
 import os
 import signal
@@ -13,13 +12,14 @@ import sys
 from functools import lru_cache
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
+from models.training.distribute.local_processes import end_with_parent
+
 NICE = 5
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICE)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

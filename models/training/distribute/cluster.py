@@ -1,11 +1,9 @@
 """A training cluster on this machine: processes that find each other by TF_CONFIG, monitored and restarted."""
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,9 +14,9 @@ from typing import Any
 
 from models.errors import PreemptedError
 from models.training.distribute.job import ADDRESS_IN_USE, INVALID_SETTINGS, PREEMPTED
+from models.training.distribute.local_processes import end_with_parent, find_free_ports
 
 GRACE_SECONDS = 30.0  # seconds that processes have to save before they are killed
-PR_SET_PDEATHSIG = 1
 PROGRESS = ("epoch ", "went on ")
 WORKER = ("-m", "models.training.worker")  # Python's arguments to run a task
 
@@ -81,7 +79,7 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent,
+                preexec_fn=end_with_parent,
                 start_new_session=True,
             )
         print(f"{kind} {index} is process {child.pid}", flush=True)
@@ -159,7 +157,7 @@ def allocate_addresses(settings: Mapping[str, Any]) -> dict[str, list[str]]:
     counts = {"multiworker": {"worker": settings["workers"]}}
     counts["parameter-server"] = {"chief": 1, "worker": settings["workers"], "ps": settings["parameter_servers"]}
     tasks = counts.get(settings["strategy"], {})
-    ports = iter(_find_free_ports(sum(tasks.values())))
+    ports = iter(find_free_ports(sum(tasks.values())))
     return {kind: [f"localhost:{next(ports)}" for _ in range(count)] for kind, count in tasks.items()}
 
 
@@ -221,17 +219,3 @@ def _describe_end(process: TaskProcess) -> str:
 def _read_last_line(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip()[:400] if lines else "it wrote nothing."
-
-
-def _find_free_ports(count: int) -> list[int]:
-    """Find free ports; all sockets stay open until the last is found, so that the ports differ."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for opened in sockets:
-            opened.bind(("localhost", 0))
-        return [opened.getsockname()[1] for opened in sockets]
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to kill this process when the launcher's thread ends for any reason, so that no orphan survives."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

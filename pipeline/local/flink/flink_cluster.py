@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.training.distribute.local_processes import find_free_ports
 from pipeline.checkout import ROOT
 from pipeline.local import processes
 from pipeline.local.flink import worker_pool
@@ -86,7 +87,9 @@ class Flink:
         return cls(
             **{
                 name: default_port if _is_free(default_port) else free_port
-                for (name, default_port), free_port in zip(PORTS.items(), _free_ports(len(PORTS)), strict=True)
+                for (name, default_port), free_port in zip(
+                    PORTS.items(), find_free_ports(len(PORTS), HOST), strict=True
+                )
             }
         )
 
@@ -161,14 +164,6 @@ class Flink:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"Flink did not start within {START_SECONDS:.0f} s; see {logs}/flink-*.log.")
             time.sleep(0.2)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports
 
 
 def _is_free(port: int) -> bool:

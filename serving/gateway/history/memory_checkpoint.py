@@ -1,6 +1,5 @@
 """Checkpoint of the memory: a consistent snapshot, encoded as JSON in small pieces and written atomically."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -9,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from serving.gateway.log.log_files import LogPosition, sync_to_disk
+from serving.atomic_file import write_atomically
+from serving.gateway.log.log_files import LogPosition
 
 FILE = "checkpoint.json"
 LABELS_PER_PIECE = 5_000
@@ -53,13 +53,7 @@ def encode_pieces(checkpoint: Checkpoint) -> Iterator[bytes]:
 def save(folder: Path, text: Iterable[bytes]) -> None:
     """Replace the folder's checkpoint atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{FILE}.{os.getpid()}"
-    with temporary.open("wb") as stream:
-        stream.writelines(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, folder / FILE)
-    sync_to_disk(folder)
+    write_atomically(folder / FILE, text)
 
 
 def load(folder: Path) -> Checkpoint | None:

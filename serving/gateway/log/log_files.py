@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.atomic_file import sync_to_disk
 from serving.gateway.log import tfrecords
 
 OPEN, DONE, TORN = ".open", ".tfrecord", ".torn"
@@ -92,12 +93,3 @@ def find_record(folder: Path, place: LogPosition) -> bytes | None:
         except FileNotFoundError:
             continue
     return None
-
-
-def sync_to_disk(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to disk (fsync)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

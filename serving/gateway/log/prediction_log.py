@@ -17,8 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.atomic_file import sync_to_disk
 from serving.gateway.log import tfrecords
-from serving.gateway.log.log_files import DONE, OPEN, LogPosition, file_number, recover_file, sync_to_disk
+from serving.gateway.log.log_files import DONE, OPEN, LogPosition, file_number, recover_file
 
 log = logging.getLogger(__name__)
 

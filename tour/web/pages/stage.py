@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipeline.home import Home
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.run import Run
+from serving.atomic_file import write_atomically
 from tour import highlight, notes, trace
 from tour.artifacts import curves
 from tour.artifacts.parts import Part, RunContext, Threshold
@@ -96,9 +96,7 @@ async def _read_transform_graph(home: Path, case: str, run: str, path: Path) -> 
     if process.returncode:
         raise HTTPException(500, "TensorFlow could not read the graph; `python -m tour.artifacts.transform` shows why.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{process.pid}")
-    temporary.write_bytes(out)
-    os.replace(temporary, path)
+    write_atomically(path, out)
 
 
 def _groups(home: Path) -> list[dict[str, Any]]:
