@@ -82,15 +82,15 @@ def prepare_job(home: Path, case: str, folder: Path) -> Any:
         "checkpoint_steps": 10**6,
     }
     return TrainingJob(
-        case,
-        settings,
-        str(outputs["examples"]),
-        str(outputs["transform_graph"]),
-        str(folder),
-        restore.find_pretrained(outputs["model_run"]),
-        "",
-        reading.store(rows, folder / entry_point.STORED),
-        count,
+        case=case,
+        settings=settings,
+        examples=str(outputs["examples"]),
+        transform=str(outputs["transform_graph"]),
+        folder=str(folder),
+        pretrained=restore.find_pretrained(outputs["model_run"]),
+        base="",
+        spec=reading.store(rows, folder / entry_point.STORED),
+        rows=count,
     )
 
 

@@ -57,7 +57,19 @@ def serve(
     shared = "" if store == "embedded" else store
     start(
         ServeOptions(
-            cases or [], home, host, gateway_port, rest, grpc, backend, rate, timeout, lite, shared, monitor, webhook
+            cases=cases or [],
+            home=home,
+            host=host,
+            port=gateway_port,
+            rest_port=rest,
+            grpc_port=grpc,
+            backend=backend,
+            rate=rate,
+            timeout=timeout,
+            lite=lite,
+            store=shared,
+            monitor=monitor,
+            webhook=webhook,
         ),
         as_json,
     )

@@ -68,7 +68,14 @@ def register_run(plan: Plan, runtime: Runtime, fresh: bool = False, external_id:
         run = replace(matching[-1], state="running", reason="", facts={**matching[-1].facts, **process_id})
     else:
         run_id = external_id or make_run_id(plan.case.name)
-        run = Run(run_id, plan.case.name, "running", "", fingerprint, run_facts.collect_run_facts(plan) | process_id)
+        run = Run(
+            id=run_id,
+            case=plan.case.name,
+            state="running",
+            reason="",
+            fingerprint=fingerprint,
+            facts=run_facts.collect_run_facts(plan) | process_id,
+        )
     store.save(runtime.metadata, run)
     return run
 

@@ -191,7 +191,17 @@ def _parse_note(fields: dict[str, str], path: str, line: int, name: str, node: D
     if not PROOF.match(proof):
         raise _error(path, line, f"the proof for {id_} is not a test such as tests/test_x.py::test_y: '{proof}'")
     begins = 1 if isinstance(node, ast.Module) else node.lineno
-    return Note(id_, questions()[id_], answer, evidence, proof, path, begins, name, _source_lines(node, begins, lines))
+    return Note(
+        id=id_,
+        question=questions()[id_],
+        answer=answer,
+        evidence=evidence,
+        proof=proof,
+        path=path,
+        line=begins,
+        name=name,
+        source=_source_lines(node, begins, lines),
+    )
 
 
 def _source_lines(node: Documented, first_line: int, lines: list[str]) -> tuple[tuple[int, str], ...]:

@@ -112,7 +112,9 @@ def _to_artifact(stored: mlmd.Artifact, event: mlmd.Event, types: Mapping[int, s
     facts = {name: _value(value) for values in properties for name, value in values.items()}
     created = datetime.fromtimestamp(stored.create_time_since_epoch / 1000, UTC)
     created_at = created.isoformat(sep=" ", timespec="seconds")
-    return Artifact(stored.id, key, types[stored.type_id], Path(stored.uri), facts, created_at[:19])
+    return Artifact(
+        id=stored.id, key=key, type=types[stored.type_id], folder=Path(stored.uri), facts=facts, created=created_at[:19]
+    )
 
 
 def _value(value: mlmd.Value) -> Any:

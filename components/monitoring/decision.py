@@ -55,14 +55,14 @@ def Decide(
     labels = pl.read_parquet(folder / LABELLED)
     since = last["since"] if last.get("served") == served and last["action"] in ONGOING_ACTIONS else -1
     evidence = DecisionInputs(
-        windows,
-        served,
-        findings["incidents"],
-        labels,
-        metric,
-        last["retrained"],
-        options["unseen"],
-        since,
+        windows=windows,
+        served=served,
+        incidents=findings["incidents"],
+        labels=labels,
+        metric=metric,
+        retrained=last["retrained"],
+        unseen=options["unseen"],
+        since=since,
         daily=bool(profile and profile.watched.time),
     )
     choice = apply_policy(policy, evidence)

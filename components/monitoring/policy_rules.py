@@ -210,12 +210,12 @@ def _build_loss(
     how: Literal["realised", "estimated"], since: int, current: MetricEstimate, reference: MetricEstimate
 ) -> Loss:
     return Loss(
-        how,
-        since,
-        reference.value - current.value,
-        float(np.hypot(reference.error, current.error)),
-        current.value,
-        reference.value,
+        how=how,
+        since=since,
+        value=reference.value - current.value,
+        error=float(np.hypot(reference.error, current.error)),
+        now=current.value,
+        usual=reference.value,
     )
 
 

@@ -41,5 +41,10 @@ def shown(cache: Path, settings: Mapping[str, Any]) -> DemoTraffic:
     folder = generated(cache, ends + LATER, drift, settings)
     labelled = range(settings["days"], ends - settings["label_delay_days"])
     return DemoTraffic(
-        folder, range(settings["days"], begins), range(begins, ends), range(ends, ends + LATER), labelled, drift
+        folder=folder,
+        usual=range(settings["days"], begins),
+        drifted=range(begins, ends),
+        later=range(ends, ends + LATER),
+        labelled=labelled,
+        drift=drift,
     )

@@ -119,7 +119,9 @@ def fit(
     model.train_function = train_step  # the TensorBoard callback reads the graph from this attribute
     callbacks = calls.create(settings, network.MONITOR, folder, task.chief)
     callback_list = keras.callbacks.CallbackList(callbacks, model=model)
-    saver = CheckpointSaver(model, optimizer, position, callbacks, folder, task)
+    saver = CheckpointSaver(
+        model=model, optimizer=optimizer, position=position, callbacks=callbacks, folder=folder, task=task
+    )
     callback_list.on_train_begin()
     resumed = saver.restore()
     run_steps = create_runner(strategy, saver, train_step, feed, task, position, callback_list)
@@ -188,13 +190,13 @@ def _build_result(
         model.load_weights(folder / calls.BEST)
     best = int(np.argmax([curve[network.MONITOR] for curve in position.curves]))
     return TrainingResult(
-        model,
-        rows,
-        batch_size,
-        position.step,
-        best,
-        position.curves,
-        position.journal,
-        strategy.num_replicas_in_sync,
-        adapters.count_trainable(model),
+        model=model,
+        rows=rows,
+        batch_size=batch_size,
+        steps=position.step,
+        best=best,
+        curves=position.curves,
+        journal=position.journal,
+        replicas=strategy.num_replicas_in_sync,
+        trainable=adapters.count_trainable(model),
     )

@@ -129,17 +129,17 @@ def _run_monitoring_graph(
         from pipeline.monitoring import monitoring_graph
 
         monitoring_pass = monitoring_graph.MonitoringPass(
-            case,
-            str(runtime.case(case.name).online),
-            stretch,
-            window_cut(case),
-            str(runtime.case(case.name).versions),
-            store.outputs(runtime.metadata, base.id)["Pusher"]["pushed_model"].uri,
-            version,
-            asdict(policy),
-            count_unseen_spans(case, policy, base),
-            past_decisions[-1].record["report"] if past_decisions else "",
-            str(past_decisions[-1].folder) if past_decisions else "",
+            case=case,
+            log=str(runtime.case(case.name).online),
+            stretch=stretch,
+            cut=window_cut(case),
+            versions=str(runtime.case(case.name).versions),
+            model=store.outputs(runtime.metadata, base.id)["Pusher"]["pushed_model"].uri,
+            served=version,
+            policy=asdict(policy),
+            unseen=count_unseen_spans(case, policy, base),
+            report=past_decisions[-1].record["report"] if past_decisions else "",
+            decision=str(past_decisions[-1].folder) if past_decisions else "",
         )
         ir = runner.compile_graph(monitoring_graph.build(monitoring_pass), f"{case.name}/monitor", runtime, run_id)
         progress = runner.run(ir, runtime, logs, report)

@@ -75,17 +75,17 @@ async def _serve(options: ServeOptions, as_json: bool) -> None:
     cases = {name: ServedCase(_load_online(name), path, path.parent / "online") for name, path in folders.items()}
     write_config(options.home)
     settings = StackSettings(
-        cases,
-        ServerOptions(
+        cases=cases,
+        server=ServerOptions(
             host=options.host, rest_port=options.rest_port, grpc_port=options.grpc_port, prefer_lite=options.lite
         ),
-        options.host,
-        options.port,
-        options.backend,
-        ScoringOptions(timeout=options.timeout, rate=options.rate),
-        lambda name: can_fill_memory(options.home, name),
-        lambda name, online: fill_memory(options.home, name, online),
-        options.store,
+        host=options.host,
+        port=options.port,
+        backend=options.backend,
+        options=ScoringOptions(timeout=options.timeout, rate=options.rate),
+        can_fill=lambda name: can_fill_memory(options.home, name),
+        seed=lambda name, online: fill_memory(options.home, name, online),
+        store=options.store,
     )
     monitor = _make_monitor(options, [name for name, case_place in cases.items() if case_place.online is not None])
     # Two gateways of one home would diverge in their online history; there is no limit on model servers without a gateway.

@@ -91,7 +91,13 @@ class Scorer:
         )
         self.labels = PredictionLog(folder / LABELS, LogLimits(keep_seconds=0))
         self.shadow = ShadowTraffic(
-            name, backend, self._build_answers, folder / "shadow", options.limits, options.timeout, metrics
+            name=name,
+            backend=backend,
+            build_answers=self._build_answers,
+            folder=folder / "shadow",
+            limits=options.limits,
+            timeout=options.timeout,
+            metrics=metrics,
         )
         self.breaker = CircuitBreaker(options.breaker_policy, time.monotonic)
         self.bucket = TokenBucket(options.rate, options.burst, time.monotonic)

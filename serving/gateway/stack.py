@@ -158,7 +158,14 @@ class Stack:
         if count := await memory.fill(partial(settings.seed, name)):
             log.info("%s starts with a history of %d rows", name, count)
         return Scorer(
-            name, case.online, self._backend, case.versions, case.folder, settings.options, self._metrics, memory
+            name=name,
+            online=case.online,
+            backend=self._backend,
+            versions=case.versions,
+            folder=case.folder,
+            options=settings.options,
+            metrics=self._metrics,
+            memory=memory,
         )
 
     def _make_memory(self, name: str, online: Online, folder: Path) -> Memory:
@@ -172,13 +179,13 @@ class Stack:
         options = self.settings.options
         counter = lru_cache(lambda outcome: self._metrics.histories.labels(name, outcome))
         return RedisMemory(
-            name,
-            cast(Shareable, online),  # every case with a memory is shareable
-            folder,
-            self.settings.store,
-            options.timeout,
-            options.breaker_policy,
-            lambda outcome: counter(outcome).inc(),
+            name=name,
+            online=cast(Shareable, online),  # every case with a memory is shareable
+            folder=folder,
+            url=self.settings.store,
+            timeout=options.timeout,
+            breaker_policy=options.breaker_policy,
+            count_outcome=lambda outcome: counter(outcome).inc(),
         )
 
     def loaded(self) -> dict[str, int]:

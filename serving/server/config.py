@@ -119,12 +119,12 @@ def _model(model: Any) -> ModelConfig:
     if kind == "specific" and not policy.specific.versions:
         raise ValueError(f"The specific version policy of {model.name} names no version; add at least one.")
     return ModelConfig(
-        model.name,
-        model.base_path,
-        kind,
-        policy.latest.num_versions or 1,
-        tuple(policy.specific.versions),
-        dict(model.version_labels),
+        name=model.name,
+        base_path=model.base_path,
+        policy=kind,
+        latest=policy.latest.num_versions or 1,
+        specific=tuple(policy.specific.versions),
+        labels=dict(model.version_labels),
     )
 
 

@@ -64,7 +64,12 @@ class Engine:
         self.batching = batching or BatchingParameters()
         self.metrics = metrics or ServerMetrics()
         self.manager = ModelManager(
-            self._load_servable, self.metrics, poll_seconds, retries, retry_seconds, allow_unavailable_labels
+            load_servable=self._load_servable,
+            metrics=self.metrics,
+            poll_seconds=poll_seconds,
+            retries=retries,
+            retry_seconds=retry_seconds,
+            allow_unavailable_labels=allow_unavailable_labels,
         )
         self._prefer_lite, self._threads, self._warmup = prefer_lite, threads, warmup
         self._workers: WorkerPool | None = None
@@ -178,4 +183,11 @@ class Engine:
                 gc.collect()
                 # A full collection over TensorFlow's objects takes longer than a hundred requests; a model has few objects.
                 gc.freeze()
-        return Servable(model, version, path, self._threads, self._prefer_lite, self.batching if self._warmup else None)
+        return Servable(
+            name=model,
+            version=version,
+            path=path,
+            threads=self._threads,
+            prefer_lite=self._prefer_lite,
+            warmup=self.batching if self._warmup else None,
+        )

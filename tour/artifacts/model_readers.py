@@ -126,12 +126,12 @@ def threshold_slider(context: RunContext) -> Iterator[Part]:
         "Precision and recall", [row for row in rows if row["tp"] + row["fp"]], unit, "recall", "precision", "recall"
     )
     yield Threshold(
-        "Move the threshold",
-        table,
-        costs,
-        served,
-        _add_points(roc, unit, served, "fpr", "recall"),
-        _add_points(pr, unit, served, "recall", "precision"),
+        title="Move the threshold",
+        table=table,
+        prices=costs,
+        served=served,
+        roc=_add_points(roc, unit, served, "fpr", "recall"),
+        pr=_add_points(pr, unit, served, "recall", "precision"),
     )
 
 

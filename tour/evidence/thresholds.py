@@ -65,12 +65,12 @@ def errors(context: Context) -> list[Result]:
     }
     return [
         Matrix(
-            f"Confusion matrix at the served threshold of {served.threshold:.4f}, number of rows",
-            ("negative", "positive"),
-            ("passed", "stopped"),
-            tuple((int(a), int(b)) for a, b in ((served.tn, served.fp), (served.fn, served.tp))),
-            "truth",
-            "decision",
+            title=f"Confusion matrix at the served threshold of {served.threshold:.4f}, number of rows",
+            rows=("negative", "positive"),
+            columns=("passed", "stopped"),
+            values=tuple((int(a), int(b)) for a, b in ((served.tn, served.fp), (served.fn, served.tp))),
+            row_label="truth",
+            column_label="decision",
         ),
         Table(
             "Errors at other thresholds, number of rows",
@@ -127,12 +127,12 @@ def _matrix(entries: Sequence[dict[str, Any]], classes: Sequence[str]) -> Matrix
             values[truth, predicted] = entry.get("numWeightedExamples", 0.0)
     cells = tuple(tuple(int(value) for value in row) for row in values)
     return Matrix(
-        "Confusion matrix on the eval split, number of rows",
-        tuple(classes),
-        tuple(classes),
-        cells,
-        "truth",
-        "predicted",
+        title="Confusion matrix on the eval split, number of rows",
+        rows=tuple(classes),
+        columns=tuple(classes),
+        values=cells,
+        row_label="truth",
+        column_label="predicted",
     )
 
 

@@ -242,4 +242,12 @@ def _compare_outputs(
     classes = facts["settings"].get("classes", "")
     names = tuple(classes.split(",")) if classes else ()
     latency = interpreter.latency(rows, TIMED_CALLS)
-    return PredictionComparison(logged.version, inputs, server, outputs, latency, tolerance, names)
+    return PredictionComparison(
+        version=logged.version,
+        inputs=inputs,
+        server=server,
+        python=outputs,
+        microseconds=latency,
+        tolerance=tolerance,
+        names=names,
+    )

@@ -134,16 +134,16 @@ class Judge:
 def _to_result(verdict: DriftVerdict, reference: ReferenceProfile, part: WindowPart, total: int) -> WindowResult:
     estimate: MetricEstimate = reference.estimator.estimate(part.scores)
     return WindowResult(
-        verdict.window,
-        total,
-        reference.version,
-        "" if verdict.judged else "The reference has no days of this kind.",
-        tuple(asdict(finding) for finding in verdict.findings[:MAX_STORED]),
-        tuple(verdict.moved),
-        tuple(asdict(fault) for fault in verdict.faults),
-        asdict(estimate),
-        asdict(reference.usual),
-        tuple((news, _to_plain_values(incident)) for news, incident in verdict.news),
+        window=verdict.window,
+        rows=total,
+        version=reference.version,
+        skipped="" if verdict.judged else "The reference has no days of this kind.",
+        findings=tuple(asdict(finding) for finding in verdict.findings[:MAX_STORED]),
+        moved=tuple(verdict.moved),
+        faults=tuple(asdict(fault) for fault in verdict.faults),
+        estimate=asdict(estimate),
+        usual=asdict(reference.usual),
+        news=tuple((news, _to_plain_values(incident)) for news, incident in verdict.news),
     )
 
 

@@ -196,13 +196,13 @@ def _count_chunk(column: NumericColumn, values: np.ndarray) -> ColumnCounts:
         return ColumnCounts(bins.astype(np.int64), nulls, infinite)
     steps = np.rint(np.clip((finite - column.centre) * column.scale, -MAX_STEPS, MAX_STEPS))
     return ColumnCounts(
-        bins.astype(np.int64),
-        nulls,
-        infinite,
-        int(np.count_nonzero(np.rint(finite) == finite)),
-        int(steps.astype(np.int64).sum()),
-        float(finite.min()),
-        float(finite.max()),
+        bins=bins.astype(np.int64),
+        nulls=nulls,
+        infinite=infinite,
+        whole=int(np.count_nonzero(np.rint(finite) == finite)),
+        total=int(steps.astype(np.int64).sum()),
+        least=float(finite.min()),
+        most=float(finite.max()),
     )
 
 

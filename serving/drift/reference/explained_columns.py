@@ -111,7 +111,14 @@ class ExplainedColumn:
             effects[column] = RandomEffects.fit(rows[column], residuals)
             residuals = residuals - effects[column].of(rows[column], residuals)
         spreads = np.linalg.solve(square, table.T @ np.abs(residuals))
-        return ExplainedColumn(name, numbers, levels, tuple(weights.tolist()), tuple(spreads.tolist()), effects)
+        return ExplainedColumn(
+            name=name,
+            numbers=numbers,
+            levels=levels,
+            weights=tuple(weights.tolist()),
+            spreads=tuple(spreads.tolist()),
+            effects=effects,
+        )
 
     def left(self, rows: pl.DataFrame, fitted: bool = False) -> np.ndarray:
         """Residuals ``[n]``: log of the value over the expected one, in units of the expected absolute residual of the row.

@@ -95,13 +95,13 @@ class ReferenceProfile:
         try:
             facts = json.loads((folder / FACTS_FILE).read_text())
             return ReferenceProfile(
-                WatchedColumns(**{name: _to_tuple(value) for name, value in facts["watched"].items()}),
-                ReferenceBaseline.from_bytes((folder / BASELINE_FILE).read_bytes()),
-                tuple(_load_expected(fields) for fields in facts["expected"]),
-                MetricEstimator(**{name: _to_tuple(value) for name, value in facts["estimator"].items()}),
-                MetricEstimate(**facts["usual"]),
-                facts["days"],
-                version,
+                watched=WatchedColumns(**{name: _to_tuple(value) for name, value in facts["watched"].items()}),
+                baseline=ReferenceBaseline.from_bytes((folder / BASELINE_FILE).read_bytes()),
+                expected=tuple(_load_expected(fields) for fields in facts["expected"]),
+                estimator=MetricEstimator(**{name: _to_tuple(value) for name, value in facts["estimator"].items()}),
+                usual=MetricEstimate(**facts["usual"]),
+                days=facts["days"],
+                version=version,
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -151,7 +151,14 @@ def fit(
     rows = rows.select(name for name in rows.columns if name not in watched.explaining)
     layout = layouts.fit_layout(rows)
     baseline, day_count = _fit_baseline(layout, rows, days)
-    return ReferenceProfile(watched, baseline, expected, estimator, metric_estimate, day_count)
+    return ReferenceProfile(
+        watched=watched,
+        baseline=baseline,
+        expected=expected,
+        estimator=estimator,
+        usual=metric_estimate,
+        days=day_count,
+    )
 
 
 def _fit_baseline(layout: Layout, rows: pl.DataFrame, days: np.ndarray | None) -> tuple[ReferenceBaseline, int]:
@@ -181,4 +188,11 @@ def _load_expected(fields: Mapping[str, Any]) -> ExplainedColumn:
         name: RandomEffects(effect["drawn"], {value: tuple(sums) for value, sums in effect["known"].items()})
         for name, effect in fields.get("effects", {}).items()
     }
-    return ExplainedColumn(fields["name"], tuple(fields["numbers"]), levels, tuple(fields["weights"]), spreads, effects)
+    return ExplainedColumn(
+        name=fields["name"],
+        numbers=tuple(fields["numbers"]),
+        levels=levels,
+        weights=tuple(fields["weights"]),
+        spreads=spreads,
+        effects=effects,
+    )

@@ -99,15 +99,15 @@ def train_few_steps(
     count = len(rows[network.LABEL])
     settings = {**context.training["settings"], **PLAIN, **changes, "batch_size": 2 * (count // (2 * STEPS))}
     job = TrainingJob(
-        context.case.name,
-        settings,
-        str(context.artifact("examples")),
-        str(context.artifact("transform_graph")),
-        str(folder),
-        context.pretrained,
-        "",
-        reading.store(rows, folder / entry_point.STORED),
-        count,
+        case=context.case.name,
+        settings=settings,
+        examples=str(context.artifact("examples")),
+        transform=str(context.artifact("transform_graph")),
+        folder=str(folder),
+        pretrained=context.pretrained,
+        base="",
+        spec=reading.store(rows, folder / entry_point.STORED),
+        rows=count,
     )
     with redirect_stdout(output or StringIO()):
         if settings["strategy"] == "none":

@@ -73,4 +73,12 @@ def load_step(context: Context, rows: int | None = None) -> TrainingStep:
     optimizer.build(model.trainable_variables)
     features = context.rows("train", (*network.INPUTS, network.LABEL), rows or context.training["batch_size"])
     batch = {name: tf.constant(np.ascontiguousarray(values)) for name, values in features.items()}
-    return TrainingStep(model, optimizer, network.loss(settings), batch, network.LABEL, network, settings)
+    return TrainingStep(
+        model=model,
+        optimizer=optimizer,
+        loss=network.loss(settings),
+        batch=batch,
+        label=network.LABEL,
+        network=network,
+        settings=settings,
+    )

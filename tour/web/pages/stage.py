@@ -195,7 +195,7 @@ def _run_context(case: str, name: str, run: Run | None, executions: list[Executi
     facts = run.facts | {"reason": run.reason} if run else {}
     outputs = {output.key: output for execution in executions for output in execution.outputs}
     settings = json.loads(facts.get("settings") or "{}")
-    return RunContext(case, name, facts, outputs, CASES[case].headline, settings)
+    return RunContext(case=case, run=name, facts=facts, outputs=outputs, metric=CASES[case].headline, settings=settings)
 
 
 def _facts(outcome: Mapping[str, Any], facts: Mapping[str, str]) -> list[tuple[str, str]]:
