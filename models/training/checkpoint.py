@@ -93,7 +93,7 @@ class CheckpointSaver:
         """Save a checkpoint and end training.
 
         Raises:
-            Preempted: always.
+            PreemptedError: always.
         """
         self.save()
         raise PreemptedError(f"Training was stopped; it resumes at step {self.position.step} when started again.")

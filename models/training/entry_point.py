@@ -98,7 +98,7 @@ def train(job: TrainingJob, data: TrainingData | None = None) -> None:
         data: The job's data if it was read already; a process of a cluster reads it after its devices are set up.
 
     Raises:
-        Preempted: after SIGTERM, with a checkpoint written.
+        PreemptedError: after SIGTERM, with a checkpoint written.
         ValueError: if the settings are not compatible.
     """
     task = (

@@ -77,7 +77,7 @@ def fit(
         task: This process's task in the cluster.
 
     Raises:
-        Preempted: after SIGTERM, with a checkpoint written.
+        PreemptedError: after SIGTERM, with a checkpoint written.
 
     Question: A18
     Answer: An epoch is one pass over the training data. With n examples and batches of b, it is n // b steps here; the

@@ -125,7 +125,7 @@ def run(job: Any) -> None:
         job: A :class:`models.training.distribute.job.TrainingJob`.
 
     Raises:
-        Preempted: after SIGTERM, when all processes have saved.
+        PreemptedError: after SIGTERM, when all processes have saved.
         RuntimeError: naming the task that failed after all restarts, its last line and its log.
         ValueError: if the settings are not compatible.
     """
