@@ -25,7 +25,7 @@ HELD = {
     "SpanExampleGen": (PUBLISH, "before"),
     "Transform": ("pipeline.local.runner:_sweep", "before"),
     "DataGate": (PUBLISH, "before"),
-    "Trainer": ("models.training.checkpoint:Saver.save", "after"),
+    "Trainer": ("models.training.checkpoint:CheckpointSaver.save", "after"),
     "Pusher": ("shutil:copytree", "after"),
 }
 HALF = "half"  # a partial output of a killed stage

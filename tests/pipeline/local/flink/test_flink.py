@@ -99,7 +99,7 @@ def test_failed_start_names_the_log_and_ends_all_processes(
     fake_machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
 ) -> None:
     write_java(fake_machine, script)
-    monkeypatch.setattr(flink_cluster, "PORTS", dict(zip(PORTS, flink_cluster._free_ports(3), strict=True)))
+    monkeypatch.setattr(flink_cluster, "PORTS", dict(zip(PORTS, flink_cluster.find_free_ports(3), strict=True)))
     with pytest.raises(RuntimeError, match=message), Flink.on_free_ports().run(tmp_path / "logs"):
         pytest.fail("it ran")
     assert find_leftover_processes(tmp_path) == [] and not (tmp_path / "logs" / "flink.tmp").exists()
@@ -119,9 +119,9 @@ def test_killed_run_ends_all_flink_processes(fake_machine: Path, tmp_path: Path)
     write_java(fake_machine, "exec sleep 600")
     program = f"""
 from pathlib import Path
-from pipeline.local.flink import cluster
-cluster.JARS = Path({str(tmp_path / "jars")!r})
-with cluster.Flink.on_free_ports().run(Path({str(tmp_path / "logs")!r})):
+from pipeline.local.flink import flink_cluster
+flink_cluster.JARS = Path({str(tmp_path / "jars")!r})
+with flink_cluster.Flink.on_free_ports().run(Path({str(tmp_path / "logs")!r})):
     pass
 """
     run = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
