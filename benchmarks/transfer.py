@@ -75,7 +75,7 @@ def measure(
     outcomes: list[dict[str, Any]] = []
     # The choice of the new classes, and so of the base classes, does not depend on the shots.
     split = transfer.split_classes(train, held, options.shots[0], seed)
-    base_model = transfer.fit(make(len(np.unique(split.known[1]))), split.known, options.base_steps, RATE)
+    base_model = transfer.fit(make(len(np.unique(split.base[1]))), split.base, options.base_steps, RATE)
     known_classes = np.setdiff1d(np.unique(held[1]), split.names)
     rows = np.isin(held[1], known_classes)
     score = transfer.measure_accuracy(base_model, (held[0][rows], np.searchsorted(known_classes, held[1][rows])))

@@ -143,7 +143,7 @@ def promote(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Make a version the stable one, a canary or a shadow.
+    """Make a version stable, a canary or a shadow.
 
     A running server applies the change.
     """

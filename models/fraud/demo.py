@@ -34,7 +34,7 @@ class DemoTraffic(NamedTuple):
     drift: tuple[str, ...]
 
 
-def shown(cache: Path, settings: Mapping[str, Any]) -> DemoTraffic:
+def plan_traffic(cache: Path, settings: Mapping[str, Any]) -> DemoTraffic:
     """Return the days that follow the training data, generated on first use."""
     begins = settings["days"] + USUAL
     ends, drift = begins + DRIFTED, tuple(f"{change}@{begins}" for change in DRIFT)

@@ -121,13 +121,13 @@ class FewShotSplit:
     """Pictures ``[n, height, width, channels]`` and labels ``[n]`` of base classes and new classes.
 
     Attributes:
-        known: Training pictures of the base classes.
+        base: Training pictures of the base classes.
         few: The few training pictures of each new class.
         held: Evaluation pictures of the new classes.
         names: Original labels of the new classes.
     """
 
-    known: tuple[np.ndarray, np.ndarray]
+    base: tuple[np.ndarray, np.ndarray]
     few: tuple[np.ndarray, np.ndarray]
     held: tuple[np.ndarray, np.ndarray]
     names: tuple[int, ...]

@@ -22,7 +22,7 @@ def load_scenario(play: Playthrough, case: UseCase) -> Any:
     """Return the traffic scenario of the use case, which continues the data of its first pushed model."""
     first_push = play.read_runs(case, "pushed")[0]
     settings = case.configure({})["data"] | first_push.settings["data"]
-    return case.load("demo").shown(play.home / "data", settings)
+    return case.load("demo").plan_traffic(play.home / "data", settings)
 
 
 def send_undrifted_traffic(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> bool:

@@ -117,7 +117,7 @@ def list_trained_drift(live: LiveSystem) -> list[str]:
     pushed = store.pushed_runs(runtime.metadata, CASE)
     if not any(run.decision in decision_ids for run in pushed):
         return []
-    return list(find_use_case(CASE).load("demo").shown(live.home / "data", _read_settings(live)).drift)
+    return list(find_use_case(CASE).load("demo").plan_traffic(live.home / "data", _read_settings(live)).drift)
 
 
 def _read_settings(live: LiveSystem) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class RandomEffects:
         totals = {str(name): (int(rows), float(residuals)) for name, rows, residuals in groups if rows > 1}
         return RandomEffects(float(within / variance), totals)
 
-    def of(self, names: pl.Series, left: np.ndarray | None = None) -> np.ndarray:
+    def predict(self, names: pl.Series, left: np.ndarray | None = None) -> np.ndarray:
         """Effect of each row's value ``[n]``; 0 for unknown values.
 
         Args:
@@ -109,7 +109,7 @@ class ExplainedColumn:
         residuals, effects = logs - table @ weights, {}
         for column in (column for column in values if column not in levels):
             effects[column] = RandomEffects.fit(rows[column], residuals)
-            residuals = residuals - effects[column].of(rows[column], residuals)
+            residuals = residuals - effects[column].predict(rows[column], residuals)
         spreads = np.linalg.solve(square, table.T @ np.abs(residuals))
         return ExplainedColumn(
             name=name,
@@ -133,7 +133,7 @@ class ExplainedColumn:
         logs, table = _positive_logs(rows[self.name]), self._design_matrix(rows)
         residuals = logs - table @ np.array(self.weights)
         for column, effect in self.effects.items():
-            residuals = residuals - effect.of(rows[column], residuals if fitted else None)
+            residuals = residuals - effect.predict(rows[column], residuals if fitted else None)
         return residuals / (np.maximum(table @ np.array(self.spreads), MIN_SPREAD) if self.spreads else 1.0)
 
     def with_residuals(self, rows: pl.DataFrame, fitted: bool = False) -> pl.DataFrame:

@@ -116,7 +116,7 @@ def test_split_has_few_pictures_of_half_of_the_classes() -> None:
     pictures = labels[:, None, None, None] + np.zeros((1, 2, 2, 1))
     parts = transfer.split_classes((pictures, labels), (pictures[:200], labels[:200]), 4, seed=3)
     new = set(parts.names)
-    assert len(new) == 5 and set(np.unique(parts.known[0])) == set(range(10)) - new and len(parts.known[1]) == 150
+    assert len(new) == 5 and set(np.unique(parts.base[0])) == set(range(10)) - new and len(parts.base[1]) == 150
     for pixels, numbers in (parts.few, parts.held):
         assert np.array_equal(np.array(parts.names)[numbers], pixels[:, 0, 0, 0])
     assert np.array_equal(np.bincount(parts.few[1]), [4] * 5)
@@ -142,7 +142,7 @@ def test_transfer_beats_training_from_scratch_on_few_pictures() -> None:
     train, held = draw_bars(2000, 10, 1), draw_bars(1000, 10, 2)
     make = transfer.network_builder(image, SETTINGS, SHAPE)
     parts = transfer.split_classes(train, held, 4, seed=1)
-    pretrained = transfer.fit(make(5), parts.known, 150, 0.003)
+    pretrained = transfer.fit(make(5), parts.base, 150, 0.003)
     body = transfer.remove_head(pretrained)
     before = [old.numpy() for old in body.trainable_variables]
     accuracies = transfer.compare_methods(body, make, parts, 40, 0.003)

@@ -34,9 +34,7 @@ def train_now(network: Any, settings: Mapping[str, Any], parts: transfer.FewShot
     """Train a base on the known classes now, then compare the three ways on the new classes."""
     keras.utils.set_random_seed(SEED)
     make_network = transfer.network_builder(network, settings, parts.few[0].shape[1:])
-    body = transfer.remove_head(
-        transfer.fit(make_network(len(np.unique(parts.known[1]))), parts.known, BASE_STEPS, RATE)
-    )
+    body = transfer.remove_head(transfer.fit(make_network(len(np.unique(parts.base[1]))), parts.base, BASE_STEPS, RATE))
     accuracy = transfer.compare_methods(
         body, make_network, parts, STEPS, RATE, lambda pixels: network.augment(pixels, settings)
     )
