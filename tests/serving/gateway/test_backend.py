@@ -42,14 +42,14 @@ def test_remote_backend_decodes_outputs_and_maps_errors():
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         backend = GrpcBackend(f"127.0.0.1:{port}")
-        result = await backend.predict("fraud", [b"a", b"bcd"], None, 5.0)
+        result = await backend.predict("fraud", [b"a", b"bcd"], None, 20.0)
         assert result.version == 7 and result.outputs["wide"].tolist() == [[1, 1], [3, 3]]
         assert result.outputs["score"].tolist() == result.outputs["listed"].tolist() == [1, 3]
         assert result.outputs["same"].tolist() == [2, 2]
-        assert (await backend.predict("fraud", [b"a"], 3, 5.0)).version == 3
-        for row, status in ((b"slow", "DEADLINE_EXCEEDED"), (b"bad", "INVALID_ARGUMENT")):
+        assert (await backend.predict("fraud", [b"a"], 3, 20.0)).version == 3
+        for row, timeout, status in ((b"slow", 0.2, "DEADLINE_EXCEEDED"), (b"bad", 20.0, "INVALID_ARGUMENT")):
             with pytest.raises(ServingError) as caught:
-                await backend.predict("fraud", [row], None, 0.2)
+                await backend.predict("fraud", [row], None, timeout)
             assert caught.value.status == status
         await server.stop(0)
         with pytest.raises(ServingError) as caught:
