@@ -185,7 +185,7 @@ def prepare_data(seed: int, work: Path) -> SimpleNamespace:
         return _PREPARED[seed]
     groups = CASE.configure({"data_seed": str(seed)})
     window = spans.select_window(data.prepare(None, work / "raw", groups["data"]), -1, -1)
-    groups["data"] |= data.check(window, groups["data"])
+    groups["data"] |= data.check(window, groups["data"]).settings
     settings = {name: value for group in groups.values() for name, value in group.items()}
     folder = work / f"prepared-{seed}"
     if not (folder / "aligned" / "matrix.npy").exists():

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from models.catalog import CASES, find_use_case
+from pipeline import plan as planning
 from pipeline import session
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
@@ -52,6 +53,8 @@ def run(
     plan = make_plan(RunRequest(find_use_case(case), **request_fields), runtime)
     summary = f"data {plan.source}, spans {plan.first}:{plan.last}, version {plan.data_version}"
     console.print(summary, highlight=False, soft_wrap=True)
+    for line in plan.report.summary() if plan.report else []:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     if runtime.beam.page:
         console.print(f"Beam jobs are shown at {runtime.beam.page} while they run", highlight=False, soft_wrap=True)
     with ProgressTable(console) as table:
@@ -70,6 +73,23 @@ def run(
     if as_json:
         print(json.dumps({**dataclasses.asdict(ended), "seconds": seconds}, indent=1))
     return ended
+
+
+def check_data(case: str, home: Path, as_json: bool, **request_fields: Any) -> int:
+    """Print the account of the data: what a run would use, convert, skip and refuse; return 1 if it refuses anything.
+
+    Args:
+        case: Name of the use case.
+        home: Folder of all state, where generated or downloaded data is kept.
+        as_json: Print the report as JSON.
+        request_fields: The fields of a :class:`RunRequest`.
+    """
+    report = planning.check_data(RunRequest(find_use_case(case), **request_fields), home / "data")
+    if as_json:
+        print(json.dumps(dataclasses.asdict(report), indent=1))
+    else:
+        Console().print("\n".join(report.describe()), highlight=False, soft_wrap=True, markup=False)
+    return int(bool(report.refused))
 
 
 def serve_browser_page(cases: Sequence[str], port: int, home: Path) -> None:

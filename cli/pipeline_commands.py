@@ -82,6 +82,27 @@ def run(
 
 
 @app.command()
+def check(
+    case: Case,
+    data: Data = None,
+    spans: Spans = ":",
+    set_: Set = None,
+    columns: Columns = "",
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Report what a run would use, convert, skip and refuse of the data.
+
+    Nothing is run. The exit code is 1 if the data is refused.
+    """
+    from cli import commands
+
+    changes = parse_settings(set_ or []) | ({"columns": columns} if columns else {})
+    first, last = parse_window(spans)
+    raise typer.Exit(commands.check_data(case, home, as_json, data=data, first=first, last=last, changes=changes))
+
+
+@app.command()
 def refresh(
     case: Case,
     data: Annotated[

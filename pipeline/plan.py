@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models import default_settings, spans
+from models.data_report import DataReport
 from models.errors import DataError
 from models.use_case import UseCase
 from pipeline import code_digest
@@ -62,6 +63,7 @@ class Plan:
         space: The Tuner's search space by the name of a training setting; empty for a run without a Tuner.
         base: The served model to refine; None to train from scratch.
         decision: Id of the monitoring decision that triggered the run; it does not affect the result.
+        report: Account of the data; its derived settings are part of ``settings``.
     """
 
     case: UseCase
@@ -75,6 +77,7 @@ class Plan:
     space: Mapping[str, Any] = field(default_factory=dict)
     base: RefreshBase | None = None
     decision: str = ""
+    report: DataReport | None = None
 
     def config(self, *groups: str) -> dict[str, Any]:
         """Return the configuration of a stage: only the settings of its groups, so that no other setting invalidates it."""
@@ -122,7 +125,10 @@ def make_plan(request: RunRequest, runtime: Runtime) -> Plan:
     window = spans.select_window(source, request.first, request.last)
     if base and (request.first, request.last) == (-1, -1):
         window = spans.select_window(source, *base.window(request.case.name, str(source), max(window)))
-    settings["data"] |= data.check(window, settings["data"])
+    report = data.check(window, settings["data"])
+    if report.refused:
+        raise DataError(report.error())
+    settings["data"] |= report.settings
     schema = request.schema or request.case.schema_path
     if not schema.is_file():
         raise DataError(f"There is no schema {schema}; --schema takes a file written by `showcase schema`.")
@@ -138,6 +144,7 @@ def make_plan(request: RunRequest, runtime: Runtime) -> Plan:
         space=search_space(request) if request.tune else {},
         base=base,
         decision=request.decision,
+        report=report,
     )
 
 
@@ -169,3 +176,20 @@ def search_space(request: RunRequest) -> dict[str, Any]:
             f"There is nothing to tune: {request.case.name} has no search space, or --set fixes every setting in it."
         )
     return space
+
+
+def check_data(request: RunRequest, cache: Path) -> DataReport:
+    """Return the account of the request's data without planning a run; faults are in its ``refused``.
+
+    Args:
+        request: The request; its data, window and changed settings are used.
+        cache: Folder of data that is generated or downloaded on first use.
+
+    Raises:
+        DataError: if the folder or a span of the window is missing.
+        ValueError: for an unknown setting.
+    """
+    settings = request.case.configure(request.changes or {})["data"]
+    data = request.case.load("data")
+    source = data.prepare(request.data, cache, settings).resolve()
+    return data.check(spans.select_window(source, request.first, request.last), settings)

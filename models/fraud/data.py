@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.data_report import DataReport
 from models.errors import DataError
 from models.fraud import purchases
 from models.fraud.history.point_in_time import MerchantDays, customer_features, merchant_features
@@ -46,11 +47,11 @@ def generate(
     return f"{out}: {days} days, manifest in {out / 'truth.json'}"
 
 
-def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the columns and row count of every file before anything runs; return the settings that the data determines.
+def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> DataReport:
+    """Check the columns and row count of every file before anything runs.
 
     Returns:
-        ``first_day`` and ``last_day`` of the window, in days since the epoch.
+        A report whose settings are ``first_day`` and ``last_day`` of the window, in days since the epoch.
 
     Raises:
         DataError: for an unreadable file, a missing column, an empty day or too short a window.
@@ -58,7 +59,7 @@ def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, A
     bounds = [purchases.check(path, settings["columns"]) for path in spans.values()]
     window = {"first_day": min(low for low, _ in bounds), "last_day": max(high for _, high in bounds)}
     splits({**settings, **window})
-    return window
+    return DataReport(settings=window, unit="purchases")
 
 
 def splits(settings: Mapping[str, Any]) -> dict[str, range]:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.data_report import DataReport
 from models.errors import DataError
 from models.image import readers, sources
 
@@ -35,11 +36,12 @@ def generate(
     raise DataError("The image case has no generator: use its built-in digits, or any folder with --data.")
 
 
-def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the spans before anything runs; return the settings that the data determines.
+def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> DataReport:
+    """Check the spans before anything runs.
 
     Returns:
-        ``height``, ``width`` and ``channels`` where they are not set, and ``classes``, comma-separated and sorted.
+        A report whose settings are ``height``, ``width`` and ``channels`` where they are not set, and ``classes``,
+        comma-separated and sorted.
 
     Raises:
         DataError: if a span is not readable or there are fewer than two classes.
@@ -48,7 +50,8 @@ def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> dict[str, A
     classes = sorted({name for span in spans.values() for name in readers.classes(span)})
     if len(classes) < 2:
         raise DataError(f"The data has the classes {classes}, but a classifier needs at least two; add pictures.")
-    return {"classes": ",".join(classes), **{name: settings[name] or size for name, size in native.items()}}
+    sizes = {name: settings[name] or size for name, size in native.items()}
+    return DataReport(settings={"classes": ",".join(classes), **sizes}, unit="images")
 
 
 def unseen(settings: Mapping[str, Any]) -> int:

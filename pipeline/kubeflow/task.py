@@ -140,9 +140,11 @@ def load_request(text: str) -> RunRequest:
 
 
 def dump_plan(plan: Plan) -> str:
-    """Return a plan as JSON."""
+    """Return a plan as JSON, without the account of its data."""
+    values = _fields(plan)
+    values.pop("report")
     base = asdict(plan.base) if plan.base else None
-    return json.dumps({**_fields(plan), "case": plan.case.name, "base": base}, indent=1)
+    return json.dumps({**values, "case": plan.case.name, "base": base}, indent=1)
 
 
 def load_plan(text: str) -> Plan:

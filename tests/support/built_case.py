@@ -124,7 +124,7 @@ def build(case: UseCase, folder: Path, **changes: str) -> BuiltCase:
     settings = case.configure(SMALL.get(case.name, {}) | changes)
     data, network = case.load("data"), case.load("model")
     window = spans.select_window(data.prepare(None, folder / "data", settings["data"]), -1, -1)
-    settings["data"] |= data.check(window, settings["data"])
+    settings["data"] |= data.check(window, settings["data"]).settings
     flat = {name: value for group in settings.values() for name, value in group.items()}
     schema = text_format.Parse(case.schema_path.read_text(), schema_pb2.Schema())
     examples, graph, model = folder / "examples", folder / "graph", folder / "export"

@@ -135,9 +135,9 @@ def test_too_short_a_window_names_the_sufficient_number_of_days() -> None:
 
 
 def test_check_returns_the_days_of_the_window_and_refuses_too_few(spans: dict[int, Path]) -> None:
-    assert data.check(spans, SETTINGS) == {"first_day": FIRST, "last_day": FIRST + DAYS - 1}
+    assert data.check(spans, SETTINGS).settings == {"first_day": FIRST, "last_day": FIRST + DAYS - 1}
     last = {number: spans[number] for number in range(4, DAYS)}
-    assert data.check(last, SETTINGS) == {"first_day": FIRST + 4, "last_day": FIRST + DAYS - 1}
+    assert data.check(last, SETTINGS).settings == {"first_day": FIRST + 4, "last_day": FIRST + DAYS - 1}
     few = {number: spans[number] for number in range(LEAST - 1)}
     with pytest.raises(DataError, match=f"at least {LEAST}"):
         data.check(few, SETTINGS)
@@ -151,7 +151,7 @@ def test_sharded_examples_equal_those_of_one_table(spans: dict[int, Path], examp
 
 def test_a_window_uses_no_rows_outside_it(spans: dict[int, Path]) -> None:
     part = {number: spans[number] for number in range(4, 4 + LEAST + 1)}
-    settings = {**WHOLE, **data.check(part, SETTINGS)}
+    settings = {**WHOLE, **data.check(part, SETTINGS).settings}
     assert run_beam(part, settings) == oracle(part, settings)
 
 
