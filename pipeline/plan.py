@@ -77,7 +77,7 @@ class Plan:
     space: Mapping[str, Any] = field(default_factory=dict)
     base: RefreshBase | None = None
     decision: str = ""
-    report: DataReport | None = None
+    report: DataReport | None = field(default=None, compare=False)
 
     def config(self, *groups: str) -> dict[str, Any]:
         """Return the configuration of a stage: only the settings of its groups, so that no other setting invalidates it."""
