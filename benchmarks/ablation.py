@@ -63,7 +63,7 @@ def main() -> None:
 def measure(home: Path, case: str, seeds: int, console: Console) -> dict[str, Any]:
     """Train one use case with every method and seed, then cross-validate it."""
     from models.rows import sample, specs
-    from models.training.cross_validation import cross_validate, summarize
+    from models.training.model_selection.cross_validation import cross_validate, summarize
     from tour.evidence.context import Context
 
     context = Context.of(home, case)
@@ -136,7 +136,7 @@ def _has_effect(network: Any, none: Mapping[str, Any], change: Mapping[str, Any]
 
 def _train(network: Any, settings: Mapping[str, Any], name: str, train: Any, whole: Any) -> dict[str, float]:
     from models.training.entry_point import measure_fit
-    from models.training.refit import LastEpoch, fit_rows
+    from models.training.model_selection.refit import LastEpoch, fit_rows
 
     keeps_best = name in ("early stopping", "all")
     fitted = fit_rows(network if keeps_best else LastEpoch(network), settings, train, whole["valid"])

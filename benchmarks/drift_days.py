@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from models.evaluation.costs import decision_threshold
 from models.fraud.case import CASE
-from models.fraud.costs import decision_threshold
 from models.fraud.generator import span_generator
 from models.fraud.generator.drift import CATEGORY_NAMES, Drift, inject
 from models.fraud.generator.world import CATEGORIES, CHANNELS, DAY, DEVICES, ONLINE, Rows, World

@@ -23,7 +23,8 @@ from rich.table import Table
 from benchmarks.runs import ROOT, write_report
 from models.catalog import CASES
 from models.image import model as network
-from models.image import readers, sources, transfer
+from models.image import transfer
+from models.image.raw import readers, sources
 
 WAYS = ("scratch", "frozen", "thawed")
 HELD = 0.3

@@ -16,10 +16,10 @@ from pipeline import plan as planning
 from pipeline import session
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
+from pipeline.local.progress import ProgressTable
 from pipeline.metadata import store
 from pipeline.online import rollouts
 from pipeline.plan import RunRequest, make_plan
-from pipeline.progress import ProgressTable
 from pipeline.run import Run
 
 

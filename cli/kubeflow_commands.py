@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import DEFAULT_HOME, Case, Data, Home, Json, Set, Spans, Tracking, Tune
-from pipeline.arguments import parse_settings, parse_window
+from models.spans import parse_window
+from models.use_case import parse_settings
 
 app = typer.Typer()
 Cluster = Annotated[

@@ -14,11 +14,11 @@ from models.catalog import find_use_case
 from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 from pipeline.local.local_runtime import local_runtime
+from pipeline.local.progress import Progress, ProgressTable
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataUnavailableError
 from pipeline.monitoring import decisions, retraining_loop
 from pipeline.monitoring.liveness import Heartbeat
-from pipeline.progress import Progress, ProgressTable
 from pipeline.run import Run
 from serving.drift.profiles.windows import format_window
 

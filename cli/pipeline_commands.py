@@ -18,7 +18,8 @@ from cli.options import (
     Tracking,
     Tune,
 )
-from pipeline.arguments import parse_settings, parse_window
+from models.spans import parse_window
+from models.use_case import parse_settings
 
 app = typer.Typer()
 

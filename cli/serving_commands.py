@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from cli.options import DEFAULT_HOME, Case, Drift, Gateway, Home, Json, Spans
-from pipeline.arguments import parse_settings, parse_window
+from models.spans import parse_window
+from models.use_case import parse_settings
 
 app = typer.Typer()
 

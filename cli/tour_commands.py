@@ -12,7 +12,7 @@ from cli.options import (
     Json,
     Tracking,
 )
-from pipeline.arguments import parse_settings
+from models.use_case import parse_settings
 
 app = typer.Typer()
 

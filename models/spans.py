@@ -1,4 +1,4 @@
-"""Spans, the folders of raw data: finding them, selecting a window, and a digest of their content."""
+"""Spans, the folders of raw data: finding them, parsing and selecting a window, and a digest of their content."""
 
 import hashlib
 import re
@@ -59,3 +59,15 @@ def digest_spans(spans: Iterable[Path]) -> str:
             with path.open("rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()[:16]
+
+
+def parse_window(text: str) -> tuple[int, int]:
+    """Return the first and last span of a text FIRST:LAST; -1 for a bound that is left out.
+
+    Raises:
+        ValueError: if the text has no colon or a bound is not a whole number.
+    """
+    first, colon, last = text.partition(":")
+    if not colon or not all(part == "" or part.isdigit() for part in (first, last)):
+        raise ValueError(f"--spans takes FIRST:LAST with whole numbers, such as 0:59, not '{text}'.")
+    return int(first or -1), int(last or -1)

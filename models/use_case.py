@@ -27,6 +27,8 @@ class UseCase:
     - ``features.py``: ``preprocessing_fn(inputs, custom_config)`` for ``tft``;
     - ``model.py``: ``build``, ``loss``, ``answers`` and ``operating_point``;
     - ``evaluation.py``: ``eval_config(settings)`` with thresholds and slices;
+    - ``online_requests.py``, if the gateway serves it: ``online()``, which checks requests, makes features of them and
+      answers; see ``serving.gateway.use_case_interface``;
     - ``collected.py``, if there is a policy: ``write(folder, rows, labels, settings) -> int`` writes served rows as a
       raw span;
     - ``sentences.py``, if rows form sequences: ``sentences(examples, settings)`` for the embedding, whose settings are
@@ -113,6 +115,18 @@ class UseCase:
             }
             for group, values in self.settings.items()
         }
+
+
+def parse_settings(assignments: list[str], option: str = "--set") -> dict[str, str]:
+    """Return the changes that :meth:`UseCase.configure` takes, from texts of the form NAME=VALUE.
+
+    Raises:
+        ValueError: for a text without an equals sign; the message names the option.
+    """
+    for assignment in assignments:
+        if "=" not in assignment:
+            raise ValueError(f"{option} takes NAME=VALUE, not '{assignment}'.")
+    return dict(assignment.split("=", 1) for assignment in assignments)
 
 
 def _parse_value(name: str, text: str, default: Any) -> Any:

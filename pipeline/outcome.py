@@ -7,9 +7,9 @@ from typing import Any
 
 import tensorflow_model_analysis as tfma
 
+from pipeline.local.progress import Progress
 from pipeline.metadata import store
 from pipeline.plan import Plan
-from pipeline.progress import Progress
 from pipeline.runtime import Runtime
 
 

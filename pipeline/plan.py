@@ -12,7 +12,7 @@ from models import default_settings, spans
 from models.data_report import DataReport
 from models.errors import DataError
 from models.use_case import UseCase
-from pipeline import code_digest
+from pipeline import cache_key
 from pipeline.refresh import RefreshBase
 from pipeline.runtime import Runtime
 
@@ -99,7 +99,7 @@ class Plan:
             self.space,
             self.base and asdict(self.base),
             self.case.watched_inputs,
-            code_digest.digest("pipeline.graph", "models.training.entry_point", *modules),
+            cache_key.digest("pipeline.graph", "models.training.entry_point", *modules),
             [version(name) for name in PACKAGES],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

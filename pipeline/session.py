@@ -4,19 +4,22 @@ import gc
 import json
 import os
 import signal
+import subprocess
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline import run_facts
+from pipeline import cache_key
+from pipeline.checkout import ROOT
+from pipeline.local.progress import Progress, Report
 from pipeline.metadata import store
-from pipeline.plan import Plan
-from pipeline.progress import Progress, Report
+from pipeline.plan import PACKAGES, Plan
 from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.tracking import recording
@@ -74,10 +77,40 @@ def register_run(plan: Plan, runtime: Runtime, fresh: bool = False, external_id:
             state="running",
             reason="",
             fingerprint=fingerprint,
-            facts=run_facts.collect_run_facts(plan) | process_id,
+            facts=_collect_facts(plan) | process_id,
         )
     store.save(runtime.metadata, run)
     return run
+
+
+def _collect_facts(plan: Plan) -> dict[str, str]:
+    """Return the facts of a run that are fixed before it starts: data, settings, code and library versions, as text by name."""
+    return {
+        "started": store.utc_now(),
+        "source": plan.source,
+        "spans": f"{plan.first}:{plan.last}",
+        "data_version": plan.data_version,
+        "settings": json.dumps(plan.settings, sort_keys=True),
+        "space": json.dumps(plan.space),
+        "base": plan.base.run if plan.base else "",
+        "decision": plan.decision,
+        "commit": _read_commit(),
+        "lock": cache_key.lock_digest(),
+        "libraries": json.dumps({name: version(name) for name in PACKAGES}),
+    }
+
+
+def _read_commit() -> str:
+    """Return the commit of the code, with a + if files differ from it; empty outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def record_end(

@@ -36,14 +36,14 @@ from components.training import (
     data_gate,
     extended_trainer,
     fit_gate,
-    lite_exporter,
     reference_profiler,
     sequence_embedding,
     serving_check,
     span_example_gen,
     versioned_pusher,
 )
-from pipeline import code_digest
+from components.training.edge import lite_exporter
+from pipeline import cache_key
 from pipeline.plan import Plan
 from pipeline.refresh import RefreshBase
 
@@ -135,7 +135,7 @@ def tuner(plan: Plan, examples: Channel, transform: Channel, schema: Channel, ga
     from components.training.tuner import Tuner  # imports KerasTuner, which runs without tuning do not need
 
     node = Tuner(
-        tuner_fn="models.training.tuning.tuner_fn",
+        tuner_fn="models.training.model_selection.tuning.tuner_fn",
         examples=examples,
         transform_graph=transform,
         schema=schema,
@@ -144,7 +144,9 @@ def tuner(plan: Plan, examples: Channel, transform: Channel, schema: Channel, ga
         custom_config=plan.config("data", "training") | {"space": dict(plan.space)},
     )
     node.add_upstream_node(gate.node)
-    return Stage(node, ("components.training.tuner", "models.training.tuning", plan.case.module("model")))
+    return Stage(
+        node, ("components.training.tuner", "models.training.model_selection.tuning", plan.case.module("model"))
+    )
 
 
 def trainer(
@@ -168,7 +170,7 @@ def trainer(
         hyperparameters=tuner["best_hyperparameters"] if tuner else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["valid"]),
-        custom_config=config | {"code": code_digest.digest(*modules)},  # names the checkpoints of this code
+        custom_config=config | {"code": cache_key.digest(*modules)},  # names the checkpoints of this code
     )
     # Transform runs in parallel with the data checks; its output is used only after the gate has passed.
     node.add_upstream_node(gate.node)
@@ -228,7 +230,7 @@ def lite_export(plan: Plan, examples: Channel, transform: Channel, model: Channe
     node = lite_exporter.LiteExporter(
         examples=examples, transform_graph=transform, model=model, config=_to_json(plan.config("gates"))
     )
-    return Stage(node, ("components.training.lite_exporter", plan.case.module("model")))
+    return Stage(node, ("components.training.edge.lite_exporter", plan.case.module("model")))
 
 
 def reference_profile(plan: Plan, examples: Channel, transform: Channel, model: Channel) -> Stage:

@@ -15,7 +15,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, ExampleStatistics, InfraBlessing, Model, TransformGraph
 from tfx.utils import path_utils
 
-from components.training.lite_exporter import ONE_ROW, SAMPLES, LiteModel
+from components.training.edge.lite_exporter import ONE_ROW, SAMPLES, LiteModel
 from components.training.reference_profiler import NormalFiles
 from models.errors import GateError
 from models.input import Transform, list_shards

@@ -7,7 +7,7 @@ from typing import Any
 from tensorflow_model_analysis.metrics import confusion_matrix_metrics
 from tensorflow_model_analysis.proto import config_pb2
 
-from models.fraud.costs import decision_threshold
+from models.evaluation.costs import decision_threshold
 
 THRESHOLDS = 1000
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from models.embedding import WordVectors
-from models.fraud.costs import decision_threshold
+from models.evaluation.costs import decision_threshold
 from models.fraud.features import CATEGORIES, PAST, VOCABULARY
 from models.fraud.layers import Anomaly, Heads, Likeness, Periodic, Recomputed, Views
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from models.data_report import DataReport
 from models.errors import DataError
-from models.image import readers, sources
+from models.image.raw import readers, sources
 
 BUCKETS = 10_000
 

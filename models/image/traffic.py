@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from models import spans
 from models.errors import DataError
-from models.image import readers
 from models.image.data import assign_splits
+from models.image.raw import readers
 
 
 def requests(

@@ -147,9 +147,7 @@ def finish(job: TrainingJob, data: TrainingData, model_folder: Path, run_folder:
         ),
     }
     if job.settings["folds"]:
-        from models.training.cross_validation import (
-            cross_validate,  # imports scikit-learn, so only if cross-validation is configured
-        )
+        from models.training.model_selection.cross_validation import cross_validate
 
         train_split = load(list_shards(job.examples, "train"), transform, data.keep)
         record["folds"] = cross_validate(network, job.settings, train_split, valid, job.pretrained)

@@ -14,10 +14,10 @@ from typing import Any
 from models.catalog import find_use_case
 from pipeline import session
 from pipeline.kubeflow.deployment import pod_runtime
+from pipeline.local.progress import Progress
 from pipeline.metadata import store, store_address
 from pipeline.online import rollouts
 from pipeline.plan import Plan, RunRequest, make_plan, search_space
-from pipeline.progress import Progress
 from pipeline.refresh import RefreshBase
 from pipeline.run import Run
 from pipeline.runtime import Runtime

@@ -14,7 +14,7 @@ from typing import Any
 
 from models import default_settings
 from models.catalog import find_use_case
-from pipeline.arguments import parse_settings
+from models.use_case import parse_settings
 from pipeline.home import Home
 from pipeline.metadata import store
 

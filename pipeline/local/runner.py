@@ -21,14 +21,13 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from models.errors import DataError, GateError
 from models.training.distribute.local_processes import end_with_parent
-from pipeline import code_digest
+from pipeline import cache_key
+from pipeline.local.progress import Progress, Report
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
-from pipeline.progress import Progress, Report
 from pipeline.runtime import Runtime
 from pipeline.stages import Stage
 
-DIGEST = "code_digest"
 GRACE = 30.0  # seconds for stages to save a checkpoint when the run is stopped
 
 
@@ -69,9 +68,7 @@ def compile_graph(
     )
     ir = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
-    digests = {stage.node.id: code_digest.digest(*stage.modules) + salt for stage in stages}
-    for node in (compiled_node.pipeline_node for compiled_node in ir.nodes):
-        node.parameters.parameters[DIGEST].field_value.string_value = digests[node.node_info.id]
+    cache_key.add_code_digests(ir, {stage.node.id: stage.modules for stage in stages}, salt)
     return ir
 
 

@@ -9,11 +9,11 @@ from models import spans
 from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 from pipeline import session
+from pipeline.local.progress import Report
 from pipeline.metadata import store
 from pipeline.monitoring import collected_spans, decisions
 from pipeline.monitoring.sidecar import window_cut
 from pipeline.plan import RunRequest, make_plan
-from pipeline.progress import Report
 from pipeline.run import Run
 from pipeline.runtime import Runtime
 from serving import rollout

@@ -151,7 +151,7 @@ def _versions_folder(options: ServeOptions, name: str) -> Path:
 
 def _load_online(name: str) -> Any:
     """Return the case's online features and history for the gateway; None if it has none."""
-    return find_use_case(name).load("online").online() if find_use_case(name).has("online") else None
+    return find_use_case(name).load("online_requests").online() if find_use_case(name).has("online_requests") else None
 
 
 def _server_record(options: ServeOptions, stack: Any) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from serving.gateway import late_labels
 from serving.gateway.gateway_metrics import GatewayMetrics
 from serving.gateway.openapi import build_document
-from serving.gateway.request_errors import RequestError, to_request_error
 from serving.gateway.scoring import Scorer
 from serving.http.asyncio_server import Request, Response
+from serving.http.request_errors import RequestError, to_request_error
 
 MAX_LABEL_BYTES, MAX_LABELS_BYTES = 16 << 10, 1 << 20  # size of a request body
 POLL_SECONDS = 1.0

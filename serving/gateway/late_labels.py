@@ -16,8 +16,8 @@ from serving.gateway.history.online_store import JOURNAL, LabelConflictError, en
 from serving.gateway.log.log_files import LogPosition, find_record
 from serving.gateway.log.prediction_log import LogWriteError
 from serving.gateway.log.tf_example import decode, encode_entry, encode_example
-from serving.gateway.request_errors import RequestError
 from serving.gateway.scoring import Scorer
+from serving.http.request_errors import RequestError
 
 MAX_LABELS, YIELD_EVERY = 1000, 20  # labels per request; lookups between two yields to the event loop
 PREDICTION_ID = re.compile(r"([a-z0-9_-]+)\.([0-9a-f]{1,8})\.([0-9a-f]{1,12})\.[0-9a-f]{8}")

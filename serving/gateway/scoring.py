@@ -22,13 +22,13 @@ from serving.gateway.history.embedded_memory import CheckpointSchedule, Embedded
 from serving.gateway.history.memory import Memory, StoreUnavailableError
 from serving.gateway.history.online_store import LABELS, PREDICTIONS, encode_journal
 from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog
+from serving.gateway.log.prediction_record import encode_prediction
 from serving.gateway.log.tf_example import Encoder, Value, encode_example
-from serving.gateway.prediction_record import encode_prediction
-from serving.gateway.request_errors import RequestError, to_request_error
 from serving.gateway.shadow_traffic import ShadowTraffic
 from serving.gateway.use_case_interface import HistoryChange, Online, Row
 from serving.gateway.version_files import VersionFiles, read_version_files
 from serving.http.asyncio_server import Request, Response
+from serving.http.request_errors import RequestError, to_request_error
 from serving.status_errors import ServingError
 
 # gRPC statuses that count as failures of the backend; all others are faults of the request.

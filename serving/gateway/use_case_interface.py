@@ -1,4 +1,4 @@
-"""Interface between the gateway and a use case; ``models/<case>/online.py`` implements it."""
+"""Interface between the gateway and a use case; ``models/<case>/online_requests.py`` implements it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -35,7 +35,7 @@ class HistoryChange(Protocol):
 
 
 class Online(Protocol):
-    """One use case at the gateway, created by ``online()`` of ``models/<case>/online.py``. Not thread-safe.
+    """One use case at the gateway, created by ``online()`` of ``models/<case>/online_requests.py``. Not thread-safe.
 
     Attributes:
         Request: Model of a request body.

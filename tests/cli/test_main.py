@@ -7,8 +7,6 @@ import pytest
 from support.command import ROOT
 from support.in_process import run_in_process
 
-from pipeline.arguments import parse_settings, parse_window
-
 
 @pytest.mark.system
 def test_help_names_every_command_and_imports_nothing_heavy():
@@ -39,25 +37,6 @@ def test_help_names_every_command_and_imports_nothing_heavy():
         "submit",
     ):
         assert f" {command} " in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("text", "bounds"), [(":", (-1, -1)), ("3:", (3, -1)), (":9", (-1, 9)), ("3:9", (3, 9)), ("0:0", (0, 0))]
-)
-def test_window_is_parsed_to_first_and_last(text, bounds):
-    assert parse_window(text) == bounds
-
-
-@pytest.mark.parametrize("text", ["", "3", "a:b", "3:-1", "1:2:3"])
-def test_invalid_window_error_names_the_format(text):
-    with pytest.raises(ValueError, match="FIRST:LAST"):
-        parse_window(text)
-
-
-def test_settings_are_parsed_as_pairs():
-    assert parse_settings(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
-    with pytest.raises(ValueError, match="NAME=VALUE"):
-        parse_settings(["a"])
 
 
 def test_status_of_an_empty_home_names_the_run_command_and_creates_no_store(tmp_path):

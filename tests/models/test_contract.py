@@ -17,7 +17,7 @@ from support.command import ROOT
 from support.tiny_case.case import CASE as TINY
 from tfx_bsl.coders import example_coder
 
-from components.training.lite_exporter import convert, run_variant
+from components.training.edge.lite_exporter import convert, run_variant
 from components.training.span_example_gen import Write
 from models import spans
 from models.catalog import CASES

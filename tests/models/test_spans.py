@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import DataError
-from models.spans import digest_spans, find_spans, select_window
+from models.spans import digest_spans, find_spans, parse_window, select_window
 
 
 def create_source(folder: Path, *names: str) -> Path:
@@ -103,3 +103,16 @@ def test_windows_of_one_source_have_different_digests(tmp_path: Path) -> None:
     }
     assert len(digests) == 6
     assert all(len(text) == 16 and int(text, 16) >= 0 for text in digests)
+
+
+@pytest.mark.parametrize(
+    ("text", "bounds"), [(":", (-1, -1)), ("3:", (3, -1)), (":9", (-1, 9)), ("3:9", (3, 9)), ("0:0", (0, 0))]
+)
+def test_window_is_parsed_to_first_and_last(text: str, bounds: tuple[int, int]) -> None:
+    assert parse_window(text) == bounds
+
+
+@pytest.mark.parametrize("text", ["", "3", "a:b", "3:-1", "1:2:3"])
+def test_invalid_window_error_names_the_format(text: str) -> None:
+    with pytest.raises(ValueError, match="FIRST:LAST"):
+        parse_window(text)

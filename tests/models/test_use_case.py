@@ -6,7 +6,7 @@ import pytest
 from support.tiny_case.case import CASE as TINY
 
 from models.catalog import CASES, find_use_case
-from models.use_case import UseCase
+from models.use_case import UseCase, parse_settings
 
 CASE = UseCase(
     name="probe",
@@ -101,3 +101,9 @@ def test_unknown_use_case_is_refused_with_the_catalog() -> None:
 def test_every_default_is_parsed_from_its_own_text(case: UseCase) -> None:
     written = {name: str(value) for group in case.settings.values() for name, value in group.items()}
     assert case.configure(written) == case.settings
+
+
+def test_settings_are_parsed_as_pairs() -> None:
+    assert parse_settings(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
+    with pytest.raises(ValueError, match="NAME=VALUE"):
+        parse_settings(["a"])

@@ -11,7 +11,7 @@ from support.command import ROOT
 from support.wording import reword
 
 from models.catalog import CASES
-from pipeline import code_digest
+from pipeline import cache_key
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.system
 def reworded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the product with different docstrings, comments and blank lines."""
     tree = tmp_path_factory.mktemp("reworded")
-    for top in (*sorted(code_digest.OURS), "cli", "tour"):
+    for top in (*sorted(cache_key.OURS), "cli", "tour"):
         shutil.copytree(ROOT / top, tree / top, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     for path in tree.rglob("*.py"):
         reword(path)

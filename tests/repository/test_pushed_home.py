@@ -37,7 +37,7 @@ def test_other_code_or_packages_give_another_home(
     created_homes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     first = cached_home(tmp_path, "small", FIRST)
-    module = pushed_home if name == "version" else pushed_home.code_digest
+    module = pushed_home if name == "version" else pushed_home.cache_key
     monkeypatch.setattr(module, name, lambda *_: "another")
     assert cached_home(tmp_path, "small", FIRST) != first and len(created_homes) == 2
 

@@ -12,10 +12,10 @@ from support.in_process import run_in_process
 
 from models.errors import DataError
 from models.fraud import traffic as purchases
-from models.image import readers
 from models.image import traffic as pictures
 from models.image.data import _share
-from models.image.sources import store_digits
+from models.image.raw import readers
+from models.image.raw.sources import store_digits
 from serving.http import asyncio_server
 from serving.request_sender import Sender, TrafficReport
 from serving.status_errors import ServingError

@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from models.fraud.online import Purchases
+from models.fraud.online_requests import Purchases
 from support.gateway_case import THRESHOLD
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.training import one_row
+from components.training.edge import one_row
 from serving.browser import site
 from support.programs import needs as needs
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from models.fraud.online import Purchases
-from models.image.online import Pictures
+from models.fraud.online_requests import Purchases
+from models.image.online_requests import Pictures
 from serving.gateway.backend import PredictResult
 from serving.gateway.gateway import Gateway
 from serving.gateway.gateway_metrics import GatewayMetrics

@@ -10,7 +10,7 @@ FIRST_FILES = (
     "pipeline/kubeflow/test_compiler.py",
     "pipeline/kubeflow/test_local_run.py",
     "models/training/distribute/test_cluster.py",
-    "models/training/test_tuning.py",
+    "models/training/model_selection/test_tuning.py",
     "components/training/test_reference_profiler.py",
     "models/test_contract.py",
     "pipeline/local/test_resume.py",

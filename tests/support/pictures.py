@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.image import readers
+from models.image.raw import readers
 
 
 def decode_picture(content: bytes) -> np.ndarray:

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from models.catalog import CASES
-from pipeline import code_digest
+from pipeline import cache_key
 from pipeline.plan import PACKAGES
 from support.command import showcase
 
@@ -80,8 +80,8 @@ def cached_home(cache: Path, name: str, settings: Settings) -> Path:
 def digest(settings: Settings) -> str:
     """Hash what determines the contents of a home: code, schemas, packages, settings and this module."""
     schemas = {name: case.schema_path.read_text() for name, case in CASES.items()}
-    packages = [code_digest.lock_digest(), *map(version, PACKAGES)]
-    parts = [code_digest.digest(*MODULES), schemas, packages, settings, Path(__file__).read_text()]
+    packages = [cache_key.lock_digest(), *map(version, PACKAGES)]
+    parts = [cache_key.digest(*MODULES), schemas, packages, settings, Path(__file__).read_text()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from models.fraud.online import Purchases
-from models.image.online import Pictures
+from models.fraud.online_requests import Purchases
+from models.image.online_requests import Pictures
 from serving.gateway.circuit_breaker import BreakerPolicy
 from serving.gateway.gateway import Gateway
 from serving.gateway.gateway_metrics import GatewayMetrics

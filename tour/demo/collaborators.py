@@ -9,9 +9,9 @@ from typing import Any
 from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 from pipeline.local import processes
+from pipeline.local.progress import Report
 from pipeline.monitoring import decisions, retraining_loop
 from pipeline.online import replay
-from pipeline.progress import Report
 from pipeline.run import Run
 from pipeline.runtime import Runtime
 from tour.demo import servers

@@ -10,8 +10,8 @@ from typing import Any
 
 from models.use_case import UseCase
 from pipeline.home import Home
+from pipeline.local.progress import ProgressTable
 from pipeline.monitoring import decisions
-from pipeline.progress import ProgressTable
 from pipeline.run import Run
 from serving.drift.profiles.watched_columns import VERSION
 from serving.drift.profiles.windows import format_window

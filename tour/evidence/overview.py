@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline import code_digest
+from pipeline import cache_key
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.plan import Plan
@@ -195,7 +195,7 @@ def _libraries(node: object, modules: Iterable[str]) -> list[str]:
     """Packages that are imported by the node's executor and by our modules that it runs."""
     executor = getattr(getattr(node, "executor_spec", None), "executor_class", type(node))
     files = [Path(inspect.getfile(import_module(executor.__module__)))]
-    files += [path for path in code_digest.closure(*modules).values() if path.name != "catalog.py"]
+    files += [path for path in cache_key.closure(*modules).values() if path.name != "catalog.py"]
     imported = {name for path in files for name in _imports(path)}
     return sorted({LIBRARIES[name] for name in imported if name in LIBRARIES})
 

@@ -12,7 +12,7 @@ from tour.notes import Note
 GRAPHS = ("pipeline/stages.py", "pipeline/monitoring/monitoring_graph.py")
 # The object shown of a module that has none with the node's name: the first of these that it defines.
 MAIN_OBJECTS = ("run_fn", "preprocessing_fn", "eval_config", "tuner_fn", "sentences", "read", "build")
-TRAINING_MODULES = ("models/training/entry_point.py", "models/training/tuning.py")
+TRAINING_MODULES = ("models/training/entry_point.py", "models/training/model_selection/tuning.py")
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

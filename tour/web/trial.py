@@ -64,7 +64,7 @@ def load_form_rows(home: Path, case: str) -> FormRows:
         rows = use_case.load("traffic").requests(
             facts["source"], facts["source"], home / "data", span, span, (), json.loads(facts["settings"])["data"]
         )
-        return _select_rows(list(islice(rows, MAX_READ)), use_case.load("online").online(), span)
+        return _select_rows(list(islice(rows, MAX_READ)), use_case.load("online_requests").online(), span)
     except (OSError, ValueError, LookupError) as error:
         return FormRows(problem=f"The newest span cannot be read: {error}")
 

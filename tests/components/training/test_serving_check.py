@@ -18,7 +18,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.training import serving_check
-from components.training.lite_exporter import LiteModel
+from components.training.edge.lite_exporter import LiteModel
 from components.training.reference_profiler import NormalFiles
 from components.training.serving_check import WARMUP, ServingCheck
 from models.errors import GateError

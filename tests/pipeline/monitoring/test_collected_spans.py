@@ -12,7 +12,7 @@ from support.served_rows import DAY, served_purchase
 from models.fraud import collected as purchases_collected
 from models.fraud import purchases
 from models.image import collected as pictures_collected
-from models.image import readers
+from models.image.raw import readers
 
 
 @pytest.mark.parametrize("columns", ["", "amount=AMT,customer_id=CARD"])

@@ -17,7 +17,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from support.command import ROOT
 from support.process import is_alive
 
-from pipeline import code_digest
+from pipeline import cache_key
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
@@ -286,9 +286,9 @@ def test_process_does_not_end_while_it_creates_tables() -> None:
 
 def test_lock_digest_is_the_sha256_or_empty(tmp_path: Path) -> None:
     lock = tmp_path / "uv.lock"
-    assert code_digest.lock_digest(lock) == ""
+    assert cache_key.lock_digest(lock) == ""
     lock.write_bytes(b"abc")
-    assert code_digest.lock_digest(lock) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert cache_key.lock_digest(lock) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from support import edge_models
 from support.command import start_showcase
 from support.in_process import run_in_process
 
-from components.training import lite_exporter, one_row
+from components.training.edge import lite_exporter, one_row
 from models.catalog import CASES
 from serving.browser import chromium, site
 from serving.browser.chromium import Chromium, PageError

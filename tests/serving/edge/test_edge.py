@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from support import edge_models
 
-from components.training import lite_exporter, one_row
+from components.training.edge import lite_exporter, one_row
 from models.catalog import CASES
 from serving.edge import native
 from serving.edge.interpreter import Interpreter

@@ -12,8 +12,8 @@ import pytest
 from support.gateway_case import PICTURE, PURCHASE, FakeBackend, create_versions, read_logged_rows, run
 from support.redis_server import RedisServer
 
-from models.fraud.online import Purchases
-from models.image.online import Pictures
+from models.fraud.online_requests import Purchases
+from models.image.online_requests import Pictures
 from serving.gateway import stack
 from serving.gateway.history import memory_checkpoint
 from serving.gateway.scoring import ScoringOptions

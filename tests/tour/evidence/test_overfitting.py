@@ -17,8 +17,8 @@ from components.training.fit_gate import find_overfitting
 from models.catalog import CASES
 from models.image import model as image
 from models.rows import select_rows, specs
-from models.training import refit
 from models.training.entry_point import measure_fit
+from models.training.model_selection import refit
 from tour.evidence import benchmark_reports
 from tour.evidence.context import Context
 from tour.evidence.result_types import NotHere, Number, Table

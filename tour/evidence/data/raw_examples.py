@@ -138,7 +138,7 @@ def _purchases(folders: Iterable[Path], settings: Mapping[str, Any]) -> Iterable
 
 
 def _pictures(folders: Iterable[Path], settings: Mapping[str, Any]) -> Iterable[Any]:
-    from models.image import readers
+    from models.image.raw import readers
 
     return (batch for folder in folders for batch in readers.read(folder))
 

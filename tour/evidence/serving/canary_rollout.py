@@ -64,7 +64,7 @@ def run_rollout(context: Context) -> list[tuple[Any, ...]]:
 
 
 async def _steps(context: Context, root: Path, folder: Path) -> list[tuple[Any, ...]]:
-    online = context.case.load("online").online()
+    online = context.case.load("online_requests").online()
     place, name = ServedCase(online, folder, root / "online"), context.case.name
     running = await Stack(
         StackSettings({name: place}, ServerOptions(rest_port=None, grpc_port=None, poll=0.1), port=0)

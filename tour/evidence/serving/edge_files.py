@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.training import lite_exporter
+from components.training.edge import lite_exporter
 from models.errors import GateError
 from serving import session_load
 from serving.browser import chromium, site

@@ -11,7 +11,7 @@ import tensorflow as tf
 from models.input import Feed, feed_from_memory
 from models.network import build
 from models.training import optimizers
-from models.training.refit import LastEpoch, fit_rows
+from models.training.model_selection.refit import LastEpoch, fit_rows
 from models.training.seeds import seed_everything
 from tour.evidence.context import Context
 from tour.evidence.result_types import Number, Result, Table

@@ -9,7 +9,7 @@ import numpy as np
 from components.training.fit_gate import find_overfitting
 from models.rows import Rows, sample
 from models.training.entry_point import measure_fit
-from models.training.refit import LastEpoch, fit_rows
+from models.training.model_selection.refit import LastEpoch, fit_rows
 from tour.evidence import benchmark_reports
 from tour.evidence.context import Context
 from tour.evidence.result_types import NotHere, Number, Result, Series, Table

@@ -16,7 +16,7 @@ from support.gateway_case import FakeBackend, build_gateway, open_gateway, post,
 from support.programs import read_words_until_killed
 
 from models.fraud.history import snapshot
-from models.fraud.online import Purchases
+from models.fraud.online_requests import Purchases
 from serving.gateway.history import memory_checkpoint
 from serving.gateway.history.embedded_memory import CheckpointSchedule
 from serving.gateway.history.online_store import PREDICTIONS, OnlineStore, read_journal

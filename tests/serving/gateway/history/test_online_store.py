@@ -11,7 +11,7 @@ from support.purchase_stream import NAMES, _micro, read_bodies, read_table
 
 from models.fraud.generator import span_generator
 from models.fraud.history.point_in_time import MerchantDays, customer_features, merchant_features
-from models.fraud.online import Purchases
+from models.fraud.online_requests import Purchases
 from serving.gateway.history.online_store import (
     LABELS,
     PREDICTIONS,

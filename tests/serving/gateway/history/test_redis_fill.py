@@ -7,7 +7,7 @@ from support.gateway_case import run
 from support.redis_server import RedisServer
 from support.shared_case import open_shared_gateway
 
-from models.fraud.online import Purchases
+from models.fraud.online_requests import Purchases
 from serving.gateway.history import redis_fill
 from serving.gateway.history.memory import StoreUnavailableError
 from serving.gateway.history.redis_client import make_client

@@ -12,7 +12,7 @@ from support.shared_case import open_shared_gateway
 
 from models.fraud.generator import span_generator
 from models.fraud.history.point_in_time import MerchantDays, customer_features, merchant_features
-from models.fraud.online import Purchases
+from models.fraud.online_requests import Purchases
 from serving.gateway.history.redis_client import make_client
 from serving.gateway.log.tf_example import decode
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 from PIL import Image
 
 from models.errors import DataError
-from models.image.arrays import ARCHIVE, Group, read_archive, read_groups
-from models.image.png import encode_pngs
+from models.image.raw.arrays import ARCHIVE, Group, read_archive, read_groups
+from models.image.raw.png import encode_pngs
 
 COLUMNS = pa.schema(
     {

@@ -16,7 +16,7 @@ from tfx.components.tuner.component import TunerFnResult
 from models.catalog import find_use_case
 from models.input import Transform, dataset, list_shards, load
 from models.rows import Rows, sample
-from models.training.refit import fit_rows
+from models.training.model_selection.refit import fit_rows
 
 ROWS = 20_000  # maximum rows of the train split for a trial
 RATES = 3
@@ -35,7 +35,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
         validation. They scale steps by past gradients differently, so each has its own best learning rate. The trap is
         comparing them at one rate. Here the search tries every optimizer at the same rates, and the rate matters more.
     Evidence: tour.evidence.training.optimizer_comparison.optimizers
-    Proof: tests/models/training/test_tuning.py::test_the_rate_matters_more_than_the_optimizer
+    Proof: tests/models/training/model_selection/test_tuning.py::test_the_rate_matters_more_than_the_optimizer
     """
     config = fn_args.custom_config
     network, settings, space = find_use_case(config["case"]).load("model"), config["settings"], config["space"]

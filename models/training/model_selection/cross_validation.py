@@ -8,7 +8,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from models.network import predict
 from models.rows import Rows, select_rows
-from models.training.refit import fit_rows
+from models.training.model_selection.refit import fit_rows
 
 
 def cross_validate(

@@ -9,7 +9,7 @@ import pytest
 from support.pictures import damage, decode_picture, random_images, read_rows, write_image
 
 from models.errors import DataError
-from models.image import readers
+from models.image.raw import readers
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -99,5 +99,5 @@ def test_a_source_without_images_names_what_was_expected(tmp_path, monkeypatch, 
 @pytest.mark.system
 def test_import_loads_neither_tensorflow_nor_scikit_learn():
     heavy = "{'tensorflow', 'tfx', 'keras', 'sklearn', 'apache_beam'}"
-    check = f"import sys, models.image.readers; sys.exit(bool({heavy} & set(sys.modules)))"
+    check = f"import sys, models.image.raw.readers; sys.exit(bool({heavy} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", check], check=True, cwd=REPOSITORY)

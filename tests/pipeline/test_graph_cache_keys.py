@@ -19,7 +19,7 @@ from support.wording import reword
 
 from models.catalog import CASES
 from models.training.distribute.job import TrainingJob
-from pipeline import code_digest
+from pipeline import cache_key
 from pipeline.plan import Plan
 
 
@@ -50,18 +50,16 @@ def stages() -> dict[str, dict[str, tuple[str, ...]]]:
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of our packages, from which digests are computed."""
-    for top in code_digest.OURS:
+    for top in cache_key.OURS:
         shutil.copytree(ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
-    monkeypatch.setattr(
-        code_digest, "find_spec", lambda top: SimpleNamespace(origin=str(tmp_path / top / "__init__.py"))
-    )
+    monkeypatch.setattr(cache_key, "find_spec", lambda top: SimpleNamespace(origin=str(tmp_path / top / "__init__.py")))
     return tmp_path
 
 
 def compute_keys(case: str, stages: dict[str, dict[str, tuple[str, ...]]]) -> dict[str, str]:
     """Return the digests of all stages, and under ``run`` the fingerprint of the run."""
     plan = make_plan(case)
-    return {name: code_digest.digest(*modules) for name, modules in stages[case].items()} | {"run": plan.fingerprint()}
+    return {name: cache_key.digest(*modules) for name, modules in stages[case].items()} | {"run": plan.fingerprint()}
 
 
 def find_changed_keys(case: str, stages: dict[str, dict[str, tuple[str, ...]]], edit: Callable[[], object]) -> set[str]:
@@ -75,7 +73,7 @@ def find_changed_keys(case: str, stages: dict[str, dict[str, tuple[str, ...]]], 
 @pytest.mark.parametrize("case", CASES)
 def test_rewording_all_modules_changes_no_key(stages: dict, tree: Path, case: str) -> None:
     def edit() -> None:
-        files = [path for top in code_digest.OURS for path in (tree / top).rglob("*.py")]
+        files = [path for top in cache_key.OURS for path in (tree / top).rglob("*.py")]
         assert len(files) > 100
         for path in files:
             reword(path)
@@ -126,7 +124,7 @@ def change_code(path: Path, kind: str) -> None:
     ("case", "file", "kind", "expected"),
     [
         ("image", "models/image/features.py", "call", {"Transform"}),
-        ("image", "models/image/readers.py", "constant", {"SpanExampleGen"}),
+        ("image", "models/image/raw/readers.py", "constant", {"SpanExampleGen"}),
         ("image", "models/image/evaluation.py", "call", {"Evaluator"}),
         ("image", "models/training/entry_point.py", "default", {"Trainer"}),
         ("image", "models/training/optimizers.py", "constant", {"Trainer"}),
@@ -142,7 +140,7 @@ def test_code_change_reruns_the_stages_that_use_the_file(
     stages: dict, tree: Path, case: str, file: str, kind: str, expected: set[str]
 ) -> None:
     name = file.removesuffix(".py").replace("/", ".")
-    reaching = {stage for stage, modules in stages[case].items() if name in code_digest.closure(*modules)}
+    reaching = {stage for stage, modules in stages[case].items() if name in cache_key.closure(*modules)}
     assert (
         find_changed_keys(case, stages, lambda: change_code(tree / file, kind))
         == reaching | {"run"}
@@ -204,7 +202,7 @@ def find_checkpoint_folder(case: str, folder: Path) -> str:
 @pytest.mark.system
 def test_digest_does_not_import_tensorflow_or_tfx() -> None:
     program = (
-        "import sys; from pipeline import code_digest; code_digest.digest('pipeline.graph', 'models.training.entry_point');"
+        "import sys; from pipeline import cache_key; cache_key.digest('pipeline.graph', 'models.training.entry_point');"
         "assert not {'tensorflow', 'tfx', 'keras', 'numpy', 'models'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
@@ -215,13 +213,13 @@ def test_custom_stages_name_modules_that_exist(stages: dict) -> None:
     for case, nodes in stages.items():
         assert {name for name, modules in nodes.items() if not modules} == stock_components, case
         for modules in nodes.values():
-            assert set(modules) <= set(code_digest.closure(*modules))
+            assert set(modules) <= set(cache_key.closure(*modules))
 
 
 def test_fingerprint_of_a_run_covers_the_code_of_every_stage(stages: dict) -> None:
     """The modules hashed by ``Plan.fingerprint`` include those of every stage."""
     for case, nodes in stages.items():
         parts = [f"models.{case}.{part}" for part in ("data", "features", "model", "evaluation", "sentences")]
-        covered = set(code_digest.closure("pipeline.graph", "models.training.entry_point", *parts))
-        assert covered >= {name for modules in nodes.values() for name in code_digest.closure(*modules)}
+        covered = set(cache_key.closure("pipeline.graph", "models.training.entry_point", *parts))
+        assert covered >= {name for modules in nodes.values() for name in cache_key.closure(*modules)}
         assert "serving.session_load" in covered

@@ -14,7 +14,7 @@ from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 from tfx.utils import path_utils
 
-from components.training import one_row, samples
+from components.training.edge import one_row, samples
 from models.catalog import find_use_case
 from models.errors import GateError
 from models.input import Transform, list_shards
@@ -32,7 +32,7 @@ class LiteModel(Artifact):
     """A folder with ``<variant>.tflite`` for each variant, the chosen one as ``model.tflite``, and the table ``lite.json``.
 
     ``one_row.tflite`` is the float32 variant for runtimes that take one row and no 64-bit integers; ``samples.npz`` has
-    sample rows, see :mod:`components.training.samples`.
+    sample rows, see :mod:`components.training.edge.samples`.
     """
 
     TYPE_NAME = "LiteModel"
@@ -55,7 +55,7 @@ def LiteExporter(
         server when models are large, change daily or need server-side data. Here every run exports and checks four
         variants.
     Evidence: tour.evidence.serving.edge_files.variants
-    Proof: tests/components/training/test_lite_exporter.py::test_weights_of_fewer_bits_make_smaller_files
+    Proof: tests/components/training/edge/test_lite_exporter.py::test_weights_of_fewer_bits_make_smaller_files
 
     Raises:
         GateError: if float32 differs from the SavedModel by more than the tolerance, or if no variant keeps the metric.
@@ -94,7 +94,7 @@ def convert(path: str, variant: str, inputs: Mapping[str, np.ndarray]) -> bytes:
         here each variant is compared with the SavedModel on held-out rows and rejected if it loses too much. The last
         resort is quantisation-aware training, whose toolkit does not support Keras 3.
     Evidence: tour.evidence.serving.edge_files.conversions
-    Proof: tests/components/training/test_lite_exporter.py::test_the_smallest_is_not_chosen_if_it_loses_too_much
+    Proof: tests/components/training/edge/test_lite_exporter.py::test_the_smallest_is_not_chosen_if_it_loses_too_much
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(path, signature_keys=["dense"])
     if variant != "float32":

@@ -9,7 +9,7 @@ import pytest
 from support.pictures import damage, decode_picture, encode_idx, random_images, read_rows, write_idx
 
 from models.errors import DataError
-from models.image import readers, sources
+from models.image.raw import readers, sources
 
 REPOSITORY = Path(__file__).parents[3]
 FASHION = REPOSITORY.parent / "shared" / "data" / "fashion_mnist"

@@ -13,7 +13,8 @@ from support.tiny_case.case import CASE as TINY
 
 from models import catalog
 from models.network import predict
-from models.training import cross_validation, entry_point
+from models.training import entry_point
+from models.training.model_selection import cross_validation
 
 pytestmark = pytest.mark.system
 
@@ -59,7 +60,7 @@ def test_the_mean_over_folds_is_near_the_truth(folds: list[dict[str, float]]) ->
 
 
 def train_model(train: dict[str, np.ndarray]):
-    from models.training.refit import fit_rows
+    from models.training.model_selection.refit import fit_rows
 
     return fit_rows(tiny, SETTINGS, train, draw_points(200, 2)).model
 

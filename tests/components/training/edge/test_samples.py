@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.training import samples
+from components.training.edge import samples
 
 ROWS = 300
 RAW = {

@@ -1,4 +1,4 @@
-"""Code digests cover executed code at any import depth, ignore wording, and are computed without importing the code."""
+"""A code digest covers executed code at any import depth, ignores wording, and is computed without importing the code."""
 
 import ast
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.command import ROOT
 
-from pipeline import code_digest
+from pipeline import cache_key
 from pipeline.plan import read_schema
 
 BOMB = 'raise RuntimeError("imported")\n'
@@ -36,7 +36,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_closure_follows_every_form_of_import(fake: Path) -> None:
-    files = code_digest.closure("fakecode.stage")
+    files = cache_key.closure("fakecode.stage")
     names = {"stage", "plain", "named", "holder", "sub", "sub.deep"}
     assert {f"fakecode.{name}" for name in names} <= set(files) and "fakecode.unrelated" not in files
     assert set(files) - {f"fakecode.{name}" for name in names} <= {"fakecode"}
@@ -45,61 +45,61 @@ def test_closure_follows_every_form_of_import(fake: Path) -> None:
 
 def test_digest_imports_nothing(fake: Path) -> None:
     before = set(sys.modules)
-    code_digest.digest("fakecode.stage")  # importing any of its modules would raise
+    cache_key.digest("fakecode.stage")  # importing any of its modules would raise
     assert not {name for name in set(sys.modules) - before if name.startswith("fakecode")}
 
 
 @pytest.mark.parametrize("name", USED)
 def test_added_statement_in_a_used_module_changes_the_digest(fake: Path, name: str) -> None:
-    before = code_digest.digest("fakecode.stage")
-    assert code_digest.digest("fakecode.stage") == before
+    before = cache_key.digest("fakecode.stage")
+    assert cache_key.digest("fakecode.stage") == before
     (fake / name).write_text(FAKE[name] + "limit = 3\n")
-    assert code_digest.digest("fakecode.stage") != before
+    assert cache_key.digest("fakecode.stage") != before
     (fake / name).write_text(FAKE[name])
-    assert code_digest.digest("fakecode.stage") == before
+    assert cache_key.digest("fakecode.stage") == before
 
 
 @pytest.mark.parametrize("name", USED)
 def test_docstring_comment_and_blank_line_do_not_change_the_digest(fake: Path, name: str) -> None:
-    before = code_digest.digest("fakecode.stage")
+    before = cache_key.digest("fakecode.stage")
     (fake / name).write_text(f'"""What it is for."""\n\n# Why.\n\n{FAKE[name]}\n')
-    assert code_digest.digest("fakecode.stage") == before
+    assert cache_key.digest("fakecode.stage") == before
 
 
 def test_unused_module_changes_the_digest_only_once_it_is_imported(fake: Path) -> None:
-    before = code_digest.digest("fakecode.stage")
+    before = cache_key.digest("fakecode.stage")
     (fake / "unrelated.py").write_text("x = 1\n")
     (fake / "added.py").write_text("x = 1\n")
     (fake / "schema.pbtxt").write_text("feature {}")
-    assert code_digest.digest("fakecode.stage") == before
+    assert cache_key.digest("fakecode.stage") == before
     (fake / "plain.py").write_text(BOMB + "import fakecode.added\n")
-    assert code_digest.digest("fakecode.stage") != before
+    assert cache_key.digest("fakecode.stage") != before
 
 
 def test_moved_module_changes_only_digests_of_its_importers(fake: Path) -> None:
-    before = {name: code_digest.digest(f"fakecode.{name}") for name in ("stage", "holder", "unrelated")}
+    before = {name: cache_key.digest(f"fakecode.{name}") for name in ("stage", "holder", "unrelated")}
     (fake / "plain.py").rename(fake / "sub" / "plain.py")
     (fake / "stage.py").write_text(FAKE["stage.py"].replace("fakecode.plain", "fakecode.sub.plain"))
-    after = {name: code_digest.digest(f"fakecode.{name}") for name in before}
+    after = {name: cache_key.digest(f"fakecode.{name}") for name in before}
     assert {name for name in before if after[name] != before[name]} == {"stage"}
 
 
 def test_digest_depends_on_modules_and_not_on_their_order(fake: Path) -> None:
-    assert code_digest.digest() == code_digest.digest() != code_digest.digest("fakecode.plain")
-    assert code_digest.digest("fakecode.plain", "fakecode.named") == code_digest.digest(
-        "fakecode.named", "fakecode.plain"
-    )
-    assert code_digest.closure("fakecode.nowhere") == {} or set(code_digest.closure("fakecode.nowhere")) == {"fakecode"}
+    assert cache_key.digest() == cache_key.digest() != cache_key.digest("fakecode.plain")
+    assert cache_key.digest("fakecode.plain", "fakecode.named") == cache_key.digest("fakecode.named", "fakecode.plain")
+    assert cache_key.closure("fakecode.nowhere") == {} or set(cache_key.closure("fakecode.nowhere")) == {"fakecode"}
 
 
 def test_closure_excludes_libraries(fake: Path) -> None:
-    assert {name.split(".")[0] for name in code_digest.closure("fakecode.stage")} == {"fakecode"}
-    assert {name.split(".")[0] for name in code_digest.closure("components.training.lite_exporter")} <= code_digest.OURS
+    assert {name.split(".")[0] for name in cache_key.closure("fakecode.stage")} == {"fakecode"}
+    assert {
+        name.split(".")[0] for name in cache_key.closure("components.training.edge.lite_exporter")
+    } <= cache_key.OURS
 
 
 def test_our_modules_use_no_relative_imports() -> None:
     """The digest does not follow relative imports."""
-    for path in (path for top in sorted(code_digest.OURS) for path in (ROOT / top).rglob("*.py")):
+    for path in (path for top in sorted(cache_key.OURS) for path in (ROOT / top).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}:{node.lineno} is relative"
 

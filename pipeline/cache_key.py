@@ -1,27 +1,46 @@
-"""Digests of the code that a stage uses: a change in what the code does reruns the stages that use it and no others.
+"""The code's part of a stage's cache key: a change in what the code does reruns the stages that use it and no others.
 
-The digest covers the syntax tree without docstrings, so comments, docstrings, blank lines and formatting do not change it.
+TFX's own key covers a stage's inputs and parameters, but not the code behind an importable name. The digest of that code is
+therefore added as a parameter. It covers the syntax tree without docstrings, so comments, docstrings, blank lines and
+formatting do not change it.
 """
 
 import ast
 import hashlib
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.checkout import ROOT
+
+if TYPE_CHECKING:
+    from tfx.proto.orchestration.pipeline_pb2 import Pipeline  # a plan is made without TFX
 
 # The catalog only lists the use cases; their values reach a stage as parameters.
 NAMES_ONLY = {"models.catalog"}
 OURS = {"components", "models", "pipeline", "serving"}
+PARAMETER = "code_digest"
 LOCK = ROOT / "uv.lock"
+
+
+def add_code_digests(ir: "Pipeline", modules: Mapping[str, Sequence[str]], salt: str) -> None:
+    """Give each node of the compiled graph a parameter with the digest of its modules' code, so that its cache key has it.
+
+    Args:
+        modules: Names of each node's modules, by node.
+        salt: Appended to every digest; a new salt makes every stage run again.
+    """
+    for node in (compiled_node.pipeline_node for compiled_node in ir.nodes):
+        text = digest(*modules[node.node_info.id]) + salt
+        node.parameters.parameters[PARAMETER].field_value.string_value = text
 
 
 def digest(*modules: str) -> str:
     """Hash the code of the named modules and of all our modules that they import, at any depth.
 
-    The sources are parsed, not imported. TFX's cache key does not cover the code behind an importable name;
-    this digest does.
+    The sources are parsed, not imported.
     """
     total = hashlib.sha256()
     for name, path in sorted(closure(*modules).items()):

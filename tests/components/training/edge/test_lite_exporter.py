@@ -11,8 +11,8 @@ from support.built_case import BuiltCase, get_built_case
 from support.tiny_case.case import CASE
 from tfx.types import standard_artifacts
 
-from components.training import lite_exporter
-from components.training.lite_exporter import VARIANTS, LiteExporter, LiteModel, convert, run_variant
+from components.training.edge import lite_exporter
+from components.training.edge.lite_exporter import VARIANTS, LiteExporter, LiteModel, convert, run_variant
 from models import catalog
 from models.errors import GateError
 from serving.edge.interpreter import Interpreter

@@ -9,7 +9,7 @@ import pytest
 from support.pictures import decode_picture, random_images, read_rows
 
 from models.errors import DataError
-from models.image import readers, sources
+from models.image.raw import readers, sources
 
 
 def test_digits_equal_those_of_scikit_learn(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import DataError
-from models.image.arrays import ARCHIVE, read_archive
+from models.image.raw.arrays import ARCHIVE, read_archive
 
 KERAS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 DOWNLOAD_SECONDS = 10.0

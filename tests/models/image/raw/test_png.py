@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from support.pictures import decode_picture, random_images
 
-from models.image import png
+from models.image.raw import png
 
 
 @pytest.mark.parametrize("size", [(3, 1, 1, 1), (5, 8, 8, 1), (4, 28, 28, 1), (4, 32, 32, 3), (2, 300, 257, 3)])

@@ -22,7 +22,8 @@ from models import catalog
 from models.catalog import CASES
 from models.default_settings import OPTIMIZERS
 from models.rows import sample
-from models.training import entry_point, tuning
+from models.training import entry_point
+from models.training.model_selection import tuning
 from models.use_case import UseCase
 from pipeline.plan import Plan, RunRequest, search_space
 from tour.evidence import overview
@@ -170,7 +171,7 @@ def test_trainer_uses_the_tuners_best_values(
     examples, transform, best, results = artifacts
     examples.split_names = json.dumps(["train", "valid", "eval"])
     properties = {
-        "tuner_fn": "models.training.tuning.tuner_fn",
+        "tuner_fn": "models.training.model_selection.tuning.tuner_fn",
         "train_args": proto_utils.proto_to_json(trainer_pb2.TrainArgs(splits=["train"])),
         "eval_args": proto_utils.proto_to_json(trainer_pb2.EvalArgs(splits=["valid"])),
         "custom_config": json.dumps({"case": TINY.name, "settings": settings, "space": dict(SPACE)}),

@@ -5,9 +5,9 @@ from typing import Any
 
 
 def decision_threshold(settings: Mapping[str, Any]) -> float:
-    """Return the cheapest threshold on a calibrated probability of fraud (Elkan 2001).
+    """Return the cheapest threshold on a calibrated probability of the positive class (Elkan 2001).
 
-    Stopping an honest purchase costs ``review_cost``; passing a fraud costs ``miss_cost``. Stopping is cheaper where the
-    probability exceeds review / (review + miss).
+    A false alarm costs ``review_cost``; a missed positive costs ``miss_cost``. An alarm is cheaper where the probability
+    exceeds review / (review + miss).
     """
     return settings["review_cost"] / (settings["review_cost"] + settings["miss_cost"])

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.image.png import encode_pngs
+from models.image.raw.png import encode_pngs
 
 MOST_BYTES = 8 << 20
 MOST_PIXELS = 16 << 20
