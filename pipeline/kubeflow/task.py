@@ -24,6 +24,10 @@ from pipeline.runtime import Runtime
 from pipeline.tracking.recording import Tracker
 
 
+# Exit code of a task whose gate refused; such a task is not worth a retry, unlike one whose pod was lost.
+REFUSED = 3
+
+
 @dataclass(frozen=True)
 class KubeflowTask:
     """The environment of one task.
@@ -66,12 +70,18 @@ class KubeflowTask:
         print(f"run {run.id}: data {plan.source} spans {plan.first}:{plan.last}, {run.state} {run.reason}", flush=True)
 
     def node(self, name: str) -> None:
-        """Run one node with TFX's launcher, unless the run has finished it already.
+        """Run one node with TFX's launcher, unless the run has finished it already or was refused.
+
+        Kubeflow's retry policy has no condition on the exit code, so it also starts a refused task again. The new attempt
+        ends at once with the refusal that the first one recorded.
 
         Raises:
-            SystemExit: if the node failed or a gate refused; the run's record has the reason.
+            SystemExit: with code 1 if the node failed, with ``REFUSED`` if a gate refused; the run's record has the reason.
         """
         plan, runtime = self._plan(), self.runtime
+        if (run := self._run()).state == "refused":
+            print(f"refused {run.reason}", flush=True)
+            sys.exit(REFUSED)
         state = store.stage_states(runtime.metadata, self.run).get(name)
         if state not in ("done", "cached"):
             from pipeline import graph
@@ -110,7 +120,7 @@ class KubeflowTask:
         session.record_end(self.runtime, self._run(), state, reason, facts or {}, tracker)
         print(f"{state} {reason}", flush=True)
         if state != "pushed":
-            sys.exit(1)
+            sys.exit(REFUSED if state == "refused" else 1)
         rollouts.write_config(Path(self.root))  # TensorFlow Serving polls this file
 
     def _run(self) -> Run:
@@ -148,7 +158,7 @@ def dump_plan(plan: Plan) -> str:
 
 
 def load_plan(text: str) -> Plan:
-    """Parse a plan from JSON; the inverse of :func:`written`."""
+    """Parse a plan from JSON; the inverse of :func:`dump_plan`."""
     values = json.loads(text)
     base = values.pop("base")
     return Plan(case=find_use_case(values.pop("case")), base=RefreshBase(**base) if base else None, **values)

@@ -114,7 +114,7 @@ def test_end_records_a_pushed_run_and_writes_the_model_config(tmp_path: Path, mo
 
 
 @pytest.mark.system
-def test_end_of_a_refused_run_exits_with_1(
+def test_refused_run_has_its_own_exit_code_and_no_node_runs_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     kubeflow_task = KubeflowTask("run-1", str(tmp_path))
@@ -122,6 +122,10 @@ def test_end_of_a_refused_run_exits_with_1(
     fake_outcome(monkeypatch, "refused", "Evaluator: pr_auc is 0.1")
     with pytest.raises(SystemExit) as raised:
         kubeflow_task.end()
-    assert raised.value.code == 1 and "refused Evaluator: pr_auc is 0.1" in capsys.readouterr().out
+    assert raised.value.code == task.REFUSED and "refused Evaluator: pr_auc is 0.1" in capsys.readouterr().out
     assert [run.state for run in store.runs(MetadataAddress.of(tmp_path))] == ["refused"]
     assert not (tmp_path / "models.config").exists()
+    monkeypatch.setattr("pipeline.local.runner.launch", lambda *_: pytest.fail("a refused run's node was launched"))
+    with pytest.raises(SystemExit) as raised:
+        kubeflow_task.node("Evaluator")
+    assert raised.value.code == task.REFUSED and "refused Evaluator: pr_auc is 0.1" in capsys.readouterr().out
