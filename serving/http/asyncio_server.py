@@ -6,7 +6,6 @@ headers too large 431. An exception in the handler is logged and answered with 5
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
@@ -101,11 +100,10 @@ async def serve(
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
-    """Like ``asyncio.run``, on uvloop if it is installed."""
-    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
-    with suppress(ImportError):
-        from uvloop import new_event_loop as new_loop
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    """Like ``asyncio.run``, on uvloop."""
+    from uvloop import new_event_loop  # imported here, because most importers of this module run no server
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.server import text_format
+from serving.server import config_messages
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 BATCHING_IGNORED = (
@@ -79,15 +79,11 @@ def read_models(path: Path) -> list[ModelConfig]:
     Raises:
         ValueError: if the file is invalid; the message names the line or the model.
     """
-    from google.protobuf import text_format as protobuf
     from tensorflow_serving.config import model_server_config_pb2
 
-    config = model_server_config_pb2.ModelServerConfig()
+    parsed = _parse_file(path, "model config", model_server_config_pb2.ModelServerConfig())
     try:
-        protobuf.Parse(_read(path, "model config"), config)
-        return models_from_proto(config)
-    except protobuf.ParseError as error:
-        raise ValueError(f"The model config file {path} is not a ModelServerConfig: {error}.") from None
+        return models_from_proto(parsed)
     except ValueError as error:
         raise ValueError(f"The model config file {path}: {error}") from None
 
@@ -134,30 +130,34 @@ def read_batching(path: Path) -> BatchingParameters:
     Raises:
         ValueError: if the file is invalid or sets a parameter that is not supported; the message names it.
     """
-    parsed = _parse(path, "batching parameters")
-    unknown = [name for name in parsed if name not in (*BATCHING_USED, *BATCHING_IGNORED)]
+    values = _read_parameters(path)
+    unknown = [name for name in values if name not in (*BATCHING_USED, *BATCHING_IGNORED)]
     if unknown:
         raise ValueError(f"The batching parameters file {path}: {unknown[0]} is not supported.")
-    values = {name: value["value"] if isinstance(value, dict) else value for name, value in parsed.items()}
-    sizes = values.get("allowed_batch_sizes", ())
-    sizes = tuple(sizes) if isinstance(sizes, list) else (sizes,) if sizes else ()
-    max_batch_size = int(values.get("max_batch_size", sizes[-1] if sizes else BatchingParameters.max_batch_size))
+    sizes = tuple(values.get("allowed_batch_sizes", ()))
+    max_batch_size = values.get("max_batch_size", sizes[-1] if sizes else BatchingParameters.max_batch_size)
     if max_batch_size < 1 or list(sizes) != sorted(set(sizes)) or (sizes and sizes[-1] != max_batch_size):
         raise ValueError(
             f"The batching parameters file {path}: allowed_batch_sizes must increase up to max_batch_size ({max_batch_size})."
         )
     return BatchingParameters(
-        True,
-        max_batch_size,
-        sizes,
-        int(values.get("max_enqueued_batches", BatchingParameters.max_enqueued_batches)),
-        int(values.get("num_batch_threads", 0)),
+        enabled=True,
+        max_batch_size=max_batch_size,
+        sizes=sizes,
+        max_enqueued_batches=values.get("max_enqueued_batches", BatchingParameters.max_enqueued_batches),
+        threads=values.get("num_batch_threads", BatchingParameters.threads),
     )
 
 
 def find_ignored_parameters(path: Path) -> list[str]:
     """Return the parameters in a batching parameters file that have no effect, as batches wait for no timer."""
-    return [name for name in _parse(path, "batching parameters") if name in BATCHING_IGNORED]
+    return [name for name in _read_parameters(path) if name in BATCHING_IGNORED]
+
+
+def _read_parameters(path: Path) -> dict[str, Any]:
+    """Return the parameters that a batching parameters file sets, by name."""
+    fields = _parse_file(path, "batching parameters", config_messages.create_message("BatchingParameters")).ListFields()
+    return {field.name: getattr(value, "value", value) for field, value in fields}
 
 
 def read_metrics_path(path: Path) -> str | None:
@@ -166,21 +166,23 @@ def read_metrics_path(path: Path) -> str | None:
     Raises:
         ValueError: if the file is invalid.
     """
-    prometheus = _parse(path, "monitoring config").get("prometheus_config", {})
-    if not isinstance(prometheus, dict) or set(prometheus) - {"enable", "path"}:
-        raise ValueError(f"The monitoring config file {path}: prometheus_config accepts only enable and path.")
-    return str(prometheus.get("path") or METRICS_PATH) if prometheus.get("enable") else None
+    parsed = _parse_file(path, "monitoring config", config_messages.create_message("MonitoringConfig"))
+    prometheus = parsed.prometheus_config
+    return (prometheus.path or METRICS_PATH) if prometheus.enable else None
 
 
-def _parse(path: Path, what: str) -> dict[str, Any]:
+def _parse_file(path: Path, what: str, message: Any) -> Any:
+    """Fill a message from a file in Protobuf's text format and return it.
+
+    Raises:
+        ValueError: if the file cannot be read or is not such a message; the message names the line.
+    """
+    from google.protobuf import text_format
+
     try:
-        return text_format.parse(_read(path, what))
-    except ValueError as error:
-        raise ValueError(f"The {what} file {path}: {error}.") from None
-
-
-def _read(path: Path, what: str) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise ValueError(f"The {what} file {path} cannot be read: {error.strerror}.") from None
+        return text_format.Parse(path.read_text(), message)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"The {what} file {path} cannot be read: {reason}.") from None
+    except text_format.ParseError as error:
+        raise ValueError(f"The {what} file {path} is not a {message.DESCRIPTOR.name}: line {error}.") from None

@@ -3,20 +3,15 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import orjson
 
 from serving.server.conversion.examples import decode_base64
 from serving.server.conversion.request_rows import Rows
 from serving.server.signature import Signature, TensorSpec, cast
 from serving.status_errors import ServingError
-
-orjson: ModuleType | None = None  # optional; without it, the results are the same but JSON is slower
-with suppress(ImportError):
-    import orjson
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -35,8 +30,6 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def _decode(body: bytes) -> Any:
-    if orjson is None:
-        return json.loads(body)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -208,7 +201,7 @@ def _to_json_value(name: str, value: np.ndarray) -> Any:
 
 def dumps(value: Any, finite: bool = True) -> bytes:
     """Encode a value as JSON, arrays included; float32 in the fewest digits that identify it."""
-    if orjson is not None and finite:
+    if finite:
         try:
             return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError:

@@ -41,11 +41,12 @@ INVALID = {
         ("custom_model_config {}", "custom_model_config is not supported"),
     ],
     config.read_batching: [
-        ("max_batch_size { value: ", "line 1"),
+        ("max_batch_size { value: ", "is not a BatchingParameters: line 1"),
         ("pad_variable_length_inputs: true", "pad_variable_length_inputs is not supported"),
         ("max_batch_size { value: 8 } allowed_batch_sizes: 4", "must increase up to max_batch_size"),
         ("max_batch_size { value: 0 }", "must increase"),
-        ("max_batch_size", "line 1: ':' or '{' is expected"),
+        ("max_batch_size", "line 1"),
+        ("\nmax_size: 8", 'line 2.*no field named "max_size"'),
         ("%", "line 1"),
     ],
 }
@@ -69,7 +70,7 @@ def test_monitoring_file_sets_the_metrics_path(tmp_path):
     path.write_text("prometheus_config { enable: false }")
     assert config.read_metrics_path(path) is None
     path.write_text("prometheus_config { enabled: true }")
-    with pytest.raises(ValueError, match="enable and path"):
+    with pytest.raises(ValueError, match='line 1.*no field named "enabled"'):
         config.read_metrics_path(path)
 
 
