@@ -1,18 +1,17 @@
 """NumPy archives and IDX files, against files that the tests write."""
 
 import gzip
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from support.command import ROOT
 from support.pictures import damage, decode_picture, encode_idx, random_images, read_rows, write_idx
 
 from models.errors import DataError
 from models.image.raw import readers, sources
 
-REPOSITORY = Path(__file__).parents[3]
-FASHION = REPOSITORY.parent / "shared" / "data" / "fashion_mnist"
+FASHION = ROOT.parent / "shared" / "data" / "fashion_mnist"
 
 
 def test_batches_hold_at_most_4096_rows_and_every_column(tmp_path):

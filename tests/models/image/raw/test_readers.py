@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command import ROOT
 from support.pictures import damage, decode_picture, random_images, read_rows, write_image
 
 from models.errors import DataError
 from models.image.raw import readers
-
-REPOSITORY = Path(__file__).parents[3]
 
 
 def test_class_folders_pass_on_png_and_jpeg_and_encode_others(tmp_path):
@@ -100,4 +99,4 @@ def test_a_source_without_images_names_what_was_expected(tmp_path, monkeypatch, 
 def test_import_loads_neither_tensorflow_nor_scikit_learn():
     heavy = "{'tensorflow', 'tfx', 'keras', 'sklearn', 'apache_beam'}"
     check = f"import sys, models.image.raw.readers; sys.exit(bool({heavy} & set(sys.modules)))"
-    subprocess.run([sys.executable, "-c", check], check=True, cwd=REPOSITORY)
+    subprocess.run([sys.executable, "-c", check], check=True, cwd=ROOT)
