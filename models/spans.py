@@ -1,6 +1,7 @@
 """Spans, the folders of raw data: finding them, parsing and selecting a window, and a digest of their content."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,14 +9,20 @@ from pathlib import Path
 from models.errors import DataError
 
 NAME = re.compile(r"span-(\d+)")
+# Files that may hold rows or pictures; outside the spans of a source they would be lost.
+DATA = re.compile(
+    r"\.(csv|tsv|parquet|pq|png|jpe?g|webp|bmp|gif|tiff?|np[yz])(\.(gz|zst|bz2))?$|-ubyte(\.gz)?$", re.IGNORECASE
+)
 
 
 def find_spans(source: Path) -> dict[int, Path]:
     """Find the ``span-NNN`` folders of a source by number; a folder without any is itself span 0.
 
     Raises:
-        DataError: if the source is not a folder, is empty, or has two folders for one number.
+        DataError: if the source is not a folder, is empty, has two folders for one number, or data outside its spans.
     """
+    if source.is_file():
+        raise DataError(f"{source} is a file; --data takes a folder, here {source.parent} or one with only this file.")
     if not source.is_dir():
         raise DataError(
             f"There is no folder {source}; --data takes a folder of span-NNN folders or one folder of data."
@@ -27,9 +34,14 @@ def find_spans(source: Path) -> dict[int, Path]:
     if len(spans) < len(numbered):
         duplicate = next(number for number, path in numbered if spans[number] != path)
         raise DataError(f"{source} has two folders for span {duplicate}; keep one of them.")
-    if not spans and not any(source.iterdir()):
+    if not spans and not any(list_files(source)):
         raise DataError(
             f"The folder {source} is empty; --data takes a folder of span-NNN folders or one folder of data."
+        )
+    if loose := [path for path in list_loose_files(source) if DATA.search(path.name)] if spans else []:
+        raise DataError(
+            f"{source} has span-NNN folders and {len(loose)} data file{'s' * (len(loose) > 1)} outside them, "
+            f"such as {loose[0].relative_to(source)}; move the data into a span or away."
         )
     return dict(sorted(spans.items())) or {0: source}
 
@@ -50,11 +62,45 @@ def select_window(source: Path, first: int, last: int) -> dict[int, Path]:
     return {number: spans[number] for number in range(first, last + 1)}
 
 
+def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """List the files of a folder and of the folders in it, also behind links, sorted by path.
+
+    A file is hidden if its name, or that of a folder between ``folder`` and it, begins with a dot or an underscore:
+    markers and checksums of writers, checkpoints of notebooks, temporary folders.
+
+    Returns:
+        The visible files and the hidden files.
+    """
+    files: tuple[list[Path], list[Path]] = ([], [])
+    visited = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in visited:
+            folders.clear()  # a link to a folder that is listed already
+            continue
+        visited.add(real)
+        for path in (Path(parent, name) for name in names):
+            is_hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+            files[is_hidden].append(path)
+    return sorted(files[0]), sorted(files[1])
+
+
+def list_loose_files(source: Path) -> list[Path]:
+    """List the visible files of a source that are in none of its span-NNN folders; none for a source without spans."""
+    entries = [path for path in sorted(source.iterdir()) if not path.name.startswith((".", "_"))]
+    others = [path for path in entries if not (path.is_dir() and NAME.fullmatch(path.name))]
+    if len(others) == len(entries):
+        return []
+    return [file for path in others for file in (list_files(path)[0] if path.is_dir() else [path])]
+
+
 def digest_spans(spans: Iterable[Path]) -> str:
-    """Hash the names and contents of all files of the spans: the version of the data."""
+    """Hash the names and contents of the visible files of the spans: the version of the data.
+
+    Files that are skipped for their format count too, as they may be read by a later release; hidden files never count.
+    """
     total = hashlib.sha256()
     for span in spans:
-        for path in sorted(file for file in span.rglob("*") if file.is_file()):
+        for path in (file for file in list_files(span)[0] if file.is_file()):
             total.update(str(path.relative_to(span)).encode())
             with path.open("rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())

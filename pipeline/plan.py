@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def make_plan(request: RunRequest, runtime: Runtime) -> Plan:
     window = spans.select_window(source, request.first, request.last)
     if base and (request.first, request.last) == (-1, -1):
         window = spans.select_window(source, *base.window(request.case.name, str(source), max(window)))
-    report = data.check(window, settings["data"])
+    report = _check(data, source, window, settings["data"])
     if report.refused:
         raise DataError(report.error())
     settings["data"] |= report.settings
@@ -192,4 +192,11 @@ def check_data(request: RunRequest, cache: Path) -> DataReport:
     settings = request.case.configure(request.changes or {})["data"]
     data = request.case.load("data")
     source = data.prepare(request.data, cache, settings).resolve()
-    return data.check(spans.select_window(source, request.first, request.last), settings)
+    return _check(data, source, spans.select_window(source, request.first, request.last), settings)
+
+
+def _check(data: Any, source: Path, window: Mapping[int, Path], settings: Mapping[str, Any]) -> DataReport:
+    """Return the case's account of the window, with the files of the source that lie outside its spans."""
+    report: DataReport = data.check(window, settings)
+    loose = [str(path.relative_to(source)) for path in spans.list_loose_files(source)]
+    return replace(report, skipped={**report.skipped, **({"outside the spans": loose} if loose else {})})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import DataError
-from models.spans import digest_spans, find_spans, parse_window, select_window
+from models.spans import digest_spans, find_spans, list_files, list_loose_files, parse_window, select_window
 
 
 def create_source(folder: Path, *names: str) -> Path:
@@ -23,9 +23,44 @@ def test_spans_are_found_by_number_in_order(tmp_path: Path) -> None:
 
 
 def test_similar_names_are_not_spans(tmp_path: Path) -> None:
-    create_source(tmp_path, "span-001", "old-span-002", ".span-003", "span-004-copy", "span-x", "span-")
+    create_source(tmp_path, "span-001", ".span-003")
+    for name in ("old-span-002", "span-004-copy", "span-x", "span-"):
+        (tmp_path / name).mkdir()
     (tmp_path / "span-005").write_text("a file")
     assert list(find_spans(tmp_path)) == [1]
+
+
+@pytest.mark.parametrize(
+    "name", ["rows.csv", "rows.CSV.GZ", "a.pq", "Span-2/rows.tsv", "cat/1.JPG", "x.npz", "train-images-idx3-ubyte.gz"]
+)
+def test_data_outside_the_spans_is_refused(tmp_path: Path, name: str) -> None:
+    (create_source(tmp_path, "span-001") / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=f"1 data file outside them, such as {name}; move"):
+        find_spans(tmp_path)
+
+
+def test_companions_outside_the_spans_are_listed(tmp_path: Path) -> None:
+    create_source(tmp_path, "span-001")
+    for name in ("truth.json", "_draft.csv", ".hidden.csv", "notes/readme.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert list(find_spans(tmp_path)) == [1]
+    assert list_loose_files(tmp_path) == [tmp_path / "notes/readme.md", tmp_path / "truth.json"]
+    assert list_loose_files(tmp_path / "span-001") == []
+
+
+def test_hidden_files_are_listed_apart_and_links_are_followed(tmp_path: Path) -> None:
+    names = ("a.csv", "b/c.csv", "_SUCCESS", ".a.csv.crc", "b/.ipynb_checkpoints/c.csv", "_temporary/0/d.csv")
+    for name in names:
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x" / name).write_text("x")
+    (tmp_path / ".y").mkdir()  # a dot in the folder's own path hides nothing
+    (tmp_path / ".y" / "span").symlink_to(tmp_path / "x")
+    (tmp_path / "x" / "b" / "loop").symlink_to(tmp_path / "x")
+    visible, hidden = list_files(tmp_path / ".y" / "span")
+    assert [str(path.relative_to(tmp_path / ".y" / "span")) for path in visible] == list(names[:2])
+    assert {str(path.relative_to(tmp_path / ".y" / "span")) for path in hidden} == set(names[2:])
 
 
 def test_two_folders_of_one_number_are_refused(tmp_path: Path) -> None:
@@ -41,8 +76,15 @@ def test_a_folder_without_spans_is_span_0_itself(tmp_path: Path) -> None:
 def test_no_folder_a_file_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
-    for name, words in (("missing", "no folder"), ("file", "no folder"), ("empty", "is empty")):
-        with pytest.raises(DataError, match=f"{words}|{name} {words}") as caught:
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "empty").mkdir()
+    for name, words in (
+        ("missing", "no folder"),
+        ("file", f"is a file; --data takes a folder, here {tmp_path}"),
+        ("empty", "is empty"),
+        ("hidden", "is empty"),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
             find_spans(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
 
@@ -94,6 +136,8 @@ def test_digest_depends_only_on_content_and_names(tmp_path: Path) -> None:
     (first / "span-000" / "new.csv").write_text("")
     added = digest_spans(find_spans(first).values())
     assert len({original, changed, renamed, moved, added}) == 5
+    (first / "span-000" / "_SUCCESS").write_text("a file that is never read")
+    assert digest_spans(find_spans(first).values()) == added
 
 
 def test_windows_of_one_source_have_different_digests(tmp_path: Path) -> None:
