@@ -2,17 +2,18 @@
 
 import re
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from serving.gateway.log.log_files import LogPosition, find_record, next_position, read_log
-from serving.gateway.log.tf_example import decode, encode_entry
+from serving.gateway.log.tf_example import decode
 
 IDENTITY = re.compile(r"([a-z0-9_-]{1,40})\.([0-9a-f]{1,8})\.([0-9a-f]{1,12})\.[0-9a-f]{8}")
 MAX_LATEST = 30
+VERSION = "served/version"
 
 
 @dataclass(frozen=True)
@@ -81,23 +82,17 @@ class PredictionLogReader:
         self._version_counts: dict[int, Counter[int]] = {}
         self._latest: deque[LogPosition] = deque(maxlen=MAX_LATEST)
 
-    def refresh(self, versions: Sequence[int]) -> "PredictionLogReader":
+    def refresh(self) -> "PredictionLogReader":
         """Read to the end of the log.
-
-        Args:
-            versions: Versions that may have answered.
 
         Raises:
             ValueError: if a closed file is damaged.
         """
         if not self._folder.is_dir():
             return self
-        # The version follows the features in a record, so the last match counts if a client's features contain the same bytes.
-        marks = {number: encode_entry("served/version", number) for number in versions}
         for place, record in read_log(self._folder, self._next):
-            positions = {number: record.rfind(mark) for number, mark in marks.items()}
-            number = max(positions, key=positions.__getitem__, default=0)
-            self._version_counts.setdefault(place.file, Counter())[number if positions.get(number, -1) >= 0 else 0] += 1
+            (number,) = decode(record, (VERSION,)).get(VERSION) or (0,)
+            self._version_counts.setdefault(place.file, Counter())[number] += 1
             self._latest.append(place)
             self._next = next_position(place, record)
         return self

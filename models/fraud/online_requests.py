@@ -14,7 +14,6 @@ from models.fraud.history.point_in_time import (
     DAY,
     LABEL_DELAY_DAYS,
     LONGEST,
-    PAST,
     SECOND,
     customer_names,
     merchant_names,
@@ -61,10 +60,6 @@ class Purchases:
 
     Request, Answer = Purchase, Verdict
     max_bytes = 16 << 10
-    floats = {
-        **dict.fromkeys(("amount", "distance_km", *customer_names(), *merchant_names()), 1),
-        **dict.fromkeys(("past_amount", "past_age"), PAST),
-    }
     explained_features = (
         "amount",
         "category",

@@ -63,7 +63,6 @@ class Pictures:
 
     Request, Answer = Picture, Classified
     max_bytes = MOST_BYTES + (64 << 10)
-    floats = {"brightness": 1, "contrast": 1}
     explained_features = ()
     has_history = False
 

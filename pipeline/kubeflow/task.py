@@ -23,7 +23,6 @@ from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.tracking.recording import Tracker
 
-
 # Exit code of a task whose gate refused; such a task is not worth a retry, unlike one whose pod was lost.
 REFUSED = 3
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from models import spans
 from models.errors import DataError
 from models.use_case import UseCase
@@ -86,7 +84,7 @@ def read_served_rows(case: UseCase, runtime: Runtime, until: int) -> dict[int, l
         row = {
             "key": key,
             "features": values,
-            "journal": orjson.loads(read_journal(record)),
+            "journal": read_journal(record),
             "label": label,
             "known": label_time,
         }

@@ -12,10 +12,10 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.gateway.history.memory import StoreUnavailableError
-from serving.gateway.history.online_store import JOURNAL, LabelConflictError, encode_journal
+from serving.gateway.history.online_store import JOURNAL, LabelConflictError
 from serving.gateway.log.log_files import LogPosition, find_record
 from serving.gateway.log.prediction_log import LogWriteError
-from serving.gateway.log.tf_example import decode, encode_entry, encode_example
+from serving.gateway.log.tf_example import decode, encode_example
 from serving.gateway.scoring import Scorer
 from serving.http.request_errors import RequestError
 
@@ -82,15 +82,14 @@ class JoinedLabel:
 
     def record(self) -> bytes:
         """Return the record for the log of labels."""
-        entries = (
-            encode_entry("label/id", self.identity),
-            encode_entry("label/key", self.key),
-            encode_entry("label/value", self.label),
-        )
         return encode_example(
-            *entries,
-            encode_entry("label/time", self.known_at),
-            encode_journal([self.key, self.label, self.known_at, self.row]),
+            {
+                "label/id": self.identity,
+                "label/key": self.key,
+                "label/value": self.label,
+                "label/time": self.known_at,
+                JOURNAL: orjson.dumps([self.key, self.label, self.known_at, self.row]),
+            }
         )
 
 

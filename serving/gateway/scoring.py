@@ -20,10 +20,10 @@ from serving.gateway.feature_attribution import rank_attributions, vary_features
 from serving.gateway.gateway_metrics import STATES, GatewayMetrics
 from serving.gateway.history.embedded_memory import CheckpointSchedule, EmbeddedMemory
 from serving.gateway.history.memory import Memory, StoreUnavailableError
-from serving.gateway.history.online_store import LABELS, PREDICTIONS, encode_journal
+from serving.gateway.history.online_store import JOURNAL, LABELS, PREDICTIONS
 from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog
-from serving.gateway.log.prediction_record import encode_prediction
-from serving.gateway.log.tf_example import Encoder, Value, encode_example
+from serving.gateway.log.prediction_record import describe_prediction
+from serving.gateway.log.tf_example import Value, encode_example
 from serving.gateway.shadow_traffic import ShadowTraffic
 from serving.gateway.use_case_interface import HistoryChange, Online, Row
 from serving.gateway.version_files import VersionFiles, read_version_files
@@ -103,7 +103,6 @@ class Scorer:
         self.bucket = TokenBucket(options.rate, options.burst, time.monotonic)
         self.label_lock = asyncio.Lock()
         self.rollout, self.version, self.in_flight = rollout.Rollout(), 0, 0
-        self._encode = Encoder(online.floats)
         self._seconds = metrics.seconds.labels(name)
         self._decision_counter = lru_cache(256)(lambda *labels: metrics.decisions.labels(name, *labels))
         metrics.add_refresh(self._set_gauges)
@@ -141,13 +140,12 @@ class Scorer:
             row, features, change = await self._parse_row(request.body)
             arm, version = self.rollout.choose_arm(self.online.key(row))
             varied = self._vary_features(features, version) if explain else []
-            entries = self._encode(features)
-            examples = [encode_example(entries), *(encode_example(self._encode(variation)) for _, variation in varied)]
+            examples = [encode_example(features), *(encode_example(variation) for _, variation in varied)]
             result = await self._predict(examples, version)
             answer, *others = self._build_answers(result)
             trace = request.headers.get("traceparent", "")
             trace = trace if TRACE.fullmatch(trace) else ""
-            identity, written = await self._record(row, change, entries, result, arm, answer, trace)
+            identity, written = await self._record(row, change, examples[0], result, arm, answer, trace)
             body = {"prediction_id": identity, "case": self.name, "version": result.version, "arm": arm, **answer}
             if explain:
                 body["reasons"] = rank_attributions(
@@ -235,7 +233,7 @@ class Scorer:
         self,
         row: Row,
         change: HistoryChange | None,
-        entries: bytes,
+        example: bytes,
         result: PredictResult,
         arm: str,
         answer: dict[str, Any],
@@ -249,11 +247,11 @@ class Scorer:
         position = self.log.position
         identity = f"{self.name}.{position.file:x}.{position.offset:x}.{getrandbits(32):08x}"
         row_journal = self.online.journal(row)
-        answer_entries = encode_prediction(identity, self.online.key(row), result, arm, answer, trace)
-        written = self.log.append(encode_example(entries, answer_entries, encode_journal(row_journal)))
+        served = describe_prediction(identity, self.online.key(row), result, arm, answer, trace)
+        written = self.log.append(example + encode_example(served | {JOURNAL: orjson.dumps(row_journal)}))
         await self.memory.remember(row_journal, change)
         if self.rollout.shadow is not None:
-            self.shadow.ask(identity, entries, answer["score"], self.rollout.shadow)
+            self.shadow.ask(identity, example, answer["score"], self.rollout.shadow)
         return identity, written
 
     def _set_gauges(self) -> None:

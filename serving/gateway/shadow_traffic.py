@@ -8,7 +8,7 @@ from typing import Any
 from serving.gateway.backend import Backend, PredictResult
 from serving.gateway.gateway_metrics import GatewayMetrics
 from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog
-from serving.gateway.log.prediction_record import encode_prediction
+from serving.gateway.log.prediction_record import describe_prediction
 from serving.gateway.log.tf_example import encode_example
 from serving.rollout import SHADOW
 from serving.status_errors import ServingError
@@ -48,19 +48,19 @@ class ShadowTraffic:
         """Lock the log's folder."""
         self.log.open()
 
-    def ask(self, identity: str, entries: bytes, score: float, version: int) -> None:
+    def ask(self, identity: str, example: bytes, score: float, version: int) -> None:
         """Score a request in the background with the shadow version.
 
         Args:
             identity: Id of the real prediction.
-            entries: The request's encoded features.
+            example: The request's features, as a serialized ``tf.Example``.
             score: The score that the client got.
             version: The shadow version.
         """
         if len(self._tasks) >= MAX_IN_FLIGHT:
             self.metrics.shadows.labels(self.name, "left out").inc()
             return
-        task = asyncio.get_running_loop().create_task(self._ask(identity, entries, score, version))
+        task = asyncio.get_running_loop().create_task(self._ask(identity, example, score, version))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -70,13 +70,15 @@ class ShadowTraffic:
             task.cancel()
         await self.log.close()
 
-    async def _ask(self, identity: str, entries: bytes, score: float, version: int) -> None:
+    async def _ask(self, identity: str, example: bytes, score: float, version: int) -> None:
         outcome = "failed"
         try:
-            result = await self.backend.predict(self.name, [encode_example(entries)], version, self._timeout)
+            result = await self.backend.predict(self.name, [example], version, self._timeout)
             (answer,) = self._build_answers(result)
             self.metrics.difference.labels(self.name).observe(abs(answer["score"] - score))
-            await self.log.append(encode_example(entries, encode_prediction(identity, "", result, SHADOW, answer, "")))
+            await self.log.append(
+                example + encode_example(describe_prediction(identity, "", result, SHADOW, answer, ""))
+            )
             outcome = "answered"
         except (ServingError, LogWriteError):
             pass  # noqa: SIM105 (counted below)

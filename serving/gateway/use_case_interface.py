@@ -41,7 +41,6 @@ class Online(Protocol):
         Request: Model of a request body.
         Answer: The case's own part of the response: a score, a decision and other fields for its clients.
         max_bytes: Maximum size of a request body in bytes.
-        floats: Number of floats by feature, for the float features that every row has.
         explained_features: Features that an attribution may name; empty if the case does not support attributions.
         has_history: Whether a row's features depend on earlier rows.
     """
@@ -49,7 +48,6 @@ class Online(Protocol):
     Request: type[BaseModel]
     Answer: type[BaseModel]
     max_bytes: int
-    floats: Mapping[str, int]
     explained_features: Sequence[str]
     has_history: bool
 

@@ -10,9 +10,9 @@ from serving.drift.profiles.watched_columns import WatchedColumns
 from serving.drift.profiles.windows import Windowing
 from serving.drift.reference import reference_profile
 from serving.drift.reference.reference_profile import EPOCH, ReferenceProfile
-from serving.gateway.history.online_store import encode_journal
+from serving.gateway.history.online_store import JOURNAL
 from serving.gateway.log import tfrecords
-from serving.gateway.log.tf_example import encode_entry, encode_example
+from serving.gateway.log.tf_example import encode_example
 
 FIRST = (date(2026, 1, 5) - EPOCH).days  # a Monday
 WATCHED = WatchedColumns(("amount", "channel"), ("usual",), "score", time="event_time")
@@ -55,14 +55,16 @@ def save_profiles(versions: Path, profile: ReferenceProfile, *numbers: int) -> P
 def encode_record(rows: dict[str, Any], n: int, version: int = 1) -> bytes:
     """Encode a row as the gateway logs it."""
     return encode_example(
-        *(encode_entry(name, float(rows[name][n])) for name in ("amount", "usual")),
-        encode_entry("event_time", int(rows["event_time"][n])),
-        encode_entry("channel", str(rows["channel"][n])),
-        encode_entry("served/id", f"tiny.1.0.{n:08x}"),
-        encode_entry("served/key", f"{rows['event_time'][0]}-{n}"),
-        encode_entry("served/version", version),
-        encode_entry("output/score", float(rows["score"][n])),
-        encode_journal([n]),
+        {
+            **{name: float(rows[name][n]) for name in ("amount", "usual")},
+            "event_time": int(rows["event_time"][n]),
+            "channel": str(rows["channel"][n]),
+            "served/id": f"tiny.1.0.{n:08x}",
+            "served/key": f"{rows['event_time'][0]}-{n}",
+            "served/version": version,
+            "output/score": float(rows["score"][n]),
+            JOURNAL: f"[{n}]",
+        }
     )
 
 

@@ -19,7 +19,7 @@ import orjson
 from serving.gateway.history import memory_checkpoint
 from serving.gateway.history.memory_checkpoint import Checkpoint
 from serving.gateway.log.log_files import LogPosition, next_position, read_log
-from serving.gateway.log.tf_example import encode_text, read_first_text
+from serving.gateway.log.tf_example import decode
 from serving.gateway.use_case_interface import Online
 
 JOURNAL = "served/journal"
@@ -84,12 +84,12 @@ class OnlineStore:
         self._load()
         for position, record in read_log(self.folder / PREDICTIONS, self.at):
             if self.online.has_history:
-                self.online.remember(orjson.loads(read_journal(record)))
+                self.online.remember(read_journal(record))
             rows, self.at = rows + 1, next_position(position, record)
             if rows % CHECKPOINT_ROWS == 0:
                 progress(rows)
         for position, record in read_log(self.folder / LABELS, self.labels_at):
-            self.learn(*orjson.loads(read_journal(record)))
+            self.learn(*read_journal(record))
             labels, self.labels_at = labels + 1, next_position(position, record)
         return RestoreResult(rows, labels, time.monotonic() - began)
 
@@ -133,20 +133,9 @@ class OnlineStore:
             self.replay_from = checkpoint.at
 
 
-def encode_journal(values: Any) -> bytes:
-    """Encode the journal entry, which is the last entry of a record."""
-    return encode_text(JOURNAL, orjson.dumps(values))
-
-
-def read_journal(record: bytes) -> bytes:
-    """Return a record's journal without parsing the rest.
-
-    The journal's JSON holds no control characters, so the last occurrence of the marker is the journal entry itself.
-    """
-    return read_first_text(record, record.rindex(JOURNAL_MARK) + len(JOURNAL_MARK))
-
-
-JOURNAL_MARK = encode_journal(None)[2 : 2 + 2 + len(JOURNAL)]
+def read_journal(record: bytes) -> Any:
+    """Return the journal of a record."""
+    return orjson.loads(decode(record, (JOURNAL,))[JOURNAL][0])
 
 
 def hash_key(key: str) -> int:

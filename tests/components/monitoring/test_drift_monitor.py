@@ -32,7 +32,7 @@ from serving.drift.alarms.judge import WindowPart
 from serving.drift.gateway_monitor import GatewayMonitor, profile_records
 from serving.drift.reference.reference_profile import ReferenceProfile
 from serving.gateway.log.log_files import LogPosition, read_log
-from serving.gateway.log.tf_example import decode, encode_entry, encode_example
+from serving.gateway.log.tf_example import decode, encode_example
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +111,11 @@ def test_late_labels_are_joined_and_the_metric_equals_scikit_learns(home: Path) 
     rows, folder = generate_day(0), home / "predictions"
     for n in range(ROWS):  # a prediction's id contains its position in the log
         place = (folder / "00000001.open").stat().st_size if n else 0
-        append_records(
-            folder, [encode_record(rows, n) + encode_example(encode_entry("served/id", f"tiny.1.{place:x}.{n:08x}"))]
-        )
+        append_records(folder, [encode_record(rows, n) + encode_example({"served/id": f"tiny.1.{place:x}.{n:08x}"})])
     log_days(folder, 1, 2)
     names = [decode(data)["served/id"][0] for _, data in read_log(folder)]
     labels = [
-        encode_example(
-            encode_entry("label/id", name), encode_entry("label/value", int(label)), encode_entry("label/time", 1)
-        )
+        encode_example({"label/id": name, "label/value": int(label), "label/time": 1})
         for name, label in zip(names, rows["label"], strict=False)
     ]
     append_records(home / "labels", labels[: ROWS // 2])

@@ -12,7 +12,7 @@ from components.monitoring import log_example_gen
 from components.monitoring.log_example_gen import LogExampleGen
 from pipeline.monitoring import retraining_loop
 from serving.gateway.log.log_files import LogPosition
-from serving.gateway.log.tf_example import decode, encode_entry, encode_example
+from serving.gateway.log.tf_example import decode, encode_example
 
 
 def run_example_gen(folder: Path, log: Path, stretch: dict) -> standard_artifacts.Examples:
@@ -70,10 +70,10 @@ def test_rows_added_after_the_scan_belong_to_the_next_stretch(log: Path, tmp_pat
 
 def test_label_is_appended_to_its_prediction(tmp_path: Path) -> None:
     log, place = tmp_path / "log", 0
-    predictions = [encode_example(encode_entry("served/id", f"tiny.1.{place:x}.00000000"), encode_entry("amount", 5.0))]
+    predictions = [encode_example({"served/id": f"tiny.1.{place:x}.00000000", "amount": 5.0})]
     append_records(log / "predictions", predictions)
     label = [
-        encode_example(encode_entry("label/id", name), encode_entry("label/value", 1), encode_entry("label/time", 7))
+        encode_example({"label/id": name, "label/value": 1, "label/time": 7})
         for name in (f"tiny.1.{place:x}.00000000", "tiny.7.0.00000000")
     ]
     append_records(log / "labels", label)

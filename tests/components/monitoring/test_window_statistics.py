@@ -10,7 +10,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from components.monitoring import window_statistics
 from serving.gateway.log import tfrecords
-from serving.gateway.log.tf_example import encode_entry, encode_example
+from serving.gateway.log.tf_example import encode_example
 
 pytestmark = pytest.mark.system
 
@@ -23,11 +23,7 @@ def write_shards(folder: Path, window: int, shards: int) -> pd.DataFrame:
     amounts = np.exp(rng.normal(3 + window, 0.5, 3000)).astype(np.float32)
     channels = rng.choice(["online", "till", None], 3000, p=[0.5, 0.3, 0.2])
     rows = [
-        encode_example(
-            encode_entry("amount", [float(amount)]),
-            encode_entry("other", [1]),
-            *([encode_entry("channel", [channel])] if channel else []),
-        )
+        encode_example({"amount": [float(amount)], "other": [1], "channel": channel})
         for amount, channel in zip(amounts, channels, strict=True)
     ]
     (folder / f"Split-window-{window}").mkdir(parents=True)

@@ -8,7 +8,7 @@ import pytest
 from support import edge_models
 from support.tried_home import create_tensor_process, flatten_first_row
 
-from serving.gateway.log.tf_example import encode_entry, encode_example
+from serving.gateway.log.tf_example import encode_example
 from tour.web import logged_tensors, trial
 
 pytestmark = pytest.mark.system
@@ -51,5 +51,5 @@ def test_compute_tensors_applies_the_transform_graph_without_the_missing_label()
         def apply(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return {f"{name}_twice": 2 * value for name, value in raw.items()}
 
-    record = encode_example(encode_entry("amount", 1.5), encode_entry("served/id", "x"))
+    record = encode_example({"amount": 1.5, "served/id": "x"})
     assert logged_tensors.compute_tensors(DoublingTransform(), record) == {"amount_twice": [3.0]}

@@ -12,7 +12,6 @@ from fastapi.responses import HTMLResponse
 from models.catalog import CASES
 from pipeline.home import Home
 from pipeline.metadata import store
-from serving import rollout
 from tour import lineage, logbook, stations, trace
 from tour.evidence.result_types import Graph
 from tour.lineage import Trail
@@ -82,13 +81,10 @@ def _latest(home: Path, case: str) -> dict[str, Any]:
 
 
 def _read_log(home: Path, case: str) -> PredictionLogReader:
-    """Read the case's log up to now, for all versions up to the newest: deleted versions have predictions too."""
+    """Read the case's log up to now."""
     folder = Home(home).case(case).online
-    versions = rollout.list_versions(Home(home).case(case).versions)
     with lock:
-        return log_readers.setdefault(folder, PredictionLogReader(folder)).refresh(
-            range(1, max(versions, default=0) + 1)
-        )
+        return log_readers.setdefault(folder, PredictionLogReader(folder)).refresh()
 
 
 def _trace_back(home: Path, case: str, identity: str) -> dict[str, Any]:

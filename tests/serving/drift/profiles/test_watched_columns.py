@@ -9,7 +9,7 @@ from PIL import Image
 from support.drift_case import WATCHED, encode_record, generate_day
 
 from serving.drift.profiles.watched_columns import WatchedColumns
-from serving.gateway.log.tf_example import encode_entry, encode_example
+from serving.gateway.log.tf_example import encode_example
 
 
 def test_log_records_give_the_columns_of_the_table() -> None:
@@ -23,8 +23,8 @@ def test_log_records_give_the_columns_of_the_table() -> None:
 
 def test_missing_features_are_null_and_bytes_are_text() -> None:
     watched = WatchedColumns(("a", "b"), (), "score")
-    first = encode_example(encode_entry("a", 1.0), encode_entry("output/score", 0.7))
-    second = encode_example(encode_entry("b", "x"), encode_entry("output/score", 0.2))
+    first = encode_example({"a": 1.0, "output/score": 0.7})
+    second = encode_example({"b": "x", "output/score": 0.2})
     frame, _ = watched.records([first, second])
     assert frame["a"].to_list() == [1.0, None] and frame["b"].to_list() == [None, "x"]
     assert frame["predicted"].to_list() == ["positive", "negative"]

@@ -86,7 +86,7 @@ def replay_log(folder: Path) -> Purchases:
     """Build a memory from the whole log, without a checkpoint."""
     online = Purchases()
     for _, record in read_log(folder / PREDICTIONS):
-        online.remember(orjson.loads(read_journal(record)))
+        online.remember(read_journal(record))
     return online
 
 
@@ -116,7 +116,7 @@ def test_restore_after_kill_9_replays_the_tail_and_loses_no_acknowledged_row(tmp
     acknowledged = read_words_until_killed(
         command, ROOT, lambda lines: len(lines) >= 80 and (folder / memory_checkpoint.FILE).exists()
     )
-    log = [orjson.loads(read_journal(record)) for _, record in read_log(folder / PREDICTIONS)]
+    log = [read_journal(record) for _, record in read_log(folder / PREDICTIONS)]
     assert {row[0] for row in log} >= set(acknowledged)
     store = OnlineStore(Purchases(), folder)
     restored = store.restore()

@@ -13,16 +13,16 @@ from models.fraud.generator import span_generator
 from models.fraud.history.point_in_time import MerchantDays, customer_features, merchant_features
 from models.fraud.online_requests import Purchases
 from serving.gateway.history.online_store import (
+    JOURNAL,
     LABELS,
     PREDICTIONS,
     LabelConflictError,
     OnlineStore,
-    encode_journal,
     read_journal,
 )
 from serving.gateway.log.log_files import LogPosition
 from serving.gateway.log.prediction_log import PredictionLog
-from serving.gateway.log.tf_example import encode_entry, encode_example
+from serving.gateway.log.tf_example import encode_example
 
 DAYS = 45
 
@@ -73,16 +73,18 @@ def test_seeding_equals_remembering_the_same_rows(spans: Path) -> None:
 
 def record(online: Purchases, purchase: dict) -> bytes:
     return encode_example(
-        encode_entry("amount", purchase["amount"]),
-        encode_entry("served/id", purchase["transaction_id"]),
-        encode_journal(online.journal(purchase)),
+        {
+            "amount": purchase["amount"],
+            "served/id": purchase["transaction_id"],
+            JOURNAL: orjson.dumps(online.journal(purchase)),
+        }
     )
 
 
 def test_journal_is_read_from_a_record_with_any_content() -> None:
     for text in ("plain", "\n\x0eserved/journal\x12", "\u2028 é \x00", 'quote " and \\'):
-        data = encode_example(encode_entry("a", text), encode_entry("b", [1.0] * 500), encode_journal([text, 1]))
-        assert orjson.loads(read_journal(data)) == [text, 1]
+        data = encode_example({"a": text, "b": [1.0] * 500, JOURNAL: orjson.dumps([text, 1])})
+        assert read_journal(data) == [text, 1]
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])
@@ -99,7 +101,7 @@ def test_history_after_a_crash_equals_the_log(spans: Path, tmp_path: Path, check
             online.remember(online.journal(purchase))
             if raw["is_fraud"] and raw["label_time"]:
                 label = [purchase["transaction_id"], 1, _micro(raw["label_time"]), online.journal(purchase)]
-                await labels.append(encode_example(encode_journal(label)))
+                await labels.append(encode_example({JOURNAL: orjson.dumps(label)}))
                 assert store.learn(*label) and not store.learn(*label)
             if n % 50 == 0:
                 await group
