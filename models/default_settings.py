@@ -1,7 +1,9 @@
-"""Default training settings of every use case, and the check that settings are compatible."""
+"""Default training settings of every use case with their limits, and the check that settings are compatible."""
 
 from collections.abc import Mapping
 from typing import Any
+
+from models.setting_limits import Limit, Range
 
 STRATEGIES = ("none", "mirrored", "multiworker", "parameter-server", "tpu")
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad")
@@ -46,6 +48,32 @@ TRAINING: Mapping[str, Any] = {
     "lora_rank": 4,
 }
 
+SEED, SHARE = Range(0, 2_000_000_000), Range(0.0, 1.0)
+TRAINING_LIMITS: Mapping[str, Limit] = {
+    "seed": SEED,
+    "strategy": STRATEGIES,
+    "workers": Range(1, 1024),
+    "parameter_servers": Range(1, 1024),
+    "restarts": Range(0, 1000),
+    "optimizer": OPTIMIZERS,
+    "learning_rate": Range(1e-9, 10.0),
+    "schedule": SCHEDULES,
+    "weight_decay": SHARE,
+    "batch_size": Range(1, 65_536, "rows"),
+    "epochs": Range(1, 10_000),
+    "max_steps": Range(1, 1_000_000_000, "steps"),
+    "checkpoint_steps": Range(1, 1_000_000_000, "steps"),
+    "patience": Range(0, 10_000, "epochs"),
+    "dropout": Range(0.0, 0.95),
+    "l2": SHARE,
+    "folds": Range(2, 100, off=0),
+    "tune_trials": Range(1, 10_000),
+    "tune_steps": Range(1, 1_000_000_000, "steps"),
+    "accumulate": Range(1, 65_536, "parts of a batch"),
+    "clip_norm": Range(0.0, 1e6),
+    "lora_rank": Range(1, 1024),
+}
+
 # Default settings of a refresh: few epochs and a low rate, since it starts from trained weights.
 REFRESH: Mapping[str, Any] = {"epochs": 4, "patience": 2, "learning_rate": 0.001}
 
@@ -64,9 +92,6 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: with the reason and what to change.
     """
-    for setting, choices in (("strategy", STRATEGIES), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-        if settings[setting] not in choices:
-            raise ValueError(f"There is no {setting} '{settings[setting]}'; use one of {', '.join(choices)}.")
     name = settings["strategy"]
     if name == "parameter-server" and settings["xla"]:
         raise ValueError(
@@ -80,7 +105,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         )
     replicas = settings["workers"] if name in ("mirrored", "multiworker") else 1
     for setting, parts in (("workers", replicas), ("accumulate", settings["accumulate"] * replicas)):
-        if parts < 1 or settings["batch_size"] % parts:
+        if settings["batch_size"] % parts:
             raise ValueError(
                 f"A batch of {settings['batch_size']} cannot be cut into {parts} equal parts; change batch_size or {setting}."
             )

@@ -150,14 +150,9 @@ def train(sequences: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> Wo
             ``num_sampled``; ``embedding_epochs``, ``embedding_rate`` and ``embedding_seed``.
 
     Raises:
-        ValueError: if fewer than two words are frequent enough, or ``num_skips`` exceeds the size of the window.
+        ValueError: if fewer than two words are frequent enough.
     """
     started = time.perf_counter()
-    if settings["num_skips"] > 2 * settings["skip_window"]:
-        raise ValueError(
-            f"num_skips is {settings['num_skips']}, and a skip_window of {settings['skip_window']} holds at most "
-            f"{2 * settings['skip_window']} contexts; lower the one or raise the other."
-        )
     words = build_vocabulary(sequences, settings["max_vocabulary_size"], settings["min_occurrence"])
     if len(words) < 2:
         raise ValueError("Fewer than two words occur often enough for an embedding; lower min_occurrence.")

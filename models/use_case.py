@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.retraining_policy import RetrainingPolicy
+from models.setting_limits import Combination, Limit, check_limits
 
 # The metrics that can also be estimated without labels.
 Headline = Literal["pr_auc", "roc_auc", "accuracy"]
@@ -42,6 +43,8 @@ class UseCase:
         key: Raw feature that identifies a row; left out of statistics and of the model.
         settings: All defaults, which ``--set NAME=VALUE`` overrides, in the groups ``data``, ``training`` and
             ``gates``. A stage gets only the groups it uses, so that a change reruns only those stages.
+        limits: Range of each numeric setting, and choices of each text that has them.
+        combinations: Conditions on several settings.
         watch: Raw features that are watched for drift.
         explained: For a watched feature, the raw features that predict it: the residual varies less from day to day, so
             that a smaller drift is detected.
@@ -62,6 +65,8 @@ class UseCase:
     headline: Headline
     score: str
     settings: Mapping[str, Mapping[str, Any]]
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    combinations: tuple[Combination, ...] = ()
     watch: tuple[str, ...] = ()
     explained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     time: str = ""
@@ -100,7 +105,8 @@ class UseCase:
         """Return the settings by group with ``changes`` applied, each parsed as the type of its default.
 
         Raises:
-            ValueError: for an unknown name or a value of another type, listing what is possible.
+            ValueError: for an unknown name, a value of another type or outside its limit, or a combination that cannot
+                work; the message says what is possible.
         """
         names = {name for group in self.settings.values() for name in group}
         for name in changes:
@@ -108,13 +114,16 @@ class UseCase:
                 near = get_close_matches(name, names, 1)
                 suggestion = f" Did you mean {near[0]}?" if near else ""
                 raise ValueError(f"{self.name} has no setting '{name}'; it has {', '.join(sorted(names))}.{suggestion}")
-        return {
+        settings = {
             group: {
                 name: _parse_value(name, changes[name], value) if name in changes else value
                 for name, value in values.items()
             }
             for group, values in self.settings.items()
         }
+        flat = {name: value for values in settings.values() for name, value in values.items()}
+        check_limits(flat, self.limits, self.combinations)
+        return settings
 
 
 def parse_settings(assignments: list[str], option: str = "--set") -> dict[str, str]:

@@ -1,9 +1,12 @@
 """Card fraud: score a purchase from its own features and its point-in-time history."""
 
-from models.default_settings import SEARCH_SPACE, TRAINING
+from models.default_settings import SEARCH_SPACE, SEED, SHARE, TRAINING, TRAINING_LIMITS
 from models.retraining_policy import RetrainingPolicy
+from models.setting_limits import Combination, Range
 from models.use_case import UseCase
 
+# Networks that can read a customer's last purchases.
+ENCODERS = ("gru", "dense", "attention", "none")
 CASE = UseCase(
     name="fraud",
     title="Card-fraud model over purchases and their point-in-time history",
@@ -44,11 +47,10 @@ CASE = UseCase(
             "width": 64,
             "members": 8,
             "frequencies": 8,
-            # weighted or focal; weight of a fraud; exponent that reduces the loss of easy examples.
+            # The loss; weight of a fraud; exponent that reduces the loss of easy examples.
             "loss": "weighted",
             "positive_weight": 1.0,
             "focal_gamma": 2.0,
-            # gru, dense, attention or none; frozen, tuned or none.
             "past_encoder": "gru",
             "merchant_vectors": "frozen",
             # Costs of errors: of passing a fraud, and of stopping an honest purchase.
@@ -66,6 +68,48 @@ CASE = UseCase(
             "lite_metric_loss": 0.01,
         },
     },
+    limits={
+        "rows": Range(1, 1_000_000_000),
+        "days": Range(1, 36_500),
+        "data_seed": SEED,
+        "label_delay_days": Range(0, 365, "days"),
+        "warmup_days": Range(0, 3650, "days"),
+        "valid_days": Range(1, 3650, "days"),
+        "eval_days": Range(1, 3650, "days"),
+        "embedding_size": Range(1, 1024),
+        "max_vocabulary_size": Range(2, 10_000_000, "words"),
+        "min_occurrence": Range(1, 1_000_000),
+        "skip_window": Range(1, 100, "words"),
+        "num_skips": Range(1, 200),
+        "num_sampled": Range(1, 10_000, "words"),
+        "embedding_epochs": Range(1, 1000),
+        "embedding_rate": Range(1e-9, 10.0),
+        "embedding_seed": SEED,
+        **TRAINING_LIMITS,
+        "width": Range(2, 8192),
+        "members": Range(1, 256),
+        "frequencies": Range(0, 256),
+        "loss": ("weighted", "focal"),
+        "positive_weight": Range(1e-3, 1e6),
+        "focal_gamma": Range(0.0, 10.0),
+        "past_encoder": ENCODERS,
+        "merchant_vectors": ("frozen", "tuned", "none"),
+        "miss_cost": Range(1e-6, 1e9),
+        "review_cost": Range(1e-6, 1e9),
+        "min_pr_auc": SHARE,
+        "max_pr_auc_loss": SHARE,
+        "max_gap": SHARE,
+        "lite_tolerance": SHARE,
+        "lite_metric_loss": SHARE,
+    },
+    combinations=(
+        Combination(("days", "rows"), lambda s: s["days"] <= s["rows"], "generated data needs a row a day"),
+        Combination(
+            ("num_skips", "skip_window"),
+            lambda s: s["num_skips"] <= 2 * s["skip_window"],
+            "num_skips must be at most twice skip_window, the number of words in the window",
+        ),
+    ),
     watch=("amount", "category", "channel", "device", "distance_km"),
     explained={"amount": ("category", "channel", "customer_amount_30d", "customer_count_30d", "merchant_id")},
     time="event_time",

@@ -18,8 +18,6 @@ INPUTS = ("numeric", "codes", "past", "merchants")
 LABEL = "is_fraud"
 MONITOR = "pr_auc"
 SCORE = "score"
-ENCODERS = ("gru", "dense", "attention", "none")
-LOSSES = ("weighted", "focal")
 
 
 def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pretrained: str = "") -> keras.Model:
@@ -34,12 +32,7 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
         features: Shapes and types of the transformed features, by name.
         pretrained: Folder of the merchant embedding, with rows in the order of the transform graph's vocabulary; empty for
             none.
-
-    Raises:
-        ValueError: for an unknown encoder or loss.
     """
-    _check_choice("past_encoder", settings["past_encoder"], ENCODERS)
-    _check_choice("loss", settings["loss"], LOSSES)
     inputs = {
         name: keras.Input(features[name].shape[1:], dtype=features[name].dtype.name, name=name) for name in INPUTS
     }
@@ -61,11 +54,6 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     )
     anomaly = Anomaly(name="anomaly", dtype=variable_dtype)(inputs["numeric"])
     return keras.Model(inputs, keras.layers.Concatenate(dtype=variable_dtype)([logits, anomaly]), name="fraud")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"Setting '{name}' is one of {', '.join(choices)}, not '{value}'.")
 
 
 def _dense(width: int, settings: Mapping[str, Any], **options: Any) -> keras.layers.Dense:

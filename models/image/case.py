@@ -9,8 +9,9 @@ Evidence: tour.evidence.training.overfitting.regularization_of_images
 Proof: tests/tour/evidence/test_overfitting.py::test_few_digits_are_learnt_by_heart_and_the_gate_tells_them_from_many
 """
 
-from models.default_settings import SEARCH_SPACE, TRAINING
+from models.default_settings import SEARCH_SPACE, SHARE, TRAINING, TRAINING_LIMITS
 from models.retraining_policy import RetrainingPolicy
+from models.setting_limits import Combination, Range
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -61,6 +62,30 @@ CASE = UseCase(
             "lite_metric_loss": 0.01,
         },
     },
+    limits={
+        "height": Range(4, 4096, "pixels", off=0),
+        "width": Range(4, 4096, "pixels", off=0),
+        "channels": (0, 1, 3),
+        "valid_share": Range(0.001, 0.9),
+        "eval_share": Range(0.001, 0.9),
+        **TRAINING_LIMITS,
+        "filters": Range(1, 4096),
+        "shift": Range(0.0, 0.5),
+        "erase": SHARE,
+        "min_accuracy": SHARE,
+        "min_class_accuracy": SHARE,
+        "max_accuracy_loss": SHARE,
+        "max_gap": SHARE,
+        "lite_tolerance": SHARE,
+        "lite_metric_loss": SHARE,
+    },
+    combinations=(
+        Combination(
+            ("valid_share", "eval_share"),
+            lambda s: s["valid_share"] + s["eval_share"] <= 0.95,
+            "together they must be at most 0.95, so that train has rows",
+        ),
+    ),
     watch=("brightness", "contrast"),
     picture="image",
     policy=RetrainingPolicy(loss=0.03, insist=4, full=0.1, learn=2),

@@ -1,6 +1,7 @@
 """Points in the plane: whether they are above the line x + y = 0."""
 
-from models.default_settings import SEARCH_SPACE, TRAINING
+from models.default_settings import SEARCH_SPACE, SHARE, TRAINING, TRAINING_LIMITS
+from models.setting_limits import Range
 from models.use_case import UseCase
 
 CASE = UseCase(
@@ -24,6 +25,15 @@ CASE = UseCase(
             "width": 64,
         },
         "gates": {"min_accuracy": 0.5, "max_gap": 0.2, "lite_tolerance": 1e-5, "lite_metric_loss": 0.05},
+    },
+    limits={
+        "rows": Range(10, 1_000_000),
+        **TRAINING_LIMITS,
+        "width": Range(1, 1024),
+        "min_accuracy": SHARE,
+        "max_gap": SHARE,
+        "lite_tolerance": SHARE,
+        "lite_metric_loss": SHARE,
     },
     watch=("x", "y"),
     space={"optimizer": SEARCH_SPACE["optimizer"], "learning_rate": SEARCH_SPACE["learning_rate"], "width": (16, 64)},

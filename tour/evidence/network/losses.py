@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.fraud import model as fraud
+from models.fraud.case import ENCODERS
 from tour.evidence import benchmark_reports
 from tour.evidence.context import Context
 from tour.evidence.result_types import Number, Result, Table
@@ -24,7 +25,7 @@ def prediction_losses(context: Context) -> list[Result]:
     network = context.case.load("model")
     rows = context.rows("eval", (*network.INPUTS, network.LABEL), ROWS)
     answers = _answers(context, network, rows)
-    if hasattr(network, "LOSSES"):
+    if "loss" in context.case.limits:
         return decision_losses(rows[network.LABEL][:, 0], answers["score"], answers["anomaly"])
     return [class_losses(rows[network.LABEL][:, 0], answers[network.SCORE])]
 
@@ -84,9 +85,9 @@ def saturated_loss() -> Table:
 
 def encoder_gain(context: Context) -> list[Result]:
     """A17: the receptive field and gain of the convolutions, or the parameters and gain of the sequence encoder."""
-    network = context.case.load("model")
-    if hasattr(network, "ENCODERS"):
+    if "past_encoder" in context.case.limits:
         return [sequence_encoders(context), benchmark_of_variants(), sequence_encoder_gain(context)]
+    network = context.case.load("model")
     model = network.build(context.training["settings"], context.transform.features, context.pretrained)
     return [receptive_field(model), compare_with_dense_layers(context, model.count_params())]
 
@@ -152,8 +153,8 @@ def sequence_encoders(context: Context) -> Table:
     """Parameters of every encoder of the last purchases, as the difference from a model without one."""
     settings, features = context.settings["training"], context.transform.features
     length = int(features["past"].shape[1])
-    count = {name: _build(settings, features, past_encoder=name).count_params() for name in fraud.ENCODERS}
-    rows = tuple((name, length, count[name], count[name] - count["none"]) for name in fraud.ENCODERS)
+    count = {name: _build(settings, features, past_encoder=name).count_params() for name in ENCODERS}
+    rows = tuple((name, length, count[name], count[name] - count["none"]) for name in ENCODERS)
     columns = ("encoder", "sequence length", "parameters of the model", "parameters of the encoder")
     return Table("Sequence encoders", columns, rows)
 
