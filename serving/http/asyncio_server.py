@@ -1,16 +1,26 @@
 """HTTP/1.1 server on asyncio and httptools for a single handler; ``asgi`` runs the same handler under any ASGI server.
 
 Client errors are answered here: malformed request 400, slow request 408, body too large 413, target too long 414,
-headers too large 431. An exception in the handler is logged and answered with 500; the connection stays open.
+Content-Encoding not supported 415, headers too large 431. If too many bytes of requests are under way, a large request is
+answered with 503. An exception in the handler is logged and answered with 500; the connection stays open.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from email.utils import formatdate
 from typing import Any
 
+from serving.http.byte_budget import BudgetExceededError, ByteBudget, Reservation
 from serving.http.connection import Connection
-from serving.http.messages import Handler, Request, Response, call_handler, error_response
+from serving.http.messages import (
+    RETRY_AFTER,
+    Handler,
+    Request,
+    Response,
+    call_handler,
+    check_encoding,
+    error_response,
+)
 
 __all__ = ["Handler", "Request", "Response", "Server", "asgi", "run", "serve"]
 
@@ -23,8 +33,16 @@ Application = Callable[
 class Server:
     """A listening server. ``port`` is the actual port, also if 0 was requested."""
 
-    def __init__(self, handler: Handler, max_body: int, idle_seconds: float, read_seconds: float) -> None:
-        self.handler, self.max_body = handler, max_body
+    def __init__(
+        self,
+        handler: Handler,
+        max_body: int,
+        budget: ByteBudget,
+        encodings: Sequence[str],
+        idle_seconds: float,
+        read_seconds: float,
+    ) -> None:
+        self.handler, self.max_body, self.budget, self.encodings = handler, max_body, budget, encodings
         self.idle_seconds, self.read_seconds = idle_seconds, read_seconds
         self.connections: set[Connection] = set()
         self.draining, self.port, self.date = False, 0, b""
@@ -79,6 +97,8 @@ async def serve(
     port: int,
     *,
     max_body: int = MAX_BODY,
+    budget: ByteBudget | None = None,
+    encodings: Sequence[str] = (),
     idle_seconds: float = 75.0,
     read_seconds: float = 30.0,
     backlog: int = 1024,
@@ -91,12 +111,15 @@ async def serve(
         host: Address to listen on.
         port: 0 for any free port.
         max_body: Maximum size of a request's body in bytes; a larger one is answered with 413.
+        budget: Counts the bytes of the bodies that have arrived and are not answered; by default one of its own.
+        encodings: Supported values of Content-Encoding, which the handler decodes; others are answered with 415.
         idle_seconds: How long a connection may be idle between requests.
         read_seconds: How long a request may take to arrive, and a client to read a response; large bodies get longer.
         backlog: Number of connections that may wait to be accepted.
         reuse_port: Whether several processes may listen on the port.
     """
-    return await Server(handler, max_body, idle_seconds, read_seconds).start(host, port, backlog, reuse_port)
+    server = Server(handler, max_body, budget or ByteBudget(), encodings, idle_seconds, read_seconds)
+    return await server.start(host, port, backlog, reuse_port)
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -107,19 +130,35 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
         return runner.run(main)
 
 
-def asgi(handler: Handler, *, max_body: int = MAX_BODY) -> Application:
-    """Return the handler as an ASGI application, for uvicorn and other ASGI servers."""
+def asgi(
+    handler: Handler, *, max_body: int = MAX_BODY, budget: ByteBudget | None = None, encodings: Sequence[str] = ()
+) -> Application:
+    """Return the handler as an ASGI application, for uvicorn and other ASGI servers; see :func:`serve`."""
+    budget = budget or ByteBudget()
 
     async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await _run_lifespan(receive, send)
         elif scope["type"] == "http":
-            body = await _read_body(receive, max_body)
-            if body is not None:
-                response = error_response(413, f"The body is larger than {max_body} bytes.")
-                if len(body) <= max_body:
-                    response = await call_handler(handler, _to_request(scope, body))
-                await _send(send, scope, response)
+            with budget.reserve() as reservation:
+                response = await answer(scope, receive, reservation)
+                if response is not None:
+                    await _send(send, scope, response)
+
+    async def answer(scope: dict[str, Any], receive: Any, reservation: Reservation) -> Response | None:
+        headers = _decode_headers(scope)
+        if unsupported := check_encoding(headers, encodings):
+            return unsupported
+        try:
+            body = await _read_body(receive, max_body, reservation)
+        except BudgetExceededError as error:
+            return error_response(503, str(error), RETRY_AFTER)
+        if body is None:
+            return None
+        if len(body) > max_body:
+            return error_response(413, f"The body is larger than {max_body} bytes.")
+        query = scope["query_string"].decode("latin-1")
+        return await call_handler(handler, Request(scope["method"], scope["path"], query, headers, body))
 
     return application
 
@@ -130,8 +169,12 @@ async def _run_lifespan(receive: Any, send: Any) -> None:
         await send({"type": f"lifespan.{event}.complete"})
 
 
-async def _read_body(receive: Any, max_body: int) -> bytes | None:
-    """Return the body, or its beginning if it is longer than ``max_body``; None if the client has disconnected."""
+async def _read_body(receive: Any, max_body: int, reservation: Reservation) -> bytes | None:
+    """Return the body, or its beginning if it is longer than ``max_body``; None if the client has disconnected.
+
+    Raises:
+        BudgetExceededError: if too many bytes of requests are under way.
+    """
     parts, size, more = [], 0, True
     while more and size <= max_body:
         message = await receive()
@@ -139,15 +182,16 @@ async def _read_body(receive: Any, max_body: int) -> bytes | None:
             return None
         parts.append(message.get("body", b""))
         size, more = size + len(parts[-1]), message.get("more_body", False)
+        reservation.grow(size)
     return b"".join(parts)
 
 
-def _to_request(scope: dict[str, Any], body: bytes) -> Request:
+def _decode_headers(scope: dict[str, Any]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
-    return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, body)
+    return headers
 
 
 async def _send(send: Any, scope: dict[str, Any], response: Response) -> None:

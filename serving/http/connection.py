@@ -2,12 +2,23 @@
 
 import asyncio
 from collections import deque
-from typing import NoReturn, Protocol, cast
+from typing import NoReturn, cast
 from urllib.parse import unquote
 
 import httptools
 
-from serving.http.messages import Handler, Request, Response, call_handler, encode_response, error_response
+from serving.http.byte_budget import BudgetExceededError, Reservation
+from serving.http.incoming_body import IncomingBody
+from serving.http.listener import Listener
+from serving.http.messages import (
+    RETRY_AFTER,
+    Request,
+    Response,
+    call_handler,
+    check_encoding,
+    encode_response,
+    error_response,
+)
 
 MAX_HEAD = 64 << 10  # bytes of all headers
 MAX_TARGET = 8 << 10  # bytes of the request target
@@ -17,36 +28,11 @@ MIN_BODY_RATE = 100_000  # bytes a second at which a body has to arrive
 
 
 class BadRequestError(Exception):
-    """A request that cannot be read; ``response`` holds the error response."""
+    """A request that is not read; ``response`` holds the error response."""
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.response = error_response(status, message)
-
-
-class Listener(Protocol):
-    """The part of the listening server that its connections use.
-
-    Attributes:
-        handler: Called for each request.
-        max_body: Maximum size of a body in bytes.
-        idle_seconds: How long a connection may be idle between requests.
-        read_seconds: How long a request may take to arrive.
-        connections: The open connections.
-        draining: Whether the server is closing.
-        date: The Date header, encoded.
-    """
-
-    handler: Handler
-    max_body: int
-    idle_seconds: float
-    read_seconds: float
-    connections: "set[Connection]"
-    draining: bool
-    date: bytes
-
-    def forget(self, connection: "Connection") -> None:
-        """Forget a closed connection."""
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
 
 
 class Connection(asyncio.Protocol):
@@ -61,17 +47,17 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Listener, loop: asyncio.AbstractEventLoop) -> None:
         self.server, self.loop = server, loop
-        self.queue: deque[tuple[Request | Response, bool]] = deque()
+        self.queue: deque[tuple[Request | Response, bool, Reservation]] = deque()
         self.parser = httptools.HttpRequestParser(self)
         self.input_closed = self.reading = self.in_head = self.reading_paused = False
         self.working = self.lingering = self.expecting = False
         self.writable: asyncio.Future[None] | None = None
         self.refusal: BadRequestError | None = None
-        self.head_bytes = self.size = 0
+        self.head_bytes = 0
         self.waiting_since = loop.time()
         self.target = b""
         self.headers: dict[str, str] = {}
-        self.body: list[bytes] = []
+        self.body = IncomingBody(server.budget)
 
     # Callbacks of asyncio.
 
@@ -82,7 +68,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.input_closed = True
         del self.parser  # breaks the reference cycle with this connection, so that both are freed at once
+        for _, _, reservation in self.queue:
+            reservation.release()
         self.queue.clear()
+        self.body.drop()
         self.resume_writing()
         self.server.forget(self)
 
@@ -111,7 +100,7 @@ class Connection(asyncio.Protocol):
             )
         except httptools.HttpParserError as error:
             if not self.input_closed:
-                self._refuse(self.refusal or BadRequestError(400, f"Malformed HTTP: {error}"))
+                self._refuse(self.refusal or BadRequestError(error_response(400, f"Malformed HTTP: {error}")))
         else:
             if self.in_head and self.headers is headers:
                 self.head_bytes += len(data)
@@ -120,7 +109,7 @@ class Connection(asyncio.Protocol):
     def _enforce_limits(self) -> None:
         """Limit an unfinished header, which the parser does not report, and the number of queued requests."""
         if self.in_head and self.head_bytes > 2 * MAX_HEAD:
-            self._refuse(BadRequestError(431, f"Headers are larger than {MAX_HEAD} bytes."))
+            self._refuse(BadRequestError(error_response(431, f"Headers are larger than {MAX_HEAD} bytes.")))
         if len(self.queue) >= MAX_PIPELINED and not self.reading_paused:
             self.reading_paused = True
             self.transport.pause_reading()
@@ -129,8 +118,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self.reading = self.in_head = True
-        self.target, self.headers, self.body = b"", {}, []
-        self.head_bytes = self.size = 0
+        self.target, self.headers = b"", {}
+        self.head_bytes = 0
+        self.body.drop()
         self.waiting_since = self.loop.time()
 
     def on_url(self, part: bytes) -> None:
@@ -157,6 +147,8 @@ class Connection(asyncio.Protocol):
             self._stop(400, "The Host header is missing.")
         if "content-length" in headers and int(headers["content-length"]) > max_body:
             self._stop(413, f"The body is larger than {max_body} bytes.")
+        if "content-encoding" in headers and (unsupported := check_encoding(headers, self.server.encodings)):
+            self._stop_with(unsupported)
         if "expect" in headers:
             if headers["expect"].lower() != "100-continue":
                 self._stop(417, "The Expect header must be 100-continue.")
@@ -165,10 +157,12 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, part: bytes) -> None:
         self.expecting = False
-        self.size += len(part)
-        if self.size > self.server.max_body:
+        if self.body.size + len(part) > self.server.max_body:
             self._stop(413, f"The body is larger than {self.server.max_body} bytes.")
-        self.body.append(part)
+        try:
+            self.body.add(part)
+        except BudgetExceededError as error:
+            self._stop_with(error_response(503, str(error), RETRY_AFTER))
 
     def on_message_complete(self) -> None:
         self.reading = self.expecting = False
@@ -177,13 +171,16 @@ class Connection(asyncio.Protocol):
             path, query = _split_target(self.target)
         except (ValueError, httptools.HttpParserInvalidURLError):
             self._stop(400, "The request target is not a valid URL.")
-        body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
+        body, reservation = self.body.take()
         self.input_closed = not keep
-        self._enqueue(Request(self.parser.get_method().decode(), path, query, self.headers, body), keep)
+        self._enqueue(Request(self.parser.get_method().decode(), path, query, self.headers, body), keep, reservation)
 
     def _stop(self, status: int, message: str) -> NoReturn:
         """Abort the parsing from inside a callback."""
-        self.refusal = BadRequestError(status, message)
+        self._stop_with(error_response(status, message))
+
+    def _stop_with(self, response: Response) -> NoReturn:
+        self.refusal = BadRequestError(response)
         raise self.refusal
 
     # Responses and timeouts.
@@ -197,8 +194,8 @@ class Connection(asyncio.Protocol):
         elif self.working:
             pass
         elif self.reading:
-            if waited > self.server.read_seconds + self.size / MIN_BODY_RATE:
-                self._refuse(BadRequestError(408, "The request took too long to arrive."))
+            if waited > self.server.read_seconds + self.body.size / MIN_BODY_RATE:
+                self._refuse(BadRequestError(error_response(408, "The request took too long to arrive.")))
         elif waited > self.server.idle_seconds:
             self.transport.close()
 
@@ -210,10 +207,11 @@ class Connection(asyncio.Protocol):
     def _refuse(self, refusal: BadRequestError) -> None:
         """Send the error response after the responses that are due, then close."""
         self.input_closed, self.reading = True, False
-        self._enqueue(refusal.response, False)
+        self.body.drop()
+        self._enqueue(refusal.response, False, self.server.budget.reserve())
 
-    def _enqueue(self, item: Request | Response, keep: bool) -> None:
-        self.queue.append((item, keep))
+    def _enqueue(self, item: Request | Response, keep: bool, reservation: Reservation) -> None:
+        self.queue.append((item, keep, reservation))
         if not self.working:
             self.working = True
             self.task = self.loop.create_task(self._answer_requests())
@@ -226,26 +224,31 @@ class Connection(asyncio.Protocol):
 
     async def _answer_requests(self) -> None:
         while self.queue:
-            item, keep = self.queue.popleft()
-            request: Request | None = None
-            if isinstance(item, Request):
-                request, response = item, await call_handler(self.server.handler, item)
-            else:
-                response = item
-            if self.transport.is_closing():
+            item, keep, reservation = self.queue.popleft()
+            with reservation:
+                keep = await self._answer(item, keep)
+                if self.writable:
+                    await self.writable
+            del item  # frees the body
+            if not keep or self.transport.is_closing():
                 break
-            last = (self.input_closed or self.server.draining) and not (self.queue or self.reading)
-            keep = keep and not last
-            self.transport.write(encode_response(request, response, keep, self.server.date))
-            if not keep:
-                self.input_closed, self.lingering = True, request is None
-                break
-            if self.writable:
-                await self.writable
-            if self.reading_paused and len(self.queue) < MAX_PIPELINED // 2 and not self.transport.is_closing():
+            if self.reading_paused and len(self.queue) < MAX_PIPELINED // 2:
                 self.reading_paused = False
                 self.transport.resume_reading()
         self._finish_work()
+
+    async def _answer(self, item: Request | Response, keep: bool) -> bool:
+        """Write the response to a request, or an error response; return whether the connection stays open."""
+        request = item if isinstance(item, Request) else None
+        response = await call_handler(self.server.handler, item) if isinstance(item, Request) else item
+        if self.transport.is_closing():
+            return False
+        last = (self.input_closed or self.server.draining) and not (self.queue or self.reading)
+        keep = keep and not last
+        self.transport.write(encode_response(request, response, keep, self.server.date))
+        if not keep:
+            self.input_closed, self.lingering = True, request is None
+        return keep
 
     def _finish_work(self) -> None:
         """Close the connection or wait for the next request, once everything that has arrived is answered."""

@@ -2,12 +2,13 @@
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 
 BODILESS = (204, 304)
+RETRY_AFTER = ("retry-after", "1")  # seconds; for a server that has too much to do at the moment
 PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,19 @@ class Response:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def error_response(status: int, message: str) -> Response:
+def error_response(status: int, message: str, *headers: tuple[str, str]) -> Response:
     """Return an error response with the JSON body ``{"error": message}``."""
-    return Response(status, json.dumps({"error": message}).encode())
+    return Response(status, json.dumps({"error": message}).encode(), headers=headers)
+
+
+def check_encoding(headers: Mapping[str, str], encodings: Sequence[str]) -> Response | None:
+    """Return a 415 that names the supported encodings if the body's Content-Encoding is not one of them."""
+    encoding = headers.get("content-encoding", "identity").lower()
+    if encoding in ("identity", *encodings):
+        return None
+    supported = ", ".join(encodings) or "identity"
+    message = f"Content-Encoding {encoding[:100]} is not supported; send {supported}."
+    return error_response(415, message, ("accept-encoding", supported))
 
 
 async def call_handler(handler: Handler, request: Request) -> Response:
