@@ -87,6 +87,25 @@ def tried_gateway(tried_home: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, driven by Playwright; asyncio.run fails while it runs, so a fixture with asyncio.run comes first."""
+    from support.programs import needs
+
+    from serving.browser import chromium
+
+    needs(*chromium.PROGRAMS)
+    with chromium.start() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A new page with storage of its own."""
+    with browser.new_page(viewport={"width": 1100, "height": 900}) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
 def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with small models: ``half`` in three versions, and ``doors`` with every type of signature."""
     from support.served_models import export_half_plus, export_signatures

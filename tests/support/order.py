@@ -18,7 +18,7 @@ FIRST_FILES = (
     "tour/test_incidents.py",
     "pipeline/test_end_to_end.py",
     "serving/edge/test_edge.py",
-    "serving/browser/test_browser.py",
+    "tour/evidence/test_edge_files.py",
     "models/training/test_adapters.py",
     "kubernetes/test_manifest_commands.py",
 )

@@ -192,16 +192,18 @@ def answer_in_browser(context: Context, rows: Mapping[str, np.ndarray], model: P
     """Answer the rows by the page in a headless browser.
 
     Raises:
-        FileNotFoundError: if there is no browser or LiteRT.js is not installed; the message says what to do.
+        FileNotFoundError: if Chromium, Playwright or LiteRT.js is not installed; the message says what to do.
     """
     name = context.case.name
     server = site.create_server(site.Site({name: context.served}, {name: model} if model else {}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        with server, chromium.Chromium(f"http://127.0.0.1:{server.server_port}/") as browser:
-            browser.evaluate("window.ready")
+        with server, chromium.start() as browser:
+            page = browser.new_page()
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            page.evaluate("window.ready")
             flat = json.dumps({key: values.ravel().tolist() for key, values in rows.items()})
-            outputs = browser.evaluate(f"window.run({json.dumps(name)}, {flat})")["outputs"]
+            outputs = page.evaluate(f"window.run({json.dumps(name)}, {flat})")["outputs"]
     finally:
         server.shutdown()
     count = len(_first_value(rows))

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
-from support.edge_models import needs
+from playwright.sync_api import Page
+from support.browser import read_errors, requests_only
 
-from serving.browser import chromium
-from serving.browser.chromium import Chromium
 from tour.incidents.incident import (
     IncidentEvent,
     IncidentFailedError,
@@ -153,25 +152,24 @@ def test_incidents_run_one_at_a_time_and_to_their_end_without_a_client(app: Any,
     assert ended.wait(60)
 
 
-def test_buttons_show_their_events_in_a_browser(address: str) -> None:
-    needs(*chromium.PROGRAMS)
-    with Chromium(f"http://{address}/break", height=1200) as page:
-        for name, undo, shown, last in (
-            ("quick", "", "done", "It is repaired."),
-            ("quick", '[data-undo="true"]', "undone", "It is repaired."),
-            ("fails", "", "failed", "The system did not answer."),
-            ("fails", '[data-undo="true"]', "failed", "Nothing is served."),
-        ):
-            press = f"document.querySelector('#{name} button{undo or ':not([data-undo])'}').click();"
-            # In a single evaluation, because a quick incident may end before the next one.
-            disabled = "[...document.querySelectorAll('button[data-incident]')].every(button => button.disabled)"
-            waiting = page.evaluate(f"{press} {disabled}")
-            wait_for(lambda: not page.evaluate("document.querySelector('button[data-incident]').disabled"))
-            card = f"document.querySelector('#{name}')"
-            assert waiting and page.evaluate(f"{card}.querySelector('.state').textContent") == shown
-            assert page.evaluate(f"[...{card}.querySelectorAll('.words')].at(-1).textContent") == last
-        first = page.evaluate("document.querySelector('#quick .words').textContent")
-        assert first == "It is broken <b>now</b>." and page.evaluate("typeof window.hurt") == "undefined"
-        assert page.console_errors == [] and all(url.startswith(f"http://{address}/") for url in page.requests)
-        if folder := os.environ.get("SHOTS"):
-            Path(folder, "break.png").write_bytes(page.screenshot())
+def test_buttons_show_their_events_in_a_browser(page: Page, address: str) -> None:
+    page.goto(f"http://{address}/break")
+    for name, undo, shown, last in (
+        ("quick", "", "done", "It is repaired."),
+        ("quick", '[data-undo="true"]', "undone", "It is repaired."),
+        ("fails", "", "failed", "The system did not answer."),
+        ("fails", '[data-undo="true"]', "failed", "Nothing is served."),
+    ):
+        press = f"document.querySelector('#{name} button{undo or ':not([data-undo])'}').click();"
+        # In a single evaluation, because a quick incident may end before the next one.
+        disabled = "[...document.querySelectorAll('button[data-incident]')].every(button => button.disabled)"
+        waiting = page.evaluate(f"{press} {disabled}")
+        wait_for(lambda: not page.evaluate("document.querySelector('button[data-incident]').disabled"))
+        card = f"document.querySelector('#{name}')"
+        assert waiting and page.evaluate(f"{card}.querySelector('.state').textContent") == shown
+        assert page.evaluate(f"[...{card}.querySelectorAll('.words')].at(-1).textContent") == last
+    first = page.evaluate("document.querySelector('#quick .words').textContent")
+    assert first == "It is broken <b>now</b>." and page.evaluate("typeof window.hurt") == "undefined"
+    assert read_errors(page) == [] and requests_only(page, f"http://{address}/")
+    if folder := os.environ.get("SHOTS"):
+        page.screenshot(path=Path(folder, "break.png"), full_page=True)

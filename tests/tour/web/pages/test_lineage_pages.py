@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from support.browser import wait_until
+from playwright.sync_api import Page
+from support.browser import read_errors, requests_only, wait_until
 from support.gateway_case import read_logged_rows
-from support.programs import needs
 from support.shown_home import HOSTILE, RUN, STAGES, plant_artifacts, plant_home, plant_monitoring_run, score_purchases
 from support.shown_kinds import TagParser
 from support.tour_server import run_tour
@@ -18,8 +18,6 @@ from pipeline.home import Home
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.run import Run
-from serving.browser import chromium
-from serving.browser.chromium import Chromium
 from tour import lineage, logbook, trace
 from tour.logbook import PredictionLogReader
 from tour.web.application import create_app
@@ -212,14 +210,14 @@ def test_drop_executions_joins_their_inputs_and_outputs() -> None:
 
 
 @pytest.mark.system
-def test_links_of_the_graph_open_in_a_browser(home: Path, ids: list[str]) -> None:
-    needs(*chromium.PROGRAMS)
-    with run_tour(create_app(home)) as address, Chromium(f"{address}/lineage") as page:
-        page.evaluate(f"document.querySelector('#id').value = '{ids[1]}'")
-        page.evaluate("document.querySelector('form .main').click()")
+def test_links_of_the_graph_open_in_a_browser(home: Path, ids: list[str], page: Page) -> None:
+    with run_tour(create_app(home)) as address:
+        page.goto(f"{address}/lineage")
+        page.fill("#id", ids[1])
+        page.click("form .main")
         wait_until(page, "location.pathname === '/lineage/find' && document.readyState === 'complete'")
         assert page.evaluate("document.querySelectorAll('.trail a').length") >= 8
         node = "[...document.querySelectorAll('.trail a')].find(link => link.textContent.includes('Model'))"
         page.evaluate(f"{node}.dispatchEvent(new MouseEvent('click', {{ bubbles: true }}))")
         wait_until(page, "location.pathname.startsWith('/stages/fraud/') && document.readyState === 'complete'")
-        assert page.console_errors == [] and all(url.startswith((address, "data:")) for url in page.requests)
+        assert read_errors(page) == [] and requests_only(page, address)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from markupsafe import escape
+from playwright.sync_api import Page
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_auc_score
-from support.browser import wait_until
+from support.browser import read_errors, requests_only, wait_until
 from support.command import ROOT
-from support.programs import needs
 from support.shown_home import (
     HOSTILE,
     MONITORING_RUN,
@@ -30,8 +30,6 @@ from support.tour_server import run_tour
 from models.catalog import CASES
 from pipeline.home import Home
 from pipeline.metadata.store_address import MetadataAddress
-from serving.browser import chromium
-from serving.browser.chromium import Chromium
 from tour import notes, trace
 from tour.artifacts import charts, curves, statistics, transform
 from tour.web import sources
@@ -43,7 +41,7 @@ OUTPUTS = "[...document.querySelectorAll('.meters [data-out]')]"
 METERS = f"Object.fromEntries({OUTPUTS}.map(output => [output.dataset.out, output.textContent]))"
 
 
-def set_input(page: Chromium, field: str, value: float) -> None:
+def set_input(page: Page, field: str, value: float) -> None:
     page.evaluate(f"(field => {{ field.value = {value}; field.dispatchEvent(new Event('input')); }})({field})")
 
 
@@ -237,13 +235,13 @@ def test_transform_graph_is_read_once(client: TestClient, home: Path, monkeypatc
 
 
 @pytest.mark.system
-def test_slider_changes_the_matrix_the_points_and_the_cost(home: Path) -> None:
-    needs(*chromium.PROGRAMS)
+def test_slider_changes_the_matrix_the_points_and_the_cost(page: Page, home: Path) -> None:
     truth, scores = truth_and_scores()
     table = curves.threshold_table(truth, scores, THRESHOLD)
     rows = [curves.rates_at(table, at) for at in range(len(table["threshold"]))]
     costs = [row["fn"] * 120 + row["fp"] * 12 for row in rows]
-    with run_tour(create_app(home)) as address, Chromium(f"{address}/stage/fraud/Evaluator") as page:
+    with run_tour(create_app(home)) as address:
+        page.goto(f"{address}/stage/fraud/Evaluator")
         wait_until(page, f"!{SLIDER}.disabled")
         assert page.evaluate(f"Number({SLIDER}.value)") == table["served"]
         before = page.evaluate("document.querySelector('.moved').getAttribute('cx')")
@@ -258,14 +256,14 @@ def test_slider_changes_the_matrix_the_points_and_the_cost(home: Path) -> None:
             "cost": f"{costs[3] / len(truth):.4f}",
         }
         assert page.evaluate("document.querySelector('.moved').getAttribute('cx')") != before
-        page.evaluate("document.querySelector('[data-to=cheapest]').click()")
+        page.click("[data-to=cheapest]")
         assert page.evaluate(METERS)["cost"] == f"{min(costs) / len(truth):.4f}"
         set_input(page, MISS, 0)
-        page.evaluate("document.querySelector('[data-to=cheapest]').click()")
+        page.click("[data-to=cheapest]")
         assert page.evaluate(METERS)["cost"] == "0.0000"  # stopping nothing costs nothing if a false negative is free
-        page.evaluate("document.querySelector('[data-to=served]').click()")
+        page.click("[data-to=served]")
         assert page.evaluate(METERS)["tp"] == str(curves.rates_at(table, table["served"])["tp"])
-        assert page.console_errors == [] and all(url.startswith((address, "data:")) for url in page.requests)
+        assert read_errors(page) == [] and requests_only(page, address)
 
 
 def test_describe_constant_names_constants_by_their_values() -> None:

@@ -4,29 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 from support import edge_models
-from support.browser import wait_until
-from support.programs import needs
+from support.browser import drag, read_errors, requests_only, wait_until
 from support.tour_server import run_tour
 from support.tried_home import create_tensor_process, flatten_first_row
 
-from serving.browser import chromium
-from serving.browser.chromium import Chromium
 from tour.web import trial
 from tour.web.application import create_app
 
 pytestmark = pytest.mark.system
 
 
-@pytest.fixture(scope="module")
-def page() -> Iterator[Chromium]:
-    needs(*chromium.PROGRAMS)
-    with Chromium("about:blank") as opened:
-        yield opened
-
-
 @pytest.fixture
-def browser(tried_home: Path, tried_gateway: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def address(tried_home: Path, tried_gateway: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Address of a tour with a gateway and small models; the server's outputs are computed with NumPy."""
     edge_models.needs_litert_js()
     rows = {"fraud": edge_models.draw_mixed_rows(3), "image": edge_models.draw_line_rows(3)}
@@ -45,45 +36,44 @@ def browser(tried_home: Path, tried_gateway: str, monkeypatch: pytest.MonkeyPatc
         yield address
 
 
-def read_comparison(page: Chromium) -> str:
+def read_comparison(page: Page) -> str:
     wait_until(page, "document.querySelector('#equal').dataset.equal")
-    return page.evaluate("document.querySelector('#equal').textContent")
+    return page.text_content("#equal")
 
 
-def test_drawn_digit_and_sample_are_answered(page: Chromium, browser: str) -> None:
-    page.reopen(f"{browser}/try/image")
+def test_drawn_digit_and_sample_are_answered(page: Page, address: str) -> None:
+    page.goto(f"{address}/try/image")
     wait_until(page, "window.ready")
     x, y = page.evaluate("(r => [r.x, r.y])(document.getElementById('drawing').getBoundingClientRect())")
-    page.drag([(x + 60, y + 60), (x + 200, y + 60), (x + 120, y + 230)])
+    drag(page, [(x + 60, y + 60), (x + 200, y + 60), (x + 120, y + 230)])
     assert read_comparison(page).startswith("Equal: the largest difference from the server is 0.0e+0 in Python and ")
-    assert "Class: " in page.evaluate("document.querySelector('#verdict').textContent")
+    assert "Class: " in page.text_content("#verdict")
     assert page.evaluate("document.querySelector('#answers').tBodies[0].rows.length") == 4
-    link = page.evaluate("document.querySelector('#trail').getAttribute('href')")
-    page.evaluate("document.querySelector('#clear').click()")
+    link = page.get_attribute("#trail", "href")
+    page.click("#clear")
     page.evaluate("document.querySelector('#equal').removeAttribute('data-equal')")
-    page.evaluate("document.querySelector('[data-label=upright]').click()")
+    page.click("[data-label=upright]")
     read_comparison(page)
-    assert page.evaluate("document.querySelector('#trail').getAttribute('href')") != link
-    page.evaluate("document.querySelector('#send').click()")
+    assert page.get_attribute("#trail", "href") != link
+    page.click("#send")
     wait_until(page, "document.querySelector('#verdict').textContent.startsWith('Draw a digit')")
-    assert page.console_errors == [] and all(url.startswith((browser, "data:")) for url in page.requests)
+    assert read_errors(page) == [] and requests_only(page, address)
 
 
-def test_purchase_from_a_preset_is_answered(page: Chromium, browser: str) -> None:
-    page.reopen(f"{browser}/try/fraud")
+def test_purchase_from_a_preset_is_answered(page: Page, address: str) -> None:
+    page.goto(f"{address}/try/fraud")
     wait_until(page, "window.ready")
-    page.evaluate("document.querySelector('[data-preset=unusual]').click()")
-    assert page.evaluate("document.querySelector('#f-amount').value") == "5000"
-    page.evaluate("document.querySelector('[data-preset=typical]').click()")
-    page.evaluate("document.querySelector('#f-amount').value = 700")
-    page.evaluate("document.querySelector('#send').click()")
+    page.click("[data-preset=unusual]")
+    assert page.input_value("#f-amount") == "5000"
+    page.click("[data-preset=typical]")
+    page.fill("#f-amount", "700")
+    page.click("#send")
     assert read_comparison(page).startswith("Equal")
-    assert page.evaluate("document.querySelector('#verdict').textContent") == "Decision: stop this purchase."
-    first = page.evaluate("document.querySelector('#f-transaction_id').value")
-    page.evaluate("document.querySelector('#f-amount').value = -4")
-    page.evaluate("document.querySelector('#send').click()")
+    assert page.text_content("#verdict") == "Decision: stop this purchase."
+    first = page.input_value("#f-transaction_id")
+    page.fill("#f-amount", "-4")
+    page.click("#send")
     wait_until(page, "document.querySelector('#verdict').textContent.startsWith('No answer: ')")
-    assert page.evaluate("document.querySelector('#f-transaction_id').value") != first
-    # The browser logs the refused request as a failed load.
-    assert all("422" in error for error in page.console_errors) and len(page.console_errors) == 1
-    assert all(url.startswith((browser, "data:")) for url in page.requests)
+    assert page.input_value("#f-transaction_id") != first
+    (error,) = read_errors(page)  # the browser logs the refused request as a failed load
+    assert "422" in error and requests_only(page, address)
