@@ -22,7 +22,8 @@ class UseCase:
 
     - ``data.py``: ``prepare(data, cache, columns) -> Path``, ``settings(spans) -> dict`` and
       ``examples(pipeline, spans, settings) -> PCollection[(split, RecordBatch)]``; besides train, valid and eval it may
-      yield the split ``normal``, rows with or without a label for the reference profile; a case with a policy also has
+      yield the split ``normal``, rows with or without a label for the reference profile;
+      ``read_raw(span, settings) -> Iterator[RecordBatch]`` reads a span as it is; a case with a policy also has
       ``unseen(settings) -> int``, the number of last spans of a window that training holds out;
     - ``schema.pbtxt``: the curated schema of the raw features;
     - ``features.py``: ``preprocessing_fn(inputs, custom_config)`` for ``tft``;
@@ -33,7 +34,10 @@ class UseCase:
     - ``collected.py``, if there is a policy: ``write(folder, rows, labels, settings) -> int`` writes served rows as a
       raw span;
     - ``sentences.py``, if rows form sequences: ``sentences(examples, settings)`` for the embedding, whose settings are
-      the group ``embedding``.
+      the group ``embedding``;
+    - ``traffic.py``, if the gateway serves it: ``requests(...)`` and ``check(answer)``, for traffic that is sent to it;
+    - ``demo.py``, if rows and their drift can be generated: ``plan_traffic`` and ``POLICY`` of the demonstration, and
+      ``BROKEN_SPANS`` and ``SHIFT`` of the incidents.
 
     Attributes:
         name: Name on the command line.

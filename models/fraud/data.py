@@ -95,6 +95,11 @@ def unseen(settings: Mapping[str, Any]) -> int:
     return settings["last_day"] + 1 - splits(settings)["train"].stop
 
 
+def read_raw(span: Path, settings: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+    """Read the raw purchases of a span."""
+    yield from purchases.read(str(span), settings["columns"], settings["label_delay_days"]).to_batches()
+
+
 def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> Any:
     """Return batches of examples, ``(split, pa.RecordBatch)``.
 

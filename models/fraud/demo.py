@@ -1,4 +1,4 @@
-"""Traffic of the demonstration: days without drift, then days with drift, and the policy that answers it."""
+"""The demonstration: its traffic and the policy that answers the drift in it, and the faults of its incidents."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +32,54 @@ class DemoTraffic(NamedTuple):
     later: range
     labelled: range
     drift: tuple[str, ...]
+
+
+class BrokenSpans(NamedTuple):
+    """Generated spans that the pipeline refuses.
+
+    Attributes:
+        summary: What is wrong with them.
+        feature: Feature that the refusal names.
+        change: The fault, as ``KIND:SIZE`` of the generator.
+        first_day: First day with the fault.
+        days: Number of days.
+        rows: Number of rows.
+        settings: Settings of a run on so few rows, as ``NAME=VALUE``.
+    """
+
+    summary: str
+    feature: str
+    change: str
+    first_day: int
+    days: int
+    rows: int
+    settings: tuple[str, ...]
+
+
+class TrafficShift(NamedTuple):
+    """A drift of live traffic that opens an incident within days.
+
+    Attributes:
+        summary: What changes.
+        change: The drift, as ``KIND:SIZE`` of the generator.
+        every: Every how many rows one is sent, which is enough to judge a day.
+    """
+
+    summary: str
+    change: str
+    every: int
+
+
+BROKEN_SPANS = BrokenSpans(
+    summary="half of the purchases have a category that is not in the schema",
+    feature="category",
+    change="unseen:0.5",
+    first_day=10,
+    days=40,
+    rows=8_000,
+    settings=("warmup_days=5", "embedding_epochs=1", "batch_size=64"),
+)
+SHIFT = TrafficShift(summary="seven of ten in-store purchases are made online instead", change="online:0.7", every=4)
 
 
 def plan_traffic(cache: Path, settings: Mapping[str, Any]) -> DemoTraffic:

@@ -59,6 +59,11 @@ def unseen(settings: Mapping[str, Any]) -> int:
     return 0
 
 
+def read_raw(span: Path, settings: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+    """Read the raw pictures of a span."""
+    yield from readers.read(span)
+
+
 def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> Any:
     """Return batches of examples, ``(split, pa.RecordBatch)``; each span is read as one element."""
     import apache_beam as beam  # a local import: planning a run needs this module but not Beam

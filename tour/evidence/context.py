@@ -7,12 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.catalog import find_use_case
+from models.catalog import CASES, find_use_case
 from models.use_case import UseCase
 from pipeline.home import Home
 from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.run import Run
+from tour.evidence.result_types import NotHere
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,3 +148,9 @@ class Context:
     def _read(self) -> dict[tuple[str, ...], tuple[dict[str, "np.ndarray"], bool]]:
         """Rows that were read so far, by split and features, and whether they are the whole split."""
         return {}
+
+
+def explain_missing_pictures(context: Context) -> NotHere:
+    """Return the result of evidence on pictures for a use case without any; names the use cases that have some."""
+    cases = " or ".join(f"--case {name}" for name, case in CASES.items() if case.picture)
+    return NotHere("No pictures", f"The rows of {context.case.name} have no pictures. Use {cases}.")

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tour.evidence import thresholds
-from tour.evidence.context import Context
-from tour.evidence.result_types import Image, NotHere, Number, Result, Table
+from tour.evidence.context import Context, explain_missing_pictures
+from tour.evidence.result_types import Image, Number, Result, Table
 from tour.evidence.training import trainer_output
 
 PICTURES = 6
@@ -17,9 +17,9 @@ SIDE = 96
 def whole_run(context: Context) -> list[Result]:
     """B9: examples, network, loss curves, metrics, and answers with their pictures."""
     network = context.case.load("model")
-    pictures = next((name for name in network.INPUTS if context.transform.features[name].shape.rank == 4), None)
-    if pictures is None:
-        return [NotHere("No pictures", f"The rows of {context.case.name} have no pictures. Use --case image.")]
+    if not context.case.picture:
+        return [explain_missing_pictures(context)]
+    (pictures,) = network.INPUTS
     confusion = thresholds.confusion_matrix(context)
     results: list[Result] = [
         _data(context),

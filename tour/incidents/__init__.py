@@ -17,7 +17,7 @@ INCIDENTS: Mapping[str, StagedIncident] = {
         StagedIncident(
             name="schema",
             title="Break the schema",
-            what="Purchases with an unknown category enter the pipeline; DataGate names the feature and stops the run.",
+            what="Rows with values outside the schema enter the pipeline; DataGate names the feature and stops the run.",
             undone=NOTHING_TO_UNDO,
             run=broken_span.run,
             undo=undo_nothing,
@@ -25,8 +25,8 @@ INCIDENTS: Mapping[str, StagedIncident] = {
         StagedIncident(
             name="drift",
             title="Drift the traffic",
-            what="In-store purchases move online, and the live gateway's monitor opens a drift incident.",
-            undone="Undo sends purchases without drift; the monitor closes the incident after enough quiet windows.",
+            what="The distribution of the traffic changes, and the live gateway's monitor opens a drift incident.",
+            undone="Undo sends rows without drift; the monitor closes the incident after enough quiet windows.",
             run=drifting_traffic.run,
             undo=drifting_traffic.undo,
         ),

@@ -32,6 +32,11 @@ def choose_cheapest_case(home: Path) -> UseCase:
     return min(pushed, key=lambda case: bool(case.time))
 
 
+def find_demo_case() -> UseCase:
+    """Return the use case whose rows and drift can be generated."""
+    return next(case for case in CASES.values() if case.has("demo"))
+
+
 def find_last_pushed_run(home: Path, case: UseCase) -> Run:
     """Return the last run that pushed a model.
 

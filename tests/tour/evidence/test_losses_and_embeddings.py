@@ -10,6 +10,7 @@ import tensorflow as tf
 from models import skip_gram
 from models.catalog import CASES
 from models.embedding import WordVectors
+from models.fraud import model as fraud
 from models.image import layers
 from models.image import model as image
 from tour.evidence.data import embedding_vectors
@@ -43,7 +44,7 @@ def test_the_receptive_field_is_what_a_gradient_reaches() -> None:
 
 def test_decision_losses_match_formulas() -> None:
     truth, scores = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.6, 0.1, 0.2, 0.05])
-    table, share, errors, _ = losses.decision_losses(truth, scores, np.array([4.0, 1.0, 2.0, 3.0]))
+    table, share, errors, _ = losses.decision_losses(fraud, truth, scores, np.array([4.0, 1.0, 2.0, 3.0]))
     rows = {row[:2]: row[2:] for row in table.rows}
     losses_by_row = [-math.log(0.6), -math.log(0.9), -math.log(0.8), -math.log(0.95)]
     assert rows[1.0, 0.0][0] == pytest.approx(np.mean(losses_by_row), rel=1e-4)
@@ -58,7 +59,7 @@ def test_decision_losses_match_formulas() -> None:
     ]
     assert rows[1.0, 2.0][0] == pytest.approx(np.mean(focal), rel=1e-4)
     assert rows[1.0, 2.0][2] == pytest.approx(sum(sorted(focal)[:2]) / sum(focal), rel=1e-3)
-    assert share.value == 25.0 and dict(errors.rows) == {"honest": 2.0, "fraud": 4.0}
+    assert share.value == 25.0 and dict(errors.rows) == {"negative": 2.0, "positive": 4.0}
 
 
 def test_class_losses_match_formulas() -> None:

@@ -116,8 +116,9 @@ def _raw(context: Context, key: str) -> list[tuple[str, Any]]:
     """Columns of the raw record with the given key."""
     run = context.run.facts
     window = spans.select_window(Path(run["source"]), *(int(bound) for bound in run["spans"].split(":")))
-    read = {"fraud": _purchases, "image": _pictures}[context.case.name]
-    for batch in read(window.values(), context.settings["data"]):
+    read, settings = context.case.load("data").read_raw, context.settings["data"]
+    # Most cases have the eval split in their last spans.
+    for batch in (batch for folder in reversed(window.values()) for batch in read(folder, settings)):
         row = int(np.argmax(batch[context.case.key].to_numpy(zero_copy_only=False) == key))
         values = {name: batch[name][row].as_py() for name in batch.schema.names}
         if values[context.case.key] == key:
@@ -125,22 +126,6 @@ def _raw(context: Context, key: str) -> list[tuple[str, Any]]:
     raise ValueError(
         f"The record {key} is missing in the raw spans in {run['source']}. Restore the spans that the run read."
     )
-
-
-def _purchases(folders: Iterable[Path], settings: Mapping[str, Any]) -> Iterable[Any]:
-    from models.fraud import purchases
-
-    tables = (
-        purchases.read(str(folder), settings["columns"], settings["label_delay_days"])
-        for folder in reversed(list(folders))
-    )
-    return (table.combine_chunks().to_batches()[0] for table in tables if len(table))
-
-
-def _pictures(folders: Iterable[Path], settings: Mapping[str, Any]) -> Iterable[Any]:
-    from models.image.raw import readers
-
-    return (batch for folder in folders for batch in readers.read(folder))
 
 
 def _immutable(_record: tf.Tensor) -> Table:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from models.catalog import CASES
 from models.saved_model import restore
+from models.use_case import UseCase
 from pipeline.checkout import ROOT
 from tour.evidence.context import Context
 from tour.evidence.result_types import Graph, Node, NotHere, Number, Result, Series, Table
@@ -70,7 +71,7 @@ def keras_on_tensorflow(context: Context) -> list[Result]:
 def outside_keras(context: Context) -> list[Result]:
     """B2: what is implemented outside Keras, why, its lines of code and its work in this run; and the code that uses Keras."""
     training = context.training
-    with_keras = [(path, count_code_lines(ROOT / path)) for path in ("models/image/model.py", "models/image/layers.py")]
+    with_keras = [(path, count_code_lines(ROOT / path)) for path in _network_files(context.case)]
     size = sum(path.stat().st_size for path in context.served.rglob("*") if path.is_file())
     done = (
         f"{training['steps']:,} steps",
@@ -85,6 +86,11 @@ def outside_keras(context: Context) -> list[Result]:
         Table("Implemented with Keras", ("file", "lines"), tuple(with_keras)),
         Number("Signatures of the served model", signatures, "(model.export writes one)"),
     ]
+
+
+def _network_files(case: UseCase) -> list[str]:
+    """Return the files of the use case's network and of its layers, if it has some of its own."""
+    return [f"{case.module(part).replace('.', '/')}.py" for part in ("model", "layers") if case.has(part)]
 
 
 def custom_layer(context: Context) -> list[Result]:

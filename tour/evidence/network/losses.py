@@ -8,8 +8,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.fraud import model as fraud
-from models.fraud.case import ENCODERS
 from tour.evidence import benchmark_reports
 from tour.evidence.context import Context
 from tour.evidence.result_types import Number, Result, Table
@@ -26,31 +24,31 @@ def prediction_losses(context: Context) -> list[Result]:
     rows = context.rows("eval", (*network.INPUTS, network.LABEL), ROWS)
     answers = _answers(context, network, rows)
     if "loss" in context.case.limits:
-        return decision_losses(rows[network.LABEL][:, 0], answers["score"], answers["anomaly"])
+        return decision_losses(network, rows[network.LABEL][:, 0], answers["score"], answers["anomaly"])
     return [class_losses(rows[network.LABEL][:, 0], answers[network.SCORE])]
 
 
-def decision_losses(truth: np.ndarray, scores: np.ndarray, errors: np.ndarray) -> list[Result]:
-    """Binary losses of scores ``[rows]`` by class weight and gamma: mean, share of the frauds, share of the easier half."""
+def decision_losses(network: Any, truth: np.ndarray, scores: np.ndarray, errors: np.ndarray) -> list[Result]:
+    """The network's losses of scores ``[rows]`` by class weight and gamma: mean, share of positives and of the easier half."""
     logits = np.log(np.clip(scores, 1e-7, 1 - 1e-7)) - np.log1p(-np.clip(scores, 1e-7, 1 - 1e-7))
     outputs = tf.constant(np.stack([logits, np.zeros_like(logits)], axis=1), tf.float32)
     rows = []
     for weight in WEIGHTS:
         for gamma in GAMMAS:
             settings = {"loss": "focal" if gamma else "weighted", "focal_gamma": gamma, "positive_weight": weight}
-            losses = fraud.loss(settings)(tf.constant(truth[:, None], tf.float32), outputs).numpy()
+            losses = network.loss(settings)(tf.constant(truth[:, None], tf.float32), outputs).numpy()
             easy_share = np.sort(losses)[: len(losses) // 2].sum() / losses.sum()
             rows.append(
                 (weight, gamma, float(losses.mean()), float(losses[truth == 1].sum() / losses.sum()), float(easy_share))
             )
-    columns = ("weight of a fraud", "focal gamma", "mean loss", "share of the frauds", "share of the easier half")
+    columns = ("weight of a positive", "focal gamma", "mean loss", "share of the positives", "share of the easier half")
     return [
         Table("Cross-entropy of the served scores on eval, and its parts", columns, tuple(rows)),
-        Number("Share of frauds in the rows", float(truth.mean() * 100), "%"),
+        Number("Share of positives in the rows", float(truth.mean() * 100), "%"),
         Table(
             "Squared reconstruction error of the autoencoder",
-            ("purchases", "median"),
-            tuple((name, float(np.median(errors[truth == y]))) for name, y in (("honest", 0), ("fraud", 1))),
+            ("rows", "median"),
+            tuple((name, float(np.median(errors[truth == y]))) for name, y in (("negative", 0), ("positive", 1))),
         ),
         saturated_loss(),
     ]
@@ -77,7 +75,7 @@ def saturated_loss() -> Table:
         exact = float(tf.nn.sigmoid_cross_entropy_with_logits(tf.constant([0.0]), z)[0])
         rows.append((logit, exact, float(-tf.math.log(1.0 - tf.sigmoid(z))[0])))
     return Table(
-        "Loss of an honest purchase that is classified as fraud",
+        "Loss of a negative that is classified as positive",
         ("logit", "loss from logits", "loss from probability"),
         tuple(rows),
     )
@@ -85,9 +83,9 @@ def saturated_loss() -> Table:
 
 def encoder_gain(context: Context) -> list[Result]:
     """A17: the receptive field and gain of the convolutions, or the parameters and gain of the sequence encoder."""
-    if "past_encoder" in context.case.limits:
-        return [sequence_encoders(context), benchmark_of_variants(), sequence_encoder_gain(context)]
     network = context.case.load("model")
+    if "past_encoder" in context.case.limits:
+        return [sequence_encoders(context), benchmark_of_variants(context), sequence_encoder_gain(context)]
     model = network.build(context.training["settings"], context.transform.features, context.pretrained)
     return [receptive_field(model), compare_with_dense_layers(context, model.count_params())]
 
@@ -150,20 +148,21 @@ def _plain(shape: tuple[int, ...], kinds: int, parameters: int) -> keras.Model:
 
 
 def sequence_encoders(context: Context) -> Table:
-    """Parameters of every encoder of the last purchases, as the difference from a model without one."""
-    settings, features = context.settings["training"], context.transform.features
+    """Parameters of every encoder of a row's past, as the difference from a model without one."""
+    network, settings, features = context.case.load("model"), context.settings["training"], context.transform.features
     length = int(features["past"].shape[1])
-    count = {name: _build(settings, features, past_encoder=name).count_params() for name in ENCODERS}
-    rows = tuple((name, length, count[name], count[name] - count["none"]) for name in ENCODERS)
+    encoders: Any = context.case.limits["past_encoder"]  # choices, not a range
+    count = {name: _build(network, settings, features, past_encoder=name).count_params() for name in encoders}
+    rows = tuple((name, length, count[name], count[name] - count["none"]) for name in encoders)
     columns = ("encoder", "sequence length", "parameters of the model", "parameters of the encoder")
     return Table("Sequence encoders", columns, rows)
 
 
-def benchmark_of_variants() -> Result:
+def benchmark_of_variants(context: Context) -> Result:
     """The benchmark's results, with their date."""
-    report = benchmark_reports.read("fraud").get("choice")
+    report = benchmark_reports.read(context.case.name).get("choice")
     if not report:
-        return benchmark_reports.not_measured("fraud", "Benchmark of variants")
+        return benchmark_reports.not_measured(context.case.name, "Benchmark of variants")
     rows = tuple((row["variant"], row["valid"], row["eval"], row["seconds"]) for row in report["rows"])
     title = f"Benchmark: mean PR-AUC over {len(report['seeds'])} generator seeds, measured {report['date']}"
     return Table(title, ("variant", "valid", "eval", "seconds"), rows)
@@ -171,33 +170,36 @@ def benchmark_of_variants() -> Result:
 
 def sequence_encoder_gain(context: Context) -> Table:
     """Train small networks with and without a sequence encoder on part of the train split; evaluate them on valid."""
-    keep = (*fraud.INPUTS, fraud.LABEL)
+    network = context.case.load("model")
+    keep = (*network.INPUTS, network.LABEL)
     train, valid = context.rows("train", keep, TRAIN), context.rows("valid", keep, HELD)
     settings = {**context.settings["training"], "members": 1, "frequencies": 0, "width": 32}
     rows = []
     for name, encoder in SEQUENCE.items():
         started = time.perf_counter()
-        model = _build(settings, context.transform.features, past_encoder=encoder)
-        _fit(model, settings, train)
-        outputs = model({n: tf.constant(valid[n]) for n in fraud.INPUTS}, training=False).numpy()
-        area = fraud.quality(valid[fraud.LABEL], outputs)["pr_auc"]
+        model = _build(network, settings, context.transform.features, past_encoder=encoder)
+        _fit(network, model, settings, train)
+        outputs = model({n: tf.constant(valid[n]) for n in network.INPUTS}, training=False).numpy()
+        area = network.quality(valid[network.LABEL], outputs)["pr_auc"]
         rows.append((name, area, time.perf_counter() - started))
     return Table(
-        f"PR-AUC on valid, trained now for {EPOCHS} epochs on {len(train[fraud.LABEL]):,} rows",
+        f"PR-AUC on valid, trained now for {EPOCHS} epochs on {len(train[network.LABEL]):,} rows",
         ("variant", "PR-AUC", "s"),
         tuple(rows),
     )
 
 
-def _fit(model: keras.Model, settings: Mapping[str, Any], train: Mapping[str, np.ndarray]) -> None:
+def _fit(network: Any, model: keras.Model, settings: Mapping[str, Any], train: Mapping[str, np.ndarray]) -> None:
     keras.utils.set_random_seed(1)
-    model.compile(keras.optimizers.Adam(settings["learning_rate"]), fraud.loss(settings), jit_compile=False)
-    model.fit({n: train[n] for n in fraud.INPUTS}, train[fraud.LABEL], BATCH, EPOCHS, verbose=0)
+    model.compile(keras.optimizers.Adam(settings["learning_rate"]), network.loss(settings), jit_compile=False)
+    model.fit({n: train[n] for n in network.INPUTS}, train[network.LABEL], BATCH, EPOCHS, verbose=0)
 
 
-def _build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], **changes: Any) -> keras.Model:
+def _build(
+    network: Any, settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], **changes: Any
+) -> keras.Model:
     keras.utils.set_random_seed(1)
-    return fraud.build({**settings, **changes}, features)
+    return network.build({**settings, **changes}, features)
 
 
 def _answers(context: Context, network: Any, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -6,10 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from models.image import transfer
 from tour.evidence import benchmark_reports
-from tour.evidence.context import Context
-from tour.evidence.result_types import NotHere, Result, Series, Table
+from tour.evidence.context import Context, explain_missing_pictures
+from tour.evidence.result_types import Result, Series, Table
 
 WAYS = ("scratch", "frozen", "thawed")
 # Sizes of the experiment that runs now, small enough to take seconds.
@@ -19,18 +18,22 @@ ROWS, SHOTS, STEPS, BASE_STEPS, FILTERS, SEED, RATE = 3000, 5, 60, 250, 12, 1, 0
 def few_pictures(context: Context) -> list[Result]:
     """B7: accuracy on new classes from few pictures, trained from scratch and on a base trained on the other classes."""
     network = context.case.load("model")
-    pictures = next((name for name in network.INPUTS if context.transform.features[name].shape.rank == 4), None)
-    if pictures is None:
-        return [NotHere("No pictures", f"The rows of {context.case.name} have no pictures. Use --case image.")]
+    if not context.case.picture:
+        return [explain_missing_pictures(context)]
+    transfer = context.case.load("transfer")
+    (pictures,) = network.INPUTS
     keep = (pictures, network.LABEL)
     rows = (context.rows(split, keep, ROWS) for split in ("train", "eval"))
     train, evaluated = ((features[pictures], features[network.LABEL][:, 0]) for features in rows)
     parts = transfer.split_classes(train, evaluated, SHOTS, SEED)
     settings = {**context.training["settings"], "filters": FILTERS, "dropout": 0.0, "transfer": ""}
-    return [*benchmark_results(), train_now(network, settings, parts, context.settings["data"]["classes"].split(","))]
+    return [
+        *benchmark_results(),
+        train_now(network, transfer, settings, parts, context.settings["data"]["classes"].split(",")),
+    ]
 
 
-def train_now(network: Any, settings: Mapping[str, Any], parts: transfer.FewShotSplit, names: list[str]) -> Table:
+def train_now(network: Any, transfer: Any, settings: Mapping[str, Any], parts: Any, names: list[str]) -> Table:
     """Train a base on the known classes now, then compare the three ways on the new classes."""
     keras.utils.set_random_seed(SEED)
     make_network = transfer.network_builder(network, settings, parts.few[0].shape[1:])

@@ -11,8 +11,8 @@ from models.rows import Rows, sample
 from models.training.entry_point import measure_fit
 from models.training.model_selection.refit import LastEpoch, fit_rows
 from tour.evidence import benchmark_reports
-from tour.evidence.context import Context
-from tour.evidence.result_types import NotHere, Number, Result, Series, Table
+from tour.evidence.context import Context, explain_missing_pictures
+from tour.evidence.result_types import Number, Result, Series, Table
 from tour.evidence.training import trainer_output
 
 POOL, VALID, RAREST, STEPS = 8192, 4096, 8, 120
@@ -41,8 +41,8 @@ def regularization_methods(context: Context) -> list[Result]:
 
 def regularization_of_images(context: Context) -> list[Result]:
     """B16: as A14 for the image network, with training now on few pictures without any method and with all methods."""
-    if not any(context.transform.features[name].shape.rank == 4 for name in context.case.load("model").INPUTS):
-        return [NotHere("No pictures", f"The rows of {context.case.name} have no pictures. Use --case image.")]
+    if not context.case.picture:
+        return [explain_missing_pictures(context)]
     train, valid = _rows(context)
     few = _sample_rows(context, train, 1)
     rows = [
