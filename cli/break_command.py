@@ -4,10 +4,10 @@ import dataclasses
 import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from pipeline.online import rollouts
+from pipeline.terminal import make_console
 from tour import incidents
 from tour.incidents.incident import LiveSystem
 
@@ -27,10 +27,10 @@ def play_incident(name: str | None, undo: bool, home: Path, as_json: bool) -> No
         ValueError: if there is no such incident, or something that it needs is missing.
         OSError: if another incident is being played, or the system did not respond as it should.
     """
-    console = Console()
+    console = make_console()
     if name is None:
         for incident in incidents.INCIDENTS.values():
-            console.print(f"{incident.name:8} {incident.what}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{incident.name:8} {incident.what}", soft_wrap=True)
         return
     server = rollouts.find_running_server(home)
     gateway = f"{server['host']}:{server['gateway']}" if server and server["gateway"] else ""

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress as Bar
+from rich.text import Text
 
 from models.catalog import CASES, find_use_case
 from pipeline import plan as planning
@@ -21,6 +20,7 @@ from pipeline.metadata import store
 from pipeline.online import rollouts
 from pipeline.plan import RunRequest, make_plan
 from pipeline.run import Run
+from pipeline.terminal import make_console, make_progress_bar, make_stderr_console
 
 
 def run(
@@ -45,31 +45,27 @@ def run(
         runner: Which Beam runner executes the pipeline.
         request_fields: The fields of a :class:`RunRequest`.
     """
-    # A duplicate of standard error, since stages redirect descriptor 2 to the log of their run.
-    console, started = Console(file=os.fdopen(os.dup(2), "w")) if as_json or quiet else Console(), time.monotonic()
+    console, started = make_stderr_console() if as_json or quiet else make_console(), time.monotonic()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     runtime = local_runtime(home, tracking, runner)
-    console.print(f"[bold]{find_use_case(case).title}[/bold]")
+    console.print(find_use_case(case).title, style="bold")
     plan = make_plan(RunRequest(find_use_case(case), **request_fields), runtime)
     summary = f"data {plan.source}, spans {plan.first}:{plan.last}, version {plan.data_version}"
-    console.print(summary, highlight=False, soft_wrap=True)
+    console.print(summary, soft_wrap=True)
     for line in plan.report.summary() if plan.report else []:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     if runtime.beam.page:
-        console.print(f"Beam jobs are shown at {runtime.beam.page} while they run", highlight=False, soft_wrap=True)
+        console.print(f"Beam jobs are shown at {runtime.beam.page} while they run", soft_wrap=True)
     with ProgressTable(console) as table:
         ended = session.execute(plan, runtime, fresh, table.report)
     if "comparison" in ended.facts:
-        console.print(ended.facts["comparison"], highlight=False, soft_wrap=True)
+        console.print(ended.facts["comparison"], soft_wrap=True)
     seconds = time.monotonic() - started
-    colour = "green" if ended.state == "pushed" else "red"
-    console.print(
-        f"[{colour}]{ended.state}[/{colour}] {ended.reason} [dim]({seconds:.1f} s, run {ended.id})[/dim]",
-        highlight=False,
-        soft_wrap=True,
-    )
+    state = (ended.state, "green" if ended.state == "pushed" else "red")
+    outcome = Text.assemble(state, f" {ended.reason} ", (f"({seconds:.1f} s, run {ended.id})", "dim"))
+    console.print(outcome, soft_wrap=True)
     if ended.facts.get("untracked"):
-        console.print(f"[yellow]warning:[/yellow] {ended.facts['untracked']}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("warning:", "yellow"), f" {ended.facts['untracked']}"), soft_wrap=True)
     if as_json:
         print(json.dumps({**dataclasses.asdict(ended), "seconds": seconds}, indent=1))
     return ended
@@ -88,7 +84,7 @@ def check_data(case: str, home: Path, as_json: bool, **request_fields: Any) -> i
     if as_json:
         print(json.dumps(dataclasses.asdict(report), indent=1))
     else:
-        Console().print("\n".join(report.describe()), highlight=False, soft_wrap=True, markup=False)
+        make_console().print("\n".join(report.describe()), soft_wrap=True)
     return int(bool(report.refused))
 
 
@@ -133,19 +129,19 @@ def print_neighbours(case: str, value: str, number: int, home: Path, as_json: bo
         print(json.dumps([{"value": word, "cosine": cosine} for word, cosine in nearest], indent=1))
         return
     for word, cosine in nearest:
-        Console().print(f"{word}  {cosine:.3f}", highlight=False)
+        make_console().print(f"{word}  {cosine:.3f}")
 
 
 def generate(case: str, out: Path, rows: int, days: int, seed: int, drift: list[str]) -> None:
     """Write generated spans with a progress bar."""
-    console = Console()
+    console = make_console()
     data = find_use_case(case).load("data")
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with make_progress_bar(console) as bar:
         task = bar.add_task("writing", total=days)
         line = data.generate(
             out, rows, days, seed, drift, lambda done, total: bar.update(task, completed=done, total=total)
         )
-    console.print(line, highlight=False, soft_wrap=True)
+    console.print(line, soft_wrap=True)
 
 
 def draft_schema(case: str, data: str | None, columns: str, home: Path) -> None:
@@ -167,7 +163,7 @@ def print_checks(home: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps([dataclasses.asdict(check) for check in results], indent=1))
     else:
-        Console().print(checks.render(results))
+        make_console().print(checks.render(results))
     return int(any(check.state == "missing" for check in results))
 
 
@@ -189,8 +185,7 @@ def write_dvc_file(source: str, home: Path, check: bool) -> None:
     if differences := files.find_differences(file):
         raise ValueError(f"{folder} differs from {file}: {'; '.join(differences)}.")
     description = files.read(file)
-    Console().print(
+    make_console().print(
         f"{file}: {description.nfiles} files, {description.size} bytes, {description.md5}: the folder matches it.",
-        highlight=False,
         soft_wrap=True,
     )

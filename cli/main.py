@@ -4,9 +4,10 @@ import sys
 import warnings
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from cli import kubeflow_commands, pipeline_commands, serving_commands, tour_commands
+from pipeline.terminal import accept_any_locale, make_console
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,10 +21,11 @@ for commands in (pipeline_commands, serving_commands, kubeflow_commands, tour_co
 def main() -> None:
     """Run the console script; an error that the user can fix is printed as one sentence, with exit code 2."""
     warnings.filterwarnings("ignore")
+    accept_any_locale()
     try:
         app(standalone_mode=True)
     except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        make_console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
         sys.exit(2)
 
 

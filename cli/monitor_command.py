@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from models.catalog import find_use_case
 from models.retraining_policy import RetrainingPolicy
@@ -20,6 +21,7 @@ from pipeline.metadata.store_address import MetadataUnavailableError
 from pipeline.monitoring import decisions, retraining_loop
 from pipeline.monitoring.liveness import Heartbeat
 from pipeline.run import Run
+from pipeline.terminal import make_console, make_stderr_console
 from serving.drift.profiles.windows import format_window
 
 # Errors that may have gone at the next check.
@@ -61,8 +63,7 @@ def run_monitor(
             f"{case} has no retraining policy, so its drift would have no effect; define one in its case.py."
         )
     policy = use_case.policy.with_changes(changes)
-    # A duplicate of standard error, since stages redirect descriptor 2 to the log of their run.
-    console = Console(file=os.fdopen(os.dup(2), "w")) if as_json else Console()
+    console = make_stderr_console() if as_json else make_console()
     heartbeat = Heartbeat(case)
     if listen:
         heartbeat.serve(*listen)
@@ -78,7 +79,7 @@ def run_monitor(
                 raise
             if last_error != str(error):  # a lasting error is printed once
                 last_error = str(error)
-                console.print(f"[yellow]{last_error}[/yellow]", highlight=False, soft_wrap=True)
+                console.print(last_error, style="yellow", soft_wrap=True)
             heartbeat.beat()
         time.sleep(every)
 
@@ -107,7 +108,7 @@ def _check_once(
         _print(console, decision, run)
     elif not quiet:
         last = decisions.describe_last_decision(runtime, case.name) or "no decision yet"
-        console.print(f"no window has ended since the last check; {last}", highlight=False, soft_wrap=True)
+        console.print(f"no window has ended since the last check; {last}", soft_wrap=True)
     return int(run is not None and run.state != "pushed")
 
 
@@ -121,9 +122,9 @@ def _print(console: Console, decision: decisions.StoredDecision | None, run: Run
         record = decision.record
         window = format_window(record["window"], bool(find_use_case(record["case"]).time))
         colour = {"none": "green", "watch": "yellow", "wait": "yellow"}.get(record["action"], "red")
-        console.print(f"[{colour}]{record['action']}[/{colour}] after {window} of version {record['version']}")
+        console.print(Text.assemble((record["action"], colour), f" after {window} of version {record['version']}"))
         for reason in record["reasons"]:
-            console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
-        console.print(f"  {decision.folder / decisions.PAGE}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"  {reason}", soft_wrap=True)
+        console.print(f"  {decision.folder / decisions.PAGE}", soft_wrap=True)
     if run:
-        console.print(f"{run.state}: {run.reason} (run {run.id})", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{run.state}: {run.reason} (run {run.id})", soft_wrap=True)

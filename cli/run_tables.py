@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from models.catalog import CASES
 from pipeline.local.local_runtime import local_runtime
+from pipeline.terminal import make_console
 
 WIDTH = 200  # columns of a table that is written to a file or a pipe
 
@@ -42,7 +42,7 @@ def show(words: Sequence[str], home: Path, tracking: str, two: bool, from_mlflow
     names = ("id", "state", "headline", "strategy", "spans", "data", "commit", "time")
     labelled = [dataclasses.replace(row, state=f"{row.state} (cached)" if row.same_as else row.state) for row in rows]
     _print(names, [[getattr(row, name) for name in names] for row in labelled])
-    Console().print(comparison.describe_mlflow_store(runtime), style="dim", highlight=False, soft_wrap=True)
+    make_console().print(comparison.describe_mlflow_store(runtime), style="dim", soft_wrap=True)
 
 
 def _print_comparison(pair: Any) -> None:
@@ -65,5 +65,5 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row))
-    console = Console()
-    (console if console.is_terminal else Console(width=WIDTH)).print(table)
+    console = make_console()
+    (console if console.is_terminal else make_console(width=WIDTH)).print(table)

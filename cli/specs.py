@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.text import Text
 
 from models.catalog import find_use_case
 from pipeline.home import Home
 from pipeline.kubeflow import compiler, deployment, local_run, submission
 from pipeline.plan import RunRequest
+from pipeline.terminal import make_console
 
 
 def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, request_fields: dict[str, Any]) -> None:
@@ -27,9 +28,7 @@ def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, request_
     if as_json:
         print(json.dumps({"file": str(out), "tasks": tasks}, indent=1))
         return
-    Console().print(
-        f"{out}: {len(tasks)} tasks on image {settings.image}: {', '.join(tasks)}", highlight=False, soft_wrap=True
-    )
+    make_console().print(f"{out}: {len(tasks)} tasks on image {settings.image}: {', '.join(tasks)}", soft_wrap=True)
 
 
 def rehearse(
@@ -48,13 +47,10 @@ def rehearse(
     if as_json:
         print(json.dumps({"file": str(path), "tasks": tasks, **dataclasses.asdict(ended)}, indent=1))
     else:
-        colour = "green" if ended.state == "pushed" else "red"
+        state = (ended.state, "green" if ended.state == "pushed" else "red")
         cached = " (cached)" if "same_as" in ended.facts else ""
-        Console().print(
-            f"[{colour}]{ended.state}[/{colour}]{cached} {ended.reason} [dim](run {ended.id})[/dim]",
-            highlight=False,
-            soft_wrap=True,
-        )
+        outcome = Text.assemble(state, f"{cached} {ended.reason} ", (f"(run {ended.id})", "dim"))
+        make_console().print(outcome, soft_wrap=True)
     return 0 if ended.state == "pushed" else 1
 
 
@@ -78,7 +74,7 @@ def submit(
     if as_json:
         print(json.dumps(submitted, indent=1))
         return
-    Console().print(f"submitted; {submitted['url']}", highlight=False, soft_wrap=True)
+    make_console().print(f"submitted; {submitted['url']}", soft_wrap=True)
 
 
 def _compile(path: Path, request: RunRequest, settings: deployment.Deployment) -> list[str]:

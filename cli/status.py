@@ -4,14 +4,13 @@ import dataclasses
 import json
 from pathlib import Path
 
-from rich.console import Console
-
 from models.catalog import CASES, find_use_case
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
 from pipeline.metadata import store
 from pipeline.monitoring import decisions
 from pipeline.run import Run
+from pipeline.terminal import make_console
 from serving.drift.profiles.windows import format_window
 
 
@@ -27,22 +26,22 @@ def show(case: str | None, home: Path, as_json: bool) -> None:
             )
         )
         return
-    console = Console()
+    console = make_console()
     for name, runs in runs_by_case.items():
-        console.print(f"[bold]{name}[/bold]")
+        console.print(name, style="bold")
         if not runs:
             console.print(f"  no run yet; start one with `showcase run {name}`")
             continue
-        console.print(f"  served    {_describe_served_version(home, name, runs)}", highlight=False, soft_wrap=True)
-        console.print(f"  answers   {_describe_rollout(home, name)}", highlight=False, soft_wrap=True)
+        console.print(f"  served    {_describe_served_version(home, name, runs)}", soft_wrap=True)
+        console.print(f"  answers   {_describe_rollout(home, name)}", soft_wrap=True)
         for heading, line in (
             ("drift", _describe_last_window(home, name)),
             ("decided", decisions.describe_last_decision(local_runtime(home), name)),
         ):
             if line:
-                console.print(f"  {heading:9} {line}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"  {heading:9} {line}", soft_wrap=True)
         last = f"{runs[-1].id}: {runs[-1].state}: {runs[-1].reason}"
-        console.print(f"  last run  {last}", highlight=False, soft_wrap=True)
+        console.print(f"  last run  {last}", soft_wrap=True)
 
 
 def _describe_rollout(home: Path, case: str) -> str:

@@ -14,8 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.checkout import ROOT
+from pipeline.terminal import make_console
 from tour import notes
 from tour.notes import Note
 
@@ -109,26 +111,27 @@ def _print_list(ids: Sequence[str], answers: dict[str, Note], as_json: bool) -> 
     table = Table("id", "question", "answered in", box=None, pad_edge=False, header_style="dim")
     for id_, text, note in rows:
         table.add_row(id_, text, f"{note.path}:{note.line}" if note else "", style="" if note else "dim")
-    Console().print(table)
+    make_console().print(table)
 
 
 def _print_note(note: Note, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(note), indent=1))
         return
-    console = Console()
+    console = make_console()
     _print_answer(console, note)
-    console.print(f"\n[dim]{note.path}:{note.line}[/dim]  {note.name}", highlight=False)
+    console.print(Text.assemble("\n", (f"{note.path}:{note.line}", "dim"), f"  {note.name}"))
     for code in _highlight_source(note):
         console.print(code)
-    console.print(f"\n[dim]evidence[/dim]  {note.evidence}   [dim](add --prove)[/dim]", highlight=False, soft_wrap=True)
-    console.print(f"[dim]proof   [/dim]  {note.proof}", highlight=False, soft_wrap=True)
+    evidence = Text.assemble("\n", ("evidence", "dim"), f"  {note.evidence}   ", ("(add --prove)", "dim"))
+    console.print(evidence, soft_wrap=True)
+    console.print(Text.assemble(("proof   ", "dim"), f"  {note.proof}"), soft_wrap=True)
 
 
 def _print_answer(console: Console, note: Note) -> None:
-    console.print(f"[bold]{note.id}  {note.question.text}[/bold]\n\n{note.answer}", highlight=False)
+    console.print(Text.assemble((f"{note.id}  {note.question.text}", "bold"), f"\n\n{note.answer}"))
     if note.question.follow_ups:
-        console.print(f"[dim]follow-up points: {'; '.join(note.question.follow_ups)}[/dim]", highlight=False)
+        console.print(f"follow-up points: {'; '.join(note.question.follow_ups)}", style="dim")
 
 
 def _highlight_source(note: Note) -> Iterator[Syntax]:
@@ -158,9 +161,9 @@ def _print_evidence(note: Note, case: str | None, home: Path, as_json: bool) -> 
         shown = [render.to_json(result) for result in results]
         print(json.dumps({"id": note.id, "case": name, "seconds": seconds, "evidence": shown}, indent=1, default=str))
         return
-    console = Console()
+    console = make_console()
     _print_answer(console, note)
     for result in results:
         console.print()
         console.print(render.to_rich(result))
-    console.print(f"\n[dim]{note.evidence} on the last pushed run of {name}: {seconds:.1f} s[/dim]", highlight=False)
+    console.print(f"\n{note.evidence} on the last pushed run of {name}: {seconds:.1f} s", style="dim")

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import track
 
+from pipeline.terminal import make_console
 from tour import ask, highlight, notes
 from tour.notes import Note
 
@@ -30,7 +30,7 @@ def write_bundle(out: Path, case: str | None, home: Path, as_json: bool) -> list
     ordered = [answers[id_] for id_ in notes.questions() if id_ in answers]
     # TensorFlow's C++ code logs to standard error before logging can be configured; errors are raised as exceptions.
     with redirect_stderr(Path(os.devnull)):
-        iterable = ordered if as_json else track(ordered, "Evidence", console=Console())
+        iterable = ordered if as_json else track(ordered, "Evidence", console=make_console())
         answered = [compute_question(note, case, home) for note in iterable]
     content = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "runs": runs, "questions": answered}
     (out / "evidence.json").write_text(json.dumps(content, indent=1, default=str))
@@ -96,4 +96,4 @@ def _print_summary(out: Path, content: Mapping[str, Any], failed: Sequence[str],
         return
     total = len(content["questions"])
     summary = f"{total - len(failed)} of {total} in {seconds:.0f} s: {out / 'index.html'}"
-    Console().print(summary + (f"; failed: {', '.join(failed)}" if failed else ""), highlight=False, soft_wrap=True)
+    make_console().print(summary + (f"; failed: {', '.join(failed)}" if failed else ""), soft_wrap=True)

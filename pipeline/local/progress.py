@@ -61,7 +61,7 @@ class ProgressTable:
         for name, stage in progress.items():
             if stage.state not in ("waiting", "running") and name not in self._ended:
                 self._ended.add(name)
-                self._console.print(f"{name:17} {stage.state:9}{stage.seconds:6.1f} s", highlight=False)
+                self._console.print(f"{name:17} {stage.state:9}{stage.seconds:6.1f} s")
 
 
 def _table(progress: Mapping[str, Progress]) -> Table:

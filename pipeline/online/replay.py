@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from rich.console import Console
-from rich.progress import Progress as Bar
 
 from models.catalog import find_use_case
 from pipeline.home import Home
 from pipeline.online import rollouts
+from pipeline.terminal import make_console, make_progress_bar
 
 LABELS = 500  # labels in one request
 
@@ -108,9 +107,7 @@ async def _send_rows(options: TrafficOptions, module: Any, host: str, port: int)
             labels.append({"prediction_id": answer["prediction_id"], **label_by_request.pop(data)})
 
     sender = Sender(host, port, f"/v1/{options.case}/score", check, collect_label)
-    console = Console(stderr=True)
-    # Disabled outside a terminal, where the bar would leave empty lines.
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with make_progress_bar(make_console(stderr=True)) as bar:
         task = bar.add_task("sending", total=options.seconds or None)
         sending = asyncio.ensure_future(sender.run(bodies(), options.rate, options.connections, options.seconds))
         while not sending.done():
@@ -158,15 +155,14 @@ def _load_rows(options: TrafficOptions, module: Any) -> Iterator[tuple[dict[str,
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    console = Console()
+    console = make_console()
     times = ", ".join(f"{name} {value:.2f}" for name, value in report["milliseconds"].items())
     console.print(
         f"{report['sent']} requests in {report['seconds']:.1f} s, {report['rate']:.0f}/s, {report['failed']} failed",
-        highlight=False,
     )
-    console.print(f"milliseconds: {times or 'none'}", highlight=False)
+    console.print(f"milliseconds: {times or 'none'}")
     for name in ("statuses", "versions", "decisions", "wrong", "refusals"):
         if report[name]:
             counts = ", ".join(f"{key}: {value}" for key, value in report[name].items())
-            console.print(f"{name}: {counts}", highlight=False, soft_wrap=True)
-    console.print(f"{report['labels']} labels stored", highlight=False)
+            console.print(f"{name}: {counts}", soft_wrap=True)
+    console.print(f"{report['labels']} labels stored")

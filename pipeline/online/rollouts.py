@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from models.catalog import CASES, find_use_case
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
+from pipeline.terminal import make_console
 from serving import rollout
 from serving.atomic_file import write_atomically
 
@@ -69,9 +68,7 @@ def _report_change(case: str, changed: rollout.Rollout, home: Path, as_json: boo
     effect = (
         "the running server follows within two seconds" if find_running_server(home) else "no server is running now"
     )
-    Console().print(
-        f"{case}: {describe_rollout(_versions_folder(case, home), changed)}; {effect}", highlight=False, soft_wrap=True
-    )
+    make_console().print(f"{case}: {describe_rollout(_versions_folder(case, home), changed)}; {effect}", soft_wrap=True)
 
 
 def describe_rollout(folder: Path, current: rollout.Rollout) -> str:

@@ -11,8 +11,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from models import spans
 from models.catalog import CASES, find_use_case
 from pipeline.home import Home
@@ -21,6 +19,7 @@ from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataUnavailableError
 from pipeline.monitoring import sidecar
 from pipeline.online.rollouts import SERVER_RECORD_FILE, write_config
+from pipeline.terminal import make_console
 from serving import rollout
 from serving.gateway.history import memory_checkpoint
 from serving.gateway.history.memory import StoreUnavailableError
@@ -175,7 +174,7 @@ def _announce(server_record: dict[str, Any], stack: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**urls, "models": versions}), flush=True)
         return
-    console = Console(highlight=False)
+    console = make_console()
     for name, version in versions.items():
         console.print(f"{name} version {version}", soft_wrap=True)
     for name, url in urls.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass
@@ -34,7 +35,7 @@ class DemoReport:
     @contextmanager
     def time_part(self, title: str) -> Iterator[None]:
         """Print the title of a part and record how long the block takes, also if it is interrupted."""
-        self.console.print(f"\n[bold]{title}[/bold]")
+        self.console.print(f"\n{title}", style="bold")
         started = time.monotonic()
         try:
             yield
@@ -42,16 +43,14 @@ class DemoReport:
             self.seconds[title] = round(self.seconds.get(title, 0.0) + time.monotonic() - started, 1)
 
     def print_line(self, text: str) -> None:
-        """Print text literally: no markup, no line breaks added."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Print text without adding line breaks."""
+        self.console.print(text, soft_wrap=True)
 
     def print_summary(self, succeeded: bool) -> None:
         """Print the verdict, then a row for each served use case, then the duration of each part."""
-        verdict = "[green]Every part succeeded[/green]" if succeeded else "[red]A part failed[/red]"
-        self.console.print(
-            f"\n[bold]{verdict}[/bold] in {self.elapsed:.0f} s; failed requests: {self.summary['failed']}",
-            highlight=False,
-        )
+        verdict = ("Every part succeeded", "bold green") if succeeded else ("A part failed", "bold red")
+        detail = f" in {self.elapsed:.0f} s; failed requests: {self.summary['failed']}"
+        self.console.print(Text.assemble("\n", verdict, detail))
         self.console.print(_tabulate_cases(self.summary))
         self.console.print()
         self.console.print(_tabulate_parts(self.seconds))

@@ -5,16 +5,14 @@ where it stopped, and a second one repeats neither a training nor the response t
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-
 from models.catalog import CASES
 from models.use_case import UseCase
 from pipeline.online import rollouts
+from pipeline.terminal import make_console, make_stderr_console
 from tour.demo.collaborators import Collaborators
 from tour.demo.demo_traffic import send_undrifted_traffic
 from tour.demo.drift import play_drift
@@ -45,8 +43,7 @@ def play_demo(
     """
     if unknown := find_unknown_settings(changes, CASES.values()):
         raise ValueError(f"No use case has a setting '{unknown[0]}'.")
-    # A duplicate of standard error, since stages redirect descriptor 2 to the log of their run.
-    console = Console(file=os.fdopen(os.dup(2), "w")) if headless else Console()
+    console = make_stderr_console() if headless else make_console()
     report = DemoReport(console)
     play = Playthrough(home, report, collaborators, tracking=tracking, headless=headless, changes=changes)
     try:
