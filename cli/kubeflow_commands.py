@@ -10,6 +10,7 @@ from models.spans import parse_window
 from models.use_case import parse_settings
 
 app = typer.Typer()
+JOBS_NAMESPACE = "showcase"  # that of the manifests
 Cluster = Annotated[
     Path | None,
     typer.Option(help="TOML file with image, volume and resources; by default kubernetes/pipeline.toml."),
@@ -64,7 +65,18 @@ def submit(
     case: Case,
     host: Annotated[
         str, typer.Option(help="URL of Kubeflow Pipelines; KFP_TOKEN from the environment is sent as the token.")
-    ],
+    ] = "",
+    kubernetes: Annotated[
+        bool,
+        typer.Option(
+            "--kubernetes",
+            help="Run the tasks as Kubernetes Jobs in the cluster of KUBECONFIG, and wait; needs no Kubeflow.",
+        ),
+    ] = False,
+    resume: Annotated[
+        str, typer.Option(help="With --kubernetes: id of a run to take up again; by default a new run.")
+    ] = "",
+    cancel: Annotated[str, typer.Option(help="With --kubernetes: id of a run whose Jobs are deleted.")] = "",
     every: Annotated[
         str,
         typer.Option(
@@ -73,25 +85,47 @@ def submit(
     ] = "",
     experiment: Annotated[str, typer.Option(help="Name of the experiment; by default the use case's name.")] = "",
     namespace: Annotated[
-        str, typer.Option(help="Namespace of your profile, if Kubeflow has several users; none by default.")
+        str,
+        typer.Option(
+            help="Namespace of your profile, if Kubeflow has several users; or of the Jobs, by default showcase."
+        ),
     ] = "",
-    account: Annotated[str, typer.Option(help="Service account of the pods; by default Kubeflow's.")] = "",
+    account: Annotated[str, typer.Option(help="Service account of the pods; by default the cluster's.")] = "",
     data: Data = None,
     spans: Spans = ":",
     set_: Set = None,
     tune: Tune = False,
     cluster: Cluster = None,
+    home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Compile the pipeline and submit it to Kubeflow Pipelines.
+    """Compile the pipeline and submit it to Kubeflow Pipelines, or run it as Kubernetes Jobs.
 
-    It runs once, or on the schedule that --every gives.
+    It runs once, or on the schedule that --every gives. With --kubernetes the command waits for the end of the run; the
+    exit code is 1 if no model was pushed.
     """
     from cli import specs
     from pipeline.kubeflow.submission import Target
 
-    target = Target(host, experiment or case, namespace, account)
-    specs.submit(case, target, every, cluster, as_json, _collect_request_fields(data, spans, set_, tune))
+    if bool(host) == kubernetes:
+        raise ValueError("Give either --host, the URL of Kubeflow Pipelines, or --kubernetes.")
+    request_fields = _collect_request_fields(data, spans, set_, tune)
+    if host:
+        if resume or cancel:
+            raise ValueError("--resume and --cancel belong to --kubernetes; Kubeflow's pages do both for its runs.")
+        specs.submit(
+            case, Target(host, experiment or case, namespace, account), every, cluster, as_json, request_fields
+        )
+        return
+    if every or experiment:
+        raise ValueError("--every and --experiment belong to --host; Jobs are run once.")
+    from cli import job_runs
+
+    if cancel:
+        job_runs.cancel(cancel, namespace or JOBS_NAMESPACE)
+        return
+    target = job_runs.JobTarget(namespace=namespace or JOBS_NAMESPACE, account=account, run=resume)
+    raise typer.Exit(job_runs.run_jobs(case, target, home, cluster, as_json, request_fields))
 
 
 def _collect_request_fields(data: str | None, spans: str, set_: list[str] | None, tune: bool) -> dict[str, Any]:

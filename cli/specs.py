@@ -24,7 +24,7 @@ def compile_(case: str, out: Path, cluster: Path | None, as_json: bool, request_
         ValueError: if Kubeflow's packages are missing, or as :func:`pipeline.kubeflow.compiler.compile_to`.
     """
     settings = deployment.read_deployment(cluster or deployment.DEFAULT_FILE)
-    tasks = _compile(out, RunRequest(find_use_case(case), **request_fields), settings)
+    tasks = compile_spec(out, RunRequest(find_use_case(case), **request_fields), settings)
     if as_json:
         print(json.dumps({"file": str(out), "tasks": tasks}, indent=1))
         return
@@ -38,7 +38,7 @@ def rehearse(
     Home(home).metadata.exists()  # raises before compiling if the metadata server does not answer
     path = home / case / "pipeline.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    tasks = _compile(
+    tasks = compile_spec(
         path,
         RunRequest(find_use_case(case), **request_fields),
         deployment.read_deployment(cluster or deployment.DEFAULT_FILE),
@@ -65,7 +65,7 @@ def submit(
     """Compile and submit the pipeline; print the address of the run."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, f"{case}.yaml")
-        _compile(
+        compile_spec(
             path,
             RunRequest(find_use_case(case), **request_fields),
             deployment.read_deployment(cluster or deployment.DEFAULT_FILE),
@@ -77,7 +77,12 @@ def submit(
     make_console().print(f"submitted; {submitted['url']}", soft_wrap=True)
 
 
-def _compile(path: Path, request: RunRequest, settings: deployment.Deployment) -> list[str]:
+def compile_spec(path: Path, request: RunRequest, settings: deployment.Deployment) -> list[str]:
+    """Compile a spec; return the names of its tasks.
+
+    Raises:
+        ValueError: if Kubeflow's packages are missing, or as :func:`pipeline.kubeflow.compiler.compile_to`.
+    """
     try:
         import kfp.kubernetes  # noqa: F401
     except ImportError:

@@ -57,6 +57,8 @@ class Deployment:
         flink: HOST:PORT of Beam's job server; empty to run Beam in each task's own pod.
         retries: Number of retries of a task, with exponential backoff.
         user: User id that tasks run as.
+        placement_seconds: How long a pod may wait for a machine before its task fails; for Jobs only, as Kubeflow waits
+            without end.
         environment: Plain environment variables.
         secrets: Environment variables from secrets.
         default: Resources of a node that is not listed.
@@ -71,6 +73,7 @@ class Deployment:
     flink: str = ""
     retries: int = 2
     user: int = 10001
+    placement_seconds: int = 600
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     default: Resources = Resources()

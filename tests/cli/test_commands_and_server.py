@@ -60,7 +60,8 @@ ELSEWHERE = {
     "tour": "serves pages: tests/tour/web/pages/test_pages_and_server.py requests each",
     "generate": "has no home",
     "compile": "has no home",
-    "submit": "has no home",
+    "submit": "writes only logs into its home",
+    "check": "reads data and no store",
 }
 NO_STORE_NEEDED = ("break", "rollback", "promote", "browser", "ask A15")
 STORE_NEEDED = [

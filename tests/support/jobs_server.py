@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-JOBS, PODS = "/apis/batch/v1/namespaces/default/jobs", "/api/v1/namespaces/default/pods"
-
 
 class FakeJobsApi(ThreadingHTTPServer):
     """HTTP server of the stand-in.
@@ -80,9 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = self._split()
         run = query.get("labelSelector", [""])[0].partition("=")[2]
         jobs = [job for job in self.server.jobs.values() if job["metadata"]["labels"]["showcase/run"] == run]
-        if path == JOBS:
+        if path.endswith("/jobs"):
             return self._answer(200, {"items": jobs})
-        if path == PODS:
+        if path.endswith("/pods"):
             return self._answer(200, {"items": [pod for job in jobs for pod in job["pods"]]})
         return self._answer(200, f"log of {path.split('/')[-2]}")
 

@@ -25,11 +25,11 @@ class TaskStatus:
     message: str = ""
 
 
-class ClusterError(RuntimeError):
+class ClusterError(OSError):
     """The cluster refused a request, or does not answer."""
 
 
-class Cluster:
+class JobsClient:
     """The Jobs of one run in one namespace, by Kubernetes' official client.
 
     Args:
@@ -110,7 +110,7 @@ class JobRun:
         logs: Folder for the logs of ended tasks.
     """
 
-    cluster: Cluster
+    cluster: JobsClient
     run: str
     tasks: Sequence[TaskSpec]
     account: str

@@ -7,7 +7,7 @@ import pytest
 from support.jobs_server import FakeJobsApi, run_fake_jobs_api
 
 from pipeline.kubeflow.jobs import job_run
-from pipeline.kubeflow.jobs.job_run import Cluster, ClusterError, JobRun
+from pipeline.kubeflow.jobs.job_run import ClusterError, JobRun, JobsClient
 from pipeline.kubeflow.jobs.task_specs import TaskSpec
 
 pytestmark = pytest.mark.system
@@ -31,7 +31,7 @@ def start_run(server: FakeJobsApi, folder: Path, monkeypatch: pytest.MonkeyPatch
     server.write_kubeconfig(folder / "config")
     monkeypatch.setenv("KUBECONFIG", str(folder / "config"))
     return JobRun(
-        cluster=Cluster("default", run),
+        cluster=JobsClient("default", run),
         run=run,
         tasks=TASKS,
         account="",
@@ -103,4 +103,4 @@ def test_refused_request_names_kubernetes_answer(tmp_path: Path, monkeypatch) ->
 def test_missing_configuration_names_kubeconfig(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(ClusterError, match="KUBECONFIG"):
-        Cluster("default", "run-1")
+        JobsClient("default", "run-1")

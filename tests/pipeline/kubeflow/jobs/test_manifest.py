@@ -1,7 +1,6 @@
 """The Jobs of a compiled spec."""
 
 import json
-from pathlib import Path
 
 import pytest
 from support.manifests import validate_object
