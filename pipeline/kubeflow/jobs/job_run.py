@@ -42,14 +42,15 @@ class JobsClient:
     """
 
     def __init__(self, namespace: str, run: str, context: str = "") -> None:
-        from kubernetes import client, config
+        from kubernetes.client import BatchV1Api, CoreV1Api
+        from kubernetes.config import ConfigException, load_kube_config
 
         try:
-            config.load_kube_config(os.environ.get("KUBECONFIG"), context or None)
-        except config.ConfigException as error:
+            load_kube_config(os.environ.get("KUBECONFIG"), context or None)
+        except ConfigException as error:
             raise ClusterError(f"No cluster is configured ({error}); set KUBECONFIG to your cluster's file.") from None
         self._namespace, self._selector = namespace, f"{RUN_LABEL}={run}"
-        self._batch, self._core = client.BatchV1Api(), client.CoreV1Api()
+        self._batch, self._core = BatchV1Api(), CoreV1Api()
 
     def create(self, job: Mapping[str, Any]) -> None:
         """Create a Job; one that exists already is left as it is."""
@@ -76,8 +77,8 @@ class JobsClient:
 
     def delete(self, job: Mapping[str, Any]) -> None:
         """Delete a Job and its pods."""
-        options = {"propagation_policy": "Foreground", "accepted": (404,)}
-        self._call(self._batch.delete_namespaced_job, job["metadata"]["name"], self._namespace, **options)
+        name, policy = job["metadata"]["name"], "Foreground"
+        self._call(self._batch.delete_namespaced_job, name, self._namespace, propagation_policy=policy, accepted=(404,))
 
     def _list(self, method: Callable[..., Any]) -> list[dict[str, Any]]:
         return json.loads(self._call(method, self._namespace, label_selector=self._selector))["items"]
