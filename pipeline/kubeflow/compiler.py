@@ -127,8 +127,8 @@ def _make_task(function: Callable[..., None], task_name: str, deployment: Deploy
     kfp_task.set_retry(
         deployment.retries_for(task_name), backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s"
     )
-    kfp_task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
-    kfp_task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    kfp_task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu_limit or resources.cpu)
+    kfp_task.set_memory_request(resources.memory).set_memory_limit(resources.memory_limit or resources.memory)
     if resources.accelerators:
         kfp_task.set_accelerator_type(resources.accelerator).set_accelerator_limit(str(resources.accelerators))
     for key, value in resources.selector.items():

@@ -19,8 +19,10 @@ class Resources:
     """Resources and node selector of a pod.
 
     Attributes:
-        cpu: CPU as a Kubernetes quantity; both request and limit.
-        memory: Memory as a Kubernetes quantity; both request and limit.
+        cpu: Requested CPU as a Kubernetes quantity.
+        memory: Requested memory as a Kubernetes quantity.
+        cpu_limit: Largest CPU as a Kubernetes quantity; empty for the requested one.
+        memory_limit: Largest memory as a Kubernetes quantity; empty for the requested one.
         accelerator: Resource name of an accelerator; empty for none.
         accelerators: Number of accelerators.
         selector: Node selector: labels of the machines that the pod may run on.
@@ -29,6 +31,8 @@ class Resources:
 
     cpu: str = "1"
     memory: str = "2Gi"
+    cpu_limit: str = ""
+    memory_limit: str = ""
     accelerator: str = ""
     accelerators: int = 0
     selector: Mapping[str, str] = field(default_factory=dict)

@@ -4,10 +4,12 @@ import json
 import re
 import shutil
 import subprocess
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 from support.manifests import (
     CRDS,
     FOLDER,
@@ -22,6 +24,9 @@ from support.manifests import (
     require_tool,
     validate_object,
 )
+
+from models.catalog import CASES
+from pipeline.kubeflow.deployment import read_deployment
 
 pytestmark = pytest.mark.system
 
@@ -234,3 +239,28 @@ def privileged_pod() -> Document:
         "metadata": {"name": "privileged", "namespace": "showcase"},
         "spec": spec,
     }
+
+
+def test_no_probe_depends_on_which_models_are_pushed() -> None:
+    for name, _, container in list_containers(render_manifests("base")):
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            path = container.get(kind, {}).get("httpGet", {}).get("path", "")
+            assert not [case for case in CASES if case in path], f"{name}: {kind}"
+
+
+def test_laptop_overlay_and_one_task_fit_a_node_of_two_cores_and_8_gib() -> None:
+    documents = render_manifests("overlays/laptop")
+    deployment = read_deployment(FOLDER / "overlays" / "laptop" / "pipeline.toml")
+    tasks = [deployment.default, *deployment.nodes.values()]
+    requests = [container["resources"]["requests"] for _, _, container in list_containers(documents)]
+    cpu = sum(parse_quantity(request["cpu"]) for request in requests)
+    memory = sum(parse_quantity(request["memory"]) for request in requests)
+    # One in five of the node is left to Kubernetes and, if it is there, to Kubeflow.
+    assert cpu + 2 * max(parse_quantity(task.cpu) for task in tasks) <= Decimal("0.8") * 2
+    assert memory + 2 * max(parse_quantity(task.memory) for task in tasks) <= Decimal("0.8") * 8 * 2**30
+
+
+def test_laptop_overlay_needs_no_metrics_server() -> None:
+    kinds = {target: {document["kind"] for document in render_manifests(target)} for target in TARGETS}
+    assert "HorizontalPodAutoscaler" in kinds["base"] & kinds["overlays/production"]
+    assert "HorizontalPodAutoscaler" not in kinds["overlays/laptop"]

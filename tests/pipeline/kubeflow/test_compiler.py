@@ -35,7 +35,11 @@ CLUSTER = Deployment(
     environment={"HOME": "/tmp"},
     secrets={"METADATA_PASSWORD": Secret("metadata-mysql", "password", optional=True)},
     default=Resources("1", "2Gi"),
-    nodes={"Trainer": Resources("4", "8Gi", "nvidia.com/gpu", 1, {"gpu": "yes"}, retries=0)},
+    nodes={
+        "Trainer": Resources(
+            "4", "8Gi", accelerator="nvidia.com/gpu", accelerators=1, selector={"gpu": "yes"}, retries=0
+        )
+    },
 )
 TUNED = RunRequest(CASES["fraud"], first=3, last=9, changes={"epochs": "2"}, tune=True)
 PASSWORD = "a-password-of-the-machine-that-compiles"

@@ -29,7 +29,9 @@ def test_node_overrides_defaults(tmp_path: Path) -> None:
         "[nodes.Pusher]\nretries = 0\n",
     )
     settings = read_deployment(path)
-    assert settings.resources_for("Trainer") == Resources("2", "16Gi", "nvidia.com/gpu", 1, {"gpu": "yes"})
+    assert settings.resources_for("Trainer") == Resources(
+        "2", "16Gi", accelerator="nvidia.com/gpu", accelerators=1, selector={"gpu": "yes"}
+    )
     assert settings.resources_for("Evaluator") == Resources("2", "4Gi")
     assert [settings.retries_for(name) for name in ("Pusher", "Trainer")] == [0, 3]
 

@@ -23,7 +23,11 @@ DEPLOYMENT = Deployment(
     environment={"HOME": "/tmp"},
     secrets={"METADATA_PASSWORD": Secret("mysql", "password", optional=True)},
     default=Resources(cpu="1", memory="2Gi"),
-    nodes={"Trainer": Resources("4", "8Gi", "nvidia.com/gpu", 1, {"gpu": "yes"}, retries=0)},
+    nodes={
+        "Trainer": Resources(
+            "4", "8Gi", accelerator="nvidia.com/gpu", accelerators=1, selector={"gpu": "yes"}, retries=0
+        )
+    },
 )
 
 
