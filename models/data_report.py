@@ -41,6 +41,8 @@ class DataReport:
         converted: Number of values or files by the conversion that is applied to them.
         notes: Sentences about what the reader should know and the run does not refuse.
         refused: Messages of faults, each with place and remedy; a run with any is not started.
+        files_refused: Number of files with a fault.
+        rows_refused: Number of rows of these files, as far as they can be read.
     """
 
     settings: Mapping[str, Any]
@@ -56,16 +58,18 @@ class DataReport:
     converted: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
     refused: Sequence[str] = ()
+    files_refused: int = 0
+    rows_refused: int = 0
 
     @property
     def files_given(self) -> int:
-        """Number of files used or skipped."""
-        return self.files + sum(map(len, self.skipped.values()))
+        """Number of files used, skipped or refused."""
+        return self.files + sum(map(len, self.skipped.values())) + self.files_refused
 
     @property
     def rows_given(self) -> int:
-        """Number of rows used or dropped."""
-        return self.rows + sum(self.dropped.values())
+        """Number of rows used, dropped or refused."""
+        return self.rows + sum(self.dropped.values()) + self.rows_refused
 
     def summary(self) -> list[str]:
         """Return the lines that a run prints: what is not used as given; none if everything is."""

@@ -26,7 +26,10 @@ CASE = UseCase(
             "warmup_days": 30,
             "valid_days": 5,
             "eval_days": 7,
+            # Pairs OURS=YOURS of column names; values of the label for fraud and for an honest purchase if not 1 and 0.
             "columns": "",
+            "positive_label": "",
+            "negative_label": "",
         },
         # Word2vec's parameters under their usual names: a word is a merchant, a sentence the merchants that a card visits.
         "embedding": {

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.fraud import purchases
+from models.fraud.raw.columns import TYPES
+from models.fraud.raw.file_reader import ReadOptions
 
 TEXTS, NUMBERS = ("category", "channel", "device"), ("distance_km",)
 
@@ -28,12 +29,15 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str
     columns: dict[str, list[Any]] = {
         name: [row["journal"][position] for row in rows] for position, name in enumerate(names)
     }
+    options = ReadOptions.of(settings)
     columns |= {"is_fraud": [row["label"] for row in rows], "label_time": [row["known"] for row in rows]}
     for name in (*TEXTS, *NUMBERS):
         columns[name] = [(row["features"].get(name) or (None,))[0] for row in rows]
-    kinds = {**purchases.REQUIRED, **{name: kind for name, (kind, _) in purchases.OPTIONAL.items()}}
-    table = pa.table({name: _array(values, kinds[name]) for name, values in columns.items()})
-    renames = dict(pair.split("=", 1) for pair in settings["columns"].split(",") if pair)
+    table = pa.table({name: _array(values, TYPES[name]) for name, values in columns.items()})
+    if options.positive:
+        words = pa.array([options.negative, options.positive])
+        table = table.set_column(5, "is_fraud", words.take(table["is_fraud"].combine_chunks()))
+    renames = options.mapping
     folder.mkdir(parents=True)
     pq.write_table(
         table.rename_columns([renames.get(name, name) for name in table.column_names]), folder / "served.parquet"

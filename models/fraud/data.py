@@ -12,6 +12,9 @@ from models.data_report import DataReport
 from models.errors import DataError
 from models.fraud import purchases
 from models.fraud.history.point_in_time import MerchantDays, customer_features, merchant_features
+from models.fraud.raw.account import account_for
+from models.fraud.raw.duplicates import drop_copies
+from models.fraud.raw.file_reader import ReadOptions
 
 SHARDS = 8
 DAY_US = 86_400_000_000
@@ -48,18 +51,22 @@ def generate(
 
 
 def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> DataReport:
-    """Check the columns and row count of every file before anything runs.
+    """Read every file and account for it before anything runs.
 
     Returns:
         A report whose settings are ``first_day`` and ``last_day`` of the window, in days since the epoch.
 
     Raises:
-        DataError: for an unreadable file, a missing column, an empty day or too short a window.
+        DataError: for settings that cannot be used, whatever the data.
     """
-    bounds = [purchases.check(path, settings["columns"]) for path in spans.values()]
-    window = {"first_day": min(low for low, _ in bounds), "last_day": max(high for _, high in bounds)}
-    splits({**settings, **window})
-    return DataReport(settings=window, unit="purchases")
+    account = account_for(spans, ReadOptions.of(settings))
+    window = dict(zip(("first_day", "last_day"), account.days, strict=True)) if account.days else {}
+    if window and not account.refused:
+        try:
+            splits({**settings, **window})
+        except DataError as error:
+            account.refused.append(str(error))
+    return account.to_report(window)
 
 
 def splits(settings: Mapping[str, Any]) -> dict[str, range]:
@@ -97,7 +104,7 @@ def unseen(settings: Mapping[str, Any]) -> int:
 
 def read_raw(span: Path, settings: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
     """Read the raw purchases of a span."""
-    yield from purchases.read(str(span), settings["columns"], settings["label_delay_days"]).to_batches()
+    yield from purchases.read(span, settings).to_batches()
 
 
 def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, Any]) -> Any:
@@ -109,14 +116,10 @@ def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, An
     import apache_beam as beam  # a local import: planning a run needs this module but not Beam
 
     days = pipeline | "Days" >> beam.Create([str(path) for path in spans.values()])
-    tables = days | "Read" >> beam.Map(purchases.read, settings["columns"], settings["label_delay_days"])
-    merchants = tables | "MerchantDays" >> beam.Map(MerchantDays.of) | beam.CombineGlobally(_merge)
-    return (
-        tables
-        | "ByCustomer" >> beam.FlatMap(_shards)
-        | beam.GroupByKey()
-        | "History" >> beam.FlatMap(_history, beam.pvalue.AsSingleton(merchants), dict(settings))
-    )
+    tables = days | "Read" >> beam.Map(purchases.read, dict(settings))
+    shards = tables | "ByCustomer" >> beam.FlatMap(_shards) | beam.GroupByKey() | "Join" >> beam.Map(_join_spans)
+    merchants = shards | "MerchantDays" >> beam.Map(MerchantDays.of) | beam.CombineGlobally(_merge)
+    return shards | "History" >> beam.FlatMap(_history, beam.pvalue.AsSingleton(merchants), dict(settings))
 
 
 def _merge(tables: Iterable[MerchantDays]) -> MerchantDays:
@@ -134,12 +137,16 @@ def _shards(table: pa.Table) -> Iterator[tuple[int, bytes]]:
             yield number, purchases.pack(table.take(pa.array(rows)))
 
 
-def _history(
-    element: tuple[int, Any], merchants: MerchantDays, settings: Mapping[str, Any]
-) -> Iterator[tuple[str, pa.RecordBatch]]:
+def _join_spans(element: tuple[int, Any]) -> pa.Table:
+    """Return the purchases of a shard of customers, those that two spans have once."""
     # Groups arrive in any order. Rows are sorted so that the same data gives the same shards and a run is reproducible.
     order = [("event_time", "ascending"), ("transaction_id", "ascending")]
-    table = pa.concat_tables([purchases.unpack(part) for part in element[1]]).sort_by(order)
+    return drop_copies(pa.concat_tables([purchases.unpack(part) for part in element[1]])).sort_by(order)
+
+
+def _history(
+    table: pa.Table, merchants: MerchantDays, settings: Mapping[str, Any]
+) -> Iterator[tuple[str, pa.RecordBatch]]:
     table = merchant_features(customer_features(table), merchants, settings["label_delay_days"])
     day = pc.cast(table["event_time"], pa.int64()).to_numpy() // DAY_US
     split_days = splits(settings)

@@ -2,6 +2,7 @@
 
 An id is text of 1 to ``MAX_ID_LENGTH`` characters, without surrounding blanks. A whole number is an id, too, and so is a
 whole number that a table has stored as a float: 4000000000000000, 4e15 and the text ``4000000000000000.0`` are the same id.
+The texts of category, channel and device follow the same rule, but may be missing.
 """
 
 import re
@@ -11,6 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 MAX_ID_LENGTH = 128  # characters
+MAX_CATEGORY_LENGTH = 64
+# What pandas, Arrow, R and databases write for a missing value; as an id, it would join unrelated customers.
+MISSING = frozenset(
+    ("", "nan", "NaN", "NAN", "-nan", "null", "NULL", "None", "NaT", "<NA>", "NA", "N/A", "n/a", "#N/A")
+)
 BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 BLANKS += "\u2028\u2029\u202f\u205f\u3000"
 # How pandas and Arrow write a whole float: 4001.0 or 4e+15. No other id looks like it; 12e4 may be a hexadecimal id.
@@ -52,6 +58,8 @@ def normalise_id(value: Any) -> str:
         text = _format_whole(float(text), text)
     if not text:
         raise IdentityError("the id is empty; give a text or a whole number")
+    if text in MISSING:
+        raise IdentityError(f"'{text}' stands for a missing value; give the id, or drop the row")
     if len(text) > MAX_ID_LENGTH:
         raise IdentityError(f"the id has {len(text)} characters; at most {MAX_ID_LENGTH} are allowed")
     return text
@@ -78,9 +86,46 @@ def normalise_ids(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
     texts = _replace_float_texts(texts)
     length = pc.fill_null(pc.utf8_length(texts), 0)
     valid = pc.and_(pc.greater(length, 0), pc.less_equal(length, MAX_ID_LENGTH))
+    valid = pc.and_(valid, pc.invert(pc.is_in(texts, pa.array(sorted(MISSING)))))
     if (row := pc.index(valid, False).as_py()) >= 0:
         _raise_for_row(source, row)
     return texts
+
+
+def normalise_category(value: str | None) -> str | None:
+    """Return the text of a category, channel or device, or None if it is missing: blank, or a word such as NaN or null.
+
+    Raises:
+        IdentityError: for a text longer than ``MAX_CATEGORY_LENGTH``.
+
+    Example:
+        >>> normalise_category(" fuel "), normalise_category("5411.0"), normalise_category("nan")
+        ('fuel', '5411', None)
+    """
+    text = (value or "").strip(BLANKS)
+    if _float_text.search(text) and float(text).is_integer() and abs(float(text)) < EXACT:
+        text = str(int(float(text)))
+    if len(text) > MAX_CATEGORY_LENGTH:
+        raise IdentityError(f"the text has {len(text)} characters; at most {MAX_CATEGORY_LENGTH} are allowed")
+    return None if text in MISSING else text
+
+
+def normalise_categories(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column as texts; each distinct value is what :func:`normalise_category` returns for it.
+
+    Raises:
+        IdentityError: for the first value that is too long, with its row; or for a type that holds no texts.
+    """
+    texts = _to_source(pa.chunked_array([column]) if isinstance(column, pa.Array) else column).cast(pa.string())
+    values = pc.unique(texts)
+    categories = []
+    for value in values.to_pylist():
+        try:
+            categories.append(normalise_category(value))
+        except IdentityError as error:
+            raise IdentityError(error.reason, pc.index(texts, value).as_py()) from None
+    rows = pc.index_in(texts, values).combine_chunks()
+    return pa.chunked_array([pa.array(categories, pa.string()).take(rows)])
 
 
 def _to_source(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -92,11 +137,11 @@ def _to_source(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.float64())
     texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     if not any(holds(kind) for holds in (*texts, pa.types.is_integer, pa.types.is_decimal, pa.types.is_null)):
-        raise IdentityError(f"a column of ids must hold texts or whole numbers, not {kind}")
+        raise IdentityError(f"the column must hold texts or whole numbers, not {kind}")
     try:
         return column.cast(pa.string())
     except pa.ArrowInvalid as error:
-        raise IdentityError(f"a column of ids cannot be read as text: {str(error).splitlines()[0]}") from None
+        raise IdentityError(f"the column cannot be read as text: {str(error).splitlines()[0]}") from None
 
 
 def _format_floats(column: pa.ChunkedArray) -> pa.ChunkedArray:

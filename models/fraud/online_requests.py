@@ -19,10 +19,10 @@ from models.fraud.history.point_in_time import (
     merchant_names,
     to_microseconds,
 )
+from models.fraud.raw.columns import LARGEST
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Word = Annotated[str, Field(max_length=64)]
-LARGEST_AMOUNT, FARTHEST_KM = 1e6, 25_000.0  # bounds of the curated schema
 JOURNAL = ("transaction_id", "event_time", "customer_id", "merchant_id", "amount")
 
 
@@ -35,11 +35,11 @@ class Purchase(BaseModel):
     event_time: Annotated[datetime, Field(description="ISO 8601; without a zone it is UTC.")]
     customer_id: Name
     merchant_id: Name
-    amount: Annotated[float, Field(ge=0, le=LARGEST_AMOUNT, allow_inf_nan=False)]
+    amount: Annotated[float, Field(ge=0, le=LARGEST["amount"], allow_inf_nan=False)]
     category: Word | None = None
     channel: Word | None = None
     device: Word | None = None
-    distance_km: Annotated[float, Field(ge=0, le=FARTHEST_KM, allow_inf_nan=False)] = 0.0
+    distance_km: Annotated[float, Field(ge=0, le=LARGEST["distance_km"], allow_inf_nan=False)] = 0.0
 
 
 class Verdict(BaseModel):
@@ -125,8 +125,7 @@ class Purchases:
         from models.fraud import purchases
 
         count = 0
-        for span in spans:
-            table = purchases.read(span, settings.get("columns", ""), self.history.delay)
+        for table in purchases.read_spans(spans, {**settings, "label_delay_days": self.history.delay}):
             for row in table.select(SEEDS).sort_by([("event_time", "ascending")]).to_pylist():
                 row["event_time"] = to_microseconds(row["event_time"])
                 self.history.add(row)

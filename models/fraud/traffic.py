@@ -47,8 +47,7 @@ def requests(
         first = settings["days"] if first < 0 else first
         last = first + DAYS - 1 if last < 0 else last
         data = str(generated(cache, last + 1, drift, settings))
-    for folder in spans.select_window(Path(data), first, last).values():
-        table = purchases.read(str(folder), settings["columns"], settings["label_delay_days"])
+    for table in purchases.read_spans(spans.select_window(Path(data), first, last).values(), settings):
         for row in table.sort_by([("event_time", "ascending"), ("transaction_id", "ascending")]).to_pylist():
             label = None
             if row["is_fraud"] is not None and row["label_time"] is not None:

@@ -14,7 +14,7 @@ NAMES = (*customer_names(), *merchant_names(), "past_amount", "past_age", "past_
 def read_table(spans: Path):
     import pyarrow as pa
 
-    return pa.concat_tables([read(str(path), "", 7) for path in sorted(spans.glob("span-*"))])
+    return pa.concat_tables([read(path, {"label_delay_days": 7}) for path in sorted(spans.glob("span-*"))])
 
 
 def read_bodies(spans: Path) -> list[tuple[dict, dict]]:

@@ -71,7 +71,7 @@ def plant_training_rows(folder: Path) -> None:
     odd = served_purchase(9, label=1)
     odd["journal"] = [*odd["journal"][:4], 5000.0]
     rows = [*(served_purchase(n) for n in range(5)), served_purchase(8, label=1), odd]
-    collected.write(source / "span-001", rows, {"columns": ""})
+    collected.write(source / "span-001", rows, {"columns": "", "label_delay_days": 7})
     facts = run.facts | {"source": str(source), "spans": "1:1", "settings": settings}
     store.save(path, Run(RUN, "fraud", "pushed", "", "f", facts))
     for label, grey in (("flat", 90), ("upright", 200), ("third", 20)):

@@ -81,7 +81,7 @@ def _sort_by_id(rows: list[dict]) -> list[dict]:
 
 def oracle(spans: dict[int, Path], settings: dict) -> dict[str, list[dict]]:
     """Compute the same in one table, without shards, merges or Beam, row by row."""
-    table = pa.concat_tables([purchases.read(str(path), "", DELAY) for path in spans.values()])
+    table = pa.concat_tables([purchases.read(path, settings) for path in spans.values()])
     table = merchant_features(customer_features(table), MerchantDays.of(table), DELAY)
     split_days = data.splits(settings)
     known_by = {split: split_days["eval"].start for split in ("train", "valid")} | {"eval": settings["last_day"] + 1}
@@ -139,8 +139,7 @@ def test_check_returns_the_days_of_the_window_and_refuses_too_few(spans: dict[in
     last = {number: spans[number] for number in range(4, DAYS)}
     assert data.check(last, SETTINGS).settings == {"first_day": FIRST + 4, "last_day": FIRST + DAYS - 1}
     few = {number: spans[number] for number in range(LEAST - 1)}
-    with pytest.raises(DataError, match=f"at least {LEAST}"):
-        data.check(few, SETTINGS)
+    assert f"at least {LEAST}" in data.check(few, SETTINGS).refused[0]
 
 
 def test_sharded_examples_equal_those_of_one_table(spans: dict[int, Path], examples: dict[str, list[dict]]) -> None:
@@ -227,3 +226,19 @@ def test_other_settings_generate_other_data(tmp_path: Path) -> None:
         for change in ({}, {"rows": 31}, {"days": 2}, {"data_seed": 6})
     }
     assert len(folders) == 4
+
+
+def test_purchases_of_two_spans_and_files_count_once(tmp_path: Path) -> None:
+    spans = write_spans(tmp_path / "repeated")
+    whole = write_spans(tmp_path / "whole")
+    for number in (9, 16):
+        day = pq.read_table(spans[number] / "a.parquet")
+        pq.write_table(day.slice(3, 5), spans[number + 1] / "late.parquet")
+        pq.write_table(pa.concat_tables([day, day.slice(0, 7)]), spans[number] / "a.parquet")
+        late = pq.read_table(spans[number + 1] / "late.parquet")
+        own = pq.read_table(spans[number + 1] / "a.parquet")
+        pq.write_table(pa.concat_tables([own, late]), spans[number + 1] / "a.parquet")
+        (spans[number + 1] / "late.parquet").unlink()
+    report = data.check(spans, SETTINGS)
+    assert report.dropped == {"exact copies": 24} and not report.refused
+    assert run_beam(spans, WHOLE) == oracle(whole, WHOLE)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.served_rows import DAY, served_purchase
+from support.served_rows import served_purchase
 
 from models.fraud import collected as purchases_collected
 from models.fraud import purchases
@@ -16,16 +16,18 @@ from models.image.raw import readers
 
 
 @pytest.mark.parametrize("columns", ["", "amount=AMT,customer_id=CARD"])
-def test_collected_purchases_are_read_like_the_source(tmp_path: Path, columns: str) -> None:
+@pytest.mark.parametrize("words", [("", ""), ("yes", "no"), ("0", "1")])
+def test_collected_purchases_are_read_like_the_source(tmp_path: Path, columns: str, words: tuple[str, str]) -> None:
+    settings = {
+        "columns": columns,
+        "label_delay_days": 7,
+        "positive_label": words[0],
+        "negative_label": words[1],
+    }
     unlabelled = served_purchase(2, label=None, known=None)
     unlabelled["features"] = {name: value for name, value in unlabelled["features"].items() if name != "category"}
-    assert (
-        purchases_collected.write(
-            tmp_path / "span-090", [served_purchase(1, label=1), unlabelled], {"columns": columns}
-        )
-        == 2
-    )
-    first, second = purchases.read(str(tmp_path / "span-090"), columns, 7).to_pylist()
+    assert purchases_collected.write(tmp_path / "span-090", [served_purchase(1, label=1), unlabelled], settings) == 2
+    first, second = purchases.read(tmp_path / "span-090", settings).to_pylist()
     assert (first["transaction_id"], first["amount"], first["is_fraud"], first["category"]) == (
         "t1",
         10.07,
@@ -34,7 +36,6 @@ def test_collected_purchases_are_read_like_the_source(tmp_path: Path, columns: s
     )
     assert first["event_time"] == datetime(2026, 3, 23, 0, 0, 0, 1) and first["label_time"].microsecond == 9
     assert second["is_fraud"] is None and second["label_time"] is None and second["category"] is None
-    assert purchases.check(tmp_path / "span-090", columns) == (DAY // 86_400_000_000,) * 2
 
 
 def test_pictures_are_written_by_class_without_unlabelled_ones(tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""Account of the purchases of a window: reads every file once and counts what is used, converted, skipped and refused."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from models import spans as span_folders
+from models.data_report import DataReport
+from models.fraud.raw.columns import OPTIONAL
+from models.fraud.raw.duplicates import RowIndex
+from models.fraud.raw.file_reader import DAY_US, FileContent, ReadOptions, read_file
+from models.fraud.raw.table_files import TableFile, find_double_formats, list_tables
+
+COPIES = "exact copies"
+
+
+@dataclass
+class Account:
+    """Counts over the files of a window.
+
+    Attributes:
+        options: How files are read.
+        rows: Number of rows by file; of a file without a fault, or as far as it can be read.
+        labels: Number of purchases by day since 1970 and label; copies are counted too.
+        copies: Number of rows that repeat an earlier row.
+        faulty: Files with a fault.
+        refused: Messages of the faults.
+    """
+
+    options: ReadOptions
+    rows: dict[Path, int] = field(default_factory=dict)
+    labels: Counter[tuple[int, int | None]] = field(default_factory=Counter)
+    copies: int = 0
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    unused: set[str] = field(default_factory=set)
+    absent: Counter[str] = field(default_factory=Counter)
+    converted: Counter[str] = field(default_factory=Counter)
+    faulty: set[Path] = field(default_factory=set)
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def days(self) -> tuple[int, int] | None:
+        """First and last day of the purchases, in days since 1970; None if no file could be read."""
+        days = [day for day, _ in self.labels]
+        return (min(days), max(days)) if days else None
+
+    def to_report(self, settings: Mapping[str, Any]) -> DataReport:
+        """Return the report, with the settings that the data determines."""
+        files = [path for path in self.rows if path not in self.faulty]
+        period = tuple(str(date(1970, 1, 1) + timedelta(day)) for day in self.days or ())
+        return DataReport(
+            settings=settings,
+            unit="purchases",
+            files=len(files),
+            rows=sum(self.rows[path] for path in files) - self.copies,
+            period=period,
+            skipped=self.skipped,
+            dropped={COPIES: self.copies} if self.copies else {},
+            unused=sorted(self.unused),
+            defaults={name: self._describe_default(name, len(files)) for name in OPTIONAL if self.absent[name]},
+            converted=dict(self.converted),
+            refused=tuple(self.refused),
+            files_refused=len(self.faulty),
+            rows_refused=sum(self.rows[path] for path in self.faulty),
+        )
+
+    def add(self, file: TableFile, content: FileContent) -> None:
+        """Count a file with rows or faults."""
+        self.rows[file.path] = content.rows
+        self.unused |= set(content.unused)
+        self.absent.update(content.absent)
+        self.converted.update(content.converted)
+        if content.faults:
+            self.refuse(file.path, *content.faults)
+        days = content.table["event_time"].cast("int64").to_numpy() // DAY_US
+        labels = pc.fill_null(content.table["is_fraud"], -1).to_numpy()
+        keys, counts = np.unique(days * 3 + labels + 1, return_counts=True)
+        for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+            day, label = divmod(key, 3)
+            self.labels[day, None if label == 0 else label - 1] += count
+
+    def skip(self, reason: str, name: str) -> None:
+        """Count a file that is not used."""
+        self.skipped.setdefault(reason, []).append(name)
+
+    def refuse(self, path: Path, *messages: str) -> None:
+        """Count a file with faults; their messages name it."""
+        self.faulty.add(path)
+        self.refused.extend(messages)
+
+    def _describe_default(self, name: str, files: int) -> str:
+        default = "label_delay_days after the purchase" if name == "label_time" else repr(OPTIONAL[name][1])
+        return default if self.absent[name] == files else f"{default} in {self.absent[name]} of {files} files"
+
+
+def account_for(spans: Mapping[int, Path], options: ReadOptions) -> Account:
+    """Read all files of the spans and account for them; faults are collected and do not raise."""
+    account, index = Account(options), RowIndex()
+    files: dict[Path, TableFile] = {}
+    for folder in spans.values():
+        files |= _account_for_span(folder, account, index)
+    _find_repetitions(account, index, files)
+    return account
+
+
+def _account_for_span(folder: Path, account: Account, index: RowIndex) -> dict[Path, TableFile]:
+    root = folder.parent if span_folders.NAME.fullmatch(folder.name) else folder
+    listing = list_tables(folder)
+    for reason, paths in listing.skipped.items():
+        for path in paths:
+            account.skip(reason, os.path.relpath(path, root))
+    doubles = find_double_formats(listing.files)
+    for file in listing.files:
+        content = read_file(file, account.options)
+        if not content.rows and not content.faults:
+            account.skip("without rows", os.path.relpath(file.path, root))
+            continue
+        account.add(file, content)
+        if file.path in doubles:
+            account.refuse(file.path, doubles[file.path])
+        elif content.rows and not content.faults:
+            index.add(file.path, content.table)
+    if not any(file.path in account.rows for file in listing.files):
+        account.refused.append(_describe_empty(folder, listing.skipped))
+    return {file.path: file for file in listing.files}
+
+
+def _describe_empty(folder: Path, skipped: Mapping[str, list[Path]]) -> str:
+    names = ", ".join(f"{len(paths)} {reason}" for reason, paths in skipped.items())
+    return (
+        f"{folder} has no purchases in .csv, .tsv or .parquet files{f' ({names})' if names else ''}; "
+        "write the day's purchases to it or leave the day out with --spans."
+    )
+
+
+def _find_repetitions(account: Account, index: RowIndex, files: Mapping[Path, TableFile]) -> None:
+    if shared := index.find_shared_id():
+        (first, row), (second, other) = shared.first, shared.second
+        table = read_file(files[second], account.options).table
+        rest = f" ({shared.count - 1:,} more such rows)" if shared.count > 1 else ""
+        account.refuse(
+            second,
+            f"{second}, {files[second].name_row(other)}, has the transaction_id "
+            f"'{table['transaction_id'][other].as_py()}' of another purchase: {first}, "
+            f"{files[first].name_row(row)}{rest}; keep one of the rows or correct the ids.",
+        )
+    copied = index.find_copied_files()
+    for copy, original in copied:
+        account.refuse(copy, f"All purchases of {copy} are also in {original}; remove one of the files.")
+    account.copies = index.count_copies({path for path, _ in copied})

@@ -1,0 +1,101 @@
+"""Columns of purchases: names, types, defaults, and how they are found in a file."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import pyarrow as pa
+
+from models.errors import DataError
+
+REQUIRED = {
+    "transaction_id": pa.string(),
+    "event_time": pa.timestamp("us"),
+    "customer_id": pa.string(),
+    "merchant_id": pa.string(),
+    "amount": pa.float64(),
+    "is_fraud": pa.int8(),
+}
+# Type and default of optional columns that the data lacks; a null text in an existing column stays null.
+OPTIONAL: dict[str, tuple[pa.DataType, Any]] = {
+    "label_time": (pa.timestamp("us"), None),
+    "category": (pa.string(), "none"),
+    "channel": (pa.string(), "none"),
+    "device": (pa.string(), "none"),
+    "distance_km": (pa.float64(), 0.0),
+}
+# Largest numbers; bounds of the curated schema, of training data and of requests.
+LARGEST = {"amount": 1e6, "distance_km": 25_000.0}
+TYPES = {**REQUIRED, **{name: kind for name, (kind, _) in OPTIONAL.items()}}
+
+
+class ColumnError(ValueError):
+    """A column cannot be read.
+
+    Args:
+        reason: What is wrong and what to do.
+        row: Number of the first faulty row in the file, from 0; None if the fault is the column's.
+    """
+
+    def __init__(self, reason: str, row: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.row = reason, row
+
+
+def parse_mapping(mapping: str) -> dict[str, str]:
+    """Parse the setting ``columns``, ``OURS=YOURS`` pairs separated by commas.
+
+    Raises:
+        DataError: for another form, or a name that is not ours or given twice.
+    """
+    pairs = [pair.partition("=") for pair in mapping.split(",") if pair]
+    unknown = [ours for ours, equals, _ in pairs if not equals or ours not in TYPES]
+    if unknown:
+        raise DataError(f"--columns takes OURS=YOURS pairs, and '{unknown[0]}' is none of {', '.join(TYPES)}.")
+    if repeated := [name for name, count in Counter(ours for ours, _, _ in pairs).items() if count > 1]:
+        raise DataError(f"--columns names '{repeated[0]}' twice; give each column once.")
+    return {ours: theirs for ours, _, theirs in pairs}
+
+
+def match_columns(names: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """Return a file's column name for each of ours that it has.
+
+    Raises:
+        DataError: for a missing required or mapped column, a name of ours that is spelled differently, or a searched name
+            that occurs twice.
+    """
+    searched = {name: mapping.get(name, name) for name in TYPES}
+    present = {ours: theirs for ours, theirs in searched.items() if theirs in names}
+    for ours, theirs in searched.items():
+        if theirs not in names and (ours in REQUIRED or ours in mapping or _find_spelling(theirs, names)):
+            raise DataError(_describe_missing(ours, theirs, names, set(present.values())))
+    if repeated := [name for name in present.values() if list(names).count(name) > 1]:
+        raise DataError(f"it has two columns '{repeated[0]}'; rename or drop one of them.")
+    return present
+
+
+def _describe_missing(ours: str, theirs: str, names: Sequence[str], taken: Collection[str]) -> str:
+    if ours not in REQUIRED and not _find_spelling(theirs, names):
+        remedy = "correct --columns"
+    else:
+        remedy = f"map your column with --columns {ours}=YOURS"
+    free = [name for name in names if name not in taken]
+    near = _find_spelling(theirs, free) or get_close_matches(theirs, free, 1)
+    suggestion = f'; did you mean --columns "{ours}={near[0]}"?' if near else f"; {remedy}."
+    if not any(name.strip().casefold() in TYPES for name in names) and any(map(_is_value, names)):
+        return f"its first row, {', '.join(names)}, is no header; write the names of the columns above it."
+    return f"it has no column '{theirs}', but {', '.join(name or '(unnamed)' for name in names)}{suggestion}"
+
+
+def _find_spelling(name: str, names: Sequence[str]) -> list[str]:
+    """Return the names that differ only in blanks, case, or signs between words."""
+    return [other for other in names if other != name and _simplify(other) == _simplify(name)]
+
+
+def _simplify(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def _is_value(text: str) -> bool:
+    return text[:1].isdigit() or text[:1] in "-+." and text[1:2].isdigit()
