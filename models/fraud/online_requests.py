@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from models.fraud.history import shared_history
 from models.fraud.history.online_history import LATE, OnlineHistory
@@ -19,9 +18,21 @@ from models.fraud.history.point_in_time import (
     merchant_names,
     to_microseconds,
 )
+from models.fraud.identity import MAX_ID_LENGTH, normalise_id
 from models.fraud.raw.columns import LARGEST
+from models.request_times import RequestTime, check_label_time
 
-Name = Annotated[str, Field(min_length=1, max_length=64)]
+Id = Annotated[
+    str,
+    BeforeValidator(normalise_id),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}],
+            "description": f"Text of at most {MAX_ID_LENGTH} characters without surrounding blanks, or a whole number.",
+        },
+        mode="validation",
+    ),
+]
 Word = Annotated[str, Field(max_length=64)]
 JOURNAL = ("transaction_id", "event_time", "customer_id", "merchant_id", "amount")
 
@@ -31,10 +42,10 @@ class Purchase(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", title="Purchase")
 
-    transaction_id: Name
-    event_time: Annotated[datetime, Field(description="ISO 8601; without a zone it is UTC.")]
-    customer_id: Name
-    merchant_id: Name
+    transaction_id: Id
+    event_time: RequestTime
+    customer_id: Id
+    merchant_id: Id
     amount: Annotated[float, Field(ge=0, le=LARGEST["amount"], allow_inf_nan=False)]
     category: Word | None = None
     channel: Word | None = None
@@ -75,9 +86,9 @@ class Purchases:
         self.history, self._seeded = OnlineHistory(delay), 0
 
     def row(self, request: Purchase) -> dict[str, Any]:
-        """Return the purchase with its time in microseconds since 1970."""
+        """Return the purchase; its time is in microseconds since 1970."""
         row = dict(request.__dict__)
-        at = row["event_time"] = to_microseconds(row["event_time"])
+        at = row["event_time"]
         if at < 0:
             raise ValueError("event_time: a purchase cannot be older than 1970.")
         if at > self._seeded + LONGEST and at > time.time() * SECOND + LATE:
@@ -105,6 +116,10 @@ class Purchases:
         if value not in (0, 1):
             raise ValueError("label: give 1 for fraud or 0 for an honest purchase.")
         return int(value)
+
+    def label_time(self, journal: list[Any], value: Any, now: int) -> int:
+        """Return when the label became known: not before its purchase, and not in the future."""
+        return check_label_time(value, now, journal[JOURNAL.index("event_time")])
 
     def learn(self, journal: list[Any], label: int, label_time: int) -> None:
         """Count a labelled fraud for its merchant."""

@@ -1,6 +1,7 @@
 """Purchases to send to the gateway: the days after the training data, or any folder of spans."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ SENT = (
 def requests(
     data: str | None, source: str, cache: Path, first: int, last: int, drift: Sequence[str], settings: Mapping[str, Any]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """Yield request bodies in order of time, each with its label and label time, or None where no label arrived.
+    """Yield request bodies in order of time, each with its label and label time, or None where no label has arrived.
 
     Without ``data`` the generator continues after the training data: the same customers and habits, new purchases.
 
@@ -47,11 +48,12 @@ def requests(
         first = settings["days"] if first < 0 else first
         last = first + DAYS - 1 if last < 0 else last
         data = str(generated(cache, last + 1, drift, settings))
+    now = datetime.now(UTC).replace(tzinfo=None)  # a label that will only be known later is left out
     for table in purchases.read_spans(spans.select_window(Path(data), first, last).values(), settings):
         for row in table.sort_by([("event_time", "ascending"), ("transaction_id", "ascending")]).to_pylist():
-            label = None
-            if row["is_fraud"] is not None and row["label_time"] is not None:
-                label = {"label": row["is_fraud"], "label_time": row["label_time"].isoformat()}
+            label, label_time = None, row["label_time"]
+            if row["is_fraud"] is not None and label_time is not None and not row["event_time"] <= now < label_time:
+                label = {"label": row["is_fraud"], "label_time": label_time.isoformat()}
             yield {name: row[name] for name in SENT} | {"event_time": row["event_time"].isoformat()}, label
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.image.raw.png import encode_pngs
+from models.request_times import check_label_time
 
 MOST_BYTES = 8 << 20
 MOST_PIXELS = 16 << 20
@@ -93,6 +94,10 @@ class Pictures:
         if not 0 < len(str(value)) <= 256:
             raise ValueError("label: give the name of a class, 1 to 256 characters.")
         return str(value)
+
+    def label_time(self, journal: list[Any], value: Any, now: int) -> int:
+        """Return when the label became known: not in the future."""
+        return check_label_time(value, now)
 
     def learn(self, journal: list[Any], label: str, label_time: int) -> None:
         """Do nothing, as only the log stores labels."""

@@ -5,11 +5,10 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from serving.gateway.history.memory import StoreUnavailableError
 from serving.gateway.history.online_store import JOURNAL, LabelConflictError
@@ -31,8 +30,15 @@ class Label(BaseModel):
     prediction_id: Annotated[str, Field(max_length=128, description="The prediction_id of the score response.")]
     label: Annotated[int | str, Field(description="The true label, as the use case defines it.")]
     label_time: Annotated[
-        datetime | None,
-        Field(description="When the label became known, ISO 8601; UTC if it has no time zone; default: now."),
+        str | int | float | None,
+        WithJsonSchema(
+            {
+                "anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}, {"type": "null"}],
+                "description": "When the label became known: ISO 8601 text, UTC if it has no time zone, or seconds since 1970 "
+                "as a number; neither before its row nor in the future; default: now.",
+            },
+            mode="validation",
+        ),
     ] = None
 
 
@@ -129,9 +135,8 @@ async def store_labels(scorers: Mapping[str, Scorer], labels: Sequence[Label]) -
 
 def _join(scorer: Scorer, label: Label, record: Mapping[str, list[Any]]) -> JoinedLabel:
     key, row = record["served/key"][0].decode(), orjson.loads(record[JOURNAL][0])
-    return JoinedLabel(
-        label.prediction_id, key, scorer.online.label(label.label), _to_microseconds(label.label_time), row
-    )
+    known_at = scorer.online.label_time(row, label.label_time, time.time_ns() // 1000)
+    return JoinedLabel(label.prediction_id, key, scorer.online.label(label.label), known_at, row)
 
 
 async def _store(scorer: Scorer, labels: Sequence[JoinedLabel]) -> list[bool]:
@@ -162,13 +167,3 @@ def _find_prediction(scorers: Mapping[str, Scorer], identity: str) -> tuple[Scor
     if record.get("served/id") != [identity.encode()]:
         raise RequestError(404, "prediction_id: this gateway made no prediction with this id, or no longer keeps it.")
     return scorer, record
-
-
-def _to_microseconds(when: datetime | None) -> int:
-    """Return microseconds since 1970; now for None."""
-    if when is None:
-        return time.time_ns() // 1000
-    microseconds = int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e6)
-    if microseconds < 0:
-        raise ValueError("label_time: the time must not be before 1970.")
-    return microseconds

@@ -67,7 +67,7 @@ def build_document(cases: Mapping[str, Online]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for name, online in cases.items():
         parameters = [TRACEPARENT, *([EXPLAIN] if online.explained_features else [])]
-        statuses = (400, 413, 422, 429, 500, 503, 504)
+        statuses = (400, 413, 415, 422, 429, 500, 503, 504)
         paths[f"/v1/{name}/score"] = {
             "post": _make_operation(
                 f"score_{name}",
@@ -84,7 +84,7 @@ def build_document(cases: Mapping[str, Online]) -> dict[str, Any]:
             "Send the true label of a prediction; repeating it changes nothing.",
             Label,
             Labelled,
-            (400, 404, 409, 413, 422, 503),
+            (400, 404, 409, 413, 415, 422, 503),
             [],
         )
     }
@@ -94,7 +94,7 @@ def build_document(cases: Mapping[str, Online]) -> dict[str, Any]:
             "Send the true labels of predictions of one case; if one is rejected, none is stored.",
             Labels,
             AllLabelled,
-            (400, 404, 409, 413, 422, 503),
+            (400, 404, 409, 413, 415, 422, 503),
             [],
         )
     }

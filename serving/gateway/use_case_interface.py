@@ -77,6 +77,18 @@ class Online(Protocol):
             ValueError: if the case has no such label.
         """
 
+    def label_time(self, journal: list[Any], value: Any, now: int) -> int:
+        """Return when a label became known, in microseconds since 1970.
+
+        Args:
+            journal: The row's journal.
+            value: ``label_time`` of the request; None if it was not given.
+            now: The clock, in microseconds since 1970.
+
+        Raises:
+            ValueError: if it is not a time, or cannot be the time of the label.
+        """
+
     def learn(self, journal: list[Any], label: int | str, known_at: int) -> None:
         """Add the label of a remembered row to the history; call it once a row.
 

@@ -24,4 +24,5 @@ def to_request_error(error: ValidationError) -> RequestError:
         return RequestError(400, f"The body is not JSON: {first['msg']}.")
     where = ".".join(map(str, first["loc"])) or "body"
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return RequestError(422, f"{where}: {first['msg']}{more}.")
+    message = first["msg"].removeprefix("Value error, ")
+    return RequestError(422, f"{where}: {message}{more}.")
