@@ -25,6 +25,7 @@ from models.catalog import CASES
 from models.image import model as network
 from models.image import transfer
 from models.image.raw import readers, sources
+from models.spans import find_spans
 
 WAYS = ("scratch", "frozen", "thawed")
 HELD = 0.3
@@ -99,7 +100,7 @@ def load_pictures(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np
 
     from PIL import Image
 
-    batches = [batch for span in readers.spans(folder).values() for batch in readers.read(span)]
+    batches = [batch for span in find_spans(folder).values() for batch in readers.read(span)]
     labels = np.concatenate([batch["label"].to_numpy(zero_copy_only=False) for batch in batches])
     parts = np.concatenate([batch["part"].to_numpy(zero_copy_only=False) for batch in batches])
     decoded = [np.asarray(Image.open(io.BytesIO(image))) for batch in batches for image in batch["image"].to_pylist()]

@@ -13,6 +13,7 @@ NAME = re.compile(r"span-(\d+)")
 DATA = re.compile(
     r"\.(csv|tsv|parquet|pq|png|jpe?g|webp|bmp|gif|tiff?|np[yz])(\.(gz|zst|bz2))?$|-ubyte(\.gz)?$", re.IGNORECASE
 )
+PICTURE = re.compile(r"^_.*\.(png|jpe?g|webp|bmp|gif|tiff?)$", re.IGNORECASE)
 
 
 def find_spans(source: Path) -> dict[int, Path]:
@@ -96,12 +97,15 @@ def list_loose_files(source: Path) -> list[Path]:
 def digest_spans(spans: Iterable[Path]) -> str:
     """Hash the names and contents of the visible files of the spans: the version of the data.
 
-    Files that are skipped for their format count too, as they may be read by a later release; hidden files never count.
+    Files that are skipped for their format count too, as they may be read by a later release. Of the hidden files only
+    pictures count, as cameras write names such as _DSC0001.JPG.
     """
     total = hashlib.sha256()
     for span in spans:
-        for path in (file for file in list_files(span)[0] if file.is_file()):
-            total.update(str(path.relative_to(span)).encode())
+        visible, hidden = list_files(span)
+        files = sorted([*visible, *(path for path in hidden if PICTURE.search(path.name))])
+        for path in (file for file in files if file.is_file()):
+            total.update(os.fsencode(path.relative_to(span)))
             with path.open("rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()[:16]

@@ -15,6 +15,7 @@ from tfx.types.standard_artifacts import Examples, Model, TransformGraph
 from tfx.utils import path_utils
 
 from models.catalog import find_use_case
+from models.class_names import list_classes
 from models.input import Transform, list_shards
 from models.saved_model.files import EXTRA
 from models.use_case import UseCase
@@ -61,7 +62,6 @@ def Normal(
 def build_watched(case: UseCase, facts: dict[str, Any]) -> WatchedColumns:
     """The columns that drift monitoring watches, with the operating point and classes of ``model.json``."""
     explaining = {name: None for group in case.explained.values() for name in group if name not in case.watch}
-    classes = facts["settings"].get("classes", "")
     return WatchedColumns(
         features=case.watch,
         explaining=tuple(explaining),
@@ -69,7 +69,7 @@ def build_watched(case: UseCase, facts: dict[str, Any]) -> WatchedColumns:
         time=case.time,
         picture=case.picture,
         threshold=facts["operating_point"].get("threshold", 0.5),
-        classes=tuple(classes.split(",")) if classes else (),
+        classes=tuple(list_classes(facts["settings"])),
     )
 
 

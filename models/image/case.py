@@ -28,7 +28,6 @@ CASE = UseCase(
             "height": 0,
             "width": 0,
             "channels": 0,
-            "classes": "",
             "valid_share": 0.1,
             "eval_share": 0.2,
         },

@@ -5,6 +5,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from models.class_names import list_classes
+
 
 def write(folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> int:
     """Write a folder for each class; skip pictures without a label, or with a label that is not a class of the model.
@@ -17,7 +19,7 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str
     Returns:
         Number of pictures written.
     """
-    classes, count = settings["classes"].split(","), 0
+    classes, count = list_classes(settings), 0
     for row in rows:
         if row["label"] not in classes:
             continue

@@ -12,6 +12,9 @@ import pyarrow.compute as pc
 from models.data_report import DataReport
 from models.errors import DataError
 from models.image.raw import readers, sources
+from models.image.raw.class_folders import ONLY_TRAIN
+from models.image.raw.image_report import build_report
+from models.image.raw.inspection import inspect_span
 
 BUCKETS = 10_000
 
@@ -37,21 +40,19 @@ def generate(
 
 
 def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> DataReport:
-    """Check the spans before anything runs.
+    """Decode every image and account for every file, before anything runs.
 
     Returns:
-        A report whose settings are ``height``, ``width`` and ``channels`` where they are not set, and ``classes``,
-        comma-separated and sorted.
+        A report whose settings are ``height``, ``width`` and ``channels`` where they are not set, and the sorted list
+        ``classes``. Damaged files and classes that cannot be learnt are in its ``refused``.
 
     Raises:
-        DataError: if a span is not readable or there are fewer than two classes.
+        DataError: if a span is not readable or has no images in a layout that is read.
     """
-    native = dict(zip(("height", "width", "channels"), readers.shape(next(iter(spans.values()))), strict=True))
-    classes = sorted({name for span in spans.values() for name in readers.classes(span)})
-    if len(classes) < 2:
-        raise DataError(f"The data has the classes {classes}, but a classifier needs at least two; add pictures.")
-    sizes = {name: settings[name] or size for name, size in native.items()}
-    return DataReport(settings={"classes": ",".join(classes), **sizes}, unit="images")
+    inspections = [inspect_span(span) for span in spans.values()]
+    images = [image for inspection in inspections for image in inspection.images]
+    splits = assign_splits([image.key for image in images], [image.part for image in images], settings)
+    return build_report(inspections, splits, settings)
 
 
 def unseen(settings: Mapping[str, Any]) -> int:
@@ -76,24 +77,25 @@ def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, An
 
 
 def _read(span: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    classes = {name: number for number, name in enumerate(settings["classes"].split(","))}
+    classes = {name: number for number, name in enumerate(settings["classes"])}
     for batch in readers.read(Path(span)):
-        assigned = assign_splits(batch, settings)
+        assigned = assign_splits(batch["key"].to_pylist(), batch["part"].to_pylist(), settings)
         for split in ("train", "valid", "eval"):
             rows = pa.array(np.flatnonzero(assigned == split))
             if len(rows):
                 yield split, _example(batch.take(rows), classes)
 
 
-def assign_splits(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> np.ndarray:
-    """Return the split of each row: an official test part is eval, other rows go by a stable hash of their key."""
-    share = np.array([_share(key) for key in batch["key"].to_pylist()])
-    part = batch["part"].to_numpy(zero_copy_only=False)
-    eval_share = np.where(part == "train", 0.0, settings["eval_share"])
-    split = np.where(
-        share < eval_share, "eval", np.where(share < eval_share + settings["valid_share"], "valid", "train")
-    )
-    return np.where(part == "test", "eval", split)
+def assign_splits(keys: Sequence[str], parts: Sequence[str], settings: Mapping[str, Any]) -> np.ndarray:
+    """Return the split of each row: that of its official part, else one by a stable hash of its key.
+
+    Rows of the part 'train' are not held out for eval, those of 'only train' not for valid either.
+    """
+    share, part = np.array([_share(key) for key in keys]), np.array(parts, str)
+    eval_share = np.where(part == "", settings["eval_share"], 0.0)
+    valid_share = np.where(part == ONLY_TRAIN, 0.0, settings["valid_share"])
+    hashed = np.where(share < eval_share, "eval", np.where(share < eval_share + valid_share, "valid", "train"))
+    return np.select([part == "valid", part == "test"], ["valid", "eval"], hashed)
 
 
 def _share(key: str) -> float:

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.class_names import list_classes
 from models.image import layers, transfer
 
 INPUTS = ("pixels",)
@@ -29,7 +30,7 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
 
     Args:
         settings: ``filters`` of the first convolution, ``dropout``, ``l2``, ``batch_norm``, ``remat``, the augmentation
-            (``augment``, ``shift``, ``flip``, ``erase``), a pretrained base as ``transfer`` and the comma-separated
+            (``augment``, ``shift``, ``flip``, ``erase``), a pretrained base as ``transfer`` and the list
             ``classes``.
         features: Shapes and types of the transformed features, by name.
         pretrained: Folder with ``base.keras`` from an earlier stage, which replaces ``transfer``; empty for none.
@@ -43,7 +44,7 @@ def build(settings: Mapping[str, Any], features: Mapping[str, tf.TensorSpec], pr
     Evidence: tour.evidence.image_run.whole_run
     Proof: tests/tour/evidence/test_claims.py::test_the_image_network_learns_real_digits
     """
-    shape, classes = tuple(features["pixels"].shape[1:]), len(settings["classes"].split(","))
+    shape, classes = tuple(features["pixels"].shape[1:]), len(list_classes(settings))
     if source := pretrained or settings["transfer"]:
         base = transfer.load_base(source, shape)
         return transfer.add_head(base, classes, settings["dropout"], lambda pixels: augment(pixels, settings))

@@ -2,29 +2,29 @@
 
 import base64
 import binascii
-import io
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import numpy as np
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.class_names import list_classes
+from models.image.raw.conversion import MOST_BYTES, SUPPORTED, convert
 from models.image.raw.png import encode_pngs
 from models.request_times import check_label_time
 
-MOST_BYTES = 8 << 20
-MOST_PIXELS = 16 << 20
-LONGEST_SIDE = 8192
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
+# A file in base64 is longer by a third.
+MOST_CHARACTERS = 4 * -(-MOST_BYTES // 3)
+# Bounds of a picture as lists of numbers, which take many bytes a pixel.
+LISTED_PIXELS, LISTED_SIDE = 16 << 20, 8192
 Grey = Annotated[int, Field(ge=0, le=255)]
 Colour = Annotated[list[Grey], Field(min_length=3, max_length=3)]
-Line = Annotated[list[Grey | Colour], Field(min_length=1, max_length=LONGEST_SIDE)]
+Line = Annotated[list[Grey | Colour], Field(min_length=1, max_length=LISTED_SIDE)]
 
 
 class Picture(BaseModel):
-    """A picture, as a PNG or JPEG file or as rows of pixels."""
+    """A picture, as an image file or as rows of pixels."""
 
     model_config = ConfigDict(
         strict=True,
@@ -36,11 +36,11 @@ class Picture(BaseModel):
     key: Annotated[
         str, Field(max_length=256, description="Name of the picture, chosen by the client; by default a hash.")
     ] = ""
-    image: Annotated[str, Field(max_length=MOST_BYTES, description="A PNG or JPEG file in base64.")] = ""
+    image: Annotated[str, Field(max_length=MOST_CHARACTERS, description=f"A file in base64: {SUPPORTED}.")] = ""
     pixels: Annotated[
         list[Line],
         Field(
-            min_length=1, max_length=LONGEST_SIDE, description="Rows of grey values or of [red, green, blue], 0 to 255."
+            min_length=1, max_length=LISTED_SIDE, description="Rows of grey values or of [red, green, blue], 0 to 255."
         ),
     ] = []
 
@@ -63,16 +63,22 @@ class Pictures:
     """The gateway's interface to image classification; see ``serving.gateway.use_case_interface.Online``. It has no history."""
 
     Request, Answer = Picture, Classified
-    max_bytes = MOST_BYTES + (64 << 10)
+    max_bytes = MOST_CHARACTERS + (64 << 10)
     explained_features = ()
     has_history = False
 
     def row(self, request: Picture) -> dict[str, Any]:
-        """Return the picture's file, after decoding it completely, with its brightness and contrast."""
+        """Return the picture as training converts it, with its brightness and contrast.
+
+        It is decoded completely, as a truncated file would make a whole batch of requests fail.
+        """
         data = _decode_base64(request.image) if "image" in request.model_fields_set else _encode_pixels(request.pixels)
-        pixels = _decode_pixels(data).astype(np.float32) / 255
+        try:
+            image = convert(data)
+        except ValueError as error:
+            raise ValueError(f"image: this is no image file that can be used: {error}.") from error
         key = request.key or f"{zlib.crc32(data):08x}"
-        return {"key": key, "image": data, "brightness": float(pixels.mean()), "contrast": float(pixels.std())}
+        return {"key": key, "image": image.content, "brightness": image.brightness, "contrast": image.contrast}
 
     def key(self, row: Mapping[str, Any]) -> str:
         """Return the client's name of the picture."""
@@ -107,7 +113,7 @@ class Pictures:
     ) -> dict[str, Any]:
         """Return the most probable class and all probabilities; without class names the classes are numbered."""
         probabilities = outputs["probabilities"].tolist()
-        names = settings["classes"].split(",") if "classes" in settings else map(str, range(len(probabilities)))
+        names = list_classes(settings) or map(str, range(len(probabilities)))
         by_class = dict(zip(names, probabilities, strict=True))
         best = max(by_class, key=by_class.__getitem__)
         return {"score": by_class[best], "decision": best, "probabilities": by_class}
@@ -140,24 +146,10 @@ def _encode_pixels(pixels: list[list[Any]]) -> bytes:
         or len({isinstance(pixel, list) for line in pixels for pixel in line}) > 1
     ):
         raise ValueError("pixels: all rows need the same length, and all pixels the same type (grey or colour).")
-    if len(pixels) * len(pixels[0]) > MOST_PIXELS:
-        raise ValueError(f"pixels: a picture may have at most {MOST_PIXELS} pixels.")
+    if len(pixels) * len(pixels[0]) > LISTED_PIXELS:
+        raise ValueError(f"pixels: a picture may have at most {LISTED_PIXELS} pixels.")
     array = np.array(pixels, np.uint8)
     return encode_pngs(array.reshape(1, *array.shape[:2], -1))[0]
-
-
-def _decode_pixels(data: bytes) -> np.ndarray:
-    """Decode a complete file to grey or colour values; a truncated one would make a whole batch of requests fail."""
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > MOST_PIXELS or max(image.size) > LONGEST_SIDE:
-                raise ValueError(f"a picture may have at most {MOST_PIXELS} pixels and sides of at most {LONGEST_SIDE}")
-            if image.mode not in MODES:
-                raise ValueError("it does not have 8 bits per channel")
-            return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and its own exceptions.
-        reason = str(error) if type(error) is ValueError else "it is damaged or has another format"
-        raise ValueError(f"image: this is no PNG or JPEG file that can be used: {reason}.") from error
 
 
 def online() -> Pictures:

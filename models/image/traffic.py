@@ -29,7 +29,8 @@ def requests(
     for folder in spans.select_window(Path(data or source), first, last).values():
         for batch in readers.read(folder):
             if not data:
-                batch = batch.filter(pa.array(assign_splits(batch, settings) != "train"))
+                splits = assign_splits(batch["key"].to_pylist(), batch["part"].to_pylist(), settings)
+                batch = batch.filter(pa.array(splits != "train"))
             for row in batch.select(["key", "image", "label"]).to_pylist():
                 body = {"key": row["key"], "image": base64.b64encode(row["image"]).decode()}
                 yield body, {"label": row["label"]}

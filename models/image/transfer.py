@@ -207,6 +207,6 @@ def network_builder(network: Any, settings: Mapping[str, Any], shape: Shape) -> 
     features = {"pixels": tf.TensorSpec([None, *shape], tf.float32)}
 
     def build(classes: int) -> keras.Model:
-        return network.build({**settings, "classes": ",".join(map(str, range(classes)))}, features)
+        return network.build({**settings, "classes": [str(number) for number in range(classes)]}, features)
 
     return build

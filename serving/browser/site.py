@@ -77,7 +77,7 @@ class Site:
 
     def _describe(self, name: str, version: Path, model: Path) -> dict[str, Any]:
         model_json = json.loads((version / EXTRA / "model.json").read_text())
-        classes = model_json["settings"].get("classes", "")
+        classes = model_json["settings"].get("classes") or []
         count = len(next(iter(self._samples[name].values())))
         return {
             "name": name,
@@ -85,7 +85,7 @@ class Site:
             "bytes": model.stat().st_size,
             "samples": count,
             "point": model_json["operating_point"],
-            "classes": classes.split(",") if classes else [],
+            "classes": classes.split(",") if isinstance(classes, str) else classes,
         }
 
     def _sample(self, name: str, row: int) -> tuple[str, bytes] | None:

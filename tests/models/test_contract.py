@@ -86,7 +86,7 @@ def test_eval_config_is_valid_and_bounds_the_headline_metric(case: UseCase) -> N
     import tensorflow_model_analysis as tfma
 
     settings = {name: value for group in case.configure({}).values() for name, value in group.items()}
-    config = case.load("evaluation").eval_config({"classes": "a,b", **settings})
+    config = case.load("evaluation").eval_config({"classes": ["a", "b"], **settings})
     tfma.utils.verify_eval_config(tfma.utils.update_eval_config_with_defaults(config, has_baseline=True))
     assert {spec.signature_name for spec in config.model_specs} == {"serving_default"}
     metrics = [metric for spec in config.metrics_specs for metric in spec.metrics]

@@ -24,7 +24,7 @@ from pipeline.plan import Plan
 
 
 def make_plan(name: str) -> Plan:
-    data_settings = {"image": {"classes": "a,b", "height": 8, "width": 8, "channels": 1}}
+    data_settings = {"image": {"classes": ["a", "b"], "height": 8, "width": 8, "channels": 1}}
     settings = CASES[name].configure({})
     settings["data"] |= data_settings.get(name, {"first_day": 0, "last_day": 89})
     return Plan(

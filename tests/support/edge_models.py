@@ -85,7 +85,7 @@ def build_version(module: tf.Module, folder: Path, rows: tuple, classes: tuple[s
     arrays["raw/amount"] = np.arange(len(next(iter(arrays.values())))).reshape(-1, 1) + 0.25
     arrays["raw/name"] = np.array([["first"], ["second"], ["third"]])
     np.savez(extra / site.SAMPLES, **arrays)
-    facts = {"operating_point": {"threshold": 0.5}, "settings": {"classes": ",".join(classes)}}
+    facts = {"operating_point": {"threshold": 0.5}, "settings": {"classes": list(classes)}}
     (extra / "model.json").write_text(json.dumps(facts))
     return folder / "1"
 

@@ -76,7 +76,7 @@ def create_versions(folder: Path, *numbers: int) -> Path:
         extra = folder / str(number) / "assets.extra"
         extra.mkdir(parents=True)
         (folder / str(number) / "saved_model.pb").write_bytes(b"")
-        facts = {"operating_point": {"threshold": THRESHOLD}, "settings": {"classes": "a,b"}}
+        facts = {"operating_point": {"threshold": THRESHOLD}, "settings": {"classes": ["a", "b"]}}
         (extra / "model.json").write_text(json.dumps(facts))
     return folder
 

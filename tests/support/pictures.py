@@ -8,7 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from models.data_report import DataReport
+from models.image import data
+from models.image.case import CASE
 from models.image.raw import readers
+from models.spans import find_spans
 
 
 def decode_picture(content: bytes) -> np.ndarray:
@@ -19,6 +23,10 @@ def decode_picture(content: bytes) -> np.ndarray:
 
 def read_rows(span: Path) -> list[dict]:
     return [row for batch in readers.read(span) for row in batch.to_pylist()]
+
+
+def check_images(source: Path, **settings: object) -> DataReport:
+    return data.check(find_spans(source), {**CASE.settings["data"], **settings})
 
 
 def random_images(*size: int) -> np.ndarray:
@@ -45,3 +53,15 @@ def write_image(path: Path, array: np.ndarray) -> np.ndarray:
 def damage(span: Path, name: str, change) -> None:
     path = span / name
     path.write_bytes(change(path.read_bytes()))
+
+
+def encode_image(image: Image.Image, format_: str, **options: object) -> bytes:
+    stream = BytesIO()
+    image.save(stream, format_, **options)
+    return stream.getvalue()
+
+
+def orientation_exif(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif

@@ -13,7 +13,7 @@ from models.training.seeds import seed_everything
 from tour.evidence.training.one_step import PLAIN, TrainingStep
 
 SETTINGS = {name: value for group in CASES["image"].settings.values() for name, value in group.items()}
-SETTINGS |= {**PLAIN, "classes": "a,b,c", "filters": 4, "dropout": 0.0, "augment": False}
+SETTINGS |= {**PLAIN, "classes": ["a", "b", "c"], "filters": 4, "dropout": 0.0, "augment": False}
 CONTEXT = SimpleNamespace(point={"temperature": 1.3}, settings={"training": SETTINGS})
 
 

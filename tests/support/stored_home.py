@@ -98,7 +98,7 @@ def plant(home: Path) -> list[str]:
     """Write a pushed run of each case, a decision, a run that it triggered, and a log; return prediction ids."""
     plant_monitoring_run(plant_home(home))
     plant_training_rows(home)
-    settings = {"classes": "flat,third,upright", "height": 8, "width": 8, "channels": 1}
+    settings = {"classes": ["flat", "third", "upright"], "height": 8, "width": 8, "channels": 1}
     for case in CASES:
         extra = create_versions(home / case / "versions", 1, 2) / "2" / "assets.extra"
         (extra / "one_row.tflite").write_bytes(b"a model")

@@ -46,7 +46,7 @@ def push_small_model(home: Path, case: str, module: Any, rows: tuple, classes: t
     target = Home(home).case(case).versions / "2"
     target.parent.mkdir(parents=True, exist_ok=True)
     version.rename(target)
-    settings = {"classes": ",".join(classes), "height": 8, "width": 8, "channels": 1}
+    settings = {"classes": list(classes), "height": 8, "width": 8, "channels": 1}
     facts = {"operating_point": {"threshold": 0.5}, "settings": settings}
     (target / "assets.extra" / "model.json").write_text(json.dumps(facts))
 

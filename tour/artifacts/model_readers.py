@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from models.class_names import list_classes
 from tour.artifacts import charts, curves
 from tour.artifacts.parts import Chart, Classes, Part, RunContext, Threshold, load_json
 from tour.evidence.result_types import NotHere, Table
@@ -111,7 +112,7 @@ def threshold_slider(context: RunContext) -> Iterator[Part]:
         return
     network, point = scores["network"], _operating_point(context)
     if network.shape[1] > 1:
-        names = context.settings.get("data", {}).get("classes", "").split(",")
+        names = list_classes(context.settings.get("data", {}))
         names = names if len(names) == network.shape[1] else [str(n) for n in range(network.shape[1])]
         yield Classes("Confusion on the eval split", names, curves.confidence_table(scores["truth"], network))
         return

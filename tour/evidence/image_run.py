@@ -5,6 +5,7 @@ import io
 import numpy as np
 import tensorflow as tf
 
+from models.class_names import list_classes
 from tour.evidence import thresholds
 from tour.evidence.context import Context, explain_missing_pictures
 from tour.evidence.result_types import Image, Number, Result, Table
@@ -35,7 +36,7 @@ def whole_run(context: Context) -> list[Result]:
 def _data(context: Context) -> Table:
     """Number of examples by class and split, counted in the shards."""
     label = context.case.load("model").LABEL
-    classes = context.settings["data"]["classes"].split(",")
+    classes = list_classes(context.settings["data"])
     counts = {}
     for split in ("train", "valid", "eval"):
         spec = {label: tf.io.FixedLenFeature([1], tf.int64)}
@@ -66,7 +67,7 @@ def _layers(context: Context) -> Table:
 def _answers(context: Context, pictures: str) -> list[Result]:
     """Answers of the served model to the first pictures of the eval split, and to the first misclassified one, if any."""
     network = context.case.load("model")
-    classes = context.settings["data"]["classes"].split(",")
+    classes = list_classes(context.settings["data"])
     rows = context.rows("eval", (*network.INPUTS, network.LABEL), 2048)
     served = tf.saved_model.load(str(context.served)).signatures["dense"]
     scores = served(**{name: tf.constant(rows[name]) for name in network.INPUTS})[network.SCORE].numpy()

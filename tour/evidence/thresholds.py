@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_model_analysis as tfma
 
+from models.class_names import list_classes
 from tour.evidence.context import Context
 from tour.evidence.result_types import Matrix, NotHere, Number, Result, Series, Table
 
@@ -115,7 +116,7 @@ def confusion_matrix(context: Context) -> Matrix | None:
     for _, plot in _overall(context, _models(context)[0]):
         cells = plot.get("multiClassConfusionMatrixAtThresholds")
         if cells:
-            return _matrix(cells["matrices"][0]["entries"], context.settings["data"]["classes"].split(","))
+            return _matrix(cells["matrices"][0]["entries"], list_classes(context.settings["data"]))
     return None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from models.catalog import CASES, find_use_case
+from models.class_names import list_classes
 from pipeline.checkout import ROOT
 from pipeline.home import Home
 from pipeline.local.local_runtime import local_runtime
@@ -239,8 +240,6 @@ def _compare_outputs(
     outputs = {name: output.ravel().tolist() for name, output in interpreter.answer(rows).items()}
     values = decode(logged.record)
     server = {name: values[f"output/{name}"] for name in outputs if f"output/{name}" in values}
-    classes = facts["settings"].get("classes", "")
-    names = tuple(classes.split(",")) if classes else ()
     latency = interpreter.latency(rows, TIMED_CALLS)
     return PredictionComparison(
         version=logged.version,
@@ -249,5 +248,5 @@ def _compare_outputs(
         python=outputs,
         microseconds=latency,
         tolerance=tolerance,
-        names=names,
+        names=tuple(list_classes(facts["settings"])),
     )

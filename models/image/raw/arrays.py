@@ -3,6 +3,7 @@
 import gzip
 import math
 import struct
+import unicodedata
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -10,13 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from models.errors import DataError
+from models.image.raw.class_folders import PARTS
 
 ARCHIVE = "images.npz"
 IDX = {"train": "train", "t10k": "test"}
+IDX_FILES = ("images-idx3-ubyte", "labels-idx1-ubyte")
 
 
 class Group(NamedTuple):
-    """Rows of one part: images uint8 [N,H,W,C], labels str [N]."""
+    """Rows of one official part, 'train', 'valid', 'test' or '': images uint8 [N,H,W,C], labels str [N]."""
 
     part: str
     images: np.ndarray
@@ -55,18 +58,50 @@ def _read_archive_groups(path: Path) -> list[Group]:
     parts = arrays.get("part", np.full(len(images), ""))
     if not labels.shape == parts.shape == images.shape[:1]:
         raise DataError(f"{path} has {len(images)} images, {labels.size} labels, {parts.size} parts; make them equal.")
-    if unknown := set(parts.tolist()) - {"train", "test", ""}:
-        raise DataError(f"{path} has a part '{unknown.pop()}'; a part is 'train', 'test' or ''.")
-    masks = [(part, parts == part) for part in ("train", "test", "") if part in parts]
-    return [Group(part, images[mask], labels[mask].astype(str)) for part, mask in masks]
+    names = {str(name): PARTS.get(str(name).lower(), "") for name in np.unique(parts)}
+    if unknown := [name for name, part in names.items() if name and not part]:
+        raise DataError(f"{path} has a part '{unknown[0]}'; a part is 'train', 'valid', 'test' or ''.")
+    parts, labels = np.array([names[str(name)] for name in parts]), _read_labels(path, labels)
+    masks = [(part, parts == part) for part in ("train", "valid", "test", "") if part in parts]
+    return [Group(part, images[mask], labels[mask]) for part, mask in masks]
+
+
+def _read_labels(path: Path, labels: np.ndarray) -> np.ndarray:
+    """Return labels as text in Unicode's composed form."""
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.rint(labels)):
+        raise DataError(f"{path} has labels that are fractions or missing; give the names or numbers of the classes.")
+    try:
+        texts = np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} has labels that are not UTF-8 ({error}); write them as text.") from error
+    texts = texts.astype(np.int64) if texts.dtype.kind == "f" else texts
+    return np.array([unicodedata.normalize("NFC", str(text)) for text in texts.tolist()])
+
+
+def read_declared_classes(root: Path) -> set[str]:
+    """Return the classes that an archive's own list ``classes`` names; empty without an archive or a list."""
+    path = root / ARCHIVE
+    names = read_archive(path, "classes").get("classes") if path.exists() else None
+    return set() if names is None else set(_read_labels(path, names).tolist())
+
+
+def has_arrays(root: Path) -> bool:
+    """Whether a folder holds ``images.npz`` or IDX files."""
+    return (root / ARCHIVE).exists() or any(root.glob("*idx3-ubyte*"))
+
+
+def list_array_files(root: Path) -> list[Path]:
+    """Return the files that :func:`read_groups` reads."""
+    if (root / ARCHIVE).exists():
+        return [root / ARCHIVE]
+    paths = [_find_file(root, f"{prefix}-{rest}") for prefix in IDX for rest in IDX_FILES]
+    return [path for path in paths if path.exists()]
 
 
 def _read_idx_groups(span: Path) -> list[Group]:
     groups = []
     for prefix, part in IDX.items():
-        image_file, label_file = (
-            _find_file(span / f"{prefix}-{rest}") for rest in ("images-idx3-ubyte", "labels-idx1-ubyte")
-        )
+        image_file, label_file = (_find_file(span, f"{prefix}-{rest}") for rest in IDX_FILES)
         if not image_file.exists() and not label_file.exists():
             continue
         images, labels = _read_idx(image_file, 3), _read_idx(label_file, 1)
@@ -80,9 +115,11 @@ def _read_idx_groups(span: Path) -> list[Group]:
     return groups
 
 
-def _find_file(path: Path) -> Path:
-    packed = path.with_name(path.name + ".gz")
-    return packed if packed.exists() and not path.exists() else path
+def _find_file(folder: Path, name: str) -> Path:
+    """Return the path of an IDX file, which may be packed and have a dot before ``idx``."""
+    dotted = name.replace("-idx", ".idx")
+    paths = [folder / (stem + suffix) for stem in (name, dotted) for suffix in ("", ".gz")]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:

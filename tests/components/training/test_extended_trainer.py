@@ -89,7 +89,7 @@ def test_without_an_embedding_the_config_is_unchanged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "expected"), [("fraud", True), ("image", False)])
 def test_only_a_case_with_sentences_has_the_stage(name: str, expected: bool) -> None:
     settings = CASES[name].configure({})
-    settings["data"] |= {"first_day": 0, "last_day": 89, "classes": "a,b", "height": 8, "width": 8, "channels": 1}
+    settings["data"] |= {"first_day": 0, "last_day": 89, "classes": ["a", "b"], "height": 8, "width": 8, "channels": 1}
     plan = Plan(CASES[name], "/raw", 0, 1, settings, "", "/versions", "")
     nodes = {stage.node.id: stage.node for stage in graph.build(plan)}
     assert ("SkipGram" in nodes) is ("pretrained" in nodes["Trainer"].inputs) is expected

@@ -23,7 +23,7 @@ PIXELS = np.random.default_rng(1).random((16, 8, 8, 1), np.float32)
 
 
 def settings(**changes: object) -> dict[str, object]:
-    return {**CASES["image"].settings["training"], "filters": 4, "classes": "a,b,c", **changes}
+    return {**CASES["image"].settings["training"], "filters": 4, "classes": ["a", "b", "c"], **changes}
 
 
 def build_model(**changes: object) -> keras.Model:
@@ -226,7 +226,7 @@ from models.image import model as image
 from models.image.layers import Residual
 assert dict(keras.saving.get_custom_objects()) == before
 print("unregistered")
-settings = {**CASES["image"].settings["training"], "filters": 4, "classes": "a,b,c", "augment": False, "dropout": 0.0}
+settings = {**CASES["image"].settings["training"], "filters": 4, "classes": ["a", "b", "c"], "augment": False, "dropout": 0.0}
 features = {"pixels": tf.TensorSpec([None, 8, 8, 1])}
 x = np.random.default_rng(1).random((16, 8, 8, 1), np.float32)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
@@ -272,6 +272,6 @@ print("augmented")
 
 
 def test_network_stays_within_its_parameter_budget() -> None:
-    default: Mapping[str, object] = {**CASES["image"].settings["training"], "classes": ",".join("0123456789")}
+    default: Mapping[str, object] = {**CASES["image"].settings["training"], "classes": list("0123456789")}
     model = image.build(default, {"pixels": tf.TensorSpec([None, 28, 28, 1])})
     assert 50_000 < model.count_params() <= 500_000

@@ -20,7 +20,13 @@ pytestmark = pytest.mark.system
 
 SHAPE = (8, 8, 1)
 PIXELS = np.random.default_rng(1).random((6, *SHAPE), np.float32)
-SETTINGS = {**CASES["image"].settings["training"], "filters": 8, "dropout": 0.0, "augment": False, "classes": "a,b,c"}
+SETTINGS = {
+    **CASES["image"].settings["training"],
+    "filters": 8,
+    "dropout": 0.0,
+    "augment": False,
+    "classes": ["a", "b", "c"],
+}
 FEATURES = {"pixels": tf.TensorSpec([None, *SHAPE])}
 
 

@@ -114,7 +114,7 @@ def test_sigterm_saves_and_training_resumes_at_the_next_step(tmp_path, monkeypat
 def test_checkpoint_restores_every_variable_of_the_image_network(tmp_path):
     """Also states of random generators and moments inside a custom layer, which TensorFlow does not find in a model."""
     settings = {name: value for group in find_use_case("image").settings.values() for name, value in group.items()}
-    settings |= {"classes": "a,b,c", "filters": 4}
+    settings |= {"classes": ["a", "b", "c"], "filters": 4}
 
     def create():
         model = build(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])})

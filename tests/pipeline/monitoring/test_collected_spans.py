@@ -45,7 +45,7 @@ def test_pictures_are_written_by_class_without_unlabelled_ones(tmp_path: Path) -
         return {"key": key, "features": {"image": [stream.getvalue()]}, "label": label}
 
     rows = [row("one", "a", 10), row("../two", "b", 200), row("three", None, 5), row("four", "zebra", 5)]
-    assert pictures_collected.write(tmp_path / "span-001", rows, {"classes": "a,b"}) == 2
+    assert pictures_collected.write(tmp_path / "span-001", rows, {"classes": ["a", "b"]}) == 2
     read_rows = [picture for batch in readers.read(tmp_path / "span-001") for picture in batch.to_pylist()]
     assert {picture["label"]: round(picture["brightness"] * 255) for picture in read_rows} == {"a": 10, "b": 200}
     assert len({picture["key"] for picture in read_rows}) == 2

@@ -99,7 +99,7 @@ def test_lines_are_those_that_python_would_run(tmp_path: Path) -> None:
 
 
 def test_custom_layer_survives_save_and_load_and_needs_its_class() -> None:
-    settings = {**CASES["image"].settings["training"], "filters": 4, "classes": "a,b"}
+    settings = {**CASES["image"].settings["training"], "filters": 4, "classes": ["a", "b"]}
     model = image.build(settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])})
     pixels = {"pixels": np.random.default_rng(4).random((3, 8, 8, 1), np.float32)}
     difference, error = architecture.round_trip(model, LAYERS, pixels)

@@ -113,7 +113,7 @@ def test_an_epoch_is_every_whole_batch_once() -> None:
 
 def tiny(**changes: float | str) -> dict[str, float | str]:
     settings = {name: value for group in CASES["image"].settings.values() for name, value in group.items()}
-    return {**settings, "classes": "a,b", "filters": 4, "batch_size": 32, "patience": 99, **changes}
+    return {**settings, "classes": ["a", "b"], "filters": 4, "batch_size": 32, "patience": 99, **changes}
 
 
 def test_components_keep_the_signal_in_fewer_columns() -> None:
@@ -165,7 +165,7 @@ def test_the_image_network_learns_real_digits() -> None:
     seed_everything({"seed": 1, "deterministic": False})
     train, evaluated = ({"pixels": x[rows], "label_id": y[rows]} for rows in (slice(1400), slice(1400, None)))
     rows, feed = reading.feed_from_memory(train, 64, 1)
-    settings = tiny(classes="0,1,2,3,4,5,6,7,8,9", filters=12, batch_size=64, epochs=6)
+    settings = tiny(classes=list("0123456789"), filters=12, batch_size=64, epochs=6)
     fitted = loop.fit(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])}, feed, rows, evaluated)
     assert image.quality(evaluated["label_id"], predict(fitted.model, evaluated))["accuracy"] > 0.9
 

@@ -23,7 +23,7 @@ SETTINGS = {**CASES["image"].settings["data"], **CASES["image"].settings["traini
 
 def test_the_receptive_field_is_what_a_gradient_reaches() -> None:
     """The pixels that have a gradient of a number in the last feature map are its receptive field."""
-    settings = {**SETTINGS, "filters": 3, "dropout": 0.0, "classes": "a,b"}
+    settings = {**SETTINGS, "filters": 3, "dropout": 0.0, "classes": ["a", "b"]}
     model = image.build(settings, {"pixels": tf.TensorSpec([None, 64, 64, 1], tf.float32)})
     last = [layer for layer in model.layers if isinstance(layer, layers.Residual)][-1]
     # With positive weights no activation blocks the gradient.

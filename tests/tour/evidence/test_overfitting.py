@@ -98,7 +98,7 @@ def test_the_fit_is_measured_without_dropout() -> None:
 
 def pictures(**changes: Any) -> dict[str, Any]:
     settings = {name: value for group in CASES["image"].settings.values() for name, value in group.items()}
-    return {**settings, "classes": ",".join(map(str, range(10))), "filters": 8, "batch_size": 10, **changes}
+    return {**settings, "classes": list("0123456789"), "filters": 8, "batch_size": 10, **changes}
 
 
 @pytest.mark.slow

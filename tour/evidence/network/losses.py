@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.class_names import list_classes
 from tour.evidence import benchmark_reports
 from tour.evidence.context import Context
 from tour.evidence.result_types import Number, Result, Table
@@ -116,7 +117,7 @@ def compare_with_dense_layers(context: Context, parameters: int) -> Table:
     keep = (*network.INPUTS, network.LABEL)
     train, evaluated = context.rows("train", keep, TRAIN), context.rows("eval", keep, HELD)
     (name,) = network.INPUTS
-    started, kinds = time.perf_counter(), len(context.settings["data"]["classes"].split(","))
+    started, kinds = time.perf_counter(), len(list_classes(context.settings["data"]))
     plain = _plain(train[name].shape[1:], kinds, parameters)
     keras.utils.set_random_seed(1)
     plain.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from models.class_names import list_classes
 from tour.evidence import benchmark_reports
 from tour.evidence.context import Context, explain_missing_pictures
 from tour.evidence.result_types import Result, Series, Table
@@ -29,7 +30,7 @@ def few_pictures(context: Context) -> list[Result]:
     settings = {**context.training["settings"], "filters": FILTERS, "dropout": 0.0, "transfer": ""}
     return [
         *benchmark_results(),
-        train_now(network, transfer, settings, parts, context.settings["data"]["classes"].split(",")),
+        train_now(network, transfer, settings, parts, list_classes(context.settings["data"])),
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from support.command import ROOT
-from support.pictures import damage, decode_picture, encode_idx, random_images, read_rows, write_idx
+from support.pictures import check_images, damage, decode_picture, encode_idx, random_images, read_rows, write_idx
 
 from models.errors import DataError
 from models.image.raw import readers, sources
@@ -28,9 +28,11 @@ def test_batches_hold_at_most_4096_rows_and_every_column(tmp_path):
 
 
 def test_an_archive_lists_classes_that_a_span_lacks(tmp_path):
-    np.savez(tmp_path / "images.npz", images=random_images(2, 4, 4), labels=["b", "a"], classes=["a", "b", "c"])
-    assert readers.classes(tmp_path) == ["a", "b", "c"]
-    assert readers.shape(tmp_path) == (4, 4, 1)
+    labels = ["b", "a"] * 30
+    np.savez(tmp_path / "images.npz", images=random_images(60, 4, 4), labels=labels, classes=["a", "b", "c"])
+    report = check_images(tmp_path)
+    assert report.settings == {"classes": ["a", "b", "c"], "height": 4, "width": 4, "channels": 1}
+    assert not report.refused and "1 class has no image: c" in report.notes
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def test_an_archive_lists_classes_that_a_span_lacks(tmp_path):
         ({"images": random_images(3, 4, 4)}, "0 labels"),
         ({"labels": ["a"]}, "needs an array 'images'"),
         ({"images": np.zeros((2, 4, 4)), "labels": ["a", "b"]}, "uint8"),
-        ({"images": random_images(1, 4, 4), "labels": ["a"], "part": ["dev"]}, "part 'dev'"),
+        ({"images": random_images(1, 4, 4), "labels": ["a"], "part": ["fold"]}, "part 'fold'"),
     ],
 )
 def test_an_archive_with_inconsistent_arrays_is_refused(tmp_path, arrays, message):
@@ -69,8 +71,9 @@ def test_idx_files_have_both_parts(tmp_path, packed):
     assert [row["label"] for row in loaded] == ["3", "1", "2", "0", "1"]
     assert [row["part"] for row in loaded] == ["train"] * 3 + ["test"] * 2
     assert [row["key"] for row in loaded][2:4] == ["train/00002", "test/00000"]
-    assert readers.shape(tmp_path) == (6, 7, 1)
-    assert readers.classes(tmp_path) == ["0", "1", "2", "3"]
+    report = check_images(tmp_path)
+    assert report.settings == {"classes": ["0", "1", "2", "3"], "height": 6, "width": 7, "channels": 1}
+    assert report.files == 4
 
 
 @pytest.mark.parametrize(
@@ -116,5 +119,3 @@ def test_fashion_mnist_equals_the_published_data(tmp_path):
     raw = np.frombuffer(gzip.decompress((FASHION / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
     np.testing.assert_array_equal(decode_picture(first["image"][4095].as_py()), raw.reshape(-1, 28, 28)[4095])
     assert first["label"][:5].to_pylist() == ["9", "2", "1", "1", "6"]
-    assert readers.shape(tmp_path) == (28, 28, 1)
-    assert len(readers.classes(tmp_path)) == 10

@@ -6,25 +6,25 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-from support.pictures import decode_picture, random_images, read_rows
+from support.pictures import check_images, decode_picture, random_images, read_rows
 
 from models.errors import DataError
-from models.image.raw import readers, sources
+from models.image.raw import sources
 
 
 def test_digits_equal_those_of_scikit_learn(tmp_path):
     from sklearn.datasets import load_digits
 
     assert sources.store_digits(tmp_path) == tmp_path
-    loaded, original = read_rows(readers.spans(tmp_path)[0]), load_digits()
+    loaded, original = read_rows(tmp_path / "span-000"), load_digits()
     assert len(loaded) == 1797
     assert [row["label"] for row in loaded] == original.target.astype(str).tolist()
     pixels = np.stack([decode_picture(row["image"]) for row in loaded])
     np.testing.assert_array_equal(np.rint(pixels / (255 / 16)), original.images)
     assert {pixels.min(), pixels.max()} == {0, 255}
     assert {row["part"] for row in loaded} == {""}
-    assert readers.shape(tmp_path / "span-000") == (8, 8, 1)
-    assert readers.classes(tmp_path / "span-000") == list("0123456789")
+    settings = check_images(tmp_path).settings
+    assert settings == {"classes": list("0123456789"), "height": 8, "width": 8, "channels": 1}
 
 
 def test_storing_twice_writes_once(tmp_path):

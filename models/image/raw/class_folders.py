@@ -1,0 +1,299 @@
+"""List the image files of a folder of classes, and account for every other file in it.
+
+The classes are the subfolders of the root, or of its official parts such as ``train`` and ``test``. The root is the folder
+itself or, for a folder that holds nothing but one folder of folders, that folder.
+"""
+
+import os
+import unicodedata
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from models.image.raw.conversion import PNG_HEAD
+
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+# The part of train rows if the source has a valid part, too, so that none of them is drawn for valid.
+ONLY_TRAIN = "only train"
+USES = {
+    "": "train, valid and eval by valid_share and eval_share",
+    "train": "train, and valid by valid_share",
+    ONLY_TRAIN: "train",
+    "valid": "valid",
+    "test": "eval",
+}
+SYSTEM_FOLDERS = {
+    "@eadir",
+    "__macosx",
+    ".ipynb_checkpoints",
+    "$recycle.bin",
+    "system volume information",
+    "__pycache__",
+}
+SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", "icon\r"}
+OUTSIDE = "outside the class folders"
+# A file with such a suffix or such first bytes is an image, and refused if it cannot be read.
+READABLE = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif"}
+    | {".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+UNREADABLE = frozenset(
+    {".heic", ".heif", ".jxl", ".svg", ".psd", ".ico", ".tga", ".exr", ".dng", ".cr2", ".nef", ".arw"}
+)
+MAGIC = (PNG_HEAD, b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+HEAD_BYTES = 32
+
+
+class ImageFile(NamedTuple):
+    """A file of a class.
+
+    Attributes:
+        path: Path of the file.
+        key: Its path relative to the root of the classes; stable across reads.
+        label: The class, in Unicode's composed form (NFC).
+        part: 'train', 'only train', 'valid', 'test' or ''; see :func:`resolve_parts`.
+        folder: The class folder that it lies in.
+    """
+
+    path: Path
+    key: str
+    label: str
+    part: str
+    folder: Path
+
+
+@dataclass
+class FolderListing:
+    """Contents of a folder.
+
+    Attributes:
+        root: The folder whose subfolders are the classes or parts.
+        files: The files of all classes, in order of their paths.
+        skipped: Paths, relative to the folder, of the files that are not read, by reason.
+        refused: Paths of files that stop the run, by message.
+        folders: Paths of the class folders.
+        uses: For each folder that is an official part, what its rows are used as.
+    """
+
+    root: Path
+    files: list[ImageFile] = field(default_factory=list)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    refused: dict[str, list[str]] = field(default_factory=dict)
+    folders: list[Path] = field(default_factory=list)
+    uses: dict[str, str] = field(default_factory=dict)
+
+
+def list_images(span: Path) -> FolderListing:
+    """List the files of all classes of a span.
+
+    Raises:
+        OSError: for a folder that cannot be read.
+    """
+    return _Walk(span).run()
+
+
+def find_root(span: Path) -> Path:
+    """Return the folder that holds the data: the span, or the one folder of folders or of arrays in it."""
+    root = span
+    while True:
+        contents = _scan(root)
+        if len(contents.folders) != 1 or any(is_image(path) or _is_array_file(path) for path in contents.files):
+            return root
+        inner = _scan(contents.folders[0])
+        if any(map(is_image, inner.files)) or not (inner.folders or any(map(_is_array_file, inner.files))):
+            return root
+        root = contents.folders[0]
+
+
+def resolve_parts(present: set[str]) -> dict[str, str]:
+    """Map the official parts of a source to the parts of its rows, which decide their split.
+
+    With a test part, valid is used as valid, and train for nothing but training. Without a test part, valid is the part
+    that is held out, so it is used for the evaluation, and valid is drawn from train. A source with train alone has no
+    official split.
+    """
+    if {"valid", "test"} <= present:
+        return {"train": ONLY_TRAIN, "valid": "valid", "test": "test"}
+    if present & {"valid", "test"}:
+        return {"train": "train", "valid": "test", "test": "test"}
+    return {"train": ""}
+
+
+def find_label(folder: Path) -> str:
+    """Return the class of a class folder: its name in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", folder.name)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file claims to be an image, by its suffix or its first bytes."""
+    if path.suffix.lower() in READABLE or path.suffix.lower() in UNREADABLE:
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    riff, box = head[:4] == b"RIFF" and head[8:12] == b"WEBP", head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
+    bitmap = head[:2] == b"BM" and head[6:10] == b"\0\0\0\0"
+    return head.startswith(MAGIC) or riff or box or bitmap
+
+
+def describe_suffix(path: Path) -> str:
+    """Reason for skipping a file that is no image."""
+    return f"{path.suffix.lower()} not read" if path.suffix else "without a suffix not read"
+
+
+class _Walk:
+    """Lists a span's files; every file that it passes is put in the listing or skipped."""
+
+    def __init__(self, span: Path):
+        self._span, self._listing, self._parts = span, FolderListing(find_root(span)), dict[str, str]()
+
+    def run(self) -> FolderListing:
+        root = self._listing.root
+        for folder in (path for path in root.parents if path == self._span or self._span in path.parents):
+            self._enter(folder)
+        folders = self._enter(root)
+        parts = {folder: PARTS[_name(folder)] for folder in folders if _name(folder) in PARTS and _scan(folder).folders}
+        if parts:
+            self._list_parts(folders, parts)
+        else:
+            for folder in folders:
+                self._list_class(folder, "")
+        resolved = resolve_parts({file.part for file in self._listing.files} - {""})
+        self._listing.files = [file._replace(part=resolved.get(file.part, file.part)) for file in self._listing.files]
+        self._listing.uses = {name: USES[resolved.get(part, part)] for name, part in self._parts.items()}
+        return self._listing
+
+    def _list_parts(self, folders: list[Path], parts: dict[Path, str]) -> None:
+        names = ", ".join(folder.name for folder in parts)
+        for folder in folders:
+            if folder in parts:
+                self._parts[folder.name] = parts[folder]
+                for class_folder in self._enter(folder):
+                    self._list_class(class_folder, parts[folder])
+            elif _name(folder) in PARTS:
+                self._account(folder, self._listing.skipped, "in a part without class folders")
+            elif any(map(is_image, _scan(folder).files)):
+                message = f"this folder of images lies beside the parts {names}; move it into a part or remove it."
+                self._account(folder, self._listing.refused, message)
+            else:
+                self._account(folder, self._listing.skipped, f"beside the parts {names}")
+
+    def _list_class(self, folder: Path, part: str) -> None:
+        self._listing.folders.append(folder)
+        self._list_folder(folder, folder, part)
+
+    def _list_folder(self, folder: Path, class_folder: Path, part: str) -> None:
+        """List a class folder and its subfolders, of which the parts of a class may be the first ones."""
+        contents = self._skip_ignored(folder)
+        label = find_label(class_folder)
+        for path in contents.files:
+            key = path.relative_to(self._listing.root).as_posix()
+            self._listing.files.append(ImageFile(path, key, label, part, class_folder))
+        for child in contents.folders:
+            inner_part = part or (PARTS.get(_name(child), "") if folder == class_folder else "")
+            if inner_part and not part:
+                self._parts[child.name] = inner_part
+            self._list_folder(child, class_folder, inner_part)
+
+    def _enter(self, folder: Path) -> list[Path]:
+        """Skip the files of a folder that is no class, and return its subfolders."""
+        contents = self._skip_ignored(folder)
+        for path in contents.files:
+            self._account(path, self._listing.skipped, OUTSIDE)
+        return contents.folders
+
+    def _skip_ignored(self, folder: Path) -> "_Contents":
+        contents = _scan(folder)
+        for path, reason in contents.ignored.items():
+            self._account(path, self._listing.skipped, reason)
+        return contents
+
+    def _account(self, path: Path, paths_by_reason: dict[str, list[str]], reason: str) -> None:
+        """Add a file, or all files in a folder."""
+        files = [relative_name(file, self._span) for file in _walk(path)]
+        if files:
+            paths_by_reason.setdefault(reason, []).extend(files)
+
+
+class _Contents(NamedTuple):
+    """Folders and files in order of their names, and for what is never read the reason."""
+
+    folders: list[Path]
+    files: list[Path]
+    ignored: dict[Path, str]
+
+
+def _scan(folder: Path) -> _Contents:
+    contents = _Contents([], [], {})
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = folder / entry.name
+            if reason := _ignored_reason(entry, path):
+                contents.ignored[path] = reason
+            else:
+                (contents.folders if entry.is_dir() else contents.files).append(path)
+    return contents
+
+
+def _ignored_reason(entry: os.DirEntry[str], path: Path) -> str:
+    name = entry.name.lower()
+    if name in (SYSTEM_FOLDERS if entry.is_dir() else SYSTEM_FILES):
+        return "system"
+    if name.startswith("."):
+        return "hidden"
+    if not (entry.is_dir() or entry.is_file()):
+        return "no regular file"
+    return "link to a folder above it" if entry.is_dir() and _is_loop(path) else ""
+
+
+def list_other_files(folder: Path, used: Collection[Path], span: Path) -> dict[str, list[str]]:
+    """Return the paths of all files of a folder that are not ``used``, by the reason why they are not read."""
+    skipped: dict[str, list[str]] = {}
+    contents = _scan(folder)
+    reasons = [*contents.ignored.items(), *((path, "") for path in (*contents.files, *contents.folders))]
+    for path, reason in reasons:
+        if not reason and path.is_dir():
+            for inner_reason, paths in list_other_files(path, used, span).items():
+                skipped.setdefault(inner_reason, []).extend(paths)
+            continue
+        for file in _walk(path):
+            if file not in used:
+                skipped.setdefault(reason or describe_suffix(file), []).append(relative_name(file, span))
+    return skipped
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    """Yield all files in a folder, or the file itself; links are not followed."""
+    if path.is_dir() and not path.is_symlink():
+        for child in sorted(path.iterdir()):
+            yield from _walk(child)
+    else:
+        yield path
+
+
+def relative_name(path: Path, span: Path) -> str:
+    """Return a path relative to the span, with bytes that are not UTF-8 escaped."""
+    return path.relative_to(span).as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def _is_loop(folder: Path) -> bool:
+    """Whether a folder is a link to a folder that it lies in, so that following it would not end."""
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    return any(parent.resolve() == target for parent in folder.parents)
+
+
+def _name(folder: Path) -> str:
+    return folder.name.lower()
+
+
+def _is_array_file(path: Path) -> bool:
+    return path.suffix == ".npz" or "-ubyte" in path.name
