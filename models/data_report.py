@@ -35,7 +35,7 @@ class DataReport:
         period: First and last day, as ISO dates; empty for rows without a time.
         splits: Size of each split by name.
         skipped: Paths of files that are not read, relative to the data, by reason ("hidden", ".docx is not read").
-        dropped: Number of rows that are read and not used, by reason ("exact duplicate").
+        dropped: Number of rows that are read and not used, by reason ("repeated exactly").
         unused: Columns that are in the files and not used.
         defaults: For each optional column that the files lack, the value that stands in for it, as text.
         converted: Number of values or files by the conversion that is applied to them.
@@ -80,7 +80,8 @@ class DataReport:
             lines.append(f"skipped {count} file{'s' * (count > 1)}: {reasons}")
         if self.dropped:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
-            lines.append(f"dropped {sum(self.dropped.values()):,} {self.unit}: {reasons}")
+            count = sum(self.dropped.values())
+            lines.append(f"dropped {count:,} {self.unit.removesuffix('s') if count == 1 else self.unit}: {reasons}")
         if self.unused:
             lines.append(f"unused columns: {', '.join(self.unused)}")
         if self.converted:
@@ -96,6 +97,8 @@ class DataReport:
         lines += self.summary()
         lines += [f"  {reason}: {list_some(paths)}" for reason, paths in self.skipped.items()]
         lines += [f"column {name} is absent; {value} stands in for it" for name, value in self.defaults.items()]
+        if self.files_refused:
+            lines.append(f"{self.rows_refused:,} {self.unit} in {self.files_refused:,} files are refused")
         return lines + [f"refused: {message}" for message in self.refused]
 
     def error(self) -> str:

@@ -16,6 +16,8 @@ REMEDY = {
     "ENUM_TYPE_UNEXPECTED_STRING_VALUES": "add the new values to the feature's domain if they are right, else fix the source",
     "FLOAT_TYPE_SMALL_FLOAT": "fix or drop the rows below the minimum",
     "FLOAT_TYPE_BIG_FLOAT": "fix or drop the rows above the maximum (possibly a wrong unit)",
+    "FLOAT_TYPE_HAS_NAN": "fix or drop the rows that are not a number",
+    "FLOAT_TYPE_HAS_INF": "fix or drop the rows that are infinite",
     "INT_TYPE_SMALL_INT": "fix or drop the rows below the minimum",
     "INT_TYPE_BIG_INT": "fix or drop the rows above the maximum",
 }

@@ -18,7 +18,7 @@ from models.fraud.raw.duplicates import RowIndex
 from models.fraud.raw.file_reader import DAY_US, FileContent, ReadOptions, read_file
 from models.fraud.raw.table_files import TableFile, find_double_formats, list_tables
 
-COPIES = "exact copies"
+COPIES = "repeated exactly"
 
 
 @dataclass

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import tfx  # noqa: F401  installs a stub for a part of tfx-bsl that was removed and that TFDV imports
 from google.protobuf import text_format
@@ -131,6 +132,22 @@ def test_a_negative_amount_is_named(tmp_path: Path, schema: schema_pb2.Schema) -
     reason = get_refusal(tmp_path, train=validate(schema, amount=[12.5, -80.0, 3.2, 41.0]))
     assert reason.startswith("1 finding(s): feature 'amount' in train breaks FLOAT_TYPE_SMALL_FLOAT")
     assert "-80" in reason and "fix or drop the rows below the minimum" in reason
+
+
+@pytest.mark.parametrize(("value", "kind"), [(np.nan, "NAN"), (np.inf, "INF")])
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_an_amount_that_is_no_finite_number_is_named(
+    tmp_path: Path, schema: schema_pb2.Schema, value: float, kind: str
+) -> None:
+    import tensorflow_data_validation as tfdv
+    from tensorflow_data_validation.statistics import stats_impl
+
+    amounts = pa.array([[number] for number in (12.5, value, 3.2, 41.0)], pa.list_(pa.float32()))
+    batch = pa.RecordBatch.from_arrays([amounts], ["amount"])  # in a data frame, NaN would be a missing value
+    statistics = stats_impl.generate_statistics_in_memory(batch)
+    only_amount = schema_pb2.Schema(feature=[feature for feature in schema.feature if feature.name == "amount"])
+    reason = get_refusal(tmp_path, train=tfdv.validate_statistics(statistics, only_amount))
+    assert f"'amount' in train breaks FLOAT_TYPE_HAS_{kind}" in reason and "fix or drop the rows" in reason
 
 
 def test_a_flood_of_unknown_categories_is_named(tmp_path: Path, schema: schema_pb2.Schema) -> None:

@@ -240,5 +240,5 @@ def test_purchases_of_two_spans_and_files_count_once(tmp_path: Path) -> None:
         pq.write_table(pa.concat_tables([own, late]), spans[number + 1] / "a.parquet")
         (spans[number + 1] / "late.parquet").unlink()
     report = data.check(spans, SETTINGS)
-    assert report.dropped == {"exact copies": 24} and not report.refused
+    assert report.dropped == {"repeated exactly": 24} and not report.refused
     assert run_beam(spans, WHOLE) == oracle(whole, WHOLE)

@@ -123,7 +123,7 @@ def test_copies_of_rows_count_once(tmp_path: Path) -> None:
     spans = {number: tmp_path / f"span-{number:03d}" for number in range(2)}
     account = account_for(spans, ReadOptions.of(SETTINGS))
     report = account.to_report({})
-    assert report.dropped == {"exact copies": 2} and (report.rows, report.rows_given) == (4, 6)
+    assert report.dropped == {"repeated exactly": 2} and (report.rows, report.rows_given) == (4, 6)
     assert not report.refused
 
 
