@@ -55,8 +55,10 @@ class AnswerCheck:
 def generate_rows(home: Path, count: int) -> Iterator[bytes]:
     """Yield ``count`` purchases: those of the days after training, repeated under new ids."""
     case = find_use_case(CASE)
-    settings = case.configure({})["data"]
-    bodies = [body for body, _ in case.load("traffic").requests(None, "", home / "data", -1, -1, [], settings)]
+    settings, traffic = case.configure({})["data"], case.load("traffic")
+    folder = traffic.generated(home / "data", settings["days"] + traffic.DAYS, [], settings)
+    rows = traffic.requests(str(folder), "", home / "data", settings["days"], -1, [], settings)
+    bodies = [body for body, _ in rows]
     for number in range(count):
         body = bodies[number % len(bodies)]
         yield orjson.dumps(body | {"transaction_id": f"{body['transaction_id']}-{number // len(bodies)}"})

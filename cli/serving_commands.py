@@ -82,7 +82,10 @@ def traffic(
     rate: Annotated[float, typer.Option(min=0, help="Requests per second; 0 for as many as possible.")] = 50.0,
     seconds: Annotated[float, typer.Option(min=0, help="Duration in seconds; 0 to send all of the data.")] = 0.0,
     data: Annotated[
-        str | None, typer.Option(help="Folder of spans; by default data that follows that of the last run.")
+        str | None,
+        typer.Option(
+            help="Folder of spans; by default rows that the last run held out, or the days after its generated data."
+        ),
     ] = None,
     spans: Spans = ":",
     drift: Drift = None,

@@ -1,15 +1,19 @@
-"""Purchases to send to the gateway: the days after the training data, or any folder of spans."""
+"""Purchases to send to the gateway: days that training has not used, or any folder of spans."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from models import spans
 from models.errors import DataError
 from models.fraud import purchases
+from models.fraud.data import DAY_US, splits
 from models.fraud.generator.drift import Drift
-from models.fraud.generator.span_generator import generate
+from models.fraud.generator.span_generator import Truth, generate
 
 DAYS = 3
 SENT = (
@@ -26,35 +30,60 @@ SENT = (
 
 
 def requests(
-    data: str | None, source: str, cache: Path, first: int, last: int, drift: Sequence[str], settings: Mapping[str, Any]
+    data: str | None,
+    source: str,
+    cache: Path,
+    first: int,
+    last: int,
+    drift: Sequence[str],
+    settings: Mapping[str, Any],
+    window: tuple[int, int] = (-1, -1),
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
     """Yield request bodies in order of time, each with its label and label time, or None where no label has arrived.
 
-    Without ``data`` the generator continues after the training data: the same customers and habits, new purchases.
+    Without ``data``, generated purchases are continued: the same customers and habits, new purchases. Of any other source the
+    days that training held out are sent.
 
     Args:
-        data: A folder of spans.
-        source: The data of the last run; not used.
+        data: A folder of spans, sent as it is.
+        source: The data of the last run, used without ``data``.
         cache: Folder for generated spans.
-        first, last: First and last span; -1 for the day after the training data, and for ``DAYS`` days.
+        first, last: First and last span; -1 for the ends of ``data``, the ``DAYS`` days after generated data, or the days that
+            training held out.
         drift: ``KIND:SIZE@DAY`` to inject into generated purchases.
+        settings: The data settings of the last run.
+        window: First and last span of the last run.
 
     Raises:
-        DataError: for spans that do not exist, or a drift that cannot be parsed.
+        DataError: for spans that do not exist, or a drift that cannot be parsed or not be injected.
     """
-    if data and drift:
-        raise DataError("--drift works only with generated purchases; leave out --data.")
-    if not data:
-        first = settings["days"] if first < 0 else first
+    generator = None if data else read_generator_settings(source)
+    if drift and not generator:
+        raise DataError(f"--drift works only with generated purchases, and those in {data or source} are not.")
+    days = None
+    if generator:
+        first = generator["days"] if first < 0 else first
         last = first + DAYS - 1 if last < 0 else last
-        data = str(generated(cache, last + 1, drift, settings))
+        data = str(generated(cache, last + 1, drift, {**settings, **generator}))
+    elif not data and (first, last) == (-1, -1):
+        (first, last), days = window, (splits(settings)["train"].stop, settings["last_day"])
+    for table in purchases.read_spans(spans.select_window(Path(data or source), first, last).values(), settings):
+        yield from _format_rows(_select_days(table, days) if days else table)
+
+
+def _select_days(table: pa.Table, days: tuple[int, int]) -> pa.Table:
+    """Return the purchases from the first to the last day, both in days since the epoch and included."""
+    day = pc.cast(table["event_time"], pa.int64()).to_numpy() // DAY_US
+    return table.filter(pa.array((day >= days[0]) & (day <= days[1])))
+
+
+def _format_rows(table: pa.Table) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
     now = datetime.now(UTC).replace(tzinfo=None)  # a label that will only be known later is left out
-    for table in purchases.read_spans(spans.select_window(Path(data), first, last).values(), settings):
-        for row in table.sort_by([("event_time", "ascending"), ("transaction_id", "ascending")]).to_pylist():
-            label, label_time = None, row["label_time"]
-            if row["is_fraud"] is not None and label_time is not None and not row["event_time"] <= now < label_time:
-                label = {"label": row["is_fraud"], "label_time": label_time.isoformat()}
-            yield {name: row[name] for name in SENT} | {"event_time": row["event_time"].isoformat()}, label
+    for row in table.sort_by([("event_time", "ascending"), ("transaction_id", "ascending")]).to_pylist():
+        label, label_time = None, row["label_time"]
+        if row["is_fraud"] is not None and label_time is not None and not row["event_time"] <= now < label_time:
+            label = {"label": row["is_fraud"], "label_time": label_time.isoformat()}
+        yield {name: row[name] for name in SENT} | {"event_time": row["event_time"].isoformat()}, label
 
 
 def check(answer: Mapping[str, Any]) -> str | None:
@@ -66,10 +95,27 @@ def check(answer: Mapping[str, Any]) -> str | None:
     return None
 
 
-def generated(cache: Path, days: int, drift: Sequence[str], settings: Mapping[str, Any]) -> Path:
-    """Generate spans 0 to ``days`` - 1 with the training data's rows per day, so that customers and merchants are the same."""
+def read_generator_settings(source: str) -> dict[str, Any] | None:
+    """Return the settings that generated a folder of spans, and its drift; None if the generator did not write it."""
     try:
-        drifts = [Drift.parse(text) for text in drift]
+        truth = Truth.read(Path(source))
+    except (OSError, ValueError, TypeError):  # there is no manifest, or it is another program's
+        return None
+    drift = tuple(f"{change['kind']}:{change['size']:g}@{change['day']}" for change in truth.drift)
+    return {"rows": truth.rows, "days": truth.days, "data_seed": truth.seed, "drift": drift}
+
+
+def generated(cache: Path, days: int, drift: Sequence[str], settings: Mapping[str, Any]) -> Path:
+    """Generate spans 0 to ``days`` - 1 with the training data's rows per day, so that customers and merchants are the same.
+
+    Args:
+        cache: Folder for generated spans.
+        days: Number of days, those of the training data included.
+        drift: ``KIND:SIZE@DAY`` to inject, besides the drift of the training data.
+        settings: The settings that generated the training data; see :func:`read_generator_settings`.
+    """
+    try:
+        drifts = [Drift.parse(text) for text in (*settings.get("drift", ()), *drift)]
         suffix = "".join(f"-{text}" for text in sorted(map(str, drifts))).replace(":", "_").replace("@", "_")
         folder = cache / f"traffic-{settings['rows']}-{settings['days']}-{settings['data_seed']}-{days}{suffix}"
         if not (folder / "truth.json").exists():

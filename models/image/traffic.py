@@ -14,7 +14,14 @@ from models.image.raw import readers
 
 
 def requests(
-    data: str | None, source: str, cache: Path, first: int, last: int, drift: Sequence[str], settings: Mapping[str, Any]
+    data: str | None,
+    source: str,
+    cache: Path,
+    first: int,
+    last: int,
+    drift: Sequence[str],
+    settings: Mapping[str, Any],
+    window: tuple[int, int] = (-1, -1),
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
     """Yield request bodies, each with its label; see ``models.fraud.traffic``.
 
@@ -26,6 +33,8 @@ def requests(
     """
     if drift:
         raise DataError("The image case has no generator, so it does not support --drift.")
+    if not data and (first, last) == (-1, -1):
+        first, last = window
     for folder in spans.select_window(Path(data or source), first, last).values():
         for batch in readers.read(folder):
             if not data:

@@ -145,13 +145,34 @@ def _start_iterator(rows: Iterator[Any]) -> Iterator[Any]:
 
 
 def _load_rows(options: TrafficOptions, module: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Return the rows of ``--data``, or those that the data of the last pushed run offers.
+
+    Raises:
+        ValueError: if no model has been pushed, or the data of the last pushed run is gone, and no other is given.
+    """
     pushed = Home(options.home).pushed_runs(options.case)
     settings = find_use_case(options.case).configure({})["data"]
+    source, window = "", (-1, -1)
     if pushed:
         settings = settings | pushed[-1].settings["data"]
-    source = pushed[-1].source if pushed else ""
-    cache = options.home / "data"
-    return module.requests(options.data, source, cache, options.first, options.last, options.drift, settings)
+        source, window = pushed[-1].source, pushed[-1].window
+    if not options.data:
+        _check_source(options, source)
+    cache, spans = options.home / "data", (options.first, options.last)
+    return module.requests(options.data, source, cache, *spans, options.drift, settings, window)
+
+
+def _check_source(options: TrafficOptions, source: str) -> None:
+    if not source:
+        raise ValueError(
+            f"No model of {options.case} has been pushed under {options.home}, so there is no data to send from; "
+            "name a folder of spans with --data."
+        )
+    if not Path(source).is_dir():
+        raise ValueError(
+            f"The data of the last pushed run of {options.case}, {source}, is not there; "
+            "restore it, or name a folder of spans with --data."
+        )
 
 
 def _print_report(report: dict[str, Any]) -> None:

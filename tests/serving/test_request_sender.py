@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from datetime import datetime
+from datetime import date, datetime
 
 import orjson
 import pytest
@@ -12,6 +12,9 @@ from support.in_process import run_in_process
 
 from models.errors import DataError
 from models.fraud import traffic as purchases
+from models.fraud.data import unseen
+from models.fraud.generator.drift import Drift
+from models.fraud.generator.span_generator import generate
 from models.image import traffic as pictures
 from models.image.data import _share
 from models.image.raw import readers
@@ -115,8 +118,15 @@ def test_percentiles_equal_those_of_the_sorted_latencies():
 # The traffic of both cases.
 
 
-def test_purchases_continue_after_the_training_data_in_order_of_time(tmp_path):
-    requests = list(purchases.requests(None, "", tmp_path, -1, -1, [], SETTINGS))
+@pytest.fixture
+def source(tmp_path):
+    """Generated training data: 2,000 purchases in 10 days."""
+    generate(tmp_path / "source", rows=2000, days=10, seed=3)
+    return str(tmp_path / "source")
+
+
+def test_generated_purchases_are_continued_in_order_of_time(tmp_path, source):
+    requests = list(purchases.requests(None, source, tmp_path, -1, -1, [], SETTINGS))
     times = [datetime.fromisoformat(body["event_time"]) for body, _ in requests]
     assert times == sorted(times) and {time.date().isoformat() for time in times} == {
         "2026-01-15",
@@ -128,9 +138,59 @@ def test_purchases_continue_after_the_training_data_in_order_of_time(tmp_path):
     assert {label["label"] for label in labels} == {0, 1} and all("T" in label["label_time"] for label in labels)
 
 
-def test_drift_changes_the_named_column_from_its_day_on(tmp_path):
+def test_purchases_continue_what_the_source_was_generated_with_and_not_the_settings(tmp_path, source):
+    bodies = [body for body, _ in purchases.requests(None, source, tmp_path, 10, 10, [], SETTINGS | {"data_seed": 8})]
+    again = [body for body, _ in purchases.requests(None, source, tmp_path / "other", 10, 10, [], SETTINGS)]
+    assert bodies == again
+    drifted, clean = tmp_path / "drifted", sum(body["amount"] for body in bodies)
+    generate(drifted, rows=2000, days=10, seed=3, drift=[Drift("amount", 2.0, 5)])
+    rows = list(purchases.requests(None, str(drifted), tmp_path, 10, 10, [], SETTINGS))
+    assert sum(body["amount"] for body, _ in rows) == pytest.approx(2 * clean, rel=1e-4)
+
+
+def write_own_purchases(folder, days, per_span=1):
+    """Write five purchases a day from 2026-02-01 on, without the generator's manifest."""
+    for span in range(days // per_span):
+        lines = ["transaction_id,event_time,customer_id,merchant_id,amount,is_fraud"]
+        for day in range(span * per_span, (span + 1) * per_span):
+            lines += [f"own-{day}-{n},2026-02-{day + 1:02d}T{20 - n:02d}:00:00,c{n},m{n},5.0,{n % 2}" for n in range(5)]
+        (folder / f"span-{span:03d}").mkdir(parents=True)
+        (folder / f"span-{span:03d}" / "rows.csv").write_text("\n".join(lines) + "\n")
+    return str(folder)
+
+
+@pytest.mark.parametrize(("per_span", "window"), [(1, (0, 19)), (20, (0, 0))])
+def test_own_purchases_are_replayed_from_the_days_that_training_held_out(tmp_path, per_span, window):
+    source = write_own_purchases(tmp_path / "own", 20 if per_span == 20 else 25, per_span)
+    settings = own_settings(19)
+    requests = list(purchases.requests(None, source, tmp_path, -1, -1, [], settings, window))
+    days = sorted({int(body["transaction_id"].split("-")[1]) for body, _ in requests})
+    assert days == list(range(20 - unseen(settings), 20)) and len(requests) == 5 * len(days)
+    times = [body["event_time"] for body, _ in requests]
+    assert times == sorted(times) and not (tmp_path / "traffic").exists()
+    assert [label["label"] for _, label in requests[:5]] == [int(b["transaction_id"][-1]) % 2 for b, _ in requests[:5]]
+
+
+def test_named_spans_of_own_purchases_are_replayed_whole(tmp_path):
+    source = write_own_purchases(tmp_path / "own", 25)
+    requests = list(purchases.requests(None, source, tmp_path, 2, 3, [], own_settings(19), (0, 19)))
+    assert {body["transaction_id"].split("-")[1] for body, _ in requests} == {"2", "3"} and len(requests) == 10
+    with pytest.raises(DataError, match="--drift works only with generated"):
+        list(purchases.requests(None, source, tmp_path, -1, -1, ["amount:2@1"], own_settings(19), (0, 19)))
+    (tmp_path / "own" / "truth.json").write_text('{"rows": 3}')
+    assert purchases.read_generator_settings(source) is None
+
+
+def own_settings(last):
+    """Data settings of a run on the first days of :func:`write_own_purchases`."""
+    first = (date(2026, 2, 1) - date(1970, 1, 1)).days
+    lengths = {"warmup_days": 2, "valid_days": 2, "eval_days": 2, "label_delay_days": 3}
+    return {"columns": "", "first_day": first, "last_day": first + last, **lengths}
+
+
+def test_drift_changes_the_named_column_from_its_day_on(tmp_path, source):
     def amounts(drift):
-        return [body["amount"] for body, _ in purchases.requests(None, "", tmp_path, 9, 11, drift, SETTINGS)]
+        return [body["amount"] for body, _ in purchases.requests(None, source, tmp_path, 9, 11, drift, SETTINGS)]
 
     clean, drifted = amounts([]), amounts(["amount:2@10"])
     changed = [before != after for before, after in zip(clean, drifted, strict=True)]
@@ -138,11 +198,11 @@ def test_drift_changes_the_named_column_from_its_day_on(tmp_path):
     assert 0 < first < len(changed) and all(changed[first:]) and drifted[-1] == pytest.approx(2 * clean[-1])
 
 
-def test_invalid_traffic_options_are_data_errors(tmp_path):
+def test_invalid_traffic_options_are_data_errors(tmp_path, source):
     cases = ((None, -1, ["colour:1@1"]), (None, -1, ["amount:2@99"]), ("x", -1, ["amount:2@1"]), ("x", 0, []))
     for data, first, drift in cases:
         with pytest.raises(DataError):
-            list(purchases.requests(data, "", tmp_path, first, -1, drift, SETTINGS))
+            list(purchases.requests(data, source, tmp_path, first, -1, drift, SETTINGS))
     with pytest.raises(DataError, match="no generator"):
         list(pictures.requests(None, "", tmp_path, -1, -1, ["amount:2@1"], {}))
 

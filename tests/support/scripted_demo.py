@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.catalog import CASES
+from models.fraud.generator.span_generator import generate
 from models.retraining_policy import RetrainingPolicy
 from models.use_case import UseCase
 from pipeline.home import Home
@@ -105,8 +106,12 @@ class ScriptedSystem:
         """Write a run's record to the home's metadata store."""
         metadata = Home(self.home).metadata
         settings = json.dumps({"data": DATA if case == "fraud" else {}})
+        source = self.home / "data" / "first"
+        if case == "fraud" and not source.exists():
+            generate(source, rows=DATA["rows"], days=DATA["days"], seed=DATA["data_seed"])
         run_id = f"{case}-{len(store.runs(metadata))}"
-        run = Run(run_id, case, state, f"{state} so", "f", {"settings": settings, "version": "1", **facts})
+        facts = {"settings": settings, "source": str(source), "version": "1"} | facts
+        run = Run(run_id, case, state, f"{state} so", "f", facts)
         store.save(metadata, run)
         return run
 

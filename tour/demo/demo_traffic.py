@@ -19,10 +19,20 @@ SENT_DAYS = "demo.json"
 
 
 def load_scenario(play: Playthrough, case: UseCase) -> Any:
-    """Return the traffic scenario of the use case, which continues the data of its first pushed model."""
-    first_push = play.read_runs(case, "pushed")[0]
-    settings = case.configure({})["data"] | first_push.settings["data"]
-    return case.load("demo").plan_traffic(play.home / "data", settings)
+    """Return the traffic scenario of the use case, which continues the data of its first model with generated data.
+
+    Raises:
+        ValueError: if every pushed model was trained on other data, as that cannot be continued.
+    """
+    traffic = case.load("traffic")
+    for run in play.read_runs(case, "pushed"):
+        if generator := traffic.read_generator_settings(run.source):
+            settings = case.configure({})["data"] | run.settings["data"] | generator
+            return case.load("demo").plan_traffic(play.home / "data", settings)
+    raise ValueError(
+        f"No pushed model of {case.name} under {play.home} was trained on generated data that is still there, "
+        "and only such data can be continued with a drift; play the demonstration in another --home."
+    )
 
 
 def send_undrifted_traffic(play: Playthrough, case: UseCase, gateway: Mapping[str, Any]) -> bool:

@@ -96,12 +96,13 @@ def _read_last_logged_day(live: LiveSystem, case: UseCase) -> int:
 def _read_first_date(live: LiveSystem, case: UseCase) -> int:
     """Return the date of span 0, in days since the epoch."""
     first = find_first_run(live, case)
-    truth = Path(first.source, "truth.json")
-    if not truth.is_file():
+    if not case.load("traffic").read_generator_settings(first.source):
         raise MissingPrerequisiteError(
             "The model was not trained on generated rows, so the rows that follow them cannot be generated."
         )
-    return (date.fromisoformat(json.loads(truth.read_text())["start"]) - date(1970, 1, 1)).days
+    return (
+        date.fromisoformat(json.loads(Path(first.source, "truth.json").read_text())["start"]) - date(1970, 1, 1)
+    ).days
 
 
 def find_first_run(live: LiveSystem, case: UseCase) -> Run:
@@ -121,7 +122,9 @@ def list_trained_drift(live: LiveSystem, case: UseCase) -> list[str]:
 
 
 def _read_settings(live: LiveSystem, case: UseCase) -> dict[str, Any]:
-    return case.configure({})["data"] | find_first_run(live, case).settings["data"]
+    first = find_first_run(live, case)
+    generator = case.load("traffic").read_generator_settings(first.source) or {}
+    return case.configure({})["data"] | first.settings["data"] | generator
 
 
 def _send_days(live: LiveSystem, case: UseCase, first: int, days: int, drift: str) -> Iterator[IncidentEvent]:
