@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,6 +15,9 @@ from rich.progress import track
 from pipeline.terminal import make_console
 from tour import ask, highlight, notes
 from tour.notes import Note
+
+STATIC = Path(__file__).parent / "web" / "static"
+COLOURS, FIGURES = STATIC / "colours.css", STATIC / "figures.css"
 
 
 def write_bundle(out: Path, case: str | None, home: Path, as_json: bool) -> list[str]:
@@ -59,12 +63,19 @@ def compute_question(note: Note, case: str | None, home: Path) -> dict[str, Any]
 
 def iterate_figures(answered: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, bytes]]:
     """File name and content of each figure: charts as SVG, images as PNG."""
+    style = f"<style>{_resolve_colours(FIGURES.read_text())}</style>"
     for question in answered:
         for number, result in enumerate(question["results"], 1):
             if result["kind"] == "Image":
                 yield f"{question['id']}-{number}.png", base64.b64decode(result["png"])
             elif result["svg"]:
-                yield f"{question['id']}-{number}.svg", result["svg"].encode()
+                yield f"{question['id']}-{number}.svg", str(result["svg"]).replace(">", f">{style}", 1).encode()
+
+
+def _resolve_colours(style: str) -> str:
+    """Replace the variables of a style sheet by the light colours, as not every viewer of SVG knows variables."""
+    light = dict(reversed(re.findall(r"--([\w-]+): ([^;]+);", COLOURS.read_text())))
+    return re.sub(r"var\(--([\w-]+)\)", lambda match: light[match[1]], style)
 
 
 def render_page(content: Mapping[str, Any]) -> str:
@@ -75,9 +86,9 @@ def render_page(content: Mapping[str, Any]) -> str:
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["code"] = highlight.highlight_source
-    environment.filters["drawing"] = Markup  # drawn by matplotlib, which escapes names
     template = environment.get_template("bundle.html")
-    return template.render(**content, notes=notes.read(), styles=Markup(highlight.style_sheet()))
+    styles = highlight.style_sheet() + COLOURS.read_text() + FIGURES.read_text()
+    return template.render(**content, notes=notes.read(), styles=Markup(styles))
 
 
 def _create_folder(out: Path) -> None:

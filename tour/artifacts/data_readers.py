@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from tour.artifacts import charts, statistics
+from tour import charts
+from tour.artifacts import statistics
 from tour.artifacts.parts import Chart, Features, Later, Part, RunContext
 from tour.evidence.result_types import Number, Table
 from tour.trace import Artifact

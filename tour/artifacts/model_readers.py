@@ -7,7 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from models.class_names import list_classes
-from tour.artifacts import charts, curves
+from tour import charts
+from tour.artifacts import curves
 from tour.artifacts.parts import Chart, Classes, Part, RunContext, Threshold, load_json
 from tour.evidence.result_types import NotHere, Table
 from tour.trace import Artifact

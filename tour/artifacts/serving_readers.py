@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from models.catalog import CASES
 from serving.drift.profiles.windows import format_window
-from tour.artifacts import charts
+from tour import charts
 from tour.artifacts.parts import Chart, Part, RunContext, load_json
 from tour.evidence.result_types import Number, Table
 from tour.trace import Artifact

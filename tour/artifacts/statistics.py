@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from tour.artifacts import charts
+from tour import charts
 
 BARS, EQUAL = 16, 10  # number of buckets of a logarithmic and of a linear scale
 SECONDS = (1e9, 4e9)  # values in this range are shown as dates, as seconds since 1970

@@ -17,7 +17,7 @@ from pipeline.metadata import store
 from pipeline.metadata.store_address import MetadataAddress
 from pipeline.run import Run
 from serving.atomic_file import write_atomically
-from tour import highlight, notes, trace
+from tour import figures, highlight, notes, trace
 from tour.artifacts import curves
 from tour.artifacts.parts import Part, RunContext, Threshold
 from tour.artifacts.readers import read_parts
@@ -242,7 +242,7 @@ def _to_values(part: Part) -> dict[str, Any]:
     values = render.to_json(part)
     if isinstance(part, Table):
         values["rows"] = values["rows"][:100]
-    return values | {"svg": ""}
+    return values | {"svg": figures.svg(part)}
 
 
 def _threshold_json(part: Threshold) -> str:

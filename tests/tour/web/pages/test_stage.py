@@ -30,8 +30,8 @@ from support.tour_server import run_tour
 from models.catalog import CASES
 from pipeline.home import Home
 from pipeline.metadata.store_address import MetadataAddress
-from tour import notes, trace
-from tour.artifacts import charts, curves, statistics, transform
+from tour import charts, notes, trace
+from tour.artifacts import curves, statistics, transform
 from tour.web import sources
 from tour.web.application import create_app
 

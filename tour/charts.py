@@ -1,7 +1,7 @@
 """Small charts as inline SVG, which use the colours of the page and keep text as text.
 
 A chart has its own coordinate system and scales with its container. The page's content security policy allows no inline
-styles, so a chart uses classes; ``s0`` to ``s5`` are the colours of its series.
+styles, so a chart uses classes; ``s0`` to ``s9`` are the colours of its series.
 """
 
 import math
@@ -12,6 +12,9 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 640.0, 250.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 14.0, 12.0, 40.0
+LEGEND_LINE, LEGEND_LETTERS = 18.0, 92  # height of a line of the legend, and the letters that fit into one
+COLOURS = 10
+NAMESPACE = "http://www.w3.org/2000/svg"
 Points = Sequence[tuple[float, float]]
 
 
@@ -55,6 +58,7 @@ def line_chart(
     marks: Mapping[str, tuple[float, float]] | None = None,
     frame: Frame | None = None,
     inside: str = "",
+    joined: bool = True,
 ) -> Markup:
     """Line chart of named series, with optional marked points.
 
@@ -65,18 +69,27 @@ def line_chart(
         marks: Marked points by name.
         frame: Plot area; by default around the points.
         inside: Additional SVG.
+        joined: Whether lines join the points; False for a scatter plot.
     """
     finite = {name: [point for point in points if all(map(math.isfinite, point))] for name, points in series.items()}
     frame = frame or fit_frame([point for points in finite.values() for point in points])
     parts = [axes(frame, x, y)]
     for number, (name, points) in enumerate(finite.items()):
-        if points:
+        if joined and len(points) > 1:
             element = Markup('<path class="line s{}" d="{}"><title>{}</title></path>')
-            parts.append(element.format(number % 6, frame.path(points), name))
+            parts.append(element.format(number % COLOURS, frame.path(points), name))
+        else:
+            element = Markup('<circle class="bar s{}" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>')
+            parts += [
+                element.format(number % COLOURS, frame.x_position(x), frame.y_position(y), name) for x, y in points
+            ]
     for name, (at, value) in (marks or {}).items():
         parts.append(mark_point(frame, at, value, name))
-    key = legend(list(finite)) if len(finite) > 1 else ""
-    return Markup("{}{}").format(key, svg(title, frame, *parts, Markup(inside)))
+    lines = wrap_legend(list(finite)) if len(finite) > 1 else []
+    parts += [draw_legend(line, frame.height + LEGEND_LINE * number) for number, line in enumerate(lines, 1)]
+    return svg(
+        title, frame.width, frame.height + LEGEND_LINE * len(lines) + (6 if lines else 0), *parts, Markup(inside)
+    )
 
 
 def mark_point(frame: Frame, x: float, y: float, name: str) -> Markup:
@@ -111,24 +124,35 @@ def bar_chart(title: str, series: Mapping[str, Sequence[float]], labels: Sequenc
             bar_height = max(value / top * (height - 4), 0.6 if value else 0.0)
             element = '<rect class="bar s{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}">' + tooltip
             box = (at * step + number * bar_width, height - bar_height, max(bar_width - 0.3, 0.4), bar_height)
-            parts.append(Markup(element).format(number % 6, *box, name, labels[at], value))
+            parts.append(Markup(element).format(number % COLOURS, *box, name, labels[at], value))
     chart = '<svg class="chart bars" viewBox="0 0 240 {:.0f}" role="img" aria-label="{}" preserveAspectRatio="none">{}</svg>'
     return Markup(chart).format(height, title, Markup("").join(parts))
 
 
-def svg(title: str, frame: Frame, *parts: Markup) -> Markup:
-    """Join the parts into one chart."""
-    chart = '<svg class="chart{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>'
-    narrow = " narrow" if frame.width < WIDTH else ""
-    return Markup(chart).format(narrow, frame.width, frame.height, title, Markup("").join(parts))
+def svg(title: str, width: float, height: float, *parts: Markup) -> Markup:
+    """Join the parts into one chart, which scales with its container."""
+    chart = '<svg xmlns="{}" class="chart{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>'
+    narrow = " narrow" if width < WIDTH else ""
+    return Markup(chart).format(NAMESPACE, narrow, width, height, title, Markup("").join(parts))
 
 
-def legend(names: Sequence[str]) -> Markup:
-    """Legend: the colour of each series."""
-    entry = Markup('<span><i class="s{}"></i>{}</span>')
-    return Markup('<p class="legend">{}</p>').format(
-        Markup("").join(entry.format(n % 6, name) for n, name in enumerate(names))
+def wrap_legend(names: Sequence[str]) -> list[list[tuple[int, str]]]:
+    """Split the names of the series, with their numbers, into lines of about ``LEGEND_LETTERS``."""
+    lines: list[list[tuple[int, str]]] = [[]]
+    for number, name in enumerate(names):
+        if lines[-1] and sum(len(other) + 4 for _, other in lines[-1]) + len(name) > LEGEND_LETTERS:
+            lines.append([])
+        lines[-1].append((number, name))
+    return lines
+
+
+def draw_legend(line: Sequence[tuple[int, str]], y: float) -> Markup:
+    """One line of a legend: the colour and the name of each series."""
+    entry = Markup('<tspan class="bar s{}" dx="{}">■</tspan><tspan dx="5">{}</tspan>')
+    entries = Markup("").join(
+        entry.format(number % COLOURS, 14 if at else 0, name) for at, (number, name) in enumerate(line)
     )
+    return Markup('<text class="label" x="{}" y="{:.1f}">{}</text>').format(LEFT, y, entries)
 
 
 def axes(frame: Frame, x: str, y: str) -> Markup:
