@@ -82,6 +82,7 @@ def normalise_ids(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
         IdentityError: for the first value that is no id, with its row; or for a type that holds no ids.
     """
     source = _to_source(pa.chunked_array([column]) if isinstance(column, pa.Array) else column)
+    _check_width(column, source)
     texts = _format_floats(source) if pa.types.is_floating(source.type) else pc.utf8_trim(source, BLANKS)
     texts = _replace_float_texts(texts)
     length = pc.fill_null(pc.utf8_length(texts), 0)
@@ -126,6 +127,18 @@ def normalise_categories(column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
             raise IdentityError(error.reason, pc.index(texts, value).as_py()) from None
     rows = pc.index_in(texts, values).combine_chunks()
     return pa.chunked_array([pa.array(categories, pa.string()).take(rows)])
+
+
+def _check_width(column: pa.Array | pa.ChunkedArray, source: pa.ChunkedArray) -> None:
+    """Refuse narrow floats too large to be exact; as float64, they look like whole numbers."""
+    digits = {pa.float16(): 11, pa.float32(): 24}.get(column.type)
+    inexact = pc.greater_equal(pc.abs(source), float(1 << digits)) if digits else pa.chunked_array([], pa.bool_())
+    if (row := pc.index(inexact, True).as_py()) >= 0:
+        raise IdentityError(
+            f"{source[row].as_py():.0f} is a {column.type}, which holds whole numbers exactly only below 2^{digits}; "
+            "give the id as text",
+            row,
+        )
 
 
 def _to_source(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from models.fraud.history import shared_history
 from models.fraud.history.online_history import LATE, OnlineHistory
@@ -18,7 +18,7 @@ from models.fraud.history.point_in_time import (
     merchant_names,
     to_microseconds,
 )
-from models.fraud.identity import MAX_ID_LENGTH, normalise_id
+from models.fraud.identity import MAX_CATEGORY_LENGTH, MAX_ID_LENGTH, normalise_category, normalise_id
 from models.fraud.raw.columns import LARGEST
 from models.request_times import RequestTime, check_label_time
 
@@ -33,7 +33,17 @@ Id = Annotated[
         mode="validation",
     ),
 ]
-Word = Annotated[str, Field(max_length=64)]
+Category = Annotated[
+    str,
+    AfterValidator(normalise_category),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "description": f"Text of at most {MAX_CATEGORY_LENGTH} characters; blank, or a word such as NaN, if missing.",
+        },
+        mode="validation",
+    ),
+]
 JOURNAL = ("transaction_id", "event_time", "customer_id", "merchant_id", "amount")
 
 
@@ -47,9 +57,9 @@ class Purchase(BaseModel):
     customer_id: Id
     merchant_id: Id
     amount: Annotated[float, Field(ge=0, le=LARGEST["amount"], allow_inf_nan=False)]
-    category: Word | None = None
-    channel: Word | None = None
-    device: Word | None = None
+    category: Category | None = None
+    channel: Category | None = None
+    device: Category | None = None
     distance_km: Annotated[float, Field(ge=0, le=LARGEST["distance_km"], allow_inf_nan=False)] = 0.0
 
 

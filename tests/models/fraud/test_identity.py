@@ -2,12 +2,24 @@
 
 import decimal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.fraud.identity import BLANKS, EXACT, MAX_ID_LENGTH, IdentityError, normalise_id, normalise_ids
+from models.fraud.identity import (
+    BLANKS,
+    EXACT,
+    MAX_CATEGORY_LENGTH,
+    MAX_ID_LENGTH,
+    IdentityError,
+    normalise_categories,
+    normalise_category,
+    normalise_id,
+    normalise_ids,
+)
+from models.fraud.online_requests import Purchase
 
 ACCEPTED = [
     ("c1", "c1"),
@@ -30,6 +42,7 @@ ACCEPTED = [
 REFUSED = [
     (None, "missing"),
     ("", "empty"),
+    ("nan", "missing value"),
     (" \t\u3000", "empty"),
     (1.5, "not a whole number"),
     ("1.5e+0", "not a whole number"),
@@ -72,7 +85,7 @@ def test_column_of_texts_follows_the_rule_of_single_values():
 
 def test_column_of_numbers_becomes_their_digits():
     assert normalise_ids(pa.array([4e15, -7.0, 0.0])).to_pylist() == ["4000000000000000", "-7", "0"]
-    assert normalise_ids(pa.array([4e15, 1.0], pa.float32())).to_pylist()[1] == "1"
+    assert normalise_ids(pa.array([2.0**24 - 1, 1.0], pa.float32())).to_pylist() == ["16777215", "1"]
     assert normalise_ids(pa.array([1, 2**62])).to_pylist() == ["1", str(2**62)]
     assert normalise_ids(pa.array([decimal.Decimal("4001.00"), decimal.Decimal("17")])).to_pylist() == ["4001", "17"]
     assert normalise_ids(pa.array([], pa.string())).to_pylist() == []
@@ -84,6 +97,55 @@ def test_column_with_a_value_that_is_no_id_names_its_row(value, reason):
     with pytest.raises(IdentityError, match="^row 3: .*" + reason.replace("^", r"\^")) as error:
         normalise_ids(column)
     assert error.value.row == 2
+
+
+@pytest.mark.parametrize(("kind", "digits"), [(pa.float16(), 11), (pa.float32(), 24)])
+def test_narrow_floats_that_are_not_exact_are_no_ids(kind, digits):
+    column = pa.array(np.array([1.0, 2.0**digits]).astype(kind.to_pandas_dtype()), kind)
+    with pytest.raises(IdentityError, match=rf"exactly only below 2\^{digits}; give the id as text") as error:
+        normalise_ids(column)
+    assert error.value.row == 1
+
+
+CATEGORIES = [
+    (" fuel\t", "fuel"),
+    ("none", "none"),
+    ("5411.0", "5411"),
+    ("1.5", "1.5"),
+    ("1e+300", "1e+300"),
+    ("x" * MAX_CATEGORY_LENGTH, "x" * MAX_CATEGORY_LENGTH),
+    ("nan", None),
+    (" NULL ", None),
+    ("  ", None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), CATEGORIES)
+def test_value_becomes_a_category_in_training_and_requests(value, expected):
+    purchase = {"transaction_id": "t", "customer_id": "c", "merchant_id": "m", "amount": 1.0}
+    request = Purchase(**purchase, event_time="2026-01-05T12:00:00Z", category=value)
+    assert normalise_category(value) == expected == request.category
+    assert normalise_categories(pa.array([value], pa.string())).to_pylist() == [expected]
+
+
+def test_category_that_is_too_long_is_refused():
+    with pytest.raises(IdentityError, match="65 characters"):
+        normalise_category("x" * 65)
+    with pytest.raises(IdentityError, match="row 2: .*65 characters"):
+        normalise_categories(pa.array(["a", "x" * 65, "x" * 65]))
+
+
+@given(st.lists(st.none() | st.text(max_size=70) | st.sampled_from(["nan", "5.0", " a "]), max_size=20))
+def test_category_columns_and_single_values_agree(values):
+    try:
+        expected = [normalise_category(value) for value in values]
+    except IdentityError:
+        expected = None
+    try:
+        assert normalise_categories(pa.array(values, pa.string())).to_pylist() == expected
+    except IdentityError:
+        assert expected is None
 
 
 @pytest.mark.parametrize("column", [pa.array([True]), pa.array([0], pa.timestamp("us")), pa.array([b"\xff"])])
