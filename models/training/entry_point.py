@@ -19,7 +19,7 @@ from models.saved_model import export
 from models.training import callbacks, weight_digests
 from models.training.distribute import cluster, strategies
 from models.training.distribute.job import ClusterTask, TrainingJob
-from models.training.loop import TrainingResult, fit
+from models.training.loop import TrainingResult, TrainingSplits, TrainingStart, fit
 from models.training.seeds import seed_everything
 
 RESULT = "fit.json"
@@ -108,19 +108,9 @@ def train(job: TrainingJob, data: TrainingData | None = None) -> None:
     seed_everything(job.settings)
     data = data or (TrainingData.from_store(job) if job.valid_rows else TrainingData.of(job))
     rows, feed = _create_feed(job, data)
-    fitted = fit(
-        data.network,
-        job.settings,
-        data.features,
-        feed,
-        rows,
-        data.valid,
-        Path(job.folder),
-        job.pretrained,
-        job.base,
-        strategy,
-        task,
-    )
+    splits = TrainingSplits(data.features, rows, feed, data.valid)
+    start = TrainingStart(Path(job.folder), job.pretrained, job.base, strategy, task)
+    fitted = fit(data.network, job.settings, splits, start)
     if task.chief:
         _write_result(fitted, Path(job.folder))
 

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,46 @@ from models.training.checkpoint import CheckpointSaver, TrainingPosition
 from models.training.distribute import strategies
 from models.training.distribute.job import SINGLE_TASK, ClusterTask
 from models.training.step import create_runner, create_train_step
+
+
+@dataclass(frozen=True)
+class TrainingSplits:
+    """The two splits that a training reads.
+
+    Attributes:
+        features: Shapes and types of the transformed features.
+        rows: Number of examples of the train split; an epoch is that many, rounded down to whole batches.
+        feed: Creates the infinite stream of the train split's shuffled batches from a given step on.
+        valid: The validation split in memory.
+    """
+
+    features: Mapping[str, tf.TensorSpec]
+    rows: int
+    feed: Feed
+    valid: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class TrainingStart:
+    """What a training starts from, and where it runs.
+
+    Attributes:
+        folder: Folder of checkpoints, best weights and event files; training resumes from a checkpoint in it. None for a
+            temporary one.
+        pretrained: Folder of weights that an earlier stage learned.
+        base: File of weights to start from; then only low-rank adapters are trained.
+        strategy: The distribution strategy; None for TensorFlow's default strategy.
+        task: This process's task in the cluster.
+    """
+
+    folder: Path | None = None
+    pretrained: str = ""
+    base: str = ""
+    strategy: tf.distribute.Strategy | None = None
+    task: ClusterTask = SINGLE_TASK
+
+
+DEFAULT_START = TrainingStart()
 
 
 @dataclass
@@ -49,32 +89,15 @@ class TrainingResult:
 
 
 def fit(
-    network: Any,
-    settings: Mapping[str, Any],
-    features: Mapping[str, tf.TensorSpec],
-    feed: Feed,
-    rows: int,
-    valid: Mapping[str, np.ndarray],
-    folder: Path | None = None,
-    pretrained: str = "",
-    base: str = "",
-    strategy: tf.distribute.Strategy | None = None,
-    task: ClusterTask = SINGLE_TASK,
+    network: Any, settings: Mapping[str, Any], splits: TrainingSplits, start: TrainingStart = DEFAULT_START
 ) -> TrainingResult:
-    """Train until the monitored metric on ``valid`` has not improved for ``patience`` epochs; return the best weights.
+    """Train until the monitored metric on valid has not improved for ``patience`` epochs; return the best weights.
 
     Args:
         network: The case's model module.
         settings: The training settings; ``max_steps`` may reduce ``epochs``.
-        features: Shapes and types of the transformed features.
-        feed: Creates the infinite stream of shuffled batches from a given step on.
-        rows: Number of examples of the train split; an epoch is that many, rounded down to whole batches.
-        valid: The validation split in memory.
-        folder: Folder of checkpoints, best weights and event files; training resumes from a checkpoint in it.
-        pretrained: Folder of weights that an earlier stage learned.
-        base: File of weights to start from; then only low-rank adapters are trained.
-        strategy: The distribution strategy; default: TensorFlow's default strategy.
-        task: This process's task in the cluster.
+        splits: The train and the validation split.
+        start: What the training starts from, and where it runs.
 
     Raises:
         PreemptedError: after SIGTERM, with a checkpoint written.
@@ -97,17 +120,17 @@ def fit(
     Evidence: tour.evidence.training.loop_against_fit.loop_equals_fit
     Proof: tests/models/training/test_loop.py::test_the_loop_ends_with_the_weights_of_keras_fit
     """
-    if folder is None:
+    if start.folder is None:
         with tempfile.TemporaryDirectory() as scratch:
-            return fit(network, settings, features, feed, rows, valid, Path(scratch), pretrained, base, strategy, task)
-    strategy = strategy or tf.distribute.get_strategy()
-    batch_size = min(settings["batch_size"], rows)
-    per_epoch = rows // batch_size
+            return fit(network, settings, splits, replace(start, folder=Path(scratch)))
+    folder, task, strategy = start.folder, start.task, start.strategy or tf.distribute.get_strategy()
+    batch_size = min(settings["batch_size"], splits.rows)
+    per_epoch = splits.rows // batch_size
     epochs = min(settings["epochs"], -(-settings["max_steps"] // per_epoch))
     with strategy.scope():
-        model = build(network, settings, features, pretrained)
-        if base:
-            model.load_weights(base)
+        model = build(network, settings, splits.features, start.pretrained)
+        if start.base:
+            model.load_weights(start.base)
             adapters.add(model, settings["lora_rank"])
         optimizer = optimizers.create(settings, per_epoch * epochs)
         optimizer.build(model.trainable_variables)
@@ -124,7 +147,7 @@ def fit(
     )
     callback_list.on_train_begin()
     resumed = saver.restore()
-    run_steps = create_runner(strategy, saver, train_step, feed, task, position, callback_list)
+    run_steps = create_runner(strategy, saver, train_step, splits.feed, task, position, callback_list)
     # TensorFlow's preemption handler has restored once more: an earlier journal entry would be lost.
     if resumed:
         saver.note()
@@ -140,13 +163,27 @@ def fit(
                 position.seconds = time.perf_counter() - started
                 if position.step % settings["checkpoint_steps"] == 0:
                     saver.save()
-            position.curves.append(_measure_epoch(network, settings, model, position, batch_size, valid, started))
+            position.curves.append(
+                _measure_epoch(network, settings, model, position, batch_size, splits.valid, started)
+            )
             print(_format_progress(epoch, epochs, position.curves[-1]), flush=True)
             callback_list.on_epoch_end(epoch, dict(position.curves[-1]))
             position.losses, position.seconds = [], 0.0
             saver.save()
     callback_list.on_train_end()
-    return _build_result(network, model, folder, rows, batch_size, position, strategy, task)
+    if task.chief:
+        model.load_weights(folder / calls.BEST)
+    return TrainingResult(
+        model=model,
+        rows=splits.rows,
+        batch_size=batch_size,
+        steps=position.step,
+        best=int(np.argmax([curve[network.MONITOR] for curve in position.curves])),
+        curves=position.curves,
+        journal=position.journal,
+        replicas=strategy.num_replicas_in_sync,
+        trainable=adapters.count_trainable(model),
+    )
 
 
 def _next_checkpoint(step: int, settings: Mapping[str, Any]) -> int:
@@ -174,29 +211,3 @@ def _measure_epoch(
 
 def _format_progress(epoch: int, epochs: int, curve: Mapping[str, float]) -> str:
     return f"epoch {epoch + 1}/{epochs} " + " ".join(f"{name}={value:.4g}" for name, value in curve.items())
-
-
-def _build_result(
-    network: Any,
-    model: keras.Model,
-    folder: Path,
-    rows: int,
-    batch_size: int,
-    position: TrainingPosition,
-    strategy: tf.distribute.Strategy,
-    task: ClusterTask,
-) -> TrainingResult:
-    if task.chief:
-        model.load_weights(folder / calls.BEST)
-    best = int(np.argmax([curve[network.MONITOR] for curve in position.curves]))
-    return TrainingResult(
-        model=model,
-        rows=rows,
-        batch_size=batch_size,
-        steps=position.step,
-        best=best,
-        curves=position.curves,
-        journal=position.journal,
-        replicas=strategy.num_replicas_in_sync,
-        trainable=adapters.count_trainable(model),
-    )

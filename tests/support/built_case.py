@@ -137,7 +137,7 @@ def build(case: UseCase, folder: Path, **changes: str) -> BuiltCase:
     held = list(tf.data.TFRecordDataset(list_shards(str(examples), "eval")).as_numpy_iterator())
     rows = {name: value.numpy() for name, value in transform.parse(tf.constant(held)).items() if name in keep}
     count, train = batches(list_shards(str(examples), "train"), transform, keep, flat["batch_size"], 1)
-    fitted = loop.fit(network, flat, transform.features, train, count, valid)
+    fitted = loop.fit(network, flat, loop.TrainingSplits(transform.features, count, train, valid))
     point = network.operating_point(flat, valid[network.LABEL], predict(fitted.model, valid))
     export.save(str(model), network, fitted.model, transform, point, flat)
     return BuiltCase(case, flat, schema, examples, graph, model, fitted, held, rows, point)

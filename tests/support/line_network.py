@@ -46,4 +46,6 @@ def settings(**changes):
 def fit(changes, folder=None):
     keras.utils.set_random_seed(1)
     count, feed = feed_from_memory(data(), BATCH, 1)
-    return loop.fit(Line, settings(**changes), {}, feed, count, data(200), folder)
+    return loop.fit(
+        Line, settings(**changes), loop.TrainingSplits({}, count, feed, data(200)), loop.TrainingStart(folder)
+    )

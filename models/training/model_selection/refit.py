@@ -8,7 +8,7 @@ from typing import Any
 
 from models.input import feed_from_memory
 from models.rows import Rows, specs
-from models.training.loop import TrainingResult, fit
+from models.training.loop import TrainingResult, TrainingSplits, TrainingStart, fit
 from models.training.seeds import seed_everything
 
 
@@ -34,7 +34,8 @@ def fit_rows(
     """Run the Trainer's loop on arrays, ``[rows, ...]`` for each feature; each call is seeded, so that calls compare."""
     seed_everything(settings)
     rows, feed = feed_from_memory(train, settings["batch_size"], settings["seed"])
+    splits = TrainingSplits(specs(train), rows, feed, valid)
     # Many short trainings in a row: nobody reads their event files.
     quiet_settings = {**settings, "tensorboard": False}
     with redirect_stdout(StringIO()):  # progress by epoch would hide the caller's one line for each training
-        return fit(network, quiet_settings, specs(train), feed, rows, valid, None, pretrained)
+        return fit(network, quiet_settings, splits, TrainingStart(pretrained=pretrained))

@@ -102,7 +102,8 @@ def test_an_epoch_is_every_whole_batch_once() -> None:
     y = np.arange(rows, dtype=np.int64)[:, None] % 2
     both = {"pixels": x, "label_id": y}
     count, feed = reading.feed_from_memory(both, 32, 1)
-    fitted = loop.fit(image, tiny(epochs=3), {"pixels": tf.TensorSpec([None, 8, 8, 1])}, feed, count, both)
+    splits = loop.TrainingSplits({"pixels": tf.TensorSpec([None, 8, 8, 1])}, count, feed, both)
+    fitted = loop.fit(image, tiny(epochs=3), splits)
     record = {"rows": fitted.rows, "batch_size": fitted.batch_size, "steps": fitted.steps, "curves": fitted.curves}
     table = trainer_output.compare_counts(record, rows)
     assert cells(table)["steps in total"] == 3 * (150 // 32) == 12
@@ -166,7 +167,8 @@ def test_the_image_network_learns_real_digits() -> None:
     train, evaluated = ({"pixels": x[rows], "label_id": y[rows]} for rows in (slice(1400), slice(1400, None)))
     rows, feed = reading.feed_from_memory(train, 64, 1)
     settings = tiny(classes=list("0123456789"), filters=12, batch_size=64, epochs=6)
-    fitted = loop.fit(image, settings, {"pixels": tf.TensorSpec([None, 8, 8, 1])}, feed, rows, evaluated)
+    splits = loop.TrainingSplits({"pixels": tf.TensorSpec([None, 8, 8, 1])}, rows, feed, evaluated)
+    fitted = loop.fit(image, settings, splits)
     assert image.quality(evaluated["label_id"], predict(fitted.model, evaluated))["accuracy"] > 0.9
 
 
