@@ -130,7 +130,7 @@ def client(served_folder: Path) -> Iterator[Any]:
         ModelConfig(
             "half", str(served_folder / "half"), "specific", specific=(1, 2), labels={"stable": 1, "canary": 2}
         ),
-        ModelConfig("doors", str(served_folder / "doors")),
+        ModelConfig("signatures", str(served_folder / "signatures")),
     ]
     with run_model_server(ServerOptions(models, grpc_port=0, rest_port=0, poll=POLL, max_body=MAX_BODY)) as app:
         client = ModelServerClient(app)

@@ -14,35 +14,35 @@
 
 namespace {
 
-void describe(const std::vector<edge::Tensor>& tensors) {
+void print_tensors(const std::vector<edge::Tensor>& tensors) {
   for (size_t index = 0; index < tensors.size(); ++index) {
-    const auto& one = tensors[index];
-    std::cout << (index ? ", " : "") << "\"" << one.name << "\": {\"dtype\": \"" << one.type << "\", \"shape\": [";
-    for (size_t axis = 0; axis < one.shape.size(); ++axis) std::cout << (axis ? ", " : "") << one.shape[axis];
+    const auto& tensor = tensors[index];
+    std::cout << (index ? ", " : "") << "\"" << tensor.name << "\": {\"dtype\": \"" << tensor.type << "\", \"shape\": [";
+    for (size_t axis = 0; axis < tensor.shape.size(); ++axis) std::cout << (axis ? ", " : "") << tensor.shape[axis];
     std::cout << "]}";
   }
 }
 
-std::vector<char> read(const std::string& path) {
+std::vector<char> read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error(path + " cannot be read");
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-size_t rows_of(const edge::Tensor& tensor, const std::vector<char>& data) {
+size_t count_rows(const edge::Tensor& tensor, const std::vector<char>& data) {
   if (data.size() % tensor.bytes)
     throw std::runtime_error(tensor.name + " has " + std::to_string(data.size()) + " bytes, which is no whole number of rows of " +
                              std::to_string(tensor.bytes));
   return data.size() / tensor.bytes;
 }
 
-void answer(edge::Model& model, const std::string& in, const std::string& out) {
+void run_rows(edge::Model& model, const std::string& in, const std::string& out) {
   std::vector<std::vector<char>> inputs, outputs;
-  for (const auto& one : model.inputs()) inputs.push_back(read(in + "/" + one.name + ".bin"));
-  const size_t rows = rows_of(model.inputs().at(0), inputs[0]);
+  for (const auto& input : model.inputs()) inputs.push_back(read_file(in + "/" + input.name + ".bin"));
+  const size_t rows = count_rows(model.inputs().at(0), inputs[0]);
   for (size_t index = 0; index < inputs.size(); ++index)
-    if (rows_of(model.inputs()[index], inputs[index]) != rows) throw std::runtime_error("inputs differ in their rows");
-  for (const auto& one : model.outputs()) outputs.emplace_back(rows * one.bytes);
+    if (count_rows(model.inputs()[index], inputs[index]) != rows) throw std::runtime_error("inputs differ in their rows");
+  for (const auto& output : model.outputs()) outputs.emplace_back(rows * output.bytes);
   std::vector<double> times;
   for (size_t row = 0; row < rows; ++row) {
     std::vector<const void*> from;
@@ -66,21 +66,21 @@ void answer(edge::Model& model, const std::string& in, const std::string& out) {
 
 }  // namespace
 
-int main(int count, char** words) {
-  if (count != 2 && count != 4) {
+int main(int argc, char** argv) {
+  if (argc != 2 && argc != 4) {
     std::cerr << "usage: edge MODEL [IN OUT]\n";
     return 2;
   }
   try {
-    edge::Model model(words[1]);
-    if (count == 4) {
-      answer(model, words[2], words[3]);
+    edge::Model model(argv[1]);
+    if (argc == 4) {
+      run_rows(model, argv[2], argv[3]);
       return 0;
     }
     std::cout << "{\"inputs\": {";
-    describe(model.inputs());
+    print_tensors(model.inputs());
     std::cout << "}, \"outputs\": {";
-    describe(model.outputs());
+    print_tensors(model.outputs());
     std::cout << "}}\n";
     return 0;
   } catch (const std::exception& error) {

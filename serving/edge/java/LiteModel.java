@@ -22,8 +22,8 @@ final class LiteModel implements AutoCloseable {
   /** Throws IllegalStateException if the model cannot be loaded. */
   LiteModel(Path path) {
     handle = open(path.toString());
-    inputs = tensors(true);
-    outputs = tensors(false);
+    inputs = readTensors(true);
+    outputs = readTensors(false);
   }
 
   List<Tensor> inputs() {
@@ -47,7 +47,7 @@ final class LiteModel implements AutoCloseable {
       if (in[index] == null) throw new IllegalArgumentException(inputs.get(index).name() + " is missing");
     }
     var out = outputs.stream().map(LiteModel::buffer).toArray(ByteBuffer[]::new);
-    run(alive(), in, out);
+    run(openHandle(), in, out);
     var answer = new TreeMap<String, ByteBuffer>();
     for (int index = 0; index < out.length; index++) answer.put(outputs.get(index).name(), out[index]);
     return answer;
@@ -59,18 +59,18 @@ final class LiteModel implements AutoCloseable {
     handle = 0;
   }
 
-  private long alive() {
+  private long openHandle() {
     if (handle == 0) throw new IllegalStateException("the model is closed");
     return handle;
   }
 
-  private List<Tensor> tensors(boolean input) {
-    var found = new ArrayList<Tensor>();
+  private List<Tensor> readTensors(boolean input) {
+    var tensors = new ArrayList<Tensor>();
     for (int index = 0; index < count(handle, input); index++) {
       var shape = shape(handle, input, index);
-      found.add(new Tensor(name(handle, input, index), type(handle, input, index), shape, bytes(handle, input, index)));
+      tensors.add(new Tensor(name(handle, input, index), type(handle, input, index), shape, bytes(handle, input, index)));
     }
-    return List.copyOf(found);
+    return List.copyOf(tensors);
   }
 
   private static native long open(String path);

@@ -15,7 +15,7 @@ const edge::Tensor& tensor(jlong handle, jboolean input, jint index) {
 
 // Runs a function; a C++ exception becomes a Java IllegalStateException, and a default value is returned.
 template <typename Work>
-auto guarded(JNIEnv* java, Work work) -> decltype(work()) {
+auto convert_errors(JNIEnv* java, Work work) -> decltype(work()) {
   try {
     return work();
   } catch (const std::exception& error) {
@@ -24,10 +24,10 @@ auto guarded(JNIEnv* java, Work work) -> decltype(work()) {
   }
 }
 
-void* address(JNIEnv* java, jobjectArray buffers, jint index, const edge::Tensor& one) {
+void* address(JNIEnv* java, jobjectArray buffers, jint index, const edge::Tensor& tensor) {
   jobject buffer = java->GetObjectArrayElement(buffers, index);
-  if (java->GetDirectBufferCapacity(buffer) != static_cast<jlong>(one.bytes))
-    throw std::runtime_error(one.name + " is no direct buffer of " + std::to_string(one.bytes) + " bytes");
+  if (java->GetDirectBufferCapacity(buffer) != static_cast<jlong>(tensor.bytes))
+    throw std::runtime_error(tensor.name + " is no direct buffer of " + std::to_string(tensor.bytes) + " bytes");
   return java->GetDirectBufferAddress(buffer);
 }
 
@@ -37,9 +37,9 @@ extern "C" {
 
 JNIEXPORT jlong JNICALL Java_LiteModel_open(JNIEnv* java, jclass, jstring path) {
   const char* text = java->GetStringUTFChars(path, nullptr);
-  const std::string copied(text);
+  const std::string model_path(text);
   java->ReleaseStringUTFChars(path, text);
-  return guarded(java, [&] { return reinterpret_cast<jlong>(new edge::Model(copied)); });
+  return convert_errors(java, [&] { return reinterpret_cast<jlong>(new edge::Model(model_path)); });
 }
 
 JNIEXPORT void JNICALL Java_LiteModel_close(JNIEnv*, jclass, jlong handle) {
@@ -61,9 +61,9 @@ JNIEXPORT jstring JNICALL Java_LiteModel_type(JNIEnv* java, jclass, jlong handle
 
 JNIEXPORT jintArray JNICALL Java_LiteModel_shape(JNIEnv* java, jclass, jlong handle, jboolean input, jint index) {
   const auto& shape = tensor(handle, input, index).shape;
-  jintArray copied = java->NewIntArray(static_cast<jsize>(shape.size()));
-  java->SetIntArrayRegion(copied, 0, static_cast<jsize>(shape.size()), shape.data());
-  return copied;
+  jintArray dimensions = java->NewIntArray(static_cast<jsize>(shape.size()));
+  java->SetIntArrayRegion(dimensions, 0, static_cast<jsize>(shape.size()), shape.data());
+  return dimensions;
 }
 
 JNIEXPORT jint JNICALL Java_LiteModel_bytes(JNIEnv*, jclass, jlong handle, jboolean input, jint index) {
@@ -72,11 +72,11 @@ JNIEXPORT jint JNICALL Java_LiteModel_bytes(JNIEnv*, jclass, jlong handle, jbool
 
 JNIEXPORT void JNICALL Java_LiteModel_run(JNIEnv* java, jclass, jlong handle, jobjectArray inputs, jobjectArray outputs) {
   auto* model = reinterpret_cast<edge::Model*>(handle);
-  guarded(java, [&] {
+  convert_errors(java, [&] {
     std::vector<const void*> from;
     std::vector<void*> to;
-    for (const auto& one : model->inputs()) from.push_back(address(java, inputs, static_cast<jint>(from.size()), one));
-    for (const auto& one : model->outputs()) to.push_back(address(java, outputs, static_cast<jint>(to.size()), one));
+    for (const auto& input : model->inputs()) from.push_back(address(java, inputs, static_cast<jint>(from.size()), input));
+    for (const auto& output : model->outputs()) to.push_back(address(java, outputs, static_cast<jint>(to.size()), output));
     model->run(from, to);
     return 0;
   });

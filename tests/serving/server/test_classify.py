@@ -86,7 +86,7 @@ def test_invalid_multi_inference_is_refused(client):
     assert expect_error(client.stub.MultiInference, multi_inference_request(("two", "predict")))[0] == "UNIMPLEMENTED"
     assert expect_error(client.stub.MultiInference, multi_inference_request())[0] == "INVALID_ARGUMENT"
     other = multi_inference_request(("regress_x_to_y", "regress"), ("regress_x_to_y3", "regress"))
-    other.tasks[1].model_spec.name = "doors"
+    other.tasks[1].model_spec.name = "signatures"
     assert "same model name" in expect_error(client.stub.MultiInference, other)[1]
     empty = multi_inference_request(("regress_x_to_y", "regress"))
     empty.ClearField("input")

@@ -89,14 +89,14 @@ def test_invalid_json_returns_400_with_a_reason(client, body):
     ],
 )
 def test_invalid_rows_of_several_inputs_return_400(client, rows):
-    assert client.post("doors:predict", {"instances": rows}).status_code == 400
+    assert client.post("signatures:predict", {"instances": rows}).status_code == 400
 
 
 @pytest.mark.parametrize(
     "value", ["text", {"b64": "!"}, {"b64": "AA", "more": 1}, {"b64": 5}, 3, None, ["a", ["b"]]], ids=str
 )
 def test_strings_are_accepted_and_other_values_return_400(client, value):
-    response = client.post("doors:predict", {"signature_name": "echo", "instances": [value, value]})
+    response = client.post("signatures:predict", {"signature_name": "echo", "instances": [value, value]})
     assert response.status_code == (200 if value == "text" else 400)
 
 
@@ -154,9 +154,10 @@ def test_inconsistent_tensor_is_refused(client):
 def test_wrong_type_or_shape_is_refused_before_the_model_runs(client):
     assert expect_error(client.stub.Predict, build_predict_request("half", {"x": [["a"]]}))[0] == "INVALID_ARGUMENT"
     assert (
-        expect_error(client.stub.Predict, build_predict_request("doors", {"x": 1.0}, "same"))[0] == "INVALID_ARGUMENT"
+        expect_error(client.stub.Predict, build_predict_request("signatures", {"x": 1.0}, "same"))[0]
+        == "INVALID_ARGUMENT"
     )
-    assert client.post("doors:predict", {"signature_name": "same", "inputs": 1.0}).status_code == 400
+    assert client.post("signatures:predict", {"signature_name": "same", "inputs": 1.0}).status_code == 400
     code, text = expect_error(client.stub.Predict, build_predict_request("half", {"x": [[1.0, 2.0]]}))
     assert code == "INVALID_ARGUMENT" and "expected is [?,1]" in text
 
@@ -168,7 +169,7 @@ def test_model_error_fails_only_its_own_request(client):
 
     def send_request(value: float) -> None:
         body = {"signature_name": "positive", "instances": [value]}
-        results[value] = client.post("doors:predict", body).status_code
+        results[value] = client.post("signatures:predict", body).status_code
 
     threads = [threading.Thread(target=send_request, args=(value,)) for value in [*map(float, range(12)), -1.0]]
     for thread in threads:
@@ -200,18 +201,22 @@ def test_gzip_body_is_decompressed_up_to_the_limit(client):
 
 
 def test_expired_deadline_does_not_stop_the_server(client):
-    slow = build_predict_request("doors", {"turns": np.array([2000], np.int32)}, "slow")
+    slow = build_predict_request("signatures", {"turns": np.array([2000], np.int32)}, "slow")
     assert expect_error(client.stub.Predict, slow, timeout=0.05)[0] == "DEADLINE_EXCEEDED"
     assert client.post("half:predict", {"instances": [[2.0]]}).status_code == 200
 
 
 def test_expired_rest_deadline_returns_504(served_folder):
     options = ServerOptions(
-        [ModelConfig("doors", str(served_folder / "doors"))], grpc_port=None, rest_port=0, poll=POLL, rest_timeout=0.05
+        [ModelConfig("signatures", str(served_folder / "signatures"))],
+        grpc_port=None,
+        rest_port=0,
+        poll=POLL,
+        rest_timeout=0.05,
     )
     with (
         run_model_server(options) as app,
         httpx.Client(base_url=f"http://127.0.0.1:{app.rest_port}", timeout=120) as client,
     ):
-        response = client.post("/v1/models/doors:predict", json={"signature_name": "slow", "instances": [2000]})
+        response = client.post("/v1/models/signatures:predict", json={"signature_name": "slow", "instances": [2000]})
         assert response.status_code == 504 and response.json() == {"error": "Deadline Exceeded"}

@@ -48,7 +48,7 @@ def test_health_reports_all_services_as_serving(client):
 
 
 def test_disabled_health_metrics_and_batching_are_absent(served_folder):
-    models = [ModelConfig("doors", str(served_folder / "doors"))]
+    models = [ModelConfig("signatures", str(served_folder / "signatures"))]
     options = ServerOptions(
         models,
         grpc_port=0,
@@ -66,6 +66,6 @@ def test_disabled_health_metrics_and_batching_are_absent(served_folder):
         check = health_pb2_grpc.HealthStub(client.channel).Check
         assert expect_error(check, health_pb2.HealthCheckRequest())[0] == "UNIMPLEMENTED"
         assert client.http.get("/monitoring/prometheus/metrics").status_code == 404
-        tensor = client.stub.Predict(build_predict_request("doors", {"x": [1.5]}, "same"), timeout=20).outputs["y"]
+        tensor = client.stub.Predict(build_predict_request("signatures", {"x": [1.5]}, "same"), timeout=20).outputs["y"]
         assert tensor.tensor_content == np.float32(1.5).tobytes() and not tensor.float_val
         client.close()

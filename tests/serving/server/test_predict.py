@@ -31,10 +31,12 @@ def test_row_and_column_formats_omit_the_name_of_a_single_output(client):
 
 def test_several_inputs_and_outputs_keep_their_names(client):
     rows = [{"a": 1, "b": [0.5, 0.25]}, {"a": 2, "b": [0, 0]}]
-    response = client.post("doors:predict", {"instances": rows}).json()
+    response = client.post("signatures:predict", {"instances": rows}).json()
     assert response == {"predictions": [{"a": 1, "sum": 3.5}, {"a": 2, "sum": 4.0}]}
     columns = {"a": [1, 2], "b": [[0.5, 0.25], [0, 0]]}
-    assert client.post("doors:predict", {"inputs": columns}).json() == {"outputs": {"a": [1, 2], "sum": [3.5, 4.0]}}
+    assert client.post("signatures:predict", {"inputs": columns}).json() == {
+        "outputs": {"a": [1, 2], "sum": [3.5, 4.0]}
+    }
 
 
 def test_rest_and_grpc_return_equal_outputs(client):
@@ -55,7 +57,7 @@ def test_tables_are_initialised_from_assets(client):
 def test_bytes_are_base64_and_text_is_text_in_both_directions(client):
     raw = bytes(range(256))
     rows = [{"b64": base64.b64encode(raw).decode()}, "grüße"]
-    predictions = client.post("doors:predict", {"signature_name": "echo", "instances": rows}).json()["predictions"]
+    predictions = client.post("signatures:predict", {"signature_name": "echo", "instances": rows}).json()["predictions"]
     assert base64.b64decode(predictions[0]["raw_bytes"]["b64"]) == raw + raw
     assert predictions[1]["text"] == "grüße"
     assert base64.b64decode(predictions[1]["raw_bytes"]["b64"]).decode() == "grüßegrüße"
@@ -63,19 +65,19 @@ def test_bytes_are_base64_and_text_is_text_in_both_directions(client):
 
 def test_nan_and_infinity_are_accepted_and_returned(client):
     body = b'{"signature_name": "same", "instances": [NaN, Infinity, -Infinity, 1.5]}'
-    predictions = json.loads(client.post("doors:predict", body).content)["predictions"]
+    predictions = json.loads(client.post("signatures:predict", body).content)["predictions"]
     assert math.isnan(predictions[0]) and predictions[1:] == [math.inf, -math.inf, 1.5]
 
 
 def test_float32_is_encoded_in_its_shortest_form(client):
     body = b'{"signature_name": "same", "instances": [0.1, NaN]}'
     for sent in (b'{"signature_name": "same", "instances": [0.1]}', body):
-        assert b"0.1," in client.post("doors:predict", sent).content.replace(b"]", b",")
+        assert b"0.1," in client.post("signatures:predict", sent).content.replace(b"]", b",")
 
 
 def test_signature_without_batch_axis_needs_the_column_format(client):
-    assert client.post("doors:predict", {"signature_name": "scalar", "inputs": 3}).json() == {"outputs": 6.0}
-    response = client.post("doors:predict", {"signature_name": "scalar", "instances": [3]})
+    assert client.post("signatures:predict", {"signature_name": "scalar", "inputs": 3}).json() == {"outputs": 6.0}
+    response = client.post("signatures:predict", {"signature_name": "scalar", "instances": [3]})
     assert response.status_code == 400
 
 

@@ -70,7 +70,7 @@ def wait_for_polls(app) -> None:
 @pytest.fixture(scope="module")
 def every_signature(tmp_path_factory) -> Path:
     """Folder of a version with every kind of signature, for tests to copy."""
-    return export_signatures(tmp_path_factory.mktemp("doors") / "1")
+    return export_signatures(tmp_path_factory.mktemp("signatures") / "1")
 
 
 def test_version_swap_under_load_loses_no_request_and_unloads_the_old_version(version_folder, tmp_path):
