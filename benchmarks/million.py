@@ -23,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.runs import ROOT, write_report
+from benchmarks.runs import ROOT, showcase_command, write_report
 from models.catalog import find_use_case
 from pipeline.home import Home
 from serving import rollout
@@ -163,7 +163,7 @@ def main() -> int:
         folder = copy_versions(source, home)
         words = ["serve", CASE, "--home", str(home), "--port", "0", "--rest-port", "-1", "--grpc-port", "-1", "--json"]
         words += ["--timeout", "30"]  # long, so that slow answers on a busy machine do not count as failures
-        server = subprocess.Popen([sys.executable, "-m", "cli.main", *words], stdout=subprocess.PIPE)
+        server = subprocess.Popen(showcase_command(*words), stdout=subprocess.PIPE)
         try:
             assert server.stdout is not None, "a pipe"
             port = int(json.loads(server.stdout.readline())["gateway"].rpartition(":")[2])

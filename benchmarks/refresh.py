@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import ROOT, find_artifacts, print_table, write_report
+from benchmarks.runs import ROOT, find_artifacts, print_table, showcase_command, write_report
 
 CASE, DAYS, WINDOW = "fraud", 120, 90
 DRIFT = ("amount:1.3@85", "concept:0.5@85")
@@ -67,9 +67,7 @@ def run_showcase(*words: object) -> str:
     Raises:
         SystemExit: if it failed.
     """
-    process = subprocess.run(
-        [sys.executable, "-m", "cli.main", *map(str, words)], cwd=ROOT, capture_output=True, text=True
-    )
+    process = subprocess.run(showcase_command(*words), cwd=ROOT, capture_output=True, text=True)
     if process.returncode:
         sys.exit(f"error: showcase {words[0]} failed: {process.stderr.strip().splitlines()[-1]}")
     return process.stdout

@@ -57,6 +57,11 @@ def find_artifacts(home: Path, case: str) -> tuple[dict[str, Path], Path]:
     return folders, Path(pushed[-1].facts["pushed"])
 
 
+def showcase_command(*words: object) -> list[str]:
+    """Return the command that runs ``showcase WORDS`` of this checkout; run it in ``ROOT``."""
+    return [sys.executable, "-m", "cli.main", *map(str, words)]
+
+
 @contextmanager
 def provide_home(home: Path | None, cases: Sequence[str]) -> Iterator[Path]:
     """Yield the home, or a temporary one in which each use case was run."""
@@ -65,7 +70,7 @@ def provide_home(home: Path | None, cases: Sequence[str]) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
-            subprocess.run([sys.executable, "-m", "cli.main", "run", case, "--home", folder], cwd=ROOT, check=True)
+            subprocess.run(showcase_command("run", case, "--home", folder), cwd=ROOT, check=True)
         yield Path(folder)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runs import ROOT, print_table, write_report
+from benchmarks.runs import ROOT, print_table, showcase_command, write_report
 
 ROWS = (100_000, 1_000_000, 5_000_000)
 DAY = 10_000_000_000  # rows per day
@@ -29,20 +29,8 @@ def measure_run(rows: int, runner: str, folder: Path) -> dict[str, Any]:
     Raises:
         SystemExit: if the run pushed no model.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "cli.main",
-        "run",
-        "fraud",
-        "--runner",
-        runner,
-        "--home",
-        str(folder),
-        "--json",
-    ]
-    command += ["--tracking", "none", "--set", f"rows={rows}"]
-    process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    options = ("--runner", runner, "--home", folder, "--json", "--tracking", "none", "--set", f"rows={rows}")
+    process = subprocess.run(showcase_command("run", "fraud", *options), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if process.returncode:
         sys.exit(f"error: the run of {rows} rows with runner {runner} failed: {process.stdout[-400:]}")
     stages = json.loads(json.loads(process.stdout)["facts"]["stages"])

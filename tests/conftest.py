@@ -105,15 +105,23 @@ def page(browser: Any) -> Iterator[Any]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def drift_profile() -> Any:
+    """Reference profile of the generated days of ``support.drift_case``."""
+    from support.drift_case import fit_reference_profile
+
+    return fit_reference_profile()
+
+
 @pytest.fixture(scope="module")
 def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with small models: ``half`` in three versions, and ``doors`` with every type of signature."""
+    """Folder with small models: ``half`` in three versions, and ``signatures`` with every type of signature."""
     from support.served_models import export_half_plus, export_signatures
 
     base = tmp_path_factory.mktemp("models")
     for version, add in ((1, 1.0), (2, 2.0), (3, 3.0)):
         export_half_plus(base / "half" / str(version), add)
-    export_signatures(base / "doors" / "1")
+    export_signatures(base / "signatures" / "1")
     return base
 
 

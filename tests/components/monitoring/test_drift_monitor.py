@@ -15,7 +15,6 @@ from support.drift_case import (
     ROWS,
     append_records,
     encode_record,
-    fit_reference_profile,
     generate_day,
     log_days,
     save_profiles,
@@ -35,16 +34,11 @@ from serving.gateway.log.log_files import LogPosition, read_log
 from serving.gateway.log.tf_example import decode, encode_example
 
 
-@pytest.fixture(scope="module")
-def profile() -> ReferenceProfile:
-    return fit_reference_profile()
-
-
 @pytest.fixture
-def home(tmp_path: Path, profile: ReferenceProfile, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, drift_profile: ReferenceProfile, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a version, and TFDV's statistics of its eval split."""
     monkeypatch.setattr(sys, "argv", ["showcase"])  # TFX reads flags from it
-    save_profiles(tmp_path / "versions", profile)
+    save_profiles(tmp_path / "versions", drift_profile)
     (tmp_path / "versions/1/assets.extra/profile.pb").write_bytes(statistics(generate_day(-1)))
     return tmp_path
 
@@ -132,10 +126,10 @@ def test_late_labels_are_joined_and_the_metric_equals_scikit_learns(home: Path) 
     assert report["realised"][str(FIRST)]["value"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_merged_parts_equal_the_whole_in_any_order(profile: ReferenceProfile, tmp_path: Path) -> None:
+def test_merged_parts_equal_the_whole_in_any_order(drift_profile: ReferenceProfile, tmp_path: Path) -> None:
     log_days(tmp_path, 0)
     rows = [data for _, data in read_log(tmp_path)]
-    parts, combine = [profile_records(profile, rows[n : n + 90]) for n in range(0, ROWS, 90)], MergeParts()
+    parts, combine = [profile_records(drift_profile, rows[n : n + 90]) for n in range(0, ROWS, 90)], MergeParts()
 
     def whole(order: list[WindowPart]) -> WindowPart:
         half = combine.create_accumulator(), combine.create_accumulator()
@@ -144,10 +138,10 @@ def test_merged_parts_equal_the_whole_in_any_order(profile: ReferenceProfile, tm
         )
         return combine.extract_output(combine.merge_accumulators([None, first, second]))
 
-    expected = profile_records(profile, rows).profile.to_bytes()
+    expected = profile_records(drift_profile, rows).profile.to_bytes()
     for order in (parts, parts[::-1]):
         assert whole(order).profile.to_bytes() == expected
-        assert sorted(whole(order).scores) == sorted(profile_records(profile, rows).scores)
+        assert sorted(whole(order).scores) == sorted(profile_records(drift_profile, rows).scores)
 
 
 def _add_parts(combine: MergeParts, start: WindowPart | None, parts: list[WindowPart]) -> WindowPart | None:

@@ -10,7 +10,6 @@ from support.drift_case import (
     ROWS,
     append_records,
     encode_record,
-    fit_reference_profile,
     generate_day,
     log_days,
     save_profiles,
@@ -20,15 +19,10 @@ from serving.drift.gateway_monitor import STATE_FILE, GatewayMonitor
 from serving.drift.reference.reference_profile import ReferenceProfile
 
 
-@pytest.fixture(scope="module")
-def usual_profile() -> ReferenceProfile:
-    return fit_reference_profile()
-
-
 @pytest.fixture
-def new_monitor(usual_profile: ReferenceProfile, tmp_path: Path) -> Callable[..., GatewayMonitor]:
+def new_monitor(drift_profile: ReferenceProfile, tmp_path: Path) -> Callable[..., GatewayMonitor]:
     """Returns a function that creates a monitor of the log under ``tmp_path`` from its state file."""
-    save_profiles(tmp_path / "versions", usual_profile, 1, 2)
+    save_profiles(tmp_path / "versions", drift_profile, 1, 2)
     return lambda *sinks: GatewayMonitor("tiny", tmp_path, tmp_path / "versions", CUT, sinks)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.command import ROOT
+from support.command import ROOT, showcase
 from support.flink_here import find_leftover_processes, require_jars
 from support.manifests import command_line, list_containers, render_manifests
 
@@ -55,20 +55,8 @@ def test_missing_jars_or_java_is_an_error(fake_machine: Path, tmp_path: Path, mo
 
 
 def test_run_without_java_exits_with_2_and_creates_no_home(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "cli.main",
-        "run",
-        "fraud",
-        "--runner",
-        "flink",
-        "--home",
-        str(tmp_path / "home"),
-    ]
-    process = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PATH": str(tmp_path)}
-    )
+    words = ("run", "fraud", "--runner", "flink", "--home", tmp_path / "home")
+    process = showcase(*words, env={**os.environ, "PATH": str(tmp_path)})
     assert process.returncode == 2 and "no java on PATH" in process.stderr and "Traceback" not in process.stderr
     assert not (tmp_path / "home").exists()
 

@@ -16,22 +16,17 @@ from serving.drift.reference.explained_columns import ExplainedColumn
 from serving.drift.reference.reference_profile import ReferenceProfile
 
 
-@pytest.fixture(scope="module")
-def usual_profile() -> ReferenceProfile:
-    return fit_reference_profile()
-
-
-def test_enough_days_are_grouped_by_kind(usual_profile: ReferenceProfile) -> None:
-    assert usual_profile.days == 21 and set(usual_profile.baseline.groups) == {"workday", "saturday", "sunday"}
-    assert [column.name for column in usual_profile.layout] == [
+def test_enough_days_are_grouped_by_kind(drift_profile: ReferenceProfile) -> None:
+    assert drift_profile.days == 21 and set(drift_profile.baseline.groups) == {"workday", "saturday", "sunday"}
+    assert [column.name for column in drift_profile.layout] == [
         "amount",
         "amount_unexplained",
         "channel",
         "predicted",
         "score",
     ]
-    assert {usual_profile.kind(FIRST + n) for n in range(5)} == {"workday"}
-    assert (usual_profile.kind(FIRST + 5), usual_profile.kind(FIRST + 6)) == ("saturday", "sunday")
+    assert {drift_profile.kind(FIRST + n) for n in range(5)} == {"workday"}
+    assert (drift_profile.kind(FIRST + 5), drift_profile.kind(FIRST + 6)) == ("saturday", "sunday")
 
 
 def test_few_days_give_overdispersed_rows_and_none_give_independent_rows() -> None:
@@ -44,21 +39,21 @@ def test_few_days_give_overdispersed_rows_and_none_give_independent_rows() -> No
         assert wide.baseline.noise[key].trace == pytest.approx(reference_profile.FEW_DAYS_OVERDISPERSION * noise.trace)
 
 
-def test_loaded_profile_counts_and_estimates_the_same(usual_profile: ReferenceProfile, tmp_path: Path) -> None:
-    again = reference_profile.load_version(save_profiles(tmp_path, usual_profile, 4), 4)
+def test_loaded_profile_counts_and_estimates_the_same(drift_profile: ReferenceProfile, tmp_path: Path) -> None:
+    again = reference_profile.load_version(save_profiles(tmp_path, drift_profile, 4), 4)
     rows = generate_day(0)
     frame, scores = WATCHED.frame(rows, rows["score"])
-    assert again.profile(frame).to_bytes() == usual_profile.profile(frame).to_bytes()
-    assert again.estimator.estimate(scores[:, 0]) == usual_profile.estimator.estimate(scores[:, 0])
-    assert again.baseline.to_bytes() == usual_profile.baseline.to_bytes() and again.version == 4
+    assert again.profile(frame).to_bytes() == drift_profile.profile(frame).to_bytes()
+    assert again.estimator.estimate(scores[:, 0]) == drift_profile.estimator.estimate(scores[:, 0])
+    assert again.baseline.to_bytes() == drift_profile.baseline.to_bytes() and again.version == 4
     assert (again.watched, again.expected, again.usual) == (
-        usual_profile.watched,
-        usual_profile.expected,
-        usual_profile.usual,
+        drift_profile.watched,
+        drift_profile.expected,
+        drift_profile.usual,
     )
 
 
-def test_random_effects_are_loaded(usual_profile: ReferenceProfile, tmp_path: Path) -> None:
+def test_random_effects_are_loaded(drift_profile: ReferenceProfile, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     shop = rng.integers(0, 200, 2000)
     rows = pl.DataFrame(
@@ -66,28 +61,28 @@ def test_random_effects_are_loaded(usual_profile: ReferenceProfile, tmp_path: Pa
     )
     expected = (ExplainedColumn.fit(rows, "amount", ["shop"]),)
     assert len(expected[0].effects["shop"].known) > 150
-    again = reference_profile.load_version(save_profiles(tmp_path, replace(usual_profile, expected=expected), 5), 5)
+    again = reference_profile.load_version(save_profiles(tmp_path, replace(drift_profile, expected=expected), 5), 5)
     assert again.expected == expected and (again.expected[0].left(rows) == expected[0].left(rows)).all()
 
 
-def test_pooled_reference_is_the_sum_of_its_days(usual_profile: ReferenceProfile) -> None:
+def test_pooled_reference_is_the_sum_of_its_days(drift_profile: ReferenceProfile) -> None:
     whole = pl.concat([WATCHED.frame(generate_day(n), generate_day(n)["score"])[0] for n in range(-21, 0)])
     assert (
-        Profile.of(usual_profile.layout, usual_profile.columns(whole)).to_bytes()
-        == usual_profile.baseline.pooled.to_bytes()
+        Profile.of(drift_profile.layout, drift_profile.columns(whole)).to_bytes()
+        == drift_profile.baseline.pooled.to_bytes()
     )
 
 
-def test_version_without_a_profile_raises(usual_profile: ReferenceProfile, tmp_path: Path) -> None:
+def test_version_without_a_profile_raises(drift_profile: ReferenceProfile, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="push a new version"):
         reference_profile.load_version(tmp_path, 9)
-    folder = save_profiles(tmp_path, usual_profile, 2) / "2" / "assets.extra" / "normal"
+    folder = save_profiles(tmp_path, drift_profile, 2) / "2" / "assets.extra" / "normal"
     (folder / reference_profile.FACTS_FILE).write_text(json.dumps({"days": 1}))
     with pytest.raises(ValueError, match="push a new version"):
         reference_profile.load_version(tmp_path, 2)
 
 
-def test_empty_split_raises(usual_profile: ReferenceProfile) -> None:
+def test_empty_split_raises(drift_profile: ReferenceProfile) -> None:
     frame, _ = WATCHED.frame(generate_day(0), generate_day(0)["score"])
     with pytest.raises(ValueError, match="at least one row"):
-        reference_profile.fit(WATCHED, {}, frame.head(0), None, usual_profile.estimator, usual_profile.usual)
+        reference_profile.fit(WATCHED, {}, frame.head(0), None, drift_profile.estimator, drift_profile.usual)
