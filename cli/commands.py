@@ -168,7 +168,7 @@ def print_checks(home: Path, as_json: bool) -> int:
 
 
 def write_dvc_file(source: str, home: Path, check: bool) -> None:
-    """Write the ``.dvc`` file of a folder or of a use case's data; with ``check`` only compare folder and file.
+    """Write the ``.dvc`` file of a folder or of a use case's data; with ``check`` compare folder and file.
 
     Raises:
         ValueError: if the folder differs from its file.
@@ -181,11 +181,10 @@ def write_dvc_file(source: str, home: Path, check: bool) -> None:
         if not runs:
             raise ValueError(f"There is no run of {source} under {home} whose data could be used; name a folder.")
         folder = Path(runs[-1].facts["source"])
-    file = folder.resolve().with_name(folder.resolve().name + ".dvc") if check else files.write(folder)
-    if differences := files.find_differences(file):
-        raise ValueError(f"{folder} differs from {file}: {'; '.join(differences)}.")
-    description = files.read(file)
-    make_console().print(
-        f"{file}: {description.nfiles} files, {description.size} bytes, {description.md5}: the folder matches it.",
-        soft_wrap=True,
-    )
+    if not check:
+        message = f"{files.write(folder)} describes {folder}."
+    elif files.is_changed(folder):
+        raise ValueError(f"{folder} differs from its .dvc file; `dvc data status --granular` lists the files.")
+    else:
+        message = f"{folder} is what its .dvc file describes."
+    make_console().print(message, soft_wrap=True)

@@ -181,12 +181,10 @@ def dvc(
     source: Annotated[
         str, typer.Argument(help="Folder of spans, or a use case, which stands for the data of its last run.")
     ],
-    check: Annotated[
-        bool, typer.Option("--check", help="Only compare the folder with its .dvc file; needs no DVC.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only compare the folder with its .dvc file.")] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Have DVC write the .dvc file of a data folder, and verify the folder."""
+    """Have DVC write the .dvc file of a data folder, or compare the two."""
     from cli import commands
 
     commands.write_dvc_file(source, home, check)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cli import dvc_files
 from models.catalog import CASES
 from models.embedding import WordVectors
 from pipeline.home import Home
@@ -116,10 +115,6 @@ def plant(home: Path) -> list[str]:
     decision = {"decision": json.loads((home / "artifacts" / "decision" / "decision.json").read_text())["id"]}
     reason = "FitGate: the loss is too large"
     store.save(where, replace(pushed, id=REFUSED, state="refused", reason=reason, facts=facts | decision))
-    source = Path(facts["source"])
-    total = dvc_files.measure(source)
-    out = f"outs:\n- md5: {total.md5}\n  size: {total.size}\n  nfiles: {total.nfiles}\n  hash: md5\n  path: {source.name}\n"
-    source.with_name(f"{source.name}.dvc").write_text(out)
     return score_purchases(home)
 
 

@@ -1,6 +1,5 @@
 """Listing, choosing and comparing runs; reproducible training; DVC files."""
 
-import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -152,39 +151,29 @@ def write_tree(folder: Path, **files: str) -> Path:
     return folder
 
 
-def test_folder_hash_matches_dvc(tmp_path: Path) -> None:
-    # From `dvc add --no-commit` of DVC 3.67.1 on these three files: a/f, a.b/f and a-c/f.
-    folder = write_tree(tmp_path / "d2", a__f="1\n", a_dot__f="2\n")
-    (folder / "a-c").mkdir()
-    (folder / "a-c" / "f").write_text("3\n")
-    assert dvc_files.measure(folder) == dvc_files.DvcOutput("aea1080008716a51791ee2b7a2890621.dir", 6, 3, folder)
-
-
-def fake_dvc_add(command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess:
-    """Write the .dvc file of a folder as ``dvc add`` does, with an independent implementation of the hash."""
-    assert command[1:3] == ["add", "--no-commit"]
-    folder = cwd / command[3]
-    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    listing = ", ".join(
-        f'{{"md5": "{hashlib.md5(data).hexdigest()}", "relpath": "{name}"}}' for name, data in sorted(files.items())
-    )
-    md5, size = hashlib.md5(f"[{listing}]".encode()).hexdigest(), sum(map(len, files.values()))
-    text = f"outs:\n- md5: {md5}.dir\n  size: {size}\n  nfiles: {len(files)}\n  hash: md5\n  path: {folder.name}\n"
-    folder.with_name(folder.name + ".dvc").write_text(text)
-    return subprocess.CompletedProcess(command, 0, "", "")
-
-
-def test_dvc_file_is_read_back_and_detects_changes(tmp_path: Path, monkeypatch) -> None:
+def test_dvc_writes_the_file_and_compares_the_folder(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(dvc_files, "find_program", lambda: "dvc")
-    folder = write_tree(tmp_path / "data", span__a="one", span__b="two")
-    file = dvc_files.write(folder, fake_dvc_add)
-    assert file == tmp_path / "data.dvc" and dvc_files.read(file).nfiles == 2 and not dvc_files.find_differences(file)
-    (folder / "span" / "a").write_text("eno")
-    assert [line.split()[0] for line in dvc_files.find_differences(file)] == ["hash"]
-    (folder / "span" / "c").write_text("3")
-    assert [line.split()[0] for line in dvc_files.find_differences(file)] == ["files", "bytes", "hash"]
-    result = run_in_process("dvc", folder, "--check")
-    assert result.returncode == 2 and "files 3, data.dvc has 2" in result.stderr.replace("\n", " ")
+    folder = write_tree(tmp_path / "spans" / "data", span__a="one")
+    (tmp_path / ".dvc").mkdir()
+    calls = []
+
+    def answer(status: dict) -> dvc_files.Run:
+        def run(command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess:
+            calls.append((command, cwd))
+            return subprocess.CompletedProcess(command, 0, json.dumps(status), "")
+
+        return run
+
+    with pytest.raises(OSError, match="There is no .*data.dvc to compare with: write it with `showcase dvc"):
+        dvc_files.is_changed(folder, answer({}))
+    assert dvc_files.write(folder, answer({})) == tmp_path / "spans" / "data.dvc"
+    assert calls == [(["dvc", "add", "--no-commit", "data"], tmp_path / "spans")]
+    (tmp_path / "spans" / "data.dvc").touch()
+    # Answers of `dvc data status --json` of DVC 3.67: paths are relative to the root of the repository.
+    unchanged = {"not_in_cache": ["spans/data/"], "committed": {"added": ["spans/data/"]}}
+    assert not dvc_files.is_changed(folder, answer(unchanged))
+    assert not dvc_files.is_changed(folder, answer({**unchanged, "uncommitted": {"modified": ["data/"]}}))
+    assert dvc_files.is_changed(folder, answer({**unchanged, "uncommitted": {"modified": ["spans/data/"]}}))
 
 
 def test_missing_dvc_repository_or_folder_is_an_error(tmp_path: Path, monkeypatch) -> None:
@@ -198,12 +187,3 @@ def test_missing_dvc_repository_or_folder_is_an_error(tmp_path: Path, monkeypatc
         dvc_files.write(folder, lambda *_, **__: subprocess.CompletedProcess([], 253, "", stderr))
     with pytest.raises(OSError, match="There is no folder"):
         dvc_files.write(tmp_path / "none")
-
-
-@pytest.mark.parametrize(
-    "text", ["", "outs: []", "outs:\n- md5: abc\n  size: 1\n  path: x\n", "a: [", "outs:\n- md5: a.dir\n  hash: md5\n"]
-)
-def test_invalid_dvc_file_is_an_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / "data.dvc").write_text(text)
-    with pytest.raises(ValueError, match="is not a .dvc file of one folder"):
-        dvc_files.read(tmp_path / "data.dvc")
