@@ -43,6 +43,9 @@ def serve(
         bool, typer.Option("--monitor/--no-monitor", help="Run the drift monitor next to the gateway.")
     ] = True,
     webhook: Annotated[str, typer.Option(help="URL to post alerts to, as JSON; none by default.")] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Start although nothing is pushed; not ready until something is.")
+    ] = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -71,6 +74,7 @@ def serve(
             store=shared,
             monitor=monitor,
             webhook=webhook,
+            wait=wait,
         ),
         as_json,
     )

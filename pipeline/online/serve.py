@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class ServeOptions:
-    """Options of ``showcase serve``; port 0 means any free port, None disables the server."""
+    """Options of ``showcase serve``; port 0 means any free port, None disables the server.
+
+    With ``wait`` the servers start although nothing is pushed, and serve each case from its first push on.
+    """
 
     cases: Sequence[str]
     home: Path
@@ -44,6 +47,7 @@ class ServeOptions:
     store: str = ""
     monitor: bool = True
     webhook: str = ""
+    wait: bool = False
 
 
 def serve(options: ServeOptions, as_json: bool) -> None:
@@ -133,6 +137,8 @@ def _servable(options: ServeOptions) -> list[str]:
         ValueError: if a requested case has no pushed version, or no case has one.
     """
     pushed_cases = [name for name in CASES if rollout.list_versions(_versions_folder(options, name))]
+    if options.wait:
+        return list(options.cases) or list(CASES)
     if missing := [find_use_case(name).name for name in options.cases if name not in pushed_cases]:
         raise ValueError(
             f"No version of {missing[0]} has been pushed under {options.home}; `showcase run {missing[0]}` pushes one."

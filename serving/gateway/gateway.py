@@ -136,9 +136,9 @@ class Gateway:
         return Response(200, b'{"status":"alive"}')
 
     async def _get_readiness(self, request: Request) -> Response:
-        """Ready if no circuit breaker is open and the gateway is not draining."""
+        """Ready if a case is served, no circuit breaker is open and the gateway is not draining."""
         states = {name: scorer.state() for name, scorer in self.scorers.items()}
-        ready = not self.draining and all(state == "ready" for state in states.values())
+        ready = bool(states) and not self.draining and all(state == "ready" for state in states.values())
         return Response(200 if ready else 503, orjson.dumps({"ready": ready, "cases": states}))
 
     async def _get_metrics(self, request: Request) -> Response:

@@ -113,6 +113,10 @@ def check_command_line(line: Sequence[str]) -> None:
         flags._split(rest)
     elif program == "showcase":
         _check_showcase(rest)
+    elif program == "sh" and rest[0] == "-c":
+        checked = subprocess.run(["sh", "-n", "-c", rest[1]], capture_output=True, text=True)
+        if checked.returncode:
+            raise ValueError(checked.stderr)
     elif program == "python" and rest[0] == "-m":
         _check_module(rest[1], rest[2:])
     else:
@@ -152,7 +156,7 @@ def find_faults(documents: Sequence[Document]) -> list[str]:
     """List missing probes, resources and security settings of our pods."""
     problems = []
     for name, spec, container in list_containers(documents):
-        is_server = name.startswith(("Deployment", "StatefulSet"))
+        is_server = name.startswith(("Deployment", "StatefulSet")) and container in spec["containers"]
         if is_server:
             problems += [
                 f"{name}: no {kind}"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import grpc
@@ -27,6 +28,27 @@ def test_home_without_pushed_models_is_an_error(tmp_path):
     result = run_in_process("serve", "--home", tmp_path)
     assert result.returncode == 2 and "Nothing has been pushed under" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_waiting_server_is_alive_and_becomes_ready_with_the_first_push(tmp_path):
+    """A remote backend, as in a cluster: this process loads no model."""
+    from support import amount_model
+
+    words = ["--wait", "--port=0", "--backend=127.0.0.1:1", "--no-monitor", "--json"]
+    server = start_showcase("serve", "--home", tmp_path, *words, stdout=subprocess.PIPE)
+    try:
+        url = json.loads(server.stdout.readline())["gateway"]
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert httpx.get(f"{url}/readyz").json() == {"ready": False, "cases": {}}
+        assert (tmp_path / "models.config").read_text() == "model_config_list {\n}\n"
+        amount_model.export_amount_model(Home(tmp_path).case("fraud").versions, 1)
+        deadline = time.monotonic() + 60
+        while httpx.get(f"{url}/readyz").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        server.terminate()
+    assert server.wait(60) == 0
 
 
 def test_a_store_that_is_none_is_one_sentence(tmp_path):
