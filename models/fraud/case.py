@@ -26,6 +26,8 @@ CASE = UseCase(
             "warmup_days": 30,
             "valid_days": 5,
             "eval_days": 7,
+            # What becomes of purchases far before or after all others: refuse or drop.
+            "outliers": "refuse",
             # Pairs OURS=YOURS of column names; values of the label for fraud and for an honest purchase if not 1 and 0.
             "columns": "",
             "positive_label": "",
@@ -79,6 +81,7 @@ CASE = UseCase(
         "warmup_days": Range(0, 3650, "days"),
         "valid_days": Range(1, 3650, "days"),
         "eval_days": Range(1, 3650, "days"),
+        "outliers": ("refuse", "drop"),
         "embedding_size": Range(1, 1024),
         "max_vocabulary_size": Range(2, 10_000_000, "words"),
         "min_occurrence": Range(1, 1_000_000),

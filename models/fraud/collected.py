@@ -30,7 +30,7 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str
         name: [row["journal"][position] for row in rows] for position, name in enumerate(names)
     }
     options = ReadOptions.of(settings)
-    columns |= {"is_fraud": [row["label"] for row in rows], "label_time": [row["known"] for row in rows]}
+    columns |= {"is_fraud": [row["label"] for row in rows], "label_time": [_label_time(row) for row in rows]}
     for name in (*TEXTS, *NUMBERS):
         columns[name] = [(row["features"].get(name) or (None,))[0] for row in rows]
     table = pa.table({name: _array(values, TYPES[name]) for name, values in columns.items()})
@@ -43,6 +43,11 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str
         table.rename_columns([renames.get(name, name) for name in table.column_names]), folder / "served.parquet"
     )
     return len(rows)
+
+
+def _label_time(row: Mapping[str, Any]) -> int | None:
+    """Return when the label arrived; a purchase may be ahead of the gateway's clock, and its label not before it."""
+    return None if row["known"] is None else max(row["known"], row["journal"][1])
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:

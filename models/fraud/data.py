@@ -15,6 +15,8 @@ from models.fraud.history.point_in_time import MerchantDays, customer_features, 
 from models.fraud.raw.account import account_for
 from models.fraud.raw.duplicates import drop_copies
 from models.fraud.raw.file_reader import ReadOptions
+from models.fraud.raw.outliers import select_period
+from models.fraud.raw.split_counts import count_splits, count_unlabelled, find_faults, label_cutoff
 
 SHARDS = 8
 DAY_US = 86_400_000_000
@@ -59,14 +61,22 @@ def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> DataReport:
     Raises:
         DataError: for settings that cannot be used, whatever the data.
     """
-    account = account_for(spans, ReadOptions.of(settings))
-    window = dict(zip(("first_day", "last_day"), account.days, strict=True)) if account.days else {}
-    if window and not account.refused:
-        try:
-            splits({**settings, **window})
-        except DataError as error:
-            account.refused.append(str(error))
-    return account.to_report(window)
+    account = account_for(spans, ReadOptions.of(settings), settings["outliers"] == "drop")
+    if not account.period:
+        return account.to_report({})
+    first, last = account.period
+    window = {"first_day": first, "last_day": last}
+    try:
+        split_days = splits({**settings, **window})
+    except DataError as error:
+        account.refused.append(str(error))
+        return account.to_report(window)
+    sizes = count_splits(account.labels, split_days, first, last)
+    # Without the refused files a split may lack what it will have once they are corrected.
+    account.refused += [] if account.refused else find_faults(sizes, split_days)
+    unlabelled = count_unlabelled(account.labels, split_days, sizes)
+    notes = [f"{unlabelled:,} purchases of train, valid and eval have no label in time and are only history"]
+    return account.to_report(window, splits=sizes, notes=notes if unlabelled else ())
 
 
 def splits(settings: Mapping[str, Any]) -> dict[str, range]:
@@ -116,10 +126,15 @@ def examples(pipeline: Any, spans: Mapping[int, Path], settings: Mapping[str, An
     import apache_beam as beam  # a local import: planning a run needs this module but not Beam
 
     days = pipeline | "Days" >> beam.Create([str(path) for path in spans.values()])
-    tables = days | "Read" >> beam.Map(purchases.read, dict(settings))
+    tables = days | "Read" >> beam.Map(_read, dict(settings))
     shards = tables | "ByCustomer" >> beam.FlatMap(_shards) | beam.GroupByKey() | "Join" >> beam.Map(_join_spans)
     merchants = shards | "MerchantDays" >> beam.Map(MerchantDays.of) | beam.CombineGlobally(_merge)
     return shards | "History" >> beam.FlatMap(_history, beam.pvalue.AsSingleton(merchants), dict(settings))
+
+
+def _read(span: str, settings: Mapping[str, Any]) -> pa.Table:
+    """Read the purchases of a span that lie in the window; others were dropped when the data was checked."""
+    return select_period(purchases.read(span, settings), settings["first_day"], settings["last_day"])
 
 
 def _merge(tables: Iterable[MerchantDays]) -> MerchantDays:
@@ -151,9 +166,8 @@ def _history(
     day = pc.cast(table["event_time"], pa.int64()).to_numpy() // DAY_US
     split_days = splits(settings)
     for split, days in split_days.items():
-        # Training labels had arrived when eval began; a later label would leak information from the time of eval.
-        as_of = settings["last_day"] + 1 if split == "eval" else split_days["eval"].start
-        rows = _has_label(table, as_of * DAY_US) & (day >= days.start) & (day < days.stop)
+        cutoff = label_cutoff(split, split_days, settings["last_day"])
+        rows = _has_label(table, cutoff * DAY_US) & (day >= days.start) & (day < days.stop)
         yield from ((split, batch) for batch in purchases.to_examples(table.filter(pa.array(rows))))
     # The reference profile needs days that training has not used, and no labels: the days with incomplete labels.
     rows = pa.array(day >= split_days["valid"].stop)

@@ -19,7 +19,7 @@ from models.fraud.history.point_in_time import (
     to_microseconds,
 )
 from models.fraud.identity import MAX_CATEGORY_LENGTH, MAX_ID_LENGTH, normalise_category, normalise_id
-from models.fraud.raw.columns import LARGEST
+from models.fraud.raw.columns import LARGEST, NO_DISTANCE, NO_TEXT
 from models.request_times import RequestTime, check_label_time
 
 Id = Annotated[
@@ -48,7 +48,11 @@ JOURNAL = ("transaction_id", "event_time", "customer_id", "merchant_id", "amount
 
 
 class Purchase(BaseModel):
-    """A raw card purchase."""
+    """A raw card purchase.
+
+    A field that is left out has the value that stands in for a column that the data lacks; null is a missing value, as in a
+    column.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", title="Purchase")
 
@@ -57,10 +61,10 @@ class Purchase(BaseModel):
     customer_id: Id
     merchant_id: Id
     amount: Annotated[float, Field(ge=0, le=LARGEST["amount"], allow_inf_nan=False)]
-    category: Category | None = None
-    channel: Category | None = None
-    device: Category | None = None
-    distance_km: Annotated[float, Field(ge=0, le=LARGEST["distance_km"], allow_inf_nan=False)] = 0.0
+    category: Category | None = NO_TEXT
+    channel: Category | None = NO_TEXT
+    device: Category | None = NO_TEXT
+    distance_km: Annotated[float, Field(ge=0, le=LARGEST["distance_km"], allow_inf_nan=False)] = NO_DISTANCE
 
 
 class Verdict(BaseModel):
@@ -148,9 +152,12 @@ class Purchases:
     def seed(self, spans: Iterable[str], settings: Mapping[str, Any]) -> int:
         """Add the purchases and labels of folders of spans to the history; return their number."""
         from models.fraud import purchases
+        from models.fraud.raw.outliers import select_period
 
         count = 0
         for table in purchases.read_spans(spans, {**settings, "label_delay_days": self.history.delay}):
+            if "first_day" in settings:
+                table = select_period(table, settings["first_day"], settings["last_day"])
             for row in table.select(SEEDS).sort_by([("event_time", "ascending")]).to_pylist():
                 row["event_time"] = to_microseconds(row["event_time"])
                 self.history.add(row)

@@ -1,6 +1,6 @@
 """Settings of runs that take seconds."""
 
-SMALL = {"rows": "3000", "days": "40", "warmup_days": "3", "valid_days": "3", "eval_days": "3"}
+SMALL = {"rows": "3000", "days": "40", "warmup_days": "3", "valid_days": "4", "eval_days": "3"}
 
 
 # Few rows: these tests check the run itself, and other tests check the bounds of the gates.

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from models import spans as span_folders
 from models.data_report import DataReport
 from models.fraud.raw.columns import OPTIONAL
 from models.fraud.raw.duplicates import RowIndex
-from models.fraud.raw.file_reader import DAY_US, FileContent, ReadOptions, read_file
+from models.fraud.raw.file_reader import FileContent, ReadOptions, read_file
+from models.fraud.raw.outliers import describe_outliers, find_outliers
+from models.fraud.raw.period import find_period
+from models.fraud.raw.split_counts import count_labels
 from models.fraud.raw.table_files import TableFile, find_double_formats, list_tables
 
-COPIES = "repeated exactly"
+COPIES, OUTLIERS = "repeated exactly", "outside the period"
 
 
 @dataclass
@@ -28,16 +30,24 @@ class Account:
     Attributes:
         options: How files are read.
         rows: Number of rows by file; of a file without a fault, or as far as it can be read.
-        labels: Number of purchases by day since 1970 and label; copies are counted too.
+        files: How each of these files is read.
+        labels: Number of purchases of the period by day, label and day on which the label is known; copies are counted too.
+        days: Days on which each file has purchases.
+        period: First and last day that purchases cover, in days since 1970; None if no file could be read.
         copies: Number of rows that repeat an earlier row.
+        outliers: Number of rows outside the period that are dropped.
         faulty: Files with a fault.
         refused: Messages of the faults.
     """
 
     options: ReadOptions
     rows: dict[Path, int] = field(default_factory=dict)
-    labels: Counter[tuple[int, int | None]] = field(default_factory=Counter)
+    files: dict[Path, TableFile] = field(default_factory=dict)
+    labels: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+    days: dict[Path, set[int]] = field(default_factory=dict)
+    period: tuple[int, int] | None = None
     copies: int = 0
+    outliers: int = 0
     skipped: dict[str, list[str]] = field(default_factory=dict)
     unused: set[str] = field(default_factory=set)
     absent: Counter[str] = field(default_factory=Counter)
@@ -45,46 +55,39 @@ class Account:
     faulty: set[Path] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
 
-    @property
-    def days(self) -> tuple[int, int] | None:
-        """First and last day of the purchases, in days since 1970; None if no file could be read."""
-        days = [day for day, _ in self.labels]
-        return (min(days), max(days)) if days else None
-
-    def to_report(self, settings: Mapping[str, Any]) -> DataReport:
-        """Return the report, with the settings that the data determines."""
+    def to_report(self, settings: Mapping[str, Any], **fields: Any) -> DataReport:
+        """Return the report, with the settings that the data determines and further fields of a :class:`DataReport`."""
         files = [path for path in self.rows if path not in self.faulty]
-        period = tuple(str(date(1970, 1, 1) + timedelta(day)) for day in self.days or ())
+        period = tuple(str(date(1970, 1, 1) + timedelta(day)) for day in self.period or ())
+        dropped = {COPIES: self.copies, OUTLIERS: self.outliers}
         return DataReport(
             settings=settings,
             unit="purchases",
             files=len(files),
-            rows=sum(self.rows[path] for path in files) - self.copies,
+            rows=sum(self.rows[path] for path in files) - sum(dropped.values()),
             period=period,
             skipped=self.skipped,
-            dropped={COPIES: self.copies} if self.copies else {},
+            dropped={reason: count for reason, count in dropped.items() if count},
             unused=sorted(self.unused),
             defaults={name: self._describe_default(name, len(files)) for name in OPTIONAL if self.absent[name]},
             converted=dict(self.converted),
             refused=tuple(self.refused),
             files_refused=len(self.faulty),
             rows_refused=sum(self.rows[path] for path in self.faulty),
+            **fields,
         )
 
     def add(self, file: TableFile, content: FileContent) -> None:
         """Count a file with rows or faults."""
-        self.rows[file.path] = content.rows
+        self.rows[file.path], self.files[file.path] = content.rows, file
         self.unused |= set(content.unused)
         self.absent.update(content.absent)
         self.converted.update(content.converted)
         if content.faults:
             self.refuse(file.path, *content.faults)
-        days = content.table["event_time"].cast("int64").to_numpy() // DAY_US
-        labels = pc.fill_null(content.table["is_fraud"], -1).to_numpy()
-        keys, counts = np.unique(days * 3 + labels + 1, return_counts=True)
-        for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
-            day, label = divmod(key, 3)
-            self.labels[day, None if label == 0 else label - 1] += count
+        labels = count_labels(content.table)
+        self.labels.update(labels)
+        self.days[file.path] = {day for day, _, _ in labels}
 
     def skip(self, reason: str, name: str) -> None:
         """Count a file that is not used."""
@@ -100,17 +103,18 @@ class Account:
         return default if self.absent[name] == files else f"{default} in {self.absent[name]} of {files} files"
 
 
-def account_for(spans: Mapping[int, Path], options: ReadOptions) -> Account:
+def account_for(spans: Mapping[int, Path], options: ReadOptions, drop_outliers: bool = False) -> Account:
     """Read all files of the spans and account for them; faults are collected and do not raise."""
     account, index = Account(options), RowIndex()
-    files: dict[Path, TableFile] = {}
     for folder in spans.values():
-        files |= _account_for_span(folder, account, index)
-    _find_repetitions(account, index, files)
+        _account_for_span(folder, account, index)
+    _find_repetitions(account, index)
+    if account.labels:
+        _settle_period(account, drop_outliers)
     return account
 
 
-def _account_for_span(folder: Path, account: Account, index: RowIndex) -> dict[Path, TableFile]:
+def _account_for_span(folder: Path, account: Account, index: RowIndex) -> None:
     root = folder.parent if span_folders.NAME.fullmatch(folder.name) else folder
     listing = list_tables(folder)
     for reason, paths in listing.skipped.items():
@@ -129,7 +133,6 @@ def _account_for_span(folder: Path, account: Account, index: RowIndex) -> dict[P
             index.add(file.path, content.table)
     if not any(file.path in account.rows for file in listing.files):
         account.refused.append(_describe_empty(folder, listing.skipped))
-    return {file.path: file for file in listing.files}
 
 
 def _describe_empty(folder: Path, skipped: Mapping[str, list[Path]]) -> str:
@@ -140,16 +143,35 @@ def _describe_empty(folder: Path, skipped: Mapping[str, list[Path]]) -> str:
     )
 
 
-def _find_repetitions(account: Account, index: RowIndex, files: Mapping[Path, TableFile]) -> None:
+def _settle_period(account: Account, drop_outliers: bool) -> None:
+    """Find the days that purchases cover, and drop or refuse the rows outside them."""
+    rows: Counter[int] = Counter()
+    for (day, _, _), count in account.labels.items():
+        rows[day] += count
+    first, last = account.period = find_period(rows)
+    paths = [path for path, days in account.days.items() if days and (min(days) < first or max(days) > last)]
+    if not paths:
+        return
+    account.labels = Counter({key: count for key, count in account.labels.items() if first <= key[0] <= last})
+    outliers = find_outliers([account.files[path] for path in paths], account.options, (first, last))
+    if drop_outliers:
+        # A copy of an outlier counts as a copy.
+        account.outliers = len(np.unique(outliers.hashes))
+    else:
+        account.faulty |= set(paths)
+        account.refused.append(describe_outliers(outliers, (first, last)))
+
+
+def _find_repetitions(account: Account, index: RowIndex) -> None:
     if shared := index.find_shared_id():
         (first, row), (second, other) = shared.first, shared.second
-        table = read_file(files[second], account.options).table
+        table = read_file(account.files[second], account.options).table
         rest = f" ({shared.count - 1:,} more such rows)" if shared.count > 1 else ""
         account.refuse(
             second,
-            f"{second}, {files[second].name_row(other)}, has the transaction_id "
+            f"{second}, {account.files[second].name_row(other)}, has the transaction_id "
             f"'{table['transaction_id'][other].as_py()}' of another purchase: {first}, "
-            f"{files[first].name_row(row)}{rest}; keep one of the rows or correct the ids.",
+            f"{account.files[first].name_row(row)}{rest}; keep one of the rows or correct the ids.",
         )
     copied = index.find_copied_files()
     for copy, original in copied:

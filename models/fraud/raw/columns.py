@@ -17,13 +17,15 @@ REQUIRED = {
     "amount": pa.float64(),
     "is_fraud": pa.int8(),
 }
-# Type and default of optional columns that the data lacks; a null text in an existing column stays null.
+# Stand-ins for texts and distances that a file or a request lacks; a null text in an existing column stays null.
+NO_TEXT, NO_DISTANCE = "none", 0.0
+# Type and stand-in of optional columns.
 OPTIONAL: dict[str, tuple[pa.DataType, Any]] = {
     "label_time": (pa.timestamp("us"), None),
-    "category": (pa.string(), "none"),
-    "channel": (pa.string(), "none"),
-    "device": (pa.string(), "none"),
-    "distance_km": (pa.float64(), 0.0),
+    "category": (pa.string(), NO_TEXT),
+    "channel": (pa.string(), NO_TEXT),
+    "device": (pa.string(), NO_TEXT),
+    "distance_km": (pa.float64(), NO_DISTANCE),
 }
 # Largest numbers; bounds of the curated schema, of training data and of requests.
 LARGEST = {"amount": 1e6, "distance_km": 25_000.0}

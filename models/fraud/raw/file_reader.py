@@ -145,6 +145,12 @@ def _convert(file: TableFile, columns: Mapping[str, pa.ChunkedArray], rows: int,
             place = "" if error.row is None else f", {file.name_row(error.row)}"
             theirs = options.mapping.get(name, name)
             faults.append(f"{file.path}{place}, column '{theirs}': {error.reason.rstrip('.')}.")
+    if not faults and (row := _find_early_label(result)) is not None:
+        at, bought = result["label_time"][row], result["event_time"][row]
+        faults = [
+            f"{file.path}, {file.name_row(row)}, column '{options.mapping.get('label_time', 'label_time')}': "
+            f"{at} lies before the purchase at {bought}; correct it, or leave it empty for label_delay_days."
+        ]
     absent = [name for name in OPTIONAL if name not in columns]
     if faults:
         return FileContent(_empty_table(), rows, absent=absent, converted=converted, faults=faults)
@@ -172,6 +178,12 @@ def _convert_column(
     if times.conversion:
         converted[f"{name} read as {times.conversion}"] += len(column)
     return times.values
+
+
+def _find_early_label(columns: Mapping[str, pa.ChunkedArray]) -> int | None:
+    """Return the first row whose label arrived before its purchase; None if there is none."""
+    row = pc.index(pc.less(columns["label_time"], columns["event_time"]), True).as_py()
+    return None if row < 0 else int(row)
 
 
 def _complete_label_time(columns: Mapping[str, pa.ChunkedArray], delay: int) -> pa.ChunkedArray:

@@ -26,7 +26,14 @@ DAYS = 20
 SPLITS = ("train", "valid", "eval")
 START = datetime(2026, 1, 5)
 FIRST = (START - datetime(1970, 1, 1)).days
-SETTINGS = {"columns": "", "label_delay_days": DELAY, "warmup_days": WARMUP, "valid_days": VALID, "eval_days": EVAL}
+SETTINGS = {
+    "columns": "",
+    "label_delay_days": DELAY,
+    "warmup_days": WARMUP,
+    "valid_days": VALID,
+    "eval_days": EVAL,
+    "outliers": "refuse",
+}
 WHOLE = {**SETTINGS, "first_day": FIRST, "last_day": FIRST + DAYS - 1}
 
 

@@ -46,7 +46,7 @@ def test_job_has_the_runs_artifacts_and_changed_settings(home: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rows": "9"}, "'rows' is not a training setting"),
+        ({"rows": "900"}, "'rows' is not a training setting"),
         ({"epoch": "9"}, "no setting 'epoch'"),
         ({"strategy": "everywhere"}, "everywhere"),
     ],

@@ -35,7 +35,7 @@ def test_purchase_is_scored_and_logged_with_the_model_inputs(tmp_path):
     assert next_record["seconds_since_last"] == [10.0] and next_record["customer_count_1d"] == [1.0]
     assert next_record["past_merchant"][-1] == b"m1" and next_record["past_amount"][-1] == 499.0
     assert next_record["served/trace"] == [TRACE.encode()] and "served/trace" not in record
-    assert second["prediction_id"] != first["prediction_id"] and "category" not in record
+    assert second["prediction_id"] != first["prediction_id"] and record["category"] == [b"none"]
 
 
 @pytest.mark.parametrize(

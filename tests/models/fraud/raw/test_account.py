@@ -1,6 +1,7 @@
 """The account of a window: every file, row and column is used, or counted and named, or refused with place and remedy."""
 
 import gzip
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from support.purchase_files import (
 )
 
 from models.fraud.purchases import read
-from models.fraud.raw.account import account_for
+from models.fraud.raw.account import COPIES, account_for
 from models.fraud.raw.file_reader import ReadOptions
+from models.fraud.raw.split_counts import NEVER
 
 DAY = 20_458  # 2026-01-05
 
@@ -59,7 +61,7 @@ def test_paths_of_skipped_files_name_their_span(tmp_path: Path) -> None:
     write_text(tmp_path / "span-001" / "x.json", "{}")
     spans = {number: tmp_path / f"span-{number:03d}" for number in range(2)}
     account = account_for(spans, ReadOptions.of(SETTINGS))
-    assert account.skipped == {".json not supported": ["span-001/x.json"]} and account.days == (DAY, DAY)
+    assert account.skipped == {".json not supported": ["span-001/x.json"]} and account.period == (DAY, DAY)
 
 
 def test_unused_and_absent_columns_are_named(tmp_path: Path) -> None:
@@ -88,9 +90,22 @@ def test_conversions_are_counted(tmp_path: Path) -> None:
     assert read(tmp_path, SETTINGS).select(SIX).to_pydict() == make_table().to_pydict()
 
 
-def test_labels_are_counted_by_day(tmp_path: Path) -> None:
+def test_labels_are_counted_by_day_and_the_day_on_which_they_are_known(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", make_table())
-    assert account_of(tmp_path).labels == {(DAY, 0): 1, (DAY, 1): 1, (DAY, None): 1}
+    assert account_of(tmp_path).labels == {(DAY, 0, DAY + 7): 1, (DAY, 1, DAY + 8): 1, (DAY, -1, NEVER): 1}
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_a_copy_of_an_outlier_counts_once(tmp_path: Path, drop: bool) -> None:
+    for day in range(9):
+        write_parquet(tmp_path / f"{day}.parquet", other(f"d{day}", event_time=[at + timedelta(day) for at in TIMES]))
+    far = other("x", event_time=[at + timedelta(9000) for at in TIMES]).slice(0, 1)
+    write_parquet(tmp_path / "far.parquet", pa.concat_tables([far, far]))
+    account = account_for({0: tmp_path}, ReadOptions.of(SETTINGS), drop)
+    report = account.to_report({})
+    assert report.rows_given == 29 and len(report.refused) == (0 if drop else 1)
+    assert report.dropped == ({COPIES: 1, "outside the period": 1} if drop else {COPIES: 1})
+    assert report.period == ("2026-01-05", "2026-01-13")
 
 
 def test_named_labels_are_read(tmp_path: Path) -> None:
