@@ -14,13 +14,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from benchmarks.label_rate import count_sources
 from models.evaluation.costs import decision_threshold
 from models.fraud.case import CASE
 from models.fraud.generator import span_generator
 from models.fraud.generator.drift import CATEGORY_NAMES, Drift, inject
 from models.fraud.generator.world import CATEGORIES, CHANNELS, DAY, DEVICES, ONLINE, Rows, World
 from models.fraud.history import point_in_time
-from serving.drift.alarms.label_rate import count_sources
 from serving.drift.profiles import bins
 from serving.drift.profiles.profile import Profile
 from serving.drift.reference.day_variation import ReferenceBaseline, kind_of_day

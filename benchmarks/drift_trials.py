@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import label_rate
 from benchmarks.drift_days import AGES, REFERENCE, GeneratedDays, count_reports, drop_half
 from models.fraud.generator.drift import Drift, inject
-from serving.drift.alarms import data_faults, distribution_distances, label_rate
+from serving.drift.alarms import data_faults
 from serving.drift.alarms.alarm import AlarmRule, WindowMonitor, find_drift
 from serving.drift.profiles.profile import Profile
 from serving.drift.reference import metric_estimate
@@ -99,7 +100,7 @@ def compute_concept_p_values(days: GeneratedDays, size: float, every: int) -> di
             scored_days = [_score_known_frauds(rows, days, start + age) for age in range(1, LOOKS + 1)]
             p_values[name].append(
                 [
-                    distribution_distances.mann_whitney_lower(scores, reference[0], parts, reference[1])
+                    label_rate.mann_whitney_lower(scores, reference[0], parts, reference[1])
                     for scores, parts in scored_days
                 ]
             )

@@ -57,11 +57,6 @@ class Run:
         return self._parse("metrics")
 
     @property
-    def slice_metrics(self) -> dict[str, float]:
-        """The headline metric by slice of the eval split."""
-        return self._parse("slices")
-
-    @property
     def stages(self) -> dict[str, dict[str, Any]]:
         """State, seconds, peak memory and message of every stage, by name."""
         return self._parse("stages")

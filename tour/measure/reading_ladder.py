@@ -12,7 +12,6 @@ Proof: tests/tour/evidence/test_input_speed.py::test_every_way_gives_the_same_ro
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from models import input as reading
 from models.input import Transform
 
 AUTO = tf.data.AUTOTUNE
-BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -99,6 +97,24 @@ def full(split: Split) -> tf.data.Dataset:
     return _feed(reading.batches, split)
 
 
+def load_all_into_numpy(split: Split) -> Iterator[dict[str, np.ndarray]]:
+    """Load everything into NumPy, then yield batches by shuffled index; the memory limits the data.
+
+    Question: B24
+    Answer: Loading everything is fine while the data fits into memory; small data is even faster that way, because it
+        is parsed once. But memory grows with the data, often several times over through copies. The first step waits
+        for the last row, every worker holds a full copy, and a tf.function that captures the array puts it into the
+        graph. Shards with tf.data need only a few buffers, whatever the size. So I measure what fits and stream beyond
+        that.
+    Evidence: tour.evidence.data.input_speed.arrays_and_streams
+    Proof: tests/tour/evidence/test_input_speed.py::test_arrays_grow_with_the_data_and_streams_do_not
+    """
+    rows = reading.load(split.paths, split.transform, split.keep)
+    order = np.random.default_rng(split.seed).permutation(len(next(iter(rows.values()))))
+    for start in range(0, len(order) - split.batch_size + 1, split.batch_size):
+        yield {name: values[order[start : start + split.batch_size]] for name, values in rows.items()}
+
+
 WAYS: Mapping[str, Callable[[Split], tf.data.Dataset]] = {
     way.__name__: way for way in (naive, interleaved, parallel, batched, prefetched, cached, shuffled, streamed, full)
 }
@@ -107,16 +123,6 @@ WAYS: Mapping[str, Callable[[Split], tf.data.Dataset]] = {
 def records(split: Split) -> tf.data.Dataset:
     """Upper limit for any parsing: batches of records from the shards, not parsed."""
     return tf.data.TFRecordDataset(list(split.paths)).batch(split.batch_size)
-
-
-def bytes_per_second(paths: Sequence[str], passes: int = 1) -> float:
-    """Upper limit for any reading: bytes of the shards per second, from the page cache after the first pass."""
-    started, count = time.perf_counter(), 0
-    for path in list(paths) * passes:
-        with Path(path).open("rb", buffering=0) as file:
-            while block := file.read(BLOCK):
-                count += len(block)
-    return count / (time.perf_counter() - started)
 
 
 def measure_rate(data: tf.data.Dataset, seconds: float, warm: int = 1) -> float:

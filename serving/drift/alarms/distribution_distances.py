@@ -50,65 +50,10 @@ def population_stability(now: np.ndarray, reference: np.ndarray, prior: float = 
     return float(((p - q) * np.log(p / q)).sum())
 
 
-def chi_squared(now: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """Pearson's chi-squared statistic of two samples of independent rows over ``[k]`` bins, and its p-value."""
-    return _test_contingency(now, reference, None)
-
-
-def g_test(now: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """G-test: likelihood-ratio statistic of the same contingency table, and its p-value."""
-    return _test_contingency(now, reference, "log-likelihood")
-
-
-def _test_contingency(now: np.ndarray, reference: np.ndarray, measure: str | None) -> tuple[float, float]:
-    table = np.stack([np.asarray(now), np.asarray(reference)]).astype(np.float64)
-    table = table[:, table.sum(axis=0) > 0]
-    if not table.sum(axis=1).all():
-        raise ValueError("A test needs rows in both samples.")
-    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
-    if measure is None:
-        statistic = float(((table - expected) ** 2 / expected).sum())
-    else:
-        statistic = float(2 * special.rel_entr(table, expected).sum())
-    return statistic, float(stats.chi2.sf(statistic, max(table.shape[1] - 1, 1)))
-
-
-def binomial_test(hits: int, trials: int, rate: float) -> float:
-    """Two-sided exact binomial test: p-value of ``hits`` in ``trials`` independent trials under a known rate."""
-    return float(stats.binomtest(hits, trials, rate).pvalue)
-
-
 def fisher_exact(hits: int, trials: int, past_hits: int, past_trials: int) -> float:
     """Fisher's exact test, two-sided: p-value of the hypothesis that the rates now and in the past are equal."""
     table = [[hits, trials - hits], [past_hits, past_trials - past_hits]]
     return float(stats.fisher_exact(table).pvalue)
-
-
-def mann_whitney_lower(now: np.ndarray, past: np.ndarray, weights: np.ndarray, past_weights: np.ndarray) -> float:
-    """One-sided Mann–Whitney test with weights: p-value of the hypothesis that ``now`` is not lower than ``past``.
-
-    Weights account for values that come in bursts. The statistic is the weighted mean rank of each value among the
-    past's. Returns 1 if either side is empty.
-
-    Args:
-        now, past: Values ``[n]`` and ``[m]``.
-        weights, past_weights: Their weights ``[n]`` and ``[m]``.
-    """
-    if not len(now) or not len(past):
-        return 1.0
-    order = np.argsort(past)
-    cumulative = np.concatenate([[0.0], np.cumsum(past_weights[order])]) / past_weights.sum()
-    ranks = (
-        cumulative[np.searchsorted(past[order], now)] + cumulative[np.searchsorted(past[order], now, side="right")]
-    ) / 2
-    variance = sum((side**2).sum() / side.sum() ** 2 for side in (weights, past_weights)) / 12
-    return float(stats.norm.cdf((weights @ ranks / weights.sum() - 0.5) / np.sqrt(variance)))
-
-
-def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Clopper–Pearson's exact confidence interval of a rate."""
-    bounds = stats.binomtest(hits, trials).proportion_ci(level, "exact")
-    return float(bounds.low), float(bounds.high)
 
 
 def holm(p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

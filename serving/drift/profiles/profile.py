@@ -12,7 +12,6 @@ import polars as pl
 from serving.drift.profiles import bins as layouts
 from serving.drift.profiles.bins import INFINITE, RANKS, SIGN, CategoricalColumn, Column, Layout, NumericColumn
 
-MAX_COLUMN_BYTES = 64 << 10
 CHUNK = 1 << 16  # rows at a time, so that a column's values stay in the processor's cache
 MIN_TABLE_ROWS = 4096  # below this number of rows, a binary search among the edges is faster than a table of all ranks
 MAX_UNSEEN = 48  # largest number of unseen names that are stored

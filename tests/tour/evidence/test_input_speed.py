@@ -15,7 +15,7 @@ from models import input as reading
 from models.catalog import CASES
 from tour.evidence import benchmark_reports, result_types
 from tour.evidence.data import input_speed
-from tour.measure import peak_memory, reading_ladder
+from tour.measure import reading_ladder
 
 pytestmark = pytest.mark.system
 
@@ -67,7 +67,7 @@ def test_every_way_gives_the_same_rows(split: reading_ladder.Split, name: str) -
 
 def test_arrays_are_the_same_rows_shuffled(split: reading_ladder.Split) -> None:
     expected = rows_of([reading.load(split.paths, split.transform, split.keep)])
-    actual = rows_of(peak_memory.load_all_into_numpy(split))
+    actual = rows_of(reading_ladder.load_all_into_numpy(split))
     assert actual <= expected and actual.total() == expected.total() // 64 * 64
 
 
@@ -98,21 +98,10 @@ def test_rate_is_rows_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.3 <= clock.now < 0.36  # one warm-up batch, and fifteen or sixteen that count
 
 
-def test_bytes_per_second_counts_all_bytes(wide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading_ladder, "time", Clock(tick=2.0))
-    size = sum(Path(path).stat().st_size for path in wide)
-    assert reading_ladder.bytes_per_second(wide, passes=3) == pytest.approx(3 * size / 2)
-    rows_read = sum(
-        reading_ladder.count_rows(batch)
-        for batch in reading_ladder.records(reading_ladder.Split(wide, Rows(), ("x",), 500))
-    )
-    assert rows_read == SHARDS * ROWS
-
-
 def test_arrays_grow_with_the_data_and_streams_do_not(wide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "SHUFFLE", 256)
     growth = {}
-    for name, way in (("streamed", reading_ladder.streamed), ("numpy", peak_memory.load_all_into_numpy)):
+    for name, way in (("streamed", reading_ladder.streamed), ("numpy", reading_ladder.load_all_into_numpy)):
         input_speed.measure_growth(lambda way=way: way(reading_ladder.Split(wide, Rows(), ("x",), 256)))
         for times in (1, 8):
             split = reading_ladder.Split(wide * times, Rows(), ("x",), 256)
@@ -124,35 +113,6 @@ def test_arrays_grow_with_the_data_and_streams_do_not(wide: list[str], monkeypat
     # Half of the additional data is a clear limit between both: the allocator keeps only the size of a few batches.
     assert (
         growth["numpy", 8] - growth["numpy", 1] > additional_bytes / 2 > growth["streamed", 8] - growth["streamed", 1]
-    )
-
-
-def test_fork_returns_its_result_or_raises() -> None:
-    assert peak_memory.run_in_fork(lambda: {"rows": 3}) == {"rows": 3}
-    with pytest.raises(RuntimeError, match="status 1"):
-        peak_memory.run_in_fork(lambda: {}["missing"])
-
-
-def test_error_has_the_last_line_of_standard_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "python"
-    program.write_text("#!/bin/sh\necho Traceback >&2\necho 'OSError: there is no such graph' >&2\nexit 1\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(peak_memory.sys, "executable", str(program))
-    with pytest.raises(RuntimeError, match=r"Memory could not be measured: OSError: there is no such graph$"):
-        peak_memory.measure_peaks(str(tmp_path), ["shard"], ["x"], 64, ["numpy"], [1])
-
-
-@pytest.mark.slow
-def test_peaks_are_measured_for_every_way_and_size(
-    tmp_path_factory: pytest.TempPathFactory, split: reading_ladder.Split
-) -> None:
-    graph = str(get_built_case(CASES["image"], tmp_path_factory).graph)
-    peaks = peak_memory.measure_peaks(graph, split.paths, split.keep, 64, peak_memory.WAYS, (1, 2))
-    rows = reading_ladder.count_rows(reading.load(split.paths, split.transform, split.keep))
-    assert [(peak.way, peak.times) for peak in peaks] == [(way, times) for way in peak_memory.WAYS for times in (1, 2)]
-    assert all(
-        peak.rows == peak.times * rows // 64 * 64 and peak.bytes >= 0 and 0 < peak.first <= peak.seconds
-        for peak in peaks
     )
 
 

@@ -15,7 +15,7 @@ from tour.evidence.context import Context
 from tour.evidence.data.raw_examples import MIB, resident_bytes
 from tour.evidence.result_types import Number, Result, Table
 from tour.evidence.training import one_step as steps
-from tour.measure import peak_memory, reading_ladder
+from tour.measure import reading_ladder
 
 SECONDS = 0.25
 TUNING_SECONDS = 1.0  # time for AUTOTUNE to settle before its choices are read
@@ -73,7 +73,7 @@ def autotune_settings(context: Context) -> list[Result]:
 def arrays_and_streams(context: Context) -> list[Result]:
     """B24: time and memory of loading everything into NumPy and of streaming, on the data and on four times the data."""
     rows = []
-    for name, way in (("streamed", reading_ladder.streamed), ("numpy", peak_memory.load_all_into_numpy)):
+    for name, way in (("streamed", reading_ladder.streamed), ("numpy", reading_ladder.load_all_into_numpy)):
         # A first pass, which includes tracing, threads and buffers, is not counted.
         measure_growth(partial(way, train_split(context, 1)))
         for times in TIMES:

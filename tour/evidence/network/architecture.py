@@ -145,12 +145,6 @@ def served_network(context: Context) -> keras.Model:
     return restore.restore_model(str(context.served), context.case.load("model"), context.transform, context.pretrained)
 
 
-def fresh_network(context: Context) -> keras.Model:
-    """Build the run's network with fresh weights."""
-    settings = context.training["settings"]
-    return context.case.load("model").build(settings, context.transform.features, context.pretrained)
-
-
 def input_rows(context: Context, most: int, split: str = "valid") -> dict[str, np.ndarray]:
     """Inputs of the network for the first rows of a split."""
     return context.rows(split, context.case.load("model").INPUTS, most)

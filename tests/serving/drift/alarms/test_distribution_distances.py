@@ -29,27 +29,11 @@ def test_kolmogorov_smirnov_equals_scipy_on_the_rows() -> None:
     assert distribution_distances.kolmogorov_smirnov(*counts) == pytest.approx(stats.ks_2samp(first, second).statistic)
 
 
-def test_contingency_tests_equal_scipy_without_empty_bins() -> None:
-    table = np.stack([NOW, THEN])
-    expected = stats.chi2_contingency(table, correction=False)
-    assert distribution_distances.chi_squared(NOW, THEN) == pytest.approx((expected.statistic, expected.pvalue))
-    expected = stats.chi2_contingency(table, correction=False, lambda_="log-likelihood")
-    assert distribution_distances.g_test(np.append(NOW, 0), np.append(THEN, 0)) == pytest.approx(
-        (expected.statistic, expected.pvalue)
-    )
-
-
-def test_exact_p_values_are_sums_of_binomial_and_hypergeometric_terms() -> None:
-    terms = stats.binom.pmf(np.arange(21), 20, 0.1)
-    assert distribution_distances.binomial_test(5, 20, 0.1) == pytest.approx(
-        terms[terms <= terms[5] * (1 + 1e-9)].sum()
-    )
+def test_exact_p_value_is_a_sum_of_hypergeometric_terms() -> None:
     table = stats.hypergeom.pmf(np.arange(16), 120, 15, 20)
     assert distribution_distances.fisher_exact(6, 20, 9, 100) == pytest.approx(
         table[table <= table[6] * (1 + 1e-9)].sum()
     )
-    low, high = distribution_distances.clopper_pearson(5, 20)
-    assert stats.binom.sf(4, 20, low) == pytest.approx(0.025) and stats.binom.cdf(5, 20, high) == pytest.approx(0.025)
 
 
 @given(COUNTS, COUNTS)
@@ -83,23 +67,5 @@ def test_weights_divide_alpha_among_tests() -> None:
 
 
 def test_empty_samples_raise() -> None:
-    with pytest.raises(ValueError, match="rows in both samples"):
-        distribution_distances.chi_squared(np.zeros(3), THEN[:3])
     with pytest.raises(ValueError, match="Shares of zero rows"):
         distribution_distances.linf(np.zeros(3), THEN[:3])
-
-
-def test_lower_equals_the_mann_whitney_test() -> None:
-    rng = np.random.default_rng(3)
-    past, now = rng.normal(0, 1, 400).round(1), rng.normal(-0.3, 1, 50).round(1)
-    ones = np.ones(50), np.ones(400)
-    oracle = stats.mannwhitneyu(now, past, alternative="less", method="asymptotic", use_continuity=False).pvalue
-    assert distribution_distances.mann_whitney_lower(now, past, *ones) == pytest.approx(oracle, rel=0.05)
-    assert (
-        distribution_distances.mann_whitney_lower(now + 1, past, *ones) > 0.99
-        and distribution_distances.mann_whitney_lower(now[:0], past, *ones) == 1.0
-    )
-    # Values with weight zero have no influence.
-    first = (np.arange(50) < 1).astype(float)
-    alone = distribution_distances.mann_whitney_lower(now[:1], past, np.ones(1), ones[1])
-    assert distribution_distances.mann_whitney_lower(now, past, first, ones[1]) == pytest.approx(alone)

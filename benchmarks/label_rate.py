@@ -1,4 +1,4 @@
-"""Late labels: join them to their predictions, and test the rate of positives as early as labels allow.
+"""Late labels: test the rate of positives as early as labels allow, and whether their scores are lower than before.
 
 Frauds are reported over days, and honest purchases are never reported. So the frauds of the last days that are known by
 their end are compared with those of earlier spans of as many days, known by the end of those.
@@ -8,25 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
+from scipy import stats
 
 from serving.drift.alarms import distribution_distances
 
 MIN_WINDOWS = 20  # smallest number of reference windows
 CHANCE_SOURCES = 2  # customers with a positive at one merchant that may coincide by chance
-
-
-def join_labels(predictions: pl.DataFrame, labels: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Join predictions with the labels of their keys; drop predictions without a label, count repeated equal labels once.
-
-    Raises:
-        ValueError: if two labels of one key differ.
-    """
-    unique_labels = labels.drop_nulls().unique()
-    if unique_labels[key].is_duplicated().any():
-        conflict = unique_labels.filter(unique_labels[key].is_duplicated())[key][0]
-        raise ValueError(f"'{conflict}' has two labels that differ; keep the later one.")
-    return predictions.join(unique_labels, on=key, how="inner", maintain_order="left")
 
 
 def count_sources(customers: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -102,3 +89,24 @@ class PositiveRate:
         past = self.rate * self.rows, self.rows
         p = distribution_distances.fisher_exact(*(round(number * scale) for number in (count, rows, *past)))
         return p, count / rows / self.rate
+
+
+def mann_whitney_lower(now: np.ndarray, past: np.ndarray, weights: np.ndarray, past_weights: np.ndarray) -> float:
+    """One-sided Mann–Whitney test with weights: p-value of the hypothesis that ``now`` is not lower than ``past``.
+
+    Weights account for values that come in bursts. The statistic is the weighted mean rank of each value among the
+    past's. Returns 1 if either side is empty.
+
+    Args:
+        now, past: Values ``[n]`` and ``[m]``.
+        weights, past_weights: Their weights ``[n]`` and ``[m]``.
+    """
+    if not len(now) or not len(past):
+        return 1.0
+    order = np.argsort(past)
+    cumulative = np.concatenate([[0.0], np.cumsum(past_weights[order])]) / past_weights.sum()
+    ranks = (
+        cumulative[np.searchsorted(past[order], now)] + cumulative[np.searchsorted(past[order], now, side="right")]
+    ) / 2
+    variance = sum((side**2).sum() / side.sum() ** 2 for side in (weights, past_weights)) / 12
+    return float(stats.norm.cdf((weights @ ranks / weights.sum() - 0.5) / np.sqrt(variance)))

@@ -1,4 +1,4 @@
-"""Measure peak memory and time of ways to read a split: ``python -m tour.measure.peak_memory``, with JSON on stdin.
+"""Measure peak memory and time of ways to read a split: ``python -m benchmarks.peak_memory``, with JSON on stdin.
 
 Each way runs in a process of its own, forked after the imports and before TensorFlow starts a thread, so that the
 imports happen once. It first reads a batch of one shard: the memory for that does not depend on the data and is not
@@ -11,17 +11,12 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.checkout import ROOT
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from tour.measure.reading_ladder import Split
 
 WAYS = ("streamed", "kept", "numpy")
 
@@ -68,7 +63,7 @@ def measure_peaks(
     }
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     process = subprocess.run(
-        [sys.executable, "-m", "tour.measure.peak_memory"],
+        [sys.executable, "-m", "benchmarks.peak_memory"],
         input=json.dumps(request),
         capture_output=True,
         text=True,
@@ -131,9 +126,12 @@ def measure_way(request: Mapping[str, Any], way: str, times: int) -> dict[str, A
     next(iter(reading.dataset(split.paths[:1], split.transform, split.keep)))
     before = _peak_bytes()
     started, first, rows = time.perf_counter(), 0.0, 0
-    for batch in {"numpy": load_all_into_numpy, "streamed": reading_ladder.streamed, "kept": reading_ladder.full}[way](
-        split
-    ):
+    ways = {
+        "numpy": reading_ladder.load_all_into_numpy,
+        "streamed": reading_ladder.streamed,
+        "kept": reading_ladder.full,
+    }
+    for batch in ways[way](split):
         first = first or time.perf_counter() - started
         rows += reading_ladder.count_rows(batch)
     seconds = time.perf_counter() - started
@@ -145,28 +143,6 @@ def measure_way(request: Mapping[str, Any], way: str, times: int) -> dict[str, A
         "seconds": seconds,
         "bytes": _peak_bytes() - before,
     }
-
-
-def load_all_into_numpy(split: "Split") -> Iterator[dict[str, "np.ndarray"]]:
-    """Load everything into NumPy, then yield batches by shuffled index; the memory limits the data.
-
-    Question: B24
-    Answer: Loading everything is fine while the data fits into memory; small data is even faster that way, because it
-        is parsed once. But memory grows with the data, often several times over through copies. The first step waits
-        for the last row, every worker holds a full copy, and a tf.function that captures the array puts it into the
-        graph. Shards with tf.data need only a few buffers, whatever the size. So I measure what fits and stream beyond
-        that.
-    Evidence: tour.evidence.data.input_speed.arrays_and_streams
-    Proof: tests/tour/evidence/test_input_speed.py::test_arrays_grow_with_the_data_and_streams_do_not
-    """
-    import numpy as np
-
-    from models.input import load
-
-    rows = load(split.paths, split.transform, split.keep)
-    order = np.random.default_rng(split.seed).permutation(len(next(iter(rows.values()))))
-    for start in range(0, len(order) - split.batch_size + 1, split.batch_size):
-        yield {name: values[order[start : start + split.batch_size]] for name, values in rows.items()}
 
 
 def _peak_bytes() -> int:
