@@ -16,7 +16,7 @@ from models.fraud.raw.account import account_for
 from models.fraud.raw.duplicates import drop_copies
 from models.fraud.raw.file_reader import ReadOptions
 from models.fraud.raw.outliers import select_period
-from models.fraud.raw.split_counts import count_splits, count_unlabelled, find_faults, label_cutoff
+from models.fraud.raw.split_counts import count_splits, describe_gaps, find_faults, label_cutoff
 
 SHARDS = 8
 DAY_US = 86_400_000_000
@@ -74,9 +74,7 @@ def check(spans: Mapping[int, Path], settings: Mapping[str, Any]) -> DataReport:
     sizes = count_splits(account.labels, split_days, first, last)
     # Without the refused files a split may lack what it will have once they are corrected.
     account.refused += [] if account.refused else find_faults(sizes, split_days)
-    unlabelled = count_unlabelled(account.labels, split_days, sizes)
-    notes = [f"{unlabelled:,} purchases of train, valid and eval have no label in time and are only history"]
-    return account.to_report(window, splits=sizes, notes=notes if unlabelled else ())
+    return account.to_report(window, splits=sizes, notes=describe_gaps(account.labels, split_days, sizes))
 
 
 def splits(settings: Mapping[str, Any]) -> dict[str, range]:

@@ -7,16 +7,17 @@ from statistics import median
 GAP = 2
 # A group after a longer gap cannot be part of the others' history, which is at most 30 days long.
 FAR = 30
-# Largest share of all days, of all purchases, and of an ordinary day's purchases that a group of outliers has.
-DAYS_SHARE, ROWS_SHARE, ORDINARY_SHARE = 1 / 20, 1 / 100, 1 / 10
+# A group is small with at most this share of all days, or with at most the second share of days and the third of rows.
+DAYS_SHARE, WIDER_DAYS_SHARE, ROWS_SHARE = 1 / 20, 1 / 5, 1 / 100
+# A group is thin if its days have at most this share of an ordinary day's purchases.
+ORDINARY_SHARE = 1 / 10
 
 
 def find_period(rows: Mapping[int, int]) -> tuple[int, int]:
     """Return the first and last day that purchases cover; rows on earlier or later days are outliers.
 
     Days with purchases form groups, separated by at least ``GAP`` days without any. The group with the most days is
-    never an outlier. A group before or after it is one if it is small, with at most one day in twenty or one purchase in
-    a hundred, and either more than ``FAR`` days away or with at most a tenth of an ordinary day's purchases a day.
+    never an outlier. A group before or after it is one if it is small, and either thin or more than ``FAR`` days away.
 
     Args:
         rows: Number of purchases by day since 1970, for the days that have any.
@@ -49,6 +50,8 @@ def _group_days(days: Sequence[int]) -> list[list[int]]:
 def _is_outlier(group: Sequence[int], distance: int, rows: Mapping[int, int]) -> bool:
     """Whether a group ``distance`` days before or after the period consists of outliers."""
     purchases = sum(rows[day] for day in group)
-    if len(group) > max(1.0, DAYS_SHARE * len(rows)) and purchases > ROWS_SHARE * sum(rows.values()):
+    is_short = len(group) <= max(1.0, DAYS_SHARE * len(rows))
+    is_rare = len(group) <= WIDER_DAYS_SHARE * len(rows) and purchases <= ROWS_SHARE * sum(rows.values())
+    if not is_short and not is_rare:
         return False
     return distance > FAR or purchases / len(group) <= ORDINARY_SHARE * median(rows.values())

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from models.data_report import SplitCount
-from models.fraud.raw.split_counts import NEVER, count_labels, count_splits, count_unlabelled, find_faults
+from models.fraud.raw.split_counts import NEVER, count_labels, count_splits, describe_gaps, find_faults
 
 START = datetime(2026, 3, 1)
 DAY = (START - datetime(1970, 1, 1)).days
@@ -55,7 +55,10 @@ def test_only_labels_that_arrive_in_time_count_for_a_split() -> None:
     ]
     assert sizes["train"].labels == {"fraud": 3, "honest": 20}
     assert sizes["eval"].period == ("2026-03-06", "2026-03-07")
-    assert count_unlabelled(counts, SPLITS, sizes) == 3
+    assert describe_gaps(counts, SPLITS, sizes) == [
+        "purchases of train, valid and eval without a label in time, used only as history: 3",
+        "days of train, valid and eval without purchases: 2026-03-04, 2026-03-06",
+    ]
 
 
 @pytest.mark.parametrize(
