@@ -22,6 +22,9 @@ class GatewayMetrics:
             Histogram, "gateway_request_seconds", "Seconds until a score is returned.", "case", buckets=SECONDS
         )
         self.decisions = self._make(Counter, "gateway_decisions", "Decisions.", "case", "version", "arm", "decision")
+        self.repeats = self._make(
+            Counter, "gateway_repeats", "Requests whose id was answered before, by outcome.", "case", "outcome"
+        )
         self.labels = self._make(Counter, "gateway_labels", "Late labels by outcome.", "case", "outcome")
         self.waiting = self._make(Gauge, "gateway_log_waiting", "Records waiting to be written to disk.", "case")
         self.records = self._make(Counter, "gateway_log_records", "Records on disk.", "case")

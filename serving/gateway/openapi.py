@@ -67,7 +67,7 @@ def build_document(cases: Mapping[str, Online]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for name, online in cases.items():
         parameters = [TRACEPARENT, *([EXPLAIN] if online.explained_features else [])]
-        statuses = (400, 413, 415, 422, 429, 500, 503, 504)
+        statuses = (400, *((409,) if online.has_history else ()), 413, 415, 422, 429, 500, 503, 504)
         paths[f"/v1/{name}/score"] = {
             "post": _make_operation(
                 f"score_{name}",

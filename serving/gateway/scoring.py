@@ -3,7 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +20,15 @@ from serving.gateway.circuit_breaker import CLOSED, BreakerPolicy, CircuitBreake
 from serving.gateway.feature_attribution import rank_attributions, vary_features
 from serving.gateway.gateway_metrics import STATES, GatewayMetrics
 from serving.gateway.history.embedded_memory import CheckpointSchedule, EmbeddedMemory
-from serving.gateway.history.memory import Memory, StoreUnavailableError
+from serving.gateway.history.first_answer import FirstAnswer, hash_content
+from serving.gateway.history.memory import AppendedRecord, Memory, StoreUnavailableError
 from serving.gateway.history.online_store import JOURNAL, LABELS, PREDICTIONS
+from serving.gateway.key_locks import KeyLocks
 from serving.gateway.log.prediction_log import LogLimits, LogWriteError, PredictionLog
 from serving.gateway.log.prediction_record import describe_prediction
 from serving.gateway.log.tf_example import Value, encode_example
 from serving.gateway.shadow_traffic import ShadowTraffic
-from serving.gateway.use_case_interface import HistoryChange, Online, Row
+from serving.gateway.use_case_interface import Online, Row
 from serving.gateway.version_files import VersionFiles, read_version_files
 from serving.http.asyncio_server import Request, Response
 from serving.http.request_errors import RequestError, to_request_error
@@ -33,6 +36,7 @@ from serving.status_errors import ServingError
 
 # gRPC statuses that count as failures of the backend; all others are faults of the request.
 FAILURES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED", "CANCELLED")
+REPEATED = ("idempotent-replayed", "true")  # header of the first answer to a request that is sent again
 TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -103,6 +107,7 @@ class Scorer:
         self.bucket = TokenBucket(options.rate, options.burst, time.monotonic)
         self.label_lock = asyncio.Lock()
         self.rollout, self.version, self.in_flight = rollout.Rollout(), 0, 0
+        self._locks = KeyLocks()
         self._seconds = metrics.seconds.labels(name)
         self._decision_counter = lru_cache(256)(lambda *labels: metrics.decisions.labels(name, *labels))
         metrics.add_refresh(self._set_gauges)
@@ -137,30 +142,19 @@ class Scorer:
         self._admit(request)
         self.in_flight += 1
         try:
-            row, features, change = await self._parse_row(request.body)
-            arm, version = self.rollout.choose_arm(self.online.key(row))
-            varied = self._vary_features(features, version) if explain else []
-            examples = [encode_example(features), *(encode_example(variation) for _, variation in varied)]
-            result = await self._predict(examples, version)
-            answer, *others = self._build_answers(result)
-            trace = request.headers.get("traceparent", "")
-            trace = trace if TRACE.fullmatch(trace) else ""
-            identity, written = await self._record(row, change, examples[0], result, arm, answer, trace)
-            body = {"prediction_id": identity, "case": self.name, "version": result.version, "arm": arm, **answer}
-            if explain:
-                body["reasons"] = rank_attributions(
-                    features, varied, answer["score"], [other["score"] for other in others]
-                )
-            await written
+            row, trace = self._parse_row(request.body), parse_trace(request.headers)
+            # A row without history may be scored again, by a newer version; a purchase happens once.
+            async with self._locks.hold(self.online.key(row)) if self.online.has_history else nullcontext():
+                body, is_repeated = await self._answer(row, explain, trace)
         except LogWriteError as error:
             raise RequestError(503, str(error), 1.0) from None
         except StoreUnavailableError as error:
             raise RequestError(503, str(error), error.retry_after) from None
         finally:
             self.in_flight -= 1
-        self._decision_counter(str(result.version), arm, answer["decision"]).inc()
         self._seconds.observe(time.perf_counter() - began)
-        return Response(200, orjson.dumps(body), headers=(("traceparent", trace),) if trace else ())
+        headers = [("traceparent", trace)] if trace else []
+        return Response(200, body, headers=(*headers, *([REPEATED] if is_repeated else [])))
 
     def state(self) -> str:
         """Return ``ready``, or why the case is not."""
@@ -180,15 +174,60 @@ class Scorer:
         if len(request.body) > self.online.max_bytes:
             raise RequestError(413, f"The body is larger than {self.online.max_bytes} bytes.")
 
-    async def _parse_row(self, body: bytes) -> tuple[Row, dict[str, Value], HistoryChange | None]:
-        """Return the request as a row, the row's features, and the change that adds the row to the history."""
+    def _parse_row(self, body: bytes) -> Row:
         try:
-            row = self.online.row(self.online.Request.model_validate_json(body))
-            return row, *await self.memory.recall(row)
+            return self.online.row(self.online.Request.model_validate_json(body))
         except ValidationError as error:
             raise to_request_error(error) from None
         except ValueError as error:
             raise RequestError(422, str(error)) from None
+
+    async def _answer(self, row: Row, explain: bool, trace: str) -> tuple[bytes, bool]:
+        """Return the answer as JSON, and whether it is the first answer to a repeated request."""
+        key, digest = self.online.key(row), hash_content(row) if self.online.has_history else ""
+        features, change, earlier = await self.memory.recall(row)
+        if earlier:
+            return self._repeat(earlier, digest), True
+        arm, version = self.rollout.choose_arm(key)
+        varied = self._vary_features(features, version) if explain else []
+        examples = [encode_example(features), *(encode_example(variation) for _, variation in varied)]
+        result = await self._predict(examples, version)
+        answer, *others = self._build_answers(result)
+        position = self.log.position
+        identity = f"{self.name}.{position.file:x}.{position.offset:x}.{getrandbits(32):08x}"
+        body = {"prediction_id": identity, "case": self.name, "version": result.version, "arm": arm, **answer}
+        if explain:
+            scores = [other["score"] for other in others]
+            body["reasons"] = rank_attributions(features, varied, answer["score"], scores)
+        first, journal = FirstAnswer(key, digest, orjson.dumps(body)), self.online.journal(row)
+        served = describe_prediction(identity, key, result, arm, answer, trace) | {JOURNAL: orjson.dumps(journal)}
+        served |= first.fields() if self.online.has_history else {}
+        # Nothing is awaited between reading the log's position and appending the record there.
+        record = AppendedRecord(position, self.log.append(examples[0] + encode_example(served)))
+        if other_gateways := await self.memory.remember(journal, change, first, record):
+            return self._repeat(other_gateways, digest), True
+        if self.rollout.shadow is not None:
+            self.shadow.ask(identity, examples[0], answer["score"], self.rollout.shadow)
+        await record.written
+        self._decision_counter(str(result.version), arm, answer["decision"]).inc()
+        return first.body, False
+
+    def _repeat(self, earlier: FirstAnswer, digest: str) -> bytes:
+        """Return the first answer to a request that is sent again.
+
+        Raises:
+            RequestError: if the key was used for a row with another content.
+        """
+        is_same = earlier.digest == digest
+        self.metrics.repeats.labels(self.name, "repeated" if is_same else "conflict").inc()
+        if not is_same:
+            identity = orjson.loads(earlier.body)["prediction_id"]
+            raise RequestError(
+                409,
+                f"'{earlier.key}' was sent before with another content (prediction {identity}); "
+                "send a new row with an id of its own, or repeat the first request unchanged.",
+            )
+        return earlier.body
 
     async def _predict(self, examples: Sequence[bytes], version: int | None) -> PredictResult:
         """Call the backend through the circuit breaker."""
@@ -229,31 +268,6 @@ class Scorer:
             version = self.version or rollout.stable_version(self.versions, self.rollout) or 0
         return vary_features(features, self.online.explained_features, self._get_version_files(version).typical)
 
-    async def _record(
-        self,
-        row: Row,
-        change: HistoryChange | None,
-        example: bytes,
-        result: PredictResult,
-        arm: str,
-        answer: dict[str, Any],
-        trace: str,
-    ) -> tuple[str, "asyncio.Future[None]"]:
-        """Append the record to the log and the row to the memory.
-
-        Returns:
-            The prediction's id, and a future that is done once the record is on disk.
-        """
-        position = self.log.position
-        identity = f"{self.name}.{position.file:x}.{position.offset:x}.{getrandbits(32):08x}"
-        row_journal = self.online.journal(row)
-        served = describe_prediction(identity, self.online.key(row), result, arm, answer, trace)
-        written = self.log.append(example + encode_example(served | {JOURNAL: orjson.dumps(row_journal)}))
-        await self.memory.remember(row_journal, change)
-        if self.rollout.shadow is not None:
-            self.shadow.ask(identity, example, answer["score"], self.rollout.shadow)
-        return identity, written
-
     def _set_gauges(self) -> None:
         self.metrics.breaker.labels(self.name).set(STATES[self.breaker.state])
         self.metrics.history.labels(self.name).set(STATES[self.memory.state()])
@@ -262,3 +276,9 @@ class Scorer:
             counter.labels(self.name).inc(total - counter.labels(self.name)._value.get())
         for arm in (rollout.STABLE, rollout.CANARY, rollout.SHADOW):
             self.metrics.live.labels(self.name, arm).set(self.rollout.labels.get(arm, -1))
+
+
+def parse_trace(headers: Mapping[str, str]) -> str:
+    """Return a request's W3C trace context; empty if it has none or an invalid one."""
+    trace = headers.get("traceparent", "")
+    return trace if TRACE.fullmatch(trace) else ""

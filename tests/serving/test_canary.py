@@ -73,6 +73,6 @@ def test_unloaded_version_falls_back_to_the_served_one(tmp_path):
             assert response.status == 200 and answer["version"] == 1
             backend.live = set()
             backend.fault = lambda model, version: (_ for _ in ()).throw(ServingError("NOT_FOUND", "nothing"))
-            assert (await score_purchase(gateway))[0].status == 404
+            assert (await score_purchase(gateway, transaction_id="t2"))[0].status == 404
 
     run(work())

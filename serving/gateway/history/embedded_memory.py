@@ -9,7 +9,8 @@ from typing import Any
 
 from serving.gateway.circuit_breaker import CLOSED
 from serving.gateway.history import memory_checkpoint
-from serving.gateway.history.memory import Seed
+from serving.gateway.history.first_answer import FirstAnswer
+from serving.gateway.history.memory import AppendedRecord, Seed
 from serving.gateway.history.online_store import CHECKPOINT_ROWS, OnlineStore
 from serving.gateway.log.log_files import LogPosition
 from serving.gateway.log.prediction_log import PredictionLog
@@ -80,13 +81,18 @@ class EmbeddedMemory:
         """Start writing checkpoints."""
         self._writer = asyncio.get_running_loop().create_task(self._write_checkpoints())
 
-    async def recall(self, row: Row) -> tuple[dict[str, Value], None]:
+    async def recall(self, row: Row) -> tuple[dict[str, Value], None, FirstAnswer | None]:
         """See ``Memory``."""
-        return self.online.features(row), None
+        earlier = self.store.requests.find(self.online.key(row)) if self.online.has_history else None
+        return self.online.features(row), None, earlier
 
-    async def remember(self, journal: list[Any], change: HistoryChange | None) -> None:
+    async def remember(
+        self, journal: list[Any], change: HistoryChange | None, answer: FirstAnswer, record: AppendedRecord
+    ) -> None:
         """See ``Memory``."""
         self.online.remember(journal)
+        if self.online.has_history:
+            self.store.requests.add(answer.key, record.position)
         self._new += 1
 
     async def is_new_label(self, key: str, label: int | str) -> bool:

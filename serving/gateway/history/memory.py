@@ -1,8 +1,12 @@
 """Interface of the gateway's memory (the online history), in this process or in a store that several gateways share."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from serving.gateway.history.first_answer import FirstAnswer
+from serving.gateway.log.log_files import LogPosition
 from serving.gateway.log.prediction_log import PredictionLog
 from serving.gateway.log.tf_example import Value
 from serving.gateway.use_case_interface import HistoryChange, Online, Row
@@ -21,6 +25,19 @@ class StoreUnavailableError(OSError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class AppendedRecord:
+    """A record that was appended to the prediction log.
+
+    Attributes:
+        position: Its position.
+        written: Done once the record is on disk.
+    """
+
+    position: LogPosition
+    written: "asyncio.Future[None]"
 
 
 class Memory(Protocol):
@@ -47,17 +64,29 @@ class Memory(Protocol):
     def can_remove_file(self, file: int) -> bool:
         """Return whether a file of the prediction log is no longer needed to restore the memory."""
 
-    async def recall(self, row: Row) -> tuple[dict[str, Value], HistoryChange | None]:
-        """Return the row's features, and the change to pass to :meth:`remember`.
+    async def recall(self, row: Row) -> tuple[dict[str, Value], HistoryChange | None, FirstAnswer | None]:
+        """Return the row's features, the change to pass to :meth:`remember`, and the first answer for the row's key, if any.
 
         Raises:
             StoreUnavailableError: if the memory does not answer.
         """
 
-    async def remember(self, journal: list[Any], change: HistoryChange | None) -> None:
-        """Add a row to the history; repeating it for the same row changes nothing.
+    async def remember(
+        self, journal: list[Any], change: HistoryChange | None, answer: FirstAnswer, record: AppendedRecord
+    ) -> FirstAnswer | None:
+        """Add a row to the history, and its answer for later requests of the same key.
+
+        Args:
+            journal: The row's journal.
+            change: What :meth:`recall` returned.
+            answer: The answer to the row's request.
+            record: The row's record in the prediction log.
+
+        Returns:
+            None; or, if another gateway has answered the same key meanwhile, its answer, and nothing was added.
 
         Raises:
+            LogWriteError: if the record cannot be written.
             StoreUnavailableError: if the memory does not answer.
         """
 

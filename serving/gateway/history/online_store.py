@@ -10,15 +10,16 @@ disagree with the log. A checkpoint keeps restarts short: the history as JSON, w
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from serving.gateway.history import memory_checkpoint
+from serving.gateway.history.first_answer import DIGEST, KEY, hash_key
 from serving.gateway.history.memory_checkpoint import Checkpoint
-from serving.gateway.log.log_files import LogPosition, next_position, read_log
+from serving.gateway.history.request_index import RequestIndex
+from serving.gateway.log.log_files import LogPosition, first_file, next_position, read_log
 from serving.gateway.log.tf_example import decode
 from serving.gateway.use_case_interface import Online
 
@@ -56,6 +57,7 @@ class OnlineStore:
     Attributes:
         at, labels_at: Positions in the logs up to which the history is restored.
         labelled: Labels by the hash of their row's key.
+        requests: Finds the first answer to a request.
         replay_from: Position in the prediction log from which a restore has to replay, after the checkpoint on disk.
     """
 
@@ -63,6 +65,7 @@ class OnlineStore:
         self.online, self.folder = online, folder
         self.at, self.labels_at = LogPosition(), LogPosition()
         self.labelled: dict[int, int | str] = {}
+        self.requests = RequestIndex(folder / PREDICTIONS)
         self.replay_from = LogPosition()
 
     @property
@@ -84,7 +87,7 @@ class OnlineStore:
         self._load()
         for position, record in read_log(self.folder / PREDICTIONS, self.at):
             if self.online.has_history:
-                self.online.remember(read_journal(record))
+                self._replay(record, position)
             rows, self.at = rows + 1, next_position(position, record)
             if rows % CHECKPOINT_ROWS == 0:
                 progress(rows)
@@ -92,6 +95,12 @@ class OnlineStore:
             self.learn(*read_journal(record))
             labels, self.labels_at = labels + 1, next_position(position, record)
         return RestoreResult(rows, labels, time.monotonic() - began)
+
+    def _replay(self, record: bytes, position: LogPosition) -> None:
+        fields = decode(record, (JOURNAL, KEY, DIGEST))
+        self.online.remember(orjson.loads(fields[JOURNAL][0]))
+        if DIGEST in fields:  # older gateways did not store their answers
+            self.requests.add(fields[KEY][0].decode(), position)
 
     def learn(self, key: str, label: int | str, known_at: int, journal: list[Any]) -> bool:
         """Add a label to the history; return False if the row has it already.
@@ -123,21 +132,20 @@ class OnlineStore:
 
     def pieces(self, at: LogPosition, labels_at: LogPosition) -> Iterator[bytes]:
         """Yield the checkpoint's text as of the time of the call; rows and labels may arrive between two pieces."""
-        return memory_checkpoint.encode_pieces(Checkpoint(at, labels_at, self.labelled, self.online.snapshot()))
+        self.requests.forget_files_before(first_file(self.folder / PREDICTIONS))
+        return memory_checkpoint.encode_pieces(
+            Checkpoint(at, labels_at, self.labelled, self.requests.entries(), self.online.snapshot())
+        )
 
     def _load(self) -> None:
         if checkpoint := memory_checkpoint.load(self.folder):
             self.at, self.labels_at, self.labelled = checkpoint.at, checkpoint.labels_at, dict(checkpoint.labelled)
             for state in checkpoint.states:
                 self.online.load(state)
+            self.requests.load(checkpoint.requests)
             self.replay_from = checkpoint.at
 
 
 def read_journal(record: bytes) -> Any:
     """Return the journal of a record."""
     return orjson.loads(decode(record, (JOURNAL,))[JOURNAL][0])
-
-
-def hash_key(key: str) -> int:
-    """Hash a key to 56 bits; collisions are very rare."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=7).digest(), "big")

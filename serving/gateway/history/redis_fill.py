@@ -22,12 +22,14 @@ from redis.exceptions import RedisError
 from serving.gateway.history import memory_checkpoint
 from serving.gateway.history.memory import Seed, StoreUnavailableError
 from serving.gateway.history.online_store import OnlineStore
+from serving.gateway.history.request_index import RequestIndex
+from serving.gateway.log.log_files import LogPosition
 from serving.gateway.use_case_interface import Fields, Shareable
 
 LOCK_MS = 30_000
 POLL_SECONDS = 0.2
 BATCH = 200
-LABEL = "label"
+LABEL, ANSWER_FIELDS = "label", ("digest", "answer")
 LOCK_LOST = "Filling the history store took too long and another gateway has taken over; restart this gateway."
 
 # KEYS: lock, record. ARGV: the lock's token, retention in milliseconds, then fields and values.
@@ -114,7 +116,7 @@ class HistoryFill:
         count = 0 if (self.folder / memory_checkpoint.FILE).exists() else seed(online)
         store.restore()
         state, records = online.records()
-        return count, state, chain(records, _label_records(store.labelled))
+        return count, state, chain(records, _label_records(store.labelled), _request_records(store.requests))
 
     async def _write_batch(self, token: str, batch: list[tuple[str, Fields]]) -> None:
         retention = int(self.online.retention_seconds * 1000)
@@ -135,6 +137,17 @@ class HistoryFill:
 def label_record(number: int) -> str:
     """Return the name of the record of a row's label, from the hash of the row's key."""
     return f"label/{number:x}"
+
+
+def request_record(number: int) -> str:
+    """Return the name of the record of a request's first answer, from the hash of the row's key."""
+    return f"request/{number:x}"
+
+
+def _request_records(requests: RequestIndex) -> Iterator[tuple[str, Fields]]:
+    for number, file, offset in requests.entries():
+        if answer := requests.read(LogPosition(file, offset)):
+            yield request_record(number), dict(zip(ANSWER_FIELDS, (answer.digest, answer.body.decode()), strict=True))
 
 
 def _label_records(labelled: Mapping[int, int | str]) -> Iterator[tuple[str, Fields]]:

@@ -7,6 +7,7 @@ score would be silently wrong. The records are as durable as the Redis server, w
 is not supported, since an update touches two keys.
 """
 
+import asyncio
 import time
 from asyncio import timeout as within
 from collections.abc import Awaitable, Callable
@@ -16,10 +17,11 @@ from typing import Any, TypeVar, cast
 from redis.exceptions import RedisError
 
 from serving.gateway.circuit_breaker import BreakerPolicy, CircuitBreaker
-from serving.gateway.history.memory import Seed, StoreUnavailableError
-from serving.gateway.history.online_store import LabelConflictError, hash_key
+from serving.gateway.history.first_answer import FirstAnswer, hash_key
+from serving.gateway.history.memory import AppendedRecord, Seed, StoreUnavailableError
+from serving.gateway.history.online_store import LabelConflictError
 from serving.gateway.history.redis_client import describe_error, make_client
-from serving.gateway.history.redis_fill import LABEL, HistoryFill, label_record
+from serving.gateway.history.redis_fill import ANSWER_FIELDS, LABEL, HistoryFill, label_record, request_record
 from serving.gateway.log.prediction_log import PredictionLog
 from serving.gateway.log.tf_example import Value
 from serving.gateway.use_case_interface import HistoryChange, Row, Shareable
@@ -38,6 +40,14 @@ end
 for i = 6, #ARGV do redis.call('HDEL', KEYS[i < 6 + tonumber(ARGV[5]) and 1 or 2], ARGV[i]) end
 return false
 """
+# KEYS: record, record of the counter, record of the request. ARGV: as above, then digest and answer. If the request has an
+# answer, its digest and answer are returned and nothing changes.
+ANSWER = f"""
+if redis.call('EXISTS', KEYS[3]) == 1 then return redis.call('HMGET', KEYS[3], 'digest', 'answer') end
+local answer, digest = table.remove(ARGV), table.remove(ARGV)
+redis.call('HSET', KEYS[3], 'digest', digest, 'answer', answer)
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
+{CHANGE}"""
 
 
 class RedisMemory:
@@ -69,7 +79,7 @@ class RedisMemory:
         self.online, self.timeout, self.prefix = online, timeout, f"showcase:{name}:"
         self.redis, self.address = make_client(url)
         self.breaker, self._count_outcome = CircuitBreaker(breaker_policy, time.monotonic), count_outcome
-        self._change = self.redis.register_script(CHANGE)
+        self._change, self._answer = self.redis.register_script(CHANGE), self.redis.register_script(ANSWER)
         self._filling = HistoryFill(self.redis, self.prefix, online, folder)
 
     async def fill(self, seed: Seed) -> int:
@@ -99,9 +109,9 @@ class RedisMemory:
         """Return True: no log file is needed to restore this memory."""
         return True
 
-    async def recall(self, row: Row) -> tuple[dict[str, Value], HistoryChange]:
-        """Read the row's records in one round trip; return its features and the change that adds the row."""
-        names = self.online.names(row)
+    async def recall(self, row: Row) -> tuple[dict[str, Value], HistoryChange, FirstAnswer | None]:
+        """Read the row's records in one round trip; see ``Memory``."""
+        names, key = self.online.names(row), self.online.key(row)
 
         async def read() -> list[Any]:
             # Typed as Any: commands on a pipeline are queued until execute(), but redis-py types them as awaitable.
@@ -109,34 +119,35 @@ class RedisMemory:
             async with commands as pipeline:
                 for name in names:
                     pipeline.hgetall(self.prefix + name)
+                pipeline.hmget(self.prefix + request_record(hash_key(key)), ANSWER_FIELDS)
                 pipeline.exists(self._filling.filled_key)
                 replies = await pipeline.execute()
             if not replies.pop():
                 raise _HistoryLostError
             return replies
 
-        records = await self._call(read)
+        *records, earlier = await self._call(read)
         try:
-            return self.online.features_from_records(row, records)
+            return *self.online.features_from_records(row, records), _to_first_answer(key, earlier)
         except (ValueError, TypeError) as error:
             keys = " or ".join(self.prefix + name for name in names)
             raise StoreUnavailableError(
                 f"The history store holds an invalid record under {keys} ({error}); remove it."
             ) from None
 
-    async def remember(self, journal: list[Any], change: HistoryChange | None) -> None:
-        """Add the row to its records, unless it is stored already."""
+    async def remember(
+        self, journal: list[Any], change: HistoryChange | None, answer: FirstAnswer, record: AppendedRecord
+    ) -> FirstAnswer | None:
+        """Add the row to its records and its answer, unless another gateway has answered it.
+
+        The record is on disk before: an answer that other gateways repeat has its record in the log.
+        """
         assert change is not None, "recall() returned it"
-        await self._apply(
-            change.record,
-            change.field,
-            change.value,
-            change.counts,
-            change.counted,
-            len(change.drop),
-            *change.drop,
-            *change.drop_counts,
-        )
+        await asyncio.shield(record.written)  # other requests wait for the same future
+        keys = [self.prefix + name for name in (change.record, change.counts, request_record(hash_key(answer.key)))]
+        drop: list[Any] = [len(change.drop), *change.drop, *change.drop_counts]
+        values = [change.field, change.value, change.counted, self._retention_ms, *drop, answer.digest, answer.body]
+        return _to_first_answer(answer.key, await self._call(lambda: self._answer(keys, values)))
 
     async def is_new_label(self, key: str, label: int | str) -> bool:
         """Return whether the label is new; see ``Memory``."""
@@ -160,8 +171,12 @@ class RedisMemory:
 
     async def _apply(self, record: str, field: str, value: str, counts: str, counted: str, *drop: Any) -> str | None:
         """Run the update script; return the field's previous value, None if it was new."""
-        keys, retention = [self.prefix + record, self.prefix + counts], int(self.online.retention_seconds * 1000)
-        return await self._call(lambda: self._change(keys, [field, value, counted, retention, *drop]))
+        keys, values = [self.prefix + record, self.prefix + counts], [field, value, counted, self._retention_ms, *drop]
+        return await self._call(lambda: self._change(keys, values))
+
+    @property
+    def _retention_ms(self) -> int:
+        return int(self.online.retention_seconds * 1000)
 
     async def _call(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """Await a call to the store, with the deadline and through the circuit breaker."""
@@ -189,6 +204,11 @@ class RedisMemory:
 
 class _HistoryLostError(Exception):
     """The store answers, but the filled history is gone."""
+
+
+def _to_first_answer(key: str, reply: Any) -> FirstAnswer | None:
+    """Return the answer from a reply: digest and answer, or nothing."""
+    return FirstAnswer(key, reply[0], reply[1].encode()) if isinstance(reply, list) and reply[0] else None
 
 
 def _is_new(key: str, label: int | str, previous: str | None) -> bool:

@@ -36,6 +36,11 @@ def file_number(path: Path) -> int:
     return int(path.stem) if path.stem.isdigit() else 0
 
 
+def first_file(folder: Path) -> int:
+    """Return the number of the log's oldest file; 0 if there is none."""
+    return min((file_number(path) for suffix in (OPEN, DONE) for path in folder.glob(f"*{suffix}")), default=0)
+
+
 def recover_file(path: Path) -> int:
     """Close a file that a crash left open: keep complete records and save the rest as ``*.torn``.
 

@@ -117,7 +117,7 @@ def test_reasons_use_one_call_and_name_the_feature_that_lowers_the_score_most(tm
             (reason,) = answer["reasons"]
             assert (reason["feature"], reason["value"], reason["typical"]) == ("amount", 800.0, 50.0)
             assert reason["lowers_by"] == pytest.approx(0.75)
-            response, answer = await score_purchase(gateway, "reasons=false")
+            response, answer = await score_purchase(gateway, "reasons=false", transaction_id="t2")
             assert response.status == 200 and "reasons" not in answer
             for query in ("reasons=maybe", "reasons=true&reasons=true", "colour=red"):
                 assert (await score_purchase(gateway, query))[0].status == 422

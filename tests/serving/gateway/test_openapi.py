@@ -15,17 +15,22 @@ from serving.http.asyncio_server import Request
 def test_metrics_count_requests_decisions_and_records(tmp_path):
     async def work():
         async with open_gateway(tmp_path) as (gateway, _):
-            for amount in (10.0, 20.0, 900.0, -1.0):
-                await score_purchase(gateway, amount=amount)
+            for number, amount in enumerate((10.0, 20.0, 900.0, -1.0)):
+                await score_purchase(gateway, transaction_id=f"t{number}", amount=amount)
+            await score_purchase(gateway, transaction_id="t0", amount=10.0)
+            await score_purchase(gateway, transaction_id="t0", amount=11.0)
             return (await gateway(Request("GET", "/metrics", "", {}, b""))).body.decode()
 
     text = run(work())
     for line in (
-        'gateway_requests_total{case="fraud",status="200"} 3.0',
+        'gateway_requests_total{case="fraud",status="200"} 4.0',
+        'gateway_requests_total{case="fraud",status="409"} 1.0',
+        'gateway_repeats_total{case="fraud",outcome="repeated"} 1.0',
+        'gateway_repeats_total{case="fraud",outcome="conflict"} 1.0',
         'gateway_requests_total{case="fraud",status="422"} 1.0',
         'gateway_decisions_total{arm="stable",case="fraud",decision="pass",version="2"} 2.0',
         'gateway_decisions_total{arm="stable",case="fraud",decision="stop",version="2"} 1.0',
-        'gateway_request_seconds_count{case="fraud"} 3.0',
+        'gateway_request_seconds_count{case="fraud"} 4.0',
         'gateway_log_records_total{case="fraud"} 3.0',
         'gateway_breaker{case="fraud"} 0.0',
         'gateway_log_waiting{case="fraud"} 0.0',

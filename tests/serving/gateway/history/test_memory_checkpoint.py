@@ -61,9 +61,12 @@ def test_snapshot_ignores_changes_between_its_parts(seed: int, rows: int, part: 
 
 
 def test_checkpoint_text_holds_the_labels_of_the_time_of_the_call(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(memory_checkpoint, "LABELS_PER_PIECE", 3)
+    monkeypatch.setattr(memory_checkpoint, "ENTRIES_PER_PIECE", 3)
     labelled = {n: n % 2 for n in range(10)}
-    checkpoint = memory_checkpoint.Checkpoint(LogPosition(3, 4), LogPosition(5, 6), labelled, iter([{"a": 1}, None]))
+    requests = [[n, 1, 10 * n] for n in range(7)]
+    checkpoint = memory_checkpoint.Checkpoint(
+        LogPosition(3, 4), LogPosition(5, 6), labelled, iter(requests), iter([{"a": 1}, None])
+    )
     text = memory_checkpoint.encode_pieces(checkpoint)
     written = []
     for n, piece in enumerate(text):
@@ -72,7 +75,11 @@ def test_checkpoint_text_holds_the_labels_of_the_time_of_the_call(tmp_path: Path
     memory_checkpoint.save(tmp_path / "new", written)
     loaded = memory_checkpoint.load(tmp_path / "new")
     assert (loaded.at, loaded.labels_at, loaded.states) == (checkpoint.at, checkpoint.labels_at, [{"a": 1}, None])
-    assert loaded.labelled == {n: n % 2 for n in range(10)} and memory_checkpoint.load(tmp_path) is None
+    assert (
+        loaded.requests == requests
+        and loaded.labelled == {n: n % 2 for n in range(10)}
+        and memory_checkpoint.load(tmp_path) is None
+    )
 
 
 async def wait_until(condition) -> None:

@@ -5,7 +5,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import pytest
-from support.gateway_case import open_gateway, post, read_logged_rows, run, score_purchase
+from support.gateway_case import open_gateway, post, run, score_purchase
 from support.purchase_stream import NAMES, _micro, read_bodies, read_table
 from support.redis_server import RedisServer
 from support.shared_case import open_shared_gateway
@@ -103,13 +103,33 @@ def test_concurrent_gateways_lose_no_purchase_and_count_a_retry_once(
             open_shared_gateway(tmp_path / "a", url) as first,
             open_shared_gateway(tmp_path / "b", url) as second,
         ):
-            requests = [score_purchase((first, second)[n % 2], transaction_id=f"t{n % 100}") for n in range(400)]
-            assert {response.status for response, _ in await asyncio.gather(*requests)} == {200}
+            requests = [score_purchase((first, second)[n % 3 % 2], transaction_id=f"t{n % 100}") for n in range(400)]
+            replies = await asyncio.gather(*requests)
+            assert {response.status for response, _ in replies} == {200}
+            ids = [{answer["prediction_id"] for _, answer in replies[n::100]} for n in range(100)]
+            assert all(len(same) == 1 for same in ids) and len(set.union(*ids)) == 100
 
     run(work())
     assert server.redis.hlen(CUSTOMER) == 100
     assert server.redis.hgetall(MERCHANT) == {"20458": "100"}
-    assert len(read_logged_rows(tmp_path / "a")) + len(read_logged_rows(tmp_path / "b")) == 400
+
+
+def test_first_answer_is_repeated_by_every_gateway(tmp_path: Path, url: str, server: RedisServer) -> None:
+    async def work():
+        async with open_shared_gateway(tmp_path / "a", url) as first:
+            _, answer = await score_purchase(first)
+        async with (
+            open_shared_gateway(tmp_path / "a", url) as first,
+            open_shared_gateway(tmp_path / "b", url) as second,
+        ):
+            for gateway in (first, second):
+                assert (await score_purchase(gateway))[1] == answer
+                response, conflict = await score_purchase(gateway, amount=1.0)
+                assert response.status == 409 and answer["prediction_id"] in conflict["error"]
+                assert (await score_purchase(gateway, event_time="2026-01-05T12:00:01Z"))[0].status == 409
+
+    run(work())
+    assert server.redis.hlen(CUSTOMER) == 1 and server.redis.hgetall(MERCHANT) == {"20458": "1"}
 
 
 def test_label_at_one_gateway_raises_the_risk_at_the_other_and_counts_once(
@@ -127,10 +147,7 @@ def test_label_at_one_gateway_raises_the_risk_at_the_other_and_counts_once(
             response, answer = await post(first, "/labels", label | {"label": 0})
             assert response.status == 409 and "labelled 1 already" in answer["error"]
             _, second_answer = await score_purchase(second)  # the same purchase at the other gateway
-            outcome = (await post(second, "/labels", label | {"prediction_id": second_answer["prediction_id"]}))[1][
-                "outcome"
-            ]
-            assert outcome == "known"
+            assert second_answer["prediction_id"] == label["prediction_id"]
             response, _ = await post(second, "/labels", label)
             assert response.status == 404  # only the gateway that answered has the record
             response, _ = await score_purchase(
@@ -155,7 +172,7 @@ def test_request_reads_two_records_and_updates_them_with_one_script(
             return server.redis.info("commandstats")
 
     calls = {name.removeprefix("cmdstat_"): statistics["calls"] for name, statistics in run(work()).items()}
-    assert (calls["hgetall"], calls["exists"], calls["evalsha"]) == (20, 10, 10)
+    assert (calls["hgetall"], calls["exists"], calls["evalsha"]) == (20, 20, 10)  # the script checks a key, too
     assert not {"keys", "scan", "hscan", "eval"} & set(calls)
 
 
@@ -171,7 +188,7 @@ def test_records_expire_after_the_longest_window(tmp_path: Path, url: str, serve
     run(work())
     longest = (30 + 7 + 1) * 86_400_000
     keys = [key for key in server.redis.keys("*") if not key.endswith(":filled")]
-    assert len(keys) == 3 and all(longest - 3_600_000 < server.redis.pttl(key) <= longest for key in keys)
+    assert len(keys) == 5 and all(longest - 3_600_000 < server.redis.pttl(key) <= longest for key in keys)
 
 
 def test_embedded_history_is_moved_to_the_store(tmp_path: Path, url: str, server: RedisServer) -> None:
@@ -188,6 +205,8 @@ def test_embedded_history_is_moved_to_the_store(tmp_path: Path, url: str, server
         ):
             assert (await post(first, "/labels", label))[1]["outcome"] == "known"
             assert (await post(first, "/labels", label | {"label": 0}))[0].status == 409
+            assert (await score_purchase(second))[1] == answer
+            assert (await score_purchase(second, amount=1.0))[0].status == 409
             await score_purchase(record_inputs(second), transaction_id="t3", event_time="2026-01-05T12:00:20Z")
             assert model_inputs(second)[b"t3"]["customer_count_1d"] == [2.0]
 
