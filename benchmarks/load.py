@@ -2,19 +2,24 @@
 
     python -m benchmarks.load HOST PORT CONNECTIONS SECONDS < REQUEST
 
-``REQUEST`` is a complete HTTP/1.1 request. Prints JSON: answers per second, latencies in milliseconds, and the number
+``REQUEST`` is a complete HTTP/1.1 request; the ten characters ``##########`` in it become a new id each time, since a gateway
+answers a repeated purchase without the model. Prints JSON: answers per second, latencies in milliseconds, and the number
 of answers with another status than 200. The first fifth of the time is a warm-up that is not counted.
 """
 
 import asyncio
+import itertools
 import json
+import random
 import re
 import sys
 import time
+from collections.abc import Iterator
 from typing import cast
 
 import uvloop
 
+MARK = b"##########"
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
@@ -28,8 +33,8 @@ def main() -> None:
 
 async def load(host: str, port: int, connections: int, seconds: float, request: bytes) -> dict[str, float]:
     """Send requests for the given time; return rate, latencies and errors."""
-    loop = asyncio.get_running_loop()
-    clients = [(await loop.create_connection(lambda: Client(request), host, port))[1] for _ in range(connections)]
+    loop, ids = asyncio.get_running_loop(), itertools.count(random.getrandbits(39))
+    clients = [(await loop.create_connection(lambda: Client(request, ids), host, port))[1] for _ in range(connections)]
     for client in clients:
         client.send()
     await asyncio.sleep(seconds / 5)
@@ -51,8 +56,8 @@ async def load(host: str, port: int, connections: int, seconds: float, request: 
 class Client(asyncio.Protocol):
     """One connection, with at most one request in flight."""
 
-    def __init__(self, request: bytes) -> None:
-        self.request, self.wrong, self.missing, self.buffer = request, 0, 0, b""
+    def __init__(self, request: bytes, ids: Iterator[int]) -> None:
+        self.request, self.ids, self.wrong, self.missing, self.buffer = request, ids, 0, 0, b""
         self.times: list[float] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -60,7 +65,7 @@ class Client(asyncio.Protocol):
 
     def send(self) -> None:
         self.started = time.perf_counter()
-        self.transport.write(self.request)
+        self.transport.write(self.request.replace(MARK, b"%010x" % next(self.ids)))
 
     def data_received(self, data: bytes) -> None:
         if self.buffer:

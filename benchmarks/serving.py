@@ -100,7 +100,7 @@ def compare_targets(rows: Mapping[tuple[str, int], Mapping[str, float]]) -> Iter
 
 # The request of a gateway client; the gateway computes the other twenty features.
 PURCHASE = {
-    "transaction_id": "9f86d08188",
+    "transaction_id": "##########",
     "event_time": "2026-04-06T12:00:00Z",
     "customer_id": "c000012",
     "merchant_id": "m00012",

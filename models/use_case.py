@@ -35,7 +35,8 @@ class UseCase:
       raw span;
     - ``sentences.py``, if rows form sequences: ``sentences(examples, settings)`` for the embedding, whose settings are
       the group ``embedding``;
-    - ``traffic.py``, if the gateway serves it: ``requests(...)`` and ``check(answer)``, for traffic that is sent to it;
+    - ``traffic.py``, if the gateway serves it: ``requests(...)``, ``renew(body, number)`` and ``check(answer)``, for traffic
+      that is sent to it;
     - ``demo.py``, if rows and their drift can be generated: ``plan_traffic`` and ``POLICY`` of the demonstration, and
       ``BROKEN_SPANS`` and ``SHIFT`` of the incidents.
 

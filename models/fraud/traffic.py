@@ -86,6 +86,17 @@ def _format_rows(table: pa.Table) -> Iterator[tuple[dict[str, Any], dict[str, An
         yield {name: row[name] for name in SENT} | {"event_time": row["event_time"].isoformat()}, label
 
 
+def renew(body: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Return a purchase that differs from the given one only in its ids, so that it is scored again, with the same history.
+
+    Args:
+        body: The request body of the purchase.
+        number: How many times it has been sent; 0 returns it unchanged.
+    """
+    suffix = f"-{number}" if number else ""
+    return {**body, **{name: f"{body[name]}{suffix}" for name in ("transaction_id", "customer_id")}}
+
+
 def check(answer: Mapping[str, Any]) -> str | None:
     """Describe the error of an answer, or None; its decision has to follow from its score."""
     if not 0 <= answer["score"] <= 1:

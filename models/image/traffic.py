@@ -45,6 +45,11 @@ def requests(
                 yield body, {"label": row["label"]}
 
 
+def renew(body: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return the picture, which may be sent any number of times; see ``models.fraud.traffic``."""
+    return body
+
+
 def check(answer: Mapping[str, Any]) -> str | None:
     """Describe the error of an answer, or None; probabilities have to sum to 1, and the decision has to be the largest."""
     probabilities = answer["probabilities"]

@@ -25,6 +25,8 @@ EXPLAIN = {
     "schema": {"type": "string", "enum": ["true", "false"]},
 }
 
+REPEATS = " A repeated request gets its first answer; the same id with another content is a 409."
+
 
 class Error(BaseModel):
     """Why the request failed."""
@@ -71,7 +73,7 @@ def build_document(cases: Mapping[str, Online]) -> dict[str, Any]:
         paths[f"/v1/{name}/score"] = {
             "post": _make_operation(
                 f"score_{name}",
-                f"Score one {_get_title(online.Request).lower()}.",
+                f"Score one {_get_title(online.Request).lower()}.{REPEATS if online.has_history else ''}",
                 online.Request,
                 answers[name],
                 statuses,

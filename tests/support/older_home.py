@@ -1,4 +1,4 @@
-"""The online folder of a gateway from before answers were stored: two purchases and a label, a restart, a third, ``kill -9``."""
+"""The online folder of a gateway that did not store answers yet: two purchases, a label, a restart, a purchase, a kill."""
 
 import base64
 import json

@@ -1,6 +1,7 @@
 """Requests that an incident sends to a gateway, and their results."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import orjson
@@ -12,12 +13,12 @@ from serving.request_sender import Sender, TrafficReport
 
 
 def generate_bodies(case: UseCase, last: Run) -> Iterator[bytes]:
-    """Yield the rows of the last span that the served model was trained on, repeated without end."""
+    """Yield the rows of the last span that the served model was trained on, again and again, as new requests each time."""
     span, source = last.window[1], last.source
     settings, module = last.settings["data"], case.load("traffic")
-    while True:
+    for number in count():
         for body, _ in module.requests(source, source, None, span, span, [], settings):
-            yield orjson.dumps(body)
+            yield orjson.dumps(module.renew(body, number))
 
 
 class ScoringClient:

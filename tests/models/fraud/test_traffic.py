@@ -27,3 +27,9 @@ def test_label_is_sent_unless_it_will_only_be_known_later(tmp_path):
     rows = list(traffic.requests(str(tmp_path), "", tmp_path, -1, -1, [], settings))
     labels = {body["transaction_id"]: label and label["label"] for body, label in rows}
     assert labels == {"t0": 1, "t1": None, "t2": None, "t3": 0}
+
+
+def test_renewed_purchase_has_new_ids_and_the_same_features(tmp_path):
+    body = {"transaction_id": "t1", "customer_id": "c1", "merchant_id": "m1", "amount": 2.0}
+    assert traffic.renew(body, 0) == body
+    assert traffic.renew(body, 3) == body | {"transaction_id": "t1-3", "customer_id": "c1-3"}

@@ -69,7 +69,7 @@ async def _steps(context: Context, root: Path, folder: Path) -> list[tuple[Any, 
     running = await Stack(
         StackSettings({name: place}, ServerOptions(rest_port=None, grpc_port=None, poll=0.1), port=0)
     ).start()
-    bodies, rows = itertools.cycle(list(itertools.islice(_bodies(context), 2 * REQUESTS))), []
+    bodies, rows = _bodies(context), []
     assert running.gateway and running.app, "the stack starts gateway and model server"
     scorer, manager = running.gateway.scorers[name], running.app.engine.manager
 
@@ -107,13 +107,16 @@ async def _steps(context: Context, root: Path, folder: Path) -> list[tuple[Any, 
 
 
 def _bodies(context: Context) -> Iterator[bytes]:
-    """Request bodies from the last span that the run was trained on."""
+    """Rows of the last span that the run was trained on, again and again, as new requests each time."""
     facts = context.run.facts
     last = int(facts["spans"].partition(":")[2])
     settings = json.loads(facts["settings"])["data"]
     module = context.case.load("traffic")
-    for body, _ in module.requests(facts["source"], facts["source"], context.home, last, last, [], settings):
-        yield orjson.dumps(body)
+    rows = module.requests(facts["source"], facts["source"], context.home, last, last, [], settings)
+    bodies = [body for body, _ in itertools.islice(rows, 2 * REQUESTS)]
+    for number in itertools.count():
+        for body in bodies:
+            yield orjson.dumps(module.renew(body, number))
 
 
 def _row(report: TrafficReport) -> tuple[Any, ...]:
