@@ -30,7 +30,7 @@ async def count_purchases(gateway) -> float:
         {},
         {"transaction_id": " t1 "},
         {"event_time": 1767614400},
-        {"event_time": "2026-01-05 14:00+02:00", "category": None},
+        {"event_time": "2026-01-05 14:00+02:00"},
         {"distance_km": 0.0, "amount": 100},
     ],
 )
