@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 # Names and messages that a report lists before it only counts the rest.
@@ -92,8 +93,8 @@ class DataReport:
         """Return all lines of the report, for ``showcase check``."""
         lines = [f"{self.rows:,} {self.unit} in {self.files:,} files" + _format_period(self.period)]
         for name, split in self.splits.items():
-            labels = ", ".join(f"{label}: {count:,}" for label, count in split.labels.items())
-            lines.append(f"{name}: {split.rows:,}{_format_period(split.period)}" + (f" ({labels})" if labels else ""))
+            labels = "".join(f", {label}: {count:,}" for label, count in split.labels.items())
+            lines.append(f"{name}: {split.rows:,}{labels}{_format_period(split.period)}")
         lines += self.summary()
         lines += [f"  {reason}: {list_some(paths)}" for reason, paths in self.skipped.items()]
         lines += [f"column {name} is absent; {value} stands in for it" for name, value in self.defaults.items()]
@@ -116,4 +117,7 @@ def list_some(names: Sequence[str]) -> str:
 
 
 def _format_period(period: Sequence[str]) -> str:
-    return f", {period[0]} to {period[-1]}" if period else ""
+    if not period:
+        return ""
+    days = (date.fromisoformat(period[-1]) - date.fromisoformat(period[0])).days + 1
+    return f", {period[0]} to {period[-1]} ({days:,} day{'s' * (days > 1)})"

@@ -21,10 +21,10 @@ def check(folder: Path, *options: str) -> tuple[int, list[str]]:
 
 
 def make_day(day: int, labels: tuple[str, str] = ("0", "1")) -> list[list[str]]:
-    """Return a fraud and two honest purchases of a day of January 2026."""
+    """Return a fraud and nine honest purchases of a day of January 2026."""
     return [
         [f"d{day}-{number}", f"2026-01-{day:02d} 12:00:00", f"c{number}", "m1", "12.50", labels[number == 0]]
-        for number in range(3)
+        for number in range(10)
     ]
 
 
@@ -36,7 +36,7 @@ def write_days(folder: Path, days: int = 5, **options: Any) -> Path:
 
 def test_good_data_is_accounted_for(tmp_path: Path) -> None:
     code, lines = check(write_days(tmp_path))
-    assert code == 0 and lines[0] == "15 purchases in 5 files, 2026-01-01 to 2026-01-05"
+    assert code == 0 and lines[0] == "50 purchases in 5 files, 2026-01-01 to 2026-01-05 (5 days)"
     assert not any("skipped" in line or "refused" in line for line in lines)
 
 
@@ -48,7 +48,7 @@ def test_what_is_not_used_as_given_is_counted_in_a_line_each(tmp_path: Path) -> 
     rows = [[*row, "x"] for row in [*make_day(2), make_day(1)[0], ["new", *make_day(2)[0][1:]]]]
     write_text(tmp_path / "span-002" / "a.csv", make_lines(";", [*SIX, "note"], rows))
     code, lines = check(tmp_path)
-    assert code == 0 and lines[0] == "16 purchases in 5 files, 2026-01-01 to 2026-01-05"
+    assert code == 0 and lines[0] == "51 purchases in 5 files, 2026-01-01 to 2026-01-05 (5 days)"
     for line in (
         "skipped 3 files: 1 hidden, 1 .xlsx not supported, 1 outside the spans",
         "dropped 1 purchase: 1 repeated exactly",
@@ -112,6 +112,6 @@ def test_the_account_adds_up_as_json(tmp_path: Path) -> None:
     code, lines = check(tmp_path, "--json")
     report = json.loads("\n".join(lines))
     assert code == 1 and (report["files"], report["files_refused"], len(report["refused"])) == (5, 1, 1)
-    assert (report["rows"], report["rows_refused"]) == (15, 3) and report["skipped"] == {
+    assert (report["rows"], report["rows_refused"]) == (50, 3) and report["skipped"] == {
         ".md not supported": ["span-002/notes.md"]
     }

@@ -34,7 +34,7 @@ def test_summary_names_what_is_not_used_as_given():
 def test_description_lists_splits_files_and_defaults():
     text = "\n".join(REPORT.describe())
     assert "90 purchases in 2 files, 2026-01-01 to 2026-01-31" in text
-    assert "eval: 20, 2026-01-20 to 2026-01-31 (fraud: 3)" in text
+    assert "eval: 20, fraud: 3, 2026-01-20 to 2026-01-31 (12 days)" in text
     assert "4.docx and 2 more" in text and "column channel is absent; none stands in for it" in text
 
 

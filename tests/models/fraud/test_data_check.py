@@ -34,13 +34,13 @@ def test_report_gives_every_period_with_rows_and_labels(tmp_path: Path) -> None:
     write_days(tmp_path / "data")
     code, text = run_check(tmp_path / "data", tmp_path)
     assert code == 0 and text.splitlines()[:7] == [
-        "400 purchases in 20 files, 2026-01-05 to 2026-01-24",
-        "warm-up: 60, 2026-01-05 to 2026-01-07",
-        "train: 160, 2026-01-08 to 2026-01-15 (fraud: 16, honest: 144)",
-        "valid: 40, 2026-01-16 to 2026-01-17 (fraud: 4, honest: 36)",
-        "label delay before eval: 40, 2026-01-18 to 2026-01-19",
-        "eval: 60, 2026-01-20 to 2026-01-22 (fraud: 6, honest: 54)",
-        "label delay after eval: 40, 2026-01-23 to 2026-01-24",
+        "400 purchases in 20 files, 2026-01-05 to 2026-01-24 (20 days)",
+        "warm-up: 60, 2026-01-05 to 2026-01-07 (3 days)",
+        "train: 160, fraud: 16, honest: 144, 2026-01-08 to 2026-01-15 (8 days)",
+        "valid: 40, fraud: 4, honest: 36, 2026-01-16 to 2026-01-17 (2 days)",
+        "label delay before eval: 40, 2026-01-18 to 2026-01-19 (2 days)",
+        "eval: 60, fraud: 6, honest: 54, 2026-01-20 to 2026-01-22 (3 days)",
+        "label delay after eval: 40, 2026-01-23 to 2026-01-24 (2 days)",
     ]
 
 
@@ -87,7 +87,7 @@ def test_a_row_far_from_all_others_is_refused_with_its_place(tmp_path: Path, tim
     code, output = run_check(tmp_path / "data", tmp_path)
     assert code == 1 and f"refused: {text}" in output
     assert f"span-007/a.parquet, row 1 ({time}); correct event_time there" in output and "outliers=drop" in output
-    assert "eval: 60, 2026-01-20 to 2026-01-22" in output
+    assert "eval: 60, fraud: 6, honest: 54, 2026-01-20 to 2026-01-22" in output
 
 
 def test_dropped_outliers_are_counted_and_change_no_split(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_dropped_outliers_are_counted_and_change_no_split(tmp_path: Path) -> Non
     code, output = run_check(tmp_path / "data", tmp_path, "--set", "outliers=drop")
     assert code == 0 and "dropped 3 purchases: 3 outside the period" in output
     assert "397 purchases in 20 files, 2026-01-05 to 2026-01-24" in output
-    assert "eval: 60, 2026-01-20 to 2026-01-22" in output
+    assert "eval: 60, fraud: 6, honest: 54, 2026-01-20 to 2026-01-22" in output
 
 
 def test_an_outlier_does_not_reach_the_online_history(tmp_path: Path) -> None:
